@@ -1,0 +1,48 @@
+"""Many keys in, a mapping out: the one shape of a read that the loaders know."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Row, Select
+
+from db.core.viewer import Viewer
+from db.core.work import Database
+
+K = TypeVar("K", bound=Hashable)
+
+
+class Batch(Protocol):
+    """A read of many keys at once on behalf of a viewer. Keys that have nothing, or nothing the viewer may see, are left out."""
+
+    async def __call__(self, database: Database, viewer: Viewer, keys: Sequence[UUID], /) -> Mapping[UUID, Any]: ...
+
+
+class Statement(Protocol):
+    """A select of the rows that a viewer may see, without order or limit."""
+
+    def __call__(self, viewer: Viewer, /) -> Select[Any]: ...
+
+
+def rows_by_key(statement: Statement, key: ColumnElement[UUID], name: str = "id") -> Batch:
+    """At most one row a key; `name` is the label of `key` among the selected columns."""
+
+    async def load(database: Database, viewer: Viewer, keys: Sequence[UUID], /) -> Mapping[UUID, Row[Any]]:
+        rows = await database.rows(statement(viewer).where(key.in_(keys)))
+        return {getattr(row, name): row for row in rows}
+
+    return load
+
+
+def rows_by_parent(statement: Statement, parent: ColumnElement[UUID], name: str, *order: ColumnElement[Any]) -> Batch:
+    """Every row of each parent, in order; for lists that are short by their nature. Parents without rows get an empty list."""
+
+    async def load(database: Database, viewer: Viewer, keys: Sequence[UUID], /) -> Mapping[UUID, list[Row[Any]]]:
+        found: dict[UUID, list[Row[Any]]] = {key: [] for key in keys}
+        for row in await database.rows(statement(viewer).where(parent.in_(keys)).order_by(parent, *order)):
+            found[getattr(row, name)].append(row)
+        return found
+
+    return load

@@ -1,0 +1,214 @@
+"""Keyset pages: of one list, or of the same list under many parents in one statement.
+
+A page starts after a row's own values, never at an offset, so rows added or deleted elsewhere neither repeat nor skip any.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+import orjson
+from sqlalchemy import ARRAY, ColumnElement, Row, Select, Uuid, and_, bindparam, func, literal_column, or_, select, true, tuple_
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from db.errors import InvalidCursor
+
+DEFAULT_SIZE = 20
+MAX_SIZE = 100
+
+_SORT_KEY = "page_sort_key"
+_ROW_KEY = "page_row_key"
+_PARENT = "page_parent"
+
+
+@dataclass(frozen=True)
+class Sort:
+    """An order of a list: `column`, then the row's key, both in one direction; nulls come last either way.
+
+    `name` marks cursors, so that one made under another order is refused. `kind` is the Python type of the column's values.
+    """
+
+    name: str
+    column: ColumnElement[Any]
+    key: ColumnElement[Any]
+    descending: bool = True
+    kind: Literal["time", "text", "int", "float"] = "time"
+    nullable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Which part of a list: `size` rows after (or, `backward`, before) a cursor. Made by `Slice.of`, which checks the arguments."""
+
+    size: int = DEFAULT_SIZE
+    after: str | None = None
+    before: str | None = None
+    backward: bool = False
+
+    @classmethod
+    def of(cls, first: int | None, after: str | None, last: int | None, before: str | None) -> Slice:
+        """Check Relay's four arguments; raises `ValueError` with words for people."""
+        if first is not None and last is not None:
+            raise ValueError("Give `first` or `last`, not both.")
+        for name, size in (("first", first), ("last", last)):
+            if size is not None and not 0 <= size <= MAX_SIZE:
+                raise ValueError(f"`{name}` is {size}; it must be between 0 and {MAX_SIZE}.")
+        size = first if first is not None else last
+        return cls(DEFAULT_SIZE if size is None else size, after, before, backward=last is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Rows in the list's order, a cursor each."""
+
+    rows: Sequence[Row[Any]]
+    cursors: Sequence[str]
+    has_next: bool
+    has_previous: bool
+
+
+def encode_cursor(sort: Sort, value: Any, key: Any) -> str:
+    """An opaque cursor: the order's name and the row's place in it."""
+    shown = value.isoformat() if isinstance(value, datetime) else value
+    place = key.hex if isinstance(key, UUID) else key
+    return base64.urlsafe_b64encode(orjson.dumps([sort.name, shown, place])).decode().rstrip("=")
+
+
+def decode_cursor(sort: Sort, cursor: str) -> tuple[Any, Any]:
+    """The place that a cursor of this order names; `InvalidCursor` for anything else."""
+    refused = InvalidCursor(f"The cursor {cursor[:60]!r} does not belong to this list in this order. Start again without a cursor.")
+    try:
+        name, value, key = orjson.loads(base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True))
+    except (ValueError, TypeError, binascii.Error):
+        raise refused from None
+    if name != sort.name:
+        raise refused
+    try:
+        place: Any = UUID(hex=key) if isinstance(key, str) else _integer(key)
+        if value is None:
+            if not sort.nullable:
+                raise refused
+            return None, place
+        match sort.kind:
+            case "time":
+                return datetime.fromisoformat(value), place
+            case "text":
+                return _text(value), place
+            case "int":
+                return _integer(value), place
+            case "float":
+                return float(value), place
+    except (ValueError, TypeError, AttributeError):
+        raise refused from None
+
+
+def _integer(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not -(2**63) <= value < 2**63:
+        raise ValueError
+    return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or "\x00" in value:
+        raise ValueError
+    return value
+
+
+def _beyond(sort: Sort, cursor: str, *, forward: bool) -> ColumnElement[bool]:
+    """Rows that come after the cursor's place (or before it, not `forward`)."""
+    value, key = decode_cursor(sort, cursor)
+    smaller = sort.descending == forward
+    if value is None:  # among the nulls, which come last
+        rest = sort.key < key if smaller else sort.key > key
+        return and_(sort.column.is_(None), rest) if forward else or_(sort.column.is_not(None), and_(sort.column.is_(None), rest))
+    place = tuple_(sort.column, sort.key)
+    bound = tuple_(
+        bindparam(None, value, type_=sort.column.type, unique=True),
+        bindparam(None, key, type_=sort.key.type, unique=True),
+    )
+    beyond = place < bound if smaller else place > bound
+    return or_(beyond, sort.column.is_(None)) if sort.nullable and forward else beyond
+
+
+def _ordered(statement: Select[Any], sort: Sort, part: Slice) -> Select[Any]:
+    falling = sort.descending != part.backward
+    column = sort.column.desc() if falling else sort.column.asc()
+    key = sort.key.desc() if falling else sort.key.asc()
+    if sort.nullable:
+        column = column.nulls_first() if part.backward else column.nulls_last()
+    statement = statement.add_columns(sort.column.label(_SORT_KEY), sort.key.label(_ROW_KEY))
+    if part.after is not None:
+        statement = statement.where(_beyond(sort, part.after, forward=True))
+    if part.before is not None:
+        statement = statement.where(_beyond(sort, part.before, forward=False))
+    return statement.order_by(column, key).limit(part.size + 1)
+
+
+def _page(rows: Sequence[Row[Any]], sort: Sort, part: Slice) -> Page:
+    more = len(rows) > part.size
+    rows = rows[: part.size]
+    if part.backward:
+        rows = rows[::-1]
+    cursors = [encode_cursor(sort, getattr(row, _SORT_KEY), getattr(row, _ROW_KEY)) for row in rows]
+    if part.backward:
+        return Page(rows, cursors, has_next=part.before is not None, has_previous=more)
+    return Page(rows, cursors, has_next=more, has_previous=part.after is not None)
+
+
+async def page(connection: AsyncConnection, statement: Select[Any], sort: Sort, part: Slice) -> Page:
+    """One page of a statement that has neither order nor limit."""
+    rows = (await connection.execute(_ordered(statement, sort, part))).all()
+    return _page(rows, sort, part)
+
+
+async def page_by_parent(
+    connection: AsyncConnection,
+    statement: Select[Any],
+    parent: ColumnElement[Any],
+    parents: Sequence[UUID],
+    sort: Sort,
+    part: Slice,
+) -> dict[UUID, Page]:
+    """The same page under each of `parents`, in one statement: a lateral sub-select runs off the index once per parent."""
+    wanted = func.unnest(bindparam("page_parents", list(parents), type_=ARRAY(Uuid))).table_valued(
+        literal_column("parent", Uuid), with_ordinality="position", name="wanted"
+    )
+    inner = _ordered(statement.where(parent == wanted.c.parent), sort, part).lateral("part")
+    numbered = select(wanted.c.parent.label(_PARENT), *inner.c).select_from(wanted.join(inner, true()))
+    falling = sort.descending != part.backward
+    column, key = inner.c[_SORT_KEY], inner.c[_ROW_KEY]
+    order = column.desc() if falling else column.asc()
+    if sort.nullable:
+        order = order.nulls_first() if part.backward else order.nulls_last()
+    numbered = numbered.order_by(wanted.c.position, order, key.desc() if falling else key.asc())
+    grouped: dict[UUID, list[Row[Any]]] = {}
+    for row in (await connection.execute(numbered)).all():
+        grouped.setdefault(getattr(row, _PARENT), []).append(row)
+    return {key: _page(grouped[key], sort, part) if key in grouped else _empty(part) for key in parents}
+
+
+def _empty(part: Slice) -> Page:
+    """A page without rows still knows whether a cursor led to it."""
+    return Page((), (), has_next=part.backward and part.before is not None, has_previous=not part.backward and part.after is not None)
+
+
+async def counts_by_parent(
+    connection: AsyncConnection, statement: Select[Any], parent: ColumnElement[Any], parents: Sequence[UUID]
+) -> dict[UUID, int]:
+    """How many rows each parent's whole list has, 0 where none."""
+    counted = statement.with_only_columns(parent.label("parent"), func.count().label("count"), maintain_column_froms=True)
+    counted = counted.where(parent.in_(parents)).group_by(parent)
+    found = {row[0]: row[1] for row in (await connection.execute(counted)).all()}
+    return {key: found.get(key, 0) for key in parents}
+
+
+async def count(connection: AsyncConnection, statement: Select[Any]) -> int:
+    """How many rows the whole list has."""
+    counted = statement.with_only_columns(func.count(), maintain_column_froms=True)
+    return int((await connection.execute(counted)).scalar_one())

@@ -1,0 +1,38 @@
+"""Who is asking. Every query and every service takes a viewer; the policy functions in `db.queries` read it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from uuid import UUID
+
+from db.errors import Forbidden
+
+
+class UserRole(StrEnum):
+    """What a user may do; stored in lower case."""
+
+    VIEWER = "viewer"
+    MEMBER = "member"
+    ADMIN = "admin"
+
+
+@dataclass(frozen=True, slots=True)
+class Viewer:
+    """A signed-in user, or the system itself (workers, migrations), which sees everything as an admin does."""
+
+    id: UUID
+    role: UserRole
+    key_id: UUID | None = None
+
+    @property
+    def sees_all(self) -> bool:
+        return self.role is UserRole.ADMIN
+
+    def must_write(self) -> None:
+        """Raise `Forbidden` for a role that only reads."""
+        if self.role is UserRole.VIEWER:
+            raise Forbidden("Your role, VIEWER, can read but not change anything. Ask an admin for the role MEMBER.")
+
+
+SYSTEM = Viewer(UUID(int=0), UserRole.ADMIN)

@@ -1,0 +1,156 @@
+"""The two ways to use PostgreSQL: a short read without a transaction, and a unit of work that commits as a whole."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol, Self
+from uuid import UUID
+
+import asyncpg
+import structlog
+from sqlalchemy import Executable, Row, exc
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from db.core.viewer import Viewer
+from db.errors import StateError, Unavailable
+from db.settings import StateSettings
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A job has an event with this sequence. `ring` names the queue whose workers are to look, where there is work for them."""
+
+    job_id: UUID
+    sequence: int
+    ring: str | None = None
+
+
+class Post(Protocol):
+    """Carries notices to whoever listens; losing one costs time, never truth."""
+
+    async def send(self, notices: Sequence[Notice]) -> None: ...
+
+
+@dataclass(slots=True)
+class Work:
+    """A transaction on behalf of a viewer. Services take it first; what must leave only after the commit is left with it."""
+
+    connection: AsyncConnection
+    viewer: Viewer
+    notices: dict[UUID, Notice] = field(default_factory=dict[UUID, Notice])
+    effects: list[Callable[[], Awaitable[None]]] = field(default_factory=list[Callable[[], Awaitable[None]]])
+
+    async def all(self, statement: Executable, parameters: Any = None) -> Sequence[Row[Any]]:
+        return (await self.connection.execute(statement, parameters)).all()
+
+    async def one(self, statement: Executable, parameters: Any = None) -> Row[Any]:
+        return (await self.connection.execute(statement, parameters)).one()
+
+    async def first(self, statement: Executable, parameters: Any = None) -> Row[Any] | None:
+        return (await self.connection.execute(statement, parameters)).first()
+
+    async def scalar(self, statement: Executable, parameters: Any = None) -> Any:
+        return (await self.connection.execute(statement, parameters)).scalar()
+
+    async def run(self, statement: Executable, parameters: Any = None) -> int:
+        """Execute for the effect; the number of rows changed."""
+        return (await self.connection.execute(statement, parameters)).rowcount
+
+    def notify(self, notice: Notice) -> None:
+        """Announce a job's event once this is committed; of several for one job the last is sent, with any ring among them."""
+        before = self.notices.get(notice.job_id)
+        if before is not None:
+            notice = Notice(notice.job_id, max(notice.sequence, before.sequence), notice.ring or before.ring)
+        self.notices[notice.job_id] = notice
+
+    def after_commit(self, effect: Callable[[], Awaitable[None]]) -> None:
+        """Run `effect` once this is committed; its failure is logged, so it must be something that a sweep would do too."""
+        self.effects.append(effect)
+
+
+class Database:
+    """PostgreSQL, as one process uses it."""
+
+    def __init__(self, engine: AsyncEngine, post: Post | None = None, *, read_concurrency: int = 12) -> None:
+        self.engine = engine
+        self.post = post
+        self._reads = asyncio.Semaphore(read_concurrency)
+        self._autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls, settings: StateSettings, post: Post | None = None, *, statement_timeout: float | None = None
+    ) -> AsyncGenerator[Self]:
+        """Connect on first use, disconnect at the end. `statement_timeout` is in seconds; 0 means none; by default the setting's."""
+        timeout = settings.statement_timeout if statement_timeout is None else statement_timeout
+        engine = create_async_engine(
+            settings.database_url.replace("postgresql://", "postgresql+asyncpg://", 1).replace("postgres://", "postgresql+asyncpg://", 1),
+            pool_size=settings.database_pool_size,
+            max_overflow=0,
+            pool_timeout=3,
+            pool_pre_ping=False,
+            connect_args={
+                "timeout": 3,
+                "server_settings": {"application_name": "trellis", "statement_timeout": str(int(timeout * 1000)), "timezone": "UTC"},
+            },
+        )
+        try:
+            yield cls(engine, post, read_concurrency=settings.database_read_concurrency)
+        finally:
+            await engine.dispose()
+
+    @asynccontextmanager
+    async def read(self) -> AsyncGenerator[AsyncConnection]:
+        """A connection for one short read, each statement its own. At most so many at once; never await anything else while holding it."""
+        async with self._reads:
+            with _translated():
+                async with self._autocommit.connect() as connection:
+                    yield connection
+
+    async def rows(self, statement: Executable, parameters: Any = None) -> Sequence[Row[Any]]:
+        """One statement's rows, read in one short look."""
+        async with self.read() as connection:
+            return (await connection.execute(statement, parameters)).all()
+
+    @asynccontextmanager
+    async def work(self, viewer: Viewer) -> AsyncGenerator[Work]:
+        """A unit of work: all of it is committed when the block ends, none of it when it raises. Notices and effects leave afterwards."""
+        with _translated():
+            async with self.engine.begin() as connection:
+                work = Work(connection, viewer)
+                yield work
+        await self._deliver(work)
+
+    async def _deliver(self, work: Work) -> None:
+        notices = tuple(work.notices.values())
+        if notices and self.post is not None:
+            try:
+                await self.post.send(notices)
+            except Exception:
+                log.warning("notices_not_sent", count=len(notices), exc_info=True)
+        for effect in work.effects:
+            try:
+                await effect()
+            except Exception:
+                log.warning("effect_after_commit_failed", exc_info=True)
+
+
+class _translated:  # noqa: N801 - reads as a statement: with _translated()
+    """Turns a lost or refused connection into `Unavailable`; everything else passes."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if error is None or isinstance(error, StateError):
+            return
+        lost = isinstance(error, exc.DBAPIError) and (error.connection_invalidated or isinstance(error.orig, exc.InterfaceError))
+        if lost or isinstance(
+            error, (exc.TimeoutError, exc.InterfaceError, OSError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError)
+        ):
+            raise Unavailable("database", str(error)) from error

@@ -1,0 +1,39 @@
+"""The tables, one module a domain; imported here so that the metadata is whole."""
+
+from db.core.base import Table
+from db.tables.accounts import ApiKey, User
+from db.tables.datasets import Dataset, DatasetProfile, DatasetVersion, StoredObject, Upload
+from db.tables.experiments import Experiment, MetricPoint, Run, RunMetric
+from db.tables.jobs import IdempotencyKey, Job, JobAttempt, JobEvent, JobInput, JobNode, JobOutput, Worker
+from db.tables.models import Artifact, Model, ModelAliasEvent, ModelVersion
+from db.tables.pipelines import Pipeline, PipelineSnapshot, StepDefinition
+
+__all__ = [
+    "ApiKey",
+    "Artifact",
+    "Dataset",
+    "DatasetProfile",
+    "DatasetVersion",
+    "Experiment",
+    "IdempotencyKey",
+    "Job",
+    "JobAttempt",
+    "JobEvent",
+    "JobInput",
+    "JobNode",
+    "JobOutput",
+    "MetricPoint",
+    "Model",
+    "ModelAliasEvent",
+    "ModelVersion",
+    "Pipeline",
+    "PipelineSnapshot",
+    "Run",
+    "RunMetric",
+    "StepDefinition",
+    "StoredObject",
+    "Table",
+    "Upload",
+    "User",
+    "Worker",
+]

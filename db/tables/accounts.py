@@ -1,0 +1,49 @@
+"""Users and the tokens that name them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from db.core.base import Table, big, key, now, word
+from db.core.viewer import UserRole
+
+
+class User(Table):
+    """A person or a service that owns rows. Never removed: a purge leaves the row without its personal words."""
+
+    __tablename__ = "users"
+    __table_args__ = (
+        Index("uq_users_email", text("lower(email)"), unique=True, postgresql_where=text("deleted_at IS NULL")),
+        Index("uq_users_username", text("lower(username)"), unique=True, postgresql_where=text("deleted_at IS NULL")),
+        CheckConstraint("storage_bytes >= 0", name="storage_not_negative"),
+    )
+
+    id: Mapped[UUID] = key()
+    email: Mapped[str]
+    username: Mapped[str]
+    full_name: Mapped[str | None]
+    role: Mapped[UserRole] = word("role", UserRole)
+    storage_bytes: Mapped[int] = big(server_default="0")
+    created_at: Mapped[datetime] = now()
+    updated_at: Mapped[datetime] = now()
+    deleted_at: Mapped[datetime | None]
+
+
+class ApiKey(Table):
+    """A bearer token, found by the SHA-256 of the whole; the prefix is for people to recognise it."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[UUID] = key()
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    name: Mapped[str]
+    prefix: Mapped[str]
+    token_sha256: Mapped[bytes] = mapped_column(LargeBinary, unique=True)
+    created_at: Mapped[datetime] = now()
+    expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]

@@ -1,0 +1,216 @@
+"""Datasets, their immutable versions, the uploads they come from, the objects they lie in and their profiles."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from db.core.base import Table, big, document, key, listed, now, unique_name, word
+
+
+class Modality(StrEnum):
+    """What kind of data a dataset holds, a pipeline works on, a step understands."""
+
+    TABULAR = "tabular"
+    TEXT = "text"
+    IMAGE = "image"
+    AUDIO = "audio"
+    VIDEO = "video"
+    SIGNAL = "signal"
+    MULTIMODAL = "multimodal"
+
+
+class ProblemType(StrEnum):
+    """What a model trained on the data is to do."""
+
+    CLASSIFICATION = "classification"
+    REGRESSION = "regression"
+    CLUSTERING = "clustering"
+    OTHER = "other"
+
+
+class DatasetSource(StrEnum):
+    """How data came to be here."""
+
+    UPLOAD = "upload"
+    API = "api"
+    SCHEDULED = "scheduled"
+    IMPORTED = "imported"
+    GENERATED = "generated"
+    DERIVED = "derived"
+
+
+class DatasetVersionStatus(StrEnum):
+    """Where a version stands on its way to being usable."""
+
+    PENDING = "pending"
+    UPLOADING = "uploading"
+    UPLOADED = "uploaded"
+    PROCESSING = "processing"
+    READY = "ready"
+    FAILED = "failed"
+
+
+class FileFormat(StrEnum):
+    """What the raw file was found to be."""
+
+    CSV = "csv"
+    JSON = "json"
+    JSONL = "jsonl"
+    PARQUET = "parquet"
+    EXCEL = "excel"
+    NPY = "npy"
+    SEGY = "segy"
+    MAT = "mat"
+    WAV = "wav"
+    ZIP = "zip"
+    UNKNOWN = "unknown"
+
+
+class ColumnType(StrEnum):
+    """What a column's cells are."""
+
+    INTEGER = "integer"
+    FLOAT = "float"
+    BOOLEAN = "boolean"
+    STRING = "string"
+    CATEGORY = "category"
+    DATE = "date"
+    DATETIME = "datetime"
+    JSON = "json"
+    BINARY = "binary"
+
+
+class UploadState(StrEnum):
+    """What became of a presigned URL."""
+
+    OPEN = "open"
+    COMPLETED = "completed"
+    MISMATCHED = "mismatched"
+    EXPIRED = "expired"
+
+
+class Dataset(Table):
+    """A mutable container of versions."""
+
+    __tablename__ = "datasets"
+    __table_args__ = (unique_name("datasets"), *listed("datasets"), CheckConstraint("last_number >= 0", name="last_number_not_negative"))
+
+    id: Mapped[UUID] = key()
+    owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="RESTRICT"), index=True)
+    name: Mapped[str]
+    description: Mapped[str | None]
+    modality: Mapped[Modality] = word("modality", Modality)
+    problem_type: Mapped[ProblemType | None] = word("problem_type", ProblemType, nullable=True)
+    target_column: Mapped[str | None]
+    source: Mapped[DatasetSource] = word("source", DatasetSource)
+    meta: Mapped[dict[str, Any]] = document("{}", name="metadata")
+    last_number: Mapped[int] = mapped_column(server_default="0")
+    created_at: Mapped[datetime] = now()
+    updated_at: Mapped[datetime] = now()
+    deleted_at: Mapped[datetime | None]
+
+
+class DatasetVersion(Table):
+    """One state of a dataset's data; immutable once READY. `columns`, `issues` and `preview` are documents so that one row is one read."""
+
+    __tablename__ = "dataset_versions"
+    __table_args__ = (
+        UniqueConstraint("dataset_id", "number"),
+        Index("ix_dataset_versions_ready", "dataset_id", text("number DESC"), postgresql_where=text("status = 'ready'")),
+        CheckConstraint("size_bytes >= 0 AND row_count >= 0 AND column_count >= 0 AND number > 0", name="counts_not_negative"),
+    )
+
+    id: Mapped[UUID] = key()
+    dataset_id: Mapped[UUID] = mapped_column(ForeignKey("datasets.id", ondelete="RESTRICT"), index=True)
+    number: Mapped[int]
+    label: Mapped[str | None]
+    status: Mapped[DatasetVersionStatus] = word("status", DatasetVersionStatus)
+    source: Mapped[DatasetSource] = word("source", DatasetSource)
+    original_filename: Mapped[str | None]
+    content_type: Mapped[str | None]
+    format: Mapped[FileFormat] = word("format", FileFormat, server_default="unknown")
+    size_bytes: Mapped[int | None] = big()
+    sha256: Mapped[str | None]
+    row_count: Mapped[int | None] = big()
+    column_count: Mapped[int | None]
+    columns: Mapped[list[Any]] = document("[]")
+    issues: Mapped[list[Any]] = document("[]")
+    issue_count: Mapped[int] = big(server_default="0")
+    preview: Mapped[list[Any]] = document("[]")
+    produced_by_id: Mapped[UUID | None] = mapped_column(ForeignKey("jobs.id", ondelete="SET NULL", use_alter=True), index=True)
+    created_at: Mapped[datetime] = now()
+    updated_at: Mapped[datetime] = now()
+    ready_at: Mapped[datetime | None]
+
+
+class Upload(Table):
+    """One presigned PUT and what was announced of it. Nothing refers to the key it writes."""
+
+    __tablename__ = "uploads"
+    __table_args__ = (
+        Index("ix_uploads_open", "expires_at", postgresql_where=text("state = 'open'")),
+        CheckConstraint("size_bytes >= 0", name="size_not_negative"),
+    )
+
+    id: Mapped[UUID] = key()
+    owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="RESTRICT"), index=True)
+    version_id: Mapped[UUID] = mapped_column(ForeignKey("dataset_versions.id", ondelete="CASCADE"), unique=True)
+    state: Mapped[UploadState] = word("state", UploadState, server_default="open")
+    object_key: Mapped[str] = mapped_column(unique=True)
+    filename: Mapped[str]
+    content_type: Mapped[str]
+    size_bytes: Mapped[int] = big()
+    sha256: Mapped[str | None]
+    job_id: Mapped[UUID | None] = mapped_column(ForeignKey("jobs.id", ondelete="SET NULL", use_alter=True), index=True)
+    created_at: Mapped[datetime] = now()
+    expires_at: Mapped[datetime]
+    completed_at: Mapped[datetime | None]
+
+
+class StoredObject(Table):
+    """An object in the store; the same bytes of one owner are kept once. A trigger counts the references."""
+
+    __tablename__ = "stored_objects"
+    __table_args__ = (
+        UniqueConstraint("owner_id", "sha256", "size_bytes"),
+        Index("ix_stored_objects_unreferenced", "created_at", postgresql_where=text("reference_count = 0")),
+        CheckConstraint("size_bytes >= 0 AND reference_count >= 0", name="counts_not_negative"),
+    )
+
+    id: Mapped[UUID] = key()
+    owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="RESTRICT"), index=True)
+    object_key: Mapped[str] = mapped_column(unique=True)
+    size_bytes: Mapped[int] = big()
+    sha256: Mapped[str]
+    reference_count: Mapped[int] = big(server_default="0")
+    created_at: Mapped[datetime] = now()
+
+
+class DatasetProfile(Table):
+    """What a profiler found in a version. The report lies here below 1 MiB, else in the store; readers do not see which."""
+
+    __tablename__ = "dataset_profiles"
+    __table_args__ = (
+        UniqueConstraint("version_id", "profiler_version"),
+        CheckConstraint("num_nonnulls(report, report_object_id) = 1", name="report_lies_somewhere"),
+        CheckConstraint("missing_cell_ratio BETWEEN 0 AND 1", name="ratio_is_a_ratio"),
+    )
+
+    id: Mapped[UUID] = key()
+    version_id: Mapped[UUID] = mapped_column(ForeignKey("dataset_versions.id", ondelete="CASCADE"), index=True)
+    profiler_version: Mapped[str]
+    generated_at: Mapped[datetime] = now()
+    generation_time: Mapped[float]
+    is_exact: Mapped[bool]
+    row_count: Mapped[int] = big()
+    duplicate_row_count: Mapped[int] = big()
+    missing_cell_ratio: Mapped[float]
+    report: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    report_object_id: Mapped[UUID | None] = mapped_column(ForeignKey("stored_objects.id", ondelete="RESTRICT"), index=True)

@@ -1,0 +1,94 @@
+"""Experiments group runs; a run is one training; its metrics are points and, per key, a summary that lists sort by."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, UniqueConstraint, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from db.core.base import Table, big, document, key, listed, now, unique_name, word
+from db.tables.jobstates import RunStatus
+
+
+class Experiment(Table):
+    """A question that runs try to answer."""
+
+    __tablename__ = "experiments"
+    __table_args__ = (unique_name("experiments"), *listed("experiments"))
+
+    id: Mapped[UUID] = key()
+    owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="RESTRICT"), index=True)
+    name: Mapped[str]
+    description: Mapped[str | None]
+    notes: Mapped[str | None]
+    last_number: Mapped[int] = mapped_column(server_default="0")
+    created_at: Mapped[datetime] = now()
+    updated_at: Mapped[datetime] = now()
+    deleted_at: Mapped[datetime | None]
+
+
+class Run(Table):
+    """One training. Status and times follow the job by a trigger."""
+
+    __tablename__ = "runs"
+    __table_args__ = (
+        *listed("runs", deletable=False),
+        UniqueConstraint("experiment_id", "number"),
+        UniqueConstraint("job_id"),
+        Index("ix_runs_experiment_id_created_at", "experiment_id", text("created_at DESC"), text("id DESC")),
+        Index("ix_runs_hyperparameters", "hyperparameters", postgresql_using="gin", postgresql_ops={"hyperparameters": "jsonb_path_ops"}),
+        CheckConstraint("number > 0", name="number_is_positive"),
+    )
+
+    id: Mapped[UUID] = key()
+    owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="RESTRICT"), index=True)
+    experiment_id: Mapped[UUID] = mapped_column(ForeignKey("experiments.id", ondelete="RESTRICT"), index=True)
+    number: Mapped[int]
+    name: Mapped[str | None]
+    status: Mapped[RunStatus] = word("status", RunStatus, server_default="pending")
+    hyperparameters: Mapped[dict[str, Any]] = document("{}")
+    config: Mapped[dict[str, Any]] = document("{}")
+    notes: Mapped[str | None]
+    seed: Mapped[int] = big()
+    job_id: Mapped[UUID | None] = mapped_column(ForeignKey("jobs.id", ondelete="RESTRICT"))
+    dataset_version_id: Mapped[UUID | None] = mapped_column(ForeignKey("dataset_versions.id", ondelete="RESTRICT"), index=True)
+    created_at: Mapped[datetime] = now()
+    started_at: Mapped[datetime | None]
+    completed_at: Mapped[datetime | None]
+
+
+class RunMetric(Table):
+    """Last, least and greatest value of one metric of one run. NaN and infinities count as last, never as least or greatest."""
+
+    __tablename__ = "run_metrics"
+    __table_args__ = (Index("ix_run_metrics_key_last", "key", text("last DESC NULLS LAST"), "run_id"),)
+
+    run_id: Mapped[UUID] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    last: Mapped[float | None]
+    last_step: Mapped[int | None]
+    min: Mapped[float | None]
+    min_step: Mapped[int | None]
+    max: Mapped[float | None]
+    max_step: Mapped[int | None]
+    count: Mapped[int] = big(server_default="0")
+
+
+class MetricPoint(Table):
+    """One value at one step. `batch` is the sequence of the job event that announced it, and so the stream's cursor. Partitioned by month of the run's id."""
+
+    __tablename__ = "metric_points"
+    __table_args__ = (
+        Index("ix_metric_points_run_id_batch", "run_id", "batch"),
+        {"postgresql_partition_by": "RANGE (run_id)"},
+    )
+
+    run_id: Mapped[UUID] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    step: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    value: Mapped[float]
+    batch: Mapped[int] = mapped_column(BigInteger)
+    recorded_at: Mapped[datetime] = now()

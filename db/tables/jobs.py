@@ -1,0 +1,224 @@
+"""Jobs: the row is the truth, Redis only carries it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, SmallInteger, UniqueConstraint, text
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.types import Text
+
+from db.core.base import Table, big, document, key, listed, now, word
+from db.tables.jobstates import JobStatus
+
+
+class JobKind(StrEnum):
+    """What a job does."""
+
+    INGEST = "ingest"
+    PROFILE = "profile"
+    DEDUCE_SCHEMA = "deduce_schema"
+    PROCESS = "process"
+    TRAIN = "train"
+    STUDY = "study"
+    TRIAL = "trial"
+    EXPLAIN = "explain"
+    EXPORT = "export"
+    IMPORT = "import"
+    GENERATE = "generate"
+    PURGE = "purge"
+
+
+class JobNodeStatus(StrEnum):
+    """Where one node of a job's pipeline stands in the current attempt."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    CANCELLED = "cancelled"
+
+
+class JobEventType(StrEnum):
+    """What an event of a job says."""
+
+    CREATED = "created"
+    QUEUED = "queued"
+    STARTED = "started"
+    STEP_STARTED = "step_started"
+    PROGRESS = "progress"
+    STEP_COMPLETED = "step_completed"
+    LOG = "log"
+    METRIC = "metric"
+    RETRYING = "retrying"
+    CANCEL_REQUESTED = "cancel_requested"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Job(Table):
+    """A piece of work and where it stands. Changed only by the compare-and-set transitions of `db.services.jobs`; a trigger guards them.
+
+    `error` is {code, message, retryable, traceback}. `worker_id` and `lease_until` belong to the current attempt.
+    """
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        *listed("jobs", deletable=False),
+        Index("ix_jobs_owner_id_priority", "owner_id", text("priority DESC"), text("id DESC")),
+        Index("ix_jobs_waiting", "queue", "priority", "created_at", postgresql_where=text("status IN ('pending', 'queued')")),
+        Index("ix_jobs_leased", "lease_until", postgresql_where=text("status IN ('running', 'cancelling')")),
+        Index("ix_jobs_unfinished_dataset", "dataset_id", postgresql_where=text("status NOT IN ('completed', 'failed', 'cancelled')")),
+        Index("ix_jobs_updated_at", "updated_at"),
+        CheckConstraint("progress BETWEEN 0 AND 100", name="progress_is_a_percentage"),
+        CheckConstraint("priority BETWEEN 1 AND 10", name="priority_1_to_10"),
+        CheckConstraint("attempt >= 0 AND tries >= 0 AND losses >= 0 AND max_tries > 0", name="counts_not_negative"),
+        CheckConstraint("(status IN ('running', 'cancelling')) = (lease_until IS NOT NULL)", name="leased_while_active"),
+        CheckConstraint("(status IN ('completed', 'failed', 'cancelled')) = (completed_at IS NOT NULL)", name="completed_at_says_final"),
+        CheckConstraint("status <> 'failed' OR error IS NOT NULL", name="failure_has_an_error"),
+    )
+
+    id: Mapped[UUID] = key()
+    owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="RESTRICT"), index=True)
+    kind: Mapped[JobKind] = word("kind", JobKind)
+    status: Mapped[JobStatus] = word("status", JobStatus, server_default="pending")
+    queue: Mapped[str]
+    priority: Mapped[int] = mapped_column(SmallInteger, server_default="5")
+    progress: Mapped[int] = mapped_column(SmallInteger, server_default="0")
+    current_step: Mapped[str | None]
+    attempt: Mapped[int] = mapped_column(server_default="0")
+    tries: Mapped[int] = mapped_column(server_default="0")
+    max_tries: Mapped[int] = mapped_column(server_default="3")
+    losses: Mapped[int] = mapped_column(server_default="0")
+    last_sequence: Mapped[int] = big(server_default="1")
+    parameters: Mapped[dict[str, Any]] = document("{}")
+    error: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    retry_of_id: Mapped[UUID | None] = mapped_column(ForeignKey("jobs.id", ondelete="RESTRICT"), index=True)
+    dataset_id: Mapped[UUID | None] = mapped_column(ForeignKey("datasets.id", ondelete="RESTRICT"), index=True)
+    dataset_version_id: Mapped[UUID | None] = mapped_column(ForeignKey("dataset_versions.id", ondelete="RESTRICT"), index=True)
+    pipeline_id: Mapped[UUID | None] = mapped_column(ForeignKey("pipelines.id", ondelete="RESTRICT"), index=True)
+    snapshot_id: Mapped[UUID | None] = mapped_column(ForeignKey("pipeline_snapshots.id", ondelete="RESTRICT"), index=True)
+    worker_id: Mapped[UUID | None] = mapped_column(ForeignKey("workers.id", ondelete="RESTRICT"), index=True)
+    lease_until: Mapped[datetime | None]
+    run_after: Mapped[datetime | None]
+    dispatch_no: Mapped[int] = mapped_column(server_default="0")
+    dispatched_at: Mapped[datetime | None]
+    timeout_seconds: Mapped[float | None]
+    created_at: Mapped[datetime] = now()
+    updated_at: Mapped[datetime] = now()
+    queued_at: Mapped[datetime | None]
+    started_at: Mapped[datetime | None]
+    completed_at: Mapped[datetime | None]
+
+
+class JobAttempt(Table):
+    """One claim of a job by a worker. `outcome` is completed, failed, cancelled, retrying, given_back or lost."""
+
+    __tablename__ = "job_attempts"
+
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    worker_id: Mapped[UUID | None] = mapped_column(ForeignKey("workers.id", ondelete="SET NULL"), index=True)
+    worker: Mapped[str]
+    started_at: Mapped[datetime] = now()
+    heartbeat_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+    outcome: Mapped[str | None]
+    error: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+
+
+class JobNode(Table):
+    """One node of the job's pipeline (or one stage of an ingest) in one attempt."""
+
+    __tablename__ = "job_nodes"
+    __table_args__ = (CheckConstraint("progress BETWEEN 0 AND 100", name="progress_is_a_percentage"),)
+
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    attempt: Mapped[int] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    position: Mapped[int]
+    step: Mapped[str]
+    status: Mapped[JobNodeStatus] = word("status", JobNodeStatus, server_default="pending")
+    progress: Mapped[int] = mapped_column(SmallInteger, server_default="0")
+    output: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    error: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    started_at: Mapped[datetime | None]
+    completed_at: Mapped[datetime | None]
+
+
+class JobEvent(Table):
+    """What happened to a job, numbered from 1 without a gap. Partitioned by month of the job's id."""
+
+    __tablename__ = "job_events"
+    __table_args__ = {"postgresql_partition_by": "RANGE (job_id)"}  # noqa: RUF012 - SQLAlchemy's own class attribute
+
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    sequence: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    attempt: Mapped[int]
+    type: Mapped[JobEventType] = word("type", JobEventType)
+    status: Mapped[JobStatus] = word("status", JobStatus)
+    progress: Mapped[int] = mapped_column(SmallInteger)
+    step: Mapped[str | None]
+    message: Mapped[str | None]
+    data: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    created_at: Mapped[datetime] = now()
+
+
+class JobInput(Table):
+    """A version that a job reads; what lineage calls INPUT_OF."""
+
+    __tablename__ = "job_inputs"
+
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    dataset_version_id: Mapped[UUID] = mapped_column(ForeignKey("dataset_versions.id", ondelete="RESTRICT"), primary_key=True, index=True)
+
+
+class JobOutput(Table):
+    """Something a completed job made, in the order it made it."""
+
+    __tablename__ = "job_outputs"
+    __table_args__ = (
+        CheckConstraint("num_nonnulls(dataset_version_id, profile_id, model_version_id, artifact_id) = 1", name="is_one_thing"),
+    )
+
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True)
+    dataset_version_id: Mapped[UUID | None] = mapped_column(ForeignKey("dataset_versions.id", ondelete="RESTRICT"), index=True)
+    profile_id: Mapped[UUID | None] = mapped_column(ForeignKey("dataset_profiles.id", ondelete="CASCADE"), index=True)
+    model_version_id: Mapped[UUID | None] = mapped_column(ForeignKey("model_versions.id", ondelete="RESTRICT"), index=True)
+    artifact_id: Mapped[UUID | None] = mapped_column(ForeignKey("artifacts.id", ondelete="CASCADE"), index=True)
+
+
+class IdempotencyKey(Table):
+    """What a key was first used for and what was answered, as ids; kept for a day."""
+
+    __tablename__ = "idempotency_keys"
+    __table_args__ = (Index("ix_idempotency_keys_created_at", "created_at"),)
+
+    owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    operation: Mapped[str]
+    request_sha256: Mapped[str]
+    answer: Mapped[dict[str, Any]] = document("{}")
+    created_at: Mapped[datetime] = now()
+
+
+class Worker(Table):
+    """A worker process and its last heartbeat."""
+
+    __tablename__ = "workers"
+    __table_args__ = (UniqueConstraint("name"), Index("ix_workers_live", "heartbeat_at", postgresql_where=text("stopped_at IS NULL")))
+
+    id: Mapped[UUID] = key()
+    name: Mapped[str]
+    queues: Mapped[list[str]] = mapped_column(ARRAY(Text))
+    slots: Mapped[int]
+    started_at: Mapped[datetime] = now()
+    heartbeat_at: Mapped[datetime] = now()
+    stopped_at: Mapped[datetime | None]

@@ -1,0 +1,94 @@
+"""Models, their versions, the aliases that point to them, and artifacts."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from db.core.base import Table, big, document, key, listed, now, unique_name, word
+from db.tables.datasets import ProblemType
+
+
+class Model(Table):
+    """A name under which versions are trained."""
+
+    __tablename__ = "models"
+    __table_args__ = (unique_name("models"), *listed("models"))
+
+    id: Mapped[UUID] = key()
+    owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="RESTRICT"), index=True)
+    name: Mapped[str]
+    description: Mapped[str | None]
+    problem_type: Mapped[ProblemType | None] = word("problem_type", ProblemType, nullable=True)
+    last_number: Mapped[int] = mapped_column(server_default="0")
+    created_at: Mapped[datetime] = now()
+    updated_at: Mapped[datetime] = now()
+    deleted_at: Mapped[datetime | None]
+
+
+class ModelVersion(Table):
+    """One trained model. `metrics` is [{key, last, last_step, min, min_step, max, max_step, count}] as its run ended; `packages` is {name: version}."""
+
+    __tablename__ = "model_versions"
+    __table_args__ = (UniqueConstraint("model_id", "number"), CheckConstraint("number > 0", name="number_is_positive"))
+
+    id: Mapped[UUID] = key()
+    model_id: Mapped[UUID] = mapped_column(ForeignKey("models.id", ondelete="RESTRICT"), index=True)
+    number: Mapped[int]
+    algorithm: Mapped[str]
+    architecture: Mapped[str | None]
+    framework: Mapped[str]
+    problem_type: Mapped[ProblemType | None] = word("problem_type", ProblemType, nullable=True)
+    metrics: Mapped[list[Any]] = document("[]")
+    hyperparameters: Mapped[dict[str, Any]] = document("{}")
+    packages: Mapped[dict[str, Any]] = document("{}")
+    seed: Mapped[int | None] = big()
+    job_id: Mapped[UUID | None] = mapped_column(ForeignKey("jobs.id", ondelete="RESTRICT"), index=True)
+    run_id: Mapped[UUID | None] = mapped_column(ForeignKey("runs.id", ondelete="SET NULL"), index=True)
+    snapshot_id: Mapped[UUID | None] = mapped_column(ForeignKey("pipeline_snapshots.id", ondelete="RESTRICT"), index=True)
+    dataset_version_id: Mapped[UUID | None] = mapped_column(ForeignKey("dataset_versions.id", ondelete="RESTRICT"), index=True)
+    created_at: Mapped[datetime] = now()
+
+
+class ModelAliasEvent(Table):
+    """A period in which an alias pointed to a version. The open one (`superseded_at` null) is the alias; the rest is its history."""
+
+    __tablename__ = "model_alias_events"
+    __table_args__ = (
+        Index("uq_model_alias_events_current", "model_id", "name", unique=True, postgresql_where=text("superseded_at IS NULL")),
+        Index("ix_model_alias_events_history", "model_id", "name", text("set_at DESC")),
+    )
+
+    id: Mapped[UUID] = key()
+    model_id: Mapped[UUID] = mapped_column(ForeignKey("models.id", ondelete="RESTRICT"), index=True)
+    model_version_id: Mapped[UUID] = mapped_column(ForeignKey("model_versions.id", ondelete="RESTRICT"), index=True)
+    name: Mapped[str]
+    set_by_id: Mapped[UUID | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"), index=True)
+    reason: Mapped[str | None]
+    set_at: Mapped[datetime] = now()
+    superseded_at: Mapped[datetime | None]
+
+
+class Artifact(Table):
+    """A file with a role: of a dataset version, of a model version, or else of the job that wrote it."""
+
+    __tablename__ = "artifacts"
+    __table_args__ = (
+        CheckConstraint("num_nonnulls(dataset_version_id, model_version_id) <= 1", name="has_one_parent"),
+        CheckConstraint("num_nonnulls(dataset_version_id, model_version_id, job_id) >= 1", name="belongs_to_something"),
+    )
+
+    id: Mapped[UUID] = key()
+    owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="RESTRICT"), index=True)
+    object_id: Mapped[UUID] = mapped_column(ForeignKey("stored_objects.id", ondelete="RESTRICT"), index=True)
+    dataset_version_id: Mapped[UUID | None] = mapped_column(ForeignKey("dataset_versions.id", ondelete="CASCADE"), index=True)
+    model_version_id: Mapped[UUID | None] = mapped_column(ForeignKey("model_versions.id", ondelete="CASCADE"), index=True)
+    job_id: Mapped[UUID | None] = mapped_column(ForeignKey("jobs.id", ondelete="RESTRICT"), index=True)
+    role: Mapped[str]
+    filename: Mapped[str]
+    content_type: Mapped[str]
+    created_at: Mapped[datetime] = now()

@@ -1,0 +1,88 @@
+"""Pipelines, the frozen definitions that ran, and the catalogue of steps."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, ForeignKey, UniqueConstraint
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.types import Text
+
+from db.core.base import Table, key, listed, now, unique_name, word
+from db.tables.datasets import Modality
+
+
+class PipelineStatus(StrEnum):
+    """Whether a pipeline can run."""
+
+    DRAFT = "draft"
+    VALIDATED = "validated"
+    ARCHIVED = "archived"
+
+
+class StepType(StrEnum):
+    """What a step does to the bundle that passes through it."""
+
+    DATASET = "dataset"
+    TRANSFORM = "transform"
+    FILTER = "filter"
+    AUGMENT = "augment"
+    SPLIT = "split"
+    TRAIN = "train"
+    EVALUATE = "evaluate"
+    EXPLAIN = "explain"
+    EXPORT = "export"
+
+
+class Pipeline(Table):
+    """An editable graph of steps. `definition` is {"nodes": [{key, step, parameters}], "links": [{source, target}]}."""
+
+    __tablename__ = "pipelines"
+    __table_args__ = (unique_name("pipelines"), *listed("pipelines"), CheckConstraint("version > 0", name="version_is_positive"))
+
+    id: Mapped[UUID] = key()
+    owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="RESTRICT"), index=True)
+    name: Mapped[str]
+    description: Mapped[str | None]
+    modality: Mapped[Modality] = word("modality", Modality)
+    status: Mapped[PipelineStatus] = word("status", PipelineStatus)
+    version: Mapped[int] = mapped_column(server_default="1")
+    is_template: Mapped[bool] = mapped_column(server_default="false")
+    definition: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    created_at: Mapped[datetime] = now()
+    updated_at: Mapped[datetime] = now()
+    validated_at: Mapped[datetime | None]
+    deleted_at: Mapped[datetime | None]
+
+
+class PipelineSnapshot(Table):
+    """A definition as it ran, its parameters applied; addressed by the SHA-256 of its canonical JSON, so equal runs share one."""
+
+    __tablename__ = "pipeline_snapshots"
+    __table_args__ = (UniqueConstraint("pipeline_id", "sha256"),)
+
+    id: Mapped[UUID] = key()
+    owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="RESTRICT"), index=True)
+    pipeline_id: Mapped[UUID | None] = mapped_column(ForeignKey("pipelines.id", ondelete="SET NULL"), index=True)
+    sha256: Mapped[str]
+    definition: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    created_at: Mapped[datetime] = now()
+
+
+class StepDefinition(Table):
+    """A step as the workers' code declares it, projected here at start. A step that left the code keeps its row, retired."""
+
+    __tablename__ = "step_definitions"
+
+    key: Mapped[str] = mapped_column(primary_key=True)
+    position: Mapped[int]
+    type: Mapped[StepType] = word("type", StepType)
+    title: Mapped[str]
+    description: Mapped[str]
+    modalities: Mapped[list[str]] = mapped_column(ARRAY(Text))
+    parameter_schema: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    retired_at: Mapped[datetime | None]

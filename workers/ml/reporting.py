@@ -1,0 +1,34 @@
+"""How a body tells the worker what it is doing; the only way out of the child besides its result."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Protocol
+
+NodeStatus = Literal["pending", "running", "completed", "failed", "skipped", "cancelled"]
+
+
+class Reporter(Protocol):
+    """Calls are cheap: the worker thins them out, so a body reports as often as it likes."""
+
+    def progress(self, percent: float, step: str) -> None:
+        """`percent` of the whole body, 0 to 100, never falling; `step` in words people read."""
+        ...
+
+    def node(
+        self,
+        key: str,
+        status: NodeStatus,
+        progress: int = 0,
+        output: dict[str, Any] | None = None,
+        error: dict[str, Any] | None = None,
+    ) -> None:
+        """State of one node of a pipeline; `output` is a small summary (rows, columns, metrics), JSON-able."""
+        ...
+
+    def metric(self, key: str, step: int, value: float) -> None:
+        """One point of a curve: `step` is an epoch, boosting round or fold counted from 0; NaN and infinities are kept."""
+        ...
+
+    def log(self, message: str) -> None:
+        """A line for the job's log."""
+        ...
