@@ -35,6 +35,9 @@ class StateSettings(BaseSettings):
     s3_access_key_id: str = Field(default="", description="Key id of the S3 account.")
     s3_secret_access_key: SecretStr = Field(default=SecretStr(""), description="Secret of the S3 account.")
     upload_max_bytes: int = Field(default=50 * 1024**3, gt=0, description="Largest file that `requestUpload` accepts, in bytes.")
+    storage_quota_bytes: int = Field(
+        default=1024**4, ge=0, description="What one user may store, in bytes; uploads under way count. 0: no limit."
+    )
     upload_expires: int = Field(default=900, ge=60, le=604_800, description="Seconds for which an upload's presigned URL is valid.")
 
 

@@ -1,0 +1,65 @@
+"""Rules that texts from outside must keep, each refused with the path to the input's field."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from db.errors import InvalidInput, Issue
+
+NAME_LENGTH = 200
+TEXT_LENGTH = 10_000
+DOCUMENT_BYTES = 65_536
+
+
+class Checks:
+    """Collects what is wrong with an input, so that one answer names all of it."""
+
+    def __init__(self) -> None:
+        self.issues: list[Issue] = []
+
+    def add(self, *path: str | int, message: str) -> None:
+        self.issues.append(Issue(tuple(str(part) for part in path), message))
+
+    def name(self, value: str, *path: str, length: int = NAME_LENGTH) -> str:
+        """A name as people write it: trimmed, one line, not empty."""
+        cleaned = value.strip()
+        if not cleaned:
+            self.add(*path, message="A name needs at least one character that is not a space.")
+        elif len(cleaned) > length:
+            self.add(*path, message=f"This is {len(cleaned)} characters long; at most {length} are kept.")
+        elif not cleaned.isprintable():
+            self.add(*path, message="Control characters and line breaks cannot stand in a name.")
+        return cleaned
+
+    def text(self, value: str | None, *path: str, length: int = TEXT_LENGTH) -> str | None:
+        """Free text; PostgreSQL cannot keep the character NUL."""
+        if value is not None and len(value) > length:
+            self.add(*path, message=f"This is {len(value)} characters long; at most {length} are kept.")
+        if value is not None and "\x00" in value:
+            self.add(*path, message="The character NUL cannot be kept.")
+        return value
+
+    def document(self, value: Any, *path: str, size: int = DOCUMENT_BYTES) -> dict[str, Any]:
+        """A JSON object of bounded size; null is the empty one."""
+        if value is None:
+            return {}
+        if not isinstance(value, dict):
+            self.add(*path, message="A JSON object is expected here, {…}.")
+            return {}
+        try:
+            encoded = orjson.dumps(value)
+        except (TypeError, orjson.JSONEncodeError):
+            self.add(*path, message="This is not JSON that can be kept; integers must fit in 64 bits.")
+            return {}
+        if len(encoded) > size:
+            self.add(*path, message=f"This is {len(encoded)} bytes of JSON; at most {size} are kept.")
+        if rb"\u0000" in encoded:
+            self.add(*path, message="The character NUL cannot be kept.")
+        return value  # pyright: ignore[reportUnknownVariableType] - a JSON object, checked above
+
+    def done(self) -> None:
+        """Raise `InvalidInput` when anything was found."""
+        if self.issues:
+            raise InvalidInput(self.issues)

@@ -1,0 +1,23 @@
+"""A unique index is the rule; its violation is the error that people read."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+
+from asyncpg import UniqueViolationError
+from sqlalchemy.exc import IntegrityError
+
+from db.errors import StateError
+
+
+@contextmanager
+def violation(index: str, becomes: StateError) -> Generator[None]:
+    """Raise `becomes` where a statement inside breaks the unique `index`; other violations pass."""
+    try:
+        yield
+    except IntegrityError as error:
+        cause = error.orig.__cause__ if error.orig is not None else None
+        if isinstance(cause, UniqueViolationError) and cause.constraint_name == index:
+            raise becomes from None
+        raise

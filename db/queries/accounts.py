@@ -1,0 +1,64 @@
+"""What can be asked of users and their tokens."""
+
+from __future__ import annotations
+
+import hashlib
+
+from sqlalchemy import ColumnElement, Select, func, or_, select, true
+
+from db.core.batch import rows_by_key
+from db.core.viewer import Viewer
+from db.core.work import Database
+from db.tables import ApiKey, User
+
+COLUMNS = (
+    User.id,
+    User.email,
+    User.username,
+    User.full_name,
+    User.role,
+    User.storage_bytes,
+    User.created_at,
+    User.updated_at,
+    User.deleted_at,
+)
+
+
+def visible(viewer: Viewer) -> ColumnElement[bool]:
+    """A user sees themselves; admins see all."""
+    return true() if viewer.sees_all else User.id == viewer.id
+
+
+def users(viewer: Viewer) -> Select[tuple[object, ...]]:
+    """The users a viewer may see, deleted ones too: edges still lead to them."""
+    return select(*COLUMNS).where(visible(viewer))
+
+
+by_id = rows_by_key(users, User.id)
+
+
+def live(viewer: Viewer) -> Select[tuple[object, ...]]:
+    """The users that a look-up by id finds."""
+    return users(viewer).where(User.deleted_at.is_(None))
+
+
+live_by_id = rows_by_key(live, User.id)
+
+
+def token_hash(token: str) -> bytes:
+    """Tokens are 256 random bits, so one SHA-256 is enough, and it can be looked up by index."""
+    return hashlib.sha256(token.encode()).digest()
+
+
+async def viewer_of_token(database: Database, token: str) -> Viewer | None:
+    """Whom a bearer token names; None for one that is unknown, revoked or expired, or whose user is deleted."""
+    found = select(User.id, User.role, ApiKey.id.label("key_id")).join(ApiKey, ApiKey.user_id == User.id)
+    found = found.where(
+        ApiKey.token_sha256 == token_hash(token),
+        ApiKey.revoked_at.is_(None),
+        or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > func.now()),
+        User.deleted_at.is_(None),
+    )
+    for row in await database.rows(found):
+        return Viewer(row.id, row.role, row.key_id)
+    return None

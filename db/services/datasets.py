@@ -1,0 +1,101 @@
+"""Making, changing and deleting datasets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, exists, func, insert, or_, select
+from sqlalchemy import update as update_rows
+
+from db.core.checks import Checks
+from db.core.unique import violation
+from db.core.work import Work
+from db.errors import NameTaken, NotFound, WrongState
+from db.queries.datasets import visible
+from db.tables import Dataset, Job
+from db.tables.datasets import DatasetSource, Modality, ProblemType
+from db.tables.jobstates import TERMINAL
+
+_UNIQUE = "uq_datasets_owner_id_name"
+
+
+@dataclass(frozen=True, slots=True)
+class NewDataset:
+    """A dataset to be made; names are unique per owner, whatever the case."""
+
+    name: str
+    description: str | None = None
+    modality: Modality = Modality.TABULAR
+    problem_type: ProblemType | None = None
+    target_column: str | None = None
+    metadata: dict[str, Any] | None = None
+    source: DatasetSource = DatasetSource.UPLOAD
+
+
+async def create(work: Work, new: NewDataset) -> UUID:
+    """Raises `InvalidInput` or `NameTaken`."""
+    work.viewer.must_write()
+    checks = Checks()
+    values = {
+        "name": checks.name(new.name, "name"),
+        "description": checks.text(new.description, "description"),
+        "target_column": checks.text(new.target_column, "targetColumn", length=1_000),
+        "meta": checks.document(new.metadata, "metadata"),
+        "modality": new.modality,
+        "problem_type": new.problem_type,
+        "source": new.source,
+        "owner_id": work.viewer.id,
+    }
+    checks.done()
+    with violation(_UNIQUE, NameTaken("dataset", values["name"])):
+        return await work.scalar(insert(Dataset).values(values).returning(Dataset.id))
+
+
+async def update(work: Work, dataset_id: UUID, changes: dict[str, Any]) -> UUID:
+    """`changes` holds the fields to set, None clearing one. Raises `NotFound`, `InvalidInput` or `NameTaken`."""
+    work.viewer.must_write()
+    await locked(work, dataset_id)
+    checks = Checks()
+    values = dict(changes)
+    if "name" in values:
+        if values["name"] is None:
+            checks.add("name", message="A dataset must have a name; leave the field out to keep the present one.")
+        else:
+            values["name"] = checks.name(values["name"], "name")
+    if "description" in values:
+        checks.text(values["description"], "description")
+    if "target_column" in values:
+        checks.text(values["target_column"], "targetColumn", length=1_000)
+    if "metadata" in values:
+        values["meta"] = checks.document(values.pop("metadata"), "metadata")
+    checks.done()
+    if values:
+        with violation(_UNIQUE, NameTaken("dataset", str(values.get("name")))):
+            await work.run(update_rows(Dataset).where(Dataset.id == dataset_id).values(values))
+    return dataset_id
+
+
+async def delete(work: Work, dataset_id: UUID) -> UUID:
+    """Hide a dataset; edges still reach it. Raises `NotFound`, or `WrongState` while a job on it has not ended."""
+    work.viewer.must_write()
+    await locked(work, dataset_id)
+    concerned = or_(Job.dataset_id == dataset_id, Job.parameters["outputDatasetId"].astext == str(dataset_id))
+    unfinished = exists().where(Job.status.not_in(TERMINAL), concerned)
+    if await work.scalar(select(unfinished)):
+        raise WrongState("BUSY", "A job on this dataset has not ended. Wait for it or cancel it, then delete the dataset.")
+    await work.run(update_rows(Dataset).where(Dataset.id == dataset_id).values(deleted_at=func.now()))
+    return dataset_id
+
+
+async def locked(work: Work, dataset_id: UUID) -> Row[Any]:
+    """The live dataset, locked against change and deletion until the work ends. Raises `NotFound`.
+
+    Whoever submits a job on a dataset holds this lock too, so no job slips in beside a deletion.
+    """
+    live = select(Dataset).where(Dataset.id == dataset_id, Dataset.deleted_at.is_(None), visible(work.viewer)).with_for_update()
+    row = await work.first(live)
+    if row is None:
+        raise NotFound(str(dataset_id))
+    return row

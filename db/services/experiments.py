@@ -1,0 +1,97 @@
+"""Making experiments and the runs in them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import func, insert, select, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from db.core.checks import Checks
+from db.core.unique import violation
+from db.core.work import Work
+from db.errors import NameTaken, NotFound
+from db.queries.experiments import visible
+from db.tables import Experiment, Run
+
+DEFAULT = "Default"
+
+
+@dataclass(frozen=True, slots=True)
+class NewExperiment:
+    """An experiment to be made; names are unique per owner, whatever the case."""
+
+    name: str
+    description: str | None = None
+    notes: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewRun:
+    """A run to be made together with its job."""
+
+    owner_id: UUID
+    experiment_id: UUID
+    job_id: UUID
+    dataset_version_id: UUID | None
+    seed: int
+    hyperparameters: dict[str, Any]
+    config: dict[str, Any]
+    name: str | None = None
+
+
+async def create(work: Work, new: NewExperiment) -> UUID:
+    """Raises `InvalidInput` or `NameTaken`."""
+    work.viewer.must_write()
+    checks = Checks()
+    values = {
+        "name": checks.name(new.name, "name"),
+        "description": checks.text(new.description, "description"),
+        "notes": checks.text(new.notes, "notes", length=100_000),
+        "owner_id": work.viewer.id,
+    }
+    checks.done()
+    with violation("uq_experiments_owner_id_name", NameTaken("experiment", str(values["name"]))):
+        return await work.scalar(insert(Experiment).values(values).returning(Experiment.id))
+
+
+async def of_owner(work: Work, owner_id: UUID, experiment_id: UUID) -> UUID | None:
+    """The owner of a live experiment that the viewer may see is `owner_id`: its id, else None. Raises `NotFound`."""
+    found = select(Experiment.owner_id).where(Experiment.id == experiment_id, Experiment.deleted_at.is_(None), visible(work.viewer))
+    owner = await work.scalar(found)
+    if owner is None:
+        raise NotFound(str(experiment_id))
+    return experiment_id if owner == owner_id else None
+
+
+async def default_of(work: Work, owner_id: UUID) -> UUID:
+    """The owner's experiment "Default", made where missing."""
+    mine = select(Experiment.id).where(
+        Experiment.owner_id == owner_id, func.lower(Experiment.name) == DEFAULT.lower(), Experiment.deleted_at.is_(None)
+    )
+    found = await work.scalar(mine)
+    if found is None:
+        row = upsert(Experiment).values(owner_id=owner_id, name=DEFAULT, description="Runs that were started without an experiment.")
+        found = await work.scalar(row.on_conflict_do_nothing().returning(Experiment.id))
+    # Two runs at once: the insert waited for the other's commit and did nothing, so its row is there to be read now.
+    return found if found is not None else await work.scalar(mine)
+
+
+async def add_run(work: Work, new: NewRun) -> UUID:
+    """A run with the experiment's next number; the experiment's row is locked until the work ends."""
+    count = update(Experiment).where(Experiment.id == new.experiment_id).values(last_number=Experiment.last_number + 1)
+    number = await work.scalar(count.returning(Experiment.last_number))
+    run = insert(Run).values(
+        owner_id=new.owner_id,
+        experiment_id=new.experiment_id,
+        number=number,
+        name=new.name,
+        seed=new.seed,
+        hyperparameters=new.hyperparameters,
+        config=new.config,
+        job_id=new.job_id,
+        dataset_version_id=new.dataset_version_id,
+    )
+    return await work.scalar(run.returning(Run.id))

@@ -1,0 +1,215 @@
+"""Running a pipeline: the definition is frozen, then a job (and, where it trains, a run) is made of it in one transaction."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import asdict, dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, func, select
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from db.core.checks import NAME_LENGTH, Checks
+from db.core.work import Work
+from db.errors import InvalidInput, NotFound, WrongState, invalid
+from db.queries import datasets as dataset_queries
+from db.services import datasets, experiments, idempotency, jobs
+from db.services.pipelines import definitions
+from db.services.pipelines.editing import locked
+from db.tables import Dataset, DatasetVersion, PipelineSnapshot
+from db.tables.datasets import DatasetSource, DatasetVersionStatus
+from db.tables.jobs import JobKind
+from db.tables.pipelines import PipelineStatus
+
+OPERATION = "runPipeline"
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """What to run on what; `parameters` is {nodeKey: {name: value}}, laid over the definition before it is frozen."""
+
+    pipeline_id: UUID
+    dataset_version_id: UUID
+    experiment_id: UUID | None = None
+    model_name: str | None = None
+    output_dataset_id: UUID | None = None
+    parameters: dict[str, Any] | None = None
+    seed: int | None = None
+    priority: int = 5
+    idempotency_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunAnswer:
+    """What was made: always a job; a run where the pipeline trains, else the dataset that gets a new version."""
+
+    job_id: UUID
+    run_id: UUID | None
+    target_dataset_id: UUID | None
+
+
+async def run(work: Work, request: RunRequest) -> RunAnswer:
+    """Raises `NotFound`, `InvalidInput`, `WrongState` or `Conflict`."""
+    work.viewer.must_write()
+    asked = {key: value for key, value in asdict(request).items() if key != "idempotency_key"}
+    answered = await idempotency.recall(work, OPERATION, request.idempotency_key, asked)
+    if answered is not None:
+        return RunAnswer(*(UUID(answered[key]) if answered[key] else None for key in ("job", "run", "dataset")))  # pyright: ignore[reportArgumentType] - a job is always there
+    pipeline = await locked(work, request.pipeline_id)
+    version, dataset = await _version(work, request.dataset_version_id)
+    known = await definitions.steps(work)
+    definition = _frozen(pipeline, version, dataset, known, request)
+    snapshot_id = await _snapshot(work, pipeline, definition)
+    training = definitions.trains(definition, known)
+    seed = secrets.randbelow(2**31) if request.seed is None else request.seed
+    parameters: dict[str, Any] = {"seed": seed, "parameters": request.parameters or {}}
+    target_id = run_id = None
+    if training is None:
+        target_id = await _target(work, request, dataset, pipeline)
+        parameters["outputDatasetId"] = str(target_id)
+    else:
+        parameters["modelName"] = (request.model_name or pipeline.name).strip()
+    kind = JobKind.PROCESS if training is None else JobKind.TRAIN
+    job = await jobs.submit(
+        work,
+        jobs.NewJob(
+            owner_id=pipeline.owner_id,
+            kind=kind,
+            queue=jobs.queue_for(kind, dataset.modality),
+            priority=request.priority,
+            parameters=parameters,
+            dataset_id=dataset.id,
+            dataset_version_id=version.id,
+            pipeline_id=pipeline.id,
+            snapshot_id=snapshot_id,
+            inputs=[version.id],
+        ),
+    )
+    if training is not None:
+        run_id = await experiments.add_run(
+            work,
+            experiments.NewRun(
+                owner_id=pipeline.owner_id,
+                experiment_id=await _experiment(work, request, pipeline.owner_id),
+                job_id=job.id,
+                dataset_version_id=version.id,
+                seed=seed,
+                hyperparameters=training["parameters"],
+                config={
+                    "pipeline": pipeline.name,
+                    "pipelineVersion": pipeline.version,
+                    "step": training["step"],
+                    "parameters": request.parameters or {},
+                },
+            ),
+        )
+    made = {"job": str(job.id), "run": str(run_id) if run_id else None, "dataset": str(target_id) if target_id else None}
+    await idempotency.remember(work, request.idempotency_key, made)
+    return RunAnswer(job.id, run_id, target_id)
+
+
+async def _version(work: Work, version_id: UUID) -> tuple[Row[Any], Row[Any]]:
+    """The version and its dataset, locked so that it is not deleted meanwhile."""
+    columns = (DatasetVersion.id, DatasetVersion.dataset_id, DatasetVersion.status, DatasetVersion.columns.label("file_columns"))
+    version = await work.first(
+        select(*columns)
+        .join(Dataset, Dataset.id == DatasetVersion.dataset_id)
+        .where(DatasetVersion.id == version_id, dataset_queries.visible(work.viewer))
+    )
+    if version is None:
+        raise NotFound(str(version_id))
+    try:
+        dataset = await datasets.locked(work, version.dataset_id)
+    except NotFound:
+        raise NotFound(str(version_id)) from None
+    if version.status is not DatasetVersionStatus.READY:
+        state = version.status.name
+        raise WrongState(
+            state, f"The dataset version is {state}; only a READY one can be used. Wait for its ingest, or choose another version."
+        )
+    return version, dataset
+
+
+def _frozen(
+    pipeline: Row[Any], version: Row[Any], dataset: Row[Any], known: definitions.Steps, request: RunRequest
+) -> definitions.Definition:
+    """The definition with the parameters laid over it, once everything that can be known to fail has been checked."""
+    if pipeline.status is PipelineStatus.ARCHIVED:
+        raise WrongState("ARCHIVED", "The pipeline is archived. Set its status to VALIDATED to run it again.")
+    definition, issues = definitions.with_parameters(pipeline.definition, request.parameters)
+    checks = Checks()
+    checks.issues.extend(issues)
+    if not issues:
+        checks.issues.extend(definitions.incomplete(definition, known))
+        checks.issues.extend(definitions.unsound(definition, known, pipeline.modality))
+        checks.issues.extend(definitions.unknown_columns(definition, known, [column["name"] for column in version.file_columns]))
+    if pipeline.status is PipelineStatus.DRAFT and not checks.issues:
+        checks.add("pipelineId", message="The pipeline is a DRAFT. Complete its definition, or set its status to VALIDATED.")
+    if not 1 <= request.priority <= 10:
+        checks.add("priority", message=f"The priority is {request.priority}; it goes from 1, the least urgent, to 10.")
+    if pipeline.owner_id != dataset.owner_id:
+        checks.add("datasetVersionId", message="Pipeline and dataset belong to different users; both must belong to one.")
+    if request.model_name is not None:
+        checks.name(request.model_name, "modelName")
+    trains = definitions.trains(definition, known) is not None
+    for name, given, wanted in (
+        ("experimentId", request.experiment_id, True),
+        ("modelName", request.model_name, True),
+        ("outputDatasetId", request.output_dataset_id, False),
+    ):
+        if given is not None and trains is not wanted:
+            says = "does not train, so there is no run and no model" if wanted else "trains a model and writes no dataset"
+            checks.add(name, message=f"This pipeline {says}. Leave this out.")
+    checks.done()
+    return definition
+
+
+async def _snapshot(work: Work, pipeline: Row[Any], definition: definitions.Definition) -> UUID:
+    digest = definitions.sha256(definition)
+    row = upsert(PipelineSnapshot).values(pipeline_id=pipeline.id, owner_id=pipeline.owner_id, sha256=digest, definition=definition)
+    # The update changes nothing; it makes the statement return the row that is there already.
+    kept = row.on_conflict_do_update(index_elements=["pipeline_id", "sha256"], set_={"sha256": digest})
+    return await work.scalar(kept.returning(PipelineSnapshot.id))
+
+
+async def _experiment(work: Work, request: RunRequest, owner_id: UUID) -> UUID:
+    if request.experiment_id is None:
+        return await experiments.default_of(work, owner_id)
+    found = await experiments.of_owner(work, owner_id, request.experiment_id)
+    if found is None:
+        raise _foreign("experimentId", "experiment")
+    return found
+
+
+async def _target(work: Work, request: RunRequest, dataset: Row[Any], pipeline: Row[Any]) -> UUID:
+    """The dataset that the new version goes to, made where none is named."""
+    if request.output_dataset_id is not None:
+        target = await datasets.locked(work, request.output_dataset_id)
+        if target.owner_id != dataset.owner_id:
+            raise _foreign("outputDatasetId", "output dataset")
+        return target.id
+    base = f"{dataset.name} – {pipeline.name}"[: NAME_LENGTH - 8]
+    for count in range(1, 1000):
+        name = base if count == 1 else f"{base} ({count})"
+        row = upsert(Dataset).values(
+            owner_id=dataset.owner_id,
+            name=name,
+            description=f"Made from {dataset.name} by the pipeline {pipeline.name}.",
+            modality=dataset.modality,
+            problem_type=dataset.problem_type,
+            target_column=dataset.target_column,
+            source=DatasetSource.DERIVED,
+        )
+        live = Dataset.deleted_at.is_(None)
+        kept = row.on_conflict_do_nothing(index_elements=[Dataset.owner_id, func.lower(Dataset.name)], index_where=live)
+        made = await work.scalar(kept.returning(Dataset.id))
+        if made is not None:
+            return made
+    raise invalid(
+        "outputDatasetId", message=f"A thousand datasets are named like {base!r} already. Name the dataset that the new version goes to."
+    )
+
+
+def _foreign(field: str, what: str) -> InvalidInput:
+    return invalid(field, message=f"The {what} belongs to another user than the dataset; both must belong to one.")

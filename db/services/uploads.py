@@ -1,0 +1,202 @@
+"""Files on their way in: a presigned PUT is announced, then checked; only an INGEST job makes data of it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, func, insert, select, text, update
+
+from db.core.checks import Checks
+from db.core.viewer import Viewer
+from db.core.work import Database, Work
+from db.errors import NotFound, QuotaExceeded, StateError, UploadMismatch, WrongState
+from db.queries.datasets import visible
+from db.services import datasets, idempotency, jobs
+from db.settings import state_settings
+from db.stores.objects import ObjectStore
+from db.tables import Dataset, DatasetVersion, Upload, User
+from db.tables.datasets import DatasetSource, DatasetVersionStatus, UploadState
+from db.tables.jobs import JobKind
+
+HASHED_AT_ONCE = 64 * 1024**2  # above this the ingest hashes its own copy while it parses
+DEFAULT_CONTENT_TYPE = "application/octet-stream"
+_HEX = frozenset("0123456789abcdef")
+
+
+@dataclass(frozen=True, slots=True)
+class NewUpload:
+    """What the client says of the file; `sha256` is hex."""
+
+    dataset_id: UUID
+    filename: str
+    size_bytes: int
+    sha256: str | None = None
+    content_type: str | None = None
+    label: str | None = None
+    idempotency_key: str | None = None
+
+
+async def request(work: Work, new: NewUpload) -> Row[Any]:
+    """Make a version that waits for its file, and the upload that brings it. The answer is the upload's row; presign `object_key`.
+
+    Raises `NotFound`, `InvalidInput`, `QuotaExceeded` or `Conflict`.
+    """
+    work.viewer.must_write()
+    asked = {key: value for key, value in asdict(new).items() if key != "idempotency_key"}
+    answered = await idempotency.recall(work, "requestUpload", new.idempotency_key, asked)
+    if answered is not None:
+        return await work.one(select(Upload).where(Upload.id == UUID(answered["upload"])))
+    values = _checked(new)
+    dataset = await datasets.locked(work, new.dataset_id)
+    await _within_quota(work, dataset.owner_id, new.size_bytes)
+    number = await work.scalar(
+        update(Dataset).where(Dataset.id == dataset.id).values(last_number=Dataset.last_number + 1).returning(Dataset.last_number)
+    )
+    version = insert(DatasetVersion).values(
+        dataset_id=dataset.id,
+        number=number,
+        label=new.label,
+        status=DatasetVersionStatus.UPLOADING,
+        source=DatasetSource.UPLOAD,
+        original_filename=values["filename"],
+        content_type=values["content_type"],
+    )
+    version_id = await work.scalar(version.returning(DatasetVersion.id))
+    upload_id = await work.scalar(select(func.uuidv7()))
+    expires = func.now() + text(f"interval '{state_settings().upload_expires} seconds'")
+    upload = insert(Upload).values(
+        id=upload_id,
+        owner_id=dataset.owner_id,
+        version_id=version_id,
+        object_key=f"uploads/{dataset.owner_id}/{upload_id}",
+        expires_at=expires,
+        **values,
+    )
+    row = await work.one(upload.returning(Upload))
+    await idempotency.remember(work, new.idempotency_key, {"upload": str(upload_id)})
+    return row
+
+
+def _checked(new: NewUpload) -> dict[str, Any]:
+    checks = Checks()
+    filename = checks.name(new.filename.replace("\\", "/").rsplit("/", 1)[-1], "filename", length=255)
+    content_type = checks.name(new.content_type or DEFAULT_CONTENT_TYPE, "contentType")
+    if not content_type.isascii():
+        checks.add("contentType", message="A media type is plain ASCII, for instance text/csv.")
+    if new.label is not None:
+        checks.name(new.label, "label")
+    limit = state_settings().upload_max_bytes
+    if new.size_bytes < 1:
+        checks.add("sizeBytes", message="An empty file holds no data; give the file's size in bytes.")
+    elif new.size_bytes > limit:
+        checks.add("sizeBytes", message=f"The file has {new.size_bytes} bytes; at most {limit} are accepted.")
+    sha256 = new.sha256.lower() if new.sha256 is not None else None
+    if sha256 is not None and (len(sha256) != 64 or not _HEX.issuperset(sha256)):
+        checks.add("sha256", message="A SHA-256 is 64 hexadecimal digits; leave it out when you do not know it.")
+    checks.done()
+    return {"filename": filename, "content_type": content_type, "size_bytes": new.size_bytes, "sha256": sha256}
+
+
+async def _within_quota(work: Work, owner_id: UUID, size: int) -> None:
+    limit = state_settings().storage_quota_bytes
+    if limit == 0:
+        return
+    under_way = select(func.coalesce(func.sum(Upload.size_bytes), 0)).where(
+        Upload.owner_id == owner_id, Upload.state == UploadState.OPEN, Upload.expires_at > func.now()
+    )
+    stored = select(User.storage_bytes).where(User.id == owner_id).with_for_update(key_share=True)
+    used = int(await work.scalar(stored)) + int(await work.scalar(under_way))
+    if used + size > limit:
+        raise QuotaExceeded("storage bytes", limit, used)
+
+
+async def complete(
+    database: Database, objects: ObjectStore, viewer: Viewer, upload_id: UUID, idempotency_key: str | None = None
+) -> tuple[UUID, UUID]:
+    """Check what was uploaded and submit its INGEST job: (version, job). The store is asked before the work begins.
+
+    Raises `NotFound`, `WrongState`, `UploadMismatch` (the object is removed and the version failed) or `Conflict`.
+    """
+    viewer.must_write()
+    asked = {"upload_id": str(upload_id)}
+    async with database.work(viewer) as work:
+        answered = await idempotency.recall(work, "completeUpload", idempotency_key, asked, claim=False)
+        upload = await _visible(work, upload_id)
+    if answered is not None:
+        return UUID(answered["version"]), UUID(answered["job"])
+    _must_be_open(upload)
+    try:
+        await _verify(objects, upload)
+    except UploadMismatch as mismatch:
+        async with database.work(viewer) as work:
+            await _give_up(work, upload, mismatch)
+        await objects.delete([upload.object_key])
+        raise
+    async with database.work(viewer) as work:
+        answered = await idempotency.recall(work, "completeUpload", idempotency_key, asked)
+        if answered is not None:
+            return UUID(answered["version"]), UUID(answered["job"])
+        dataset = await datasets.locked(work, upload.dataset_id)
+        taken = update(Upload).where(Upload.id == upload_id, Upload.state == UploadState.OPEN)
+        if not await work.run(taken.values(state=UploadState.COMPLETED, completed_at=func.now())):
+            _must_be_open(await _visible(work, upload_id))
+        version = update(DatasetVersion).where(DatasetVersion.id == upload.version_id)
+        await work.run(version.values(status=DatasetVersionStatus.UPLOADED, size_bytes=upload.size_bytes, sha256=upload.sha256))
+        job = await jobs.submit(
+            work,
+            jobs.NewJob(
+                owner_id=dataset.owner_id,
+                kind=JobKind.INGEST,
+                queue=jobs.queue_for(JobKind.INGEST, dataset.modality),
+                parameters={"filename": upload.filename, "sizeBytes": upload.size_bytes, "sha256": upload.sha256},
+                dataset_id=dataset.id,
+                dataset_version_id=upload.version_id,
+            ),
+        )
+        await work.run(update(Upload).where(Upload.id == upload_id).values(job_id=job.id))
+        await idempotency.remember(work, idempotency_key, {"version": str(upload.version_id), "job": str(job.id)})
+    return upload.version_id, job.id
+
+
+async def _visible(work: Work, upload_id: UUID) -> Row[Any]:
+    found = (
+        select(Upload, DatasetVersion.dataset_id, DatasetVersion.status.label("version_status"))
+        .join(DatasetVersion, DatasetVersion.id == Upload.version_id)
+        .join(Dataset, Dataset.id == DatasetVersion.dataset_id)
+        .where(Upload.id == upload_id, Dataset.deleted_at.is_(None), visible(work.viewer))
+    )
+    row = await work.first(found)
+    if row is None:
+        raise NotFound(str(upload_id))
+    return row
+
+
+def _must_be_open(upload: Row[Any]) -> None:
+    if upload.state is not UploadState.OPEN:
+        raise WrongState(
+            upload.version_status.name,
+            f"This upload is {upload.state.value} already. Ask for a new upload to bring another file.",
+        )
+
+
+async def _verify(objects: ObjectStore, upload: Row[Any]) -> None:
+    """Compare what lies in the store with what was announced; the hash only where reading it all is cheap."""
+    found = await objects.head(upload.object_key)
+    if found is None:
+        raise WrongState("UPLOADING", "The file has not arrived. Send it with PUT to the upload's URL, then complete the upload.")
+    if found.size != upload.size_bytes:
+        raise UploadMismatch("size in bytes", str(upload.size_bytes), str(found.size))
+    if upload.sha256 is not None and found.size <= HASHED_AT_ONCE:
+        actual = await objects.sha256(upload.object_key)
+        if actual != upload.sha256:
+            raise UploadMismatch("SHA-256", upload.sha256, actual)
+
+
+async def _give_up(work: Work, upload: Row[Any], mismatch: StateError) -> None:
+    mine = update(Upload).where(Upload.id == upload.id, Upload.state == UploadState.OPEN)
+    if await work.run(mine.values(state=UploadState.MISMATCHED)):
+        issue = {"code": "UPLOAD_MISMATCH", "message": mismatch.message, "column": None, "row": None}
+        version = update(DatasetVersion).where(DatasetVersion.id == upload.version_id)
+        await work.run(version.values(status=DatasetVersionStatus.FAILED, issues=[issue], issue_count=1))

@@ -1,0 +1,46 @@
+"""From a request to a viewer. A token comes as `Authorization: Bearer …`, in a header or in a websocket's `connection_init`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from db.core.viewer import Viewer
+from db.core.work import Database
+from db.queries.accounts import viewer_of_token
+
+MAX_TOKEN = 512
+
+
+class BadToken(Exception):
+    """A token was given and names nobody. Answered as UNAUTHENTICATED, never taken for no token at all."""
+
+    def __init__(self) -> None:
+        super().__init__("The bearer token is unknown, revoked or expired. Send `Authorization: Bearer <token>` with a valid one.")
+
+
+def bearer(headers: Mapping[str, object]) -> str | None:
+    """The token that headers or a `connection_init` payload carry, whatever the case of the name; None where there is none.
+
+    Raises `BadToken` for an `Authorization` that is no bearer token.
+    """
+    for name, value in headers.items():
+        if name.lower() == "authorization":
+            if not isinstance(value, str):
+                raise BadToken
+            scheme, _, token = value.strip().partition(" ")
+            token = token.strip()
+            if scheme.lower() != "bearer" or not token or len(token) > MAX_TOKEN:
+                raise BadToken
+            return token
+    return None
+
+
+async def viewer_of(database: Database, headers: Mapping[str, object]) -> Viewer | None:
+    """Whom the headers name; None where they carry no token. Raises `BadToken`."""
+    token = bearer(headers)
+    if token is None:
+        return None
+    viewer = await viewer_of_token(database, token)
+    if viewer is None:
+        raise BadToken
+    return viewer

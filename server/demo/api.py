@@ -1,0 +1,96 @@
+"""The little that a client of Trellis needs: GraphQL over HTTP, subscriptions over one websocket each, files by PUT."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import httpx
+import orjson
+from websockets.asyncio.client import connect
+from websockets.typing import Subprotocol
+
+
+class Refused(Exception):
+    """The API answered with errors or with a problem."""
+
+
+class Api:
+    """A signed-in client. Every method raises `Refused` with the API's own words."""
+
+    def __init__(self, url: str, token: str) -> None:
+        self.url = url
+        self.token = token
+        self._http = httpx.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=30)
+        self._store = httpx.AsyncClient(timeout=120)
+
+    async def close(self) -> None:
+        await self._http.aclose()
+        await self._store.aclose()
+
+    async def ask(self, query: str, **variables: Any) -> Any:
+        """The value of the query's only root field."""
+        answer = (await self._http.post("/graphql", json={"query": query, "variables": variables})).json()
+        if answer.get("errors"):
+            raise Refused("; ".join(error["message"] for error in answer["errors"]))
+        (value,) = answer["data"].values()
+        return value
+
+    async def change(self, mutation: str, fields: str, **values: Any) -> dict[str, Any]:
+        """Call a mutation with one input and select `fields` of its payload."""
+        name = mutation[0].upper() + mutation[1:]
+        query = f"mutation($input: {name}Input!) {{ {mutation}(input: $input) {{ __typename ... on {name}Payload {{ {fields} }} ... on Problem {{ code message }} }} }}"
+        answer = await self.ask(query, input=values)
+        if "code" in answer:
+            raise Refused(f"{answer['code']}: {answer['message']}")
+        return answer
+
+    async def named(self, kind: str, name: str, **fields: Any) -> str:
+        """The id of the viewer's dataset, pipeline or experiment with this name, made where missing."""
+        query = f"query($filter: {kind.capitalize()}Filter) {{ {kind}s(first: 1, filter: $filter) {{ edges {{ node {{ id }} }} }} }}"
+        viewer = await self.ask("{ viewer { id } }")
+        found = await self.ask(query, filter={"name": {"eq": name}, "ownerId": viewer["id"]})
+        if found["edges"]:
+            return found["edges"][0]["node"]["id"]
+        return (await self.change(f"create{kind.capitalize()}", f"{kind} {{ id }}", name=name, **fields))[kind]["id"]
+
+    async def upload(self, dataset: str, filename: str, content: bytes) -> tuple[str, str]:
+        """Announce, PUT and complete: (version id, INGEST job id)."""
+        announced = await self.change(
+            "requestUpload",
+            "upload { id method url headers { name value } }",
+            datasetId=dataset,
+            filename=filename,
+            sizeBytes=len(content),
+            sha256=hashlib.sha256(content).hexdigest(),
+            contentType="text/csv",
+        )
+        upload = announced["upload"]
+        headers = {header["name"]: header["value"] for header in upload["headers"]}
+        sent = await self._store.request(upload["method"], upload["url"], content=content, headers=headers)
+        if sent.status_code != 200:
+            raise Refused(f"The object store answered {sent.status_code} to the upload of {filename}.")
+        completed = await self.change("completeUpload", "version { id } job { id }", uploadId=upload["id"])
+        return completed["version"]["id"], completed["job"]["id"]
+
+    async def follow(self, query: str, **variables: Any) -> AsyncGenerator[Any]:
+        """The value of the subscription's field for each event, until it completes."""
+        address = self.url.replace("http", "ws", 1) + "/graphql"
+        async with connect(address, subprotocols=[Subprotocol("graphql-transport-ws")], max_size=None) as socket:
+
+            async def send(message: dict[str, Any]) -> None:
+                await socket.send(orjson.dumps(message).decode())
+
+            await send({"type": "connection_init", "payload": {"Authorization": f"Bearer {self.token}"}})
+            await socket.recv()
+            await send({"id": "1", "type": "subscribe", "payload": {"query": query, "variables": variables}})
+            async for text in socket:
+                message = orjson.loads(text)
+                if message["type"] == "next":
+                    (value,) = message["payload"]["data"].values()
+                    yield value
+                elif message["type"] == "error":
+                    raise Refused("; ".join(error["message"] for error in message["payload"]))
+                elif message["type"] == "complete":
+                    return

@@ -1,0 +1,294 @@
+"""Three tables, nine trainings, one winner each."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.tree import Tree
+
+from server.demo.api import Api, Refused
+
+EXPERIMENT = "Demo"
+START_TIMEOUT = 90.0
+WATCH = "subscription($id: ID!) { jobEvents(id: $id) { type status progress step message } }"
+
+
+@dataclass(frozen=True)
+class Example:
+    """A table that ships with scikit-learn, what it is good for, and the three estimators to try on it."""
+
+    name: str
+    loader: str
+    problem: str
+    metric: str
+    goal: str
+    estimators: tuple[str, ...]
+
+
+EXAMPLES = (
+    Example(
+        "breast-cancer",
+        "load_breast_cancer",
+        "CLASSIFICATION",
+        "accuracy",
+        "MAXIMIZE",
+        ("logistic_regression", "random_forest", "lightgbm"),
+    ),
+    Example("wine", "load_wine", "CLASSIFICATION", "accuracy", "MAXIMIZE", ("logistic_regression", "random_forest", "gradient_boosting")),
+    Example("diabetes", "load_diabetes", "REGRESSION", "rmse", "MINIMIZE", ("ridge_regression", "random_forest", "gradient_boosting")),
+)
+
+
+@dataclass
+class Trained:
+    """One finished training."""
+
+    example: Example
+    estimator: str
+    run: str
+
+
+def main(url: str, data_dir: Path) -> int:
+    """Play the demo against the Trellis at `url`; where none answers, start one on `data_dir` and stop it at the end. The exit status."""
+    console = Console()
+    started: subprocess.Popen[bytes] | None = None
+    try:
+        if not _answers(url):
+            console.print(f"No Trellis answers at {url}; starting one on {data_dir} …")
+            started = _start(url, data_dir)
+        began = time.monotonic()
+        asyncio.run(_play(console, url, _token(data_dir)))
+        console.print(f"\nDone in {time.monotonic() - began:.0f} s. Look around at {url}/graphql.")
+    except (Refused, httpx.HTTPError, OSError, RuntimeError) as error:
+        console.print(f"[bold red]The demo stopped:[/] {error}")
+        return 1
+    finally:
+        if started is not None:
+            started.terminate()
+            started.wait(20)
+    return 0
+
+
+def _answers(url: str) -> bool:
+    with suppress(httpx.HTTPError):
+        return httpx.get(f"{url}/readyz", timeout=2).json().get("status") == "ready"
+    return False
+
+
+def _start(url: str, data_dir: Path) -> subprocess.Popen[bytes]:
+    address = httpx.URL(url)
+    command = [
+        sys.executable,
+        "-m",
+        "server.cli",
+        "up",
+        "--host",
+        address.host,
+        "--port",
+        str(address.port or 80),
+        "--data-dir",
+        str(data_dir),
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    until = time.monotonic() + START_TIMEOUT
+    while time.monotonic() < until:
+        if _answers(url):
+            return process
+        if process.poll() is not None:
+            raise RuntimeError(f"`trellis up` ended with status {process.returncode}; run it by itself to see why.")
+        time.sleep(0.2)
+    process.terminate()
+    raise RuntimeError(f"`trellis up` was not ready after {START_TIMEOUT:.0f} s.")
+
+
+def _token(data_dir: Path) -> str:
+    token = os.environ.get("TRELLIS_ADMIN_TOKEN")
+    if token:
+        return token
+    path = data_dir / "admin-token"
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        raise RuntimeError(
+            f"There is no token: set TRELLIS_ADMIN_TOKEN, or point --data-dir at the folder that holds admin-token ({path})."
+        ) from None
+
+
+async def _play(console: Console, url: str, token: str) -> None:
+    async with AsyncExitStack() as stack:
+        api = Api(url, token)
+        stack.push_async_callback(api.close)
+        viewer = await api.ask("{ viewer { username role } }")
+        console.print(f"Signed in as [bold]{viewer['username']}[/] ({viewer['role']}).")
+        columns = (
+            TextColumn("{task.description:<38}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TextColumn("{task.fields[step]:<40}"),
+            TimeElapsedColumn(),
+        )
+        with Progress(*columns, console=console) as progress:
+            versions = await asyncio.gather(*(_ingest(api, progress, example) for example in EXAMPLES))
+            experiment = await api.named("experiment", EXPERIMENT, description="The tables of scikit-learn, three estimators each.")
+            work = [
+                _train(api, progress, example, estimator, version, experiment)
+                for example, version in zip(EXAMPLES, versions, strict=True)
+                for estimator in example.estimators
+            ]
+            trained = await asyncio.gather(*work)
+        await _profiles(api, console, versions)
+        for example in EXAMPLES:
+            await _compare(api, console, example, [one for one in trained if one.example is example])
+
+
+async def _ingest(api: Api, progress: Progress, example: Example) -> str:
+    dataset = await api.named(
+        "dataset", example.name, problemType=example.problem, targetColumn="target", description="Ships with scikit-learn."
+    )
+    content = await asyncio.to_thread(_csv, example)
+    bar = progress.add_task(f"ingest {example.name}", total=100, step="uploading")
+    version, job = await api.upload(dataset, f"{example.name}.csv", content)
+    await _watch(api, progress, bar, job)
+    return version
+
+
+def _csv(example: Example) -> bytes:
+    import polars  # heavy, and only the demo's
+    import sklearn.datasets
+
+    bunch: Any = getattr(sklearn.datasets, example.loader)()
+    table = polars.DataFrame(bunch.data, schema=[str(name) for name in bunch.feature_names]).with_columns(
+        target=polars.Series(bunch.target)
+    )
+    return table.write_csv().encode()
+
+
+async def _train(api: Api, progress: Progress, example: Example, estimator: str, version: str, experiment: str) -> Trained:
+    name = f"{example.name} {estimator}"
+    steps: list[tuple[str, str, dict[str, Any]]] = [
+        ("data", "dataset", {}),
+        ("split", "split", {"test_fraction": 0.3}),
+        ("scale", "scale", {}),
+        ("train", f"train_{estimator}", {}),
+        ("evaluate", "evaluate", {}),
+    ]
+    definition = {
+        "nodes": [{"key": key, "step": step, "parameters": parameters} for key, step, parameters in steps],
+        "links": [{"source": before[0], "target": after[0]} for before, after in zip(steps, steps[1:], strict=False)],
+    }
+    pipeline = await api.named("pipeline", name, definition=definition)
+    bar = progress.add_task(name, total=100, step="waiting")
+    started = await api.change(
+        "runPipeline",
+        "job { id } run { id }",
+        pipelineId=pipeline,
+        datasetVersionId=version,
+        experimentId=experiment,
+        modelName=example.name,
+        seed=7,
+    )
+    await _watch(api, progress, bar, started["job"]["id"])
+    return Trained(example, estimator, started["run"]["id"])
+
+
+async def _watch(api: Api, progress: Progress, bar: TaskID, job: str) -> None:
+    async for event in api.follow(WATCH, id=job):
+        progress.update(bar, completed=event["progress"], step=(event["step"] or event["type"].lower())[:40])
+        if event["status"] in {"FAILED", "CANCELLED"}:
+            raise Refused(f"The job {job} ended {event['status']}: {event['message']}")
+
+
+async def _profiles(api: Api, console: Console, versions: list[str]) -> None:
+    table = Table(title="What was ingested")
+    for heading in ("dataset", "rows", "columns", "missing", "duplicates", "strongest correlation with the target"):
+        table.add_column(heading)
+    query = (
+        "query($ids: [ID!]!) { nodes(ids: $ids) { ... on DatasetVersion { rowCount columnCount dataset { name }"
+        " profile { missingCellRatio duplicateRowCount correlations } } } }"
+    )
+    for version in await api.ask(query, ids=versions):
+        profile = version["profile"]
+        table.add_row(
+            version["dataset"]["name"],
+            str(version["rowCount"]),
+            str(version["columnCount"]),
+            f"{profile['missingCellRatio']:.1%}",
+            str(profile["duplicateRowCount"]),
+            _strongest(profile["correlations"]),
+        )
+    console.print(table)
+
+
+def _strongest(correlations: dict[str, Any]) -> str:
+    names, matrix = correlations["columns"], correlations["matrix"]
+    row = matrix[names.index("target")]
+    pairs = [(abs(value), value, name) for value, name in zip(row, names, strict=True) if name != "target" and value is not None]
+    _, value, name = max(pairs)
+    return f"{name} ({value:+.2f})"
+
+
+async def _compare(api: Api, console: Console, example: Example, trained: list[Trained]) -> None:
+    comparison = await api.ask(
+        "query($ids: [ID!]!) { compareRuns(ids: $ids) { runs { id number duration modelVersion { id number algorithm } }"
+        " metrics { key values minIndex maxIndex } } }",
+        ids=[one.run for one in trained],
+    )
+    metrics = {metric["key"]: metric for metric in comparison["metrics"]}
+    decisive = metrics[example.metric]
+    best = decisive["maxIndex" if example.goal == "MAXIMIZE" else "minIndex"]
+    shown = [example.metric, *(key for key in ("f1_macro", "roc_auc", "log_loss", "mae", "r2") if key in metrics)]
+    table = Table(title=f"{example.name}: compared by {example.metric}")
+    for heading in ("run", "algorithm", "seconds", *shown, ""):
+        table.add_column(heading)
+    for index, run in enumerate(comparison["runs"]):
+        values = [metrics[key]["values"][index] for key in shown]
+        numbers = [f"{value:.4f}" if value is not None else "–" for value in values]
+        star = "★ production" if index == best else ""
+        table.add_row(
+            f"#{run['number']}",
+            run["modelVersion"]["algorithm"],
+            f"{run['duration']:.1f}",
+            *numbers,
+            star,
+            style="bold" if index == best else "",
+        )
+    console.print(table)
+    winner = comparison["runs"][best]["modelVersion"]["id"]
+    reason = f"best {example.metric} of {len(trained)}: {decisive['values'][best]:.4f}"
+    await api.change("setModelAlias", "modelVersion { id }", modelVersionId=winner, name="production", reason=reason)
+    await _lineage(api, console, example, winner)
+
+
+async def _lineage(api: Api, console: Console, example: Example, version: str) -> None:
+    found = await api.ask(
+        "query($id: ID!) { lineage(id: $id, direction: UPSTREAM) { nodes { nodeId kind label status aliases depth } edges { source target relation } } }",
+        id=version,
+    )
+    nodes = {node["nodeId"]: node for node in found["nodes"]}
+
+    def words(node_id: str) -> str:
+        node = nodes[node_id]
+        aliases = f" [green]({', '.join(node['aliases'])})[/]" if node["aliases"] else ""
+        return f"{node['kind'].lower().replace('_', ' ')}: [bold]{node['label']}[/]{aliases}"
+
+    def grow(tree: Tree, node_id: str, seen: set[str]) -> None:
+        for edge in found["edges"]:
+            if edge["target"] == node_id and edge["source"] not in seen:
+                branch = tree.add(f"{words(edge['source'])} [dim]{edge['relation'].lower().replace('_', ' ')}[/]")
+                grow(branch, edge["source"], seen | {edge["source"]})
+
+    tree = Tree(f"Where {example.name}'s production model comes from: {words(version)}")
+    grow(tree, version, {version})
+    console.print(tree)

@@ -1,0 +1,188 @@
+"""A client as a frontend would write it: GraphQL over HTTP and graphql-transport-ws, files by presigned PUT."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import itertools
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import orjson
+from websockets.asyncio.client import connect
+
+TERMINAL = {"COMPLETED", "FAILED", "CANCELLED"}
+
+
+class GraphQLErrors(Exception):
+    """The answer had errors; `codes` lists their codes."""
+
+    def __init__(self, errors: list[dict[str, Any]]) -> None:
+        super().__init__("; ".join(f"{error.get('extensions', {}).get('code')}: {error['message']}" for error in errors))
+        self.errors = errors
+
+    @property
+    def codes(self) -> list[str | None]:
+        return [error.get("extensions", {}).get("code") for error in self.errors]
+
+
+class Client:
+    """One viewer's view of a Trellis at `url`; without a token, nobody's."""
+
+    def __init__(self, url: str, token: str | None = None) -> None:
+        self.url = url
+        self.token = token
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self.http = httpx.AsyncClient(base_url=url, headers=headers, timeout=30)
+        self.store = httpx.AsyncClient(timeout=120)
+
+    async def close(self) -> None:
+        await self.http.aclose()
+        await self.store.aclose()
+
+    async def post(self, query: str, **variables: Any) -> dict[str, Any]:
+        """The whole answer, errors included."""
+        answer = await self.http.post(
+            "/graphql", content=orjson.dumps({"query": query, "variables": variables}), headers={"content-type": "application/json"}
+        )
+        return answer.json()
+
+    async def execute(self, query: str, **variables: Any) -> dict[str, Any]:
+        """The data; raises `GraphQLErrors` when there are any."""
+        answer = await self.post(query, **variables)
+        if answer.get("errors"):
+            raise GraphQLErrors(answer["errors"])
+        return answer["data"]
+
+    async def one(self, query: str, **variables: Any) -> Any:
+        """The value of the only root field."""
+        (value,) = (await self.execute(query, **variables)).values()
+        return value
+
+    # Datasets
+
+    async def create_dataset(self, name: str, **fields: Any) -> str:
+        answer = await self.one(
+            "mutation($input: CreateDatasetInput!) { createDataset(input: $input) {"
+            " ... on CreateDatasetPayload { dataset { id } } ... on Problem { code message } } }",
+            input={"name": name, **fields},
+        )
+        return answer["dataset"]["id"]
+
+    async def request_upload(self, dataset: str, filename: str, content: bytes, **fields: Any) -> dict[str, Any]:
+        return await self.one(
+            "mutation($input: RequestUploadInput!) { requestUpload(input: $input) { __typename ... on RequestUploadPayload {"
+            " upload { id method url headers { name value } expiresAt maxBytes version { id number status } } } ... on Problem { code message } } }",
+            input={"datasetId": dataset, "filename": filename, "sizeBytes": len(content), **fields},
+        )
+
+    async def put(self, upload: dict[str, Any], content: bytes) -> httpx.Response:
+        headers = {header["name"]: header["value"] for header in upload["headers"]}
+        return await self.store.request(upload["method"], upload["url"], content=content, headers=headers)
+
+    async def complete_upload(self, upload: str, **fields: Any) -> dict[str, Any]:
+        return await self.one(
+            "mutation($input: CompleteUploadInput!) { completeUpload(input: $input) { __typename"
+            " ... on CompleteUploadPayload { version { id } job { id } } ... on Problem { code message }"
+            " ... on UploadMismatch { expected actual } ... on WrongState { state } } }",
+            input={"uploadId": upload, **fields},
+        )
+
+    async def upload(self, dataset: str, filename: str, content: bytes, *, hashed: bool = True) -> tuple[str, str]:
+        """Send a file and start its ingest: (version, job)."""
+        extra = {"sha256": hashlib.sha256(content).hexdigest()} if hashed else {}
+        upload = (await self.request_upload(dataset, filename, content, **extra))["upload"]
+        sent = await self.put(upload, content)
+        assert sent.status_code == 200, sent.text
+        answer = await self.complete_upload(upload["id"])
+        return answer["version"]["id"], answer["job"]["id"]
+
+    async def ingest(self, name: str, content: bytes | str | Path, filename: str | None = None, **fields: Any) -> str:
+        """A new dataset with one READY version: the version's id."""
+        if isinstance(content, Path):
+            filename, content = filename or content.name, content.read_bytes()
+        if isinstance(content, str):
+            content = content.encode()
+        dataset = await self.create_dataset(name, **fields)
+        version, job = await self.upload(dataset, filename or f"{name}.csv", content)
+        ended = await self.wait(job)
+        assert ended["status"] == "COMPLETED", ended
+        return version
+
+    # Pipelines
+
+    async def create_pipeline(self, name: str, *steps: tuple[str, str, dict[str, Any]], **fields: Any) -> dict[str, Any]:
+        """A chain of (key, step, parameters), each linked to the one before."""
+        definition = {
+            "nodes": [{"key": key, "step": step, "parameters": parameters} for key, step, parameters in steps],
+            "links": [{"source": before[0], "target": after[0]} for before, after in itertools.pairwise(steps)],
+        }
+        return await self.one(
+            "mutation($input: CreatePipelineInput!) { createPipeline(input: $input) { __typename"
+            " ... on CreatePipelinePayload { pipeline { id status version } } ... on Problem { code message }"
+            " ... on InvalidInput { issues { path message } } } }",
+            input={"name": name, "definition": definition, **fields},
+        )
+
+    async def run_pipeline(self, pipeline: str, version: str, **fields: Any) -> dict[str, Any]:
+        return await self.one(
+            "mutation($input: RunPipelineInput!) { runPipeline(input: $input) { __typename"
+            " ... on RunPipelinePayload { job { id kind status } run { id seed } targetDataset { id name } } ... on Problem { code message }"
+            " ... on InvalidInput { issues { path message } } ... on WrongState { state } } }",
+            input={"pipelineId": pipeline, "datasetVersionId": version, **fields},
+        )
+
+    # Jobs
+
+    async def wait(self, job: str, timeout: float = 90) -> dict[str, Any]:
+        """The job once it has ended, awaited by its event stream."""
+        async with asyncio.timeout(timeout):
+            async for _ in self.events(job):
+                pass
+        return await self.one(
+            "query($id: ID!) { job(id: $id) { id kind status progress attempt tries error { code message retryable traceback }"
+            " nodes { key step status progress output error { code message } } outputs { __typename ... on Node { id } } } }",
+            id=job,
+        )
+
+    async def events(self, job: str, after: str | None = None) -> AsyncGenerator[dict[str, Any]]:
+        query = "subscription($id: ID!, $after: String) { jobEvents(id: $id, after: $after) { cursor sequence attempt type status progress step message data } }"
+        async for answer in self.subscribe(query, id=job, after=after):
+            yield answer["jobEvents"]
+
+    async def subscribe(self, query: str, **variables: Any) -> AsyncGenerator[dict[str, Any]]:
+        """The data of each event until the stream completes; raises `GraphQLErrors`."""
+        async with self.socket() as (send, receive):
+            await send({"id": "1", "type": "subscribe", "payload": {"query": query, "variables": variables}})
+            while True:
+                message = await receive()
+                match message["type"]:
+                    case "next":
+                        if message["payload"].get("errors"):
+                            raise GraphQLErrors(message["payload"]["errors"])
+                        yield message["payload"]["data"]
+                    case "error":
+                        raise GraphQLErrors(message["payload"])
+                    case "complete":
+                        return
+                    case _:
+                        pass
+
+    @asynccontextmanager
+    async def socket(self) -> AsyncGenerator[tuple[Callable[[dict[str, Any]], Awaitable[None]], Callable[[], Awaitable[dict[str, Any]]]]]:
+        """A graphql-transport-ws socket after `connection_ack`, as (send, receive)."""
+        address = self.url.replace("http", "ws", 1) + "/graphql"
+        async with connect(address, subprotocols=["graphql-transport-ws"], max_size=None) as socket:  # pyright: ignore[reportArgumentType] - a NewType of str
+
+            async def send(message: dict[str, Any]) -> None:
+                await socket.send(orjson.dumps(message).decode())
+
+            async def receive() -> dict[str, Any]:
+                return orjson.loads(await socket.recv())
+
+            await send({"type": "connection_init", "payload": {"Authorization": f"Bearer {self.token}"} if self.token else {}})
+            assert (await receive())["type"] == "connection_ack"
+            yield send, receive

@@ -1,0 +1,214 @@
+"""The ground every test stands on: real servers, a fresh database for each test process, the real application, real workers.
+
+The servers start once, in the process that starts the others. Each test process then has its own database, Redis number and
+bucket, one API served by uvicorn in the tests' own event loop, and, where a test asks for it, one worker process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+import uvicorn
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+
+from db.core.viewer import SYSTEM, UserRole
+from db.core.work import Database
+from db.migrations import upgrade
+from db.services import accounts
+from db.settings import StateSettings, state_settings
+from server.embedded import embedded_servers
+from tests.client import Client
+
+_KEPT = {"alembic_version", "step_definitions", "workers"}  # outlive a test: they belong to the running code, not to anybody's data
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start the servers before the test processes, which inherit their addresses."""
+    if hasattr(config, "workerinput") or config.option.collectonly or "TRELLIS_DATABASE_URL" in os.environ:
+        return
+    folder = Path(tempfile.mkdtemp(prefix="trellis-tests-"))
+    servers = embedded_servers(folder, durable=False)
+    os.environ.update(servers.__enter__())
+
+    def stop() -> None:
+        servers.__exit__(None, None, None)
+        shutil.rmtree(folder, ignore_errors=True)
+
+    config.add_cleanup(stop)
+
+
+@pytest.fixture(scope="session")
+def settings(worker_id: str) -> StateSettings:
+    """This test process's own database, Redis number and bucket, the schema in place."""
+    number = int(worker_id.removeprefix("gw")) if worker_id.startswith("gw") else 15
+    name = f"trellis_{worker_id}"
+    base = os.environ["TRELLIS_DATABASE_URL"]
+
+    async def make() -> None:
+        connection = await asyncpg.connect(base)
+        await connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+        await connection.execute(f'CREATE DATABASE "{name}"')
+        await connection.close()
+
+    with asyncio.Runner() as runner:
+        runner.run(make())
+    os.environ["TRELLIS_DATABASE_URL"] = base.rsplit("/", 1)[0] + f"/{name}"
+    os.environ["TRELLIS_REDIS_URL"] = os.environ["TRELLIS_REDIS_URL"].rsplit("/", 1)[0] + f"/{number}"
+    os.environ["TRELLIS_S3_BUCKET"] = f"trellis-{worker_id}"
+    state_settings.cache_clear()
+    upgrade(os.environ["TRELLIS_DATABASE_URL"])
+    from workers.catalogue import project  # heavy: only the tests that need the state pay for it
+
+    project(os.environ["TRELLIS_DATABASE_URL"])
+    return state_settings()
+
+
+@pytest.fixture(scope="session")
+async def database(settings: StateSettings) -> AsyncGenerator[Database]:
+    """The state as the tests look at it, beside the API."""
+    async with Database.open(settings) as opened:
+        yield opened
+
+
+@dataclass(frozen=True)
+class LiveServer:
+    """A Trellis that answers at `url`; `token` is the admin's."""
+
+    url: str
+    token: str
+
+
+ADMIN_TOKEN = "the-admin-token-of-the-tests"
+
+
+@pytest.fixture(scope="session")
+async def live_server(settings: StateSettings, database: Database) -> AsyncGenerator[LiveServer]:
+    """The real application behind a real uvicorn, in this event loop."""
+    from server.app import create_app
+
+    server = uvicorn.Server(
+        uvicorn.Config(create_app(), port=0, log_config=None, ws="websockets", lifespan="on", timeout_graceful_shutdown=2)
+    )
+    server.install_signal_handlers = lambda: None  # pyright: ignore[reportAttributeAccessIssue] - the tests' own handlers stay
+    serving = asyncio.create_task(server._serve())  # pyright: ignore[reportPrivateUsage] - `serve` would take the signals over
+    while not server.started:
+        await asyncio.sleep(0.01)
+        if serving.done():
+            serving.result()
+    port = server.servers[0].sockets[0].getsockname()[1]
+    yield LiveServer(f"http://127.0.0.1:{port}", ADMIN_TOKEN)
+    server.should_exit = True
+    await serving
+
+
+@pytest.fixture(scope="session")
+async def worker(settings: StateSettings, live_server: LiveServer) -> AsyncGenerator[subprocess.Popen[bytes]]:
+    """One real worker process for as long as the tests run."""
+    with Path(tempfile.gettempdir(), f"trellis-test-worker-{os.getpid()}.log").open("wb") as log:
+        process = subprocess.Popen([sys.executable, "-m", "server.cli", "worker"], stdout=log, stderr=subprocess.STDOUT)  # noqa: ASYNC220 - starts at once
+        yield process
+        process.send_signal(signal.SIGTERM)
+        await asyncio.to_thread(process.wait, 20)
+
+
+@pytest.fixture
+async def clean(database: Database) -> AsyncGenerator[None]:
+    """Rows are deleted before a test that uses people, so that a failed one can be looked at."""
+    async with database.engine.begin() as connection:
+        names = await connection.exec_driver_sql(
+            "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+            " WHERE n.nspname = 'public' AND c.relkind IN ('r', 'p') AND NOT c.relispartition"
+        )
+        await connection.exec_driver_sql("SET LOCAL session_replication_role = replica")
+        for (name,) in names.all():
+            if name not in _KEPT:
+                await connection.exec_driver_sql(f'DELETE FROM "{name}"')
+    async with database.work(SYSTEM) as work:
+        await accounts.ensure_admin(work, "admin@trellis.local", ADMIN_TOKEN)
+    yield
+
+
+Person = Callable[..., Awaitable[Client]]
+
+
+@pytest.fixture
+async def person(clean: None, database: Database, live_server: LiveServer) -> AsyncGenerator[Person]:
+    """Makes named viewers: `ada = await person("ada")`."""
+    async with AsyncExitStack() as stack:
+
+        async def make(name: str, role: UserRole = UserRole.MEMBER) -> Client:
+            async with database.work(SYSTEM) as work:
+                token = await accounts.add_user(work, f"{name}@example.org", name, name.capitalize(), role)
+            client = Client(live_server.url, token)
+            stack.push_async_callback(client.close)
+            return client
+
+        yield make
+
+
+@pytest.fixture
+async def ada(person: Person) -> Client:
+    """A member, who does things."""
+    return await person("ada")
+
+
+@pytest.fixture
+async def bob(person: Person) -> Client:
+    """Another member, a stranger to Ada's rows."""
+    return await person("bob")
+
+
+@pytest.fixture
+async def reader(person: Person) -> Client:
+    """A VIEWER, who only reads."""
+    return await person("reader", UserRole.VIEWER)
+
+
+@pytest.fixture
+async def admin(clean: None, live_server: LiveServer) -> AsyncGenerator[Client]:
+    """The admin, who sees all."""
+    client = Client(live_server.url, ADMIN_TOKEN)
+    yield client
+    await client.close()
+
+
+@pytest.fixture
+async def nobody(clean: None, live_server: LiveServer) -> AsyncGenerator[Client]:
+    """Somebody without a token."""
+    client = Client(live_server.url)
+    yield client
+    await client.close()
+
+
+@pytest.fixture
+def statements(live_server: LiveServer) -> Generator[Callable[[], Any]]:
+    """`with statements() as sent:` collects every SQL statement that this process sends meanwhile."""
+
+    @contextmanager
+    def counting() -> Generator[list[str]]:
+        sent: list[str] = []
+
+        def note(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
+            sent.append(statement)
+
+        event.listen(Engine, "before_cursor_execute", note)
+        try:
+            yield sent
+        finally:
+            event.remove(Engine, "before_cursor_execute", note)
+
+    yield counting
