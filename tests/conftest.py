@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import pytest
 import uvicorn
 from sqlalchemy import event
@@ -59,10 +58,9 @@ def settings(worker_id: str) -> StateSettings:
     base = os.environ["TRELLIS_DATABASE_URL"]
 
     async def make() -> None:
-        connection = await asyncpg.connect(base)
-        await connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
-        await connection.execute(f'CREATE DATABASE "{name}"')
-        await connection.close()
+        async with Database.open(StateSettings(database_url=base)) as opened, opened.read() as connection:
+            await connection.exec_driver_sql(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+            await connection.exec_driver_sql(f'CREATE DATABASE "{name}"')
 
     with asyncio.Runner() as runner:
         runner.run(make())
@@ -101,7 +99,7 @@ async def live_server(settings: StateSettings, database: Database) -> AsyncGener
     from server.app import create_app
 
     server = uvicorn.Server(
-        uvicorn.Config(create_app(), port=0, log_config=None, ws="websockets", lifespan="on", timeout_graceful_shutdown=2)
+        uvicorn.Config(create_app(), port=0, log_config=None, ws="websockets-sansio", lifespan="on", timeout_graceful_shutdown=2)
     )
     server.install_signal_handlers = lambda: None  # pyright: ignore[reportAttributeAccessIssue] - the tests' own handlers stay
     serving = asyncio.create_task(server._serve())  # pyright: ignore[reportPrivateUsage] - `serve` would take the signals over
@@ -119,7 +117,7 @@ async def live_server(settings: StateSettings, database: Database) -> AsyncGener
 async def worker(settings: StateSettings, live_server: LiveServer) -> AsyncGenerator[subprocess.Popen[bytes]]:
     """One real worker process for as long as the tests run."""
     with Path(tempfile.gettempdir(), f"trellis-test-worker-{os.getpid()}.log").open("wb") as log:
-        process = subprocess.Popen([sys.executable, "-m", "server.cli", "worker"], stdout=log, stderr=subprocess.STDOUT)  # noqa: ASYNC220 - starts at once
+        process = subprocess.Popen([sys.executable, "-m", "server.cli", "worker"], stdout=log, stderr=subprocess.STDOUT)
         yield process
         process.send_signal(signal.SIGTERM)
         await asyncio.to_thread(process.wait, 20)

@@ -6,8 +6,9 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, Select
+from sqlalchemy import Row
 
+from db.core.sql import Column, Rows
 from db.core.viewer import Viewer
 from db.core.work import Database
 
@@ -23,10 +24,10 @@ class Batch(Protocol):
 class Statement(Protocol):
     """A select of the rows that a viewer may see, without order or limit."""
 
-    def __call__(self, viewer: Viewer, /) -> Select[Any]: ...
+    def __call__(self, viewer: Viewer, /) -> Rows: ...
 
 
-def rows_by_key(statement: Statement, key: ColumnElement[UUID], name: str = "id") -> Batch:
+def rows_by_key(statement: Statement, key: Column, name: str = "id") -> Batch:
     """At most one row a key; `name` is the label of `key` among the selected columns."""
 
     async def load(database: Database, viewer: Viewer, keys: Sequence[UUID], /) -> Mapping[UUID, Row[Any]]:
@@ -36,7 +37,7 @@ def rows_by_key(statement: Statement, key: ColumnElement[UUID], name: str = "id"
     return load
 
 
-def rows_by_parent(statement: Statement, parent: ColumnElement[UUID], name: str, *order: ColumnElement[Any]) -> Batch:
+def rows_by_parent(statement: Statement, parent: Column, name: str, *order: Column) -> Batch:
     """Every row of each parent, in order; for lists that are short by their nature. Parents without rows get an empty list."""
 
     async def load(database: Database, viewer: Viewer, keys: Sequence[UUID], /) -> Mapping[UUID, list[Row[Any]]]:

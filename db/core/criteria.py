@@ -12,6 +12,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, func
 
 from db.core.page import Sort
+from db.core.sql import Column
 
 NOBODY = UUID(int=0)  # what an id that names nothing stands for in a filter: it matches no row
 
@@ -25,7 +26,7 @@ class TextMatch:
     starts_with: str | None = None
     one_of: tuple[str, ...] | None = None
 
-    def on(self, column: ColumnElement[str]) -> Iterator[ColumnElement[bool]]:
+    def on(self, column: Column) -> Iterator[ColumnElement[bool]]:
         if self.eq is not None:
             yield func.lower(column) == self.eq.lower()
         if self.contains is not None:
@@ -43,7 +44,7 @@ class Period:
     gte: datetime | None = None
     lt: datetime | None = None
 
-    def on(self, column: ColumnElement[datetime]) -> Iterator[ColumnElement[bool]]:
+    def on(self, column: Column) -> Iterator[ColumnElement[bool]]:
         if self.gte is not None:
             yield column >= self.gte
         if self.lt is not None:

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Self
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select
-
 from db.core.page import Page, Slice, Sort, count, counts_by_parent, page, page_by_parent
+from db.core.sql import Column, Rows
 from db.core.viewer import Viewer
 from db.core.work import Database
 
@@ -21,9 +20,9 @@ class Listing:
     With a `parent` column it is the list under each parent, else the whole list. Criteria and order are None where none were given.
     """
 
-    statement: Callable[[Viewer, Any], Select[Any]]
+    statement: Callable[[Viewer, Any], Rows]
     sort: Callable[[Any], Sort]
-    parent: ColumnElement[UUID] | None = None
+    parent: Column | None = None
 
     def under(self, parent: Any) -> Self:
         """The same list under each value of a column, e.g. `listing.under(Dataset.owner_id)`."""

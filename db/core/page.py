@@ -14,9 +14,10 @@ from typing import Any, Literal
 from uuid import UUID
 
 import orjson
-from sqlalchemy import ARRAY, ColumnElement, Row, Select, Uuid, and_, bindparam, func, literal_column, or_, select, true, tuple_
+from sqlalchemy import ARRAY, ColumnElement, Row, Uuid, and_, bindparam, func, literal_column, or_, select, true, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from db.core.sql import Column, Rows
 from db.errors import InvalidCursor
 
 DEFAULT_SIZE = 20
@@ -35,8 +36,8 @@ class Sort:
     """
 
     name: str
-    column: ColumnElement[Any]
-    key: ColumnElement[Any]
+    column: Column
+    key: Column
     descending: bool = True
     kind: Literal["time", "text", "int", "float"] = "time"
     nullable: bool = False
@@ -136,7 +137,7 @@ def _beyond(sort: Sort, cursor: str, *, forward: bool) -> ColumnElement[bool]:
     return or_(beyond, sort.column.is_(None)) if sort.nullable and forward else beyond
 
 
-def _ordered(statement: Select[Any], sort: Sort, part: Slice) -> Select[Any]:
+def _ordered(statement: Rows, sort: Sort, part: Slice) -> Rows:
     falling = sort.descending != part.backward
     column = sort.column.desc() if falling else sort.column.asc()
     key = sort.key.desc() if falling else sort.key.asc()
@@ -161,7 +162,7 @@ def _page(rows: Sequence[Row[Any]], sort: Sort, part: Slice) -> Page:
     return Page(rows, cursors, has_next=more, has_previous=part.after is not None)
 
 
-async def page(connection: AsyncConnection, statement: Select[Any], sort: Sort, part: Slice) -> Page:
+async def page(connection: AsyncConnection, statement: Rows, sort: Sort, part: Slice) -> Page:
     """One page of a statement that has neither order nor limit."""
     rows = (await connection.execute(_ordered(statement, sort, part))).all()
     return _page(rows, sort, part)
@@ -169,8 +170,8 @@ async def page(connection: AsyncConnection, statement: Select[Any], sort: Sort, 
 
 async def page_by_parent(
     connection: AsyncConnection,
-    statement: Select[Any],
-    parent: ColumnElement[Any],
+    statement: Rows,
+    parent: Column,
     parents: Sequence[UUID],
     sort: Sort,
     part: Slice,
@@ -178,7 +179,7 @@ async def page_by_parent(
     """The same page under each of `parents`, in one statement: a lateral sub-select runs off the index once per parent."""
     wanted = func.unnest(bindparam("page_parents", list(parents), type_=ARRAY(Uuid))).table_valued(
         literal_column("parent", Uuid), with_ordinality="position", name="wanted"
-    )
+    ).render_derived()
     inner = _ordered(statement.where(parent == wanted.c.parent), sort, part).lateral("part")
     numbered = select(wanted.c.parent.label(_PARENT), *inner.c).select_from(wanted.join(inner, true()))
     falling = sort.descending != part.backward
@@ -198,9 +199,7 @@ def _empty(part: Slice) -> Page:
     return Page((), (), has_next=part.backward and part.before is not None, has_previous=not part.backward and part.after is not None)
 
 
-async def counts_by_parent(
-    connection: AsyncConnection, statement: Select[Any], parent: ColumnElement[Any], parents: Sequence[UUID]
-) -> dict[UUID, int]:
+async def counts_by_parent(connection: AsyncConnection, statement: Rows, parent: Column, parents: Sequence[UUID]) -> dict[UUID, int]:
     """How many rows each parent's whole list has, 0 where none."""
     counted = statement.with_only_columns(parent.label("parent"), func.count().label("count"), maintain_column_froms=True)
     counted = counted.where(parent.in_(parents)).group_by(parent)
@@ -208,7 +207,7 @@ async def counts_by_parent(
     return {key: found.get(key, 0) for key in parents}
 
 
-async def count(connection: AsyncConnection, statement: Select[Any]) -> int:
+async def count(connection: AsyncConnection, statement: Rows) -> int:
     """How many rows the whole list has."""
     counted = statement.with_only_columns(func.count(), maintain_column_froms=True)
     return int((await connection.execute(counted)).scalar_one())

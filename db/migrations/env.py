@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import re
 
 from alembic import context
 from sqlalchemy import Connection, pool, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from db.migrations.partitions import is_ours
 from db.tables import Table
 
 _LOCK = 7_263_001  # any number, as long as nothing else here takes the same
 
 
-_PARTITION = re.compile(r"(job_events|metric_points)_(default|\d{4}_\d{2})(_.*)?")
-
-
-def _is_ours(name: str | None, kind: str, _parents: object) -> bool:
-    """Partitions are made by a function, not by the models, so autogenerate must not see them."""
-    return kind not in {"table", "index"} or name is None or _PARTITION.fullmatch(name) is None
-
-
 def _run(connection: Connection) -> None:
     connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
     context.configure(
-        connection=connection, target_metadata=Table.metadata, compare_type=True, compare_server_default=True, include_name=_is_ours
+        connection=connection, target_metadata=Table.metadata, compare_type=True, compare_server_default=True, include_name=is_ours
     )
     with context.begin_transaction():
         context.run_migrations()

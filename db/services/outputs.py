@@ -80,6 +80,7 @@ async def version_ready(
         "sha256": result["sha256"],
         "issues": result["issues"],
         "issue_count": result["issue_count"],
+        "produced_by_id": job.id,
     }
     await work.run(update(DatasetVersion).where(DatasetVersion.id == version_id).values({**values, **_ready(result)}))
     await add_artifact(work, job, raw, settled.surplus, dataset_version_id=version_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import subprocess
 import sys
@@ -101,7 +102,7 @@ def _start(url: str, data_dir: Path) -> subprocess.Popen[bytes]:
         "--data-dir",
         str(data_dir),
     ]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)  # noqa: S603 - our own command, no shell
     until = time.monotonic() + START_TIMEOUT
     while time.monotonic() < until:
         if _answers(url):
@@ -147,6 +148,7 @@ async def _play(console: Console, url: str, token: str) -> None:
                 for example, version in zip(EXAMPLES, versions, strict=True)
                 for estimator in example.estimators
             ]
+
             trained = await asyncio.gather(*work)
         await _profiles(api, console, versions)
         for example in EXAMPLES:
@@ -165,13 +167,11 @@ async def _ingest(api: Api, progress: Progress, example: Example) -> str:
 
 
 def _csv(example: Example) -> bytes:
-    import polars  # heavy, and only the demo's
+    import polars as pl  # heavy, and only the demo's
     import sklearn.datasets
 
     bunch: Any = getattr(sklearn.datasets, example.loader)()
-    table = polars.DataFrame(bunch.data, schema=[str(name) for name in bunch.feature_names]).with_columns(
-        target=polars.Series(bunch.target)
-    )
+    table = pl.DataFrame(bunch.data, schema=[str(name) for name in bunch.feature_names]).with_columns(target=pl.Series(bunch.target))
     return table.write_csv().encode()
 
 
@@ -186,7 +186,7 @@ async def _train(api: Api, progress: Progress, example: Example, estimator: str,
     ]
     definition = {
         "nodes": [{"key": key, "step": step, "parameters": parameters} for key, step, parameters in steps],
-        "links": [{"source": before[0], "target": after[0]} for before, after in zip(steps, steps[1:], strict=False)],
+        "links": [{"source": before[0], "target": after[0]} for before, after in itertools.pairwise(steps)],
     }
     pipeline = await api.named("pipeline", name, definition=definition)
     bar = progress.add_task(name, total=100, step="waiting")

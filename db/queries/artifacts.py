@@ -1,0 +1,52 @@
+"""What can be asked of artifacts. Their size and checksum are those of the object that holds them."""
+
+from __future__ import annotations
+
+from sqlalchemy import ColumnElement, select, true
+
+from db.core.batch import rows_by_key, rows_by_parent
+from db.core.sql import Rows
+from db.core.viewer import Viewer
+from db.tables import Artifact, StoredObject
+
+RAW = "RAW"
+PROCESSED = "PROCESSED"
+
+COLUMNS = (
+    Artifact.id,
+    Artifact.owner_id,
+    Artifact.dataset_version_id,
+    Artifact.model_version_id,
+    Artifact.job_id,
+    Artifact.role,
+    Artifact.filename,
+    Artifact.content_type,
+    Artifact.created_at,
+    StoredObject.object_key,
+    StoredObject.size_bytes,
+    StoredObject.sha256,
+)
+
+
+def visible(viewer: Viewer) -> ColumnElement[bool]:
+    """Owners see their artifacts; admins see all."""
+    return true() if viewer.sees_all else Artifact.owner_id == viewer.id
+
+
+def artifacts(viewer: Viewer) -> Rows:
+    """The artifacts a viewer may see."""
+    return select(*COLUMNS).join(StoredObject, StoredObject.id == Artifact.object_id).where(visible(viewer))
+
+
+def _raw(viewer: Viewer) -> Rows:
+    return artifacts(viewer).where(Artifact.role == RAW)
+
+
+def _processed(viewer: Viewer) -> Rows:
+    return artifacts(viewer).where(Artifact.role == PROCESSED)
+
+
+by_id = rows_by_key(artifacts, Artifact.id)
+raw_of_version = rows_by_key(_raw, Artifact.dataset_version_id, "dataset_version_id")
+processed_of_version = rows_by_key(_processed, Artifact.dataset_version_id, "dataset_version_id")
+of_model_version = rows_by_parent(artifacts, Artifact.model_version_id, "model_version_id", Artifact.created_at.asc(), Artifact.id.asc())

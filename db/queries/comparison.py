@@ -1,0 +1,113 @@
+"""Runs side by side: which hyperparameters and which results differ."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+from uuid import UUID
+
+import orjson
+from sqlalchemy import Row
+
+from db.core.viewer import Viewer
+from db.core.work import Database
+from db.queries import metrics, runs
+
+MAX_RUNS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A value a run, None where a run lacks the key or has null there; lacking it and having null differ."""
+
+    key: str
+    values: Sequence[Any]
+    differs: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A last value a run, None where it has no finite one, and where the first least and the first greatest are."""
+
+    key: str
+    values: Sequence[float | None]
+    differs: bool
+    min_index: int | None
+    max_index: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Rows of the runs in the order asked for; parameters and metrics by key."""
+
+    runs: Sequence[Row[Any]]
+    parameters: Sequence[Parameter]
+    metrics: Sequence[Metric]
+
+
+async def compare(database: Database, viewer: Viewer, keys: Sequence[UUID]) -> Comparison | None:
+    """None where one of the runs is not there for the viewer. Two statements, however many runs."""
+    found = await runs.live_by_id(database, viewer, keys)
+    if any(key not in found for key in keys):
+        return None
+    summaries = await metrics.summaries(database, viewer, keys)
+    return Comparison(
+        [found[key] for key in keys],
+        _parameters([dict(flattened(found[key].hyperparameters)) for key in keys]),
+        _metrics([{row.key: row.last for row in summaries[key]} for key in keys]),
+    )
+
+
+def flattened(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Leaves of nested objects under keys joined by dots, as `RunFilter.parameters` takes them; lists and empty objects are leaves."""
+    if isinstance(value, Mapping) and (value or not prefix):
+        for key, item in cast("Mapping[str, Any]", value).items():
+            yield from flattened(item, f"{prefix}.{key}" if prefix else key)
+    else:
+        yield prefix, value
+
+
+def _parameters(columns: Sequence[Mapping[str, Any]]) -> list[Parameter]:
+    compared: list[Parameter] = []
+    for key in sorted({key for column in columns for key in column}):
+        shapes = {_canonical(column[key]) if key in column else b"" for column in columns}
+        compared.append(Parameter(key, [column.get(key) for column in columns], len(shapes) > 1))
+    return compared
+
+
+def _canonical(value: Any) -> bytes:
+    """Equal for values that are equal as JSON: 1 and 1.0 are, 1 and true are not, and the order of keys says nothing."""
+
+    def plain(item: Any) -> Any:
+        if isinstance(item, float) and item.is_integer() and abs(item) < 2**53:
+            return int(item)
+        if isinstance(item, Mapping):
+            return {key: plain(inner) for key, inner in cast("Mapping[str, Any]", item).items()}
+        if isinstance(item, list):
+            return [plain(inner) for inner in cast("list[Any]", item)]
+        return item
+
+    return orjson.dumps(plain(value), option=orjson.OPT_SORT_KEYS)
+
+
+def _metrics(columns: Sequence[Mapping[str, float | None]]) -> list[Metric]:
+    compared: list[Metric] = []
+    for key in sorted({key for column in columns for key in column}):
+        values = [_finite(column.get(key)) for column in columns]
+        there = [value for value in values if value is not None]
+        compared.append(
+            Metric(
+                key,
+                values,
+                len(set(values)) > 1,
+                values.index(min(there)) if there else None,
+                values.index(max(there)) if there else None,
+            )
+        )
+    return compared
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

@@ -1,0 +1,87 @@
+"""What can be asked of datasets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, select, true
+
+from db.core.batch import rows_by_key
+from db.core.criteria import Period, TextMatch, named_sort
+from db.core.listing import Listing
+from db.core.sql import Rows
+from db.core.viewer import Viewer
+from db.tables import Dataset
+from db.tables.datasets import DatasetSource, Modality, ProblemType
+
+COLUMNS = (
+    Dataset.id,
+    Dataset.owner_id,
+    Dataset.name,
+    Dataset.description,
+    Dataset.modality,
+    Dataset.problem_type,
+    Dataset.target_column,
+    Dataset.source,
+    Dataset.meta.label("metadata"),
+    Dataset.created_at,
+    Dataset.updated_at,
+    Dataset.deleted_at,
+)
+
+
+def visible(viewer: Viewer) -> ColumnElement[bool]:
+    """Owners see their datasets, and all that is in them; admins see all."""
+    return true() if viewer.sees_all else Dataset.owner_id == viewer.id
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetFilter:
+    """Which datasets a list holds; what is None does not restrict, an empty tuple matches nothing."""
+
+    name: TextMatch | None = None
+    modality: tuple[Modality, ...] | None = None
+    problem_type: tuple[ProblemType, ...] | None = None
+    source: tuple[DatasetSource, ...] | None = None
+    created_at: Period | None = None
+    owner_id: UUID | None = None
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        among = ((Dataset.modality, self.modality), (Dataset.problem_type, self.problem_type), (Dataset.source, self.source))
+        return [
+            *(self.name.on(Dataset.name) if self.name is not None else ()),
+            *(column.in_(words) for column, words in among if words is not None),
+            *(self.created_at.on(Dataset.created_at) if self.created_at is not None else ()),
+            *((Dataset.owner_id == self.owner_id,) if self.owner_id is not None else ()),
+        ]
+
+
+EVERY = DatasetFilter()
+
+
+class DatasetOrderField(StrEnum):
+    """What a list of datasets is sorted by."""
+
+    CREATED_AT = "created_at"
+    UPDATED_AT = "updated_at"
+    NAME = "name"
+
+
+def kept(viewer: Viewer) -> Rows:
+    """The datasets a viewer may see, deleted ones too: edges still lead to them."""
+    return select(*COLUMNS).where(visible(viewer))
+
+
+def datasets(viewer: Viewer, wanted: DatasetFilter | None = None) -> Rows:
+    """The datasets that lists and look-ups by id find."""
+    return kept(viewer).where(Dataset.deleted_at.is_(None), *((wanted or EVERY).conditions()))
+
+
+by_id = rows_by_key(kept, Dataset.id)
+live_by_id = rows_by_key(datasets, Dataset.id)
+
+every = Listing(datasets, partial(named_sort, Dataset))
+of_owner = every.under(Dataset.owner_id)

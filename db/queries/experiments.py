@@ -1,0 +1,69 @@
+"""What can be asked of experiments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, select, true
+
+from db.core.batch import rows_by_key
+from db.core.criteria import Period, TextMatch, named_sort
+from db.core.listing import Listing
+from db.core.sql import Rows
+from db.core.viewer import Viewer
+from db.tables import Experiment
+
+
+def visible(viewer: Viewer) -> ColumnElement[bool]:
+    """Owners see their experiments; admins see all."""
+    return true() if viewer.sees_all else Experiment.owner_id == viewer.id
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentFilter:
+    """Which experiments a list holds; what is None does not restrict."""
+
+    name: TextMatch | None = None
+    created_at: Period | None = None
+    owner_id: UUID | None = None
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        found: list[ColumnElement[bool]] = []
+        if self.name is not None:
+            found += self.name.on(Experiment.name)
+        if self.created_at is not None:
+            found += self.created_at.on(Experiment.created_at)
+        if self.owner_id is not None:
+            found.append(Experiment.owner_id == self.owner_id)
+        return found
+
+
+EVERY = ExperimentFilter()
+
+
+class ExperimentOrderField(StrEnum):
+    """What a list of experiments is sorted by."""
+
+    CREATED_AT = "created_at"
+    UPDATED_AT = "updated_at"
+    NAME = "name"
+
+
+def kept(viewer: Viewer) -> Rows:
+    """The experiments a viewer may see, deleted ones too: edges still lead to them."""
+    return select(Experiment.__table__).where(visible(viewer))
+
+
+def experiments(viewer: Viewer, wanted: ExperimentFilter | None = None) -> Rows:
+    """The experiments that lists and look-ups by id find."""
+    return kept(viewer).where(Experiment.deleted_at.is_(None), *((wanted or EVERY).conditions()))
+
+
+by_id = rows_by_key(kept, Experiment.id)
+live_by_id = rows_by_key(experiments, Experiment.id)
+
+every = Listing(experiments, partial(named_sort, Experiment))
+of_owner = every.under(Experiment.owner_id)

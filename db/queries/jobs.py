@@ -1,0 +1,148 @@
+"""What can be asked of jobs: lists, their parts, and where they stand in the line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Row, select, true
+
+from db.core.batch import rows_by_key, rows_by_parent
+from db.core.criteria import Order, Period
+from db.core.listing import Listing
+from db.core.page import Sort
+from db.core.sql import Rows
+from db.core.viewer import Viewer
+from db.core.work import Database
+from db.queries import line
+from db.tables import Job, JobAttempt, JobNode, JobOutput, Worker
+from db.tables.jobs import JobKind
+from db.tables.jobstates import JobStatus
+
+COLUMNS = (
+    Job.id,
+    Job.owner_id,
+    Job.kind,
+    Job.status,
+    Job.queue,
+    Job.priority,
+    Job.progress,
+    Job.current_step,
+    Job.attempt,
+    Job.tries,
+    Job.max_tries,
+    Job.last_sequence,
+    Job.parameters,
+    Job.error.label("failure"),
+    Job.retry_of_id,
+    Job.dataset_id,
+    Job.dataset_version_id,
+    Job.pipeline_id,
+    Job.snapshot_id,
+    Job.run_after,
+    Job.created_at,
+    Job.updated_at,
+    Job.queued_at,
+    Job.started_at,
+    Job.completed_at,
+)
+
+
+def visible(viewer: Viewer) -> ColumnElement[bool]:
+    """Owners see their jobs; admins see all."""
+    return true() if viewer.sees_all else Job.owner_id == viewer.id
+
+
+@dataclass(frozen=True, slots=True)
+class JobFilter:
+    """Which jobs a list holds; what is None does not restrict, an empty tuple matches nothing."""
+
+    kind: tuple[JobKind, ...] | None = None
+    status: tuple[JobStatus, ...] | None = None
+    queue: tuple[str, ...] | None = None
+    dataset_id: UUID | None = None
+    pipeline_id: UUID | None = None
+    created_at: Period | None = None
+    owner_id: UUID | None = None
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        among = ((Job.kind, self.kind), (Job.status, self.status), (Job.queue, self.queue))
+        equal = ((Job.dataset_id, self.dataset_id), (Job.pipeline_id, self.pipeline_id), (Job.owner_id, self.owner_id))
+        return [
+            *(column.in_(words) for column, words in among if words is not None),
+            *(column == value for column, value in equal if value is not None),
+            *(self.created_at.on(Job.created_at) if self.created_at is not None else ()),
+        ]
+
+
+EVERY = JobFilter()
+
+
+class JobOrderField(StrEnum):
+    """What a list of jobs is sorted by."""
+
+    CREATED_AT = "created_at"
+    PRIORITY = "priority"
+
+
+def sort(order: Order | None = None) -> Sort:
+    """The order of a list, newest first where none is asked; jobs of one priority follow each other by age."""
+    field = JobOrderField.CREATED_AT.value if order is None else order.field.value
+    falling = True if order is None else order.descending
+    if field == JobOrderField.PRIORITY.value:
+        return Sort(f"{field}.{falling:d}", Job.priority, Job.id, falling, kind="int")
+    return Sort(f"{field}.{falling:d}", Job.created_at, Job.id, falling)
+
+
+def jobs(viewer: Viewer, wanted: JobFilter | None = None) -> Rows:
+    """The jobs a viewer may see, as lists show them."""
+    return select(*COLUMNS).where(visible(viewer), *((wanted or EVERY).conditions()))
+
+
+by_id = rows_by_key(jobs, Job.id)
+
+every = Listing(jobs, sort)
+of_owner = every.under(Job.owner_id)
+of_dataset = every.under(Job.dataset_id)
+of_version = every.under(Job.dataset_version_id)
+of_pipeline = every.under(Job.pipeline_id)
+
+
+def _attempts(viewer: Viewer) -> Rows:
+    columns = (column for column in JobAttempt.__table__.c if column.name != "error")
+    return select(*columns, JobAttempt.error.label("failure"), Job.owner_id).join(Job, Job.id == JobAttempt.job_id).where(visible(viewer))
+
+
+def _nodes(viewer: Viewer) -> Rows:
+    """Nodes of the latest attempt: earlier ones have been superseded as a whole."""
+    latest = (Job.id == JobNode.job_id) & (Job.attempt == JobNode.attempt)
+    columns = (column for column in JobNode.__table__.c if column.name != "error")
+    return select(*columns, JobNode.error.label("failure"), Job.owner_id).join(Job, latest).where(visible(viewer))
+
+
+def _outputs(viewer: Viewer) -> Rows:
+    return select(JobOutput.__table__).join(Job, Job.id == JobOutput.job_id).where(visible(viewer))
+
+
+attempts = rows_by_parent(_attempts, JobAttempt.job_id, "job_id", JobAttempt.number.asc())
+nodes = rows_by_parent(_nodes, JobNode.job_id, "job_id", JobNode.position.asc(), JobNode.key.asc())
+outputs = rows_by_parent(_outputs, JobOutput.job_id, "job_id", JobOutput.position.asc())
+
+
+async def waiting(database: Database, viewer: Viewer, keys: Sequence[UUID], /) -> Mapping[UUID, Row[Any]]:
+    """For those of the jobs that wait: `reason` (a `line.WaitReason`) and `position`, the place in the queue's order, 1 being next.
+
+    The place counts the jobs of all owners, and says nothing else of them. It is None while a retry is not yet due, for then the job
+    stands in no line.
+    """
+    rows = await database.rows(line.places(keys, visible(viewer)))
+    return {row.id: row for row in rows}
+
+
+async def live_workers(database: Database) -> Sequence[Row[Any]]:
+    """The live workers by name: `id`, `name`, `queues`, `slots`, `started_at`, `heartbeat_at`."""
+    columns = (Worker.id, Worker.name, Worker.queues, Worker.slots, Worker.started_at, Worker.heartbeat_at)
+    return await database.rows(select(*columns).where(line.live()).order_by(Worker.name))

@@ -1,0 +1,375 @@
+"""What came of what, as one recursive statement over version → snapshot → job → run → model version.
+
+Edges point from cause to effect:
+
+    version  INPUT_OF     job            the job read it
+    snapshot USED_BY      job            the job ran this frozen definition
+    job      EXECUTED_AS  run            the run is the job's training
+    job      PRODUCED     version        an ingest's version, or a derived one
+    run      PRODUCED     model version  (the job itself where there is no run)
+    version  DERIVED_FROM version        from the one read to the one made of it; told of versions found, never followed
+
+Upstream goes from effects to causes, downstream from causes to effects. BOTH is the two walks from the start, not every path: what else
+came of a cause is no part of what was asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    CTE,
+    Boolean,
+    ColumnElement,
+    Integer,
+    Row,
+    Text,
+    case,
+    cast,
+    func,
+    literal,
+    literal_column,
+    or_,
+    select,
+    true,
+    union_all,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, aggregate_order_by
+from sqlalchemy.orm import aliased
+
+from db.core.sql import Column, Rows
+from db.core.viewer import Viewer
+from db.core.work import Database
+from db.queries import datasets, jobs, models, pipelines, runs
+from db.tables import (
+    Dataset,
+    DatasetVersion,
+    Experiment,
+    Job,
+    JobInput,
+    JobOutput,
+    Model,
+    ModelAliasEvent,
+    ModelVersion,
+    Pipeline,
+    PipelineSnapshot,
+    Run,
+)
+from db.tables.datasets import DatasetSource
+
+MAX_DEPTH = 50
+MAX_NODES = 1_000
+
+
+class LineageDirection(StrEnum):
+    """Which way to go from the start."""
+
+    UPSTREAM = "upstream"
+    DOWNSTREAM = "downstream"
+    BOTH = "both"
+
+
+class LineageKind(StrEnum):
+    """What a node is."""
+
+    DATASET_VERSION = "dataset_version"
+    PIPELINE_SNAPSHOT = "pipeline_snapshot"
+    JOB = "job"
+    RUN = "run"
+    MODEL_VERSION = "model_version"
+    EXPORT = "export"
+
+
+class LineageRelation(StrEnum):
+    """What an edge says of its source."""
+
+    INPUT_OF = "input_of"
+    USED_BY = "used_by"
+    EXECUTED_AS = "executed_as"
+    PRODUCED = "produced"
+    DERIVED_FROM = "derived_from"
+    EXPORTED_AS = "exported_as"
+
+
+VERSION, SNAPSHOT, JOB, RUN, MODEL = (
+    LineageKind.DATASET_VERSION,
+    LineageKind.PIPELINE_SNAPSHOT,
+    LineageKind.JOB,
+    LineageKind.RUN,
+    LineageKind.MODEL_VERSION,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """`nodes`: kind, id, depth, label, status, aliases; nearest first. `edges`: (source, target, relation).
+
+    `is_partial` says that the bounds left something out.
+    """
+
+    nodes: Sequence[Row[Any]]
+    edges: Sequence[tuple[UUID, UUID, LineageRelation]]
+    is_partial: bool
+
+
+def _version(viewer: Viewer) -> Rows:
+    return select(DatasetVersion.id).join(Dataset, Dataset.id == DatasetVersion.dataset_id).where(datasets.visible(viewer))
+
+
+def _model(viewer: Viewer) -> Rows:
+    return select(ModelVersion.id).join(Model, Model.id == ModelVersion.model_id).where(models.visible(viewer))
+
+
+def _job(viewer: Viewer) -> Rows:
+    return select(Job.id).where(jobs.visible(viewer))
+
+
+def _run(viewer: Viewer) -> Rows:
+    return select(Run.id).where(runs.visible(viewer))
+
+
+def _snapshot(viewer: Viewer) -> Rows:
+    return select(PipelineSnapshot.id).where(pipelines.visible_snapshot(viewer))
+
+
+Neighbours = Callable[[Viewer, Column], Rows]
+
+
+@dataclass(frozen=True, slots=True)
+class _Relation:
+    """From a cause to its effects (`down`) and back (`up`): each selects the ids next to the one given."""
+
+    name: LineageRelation
+    cause: LineageKind
+    effect: LineageKind
+    down: Neighbours
+    up: Neighbours
+
+
+RELATIONS = (
+    _Relation(
+        LineageRelation.INPUT_OF,
+        VERSION,
+        JOB,
+        lambda viewer, id_: _job(viewer).join(JobInput, JobInput.job_id == Job.id).where(JobInput.dataset_version_id == id_),
+        lambda viewer, id_: _version(viewer).join(JobInput, JobInput.dataset_version_id == DatasetVersion.id).where(JobInput.job_id == id_),
+    ),
+    _Relation(
+        LineageRelation.USED_BY,
+        SNAPSHOT,
+        JOB,
+        lambda viewer, id_: _job(viewer).where(Job.snapshot_id == id_),
+        lambda viewer, id_: _snapshot(viewer).join(Job, Job.snapshot_id == PipelineSnapshot.id).where(Job.id == id_),
+    ),
+    _Relation(
+        LineageRelation.EXECUTED_AS,
+        JOB,
+        RUN,
+        lambda viewer, id_: _run(viewer).where(Run.job_id == id_),
+        lambda viewer, id_: _job(viewer).join(Run, Run.job_id == Job.id).where(Run.id == id_),
+    ),
+    _Relation(
+        LineageRelation.PRODUCED,
+        JOB,
+        VERSION,
+        lambda viewer, id_: _version(viewer).where(DatasetVersion.produced_by_id == id_),
+        lambda viewer, id_: _job(viewer).join(DatasetVersion, DatasetVersion.produced_by_id == Job.id).where(DatasetVersion.id == id_),
+    ),
+    _Relation(
+        LineageRelation.PRODUCED,
+        JOB,
+        VERSION,
+        lambda viewer, id_: (
+            _version(viewer).join(JobOutput, JobOutput.dataset_version_id == DatasetVersion.id).where(JobOutput.job_id == id_)
+        ),
+        lambda viewer, id_: _job(viewer).join(JobOutput, JobOutput.job_id == Job.id).where(JobOutput.dataset_version_id == id_),
+    ),
+    _Relation(
+        LineageRelation.PRODUCED,
+        RUN,
+        MODEL,
+        lambda viewer, id_: _model(viewer).where(ModelVersion.run_id == id_),
+        lambda viewer, id_: _run(viewer).join(ModelVersion, ModelVersion.run_id == Run.id).where(ModelVersion.id == id_),
+    ),
+    _Relation(
+        LineageRelation.PRODUCED,
+        JOB,
+        MODEL,
+        lambda viewer, id_: _model(viewer).where(ModelVersion.job_id == id_, ModelVersion.run_id.is_(None)),
+        lambda viewer, id_: (
+            _job(viewer).join(ModelVersion, ModelVersion.job_id == Job.id).where(ModelVersion.id == id_, ModelVersion.run_id.is_(None))
+        ),
+    ),
+)
+
+
+def _read_for(viewer: Viewer, id_: Column) -> Rows:
+    """The versions that a derived version was made of."""
+    made = aliased(DatasetVersion)
+    found = _version(viewer).join(JobInput, JobInput.dataset_version_id == DatasetVersion.id)
+    found = found.join(made, made.produced_by_id == JobInput.job_id)
+    return found.where(made.id == id_, made.source == DatasetSource.DERIVED)
+
+
+_STARTS: dict[LineageKind, Callable[[Viewer], Rows]] = {
+    VERSION: lambda viewer: _version(viewer).where(Dataset.deleted_at.is_(None)),
+    SNAPSHOT: _snapshot,
+    JOB: _job,
+    RUN: lambda viewer: _run(viewer).join(Experiment, Experiment.id == Run.experiment_id).where(Experiment.deleted_at.is_(None)),
+    MODEL: lambda viewer: _model(viewer).where(Model.deleted_at.is_(None)),
+}
+_KEYS: dict[LineageKind, Column] = {
+    VERSION: DatasetVersion.id,
+    SNAPSHOT: PipelineSnapshot.id,
+    JOB: Job.id,
+    RUN: Run.id,
+    MODEL: ModelVersion.id,
+}
+
+
+async def of(
+    database: Database,
+    viewer: Viewer,
+    kind: LineageKind,
+    key: UUID,
+    *,
+    direction: LineageDirection = LineageDirection.BOTH,
+    depth: int = 5,
+    max_nodes: int = 200,
+) -> Lineage | None:
+    """What is within `depth` edges of the start, the nearest `max_nodes`. None where the start is not there for the viewer."""
+    rows = await database.rows(_statement(viewer, kind, key, direction, depth, max_nodes))
+    if not rows:
+        return None
+    edges = {
+        (UUID(source), row.id, LineageRelation(relation))
+        for row in rows
+        for source, relation in row.causes  # as the effect's row tells them: an effect has few causes, a cause may have many effects
+    }
+    return Lineage(rows, sorted(edges), rows[0].is_partial)
+
+
+def _statement(viewer: Viewer, kind: LineageKind, key: UUID, direction: LineageDirection, depth: int, max_nodes: int) -> Rows:
+    walk = _walk(viewer, kind, key, direction, depth, max_nodes)
+    # Rows come level by level as they are found, so the limit ends the recursion and keeps the nearest. A node may be there more than
+    # once, on paths of different lengths: hence the room.
+    room = 4 * (max_nodes + 1)
+    found = select(walk.c.kind, walk.c.id, walk.c.depth).limit(room).cte("found")
+    nearest = select(found.c.kind, found.c.id, func.min(found.c.depth).label("depth")).group_by(found.c.kind, found.c.id).cte("nearest")
+    nodes = select(nearest).where(nearest.c.depth <= depth).order_by(nearest.c.depth, nearest.c.id).limit(max_nodes).cte("nodes")
+    counts = [select(func.count()).select_from(part).scalar_subquery() for part in (found, nearest, nodes)]
+    cut = or_(counts[0] >= room, counts[1] > counts[2])
+    edges = _edges(viewer, nodes)
+    causes = select(func.jsonb_agg(func.jsonb_build_array(edges.c.source, edges.c.relation))).where(edges.c.target == nodes.c.id)
+    return select(
+        nodes.c.kind,
+        nodes.c.id,
+        nodes.c.depth,
+        _by_kind(nodes, _labels()).label("label"),
+        _by_kind(nodes, _statuses()).label("status"),
+        func.coalesce(_aliases(nodes), literal_column("'[]'::jsonb", JSONB)).label("aliases"),
+        func.coalesce(causes.scalar_subquery(), literal_column("'[]'::jsonb", JSONB)).label("causes"),
+        cut.label("is_partial"),
+    ).order_by(nodes.c.depth, nodes.c.id)
+
+
+def _walk(viewer: Viewer, kind: LineageKind, key: UUID, direction: LineageDirection, depth: int, max_nodes: int) -> CTE:
+    """(kind, id, depth, up): a step further than asked, so that what was left out is known."""
+    ways = {
+        LineageDirection.UPSTREAM: (True,),
+        LineageDirection.DOWNSTREAM: (False,),
+        LineageDirection.BOTH: (True, False),
+    }[direction]
+    start = _STARTS[kind](viewer).where(_KEYS[kind] == key).subquery("start")
+    chosen = func.unnest(literal(list(ways), ARRAY(Boolean))).table_valued("up", name="ways").render_derived()
+    begin = select(
+        _word(kind).label("kind"), start.c.id, cast(0, Integer).label("depth"), cast(chosen.c.up, Boolean).label("up")
+    ).select_from(start.join(chosen, true()))
+    walk = begin.cte("walk", recursive=True)
+    steps = [
+        neighbours(viewer, walk.c.id)
+        .add_columns(_word(there).label("kind"))
+        .where(walk.c.kind == _word(here), walk.c.up.is_(upstream))
+        .order_by(_KEYS[there].desc())
+        .limit(max_nodes + 1)
+        .correlate(walk)
+        for relation in RELATIONS
+        for here, there, upstream, neighbours in (
+            (relation.cause, relation.effect, False, relation.down),
+            (relation.effect, relation.cause, True, relation.up),
+        )
+        if upstream in ways
+    ]
+    onward = union_all(*steps).lateral("onward")
+    further = select(onward.c.kind, onward.c.id, walk.c.depth + 1, walk.c.up).select_from(walk.join(onward, true()))
+    return walk.union(further.where(walk.c.depth <= depth))
+
+
+def _edges(viewer: Viewer, nodes: CTE) -> CTE:
+    """(source, target, relation) between nodes found, looked up from the effects."""
+    back = [(relation.name, relation.effect, relation.up) for relation in RELATIONS]
+    back.append((LineageRelation.DERIVED_FROM, VERSION, _read_for))
+    steps = [
+        up(viewer, nodes.c.id).add_columns(_word(name).label("relation")).where(nodes.c.kind == _word(effect)).correlate(nodes)
+        for name, effect, up in back
+    ]
+    cause = union_all(*steps).lateral("cause")
+    source = nodes.alias("source")
+    found = select(cause.c.id.label("source"), nodes.c.id.label("target"), cause.c.relation)
+    return found.select_from(nodes.join(cause, true()).join(source, source.c.id == cause.c.id)).distinct().cte("edges")
+
+
+def _word(value: LineageKind | LineageRelation) -> ColumnElement[str]:
+    """Written into the statement, so that the planner sees which branch is for which kind."""
+    return literal_column(f"'{value.value}'::text", Text)
+
+
+def _by_kind(nodes: CTE, values: dict[LineageKind, Callable[[Column], Rows]]) -> ColumnElement[Any]:
+    """One look-up by key a node, in the table of its kind."""
+    return case(*((nodes.c.kind == _word(kind), value(nodes.c.id).correlate(nodes).scalar_subquery()) for kind, value in values.items()))
+
+
+def _labels() -> dict[LineageKind, Callable[[Column], Rows]]:
+    number = " v"
+    return {
+        VERSION: lambda id_: (
+            select(Dataset.name + number + cast(DatasetVersion.number, Text))
+            .join(DatasetVersion, DatasetVersion.dataset_id == Dataset.id)
+            .where(DatasetVersion.id == id_)
+        ),
+        SNAPSHOT: lambda id_: (
+            select(func.coalesce(Pipeline.name, "Snapshot") + " @ " + func.left(PipelineSnapshot.sha256, 8))
+            .select_from(PipelineSnapshot)
+            .outerjoin(Pipeline, Pipeline.id == PipelineSnapshot.pipeline_id)
+            .where(PipelineSnapshot.id == id_)
+        ),
+        JOB: lambda id_: select(func.upper(cast(Job.kind, Text))).where(Job.id == id_),
+        RUN: lambda id_: (
+            select(func.coalesce(Run.name, Experiment.name + " #" + cast(Run.number, Text)))
+            .join(Experiment, Experiment.id == Run.experiment_id)
+            .where(Run.id == id_)
+        ),
+        MODEL: lambda id_: (
+            select(Model.name + number + cast(ModelVersion.number, Text))
+            .join(ModelVersion, ModelVersion.model_id == Model.id)
+            .where(ModelVersion.id == id_)
+        ),
+    }
+
+
+def _statuses() -> dict[LineageKind, Callable[[Column], Rows]]:
+    return {
+        VERSION: lambda id_: select(func.upper(cast(DatasetVersion.status, Text))).where(DatasetVersion.id == id_),
+        JOB: lambda id_: select(func.upper(cast(Job.status, Text))).where(Job.id == id_),
+        RUN: lambda id_: select(func.upper(cast(Run.status, Text))).where(Run.id == id_),
+    }
+
+
+def _aliases(nodes: CTE) -> ColumnElement[Any]:
+    names = select(func.jsonb_agg(aggregate_order_by(ModelAliasEvent.name, ModelAliasEvent.name.asc())))
+    set_now = (ModelAliasEvent.model_version_id == nodes.c.id, ModelAliasEvent.superseded_at.is_(None), nodes.c.kind == _word(MODEL))
+    return names.where(*set_now).correlate(nodes).scalar_subquery()

@@ -1,0 +1,147 @@
+"""What can be asked of models, their versions and the aliases that point to them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Row, exists, or_, select, true
+
+from db.core.batch import rows_by_key, rows_by_parent
+from db.core.criteria import Period, TextMatch, named_sort
+from db.core.listing import Listing
+from db.core.page import Slice, Sort, page_by_parent
+from db.core.sql import Rows
+from db.core.viewer import Viewer
+from db.core.work import Database
+from db.tables import Model, ModelAliasEvent, ModelVersion
+from db.tables.datasets import ProblemType
+
+PRODUCTION = "production"
+
+
+def visible(viewer: Viewer) -> ColumnElement[bool]:
+    """Owners see their models; admins see all."""
+    return true() if viewer.sees_all else Model.owner_id == viewer.id
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFilter:
+    """Which models a list holds; what is None does not restrict. `alias`: one of that name is set now."""
+
+    name: TextMatch | None = None
+    problem_type: tuple[ProblemType, ...] | None = None
+    alias: str | None = None
+    created_at: Period | None = None
+    owner_id: UUID | None = None
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        found: list[ColumnElement[bool]] = []
+        if self.name is not None:
+            found += self.name.on(Model.name)
+        if self.problem_type is not None:
+            found.append(Model.problem_type.in_(self.problem_type))
+        if self.alias is not None:
+            found.append(exists().where(ModelAliasEvent.model_id == Model.id, *_set_now(self.alias)))
+        if self.created_at is not None:
+            found += self.created_at.on(Model.created_at)
+        if self.owner_id is not None:
+            found.append(Model.owner_id == self.owner_id)
+        return found
+
+
+EVERY = ModelFilter()
+
+
+class ModelOrderField(StrEnum):
+    """What a list of models is sorted by."""
+
+    CREATED_AT = "created_at"
+    UPDATED_AT = "updated_at"
+    NAME = "name"
+
+
+NEWEST_VERSION = Sort("NUMBER", ModelVersion.number, ModelVersion.id, kind="int")
+
+
+def kept(viewer: Viewer) -> Rows:
+    """The models a viewer may see, deleted ones too: edges still lead to them."""
+    return select(Model.__table__).where(visible(viewer))
+
+
+def models(viewer: Viewer, wanted: ModelFilter | None = None) -> Rows:
+    """The models that lists and look-ups by id find."""
+    return kept(viewer).where(Model.deleted_at.is_(None), *((wanted or EVERY).conditions()))
+
+
+by_id = rows_by_key(kept, Model.id)
+live_by_id = rows_by_key(models, Model.id)
+
+every = Listing(models, partial(named_sort, Model))
+of_owner = every.under(Model.owner_id)
+
+
+def versions(viewer: Viewer, _criteria: None = None) -> Rows:
+    """The model versions a viewer may see, those of deleted models too."""
+    return select(ModelVersion.__table__).join(Model, Model.id == ModelVersion.model_id).where(visible(viewer))
+
+
+def live_versions(viewer: Viewer) -> Rows:
+    """The model versions that a look-up by id finds."""
+    return versions(viewer).where(Model.deleted_at.is_(None))
+
+
+of_model = Listing(versions, lambda _: NEWEST_VERSION, ModelVersion.model_id)
+version_by_id = rows_by_key(versions, ModelVersion.id)
+live_version_by_id = rows_by_key(live_versions, ModelVersion.id)
+
+
+def _newest_of_run(viewer: Viewer) -> Rows:
+    return versions(viewer).distinct(ModelVersion.run_id).order_by(ModelVersion.run_id, ModelVersion.id.desc())
+
+
+version_of_run = rows_by_key(_newest_of_run, ModelVersion.run_id, "run_id")
+
+
+async def latest_version(database: Database, viewer: Viewer, keys: Sequence[UUID], /) -> Mapping[UUID, Row[Any]]:
+    """The version with the highest number of each model that has one."""
+    async with database.read() as connection:
+        pages = await page_by_parent(connection, versions(viewer), ModelVersion.model_id, keys, NEWEST_VERSION, Slice(size=1))
+    return {key: page.rows[0] for key, page in pages.items() if page.rows}
+
+
+def _set_now(name: str) -> tuple[ColumnElement[bool], ...]:
+    return ModelAliasEvent.name == name.lower(), ModelAliasEvent.superseded_at.is_(None)
+
+
+def _aliases(viewer: Viewer) -> Rows:
+    """The aliases that are set now."""
+    found = select(ModelAliasEvent.__table__).join(Model, Model.id == ModelAliasEvent.model_id)
+    return found.where(visible(viewer), ModelAliasEvent.superseded_at.is_(None))
+
+
+aliases_of_model = rows_by_parent(_aliases, ModelAliasEvent.model_id, "model_id", ModelAliasEvent.name.asc())
+aliases_of_version = rows_by_parent(_aliases, ModelAliasEvent.model_version_id, "model_version_id", ModelAliasEvent.name.asc())
+
+
+@dataclass(frozen=True, slots=True)
+class Aliased:
+    """A batch: the version of each model that the alias points to now, or pointed to at a moment."""
+
+    name: str
+    at: datetime | None = None
+
+    async def __call__(self, database: Database, viewer: Viewer, keys: Sequence[UUID], /) -> Mapping[UUID, Row[Any]]:
+        if self.at is None:
+            pointed = _set_now(self.name)
+        else:
+            ended = or_(ModelAliasEvent.superseded_at.is_(None), ModelAliasEvent.superseded_at > self.at)
+            pointed = (ModelAliasEvent.name == self.name.lower(), ModelAliasEvent.set_at <= self.at, ended)
+        found = versions(viewer).join(ModelAliasEvent, ModelAliasEvent.model_version_id == ModelVersion.id)
+        rows = await database.rows(found.where(ModelVersion.model_id.in_(keys), *pointed))
+        return {row.model_id: row for row in rows}

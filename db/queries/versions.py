@@ -1,0 +1,136 @@
+"""What can be asked of dataset versions, their profiles and their uploads. The documents of a version are read only when asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, bindparam, select, tuple_
+
+from db.core.batch import rows_by_key
+from db.core.listing import Listing
+from db.core.page import Slice, Sort, page_by_parent
+from db.core.sql import Rows
+from db.core.viewer import Viewer
+from db.core.work import Database
+from db.queries.datasets import visible
+from db.tables import Dataset, DatasetProfile, DatasetVersion, StoredObject
+from db.tables.datasets import DatasetVersionStatus
+
+COLUMNS = (
+    DatasetVersion.id,
+    DatasetVersion.dataset_id,
+    DatasetVersion.number,
+    DatasetVersion.label,
+    DatasetVersion.status,
+    DatasetVersion.source,
+    DatasetVersion.original_filename,
+    DatasetVersion.format,
+    DatasetVersion.size_bytes,
+    DatasetVersion.sha256,
+    DatasetVersion.row_count,
+    DatasetVersion.column_count,
+    DatasetVersion.produced_by_id,
+    DatasetVersion.created_at,
+    DatasetVersion.ready_at,
+)
+NEWEST = Sort("number", DatasetVersion.number, DatasetVersion.id, kind="int")
+
+
+def kept(viewer: Viewer, _criteria: None = None) -> Rows:
+    """The versions a viewer may see, those of deleted datasets too: edges still lead to them."""
+    return select(*COLUMNS).join(Dataset, Dataset.id == DatasetVersion.dataset_id).where(visible(viewer))
+
+
+def live(viewer: Viewer) -> Rows:
+    """The versions that a look-up by id finds."""
+    return kept(viewer).where(Dataset.deleted_at.is_(None))
+
+
+by_id = rows_by_key(kept, DatasetVersion.id)
+live_by_id = rows_by_key(live, DatasetVersion.id)
+of_dataset = Listing(kept, lambda _: NEWEST, DatasetVersion.dataset_id)
+
+
+async def current(database: Database, viewer: Viewer, keys: Sequence[UUID], /) -> Mapping[UUID, Row[Any]]:
+    """The READY version with the highest number of each dataset that has one."""
+    # Written into the statement, not sent as a parameter: only so does a plan that is kept use the partial index.
+    ready = bindparam(None, DatasetVersionStatus.READY, type_=DatasetVersion.status.type, unique=True, literal_execute=True)
+    statement = kept(viewer).where(DatasetVersion.status == ready)
+    async with database.read() as connection:
+        pages = await page_by_parent(connection, statement, DatasetVersion.dataset_id, keys, NEWEST, Slice(size=1))
+    return {key: page.rows[0] for key, page in pages.items() if page.rows}
+
+
+async def by_number(database: Database, viewer: Viewer, keys: Sequence[tuple[UUID, int]], /) -> Mapping[tuple[UUID, int], Row[Any]]:
+    """Versions by dataset and number."""
+    rows = await database.rows(kept(viewer).where(tuple_(DatasetVersion.dataset_id, DatasetVersion.number).in_(keys)))
+    return {(row.dataset_id, row.number): row for row in rows}
+
+
+def _documents(viewer: Viewer, *columns: Any) -> Rows:
+    found = select(DatasetVersion.id, *columns).join(Dataset, Dataset.id == DatasetVersion.dataset_id)
+    return found.where(visible(viewer))
+
+
+async def columns(database: Database, viewer: Viewer, keys: Sequence[UUID], /) -> Mapping[UUID, list[Any]]:
+    """Each version's columns, in the order of the file: [{name, type, nullable}]."""
+    found = _documents(viewer, DatasetVersion.columns.label("document"))
+    return {row.id: row.document for row in await database.rows(found.where(DatasetVersion.id.in_(keys)))}
+
+
+async def issues(database: Database, viewer: Viewer, keys: Sequence[UUID], /) -> Mapping[UUID, list[Any]]:
+    """What was wrong with each version's file: [{code, message, column, row}]."""
+    found = _documents(viewer, DatasetVersion.issues.label("document"))
+    return {row.id: row.document for row in await database.rows(found.where(DatasetVersion.id.in_(keys)))}
+
+
+async def previews(database: Database, viewer: Viewer, keys: Sequence[UUID], /) -> Mapping[UUID, list[Any]]:
+    """The first rows of each version, at most 100, as objects."""
+    found = _documents(viewer, DatasetVersion.preview.label("document"))
+    return {row.id: row.document for row in await database.rows(found.where(DatasetVersion.id.in_(keys)))}
+
+
+PROFILE_COLUMNS = (
+    DatasetProfile.id,
+    DatasetProfile.version_id,
+    DatasetProfile.profiler_version,
+    DatasetProfile.generated_at,
+    DatasetProfile.generation_time,
+    DatasetProfile.is_exact,
+    DatasetProfile.row_count,
+    DatasetProfile.duplicate_row_count,
+    DatasetProfile.missing_cell_ratio,
+)
+
+
+def _profiles(viewer: Viewer, *columns: Any) -> Rows:
+    found = select(*columns).join(DatasetVersion, DatasetVersion.id == DatasetProfile.version_id)
+    return found.join(Dataset, Dataset.id == DatasetVersion.dataset_id).where(visible(viewer))
+
+
+def profiles(viewer: Viewer) -> Rows:
+    """The profiles a viewer may see, without their reports."""
+    return _profiles(viewer, *PROFILE_COLUMNS)
+
+
+def live_profiles(viewer: Viewer) -> Rows:
+    """The profiles that a look-up by id finds."""
+    return profiles(viewer).where(Dataset.deleted_at.is_(None))
+
+
+def _latest_profiles(viewer: Viewer) -> Rows:
+    newest = (DatasetProfile.version_id, DatasetProfile.generated_at.desc(), DatasetProfile.id.desc())
+    return profiles(viewer).distinct(DatasetProfile.version_id).order_by(*newest)
+
+
+def _reports(viewer: Viewer) -> Rows:
+    found = _profiles(viewer, DatasetProfile.id, DatasetProfile.report, StoredObject.object_key, StoredObject.size_bytes)
+    return found.outerjoin(StoredObject, StoredObject.id == DatasetProfile.report_object_id)
+
+
+profile_by_id = rows_by_key(profiles, DatasetProfile.id)
+live_profile_by_id = rows_by_key(live_profiles, DatasetProfile.id)
+profile_of_version = rows_by_key(_latest_profiles, DatasetProfile.version_id, "version_id")
+report_of_profile = rows_by_key(_reports, DatasetProfile.id)

@@ -1,0 +1,40 @@
+"""What can be done to a job. Every change of status is one compare-and-set that writes its event; see `transitions`."""
+
+from db.services.jobs.cancelling import cancel
+from db.services.jobs.claiming import claim, claim_waiting
+from db.services.jobs.dispatching import Ring, dispatch
+from db.services.jobs.metrics import Point
+from db.services.jobs.nodes import NodeChange
+from db.services.jobs.pulse import pulse
+from db.services.jobs.retrying import retry
+from db.services.jobs.settling import Backoff, Failure, cancelled, complete, fail, give_back
+from db.services.jobs.submitting import QUEUES, NewJob, queue_for, submit
+from db.services.jobs.sweeping import look, retire_silent_workers, sweep
+from db.services.jobs.transitions import Claim, Says
+
+__all__ = [
+    "QUEUES",
+    "Backoff",
+    "Claim",
+    "Failure",
+    "NewJob",
+    "NodeChange",
+    "Point",
+    "Ring",
+    "Says",
+    "cancel",
+    "cancelled",
+    "claim",
+    "claim_waiting",
+    "complete",
+    "dispatch",
+    "fail",
+    "give_back",
+    "look",
+    "pulse",
+    "queue_for",
+    "retire_silent_workers",
+    "retry",
+    "submit",
+    "sweep",
+]

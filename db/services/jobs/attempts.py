@@ -1,0 +1,64 @@
+"""What begins and ends with an attempt besides the job's own row: the attempt's record, its nodes, and the version of an ingest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Row, delete, func, insert, select, update
+
+from db.core.work import Work
+from db.services import outputs
+from db.services.jobs import nodes
+from db.services.jobs.transitions import clock
+from db.tables import DatasetVersion, JobAttempt, MetricPoint, Run, RunMetric
+from db.tables.datasets import DatasetVersionStatus
+from db.tables.jobs import JobKind, JobNodeStatus
+from db.tables.jobstates import JobStatus
+
+_VERSION = {
+    JobStatus.PENDING: DatasetVersionStatus.UPLOADED,
+    JobStatus.RUNNING: DatasetVersionStatus.PROCESSING,
+    JobStatus.CANCELLED: DatasetVersionStatus.UPLOADED,
+}
+_NODES = {
+    JobStatus.PENDING: JobNodeStatus.FAILED,
+    JobStatus.COMPLETED: JobNodeStatus.COMPLETED,
+    JobStatus.FAILED: JobNodeStatus.FAILED,
+    JobStatus.CANCELLED: JobNodeStatus.CANCELLED,
+}
+
+
+async def begin(work: Work, job: Row[Any], worker: str) -> None:
+    """Record the claim. Points of an earlier attempt go: this one starts over."""
+    await work.run(
+        insert(JobAttempt).values(
+            job_id=job.id, number=job.attempt, worker_id=job.worker_id, worker=worker, started_at=clock(), heartbeat_at=clock()
+        )
+    )
+    if job.attempt > 1 and job.kind in {JobKind.TRAIN, JobKind.TRIAL}:
+        mine = select(Run.id).where(Run.job_id == job.id).scalar_subquery()
+        await work.run(delete(MetricPoint).where(MetricPoint.run_id == mine))
+        await work.run(delete(RunMetric).where(RunMetric.run_id == mine))
+    await follow(work, job)
+
+
+async def end(work: Work, job: Row[Any], outcome: str, error: dict[str, Any] | None = None) -> None:
+    """Close the attempt's record as `outcome`: completed, failed, cancelled, retrying, given_back or lost."""
+    mine = update(JobAttempt).where(JobAttempt.job_id == job.id, JobAttempt.number == job.attempt, JobAttempt.ended_at.is_(None))
+    await work.run(mine.values(ended_at=clock(), outcome=outcome, error=error))
+    await nodes.end(work, job.id, job.attempt, _NODES[job.status], error)
+    await follow(work, job)
+
+
+async def follow(work: Work, job: Row[Any]) -> None:
+    """The version that an INGEST makes goes where its job went. READY is written by the settle, with the rest of what it made."""
+    if job.kind is not JobKind.INGEST or job.dataset_version_id is None:
+        return
+    if job.status is JobStatus.FAILED:
+        error = job.error
+        issue = {"code": error["code"], "message": error["message"], "column": error.get("column"), "row": error.get("row")}
+        await outputs.version_failed(work, job.dataset_version_id, [issue])
+    elif job.status in _VERSION:
+        unfinished = DatasetVersion.status.in_((DatasetVersionStatus.UPLOADED, DatasetVersionStatus.PROCESSING))
+        version = update(DatasetVersion).where(DatasetVersion.id == job.dataset_version_id, unfinished)
+        await work.run(version.values(status=_VERSION[job.status], updated_at=func.clock_timestamp()))

@@ -1,0 +1,62 @@
+"""The nodes of a job's pipeline (or the stages of an ingest), attempt by attempt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import func, insert, update
+
+from db.core.work import Work
+from db.services.jobs.transitions import Claim, clock
+from db.tables import JobNode
+from db.tables.jobs import JobNodeStatus
+
+_WAITING = frozenset({JobNodeStatus.PENDING, JobNodeStatus.SKIPPED})
+_ENDED = frozenset({JobNodeStatus.COMPLETED, JobNodeStatus.FAILED, JobNodeStatus.SKIPPED, JobNodeStatus.CANCELLED})
+
+
+@dataclass(frozen=True, slots=True)
+class NodeChange:
+    """Where a node stands now; `output` is a small summary, `error` is {code, message, retryable}."""
+
+    key: str
+    status: JobNodeStatus
+    progress: int
+    output: dict[str, Any] | None = None
+    error: dict[str, Any] | None = None
+
+
+async def begin(work: Work, claim: Claim, parts: Sequence[tuple[str, str]]) -> None:
+    """Write down what is to be done, in order: (key, step) each. To be called once an attempt, inside a fenced work."""
+    if parts:
+        rows = [
+            {"job_id": claim.job_id, "attempt": claim.attempt, "key": key, "position": position, "step": step}
+            for position, (key, step) in enumerate(parts)
+        ]
+        await work.run(insert(JobNode), rows)
+
+
+async def record(work: Work, claim: Claim, changes: Mapping[str, NodeChange]) -> None:
+    """Bring the nodes up to date, inside a fenced work."""
+    for change in changes.values():
+        node = update(JobNode).where(JobNode.job_id == claim.job_id, JobNode.attempt == claim.attempt, JobNode.key == change.key)
+        values: dict[str, Any] = {"status": change.status, "progress": change.progress, "error": change.error}
+        if change.output is not None:
+            values["output"] = change.output
+        if change.status not in _WAITING:
+            values["started_at"] = func.coalesce(JobNode.started_at, clock())
+        if change.status in _ENDED:
+            values["completed_at"] = clock()
+        await work.run(node.values(values))
+
+
+async def end(work: Work, job_id: UUID, attempt: int, status: JobNodeStatus, error: dict[str, Any] | None) -> None:
+    """Nothing runs on: a node at work ends as its attempt did, one that waited is skipped."""
+    mine = update(JobNode).where(JobNode.job_id == job_id, JobNode.attempt == attempt)
+    waited = mine.where(JobNode.status == JobNodeStatus.PENDING)
+    await work.run(waited.values(status=JobNodeStatus.SKIPPED, completed_at=clock()))
+    ran = mine.where(JobNode.status == JobNodeStatus.RUNNING)
+    await work.run(ran.values(status=status, completed_at=clock(), error=error))

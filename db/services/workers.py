@@ -1,0 +1,26 @@
+"""Worker processes, as the others and the API see them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from sqlalchemy import func, insert, update
+
+from db.core.work import Work
+from db.tables import Worker
+
+
+async def register(work: Work, name: str, queues: Sequence[str], slots: int) -> UUID:
+    """A process that serves `queues` with so many slots; `name` is unique among all that ever ran."""
+    return await work.scalar(insert(Worker).values(name=name, queues=list(queues), slots=slots).returning(Worker.id))
+
+
+async def heartbeat(work: Work, worker_id: UUID) -> None:
+    """Say that the process lives; the pulse does so along with its leases."""
+    await work.run(update(Worker).where(Worker.id == worker_id).values(heartbeat_at=func.clock_timestamp(), stopped_at=None))
+
+
+async def stop(work: Work, worker_id: UUID) -> None:
+    """The process ends of its own will."""
+    await work.run(update(Worker).where(Worker.id == worker_id, Worker.stopped_at.is_(None)).values(stopped_at=func.clock_timestamp()))

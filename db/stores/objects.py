@@ -1,0 +1,346 @@
+"""The objects in S3: signed URLs for clients, streams for workers. Which object means what is for PostgreSQL to say."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import re
+import unicodedata
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Self, cast
+from urllib.parse import quote
+
+import aioboto3
+import aiohttp
+from botocore.exceptions import BotoCoreError, ClientError
+
+from db.errors import StateError, Unavailable
+from db.settings import StateSettings
+from db.stores.s3 import Body, S3Client, s3_client
+
+MIB = 1024**2
+CHUNK = MIB
+PART = 8 * MIB
+MAX_PARTS = 10_000
+MAX_PLAIN_COPY = 5 * 1024**3
+COPY_PART = 512 * MIB
+DELETE_BATCH = 1_000
+READ_TIMEOUT = 30.0
+ATTEMPTS = 3
+# A copy answers when it is done: rclone copies about 200 MB/s, so 50 GB take four minutes; the rest is for slower disks.
+COPY_TIMEOUT = 3_600.0
+SERVICE = "object storage"
+MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
+
+
+@dataclass
+class ObjectMissing(StateError):
+    """The store has no object under this key, though a row or a caller says so."""
+
+    key: str
+
+    def __str__(self) -> str:
+        return f"The object {self.key!r} is not in the store."
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """What a look at an object tells. `etag` is empty where the store has none, and never a checksum to rely on."""
+
+    size: int
+    etag: str
+    content_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class ListedObject:
+    key: str
+    size: int
+    modified: datetime
+
+
+class ObjectStore:
+    """One bucket. Every method raises `Unavailable` when the store does not answer or refuses us, after its own retries."""
+
+    def __init__(self, bucket: str, region: str, client: S3Client, signer: S3Client, copier: S3Client) -> None:
+        self.bucket = bucket
+        self.region = region
+        self._client = client
+        self._signer = signer
+        self._copier = copier
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, settings: StateSettings) -> AsyncGenerator[Self]:
+        """One for the life of a process; it connects on first use. Usable in the event loop that opened it."""
+        inside = settings.s3_endpoint_url
+        session = aioboto3.Session()
+        async with AsyncExitStack() as clients:
+            yield cls(
+                settings.s3_bucket,
+                settings.s3_region,
+                await clients.enter_async_context(s3_client(session, settings, inside, read_timeout=READ_TIMEOUT, attempts=ATTEMPTS)),
+                # Signing sends nothing; it needs its own client because the signature covers the host that clients will call.
+                await clients.enter_async_context(
+                    s3_client(session, settings, settings.s3_public_url or inside, read_timeout=READ_TIMEOUT, attempts=1)
+                ),
+                await clients.enter_async_context(s3_client(session, settings, inside, read_timeout=COPY_TIMEOUT, attempts=2)),
+            )
+
+    async def ensure_bucket(self) -> None:
+        """Make the bucket where there is none."""
+        with _mapped():
+            try:
+                await self._client.head_bucket(Bucket=self.bucket)
+            except ClientError as error:
+                if _code(error) not in MISSING | {"NoSuchBucket"}:
+                    raise
+            else:
+                return
+            place = {} if self.region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": self.region}}
+            try:
+                await self._client.create_bucket(Bucket=self.bucket, **place)
+            except ClientError as error:
+                if _code(error) not in {"BucketAlreadyOwnedByYou", "BucketAlreadyExists"}:  # another process was faster
+                    raise
+
+    async def check(self) -> None:
+        """Return when the store answers and knows the bucket."""
+        with _mapped():
+            await self._client.head_bucket(Bucket=self.bucket)
+
+    async def presign_put(self, key: str, size: int, content_type: str, sha256_hex: str | None, expires: int) -> tuple[str, dict[str, str]]:
+        """A URL that takes one file of exactly `size` bytes for `expires` seconds, and the headers to send with it, all of them signed.
+
+        A claimed SHA-256 is signed too, but not every store checks it: what was uploaded is verified before it counts.
+        """
+        parameters: dict[str, Any] = {"Bucket": self.bucket, "Key": key, "ContentType": content_type, "ContentLength": size}
+        headers = {"Content-Type": content_type, "Content-Length": str(size)}
+        if sha256_hex is not None:
+            checksum = base64.b64encode(bytes.fromhex(sha256_hex)).decode()
+            parameters["ChecksumSHA256"] = headers["x-amz-checksum-sha256"] = checksum
+        with _mapped():
+            url = await self._signer.generate_presigned_url("put_object", Params=parameters, ExpiresIn=expires, HttpMethod="PUT")
+        return url, headers
+
+    async def presign_get(self, key: str, filename: str, content_type: str, expires: int) -> str:
+        """A URL that downloads the object under the name `filename`, whatever characters that has, and never shows it in a browser."""
+        with _mapped():
+            return await self._signer.generate_presigned_url(
+                "get_object",
+                Params={
+                    "Bucket": self.bucket,
+                    "Key": key,
+                    "ResponseContentDisposition": attachment(filename),
+                    "ResponseContentType": content_type,
+                },
+                ExpiresIn=expires,
+                HttpMethod="GET",
+            )
+
+    async def head(self, key: str) -> ObjectInfo | None:
+        """None where there is no such object."""
+        with _mapped():
+            try:
+                found = await self._client.head_object(Bucket=self.bucket, Key=key)
+            except ClientError as error:
+                if _code(error) in MISSING:
+                    return None
+                raise
+        return ObjectInfo(found["ContentLength"], found.get("ETag", "").strip('"'), found.get("ContentType", ""))
+
+    async def copy(self, key_from: str, key_to: str) -> None:
+        """Copy inside the store. Raises `ObjectMissing`."""
+        found = await self.head(key_from)
+        if found is None:
+            raise ObjectMissing(key_from)
+        if found.size > MAX_PLAIN_COPY and await self._copy_in_parts(key_from, key_to, found.size):
+            return
+        with _mapped(key_from):
+            await self._copier.copy_object(Bucket=self.bucket, Key=key_to, CopySource={"Bucket": self.bucket, "Key": key_from})
+
+    async def _copy_in_parts(self, key_from: str, key_to: str, size: int) -> bool:
+        """False where the store has no copying of parts (rclone): its plain copy knows no limit instead."""
+        source = {"Bucket": self.bucket, "Key": key_from}
+
+        async def send(upload: dict[str, Any]) -> list[dict[str, Any]]:
+            parts: list[dict[str, Any]] = []
+            for number, start in enumerate(range(0, size, COPY_PART), 1):
+                until = min(start + COPY_PART, size) - 1
+                part = await self._copier.upload_part_copy(
+                    **upload, PartNumber=number, CopySource=source, CopySourceRange=f"bytes={start}-{until}"
+                )
+                etag = part.get("CopyPartResult", {}).get("ETag")
+                if not etag:
+                    raise _NoPartCopy
+                parts.append({"PartNumber": number, "ETag": etag})
+            return parts
+
+        with _mapped(key_from):
+            try:
+                await self._in_parts(self._copier, {"Bucket": self.bucket, "Key": key_to}, send)
+            except _NoPartCopy:
+                return False
+        return True
+
+    async def download(self, key: str, path: Path) -> int:
+        """Write the object to `path`, a MiB at a time; its size. A transfer that is cut goes on where it stopped. Raises `ObjectMissing`."""
+        with path.open("wb") as file:
+            async for chunk in self._stream(key):
+                await asyncio.to_thread(file.write, chunk)
+            return file.tell()
+
+    async def upload(self, path: Path, key: str, content_type: str) -> tuple[int, str]:
+        """Store the file at `path`, in parts where it is large; its size and SHA-256 (hexadecimal) as they were read."""
+        size = (await asyncio.to_thread(path.stat)).st_size
+        part_size = max(PART, -(-size // MAX_PARTS))
+        digest = hashlib.sha256()
+        sent = 0
+        with path.open("rb") as file, _mapped():
+
+            def next_part() -> bytes:
+                part = file.read(part_size)
+                digest.update(part)
+                return part
+
+            target = {"Bucket": self.bucket, "Key": key}
+            if size <= part_size:
+                body = await asyncio.to_thread(next_part)
+                await self._client.put_object(**target, Body=body, ContentType=content_type)
+                return len(body), digest.hexdigest()
+
+            # One part at a time and in order: memory stays at one part, and rclone wants them so.
+            async def send(upload: dict[str, Any]) -> list[dict[str, Any]]:
+                nonlocal sent
+                parts: list[dict[str, Any]] = []
+                while body := await asyncio.to_thread(next_part):
+                    part = await self._client.upload_part(**upload, PartNumber=len(parts) + 1, Body=body)
+                    parts.append({"PartNumber": len(parts) + 1, "ETag": part["ETag"]})
+                    sent += len(body)
+                return parts
+
+            await self._in_parts(self._client, target, send, ContentType=content_type)
+        return sent, digest.hexdigest()
+
+    async def write(self, key: str, body: bytes, content_type: str) -> None:
+        """Store a small object that is in memory already."""
+        with _mapped():
+            await self._client.put_object(Bucket=self.bucket, Key=key, Body=body, ContentType=content_type)
+
+    async def read(self, key: str, limit: int) -> bytes:
+        """The first `limit` bytes of the object, all of it where it has no more. Raises `ObjectMissing`."""
+        with _mapped(key):
+            try:
+                found = await self._client.get_object(Bucket=self.bucket, Key=key, Range=f"bytes=0-{limit - 1}")
+            except ClientError as error:
+                if _code(error) == "InvalidRange":  # an empty object has no first byte
+                    return b""
+                raise
+            body: Body = found["Body"]
+            try:
+                return (await body.read())[:limit]
+            finally:
+                body.close()
+
+    async def sha256(self, key: str, limit: int) -> str | None:
+        """The object's SHA-256 in hexadecimal, by reading it; None where it is larger than `limit` bytes. Raises `ObjectMissing`."""
+        found = await self.head(key)
+        if found is None:
+            raise ObjectMissing(key)
+        if found.size > limit:
+            return None
+        digest = hashlib.sha256()
+        async for chunk in self._stream(key):
+            digest.update(chunk)
+        return digest.hexdigest()
+
+    async def delete(self, keys: Iterable[str]) -> None:
+        """Remove these objects; those that are not there count as removed."""
+        remaining = [{"Key": key} for key in keys]
+        for start in range(0, len(remaining), DELETE_BATCH):
+            batch = remaining[start : start + DELETE_BATCH]
+            with _mapped():
+                answer = await self._client.delete_objects(Bucket=self.bucket, Delete={"Objects": batch, "Quiet": True})
+            if refused := answer.get("Errors"):
+                raise Unavailable(SERVICE, f"{len(refused)} objects could not be removed, first {refused[0]}")
+
+    async def list(self, prefix: str) -> AsyncIterator[ListedObject]:
+        """Every object whose key begins with `prefix`, in the order of keys, a thousand at a request."""
+        with _mapped():
+            async for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix):
+                for found in page.get("Contents", []):
+                    yield ListedObject(found["Key"], found["Size"], found["LastModified"])
+
+    async def _stream(self, key: str) -> AsyncIterator[bytes]:
+        """The object's bytes, in pieces of a MiB at most, asked for again from where a transfer was cut."""
+        done, size, cuts = 0, 1, 0
+        with _mapped(key):
+            while done < size:
+                ranged = {"Range": f"bytes={done}-"} if done else {}
+                found = await self._client.get_object(Bucket=self.bucket, Key=key, **ranged)
+                size = done + found["ContentLength"]
+                body: Body = found["Body"]
+                try:
+                    async for chunk in body.iter_chunks(CHUNK):
+                        done += len(chunk)
+                        yield chunk
+                except (aiohttp.ClientError, TimeoutError, BotoCoreError):
+                    cuts += 1
+                    if cuts == ATTEMPTS:
+                        raise
+                    await asyncio.sleep(0.2 * 2**cuts)
+                finally:
+                    body.close()
+
+    async def _in_parts(self, client: S3Client, target: dict[str, str], send: Callable[[dict[str, Any]], Any], **properties: str) -> None:
+        """A multipart upload that is completed with the parts that `send` returns, and given up when it raises."""
+        begun = await client.create_multipart_upload(**target, **properties)
+        upload = {**target, "UploadId": begun["UploadId"]}
+        try:
+            parts = await send(upload)
+            await client.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts})
+        except BaseException:
+            # Also when we are cancelled: parts that nobody completes cost space until the store forgets them.
+            await asyncio.shield(_quietly(client.abort_multipart_upload(**upload)))
+            raise
+
+
+class _NoPartCopy(Exception):
+    """The store answered a copy of a part without having made it."""
+
+
+def attachment(filename: str) -> str:
+    """A Content-Disposition (RFC 6266) that saves under `filename`: plain ASCII for old clients, the true name as RFC 5987 has it."""
+    name = re.sub(r"[/\\]", "_", "".join(c for c in filename if unicodedata.category(c)[0] != "C")).strip()[:200] or "download"
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    plain = re.sub(r'["%;\\]', "_", plain).strip() or "download"
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
+
+
+def _code(error: ClientError) -> str:
+    return cast("dict[str, dict[str, str]]", error.response).get("Error", {}).get("Code", "")
+
+
+@contextmanager
+def _mapped(key: str | None = None) -> Generator[None]:
+    """Turns what the client raises into errors of ours; a missing object is `ObjectMissing` where `key` says which."""
+    try:
+        yield
+    except ClientError as error:
+        if key is not None and _code(error) in MISSING:
+            raise ObjectMissing(key) from error
+        raise Unavailable(SERVICE, str(error)) from error
+    except (BotoCoreError, aiohttp.ClientError, TimeoutError, OSError) as error:
+        raise Unavailable(SERVICE, repr(error)) from error
+
+
+async def _quietly(ending: Any) -> None:
+    try:
+        await ending
+    except (ClientError, BotoCoreError, aiohttp.ClientError, TimeoutError, OSError):
+        return

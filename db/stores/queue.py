@@ -1,0 +1,75 @@
+"""ARQ as the doorbell: an entry invites workers to look at a job's row, and carries its id alone.
+
+What arq 0.28 does by itself and is turned off here: it pickles, keeps results (and then refuses an id it has seen), tries again, and keeps
+an entry of a vanished worker hidden for its job timeout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import orjson
+from arq import Worker, func
+from arq.connections import ArqRedis, RedisSettings
+from arq.typing import WorkerCoroutine
+
+PREFIX = "trellis:queue:"
+RING = "ring"
+
+HIDDEN = 3.0  # seconds (arq adds 10) for which an entry whose worker vanished between taking it and claiming the job stays out of sight
+READ = 100  # entries of a queue that are looked at; the dispatcher keeps fewer than these outstanding
+
+
+def connect(redis_url: str) -> ArqRedis:
+    """A client that both rings and answers; closing it is the caller's."""
+    at = RedisSettings.from_dsn(redis_url)
+    return ArqRedis(
+        host=at.host if isinstance(at.host, str) else "localhost",
+        port=at.port,
+        db=at.database,
+        username=at.username,
+        password=at.password,
+        ssl=at.ssl,
+        unix_socket_path=at.unix_socket_path,
+        socket_timeout=2.0,
+        socket_connect_timeout=1.0,
+        job_serializer=orjson.dumps,
+        job_deserializer=orjson.loads,
+        expires_extra_ms=3_600_000,
+    )
+
+
+async def ring(redis: ArqRedis, queue: str, rings: Sequence[tuple[UUID, int]]) -> None:
+    """Invite whoever serves the queue to each of the jobs. A repeated (job, dispatch number) is one entry."""
+    for job_id, dispatch_no in rings:
+        await redis.enqueue_job(RING, job_id.hex, _job_id=f"{job_id.hex}:{dispatch_no}", _queue_name=PREFIX + queue)
+
+
+class Bell(Worker):
+    """arq's reader of one queue, driven from outside: it has no loop, no signal handlers and no slots of its own."""
+
+    def __init__(self, redis: ArqRedis, queue: str, answer: WorkerCoroutine, slots: int) -> None:
+        super().__init__(
+            [func(answer, name=RING)],
+            queue_name=PREFIX + queue,
+            redis_pool=redis,
+            handle_signals=False,
+            max_jobs=slots,
+            job_timeout=HIDDEN,
+            keep_result=0,
+            max_tries=1,
+            queue_read_limit=READ,
+            health_check_interval=3600,
+            job_serializer=orjson.dumps,
+            job_deserializer=orjson.loads,
+            log_results=False,
+        )
+
+    async def look(self, free: int) -> None:
+        """Answer at most `free` invitations, those at the head of the queue first; entries are gone when this returns."""
+        self.max_jobs = free
+        await self._poll_iteration()
+        for task in list[Any](self.tasks.values()):
+            await task

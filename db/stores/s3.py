@@ -1,0 +1,83 @@
+"""What we use of the S3 client, typed: the library generates its methods at run time and types none of them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol, cast
+
+import aioboto3
+from aiobotocore.config import AioConfig
+
+from db.settings import StateSettings
+
+
+class Body(Protocol):
+    """The bytes of an answer, as they come."""
+
+    async def read(self) -> bytes: ...
+
+    def iter_chunks(self, chunk_size: int) -> AsyncIterator[bytes]: ...
+
+    def close(self) -> None: ...
+
+
+class Paginator(Protocol):
+    def paginate(self, **parameters: Any) -> AsyncIterator[dict[str, Any]]: ...
+
+
+class S3Client(Protocol):
+    """Parameters and answers are named as in Amazon's S3 API reference."""
+
+    async def head_bucket(self, **parameters: Any) -> dict[str, Any]: ...
+
+    async def create_bucket(self, **parameters: Any) -> dict[str, Any]: ...
+
+    async def head_object(self, **parameters: Any) -> dict[str, Any]: ...
+
+    async def get_object(self, **parameters: Any) -> dict[str, Any]: ...
+
+    async def put_object(self, **parameters: Any) -> dict[str, Any]: ...
+
+    async def copy_object(self, **parameters: Any) -> dict[str, Any]: ...
+
+    async def delete_objects(self, **parameters: Any) -> dict[str, Any]: ...
+
+    async def create_multipart_upload(self, **parameters: Any) -> dict[str, Any]: ...
+
+    async def upload_part(self, **parameters: Any) -> dict[str, Any]: ...
+
+    async def upload_part_copy(self, **parameters: Any) -> dict[str, Any]: ...
+
+    async def complete_multipart_upload(self, **parameters: Any) -> dict[str, Any]: ...
+
+    async def abort_multipart_upload(self, **parameters: Any) -> dict[str, Any]: ...
+
+    async def generate_presigned_url(self, method: str, **parameters: Any) -> str: ...
+
+    def get_paginator(self, operation: str) -> Paginator: ...
+
+
+def s3_client(
+    session: aioboto3.Session, settings: StateSettings, url: str, *, read_timeout: float, attempts: int
+) -> AbstractAsyncContextManager[S3Client]:
+    """A client of the store at `url`. `attempts` counts the first one. Clients of one session read the description of S3 once (0.2 s)."""
+    config = AioConfig(
+        signature_version="s3v4",
+        s3={"addressing_style": "path"},  # a bucket as a host name needs DNS of its own, which few private stores have
+        connect_timeout=3,
+        read_timeout=read_timeout,
+        retries={"mode": "standard", "total_max_attempts": attempts},
+        max_pool_connections=32,
+        # Checksums in trailers, the library's default, are unknown to many S3 servers; we keep SHA-256 of our own.
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+    )
+    return cast("Any", session).client(
+        "s3",
+        endpoint_url=url,
+        region_name=settings.s3_region,
+        aws_access_key_id=settings.s3_access_key_id,
+        aws_secret_access_key=settings.s3_secret_access_key.get_secret_value(),
+        config=config,
+    )

@@ -1,0 +1,51 @@
+"""Who is signed in, and anything by its id."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import strawberry
+from strawberry import ID
+
+from db.queries import accounts
+from graph.accounts.types import User
+from graph.core.context import Context, Info
+from graph.core.failures import BadUserInput, Unauthenticated
+from graph.core.ids import KINDS, Node, parse
+from graph.core.permissions import query
+
+MAX_NODES = 100
+
+
+async def find(context: Context, id_: str) -> Node | None:
+    """What an id of any kind names, if the viewer may see it and it is not deleted."""
+    named = parse(id_)
+    kind = None if named is None else KINDS.get(named[0])
+    if named is None or kind is None:
+        return None
+    return await context.loaders.one(kind.found_by, kind.type.of).load(named[1])
+
+
+@strawberry.type
+class AccountQueries:
+    @query(description="Anything by its id; null where there is nothing of that id that you may see.")
+    async def node(
+        self, info: Info, id: Annotated[ID, strawberry.argument(description="The id, as some field `id` answered it.")]
+    ) -> Node | None:
+        return await find(info.context, id)
+
+    @query(description="Several things by their ids, in the same order; null for each of which there is nothing that you may see.")
+    async def nodes(
+        self, info: Info, ids: Annotated[list[ID], strawberry.argument(description="The ids, at most 100.")]
+    ) -> list[Node | None]:
+        if len(ids) > MAX_NODES:
+            raise BadUserInput(f"`ids` has {len(ids)} entries; at most {MAX_NODES} are looked up at once.")
+        return await asyncio.gather(*(find(info.context, id_) for id_ in ids))
+
+    @query(description="You: the user whose token was sent.")
+    async def viewer(self, info: Info) -> User:
+        found = await info.context.loaders.one(accounts.live_by_id, User.of).load(info.context.signed_in.id)
+        if found is None:  # deleted since the token was read
+            raise Unauthenticated
+        return found

@@ -1,0 +1,61 @@
+"""What a resolver has at hand. No session is in here: reads go through the loaders, writes through one `work()` a mutation."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import strawberry
+
+from db.core.viewer import Viewer
+from db.core.work import Database, Work
+from graph.core.failures import Unauthenticated
+from graph.core.loading import Loaders
+
+if TYPE_CHECKING:
+    from db.stores.events import Feed
+    from db.stores.objects import ObjectStore
+
+
+@dataclass(slots=True)
+class Context:
+    """Of one request, or of one websocket; `for_operation` makes the one that an operation runs in.
+
+    `phase` is parse, validate or execute: how far the operation has come, for the codes of its errors.
+    """
+
+    database: Database
+    objects: ObjectStore
+    feed: Feed
+    viewer: Viewer | None
+    request_id: str = field(default_factory=lambda: uuid4().hex)
+    phase: str = "parse"
+    connection_params: dict[str, Any] | None = None  # of a websocket: what its handshake or its connection_init carried
+    loaders: Loaders = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Forget what was loaded, as before each event of a subscription."""
+        self.loaders = Loaders(self.database, self.viewer)
+
+    def for_operation(self) -> Context:
+        """The same with loaders of its own: a websocket runs several operations at once, and none may see what another has cached."""
+        return Context(self.database, self.objects, self.feed, self.viewer, self.request_id)
+
+    @property
+    def signed_in(self) -> Viewer:
+        """The viewer; raises `Unauthenticated` where there is none."""
+        if self.viewer is None:
+            raise Unauthenticated
+        return self.viewer
+
+    def work(self) -> AbstractAsyncContextManager[Work]:
+        """A unit of work of the viewer, committed when its block ends."""
+        return self.database.work(self.signed_in)
+
+
+Info = strawberry.Info[Context, None]

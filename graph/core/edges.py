@@ -1,0 +1,203 @@
+"""Edges are declared, not coded:
+
+    owner: User = one(users.by_id, key="owner_id", description="...")
+    versions: Connection[DatasetVersion] = connection(versions.of_dataset, description="...")
+
+A declaration names the batch that reads the edge, the attribute of the parent that is its key, and its arguments. The loaders run it
+field by field; a planner can run the same batch for all parents of a level together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Hashable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol, Self
+
+import strawberry
+from strawberry.annotation import StrawberryAnnotation
+from strawberry.types.arguments import StrawberryArgument
+from strawberry.types.base import StrawberryContainer, get_object_definition
+from strawberry.types.field import StrawberryField
+from strawberry.types.lazy_type import LazyType
+
+from db.core.listing import Listing
+from graph.core.context import Context, Info
+from graph.core.ids import parse
+from graph.core.loading import Batch, Make
+from graph.core.paging import Connection, part_of
+from graph.core.permissions import Scope, check
+
+
+class Plain(Protocol):
+    """An input that has a plain, hashable form, which the state room understands."""
+
+    def plain(self) -> Hashable: ...
+
+
+@dataclass(frozen=True, slots=True)
+class One:
+    """At most one thing: the batch's row for the parent's `key`."""
+
+    batch: Batch
+    key: str
+
+    def load(self, parent: Any, context: Context, make: Make, arguments: dict[str, Any]) -> Awaitable[Any] | None:  # noqa: ARG002 - one signature for all
+        key = getattr(parent, self.key)
+        return None if key is None else context.loaders.one(self.batch, make).load(key)
+
+
+@dataclass(frozen=True, slots=True)
+class Many:
+    """A short list, whole: the batch's rows for the parent's `key`."""
+
+    batch: Batch
+    key: str
+
+    def load(self, parent: Any, context: Context, make: Make, arguments: dict[str, Any]) -> Awaitable[Any]:  # noqa: ARG002 - one signature for all
+        return context.loaders.many(self.batch, make).load(getattr(parent, self.key))
+
+
+@dataclass(frozen=True, slots=True)
+class Paged:
+    """A page of a listing: under the parent's `key`, or of the whole where there is none."""
+
+    listing: Listing
+    key: str | None
+
+    def load(self, parent: Any, context: Context, make: Make, arguments: dict[str, Any]) -> Connection[Any]:
+        chosen: Plain | None = arguments.get("filter")
+        order: Plain | None = arguments.get("order_by")
+        criteria = None if chosen is None else chosen.plain()
+        return Connection(
+            pages=context.loaders.pages(self.listing, part_of(arguments), criteria, None if order is None else order.plain()),
+            counts=context.loaders.counts(self.listing, criteria),
+            parent=None if self.key is None else getattr(parent, self.key),
+            make=make,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the argument `id` names, if the viewer may see it and it is not deleted."""
+
+    batch: Batch
+    prefix: str
+
+    def load(self, parent: Any, context: Context, make: Make, arguments: dict[str, Any]) -> Awaitable[Any] | None:  # noqa: ARG002 - one signature for all
+        named = parse(arguments["id"])
+        return context.loaders.one(self.batch, make).load(named[1]) if named is not None and named[0] == self.prefix else None
+
+
+Declaration = One | Many | Paged | Found
+
+
+class EdgeField(StrawberryField):
+    """A field that runs its declaration. `scope` is set on root fields alone."""
+
+    declaration: Declaration
+    scope: Scope | None = None
+
+    def __copy__(self) -> Self:
+        copied = super().__copy__()
+        copied.declaration, copied.scope = self.declaration, self.scope
+        return copied
+
+    @property
+    def is_basic_field(self) -> bool:
+        return False
+
+    @cached_property
+    def make(self) -> Make:
+        """What makes the edge's type of a row; known only once all types are."""
+        return _node_type(self.type).of
+
+    def get_result(self, source: Any, info: Info | None, args: list[Any], kwargs: dict[str, Any]) -> Any:  # noqa: ARG002 - the signature is Strawberry's
+        assert info is not None
+        if self.scope is not None:
+            check(self.scope, info.context)
+        return self.declaration.load(source, info.context, self.make, kwargs)
+
+
+def _node_type(type_: Any) -> Any:
+    """The type in the middle: of `[Column!]!` Column, of `DatasetConnection!` Dataset."""
+    while True:
+        if isinstance(type_, LazyType):
+            type_ = type_.resolve_type()
+        elif isinstance(type_, StrawberryContainer):
+            type_ = type_.of_type
+        else:
+            definition = get_object_definition(type_)
+            if definition is None or "T" not in definition.type_var_map:
+                return type_
+            type_ = definition.type_var_map["T"]
+
+
+def _argument(name: str, annotation: Any, description: str) -> StrawberryArgument:
+    return StrawberryArgument(name, None, StrawberryAnnotation(annotation), description=description)
+
+
+def _field(declaration: Declaration, description: str, arguments: Sequence[StrawberryArgument] = (), scope: Scope | None = None) -> Any:
+    field = EdgeField(description=description)
+    field.init = field.repr = field.compare = False  # rows make the instances; the edge is not a part of them
+    field.declaration = declaration
+    field.scope = scope
+    field.arguments = list(arguments)
+    return field
+
+
+def one(batch: Batch, *, key: str = "uuid", description: str) -> Any:
+    """The row that `batch` has for the parent's attribute `key`; null where that is null or the batch leaves it out."""
+    return _field(One(batch, key), description)
+
+
+def many(batch: Batch, *, key: str = "uuid", description: str) -> Any:
+    """The rows that `batch` has for the parent's attribute `key`, all of them; for lists that are short by their nature."""
+    return _field(Many(batch, key), description)
+
+
+def connection(
+    listing: Listing,
+    *,
+    key: str = "uuid",
+    filtered_by: type[Plain] | None = None,
+    ordered_by: type[Plain] | None = None,
+    description: str,
+) -> Any:
+    """A page of the listing under the parent's attribute `key`. `filtered_by` and `ordered_by` are the input types that it takes."""
+    return _field(Paged(listing, key), description, _page_arguments(filtered_by, ordered_by))
+
+
+def listing(
+    whole: Listing,
+    *,
+    filtered_by: type[Plain] | None = None,
+    ordered_by: type[Plain] | None = None,
+    description: str,
+) -> Any:
+    """A root field: a page of the whole listing."""
+    return _field(Paged(whole, None), description, _page_arguments(filtered_by, ordered_by), Scope.READ)
+
+
+def lookup(batch: Batch, *, prefix: str, description: str) -> Any:
+    """A root field: what its argument `id` names. `batch` leaves deleted rows out."""
+    id_ = _argument(
+        "id", strawberry.ID, f"The id, `{prefix}_…`. An id of anything else, or of something that you may not see, names nothing."
+    )
+    return _field(Found(batch, prefix), description, [id_], Scope.READ)
+
+
+def _page_arguments(filtered_by: type[Plain] | None, ordered_by: type[Plain] | None) -> list[StrawberryArgument]:
+    arguments = [
+        _argument(
+            "first", int | None, "How many entries from the start, or after `after`: 0 to 100, 20 when neither `first` nor `last` is given."
+        ),
+        _argument("after", str | None, "Begin after the entry with this cursor."),
+        _argument("last", int | None, "How many entries from the end, or before `before`: 0 to 100. Not together with `first`."),
+        _argument("before", str | None, "End before the entry with this cursor."),
+    ]
+    if filtered_by is not None:
+        arguments.append(_argument("filter", filtered_by | None, "Only entries that meet all of these conditions."))
+    if ordered_by is not None:
+        arguments.append(_argument("order_by", ordered_by | None, "The order of the list; newest first when not given."))
+    return arguments

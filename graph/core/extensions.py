@@ -1,0 +1,52 @@
+"""What surrounds every operation: limits of the parser, loaders of its own, and errors with codes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import strawberry
+from graphql import GraphQLError
+from strawberry.extensions import SchemaExtension
+from strawberry.types import ExecutionContext, StreamExecutionResult
+
+from graph.core.context import Context
+from graph.core.failures import coded
+
+MAX_TOKENS = 5_000
+
+
+class Operation(SchemaExtension):
+    """Gives an operation its context, follows its phases, and forgets what was loaded after each event of a subscription."""
+
+    @property
+    def context(self) -> Context:
+        return self.execution_context.context
+
+    def on_operation(self) -> Iterator[None]:
+        self.execution_context.context = self.context.for_operation()
+        self.execution_context.parse_options["max_tokens"] = MAX_TOKENS
+        yield
+
+    def on_validate(self) -> Iterator[None]:
+        self.context.phase = "validate"
+        yield
+
+    def on_execute(self) -> Iterator[None]:
+        self.context.phase = "execute"
+        yield
+
+    def on_stream_result(self, result: StreamExecutionResult) -> Iterator[None]:  # noqa: ARG002 - the signature is Strawberry's
+        # The next event is executed only after this one was taken, so it finds nothing of the present one.
+        self.context.refresh()
+        yield
+
+
+class Schema(strawberry.Schema):
+    """Strawberry's schema, with errors as clients may see them."""
+
+    def process_errors(self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None) -> None:
+        """Called once for the errors of each result, wherever they arose; the list is the one that is answered."""
+        context = None if execution_context is None else execution_context.context
+        phase = context.phase if isinstance(context, Context) else "parse"
+        request_id = context.request_id if isinstance(context, Context) else ""
+        errors[:] = coded(errors, phase=phase, request_id=request_id)

@@ -1,0 +1,118 @@
+"""From what went wrong to what the client reads: every top-level error carries a code of a fixed list; all else is masked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import structlog
+from graphql import GraphQLError, GraphQLSyntaxError
+from strawberry.exceptions import StrawberryInputCoercionError
+
+from db import errors
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+CODES = frozenset(
+    {
+        "UNAUTHENTICATED",
+        "FORBIDDEN",
+        "NOT_FOUND",
+        "COST_LIMIT_EXCEEDED",
+        "RATE_LIMITED",
+        "BAD_USER_INPUT",
+        "BAD_REQUEST",
+        "GRAPHQL_PARSE_FAILED",
+        "GRAPHQL_VALIDATION_FAILED",
+        "PERSISTED_QUERY_NOT_FOUND",
+        "PAYLOAD_TOO_LARGE",
+        "TIMEOUT",
+        "UNAVAILABLE",
+        "INTERNAL_SERVER_ERROR",
+    }
+)
+
+
+class Unauthenticated(Exception):
+    """Nobody is signed in, and the field is for those who are."""
+
+    def __str__(self) -> str:
+        return "Sign in first: send your token as `Authorization: Bearer <token>`, on a websocket in the payload of connection_init."
+
+
+class BadUserInput(Exception):
+    """An argument has a value that the field cannot take; the message says which and why."""
+
+
+class TimedOut(Exception):
+    """The operation took longer than one may."""
+
+
+# Of the classes that fit, the first counts. What is missing here is masked: its words were not written for clients.
+_EXPECTED: tuple[tuple[type[Exception], str], ...] = (
+    (Unauthenticated, "UNAUTHENTICATED"),
+    (BadUserInput, "BAD_USER_INPUT"),
+    (TimedOut, "TIMEOUT"),
+    (errors.Forbidden, "FORBIDDEN"),
+    (errors.NotFound, "NOT_FOUND"),
+    (errors.InvalidCursor, "BAD_USER_INPUT"),
+    (errors.InvalidInput, "BAD_USER_INPUT"),
+    (errors.Unavailable, "UNAVAILABLE"),
+)
+# PostgreSQL's words for a character that no text column takes (NUL) and for one that its encoding lacks.
+_UNSTORABLE = frozenset({"22021", "22P05"})
+
+
+def coded(found: Iterable[GraphQLError], *, phase: str, request_id: str) -> list[GraphQLError]:
+    """The same errors as clients may see them. `phase` is parse, validate or execute: where the operation was when they arose."""
+    logged: set[int] = set()  # one failed statement is an error of every field that waited for it, and one line of the log
+    return [_coded(error, phase, request_id, logged) for error in found]
+
+
+def _coded(error: GraphQLError, phase: str, request_id: str, logged: set[int]) -> GraphQLError:
+    code = _code(error, phase)
+    if code is not None:
+        extensions: dict[str, Any] = {**(error.extensions or {}), "code": code}
+        return GraphQLError(_message(error), error.nodes, error.source, error.positions, error.path, error.original_error, extensions)
+    cause = error.original_error or error
+    if id(cause) not in logged:
+        logged.add(id(cause))
+        log.error("unexpected_error", request_id=request_id, path=error.path, exc_info=cause)
+    extensions = {"code": "INTERNAL_SERVER_ERROR", "requestId": request_id}
+    return GraphQLError("Internal error", error.nodes, error.source, error.positions, error.path, extensions=extensions)
+
+
+def _code(error: GraphQLError, phase: str) -> str | None:
+    """The code of an error whose words may be shown; None for one that must be masked."""
+    given = (error.extensions or {}).get("code")
+    if given in CODES and given != "INTERNAL_SERVER_ERROR":
+        return given
+    cause = error.original_error
+    for kind, code in _EXPECTED:
+        if isinstance(cause, kind):
+            return code
+    if _unstorable(cause):
+        return "BAD_USER_INPUT"
+    if isinstance(error, GraphQLSyntaxError) or (phase == "parse" and cause is None):
+        return "GRAPHQL_PARSE_FAILED"
+    if phase == "validate":
+        return "GRAPHQL_VALIDATION_FAILED" if cause is None or isinstance(cause, GraphQLError) else None
+    return "BAD_USER_INPUT" if _is_about_input(error) else None
+
+
+def _is_about_input(error: GraphQLError) -> bool:
+    """Variables and arguments are also read while executing. Such an error points into the document; one from writing an answer does not."""
+    cause = error.original_error
+    if cause is None:
+        return error.path is None
+    return isinstance(cause, StrawberryInputCoercionError) or (isinstance(cause, GraphQLError) and bool(cause.nodes))
+
+
+def _unstorable(cause: Exception | None) -> bool:
+    return getattr(getattr(cause, "orig", None), "sqlstate", None) in _UNSTORABLE
+
+
+def _message(error: GraphQLError) -> str:
+    if _unstorable(error.original_error):
+        return "A text of the input holds a character that cannot be stored, such as NUL (U+0000). Remove it."
+    return error.message

@@ -1,0 +1,69 @@
+"""Relay connections. Nothing is read until asked for: edges and pageInfo share one page, totalCount is counted on its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Generic, Self, TypeVar
+
+import strawberry
+from strawberry.dataloader import DataLoader
+
+from db.core.page import Page, Slice
+from graph.core.failures import BadUserInput
+
+T = TypeVar("T")
+
+
+@strawberry.type(description="Where a page stands in its list.")
+class PageInfo:
+    has_next_page: bool = strawberry.field(description="More follows; ask with `after: endCursor`.")
+    has_previous_page: bool = strawberry.field(description="More comes before; ask with `before: startCursor` and `last`.")
+    start_cursor: str | None = strawberry.field(description="The cursor of the first edge; null on an empty page.")
+    end_cursor: str | None = strawberry.field(description="The cursor of the last edge; null on an empty page.")
+
+    @classmethod
+    def of(cls, page: Page) -> Self:
+        cursors = page.cursors
+        return cls(
+            has_next_page=page.has_next,
+            has_previous_page=page.has_previous,
+            start_cursor=cursors[0] if cursors else None,
+            end_cursor=cursors[-1] if cursors else None,
+        )
+
+
+@strawberry.type(description="One entry of a list and its place there.")
+class Edge(Generic[T]):
+    cursor: str = strawberry.field(description="Its place: give it as `after` or `before` to go on from here. Valid in this order only.")
+    node: T = strawberry.field(description="The entry itself.")
+
+
+@strawberry.type(
+    description="A page of a list. Cursors hold a place by value, so what is added or deleted elsewhere neither repeats nor skips an entry."
+)
+class Connection(Generic[T]):
+    pages: strawberry.Private[DataLoader[Any, Page]]
+    counts: strawberry.Private[DataLoader[Any, int]]
+    parent: strawberry.Private[Any]
+    make: strawberry.Private[Callable[[Any], Any]]
+
+    @strawberry.field(description="The entries of this page, in the list's order.")
+    async def edges(self) -> list[Edge[T]]:
+        page = await self.pages.load(self.parent)
+        return [Edge(cursor=cursor, node=self.make(row)) for row, cursor in zip(page.rows, page.cursors, strict=True)]
+
+    @strawberry.field(description="Whether there is more, and from where.")
+    async def page_info(self) -> PageInfo:
+        return PageInfo.of(await self.pages.load(self.parent))
+
+    @strawberry.field(description="How many entries the whole list has under this filter, exactly. Counted only when asked for.")
+    async def total_count(self) -> int:
+        return await self.counts.load(self.parent)
+
+
+def part_of(arguments: dict[str, Any]) -> Slice:
+    """Relay's four arguments, checked; raises `BadUserInput`."""
+    try:
+        return Slice.of(arguments.get("first"), arguments.get("after"), arguments.get("last"), arguments.get("before"))
+    except ValueError as error:
+        raise BadUserInput(str(error)) from None

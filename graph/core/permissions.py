@@ -1,0 +1,91 @@
+"""Who may call a root field. Each declares it; one that does not is refused when the schema is built, so nothing is open by oversight.
+
+Below the roots no field asks again: what a viewer may not see is left out by the policy functions of `db.queries`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Any, Self
+
+import strawberry
+from graphql import GraphQLObjectType
+from strawberry.types.field import StrawberryField
+
+from graph.core.context import Context, Info
+
+
+class Scope(StrEnum):
+    """What a signed-in user needs to be."""
+
+    READ = "signed in"
+    WRITE = "signed in, with a role that may write"
+
+
+def check(scope: Scope, context: Context) -> None:
+    """Raises `Unauthenticated` or `Forbidden`."""
+    viewer = context.signed_in
+    if scope is Scope.WRITE:
+        viewer.must_write()
+
+
+class RootField(StrawberryField):
+    """A root field with a resolver of its own."""
+
+    scope: Scope
+
+    def __copy__(self) -> Self:
+        copied = super().__copy__()
+        copied.scope = self.scope
+        return copied
+
+    def get_result(self, source: Any, info: Info | None, args: list[Any], kwargs: Any) -> Any:
+        assert info is not None
+        check(self.scope, info.context)
+        return super().get_result(source, info, args, kwargs)
+
+
+Resolver = Callable[..., Any]
+
+
+def _root(scope: Scope, description: str, *, is_subscription: bool = False) -> Callable[[Resolver], Any]:
+    def declare(resolver: Resolver) -> RootField:
+        field = RootField(description=description, is_subscription=is_subscription)
+        field.scope = scope
+        return field(resolver)
+
+    return declare
+
+
+def query(*, description: str) -> Callable[[Resolver], Any]:
+    """A query for everyone who is signed in."""
+    return _root(Scope.READ, description)
+
+
+def mutation(*, description: str) -> Callable[[Resolver], Any]:
+    """A mutation for those who may write."""
+    return _root(Scope.WRITE, description)
+
+
+def subscription(*, description: str) -> Callable[[Resolver], Any]:
+    """A subscription for everyone who is signed in."""
+    return _root(Scope.READ, description, is_subscription=True)
+
+
+def scopes(schema: strawberry.Schema) -> dict[str, Scope | None]:
+    """Every root field, as `Type.field`, and who may call it; None where nobody said."""
+    core = schema._schema  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - Strawberry has no public way to it
+    roots: list[GraphQLObjectType] = [root for root in (core.query_type, core.mutation_type, core.subscription_type) if root is not None]
+    found: dict[str, Scope | None] = {}
+    for root in roots:
+        for name, field in root.fields.items():
+            found[f"{root.name}.{name}"] = getattr(field.extensions.get("strawberry-definition"), "scope", None)
+    return found
+
+
+def refuse_undeclared(schema: strawberry.Schema) -> None:
+    """Raises `TypeError` when a root field does not say who may call it."""
+    undeclared = [name for name, scope in scopes(schema).items() if scope is None]
+    if undeclared:
+        raise TypeError(f"These root fields do not declare who may call them: {', '.join(undeclared)}. Use graph.core.permissions.")

@@ -1,0 +1,154 @@
+"""The scalars: how each is written into answers and read from inputs."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, NewType, TypeAlias, cast
+
+import strawberry
+from graphql import GraphQLError
+from strawberry.types.scalar import ScalarDefinition
+
+if TYPE_CHECKING:  # rows and documents are put into fields as they come
+    BigInt: TypeAlias = int
+    Duration: TypeAlias = float
+    JSON: TypeAlias = Any
+else:
+    BigInt = NewType("BigInt", int)
+    Duration = NewType("Duration", float)
+    JSON = NewType("JSON", object)
+
+_LEAST, _GREATEST = -(2**63), 2**63 - 1
+_INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,18})", re.ASCII)
+_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+MAX_DEPTH = 64
+
+
+def write_time(value: object) -> str:
+    if not isinstance(value, datetime) or value.tzinfo is None:
+        raise TypeError(f"DateTime is made of an aware datetime, not of {value!r}.")
+    return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f") + "Z" if value.tzinfo is not UTC else _utc(value)
+
+
+def _utc(value: datetime) -> str:
+    return value.isoformat(timespec="microseconds")[:-6] + "Z"
+
+
+def read_time(value: object) -> datetime:
+    """RFC 3339 alone; more than six digits of a second are cut to microseconds."""
+    if isinstance(value, str) and (found := _TIME.fullmatch(value)):
+        fraction = (found[1] or "")[:7]
+        try:
+            return datetime.fromisoformat(f"{value[:10]}T{value[11:19]}{fraction}{found[2].upper()}").astimezone(UTC)
+        except (ValueError, OverflowError):
+            pass
+    raise GraphQLError(f"{_shown(value)} is not a DateTime. Write it as RFC 3339 does, with an offset: 2026-01-31T12:00:00Z.")
+
+
+def write_integer(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not _LEAST <= value <= _GREATEST:
+        raise TypeError(f"BigInt is made of a 64-bit integer, not of {value!r}.")
+    return value
+
+
+def read_integer(value: object) -> int:
+    """A JSON number without a fraction, or a string of digits, within 64 bits."""
+    if isinstance(value, str) and _INTEGER.fullmatch(value):
+        value = int(value)
+    if isinstance(value, float) and value.is_integer() and abs(value) <= 2**53:
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not _LEAST <= value <= _GREATEST:
+        raise GraphQLError(f"{_shown(value)} is not a BigInt. Give a whole number of at most 64 bits, as a number or a string of digits.")
+    return value
+
+
+def write_seconds(value: object) -> float | None:
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"Duration is made of seconds, not of {value!r}.")
+    return float(value)
+
+
+def read_seconds(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise GraphQLError(f"{_shown(value)} is not a Duration. Give seconds as a number.")
+    return float(value)
+
+
+def write_json(value: object) -> Any:
+    """The value with NaN and the infinities as null, which JSON does not have."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): write_json(item) for key, item in cast("Mapping[Any, Any]", value).items()}
+    if isinstance(value, list | tuple):
+        return [write_json(item) for item in cast("list[Any]", value)]
+    return value
+
+
+def read_json(value: object) -> Any:
+    """Any JSON value that PostgreSQL can keep: at most 64 deep, numbers finite and integers within 64 bits, no NUL in texts."""
+    _check(value, 0)
+    return value
+
+
+def _check(value: object, depth: int) -> None:
+    if depth > MAX_DEPTH:
+        raise GraphQLError(f"This JSON value is nested more than {MAX_DEPTH} deep. Flatten it.")
+    if isinstance(value, str):
+        if "\x00" in value or any("\ud800" <= character <= "\udfff" for character in value):
+            raise GraphQLError(
+                "A text in this JSON value holds a character that cannot be stored: NUL or half of a surrogate pair. Remove it."
+            )
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            raise GraphQLError("This JSON value holds NaN or an infinity, which JSON does not have. Use null.")
+    elif isinstance(value, int):
+        if not _LEAST <= value <= _GREATEST:
+            raise GraphQLError("This JSON value holds an integer of more than 64 bits. Write it as a string.")
+    elif isinstance(value, Mapping):
+        for key, item in cast("Mapping[Any, Any]", value).items():
+            _check(key, depth + 1)
+            _check(item, depth + 1)
+    elif isinstance(value, list):
+        for item in cast("list[Any]", value):
+            _check(item, depth + 1)
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}…"
+
+
+SCALARS: Mapping[object, ScalarDefinition] = {
+    datetime: strawberry.scalar(
+        name="DateTime",
+        description="A moment as RFC 3339 writes it, in UTC with microseconds: `2026-01-31T12:00:00.000000Z`. Inputs may have any offset.",
+        specified_by_url="https://www.rfc-editor.org/rfc/rfc3339",
+        serialize=write_time,
+        parse_value=read_time,
+    ),
+    BigInt: strawberry.scalar(
+        name="BigInt",
+        description="A whole number of 64 bits, written as a JSON number (JavaScript reads it exactly up to 2^53). Inputs may also be strings of digits.",
+        serialize=write_integer,
+        parse_value=read_integer,
+    ),
+    JSON: strawberry.scalar(
+        name="JSON",
+        description="Any JSON value: object, list, text, number, boolean or null. NaN and infinities are null.",
+        specified_by_url="https://www.rfc-editor.org/rfc/rfc8259",
+        serialize=write_json,
+        parse_value=read_json,
+    ),
+    Duration: strawberry.scalar(
+        name="Duration",
+        description="A length of time in seconds, with fractions.",
+        serialize=write_seconds,
+        parse_value=read_seconds,
+    ),
+}

@@ -1,0 +1,77 @@
+"""Files that can be downloaded, and uploads under way."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any, Self
+from uuid import UUID
+
+import strawberry
+from strawberry import ID
+
+from db.queries import artifacts, versions
+from graph.core.context import Info
+from graph.core.edges import one
+from graph.core.failures import BadUserInput
+from graph.core.ids import Node, encode
+from graph.core.scalars import BigInt
+
+if TYPE_CHECKING:
+    from graph.datasets.types import DatasetVersion
+
+SHORTEST, LONGEST = 60, 604_800  # S3 signs for a week at most
+
+
+@strawberry.type(description="A file with a role: of a dataset version, of a model version, or of the job that wrote it.")
+class Artifact(Node, prefix="artifact", found_by=artifacts.by_id):
+    object_key: strawberry.Private[str]
+    role: str = strawberry.field(description="What it is there for, such as RAW, PROCESSED, MODEL or MODEL_CARD.")
+    filename: str = strawberry.field(description="The name that a download is saved under.")
+    content_type: str = strawberry.field(description="Its media type.")
+    size_bytes: BigInt = strawberry.field(description="Its size in bytes.")
+    sha256: str = strawberry.field(description="Its SHA-256 in hexadecimal.")
+    created_at: datetime = strawberry.field(description="When it was written.")
+
+    @strawberry.field(description="A URL that downloads it without a token until it expires. Whoever has it can use it.")
+    async def download_url(
+        self,
+        info: Info,
+        expires_in: Annotated[int, strawberry.argument(description="Seconds until it expires, 60 to 604,800 (a week).")] = 900,
+    ) -> str:
+        if not SHORTEST <= expires_in <= LONGEST:
+            raise BadUserInput(f"`expiresIn` is {expires_in}; it must be between {SHORTEST} and {LONGEST} seconds.")
+        return await info.context.objects.presign_get(self.object_key, self.filename, self.content_type, expires_in)
+
+
+@strawberry.type(description="A header of an HTTP request.")
+class HttpHeader:
+    name: str = strawberry.field(description="Its name.")
+    value: str = strawberry.field(description="Its value, to be sent exactly so.")
+
+
+@strawberry.type(
+    description="Leave to send one file to a URL. Send it with `method` and every header as given, then call `completeUpload` with the `id`."
+)
+class Upload:
+    version_id: strawberry.Private[UUID]
+    id: ID = strawberry.field(description="What `completeUpload` takes.")
+    method: str = strawberry.field(description="The HTTP method: PUT.")
+    url: str = strawberry.field(description="Where to send the file. It carries its own permission; send no token with it.")
+    headers: list[HttpHeader] = strawberry.field(description="The headers that were signed; the store refuses a request without them.")
+    expires_at: datetime = strawberry.field(description="When the URL stops taking the file.")
+    max_bytes: BigInt = strawberry.field(description="The size that was announced; the URL takes exactly that many bytes.")
+    version: Annotated[DatasetVersion, strawberry.lazy("graph.datasets.types")] = one(
+        versions.by_id, key="version_id", description="The version that the file becomes, UPLOADING until it is completed."
+    )
+
+    @classmethod
+    def of(cls, row: Any, url: str, headers: dict[str, str]) -> Self:
+        return cls(
+            version_id=row.version_id,
+            id=ID(encode("upload", row.id)),
+            method="PUT",
+            url=url,
+            headers=[HttpHeader(name=name, value=value) for name, value in headers.items()],
+            expires_at=row.expires_at,
+            max_bytes=row.size_bytes,
+        )

@@ -1,0 +1,180 @@
+"""Making, changing and deleting datasets, and bringing files to them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+from uuid import UUID
+
+import strawberry
+from strawberry import ID
+
+from db import errors
+from db.queries import datasets as dataset_queries
+from db.queries import jobs, versions
+from db.services import datasets, uploads
+from graph.core.context import Info
+from graph.core.edges import one
+from graph.core.ids import decode
+from graph.core.permissions import mutation
+from graph.core.problems import Conflict, InvalidInput, NameTaken, NotFound, QuotaExceeded, UploadMismatch, WrongState
+from graph.datasets.files import Upload
+from graph.datasets.inputs import CompleteUploadInput, CreateDatasetInput, DeleteDatasetInput, RequestUploadInput, UpdateDatasetInput
+from graph.datasets.types import Dataset, DatasetVersion
+
+if TYPE_CHECKING:
+    from graph.jobs.types import Job
+
+
+@strawberry.type(description="The dataset was made.")
+class CreateDatasetPayload:
+    dataset_id: strawberry.Private[UUID]
+    dataset: Dataset = one(dataset_queries.by_id, key="dataset_id", description="The new dataset.")
+
+
+@strawberry.type(description="The dataset was changed.")
+class UpdateDatasetPayload:
+    dataset_id: strawberry.Private[UUID]
+    dataset: Dataset = one(dataset_queries.by_id, key="dataset_id", description="The dataset as it is now.")
+
+
+@strawberry.type(description="The dataset was deleted: it has left lists and look-ups, its name is free, and edges still lead to it.")
+class DeleteDatasetPayload:
+    deleted_id: ID = strawberry.field(description="The id of the deleted dataset, for caches to forget.")
+
+
+@strawberry.type(description="The upload may begin.")
+class RequestUploadPayload:
+    upload: Upload = strawberry.field(description="Where and how to send the file.")
+
+
+@strawberry.type(description="The file has arrived, and a job reads it.")
+class CompleteUploadPayload:
+    version_id: strawberry.Private[UUID]
+    job_id: strawberry.Private[UUID]
+    version: DatasetVersion = one(versions.by_id, key="version_id", description="The version that the file becomes.")
+    job: Annotated[Job, strawberry.lazy("graph.jobs.types")] = one(
+        jobs.by_id, key="job_id", description="The INGEST job; follow it with `jobEvents`."
+    )
+
+
+CreateDatasetResult = Annotated[
+    CreateDatasetPayload | NameTaken | InvalidInput,
+    strawberry.union("CreateDatasetResult", description="How `createDataset` can end."),
+]
+UpdateDatasetResult = Annotated[
+    UpdateDatasetPayload | NotFound | NameTaken | InvalidInput,
+    strawberry.union("UpdateDatasetResult", description="How `updateDataset` can end."),
+]
+DeleteDatasetResult = Annotated[
+    DeleteDatasetPayload | NotFound | WrongState,
+    strawberry.union("DeleteDatasetResult", description="How `deleteDataset` can end."),
+]
+RequestUploadResult = Annotated[
+    RequestUploadPayload | NotFound | InvalidInput | Conflict | QuotaExceeded,
+    strawberry.union("RequestUploadResult", description="How `requestUpload` can end."),
+]
+CompleteUploadResult = Annotated[
+    CompleteUploadPayload | NotFound | UploadMismatch | WrongState | Conflict,
+    strawberry.union("CompleteUploadResult", description="How `completeUpload` can end."),
+]
+
+
+@strawberry.type
+class DatasetMutations:
+    @mutation(description="Make an empty dataset.")
+    async def create_dataset(
+        self, info: Info, input: Annotated[CreateDatasetInput, strawberry.argument(description="The dataset to be made.")]
+    ) -> CreateDatasetResult:
+        new = datasets.NewDataset(
+            name=input.name,
+            description=input.description,
+            modality=input.modality,
+            problem_type=input.problem_type,
+            target_column=input.target_column,
+            metadata=input.metadata,
+        )
+        try:
+            async with info.context.work() as work:
+                dataset_id = await datasets.create(work, new)
+        except errors.NameTaken as error:
+            return NameTaken.of(error)
+        except errors.InvalidInput as error:
+            return InvalidInput.of(error)
+        return CreateDatasetPayload(dataset_id=dataset_id)
+
+    @mutation(description="Rename a dataset or describe it anew.")
+    async def update_dataset(
+        self, info: Info, input: Annotated[UpdateDatasetInput, strawberry.argument(description="The changes.")]
+    ) -> UpdateDatasetResult:
+        try:
+            async with info.context.work() as work:
+                dataset_id = await datasets.update(work, decode("dataset", input.id), input.changes())
+        except errors.NotFound as error:
+            return NotFound.of(error, input.id)
+        except errors.NameTaken as error:
+            return NameTaken.of(error)
+        except errors.InvalidInput as error:
+            return InvalidInput.of(error)
+        return UpdateDatasetPayload(dataset_id=dataset_id)
+
+    @mutation(description="Delete a dataset. What was made of it stays, and edges still lead to it.")
+    async def delete_dataset(
+        self, info: Info, input: Annotated[DeleteDatasetInput, strawberry.argument(description="The dataset to be deleted.")]
+    ) -> DeleteDatasetResult:
+        try:
+            async with info.context.work() as work:
+                await datasets.delete(work, decode("dataset", input.id))
+        except errors.NotFound as error:
+            return NotFound.of(error, input.id)
+        except errors.WrongState as error:
+            return WrongState.of(error)
+        return DeleteDatasetPayload(deleted_id=input.id)
+
+    @mutation(description="Ask for a URL to send a file to. It makes the dataset's next version, UPLOADING.")
+    async def request_upload(
+        self, info: Info, input: Annotated[RequestUploadInput, strawberry.argument(description="The file to come.")]
+    ) -> RequestUploadResult:
+        try:
+            new = uploads.NewUpload(
+                dataset_id=decode("dataset", input.dataset_id),
+                filename=input.filename,
+                size_bytes=input.size_bytes,
+                sha256=input.sha256,
+                content_type=input.content_type,
+                label=input.label,
+                idempotency_key=input.idempotency_key,
+            )
+            async with info.context.work() as work:
+                row = await uploads.request(work, new)
+        except errors.NotFound as error:
+            return NotFound.of(error, input.dataset_id)
+        except errors.InvalidInput as error:
+            return InvalidInput.of(error)
+        except errors.Conflict as error:
+            return Conflict.of(error)
+        except errors.QuotaExceeded as error:
+            return QuotaExceeded.of(error)
+        # A repeated call gets a URL that ends when the first one's does.
+        left = max(1, int((row.expires_at - datetime.now(UTC)).total_seconds()))
+        url, headers = await info.context.objects.presign_put(row.object_key, row.size_bytes, row.content_type, row.sha256, left)
+        return RequestUploadPayload(upload=Upload.of(row, url, headers))
+
+    @mutation(description="Say that the file has been sent. It is checked against what was announced, and a job begins to read it.")
+    async def complete_upload(
+        self, info: Info, input: Annotated[CompleteUploadInput, strawberry.argument(description="The upload.")]
+    ) -> CompleteUploadResult:
+        context = info.context
+        try:
+            version_id, job_id = await uploads.complete(
+                context.database, context.objects, context.signed_in, decode("upload", input.upload_id), input.idempotency_key
+            )
+        except errors.NotFound as error:
+            return NotFound.of(error, input.upload_id)
+        except errors.UploadMismatch as error:
+            return UploadMismatch.of(error)
+        except errors.WrongState as error:
+            return WrongState.of(error)
+        except errors.Conflict as error:
+            return Conflict.of(error)
+        return CompleteUploadPayload(version_id=version_id, job_id=job_id)

@@ -1,0 +1,97 @@
+"""Datasets and their versions."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
+from uuid import UUID
+
+import strawberry
+
+from db.core.page import MAX_SIZE
+from db.queries import accounts, artifacts, datasets, jobs, versions
+from graph.core.context import Info
+from graph.core.edges import connection, many, one
+from graph.core.failures import BadUserInput
+from graph.core.ids import Node
+from graph.core.loading import as_it_is
+from graph.core.paging import Connection
+from graph.core.scalars import JSON, BigInt
+from graph.datasets.enums import DatasetSource, DatasetVersionStatus, FileFormat, Modality, ProblemType
+from graph.datasets.files import Artifact
+from graph.datasets.profiles import Column, DatasetProfile, ValidationIssue
+from graph.jobs.inputs import JobFilter, JobOrder
+
+if TYPE_CHECKING:
+    from graph.accounts.types import User
+    from graph.jobs.types import Job
+
+
+@strawberry.type(
+    description="A container of versions. It can be renamed and described anew; the data in a version never changes once it is READY."
+)
+class Dataset(Node, prefix="dataset", found_by=datasets.live_by_id):
+    owner_id: strawberry.Private[UUID]
+    name: str = strawberry.field(description="Unique among the owner's datasets, whatever the case.")
+    description: str | None = strawberry.field(description="What is in it, for people.")
+    modality: Modality = strawberry.field(description="What kind of data it holds.")
+    problem_type: ProblemType | None = strawberry.field(description="What models on it are to do, where that is known.")
+    target_column: str | None = strawberry.field(description="The column that models are to predict, unless a training step names another.")
+    source: DatasetSource = strawberry.field(description="How its data comes here.")
+    metadata: JSON = strawberry.field(description="An object with whatever its owner keeps beside it.")
+    created_at: datetime = strawberry.field(description="When it was made.")
+    updated_at: datetime = strawberry.field(description="When it was last changed.")
+    deleted_at: datetime | None = strawberry.field(
+        description="When it was deleted; it has left lists and look-ups, and edges still lead to it."
+    )
+    owner: Annotated[User, strawberry.lazy("graph.accounts.types")] = one(accounts.by_id, key="owner_id", description="Whose it is.")
+    current_version: DatasetVersion | None = one(versions.current, description="The READY version with the highest number.")
+    versions: Connection[DatasetVersion] = connection(versions.of_dataset, description="Its versions, newest first.")
+    jobs: Connection[Annotated[Job, strawberry.lazy("graph.jobs.types")]] = connection(
+        jobs.of_dataset, filtered_by=JobFilter, ordered_by=JobOrder, description="The jobs that worked on it."
+    )
+
+    @strawberry.field(description="The version with this number, READY or not.")
+    async def version(
+        self, info: Info, number: Annotated[int, strawberry.argument(description="Its number; the first version is 1.")]
+    ) -> DatasetVersion | None:
+        return await info.context.loaders.one(versions.by_number, DatasetVersion.of).load((self.uuid, number))
+
+
+@strawberry.type(description="One state of a dataset's data. Once READY it never changes, so whatever was made of it can be traced to it.")
+class DatasetVersion(Node, prefix="version", found_by=versions.live_by_id):
+    dataset_id: strawberry.Private[UUID]
+    produced_by_id: strawberry.Private[UUID | None]
+    number: int = strawberry.field(description="Counts up from 1 within the dataset; failed versions keep theirs.")
+    label: str | None = strawberry.field(description="A name that was given to it.")
+    status: DatasetVersionStatus = strawberry.field(description="Where it stands on its way to being usable.")
+    source: DatasetSource = strawberry.field(description="How its data came here.")
+    original_filename: str | None = strawberry.field(description="The name of the file that was uploaded; null where no file was.")
+    format: FileFormat = strawberry.field(description="What the raw file was found to be; UNKNOWN until it has been looked into.")
+    size_bytes: BigInt | None = strawberry.field(description="The size of the raw file, once it is there.")
+    sha256: str | None = strawberry.field(description="The SHA-256 of the raw file in hexadecimal, once it has been read.")
+    row_count: BigInt | None = strawberry.field(description="How many rows it has, once it is READY.")
+    column_count: int | None = strawberry.field(description="How many columns it has, once it is READY.")
+    created_at: datetime = strawberry.field(description="When it was announced.")
+    ready_at: datetime | None = strawberry.field(description="When it became READY.")
+    dataset: Dataset = one(datasets.by_id, key="dataset_id", description="The dataset that it is a state of, also where that is deleted.")
+    produced_by: Annotated[Job, strawberry.lazy("graph.jobs.types")] | None = one(
+        jobs.by_id, key="produced_by_id", description="The job that made its data: an ingest, or the pipeline that derived it."
+    )
+    columns: list[Column] = many(versions.columns, description="Its columns in the order of the file; empty until it is READY.")
+    issues: list[ValidationIssue] = many(versions.issues, description="What was wrong with the file, row and column named; at most 1,000.")
+    profile: DatasetProfile | None = one(versions.profile_of_version, description="What the profiler found in it: the newest profile.")
+    raw_file: Artifact | None = one(artifacts.raw_of_version, description="The file as it was uploaded.")
+    processed_file: Artifact | None = one(artifacts.processed_of_version, description="Its rows as Parquet, columns typed.")
+    jobs: Connection[Annotated[Job, strawberry.lazy("graph.jobs.types")]] = connection(
+        jobs.of_version, description="The jobs that worked on it, newest first."
+    )
+
+    @strawberry.field(description="Its first rows, each an object from column to cell; empty until it is READY.")
+    async def preview(
+        self, info: Info, first: Annotated[int, strawberry.argument(description="How many rows, 0 to 100.")] = 20
+    ) -> list[JSON]:
+        if not 0 <= first <= MAX_SIZE:
+            raise BadUserInput(f"`first` is {first}; it must be between 0 and {MAX_SIZE}.")
+        rows = await info.context.loaders.many(versions.previews, as_it_is).load(self.uuid)
+        return rows[:first]

@@ -1,0 +1,87 @@
+"""Stopping jobs and doing them again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+from uuid import UUID
+
+import strawberry
+
+from db import errors
+from db.queries import jobs as job_queries
+from db.queries import runs
+from db.services import jobs
+from graph.core.context import Info
+from graph.core.edges import one
+from graph.core.ids import decode
+from graph.core.permissions import mutation
+from graph.core.problems import Conflict, InsufficientCredits, NotFound, QuotaExceeded, WrongState
+from graph.jobs.inputs import CancelJobInput, RetryJobInput
+from graph.jobs.types import Job
+
+if TYPE_CHECKING:
+    from graph.experiments.types import Run
+
+
+@strawberry.type(description="The job is stopped, or is being stopped.")
+class CancelJobPayload:
+    job_id: strawberry.Private[UUID]
+    job: Job = one(job_queries.by_id, key="job_id", description="The job: CANCELLED if it was waiting, else CANCELLING.")
+
+
+@strawberry.type(description="A new job does the same again.")
+class RetryJobPayload:
+    job_id: strawberry.Private[UUID]
+    run_id: strawberry.Private[UUID | None]
+    job: Job = one(
+        job_queries.by_id,
+        key="job_id",
+        description="The new job, of the same inputs, parameters and seed; its `retryOf` is the old one, which stays as it ended.",
+    )
+    run: Annotated[Run, strawberry.lazy("graph.experiments.types")] | None = one(
+        runs.by_id, key="run_id", description="The new run, if the job trains."
+    )
+
+
+CancelJobResult = Annotated[
+    CancelJobPayload | NotFound | WrongState,
+    strawberry.union("CancelJobResult", description="How `cancelJob` can end."),
+]
+RetryJobResult = Annotated[
+    RetryJobPayload | NotFound | WrongState | Conflict | QuotaExceeded | InsufficientCredits,
+    strawberry.union("RetryJobResult", description="How `retryJob` can end."),
+]
+
+
+@strawberry.type
+class JobMutations:
+    @mutation(description="Stop a job: at once if it waits, within seconds if it runs. Once this is accepted it never completes.")
+    async def cancel_job(
+        self, info: Info, input: Annotated[CancelJobInput, strawberry.argument(description="The job to be stopped.")]
+    ) -> CancelJobResult:
+        try:
+            job_id = decode("job", input.id)
+            async with info.context.work() as work:
+                await jobs.cancel(work, job_id)
+        except errors.NotFound as error:
+            return NotFound.of(error, input.id)
+        except errors.WrongState as error:
+            return WrongState.of(error)
+        return CancelJobPayload(job_id=job_id)
+
+    @mutation(description="Do a job that has ended again, as a new job.")
+    async def retry_job(
+        self, info: Info, input: Annotated[RetryJobInput, strawberry.argument(description="The job to be done again.")]
+    ) -> RetryJobResult:
+        try:
+            async with info.context.work() as work:
+                job_id, run_id = await jobs.retry(work, decode("job", input.id), input.idempotency_key)
+        except errors.NotFound as error:
+            return NotFound.of(error, input.id)
+        except errors.WrongState as error:
+            return WrongState.of(error)
+        except errors.Conflict as error:
+            return Conflict.of(error)
+        except errors.QuotaExceeded as error:
+            return QuotaExceeded.of(error)
+        return RetryJobPayload(job_id=job_id, run_id=run_id)

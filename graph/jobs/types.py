@@ -1,0 +1,140 @@
+"""Jobs and what they make."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, Any
+from uuid import UUID
+
+import strawberry
+
+from db.queries import accounts, artifacts, datasets, jobevents, jobs, models, pipelines, runs, versions
+from db.tables.jobstates import WAITING
+from graph.core.context import Context, Info
+from graph.core.edges import connection, many, one
+from graph.core.ids import KINDS, Node
+from graph.core.loading import Batch, as_it_is
+from graph.core.paging import Connection
+from graph.core.scalars import JSON, Duration
+from graph.jobs.enums import JobKind, JobStatus, WaitReason
+from graph.jobs.parts import JobAttempt, JobError, JobEvent, JobNode
+
+if TYPE_CHECKING:
+    from graph.accounts.types import User
+    from graph.datasets.files import Artifact
+    from graph.datasets.profiles import DatasetProfile
+    from graph.datasets.types import Dataset, DatasetVersion
+    from graph.experiments.types import Run
+    from graph.models.types import ModelVersion
+    from graph.pipelines.types import Pipeline, PipelineSnapshot
+
+JobOutput = Annotated[
+    Annotated["DatasetVersion", strawberry.lazy("graph.datasets.types")]
+    | Annotated["DatasetProfile", strawberry.lazy("graph.datasets.profiles")]
+    | Annotated["ModelVersion", strawberry.lazy("graph.models.types")]
+    | Annotated["Artifact", strawberry.lazy("graph.datasets.files")],
+    strawberry.union("JobOutput", description="Something that a job made. It is there once the job has completed, never before."),
+]
+
+# Which column of an output is set, what ids of its kind begin with, and what reads it.
+_OUTPUTS: tuple[tuple[str, str, Batch], ...] = (
+    ("dataset_version_id", "version", versions.by_id),
+    ("profile_id", "profile", versions.profile_by_id),
+    ("model_version_id", "mversion", models.version_by_id),
+    ("artifact_id", "artifact", artifacts.by_id),
+)
+
+
+async def _output(context: Context, row: Any) -> Any:
+    for column, prefix, batch in _OUTPUTS:
+        key = getattr(row, column)
+        if key is not None:
+            return await context.loaders.one(batch, KINDS[prefix].type.of).load(key)
+    return None
+
+
+@strawberry.type(description="A piece of work: who asked for it, where it stands, what it made. Follow it with `jobEvents`.")
+class Job(Node, prefix="job", found_by=jobs.by_id):
+    owner_id: strawberry.Private[UUID]
+    failure: strawberry.Private[Mapping[str, Any] | None]
+    retry_of_id: strawberry.Private[UUID | None]
+    dataset_id: strawberry.Private[UUID | None]
+    dataset_version_id: strawberry.Private[UUID | None]
+    pipeline_id: strawberry.Private[UUID | None]
+    snapshot_id: strawberry.Private[UUID | None]
+    kind: JobKind = strawberry.field(description="What it does.")
+    status: JobStatus = strawberry.field(description="Where it stands.")
+    progress: int = strawberry.field(description="How far it is, 0 to 100; 100 only once it has completed.")
+    current_step: str | None = strawberry.field(description="What it is at.")
+    priority: int = strawberry.field(description="1 to 10, 10 first; waiting raises it by one every 5 minutes, which this does not show.")
+    queue: str = strawberry.field(description="The queue that it waits in, or was taken from.")
+    attempt: int = strawberry.field(description="How often a worker has taken it.")
+    tries: int = strawberry.field(description="How many tries failures have used up.")
+    max_tries: int = strawberry.field(description="How many it may use before it is FAILED.")
+    parameters: JSON = strawberry.field(description="What it was asked to do, as an object; its keys depend on the kind.")
+    created_at: datetime = strawberry.field(description="When it was asked for.")
+    queued_at: datetime | None = strawberry.field(description="When it was last sent to the workers.")
+    started_at: datetime | None = strawberry.field(description="When a worker first took it.")
+    completed_at: datetime | None = strawberry.field(description="When it ended, in whatever way.")
+    retry_of: Job | None = one(jobs.by_id, key="retry_of_id", description="The job that this one does again.")
+    owner: Annotated[User, strawberry.lazy("graph.accounts.types")] = one(accounts.by_id, key="owner_id", description="Whose it is.")
+    dataset: Annotated[Dataset, strawberry.lazy("graph.datasets.types")] | None = one(
+        datasets.by_id, key="dataset_id", description="The dataset that it works on."
+    )
+    dataset_version: Annotated[DatasetVersion, strawberry.lazy("graph.datasets.types")] | None = one(
+        versions.by_id, key="dataset_version_id", description="The version that it works on; of an ingest the one that it fills."
+    )
+    pipeline: Annotated[Pipeline, strawberry.lazy("graph.pipelines.types")] | None = one(
+        pipelines.by_id, key="pipeline_id", description="The pipeline that it runs, as that is now; `snapshot` is what runs."
+    )
+    snapshot: Annotated[PipelineSnapshot, strawberry.lazy("graph.pipelines.types")] | None = one(
+        pipelines.snapshot_by_id, key="snapshot_id", description="The frozen definition that it runs."
+    )
+    run: Annotated[Run, strawberry.lazy("graph.experiments.types")] | None = one(
+        runs.of_job, description="The run that records its training; null for a job that does not train."
+    )
+    nodes: list[JobNode] = many(jobs.nodes, description="Its parts in their order, as they stand in the latest attempt.")
+    attempts: list[JobAttempt] = many(jobs.attempts, description="The times that a worker took it, the first one first.")
+    events: Connection[JobEvent] = connection(jobevents.of_job, description="What happened to it, the first event first.")
+
+    @strawberry.field(description="Why it failed; also why its last attempt failed, while it waits for the next.")
+    def error(self) -> JobError | None:
+        return JobError.of(self.failure, self.owner_id)
+
+    @strawberry.field(description="From its first start to its end, pauses between attempts included; so far, while it has not ended.")
+    def duration(self) -> Duration | None:
+        return duration(self.started_at, self.completed_at)
+
+    @strawberry.field(description="Why it has not started; null when it does not wait.")
+    async def wait_reason(self, info: Info) -> WaitReason | None:
+        waiting = await self._waiting(info)
+        return None if waiting is None else WaitReason(waiting.reason)
+
+    @strawberry.field(
+        description="Its place among the jobs that wait in its queue, everybody's, 1 being next: by priority with ageing, then owners in turn,"
+        " then age. Null when it does not wait, or not yet again."
+    )
+    async def queue_position(self, info: Info) -> int | None:
+        waiting = await self._waiting(info)
+        return None if waiting is None else waiting.position
+
+    async def _waiting(self, info: Info) -> Any:
+        if self.status not in WAITING:
+            return None
+        return await info.context.loaders.one(jobs.waiting, as_it_is).load(self.uuid)
+
+    @strawberry.field(description="What it made, in the order it made it; empty until it has completed.")
+    async def outputs(self, info: Info) -> list[JobOutput]:
+        rows = await info.context.loaders.many(jobs.outputs, as_it_is).load(self.uuid)
+        made = await asyncio.gather(*(_output(info.context, row) for row in rows))
+        return [output for output in made if output is not None]
+
+
+def duration(started_at: datetime | None, completed_at: datetime | None) -> Duration | None:
+    """Seconds between the two, or until now; None before the start."""
+    if started_at is None:
+        return None
+    ended = datetime.now(UTC) if completed_at is None else completed_at
+    return Duration(max(ended - started_at, timedelta()).total_seconds())

@@ -1,0 +1,142 @@
+"""Making, changing and running pipelines."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+from uuid import UUID
+
+import strawberry
+
+from db import errors
+from db.queries import datasets, jobs, runs
+from db.queries import pipelines as pipeline_queries
+from db.services import pipelines
+from graph.core.context import Info
+from graph.core.edges import one
+from graph.core.ids import decode, decode_optional
+from graph.core.permissions import mutation
+from graph.core.problems import Conflict, InsufficientCredits, InvalidInput, NameTaken, NotFound, QuotaExceeded, WrongState
+from graph.pipelines.inputs import CreatePipelineInput, RunPipelineInput, UpdatePipelineInput
+from graph.pipelines.types import Pipeline
+
+if TYPE_CHECKING:
+    from graph.datasets.types import Dataset
+    from graph.experiments.types import Run
+    from graph.jobs.types import Job
+
+
+@strawberry.type(description="The pipeline was made.")
+class CreatePipelinePayload:
+    pipeline_id: strawberry.Private[UUID]
+    pipeline: Pipeline = one(
+        pipeline_queries.by_id, key="pipeline_id", description="The new pipeline: VALIDATED if it is complete, else a DRAFT."
+    )
+
+
+@strawberry.type(description="The pipeline was changed.")
+class UpdatePipelinePayload:
+    pipeline_id: strawberry.Private[UUID]
+    pipeline: Pipeline = one(pipeline_queries.by_id, key="pipeline_id", description="The pipeline as it is now.")
+
+
+@strawberry.type(description="A job runs the pipeline.")
+class RunPipelinePayload:
+    job_id: strawberry.Private[UUID]
+    run_id: strawberry.Private[UUID | None]
+    target_dataset_id: strawberry.Private[UUID | None]
+    job: Annotated[Job, strawberry.lazy("graph.jobs.types")] = one(
+        jobs.by_id, key="job_id", description="The job: TRAIN if the pipeline trains, else PROCESS. Follow it with `jobEvents`."
+    )
+    run: Annotated[Run, strawberry.lazy("graph.experiments.types")] | None = one(
+        runs.by_id, key="run_id", description="The run, if the pipeline trains. Follow it with `runMetrics`."
+    )
+    target_dataset: Annotated[Dataset, strawberry.lazy("graph.datasets.types")] | None = one(
+        datasets.by_id, key="target_dataset_id", description="The dataset that gets a new version, if the pipeline does not train."
+    )
+
+
+CreatePipelineResult = Annotated[
+    CreatePipelinePayload | NameTaken | InvalidInput,
+    strawberry.union("CreatePipelineResult", description="How `createPipeline` can end."),
+]
+UpdatePipelineResult = Annotated[
+    UpdatePipelinePayload | NotFound | NameTaken | InvalidInput | Conflict | WrongState,
+    strawberry.union("UpdatePipelineResult", description="How `updatePipeline` can end."),
+]
+RunPipelineResult = Annotated[
+    RunPipelinePayload | NotFound | InvalidInput | WrongState | Conflict | QuotaExceeded | InsufficientCredits,
+    strawberry.union("RunPipelineResult", description="How `runPipeline` can end."),
+]
+
+
+@strawberry.type
+class PipelineMutations:
+    @mutation(description="Make a pipeline. Every unknown step, wrong parameter, missing input and circle is named with the path to it.")
+    async def create_pipeline(
+        self, info: Info, input: Annotated[CreatePipelineInput, strawberry.argument(description="The pipeline to be made.")]
+    ) -> CreatePipelineResult:
+        new = pipelines.NewPipeline(
+            name=input.name,
+            description=input.description,
+            modality=input.modality,
+            definition=input.definition.plain(),
+            is_template=input.is_template,
+        )
+        try:
+            async with info.context.work() as work:
+                pipeline_id = await pipelines.create(work, new)
+        except errors.NameTaken as error:
+            return NameTaken.of(error)
+        except errors.InvalidInput as error:
+            return InvalidInput.of(error)
+        return CreatePipelinePayload(pipeline_id=pipeline_id)
+
+    @mutation(description="Change a pipeline: its name, description, definition or status.")
+    async def update_pipeline(
+        self, info: Info, input: Annotated[UpdatePipelineInput, strawberry.argument(description="The changes.")]
+    ) -> UpdatePipelineResult:
+        try:
+            async with info.context.work() as work:
+                pipeline_id = await pipelines.update(work, decode("pipeline", input.id), input.expected_version, input.changes())
+        except errors.NotFound as error:
+            return NotFound.of(error, input.id)
+        except errors.NameTaken as error:
+            return NameTaken.of(error)
+        except errors.InvalidInput as error:
+            return InvalidInput.of(error)
+        except errors.Conflict as error:
+            return Conflict.of(error)
+        except errors.WrongState as error:
+            return WrongState.of(error)
+        return UpdatePipelinePayload(pipeline_id=pipeline_id)
+
+    @mutation(description="Run a pipeline on a version: as a training with a run, or, where it does not train, to make a new version.")
+    async def run_pipeline(
+        self, info: Info, input: Annotated[RunPipelineInput, strawberry.argument(description="The pipeline and what to run it on.")]
+    ) -> RunPipelineResult:
+        given = (input.pipeline_id, input.dataset_version_id, input.experiment_id, input.output_dataset_id)
+        try:
+            request = pipelines.RunRequest(
+                pipeline_id=decode("pipeline", input.pipeline_id),
+                dataset_version_id=decode("version", input.dataset_version_id),
+                experiment_id=decode_optional("experiment", input.experiment_id),
+                model_name=input.model_name,
+                output_dataset_id=decode_optional("dataset", input.output_dataset_id),
+                parameters=input.parameters,
+                seed=input.seed,
+                priority=input.priority,
+                idempotency_key=input.idempotency_key,
+            )
+            async with info.context.work() as work:
+                answer = await pipelines.run(work, request)
+        except errors.NotFound as error:
+            return NotFound.of(error, *given)
+        except errors.InvalidInput as error:
+            return InvalidInput.of(error)
+        except errors.WrongState as error:
+            return WrongState.of(error)
+        except errors.Conflict as error:
+            return Conflict.of(error)
+        except errors.QuotaExceeded as error:
+            return QuotaExceeded.of(error)
+        return RunPipelinePayload(job_id=answer.job_id, run_id=answer.run_id, target_dataset_id=answer.target_dataset_id)

@@ -1,0 +1,35 @@
+"""Looking for pipelines and for the steps that they are made of."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import strawberry
+
+from db.queries import pipelines
+from graph.core.context import Info
+from graph.core.edges import listing, lookup
+from graph.core.paging import Connection
+from graph.core.permissions import query
+from graph.datasets.enums import Modality
+from graph.pipelines.inputs import PipelineFilter, PipelineOrder
+from graph.pipelines.types import Pipeline, StepDefinition
+
+
+@strawberry.type
+class PipelineQueries:
+    pipeline: Pipeline | None = lookup(pipelines.live_by_id, prefix="pipeline", description="A pipeline by its id.")
+    pipelines: Connection[Pipeline] = listing(
+        pipelines.every, filtered_by=PipelineFilter, ordered_by=PipelineOrder, description="Your pipelines; of admins everybody's."
+    )
+
+    @query(description="The steps that pipelines can be made of, in the order in which they are usually needed.")
+    async def step_definitions(
+        self,
+        info: Info,
+        modality: Annotated[
+            Modality | None, strawberry.argument(description="Only steps that work on this kind of data.")
+        ] = strawberry.UNSET,
+    ) -> list[StepDefinition]:
+        steps = [StepDefinition.of(row) for row in await pipelines.steps(info.context.database)]
+        return [step for step in steps if not modality or modality in step.modalities]

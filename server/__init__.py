@@ -1,0 +1,1 @@
+"""What faces the outside: the web application, the command line, and the servers that `trellis up` starts."""

@@ -1,0 +1,162 @@
+"""The command line. Commands import what they run inside themselves, so that `trellis --help` and a child's start stay fast."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from db.settings import StateSettings
+
+
+class Role(StrEnum):
+    """The roles of `db.core.viewer`, spelled here so that `--help` need not import the state room; a test compares the two."""
+
+    VIEWER = "viewer"
+    MEMBER = "member"
+    ADMIN = "admin"
+
+
+app = typer.Typer(
+    name="trellis",
+    help="The GraphQL backend of a machine-learning platform.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+users = typer.Typer(help="The people who may sign in.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(users, name="user")
+
+Host = Annotated[str | None, typer.Option(help="Address to listen on. [TRELLIS_HOST, else 127.0.0.1]", show_default=False)]
+Port = Annotated[int | None, typer.Option(help="Port to listen on. [TRELLIS_PORT, else 8000]", min=1, max=65_535, show_default=False)]
+DataDir = Annotated[
+    Path | None, typer.Option(help="Folder of the embedded servers' data. [TRELLIS_DATA_DIR, else .trellis]", show_default=False)
+]
+
+
+@app.command()
+def up(
+    host: Host = None,
+    port: Port = None,
+    data_dir: DataDir = None,
+    worker_processes: Annotated[
+        int | None, typer.Option(help="Worker processes. [TRELLIS_WORKER_PROCESSES, else 1]", min=0, max=64, show_default=False)
+    ] = None,
+) -> None:
+    """Start everything: PostgreSQL, Valkey and S3 where no setting names others, migrations, the admin, the API and the workers."""
+    from server.settings import server_settings
+    from server.up import run
+
+    given = {"host": host, "port": port, "data_dir": data_dir, "worker_processes": worker_processes}
+    settings = server_settings().model_copy(update={name: value for name, value in given.items() if value is not None})
+    raise typer.Exit(run(settings))
+
+
+@app.command()
+def api(
+    host: Host = None,
+    port: Port = None,
+    descriptor: Annotated[int | None, typer.Option("--fd", hidden=True, help="A bound socket to serve on, inherited.")] = None,
+) -> None:
+    """Serve the API on outside services."""
+    _state_settings()
+    from server.serving import serve
+    from server.settings import server_settings
+
+    settings = server_settings()
+    serve(host or settings.host, port or settings.port, descriptor)
+
+
+@app.command()
+def worker(
+    queues: Annotated[str | None, typer.Option(help="Queues to serve, separated by commas. [all]", show_default=False)] = None,
+) -> None:
+    """Run jobs, on outside services."""
+    _state_settings()
+    from server.logs import configure_logs
+    from workers.main import run
+
+    configure_logs()
+    raise typer.Exit(run([name.strip() for name in queues.split(",") if name.strip()] if queues else None))
+
+
+@app.command()
+def migrate(
+    admin_token_file: Annotated[
+        Path | None, typer.Option(hidden=True, help="Where the admin's token lies or is put if TRELLIS_ADMIN_TOKEN is not set.")
+    ] = None,
+) -> None:
+    """Bring the database to this release: its tables, the step catalogue, the bucket, and the admin where TRELLIS_ADMIN_TOKEN is set."""
+    settings = _state_settings()
+    from server.logs import configure_logs
+    from server.preparing import prepare
+
+    configure_logs()
+    prepare(settings, admin_token_file)
+
+
+@app.command()
+def schema() -> None:
+    """Print the GraphQL schema in SDL."""
+    from graph.schema import schema as graphql_schema
+
+    typer.echo(graphql_schema.as_str())
+
+
+@app.command()
+def demo(
+    url: Annotated[
+        str, typer.Option(help="Where Trellis answers. If nothing does there and it is this machine, `trellis up` is started.")
+    ] = "http://127.0.0.1:8000",
+    data_dir: DataDir = None,
+) -> None:
+    """Train three models on each of three real tables through the public API, watching, and compare them."""
+    from server.demo import main
+    from server.settings import server_settings
+
+    raise typer.Exit(main(url, data_dir or server_settings().data_dir))
+
+
+@users.command("add")
+def add_user(
+    email: Annotated[str, typer.Argument(help="Email address, one user each.")],
+    username: Annotated[str, typer.Option(help="Short name others see.")],
+    full_name: Annotated[str | None, typer.Option(help="Full name.", show_default=False)] = None,
+    role: Annotated[Role, typer.Option(help="A viewer reads, a member works, an admin sees all.", case_sensitive=False)] = Role.MEMBER,
+    data_dir: DataDir = None,
+) -> None:
+    """Make a user and print the bearer token, which is shown this once. Finds a running `trellis up` by its data folder."""
+    from db.core.viewer import UserRole
+    from db.errors import StateError
+    from server.preparing import make_user
+    from server.settings import server_settings
+
+    settings = _state_settings((data_dir or server_settings().data_dir).expanduser())
+    try:
+        typer.echo(make_user(settings, email, username, full_name, UserRole(role.value)))
+    except StateError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from error
+
+
+def _state_settings(data_dir: Path | None = None) -> StateSettings:
+    """Settings that name every service, or an end with a message. With `data_dir`, a running `trellis up` there lends its own."""
+    from db.settings import StateSettings
+    from server.running import lend_environment
+
+    if data_dir is not None:
+        lend_environment(data_dir)
+    settings = StateSettings()
+    missing = [f"TRELLIS_{name.upper()}" for name in ("database_url", "redis_url", "s3_endpoint_url") if not getattr(settings, name)]
+    if missing:
+        typer.echo(f"Trellis needs {', '.join(missing)}. Set it, or run `trellis up`, which starts servers of its own.", err=True)
+        raise typer.Exit(2)
+    return settings
+
+
+if __name__ == "__main__":
+    app(prog_name="trellis")

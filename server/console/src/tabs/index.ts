@@ -1,0 +1,19 @@
+// The main job as five tabs. Each is a document and its variables, kept as files so that a test can check them against the schema.
+import compare from "./5-compare.graphql?raw";
+import compareVariables from "./5-compare.json?raw";
+import create from "./1-create.graphql?raw";
+import createVariables from "./1-create.json?raw";
+import train from "./3-train.graphql?raw";
+import trainVariables from "./3-train.json?raw";
+import upload from "./2-upload.graphql?raw";
+import uploadVariables from "./2-upload.json?raw";
+import watch from "./4-watch.graphql?raw";
+import watchVariables from "./4-watch.json?raw";
+
+export const TABS = [
+  { query: create, variables: createVariables },
+  { query: upload, variables: uploadVariables },
+  { query: train, variables: trainVariables },
+  { query: watch, variables: watchVariables },
+  { query: compare, variables: compareVariables },
+];

@@ -1,0 +1,106 @@
+// How operations reach the API: POST for queries and mutations, graphql-transport-ws at the same path for subscriptions.
+import type { Fetcher, FetcherParams } from "@graphiql/toolkit";
+import { type DocumentNode, getOperationAST, parse } from "graphql";
+import { type Client, createClient } from "graphql-ws";
+
+const API = "/graphql";
+
+export type Failure = { message: string; extensions?: Record<string, unknown> };
+export type Result<T> = { data?: T | null; errors?: Failure[] };
+export type Operation = { query: string; variables?: Record<string, unknown>; operationName?: string | null };
+
+/** Throws an Error that a person can act on when no GraphQL answer came back. */
+export async function post<T>(operation: Operation, token: string | null, headers: Record<string, string> = {}): Promise<Result<T>> {
+  let response: Response;
+  try {
+    response = await fetch(API, {
+      method: "POST",
+      headers: {
+        "Content-Type": "application/json",
+        Accept: "application/graphql-response+json, application/json;q=0.9",
+        ...(token ? { Authorization: `Bearer ${token}` } : {}),
+        ...headers,
+      },
+      body: JSON.stringify(operation),
+    });
+  } catch {
+    throw new Error(`No answer from ${location.origin}${API}. Is the API still running?`);
+  }
+  const text = await response.text();
+  try {
+    return JSON.parse(text) as Result<T>;
+  } catch {
+    throw new Error(`The API answered HTTP ${response.status} with something that is not JSON: ${text.slice(0, 200)}`);
+  }
+}
+
+export function connect(token: string | null): Client {
+  const url = new URL(API, location.href);
+  url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
+  return createClient({
+    url: url.href,
+    lazy: true,
+    retryAttempts: 3,
+    connectionParams: token ? { Authorization: `Bearer ${token}` } : {},
+  });
+}
+
+/** What ended a stream, as an Error: graphql-ws hands over a CloseEvent, a list of GraphQL errors, or an Error. */
+export function streamFailure(cause: unknown): Error {
+  if (cause instanceof Error) return cause;
+  if (Array.isArray(cause)) return new Error(cause.map((one: Failure) => one.message).join("; "));
+  if (cause instanceof CloseEvent) {
+    const why = cause.reason || (cause.code === 1006 ? "the API went away or refused the websocket" : "no reason given");
+    return new Error(`The subscription's connection was closed (${cause.code}): ${why}.`);
+  }
+  return new Error("The subscription ended in a way the browser does not explain.");
+}
+
+export type Observed = {
+  answered?: (operation: Operation, kind: "query" | "mutation", result: Result<unknown>) => void;
+  opened?: (operation: Operation) => void;
+  streamed?: (result: Result<unknown>) => void;
+  closed?: (failure: Error | null) => void;
+};
+
+/** GraphiQL's fetcher. It must change with the token: GraphiQL asks for the schema again when it does. */
+export function fetcherFor(token: string | null, client: Client, seen: Observed): Fetcher {
+  return async (params: FetcherParams, options) => {
+    const operation = params as Operation;
+    const kind = kindOf(operation, options?.documentAST);
+    if (kind !== "subscription") {
+      const result = await post<unknown>(operation, token, options?.headers as Record<string, string> | undefined);
+      seen.answered?.(operation, kind, result);
+      return result as never;
+    }
+    return {
+      subscribe(observer: { next(value: unknown): void; error(error: unknown): void; complete(): void }) {
+        seen.opened?.(operation);
+        const end = client.subscribe(operation, {
+          next(result) {
+            seen.streamed?.(result as Result<unknown>);
+            observer.next(result);
+          },
+          error(cause) {
+            const failure = streamFailure(cause);
+            seen.closed?.(failure);
+            observer.error(Array.isArray(cause) ? { errors: cause } : failure);
+          },
+          complete() {
+            seen.closed?.(null);
+            observer.complete();
+          },
+        });
+        return { unsubscribe: end };
+      },
+    } as never;
+  };
+}
+
+function kindOf(operation: Operation, known?: DocumentNode): "query" | "mutation" | "subscription" {
+  try {
+    return getOperationAST(known ?? parse(operation.query), operation.operationName)?.operation ?? "query";
+  } catch {
+    return "query"; // The API explains a document that does not parse better than we could.
+  }
+}

@@ -1,0 +1,227 @@
+"""PostgreSQL from its wheel, with a cluster of its own under the data folder.
+
+Started as root it runs as an unprivileged user (see `account`), and must work wherever the clone lies, below folders such as
+/root that this user may not pass. Neither those folders' rights nor the place of the data are touched for it:
+
+- the server gets its data folder as an open descriptor, `-D /proc/self/fd/N`: opening that link asks for rights on the folder
+  itself, which is the user's own, and on nothing above it;
+- the programs, where the user cannot execute them in place, are copied once to `/var/lib/trellis` (see `programs`).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+from server.embedded.account import Account, unprivileged_account
+from server.embedded.children import Command, StartFailed, die_with_parent
+from server.embedded.programs import postgres_programs
+from server.embedded.service import Service
+
+ROLE = "trellis"
+DATABASE = "trellis"
+READY = "ready"
+ORPHAN_PATIENCE = 10.0
+
+SETTINGS = {
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": "",
+    "max_connections": "200",
+    "shared_buffers": "256MB",
+    "effective_cache_size": "1GB",
+    "work_mem": "16MB",
+    "maintenance_work_mem": "128MB",
+    "max_wal_size": "2GB",
+    "wal_compression": "on",
+    "random_page_cost": "1.1",  # laptops have solid-state disks
+    "jit": "off",  # our queries are short: compiling one costs more than running it
+    "max_locks_per_transaction": "256",  # a look at a partitioned table locks its partitions
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "log_checkpoints": "off",
+    "log_min_duration_statement": "2s",
+}
+# For tests: a crash of the machine may lose everything, a crash of PostgreSQL nothing.
+RELAXED = {"fsync": "off", "full_page_writes": "off"}
+
+
+class Postgres(Service):
+    """A private PostgreSQL that demands a password (SCRAM) of everyone."""
+
+    name = "postgres"
+
+    def __init__(self, data_dir: Path, password: str, *, durable: bool = True) -> None:
+        super().__init__()
+        self.data_dir = data_dir
+        self.folder = data_dir / "postgres"
+        self.password = password
+        self.durable = durable
+        self.log = data_dir / "logs" / "postgres.log"
+        self._account: Account | None = None
+        self._programs = Path()
+        self._descriptor: int | None = None
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://{ROLE}:{self.password}@{self.host}:{self.port}/{DATABASE}"
+
+    def prepare(self) -> None:
+        try:
+            self._account = unprivileged_account(self.folder)
+        except LookupError as error:
+            raise StartFailed(str(error)) from error
+        self._programs = postgres_programs(self._account)
+        if (self.folder / "PG_VERSION").exists():
+            _end_orphans(self.folder)
+        else:
+            self._make_cluster()
+
+    def command(self) -> Command:
+        settings = {**SETTINGS, **({} if self.durable else RELAXED), "port": str(self.port)}
+        self._close_descriptor()
+        self._descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
+        return Command(
+            name=self.name,
+            argv=(
+                str(self._programs / "postgres"),
+                "-D",
+                f"/proc/self/fd/{self._descriptor}" if self._account else str(self.folder),
+                *(f"--{name}={value}" for name, value in settings.items()),
+            ),
+            environment={"TZ": "UTC"},
+            log=self.log,
+            account=self._account,
+            descriptors=(self._descriptor,) if self._account else (),
+            folder="/",
+            # Fast (ends sessions, writes a checkpoint), then immediate (recovers at the next start), then by force.
+            stop_signals=(signal.SIGINT, signal.SIGQUIT, signal.SIGKILL),
+            orphan_signal=signal.SIGQUIT,
+        )
+
+    def answers(self) -> bool:
+        assert self.child is not None
+        try:
+            lines = (self.folder / "postmaster.pid").read_text().splitlines()
+        except FileNotFoundError:
+            return False
+        # The eighth line is the state; the first the server's process, which tells this start's file from one left behind.
+        return len(lines) >= 8 and lines[0] == str(self.child.pid) and lines[7].strip() == READY
+
+    def stop(self) -> None:
+        super().stop()
+        self._close_descriptor()
+
+    def _close_descriptor(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def _make_cluster(self) -> None:
+        """Made beside its place and moved there when complete, so that a start which was killed half-way leaves nothing half-made."""
+        draft = self.data_dir / "postgres.new"
+        if draft.exists():
+            shutil.rmtree(draft)
+        if self.folder.exists():
+            self.folder.rmdir()  # an empty one is fine; one with files that are no cluster is not ours to remove
+        draft.mkdir(mode=0o700)
+        if self._account:
+            os.chown(draft, self._account.uid, self._account.gid)
+        descriptor = os.open(draft, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            where = f"/proc/self/fd/{descriptor}" if self._account else str(draft)
+            with _readable(self.password, self._account) as (password, password_path):
+                self._run(
+                    "initdb",
+                    f"--pgdata={where}",
+                    f"--username={ROLE}",
+                    f"--pwfile={password_path}",
+                    "--auth=scram-sha-256",
+                    "--encoding=UTF8",
+                    # The same order of texts on every machine, whatever its C library.
+                    "--locale-provider=builtin",
+                    "--builtin-locale=C.UTF-8",
+                    "--locale=C",
+                    *(() if self.durable else ("--no-sync",)),
+                    descriptors=(descriptor, password),
+                )
+            self._run(
+                "postgres",
+                "--single",
+                *(() if self.durable else ("-F",)),
+                "-D",
+                where,
+                "postgres",
+                stdin=f"CREATE DATABASE {DATABASE} STRATEGY file_copy;\n",
+                descriptors=(descriptor,),
+            )
+            draft.rename(self.folder)
+        finally:
+            os.close(descriptor)
+
+    def _run(self, program: str, *arguments: str, descriptors: tuple[int, ...], stdin: str = "") -> None:
+        account = self._account
+        done = subprocess.run(  # noqa: S603 - PostgreSQL's own program with our own arguments
+            [self._programs / program, *arguments],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+            env={"TZ": "UTC", "PATH": os.defpath},
+            cwd="/",
+            pass_fds=descriptors,
+            process_group=0,
+            preexec_fn=die_with_parent(signal.SIGKILL),
+            user=account.uid if account else None,
+            group=account.gid if account else None,
+            extra_groups=[] if account else None,
+        )
+        if done.returncode != 0:
+            raise StartFailed(f"PostgreSQL's {program} ended with {done.returncode}:\n{done.stdout}{done.stderr}".strip())
+
+
+@contextmanager
+def _readable(text: str, account: Account | None) -> Generator[tuple[int, str]]:
+    """A pipe that holds `text`, and the path by which `account` alone can read it: no password on a disk or a command line."""
+    reader, writer = os.pipe()
+    try:
+        if account:
+            os.fchown(reader, account.uid, account.gid)
+        os.write(writer, f"{text}\n".encode())
+        os.close(writer)
+        yield reader, f"/dev/fd/{reader}"
+    finally:
+        os.close(reader)
+
+
+def _end_orphans(folder: Path) -> None:
+    """End what a killed start may have left running on this cluster, and forget its pid file where that would mislead.
+
+    Called with the data folder's lock held: whatever still works on the cluster is an orphan. PostgreSQL itself refuses to start
+    while one lives, and also when an unrelated process has got the process id that a stale `postmaster.pid` names.
+    """
+    orphans = [process for process in psutil.process_iter() if _works_on(process, folder)]
+    for sign in (signal.SIGQUIT, signal.SIGKILL):
+        for process in orphans:
+            try:
+                process.send_signal(sign)
+            except psutil.NoSuchProcess:
+                continue
+        _, orphans = psutil.wait_procs(orphans, ORPHAN_PATIENCE / 2)
+    if orphans:
+        raise StartFailed(f"Process {orphans[0].pid} still works on {folder} and could not be ended. End it and start again.")
+    (folder / "postmaster.pid").unlink(missing_ok=True)
+
+
+def _works_on(process: psutil.Process, folder: Path) -> bool:
+    # PostgreSQL's processes have their cluster as working folder, however it was named to them.
+    try:
+        return process.name() == "postgres" and Path(process.cwd()) == folder.resolve()
+    except psutil.Error:
+        return False

@@ -1,0 +1,99 @@
+"""The embedded servers of one data folder, started together and stopped together."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Self
+
+from server.embedded.keys import Keys
+from server.embedded.lock import folder_lock
+from server.embedded.objects import Objects
+from server.embedded.postgres import Postgres
+from server.embedded.service import LOOPBACK, Service
+from server.embedded.valkey import Valkey
+
+
+class EmbeddedServers:
+    """A context manager; inside it the servers answer and `environment` tells how to reach them.
+
+    Enter it from a thread that outlives it (see `children`). Raises `AlreadyRunning` or `StartFailed`, having stopped what it had
+    started. `durable=False` trades the safety of the data against speed, for tests.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        postgres: bool = True,
+        valkey: bool = True,
+        s3: bool = True,
+        durable: bool = True,
+        bucket: str = "trellis",
+        s3_host: str = LOOPBACK,
+        note: str = "",
+    ) -> None:
+        self.data_dir = data_dir.expanduser().absolute()
+        self.environment: Mapping[str, str] = {}
+        self.services: list[Service] = []
+        self._wanted = (postgres, valkey, s3)
+        self._durable = durable
+        self._bucket = bucket
+        self._s3_host = s3_host
+        self._note = note
+        self._exits = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as exits:
+            self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            exits.enter_context(folder_lock(self.data_dir, self._note))
+            keys = Keys.of(self.data_dir)
+            with_postgres, with_valkey, with_s3 = self._wanted
+            environment: dict[str, str] = {}
+            # The cluster may have to be made, which takes longest: the others come up meanwhile.
+            valkey = Valkey(self.data_dir, keys.valkey_password)
+            objects = Objects(self.data_dir, self._bucket, keys.s3_access_key_id, keys.s3_secret_access_key, self._s3_host)
+            postgres = Postgres(self.data_dir, keys.postgres_password, durable=self._durable)
+            chosen = zip((valkey, objects, postgres), (with_valkey, with_s3, with_postgres), strict=True)
+            self.services = [service for service, wanted in chosen if wanted]
+            exits.callback(self._stop)
+            for service in self.services:
+                service.launch()
+            for service in self.services:
+                service.wait()
+            if with_postgres:
+                environment["TRELLIS_DATABASE_URL"] = postgres.url
+            if with_valkey:
+                environment["TRELLIS_REDIS_URL"] = valkey.url
+            if with_s3:
+                environment |= {
+                    "TRELLIS_S3_ENDPOINT_URL": objects.url,
+                    "TRELLIS_S3_PUBLIC_URL": objects.public_url,
+                    "TRELLIS_S3_BUCKET": objects.bucket,
+                    "TRELLIS_S3_REGION": "us-east-1",
+                    "TRELLIS_S3_ACCESS_KEY_ID": objects.key_id,
+                    "TRELLIS_S3_SECRET_ACCESS_KEY": objects.secret,
+                }
+            self.environment = environment
+            self._exits = exits.pop_all()
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self._exits.close()
+
+    def _stop(self) -> None:
+        for service in self.services:  # all at once, then each until it is gone
+            if service.child is not None:
+                service.child.ask_to_stop()
+        for service in self.services:
+            service.stop()
+
+
+@contextmanager
+def embedded_servers(
+    data_dir: Path, *, postgres: bool = True, valkey: bool = True, s3: bool = True, durable: bool = True
+) -> Generator[dict[str, str]]:
+    """The servers for the length of the block, as the `TRELLIS_*` variables by which `StateSettings` and child processes find them."""
+    with EmbeddedServers(data_dir, postgres=postgres, valkey=valkey, s3=s3, durable=durable) as servers:
+        yield dict(servers.environment)

@@ -1,0 +1,128 @@
+"""Whether we are alive, whether we can work, and numbers for Prometheus."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Gauge, generate_latest
+from starlette.datastructures import State
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from db.errors import Unavailable
+from db.queries.jobs import live_workers
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+PATIENCE = 2.0  # seconds that one service has to answer
+FRESH = 0.5  # seconds for which an answer is given again, so that nobody can wear the services out by asking
+
+
+class Down(Exception):
+    """What a probe raises when it knows the reason better than the service did."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """How one service is. `reason` is short, names no address or password, and is empty where the service is up."""
+
+    up: bool
+    reason: str = ""
+
+
+async def _postgres(state: State) -> None:
+    async with state.database.read() as connection:
+        await connection.exec_driver_sql("SELECT 1")
+
+
+async def _redis(state: State) -> None:
+    await state.redis.ping()
+
+
+async def _s3(state: State) -> None:
+    await state.objects.check()
+
+
+async def _workers(state: State) -> None:
+    if not await live_workers(state.database):
+        raise Down("no worker has sent a sign of life in the last seconds")
+
+
+PROBES: Mapping[str, Callable[[State], Awaitable[None]]] = {"postgres": _postgres, "redis": _redis, "s3": _s3, "workers": _workers}
+
+
+class Readiness:
+    """The findings on all services, looked up at most once in `FRESH` seconds however many ask."""
+
+    def __init__(self) -> None:
+        self._looking = asyncio.Lock()
+        self._looked_at = float("-inf")
+        self._findings: dict[str, Finding] = {}
+
+    async def findings(self, state: State) -> dict[str, Finding]:
+        async with self._looking:
+            if time.monotonic() - self._looked_at > FRESH:
+                found = await asyncio.gather(*(_probe(name, probe, state) for name, probe in PROBES.items()))
+                self._findings = dict(zip(PROBES, found, strict=True))
+                self._looked_at = time.monotonic()
+            return self._findings
+
+
+async def _probe(name: str, probe: Callable[[State], Awaitable[None]], state: State) -> Finding:
+    try:
+        async with asyncio.timeout(PATIENCE):
+            await probe(state)
+    except TimeoutError:
+        return Finding(up=False, reason=f"no answer within {PATIENCE:g} s")
+    except Down as error:
+        return Finding(up=False, reason=str(error))
+    except Unavailable as error:
+        log.info("service_down", service=name, detail=error.detail)
+        return Finding(up=False, reason="does not answer, or refuses us")
+    except Exception as error:  # noqa: BLE001 - whatever a service's client raises, the service cannot be used
+        log.info("service_down", service=name, detail=repr(error))
+        return Finding(up=False, reason=type(error).__name__)
+    return Finding(up=True)
+
+
+def routes() -> list[BaseRoute]:
+    """`/healthz`, `/readyz` and `/metrics`. They need `database`, `redis` and `objects` in the application's state."""
+    readiness = Readiness()
+    registry = CollectorRegistry(auto_describe=True)
+    services = Gauge(
+        "trellis_service_up", "Whether a service that Trellis stands on answers (1) or not (0).", ["service"], registry=registry
+    )
+
+    async def healthz(_request: Request) -> Response:
+        return PlainTextResponse("alive\n")
+
+    async def readyz(request: Request) -> Response:
+        findings = await readiness.findings(request.app.state)
+        status = _status(findings)
+        strict = "strict" in request.query_params
+        failed = status == "unavailable" or (strict and status != "ready")
+        return JSONResponse(_report(status, findings), status_code=503 if failed else 200, headers={"Cache-Control": "no-store"})
+
+    async def metrics(request: Request) -> Response:
+        for name, finding in (await readiness.findings(request.app.state)).items():
+            services.labels(name).set(finding.up)
+        return Response(generate_latest(REGISTRY) + generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+    return [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]
+
+
+def _status(findings: Mapping[str, Finding]) -> str:
+    if not findings["postgres"].up:
+        return "unavailable"
+    return "ready" if all(finding.up for finding in findings.values()) else "degraded"
+
+
+def _report(status: str, findings: Mapping[str, Finding]) -> dict[str, Any]:
+    services = {name: {"state": "up"} if finding.up else {"state": "down", "reason": finding.reason} for name, finding in findings.items()}
+    return {"status": status, "services": services}

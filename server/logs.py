@@ -1,0 +1,48 @@
+"""Logs of every process: one line an event on standard error, for people or for machines."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import structlog
+
+from server.settings import server_settings
+
+NOISY = ("botocore", "aiobotocore", "aioboto3", "boto3", "urllib3", "asyncio", "alembic", "matplotlib", "PIL")
+
+
+def configure_logs() -> None:
+    """Send what structlog and the standard library log through one renderer, as the settings say."""
+    settings = server_settings()
+    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    json = settings.log_format == "json"
+    renderer: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer() if json else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            *([structlog.processors.format_exc_info] if json else []),
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer]
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=level, force=True)
+    for name in NOISY:
+        logging.getLogger(name).setLevel(max(level, logging.WARNING))

@@ -1,0 +1,62 @@
+"""What must be in place before the API and the workers start, and making people from the command line."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from uuid import UUID
+
+import structlog
+
+from db.core.viewer import SYSTEM, UserRole
+from db.core.work import Database
+from db.migrations import upgrade
+from db.services.accounts import add_user, ensure_admin, new_token
+from db.settings import StateSettings
+from db.stores.objects import ObjectStore
+from server.embedded.keys import write_private
+from server.settings import server_settings
+from workers.catalogue import project
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+
+def prepare(settings: StateSettings, admin_token_file: Path | None = None) -> None:
+    """Tables, step catalogue, bucket, admin; safe to repeat and to run in several places at once.
+
+    The admin's token is that of the settings, else that of the file, which is made where missing; without either there is no admin.
+    """
+    upgrade(settings.database_url)
+    project(settings.database_url)
+    token = server_settings().admin_token.get_secret_value()
+    if not token and admin_token_file is not None:
+        token = _token_of(admin_token_file)
+    asyncio.run(_bucket_and_admin(settings, token))
+    log.info("prepared", admin=bool(token))
+
+
+def make_user(settings: StateSettings, email: str, username: str, full_name: str | None, role: UserRole) -> str:
+    """The new user's bearer token. Raises what `add_user` raises."""
+
+    async def make() -> str:
+        async with Database.open(settings) as database, database.work(SYSTEM) as work:
+            return await add_user(work, email, username, full_name, role)
+
+    return asyncio.run(make())
+
+
+async def _bucket_and_admin(settings: StateSettings, token: str) -> UUID | None:
+    async with ObjectStore.open(settings) as objects:
+        await objects.ensure_bucket()
+    if not token:
+        return None
+    async with Database.open(settings) as database, database.work(SYSTEM) as work:
+        return await ensure_admin(work, server_settings().admin_email, token)
+
+
+def _token_of(path: Path) -> str:
+    if path.exists() and (token := path.read_text().strip()):
+        return token
+    token = new_token()
+    write_private(path, token + "\n")
+    return token

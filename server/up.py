@@ -1,0 +1,241 @@
+"""`trellis up`: everything on one machine, as children of this process, which only starts, watches and stops them."""
+
+from __future__ import annotations
+
+import errno
+import http.client
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import structlog
+
+from db.settings import StateSettings
+from server.embedded import AlreadyRunning, Child, Command, EmbeddedServers, StartFailed
+from server.embedded.objects import WILDCARDS
+from server.embedded.service import LOOPBACK, Service
+from server.logs import configure_logs
+from server.running import published
+from server.settings import ServerSettings
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+SOURCES = Path(__file__).resolve().parent.parent
+READY_TIMEOUT = 90.0
+STOP_PATIENCE = 5.0  # for the API and the workers; the servers under them get what is left of ten seconds
+LOOK = 0.2
+FIRST_DELAY = 0.5
+LONGEST_DELAY = 30.0
+HEALTHY = 60.0  # seconds after which earlier deaths are forgiven
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Stopped(BaseException):
+    """A signal said stop. Raised in the main thread wherever it is, so that every `with` on the way out cleans up."""
+
+
+class Kept:
+    """A child that is started again when it dies, later and later while it keeps dying."""
+
+    def __init__(self, name: str, launch: Callable[[], Child], child: Child | None = None) -> None:
+        self.name = name
+        self._launch = launch
+        self.child = child or launch()
+        self._started = time.monotonic()
+        self._deaths = 0
+        self._due: float | None = None
+
+    def look(self) -> None:
+        """Notice a death, or bring the child back when its time has come."""
+        now = time.monotonic()
+        if self._due is None:
+            if (code := self.child.exit_code()) is None:
+                return
+            if now - self._started > HEALTHY:
+                self._deaths = 0
+            self._after_death(now, f"exit code {code}" if code >= 0 else signal.Signals(-code).name)
+        elif now >= self._due:
+            try:
+                self.child = self._launch()
+            except StartFailed as error:
+                self._after_death(now, str(error))
+            else:
+                self._started, self._due = now, None
+                log.info("child_restarted", child=self.name, pid=self.child.pid)
+
+    def _after_death(self, now: float, reason: str) -> None:
+        delay = min(FIRST_DELAY * 2**self._deaths, LONGEST_DELAY)
+        self._deaths += 1
+        self._due = now + delay
+        log.warning("child_died", child=self.name, reason=reason, restart_in=delay)
+
+
+def run(settings: ServerSettings) -> int:
+    """Start everything, say so, and keep it running until a signal; the exit status."""
+    configure_logs()
+    try:
+        with _signals_raise():
+            _up(settings)
+    except Stopped:
+        return 0
+    except (AlreadyRunning, StartFailed) as error:
+        print(error, file=sys.stderr)  # noqa: T201 - the last word of a command line program
+        return 1
+    return 0
+
+
+def _up(settings: ServerSettings) -> None:
+    state = StateSettings()
+    data_dir = settings.data_dir.expanduser().absolute()
+    url = f"http://{_in_url(LOOPBACK if settings.host in WILDCARDS else settings.host)}:{settings.port}"
+    try:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        next(data_dir.iterdir(), None)
+    except OSError as error:
+        raise StartFailed(f"The data folder {data_dir} cannot be used: {error.strerror}. Choose another one with --data-dir.") from error
+    servers = EmbeddedServers(
+        data_dir,
+        postgres=not state.database_url,
+        valkey=not state.redis_url,
+        s3=not state.s3_endpoint_url,
+        durable=settings.embedded_durable,
+        bucket=state.s3_bucket,
+        s3_host=settings.host,
+        note=url,
+    )
+    with servers, _bound(settings.host, settings.port) as listener:
+        environment = {**os.environ, **servers.environment}
+        if state.s3_public_url:
+            environment["TRELLIS_S3_PUBLIC_URL"] = state.s3_public_url
+        token_file = data_dir / "admin-token"
+        _prepare(environment, token_file)
+        environment.pop("TRELLIS_ADMIN_TOKEN", None)  # what they need of it is in the database, as a hash
+
+        def launch_api() -> Child:
+            address = ("--host", settings.host, "--port", str(settings.port), "--fd", str(listener.fileno()))
+            return _trellis(environment, "api", *address, descriptors=(listener.fileno(),))
+
+        kept: list[Kept] = []
+        try:
+            kept.append(Kept("api", launch_api))
+            for number in range(1, settings.worker_processes + 1):
+                kept.append(Kept(f"worker {number}", lambda: _trellis(environment, "worker")))  # noqa: PERF401 - a signal may come between two
+            with published(data_dir, servers.environment):
+                status = _await_ready(url, kept)
+                where = "in TRELLIS_ADMIN_TOKEN" if settings.admin_token.get_secret_value() else f"in {token_file}"
+                print(f"Trellis is {status} at {url}/graphql; the admin's token is {where}", flush=True)  # noqa: T201 - awaited by who started us
+                watched = [*kept, *map(_kept_service, servers.services)]
+                while True:
+                    for child in watched:
+                        child.look()
+                    time.sleep(LOOK)
+        finally:
+            _stop([child.child for child in kept])
+
+
+def _prepare(environment: Mapping[str, str], token_file: Path) -> None:
+    """In a process of its own, so that this one stays small."""
+    child = _trellis(environment, "migrate", "--admin-token-file", str(token_file))
+    try:
+        code = child.process.wait()
+    finally:
+        child.stop()
+    if code != 0:
+        raise StartFailed("The database could not be brought to this release; the reason is above.")
+
+
+def _await_ready(url: str, kept: list[Kept]) -> str:
+    """`ready`, or `ready (degraded)` where only something other than PostgreSQL is still missing after a long wait."""
+    deadline = time.monotonic() + READY_TIMEOUT
+    address = url.removeprefix("http://")
+    while time.monotonic() < deadline:
+        if _answer(address, "/readyz?strict") == 200:
+            return "ready"
+        for child in kept:
+            if (code := child.child.exit_code()) is not None:
+                raise StartFailed(f"The {child.name} ended with {code} while it started; the reason is above.")
+        time.sleep(0.05)
+    if _answer(address, "/readyz") == 200:
+        return "ready (degraded, see /readyz)"
+    raise StartFailed(f"Trellis did not become ready within {READY_TIMEOUT:.0f} s; {url}/readyz says what is missing.")
+
+
+def _answer(address: str, path: str) -> int | None:
+    connection = http.client.HTTPConnection(address, timeout=5)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
+
+
+def _trellis(environment: Mapping[str, str], *arguments: str, descriptors: tuple[int, ...] = ()) -> Child:
+    """One of our own commands, its output on our terminal."""
+    argv = (sys.executable, "-m", "server.cli", *arguments)
+    return Child(Command(name=arguments[0], argv=argv, environment=environment, folder=str(SOURCES), descriptors=descriptors))
+
+
+def _kept_service(service: Service) -> Kept:
+    def launch() -> Child:
+        service.launch()
+        assert service.child is not None
+        return service.child
+
+    return Kept(service.name, launch, service.child)
+
+
+def _stop(children: list[Child]) -> None:
+    deadline = time.monotonic() + STOP_PATIENCE
+    for child in children:
+        child.ask_to_stop()
+    for child in children:
+        child.stop(max(0.1, deadline - time.monotonic()))
+
+
+@contextmanager
+def _bound(host: str, port: int) -> Generator[socket.socket]:
+    """The API's address, held by this process: a restarted API finds it free, and nobody's connection is refused meanwhile."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        raise StartFailed(f"{host} is no address of this machine: {error.strerror}. Choose another with --host.") from error
+    with socket.socket(family, kind, protocol) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(address)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise StartFailed(
+                    f"Port {port} of {host} is taken by another program. Stop that one, or choose another with --port."
+                ) from error
+            raise StartFailed(f"Port {port} of {host} cannot be used: {error.strerror}. Choose others with --host and --port.") from error
+        yield listener
+
+
+@contextmanager
+def _signals_raise() -> Generator[None]:
+    """The first signal to stop raises `Stopped`; more of them change nothing, since stopping has begun."""
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        for each in SIGNALS:
+            signal.signal(each, signal.SIG_IGN)
+        raise Stopped
+
+    before = {each: signal.signal(each, stop) for each in SIGNALS}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

@@ -1,0 +1,123 @@
+"""A file comes in by a presigned PUT, is checked, and becomes a version."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.client import Client
+
+CSV = b"a,b\n1,x\n2,y\n"
+VERSION = """query($id: ID!) { node(id: $id) { ... on DatasetVersion { number status source originalFilename format sizeBytes sha256 rowCount columnCount
+  columns { name type nullable } issues { code message row column } rawFile { role filename sizeBytes sha256 downloadUrl } processedFile { role filename downloadUrl }
+  preview(first: 5) producedBy { id } dataset { currentVersion { id } } } } }"""
+
+
+async def version(client: Client, id: str) -> dict[str, Any]:
+    return await client.one(VERSION, id=id)
+
+
+async def test_an_upload_becomes_a_ready_version(ada: Client, worker: object) -> None:
+    dataset = await ada.create_dataset("d")
+    made, job = await ada.upload(dataset, "a file.csv", CSV)
+    assert (await ada.wait(job))["status"] == "COMPLETED"
+    found = await version(ada, made)
+    assert found["dataset"] == {"currentVersion": {"id": made}}
+    raw, processed = found["rawFile"], found["processedFile"]
+    assert (raw["filename"], raw["sizeBytes"], raw["sha256"]) == ("a file.csv", len(CSV), hashlib.sha256(CSV).hexdigest())
+    answer = httpx.get(raw["downloadUrl"])
+    assert (answer.status_code, answer.content) == (200, CSV)
+    assert "attachment" in answer.headers["content-disposition"]
+    assert httpx.get(processed["downloadUrl"]).content[:4] == b"PAR1"
+    expected = {
+        "number": 1,
+        "status": "READY",
+        "source": "UPLOAD",
+        "originalFilename": "a file.csv",
+        "format": "CSV",
+        "sizeBytes": len(CSV),
+        "sha256": hashlib.sha256(CSV).hexdigest(),
+        "rowCount": 2,
+        "columnCount": 2,
+        "issues": [],
+        "preview": [{"a": 1, "b": "x"}, {"a": 2, "b": "y"}],
+        "producedBy": {"id": job},
+    }
+    assert {key: found[key] for key in expected} == expected
+    assert found["columns"][0] == {"name": "a", "type": "INTEGER", "nullable": False}
+
+
+async def test_a_file_of_another_size_is_a_mismatch_and_is_removed(ada: Client) -> None:
+    dataset = await ada.create_dataset("d")
+    upload = (await ada.request_upload(dataset, "d.csv", CSV, sha256=hashlib.sha256(b"something else").hexdigest()))["upload"]
+    assert (await ada.put(upload, CSV)).status_code == 200
+    refused = await ada.complete_upload(upload["id"])
+    assert refused["__typename"] == "UploadMismatch"
+    assert (refused["expected"], refused["actual"]) == (hashlib.sha256(b"something else").hexdigest(), hashlib.sha256(CSV).hexdigest())
+    found = await version(ada, upload["version"]["id"])
+    assert (found["status"], [issue["code"] for issue in found["issues"]]) == ("FAILED", ["UPLOAD_MISMATCH"])
+    again = await ada.complete_upload(upload["id"])
+    assert (again["__typename"], again["state"]) == ("WrongState", "FAILED")
+
+
+async def test_an_upload_that_did_not_arrive_cannot_be_completed(ada: Client) -> None:
+    dataset = await ada.create_dataset("d")
+    upload = (await ada.request_upload(dataset, "d.csv", CSV))["upload"]
+    refused = await ada.complete_upload(upload["id"])
+    assert (refused["__typename"], refused["state"]) == ("WrongState", "UPLOADING")
+    assert (await version(ada, upload["version"]["id"]))["status"] == "UPLOADING"
+
+
+async def test_the_url_takes_only_what_was_announced(ada: Client) -> None:
+    dataset = await ada.create_dataset("d")
+    upload = (await ada.request_upload(dataset, "d.csv", CSV))["upload"]
+    assert (await ada.put(upload, CSV + b"3,z\n")).status_code in {400, 403}
+    assert (await ada.put({**upload, "url": upload["url"].replace("uploads/", "datasets/")}, CSV)).status_code == 403
+
+
+async def test_one_idempotency_key_makes_one_upload_and_one_job(ada: Client, worker: object) -> None:
+    dataset = await ada.create_dataset("d")
+    first = await ada.request_upload(dataset, "d.csv", CSV, idempotencyKey="k")
+    second = await ada.request_upload(dataset, "d.csv", CSV, idempotencyKey="k")
+    assert first["upload"]["id"] == second["upload"]["id"]
+    assert first["upload"]["version"] == second["upload"]["version"]
+    assert (await ada.request_upload(dataset, "other.csv", CSV, idempotencyKey="k"))["code"] == "CONFLICT"
+    assert (await ada.put(first["upload"], CSV)).status_code == 200
+    done = await ada.complete_upload(first["upload"]["id"], idempotencyKey="c")
+    assert await ada.complete_upload(first["upload"]["id"], idempotencyKey="c") == done
+    assert (await ada.wait(done["job"]["id"]))["status"] == "COMPLETED"
+    assert await ada.complete_upload(first["upload"]["id"], idempotencyKey="c") == done
+    assert (await ada.complete_upload(first["upload"]["id"]))["__typename"] == "WrongState"
+
+
+@pytest.mark.parametrize(
+    ("fields", "path"),
+    [({"sizeBytes": 0}, "sizeBytes"), ({"sizeBytes": 10**15}, "sizeBytes"), ({"filename": " "}, "filename"), ({"sha256": "xyz"}, "sha256")],
+)
+async def test_a_file_that_cannot_be_is_refused_before_it_is_sent(ada: Client, fields: dict[str, Any], path: str) -> None:
+    dataset = await ada.create_dataset("d")
+    query = """mutation($input: RequestUploadInput!) { requestUpload(input: $input) { ... on InvalidInput { issues { path } } ... on Problem { code } } }"""
+    refused = await ada.one(query, input={"datasetId": dataset, "filename": "d.csv", "sizeBytes": 12, **fields})
+    assert refused == {"code": "INVALID_INPUT", "issues": [{"path": [path]}]}
+    assert (await ada.one("query($id: ID!) { dataset(id: $id) { versions { totalCount } } }", id=dataset))["versions"] == {"totalCount": 0}
+
+
+async def test_a_stranger_cannot_complete_or_request(ada: Client, bob: Client) -> None:
+    dataset = await ada.create_dataset("d")
+    upload = (await ada.request_upload(dataset, "d.csv", CSV))["upload"]
+    assert (await bob.complete_upload(upload["id"]))["code"] == "NOT_FOUND"
+    assert (await bob.request_upload(dataset, "d.csv", CSV))["code"] == "NOT_FOUND"
+
+
+async def test_a_dataset_with_a_job_that_has_not_ended_cannot_be_deleted(ada: Client, worker: object) -> None:
+    rows = b"".join(b"%d,%d\n" % (i, i * i) for i in range(200_000))
+    dataset = await ada.create_dataset("d")
+    _, job = await ada.upload(dataset, "d.csv", b"a,b\n" + rows)
+    delete = "mutation($id: ID!) { deleteDataset(input: {id: $id}) { __typename ... on WrongState { state } } }"
+    refused = await ada.one(delete, id=dataset)
+    assert refused["__typename"] == "WrongState"
+    await ada.wait(job)
+    assert (await ada.one(delete, id=dataset))["__typename"] == "DeleteDatasetPayload"

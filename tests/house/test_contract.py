@@ -1,0 +1,103 @@
+"""The served schema has everything that clients were promised in `core.graphql`, exactly so; it may have more."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from graphql import (
+    GraphQLArgument,
+    GraphQLEnumType,
+    GraphQLInputField,
+    GraphQLInputObjectType,
+    GraphQLInterfaceType,
+    GraphQLNamedType,
+    GraphQLObjectType,
+    GraphQLScalarType,
+    GraphQLSchema,
+    GraphQLUnionType,
+    build_schema,
+    is_introspection_type,
+    is_required_argument,
+    is_required_input_field,
+    print_ast,
+)
+
+from graph.schema import schema
+
+PROMISED = build_schema((Path(__file__).parent / "core.graphql").read_text())
+SERVED: GraphQLSchema = build_schema(schema.as_str())
+TYPES = [type_ for type_ in PROMISED.type_map.values() if not is_introspection_type(type_)]
+
+
+def default(value: GraphQLArgument | GraphQLInputField) -> str | None:
+    """A default as it is written, None where there is none: `= null` and nothing at all differ."""
+    node = value.ast_node
+    return None if node is None or node.default_value is None else print_ast(node.default_value)
+
+
+def differences(promised: GraphQLNamedType, served: GraphQLNamedType | None) -> list[str]:
+    name = promised.name
+    if served is None or type(served) is not type(promised):
+        return [f"{name} is missing, or is of another kind"]
+    found: list[str] = []
+    match promised, served:
+        case GraphQLObjectType() | GraphQLInterfaceType(), GraphQLObjectType() | GraphQLInterfaceType():
+            if {i.name for i in promised.interfaces} != {i.name for i in served.interfaces}:
+                found.append(f"{name} implements {[i.name for i in served.interfaces]}")
+            for key, field in promised.fields.items():
+                other = served.fields.get(key)
+                if other is None or str(other.type) != str(field.type):
+                    found.append(f"{name}.{key} is {other and other.type}, promised is {field.type}")
+                    continue
+                for argument, value in field.args.items():
+                    given = other.args.get(argument)
+                    if given is None or str(given.type) != str(value.type) or default(given) != default(value):
+                        found.append(
+                            f"{name}.{key}({argument}:) is {given and (str(given.type), default(given))}, promised is {value.type}"
+                        )
+                extra = other.args.keys() - field.args.keys()
+                found += [
+                    f"{name}.{key}({argument}:) is required and was not promised"
+                    for argument in extra
+                    if is_required_argument(other.args[argument])
+                ]
+        case GraphQLInputObjectType(), GraphQLInputObjectType():
+            if promised.is_one_of != served.is_one_of:
+                found.append(f"{name} differs in @oneOf")
+            for key, field in promised.fields.items():
+                other = served.fields.get(key)
+                if other is None or str(other.type) != str(field.type) or default(other) != default(field):
+                    found.append(
+                        f"{name}.{key} is {other and (str(other.type), default(other))}, promised is {field.type} {default(field)}"
+                    )
+            extra = served.fields.keys() - promised.fields.keys()
+            found += [f"{name}.{key} is required and was not promised" for key in extra if is_required_input_field(served.fields[key])]
+        case GraphQLEnumType(), GraphQLEnumType():
+            missing = promised.values.keys() - served.values.keys()
+            found += [f"{name} lacks {value}" for value in sorted(missing)]
+        case GraphQLUnionType(), GraphQLUnionType():
+            if {t.name for t in promised.types} != {t.name for t in served.types}:
+                found.append(f"{name} is {[t.name for t in served.types]}")
+        case _:
+            assert isinstance(promised, GraphQLScalarType)
+    return found
+
+
+@pytest.mark.parametrize("promised", TYPES, ids=lambda type_: type_.name)
+def test_the_served_type_is_as_promised(promised: GraphQLNamedType) -> None:
+    assert differences(promised, SERVED.type_map.get(promised.name)) == []
+
+
+def test_the_comparison_notices_what_differs() -> None:
+    one = build_schema("type Query { a(b: Int! = 1): [Int!]! c: E } enum E { X Y }").type_map
+    other = build_schema("type Query { a(b: Int!, d: Int!): [Int]! } enum E { X }").type_map
+    assert differences(one["Query"], other["Query"]) == ["Query.a is [Int]!, promised is [Int!]!", "Query.c is None, promised is E"]
+    assert differences(one["E"], other["E"]) == ["E lacks Y"]
+
+
+def test_only_nodes_and_uploads_have_an_id() -> None:
+    """Normalised caches key on the field `id`."""
+    with_id = {t.name for t in SERVED.type_map.values() if isinstance(t, GraphQLObjectType) and "id" in t.fields}
+    nodes = {t.name for t in SERVED.get_possible_types(SERVED.type_map["Node"])}  # pyright: ignore[reportArgumentType] - Node is an interface
+    assert with_id - nodes == {"Upload", "NotFound"}

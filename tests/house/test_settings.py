@@ -1,0 +1,22 @@
+"""Every setting is explained, in code and in the README."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic_settings import BaseSettings
+
+from db.settings import StateSettings
+from server.settings import ServerSettings
+from workers.settings import WorkerSettings
+
+README = Path(__file__).parents[2].joinpath("README.md").read_text(encoding="utf-8")
+ROOMS: tuple[type[BaseSettings], ...] = (StateSettings, ServerSettings, WorkerSettings)
+SETTINGS = [(room.model_config.get("env_prefix", "") + name, field) for room in ROOMS for name, field in room.model_fields.items()]
+
+
+@pytest.mark.parametrize(("name", "field"), SETTINGS, ids=[name for name, _ in SETTINGS])
+def test_a_setting_is_described_and_stands_in_the_readme(name: str, field: object) -> None:
+    assert getattr(field, "description", None), f"{name} has no description"
+    assert f"`{name.upper()}`" in README, f"{name.upper()} is not in the README"

@@ -1,0 +1,77 @@
+"""The number of SQL statements does not grow with the number of parents: for every edge and every list of the schema."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import pytest
+from graphql import GraphQLObjectType, get_named_type, is_leaf_type
+
+from db.core.work import Database
+from graph.schema import schema
+from tests import selection
+from tests.client import Client
+from tests.factories import platform
+
+ROOTS = {"datasets": "Dataset", "pipelines": "Pipeline", "jobs": "Job", "models": "Model", "experiments": "Experiment", "runs": "Run"}
+# What is no root list is reached through one.
+THROUGH = {
+    "DatasetVersion": ("datasets", "currentVersion"),
+    "ModelVersion": ("models", "latestVersion"),
+    "PipelineSnapshot": ("jobs", "snapshot"),
+    "DatasetProfile": ("datasets", "currentVersion { profile", "}"),
+    "User": ("datasets", "owner"),
+    "Artifact": ("datasets", "currentVersion { rawFile", "}"),
+}
+PARENTS = 6
+
+
+def edges(type_name: str) -> list[tuple[str, str]]:
+    """The fields of a type that lead to other rows, each as (name, a selection of it with all its leaves)."""
+    core = schema._schema
+    kind = core.type_map[type_name]
+    assert isinstance(kind, GraphQLObjectType)
+    found: list[tuple[str, str]] = []
+    for name, field in kind.fields.items():
+        if not is_leaf_type(get_named_type(field.type)) or field.args:
+            chosen = selection.field(core, name, field, 2)
+            if chosen is not None:
+                found.append((name, chosen))
+    return found
+
+
+CASES = [
+    *((root, type_name, name, chosen, "", "") for root, type_name in ROOTS.items() for name, chosen in edges(type_name)),
+    *(
+        (way[0], type_name, name, chosen, f"{way[1]} {{ ", f" }} {way[2] if len(way) > 2 else ''}")
+        for type_name, way in THROUGH.items()
+        for name, chosen in edges(type_name)
+    ),
+]
+
+
+@pytest.mark.parametrize(("root", "type_name", "name", "chosen", "before", "after"), CASES, ids=[f"{case[1]}.{case[2]}" for case in CASES])
+async def test_one_batch_however_many_parents(
+    root: str,
+    type_name: str,
+    name: str,
+    chosen: str,
+    before: str,
+    after: str,
+    filled: Client,
+    statements: Callable[[], AbstractContextManager[list[str]]],
+) -> None:
+    counts: list[int] = []
+    for first in (1, PARENTS):
+        with statements() as sent:
+            page = await filled.one(f"{{ {root}(first: {first}) {{ edges {{ node {{ {before}{chosen}{after} }} }} }} }}")
+        assert len(page["edges"]) == first
+        counts.append(len(sent))
+    assert counts[0] == counts[1], f"{type_name}.{name}: {counts[0]} statements for one parent, {counts[1]} for {PARENTS}"
+
+
+@pytest.fixture
+async def filled(ada: Client, database: Database) -> Client:
+    await platform.fill(database, "ada", PARENTS)
+    return ada

@@ -1,0 +1,100 @@
+"""A definition is judged when it is written: unsound is refused with the place, incomplete is a draft, complete is validated."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.client import Client
+
+CREATE = """mutation($input: CreatePipelineInput!) { createPipeline(input: $input) {
+  ... on CreatePipelinePayload { pipeline { id name status version validatedAt isTemplate
+    definition { nodes { key stepKey step { key type } parameters } links { source target } } } }
+  ... on Problem { code message } ... on InvalidInput { issues { path message } } } }"""
+UPDATE = """mutation($input: UpdatePipelineInput!) { updatePipeline(input: $input) {
+  ... on UpdatePipelinePayload { pipeline { id name status version description } }
+  ... on Problem { code message } ... on InvalidInput { issues { path message } } ... on WrongState { state } } }"""
+
+DATA = {"key": "data", "step": "dataset"}
+SCALE = {"key": "scale", "step": "scale", "parameters": {"method": "minmax"}}
+TRAIN = {"key": "train", "step": "train_logistic_regression", "parameters": {"target": "y"}}
+
+
+def links(*pairs: str) -> list[dict[str, str]]:
+    return [dict(zip(("source", "target"), pair.split(">"), strict=True)) for pair in pairs]
+
+
+async def test_a_complete_definition_is_validated_at_once(ada: Client) -> None:
+    definition = {"nodes": [DATA, SCALE, TRAIN], "links": links("data>scale", "scale>train")}
+    made = (await ada.one(CREATE, input={"name": "p", "definition": definition}))["pipeline"]
+    assert (made["status"], made["version"], made["validatedAt"] is None) == ("VALIDATED", 1, False)
+    assert made["definition"] == {
+        "nodes": [
+            {"key": "data", "stepKey": "dataset", "step": {"key": "dataset", "type": "DATASET"}, "parameters": {}},
+            {"key": "scale", "stepKey": "scale", "step": {"key": "scale", "type": "TRANSFORM"}, "parameters": {"method": "minmax"}},
+            {"key": "train", "stepKey": TRAIN["step"], "step": {"key": TRAIN["step"], "type": "TRAIN"}, "parameters": {"target": "y"}},
+        ],
+        "links": links("data>scale", "scale>train"),
+    }
+
+
+@pytest.mark.parametrize(
+    "definition", [{"nodes": [], "links": []}, {"nodes": [DATA], "links": []}, {"nodes": [SCALE], "links": []}], ids=str
+)
+async def test_an_incomplete_definition_is_a_draft_that_does_not_run(ada: Client, definition: dict[str, Any]) -> None:
+    made = (await ada.one(CREATE, input={"name": "p", "definition": definition}))["pipeline"]
+    assert (made["status"], made["validatedAt"]) == ("DRAFT", None)
+    forced = await ada.one(UPDATE, input={"id": made["id"], "status": "VALIDATED"})
+    assert (forced["code"], [issue["path"] for issue in forced["issues"]]) == ("INVALID_INPUT", [["definition", "nodes"]])
+
+
+@pytest.mark.parametrize(
+    ("nodes", "drawn", "path"),
+    [
+        ([DATA, {"key": "x", "step": "no_such_step"}], ["data>x"], ["definition", "nodes", "1", "step"]),
+        ([DATA, {**SCALE, "parameters": {"method": "loud"}}], ["data>scale"], ["definition", "nodes", "1", "parameters", "method"]),
+        ([DATA, {**SCALE, "parameters": {"volume": 11}}], ["data>scale"], ["definition", "nodes", "1", "parameters", "volume"]),
+        ([DATA, {**SCALE, "parameters": [1]}], ["data>scale"], ["definition", "nodes", "1", "parameters"]),
+        ([DATA, SCALE, TRAIN], ["data>scale"], ["definition", "nodes", "2"]),
+        ([DATA, SCALE, TRAIN], ["data>scale", "scale>train", "data>train"], ["definition", "links", "2", "target"]),
+        ([DATA, SCALE], ["data>scale", "scale>nowhere"], ["definition", "links", "1", "target"]),
+        ([DATA, SCALE], ["scale>data"], ["definition", "links", "0", "target"]),
+        ([DATA, DATA], [], ["definition", "nodes", "1", "key"]),
+        ([DATA, {**DATA, "key": "more"}, SCALE], ["data>scale"], ["definition", "nodes", "1"]),
+        ([DATA, TRAIN, {**TRAIN, "key": "again"}], ["data>train", "train>again"], ["definition", "nodes", "2"]),
+        ([{"key": "a b", "step": "dataset"}], [], ["definition", "nodes", "0", "key"]),
+        ([SCALE, {**SCALE, "key": "b"}], ["scale>b", "b>scale"], ["definition", "links", "0"]),
+    ],
+)
+async def test_an_unsound_definition_is_refused_at_its_place(ada: Client, nodes: list[Any], drawn: list[str], path: list[str]) -> None:
+    refused = await ada.one(CREATE, input={"name": "p", "definition": {"nodes": nodes, "links": links(*drawn)}})
+    assert refused.get("code") == "INVALID_INPUT", refused
+    assert path in [issue["path"] for issue in refused["issues"]]
+    assert (await ada.one("{ pipelines { totalCount } }")) == {"totalCount": 0}
+
+
+async def test_a_change_counts_the_version_up_and_a_stale_one_conflicts(ada: Client) -> None:
+    definition = {"nodes": [DATA, SCALE], "links": links("data>scale")}
+    made = (await ada.one(CREATE, input={"name": "p", "definition": definition}))["pipeline"]
+    changed = (await ada.one(UPDATE, input={"id": made["id"], "expectedVersion": 1, "description": "d"}))["pipeline"]
+    assert (changed["version"], changed["status"], changed["description"]) == (2, "VALIDATED", "d")
+    assert (await ada.one(UPDATE, input={"id": made["id"], "expectedVersion": 1, "name": "q"}))["code"] == "CONFLICT"
+    emptied = (await ada.one(UPDATE, input={"id": made["id"], "definition": {"nodes": [], "links": []}}))["pipeline"]
+    assert (emptied["version"], emptied["status"], emptied["name"]) == (3, "DRAFT", "p")
+
+
+async def test_an_archived_pipeline_keeps_its_definition_and_does_not_run(ada: Client, worker: object) -> None:
+    version = await ada.ingest("d", "x,y\n1,2\n3,4\n")
+    made = (await ada.create_pipeline("p", ("data", "dataset", {}), ("scale", "scale", {})))["pipeline"]
+    await ada.one(UPDATE, input={"id": made["id"], "status": "ARCHIVED"})
+    refused = await ada.one(UPDATE, input={"id": made["id"], "definition": {"nodes": [DATA], "links": []}})
+    assert (refused["code"], refused["state"]) == ("WRONG_STATE", "ARCHIVED")
+    assert (await ada.run_pipeline(made["id"], version))["state"] == "ARCHIVED"
+
+
+async def test_steps_carry_a_json_schema_and_filter_by_modality(ada: Client) -> None:
+    steps = await ada.one("{ stepDefinitions(modality: TABULAR) { key type title description modalities parameterSchema } }")
+    assert {"dataset", "select_columns", "split", "train_lightgbm", "evaluate"} <= {step["key"] for step in steps}
+    assert all(step["parameterSchema"]["$schema"].endswith("2020-12/schema") for step in steps)
+    assert await ada.one("{ stepDefinitions(modality: AUDIO) { key } }") == []

@@ -1,0 +1,190 @@
+"""A pipeline runs: what trains makes a run and a model version, what does not makes a dataset version."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from typing import Any
+
+import httpx
+import numpy as np
+import polars as pl
+import skops.io
+from sklearn.datasets import load_breast_cancer
+
+from tests.client import Client
+from workers.ml.artifacts.trust import TRUSTED_TYPES
+
+CLASSIFIERS = ("logistic_regression", "random_forest", "gradient_boosting", "lightgbm")
+RUN = """query($id: ID!) { run(id: $id) { number status seed hyperparameters config startedAt completedAt duration owner { username } experiment { name }
+  metrics { key last lastStep min max count } metricHistory { key totalPoints points { step value } }
+  job { id kind status progress attempt nodes { key step status progress output } outputs { __typename } }
+  modelVersion { number algorithm framework problemType hyperparameters isProduction model { name latestVersion { number } }
+    metrics { key last } snapshot { sha256 definition { nodes { key parameters } } } datasetVersion { number }
+    artifacts { role filename contentType sizeBytes sha256 downloadUrl } } } }"""
+
+
+def breast_cancer() -> pl.DataFrame:
+    bunch: Any = load_breast_cancer()
+    table = pl.DataFrame(bunch.data, schema=[str(name) for name in bunch.feature_names])
+    return table.with_columns(target=pl.Series(np.where(bunch.target == 1, "benign", "malignant")))
+
+
+def steps(estimator: str, **parameters: Any) -> list[tuple[str, str, dict[str, Any]]]:
+    return [
+        ("data", "dataset", {}),
+        ("split", "split", {"strategy": "stratified", "test_fraction": 0.3}),
+        ("scale", "scale", {}),
+        ("train", f"train_{estimator}", {"target": "target", **parameters}),
+        ("evaluate", "evaluate", {}),
+    ]
+
+
+async def test_every_classifier_learns_breast_cancer_and_its_model_predicts_what_the_run_reported(ada: Client, worker: object) -> None:
+    table = breast_cancer()
+    version = await ada.ingest("breast cancer", table.write_csv())
+    for estimator in CLASSIFIERS:
+        pipeline = (await ada.create_pipeline(estimator, *steps(estimator)))["pipeline"]["id"]
+        started = await ada.run_pipeline(pipeline, version, seed=7)
+        ended = await ada.wait(started["job"]["id"])
+        assert ended["status"] == "COMPLETED", ended
+        run = await ada.one(RUN, id=started["run"]["id"])
+        metrics = {metric["key"]: metric["last"] for metric in run["metrics"]}
+        assert metrics["accuracy"] >= 0.93, estimator
+        artifacts = {artifact["role"]: artifact for artifact in run["modelVersion"]["artifacts"]}
+        content = httpx.get(artifacts["MODEL"]["downloadUrl"]).content
+        assert (len(content), hashlib.sha256(content).hexdigest()) == (artifacts["MODEL"]["sizeBytes"], artifacts["MODEL"]["sha256"])
+        model = skops.io.loads(content, trusted=list(TRUSTED_TYPES))
+        # The run's split is drawn again from what the split node says of it; the accuracy over all rows is computed by hand.
+        predicted = np.asarray(model.predict(table.drop("target").to_pandas()))
+        assert set(predicted) <= {"benign", "malignant"}
+        right = float((predicted == table["target"].to_numpy()).mean())
+        assert right >= 0.93
+        held_out = round(metrics["accuracy"] * 171)
+        assert abs(metrics["accuracy"] * 171 - held_out) < 1e-6, "the accuracy is one of 171 held-out rows"
+        assert right * 569 <= held_out + 398 + 1e-6, "no more rows are right than the run's test and all of its training rows"
+
+
+async def test_a_run_tells_its_whole_story(ada: Client, worker: object) -> None:
+    version = await ada.ingest("d", breast_cancer().write_csv())
+    experiment = (
+        await ada.one('mutation { createExperiment(input: {name: "E"}) { ... on CreateExperimentPayload { experiment { id } } } }')
+    )["experiment"]["id"]
+    pipeline = (await ada.create_pipeline("p", *steps("lightgbm")))["pipeline"]["id"]
+    started = await ada.run_pipeline(
+        pipeline, version, seed=3, experimentId=experiment, modelName="tumours", parameters={"train": {"n_estimators": 30}}
+    )
+    assert started["job"]["kind"] == "TRAIN"
+    await ada.wait(started["job"]["id"])
+    run = await ada.one(RUN, id=started["run"]["id"])
+    assert (run["number"], run["status"], run["seed"], run["experiment"]["name"], run["owner"]["username"]) == (
+        1,
+        "COMPLETED",
+        3,
+        "E",
+        "ada",
+    )
+    assert run["hyperparameters"]["n_estimators"] == 30
+    assert [node["key"] for node in run["job"]["nodes"]] == ["data", "split", "scale", "train", "evaluate"]
+    assert {node["status"] for node in run["job"]["nodes"]} == {"COMPLETED"}
+    assert run["job"]["outputs"] == [{"__typename": "ModelVersion"}]
+    history = {series["key"]: series for series in run["metricHistory"]}
+    assert history["train_loss"]["totalPoints"] == 30
+    assert [point["step"] for point in history["train_loss"]["points"]] == list(range(30))
+    made = run["modelVersion"]
+    assert (made["number"], made["model"]["name"], made["framework"], made["problemType"]) == (1, "tumours", "lightgbm", "CLASSIFICATION")
+    assert {node["key"]: node["parameters"] for node in made["snapshot"]["definition"]["nodes"]}["train"]["n_estimators"] == 30
+    roles = {artifact["role"] for artifact in made["artifacts"]}
+    assert {"MODEL", "MODEL_CARD", "FEATURE_IMPORTANCE", "CONFUSION_MATRIX"} <= roles
+    card = next(artifact for artifact in made["artifacts"] if artifact["role"] == "MODEL_CARD")
+    assert "tumours" in httpx.get(card["downloadUrl"]).text or "Trellis" in httpx.get(card["downloadUrl"]).text
+
+
+async def test_the_same_seed_and_inputs_give_the_same_metrics(ada: Client, worker: object) -> None:
+    version = await ada.ingest("d", breast_cancer().write_csv())
+    pipeline = (await ada.create_pipeline("p", *steps("random_forest", n_estimators=20)))["pipeline"]["id"]
+    seen = []
+    for _ in range(2):
+        started = await ada.run_pipeline(pipeline, version, seed=11)
+        await ada.wait(started["job"]["id"])
+        run = await ada.one(RUN, id=started["run"]["id"])
+        seen.append(json.dumps([run["metrics"], run["metricHistory"], run["modelVersion"]["snapshot"]["sha256"]]))
+    assert seen[0] == seen[1]
+
+
+async def test_a_pipeline_that_does_not_train_writes_a_dataset_version(ada: Client, worker: object) -> None:
+    version = await ada.ingest("numbers", "x,y\n1,a\n2,b\n3,c\n")
+    pipeline = (
+        await ada.create_pipeline(
+            "big ones",
+            ("data", "dataset", {}),
+            ("keep", "filter_rows", {"conditions": [{"column": "x", "operator": "gt", "value": 1}]}),
+            ("drop", "drop_columns", {"columns": ["y"]}),
+        )
+    )["pipeline"]["id"]
+    names = []
+    for _ in range(2):
+        started = await ada.run_pipeline(pipeline, version)
+        assert (started["job"]["kind"], started["run"]) == ("PROCESS", None)
+        names.append(started["targetDataset"]["name"])
+        assert (await ada.wait(started["job"]["id"]))["status"] == "COMPLETED"
+    assert names == ["numbers – big ones", "numbers – big ones (2)"]
+    query = """query($id: ID!) { dataset(id: $id) { source currentVersion { number source status rowCount preview producedBy { id }
+        columns { name type } profile { rowCount } processedFile { downloadUrl } } } }"""
+    made = await ada.one(query, id=started["targetDataset"]["id"])
+    assert made["source"] == "DERIVED"
+    current = made["currentVersion"]
+    assert (current["source"], current["status"], current["rowCount"], current["preview"]) == ("DERIVED", "READY", 2, [{"x": 2}, {"x": 3}])
+    assert current["producedBy"] == {"id": started["job"]["id"]}
+    parquet = httpx.get(current["processedFile"]["downloadUrl"]).content
+    assert pl.read_parquet(io.BytesIO(parquet)).to_dicts() == [{"x": 2}, {"x": 3}]
+    again = await ada.run_pipeline(pipeline, version, outputDatasetId=started["targetDataset"]["id"])
+    await ada.wait(again["job"]["id"])
+    assert (await ada.one(query, id=started["targetDataset"]["id"]))["currentVersion"]["number"] == 2
+
+
+async def test_what_cannot_run_is_refused_before_anything_is_made(ada: Client, bob: Client, worker: object) -> None:
+    version = await ada.ingest("d", "x,y\n1,2\n3,4\n")
+    pipeline = (await ada.create_pipeline("p", ("data", "dataset", {}), ("scale", "scale", {})))["pipeline"]["id"]
+    unfinished = (await ada.request_upload((await ada.create_dataset("u")), "u.csv", b"x"))["upload"]["version"]["id"]
+    paths = {}
+    for name, fields in {
+        "unknown node": {"parameters": {"nope": {"a": 1}}},
+        "bad parameter": {"parameters": {"scale": {"method": "loud"}}},
+        "unknown column": {"parameters": {"scale": {"columns": ["x", "z"]}}},
+        "model of a pipeline that does not train": {"modelName": "m"},
+        "priority": {"priority": 11},
+    }.items():
+        refused = await ada.run_pipeline(pipeline, version, **fields)
+        assert refused["__typename"] == "InvalidInput", (name, refused)
+        paths[name] = refused["issues"][0]["path"]
+    assert paths == {
+        "unknown node": ["parameters", "nope"],
+        "bad parameter": ["definition", "nodes", "1", "parameters", "method"],
+        "unknown column": ["definition", "nodes", "1", "parameters", "columns", "1"],
+        "model of a pipeline that does not train": ["modelName"],
+        "priority": ["priority"],
+    }
+    assert (await ada.run_pipeline(pipeline, unfinished))["state"] == "UPLOADING"
+    assert (await bob.run_pipeline(pipeline, version))["__typename"] == "NotFound"
+    mine = (await bob.create_pipeline("p", ("data", "dataset", {}), ("scale", "scale", {})))["pipeline"]["id"]
+    assert (await bob.run_pipeline(mine, version))["__typename"] == "NotFound"
+    counts = await ada.execute("{ jobs(filter: {kind: [PROCESS, TRAIN]}) { totalCount } datasets { totalCount } models { totalCount } }")
+    assert counts == {"jobs": {"totalCount": 0}, "datasets": {"totalCount": 2}, "models": {"totalCount": 0}}
+
+
+async def test_a_job_that_cannot_be_done_fails_with_the_place_and_leaves_no_model(ada: Client, worker: object) -> None:
+    version = await ada.ingest("d", "x,y\n" + "1,a\n" * 50)
+    pipeline = (await ada.create_pipeline("p", ("data", "dataset", {}), ("train", "train_logistic_regression", {"target": "y"})))[
+        "pipeline"
+    ]["id"]
+    started = await ada.run_pipeline(pipeline, version)
+    ended = await ada.wait(started["job"]["id"])
+    assert (ended["status"], ended["error"]["retryable"], ended["tries"]) == ("FAILED", False, 1)
+    assert "y" in ended["error"]["message"]
+    assert await ada.one("query($id: ID!) { run(id: $id) { status modelVersion { id } } }", id=started["run"]["id"]) == {
+        "status": "FAILED",
+        "modelVersion": None,
+    }
+    assert await ada.one("{ models { totalCount } }") == {"totalCount": 0}

@@ -1,0 +1,239 @@
+"""GraphiQL in a real browser: signed in once, it uploads, asks and watches, and talks to nobody but us."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+from collections import Counter
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from graphql import OperationDefinitionNode, build_schema, get_variable_values, parse, validate
+from playwright.async_api import Browser, ConsoleMessage, Page, Request, WebSocket, async_playwright
+from starlette.requests import Request as PageRequest
+
+from server.console.build import build
+from server.console.page import content_security_policy, page
+from tests.client import Client
+
+TABS = sorted(Path("server/console/src/tabs").glob("*.graphql"))
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+FLOWERS = b"kind,height\nrose,1.5\ntulip,0.25\nlily,0.75\n"
+
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed on this machine")
+
+
+@pytest.fixture(scope="module")
+async def built() -> None:
+    """The page as the sources give it; no time at all when it is built already."""
+    await asyncio.to_thread(build)
+
+
+@pytest.fixture(scope="module")
+async def browser() -> AsyncGenerator[Browser]:
+    """Chromium with nothing of its own to say to the network."""
+    quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+    async with async_playwright() as playwright:
+        yield await playwright.chromium.launch(executable_path=CHROMIUM, args=quiet)
+
+
+class Watched:
+    """A page, whom it talks to and what it complains of."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.origins: set[str] = set()
+        self.sent: Counter[str] = Counter()
+        self.complaints: list[str] = []
+        page.on("request", self._request)
+        page.on("websocket", self._socket)
+        page.on("console", self._console)
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+
+    def _request(self, request: Request) -> None:
+        where = urlsplit(request.url)
+        if where.scheme != "data":
+            self.origins.add(where.netloc)
+            self.sent[f"{request.method} {where.netloc}"] += 1
+
+    def _socket(self, socket: WebSocket) -> None:
+        self.origins.add(urlsplit(socket.url).netloc)
+
+    def _console(self, message: ConsoleMessage) -> None:
+        if message.type in {"error", "warning"}:
+            self.complaints.append(message.text)
+
+    async def sign_in(self, token: str) -> None:
+        await self.page.get_by_label("API token").fill(token)
+        await self.page.get_by_role("button", name="Sign in").click()
+
+    async def run(self, tab: int, operation: str) -> None:
+        await self.page.locator(f"#graphiql-session-tab-{tab}").click()
+        item = self.page.get_by_role("menuitem", name=operation)
+        # GraphiQL reads a tab's operations a moment after showing it: until then the button runs at once or offers another tab's.
+        while not await item.is_visible():
+            await self.page.keyboard.press("Escape")
+            await asyncio.sleep(0.1)
+            await self.page.locator(".graphiql-execute-button[aria-haspopup=menu]").click()
+            await asyncio.sleep(0.1)
+        await item.click()
+
+    async def answer(self) -> Any:
+        """What the answer pane holds, whole: Monaco draws only the lines in view."""
+        await self.page.wait_for_function(f"() => ({_TEXT_OF})('response.json').length > 0 && !document.querySelector('.graphiql-spinner')")
+        return json.loads(await self.page.evaluate(f"() => ({_TEXT_OF})('response.json')"))
+
+    async def variables(self) -> Any:
+        return json.loads(await self.page.evaluate(f"() => ({_TEXT_OF})('variables.json')"))
+
+
+_TEXT_OF = "name => __MONACO.editor.getModels().find(model => model.uri.path.endsWith(name)).getValue()"
+
+
+@asynccontextmanager
+async def opened(browser: Browser, address: str) -> AsyncGenerator[Watched]:
+    """GraphiQL at `address`, its editors ready, in a browser that has never been here."""
+    context = await browser.new_context()
+    watched = Watched(await context.new_page())
+    await watched.page.goto(address)
+    await watched.page.locator(".graphiql-query-editor .view-line").first.wait_for()
+    yield watched
+    await context.close()
+
+
+@needs_chromium
+async def test_the_main_job_works_in_a_browser_and_nothing_leaves_our_origin(
+    built: None, browser: Browser, ada: Client, worker: object
+) -> None:
+    async with opened(browser, f"{ada.url}/graphql") as console:
+        await console.sign_in(ada.token or "")
+        await console.page.get_by_text("Signed in as ada MEMBER").wait_for()
+
+        await console.page.get_by_role("button", name="Show Upload").click()
+        await console.page.get_by_label("File", exact=True).set_input_files(
+            {"name": "flowers.csv", "mimeType": "text/csv", "buffer": FLOWERS}
+        )
+        await console.page.get_by_role("button", name="Upload", exact=True).click()
+        await console.page.get_by_text("Version 1 is ready: 3 rows, 2 columns, no issues; its SHA-256 is that of your file.").wait_for()
+
+        await console.run(1, "LookInside")
+        (dataset,) = (await ada.one("{ datasets { edges { node { id name currentVersion { id } } } } }"))["edges"]
+        assert (await console.variables())["datasetId"] == dataset["node"]["id"]
+        looked = (await console.answer())["data"]["dataset"]
+        assert looked["name"] == "flowers"
+        version = looked["currentVersion"]
+        assert version.pop("profile")["columns"] == [
+            {"name": "kind", "type": "STRING", "missingCount": 0, "distinctCount": 3, "min": "lily", "max": "tulip", "mean": None},
+            {"name": "height", "type": "FLOAT", "missingCount": 0, "distinctCount": 3, "min": 0.25, "max": 1.5, "mean": 2.5 / 3},
+        ]
+        assert version == {
+            "id": dataset["node"]["currentVersion"]["id"],
+            "number": 1,
+            "rowCount": 3,
+            "columnCount": 2,
+            "issues": [],
+            "preview": [{"kind": "rose", "height": 1.5}, {"kind": "tulip", "height": 0.25}, {"kind": "lily", "height": 0.75}],
+        }
+
+        await console.run(3, "WatchJob")
+        await console.page.locator(".live-state.ended").wait_for()
+        shown = (await console.answer())["data"]["jobEvents"]
+        happened = [event async for event in ada.events((await console.variables())["jobId"])]
+        assert (shown["sequence"], shown["type"], shown["progress"]) == (happened[-1]["sequence"], "COMPLETED", 100)
+        assert await console.page.locator(".live li b").all_text_contents() == [event["type"] for event in happened]
+
+        place: str = (await ada.request_upload(dataset["node"]["id"], "x.csv", b"a\n1\n"))["upload"]["url"]
+        store = urlsplit(place).netloc
+        assert console.origins == {urlsplit(ada.url).netloc, store}
+        assert console.sent[f"PUT {store}"] == 1
+        assert console.complaints == []
+
+
+@needs_chromium
+async def test_the_token_is_entered_once_checked_and_forgotten_when_told(built: None, browser: Browser, ada: Client) -> None:
+    async with opened(browser, f"{ada.url}/graphql") as console:
+        await console.sign_in("trk_of_nobody")
+        await console.page.get_by_text("The API does not know this token.").wait_for()
+        await console.sign_in(ada.token or "")
+        signed_in = console.page.get_by_text("Signed in as ada")
+        await signed_in.wait_for()
+        await console.page.reload()
+        await signed_in.wait_for()
+        await console.page.get_by_role("button", name="Forget token").click()
+        await console.page.get_by_label("API token").wait_for()
+        await console.page.reload()
+        await console.page.get_by_label("API token").wait_for()
+        assert ada.token not in await console.page.evaluate("() => JSON.stringify(localStorage)")
+
+
+@needs_chromium
+async def test_a_token_in_the_fragment_signs_in_and_leaves_the_address(built: None, browser: Browser, ada: Client) -> None:
+    async with opened(browser, f"{ada.url}/graphql#token={ada.token}") as console:
+        await console.page.get_by_text("Signed in as ada").wait_for()
+        assert console.page.url == f"{ada.url}/graphql"
+
+
+@pytest.mark.parametrize("tab", TABS, ids=lambda path: path.stem)
+def test_each_tab_is_valid_and_its_variables_fit(tab: Path) -> None:
+    schema = build_schema(Path("graph/schema.graphql").read_text())
+    document = parse(tab.read_text())
+    assert validate(schema, document) == []
+    given = json.loads(tab.with_suffix(".json").read_text())
+    used: set[str] = set()
+    for operation in document.definitions:
+        assert isinstance(operation, OperationDefinitionNode)
+        wanted = operation.variable_definitions or ()
+        names = {definition.variable.name.value for definition in wanted}
+        assert not isinstance(get_variable_values(schema, wanted, {name: given[name] for name in names}), list)
+        used |= names
+    assert used == set(given)
+
+
+async def test_the_pipeline_of_the_train_tab_is_sound(ada: Client) -> None:
+    given = json.loads(Path("server/console/src/tabs/3-train.json").read_text())
+    answer = await ada.one(
+        "mutation($input: CreatePipelineInput!) { createPipeline(input: $input) {"
+        " ... on CreatePipelinePayload { pipeline { status } } ... on InvalidInput { issues { path message } } } }",
+        input={"name": given["pipelineName"], "definition": given["definition"]},
+    )
+    assert answer == {"pipeline": {"status": "VALIDATED"}}
+
+
+async def test_the_page_runs_only_our_own_scripts_and_its_assets_are_kept(built: None, ada: Client) -> None:
+    async with httpx.AsyncClient(base_url=ada.url) as visitor:
+        shown = await visitor.get("/graphql", headers={"accept": "text/html"})
+        script = shown.text.split('src="')[1].split('"')[0]
+        asset = await visitor.get(script)
+        missing = await visitor.get("/console/assets/index-of-an-older-build.js")
+    policy = dict(directive.split(" ", 1) for directive in shown.headers["content-security-policy"].split("; "))
+    assert (policy["default-src"], policy["script-src"], policy["worker-src"]) == ("'none'", "'self'", "'self'")
+    assert policy["frame-ancestors"] == "'none'"
+    assert shown.headers["cache-control"] == "no-cache"
+    assert asset.headers["cache-control"] == "public, max-age=31536000, immutable"
+    assert asset.headers["content-encoding"] == "gzip"
+    assert missing.status_code == 404
+
+
+def test_a_page_that_is_not_built_says_how_to_build_it(tmp_path: Path) -> None:
+    request = PageRequest({"type": "http", "method": "GET", "path": "/graphql", "headers": [(b"host", b"trellis.example:8000")]})
+    shown = page(request, upload_origin="https://files.example", dist=tmp_path)
+    assert shown.status_code == 503
+    assert "<code>make console</code>" in bytes(shown.body).decode()
+    assert shown.headers["content-security-policy"] == content_security_policy("trellis.example:8000", "https://files.example")
+
+
+@pytest.mark.parametrize("host", ["x; script-src *", "a b", "", "evil\r\nx: y"])
+def test_a_strange_host_stays_out_of_the_policy(host: str) -> None:
+    assert "connect-src 'self';" in content_security_policy(host, None)
+
+
+@pytest.mark.parametrize("origin", ["https://files.example/path", "files.example", "https://a; script-src *"])
+def test_what_is_no_origin_is_refused_as_one(origin: str) -> None:
+    with pytest.raises(ValueError, match="is not an origin"):
+        content_security_policy("localhost", origin)

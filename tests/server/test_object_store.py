@@ -1,0 +1,225 @@
+"""The object store against a real S3 endpoint: signed URLs bind what they say, streams carry files whole."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from collections.abc import AsyncGenerator, Generator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import psutil
+import pytest
+
+from db.errors import Unavailable
+from db.settings import StateSettings
+from db.stores.objects import MIB, PART, ObjectMissing, ObjectStore, attachment
+from server.embedded import embedded_servers
+
+CSV = b"name,mass\nAda,36\nGrace,37\n"
+SHA256 = hashlib.sha256(CSV).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Generator[StateSettings]:
+    with embedded_servers(tmp_path_factory.mktemp("objects"), postgres=False, valkey=False, durable=False) as env:
+        yield StateSettings.model_validate({name.removeprefix("TRELLIS_").lower(): value for name, value in env.items()})
+
+
+@pytest.fixture(scope="module")
+async def opened(settings: StateSettings) -> AsyncGenerator[ObjectStore]:
+    async with ObjectStore.open(settings) as store:
+        await store.ensure_bucket()
+        yield store
+
+
+@pytest.fixture
+async def store(opened: ObjectStore) -> ObjectStore:
+    """An empty one."""
+    await opened.delete([found.key async for found in opened.list("")])
+    return opened
+
+
+@pytest.fixture
+async def client() -> AsyncGenerator[httpx.AsyncClient]:
+    async with httpx.AsyncClient() as client:
+        yield client
+
+
+async def test_a_signed_upload_takes_the_file_it_was_signed_for(store: ObjectStore, client: httpx.AsyncClient) -> None:
+    url, headers = await store.presign_put("uploads/a/b", len(CSV), "text/csv", SHA256, 60)
+    assert set(headers) == {"Content-Type", "Content-Length", "x-amz-checksum-sha256"}
+    assert (await client.put(url, content=CSV, headers=headers)).status_code == 200
+    found = await store.head("uploads/a/b")
+    assert found is not None
+    assert (found.size, found.content_type) == (len(CSV), "text/csv")
+    assert await store.read("uploads/a/b", MIB) == CSV
+
+
+@pytest.mark.parametrize(
+    ("part", "signed", "sent"),
+    [
+        ("body", "", "one more line"),
+        ("Content-Type", "text/csv", "text/html"),
+        ("x-amz-checksum-sha256", "", "0" * 43 + "="),
+        ("url", "uploads/a/b", "uploads/a/c"),
+        ("url", "X-Amz-Expires=60", "X-Amz-Expires=600"),
+        ("url", "X-Amz-Signature=", "X-Amz-Signature=0"),
+        ("method", "PUT", "GET"),
+    ],
+    ids=["length", "type", "checksum", "key", "expiry", "signature", "method"],
+)
+async def test_a_signed_upload_refuses_another(store: ObjectStore, client: httpx.AsyncClient, part: str, signed: str, sent: str) -> None:
+    url, headers = await store.presign_put("uploads/a/b", len(CSV), "text/csv", SHA256, 60)
+    method, body = "PUT", CSV
+    if part == "url":
+        assert signed in url
+        url = url.replace(signed, sent)
+    elif part == "body":
+        body += sent.encode()
+        headers["Content-Length"] = str(len(body))
+    elif part == "method":
+        method = sent
+    else:
+        headers[part] = sent
+    assert (await client.request(method, url, content=body, headers=headers)).status_code == 403
+    assert [found.key async for found in store.list("")] == []
+
+
+async def test_a_signed_url_expires(store: ObjectStore, client: httpx.AsyncClient) -> None:
+    await store.write("datasets/x", CSV, "text/csv")
+    url = await store.presign_get("datasets/x", "x.csv", "text/csv", 1)
+    assert (await client.get(url)).status_code == 200
+    await asyncio.sleep(2)
+    assert (await client.get(url)).status_code in (400, 403)
+
+
+async def test_a_download_is_an_attachment_under_its_human_name(store: ObjectStore, client: httpx.AsyncClient) -> None:
+    await store.write("datasets/x", CSV, "application/octet-stream")
+    answer = await client.get(await store.presign_get("datasets/x", 'Mäße "2024".csv', "text/csv", 60))
+    assert answer.content == CSV
+    assert answer.headers["content-type"] == "text/csv"
+    assert answer.headers["content-disposition"] == (
+        "attachment; filename=\"Mae _2024_.csv\"; filename*=UTF-8''M%C3%A4%C3%9Fe%20%222024%22.csv"
+    )
+
+
+async def test_a_download_can_ask_for_a_range(store: ObjectStore, client: httpx.AsyncClient) -> None:
+    await store.write("datasets/x", CSV, "text/csv")
+    answer = await client.get(await store.presign_get("datasets/x", "x.csv", "text/csv", 60), headers={"Range": "bytes=5-8"})
+    # 206 would be right; rclone says 200, and which part it is in Content-Range.
+    assert (answer.status_code, answer.content, answer.headers["content-range"]) == (200, b"mass", f"bytes 5-8/{len(CSV)}")
+
+
+async def test_nothing_can_be_had_without_a_signature(store: ObjectStore, client: httpx.AsyncClient) -> None:
+    await store.write("datasets/x", CSV, "text/csv")
+    url = urlsplit(await store.presign_get("datasets/x", "x.csv", "text/csv", 60))
+    for path in ("/", f"/{store.bucket}", url.path):
+        assert (await client.get(f"{url.scheme}://{url.netloc}{path}")).status_code in (400, 403)
+
+
+async def test_a_page_in_a_browser_may_upload(store: ObjectStore, client: httpx.AsyncClient) -> None:
+    url, headers = await store.presign_put("uploads/a/b", len(CSV), "text/csv", None, 60)
+    origin = {"Origin": "http://localhost:8000"}
+    asked = {"Access-Control-Request-Method": "PUT", "Access-Control-Request-Headers": "content-type"}
+    preflight = await client.options(url, headers=origin | asked)
+    assert preflight.status_code == 200
+    assert preflight.headers["access-control-allow-origin"] == "*"
+    assert "PUT" in preflight.headers["access-control-allow-methods"]
+    assert "content-type" in preflight.headers["access-control-allow-headers"].lower()
+    answer = await client.put(url, content=CSV, headers=headers | origin)
+    assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, "*")
+
+
+async def test_a_large_file_goes_up_in_parts_and_comes_down_whole_in_little_memory(store: ObjectStore, tmp_path: Path) -> None:
+    size = 12 * PART + 12_345
+    block = os.urandom(PART)
+    source = tmp_path / "large"
+    with source.open("wb") as file:
+        for _ in range(size // PART):
+            file.write(block)
+        file.write(block[: size % PART])
+    expected = hashlib.sha256(source.read_bytes()).hexdigest()
+    before = psutil.Process().memory_info().rss
+    assert await store.upload(source, "models/large", "application/octet-stream") == (size, expected)
+    copy = tmp_path / "copy"
+    assert await store.download("models/large", copy) == size
+    assert psutil.Process().memory_info().rss - before < 6 * PART
+    assert hashlib.sha256(copy.read_bytes()).hexdigest() == expected
+    assert await store.sha256("models/large", size) == expected
+    assert await store.sha256("models/large", size - 1) is None
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"x" * PART, b"x" * (PART + 1)], ids=["empty", "byte", "part", "part-and-byte"])
+async def test_a_file_of_any_size_comes_back_as_it_went(store: ObjectStore, tmp_path: Path, content: bytes) -> None:
+    source, copy = tmp_path / "source", tmp_path / "copy"
+    source.write_bytes(content)
+    assert await store.upload(source, "a", "text/plain") == (len(content), hashlib.sha256(content).hexdigest())
+    assert await store.download("a", copy) == len(content)
+    assert copy.read_bytes() == content
+    assert await store.read("a", 3) == content[:3]
+    found = await store.head("a")
+    assert found is not None
+    assert (found.size, found.content_type) == (len(content), "text/plain")
+
+
+async def test_a_copy_outlives_its_source(store: ObjectStore) -> None:
+    await store.write("uploads/a/b", CSV, "text/csv")
+    await store.copy("uploads/a/b", "datasets/a/raw")
+    await store.delete(["uploads/a/b"])
+    assert await store.head("uploads/a/b") is None
+    assert await store.read("datasets/a/raw", MIB) == CSV
+
+
+async def test_a_copy_above_the_limit_of_one_request_is_whole(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("db.stores.objects.MAX_PLAIN_COPY", 10)
+    await store.write("a", CSV, "text/csv")
+    await store.copy("a", "b")
+    assert await store.read("b", MIB) == CSV
+    assert [found.key async for found in store.list("")] == ["a", "b"]
+
+
+async def test_what_is_listed_and_removed_is_what_the_prefix_says(store: ObjectStore) -> None:
+    for key in ("jobs/a/1/logs/x", "jobs/a/2/logs/x", "jobs/b/1/logs/x"):
+        await store.write(key, CSV, "text/plain")
+    listed = [found async for found in store.list("jobs/a/")]
+    assert [(found.key, found.size) for found in listed] == [("jobs/a/1/logs/x", len(CSV)), ("jobs/a/2/logs/x", len(CSV))]
+    await store.delete([*(found.key for found in listed), "jobs/never/was"])
+    assert [found.key async for found in store.list("")] == ["jobs/b/1/logs/x"]
+
+
+async def test_an_object_that_is_not_there_is_named(store: ObjectStore, tmp_path: Path) -> None:
+    assert await store.head("none") is None
+    for attempt in (store.read("none", 1), store.download("none", tmp_path / "x"), store.copy("none", "b"), store.sha256("none", 1)):
+        with pytest.raises(ObjectMissing, match="'none'"):
+            await attempt
+
+
+async def test_a_store_that_is_away_or_refuses_us_is_unavailable(settings: StateSettings) -> None:
+    wrong_key = settings.model_copy(update={"s3_access_key_id": "somebodyelse"})
+    nobody = settings.model_copy(update={"s3_endpoint_url": "http://127.0.0.1:1"})
+    for other in (wrong_key, nobody):
+        async with ObjectStore.open(other) as store:
+            for attempt in (store.check(), store.read("a", 1)):
+                with pytest.raises(Unavailable, match="object storage"):
+                    await attempt
+
+
+@pytest.mark.parametrize(
+    ("filename", "plain"),
+    [
+        ("a.csv", "a.csv"),
+        ("../../etc/passwd", ".._.._etc_passwd"),
+        ('x"\r\nSet-Cookie: a=b', "x_Set-Cookie: a=b"),
+        ("数据.csv", ".csv"),
+        ("", "download"),
+        ("\N{RIGHT-TO-LEFT OVERRIDE}gpj.exe", "gpj.exe"),
+    ],
+)
+def test_no_file_name_breaks_out_of_its_header(filename: str, plain: str) -> None:
+    header = attachment(filename)
+    assert header.startswith(f"attachment; filename=\"{plain}\"; filename*=UTF-8''")
+    assert header.isascii()
+    assert header.isprintable()

@@ -1,0 +1,149 @@
+"""What a training leaves: a model file that trusts a fixed list of types, importances, plots and a card."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import skops.io
+from skops.io.exceptions import UntrustedTypesFoundException
+
+from tests.workers.pipelines import artifact, chain, run
+from workers.ml.artifacts.export import canonical
+from workers.ml.artifacts.plots import plot_clusters, plot_confusion, plot_importance, plot_residuals
+from workers.ml.artifacts.trust import TRUSTED_TYPES, load_model
+from workers.ml.steps import STEPS
+
+SIZE = 200
+RNG = np.random.default_rng(11)
+FRAME = pl.DataFrame({"a": RNG.normal(size=SIZE), "b": RNG.normal(size=SIZE), "kind": RNG.choice(["x", "y", "z"], SIZE)}).with_columns(
+    label=pl.when(pl.col("a") + pl.col("kind").eq("x") > 0.3).then(pl.lit("yes")).otherwise(pl.lit("no")),
+    amount=3 * pl.col("a") + pl.col("kind").eq("y").cast(pl.Float64),
+)
+TRAINERS = [key for key, step in STEPS.items() if step.type == "TRAIN"]
+
+
+def trained(folder: Path, step: str, **options: Any) -> dict[str, Any]:
+    regression = step in ("train_linear_regression", "train_ridge_regression")
+    target = None if step == "train_k_means" else "amount" if regression else "label"
+    unused = {"label", "amount"} - {target}
+    fewer = {"n_estimators": 10} if "n_estimators" in STEPS[step].parameters.model_fields else {}
+    parameters = {**fewer, "exclude": sorted(unused), **({"target": target} if target else {}), **options}
+    result, _ = run(folder, FRAME, chain("one_hot_encode", "scale", (step, parameters)))
+    return dict(result)
+
+
+@pytest.mark.parametrize("step", TRAINERS)
+def test_every_model_file_loads_with_the_documented_types_and_no_more(tmp_path: Path, step: str) -> None:
+    path = artifact(trained(tmp_path, step), "MODEL")
+    assert set(skops.io.get_untrusted_types(file=path)) <= set(TRUSTED_TYPES)
+    assert type(load_model(path)).__name__ == "Pipeline"
+    with zipfile.ZipFile(path) as archive:
+        assert all(name == "schema.json" or name.endswith(".npy") for name in archive.namelist())
+        assert not any(content.startswith(b"\x80\x04") for content in (archive.read(name) for name in archive.namelist()))
+
+
+def test_the_list_of_trusted_types_holds_none_that_no_model_needs(tmp_path: Path) -> None:
+    found: set[str] = set()
+    for number, (step, options) in enumerate(
+        [("train_random_forest", {}), ("train_lightgbm", {}), ("train_lightgbm", {"target": "amount", "exclude": ["label"]})]
+    ):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        found |= set(skops.io.get_untrusted_types(file=artifact(trained(folder, step, **options), "MODEL")))
+    assert found == set(TRUSTED_TYPES)
+
+
+def test_a_file_with_any_other_type_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.skops"
+    path.write_bytes(canonical(skops.io.dumps({"model": pickle.Unpickler})))
+    with pytest.raises(UntrustedTypesFoundException):
+        load_model(path)
+
+
+def test_the_card_tells_how_to_predict_and_its_code_runs(tmp_path: Path) -> None:
+    result = trained(tmp_path, "train_lightgbm")
+    card = artifact(result, "MODEL_CARD").read_text()
+    for name, value in result["metrics"].items():
+        assert f"| `{name}` | {value:.6g} |" in card
+    for package, version in result["versions"].items():
+        assert f"| {package} | {version} |" in card
+    for section in ("Data", "Metrics", "Hyperparameters", "Steps", "Features", "Use", "Limits", "Versions and seed"):
+        assert f"\n## {section}\n" in card
+    assert "| dataset | a dataset |" in card
+    assert "Seed 7" in card
+    assert "No split step: 20% of the rows are held out" in card
+    code = re.search(r"```python\n(.*?)```", card, re.DOTALL)
+    assert code is not None
+    folder = artifact(result, "MODEL").parent
+    FRAME.write_parquet(folder / "data.parquet")
+    done = subprocess.run([sys.executable, "-c", code[1]], cwd=folder, check=True, capture_output=True, text=True)
+    assert (
+        re.findall(r"'(yes|no)'", done.stdout)[:3]
+        == load_model(artifact(result, "MODEL")).predict(FRAME.select("a", "b", "kind")).tolist()[:3]
+    )
+
+
+def test_names_cannot_act_as_markup_in_the_card(tmp_path: Path) -> None:
+    frame = FRAME.rename({"a": "a|b`<script>"}).select("a|b`<script>", "b", "label")
+    result, _ = run(tmp_path, frame, chain("train_logistic_regression"), target="label")
+    lines = artifact(result, "MODEL_CARD").read_text().splitlines()
+    assert r"| `a\|b'<script>` | FLOAT |" in lines
+
+
+def test_the_importance_finds_the_columns_that_matter_and_adds_up(tmp_path: Path) -> None:
+    for step in ("train_random_forest", "train_logistic_regression", "train_lightgbm"):
+        folder = tmp_path / step
+        folder.mkdir()
+        importance = json.loads(artifact(trained(folder, step), "FEATURE_IMPORTANCE").read_text())
+        assert importance["columns"][0]["name"] == "a"
+        assert sum(row["importance"] for row in importance["columns"]) == pytest.approx(1)
+        assert sum(row["importance"] for row in importance["features"]) == pytest.approx(1)
+        assert {row["name"] for row in importance["features"]} == {"a", "b", "kind_x", "kind_y", "kind_z"}
+
+
+def test_the_signature_names_inputs_and_classes(tmp_path: Path) -> None:
+    signature = json.loads(artifact(trained(tmp_path, "train_logistic_regression"), "SIGNATURE").read_text())
+    assert signature["inputs"] == [
+        {"name": "a", "kind": "number", "type": "FLOAT"},
+        {"name": "b", "kind": "number", "type": "FLOAT"},
+        {"name": "kind", "kind": "text", "type": "STRING"},
+    ]
+    assert signature["output"] == {"problem_type": "CLASSIFICATION", "target": "label", "classes": ["no", "yes"]}
+
+
+@pytest.mark.parametrize(
+    ("step", "roles"),
+    [
+        ("train_logistic_regression", {"FEATURE_IMPORTANCE", "FEATURE_IMPORTANCE_PLOT", "CONFUSION_MATRIX"}),
+        ("train_ridge_regression", {"FEATURE_IMPORTANCE", "FEATURE_IMPORTANCE_PLOT", "RESIDUAL_PLOT"}),
+        ("train_k_means", {"CLUSTER_PLOT"}),
+    ],
+)
+def test_each_kind_of_problem_has_its_artifacts(tmp_path: Path, step: str, roles: set[str]) -> None:
+    result = trained(tmp_path, step)
+    assert {one["role"] for one in result["artifacts"]} == roles | {"MODEL", "SIGNATURE", "MODEL_CARD"}
+    for one in result["artifacts"]:
+        content = Path(one["path"]).read_bytes()
+        assert content
+        assert (one["content_type"] == "image/png") == content.startswith(b"\x89PNG\r\n")
+
+
+def test_plots_bear_awkward_data(tmp_path: Path) -> None:
+    long = [{"name": f"{'$price_' * 20}{number}", "importance": 0.0} for number in range(50)]
+    plot_importance({"columns": long, "method": "split gain"}, tmp_path / "a.png")
+    labels = np.array([f"class number {number}" for number in range(60)])
+    plot_confusion(labels, labels[::-1], tmp_path / "b.png", "test rows")
+    plot_residuals(np.zeros(3), np.zeros(3), tmp_path / "c.png", "test rows", "$y")
+    plot_clusters(np.ones((20, 1)), np.arange(20), tmp_path / "d.png", "all rows")
+    plot_clusters(np.ones((20, 3)), np.zeros(20, dtype=int), tmp_path / "e.png", "all rows")
+    assert all((tmp_path / f"{name}.png").stat().st_size > 5_000 for name in "abcde")

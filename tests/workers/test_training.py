@@ -1,0 +1,384 @@
+"""Pipelines that train: what is learnt, from which rows, and what is reported."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from sklearn import datasets
+from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
+from sklearn.preprocessing import StandardScaler
+
+from tests.workers.pipelines import Recorder, artifact, chain, refusal, run
+from workers.ml.artifacts.trust import load_model
+
+CLASSIFIERS = ["train_logistic_regression", "train_random_forest", "train_gradient_boosting", "train_lightgbm"]
+REGRESSORS = ["train_linear_regression", "train_ridge_regression", "train_random_forest", "train_gradient_boosting", "train_lightgbm"]
+THIRD = {"strategy": "stratified", "test_fraction": 0.3}
+
+
+def table(load: Any, *, names: bool = False) -> pl.DataFrame:
+    data = load()
+    target = [str(data.target_names[label]) for label in data.target] if names else data.target
+    return pl.DataFrame(data.data, schema=[str(name) for name in data.feature_names]).with_columns(target=pl.Series(target))
+
+
+CANCER = table(datasets.load_breast_cancer, names=True)
+DIABETES = table(datasets.load_diabetes)
+FEATURES = [name for name in CANCER.columns if name != "target"]
+
+
+def parts_of(folder: Path, frame: pl.DataFrame, definition: dict[str, Any], **options: Any) -> pl.DataFrame:
+    """The rows with the part that each falls to, by a processing run of the same split, which writes it down."""
+    folder = folder / "parts"
+    folder.mkdir()
+    result, _ = run(folder, frame, definition, **options)
+    return pl.read_parquet(result["parquet"])
+
+
+@pytest.mark.parametrize("step", CLASSIFIERS)
+def test_a_classifier_reaches_93_percent_on_breast_cancer_and_its_file_predicts_what_was_reported(tmp_path: Path, step: str) -> None:
+    result, report = run(tmp_path, CANCER, chain(("split", THIRD), "scale", step, "evaluate"), target="target", problem="CLASSIFICATION")
+    assert result["metrics"]["accuracy"] >= 0.93
+
+    parts = parts_of(tmp_path, CANCER, chain(("split", {**THIRD, "stratify_by": "target"})))
+    held = parts.filter(pl.col("split") == "test")
+    model = load_model(artifact(result, "MODEL"))
+    predicted = model.predict(held.select(FEATURES))
+    truth = held["target"].to_numpy()
+    assert held.height == 171
+    assert (predicted == truth).mean() == result["metrics"]["accuracy"]
+    probabilities = model.predict_proba(held.select(FEATURES))
+    chosen = probabilities[np.arange(len(truth)), [["benign", "malignant"].index(label) for label in truth]]
+    assert -np.log(chosen).mean() == pytest.approx(result["metrics"]["log_loss"], rel=1e-9)
+    assert report.points["accuracy"] == [(0, result["metrics"]["accuracy"])]
+    assert report.outputs["evaluate"]["metrics"]["accuracy"] == result["metrics"]["accuracy"]
+
+
+@pytest.mark.parametrize("step", [*CLASSIFIERS, "train_k_means"])
+def test_the_same_seed_gives_the_same_metrics_points_and_files(tmp_path: Path, step: str) -> None:
+    fewer = {"n_estimators": 20} if step in CLASSIFIERS[1:] else {}
+    definition = chain(("split", {"test_fraction": 0.3, "validation_fraction": 0.1}), "scale", (step, fewer))
+    found: list[tuple[Any, Any, dict[str, bytes]]] = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        result, report = run(tmp_path / name, CANCER, definition, target="target")
+        found.append((result["metrics"], report.points, {one["role"]: Path(one["path"]).read_bytes() for one in result["artifacts"]}))
+    assert found[0] == found[1]
+
+
+def test_another_seed_divides_the_rows_otherwise(tmp_path: Path) -> None:
+    metrics = [
+        run(tmp_path, CANCER, chain("scale", "train_logistic_regression"), target="target", seed=seed)[0]["metrics"]["log_loss"]
+        for seed in (1, 2)
+    ]
+    assert metrics[0] != metrics[1]
+
+
+@pytest.mark.parametrize("order", ["split first", "split last"])
+def test_transforms_learn_from_the_training_rows_alone_wherever_the_split_stands(tmp_path: Path, order: str) -> None:
+    split = ("split", {"test_fraction": 0.3, "validation_fraction": 0.1, "stratify_by": "target"})
+    steps = [split, "scale"] if order == "split first" else ["scale", split]
+    result, _ = run(tmp_path, CANCER, chain(*steps, "train_logistic_regression"), target="target")
+    parts = parts_of(tmp_path, CANCER, chain(split))
+    train = parts.filter(pl.col("split") == "train").select(FEATURES).to_numpy()
+    scaler = load_model(artifact(result, "MODEL"))["features"].named_transformers_["columns_0"][-1]
+    assert train.shape == (341, 30)
+    np.testing.assert_allclose(scaler.mean_, train.mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(scaler.scale_, train.std(axis=0), rtol=1e-12)
+    assert not np.allclose(scaler.mean_, CANCER.select(FEATURES).to_numpy().mean(axis=0))
+
+
+def test_logistic_regression_ends_where_a_single_fit_ends(tmp_path: Path) -> None:
+    result, report = run(tmp_path, CANCER, chain(("split", THIRD), "scale", "train_logistic_regression"), target="target")
+    train = parts_of(tmp_path, CANCER, chain(("split", {**THIRD, "stratify_by": "target"}))).filter(pl.col("split") == "train")
+    matrix = StandardScaler().fit_transform(train.select(FEATURES).to_numpy())
+    single = LogisticRegression(tol=1e-8, max_iter=5000).fit(matrix, train["target"].to_numpy())
+    model = load_model(artifact(result, "MODEL"))
+    np.testing.assert_allclose(model.predict_proba(train.select(FEATURES)), single.predict_proba(matrix), atol=1e-4)
+    losses = [value for _, value in report.points["train_loss"]]
+    assert len(losses) >= 4
+    assert losses[0] > losses[1] > losses[2]
+
+
+@pytest.mark.parametrize("step", REGRESSORS)
+def test_a_regressors_metrics_are_those_of_its_predictions(tmp_path: Path, step: str) -> None:
+    split = ("split", {"strategy": "random", "test_fraction": 0.3})
+    result, _ = run(tmp_path, DIABETES, chain(split, "scale", step), target="target", problem="REGRESSION")
+    parts = parts_of(tmp_path, DIABETES, chain(split))
+    train, held = (parts.filter(pl.col("split") == part).drop("split") for part in ("train", "test"))
+    truth = held["target"].to_numpy()
+    predicted = load_model(artifact(result, "MODEL")).predict(held.drop("target"))
+    wrong = truth - predicted
+    assert result["metrics"]["rmse"] == pytest.approx(math.sqrt((wrong**2).mean()))
+    assert result["metrics"]["mae"] == pytest.approx(np.abs(wrong).mean())
+    assert result["metrics"]["r2"] == pytest.approx(1 - (wrong**2).sum() / ((truth - truth.mean()) ** 2).sum())
+    assert result["metrics"]["r2"] > 0.25
+    independent = {"train_linear_regression": LinearRegression(), "train_ridge_regression": Ridge()}.get(step)
+    if independent is not None:
+        scaler = StandardScaler().fit(train.drop("target").to_numpy())
+        independent.fit(scaler.transform(train.drop("target").to_numpy()), train["target"].to_numpy())
+        np.testing.assert_allclose(predicted, independent.predict(scaler.transform(held.drop("target").to_numpy())), rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("step", "keys", "least"),
+    [
+        ("train_logistic_regression", {"train_loss", "validation_loss"}, 4),
+        ("train_random_forest", {"train_loss", "validation_loss", "validation_accuracy"}, 20),
+        ("train_gradient_boosting", {"train_loss", "validation_loss"}, 100),
+        ("train_lightgbm", {"train_loss", "validation_loss"}, 100),
+    ],
+)
+def test_a_training_reports_points_while_it_works(tmp_path: Path, step: str, keys: set[str], least: int) -> None:
+    split = ("split", {"test_fraction": 0.3, "validation_fraction": 0.1})
+    result, report = run(tmp_path, CANCER, chain(split, "scale", step), target="target")
+    for key in keys:
+        steps = [at for at, _ in report.points[key]]
+        assert len(steps) >= least
+        assert steps == sorted(set(steps))
+    assert set(report.points) == keys | {name for name in result["metrics"]}
+    assert report.percents[-1] == 99
+
+
+def test_the_last_losses_are_those_of_the_finished_model(tmp_path: Path) -> None:
+    split = {"test_fraction": 0.3, "validation_fraction": 0.1}
+    for step in CLASSIFIERS:
+        folder = tmp_path / step
+        folder.mkdir()
+        result, report = run(folder, CANCER, chain(("split", split), step, ("evaluate", {"part": "validation"})), target="target")
+        assert report.points["validation_loss"][-1][1] == pytest.approx(result["metrics"]["validation_log_loss"], rel=1e-6)
+
+
+def test_a_forest_grown_in_chunks_is_the_forest_of_a_single_fit(tmp_path: Path) -> None:
+    from sklearn.ensemble import RandomForestClassifier
+
+    result, report = run(tmp_path, CANCER, chain(("split", THIRD), ("train_random_forest", {"n_estimators": 30})), target="target", seed=3)
+    parts = parts_of(tmp_path, CANCER, chain(("split", {**THIRD, "stratify_by": "target"})), seed=3)
+    train, held = (parts.filter(pl.col("split") == part) for part in ("train", "test"))
+    single = RandomForestClassifier(n_estimators=30, random_state=3).fit(train.select(FEATURES).to_numpy(), train["target"].to_numpy())
+    model = load_model(artifact(result, "MODEL"))
+    assert (model.predict_proba(held.select(FEATURES)) == single.predict_proba(held.select(FEATURES).to_numpy())).all()
+    assert report.points["oob_accuracy"][-1][0] == 29
+
+
+def test_early_stopping_ends_where_the_validation_loss_is_least(tmp_path: Path) -> None:
+    split = ("split", {"test_fraction": 0.3, "validation_fraction": 0.15})
+    definition = chain(split, ("train_lightgbm", {"n_estimators": 400, "early_stopping_rounds": 15}), "cross_validate")
+    result, report = run(tmp_path, CANCER, definition, target="target")
+    losses = [value for _, value in report.points["validation_loss"]]
+    assert len(losses) < 400
+    assert report.outputs["train_lightgbm"]["best_round"] == int(np.argmin(losses)) + 1
+    assert result["hyperparameters"]["early_stopping_rounds"] == 15
+
+
+def test_cross_validation_reports_each_fold_and_leaves_the_test_rows_alone(tmp_path: Path) -> None:
+    definition = chain(("split", THIRD), "scale", "train_logistic_regression", ("cross_validate", {"folds": 4}), "evaluate")
+    result, report = run(tmp_path, CANCER, definition, target="target")
+    folds = [value for _, value in report.points["cv_accuracy"]]
+    assert [at for at, _ in report.points["cv_accuracy"]] == [0, 1, 2, 3]
+    assert result["metrics"]["cv_accuracy_mean"] == pytest.approx(np.mean(folds))
+    assert result["metrics"]["cv_accuracy_std"] == pytest.approx(np.std(folds))
+    assert report.outputs["cross_validate"]["rows"] == 398
+
+
+def test_k_means_puts_three_wines_into_three_clusters(tmp_path: Path) -> None:
+    wine = table(datasets.load_wine, names=True)
+    result, report = run(tmp_path, wine, chain("scale", ("train_k_means", {"n_clusters": 3})), target="target")
+    assert report.outputs["train_k_means"]["left_out"] == ["target"]
+    points = wine.drop("target")
+    labels = load_model(artifact(result, "MODEL")).predict(points)
+    scaled = (points.to_numpy() - points.to_numpy().mean(axis=0)) / points.to_numpy().std(axis=0)
+    inertia = sum(((scaled[labels == label] - scaled[labels == label].mean(axis=0)) ** 2).sum() for label in range(3))
+    assert result["metrics"]["inertia"] == pytest.approx(inertia, rel=1e-6)
+    agreement = sum(
+        max((wine["target"].to_numpy()[labels == label] == name).sum() for name in wine["target"].unique()) for label in range(3)
+    )
+    assert agreement / wine.height > 0.9
+    values = [value for _, value in report.points["inertia"]]
+    assert values == sorted(values, reverse=True)
+    assert values[-1] == pytest.approx(inertia, rel=1e-6)
+
+
+def test_without_a_split_a_fifth_is_held_out_and_the_node_says_so(tmp_path: Path) -> None:
+    _, report = run(tmp_path, CANCER, chain("scale", "train_logistic_regression"), target="target")
+    split = report.outputs["train_logistic_regression"]["split"]
+    assert (split["strategy"], split["train_rows"], split["test_rows"]) == ("stratified", 455, 114)
+    assert "No split step" in split["note"]
+
+
+def test_nodes_run_in_order_and_each_ends_completed(tmp_path: Path) -> None:
+    definition = chain("scale", ("split", {"test_fraction": 0.3}), "train_ridge_regression")
+    _, report = run(tmp_path, DIABETES, definition, target="target")
+    ended = [key for key, status in report.nodes if status == "completed"]
+    assert ended == ["dataset", "split", "scale", "train_ridge_regression"]
+    assert [key for key, status in report.nodes if status == "running"] == ended
+
+
+def mixed() -> pl.DataFrame:
+    rng = np.random.default_rng(5)
+    size = 400
+    color = rng.choice(["red", "green", "blue"], size)
+    age = rng.normal(40, 10, size)
+    wage = rng.normal(size=size)
+    label = np.where((color == "red") ^ (age > 42), "yes", "no")
+    return pl.DataFrame({"color": color, "age": age, "wage": wage, "active": rng.random(size) > 0.5, "label": label}).with_columns(
+        pl.when(pl.int_range(size) % 9 == 0).then(None).otherwise(pl.col("color")).alias("color"),
+        pl.when(pl.int_range(size) % 7 == 0).then(None).otherwise(pl.col("age")).alias("age"),
+        pl.when(pl.int_range(size) % 11 == 0).then(None).otherwise(pl.col("active")).alias("active"),
+    )
+
+
+@pytest.mark.parametrize("encode", ["one_hot_encode", "ordinal_encode"])
+def test_one_pipeline_takes_raw_columns_with_text_booleans_and_gaps(tmp_path: Path, encode: str) -> None:
+    frame = mixed()
+    steps = [("impute", {"strategy": "median"}), encode, "scale", ("split", THIRD), "train_gradient_boosting"]
+    result, _ = run(tmp_path, frame, chain(*steps), target="label")
+    assert result["metrics"]["accuracy"] > 0.85
+    model = load_model(artifact(result, "MODEL"))
+    expected = model.predict(frame.drop("label").with_columns(pl.col("active").cast(pl.Float64)))
+    pandas = pytest.importorskip("pandas")
+    raw = pandas.DataFrame({name: frame[name].to_list() for name in ("wage", "active", "age", "color")})
+    raw["active"] = raw["active"].astype("float64")
+    assert (model.predict(raw) == expected).all()
+    strange = frame.drop("label").with_columns(color=pl.lit("violet"), active=pl.lit(None, dtype=pl.Float64))
+    assert set(model.predict(strange)) <= {"yes", "no"}
+
+
+def test_missing_numbers_need_no_filling_for_estimators_that_take_them(tmp_path: Path) -> None:
+    for step in ("train_random_forest", "train_lightgbm"):
+        result, _ = run(tmp_path, mixed(), chain("one_hot_encode", ("split", THIRD), step), target="label")
+        assert result["metrics"]["accuracy"] > 0.8
+
+
+@pytest.mark.parametrize(
+    ("step", "labels"),
+    [*((step, [True, False]) for step in CLASSIFIERS), ("train_lightgbm", [7, 3]), ("train_logistic_regression", [1.0, 3.0])],
+)
+def test_predictions_are_the_labels_of_the_dataset(tmp_path: Path, step: str, labels: list[Any]) -> None:
+    frame = pl.DataFrame({"x": list(range(60)), "y": [labels[0]] * 30 + [labels[1]] * 30})
+    result, _ = run(tmp_path, frame, chain((step, {"target": "y"})), problem="CLASSIFICATION", target="y")
+    predicted = load_model(artifact(result, "MODEL")).predict(frame.select("x"))
+    assert predicted.tolist() == frame["y"].to_list()
+    assert predicted.dtype == frame["y"].to_numpy().dtype
+
+
+def test_rows_without_a_target_are_left_out_and_counted(tmp_path: Path) -> None:
+    frame = CANCER.with_columns(target=pl.when(pl.int_range(pl.len()) < 69).then(None).otherwise(pl.col("target")))
+    _, report = run(tmp_path, frame, chain("scale", "train_logistic_regression"), target="target")
+    assert report.outputs["train_logistic_regression"]["rows"] == 500
+    assert report.outputs["train_logistic_regression"]["rows_without_target"] == 69
+    assert report.lines == ["69 of 569 rows have no value of the target 'target' and are left out."]
+
+
+def test_auto_tells_classes_from_quantities(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"x": np.arange(90.0), "grade": np.arange(90) % 3, "price": np.arange(90.0) * 1.5, "count": np.arange(90)})
+    found = {
+        name: run(tmp_path, frame, chain(("train_random_forest", {"target": name, "n_estimators": 5})))[0]["problem_type"]
+        for name in ("grade", "price", "count")
+    }
+    assert found == {"grade": "CLASSIFICATION", "price": "REGRESSION", "count": "REGRESSION"}
+
+
+def test_a_link_that_shortens_the_way_changes_nothing(tmp_path: Path) -> None:
+    definition = chain("scale", ("split", THIRD), "train_logistic_regression", "evaluate")
+    before, _ = run(tmp_path, CANCER, definition, target="target")
+    definition["links"] += [{"source": "split", "target": "evaluate"}, {"source": "dataset", "target": "split"}]
+    after, _ = run(tmp_path, CANCER, definition, target="target")
+    assert after["metrics"] == before["metrics"]
+
+
+def dated(rows: int = 100) -> pl.DataFrame:
+    return pl.DataFrame({"day": pl.date_range(pl.date(2024, 1, 1), pl.date(2024, 12, 31), eager=True)[:rows], "x": np.arange(rows) % 17}).with_columns(
+        y=pl.col("x") * 2.0 + 1
+    ).sample(fraction=1.0, shuffle=True, seed=1)  # fmt: skip
+
+
+def test_a_split_by_time_tests_on_the_newest_rows(tmp_path: Path) -> None:
+    split = ("split", {"strategy": "time", "time_column": "day", "test_fraction": 0.25, "validation_fraction": 0.15})
+    result, report = run(tmp_path, dated(), chain(split, "train_linear_regression", "cross_validate"), target="y")
+    assert report.outputs["split"] == {"columns": 3, "strategy": "time", "train_rows": 60, "validation_rows": 15, "test_rows": 25}
+    assert report.outputs["train_linear_regression"]["left_out"] == ["day"]
+    assert report.outputs["cross_validate"]["strategy"] == "time"
+    assert result["metrics"]["r2"] == pytest.approx(1.0)
+    parts = parts_of(tmp_path, dated(), chain(split))
+    newest = parts.group_by("split").agg(pl.col("day").min().alias("first"), pl.col("day").max().alias("last")).sort("first")
+    assert newest["split"].to_list() == ["train", "validation", "test"]
+    assert all(earlier < later for earlier, later in zip(newest["last"].to_list(), newest["first"].to_list()[1:], strict=False))
+
+
+SMALL = pl.DataFrame({"x": np.arange(40.0), "z": np.arange(40.0) ** 2, "y": ["a", "b"] * 20, "n": [1.5] * 40})
+TRAIN = "train_logistic_regression"
+
+
+@pytest.mark.parametrize(
+    ("frame", "steps", "target", "code", "path", "words"),
+    [
+        (SMALL, [TRAIN], None, "NO_TARGET", ["2", "parameters", "target"], "Set one of them"),
+        (SMALL, [(TRAIN, {"target": "Y"})], None, "UNKNOWN_COLUMN", ["2", "parameters", "target"], "the dataset does not have"),
+        (SMALL.with_columns(x=None), [("impute", {}), TRAIN], "y", "WRONG_COLUMN_TYPE", ["3", "parameters"], "'x'"),
+        (SMALL.with_columns(x=pl.lit(None, dtype=pl.Float64)), ["impute", TRAIN], "y", "ALL_MISSING", ["2", "parameters", "columns"], "fill it with a constant"),
+        (SMALL.with_columns(x=pl.when(pl.col("x") > 3).then("x")), [TRAIN], "y", "MISSING_VALUES", ["2", "parameters"], "'x' has 4 missing values"),
+        (SMALL.with_columns(t=pl.lit("text")), [TRAIN], "y", "NOT_ENCODED", ["2", "parameters"], "one_hot_encode"),
+        (SMALL.with_columns(t=pl.date(2024, 1, 1)), [TRAIN], "y", "WRONG_COLUMN_TYPE", ["2", "parameters"], "exclude"),
+        (SMALL.with_columns(x=pl.col("x").replace(5.0, math.inf)), [TRAIN], "y", "INFINITE_VALUES", ["2", "parameters"], "data row 6"),
+        (SMALL.with_columns(y=pl.lit(None, dtype=pl.String)), [TRAIN], "y", "TARGET_MISSING", ["2", "parameters", "target"], "all of 40 rows"),
+        (SMALL.with_columns(y=pl.lit("a")), [TRAIN], "y", "ONE_CLASS", ["2", "parameters", "target"], "two classes"),
+        (SMALL.with_columns(z=pl.col("z") + 0.5), [(TRAIN, {"target": "z"})], None, "CONTINUOUS_TARGET", ["2", "parameters", "target"], "regression step"),
+        (SMALL, ["train_ridge_regression"], "y", "WRONG_COLUMN_TYPE", ["2", "parameters", "target"], "numeric target"),
+        (SMALL[:5], [TRAIN], "y", "TOO_FEW_ROWS", ["2", "parameters"], "Add rows"),
+        (SMALL, [("split", {"test_fraction": 0.93}), TRAIN], "y", "TOO_FEW_ROWS", ["2", "parameters", "test_fraction"], "40 rows divide into 3"),
+        (SMALL.with_columns(y=pl.col("y").replace({"b": "a"})).with_columns(y=pl.when(pl.col("x") == 0).then(pl.lit("c")).otherwise("y")),
+         [("split", {"strategy": "stratified"}), TRAIN], "y", "RARE_CLASS", ["2", "parameters", "strategy"], "'c'"),
+        (SMALL, [("split", {"strategy": "time"}), TRAIN], "y", "BAD_PARAMETER", ["2", "parameters", "time_column"], "time_column"),
+        (SMALL, [("split", {"strategy": "time", "time_column": "y"}), (TRAIN, {})], "y", "WRONG_COLUMN_TYPE", ["2", "parameters", "time_column"], "a date"),
+        (SMALL.with_columns(x=pl.when(pl.col("x") > 3).then("x")), [("split", {"strategy": "time", "time_column": "x"}), TRAIN], "y", "MISSING_VALUES",
+         ["2", "parameters", "time_column"], "is_not_missing"),
+        (SMALL, [("train_lightgbm", {"early_stopping_rounds": 5})], "y", "BAD_PARAMETER", ["2", "parameters", "early_stopping_rounds"], "validation_fraction"),
+        (SMALL, [TRAIN, ("evaluate", {"part": "validation"})], "y", "NO_ROWS", ["3", "parameters", "part"], "validation_fraction"),
+        (SMALL, [TRAIN, ("cross_validate", {"folds": 20})], "y", "TOO_FEW_ROWS", ["3", "parameters", "folds"], "at most 16"),
+        (SMALL.drop("y"), ["train_k_means", "cross_validate"], None, "BAD_PARAMETER", ["3", "parameters"], "Remove the step"),
+        (SMALL.drop("y"), [("train_k_means", {"n_clusters": 40})], None, "TOO_FEW_ROWS", ["2", "parameters"], "at least 41"),
+        (SMALL, [("drop_columns", {"columns": ["y"]}), TRAIN], "y", "UNKNOWN_COLUMN", ["3", "parameters", "target"], "left out"),
+        (SMALL, [(TRAIN, {"exclude": ["x", "z", "n"]})], "y", "NO_COLUMNS", ["2", "parameters", "exclude"], "learn from"),
+        (SMALL, [(TRAIN, {"exclude": ["y"]})], "y", "BAD_PARAMETER", ["2", "parameters", "exclude", "0"], "predict"),
+        (SMALL, [("one_hot_encode", {"columns": ["y"]}), TRAIN], "y", "TARGET_TRANSFORMED", ["2", "parameters", "columns", "0"], "as it is"),
+    ],
+)  # fmt: skip
+def test_data_that_do_not_suit_are_refused_with_the_place_and_the_way_out(
+    tmp_path: Path, frame: pl.DataFrame, steps: list[Any], target: str | None, code: str, path: list[str], words: str
+) -> None:
+    definition = chain(*steps)
+    at = str(int(path[0]) - 1)
+    report = Recorder()
+    error = refusal(tmp_path, frame, definition, target=target, report=report)
+    assert (error.code, error.path) == (code, ["definition", "nodes", at, *path[1:]])
+    assert words in error.message
+    failed = definition["nodes"][int(at)]["key"]
+    assert report.errors[failed] == {"code": code, "message": error.message, "retryable": False}
+    ends = {key: status for key, status in report.nodes}
+    assert ends[failed] == "failed"
+    assert set(ends.values()) <= {"completed", "failed", "skipped"}
+
+
+def test_too_many_values_are_refused_before_they_are_read(tmp_path: Path) -> None:
+    error = refusal(tmp_path, CANCER, chain("scale", "train_logistic_regression"), target="target", max_cells=10_000)
+    assert error.code == "TOO_LARGE"
+    assert "569 rows of 31 columns" in error.message
+    run(
+        tmp_path,
+        CANCER,
+        chain(("select_columns", {"columns": FEATURES[:10]}), "scale", "train_logistic_regression"),
+        target="target",
+        max_cells=10_000,
+    )
+
+
+def test_an_encoding_that_would_not_fit_is_refused_by_name(tmp_path: Path) -> None:
+    frame = SMALL.with_columns(t=pl.int_range(40).cast(pl.String))
+    error = refusal(tmp_path, frame, chain("one_hot_encode", "train_logistic_regression"), target="y", max_cells=400)
+    assert (error.code, error.path) == ("TOO_LARGE", ["definition", "nodes", "1", "parameters"])

@@ -1,0 +1,46 @@
+"""The steps that the code has, projected to the table that the API reads. Nobody can name a step that is not there."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from sqlalchemy import func, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from db.core.viewer import SYSTEM
+from db.core.work import Database
+from db.settings import StateSettings
+from db.tables import StepDefinition
+from db.tables.pipelines import StepType
+from workers.ml.steps import DEFINITIONS
+
+
+async def project_steps(database: Database) -> None:
+    """Make the table say what the code says. A step that left the code keeps its row, retired; safe to run in several places at once."""
+    rows: list[dict[str, Any]] = [
+        {**definition, "type": StepType[definition["type"].upper()], "position": position}
+        for position, definition in enumerate(DEFINITIONS)
+    ]
+    row = upsert(StepDefinition).values(sorted(rows, key=lambda step: step["key"]))
+    kept = {name: getattr(row.excluded, name) for name in ("position", "type", "title", "description", "modalities", "parameter_schema")}
+    async with database.work(SYSTEM) as work:
+        await work.run(row.on_conflict_do_update(index_elements=["key"], set_={**kept, "retired_at": None}))
+        gone = update(StepDefinition).where(StepDefinition.key.not_in([step["key"] for step in rows]), StepDefinition.retired_at.is_(None))
+        await work.run(gone.values(retired_at=func.now()))
+
+
+def _row(position: int, definition: dict[str, Any]) -> dict[str, Any]:
+    words = {"type": StepType[definition["type"]], "modalities": [modality.lower() for modality in definition["modalities"]]}
+    return {**definition, **words, "position": position}
+
+
+def project(database_url: str) -> None:
+    """The same for who has no event loop."""
+
+    async def run() -> None:
+        async with Database.open(StateSettings(database_url=database_url)) as database:
+            await project_steps(database)
+
+    with asyncio.Runner() as runner:
+        runner.run(run())

@@ -1,0 +1,58 @@
+"""The model file: skops, written so that the same model gives the same bytes, and read back before anyone relies on it."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
+
+import numpy as np
+import polars as pl
+import skops.io
+
+from workers.ml.artifacts.trust import load_model
+
+SCHEMA = "schema.json"
+# The oldest time a zip archive can hold: when a file was written is no part of a model.
+EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+def write_model(pipeline: Any, path: Path, sample: pl.DataFrame) -> None:
+    """Raises RuntimeError when the file, loaded as a stranger would load it, does not predict what the model does."""
+    path.write_bytes(canonical(skops.io.dumps(pipeline)))
+    loaded = load_model(path)
+    if not np.array_equal(loaded.predict(sample), pipeline.predict(sample)):
+        raise RuntimeError("the model file, read back, predicts otherwise than the model that was trained")
+
+
+def canonical(archive: bytes) -> bytes:
+    """The same archive with object numbers counted from 1. skops numbers objects by their address in memory, which no two runs share,
+    and names the arrays after those numbers."""
+    with ZipFile(io.BytesIO(archive)) as source:
+        schema = json.loads(source.read(SCHEMA))
+        numbers: dict[int, int] = {}
+        names: dict[str, str] = {}
+        _renumber(schema, numbers, names)
+        buffer = io.BytesIO()
+        with ZipFile(buffer, "w") as target:
+            for old, new in names.items():
+                target.writestr(ZipInfo(new, EPOCH), source.read(old), ZIP_DEFLATED, 6)
+            target.writestr(ZipInfo(SCHEMA, EPOCH), json.dumps(schema, separators=(",", ":")), ZIP_DEFLATED, 6)
+    return buffer.getvalue()
+
+
+def _renumber(state: Any, numbers: dict[int, int], names: dict[str, str]) -> None:
+    if isinstance(state, list):
+        for item in state:
+            _renumber(item, numbers, names)
+    elif isinstance(state, dict):
+        if "__loader__" in state:
+            if isinstance(state.get("__id__"), int):
+                state["__id__"] = numbers.setdefault(state["__id__"], len(numbers) + 1)
+            if isinstance(state.get("file"), str):
+                suffix = Path(state["file"]).suffix
+                state["file"] = names.setdefault(state["file"], f"{len(names) + 1}{suffix}")
+        for value in state.values():
+            _renumber(value, numbers, names)

@@ -1,0 +1,47 @@
+"""How much each feature counts in a model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from workers.ml.bundle import Bundle
+from workers.ml.steps.train import matrix
+from workers.ml.steps.trainer import Trained
+
+
+def feature_importance(bundle: Bundle, trained: Trained) -> dict[str, Any] | None:
+    """Shares that add up to 1, by raw column and by the numeric feature made of it, greatest first; None where the model has none.
+
+    Trees: how much the splits on a feature lower the loss. Linear models: the size of a coefficient times the deviation of its
+    feature over the training rows, averaged over classes.
+    """
+    transformer = trained.pipeline["features"]
+    estimator = trained.estimator
+    if hasattr(estimator, "feature_importances_"):
+        method, raw = "split gain", np.asarray(estimator.feature_importances_, dtype=np.float64)
+    elif hasattr(estimator, "coef_"):
+        spread = matrix(transformer, bundle, trained.features, bundle.part("train")).std(axis=0)
+        method, raw = "coefficient times deviation", np.abs(np.atleast_2d(estimator.coef_)).mean(axis=0) * spread
+    else:
+        return None
+    total = raw.sum()
+    shares = raw / total if total > 0 else raw
+    names = [str(name) for name in transformer.get_feature_names_out()]
+    columns: dict[str, float] = {}
+    for group, _, members in transformer.transformers_:
+        if group == "remainder":
+            continue
+        own = shares[transformer.output_indices_[group]]
+        for member, values in zip(members, np.split(own, len(members)), strict=True):
+            columns[str(member)] = float(values.sum())
+    return {
+        "method": method,
+        "columns": [{"name": name, "importance": value} for name, value in sorted(columns.items(), key=_greatest)],
+        "features": [{"name": name, "importance": float(value)} for name, value in sorted(zip(names, shares, strict=True), key=_greatest)],
+    }
+
+
+def _greatest(pair: tuple[str, float]) -> tuple[float, str]:
+    return -pair[1], pair[0]

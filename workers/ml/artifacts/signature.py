@@ -1,0 +1,31 @@
+"""What a model takes and gives, for programs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from workers.ml.bundle import Bundle
+from workers.ml.steps.trainer import Trained
+
+NUMERIC = {"INTEGER": "number", "FLOAT": "number", "BOOLEAN": "number"}
+
+
+def signature(bundle: Bundle, trained: Trained) -> dict[str, Any]:
+    """`number` is a number, a boolean as 0 or 1; missing values of either kind are null."""
+    schema = bundle.frame.schema
+    inputs = [
+        {
+            "name": name,
+            "kind": "number" if schema[name].is_numeric() or bundle.columns[name].type in NUMERIC else "text",
+            "type": bundle.columns[name].type,
+        }
+        for name in trained.features
+    ]
+    output: dict[str, Any] = {"problem_type": trained.problem, "target": trained.target}
+    if trained.problem == "CLASSIFICATION":
+        output["classes"] = np.asarray(trained.pipeline.classes_).tolist()
+    elif trained.problem == "CLUSTERING":
+        output["clusters"] = int(trained.estimator.n_clusters)
+    return {"inputs": inputs, "output": output}

@@ -1,0 +1,289 @@
+"""What a link of a pipeline carries: the rows, their division into training, validation and test, and the transforms learnt so far.
+
+Values stay as the dataset has them. A transform is added to the columns it works on as a stage, and every fit starts from the raw
+values of the training rows; so the same stages, cloned, make the one scikit-learn Pipeline that takes raw columns.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import polars as pl
+
+from workers.ml.errors import BadInput
+from workers.ml.reporting import Reporter
+from workers.ml.steps.step import Node
+
+if TYPE_CHECKING:
+    from workers.ml.steps.trainer import Trained
+
+Kind = Literal["number", "text", "time", "other"]
+Part = Literal["train", "validation", "test"]
+PARTS: tuple[Part, ...] = ("train", "validation", "test")
+
+# Values held in memory at once, rows times columns: 400 MB as float64, and about four times that while a model is trained.
+MAX_CELLS = 50_000_000
+MIN_TRAINING_ROWS = 5
+MIN_TEST_ROWS = 2
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One transform of a column. Columns with the very same transforms are transformed together."""
+
+    name: str
+    transformer: Any
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the dataset. `kind` is what its values are after the stages, `missing` how many are still missing."""
+
+    name: str
+    type: str
+    kind: Kind
+    missing: int = 0
+    stages: tuple[Stage, ...] = ()
+
+
+@dataclass(frozen=True)
+class Division:
+    """Row numbers of each part. `by_default` where the pipeline has no split; `note` says why it is as it is where the pipeline did not."""
+
+    strategy: str
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+    note: str | None = None
+    by_default: bool = False
+
+    def rows(self, part: Part) -> np.ndarray:
+        return {"train": self.train, "validation": self.validation, "test": self.test}[part]
+
+    def sizes(self) -> dict[str, int]:
+        return {part: len(self.rows(part)) for part in PARTS}
+
+
+@dataclass(frozen=True)
+class _Dropped:
+    column: Column
+    by: Node
+    named: bool
+
+
+@dataclass
+class Bundle:
+    lazy: pl.LazyFrame
+    columns: dict[str, Column]
+    report: Reporter
+    seed: int
+    target: str | None = None
+    problem: str | None = None
+    max_cells: int = MAX_CELLS
+    extra: set[str] = field(default_factory=set)
+    """Columns that are read although no feature: the target, the column of a split by time."""
+    time_column: str | None = None
+    division: Division | None = None
+    trained: Trained | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    unlabelled_rows: int = 0
+    _frame: pl.DataFrame | None = None
+    _dropped: dict[str, _Dropped] = field(default_factory=dict)
+    _filtered: dict[str, Node] = field(default_factory=dict)
+
+    # ---- columns
+
+    def column(self, name: str, node: Node, *rest: str) -> Column:
+        """The column as it stands at `node`; BadInput where there is none."""
+        dropped = self._dropped.get(name)
+        if dropped is not None:
+            if dropped.by.order > node.order:
+                return dropped.column
+            raise BadInput(
+                "UNKNOWN_COLUMN",
+                f"Step '{node.key}' names the column '{name}', which step '{dropped.by.key}' before it left out. Keep it there, or take it out here.",
+                column=name,
+                path=node.path(*rest),
+            )
+        if name not in self.columns:
+            near = difflib.get_close_matches(name, self.columns, n=1)
+            hint = f" Did you mean '{near[0]}'?" if near else " Its columns are: " + ", ".join(list(self.columns)[:20]) + "."
+            raise BadInput(
+                "UNKNOWN_COLUMN",
+                f"Step '{node.key}' names the column '{name}', which the dataset does not have.{hint}",
+                column=name,
+                path=node.path(*rest),
+            )
+        return self.columns[name]
+
+    def drop(self, name: str, node: Node, *, named: bool) -> None:
+        """`named` tells a column that was dropped by name from one that was merely not selected."""
+        self._dropped[name] = _Dropped(self.columns.pop(name), node, named)
+
+    def need_columns(self, node: Node) -> None:
+        if not self.columns:
+            raise BadInput("NO_COLUMNS", f"Step '{node.key}' leaves no column. Name fewer columns.", path=node.path("columns"))
+
+    def outcome(self, name: str, node: Node, parameter: str) -> Column:
+        """A column that a training step or a split uses beside the features: it may have been left out by a selection, not by name."""
+        dropped = self._dropped.get(name)
+        if dropped is not None and not dropped.named:
+            return dropped.column
+        return self.column(name, node, parameter)
+
+    def targets(self, node: Node, names: list[str] | None, kinds: tuple[Kind, ...]) -> list[Column]:
+        """The columns a transform works on: those it names, or all features of the kinds it suits."""
+        if names is None:
+            return [column for column in self.columns.values() if column.kind in kinds and column.name != self.target]
+        found = [self.column(name, node, "columns", str(place)) for place, name in enumerate(dict.fromkeys(names))]
+        for place, column in enumerate(found):
+            path = node.path("columns", str(place))
+            if column.name == self.target and self.problem is not None:
+                raise BadInput(
+                    "TARGET_TRANSFORMED", f"Step '{node.key}' names the target '{column.name}', which is predicted as it is. Take it out of the columns.",
+                    column=column.name, path=path,
+                )  # fmt: skip
+            if column.kind not in kinds:
+                raise BadInput("WRONG_COLUMN_TYPE", _wrong_kind(node, column, kinds), column=column.name, path=path)
+        return found
+
+    def add_stage(
+        self, node: Node, columns: list[Column], transformer: Any, *, kind: Kind | None = None, fills: bool = False, alone: bool = False
+    ) -> None:
+        """Adds a transform to columns. `alone` fits it column by column, so that what came out of each column is known."""
+        for column in columns:
+            filtering = self._filtered.get(column.name)
+            if filtering is not None and filtering.order > node.order:
+                raise BadInput(
+                    "FILTER_AFTER_TRANSFORM",
+                    f"Step '{filtering.key}' filters by the column '{column.name}', which step '{node.key}' before it changes; conditions read the values "
+                    f"of the dataset. Link '{filtering.key}' before '{node.key}'.",
+                    column=column.name,
+                    path=filtering.path("conditions"),
+                )  # fmt: skip
+            if column.name not in self.columns:
+                continue
+            place = list(self.columns).index(column.name) if alone else None
+            name = f"{node.step.key}_{node.index}" + ("" if place is None else f"_{place}")
+            stages = (*column.stages, Stage(name, transformer))
+            self.columns[column.name] = replace(column, stages=stages, kind=kind or column.kind, missing=0 if fills else column.missing)
+
+    # ---- rows
+
+    def count(self) -> int:
+        if self._frame is not None:
+            return self._frame.height
+        return int(self.lazy.select(pl.len()).collect(engine="streaming").item())
+
+    def keep(self, condition: pl.Expr, node: Node, names: set[str]) -> None:
+        """Keeps the rows that meet `condition`; may only be called before the rows are read."""
+        self.lazy = self.lazy.filter(condition)
+        for name in names:
+            self._filtered[name] = node
+
+    @property
+    def frame(self) -> pl.DataFrame:
+        """The rows, in memory; read on first use, only the columns that are still there. BadInput when they are too many."""
+        if self._frame is None:
+            names = [name for name in self.lazy.collect_schema().names() if name in self.columns or name in self.extra]
+            self.check_size(self.count(), len(names))
+            frame = self.lazy.select(names).collect(engine="streaming")
+            self._frame = frame.with_columns(pl.selectors.float().fill_nan(None))
+            counts = self._frame.null_count().row(0, named=True) if names else {}
+            self.columns = {name: replace(column, missing=counts[name]) for name, column in self.columns.items()}
+        return self._frame
+
+    def check_size(self, rows: int, columns: int, node: Node | None = None) -> None:
+        if rows * columns <= self.max_cells:
+            return
+        where = f"Step '{node.key}' makes" if node else "The pipeline reads"
+        raise BadInput(
+            "TOO_LARGE",
+            f"{where} {rows:,} rows of {columns:,} columns, {rows * columns:,} values; at most {self.max_cells:,} are held in memory at once. "
+            "Filter rows, select fewer columns, or encode fewer categories.",
+            path=node.path() if node else None,
+        )
+
+    def part(self, part: Part) -> np.ndarray:
+        return (
+            self.division.rows(part) if self.division is not None else (np.arange(self.frame.height) if part == "train" else np.arange(0))
+        )
+
+    # ---- fitting
+
+    def features(self, names: list[str], rows: np.ndarray | None = None) -> pl.DataFrame:
+        """Raw values as the model takes them: booleans as 0 and 1, categories as text, missing as null."""
+        frame = self.frame.select(names)
+        return as_features(frame if rows is None else frame[rows])
+
+    def transformer(self, names: list[str]) -> Any:
+        """An unfitted ColumnTransformer of the stages so far, from raw columns to numbers."""
+        from sklearn.base import clone  # sklearn takes seconds to import, and importing the registry must not
+        from sklearn.compose import ColumnTransformer
+        from sklearn.pipeline import Pipeline
+
+        groups: dict[tuple[int, ...], list[str]] = {}
+        for name in names:
+            # One node may give numbers and texts different transforms, so it is the transforms that are compared.
+            groups.setdefault(tuple(id(stage.transformer) for stage in self.columns[name].stages), []).append(name)
+        transformers: list[tuple[str, Any, list[str]]] = []
+        for number, (key, members) in enumerate(groups.items()):
+            stages = [(stage.name, clone(stage.transformer)) for stage in self.columns[members[0]].stages]
+            transformers.append((f"columns_{number}" if key else "unchanged", Pipeline(stages) if stages else "passthrough", members))
+        return ColumnTransformer(transformers, remainder="drop", sparse_threshold=0, verbose_feature_names_out=False)
+
+    def fit_transformer(self, names: list[str], node: Node) -> Any:
+        """Fits the stages of these columns on the training rows and on nothing else."""
+        rows = self.part("train")
+        if not len(rows):
+            raise BadInput("NO_ROWS", f"No row is left for step '{node.key}' to learn from. Filter fewer rows.", path=node.path())
+        self.check_finite(names, node)
+        fitted = self.transformer(names).fit(self.features(names, rows))
+        self.check_size(self.frame.height, len(fitted.get_feature_names_out()), node)
+        return fitted
+
+    def check_finite(self, names: list[str], node: Node) -> None:
+        floats = self.frame.select(names).select(pl.selectors.float())
+        found = floats.select(pl.all().is_infinite().any()).row(0, named=True) if floats.width else {}
+        for name, infinite in found.items():
+            if infinite:
+                row = int(self.frame[name].is_infinite().arg_max() or 0)
+                raise BadInput(
+                    "INFINITE_VALUES",
+                    f"The column '{name}' holds an infinite value (data row {row + 1} of those in use), which step '{node.key}' cannot use. "
+                    "Filter such rows, or drop the column.",
+                    column=name,
+                    path=node.path(),
+                )
+
+
+def as_features(frame: pl.DataFrame) -> pl.DataFrame:
+    """What a model's Pipeline takes, from raw columns."""
+    changes: list[pl.Expr] = []
+    for name, dtype in frame.schema.items():
+        if dtype == pl.Boolean or dtype.is_decimal():
+            changes.append(pl.col(name).cast(pl.Float64))
+        elif isinstance(dtype, pl.Categorical | pl.Enum):
+            changes.append(pl.col(name).cast(pl.String))
+        elif dtype.is_float():
+            changes.append(pl.col(name).fill_nan(None))
+    return frame.with_columns(changes)
+
+
+def kind_of(dtype: pl.DataType) -> Kind:
+    if dtype.is_numeric() or dtype == pl.Boolean:
+        return "number"
+    if dtype == pl.String or isinstance(dtype, pl.Categorical | pl.Enum):
+        return "text"
+    return "time" if dtype == pl.Date or dtype == pl.Datetime else "other"
+
+
+def _wrong_kind(node: Node, column: Column, kinds: tuple[Kind, ...]) -> str:
+    what = {"text": "text", "number": "numeric"}.get(column.kind, f"of type {column.type}")
+    way_out = " or link a one_hot_encode or ordinal_encode step before." if column.kind == "text" else ""
+    wanted = " or ".join({"number": "numeric", "text": "text"}.get(kind, kind) for kind in kinds)
+    out = "Take it out of the columns" + ("," if way_out else ".")
+    return f"The column '{column.name}' is {what}, and step '{node.key}' takes {wanted} columns. {out}{way_out}"

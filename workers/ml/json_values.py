@@ -1,0 +1,36 @@
+"""Values as JSON and PostgreSQL can hold them."""
+
+from __future__ import annotations
+
+import math
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any
+
+
+def json_value(value: Any, text_limit: int = 1_000) -> Any:
+    """`value` as JSON: NaN and infinities are null, times ISO 8601, bytes hexadecimal; texts are cut and hold no NUL, which jsonb refuses."""
+    match value:
+        case None | bool():
+            return value
+        case int():
+            return value
+        case float():
+            return value if math.isfinite(value) else None
+        case str():
+            text = value if len(value) <= text_limit else value[: text_limit - 1] + "…"
+            return text.replace("\0", "\ufffd")
+        case datetime() | date() | time():
+            return value.isoformat()
+        case timedelta():
+            return value.total_seconds()
+        case Decimal():
+            return json_value(float(value))
+        case bytes():
+            return json_value(value[:text_limit].hex(), text_limit)
+        case dict():
+            return {str(key): json_value(item, text_limit) for key, item in value.items()}
+        case list() | tuple():
+            return [json_value(item, text_limit) for item in value]
+        case _:
+            return json_value(str(value), text_limit)

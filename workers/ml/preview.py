@@ -1,0 +1,32 @@
+"""The first rows of a Parquet file as JSON."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+import polars as pl
+
+from workers.ml import limits
+from workers.ml.json_values import json_value
+
+
+def preview(path: Path, types: dict[str, str]) -> list[dict[str, Any]]:
+    """At most 100 rows and 1 MiB of JSON; texts are cut at 1,000 characters, and a JSON value that is not cut is unfolded."""
+    frame = pl.scan_parquet(path).head(limits.PREVIEW_ROWS).collect()
+    rows: list[dict[str, Any]] = []
+    size = 2
+    for row in frame.iter_rows(named=True):
+        shown = {name: _cell(value, types.get(name, "STRING")) for name, value in row.items()}
+        size += len(orjson.dumps(shown)) + 1
+        if size > limits.PREVIEW_BYTES:
+            break
+        rows.append(shown)
+    return rows
+
+
+def _cell(value: Any, kind: str) -> Any:
+    if kind == "JSON" and isinstance(value, str) and len(value) <= limits.PREVIEW_TEXT:
+        return json_value(orjson.loads(value), limits.PREVIEW_TEXT)
+    return json_value(value, limits.PREVIEW_TEXT)

@@ -1,0 +1,119 @@
+"""What a training pipeline predicts: its target and its kind of problem, settled before rows are divided."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from workers.ml.bundle import Bundle, Column
+from workers.ml.errors import BadInput
+from workers.ml.steps.step import Node
+from workers.ml.steps.trainer import EitherParameters, SupervisedParameters
+
+# A whole number with more different values than this is taken for a quantity, unless the dataset or the step says otherwise.
+MOST_INTEGER_CLASSES = 20
+MOST_CLASSES = 200
+
+
+def settle(bundle: Bundle, node: Node, default_target: str | None, default_problem: str | None) -> None:
+    """Sets the bundle's target and problem, and leaves out rows whose target is missing. BadInput where nothing can be predicted."""
+    if "CLUSTERING" in node.step.problem_types:
+        bundle.problem = "CLUSTERING"
+        bundle.target = default_target if default_target in bundle.columns else None
+        return
+    parameters: SupervisedParameters = node.parameters
+    target = parameters.target or default_target
+    if target is None:
+        raise BadInput(
+            "NO_TARGET",
+            f"Step '{node.key}' does not know what to predict: it names no target and the dataset has no target column. Set one of them.",
+            path=node.path("target"),
+        )
+    column = bundle.outcome(target, node, "target")
+    bundle.target = target
+    bundle.extra.add(target)
+    _drop_unlabelled(bundle, node, column)
+    facts = bundle.lazy.select(
+        pl.col(target).n_unique().alias("distinct"), (_whole(target) if column.kind == "number" else pl.lit(value=False)).alias("whole")
+    ).collect(engine="streaming")
+    distinct, whole = int(facts["distinct"][0]), bool(facts["whole"][0])
+    bundle.problem = _problem(node, column, bundle, distinct, default_problem if target == default_target else None)
+    if bundle.problem == "REGRESSION":
+        if column.kind != "number":
+            raise BadInput(
+                "WRONG_COLUMN_TYPE",
+                f"Step '{node.key}' predicts numbers, and the target '{target}' is of type {column.type}. Choose a numeric target, or a step that predicts classes.",
+                column=target,
+                path=node.path("target"),
+            )
+        return
+    if column.kind not in ("number", "text"):
+        raise BadInput(
+            "WRONG_COLUMN_TYPE",
+            f"The target '{target}' is of type {column.type}; classes are text, booleans or whole numbers.",
+            column=target,
+            path=node.path("target"),
+        )
+    if distinct < 2:
+        raise BadInput(
+            "ONE_CLASS",
+            f"The target '{target}' has the same value in every row that is left, and step '{node.key}' needs two classes or more. "
+            "Filter fewer rows, or choose another target.",
+            column=target,
+            path=node.path("target"),
+        )
+    if distinct > MOST_CLASSES or (column.kind == "number" and not whole):
+        found = (
+            f"{distinct:,} different values; at most {MOST_CLASSES} classes are told apart"
+            if whole or column.kind == "text"
+            else "values that are no whole numbers"
+        )
+        raise BadInput(
+            "CONTINUOUS_TARGET",
+            f"The target '{target}' has {found}. Predict it as a number with a regression step, or choose another target.",
+            column=target,
+            path=node.path("target"),
+        )
+
+
+def _drop_unlabelled(bundle: Bundle, node: Node, column: Column) -> None:
+    floats = bundle.lazy.collect_schema()[column.name].is_float()
+    cell = pl.col(column.name).fill_nan(None) if floats else pl.col(column.name)
+    before = bundle.count()
+    bundle.lazy = bundle.lazy.filter(cell.is_not_null())
+    after = bundle.count()
+    bundle.unlabelled_rows = before - after
+    if after == 0:
+        raise BadInput(
+            "TARGET_MISSING",
+            f"The target '{column.name}' is missing in all of {before:,} rows, so step '{node.key}' has nothing to learn. Choose another target.",
+            column=column.name,
+            path=node.path("target"),
+        )
+    if floats and bundle.lazy.select(pl.col(column.name).is_infinite().any()).collect(engine="streaming").item():
+        raise BadInput(
+            "INFINITE_VALUES",
+            f"The target '{column.name}' holds an infinite value. Filter such rows.",
+            column=column.name,
+            path=node.path("target"),
+        )
+    if bundle.unlabelled_rows:
+        bundle.report.log(f"{bundle.unlabelled_rows:,} of {before:,} rows have no value of the target '{column.name}' and are left out.")
+
+
+def _whole(name: str) -> pl.Expr:
+    number = pl.col(name).cast(pl.Float64)
+    return (number == number.floor()).all()
+
+
+def _problem(node: Node, column: Column, bundle: Bundle, distinct: int, default_problem: str | None) -> str:
+    if len(node.step.problem_types) == 1:
+        return node.step.problem_types[0]
+    parameters: EitherParameters = node.parameters
+    if parameters.problem_type != "auto":
+        return parameters.problem_type.upper()
+    if default_problem in node.step.problem_types:
+        return str(default_problem)
+    dtype = bundle.lazy.collect_schema()[column.name]
+    if column.kind == "text" or dtype == pl.Boolean or (dtype.is_integer() and distinct <= MOST_INTEGER_CLASSES):
+        return "CLASSIFICATION"
+    return "REGRESSION"

@@ -1,0 +1,122 @@
+"""Runs, quantiles, histograms and moments of sorted keys."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from workers.ml.profiling.domains import Domain, Keys
+from workers.ml.profiling.report import BINS, QUANTILES, TOP_VALUES, Bin
+
+
+def runs(ordered: Keys) -> tuple[Keys, Keys]:
+    """Different values of a sorted array and how often each is met."""
+    if not ordered.size:
+        return ordered, np.empty(0, dtype=np.int64)
+    starts = np.concatenate(([0], np.flatnonzero(ordered[1:] != ordered[:-1]) + 1))
+    return ordered[starts], np.diff(starts, append=ordered.size)
+
+
+def most_common(values: Keys, counts: Keys, distinct: int) -> tuple[Keys, Keys]:
+    """The ten most common and all that tie with the tenth (at most 1,000); nothing where no value comes twice among many."""
+    if counts.size > TOP_VALUES:
+        least = max(int(np.partition(counts, counts.size - TOP_VALUES)[counts.size - TOP_VALUES]), 2 if distinct > TOP_VALUES else 1)
+        chosen = np.flatnonzero(counts >= least)[:1_000]
+    else:
+        chosen = np.arange(counts.size)
+    order = chosen[np.argsort(-counts[chosen], kind="stable")]
+    return values[order], counts[order]
+
+
+def quantiles(ordered: Keys, domain: Domain) -> dict[str, Any] | None:
+    if not ordered.size:
+        return None
+    result: dict[str, Any] = {}
+    for share in QUANTILES:
+        place = share * (ordered.size - 1)
+        low = math.floor(place)
+        high = min(low + 1, ordered.size - 1)
+        below, above, rest = ordered[low].item(), ordered[high].item(), place - low
+        # Interpolating from the nearer end, as numpy does, keeps equal neighbours equal.
+        value = below + (above - below) * rest if rest < 0.5 else above - (above - below) * (1 - rest)
+        if below == above:
+            value = below
+        result[f"{share:g}"] = float(value) if domain.type == "INTEGER" else domain.show(value)
+    return result
+
+
+def edges(low: float, high: float, *, distinct: int | None, is_whole: bool) -> Keys:
+    """Bounds of up to 30 bins of equal width, all finite and different; halves keep the whole range of doubles from overflowing."""
+    if low == high:
+        return np.array([low, high], dtype=np.float64)
+    bins = BINS
+    if is_whole and high - low < BINS:
+        bins = max(1, int(high - low))
+    elif distinct is not None and distinct < BINS:
+        bins = max(2, distinct)
+    bounds = np.linspace(low / 2, high / 2, bins + 1) * 2
+    bounds[0], bounds[-1] = low, high
+    return np.unique(bounds)
+
+
+def counts_between(ordered: Keys, bounds: Keys) -> Keys:
+    """How many sorted keys lie in each bin; the last bin holds its upper edge, too."""
+    if bounds.size == 2 and bounds[0] == bounds[1]:
+        return np.array([int((ordered == bounds[0]).sum())], dtype=np.int64)
+    inner = np.searchsorted(ordered, bounds[1:-1], side="left")
+    first, last = np.searchsorted(ordered, bounds[0], side="left"), np.searchsorted(ordered, bounds[-1], side="right")
+    return np.diff(np.concatenate(([first], inner, [last])))
+
+
+def bins_of(bounds: Keys, counts: Keys, domain: Domain) -> list[Bin]:
+    return [
+        {"lower": domain.axis(bounds[index].item()), "upper": domain.axis(bounds[index + 1].item()), "count": int(counts[index])}
+        for index in range(counts.size)
+    ]
+
+
+def finite(ordered: Keys) -> Keys:
+    """Sorted keys without the infinities at their ends."""
+    if ordered.dtype.kind != "f" or not ordered.size or (np.isfinite(ordered[0]) and np.isfinite(ordered[-1])):
+        return ordered
+    return ordered[np.isfinite(ordered)]
+
+
+@dataclass
+class Moments:
+    """Count, mean and sum of squared deviations, merged as in Chan, Golub and LeVeque (1979)."""
+
+    count: int = 0
+    mean: float = 0.0
+    squares: float = 0.0
+
+    def add(self, keys: Keys) -> None:
+        if not keys.size:
+            return
+        with np.errstate(all="ignore"):
+            numbers = keys.astype(np.float64, copy=False)
+            mean = float(numbers.mean())
+            squares = float(np.square(numbers - mean).sum())
+        self.merge(Moments(int(keys.size), mean, squares))
+
+    def merge(self, other: Moments) -> None:
+        total = self.count + other.count
+        if not total:
+            return
+        distance = other.mean - self.mean
+        self.squares += other.squares + distance * distance * (self.count * other.count / total)
+        self.mean = other.mean if not self.count else self.mean + distance * (other.count / total)
+        self.count = total
+
+    @property
+    def mean_or_none(self) -> float | None:
+        return self.mean if self.count and math.isfinite(self.mean) else None
+
+    @property
+    def deviation_or_none(self) -> float | None:
+        if self.count < 2 or not math.isfinite(self.squares):
+            return None
+        return math.sqrt(self.squares / (self.count - 1))

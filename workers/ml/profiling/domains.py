@@ -1,0 +1,109 @@
+"""How the values of each column type are ordered, hashed and shown: sorting and counting run on plain numpy keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta, timezone
+from typing import Any, Final, cast
+
+import numpy as np
+import polars as pl
+
+from workers.ml.json_values import json_value
+from workers.ml.profiling.report import TEXT_LIMIT
+
+Keys = np.ndarray[Any, np.dtype[Any]]
+Hashes = np.ndarray[Any, np.dtype[np.uint64]]
+
+_NAIVE_EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - the origin of columns that have no zone
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_FIRST_DAY: Final = date(1970, 1, 1)
+
+
+@dataclass(frozen=True)
+class Domain:
+    """One column: its type and how its keys turn back into values."""
+
+    name: str
+    type: str
+    has_order: bool
+    """Keys are the values themselves, in their order; otherwise they are hashes."""
+    show: Callable[[Any], Any]
+    axis: Callable[[float], float]
+    """A key on the histogram's axis."""
+    has_histogram: bool = True
+
+    @property
+    def is_number(self) -> bool:
+        return self.type in {"INTEGER", "FLOAT"}
+
+    def prepared(self, values: pl.Series) -> pl.Series:
+        """With NaN as missing and times in microseconds."""
+        if values.dtype.is_float():
+            return values.fill_nan(None)
+        if isinstance(values.dtype, pl.Datetime):
+            return values.dt.cast_time_unit("us")
+        if values.dtype in (pl.Categorical, pl.Enum):
+            return values.cast(pl.String)
+        return values
+
+    def keys(self, filled: pl.Series) -> Keys:
+        """Of values without a missing one, in row order."""
+        if filled.dtype.is_temporal():
+            return filled.to_physical().cast(pl.Int64).to_numpy()
+        if filled.dtype.is_float():
+            return filled.cast(pl.Float64).to_numpy()
+        if filled.dtype == pl.Boolean:
+            return filled.cast(pl.UInt8).to_numpy()
+        return filled.to_numpy() if filled.dtype == pl.UInt64 else filled.cast(pl.Int64).to_numpy()
+
+
+def domain_of(name: str, dtype: pl.DataType, written: str | None) -> Domain:
+    """`written` is the type that the file itself records."""
+
+    def moment(key: Any) -> str:
+        epoch = _EPOCH if isinstance(dtype, pl.Datetime) and dtype.time_zone else _NAIVE_EPOCH
+        return _reached(lambda: epoch + timedelta(microseconds=round(key)))
+
+    if dtype.is_integer():
+        return Domain(name, "INTEGER", True, int, float)
+    if dtype.is_float():
+        return Domain(name, "FLOAT", True, lambda key: json_value(float(key)), float)
+    if dtype == pl.Boolean:
+        return Domain(name, "BOOLEAN", True, bool, float, has_histogram=False)
+    if dtype == pl.Date:
+        return Domain(name, "DATE", True, lambda key: _reached(lambda: _FIRST_DAY + timedelta(days=round(key))), lambda key: float(key) * 86_400.0)
+    if isinstance(dtype, pl.Datetime):
+        return Domain(name, "DATETIME", True, moment, lambda key: float(key) / 1e6)
+    if dtype in (pl.Categorical, pl.Enum):
+        kind = "CATEGORY"
+    elif dtype == pl.Binary:
+        kind = "BINARY"
+    elif dtype == pl.String:
+        kind = written if written in {"JSON", "CATEGORY"} else "STRING"
+    else:
+        kind = "JSON" if dtype.is_nested() else "STRING"
+    return Domain(name, kind, False, lambda value: json_value(value, TEXT_LIMIT), float)
+
+
+def _reached(moment: Callable[[], date]) -> str:
+    """Parquet holds years that Python's calendar does not; those are shown as its nearest end."""
+    try:
+        return moment().isoformat()
+    except OverflowError:
+        return "out of the calendar (years 1 to 9999)"
+
+
+def hashes(values: pl.Series, seed: int) -> Hashes:
+    """64 well-mixed bits a value, missing ones included; equal values have equal hashes in every chunk of the column."""
+    if values.dtype.is_nested():
+        values = pl.Series(values.name, [str(value) for value in values], dtype=pl.String)
+    mixed = cast("Hashes", values.hash(seed).to_numpy()).copy()
+    # The finaliser of splitmix64: sums of hashes of neighbouring integers must not meet.
+    mixed ^= mixed >> np.uint64(30)
+    mixed *= np.uint64(0xBF58476D1CE4E5B9)
+    mixed ^= mixed >> np.uint64(27)
+    mixed *= np.uint64(0x94D049BB133111EB)
+    mixed ^= mixed >> np.uint64(31)
+    return mixed

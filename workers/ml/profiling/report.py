@@ -1,0 +1,51 @@
+"""The profile's shape, as `DatasetProfile` and `ColumnProfile` are served."""
+
+from __future__ import annotations
+
+from typing import Any, Final, TypedDict
+
+PROFILER_VERSION: Final = "1"
+QUANTILES: Final = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+BINS: Final = 30
+TOP_VALUES: Final = 10
+TEXT_LIMIT: Final = 200
+
+
+class Bin(TypedDict):
+    lower: float
+    upper: float
+    count: int
+
+
+class ValueCount(TypedDict):
+    value: Any
+    count: int
+
+
+class ColumnReport(TypedDict):
+    """`quantiles` maps "0.25" to its value; null for columns without an order worth naming."""
+
+    name: str
+    type: str
+    missing_count: int
+    distinct_count: int
+    min: Any
+    max: Any
+    mean: float | None
+    standard_deviation: float | None
+    quantiles: dict[str, Any] | None
+    histogram: list[Bin]
+    top_values: list[ValueCount]
+
+
+class ProfileReport(TypedDict):
+    """`generation_time` is in seconds; `correlations` is {"method": "pearson", "columns": [...], "matrix": [[...]]}."""
+
+    profiler_version: str
+    is_exact: bool
+    row_count: int
+    duplicate_row_count: int
+    missing_cell_ratio: float
+    generation_time: float
+    columns: list[ColumnReport]
+    correlations: dict[str, Any]

@@ -1,0 +1,165 @@
+"""One column of a table too long to hold: what can be merged from chunk to chunk in a fixed amount of memory.
+
+Moments, extremes and histograms are exact. Distinct counts come from the 16,384 smallest hashes (Bar-Yossef et al., 2002;
+standard error 0.8 %, exact below that many), quantiles from a uniform sample of 250,000 rows (standard error of the rank at
+the median 0.1 %), top values from counters of which the rare are dropped (Misra and Gries, 1982; exact while a column has
+at most 4,096 different values a chunk and 16,384 in all).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+
+from workers.ml.profiling.distributions import Moments, bins_of, counts_between, finite, most_common, quantiles, runs
+from workers.ml.profiling.domains import Domain, Hashes, Keys
+from workers.ml.profiling.exact import Extremes, empty_report, ranked, values_of_hashes
+from workers.ml.profiling.report import ColumnReport
+
+SMALLEST_HASHES: Final = 16_384
+SAMPLED_ROWS: Final = 250_000
+_COUNTERS: Final = 16_384
+_CHUNK_COUNTERS: Final = 4_096
+
+
+class DistinctSketch:
+    """Estimates how many different hashes there are from the smallest ones."""
+
+    def __init__(self) -> None:
+        self._smallest: Hashes = np.empty(0, dtype=np.uint64)
+        self._limit: int | None = None
+
+    def add(self, hashes: Hashes) -> None:
+        if self._limit is not None:
+            hashes = hashes[hashes < np.uint64(self._limit)]
+        if not hashes.size:
+            return
+        self._smallest = np.unique(np.concatenate((self._smallest, hashes)))[:SMALLEST_HASHES]
+        if self._smallest.size == SMALLEST_HASHES:
+            self._limit = int(self._smallest[-1])
+
+    @property
+    def count(self) -> int:
+        if self._limit is None:
+            return int(self._smallest.size)
+        return round((SMALLEST_HASHES - 1) * 2.0**64 / self._limit)
+
+
+class CommonSketch:
+    """Counts of the keys that are met often."""
+
+    def __init__(self, dtype: Any) -> None:
+        self.keys: Keys = np.empty(0, dtype=dtype)
+        self.counts: Keys = np.empty(0, dtype=np.int64)
+
+    def add(self, keys: Keys, counts: Keys) -> None:
+        if keys.size > _CHUNK_COUNTERS:
+            often = np.flatnonzero(counts > 1)
+            if often.size > _CHUNK_COUNTERS:
+                often = often[np.argpartition(-counts[often], _CHUNK_COUNTERS)[:_CHUNK_COUNTERS]]
+            keys, counts = keys[often], counts[often]
+        if not keys.size:
+            return
+        merged, places = np.unique(np.concatenate((self.keys, keys)), return_inverse=True)
+        totals = np.bincount(places, weights=np.concatenate((self.counts, counts))).astype(np.int64)
+        if merged.size > _COUNTERS:
+            kept = np.sort(np.argpartition(-totals, _COUNTERS // 2)[: _COUNTERS // 2])
+            merged, totals = merged[kept], totals[kept]
+        self.keys, self.counts = merged, totals
+
+
+class ColumnSketch:
+    """`bounds` are the histogram's edges where the column has one; `seed` is that of its hashes."""
+
+    def __init__(self, domain: Domain, bounds: Keys | None, seed: int) -> None:
+        self.domain = domain
+        self._bounds = bounds
+        self._bins: Keys | None = None
+        self._seed = seed
+        self._missing = 0
+        self._moments = Moments()
+        self._low: Any = None
+        self._high: Any = None
+        self._extremes = Extremes()
+        self._distinct = DistinctSketch()
+        self._common: CommonSketch | None = None
+        self._sample: list[Keys] = []
+        self._texts: dict[int, Any] = {}
+
+    def add(self, values: pl.Series, hashes: Hashes, sampled: Keys) -> None:
+        """`values` prepared by the domain; `sampled` are the places of the chunk's rows that are in the sample."""
+        missing = values.null_count()
+        self._missing += missing
+        is_filled = values.is_not_null().to_numpy() if missing else None
+        self._distinct.add(hashes if is_filled is None else hashes[is_filled])
+        if missing == values.len():
+            return
+        filled = values.drop_nulls() if missing else values
+        if not self.domain.has_order:
+            self._extremes.add(filled)
+            keys: Keys = hashes if is_filled is None else hashes[is_filled]
+            self._count(*runs(np.sort(keys)))
+            assert self._common is not None  # counted just now
+            rising = self._common.keys[np.argsort(-self._common.counts)[:50]]
+            self._texts.update(values_of_hashes(filled, self._seed, rising, self._texts))
+            return
+        keys = self.domain.keys(filled)
+        ordered = np.sort(keys)
+        if self.domain.is_number:
+            self._moments.add(keys)
+        self._low = ordered[0].item() if self._low is None else min(self._low, ordered[0].item())
+        self._high = ordered[-1].item() if self._high is None else max(self._high, ordered[-1].item())
+        self._count(*runs(ordered))
+        if self.domain.has_histogram:
+            self._sample.append(self.domain.keys(values.gather(sampled).drop_nulls()))
+            if self._bounds is not None:
+                counts = counts_between(finite(ordered), self._bounds)
+                self._bins = counts if self._bins is None else self._bins + counts
+
+    def _count(self, keys: Keys, counts: Keys) -> None:
+        if self._common is None:
+            self._common = CommonSketch(keys.dtype)
+        self._common.add(keys, counts)
+
+    def report(self) -> ColumnReport:
+        report = empty_report(self.domain)
+        report["missing_count"] = self._missing
+        report["distinct_count"] = self._distinct.count
+        if self._common is None:
+            return report
+        keys, counts = most_common(self._common.keys, self._common.counts, report["distinct_count"])
+        if not self.domain.has_order:
+            if self.domain.type in {"STRING", "CATEGORY"}:
+                report["min"], report["max"] = self.domain.show(self._extremes.low), self.domain.show(self._extremes.high)
+            pairs = [(self._texts[key], count) for key, count in zip(keys.tolist(), counts.tolist(), strict=True) if key in self._texts]
+            report["top_values"] = ranked(self.domain, pairs)
+            return report
+        report["min"], report["max"] = self.domain.show(self._low), self.domain.show(self._high)
+        report["top_values"] = [
+            {"value": self.domain.show(key), "count": count} for key, count in zip(keys[:10].tolist(), counts[:10].tolist(), strict=True)
+        ]
+        if self.domain.is_number:
+            report["mean"], report["standard_deviation"] = self._moments.mean_or_none, self._moments.deviation_or_none
+        if self.domain.has_histogram:
+            report["quantiles"] = quantiles(np.sort(np.concatenate(self._sample)), self.domain) if self._sample else None
+            if self._bounds is not None and self._bins is not None:
+                report["histogram"] = bins_of(self._bounds, self._bins, self.domain)
+        return report
+
+
+class DuplicateSketch:
+    """Duplicates among the rows whose hash falls into a thin slice: all copies of a row fall together, so no duplicates stay none."""
+
+    def __init__(self, row_count: int) -> None:
+        self._slices = 1 << max(0, (row_count // 1_000_000).bit_length())
+        self._kept: list[Hashes] = []
+
+    def add(self, hashes: Hashes) -> None:
+        self._kept.append(hashes[hashes & np.uint64(self._slices - 1) == 0])
+
+    @property
+    def count(self) -> int:
+        kept = np.concatenate(self._kept) if self._kept else np.empty(0, dtype=np.uint64)
+        return int(kept.size - np.unique(kept).size) * self._slices

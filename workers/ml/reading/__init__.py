@@ -1,0 +1,1 @@
+"""From a file of unknown origin to typed columns: sniffing, checking, repairing and typing, block by block."""

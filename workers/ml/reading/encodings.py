@@ -1,0 +1,158 @@
+"""From whatever bytes a text file is written in to UTF-8."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from charset_normalizer import from_bytes
+
+from workers.ml import limits
+
+_BOMS: list[tuple[bytes, str]] = [
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+]
+# What files are really written in; the detector is kept from the rest, which only makes it err.
+_LEGACY = [
+    "cp1250", "cp1251", "cp1252", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "iso8859_2", "iso8859_5", "iso8859_7",
+    "koi8_r", "mac_roman", "cp437", "cp866", "shift_jis", "cp932", "euc_jp", "gb18030", "big5", "euc_kr", "cp949",
+]  # fmt: skip
+REPLACEMENT = b"\xef\xbf\xbd"
+"""U+FFFD in UTF-8."""
+
+_HIGH_RUN = re.compile(rb"[\x80-\xff]+")
+_CONTROL = re.compile(rb"[\x01-\x08\x0e-\x1a\x1c-\x1f\x7f]")
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """A codec and the length of the byte order mark before the text."""
+
+    name: str
+    mark: int = 0
+    is_ascii_so_far: bool = False
+    """UTF-8 because no byte said otherwise yet; the first one that does decides anew."""
+
+    def text(self, sample: bytes) -> str:
+        return codecs.getincrementaldecoder(self.name)("replace").decode(sample[self.mark :], final=False)
+
+
+def detect(sample: bytes, *, is_whole: bool) -> Encoding | None:
+    """The encoding of text that begins with `sample`, or None where it is no text at all."""
+    for mark, name in _BOMS:
+        if sample.startswith(mark):
+            return Encoding(name, len(mark))
+    zeros = sample.count(0)
+    if zeros > len(sample) // 5:
+        even, odd = sample[0::2].count(0), sample[1::2].count(0)
+        if odd > 8 * even:
+            return Encoding("utf-16-le")
+        if even > 8 * odd:
+            return Encoding("utf-16-be")
+        return None
+    if zeros > len(sample) // 50 + 4 or len(_CONTROL.findall(sample)) > len(sample) // 20:
+        return None
+    if sample.isascii():
+        return Encoding("utf-8", is_ascii_so_far=True)
+    return Encoding(_eight_bit(sample, is_whole=is_whole))
+
+
+def _eight_bit(sample: bytes, *, is_whole: bool) -> str:
+    try:
+        codecs.getincrementaldecoder("utf-8")("strict").decode(sample, final=is_whole)
+    except UnicodeDecodeError:
+        pass
+    else:
+        return "utf-8"
+    text = sample.decode("utf-8", "replace")
+    damaged = text.count("\ufffd")
+    good = sum(1 for character in text if character > "\x7f") - damaged
+    if good >= 10 * damaged:
+        return "utf-8"  # with damaged places, which the reader names
+    # Western text has single accented letters among ASCII ones; other alphabets write whole words above 0x7f.
+    runs = [len(run) for run in _HIGH_RUN.findall(sample)]
+    if sum(runs) < 1.6 * len(runs):
+        return "cp1252"
+    best = from_bytes(sample[:65_536], cp_isolation=_LEGACY).best()
+    return best.encoding if best is not None else "cp1252"
+
+
+class Transcoder:
+    """Blocks of any encoding as blocks of UTF-8 bytes, cut anywhere. UTF-8 passes untouched: `repair` checks it where lines are whole.
+
+    `name` may change once: from UTF-8 of nothing but ASCII to what the first other byte tells.
+    """
+
+    def __init__(self, encoding: Encoding) -> None:
+        self.encoding = encoding
+        self.name = encoding.name
+        self._is_ascii = encoding.is_ascii_so_far
+
+    def blocks(self, raw: Iterator[bytes]) -> Iterator[bytes]:
+        skip = self.encoding.mark
+        for block in raw:
+            text = block[skip:] if skip else block
+            skip = 0
+            if self._is_ascii and not text.isascii():
+                self._is_ascii = False
+                self.name = _eight_bit(_around_first_high(text), is_whole=False)
+            if self.name != "utf-8":
+                yield from self._decoded(text, raw)
+                return
+            yield text
+
+    def _decoded(self, first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
+        decoder = codecs.getincrementaldecoder(self.name)("strict")
+        block: bytes | None = first
+        while block is not None:
+            following = next(rest, None)
+            state = decoder.getstate()
+            try:
+                text = decoder.decode(block, final=following is None)
+            except UnicodeDecodeError:
+                # The same bytes again, with a mark in each damaged place, which the check of lines then names.
+                lenient = codecs.getincrementaldecoder(self.name)("replace")
+                lenient.setstate(state)
+                text = lenient.decode(block, final=following is None)
+                decoder.setstate(lenient.getstate())
+            yield text.encode("utf-8", "replace")
+            block = following
+
+
+def _around_first_high(block: bytes) -> bytes:
+    found = _HIGH_RUN.search(block)
+    start = max(0, (found.start() if found else 0) - 1_000)
+    return block[start : start + limits.SAMPLE_BYTES]
+
+
+def mend(body: bytes) -> tuple[bytes, str | None]:
+    """`body` as valid UTF-8 without NUL bytes, and what was wrong: "NUL_BYTE", "UNDECODABLE_BYTES" or None. Damaged places hold U+FFFD."""
+    problem = None
+    if not body.isascii():
+        if not _is_utf8(body):
+            body = body.decode("utf-8", "replace").encode("utf-8")
+            problem = "UNDECODABLE_BYTES"
+        elif REPLACEMENT in body:
+            problem = "UNDECODABLE_BYTES"
+    if b"\0" in body:
+        body = body.replace(b"\0", REPLACEMENT)
+        problem = problem or "NUL_BYTE"
+    return body, problem
+
+
+def _is_utf8(body: bytes) -> bool:
+    """Arrow validates several gigabytes a second; bytes.decode, which builds a string only to drop it, a third of one."""
+    offsets = pa.py_buffer(np.array([0, len(body)], dtype=np.int64))
+    try:
+        pa.Array.from_buffers(pa.large_string(), 1, [None, offsets, pa.py_buffer(body)]).validate(full=True)
+    except pa.ArrowInvalid:
+        return False
+    return True

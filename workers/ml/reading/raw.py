@@ -1,0 +1,83 @@
+"""The raw file, read once and hashed on the way."""
+
+from __future__ import annotations
+
+import hashlib
+import queue
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from workers.ml import limits
+
+
+class RawFile:
+    """Bytes of the uploaded file in order; the SHA-256 of what was read grows in a thread beside the parser."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.size = path.stat().st_size
+        self.position = 0
+        self._sha256: str | None = None
+
+    def head(self, length: int) -> bytes:
+        with self.path.open("rb") as file:
+            return file.read(length)
+
+    def tail(self, length: int) -> bytes:
+        with self.path.open("rb") as file:
+            file.seek(max(0, self.size - length))
+            return file.read(length)
+
+    def blocks(self, size: int = limits.BLOCK_BYTES) -> Iterator[bytes]:
+        """The whole file; a second pass over it does not hash again."""
+        self.position = 0
+        hasher = _Hasher() if self._sha256 is None else None
+        try:
+            with self.path.open("rb") as file:
+                while block := file.read(size):
+                    if hasher is not None:
+                        hasher.feed(block)
+                    self.position += len(block)
+                    yield block
+            if hasher is not None:
+                self._sha256 = hasher.finish()
+        finally:
+            if hasher is not None:
+                hasher.finish()
+
+    @property
+    def share_read(self) -> float:
+        return self.position / self.size if self.size else 1.0
+
+    def sha256(self) -> str:
+        """Reads the file only where no pass over `blocks` has come to its end."""
+        if self._sha256 is None:
+            with self.path.open("rb") as file:
+                self._sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        return self._sha256
+
+
+class _Hasher:
+    """SHA-256 in its own thread: hashlib lets go of the interpreter's lock while it works."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+        self._queue: queue.Queue[bytes | None] = queue.Queue(maxsize=2)
+        self._thread = threading.Thread(target=self._work, name="sha256", daemon=True)
+        self._thread.start()
+        self._is_finished = False
+
+    def _work(self) -> None:
+        while (block := self._queue.get()) is not None:
+            self._hash.update(block)
+
+    def feed(self, block: bytes) -> None:
+        self._queue.put(block)
+
+    def finish(self) -> str:
+        if not self._is_finished:
+            self._is_finished = True
+            self._queue.put(None)
+            self._thread.join()
+        return self._hash.hexdigest()

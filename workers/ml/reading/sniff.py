@@ -1,0 +1,125 @@
+"""What a file is: told from its content first and from its name second."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+from typing import Final
+
+import orjson
+
+from workers.ml import limits
+from workers.ml.errors import BadInput
+from workers.ml.reading.encodings import Encoding, detect
+from workers.ml.reading.raw import RawFile
+
+READABLE: Final = "CSV and other delimited text, JSON, JSON lines, Parquet and Excel (.xlsx, .xls)"
+
+# (offset, magic, what people call it)
+_MAGIC: Final[list[tuple[int, bytes, str]]] = [
+    (0, b"\x89PNG\r\n\x1a\n", "a PNG image"),
+    (0, b"\xff\xd8\xff", "a JPEG image"),
+    (0, b"GIF87a", "a GIF image"),
+    (0, b"GIF89a", "a GIF image"),
+    (0, b"II*\0", "a TIFF image"),
+    (0, b"MM\0*", "a TIFF image"),
+    (8, b"WEBP", "a WebP image"),
+    (8, b"WAVE", "a WAV recording"),
+    (0, b"%PDF-", "a PDF document"),
+    (0, b"\x1f\x8b", "a gzip archive"),
+    (0, b"BZh", "a bzip2 archive"),
+    (0, b"\xfd7zXZ\0", "an xz archive"),
+    (0, b"\x28\xb5\x2f\xfd", "a Zstandard archive"),
+    (0, b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive"),
+    (0, b"Rar!\x1a\x07", "a RAR archive"),
+    (257, b"ustar", "a tar archive"),
+    (0, b"\x93NUMPY", "a NumPy array (.npy)"),
+    (0, b"MATLAB 5.0 MAT-file", "a MATLAB file (.mat)"),
+    (0, b"\x89HDF\r\n\x1a\n", "an HDF5 file (or a MATLAB 7.3 file)"),
+    (0, b"SQLite format 3\0", "an SQLite database"),
+    (0, b"ARROW1\0", "an Arrow IPC (Feather) file"),
+    (0, b"FEA1", "a Feather file"),
+    (0, b"ORC", "an ORC file"),
+    (0, b"Obj\x01", "an Avro file"),
+    (0, b"\x7fELF", "a program"),
+    (0, b"MZ\x90\0", "a program"),
+    (0, b"\x80\x03", "a Python pickle"),
+    (0, b"\x80\x04\x95", "a Python pickle"),
+    (0, b"\x80\x05\x95", "a Python pickle"),
+    (0, b"OggS", "an Ogg recording"),
+    (0, b"fLaC", "a FLAC recording"),
+    (0, b"ID3", "an MP3 recording"),
+    (4, b"ftyp", "an MP4 video"),
+    (0, b"<?xml", "an XML document"),
+    (0, b"<!DOCTYPE", "an HTML page"),
+    (0, b"<!doctype", "an HTML page"),
+    (0, b"<html", "an HTML page"),
+]
+# "C 1" in EBCDIC opens the textual header of a SEG-Y file (SEG Technical Standards, rev 2.0, section 4).
+_SEGY: Final = b"\xc3\x40\xf1"
+
+
+def sniff(raw: RawFile, filename: str) -> tuple[str, Encoding | None]:
+    """The format as `FileFormat` names it, and the encoding when it is text.
+
+    Raises BadInput: EMPTY_FILE, UNSUPPORTED_FORMAT (named by what it looks like), BINARY_FILE.
+    """
+    if raw.size == 0:
+        raise BadInput("EMPTY_FILE", f"{filename!r} is empty: it has 0 bytes. Upload a file with a header and at least one row.")
+    head = raw.head(limits.SAMPLE_BYTES)
+    if head.startswith(b"PAR1"):
+        if raw.size < 12 or raw.tail(4) != b"PAR1":
+            raise BadInput("UNREADABLE_FILE", f"{filename!r} begins like Parquet but its end is missing: the file was cut. Upload it whole.")
+        return "PARQUET", None
+    if head.startswith(b"PK\x03\x04"):
+        if b"xl/" in head or b"[Content_Types].xml" in head or PurePath(filename).suffix.lower() in {".xlsx", ".xlsm"}:
+            return "EXCEL", None
+        raise _looks_like(filename, "a ZIP archive", "Unpack it and upload the table inside.")
+    if head.startswith(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"):
+        return "EXCEL", None
+    for offset, magic, name in _MAGIC:
+        if head[offset : offset + len(magic)] == magic:
+            raise _looks_like(filename, name)
+    if head.startswith(_SEGY):
+        raise _looks_like(filename, "a SEG-Y file")
+    encoding = detect(head, is_whole=len(head) == raw.size)
+    if encoding is None:
+        raise BadInput("BINARY_FILE", f"{filename!r} is not text: its first bytes are binary data of no known table format. Readable are {READABLE}.")
+    text = encoding.text(head)
+    if not text.strip("\ufeff\0 \t\r\n"):
+        if len(head) == raw.size:
+            raise BadInput("EMPTY_FILE", f"{filename!r} holds nothing but blank lines. Upload a file with a header and at least one row.")
+        raise BadInput("BINARY_FILE", f"{filename!r} begins with {len(head):,} blank or zero bytes. Readable are {READABLE}.")
+    return _text_format(text, filename, is_whole=len(head) == raw.size), encoding
+
+
+def _text_format(text: str, filename: str, *, is_whole: bool) -> str:
+    body = text.lstrip()
+    suffix = PurePath(filename).suffix.lower()
+    if body.startswith("["):
+        inner = body[1:].lstrip()
+        return "JSON" if suffix == ".json" or inner[:1] in {"{", "]", "["} and _is_json_name(suffix, inner) else "CSV"
+    if not body.startswith("{"):
+        # A name that promises JSON is believed only so far that the reader may explain what is wrong.
+        return {".json": "JSON", ".jsonl": "JSONL", ".ndjson": "JSONL"}.get(suffix, "CSV")
+    first, newline, rest = body.partition("\n")
+    is_first_whole = bool(newline) or is_whole
+    if is_first_whole and _is_object(first):
+        return "JSON" if not rest.strip() and is_whole and suffix != ".jsonl" else "JSONL"
+    if suffix in {".csv", ".tsv", ".txt"} and not body[1:].lstrip().startswith('"'):
+        return "CSV"
+    return "JSONL" if suffix in {".jsonl", ".ndjson"} else "JSON"
+
+
+def _is_json_name(suffix: str, inner: str) -> bool:
+    return suffix not in {".csv", ".tsv"} or inner[:1] == "{"
+
+
+def _is_object(line: str) -> bool:
+    try:
+        return isinstance(orjson.loads(line), dict)
+    except orjson.JSONDecodeError:
+        return False
+
+
+def _looks_like(filename: str, name: str, advice: str | None = None) -> BadInput:
+    return BadInput("UNSUPPORTED_FORMAT", f"{filename!r} looks like {name}, not like a table. {advice or f'Readable are {READABLE}.'}")

@@ -1,0 +1,201 @@
+"""The type of a column of text.
+
+The first block (8 MiB) proposes a type for each column: the narrowest that 90 % of its values fit. The rest of the file
+then holds it against the type, and the whole decides: where at most 1 % of the values do not fit they become missing,
+each an issue with row and column; where more do, the column is text (or the wider type) and the file is parsed again.
+Nothing that would be lost is converted: one number with leading zeros ("007") or beyond 64 bits leaves a column text.
+
+INTEGER: an optional sign and digits. FLOAT: the same with a point and an exponent, `inf`; with a decimal comma where the
+delimiter is another character. BOOLEAN: true and false in any case. DATE and DATETIME: ISO 8601 first, then the forms
+below; day/month/year is told from month/day/year only where the values themselves decide, and is text otherwise. A time
+with an offset is taken to UTC. JSON: every value is an object or array. Numbers with thousands separators stay text.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Final
+
+import orjson
+import polars as pl
+
+from workers.ml import limits
+from workers.ml.reading.issues import IssueLog, shown
+
+# pandas.read_csv takes exactly these for missing, with "Null" added.
+MISSING_WORDS: Final = [
+    "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA", "NULL", "Null", "NaN",
+    "None", "n/a", "nan", "null",
+]  # fmt: skip
+PLACEHOLDERS: Final = ["?", "-", "--", ".", "*"]
+"""Missing too, in a column that otherwise holds numbers, truth values or times; text elsewhere."""
+
+_LONGEST_WORD: Final = max(map(len, MISSING_WORDS))
+_DATE_FORMS: Final = [
+    (re.compile(r"\d{4}-\d{1,2}-\d{1,2}"), "%Y-%m-%d"),
+    (re.compile(r"\d{4}/\d{1,2}/\d{1,2}"), "%Y/%m/%d"),
+    (re.compile(r"\d{1,2}\.\d{1,2}\.\d{4}"), "%d.%m.%Y"),
+    (re.compile(r"\d{1,2}/\d{1,2}/\d{4}"), "%d/%m/%Y"),
+    (re.compile(r"\d{1,2}/\d{1,2}/\d{4}"), "%m/%d/%Y"),
+]
+_TIME_FORM: Final = re.compile(r"(?P<join>[T ])\d{1,2}:\d{2}(?P<seconds>:\d{2}(?P<fraction>[.]\d+)?)?(?P<zone> ?(?:Z|[+-]\d{2}:?\d{2}))?")
+_FIRST_DATE: Final = date(1000, 1, 1)  # "01.02.20" would otherwise be a day of the year 20
+
+
+@dataclass(frozen=True)
+class TextType:
+    """A column type and, for times, the chrono format."""
+
+    name: str
+    form: str | None = None
+
+    def parsed(self, text: pl.Expr) -> pl.Expr:
+        """Values of the type; missing where the text does not fit."""
+        match self.name:
+            case "INTEGER":
+                return text.cast(pl.Int64, strict=False)
+            case "FLOAT" if self.form == ",":
+                return text.str.replace(",", ".", literal=True, n=1).cast(pl.Float64, strict=False).fill_nan(None)
+            case "FLOAT":
+                return text.cast(pl.Float64, strict=False).fill_nan(None)
+            case "BOOLEAN":
+                lower = text.str.to_lowercase()
+                return pl.when(lower == "true").then(pl.lit(True)).when(lower == "false").then(pl.lit(False)).otherwise(None)  # noqa: FBT003 - polars takes the value so
+            case "DATE":
+                day = text.str.to_date(self.form, strict=False)
+                return pl.when(day >= _FIRST_DATE).then(day)
+            case "DATETIME":
+                return text.str.to_datetime(self.form, strict=False, time_unit="us")
+            case _:
+                missing = (text.str.len_bytes() <= _LONGEST_WORD) & text.is_in(MISSING_WORDS)
+                return pl.when(missing).then(None).otherwise(text)
+
+    @property
+    def dtype(self) -> pl.DataType:
+        match self.name:
+            case "INTEGER":
+                return pl.Int64()
+            case "FLOAT":
+                return pl.Float64()
+            case "BOOLEAN":
+                return pl.Boolean()
+            case "DATE":
+                return pl.Date()
+            case "DATETIME":
+                return pl.Datetime("us", "UTC" if self.form and self.form.endswith("%#z") else None)
+            case _:
+                return pl.String()
+
+    @property
+    def noun(self) -> str:
+        return {"INTEGER": "a whole number", "FLOAT": "a number", "BOOLEAN": "true or false", "DATE": "a date", "DATETIME": "a time"}[self.name]
+
+
+TEXT: Final = TextType("STRING")
+JSON: Final = TextType("JSON")
+INTEGER: Final = TextType("INTEGER")
+FLOAT: Final = TextType("FLOAT")
+COMMA_FLOAT: Final = TextType("FLOAT", ",")
+BOOLEAN: Final = TextType("BOOLEAN")
+
+
+@dataclass
+class Tally:
+    """What the whole file said about one column's proposed type."""
+
+    filled: int = 0
+    misfits: int = 0
+    wider: int = 0
+    """Misfits of INTEGER that are FLOAT."""
+    first: tuple[int, str] | None = None
+    keeps_text: tuple[int, str] | None = None
+    """A value that no number can hold: leading zeros, or more than 64 bits."""
+    issues: IssueLog = field(default_factory=IssueLog)
+
+    def verdict(self, proposed: TextType) -> TextType:
+        if proposed == TEXT or not self.misfits and self.keeps_text is None:
+            return proposed
+        if proposed == JSON or self.keeps_text is not None:
+            return TEXT
+        if self.misfits - self.wider > limits.MISFIT_SHARE * self.filled:
+            return TEXT
+        return FLOAT if self.wider else proposed
+
+
+def propose(values: pl.Series, *, has_decimal_comma: bool = False) -> TextType | None:
+    """The narrowest type that most values of the first block fit; None where all are missing."""
+    filled = values.to_frame("v").select(TEXT.parsed(pl.col("v"))).to_series().drop_nulls()
+    if not filled.len():
+        return None
+    sample = filled.head(2_000)
+    candidates = _candidates(sample, has_decimal_comma=has_decimal_comma)
+    for candidate in candidates:
+        if candidate == JSON:
+            if all(map(is_json, filled)):
+                return JSON
+            continue
+        real = filled.filter(~filled.is_in(PLACEHOLDERS))
+        if not real.len():
+            return TEXT
+        share = 1 - real.to_frame("v").select(candidate.parsed(pl.col("v").str.strip_chars())).to_series().null_count() / real.len()
+        if candidate == INTEGER and share < 1 and _share(real, FLOAT) > share:
+            continue
+        if share >= limits.GUESS_SHARE:
+            return TEXT if _is_ambiguous(candidate, real) else candidate
+    return TEXT
+
+
+def _candidates(sample: pl.Series, *, has_decimal_comma: bool) -> list[TextType]:
+    texts = [text.strip() for text in sample.head(200)]
+    needed = len(texts) * 0.5
+    if sum(text[:1] in "0123456789+-.iInN,?*" for text in texts) >= needed:
+        return [INTEGER, FLOAT, *([COMMA_FLOAT] if has_decimal_comma else []), *_moments(texts)]
+    if sum(text.lower() in {"true", "false"} for text in texts) >= needed:
+        return [BOOLEAN]
+    if all(text[:1] in {"{", "["} for text in texts):
+        return [JSON]
+    return []
+
+
+def _moments(texts: list[str]) -> list[TextType]:
+    found: dict[TextType, None] = {}
+    for text in texts[:20]:
+        for pattern, form in _DATE_FORMS:
+            day = pattern.match(text)
+            if day is None:
+                continue
+            rest = text[day.end() :]
+            if not rest:
+                found[TextType("DATE", form)] = None
+            elif (time := _TIME_FORM.fullmatch(rest)) is not None:
+                if form == "%Y-%m-%d" and all(other.endswith(" 00:00:00") for other in texts):
+                    found[TextType("DATE", "%Y-%m-%d 00:00:00")] = None
+                clock = "%H:%M" + ("" if not time["seconds"] else ":%S%.f" if any("." in other[day.end() :] for other in texts) else ":%S")
+                zone = "" if not time["zone"] else " %#z" if time["zone"].startswith(" ") else "%#z"
+                found[TextType("DATETIME", form + time["join"] + clock + zone)] = None
+    return list(found)
+
+
+def _is_ambiguous(candidate: TextType, values: pl.Series) -> bool:
+    """Day/month/year and month/day/year both fit: nobody can tell the third of April from the fourth of March."""
+    if candidate.form is None or "/%Y" not in candidate.form:
+        return False
+    other = TextType(candidate.name, candidate.form.replace("%d/%m", "%m/%d") if candidate.form.startswith("%d") else candidate.form.replace("%m/%d", "%d/%m"))
+    return _share(values, other) >= _share(values, candidate)
+
+
+def _share(values: pl.Series, kind: TextType) -> float:
+    return 1 - values.to_frame("v").select(kind.parsed(pl.col("v").str.strip_chars())).to_series().null_count() / max(1, values.len())
+
+
+def is_json(text: str) -> bool:
+    try:
+        return isinstance(orjson.loads(text), dict | list)
+    except orjson.JSONDecodeError:
+        return False
+
+
+def describe_misfit(column: str, row: int, value: str, kind: TextType) -> str:
+    return f"Row {row}, column {column!r}: {shown(value)} is not {kind.noun}; it was taken as missing."

@@ -1,0 +1,85 @@
+"""The metrics, their names, and how they are computed.
+
+A plain name is measured on the test rows. `train_`, `validation_` and `oob_` say other rows; `cv_` a fold of a cross-validation (its
+points count folds), with `_mean` and `_std` over the folds. Losses are the log loss of a classifier and the mean squared error of a regressor.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+METRICS: dict[str, str] = {
+    "train_loss": "Log loss, or mean squared error, on the training rows while training.",
+    "validation_loss": "The same on the validation rows.",
+    "accuracy": "Share of rows whose class is predicted rightly.",
+    "f1_macro": "Harmonic mean of precision and recall, averaged over classes.",
+    "precision_macro": "Share of rightly predicted rows among those predicted as a class, averaged over classes.",
+    "recall_macro": "Share of rightly predicted rows among those of a class, averaged over classes.",
+    "roc_auc": "Area under the ROC curve; with more than two classes the mean of each against the rest.",
+    "log_loss": "Mean negative logarithm of the probability given to the true class.",
+    "rmse": "Root of the mean squared error, in units of the target.",
+    "mae": "Mean absolute error, in units of the target.",
+    "r2": "Share of the target's variance that is explained.",
+    "inertia": "Sum of squared distances of the training rows to their cluster's centre.",
+    "silhouette": "How much nearer rows are to their own cluster than to the next one, from -1 to 1.",
+}
+SILHOUETTE_ROWS = 2_000
+
+
+def finite(scores: dict[str, float]) -> dict[str, float]:
+    return {name: float(value) for name, value in scores.items() if math.isfinite(value)}
+
+
+def classification_scores(truth: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray, classes: np.ndarray) -> dict[str, float]:
+    """`roc_auc` and `log_loss` are left out where the rows hold a class unseen in training, `roc_auc` also where they lack one."""
+    from sklearn import metrics  # sklearn takes seconds to import
+
+    scores: dict[str, Any] = {"accuracy": metrics.accuracy_score(truth, predicted)}
+    measures: dict[str, Any] = {"f1": metrics.f1_score, "precision": metrics.precision_score, "recall": metrics.recall_score}
+    for name, measure in measures.items():
+        scores[f"{name}_macro"] = measure(truth, predicted, average="macro", zero_division=0)
+    if np.isin(truth, classes).all():
+        scores["log_loss"] = metrics.log_loss(truth, probabilities, labels=classes)
+        if len(np.unique(truth)) == len(classes):
+            scores["roc_auc"] = (
+                metrics.roc_auc_score(truth == classes[1], probabilities[:, 1])
+                if len(classes) == 2
+                else metrics.roc_auc_score(truth, probabilities, multi_class="ovr", average="macro", labels=classes)
+            )
+    return finite(scores)
+
+
+def regression_scores(truth: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
+    from sklearn import metrics  # see classification_scores
+
+    return finite(
+        {
+            "rmse": metrics.root_mean_squared_error(truth, predicted),
+            "mae": metrics.mean_absolute_error(truth, predicted),
+            "r2": metrics.r2_score(truth, predicted) if len(truth) > 1 else math.nan,
+        }
+    )
+
+
+def clustering_scores(matrix: np.ndarray, labels: np.ndarray, seed: int) -> dict[str, float]:
+    """The silhouette, of a seeded sample where there are many rows: it compares each row with each."""
+    from sklearn import metrics  # see classification_scores
+
+    if len(labels) > SILHOUETTE_ROWS:
+        chosen = np.random.default_rng(seed).choice(len(labels), SILHOUETTE_ROWS, replace=False)
+        matrix, labels = matrix[chosen], labels[chosen]
+    if not 2 <= len(np.unique(labels)) < len(labels):
+        return {}
+    return finite({"silhouette": float(metrics.silhouette_score(matrix, labels))})
+
+
+def loss(estimator: Any, matrix: np.ndarray, truth: np.ndarray) -> float:
+    """Log loss of a classifier, mean squared error of a regressor; the rows' classes must all be known to it."""
+    from sklearn import metrics  # see classification_scores
+
+    if hasattr(estimator, "predict_proba"):
+        return float(metrics.log_loss(truth, estimator.predict_proba(matrix), labels=estimator.classes_))
+    return float(metrics.mean_squared_error(truth, estimator.predict(matrix)))

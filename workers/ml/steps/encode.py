@@ -1,0 +1,104 @@
+"""Turning categories into numbers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from workers.ml.steps.columns import ColumnName
+from workers.ml.steps.step import Node, Parameters, Step
+
+if TYPE_CHECKING:
+    from workers.ml.bundle import Bundle, Column
+
+MISSING = "(missing)"
+SHOWN = 20
+
+
+class EncodeParameters(Parameters):
+    columns: list[ColumnName] | None = Field(
+        default=None,
+        title="Columns",
+        description="The columns to encode; by default every text feature.",
+        min_length=1,
+        max_length=20_000,
+        json_schema_extra={"x-column": True},
+    )
+
+
+class OneHotParameters(EncodeParameters):
+    max_categories: int = Field(
+        default=100,
+        ge=2,
+        le=1_000,
+        title="Most categories",
+        description="A column with more categories keeps its most frequent ones and puts the others together.",
+    )
+
+
+def one_hot(bundle: Bundle, node: Node) -> dict[str, Any]:
+    from sklearn.preprocessing import OneHotEncoder  # the API imports the registry for its schemas alone
+
+    encoder = OneHotEncoder(handle_unknown="infrequent_if_exist", max_categories=node.parameters.max_categories, sparse_output=False)
+    return _encode(bundle, node, encoder)
+
+
+def ordinal(bundle: Bundle, node: Node) -> dict[str, Any]:
+    from sklearn.preprocessing import OrdinalEncoder  # see one_hot
+
+    return _encode(bundle, node, OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1, encoded_missing_value=-2))
+
+
+def _encode(bundle: Bundle, node: Node, encoder: Any) -> dict[str, Any]:
+    kinds = ("text",) if node.parameters.columns is None else ("text", "number")
+    columns = [column for column in bundle.targets(node, node.parameters.columns, kinds) if column.name in bundle.columns]
+    for column in columns:
+        bundle.add_stage(node, [column], _stage(encoder, column), kind="number", fills=True, alone=True)
+    names = [column.name for column in columns]
+    made: dict[str, int] = {}
+    if names:
+        fitted = bundle.fit_transformer(names, node)
+        for _, pipeline, members in fitted.transformers_:
+            last = pipeline[-1]
+            found = last["encode"] if hasattr(last, "named_steps") else last
+            made[members[0]] = len(found.categories_[0])
+    shown = dict(list(made.items())[:SHOWN])
+    return {"rows": bundle.frame.height, "columns": len(bundle.columns), "encoded_columns": len(names), "categories": shown}
+
+
+def _stage(encoder: Any, column: Column) -> Any:
+    import numpy as np  # see one_hot
+    from sklearn.impute import SimpleImputer
+    from sklearn.pipeline import Pipeline
+
+    if column.kind != "text":
+        return encoder
+    # A missing text is a category of its own, whether pandas says NaN for it or polars None.
+    return Pipeline(
+        [
+            ("nan", SimpleImputer(missing_values=np.nan, strategy="constant", fill_value=MISSING)),
+            ("none", SimpleImputer(missing_values=None, strategy="constant", fill_value=MISSING)),  # pyright: ignore[reportArgumentType] - None is a value
+            ("encode", encoder),
+        ]
+    )
+
+
+ONE_HOT = Step(
+    key="one_hot_encode",
+    type="TRANSFORM",
+    title="One-hot encode",
+    description="Makes a column of 0 and 1 for each category. A missing text is a category of its own; categories not seen in training become zeros.",
+    parameters=OneHotParameters,
+    place="fit",
+    run=one_hot,
+)
+ORDINAL = Step(
+    key="ordinal_encode",
+    type="TRANSFORM",
+    title="Ordinal encode",
+    description="Numbers the categories of each column in sorted order from 0; categories not seen in training become -1. It suits trees, and sorted grades.",
+    parameters=EncodeParameters,
+    place="fit",
+    run=ordinal,
+)

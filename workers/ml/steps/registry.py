@@ -1,0 +1,57 @@
+"""Every step by its key, and the rows that `step_definitions` is filled with. Nothing outside this table can be run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from workers.ml.steps import (
+    columns,
+    encode,
+    evaluate,
+    impute,
+    rows,
+    scale,
+    source,
+    split,
+    train_clusters,
+    train_lightgbm,
+    train_linear,
+    train_trees,
+)
+from workers.ml.steps.step import Step
+
+STEPS: dict[str, Step] = {
+    step.key: step
+    for step in (
+        source.DATASET,
+        columns.SELECT,
+        columns.DROP,
+        rows.FILTER,
+        impute.IMPUTE,
+        scale.SCALE,
+        encode.ONE_HOT,
+        encode.ORDINAL,
+        split.SPLIT,
+        train_linear.LOGISTIC_REGRESSION,
+        train_linear.LINEAR_REGRESSION,
+        train_linear.RIDGE_REGRESSION,
+        train_trees.RANDOM_FOREST,
+        train_trees.GRADIENT_BOOSTING,
+        train_lightgbm.LIGHTGBM,
+        train_clusters.K_MEANS,
+        evaluate.CROSS_VALIDATE,
+        evaluate.EVALUATE,
+    )
+}
+
+DEFINITIONS: list[dict[str, Any]] = [
+    {
+        "key": step.key,
+        "type": step.type,
+        "title": step.title,
+        "description": step.description,
+        "modalities": list(step.modalities),
+        "parameter_schema": step.parameter_schema,
+    }
+    for step in STEPS.values()
+]

@@ -1,0 +1,29 @@
+"""The dataset node, where every pipeline begins."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from workers.ml.steps.step import Node, Parameters, Step
+
+if TYPE_CHECKING:
+    from workers.ml.bundle import Bundle
+
+
+class DatasetParameters(Parameters):
+    """None: which dataset and version are read is said when the pipeline is run."""
+
+
+def run(bundle: Bundle, _node: Node) -> dict[str, Any]:
+    return {"rows": bundle.count(), "columns": len(bundle.columns)}
+
+
+DATASET = Step(
+    key="dataset",
+    type="DATASET",
+    title="Dataset",
+    description="The rows and columns of the dataset version that the pipeline is run on. Every pipeline has exactly one.",
+    parameters=DatasetParameters,
+    place="source",
+    run=run,
+)

@@ -1,0 +1,78 @@
+"""What a step is: a name, a schema of its parameters, its place in a pipeline, and what it does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    from workers.ml.bundle import Bundle
+    from workers.ml.steps.trainer import Trainer
+
+StepType = Literal["DATASET", "TRANSFORM", "FILTER", "SPLIT", "TRAIN", "EVALUATE"]
+# Where a step may stand and when it runs. Rows are settled ("source", "choose", "split") before anything is learnt
+# from them ("fit", "train"), so that no transform sees a row that is held out, wherever the split stands.
+Place = Literal["source", "choose", "split", "fit", "train", "after"]
+
+
+class Parameters(BaseModel):
+    """Base of every step's parameters; what a step does not know is refused rather than ignored."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+@dataclass(frozen=True)
+class Node:
+    """One step of a definition, its parameters checked. `index` is its place in `definition.nodes`, for paths in errors;
+    `order` its place along the links, from the dataset on."""
+
+    key: str
+    index: int
+    order: int
+    step: Step
+    parameters: Any
+
+    def path(self, *rest: str) -> list[str]:
+        return ["definition", "nodes", str(self.index), "parameters", *rest]
+
+
+Run = Callable[["Bundle", Node], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step of the registry. `run` works on the bundle in place and returns the node's output, a small JSON-able summary."""
+
+    key: str
+    type: StepType
+    title: str
+    description: str
+    parameters: type[Parameters]
+    place: Place
+    run: Run
+    modalities: tuple[str, ...] = ("TABULAR",)
+    trainer: Trainer | None = None
+    requires_target: bool = False
+    problem_types: tuple[str, ...] = field(default=())
+
+    @property
+    def parameter_schema(self) -> dict[str, Any]:
+        """JSON Schema 2020-12 of the parameters. The `x-` members tell a validator of whole definitions what the step needs:
+
+        `x-place`: source, choose, split, fit, train or after (see `Place`); `x-inputs`: least number of links that lead to it;
+        `x-requires-target`: it needs the column to predict, from its own `target` or the dataset's; `x-problem-types`: what it solves.
+        """
+        schema = self.parameters.model_json_schema()
+        schema.pop("description", None)
+        return {
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            **schema,
+            "title": self.title,
+            "x-place": self.place,
+            "x-inputs": 0 if self.place == "source" else 1,
+            "x-requires-target": self.requires_target,
+            "x-problem-types": list(self.problem_types),
+        }

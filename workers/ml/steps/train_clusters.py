@@ -1,0 +1,77 @@
+"""Clustering."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+from pydantic import Field
+
+from workers.ml.steps.step import Step
+from workers.ml.steps.train import run
+from workers.ml.steps.trainer import Curve, Rows, Trainer, TrainParameters
+
+
+class KMeansParameters(TrainParameters):
+    n_clusters: int = Field(default=3, ge=2, le=1_000, title="Clusters", description="Number of clusters.")
+    n_init: int = Field(
+        default=3,
+        ge=1,
+        le=50,
+        title="Starts",
+        description="How many seeded starts (k-means++) are tried; the one with the least inertia stays.",
+    )
+    max_iter: int = Field(
+        default=300, ge=1, le=10_000, title="Most iterations", description="Iterations after which a start ends in any case."
+    )
+
+
+def build(parameters: KMeansParameters, _problem: str, seed: int) -> Any:
+    from sklearn.cluster import KMeans  # the API imports the registry for its schemas alone
+
+    options: dict[str, Any] = {"n_clusters": parameters.n_clusters, "n_init": parameters.n_init, "max_iter": parameters.max_iter}
+    return KMeans(**options, random_state=seed)
+
+
+def fit(estimator: Any, rows: Rows, curve: Curve) -> Any:
+    """Each start iteration by iteration; a point is the least inertia found so far. The steps of Lloyd's algorithm follow from the centres alone,
+    so taking them one at a time ends where a single fit ends."""
+    import numpy as np
+    from sklearn.cluster import kmeans_plusplus
+    from sklearn.exceptions import ConvergenceWarning
+
+    seeds = np.random.default_rng(estimator.random_state).integers(0, 2**31, estimator.n_init)
+    limit, starts = estimator.max_iter, estimator.n_init
+    best: tuple[float, Any] | None = None
+    step = 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        for number, seed in enumerate(seeds):
+            centres, _ = kmeans_plusplus(rows.train, estimator.n_clusters, random_state=int(seed))
+            for _ in range(limit):
+                estimator.set_params(init=centres, n_init=1, max_iter=1).fit(rows.train)
+                if best is None or estimator.inertia_ < best[0]:
+                    best = float(estimator.inertia_), estimator.cluster_centers_
+                curve.point("inertia", step, best[0])
+                step += 1
+                moved = float(((estimator.cluster_centers_ - centres) ** 2).sum())
+                centres = estimator.cluster_centers_
+                if moved <= estimator.tol * float(rows.train.var(axis=0).mean()):
+                    break
+            curve.progress(number + 1, starts)
+        assert best is not None
+        estimator.set_params(init=best[1], max_iter=limit).fit(rows.train)
+    return estimator.set_params(init="k-means++", n_init=starts)
+
+
+K_MEANS = Step(
+    key="train_k_means",
+    type="TRAIN",
+    title="Train k-means",
+    description="Groups rows around centres; the dataset's target is no feature. Features should be scaled. Reports the inertia each iteration.",
+    parameters=KMeansParameters,
+    place="train",
+    run=run,
+    trainer=Trainer("scikit-learn", build, fit),
+    problem_types=("CLUSTERING",),
+)

@@ -1,0 +1,134 @@
+"""Linear models."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, Literal
+
+from pydantic import Field
+
+from workers.ml.steps.step import Step
+from workers.ml.steps.train import run
+from workers.ml.steps.trainer import Curve, Rows, SupervisedParameters, Trainer
+
+DOUBLINGS = 4
+# A hundredth of scikit-learn's: where the solver was restarted no longer shows in the fourth digit of a probability.
+TOLERANCE = 1e-6
+
+
+class LogisticParameters(SupervisedParameters):
+    C: float = Field(default=1.0, gt=0, le=1e6, title="C", description="Inverse of the strength of the L2 penalty: smaller is simpler.")
+    max_iter: int = Field(
+        default=500,
+        ge=10,
+        le=10_000,
+        title="Most iterations",
+        description="Iterations of the solver (lbfgs) after which it stops in any case.",
+    )
+    class_weight: Literal["balanced"] | None = Field(
+        default=None, title="Class weight", description="`balanced` weighs classes by the inverse of their frequency."
+    )
+
+
+class LinearParameters(SupervisedParameters):
+    fit_intercept: bool = Field(default=True, title="Fit intercept", description="Whether the model has a constant term.")
+
+
+class RidgeParameters(LinearParameters):
+    alpha: float = Field(default=1.0, ge=0, le=1e9, title="Alpha", description="Strength of the L2 penalty.")
+
+
+def build_logistic(parameters: LogisticParameters, _problem: str, seed: int) -> Any:
+    from sklearn.linear_model import LogisticRegression  # the API imports the registry for its schemas alone
+
+    return LogisticRegression(C=parameters.C, max_iter=parameters.max_iter, class_weight=parameters.class_weight, tol=TOLERANCE, random_state=seed)
+
+
+def fit_logistic(estimator: Any, rows: Rows, curve: Curve) -> Any:
+    """Epochs of 1, 2, 4, ... 16, 16, ... iterations, each going on from the coefficients of the one before: the loss falls most at the start. It is
+    convex, so restarting the solver changes the way and not the goal; it has converged when an epoch needs fewer iterations than it may take."""
+    from sklearn.exceptions import ConvergenceWarning
+
+    limit = estimator.max_iter
+    estimator.set_params(warm_start=True)
+    done = epoch = 0
+    converged = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        while done < limit and not converged:
+            allowed = min(2 ** min(epoch, DOUBLINGS), limit - done)
+            estimator.set_params(max_iter=allowed).fit(rows.train, rows.train_target)
+            used = int(estimator.n_iter_.max())
+            converged = used < allowed
+            done += used
+            losses(estimator, rows, curve, epoch)
+            curve.progress(done, limit)
+            epoch += 1
+    if not converged:
+        curve.report.log(f"The solver had not converged after {limit} iterations. Scale the features, or raise max_iter.")
+    return estimator.set_params(max_iter=limit, warm_start=False)
+
+
+def build_linear(parameters: LinearParameters, _problem: str, _seed: int) -> Any:
+    from sklearn.linear_model import LinearRegression  # see build_logistic
+
+    return LinearRegression(fit_intercept=parameters.fit_intercept)
+
+
+def build_ridge(parameters: RidgeParameters, _problem: str, seed: int) -> Any:
+    from sklearn.linear_model import Ridge  # see build_logistic
+
+    return Ridge(alpha=parameters.alpha, fit_intercept=parameters.fit_intercept, random_state=seed)
+
+
+def fit_at_once(estimator: Any, rows: Rows, curve: Curve) -> Any:
+    """A closed form has no curve, only its end."""
+    estimator.fit(rows.train, rows.train_target)
+    losses(estimator, rows, curve, 0)
+    return estimator
+
+
+def losses(estimator: Any, rows: Rows, curve: Curve, step: int) -> None:
+    from workers.ml.scoring import loss  # numpy; see build_logistic
+
+    curve.point("train_loss", step, loss(estimator, rows.train, rows.train_target))
+    if rows.validation is not None and rows.validation_target is not None:
+        curve.point("validation_loss", step, loss(estimator, rows.validation, rows.validation_target))
+
+
+LOGISTIC_REGRESSION = Step(
+    key="train_logistic_regression",
+    type="TRAIN",
+    title="Train logistic regression",
+    description="A linear classifier with an L2 penalty. Features should be scaled. Reports the loss every few iterations.",
+    parameters=LogisticParameters,
+    place="train",
+    run=run,
+    trainer=Trainer("scikit-learn", build_logistic, fit_logistic),
+    requires_target=True,
+    problem_types=("CLASSIFICATION",),
+)
+LINEAR_REGRESSION = Step(
+    key="train_linear_regression",
+    type="TRAIN",
+    title="Train linear regression",
+    description="Least squares without a penalty.",
+    parameters=LinearParameters,
+    place="train",
+    run=run,
+    trainer=Trainer("scikit-learn", build_linear, fit_at_once),
+    requires_target=True,
+    problem_types=("REGRESSION",),
+)
+RIDGE_REGRESSION = Step(
+    key="train_ridge_regression",
+    type="TRAIN",
+    title="Train ridge regression",
+    description="Least squares with an L2 penalty. Features should be scaled.",
+    parameters=RidgeParameters,
+    place="train",
+    run=run,
+    trainer=Trainer("scikit-learn", build_ridge, fit_at_once),
+    requires_target=True,
+    problem_types=("REGRESSION",),
+)

@@ -1,0 +1,167 @@
+"""Ensembles of trees by scikit-learn."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, Literal
+
+from pydantic import Field
+
+from workers.ml.steps.step import Step
+from workers.ml.steps.train import run
+from workers.ml.steps.train_linear import losses
+from workers.ml.steps.trainer import THREADS, Curve, EitherParameters, Rows, Trainer
+
+POINTS = 20
+
+
+class ForestParameters(EitherParameters):
+    n_estimators: int = Field(default=100, ge=1, le=5_000, title="Trees", description="Number of trees.")
+    max_depth: int | None = Field(
+        default=None, ge=1, le=200, title="Most levels", description="Most levels of a tree; without, trees grow until leaves are pure."
+    )
+    min_samples_leaf: int = Field(
+        default=1, ge=1, le=1_000_000, title="Least rows of a leaf", description="Least number of training rows in a leaf."
+    )
+    max_features: Literal["sqrt", "log2", "all"] = Field(
+        default="sqrt", title="Features of a split", description="How many features each split chooses from."
+    )
+    class_weight: Literal["balanced"] | None = Field(
+        default=None, title="Class weight", description="`balanced` weighs classes by the inverse of their frequency."
+    )
+
+
+class BoostingParameters(EitherParameters):
+    n_estimators: int = Field(default=100, ge=1, le=5_000, title="Rounds", description="Number of boosting rounds.")
+    learning_rate: float = Field(default=0.1, gt=0, le=1, title="Learning rate", description="How much each round contributes.")
+    max_depth: int = Field(default=3, ge=1, le=50, title="Most levels", description="Most levels of a tree.")
+    min_samples_leaf: int = Field(
+        default=1, ge=1, le=1_000_000, title="Least rows of a leaf", description="Least number of training rows in a leaf."
+    )
+    subsample: float = Field(
+        default=1.0, gt=0, le=1, title="Rows of a round", description="Share of the training rows that each round learns from."
+    )
+
+
+def build_forest(parameters: ForestParameters, problem: str, seed: int) -> Any:
+    from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor  # the API imports the registry for its schemas alone
+
+    options: dict[str, Any] = {
+        "n_estimators": parameters.n_estimators,
+        "max_depth": parameters.max_depth,
+        "min_samples_leaf": parameters.min_samples_leaf,
+        "max_features": None if parameters.max_features == "all" else parameters.max_features,
+        "random_state": seed,
+        "n_jobs": THREADS,
+    }
+    return (
+        RandomForestClassifier(**options, class_weight=parameters.class_weight)
+        if problem == "CLASSIFICATION"
+        else RandomForestRegressor(**options)
+    )
+
+
+def fit_forest(estimator: Any, rows: Rows, curve: Curve) -> Any:
+    """In chunks of trees. scikit-learn draws the seeds of later trees from where the earlier ones stopped, so the forest is the one that a single fit
+    makes. Without validation rows a chunk is scored on the rows that its trees did not see (out of bag)."""
+    total, weight = estimator.n_estimators, getattr(estimator, "class_weight", None)
+    classifies = hasattr(estimator, "predict_proba")
+    held_out = rows.validation is not None
+    chunk = max(1, -(-total // POINTS))
+    if classifies and weight == "balanced":
+        # With warm starts scikit-learn wants the weights spelled out; these are what "balanced" means for these rows.
+        import numpy as np
+        from sklearn.utils.class_weight import compute_class_weight
+
+        classes = np.unique(rows.train_target)
+        found = compute_class_weight("balanced", classes=classes, y=rows.train_target)
+        estimator.set_params(class_weight=dict(zip(classes.tolist(), found.tolist(), strict=True)))
+    estimator.set_params(warm_start=True, oob_score=not held_out)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Some inputs do not have OOB scores")
+        for done in [*range(chunk, total, chunk), total]:
+            estimator.set_params(n_estimators=done).fit(rows.train, rows.train_target)
+            if held_out:
+                losses(estimator, rows, curve, done - 1)
+                curve.point(
+                    "validation_accuracy" if classifies else "validation_r2",
+                    done - 1,
+                    estimator.score(rows.validation, rows.validation_target),
+                )
+            else:
+                curve.point("oob_accuracy" if classifies else "oob_r2", done - 1, estimator.oob_score_)
+            curve.progress(done, total)
+    estimator.set_params(warm_start=False, oob_score=False)
+    for name in ("oob_decision_function_", "oob_prediction_"):
+        # One number for each training row: of no use to a prediction, and the model file would carry it.
+        vars(estimator).pop(name, None)
+    return estimator.set_params(class_weight=weight) if classifies else estimator
+
+
+def build_boosting(parameters: BoostingParameters, problem: str, seed: int) -> Any:
+    from sklearn.ensemble import GradientBoostingClassifier, GradientBoostingRegressor  # see build_forest
+
+    kind = GradientBoostingClassifier if problem == "CLASSIFICATION" else GradientBoostingRegressor
+    return kind(
+        n_estimators=parameters.n_estimators,
+        learning_rate=parameters.learning_rate,
+        max_depth=parameters.max_depth,
+        min_samples_leaf=parameters.min_samples_leaf,
+        subsample=parameters.subsample,
+        random_state=seed,
+    )
+
+
+def fit_boosting(estimator: Any, rows: Rows, curve: Curve) -> Any:
+    """One fit, watched round by round. The staged predictions are a generator that reads one more tree at each step, so the
+    validation loss costs one pass over the trees in all."""
+    from sklearn.metrics import log_loss, mean_squared_error
+
+    classifies = hasattr(estimator, "predict_proba")
+    stages: list[Any] = []
+    total = estimator.n_estimators
+
+    def watch(done: int, model: Any, _locals: dict[str, Any]) -> bool:
+        # With two classes scikit-learn keeps the deviance, which is twice the log loss.
+        deviance = classifies and len(model.classes_) == 2
+        curve.point("train_loss", done, float(model.train_score_[done]) / (2 if deviance else 1))
+        if rows.validation is not None:
+            if not stages:
+                stages.append((model.staged_predict_proba if classifies else model.staged_predict)(rows.validation))
+            predicted = next(stages[0])
+            measured = (
+                log_loss(rows.validation_target, predicted, labels=model.classes_)
+                if classifies
+                else mean_squared_error(rows.validation_target, predicted)
+            )
+            curve.point("validation_loss", done, float(measured))
+        curve.progress(done + 1, total)
+        return False
+
+    return estimator.fit(rows.train, rows.train_target, monitor=watch)
+
+
+RANDOM_FOREST = Step(
+    key="train_random_forest",
+    type="TRAIN",
+    title="Train random forest",
+    description="Averages trees grown on samples of the rows. Takes missing numbers. Reports a score each twentieth of the trees.",
+    parameters=ForestParameters,
+    place="train",
+    run=run,
+    trainer=Trainer("scikit-learn", build_forest, fit_forest, takes_missing=True),
+    requires_target=True,
+    problem_types=("CLASSIFICATION", "REGRESSION"),
+)
+GRADIENT_BOOSTING = Step(
+    key="train_gradient_boosting",
+    type="TRAIN",
+    title="Train gradient boosting",
+    description="Trees that each correct the ones before, by scikit-learn. Reports the loss each round.",
+    parameters=BoostingParameters,
+    place="train",
+    run=run,
+    trainer=Trainer("scikit-learn", build_boosting, fit_boosting),
+    requires_target=True,
+    problem_types=("CLASSIFICATION", "REGRESSION"),
+)

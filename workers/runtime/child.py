@@ -1,0 +1,240 @@
+"""The worker's end of its children: a warm one waits, so that a body starts at once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import structlog
+
+from workers.runtime import frames
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+ROOT = Path(__file__).resolve().parents[2]
+TAIL = 4_000
+CHUNK = 64 * 1024
+FAREWELL = 2.0  # seconds in which a nursery without a worker goes by itself
+
+
+class Ended(NamedTuple):
+    """How a child died: its exit status (negative: the signal), and who had it killed: memory, lease, or the worker's own reason."""
+
+    status: int
+    reason: str | None
+
+
+class NurseryLost(Exception):
+    """The process that makes children died; its children with it."""
+
+
+class Child:
+    """A process that runs one body. `tail` is the end of what it printed."""
+
+    def __init__(self, nursery: Nursery, number: int, pid: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._nursery = nursery
+        self._number = number
+        self._reader = reader
+        self._writer = writer
+        self.pid = pid
+        self.ended: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
+        self.tail = b""
+        self._output: asyncio.StreamReader | None = None
+
+    async def order(self, message: dict[str, Any]) -> None:
+        """Tell it what to run."""
+        self._writer.write(frames.encode(message))
+        with contextlib.suppress(ConnectionError):
+            await self._writer.drain()
+
+    async def messages(self) -> AsyncIterator[dict[str, Any]]:
+        """What it says, until it has gone."""
+        while (message := await frames.read(self._reader)) is not None:
+            yield message
+
+    async def lines(self) -> AsyncIterator[str]:
+        """What it prints, line by line; a line without an end is cut."""
+        assert self._output is not None
+        rest = b""
+        while chunk := await self._output.read(CHUNK):
+            self.tail = (self.tail + chunk)[-TAIL:]
+            *whole, rest = (rest + chunk).split(b"\n")
+            for line in whole:
+                yield line.decode("utf-8", "replace").replace("\x00", "\ufffd")
+            rest = rest[-CHUNK:]
+        if rest:
+            yield rest.decode("utf-8", "replace").replace("\x00", "\ufffd")
+
+    def listen_to(self, output: asyncio.StreamReader) -> None:
+        self._output = output
+
+    def arm(self, until: float, memory: int) -> None:
+        """Let it live until then (monotonic clock) and no further; to be said again with each pulse."""
+        self._nursery.say({"do": "arm", "id": self._number, "until": until, "memory": memory})
+
+    def kill(self, reason: str, patience: float = 0.0) -> None:
+        """Kill it and all it forked; with patience, ask first and wait so many seconds."""
+        self._nursery.say({"do": "kill", "id": self._number, "reason": reason, "patience": patience})
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class Nursery:
+    """Makes children. When its process dies it is started again; the children that died with it have ended as by SIGKILL."""
+
+    def __init__(self, *, preload: bool) -> None:
+        self._preload = preload
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+        self._ready: asyncio.Future[None] | None = None
+        self._listener: asyncio.Task[None] | None = None
+        self._born: dict[int, asyncio.Future[int]] = {}
+        self._children: dict[int, Child] = {}
+        self._last = 0
+        self._spare: asyncio.Task[Child] | None = None
+        self._spawning = asyncio.Lock()
+
+    async def __aenter__(self) -> Self:
+        self._warm()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._spare is not None:
+            self._spare.cancel()
+        if self._control is not None and self._listener is not None:
+            with contextlib.suppress(OSError):
+                self._control.shutdown(socket.SHUT_WR)  # it sees the end of the stream, kills what is left, and goes
+            await self._listener
+
+    @property
+    def pid(self) -> int | None:
+        """Of the nursery's own process."""
+        return None if self._process is None else self._process.pid
+
+    async def take(self) -> Child:
+        """A child that waits for its order. Raises `NurseryLost` when the process cannot be started."""
+        spare, self._spare = self._spare, None
+        try:
+            if spare is not None:
+                child = await spare
+                if not child.ended.done():
+                    return child
+                child.close()
+        except (NurseryLost, OSError):
+            log.warning("spare_child_lost", exc_info=True)
+        finally:
+            self._warm()
+        return await self._spawn()
+
+    def _warm(self) -> None:
+        if self._spare is None:
+            self._spare = asyncio.create_task(self._spawn(), name="spare child")
+            self._spare.add_done_callback(lambda task: task.cancelled() or task.exception())
+
+    def _renew(self) -> None:
+        """The libraries are there now: a child from before would have to import them itself."""
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            spare.add_done_callback(lambda task: task.cancelled() or task.exception() or task.result().close())
+        self._warm()
+
+    def say(self, message: dict[str, Any]) -> None:
+        if self._control is not None:
+            with contextlib.suppress(OSError):
+                self._control.sendall(json.dumps(message).encode() + b"\n")
+
+    async def _spawn(self) -> Child:
+        async with self._spawning:
+            await self._started()
+            ours, theirs = socket.socketpair()
+            output, printed = os.pipe()
+            self._last += 1
+            number = self._last
+            born: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+            self._born[number] = born
+            ours.setblocking(False)  # noqa: FBT003 - takes no keyword
+            try:
+                assert self._control is not None
+                socket.send_fds(self._control, [json.dumps({"do": "spawn", "id": number}).encode() + b"\n"], [theirs.fileno(), printed])
+            except OSError as error:
+                ours.close()
+                os.close(output)
+                raise NurseryLost("The process that makes children died.") from error
+            finally:
+                theirs.close()
+                os.close(printed)
+            reader, writer = await asyncio.open_unix_connection(sock=ours)
+            lines = asyncio.StreamReader()
+            await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), os.fdopen(output, "rb", 0))
+            child = Child(self, number, 0, reader, writer)
+            child.listen_to(lines)
+            self._children[number] = child
+            child.pid = await born
+            return child
+
+    async def _started(self) -> None:
+        if self._process is None or self._process.poll() is not None:
+            ours, theirs = socket.socketpair()
+            environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])}
+            command = [sys.executable, "-m", "workers.runtime.nursery", str(theirs.fileno()), "preload" if self._preload else "lazy"]
+            self._process = subprocess.Popen(  # noqa: ASYNC220, S603 - starting takes a millisecond; the command is ours
+                command, pass_fds=[theirs.fileno()], env=environment, start_new_session=True, stdin=subprocess.DEVNULL
+            )
+            theirs.close()
+            ours.setblocking(False)  # noqa: FBT003 - takes no keyword
+            self._control = ours
+            self._ready = asyncio.get_running_loop().create_future()
+            self._listener = asyncio.create_task(self._listen(self._process, ours, self._ready), name="nursery")
+        assert self._ready is not None
+        await asyncio.shield(self._ready)
+
+    async def _listen(self, process: subprocess.Popen[bytes], control: socket.socket, ready: asyncio.Future[None]) -> None:
+        loop = asyncio.get_running_loop()
+        buffer = b""
+        try:
+            while part := await loop.sock_recv(control, CHUNK):
+                *lines, buffer = (buffer + part).split(b"\n")
+                for line in lines:
+                    self._hear(json.loads(line), ready)
+        except OSError:
+            log.warning("nursery_unreachable", exc_info=True)
+        try:
+            await asyncio.to_thread(process.wait, FAREWELL)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        self._bereave(ready)
+        control.close()
+
+    def _hear(self, message: dict[str, Any], ready: asyncio.Future[None]) -> None:
+        if "ready" in message:
+            ready.set_result(None)
+        elif "warm" in message:
+            self._renew()
+        elif "spawned" in message:
+            self._born.pop(message["spawned"]).set_result(message["pid"])
+        elif (child := self._children.pop(message["ended"], None)) is not None:
+            child.ended.set_result(Ended(message["status"], message["reason"]))
+
+    def _bereave(self, ready: asyncio.Future[None]) -> None:
+        """The nursery has gone, and its children with it."""
+        lost = NurseryLost("The process that makes children died.")
+        for waiting in (ready, *self._born.values()):
+            if not waiting.done():
+                waiting.set_exception(lost)
+                waiting.exception()
+        self._born.clear()
+        for child in self._children.values():
+            if not child.ended.done():
+                child.ended.set_result(Ended(-signal.SIGKILL, None))
+        self._children.clear()

@@ -1,0 +1,77 @@
+"""Messages between a worker and its children: four bytes of length, then JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import socket
+import struct
+from typing import Any
+
+LIMIT = 256 * 1024**2
+_LENGTH = struct.Struct("!I")
+_UNTELLABLE = re.compile(rb"\\u0000|\\u[dD][89abAB]|\\u[dD][c-fC-F]")
+
+
+class BadFrame(Exception):
+    """A child sent something that is not a message."""
+
+
+def encode(message: dict[str, Any]) -> bytes:
+    """The message as bytes; NaN and infinities are written as JavaScript names them."""
+    body = json.dumps(message).encode("ascii")
+    if len(body) > LIMIT:
+        raise BadFrame(f"A message of {len(body)} bytes is longer than the {LIMIT} that fit.")
+    return _LENGTH.pack(len(body)) + body
+
+
+def decode(body: bytes) -> dict[str, Any]:
+    """The message, made fit for PostgreSQL: NaN and infinities are null, NUL and lone surrogates are U+FFFD."""
+    try:
+        message = json.loads(body, parse_constant=lambda _name: None)
+    except (ValueError, RecursionError) as error:
+        raise BadFrame(str(error)) from error
+    if not isinstance(message, dict):
+        raise BadFrame("A message is an object.")
+    return _tellable(message) if _UNTELLABLE.search(body) else message  # pyright: ignore[reportUnknownVariableType] - JSON
+
+
+def _tellable(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.replace("\x00", "\ufffd").encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    if isinstance(value, dict):
+        return {_tellable(key): _tellable(item) for key, item in value.items()}  # pyright: ignore[reportUnknownVariableType] - JSON
+    if isinstance(value, list):
+        return [_tellable(item) for item in value]  # pyright: ignore[reportUnknownVariableType] - JSON
+    return value
+
+
+async def read(reader: asyncio.StreamReader) -> dict[str, Any] | None:
+    """The next message; None when the other side has gone."""
+    try:
+        (length,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
+        if length > LIMIT:
+            raise BadFrame(f"A message of {length} bytes was announced; {LIMIT} fit.")
+        return decode(await reader.readexactly(length))
+    except (asyncio.IncompleteReadError, ConnectionError):
+        return None
+
+
+def receive(connection: socket.socket) -> dict[str, Any] | None:
+    """The same, blocking."""
+    head = _exactly(connection, _LENGTH.size)
+    if head is None:
+        return None
+    body = _exactly(connection, _LENGTH.unpack(head)[0])
+    return None if body is None else decode(body)
+
+
+def _exactly(connection: socket.socket, count: int) -> bytes | None:
+    parts = bytearray()
+    while len(parts) < count:
+        part = connection.recv(min(count - len(parts), 1024**2))
+        if not part:
+            return None
+        parts += part
+    return bytes(parts)

@@ -1,0 +1,55 @@
+"""The folders of attempts. What a killed worker left behind is removed by the next one that starts."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Self
+
+PREFIX = "trellis-worker-"
+
+
+class Scratch:
+    """A worker's folder, locked for as long as the process lives: an unlocked one belongs to nobody."""
+
+    def __init__(self, root: Path, lock: IO[str]) -> None:
+        self._root = root
+        self._lock = lock
+
+    @classmethod
+    @contextmanager
+    def open(cls, parent: Path | None) -> Generator[Self]:
+        """Make the folder under `parent`, or where the system keeps temporary files."""
+        where = Path(tempfile.gettempdir()) if parent is None else parent
+        where.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(where)
+        root = Path(tempfile.mkdtemp(prefix=PREFIX, dir=where))
+        with (root / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            try:
+                yield cls(root, lock)
+            finally:
+                shutil.rmtree(root, ignore_errors=True)
+
+    @contextmanager
+    def folder(self) -> Generator[Path]:
+        """A folder for one attempt, removed with all that is in it."""
+        path = Path(tempfile.mkdtemp(dir=self._root))
+        try:
+            yield path
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _remove_abandoned(where: Path) -> None:
+    for root in where.glob(PREFIX + "*"):
+        try:
+            with (root / "lock").open("r+") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(root, ignore_errors=True)
+        except OSError:  # held by a living worker, another user's, or just being made
+            continue

@@ -1,0 +1,56 @@
+"""How workers work. Every default suits one machine."""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+GIB = 1024**3
+
+
+class WorkerSettings(BaseSettings):
+    """Slots, times and limits of a worker process. Read from `TRELLIS_WORKER_*`."""
+
+    model_config = SettingsConfigDict(env_prefix="TRELLIS_WORKER_", extra="ignore")
+
+    slots: int = Field(default=0, ge=0, le=256, description="Jobs a worker runs at once. 0: one for each core.")
+    lease: float = Field(
+        default=10.0, gt=0, description="Seconds after which a job whose worker went silent is given to another. The same for all workers."
+    )
+    pulse: float = Field(default=2.0, gt=0, description="Seconds between a worker's signs of life; well under the lease.")
+    look: float = Field(default=1.0, gt=0, description="Seconds between looks for waiting jobs and for leases that ran out.")
+    ring_again: float = Field(default=5.0, gt=0, description="Seconds after which an invitation that nobody answered is sent again.")
+    grace: float = Field(default=3.0, ge=0, description="Seconds that running jobs have to finish when the worker is told to stop.")
+    max_losses: int = Field(default=10, ge=1, description="Times that a job may lose its worker before it is FAILED with WORKER_LOST.")
+    backoff_base: float = Field(default=2.0, gt=0, description="Seconds before the second try of a job.")
+    backoff_factor: float = Field(default=4.0, ge=1, description="How much longer the pause before each further try is.")
+    job_timeout: float = Field(default=6 * 3600.0, gt=0, description="Seconds that a body may run where its job sets no limit of its own.")
+    cancel_patience: float = Field(default=5.0, ge=0, description="Seconds between SIGTERM and SIGKILL for the body of a cancelled job.")
+    memory_bytes: int = Field(
+        default=4 * GIB, gt=0, description="Memory a body may use of its own, in bytes; past it, it ends OUT_OF_MEMORY."
+    )
+    file_bytes: int = Field(default=200 * GIB, gt=0, description="Largest file a body may write, in bytes.")
+    cpu_seconds: int = Field(default=24 * 3600, gt=0, description="CPU seconds, of all its threads, that a body may use.")
+    open_files: int = Field(default=1024, ge=64, description="Files a body may have open.")
+    log_events: int = Field(default=200, ge=0, description="LOG events that an attempt may write; what it prints after that is dropped.")
+    events_per_second: int = Field(
+        default=5, ge=1, description="Events of progress, steps, metrics and logs a second that a job writes at most."
+    )
+    scratch: Path | None = Field(
+        default=None, description="Folder for downloads and what bodies write. Empty: the system's temporary folder."
+    )
+    preload: bool = Field(default=True, description="Import the heavy libraries once, before jobs come, so that bodies start at once.")
+
+    def slot_count(self) -> int:
+        """The slots, counted."""
+        return self.slots or os.cpu_count() or 1
+
+
+@lru_cache
+def worker_settings() -> WorkerSettings:
+    """The settings of this process, read once."""
+    return WorkerSettings()
