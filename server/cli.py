@@ -84,6 +84,18 @@ def worker(
     raise typer.Exit(run([name.strip() for name in queues.split(",") if name.strip()] if queues else None))
 
 
+@app.command(name="worker-health", hidden=True)
+def worker_health() -> None:
+    """End with 0 if a worker of this host (in a container: of this container) has sent a sign of life in the last seconds."""
+    settings = _state_settings()
+    import asyncio
+    import socket
+
+    from server.health import worker_lives
+
+    raise typer.Exit(0 if asyncio.run(worker_lives(settings, socket.gethostname())) else 1)
+
+
 @app.command()
 def migrate(
     admin_token_file: Annotated[

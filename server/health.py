@@ -15,8 +15,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from db.core.work import Database
 from db.errors import Unavailable
 from db.queries.jobs import live_workers
+from db.settings import StateSettings
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -89,6 +91,12 @@ async def _probe(name: str, probe: Callable[[State], Awaitable[None]], state: St
         log.info("service_down", service=name, detail=repr(error))
         return Finding(up=False, reason=type(error).__name__)
     return Finding(up=True)
+
+
+async def worker_lives(settings: StateSettings, host: str) -> bool:
+    """Whether a live worker's name begins with this host's."""
+    async with Database.open(settings) as database:
+        return any(worker.name.startswith(host) for worker in await live_workers(database))
 
 
 def routes() -> list[BaseRoute]:

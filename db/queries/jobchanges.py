@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, BigInteger, Row, Uuid, func, literal, select, true
+from sqlalchemy import ARRAY, BigInteger, Row, Text, Uuid, func, literal, select, true
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from db.core.viewer import Viewer
@@ -28,42 +28,39 @@ async def clock(database: Database) -> datetime:
     return (await database.rows(select(func.clock_timestamp())))[0][0]
 
 
-async def since(database: Database, viewer: Viewer, wanted: JobFilter | None, known: Mapping[UUID, int]) -> Sequence[Row[Any]]:
+async def since(
+    database: Database, viewer: Viewer, wanted: JobFilter | None, known: Mapping[UUID, int | None], moment: datetime
+) -> Sequence[Row[Any]]:
     """The jobs among `known` that may match, as lists show them, with `before` and `passed`.
 
-    `known` says up to which sequence each has been looked at; 0 for not at all. `before` is [status, progress] at that sequence, None for
-    a job that is new; `passed` are the statuses of the events after it, in their order.
+    `known` says up to which sequence each has been looked at; None means as far as it was at `moment`. `before` is [status, progress] at
+    that sequence, None for a job that is new; `passed` are the statuses of the events after it, in their order.
     """
     asked = (
         func.unnest(literal(list(known), ARRAY(Uuid)), literal(list(known.values()), ARRAY(BigInteger)))
         .table_valued("job_id", "sequence", name="asked")
         .render_derived()
     )
-    before = (
-        select(func.jsonb_build_array(JobEvent.status, JobEvent.progress))
-        .where(JobEvent.job_id == Job.id, JobEvent.sequence == asked.c.sequence)
-        .scalar_subquery()
+    then = select(func.max(JobEvent.sequence)).where(JobEvent.job_id == Job.id, JobEvent.created_at <= moment).correlate(Job)
+    seen = select(func.coalesce(asked.c.sequence, then.scalar_subquery(), 0).label("sequence")).correlate(Job, asked).lateral("seen")
+    before = select(func.jsonb_build_array(JobEvent.status, JobEvent.progress))
+    before = before.where(JobEvent.job_id == Job.id, JobEvent.sequence == seen.c.sequence).correlate(Job, seen)
+    passed = select(func.array_agg(aggregate_order_by(JobEvent.status, JobEvent.sequence.asc()), type_=ARRAY(Text)))
+    passed = passed.where(JobEvent.job_id == Job.id, JobEvent.sequence > seen.c.sequence).correlate(Job, seen)
+    found = (
+        jobs(viewer, _lasting(wanted))
+        .join(asked, asked.c.job_id == Job.id)
+        .join(seen, true())
+        .add_columns(before.scalar_subquery().label("before"), passed.scalar_subquery().label("passed"))
+        .order_by(Job.updated_at, Job.id)
     )
-    passed = (
-        select(func.array_agg(aggregate_order_by(JobEvent.status, JobEvent.sequence.asc())))
-        .where(JobEvent.job_id == Job.id, JobEvent.sequence > asked.c.sequence)
-        .scalar_subquery()
-    )
-    found = jobs(viewer, _lasting(wanted)).join(asked, asked.c.job_id == Job.id)
-    return await database.rows(found.add_columns(before.label("before"), passed.label("passed")).order_by(Job.updated_at, Job.id))
+    return await database.rows(found)
 
 
-async def changed_since(database: Database, viewer: Viewer, wanted: JobFilter | None, moment: datetime) -> Mapping[UUID, int]:
-    """The jobs that may match and changed after the moment, each with the last sequence that it had then."""
-    earlier = (
-        select(func.coalesce(func.max(JobEvent.sequence), 0).label("sequence"))
-        .where(JobEvent.job_id == Job.id, JobEvent.created_at <= moment)
-        .correlate(Job)
-        .lateral("earlier")
-    )
-    found = jobs(viewer, _lasting(wanted)).with_only_columns(Job.id, earlier.c.sequence, maintain_column_froms=True)
-    rows = await database.rows(found.join(earlier, true()).where(Job.updated_at > moment))
-    return {row.id: row.sequence for row in rows}
+async def changed_since(database: Database, viewer: Viewer, wanted: JobFilter | None, moment: datetime) -> Sequence[UUID]:
+    """The jobs that may match and changed after the moment."""
+    found = jobs(viewer, _lasting(wanted)).with_only_columns(Job.id).where(Job.updated_at > moment)
+    return [row.id for row in await database.rows(found)]
 
 
 def matters(wanted: JobFilter | None, row: Row[Any]) -> bool:

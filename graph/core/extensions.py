@@ -1,18 +1,36 @@
-"""What surrounds every operation: limits of the parser, loaders of its own, and errors with codes."""
+"""What surrounds every operation: limits of the parser, documents seen before, loaders of its own, and errors with codes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any, cast
 
 import strawberry
-from graphql import GraphQLError
+from graphql import DocumentNode, GraphQLError
 from strawberry.extensions import SchemaExtension
 from strawberry.types import ExecutionContext, StreamExecutionResult
 
 from graph.core.context import Context
+from graph.core.documents import Documents
 from graph.core.failures import coded
 
 MAX_TOKENS = 5_000
+
+
+class Schema(strawberry.Schema):
+    """Strawberry's schema, with errors as clients may see them and a memory for documents."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.parsed: Documents[DocumentNode] = Documents()
+        self.validated: Documents[tuple[GraphQLError, ...]] = Documents()
+
+    def process_errors(self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None) -> None:
+        """Called once for the errors of each result, wherever they arose; the list is the one that is answered."""
+        context = None if execution_context is None else execution_context.context
+        phase = context.phase if isinstance(context, Context) else "parse"
+        request_id = context.request_id if isinstance(context, Context) else ""
+        errors[:] = coded(errors, phase=phase, request_id=request_id)
 
 
 class Operation(SchemaExtension):
@@ -22,14 +40,30 @@ class Operation(SchemaExtension):
     def context(self) -> Context:
         return self.execution_context.context
 
+    @property
+    def schema(self) -> Schema:
+        return cast("Schema", self.execution_context.schema)
+
     def on_operation(self) -> Iterator[None]:
         self.execution_context.context = self.context.for_operation()
         self.execution_context.parse_options["max_tokens"] = MAX_TOKENS
         yield
 
+    def on_parse(self) -> Iterator[None]:
+        operation = self.execution_context
+        operation.graphql_document = operation.graphql_document or self.schema.parsed.get(operation.query)
+        yield
+        if operation.graphql_document is not None:
+            self.schema.parsed.keep(operation.query, operation.graphql_document)
+
     def on_validate(self) -> Iterator[None]:
         self.context.phase = "validate"
+        operation = self.execution_context
+        found = self.schema.validated.get(operation.query, operation.validation_rules)
+        if found is not None:
+            operation.pre_execution_errors = list(found)
         yield
+        self.schema.validated.keep(operation.query, tuple(operation.pre_execution_errors or ()), operation.validation_rules)
 
     def on_execute(self) -> Iterator[None]:
         self.context.phase = "execute"
@@ -39,14 +73,3 @@ class Operation(SchemaExtension):
         # The next event is executed only after this one was taken, so it finds nothing of the present one.
         self.context.refresh()
         yield
-
-
-class Schema(strawberry.Schema):
-    """Strawberry's schema, with errors as clients may see them."""
-
-    def process_errors(self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None) -> None:
-        """Called once for the errors of each result, wherever they arose; the list is the one that is answered."""
-        context = None if execution_context is None else execution_context.context
-        phase = context.phase if isinstance(context, Context) else "parse"
-        request_id = context.request_id if isinstance(context, Context) else ""
-        errors[:] = coded(errors, phase=phase, request_id=request_id)

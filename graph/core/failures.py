@@ -95,16 +95,19 @@ def _code(error: GraphQLError, phase: str) -> str | None:
         return "BAD_USER_INPUT"
     if isinstance(error, GraphQLSyntaxError) or (phase == "parse" and cause is None):
         return "GRAPHQL_PARSE_FAILED"
-    if phase == "validate":
-        return "GRAPHQL_VALIDATION_FAILED" if cause is None or isinstance(cause, GraphQLError) else None
-    return "BAD_USER_INPUT" if _is_about_input(error) else None
+    if not _is_about_input(error):
+        return None
+    return "GRAPHQL_VALIDATION_FAILED" if phase == "validate" else "BAD_USER_INPUT"
 
 
 def _is_about_input(error: GraphQLError) -> bool:
-    """Variables and arguments are also read while executing. Such an error points into the document; one from writing an answer does not."""
+    """Whether it speaks of the document, a variable or an argument; then it points into the document. A failure of ours does not.
+
+    With a path it arose in a field: there the argument's own error points into the document, and one from writing the answer does not.
+    """
     cause = error.original_error
-    if cause is None:
-        return error.path is None
+    if error.path is None:
+        return cause is None or bool(error.nodes)
     return isinstance(cause, StrawberryInputCoercionError) or (isinstance(cause, GraphQLError) and bool(cause.nodes))
 
 

@@ -1,4 +1,7 @@
-"""The scalars: how each is written into answers and read from inputs."""
+"""The scalars: how each is written into answers and read from inputs.
+
+A reader raises `ValueError` with half a sentence; graphql-core says around it which variable or argument it is about, and what was found.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,6 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NewType, TypeAlias, cast
 
 import strawberry
-from graphql import GraphQLError
 from strawberry.types.scalar import ScalarDefinition
 
 if TYPE_CHECKING:  # rows and documents are put into fields as they come
@@ -45,7 +47,7 @@ def read_time(value: object) -> datetime:
             return datetime.fromisoformat(f"{value[:10]}T{value[11:19]}{fraction}{found[2].upper()}").astimezone(UTC)
         except (ValueError, OverflowError):
             pass
-    raise GraphQLError(f"{_shown(value)} is not a DateTime. Write it as RFC 3339 does, with an offset: 2026-01-31T12:00:00Z.")
+    raise ValueError("write a moment as RFC 3339 does, with an offset: 2026-01-31T12:00:00Z")
 
 
 def write_integer(value: object) -> int:
@@ -61,7 +63,7 @@ def read_integer(value: object) -> int:
     if isinstance(value, float) and value.is_integer() and abs(value) <= 2**53:
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not _LEAST <= value <= _GREATEST:
-        raise GraphQLError(f"{_shown(value)} is not a BigInt. Give a whole number of at most 64 bits, as a number or a string of digits.")
+        raise ValueError("give a whole number of at most 64 bits, as a number or a string of digits")
     return value
 
 
@@ -75,7 +77,7 @@ def write_seconds(value: object) -> float | None:
 
 def read_seconds(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise GraphQLError(f"{_shown(value)} is not a Duration. Give seconds as a number.")
+        raise ValueError("give seconds as a number")
     return float(value)
 
 
@@ -98,7 +100,7 @@ def read_json(value: object) -> Any:
 
 def _check(value: object, depth: int) -> None:
     if depth > MAX_DEPTH:
-        raise GraphQLError(f"This JSON value is nested more than {MAX_DEPTH} deep. Flatten it.")
+        raise ValueError(f"it is nested more than {MAX_DEPTH} deep; flatten it")
     if isinstance(value, str):
         if "\x00" in value or any("\ud800" <= character <= "\udfff" for character in value):
             raise GraphQLError(
@@ -106,10 +108,10 @@ def _check(value: object, depth: int) -> None:
             )
     elif isinstance(value, float):
         if not math.isfinite(value):
-            raise GraphQLError("This JSON value holds NaN or an infinity, which JSON does not have. Use null.")
+            raise ValueError("it holds NaN or an infinity, which JSON does not have; use null")
     elif isinstance(value, int):
         if not _LEAST <= value <= _GREATEST:
-            raise GraphQLError("This JSON value holds an integer of more than 64 bits. Write it as a string.")
+            raise ValueError("it holds an integer of more than 64 bits; write it as a string")
     elif isinstance(value, Mapping):
         for key, item in cast("Mapping[Any, Any]", value).items():
             _check(key, depth + 1)
@@ -117,11 +119,6 @@ def _check(value: object, depth: int) -> None:
     elif isinstance(value, list):
         for item in cast("list[Any]", value):
             _check(item, depth + 1)
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:60]}…"
 
 
 SCALARS: Mapping[object, ScalarDefinition] = {

@@ -25,7 +25,9 @@ class JobError:
     told: strawberry.Private[str | None]
     code: str = strawberry.field(description="The kind of failure, for programs, such as OUT_OF_MEMORY or BAD_INPUT.")
     message: str = strawberry.field(description="What happened, where, and what to do next, for people.")
-    retryable: bool = strawberry.field(description="Whether trying again may help. If so, the job was tried again until its tries were used up.")
+    retryable: bool = strawberry.field(
+        description="Whether trying again may help. If so, the job was tried again until its tries were used up."
+    )
 
     @strawberry.field(description="Where in the code it happened; only for the job's owner and for admins.")
     def traceback(self, info: Info) -> str | None:

@@ -23,10 +23,25 @@ from graphql import (
     print_ast,
 )
 
+from graph.core.ids import KINDS
 from graph.schema import schema
 
 PROMISED = build_schema((Path(__file__).parent / "core.graphql").read_text())
 SERVED: GraphQLSchema = build_schema(schema.as_str())
+PREFIXES = {
+    "user": "User",
+    "dataset": "Dataset",
+    "version": "DatasetVersion",
+    "profile": "DatasetProfile",
+    "artifact": "Artifact",
+    "pipeline": "Pipeline",
+    "snapshot": "PipelineSnapshot",
+    "job": "Job",
+    "model": "Model",
+    "mversion": "ModelVersion",
+    "experiment": "Experiment",
+    "run": "Run",
+}
 TYPES = [type_ for type_ in PROMISED.type_map.values() if not is_introspection_type(type_)]
 
 
@@ -37,51 +52,58 @@ def default(value: GraphQLArgument | GraphQLInputField) -> str | None:
 
 
 def differences(promised: GraphQLNamedType, served: GraphQLNamedType | None) -> list[str]:
-    name = promised.name
     if served is None or type(served) is not type(promised):
-        return [f"{name} is missing, or is of another kind"]
-    found: list[str] = []
+        return [f"{promised.name} is missing, or is of another kind"]
     match promised, served:
         case GraphQLObjectType() | GraphQLInterfaceType(), GraphQLObjectType() | GraphQLInterfaceType():
-            if {i.name for i in promised.interfaces} != {i.name for i in served.interfaces}:
-                found.append(f"{name} implements {[i.name for i in served.interfaces]}")
-            for key, field in promised.fields.items():
-                other = served.fields.get(key)
-                if other is None or str(other.type) != str(field.type):
-                    found.append(f"{name}.{key} is {other and other.type}, promised is {field.type}")
-                    continue
-                for argument, value in field.args.items():
-                    given = other.args.get(argument)
-                    if given is None or str(given.type) != str(value.type) or default(given) != default(value):
-                        found.append(
-                            f"{name}.{key}({argument}:) is {given and (str(given.type), default(given))}, promised is {value.type}"
-                        )
-                extra = other.args.keys() - field.args.keys()
-                found += [
-                    f"{name}.{key}({argument}:) is required and was not promised"
-                    for argument in extra
-                    if is_required_argument(other.args[argument])
-                ]
+            return output_differences(promised, served)
         case GraphQLInputObjectType(), GraphQLInputObjectType():
-            if promised.is_one_of != served.is_one_of:
-                found.append(f"{name} differs in @oneOf")
-            for key, field in promised.fields.items():
-                other = served.fields.get(key)
-                if other is None or str(other.type) != str(field.type) or default(other) != default(field):
-                    found.append(
-                        f"{name}.{key} is {other and (str(other.type), default(other))}, promised is {field.type} {default(field)}"
-                    )
-            extra = served.fields.keys() - promised.fields.keys()
-            found += [f"{name}.{key} is required and was not promised" for key in extra if is_required_input_field(served.fields[key])]
+            return input_differences(promised, served)
         case GraphQLEnumType(), GraphQLEnumType():
-            missing = promised.values.keys() - served.values.keys()
-            found += [f"{name} lacks {value}" for value in sorted(missing)]
+            return [f"{promised.name} lacks {value}" for value in promised.values if value not in served.values]
         case GraphQLUnionType(), GraphQLUnionType():
-            if {t.name for t in promised.types} != {t.name for t in served.types}:
-                found.append(f"{name} is {[t.name for t in served.types]}")
+            members = [type_.name for type_ in served.types]
+            return [f"{promised.name} is {members}"] if {type_.name for type_ in promised.types} != set(members) else []
         case _:
             assert isinstance(promised, GraphQLScalarType)
+            return []
+
+
+Output = GraphQLObjectType | GraphQLInterfaceType
+
+
+def output_differences(promised: Output, served: Output) -> list[str]:
+    found: list[str] = []
+    if {i.name for i in promised.interfaces} != {i.name for i in served.interfaces}:
+        found.append(f"{promised.name} implements {[i.name for i in served.interfaces]}")
+    for key, field in promised.fields.items():
+        name, other = f"{promised.name}.{key}", served.fields.get(key)
+        if other is None or str(other.type) != str(field.type):
+            found.append(f"{name} is {other and other.type}, promised is {field.type}")
+            continue
+        for argument, value in field.args.items():
+            given = other.args.get(argument)
+            if given is None or str(given.type) != str(value.type) or default(given) != default(value):
+                found.append(f"{name}({argument}:) is {given and given.type}, promised is {value.type} = {default(value)}")
+        extra = other.args.keys() - field.args.keys()
+        found += [
+            f"{name}({argument}:) is required and was not promised" for argument in extra if is_required_argument(other.args[argument])
+        ]
     return found
+
+
+def input_differences(promised: GraphQLInputObjectType, served: GraphQLInputObjectType) -> list[str]:
+    found: list[str] = []
+    if promised.is_one_of != served.is_one_of:
+        found.append(f"{promised.name} differs in @oneOf")
+    for key, field in promised.fields.items():
+        other = served.fields.get(key)
+        if other is None or str(other.type) != str(field.type) or default(other) != default(field):
+            found.append(f"{promised.name}.{key} is {other and other.type}, promised is {field.type} = {default(field)}")
+    extra = served.fields.keys() - promised.fields.keys()
+    return found + [
+        f"{promised.name}.{key} is required and was not promised" for key in extra if is_required_input_field(served.fields[key])
+    ]
 
 
 @pytest.mark.parametrize("promised", TYPES, ids=lambda type_: type_.name)
@@ -101,3 +123,9 @@ def test_only_nodes_and_uploads_have_an_id() -> None:
     with_id = {t.name for t in SERVED.type_map.values() if isinstance(t, GraphQLObjectType) and "id" in t.fields}
     nodes = {t.name for t in SERVED.get_possible_types(SERVED.type_map["Node"])}  # pyright: ignore[reportArgumentType] - Node is an interface
     assert with_id - nodes == {"Upload", "NotFound"}
+
+
+def test_every_prefix_names_its_type() -> None:
+    nodes = {t.name for t in SERVED.get_possible_types(SERVED.type_map["Node"])}  # pyright: ignore[reportArgumentType] - Node is an interface
+    assert {prefix: kind.type.__name__ for prefix, kind in KINDS.items()} == PREFIXES
+    assert nodes == set(PREFIXES.values())

@@ -150,10 +150,8 @@ class Bundle:
                 raise BadInput("WRONG_COLUMN_TYPE", _wrong_kind(node, column, kinds), column=column.name, path=path)
         return found
 
-    def add_stage(
-        self, node: Node, columns: list[Column], transformer: Any, *, kind: Kind | None = None, fills: bool = False, alone: bool = False
-    ) -> None:
-        """Adds a transform to columns. `alone` fits it column by column, so that what came out of each column is known."""
+    def add_stage(self, node: Node, columns: list[Column], transformer: Any, *, kind: Kind | None = None, fills: bool = False) -> None:
+        """Adds a transform to columns, which are then fitted together; give each its own where what comes out of each must be known."""
         for column in columns:
             filtering = self._filtered.get(column.name)
             if filtering is not None and filtering.order > node.order:
@@ -166,9 +164,7 @@ class Bundle:
                 )  # fmt: skip
             if column.name not in self.columns:
                 continue
-            place = list(self.columns).index(column.name) if alone else None
-            name = f"{node.step.key}_{node.index}" + ("" if place is None else f"_{place}")
-            stages = (*column.stages, Stage(name, transformer))
+            stages = (*column.stages, Stage(f"{node.step.key}_{node.index}", transformer))
             self.columns[column.name] = replace(column, stages=stages, kind=kind or column.kind, missing=0 if fills else column.missing)
 
     # ---- rows

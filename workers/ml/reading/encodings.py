@@ -140,7 +140,7 @@ def mend(body: bytes) -> tuple[bytes, str | None]:
         if not _is_utf8(body):
             body = body.decode("utf-8", "replace").encode("utf-8")
             problem = "UNDECODABLE_BYTES"
-        elif REPLACEMENT in body:
+        elif REPLACEMENT[:1] in body and REPLACEMENT in body:  # the search for one byte is many times as fast
             problem = "UNDECODABLE_BYTES"
     if b"\0" in body:
         body = body.replace(b"\0", REPLACEMENT)

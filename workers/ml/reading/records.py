@@ -56,16 +56,22 @@ class RecordChecker:
 
     def feed(self, data: bytes, *, is_end: bool = False) -> CleanBlock | None:
         """Raises BadInput: ROW_TOO_LONG, RAGGED_ROWS."""
+        if not is_end and self._dialect.quote not in data and self._dialect.quote not in self._carry:
+            block = self._plain(data)
+        else:
+            block = self._maybe_quoted(data, is_end=is_end)
+        if block is not None:
+            self._judge()
+        return block
+
+    def _maybe_quoted(self, data: bytes, *, is_end: bool) -> CleanBlock | None:
         body = self._carry + data if self._carry else data
         self._carry = b""
         if is_end and body and not body.endswith(b"\n"):
             body += b"\r\n" if self._line_end == b"\r\n" or b"\r\n" in body else b"\n"
         if not body:
             return None
-        block = self._quoted(body, is_end=is_end) if self._dialect.quote in body else self._plain(body)
-        if block is not None:
-            self._judge()
-        return block
+        return self._quoted(body, is_end=is_end) if self._dialect.quote in body else self._plain(body)
 
     def finish(self) -> None:
         """Raises BadInput (RAGGED_ROWS) where too many rows of the whole file were ragged."""
@@ -89,14 +95,14 @@ class RecordChecker:
 
     # -- cutting at the last whole row
 
-    def _plain(self, body: bytes) -> CleanBlock | None:
-        cut = body.rfind(b"\n") + 1
+    def _plain(self, data: bytes) -> CleanBlock | None:
+        """`data` after what was carried, neither with a quote; joined in one copy."""
+        cut = data.rfind(b"\n") + 1
         if cut == 0:
-            self._keep(body)
+            self._keep(self._carry + data)
             return None
-        if cut < len(body):
-            self._keep(body[cut:])
-            body = body[:cut]
+        body = b"".join((self._carry, memoryview(data)[:cut]))
+        self._keep(data[cut:])
         body, problem = mend(body)
         body = self._without_carriage_returns(body)
         cells = np.frombuffer(body, np.uint8)

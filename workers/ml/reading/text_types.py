@@ -6,7 +6,7 @@ each an issue with row and column; where more do, the column is text (or the wid
 Nothing that would be lost is converted: one number with leading zeros ("007") or beyond 64 bits leaves a column text.
 
 INTEGER: an optional sign and digits. FLOAT: the same with a point and an exponent, `inf`; with a decimal comma where the
-delimiter is another character. BOOLEAN: true and false in any case. DATE and DATETIME: ISO 8601 first, then the forms
+delimiter is another character. BOOLEAN: true, True, TRUE and the same of false. DATE and DATETIME: ISO 8601 first, then the forms
 below; day/month/year is told from month/day/year only where the values themselves decide, and is text otherwise. A time
 with an offset is taken to UTC. JSON: every value is an object or array. Numbers with thousands separators stay text.
 """
@@ -52,20 +52,20 @@ class TextType:
     form: str | None = None
 
     def parsed(self, text: pl.Expr) -> pl.Expr:
-        """Values of the type; missing where the text does not fit."""
+        """Values of the type; missing where the text does not fit, NaN where it says so."""
         match self.name:
             case "INTEGER":
                 return text.cast(pl.Int64, strict=False)
             case "FLOAT" if self.form == ",":
-                return text.str.replace(",", ".", literal=True, n=1).cast(pl.Float64, strict=False).fill_nan(None)
+                return text.str.replace(",", ".", literal=True, n=1).cast(pl.Float64, strict=False)
             case "FLOAT":
-                return text.cast(pl.Float64, strict=False).fill_nan(None)
+                return text.cast(pl.Float64, strict=False)
             case "BOOLEAN":
-                lower = text.str.to_lowercase()
-                return pl.when(lower == "true").then(pl.lit(True)).when(lower == "false").then(pl.lit(False)).otherwise(None)  # noqa: FBT003 - polars takes the value so
+                truth = text.is_in(["true", "True", "TRUE"])
+                return pl.when(truth | text.is_in(["false", "False", "FALSE"])).then(truth)
             case "DATE":
                 day = text.str.to_date(self.form, strict=False)
-                return pl.when(day >= _FIRST_DATE).then(day)
+                return day if self.form == "%Y-%m-%d" else pl.when(day >= _FIRST_DATE).then(day)
             case "DATETIME":
                 return text.str.to_datetime(self.form, strict=False, time_unit="us")
             case _:

@@ -64,6 +64,9 @@ class Typist:
                 if kind == JSON and not all(map(is_json, values.drop_nulls())):
                     tally.misfits += 1
                 continue
+            if kind.name == "FLOAT" and values.is_nan().any():
+                values = values.fill_nan(None)
+                repaired.append(values)
             blanks = text.null_count()
             missing = values.null_count()
             tally.filled += values.len() - missing
@@ -72,7 +75,7 @@ class Typist:
             if missing > blanks:
                 mended = self._misfits(name, kind, text, values, number)
                 if mended is not None:
-                    repaired.append(mended)
+                    repaired = [*(column for column in repaired if column.name != name), mended]
         return result.with_columns(repaired) if repaired else result
 
     def _propose(self, name: str, text: pl.Series, number: Callable[[int], int]) -> None:
@@ -91,7 +94,8 @@ class Typist:
     def _watch_zeros(self, text: pl.Series, tally: Tally, number: Callable[[int], int]) -> None:
         if tally.keeps_text is not None:
             return
-        zeros = (text.str.starts_with("0") & (text.str.len_bytes() > 1)) | text.str.starts_with("-0") | text.str.starts_with("+0")
+        # Text by text this costs as much as parsing, so the cheap question goes first.
+        zeros = (text.str.starts_with("0") & (text.str.len_bytes() > 1)) | text.str.starts_with("-0")
         if zeros.any():
             places = zeros.arg_true()
             places = places.filter(text.gather(places).str.contains(_LEADING_ZERO))

@@ -54,7 +54,7 @@ def _encode(bundle: Bundle, node: Node, encoder: Any) -> dict[str, Any]:
     kinds = ("text",) if node.parameters.columns is None else ("text", "number")
     columns = [column for column in bundle.targets(node, node.parameters.columns, kinds) if column.name in bundle.columns]
     for column in columns:
-        bundle.add_stage(node, [column], _stage(encoder, column), kind="number", fills=True, alone=True)
+        bundle.add_stage(node, [column], _stage(encoder, column), kind="number", fills=True)
     names = [column.name for column in columns]
     made: dict[str, int] = {}
     if names:
@@ -69,17 +69,18 @@ def _encode(bundle: Bundle, node: Node, encoder: Any) -> dict[str, Any]:
 
 def _stage(encoder: Any, column: Column) -> Any:
     import numpy as np  # see one_hot
+    from sklearn.base import clone
     from sklearn.impute import SimpleImputer
     from sklearn.pipeline import Pipeline
 
     if column.kind != "text":
-        return encoder
+        return clone(encoder)
     # A missing text is a category of its own, whether pandas says NaN for it or polars None.
     return Pipeline(
         [
             ("nan", SimpleImputer(missing_values=np.nan, strategy="constant", fill_value=MISSING)),
             ("none", SimpleImputer(missing_values=None, strategy="constant", fill_value=MISSING)),  # pyright: ignore[reportArgumentType] - None is a value
-            ("encode", encoder),
+            ("encode", clone(encoder)),
         ]
     )
 

@@ -41,7 +41,9 @@ class RidgeParameters(LinearParameters):
 def build_logistic(parameters: LogisticParameters, _problem: str, seed: int) -> Any:
     from sklearn.linear_model import LogisticRegression  # the API imports the registry for its schemas alone
 
-    return LogisticRegression(C=parameters.C, max_iter=parameters.max_iter, class_weight=parameters.class_weight, tol=TOLERANCE, random_state=seed)
+    return LogisticRegression(
+        C=parameters.C, max_iter=parameters.max_iter, class_weight=parameters.class_weight, tol=TOLERANCE, random_state=seed
+    )
 
 
 def fit_logistic(estimator: Any, rows: Rows, curve: Curve) -> Any:

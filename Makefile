@@ -1,0 +1,115 @@
+# Every verb of Trellis. `make help` lists them.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# The newest Python that is not too new for every wheel, tried by running it: a name on PATH may be an empty shim.
+PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3; do \
+	if $$name -c 'import sys; raise SystemExit(sys.version_info < (3, 11))' >/dev/null 2>&1; then echo $$name; break; fi; done)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+ARGS ?=
+
+# A stamp is written when its step is done, and the step is done again when what it came from is newer.
+MADE := $(VENV)/.made
+INSTALLED := $(VENV)/.installed
+INSTALLED_DEV := $(VENV)/.installed-dev
+CONSOLE := $(VENV)/.console
+
+.PHONY: help
+help: ## List the verbs
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: up
+up: $(INSTALLED) $(CONSOLE) ## Start everything on this machine (options: make up ARGS="--port 9000")
+	@exec $(BIN)/trellis up $(ARGS)
+
+.PHONY: demo
+demo: $(INSTALLED) ## Train on three real tables through the API, watching, and compare the models
+	@exec $(BIN)/trellis demo $(ARGS)
+
+.PHONY: test
+test: $(INSTALLED_DEV) $(CONSOLE) lint types ## Lint, types, layers, house tests and every other test (options: make test ARGS="-k upload")
+	@echo "== tests"
+	@$(BIN)/python -m pytest -n 2 $(ARGS)
+
+.PHONY: lint
+lint: $(INSTALLED_DEV) ## Style, format and the layers between the rooms
+	@echo "== lint"
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --quiet --check .
+	@$(BIN)/lint-imports --no-timings > $(VENV)/.layers || { cat $(VENV)/.layers; exit 1; }
+
+.PHONY: types
+types: $(INSTALLED_DEV) ## Types, strictly
+	@echo "== types"
+	@$(BIN)/pyright
+
+.PHONY: bench
+bench: $(INSTALLED_DEV) ## Measure, and print ratios
+	@$(BIN)/python -m pytest -q -s --override-ini=python_files='bench_*.py' --timeout=0 tests/benchmarks $(ARGS)
+
+.PHONY: format
+format: $(INSTALLED_DEV) ## Write the code the one way it is written here
+	@$(BIN)/ruff check --quiet --fix --exit-zero .
+	@$(BIN)/ruff format .
+
+.PHONY: console
+console: $(INSTALLED) ## Build the GraphiQL page
+	@$(BIN)/python -m server.console.build
+	@touch $(CONSOLE)
+
+.PHONY: migrate
+migrate: $(INSTALLED) ## Bring the database of TRELLIS_DATABASE_URL to this release
+	@$(BIN)/trellis migrate
+
+.PHONY: lock
+lock: $(INSTALLED_DEV) ## Resolve the dependencies anew and pin them with their hashes
+	@echo "== requirements.lock"
+	@$(COMPILE) --extra embedded pyproject.toml <(echo setuptools) --output-file requirements.lock >/dev/null
+	@echo "== tests/requirements.lock"
+	@$(COMPILE) --extra embedded --extra dev --constraints requirements.lock pyproject.toml <(echo setuptools) --output-file tests/requirements.lock >/dev/null
+
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url $(LOCK_ARGS)
+
+.PHONY: clean
+clean: ## Remove what was installed and built; the data in .trellis stays
+	@rm -rf $(VENV) *.egg-info build dist server/console/dist server/console/node_modules .pytest_cache .ruff_cache .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(MADE):
+	@if [ -z "$(PYTHON)" ]; then \
+		echo "Trellis needs Python 3.11 or newer, and none was found. Install one, or say where it is: make PYTHON=/path/to/python3.12"; exit 1; fi
+	@$(PYTHON) -c 'import sys; raise SystemExit(sys.version_info < (3, 11))' || { \
+		echo "$(PYTHON) is $$($(PYTHON) --version 2>&1 || true); Trellis needs Python 3.11 or newer. Say which: make PYTHON=/path/to/python3.12"; exit 1; }
+	@$(PYTHON) -c 'import ctypes; ctypes.CDLL("libgomp.so.1" if __import__("sys").platform == "linux" else None)' 2>/dev/null || { \
+		echo "LightGBM needs the OpenMP library libgomp.so.1, which this machine does not have. As an administrator:"; \
+		echo "  apt-get install libgomp1   (Debian, Ubuntu)"; \
+		echo "  dnf install libgomp        (Fedora, Red Hat)"; \
+		echo "  apk add libgomp            (Alpine)"; \
+		echo "and run make again."; exit 1; }
+	@echo "== Virtual environment in $(VENV) ($$($(PYTHON) --version))"
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+		echo "Python could not make a virtual environment; on Debian and Ubuntu it needs: apt-get install python3-venv"; exit 1; }
+	@touch $@
+
+$(INSTALLED): $(MADE) requirements.lock pyproject.toml
+	@echo "== Installing what Trellis needs (the first time about 700 MB; some minutes)"
+	@$(PIP) install --require-hashes --requirement requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(INSTALLED_DEV): $(MADE) tests/requirements.lock pyproject.toml
+	@echo "== Installing what Trellis and its tests need (the first time about 1 GB; some minutes)"
+	@$(PIP) install --require-hashes --requirement tests/requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $(INSTALLED) $@
+
+# Once for each state of the sources, whether it works or not: everything but the page does without, and `make console` tries again.
+$(CONSOLE): $(wildcard server/console/package-lock.json server/console/*.html server/console/*.ts server/console/src/* server/console/src/*/*) | $(MADE)
+	@echo "== Building the GraphiQL page"
+	@$(BIN)/python -m server.console.build || echo "Trellis works without the page. To try again: make console"
+	@touch $@

@@ -1,0 +1,76 @@
+"""An alias points to one version and remembers where it pointed before."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from db.core.work import Database
+from tests.client import Client
+from tests.factories import platform
+
+SET = """mutation($input: SetModelAliasInput!) { setModelAlias(input: $input) { __typename
+  ... on SetModelAliasPayload { modelVersion { id isProduction aliases { name setBy { username } reason } } } ... on Problem { code } } }"""
+MODEL = """query($id: ID!, $at: DateTime) { model(id: $id) { aliases { name version { number } reason } alias(name: "production", at: $at) { number }
+  latestVersion { number } versions { edges { node { number isProduction } } } } }"""
+
+
+@pytest.fixture
+async def versions(ada: Client, database: Database) -> list[dict[str, Any]]:
+    """A model of Ada's with two versions, the first in production."""
+    await platform.fill(database, "ada", 1)
+    async with database.engine.begin() as connection:
+        await connection.execute(
+            text("INSERT INTO model_versions (model_id, number, algorithm, framework) SELECT id, 2, 'Ridge', 'scikit-learn' FROM models")
+        )
+    page = await ada.one("{ models { edges { node { id versions { edges { node { id number } } } } } } }")
+    model = page["edges"][0]["node"]
+    return [{"model": model["id"], **edge["node"]} for edge in model["versions"]["edges"]]
+
+
+async def test_an_alias_moves_and_its_history_stays(ada: Client, versions: list[dict[str, Any]]) -> None:
+    second, first = versions
+    assert (second["number"], first["number"]) == (2, 1)
+    before = datetime.now(UTC).isoformat()
+    moved = await ada.one(SET, input={"modelVersionId": second["id"], "name": "production", "reason": "better"})
+    assert moved["modelVersion"] == {
+        "id": second["id"],
+        "isProduction": True,
+        "aliases": [{"name": "production", "setBy": {"username": "ada"}, "reason": "better"}],
+    }
+    now = await ada.one(MODEL, id=second["model"], at=None)
+    assert now["alias"] == {"number": 2}
+    assert now["aliases"] == [{"name": "production", "version": {"number": 2}, "reason": "better"}]
+    assert now["latestVersion"] == {"number": 2}
+    assert [edge["node"]["isProduction"] for edge in now["versions"]["edges"]] == [True, False]
+    assert (await ada.one(MODEL, id=second["model"], at=before))["alias"] == {"number": 1}
+    assert (await ada.one(MODEL, id=second["model"], at="2000-01-01T00:00:00Z"))["alias"] is None
+
+
+async def test_setting_an_alias_where_it_is_changes_nothing(ada: Client, database: Database, versions: list[dict[str, Any]]) -> None:
+    for _ in range(2):
+        await ada.one(SET, input={"modelVersionId": versions[1]["id"], "name": "Production"})
+    rows = await database.rows(text("SELECT count(*) FROM model_alias_events"))
+    assert rows[0][0] == 1
+
+
+@pytest.mark.parametrize("name", ["", "v1", "7", "latest", "with space", "ä", "x" * 65])
+async def test_a_name_that_is_no_alias_is_refused(ada: Client, versions: list[dict[str, Any]], name: str) -> None:
+    assert await ada.one(SET, input={"modelVersionId": versions[0]["id"], "name": name}) == {
+        "__typename": "InvalidInput",
+        "code": "INVALID_INPUT",
+    }
+
+
+async def test_a_stranger_sets_no_alias(bob: Client, versions: list[dict[str, Any]]) -> None:
+    assert (await bob.one(SET, input={"modelVersionId": versions[0]["id"], "name": "mine"}))["code"] == "NOT_FOUND"
+    assert await bob.one("query($id: ID!) { model(id: $id) { id } }", id=versions[0]["model"]) is None
+
+
+async def test_models_are_found_by_alias(ada: Client, versions: list[dict[str, Any]]) -> None:
+    query = "query($alias: String) { models(filter: {alias: $alias}) { totalCount edges { node { id } } } }"
+    assert await ada.one(query, alias="production") == {"totalCount": 1, "edges": [{"node": {"id": versions[0]["model"]}}]}
+    assert await ada.one(query, alias="staging") == {"totalCount": 0, "edges": []}

@@ -1,0 +1,83 @@
+"""The command line explains itself fast, and says what is missing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from db.core.viewer import UserRole
+from server.cli import Role
+
+ROOT = Path(__file__).parents[2]
+
+
+def trellis(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("TRELLIS_")}
+    return subprocess.run(
+        [sys.executable, "-m", "server.cli", *arguments],
+        cwd=ROOT,
+        env={**kept, "COLUMNS": "120", **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_help_names_every_command() -> None:
+    answer = trellis("--help")
+    assert answer.returncode == 0
+    commands = answer.stdout.split("Commands:")[1].split("\n")
+    assert [line.split()[0] for line in commands if line.strip()] == ["up", "api", "worker", "migrate", "schema", "demo", "user"]
+
+
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [
+        (("up",), ["--host", "--port", "--data-dir", "--worker-processes"]),
+        (("api",), ["--host", "--port"]),
+        (("worker",), ["--queues"]),
+        (("migrate",), []),
+        (("schema",), []),
+        (("demo",), ["--url", "--data-dir"]),
+        (("user", "add"), ["--username", "--full-name", "--role", "--data-dir"]),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, tuple) else "",
+)
+def test_each_command_has_the_options_it_is_documented_with(command: tuple[str, ...], options: list[str]) -> None:
+    text = trellis(*command, "--help").stdout
+    shown = [line.split()[0] for line in text.splitlines() if line.strip().startswith("--")]
+    assert [name for name in shown if name != "--help"] == options
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = "import sys, server.cli; print(*sorted({'sqlalchemy', 'strawberry', 'polars', 'sklearn', 'pydantic', 'aioboto3'} & set(sys.modules)))"
+    began = time.monotonic()
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert loaded.stdout.strip() == ""
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("command", [("api",), ("worker",), ("migrate",)], ids=lambda command: command[0])
+def test_a_command_that_needs_services_names_the_settings_it_lacks(command: tuple[str, ...]) -> None:
+    answer = trellis(*command, TRELLIS_REDIS_URL="redis://127.0.0.1:1/0")
+    assert answer.returncode == 2
+    assert answer.stderr == (
+        "Trellis needs TRELLIS_DATABASE_URL, TRELLIS_S3_ENDPOINT_URL. Set it, or run `trellis up`, which starts servers of its own.\n"
+    )
+
+
+def test_a_data_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    answer = trellis("up", "--data-dir", str(tmp_path / "file"))
+    assert answer.returncode == 1
+    assert answer.stderr == f"The data folder {tmp_path}/file cannot be used: File exists. Choose another one with --data-dir.\n"
+
+
+def test_the_roles_of_the_command_line_are_those_of_the_state() -> None:
+    assert [role.value for role in Role] == [role.value for role in UserRole]
