@@ -18,10 +18,7 @@ from workers.ml.steps import DEFINITIONS
 
 async def project_steps(database: Database) -> None:
     """Make the table say what the code says. A step that left the code keeps its row, retired; safe to run in several places at once."""
-    rows: list[dict[str, Any]] = [
-        {**definition, "type": StepType[definition["type"].upper()], "position": position}
-        for position, definition in enumerate(DEFINITIONS)
-    ]
+    rows = [_row(position, definition) for position, definition in enumerate(DEFINITIONS)]
     row = upsert(StepDefinition).values(sorted(rows, key=lambda step: step["key"]))
     kept = {name: getattr(row.excluded, name) for name in ("position", "type", "title", "description", "modalities", "parameter_schema")}
     async with database.work(SYSTEM) as work:

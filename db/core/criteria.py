@@ -28,13 +28,13 @@ class TextMatch:
 
     def on(self, column: Column) -> Iterator[ColumnElement[bool]]:
         if self.eq is not None:
-            yield func.lower(column) == self.eq.lower()
+            yield func.lower(column) == func.lower(self.eq)
         if self.contains is not None:
             yield column.icontains(self.contains, autoescape=True)
         if self.starts_with is not None:
             yield column.istartswith(self.starts_with, autoescape=True)
         if self.one_of is not None:
-            yield func.lower(column).in_([text.lower() for text in self.one_of])
+            yield func.lower(column).in_([func.lower(text) for text in self.one_of])
 
 
 @dataclass(frozen=True, slots=True)

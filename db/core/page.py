@@ -177,9 +177,11 @@ async def page_by_parent(
     part: Slice,
 ) -> dict[UUID, Page]:
     """The same page under each of `parents`, in one statement: a lateral sub-select runs off the index once per parent."""
-    wanted = func.unnest(bindparam("page_parents", list(parents), type_=ARRAY(Uuid))).table_valued(
-        literal_column("parent", Uuid), with_ordinality="position", name="wanted"
-    ).render_derived()
+    wanted = (
+        func.unnest(bindparam("page_parents", list(parents), type_=ARRAY(Uuid)))
+        .table_valued(literal_column("parent", Uuid), with_ordinality="position", name="wanted")
+        .render_derived()
+    )
     inner = _ordered(statement.where(parent == wanted.c.parent), sort, part).lateral("part")
     numbered = select(wanted.c.parent.label(_PARENT), *inner.c).select_from(wanted.join(inner, true()))
     falling = sort.descending != part.backward

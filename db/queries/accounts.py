@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 
-from sqlalchemy import ColumnElement, Select, func, or_, select, true
+from sqlalchemy import ColumnElement, func, or_, select, true
 
 from db.core.batch import rows_by_key
+from db.core.sql import Rows
 from db.core.viewer import Viewer
 from db.core.work import Database
 from db.tables import ApiKey, User
@@ -29,7 +30,7 @@ def visible(viewer: Viewer) -> ColumnElement[bool]:
     return true() if viewer.sees_all else User.id == viewer.id
 
 
-def users(viewer: Viewer) -> Select[tuple[object, ...]]:
+def users(viewer: Viewer) -> Rows:
     """The users a viewer may see, deleted ones too: edges still lead to them."""
     return select(*COLUMNS).where(visible(viewer))
 
@@ -37,7 +38,7 @@ def users(viewer: Viewer) -> Select[tuple[object, ...]]:
 by_id = rows_by_key(users, User.id)
 
 
-def live(viewer: Viewer) -> Select[tuple[object, ...]]:
+def live(viewer: Viewer) -> Rows:
     """The users that a look-up by id finds."""
     return users(viewer).where(User.deleted_at.is_(None))
 

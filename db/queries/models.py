@@ -24,6 +24,11 @@ from db.tables.datasets import ProblemType
 
 PRODUCTION = "production"
 
+_VERSION = (
+    *(column for column in ModelVersion.__table__.c if column.name not in {"metrics", "packages"}),
+    ModelVersion.metrics.label("measured"),
+)
+
 
 def visible(viewer: Viewer) -> ColumnElement[bool]:
     """Owners see their models; admins see all."""
@@ -88,7 +93,7 @@ of_owner = every.under(Model.owner_id)
 
 def versions(viewer: Viewer, _criteria: None = None) -> Rows:
     """The model versions a viewer may see, those of deleted models too."""
-    return select(ModelVersion.__table__).join(Model, Model.id == ModelVersion.model_id).where(visible(viewer))
+    return select(*_VERSION).join(Model, Model.id == ModelVersion.model_id).where(visible(viewer))
 
 
 def live_versions(viewer: Viewer) -> Rows:

@@ -32,7 +32,6 @@ class Context:
     viewer: Viewer | None
     request_id: str = field(default_factory=lambda: uuid4().hex)
     phase: str = "parse"
-    connection_params: dict[str, Any] | None = None  # what a websocket's client said at first; Strawberry puts it here
     connection_params: dict[str, Any] | None = None  # of a websocket: what its handshake or its connection_init carried
     loaders: Loaders = field(init=False)
 

@@ -21,7 +21,7 @@ class Schema(strawberry.Schema):
     """Strawberry's schema, with errors as clients may see them and a memory for documents."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
+        super().__init__(**options)  # pyright: ignore[reportUnknownMemberType] - generics that Strawberry leaves open
         self.parsed: Documents[DocumentNode] = Documents()
         self.validated: Documents[tuple[GraphQLError, ...]] = Documents()
 

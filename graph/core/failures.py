@@ -44,23 +44,27 @@ class BadUserInput(Exception):
     """An argument has a value that the field cannot take; the message says which and why."""
 
 
-class TimedOut(Exception):
-    """The operation took longer than one may."""
-
-
 # Of the classes that fit, the first counts. What is missing here is masked: its words were not written for clients.
 _EXPECTED: tuple[tuple[type[Exception], str], ...] = (
     (Unauthenticated, "UNAUTHENTICATED"),
     (BadUserInput, "BAD_USER_INPUT"),
-    (TimedOut, "TIMEOUT"),
     (errors.Forbidden, "FORBIDDEN"),
     (errors.NotFound, "NOT_FOUND"),
     (errors.InvalidCursor, "BAD_USER_INPUT"),
     (errors.InvalidInput, "BAD_USER_INPUT"),
     (errors.Unavailable, "UNAVAILABLE"),
 )
-# PostgreSQL's words for a character that no text column takes (NUL) and for one that its encoding lacks.
-_UNSTORABLE = frozenset({"22021", "22P05"})
+# What PostgreSQL says by SQLSTATE that clients should know: a character that no text column takes (NUL), one that its encoding lacks,
+# and a statement that was given up after the setting's time.
+_UNSTORABLE = "A text of the input holds a character that cannot be stored, such as NUL (U+0000). Remove it."
+_STATES = {
+    "22021": ("BAD_USER_INPUT", _UNSTORABLE),
+    "22P05": ("BAD_USER_INPUT", _UNSTORABLE),
+    "57014": (
+        "TIMEOUT",
+        "Reading this took too long and was given up. Ask for less at once: shorter pages, fewer levels, a narrower filter.",
+    ),
+}
 
 
 def coded(found: Iterable[GraphQLError], *, phase: str, request_id: str) -> list[GraphQLError]:
@@ -91,8 +95,9 @@ def _code(error: GraphQLError, phase: str) -> str | None:
     for kind, code in _EXPECTED:
         if isinstance(cause, kind):
             return code
-    if _unstorable(cause):
-        return "BAD_USER_INPUT"
+    state = _state(cause)
+    if state is not None:
+        return state[0]
     if isinstance(error, GraphQLSyntaxError) or (phase == "parse" and cause is None):
         return "GRAPHQL_PARSE_FAILED"
     if not _is_about_input(error):
@@ -111,11 +116,11 @@ def _is_about_input(error: GraphQLError) -> bool:
     return isinstance(cause, StrawberryInputCoercionError) or (isinstance(cause, GraphQLError) and bool(cause.nodes))
 
 
-def _unstorable(cause: Exception | None) -> bool:
-    return getattr(getattr(cause, "orig", None), "sqlstate", None) in _UNSTORABLE
+def _state(cause: Exception | None) -> tuple[str, str] | None:
+    """Code and words for an error of the database, found by its attributes: the graph knows no driver."""
+    return _STATES.get(getattr(getattr(cause, "orig", None), "sqlstate", None) or "")
 
 
 def _message(error: GraphQLError) -> str:
-    if _unstorable(error.original_error):
-        return "A text of the input holds a character that cannot be stored, such as NUL (U+0000). Remove it."
-    return error.message
+    state = _state(error.original_error)
+    return error.message if state is None else state[1]

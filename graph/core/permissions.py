@@ -43,6 +43,8 @@ class RootField(StrawberryField):
     def get_result(self, source: Any, info: Info | None, args: list[Any], kwargs: Any) -> Any:
         assert info is not None
         check(self.scope, info.context)
+        if self.scope is Scope.WRITE:
+            info.context.refresh()  # mutations of one operation follow each other, and none may answer with what an earlier one read
         return super().get_result(source, info, args, kwargs)
 
 

@@ -32,11 +32,8 @@ MAX_DEPTH = 64
 def write_time(value: object) -> str:
     if not isinstance(value, datetime) or value.tzinfo is None:
         raise TypeError(f"DateTime is made of an aware datetime, not of {value!r}.")
-    return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f") + "Z" if value.tzinfo is not UTC else _utc(value)
-
-
-def _utc(value: datetime) -> str:
-    return value.isoformat(timespec="microseconds")[:-6] + "Z"
+    moment = value if value.tzinfo is UTC else value.astimezone(UTC)
+    return moment.isoformat(timespec="microseconds")[:-6] + "Z"
 
 
 def read_time(value: object) -> datetime:
@@ -103,9 +100,7 @@ def _check(value: object, depth: int) -> None:
         raise ValueError(f"it is nested more than {MAX_DEPTH} deep; flatten it")
     if isinstance(value, str):
         if "\x00" in value or any("\ud800" <= character <= "\udfff" for character in value):
-            raise GraphQLError(
-                "A text in this JSON value holds a character that cannot be stored: NUL or half of a surrogate pair. Remove it."
-            )
+            raise ValueError("a text in it holds a character that cannot be stored, NUL or half of a surrogate pair; remove it")
     elif isinstance(value, float):
         if not math.isfinite(value):
             raise ValueError("it holds NaN or an infinity, which JSON does not have; use null")

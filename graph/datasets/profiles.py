@@ -17,8 +17,6 @@ from graph.core.loading import as_it_is
 from graph.core.scalars import JSON, BigInt, Duration
 from graph.datasets.enums import ColumnType
 
-MAX_REPORT_BYTES = 64 * 1024**2  # 2,000 columns with full histograms and texts cut to their length are a tenth of it
-
 
 def _type(word: str) -> ColumnType:
     return ColumnType(word.lower())
@@ -109,8 +107,8 @@ class DatasetProfile(Node, prefix="profile", found_by=versions.live_profile_by_i
         row = await info.context.loaders.one(versions.report_of_profile, as_it_is).load(self.uuid)
         if row.report is not None:
             return row.report
-        read = info.context.loaders.calls("report", lambda key: info.context.objects.read(key, MAX_REPORT_BYTES))
-        return orjson.loads(await read.load(row.object_key))
+        read = info.context.loaders.calls("report", lambda place: info.context.objects.read(*place))
+        return orjson.loads(await read.load((row.object_key, row.size_bytes)))
 
     @strawberry.field(description="What was found in each column, in the order of the file.")
     async def columns(self, info: Info) -> list[ColumnProfile]:

@@ -14,44 +14,41 @@ from db.queries import accounts, artifacts, datasets, jobevents, jobs, models, p
 from db.tables.jobstates import WAITING
 from graph.core.context import Context, Info
 from graph.core.edges import connection, many, one
-from graph.core.ids import KINDS, Node
+from graph.core.ids import Node
 from graph.core.loading import Batch, as_it_is
 from graph.core.paging import Connection
 from graph.core.scalars import JSON, Duration
+from graph.datasets.files import Artifact
+from graph.datasets.profiles import DatasetProfile
+from graph.datasets.types import Dataset, DatasetVersion
 from graph.jobs.enums import JobKind, JobStatus, WaitReason
 from graph.jobs.parts import JobAttempt, JobError, JobEvent, JobNode
+from graph.models.types import ModelVersion
 
 if TYPE_CHECKING:
     from graph.accounts.types import User
-    from graph.datasets.files import Artifact
-    from graph.datasets.profiles import DatasetProfile
-    from graph.datasets.types import Dataset, DatasetVersion
     from graph.experiments.types import Run
-    from graph.models.types import ModelVersion
     from graph.pipelines.types import Pipeline, PipelineSnapshot
 
 JobOutput = Annotated[
-    Annotated["DatasetVersion", strawberry.lazy("graph.datasets.types")]
-    | Annotated["DatasetProfile", strawberry.lazy("graph.datasets.profiles")]
-    | Annotated["ModelVersion", strawberry.lazy("graph.models.types")]
-    | Annotated["Artifact", strawberry.lazy("graph.datasets.files")],
+    DatasetVersion | DatasetProfile | ModelVersion | Artifact,
     strawberry.union("JobOutput", description="Something that a job made. It is there once the job has completed, never before."),
 ]
 
-# Which column of an output is set, what ids of its kind begin with, and what reads it.
-_OUTPUTS: tuple[tuple[str, str, Batch], ...] = (
-    ("dataset_version_id", "version", versions.by_id),
-    ("profile_id", "profile", versions.profile_by_id),
-    ("model_version_id", "mversion", models.version_by_id),
-    ("artifact_id", "artifact", artifacts.by_id),
+# Which column of an output is set, what reads it, and what it is.
+_OUTPUTS: tuple[tuple[str, Batch, type[Node]], ...] = (
+    ("dataset_version_id", versions.by_id, DatasetVersion),
+    ("profile_id", versions.profile_by_id, DatasetProfile),
+    ("model_version_id", models.version_by_id, ModelVersion),
+    ("artifact_id", artifacts.by_id, Artifact),
 )
 
 
 async def _output(context: Context, row: Any) -> Any:
-    for column, prefix, batch in _OUTPUTS:
+    for column, batch, type_ in _OUTPUTS:
         key = getattr(row, column)
         if key is not None:
-            return await context.loaders.one(batch, KINDS[prefix].type.of).load(key)
+            return await context.loaders.one(batch, type_.of).load(key)
     return None
 
 
@@ -80,10 +77,8 @@ class Job(Node, prefix="job", found_by=jobs.by_id):
     completed_at: datetime | None = strawberry.field(description="When it ended, in whatever way.")
     retry_of: Job | None = one(jobs.by_id, key="retry_of_id", description="The job that this one does again.")
     owner: Annotated[User, strawberry.lazy("graph.accounts.types")] = one(accounts.by_id, key="owner_id", description="Whose it is.")
-    dataset: Annotated[Dataset, strawberry.lazy("graph.datasets.types")] | None = one(
-        datasets.by_id, key="dataset_id", description="The dataset that it works on."
-    )
-    dataset_version: Annotated[DatasetVersion, strawberry.lazy("graph.datasets.types")] | None = one(
+    dataset: Dataset | None = one(datasets.by_id, key="dataset_id", description="The dataset that it works on.")
+    dataset_version: DatasetVersion | None = one(
         versions.by_id, key="dataset_version_id", description="The version that it works on; of an ingest the one that it fills."
     )
     pipeline: Annotated[Pipeline, strawberry.lazy("graph.pipelines.types")] | None = one(

@@ -47,7 +47,7 @@ def test_help_names_every_command() -> None:
         (("demo",), ["--url", "--data-dir"]),
         (("user", "add"), ["--username", "--full-name", "--role", "--data-dir"]),
     ],
-    ids=lambda value: "-".join(value) if isinstance(value, tuple) else "",
+    ids=["up", "api", "worker", "migrate", "schema", "demo", "user-add"],
 )
 def test_each_command_has_the_options_it_is_documented_with(command: tuple[str, ...], options: list[str]) -> None:
     text = trellis(*command, "--help").stdout

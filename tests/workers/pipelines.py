@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from workers.ml.errors import BadInput
-from workers.ml.training import run_pipeline
+from workers.ml.training import PipelineSpec, run_pipeline
 
 
 @dataclass
@@ -54,11 +55,11 @@ def chain(*steps: tuple[str, dict[str, Any]] | str) -> dict[str, Any]:
         name, parameters = step if isinstance(step, tuple) else (step, {})
         same = sum(node["step"] == name for node in nodes)
         nodes.append({"key": f"{name}{same + 1}" if same else name, "step": name, "parameters": parameters})
-    return {"nodes": nodes, "links": [{"source": a["key"], "target": b["key"]} for a, b in zip(nodes, nodes[1:], strict=False)]}
+    return {"nodes": nodes, "links": [{"source": a["key"], "target": b["key"]} for a, b in pairwise(nodes)]}
 
 
 def types_of(frame: pl.DataFrame) -> list[dict[str, Any]]:
-    names = {pl.Boolean: "BOOLEAN", pl.String: "STRING", pl.Date: "DATE"}
+    names: dict[Any, str] = {pl.Boolean: "BOOLEAN", pl.String: "STRING", pl.Date: "DATE"}
     return [
         {"name": name, "type": names.get(type(dtype), "INTEGER" if dtype.is_integer() else "FLOAT"), "nullable": True}
         for name, dtype in frame.schema.items()
@@ -71,20 +72,19 @@ def run(folder: Path, frame: pl.DataFrame, definition: dict[str, Any], **options
     out.mkdir(exist_ok=True)
     frame.write_parquet(folder / "in.parquet")
     report: Recorder = options.get("report") or Recorder()
-    result = run_pipeline(
-        {
-            "definition": definition,
-            "parquet": str(folder / "in.parquet"),
-            "columns": types_of(frame),
-            "target_column": options.get("target"),
-            "problem_type": options.get("problem"),
-            "seed": options.get("seed", 7),
-            "folder": str(out),
-            "context": {"dataset_name": "a dataset", "version_number": 3, "pipeline_name": "a pipeline"},
-            **({"max_cells": options["max_cells"]} if "max_cells" in options else {}),
-        },
-        report,
-    )
+    spec: PipelineSpec = {
+        "definition": definition,
+        "parquet": str(folder / "in.parquet"),
+        "columns": types_of(frame),
+        "target_column": options.get("target"),
+        "problem_type": options.get("problem"),
+        "seed": options.get("seed", 7),
+        "folder": str(out),
+        "context": {"dataset_name": "a dataset", "version_number": 3, "pipeline_name": "a pipeline"},
+    }
+    if "max_cells" in options:
+        spec["max_cells"] = options["max_cells"]
+    result = run_pipeline(spec, report)
     return json.loads(json.dumps(result, allow_nan=False)), report
 
 

@@ -54,9 +54,12 @@ def test_every_model_file_loads_with_the_documented_types_and_no_more(tmp_path: 
 
 def test_the_list_of_trusted_types_holds_none_that_no_model_needs(tmp_path: Path) -> None:
     found: set[str] = set()
-    for number, (step, options) in enumerate(
-        [("train_random_forest", {}), ("train_lightgbm", {}), ("train_lightgbm", {"target": "amount", "exclude": ["label"]})]
-    ):
+    needed: list[tuple[str, dict[str, Any]]] = [
+        ("train_random_forest", {}),
+        ("train_lightgbm", {}),
+        ("train_lightgbm", {"target": "amount", "exclude": ["label"]}),
+    ]
+    for number, (step, options) in enumerate(needed):
         folder = tmp_path / str(number)
         folder.mkdir()
         found |= set(skops.io.get_untrusted_types(file=artifact(trained(folder, step, **options), "MODEL")))

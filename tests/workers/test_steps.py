@@ -46,14 +46,16 @@ def test_every_step_describes_its_parameters_in_a_valid_schema() -> None:
         assert definition["title"] == schema["title"]
         assert definition["description"].endswith(".")
         for name, member in schema["properties"].items():
-            assert member["title"] and member["description"], f"{definition['key']}.{name} says nothing"
+            assert member["title"], f"{definition['key']}.{name} has no title"
+            assert member["description"], f"{definition['key']}.{name} says nothing"
 
 
 def test_the_schema_and_the_body_agree_on_parameters() -> None:
     for definition in DEFINITIONS:
-        validator = Draft202012Validator(definition["parameter_schema"])
+        schema = definition["parameter_schema"]
+        validator: Any = Draft202012Validator(schema)
         model = STEPS[definition["key"]].parameters
-        if not validator.schema.get("required"):
+        if not schema.get("required"):
             validator.validate({})
             validator.validate(model().model_dump(mode="json"))
         with pytest.raises(ValidationError):
@@ -65,7 +67,7 @@ def test_the_registry_loads_without_what_does_the_work() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip() == "[]"
 
 
-NODES = {
+NODES: dict[str, dict[str, Any]] = {
     "data": {"key": "data", "step": "dataset", "parameters": {}},
     "scale": {"key": "scale", "step": "scale", "parameters": {}},
     "impute": {"key": "impute", "step": "impute", "parameters": {}},
@@ -103,17 +105,17 @@ def test_an_unsound_definition_is_refused_with_its_place(links: str, alone: str,
     assert (caught.value.code, caught.value.path) == ("UNSOUND_PIPELINE", ["definition", *path])
 
 
-@pytest.mark.parametrize(
-    ("step", "code", "path", "words"),
-    [
-        (("scael", {}), "UNKNOWN_STEP", ["step"], "Did you mean 'scale'?"),
-        (("scale", {"method": "log"}), "BAD_PARAMETER", ["parameters", "method"], "'standard', 'minmax' or 'robust'"),
-        (("train_ridge_regression", {"alpha": -1}), "BAD_PARAMETER", ["parameters", "alpha"], "greater than or equal to 0"),
-        (("train_ridge_regression", {"alpha": float("nan")}), "BAD_PARAMETER", ["parameters", "alpha"], "finite"),
-        (("scale", {"methode": "robust"}), "BAD_PARAMETER", ["parameters", "methode"], "not permitted"),
-        (("filter_rows", {"conditions": [{"column": "a"}]}), "BAD_PARAMETER", ["parameters", "conditions", "0", "operator"], "required"),
-    ],
-)
+WRONG: list[tuple[tuple[str, dict[str, Any]], str, list[str], str]] = [
+    (("scael", {}), "UNKNOWN_STEP", ["step"], "Did you mean 'scale'?"),
+    (("scale", {"method": "log"}), "BAD_PARAMETER", ["parameters", "method"], "'standard', 'minmax' or 'robust'"),
+    (("train_ridge_regression", {"alpha": -1}), "BAD_PARAMETER", ["parameters", "alpha"], "greater than or equal to 0"),
+    (("train_ridge_regression", {"alpha": float("nan")}), "BAD_PARAMETER", ["parameters", "alpha"], "finite"),
+    (("scale", {"methode": "robust"}), "BAD_PARAMETER", ["parameters", "methode"], "not permitted"),
+    (("filter_rows", {"conditions": [{"column": "a"}]}), "BAD_PARAMETER", ["parameters", "conditions", "0", "operator"], "required"),
+]
+
+
+@pytest.mark.parametrize(("step", "code", "path", "words"), WRONG)
 def test_a_wrong_step_or_parameter_is_refused_with_its_place(step: tuple[str, Any], code: str, path: list[str], words: str) -> None:
     with pytest.raises(BadInput) as caught:
         make_plan(chain(step))

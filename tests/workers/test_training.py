@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from sklearn import datasets
-from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
-from sklearn.preprocessing import StandardScaler
+from sklearn import datasets, ensemble, linear_model, preprocessing
 
 from tests.workers.pipelines import Recorder, artifact, chain, refusal, run
 from workers.ml.artifacts.trust import load_model
 
+# scikit-learn is typed too thinly for a strict check to say anything true.
+LINEAR: Any = linear_model
+FORESTS: Any = ensemble
+SCALERS: Any = preprocessing
 CLASSIFIERS = ["train_logistic_regression", "train_random_forest", "train_gradient_boosting", "train_lightgbm"]
 REGRESSORS = ["train_linear_regression", "train_ridge_regression", "train_random_forest", "train_gradient_boosting", "train_lightgbm"]
 THIRD = {"strategy": "stratified", "test_fraction": 0.3}
@@ -96,8 +98,8 @@ def test_transforms_learn_from_the_training_rows_alone_wherever_the_split_stands
 def test_logistic_regression_ends_where_a_single_fit_ends(tmp_path: Path) -> None:
     result, report = run(tmp_path, CANCER, chain(("split", THIRD), "scale", "train_logistic_regression"), target="target")
     train = parts_of(tmp_path, CANCER, chain(("split", {**THIRD, "stratify_by": "target"}))).filter(pl.col("split") == "train")
-    matrix = StandardScaler().fit_transform(train.select(FEATURES).to_numpy())
-    single = LogisticRegression(tol=1e-8, max_iter=5000).fit(matrix, train["target"].to_numpy())
+    matrix = SCALERS.StandardScaler().fit_transform(train.select(FEATURES).to_numpy())
+    single = LINEAR.LogisticRegression(tol=1e-8, max_iter=5000).fit(matrix, train["target"].to_numpy())
     model = load_model(artifact(result, "MODEL"))
     np.testing.assert_allclose(model.predict_proba(train.select(FEATURES)), single.predict_proba(matrix), atol=1e-4)
     losses = [value for _, value in report.points["train_loss"]]
@@ -118,9 +120,9 @@ def test_a_regressors_metrics_are_those_of_its_predictions(tmp_path: Path, step:
     assert result["metrics"]["mae"] == pytest.approx(np.abs(wrong).mean())
     assert result["metrics"]["r2"] == pytest.approx(1 - (wrong**2).sum() / ((truth - truth.mean()) ** 2).sum())
     assert result["metrics"]["r2"] > 0.25
-    independent = {"train_linear_regression": LinearRegression(), "train_ridge_regression": Ridge()}.get(step)
+    independent = {"train_linear_regression": LINEAR.LinearRegression(), "train_ridge_regression": LINEAR.Ridge()}.get(step)
     if independent is not None:
-        scaler = StandardScaler().fit(train.drop("target").to_numpy())
+        scaler = SCALERS.StandardScaler().fit(train.drop("target").to_numpy())
         independent.fit(scaler.transform(train.drop("target").to_numpy()), train["target"].to_numpy())
         np.testing.assert_allclose(predicted, independent.predict(scaler.transform(held.drop("target").to_numpy())), rtol=1e-9)
 
@@ -141,7 +143,7 @@ def test_a_training_reports_points_while_it_works(tmp_path: Path, step: str, key
         steps = [at for at, _ in report.points[key]]
         assert len(steps) >= least
         assert steps == sorted(set(steps))
-    assert set(report.points) == keys | {name for name in result["metrics"]}
+    assert set(report.points) == keys | set(result["metrics"])
     assert report.percents[-1] == 99
 
 
@@ -155,12 +157,12 @@ def test_the_last_losses_are_those_of_the_finished_model(tmp_path: Path) -> None
 
 
 def test_a_forest_grown_in_chunks_is_the_forest_of_a_single_fit(tmp_path: Path) -> None:
-    from sklearn.ensemble import RandomForestClassifier
-
     result, report = run(tmp_path, CANCER, chain(("split", THIRD), ("train_random_forest", {"n_estimators": 30})), target="target", seed=3)
     parts = parts_of(tmp_path, CANCER, chain(("split", {**THIRD, "stratify_by": "target"})), seed=3)
     train, held = (parts.filter(pl.col("split") == part) for part in ("train", "test"))
-    single = RandomForestClassifier(n_estimators=30, random_state=3).fit(train.select(FEATURES).to_numpy(), train["target"].to_numpy())
+    single = FORESTS.RandomForestClassifier(n_estimators=30, random_state=3).fit(
+        train.select(FEATURES).to_numpy(), train["target"].to_numpy()
+    )
     model = load_model(artifact(result, "MODEL"))
     assert (model.predict_proba(held.select(FEATURES)) == single.predict_proba(held.select(FEATURES).to_numpy())).all()
     assert report.points["oob_accuracy"][-1][0] == 29
@@ -315,9 +317,7 @@ SMALL = pl.DataFrame({"x": np.arange(40.0), "z": np.arange(40.0) ** 2, "y": ["a"
 TRAIN = "train_logistic_regression"
 
 
-@pytest.mark.parametrize(
-    ("frame", "steps", "target", "code", "path", "words"),
-    [
+REFUSED: list[tuple[pl.DataFrame, list[Any], str | None, str, list[str], str]] = [
         (SMALL, [TRAIN], None, "NO_TARGET", ["2", "parameters", "target"], "Set one of them"),
         (SMALL, [(TRAIN, {"target": "Y"})], None, "UNKNOWN_COLUMN", ["2", "parameters", "target"], "the dataset does not have"),
         (SMALL.with_columns(x=None), [("impute", {}), TRAIN], "y", "WRONG_COLUMN_TYPE", ["3", "parameters"], "'x'"),
@@ -347,8 +347,10 @@ TRAIN = "train_logistic_regression"
         (SMALL, [(TRAIN, {"exclude": ["x", "z", "n"]})], "y", "NO_COLUMNS", ["2", "parameters", "exclude"], "learn from"),
         (SMALL, [(TRAIN, {"exclude": ["y"]})], "y", "BAD_PARAMETER", ["2", "parameters", "exclude", "0"], "predict"),
         (SMALL, [("one_hot_encode", {"columns": ["y"]}), TRAIN], "y", "TARGET_TRANSFORMED", ["2", "parameters", "columns", "0"], "as it is"),
-    ],
-)  # fmt: skip
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("frame", "steps", "target", "code", "path", "words"), REFUSED)
 def test_data_that_do_not_suit_are_refused_with_the_place_and_the_way_out(
     tmp_path: Path, frame: pl.DataFrame, steps: list[Any], target: str | None, code: str, path: list[str], words: str
 ) -> None:
@@ -360,7 +362,7 @@ def test_data_that_do_not_suit_are_refused_with_the_place_and_the_way_out(
     assert words in error.message
     failed = definition["nodes"][int(at)]["key"]
     assert report.errors[failed] == {"code": code, "message": error.message, "retryable": False}
-    ends = {key: status for key, status in report.nodes}
+    ends = dict(report.nodes)
     assert ends[failed] == "failed"
     assert set(ends.values()) <= {"completed", "failed", "skipped"}
 

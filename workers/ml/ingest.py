@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, TypedDict
 
-
 from workers.ml.errors import BadInput
 from workers.ml.preview import preview
 from workers.ml.profiling import ProfileReport, profile_parquet

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 import polars as pl
 
@@ -17,6 +17,9 @@ from workers.ml.reporting import Reporter
 from workers.ml.steps.split import default_division
 from workers.ml.steps.step import Node
 from workers.ml.steps.trainer import THREADS, Trained
+
+if TYPE_CHECKING:
+    from workers.ml.profiling import ProfileReport
 
 
 class PipelineSpec(TypedDict):
@@ -53,7 +56,7 @@ class DatasetResult(TypedDict):
     column_count: int
     columns: list[dict[str, Any]]
     preview: list[dict[str, Any]]
-    profile: dict[str, Any]
+    profile: ProfileReport
     nodes: list[dict[str, Any]]
 
 

@@ -77,6 +77,7 @@ class Attempt:
         self.folder: Path
         self.until = until
         self._tools = tools
+        self.memory_bytes = settings.memory_bytes
         self._uploaded: list[str] = []
         self._stop: Stop | None = None
         self._settling = False
@@ -97,12 +98,16 @@ class Attempt:
 
     async def body(self, target: str, spec: Mapping[str, Any], *, span: tuple[float, float] = (0, 100)) -> dict[str, Any]:
         """Run "module:function" in a child; see `Bodies.run`."""
-        return await self._bodies.run(target, spec, self.folder, timeout=self.job.timeout_seconds, span=span)
+        return await self._bodies.run(target, spec, self.folder, seconds=self.job.timeout_seconds, span=span)
 
     def write_key(self, key: str) -> str:
         """Note that this key is written; unless the job completes, it is removed again."""
         self._uploaded.append(key)
         return key
+
+    def forsake(self, key: str) -> None:
+        """This object, written by somebody else, goes too unless the job completes."""
+        self._uploaded.append(key)
 
     async def upload(self, path: Path, prefix: str, role: str, filename: str, content_type: str) -> StoredFile:
         """Store a file under `prefix` plus a name of its own."""
@@ -129,23 +134,26 @@ class Attempt:
     async def run(self, task: Task) -> None:
         """Do the job and settle it; whatever happens, this returns when the attempt is over."""
         reporting = asyncio.create_task(self._keep_reporting(), name=f"reports of {self.job.id}")
-        completed = False
         try:
             completed = await self._run(task)
         except Exception:
+            # Perhaps it was committed and only the answer was lost, so nothing is removed here.
             log.exception("attempt_not_settled", job=str(self.job.id), attempt=self.job.attempt)
-        finally:
-            reporting.cancel()
+        else:
             if not completed:
                 await self._remove(self._uploaded)
+        finally:
+            reporting.cancel()
 
     async def _run(self, task: Task) -> bool:
         with self._tools.scratch.folder() as self.folder:
-            self._inner = asyncio.create_task(self._work(task), name=f"job {self.job.id}")
+            self._inner = asyncio.ensure_future(task(self))
             if self._stop is not None:
                 self._inner.cancel()
             await asyncio.wait([self._inner])
         self._settling = True
+        if self._stop is not Stop.LOST:
+            await self._tell_the_rest()
         if self._inner.cancelled():
             await self._end_early()
             return False
@@ -156,10 +164,12 @@ class Attempt:
             await self._fail(_failure(error))
         return False
 
-    async def _work(self, task: Task) -> Effects:
-        effects = await task(self)
-        await self.reports.flush(everything=True)
-        return effects
+    async def _tell_the_rest(self) -> None:
+        """Points, nodes and logs stay even of an attempt that failed; if they cannot be written, the settle will find out why."""
+        try:
+            await self.reports.flush(everything=True)
+        except (Superseded, Unavailable):
+            log.info("last_reports_not_written", job=str(self.job.id), attempt=self.job.attempt)
 
     async def _keep_reporting(self) -> None:
         while True:

@@ -48,13 +48,13 @@ class Bodies:
             self._child.arm(until, self._settings.memory_bytes)
 
     async def run(
-        self, target: str, spec: Mapping[str, Any], folder: Path, *, timeout: float | None, span: tuple[float, float]
+        self, target: str, spec: Mapping[str, Any], folder: Path, *, seconds: float | None, span: tuple[float, float]
     ) -> dict[str, Any]:
         """The result of "module:function" called with `spec`; its progress fills the `span` of the job's.
 
         Raises `BodyFailed` or `LeaseRanOut`. Cancelled, it waits until the body is dead, asked to end for `patience` seconds first.
         """
-        seconds = self._settings.job_timeout if timeout is None else timeout
+        seconds = self._settings.job_timeout if seconds is None else seconds
         child = self._child = await self._nursery.take()
         printing = asyncio.create_task(self._print(child))
         try:
@@ -67,14 +67,16 @@ class Bodies:
             except TimeoutError:
                 raise BodyFailed(_final("TIMEOUT", f"The job ran longer than the {seconds:g} s it may. Give it less to do.")) from None
             except BadFrame as error:
-                raise BodyFailed(Failure("BODY_FAILED", f"The body said something that cannot be understood: {error}", True)) from None  # noqa: FBT003 - Failure's third field reads as in its definition
+                raise BodyFailed(
+                    Failure("BODY_FAILED", f"The body said something that cannot be understood: {error}", retryable=True)
+                ) from None
             if answer is None:
                 assert ended is not None
                 await asyncio.wait([printing], timeout=1.0)
                 raise self._why(ended, child.tail)
             return _result(answer)
         finally:
-            await asyncio.shield(self._bury(child, printing))
+            await self._see_buried(child, asyncio.create_task(self._bury(child, printing)))
 
     async def _listen(self, child: Child, span: tuple[float, float]) -> dict[str, Any] | None:
         async for message in child.messages():
@@ -82,6 +84,14 @@ class Bodies:
                 return message
             self._report(message["report"], span)
         return None
+
+    async def _see_buried(self, child: Child, burial: asyncio.Task[None]) -> None:
+        """Nothing goes on before the body is dead. Told to hurry, it is killed without patience."""
+        while not burial.done():
+            try:
+                await asyncio.shield(burial)
+            except asyncio.CancelledError:
+                child.kill("stopped")
 
     async def _bury(self, child: Child, printing: asyncio.Task[None]) -> None:
         self._child = None

@@ -124,17 +124,17 @@ class Nursery:
     async def take(self) -> Child:
         """A child that waits for its order. Raises `NurseryLost` when the process cannot be started."""
         spare, self._spare = self._spare, None
-        try:
-            if spare is not None:
-                child = await spare
+        self._warm()
+        if spare is not None:
+            try:
+                child = await _awaited(spare)
+            except (NurseryLost, OSError):
+                log.warning("spare_child_lost")
+            else:
                 if not child.ended.done():
                     return child
                 child.close()
-        except (NurseryLost, OSError):
-            log.warning("spare_child_lost", exc_info=True)
-        finally:
-            self._warm()
-        return await self._spawn()
+        return await _awaited(asyncio.create_task(self._spawn(), name="child"))
 
     def _warm(self) -> None:
         if self._spare is None:
@@ -145,7 +145,7 @@ class Nursery:
         """The libraries are there now: a child from before would have to import them itself."""
         spare, self._spare = self._spare, None
         if spare is not None:
-            spare.add_done_callback(lambda task: task.cancelled() or task.exception() or task.result().close())
+            spare.add_done_callback(_dismiss)
         self._warm()
 
     def say(self, message: dict[str, Any]) -> None:
@@ -222,7 +222,9 @@ class Nursery:
         elif "warm" in message:
             self._renew()
         elif "spawned" in message:
-            self._born.pop(message["spawned"]).set_result(message["pid"])
+            born = self._born.pop(message["spawned"])
+            if not born.done():
+                born.set_result(message["pid"])
         elif (child := self._children.pop(message["ended"], None)) is not None:
             child.ended.set_result(Ended(message["status"], message["reason"]))
 
@@ -238,3 +240,18 @@ class Nursery:
             if not child.ended.done():
                 child.ended.set_result(Ended(-signal.SIGKILL, None))
         self._children.clear()
+
+
+async def _awaited(task: asyncio.Task[Child]) -> Child:
+    """The child; when the waiting is cancelled, the child that comes is sent away."""
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        task.add_done_callback(_dismiss)
+        raise
+
+
+def _dismiss(task: asyncio.Task[Child]) -> None:
+    """A child without an order ends when its pipe does."""
+    if not task.cancelled() and task.exception() is None:
+        task.result().close()

@@ -2,26 +2,41 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import deque
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
 from db.core.viewer import SYSTEM
 from db.core.work import Database, Work
-
 from db.services.jobs import Claim, NodeChange, Point, Says, events, metrics, nodes
 from db.tables.jobs import JobEventType, JobNodeStatus
 
-LOG_BYTES = 8_000
-WAITING_LINES = 2_000
+LINE = 2_000
+LOG_EVENT = 8_000
+LAST_LOG_EVENT = 64_000
+KEPT_LINES = 2_000
 WINDOW = 1.0
 
-_STEPS = frozenset({JobNodeStatus.RUNNING, JobNodeStatus.COMPLETED, JobNodeStatus.FAILED})
+_TOLD = frozenset({JobNodeStatus.RUNNING, JobNodeStatus.COMPLETED, JobNodeStatus.FAILED})
 
 
 class Superseded(Exception):
     """The claim is held no longer: nothing more may be written."""
+
+
+@dataclass(slots=True)
+class Pending:
+    """What is yet to be written."""
+
+    moved: bool = False
+    nodes: dict[str, NodeChange] = field(default_factory=dict[str, NodeChange])
+    steps: dict[str, str] = field(default_factory=dict[str, str])
+    points: list[Point] = field(default_factory=list[Point])
+    lines: deque[str] = field(default_factory=deque[str])
+    dropped: int = 0
 
 
 class Reports:
@@ -34,86 +49,117 @@ class Reports:
         self._written: deque[float] = deque(maxlen=events_per_second)
         self._percent = 0
         self._step: str | None = None
-        self._moved = False
-        self._nodes: dict[str, NodeChange] = {}
-        self._steps: dict[str, str] = {}
-        self._points: list[Point] = []
-        self._lines: deque[str] = deque(maxlen=WAITING_LINES)
+        self._pending = Pending()
         self._turn = 0
+        self._flushing = asyncio.Lock()
         self.run_id: UUID | None = None
 
-    def progress(self, percent: float, step: str | None) -> None:
-        percent = max(self._percent, min(99, int(percent)))
-        step = step[:200] if step is not None else self._step
-        self._moved = self._moved or percent != self._percent or step != self._step
-        self._percent, self._step = percent, step
+    def progress(self, percent: float, step: str) -> None:
+        whole = max(self._percent, min(99, int(percent)))
+        if (whole, step) != (self._percent, self._step):
+            self._percent, self._step = whole, step[:200]
+            self._pending.moved = True
 
     def node(self, change: NodeChange) -> None:
-        self._nodes[change.key] = change
-        if change.status in _STEPS:
-            self._steps[change.key] = change.status.value
+        self._pending.nodes[change.key] = change
+        if change.status in _TOLD and (change.status is not JobNodeStatus.RUNNING or change.progress == 0):
+            self._pending.steps[change.key] = change.status.value
 
     def point(self, point: Point) -> None:
-        self._points.append(point)
+        if self.run_id is not None:
+            self._pending.points.append(point)
 
     def line(self, line: str) -> None:
-        self._lines.append(line)
+        pending = self._pending
+        if self._log_events == 0 or len(pending.lines) >= KEPT_LINES:
+            pending.dropped += 1
+        else:
+            pending.lines.append(line[:LINE])
 
     async def flush(self, *, everything: bool = False) -> None:
-        """Write what the second still has room for, or all there is. Raises `Superseded` or `Unavailable`."""
-        kinds = [self._progress_due, self._points_due, self._lines_due]
-        self._turn = (self._turn + 1) % len(kinds)
-        due = [kind for kind in kinds[self._turn :] + kinds[: self._turn] if kind()]
-        if not everything:
-            due = due[: self._room()]
-        if not due:
-            return
-        writes = {self._progress_due: self._write_progress, self._points_due: self._write_points, self._lines_due: self._write_lines}
-        async with self._database.work(SYSTEM) as work:
+        """Write what the second still has room for, or all there is. What could not be written stays. Raises `Superseded`, `Unavailable`."""
+        async with self._flushing:
+            due = self._due()
+            if not everything:
+                due = due[: self._room()]
             for kind in due:
-                await writes[kind](work)
+                async with self._database.work(SYSTEM) as work:
+                    await self._write(work, kind, LAST_LOG_EVENT if everything else LOG_EVENT)
                 self._written.append(time.monotonic())
+
+    def _due(self) -> list[str]:
+        """The kinds of which there is something, another one first each time, so that none starves the others."""
+        pending = self._pending
+        something = {"progress": pending.moved or bool(pending.nodes), "points": bool(pending.points), "lines": bool(pending.lines)}
+        kinds = [kind for kind, there in something.items() if there]
+        self._turn += 1
+        shift = self._turn % len(kinds) if kinds else 0
+        return kinds[shift:] + kinds[:shift]
 
     def _room(self) -> int:
         recent = sum(at > time.monotonic() - WINDOW for at in self._written)
         return (self._written.maxlen or 0) - recent
 
-    def _progress_due(self) -> bool:
-        return self._moved or bool(self._nodes)
-
-    def _points_due(self) -> bool:
-        return bool(self._points) and self.run_id is not None
-
-    def _lines_due(self) -> bool:
-        return bool(self._lines) and self._log_events > 0
+    async def _write(self, work: Work, kind: str, log_event: int) -> None:
+        """Each takes its part out first, since bodies go on reporting meanwhile, and puts it back when it was not written."""
+        if kind == "progress":
+            await self._write_progress(work)
+        elif kind == "points":
+            await self._write_points(work)
+        else:
+            await self._write_lines(work, log_event)
 
     async def _write_progress(self, work: Work) -> None:
-        changes, steps, self._nodes, self._steps, self._moved = self._nodes, self._steps, {}, {}, False
+        pending = self._pending
+        changes, steps = pending.nodes, pending.steps
+        pending.nodes, pending.steps, pending.moved = {}, {}, False
         kind, data = JobEventType.PROGRESS, None
         if steps:
             ended = any(status != JobNodeStatus.RUNNING.value for status in steps.values())
             kind = JobEventType.STEP_COMPLETED if ended else JobEventType.STEP_STARTED
             data = {"nodes": [{"key": key, "status": status.upper()} for key, status in steps.items()]}
-        await self._append(work, Says(kind, data=data), progress=self._percent, step=self._step)
-        await nodes.record(work, self._claim, changes)
+        try:
+            await self._append(work, Says(kind, data=data), progress=self._percent, step=self._step)
+            await nodes.record(work, self._claim, changes)
+        except BaseException:
+            pending.nodes, pending.steps, pending.moved = {**changes, **pending.nodes}, {**steps, **pending.steps}, True
+            raise
 
     async def _write_points(self, work: Work) -> None:
-        points, self._points = self._points, []
+        pending = self._pending
+        points, pending.points = pending.points, []
         assert self.run_id is not None
-        if await metrics.record(work, self._claim, self.run_id, points) is None:
-            raise Superseded
+        try:
+            _held(await metrics.record(work, self._claim, self.run_id, points))
+        except BaseException:
+            pending.points = points + pending.points
+            raise
 
-    async def _write_lines(self, work: Work) -> None:
+    async def _write_lines(self, work: Work, room: int) -> None:
+        pending = self._pending
+        taken: list[str] = []
+        while pending.lines and room > 0:
+            taken.append(pending.lines.popleft())
+            room -= len(taken[-1]) + 1
+        last = self._log_events == 1
+        notes = ["The log is cut here: an attempt writes only so much."] if last else []
+        if pending.dropped and not pending.lines:
+            notes.insert(0, f"{pending.dropped} lines were left out here: they came faster than they can be kept.")
+        try:
+            await self._append(work, Says(JobEventType.LOG, "\n".join(taken + notes)))
+        except BaseException:
+            pending.lines.extendleft(reversed(taken))
+            raise
         self._log_events -= 1
-        text, length = [], 0
-        while self._lines and length < LOG_BYTES:
-            line = self._lines.popleft()[:LOG_BYTES]
-            length += len(line) + 1
-            text.append(line)
-        if self._log_events == 0:
-            text.append("The log is cut here: this attempt has written as much as a job may.")
-        await self._append(work, Says(JobEventType.LOG, "\n".join(text)))
+        if notes:
+            pending.dropped = 0
+        if last:
+            pending.lines.clear()
 
     async def _append(self, work: Work, says: Says, **values: Any) -> None:
-        if await events.append(work, self._claim, says, **values) is None:
-            raise Superseded
+        _held(await events.append(work, self._claim, says, **values))
+
+
+def _held(answer: object) -> None:
+    if answer is None:
+        raise Superseded

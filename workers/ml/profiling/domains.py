@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final, cast
 
 import numpy as np
@@ -17,7 +17,7 @@ Keys = np.ndarray[Any, np.dtype[Any]]
 Hashes = np.ndarray[Any, np.dtype[np.uint64]]
 
 _NAIVE_EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - the origin of columns that have no zone
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_DAY: Final = date(1970, 1, 1)
 
 
@@ -73,7 +73,9 @@ def domain_of(name: str, dtype: pl.DataType, written: str | None) -> Domain:
     if dtype == pl.Boolean:
         return Domain(name, "BOOLEAN", True, bool, float, has_histogram=False)
     if dtype == pl.Date:
-        return Domain(name, "DATE", True, lambda key: _reached(lambda: _FIRST_DAY + timedelta(days=round(key))), lambda key: float(key) * 86_400.0)
+        return Domain(
+            name, "DATE", True, lambda key: _reached(lambda: _FIRST_DAY + timedelta(days=round(key))), lambda key: float(key) * 86_400.0
+        )
     if isinstance(dtype, pl.Datetime):
         return Domain(name, "DATETIME", True, moment, lambda key: float(key) / 1e6)
     if dtype in (pl.Categorical, pl.Enum):

@@ -65,7 +65,10 @@ def _ordered(domain: Domain, chunks: Chunks, seed: int) -> tuple[ColumnReport, H
 
 
 def _shown(domain: Domain, values: Keys, counts: Keys) -> list[ValueCount]:
-    return [{"value": domain.show(value.item()), "count": int(count)} for value, count in zip(values[:TOP_VALUES], counts[:TOP_VALUES], strict=True)]
+    return [
+        {"value": domain.show(value.item()), "count": int(count)}
+        for value, count in zip(values[:TOP_VALUES], counts[:TOP_VALUES], strict=True)
+    ]
 
 
 def _hashed(domain: Domain, chunks: Chunks, seed: int) -> tuple[ColumnReport, Hashes]:

@@ -105,7 +105,9 @@ class DelimitedReader:
     def _names(self) -> list[str]:
         layout = self._layout
         if layout.header is None:
-            self._name_issues.add("NO_HEADER", "The first row looks like data, not like names; columns are named column_1, column_2 and so on.", row=1)
+            self._name_issues.add(
+                "NO_HEADER", "The first row looks like data, not like names; columns are named column_1, column_2 and so on.", row=1
+            )
             return [f"column_{position}" for position in range(1, layout.width + 1)]
         return clean_names(layout.header + [""] * (layout.width - len(layout.header)), self._name_issues)
 

@@ -112,6 +112,12 @@ def _score(records: list[Record], delimiter: bytes) -> float:
     return score / 2 if delimiter == b":" else score
 
 
+def names_in(rows: list[list[str]]) -> list[str] | None:
+    """The first row of a table of text where it is a header."""
+    records = [Record([cell.encode() for cell in row], None, 0, 0) for row in rows]
+    return rows[0] if records and _has_header(records) else None
+
+
 def _has_header(records: list[Record]) -> bool:
     """The first row is data when one of its cells is a number, a date or a truth value; a row of nothing but years may be names.
 

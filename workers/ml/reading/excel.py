@@ -1,2 +1,186 @@
-from workers.ml.reading.table import TableReader
-class ExcelReader: ...
+"""Excel workbooks: the first sheet that holds anything. Read as a whole, and so measured before: an .xlsx is unfolded once without keeping it.
+
+Caps: 64 MiB of file, 512 MiB unfolded, 10 M cells of the used range. Cells come as text and are typed like those of a
+delimited file; a time at midnight throughout is a DATE.
+"""
+
+from __future__ import annotations
+
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import fastexcel
+import polars as pl
+
+from workers.ml import limits
+from workers.ml.errors import BadInput
+from workers.ml.reading.dialect import names_in
+from workers.ml.reading.issues import IssueLog
+from workers.ml.reading.names import check_width, clean_names
+from workers.ml.reading.raw import RawFile
+from workers.ml.reading.table import Progress
+from workers.ml.reading.text_types import TextType
+from workers.ml.reading.typist import Typist
+
+_CELL = re.compile(rb"<(?:\w+:)?(c|row)\b[^>]*?\br=\"([A-Za-z]{0,7})(\d{1,9})\"")
+_OPENED = re.compile(rb"<(?:\w+:)?c[ >/]")
+_CHUNK = 1 << 20
+
+
+class ExcelReader:
+    """Raises BadInput: UNREADABLE_FILE, EXCEL_TOO_LARGE, EMPTY_FILE, HEADER_ONLY, TOO_MANY_COLUMNS."""
+
+    def __init__(self, raw: RawFile, filename: str, progress: Progress) -> None:
+        self._filename = filename
+        self._progress = progress
+        self._types: dict[str, TextType] | None = None
+        self._typist: Typist | None = None
+        self._layout_issues = IssueLog()
+        self._remarks = IssueLog()
+        self.issues = IssueLog()
+        if raw.size > limits.EXCEL_BYTES:
+            raise self._too_large(
+                f"it has {raw.size / limits.MIB:,.0f} MiB, and Excel files are read up to {limits.EXCEL_BYTES // limits.MIB} MiB"
+            )
+        if raw.head(4) == b"PK\x03\x04":
+            self._measure(raw)
+        self._frame = self._load(raw)
+
+    def frames(self) -> Iterator[pl.DataFrame]:
+        typist = self._typist = Typist(self._frame.columns, self._types)
+        yield typist.typed(self._frame, lambda index: index + 1)
+        self._progress(1.0, f"typing columns, {self._frame.height:,} rows")
+
+    def must_repeat(self) -> bool:
+        assert self._typist is not None  # a pass came first
+        self._remarks.extend(self._typist.remarks())
+        revised = self._typist.revised()
+        if revised is not None:
+            self._types = revised
+            return True
+        self.issues = IssueLog()
+        for log in (self._layout_issues, self._remarks, self._typist.issues()):
+            self.issues.extend(log)
+        return False
+
+    def column_types(self) -> dict[str, str]:
+        assert self._typist is not None  # a pass came first
+        return {name: kind.name for name, kind in self._typist.types().items()}
+
+    def _too_large(self, why: str) -> BadInput:
+        return BadInput(
+            "EXCEL_TOO_LARGE", f"{self._filename!r} is too large: {why}. Save the sheet as CSV, which may be of any size, and upload that."
+        )
+
+    def _unreadable(self, reason: object) -> BadInput:
+        return BadInput(
+            "UNREADABLE_FILE",
+            f"{self._filename!r} cannot be read as an Excel workbook ({str(reason)[:200]}). Save it anew and upload again.",
+        )
+
+    # -- before anything parses it
+
+    def _measure(self, raw: RawFile) -> None:
+        """Unfolds every member once and throws it away: the sizes that a ZIP claims are whatever its author liked."""
+        unfolded = 0
+        try:
+            with zipfile.ZipFile(raw.path) as archive:
+                members = archive.infolist()
+                if len(members) > 10_000:
+                    raise self._too_large(f"it has {len(members):,} parts")
+                for member in members:
+                    is_sheet = member.filename.startswith("xl/worksheets/") and member.filename.endswith(".xml")
+                    extent = _Extent()
+                    with archive.open(member) as stream:
+                        while chunk := stream.read(_CHUNK):
+                            unfolded += len(chunk)
+                            if unfolded > limits.EXCEL_UNFOLDED_BYTES:
+                                raise self._too_large(
+                                    f"its {raw.size / limits.MIB:,.1f} MiB unfold to more than {limits.EXCEL_UNFOLDED_BYTES // limits.MIB} MiB "
+                                    f"(in {member.filename!r})",
+                                )
+                            if is_sheet:
+                                extent.add(chunk)
+                                if extent.cells > limits.EXCEL_CELLS:
+                                    raise self._too_large(
+                                        f"its used range reaches {extent.rows:,} rows and {extent.columns:,} columns, more than "
+                                        f"{limits.EXCEL_CELLS:,} cells",
+                                    )
+        except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError) as error:
+            raise self._unreadable(error) from error
+
+    # -- the first sheet with cells
+
+    def _load(self, raw: RawFile) -> pl.DataFrame:
+        self._progress(0.1, "opening the workbook")
+        try:
+            workbook = fastexcel.read_excel(raw.path)
+            for name in workbook.sheet_names:
+                sheet: Any = workbook.load_sheet(name, header_row=None, dtypes="string", skip_whitespace_tail_rows=True)
+                if sheet.width and sheet.height:
+                    frame = sheet.to_polars()
+                    break
+            else:
+                raise BadInput("EMPTY_FILE", f"{self._filename!r} has no sheet with cells. Fill one with a header and rows.")
+        except fastexcel.FastExcelError as error:
+            raise self._unreadable(error) from error
+        except pl.exceptions.PanicException as error:
+            raise self._unreadable(error) from error
+        check_width(frame.width)
+        if frame.width * frame.height > limits.EXCEL_CELLS:
+            raise self._too_large(
+                f"its used range has {frame.height:,} rows and {frame.width:,} columns, more than {limits.EXCEL_CELLS:,} cells"
+            )
+        return self._with_names(frame)
+
+    def _with_names(self, frame: pl.DataFrame) -> pl.DataFrame:
+        head = [["" if cell is None else str(cell) for cell in row] for row in frame.head(50).rows()]
+        header = names_in(head)
+        if header is None:
+            self._layout_issues.add(
+                "NO_HEADER", "The first row looks like data, not like names; columns are named column_1, column_2 and so on.", row=1
+            )
+            names = [f"column_{position}" for position in range(1, frame.width + 1)]
+        else:
+            names = clean_names(header, self._layout_issues)
+            frame = frame.slice(1)
+        if not frame.height:
+            raise BadInput(
+                "HEADER_ONLY",
+                f"{self._filename!r} has a header ({', '.join(names[:5])}) and no rows. Add at least one row and upload again.",
+            )
+        return frame.rename(dict(zip(frame.columns, names, strict=True)))
+
+
+class _Extent:
+    """The used range of a sheet, from the places its cells name; the rectangle is what reading it costs."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.columns = 0
+        self._opened = 0
+        self._rest = b""
+
+    def add(self, chunk: bytes) -> None:
+        text = self._rest + chunk
+        cut = text.rfind(b">") + 1
+        self._rest = text[cut:][-65_536:]
+        for _, letters, digits in _CELL.findall(text, 0, cut):
+            self.rows = max(self.rows, int(digits))
+            if letters:
+                self.columns = max(self.columns, _column_number(letters))
+        self._opened += len(_OPENED.findall(text, 0, cut))
+
+    @property
+    def cells(self) -> int:
+        return max(self.rows * self.columns, self._opened)
+
+
+def _column_number(letters: bytes) -> int:
+    number = 0
+    for letter in letters.upper():
+        number = number * 26 + letter - 64
+    return number

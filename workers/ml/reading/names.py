@@ -23,14 +23,20 @@ def clean_names(raw: Iterable[str], issues: IssueLog) -> list[str]:
         name = original.replace("\0", "").strip()
         if len(name) > limits.MAX_NAME_LENGTH:
             cut = name[: limits.MAX_NAME_LENGTH]
-            issues.add("LONG_COLUMN_NAME", f"The name of column {position} has {len(name):,} characters; it was cut to {shown(cut)}.", column=cut)
+            issues.add(
+                "LONG_COLUMN_NAME", f"The name of column {position} has {len(name):,} characters; it was cut to {shown(cut)}.", column=cut
+            )
             name = cut
         if not name:
             name = _free(f"column_{position}", used | taken)
             issues.add("EMPTY_COLUMN_NAME", f"Column {position} has no name; it was named {name!r}.", column=name)
         elif name in used:
             renamed = _free(name, used | taken, first=2)
-            issues.add("DUPLICATE_COLUMN_NAME", f"Column {position} is the second to be named {name!r}; it was renamed {renamed!r}.", column=renamed)
+            issues.add(
+                "DUPLICATE_COLUMN_NAME",
+                f"Column {position} is the second to be named {name!r}; it was renamed {renamed!r}.",
+                column=renamed,
+            )
             name = renamed
         used.add(name)
         cleaned.append(name)

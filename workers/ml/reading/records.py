@@ -75,7 +75,7 @@ class RecordChecker:
 
     def finish(self) -> None:
         """Raises BadInput (RAGGED_ROWS) where too many rows of the whole file were ragged."""
-        if self.ragged > limits.RAGGED_FREE and self.ragged > limits.RAGGED_SHARE * self.rows or self.rows and self.ragged == self.rows:
+        if (self.ragged > limits.RAGGED_FREE and self.ragged > limits.RAGGED_SHARE * self.rows) or (self.rows and self.ragged == self.rows):
             self._fail_ragged()
 
     def _judge(self) -> None:
@@ -163,7 +163,7 @@ class RecordChecker:
         before_feed[:-1] = returns[:-1] & (cells[1:] == _LF)
         feeds = int(((cells == _LF) & outside).sum())
         paired = int(before_feed.sum())
-        self._see_line_end(b"\r\n" if paired else b"\n", is_mixed=bool(paired) and paired != feeds or int(returns.sum()) != paired)
+        self._see_line_end(b"\r\n" if paired else b"\n", is_mixed=(bool(paired) and paired != feeds) or int(returns.sum()) != paired)
         cells[returns & ~before_feed] = _LF
         return cells[~before_feed].tobytes()
 

@@ -68,7 +68,9 @@ def sniff(raw: RawFile, filename: str) -> tuple[str, Encoding | None]:
     head = raw.head(limits.SAMPLE_BYTES)
     if head.startswith(b"PAR1"):
         if raw.size < 12 or raw.tail(4) != b"PAR1":
-            raise BadInput("UNREADABLE_FILE", f"{filename!r} begins like Parquet but its end is missing: the file was cut. Upload it whole.")
+            raise BadInput(
+                "UNREADABLE_FILE", f"{filename!r} begins like Parquet but its end is missing: the file was cut. Upload it whole."
+            )
         return "PARQUET", None
     if head.startswith(b"PK\x03\x04"):
         if b"xl/" in head or b"[Content_Types].xml" in head or PurePath(filename).suffix.lower() in {".xlsx", ".xlsm"}:
@@ -83,7 +85,9 @@ def sniff(raw: RawFile, filename: str) -> tuple[str, Encoding | None]:
         raise _looks_like(filename, "a SEG-Y file")
     encoding = detect(head, is_whole=len(head) == raw.size)
     if encoding is None:
-        raise BadInput("BINARY_FILE", f"{filename!r} is not text: its first bytes are binary data of no known table format. Readable are {READABLE}.")
+        raise BadInput(
+            "BINARY_FILE", f"{filename!r} is not text: its first bytes are binary data of no known table format. Readable are {READABLE}."
+        )
     text = encoding.text(head)
     if not text.strip("\ufeff\0 \t\r\n"):
         if len(head) == raw.size:
@@ -97,7 +101,7 @@ def _text_format(text: str, filename: str, *, is_whole: bool) -> str:
     suffix = PurePath(filename).suffix.lower()
     if body.startswith("["):
         inner = body[1:].lstrip()
-        return "JSON" if suffix == ".json" or inner[:1] in {"{", "]", "["} and _is_json_name(suffix, inner) else "CSV"
+        return "JSON" if suffix == ".json" or (inner[:1] in {"{", "]", "["} and _is_json_name(suffix, inner)) else "CSV"
     if not body.startswith("{"):
         # A name that promises JSON is believed only so far that the reader may explain what is wrong.
         return {".json": "JSON", ".jsonl": "JSONL", ".ndjson": "JSONL"}.get(suffix, "CSV")

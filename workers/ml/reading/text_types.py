@@ -90,7 +90,9 @@ class TextType:
 
     @property
     def noun(self) -> str:
-        return {"INTEGER": "a whole number", "FLOAT": "a number", "BOOLEAN": "true or false", "DATE": "a date", "DATETIME": "a time"}[self.name]
+        return {"INTEGER": "a whole number", "FLOAT": "a number", "BOOLEAN": "true or false", "DATE": "a date", "DATETIME": "a time"}[
+            self.name
+        ]
 
 
 TEXT: Final = TextType("STRING")
@@ -115,7 +117,7 @@ class Tally:
     issues: IssueLog = field(default_factory=IssueLog)
 
     def verdict(self, proposed: TextType) -> TextType:
-        if proposed == TEXT or not self.misfits and self.keeps_text is None:
+        if proposed == TEXT or (not self.misfits and self.keeps_text is None):
             return proposed
         if proposed == JSON or self.keeps_text is not None:
             return TEXT
@@ -182,7 +184,10 @@ def _is_ambiguous(candidate: TextType, values: pl.Series) -> bool:
     """Day/month/year and month/day/year both fit: nobody can tell the third of April from the fourth of March."""
     if candidate.form is None or "/%Y" not in candidate.form:
         return False
-    other = TextType(candidate.name, candidate.form.replace("%d/%m", "%m/%d") if candidate.form.startswith("%d") else candidate.form.replace("%m/%d", "%d/%m"))
+    other = TextType(
+        candidate.name,
+        candidate.form.replace("%d/%m", "%m/%d") if candidate.form.startswith("%d") else candidate.form.replace("%m/%d", "%d/%m"),
+    )
     return _share(values, other) >= _share(values, candidate)
 
 

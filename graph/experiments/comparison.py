@@ -1,0 +1,60 @@
+"""Runs side by side."""
+
+from __future__ import annotations
+
+from typing import Self
+
+import strawberry
+
+from db.queries import comparison
+from graph.core.scalars import JSON
+from graph.experiments.types import Run
+
+
+@strawberry.type(description="A hyperparameter in each of the runs.")
+class ComparedParameter:
+    key: str = strawberry.field(description="Its name; dots lead into objects.")
+    values: list[JSON | None] = strawberry.field(
+        description="Its value in each run, in the order of the runs; null where the run lacks it."
+    )
+    differs: bool = strawberry.field(description="Whether the runs differ in it. A run that lacks it differs from one where it is null.")
+
+    @classmethod
+    def of(cls, found: comparison.Parameter) -> Self:
+        return cls(key=found.key, values=list(found.values), differs=found.differs)
+
+
+@strawberry.type(description="The last value of a metric in each of the runs.")
+class ComparedMetric:
+    key: str = strawberry.field(description="The metric's name.")
+    values: list[float | None] = strawberry.field(
+        description="Its last value in each run, in the order of the runs; null where there is no finite one."
+    )
+    differs: bool = strawberry.field(description="Whether the runs differ in it.")
+    min_index: int | None = strawberry.field(description="Which run has the least value, from 0; the first of equal ones.")
+    max_index: int | None = strawberry.field(description="Which run has the greatest value, from 0; the first of equal ones.")
+
+    @classmethod
+    def of(cls, found: comparison.Metric) -> Self:
+        return cls(
+            key=found.key,
+            values=list(found.values),
+            differs=found.differs,
+            min_index=found.min_index,
+            max_index=found.max_index,
+        )
+
+
+@strawberry.type(description="Runs side by side.")
+class RunComparison:
+    runs: list[Run] = strawberry.field(description="The runs, in the order asked for.")
+    parameters: list[ComparedParameter] = strawberry.field(description="Their hyperparameters, by key.")
+    metrics: list[ComparedMetric] = strawberry.field(description="The last values of their metrics, by key.")
+
+    @classmethod
+    def of(cls, found: comparison.Comparison, *, only_differences: bool) -> Self:
+        return cls(
+            runs=[Run.of(row) for row in found.runs],
+            parameters=[ComparedParameter.of(item) for item in found.parameters if item.differs or not only_differences],
+            metrics=[ComparedMetric.of(item) for item in found.metrics if item.differs or not only_differences],
+        )

@@ -1,0 +1,119 @@
+"""What lists of experiments and runs can be narrowed and ordered by, and what the mutations on experiments take."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import strawberry
+from strawberry import ID, UNSET, Maybe
+
+from db.queries import experiments, runs
+from graph.core.failures import BadUserInput
+from graph.core.filters import DateTimeFilter, OrderDirection, StringFilter, ordered
+from graph.core.ids import sought
+from graph.core.scalars import JSON
+from graph.experiments.enums import ExperimentOrderField, RunOrderField, RunStatus
+
+
+@strawberry.input(description="Conditions on experiments, all of which must hold.")
+class ExperimentFilter:
+    name: StringFilter | None = strawberry.field(description="The experiment's name.")
+    created_at: DateTimeFilter | None = strawberry.field(description="When it was made.")
+    owner_id: ID | None = strawberry.field(description="Whose it is; of use to admins, who see everybody's.")
+
+    def plain(self) -> experiments.ExperimentFilter:
+        return experiments.ExperimentFilter(
+            name=self.name.plain() if self.name else None,
+            created_at=self.created_at.plain() if self.created_at else None,
+            owner_id=sought("user", self.owner_id),
+        )
+
+
+@strawberry.input(description="The order of a list of experiments.")
+class ExperimentOrder:
+    field: ExperimentOrderField = strawberry.field(description="What to order by.")
+    direction: OrderDirection = strawberry.field(default=OrderDirection.DESC, description="Which end comes first.")
+
+    def plain(self) -> Any:
+        return ordered(self.field, self.direction)
+
+
+@strawberry.input(description="Bounds on the last value of a metric; without bounds: the metric has a finite last value.")
+class MetricFilter:
+    key: str = strawberry.field(description="The metric's name.")
+    gte: float | None = strawberry.field(description="It is this or greater.")
+    lte: float | None = strawberry.field(description="It is this or less.")
+
+    def plain(self) -> runs.MetricBound:
+        return runs.MetricBound(self.key, self.gte, self.lte)
+
+
+@strawberry.input(description="A condition on a hyperparameter; with neither `eq` nor `in`: it is there.")
+class ParameterFilter:
+    key: str = strawberry.field(description="Its name; dots lead into objects, as in `train.alpha`.")
+    eq: Maybe[JSON | None] = strawberry.field(description="It is this value; null means that it is there and null.")
+    in_: list[JSON] | None = strawberry.field(name="in", description="It is one of these values; an empty list matches nothing.")
+
+    def plain(self) -> list[runs.ParameterMatch]:
+        found: list[runs.ParameterMatch] = []
+        if self.eq is not None:
+            found.append(runs.ParameterMatch.of(self.key, [self.eq.value]))
+        if self.in_ is not None:
+            found.append(runs.ParameterMatch.of(self.key, self.in_))
+        return found or [runs.ParameterMatch(self.key)]
+
+
+@strawberry.input(description="Conditions on runs, all of which must hold. A list of statuses means any of them.")
+class RunFilter:
+    experiment_id: ID | None = strawberry.field(description="The experiment that it belongs to.")
+    status: list[RunStatus] | None = strawberry.field(description="Where it stands.")
+    metrics: list[MetricFilter] | None = strawberry.field(description="Bounds on its metrics, all of which must hold.")
+    parameters: list[ParameterFilter] | None = strawberry.field(description="Conditions on its hyperparameters, all of which must hold.")
+    created_at: DateTimeFilter | None = strawberry.field(description="When it was asked for.")
+    owner_id: ID | None = strawberry.field(description="Whose it is; of use to admins, who see everybody's.")
+
+    def plain(self) -> runs.RunFilter:
+        conditions = (self.metrics or [], self.parameters or [])
+        if max(map(len, conditions)) > MAX_CONDITIONS:
+            raise BadUserInput(f"At most {MAX_CONDITIONS} conditions on metrics, and as many on parameters, are taken at once.")
+        return runs.RunFilter(
+            experiment_id=sought("experiment", self.experiment_id),
+            status=None if self.status is None else tuple(self.status),
+            metrics=tuple(bound.plain() for bound in conditions[0]),
+            parameters=tuple(match for parameter in conditions[1] for match in parameter.plain()),
+            created_at=self.created_at.plain() if self.created_at else None,
+            owner_id=sought("user", self.owner_id),
+        )
+
+
+MAX_CONDITIONS = 20  # each is a join or a look into an index
+
+
+@strawberry.input(one_of=True, description="What to order runs by: a field or a metric.")
+class RunOrderKey:
+    field: RunOrderField | None = strawberry.field(default=UNSET, description="A field of the run.")
+    metric: str | None = strawberry.field(
+        default=UNSET,
+        description="The last value of the metric of this name; runs without a finite one come last, whichever the direction.",
+    )
+
+
+@strawberry.input(description="The order of a list of runs.")
+class RunOrder:
+    by: RunOrderKey = strawberry.field(description="What to order by.")
+    direction: OrderDirection = strawberry.field(default=OrderDirection.DESC, description="Which end comes first.")
+
+    def plain(self) -> runs.RunOrder:
+        falling = self.direction is OrderDirection.DESC
+        if isinstance(self.by.metric, str):
+            return runs.RunOrder(metric=self.by.metric, descending=falling)
+        field = self.by.field
+        assert isinstance(field, RunOrderField)
+        return runs.RunOrder(field, descending=falling)
+
+
+@strawberry.input(description="An experiment to be made.")
+class CreateExperimentInput:
+    name: str = strawberry.field(description="Unique among your experiments, whatever the case; 1 to 200 characters.")
+    description: str | None = strawberry.field(description="The question that it is to answer, for people.")
+    notes: str | None = strawberry.field(description="Whatever you want to keep beside it, such as Markdown.")

@@ -1,0 +1,79 @@
+"""What came of what."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+from uuid import UUID
+
+import strawberry
+
+from db.queries import jobs, lineage, models, pipelines, runs, versions
+from graph.core.context import Info
+from graph.core.ids import KINDS, Node, encode
+from graph.core.loading import Batch
+from graph.experiments.enums import LineageKind, LineageRelation
+
+# What ids of each kind begin with, and what reads it: deleted things too, since edges lead to them.
+_READ_BY: dict[LineageKind, tuple[str, Batch]] = {
+    LineageKind.DATASET_VERSION: ("version", versions.by_id),
+    LineageKind.PIPELINE_SNAPSHOT: ("snapshot", pipelines.snapshot_by_id),
+    LineageKind.JOB: ("job", jobs.by_id),
+    LineageKind.RUN: ("run", runs.by_id),
+    LineageKind.MODEL_VERSION: ("mversion", models.version_by_id),
+}
+KIND_OF_PREFIX = {prefix: kind for kind, (prefix, _) in _READ_BY.items()}
+
+
+@strawberry.type(description="Something in a lineage.")
+class LineageNode:
+    key: strawberry.Private[UUID]
+    node_id: strawberry.ID = strawberry.field(description="The id of the thing itself; edges name it.")
+    kind: LineageKind = strawberry.field(description="What it is.")
+    label: str = strawberry.field(description="What to call it, for people.")
+    status: str | None = strawberry.field(description="Where it stands, in the words of its type; null for what has no status.")
+    aliases: list[str] = strawberry.field(description="The aliases that point to it now; of model versions alone.")
+    depth: int = strawberry.field(description="How many edges it is from the start, by the shortest way; the start is 0.")
+
+    @strawberry.field(description="The thing itself.")
+    async def node(self, info: Info) -> Node:
+        prefix, batch = _READ_BY[self.kind]
+        return await info.context.loaders.one(batch, KINDS[prefix].type.of).load(self.key)
+
+    @classmethod
+    def of(cls, row: Any) -> Self:
+        kind = LineageKind(row.kind)
+        return cls(
+            key=row.id,
+            node_id=strawberry.ID(encode(_READ_BY[kind][0], row.id)),
+            kind=kind,
+            label=row.label,
+            status=row.status,
+            aliases=row.aliases,
+            depth=row.depth,
+        )
+
+
+@strawberry.type(description="That one thing led to another.")
+class LineageEdge:
+    source: strawberry.ID = strawberry.field(description="The `nodeId` of the cause.")
+    target: strawberry.ID = strawberry.field(description="The `nodeId` of the effect.")
+    relation: LineageRelation = strawberry.field(description="How the cause led to the effect.")
+
+
+@strawberry.type(description="What something came of and what came of it, as a graph whose edges lead from causes to effects.")
+class Lineage:
+    nodes: list[LineageNode] = strawberry.field(description="The nearest first, the start among them.")
+    edges: list[LineageEdge] = strawberry.field(description="The edges between these nodes.")
+    is_partial: bool = strawberry.field(description="Whether `depth` or `maxNodes` left something out.")
+
+    @classmethod
+    def of(cls, found: lineage.Lineage) -> Self:
+        nodes = {row.id: LineageNode.of(row) for row in found.nodes}
+        return cls(
+            nodes=list(nodes.values()),
+            edges=[
+                LineageEdge(source=nodes[source].node_id, target=nodes[target].node_id, relation=relation)
+                for source, target, relation in found.edges
+            ],
+            is_partial=found.is_partial,
+        )

@@ -1,0 +1,83 @@
+"""Metrics: summaries, series and points."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Self
+
+import strawberry
+
+from db.queries.metrics import Series
+from graph.core.scalars import BigInt
+
+
+def _number(value: float | None) -> float | None:
+    """NaN and infinities are null."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+@strawberry.type(
+    description="What became of one metric. NaN and infinities are null as a last value and no candidates for least and greatest."
+)
+class MetricSummary:
+    key: str = strawberry.field(description="The metric's name, such as `validation.accuracy`.")
+    last: float | None = strawberry.field(description="The value at the last step.")
+    last_step: int | None = strawberry.field(description="The last step.")
+    min: float | None = strawberry.field(description="The least value.")
+    min_step: int | None = strawberry.field(description="The first step with the least value.")
+    max: float | None = strawberry.field(description="The greatest value.")
+    max_step: int | None = strawberry.field(description="The first step with the greatest value.")
+    count: BigInt = strawberry.field(description="How many points were recorded.")
+
+    @classmethod
+    def of(cls, row: Any) -> Self:
+        return cls.of_document(row._mapping)  # noqa: SLF001 - SQLAlchemy's public name begins so
+
+    @classmethod
+    def of_document(cls, found: Mapping[str, Any]) -> Self:
+        """Of a stored summary; what is missing in it is null."""
+        return cls(
+            key=found["key"],
+            last=_number(found.get("last")),
+            last_step=found.get("last_step"),
+            min=_number(found.get("min")),
+            min_step=found.get("min_step"),
+            max=_number(found.get("max")),
+            max_step=found.get("max_step"),
+            count=BigInt(found.get("count") or 0),
+        )
+
+
+@strawberry.type(description="The value of a metric at a step.")
+class MetricPoint:
+    key: str = strawberry.field(description="The metric's name.")
+    step: int = strawberry.field(description="The epoch, boosting round or fold.")
+    value: float | None = strawberry.field(description="The value; null for NaN and infinities.")
+    recorded_at: datetime = strawberry.field(description="When it was recorded.")
+
+    @classmethod
+    def of(cls, row: Any) -> Self:
+        return cls(key=row.key, step=row.step, value=_number(row.value), recorded_at=row.recorded_at)
+
+
+@strawberry.type(description="One metric of a run, step by step.")
+class MetricSeries:
+    key: str = strawberry.field(description="The metric's name.")
+    points: list[MetricPoint] = strawberry.field(description="Its points by step; of a long series some of them.")
+    total_points: BigInt = strawberry.field(description="How many points were recorded.")
+
+    @classmethod
+    def of(cls, series: Series) -> Self:
+        return cls(key=series.key, points=[MetricPoint.of(row) for row in series.points], total_points=BigInt(series.total))
+
+
+@strawberry.type(description="Points that were recorded together, or closely after each other.")
+class MetricBatch:
+    cursor: str = strawberry.field(description="Its place: `runMetrics(after:)` goes on after it.")
+    points: list[MetricPoint] = strawberry.field(description="The points, by the time of their recording, then by key and step.")
+
+    @classmethod
+    def of(cls, rows: Sequence[Any], cursor: str) -> Self:
+        return cls(cursor=cursor, points=[MetricPoint.of(row) for row in rows])

@@ -1,0 +1,46 @@
+"""Making experiments."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from uuid import UUID
+
+import strawberry
+
+from db import errors
+from db.queries import experiments as experiment_queries
+from db.services import experiments
+from graph.core.context import Info
+from graph.core.edges import one
+from graph.core.permissions import mutation
+from graph.core.problems import InvalidInput, NameTaken
+from graph.experiments.inputs import CreateExperimentInput
+from graph.experiments.types import Experiment
+
+
+@strawberry.type(description="The experiment was made.")
+class CreateExperimentPayload:
+    experiment_id: strawberry.Private[UUID]
+    experiment: Experiment = one(experiment_queries.by_id, key="experiment_id", description="The new experiment.")
+
+
+CreateExperimentResult = Annotated[
+    CreateExperimentPayload | NameTaken | InvalidInput,
+    strawberry.union("CreateExperimentResult", description="How `createExperiment` can end."),
+]
+
+
+@strawberry.type
+class ExperimentMutations:
+    @mutation(description="Make an experiment for runs to belong to; give its id to `runPipeline`.")
+    async def create_experiment(
+        self, info: Info, input: Annotated[CreateExperimentInput, strawberry.argument(description="The experiment to be made.")]
+    ) -> CreateExperimentResult:
+        try:
+            async with info.context.work() as work:
+                experiment_id = await experiments.create(work, experiments.NewExperiment(input.name, input.description, input.notes))
+        except errors.NameTaken as error:
+            return NameTaken.of(error)
+        except errors.InvalidInput as error:
+            return InvalidInput.of(error)
+        return CreateExperimentPayload(experiment_id=experiment_id)

@@ -1,0 +1,78 @@
+"""Looking for experiments and runs, comparing runs, and asking what came of what."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import strawberry
+from strawberry import ID
+
+from db.queries import comparison, experiments, leaderboard, runs
+from db.queries import lineage as lineages
+from graph.core.context import Info
+from graph.core.edges import listing, lookup
+from graph.core.failures import BadUserInput
+from graph.core.ids import parse
+from graph.core.paging import Connection
+from graph.core.permissions import query
+from graph.experiments.comparison import RunComparison
+from graph.experiments.enums import LineageDirection
+from graph.experiments.inputs import ExperimentFilter, ExperimentOrder, RunFilter, RunOrder
+from graph.experiments.lineage import KIND_OF_PREFIX, Lineage
+from graph.experiments.types import Experiment, Run
+
+
+@strawberry.type
+class ExperimentQueries:
+    experiment: Experiment | None = lookup(experiments.live_by_id, prefix="experiment", description="An experiment by its id.")
+    experiments: Connection[Experiment] = listing(
+        experiments.every, filtered_by=ExperimentFilter, ordered_by=ExperimentOrder, description="Your experiments; of admins everybody's."
+    )
+    run: Run | None = lookup(runs.live_by_id, prefix="run", description="A run by its id.")
+    runs: Connection[Run] = listing(
+        leaderboard.every, filtered_by=RunFilter, ordered_by=RunOrder, description="Your runs, of all experiments; of admins everybody's."
+    )
+
+    @query(description="Runs side by side: what they were given and what came of it. Null when one of them is not there.")
+    async def compare_runs(
+        self,
+        info: Info,
+        ids: Annotated[list[ID], strawberry.argument(description="The runs, at most 20.")],
+        only_differences: Annotated[
+            bool, strawberry.argument(description="Leave out the parameters and metrics in which all runs agree.")
+        ] = False,
+    ) -> RunComparison | None:
+        if len(ids) > comparison.MAX_RUNS:
+            raise BadUserInput(f"`ids` has {len(ids)} entries; at most {comparison.MAX_RUNS} runs are compared at once.")
+        named = [parse(id_) for id_ in ids]
+        keys = [found[1] for found in named if found is not None and found[0] == Run.prefix]
+        if len(keys) < len(ids):
+            return None
+        found = await comparison.compare(info.context.database, info.context.signed_in, keys)
+        return None if found is None else RunComparison.of(found, only_differences=only_differences)
+
+    @query(
+        description="What a dataset version, a snapshot, a job, a run or a model version came of, and what came of it. Null for ids of other"
+        " kinds, and where there is nothing of that id that you may see."
+    )
+    async def lineage(
+        self,
+        info: Info,
+        id: Annotated[ID, strawberry.argument(description="Where to start.")],
+        direction: Annotated[LineageDirection, strawberry.argument(description="Which way to go.")] = LineageDirection.BOTH,
+        depth: Annotated[int, strawberry.argument(description="How many edges to go, 0 to 50.")] = 5,
+        max_nodes: Annotated[int, strawberry.argument(description="How many nodes to answer, the nearest first, 1 to 1,000.")] = 200,
+    ) -> Lineage | None:
+        if not 0 <= depth <= lineages.MAX_DEPTH:
+            raise BadUserInput(f"`depth` is {depth}; it must be between 0 and {lineages.MAX_DEPTH}.")
+        if not 1 <= max_nodes <= lineages.MAX_NODES:
+            raise BadUserInput(f"`maxNodes` is {max_nodes}; it must be between 1 and {lineages.MAX_NODES}.")
+        named = parse(id)
+        kind = None if named is None else KIND_OF_PREFIX.get(named[0])
+        if named is None or kind is None:
+            return None
+        context = info.context
+        found = await lineages.of(
+            context.database, context.signed_in, kind, named[1], direction=direction, depth=depth, max_nodes=max_nodes
+        )
+        return None if found is None else Lineage.of(found)

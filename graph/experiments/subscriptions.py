@@ -1,0 +1,84 @@
+"""Metrics as they are recorded."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Annotated, Any
+from uuid import UUID
+
+import strawberry
+from strawberry import ID
+
+from db.errors import NotFound
+from db.queries import metrics, runs
+from db.tables.jobstates import RunStatus
+from graph.core.context import Context, Info
+from graph.core.failures import BadUserInput
+from graph.core.ids import decode
+from graph.core.permissions import subscription
+from graph.experiments.metrics import MetricBatch
+from graph.experiments.types import MAX_KEYS
+
+if TYPE_CHECKING:
+    from db.stores.events import Subscription
+
+PAUSE = 0.3  # seconds between two batches of a run that goes on
+ENDED = frozenset({RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED})
+
+
+@strawberry.type
+class ExperimentSubscriptions:
+    @subscription(
+        description="The metric points of a run, from the first or from after a cursor: those there are, then each as it is recorded, in"
+        " batches, at most a few a second. Completes with the run, after all of its points."
+    )
+    async def run_metrics(
+        self,
+        info: Info,
+        id: Annotated[ID, strawberry.argument(description="The run.")],
+        keys: Annotated[list[str] | None, strawberry.argument(description="The metrics, at most 100; all of them when not given.")] = None,
+        after: Annotated[
+            str | None, strawberry.argument(description="A `MetricBatch.cursor` of this run; from the start when not given.")
+        ] = None,
+    ) -> AsyncGenerator[MetricBatch, None]:
+        context = info.context
+        if keys is not None and len(keys) > MAX_KEYS:
+            raise BadUserInput(f"`keys` has {len(keys)} entries; at most {MAX_KEYS} are taken at once.")
+        run_id = decode("run", id)
+        found = await runs.live_by_id(context.database, context.signed_in, [run_id])
+        if run_id not in found:
+            raise NotFound(id)
+        seen = -1 if after is None else metrics.batch_of(after, run_id)
+        return _batches(context, found[run_id], seen, keys)
+
+
+async def _batches(context: Context, run: Any, seen: int, keys: list[str] | None) -> AsyncGenerator[MetricBatch, None]:
+    async with AsyncExitStack() as stack:
+        announced = None if run.job_id is None else await stack.enter_async_context(context.feed.watch(run.job_id))
+        while True:
+            # In this order: whatever the run recorded was there before it was over.
+            over = await _is_over(context, run.id)
+            rows = await metrics.after(context.database, context.signed_in, run.id, seen, keys)
+            sent = time.monotonic()
+            if rows:
+                seen = rows[-1].batch
+                yield MetricBatch.of(rows, metrics.cursor_of(run.id, seen))
+            if len(rows) >= metrics.REPLAY:
+                continue
+            if over or announced is None:
+                return
+            await _something(announced)
+            await asyncio.sleep(max(0.0, sent + PAUSE - time.monotonic()))
+
+
+async def _is_over(context: Context, run_id: UUID) -> bool:
+    found = await runs.by_id(context.database, context.signed_in, [run_id])
+    return run_id not in found or found[run_id].status in ENDED
+
+
+async def _something(announced: Subscription) -> None:
+    """Wait until the job has an event; which one does not matter, for the points are read in any case."""
+    await announced.next()

@@ -1,0 +1,113 @@
+"""Experiments and the runs in them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
+from uuid import UUID
+
+import strawberry
+
+from db.queries import accounts, experiments, jobs, leaderboard, metrics, models, runs, versions
+from graph.core.context import Info
+from graph.core.edges import connection, many, one
+from graph.core.failures import BadUserInput
+from graph.core.ids import Node
+from graph.core.loading import as_it_is
+from graph.core.paging import Connection
+from graph.core.scalars import JSON, BigInt, Duration
+from graph.experiments.enums import Goal, RunStatus
+from graph.experiments.inputs import RunFilter, RunOrder
+from graph.experiments.metrics import MetricSeries, MetricSummary
+from graph.jobs.types import duration
+
+if TYPE_CHECKING:
+    from graph.accounts.types import User
+    from graph.datasets.types import DatasetVersion
+    from graph.jobs.types import Job
+    from graph.models.types import ModelVersion
+
+MAX_KEYS = 100
+
+
+@strawberry.type(description="A question that runs try to answer.")
+class Experiment(Node, prefix="experiment", found_by=experiments.live_by_id):
+    owner_id: strawberry.Private[UUID]
+    name: str = strawberry.field(description="Unique among the owner's experiments, whatever the case.")
+    description: str | None = strawberry.field(description="The question, for people.")
+    notes: str | None = strawberry.field(description="Whatever its owner keeps beside it.")
+    created_at: datetime = strawberry.field(description="When it was made.")
+    updated_at: datetime = strawberry.field(description="When it was last changed, by a new run too.")
+    deleted_at: datetime | None = strawberry.field(
+        description="When it was deleted; it has left lists and look-ups, and edges still lead to it."
+    )
+    owner: Annotated[User, strawberry.lazy("graph.accounts.types")] = one(accounts.by_id, key="owner_id", description="Whose it is.")
+    runs: Connection[Run] = connection(
+        leaderboard.of_experiment, filtered_by=RunFilter, ordered_by=RunOrder, description="Its runs, newest first unless asked otherwise."
+    )
+
+    @strawberry.field(
+        description="The run with the best last value of a metric: the first one of its runs in that order. Null where none has a finite value."
+    )
+    async def best_run(
+        self,
+        info: Info,
+        metric: Annotated[str, strawberry.argument(description="The metric's name.")],
+        goal: Annotated[Goal, strawberry.argument(description="Which values are good.")] = Goal.MAXIMIZE,
+    ) -> Run | None:
+        return await info.context.loaders.one(runs.Best(metric, goal is Goal.MAXIMIZE), Run.of).load(self.uuid)
+
+
+@strawberry.type(description="One training: what it was given and what it measured. It follows its job.")
+class Run(Node, prefix="run", found_by=runs.live_by_id):
+    owner_id: strawberry.Private[UUID]
+    experiment_id: strawberry.Private[UUID]
+    job_id: strawberry.Private[UUID | None]
+    dataset_version_id: strawberry.Private[UUID | None]
+    number: int = strawberry.field(description="Counts up from 1 within the experiment.")
+    name: str | None = strawberry.field(description="A name that was given to it.")
+    status: RunStatus = strawberry.field(description="Where it stands.")
+    hyperparameters: JSON = strawberry.field(description="The parameters that it trains with, as an object.")
+    config: JSON = strawberry.field(description="What else it was told, as an object.")
+    notes: str | None = strawberry.field(description="Whatever its owner keeps beside it.")
+    seed: BigInt = strawberry.field(description="The seed of everything random in it: the same seed and inputs give the same metrics.")
+    created_at: datetime = strawberry.field(description="When it was asked for.")
+    started_at: datetime | None = strawberry.field(description="When a worker first took its job.")
+    completed_at: datetime | None = strawberry.field(description="When it ended, in whatever way.")
+    experiment: Experiment = one(
+        experiments.by_id, key="experiment_id", description="The experiment that it belongs to, also where that is deleted."
+    )
+    job: Annotated[Job, strawberry.lazy("graph.jobs.types")] | None = one(
+        jobs.by_id, key="job_id", description="The job that does it; null for one that was imported."
+    )
+    dataset_version: Annotated[DatasetVersion, strawberry.lazy("graph.datasets.types")] | None = one(
+        versions.by_id, key="dataset_version_id", description="The data that it trains on."
+    )
+    model_version: Annotated[ModelVersion, strawberry.lazy("graph.models.types")] | None = one(
+        models.version_of_run, description="The model that came of it, once it has completed."
+    )
+    owner: Annotated[User, strawberry.lazy("graph.accounts.types")] = one(accounts.by_id, key="owner_id", description="Whose it is.")
+    metrics: list[MetricSummary] = many(metrics.summaries, description="What became of each metric so far, by key.")
+
+    @strawberry.field(description="From its first start to its end; so far, while it has not ended.")
+    def duration(self) -> Duration | None:
+        return duration(self.started_at, self.completed_at)
+
+    @strawberry.field(
+        description="Its metrics step by step, by key. A series of more than `maxPoints` is made smaller, always in the same way: it is divided"
+        " into equal stretches of steps, and of each the points with the least and the greatest value stay, and of the whole the first and the"
+        " last; so no extreme is lost, from two points on. A single point is the last one."
+    )
+    async def metric_history(
+        self,
+        info: Info,
+        keys: Annotated[list[str] | None, strawberry.argument(description="The metrics, at most 100; all of them when not given.")] = None,
+        max_points: Annotated[int, strawberry.argument(description="How many points a series may have, 1 to 10,000.")] = 1000,
+    ) -> list[MetricSeries]:
+        if not 1 <= max_points <= metrics.MAX_POINTS:
+            raise BadUserInput(f"`maxPoints` is {max_points}; it must be between 1 and {metrics.MAX_POINTS}.")
+        if keys is not None and len(keys) > MAX_KEYS:
+            raise BadUserInput(f"`keys` has {len(keys)} entries; at most {MAX_KEYS} are taken at once.")
+        chosen = None if keys is None else tuple(sorted(set(keys)))
+        series = await info.context.loaders.many(metrics.History(chosen, max_points), as_it_is).load(self.uuid)
+        return [MetricSeries.of(found) for found in series]

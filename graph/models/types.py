@@ -1,0 +1,123 @@
+"""Models, their versions and the aliases that point to them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any, Self
+from uuid import UUID
+
+import strawberry
+
+from db.queries import accounts, artifacts, jobs, models, pipelines, runs, versions
+from graph.core.context import Info
+from graph.core.edges import connection, many, one
+from graph.core.ids import Node
+from graph.core.loading import as_it_is
+from graph.core.paging import Connection
+from graph.core.scalars import JSON
+from graph.datasets.enums import ProblemType
+from graph.experiments.metrics import MetricSummary
+
+if TYPE_CHECKING:
+    from graph.accounts.types import User
+    from graph.datasets.files import Artifact
+    from graph.datasets.types import DatasetVersion
+    from graph.experiments.types import Run
+    from graph.jobs.types import Job
+    from graph.pipelines.types import PipelineSnapshot
+
+
+@strawberry.type(
+    description="A name that points to one version of a model, and can be pointed to another; where it pointed before is kept."
+)
+class ModelAlias:
+    model_version_id: strawberry.Private[UUID]
+    set_by_id: strawberry.Private[UUID | None]
+    name: str = strawberry.field(description="The name, in lower case, such as `production`.")
+    set_at: datetime = strawberry.field(description="Since when it points here.")
+    reason: str | None = strawberry.field(description="Why it was set, for people.")
+    version: ModelVersion = one(models.version_by_id, key="model_version_id", description="The version that it points to.")
+    set_by: Annotated[User, strawberry.lazy("graph.accounts.types")] | None = one(
+        accounts.by_id, key="set_by_id", description="Who set it; null where that is somebody whom you do not see."
+    )
+
+    @classmethod
+    def of(cls, row: Any) -> Self:
+        return cls(
+            model_version_id=row.model_version_id,
+            set_by_id=row.set_by_id,
+            name=row.name,
+            set_at=row.set_at,
+            reason=row.reason,
+        )
+
+
+@strawberry.type(description="A name under which versions are trained.")
+class Model(Node, prefix="model", found_by=models.live_by_id):
+    owner_id: strawberry.Private[UUID]
+    name: str = strawberry.field(description="Unique among the owner's models, whatever the case.")
+    description: str | None = strawberry.field(description="What it is for, for people.")
+    problem_type: ProblemType | None = strawberry.field(description="What it is to do.")
+    created_at: datetime = strawberry.field(description="When its first version was made.")
+    updated_at: datetime = strawberry.field(description="When it was last changed, by a new version too.")
+    deleted_at: datetime | None = strawberry.field(
+        description="When it was deleted; it has left lists and look-ups, and edges still lead to it."
+    )
+    owner: Annotated[User, strawberry.lazy("graph.accounts.types")] = one(accounts.by_id, key="owner_id", description="Whose it is.")
+    latest_version: ModelVersion | None = one(models.latest_version, description="The version with the highest number.")
+    versions: Connection[ModelVersion] = connection(models.of_model, description="Its versions, newest first.")
+    aliases: list[ModelAlias] = many(models.aliases_of_model, description="The aliases that are set now, by name.")
+
+    @strawberry.field(description="The version that an alias points to, or pointed to at a moment; null where it did not.")
+    async def alias(
+        self,
+        info: Info,
+        name: Annotated[str, strawberry.argument(description="The alias, whatever the case.")],
+        at: Annotated[datetime | None, strawberry.argument(description="The moment; now when not given.")] = None,
+    ) -> ModelVersion | None:
+        return await info.context.loaders.one(models.Aliased(name.lower(), at), ModelVersion.of).load(self.uuid)
+
+
+@strawberry.type(description="One trained model. It never changes, and everything that it came of can be traced; see `lineage`.")
+class ModelVersion(Node, prefix="mversion", found_by=models.live_version_by_id):
+    model_id: strawberry.Private[UUID]
+    job_id: strawberry.Private[UUID | None]
+    run_id: strawberry.Private[UUID | None]
+    snapshot_id: strawberry.Private[UUID | None]
+    dataset_version_id: strawberry.Private[UUID | None]
+    measured: strawberry.Private[Sequence[Mapping[str, Any]]]
+    number: int = strawberry.field(description="Counts up from 1 within the model.")
+    algorithm: str = strawberry.field(description="What was trained, such as RandomForestClassifier.")
+    architecture: str | None = strawberry.field(description="The shape of a network; null for other algorithms.")
+    framework: str = strawberry.field(description="The library that trained it, and its version.")
+    hyperparameters: JSON = strawberry.field(description="The parameters that it was trained with, as an object.")
+    problem_type: ProblemType | None = strawberry.field(description="What it is to do.")
+    created_at: datetime = strawberry.field(description="When its training completed.")
+    model: Model = one(models.by_id, key="model_id", description="The model that it is a version of, also where that is deleted.")
+    job: Annotated[Job, strawberry.lazy("graph.jobs.types")] | None = one(
+        jobs.by_id, key="job_id", description="The job that trained it; null for one that was imported."
+    )
+    run: Annotated[Run, strawberry.lazy("graph.experiments.types")] | None = one(
+        runs.by_id, key="run_id", description="The run that recorded its training; null for one that was imported."
+    )
+    snapshot: Annotated[PipelineSnapshot, strawberry.lazy("graph.pipelines.types")] | None = one(
+        pipelines.snapshot_by_id, key="snapshot_id", description="The frozen pipeline that trained it; null for one that was imported."
+    )
+    dataset_version: Annotated[DatasetVersion, strawberry.lazy("graph.datasets.types")] | None = one(
+        versions.by_id, key="dataset_version_id", description="The data that it was trained on; null for one that was imported."
+    )
+    artifacts: list[Annotated[Artifact, strawberry.lazy("graph.datasets.files")]] = many(
+        artifacts.of_model_version,
+        description="Its files: the model itself, its card, plots and importances, in the order they were written.",
+    )
+    aliases: list[ModelAlias] = many(models.aliases_of_version, description="The aliases that point to it now, by name.")
+
+    @strawberry.field(description="Its results as its run ended: last, least and greatest value of each metric, by key.")
+    def metrics(self) -> list[MetricSummary]:
+        return [MetricSummary.of_document(found) for found in self.measured]
+
+    @strawberry.field(description="Whether the alias `production` points to it now.")
+    async def is_production(self, info: Info) -> bool:
+        aliases = await info.context.loaders.many(models.aliases_of_version, as_it_is).load(self.uuid)
+        return any(alias.name == models.PRODUCTION for alias in aliases)

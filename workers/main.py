@@ -1,0 +1,61 @@
+"""The worker's process, from its settings to its exit status."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Sequence
+from contextlib import AsyncExitStack, suppress
+
+import structlog
+import uvloop
+
+from db.core.work import Database
+from db.errors import Unavailable
+from db.services.jobs import QUEUES
+from db.settings import state_settings
+from db.stores.events import LOST, RedisPost, connect
+from db.stores.objects import ObjectStore
+from workers.catalogue import project_steps
+from workers.registry import TASKS
+from workers.runtime.attempt import Tools
+from workers.runtime.child import Nursery
+from workers.runtime.engine import Engine
+from workers.runtime.scratch import Scratch
+from workers.settings import worker_settings
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+
+def run(queues: Sequence[str] | None = None) -> int:
+    """Work until SIGTERM or SIGINT; all queues when none are named. The exit status: 2 for a queue that there is not."""
+    unknown = sorted(set(queues or ()) - set(QUEUES))
+    if unknown:
+        log.error("unknown_queues", unknown=unknown, known=list(QUEUES))
+        return 2
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_run(list(queues) if queues else list(QUEUES)))
+    return 0
+
+
+async def _run(queues: Sequence[str]) -> None:
+    state, settings = state_settings(), worker_settings()
+    async with AsyncExitStack() as stack:
+        scratch = stack.enter_context(Scratch.open(settings.scratch))
+        redis = connect(state.redis_url)
+        stack.push_async_callback(_closed, redis)
+        database = await stack.enter_async_context(Database.open(state, RedisPost(redis)))
+        objects = await stack.enter_async_context(ObjectStore.open(state))
+        nursery = await stack.enter_async_context(Nursery(preload=settings.preload))
+        engine = Engine(Tools(database, objects, nursery, scratch, settings), state.redis_url, queues, TASKS)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, engine.stop)
+        with suppress(Unavailable):  # the engine waits for Postgres; the steps are projected by `trellis migrate` too
+            await project_steps(database)
+        await engine.run()
+
+
+async def _closed(redis: object) -> None:
+    with suppress(*LOST):
+        await redis.aclose()  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType] - a Redis, as `connect` made it

@@ -1,0 +1,169 @@
+"""Columns from JSON objects.
+
+JSON says what a value is, so a string is never taken for a number; strings may become DATE or DATETIME where all but 1 %
+are. Whole numbers and fractions together are FLOAT; objects and arrays are JSON, kept as text. Where a column mixes kinds
+and at least 99 % of its values are numbers (or truth values), the others become missing, each an issue; otherwise the
+column is JSON when it holds an object or array, and text when not. Keys that appear late in the file are columns like any
+other. Numbers beyond 64 bits leave a column text up to 2^64, and are FLOAT above.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any
+
+import orjson
+import polars as pl
+
+from workers.ml import limits
+from workers.ml.reading.issues import IssueLog, shown
+from workers.ml.reading.names import check_width, clean_names
+from workers.ml.reading.text_types import TextType
+from workers.ml.reading.typist import Typist
+
+_DTYPES = {"INTEGER": pl.Int64(), "FLOAT": pl.Float64(), "BOOLEAN": pl.Boolean()}
+_NOUNS = {"INTEGER": "a whole number", "FLOAT": "a number", "BOOLEAN": "true or false"}
+_MOMENTS = frozenset({"DATE", "DATETIME"})
+
+
+class ObjectTable:
+    """Types of a table of objects over one or more passes; `start` begins each."""
+
+    def __init__(self) -> None:
+        self._kinds: dict[str, str] = {}
+        """Kind by key, in the order the keys were first met."""
+        self._names: dict[str, str] = {}
+        self._counts: dict[str, Counter[str]] = {}
+        self._text_types: dict[str, TextType] | None = None
+        self._typist: Typist | None = None
+        self._has_begun = False
+        self._name_issues = IssueLog()
+        self._value_issues = IssueLog()
+        self._remarks = IssueLog()
+
+    def start(self) -> None:
+        self._counts = {}
+        self._value_issues = IssueLog()
+        self._typist = None
+
+    def frame(self, rows: list[dict[str, Any]], numbers: Sequence[int]) -> pl.DataFrame:
+        """Raises BadInput (TOO_MANY_COLUMNS)."""
+        for key in dict.fromkeys(chain.from_iterable(rows)):
+            if key not in self._counts:
+                self._counts[key] = Counter()
+                check_width(len(self._counts))
+        columns = {key: [row.get(key) for row in rows] for key in self._counts}
+        for key, values in columns.items():
+            self._counts[key].update(_kind_counts(values))
+        if not self._has_begun:
+            self._settle({key: _kind_of(counts) for key, counts in self._counts.items()})
+            self._has_begun = True
+        frame = pl.DataFrame(
+            [self._series(key, kind, columns.get(key) or [None] * len(rows), numbers) for key, kind in self._kinds.items()]
+        )
+        texts = [self._names[key] for key, kind in self._kinds.items() if kind == "STRING"]
+        if not texts:
+            return frame
+        if self._typist is None:
+            self._typist = Typist(texts, self._text_types, only=_MOMENTS)
+        return frame.with_columns(self._typist.typed(frame.select(texts), numbers.__getitem__).get_columns())
+
+    def must_repeat(self) -> bool:
+        kinds = {key: _kind_of(counts) for key, counts in self._counts.items()}
+        revised = self._typist.revised() if self._typist is not None else None
+        if self._typist is not None:
+            self._remarks.extend(self._typist.remarks())
+        if kinds == self._kinds and revised is None:
+            return False
+        if self._typist is not None:
+            settled = revised or self._typist.types()
+            by_key = {key: settled[name] for key, name in self._names.items() if name in settled}
+        else:
+            by_key = {}
+        self._settle(kinds)
+        # A column that has become text only now is proposed anew by the typist of the next pass.
+        is_known = all(key in by_key for key, kind in kinds.items() if kind == "STRING")
+        self._text_types = {self._names[key]: kind for key, kind in by_key.items() if kinds[key] == "STRING"} if is_known else None
+        return True
+
+    def issues(self) -> IssueLog:
+        log = IssueLog()
+        for part in (self._name_issues, self._remarks, self._value_issues):
+            log.extend(part)
+        if self._typist is not None:
+            log.extend(self._typist.issues())
+        return log
+
+    def column_types(self) -> dict[str, str]:
+        texts = self._typist.types() if self._typist is not None else {}
+        return {name: texts[name].name if name in texts else self._kinds[key] for key, name in self._names.items()}
+
+    def _settle(self, kinds: dict[str, str]) -> None:
+        self._kinds = kinds
+        self._name_issues = IssueLog()
+        self._names = dict(zip(kinds, clean_names(kinds, self._name_issues), strict=True))
+
+    def _series(self, key: str, kind: str, values: list[Any], numbers: Sequence[int]) -> pl.Series:
+        name = self._names[key]
+        if kind == "STRING":
+            return pl.Series(
+                name,
+                [value if value is None or isinstance(value, str) else orjson.dumps(value).decode() for value in values],
+                dtype=pl.String,
+            )
+        if kind == "JSON":
+            return pl.Series(name, [None if value is None else orjson.dumps(value).decode() for value in values], dtype=pl.String)
+        fitting = _FITTING[kind]
+        if not set(map(type, values)) <= fitting or (kind == "INTEGER" and any(map(_is_wide, values))):
+            values = [value if self._fits(value, kind, name, numbers, place) else None for place, value in enumerate(values)]
+        if kind == "FLOAT":
+            values = [None if value is None else float(value) for value in values]
+        return pl.Series(name, values, dtype=_DTYPES[kind])
+
+    def _fits(self, value: Any, kind: str, name: str, numbers: Sequence[int], place: int) -> bool:
+        if value is None or (type(value) in _FITTING[kind] and not (kind == "INTEGER" and _is_wide(value))):
+            return True
+        row = numbers[place]
+        self._value_issues.add(
+            "BAD_VALUE",
+            f"Row {row}, column {name!r}: {shown(value)} is not {_NOUNS[kind]}; it was taken as missing.",
+            column=name,
+            row=row,
+        )
+        return False
+
+
+_FITTING: dict[str, frozenset[type]] = {
+    "INTEGER": frozenset({int, type(None)}),
+    "FLOAT": frozenset({int, float, type(None)}),
+    "BOOLEAN": frozenset({bool, type(None)}),
+}
+
+
+def _is_wide(value: Any) -> bool:
+    return type(value) is int and not -(1 << 63) <= value < 1 << 63
+
+
+def _kind_counts(values: list[Any]) -> Counter[str]:
+    counts = Counter(kind.__name__ for kind in map(type, values))
+    if counts["int"] and (wide := sum(map(_is_wide, values))):
+        counts["wide"] = wide
+        counts["int"] -= wide
+    return counts
+
+
+def _kind_of(counts: Counter[str]) -> str:
+    numbers, truths, texts, nested = counts["int"] + counts["float"], counts["bool"], counts["str"], counts["dict"] + counts["list"]
+    total = numbers + counts["wide"] + truths + texts + nested
+    if not total:
+        return "STRING"
+    enough = (1 - limits.MISFIT_SHARE) * total
+    if counts["float"] and numbers + counts["wide"] >= enough:
+        return "FLOAT"
+    if numbers >= enough and not counts["wide"]:
+        return "INTEGER"
+    if truths >= enough:
+        return "BOOLEAN"
+    return "JSON" if nested else "STRING"

@@ -1,0 +1,107 @@
+"""TRAIN and PROCESS: a frozen pipeline run on a dataset version."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Row, select
+
+from db.core.work import Work
+from db.queries.artifacts import PROCESSED
+from db.services import outputs
+from db.tables import Artifact, Dataset, DatasetVersion, Pipeline, PipelineSnapshot, Run, StoredObject
+from workers.datasets import PARQUET, store_profile
+from workers.runtime.attempt import Attempt, Effects
+
+BODY = "workers.ml.training:run_pipeline"
+
+
+async def train(attempt: Attempt) -> Effects:
+    """The run's points are written while it trains; the model version with the settle."""
+    job = attempt.job
+    (run,) = await attempt.database.rows(select(*Run.__table__.c).where(Run.job_id == job.id))
+    attempt.reports.run_id = run.id
+    result = await _run(attempt)
+    place = f"models/{job.owner_id}/{job.id}/{attempt.key}/artifacts"
+    files = [
+        await attempt.upload(Path(made["path"]), place, made["role"], made["filename"], made["content_type"])
+        for made in result["artifacts"]
+    ]
+
+    async def effects(work: Work, settled: Row[Any]) -> Sequence[str]:
+        return (await outputs.model_version(work, settled, run, result, files)).surplus
+
+    return effects
+
+
+async def process(attempt: Attempt) -> Effects:
+    """The next version of the output dataset. Its id is made by the settle, so the attempt's stands in the keys."""
+    job = attempt.job
+    result = await _run(attempt)
+    place = f"datasets/{job.owner_id}/{job.parameters['outputDatasetId']}/{attempt.key}"
+    processed = await attempt.upload(Path(result["parquet"]), f"{place}/processed", PROCESSED, "data.parquet", PARQUET)
+    profile = await store_profile(attempt, place, result["profile"], "profile.json")
+
+    async def effects(work: Work, settled: Row[Any]) -> Sequence[str]:
+        return (await outputs.derived_version(work, settled, result, processed, profile)).surplus
+
+    return effects
+
+
+async def _run(attempt: Attempt) -> dict[str, Any]:
+    job = attempt.job
+    data = await _data(attempt)
+    definition = data.definition
+    await attempt.begin_nodes([(node["key"], node["step"]) for node in definition["nodes"]])
+    attempt.progress(0, "Fetching")
+    source, folder = attempt.folder / "data.parquet", attempt.folder / "out"
+    folder.mkdir()
+    await attempt.objects.download(data.object_key, source)
+    spec = {
+        "definition": definition,
+        "parquet": str(source),
+        "columns": data.file_columns,
+        "target_column": data.target_column,
+        "problem_type": data.problem_type.name if data.problem_type is not None else None,
+        "seed": job.parameters["seed"],
+        "folder": str(folder),
+        "context": {
+            "dataset_name": data.dataset_name,
+            "version_number": data.number,
+            "pipeline_name": data.pipeline_name,
+            "pipeline_version": data.pipeline_version,
+            "job_id": f"job_{job.id.hex}",
+        },
+    }
+    result = await attempt.body(BODY, spec, span=(2, 95))
+    attempt.progress(95, "Storing")
+    return result
+
+
+async def _data(attempt: Attempt) -> Row[Any]:
+    """The version's Parquet file and all that the body must know of where it came from."""
+    job = attempt.job
+    found = (
+        select(
+            PipelineSnapshot.definition,
+            Pipeline.name.label("pipeline_name"),
+            Pipeline.version.label("pipeline_version"),
+            Dataset.name.label("dataset_name"),
+            Dataset.target_column,
+            Dataset.problem_type,
+            DatasetVersion.number,
+            DatasetVersion.columns.label("file_columns"),
+            StoredObject.object_key,
+        )
+        .select_from(PipelineSnapshot)
+        .join(Pipeline, Pipeline.id == PipelineSnapshot.pipeline_id, isouter=True)
+        .join(DatasetVersion, DatasetVersion.id == job.dataset_version_id)
+        .join(Dataset, Dataset.id == DatasetVersion.dataset_id)
+        .join(Artifact, (Artifact.dataset_version_id == DatasetVersion.id) & (Artifact.role == PROCESSED))
+        .join(StoredObject, StoredObject.id == Artifact.object_id)
+        .where(PipelineSnapshot.id == job.snapshot_id)
+    )
+    (row,) = await attempt.database.rows(found)
+    return row

@@ -1,0 +1,13 @@
+"""Which task does which kind of job. What is not here ends as FAILED with NOT_SUPPORTED."""
+
+from __future__ import annotations
+
+from db.tables.jobs import JobKind
+from workers import datasets, pipelines
+from workers.runtime.attempt import Task
+
+TASKS: dict[JobKind, Task] = {
+    JobKind.INGEST: datasets.ingest,
+    JobKind.TRAIN: pipelines.train,
+    JobKind.PROCESS: pipelines.process,
+}

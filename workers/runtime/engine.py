@@ -1,0 +1,250 @@
+"""A worker process: it hears the bell, takes jobs while it has slots, keeps their leases, and looks after what others left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import socket
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing, suppress
+from typing import Any
+from uuid import UUID
+
+import structlog
+from sqlalchemy import Row, func, select
+
+from db.core.viewer import SYSTEM
+from db.errors import Unavailable
+from db.services import jobs, workers
+from db.services.jobs import Failure
+from db.stores.events import BELLS, listen
+from db.tables.jobs import JobKind
+from db.tables.jobstates import JobStatus
+from workers.runtime.attempt import Attempt, Effects, Stop, Task, Tools
+from workers.runtime.bells import Bells
+from workers.runtime.bodies import BodyFailed
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+PAUSE = 0.5  # seconds before Postgres is asked again after it did not answer
+CHORES = 60.0
+SILENCE = 6  # leases after which a worker without a heartbeat counts as stopped
+PARTITIONS_AHEAD = 3
+DAY = 86_400.0
+
+
+class Engine:
+    """Runs until `stop`. Every loop outlives a Postgres or a Redis that is away for a while."""
+
+    def __init__(self, tools: Tools, redis_url: str, queues: Sequence[str], tasks: Mapping[JobKind, Task]) -> None:
+        self._tools = tools
+        self._database = tools.database
+        self._settings = tools.settings
+        self._redis_url = redis_url
+        self._queues = list(queues)
+        self._tasks = tasks
+        self._slots = tools.settings.slot_count()
+        self._name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
+        self._id: UUID
+        self._attempts: dict[UUID, Attempt] = {}
+        self._running: set[asyncio.Task[None]] = set()
+        self._claiming = 0
+        self._stopping = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._nudged = asyncio.Event()
+        self._beat = asyncio.Event()
+        self._bells = Bells(redis_url, self._queues, self._slots, lambda: self._free, self._answer)
+
+    @property
+    def _free(self) -> int:
+        return 0 if self._stopping.is_set() else self._slots - len(self._running) - self._claiming
+
+    def stop(self) -> None:
+        """Take no more jobs; give those that run the grace time, then give them back. Told again, do not wait."""
+        (self._hurry if self._stopping.is_set() else self._stopping).set()
+
+    async def run(self) -> None:
+        """Work until told to stop."""
+        if not await self._register():
+            return
+        log.info("worker_ready", worker=self._name, queues=self._queues, slots=self._slots)
+        loops = [
+            asyncio.create_task(loop, name=name)
+            for name, loop in {
+                "pulse": self._forever(self._pulse, self._settings.pulse, self._beat),
+                "look": self._forever(self._look, self._settings.look, self._nudged),
+                "chores": self._forever(self._chores, CHORES, asyncio.Event()),
+                "nudges": self._hear_nudges(),
+                "bells": self._bells.run(),
+            }.items()
+        ]
+        try:
+            await self._stopping.wait()
+            await self._finish()
+        finally:
+            for loop in loops:
+                loop.cancel()
+            await asyncio.gather(*loops, return_exceptions=True)
+        with suppress(Unavailable):
+            async with self._database.work(SYSTEM) as work:
+                await workers.stop(work, self._id)
+        log.info("worker_stopped", worker=self._name)
+
+    async def _register(self) -> bool:
+        while not self._stopping.is_set():
+            try:
+                async with self._database.work(SYSTEM) as work:
+                    await work.scalar(select(func.trellis_make_partitions(PARTITIONS_AHEAD)))
+                    self._id = await workers.register(work, self._name, self._queues, self._slots)
+            except Unavailable as error:
+                log.warning("waiting_for_postgres", error=str(error))
+                await self._wait(self._stopping, PAUSE)
+            else:
+                return True
+        return False
+
+    async def _finish(self) -> None:
+        """Short bodies get their time; the others go back, no try used."""
+        if self._running:
+            hurry = asyncio.create_task(self._hurry.wait())
+            done = asyncio.ensure_future(asyncio.gather(*self._running, return_exceptions=True))
+            await asyncio.wait([hurry, done], timeout=self._settings.grace, return_when=asyncio.FIRST_COMPLETED)
+            hurry.cancel()
+        while self._running or self._claiming:  # a claim that is under way may still become an attempt
+            for attempt in self._attempts.values():
+                attempt.stop(Stop.GIVE_BACK)
+            await asyncio.wait([*self._running, asyncio.create_task(asyncio.sleep(0.1))], return_when=asyncio.FIRST_COMPLETED)
+
+    async def _forever(self, step: Callable[[], Awaitable[None]], every: float, wake: asyncio.Event) -> None:
+        while True:
+            try:
+                await step()
+            except Unavailable as error:
+                log.warning("postgres_does_not_answer", error=error.detail)
+                await asyncio.sleep(PAUSE)
+            except Exception:
+                log.exception("step_failed")
+                await asyncio.sleep(PAUSE)
+            await self._wait(wake, every)
+
+    @staticmethod
+    async def _wait(event: asyncio.Event, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await event.wait()
+        event.clear()
+
+    # Taking jobs
+
+    async def _hear_nudges(self) -> None:
+        rung = b"rung:"
+        async with aclosing(listen(self._redis_url, BELLS)) as bells:
+            async for bell in bells:
+                if bell is None or bell.decode() in self._queues:
+                    self._nudged.set()
+                elif bell.startswith(rung):
+                    self._bells.wake()
+                elif bell.decode() == str(self._id):
+                    self._beat.set()
+
+    async def _look(self) -> None:
+        """One statement when there is nothing to do. What is waiting is rung for; without Redis it is taken at once."""
+        rung_before = self._settings.ring_again if self._bells.sound else 0.0
+        waits, expired = await jobs.look(self._database, self._queues, rung_before)
+        if expired:
+            await self._sweep()
+        if waits and self._free > 0 and not await self._dispatch():
+            await self._take()
+
+    async def _dispatch(self) -> bool:
+        """False when Redis carries no invitations."""
+        if not self._bells.sound:
+            return False
+        async with self._database.work(SYSTEM) as work:
+            rings = await jobs.dispatch(work, self._queues, self._settings.ring_again)
+        return not rings or await self._bells.ring(rings)
+
+    async def _take(self) -> None:
+        free = self._free
+        self._claiming += free
+        try:
+            async with self._database.work(SYSTEM) as work:
+                until = time.monotonic() + self._settings.lease
+                taken = await jobs.claim_waiting(work, self._queues, free, self._id, self._name, self._settings.lease)
+            for job in taken:
+                self._begin(job, until)
+        finally:
+            self._claiming -= free
+
+    async def _answer(self, job_id: UUID) -> None:
+        """Somebody rang for this job: the slot first, then the row; no row, no work."""
+        if self._free <= 0:
+            return
+        self._claiming += 1
+        try:
+            until = time.monotonic() + self._settings.lease
+            async with self._database.work(SYSTEM) as work:
+                job = await jobs.claim(work, job_id, self._id, self._name, self._settings.lease)
+            if job is not None:
+                self._begin(job, until)
+        finally:
+            self._claiming -= 1
+
+    def _begin(self, job: Row[Any], until: float) -> None:
+        attempt = self._attempts[job.id] = Attempt(self._tools, job, until)
+        running = asyncio.create_task(attempt.run(self._tasks.get(job.kind, _unknown)), name=f"attempt of {job.id}")
+        self._running.add(running)
+        running.add_done_callback(lambda _: self._ended(job.id, attempt, running))
+
+    def _ended(self, job_id: UUID, attempt: Attempt, running: asyncio.Task[None]) -> None:
+        self._running.discard(running)
+        if self._attempts.get(job_id) is attempt:
+            del self._attempts[job_id]
+        self._nudged.set()
+        self._bells.wake()
+
+    # Keeping them
+
+    async def _pulse(self) -> None:
+        """The lease is counted from before the statement was sent, so that here it never outlives the one in the database."""
+        sent = time.monotonic()
+        mine = dict(self._attempts)
+        try:
+            held = await jobs.pulse(self._database, self._id, [attempt.claim for attempt in mine.values()], self._settings.lease)
+        except Unavailable:
+            for attempt in mine.values():
+                if time.monotonic() > attempt.until:
+                    attempt.stop(Stop.LOST)
+            raise
+        for job_id, attempt in mine.items():
+            status = held.get(job_id)
+            if status is None:
+                attempt.stop(Stop.LOST)
+                continue
+            attempt.renew(sent + self._settings.lease)
+            if status is JobStatus.CANCELLING:
+                attempt.stop(Stop.CANCEL)
+
+    async def _sweep(self) -> None:
+        async with self._database.work(SYSTEM) as work:
+            gone = await jobs.sweep(work, self._settings.lease, self._settings.max_losses)
+        if gone:
+            log.warning("leases_ran_out", jobs=[str(job_id) for job_id in gone])
+            self._nudged.set()
+
+    _partitions_at = 0.0
+
+    async def _chores(self) -> None:
+        async with self._database.work(SYSTEM) as work:
+            await jobs.retire_silent_workers(work, self._settings.lease * SILENCE)
+            if time.monotonic() - self._partitions_at > DAY:
+                await work.scalar(select(func.trellis_make_partitions(PARTITIONS_AHEAD)))
+        if time.monotonic() - self._partitions_at > DAY:
+            self._partitions_at = time.monotonic()
+
+
+async def _unknown(attempt: Attempt) -> Effects:
+    kind = attempt.job.kind.name
+    raise BodyFailed(Failure("NOT_SUPPORTED", f"This release has no way to run {kind} jobs.", retryable=False))
