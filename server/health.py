@@ -96,7 +96,7 @@ async def _probe(name: str, probe: Callable[[State], Awaitable[None]], state: St
 async def worker_lives(settings: StateSettings, host: str) -> bool:
     """Whether a live worker's name begins with this host's."""
     async with Database.open(settings) as database:
-        return any(worker.name.startswith(host) for worker in await live_workers(database))
+        return any(worker.name.startswith(f"{host}-") for worker in await live_workers(database))
 
 
 def routes() -> list[BaseRoute]:

@@ -16,7 +16,6 @@ from db.settings import StateSettings
 from db.stores.objects import ObjectStore
 from server.embedded.keys import write_private
 from server.settings import server_settings
-from workers.catalogue import project
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -26,6 +25,8 @@ def prepare(settings: StateSettings, admin_token_file: Path | None = None) -> No
 
     The admin's token is that of the settings, else that of the file, which is made where missing; without either there is no admin.
     """
+    from workers.catalogue import project  # the steps' own libraries: only a migration pays for them
+
     upgrade(settings.database_url)
     project(settings.database_url)
     token = server_settings().admin_token.get_secret_value()

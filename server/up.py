@@ -127,7 +127,8 @@ def _up(settings: ServerSettings) -> None:
             for number in range(1, settings.worker_processes + 1):
                 kept.append(Kept(f"worker {number}", lambda: _trellis(environment, "worker")))  # noqa: PERF401 - a signal may come between two
             with published(data_dir, servers.environment):
-                status = _await_ready(url, kept)
+                # Without workers of ours there may be others; nothing tells, so they are not waited for.
+                status = _await_ready(url, kept, strict=settings.worker_processes > 0)
                 where = "in TRELLIS_ADMIN_TOKEN" if settings.admin_token.get_secret_value() else f"in {token_file}"
                 print(f"Trellis is {status} at {url}/graphql; the admin's token is {where}", flush=True)  # noqa: T201 - awaited by who started us
                 watched = [*kept, *map(_kept_service, servers.services)]
@@ -150,12 +151,12 @@ def _prepare(environment: Mapping[str, str], token_file: Path) -> None:
         raise StartFailed("The database could not be brought to this release; the reason is above.")
 
 
-def _await_ready(url: str, kept: list[Kept]) -> str:
+def _await_ready(url: str, kept: list[Kept], *, strict: bool) -> str:
     """`ready`, or `ready (degraded)` where only something other than PostgreSQL is still missing after a long wait."""
     deadline = time.monotonic() + READY_TIMEOUT
     address = url.removeprefix("http://")
     while time.monotonic() < deadline:
-        if _answer(address, "/readyz?strict") == 200:
+        if _answer(address, "/readyz?strict" if strict else "/readyz") == 200:
             return "ready"
         for child in kept:
             if (code := child.child.exit_code()) is not None:

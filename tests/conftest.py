@@ -29,6 +29,7 @@ from db.core.work import Database
 from db.migrations import upgrade
 from db.services import accounts
 from db.settings import StateSettings, state_settings
+from db.stores.objects import ObjectStore
 from server.embedded import embedded_servers
 from tests.client import Client
 
@@ -96,7 +97,10 @@ ADMIN_TOKEN = "the-admin-token-of-the-tests"
 @pytest.fixture(scope="session")
 async def live_server(settings: StateSettings, database: Database) -> AsyncGenerator[LiveServer]:
     """The real application behind a real uvicorn, in this event loop."""
-    from server.app import create_app
+    from server.app import create_app  # heavy: only the tests that need it pay for it
+
+    async with ObjectStore.open(settings) as objects:
+        await objects.ensure_bucket()
 
     server = uvicorn.Server(
         uvicorn.Config(create_app(), port=0, log_config=None, ws="websockets-sansio", lifespan="on", timeout_graceful_shutdown=2)
@@ -123,9 +127,8 @@ async def worker(settings: StateSettings, live_server: LiveServer) -> AsyncGener
         await asyncio.to_thread(process.wait, 20)
 
 
-@pytest.fixture
-async def clean(database: Database) -> AsyncGenerator[None]:
-    """Rows are deleted before a test that uses people, so that a failed one can be looked at."""
+async def clean_tables(database: Database) -> None:
+    """Delete every row, in no particular order: with the foreign keys asleep that takes milliseconds."""
     async with database.engine.begin() as connection:
         names = await connection.exec_driver_sql(
             "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
@@ -135,9 +138,14 @@ async def clean(database: Database) -> AsyncGenerator[None]:
         for (name,) in names.all():
             if name not in _KEPT:
                 await connection.exec_driver_sql(f'DELETE FROM "{name}"')
+
+
+@pytest.fixture
+async def clean(database: Database) -> None:
+    """Rows are deleted before a test that uses people, so that a failed one can be looked at."""
+    await clean_tables(database)
     async with database.work(SYSTEM) as work:
         await accounts.ensure_admin(work, "admin@trellis.local", ADMIN_TOKEN)
-    yield
 
 
 Person = Callable[..., Awaitable[Client]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 
 import structlog
@@ -16,9 +16,10 @@ from db.services.jobs import QUEUES
 from db.settings import state_settings
 from db.stores.events import LOST, RedisPost, connect
 from db.stores.objects import ObjectStore
+from db.tables.jobs import JobKind
 from workers.catalogue import project_steps
 from workers.registry import TASKS
-from workers.runtime.attempt import Tools
+from workers.runtime.attempt import Task, Tools
 from workers.runtime.child import Nursery
 from workers.runtime.engine import Engine
 from workers.runtime.scratch import Scratch
@@ -34,11 +35,12 @@ def run(queues: Sequence[str] | None = None) -> int:
         log.error("unknown_queues", unknown=unknown, known=list(QUEUES))
         return 2
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_run(list(queues) if queues else list(QUEUES)))
+        runner.run(serve(list(queues) if queues else list(QUEUES), TASKS))
     return 0
 
 
-async def _run(queues: Sequence[str]) -> None:
+async def serve(queues: Sequence[str], tasks: Mapping[JobKind, Task]) -> None:
+    """Do the jobs of these queues with these tasks until SIGTERM or SIGINT."""
     state, settings = state_settings(), worker_settings()
     async with AsyncExitStack() as stack:
         scratch = stack.enter_context(Scratch.open(settings.scratch))
@@ -47,7 +49,7 @@ async def _run(queues: Sequence[str]) -> None:
         database = await stack.enter_async_context(Database.open(state, RedisPost(redis)))
         objects = await stack.enter_async_context(ObjectStore.open(state))
         nursery = await stack.enter_async_context(Nursery(preload=settings.preload))
-        engine = Engine(Tools(database, objects, nursery, scratch, settings), state.redis_url, queues, TASKS)
+        engine = Engine(Tools(database, objects, nursery, scratch, settings), state.redis_url, queues, tasks)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, engine.stop)

@@ -79,7 +79,7 @@ class _Places:
     def of(cls, part: Slice, order: RunOrder) -> _Places:
         assert order.metric is not None
         name = f"metric.{order.descending:d}.{order.metric}"
-        ranked = Sort(name, RunMetric.last, Run.id, order.descending, "float")
+        ranked = Sort(name, RunMetric.last, RunMetric.run_id, order.descending, "float")  # both columns of the index
         nothing: ColumnElement[Any] = cast(null(), Double)
         rest = Sort(name, nothing, Run.id, order.descending, "float", nullable=True)
         after = None if part.after is None else decode_cursor(rest, part.after)[0] is None

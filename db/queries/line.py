@@ -65,7 +65,7 @@ def live() -> ColumnElement[bool]:
 def places(keys: Sequence[UUID], allowed: ColumnElement[bool]) -> Rows:
     """`id`, `reason` and `position` of those of the jobs that wait and that `allowed` lets through."""
     queues = select(Job.queue).where(Job.id.in_(keys), Job.status.in_(WAITING), allowed).distinct()
-    line = in_order(Job.queue.in_(queues))
+    line = select(in_order(Job.queue.in_(queues))).cte("places").prefix_with("MATERIALIZED")  # or it is worked out anew for each job
     served = exists().where(live(), Job.queue == any_(Worker.queues))
     reason = case(
         (~served, WaitReason.NO_WORKER.value),

@@ -70,7 +70,7 @@ class History:
         found = _points(viewer).where(MetricPoint.run_id.in_(keys))
         if self.metrics is not None:
             found = found.where(MetricPoint.key.in_(self.metrics))
-        points = found.cte("points")
+        points = found.cte("points").prefix_with("NOT MATERIALIZED")
         counted = select(
             points.c.run_id,
             points.c.key,

@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Row, exists, or_, select, true
+from sqlalchemy.dialects.postgresql import distinct_on
 
 from db.core.batch import rows_by_key, rows_by_parent
 from db.core.criteria import Period, TextMatch, named_sort
@@ -107,7 +108,7 @@ live_version_by_id = rows_by_key(live_versions, ModelVersion.id)
 
 
 def _newest_of_run(viewer: Viewer) -> Rows:
-    return versions(viewer).distinct(ModelVersion.run_id).order_by(ModelVersion.run_id, ModelVersion.id.desc())
+    return versions(viewer).ext(distinct_on(ModelVersion.run_id)).order_by(ModelVersion.run_id, ModelVersion.id.desc())
 
 
 version_of_run = rows_by_key(_newest_of_run, ModelVersion.run_id, "run_id")

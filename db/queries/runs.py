@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from sqlalchemy import ColumnElement, Row, Uuid, bindparam, exists, func, literal, or_, select, true
+from sqlalchemy import ColumnElement, Double, Row, Uuid, bindparam, exists, func, literal, literal_column, or_, select, true
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import aliased
 
@@ -22,7 +22,7 @@ from db.core.work import Database
 from db.tables import Experiment, Run, RunMetric
 from db.tables.jobstates import RunStatus
 
-INFINITY = float("inf")
+INFINITY = literal_column("'infinity'::float8", Double)
 
 
 def visible(viewer: Viewer) -> ColumnElement[bool]:

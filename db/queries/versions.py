@@ -39,17 +39,11 @@ NEWEST = Sort("number", DatasetVersion.number, DatasetVersion.id, kind="int")
 
 
 def kept(viewer: Viewer, _criteria: None = None) -> Rows:
-    """The versions a viewer may see, those of deleted datasets too: edges still lead to them."""
+    """The versions a viewer may see, by edge and by id, those of deleted datasets too: a version itself is never deleted."""
     return select(*COLUMNS).join(Dataset, Dataset.id == DatasetVersion.dataset_id).where(visible(viewer))
 
 
-def live(viewer: Viewer) -> Rows:
-    """The versions that a look-up by id finds."""
-    return kept(viewer).where(Dataset.deleted_at.is_(None))
-
-
 by_id = rows_by_key(kept, DatasetVersion.id)
-live_by_id = rows_by_key(live, DatasetVersion.id)
 of_dataset = Listing(kept, lambda _: NEWEST, DatasetVersion.dataset_id)
 
 
@@ -115,11 +109,6 @@ def profiles(viewer: Viewer) -> Rows:
     return _profiles(viewer, *PROFILE_COLUMNS)
 
 
-def live_profiles(viewer: Viewer) -> Rows:
-    """The profiles that a look-up by id finds."""
-    return profiles(viewer).where(Dataset.deleted_at.is_(None))
-
-
 def _latest_profiles(viewer: Viewer) -> Rows:
     newest = (DatasetProfile.version_id, DatasetProfile.generated_at.desc(), DatasetProfile.id.desc())
     return profiles(viewer).distinct(DatasetProfile.version_id).order_by(*newest)
@@ -131,6 +120,5 @@ def _reports(viewer: Viewer) -> Rows:
 
 
 profile_by_id = rows_by_key(profiles, DatasetProfile.id)
-live_profile_by_id = rows_by_key(live_profiles, DatasetProfile.id)
 profile_of_version = rows_by_key(_latest_profiles, DatasetProfile.version_id, "version_id")
 report_of_profile = rows_by_key(_reports, DatasetProfile.id)

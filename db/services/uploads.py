@@ -189,8 +189,8 @@ async def _verify(objects: ObjectStore, upload: Row[Any]) -> None:
     if found.size != upload.size_bytes:
         raise UploadMismatch("size in bytes", str(upload.size_bytes), str(found.size))
     if upload.sha256 is not None and found.size <= HASHED_AT_ONCE:
-        actual = await objects.sha256(upload.object_key)
-        if actual != upload.sha256:
+        actual = await objects.sha256(upload.object_key, HASHED_AT_ONCE)
+        if actual is not None and actual != upload.sha256:
             raise UploadMismatch("SHA-256", upload.sha256, actual)
 
 

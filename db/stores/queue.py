@@ -6,39 +6,31 @@ an entry of a vanished worker hidden for its job timeout.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
 import orjson
 from arq import Worker, func
-from arq.connections import ArqRedis, RedisSettings
+from arq.connections import ArqRedis
 from arq.typing import WorkerCoroutine
+from redis.asyncio import ConnectionPool
+
+logging.getLogger("arq").setLevel(logging.WARNING)  # two lines a ring, and a ring is not the work
 
 PREFIX = "trellis:queue:"
 RING = "ring"
 
 HIDDEN = 3.0  # seconds (arq adds 10) for which an entry whose worker vanished between taking it and claiming the job stays out of sight
+EXPIRES_MS = 3_600_000  # an entry that nobody answered for so long is dropped; the dispatcher has rung again long before
 READ = 100  # entries of a queue that are looked at; the dispatcher keeps fewer than these outstanding
 
 
 def connect(redis_url: str) -> ArqRedis:
     """A client that both rings and answers; closing it is the caller's."""
-    at = RedisSettings.from_dsn(redis_url)
-    return ArqRedis(
-        host=at.host if isinstance(at.host, str) else "localhost",
-        port=at.port,
-        db=at.database,
-        username=at.username,
-        password=at.password,
-        ssl=at.ssl,
-        unix_socket_path=at.unix_socket_path,
-        socket_timeout=2.0,
-        socket_connect_timeout=1.0,
-        job_serializer=orjson.dumps,
-        job_deserializer=orjson.loads,
-        expires_extra_ms=3_600_000,
-    )
+    pool: ConnectionPool = ConnectionPool.from_url(redis_url, socket_timeout=2.0, socket_connect_timeout=1.0)  # pyright: ignore[reportUnknownMemberType] - redis types its keyword arguments thinly
+    return ArqRedis(pool, job_serializer=orjson.dumps, job_deserializer=orjson.loads, expires_extra_ms=EXPIRES_MS)
 
 
 async def ring(redis: ArqRedis, queue: str, rings: Sequence[tuple[UUID, int]]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 import strawberry
-from graphql import DocumentNode, GraphQLError
+from graphql import DocumentNode, GraphQLError, GraphQLObjectType, Undefined
 from strawberry.extensions import SchemaExtension
 from strawberry.types import ExecutionContext, StreamExecutionResult
 
@@ -22,8 +22,17 @@ class Schema(strawberry.Schema):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)  # pyright: ignore[reportUnknownMemberType] - generics that Strawberry leaves open
+        self._without_null_defaults()
         self.parsed: Documents[DocumentNode] = Documents()
         self.validated: Documents[tuple[GraphQLError, ...]] = Documents()
+
+    def _without_null_defaults(self) -> None:
+        """An argument that is None in Python when left out has no default in the schema: `= null` would promise what nobody needs."""
+        for type_ in self._schema.type_map.values():
+            if isinstance(type_, GraphQLObjectType):
+                for argument in (argument for field in type_.fields.values() for argument in field.args.values()):
+                    if argument.default_value is None:
+                        argument.default_value = Undefined
 
     def process_errors(self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None) -> None:
         """Called once for the errors of each result, wherever they arose; the list is the one that is answered."""

@@ -90,7 +90,7 @@ class ColumnProfile:
 
 
 @strawberry.type(description="What a profiler found in a version.")
-class DatasetProfile(Node, prefix="profile", found_by=versions.live_profile_by_id):
+class DatasetProfile(Node, prefix="profile", found_by=versions.profile_by_id):
     version_id: strawberry.Private[UUID]
     profiler_version: str = strawberry.field(description="Which profiler made it; another version may count otherwise.")
     generated_at: datetime = strawberry.field(description="When it was made.")

@@ -59,7 +59,7 @@ class Dataset(Node, prefix="dataset", found_by=datasets.live_by_id):
 
 
 @strawberry.type(description="One state of a dataset's data. Once READY it never changes, so whatever was made of it can be traced to it.")
-class DatasetVersion(Node, prefix="version", found_by=versions.live_by_id):
+class DatasetVersion(Node, prefix="version", found_by=versions.by_id):
     dataset_id: strawberry.Private[UUID]
     produced_by_id: strawberry.Private[UUID | None]
     number: int = strawberry.field(description="Counts up from 1 within the dataset; failed versions keep theirs.")

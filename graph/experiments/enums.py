@@ -61,8 +61,8 @@ describe(
     "What a node of a lineage is.",
     DATASET_VERSION="A version of a dataset.",
     PIPELINE_SNAPSHOT="A frozen definition of a pipeline.",
-    JOB="A job.",
-    RUN="A run.",
+    JOB="A job that ran.",
+    RUN="A run of an experiment.",
     MODEL_VERSION="A version of a model.",
     EXPORT="Data or a model written in another form.",
 )

@@ -27,9 +27,7 @@ class PipelineQueries:
     async def step_definitions(
         self,
         info: Info,
-        modality: Annotated[
-            Modality | None, strawberry.argument(description="Only steps that work on this kind of data.")
-        ] = strawberry.UNSET,
+        modality: Annotated[Modality | None, strawberry.argument(description="Only steps that work on this kind of data.")] = None,
     ) -> list[StepDefinition]:
         steps = [StepDefinition.of(row) for row in await pipelines.steps(info.context.database)]
         return [step for step in steps if not modality or modality in step.modalities]

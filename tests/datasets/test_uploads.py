@@ -74,7 +74,8 @@ async def test_an_upload_that_did_not_arrive_cannot_be_completed(ada: Client) ->
 async def test_the_url_takes_only_what_was_announced(ada: Client) -> None:
     dataset = await ada.create_dataset("d")
     upload = (await ada.request_upload(dataset, "d.csv", CSV))["upload"]
-    assert (await ada.put(upload, CSV + b"3,z\n")).status_code in {400, 403}
+    longer = {**upload, "headers": [header for header in upload["headers"] if header["name"].lower() != "content-length"]}
+    assert (await ada.put(longer, CSV + b"3,z\n")).status_code == 403
     assert (await ada.put({**upload, "url": upload["url"].replace("uploads/", "datasets/")}, CSV)).status_code == 403
 
 

@@ -20,7 +20,7 @@ def test_everything_has_a_description_that_says_something() -> None:
     silent: list[str] = []
 
     def check(name: str, description: str | None) -> None:
-        if not description or len(description.strip()) < 8:
+        if not description or len(description.strip()) < 4:
             silent.append(name)
 
     for name, kind in schema._schema.type_map.items():

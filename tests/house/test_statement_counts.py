@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractContextManager
 
 import pytest
 from graphql import GraphQLObjectType, get_named_type, is_leaf_type
 
+from db.core.viewer import SYSTEM
 from db.core.work import Database
+from db.services import accounts
 from graph.schema import schema
 from tests import selection
 from tests.client import Client
+from tests.conftest import LiveServer, clean_tables
 from tests.factories import platform
 
 ROOTS = {"datasets": "Dataset", "pipelines": "Pipeline", "jobs": "Job", "models": "Model", "experiments": "Experiment", "runs": "Run"}
@@ -71,7 +74,13 @@ async def test_one_batch_however_many_parents(
     assert counts[0] == counts[1], f"{type_name}.{name}: {counts[0]} statements for one parent, {counts[1]} for {PARENTS}"
 
 
-@pytest.fixture
-async def filled(ada: Client, database: Database) -> Client:
+@pytest.fixture(scope="module")
+async def filled(database: Database, live_server: LiveServer) -> AsyncGenerator[Client]:
+    """Ada with a platform of her own, filled once for the module: its tests only read."""
+    await clean_tables(database)
+    async with database.work(SYSTEM) as work:
+        token = await accounts.add_user(work, "ada@example.org", "ada")
     await platform.fill(database, "ada", PARENTS)
-    return ada
+    client = Client(live_server.url, token)
+    yield client
+    await client.close()

@@ -15,14 +15,16 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 import asyncpg
+import httpx
 import psutil
 import pytest
 from redis.exceptions import AuthenticationError
 
 from db.stores.events import connect
-from server.embedded import AlreadyRunning, StartFailed, embedded_servers
+from server.embedded import AlreadyRunning, EmbeddedServers, StartFailed, embedded_servers
 from server.embedded.postgres import Postgres
 from server.embedded.service import wheel_folder
 
@@ -231,6 +233,15 @@ def test_a_taken_port_is_given_up_for_a_free_one(tmp_path: Path, monkeypatch: py
             assert server.port != taken
         finally:
             server.stop()
+
+
+def test_s3_that_other_machines_may_reach_is_named_by_an_address_they_can_use(tmp_path: Path) -> None:
+    with EmbeddedServers(tmp_path, postgres=False, valkey=False, s3_host="0.0.0.0") as servers:
+        inside, public = (urlsplit(servers.environment[f"TRELLIS_S3_{name}_URL"]) for name in ("ENDPOINT", "PUBLIC"))
+        assert inside.hostname == "127.0.0.1"
+        assert public.hostname != "0.0.0.0"
+        assert public.port == inside.port
+        assert httpx.get(public.geturl()).status_code == 400
 
 
 @as_root

@@ -64,12 +64,14 @@ def _transformed(bundle: Bundle, plan: Plan) -> pl.DataFrame:
                 ]
     series = [one for name in bundle.columns for one in made.get(name, [frame[name]])]
     taken: set[str] = set()
+    at = plan.of("split", "fit")[-1]
     for one in series:
         if one.name in taken or (one.name == SPLIT_COLUMN and bundle.division is not None):
             raise BadInput(
                 "NAME_TAKEN",
                 f"The pipeline makes the column '{one.name}' and there is one of that name already. Drop that column before.",
                 column=one.name,
+                path=at.path(),
             )
         taken.add(one.name)
     if bundle.division is not None:

@@ -6,7 +6,7 @@ import queue
 import threading
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import Final, Self
 
 import orjson
 import polars as pl
@@ -39,7 +39,7 @@ class ParquetSink:
         self._thread = threading.Thread(target=self._work, name="parquet", daemon=True)
         self._thread.start()
 
-    def __enter__(self) -> ParquetSink:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

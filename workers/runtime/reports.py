@@ -84,7 +84,7 @@ class Reports:
                 due = due[: self._room()]
             for kind in due:
                 async with self._database.work(SYSTEM) as work:
-                    await self._write(work, kind, LAST_LOG_EVENT if everything else LOG_EVENT)
+                    await self._write(work, kind, last=everything)
                 self._written.append(time.monotonic())
 
     def _due(self) -> list[str]:
@@ -100,14 +100,14 @@ class Reports:
         recent = sum(at > time.monotonic() - WINDOW for at in self._written)
         return (self._written.maxlen or 0) - recent
 
-    async def _write(self, work: Work, kind: str, log_event: int) -> None:
+    async def _write(self, work: Work, kind: str, *, last: bool) -> None:
         """Each takes its part out first, since bodies go on reporting meanwhile, and puts it back when it was not written."""
         if kind == "progress":
             await self._write_progress(work)
         elif kind == "points":
             await self._write_points(work)
         else:
-            await self._write_lines(work, log_event)
+            await self._write_lines(work, last=last)
 
     async def _write_progress(self, work: Work) -> None:
         pending = self._pending
@@ -135,25 +135,27 @@ class Reports:
             pending.points = points + pending.points
             raise
 
-    async def _write_lines(self, work: Work, room: int) -> None:
+    async def _write_lines(self, work: Work, *, last: bool) -> None:
         pending = self._pending
+        room = LAST_LOG_EVENT if last else LOG_EVENT
         taken: list[str] = []
         while pending.lines and room > 0:
             taken.append(pending.lines.popleft())
             room -= len(taken[-1]) + 1
-        last = self._log_events == 1
-        notes = ["The log is cut here: an attempt writes only so much."] if last else []
-        if pending.dropped and not pending.lines:
-            notes.insert(0, f"{pending.dropped} lines were left out here: they came faster than they can be kept.")
+        cut = self._log_events == 1
+        dropped = pending.dropped + len(pending.lines) if cut or last else pending.dropped if not pending.lines else 0
+        notes = [f"{dropped} lines were left out here; a job keeps only so many."] if dropped else []
+        if cut:
+            notes.append("Nothing more of this attempt is kept.")
         try:
             await self._append(work, Says(JobEventType.LOG, "\n".join(taken + notes)))
         except BaseException:
             pending.lines.extendleft(reversed(taken))
             raise
         self._log_events -= 1
-        if notes:
+        if dropped:
             pending.dropped = 0
-        if last:
+        if cut:
             pending.lines.clear()
 
     async def _append(self, work: Work, says: Says, **values: Any) -> None:

@@ -135,8 +135,7 @@ def _bare(axes: Any) -> None:
 
 def _short(text: str, longest: int = LONGEST_LABEL) -> str:
     # A dollar sign would start a formula.
-    text = text.replace("$", r"\$")
-    return text if len(text) <= longest else text[: longest - 1] + "…"
+    return (text if len(text) <= longest else text[: longest - 1] + "…").replace("$", r"\$")
 
 
 def _write(figure: Figure, path: Path) -> None:

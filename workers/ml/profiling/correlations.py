@@ -13,7 +13,7 @@ _SLICE = 32_768
 
 
 def correlations(names: list[str], frames: Iterator[pl.DataFrame], centres: list[float], scales: list[float]) -> dict[str, Any]:
-    """Pairwise complete; null where a column is constant over the pair. Columns are centred and scaled first, so that sums of squares keep their digits."""
+    """Pairwise complete; null where a column is constant over the pair; infinities count as missing. Columns are centred and scaled first, so that sums of squares keep their digits."""
     width = len(names)
     centre, scale = np.array(centres), np.array(scales)
     count, sums, squares, products = (np.zeros((width, width)) for _ in range(4))
@@ -21,7 +21,9 @@ def correlations(names: list[str], frames: Iterator[pl.DataFrame], centres: list
         for start in range(0, frame.height, _SLICE):
             part = frame.slice(start, _SLICE)
             numbers = part.select(pl.col(name).cast(pl.Float64) for name in names).to_numpy()
-            numbers = (numbers - centre) / scale
+            with np.errstate(all="ignore"):
+                numbers = (numbers - centre) / scale
+            numbers[np.isinf(numbers)] = np.nan
             holes = np.isnan(numbers)
             if not holes.any():
                 rows, total = float(part.height), numbers.sum(axis=0)

@@ -98,7 +98,7 @@ class Moments:
             return
         with np.errstate(all="ignore"):
             numbers = keys.astype(np.float64, copy=False)
-            mean = float(numbers.mean())
+            mean = float(numbers.sum()) / numbers.size
             squares = float(np.square(numbers - mean).sum())
         self.merge(Moments(int(keys.size), mean, squares))
 

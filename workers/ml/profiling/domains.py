@@ -27,11 +27,11 @@ class Domain:
 
     name: str
     type: str
-    has_order: bool
-    """Keys are the values themselves, in their order; otherwise they are hashes."""
     show: Callable[[Any], Any]
-    axis: Callable[[float], float]
+    axis: Callable[[float], float] = float
     """A key on the histogram's axis."""
+    has_order: bool = True
+    """Keys are the values themselves, in their order; otherwise they are hashes."""
     has_histogram: bool = True
 
     @property
@@ -44,7 +44,7 @@ class Domain:
             return values.fill_nan(None)
         if isinstance(values.dtype, pl.Datetime):
             return values.dt.cast_time_unit("us")
-        if values.dtype in (pl.Categorical, pl.Enum):
+        if isinstance(values.dtype, pl.Categorical | pl.Enum):
             return values.cast(pl.String)
         return values
 
@@ -67,18 +67,18 @@ def domain_of(name: str, dtype: pl.DataType, written: str | None) -> Domain:
         return _reached(lambda: epoch + timedelta(microseconds=round(key)))
 
     if dtype.is_integer():
-        return Domain(name, "INTEGER", True, int, float)
+        return Domain(name, "INTEGER", int)
     if dtype.is_float():
-        return Domain(name, "FLOAT", True, lambda key: json_value(float(key)), float)
+        return Domain(name, "FLOAT", lambda key: json_value(float(key)))
     if dtype == pl.Boolean:
-        return Domain(name, "BOOLEAN", True, bool, float, has_histogram=False)
+        return Domain(name, "BOOLEAN", bool, has_histogram=False)
     if dtype == pl.Date:
         return Domain(
-            name, "DATE", True, lambda key: _reached(lambda: _FIRST_DAY + timedelta(days=round(key))), lambda key: float(key) * 86_400.0
+            name, "DATE", lambda key: _reached(lambda: _FIRST_DAY + timedelta(days=round(key))), lambda key: float(key) * 86_400.0
         )
     if isinstance(dtype, pl.Datetime):
-        return Domain(name, "DATETIME", True, moment, lambda key: float(key) / 1e6)
-    if dtype in (pl.Categorical, pl.Enum):
+        return Domain(name, "DATETIME", moment, lambda key: float(key) / 1e6)
+    if isinstance(dtype, pl.Categorical | pl.Enum):
         kind = "CATEGORY"
     elif dtype == pl.Binary:
         kind = "BINARY"
@@ -86,7 +86,7 @@ def domain_of(name: str, dtype: pl.DataType, written: str | None) -> Domain:
         kind = written if written in {"JSON", "CATEGORY"} else "STRING"
     else:
         kind = "JSON" if dtype.is_nested() else "STRING"
-    return Domain(name, kind, False, lambda value: json_value(value, TEXT_LIMIT), float)
+    return Domain(name, kind, lambda value: json_value(value, TEXT_LIMIT), has_order=False)
 
 
 def _reached(moment: Callable[[], date]) -> str:

@@ -93,7 +93,7 @@ class DelimitedReader:
         line = sample[: sample.find(b"\n")] if b"\n" in sample else sample
         widest = max(line.count(delimiter) for delimiter in (b",", b";", b"\t", b"|"))
         if widest > 20 * limits.MAX_COLUMNS:
-            check_width(widest + 1)
+            check_width(widest + 1, is_at_least=b"\n" not in sample)
 
     def _check_rows(self, *, is_whole: bool) -> None:
         layout = self._layout

@@ -21,7 +21,9 @@ _NUMBER = re.compile(rb"\s*[-+]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][-+]?\d+)?\s*"
 _MOMENT = re.compile(rb"\s*\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}(?:[T ].*)?\s*")
 _TRUTH = re.compile(rb"(?i)\s*(?:true|false)\s*")
 _YEAR = re.compile(rb"\s*(?:1[89]|20|21)\d\d\s*")
+_NAME = re.compile(rb"\s*\w[^,;\t|]{0,39}")
 _ROWS = 200
+_NO_DELIMITER = b"\x1f"  # a table of one column: no text holds the unit separator
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ def detect(sample: bytes, filename: str, *, is_whole: bool) -> Layout:
         if best is None or score > best[0] + 1e-9:
             best = score, dialect, records
     if best is None or best[0] < 0.2:
-        dialect = Dialect(b",", quote)
+        dialect = Dialect(_delimiter_of_names(sample, quote, is_whole=is_whole) or _NO_DELIMITER, quote)
         best = 0.0, dialect, _records(sample, dialect, is_whole=is_whole)
     _, dialect, records = best
     if not records:
@@ -60,6 +62,15 @@ def detect(sample: bytes, filename: str, *, is_whole: bool) -> Layout:
         # Rows wider than the header have columns that it does not name; narrower ones are ragged.
         width = max(width, usual[0][0]) if has_header else usual[0][0]
     return Layout(dialect, header, width, len(records))
+
+
+def _delimiter_of_names(sample: bytes, quote: bytes, *, is_whole: bool) -> bytes | None:
+    """Where the rows tell nothing, a first line that splits into short names does; its rows are then ragged, and named so."""
+    for delimiter in _DELIMITERS[:-1]:
+        records = _records(sample, Dialect(delimiter, quote), is_whole=is_whole)[:1]
+        if records and len(records[0].fields) > 1 and all(_NAME.fullmatch(field) for field in records[0].fields):
+            return delimiter
+    return None
 
 
 def first_record_end(sample: bytes, dialect: Dialect) -> int:

@@ -21,9 +21,10 @@ _BOMS: list[tuple[bytes, str]] = [
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 ]
 # What files are really written in; the detector is kept from the rest, which only makes it err.
-_LEGACY = [
-    "cp1250", "cp1251", "cp1252", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "iso8859_2", "iso8859_5", "iso8859_7",
-    "koi8_r", "mac_roman", "cp437", "cp866", "shift_jis", "cp932", "euc_jp", "gb18030", "big5", "euc_kr", "cp949",
+_LATIN = ["cp1252", "cp1250", "iso8859_2"]
+_OTHERS = [
+    "cp1251", "koi8_r", "cp1253", "cp1255", "cp1256", "iso8859_5", "iso8859_7", "cp866",
+    "cp932", "euc_jp", "gb18030", "big5", "cp949",
 ]  # fmt: skip
 REPLACEMENT = b"\xef\xbf\xbd"
 """U+FFFD in UTF-8."""
@@ -75,14 +76,22 @@ def _eight_bit(sample: bytes, *, is_whole: bool) -> str:
     text = sample.decode("utf-8", "replace")
     damaged = text.count("\ufffd")
     good = sum(1 for character in text if character > "\x7f") - damaged
-    if good >= 10 * damaged:
-        return "utf-8"  # with damaged places, which the reader names
-    # Western text has single accented letters among ASCII ones; other alphabets write whole words above 0x7f.
+    if good >= 2 * damaged:
+        return "utf-8"  # with damaged places, which the reader names: text of another encoding is hardly ever valid by chance
+    # Latin text has single accented letters among ASCII ones; other alphabets write whole words above 0x7f.
     runs = [len(run) for run in _HIGH_RUN.findall(sample)]
-    if sum(runs) < 1.6 * len(runs):
-        return "cp1252"
-    best = from_bytes(sample[:65_536], cp_isolation=_LEGACY).best()
-    return best.encoding if best is not None else "cp1252"
+    return _likeliest(sample, _LATIN if sum(runs) < 2 * len(runs) else _OTHERS)
+
+
+def _likeliest(sample: bytes, candidates: list[str]) -> str:
+    """The candidate that reads most like a language; the first one unless another does so clearly."""
+    found = {match.encoding: match for match in from_bytes(sample[:65_536], cp_isolation=candidates)}
+    if not found:
+        return candidates[0]
+    least = min(match.chaos for match in found.values())
+    clean = [name for name in candidates if name in found and found[name].chaos <= least + 0.05]
+    best = max(clean, key=lambda name: found[name].coherence)
+    return best if found[best].coherence >= found[clean[0]].coherence + 0.1 else clean[0]
 
 
 class Transcoder:

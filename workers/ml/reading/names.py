@@ -43,11 +43,12 @@ def clean_names(raw: Iterable[str], issues: IssueLog) -> list[str]:
     return cleaned
 
 
-def check_width(width: int) -> None:
+def check_width(width: int, *, is_at_least: bool = False) -> None:
+    """Raises BadInput (TOO_MANY_COLUMNS); `is_at_least` where the counting stopped early."""
     if width > limits.MAX_COLUMNS:
         raise BadInput(
             "TOO_MANY_COLUMNS",
-            f"The file has {width:,} columns; at most {limits.MAX_COLUMNS:,} are taken. Drop columns, or turn columns into rows, and upload again.",
+            f"The file has {'at least ' if is_at_least else ''}{width:,} columns; at most {limits.MAX_COLUMNS:,} are taken. Drop columns, or turn columns into rows, and upload again.",
         )
 
 

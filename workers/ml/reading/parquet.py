@@ -1,7 +1,7 @@
 """Parquet from outside, unfolded piece by piece: what its metadata promises is not believed.
 
 Text and binary columns are read as dictionaries, so that a value stored once and repeated a million times is measured
-before it is repeated. Types: whole numbers are INTEGER (unsigned ones beyond 64 bits FLOAT), decimals FLOAT, timestamps
+before it is repeated. Types: whole numbers are INTEGER (a column with an unsigned one beyond 2^63 is text), decimals FLOAT, timestamps
 DATETIME in microseconds, lists, structs and maps JSON, times of day and durations text; declared types are kept.
 """
 
@@ -24,6 +24,7 @@ from workers.ml.reading.names import check_width, clean_names
 from workers.ml.reading.raw import RawFile
 from workers.ml.reading.table import Progress
 
+_GREATEST = (1 << 63) - 1
 _FIRST_ROWS = 1_024
 _MOST_ROWS = 65_536
 _BATCH_BYTES = 32 * limits.MIB
@@ -48,21 +49,20 @@ class ParquetReader:
             raise BadInput("EMPTY_FILE", f"{filename!r} is Parquet without columns.")
         self._names = clean_names(schema.names, self.issues)
         self._types: dict[str, str] = {}
+        self._wide: set[str] = set()
+        self._must_repeat = False
 
     def frames(self) -> Iterator[pl.DataFrame]:
         rows = 0
         try:
             with pq.ParquetFile(self._raw.path) as probe:
                 schema, total = probe.schema_arrow, probe.metadata.num_rows
-                texts = [
-                    probe.schema.column(index).path
-                    for index in range(len(probe.schema))
-                    if probe.schema.column(index).physical_type == "BYTE_ARRAY"
-                ]
+                texts = _foldable(probe.schema)
             if total == 0:
                 raise BadInput("EMPTY_FILE", f"{self._filename!r} is Parquet with {len(schema)} columns and no rows.")
             kinds = [_kind(field.type) for field in schema]
-            self._types = dict(zip(self._names, kinds, strict=True))
+            self._types = dict(zip(self._names, kinds, strict=True)) | dict.fromkeys(self._wide, "STRING")
+            self._unfolded, self._must_repeat = 0, False
             # A folded value is measured before it is repeated. Nested ones are repeated by Arrow itself, so few rows at a time.
             with pq.ParquetFile(self._raw.path, read_dictionary=texts) as file:
                 for batch in file.iter_batches(batch_size=_rows_at_once(schema), use_threads=False):
@@ -73,7 +73,7 @@ class ParquetReader:
             raise self._unreadable(error, rows) from error
 
     def must_repeat(self) -> bool:
-        return False
+        return self._must_repeat
 
     def column_types(self) -> dict[str, str]:
         return self._types
@@ -113,19 +113,29 @@ class ParquetReader:
                 None if item is None else orjson.dumps(json_value(item, limits.MAX_CELL_BYTES)).decode() for item in values.to_pylist()
             ]
             return pl.Series(name, texts, dtype=pl.String)
-        if kind == "CATEGORY":
+        if kind == "CATEGORY" and not _is_text(values.type):
             return pl.Series(name, [None if item is None else str(item) for item in values.to_pylist()], dtype=pl.String)
-        if pa.types.is_decimal(declared) or pa.types.is_uint64(declared) or pa.types.is_float16(declared):
-            values = values.cast(pa.float64(), safe=False) if not pa.types.is_uint64(declared) else values
+        if pa.types.is_decimal(declared) or pa.types.is_float16(declared):
+            values = values.cast(pa.float64(), safe=False)
         elif kind == "STRING" and not _is_text(declared):
             return pl.Series(name, [None if item is None else str(item) for item in values.to_pylist()], dtype=pl.String)
         series = pl.Series(name, values)
+        if pa.types.is_uint64(declared) and kind == "INTEGER" and (series > _GREATEST).any():
+            self._wide.add(name)
+            self._must_repeat = True
+            return series.cast(pl.Int64, strict=False)
         return series.cast(_polars_type(kind, declared))
 
 
 def _rows_at_once(schema: pa.Schema) -> int:
     rows = _FIRST_ROWS if any(pa.types.is_nested(kind) for kind in schema.types) else _MOST_ROWS
     return max(256, min(rows, 8_000_000 // max(1, len(schema))))
+
+
+def _foldable(schema: pq.ParquetSchema) -> list[str]:
+    """Columns of text and bytes; decimals may lie in byte arrays, too, and are not read as dictionaries."""
+    columns = [schema.column(index) for index in range(len(schema))]
+    return [column.path for column in columns if column.physical_type == "BYTE_ARRAY" and column.converted_type != "DECIMAL"]
 
 
 def _unfolded_bytes(column: pa.Array) -> int:
@@ -148,8 +158,8 @@ def _is_text(kind: pa.DataType) -> bool:
 def _kind(declared: pa.DataType) -> str:
     tests: list[tuple[str, Any]] = [
         ("CATEGORY", pa.types.is_dictionary),
-        ("INTEGER", lambda kind: pa.types.is_integer(kind) and not pa.types.is_uint64(kind)),
-        ("FLOAT", lambda kind: pa.types.is_uint64(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)),
+        ("INTEGER", pa.types.is_integer),
+        ("FLOAT", lambda kind: pa.types.is_floating(kind) or pa.types.is_decimal(kind)),
         ("BOOLEAN", pa.types.is_boolean),
         ("DATE", pa.types.is_date),
         ("DATETIME", pa.types.is_timestamp),

@@ -236,7 +236,7 @@ class RecordChecker:
             row, found = int(row_of_line[line]), int(widths[line])
             begin = int(ends[line]) - found + 1  # index of the line's first separator
             if found < self._width:
-                self._ragged(row, found, f"the last {self._width - found} were taken as missing")
+                self._ragged(row, found, "those at its end were taken as missing")
                 pieces.append(body[start:stop] + self._dialect.delimiter * (self._width - found) + b"\n")
                 continue
             extra = int(positions[begin + self._width - 1])
@@ -263,7 +263,11 @@ class RecordChecker:
         if self._issues.is_full:
             self._issues.count_only(1)
             return
-        self._issues.add("RAGGED_ROW", f"Row {row} has {found:,} fields where {self._width:,} were expected; {outcome}.", row=row)
+        self._issues.add(
+            "RAGGED_ROW",
+            f"Row {row} has {found:,} {'field' if found == 1 else 'fields'} where {self._width:,} were expected; {outcome}.",
+            row=row,
+        )
 
     def _name_damage(self, body: bytes, positions: Positions, is_break: Any, rows: Positions | None, problem: str, first: int) -> None:
         stops = positions[is_break]
@@ -306,7 +310,7 @@ class RecordChecker:
                         self._damage(problem, row, field)
             found = len(fields)
             if found < self._width:
-                self._ragged(row, found, f"the last {self._width - found} were taken as missing")
+                self._ragged(row, found, "those at its end were taken as missing")
                 fields += [b""] * (self._width - found)
             elif found > self._width:
                 if any(field.strip() for field in fields[self._width :]):

@@ -84,7 +84,8 @@ class Typist:
             return
         if self._only is not None and kind.name not in self._only:
             kind = TEXT
-        if kind == INTEGER:
+        is_whole = kind == INTEGER or (kind == FLOAT and not text.str.contains("[.eEnN]").any())
+        if is_whole:
             lossy = (text.str.strip_chars().str.contains(_LEADING_ZERO) | _is_wide(text)).arg_true()
             if lossy.len():
                 self._kept_as_text[name] = number(lossy[0]), text[lossy[0]]

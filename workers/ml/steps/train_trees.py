@@ -9,7 +9,6 @@ from pydantic import Field
 
 from workers.ml.steps.step import Step
 from workers.ml.steps.train import run
-from workers.ml.steps.train_linear import losses
 from workers.ml.steps.trainer import THREADS, Curve, EitherParameters, Rows, Trainer
 
 POINTS = 20
@@ -63,10 +62,12 @@ def build_forest(parameters: ForestParameters, problem: str, seed: int) -> Any:
 
 def fit_forest(estimator: Any, rows: Rows, curve: Curve) -> Any:
     """In chunks of trees. scikit-learn draws the seeds of later trees from where the earlier ones stopped, so the forest is the one that a single fit
-    makes. Without validation rows a chunk is scored on the rows that its trees did not see (out of bag)."""
+    makes. Without validation rows a chunk is scored on the rows that its trees did not see (out of bag). The loss on training rows is left out: it says
+    nothing of a forest, and to measure it takes as long as to grow the trees."""
+    from workers.ml.scoring import loss  # numpy; the API imports the registry for its schemas alone
+
     total, weight = estimator.n_estimators, getattr(estimator, "class_weight", None)
     classifies = hasattr(estimator, "predict_proba")
-    held_out = rows.validation is not None
     chunk = max(1, -(-total // POINTS))
     if classifies and weight == "balanced":
         # With warm starts scikit-learn wants the weights spelled out; these are what "balanced" means for these rows.
@@ -76,13 +77,13 @@ def fit_forest(estimator: Any, rows: Rows, curve: Curve) -> Any:
         classes = np.unique(rows.train_target)
         found = compute_class_weight("balanced", classes=classes, y=rows.train_target)
         estimator.set_params(class_weight=dict(zip(classes.tolist(), found.tolist(), strict=True)))
-    estimator.set_params(warm_start=True, oob_score=not held_out)
+    estimator.set_params(warm_start=True, oob_score=rows.validation is None)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Some inputs do not have OOB scores")
         for done in [*range(chunk, total, chunk), total]:
             estimator.set_params(n_estimators=done).fit(rows.train, rows.train_target)
-            if held_out:
-                losses(estimator, rows, curve, done - 1)
+            if rows.validation is not None and rows.validation_target is not None:
+                curve.point("validation_loss", done - 1, loss(estimator, rows.validation, rows.validation_target))
                 curve.point(
                     "validation_accuracy" if classifies else "validation_r2",
                     done - 1,

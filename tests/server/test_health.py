@@ -1,0 +1,97 @@
+"""Health says which service is down, and takes nobody down with it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+
+from db.core.viewer import SYSTEM
+from db.core.work import Database
+from db.services import workers
+from db.settings import StateSettings
+from db.stores.events import connect
+from db.stores.objects import ObjectStore
+from server import health
+
+NOBODY = "127.0.0.1:1"
+
+
+@asynccontextmanager
+async def asked(settings: StateSettings, **changes: str) -> AsyncGenerator[httpx.AsyncClient]:
+    """A client of an application that reaches its services as the settings say."""
+    changed = settings.model_copy(update=changes)
+    app = Starlette(routes=health.routes())
+    async with AsyncExitStack() as opened:
+        app.state.database = await opened.enter_async_context(Database.open(changed))
+        app.state.objects = await opened.enter_async_context(ObjectStore.open(changed))
+        app.state.redis = await opened.enter_async_context(connect(changed.redis_url))
+        yield await opened.enter_async_context(httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://trellis"))
+
+
+@pytest.fixture
+async def live(database: Database, settings: StateSettings) -> None:
+    """A worker that has just given a sign of life, and the bucket."""
+    async with database.work(SYSTEM) as work:
+        await workers.register(work, f"health-{time.monotonic_ns()}", ["default"], 1)
+    async with ObjectStore.open(settings) as objects:
+        await objects.ensure_bucket()
+
+
+async def test_all_is_ready_when_every_service_answers(settings: StateSettings, live: None) -> None:
+    async with asked(settings) as client:
+        for path in ("/readyz", "/readyz?strict"):
+            answer = await client.get(path)
+            assert answer.status_code == 200
+            assert answer.json() == {
+                "status": "ready",
+                "services": {"postgres": {"state": "up"}, "redis": {"state": "up"}, "s3": {"state": "up"}, "workers": {"state": "up"}},
+            }
+
+
+async def test_without_redis_and_s3_it_is_degraded_and_says_why(settings: StateSettings, live: None) -> None:
+    async with asked(settings, redis_url=f"redis://{NOBODY}/0", s3_endpoint_url=f"http://{NOBODY}") as client:
+        answer, strict = await client.get("/readyz"), await client.get("/readyz?strict")
+        assert (answer.status_code, strict.status_code) == (200, 503)
+        assert answer.json() == strict.json()
+        assert answer.json()["status"] == "degraded"
+        services = answer.json()["services"]
+        assert services["postgres"] == services["workers"] == {"state": "up"}
+        assert services["redis"]["state"] == services["s3"]["state"] == "down"
+        assert all(services[name]["reason"] for name in ("redis", "s3"))
+        assert NOBODY not in answer.text
+
+
+async def test_without_postgres_it_is_unavailable_within_seconds_and_still_alive(settings: StateSettings) -> None:
+    async with asked(settings, database_url=f"postgresql://trellis:secret@{NOBODY}/trellis") as client:
+        began = time.monotonic()
+        answer = await client.get("/readyz")
+        assert time.monotonic() - began < 3
+        assert answer.status_code == 503
+        assert answer.json()["status"] == "unavailable"
+        assert answer.json()["services"]["postgres"] == {"state": "down", "reason": "does not answer, or refuses us"}
+        assert "secret" not in answer.text
+        alive = await client.get("/healthz")
+        assert (alive.status_code, alive.text) == (200, "alive\n")
+
+
+async def test_prometheus_reads_the_same(settings: StateSettings, live: None) -> None:
+    async with asked(settings, redis_url=f"redis://{NOBODY}/0") as client:
+        answer = await client.get("/metrics")
+        assert answer.headers["content-type"].startswith("text/plain")
+        lines = answer.text.splitlines()
+        found = {line for line in lines if line.startswith("trellis_service_up{")}
+        assert found == {
+            f'trellis_service_up{{service="{name}"}} {up}'
+            for name, up in (("postgres", 1.0), ("redis", 0.0), ("s3", 1.0), ("workers", 1.0))
+        }
+        assert any(line.startswith("process_resident_memory_bytes ") for line in lines)
+
+
+async def test_a_worker_knows_whether_it_lives(settings: StateSettings, live: None) -> None:
+    assert await health.worker_lives(settings, "health")
+    assert not await health.worker_lives(settings, "another-host")

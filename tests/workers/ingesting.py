@@ -1,0 +1,70 @@
+"""Running the ingest body on bytes, as the worker's child does."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from workers.ml.errors import BadInput
+from workers.ml.ingest import IngestResult, ingest
+
+
+class Recorder:
+    """A Reporter that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[float, str]] = []
+
+    def progress(self, percent: float, step: str) -> None:
+        self.steps.append((percent, step))
+
+    def node(self, key: str, status: str, progress: int = 0, output: Any = None, error: Any = None) -> None:
+        raise AssertionError(f"ingest has no nodes, and yet {key} is {status}")
+
+    def metric(self, key: str, step: int, value: float) -> None:
+        raise AssertionError(f"ingest has no metrics, and yet {key} is {value} at {step}")
+
+    def log(self, message: str) -> None:
+        assert message
+
+
+def ingested(folder: Path, data: bytes, name: str = "table.csv", **changes: Any) -> tuple[IngestResult, pl.DataFrame]:
+    """The result, proven to be JSON, and the Parquet read back by polars."""
+    source = folder / "raw"
+    source.write_bytes(data)
+    spec: Any = {
+        "source": str(source),
+        "folder": str(folder),
+        "filename": name,
+        "size": len(data),
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "memory_mb": 2_048,
+    }
+    recorder = Recorder()
+    result = ingest(spec | changes, recorder)
+    percents = [percent for percent, _ in recorder.steps]
+    assert percents == sorted(percents), "progress never falls"
+    assert json.loads(json.dumps(result, allow_nan=False)) == result, "the result crosses a pipe as JSON"
+    assert result["sha256"] == hashlib.sha256(data).hexdigest()
+    frame = pl.read_parquet(result["parquet"])
+    assert (frame.height, frame.columns) == (result["row_count"], [column["name"] for column in result["columns"]])
+    return result, frame
+
+
+def refused(folder: Path, data: bytes, name: str = "table.csv", **changes: Any) -> BadInput:
+    with pytest.raises(BadInput) as caught:
+        ingested(folder, data, name, **changes)
+    return caught.value
+
+
+def types(result: IngestResult) -> dict[str, str]:
+    return {column["name"]: column["type"] for column in result["columns"]}
+
+
+def places(result: IngestResult) -> list[tuple[str, str | None, int | None]]:
+    return [(issue["code"], issue["column"], issue["row"]) for issue in result["issues"]]

@@ -1,0 +1,227 @@
+"""Files that are no tables, or broken ones: each ends with a reason and a place, or is read with issues; none with a crash."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import random
+import resource
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openpyxl
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.workers.ingesting import ingested, places, refused
+
+
+def workbook(**sheets: list[list[Any]]) -> bytes:
+    book = openpyxl.Workbook()
+    book.remove(book.worksheets[0])
+    for name, rows in sheets.items():
+        sheet = book.create_sheet(name)
+        for row in rows:
+            sheet.append(row)
+    target = io.BytesIO()
+    book.save(target)
+    return target.getvalue()
+
+
+def workbook_with(sheet: bytes) -> bytes:
+    """A workbook whose first sheet is this XML."""
+    target = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(workbook(one=[["a"], [1]]))) as source, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as copy:
+        for member in source.infolist():
+            copy.writestr(member.filename, sheet if member.filename == "xl/worksheets/sheet1.xml" else source.read(member))
+    return target.getvalue()
+
+
+def parquet(table: pa.Table, **options: Any) -> bytes:
+    target = io.BytesIO()
+    pq.write_table(table, target, **options)
+    return target.getvalue()
+
+
+def npy() -> bytes:
+    target = io.BytesIO()
+    np.save(target, np.zeros(3))
+    return target.getvalue()
+
+
+def zipped(content: bytes) -> bytes:
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("table.csv", content)
+    return target.getvalue()
+
+
+_SHEET = b'<?xml version="1.0"?><worksheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"><sheetData>%s</sheetData></worksheet>'
+_FAR = _SHEET % b'<row r="1"><c r="A1"><v>1</v></c></row><row r="1048576"><c r="XFD1048576"><v>1</v></c></row>'
+_WHOLE = parquet(pa.table({"a": list(range(1_000))}))
+
+REFUSED: list[tuple[str, str, bytes, str, int | None, str]] = [
+    # what, name, bytes, code, row, words of the message
+    ("empty", "a.csv", b"", "EMPTY_FILE", None, "'a.csv' is empty: it has 0 bytes"),
+    ("blank lines alone", "a.csv", b"\n \r\n\n", "EMPTY_FILE", None, "nothing but blank lines"),
+    ("a mark alone", "a.csv", b"\xef\xbb\xbf", "EMPTY_FILE", None, "nothing but blank lines"),
+    ("a header alone", "a.csv", b"name,age\n", "HEADER_ONLY", None, "a header (name, age) and no rows"),
+    ("a header alone without a line end", "a.csv", b"name;age", "HEADER_ONLY", None, "a header (name, age) and no rows"),
+    ("20,000 columns", "a.csv", (",".join(f"c{n}" for n in range(20_000)) + "\n" + "1," * 19_999 + "1\n").encode(), "TOO_MANY_COLUMNS", None, "20,000"),
+    ("300,000 columns", "a.csv", b"1," * 299_999 + b"1\n", "TOO_MANY_COLUMNS", None, "at most 2,000"),
+    ("every row ragged", "a.csv", b"a,b,c\n1\n2,3\n4\n", "RAGGED_ROWS", 1, "3 of 3 rows do not have 3 fields; the first is row 1 with 1"),
+    ("one row in five ragged", "a.csv", b"a,b,c\n" + b"1,2,3\n1,2,3\n1,2,3\n1,2,3\n1,2\n" * 50, "RAGGED_ROWS", 5, "50 of 250 rows"),
+    ("a line without end", "a.csv", b"a,b\n" + b"x" * 6_000_000, "ROW_TOO_LONG", 1, "Row 1 is longer than 4 MiB"),
+    ("random bytes", "a.csv", random.Random(1).randbytes(5_000), "BINARY_FILE", None, "is not text"),
+    ("zeros", "a.csv", bytes(5_000), "BINARY_FILE", None, "is not text"),
+    ("a PNG called .csv", "cat.csv", b"\x89PNG\r\n\x1a\n" + bytes(100), "UNSUPPORTED_FORMAT", None, "'cat.csv' looks like a PNG image"),
+    ("a JPEG", "a.csv", b"\xff\xd8\xff\xe0" + bytes(100), "UNSUPPORTED_FORMAT", None, "a JPEG image"),
+    ("a PDF", "a.xlsx", b"%PDF-1.7\n", "UNSUPPORTED_FORMAT", None, "a PDF document"),
+    ("gzip", "a.csv", gzip.compress(b"a,b\n1,2\n"), "UNSUPPORTED_FORMAT", None, "a gzip archive"),
+    ("ZIP", "a.csv", zipped(b"a,b\n1,2\n"), "UNSUPPORTED_FORMAT", None, "Unpack it"),
+    ("npy", "a.csv", npy(), "UNSUPPORTED_FORMAT", None, "a NumPy array"),
+    ("WAV", "a.csv", b"RIFF\x24\0\0\0WAVEfmt ", "UNSUPPORTED_FORMAT", None, "a WAV recording"),
+    ("MAT", "a.csv", b"MATLAB 5.0 MAT-file, Platform: GLNXA64" + bytes(100), "UNSUPPORTED_FORMAT", None, "a MATLAB file"),
+    ("SEG-Y", "a.csv", b"\xc3\x40\xf1" + b"\x40" * 3_200, "UNSUPPORTED_FORMAT", None, "a SEG-Y file"),
+    ("HTML", "a.csv", b"<!DOCTYPE html><table></table>", "UNSUPPORTED_FORMAT", None, "an HTML page"),
+    ("Parquet without its end", "a.parquet", _WHOLE[:-50], "UNREADABLE_FILE", None, "the file was cut"),
+    ("Parquet with a broken end", "a.parquet", _WHOLE[:40] + bytes(30) + b"PAR1", "UNREADABLE_FILE", 1, "damaged Parquet"),
+    ("Parquet with broken pages", "a.parquet", _WHOLE[:20] + b"\xff" * 500 + _WHOLE[520:], "UNREADABLE_FILE", 1, "damaged Parquet"),
+    ("Parquet without rows", "a.parquet", parquet(pa.table({"a": pa.array([], pa.int64())})), "EMPTY_FILE", None, "no rows"),
+    ("Parquet with 3,000 columns", "a.parquet", parquet(pa.table({f"c{n}": [1] for n in range(3_000)})), "TOO_MANY_COLUMNS", None, "3,000 columns"),
+    ("a workbook without cells", "a.xlsx", workbook(one=[]), "EMPTY_FILE", None, "no sheet with cells"),
+    ("a workbook with a header alone", "a.xlsx", workbook(one=[["a", "b"]]), "HEADER_ONLY", None, "a header (a, b) and no rows"),
+    ("a workbook cut short", "a.xlsx", workbook(one=[["a"], [1]])[:-200], "UNREADABLE_FILE", None, "cannot be read as an Excel workbook"),
+    ("a workbook of nothing", "a.xls", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600), "UNREADABLE_FILE", None, "cannot be read as an Excel"),
+    ("a cell in the farthest corner", "a.xlsx", workbook_with(_FAR), "EXCEL_TOO_LARGE", None, "reaches 1,048,576 rows and 16,384 columns"),
+    ("JSON cut short", "a.json", b'[{"a": 1}, {"a": 2}, {"a', "BAD_JSON", 2, "never closed; the last whole element is row 2"),
+    ("JSON with a fault", "a.json", b'[{"a": 1}, {"a": }]', "BAD_JSON", 1, "is not JSON"),
+    ("JSON with an epilogue", "a.json", b'[{"a": 1}] {"b": 2}', "BAD_JSON", None, "After the array comes"),
+    ("an array of numbers", "a.json", b"[1, 2, 3]", "JSON_NOT_A_TABLE", None, "element 1 of the array is 1"),
+    ("an object with no table", "a.json", b'{"a": {"b": 1}}', "JSON_NOT_A_TABLE", None, "holds no array of objects"),
+    ("an empty array", "a.json", b"[]", "EMPTY_FILE", None, "an empty array"),
+    ("deep nesting", "a.json", b"[" * 100_000, "BAD_JSON", 0, "never closed"),
+    ("JSON lines without objects", "a.jsonl", b"1\n2\n3\n", "BAD_JSON", 1, "3 of 3 lines hold no JSON object"),
+    ("JSON with 3,000 keys", "a.jsonl", b"{" + b",".join(b'"k%d":1' % n for n in range(3_000)) + b"}\n", "TOO_MANY_COLUMNS", None, "3,000 columns"),
+]
+
+
+@pytest.mark.parametrize(("name", "data", "code", "row", "words"), [case[1:] for case in REFUSED], ids=[case[0] for case in REFUSED])
+def test_a_bad_file_is_refused_with_its_reason_and_place(tmp_path: Path, name: str, data: bytes, code: str, row: int | None, words: str) -> None:
+    error = refused(tmp_path, data, name)
+    assert (error.code, error.row) == (code, row)
+    assert words in error.message
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "rows", "issues"),
+    [
+        ("a.csv", b"a,b\n1,2\n3\n4,5,6\n7,8,\n9,9\n", 4, [("RAGGED_ROW", None, 2), ("RAGGED_ROW", None, 3), ("RAGGED_ROW", None, 4)]),
+        ("a.csv", b"a,a,,\n1,2,3,4\n", 1, [("DUPLICATE_COLUMN_NAME", "a_2", None), ("EMPTY_COLUMN_NAME", "column_3", None), ("EMPTY_COLUMN_NAME", "column_4", None)]),
+        ("a.csv", b'a,b\n1,"open\n2,x\n3,y\n', 3, [("BROKEN_QUOTE", "b", 1)]),
+        ("a.csv", b"a,b\n1,x\0y\n", 1, [("NUL_BYTE", "b", 1)]),
+        ("a.jsonl", b'{"a": 1}\n{"a": \n[1]\n{"a": 2}\n', 2, [("BAD_JSON", None, 2), ("BAD_JSON", None, 3)]),
+        ("a.jsonl", b'{"a": 1}\n{"a": NaN}\n', 2, []),
+    ],
+)
+def test_what_can_be_read_is_read_and_the_rest_is_named(tmp_path: Path, name: str, data: bytes, rows: int, issues: list[Any]) -> None:
+    result, frame = ingested(tmp_path, data, name)
+    assert (frame.height, places(result)) == (rows, issues)
+
+
+def test_a_quote_that_is_never_closed_costs_one_row_of_a_long_file(tmp_path: Path) -> None:
+    lines = [f"{row},word {row}" for row in range(1, 700_001)]
+    lines[99_999] = '100000,"stray'
+    result, frame = ingested(tmp_path, ("n,w\n" + "\n".join(lines)).encode())
+    assert (frame.height, places(result)) == (700_000, [("BROKEN_QUOTE", "w", 100_000)])
+    assert frame["n"].sum() == 700_000 * 700_001 // 2
+
+
+_CHILD = """
+import resource, sys
+from tests.workers.ingesting import ingested
+from workers.ml.errors import BadInput
+from pathlib import Path
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    ingested(Path(sys.argv[1]).parent, Path(sys.argv[1]).read_bytes(), Path(sys.argv[1]).name)
+    print("READY")
+except BadInput as error:
+    print(error.code)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+def in_a_child(path: Path) -> tuple[str, int]:
+    """How ingest ends, and the MiB it needed."""
+    done = subprocess.run([sys.executable, "-c", _CHILD, str(path)], capture_output=True, text=True, timeout=60, check=False, cwd=Path(__file__).parents[2])
+    assert done.returncode == 0, done.stderr[-2_000:]
+    code, peak = done.stdout.split()
+    return code, int(peak)
+
+
+@pytest.mark.parametrize("bomb", ["zipped zeros", "zipped cells", "one long value", "one wide value"])
+def test_a_bomb_is_refused_before_it_unfolds(tmp_path: Path, bomb: str) -> None:
+    if bomb == "zipped zeros":
+        path, expected = tmp_path / "a.xlsx", "EXCEL_TOO_LARGE"
+        path.write_bytes(workbook_with(_SHEET % (b" " * 600_000_000)))
+    elif bomb == "zipped cells":
+        path, expected = tmp_path / "a.xlsx", "EXCEL_TOO_LARGE"
+        path.write_bytes(workbook_with(_SHEET % (b"<row>" + b"<c><v>1</v></c>" * 11_000_000 + b"</row>")))
+    elif bomb == "one long value":
+        # 4 MB of file, 7.6 GB of text: one value of a megabyte, kept once and named 7,600 times.
+        path, expected = tmp_path / "a.parquet", "UNFOLDS_TOO_LARGE"
+        text = pa.DictionaryArray.from_arrays(pa.array(np.zeros(7_600, np.int32)), pa.array([random.Random(1).randbytes(500_000).hex()]))
+        path.write_bytes(parquet(pa.table({"t": text}).cast(pa.schema([("t", pa.string())])), compression="zstd", dictionary_pagesize_limit=1 << 30))
+    else:
+        path, expected = tmp_path / "a.parquet", "UNFOLDS_TOO_LARGE"
+        path.write_bytes(parquet(pa.table({"t": ["x" * 300_000_000]}), compression="zstd"))
+    assert path.stat().st_size < 8_000_000
+    code, peak = in_a_child(path)
+    assert code == expected
+    assert peak < 1_500
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
+    """30 and 150 MB of the same CSV: the larger one may need a few row groups more, not five times as much."""
+    path = tmp_path / "a.csv"
+    chance = np.random.default_rng(1)
+    block = pl.DataFrame({f"c{place}": chance.normal(size=20_000).round(6) for place in range(8)}).with_columns(t=pl.lit("some words of text")).write_csv().encode()
+    header, _, body = block.partition(b"\n")
+    peaks: list[int] = []
+    for size in (30_000_000, 150_000_000):
+        with path.open("wb") as file:
+            file.write(header + b"\n")
+            for _ in range(size // len(body)):
+                file.write(body)
+        code, peak = in_a_child_streaming(path)
+        assert code == "READY"
+        peaks.append(peak)
+    assert peaks[1] < 700, peaks
+    assert peaks[1] < 2 * peaks[0] + 100, peaks
+
+
+_STREAMING = """
+import resource, sys, tempfile
+from tests.workers.ingesting import Recorder
+from workers.ml.ingest import ingest
+from pathlib import Path
+path = Path(sys.argv[1])
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+ingest({"source": str(path), "folder": str(path.parent), "filename": path.name, "size": path.stat().st_size, "sha256": None, "memory_mb": 2048}, Recorder())
+print("READY", (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+def in_a_child_streaming(path: Path) -> tuple[str, int]:
+    """As `in_a_child`, the file never read as a whole by the child."""
+    done = subprocess.run([sys.executable, "-c", _STREAMING, str(path)], capture_output=True, text=True, timeout=90, check=False, cwd=Path(__file__).parents[2])
+    assert done.returncode == 0, done.stderr[-2_000:]
+    code, peak = done.stdout.split()
+    return code, int(peak)

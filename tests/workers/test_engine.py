@@ -1,0 +1,326 @@
+"""Jobs survive what happens to workers and bodies: real processes, killed, frozen and misused."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import psutil
+import pytest
+from sqlalchemy import Row, select
+
+from db.core.viewer import SYSTEM, UserRole
+from db.core.work import Database
+from db.services import accounts, jobs
+from db.settings import StateSettings
+from db.stores.events import RedisPost, connect
+from db.tables import Experiment, Job, JobAttempt, JobEvent, User, Worker
+from db.tables.jobs import JobEventType, JobKind
+from db.tables.jobstates import JobStatus
+
+LEASE = 1.5
+QUICK = {"LEASE": str(LEASE), "PULSE": "0.3", "LOOK": "0.2", "PRELOAD": "false", "SLOTS": "2", "GRACE": "0.3"}
+UNHARMED = {"CANCEL_PATIENCE": "0.5", "BACKOFF_BASE": "0.1", "BACKOFF_FACTOR": "1"}
+
+
+class Stage:
+    """A database with an owner, a queue that only this test's workers serve, and the traces that bodies leave."""
+
+    def __init__(self, database: Database, owner_id: UUID, folder: Path) -> None:
+        self.database = database
+        self.owner_id = owner_id
+        self.folder = folder
+        self.queue = f"test-{uuid4()}"
+        self.workers: list[subprocess.Popen[bytes]] = []
+
+    async def start(self, **settings: str) -> subprocess.Popen[bytes]:
+        """A worker that is ready."""
+        worker = launch(self.queue, self.folder, settings)
+        self.workers.append(worker)
+        await ready(self.database, worker)
+        return worker
+
+    async def submit(self, body: str, *, max_tries: int = 3, timeout: float | None = None, **spec: Any) -> UUID:  # noqa: ASYNC109 - the job's, not ours
+        """A job that runs this body; its starts are traced in a file of its own."""
+        parameters = {"body": body, "spec": {"trace": str(self.folder / f"{uuid4()}.trace"), **spec}}
+        async with self.database.work(SYSTEM) as work:
+            new = jobs.NewJob(self.owner_id, JobKind.EXPORT, self.queue, parameters=parameters, max_tries=max_tries, timeout=timeout)
+            return (await jobs.submit(work, new)).id
+
+    async def job(self, job_id: UUID) -> Row[Any]:
+        (row,) = await self.database.rows(select(*Job.__table__.c).where(Job.id == job_id))
+        return row
+
+    async def reach(self, job_id: UUID, *statuses: JobStatus, within: float = 20.0) -> Row[Any]:
+        async def there() -> Row[Any] | None:
+            row = await self.job(job_id)
+            return row if row.status in statuses else None
+
+        return await eventually(there, within=within)
+
+    async def begun(self, job_id: UUID, starts: int = 1) -> list[tuple[int, float]]:
+        """(process, time) of each start of the body, once there are so many."""
+        trace = Path((await self.job(job_id)).parameters["spec"]["trace"])
+
+        async def there() -> list[tuple[int, float]] | None:
+            lines = trace.read_text().splitlines() if trace.exists() else []
+            return [(int(line.split()[0]), float(line.split()[1])) for line in lines] if len(lines) >= starts else None
+
+        return await eventually(there)
+
+    async def outcomes(self, job_id: UUID) -> list[str | None]:
+        rows = await self.database.rows(select(JobAttempt.outcome).where(JobAttempt.job_id == job_id).order_by(JobAttempt.number))
+        return [row.outcome for row in rows]
+
+    async def effects(self, job_id: UUID) -> list[str]:
+        """The attempts that had an effect."""
+        rows = await self.database.rows(select(Experiment.name).where(Experiment.name.startswith(str(job_id))))
+        return [row.name.split()[1] for row in rows]
+
+    async def events(self, job_id: UUID) -> list[Row[Any]]:
+        return list(await self.database.rows(select(*JobEvent.__table__.c).where(JobEvent.job_id == job_id).order_by(JobEvent.sequence)))
+
+
+def launch(queue: str, folder: Path, settings: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """A worker process that serves one queue, its settings made quick."""
+    own = {name if name.startswith("TRELLIS_") else f"TRELLIS_WORKER_{name}": value for name, value in {**QUICK, **settings}.items()}
+    environment = {**os.environ, "TRELLIS_WORKER_SCRATCH": str(folder / "scratch"), **own}
+    with (folder / "worker.log").open("ab") as log:
+        return subprocess.Popen([sys.executable, "-m", "tests.workers.engine", queue], env=environment, stdout=log, stderr=log)
+
+
+async def ready(database: Database, worker: subprocess.Popen[bytes]) -> None:
+    """Return once it serves."""
+
+    async def registered() -> bool:
+        return bool(await database.rows(select(Worker.id).where(Worker.name.contains(f"-{worker.pid}-"))))
+
+    await eventually(registered, within=60.0)
+
+
+async def eventually(look: Callable[[], Any], within: float = 20.0) -> Any:
+    """The first answer that says something; a look takes 20 ms."""
+    until = time.monotonic() + within
+    while time.monotonic() < until:
+        if answer := await look():
+            return answer
+        await asyncio.sleep(0.02)
+    pytest.fail(f"Did not happen within {within} s.")
+
+
+def alive(pid: int) -> bool:
+    """A zombie is dead."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+@pytest.fixture
+async def stage(settings: StateSettings, database: Database, clean: None, tmp_path: Path) -> AsyncGenerator[Stage]:
+    redis = connect(settings.redis_url)
+    async with Database.open(settings, RedisPost(redis)) as announcing:
+        async with announcing.work(SYSTEM) as work:
+            await accounts.add_user(work, "owner@example.org", "owner", None, UserRole.MEMBER)
+            owner_id = await work.scalar(select(User.id).where(User.username == "owner"))
+        stage = Stage(announcing, owner_id, tmp_path)
+        yield stage
+        for worker in stage.workers:
+            worker.send_signal(signal.SIGCONT)
+            worker.kill()
+            worker.wait()
+    await redis.aclose()
+
+
+@pytest.fixture(scope="module")
+async def crew(settings: StateSettings, database: Database, tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[str]:
+    """The queue of a worker that nobody harms."""
+    queue = f"test-{uuid4()}"
+    worker = launch(queue, tmp_path_factory.mktemp("crew"), UNHARMED)
+    await ready(database, worker)
+    yield queue
+    assert worker.poll() is None
+    worker.terminate()
+    assert await asyncio.to_thread(worker.wait, 10) == 0
+
+
+@pytest.fixture
+def calm(stage: Stage, crew: str) -> Stage:
+    """A stage whose worker is there already."""
+    stage.queue = crew
+    return stage
+
+
+async def test_a_job_is_done_once_and_its_events_are_numbered_without_a_gap(calm: Stage) -> None:
+    job_id = await calm.submit("quick")
+    await calm.reach(job_id, JobStatus.COMPLETED)
+    assert await calm.effects(job_id) == ["1"]
+    events = await calm.events(job_id)
+    assert [event.sequence for event in events] == list(range(1, len(events) + 1))
+    kinds = [event.type for event in events]
+    assert (kinds[:3], kinds[-1]) == ([JobEventType.CREATED, JobEventType.QUEUED, JobEventType.STARTED], JobEventType.COMPLETED)
+
+
+async def test_a_killed_worker_loses_its_job_to_another_within_a_lease_and_a_second(stage: Stage) -> None:
+    worker = await stage.start()
+    job_id = await stage.submit("long")
+    ((body, _),) = await stage.begun(job_id)
+    await stage.start()
+    worker.kill()
+    killed = time.time()
+    again = (await stage.begun(job_id, 2))[1][1]
+    assert again - killed < LEASE + 1.0
+    assert not alive(body)
+    job = await stage.reach(job_id, JobStatus.COMPLETED)
+    assert (job.attempt, job.tries, job.losses) == (2, 0, 1)
+    assert await stage.outcomes(job_id) == ["lost", "completed"]
+    assert await stage.effects(job_id) == ["2"]
+
+
+async def test_a_killed_body_uses_a_try_and_starts_again_within_a_second(calm: Stage) -> None:
+    job_id = await calm.submit("long")
+    ((body, _),) = await calm.begun(job_id)
+    os.kill(body, signal.SIGKILL)
+    killed = time.time()
+    assert (await calm.begun(job_id, 2))[1][1] - killed < 1.0
+    job = await calm.reach(job_id, JobStatus.COMPLETED)
+    assert (job.attempt, job.tries, job.losses) == (2, 1, 0)
+    assert await calm.outcomes(job_id) == ["retrying", "completed"]
+
+
+async def test_a_frozen_worker_has_no_body_alive_when_another_begins(stage: Stage) -> None:
+    worker = await stage.start()
+    job_id = await stage.submit("long")
+    ((body, _),) = await stage.begun(job_id)
+    await stage.start()
+    worker.send_signal(signal.SIGSTOP)
+    await stage.begun(job_id, 2)
+    assert not alive(body)
+    await stage.reach(job_id, JobStatus.COMPLETED)
+    worker.send_signal(signal.SIGCONT)
+    await asyncio.sleep(0.5)
+    assert await stage.effects(job_id) == ["2"]
+    assert worker.poll() is None
+
+
+async def test_sigterm_gives_the_job_back_without_using_a_try(stage: Stage) -> None:
+    worker = await stage.start()
+    job_id = await stage.submit("long")
+    ((body, _),) = await stage.begun(job_id)
+    worker.terminate()
+    assert await asyncio.to_thread(worker.wait, 5) == 0
+    assert not alive(body)
+    job = await stage.job(job_id)
+    assert (job.status, job.attempt, job.tries, job.losses, job.worker_id) == (JobStatus.PENDING, 1, 0, 0, None)
+    assert await stage.outcomes(job_id) == ["given_back"]
+    await stage.start()
+    await stage.reach(job_id, JobStatus.COMPLETED)
+
+
+async def test_sigterm_lets_a_short_body_finish(stage: Stage) -> None:
+    worker = await stage.start(GRACE="5")
+    job_id = await stage.submit("hold_the_lock", seconds=0.5)
+    await stage.begun(job_id)
+    worker.terminate()
+    assert await asyncio.to_thread(worker.wait, 8) == 0
+    assert (await stage.job(job_id)).status is JobStatus.COMPLETED
+
+
+@pytest.mark.parametrize("body", ["long", "stubborn"])
+async def test_cancelling_kills_the_body_whether_it_obeys_or_not(calm: Stage, body: str) -> None:
+    job_id = await calm.submit(body)
+    ((process, _),) = await calm.begun(job_id)
+    async with calm.database.work(SYSTEM) as work:
+        assert await jobs.cancel(work, job_id) is JobStatus.CANCELLING
+    await calm.reach(job_id, JobStatus.CANCELLED, within=2.0)
+    assert not alive(process)
+    assert await calm.outcomes(job_id) == ["cancelled"]
+    assert await calm.effects(job_id) == []
+
+
+async def test_a_body_that_holds_the_interpreter_past_the_lease_lives(calm: Stage) -> None:
+    job_id = await calm.submit("hold_the_lock", seconds=2 * LEASE)
+    job = await calm.reach(job_id, JobStatus.COMPLETED)
+    assert (job.attempt, job.tries, job.losses) == (1, 0, 0)
+
+
+async def test_a_body_over_its_memory_ends_out_of_memory_and_the_worker_lives(stage: Stage) -> None:
+    worker = await stage.start(MEMORY_BYTES=str(300 * 1024**2))
+    job = await stage.reach(await stage.submit("leak"), JobStatus.FAILED)
+    assert (job.error["code"], job.error["retryable"], job.attempt) == ("OUT_OF_MEMORY", False, 1)
+    await stage.reach(await stage.submit("quick"), JobStatus.COMPLETED)
+    assert worker.poll() is None
+
+
+async def test_a_body_past_its_time_ends_with_timeout(calm: Stage) -> None:
+    job_id = await calm.submit("long", timeout=0.5)
+    job = await calm.reach(job_id, JobStatus.FAILED)
+    assert (job.error["code"], job.attempt) == ("TIMEOUT", 1)
+    assert not alive((await calm.begun(job_id))[0][0])
+
+
+async def test_what_a_body_forked_dies_with_it(calm: Stage) -> None:
+    job_id = await calm.submit("fork", max_tries=1)
+    job = await calm.reach(job_id, JobStatus.FAILED)
+    assert (job.error["code"], job.error["message"]) == ("BODY_KILLED", "The job's process was ended by SIGSEGV.")
+    ((left, _),) = await calm.begun(job_id)
+
+    async def dead() -> bool:
+        return not alive(left)
+
+    await eventually(dead, within=2.0)
+
+
+async def test_bad_input_is_never_tried_again(calm: Stage) -> None:
+    job = await calm.reach(await calm.submit("refuse"), JobStatus.FAILED)
+    expected = {"code": "TOO_ODD", "message": "The input is too odd. Send an even one.", "retryable": False, "traceback": None}
+    assert job.error == {**expected, "row": 7, "column": "a\ufffdb"}
+    assert (job.attempt, job.tries) == (1, 1)
+
+
+async def test_an_unforeseen_failure_is_tried_again_until_the_tries_are_used_up(calm: Stage) -> None:
+    job_id = await calm.submit("stumble", max_tries=2)
+    job = await calm.reach(job_id, JobStatus.FAILED)
+    assert (job.error["code"], job.error["message"]) == ("BODY_FAILED", "ValueError: This was not foreseen.")
+    assert 'raise ValueError("This was not foreseen.")' in job.error["traceback"]
+    assert (job.attempt, job.tries) == (2, 2)
+    assert await calm.outcomes(job_id) == ["retrying", "failed"]
+
+
+async def test_however_fast_a_body_reports_its_job_writes_five_events_a_second(calm: Stage) -> None:
+    job_id = await calm.submit("chatter")
+    await calm.reach(job_id, JobStatus.COMPLETED)
+    told = {JobEventType.PROGRESS, JobEventType.METRIC, JobEventType.LOG}
+    events = [event for event in await calm.events(job_id) if event.type in told]
+    taken = (events[-1].created_at - events[0].created_at).total_seconds()
+    assert len(events) <= 5 * (taken + 1) + 3  # the last of each kind is written at the end, whatever the second holds
+    assert any("lines were left out" in (event.message or "") for event in events)
+
+
+async def test_jobs_are_done_without_redis(stage: Stage) -> None:
+    await stage.start(TRELLIS_REDIS_URL="redis://127.0.0.1:1/0")
+    submitted = [await stage.submit("quick") for _ in range(5)]
+    for job_id in submitted:
+        await stage.reach(job_id, JobStatus.COMPLETED)
+        assert await stage.effects(job_id) == ["1"]
+
+
+async def test_jobs_are_done_when_redis_forgets_everything(stage: Stage, settings: StateSettings) -> None:
+    submitted = [await stage.submit("quick") for _ in range(20)]
+    await stage.start(RING_AGAIN="0.5")
+    redis = connect(settings.redis_url)
+    for _ in range(10):
+        await redis.execute_command("FLUSHDB")  # pyright: ignore[reportUnknownMemberType] - redis leaves it untyped
+        await asyncio.sleep(0.05)
+    await redis.aclose()
+    for job_id in submitted:
+        await stage.reach(job_id, JobStatus.COMPLETED)
+        assert await stage.effects(job_id) == ["1"]
