@@ -35,7 +35,7 @@ demo: $(INSTALLED) ## Train on three real tables through the API, watching, and 
 .PHONY: test
 test: $(INSTALLED_DEV) $(CONSOLE) lint types ## Lint, types, layers, house tests and every other test (options: make test ARGS="-k upload")
 	@echo "== tests"
-	@$(BIN)/python -m pytest -n 2 $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 .PHONY: lint
 lint: $(INSTALLED_DEV) ## Style, format and the layers between the rooms

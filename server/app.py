@@ -6,6 +6,8 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import RedirectResponse
 from starlette.routing import Route, WebSocketRoute
@@ -15,13 +17,13 @@ from db.settings import state_settings
 from db.stores.events import Feed, RedisPost, connect
 from db.stores.objects import ObjectStore
 from server import console, health
-from server.graphql import GraphQLView
-from server.settings import ServerSettings
+from server.graphql import REQUEST_ID, GraphQLView
+from server.settings import server_settings
 
 
 def create_app() -> Starlette:
     """A fresh application from the settings in the environment; uvicorn's factory."""
-    settings, state = ServerSettings(), state_settings()
+    settings, state = server_settings(), state_settings()
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncGenerator[None]:
@@ -36,7 +38,16 @@ def create_app() -> Starlette:
             yield
 
     view = GraphQLView(settings, state)
+    cors = Middleware(
+        CORSMiddleware,
+        allow_origins=settings.allowed_origins,
+        allow_methods=["GET", "POST"],
+        allow_headers=["authorization", "content-type"],
+        expose_headers=[REQUEST_ID],
+        max_age=3600,
+    )
     return Starlette(
+        middleware=[cors] if settings.allowed_origins else [],
         routes=[
             Route("/", _to_graphql),
             Route("/graphql", view),

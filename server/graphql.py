@@ -11,7 +11,6 @@ from uuid import uuid4
 
 import orjson
 from cross_web import HTTPException
-from graph.schema import schema
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -22,6 +21,7 @@ from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
 
 from db.errors import Unavailable
 from graph.core.context import Context
+from graph.schema import schema
 from server.auth import BadToken, viewer_of
 from server.console import page
 from server.settings import ServerSettings
@@ -44,6 +44,7 @@ class GraphQLView(GraphQL[Context, None]):
             allowed_origins=settings.allowed_origins,
         )
         public = urlsplit(state.s3_public_url or state.s3_endpoint_url)
+        self.introspection = settings.introspection
         self.upload_origin = f"{public.scheme}://{public.netloc}" if public.netloc else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -73,7 +74,7 @@ class GraphQLView(GraphQL[Context, None]):
         database: Database = state.database
         viewer = await viewer_of(database, request.headers) if isinstance(request, Request) else None
         request_id = request.state.request_id if isinstance(request, Request) else uuid4().hex
-        context = Context(database, state.objects, state.feed, viewer, request_id)
+        context = Context(database, state.objects, state.feed, viewer, request_id, introspection=self.introspection)
         if isinstance(request, WebSocket):
             # A browser cannot set headers on a websocket, so there the token comes with connection_init; other clients may use the header.
             context.connection_params = dict(request.headers)

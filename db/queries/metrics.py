@@ -110,7 +110,7 @@ def _kept(points: CTE, sizes: CTE, max_points: int) -> Rows:
         width = cast(sizes.c.last, BigInteger) - sizes.c.first + 1
         # Arrays compare value first, then step, null values last: so one pass finds an extreme together with its place.
         low = func.min(array([value, cast(points.c.step, Double)]), type_=ARRAY(Double))
-        high = func.max(array([value, cast(-points.c.step, Double)]), type_=ARRAY(Double)).filter(value.is_not(None))
+        high = func.max(array([value, -cast(points.c.step, Double)]), type_=ARRAY(Double)).filter(value.is_not(None))
         extremes = (
             select(points.c.run_id, points.c.key, low.label("low"), high.label("high"))
             .join(sizes, (points.c.run_id == sizes.c.run_id) & (points.c.key == sizes.c.key))

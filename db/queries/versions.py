@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Row, bindparam, select, tuple_
+from sqlalchemy.dialects.postgresql import distinct_on
 
 from db.core.batch import rows_by_key
 from db.core.listing import Listing
@@ -111,7 +112,7 @@ def profiles(viewer: Viewer) -> Rows:
 
 def _latest_profiles(viewer: Viewer) -> Rows:
     newest = (DatasetProfile.version_id, DatasetProfile.generated_at.desc(), DatasetProfile.id.desc())
-    return profiles(viewer).distinct(DatasetProfile.version_id).order_by(*newest)
+    return profiles(viewer).ext(distinct_on(DatasetProfile.version_id)).order_by(*newest)
 
 
 def _reports(viewer: Viewer) -> Rows:

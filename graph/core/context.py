@@ -32,6 +32,7 @@ class Context:
     viewer: Viewer | None
     request_id: str = field(default_factory=lambda: uuid4().hex)
     phase: str = "parse"
+    introspection: bool = True
     connection_params: dict[str, Any] | None = None  # of a websocket: what its handshake or its connection_init carried
     loaders: Loaders = field(init=False)
 
@@ -44,7 +45,7 @@ class Context:
 
     def for_operation(self) -> Context:
         """The same with loaders of its own: a websocket runs several operations at once, and none may see what another has cached."""
-        return Context(self.database, self.objects, self.feed, self.viewer, self.request_id)
+        return Context(self.database, self.objects, self.feed, self.viewer, self.request_id, introspection=self.introspection)
 
     @property
     def signed_in(self) -> Viewer:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 import strawberry
-from graphql import DocumentNode, GraphQLError, GraphQLObjectType, Undefined
+from graphql import DocumentNode, GraphQLError, GraphQLObjectType, NoSchemaIntrospectionCustomRule, Undefined
 from strawberry.extensions import SchemaExtension
 from strawberry.types import ExecutionContext, StreamExecutionResult
 
@@ -56,6 +56,8 @@ class Operation(SchemaExtension):
     def on_operation(self) -> Iterator[None]:
         self.execution_context.context = self.context.for_operation()
         self.execution_context.parse_options["max_tokens"] = MAX_TOKENS
+        if not self.context.introspection:
+            self.execution_context.validation_rules += (NoSchemaIntrospectionCustomRule,)
         yield
 
     def on_parse(self) -> Iterator[None]:

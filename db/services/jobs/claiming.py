@@ -32,8 +32,14 @@ async def claim_waiting(
     """
     queued = line.in_order(Job.queue.in_(queues))
     unheard = or_(Job.dispatched_at.is_(None), Job.dispatched_at <= clock() - seconds(rung_before))
-    first = select(queued.c.id).order_by(queued.c.position, queued.c.queue).limit(limit + 10).scalar_subquery()
-    free = select(Job.id).where(Job.id.in_(first), Job.status.in_(WAITING), unheard).limit(limit).with_for_update(skip_locked=True)
+    free = (
+        select(Job.id)
+        .join(queued, queued.c.id == Job.id)
+        .where(Job.status.in_(WAITING), unheard)
+        .order_by(queued.c.position, queued.c.queue)
+        .limit(limit)
+        .with_for_update(of=Job, skip_locked=True)
+    )
     taken: list[Row[Any]] = []
     for row in await work.all(free):
         job = await _claim(work, worker_id, worker, lease, Job.id == row.id)

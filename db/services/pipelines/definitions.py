@@ -66,7 +66,7 @@ def unsound(definition: Definition, known: Steps, modality: Modality) -> list[Is
     for index, node in enumerate(nodes):
         _check_node(checks, index, node, position, known, modality)
     _check_links(checks, links, nodes, position, known)
-    _check_shape(checks, nodes, known)
+    _check_shape(checks, definition, known)
     return checks.issues
 
 
@@ -149,11 +149,35 @@ def _check_links(checks: Checks, links: list[dict[str, str]], nodes: list[dict[s
                 checks.add("definition", "nodes", index, message=f"{key!r} has no input; link another node to it.")
 
 
-def _check_shape(checks: Checks, nodes: list[dict[str, Any]], known: Steps) -> None:
-    for type_, what in ((StepType.DATASET, "dataset"), (StepType.TRAIN, "training")):
-        found = [index for index, node in enumerate(nodes) if _type(node, known) is type_]
+def _check_shape(checks: Checks, definition: Definition, known: Steps) -> None:
+    """One dataset, one split and one training at most, on one line; what measures stands behind the training, and nothing else does."""
+    nodes: dict[str, dict[str, Any]] = {node["key"]: node for node in definition["nodes"]}
+    for type_, what in ((StepType.DATASET, "dataset"), (StepType.SPLIT, "split"), (StepType.TRAIN, "training")):
+        found = [index for index, node in enumerate(definition["nodes"]) if _type(node, known) is type_]
         for index in found[1:]:
             checks.add("definition", "nodes", index, message=f"A pipeline has at most one {what} node; node {found[0]} is it already.")
+    source_of: dict[str, str] = {}
+    next_of: dict[str, str] = {}
+    for index, link in enumerate(definition["links"]):
+        source, target = link["source"], link["target"]
+        if source not in nodes or target not in nodes:
+            continue
+        source_of.setdefault(target, source)
+        if _type(nodes[target], known) in {StepType.EVALUATE, None}:
+            continue
+        at = ("definition", "links", index)
+        if _type(nodes[source], known) in {StepType.TRAIN, StepType.EVALUATE}:
+            checks.add(*at, "target", message=f"Only steps that evaluate stand behind the training; {target!r} does not.")
+        elif next_of.setdefault(source, target) != target:
+            checks.add(*at, "source", message=f"{source!r} leads to {next_of[source]!r} already; the way to the training has no branches.")
+    for index, node in enumerate(definition["nodes"]):
+        if _type(node, known) is StepType.EVALUATE and node["key"] in source_of:
+            before, seen = source_of.get(node["key"]), set[str]()
+            while before is not None and before not in seen and _type(nodes[before], known) is not StepType.TRAIN:
+                seen.add(before)
+                before = source_of.get(before)
+            if before is None:
+                checks.add("definition", "nodes", index, message=f"{node['key']!r} evaluates, so a training node must come before it.")
 
 
 def _type(node: dict[str, Any], known: Steps) -> StepType | None:

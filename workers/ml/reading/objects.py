@@ -53,7 +53,7 @@ class ObjectTable:
         for key in dict.fromkeys(chain.from_iterable(rows)):
             if key not in self._counts:
                 self._counts[key] = Counter()
-                check_width(len(self._counts))
+                check_width(len(self._counts), is_at_least=True)
         columns = {key: [row.get(key) for row in rows] for key in self._counts}
         for key, values in columns.items():
             self._counts[key].update(_kind_counts(values))

@@ -31,7 +31,7 @@ _BATCH_BYTES = 32 * limits.MIB
 
 
 class ParquetReader:
-    """Raises BadInput: UNREADABLE_FILE, EMPTY_FILE, TOO_MANY_COLUMNS, UNFOLDS_TOO_LARGE."""
+    """Raises BadInput: UNREADABLE_FILE, EMPTY_FILE, TOO_MANY_COLUMNS, CELL_TOO_LARGE, UNFOLDS_TOO_LARGE."""
 
     def __init__(self, raw: RawFile, filename: str, progress: Progress) -> None:
         self._raw = raw
@@ -88,8 +88,17 @@ class ParquetReader:
 
     def _slices(self, batch: pa.RecordBatch, schema: pa.Schema, rows: int) -> Iterator[pl.DataFrame]:
         """The batch unfolded, in parts of bounded size."""
-        widths = [_unfolded_bytes(column) for column in batch.columns]
-        size = sum(widths)
+        size = 0
+        for name, column in zip(self._names, batch.columns, strict=True):
+            total, longest = _unfolded_bytes(column)
+            size += total
+            if longest > limits.MAX_CELL_BYTES:
+                raise BadInput(
+                    "CELL_TOO_LARGE",
+                    f"Column {name!r} holds a value of {longest / limits.MIB:,.0f} MiB in one of the rows before row {rows + 1:,}; "
+                    f"at most {limits.MAX_CELL_BYTES // limits.MIB} MiB are taken.",
+                    column=name,
+                )
         self._unfolded += size
         if self._unfolded > self._most:
             raise BadInput(
@@ -138,17 +147,17 @@ def _foldable(schema: pq.ParquetSchema) -> list[str]:
     return [column.path for column in columns if column.physical_type == "BYTE_ARRAY" and column.converted_type != "DECIMAL"]
 
 
-def _unfolded_bytes(column: pa.Array) -> int:
-    if not pa.types.is_dictionary(column.type):
-        return int(column.nbytes)
-    values = column.dictionary
+def _unfolded_bytes(column: pa.Array) -> tuple[int, int]:
+    """Bytes of the whole column once unfolded, and of its longest value where it holds text or bytes."""
     if not len(column):
-        return 0
+        return 0, 0
+    if not pa.types.is_dictionary(column.type):
+        return int(column.nbytes), 0
+    values = column.dictionary
     if not _is_text(values.type) and not pa.types.is_binary(values.type) and not pa.types.is_large_binary(values.type):
-        return 8 * len(column)
-    lengths = pc.take(pc.binary_length(values), column.indices)
-    longest = pc.max(lengths).as_py() or 0
-    return (pc.sum(pc.cast(lengths, pa.int64())).as_py() or 0) + (limits.PARQUET_UNFOLDED_BYTES if longest > limits.MAX_CELL_BYTES else 0)
+        return 8 * len(column), 0
+    lengths = pc.cast(pc.take(pc.binary_length(values), column.indices), pa.int64())
+    return pc.sum(lengths).as_py() or 0, pc.max(lengths).as_py() or 0
 
 
 def _is_text(kind: pa.DataType) -> bool:

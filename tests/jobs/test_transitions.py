@@ -1,0 +1,359 @@
+"""The job's row decides: one claim, one settle, and no step that the table of states does not have."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import Row, func, insert, select, text, update
+from sqlalchemy.exc import DBAPIError
+
+from db.core.viewer import SYSTEM, UserRole, Viewer
+from db.core.work import Database
+from db.errors import Conflict, NotFound, WrongState
+from db.services import accounts, experiments, jobs, workers
+from db.services.jobs import Backoff, Claim, Failure, Point, metrics
+from db.tables import Dataset, DatasetVersion, Experiment, Job, JobAttempt, JobEvent, MetricPoint, Run, RunMetric, User
+from db.tables.datasets import DatasetSource, DatasetVersionStatus, Modality
+from db.tables.jobs import JobKind
+from db.tables.jobstates import ACTIVE, TERMINAL, TRANSITIONS, JobStatus, RunStatus
+
+QUEUE = "transitions"
+LEASE = 30.0
+NEVER = Failure("BROKEN", "It broke.", retryable=False)
+PERHAPS = Failure("BROKEN", "It broke.", retryable=True)
+
+
+@dataclass
+class Desk:
+    """Where jobs are pushed through their states by hand."""
+
+    database: Database
+    owner: Viewer
+    worker_id: UUID
+
+    async def submit(self, kind: JobKind = JobKind.EXPORT, **new: Any) -> Row[Any]:
+        async with self.database.work(self.owner) as work:
+            return await jobs.submit(work, jobs.NewJob(self.owner.id, kind, QUEUE, **new))
+
+    async def claim(self, job_id: UUID, lease: float = LEASE) -> Claim | None:
+        async with self.database.work(SYSTEM) as work:
+            job = await jobs.claim(work, job_id, self.worker_id, "desk", lease)
+            return None if job is None else Claim(job.id, job.attempt, self.worker_id)
+
+    async def claimed(self, **new: Any) -> Claim:
+        claim = await self.claim((await self.submit(**new)).id)
+        assert claim is not None
+        return claim
+
+    async def complete(self, claim: Claim) -> Row[Any] | None:
+        async with self.database.work(SYSTEM) as work:
+            return await jobs.complete(work, claim)
+
+    async def fail(self, claim: Claim, failure: Failure, tries: int = 1) -> Row[Any] | None:
+        async with self.database.work(SYSTEM) as work:
+            return await jobs.fail(work, claim, failure, tries, 3, Backoff())
+
+    async def cancel(self, job_id: UUID) -> JobStatus:
+        async with self.database.work(self.owner) as work:
+            return await jobs.cancel(work, job_id)
+
+    async def sweep(self, max_losses: int = 10) -> list[UUID]:
+        async with self.database.work(SYSTEM) as work:
+            return await jobs.sweep(work, 0.0, max_losses)
+
+    async def job(self, job_id: UUID) -> Row[Any]:
+        (row,) = await self.database.rows(select(*Job.__table__.c).where(Job.id == job_id))
+        return row
+
+    async def events(self, job_id: UUID) -> list[tuple[int, str]]:
+        rows = await self.database.rows(
+            select(JobEvent.sequence, JobEvent.type).where(JobEvent.job_id == job_id).order_by(JobEvent.sequence)
+        )
+        return [(row.sequence, row.type.name) for row in rows]
+
+    async def outcomes(self, job_id: UUID) -> list[str | None]:
+        rows = await self.database.rows(select(JobAttempt.outcome).where(JobAttempt.job_id == job_id).order_by(JobAttempt.number))
+        return [row.outcome for row in rows]
+
+
+@pytest.fixture
+async def desk(database: Database, clean: None) -> AsyncGenerator[Desk]:
+    async with database.work(SYSTEM) as work:
+        await accounts.add_user(work, "owner@example.org", "owner", None, UserRole.MEMBER)
+        owner_id = await work.scalar(select(User.id).where(User.username == "owner"))
+        number = await work.scalar(select(func.uuidv7()))
+        worker_id = await workers.register(work, f"desk-{number}", [QUEUE], 4)
+    yield Desk(database, Viewer(owner_id, UserRole.MEMBER), worker_id)
+    async with database.work(SYSTEM) as work:
+        await workers.stop(work, worker_id)
+
+
+def _as(status: JobStatus) -> dict[str, Any]:
+    """The columns that a row in this state must have."""
+    active, terminal = status in ACTIVE, status in TERMINAL
+    return {
+        "status": status,
+        "attempt": 1,
+        "lease_until": func.now() if active else None,
+        "completed_at": func.now() if terminal else None,
+        "error": NEVER.document() if status is JobStatus.FAILED else None,
+    }
+
+
+@pytest.mark.parametrize("before", JobStatus)
+async def test_the_database_refuses_every_step_that_the_table_does_not_have(desk: Desk, before: JobStatus) -> None:
+    allowed = {step.after: step.claims for step in TRANSITIONS if step.before is before}
+    taken: set[JobStatus] = set()
+    refusals: list[str | None] = []
+    for after in JobStatus:
+        job_id = (await desk.submit()).id
+        async with desk.database.engine.begin() as connection:
+            await connection.execute(text("SET LOCAL session_replication_role = replica"))
+            await connection.execute(update(Job).where(Job.id == job_id).values(_as(before)))
+        values = {**_as(after), "attempt": 2 if allowed.get(after) else 1, "last_sequence": Job.last_sequence + 1}
+        try:
+            async with desk.database.work(SYSTEM) as work:
+                await work.run(update(Job).where(Job.id == job_id).values(values))
+        except DBAPIError as error:
+            refusals.append(getattr(error.orig, "sqlstate", None))
+        else:
+            taken.add(after)
+    staying = {status for status in (before,) if status not in TERMINAL}
+    assert taken == {*allowed} | staying
+    assert refusals == ["TR001"] * (len(JobStatus) - len(taken))
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"attempt": Job.attempt + 1}, "only a claim changes the attempt"),
+        ({"status": JobStatus.RUNNING, "lease_until": func.now(), "last_sequence": Job.last_sequence + 1}, "counts the attempt up by one"),
+        ({"status": JobStatus.QUEUED}, "takes the next event sequence"),
+    ],
+)
+async def test_the_database_keeps_attempts_and_sequences(desk: Desk, changes: dict[str, Any], says: str) -> None:
+    job = await desk.submit()
+    with pytest.raises(DBAPIError, match=says):
+        async with desk.database.work(SYSTEM) as work:
+            await work.run(update(Job).where(Job.id == job.id).values(changes))
+
+
+async def test_of_many_claims_at_once_one_wins(desk: Desk) -> None:
+    job = await desk.submit()
+    claims = await asyncio.gather(*(desk.claim(job.id) for _ in range(10)))
+    assert [claim.attempt for claim in claims if claim is not None] == [1]
+    assert await desk.events(job.id) == [(1, "CREATED"), (2, "STARTED")]
+
+
+async def test_of_many_dispatchers_at_once_one_rings(desk: Desk) -> None:
+    job = await desk.submit()
+
+    async def dispatch() -> list[jobs.Ring]:
+        async with desk.database.work(SYSTEM) as work:
+            return await jobs.dispatch(work, [QUEUE], 5.0)
+
+    rings = [ring for found in await asyncio.gather(*(dispatch() for _ in range(5))) for ring in found]
+    assert rings == [jobs.Ring(QUEUE, job.id, 1)]
+    assert await dispatch() == []
+    async with desk.database.work(SYSTEM) as work:
+        assert await jobs.dispatch(work, [QUEUE], 0.0) == [jobs.Ring(QUEUE, job.id, 2)]
+    assert await desk.events(job.id) == [(1, "CREATED"), (2, "QUEUED")]
+
+
+async def test_no_more_is_rung_for_than_twice_the_free_slots(desk: Desk) -> None:
+    await desk.claimed()
+    for _ in range(10):
+        await desk.submit()
+    async with desk.database.work(SYSTEM) as work:
+        assert len(await jobs.dispatch(work, [QUEUE], 5.0)) == 2 * (4 - 1)
+
+
+async def test_the_urgent_go_first_then_owners_in_turn(desk: Desk) -> None:
+    async with desk.database.work(SYSTEM) as work:
+        await accounts.add_user(work, "other@example.org", "other", None, UserRole.MEMBER)
+        other_id = await work.scalar(select(User.id).where(User.username == "other"))
+    mine = [(await desk.submit()).id for _ in range(3)]
+    async with desk.database.work(SYSTEM) as work:
+        theirs = (await jobs.submit(work, jobs.NewJob(other_id, JobKind.EXPORT, QUEUE))).id
+    urgent = (await desk.submit(priority=9)).id
+    async with desk.database.work(SYSTEM) as work:
+        taken = await jobs.claim_waiting(work, [QUEUE], 3, desk.worker_id, "desk", LEASE)
+    assert {job.id for job in taken} == {urgent, mine[0], theirs}
+
+
+async def test_a_superseded_attempt_cannot_settle(desk: Desk) -> None:
+    job = await desk.submit()
+    first = await desk.claim(job.id, lease=0.0)
+    assert first is not None
+    assert await desk.sweep() == [job.id]
+    second = await desk.claim(job.id)
+    assert second is not None
+    assert await desk.complete(first) is None
+    assert await desk.fail(first, NEVER) is None
+    assert (await desk.job(job.id)).status is JobStatus.RUNNING
+    assert await desk.complete(second) is not None
+    assert await desk.complete(second) is None
+    assert await desk.outcomes(job.id) == ["lost", "completed"]
+    assert await desk.events(job.id) == [(1, "CREATED"), (2, "STARTED"), (3, "RETRYING"), (4, "STARTED"), (5, "COMPLETED")]
+
+
+async def test_ten_losses_end_as_worker_lost(desk: Desk) -> None:
+    job_id = (await desk.submit()).id
+    for loss in range(1, 4):
+        assert await desk.claim(job_id, lease=0.0) is not None
+        await desk.sweep(max_losses=3)
+        assert (await desk.job(job_id)).losses == loss
+    job = await desk.job(job_id)
+    assert (job.status, job.error["code"], job.tries) == (JobStatus.FAILED, "WORKER_LOST", 0)
+
+
+async def test_no_lease_is_taken_within_a_lease_of_postgres_own_start(desk: Desk) -> None:
+    job = await desk.submit()
+    await desk.claim(job.id, lease=0.0)
+    async with desk.database.work(SYSTEM) as work:
+        assert await jobs.sweep(work, 10 * 365 * 86_400.0, 10) == []
+
+
+async def test_a_pulse_renews_what_is_held_and_tells_of_the_rest(desk: Desk) -> None:
+    held, cancelled, lost = await desk.claimed(), await desk.claimed(), await desk.claimed()
+    await desk.cancel(cancelled.job_id)
+    await desk.complete(lost)
+    before = (await desk.job(held.job_id)).lease_until
+    answer = await jobs.pulse(desk.database, desk.worker_id, [held, cancelled, lost], LEASE)
+    assert answer == {held.job_id: JobStatus.RUNNING, cancelled.job_id: JobStatus.CANCELLING}
+    assert (await desk.job(held.job_id)).lease_until > before
+
+
+async def test_after_an_accepted_cancel_a_job_never_completes(desk: Desk) -> None:
+    claim = await desk.claimed()
+    assert await desk.cancel(claim.job_id) is JobStatus.CANCELLING
+    assert await desk.complete(claim) is None
+    assert await desk.fail(claim, PERHAPS) is None
+    async with desk.database.work(SYSTEM) as work:
+        assert await jobs.cancelled(work, claim) is not None
+    assert await desk.cancel(claim.job_id) is JobStatus.CANCELLED
+
+
+async def test_a_job_that_waits_is_cancelled_at_once_and_one_that_ended_not_at_all(desk: Desk) -> None:
+    job = await desk.submit()
+    assert await desk.cancel(job.id) is JobStatus.CANCELLED
+    claim = await desk.claimed()
+    await desk.complete(claim)
+    with pytest.raises(WrongState):
+        await desk.cancel(claim.job_id)
+    with pytest.raises(NotFound):
+        await desk.cancel(desk.worker_id)
+
+
+async def test_a_failure_waits_longer_each_time_until_the_tries_are_used_up(desk: Desk) -> None:
+    job_id = (await desk.submit()).id
+    for tries, (low, high) in {1: (1.5, 2.5), 2: (6, 10)}.items():
+        claim = await desk.claim(job_id)
+        assert claim is not None
+        job = await desk.fail(claim, PERHAPS, tries)
+        assert job is not None
+        assert low <= (job.run_after - job.updated_at).total_seconds() <= high
+        assert await desk.claim(job_id) is None
+        async with desk.database.work(SYSTEM) as work:
+            await work.run(update(Job).where(Job.id == job_id).values(run_after=None))
+    claim = await desk.claim(job_id)
+    assert claim is not None
+    job = await desk.fail(claim, PERHAPS, 3)
+    assert job is not None
+    assert (job.status, job.tries) == (JobStatus.FAILED, 3)
+
+
+async def test_the_version_of_an_ingest_follows_its_job(desk: Desk) -> None:
+    async with desk.database.work(desk.owner) as work:
+        dataset = insert(Dataset).values(owner_id=desk.owner.id, name="d", modality=Modality.TABULAR, source=DatasetSource.UPLOAD)
+        dataset_id = await work.scalar(dataset.returning(Dataset.id))
+        version = insert(DatasetVersion).values(
+            dataset_id=dataset_id, number=1, status=DatasetVersionStatus.UPLOADED, source=DatasetSource.UPLOAD
+        )
+        version_id = await work.scalar(version.returning(DatasetVersion.id))
+
+    async def status() -> DatasetVersionStatus:
+        (row,) = await desk.database.rows(select(DatasetVersion.status).where(DatasetVersion.id == version_id))
+        return row.status
+
+    parts = {"kind": JobKind.INGEST, "dataset_id": dataset_id, "dataset_version_id": version_id}
+    claim = await desk.claimed(**parts)
+    assert await status() is DatasetVersionStatus.PROCESSING
+    async with desk.database.work(SYSTEM) as work:
+        await jobs.give_back(work, claim)
+    assert await status() is DatasetVersionStatus.UPLOADED
+    await desk.cancel(claim.job_id)
+    assert await status() is DatasetVersionStatus.UPLOADED
+    async with desk.database.work(desk.owner) as work:
+        retried, _ = await jobs.retry(work, claim.job_id)
+    claim = await desk.claim(retried)
+    assert claim is not None
+    await desk.fail(claim, NEVER)
+    assert await status() is DatasetVersionStatus.FAILED
+    async with desk.database.work(desk.owner) as work:
+        again, _ = await jobs.retry(work, retried)
+    assert await status() is DatasetVersionStatus.UPLOADED
+    with pytest.raises(WrongState):
+        async with desk.database.work(desk.owner) as work:
+            await jobs.retry(work, again)
+    with pytest.raises(WrongState):
+        async with desk.database.work(desk.owner) as work:
+            await jobs.retry(work, retried)
+
+
+async def _training(desk: Desk) -> tuple[Claim, UUID]:
+    async with desk.database.work(desk.owner) as work:
+        job = await jobs.submit(work, jobs.NewJob(desk.owner.id, JobKind.TRAIN, QUEUE, parameters={"seed": 7}))
+        experiment_id = await experiments.default_of(work, desk.owner.id)
+        run = experiments.NewRun(desk.owner.id, experiment_id, job.id, None, 7, {"depth": 3}, {})
+        run_id = await experiments.add_run(work, run)
+    claim = await desk.claim(job.id)
+    assert claim is not None
+    return claim, run_id
+
+
+async def test_a_retry_is_a_new_job_with_the_same_seed_and_a_run_of_its_own(desk: Desk) -> None:
+    claim, run_id = await _training(desk)
+    await desk.fail(claim, NEVER)
+    async with desk.database.work(desk.owner) as work:
+        answer = await jobs.retry(work, claim.job_id, "a key")
+    async with desk.database.work(desk.owner) as work:
+        assert await jobs.retry(work, claim.job_id, "a key") == answer
+    with pytest.raises(Conflict):
+        async with desk.database.work(desk.owner) as work:
+            await jobs.retry(work, answer[0], "a key")
+    new = await desk.job(answer[0])
+    assert (new.retry_of_id, new.parameters, new.status) == (claim.job_id, {"seed": 7}, JobStatus.PENDING)
+    columns = (Run.id, Run.number, Run.status, Run.seed, Run.hyperparameters)
+    runs = await desk.database.rows(select(*columns).join(Experiment).order_by(Run.number))
+    assert [tuple(run) for run in runs] == [
+        (run_id, 1, RunStatus.FAILED, 7, {"depth": 3}),
+        (answer[1], 2, RunStatus.PENDING, 7, {"depth": 3}),
+    ]
+
+
+async def test_points_are_summarised_and_nan_is_never_the_least(desk: Desk) -> None:
+    claim, run_id = await _training(desk)
+    batches = [
+        [Point("loss", 0, 3.0), Point("loss", 1, math.nan), Point("loss", 2, 1.0)],
+        [Point("loss", 2, 2.0), Point("loss", 3, math.inf)],
+    ]
+    for batch in batches:
+        async with desk.database.work(SYSTEM) as work:
+            assert await metrics.record(work, claim, run_id, batch) is not None
+    (summary,) = await desk.database.rows(select(*RunMetric.__table__.c).where(RunMetric.run_id == run_id))
+    last, least, greatest = (summary.last, summary.last_step), (summary.min, summary.min_step), (summary.max, summary.max_step)
+    assert (last, least, greatest, summary.count) == ((math.inf, 3), (1.0, 2), (3.0, 0), 4)
+    points = await desk.database.rows(
+        select(MetricPoint.step, MetricPoint.batch).where(MetricPoint.run_id == run_id).order_by(MetricPoint.step)
+    )
+    assert [tuple(point) for point in points] == [(0, 3), (1, 3), (2, 4), (3, 4)]
+    await desk.complete(claim)
+    async with desk.database.work(SYSTEM) as work:
+        assert await metrics.record(work, claim, run_id, [Point("loss", 9, 0.0)]) is None
