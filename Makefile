@@ -50,8 +50,9 @@ types: $(INSTALLED_DEV) ## Types, strictly
 	@$(BIN)/pyright
 
 .PHONY: bench
-bench: $(INSTALLED_DEV) ## Measure, and print ratios
-	@$(BIN)/python -m pytest -q -s --override-ini=python_files='bench_*.py' --timeout=0 tests/benchmarks $(ARGS)
+bench: $(INSTALLED_DEV) ## Measure, and print ratios (options: make bench ARGS="bench_ingest")
+	@for bench in $(or $(ARGS),$(patsubst tests/benchmarks/%.py,%,$(wildcard tests/benchmarks/bench_*.py))); do \
+		echo "== $$bench"; $(BIN)/python -m tests.benchmarks.$$bench; done
 
 .PHONY: format
 format: $(INSTALLED_DEV) ## Write the code the one way it is written here

@@ -14,7 +14,10 @@ from uuid import UUID
 import orjson
 from arq import Worker, func
 from arq.connections import ArqRedis
+from arq.constants import job_key_prefix
+from arq.jobs import serialize_job
 from arq.typing import WorkerCoroutine
+from arq.utils import timestamp_ms
 from redis.asyncio import ConnectionPool
 
 logging.getLogger("arq").setLevel(logging.WARNING)  # two lines a ring, and a ring is not the work
@@ -35,8 +38,14 @@ def connect(redis_url: str) -> ArqRedis:
 
 async def ring(redis: ArqRedis, queue: str, rings: Sequence[tuple[UUID, int]]) -> None:
     """Invite whoever serves the queue to each of the jobs. A repeated (job, dispatch number) is one entry."""
+    # What `enqueue_job` writes, without its four questions an entry: the dispatch number makes each id new.
+    pipe: Any = redis.pipeline(transaction=True)
+    now = timestamp_ms()
     for job_id, dispatch_no in rings:
-        await redis.enqueue_job(RING, job_id.hex, _job_id=f"{job_id.hex}:{dispatch_no}", _queue_name=PREFIX + queue)
+        entry = f"{job_id.hex}:{dispatch_no}"
+        pipe.psetex(job_key_prefix + entry, EXPIRES_MS, serialize_job(RING, (job_id.hex,), {}, None, now, serializer=orjson.dumps))
+        pipe.zadd(PREFIX + queue, {entry: now})
+    await pipe.execute()
 
 
 class Bell(Worker):

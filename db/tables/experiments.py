@@ -39,6 +39,8 @@ class Run(Table):
         UniqueConstraint("experiment_id", "number"),
         UniqueConstraint("job_id"),
         Index("ix_runs_experiment_id_created_at", "experiment_id", text("created_at DESC"), text("id DESC")),
+        Index("ix_runs_owner_id_number", "owner_id", "number", "id"),
+        Index("ix_runs_owner_id_status", "owner_id", "status", text("created_at DESC"), text("id DESC")),
         Index("ix_runs_hyperparameters", "hyperparameters", postgresql_using="gin", postgresql_ops={"hyperparameters": "jsonb_path_ops"}),
         CheckConstraint("number > 0", name="number_is_positive"),
     )
@@ -64,7 +66,7 @@ class RunMetric(Table):
     """Last, least and greatest value of one metric of one run. NaN and infinities count as last, never as least or greatest."""
 
     __tablename__ = "run_metrics"
-    __table_args__ = (Index("ix_run_metrics_key_last", "key", text("last DESC NULLS LAST"), "run_id"),)
+    __table_args__ = (Index("ix_run_metrics_key_last", "key", "last", "run_id"),)
 
     run_id: Mapped[UUID] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
     key: Mapped[str] = mapped_column(primary_key=True)

@@ -71,6 +71,7 @@ class Job(Table):
     __tablename__ = "jobs"
     __table_args__ = (
         *listed("jobs", deletable=False),
+        Index("ix_jobs_priority", text("priority DESC"), text("id DESC")),
         Index("ix_jobs_owner_id_priority", "owner_id", text("priority DESC"), text("id DESC")),
         Index("ix_jobs_waiting", "queue", "priority", "created_at", postgresql_where=text("status IN ('pending', 'queued')")),
         Index("ix_jobs_leased", "lease_until", postgresql_where=text("status IN ('running', 'cancelling')")),

@@ -74,9 +74,10 @@ async def _all_kinds_of_rows(ada: Client) -> set[str]:
     await _cancel(ada, retried["job"]["id"])
 
     gone = await ada.ingest("gone", CSV)
+    last = (await ada.one("query($id: ID!) { node(id: $id) { ... on DatasetVersion { producedBy { id } } } }", id=gone))["producedBy"]["id"]
     removed = (await ada.one("query($id: ID!) { node(id: $id) { ... on DatasetVersion { dataset { id } } } }", id=gone))["dataset"]["id"]
     await ada.one("mutation($id: ID!) { deleteDataset(input: {id: $id}) { __typename } }", id=removed)
-    jobs = [failed, *(answer["job"]["id"] for answer in (trained, processed, long, retried))]
+    jobs = [failed, last, *(answer["job"]["id"] for answer in (trained, processed, long, retried))]
     return {
         ready,
         broken,

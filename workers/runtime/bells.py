@@ -59,11 +59,12 @@ class Bells:
         try:
             for name, entries in by_queue.items():
                 await queue.ring(self._redis, name, entries)
+                self.wake(name)
+            for name in by_queue:  # others may be freer than we are
                 await self._redis.execute_command("PUBLISH", BELLS, f"rung:{name}")  # pyright: ignore[reportUnknownMemberType] - redis leaves it untyped
         except LOST as error:
             self._mute(error)
             return False
-        self.wake(*by_queue)
         return True
 
     async def run(self) -> None:

@@ -23,6 +23,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 ROOT = Path(__file__).resolve().parents[2]
 TAIL = 4_000
 CHUNK = 64 * 1024
+WARM_AFTER = 0.05
 FAREWELL = 2.0  # seconds in which a nursery without a worker goes by itself
 
 
@@ -103,12 +104,14 @@ class Nursery:
         self._last = 0
         self._spare: asyncio.Task[Child] | None = None
         self._spawning = asyncio.Lock()
+        self._closing = False
 
     async def __aenter__(self) -> Self:
         self._warm()
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._closing = True
         if self._spare is not None:
             self._spare.cancel()
         if self._control is not None and self._listener is not None:
@@ -124,7 +127,8 @@ class Nursery:
     async def take(self) -> Child:
         """A child that waits for its order. Raises `NurseryLost` when the process cannot be started."""
         spare, self._spare = self._spare, None
-        self._warm()
+        # Forking takes some milliseconds of a core, which the body that starts now can use better.
+        asyncio.get_running_loop().call_later(WARM_AFTER, self._warm)
         if spare is not None:
             try:
                 child = await _awaited(spare)
@@ -137,7 +141,7 @@ class Nursery:
         return await _awaited(asyncio.create_task(self._spawn(), name="child"))
 
     def _warm(self) -> None:
-        if self._spare is None:
+        if self._spare is None and not self._closing:
             self._spare = asyncio.create_task(self._spawn(), name="spare child")
             self._spare.add_done_callback(lambda task: task.cancelled() or task.exception())
 

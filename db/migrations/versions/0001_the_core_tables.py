@@ -540,6 +540,7 @@ def upgrade() -> None:
         "ix_jobs_owner_id_priority", "jobs", ["owner_id", sa.literal_column("priority DESC"), sa.literal_column("id DESC")], unique=False
     )
     op.create_index(op.f("ix_jobs_pipeline_id"), "jobs", ["pipeline_id"], unique=False)
+    op.create_index("ix_jobs_priority", "jobs", [sa.literal_column("priority DESC"), sa.literal_column("id DESC")], unique=False)
     op.create_index(op.f("ix_jobs_retry_of_id"), "jobs", ["retry_of_id"], unique=False)
     op.create_index(op.f("ix_jobs_snapshot_id"), "jobs", ["snapshot_id"], unique=False)
     op.create_index(
@@ -702,6 +703,13 @@ def upgrade() -> None:
         unique=False,
         postgresql_where=None,
     )
+    op.create_index("ix_runs_owner_id_number", "runs", ["owner_id", "number", "id"], unique=False)
+    op.create_index(
+        "ix_runs_owner_id_status",
+        "runs",
+        ["owner_id", "status", sa.literal_column("created_at DESC"), sa.literal_column("id DESC")],
+        unique=False,
+    )
     op.create_table(
         "metric_points",
         sa.Column("run_id", sa.Uuid(), nullable=False),
@@ -765,7 +773,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["run_id"], ["runs.id"], name=op.f("fk_run_metrics_run_id"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("run_id", "key", name=op.f("pk_run_metrics")),
     )
-    op.create_index("ix_run_metrics_key_last", "run_metrics", ["key", sa.literal_column("last DESC NULLS LAST"), "run_id"], unique=False)
+    op.create_index("ix_run_metrics_key_last", "run_metrics", ["key", "last", "run_id"], unique=False)
     op.create_table(
         "artifacts",
         sa.Column("id", sa.Uuid(), server_default=sa.text("uuidv7()"), nullable=False),
@@ -907,6 +915,8 @@ def downgrade() -> None:
     op.drop_table("model_versions")
     op.drop_index("ix_metric_points_run_id_batch", table_name="metric_points")
     op.drop_table("metric_points")
+    op.drop_index("ix_runs_owner_id_status", table_name="runs")
+    op.drop_index("ix_runs_owner_id_number", table_name="runs")
     op.drop_index("ix_runs_owner_id_created_at", table_name="runs", postgresql_where=None)
     op.drop_index(op.f("ix_runs_owner_id"), table_name="runs")
     op.drop_index(
@@ -935,6 +945,7 @@ def downgrade() -> None:
     )
     op.drop_index(op.f("ix_jobs_snapshot_id"), table_name="jobs")
     op.drop_index(op.f("ix_jobs_retry_of_id"), table_name="jobs")
+    op.drop_index("ix_jobs_priority", table_name="jobs")
     op.drop_index(op.f("ix_jobs_pipeline_id"), table_name="jobs")
     op.drop_index("ix_jobs_owner_id_priority", table_name="jobs")
     op.drop_index("ix_jobs_owner_id_created_at", table_name="jobs", postgresql_where=None)

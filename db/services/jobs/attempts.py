@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Row, delete, func, insert, select, update
+from sqlalchemy import CTE, Row, Text, delete, func, insert, literal, select, update
 
 from db.core.work import Work
 from db.services import outputs
@@ -28,13 +28,15 @@ _NODES = {
 }
 
 
-async def begin(work: Work, job: Row[Any], worker: str) -> None:
-    """Record the claim. Points of an earlier attempt go: this one starts over."""
-    await work.run(
-        insert(JobAttempt).values(
-            job_id=job.id, number=job.attempt, worker_id=job.worker_id, worker=worker, started_at=clock(), heartbeat_at=clock()
-        )
-    )
+def recorded(claimed: CTE, worker: str) -> CTE:
+    """The record of the claim, to be written in the statement that claims."""
+    columns = ("job_id", "number", "worker_id", "worker", "started_at", "heartbeat_at")
+    record = select(claimed.c.id, claimed.c.attempt, claimed.c.worker_id, literal(worker, Text), clock(), clock())
+    return insert(JobAttempt).from_select(columns, record).cte("recorded")
+
+
+async def begin(work: Work, job: Row[Any]) -> None:
+    """Points of an earlier attempt go: this one starts over. The version of an ingest is being processed."""
     if job.attempt > 1 and job.kind in {JobKind.TRAIN, JobKind.TRIAL}:
         mine = select(Run.id).where(Run.job_id == job.id).scalar_subquery()
         await work.run(delete(MetricPoint).where(MetricPoint.run_id == mine))

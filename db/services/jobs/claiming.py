@@ -55,6 +55,7 @@ async def _claim(work: Work, worker_id: UUID, worker: str, lease: float, *condit
         "claim",
         Says(JobEventType.STARTED, data={"worker": worker}),
         *conditions,
+        also=lambda claimed: attempts.recorded(claimed, worker),
         attempt=Job.attempt + 1,
         worker_id=worker_id,
         lease_until=clock() + seconds(lease),
@@ -63,5 +64,5 @@ async def _claim(work: Work, worker_id: UUID, worker: str, lease: float, *condit
         started_at=func.coalesce(Job.started_at, clock()),
     )
     if job is not None:
-        await attempts.begin(work, job, worker)
+        await attempts.begin(work, job)
     return job

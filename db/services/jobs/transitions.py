@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Executable, Interval, Row, func, insert, literal, null, select, update
+from sqlalchemy import CTE, ColumnElement, Executable, Interval, Row, func, insert, literal, null, select, update
 from sqlalchemy.dialects.postgresql import JSONB
 
 from db.core.work import Notice, Work
@@ -48,18 +48,22 @@ def seconds(value: float) -> ColumnElement[timedelta]:
     return literal(timedelta(seconds=value), Interval())
 
 
-def statement(after: JobStatus, by: str, says: Says, *conditions: ColumnElement[bool], **values: Any) -> Executable:
+def statement(
+    after: JobStatus, by: str, says: Says, *conditions: ColumnElement[bool], also: Callable[[CTE], CTE] | None = None, **values: Any
+) -> Executable:
     """Take every job that `conditions` choose to `after`, if the table lets `by` do so; the rows that went, all columns.
 
+    `also` makes a further change of the rows that went, in the same statement.
     A job that is not among them was taken by someone else, or is not in a state from which the step leads.
     """
     changes: dict[str, Any] = {**_defaults(after), **values}
     change = update(Job).where(Job.status.in_(allowed_before(after, by)), *conditions)
     moved = change.values(status=after, last_sequence=Job.last_sequence + 1, **changes).returning(*Job.__table__.c).cte("moved")
-    return select(*moved.c).add_cte(event(moved, says))
+    further = () if also is None else (also(moved),)
+    return select(*moved.c).add_cte(event(moved, says), *further)
 
 
-def event(moved: Any, says: Says) -> Any:
+def event(moved: CTE, says: Says) -> CTE:
     """The insert, as a CTE, of one event for each row of `moved`, which has taken the next sequence already."""
     columns = ("job_id", "sequence", "attempt", "type", "status", "progress", "step", "message", "data")
     told = select(

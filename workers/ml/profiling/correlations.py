@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,34 +11,43 @@ import polars as pl
 _SLICE = 32_768
 
 
-def correlations(names: list[str], frames: Iterator[pl.DataFrame], centres: list[float], scales: list[float]) -> dict[str, Any]:
+class Correlations:
     """Pairwise complete, infinities as missing; null where a column is constant over the pair.
 
-    Columns are centred and scaled first, so that sums of squares keep their digits.
+    Numbers are centred and scaled by the first frame's means and deviations, so that sums of squares keep their digits.
     """
-    centre, scale = np.array(centres), np.array(scales)
-    sums = _Sums(len(names))
-    # What overflows becomes null in the end, as it does in pandas.
-    with np.errstate(all="ignore"):
-        for frame in frames:
-            numbers = frame.select(pl.col(name).cast(pl.Float64) for name in names)
-            for start in range(0, frame.height, _SLICE):
-                sums.add((numbers.slice(start, _SLICE).to_numpy() - centre) / scale)
-        matrix = sums.matrix()
-    return {
-        "method": "pearson",
-        "columns": names,
-        "matrix": [[float(cell) if math.isfinite(cell) else None for cell in row] for row in matrix.tolist()],
-    }
 
-
-class _Sums:
-    """Over the rows where both columns of a pair hold a number; the first index is the column that is summed."""
-
-    def __init__(self, width: int) -> None:
+    def __init__(self, names: list[str]) -> None:
+        self._names = names
+        self._centre: Any = None
+        self._scale: Any = None
+        width = len(names)
+        # Over the rows where both columns of a pair hold a number; the first index is the column that is summed.
         self._count, self._sums, self._squares, self._products = (np.zeros((width, width)) for _ in range(4))
 
-    def add(self, numbers: Any) -> None:
+    def add(self, frame: pl.DataFrame) -> None:
+        if not self._names:
+            return
+        numbers = frame.select(pl.col(name).cast(pl.Float64) for name in self._names)
+        # What overflows becomes null in the end, as it does in pandas.
+        with np.errstate(all="ignore"):
+            if self._centre is None:
+                finite = [column.filter(column.is_finite()) for column in numbers.fill_null(math.nan)]
+                self._centre = np.array([_finite_or(column.mean(), 0.0) for column in finite])
+                self._scale = np.array([_finite_or(column.std(), 1.0) or 1.0 for column in finite])
+            for start in range(0, frame.height, _SLICE):
+                self._add((numbers.slice(start, _SLICE).to_numpy() - self._centre) / self._scale)
+
+    def report(self) -> dict[str, Any]:
+        with np.errstate(all="ignore"):
+            matrix = self._matrix()
+        return {
+            "method": "pearson",
+            "columns": self._names,
+            "matrix": [[float(cell) if math.isfinite(cell) else None for cell in row] for row in matrix.tolist()],
+        }
+
+    def _add(self, numbers: Any) -> None:
         holes = ~np.isfinite(numbers)
         if not holes.any():
             self._count += numbers.shape[0]
@@ -53,7 +61,7 @@ class _Sums:
             self._squares += np.square(numbers).T @ present
         self._products += numbers.T @ numbers
 
-    def matrix(self) -> Any:
+    def _matrix(self) -> Any:
         covariance = self._products - self._sums * self._sums.T / self._count
         spread = self._squares - self._sums * self._sums / self._count
         # A column that is constant over the pair leaves nothing but the rounding of its squares.
@@ -62,3 +70,7 @@ class _Sums:
         diagonal = np.diagonal(matrix)
         np.fill_diagonal(matrix, np.where(np.isnan(diagonal), np.nan, 1.0))
         return matrix
+
+
+def _finite_or(value: Any, default: float) -> float:
+    return float(value) if isinstance(value, float | int) and math.isfinite(value) else default

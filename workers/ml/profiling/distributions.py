@@ -20,6 +20,11 @@ def runs(ordered: Keys) -> tuple[Keys, Keys]:
     return ordered[starts], np.diff(starts, append=ordered.size)
 
 
+def distinct(keys: Keys) -> Keys:
+    """Different values in order. numpy.unique hashes where sorting is several times as fast."""
+    return runs(np.sort(keys))[0]
+
+
 def most_common(values: Keys, counts: Keys, distinct: int) -> tuple[Keys, Keys]:
     """The ten most common and all that tie with the tenth (at most 1,000); nothing where no value comes twice among many."""
     if counts.size > TOP_VALUES:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from workers.ml import limits
-from workers.ml.profiling.correlations import correlations
+from workers.ml.profiling.correlations import Correlations
 from workers.ml.profiling.distributions import Keys, edges, runs
 from workers.ml.profiling.domains import Domain, Hashes, domain_of, hashes
 from workers.ml.profiling.exact import profile_column
@@ -42,16 +43,21 @@ class _Profile:
         self._lo, self._hi = lo, hi
         metadata = pq.read_metadata(path)
         self._row_count: int = metadata.num_rows
+        self._metadata = metadata
         self._sizes: dict[str, int] = {}
+        self._places: dict[str, int] = {}
         for group in range(metadata.num_row_groups):
             for column in range(metadata.num_columns):
                 part = metadata.row_group(group).column(column)
                 name = part.path_in_schema.split(".")[0]
+                self._places[name] = column
                 self._sizes[name] = self._sizes.get(name, 0) + part.total_uncompressed_size
         written = written_types(path)
         self._schema = pl.read_parquet_schema(path)
         self._domains = [domain_of(name, dtype, written.get(name)) for name, dtype in self._schema.items()]
         self._done = 0
+        self._matrix: Correlations | None = None
+        self._groups: list[int] = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
 
     def run(self) -> ProfileReport:
         start = time.perf_counter()
@@ -60,8 +66,6 @@ class _Profile:
         for column in columns:
             if column["type"] == "STRING" and _is_category(column, self._row_count):
                 column["type"] = "CATEGORY"
-        self._tell(0.9, "correlating columns")
-        matrix = self._correlations(columns)
         cells = self._row_count * len(columns)
         self._tell(1.0, "profiled")
         return {
@@ -72,7 +76,7 @@ class _Profile:
             "missing_cell_ratio": sum(column["missing_count"] for column in columns) / cells if cells else 0.0,
             "generation_time": time.perf_counter() - start,
             "columns": columns,
-            "correlations": matrix,
+            "correlations": self._correlations(),
         }
 
     def _tell(self, share: float, step: str) -> None:
@@ -130,12 +134,16 @@ class _Profile:
             yield frame[name]
 
     def _frames(self, names: list[str]) -> Iterator[pl.DataFrame]:
-        rows = max(1_000, min(_CHUNK_ROWS, _CHUNK_CELLS // max(1, len(names))))
-        with pq.ParquetFile(self._path) as file:
-            for batch in file.iter_batches(batch_size=rows, columns=names):
-                frame = pl.from_arrow(batch)
-                assert isinstance(frame, pl.DataFrame)  # a batch of columns is a frame
-                yield frame
+        """Row groups, or parts of large ones."""
+        most = max(1_000, min(_CHUNK_ROWS, _CHUNK_CELLS // max(1, len(names))))
+        source = pl.scan_parquet(self._path).select(names)
+        first = 0
+        for rows in self._groups:
+            # Reading a group twice costs less than cutting a small part off it.
+            step = rows if rows < 2 * most else most
+            for start in range(first, first + rows, max(1, step)):
+                yield source.slice(start, min(step, first + rows - start)).collect()
+            first += rows
 
     # -- sketched
 
@@ -147,6 +155,8 @@ class _Profile:
         with ThreadPoolExecutor(_THREADS) as pool:
             for first in range(0, len(self._domains), _SKETCHED_AT_ONCE):
                 batch = self._domains[first : first + _SKETCHED_AT_ONCE]
+                if is_one_batch:
+                    self._matrix = Correlations(self._numbers())
                 reports += self._sketch_batch(batch, first, bounds, duplicates if is_one_batch else None, pool)
             if not is_one_batch:
                 self._tell(0.8, "looking for duplicate rows")
@@ -179,8 +189,11 @@ class _Profile:
                 return of_rows
 
             rows: Hashes = np.zeros(frame.height, dtype=np.uint64)
+            matrix = None if self._matrix is None else pool.submit(self._matrix.add, frame)
             for of_rows in pool.map(one, sketches, range(first, first + len(batch))):
                 rows += of_rows
+            if matrix is not None:
+                matrix.result()
             if duplicates is not None:
                 duplicates.add(rows)
             seen += frame.height
@@ -190,36 +203,52 @@ class _Profile:
         return [sketch.report() for sketch in sketches]
 
     def _bounds(self) -> dict[str, Keys]:
-        """Edges of the histograms, from the least and greatest finite values."""
+        """Edges of the histograms, from the least and greatest finite values: those the file records, or else those found in it."""
         shown = [domain for domain in self._domains if domain.has_order and domain.has_histogram]
+        found: dict[str, tuple[float, float]] = {}
         asked: list[pl.Expr] = []
         for domain in shown:
+            if (recorded := self._recorded(domain)) is not None:
+                found[domain.name] = recorded
+                continue
             column = pl.col(domain.name)
             if self._schema[domain.name].is_float():
                 column = column.filter(column.is_finite()).cast(pl.Float64)
             elif isinstance(self._schema[domain.name], pl.Datetime):
                 column = column.dt.cast_time_unit("us")
-            column = column.to_physical()
-            asked += [column.min().alias(f"{domain.name}\0low"), column.max().alias(f"{domain.name}\0high")]
-        if not asked:
-            return {}
-        row = pl.scan_parquet(self._path).select(asked).collect(engine="streaming").row(0, named=True)
-        found: dict[str, Keys] = {}
-        for domain in shown:
-            low, high = row[f"{domain.name}\0low"], row[f"{domain.name}\0high"]
-            if low is not None:
-                found[domain.name] = edges(low, high, distinct=None, is_whole=not self._schema[domain.name].is_float())
-        return found
+            asked += [column.to_physical().min().alias(f"{domain.name}\0low"), column.to_physical().max().alias(f"{domain.name}\0high")]
+        if asked:
+            row = pl.scan_parquet(self._path).select(asked).collect(engine="streaming").row(0, named=True)
+            for domain in shown:
+                if row.get(f"{domain.name}\0low") is not None:
+                    found[domain.name] = row[f"{domain.name}\0low"], row[f"{domain.name}\0high"]
+        is_whole = {domain.name: not self._schema[domain.name].is_float() for domain in shown}
+        return {name: edges(low, high, distinct=None, is_whole=is_whole[name]) for name, (low, high) in found.items()}
+
+    def _recorded(self, domain: Domain) -> tuple[float, float] | None:
+        """Least and greatest number of a column by the statistics of every row group."""
+        if not domain.is_number:
+            return None
+        low, high = math.inf, -math.inf
+        for group in range(self._metadata.num_row_groups):
+            statistics = self._metadata.row_group(group).column(self._places[domain.name]).statistics
+            if statistics is None or not statistics.has_min_max or not (math.isfinite(statistics.min) and math.isfinite(statistics.max)):
+                return None
+            low, high = min(low, statistics.min), max(high, statistics.max)
+        return (low, high) if low <= high else None
 
     # -- correlations
 
-    def _correlations(self, columns: list[ColumnReport]) -> dict[str, Any]:
-        numbers = [column for column in columns if column["type"] in {"INTEGER", "FLOAT"}][: limits.CORRELATION_COLUMNS]
-        names = [column["name"] for column in numbers]
-        if not names:
-            return {"method": "pearson", "columns": [], "matrix": []}
-        scales = [column["standard_deviation"] or 1.0 for column in numbers]
-        return correlations(names, self._frames(names), [column["mean"] or 0.0 for column in numbers], scales)
+    def _numbers(self) -> list[str]:
+        return [domain.name for domain in self._domains if domain.is_number][: limits.CORRELATION_COLUMNS]
+
+    def _correlations(self) -> dict[str, Any]:
+        if self._matrix is None:
+            self._tell(0.9, "correlating columns")
+            self._matrix = Correlations(self._numbers())
+            for frame in self._frames(self._numbers()) if self._numbers() else ():
+                self._matrix.add(frame)
+        return self._matrix.report()
 
 
 def _is_category(column: ColumnReport, row_count: int) -> bool:

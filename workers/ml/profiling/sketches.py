@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
-from workers.ml.profiling.distributions import Moments, bins_of, counts_between, finite, most_common, quantiles, runs
+from workers.ml.profiling.distributions import Moments, bins_of, counts_between, distinct, finite, most_common, quantiles, runs
 from workers.ml.profiling.domains import Domain, Hashes, Keys
 from workers.ml.profiling.exact import Extremes, empty_report, ranked, values_of_hashes
 from workers.ml.profiling.report import ColumnReport
@@ -36,7 +36,7 @@ class DistinctSketch:
             hashes = hashes[hashes < np.uint64(self._limit)]
         if not hashes.size:
             return
-        self._smallest = np.unique(np.concatenate((self._smallest, hashes)))[:SMALLEST_HASHES]
+        self._smallest = distinct(np.concatenate((self._smallest, hashes)))[:SMALLEST_HASHES]
         if self._smallest.size == SMALLEST_HASHES:
             self._limit = int(self._smallest[-1])
 
@@ -62,8 +62,11 @@ class CommonSketch:
             keys, counts = keys[often], counts[often]
         if not keys.size:
             return
-        merged, places = np.unique(np.concatenate((self.keys, keys)), return_inverse=True)
-        totals = np.bincount(places, weights=np.concatenate((self.counts, counts))).astype(np.int64)
+        together = np.concatenate((self.keys, keys))
+        order = np.argsort(together, kind="stable")
+        together = together[order]
+        starts = np.concatenate(([0], np.flatnonzero(together[1:] != together[:-1]) + 1))
+        merged, totals = together[starts], np.add.reduceat(np.concatenate((self.counts, counts))[order], starts)
         if merged.size > _COUNTERS:
             kept = np.sort(np.argpartition(-totals, _COUNTERS // 2)[: _COUNTERS // 2])
             merged, totals = merged[kept], totals[kept]
@@ -162,4 +165,4 @@ class DuplicateSketch:
     @property
     def count(self) -> int:
         kept = np.concatenate(self._kept) if self._kept else np.empty(0, dtype=np.uint64)
-        return int(kept.size - np.unique(kept).size) * self._slices
+        return int(kept.size - distinct(kept).size) * self._slices
