@@ -9,7 +9,7 @@ import structlog
 
 from server.settings import server_settings
 
-NOISY = ("botocore", "aiobotocore", "aioboto3", "boto3", "urllib3", "asyncio", "alembic", "matplotlib", "PIL")
+NOISY = ("botocore", "aiobotocore", "aioboto3", "boto3", "urllib3", "asyncio", "uvicorn", "alembic", "matplotlib", "PIL")
 
 
 def configure_logs() -> None:

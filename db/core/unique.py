@@ -18,6 +18,6 @@ def violation(index: str, becomes: StateError) -> Generator[None]:
         yield
     except IntegrityError as error:
         cause = error.orig.__cause__ if error.orig is not None else None
-        if isinstance(cause, UniqueViolationError) and cause.constraint_name == index:
+        if isinstance(cause, UniqueViolationError) and getattr(cause, "constraint_name", None) == index:
             raise becomes from None
         raise

@@ -38,8 +38,9 @@ async def create(work: Work, new: NewDataset) -> UUID:
     """Raises `InvalidInput` or `NameTaken`."""
     work.viewer.must_write()
     checks = Checks()
+    name = checks.name(new.name, "name")
     values = {
-        "name": checks.name(new.name, "name"),
+        "name": name,
         "description": checks.text(new.description, "description"),
         "target_column": checks.text(new.target_column, "targetColumn", length=1_000),
         "meta": checks.document(new.metadata, "metadata"),
@@ -49,7 +50,7 @@ async def create(work: Work, new: NewDataset) -> UUID:
         "owner_id": work.viewer.id,
     }
     checks.done()
-    with violation(_UNIQUE, NameTaken("dataset", values["name"])):
+    with violation(_UNIQUE, NameTaken("dataset", name)):
         return await work.scalar(insert(Dataset).values(values).returning(Dataset.id))
 
 

@@ -188,7 +188,7 @@ async def model_version(work: Work, job: Row[Any], run: Row[Any], result: Result
         architecture=result["architecture"],
         framework=result["framework"],
         problem_type=problem_type,
-        metrics=[{**row._mapping, "last": finite(row.last)} for row in summaries],  # noqa: SLF001 - SQLAlchemy's public name begins so
+        metrics=[{**row._asdict(), "last": finite(row.last)} for row in summaries],
         hyperparameters=result["hyperparameters"],
         packages=result["versions"],
         seed=run.seed,

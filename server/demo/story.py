@@ -71,7 +71,8 @@ def main(url: str, data_dir: Path) -> int:
             started = _start(url, data_dir)
         began = time.monotonic()
         asyncio.run(_play(console, url, _token(data_dir)))
-        console.print(f"\nDone in {time.monotonic() - began:.0f} s. Look around at {url}/graphql.")
+        after = "`make up` shows what it left" if started is not None else f"Look around at {url}/graphql"
+        console.print(f"\nDone in {time.monotonic() - began:.0f} s. {after}.")
     except (Refused, httpx.HTTPError, OSError, RuntimeError) as error:
         console.print(f"[bold red]The demo stopped:[/] {error}")
         return 1
@@ -102,16 +103,19 @@ def _start(url: str, data_dir: Path) -> subprocess.Popen[bytes]:
         "--data-dir",
         str(data_dir),
     ]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)  # noqa: S603 - our own command, no shell
+    log = data_dir / "demo.log"
+    data_dir.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)  # noqa: S603 - our own command, no shell
     until = time.monotonic() + START_TIMEOUT
     while time.monotonic() < until:
         if _answers(url):
             return process
         if process.poll() is not None:
-            raise RuntimeError(f"`trellis up` ended with status {process.returncode}; run it by itself to see why.")
+            raise RuntimeError(f"`trellis up` ended with status {process.returncode}; {log} says why.")
         time.sleep(0.2)
     process.terminate()
-    raise RuntimeError(f"`trellis up` was not ready after {START_TIMEOUT:.0f} s.")
+    raise RuntimeError(f"`trellis up` was not ready after {START_TIMEOUT:.0f} s; {log} says how far it came.")
 
 
 def _token(data_dir: Path) -> str:

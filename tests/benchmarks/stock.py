@@ -214,5 +214,5 @@ async def lifespan(_app: Starlette) -> AsyncGenerator[None]:
     await engine.dispose()
 
 
-schema = strawberry.Schema(Query, extensions=[ParserCache(100), ValidationCache(100)])
+schema = strawberry.Schema(Query, extensions=[lambda: ParserCache(100), lambda: ValidationCache(100)])
 app = Starlette(routes=[Route("/graphql", View(schema))], lifespan=lifespan)

@@ -40,6 +40,7 @@ async def test_runs_sort_by_a_metric_and_those_without_it_come_last(ada: Client,
     assert alphas(await ada.one(RUNS, orderBy=BY_ACCURACY)) == [5, 4, 3, 2, 1, 6]
     assert alphas(await ada.one(RUNS, orderBy={**BY_ACCURACY, "direction": "ASC"})) == [1, 2, 3, 4, 5, 6]
     seen: list[int] = []
+    page: dict[str, Any] = {}
     after = None
     for _ in range(3):
         page = await ada.one(RUNS, orderBy=BY_ACCURACY, first=2, after=after)

@@ -124,7 +124,8 @@ async def test_a_pipeline_that_does_not_train_writes_a_dataset_version(ada: Clie
             ("drop", "drop_columns", {"columns": ["y"]}),
         )
     )["pipeline"]["id"]
-    names = []
+    names: list[str] = []
+    started: dict[str, Any] = {}
     for _ in range(2):
         started = await ada.run_pipeline(pipeline, version)
         assert (started["job"]["kind"], started["run"]) == ("PROCESS", None)

@@ -73,7 +73,14 @@ REFUSED: list[tuple[str, str, bytes, str, int | None, str]] = [
     ("a mark alone", "a.csv", b"\xef\xbb\xbf", "EMPTY_FILE", None, "nothing but blank lines"),
     ("a header alone", "a.csv", b"name,age\n", "HEADER_ONLY", None, "a header (name, age) and no rows"),
     ("a header alone without a line end", "a.csv", b"name;age", "HEADER_ONLY", None, "a header (name, age) and no rows"),
-    ("20,000 columns", "a.csv", (",".join(f"c{n}" for n in range(20_000)) + "\n" + "1," * 19_999 + "1\n").encode(), "TOO_MANY_COLUMNS", None, "20,000"),
+    (
+        "20,000 columns",
+        "a.csv",
+        (",".join(f"c{n}" for n in range(20_000)) + "\n" + "1," * 19_999 + "1\n").encode(),
+        "TOO_MANY_COLUMNS",
+        None,
+        "20,000",
+    ),
     ("300,000 columns", "a.csv", b"1," * 299_999 + b"1\n", "TOO_MANY_COLUMNS", None, "at most 2,000"),
     ("every row ragged", "a.csv", b"a,b,c\n1\n2,3\n4\n", "RAGGED_ROWS", 1, "3 of 3 rows do not have 3 fields; the first is row 1 with 1"),
     ("one row in five ragged", "a.csv", b"a,b,c\n" + b"1,2,3\n1,2,3\n1,2,3\n1,2,3\n1,2\n" * 50, "RAGGED_ROWS", 5, "50 of 250 rows"),
@@ -94,11 +101,25 @@ REFUSED: list[tuple[str, str, bytes, str, int | None, str]] = [
     ("Parquet with a broken end", "a.parquet", _WHOLE[:40] + bytes(30) + b"PAR1", "UNREADABLE_FILE", 1, "damaged Parquet"),
     ("Parquet with broken pages", "a.parquet", _WHOLE[:20] + b"\xff" * 500 + _WHOLE[520:], "UNREADABLE_FILE", 1, "damaged Parquet"),
     ("Parquet without rows", "a.parquet", parquet(pa.table({"a": pa.array([], pa.int64())})), "EMPTY_FILE", None, "no rows"),
-    ("Parquet with 3,000 columns", "a.parquet", parquet(pa.table({f"c{n}": [1] for n in range(3_000)})), "TOO_MANY_COLUMNS", None, "3,000 columns"),
+    (
+        "Parquet with 3,000 columns",
+        "a.parquet",
+        parquet(pa.table({f"c{n}": [1] for n in range(3_000)})),
+        "TOO_MANY_COLUMNS",
+        None,
+        "3,000 columns",
+    ),
     ("a workbook without cells", "a.xlsx", workbook(one=[]), "EMPTY_FILE", None, "no sheet with cells"),
     ("a workbook with a header alone", "a.xlsx", workbook(one=[["a", "b"]]), "HEADER_ONLY", None, "a header (a, b) and no rows"),
     ("a workbook cut short", "a.xlsx", workbook(one=[["a"], [1]])[:-200], "UNREADABLE_FILE", None, "cannot be read as an Excel workbook"),
-    ("a workbook of nothing", "a.xls", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600), "UNREADABLE_FILE", None, "cannot be read as an Excel"),
+    (
+        "a workbook of nothing",
+        "a.xls",
+        b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600),
+        "UNREADABLE_FILE",
+        None,
+        "cannot be read as an Excel",
+    ),
     ("a cell in the farthest corner", "a.xlsx", workbook_with(_FAR), "EXCEL_TOO_LARGE", None, "reaches 1,048,576 rows and 16,384 columns"),
     ("JSON cut short", "a.json", b'[{"a": 1}, {"a": 2}, {"a', "BAD_JSON", 2, "never closed; the last whole element is row 2"),
     ("JSON with a fault", "a.json", b'[{"a": 1}, {"a": }]', "BAD_JSON", 1, "is not JSON"),
@@ -108,12 +129,21 @@ REFUSED: list[tuple[str, str, bytes, str, int | None, str]] = [
     ("an empty array", "a.json", b"[]", "EMPTY_FILE", None, "an empty array"),
     ("deep nesting", "a.json", b"[" * 100_000, "BAD_JSON", 0, "never closed"),
     ("JSON lines without objects", "a.jsonl", b"1\n2\n3\n", "BAD_JSON", 1, "3 of 3 lines hold no JSON object"),
-    ("JSON with 3,000 keys", "a.jsonl", b"{" + b",".join(b'"k%d":1' % n for n in range(3_000)) + b"}\n", "TOO_MANY_COLUMNS", None, "at least 2,001 columns"),
+    (
+        "JSON with 3,000 keys",
+        "a.jsonl",
+        b"{" + b",".join(b'"k%d":1' % n for n in range(3_000)) + b"}\n",
+        "TOO_MANY_COLUMNS",
+        None,
+        "at least 2,001 columns",
+    ),
 ]
 
 
 @pytest.mark.parametrize(("name", "data", "code", "row", "words"), [case[1:] for case in REFUSED], ids=[case[0] for case in REFUSED])
-def test_a_bad_file_is_refused_with_its_reason_and_place(tmp_path: Path, name: str, data: bytes, code: str, row: int | None, words: str) -> None:
+def test_a_bad_file_is_refused_with_its_reason_and_place(
+    tmp_path: Path, name: str, data: bytes, code: str, row: int | None, words: str
+) -> None:
     error = refused(tmp_path, data, name)
     assert (error.code, error.row) == (code, row)
     assert words in error.message
@@ -123,7 +153,12 @@ def test_a_bad_file_is_refused_with_its_reason_and_place(tmp_path: Path, name: s
     ("name", "data", "rows", "issues"),
     [
         ("a.csv", b"a,b\n1,2\n3\n4,5,6\n7,8,\n9,9\n", 4, [("RAGGED_ROW", None, 2), ("RAGGED_ROW", None, 3), ("RAGGED_ROW", None, 4)]),
-        ("a.csv", b"a,a,,\n1,2,3,4\n", 1, [("DUPLICATE_COLUMN_NAME", "a_2", None), ("EMPTY_COLUMN_NAME", "column_3", None), ("EMPTY_COLUMN_NAME", "column_4", None)]),
+        (
+            "a.csv",
+            b"a,a,,\n1,2,3,4\n",
+            1,
+            [("DUPLICATE_COLUMN_NAME", "a_2", None), ("EMPTY_COLUMN_NAME", "column_3", None), ("EMPTY_COLUMN_NAME", "column_4", None)],
+        ),
         ("a.csv", b'a,b\n1,"open\n2,x\n3,y\n', 3, [("BROKEN_QUOTE", "b", 1)]),
         ("a.csv", b"a,b\n1,x\0y\n", 1, [("NUL_BYTE", "b", 1)]),
         ("a.jsonl", b'{"a": 1}\n{"a": \n[1]\n{"a": 2}\n', 2, [("BAD_JSON", None, 2), ("BAD_JSON", None, 3)]),
@@ -164,7 +199,9 @@ print(code, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 102
 
 def in_a_child(path: Path) -> tuple[str, int]:
     """How ingest ends, and the MiB it needed."""
-    done = subprocess.run([sys.executable, "-c", _CHILD, str(path)], capture_output=True, text=True, timeout=120, check=False, cwd=Path(__file__).parents[2])
+    done = subprocess.run(
+        [sys.executable, "-c", _CHILD, str(path)], capture_output=True, text=True, timeout=120, check=False, cwd=Path(__file__).parents[2]
+    )
     assert done.returncode == 0, done.stderr[-2_000:]
     code, peak = done.stdout.split()
     return code, int(peak)
@@ -201,7 +238,9 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     """20 and 80 MB of the same CSV: the larger one may need a row group more, not four times as much."""
     path = tmp_path / "a.csv"
     chance = np.random.default_rng(1)
-    frame = pl.DataFrame({f"c{place}": chance.normal(size=20_000).round(6) for place in range(8)}).with_columns(t=pl.lit("some words of text"))
+    frame = pl.DataFrame({f"c{place}": chance.normal(size=20_000).round(6) for place in range(8)}).with_columns(
+        t=pl.lit("some words of text")
+    )
     header, _, body = frame.write_csv().encode().partition(b"\n")
     peaks: list[int] = []
     for size in (20_000_000, 80_000_000):

@@ -82,7 +82,11 @@ def test_every_number_is_the_one_pandas_computes(tmp_path: Path, table: str) -> 
         assert column["distinct_count"] == int(values.nunique()), name
         counts = values.value_counts()
         for entry in column["top_values"]:
-            key = pd.Timestamp(entry["value"]).strftime("%Y-%m-%d" if name == "day" else "%Y-%m-%dT%H:%M:%S.%f") if name in _MOMENTS else entry["value"]
+            key = (
+                pd.Timestamp(entry["value"]).strftime("%Y-%m-%d" if name == "day" else "%Y-%m-%dT%H:%M:%S.%f")
+                if name in _MOMENTS
+                else entry["value"]
+            )
             assert counts[key] == entry["count"], (name, entry)
         if column["type"] not in {"INTEGER", "FLOAT"}:
             continue
@@ -130,7 +134,10 @@ def test_correlations_are_those_of_pandas_pair_by_pair(tmp_path: Path, table: st
     for first, row in enumerate(found["matrix"]):
         for second, value in enumerate(row):
             target = expected[first][second]
-            assert value is None if math.isnan(target) else math.isclose(value, target, rel_tol=1e-7, abs_tol=1e-9), (numeric[first], numeric[second])
+            assert value is None if math.isnan(target) else math.isclose(value, target, rel_tol=1e-7, abs_tol=1e-9), (
+                numeric[first],
+                numeric[second],
+            )
 
 
 def test_correlations_cover_the_first_hundred_numeric_columns(tmp_path: Path) -> None:
@@ -146,10 +153,24 @@ def test_infinities_and_missing_columns_leave_no_number_that_json_lacks(tmp_path
         _, columns = profiled(tmp_path, b"a,b,c,d\n1.5,inf,,1.7e308\n2.5,-inf,,-1.7e308\n3.5,1.0,,0\n,NaN,,1\n")
     assert (columns["a"]["mean"], columns["a"]["standard_deviation"], columns["a"]["missing_count"]) == (2.5, 1.0, 1)
     b = columns["b"]
-    assert (b["min"], b["max"], b["mean"], b["standard_deviation"], b["distinct_count"], b["missing_count"]) == (None, None, None, None, 3, 1)
+    assert (b["min"], b["max"], b["mean"], b["standard_deviation"], b["distinct_count"], b["missing_count"]) == (
+        None,
+        None,
+        None,
+        None,
+        3,
+        1,
+    )
     assert b["histogram"] == [{"lower": 1.0, "upper": 1.0, "count": 1}]
     c = columns["c"]
-    assert (c["distinct_count"], c["missing_count"], c["min"], c["quantiles"], c["histogram"], c["top_values"]) == (0, 4, None, None, [], [])
+    assert (c["distinct_count"], c["missing_count"], c["min"], c["quantiles"], c["histogram"], c["top_values"]) == (
+        0,
+        4,
+        None,
+        None,
+        [],
+        [],
+    )
     assert sum(place["count"] for place in columns["d"]["histogram"]) == 4
 
 

@@ -110,7 +110,11 @@ def test_a_decimal_comma_is_a_number_where_the_delimiter_is_another(tmp_path: Pa
         (["01/02/2003", "03/04/2005"], "STRING", None),
         (["2024-01-01 10:00", "2024-01-02 23:59"], "DATETIME", [datetime(2024, 1, 1, 10), datetime(2024, 1, 2, 23, 59)]),
         (["2024-01-01T10:00:00.5", "2024-01-02T00:00:00"], "DATETIME", [datetime(2024, 1, 1, 10, 0, 0, 500_000), datetime(2024, 1, 2)]),
-        (["2024-01-01T10:00:00Z", "2024-01-01T10:00:00+02:00"], "DATETIME", [datetime(2024, 1, 1, 10, tzinfo=UTC), datetime(2024, 1, 1, 8, tzinfo=UTC)]),
+        (
+            ["2024-01-01T10:00:00Z", "2024-01-01T10:00:00+02:00"],
+            "DATETIME",
+            [datetime(2024, 1, 1, 10, tzinfo=UTC), datetime(2024, 1, 1, 8, tzinfo=UTC)],
+        ),
         (['{"a": 1}', "[1, 2]"], "JSON", None),
         (["2024-13-01", "2024-02-30"], "STRING", None),
     ],
@@ -135,7 +139,12 @@ def test_up_to_one_percent_of_misfits_become_missing_and_are_named(tmp_path: Pat
     result, frame = ingested(tmp_path, ("n,m\n" + "".join(f"{row},1\n" for row in rows)).encode())
     assert (types(result)["n"], frame["n"][149], frame["n"].null_count()) == ("INTEGER", None, 1)
     assert result["issues"] == [
-        {"code": "BAD_VALUE", "message": "Row 150, column 'n': 'abc' is not a whole number; it was taken as missing.", "column": "n", "row": 150}
+        {
+            "code": "BAD_VALUE",
+            "message": "Row 150, column 'n': 'abc' is not a whole number; it was taken as missing.",
+            "column": "n",
+            "row": 150,
+        }
     ]
 
 
@@ -147,10 +156,18 @@ def test_more_misfits_leave_the_column_text_and_say_why(tmp_path: Path) -> None:
 
 def test_the_whole_file_decides_where_its_beginning_misleads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "BLOCK_BYTES", 4_096)
-    rows = "".join(f"{row},{row}{'.5' if row == 4_000 else ''},{row if row < 4_500 else '0' + str(row)},{'' if row < 3_000 else row}\n" for row in range(1, 5_001))
+    rows = "".join(
+        f"{row},{row}{'.5' if row == 4_000 else ''},{row if row < 4_500 else '0' + str(row)},{'' if row < 3_000 else row}\n"
+        for row in range(1, 5_001)
+    )
     result, frame = ingested(tmp_path, f"steady,late,zeros,sparse\n{rows}".encode())
     assert types(result) == {"steady": "INTEGER", "late": "FLOAT", "zeros": "STRING", "sparse": "INTEGER"}
-    assert (frame["late"][3_999], frame["zeros"][4_999], frame["sparse"][2_999], frame["steady"].sum()) == (4000.5, "05000", 3_000, 12_502_500)
+    assert (frame["late"][3_999], frame["zeros"][4_999], frame["sparse"][2_999], frame["steady"].sum()) == (
+        4000.5,
+        "05000",
+        3_000,
+        12_502_500,
+    )
     assert places(result) == [("KEPT_AS_TEXT", "zeros", 4_500)]
 
 

@@ -20,7 +20,7 @@ from workers.ml import limits
 
 _OBJECTS: list[dict[str, Any]] = [
     {"n": 1, "f": 1, "b": True, "s": "007", "d": "2024-02-29", "o": {"x": [1, 2]}, "gone": None},
-    {"n": 2, "f": 2.5, "b": None, "s": "é\n\"q\"", "d": "2023-01-01", "o": [], "late": "x"},
+    {"n": 2, "f": 2.5, "b": None, "s": 'é\n"q"', "d": "2023-01-01", "o": [], "late": "x"},
     {"n": None, "f": None, "b": False, "s": "NA", "d": None, "o": None, "late": "y"},
 ]
 _ROWS = [
@@ -58,7 +58,12 @@ def test_random_objects_come_back_through_small_blocks(tmp_path: Path, monkeypat
     chance = random.Random(seed)
     text = ["a", "é", '"', "\\", "[", "{", "}", "]", ",", ":", "\n", "漢"]
     rows = [
-        {"n": chance.randrange(-(2**60), 2**60), "f": chance.random(), "s": "w" + "".join(chance.choices(text, k=9)), "o": {"k": "".join(chance.choices(text, k=4))}}
+        {
+            "n": chance.randrange(-(2**60), 2**60),
+            "f": chance.random(),
+            "s": "w" + "".join(chance.choices(text, k=9)),
+            "o": {"k": "".join(chance.choices(text, k=4))},
+        }
         for _ in range(400)
     ]
     for name, data in (("a.json", json.dumps(rows)), ("a.jsonl", "\n".join(json.dumps(row) for row in rows))):
@@ -77,7 +82,10 @@ def test_a_json_column_of_mixed_kinds(tmp_path: Path) -> None:
 
 def test_a_json_column_whose_late_values_differ_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "BLOCK_BYTES", 4_096)
-    rows = [{"n": n if n < 900 else n + 0.5, "t": "2024-01-01" if n < 800 else "no date"} | ({"new": True} if n > 950 else {}) for n in range(1_000)]
+    rows = [
+        {"n": n if n < 900 else n + 0.5, "t": "2024-01-01" if n < 800 else "no date"} | ({"new": True} if n > 950 else {})
+        for n in range(1_000)
+    ]
     result, frame = ingested(tmp_path, "\n".join(json.dumps(row) for row in rows).encode(), "a.jsonl")
     assert types(result) == {"n": "FLOAT", "t": "CATEGORY", "new": "BOOLEAN"}
     assert (frame["n"].sum(), frame["t"][0], frame["new"].sum()) == (sum(row["n"] for row in rows), "2024-01-01", 49)

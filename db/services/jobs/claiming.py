@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -55,7 +56,7 @@ async def _claim(work: Work, worker_id: UUID, worker: str, lease: float, *condit
         "claim",
         Says(JobEventType.STARTED, data={"worker": worker}),
         *conditions,
-        also=lambda claimed: attempts.recorded(claimed, worker),
+        also=partial(attempts.recorded, worker=worker),
         attempt=Job.attempt + 1,
         worker_id=worker_id,
         lease_until=clock() + seconds(lease),

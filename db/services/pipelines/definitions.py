@@ -41,7 +41,7 @@ async def steps(work: Work) -> dict[str, Row[Any]]:
 
 def normalised(definition: Definition) -> Definition:
     """The same definition with every node's parameters an object."""
-    nodes = [{"key": node["key"], "step": node["step"], "parameters": node.get("parameters") or {}} for node in definition["nodes"]]
+    nodes: list[dict[str, Any]] = [{**node, "parameters": node.get("parameters") or {}} for node in definition["nodes"]]
     links = [{"source": link["source"], "target": link["target"]} for link in definition["links"]]
     return {"nodes": nodes, "links": links}
 

@@ -66,6 +66,7 @@ class _Profile:
         for column in columns:
             if column["type"] == "STRING" and _is_category(column, self._row_count):
                 column["type"] = "CATEGORY"
+        matrix = self._correlations()
         cells = self._row_count * len(columns)
         self._tell(1.0, "profiled")
         return {
@@ -76,7 +77,7 @@ class _Profile:
             "missing_cell_ratio": sum(column["missing_count"] for column in columns) / cells if cells else 0.0,
             "generation_time": time.perf_counter() - start,
             "columns": columns,
-            "correlations": self._correlations(),
+            "correlations": matrix,
         }
 
     def _tell(self, share: float, step: str) -> None:

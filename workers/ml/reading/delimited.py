@@ -11,6 +11,7 @@ import pyarrow.csv
 
 from workers.ml import limits
 from workers.ml.errors import BadInput
+from workers.ml.reading.ahead import ahead
 from workers.ml.reading.dialect import Layout, detect, first_record_end
 from workers.ml.reading.encodings import Encoding, Transcoder, mend
 from workers.ml.reading.issues import IssueLog
@@ -52,7 +53,7 @@ class DelimitedReader:
         checker = RecordChecker(dialect, self.names, self._row_issues)
         step = "checking and typing" if self._types is None else "typing again"
         rows = 0
-        for block in self._blocks(checker):
+        for block in ahead(self._blocks(checker)):
             frame = self._parse(block)
             rows += block.row_count
             yield typist.typed(frame, block.number)
