@@ -180,7 +180,8 @@ async def model_version(work: Work, job: Row[Any], run: Row[Any], result: Result
         RunMetric.max_step,
         RunMetric.count,
     )
-    summaries = await work.all(select(*columns).where(RunMetric.run_id == run.id).order_by(RunMetric.key))
+    found = await work.connection.execute(select(*columns).where(RunMetric.run_id == run.id).order_by(RunMetric.key))
+    summaries = found.mappings().all()
     version = insert(ModelVersion).values(
         model_id=model_id,
         number=number,
@@ -188,7 +189,7 @@ async def model_version(work: Work, job: Row[Any], run: Row[Any], result: Result
         architecture=result["architecture"],
         framework=result["framework"],
         problem_type=problem_type,
-        metrics=[{**row._asdict(), "last": finite(row.last)} for row in summaries],
+        metrics=[{**row, "last": finite(row["last"])} for row in summaries],
         hyperparameters=result["hyperparameters"],
         packages=result["versions"],
         seed=run.seed,

@@ -82,7 +82,7 @@ def test_a_json_column_of_mixed_kinds(tmp_path: Path) -> None:
 
 def test_a_json_column_whose_late_values_differ_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "BLOCK_BYTES", 4_096)
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"n": n if n < 900 else n + 0.5, "t": "2024-01-01" if n < 800 else "no date"} | ({"new": True} if n > 950 else {})
         for n in range(1_000)
     ]

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from db.core.viewer import SYSTEM
 from db.core.work import Database, Work
-from db.services.jobs import Claim, NodeChange, Point, Says, events, metrics, nodes
+from db.services.jobs import Claim, NodeChange, Point, events, metrics, nodes
 from db.tables.jobs import JobEventType, JobNodeStatus
 
 LINE = 2_000
@@ -119,7 +119,7 @@ class Reports:
             kind = JobEventType.STEP_COMPLETED if ended else JobEventType.STEP_STARTED
             data = {"nodes": [{"key": key, "status": status.upper()} for key, status in steps.items()]}
         try:
-            await self._append(work, Says(kind, data=data), progress=self._percent, step=self._step)
+            await self._append(work, kind, data=data, progress=self._percent, step=self._step)
             await nodes.record(work, self._claim, changes)
         except BaseException:
             pending.nodes, pending.steps, pending.moved = {**changes, **pending.nodes}, {**steps, **pending.steps}, True
@@ -148,7 +148,7 @@ class Reports:
         if cut:
             notes.append("Nothing more of this attempt is kept.")
         try:
-            await self._append(work, Says(JobEventType.LOG, "\n".join(taken + notes)))
+            await self._append(work, JobEventType.LOG, message="\n".join(taken + notes))
         except BaseException:
             pending.lines.extendleft(reversed(taken))
             raise
@@ -158,8 +158,8 @@ class Reports:
         if cut:
             pending.lines.clear()
 
-    async def _append(self, work: Work, says: Says, **values: Any) -> None:
-        _held(await events.append(work, self._claim, says, **values))
+    async def _append(self, work: Work, kind: JobEventType, **values: Any) -> None:
+        _held(await events.append(work, self._claim, kind, **values))
 
 
 def _held(answer: object) -> None:

@@ -10,7 +10,7 @@ from db.services.jobs.retrying import retry
 from db.services.jobs.settling import Backoff, Failure, cancelled, complete, fail, give_back
 from db.services.jobs.submitting import QUEUES, NewJob, queue_for, submit
 from db.services.jobs.sweeping import look, retire_silent_workers, sweep
-from db.services.jobs.transitions import Claim, Says
+from db.services.jobs.transitions import Claim
 
 __all__ = [
     "QUEUES",
@@ -21,7 +21,6 @@ __all__ = [
     "NodeChange",
     "Point",
     "Ring",
-    "Says",
     "cancel",
     "cancelled",
     "claim",

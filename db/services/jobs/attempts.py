@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import CTE, Row, Text, delete, func, insert, literal, select, update
+from sqlalchemy import Row, delete, func, select, update
 
 from db.core.work import Work
 from db.services import outputs
@@ -26,13 +26,6 @@ _NODES = {
     JobStatus.FAILED: JobNodeStatus.FAILED,
     JobStatus.CANCELLED: JobNodeStatus.CANCELLED,
 }
-
-
-def recorded(claimed: CTE, worker: str) -> CTE:
-    """The record of the claim, to be written in the statement that claims."""
-    columns = ("job_id", "number", "worker_id", "worker", "started_at", "heartbeat_at")
-    record = select(claimed.c.id, claimed.c.attempt, claimed.c.worker_id, literal(worker, Text), clock(), clock())
-    return insert(JobAttempt).from_select(columns, record).cte("recorded")
 
 
 async def begin(work: Work, job: Row[Any]) -> None:

@@ -10,10 +10,13 @@ from db.core.work import Work
 from db.errors import NotFound, WrongState
 from db.queries.jobs import visible
 from db.services.jobs import attempts
-from db.services.jobs.transitions import Says, move_one
+from db.services.jobs.transitions import THE_JOB, Step
 from db.tables import Job
 from db.tables.jobs import JobEventType
-from db.tables.jobstates import JobStatus
+from db.tables.jobstates import WAITING, JobStatus
+
+_WAITING = Step(JobStatus.CANCELLED, "cancel", JobEventType.CANCELLED, THE_JOB)
+_RUNNING = Step(JobStatus.CANCELLING, "cancel", JobEventType.CANCEL_REQUESTED, THE_JOB)
 
 
 async def cancel(work: Work, job_id: UUID) -> JobStatus:
@@ -22,20 +25,20 @@ async def cancel(work: Work, job_id: UUID) -> JobStatus:
     Raises `NotFound`, or `WrongState` for a job that has ended otherwise.
     """
     work.viewer.must_write()
-    mine = (Job.id == job_id, visible(work.viewer))
-    # A job may start between the first step and the second; then the second finds it, unless it has ended meanwhile.
-    job = await move_one(work, JobStatus.CANCELLED, "cancel", Says(JobEventType.CANCELLED), *mine)
-    if job is not None:
-        await attempts.follow(work, job)
-        return job.status
-    job = await move_one(work, JobStatus.CANCELLING, "cancel", Says(JobEventType.CANCEL_REQUESTED), *mine)
-    if job is not None:
-        return job.status
-    status = await work.scalar(select(Job.status).where(*mine))
-    if status is None:
+    mine = select(Job.status).where(Job.id == job_id, visible(work.viewer))
+    if await work.scalar(mine) is None:
         raise NotFound(str(job_id))
-    if status in {JobStatus.CANCELLING, JobStatus.CANCELLED}:
-        return status
-    if status in {JobStatus.PENDING, JobStatus.QUEUED}:  # given back just between the steps
-        return await cancel(work, job_id)
-    raise WrongState(status.name, f"The job is {status.name} already; only a job that waits or runs can be cancelled.")
+    while True:
+        # A job may start, or be given back, between the two steps; then the next look finds it where it went.
+        job = await _WAITING.take_one(work, the_job=job_id)
+        if job is not None:
+            await attempts.follow(work, job)
+            return job.status
+        job = await _RUNNING.take_one(work, the_job=job_id)
+        if job is not None:
+            return job.status
+        status = await work.scalar(mine)
+        if status in {JobStatus.CANCELLING, JobStatus.CANCELLED}:
+            return status
+        if status not in WAITING and status is not JobStatus.RUNNING:
+            raise WrongState(status.name, f"The job is {status.name} already; only a job that waits or runs can be cancelled.")

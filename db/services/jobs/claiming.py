@@ -3,67 +3,67 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, func, or_, select
+from sqlalchemy import CTE, Row, Text, Uuid, any_, bindparam, func, insert, or_, select
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from db.core.work import Work
 from db.queries import line
 from db.services.jobs import attempts
-from db.services.jobs.transitions import Says, clock, move_one, seconds
-from db.tables import Job
+from db.services.jobs.transitions import THE_JOB, Step, clock, interval
+from db.tables import Job, JobAttempt
 from db.tables.jobs import JobEventType
 from db.tables.jobstates import WAITING, JobStatus
 
 
+def _recorded(claimed: CTE) -> CTE:
+    columns = ("job_id", "number", "worker_id", "worker", "started_at", "heartbeat_at")
+    worker = bindparam("the_name", type_=Text())
+    record = select(claimed.c.id, claimed.c.attempt, claimed.c.worker_id, worker, clock(), clock())
+    return insert(JobAttempt).from_select(columns, record).cte("recorded")
+
+
+_CLAIM = Step(
+    JobStatus.RUNNING,
+    "claim",
+    JobEventType.STARTED,
+    THE_JOB,
+    or_(Job.run_after.is_(None), Job.run_after <= clock()),
+    also=_recorded,
+    attempt=Job.attempt + 1,
+    worker_id=bindparam("the_worker", type_=Uuid()),
+    lease_until=clock() + interval("the_lease"),
+    run_after=None,
+    queued_at=func.coalesce(Job.queued_at, clock()),
+    started_at=func.coalesce(Job.started_at, clock()),
+)
+
+_LINE = line.in_order(Job.queue == any_(bindparam("the_queues", type_=ARRAY(Text))))
+_NEXT = (
+    select(Job.id)
+    .join(_LINE, _LINE.c.id == Job.id)
+    .where(Job.status.in_(WAITING))
+    .order_by(_LINE.c.position, _LINE.c.queue)
+    .limit(bindparam("the_limit"))
+    .with_for_update(of=Job, skip_locked=True)
+)
+
+
 async def claim(work: Work, job_id: UUID, worker_id: UUID, worker: str, lease: float) -> Row[Any] | None:
     """Take the job for `lease` seconds; None when there is nothing to take: run by another, ended, or not yet due."""
-    due = or_(Job.run_after.is_(None), Job.run_after <= clock())
-    return await _claim(work, worker_id, worker, lease, Job.id == job_id, due)
-
-
-async def claim_waiting(
-    work: Work, queues: Sequence[str], limit: int, worker_id: UUID, worker: str, lease: float, *, rung_before: float = 0.0
-) -> list[Row[Any]]:
-    """Take up to `limit` jobs without an invitation, in the order of the queues; for when Redis carries none.
-
-    Jobs that were rung within the last `rung_before` seconds are left to whoever hears the bell.
-    """
-    queued = line.in_order(Job.queue.in_(queues))
-    unheard = or_(Job.dispatched_at.is_(None), Job.dispatched_at <= clock() - seconds(rung_before))
-    free = (
-        select(Job.id)
-        .join(queued, queued.c.id == Job.id)
-        .where(Job.status.in_(WAITING), unheard)
-        .order_by(queued.c.position, queued.c.queue)
-        .limit(limit)
-        .with_for_update(of=Job, skip_locked=True)
-    )
-    taken: list[Row[Any]] = []
-    for row in await work.all(free):
-        job = await _claim(work, worker_id, worker, lease, Job.id == row.id)
-        if job is not None:
-            taken.append(job)
-    return taken
-
-
-async def _claim(work: Work, worker_id: UUID, worker: str, lease: float, *conditions: ColumnElement[bool]) -> Row[Any] | None:
-    job = await move_one(
-        work,
-        JobStatus.RUNNING,
-        "claim",
-        Says(JobEventType.STARTED, data={"worker": worker}),
-        *conditions,
-        also=partial(attempts.recorded, worker=worker),
-        attempt=Job.attempt + 1,
-        worker_id=worker_id,
-        lease_until=clock() + seconds(lease),
-        run_after=None,
-        queued_at=func.coalesce(Job.queued_at, clock()),
-        started_at=func.coalesce(Job.started_at, clock()),
+    job = await _CLAIM.take_one(
+        work, data={"worker": worker}, the_job=job_id, the_worker=worker_id, the_name=worker, the_lease=timedelta(seconds=lease)
     )
     if job is not None:
         await attempts.begin(work, job)
     return job
+
+
+async def claim_waiting(work: Work, queues: Sequence[str], limit: int, worker_id: UUID, worker: str, lease: float) -> list[Row[Any]]:
+    """Take up to `limit` jobs without an invitation, in the order of the queues; for when Redis carries none."""
+    found = await work.all(_NEXT, {"the_queues": list(queues), "the_limit": limit})
+    taken = [await claim(work, row.id, worker_id, worker, lease) for row in found]
+    return [job for job in taken if job is not None]

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CTE, Text, any_, func, literal, or_, select, update
+from sqlalchemy import CTE, Select, Text, any_, bindparam, func, or_, select, update
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from db.core.work import Work
 from db.queries import line
-from db.services.jobs.transitions import Says, clock, move, seconds
+from db.services.jobs.transitions import THE_JOBS, Step, clock, interval
 from db.tables import Job, Worker
 from db.tables.jobs import JobEventType
 from db.tables.jobstates import ACTIVE, WAITING, JobStatus
@@ -28,41 +30,9 @@ class Ring:
     dispatch_no: int
 
 
-async def dispatch(work: Work, queues: Sequence[str], rung_before: float) -> list[Ring]:
-    """The invitations that are due in these queues: jobs never rung for, or rung for more than `rung_before` seconds ago.
-
-    About twice as many are outstanding in a queue as its workers have free slots, so that the order is decided here and not in Redis.
-    """
-    placed = line.in_order(Job.queue.in_(queues))
-    rooms = _rooms(queues)
-    unheard = or_(Job.dispatched_at.is_(None), Job.dispatched_at <= clock() - seconds(rung_before))
-    free = (
-        select(Job.id, Job.status)
-        .join(placed, placed.c.id == Job.id)
-        .join(rooms, rooms.c.queue == placed.c.queue)
-        .where(placed.c.position <= rooms.c.room, Job.status.in_(WAITING), unheard)
-        .order_by(placed.c.position, placed.c.queue)
-        .limit(AT_ONCE)
-        .with_for_update(of=Job, skip_locked=True)
-    )
-    found = await work.all(free)
-    rung = {"dispatch_no": Job.dispatch_no + 1, "dispatched_at": clock()}
-    fresh = [row.id for row in found if row.status is JobStatus.PENDING]
-    rings: dict[UUID, Ring] = {}
-    if fresh:
-        for row in await move(work, JobStatus.QUEUED, "dispatch", Says(JobEventType.QUEUED), Job.id.in_(fresh), **rung):
-            rings[row.id] = Ring(row.queue, row.id, row.dispatch_no)
-    again = [row.id for row in found if row.status is JobStatus.QUEUED]
-    if again:
-        still = update(Job).where(Job.id.in_(again), Job.status == JobStatus.QUEUED).values(rung)
-        for row in await work.all(still.returning(Job.id, Job.queue, Job.dispatch_no)):
-            rings[row.id] = Ring(row.queue, row.id, row.dispatch_no)
-    return list(rings.values())
-
-
-def _rooms(queues: Sequence[str]) -> CTE:
+def _rooms() -> CTE:
     """Twice the free slots of the live workers that serve each of the queues; counted once, however many jobs wait."""
-    served = select(func.unnest(literal(list(queues), ARRAY(Text))).label("queue")).subquery("served")
+    served = select(func.unnest(bindparam("the_queues", type_=ARRAY(Text))).label("queue")).subquery("served")
     serving = select(func.coalesce(func.sum(Worker.slots), 0)).where(line.live(), served.c.queue == any_(Worker.queues))
     busy = (
         select(func.count())
@@ -72,3 +42,41 @@ def _rooms(queues: Sequence[str]) -> CTE:
     )
     room = 2 * func.greatest(serving.scalar_subquery() - busy.scalar_subquery(), 0)
     return select(served.c.queue, room.label("room")).cte("rooms").prefix_with("MATERIALIZED", dialect="postgresql")
+
+
+def _due() -> Select[UUID, JobStatus]:
+    placed = line.in_order(Job.queue == any_(bindparam("the_queues", type_=ARRAY(Text))))
+    rooms = _rooms()
+    unheard = or_(Job.dispatched_at.is_(None), Job.dispatched_at <= clock() - interval("the_patience"))
+    return (
+        select(Job.id, Job.status)
+        .join(placed, placed.c.id == Job.id)
+        .join(rooms, rooms.c.queue == placed.c.queue)
+        .where(placed.c.position <= rooms.c.room, Job.status.in_(WAITING), unheard)
+        .order_by(placed.c.position, placed.c.queue)
+        .limit(AT_ONCE)
+        .with_for_update(of=Job, skip_locked=True)
+    )
+
+
+_DUE = _due()
+_RUNG: dict[str, Any] = {"dispatch_no": Job.dispatch_no + 1, "dispatched_at": clock()}
+_FIRST = Step(JobStatus.QUEUED, "dispatch", JobEventType.QUEUED, THE_JOBS, **_RUNG)
+_AGAIN = update(Job).where(THE_JOBS, Job.status == JobStatus.QUEUED).values(_RUNG).returning(Job.id, Job.queue, Job.dispatch_no)
+
+
+async def dispatch(work: Work, queues: Sequence[str], rung_before: float) -> list[Ring]:
+    """The invitations that are due in these queues: jobs never rung for, or rung for more than `rung_before` seconds ago.
+
+    About twice as many are outstanding in a queue as its workers have free slots, so that the order is decided here and not in Redis.
+    """
+    found = await work.all(_DUE, {"the_queues": list(queues), "the_patience": timedelta(seconds=rung_before)})
+    rings: list[Ring] = []
+    fresh = [row.id for row in found if row.status is JobStatus.PENDING]
+    if fresh:
+        rings += [Ring(row.queue, row.id, row.dispatch_no) for row in await _FIRST.take(work, the_jobs=fresh)]
+    again = [row.id for row in found if row.status is JobStatus.QUEUED]
+    if again:
+        rings += [Ring(row.queue, row.id, row.dispatch_no) for row in await work.all(_AGAIN, {"the_jobs": again})]
+    place = {row.id: position for position, row in enumerate(found)}
+    return sorted(rings, key=lambda ring: place[ring.job_id])

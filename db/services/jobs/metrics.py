@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 
 from db.core.work import Work
 from db.services.jobs import events
-from db.services.jobs.transitions import Claim, Says
+from db.services.jobs.transitions import Claim
 from db.tables import MetricPoint, RunMetric
 from db.tables.jobs import JobEventType
 
@@ -35,7 +35,7 @@ async def record(work: Work, claim: Claim, run_id: UUID, points: Sequence[Point]
     """
     latest = {(point.key, point.step): point.value for point in points}
     keys = sorted({key for key, _ in latest})
-    job = await events.append(work, claim, Says(JobEventType.METRIC, data={"keys": keys, "points": len(latest)}))
+    job = await events.append(work, claim, JobEventType.METRIC, data={"keys": keys, "points": len(latest)})
     if job is None:
         return None
     rows = select(

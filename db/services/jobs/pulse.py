@@ -3,15 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import Integer, Uuid, func, literal, select, update
+from sqlalchemy import Integer, Select, Uuid, bindparam, func, select, update
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from db.core.work import Database
-from db.services.jobs.transitions import Claim, clock, seconds
+from db.services.jobs.transitions import Claim, clock, interval
 from db.tables import Job, JobAttempt, Worker
 from db.tables.jobstates import ACTIVE, JobStatus
+
+
+def _pulsed() -> Select[UUID, JobStatus]:
+    me = bindparam("the_worker", type_=Uuid())
+    ids = func.unnest(bindparam("the_jobs", type_=ARRAY(Uuid)))
+    numbers = func.unnest(bindparam("the_attempts", type_=ARRAY(Integer)))
+    mine = select(ids.label("id"), numbers.label("attempt")).cte("mine")
+    beat = update(Worker).where(Worker.id == me).values(heartbeat_at=clock(), stopped_at=None).cte("beat")
+    held = (Job.id == mine.c.id) & (Job.attempt == mine.c.attempt) & (Job.worker_id == me) & Job.status.in_(ACTIVE)
+    lease = clock() + interval("the_lease")
+    renewed = update(Job).where(held).values(lease_until=lease).returning(Job.id, Job.attempt, Job.status).cte("renewed")
+    beaten = (JobAttempt.job_id == renewed.c.id) & (JobAttempt.number == renewed.c.attempt)
+    attempts = update(JobAttempt).where(beaten).values(heartbeat_at=clock()).cte("attempts")
+    return select(renewed.c.id, renewed.c.status).add_cte(beat, attempts)
+
+
+_PULSE = _pulsed()
 
 
 async def pulse(database: Database, worker_id: UUID, claims: Sequence[Claim], lease: float) -> dict[UUID, JobStatus]:
@@ -19,13 +37,10 @@ async def pulse(database: Database, worker_id: UUID, claims: Sequence[Claim], le
 
     A claim that is missing was taken away: its body must die, and nothing it made counts.
     """
-    ids = literal([claim.job_id for claim in claims], ARRAY(Uuid))
-    numbers = literal([claim.attempt for claim in claims], ARRAY(Integer))
-    mine = select(func.unnest(ids).label("id"), func.unnest(numbers).label("attempt")).cte("mine")
-    beat = update(Worker).where(Worker.id == worker_id).values(heartbeat_at=clock(), stopped_at=None).cte("beat")
-    held = (Job.id == mine.c.id) & (Job.attempt == mine.c.attempt) & (Job.worker_id == worker_id) & Job.status.in_(ACTIVE)
-    renewed = update(Job).where(held).values(lease_until=clock() + seconds(lease)).returning(Job.id, Job.attempt, Job.status).cte("renewed")
-    beaten = (JobAttempt.job_id == renewed.c.id) & (JobAttempt.number == renewed.c.attempt)
-    attempts = update(JobAttempt).where(beaten).values(heartbeat_at=clock()).cte("attempts")
-    rows = await database.rows(select(renewed.c.id, renewed.c.status).add_cte(beat, attempts))
-    return {row.id: row.status for row in rows}
+    parameters = {
+        "the_worker": worker_id,
+        "the_jobs": [claim.job_id for claim in claims],
+        "the_attempts": [claim.attempt for claim in claims],
+        "the_lease": timedelta(seconds=lease),
+    }
+    return {row.id: row.status for row in await database.rows(_PULSE, parameters)}

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Row
+from sqlalchemy import Row, bindparam
+from sqlalchemy.dialects.postgresql import JSONB
 
 from db.core.work import Work
 from db.services.jobs import attempts
-from db.services.jobs.transitions import Claim, Says, clock, move_one, seconds
+from db.services.jobs.transitions import HELD, Claim, Step, clock, interval
 from db.tables.jobs import JobEventType
 from db.tables.jobstates import JobStatus
 
@@ -47,9 +49,18 @@ class Backoff:
         return min(self.base * self.factor ** (tries - 1), self.limit) * spread
 
 
+_TRIED: dict[str, Any] = {"tries": bindparam("the_tries"), "error": bindparam("the_error", type_=JSONB(none_as_null=True))}
+
+_COMPLETE = Step(JobStatus.COMPLETED, "settle", JobEventType.COMPLETED, HELD, error=None)
+_FAIL = Step(JobStatus.FAILED, "settle", JobEventType.FAILED, HELD, **_TRIED)
+_RETRY = Step(JobStatus.PENDING, "give back", JobEventType.RETRYING, HELD, run_after=clock() + interval("the_pause"), **_TRIED)
+_GIVE_BACK = Step(JobStatus.PENDING, "give back", JobEventType.RETRYING, HELD, run_after=None)
+_CANCELLED = Step(JobStatus.CANCELLED, "settle", JobEventType.CANCELLED, HELD)
+
+
 async def complete(work: Work, claim: Claim) -> Row[Any] | None:
     """COMPLETED; what the job made is to be written in the same work, after this, so that a superseded attempt writes none of it."""
-    job = await move_one(work, JobStatus.COMPLETED, "settle", Says(JobEventType.COMPLETED), *claim.conditions(), error=None)
+    job = await _COMPLETE.take_one(work, **claim.parameters())
     if job is not None:
         await attempts.end(work, job, "completed")
     return job
@@ -58,20 +69,17 @@ async def complete(work: Work, claim: Claim) -> Row[Any] | None:
 async def fail(work: Work, claim: Claim, failure: Failure, tries: int, max_tries: int, backoff: Backoff) -> Row[Any] | None:
     """Use a try (`tries` counts it) and wait for the next, or end as FAILED when there is none left or another would change nothing."""
     error = failure.document()
+    data: dict[str, Any] = {"error": {"code": failure.code, "message": failure.message}}
     if failure.retryable and tries < max_tries:
         pause = 0.0 if failure.at_once else backoff.after(tries)
-        says = Says(
-            JobEventType.RETRYING,
-            f"{failure.message} Try {tries} of {max_tries} failed; the next one starts in {pause:.0f} s.",
-            {"reason": "failed", "error": {"code": failure.code, "message": failure.message}},
-        )
-        job = await move_one(
-            work, JobStatus.PENDING, "give back", says, *claim.conditions(), tries=tries, run_after=clock() + seconds(pause), error=error
-        )
+        message = f"{failure.message} Try {tries} of {max_tries} failed; the next one starts in {pause:.0f} s."
+        data["reason"] = "failed"
+        parameters = {"the_tries": tries, "the_error": error, "the_pause": timedelta(seconds=pause)}
+        job = await _RETRY.take_one(work, message=message, data=data, **claim.parameters(), **parameters)
         outcome = "retrying"
     else:
-        says = Says(JobEventType.FAILED, failure.message, {"error": {"code": failure.code, "message": failure.message}})
-        job = await move_one(work, JobStatus.FAILED, "settle", says, *claim.conditions(), tries=tries, error=error)
+        parameters = {"the_tries": tries, "the_error": error}
+        job = await _FAIL.take_one(work, message=failure.message, data=data, **claim.parameters(), **parameters)
         outcome = "failed"
     if job is not None:
         await attempts.end(work, job, outcome, error)
@@ -80,8 +88,8 @@ async def fail(work: Work, claim: Claim, failure: Failure, tries: int, max_tries
 
 async def give_back(work: Work, claim: Claim) -> Row[Any] | None:
     """The worker stops: the job waits again, no try used."""
-    says = Says(JobEventType.RETRYING, "The worker stopped and gave the job back.", {"reason": "given_back"})
-    job = await move_one(work, JobStatus.PENDING, "give back", says, *claim.conditions(), run_after=None)
+    message = "The worker stopped and gave the job back."
+    job = await _GIVE_BACK.take_one(work, message=message, data={"reason": "given_back"}, **claim.parameters())
     if job is not None:
         await attempts.end(work, job, "given_back")
     return job
@@ -89,8 +97,7 @@ async def give_back(work: Work, claim: Claim) -> Row[Any] | None:
 
 async def cancelled(work: Work, claim: Claim) -> Row[Any] | None:
     """The body of a job that was to be cancelled is dead."""
-    says = Says(JobEventType.CANCELLED)
-    job = await move_one(work, JobStatus.CANCELLED, "settle", says, *claim.conditions())
+    job = await _CANCELLED.take_one(work, **claim.parameters())
     if job is not None:
         await attempts.end(work, job, "cancelled")
     return job

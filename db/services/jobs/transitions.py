@@ -1,4 +1,7 @@
-"""One step of a job's life as one statement: compare, set, and write the event, made from the table of `db.tables.jobstates`."""
+"""One step of a job's life as one statement: compare, set, and write the event, made from the table of `db.tables.jobstates`.
+
+Statements are made once and run with parameters: building them costs more than Postgres takes to run them.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,8 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CTE, ColumnElement, Executable, Interval, Row, func, insert, literal, null, select, update
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import CTE, ColumnElement, Interval, Row, Text, Uuid, any_, bindparam, func, insert, literal, select, update
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from db.core.work import Notice, Work
 from db.tables import Job, JobEvent
@@ -25,17 +28,9 @@ class Claim:
     attempt: int
     worker_id: UUID
 
-    def conditions(self) -> tuple[ColumnElement[bool], ...]:
-        return Job.id == self.job_id, Job.attempt == self.attempt, Job.worker_id == self.worker_id
-
-
-@dataclass(frozen=True, slots=True)
-class Says:
-    """What the event of a step tells people."""
-
-    type: JobEventType
-    message: str | None = None
-    data: dict[str, Any] | None = None
+    def parameters(self) -> dict[str, Any]:
+        """For statements with the condition `HELD`."""
+        return {"the_job": self.job_id, "the_attempt": self.attempt, "the_worker": self.worker_id}
 
 
 def clock() -> ColumnElement[Any]:
@@ -43,39 +38,69 @@ def clock() -> ColumnElement[Any]:
     return func.clock_timestamp()
 
 
-def seconds(value: float) -> ColumnElement[timedelta]:
-    """An interval."""
-    return literal(timedelta(seconds=value), Interval())
+def interval(name: str) -> ColumnElement[timedelta]:
+    """A parameter that is a duration; give it `timedelta`s."""
+    return bindparam(name, type_=Interval())
 
 
-def statement(
-    after: JobStatus, by: str, says: Says, *conditions: ColumnElement[bool], also: Callable[[CTE], CTE] | None = None, **values: Any
-) -> Executable:
-    """Take every job that `conditions` choose to `after`, if the table lets `by` do so; the rows that went, all columns.
+THE_JOB = Job.id == bindparam("the_job", type_=Uuid())
+THE_JOBS = Job.id == any_(bindparam("the_jobs", type_=ARRAY(Uuid)))
+HELD = THE_JOB & (Job.attempt == bindparam("the_attempt")) & (Job.worker_id == bindparam("the_worker", type_=Uuid()))
 
-    `also` makes a further change of the rows that went, in the same statement.
-    A job that is not among them was taken by someone else, or is not in a state from which the step leads.
+
+class Step:
+    """A step of the table: takes every job that `conditions` choose to `after`, if the table lets `by` do so.
+
+    A job that does not go was taken by someone else, or is not in a state from which the step leads. `also` makes a further change of
+    the jobs that went, in the same statement. Parameters in conditions and values are named, and given to `take`.
     """
-    changes: dict[str, Any] = {**_defaults(after), **values}
-    change = update(Job).where(Job.status.in_(allowed_before(after, by)), *conditions)
-    moved = change.values(status=after, last_sequence=Job.last_sequence + 1, **changes).returning(*Job.__table__.c).cte("moved")
-    further = () if also is None else (also(moved),)
-    return select(*moved.c).add_cte(event(moved, says), *further)
+
+    def __init__(
+        self,
+        after: JobStatus,
+        by: str,
+        says: JobEventType,
+        *conditions: ColumnElement[bool],
+        also: Callable[[CTE], CTE] | None = None,
+        **values: Any,
+    ) -> None:
+        changes: dict[str, Any] = {"status": after, "last_sequence": Job.last_sequence + 1, **_defaults(after), **values}
+        change = update(Job).where(Job.status.in_(allowed_before(after, by)), *conditions).values(changes)
+        moved = change.returning(*Job.__table__.c).cte("moved")
+        further = () if also is None else (also(moved),)
+        self._statement = select(*moved.c).add_cte(event(moved, says), *further)
+
+    async def take(
+        self, work: Work, *, message: str | None = None, data: dict[str, Any] | None = None, **parameters: Any
+    ) -> Sequence[Row[Any]]:
+        """The rows that went, all columns; each is announced, and one that waits again rings its queue."""
+        rows = await work.all(self._statement, {"the_message": message, "the_data": data, **parameters})
+        for row in rows:
+            announce(work, row)
+        return rows
+
+    async def take_one(
+        self, work: Work, *, message: str | None = None, data: dict[str, Any] | None = None, **parameters: Any
+    ) -> Row[Any] | None:
+        """The same where the conditions name one job; None when it did not go."""
+        rows = await self.take(work, message=message, data=data, **parameters)
+        return rows[0] if rows else None
 
 
-def event(moved: CTE, says: Says) -> CTE:
-    """The insert, as a CTE, of one event for each row of `moved`, which has taken the next sequence already."""
+def event(moved: CTE, says: JobEventType | None = None) -> CTE:
+    """The insert of one event for each row of `moved`, which has taken the next sequence already; without `says`, its type is a parameter too."""
     columns = ("job_id", "sequence", "attempt", "type", "status", "progress", "step", "message", "data")
+    words = JobEvent.__table__.c.type.type
     told = select(
         moved.c.id,
         moved.c.last_sequence,
         moved.c.attempt,
-        literal(says.type, JobEvent.__table__.c.type.type),
+        bindparam("the_type", type_=words) if says is None else literal(says, words),
         moved.c.status,
         moved.c.progress,
         moved.c.current_step,
-        literal(says.message, JobEvent.__table__.c.message.type),
-        null() if says.data is None else literal(says.data, JSONB),
+        bindparam("the_message", type_=Text()),
+        bindparam("the_data", type_=JSONB(none_as_null=True)),
     )
     return insert(JobEvent).from_select(columns, told).cte("told")
 
@@ -90,20 +115,6 @@ def _defaults(after: JobStatus) -> dict[str, Any]:
     if after in TERMINAL:
         return {"lease_until": None, "completed_at": clock()}
     return {}
-
-
-async def move(work: Work, after: JobStatus, by: str, says: Says, *conditions: ColumnElement[bool], **values: Any) -> Sequence[Row[Any]]:
-    """Run the step and announce each job that went; a job that waits again rings its queue."""
-    rows = await work.all(statement(after, by, says, *conditions, **values))
-    for row in rows:
-        announce(work, row)
-    return rows
-
-
-async def move_one(work: Work, after: JobStatus, by: str, says: Says, *conditions: ColumnElement[bool], **values: Any) -> Row[Any] | None:
-    """The same for a condition that names one job; None when it did not go."""
-    rows = await move(work, after, by, says, *conditions, **values)
-    return rows[0] if rows else None
 
 
 def announce(work: Work, row: Row[Any]) -> None:

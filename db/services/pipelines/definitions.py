@@ -41,7 +41,9 @@ async def steps(work: Work) -> dict[str, Row[Any]]:
 
 def normalised(definition: Definition) -> Definition:
     """The same definition with every node's parameters an object."""
-    nodes: list[dict[str, Any]] = [{**node, "parameters": node.get("parameters") or {}} for node in definition["nodes"]]
+    nodes: list[dict[str, Any]] = [
+        {"key": node["key"], "step": node["step"], "parameters": node.get("parameters") or {}} for node in definition["nodes"]
+    ]
     links = [{"source": link["source"], "target": link["target"]} for link in definition["links"]]
     return {"nodes": nodes, "links": links}
 
@@ -100,9 +102,8 @@ def parameter_issues(step: Row[Any], parameters: Any, *path: str | int) -> list[
     checks.document(parameters, *(str(part) for part in path), size=MAX_BYTES)
     if checks.issues:
         return checks.issues
-    for error in sorted(
-        Draft202012Validator(step.parameter_schema).iter_errors(parameters), key=lambda found: list(map(str, found.absolute_path))
-    ):
+    validator: Any = Draft202012Validator(step.parameter_schema)  # its generics leave too much open to be checked
+    for error in sorted(validator.iter_errors(parameters), key=lambda found: list(map(str, found.absolute_path))):
         message = error.message if len(error.message) <= 300 else f"{error.message[:300]}…"
         place = [*path, *error.absolute_path]
         if error.validator == "additionalProperties":

@@ -103,11 +103,11 @@ def _hashed(domain: Domain, chunks: Chunks, seed: int) -> tuple[ColumnReport, Ha
 
 def values_of_hashes(values: pl.Series, seed: int, wanted: Keys, known: dict[int, Any]) -> dict[int, Any]:
     """Values whose hashes are wanted and not yet known."""
-    missing = np.array([key for key in wanted.tolist() if key not in known], dtype=np.uint64)
-    if not missing.size:
+    missing = pl.Series([key for key in wanted.tolist() if key not in known], dtype=pl.UInt64)
+    if not missing.len():
         return {}
     of_rows = hashes(values, seed)
-    places = np.flatnonzero(np.isin(of_rows, missing))
+    places = pl.Series(of_rows).is_in(missing).arg_true().to_numpy()
     _, first = np.unique(of_rows[places], return_index=True)
     places = places[first]
     return dict(zip(of_rows[places].tolist(), values.gather(places).to_list(), strict=True))

@@ -133,7 +133,7 @@ class DelimitedReader:
 
     def _parse(self, block: CleanBlock) -> pl.DataFrame:
         dialect = self._layout.dialect
-        quote = dialect.quote.decode() if dialect.quote in block.data else None
+        quote = dialect.quote.decode() if block.has_quoting else None
         frame = pl.read_csv(
             io.BytesIO(block.data),
             has_header=False,
@@ -150,7 +150,7 @@ class DelimitedReader:
             read_options=pyarrow.csv.ReadOptions(column_names=self.names, block_size=len(block.data) + 1),
             parse_options=pyarrow.csv.ParseOptions(
                 delimiter=dialect.delimiter.decode(),
-                quote_char=dialect.quote.decode(),
+                quote_char=quote or False,
                 newlines_in_values=True,
                 ignore_empty_lines=False,
             ),

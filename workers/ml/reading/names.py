@@ -48,7 +48,8 @@ def check_width(width: int, *, is_at_least: bool = False) -> None:
     if width > limits.MAX_COLUMNS:
         raise BadInput(
             "TOO_MANY_COLUMNS",
-            f"The file has {'at least ' if is_at_least else ''}{width:,} columns; at most {limits.MAX_COLUMNS:,} are taken. Drop columns, or turn columns into rows, and upload again.",
+            f"The file has {'at least ' if is_at_least else ''}{width:,} columns; "
+            f"at most {limits.MAX_COLUMNS:,} are taken. Drop columns, or turn columns into rows, and upload again.",
         )
 
 

@@ -8,7 +8,7 @@ of fields are padded or left out by their offsets; only where quoting is broken 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,8 @@ class CleanBlock:
     first_row: int
     numbers: Positions | None
     """Number of each row in the file where rows were left out between them."""
+    has_quoting: bool = False
+    """Quotes in `data` enclose fields; otherwise they are text."""
 
     def number(self, index: int) -> int:
         return self.first_row + index if self.numbers is None else int(self.numbers[index])
@@ -46,6 +48,7 @@ class RecordChecker:
         self._width = len(names)
         self._issues = issues
         self._parser = RecordParser(dialect)
+        self._opening = re.compile(rb"(?:\A|[\r\n" + re.escape(dialect.delimiter) + rb"])[ ]*" + re.escape(dialect.quote))
         self._delimiter = dialect.delimiter[0]
         self._quote = dialect.quote[0]
         self._carry = b""
@@ -71,7 +74,10 @@ class RecordChecker:
             body += b"\r\n" if self._line_end == b"\r\n" or b"\r\n" in body else b"\n"
         if not body:
             return None
-        return self._quoted(body, is_end=is_end) if self._dialect.quote in body else self._plain(body)
+        if self._dialect.quote not in body or self._opening.search(body) is None:
+            return self._plain(body)  # no field begins with a quote: each is text, like the inches of a 5" pipe
+        block = self._quoted(body, is_end=is_end)
+        return None if block is None else replace(block, has_quoting=True)
 
     def finish(self) -> None:
         """Raises BadInput (RAGGED_ROWS) where too many rows of the whole file were ragged."""
