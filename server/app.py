@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
@@ -27,6 +28,11 @@ def create_app() -> Starlette:
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncGenerator[None]:
+        # What was imported lives for ever, and an answer of a thousand fields makes many short-lived objects: with Python's own
+        # thresholds, walking them all took 28 % of a nested read's CPU time.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 10, 10)
         redis = connect(state.redis_url)
         async with (
             redis,

@@ -20,7 +20,7 @@ LAST_LOG_EVENT = 64_000
 KEPT_LINES = 2_000
 WINDOW = 1.0
 
-_TOLD = frozenset({JobNodeStatus.RUNNING, JobNodeStatus.COMPLETED, JobNodeStatus.FAILED})
+_ENDED = frozenset({JobNodeStatus.COMPLETED, JobNodeStatus.FAILED})
 
 
 class Superseded(Exception):
@@ -33,7 +33,8 @@ class Pending:
 
     moved: bool = False
     nodes: dict[str, NodeChange] = field(default_factory=dict[str, NodeChange])
-    steps: dict[str, str] = field(default_factory=dict[str, str])
+    started: list[str] = field(default_factory=list[str])
+    ended: dict[str, str] = field(default_factory=dict[str, str])
     points: list[Point] = field(default_factory=list[Point])
     lines: deque[str] = field(default_factory=deque[str])
     dropped: int = 0
@@ -50,6 +51,7 @@ class Reports:
         self._percent = 0
         self._step: str | None = None
         self._pending = Pending()
+        self._started: set[str] = set()
         self._turn = 0
         self._flushing = asyncio.Lock()
         self.run_id: UUID | None = None
@@ -62,8 +64,11 @@ class Reports:
 
     def node(self, change: NodeChange) -> None:
         self._pending.nodes[change.key] = change
-        if change.status in _TOLD and (change.status is not JobNodeStatus.RUNNING or change.progress == 0):
-            self._pending.steps[change.key] = change.status.value
+        if change.status is JobNodeStatus.RUNNING and change.key not in self._started:
+            self._started.add(change.key)
+            self._pending.started.append(change.key)
+        elif change.status in _ENDED:
+            self._pending.ended[change.key] = change.status.name
 
     def point(self, point: Point) -> None:
         if self.run_id is not None:
@@ -79,13 +84,12 @@ class Reports:
     async def flush(self, *, everything: bool = False) -> None:
         """Write what the second still has room for, or all there is. What could not be written stays. Raises `Superseded`, `Unavailable`."""
         async with self._flushing:
-            due = self._due()
-            if not everything:
-                due = due[: self._room()]
-            for kind in due:
-                async with self._database.work(SYSTEM) as work:
-                    await self._write(work, kind, last=everything)
-                self._written.append(time.monotonic())
+            for kind in self._due():
+                events = self._events_of(kind)
+                if everything or events <= self._room():
+                    async with self._database.work(SYSTEM) as work:
+                        await self._write(work, kind, last=everything)
+                    self._written.extend([time.monotonic()] * events)
 
     def _due(self) -> list[str]:
         """The kinds of which there is something, another one first each time, so that none starves the others."""
@@ -95,6 +99,10 @@ class Reports:
         self._turn += 1
         shift = self._turn % len(kinds) if kinds else 0
         return kinds[shift:] + kinds[:shift]
+
+    def _events_of(self, kind: str) -> int:
+        """Steps that started and steps that ended are told apart, even where both happened since the last flush."""
+        return 2 if kind == "progress" and self._pending.started and self._pending.ended else 1
 
     def _room(self) -> int:
         recent = sum(at > time.monotonic() - WINDOW for at in self._written)
@@ -111,18 +119,20 @@ class Reports:
 
     async def _write_progress(self, work: Work) -> None:
         pending = self._pending
-        changes, steps = pending.nodes, pending.steps
-        pending.nodes, pending.steps, pending.moved = {}, {}, False
-        kind, data = JobEventType.PROGRESS, None
-        if steps:
-            ended = any(status != JobNodeStatus.RUNNING.value for status in steps.values())
-            kind = JobEventType.STEP_COMPLETED if ended else JobEventType.STEP_STARTED
-            data = {"nodes": [{"key": key, "status": status.upper()} for key, status in steps.items()]}
+        changes, started, ended = pending.nodes, pending.started, pending.ended
+        pending.nodes, pending.started, pending.ended, pending.moved = {}, [], {}, False
+        steps = {
+            JobEventType.STEP_STARTED: [{"key": key, "status": JobNodeStatus.RUNNING.name} for key in started],
+            JobEventType.STEP_COMPLETED: [{"key": key, "status": status} for key, status in ended.items()],
+        }
+        told = {kind: {"nodes": parts} for kind, parts in steps.items() if parts} or {JobEventType.PROGRESS: None}
         try:
-            await self._append(work, kind, data=data, progress=self._percent, step=self._step)
+            for kind, data in told.items():
+                await self._append(work, kind, data=data, progress=self._percent, step=self._step)
             await nodes.record(work, self._claim, changes)
         except BaseException:
-            pending.nodes, pending.steps, pending.moved = {**changes, **pending.nodes}, {**steps, **pending.steps}, True
+            pending.nodes, pending.started = {**changes, **pending.nodes}, started + pending.started
+            pending.ended, pending.moved = {**ended, **pending.ended}, True
             raise
 
     async def _write_points(self, work: Work) -> None:

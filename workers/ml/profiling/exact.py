@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import polars as pl
@@ -11,6 +11,8 @@ import polars as pl
 from workers.ml.profiling.distributions import Moments, bins_of, counts_between, edges, finite, most_common, quantiles, runs
 from workers.ml.profiling.domains import Domain, Hashes, Keys, hashes
 from workers.ml.profiling.report import TOP_VALUES, ColumnReport, ValueCount
+
+_SLICE: Final = 131_072
 
 Chunks = Callable[[], Iterator[pl.Series]]
 """The column's parts in row order, as often as asked."""
@@ -103,14 +105,19 @@ def _hashed(domain: Domain, chunks: Chunks, seed: int) -> tuple[ColumnReport, Ha
 
 def values_of_hashes(values: pl.Series, seed: int, wanted: Keys, known: dict[int, Any]) -> dict[int, Any]:
     """Values whose hashes are wanted and not yet known."""
-    missing = pl.Series([key for key in wanted.tolist() if key not in known], dtype=pl.UInt64)
-    if not missing.len():
-        return {}
-    of_rows = hashes(values, seed)
-    places = pl.Series(of_rows).is_in(missing).arg_true().to_numpy()
-    _, first = np.unique(of_rows[places], return_index=True)
-    places = places[first]
-    return dict(zip(of_rows[places].tolist(), values.gather(places).to_list(), strict=True))
+    missing = {key for key in wanted.tolist() if key not in known}
+    found: dict[int, Any] = {}
+    # A common value lies near the beginning: the rest is not looked at.
+    for start in range(0, values.len(), _SLICE):
+        if not missing:
+            break
+        part = values.slice(start, _SLICE)
+        of_rows = hashes(part, seed)
+        places = pl.Series(of_rows).is_in(list(missing)).arg_true().to_numpy()
+        keys, first = np.unique(of_rows[places], return_index=True)
+        found.update(zip(keys.tolist(), part.gather(places[first]).to_list(), strict=True))
+        missing -= found.keys()
+    return found
 
 
 def ranked(domain: Domain, values: list[tuple[Any, int]]) -> list[ValueCount]:

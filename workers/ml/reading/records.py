@@ -48,7 +48,7 @@ class RecordChecker:
         self._width = len(names)
         self._issues = issues
         self._parser = RecordParser(dialect)
-        self._opening = re.compile(rb"(?:\A|[\r\n" + re.escape(dialect.delimiter) + rb"])[ ]*" + re.escape(dialect.quote))
+        self._spaced_opening = re.compile(rb"(?:\A|[\r\n" + re.escape(dialect.delimiter) + rb"])[ ]+" + re.escape(dialect.quote))
         self._delimiter = dialect.delimiter[0]
         self._quote = dialect.quote[0]
         self._carry = b""
@@ -74,10 +74,16 @@ class RecordChecker:
             body += b"\r\n" if self._line_end == b"\r\n" or b"\r\n" in body else b"\n"
         if not body:
             return None
-        if self._dialect.quote not in body or self._opening.search(body) is None:
+        if self._dialect.quote not in body or not self._has_quoted_field(body):
             return self._plain(body)  # no field begins with a quote: each is text, like the inches of a 5" pipe
         block = self._quoted(body, is_end=is_end)
         return None if block is None else replace(block, has_quoting=True)
+
+    def _has_quoted_field(self, body: bytes) -> bool:
+        quote = self._dialect.quote
+        if body.startswith(quote) or any(before + quote in body for before in (self._dialect.delimiter, b"\n", b"\r")):
+            return True
+        return b" " + quote in body and self._spaced_opening.search(body) is not None
 
     def finish(self) -> None:
         """Raises BadInput (RAGGED_ROWS) where too many rows of the whole file were ragged."""
