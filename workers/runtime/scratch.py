@@ -38,6 +38,7 @@ class Scratch:
     @contextmanager
     def folder(self) -> Generator[Path]:
         """A folder for one attempt, removed with all that is in it."""
+        self._root.mkdir(mode=0o700, exist_ok=True)  # systems sweep their temporary folders, under living programs too
         path = Path(tempfile.mkdtemp(dir=self._root))
         try:
             yield path

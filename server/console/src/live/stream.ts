@@ -12,11 +12,13 @@ export type Stream = {
   count: number;
   progress: number | null;
   lines: Line[];
-  series: Map<string, number[]>;
+  series: Map<string, Series>;
 };
+/** A metric from its first step to its last. `every` grows by doubling: only each such point is kept, so that a long one stays drawable. */
+export type Series = { points: [step: number, value: number][]; last: [step: number, value: number]; count: number; every: number };
 
 const LINES = 200;
-const POINTS = 400;
+const POINTS = 400; // More than a curve has pixels.
 
 export const stream = new Cell<Stream | null>(null);
 
@@ -46,17 +48,18 @@ type Event = {
   currentStep?: string | null;
   message?: string | null;
   createdAt?: string;
-  points?: { key: string; step?: number; value: number | null }[];
+  points?: Point[];
 };
+type Point = { key: string; step?: number; value: number | null };
 
 export function streamed(result: Result<unknown>): void {
   const now = stream.get();
   if (!now) return;
   const event = Object.values((result.data ?? {}) as Record<string, unknown>)[0] as Event | null | undefined;
   const count = now.count + 1;
-  const series = new Map(now.series);
-  for (const { key, value } of event?.points ?? []) {
-    if (value !== null) series.set(key, [...(series.get(key) ?? []), value].slice(-POINTS));
+  if (event?.points && !result.errors) {
+    stream.set({ ...now, count, series: longer(now.series, event.points) });
+    return;
   }
   const line = {
     number: count,
@@ -64,7 +67,25 @@ export function streamed(result: Result<unknown>): void {
     type: result.errors ? "ERROR" : (event?.type ?? event?.status ?? ""),
     text: result.errors ? result.errors.map((error) => error.message).join("; ") : textOf(event),
   };
-  stream.set({ ...now, count, series, progress: event?.progress ?? now.progress, lines: [...now.lines, line].slice(-LINES) });
+  stream.set({ ...now, count, progress: event?.progress ?? now.progress, lines: [...now.lines, line].slice(-LINES) });
+}
+
+function longer(before: Map<string, Series>, points: Point[]): Map<string, Series> {
+  const series = new Map(before);
+  for (const { key, step, value } of points) {
+    if (value === null) continue;
+    let one = series.get(key);
+    if (!one || one === before.get(key)) one = one ? { ...one, points: [...one.points] } : { points: [], last: [0, 0], count: 0, every: 1 };
+    series.set(key, one);
+    one.last = [step ?? one.count, value];
+    if (one.count % one.every === 0) one.points.push(one.last);
+    one.count += 1;
+    if (one.points.length > POINTS) {
+      one.points = one.points.filter((_, index) => index % 2 === 0);
+      one.every *= 2;
+    }
+  }
+  return series;
 }
 
 function timeOf(moment: string | undefined): string {
@@ -72,7 +93,6 @@ function timeOf(moment: string | undefined): string {
 }
 
 function textOf(event: Event | null | undefined): string {
-  if (event?.points) return event.points.map((point) => `${point.key} ${point.value?.toPrecision(4) ?? "–"}`).join("  ");
   const said = [event?.step ?? event?.currentStep, event?.message].filter(Boolean).join(": ");
   if (said || event?.type || event?.status) return said;
   return JSON.stringify(event ?? null).slice(0, 160);
