@@ -42,7 +42,7 @@ lint: $(INSTALLED_DEV) ## Style, format and the layers between the rooms
 	@echo "== lint"
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --quiet --check .
-	@$(BIN)/lint-imports --no-timings > $(VENV)/.layers || { cat $(VENV)/.layers; exit 1; }
+	@$(BIN)/lint-imports > $(VENV)/.layers || { cat $(VENV)/.layers; exit 1; }
 
 .PHONY: types
 types: $(INSTALLED_DEV) ## Types, strictly

@@ -14,9 +14,9 @@ import polars as pl
 import pytest
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
 
-from tests.workers.ingesting import ingested
+from tests.workers.ingesting import Recorder, ingested
 from workers.ml import limits
-from workers.ml.profiling import ColumnReport, ProfileReport
+from workers.ml.profiling import ColumnReport, ProfileReport, profile_parquet
 
 
 def mixed(rows: int, seed: int) -> bytes:
@@ -226,3 +226,16 @@ def test_rows_that_differ_are_never_called_duplicates(tmp_path: Path) -> None:
     frame = pl.DataFrame({"a": grid % 10, "b": grid // 10 % 100, "c": grid // 1_000, "d": -grid, "e": grid % 2 == 0})
     profile, _ = profiled(tmp_path, frame.write_csv().encode())
     assert profile["duplicate_row_count"] == 0
+
+
+def test_progress_is_told_in_words(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pl.DataFrame({"alcohol": [1.5, 2.5], "color": ["red", "white"]}).write_parquet(path)
+    recorder = Recorder()
+    profile_parquet(str(path), recorder, lo=50, hi=100)
+    assert recorder.steps == [
+        (50.0, "profiling column 1 of 2 (alcohol)"),
+        (72.5, "profiling column 2 of 2 (color)"),
+        (95.0, "correlating columns"),
+        (100.0, "profiled"),
+    ]
