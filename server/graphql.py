@@ -5,7 +5,9 @@ Every answer to a GraphQL request is a GraphQL response, the refused ones too, a
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from types import NoneType
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -18,6 +20,9 @@ from starlette.websockets import WebSocket
 from strawberry.asgi import GraphQL
 from strawberry.exceptions import ConnectionRejectionError
 from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
+from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import BaseGraphQLTransportWSHandler
+from strawberry.subscriptions.protocols.graphql_transport_ws.types import Message
+from strawberry.types.unset import UNSET, UnsetType
 
 from db.errors import Unavailable
 from graph.core.context import Context
@@ -31,10 +36,38 @@ if TYPE_CHECKING:
     from db.settings import StateSettings
 
 REQUEST_ID = "x-request-id"
+_KINDS: Mapping[str, tuple[type, ...]] = {"query": (str,), "operationName": (str, NoneType), "variables": (dict, NoneType)}
+
+
+class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
+    """Strawberry's, with messages of a wrong shape closed as the protocol says instead of by a traceback."""
+
+    async def handle_message(self, message: Message) -> None:
+        if _well_formed(cast("object", message)):
+            await super().handle_message(message)
+        else:
+            await self.handle_invalid_message("A message has a wrong shape; see the graphql-transport-ws protocol.")
+
+
+def _well_formed(message: object) -> bool:
+    """Every part that is used later; one that is missing is noticed there."""
+    if not isinstance(message, dict):
+        return False
+    found = cast("dict[str, Any]", message)
+    if not isinstance(found.get("id", ""), str):
+        return False
+    if found.get("type") != "subscribe" or "payload" not in found:
+        return True
+    if not isinstance(found["payload"], dict):
+        return False
+    payload = cast("dict[str, Any]", found["payload"])
+    return all(name not in payload or isinstance(payload[name], kinds) for name, kinds in _KINDS.items())
 
 
 class GraphQLView(GraphQL[Context, None]):
     """`/graphql` over HTTP and graphql-transport-ws; to a browser that asks for HTML, the GraphiQL page."""
+
+    graphql_transport_ws_handler_class = SocketHandler
 
     def __init__(self, settings: ServerSettings, state: StateSettings) -> None:
         super().__init__(
@@ -80,15 +113,23 @@ class GraphQLView(GraphQL[Context, None]):
             context.connection_params = dict(request.headers)
         return context
 
-    async def on_ws_connect(self, context: Context) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] - the answer is ours to choose
+    async def on_ws_connect(self, context: Context) -> UnsetType:
         try:
             context.viewer = await viewer_of(context.database, context.connection_params or {})
         except BadToken:
             raise ConnectionRejectionError from None
         context.refresh()
+        return UNSET  # an ack without a payload; with null, older clients refuse it
 
     async def render_graphql_ide(self, request: Request) -> Response:
         return page(request, upload_origin=self.upload_origin)
+
+    def parse_json(self, data: str | bytes) -> object:
+        """A body, or one of the query's parameters, which come as text and which Strawberry checks itself."""
+        found: Any = super().parse_json(data)
+        if isinstance(data, bytes) and not isinstance(found, dict | list):
+            raise HTTPException(400, 'The body must be a JSON object: {"query": "…", "variables": {…}}.')
+        return cast("object", found)
 
     def decode_json(self, data: str | bytes) -> object:
         return orjson.loads(data)

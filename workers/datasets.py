@@ -39,7 +39,6 @@ async def ingest(attempt: Attempt) -> Effects:
         "filename": upload.filename,
         "size": upload.size_bytes,
         "sha256": upload.sha256,
-        "memory_mb": attempt.memory_bytes // 1024**2,
     }
     try:
         result = await attempt.body("workers.ml.ingest:ingest", spec, span=(5, 95))

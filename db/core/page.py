@@ -9,12 +9,28 @@ import base64
 import binascii
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal
 from uuid import UUID
 
 import orjson
-from sqlalchemy import ARRAY, ColumnElement, Row, Uuid, and_, bindparam, func, literal_column, or_, select, true, tuple_
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    ColumnElement,
+    Integer,
+    Row,
+    SmallInteger,
+    Uuid,
+    and_,
+    bindparam,
+    func,
+    literal_column,
+    or_,
+    select,
+    true,
+    tuple_,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db.core.sql import Column, Rows
@@ -26,6 +42,7 @@ MAX_SIZE = 100
 _SORT_KEY = "page_sort_key"
 _ROW_KEY = "page_row_key"
 _PARENT = "page_parent"
+_BITS = ((SmallInteger, 15), (BigInteger, 63), (Integer, 31))  # the first that fits: the others are integers too
 
 
 @dataclass(frozen=True)
@@ -74,14 +91,13 @@ class Page:
     has_previous: bool
 
 
-def encode_cursor(sort: Sort, value: Any, key: Any) -> str:
+def encode_cursor(sort: Sort, value: Any, key: UUID) -> str:
     """An opaque cursor: the order's name and the row's place in it."""
     shown = value.isoformat() if isinstance(value, datetime) else value
-    place = key.hex if isinstance(key, UUID) else key
-    return base64.urlsafe_b64encode(orjson.dumps([sort.name, shown, place])).decode().rstrip("=")
+    return base64.urlsafe_b64encode(orjson.dumps([sort.name, shown, key.hex])).decode().rstrip("=")
 
 
-def decode_cursor(sort: Sort, cursor: str) -> tuple[Any, Any]:
+def decode_cursor(sort: Sort, cursor: str) -> tuple[Any, UUID]:
     """The place that a cursor of this order names; `InvalidCursor` for anything else."""
     refused = InvalidCursor(f"The cursor {cursor[:60]!r} does not belong to this list in this order. Start again without a cursor.")
     try:
@@ -91,26 +107,28 @@ def decode_cursor(sort: Sort, cursor: str) -> tuple[Any, Any]:
     if name != sort.name:
         raise refused
     try:
-        place: Any = UUID(hex=key) if isinstance(key, str) else _integer(key)
+        place = UUID(hex=key)
         if value is None:
             if not sort.nullable:
                 raise refused
             return None, place
         match sort.kind:
             case "time":
-                return datetime.fromisoformat(value), place
+                return datetime.fromisoformat(value).astimezone(UTC), place
             case "text":
                 return _text(value), place
             case "int":
-                return _integer(value), place
+                return _integer(value, sort.column), place
             case "float":
                 return float(value), place
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, OverflowError):
         raise refused from None
 
 
-def _integer(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not -(2**63) <= value < 2**63:
+def _integer(value: object, column: Column) -> int:
+    """Within what the column holds: the driver refuses to send anything else."""
+    bits = next(bits for kind, bits in _BITS if isinstance(column.type, kind))
+    if not isinstance(value, int) or isinstance(value, bool) or not -(2**bits) <= value < 2**bits:
         raise ValueError
     return value
 

@@ -49,6 +49,7 @@ async def request(work: Work, new: NewUpload) -> Row[Any]:
     if answered is not None:
         return await work.one(select(Upload).where(Upload.id == UUID(answered["upload"])))
     values = _checked(new)
+    label = values.pop("label")
     dataset = await datasets.locked(work, new.dataset_id)
     await _within_quota(work, dataset.owner_id, new.size_bytes)
     number = await work.scalar(
@@ -57,7 +58,7 @@ async def request(work: Work, new: NewUpload) -> Row[Any]:
     version = insert(DatasetVersion).values(
         dataset_id=dataset.id,
         number=number,
-        label=new.label,
+        label=label,
         status=DatasetVersionStatus.UPLOADING,
         source=DatasetSource.UPLOAD,
         original_filename=values["filename"],
@@ -85,8 +86,7 @@ def _checked(new: NewUpload) -> dict[str, Any]:
     content_type = checks.name(new.content_type or DEFAULT_CONTENT_TYPE, "contentType")
     if not content_type.isascii():
         checks.add("contentType", message="A media type is plain ASCII, for instance text/csv.")
-    if new.label is not None:
-        checks.name(new.label, "label")
+    label = None if new.label is None else checks.name(new.label, "label")
     limit = state_settings().upload_max_bytes
     if new.size_bytes < 1:
         checks.add("sizeBytes", message="An empty file holds no data; give the file's size in bytes.")
@@ -96,7 +96,7 @@ def _checked(new: NewUpload) -> dict[str, Any]:
     if sha256 is not None and (len(sha256) != 64 or not _HEX.issuperset(sha256)):
         checks.add("sha256", message="A SHA-256 is 64 hexadecimal digits; leave it out when you do not know it.")
     checks.done()
-    return {"filename": filename, "content_type": content_type, "size_bytes": new.size_bytes, "sha256": sha256}
+    return {"filename": filename, "content_type": content_type, "size_bytes": new.size_bytes, "sha256": sha256, "label": label}
 
 
 async def _within_quota(work: Work, owner_id: UUID, size: int) -> None:

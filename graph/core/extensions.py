@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
 import strawberry
 from graphql import DocumentNode, GraphQLError, GraphQLObjectType, NoSchemaIntrospectionCustomRule, Undefined
 from strawberry.extensions import SchemaExtension
 from strawberry.types import ExecutionContext, StreamExecutionResult
+from strawberry.types.graphql import OperationType
 
 from graph.core.context import Context
 from graph.core.documents import Documents
@@ -25,6 +26,13 @@ class Schema(strawberry.Schema):
         self._without_null_defaults()
         self.parsed: Documents[DocumentNode] = Documents()
         self.validated: Documents[tuple[GraphQLError, ...]] = Documents()
+
+    async def execute(
+        self, query: str | None, *args: Any, allowed_operation_types: Iterable[OperationType] | None = None, **options: Any
+    ) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride] - the rest is handed on
+        """One answer, so a subscription is refused here: it would run as a query whose only field has no value."""
+        allowed = set(allowed_operation_types or OperationType) - {OperationType.SUBSCRIPTION}
+        return await super().execute(query, *args, allowed_operation_types=allowed, **options)
 
     def _without_null_defaults(self) -> None:
         """An argument that is None in Python when left out has no default in the schema: `= null` would promise what nobody needs."""

@@ -34,7 +34,7 @@ from tests.workers.ingesting import Recorder
 from workers.ml.ingest import ingest
 start, cpu = time.perf_counter(), time.process_time()
 path = Path(sys.argv[1])
-spec = {"source": str(path), "folder": sys.argv[2], "filename": path.name, "size": path.stat().st_size, "sha256": None, "memory_mb": 2048}
+spec = {"source": str(path), "folder": sys.argv[2], "filename": path.name, "size": path.stat().st_size, "sha256": None}
 result = ingest(spec, Recorder())
 print(time.perf_counter() - start, time.process_time() - cpu, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 assert result["issue_count"] == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from typing import Any
 
 import pytest
@@ -165,6 +167,41 @@ async def test_filters_narrow_the_list_and_its_count(ada: Client) -> None:
 async def test_a_page_that_cannot_be_is_refused(ada: Client, arguments: dict[str, Any]) -> None:
     with pytest.raises(GraphQLErrors) as refused:
         await ada.one(NAMES, **arguments)
+    assert refused.value.codes == ["BAD_USER_INPUT"]
+
+
+@pytest.mark.parametrize(
+    ("order", "place"),
+    [
+        (None, ["created_at.1", "2026-01-01T00:00:00+00:00", 5]),
+        (None, ["created_at.1", "0001-01-01T00:00:00+14:00", "0" * 32]),
+        (None, ["created_at.1", "9999-12-31T23:59:59-14:00", "0" * 32]),
+        (None, ["created_at.1", "yesterday", "0" * 32]),
+        (None, ["created_at.1", None, "0" * 32]),
+        (None, ["created_at.1"]),
+        (None, None),
+        ("NAME", ["name.1", "\u0000", "0" * 32]),
+        ("NAME", ["name.1", 5, "0" * 32]),
+    ],
+)
+async def test_a_cursor_that_nobody_was_given_is_refused(ada: Client, order: str | None, place: object) -> None:
+    forged = base64.urlsafe_b64encode(json.dumps(place).encode()).decode()
+    with pytest.raises(GraphQLErrors) as refused:
+        await ada.one(NAMES, after=forged, orderBy=None if order is None else {"field": order})
+    assert refused.value.codes == ["BAD_USER_INPUT"]
+
+
+@pytest.mark.parametrize(
+    ("field", "name"),
+    [
+        ("runs(orderBy: {by: {field: NUMBER}}, after: $after)", "number.1"),
+        ("jobs(orderBy: {field: PRIORITY}, after: $after)", "priority.1"),
+    ],
+)
+async def test_a_cursor_with_a_number_that_its_column_cannot_hold_is_refused(ada: Client, field: str, name: str) -> None:
+    forged = base64.urlsafe_b64encode(json.dumps([name, 2**40, "0" * 32]).encode()).decode()
+    with pytest.raises(GraphQLErrors) as refused:
+        await ada.one(f"query($after: String) {{ {field} {{ edges {{ cursor }} }} }}", after=forged)
     assert refused.value.codes == ["BAD_USER_INPUT"]
 
 

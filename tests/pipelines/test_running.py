@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import asyncio
 import io
 import json
 from typing import Any
@@ -144,6 +145,20 @@ async def test_a_pipeline_that_does_not_train_writes_a_dataset_version(ada: Clie
     again = await ada.run_pipeline(pipeline, version, outputDatasetId=started["targetDataset"]["id"])
     await ada.wait(again["job"]["id"])
     assert (await ada.one(query, id=started["targetDataset"]["id"]))["currentVersion"]["number"] == 2
+
+
+async def test_two_datasets_can_be_made_of_each_other_at_once(ada: Client, worker: object) -> None:
+    versions = [await ada.ingest(name, "x,y\n1,2\n3,4\n") for name in ("a", "b")]
+    owner = "query($id: ID!) { node(id: $id) { ... on DatasetVersion { dataset { id } } } }"
+    datasets = [(await ada.one(owner, id=version))["dataset"]["id"] for version in versions]
+    pipelines = [
+        (await ada.create_pipeline(name, ("data", "dataset", {}), ("scale", "scale", {})))["pipeline"]["id"] for name in ("p", "q")
+    ]
+    runs = (ada.run_pipeline(pipelines[one], versions[one], outputDatasetId=datasets[1 - one]) for one in (0, 1) * 5)
+    answers = await asyncio.gather(*runs)
+    assert {answer["__typename"] for answer in answers} == {"RunPipelinePayload"}
+    for answer in answers:
+        assert (await ada.wait(answer["job"]["id"]))["status"] == "COMPLETED"
 
 
 async def test_what_cannot_run_is_refused_before_anything_is_made(ada: Client, bob: Client, worker: object) -> None:

@@ -43,7 +43,6 @@ def ingested(folder: Path, data: bytes, name: str = "table.csv", **changes: Any)
         "filename": name,
         "size": len(data),
         "sha256": hashlib.sha256(data).hexdigest(),
-        "memory_mb": 2_048,
     }
     recorder = Recorder()
     result = ingest(spec | changes, recorder)

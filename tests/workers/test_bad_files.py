@@ -190,7 +190,7 @@ path = Path(sys.argv[1])
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 code = "READY"
 try:
-    ingest({"source": str(path), "folder": str(path.parent), "filename": path.name, "size": path.stat().st_size, "sha256": None, "memory_mb": 2048}, Recorder())
+    ingest({"source": str(path), "folder": str(path.parent), "filename": path.name, "size": path.stat().st_size, "sha256": None}, Recorder())
 except BadInput as error:
     code = error.code
 print(code, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)

@@ -73,6 +73,15 @@ def test_the_same_seed_gives_the_same_metrics_points_and_files(tmp_path: Path, s
     assert found[0] == found[1]
 
 
+@pytest.mark.parametrize("seed", [2**63 - 1, -(2**63), 2**32, 2**31])
+@pytest.mark.parametrize("step", ["train_logistic_regression", "train_lightgbm", "train_k_means"])
+def test_every_seed_of_64_bits_can_be_used(tmp_path: Path, step: str, seed: int) -> None:
+    definition = chain("split", "scale", (step, {"n_estimators": 5} if step == "train_lightgbm" else {}))
+    result, _ = run(tmp_path, CANCER, definition, target="target", seed=seed)
+    assert result["kind"] == "model"
+    assert f"Seed {seed}," in artifact(result, "MODEL_CARD").read_text()
+
+
 def test_another_seed_divides_the_rows_otherwise(tmp_path: Path) -> None:
     metrics = [
         run(tmp_path, CANCER, chain("scale", "train_logistic_regression"), target="target", seed=seed)[0]["metrics"]["log_loss"]

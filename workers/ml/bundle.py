@@ -94,6 +94,13 @@ class Bundle:
     _dropped: dict[str, _Dropped] = field(default_factory=dict)
     _filtered: dict[str, Node] = field(default_factory=dict)
 
+    @property
+    def random_state(self) -> int:
+        """The seed as scikit-learn and LightGBM take it, in 31 bits; a run's seed has 64 and may be negative."""
+        if 0 <= self.seed < 2**31:
+            return self.seed
+        return int(np.random.SeedSequence(self.seed % 2**64).generate_state(1)[0]) >> 1
+
     # ---- columns
 
     def column(self, name: str, node: Node, *rest: str) -> Column:

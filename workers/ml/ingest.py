@@ -37,7 +37,6 @@ class IngestSpec(TypedDict):
     filename: str
     size: int
     sha256: str | None
-    memory_mb: int
 
 
 class IngestResult(TypedDict):

@@ -57,7 +57,7 @@ async def run(work: Work, request: RunRequest) -> RunAnswer:
     if answered is not None:
         return RunAnswer(*(UUID(answered[key]) if answered[key] else None for key in ("job", "run", "dataset")))  # pyright: ignore[reportArgumentType] - a job is always there
     pipeline = await locked(work, request.pipeline_id)
-    version, dataset = await _version(work, request.dataset_version_id)
+    version, dataset = await _version(work, request)
     known = await definitions.steps(work)
     definition = _frozen(pipeline, version, dataset, known, request)
     snapshot_id = await _snapshot(work, pipeline, definition)
@@ -109,8 +109,9 @@ async def run(work: Work, request: RunRequest) -> RunAnswer:
     return RunAnswer(job.id, run_id, target_id)
 
 
-async def _version(work: Work, version_id: UUID) -> tuple[Row[Any], Row[Any]]:
-    """The version and its dataset, locked so that it is not deleted meanwhile."""
+async def _version(work: Work, request: RunRequest) -> tuple[Row[Any], Row[Any]]:
+    """The version and its dataset, locked so that it is not deleted meanwhile; the dataset for the output is locked with it."""
+    version_id = request.dataset_version_id
     columns = (DatasetVersion.id, DatasetVersion.dataset_id, DatasetVersion.status, DatasetVersion.columns.label("file_columns"))
     version = await work.first(
         select(*columns)
@@ -119,6 +120,8 @@ async def _version(work: Work, version_id: UUID) -> tuple[Row[Any], Row[Any]]:
     )
     if version is None:
         raise NotFound(str(version_id))
+    output = () if request.output_dataset_id is None else (request.output_dataset_id,)
+    await datasets.lock_in_order(work, (version.dataset_id, *output))
     try:
         dataset = await datasets.locked(work, version.dataset_id)
     except NotFound:

@@ -76,7 +76,7 @@ def _scores(bundle: Bundle, trained: Trained, rows: np.ndarray) -> dict[str, flo
     if trained.problem == "CLUSTERING":
         rows = rows if len(rows) else bundle.part("train")
         points = matrix(trained.pipeline["features"], bundle, trained.features, rows)
-        return scoring.clustering_scores(points, trained.estimator.predict(points), bundle.seed)
+        return scoring.clustering_scores(points, trained.estimator.predict(points), bundle.random_state)
     frame, truth = bundle.features(trained.features, rows), target_values(bundle, rows)
     predicted = trained.pipeline.predict(frame)
     if trained.problem == "REGRESSION":
@@ -147,9 +147,9 @@ def _folds(bundle: Bundle, node: Node, truth: np.ndarray) -> tuple[list[tuple[np
         chosen, strategy = TimeSeriesSplit(count), "time"
     elif bundle.problem == "CLASSIFICATION":
         most = int(np.unique(truth, return_counts=True)[1].min())
-        chosen, strategy = StratifiedKFold(count, shuffle=True, random_state=bundle.seed), "stratified"
+        chosen, strategy = StratifiedKFold(count, shuffle=True, random_state=bundle.random_state), "stratified"
     else:
-        chosen, strategy = KFold(count, shuffle=True, random_state=bundle.seed), "random"
+        chosen, strategy = KFold(count, shuffle=True, random_state=bundle.random_state), "random"
     if most < count:
         what = f"the rarest class has {most} rows" if strategy == "stratified" else f"there are {len(truth)} rows"
         message = f"Step '{node.key}' divides the rows into {count} folds, and {what}. Choose at most {most} folds, or filter rare classes."

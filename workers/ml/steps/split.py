@@ -85,7 +85,7 @@ def default_division(bundle: Bundle, node: Node) -> None:
         return
     labels = _labels(bundle, bundle.target) if bundle.problem == "CLASSIFICATION" and bundle.target else None
     stratified = labels is not None and len(labels) > 0 and int(np.bincount(labels).min()) >= 2
-    train, validation, test = _draw(bundle.frame.height, DEFAULT_TEST_FRACTION, 0.0, bundle.seed, labels if stratified else None)
+    train, validation, test = _draw(bundle.frame.height, DEFAULT_TEST_FRACTION, 0.0, bundle.random_state, labels if stratified else None)
     how = "stratified" if stratified else "random"
     note = f"No split step: {DEFAULT_TEST_FRACTION:.0%} of the rows are held out for the test ({how}, seed {bundle.seed})."
     bundle.division = Division(how, train, validation, test, note, by_default=True)
@@ -149,7 +149,7 @@ def _by_chance(bundle: Bundle, node: Node) -> Division:
                     path=node.path("strategy"),
                 )
             labels, note = None, f"Random, as the value {rare!r} of '{by}' occurs in one row only."
-    seed = bundle.seed if wanted.seed is None else wanted.seed
+    seed = bundle.random_state if wanted.seed is None else wanted.seed
     train, validation, test = _draw(bundle.frame.height, wanted.test_fraction, wanted.validation_fraction, seed, labels)
     return Division("random" if labels is None else "stratified", train, validation, test, note)
 

@@ -35,7 +35,7 @@ def run(bundle: Bundle, node: Node) -> dict[str, Any]:
 
     bundle.report.progress(TRAINING_STARTS, node.step.title)
     transformer = bundle.fit_transformer(features, node)
-    estimator = trainer.build(node.parameters, bundle.problem, bundle.seed)
+    estimator = trainer.build(node.parameters, bundle.problem, bundle.random_state)
     template = clone(estimator)
     curve = Curve(bundle.report, node.step.title)
     fitted = trainer.fit(estimator, _rows(bundle, transformer, features), curve)

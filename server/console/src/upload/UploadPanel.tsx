@@ -3,7 +3,7 @@ import { type DragEvent, type FormEvent, useContext, useEffect, useRef, useState
 import { Bar } from "../Bar";
 import { SessionContext } from "../SessionContext";
 import { post } from "../transport";
-import { type Outcome, type Stage, upload } from "./upload";
+import { createDataset, type Outcome, type Stage, upload } from "./upload";
 
 type Dataset = { id: string; name: string };
 type Progress = Partial<Record<Stage, { percent: number; note?: string | undefined }>>;
@@ -48,10 +48,10 @@ function UploadPanel() {
 
   function choose(chosen: File | null | undefined) {
     if (!chosen) return;
-    setFile(chosen);
     setProgress(null);
     setOutcome(null);
-    setProblem(null);
+    setFile(chosen.size > 0 ? chosen : null);
+    setProblem(chosen.size > 0 ? null : `${chosen.name} is empty. Choose a file with at least a header and one row.`);
     if (!name) setName(chosen.name.replace(/\.[^.]+$/, ""));
   }
 
@@ -69,17 +69,24 @@ function UploadPanel() {
     setOutcome(null);
     setProblem(null);
     try {
-      const into = datasetId === NEW ? { name: name.trim(), targetColumn: target.trim() || null } : { datasetId };
-      const done = await upload(file, into, session, control.signal, (stage, percent, note) =>
+      const done = await upload(file, await chosenDataset(), session, control.signal, (stage, percent, note) =>
         setProgress((before) => ({ ...before, [stage]: { percent, note } })),
       );
       setOutcome(done);
-      setDatasetId(done.datasetId);
     } catch (error) {
       setProblem(control.signal.aborted ? "Stopped before the file was complete. No version came of it." : error instanceof Error ? error.message : String(error));
     } finally {
       running.current = null;
     }
+  }
+
+  /** A dataset that is made here is chosen from then on: should the file not arrive, a second try goes into it, whose name is now taken. */
+  async function chosenDataset(): Promise<string> {
+    if (datasetId !== NEW) return datasetId;
+    const made = { id: await createDataset({ name: name.trim(), targetColumn: target.trim() || null }, session.token), name: name.trim() };
+    setDatasets((before) => [made, ...before]);
+    setDatasetId(made.id);
+    return made.id;
   }
 
   return (

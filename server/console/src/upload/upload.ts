@@ -9,8 +9,7 @@ import { hashOf } from "./hash";
 
 export type Stage = "hash" | "send" | "ingest";
 export type Told = (stage: Stage, percent: number, note?: string) => void;
-export type Target = { datasetId: string } | { name: string; targetColumn: string | null };
-export type Outcome = { datasetId: string; number: number; rows: number | null; columns: number | null; issues: number };
+export type Outcome = { number: number; rows: number | null; columns: number | null; issues: number };
 
 type Api = { token: string | null; client: Client };
 type Place = { method: string; url: string; headers: { name: string; value: string }[] };
@@ -20,10 +19,7 @@ const ISSUES = "... on InvalidInput { issues { path message } }";
 const PROBLEM = "... on Problem { message }";
 
 /** Throws an Error whose message says what happened, and an AbortError when `signal` says so before the file is complete. */
-export async function upload(file: File, target: Target, { token, client }: Api, signal: AbortSignal, told: Told): Promise<Outcome> {
-  if (file.size === 0) throw new Error(`${file.name} is empty. Choose a file with at least a header and one row.`);
-  const datasetId = "datasetId" in target ? target.datasetId : await datasetNamed(target, token);
-
+export async function upload(file: File, datasetId: string, { token, client }: Api, signal: AbortSignal, told: Told): Promise<Outcome> {
   const place = await ask<{ upload: Place & { id: string } }>(
     "requestUpload",
     `mutation RequestUpload($input: RequestUploadInput!) {
@@ -46,7 +42,7 @@ export async function upload(file: File, target: Target, { token, client }: Api,
     token,
   );
   await follow(job.id, client, told);
-  return await outcomeOf(version.id, datasetId, sha256, token);
+  return await outcomeOf(version.id, sha256, token);
 }
 
 async function sentAndHashed(file: File, place: Place, signal: AbortSignal, told: Told): Promise<string> {
@@ -64,13 +60,14 @@ async function sentAndHashed(file: File, place: Place, signal: AbortSignal, told
   }
 }
 
-async function datasetNamed(target: { name: string; targetColumn: string | null }, token: string | null): Promise<string> {
+/** Its id. Throws an Error that a person can act on. */
+export async function createDataset(input: { name: string; targetColumn: string | null }, token: string | null): Promise<string> {
   const made = await ask<{ dataset: { id: string } }>(
     "createDataset",
     `mutation CreateDataset($input: CreateDatasetInput!) {
       createDataset(input: $input) { ... on CreateDatasetPayload { dataset { id } } ${ISSUES} ${PROBLEM} }
     }`,
-    target,
+    input,
     token,
   );
   return made.dataset.id;
@@ -136,7 +133,7 @@ function follow(jobId: string, client: Client, told: Told): Promise<void> {
   });
 }
 
-async function outcomeOf(versionId: string, datasetId: string, sha256: string, token: string | null): Promise<Outcome> {
+async function outcomeOf(versionId: string, sha256: string, token: string | null): Promise<Outcome> {
   const result = await post<{ node: { number: number; sha256: string | null; rowCount: number | null; columnCount: number | null; issues: unknown[] } | null }>(
     {
       query: "query Uploaded($id: ID!) { node(id: $id) { ... on DatasetVersion { number sha256 rowCount columnCount issues { code } } } }",
@@ -149,5 +146,5 @@ async function outcomeOf(versionId: string, datasetId: string, sha256: string, t
   if (version.sha256 !== sha256) {
     throw new Error(`What arrived is not what was sent: version ${version.number} has the SHA-256 ${version.sha256}, the file has ${sha256}. Upload it again.`);
   }
-  return { datasetId, number: version.number, rows: version.rowCount, columns: version.columnCount, issues: version.issues.length };
+  return { number: version.number, rows: version.rowCount, columns: version.columnCount, issues: version.issues.length };
 }
