@@ -68,6 +68,15 @@ console: $(INSTALLED) ## Build the GraphiQL page
 migrate: $(INSTALLED) ## Bring the database of TRELLIS_DATABASE_URL to this release
 	@$(BIN)/trellis migrate
 
+.PHONY: migration
+migration: $(INSTALLED) ## Write the next revision of the schema: make migration name="reports"
+	@$(BIN)/trellis revision "$(name)"
+
+.PHONY: schema
+schema: $(INSTALLED) ## Write graph/schema.graphql and the README's table of settings from the code
+	@$(BIN)/trellis schema > graph/schema.graphql
+	@$(BIN)/python docs/settings.py
+
 .PHONY: lock
 lock: SHELL := /bin/bash
 lock: $(INSTALLED_DEV) ## Resolve the dependencies anew and pin them with their hashes

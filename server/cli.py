@@ -119,6 +119,14 @@ def schema() -> None:
     typer.echo(graphql_schema.as_str())
 
 
+@app.command(hidden=True)
+def revision(name: Annotated[str, typer.Argument(help="What it changes, in a few words.")]) -> None:
+    """Write the next revision of the database's schema from what the tables in code say."""
+    from server.revising import revise
+
+    typer.echo(f"Read it, and mind what cannot be seen (checks, triggers, functions): {revise(name)}")
+
+
 @app.command()
 def demo(
     url: Annotated[
