@@ -94,15 +94,18 @@ async def delete(work: Work, dataset_id: UUID) -> UUID:
 async def lock_in_order(work: Work, dataset_ids: Iterable[UUID]) -> None:
     """Take the locks of `locked` on several datasets at once. Whoever needs more than one begins so, or two would wait for each other."""
     live = select(Dataset.id).where(Dataset.id.in_(list(dataset_ids)), Dataset.deleted_at.is_(None), visible(work.viewer))
-    await work.all(live.order_by(Dataset.id).with_for_update())
+    await work.all(live.order_by(Dataset.id).with_for_update(key_share=True))
 
 
 async def locked(work: Work, dataset_id: UUID) -> Row[Any]:
     """The live dataset, locked against change and deletion until the work ends. Raises `NotFound`.
 
     Whoever submits a job on a dataset holds this lock too, so no job slips in beside a deletion.
+    It lets others refer to the row meanwhile (`key_share`): a running job does so each time that it reports, and holds locks of its own.
     """
-    live = select(Dataset).where(Dataset.id == dataset_id, Dataset.deleted_at.is_(None), visible(work.viewer)).with_for_update()
+    live = (
+        select(Dataset).where(Dataset.id == dataset_id, Dataset.deleted_at.is_(None), visible(work.viewer)).with_for_update(key_share=True)
+    )
     row = await work.first(live)
     if row is None:
         raise NotFound(str(dataset_id))

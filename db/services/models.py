@@ -37,7 +37,7 @@ async def set_alias(work: Work, version_id: UUID, name: str, reason: str | None 
         select(Model.id)
         .join(ModelVersion, ModelVersion.model_id == Model.id)
         .where(ModelVersion.id == version_id, Model.deleted_at.is_(None), visible(work.viewer))
-        .with_for_update(of=Model)
+        .with_for_update(of=Model, key_share=True)
     )
     model_id = await work.scalar(found)
     if model_id is None:

@@ -13,6 +13,8 @@ from tests.client import Client
 JOBS = 60
 CSV = "x,y\n" + "".join(f"{i},{i % 5}\n" for i in range(200))
 
+EVENTS = "query($id: ID!) { job(id: $id) { events(first: 100) { edges { node { type createdAt } } } } }"
+
 
 async def main() -> None:
     async with ground.database():
@@ -25,29 +27,26 @@ async def main() -> None:
         version = await client.ingest("latency", CSV)
         pipeline = (await client.create_pipeline("latency", ("data", "dataset", {}), ("scale", "scale", {})))["pipeline"]["id"]
         answered: list[float] = []
-        started: list[float] = []
+        after: dict[str, list[float]] = {"STARTED": [], "STEP_STARTED": []}
         for _ in range(JOBS):
             began = time.perf_counter()
             job = (await client.run_pipeline(pipeline, version))["job"]["id"]
             moment = datetime.now(UTC)
             answered.append((time.perf_counter() - began) * 1000)
             await client.wait(job)
-            events = client.events(job)
-            entered = [event async for event in events if event["type"] == "STEP_STARTED"]
-            attempts = await client.one(
-                "query($id: ID!) { job(id: $id) { attempts { startedAt } events(first: 100) { edges { node { type createdAt } } } } }",
-                id=job,
-            )
-            times = [
-                edge["node"]["createdAt"] for edge in attempts["events"]["edges"] if edge["node"]["type"] in {"STARTED", "STEP_STARTED"}
-            ]
-            started.append((datetime.fromisoformat(times[0]) - moment).total_seconds() * 1000)
-            assert entered is not None
+            events = (await client.one(EVENTS, id=job))["events"]["edges"]
+            for type_, waits in after.items():
+                first = next(edge["node"]["createdAt"] for edge in events if edge["node"]["type"] == type_)
+                waits.append((datetime.fromisoformat(first) - moment).total_seconds() * 1000)
         await client.close()
-    print(f"{'':<38} {'p50 ms':>8} {'p95 ms':>8}")
-    for name, values in (("runPipeline answered after", answered), ("then claimed after", started)):
-        print(f"{name:<38} {median(values):>8.1f} {quantiles(values, n=20)[-1]:>8.1f}")
-    print(f"ratio of the wait to the mutation itself: {median(started) / median(answered):.2f}x")
+    print(f"{'':<44} {'p50 ms':>8} {'p95 ms':>8}")
+    for name, values in (
+        ("runPipeline answered after", answered),
+        ("then the job is claimed after", after["STARTED"]),
+        ("then its first step has been told after", after["STEP_STARTED"]),
+    ):
+        print(f"{name:<44} {median(values):>8.1f} {quantiles(values, n=20)[-1]:>8.1f}")
+    print(f"ratio of the wait for a worker to the mutation itself: {median(after['STARTED']) / median(answered):.2f}x")
 
 
 if __name__ == "__main__":

@@ -84,6 +84,11 @@ class Watched:
             await asyncio.sleep(0.1)
         await item.click()
 
+    async def upload(self, name: str, content: bytes) -> None:
+        await self.page.get_by_role("button", name="Show Upload").click()
+        await self.page.get_by_label("File", exact=True).set_input_files({"name": name, "mimeType": "text/csv", "buffer": content})
+        await self.page.get_by_role("button", name="Upload", exact=True).click()
+
     async def answer(self) -> Any:
         """What the answer pane holds, whole: Monaco draws only the lines in view."""
         await self.page.wait_for_function(f"() => ({_TEXT_OF})('response.json').length > 0 && !document.querySelector('.graphiql-spinner')")
@@ -115,11 +120,7 @@ async def test_the_main_job_works_in_a_browser_and_nothing_leaves_our_origin(
         await console.sign_in(ada.token or "")
         await console.page.get_by_text("Signed in as ada MEMBER").wait_for()
 
-        await console.page.get_by_role("button", name="Show Upload").click()
-        await console.page.get_by_label("File", exact=True).set_input_files(
-            {"name": "flowers.csv", "mimeType": "text/csv", "buffer": FLOWERS}
-        )
-        await console.page.get_by_role("button", name="Upload", exact=True).click()
+        await console.upload("flowers.csv", FLOWERS)
         await console.page.get_by_text("Version 1 is ready: 3 rows, 2 columns, no issues; its SHA-256 is that of your file.").wait_for()
 
         await console.run(1, "LookInside")
@@ -148,11 +149,34 @@ async def test_the_main_job_works_in_a_browser_and_nothing_leaves_our_origin(
         assert (shown["sequence"], shown["type"], shown["progress"]) == (happened[-1]["sequence"], "COMPLETED", 100)
         assert await console.page.locator(".live li b").all_text_contents() == [event["type"] for event in happened]
 
+        await console.page.set_viewport_size({"width": 1024, "height": 600})  # as small as the variables and the live pane stay in reach
+        for pane in (".graphiql-editor-tool", ".live"):
+            box = await console.page.locator(pane).bounding_box()
+            assert box is not None
+            assert box["height"] > 100
+            assert box["y"] + box["height"] <= 600, pane
+        assert await console.page.evaluate("document.documentElement.scrollHeight") == 600
+
         place: str = (await ada.request_upload(dataset["node"]["id"], "x.csv", b"a\n1\n"))["upload"]["url"]
         store = urlsplit(place).netloc
         assert console.origins == {urlsplit(ada.url).netloc, store}
         assert console.sent[f"PUT {store}"] == 1
         assert console.complaints == []
+
+
+@needs_chromium
+async def test_a_file_that_did_not_arrive_is_sent_again_into_the_dataset_made_for_it(
+    built: None, browser: Browser, ada: Client, worker: object
+) -> None:
+    async with opened(browser, f"{ada.url}/graphql#token={ada.token}") as console:
+        await console.page.get_by_text("Signed in as ada").wait_for()
+        await console.page.route("**/uploads/**", lambda route: route.abort(), times=1)
+        await console.upload("flowers.csv", FLOWERS)
+        await console.page.get_by_text("The browser could not send the file to http").wait_for()
+        await console.page.get_by_role("button", name="Upload", exact=True).click()
+        await console.page.get_by_text("Version 2 is ready: 3 rows").wait_for()
+    answer = await ada.one("{ datasets { edges { node { name currentVersion { number } } } } }")
+    assert [edge["node"] for edge in answer["edges"]] == [{"name": "flowers", "currentVersion": {"number": 2}}]
 
 
 @needs_chromium

@@ -27,7 +27,7 @@ async def retry(work: Work, job_id: UUID, idempotency_key: str | None = None) ->
     answered = await idempotency.recall(work, "retryJob", idempotency_key, {"job_id": str(job_id)})
     if answered is not None:
         return UUID(answered["job"]), UUID(answered["run"]) if answered["run"] else None
-    old = await work.first(select(*Job.__table__.c).where(Job.id == job_id, visible(work.viewer)).with_for_update())
+    old = await work.first(select(*Job.__table__.c).where(Job.id == job_id, visible(work.viewer)).with_for_update(key_share=True))
     if old is None:
         raise NotFound(str(job_id))
     if old.status not in TERMINAL:
@@ -78,7 +78,7 @@ async def _reopen_version(work: Work, old: Row[Any]) -> None:
         select(DatasetVersion.status, Upload.state)
         .outerjoin(Upload, Upload.version_id == DatasetVersion.id)
         .where(DatasetVersion.id == old.dataset_version_id)
-        .with_for_update(of=DatasetVersion)
+        .with_for_update(of=DatasetVersion, key_share=True)
     )
     if version.status is DatasetVersionStatus.READY:
         raise WrongState(version.status.name, "The dataset version is READY already; upload the file again to make another version.")

@@ -116,7 +116,11 @@ async def _judged(work: Work, row: Row[Any], values: dict[str, Any]) -> dict[str
 
 async def locked(work: Work, pipeline_id: UUID) -> Row[Any]:
     """The live pipeline, locked until the work ends. Raises `NotFound`."""
-    live = select(Pipeline).where(Pipeline.id == pipeline_id, Pipeline.deleted_at.is_(None), visible(work.viewer)).with_for_update()
+    live = (
+        select(Pipeline)
+        .where(Pipeline.id == pipeline_id, Pipeline.deleted_at.is_(None), visible(work.viewer))
+        .with_for_update(key_share=True)
+    )
     row = await work.first(live)
     if row is None:
         raise NotFound(str(pipeline_id))

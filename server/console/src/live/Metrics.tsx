@@ -57,5 +57,6 @@ function Curve({ name, series }: { name: string; series: Series }) {
 }
 
 function short(value: number): string {
-  return Number.isInteger(value) && Math.abs(value) < 1e6 ? String(value) : value.toPrecision(4);
+  if (Number.isInteger(value) && Math.abs(value) < 1e6) return String(value);
+  return Math.abs(value) < 1e-3 ? value.toExponential(2) : value.toPrecision(4);
 }
