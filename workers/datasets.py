@@ -49,7 +49,7 @@ async def ingest(attempt: Attempt) -> Effects:
     attempt.progress(95, "Storing")
     stem = Path(upload.filename).stem
     raw = StoredFile(raw_key, result["size"], result["sha256"], RAW, upload.filename, upload.content_type)
-    processed = await attempt.upload(Path(result["parquet"]), f"{place}/processed", PROCESSED, f"{stem}.parquet", PARQUET)
+    processed = await attempt.upload(Path(result["parquet"]), f"{place}/processed/{attempt.key}", PROCESSED, f"{stem}.parquet", PARQUET)
     profile = await store_profile(attempt, place, result["profile"], f"{stem}.profile.json")
 
     async def effects(work: Work, settled: Row[Any]) -> Sequence[str]:
@@ -67,4 +67,4 @@ async def store_profile(attempt: Attempt, place: str, report: dict[str, Any], fi
         return None
     path = attempt.folder / "profile.json"
     path.write_bytes(body)
-    return await attempt.upload(path, f"{place}/profile", "PROFILE", filename, "application/json")
+    return await attempt.upload(path, f"{place}/profile/{attempt.key}", "PROFILE", filename, "application/json")

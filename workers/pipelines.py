@@ -37,11 +37,11 @@ async def train(attempt: Attempt) -> Effects:
 
 
 async def process(attempt: Attempt) -> Effects:
-    """The next version of the output dataset. Its id is made by the settle, so the attempt's stands in the keys."""
+    """The next version of the output dataset. Its id is made by the settle, so the attempt's stands in its place in the keys."""
     job = attempt.job
     result = await _run(attempt)
     place = f"datasets/{job.owner_id}/{job.parameters['outputDatasetId']}/{attempt.key}"
-    processed = await attempt.upload(Path(result["parquet"]), f"{place}/processed", PROCESSED, "data.parquet", PARQUET)
+    processed = await attempt.upload(Path(result["parquet"]), f"{place}/processed/{attempt.key}", PROCESSED, "data.parquet", PARQUET)
     profile = await store_profile(attempt, place, result["profile"], "profile.json")
 
     async def effects(work: Work, settled: Row[Any]) -> Sequence[str]:

@@ -131,3 +131,17 @@ async def test_lineage_is_walked_both_ways_and_cut_where_asked(ada: Client, bob:
     shallow = await ada.one(query, id=version, direction="UPSTREAM", depth=1, max=200)
     assert {node["depth"] for node in shallow["nodes"]} == {0, 1}
     assert await bob.one(query, id=version, direction="BOTH", depth=5, max=200) is None
+
+
+async def test_lineage_is_one_statement_however_far_it_goes(
+    ada: Client, runs: dict[int, str], statements: Callable[[], AbstractContextManager[list[str]]]
+) -> None:
+    version = (await ada.one("query($id: ID!) { run(id: $id) { modelVersion { id } } }", id=runs[1]))["modelVersion"]["id"]
+    query = "query($id: ID!) { lineage(id: $id) { isPartial nodes { nodeId label status aliases depth } edges { source target relation } } }"
+    with statements() as sent:
+        found = await ada.one(query, id=version)
+    assert len(found["nodes"]) > 4
+    with statements() as signing_in:
+        await ada.one("{ __typename }")
+    assert len(sent) - len(signing_in) == 1
+    assert "WITH RECURSIVE" in sent[-1]

@@ -14,7 +14,7 @@ CSV = "x,y,label\n" + "".join(f"{i},{i * 2 % 7},{'a' if i % 3 else 'b'}\n" for i
 TRAIN = (("data", "dataset", {}), ("train", "train_random_forest", {"target": "label", "n_estimators": 5}))
 
 
-async def test_every_field_of_every_kind_of_row_can_be_asked_for(ada: Client, admin: Client, worker: object) -> None:
+async def test_every_field_of_every_kind_of_row_can_be_asked_for(ada: Client, bob: Client, admin: Client, worker: object) -> None:
     ids = await _all_kinds_of_rows(ada)
     seen = await _walk(ada, ids)
     kinds = {
@@ -39,6 +39,10 @@ async def test_every_field_of_every_kind_of_row_can_be_asked_for(ada: Client, ad
     assert any(job["retryOf"] for job in seen["Job"])
     assert any(dataset["deletedAt"] for version in seen["DatasetVersion"] for dataset in [version["dataset"]])
     assert set(await _walk(admin, ids)) == kinds
+    hers = sorted(node["id"] for nodes in seen.values() for node in nodes)
+    for first in range(0, len(hers), 100):
+        batch = hers[first : first + 100]
+        assert await bob.one("query($ids: [ID!]!) { nodes(ids: $ids) { id } }", ids=batch) == [None] * len(batch), "a stranger sees none of it"
 
 
 async def _all_kinds_of_rows(ada: Client) -> set[str]:

@@ -8,6 +8,7 @@ import pytest
 from pydantic_settings import BaseSettings
 
 from db.settings import StateSettings
+from docs.settings import table
 from server.settings import ServerSettings
 from workers.settings import WorkerSettings
 
@@ -20,3 +21,7 @@ SETTINGS = [(room.model_config.get("env_prefix", "") + name, field) for room in 
 def test_a_setting_is_described_and_stands_in_the_readme(name: str, field: object) -> None:
     assert getattr(field, "description", None), f"{name} has no description"
     assert f"`{name.upper()}`" in README, f"{name.upper()} is not in the README"
+
+
+def test_the_table_in_the_readme_is_what_the_code_says() -> None:
+    assert table() in README, "run `make schema`"

@@ -54,6 +54,11 @@ CASES = [
 ]
 
 
+def test_every_kind_of_node_is_tried() -> None:
+    nodes = schema._schema.get_possible_types(schema._schema.type_map["Node"])  # pyright: ignore[reportArgumentType] - Node is an interface
+    assert {*ROOTS.values(), *THROUGH} == {node.name for node in nodes}
+
+
 @pytest.mark.parametrize(("root", "type_name", "name", "chosen", "before", "after"), CASES, ids=[f"{case[1]}.{case[2]}" for case in CASES])
 async def test_one_batch_however_many_parents(
     root: str,
