@@ -10,6 +10,7 @@ from typing import Any, Protocol, Self
 from uuid import UUID
 
 import asyncpg
+import orjson
 import structlog
 from sqlalchemy import Executable, Row, exc
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -95,6 +96,7 @@ class Database:
             max_overflow=0,
             pool_timeout=3,
             pool_pre_ping=False,
+            json_deserializer=orjson.loads,  # JSONB writes 1e20 as digits; read as an integer of that length, no answer could carry it
             connect_args={
                 "timeout": 3,
                 "server_settings": {"application_name": "trellis", "statement_timeout": str(int(timeout * 1000)), "timezone": "UTC"},

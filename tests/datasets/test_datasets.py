@@ -170,6 +170,12 @@ async def test_a_page_that_cannot_be_is_refused(ada: Client, arguments: dict[str
     assert refused.value.codes == ["BAD_USER_INPUT"]
 
 
+async def test_numbers_of_any_size_come_back_as_they_were_given(ada: Client) -> None:
+    numbers = {"great": 1e308, "twenty": 1e20, "least": 5e-324, "whole": 2**63 - 1, "below": -(2**63), "half": -2.5e19}
+    answer = await ada.one(CREATE, input={"name": "d", "metadata": numbers})
+    assert answer["dataset"]["metadata"] == numbers
+
+
 @pytest.mark.parametrize(
     ("order", "place"),
     [

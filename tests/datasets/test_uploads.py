@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
+from db.settings import StateSettings
+from db.stores.objects import ObjectStore
 from tests.client import Client
 
 CSV = b"a,b\n1,x\n2,y\n"
@@ -50,7 +54,7 @@ async def test_an_upload_becomes_a_ready_version(ada: Client, worker: object) ->
     assert found["columns"][0] == {"name": "a", "type": "INTEGER", "nullable": False}
 
 
-async def test_a_file_of_another_size_is_a_mismatch_and_is_removed(ada: Client) -> None:
+async def test_a_file_of_another_size_is_a_mismatch_and_is_removed(ada: Client, settings: StateSettings) -> None:
     dataset = await ada.create_dataset("d")
     upload = (await ada.request_upload(dataset, "d.csv", CSV, sha256=hashlib.sha256(b"something else").hexdigest()))["upload"]
     assert (await ada.put(upload, CSV)).status_code == 200
@@ -61,6 +65,30 @@ async def test_a_file_of_another_size_is_a_mismatch_and_is_removed(ada: Client) 
     assert (found["status"], [issue["code"] for issue in found["issues"]]) == ("FAILED", ["UPLOAD_MISMATCH"])
     again = await ada.complete_upload(upload["id"])
     assert (again["__typename"], again["state"]) == ("WrongState", "FAILED")
+    async with ObjectStore.open(settings) as objects:
+        assert await objects.head(key_of(upload, settings)) is None
+
+
+async def test_a_file_too_large_to_be_hashed_at_once_is_found_out_by_its_ingest_and_is_removed(
+    ada: Client, worker: object, settings: StateSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("db.services.uploads.HASHED_AT_ONCE", 1)
+    dataset = await ada.create_dataset("d")
+    upload = (await ada.request_upload(dataset, "d.csv", CSV, sha256=hashlib.sha256(b"something else").hexdigest()))["upload"]
+    assert (await ada.put(upload, CSV)).status_code == 200
+    job = (await ada.complete_upload(upload["id"]))["job"]["id"]
+    assert (await ada.wait(job))["status"] == "FAILED"
+    found = await version(ada, upload["version"]["id"])
+    assert (found["status"], [issue["code"] for issue in found["issues"]]) == ("FAILED", ["UPLOAD_MISMATCH"])
+    assert (found["rawFile"], found["processedFile"]) == (None, None)
+    async with ObjectStore.open(settings) as objects, asyncio.timeout(10):
+        while await objects.head(key_of(upload, settings)) is not None:  # it goes after the job has ended
+            await asyncio.sleep(0.05)
+
+
+def key_of(upload: dict[str, Any], settings: StateSettings) -> str:
+    """Where the presigned URL of an upload puts its file."""
+    return urlsplit(upload["url"]).path.split(f"/{settings.s3_bucket}/", 1)[1]
 
 
 async def test_an_upload_that_did_not_arrive_cannot_be_completed(ada: Client) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
@@ -137,7 +139,9 @@ async def test_lineage_is_one_statement_however_far_it_goes(
     ada: Client, runs: dict[int, str], statements: Callable[[], AbstractContextManager[list[str]]]
 ) -> None:
     version = (await ada.one("query($id: ID!) { run(id: $id) { modelVersion { id } } }", id=runs[1]))["modelVersion"]["id"]
-    query = "query($id: ID!) { lineage(id: $id) { isPartial nodes { nodeId label status aliases depth } edges { source target relation } } }"
+    query = (
+        "query($id: ID!) { lineage(id: $id) { isPartial nodes { nodeId label status aliases depth } edges { source target relation } } }"
+    )
     with statements() as sent:
         found = await ada.one(query, id=version)
     assert len(found["nodes"]) > 4

@@ -42,7 +42,9 @@ async def test_every_field_of_every_kind_of_row_can_be_asked_for(ada: Client, bo
     hers = sorted(node["id"] for nodes in seen.values() for node in nodes)
     for first in range(0, len(hers), 100):
         batch = hers[first : first + 100]
-        assert await bob.one("query($ids: [ID!]!) { nodes(ids: $ids) { id } }", ids=batch) == [None] * len(batch), "a stranger sees none of it"
+        assert await bob.one("query($ids: [ID!]!) { nodes(ids: $ids) { id } }", ids=batch) == [None] * len(batch), (
+            "a stranger sees none of it"
+        )
 
 
 async def _all_kinds_of_rows(ada: Client) -> set[str]:

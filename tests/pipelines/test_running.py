@@ -147,6 +147,20 @@ async def test_a_pipeline_that_does_not_train_writes_a_dataset_version(ada: Clie
     assert (await ada.one(query, id=started["targetDataset"]["id"]))["currentVersion"]["number"] == 2
 
 
+async def test_great_numbers_in_data_and_parameters_harm_nothing(ada: Client, worker: object) -> None:
+    version = await ada.ingest("d", "x,y\n" + "".join(f"{i}e300,{i % 2}\n" for i in range(1, 41)))
+    query = "query($id: ID!) { node(id: $id) { ... on DatasetVersion { preview(first: 1) profile { columns { max quantiles } } } } }"
+    found = await ada.one(query, id=version)
+    assert (found["preview"], found["profile"]["columns"][0]["max"]) == ([{"x": 1e300, "y": 1}], 4e301)
+    steps = (("data", "dataset", {}), ("train", "train_ridge_regression", {"target": "y", "alpha": 1e25}))
+    pipeline = (await ada.create_pipeline("p", *steps))["pipeline"]["id"]
+    started = await ada.run_pipeline(pipeline, version)
+    await ada.wait(started["job"]["id"])
+    query = "query($id: ID!) { compareRuns(ids: [$id]) { parameters { key values } } }"
+    parameters = (await ada.one(query, id=started["run"]["id"]))["parameters"]
+    assert next(one["values"] for one in parameters if one["key"] == "alpha") == [1e25]
+
+
 async def test_two_datasets_can_be_made_of_each_other_at_once(ada: Client, worker: object) -> None:
     versions = [await ada.ingest(name, "x,y\n1,2\n3,4\n") for name in ("a", "b")]
     owner = "query($id: ID!) { node(id: $id) { ... on DatasetVersion { dataset { id } } } }"

@@ -100,7 +100,7 @@ class DelimitedReader:
         layout = self._layout
         check_width(layout.width)
         if layout.header is not None and layout.row_count == 1 and is_whole:
-            names = ", ".join(layout.header[:5])
+            names = ", ".join(name if len(name) <= 40 else f"{name[:40]}…" for name in layout.header[:5])
             raise BadInput("HEADER_ONLY", f"{self._filename!r} has a header ({names}) and no rows. Add at least one row and upload again.")
 
     def _names(self) -> list[str]:

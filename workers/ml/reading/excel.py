@@ -150,7 +150,7 @@ class ExcelReader:
         if not frame.height:
             raise BadInput(
                 "HEADER_ONLY",
-                f"{self._filename!r} has a header ({', '.join(names[:5])}) and no rows. Add at least one row and upload again.",
+                f"{self._filename!r} has a header ({', '.join(name[:40] for name in names[:5])}) and no rows. Add at least one row and upload again.",
             )
         return frame.rename(dict(zip(frame.columns, names, strict=True)))
 
