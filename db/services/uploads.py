@@ -131,8 +131,9 @@ async def complete(
         await _verify(objects, upload)
     except UploadMismatch as mismatch:
         async with database.work(viewer) as work:
-            await _give_up(work, upload, mismatch)
-        await objects.delete([upload.object_key])
+            gave_up = await _give_up(work, upload, mismatch)
+        if gave_up:  # else it was completed meanwhile, and its job is to find the object
+            await objects.delete([upload.object_key])
         raise
     async with database.work(viewer) as work:
         answered = await idempotency.recall(work, "completeUpload", idempotency_key, asked)
@@ -194,9 +195,12 @@ async def _verify(objects: ObjectStore, upload: Row[Any]) -> None:
             raise UploadMismatch("SHA-256", upload.sha256, actual)
 
 
-async def _give_up(work: Work, upload: Row[Any], mismatch: StateError) -> None:
+async def _give_up(work: Work, upload: Row[Any], mismatch: StateError) -> bool:
+    """Whether it was still open."""
     mine = update(Upload).where(Upload.id == upload.id, Upload.state == UploadState.OPEN)
-    if await work.run(mine.values(state=UploadState.MISMATCHED)):
+    open_until_now = bool(await work.run(mine.values(state=UploadState.MISMATCHED)))
+    if open_until_now:
         issue = {"code": "UPLOAD_MISMATCH", "message": mismatch.message, "column": None, "row": None}
         version = update(DatasetVersion).where(DatasetVersion.id == upload.version_id)
         await work.run(version.values(status=DatasetVersionStatus.FAILED, issues=[issue], issue_count=1))
+    return open_until_now

@@ -81,6 +81,8 @@ async def test_a_file_too_large_to_be_hashed_at_once_is_found_out_by_its_ingest_
     found = await version(ada, upload["version"]["id"])
     assert (found["status"], [issue["code"] for issue in found["issues"]]) == ("FAILED", ["UPLOAD_MISMATCH"])
     assert (found["rawFile"], found["processedFile"]) == (None, None)
+    retry = "mutation($id: ID!) { retryJob(input: {id: $id}) { __typename ... on WrongState { state } } }"
+    assert await ada.one(retry, id=job) == {"__typename": "WrongState", "state": "FAILED"}
     async with ObjectStore.open(settings) as objects, asyncio.timeout(10):
         while await objects.head(key_of(upload, settings)) is not None:  # it goes after the job has ended
             await asyncio.sleep(0.05)

@@ -152,13 +152,13 @@ async def test_great_numbers_in_data_and_parameters_harm_nothing(ada: Client, wo
     query = "query($id: ID!) { node(id: $id) { ... on DatasetVersion { preview(first: 1) profile { columns { max quantiles } } } } }"
     found = await ada.one(query, id=version)
     assert (found["preview"], found["profile"]["columns"][0]["max"]) == ([{"x": 1e300, "y": 1}], 4e301)
-    steps = (("data", "dataset", {}), ("train", "train_ridge_regression", {"target": "y", "alpha": 1e25}))
-    pipeline = (await ada.create_pipeline("p", *steps))["pipeline"]["id"]
-    started = await ada.run_pipeline(pipeline, version)
-    await ada.wait(started["job"]["id"])
-    query = "query($id: ID!) { compareRuns(ids: [$id]) { parameters { key values } } }"
-    parameters = (await ada.one(query, id=started["run"]["id"]))["parameters"]
-    assert next(one["values"] for one in parameters if one["key"] == "alpha") == [1e25]
+    steps = (("data", "dataset", {}), ("impute", "impute", {"columns": ["x"], "strategy": "constant", "fill_value": 1e25}))
+    made = await ada.create_pipeline("p", *steps)
+    started = await ada.run_pipeline(made["pipeline"]["id"], version)
+    assert (await ada.wait(started["job"]["id"]))["status"] == "COMPLETED"
+    query = "query($id: ID!) { pipeline(id: $id) { definition { nodes { parameters } } } }"
+    nodes = (await ada.one(query, id=made["pipeline"]["id"]))["definition"]["nodes"]
+    assert nodes[1]["parameters"]["fill_value"] == 1e25
 
 
 async def test_two_datasets_can_be_made_of_each_other_at_once(ada: Client, worker: object) -> None:

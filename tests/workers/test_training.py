@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import polars as pl
 import pytest
 from sklearn import datasets, ensemble, linear_model, preprocessing
@@ -252,8 +253,7 @@ def test_one_pipeline_takes_raw_columns_with_text_booleans_and_gaps(tmp_path: Pa
     assert result["metrics"]["accuracy"] > 0.85
     model = load_model(artifact(result, "MODEL"))
     expected = model.predict(frame.drop("label").with_columns(pl.col("active").cast(pl.Float64)))
-    pandas = pytest.importorskip("pandas")
-    raw = pandas.DataFrame({name: frame[name].to_list() for name in ("wage", "active", "age", "color")})
+    raw = pd.DataFrame({name: frame[name].to_list() for name in ("wage", "active", "age", "color")})
     raw["active"] = raw["active"].astype("float64")
     assert (model.predict(raw) == expected).all()
     strange = frame.drop("label").with_columns(color=pl.lit("violet"), active=pl.lit(None, dtype=pl.Float64))

@@ -10,10 +10,12 @@ from db.core.work import Work
 from db.services import outputs
 from db.services.jobs import nodes
 from db.services.jobs.transitions import clock
-from db.tables import DatasetVersion, JobAttempt, MetricPoint, Run, RunMetric
-from db.tables.datasets import DatasetVersionStatus
+from db.tables import DatasetVersion, JobAttempt, MetricPoint, Run, RunMetric, Upload
+from db.tables.datasets import DatasetVersionStatus, UploadState
 from db.tables.jobs import JobKind, JobNodeStatus
 from db.tables.jobstates import JobStatus
+
+UPLOAD_MISMATCH = "UPLOAD_MISMATCH"
 
 _VERSION = {
     JobStatus.PENDING: DatasetVersionStatus.UPLOADED,
@@ -53,6 +55,9 @@ async def follow(work: Work, job: Row[Any]) -> None:
         error = job.error
         issue = {"code": error["code"], "message": error["message"], "column": error.get("column"), "row": error.get("row")}
         await outputs.version_failed(work, job.dataset_version_id, [issue])
+        if error["code"] == UPLOAD_MISMATCH:  # its file is removed, so that a retry is refused
+            upload = update(Upload).where(Upload.version_id == job.dataset_version_id)
+            await work.run(upload.values(state=UploadState.MISMATCHED))
     elif job.status in _VERSION:
         unfinished = DatasetVersion.status.in_((DatasetVersionStatus.UPLOADED, DatasetVersionStatus.PROCESSING))
         version = update(DatasetVersion).where(DatasetVersion.id == job.dataset_version_id, unfinished)
