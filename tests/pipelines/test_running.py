@@ -67,6 +67,27 @@ async def test_every_classifier_learns_breast_cancer_and_its_model_predicts_what
         assert right * 569 <= held_out + 398 + 1e-6, "no more rows are right than the run's test and all of its training rows"
 
 
+async def test_the_downloaded_model_scores_on_the_held_out_rows_exactly_what_the_run_reported(ada: Client, worker: object) -> None:
+    table = breast_cancer().sample(fraction=1, shuffle=True, seed=5).with_row_index("order")
+    version = await ada.ingest("ordered", table.write_csv())
+    held_out = table.tail(171)  # by time, the newest 30 % are the test
+    for estimator in CLASSIFIERS:
+        chain = (
+            ("data", "dataset", {}),
+            ("split", "split", {"strategy": "time", "time_column": "order", "test_fraction": 0.3}),
+            ("scale", "scale", {}),
+            ("train", f"train_{estimator}", {"target": "target", "exclude": ["order"]}),
+        )
+        started = await ada.run_pipeline((await ada.create_pipeline(estimator, *chain))["pipeline"]["id"], version, seed=7)
+        assert (await ada.wait(started["job"]["id"]))["status"] == "COMPLETED"
+        run = await ada.one(RUN, id=started["run"]["id"])
+        reported = next(metric["last"] for metric in run["metrics"] if metric["key"] == "accuracy")
+        url = next(artifact["downloadUrl"] for artifact in run["modelVersion"]["artifacts"] if artifact["role"] == "MODEL")
+        model = skops.io.loads(httpx.get(url).content, trusted=list(TRUSTED_TYPES))
+        predicted = np.asarray(model.predict(held_out.drop("target").to_pandas()))
+        assert float((predicted == held_out["target"].to_numpy()).mean()) == reported, estimator
+
+
 async def test_a_run_tells_its_whole_story(ada: Client, worker: object) -> None:
     version = await ada.ingest("d", breast_cancer().write_csv())
     experiment = (
