@@ -118,9 +118,11 @@ async def live_server(settings: StateSettings, database: Database) -> AsyncGener
 
 
 @pytest.fixture(scope="session")
-async def worker(settings: StateSettings, live_server: LiveServer) -> AsyncGenerator[subprocess.Popen[bytes]]:
+async def worker(
+    settings: StateSettings, live_server: LiveServer, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncGenerator[subprocess.Popen[bytes]]:
     """One real worker process for as long as the tests run."""
-    with Path(tempfile.gettempdir(), f"trellis-test-worker-{os.getpid()}.log").open("wb") as log:
+    with (tmp_path_factory.getbasetemp() / "worker.log").open("wb") as log:
         process = subprocess.Popen([sys.executable, "-m", "server.cli", "worker"], stdout=log, stderr=subprocess.STDOUT)
         yield process
         process.send_signal(signal.SIGTERM)
