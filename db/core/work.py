@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
@@ -44,7 +44,6 @@ class Work:
     connection: AsyncConnection
     viewer: Viewer
     notices: dict[UUID, Notice] = field(default_factory=dict[UUID, Notice])
-    effects: list[Callable[[], Awaitable[None]]] = field(default_factory=list[Callable[[], Awaitable[None]]])
 
     async def all(self, statement: Executable, parameters: Any = None) -> Sequence[Row[Any]]:
         return (await self.connection.execute(statement, parameters)).all()
@@ -68,10 +67,6 @@ class Work:
         if before is not None:
             notice = Notice(notice.job_id, max(notice.sequence, before.sequence), notice.ring or before.ring)
         self.notices[notice.job_id] = notice
-
-    def after_commit(self, effect: Callable[[], Awaitable[None]]) -> None:
-        """Run `effect` once this is committed; its failure is logged, so it must be something that a sweep would do too."""
-        self.effects.append(effect)
 
 
 class Database:
@@ -122,7 +117,7 @@ class Database:
 
     @asynccontextmanager
     async def work(self, viewer: Viewer) -> AsyncGenerator[Work]:
-        """A unit of work: all of it is committed when the block ends, none of it when it raises. Notices and effects leave afterwards."""
+        """A unit of work: all of it is committed when the block ends, none of it when it raises. Notices leave afterwards."""
         with _translated():
             async with self.engine.begin() as connection:
                 work = Work(connection, viewer)
@@ -134,13 +129,8 @@ class Database:
         if notices and self.post is not None:
             try:
                 await self.post.send(notices)
-            except Exception:
+            except Exception:  # the commit stands whatever becomes of its announcement; the dispatcher and the feed repair
                 log.warning("notices_not_sent", count=len(notices), exc_info=True)
-        for effect in work.effects:
-            try:
-                await effect()
-            except Exception:
-                log.warning("effect_after_commit_failed", exc_info=True)
 
 
 class _translated:  # noqa: N801 - reads as a statement: with _translated()

@@ -174,11 +174,6 @@ class Feed:
             with suppress(asyncio.CancelledError):
                 await running
 
-    @property
-    def subscribers(self) -> int:
-        """How many watch at the moment."""
-        return len(self._everything) + sum(len(watchers) for watchers in self._watchers.values())
-
     async def run(self) -> None:
         """Read and repair until cancelled; a Redis or a Postgres that is away is waited for."""
         async with asyncio.TaskGroup() as tasks:

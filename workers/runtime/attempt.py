@@ -178,7 +178,7 @@ class Attempt:
                 await self.reports.flush()
             except Superseded:
                 self.stop(Stop.LOST)
-            except Exception:
+            except Exception:  # what was not written now is written with the next round; the body must not suffer
                 log.warning("reports_not_written", job=str(self.job.id), exc_info=True)
                 await asyncio.sleep(1.0)
 
@@ -244,7 +244,7 @@ class Attempt:
         if keys:
             try:
                 await self.objects.delete(keys)
-            except Exception:
+            except Exception:  # the attempt is over; a store that is away must not change how it ended
                 log.warning("objects_not_removed", count=len(keys), exc_info=True)
 
 

@@ -83,7 +83,7 @@ class Bells:
                     await self._look(bells)
             except LOST as error:
                 self._mute(error)
-            except Exception:
+            except Exception:  # the bell only saves time: it may fail in any way and must neither end the worker nor keep a slot
                 log.exception("bells_failed")
             finally:
                 self.sound = False

@@ -138,7 +138,7 @@ class Engine:
         except Unavailable as error:
             log.warning("postgres_does_not_answer", error=error.detail)
             await asyncio.sleep(PAUSE)
-        except Exception:
+        except Exception:  # a loop of the worker outlives every failure of one of its rounds
             log.exception("step_failed")
             await asyncio.sleep(PAUSE)
 
