@@ -17,6 +17,14 @@ class UserRole(StrEnum):
     ADMIN = "admin"
 
 
+class UserTier(StrEnum):
+    """What a user may use up: it sets limits, never permissions."""
+
+    FREE = "free"
+    PRO = "pro"
+    ENTERPRISE = "enterprise"
+
+
 @dataclass(frozen=True, slots=True)
 class Viewer:
     """A signed-in user, or the system itself (workers, migrations), which sees everything as an admin does."""
@@ -24,6 +32,7 @@ class Viewer:
     id: UUID
     role: UserRole
     key_id: UUID | None = None
+    tier: UserTier = UserTier.FREE
 
     @property
     def sees_all(self) -> bool:

@@ -18,6 +18,7 @@ COLUMNS = (
     User.username,
     User.full_name,
     User.role,
+    User.tier,
     User.storage_bytes,
     User.created_at,
     User.updated_at,
@@ -53,7 +54,7 @@ def token_hash(token: str) -> bytes:
 
 async def viewer_of_token(database: Database, token: str) -> Viewer | None:
     """Whom a bearer token names; None for one that is unknown, revoked or expired, or whose user is deleted."""
-    found = select(User.id, User.role, ApiKey.id.label("key_id")).join(ApiKey, ApiKey.user_id == User.id)
+    found = select(User.id, User.role, User.tier, ApiKey.id.label("key_id")).join(ApiKey, ApiKey.user_id == User.id)
     found = found.where(
         ApiKey.token_sha256 == token_hash(token),
         ApiKey.revoked_at.is_(None),
@@ -61,5 +62,5 @@ async def viewer_of_token(database: Database, token: str) -> Viewer | None:
         User.deleted_at.is_(None),
     )
     for row in await database.rows(found):
-        return Viewer(row.id, row.role, row.key_id)
+        return Viewer(row.id, row.role, row.key_id, row.tier)
     return None

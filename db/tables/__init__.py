@@ -3,14 +3,15 @@
 from db.core.base import Table
 from db.tables.accounts import ApiKey, User
 from db.tables.datasets import Dataset, DatasetProfile, DatasetVersion, StoredObject, Upload
-from db.tables.experiments import Experiment, MetricPoint, Run, RunMetric
-from db.tables.jobs import IdempotencyKey, Job, JobAttempt, JobEvent, JobInput, JobNode, JobOutput, Worker
+from db.tables.experiments import Experiment, MetricPoint, Run, RunMetric, StagedPoint
+from db.tables.jobs import Chore, IdempotencyKey, Job, JobAttempt, JobCheckpoint, JobEvent, JobInput, JobNode, JobOutput, Worker
 from db.tables.models import Artifact, Model, ModelAliasEvent, ModelVersion
 from db.tables.pipelines import Pipeline, PipelineSnapshot, StepDefinition
 
 __all__ = [
     "ApiKey",
     "Artifact",
+    "Chore",
     "Dataset",
     "DatasetProfile",
     "DatasetVersion",
@@ -18,6 +19,7 @@ __all__ = [
     "IdempotencyKey",
     "Job",
     "JobAttempt",
+    "JobCheckpoint",
     "JobEvent",
     "JobInput",
     "JobNode",
@@ -30,6 +32,7 @@ __all__ = [
     "PipelineSnapshot",
     "Run",
     "RunMetric",
+    "StagedPoint",
     "StepDefinition",
     "StoredObject",
     "Table",

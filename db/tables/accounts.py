@@ -9,7 +9,7 @@ from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.core.base import Table, big, key, now, word
-from db.core.viewer import UserRole
+from db.core.viewer import UserRole, UserTier
 
 
 class User(Table):
@@ -27,6 +27,7 @@ class User(Table):
     username: Mapped[str]
     full_name: Mapped[str | None]
     role: Mapped[UserRole] = word("role", UserRole)
+    tier: Mapped[UserTier] = word("tier", UserTier, server_default="free")
     storage_bytes: Mapped[int] = big(server_default="0")
     created_at: Mapped[datetime] = now()
     updated_at: Mapped[datetime] = now()

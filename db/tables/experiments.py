@@ -79,6 +79,20 @@ class RunMetric(Table):
     count: Mapped[int] = big(server_default="0")
 
 
+class StagedPoint(Table):
+    """Points on their way in: copied here without a lock, then moved under one. Unlogged, since what a crash takes is reported again."""
+
+    __tablename__ = "staged_points"
+    __table_args__ = (Index("ix_staged_points_staged_at", "staged_at"), {"prefixes": ["UNLOGGED"]})
+
+    batch_id: Mapped[UUID] = mapped_column(primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    key: Mapped[str]
+    step: Mapped[int]
+    value: Mapped[float]
+    staged_at: Mapped[datetime] = now()
+
+
 class MetricPoint(Table):
     """One value at one step. `batch` is the sequence of the job event that announced it, and so the stream's cursor. Partitioned by month of the run's id."""
 

@@ -111,6 +111,7 @@ class Job(Table):
     dispatch_no: Mapped[int] = mapped_column(server_default="0")
     dispatched_at: Mapped[datetime | None]
     timeout_seconds: Mapped[float | None]
+    estimated_completed_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = now()
     updated_at: Mapped[datetime] = now()
     queued_at: Mapped[datetime | None]
@@ -171,6 +172,29 @@ class JobEvent(Table):
     created_at: Mapped[datetime] = now()
 
 
+class JobCheckpoint(Table):
+    """How far an attempt came, for the next one to go on from; gone once the job has ended.
+
+    `position` counts what is done (row groups, boosting rounds) and only grows. What does not fit `state` lies in the store.
+    """
+
+    __tablename__ = "job_checkpoints"
+    __table_args__ = (
+        CheckConstraint("position >= 0 AND size_bytes >= 0", name="counts_not_negative"),
+        CheckConstraint("num_nonnulls(object_key, size_bytes, sha256) IN (0, 3)", name="object_is_whole"),
+    )
+
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    attempt: Mapped[int]
+    position: Mapped[int] = big()
+    state: Mapped[dict[str, Any]] = document("{}")
+    object_key: Mapped[str | None] = mapped_column(unique=True)
+    size_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    sha256: Mapped[str | None]
+    created_at: Mapped[datetime] = now()
+
+
 class JobInput(Table):
     """A version that a job reads; what lineage calls INPUT_OF."""
 
@@ -223,3 +247,19 @@ class Worker(Table):
     started_at: Mapped[datetime] = now()
     heartbeat_at: Mapped[datetime] = now()
     stopped_at: Mapped[datetime | None]
+
+
+class Chore(Table):
+    """A recurring task of the workers: when one of them last did it and how it went. An advisory lock keeps it to one worker at a time."""
+
+    __tablename__ = "chores"
+    __table_args__ = (CheckConstraint("runs >= 0 AND failures >= 0", name="counts_not_negative"),)
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    worker: Mapped[str | None]
+    started_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+    runs: Mapped[int] = big(server_default="0")
+    failures: Mapped[int] = big(server_default="0")
+    changed: Mapped[int] = big(server_default="0")
+    error: Mapped[str | None]

@@ -74,7 +74,7 @@ class ModelAliasEvent(Table):
 
 
 class Artifact(Table):
-    """A file with a role: of a dataset version, of a model version, or else of the job that wrote it."""
+    """A file with a role: of a dataset version, of a model version, or else of the job that wrote it (`attempt` says in which attempt)."""
 
     __tablename__ = "artifacts"
     __table_args__ = (
@@ -88,6 +88,7 @@ class Artifact(Table):
     dataset_version_id: Mapped[UUID | None] = mapped_column(ForeignKey("dataset_versions.id", ondelete="CASCADE"), index=True)
     model_version_id: Mapped[UUID | None] = mapped_column(ForeignKey("model_versions.id", ondelete="CASCADE"), index=True)
     job_id: Mapped[UUID | None] = mapped_column(ForeignKey("jobs.id", ondelete="RESTRICT"), index=True)
+    attempt: Mapped[int | None]
     role: Mapped[str]
     filename: Mapped[str]
     content_type: Mapped[str]

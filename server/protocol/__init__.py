@@ -1,0 +1,1 @@
+"""How GraphQL travels: over HTTP, websockets and server-sent events."""
