@@ -12,6 +12,31 @@ branch_labels = None
 depends_on = None
 
 
+# The words that each column takes. The first revision left these checks out: autogenerate passes over the checks of a column.
+WORDS = (
+    ("dataset_versions", "status_is_known", "status IN ('pending', 'uploading', 'uploaded', 'processing', 'ready', 'failed')"),
+    ("dataset_versions", "source_is_known", "source IN ('upload', 'api', 'scheduled', 'imported', 'generated', 'derived')"),
+    ("dataset_versions", "format_is_known", "format IN ('csv', 'json', 'jsonl', 'parquet', 'excel', 'npy', 'segy', 'mat', 'wav', 'zip', 'unknown')"),
+    ("datasets", "modality_is_known", "modality IN ('tabular', 'text', 'image', 'audio', 'video', 'signal', 'multimodal')"),
+    ("datasets", "problem_type_is_known", "problem_type IN ('classification', 'regression', 'clustering', 'other')"),
+    ("datasets", "source_is_known", "source IN ('upload', 'api', 'scheduled', 'imported', 'generated', 'derived')"),
+    ("job_events", "type_is_known", "type IN ('created', 'queued', 'started', 'step_started', 'progress', 'step_completed', 'log', 'metric', 'retrying', 'cancel_requested', 'completed', 'failed', 'cancelled')"),
+    ("job_events", "status_is_known", "status IN ('pending', 'queued', 'running', 'cancelling', 'completed', 'failed', 'cancelled')"),
+    ("job_nodes", "status_is_known", "status IN ('pending', 'running', 'completed', 'failed', 'skipped', 'cancelled')"),
+    ("jobs", "kind_is_known", "kind IN ('ingest', 'profile', 'deduce_schema', 'process', 'train', 'study', 'trial', 'explain', 'export', 'import', 'generate', 'purge')"),
+    ("jobs", "status_is_known", "status IN ('pending', 'queued', 'running', 'cancelling', 'completed', 'failed', 'cancelled')"),
+    ("model_versions", "problem_type_is_known", "problem_type IN ('classification', 'regression', 'clustering', 'other')"),
+    ("models", "problem_type_is_known", "problem_type IN ('classification', 'regression', 'clustering', 'other')"),
+    ("pipelines", "modality_is_known", "modality IN ('tabular', 'text', 'image', 'audio', 'video', 'signal', 'multimodal')"),
+    ("pipelines", "status_is_known", "status IN ('draft', 'validated', 'archived')"),
+    ("runs", "status_is_known", "status IN ('pending', 'running', 'completed', 'failed', 'cancelled')"),
+    ("step_definitions", "type_is_known", "type IN ('dataset', 'transform', 'filter', 'augment', 'split', 'train', 'evaluate', 'explain', 'export')"),
+    ("uploads", "state_is_known", "state IN ('open', 'completed', 'mismatched', 'expired')"),
+    ("users", "role_is_known", "role IN ('viewer', 'member', 'admin')"),
+    ("users", "tier_is_known", "tier IN ('free', 'pro', 'enterprise')"),
+)
+
+
 def upgrade() -> None:
     op.create_table(
         "chores",
@@ -58,10 +83,13 @@ def upgrade() -> None:
     op.add_column("artifacts", sa.Column("attempt", sa.Integer(), nullable=True))
     op.add_column("jobs", sa.Column("estimated_completed_at", sa.DateTime(timezone=True), nullable=True))
     op.add_column("users", sa.Column("tier", sa.Text(), server_default="free", nullable=False))
-    op.create_check_constraint("tier", "users", "tier IN ('free', 'pro', 'enterprise')")
+    for table, name, condition in WORDS:
+        op.create_check_constraint(name, table, condition)
 
 
 def downgrade() -> None:
+    for table, name, _ in reversed(WORDS):
+        op.drop_constraint(op.f(f"ck_{table}_{name}"), table)
     op.drop_column("users", "tier")
     op.drop_column("jobs", "estimated_completed_at")
     op.drop_column("artifacts", "attempt")
