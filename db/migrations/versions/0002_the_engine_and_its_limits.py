@@ -16,21 +16,39 @@ depends_on = None
 WORDS = (
     ("dataset_versions", "status_is_known", "status IN ('pending', 'uploading', 'uploaded', 'processing', 'ready', 'failed')"),
     ("dataset_versions", "source_is_known", "source IN ('upload', 'api', 'scheduled', 'imported', 'generated', 'derived')"),
-    ("dataset_versions", "format_is_known", "format IN ('csv', 'json', 'jsonl', 'parquet', 'excel', 'npy', 'segy', 'mat', 'wav', 'zip', 'unknown')"),
+    (
+        "dataset_versions",
+        "format_is_known",
+        "format IN ('csv', 'json', 'jsonl', 'parquet', 'excel', 'npy', 'segy', 'mat', 'wav', 'zip', 'unknown')",
+    ),
     ("datasets", "modality_is_known", "modality IN ('tabular', 'text', 'image', 'audio', 'video', 'signal', 'multimodal')"),
     ("datasets", "problem_type_is_known", "problem_type IN ('classification', 'regression', 'clustering', 'other')"),
     ("datasets", "source_is_known", "source IN ('upload', 'api', 'scheduled', 'imported', 'generated', 'derived')"),
-    ("job_events", "type_is_known", "type IN ('created', 'queued', 'started', 'step_started', 'progress', 'step_completed', 'log', 'metric', 'retrying', 'cancel_requested', 'completed', 'failed', 'cancelled')"),
+    (
+        "job_events",
+        "type_is_known",
+        "type IN ('created', 'queued', 'started', 'step_started', 'progress', 'step_completed', 'log', 'metric', "
+        "'retrying', 'cancel_requested', 'completed', 'failed', 'cancelled')",
+    ),
     ("job_events", "status_is_known", "status IN ('pending', 'queued', 'running', 'cancelling', 'completed', 'failed', 'cancelled')"),
     ("job_nodes", "status_is_known", "status IN ('pending', 'running', 'completed', 'failed', 'skipped', 'cancelled')"),
-    ("jobs", "kind_is_known", "kind IN ('ingest', 'profile', 'deduce_schema', 'process', 'train', 'study', 'trial', 'explain', 'export', 'import', 'generate', 'purge')"),
+    (
+        "jobs",
+        "kind_is_known",
+        "kind IN ('ingest', 'profile', 'deduce_schema', 'process', 'train', 'study', 'trial', 'explain', 'export', "
+        "'import', 'generate', 'purge')",
+    ),
     ("jobs", "status_is_known", "status IN ('pending', 'queued', 'running', 'cancelling', 'completed', 'failed', 'cancelled')"),
     ("model_versions", "problem_type_is_known", "problem_type IN ('classification', 'regression', 'clustering', 'other')"),
     ("models", "problem_type_is_known", "problem_type IN ('classification', 'regression', 'clustering', 'other')"),
     ("pipelines", "modality_is_known", "modality IN ('tabular', 'text', 'image', 'audio', 'video', 'signal', 'multimodal')"),
     ("pipelines", "status_is_known", "status IN ('draft', 'validated', 'archived')"),
     ("runs", "status_is_known", "status IN ('pending', 'running', 'completed', 'failed', 'cancelled')"),
-    ("step_definitions", "type_is_known", "type IN ('dataset', 'transform', 'filter', 'augment', 'split', 'train', 'evaluate', 'explain', 'export')"),
+    (
+        "step_definitions",
+        "type_is_known",
+        "type IN ('dataset', 'transform', 'filter', 'augment', 'split', 'train', 'evaluate', 'explain', 'export')",
+    ),
     ("uploads", "state_is_known", "state IN ('open', 'completed', 'mismatched', 'expired')"),
     ("users", "role_is_known", "role IN ('viewer', 'member', 'admin')"),
     ("users", "tier_is_known", "tier IN ('free', 'pro', 'enterprise')"),
