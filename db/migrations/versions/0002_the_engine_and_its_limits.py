@@ -27,16 +27,20 @@ WORDS = (
     (
         "job_events",
         "type_is_known",
-        "type IN ('created', 'queued', 'started', 'step_started', 'progress', 'step_completed', 'log', 'metric', "
-        "'retrying', 'cancel_requested', 'completed', 'failed', 'cancelled')",
+        (
+            "type IN ('created', 'queued', 'started', 'step_started', 'progress', 'step_completed', 'log', 'metric', "
+            "'retrying', 'cancel_requested', 'completed', 'failed', 'cancelled')"
+        ),
     ),
     ("job_events", "status_is_known", "status IN ('pending', 'queued', 'running', 'cancelling', 'completed', 'failed', 'cancelled')"),
     ("job_nodes", "status_is_known", "status IN ('pending', 'running', 'completed', 'failed', 'skipped', 'cancelled')"),
     (
         "jobs",
         "kind_is_known",
-        "kind IN ('ingest', 'profile', 'deduce_schema', 'process', 'train', 'study', 'trial', 'explain', 'export', "
-        "'import', 'generate', 'purge')",
+        (
+            "kind IN ('ingest', 'profile', 'deduce_schema', 'process', 'train', 'study', 'trial', 'explain', 'export', "
+            "'import', 'generate', 'purge')"
+        ),
     ),
     ("jobs", "status_is_known", "status IN ('pending', 'queued', 'running', 'cancelling', 'completed', 'failed', 'cancelled')"),
     ("model_versions", "problem_type_is_known", "problem_type IN ('classification', 'regression', 'clustering', 'other')"),
