@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
-from typing import Any
 
-from graph.schema import schema
-from tests import selection
 from tests.client import Client
+from tests.walking import walk
 
 CSV = "x,y,label\n" + "".join(f"{i},{i * 2 % 7},{'a' if i % 3 else 'b'}\n" for i in range(90))
 TRAIN = (("data", "dataset", {}), ("train", "train_random_forest", {"target": "label", "n_estimators": 5}))
@@ -16,7 +13,7 @@ TRAIN = (("data", "dataset", {}), ("train", "train_random_forest", {"target": "l
 
 async def test_every_field_of_every_kind_of_row_can_be_asked_for(ada: Client, bob: Client, admin: Client, worker: object) -> None:
     ids = await _all_kinds_of_rows(ada)
-    seen = await _walk(ada, ids)
+    seen = await walk(ada, ids)
     kinds = {
         "User",
         "Dataset",
@@ -38,7 +35,7 @@ async def test_every_field_of_every_kind_of_row_can_be_asked_for(ada: Client, bo
     assert {"UPLOAD", "DERIVED"} <= {version["source"] for version in seen["DatasetVersion"]}
     assert any(job["retryOf"] for job in seen["Job"])
     assert any(dataset["deletedAt"] for version in seen["DatasetVersion"] for dataset in [version["dataset"]])
-    assert set(await _walk(admin, ids)) == kinds
+    assert set(await walk(admin, ids)) == kinds
     hers = sorted(node["id"] for nodes in seen.values() for node in nodes)
     for first in range(0, len(hers), 100):
         batch = hers[first : first + 100]
@@ -106,34 +103,3 @@ async def _cancel(ada: Client, job: str) -> None:
     assert answer["job"]["status"] in {"CANCELLING", "CANCELLED"}, answer
     async with asyncio.timeout(30):
         assert (await ada.wait(job))["status"] == "CANCELLED"
-
-
-async def _walk(client: Client, ids: set[str]) -> dict[str, list[dict[str, Any]]]:
-    """Every node that can be reached from `ids`, each with all its fields, by type."""
-    core = schema._schema
-    known: set[str] = set()
-    waiting = set(ids)
-    seen: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    while waiting:
-        batch = sorted(waiting)[:20]
-        waiting -= set(batch)
-        known |= set(batch)
-        for found in await client.one("query($ids: [ID!]!) { nodes(ids: $ids) { __typename id } }", ids=batch):
-            if found is None:  # deleted rows are reached by edge alone
-                continue
-            kind = found["__typename"]
-            node = await client.one(
-                f"query($id: ID!) {{ node(id: $id) {{ ... on {kind} {{ {selection.whole(core, kind, 2)} }} }} }}", id=found["id"]
-            )
-            seen[kind].append(node)
-            waiting |= _ids(node) - known
-    return seen
-
-
-def _ids(value: Any) -> set[str]:
-    if isinstance(value, dict):
-        own = {value["id"]} if isinstance(value.get("id"), str) else set()
-        return own.union(*(_ids(inner) for inner in value.values()))
-    if isinstance(value, list):
-        return set().union(*(_ids(inner) for inner in value))
-    return set()
