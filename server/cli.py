@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -112,11 +113,24 @@ def migrate(
 
 
 @app.command()
-def schema() -> None:
+def schema(
+    release: Annotated[
+        bool, typer.Option("--release", help="Make it the contract that later releases must keep, unless it breaks the present one.")
+    ] = False,
+) -> None:
     """Print the GraphQL schema in SDL."""
+    from graph import contract
     from graph.schema import schema as graphql_schema
 
-    typer.echo(graphql_schema.as_str())
+    sdl = graphql_schema.as_str() + "\n"
+    if not release:
+        typer.echo(sdl, nl=False)
+        return
+    if lost := contract.release(sdl, datetime.now(UTC).date()):
+        for change in lost:
+            typer.echo(change, err=True)
+        typer.echo("Clients would lose this. Deprecate it first, with the day after which it goes; see CONTRIBUTING.md.", err=True)
+        raise typer.Exit(1)
 
 
 @app.command(hidden=True)
