@@ -19,10 +19,11 @@ MADE := $(VENV)/.made
 INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
 CONSOLE := $(VENV)/.console
+NODE_PARTS := tests/conformance/node_modules/.installed tests/clients/node_modules/.installed
 
 .PHONY: help
 help: ## List the verbs
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: up
 up: $(INSTALLED) $(CONSOLE) ## Start everything on this machine (options: make up ARGS="--port 9000")
@@ -33,9 +34,13 @@ demo: $(INSTALLED) ## Train on three real tables through the API, watching, and 
 	@exec $(BIN)/trellis demo $(ARGS)
 
 .PHONY: test
-test: $(INSTALLED_DEV) $(CONSOLE) lint types ## Lint, types, layers, house tests and every other test (options: make test ARGS="-k upload")
+test: $(INSTALLED_DEV) $(CONSOLE) $(NODE_PARTS) lint types ## Lint, types, layers, house tests and every other test (options: make test ARGS="-k upload")
 	@echo "== tests"
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+
+.PHONY: conformance
+conformance: $(INSTALLED_DEV) $(NODE_PARTS) ## The audits of GraphQL over HTTP, each with its result (a part of the tests)
+	@$(BIN)/python -m pytest -q -s tests/conformance
 
 .PHONY: lint
 lint: $(INSTALLED_DEV) ## Style, format and the layers between the rooms
@@ -73,9 +78,10 @@ migration: $(INSTALLED) ## Write the next revision of the schema: make migration
 	@$(BIN)/trellis revision "$(name)"
 
 .PHONY: schema
-schema: $(INSTALLED) ## Write graph/schema.graphql and the README's table of settings from the code
+schema: $(INSTALLED) ## Write graph/schema.graphql and the README's tables of settings and metrics from the code
 	@$(BIN)/trellis schema > graph/schema.graphql
 	@$(BIN)/python docs/settings.py
+	@$(BIN)/python docs/metrics.py
 
 .PHONY: lock
 lock: SHELL := /bin/bash
@@ -87,9 +93,14 @@ lock: $(INSTALLED_DEV) ## Resolve the dependencies anew and pin them with their 
 
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url $(LOCK_ARGS)
 
+tests/%/node_modules/.installed: tests/%/package-lock.json | $(INSTALLED_DEV)
+	@echo "== Installing the Node packages of tests/$*"
+	@$(BIN)/python -m tests.clients.node tests/$*
+	@touch $@
+
 .PHONY: clean
 clean: ## Remove what was installed and built; the data in .trellis stays
-	@rm -rf $(VENV) *.egg-info build dist server/console/dist server/console/node_modules .pytest_cache .ruff_cache .import_linter_cache
+	@rm -rf $(VENV) *.egg-info build dist server/console/dist server/console/node_modules tests/*/node_modules .pytest_cache .ruff_cache .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(MADE):

@@ -31,6 +31,13 @@ class NotFound(StateError):
         return f"There is nothing with the id {self.id!r} that you can see."
 
 
+class SignedOut(StateError):
+    """The token that a connection was opened with has been revoked or has expired, or its user is gone."""
+
+    def __str__(self) -> str:
+        return "You have been signed out: your token was revoked or has expired. Sign in again with a valid one, then go on from your cursor."
+
+
 @dataclass
 class NameTaken(StateError):
     """A live row of the same owner has the name already."""

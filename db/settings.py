@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Annotated
 
-from pydantic import Field, SecretStr
+from pydantic import Field, NonNegativeInt, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from db.core.queues import QUEUES
+from db.core.viewer import UserTier
+
+_PER_TIER = {UserTier.FREE.value: 8, UserTier.PRO.value: 32, UserTier.ENTERPRISE.value: 0}
+
+Often = Annotated[float, Field(ge=0)]
 
 
 class StateSettings(BaseSettings):
@@ -34,11 +42,67 @@ class StateSettings(BaseSettings):
     s3_region: str = Field(default="us-east-1", description="Region that requests are signed for.")
     s3_access_key_id: str = Field(default="", description="Key id of the S3 account.")
     s3_secret_access_key: SecretStr = Field(default=SecretStr(""), description="Secret of the S3 account.")
+    session_recheck: float = Field(
+        default=30.0,
+        gt=0,
+        description="Seconds between two looks at whether those who hold open connections are still signed in and may see what they follow.",
+    )
     upload_max_bytes: int = Field(default=50 * 1024**3, gt=0, description="Largest file that `requestUpload` accepts, in bytes.")
     storage_quota_bytes: int = Field(
         default=1024**4, ge=0, description="What one user may store, in bytes; uploads under way count. 0: no limit."
     )
     upload_expires: int = Field(default=900, ge=60, le=604_800, description="Seconds for which an upload's presigned URL is valid.")
+    upload_grace: float = Field(
+        default=86_400.0, ge=0, description="Seconds for which an upload may still be completed after its URL ended; then it expires."
+    )
+    max_tries: int = Field(default=3, ge=1, description="Times that a job is tried before it is FAILED, unless its maker says otherwise.")
+    running_per_user: dict[str, NonNegativeInt] = Field(
+        default_factory=_PER_TIER.copy,
+        description="Jobs of one user that run at once, by tier, as JSON; a tier left out keeps its default. 0: no limit.",
+    )
+    running_per_queue: dict[str, NonNegativeInt] = Field(
+        default_factory=dict[str, int],
+        description='Jobs of a queue that run at once on all workers together, as JSON: `{"video": 2}`. 0, or left out: no limit.',
+    )
+    worker_silence: float = Field(
+        default=60.0, gt=0, description="Seconds without a heartbeat after which a worker's row says that it stopped; well over its lease."
+    )
+    orphan_age: float = Field(
+        default=86_400.0, ge=0, description="Seconds after which an object that no row refers to is removed, by the store's clock."
+    )
+    chore_retire_workers: Often = Field(default=60.0, description="Seconds between looks for workers that went silent. 0: never.")
+    chore_make_partitions: Often = Field(default=3_600.0, description="Seconds between looks at the partitions ahead. 0: never.")
+    chore_forget_keys: Often = Field(default=3_600.0, description="Seconds between removals of idempotency keys of a day ago. 0: never.")
+    chore_forget_staged_points: Often = Field(
+        default=600.0, description="Seconds between removals of points that were staged and never taken. 0: never."
+    )
+    chore_expire_uploads: Often = Field(default=300.0, description="Seconds between looks for uploads that never came. 0: never.")
+    chore_remove_unreferenced: Often = Field(
+        default=3_600.0, description="Seconds between removals of stored objects that nothing refers to any more. 0: never."
+    )
+    chore_collect_orphans: Often = Field(
+        default=86_400.0, description="Seconds between walks through the bucket for objects that no row knows. 0: never."
+    )
+    chore_reconcile_counters: Often = Field(
+        default=86_400.0, description="Seconds between recounts of what users store and of references to objects. 0: never."
+    )
+
+    @field_validator("running_per_user")
+    @classmethod
+    def _every_tier(cls, given: dict[str, int]) -> dict[str, int]:
+        return {**_PER_TIER, **_known(given, tuple(_PER_TIER), "tier", "tiers")}
+
+    @field_validator("running_per_queue")
+    @classmethod
+    def _known_queues(cls, given: dict[str, int]) -> dict[str, int]:
+        return _known(given, QUEUES, "queue", "queues")
+
+
+def _known(given: dict[str, int], names: tuple[str, ...], one: str, many: str) -> dict[str, int]:
+    for name in given:
+        if name not in names:
+            raise ValueError(f"There is no {one} {name!r}. The {many} are {', '.join(names)}.")
+    return given
 
 
 @lru_cache

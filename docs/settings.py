@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 from pydantic import SecretStr
 
 from db.settings import StateSettings
+from graph.settings import GraphSettings
 from server.settings import ServerSettings
 from workers.settings import WorkerSettings
 
@@ -17,12 +20,14 @@ README = Path(__file__).parents[1] / "README.md"
 def table() -> str:
     """A row a setting: its name, its default, what it does."""
     rows = ["| setting | default | what it does |", "| --- | --- | --- |"]
-    for room in (StateSettings, ServerSettings, WorkerSettings):
+    for room in (StateSettings, GraphSettings, ServerSettings, WorkerSettings):
         prefix = room.model_config.get("env_prefix", "")
         for name, field in room.model_fields.items():
             default = field.get_default(call_default_factory=True)
-            shown = default.get_secret_value() if isinstance(default, SecretStr) else default
-            rows.append(f"| `{(prefix + name).upper()}` | {f'`{shown}`' if shown not in ('', None, []) else ''} | {field.description} |")
+            shown: Any = default.get_secret_value() if isinstance(default, SecretStr) else default
+            if shown and isinstance(default, dict):
+                shown = json.dumps(default)
+            rows.append(f"| `{(prefix + name).upper()}` | {f'`{shown}`' if shown not in ('', None, [], {}) else ''} | {field.description} |")
     return "\n".join(rows)
 
 

@@ -8,6 +8,8 @@ from strawberry.schema.config import StrawberryConfig
 from graph.accounts.queries import AccountQueries
 from graph.core.extensions import Operation, Schema
 from graph.core.ids import KINDS
+from graph.core.limits.admission import Admission
+from graph.core.observing import Observed
 from graph.core.permissions import refuse_undeclared
 from graph.core.scalars import SCALARS
 from graph.datasets.mutations import DatasetMutations
@@ -48,7 +50,7 @@ schema = Schema(
     mutation=Mutation,
     subscription=Subscription,
     types=[kind.type for kind in KINDS.values()],
-    extensions=[Operation],
+    extensions=[Operation, Observed, Admission],
     config=StrawberryConfig(scalar_map=SCALARS),
 )
 refuse_undeclared(schema)

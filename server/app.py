@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -14,17 +15,35 @@ from starlette.responses import RedirectResponse
 from starlette.routing import Route, WebSocketRoute
 
 from db.core.work import Database
+from db.queries import accounts, jobchanges, jobevents
 from db.settings import state_settings
-from db.stores.events import Feed, RedisPost, connect
+from db.stores.changes import Looks
+from db.stores.events import RedisPost, connect
+from db.stores.feed import Feed, Rights
 from db.stores.objects import ObjectStore
+from graph.core.limits.gate import Gate
+from graph.settings import GraphSettings, graph_settings
 from server import console, health
-from server.graphql import REQUEST_ID, GraphQLView
-from server.settings import server_settings
+from server.graphql import REQUEST_ID, SHOWS_COST, GraphQLView
+from server.metrics import measured
+from server.observing import Observed
+from server.protocol import csrf
+from server.protocol.headers import SafeHeaders
+from server.settings import ServerSettings, server_settings
+
+if TYPE_CHECKING:
+    from server.tracing import Spans
 
 
-def create_app() -> Starlette:
-    """A fresh application from the settings in the environment; uvicorn's factory."""
-    settings, state = server_settings(), state_settings()
+def create_app(
+    settings: ServerSettings | None = None, spans: Spans | None = None, limits: GraphSettings | None = None
+) -> Starlette:
+    """A fresh application from these settings, or from those in the environment; uvicorn's factory. It closes the `spans` that it is given."""
+    settings, state = settings or server_settings(), state_settings()
+    if settings.tracing and spans is None:
+        from server.tracing import Spans  # an extra: not imported unless it is asked for
+
+        spans = Spans("trellis-api")
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncGenerator[None]:
@@ -34,31 +53,38 @@ def create_app() -> Starlette:
         gc.freeze()
         gc.set_threshold(50_000, 10, 10)
         redis = connect(state.redis_url)
+        post = RedisPost(redis)
+        rights = Rights(accounts.still, jobevents.may_follow, state.session_recheck)
+        looks = Looks(jobchanges.look, jobchanges.changed_since)
         async with (
             redis,
-            Database.open(state, RedisPost(redis)) as database,
+            Database.open(state, post if spans is None else spans.linked(post)) as database,
             ObjectStore.open(state) as objects,
-            Feed.open(state.redis_url, database) as feed,
+            Feed.open(state.redis_url, database, rights, looks) as feed,
+            measured(database),
         ):
+            app.state.gate = Gate.of(limits or graph_settings(), redis)
             app.state.database, app.state.redis, app.state.objects, app.state.feed = database, redis, objects, feed
             yield
+        if spans is not None:
+            spans.close()
 
-    view = GraphQLView(settings, state)
+    view = Observed(GraphQLView(settings, state), server_timing=settings.server_timing, spans=spans)
     cors = Middleware(
         CORSMiddleware,
         allow_origins=settings.allowed_origins,
         allow_methods=["GET", "POST"],
-        allow_headers=["authorization", "content-type"],
-        expose_headers=[REQUEST_ID],
+        allow_headers=["authorization", "content-type", "last-event-id", *csrf.PREFLIGHTED, SHOWS_COST],
+        expose_headers=[REQUEST_ID, "retry-after"],
         max_age=3600,
     )
     return Starlette(
-        middleware=[cors] if settings.allowed_origins else [],
+        middleware=[Middleware(SafeHeaders, hsts=settings.hsts_seconds), *([cors] if settings.allowed_origins else [])],
         routes=[
             Route("/", _to_graphql),
             Route("/graphql", view),
             WebSocketRoute("/graphql", view),
-            *health.routes(),
+            *health.routes(settings),
             *console.routes(),
         ],
         lifespan=lifespan,

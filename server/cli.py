@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
-if TYPE_CHECKING:
-    from db.settings import StateSettings
+from server.commands import jobs
+from server.commands.services import DataDir, may_trace, refuse, running_settings, state_settings, valid_settings
 
 
 class Role(StrEnum):
@@ -19,6 +20,14 @@ class Role(StrEnum):
     VIEWER = "viewer"
     MEMBER = "member"
     ADMIN = "admin"
+
+
+class Tier(StrEnum):
+    """The tiers of `db.core.viewer`, spelled here for the same reason."""
+
+    FREE = "free"
+    PRO = "pro"
+    ENTERPRISE = "enterprise"
 
 
 app = typer.Typer(
@@ -31,12 +40,10 @@ app = typer.Typer(
 )
 users = typer.Typer(help="The people who may sign in.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(users, name="user")
+app.add_typer(jobs.app, name="jobs")
 
 Host = Annotated[str | None, typer.Option(help="Address to listen on. [TRELLIS_HOST, else 127.0.0.1]", show_default=False)]
 Port = Annotated[int | None, typer.Option(help="Port to listen on. [TRELLIS_PORT, else 8000]", min=1, max=65_535, show_default=False)]
-DataDir = Annotated[
-    Path | None, typer.Option(help="Folder of the embedded servers' data. [TRELLIS_DATA_DIR, else .trellis]", show_default=False)
-]
 
 
 @app.command()
@@ -53,6 +60,7 @@ def up(
     from server.up import run
 
     given = {"host": host, "port": port, "data_dir": data_dir, "worker_processes": worker_processes}
+    valid_settings()
     settings = server_settings().model_copy(update={name: value for name, value in given.items() if value is not None})
     raise typer.Exit(run(settings))
 
@@ -64,7 +72,8 @@ def api(
     descriptor: Annotated[int | None, typer.Option("--fd", hidden=True, help="A bound socket to serve on, inherited.")] = None,
 ) -> None:
     """Serve the API on outside services."""
-    _state_settings()
+    state_settings()
+    may_trace()
     from server.serving import serve
     from server.settings import server_settings
 
@@ -74,21 +83,31 @@ def api(
 
 @app.command()
 def worker(
-    queues: Annotated[str | None, typer.Option(help="Queues to serve, separated by commas. [all]", show_default=False)] = None,
+    queues: Annotated[
+        list[str] | None, typer.Option(help="Queues to serve, separated by commas; may be repeated. [all]", show_default=False)
+    ] = None,
 ) -> None:
     """Run jobs, on outside services."""
-    _state_settings()
+    state_settings()
+    from server.commands.wanted import NotUnderstood, named_queues
     from server.logs import configure_logs
+    from server.traced import traced_attempts
     from workers.main import run
 
+    may_trace()
+    try:
+        served = named_queues(queues) if queues else None
+    except NotUnderstood as error:
+        raise refuse(error, 2) from None
     configure_logs()
-    raise typer.Exit(run([name.strip() for name in queues.split(",") if name.strip()] if queues else None))
+    with traced_attempts():
+        run(served)
 
 
 @app.command(name="worker-health", hidden=True)
 def worker_health() -> None:
     """End with 0 if a worker of this host (in a container: of this container) has sent a sign of life in the last seconds."""
-    settings = _state_settings()
+    settings = state_settings()
     import asyncio
     import socket
 
@@ -104,7 +123,7 @@ def migrate(
     ] = None,
 ) -> None:
     """Bring the database to this release: its tables, the step catalogue, the bucket, and the admin where TRELLIS_ADMIN_TOKEN is set."""
-    settings = _state_settings()
+    settings = state_settings()
     from server.logs import configure_logs
     from server.preparing import prepare
 
@@ -161,35 +180,64 @@ def add_user(
     username: Annotated[str, typer.Option(help="Short name others see.")],
     full_name: Annotated[str | None, typer.Option(help="Full name.", show_default=False)] = None,
     role: Annotated[Role, typer.Option(help="A viewer reads, a member works, an admin sees all.", case_sensitive=False)] = Role.MEMBER,
+    tier: Annotated[
+        Tier, typer.Option(help="How much they may use up in a minute; see TRELLIS_RATE_LIMIT_*.", case_sensitive=False)
+    ] = Tier.FREE,
     data_dir: DataDir = None,
 ) -> None:
     """Make a user and print the bearer token, which is shown this once. Finds a running `trellis up` by its data folder."""
-    from db.core.viewer import UserRole
+    from db.core.viewer import UserRole, UserTier
     from db.errors import StateError
     from server.preparing import make_user
-    from server.settings import server_settings
 
-    settings = _state_settings((data_dir or server_settings().data_dir).expanduser())
+    settings = running_settings(data_dir)
     try:
-        typer.echo(make_user(settings, email, username, full_name, UserRole(role.value)))
+        typer.echo(make_user(settings, email, username, full_name, UserRole(role.value), UserTier(tier.value)))
     except StateError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error
 
 
-def _state_settings(data_dir: Path | None = None) -> StateSettings:
-    """Settings that name every service, or an end with a message. With `data_dir`, a running `trellis up` there lends its own."""
-    from db.settings import StateSettings
-    from server.running import lend_environment
+@users.command("token")
+def add_token(
+    email: Annotated[str, typer.Argument(help="Email address of the user.")],
+    data_dir: DataDir = None,
+) -> None:
+    """Make a further bearer token and print it; it is shown this once."""
+    from server.preparing import make_token
 
-    if data_dir is not None:
-        lend_environment(data_dir)
-    settings = StateSettings()
-    missing = [f"TRELLIS_{name.upper()}" for name in ("database_url", "redis_url", "s3_endpoint_url") if not getattr(settings, name)]
-    if missing:
-        typer.echo(f"Trellis needs {', '.join(missing)}. Set it, or run `trellis up`, which starts servers of its own.", err=True)
-        raise typer.Exit(2)
-    return settings
+    typer.echo(_done(lambda: make_token(running_settings(data_dir), email)))
+
+
+@users.command("revoke")
+def revoke_tokens(
+    email: Annotated[str, typer.Argument(help="Email address of the user.")],
+    data_dir: DataDir = None,
+) -> None:
+    """Revoke every bearer token of a user. Open streams and websockets end within seconds."""
+    from server.preparing import revoke
+
+    count = _done(lambda: revoke(running_settings(data_dir), email))
+    typer.echo(f"{count} token{'' if count == 1 else 's'} of {email} revoked. `trellis user token {email}` makes a new one.")
+
+
+T = TypeVar("T")
+
+
+def _done(act: Callable[[], T]) -> T:
+    from db.errors import NotFound, StateError
+
+    try:
+        return act()
+    except NotFound as error:
+        typer.echo("Nobody has this email address. `trellis user add` makes a user.", err=True)
+        raise typer.Exit(1) from error
+    except StateError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from error
+
+
+app.command("workers")(jobs.list_workers)
 
 
 if __name__ == "__main__":

@@ -1,42 +1,59 @@
-"""The GraphQL endpoint: Strawberry's ASGI view with our context, our errors and our console.
+"""The GraphQL endpoint: Strawberry's ASGI view with our way of reading requests, our context, our errors and our console.
 
 Every answer to a GraphQL request is a GraphQL response, the refused ones too, and carries the request's id.
 """
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import ExitStack
+from datetime import timedelta
+from json import JSONDecodeError
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 from uuid import uuid4
 
 import orjson
-from cross_web import HTTPException
-from starlette.requests import Request
+from graphql import GraphQLError, OperationType
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 from strawberry.asgi import GraphQL
-from strawberry.exceptions import ConnectionRejectionError
 from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
-from strawberry.types.unset import UNSET, UnsetType
+from strawberry.types import ExecutionResult
 
 from db.errors import Unavailable
-from graph.core.context import Context
+from graph.core.context import Context, Progress
+from graph.core.failures import coded
+from graph.core.operations import chosen
 from graph.schema import schema
 from server.auth import BadToken, viewer_of
 from server.console import page
+from server.protocol import answers, bodies, csrf
+from server.protocol.asked import Asked, parameters
+from server.protocol.events import STREAMING, EventStream
+from server.protocol.negotiation import HTML, JSON, RESPONSE, STREAM, Accept
+from server.protocol.refusals import Refused, bad_request
 from server.protocol.sockets import SocketHandler
+from server.protocol.streams import Streams
 from server.settings import ServerSettings
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
     from db.core.work import Database
     from db.settings import StateSettings
+    from db.stores.feed import Feed
 
 REQUEST_ID = "x-request-id"
+SHOWS_COST = "x-trellis-cost"  # whoever sends it, whatever its value, is told in `extensions.cost` what each operation costs
+ALLOW = {"Allow": "GET, HEAD, POST, OPTIONS"}
+_HEADERS = {"Cache-Control": "no-store", "Vary": "Accept, Origin"}
 
 
 class GraphQLView(GraphQL[Context, None]):
-    """`/graphql` over HTTP and graphql-transport-ws; to a browser that asks for HTML, the GraphiQL page."""
+    """`/graphql` over HTTP, server-sent events and graphql-transport-ws; to a browser that asks for HTML, the GraphiQL page."""
 
     graphql_transport_ws_handler_class = SocketHandler
 
@@ -45,11 +62,14 @@ class GraphQLView(GraphQL[Context, None]):
             schema,
             graphql_ide="graphiql" if settings.graphiql else None,
             subscription_protocols=(GRAPHQL_TRANSPORT_WS_PROTOCOL,),
+            connection_init_wait_timeout=timedelta(seconds=settings.socket_init_timeout),
             allowed_origins=settings.allowed_origins,
         )
         public = urlsplit(state.s3_public_url or state.s3_endpoint_url)
-        self.introspection = settings.introspection
+        self.settings = settings
         self.upload_origin = f"{public.scheme}://{public.netloc}" if public.netloc else None
+        self.streams = Streams(settings.streams_per_viewer, "streams")
+        self.sockets = Streams(settings.sockets_per_viewer, "sockets")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -58,53 +78,165 @@ class GraphQLView(GraphQL[Context, None]):
         request = Request(scope, receive)
         request.state.request_id = uuid4().hex
         try:
-            response = await self.run(request)
-        except HTTPException as error:
-            response = self._refused(request, error.status_code, "BAD_REQUEST", error.reason)
+            response = await self._answer(request, receive, send)
+        except ClientDisconnect:
+            return
+        except Refused as error:
+            response = self._refused(request, error)
         except BadToken as error:
-            response = self._refused(request, 401, "UNAUTHENTICATED", str(error))
-            response.headers["WWW-Authenticate"] = "Bearer"
+            response = self._refused(request, Refused(401, "UNAUTHENTICATED", str(error), {"WWW-Authenticate": "Bearer"}))
         except Unavailable as error:
-            response = self._refused(request, 503, "UNAVAILABLE", error.message)
-        response.headers[REQUEST_ID] = request.state.request_id
-        await response(scope, receive, send)
+            response = self._refused(request, Refused(503, "UNAVAILABLE", error.message, {"Retry-After": "1"}))
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is told as an operation's failure would be, and logged there
+            response = self._refused(request, _failure(error, request.state.request_id))
+        if response is not None:
+            response.headers[REQUEST_ID] = request.state.request_id
+            await response(scope, receive, send)
 
-    def _refused(self, request: Request, status: int, code: str, message: str) -> Response:
-        error = {"message": message, "extensions": {"code": code, "requestId": request.state.request_id}}
-        return Response(orjson.dumps({"errors": [error]}), status, media_type="application/json")
+    async def _answer(self, request: Request, receive: Receive, send: Send) -> Response | None:
+        """None where the answer was a stream, which by now has ended. Raises `Refused`."""
+        accept = Accept(request.headers.get("accept"))
+        if request.method == "OPTIONS":
+            return Response(status_code=204, headers={**ALLOW, "Accept-Post": JSON, **_HEADERS})
+        if request.method not in {"GET", "HEAD", "POST"}:
+            raise Refused(405, "METHOD_NOT_ALLOWED", "Operations come by POST; queries and streams by GET too.", ALLOW)
+        reads = request.method != "POST"
+        if reads and self.graphql_ide and accept.html and not parameters(request):
+            return page(request, upload_origin=self.upload_origin)
+        if accept.json is None and not accept.stream:
+            offered = f"{RESPONSE}, {JSON}" + (f", {HTML} (by GET)" if self.graphql_ide else "")
+            raise Refused(406, "NOT_ACCEPTABLE", f"None of the types in Accept is offered: {offered}, and {STREAM} for subscriptions.")
+        if reads:
+            csrf.check_get(request.headers)
+            asked = await Asked.in_address(request)
+        else:
+            asked = await Asked.in_body(request, self.settings.max_body_bytes)
+        context = await self.get_context(request, request)
+        try:
+            text = await self.resolve(asked, context)
+        except GraphQLError as error:
+            return self._told(ExecutionResult(None, coded([error], phase="parse", request_id=context.request_id)), accept, context)
+        kind = _kind(text, asked)
+        if kind is OperationType.MUTATION and reads:
+            raise Refused(405, "METHOD_NOT_ALLOWED", "A mutation changes things, so it must come by POST.", {"Allow": "POST"})
+        if kind is OperationType.SUBSCRIPTION or accept.json is None:
+            await self._stream(request, receive, send, accept, text, asked, context)
+            return None
+        result = await self.schema.execute(
+            text,
+            variable_values=asked.variables,
+            context_value=context,
+            operation_name=asked.operation_name,
+            operation_extensions=asked.extensions,
+        )
+        return self._told(result, accept, context)
 
-    async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context:  # noqa: ARG002 - Strawberry's signature
+    def _told(self, result: ExecutionResult, accept: Accept, context: Context) -> Response:
+        media = accept.json or JSON
+        status, headers = answers.status(result, media, draft=self.settings.draft_statuses)
+        body = answers.encoded(result, request_id=context.request_id, limit=self.settings.max_response_bytes)
+        return Response(body, status, {"Content-Type": f"{media}; charset=utf-8", **_HEADERS, **headers})
+
+    async def resolve(self, asked: Asked, context: Context) -> str:
+        """The text of the document that is meant. Raises `Refused` where none is, and the GraphQLError of one that cannot be had."""
+        text = asked.query
+        if context.gate is not None:
+            signed_in = context.viewer is not None
+            text = await context.gate.documents.resolve(asked.query, asked.document_id, asked.extensions, may_register=signed_in)
+        if not text:
+            raise bad_request('There is no `query`. Send a JSON object: {"query": "…", "variables": {…}}.')
+        return text
+
+    async def _stream(
+        self, request: Request, receive: Receive, send: Send, accept: Accept, text: str, asked: Asked, context: Context
+    ) -> None:
+        if not accept.stream:
+            message = (
+                f"A subscription is answered as a stream. Send `Accept: {STREAM}`, or use a websocket ({GRAPHQL_TRANSPORT_WS_PROTOCOL})."
+            )
+            raise Refused(406, "NOT_ACCEPTABLE", message)
+        if request.method == "HEAD":
+            raise Refused(405, "METHOD_NOT_ALLOWED", "A stream comes by GET or POST.", {"Allow": "GET, POST"})
+        context.progress = Progress(after=request.headers.get("last-event-id") or None)
+        feed: Feed = context.feed
+        signed_out = asyncio.Event()
+        viewer = context.viewer
+        with ExitStack() as held:
+            held.enter_context(self.streams.enter(viewer.id if viewer else request.client and request.client.host))
+            if viewer is not None:
+                session = held.enter_context(feed.sessions.attend(viewer))
+                session.ended.add(signed_out.set)
+                held.callback(session.ended.discard, signed_out.set)
+            request.scope["state"][STREAMING] = True
+            results = await self.schema.stream(
+                text,
+                variable_values=asked.variables,
+                context_value=context,
+                operation_name=asked.operation_name,
+                operation_extensions=asked.extensions,
+            )
+            stream = EventStream(
+                cast("AsyncGenerator[ExecutionResult]", results),
+                signed_out=signed_out,
+                progress=context.progress,
+                request_id=context.request_id,
+                limit=self.settings.max_response_bytes,
+            )
+            await stream.send({**_HEADERS, REQUEST_ID: context.request_id}, receive, send)
+
+    def _refused(self, request: Request, error: Refused) -> Response:
+        request.state.journal.refusal = error.code
+        body = {"errors": [{"message": str(error), "extensions": {"code": error.code, "requestId": request.state.request_id}}]}
+        media = Accept(request.headers.get("accept")).json or JSON
+        return Response(orjson.dumps(body), error.status, {"Content-Type": f"{media}; charset=utf-8", **_HEADERS, **error.headers})
+
+    async def get_context(self, request: Request | WebSocket, response: Any) -> Context:  # noqa: ARG002 - Strawberry's signature
         state = request.app.state
         database: Database = state.database
         viewer = await viewer_of(database, request.headers) if isinstance(request, Request) else None
         request_id = request.state.request_id if isinstance(request, Request) else uuid4().hex
-        context = Context(database, state.objects, state.feed, viewer, request_id, introspection=self.introspection)
+        context = Context(
+            database,
+            state.objects,
+            state.feed,
+            viewer,
+            request_id,
+            introspection=self.settings.introspection,
+            patience=self.settings.operation_timeout,
+        )
+        context.observer = request.state.journal
+        context.gate = state.gate
+        context.address = request.client.host if request.client else None
+        context.shows_cost = SHOWS_COST in request.headers
         if isinstance(request, WebSocket):
-            # A browser cannot set headers on a websocket, so there the token comes with connection_init; other clients may use the header.
             context.connection_params = dict(request.headers)
         return context
 
-    async def on_ws_connect(self, context: Context) -> UnsetType:
-        try:
-            context.viewer = await viewer_of(context.database, context.connection_params or {})
-        except BadToken:
-            raise ConnectionRejectionError from None
-        context.refresh()
-        return UNSET  # an ack without a payload; with null, older clients refuse it
-
-    async def render_graphql_ide(self, request: Request) -> Response:
-        return page(request, upload_origin=self.upload_origin)
-
-    def parse_json(self, data: str | bytes) -> object:
-        """A body, or one of the query's parameters, which come as text and which Strawberry checks itself."""
-        found: Any = super().parse_json(data)
-        if isinstance(data, bytes) and not isinstance(found, dict | list):
-            raise HTTPException(400, 'The body must be a JSON object: {"query": "…", "variables": {…}}.')
-        return cast("object", found)
-
     def decode_json(self, data: str | bytes) -> object:
-        return orjson.loads(data)
+        """A message of a websocket. Raises the error that closes the socket as the protocol says."""
+        try:
+            return bodies.parsed(data.encode() if isinstance(data, str) else data, "The message")
+        except Refused as error:
+            raise JSONDecodeError(str(error), "", 0) from None
 
     def encode_json(self, data: object) -> str:
         # Text, because graphql-transport-ws sends text frames.
         return orjson.dumps(data).decode()
+
+
+def _failure(error: Exception, request_id: str) -> Refused:
+    (told,) = coded([GraphQLError(str(error), original_error=error)], phase="execute", request_id=request_id)
+    code = str((told.extensions or {})["code"])
+    return Refused(503 if code in {"TIMEOUT", "UNAVAILABLE"} else 500, code, told.message)
+
+
+def _kind(text: str, asked: Asked) -> OperationType | None:
+    """Of the operation that is meant; None for a text that cannot be read, which its execution will say. Raises `Refused`."""
+    try:
+        document = schema.read(text)
+    except (GraphQLError, RecursionError):
+        return None
+    try:
+        return chosen(document, asked.operation_name).operation
+    except GraphQLError as error:
+        raise bad_request(error.message) from None

@@ -1,4 +1,4 @@
-"""Whether we are alive, whether we can work, and numbers for Prometheus."""
+"""Whether we are alive, and whether we can work."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Gauge, generate_latest
 from starlette.datastructures import State
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -19,6 +18,8 @@ from db.core.work import Database
 from db.errors import Unavailable
 from db.queries.jobs import live_workers
 from db.settings import StateSettings
+from server import scraping
+from server.settings import ServerSettings, server_settings
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -99,13 +100,9 @@ async def worker_lives(settings: StateSettings, host: str) -> bool:
         return any(worker.name.startswith(f"{host}-") for worker in await live_workers(database))
 
 
-def routes() -> list[BaseRoute]:
+def routes(settings: ServerSettings | None = None) -> list[BaseRoute]:
     """`/healthz`, `/readyz` and `/metrics`. They need `database`, `redis` and `objects` in the application's state."""
     readiness = Readiness()
-    registry = CollectorRegistry(auto_describe=True)
-    services = Gauge(
-        "trellis_service_up", "Whether a service that Trellis stands on answers (1) or not (0).", ["service"], registry=registry
-    )
 
     async def healthz(_request: Request) -> Response:
         return PlainTextResponse("alive\n")
@@ -117,12 +114,10 @@ def routes() -> list[BaseRoute]:
         failed = status == "unavailable" or (strict and status != "ready")
         return JSONResponse(_report(status, findings), status_code=503 if failed else 200, headers={"Cache-Control": "no-store"})
 
-    async def metrics(request: Request) -> Response:
-        for name, finding in (await readiness.findings(request.app.state)).items():
-            services.labels(name).set(finding.up)
-        return Response(generate_latest(REGISTRY) + generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+    async def services(state: State) -> dict[str, bool]:
+        return {name: finding.up for name, finding in (await readiness.findings(state)).items()}
 
-    return [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]
+    return [Route("/healthz", healthz), Route("/readyz", readyz), scraping.route(services, settings or server_settings())]
 
 
 def _status(findings: Mapping[str, Finding]) -> str:

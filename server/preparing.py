@@ -8,11 +8,12 @@ from uuid import UUID
 
 import structlog
 
-from db.core.viewer import SYSTEM, UserRole
+from db.core.viewer import SYSTEM, UserRole, UserTier
 from db.core.work import Database
 from db.migrations import upgrade
-from db.services.accounts import add_user, ensure_admin, new_token
+from db.services.accounts import add_token, add_user, ensure_admin, new_token, revoke_tokens
 from db.settings import StateSettings
+from db.stores.events import RedisPost, connect
 from db.stores.objects import ObjectStore
 from server.embedded.keys import write_private
 from server.settings import server_settings
@@ -36,14 +37,38 @@ def prepare(settings: StateSettings, admin_token_file: Path | None = None) -> No
     log.info("prepared", admin=bool(token))
 
 
-def make_user(settings: StateSettings, email: str, username: str, full_name: str | None, role: UserRole) -> str:
+def make_user(settings: StateSettings, email: str, username: str, full_name: str | None, role: UserRole, tier: UserTier) -> str:
     """The new user's bearer token. Raises what `add_user` raises."""
 
     async def make() -> str:
         async with Database.open(settings) as database, database.work(SYSTEM) as work:
-            return await add_user(work, email, username, full_name, role)
+            return await add_user(work, email, username, full_name, role, tier)
 
     return asyncio.run(make())
+
+
+def make_token(settings: StateSettings, email: str) -> str:
+    """A further bearer token of a user. Raises `NotFound`."""
+
+    async def make() -> str:
+        async with Database.open(settings) as database, database.work(SYSTEM) as work:
+            return await add_token(work, email, "by the command line")
+
+    return asyncio.run(make())
+
+
+def revoke(settings: StateSettings, email: str) -> int:
+    """Every token of a user, at once also for connections that are open; how many. Raises `NotFound`."""
+
+    async def end() -> int:
+        async with (
+            connect(settings.redis_url) as redis,
+            Database.open(settings, RedisPost(redis)) as database,
+            database.work(SYSTEM) as work,
+        ):
+            return await revoke_tokens(work, email)
+
+    return asyncio.run(end())
 
 
 async def _bucket_and_admin(settings: StateSettings, token: str) -> UUID | None:

@@ -6,8 +6,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+SHORTEST_TOKEN = 16
 
 
 class ServerSettings(BaseSettings):
@@ -28,16 +30,83 @@ class ServerSettings(BaseSettings):
     log_format: Literal["console", "json"] = Field(
         default="console", description="`console` for people, `json` for machines, one object a line."
     )
+    metrics: Literal["off", "local", "all"] = Field(
+        default="local",
+        description="Who may read `/metrics`: nobody, this machine (and no proxy on it), or everybody who reaches the API. The token lets in besides.",
+    )
+    metrics_token: SecretStr = Field(
+        default=SecretStr(""),
+        description="Bearer token, 16 characters or more, with which `/metrics` is read from anywhere unless it is `off`. Empty: none does.",
+    )
+    server_timing: bool = Field(
+        default=False,
+        description="Whether answers say in a `Server-Timing` header where the time went. `trellis up` on a loopback address turns it on.",
+    )
+    tracing: bool = Field(
+        default=False,
+        description="Whether OpenTelemetry spans are sent, by OTLP over HTTP to where the `OTEL_EXPORTER_OTLP_*` variables say. Needs `trellis[otel]`.",
+    )
     graphiql: bool = Field(default=True, description="Whether `/graphql` shows the GraphiQL page to a browser.")
     introspection: bool = Field(default=True, description="Whether the schema can be asked about itself.")
     allowed_origins: list[str] = Field(
         default_factory=list,
         description='Origins of pages, besides our own, that may call the API, as JSON: `["https://app.example.org"]`.',
     )
+    max_body_bytes: int = Field(default=1024 * 1024, ge=1024, description="Longest body of a request, in bytes.")
+    max_response_bytes: int = Field(
+        default=5_000_000, ge=1024, description="Longest answer of an operation or of an event, in bytes of JSON."
+    )
+    operation_timeout: float = Field(
+        default=10.0,
+        gt=0,
+        description="Seconds after which an operation, or the answer to one event of a subscription, is given up together with its statements.",
+    )
+    draft_statuses: bool = Field(
+        default=False,
+        description="Whether answers of the type application/graphql-response+json use the statuses of the newer GraphQL over HTTP draft: 422 for a"
+        " request that cannot be run, 294 for data with errors.",
+    )
+    streams_per_viewer: int = Field(
+        default=20, ge=1, description="Event streams (server-sent events) that a viewer may have open in a process."
+    )
+    sockets_per_viewer: int = Field(default=100, ge=1, description="Websockets that a viewer may have open in a process.")
+    operations_per_socket: int = Field(
+        default=50, ge=1, description="Operations, subscriptions included, that one websocket may run at once."
+    )
+    messages_per_second: float = Field(default=50.0, gt=0, description="Messages a second that a client may send on one websocket.")
+    socket_init_timeout: float = Field(default=10.0, gt=0, description="Seconds in which a new websocket must send its connection_init.")
+    socket_ping_every: float = Field(
+        default=20.0, gt=0, description="Seconds between pings to a websocket; one that answers none of two is closed."
+    )
+    request_timeout: float = Field(
+        default=10.0,
+        gt=0,
+        description="Seconds in which a request's head, and after it its body, must have come. A byte now and then gains nothing.",
+    )
+    keep_alive_timeout: int = Field(default=15, ge=1, description="Seconds for which a connection is kept that waits for its next request.")
+    max_header_bytes: int = Field(default=32 * 1024, ge=4096, description="Longest head of a request, its address included, in bytes.")
+    max_connections: int = Field(
+        default=2000,
+        ge=10,
+        description="Connections of a process, websockets and streams included. Beyond them, those that have waited longest without a request are"
+        " closed.",
+    )
+    hsts_seconds: int = Field(
+        default=0,
+        ge=0,
+        description="How long browsers are to use TLS alone (Strict-Transport-Security). 0 leaves that to the proxy that ends TLS.",
+    )
     embedded_durable: bool = Field(
         default=True,
         description="Whether the PostgreSQL that `trellis up` starts flushes to disk. `false` is faster and loses data with a power cut.",
     )
+
+    @field_validator("metrics_token")
+    @classmethod
+    def _long_enough(cls, token: SecretStr) -> SecretStr:
+        if 0 < len(token.get_secret_value()) < SHORTEST_TOKEN:
+            raise ValueError(f"the token must have {SHORTEST_TOKEN} characters or more")
+        return token
 
 
 @lru_cache

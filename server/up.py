@@ -23,6 +23,7 @@ from server.embedded.service import LOOPBACK, Service
 from server.logs import configure_logs
 from server.running import published
 from server.settings import ServerSettings
+from workers.settings import WorkerSettings
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -33,6 +34,7 @@ LOOK = 0.2
 FIRST_DELAY = 0.5
 LONGEST_DELAY = 30.0
 HEALTHY = 60.0  # seconds after which earlier deaths are forgiven
+_LOOPBACKS = frozenset({"127.0.0.1", "::1", "localhost"})
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -115,6 +117,8 @@ def _up(settings: ServerSettings) -> None:
             environment["TRELLIS_S3_PUBLIC_URL"] = state.s3_public_url
         token_file = data_dir / "admin-token"
         _prepare(environment, token_file)
+        if settings.host in _LOOPBACKS:
+            environment.setdefault("TRELLIS_SERVER_TIMING", "true")
         environment.pop("TRELLIS_ADMIN_TOKEN", None)  # what they need of it is in the database, as a hash
 
         def launch_api() -> Child:
@@ -125,7 +129,8 @@ def _up(settings: ServerSettings) -> None:
         try:
             kept.append(Kept("api", launch_api))
             for number in range(1, settings.worker_processes + 1):
-                kept.append(Kept(f"worker {number}", lambda: _trellis(environment, "worker")))  # noqa: PERF401 - a signal may come between two
+                own = _own_port(environment, number)
+                kept.append(Kept(f"worker {number}", lambda own=own: _trellis(own, "worker")))
             with published(data_dir, servers.environment):
                 # Without workers of ours there may be others; nothing tells, so they are not waited for.
                 status = _await_ready(url, kept, strict=settings.worker_processes > 0)
@@ -138,6 +143,12 @@ def _up(settings: ServerSettings) -> None:
                     time.sleep(LOOK)
         finally:
             _stop([child.child for child in kept])
+
+
+def _own_port(environment: Mapping[str, str], number: int) -> Mapping[str, str]:
+    """What a worker reads: of several, each serves its numbers on a port of its own, counted up from the setting's."""
+    first = WorkerSettings().metrics_port
+    return {**environment, "TRELLIS_WORKER_METRICS_PORT": str(first + number - 1)} if first else environment
 
 
 def _prepare(environment: Mapping[str, str], token_file: Path) -> None:

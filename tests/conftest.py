@@ -33,6 +33,9 @@ from db.stores.objects import ObjectStore
 from server.embedded import embedded_servers
 from tests.client import Client
 
+# What all tests of a file ask for in a minute is no measure of anybody's use; the tests of these limits set their own.
+os.environ.update({f"TRELLIS_RATE_LIMIT_{who}": "0" for who in ("ANONYMOUS", "FREE", "PRO", "ENTERPRISE")})
+
 _KEPT = {"alembic_version", "step_definitions", "workers"}  # outlive a test: they belong to the running code, not to anybody's data
 
 
@@ -68,6 +71,7 @@ def settings(worker_id: str) -> StateSettings:
     os.environ["TRELLIS_DATABASE_URL"] = base.rsplit("/", 1)[0] + f"/{name}"
     os.environ["TRELLIS_REDIS_URL"] = os.environ["TRELLIS_REDIS_URL"].rsplit("/", 1)[0] + f"/{number}"
     os.environ["TRELLIS_S3_BUCKET"] = f"trellis-{worker_id}"
+    os.environ["TRELLIS_SESSION_RECHECK"] = "1"
     state_settings.cache_clear()
     upgrade(os.environ["TRELLIS_DATABASE_URL"])
     from workers.catalogue import project  # heavy: only the tests that need the state pay for it
@@ -98,13 +102,13 @@ ADMIN_TOKEN = "the-admin-token-of-the-tests"
 async def live_server(settings: StateSettings, database: Database) -> AsyncGenerator[LiveServer]:
     """The real application behind a real uvicorn, in this event loop."""
     from server.app import create_app  # heavy: only the tests that need it pay for it
+    from server.serving import configured
+    from server.settings import server_settings
 
     async with ObjectStore.open(settings) as objects:
         await objects.ensure_bucket()
 
-    server = uvicorn.Server(
-        uvicorn.Config(create_app(), port=0, log_config=None, ws="websockets-sansio", lifespan="on", timeout_graceful_shutdown=2)
-    )
+    server = uvicorn.Server(configured(create_app(), server_settings(), port=0, timeout_graceful_shutdown=2))
     server.install_signal_handlers = lambda: None  # pyright: ignore[reportAttributeAccessIssue] - the tests' own handlers stay
     serving = asyncio.create_task(server._serve())  # pyright: ignore[reportPrivateUsage] - `serve` would take the signals over
     while not server.started:

@@ -12,6 +12,7 @@ from sqlalchemy import Row, select
 from db.core.work import Work
 from db.queries.artifacts import PROCESSED, RAW
 from db.services import outputs
+from db.services.jobs.checkpoints import Checkpoint
 from db.services.outputs import StoredFile
 from db.tables import Upload
 from workers.runtime.attempt import Attempt, Effects
@@ -22,23 +23,31 @@ PROFILE_IN_ROW = 1024**2
 
 
 async def ingest(attempt: Attempt) -> Effects:
-    """Copies the upload to a key that no URL names, and only that copy is read, hashed and referred to."""
+    """Copies the upload to a key that no URL names, and only that copy is read, hashed and referred to.
+
+    Of a large file, the copy and the table read from it are kept for another attempt; if the job completes they are its outputs.
+    """
     job = attempt.job
     (upload,) = await attempt.database.rows(select(*Upload.__table__.c).where(Upload.version_id == job.dataset_version_id))
     place = f"datasets/{job.owner_id}/{job.dataset_id}/{job.dataset_version_id}"
-    raw_key = attempt.write_key(f"{place}/raw/{attempt.key}")
-    attempt.progress(0, "Copying")
-    await attempt.objects.copy(upload.object_key, raw_key)
     source, folder = attempt.folder / "source", attempt.folder / "out"
     folder.mkdir()
-    attempt.progress(2, "Fetching")
-    await attempt.objects.download(raw_key, source)
+    kept = attempt.checkpoints
+    kept.place, kept.content_type = f"{place}/processed/{attempt.key}", PARQUET
+    raw, table = await _left_by_an_earlier_attempt(attempt, upload, source, folder / "processed.parquet")
+    if raw is None:
+        raw = await _copy(attempt, upload, f"{place}/raw/{attempt.key}", source)
+        if raw.size >= attempt.checkpoint_bytes:
+            await attempt.keep("raw", raw)
     spec = {
         "source": str(source),
         "folder": str(folder),
         "filename": upload.filename,
         "size": upload.size_bytes,
         "sha256": upload.sha256,
+        "found_sha256": raw.sha256,
+        "keeps_table": raw.size >= attempt.checkpoint_bytes,
+        "table": None if table is None else table.state["body"],
     }
     try:
         result = await attempt.body("workers.ml.ingest:ingest", spec, span=(5, 95))
@@ -48,8 +57,13 @@ async def ingest(attempt: Attempt) -> Effects:
         raise
     attempt.progress(95, "Storing")
     stem = Path(upload.filename).stem
-    raw = StoredFile(raw_key, result["size"], result["sha256"], RAW, upload.filename, upload.content_type)
-    processed = await attempt.upload(Path(result["parquet"]), f"{place}/processed/{attempt.key}", PROCESSED, f"{stem}.parquet", PARQUET)
+    table = table or await kept.stored("table")
+    if table is None:
+        processed = await attempt.upload(Path(result["parquet"]), f"{place}/processed/{attempt.key}", PROCESSED, f"{stem}.parquet", PARQUET)
+    else:
+        processed = _stored(table, PROCESSED, f"{stem}.parquet", PARQUET)
+        attempt.take_over(processed.key)
+    attempt.take_over(raw.key)
     profile = await store_profile(attempt, place, result["profile"], f"{stem}.profile.json")
 
     async def effects(work: Work, settled: Row[Any]) -> Sequence[str]:
@@ -58,6 +72,37 @@ async def ingest(attempt: Attempt) -> Effects:
         return [*written.surplus, upload.object_key]
 
     return effects
+
+
+async def _left_by_an_earlier_attempt(
+    attempt: Attempt, upload: Row[Any], source: Path, parquet: Path
+) -> tuple[StoredFile | None, Checkpoint | None]:
+    """The copy of the upload and the table read from it. Without the copy the table is of no use: nobody knows of which file it is."""
+    kept = attempt.checkpoints
+    table = await kept.find("table", parquet)
+    raw = await kept.find("raw", source if table is None else None)
+    if raw is None:
+        if table is not None:
+            await kept.start_over("table", "The table that an earlier attempt read is not used either.")
+        return None, None
+    if table is None:
+        await kept.go_on("raw", "Goes on with the copy of the file that an earlier attempt made.")
+    return _stored(raw, RAW, upload.filename, upload.content_type), table
+
+
+async def _copy(attempt: Attempt, upload: Row[Any], key: str, source: Path) -> StoredFile:
+    attempt.progress(0, "Copying")
+    await attempt.objects.copy(upload.object_key, attempt.write_key(key))
+    attempt.progress(2, "Fetching")
+    size, sha256 = await attempt.objects.download(key, source)
+    return StoredFile(key, size, sha256, RAW, upload.filename, upload.content_type)
+
+
+def _stored(checkpoint: Checkpoint, role: str, filename: str, content_type: str) -> StoredFile:
+    assert checkpoint.object_key is not None
+    assert checkpoint.size is not None
+    assert checkpoint.sha256 is not None
+    return StoredFile(checkpoint.object_key, checkpoint.size, checkpoint.sha256, role, filename, content_type)
 
 
 async def store_profile(attempt: Attempt, place: str, report: dict[str, Any], filename: str) -> StoredFile | None:

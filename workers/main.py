@@ -19,6 +19,7 @@ from db.stores.objects import ObjectStore
 from db.tables.jobs import JobKind
 from workers.catalogue import project_steps
 from workers.registry import TASKS
+from workers.runtime import telemetry
 from workers.runtime.attempt import Task, Tools
 from workers.runtime.child import Nursery
 from workers.runtime.engine import Engine
@@ -28,21 +29,17 @@ from workers.settings import worker_settings
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
-def run(queues: Sequence[str] | None = None) -> int:
-    """Work until SIGTERM or SIGINT; all queues when none are named. The exit status: 2 for a queue that there is not."""
-    unknown = sorted(set(queues or ()) - set(QUEUES))
-    if unknown:
-        log.error("unknown_queues", unknown=unknown, known=list(QUEUES))
-        return 2
+def run(queues: Sequence[str] | None = None) -> None:
+    """Work until SIGTERM or SIGINT; all queues when none are named."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(list(queues) if queues else list(QUEUES), TASKS))
-    return 0
 
 
 async def serve(queues: Sequence[str], tasks: Mapping[JobKind, Task]) -> None:
     """Do the jobs of these queues with these tasks until SIGTERM or SIGINT."""
     state, settings = state_settings(), worker_settings()
     async with AsyncExitStack() as stack:
+        stack.enter_context(telemetry.served(settings))
         scratch = stack.enter_context(Scratch.open(settings.scratch))
         redis = connect(state.redis_url)
         stack.push_async_callback(_closed, redis)

@@ -23,7 +23,11 @@ async def train(attempt: Attempt) -> Effects:
     job = attempt.job
     (run,) = await attempt.database.rows(select(*Run.__table__.c).where(Run.job_id == job.id))
     attempt.reports.run_id = run.id
-    result = await _run(attempt)
+    attempt.checkpoints.place = f"models/{job.owner_id}/{job.id}/{attempt.key}/checkpoints"
+    model = attempt.folder / "found"
+    found = await attempt.checkpoints.find("training", model)
+    left = None if found is None else {"state": found.state["body"], "path": str(model)}
+    result = await _run(attempt, keeping={"every": attempt.checkpoint_every, "found": left})
     place = f"models/{job.owner_id}/{job.id}/{attempt.key}/artifacts"
     files = [
         await attempt.upload(Path(made["path"]), place, made["role"], made["filename"], made["content_type"])
@@ -50,7 +54,7 @@ async def process(attempt: Attempt) -> Effects:
     return effects
 
 
-async def _run(attempt: Attempt) -> dict[str, Any]:
+async def _run(attempt: Attempt, **options: Any) -> dict[str, Any]:
     job = attempt.job
     data = await _data(attempt)
     definition = data.definition
@@ -74,6 +78,7 @@ async def _run(attempt: Attempt) -> dict[str, Any]:
             "pipeline_version": data.pipeline_version,
             "job_id": f"job_{job.id.hex}",
         },
+        **options,
     }
     result = await attempt.body(BODY, spec, span=(2, 95))
     attempt.progress(95, "Storing")

@@ -32,9 +32,9 @@ class Notice:
 
 
 class Post(Protocol):
-    """Carries notices to whoever listens; losing one costs time, never truth."""
+    """Carries notices, and word of users whose rights have changed, to whoever listens; losing one costs time, never truth."""
 
-    async def send(self, notices: Sequence[Notice]) -> None: ...
+    async def send(self, notices: Sequence[Notice], doubted: Sequence[UUID] = ()) -> None: ...
 
 
 @dataclass(slots=True)
@@ -44,6 +44,7 @@ class Work:
     connection: AsyncConnection
     viewer: Viewer
     notices: dict[UUID, Notice] = field(default_factory=dict[UUID, Notice])
+    doubted: set[UUID] = field(default_factory=set[UUID])
 
     async def all(self, statement: Executable, parameters: Any = None) -> Sequence[Row[Any]]:
         return (await self.connection.execute(statement, parameters)).all()
@@ -67,6 +68,11 @@ class Work:
         if before is not None:
             notice = Notice(notice.job_id, max(notice.sequence, before.sequence), notice.ring or before.ring)
         self.notices[notice.job_id] = notice
+
+
+    def doubt(self, user_id: UUID) -> None:
+        """Have this user's open connections look again at who they are, once this is committed: a key or a right was taken away."""
+        self.doubted.add(user_id)
 
 
 class Database:
@@ -94,7 +100,15 @@ class Database:
             json_deserializer=orjson.loads,  # JSONB writes 1e20 as digits; read as an integer of that length, no answer could carry it
             connect_args={
                 "timeout": 3,
-                "server_settings": {"application_name": "trellis", "statement_timeout": str(int(timeout * 1000)), "timezone": "UTC"},
+                "server_settings": {
+                    "application_name": "trellis",
+                    "statement_timeout": str(int(timeout * 1000)),
+                    "timezone": "UTC",
+                    # A host that vanished without a word must not hold its locks for the two hours that are usual.
+                    "tcp_keepalives_idle": "10",
+                    "tcp_keepalives_interval": "5",
+                    "tcp_keepalives_count": "3",
+                },
             },
         )
         try:
@@ -110,10 +124,31 @@ class Database:
                 async with self._autocommit.connect() as connection:
                     yield connection
 
+    @asynccontextmanager
+    async def session(self) -> AsyncGenerator[AsyncConnection]:
+        """A connection to keep for a while, each statement its own; for what lasts as long as a session does. Not for reads."""
+        with _translated():
+            async with self._autocommit.connect() as connection:
+                yield connection
+
     async def rows(self, statement: Executable, parameters: Any = None) -> Sequence[Row[Any]]:
         """One statement's rows, read in one short look."""
         async with self.read() as connection:
             return (await connection.execute(statement, parameters)).all()
+
+    async def copy(self, table: str, columns: Sequence[str], records: Sequence[tuple[Any, ...]]) -> None:
+        """Rows into a table by COPY, committed at once. Its driver is asked directly, which knows no table of ours: give database values."""
+        with _translated():
+            async with self._autocommit.connect() as connection:
+                raw: Any = await connection.get_raw_connection()
+                try:
+                    await raw.driver_connection.copy_records_to_table(table, columns=list(columns), records=records)
+                except BaseException as error:
+                    # The pool did not see what happened, and must not lend a connection that is broken or in the middle of a copy.
+                    await connection.invalidate()
+                    if isinstance(error, asyncpg.InterfaceError):
+                        raise Unavailable("database", str(error)) from error
+                    raise
 
     @asynccontextmanager
     async def work(self, viewer: Viewer) -> AsyncGenerator[Work]:
@@ -126,11 +161,26 @@ class Database:
 
     async def _deliver(self, work: Work) -> None:
         notices = tuple(work.notices.values())
-        if notices and self.post is not None:
+        if (notices or work.doubted) and self.post is not None:
             try:
-                await self.post.send(notices)
+                await self.post.send(notices, tuple(work.doubted))
             except Exception:  # the commit stands whatever becomes of its announcement; the dispatcher and the feed repair
                 log.warning("notices_not_sent", count=len(notices), exc_info=True)
+
+
+# What Postgres says while it starts, recovers or stops, or when it has no connection left to give.
+_GONE = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+)
+
+
+def _driver_error(error: exc.DBAPIError) -> BaseException | None:
+    """What the driver raised, under the two layers that the library puts around it; it does not call it a disconnect where none was open."""
+    return None if error.orig is None else error.orig.__cause__
 
 
 class _translated:  # noqa: N801 - reads as a statement: with _translated()
@@ -141,8 +191,8 @@ class _translated:  # noqa: N801 - reads as a statement: with _translated()
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if error is None or isinstance(error, StateError):
             return
-        lost = isinstance(error, exc.DBAPIError) and (error.connection_invalidated or isinstance(error.orig, exc.InterfaceError))
-        if lost or isinstance(
-            error, (exc.TimeoutError, exc.InterfaceError, OSError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError)
-        ):
+        lost = isinstance(error, exc.DBAPIError) and (
+            error.connection_invalidated or isinstance(error.orig, exc.InterfaceError) or isinstance(_driver_error(error), _GONE)
+        )
+        if lost or isinstance(error, (exc.TimeoutError, exc.InterfaceError, OSError, *_GONE)):
             raise Unavailable("database", str(error)) from error

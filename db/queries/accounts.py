@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection, Mapping
 
-from sqlalchemy import ColumnElement, func, or_, select, true
+from sqlalchemy import ARRAY, ColumnElement, Uuid, any_, func, literal, or_, select, true
 
 from db.core.batch import rows_by_key
 from db.core.sql import Rows
@@ -52,15 +53,23 @@ def token_hash(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
 
 
+_BEARERS = (
+    select(User.id, User.role, User.tier, ApiKey.id.label("key_id"))
+    .join(ApiKey, ApiKey.user_id == User.id)
+    .where(ApiKey.revoked_at.is_(None), or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > func.now()), User.deleted_at.is_(None))
+)
+
+
 async def viewer_of_token(database: Database, token: str) -> Viewer | None:
     """Whom a bearer token names; None for one that is unknown, revoked or expired, or whose user is deleted."""
-    found = select(User.id, User.role, User.tier, ApiKey.id.label("key_id")).join(ApiKey, ApiKey.user_id == User.id)
-    found = found.where(
-        ApiKey.token_sha256 == token_hash(token),
-        ApiKey.revoked_at.is_(None),
-        or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > func.now()),
-        User.deleted_at.is_(None),
-    )
-    for row in await database.rows(found):
+    for row in await database.rows(_BEARERS.where(ApiKey.token_sha256 == token_hash(token))):
         return Viewer(row.id, row.role, row.key_id, row.tier)
     return None
+
+
+async def still(database: Database, viewers: Collection[Viewer]) -> Mapping[Viewer, Viewer]:
+    """Who those are by now that signed in with a token; left out are those whose token no longer names them."""
+    keys = literal([viewer.key_id for viewer in viewers if viewer.key_id is not None], ARRAY(Uuid))
+    found = {row.key_id: row for row in await database.rows(_BEARERS.where(ApiKey.id == any_(keys)))}
+    rows = {viewer: found[viewer.key_id] for viewer in viewers if viewer.key_id in found}
+    return {viewer: Viewer(row.id, row.role, row.key_id, row.tier) for viewer, row in rows.items()}

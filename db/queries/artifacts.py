@@ -11,6 +11,7 @@ from db.tables import Artifact, StoredObject
 
 RAW = "RAW"
 PROCESSED = "PROCESSED"
+LOG = "LOG"
 
 COLUMNS = (
     Artifact.id,

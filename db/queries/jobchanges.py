@@ -8,14 +8,19 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, BigInteger, Row, Text, Uuid, func, literal, select, true
-from sqlalchemy.dialects.postgresql import aggregate_order_by
+from sqlalchemy import ARRAY, BigInteger, Row, Text, Uuid, and_, func, literal, select, true
+from sqlalchemy.dialects.postgresql import aggregate_order_by, array
 
+from db.core.sql import Rows
 from db.core.viewer import Viewer
 from db.core.work import Database
-from db.queries.jobs import EVERY, JobFilter, jobs
+from db.queries.jobs import COLUMNS, EVERY, JobFilter, jobs, visible
 from db.tables import Job, JobEvent
 from db.tables.jobstates import JobStatus
+
+WATCHES = 100  # looked for in one statement
+
+Watch = tuple[Viewer, JobFilter | None]
 
 
 def _lasting(wanted: JobFilter | None) -> JobFilter:
@@ -23,18 +28,12 @@ def _lasting(wanted: JobFilter | None) -> JobFilter:
     return replace(wanted or EVERY, status=None)
 
 
-async def clock(database: Database) -> datetime:
-    """The database's time."""
-    return (await database.rows(select(func.clock_timestamp())))[0][0]
-
-
-async def since(
-    database: Database, viewer: Viewer, wanted: JobFilter | None, known: Mapping[UUID, int | None], moment: datetime
-) -> Sequence[Row[Any]]:
-    """The jobs among `known` that may match, as lists show them, with `before` and `passed`.
+def _since(watches: Sequence[Watch], known: Mapping[UUID, int | None], moment: datetime) -> Rows:
+    """The jobs among `known` that one of the watches may be about, as lists show them, with `before`, `passed` and `fits`.
 
     `known` says up to which sequence each has been looked at; None means as far as it was at `moment`. `before` is [status, progress] at
-    that sequence, None for a job that is new; `passed` are the statuses of the events after it, in their order.
+    that sequence, None for a job that is new; `passed` are the statuses of the events after it, in their order; `fits` tells watch by
+    watch whether its viewer may see the job and what never changes of it meets its filter.
     """
     asked = (
         func.unnest(literal(list(known), ARRAY(Uuid)), literal(list(known.values()), ARRAY(BigInteger)))
@@ -47,23 +46,40 @@ async def since(
     before = before.where(JobEvent.job_id == Job.id, JobEvent.sequence == seen.c.sequence).correlate(Job, seen)
     passed = select(func.array_agg(aggregate_order_by(JobEvent.status, JobEvent.sequence.asc()), type_=ARRAY(Text)))
     passed = passed.where(JobEvent.job_id == Job.id, JobEvent.sequence > seen.c.sequence).correlate(Job, seen)
-    found = (
-        jobs(viewer, _lasting(wanted))
+    fits = array([and_(visible(viewer), *_lasting(wanted).conditions()) for viewer, wanted in watches])
+    return (
+        select(*COLUMNS, before.scalar_subquery().label("before"), passed.scalar_subquery().label("passed"), fits.label("fits"))
         .join(asked, asked.c.job_id == Job.id)
         .join(seen, true())
-        .add_columns(before.scalar_subquery().label("before"), passed.scalar_subquery().label("passed"))
         .order_by(Job.updated_at, Job.id)
     )
-    return await database.rows(found)
 
 
-async def changed_since(database: Database, viewer: Viewer, wanted: JobFilter | None, moment: datetime) -> Sequence[UUID]:
-    """The jobs that may match and changed after the moment."""
+async def look(
+    database: Database, watches: Sequence[Watch], known: Mapping[UUID, int | None], moment: datetime
+) -> Sequence[tuple[Row[Any], Sequence[int]]]:
+    """The jobs among `known` that changed, each with the places of those watches that it matters to and whose viewers may see it.
+
+    One statement for up to 100 watches: the policy of each is a column of it, so who sees what is decided where it always is.
+    """
+    found: dict[UUID, tuple[Row[Any], list[int]]] = {}
+    for first in range(0, len(watches), WATCHES):
+        some = watches[first : first + WATCHES]
+        for row in await database.rows(_since(some, known, moment)):
+            places = [first + place for place, fits in enumerate(row.fits) if fits and _matters(some[place][1], row)]
+            if places:
+                found.setdefault(row.id, (row, []))[1].extend(places)
+    return list(found.values())
+
+
+async def changed_since(database: Database, watch: Watch, moment: datetime) -> Sequence[UUID]:
+    """The jobs that a watch may be about and that changed after the moment."""
+    viewer, wanted = watch
     found = jobs(viewer, _lasting(wanted)).with_only_columns(Job.id).where(Job.updated_at > moment)
     return [row.id for row in await database.rows(found)]
 
 
-def matters(wanted: JobFilter | None, row: Row[Any]) -> bool:
+def _matters(wanted: JobFilter | None, row: Row[Any]) -> bool:
     """Whether status or progress changed, and the status fitted the filter at some moment from before the change on."""
     if row.before is not None:
         status, progress = row.before

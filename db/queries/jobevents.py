@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, select
+from sqlalchemy import ARRAY, Integer, Row, Uuid, any_, literal, select, union_all
 
 from db.core.listing import Listing
 from db.core.page import Sort, decode_cursor, encode_cursor
@@ -18,6 +18,7 @@ from db.queries.jobs import visible
 from db.tables import Job, JobEvent
 
 REPLAY = 200
+VIEWERS = 100  # whose rights are looked at in one statement
 
 # A job's events have no ids of their own: the sequence is the place, and the job's id marks whose sequence it is.
 ORDER = Sort("EVENT", JobEvent.sequence, JobEvent.job_id, descending=False, kind="int")
@@ -50,3 +51,20 @@ async def after(database: Database, viewer: Viewer, job_id: UUID, sequence: int,
     """The next events of a job in their order, at most `limit`."""
     found = events(viewer).where(JobEvent.job_id == job_id, JobEvent.sequence > sequence)
     return await database.rows(found.order_by(JobEvent.sequence).limit(limit))
+
+
+async def may_follow(database: Database, asked: Mapping[Viewer, Collection[UUID]]) -> Collection[tuple[Viewer, UUID]]:
+    """Which of the jobs each viewer may see."""
+    allowed: set[tuple[Viewer, UUID]] = set()
+    everyone = list(asked)
+    for first in range(0, len(everyone), VIEWERS):
+        viewers = everyone[first : first + VIEWERS]
+        looks = [
+            select(literal(place, Integer).label("place"), Job.id).where(
+                Job.id == any_(literal(list(asked[viewer]), ARRAY(Uuid))), visible(viewer)
+            )
+            for place, viewer in enumerate(viewers)
+        ]
+        for row in await database.rows(union_all(*looks)):
+            allowed.add((viewers[row.place], row.id))
+    return allowed

@@ -18,7 +18,8 @@ from db.core.sql import Rows
 from db.core.viewer import Viewer
 from db.core.work import Database
 from db.queries import line
-from db.tables import Job, JobAttempt, JobNode, JobOutput, Worker
+from db.queries.artifacts import LOG
+from db.tables import Artifact, Job, JobAttempt, JobNode, JobOutput, Worker
 from db.tables.jobs import JobKind
 from db.tables.jobstates import JobStatus
 
@@ -48,6 +49,7 @@ COLUMNS = (
     Job.queued_at,
     Job.started_at,
     Job.completed_at,
+    Job.estimated_completed_at,
 )
 
 
@@ -112,8 +114,12 @@ of_pipeline = every.under(Job.pipeline_id)
 
 
 def _attempts(viewer: Viewer) -> Rows:
+    """`log_id` is the artifact with what the attempt said."""
     columns = (column for column in JobAttempt.__table__.c if column.name != "error")
-    return select(*columns, JobAttempt.error.label("failure"), Job.owner_id).join(Job, Job.id == JobAttempt.job_id).where(visible(viewer))
+    written = (Artifact.job_id == JobAttempt.job_id) & (Artifact.attempt == JobAttempt.number) & (Artifact.role == LOG)
+    log = select(Artifact.id).where(written).limit(1).scalar_subquery().label("log_id")
+    attempts = select(*columns, JobAttempt.error.label("failure"), Job.owner_id, log)
+    return attempts.join(Job, Job.id == JobAttempt.job_id).where(visible(viewer))
 
 
 def _nodes(viewer: Viewer) -> Rows:

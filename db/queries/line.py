@@ -1,24 +1,32 @@
 """The order in which waiting jobs of a queue start, as SQL: priority raised by one for each 5 minutes waited, then owners in turn, then age.
 
+Jobs that could not start even if every worker were free, because of a cap on what runs at once, stand behind those that could.
 Everything that asks for this order takes it from here, so that the place people are shown is the one that the dispatcher follows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Integer, any_, case, cast, exists, func, or_, select
+from sqlalchemy import BigInteger, ColumnElement, Integer, Text, any_, bindparam, case, cast, exists, func, literal_column, or_, select
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import aliased
 from sqlalchemy.sql.selectable import Subquery
 
-from db.core.sql import Rows
-from db.tables import Job, Worker
-from db.tables.jobstates import WAITING
+from db.core.sql import Column, Rows
+from db.settings import state_settings
+from db.tables import Job, User, Worker
+from db.tables.jobstates import ACTIVE, WAITING, JobStatus
 
 AGEING_SECONDS = 300
 LIVE_SECONDS = 15
+
+# The settings as they are when a statement runs; the same for the API, which tells the order, and for the workers, which follow it.
+_PER_USER = bindparam("running_per_user", callable_=lambda: state_settings().running_per_user, type_=JSONB)
+_PER_QUEUE = bindparam("running_per_queue", callable_=lambda: state_settings().running_per_queue, type_=JSONB)
 
 
 class WaitReason(StrEnum):
@@ -31,6 +39,31 @@ class WaitReason(StrEnum):
     RETRY_BACKOFF = "retry_backoff"
 
 
+def among(states: Collection[JobStatus], status: Column = Job.status) -> ColumnElement[bool]:
+    """Whether a job is in one of these states, with the states written out: as parameters they would keep a plan that Postgres makes for
+    all values alike from the partial indexes, and each look would read every job there ever was."""
+    return status.in_([literal_column(f"'{state.value}'", Text) for state in sorted(states)])
+
+
+def cap_of_owner(tier: Column) -> ColumnElement[int]:
+    """How many jobs a user of this tier may have running; null where there is no limit."""
+    return func.nullif(cast(_PER_USER.op("->>")(cast(tier, Text)), BigInteger), 0)
+
+
+def cap_of_queue(queue: Column) -> ColumnElement[int]:
+    """How many jobs of this queue may run; null where there is no limit."""
+    return func.nullif(cast(_PER_QUEUE.op("->>")(cast(queue, Text)), BigInteger), 0)
+
+
+def below_caps() -> ColumnElement[bool]:
+    """Whether one more job of this owner and in this queue may run. Exact only for whoever holds what `caps.hold` locks."""
+    mine, beside = aliased(Job, name="mine"), aliased(Job, name="beside")
+    of_owner = select(func.count()).where(mine.owner_id == Job.owner_id, among(ACTIVE, mine.status)).scalar_subquery()
+    of_queue = select(func.count()).where(beside.queue == Job.queue, among(ACTIVE, beside.status)).scalar_subquery()
+    cap = select(cap_of_owner(User.tier)).where(User.id == Job.owner_id).scalar_subquery()
+    return or_(cap.is_(None), of_owner < cap) & or_(cap_of_queue(Job.queue).is_(None), of_queue < cap_of_queue(Job.queue))
+
+
 def effective_priority() -> ColumnElement[int]:
     """A job's priority with its ageing. Time is the statement's, so all rows of one look are measured alike."""
     waited = func.extract("epoch", func.statement_timestamp() - Job.created_at)
@@ -39,22 +72,43 @@ def effective_priority() -> ColumnElement[int]:
 
 def due() -> ColumnElement[bool]:
     """Waiting, and not held back for a retry."""
-    return Job.status.in_(WAITING) & or_(Job.run_after.is_(None), Job.run_after <= func.statement_timestamp())
+    return among(WAITING) & or_(Job.run_after.is_(None), Job.run_after <= func.statement_timestamp())
 
 
 def in_order(*conditions: ColumnElement[bool]) -> Subquery:
-    """The due jobs of the queues that `conditions` choose: `id`, `queue`, and `position` in it from 1.
+    """The due jobs of the queues that `conditions` choose: `id`, `queue`, `position` in it from 1, and whether a cap has it `held` back.
 
-    Conditions may only choose whole queues: a job left out would move the others up.
+    Conditions may only choose whole queues: a job left out would move the others up. An owner's allowance counts for each queue alone,
+    since a job in a queue that nobody serves must not hold back one in another.
     """
     ranked = select(Job.id, Job.queue, Job.owner_id, Job.created_at, effective_priority().label("effective")).where(due(), *conditions)
     aged = ranked.subquery("aged")
-    turn = func.row_number().over(partition_by=(aged.c.queue, aged.c.effective, aged.c.owner_id), order_by=(aged.c.created_at, aged.c.id))
-    turns = select(*aged.c, turn.label("turn")).subquery("turns")
-    place = func.row_number().over(
-        partition_by=turns.c.queue, order_by=(turns.c.effective.desc(), turns.c.turn, turns.c.created_at, turns.c.id)
+    age = (aged.c.created_at, aged.c.id)
+    turn = func.row_number().over(partition_by=(aged.c.queue, aged.c.effective, aged.c.owner_id), order_by=age)
+    nth = func.row_number().over(partition_by=(aged.c.queue, aged.c.owner_id), order_by=(aged.c.effective.desc(), *age))
+    turns = select(*aged.c, turn.label("turn"), nth.label("nth")).subquery("turns")
+    of_owner = _running(Job.owner_id, "of_owner")
+    allowance = cap_of_owner(User.tier) - func.coalesce(of_owner.c.running, 0)
+    late = func.coalesce(turns.c.nth > allowance, False)
+    known = (
+        select(*turns.c, late.label("late"))
+        .join(User, User.id == turns.c.owner_id)
+        .outerjoin(of_owner, of_owner.c.owner_id == turns.c.owner_id)
+        .subquery("known")
     )
-    return select(turns.c.id, turns.c.queue, place.label("position")).subquery("line")
+    order = (known.c.late, known.c.effective.desc(), known.c.turn, known.c.created_at, known.c.id)
+    place = func.row_number().over(partition_by=known.c.queue, order_by=order)
+    placed = select(known.c.id, known.c.queue, known.c.late, place.label("position")).subquery("placed")
+    of_queue = _running(Job.queue, "of_queue")
+    room = cap_of_queue(placed.c.queue) - func.coalesce(of_queue.c.running, 0)
+    held = placed.c.late | func.coalesce(placed.c.position > room, False)
+    standing = select(placed.c.id, placed.c.queue, placed.c.position, held.label("held"))
+    return standing.outerjoin(of_queue, of_queue.c.queue == placed.c.queue).subquery("line")
+
+
+def _running(key: Column, name: str) -> Subquery:
+    """How many jobs run, by `key`. What is being cancelled still runs."""
+    return select(key, func.count().label("running")).where(among(ACTIVE)).group_by(key).subquery(name)
 
 
 def live() -> ColumnElement[bool]:
@@ -64,14 +118,15 @@ def live() -> ColumnElement[bool]:
 
 def places(keys: Sequence[UUID], allowed: ColumnElement[bool]) -> Rows:
     """`id`, `reason` and `position` of those of the jobs that wait and that `allowed` lets through."""
-    queues = select(Job.queue).where(Job.id.in_(keys), Job.status.in_(WAITING), allowed).distinct()
+    queues = select(Job.queue).where(Job.id.in_(keys), among(WAITING), allowed).distinct()
     line = select(in_order(Job.queue.in_(queues))).cte("places").prefix_with("MATERIALIZED")  # or it is worked out anew for each job
     served = exists().where(live(), Job.queue == any_(Worker.queues))
     reason = case(
         (~served, WaitReason.NO_WORKER.value),
         (Job.run_after > func.statement_timestamp(), WaitReason.RETRY_BACKOFF.value),
+        (line.c.held, WaitReason.CONCURRENCY.value),
         else_=WaitReason.QUEUE.value,
     )
     columns: tuple[Any, ...] = (Job.id, reason.label("reason"), line.c.position)
     standing = select(*columns).select_from(Job).outerjoin(line, line.c.id == Job.id)
-    return standing.where(Job.id.in_(keys), Job.status.in_(WAITING), allowed)
+    return standing.where(Job.id.in_(keys), among(WAITING), allowed)

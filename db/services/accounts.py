@@ -11,9 +11,9 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 
 from db.core.checks import Checks
 from db.core.unique import violation
-from db.core.viewer import UserRole
+from db.core.viewer import UserRole, UserTier
 from db.core.work import Work
-from db.errors import NameTaken
+from db.errors import NameTaken, NotFound
 from db.queries.accounts import token_hash
 from db.tables import ApiKey, User
 
@@ -27,7 +27,14 @@ def new_token() -> str:
     return f"trk_{secrets.token_hex(4)}_{secrets.token_urlsafe(32)}"
 
 
-async def add_user(work: Work, email: str, username: str, full_name: str | None = None, role: UserRole = UserRole.MEMBER) -> str:
+async def add_user(
+    work: Work,
+    email: str,
+    username: str,
+    full_name: str | None = None,
+    role: UserRole = UserRole.MEMBER,
+    tier: UserTier = UserTier.FREE,
+) -> str:
     """Make a user and answer their bearer token, which is nowhere else. Raises `InvalidInput` or `NameTaken`."""
     checks = Checks()
     checks.text(full_name, "fullName", length=200)
@@ -38,12 +45,34 @@ async def add_user(work: Work, email: str, username: str, full_name: str | None 
             "username", message="A username is 1 to 64 letters, digits, dots, dashes and underscores, and begins with a letter or digit."
         )
     checks.done()
-    row = insert(User).values(email=email, username=username, full_name=full_name, role=role).returning(User.id)
+    row = insert(User).values(email=email, username=username, full_name=full_name, role=role, tier=tier).returning(User.id)
     with violation("uq_users_email", NameTaken("user", email)), violation("uq_users_username", NameTaken("user", username)):
         user_id: UUID = await work.scalar(row)
     token = new_token()
     await _keep(work, user_id, token, "first token")
     return token
+
+
+async def add_token(work: Work, email: str, name: str) -> str:
+    """A further bearer token of a user, shown this once. Raises `NotFound`."""
+    token = new_token()
+    await _keep(work, await _user(work, email), token, name)
+    return token
+
+
+async def revoke_tokens(work: Work, email: str) -> int:
+    """Every token of a user; how many there were. Connections that they opened end within seconds. Raises `NotFound`."""
+    user_id = await _user(work, email)
+    revoked = await work.run(update(ApiKey).where(ApiKey.user_id == user_id, ApiKey.revoked_at.is_(None)).values(revoked_at=func.now()))
+    work.doubt(user_id)
+    return revoked
+
+
+async def _user(work: Work, email: str) -> UUID:
+    user_id: UUID | None = await work.scalar(select(User.id).where(func.lower(User.email) == email.lower(), User.deleted_at.is_(None)))
+    if user_id is None:
+        raise NotFound(email)
+    return user_id
 
 
 async def ensure_admin(work: Work, email: str, token: str) -> UUID:
@@ -63,7 +92,8 @@ async def ensure_admin(work: Work, email: str, token: str) -> UUID:
         )
         assert user_id is not None
     stale = update(ApiKey).where(ApiKey.user_id == user_id, ApiKey.name == "admin", ApiKey.revoked_at.is_(None))
-    await work.run(stale.where(ApiKey.token_sha256 != token_hash(token)).values(revoked_at=func.now()))
+    if await work.run(stale.where(ApiKey.token_sha256 != token_hash(token)).values(revoked_at=func.now())):
+        work.doubt(user_id)
     await _keep(work, user_id, token, "admin")
     return user_id
 

@@ -10,7 +10,8 @@ import unicodedata
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Self, cast
 from urllib.parse import quote
@@ -62,6 +63,14 @@ class ListedObject:
     key: str
     size: int
     modified: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ListedPage:
+    """Some objects, and the store's clock when it listed them, rounded up: it tells whole seconds, and objects know fractions."""
+
+    now: datetime
+    objects: list[ListedObject]
 
 
 class ObjectStore:
@@ -188,12 +197,21 @@ class ObjectStore:
                 return False
         return True
 
-    async def download(self, key: str, path: Path) -> int:
-        """Write the object to `path`, a MiB at a time; its size. A transfer that is cut goes on where it stopped. Raises `ObjectMissing`."""
+    async def download(self, key: str, path: Path) -> tuple[int, str]:
+        """Write the object to `path`, a MiB at a time; its size and SHA-256. A transfer that is cut goes on where it stopped.
+
+        Raises `ObjectMissing`.
+        """
+        digest = hashlib.sha256()
         with path.open("wb") as file:
+
+            def keep(chunk: bytes) -> None:
+                file.write(chunk)
+                digest.update(chunk)
+
             async for chunk in self._stream(key):
-                await asyncio.to_thread(file.write, chunk)
-            return file.tell()
+                await asyncio.to_thread(keep, chunk)
+            return file.tell(), digest.hexdigest()
 
     async def upload(self, path: Path, key: str, content_type: str) -> tuple[int, str]:
         """Store the file at `path`, in parts where it is large; its size and SHA-256 (hexadecimal) as they were read."""
@@ -271,10 +289,18 @@ class ObjectStore:
 
     async def list(self, prefix: str) -> AsyncIterator[ListedObject]:
         """Every object whose key begins with `prefix`, in the order of keys, a thousand at a request."""
+        async for page in self.pages(prefix):
+            for found in page.objects:
+                yield found
+
+    async def pages(self, prefix: str) -> AsyncIterator[ListedPage]:
+        """The same, a request at a time."""
         with _mapped():
             async for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix):
-                for found in page.get("Contents", []):
-                    yield ListedObject(found["Key"], found["Size"], found["LastModified"])
+                now = parsedate_to_datetime(page["ResponseMetadata"]["HTTPHeaders"]["date"]) + timedelta(seconds=1)
+                yield ListedPage(
+                    now, [ListedObject(found["Key"], found["Size"], found["LastModified"]) for found in page.get("Contents", [])]
+                )
 
     async def _stream(self, key: str) -> AsyncIterator[bytes]:
         """The object's bytes, in pieces of a MiB at most, asked for again from where a transfer was cut."""

@@ -14,7 +14,7 @@ from uuid import UUID
 import orjson
 from arq import Worker, func
 from arq.connections import ArqRedis
-from arq.constants import job_key_prefix
+from arq.constants import in_progress_key_prefix, job_key_prefix, retry_key_prefix
 from arq.jobs import serialize_job
 from arq.typing import WorkerCoroutine
 from arq.utils import timestamp_ms
@@ -27,7 +27,9 @@ RING = "ring"
 
 HIDDEN = 3.0  # seconds (arq adds 10) for which an entry whose worker vanished between taking it and claiming the job stays out of sight
 EXPIRES_MS = 3_600_000  # an entry that nobody answered for so long is dropped; the dispatcher has rung again long before
-READ = 100  # entries of a queue that are looked at; the dispatcher keeps fewer than these outstanding
+READ = 100  # entries of a queue that arq reads at a time
+LONG_AGO_MS = 3_600_000  # arq passes over entries that are later than the reader's own clock: no worker's is as slow as that
+TIDIED = 1_000  # entries of a queue that are compared with their jobs at a time
 
 
 def connect(redis_url: str) -> ArqRedis:
@@ -38,14 +40,46 @@ def connect(redis_url: str) -> ArqRedis:
 
 async def ring(redis: ArqRedis, queue: str, rings: Sequence[tuple[UUID, int]]) -> None:
     """Invite whoever serves the queue to each of the jobs. A repeated (job, dispatch number) is one entry."""
-    # What `enqueue_job` writes, without its four questions an entry: the dispatch number makes each id new.
+    # What `enqueue_job` writes, without its four questions an entry: the dispatch number makes each id new. Redis's own clock orders the
+    # entries, whichever worker rings, and a fraction of a millisecond keeps the order of those that are rung together.
+    client: Any = redis
+    seconds, microseconds = await client.time()
+    first = seconds * 1000 + microseconds / 1000 - LONG_AGO_MS
     pipe: Any = redis.pipeline(transaction=True)
     now = timestamp_ms()
-    for job_id, dispatch_no in rings:
-        entry = f"{job_id.hex}:{dispatch_no}"
+    for place, (job_id, dispatch_no) in enumerate(rings):
+        entry = _entry(job_id, dispatch_no)
         pipe.psetex(job_key_prefix + entry, EXPIRES_MS, serialize_job(RING, (job_id.hex,), {}, None, now, serializer=orjson.dumps))
-        pipe.zadd(PREFIX + queue, {entry: now})
+        pipe.zadd(PREFIX + queue, {entry: first + place / 1000})
     await pipe.execute()
+
+
+async def invitations(redis: ArqRedis, queue: str) -> list[str]:
+    """The entries of the queue, the oldest thousand of them: each `(job, dispatch number)` as `ring` wrote it."""
+    client: Any = redis
+    return [entry.decode() for entry in await client.zrange(PREFIX + queue, 0, TIDIED - 1)]
+
+
+def named(entry: str) -> tuple[UUID, int] | None:
+    """The job and the dispatch number that an entry stands for; None for what `ring` never wrote."""
+    job, _, dispatch_no = entry.partition(":")
+    try:
+        return UUID(job), int(dispatch_no)
+    except ValueError:
+        return None
+
+
+async def withdraw(redis: ArqRedis, queue: str, entries: Sequence[str]) -> None:
+    """Take invitations back, and all that arq keeps about them. What is gone already counts as taken back."""
+    if entries:
+        pipe: Any = redis.pipeline(transaction=True)
+        pipe.zrem(PREFIX + queue, *entries)
+        pipe.delete(*(prefix + entry for entry in entries for prefix in (job_key_prefix, in_progress_key_prefix, retry_key_prefix)))
+        await pipe.execute()
+
+
+def _entry(job_id: UUID, dispatch_no: int) -> str:
+    return f"{job_id.hex}:{dispatch_no}"
 
 
 class Bell(Worker):
@@ -68,9 +102,19 @@ class Bell(Worker):
             log_results=False,
         )
 
-    async def look(self, free: int) -> None:
-        """Answer at most `free` invitations, those at the head of the queue first; entries are gone when this returns."""
+    async def look(self, free: int) -> int:
+        """Answer at most `free` invitations, those at the head of the queue first, and say how many; they are gone when this returns.
+
+        Where the head of the queue is all hidden (taken by workers that vanished), what stands behind it is read.
+        """
         self.max_jobs = free
-        await self._poll_iteration()
-        for task in list[Any](self.tasks.values()):
-            await task
+        for offset in range(0, await self.pool.zcard(self.queue_name), READ):
+            self._queue_read_offset = offset
+            await self._poll_iteration()
+            answered = list[Any](self.tasks.values())
+            for task in answered:
+                await task
+            self.tasks.clear()
+            if answered:
+                return len(answered)
+        return 0

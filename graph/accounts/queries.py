@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime
 from typing import Annotated
 
 import strawberry
@@ -13,6 +14,7 @@ from graph.accounts.types import User
 from graph.core.context import Context, Info
 from graph.core.failures import BadUserInput, Unauthenticated
 from graph.core.ids import KINDS, Node, parse
+from graph.core.limits.weights import costs
 from graph.core.permissions import query
 
 MAX_NODES = 100
@@ -27,6 +29,16 @@ async def find(context: Context, id_: str) -> Node | None:
     return await context.loaders.one(kind.found_by, kind.type.of).load(named[1])
 
 
+@strawberry.type(
+    description="What this operation costs, and what you may still spend. Points flow back evenly, all of them within a minute."
+)
+class RateLimit:
+    cost: int = strawberry.field(description="What this operation costs in points: about the number of things that it reads.")
+    limit: int = strawberry.field(description="How many points you may spend in a minute; 2147483647 where there is no limit.")
+    remaining: int = strawberry.field(description="How many points you may spend at once now, this operation's already taken.")
+    reset_at: datetime = strawberry.field(description="When all of them will be there again, if you spend none until then.")
+
+
 @strawberry.type
 class AccountQueries:
     @query(description="Anything by its id; null where there is nothing of that id that you may see.")
@@ -35,7 +47,10 @@ class AccountQueries:
     ) -> Node | None:
         return await find(info.context, id)
 
-    @query(description="Several things by their ids, in the same order; null for each of which there is nothing that you may see.")
+    @query(
+        description="Several things by their ids, in the same order; null for each of which there is nothing that you may see.",
+        metadata=costs(entries="ids"),
+    )
     async def nodes(
         self, info: Info, ids: Annotated[list[ID], strawberry.argument(description="The ids, at most 100.")]
     ) -> list[Node | None]:
@@ -49,3 +64,18 @@ class AccountQueries:
         if found is None:  # deleted since the token was read
             raise Unauthenticated
         return found
+
+    @query(description="What this operation costs, and what you may still spend.", metadata=costs(0))
+    async def rate_limit(
+        self,
+        info: Info,
+        dry_run: Annotated[  # noqa: ARG002 - the document was cut down to this field before it ran
+            bool,
+            strawberry.argument(
+                description="Only tell what the operation would cost: nothing else of it is run or answered, and nothing is taken."
+            ),
+        ] = False,
+    ) -> RateLimit:
+        spent = info.context.spent
+        assert spent is not None, "set before an operation runs"
+        return RateLimit(cost=spent.cost, limit=spent.limit, remaining=spent.remaining, reset_at=spent.reset_at)

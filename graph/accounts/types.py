@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import strawberry
 
-from db.core.viewer import UserRole
+from db.core.viewer import UserRole, UserTier
 from db.queries import accounts, datasets, experiments, jobs, models, pipelines
 from graph.core.edges import connection
 from graph.core.enums import describe
@@ -33,6 +33,13 @@ describe(
     MEMBER="Read and change what is theirs.",
     ADMIN="Read and change everything.",
 )
+describe(
+    UserTier,
+    "How much a user may use up. It sets limits, never permissions.",
+    FREE="What everybody starts with.",
+    PRO="Five times as much.",
+    ENTERPRISE="Twenty-five times as much.",
+)
 
 
 @strawberry.type(description="Somebody who owns things here. You see yourself; admins see everyone.")
@@ -41,6 +48,7 @@ class User(Node, prefix="user", found_by=accounts.live_by_id):
     username: str = strawberry.field(description="Their short name, unique here.")
     full_name: str | None = strawberry.field(description="Their name as people say it.")
     role: UserRole = strawberry.field(description="What they may do.")
+    tier: UserTier = strawberry.field(description="How much they may use up.")
     created_at: datetime = strawberry.field(description="When they were added.")
     updated_at: datetime = strawberry.field(description="When something about them was last changed.")
     deleted_at: datetime | None = strawberry.field(description="When they were deleted; edges still lead to them.")

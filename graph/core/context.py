@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -15,8 +15,23 @@ from graph.core.failures import Unauthenticated
 from graph.core.loading import Loaders
 
 if TYPE_CHECKING:
-    from db.stores.events import Feed
+    from db.stores.feed import Feed
     from db.stores.objects import ObjectStore
+    from db.stores.sessions import Session
+    from graph.core.limits.gate import Gate, Spent
+    from graph.core.observing import Observation, Observer
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a stream with cursors has come, beside what its document selects: a transport that numbers its events reads it.
+
+    `after` is where a client that lost its connection takes the stream up again; it counts for more than the argument of the document,
+    which is sent again as it was.
+    """
+
+    after: str | None = None
+    reached: str | None = None
 
 
 @dataclass(slots=True)
@@ -34,6 +49,15 @@ class Context:
     phase: str = "parse"
     introspection: bool = True
     connection_params: dict[str, Any] | None = None  # of a websocket: what its handshake or its connection_init carried
+    observer: Observer | None = None
+    observation: Observation | None = None  # of the operation that runs in this context
+    progress: Progress = field(default_factory=Progress)
+    patience: float | None = None  # seconds that one execution may take
+    session: Session | None = None  # of a subscription: says whether its viewer is still signed in
+    gate: Gate | None = None
+    address: str | None = None  # of the client, for those who are not signed in
+    shows_cost: bool = False  # whether the answer's extensions tell what the operation cost
+    spent: Spent | None = None  # by the operation that runs in this context
     loaders: Loaders = field(init=False)
 
     def __post_init__(self) -> None:
@@ -45,7 +69,7 @@ class Context:
 
     def for_operation(self) -> Context:
         """The same with loaders of its own: a websocket runs several operations at once, and none may see what another has cached."""
-        return Context(self.database, self.objects, self.feed, self.viewer, self.request_id, introspection=self.introspection)
+        return replace(self, phase="parse", connection_params=None, observation=None, spent=None)
 
     @property
     def signed_in(self) -> Viewer:

@@ -26,7 +26,7 @@ from graph.core.context import Context, Info
 from graph.core.ids import parse
 from graph.core.loading import Batch, Make
 from graph.core.paging import Connection, part_of
-from graph.core.permissions import Scope, check
+from graph.core.permissions import Metadata, Scope, check
 
 
 class Plain(Protocol):
@@ -137,8 +137,14 @@ def _argument(name: str, annotation: Any, description: str) -> StrawberryArgumen
     return StrawberryArgument(name, None, StrawberryAnnotation(annotation), description=description)
 
 
-def _field(declaration: Declaration, description: str, arguments: Sequence[StrawberryArgument] = (), scope: Scope | None = None) -> Any:
-    field = EdgeField(description=description)
+def _field(
+    declaration: Declaration,
+    description: str,
+    arguments: Sequence[StrawberryArgument] = (),
+    scope: Scope | None = None,
+    metadata: Metadata = None,
+) -> Any:
+    field = EdgeField(description=description, metadata=metadata)
     field.init = field.repr = field.compare = False  # rows make the instances; the edge is not a part of them
     field.declaration = declaration
     field.scope = scope
@@ -146,14 +152,14 @@ def _field(declaration: Declaration, description: str, arguments: Sequence[Straw
     return field
 
 
-def one(batch: Batch, *, key: str = "uuid", description: str) -> Any:
+def one(batch: Batch, *, key: str = "uuid", description: str, metadata: Metadata = None) -> Any:
     """The row that `batch` has for the parent's attribute `key`; null where that is null or the batch leaves it out."""
-    return _field(One(batch, key), description)
+    return _field(One(batch, key), description, metadata=metadata)
 
 
-def many(batch: Batch, *, key: str = "uuid", description: str) -> Any:
+def many(batch: Batch, *, key: str = "uuid", description: str, metadata: Metadata = None) -> Any:
     """The rows that `batch` has for the parent's attribute `key`, all of them; for lists that are short by their nature."""
-    return _field(Many(batch, key), description)
+    return _field(Many(batch, key), description, metadata=metadata)
 
 
 def connection(

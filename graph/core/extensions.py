@@ -2,30 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from typing import Any, cast
 
 import strawberry
-from graphql import DocumentNode, GraphQLError, GraphQLObjectType, NoSchemaIntrospectionCustomRule, Undefined
+from graphql import DocumentNode, GraphQLError, GraphQLObjectType, NoSchemaIntrospectionCustomRule, Undefined, parse
 from strawberry.extensions import SchemaExtension
 from strawberry.types import ExecutionContext, StreamExecutionResult
+from strawberry.types.execution import PreExecutionError
 from strawberry.types.graphql import OperationType
 
 from graph.core.context import Context
 from graph.core.documents import Documents
 from graph.core.failures import coded
-
-MAX_TOKENS = 5_000
+from graph.core.limits.admission import Appraiser
+from graph.core.operations import chosen
+from graph.core.patience import PatientExecution
+from graph.core.streaming import is_stream, stream
+from graph.settings import graph_settings
 
 
 class Schema(strawberry.Schema):
     """Strawberry's schema, with errors as clients may see them and a memory for documents."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(**options)  # pyright: ignore[reportUnknownMemberType] - generics that Strawberry leaves open
+        super().__init__(execution_context_class=PatientExecution, **options)  # pyright: ignore[reportUnknownMemberType] - generics that Strawberry leaves open
         self._without_null_defaults()
         self.parsed: Documents[DocumentNode] = Documents()
-        self.validated: Documents[tuple[GraphQLError, ...]] = Documents()
+        self._last: tuple[str, DocumentNode | GraphQLError] = "", DocumentNode(definitions=())
+        self.appraiser = Appraiser(self._schema)
+
+    def as_str(self) -> str:
+        """The SDL; what GraphQL itself defines has a description there too, since linters of the SDL ask for one."""
+        plain = "directive @oneOf on INPUT_OBJECT"
+        return super().as_str().replace(plain, f'"""Exactly one field of such an input is given, and it is not null."""\n{plain}', 1)
+
+    def read(self, text: str) -> DocumentNode:
+        """The document, from memory where it was read before. Raises the GraphQLError of a text that is none, or too long."""
+        # One operation is read at several places in a row, whether it is worth keeping or not.
+        last, found = self._last
+        if last is not text:
+            found = self.parsed.get(text) or self._parse(text)
+            self._last = text, found
+        if isinstance(found, GraphQLError):
+            raise found.with_traceback(None)
+        return found
+
+    def _parse(self, text: str) -> DocumentNode | GraphQLError:
+        limits = graph_settings()
+        if len(text) > limits.query_max_bytes or len(text.encode("utf-8", "surrogatepass")) > limits.query_max_bytes:
+            return GraphQLError(
+                f"The document is longer than {limits.query_max_bytes:,} bytes. Move values into variables, and split what is left.",
+                extensions={"code": "PAYLOAD_TOO_LARGE"},
+            )
+        try:
+            document = parse(text, max_tokens=limits.query_max_tokens)
+        except GraphQLError as error:
+            return error
+        self.parsed.keep(text, document)
+        return document
+
+    async def _prepare_operation_async(self, context: ExecutionContext, extensions_runner: Any) -> PreExecutionError | None:
+        """Reads the document first, by our limits, so that Strawberry has nothing left to parse."""
+        if context.query and context.graphql_document is None:
+            try:
+                context.graphql_document = self.read(context.query)
+            except GraphQLError as error:
+                context.pre_execution_errors = [error]
+                return PreExecutionError(data=None, errors=[error])
+        return await super()._prepare_operation_async(context, extensions_runner)
 
     async def execute(
         self, query: str | None, *args: Any, allowed_operation_types: Iterable[OperationType] | None = None, **options: Any
@@ -33,6 +78,14 @@ class Schema(strawberry.Schema):
         """One answer, so a subscription is refused here: it would run as a query whose only field has no value."""
         allowed = set(allowed_operation_types or OperationType) - {OperationType.SUBSCRIPTION}
         return await super().execute(query, *args, allowed_operation_types=allowed, **options)
+
+    def _stream(
+        self, execution_context: ExecutionContext, extensions_runner: Any, middleware_manager: Any, *args: Any, **options: Any
+    ) -> AsyncGenerator[Any, None]:  # pyright: ignore[reportIncompatibleMethodOverride] - the rest is handed on
+        """Strawberry's, but that subscriptions run as `streaming` says."""
+        if is_stream(self, execution_context):
+            return stream(self, execution_context, extensions_runner, middleware_manager)
+        return super()._stream(execution_context, extensions_runner, middleware_manager, *args, **options)  # pyright: ignore[reportUnknownMemberType] - generics that Strawberry leaves open
 
     def _without_null_defaults(self) -> None:
         """An argument that is None in Python when left out has no default in the schema: `= null` would promise what nobody needs."""
@@ -48,6 +101,8 @@ class Schema(strawberry.Schema):
         phase = context.phase if isinstance(context, Context) else "parse"
         request_id = context.request_id if isinstance(context, Context) else ""
         errors[:] = coded(errors, phase=phase, request_id=request_id)
+        if isinstance(context, Context) and context.observation is not None:
+            context.observation.codes += [str((error.extensions or {}).get("code")) for error in errors]
 
 
 class Operation(SchemaExtension):
@@ -63,7 +118,6 @@ class Operation(SchemaExtension):
 
     def on_operation(self) -> Iterator[None]:
         self.execution_context.context = self.context.for_operation()
-        self.execution_context.parse_options["max_tokens"] = MAX_TOKENS
         if not self.context.introspection:
             self.execution_context.validation_rules += (NoSchemaIntrospectionCustomRule,)
         yield
@@ -72,17 +126,18 @@ class Operation(SchemaExtension):
         operation = self.execution_context
         operation.graphql_document = operation.graphql_document or self.schema.parsed.get(operation.query)
         yield
-        if operation.graphql_document is not None:
-            self.schema.parsed.keep(operation.query, operation.graphql_document)
 
     def on_validate(self) -> Iterator[None]:
         self.context.phase = "validate"
         operation = self.execution_context
-        found = self.schema.validated.get(operation.query, operation.validation_rules)
-        if found is not None:
-            operation.pre_execution_errors = list(found)
+        assert operation.graphql_document is not None
+        try:
+            chosen(operation.graphql_document, operation._provided_operation_name)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - the public name is the guess
+        except GraphQLError as error:
+            operation.pre_execution_errors = [error]
+            yield
+            return
         yield
-        self.schema.validated.keep(operation.query, tuple(operation.pre_execution_errors or ()), operation.validation_rules)
 
     def on_execute(self) -> Iterator[None]:
         self.context.phase = "execute"

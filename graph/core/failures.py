@@ -8,6 +8,7 @@ from typing import Any
 import structlog
 from graphql import GraphQLError, GraphQLSyntaxError
 from strawberry.exceptions import StrawberryInputCoercionError
+from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
 
 from db import errors
 
@@ -25,7 +26,14 @@ CODES = frozenset(
         "GRAPHQL_PARSE_FAILED",
         "GRAPHQL_VALIDATION_FAILED",
         "PERSISTED_QUERY_NOT_FOUND",
+        "PERSISTED_QUERY_NOT_SUPPORTED",
+        "DOCUMENT_NOT_FOUND",
+        "DOCUMENT_REQUIRED",
         "PAYLOAD_TOO_LARGE",
+        "RESPONSE_TOO_LARGE",
+        "METHOD_NOT_ALLOWED",
+        "NOT_ACCEPTABLE",
+        "UNSUPPORTED_MEDIA_TYPE",
         "TIMEOUT",
         "UNAVAILABLE",
         "INTERNAL_SERVER_ERROR",
@@ -47,7 +55,10 @@ class BadUserInput(Exception):
 # Of the classes that fit, the first counts. What is missing here is masked: its words were not written for clients.
 _EXPECTED: tuple[tuple[type[Exception], str], ...] = (
     (Unauthenticated, "UNAUTHENTICATED"),
+    (errors.SignedOut, "UNAUTHENTICATED"),
     (BadUserInput, "BAD_USER_INPUT"),
+    (CannotGetOperationTypeError, "BAD_REQUEST"),
+    (InvalidOperationTypeError, "BAD_REQUEST"),
     (errors.Forbidden, "FORBIDDEN"),
     (errors.NotFound, "NOT_FOUND"),
     (errors.InvalidCursor, "BAD_USER_INPUT"),
@@ -76,7 +87,7 @@ def coded(found: Iterable[GraphQLError], *, phase: str, request_id: str) -> list
 def _coded(error: GraphQLError, phase: str, request_id: str, logged: set[int]) -> GraphQLError:
     code = _code(error, phase)
     if code is not None:
-        extensions: dict[str, Any] = {**(error.extensions or {}), "code": code}
+        extensions: dict[str, Any] = {**(error.extensions or {}), "code": code, "requestId": request_id}
         return GraphQLError(_message(error), error.nodes, error.source, error.positions, error.path, error.original_error, extensions)
     cause = error.original_error or error
     if id(cause) not in logged:

@@ -10,6 +10,7 @@ from strawberry.dataloader import DataLoader
 
 from db.core.page import Page, Slice
 from graph.core.failures import BadUserInput
+from graph.core.limits.weights import COUNT, costs
 
 T = TypeVar("T")
 
@@ -56,7 +57,9 @@ class Connection(Generic[T]):
     async def page_info(self) -> PageInfo:
         return PageInfo.of(await self.pages.load(self.parent))
 
-    @strawberry.field(description="How many entries the whole list has under this filter, exactly. Counted only when asked for.")
+    @strawberry.field(
+        metadata=costs(COUNT), description="How many entries the whole list has under this filter, exactly. Counted only when asked for."
+    )
     async def total_count(self) -> int:
         return await self.counts.load(self.parent)
 

@@ -49,30 +49,31 @@ class RootField(StrawberryField):
 
 
 Resolver = Callable[..., Any]
+Metadata = dict[str, Any] | None  # what the field costs, see `graph.core.limits.weights`
 
 
-def _root(scope: Scope, description: str, *, is_subscription: bool = False) -> Callable[[Resolver], Any]:
+def _root(scope: Scope, description: str, metadata: Metadata, *, is_subscription: bool = False) -> Callable[[Resolver], Any]:
     def declare(resolver: Resolver) -> RootField:
-        field = RootField(description=description, is_subscription=is_subscription)
+        field = RootField(description=description, metadata=metadata, is_subscription=is_subscription)
         field.scope = scope
         return field(resolver)
 
     return declare
 
 
-def query(*, description: str) -> Callable[[Resolver], Any]:
+def query(*, description: str, metadata: Metadata = None) -> Callable[[Resolver], Any]:
     """A query for everyone who is signed in."""
-    return _root(Scope.READ, description)
+    return _root(Scope.READ, description, metadata)
 
 
-def mutation(*, description: str) -> Callable[[Resolver], Any]:
+def mutation(*, description: str, metadata: Metadata = None) -> Callable[[Resolver], Any]:
     """A mutation for those who may write."""
-    return _root(Scope.WRITE, description)
+    return _root(Scope.WRITE, description, metadata)
 
 
-def subscription(*, description: str) -> Callable[[Resolver], Any]:
+def subscription(*, description: str, metadata: Metadata = None) -> Callable[[Resolver], Any]:
     """A subscription for everyone who is signed in."""
-    return _root(Scope.READ, description, is_subscription=True)
+    return _root(Scope.READ, description, metadata, is_subscription=True)
 
 
 def scopes(schema: strawberry.Schema) -> dict[str, Scope | None]:

@@ -9,6 +9,7 @@ import strawberry
 
 from db import errors
 from graph.core.enums import describe
+from graph.core.limits.weights import costs
 from graph.core.scalars import BigInt
 
 
@@ -74,7 +75,7 @@ class InputIssue:
 
 @strawberry.type(description="The input breaks rules.")
 class InvalidInput(Problem):
-    issues: list[InputIssue] = strawberry.field(description="Everything that was found wrong.")
+    issues: list[InputIssue] = strawberry.field(metadata=costs(entries=1), description="Everything that was found wrong.")
 
     @classmethod
     def of(cls, error: errors.InvalidInput) -> Self:

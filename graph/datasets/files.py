@@ -14,6 +14,7 @@ from graph.core.context import Info
 from graph.core.edges import one
 from graph.core.failures import BadUserInput
 from graph.core.ids import Node, encode
+from graph.core.limits.weights import PRESIGN, costs
 from graph.core.scalars import BigInt
 
 if TYPE_CHECKING:
@@ -25,14 +26,16 @@ SHORTEST, LONGEST = 60, 604_800  # S3 signs for a week at most
 @strawberry.type(description="A file with a role: of a dataset version, of a model version, or of the job that wrote it.")
 class Artifact(Node, prefix="artifact", found_by=artifacts.by_id):
     object_key: strawberry.Private[str]
-    role: str = strawberry.field(description="What it is there for, such as RAW, PROCESSED, MODEL or MODEL_CARD.")
+    role: str = strawberry.field(description="What it is there for, such as RAW, PROCESSED, MODEL, MODEL_CARD or LOG.")
     filename: str = strawberry.field(description="The name that a download is saved under.")
     content_type: str = strawberry.field(description="Its media type.")
     size_bytes: BigInt = strawberry.field(description="Its size in bytes.")
     sha256: str = strawberry.field(description="Its SHA-256 in hexadecimal.")
     created_at: datetime = strawberry.field(description="When it was written.")
 
-    @strawberry.field(description="A URL that downloads it without a token until it expires. Whoever has it can use it.")
+    @strawberry.field(
+        metadata=costs(PRESIGN), description="A URL that downloads it without a token until it expires. Whoever has it can use it."
+    )
     async def download_url(
         self,
         info: Info,
@@ -57,7 +60,9 @@ class Upload:
     id: ID = strawberry.field(description="What `completeUpload` takes.")
     method: str = strawberry.field(description="The HTTP method: PUT.")
     url: str = strawberry.field(description="Where to send the file. It carries its own permission; send no token with it.")
-    headers: list[HttpHeader] = strawberry.field(description="The headers that were signed; the store refuses a request without them.")
+    headers: list[HttpHeader] = strawberry.field(
+        metadata=costs(entries=1), description="The headers that were signed; the store refuses a request without them."
+    )
     expires_at: datetime = strawberry.field(description="When the URL stops taking the file.")
     max_bytes: BigInt = strawberry.field(description="The size that was announced; the URL takes exactly that many bytes.")
     version: Annotated[DatasetVersion, strawberry.lazy("graph.datasets.types")] = one(

@@ -16,6 +16,7 @@ from db.services import datasets, uploads
 from graph.core.context import Info
 from graph.core.edges import one
 from graph.core.ids import decode
+from graph.core.limits.weights import JOB, PRESIGN, costs
 from graph.core.permissions import mutation
 from graph.core.problems import Conflict, InvalidInput, NameTaken, NotFound, QuotaExceeded, UploadMismatch, WrongState
 from graph.datasets.files import Upload
@@ -131,7 +132,7 @@ class DatasetMutations:
             return WrongState.of(error)
         return DeleteDatasetPayload(deleted_id=input.id)
 
-    @mutation(description="Ask for a URL to send a file to. It makes the dataset's next version, UPLOADING.")
+    @mutation(metadata=costs(PRESIGN), description="Ask for a URL to send a file to. It makes the dataset's next version, UPLOADING.")
     async def request_upload(
         self, info: Info, input: Annotated[RequestUploadInput, strawberry.argument(description="The file to come.")]
     ) -> RequestUploadResult:
@@ -160,7 +161,10 @@ class DatasetMutations:
         url, headers = await info.context.objects.presign_put(row.object_key, row.size_bytes, row.content_type, row.sha256, left)
         return RequestUploadPayload(upload=Upload.of(row, url, headers))
 
-    @mutation(description="Say that the file has been sent. It is checked against what was announced, and a job begins to read it.")
+    @mutation(
+        metadata=costs(JOB),
+        description="Say that the file has been sent. It is checked against what was announced, and a job begins to read it.",
+    )
     async def complete_upload(
         self, info: Info, input: Annotated[CompleteUploadInput, strawberry.argument(description="The upload.")]
     ) -> CompleteUploadResult:

@@ -13,6 +13,7 @@ import strawberry
 from db.queries import versions
 from graph.core.context import Info
 from graph.core.ids import Node
+from graph.core.limits.weights import costs
 from graph.core.loading import as_it_is
 from graph.core.scalars import JSON, BigInt, Duration
 from graph.datasets.enums import ColumnType
@@ -69,8 +70,10 @@ class ColumnProfile:
     mean: float | None = strawberry.field(description="The arithmetic mean of a column of numbers.")
     standard_deviation: float | None = strawberry.field(description="The sample standard deviation of a column of numbers.")
     quantiles: JSON | None = strawberry.field(description='Quantiles of a column of numbers, by name: {"0.25": 1.5, "0.5": 2}.')
-    histogram: list[HistogramBin] = strawberry.field(description="The distribution of a column of numbers; empty for other columns.")
-    top_values: list[ValueCount] = strawberry.field(description="The most frequent values, most frequent first.")
+    histogram: list[HistogramBin] = strawberry.field(
+        metadata=costs(entries=1), description="The distribution of a column of numbers; empty for other columns."
+    )
+    top_values: list[ValueCount] = strawberry.field(metadata=costs(entries=1), description="The most frequent values, most frequent first.")
 
     @classmethod
     def of(cls, column: Mapping[str, Any]) -> Self:
@@ -110,7 +113,7 @@ class DatasetProfile(Node, prefix="profile", found_by=versions.profile_by_id):
         read = info.context.loaders.calls("report", lambda place: info.context.objects.read(*place))
         return orjson.loads(await read.load((row.object_key, row.size_bytes)))
 
-    @strawberry.field(description="What was found in each column, in the order of the file.")
+    @strawberry.field(metadata=costs(entries=30), description="What was found in each column, in the order of the file.")
     async def columns(self, info: Info) -> list[ColumnProfile]:
         return [ColumnProfile.of(column) for column in (await self._report(info))["columns"]]
 

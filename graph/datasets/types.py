@@ -14,6 +14,7 @@ from graph.core.context import Info
 from graph.core.edges import connection, many, one
 from graph.core.failures import BadUserInput
 from graph.core.ids import Node
+from graph.core.limits.weights import PROFILE, costs
 from graph.core.loading import as_it_is
 from graph.core.paging import Connection
 from graph.core.scalars import JSON, BigInt
@@ -78,16 +79,22 @@ class DatasetVersion(Node, prefix="version", found_by=versions.by_id):
     produced_by: Annotated[Job, strawberry.lazy("graph.jobs.types")] | None = one(
         jobs.by_id, key="produced_by_id", description="The job that made its data: an ingest, or the pipeline that derived it."
     )
-    columns: list[Column] = many(versions.columns, description="Its columns in the order of the file; empty until it is READY.")
-    issues: list[ValidationIssue] = many(versions.issues, description="What was wrong with the file, row and column named; at most 1,000.")
-    profile: DatasetProfile | None = one(versions.profile_of_version, description="What the profiler found in it: the newest profile.")
+    columns: list[Column] = many(
+        versions.columns, metadata=costs(entries=30), description="Its columns in the order of the file; empty until it is READY."
+    )
+    issues: list[ValidationIssue] = many(
+        versions.issues, metadata=costs(entries=30), description="What was wrong with the file, row and column named; at most 1,000."
+    )
+    profile: DatasetProfile | None = one(
+        versions.profile_of_version, metadata=costs(PROFILE), description="What the profiler found in it: the newest profile."
+    )
     raw_file: Artifact | None = one(artifacts.raw_of_version, description="The file as it was uploaded.")
     processed_file: Artifact | None = one(artifacts.processed_of_version, description="Its rows as Parquet, columns typed.")
     jobs: Connection[Annotated[Job, strawberry.lazy("graph.jobs.types")]] = connection(
         jobs.of_version, description="The jobs that worked on it, newest first."
     )
 
-    @strawberry.field(description="Its first rows, each an object from column to cell; empty until it is READY.")
+    @strawberry.field(metadata=costs(5), description="Its first rows, each an object from column to cell; empty until it is READY.")
     async def preview(
         self, info: Info, first: Annotated[int, strawberry.argument(description="How many rows, 0 to 100.")] = 20
     ) -> list[JSON]:

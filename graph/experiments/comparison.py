@@ -7,6 +7,7 @@ from typing import Self
 import strawberry
 
 from db.queries import comparison
+from graph.core.limits.weights import costs
 from graph.core.scalars import JSON
 from graph.experiments.types import Run
 
@@ -47,9 +48,9 @@ class ComparedMetric:
 
 @strawberry.type(description="Runs side by side.")
 class RunComparison:
-    runs: list[Run] = strawberry.field(description="The runs, in the order asked for.")
-    parameters: list[ComparedParameter] = strawberry.field(description="Their hyperparameters, by key.")
-    metrics: list[ComparedMetric] = strawberry.field(description="The last values of their metrics, by key.")
+    runs: list[Run] = strawberry.field(metadata=costs(entries=20), description="The runs, in the order asked for.")
+    parameters: list[ComparedParameter] = strawberry.field(metadata=costs(entries=20), description="Their hyperparameters, by key.")
+    metrics: list[ComparedMetric] = strawberry.field(metadata=costs(entries=20), description="The last values of their metrics, by key.")
 
     @classmethod
     def of(cls, found: comparison.Comparison, *, only_differences: bool) -> Self:

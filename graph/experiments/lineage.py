@@ -10,6 +10,7 @@ import strawberry
 from db.queries import jobs, lineage, models, pipelines, runs, versions
 from graph.core.context import Info
 from graph.core.ids import KINDS, Node, encode
+from graph.core.limits.weights import costs
 from graph.core.loading import Batch
 from graph.experiments.enums import LineageKind, LineageRelation
 
@@ -62,8 +63,8 @@ class LineageEdge:
 
 @strawberry.type(description="What something came of and what came of it, as a graph whose edges lead from causes to effects.")
 class Lineage:
-    nodes: list[LineageNode] = strawberry.field(description="The nearest first, the start among them.")
-    edges: list[LineageEdge] = strawberry.field(description="The edges between these nodes.")
+    nodes: list[LineageNode] = strawberry.field(metadata=costs(entries=20), description="The nearest first, the start among them.")
+    edges: list[LineageEdge] = strawberry.field(metadata=costs(entries=20), description="The edges between these nodes.")
     is_partial: bool = strawberry.field(description="Whether `depth` or `maxNodes` left something out.")
 
     @classmethod

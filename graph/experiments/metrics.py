@@ -10,6 +10,7 @@ from typing import Any, Self
 import strawberry
 
 from db.queries.metrics import Series
+from graph.core.limits.weights import costs
 from graph.core.scalars import BigInt
 
 
@@ -65,7 +66,9 @@ class MetricPoint:
 @strawberry.type(description="One metric of a run, step by step.")
 class MetricSeries:
     key: str = strawberry.field(description="The metric's name.")
-    points: list[MetricPoint] = strawberry.field(description="Its points by step; of a long series some of them.")
+    points: list[MetricPoint] = strawberry.field(
+        metadata=costs(entries=5), description="Its points by step; of a long series some of them."
+    )
     total_points: BigInt = strawberry.field(description="How many points were recorded.")
 
     @classmethod
@@ -76,7 +79,9 @@ class MetricSeries:
 @strawberry.type(description="Points that were recorded together, or closely after each other.")
 class MetricBatch:
     cursor: str = strawberry.field(description="Its place: `runMetrics(after:)` goes on after it.")
-    points: list[MetricPoint] = strawberry.field(description="The points, by the time of their recording, then by key and step.")
+    points: list[MetricPoint] = strawberry.field(
+        metadata=costs(entries=5), description="The points, by the time of their recording, then by key and step."
+    )
 
     @classmethod
     def of(cls, rows: Sequence[Any], cursor: str) -> Self:

@@ -13,6 +13,7 @@ from graph.core.context import Info
 from graph.core.edges import listing, lookup
 from graph.core.failures import BadUserInput
 from graph.core.ids import parse
+from graph.core.limits.weights import COMPUTED, costs
 from graph.core.paging import Connection
 from graph.core.permissions import query
 from graph.experiments.comparison import RunComparison
@@ -33,7 +34,10 @@ class ExperimentQueries:
         leaderboard.every, filtered_by=RunFilter, ordered_by=RunOrder, description="Your runs, of all experiments; of admins everybody's."
     )
 
-    @query(description="Runs side by side: what they were given and what came of it. Null when one of them is not there.")
+    @query(
+        metadata=costs(COMPUTED),
+        description="Runs side by side: what they were given and what came of it. Null when one of them is not there.",
+    )
     async def compare_runs(
         self,
         info: Info,
@@ -52,8 +56,9 @@ class ExperimentQueries:
         return None if found is None else RunComparison.of(found, only_differences=only_differences)
 
     @query(
+        metadata=costs(COMPUTED),
         description="What a dataset version, a snapshot, a job, a run or a model version came of, and what came of it. Null for ids of other"
-        " kinds, and where there is nothing of that id that you may see."
+        " kinds, and where there is nothing of that id that you may see.",
     )
     async def lineage(
         self,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Annotated, Any
+from contextlib import ExitStack
+from typing import Annotated, Any
 from uuid import UUID
 
 import strawberry
@@ -21,9 +21,6 @@ from graph.core.ids import decode
 from graph.core.permissions import subscription
 from graph.experiments.metrics import MetricBatch
 from graph.experiments.types import MAX_KEYS
-
-if TYPE_CHECKING:
-    from db.stores.events import Subscription
 
 PAUSE = 0.3  # seconds between two batches of a run that goes on
 ENDED = frozenset({RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED})
@@ -51,13 +48,15 @@ class ExperimentSubscriptions:
         found = await runs.live_by_id(context.database, context.signed_in, [run_id])
         if run_id not in found:
             raise NotFound(id)
+        after = context.progress.after or after
         seen = -1 if after is None else metrics.batch_of(after, run_id)
         return _batches(context, found[run_id], seen, keys)
 
 
 async def _batches(context: Context, run: Any, seen: int, keys: list[str] | None) -> AsyncGenerator[MetricBatch, None]:
-    async with AsyncExitStack() as stack:
-        announced = None if run.job_id is None else await stack.enter_async_context(context.feed.watch(run.job_id))
+    assert context.session is not None
+    with ExitStack() as stack:
+        bell = None if run.job_id is None else stack.enter_context(context.feed.bell(run.job_id, context.session))
         while True:
             # In this order: whatever the run recorded was there before it was over.
             over = await _is_over(context, run.id)
@@ -65,20 +64,16 @@ async def _batches(context: Context, run: Any, seen: int, keys: list[str] | None
             sent = time.monotonic()
             if rows:
                 seen = rows[-1].batch
-                yield MetricBatch.of(rows, metrics.cursor_of(run.id, seen))
+                cursor = context.progress.reached = metrics.cursor_of(run.id, seen)
+                yield MetricBatch.of(rows, cursor)
             if len(rows) >= metrics.REPLAY:
                 continue
-            if over or announced is None:
+            if over or bell is None:
                 return
-            await _something(announced)
+            await bell.wait()  # which event it is does not matter, for the points are read in any case
             await asyncio.sleep(max(0.0, sent + PAUSE - time.monotonic()))
 
 
 async def _is_over(context: Context, run_id: UUID) -> bool:
     found = await runs.by_id(context.database, context.signed_in, [run_id])
     return run_id not in found or found[run_id].status in ENDED
-
-
-async def _something(announced: Subscription) -> None:
-    """Wait until the job has an event; which one does not matter, for the points are read in any case."""
-    await announced.next()

@@ -13,6 +13,7 @@ from graph.core.context import Info
 from graph.core.edges import connection, many, one
 from graph.core.failures import BadUserInput
 from graph.core.ids import Node
+from graph.core.limits.weights import costs
 from graph.core.loading import as_it_is
 from graph.core.paging import Connection
 from graph.core.scalars import JSON, BigInt, Duration
@@ -87,16 +88,19 @@ class Run(Node, prefix="run", found_by=runs.live_by_id):
         models.version_of_run, description="The model that came of it, once it has completed."
     )
     owner: Annotated[User, strawberry.lazy("graph.accounts.types")] = one(accounts.by_id, key="owner_id", description="Whose it is.")
-    metrics: list[MetricSummary] = many(metrics.summaries, description="What became of each metric so far, by key.")
+    metrics: list[MetricSummary] = many(
+        metrics.summaries, metadata=costs(entries=10), description="What became of each metric so far, by key."
+    )
 
     @strawberry.field(description="From its first start to its end; so far, while it has not ended.")
     def duration(self) -> Duration | None:
         return duration(self.started_at, self.completed_at)
 
     @strawberry.field(
+        metadata=costs(10, entries=10),
         description="Its metrics step by step, by key. A series of more than `maxPoints` is made smaller, always in the same way: it is divided"
         " into equal stretches of steps, and of each the points with the least and the greatest value stay, and of the whole the first and the"
-        " last; so no extreme is lost, from two points on. A single point is the last one."
+        " last; so no extreme is lost, from two points on. A single point is the last one.",
     )
     async def metric_history(
         self,

@@ -14,6 +14,7 @@ from db.services import jobs
 from graph.core.context import Info
 from graph.core.edges import one
 from graph.core.ids import decode
+from graph.core.limits.weights import JOB, costs
 from graph.core.permissions import mutation
 from graph.core.problems import Conflict, InsufficientCredits, NotFound, QuotaExceeded, WrongState
 from graph.jobs.inputs import CancelJobInput, RetryJobInput
@@ -69,7 +70,7 @@ class JobMutations:
             return WrongState.of(error)
         return CancelJobPayload(job_id=job_id)
 
-    @mutation(description="Do a job that has ended again, as a new job.")
+    @mutation(metadata=costs(JOB), description="Do a job that has ended again, as a new job.")
     async def retry_job(
         self, info: Info, input: Annotated[RetryJobInput, strawberry.argument(description="The job to be done again.")]
     ) -> RetryJobResult:

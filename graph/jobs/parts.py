@@ -9,10 +9,11 @@ from uuid import UUID
 
 import strawberry
 
-from db.queries import jobevents, jobs
+from db.queries import artifacts, jobevents, jobs
 from graph.core.context import Info
 from graph.core.edges import one
 from graph.core.scalars import JSON, BigInt
+from graph.datasets.files import Artifact
 from graph.jobs.enums import JobEventType, JobNodeStatus, JobStatus
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class JobNode:
 
 @strawberry.type(description="One time that a worker took the job. Deploys and lost workers add attempts; only failures use up tries.")
 class JobAttempt:
+    log_id: strawberry.Private[UUID | None]
     number: int = strawberry.field(description="Counts up from 1.")
     worker: str = strawberry.field(description="The name of the worker that took it.")
     started_at: datetime = strawberry.field(description="When the worker took it.")
@@ -84,10 +86,17 @@ class JobAttempt:
         description="How it was over: completed, failed, cancelled, retrying, given_back (the worker was stopped) or lost (it vanished)."
     )
     error: JobError | None = strawberry.field(description="Why it ended badly.")
+    log: Artifact | None = one(
+        artifacts.by_id,
+        key="log_id",
+        description="All that it printed and logged, each line with its time, however it ended. Null while it runs, where it said nothing,"
+        " and of an attempt whose worker vanished.",
+    )
 
     @classmethod
     def of(cls, row: Any) -> Self:
         return cls(
+            log_id=row.log_id,
             number=row.number,
             worker=row.worker,
             started_at=row.started_at,

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Annotated, TypeVar, cast
 from uuid import UUID
 
 import strawberry
 from strawberry import ID
 
-from db.errors import NotFound
-from db.queries import jobchanges, jobevents, jobs
+from db.errors import NotFound, Unavailable
+from db.queries import jobevents, jobs
 from db.queries.jobs import JobFilter as Wanted
+from db.stores import streamcounts
+from db.stores.tails import Told
 from db.tables.jobstates import TERMINAL
 from graph.core.context import Context, Info
 from graph.core.ids import decode
@@ -23,12 +24,15 @@ from graph.jobs.parts import JobEvent
 from graph.jobs.types import Job
 
 if TYPE_CHECKING:
-    from db.stores.events import Subscription
+    from db.core.viewer import Viewer
+    from db.stores.tails import Follower
 
-GATHERED = 0.05  # seconds in which changes are taken together
-AT_ONCE = 500  # jobs looked at in one statement
-REMEMBERED = 20_000  # jobs whose last look is kept
-COMMITTING = timedelta(seconds=15)  # an event is stamped before it is committed: how much before, at most
+T = TypeVar("T")
+
+PAUSE = 0.5  # seconds before Postgres is asked again, when it is away
+
+DELIVERED, REREAD = streamcounts.DELIVERED.labels("jobEvents"), streamcounts.REREAD.labels("jobEvents")
+UPDATED, UPDATES_REREAD = streamcounts.DELIVERED.labels("jobUpdates"), streamcounts.REREAD.labels("jobUpdates")
 
 
 @strawberry.type
@@ -49,7 +53,9 @@ class JobSubscriptions:
         job_id = decode("job", id)
         if job_id not in await jobs.by_id(context.database, context.signed_in, [job_id]):
             raise NotFound(id)
-        return _events(context, job_id, 0 if after is None else jobevents.sequence_of(after, job_id))
+        after = context.progress.after or after
+        told = _events(context, job_id, 0 if after is None else jobevents.sequence_of(after, job_id))
+        return cast("AsyncGenerator[JobEvent, None]", told)  # each is taken out of its `Told` when it is answered
 
     @subscription(
         description="Jobs that you can see, each time that their status or progress changes, if they meet the conditions before or after the"
@@ -62,70 +68,71 @@ class JobSubscriptions:
             JobFilter | None, strawberry.argument(description="Only jobs that meet all of these conditions; all when not given.")
         ] = None,
     ) -> AsyncGenerator[Job, None]:
-        return _updates(info.context, None if filter is None else filter.plain())
+        told = _updates(info.context, None if filter is None else filter.plain())
+        return cast("AsyncGenerator[Job, None]", told)
 
 
-async def _events(context: Context, job_id: UUID, seen: int) -> AsyncGenerator[JobEvent, None]:
-    async with context.feed.watch(job_id) as announced:
+async def _events(context: Context, job_id: UUID, seen: int) -> AsyncGenerator[Told, None]:
+    assert context.session is not None
+    feed = context.feed
+    with feed.follow(job_id, context.session) as follower:
+        told = await _replayed(context, follower, job_id, seen)
         while True:
-            rows = await jobevents.after(context.database, context.signed_in, job_id, seen)
-            for row in rows:
-                seen = row.sequence
-                yield JobEvent.of(row)
-                if row.status in TERMINAL:
+            for event in told:
+                if event.source is None:
+                    event.source, event.cursor = JobEvent.of(event.row), jobevents.cursor_of(job_id, event.row.sequence)
+                seen = event.row.sequence
+                DELIVERED.inc()
+                yield event
+                if event.row.status in TERMINAL:
                     return
-            if len(rows) == jobevents.REPLAY:
-                continue
-            if not rows and await _is_over(context, job_id, seen):  # the cursor was that of the last event
-                return
-            await _something_after(announced, seen)
+            if len(told) < jobevents.REPLAY:
+                if told:
+                    feed.reached(job_id, seen)
+                elif await _is_over(context, follower, job_id, seen):  # the cursor was that of the last event
+                    return
+                told = await follower.after(seen)
+                if told is not None:
+                    continue
+                REREAD.inc()
+            told = await _replayed(context, follower, job_id, seen)
 
 
-async def _is_over(context: Context, job_id: UUID, seen: int) -> bool:
-    found = await jobs.by_id(context.database, context.signed_in, [job_id])
-    return job_id not in found or (found[job_id].status in TERMINAL and found[job_id].last_sequence <= seen)
+async def _replayed(context: Context, follower: Follower, job_id: UUID, seen: int) -> Sequence[Told]:
+    """The next rows after `seen`, at most 200."""
+    return [Told(row) for row in await _patiently(follower, lambda viewer: jobevents.after(context.database, viewer, job_id, seen))]
 
 
-async def _something_after(announced: Subscription, seen: int) -> None:
-    """Wait for an event past `seen`, or for word that some may have been missed."""
+async def _is_over(context: Context, follower: Follower, job_id: UUID, seen: int) -> bool:
+    """Whether there is nothing more to come; if there is, the feed learns where the job stands."""
+    found = await _patiently(follower, lambda viewer: jobs.by_id(context.database, viewer, [job_id]))
+    if job_id not in found:
+        raise NotFound(str(job_id))
+    context.feed.reached(job_id, found[job_id].last_sequence)
+    return found[job_id].status in TERMINAL and found[job_id].last_sequence <= seen
+
+
+async def _patiently(follower: Follower, read: Callable[[Viewer], Awaitable[T]]) -> T:
+    """What is read, as the viewer that the follower is by now; while Postgres is away, it is waited for."""
     while True:
-        notice = await announced.next()
-        if notice is None or notice.sequence > seen:
-            return
+        follower.check()
+        try:
+            return await read(follower.session.viewer)
+        except Unavailable:
+            await asyncio.sleep(PAUSE)
 
 
-async def _updates(context: Context, wanted: Wanted | None) -> AsyncGenerator[Job, None]:
-    database, viewer = context.database, context.signed_in
-    async with context.feed.watch_all() as announced:
-        start = moment = await jobchanges.clock(database) - COMMITTING
-        known: dict[UUID, int] = {}
+async def _updates(context: Context, wanted: Wanted | None) -> AsyncGenerator[Told, None]:
+    assert context.session is not None
+    changes = context.feed.changes
+    with changes.watch(context.session, wanted) as watcher:
         while True:
-            named = await _gathered(announced)
-            if named is None:
-                again = await jobchanges.clock(database) - COMMITTING
-                named = dict.fromkeys(await jobchanges.changed_since(database, viewer, wanted, moment), 0)
-                moment = again
-            fresh = [key for key, sequence in named.items() if sequence == 0 or sequence > known.get(key, 0)]
-            for first in range(0, len(fresh), AT_ONCE):
-                asked = {key: known.get(key) for key in fresh[first : first + AT_ONCE]}
-                for row in await jobchanges.since(database, viewer, wanted, asked, start):
-                    known.pop(row.id, None)
-                    known[row.id] = row.last_sequence
-                    if jobchanges.matters(wanted, row):
-                        yield Job.of(row)
-            while len(known) > REMEMBERED:
-                del known[next(iter(known))]
-
-
-async def _gathered(announced: Subscription) -> dict[UUID, int] | None:
-    """What is announced next, with what follows it at once: the last sequence of each job. None when some may have been missed."""
-    named: dict[UUID, int] = {}
-    notice = await announced.next()
-    try:
-        async with asyncio.timeout(GATHERED):
-            while notice is not None:
-                named[notice.job_id] = notice.sequence
-                notice = await announced.next()
-    except TimeoutError:
-        return named
-    return None
+            told = await watcher.next()
+            if not told:
+                UPDATES_REREAD.inc()
+                told = await changes.missed(watcher)
+            for change in told:
+                if change.source is None:
+                    change.source = Job.of(change.row)
+                UPDATED.inc()
+                yield change

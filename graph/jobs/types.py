@@ -15,6 +15,7 @@ from db.tables.jobstates import WAITING
 from graph.core.context import Context, Info
 from graph.core.edges import connection, many, one
 from graph.core.ids import Node
+from graph.core.limits.weights import costs
 from graph.core.loading import Batch, as_it_is
 from graph.core.paging import Connection
 from graph.core.scalars import JSON, Duration
@@ -61,6 +62,7 @@ class Job(Node, prefix="job", found_by=jobs.by_id):
     dataset_version_id: strawberry.Private[UUID | None]
     pipeline_id: strawberry.Private[UUID | None]
     snapshot_id: strawberry.Private[UUID | None]
+    estimated_completed_at: strawberry.Private[datetime | None]
     kind: JobKind = strawberry.field(description="What it does.")
     status: JobStatus = strawberry.field(description="Where it stands.")
     progress: int = strawberry.field(description="How far it is, 0 to 100; 100 only once it has completed.")
@@ -90,8 +92,12 @@ class Job(Node, prefix="job", found_by=jobs.by_id):
     run: Annotated[Run, strawberry.lazy("graph.experiments.types")] | None = one(
         runs.of_job, description="The run that records its training; null for a job that does not train."
     )
-    nodes: list[JobNode] = many(jobs.nodes, description="Its parts in their order, as they stand in the latest attempt.")
-    attempts: list[JobAttempt] = many(jobs.attempts, description="The times that a worker took it, the first one first.")
+    nodes: list[JobNode] = many(
+        jobs.nodes, metadata=costs(entries=10), description="Its parts in their order, as they stand in the latest attempt."
+    )
+    attempts: list[JobAttempt] = many(
+        jobs.attempts, metadata=costs(entries=3), description="The times that a worker took it, the first one first."
+    )
     events: Connection[JobEvent] = connection(jobevents.of_job, description="What happened to it, the first event first.")
 
     @strawberry.field(description="Why it failed; also why its last attempt failed, while it waits for the next.")
@@ -102,6 +108,16 @@ class Job(Node, prefix="job", found_by=jobs.by_id):
     def duration(self) -> Duration | None:
         return duration(self.started_at, self.completed_at)
 
+    @strawberry.field(
+        description="How long it will probably still take, from how fast its progress moves. Null while it does not run, while that is not"
+        " known yet, and once it has taken longer than was foreseen."
+    )
+    def time_left(self) -> Duration | None:
+        if self.status is not JobStatus.RUNNING or self.estimated_completed_at is None:
+            return None
+        left = (self.estimated_completed_at - datetime.now(UTC)).total_seconds()
+        return Duration(left) if left >= 0 else None
+
     @strawberry.field(description="Why it has not started; null when it does not wait.")
     async def wait_reason(self, info: Info) -> WaitReason | None:
         waiting = await self._waiting(info)
@@ -109,7 +125,7 @@ class Job(Node, prefix="job", found_by=jobs.by_id):
 
     @strawberry.field(
         description="Its place among the jobs that wait in its queue, everybody's, 1 being next: by priority with ageing, then owners in turn,"
-        " then age. Null when it does not wait, or not yet again."
+        " then age, and behind them those that only a limit on what runs at once holds back. Null when it does not wait, or not yet again."
     )
     async def queue_position(self, info: Info) -> int | None:
         waiting = await self._waiting(info)
@@ -120,7 +136,7 @@ class Job(Node, prefix="job", found_by=jobs.by_id):
             return None
         return await info.context.loaders.one(jobs.waiting, as_it_is).load(self.uuid)
 
-    @strawberry.field(description="What it made, in the order it made it; empty until it has completed.")
+    @strawberry.field(metadata=costs(entries=5), description="What it made, in the order it made it; empty until it has completed.")
     async def outputs(self, info: Info) -> list[JobOutput]:
         rows = await info.context.loaders.many(jobs.outputs, as_it_is).load(self.uuid)
         made = await asyncio.gather(*(_output(info.context, row) for row in rows))

@@ -13,6 +13,7 @@ from db.queries import accounts, artifacts, jobs, models, pipelines, runs, versi
 from graph.core.context import Info
 from graph.core.edges import connection, many, one
 from graph.core.ids import Node
+from graph.core.limits.weights import costs
 from graph.core.loading import as_it_is
 from graph.core.paging import Connection
 from graph.core.scalars import JSON
@@ -67,7 +68,9 @@ class Model(Node, prefix="model", found_by=models.live_by_id):
     owner: Annotated[User, strawberry.lazy("graph.accounts.types")] = one(accounts.by_id, key="owner_id", description="Whose it is.")
     latest_version: ModelVersion | None = one(models.latest_version, description="The version with the highest number.")
     versions: Connection[ModelVersion] = connection(models.of_model, description="Its versions, newest first.")
-    aliases: list[ModelAlias] = many(models.aliases_of_model, description="The aliases that are set now, by name.")
+    aliases: list[ModelAlias] = many(
+        models.aliases_of_model, metadata=costs(entries=3), description="The aliases that are set now, by name."
+    )
 
     @strawberry.field(description="The version that an alias points to, or pointed to at a moment; null where it did not.")
     async def alias(
@@ -109,11 +112,16 @@ class ModelVersion(Node, prefix="mversion", found_by=models.live_version_by_id):
     )
     artifacts: list[Annotated[Artifact, strawberry.lazy("graph.datasets.files")]] = many(
         artifacts.of_model_version,
+        metadata=costs(entries=10),
         description="Its files: the model itself, its card, plots and importances, in the order they were written.",
     )
-    aliases: list[ModelAlias] = many(models.aliases_of_version, description="The aliases that point to it now, by name.")
+    aliases: list[ModelAlias] = many(
+        models.aliases_of_version, metadata=costs(entries=3), description="The aliases that point to it now, by name."
+    )
 
-    @strawberry.field(description="Its results as its run ended: last, least and greatest value of each metric, by key.")
+    @strawberry.field(
+        metadata=costs(entries=1), description="Its results as its run ended: last, least and greatest value of each metric, by key."
+    )
     def metrics(self) -> list[MetricSummary]:
         return [MetricSummary.of_document(found) for found in self.measured]
 

@@ -14,6 +14,7 @@ from db.services import pipelines
 from graph.core.context import Info
 from graph.core.edges import one
 from graph.core.ids import decode, decode_optional
+from graph.core.limits.weights import JOB, costs
 from graph.core.permissions import mutation
 from graph.core.problems import Conflict, InsufficientCredits, InvalidInput, NameTaken, NotFound, QuotaExceeded, WrongState
 from graph.pipelines.inputs import CreatePipelineInput, RunPipelineInput, UpdatePipelineInput
@@ -110,7 +111,10 @@ class PipelineMutations:
             return WrongState.of(error)
         return UpdatePipelinePayload(pipeline_id=pipeline_id)
 
-    @mutation(description="Run a pipeline on a version: as a training with a run, or, where it does not train, to make a new version.")
+    @mutation(
+        metadata=costs(JOB),
+        description="Run a pipeline on a version: as a training with a run, or, where it does not train, to make a new version.",
+    )
     async def run_pipeline(
         self, info: Info, input: Annotated[RunPipelineInput, strawberry.argument(description="The pipeline and what to run it on.")]
     ) -> RunPipelineResult:

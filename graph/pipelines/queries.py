@@ -9,6 +9,7 @@ import strawberry
 from db.queries import pipelines
 from graph.core.context import Info
 from graph.core.edges import listing, lookup
+from graph.core.limits.weights import costs
 from graph.core.paging import Connection
 from graph.core.permissions import query
 from graph.datasets.enums import Modality
@@ -23,7 +24,9 @@ class PipelineQueries:
         pipelines.every, filtered_by=PipelineFilter, ordered_by=PipelineOrder, description="Your pipelines; of admins everybody's."
     )
 
-    @query(description="The steps that pipelines can be made of, in the order in which they are usually needed.")
+    @query(
+        metadata=costs(entries=30), description="The steps that pipelines can be made of, in the order in which they are usually needed."
+    )
     async def step_definitions(
         self,
         info: Info,

@@ -12,6 +12,7 @@ import strawberry
 from db.queries import accounts, jobs, pipelines
 from graph.core.edges import connection, one
 from graph.core.ids import Node
+from graph.core.limits.weights import costs
 from graph.core.paging import Connection
 from graph.core.scalars import JSON
 from graph.datasets.enums import Modality
@@ -60,8 +61,8 @@ class PipelineLink:
 
 @strawberry.type(description="The steps of a pipeline and how data passes through them.")
 class PipelineDefinition:
-    nodes: list[PipelineNode] = strawberry.field(description="The steps.")
-    links: list[PipelineLink] = strawberry.field(description="What leads where.")
+    nodes: list[PipelineNode] = strawberry.field(metadata=costs(entries=1), description="The steps.")
+    links: list[PipelineLink] = strawberry.field(metadata=costs(entries=1), description="What leads where.")
 
     @classmethod
     def of(cls, row: Any) -> Self:

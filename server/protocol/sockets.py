@@ -1,39 +1,256 @@
-"""graphql-transport-ws: Strawberry's handler, with every message looked at before it is used."""
+"""graphql-transport-ws: Strawberry's handler with limits, with sessions that end, and with every message looked at before it is used.
+
+https://github.com/enisdenjo/graphql-ws/blob/master/PROTOCOL.md
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import NoneType
-from typing import Any, cast
+import asyncio
+import time
+from contextlib import ExitStack, aclosing
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
+from uuid import uuid4
 
-from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import BaseGraphQLTransportWSHandler
-from strawberry.subscriptions.protocols.graphql_transport_ws.types import Message
+import orjson
+import structlog
+from graphql import GraphQLError
+from starlette.websockets import WebSocketDisconnect
+from strawberry.asgi import ASGIWebSocketAdapter
+from strawberry.http.exceptions import WebSocketDisconnected
+from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import BaseGraphQLTransportWSHandler, Operation
+from strawberry.subscriptions.protocols.graphql_transport_ws.types import ConnectionInitMessage, Message, SubscribeMessage
+from strawberry.types import ExecutionResult
+from strawberry.types.execution import PreExecutionError
 
+from db.errors import Unavailable
 from graph.core.context import Context
+from graph.core.failures import coded
+from graph.core.streaming import Answer
+from server.auth import BadToken, viewer_of
+from server.protocol import answers
+from server.protocol.asked import Asked
+from server.protocol.refusals import Refused
 
-_KINDS: Mapping[str, tuple[type, ...]] = {"query": (str,), "operationName": (str, NoneType), "variables": (dict, NoneType)}
+if TYPE_CHECKING:
+    from server.graphql import GraphQLView
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+BAD_REQUEST = 4400
+FORBIDDEN = 4403  # clients may come back with another token, which after 4401 they do not
+TOO_MANY = 4429
+GOING_AWAY = 1001
+TRY_AGAIN = 1013
+REASON = 123  # bytes of a close frame's reason (RFC 6455, 5.5)
+MISSED = 2  # pings without any sign of life after which a client has gone
+
+
+class _Operation(Operation[Context, None]):
+    """Strawberry's, with all that its message asked for."""
+
+    __slots__ = ("asked",)
+
+    def __init__(self, handler: SocketHandler, key: str, asked: Asked) -> None:
+        super().__init__(handler, key, asked.query or "", asked.variables, asked.operation_name)
+        self.asked = asked
 
 
 class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
-    """Strawberry's, with messages of a wrong shape closed as the protocol says instead of by a traceback."""
+    """One socket. It belongs to whom its `connection_init` or else its handshake names, for as long as that token is good."""
+
+    def __init__(self, view: GraphQLView, *arguments: Any, **options: Any) -> None:
+        super().__init__(view, *arguments, **options)
+        settings = view.settings
+        self._view = view
+        self._most_operations = settings.operations_per_socket
+        self._ping_every = settings.socket_ping_every
+        self._pace = Pace(settings.messages_per_second)
+        self._headers = self.context.connection_params or {}
+        self._heard = time.monotonic()
+        self._held = ExitStack()
+        self._farewell: asyncio.Task[None] | None = None
+
+    async def handle(self) -> None:
+        pinging = asyncio.create_task(self._keep_pinging(), name="socket pings")
+        try:
+            with self._held:
+                await super().handle()
+        finally:
+            tasks = [task for task in (pinging, self._farewell) if task is not None]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def handle_message(self, message: Message) -> None:
-        if _well_formed(cast("object", message)):
-            await super().handle_message(message)
+        self._heard = time.monotonic()
+        found = cast("dict[str, Any]", message)
+        if not self._pace.keeps(self._heard):
+            await self._close(TOO_MANY, "Too many messages: send fewer a second.")
+        elif not isinstance(found.get("id", ""), str):
+            await self.handle_invalid_message("An operation's id must be a string.")
         else:
-            await self.handle_invalid_message("A message has a wrong shape; see the graphql-transport-ws protocol.")
+            await super().handle_message(message)
+
+    async def handle_invalid_message(self, error_message: str) -> None:
+        await self._close(BAD_REQUEST, error_message)
+
+    async def handle_connection_init(self, message: ConnectionInitMessage) -> None:
+        """The token comes here, since a browser cannot set headers on a websocket; other clients may use the header."""
+        payload: Any = message.get("payload") or {}
+        if self.connection_timed_out:
+            return
+        if not isinstance(payload, dict):
+            await self.handle_invalid_message("The payload of connection_init must be an object.")
+            return
+        if self.connection_init_received:
+            await self._close(TOO_MANY, "Too many initialisation requests")
+            return
+        self.connection_init_received = True
+        cast("asyncio.Task[None]", self.connection_init_timeout_task).cancel()  # pyright: ignore[reportUnknownMemberType] - Strawberry leaves it open
+        try:
+            # Where both name somebody, the message counts: it is the later word.
+            viewer = await viewer_of(self.context.database, cast("dict[str, object]", payload)) or await viewer_of(self.context.database, self._headers)
+            self._held.enter_context(self._view.sockets.enter(viewer.id if viewer else self.context.address))
+        except BadToken:
+            await self._close(FORBIDDEN, "Forbidden")
+        except Refused as error:
+            await self._close(TOO_MANY, str(error))
+        except Unavailable:
+            await self._close(TRY_AGAIN, "Try again later")
+        else:
+            self.context.viewer = viewer
+            if viewer is not None:
+                session = self.context.session = self._held.enter_context(self.context.feed.sessions.attend(viewer))
+                session.ended.add(self._sign_out)
+                self._held.callback(session.ended.discard, self._sign_out)
+            await self.send_message({"type": "connection_ack"})
+            self.connection_acknowledged = True
+
+    async def handle_subscribe(self, message: SubscribeMessage) -> None:
+        key, payload = message["id"], cast("object", message["payload"])
+        if not self.connection_acknowledged:
+            await self._close(4401, "Unauthorized")
+            return
+        if key in self.operations:
+            await self._close(4409, f"Subscriber for {key} already exists")
+            return
+        if not isinstance(payload, dict):
+            await self.handle_invalid_message("The payload of subscribe must be an object.")
+            return
+        try:
+            asked = Asked.of(cast("dict[str, Any]", payload))
+        except Refused as error:
+            await self.handle_invalid_message(str(error))
+            return
+        if len(self.operations) >= self._most_operations:
+            told = f"This socket runs {self._most_operations} operations, and no more at a time. Complete one, or open another socket."
+            refused = GraphQLError(told, extensions={"code": "RATE_LIMITED", "requestId": self.context.request_id})
+            await self.send_message({"id": key, "type": "error", "payload": [refused.formatted]})
+            return
+        operation = self.operations[key] = _Operation(self, key, asked)
+        operation.task = asyncio.create_task(self.run_operation(operation), name=f"socket operation {key[:40]}")
+
+    def forget_id(self, id: str) -> None:  # noqa: A002 - Strawberry's signature
+        self.operations.pop(id, None)
+
+    async def run_operation(self, operation: Operation[Context, None]) -> None:
+        """Nothing that goes wrong here ends more than this operation."""
+        asked = cast("_Operation", operation).asked
+        session = self.context.session
+        context = replace(
+            self.context.for_operation(), viewer=self.context.viewer if session is None else session.viewer, request_id=uuid4().hex
+        )
+        try:
+            try:
+                text = await self._view.resolve(asked, context)
+            except Refused as error:
+                refused = GraphQLError(str(error), extensions={"code": error.code, "requestId": context.request_id})
+                await operation.send_initial_errors([refused])
+                return
+            except GraphQLError as error:
+                await operation.send_initial_errors(coded([error], phase="parse", request_id=context.request_id))
+                return
+            results = await self.schema.stream(
+                text,
+                variable_values=asked.variables,
+                context_value=context,
+                operation_name=asked.operation_name,
+                operation_extensions=asked.extensions,
+            )
+            async with aclosing(cast("Any", results)):
+                await self._send_result_stream(operation, results)
+            await operation.send_operation_message({"id": operation.id, "type": "complete"})
+        except (WebSocketDisconnected, WebSocketDisconnect):
+            return
+        except Exception:  # results are made to carry errors, so whatever comes here is ours; its words are not for clients
+            log.exception("socket_operation_failed", request_id=context.request_id)
+            masked = GraphQLError("Internal error", extensions={"code": "INTERNAL_SERVER_ERROR", "requestId": context.request_id})
+            await operation.send_initial_errors([masked])
+
+    async def _send_result_stream(self, operation: Operation[Context, None], result_source: Any) -> None:
+        """What is sent is text that is made once: an answer that many share differs in the operation's id alone."""
+        head = '{"id":' + orjson.dumps(operation.id).decode() + ',"type":"next","payload":'
+        first = True
+        async for result in result_source:
+            if operation.completed:
+                return
+            if first and isinstance(result, PreExecutionError):
+                await operation.send_initial_errors(result.errors or [])
+                return
+            assert isinstance(result, ExecutionResult)
+            await self._send_text(head + self._encoded(result) + "}")
+            first = False
+
+    def _encoded(self, result: ExecutionResult) -> str:
+        limit = self._view.settings.max_response_bytes
+        if isinstance(result, Answer) and len(result.text) <= limit // 4:  # no character takes more than four bytes
+            return result.text
+        return answers.encoded(result, request_id=self.context.request_id, limit=limit).decode()
+
+    async def _send_text(self, text: str) -> None:
+        try:
+            await cast("ASGIWebSocketAdapter", self.websocket).ws.send({"type": "websocket.send", "text": text})
+        except WebSocketDisconnect as error:
+            raise WebSocketDisconnected from error
+
+    def _sign_out(self) -> None:
+        if self._farewell is None:
+            self._farewell = asyncio.create_task(self._close(FORBIDDEN, "Signed out: the token was revoked or has expired."))
+
+    async def _keep_pinging(self) -> None:
+        """Keeps proxies from closing a quiet socket, and notices a client that vanished without a word."""
+        while True:
+            await asyncio.sleep(self._ping_every)
+            if not self.connection_acknowledged:
+                continue
+            if time.monotonic() - self._heard > MISSED * self._ping_every + 1:
+                await self._close(GOING_AWAY, "Nothing was heard from you, not even a pong.")
+                return
+            try:
+                async with asyncio.timeout(self._ping_every):  # a client that does not read holds back what is sent
+                    await self.send_message({"type": "ping"})
+            except (TimeoutError, WebSocketDisconnected):
+                continue
+
+    async def _close(self, code: int, reason: str) -> None:
+        try:
+            await self.websocket.close(code, reason.encode()[:REASON].decode(errors="ignore"))
+        except (RuntimeError, WebSocketDisconnect):  # it is closed already: the other side was faster
+            log.debug("socket_closed_before", code=code)
 
 
-def _well_formed(message: object) -> bool:
-    """Every part that is used later; one that is missing is noticed there."""
-    if not isinstance(message, dict):
-        return False
-    found = cast("dict[str, Any]", message)
-    if not isinstance(found.get("id", ""), str):
-        return False
-    if found.get("type") != "subscribe" or "payload" not in found:
+class Pace:
+    """At most so many messages a second, with as many at once: a bucket that leaks (GCRA)."""
+
+    def __init__(self, per_second: float) -> None:
+        self._interval = 1 / per_second
+        self._due = 0.0
+
+    def keeps(self, now: float) -> bool:
+        """Whether one more may come now."""
+        due = max(self._due, now) + self._interval
+        if due - now > 1.0 + self._interval / 2:
+            return False
+        self._due = due
         return True
-    if not isinstance(found["payload"], dict):
-        return False
-    payload = cast("dict[str, Any]", found["payload"])
-    return all(name not in payload or isinstance(payload[name], kinds) for name, kinds in _KINDS.items())

@@ -62,10 +62,18 @@ def process(*command: str, **environment: str) -> Generator[subprocess.Popen[byt
 @contextmanager
 def api(application: str, *options: str) -> Generator[str]:
     """A uvicorn process that serves `application`: its URL."""
+    with serving(application, *options) as (url, _):
+        yield url
+
+
+@contextmanager
+def serving(application: str, *options: str) -> Generator[tuple[str, int]]:
+    """A uvicorn process that serves `application`: its URL, and its id."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    with process("uvicorn", application, *options, "--port", str(port), "--log-level", "critical", "--no-access-log"):
+    command = ("uvicorn", application, *options, "--port", str(port), "--log-level", "critical", "--no-access-log")
+    with process(*command) as child:
         url = f"http://127.0.0.1:{port}"
         for _ in range(300):
             try:
@@ -73,4 +81,4 @@ def api(application: str, *options: str) -> Generator[str]:
                 break
             except httpx.TransportError:
                 time.sleep(0.1)
-        yield url
+        yield url, child.pid

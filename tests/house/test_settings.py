@@ -9,11 +9,12 @@ from pydantic_settings import BaseSettings
 
 from db.settings import StateSettings
 from docs.settings import table
+from graph.settings import GraphSettings
 from server.settings import ServerSettings
 from workers.settings import WorkerSettings
 
 README = Path(__file__).parents[2].joinpath("README.md").read_text(encoding="utf-8")
-ROOMS: tuple[type[BaseSettings], ...] = (StateSettings, ServerSettings, WorkerSettings)
+ROOMS: tuple[type[BaseSettings], ...] = (StateSettings, GraphSettings, ServerSettings, WorkerSettings)
 SETTINGS = [(room.model_config.get("env_prefix", "") + name, field) for room in ROOMS for name, field in room.model_fields.items()]
 
 

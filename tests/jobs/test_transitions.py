@@ -345,8 +345,9 @@ async def test_points_are_summarised_and_nan_is_never_the_least(desk: Desk) -> N
         [Point("loss", 2, 2.0), Point("loss", 3, math.inf)],
     ]
     for batch in batches:
+        staged = await metrics.stage(desk.database, batch)
         async with desk.database.work(SYSTEM) as work:
-            assert await metrics.record(work, claim, run_id, batch) is not None
+            assert await metrics.record(work, claim, run_id, staged) is not None
     (summary,) = await desk.database.rows(select(*RunMetric.__table__.c).where(RunMetric.run_id == run_id))
     last, least, greatest = (summary.last, summary.last_step), (summary.min, summary.min_step), (summary.max, summary.max_step)
     assert (last, least, greatest, summary.count) == ((math.inf, 3), (1.0, 2), (3.0, 0), 4)
@@ -355,5 +356,6 @@ async def test_points_are_summarised_and_nan_is_never_the_least(desk: Desk) -> N
     )
     assert [tuple(point) for point in points] == [(0, 3), (1, 3), (2, 4), (3, 4)]
     await desk.complete(claim)
+    staged = await metrics.stage(desk.database, [Point("loss", 9, 0.0)])
     async with desk.database.work(SYSTEM) as work:
-        assert await metrics.record(work, claim, run_id, [Point("loss", 9, 0.0)]) is None
+        assert await metrics.record(work, claim, run_id, staged) is None

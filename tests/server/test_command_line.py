@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from db.core.viewer import UserRole
-from server.cli import Role
+from db.core.viewer import UserRole, UserTier
+from server.cli import Role, Tier
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,7 +33,10 @@ def test_help_names_every_command() -> None:
     answer = trellis("--help")
     assert answer.returncode == 0
     commands = answer.stdout.split("Commands:")[1].split("\n")
-    assert [line.split()[0] for line in commands if line.strip()] == ["up", "api", "worker", "migrate", "schema", "demo", "user"]
+    assert [line.split()[0] for line in commands if line.strip()] == [
+        *("up", "api", "worker", "migrate", "schema", "demo", "workers"),
+        *("user", "jobs"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -43,11 +46,21 @@ def test_help_names_every_command() -> None:
         (("api",), ["--host", "--port"]),
         (("worker",), ["--queues"]),
         (("migrate",), []),
-        (("schema",), []),
+        (("schema",), ["--release"]),
         (("demo",), ["--url", "--data-dir"]),
-        (("user", "add"), ["--username", "--full-name", "--role", "--data-dir"]),
+        (("user", "add"), ["--username", "--full-name", "--role", "--tier", "--data-dir"]),
+        (("user", "token"), ["--data-dir"]),
+        (("user", "revoke"), ["--data-dir"]),
+        (("jobs", "list"), ["--status", "--queue", "--kind", "--owner", "--since", "--limit", "--after", "--json", "--data-dir"]),
+        (("jobs", "show"), ["--events", "--follow", "--json", "--data-dir"]),
+        (("jobs", "cancel"), ["--data-dir"]),
+        (("jobs", "retry"), ["--data-dir"]),
+        (("jobs", "requeue"), ["--data-dir"]),
+        (("jobs", "chores"), ["--json", "--data-dir"]),
+        (("jobs", "chores", "run"), ["--data-dir"]),
+        (("workers",), ["--all", "--json", "--data-dir"]),
     ],
-    ids=["up", "api", "worker", "migrate", "schema", "demo", "user-add"],
+    ids=lambda given: "-".join(given) if isinstance(given, tuple) else "",
 )
 def test_each_command_has_the_options_it_is_documented_with(command: tuple[str, ...], options: list[str]) -> None:
     text = trellis(*command, "--help").stdout
@@ -79,5 +92,6 @@ def test_a_data_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     assert answer.stderr == f"The data folder {tmp_path}/file cannot be used: File exists. Choose another one with --data-dir.\n"
 
 
-def test_the_roles_of_the_command_line_are_those_of_the_state() -> None:
+def test_the_roles_and_tiers_of_the_command_line_are_those_of_the_state() -> None:
     assert [role.value for role in Role] == [role.value for role in UserRole]
+    assert [tier.value for tier in Tier] == [tier.value for tier in UserTier]

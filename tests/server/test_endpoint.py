@@ -34,7 +34,6 @@ async def sent(client: Client, body: bytes) -> httpx.Response:
         b'{"query": "{ viewer { id } }", "variables": {"a": ' + b"9" * 5_000 + b"}}",
         b'{"query": "{ viewer { id } }", "variables": {"a": ' + b"[" * 5_000 + b"]" * 5_000 + b"}}",
         b'{"query": "{ viewer { id } }", "operationName": 5}',
-        b'{"query": "subscription { jobUpdates { id } }"}',
     ],
 )
 async def test_a_body_that_is_no_request_is_a_bad_request(ada: Client, body: bytes) -> None:

@@ -19,6 +19,8 @@ class Recorder:
 
     def __init__(self) -> None:
         self.steps: list[tuple[float, str]] = []
+        self.kept: list[tuple[dict[str, Any], Path | None]] = []
+        self.told: list[str] = []
 
     def progress(self, percent: float, step: str) -> None:
         self.steps.append((percent, step))
@@ -28,6 +30,15 @@ class Recorder:
 
     def metric(self, key: str, step: int, value: float) -> None:
         raise AssertionError(f"ingest has no metrics, and yet {key} is {value} at {step}")
+
+    def checkpoint(self, name: str, position: int, state: dict[str, Any], file: Path | None = None, *, disposable: bool = False) -> None:
+        self.kept.append((json.loads(json.dumps(state, allow_nan=False)), file))
+
+    def resumed(self, name: str, message: str) -> None:
+        self.told.append(message)
+
+    def restarted(self, name: str, message: str) -> None:
+        raise AssertionError(f"nothing made an ingest start over, and yet: {message}")
 
     def log(self, message: str) -> None:
         assert message

@@ -25,6 +25,8 @@ class Recorder:
     errors: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     points: dict[str, list[tuple[int, float]]] = field(default_factory=dict[str, list[tuple[int, float]]])
     lines: list[str] = field(default_factory=list[str])
+    kept: list[tuple[dict[str, Any], Path]] = field(default_factory=list[tuple[dict[str, Any], Path]])
+    told: list[str] = field(default_factory=list[str])
 
     def progress(self, percent: float, step: str) -> None:
         assert step
@@ -43,6 +45,18 @@ class Recorder:
 
     def metric(self, key: str, step: int, value: float) -> None:
         self.points.setdefault(key, []).append((step, value))
+
+    def checkpoint(self, name: str, position: int, state: dict[str, Any], file: Path | None = None, *, disposable: bool = False) -> None:
+        assert (name, disposable) == ("training", True)
+        assert file is not None
+        self.kept.append((json.loads(json.dumps(state, allow_nan=False)), file))
+
+    def resumed(self, name: str, message: str) -> None:
+        assert not self.points
+        self.told.append(message)
+
+    def restarted(self, name: str, message: str) -> None:
+        self.resumed(name, message)
 
     def log(self, message: str) -> None:
         self.lines.append(message)
@@ -67,7 +81,7 @@ def types_of(frame: pl.DataFrame) -> list[dict[str, Any]]:
 
 
 def run(folder: Path, frame: pl.DataFrame, definition: dict[str, Any], **options: Any) -> tuple[Mapping[str, Any], Recorder]:
-    """The result, proven to survive the pipe as JSON, and what was reported. Options: target, problem, seed, max_cells, report."""
+    """The result, proven to survive the pipe as JSON, and what was reported. Options: target, problem, seed, max_cells, keeping, report."""
     out = folder / "out"
     out.mkdir(exist_ok=True)
     frame.write_parquet(folder / "in.parquet")
@@ -84,6 +98,8 @@ def run(folder: Path, frame: pl.DataFrame, definition: dict[str, Any], **options
     }
     if "max_cells" in options:
         spec["max_cells"] = options["max_cells"]
+    if "keeping" in options:
+        spec["keeping"] = options["keeping"]
     result = run_pipeline(spec, report)
     return json.loads(json.dumps(result, allow_nan=False)), report
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -18,6 +19,7 @@ from workers.ml.reporting import Reporter
 from workers.ml.steps.step import Node
 
 if TYPE_CHECKING:
+    from workers.ml.steps.keeping import Keeping
     from workers.ml.steps.trainer import Trained
 
 Kind = Literal["number", "text", "time", "other"]
@@ -83,6 +85,9 @@ class Bundle:
     target: str | None = None
     problem: str | None = None
     max_cells: int = MAX_CELLS
+    folder: Path = Path()
+    """For files; what a training leaves on its way goes there."""
+    keeping: Keeping | None = None
     extra: set[str] = field(default_factory=set)
     """Columns that are read although no feature: the target, the column of a split by time."""
     time_column: str | None = None

@@ -1,4 +1,4 @@
-"""What a body raises when the input, not the machine, is at fault."""
+"""What a body raises to say whether trying again may help."""
 
 from __future__ import annotations
 
@@ -25,3 +25,10 @@ class BadInput(Exception):
         self.row = row
         self.column = column
         self.path = path
+
+
+class Transient(Exception):
+    """It may work next time, with the same input: something that the body needs was away for a moment. The job is tried again.
+
+    The message says what happened and where. `OSError`s count as this by themselves; anything else that a body raises is final.
+    """

@@ -7,7 +7,7 @@ profile the rest.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from workers.ml.errors import BadInput
 from workers.ml.preview import preview
@@ -37,6 +37,23 @@ class IngestSpec(TypedDict):
     filename: str
     size: int
     sha256: str | None
+    found_sha256: NotRequired[str]
+    """Of the file as it was fetched; otherwise it is hashed while it is read."""
+    keeps_table: NotRequired[bool]
+    """Whether the table is worth a checkpoint."""
+    table: NotRequired[Table | None]
+    """What an earlier attempt read; the Parquet file lies in the folder already, and there is no source."""
+
+
+class Table(TypedDict):
+    """What reading a file found out, beside the Parquet file that it wrote."""
+
+    format: str
+    sha256: str
+    size: int
+    rows: int
+    issues: list[Issue]
+    issue_count: int
 
 
 class IngestResult(TypedDict):
@@ -55,39 +72,58 @@ class IngestResult(TypedDict):
 
 def ingest(spec: IngestSpec, report: Reporter) -> IngestResult:
     """Raises BadInput with the codes that `workers.ml.reading` documents; UPLOAD_MISMATCH goes before any other."""
-    raw = RawFile(Path(spec["source"]))
-    if raw.size != spec["size"]:
-        raise BadInput(
-            "UPLOAD_MISMATCH",
-            f"{spec['filename']!r} was announced with {spec['size']:,} bytes and has {raw.size:,}. Upload it again.",
-        )
-    try:
-        format_name, reader, target = _read(raw, spec, report)
-    except BadInput as error:
-        _check_digest(raw, spec, cause=error)
-        raise
-    _check_digest(raw, spec)
+    target = Path(spec["folder"]) / "processed.parquet"
+    table = spec.get("table")
+    if table is None:
+        table = _table(spec, target, report)
+        if spec.get("keeps_table"):
+            report.checkpoint("table", table["rows"], dict(table), target)
+    else:
+        report.resumed("table", f"Goes on with the table of {table['rows']:,} rows that an earlier attempt read.")
     profile = profile_parquet(str(target), report, lo=_READ_PERCENT, hi=99.0)
     columns: list[ColumnOut] = [
         {"name": column["name"], "type": column["type"], "nullable": column["missing_count"] > 0} for column in profile["columns"]
     ]
     report.progress(99.0, "making the preview")
     return {
-        "format": format_name,
-        "sha256": raw.sha256(),
-        "size": raw.size,
+        "format": table["format"],
+        "sha256": table["sha256"],
+        "size": table["size"],
         "parquet": str(target),
         "row_count": profile["row_count"],
         "column_count": len(columns),
         "columns": columns,
-        "issues": reader.issues.kept,
-        "issue_count": reader.issues.count,
+        "issues": table["issues"],
+        "issue_count": table["issue_count"],
         "preview": preview(target, {column["name"]: column["type"] for column in columns}),
         "profile": profile,
     }
 
 
-def _read(raw: RawFile, spec: IngestSpec, report: Reporter) -> tuple[str, TableReader, Path]:
+def _table(spec: IngestSpec, target: Path, report: Reporter) -> Table:
+    raw = RawFile(Path(spec["source"]), spec.get("found_sha256"))
+    if raw.size != spec["size"]:
+        raise BadInput(
+            "UPLOAD_MISMATCH",
+            f"{spec['filename']!r} was announced with {spec['size']:,} bytes and has {raw.size:,}. Upload it again.",
+        )
+    try:
+        format_name, reader, rows = _read(raw, spec, target, report)
+    except BadInput as error:
+        _check_digest(raw, spec, cause=error)
+        raise
+    _check_digest(raw, spec)
+    return {
+        "format": format_name,
+        "sha256": raw.sha256(),
+        "size": raw.size,
+        "rows": rows,
+        "issues": reader.issues.kept,
+        "issue_count": reader.issues.count,
+    }
+
+
+def _read(raw: RawFile, spec: IngestSpec, target: Path, report: Reporter) -> tuple[str, TableReader, int]:
     report.progress(0.0, "recognising the format")
     format_name, encoding = sniff(raw, spec["filename"])
     passes = 0
@@ -98,13 +134,13 @@ def _read(raw: RawFile, spec: IngestSpec, report: Reporter) -> tuple[str, TableR
         report.progress(reach, step)
 
     reader = _reader(format_name, encoding, raw, spec["filename"], progress)
-    target = Path(spec["folder"]) / "processed.parquet"
     while True:
         with ParquetSink(target) as sink:
             for frame in reader.frames():
                 sink.write(frame)
             is_done = not reader.must_repeat()
             sink.close(reader.column_types())
+            rows = sink.row_count
         if is_done:
             break
         passes += 1
@@ -112,7 +148,7 @@ def _read(raw: RawFile, spec: IngestSpec, report: Reporter) -> tuple[str, TableR
             raise RuntimeError("the types of the columns do not settle")
         report.log("The whole file did not bear out the types that its beginning proposed; it is read again.")
     report.progress(_READ_PERCENT, "read")
-    return format_name, reader, target
+    return format_name, reader, rows
 
 
 def _reader(format_name: str, encoding: Encoding | None, raw: RawFile, filename: str, progress: Progress) -> TableReader:

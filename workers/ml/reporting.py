@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 NodeStatus = Literal["pending", "running", "completed", "failed", "skipped", "cancelled"]
@@ -27,6 +28,21 @@ class Reporter(Protocol):
 
     def metric(self, key: str, step: int, value: float) -> None:
         """One point of a curve: `step` is an epoch, boosting round or fold counted from 0; NaN and infinities are kept."""
+        ...
+
+    def checkpoint(self, name: str, position: int, state: dict[str, Any], file: Path | None = None, *, disposable: bool = False) -> None:
+        """What is done so far, for another attempt to go on from: `position` counts it and only grows, `state` is small and JSON-able.
+
+        `file` is whole and no longer changes. It is stored while the body goes on, and then removed if it is disposable.
+        """
+        ...
+
+    def resumed(self, name: str, message: str) -> None:
+        """The checkpoint that came with the spec is used; to be told before any point. `message` goes to the job's log."""
+        ...
+
+    def restarted(self, name: str, message: str) -> None:
+        """It could not be used: all that an earlier attempt reported is forgotten. To be told before any point."""
         ...
 
     def log(self, message: str) -> None:

@@ -14,12 +14,18 @@ from workers.ml.bundle import MAX_CELLS, Bundle, Column, kind_of
 from workers.ml.errors import BadInput
 from workers.ml.plan import Plan, make_plan
 from workers.ml.reporting import Reporter
+from workers.ml.steps.keeping import Keeping
 from workers.ml.steps.split import default_division
 from workers.ml.steps.step import Node
-from workers.ml.steps.trainer import THREADS, Trained
+from workers.ml.steps.trainer import THREADS, TRAINING_STARTS, Trained
 
 if TYPE_CHECKING:
     from workers.ml.profiling import ProfileReport
+
+
+PREPARING_STARTS = 2.0
+# What steps before the training cost next to each other: those that choose or divide go over all rows, one that fits first has them read.
+_COST: dict[str, float] = {"source": 1.0, "choose": 4.0, "split": 4.0, "fit": 3.0}
 
 
 class PipelineSpec(TypedDict):
@@ -34,6 +40,7 @@ class PipelineSpec(TypedDict):
     folder: str
     context: dict[str, Any]
     max_cells: NotRequired[int]
+    keeping: NotRequired[Keeping]
 
 
 class ModelResult(TypedDict):
@@ -81,7 +88,15 @@ def _bundle(spec: PipelineSpec, plan: Plan, report: Reporter) -> Bundle:
     lazy = pl.scan_parquet(spec["parquet"])
     types = {column["name"]: str(column["type"]) for column in spec["columns"]}
     columns = {name: Column(name, types.get(name, str(dtype)), kind_of(dtype)) for name, dtype in lazy.collect_schema().items()}
-    bundle = Bundle(lazy, columns, report, spec["seed"], max_cells=spec.get("max_cells", MAX_CELLS))
+    bundle = Bundle(
+        lazy,
+        columns,
+        report,
+        spec["seed"],
+        max_cells=spec.get("max_cells", MAX_CELLS),
+        folder=Path(spec["folder"]),
+        keeping=spec.get("keeping"),
+    )
     for node in plan.of("split"):
         bundle.time_column = node.parameters.time_column
         bundle.extra |= {name for name in (node.parameters.time_column, node.parameters.stratify_by) if name in columns}
@@ -95,8 +110,11 @@ def _run_nodes(bundle: Bundle, plan: Plan, spec: PipelineSpec) -> list[dict[str,
     settled = plan.training is None
     read = False
     steps = plan.in_order
+    costs = [_COST.get(node.step.place, 0.0) for node in steps]
     for number, node in enumerate(steps):
         bundle.report.node(node.key, "running")
+        if node.step.place in _COST:
+            bundle.report.progress(_reached(costs, number), node.step.title)
         try:
             if not settled and node.step.place not in ("source", "choose"):
                 _settle(bundle, plan, spec)
@@ -108,10 +126,15 @@ def _run_nodes(bundle: Bundle, plan: Plan, spec: PipelineSpec) -> list[dict[str,
         except BadInput as error:
             _report_failure(bundle.report, error, node, steps)
             raise
-        if node.step.place not in ("train", "after"):
-            bundle.report.progress(2 + 18 * (number + 1) / len(steps), node.step.title)
+        if node.step.place in _COST:
+            bundle.report.progress(_reached(costs, number + 1), node.step.title)
         bundle.report.node(node.key, "completed", 100, outputs[node.key])
     return [{"key": node.key, "output": outputs[node.key]} for node in (*plan.line, *plan.after)]
+
+
+def _reached(costs: list[float], number: int) -> float:
+    """Percent, with so many steps done."""
+    return PREPARING_STARTS + (TRAINING_STARTS - PREPARING_STARTS) * sum(costs[:number]) / sum(costs)
 
 
 def _settle(bundle: Bundle, plan: Plan, spec: PipelineSpec) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from typing import Any
 from uuid import UUID
@@ -12,6 +14,7 @@ import structlog
 from arq.connections import ArqRedis
 from redis.exceptions import RedisError
 
+from db.errors import Unavailable
 from db.services.jobs import Ring
 from db.stores import queue
 from db.stores.events import BELLS
@@ -19,6 +22,7 @@ from db.stores.events import BELLS
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 LOOK = 1.0  # seconds between looks at the queues while nobody says that something was rung
+TIDY = 4.0  # seconds between looks for invitations to jobs that wait no longer
 LONGEST = 2.0
 LOST = (RedisError, OSError, TimeoutError)
 
@@ -33,20 +37,29 @@ class Bells:
         slots: int,
         free: Callable[[], int],
         answer: Callable[[UUID], Awaitable[None]],
+        invited: Callable[[Sequence[UUID]], Awaitable[AbstractSet[tuple[UUID, int]]]],
     ) -> None:
         self._redis_url = redis_url
         self._queues = queues
         self._slots = slots
         self._free = free
         self._claim = answer
+        self._invited = invited
         self._redis: ArqRedis | None = None
         self._rung = asyncio.Event()
         self._heard: set[str] = set()
+        self._cancelled: set[tuple[str, str]] = set()
+        self._tidied = 0.0
         self.sound = False
 
     def wake(self, *names: str) -> None:
         """Look at these queues now; at all of them when none are named."""
         self._heard.update(names or self._queues)
+        self._rung.set()
+
+    def cancelled(self, name: str, job: str) -> None:
+        """Take back whatever invites to this job of this queue; `job` is its id in hexadecimal."""
+        self._cancelled.add((name, job))
         self._rung.set()
 
     async def ring(self, rings: Sequence[Ring]) -> bool:
@@ -80,7 +93,9 @@ class Bells:
                 self.wake()
                 while True:
                     await self._wait()
+                    await self._withdraw(self._redis)
                     await self._look(bells)
+                    await self._tidy(self._redis)
             except LOST as error:
                 self._mute(error)
             except Exception:  # the bell only saves time: it may fail in any way and must neither end the worker nor keep a slot
@@ -94,12 +109,36 @@ class Bells:
 
     async def _look(self, bells: Mapping[str, queue.Bell]) -> None:
         for name, bell in bells.items():
-            if name in self._heard:
+            while name in self._heard:
                 free = self._free()
                 if free <= 0:
                     return
-                self._heard.discard(name)
-                await bell.look(free)
+                if not await bell.look(free):  # an answer may have led to nothing, and the slot to the next invitation
+                    self._heard.discard(name)
+
+    async def _withdraw(self, redis: ArqRedis) -> None:
+        gone, self._cancelled = self._cancelled, set()
+        for name in {name for name, _ in gone}:
+            jobs = {job for queue_name, job in gone if queue_name == name}
+            entries = await queue.invitations(redis, name)
+            await queue.withdraw(redis, name, [entry for entry in entries if entry.partition(":")[0] in jobs])
+
+    async def _tidy(self, redis: ArqRedis) -> None:
+        """What is invited to no more goes: jobs that were cancelled, or taken or rung for otherwise, and what nobody of us ever wrote.
+
+        A ring is one dispatch of one job, so what has grown stale never becomes right again.
+        """
+        if time.monotonic() < self._tidied + TIDY:
+            return
+        self._tidied = time.monotonic()
+        for name in self._queues:
+            entries = {entry: queue.named(entry) for entry in await queue.invitations(redis, name)}
+            if entries:
+                try:
+                    invited = await self._invited([found[0] for found in entries.values() if found is not None])
+                except Unavailable:  # Postgres is away: another time
+                    return
+                await queue.withdraw(redis, name, [entry for entry, found in entries.items() if found not in invited])
 
     async def _wait(self) -> None:
         """Until something was rung, or for a second; then every queue is looked at, for what is rung may go unheard."""

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from db.services.jobs import Failure, NodeChange, Point
 from db.tables.jobs import JobNodeStatus
+from workers.runtime import telemetry
+from workers.runtime.checkpoints import Checkpoints
 from workers.runtime.child import Child, Ended, Nursery
 from workers.runtime.frames import BadFrame
+from workers.runtime.logs import Lines
 from workers.runtime.reports import Reports
 from workers.settings import WorkerSettings
 
+# Seconds between two looks at what a body prints whose log is full: at most some 100 MB/s, and a few per cent of the worker's time.
+SLOWED = 0.001
+BEHIND = 0.05
 _NO_MEMORY = (b"memory allocation of", b"out of memory", b"bad_alloc", b"Cannot allocate memory")
+_TOLD = {
+    "DISK_FULL": "The worker had no disk space left for what the job writes; free some, or give it less to write. ",
+    "BODY_EXITED": "The job's process ended itself. ",
+}
 
 
 class BodyFailed(Exception):
@@ -33,13 +43,20 @@ class LeaseRanOut(Exception):
 class Bodies:
     """Lends children to one attempt. `until` is when the lease ends on the monotonic clock; each pulse moves it."""
 
-    def __init__(self, nursery: Nursery, settings: WorkerSettings, reports: Reports, until: float) -> None:
+    def __init__(self, nursery: Nursery, settings: WorkerSettings, reports: Reports, checkpoints: Checkpoints, until: float) -> None:
         self._nursery = nursery
         self._settings = settings
         self._reports = reports
+        self._checkpoints = checkpoints
         self._until = until
         self._child: Child | None = None
         self.patience = 0.0
+        self.ordered: Callable[[], None] | None = None  # called when a child has been told what to run
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a child has a body."""
+        return self._child is not None
 
     def renew(self, until: float) -> None:
         """The lease holds until then."""
@@ -47,34 +64,33 @@ class Bodies:
         if self._child is not None:
             self._child.arm(until, self._settings.memory_bytes)
 
-    async def run(
-        self, target: str, spec: Mapping[str, Any], folder: Path, *, seconds: float | None, span: tuple[float, float]
-    ) -> dict[str, Any]:
-        """The result of "module:function" called with `spec`; its progress fills the `span` of the job's.
+    async def run(self, target: str, spec: Mapping[str, Any], folder: Path, *, seconds: float, span: tuple[float, float]) -> dict[str, Any]:
+        """The result of "module:function" called with `spec`, for at most `seconds`; its progress fills the `span` of the job's.
 
         Raises `BodyFailed` or `LeaseRanOut`. Cancelled, it waits until the body is dead, asked to end for `patience` seconds first.
         """
-        seconds = self._settings.job_timeout if seconds is None else seconds
         child = self._child = await self._nursery.take()
         printing = asyncio.create_task(self._print(child))
         try:
             child.arm(self._until, self._settings.memory_bytes)
             await child.order({"target": target, "spec": dict(spec), "folder": str(folder), "limits": self._limits()})
+            if self.ordered is not None:
+                self.ordered()
             try:
                 async with asyncio.timeout(seconds):
                     answer = await self._listen(child, span)
                     ended = await child.ended if answer is None else None
             except TimeoutError:
+                telemetry.KILLED.labels("timeout").inc()
                 raise BodyFailed(_final("TIMEOUT", f"The job ran longer than the {seconds:g} s it may. Give it less to do.")) from None
             except BadFrame as error:
-                raise BodyFailed(
-                    Failure("BODY_FAILED", f"The body said something that cannot be understood: {error}", retryable=True)
-                ) from None
+                raise BodyFailed(_final("BODY_FAILED", f"The body said something that cannot be understood: {error}")) from None
             if answer is None:
                 assert ended is not None
+                telemetry.died(ended.status, ended.reason)
                 await asyncio.wait([printing], timeout=1.0)
                 raise self._why(ended, child.tail)
-            return _result(answer)
+            return self._result(answer)
         finally:
             await self._see_buried(child, asyncio.create_task(self._bury(child, printing)))
 
@@ -82,7 +98,13 @@ class Bodies:
         async for message in child.messages():
             if "report" not in message:
                 return message
-            self._report(message["report"], span)
+            try:
+                self._report(message["report"], span)
+                await self._resume(message["report"])
+            except (TypeError, ValueError, AttributeError) as error:
+                raise BadFrame(f"{type(error).__name__}: {error}") from error
+            while self._reports.is_behind:  # noqa: ASYNC110 - a clock empties them, and says so to nobody. The pipe fills; the body waits.
+                await asyncio.sleep(BEHIND)
         return None
 
     async def _see_buried(self, child: Child, burial: asyncio.Task[None]) -> None:
@@ -103,8 +125,12 @@ class Bodies:
         child.close()
 
     async def _print(self, child: Child) -> None:
-        async for line in child.lines():
-            self._reports.line(line)
+        lines = Lines()
+        async for chunk in child.printed():
+            self._reports.say(lines.feed(chunk))
+            if self._reports.log_is_full:
+                await asyncio.sleep(SLOWED)
+        self._reports.say(lines.finish())
 
     def _report(self, report: dict[str, Any], span: tuple[float, float]) -> None:
         if "progress" in report:
@@ -115,20 +141,50 @@ class Bodies:
             self._reports.node(NodeChange(str(key), JobNodeStatus(status), _percent(status, progress), output, error))
         for key, step, value in report.get("points", ()):
             self._reports.point(Point(str(key), int(step), float(value)))
-        for line in report.get("lines", ()):
-            self._reports.line(str(line))
+
+        for name, position, state, file, is_disposable in report.get("checkpoints", ()):
+            path = None if file is None else Path(file)
+            self._checkpoints.take(str(name), int(position), dict(state), path, is_disposable=bool(is_disposable))
+
+    async def _resume(self, report: dict[str, Any]) -> None:
+        """Before anything else is heard of the body: what was written past the place where it begins is removed."""
+        if "resumed" in report:
+            name, message = report["resumed"]
+            await self._checkpoints.go_on(name, str(message))
+        if "restarted" in report:
+            name, message = report["restarted"]
+            await self._checkpoints.start_over(name, str(message))
 
     def _limits(self) -> dict[str, int]:
         settings = self._settings
         return {"CPU": settings.cpu_seconds, "FSIZE": settings.file_bytes, "NOFILE": settings.open_files, "CORE": 0}
+
+    def _result(self, answer: dict[str, Any]) -> dict[str, Any]:
+        if "result" in answer:
+            return answer["result"]
+        if "bad" in answer:
+            bad = answer["bad"]
+            raise BodyFailed(Failure(bad["code"], bad["message"], retryable=False, row=bad["row"], column=bad["column"]))
+        if "memory" in answer:
+            raise BodyFailed(_final("OUT_OF_MEMORY", "The job needed more memory than there is. Give it fewer rows or columns."))
+        error = answer["error"]
+        if error["code"] == "FILE_LIMIT":
+            raise BodyFailed(self._file_limit(error["traceback"]))
+        message = f"{_TOLD.get(error['code'], '')}{error['message']}"
+        raise BodyFailed(Failure(error["code"], message, error["retryable"], error["traceback"]))
 
     def _why(self, ended: Ended, tail: bytes) -> Exception:
         if ended.reason == "lease":
             return LeaseRanOut()
         if ended.reason == "memory" or (ended.status == -signal.SIGABRT and any(words in tail for words in _NO_MEMORY)):
             return BodyFailed(self._out_of_memory())
+        if ended.reason == "machine memory":
+            return BodyFailed(_final("OUT_OF_MEMORY", "The machine ran out of memory and ended the job. Give it fewer rows or columns."))
         if ended.status == -signal.SIGXCPU:
-            return BodyFailed(_final("CPU_LIMIT", f"The job used more than the {self._settings.cpu_seconds} CPU seconds it may."))
+            most = self._settings.cpu_seconds
+            return BodyFailed(_final("CPU_LIMIT", f"The job used more than the {most} CPU seconds it may. Give it less to do."))
+        if ended.status == -signal.SIGXFSZ:
+            return BodyFailed(self._file_limit(None))
         said = tail.decode("utf-8", "replace")[-1_000:] or None
         if ended.status < 0:
             name = signal.Signals(-ended.status).name
@@ -137,21 +193,14 @@ class Bodies:
             )
         return BodyFailed(Failure("BODY_EXITED", f"The job's process ended with {ended.status}.", retryable=True, traceback=said))
 
+    def _file_limit(self, told: str | None) -> Failure:
+        mib = self._settings.file_bytes // 1024**2
+        message = f"The job wrote a file larger than the {mib} MiB it may. Give it fewer rows or columns."
+        return Failure("FILE_LIMIT", message, retryable=False, traceback=told)
+
     def _out_of_memory(self) -> Failure:
         mib = self._settings.memory_bytes // 1024**2
         return _final("OUT_OF_MEMORY", f"The job needed more memory than the {mib} MiB it may use. Give it fewer rows or columns.")
-
-
-def _result(answer: dict[str, Any]) -> dict[str, Any]:
-    if "result" in answer:
-        return answer["result"]
-    if "bad" in answer:
-        bad = answer["bad"]
-        raise BodyFailed(Failure(bad["code"], bad["message"], retryable=False, row=bad["row"], column=bad["column"]))
-    if "memory" in answer:
-        raise BodyFailed(_final("OUT_OF_MEMORY", "The job needed more memory than there is. Give it fewer rows or columns."))
-    error = answer["error"]
-    raise BodyFailed(Failure("BODY_FAILED", error["message"], retryable=True, traceback=error["traceback"]))
 
 
 def _final(code: str, message: str) -> Failure:

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import errno
+import faulthandler
 import importlib
+import logging
 import os
 import resource
 import socket
+import sys
 import tempfile
 import threading
 import time
-import traceback
-from typing import Any
+import warnings
+from pathlib import Path
+from typing import Any, TextIO
 
-from workers.ml.errors import BadInput
 from workers.ml.reporting import NodeStatus
-from workers.runtime import frames
+from workers.runtime import frames, verdict
 
 QUIET = 0.05  # seconds between two messages of reports
-LINE = 2_000
+LAST_CPU = 10  # seconds
+TALKATIVE = ("matplotlib", "PIL", "fontTools")  # libraries that log at INFO what is of use to nobody
 
 
 class PipeReporter:
@@ -56,10 +59,25 @@ class PipeReporter:
             self._pending.setdefault("points", []).append([key, int(step), repr(float(value))])
         self._reported()
 
-    def log(self, message: str) -> None:
+    def checkpoint(self, name: str, position: int, state: dict[str, Any], file: Path | None = None, *, disposable: bool = False) -> None:
         with self._lock:
-            self._pending.setdefault("lines", []).append(message[:LINE])
-        self._reported()
+            path = None if file is None else str(file.absolute())
+            self._pending.setdefault("checkpoints", []).append([name, position, state, path, disposable])
+        self.flush()  # so that points told later are no part of it
+
+    def resumed(self, name: str, message: str) -> None:
+        with self._lock:
+            self._pending["resumed"] = [name, message]
+        self.flush()
+
+    def restarted(self, name: str, message: str) -> None:
+        with self._lock:
+            self._pending["restarted"] = [name, message]
+        self.flush()
+
+    def log(self, message: str) -> None:
+        # What is printed goes the same way, so that all lines stay in their order.
+        sys.stderr.write(f"{message}\n")
 
     def flush(self) -> None:
         """Send what is pending."""
@@ -93,6 +111,7 @@ def serve(connection: socket.socket) -> int:
     if order is None:
         return 0
     _settle_in(order["folder"], order["limits"])
+    _speak_up()
     reporter = PipeReporter(connection)
     answer = _run(order, reporter)
     try:
@@ -109,14 +128,8 @@ def _run(order: dict[str, Any], reporter: PipeReporter) -> dict[str, Any]:
         result = getattr(importlib.import_module(module), name)(order["spec"], reporter)
         answer = {"result": result}
         frames.encode(answer)  # a result that is no JSON is the body's failure, to be told as such
-    except BadInput as error:
-        return {"bad": {"code": error.code, "message": error.message, "row": error.row, "column": error.column, "path": error.path}}
-    except MemoryError:
-        return {"memory": True}
-    except Exception as error:  # noqa: BLE001 - whatever a body raises is an answer to its worker
-        if isinstance(error, OSError) and error.errno == errno.ENOMEM:
-            return {"memory": True}
-        return {"error": {"message": f"{type(error).__name__}: {error}"[:LINE], "traceback": traceback.format_exc()[-20_000:]}}
+    except BaseException as error:  # noqa: BLE001 - whatever a body raises is an answer to its worker; native panics are no `Exception`
+        return verdict.answer(error)
     return answer
 
 
@@ -127,4 +140,25 @@ def _settle_in(folder: str, limits: dict[str, int]) -> None:
         kind = getattr(resource, f"RLIMIT_{name}")
         hard = resource.getrlimit(kind)[1]
         ceiling = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(kind, (ceiling, ceiling))
+        # Past the hard limit of CPU comes SIGKILL, which says nothing; past the soft one SIGXCPU.
+        last = ceiling + LAST_CPU if name == "CPU" and hard == resource.RLIM_INFINITY else ceiling
+        resource.setrlimit(kind, (ceiling, last))
+
+
+def _speak_up() -> None:
+    """What the body prints, logs and warns of leaves line by line, whatever characters it has; a crash says where it was."""
+    # Anew: the nursery's own streams remember whether its output was a file, in which one can seek, and cannot be told otherwise.
+    sys.stdout = open(1, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)  # noqa: SIM115 - not a path; stays open
+    sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)  # noqa: SIM115 - as above
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s", force=True)
+    for name in TALKATIVE:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.showwarning = _show_warning
+    faulthandler.enable()
+
+
+def _show_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, file: TextIO | None = None, line: str | None = None
+) -> None:
+    del file, line  # the module says enough: where the machine keeps its files is nobody's business
+    logging.getLogger(Path(filename).stem).warning("%s: %s (line %d)", category.__name__, message, lineno)

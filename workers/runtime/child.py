@@ -62,18 +62,12 @@ class Child:
         while (message := await frames.read(self._reader)) is not None:
             yield message
 
-    async def lines(self) -> AsyncIterator[str]:
-        """What it prints, line by line; a line without an end is cut."""
+    async def printed(self) -> AsyncIterator[bytes]:
+        """What it and all it forked print, in pieces."""
         assert self._output is not None
-        rest = b""
         while chunk := await self._output.read(CHUNK):
             self.tail = (self.tail + chunk)[-TAIL:]
-            *whole, rest = (rest + chunk).split(b"\n")
-            for line in whole:
-                yield line.decode("utf-8", "replace").replace("\x00", "\ufffd")
-            rest = rest[-CHUNK:]
-        if rest:
-            yield rest.decode("utf-8", "replace").replace("\x00", "\ufffd")
+            yield chunk
 
     def listen_to(self, output: asyncio.StreamReader) -> None:
         self._output = output

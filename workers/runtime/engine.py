@@ -14,25 +14,27 @@ from uuid import UUID
 
 import structlog
 from sqlalchemy import Row, func, select
+from sqlalchemy.exc import DBAPIError
 
 from db.core.viewer import SYSTEM
 from db.errors import Unavailable
-from db.services import jobs, workers
+from db.services import chores, jobs, workers
 from db.services.jobs import Failure
+from db.services.jobs.transitions import BACK, CANCELLED, ENDED
+from db.settings import state_settings
 from db.stores.events import BELLS, listen
 from db.tables.jobs import JobKind
 from db.tables.jobstates import JobStatus
+from workers.runtime import telemetry
 from workers.runtime.attempt import Attempt, Effects, Stop, Task, Tools
 from workers.runtime.bells import Bells
 from workers.runtime.bodies import BodyFailed
+from workers.runtime.chores import Chores
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 PAUSE = 0.5  # seconds before Postgres is asked again after it did not answer
-CHORES = 60.0
-SILENCE = 6  # leases after which a worker without a heartbeat counts as stopped
-PARTITIONS_AHEAD = 3
-DAY = 86_400.0
+RUNG = "rung:"  # somebody invited to jobs of this queue
 
 
 class Engine:
@@ -55,7 +57,11 @@ class Engine:
         self._hurry = asyncio.Event()
         self._nudged = asyncio.Event()
         self._beat = asyncio.Event()
-        self._bells = Bells(redis_url, self._queues, self._slots, lambda: self._free, self._answer)
+        self._waits = False  # whether there was work at the last look; perhaps it is only held back by a cap
+        self._bells = Bells(
+            redis_url, self._queues, self._slots, lambda: self._free, self._answer, lambda ids: jobs.invited(self._database, ids)
+        )
+        self._chores = Chores(chores.Ground(tools.database, tools.objects, state_settings()), self._name)
 
     @property
     def _free(self) -> int:
@@ -69,13 +75,15 @@ class Engine:
         """Work until told to stop."""
         if not await self._register():
             return
+        telemetry.SLOTS.set(self._slots)
+        telemetry.USED.set_function(lambda: len(self._running))
         log.info("worker_ready", worker=self._name, queues=self._queues, slots=self._slots)
         loops = [
             asyncio.create_task(loop, name=name)
             for name, loop in {
                 "pulse": self._forever(self._pulse, self._settings.pulse, self._beat),
                 "look": self._keep_looking(),
-                "chores": self._forever(self._chores, CHORES, asyncio.Event()),
+                "chores": self._keep_house(),
                 "nudges": self._hear_nudges(),
                 "bells": self._bells.run(),
             }.items()
@@ -95,8 +103,8 @@ class Engine:
     async def _register(self) -> bool:
         while not self._stopping.is_set():
             try:
+                await self._make_partitions()
                 async with self._database.work(SYSTEM) as work:
-                    await work.scalar(select(func.trellis_make_partitions(PARTITIONS_AHEAD)))
                     self._id = await workers.register(work, self._name, self._queues, self._slots)
             except Unavailable as error:
                 log.warning("waiting_for_postgres", error=str(error))
@@ -104,6 +112,14 @@ class Engine:
             else:
                 return True
         return False
+
+    async def _make_partitions(self) -> None:
+        """Before the first job: after a long rest even this month's may be missing."""
+        try:
+            async with self._database.work(SYSTEM) as work:
+                await work.scalar(select(func.trellis_make_partitions(chores.PARTITIONS_AHEAD)))
+        except DBAPIError as error:  # the chore tells an operator what to do; the jobs go on, in the default partitions
+            log.warning("partitions_not_made", error=str(error.orig))
 
     async def _finish(self) -> None:
         """Short bodies get their time; the others go back, no try used."""
@@ -156,21 +172,37 @@ class Engine:
     # Taking jobs
 
     async def _hear_nudges(self) -> None:
-        rung = b"rung:"
         async with aclosing(listen(self._redis_url, BELLS)) as bells:
             async for bell in bells:
-                if bell is None or bell.decode() in self._queues:
+                if bell is None:
                     self._nudged.set()
-                elif bell.startswith(rung) and (name := bell.removeprefix(rung).decode()) in self._queues:
-                    self._bells.wake(name)
-                elif bell.decode() == str(self._id):
-                    self._beat.set()
+                else:
+                    self._hear(bell.decode())
+
+    def _hear(self, bell: str) -> None:
+        queue = bell.removeprefix(BACK)
+        if queue in self._queues:
+            self._waits = True
+            self._nudged.set()
+        elif bell == str(self._id):
+            self._beat.set()
+        elif bell.startswith(RUNG):
+            if (name := bell.removeprefix(RUNG)) in self._queues:
+                self._bells.wake(name)
+        elif bell == ENDED or bell.startswith((BACK, CANCELLED)):
+            if self._waits:  # a cap may have room now, wherever the job ran that made it
+                self._nudged.set()
+            name, _, job = bell.removeprefix(CANCELLED).partition(":")
+            if bell.startswith(CANCELLED) and name in self._queues:
+                self._bells.cancelled(name, job)
 
     async def _look(self, *, nudged: bool) -> None:
         """One statement when there is nothing to do. What is waiting is rung for; without Redis it is taken at once."""
         waits, expired = nudged, False
         if not nudged:
-            waits, expired = await jobs.look(self._database, self._queues, self._settings.ring_again if self._bells.sound else 0.0)
+            self._waits, expired = waits, _ = await jobs.look(
+                self._database, self._queues, self._settings.ring_again if self._bells.sound else 0.0
+            )
         if expired:
             await self._sweep()
         if waits and self._free > 0 and not await self._dispatch():
@@ -211,6 +243,7 @@ class Engine:
             self._claiming -= 1
 
     def _begin(self, job: Row[Any], until: float) -> None:
+        telemetry.taken(job)
         attempt = self._attempts[job.id] = Attempt(self._tools, job, until)
         running = asyncio.create_task(attempt.run(self._tasks.get(job.kind, _unknown)), name=f"attempt of {job.id}")
         self._running.add(running)
@@ -249,18 +282,15 @@ class Engine:
         async with self._database.work(SYSTEM) as work:
             gone = await jobs.sweep(work, self._settings.lease, self._settings.max_losses)
         if gone:
+            telemetry.SWEPT.inc(len(gone))
             log.warning("leases_ran_out", jobs=[str(job_id) for job_id in gone])
             self._nudged.set()
 
-    _partitions_at = 0.0
-
-    async def _chores(self) -> None:
-        async with self._database.work(SYSTEM) as work:
-            await jobs.retire_silent_workers(work, self._settings.lease * SILENCE)
-            if time.monotonic() - self._partitions_at > DAY:
-                await work.scalar(select(func.trellis_make_partitions(PARTITIONS_AHEAD)))
-        if time.monotonic() - self._partitions_at > DAY:
-            self._partitions_at = time.monotonic()
+    async def _keep_house(self) -> None:
+        """What recurs, whichever worker does it."""
+        while True:
+            await self._attempted(self._chores.round)
+            await asyncio.sleep(self._chores.pause)
 
 
 async def _unknown(attempt: Attempt) -> Effects:

@@ -19,16 +19,19 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
 import psutil
 
-from workers.runtime import body
+from workers.runtime import body, family
 
 SAMPLE = 0.1  # seconds between looks at the memory of bodies
-FAMILY_EVERY = 10  # of those looks, one in so many counts what a body forked too
+CLOSE_SAMPLE = 0.02  # the same once one has used half of what it may; a core fills some GB a second
+FAMILY = 0.5  # seconds between looks at what bodies have forked
+MOURNING = 2.0  # seconds that what a dead body forked has to die too
+AGAIN = 0.02
 HEAVY = (
     "numpy",
     "polars",
@@ -57,6 +60,18 @@ class Infant:
     memory: int | None = None
     kill_at: float | None = None
     reason: str | None = None
+    family: list[int] = field(default_factory=list[int])
+    kills_before: int | None = None
+
+
+@dataclass
+class Dead:
+    """A child that has ended, and is not told of before what it forked has ended too."""
+
+    number: int
+    status: int
+    reason: str | None
+    until: float
 
 
 def main(descriptor: int, *, preload: bool) -> None:
@@ -76,8 +91,9 @@ class Nursery:
         self._infants: dict[int, Infant] = {}
         self._buffer = b""
         self._descriptors: list[int] = []
-        self._sampled_at = 0.0
-        self._samples = 0
+        self._dead: list[Dead] = []
+        self._sample_at = 0.0
+        self._family_at = 0.0
         self._wake, wake = os.pipe()
         for end in (self._wake, wake):
             os.set_blocking(end, False)
@@ -102,6 +118,10 @@ class Nursery:
                 self._import(self._heavy.pop(0))
         for infant in self._infants.values():
             self._kill(infant, signal.SIGKILL)
+        until = time.monotonic() + MOURNING / 2
+        while time.monotonic() < until and (self._infants or self._dead):
+            time.sleep(AGAIN)
+            self._reap()
 
     def _import(self, name: str) -> None:
         try:
@@ -117,7 +137,9 @@ class Nursery:
         """Milliseconds until something is due; None when nothing is."""
         due = [at for infant in self._infants.values() for at in (infant.until, infant.kill_at) if at is not None]
         if any(infant.memory is not None for infant in self._infants.values()):
-            due.append(self._sampled_at + SAMPLE)
+            due.append(self._sample_at)
+        if self._dead:
+            due.append(time.monotonic() + AGAIN)
         return max(0.0, min(due) - time.monotonic()) * 1000 + 1 if due else None
 
     def _say(self, message: dict[str, Any]) -> None:
@@ -144,6 +166,8 @@ class Nursery:
         elif number in self._infants:
             infant = self._infants[number]
             if order["do"] == "arm":
+                if infant.memory is None:
+                    infant.kills_before = family.kills_for_memory()
                 infant.until = order["until"]
                 infant.memory = order["memory"]
             else:
@@ -172,6 +196,7 @@ class Nursery:
         try:
             os.setsid()
             _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            _prctl(_PR_SET_CHILD_SUBREAPER, 1)  # a process that was forked twice is still the body's, and counts as its memory
             if os.getppid() != parent:
                 os._exit(1)
             signal.set_wakeup_fd(-1)
@@ -201,22 +226,31 @@ class Nursery:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
-                return
+                break
             if pid == 0:
-                return
+                break
             for number, infant in list(self._infants.items()):
                 if infant.pid == pid:
                     self._kill(infant, signal.SIGKILL)  # what it forked dies with it
                     del self._infants[number]
-                    self._say({"ended": number, "status": os.waitstatus_to_exitcode(status), "reason": infant.reason})
-                    self._kill_orphans()
+                    exit_code = os.waitstatus_to_exitcode(status)
+                    self._dead.append(Dead(number, exit_code, _reason(infant, exit_code), time.monotonic() + MOURNING))
+        if self._dead:
+            has_orphans = self._kill_orphans()
+            for dead in self._dead[:]:
+                if not has_orphans or time.monotonic() >= dead.until:
+                    self._dead.remove(dead)
+                    self._say({"ended": dead.number, "status": dead.status, "reason": dead.reason})
 
-    def _kill_orphans(self) -> None:
+    def _kill_orphans(self) -> bool:
+        """Whether something that a dead body forked is left: it has come to us, and is killed with all that it forked."""
         known = {infant.pid for infant in self._infants.values()}
-        for process in psutil.Process().children():
-            if process.pid not in known:
-                with contextlib.suppress(psutil.Error):
-                    process.kill()
+        orphans = [process for process in psutil.Process().children() if process.pid not in known]
+        for orphan in orphans:
+            for pid in (orphan.pid, *family.descendants(orphan.pid)):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        return bool(orphans)
 
     def _watch(self) -> None:
         now = time.monotonic()
@@ -228,13 +262,26 @@ class Nursery:
             if infant.kill_at is not None and now >= infant.kill_at:
                 self._kill(infant, signal.SIGKILL)
                 infant.kill_at = now + 1.0
-        if now - self._sampled_at >= SAMPLE:
-            self._sampled_at = now
-            self._samples += 1
-            for infant in self._infants.values():
-                if infant.memory is not None and _used(infant.pid, family=self._samples % FAMILY_EVERY == 0) > infant.memory:
+        if now >= self._sample_at:
+            self._weigh(now)
+
+    def _weigh(self, now: float) -> None:
+        looks_at_families = now >= self._family_at
+        if looks_at_families:
+            self._family_at = now + FAMILY
+        pause = SAMPLE
+        for infant in self._infants.values():
+            if infant.memory is None:
+                continue
+            if looks_at_families:
+                infant.family = family.descendants(infant.pid)
+            members = [infant.pid, *infant.family]
+            if family.at_most(members) > infant.memory / 2:
+                pause = CLOSE_SAMPLE
+                if family.exceed(members, infant.memory):
                     infant.reason = infant.reason or "memory"
                     self._kill(infant, signal.SIGKILL)
+        self._sample_at = now + pause
 
     def _kill(self, infant: Infant, number: int) -> None:
         """The body and its group; before it has made a group of its own, the body alone."""
@@ -249,15 +296,11 @@ def _nothing(_number: int, _frame: FrameType | None) -> None:
     """A handler, so that the signal wakes the loop; what it means is found by `waitpid`."""
 
 
-def _used(pid: int, *, family: bool) -> int:
-    """Bytes that are the process's own: mapped files can be dropped at any time, so they do not count."""
-    try:
-        process = psutil.Process(pid)
-        members = [process, *process.children(recursive=True)] if family else [process]
-        memories = [member.memory_info() for member in members]
-    except psutil.Error:
-        return 0
-    return sum(memory.rss - getattr(memory, "shared", 0) for memory in memories)
+def _reason(infant: Infant, exit_code: int) -> str | None:
+    """Who had it killed; of a SIGKILL that was not ours, whether it was the kernel for want of memory."""
+    if infant.reason is None and exit_code == -signal.SIGKILL and infant.kills_before is not None:
+        return "machine memory" if (family.kills_for_memory() or 0) > infant.kills_before else None
+    return infant.reason
 
 
 def _die_first() -> None:

@@ -37,13 +37,19 @@ class Scratch:
 
     @contextmanager
     def folder(self) -> Generator[Path]:
-        """A folder for one attempt, removed with all that is in it."""
+        """A folder for one attempt, removed with all that is in it, and with the file beside it that is named as it is and `.log`."""
         self._root.mkdir(mode=0o700, exist_ok=True)  # systems sweep their temporary folders, under living programs too
         path = Path(tempfile.mkdtemp(dir=self._root))
         try:
             yield path
         finally:
             shutil.rmtree(path, ignore_errors=True)
+            log_of(path).unlink(missing_ok=True)
+
+
+def log_of(folder: Path) -> Path:
+    """Where the log of an attempt lies: not in its folder, which belongs to the body."""
+    return folder.with_name(f"{folder.name}.log")
 
 
 def _remove_abandoned(where: Path) -> None:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Row, delete, func, select, update
+from sqlalchemy import Row, delete, exists, func, select, update
 
 from db.core.work import Work
 from db.services import outputs
-from db.services.jobs import nodes
+from db.services.jobs import checkpoints, nodes
 from db.services.jobs.transitions import clock
-from db.tables import DatasetVersion, JobAttempt, MetricPoint, Run, RunMetric, Upload
+from db.tables import DatasetVersion, JobAttempt, JobCheckpoint, MetricPoint, Run, RunMetric, Upload
 from db.tables.datasets import DatasetVersionStatus, UploadState
 from db.tables.jobs import JobKind, JobNodeStatus
-from db.tables.jobstates import JobStatus
+from db.tables.jobstates import TERMINAL, JobStatus
 
 UPLOAD_MISMATCH = "UPLOAD_MISMATCH"
 
@@ -31,9 +31,10 @@ _NODES = {
 
 
 async def begin(work: Work, job: Row[Any]) -> None:
-    """Points of an earlier attempt go: this one starts over. The version of an ingest is being processed."""
+    """Points of an earlier attempt go where it left no checkpoint: then this one starts over. The version of an ingest is being processed."""
     if job.attempt > 1 and job.kind in {JobKind.TRAIN, JobKind.TRIAL}:
-        mine = select(Run.id).where(Run.job_id == job.id).scalar_subquery()
+        kept = exists().where(JobCheckpoint.job_id == job.id)
+        mine = select(Run.id).where(Run.job_id == job.id, ~kept).scalar_subquery()
         await work.run(delete(MetricPoint).where(MetricPoint.run_id == mine))
         await work.run(delete(RunMetric).where(RunMetric.run_id == mine))
     await follow(work, job)
@@ -48,7 +49,9 @@ async def end(work: Work, job: Row[Any], outcome: str, error: dict[str, Any] | N
 
 
 async def follow(work: Work, job: Row[Any]) -> None:
-    """The version that an INGEST makes goes where its job went. READY is written by the settle, with the rest of what it made."""
+    """Checkpoints go with the end of their job. The version that an INGEST makes goes where its job went; READY is written by the settle."""
+    if job.status in TERMINAL:
+        await checkpoints.end(work, job.id)
     if job.kind is not JobKind.INGEST or job.dataset_version_id is None:
         return
     if job.status is JobStatus.FAILED:

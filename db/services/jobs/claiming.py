@@ -7,12 +7,12 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CTE, Row, Text, Uuid, any_, bindparam, func, insert, or_, select
+from sqlalchemy import CTE, Row, Text, Uuid, any_, bindparam, func, insert, or_, select, update
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from db.core.work import Work
 from db.queries import line
-from db.services.jobs import attempts
+from db.services.jobs import attempts, caps
 from db.services.jobs.transitions import THE_JOB, Step, clock, interval
 from db.tables import Job, JobAttempt
 from db.tables.jobs import JobEventType
@@ -32,6 +32,7 @@ _CLAIM = Step(
     JobEventType.STARTED,
     THE_JOB,
     or_(Job.run_after.is_(None), Job.run_after <= clock()),
+    line.below_caps(),
     also=_recorded,
     attempt=Job.attempt + 1,
     worker_id=bindparam("the_worker", type_=Uuid()),
@@ -41,29 +42,50 @@ _CLAIM = Step(
     started_at=func.coalesce(Job.started_at, clock()),
 )
 
+# Held back by a cap: to be rung for again as soon as there is room, not when the last ring has grown old.
+_UNHEARD = update(Job).where(THE_JOB, Job.status == JobStatus.QUEUED, Job.dispatched_at.is_not(None)).values(dispatched_at=None)
+
 _LINE = line.in_order(Job.queue == any_(bindparam("the_queues", type_=ARRAY(Text))))
 _NEXT = (
-    select(Job.id)
+    select(Job.id, Job.owner_id, Job.queue)
     .join(_LINE, _LINE.c.id == Job.id)
-    .where(Job.status.in_(WAITING))
+    .where(line.among(WAITING), ~_LINE.c.held)
     .order_by(_LINE.c.position, _LINE.c.queue)
     .limit(bindparam("the_limit"))
-    .with_for_update(of=Job, skip_locked=True)
 )
+_NEXT_OF = _NEXT.where(Job.owner_id == any_(bindparam("the_owners", type_=ARRAY(Uuid)))).with_for_update(of=Job, skip_locked=True)
 
 
 async def claim(work: Work, job_id: UUID, worker_id: UUID, worker: str, lease: float) -> Row[Any] | None:
-    """Take the job for `lease` seconds; None when there is nothing to take: run by another, ended, or not yet due."""
+    """Take the job for `lease` seconds; None when there is nothing to take: run by another, ended, not yet due, or held back by a cap.
+
+    To be called before the work locks anything of the job.
+    """
+    await caps.hold(work, [job_id])
+    job = await _claim(work, job_id, worker_id, worker, lease)
+    if job is None and caps.capped():
+        await work.run(_UNHEARD, {"the_job": job_id})
+    return job
+
+
+async def claim_waiting(work: Work, queues: Sequence[str], limit: int, worker_id: UUID, worker: str, lease: float) -> list[Row[Any]]:
+    """Take up to `limit` jobs without an invitation, in the order of the queues; for when Redis carries none."""
+    parameters = {"the_queues": list(queues), "the_limit": limit}
+    found = await work.all(_NEXT, parameters)
+    if not found:
+        return []
+    await caps.hold(work, [row.id for row in found])
+    # Whoever was faster has some of them by now: the next ones of the same owners and queues are as good.
+    held = {"the_queues": sorted({row.queue for row in found}), "the_owners": sorted({row.owner_id for row in found})}
+    found = await work.all(_NEXT_OF, {**parameters, **held})
+    taken = [await _claim(work, row.id, worker_id, worker, lease) for row in found]
+    return [job for job in taken if job is not None]
+
+
+async def _claim(work: Work, job_id: UUID, worker_id: UUID, worker: str, lease: float) -> Row[Any] | None:
     job = await _CLAIM.take_one(
         work, data={"worker": worker}, the_job=job_id, the_worker=worker_id, the_name=worker, the_lease=timedelta(seconds=lease)
     )
     if job is not None:
         await attempts.begin(work, job)
     return job
-
-
-async def claim_waiting(work: Work, queues: Sequence[str], limit: int, worker_id: UUID, worker: str, lease: float) -> list[Row[Any]]:
-    """Take up to `limit` jobs without an invitation, in the order of the queues; for when Redis carries none."""
-    found = await work.all(_NEXT, {"the_queues": list(queues), "the_limit": limit})
-    taken = [await claim(work, row.id, worker_id, worker, lease) for row in found]
-    return [job for job in taken if job is not None]

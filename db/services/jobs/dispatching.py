@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlalchemy import CTE, Select, Text, any_, bindparam, func, or_, select, update
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from db.core.work import Work
+from db.core.work import Database, Work
 from db.queries import line
 from db.services.jobs.transitions import THE_JOBS, Step, clock, interval
 from db.tables import Job, Worker
@@ -38,7 +38,7 @@ def _rooms() -> CTE:
         select(func.count())
         .select_from(Job)
         .join(Worker, Worker.id == Job.worker_id)
-        .where(Job.status.in_(ACTIVE), served.c.queue == any_(Worker.queues))
+        .where(line.among(ACTIVE), served.c.queue == any_(Worker.queues))
     )
     room = 2 * func.greatest(serving.scalar_subquery() - busy.scalar_subquery(), 0)
     return select(served.c.queue, room.label("room")).cte("rooms").prefix_with("MATERIALIZED", dialect="postgresql")
@@ -52,7 +52,7 @@ def _due() -> Select[UUID, JobStatus]:
         select(Job.id, Job.status)
         .join(placed, placed.c.id == Job.id)
         .join(rooms, rooms.c.queue == placed.c.queue)
-        .where(placed.c.position <= rooms.c.room, Job.status.in_(WAITING), unheard)
+        .where(placed.c.position <= rooms.c.room, ~placed.c.held, line.among(WAITING), unheard)
         .order_by(placed.c.position, placed.c.queue)
         .limit(AT_ONCE)
         .with_for_update(of=Job, skip_locked=True)
@@ -64,11 +64,19 @@ _RUNG: dict[str, Any] = {"dispatch_no": Job.dispatch_no + 1, "dispatched_at": cl
 _FIRST = Step(JobStatus.QUEUED, "dispatch", JobEventType.QUEUED, THE_JOBS, **_RUNG)
 _AGAIN = update(Job).where(THE_JOBS, Job.status == JobStatus.QUEUED).values(_RUNG).returning(Job.id, Job.queue, Job.dispatch_no)
 
+_INVITED = select(Job.id, Job.dispatch_no).where(THE_JOBS, line.among(WAITING))
+
+
+async def invited(database: Database, job_ids: Sequence[UUID]) -> set[tuple[UUID, int]]:
+    """Those of the jobs that wait, each with the number of its latest dispatch: every other invitation is void."""
+    return {(row.id, row.dispatch_no) for row in await database.rows(_INVITED, {"the_jobs": list(job_ids)})}
+
 
 async def dispatch(work: Work, queues: Sequence[str], rung_before: float) -> list[Ring]:
     """The invitations that are due in these queues: jobs never rung for, or rung for more than `rung_before` seconds ago.
 
-    About twice as many are outstanding in a queue as its workers have free slots, so that the order is decided here and not in Redis.
+    Those that a cap holds back are passed over. About twice as many are outstanding in a queue as its workers have free slots, so that
+    the order is decided here and not in Redis.
     """
     found = await work.all(_DUE, {"the_queues": list(queues), "the_patience": timedelta(seconds=rung_before)})
     rings: list[Ring] = []

@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
-from sqlalchemy import Row, SmallInteger, Text, bindparam, func, select, update
+from sqlalchemy import Boolean, Row, SmallInteger, Text, bindparam, case, func, select, update
 
-from db.core.work import Notice, Work
-from db.services.jobs.transitions import HELD, Claim, event
-from db.tables import Job
+from db.core.work import Database, Notice, Work
+from db.services.jobs.transitions import HELD, Claim, clock, event, interval
+from db.tables import Job, JobEvent
 from db.tables.jobs import JobEventType
-from db.tables.jobstates import ACTIVE
+from db.tables.jobstates import ACTIVE, JobStatus
 
+FARTHEST = 366 * 86_400.0  # seconds; no estimate is good for more than a year
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """How far the job is, what it is at, and how many seconds it will probably still take, where that is known."""
+
+    progress: int
+    step: str | None
+    seconds_left: float | None
+
+
+# A job that is being stopped does not come to the end that was foreseen.
+_FORESEEN = bindparam("has_moved", type_=Boolean()) & (Job.status == JobStatus.RUNNING)
 _MOVED = (
     update(Job)
     .where(Job.status.in_(ACTIVE), HELD)
@@ -19,6 +36,7 @@ _MOVED = (
         last_sequence=Job.last_sequence + 1,
         progress=func.coalesce(bindparam("the_progress", type_=SmallInteger()), Job.progress),
         current_step=func.coalesce(bindparam("the_step", type_=Text()), Job.current_step),
+        estimated_completed_at=case((_FORESEEN, clock() + interval("the_time_left")), else_=Job.estimated_completed_at),
     )
     .returning(*Job.__table__.c)
     .cte("moved")
@@ -33,12 +51,26 @@ async def append(
     *,
     message: str | None = None,
     data: dict[str, Any] | None = None,
-    progress: int | None = None,
-    step: str | None = None,
+    moved: Moved | None = None,
 ) -> Row[Any] | None:
-    """Write one event, and the job's progress and step with it where they are given. None when the claim is held no longer."""
-    told = {"the_type": kind, "the_message": message, "the_data": data, "the_progress": progress, "the_step": step}
+    """Write one event, and how far the job moved with it where that is given. None when the claim is held no longer."""
+    left = None if moved is None or moved.seconds_left is None else timedelta(seconds=min(moved.seconds_left, FARTHEST))
+    told = {
+        "the_type": kind,
+        "the_message": message,
+        "the_data": data,
+        "the_progress": None if moved is None else moved.progress,
+        "the_step": None if moved is None else moved.step,
+        "has_moved": moved is not None,
+        "the_time_left": left,
+    }
     row = await work.first(_APPEND, {**claim.parameters(), **told})
     if row is not None:
         work.notify(Notice(row.id, row.last_sequence))
     return row
+
+
+async def count_logs(database: Database, job_id: UUID) -> int:
+    """How many LOG events the job has, of all its attempts."""
+    (row,) = await database.rows(select(func.count()).where(JobEvent.job_id == job_id, JobEvent.type == JobEventType.LOG))
+    return row[0]

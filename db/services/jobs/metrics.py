@@ -1,22 +1,46 @@
-"""Points of curves, a batch at a time: one event says how far they reach, and its sequence is the batch's number."""
+"""Points of curves, a batch at a time: one event says how far they reach, and its sequence is the batch's number.
+
+They are copied beside the tables first, which takes no lock, and moved under the lock of the job's row afterwards. Whatever
+happens between the two leaves nothing but staged rows, which nobody reads and a chore sweeps.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
-from sqlalchemy import Boolean, Double, Integer, Text, case, func, literal, literal_column, select
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy import (
+    Boolean,
+    ColumnElement,
+    Double,
+    FromClause,
+    Integer,
+    Select,
+    Text,
+    Uuid,
+    bindparam,
+    case,
+    cast,
+    delete,
+    exists,
+    func,
+    literal_column,
+    select,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, array
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from db.core.work import Work
+from db.core.work import Database, Work
+from db.errors import Unavailable
 from db.services.jobs import events
-from db.services.jobs.transitions import Claim
-from db.tables import MetricPoint, RunMetric
+from db.services.jobs.transitions import Claim, hold
+from db.tables import MetricPoint, RunMetric, StagedPoint
 from db.tables.jobs import JobEventType
+
+_COLUMNS = ("batch_id", "position", "key", "step", "value")
+_SUMMARY = ("last", "last_step", "min", "min_step", "max", "max_step")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,73 +52,124 @@ class Point:
     value: float
 
 
-async def record(work: Work, claim: Claim, run_id: UUID, points: Sequence[Point]) -> int | None:
-    """Write the points and their summaries. The event comes first: it locks the job and proves the claim. None when that is lost.
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """Points that lie ready, each step once."""
 
-    A step that is reported twice keeps its last value.
-    """
+    batch_id: UUID
+    keys: list[str]
+    count: int
+
+
+async def stage(database: Database, points: Sequence[Point]) -> Staged:
+    """Copy the points beside the tables, in a transaction of their own. Of a step that is reported twice the last value stays."""
     latest = {(point.key, point.step): point.value for point in points}
-    keys = sorted({key for key, _ in latest})
-    job = await events.append(work, claim, JobEventType.METRIC, data={"keys": keys, "points": len(latest)})
+    batch_id = uuid4()
+    records = [(batch_id, position, key, step, value) for position, ((key, step), value) in enumerate(latest.items())]
+    await database.copy(StagedPoint.__tablename__, _COLUMNS, records)
+    return Staged(batch_id, sorted({key for key, _ in latest}), len(records))
+
+
+async def record(work: Work, claim: Claim, run_id: UUID, staged: Staged) -> int | None:
+    """Move staged points to the run, with their summaries. The event comes first: it locks the job and proves the claim. None when that is lost.
+
+    Raises `Unavailable` where the staged points are gone, as after a crash of Postgres: stage them again.
+    """
+    job = await events.append(work, claim, JobEventType.METRIC, data={"keys": staged.keys, "points": staged.count})
     if job is None:
         return None
-    rows = select(
-        literal(run_id, MetricPoint.run_id.type),
-        func.unnest(literal([key for key, _ in latest], ARRAY(Text))),
-        func.unnest(literal([step for _, step in latest], ARRAY(Integer))),
-        func.unnest(literal(list(latest.values()), ARRAY(Double))),
-        literal(job.last_sequence, MetricPoint.batch.type),
-    )
-    insert = upsert(MetricPoint).from_select(["run_id", "key", "step", "value", "batch"], rows)
-    new = insert.excluded
-    insert = insert.on_conflict_do_update(
-        index_elements=["run_id", "key", "step"], set_={"value": new.value, "batch": new.batch, "recorded_at": func.now()}
-    )
-    # In Postgres 18 RETURNING sees the row as it was: absent for a point that was not there before.
-    written = await work.all(insert.returning(MetricPoint.key, literal_column("old.step IS NULL", Boolean).label("fresh")))
-    fresh = dict.fromkeys(keys, 0)
-    for row in written:
-        fresh[row.key] += bool(row.fresh)
-    await _summarise(work, run_id, latest, fresh)
+    moved = await work.scalar(_MOVE, {"the_batch": staged.batch_id, "the_run": run_id, "the_sequence": job.last_sequence})
+    if moved != staged.count:
+        raise Unavailable("database", f"{staged.count} points were staged and {moved} found.")
     return job.last_sequence
 
 
-async def _summarise(work: Work, run_id: UUID, latest: dict[tuple[str, int], float], fresh: dict[str, int]) -> None:
-    summaries: list[dict[str, Any]] = []
-    for key, count in fresh.items():
-        steps = sorted((step, value) for (name, step), value in latest.items() if name == key)
-        finite = [(value, step) for step, value in steps if math.isfinite(value)]
-        least = min(finite, default=(None, None))
-        greatest = max(finite, key=lambda found: (found[0], -found[1]), default=(None, None))
-        summaries.append(
-            {
-                "run_id": run_id,
-                "key": key,
-                "last": steps[-1][1],
-                "last_step": steps[-1][0],
-                "min": least[0],
-                "min_step": least[1],
-                "max": greatest[0],
-                "max_step": greatest[1],
-                "count": count,
-            }
-        )
-    row = upsert(RunMetric).values(summaries)
-    new = row.excluded
-    later = new.last_step >= RunMetric.last_step
-    lower = (RunMetric.min.is_(None)) | (new.min < RunMetric.min)
-    higher = (RunMetric.max.is_(None)) | (new.max > RunMetric.max)
-    await work.run(
-        row.on_conflict_do_update(
-            index_elements=["run_id", "key"],
-            set_={
-                "last": case((later, new.last), else_=RunMetric.last),
-                "last_step": case((later, new.last_step), else_=RunMetric.last_step),
-                "min": case((lower, new.min), else_=RunMetric.min),
-                "min_step": case((lower, new.min_step), else_=RunMetric.min_step),
-                "max": case((higher, new.max), else_=RunMetric.max),
-                "max_step": case((higher, new.max_step), else_=RunMetric.max_step),
-                "count": RunMetric.count + new.count,
-            },
-        )
+async def rewind(work: Work, claim: Claim, run_id: UUID, reach: Mapping[str, int]) -> bool:
+    """Remove the points past `reach`, the last step of each key that is to stay. False when the claim is lost."""
+    if not await hold(work, claim):
+        return False
+    await work.run(_PAST, {"the_run": run_id, "the_keys": list(reach), "the_steps": list(reach.values())})
+    await work.run(delete(RunMetric).where(RunMetric.run_id == run_id))
+    await work.run(_SUMMARISE_ANEW, {"the_run": run_id})
+    return True
+
+
+def _summaries(points: FromClause) -> Select[*tuple[Any, ...]]:
+    """Last, least and greatest value of each key, and where. NaN and infinities count as last only; of equal values the first step counts.
+
+    Greatest of arrays compares their members in turn, which finds a value and its step in one pass without sorting.
+    """
+    key, step, value = points.c.key, cast(points.c.step, Double), points.c.value
+    is_finite = func.abs(value) < literal_column("'Infinity'::float8")  # NaN is above infinity here
+    last = func.max(array([step, value]), type_=ARRAY(Double))
+    least = func.min(array([value, step]), type_=ARRAY(Double)).filter(is_finite)
+    greatest = func.max(array([value, -step]), type_=ARRAY(Double)).filter(is_finite)
+    found = select(key, last.label("last"), least.label("least"), greatest.label("greatest"), func.count().label("count"))
+    each = found.group_by(key).subquery("each")
+    return select(
+        each.c.key,
+        each.c.last[2].label("last"),
+        cast(each.c.last[1], Integer).label("last_step"),
+        each.c.least[1].label("min"),
+        cast(each.c.least[2], Integer).label("min_step"),
+        each.c.greatest[1].label("max"),
+        cast(-each.c.greatest[2], Integer).label("max_step"),
+        each.c.count,
     )
+
+
+_RUN: ColumnElement[UUID] = bindparam("the_run", type_=Uuid())
+
+
+def _move() -> Select[int]:
+    """One statement for a batch: out of the staging table, into the points, and into the summaries."""
+    moved = delete(StagedPoint).where(StagedPoint.batch_id == bindparam("the_batch", type_=Uuid()))
+    moved = moved.returning(StagedPoint.key, StagedPoint.step, StagedPoint.value).cte("moved")
+    rows = select(_RUN, moved.c.key, moved.c.step, moved.c.value, bindparam("the_sequence", type_=MetricPoint.batch.type))
+    point = upsert(MetricPoint).from_select(["run_id", "key", "step", "value", "batch"], rows)
+    new = point.excluded
+    point = point.on_conflict_do_update(
+        index_elements=["run_id", "key", "step"], set_={"value": new.value, "batch": new.batch, "recorded_at": func.now()}
+    )
+    # In Postgres 18 RETURNING sees the row as it was: absent for a point that was not there before.
+    written = point.returning(MetricPoint.key, literal_column("old.step IS NULL", Boolean).label("is_fresh")).cte("written")
+    fresh = select(written.c.key, func.count().filter(written.c.is_fresh).label("count")).group_by(written.c.key).cte("fresh")
+    found = _summaries(moved).subquery("found")
+    told = select(_RUN, *(found.c[name] for name in ("key", *_SUMMARY)), fresh.c.count).join(fresh, fresh.c.key == found.c.key)
+    summary = upsert(RunMetric).from_select(["run_id", "key", *_SUMMARY, "count"], told)
+    new = summary.excluded
+    later = new.last_step >= RunMetric.last_step
+    lower = RunMetric.min.is_(None) | (new.min < RunMetric.min)
+    higher = RunMetric.max.is_(None) | (new.max > RunMetric.max)
+    summary = summary.on_conflict_do_update(
+        index_elements=["run_id", "key"],
+        set_={
+            "last": case((later, new.last), else_=RunMetric.last),
+            "last_step": case((later, new.last_step), else_=RunMetric.last_step),
+            "min": case((lower, new.min), else_=RunMetric.min),
+            "min_step": case((lower, new.min_step), else_=RunMetric.min_step),
+            "max": case((higher, new.max), else_=RunMetric.max),
+            "max_step": case((higher, new.max_step), else_=RunMetric.max_step),
+            "count": RunMetric.count + new.count,
+        },
+    )
+    return select(func.count()).select_from(moved).add_cte(summary.cte("summarised"))
+
+
+def _past() -> Any:
+    kept = func.unnest(bindparam("the_keys", type_=ARRAY(Text)), bindparam("the_steps", type_=ARRAY(Integer)))
+    kept = kept.table_valued("key", "step").render_derived(name="kept")
+    stays = exists(select(1).select_from(kept).where(kept.c.key == MetricPoint.key, MetricPoint.step <= kept.c.step))
+    return delete(MetricPoint).where(MetricPoint.run_id == _RUN, ~stays)
+
+
+def _summarise_anew() -> Any:
+    mine = select(MetricPoint.key, MetricPoint.step, MetricPoint.value).where(MetricPoint.run_id == _RUN).subquery("mine")
+    found = _summaries(mine).subquery("found")
+    columns = ("key", *_SUMMARY, "count")
+    return upsert(RunMetric).from_select(["run_id", *columns], select(_RUN, *(found.c[name] for name in columns)))
+
+
+_MOVE = _move()
+_PAST = _past()
+_SUMMARISE_ANEW = _summarise_anew()

@@ -16,10 +16,15 @@ from db.services.jobs.transitions import HELD, Claim, Step, clock, interval
 from db.tables.jobs import JobEventType
 from db.tables.jobstates import JobStatus
 
+LONGEST_WAIT = 30.0  # seconds before a job asks again for a service that was away, which may be back at any moment
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a body did not make it. `at_once` leaves the pause before the next try out: the body itself was not at fault."""
+    """Why a body did not make it. `at_once` leaves the pause before the next try out: the body itself was not at fault.
+
+    `away` says that not even a body was tried: a service that the job needs did not answer, which is a loss and no try.
+    """
 
     code: str
     message: str
@@ -28,6 +33,7 @@ class Failure:
     row: int | None = None
     column: str | None = None
     at_once: bool = False
+    away: bool = False
 
     def document(self) -> dict[str, Any]:
         """As the columns called `error` keep it."""
@@ -54,6 +60,9 @@ _TRIED: dict[str, Any] = {"tries": bindparam("the_tries"), "error": bindparam("t
 _COMPLETE = Step(JobStatus.COMPLETED, "settle", JobEventType.COMPLETED, HELD, error=None)
 _FAIL = Step(JobStatus.FAILED, "settle", JobEventType.FAILED, HELD, **_TRIED)
 _RETRY = Step(JobStatus.PENDING, "give back", JobEventType.RETRYING, HELD, run_after=clock() + interval("the_pause"), **_TRIED)
+_MISSED: dict[str, Any] = {"losses": bindparam("the_losses"), "error": bindparam("the_error", type_=JSONB(none_as_null=True))}
+_POSTPONE = Step(JobStatus.PENDING, "give back", JobEventType.RETRYING, HELD, run_after=clock() + interval("the_pause"), **_MISSED)
+_GIVE_UP = Step(JobStatus.FAILED, "settle", JobEventType.FAILED, HELD, **_MISSED)
 _GIVE_BACK = Step(JobStatus.PENDING, "give back", JobEventType.RETRYING, HELD, run_after=None)
 _CANCELLED = Step(JobStatus.CANCELLED, "settle", JobEventType.CANCELLED, HELD)
 
@@ -80,6 +89,26 @@ async def fail(work: Work, claim: Claim, failure: Failure, tries: int, max_tries
     else:
         parameters = {"the_tries": tries, "the_error": error}
         job = await _FAIL.take_one(work, message=failure.message, data=data, **claim.parameters(), **parameters)
+        outcome = "failed"
+    if job is not None:
+        await attempts.end(work, job, outcome, error)
+    return job
+
+
+async def postpone(work: Work, claim: Claim, failure: Failure, losses: int, max_losses: int, backoff: Backoff) -> Row[Any] | None:
+    """A service is away: no try is used. `losses` counts this one; when there are `max_losses`, the job ends as FAILED."""
+    error = failure.document()
+    data: dict[str, Any] = {"error": {"code": failure.code, "message": failure.message}}
+    if losses < max_losses:
+        pause = min(backoff.after(losses), LONGEST_WAIT)
+        data["reason"] = "postponed"
+        message = f"{failure.message} No try was used; the job starts again in {pause:.0f} s."
+        parameters = {"the_losses": losses, "the_error": error, "the_pause": timedelta(seconds=pause)}
+        job = await _POSTPONE.take_one(work, message=message, data=data, **claim.parameters(), **parameters)
+        outcome = "retrying"
+    else:
+        parameters = {"the_losses": losses, "the_error": error}
+        job = await _GIVE_UP.take_one(work, message=failure.message, data=data, **claim.parameters(), **parameters)
         outcome = "failed"
     if job is not None:
         await attempts.end(work, job, outcome, error)

@@ -8,21 +8,21 @@ from uuid import UUID
 
 from sqlalchemy import Row, insert
 
+from db.core.queues import QUEUES
 from db.core.work import Work
 from db.services.jobs.transitions import announce
+from db.settings import state_settings
 from db.tables import Job, JobEvent, JobInput
 from db.tables.datasets import Modality
 from db.tables.jobs import JobEventType, JobKind
 from db.tables.jobstates import JobStatus
-
-QUEUES = ("default", "upload", "text", "tabular", "image", "audio", "video", "signal")
 
 _UPLOADING = frozenset({JobKind.INGEST, JobKind.PROFILE, JobKind.IMPORT})
 
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """A job to be made. It belongs to `owner_id`, whoever asked; `timeout` is in seconds."""
+    """A job to be made. It belongs to `owner_id`, whoever asked; `timeout` is in seconds, `max_tries` by default the setting's."""
 
     owner_id: UUID
     kind: JobKind
@@ -35,7 +35,7 @@ class NewJob:
     snapshot_id: UUID | None = None
     retry_of_id: UUID | None = None
     inputs: list[UUID] = field(default_factory=list[UUID])
-    max_tries: int = 3
+    max_tries: int | None = None
     timeout: float | None = None
 
 
@@ -64,7 +64,7 @@ async def submit(work: Work, new: NewJob) -> Row[Any]:
             pipeline_id=new.pipeline_id,
             snapshot_id=new.snapshot_id,
             retry_of_id=new.retry_of_id,
-            max_tries=new.max_tries,
+            max_tries=state_settings().max_tries if new.max_tries is None else new.max_tries,
             timeout_seconds=new.timeout,
         )
         .returning(*Job.__table__.c)

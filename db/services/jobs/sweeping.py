@@ -31,7 +31,7 @@ LOST = Failure(
 def _looked() -> Select[bool, bool]:
     unheard = or_(Job.dispatched_at.is_(None), Job.dispatched_at <= clock() - interval("the_patience"))
     waits = select(Job.id).where(line.due(), Job.queue == any_(bindparam("the_queues", type_=ARRAY(Text))), unheard).exists()
-    expired = select(Job.id).where(Job.status.in_(ACTIVE), Job.lease_until < clock()).exists()
+    expired = select(Job.id).where(line.among(ACTIVE), Job.lease_until < clock()).exists()
     return select(waits.label("waits"), expired.label("expired"))
 
 
@@ -43,7 +43,7 @@ def _expired() -> Select[UUID]:
     activity = table("pg_stat_activity", column("backend_type", Text), column("backend_start"))
     recovered = select(func.max(activity.c.backend_start)).where(activity.c.backend_type == "checkpointer").scalar_subquery()
     started = func.greatest(func.pg_postmaster_start_time(), recovered)
-    silent = select(Job.id).where(Job.status.in_(ACTIVE), Job.lease_until < clock(), clock() > started + interval("the_lease"))
+    silent = select(Job.id).where(line.among(ACTIVE), Job.lease_until < clock(), clock() > started + interval("the_lease"))
     return silent.order_by(Job.lease_until).limit(AT_ONCE).with_for_update(skip_locked=True)
 
 

@@ -17,7 +17,12 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from db.core.work import Notice, Work
 from db.tables import Job, JobEvent
 from db.tables.jobs import JobEventType
-from db.tables.jobstates import TERMINAL, JobStatus, allowed_before
+from db.tables.jobstates import ACTIVE, TERMINAL, JobStatus, allowed_before
+
+# What workers are told, besides the name of a queue that has work and the id of a worker that has something to stop.
+BACK = "back:"  # a job that ran waits again in this queue
+CANCELLED = "cancelled:"  # nobody is to be invited to this job of this queue any more
+ENDED = "ended"  # a job runs no more, so that another may under the caps
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,13 @@ def interval(name: str) -> ColumnElement[timedelta]:
 THE_JOB = Job.id == bindparam("the_job", type_=Uuid())
 THE_JOBS = Job.id == any_(bindparam("the_jobs", type_=ARRAY(Uuid)))
 HELD = THE_JOB & (Job.attempt == bindparam("the_attempt")) & (Job.worker_id == bindparam("the_worker", type_=Uuid()))
+
+_HOLD = select(Job.id).where(HELD, Job.status.in_(ACTIVE)).with_for_update(key_share=True)
+
+
+async def hold(work: Work, claim: Claim) -> bool:
+    """Lock the job's row if the claim still holds: until the commit, no settle and no other claim passes."""
+    return await work.first(_HOLD, claim.parameters()) is not None
 
 
 class Step:
@@ -107,21 +119,26 @@ def event(moved: CTE, says: JobEventType | None = None) -> CTE:
 
 def _defaults(after: JobStatus) -> dict[str, Any]:
     if after is JobStatus.PENDING:
-        return {"lease_until": None, "worker_id": None, "dispatched_at": None, "progress": 0, "current_step": None}
+        waits = {"lease_until": None, "worker_id": None, "dispatched_at": None, "progress": 0, "current_step": None}
+        return {**waits, "estimated_completed_at": None}
     if after is JobStatus.QUEUED:
         return {"queued_at": func.coalesce(Job.queued_at, clock())}
     if after is JobStatus.COMPLETED:
-        return {"lease_until": None, "completed_at": clock(), "progress": 100, "current_step": None}
+        return {"lease_until": None, "completed_at": clock(), "progress": 100, "current_step": None, "estimated_completed_at": None}
     if after in TERMINAL:
-        return {"lease_until": None, "completed_at": clock()}
-    return {}
+        return {"lease_until": None, "completed_at": clock(), "estimated_completed_at": None}
+    return {"estimated_completed_at": None}
 
 
 def announce(work: Work, row: Row[Any]) -> None:
-    """Tell the streams; and the workers, where there is something for them: work, or a job of theirs to stop."""
+    """Tell the streams; and the workers, where there is something for them: work, a job of theirs to stop, or room under a cap."""
     ring = None
     if row.status is JobStatus.PENDING:
-        ring = row.queue
+        ring = row.queue if row.attempt == 0 else f"{BACK}{row.queue}"
     elif row.status is JobStatus.CANCELLING:
         ring = str(row.worker_id)
+    elif row.status is JobStatus.CANCELLED:
+        ring = f"{CANCELLED}{row.queue}:{row.id.hex}"
+    elif row.status in TERMINAL:
+        ring = ENDED
     work.notify(Notice(row.id, row.last_sequence, ring))

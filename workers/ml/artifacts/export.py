@@ -15,6 +15,7 @@ import skops.io
 from workers.ml.artifacts.trust import load_model
 
 SCHEMA = "schema.json"
+HEAD = 1_024  # bytes of an array's file in which its type stands
 # The oldest time a zip archive can hold: when a file was written is no part of a model.
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -28,8 +29,8 @@ def write_model(pipeline: Any, path: Path, sample: pl.DataFrame) -> None:
 
 
 def canonical(archive: bytes) -> bytes:
-    """The same archive with object numbers counted from 1. skops numbers objects by their address in memory, which no two runs share,
-    and names the arrays after those numbers."""
+    """The same archive with object numbers counted from 1, and nothing in it that was not written. skops numbers objects by their address in memory,
+    which no two runs share, and names the arrays after those numbers."""
     with ZipFile(io.BytesIO(archive)) as source:
         schema = json.loads(source.read(SCHEMA))
         numbers: dict[int, int] = {}
@@ -38,9 +39,20 @@ def canonical(archive: bytes) -> bytes:
         buffer = io.BytesIO()
         with ZipFile(buffer, "w") as target:
             for old, new in names.items():
-                target.writestr(ZipInfo(new, EPOCH), source.read(old), ZIP_DEFLATED, 6)
+                target.writestr(ZipInfo(new, EPOCH), _without_padding(source.read(old)), ZIP_DEFLATED, 6)
             target.writestr(ZipInfo(SCHEMA, EPOCH), json.dumps(schema, separators=(",", ":")), ZIP_DEFLATED, 6)
     return buffer.getvalue()
+
+
+def _without_padding(array: bytes) -> bytes:
+    """The array of a tree's nodes has gaps between its fields, which hold whatever the memory did; as zeros they are the same each time."""
+    if b"'|V" not in array[:HEAD]:
+        return array
+    values = np.load(io.BytesIO(array), allow_pickle=False)
+    clean = np.zeros(values.shape, values.dtype)  # zeros_like writes fields only
+    for name in values.dtype.names or ():
+        clean[name] = values[name]
+    return array[: -values.nbytes] + clean.tobytes()  # numpy's own writing copies field by field, which leaves the gaps as they are
 
 
 def _renumber(state: Any, numbers: dict[int, int], names: dict[str, str]) -> None:

@@ -14,11 +14,12 @@ from workers.ml import limits
 class RawFile:
     """Bytes of the uploaded file in order; the SHA-256 of what was read grows in a thread beside the parser."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, sha256: str | None = None) -> None:
+        """`sha256` where it is known already."""
         self.path = path
         self.size = path.stat().st_size
         self.position = 0
-        self._sha256: str | None = None
+        self._sha256 = sha256
 
     def head(self, length: int) -> bytes:
         with self.path.open("rb") as file:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from workers.ml.errors import BadInput
+from workers.ml.steps.keeping import Keeper
 from workers.ml.steps.split import described
 from workers.ml.steps.step import Node
 from workers.ml.steps.trainer import TRAINING_ENDS, TRAINING_STARTS, Curve, Rows, Trained, TrainParameters
@@ -37,8 +38,13 @@ def run(bundle: Bundle, node: Node) -> dict[str, Any]:
     transformer = bundle.fit_transformer(features, node)
     estimator = trainer.build(node.parameters, bundle.problem, bundle.random_state)
     template = clone(estimator)
-    curve = Curve(bundle.report, node.step.title)
-    fitted = trainer.fit(estimator, _rows(bundle, transformer, features), curve)
+    rows = _rows(bundle, transformer, features)
+    keeper = Keeper(
+        bundle.report, bundle.folder, bundle.keeping, step=node.step.key, parameters=node.parameters.model_dump(), seed=bundle.random_state
+    )
+    keeper.identify(rows.train, rows.train_target, rows.validation, rows.validation_target)
+    curve = Curve(bundle.report, node.step.title, keeper)
+    fitted = trainer.fit(estimator, rows, curve)
     if (getattr(fitted, "best_iteration_", None) or 0) > 0:
         # Where rounds were stopped early, folds of a cross-validation take as many.
         template.set_params(n_estimators=fitted.best_iteration_, early_stopping_rounds=None)

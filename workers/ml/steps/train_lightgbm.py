@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import re
 import warnings
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
@@ -10,6 +13,9 @@ from pydantic import Field
 from workers.ml.steps.step import Step
 from workers.ml.steps.train import run
 from workers.ml.steps.trainer import THREADS, Curve, EitherParameters, Rows, Trainer
+
+# Where something is drawn by lot: a tenth of the rounds, but not fewer than these.
+STRETCHES, SHORTEST_STRETCH = 10, 50
 
 
 class LightGBMParameters(EitherParameters):
@@ -67,22 +73,123 @@ def build(parameters: LightGBMParameters, problem: str, seed: int) -> Any:
 
 
 def fit(estimator: Any, rows: Rows, curve: Curve) -> Any:
-    total = estimator.n_estimators
+    """In stretches, each going on from the model of the one before, so that a checkpoint at the end of one is the start of the next.
 
-    def watch(env: Any) -> None:
-        for part, _, value, *_ in env.evaluation_result_list:
-            curve.point(f"{part}_loss", env.iteration, value)
-        curve.progress(env.iteration + 1, total)
-
+    LightGBM goes on from a model exactly, as long as nothing is drawn by lot: its generators begin anew with each fit, and their state
+    cannot be read. So where rows or features are drawn, the stretches are fixed and each has a seed of its own; then a training that was
+    interrupted takes the same ones as another. Where nothing is drawn there is one, and it may be broken off after any round.
+    """
+    keeper, total = curve.keeper, estimator.n_estimators
+    draws = estimator.subsample < 1 or estimator.colsample_bytree < 1
+    stretch = max(SHORTEST_STRETCH, -(-total // STRETCHES)) if draws else total
+    given = estimator.get_params()
+    options = {name: given[name] for name in ("n_estimators", "random_state", "early_stopping_rounds") if name in given}
+    stopping = _Stopping(given.get("early_stopping_rounds"))
+    restored = keeper.restore("round", _read)
+    model, done = None, 0
+    if restored is not None:
+        model, done = restored.model, restored.done
+        best = restored.notes["best"]
+        stopping.best, stopping.best_round = math.inf if best is None else best, restored.notes["best_round"]
     evaluated: list[tuple[Any, Any]] = [(rows.train, rows.train_target)]
     if rows.validation is not None:
         evaluated.append((rows.validation, rows.validation_target))
-    with warnings.catch_warnings():
-        # LightGBM 4.7 wants eval_X and eval_y instead, and its classifier then forgets to number the labels of eval_y.
-        warnings.filterwarnings("ignore", message="The argument 'eval_set' is deprecated")
-        return estimator.fit(
-            rows.train, rows.train_target, eval_set=evaluated, eval_names=["train", "validation"][: len(evaluated)], callbacks=[watch]
+    while done < total and not stopping.has_stopped:
+        number = done // stretch
+        until = min(total, (number + 1) * stretch)
+        seed = options["random_state"] if number == 0 else _seed(options["random_state"], number)
+        estimator.set_params(**{**dict.fromkeys(options), "n_estimators": until - done, "random_state": seed})
+        watch = _Watch(curve, stopping, done, total, breaks=not draws)
+        with warnings.catch_warnings():
+            # LightGBM 4.7 wants eval_X and eval_y instead, and its classifier then forgets to number the labels of eval_y.
+            warnings.filterwarnings("ignore", message="The argument 'eval_set' is deprecated")
+            estimator.fit(
+                rows.train,
+                rows.train_target,
+                eval_set=evaluated,
+                eval_names=["train", "validation"][: len(evaluated)],
+                callbacks=[watch],
+                init_model=model,
+            )
+        model, done = estimator.booster_, watch.done
+        if draws and done < total and not stopping.has_stopped and keeper.is_due:
+            watch.keep(model)
+    vars(estimator).update(_Booster=_of_one_piece(estimator.booster_, total), _evals_result={})
+    return estimator.set_params(**options)
+
+
+def _of_one_piece(booster: Any, total: int) -> Any:
+    """The booster without a trace of the stretches it was made in: the model before it, and the number of rounds that the last one took.
+
+    The losses of each round are left out of the estimator too. They are points already, and the model file would carry them.
+    """
+    from lightgbm import Booster  # see build
+
+    text = re.sub(r"^\[num_iterations: \d+\]$", f"[num_iterations: {total}]", booster.model_to_string(num_iteration=-1), flags=re.MULTILINE)
+    clean = Booster(model_str=text)
+    clean.best_iteration, clean.best_score = booster.best_iteration, booster.best_score
+    return clean
+
+
+class _Stopping:
+    """LightGBM's early stopping, with a state that can be kept."""
+
+    def __init__(self, patience: int | None) -> None:
+        self.patience = patience
+        self.best = math.inf
+        self.best_round = 0
+        self.has_stopped = False
+
+    def look(self, done: int, total: int, loss: float, results: list[Any]) -> None:
+        """After `done` rounds; raises what LightGBM ends a training with."""
+        from lightgbm.callback import EarlyStopException  # see build
+
+        if self.patience is None:
+            return
+        if loss < self.best:
+            self.best, self.best_round = loss, done - 1
+        if done - 1 - self.best_round >= self.patience or done == total:
+            self.has_stopped = True
+            raise EarlyStopException(self.best_round, results)
+
+
+class _Watch:
+    """Called by LightGBM after each round. Rounds are counted here: a booster that finds nothing more to split has fewer trees."""
+
+    def __init__(self, curve: Curve, stopping: _Stopping, done: int, total: int, *, breaks: bool) -> None:
+        self.done = done
+        self._curve = curve
+        self._stopping = stopping
+        self._total = total
+        self._breaks = breaks
+
+    def __call__(self, env: Any) -> None:
+        values = {part: value for part, _, value, *_ in env.evaluation_result_list}
+        for part, value in values.items():
+            self._curve.point(f"{part}_loss", self.done, value)
+        self.done += 1
+        self._curve.progress(self.done, self._total)
+        self._stopping.look(self.done, self._total, values.get("validation", math.nan), env.evaluation_result_list)
+        if self._breaks and self.done < self._total and self._curve.keeper.is_due:
+            self.keep(env.model)
+
+    def keep(self, booster: Any) -> None:
+        best = self._stopping.best if math.isfinite(self._stopping.best) else None
+        self._curve.keeper.keep(
+            self.done, self._total, lambda path: booster.save_model(path, num_iteration=-1), best=best, best_round=self._stopping.best_round
         )
+
+
+def _read(path: Path) -> Any:
+    from lightgbm import Booster  # see build
+
+    return Booster(model_file=path)
+
+
+def _seed(seed: int, number: int) -> int:
+    import numpy as np  # see build
+
+    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0]) >> 1
 
 
 LIGHTGBM = Step(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import warnings
+from itertools import islice
 from typing import Any, Literal
 
 from pydantic import Field
 
+from workers.ml.steps.keeping import read_estimator, write_estimator
 from workers.ml.steps.step import Step
 from workers.ml.steps.train import run
 from workers.ml.steps.trainer import THREADS, Curve, EitherParameters, Rows, Trainer
@@ -66,6 +68,7 @@ def fit_forest(estimator: Any, rows: Rows, curve: Curve) -> Any:
     nothing of a forest, and to measure it takes as long as to grow the trees."""
     from workers.ml.scoring import loss  # numpy; the API imports the registry for its schemas alone
 
+    keeper = curve.keeper
     total, weight = estimator.n_estimators, getattr(estimator, "class_weight", None)
     classifies = hasattr(estimator, "predict_proba")
     chunk = max(1, -(-total // POINTS))
@@ -77,10 +80,14 @@ def fit_forest(estimator: Any, rows: Rows, curve: Curve) -> Any:
         classes = np.unique(rows.train_target)
         found = compute_class_weight("balanced", classes=classes, y=rows.train_target)
         estimator.set_params(class_weight=dict(zip(classes.tolist(), found.tolist(), strict=True)))
+    restored = keeper.restore("tree", read_estimator)
+    if restored is not None:
+        estimator = restored.model
+    grown = 0 if restored is None else restored.done
     estimator.set_params(warm_start=True, oob_score=rows.validation is None)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Some inputs do not have OOB scores")
-        for done in [*range(chunk, total, chunk), total]:
+        for done in [*range(grown + chunk, total, chunk), total]:
             estimator.set_params(n_estimators=done).fit(rows.train, rows.train_target)
             if rows.validation is not None and rows.validation_target is not None:
                 curve.point("validation_loss", done - 1, loss(estimator, rows.validation, rows.validation_target))
@@ -92,6 +99,8 @@ def fit_forest(estimator: Any, rows: Rows, curve: Curve) -> Any:
             else:
                 curve.point("oob_accuracy" if classifies else "oob_r2", done - 1, estimator.oob_score_)
             curve.progress(done, total)
+            if done < total and keeper.is_due:
+                keeper.keep(done, total, write_estimator(estimator))
     estimator.set_params(warm_start=False, oob_score=False)
     for name in ("oob_decision_function_", "oob_prediction_"):
         # One number for each training row: of no use to a prediction, and the model file would carry it.
@@ -114,13 +123,18 @@ def build_boosting(parameters: BoostingParameters, problem: str, seed: int) -> A
 
 
 def fit_boosting(estimator: Any, rows: Rows, curve: Curve) -> Any:
-    """One fit, watched round by round. The staged predictions are a generator that reads one more tree at each step, so the
-    validation loss costs one pass over the trees in all."""
+    """One fit, watched round by round, and stopped where a checkpoint is due: a warm start goes on as if it had not been. The staged
+    predictions are a generator that reads one more tree at each step, so the validation loss costs one pass over the trees in all."""
     from sklearn.metrics import log_loss, mean_squared_error
 
+    keeper = curve.keeper
     classifies = hasattr(estimator, "predict_proba")
-    stages: list[Any] = []
     total = estimator.n_estimators
+    restored = keeper.restore("round", read_estimator)
+    if restored is not None:
+        estimator = restored.model
+    begun = 0 if restored is None else restored.done
+    stages: list[Any] = []
 
     def watch(done: int, model: Any, _locals: dict[str, Any]) -> bool:
         # With two classes scikit-learn keeps the deviance, which is twice the log loss.
@@ -128,7 +142,8 @@ def fit_boosting(estimator: Any, rows: Rows, curve: Curve) -> Any:
         curve.point("train_loss", done, float(model.train_score_[done]) / (2 if deviance else 1))
         if rows.validation is not None:
             if not stages:
-                stages.append((model.staged_predict_proba if classifies else model.staged_predict)(rows.validation))
+                staged = (model.staged_predict_proba if classifies else model.staged_predict)(rows.validation)
+                stages.append(islice(staged, begun, None))
             predicted = next(stages[0])
             measured = (
                 log_loss(rows.validation_target, predicted, labels=model.classes_)
@@ -137,9 +152,12 @@ def fit_boosting(estimator: Any, rows: Rows, curve: Curve) -> Any:
             )
             curve.point("validation_loss", done, float(measured))
         curve.progress(done + 1, total)
-        return False
+        return done + 1 < total and keeper.is_due
 
-    return estimator.fit(rows.train, rows.train_target, monitor=watch)
+    estimator.set_params(warm_start=True)
+    while estimator.fit(rows.train, rows.train_target, monitor=watch).n_estimators_ < total:
+        keeper.keep(estimator.n_estimators_, total, write_estimator(estimator))
+    return estimator.set_params(warm_start=False)
 
 
 RANDOM_FOREST = Step(

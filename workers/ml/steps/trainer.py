@@ -10,6 +10,7 @@ from pydantic import Field
 
 from workers.ml.reporting import Reporter
 from workers.ml.steps.columns import ColumnName
+from workers.ml.steps.keeping import Keeper
 from workers.ml.steps.step import Parameters
 
 if TYPE_CHECKING:
@@ -50,10 +51,11 @@ class EitherParameters(SupervisedParameters):
 
 @dataclass
 class Curve:
-    """Points of the curves of one training, and its share of the job's progress."""
+    """Points of the curves of one training, its share of the job's progress, and its checkpoints."""
 
     report: Reporter
     words: str
+    keeper: Keeper
     last: dict[str, int] = field(default_factory=dict)
 
     def point(self, key: str, step: int, value: float) -> None:

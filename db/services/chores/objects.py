@@ -1,0 +1,92 @@
+"""Objects that nothing needs: rows without a reference and their objects, and objects without a row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from uuid import UUID, uuid5
+
+from sqlalchemy import Select, Text, bindparam, column, delete, func, or_, select
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from db.core.viewer import SYSTEM
+from db.core.work import Database
+from db.queries import line
+from db.services.chores.counters import REFERENCES
+from db.services.chores.ground import Ground
+from db.tables import DatasetVersion, Job, JobCheckpoint, StoredObject, Upload
+from db.tables.datasets import DatasetVersionStatus, UploadState
+from db.tables.jobstates import ACTIVE
+
+AT_ONCE = 200
+PREFIXES = ("uploads/", "datasets/", "models/", "jobs/", "exports/")
+
+
+async def remove_unreferenced(ground: Ground) -> int:
+    """Stored objects that nothing refers to any more. The rows go first: an object without a row is collected, a row without its object
+    would be a reference into the void.
+
+    A settle that is about to refer to such a row holds it locked, and is passed over; one that comes later stores its own object.
+    """
+    unused = [~select(column_).where(column_ == StoredObject.id).exists() for column_ in REFERENCES]  # whatever the counter says
+    some = select(StoredObject.id).where(StoredObject.reference_count == 0, *unused).order_by(StoredObject.created_at).limit(AT_ONCE)
+    gone = delete(StoredObject).where(StoredObject.id.in_(some.with_for_update(skip_locked=True))).returning(StoredObject.object_key)
+    removed = 0
+    while True:
+        async with ground.database.work(SYSTEM) as work:
+            keys = [row.object_key for row in await work.all(gone)]
+        await ground.objects.delete(keys)
+        removed += len(keys)
+        if len(keys) < AT_ONCE:
+            return removed
+
+
+async def collect_orphans(ground: Ground) -> int:
+    """Walk through the bucket a page at a time and remove what no row refers to and what is old enough by the store's own clock.
+
+    After each page, first the attempts that run are read and then the references. What lies in the page was written before by an attempt
+    that either still runs, and is left alone; or has ended, and then its references are there to be seen, and it can add none. So nothing
+    removed here is ever referred to, even where a copy has the age of what it was copied from.
+    """
+    age = timedelta(seconds=ground.settings.orphan_age)
+    removed = 0
+    for prefix in PREFIXES:
+        async for page in ground.objects.pages(prefix):
+            old = [found.key for found in page.objects if found.modified <= page.now - age]
+            if old:
+                orphans = await _orphans(ground.database, old)
+                await ground.objects.delete(orphans)
+                removed += len(orphans)
+    return removed
+
+
+_ACTIVE = select(Job.id, Job.attempt, Job.dataset_version_id).where(line.among(ACTIVE))
+
+
+async def _orphans(database: Database, keys: Sequence[str]) -> list[str]:
+    busy: set[str] = set()
+    for job in await database.rows(_ACTIVE):
+        busy |= {str(job.id), str(attempt_key(job.id, job.attempt)), str(job.dataset_version_id)}
+    idle = [key for key in keys if busy.isdisjoint(key.split("/"))]
+    return [row.key for row in await database.rows(_UNREFERENCED, {"keys": idle})] if idle else []
+
+
+def attempt_key(job_id: UUID, number: int) -> UUID:
+    """What names an attempt in the keys of what it writes."""
+    return uuid5(job_id, str(number))
+
+
+def _unreferenced() -> Select[str]:
+    """Of `keys`, those that no row refers to. An upload needs its object until it is a version that is READY, or is given up."""
+    key = func.unnest(bindparam("keys", type_=ARRAY(Text))).table_valued(column("key", Text)).render_derived(name="found").c.key
+    awaited = or_(
+        Upload.state == UploadState.OPEN,
+        (Upload.state == UploadState.COMPLETED) & (DatasetVersion.status != DatasetVersionStatus.READY),
+    )
+    upload = select(Upload.id).join(DatasetVersion, DatasetVersion.id == Upload.version_id).where(Upload.object_key == key, awaited)
+    stored = select(StoredObject.id).where(StoredObject.object_key == key)
+    checkpoint = select(JobCheckpoint.job_id).where(JobCheckpoint.object_key == key)
+    return select(key).where(~stored.exists(), ~checkpoint.exists(), ~upload.exists())
+
+
+_UNREFERENCED = _unreferenced()

@@ -1,0 +1,93 @@
+"""How far attempts came: what the next one goes on from. A row is written only by the attempt that holds the job, and goes when the job ends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import BigInteger, Text, any_, bindparam, delete, literal_column, select
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from db.core.work import Database, Work
+from db.services.jobs.transitions import Claim, hold
+from db.tables import JobCheckpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """`position` counts what is done and only grows. The object, where there is one, lies in the store before the row names it."""
+
+    name: str
+    position: int
+    state: dict[str, Any]
+    object_key: str | None = None
+    size: int | None = None
+    sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """`is_held`: the attempt still holds the job. `is_kept`: this checkpoint stands now. `replaced`: the object that no row names any more."""
+
+    is_held: bool
+    is_kept: bool
+    replaced: str | None = None
+
+
+_MINE = select(*JobCheckpoint.__table__.c).where(JobCheckpoint.job_id == bindparam("the_job"))
+
+
+def _save() -> Any:
+    columns = ("name", "attempt", "position", "state", "object_key", "size_bytes", "sha256")
+    types: dict[str, Any] = {"position": BigInteger(), "state": JSONB(), "size_bytes": BigInteger()}
+    values = {column: bindparam(f"new_{column}", type_=types.get(column)) for column in columns}
+    row = upsert(JobCheckpoint).values(job_id=bindparam("new_job"), **values)
+    new = {column: row.excluded[column] for column in (*columns[1:], "created_at")}
+    row = row.on_conflict_do_update(index_elements=["job_id", "name"], set_=new, where=JobCheckpoint.position < row.excluded.position)
+    return row.returning(literal_column("old.object_key", Text()).label("replaced"))
+
+
+_SAVE = _save()
+
+
+async def save(work: Work, claim: Claim, checkpoint: Checkpoint) -> Saved:
+    """Write the checkpoint unless another attempt holds the job, or one of this name has come as far."""
+    if not await hold(work, claim):
+        return Saved(is_held=False, is_kept=False)
+    row = await work.first(
+        _SAVE,
+        {
+            "new_job": claim.job_id,
+            "new_name": checkpoint.name,
+            "new_attempt": claim.attempt,
+            "new_position": checkpoint.position,
+            "new_state": checkpoint.state,
+            "new_object_key": checkpoint.object_key,
+            "new_size_bytes": checkpoint.size,
+            "new_sha256": checkpoint.sha256,
+        },
+    )
+    return Saved(is_held=True, is_kept=row is not None, replaced=None if row is None else row.replaced)
+
+
+async def of_job(database: Database, job_id: UUID) -> dict[str, Checkpoint]:
+    """All that stand, by name."""
+    rows = await database.rows(_MINE, {"the_job": job_id})
+    return {row.name: Checkpoint(row.name, row.position, row.state, row.object_key, row.size_bytes, row.sha256) for row in rows}
+
+
+async def drop(work: Work, claim: Claim, names: Sequence[str]) -> list[str] | None:
+    """These are of no use: the keys of their objects, to be removed after the commit. None when the claim is lost."""
+    if not await hold(work, claim):
+        return None
+    mine = (JobCheckpoint.job_id == claim.job_id) & (JobCheckpoint.name == any_(bindparam("the_names", type_=ARRAY(Text))))
+    gone = await work.all(delete(JobCheckpoint).where(mine).returning(JobCheckpoint.object_key), {"the_names": list(names)})
+    return [row.object_key for row in gone if row.object_key is not None]
+
+
+async def end(work: Work, job_id: UUID) -> None:
+    """The job has ended. The objects are removed by whoever knows of them, or collected."""
+    await work.run(delete(JobCheckpoint).where(JobCheckpoint.job_id == job_id))

@@ -1,0 +1,112 @@
+"""Who is signed in on connections that last: looked at again every so often, and at once when a user's keys or rights have changed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Generator, Mapping
+from contextlib import contextmanager
+from uuid import UUID
+
+import structlog
+
+from db.core.viewer import Viewer
+from db.core.work import Database
+from db.errors import SignedOut
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+PAUSE = 1.0  # seconds before a look that failed is tried again
+
+Who = tuple[UUID, UUID | None]
+Look = Callable[[Database, Collection[Viewer]], Awaitable[Mapping[Viewer, Viewer]]]
+
+
+class Session:
+    """One user's token in use by this process. `viewer` is who they are as of the last look, `is_over` whether the token still names them.
+
+    `ended` are called once, when it is over.
+    """
+
+    __slots__ = ("ended", "holders", "is_over", "viewer")
+
+    def __init__(self, viewer: Viewer) -> None:
+        self.viewer = viewer
+        self.is_over = False
+        self.holders = 0
+        self.ended: set[Callable[[], None]] = set()
+
+    def check(self) -> None:
+        """Raises `SignedOut` once it is over."""
+        if self.is_over:
+            raise SignedOut
+
+    def end(self) -> None:
+        self.is_over = True
+        for call in tuple(self.ended):
+            call()
+
+
+class Sessions:
+    """The sessions of a process: one statement looks at all of them, however many connections they have."""
+
+    def __init__(self, database: Database, look: Look, every: float) -> None:
+        self._database = database
+        self._look = look
+        self._every = every
+        self._held: dict[Who, Session] = {}
+        self._doubted: set[UUID] = set()
+        self._nudged = asyncio.Event()
+
+    @contextmanager
+    def attend(self, viewer: Viewer) -> Generator[Session]:
+        """The viewer's session, looked at again for as long as the block lasts; connections with one token share it."""
+        who = (viewer.id, viewer.key_id)
+        session = self._held.get(who)
+        if session is None:
+            session = self._held[who] = Session(viewer)
+        session.holders += 1
+        try:
+            yield session
+        finally:
+            session.holders -= 1
+            if not session.holders and self._held.get(who) is session:
+                del self._held[who]
+
+    def doubt(self, user_ids: Collection[UUID]) -> None:
+        """These users' keys or rights have changed: look at once."""
+        held = {user_id for user_id, _ in self._held}
+        self._doubted |= held.intersection(user_ids)
+        if self._doubted:
+            self._nudged.set()
+
+    async def run(self) -> None:
+        """Look until cancelled. While nobody is signed in, nothing is read."""
+        while True:
+            try:
+                async with asyncio.timeout(self._every):
+                    await self._nudged.wait()
+            except TimeoutError:
+                self._doubted = {user_id for user_id, _ in self._held}
+            self._nudged.clear()
+            doubted, self._doubted = self._doubted, set()
+            try:
+                await self._recheck([session for (user_id, _), session in self._held.items() if user_id in doubted])
+            except Exception:  # whatever failed, the sessions have yet to be looked at
+                log.warning("sessions_not_checked", exc_info=True)
+                self._doubted |= doubted
+                self._nudged.set()
+                await asyncio.sleep(PAUSE)
+
+    async def _recheck(self, sessions: Collection[Session]) -> None:
+        if not sessions:
+            return
+        found = await self._look(self._database, [session.viewer for session in sessions])
+        for session in sessions:
+            viewer = found.get(session.viewer)
+            if viewer is not None:
+                session.viewer = viewer
+                continue
+            who = (session.viewer.id, session.viewer.key_id)
+            if self._held.get(who) is session:  # whoever comes now is a new session, whose token has been looked at
+                del self._held[who]
+            session.end()

@@ -1,0 +1,139 @@
+"""The last events of a job that is followed: read once, handed to everyone who follows it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Hashable, Mapping, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from sqlalchemy import BigInteger, Row, Select, Uuid, func, literal, select, true
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from db.errors import NotFound
+from db.tables import JobEvent
+
+if TYPE_CHECKING:
+    from db.stores.sessions import Session
+
+KEPT = 64  # events of a job that a follower may lag behind before it reads rows by itself
+
+
+class Told:
+    """Something that happened, as it is handed to its followers.
+
+    `source` is what a schema makes of the row, `cursor` its place in the stream, and `answers` what equal selections of it share.
+    """
+
+    __slots__ = ("answers", "at", "cursor", "row", "source")
+
+    def __init__(self, row: Row[Any]) -> None:
+        self.row = row
+        self.at = time.monotonic()
+        self.source: Any = None
+        self.cursor: str | None = None
+        self.answers: dict[Hashable, Any] = {}
+
+
+class Tail:
+    """The events after which everyone is told; `last` is None until the first follower has read where the job stands.
+
+    Only what some follower may still want is kept: at most 64 events, and none for longer than it takes to hand it on.
+    """
+
+    __slots__ = ("announced", "followers", "is_gone", "job_id", "last", "told")
+
+    def __init__(self, job_id: UUID) -> None:
+        self.job_id = job_id
+        self.last: int | None = None
+        self.announced = 0
+        self.told: deque[Told] = deque(maxlen=KEPT)
+        self.followers: set[Follower] = set()
+        self.is_gone = False
+
+    def append(self, rows: Sequence[Row[Any]]) -> Sequence[Told]:
+        """Hand rows on, in their order; those told before are left out."""
+        fresh: list[Told] = []
+        for row in rows:
+            if self.last is None or row.sequence <= self.last:
+                continue
+            if row.sequence != self.last + 1:
+                self.told.clear()  # places in the queue are counted from its first event
+            told = Told(row)
+            self.told.append(told)
+            self.last = row.sequence
+            fresh.append(told)
+        if fresh:
+            self.wake()
+        return fresh
+
+    def after(self, sequence: int) -> Sequence[Told] | None:
+        """The events after this one; None when they are no longer kept."""
+        if not self.told or sequence + 1 < self.told[0].row.sequence:
+            return None
+        return tuple(islice(self.told, sequence + 1 - self.told[0].row.sequence, None))
+
+    def trim(self, before: float) -> None:
+        """Forget what was told before this moment; who has not taken it yet reads the rows."""
+        while self.told and self.told[0].at < before:
+            self.told.popleft()
+
+    def wake(self) -> None:
+        for follower in self.followers:
+            follower.wake()
+
+
+class Follower:
+    """One who follows a job: has no queue of its own, only its place among the events that all share, so it brakes nobody."""
+
+    __slots__ = ("_tail", "_waiter", "is_hidden", "session")
+
+    def __init__(self, tail: Tail, session: Session) -> None:
+        self._tail = tail
+        self._waiter: asyncio.Future[None] | None = None
+        self.session = session
+        self.is_hidden = False
+
+    def wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def check(self) -> None:
+        """Raises `SignedOut` when the session is over, `NotFound` when the viewer may not see the job any more or it is gone."""
+        self.session.check()
+        if self.is_hidden or self._tail.is_gone:
+            raise NotFound(str(self._tail.job_id))
+
+    async def after(self, sequence: int) -> Sequence[Told] | None:
+        """Wait for what comes after this event. None: there is something, but it is to be read from the rows. Raises as `check` does."""
+        tail = self._tail
+        while True:
+            self.check()
+            if tail.last is not None and tail.last > sequence:
+                return tail.after(sequence)
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+
+
+def newer(places: Mapping[UUID, int]) -> Select[Any]:
+    """The next events of each of these jobs after its place, at most as many as are kept."""
+    asked = (
+        func.unnest(literal(list(places), ARRAY(Uuid)), literal(list(places.values()), ARRAY(BigInteger)))
+        .table_valued("job_id", "sequence", name="asked")
+        .render_derived()
+    )
+    events = (
+        select(JobEvent.__table__)
+        .where(JobEvent.job_id == asked.c.job_id, JobEvent.sequence > asked.c.sequence)
+        .order_by(JobEvent.sequence)
+        .limit(KEPT)
+        .correlate(asked)
+        .lateral("events")
+    )
+    return select(events).select_from(asked.join(events, true())).order_by(events.c.job_id, events.c.sequence)

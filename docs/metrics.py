@@ -1,0 +1,55 @@
+"""Writes the README's table of metrics from the code that serves them: `python docs/metrics.py`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
+
+from prometheus_client.metrics import MetricWrapperBase
+
+from db.stores import streamcounts
+from server import census, metrics, scraping
+from workers.runtime import telemetry
+
+README = Path(__file__).parents[1] / "README.md"
+PROCESSES: tuple[tuple[str, Sequence[ModuleType]], ...] = (
+    ("each API process, of itself", (metrics, streamcounts)),
+    ("each worker, of itself", (telemetry,)),
+)
+
+
+def table() -> str:
+    """A row a metric: its name and labels, its type, who tells it of what, and what it says."""
+    rows = ["| metric | type | told by | what it says |", "| --- | --- | --- | --- |"]
+    return "\n".join([*rows, *(f"| {' | '.join(row)} |" for row in listed())])
+
+
+def listed() -> Iterator[tuple[str, str, str, str]]:
+    """The rows: what the database knows first, then each process's own."""
+    yield _shown(scraping.SERVICE_UP.name, scraping.SERVICE_UP.labels), "gauge", "any API process, of all", scraping.SERVICE_UP.help
+    for family in census.FAMILIES:
+        name = _shown(family.name + "_total" * family.counts, family.labels)
+        yield name, "counter" if family.counts else "gauge", "any API process, of all", family.help
+    for who, modules in PROCESSES:
+        for module in modules:
+            for value in vars(module).values():
+                if isinstance(value, MetricWrapperBase):
+                    (metric,) = value.describe()
+                    name = metric.name + "_total" * (metric.type == "counter")
+                    yield _shown(name, value._labelnames), metric.type, who, metric.documentation  # noqa: SLF001 - it has no public name
+    for metric in metrics.POOL.collect():
+        yield _shown(metric.name, ()), metric.type, PROCESSES[0][0], metric.documentation
+
+
+def _shown(name: str, labels: Sequence[str]) -> str:
+    return f"`{name}{{{', '.join(labels)}}}`" if labels else f"`{name}`"
+
+
+if __name__ == "__main__":
+    text = README.read_text(encoding="utf-8")
+    README.write_text(
+        re.sub(r"(<!-- metrics -->\n).*?(<!-- /metrics -->)", lambda m: f"{m[1]}{table()}\n{m[2]}", text, flags=re.DOTALL),
+        encoding="utf-8",
+    )

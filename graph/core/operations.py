@@ -1,0 +1,33 @@
+"""Which operation of a document is meant. None is chosen by guess."""
+
+from __future__ import annotations
+
+from graphql import DocumentNode, GraphQLError, OperationDefinitionNode
+
+SHOWN = 5  # names that an error lists
+
+
+def chosen(document: DocumentNode, name: str | None) -> OperationDefinitionNode:
+    """The operation called `name`, or without one the only operation there is. Raises a GraphQLError that says which there are."""
+    operations = [node for node in document.definitions if isinstance(node, OperationDefinitionNode)]
+    if name is None and len(operations) == 1:
+        return operations[0]
+    for operation in operations:
+        if operation.name is not None and operation.name.value == name:
+            return operation
+    if not operations:
+        message = "The document holds no operation, only fragments or definitions of types. Add a query, a mutation or a subscription."
+    elif name is None:
+        message = f"The document holds {len(operations)} operations. Say which one is meant with `operationName`: {_names(operations)}."
+    else:
+        message = f"The document holds no operation named {_short(name)!r}. It has {_names(operations)}."
+    raise GraphQLError(message, extensions={"code": "BAD_REQUEST"})
+
+
+def _names(operations: list[OperationDefinitionNode]) -> str:
+    names = [_short(operation.name.value) if operation.name else "one without a name" for operation in operations]
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 80 else f"{name[:80]}…"

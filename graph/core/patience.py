@@ -1,0 +1,38 @@
+"""How long one execution may take: that of a query, of a mutation, or of one event of a subscription, over whichever transport it came."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from inspect import isawaitable
+from typing import Any
+
+from graphql import ExecutionResult, GraphQLError
+from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
+
+from graph.core.context import Context
+
+
+class PatientExecution(StrawberryGraphQLCoreExecutionContext):
+    """Gives an execution up after `Context.patience` seconds, together with the statements that it and its loaders have sent.
+
+    A source of events may be silent for as long as it likes: only the answer to an event is timed.
+    """
+
+    def execute_operation(self, serially: bool | None = None) -> Any:
+        result: Any = super().execute_operation(serially)
+        return self._in_time(result) if isawaitable(result) else result
+
+    async def _in_time(self, result: Awaitable[Any]) -> Any:
+        context: Context = self.context_value
+        try:
+            async with asyncio.timeout(context.patience):
+                return await result
+        except TimeoutError:
+            # Whatever a resolver raises became an error of its field before it came here, so this is our own deadline. A loader's batch ends
+            # by itself when nobody waits for it any more; cancelled a second time, its driver would not get to tell Postgres.
+            message = (
+                f"This took longer than {context.patience:g} s and was given up. Ask for less at once: shorter pages, fewer levels, a narrower"
+                " filter. If it was a mutation, look at what has become of it before you send it again."
+            )
+            return ExecutionResult(None, [GraphQLError(message, extensions={"code": "TIMEOUT"})])

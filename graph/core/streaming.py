@@ -1,0 +1,173 @@
+"""Subscriptions as they run: each event is answered once for all who select the same of it, each viewer is who they are by now.
+
+Strawberry's own way from an event to its answer was a third of the cost of a delivery, and ran once for every subscriber.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterable
+from contextlib import ExitStack, aclosing
+from dataclasses import dataclass
+from inspect import isawaitable
+from typing import TYPE_CHECKING, Any, cast
+
+import orjson
+from graphql import ExecutionResult as CoreResult
+from graphql import GraphQLError
+from graphql.execution import create_source_event_stream  # pyright: ignore[reportUnknownVariableType] - generics that graphql-core leaves open
+from strawberry.types import ExecutionContext, ExecutionResult
+from strawberry.types.execution import PreExecutionError
+from strawberry.types.graphql import OperationType
+
+from db.stores.tails import Told
+from graph.core.context import Context
+from graph.core.operations import chosen
+from graph.core.sharing import Sharing, sharing
+
+if TYPE_CHECKING:
+    from graph.core.extensions import Schema
+
+
+@dataclass
+class Answer(ExecutionResult):
+    """An answer without errors that is shared by equal selections; `text` is what a transport sends as its payload."""
+
+    text: str = ""
+
+
+def is_stream(schema: Schema, operation: ExecutionContext) -> bool:
+    """Whether this is for `stream`: a subscription, where one may come."""
+    if operation.query is None or OperationType.SUBSCRIPTION not in operation.allowed_operations:
+        return False
+    try:
+        meant = chosen(schema.read(operation.query), operation._provided_operation_name)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - the public name is the guess
+    except GraphQLError:
+        return False
+    return meant.operation.value == OperationType.SUBSCRIPTION.value
+
+
+async def stream(schema: Schema, operation: ExecutionContext, runner: Any, middleware: Any) -> AsyncGenerator[ExecutionResult, None]:
+    """The answers of a subscription, for as long as its viewer is signed in. What goes wrong is the last of them."""
+    with ExitStack() as held:
+        try:
+            async with runner.operation():
+                refused = await schema._prepare_operation_async(operation, runner)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - parses and validates, as for every operation
+                if refused is not None:
+                    yield await _finished(schema, operation, runner, refused)
+                    return
+                context: Context = operation.context
+                if context.viewer is not None:
+                    context.session = held.enter_context(context.feed.sessions.attend(context.viewer))
+                async with runner.executing():
+                    executor, source = await _begin(schema, operation, middleware)
+                if executor is None or isinstance(source, CoreResult):
+                    errors = source.errors if isinstance(source, CoreResult) else None
+                    yield await _finished(schema, operation, runner, PreExecutionError(data=None, errors=errors))
+                    return
+                run = _Run(schema, operation, runner, executor)
+                try:
+                    async with aclosing(cast("AsyncGenerator[Any, None]", source)):
+                        async for event in source:
+                            yield await run.answer(event)
+                except Exception as error:  # noqa: BLE001 - whatever a source raises is told, masked where it was not meant for clients
+                    yield await _finished(schema, operation, runner, _failure(error))
+        except Exception as error:  # noqa: BLE001 - the same, of what surrounds the operation
+            yield await _finished(schema, operation, runner, _failure(error))
+
+
+def _failure(error: Exception) -> CoreResult:
+    return CoreResult(None, [error if isinstance(error, GraphQLError) else GraphQLError(str(error), original_error=error)])
+
+
+async def _begin(schema: Schema, operation: ExecutionContext, middleware: Any) -> tuple[Any, AsyncIterable[Any] | CoreResult]:
+    assert operation.graphql_document is not None
+    executor: Any = cast("Any", schema).execution_context_class.build(
+        schema._schema,  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - Strawberry has no public way to it
+        operation.graphql_document,
+        operation.root_value,
+        operation.context,
+        operation.variables,
+        operation.operation_name,
+        middleware=middleware,
+    )
+    if isinstance(executor, list):
+        return None, CoreResult(None, errors=cast("list[GraphQLError]", executor))
+    source: Any = create_source_event_stream(executor)
+    return executor, await source if isawaitable(source) else source
+
+
+async def _finished(schema: Schema, operation: ExecutionContext, runner: Any, result: Any) -> ExecutionResult:
+    """An answer as Strawberry would have it: errors with their codes, extensions asked for what they add."""
+    finished = await schema._handle_execution_result(operation, result, runner)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - its one place for this
+    async with runner.on_stream_result(finished):
+        return finished
+
+
+class _Run:
+    """One subscription under way."""
+
+    def __init__(self, schema: Schema, operation: ExecutionContext, runner: Any, executor: Any) -> None:
+        self._schema = schema
+        self._operation = operation
+        self._runner = runner
+        self._executor = executor
+        self._context: Context = operation.context
+        self._sharing: Sharing | None = None
+        document = operation.graphql_document
+        if document is not None and operation.query is not None:
+            core = schema._schema  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - Strawberry has no public way to it
+            self._sharing = sharing(core, document, operation.query, executor.operation, operation.variables)
+
+    async def answer(self, event: Any) -> ExecutionResult:
+        """What is said of an event: what was said of it before, where the same was asked; else worked out."""
+        context = self._context
+        if context.session is not None:
+            context.viewer = context.session.viewer
+        if not isinstance(event, Told):
+            return await self._own(event)
+        context.progress.reached = event.cursor
+        if self._sharing is None:
+            return await self._own(event.source)
+        return await self._shared(event, self._sharing)
+
+    async def _shared(self, told: Told, sharing: Sharing) -> ExecutionResult:
+        key = (sharing.key, self._context.viewer) if sharing.by_viewer else sharing.key
+        while True:
+            known: Answer | asyncio.Future[Answer | None] | None = told.answers.get(key)
+            said = await asyncio.shield(known) if isinstance(known, asyncio.Future) else known
+            if said is not None:
+                if self._context.observation is not None:
+                    self._context.observation.events += 1
+                return said
+            if key in told.answers:
+                continue  # the one that was waited for found nothing to share, and somebody else tries already
+            waiting: asyncio.Future[Answer | None]
+            waiting = told.answers[key] = asyncio.get_running_loop().create_future()
+            answer: Answer | None = None
+            try:
+                finished = await self._own(told.source)
+                answer = _written(finished)
+            finally:
+                # Kept is only what can never be said differently. What depends on rows is shared by those who ask while it is read.
+                del told.answers[key]
+                if answer is not None and not sharing.by_viewer:
+                    told.answers[key] = answer
+                waiting.set_result(answer)
+            return answer or finished
+
+    async def _own(self, source: Any) -> ExecutionResult:
+        self._context.refresh()
+        result = self._executor.build_per_event_executor(source).execute_operation(serially=False)
+        finished = await result if isawaitable(result) else result
+        return await _finished(self._schema, self._operation, self._runner, finished)
+
+
+def _written(result: ExecutionResult) -> Answer | None:
+    """The answer with its text; None for one with errors, which name a request and so are each subscriber's own."""
+    if result.errors or result.extensions:
+        return None
+    try:
+        return Answer(result.data, None, None, orjson.dumps({"data": result.data}).decode())
+    except TypeError:
+        return None

@@ -1,0 +1,157 @@
+"""`trellis jobs`: what an operator sees of jobs and does to them. It works on the database, so the API need not run."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Annotated, Any
+
+import typer
+
+from server.commands.services import NO_FILES, DataDir, refuse, running_settings
+
+app = typer.Typer(help="Jobs, as an operator sees them.", no_args_is_help=True, rich_markup_mode=None)
+chores = typer.Typer(help="The recurring tasks of the workers; without a command, how their last runs went.", rich_markup_mode=None)
+app.add_typer(chores, name="chores")
+
+JobId = Annotated[str, typer.Argument(help="The job's id, `job_<32 hex digits>` or a plain UUID.", metavar="JOB")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line, for machines.")]
+
+
+@app.command("list")
+def list_jobs(
+    status: Annotated[
+        list[str] | None, typer.Option(help="Only these, such as `running,pending`. May be repeated.", show_default=False)
+    ] = None,
+    queue: Annotated[list[str] | None, typer.Option(help="Only of these queues. May be repeated.", show_default=False)] = None,
+    kind: Annotated[
+        list[str] | None, typer.Option(help="Only of these kinds, such as `train`. May be repeated.", show_default=False)
+    ] = None,
+    owner: Annotated[str | None, typer.Option(help="Only of the user with this email address.", show_default=False)] = None,
+    since: Annotated[
+        str | None, typer.Option(help="Only made since: `90s`, `30m`, `2h`, `7d` ago, or an ISO time.", show_default=False)
+    ] = None,
+    limit: Annotated[int, typer.Option(help="At most so many, the newest first.", min=1, max=1000)] = 20,
+    after: Annotated[str | None, typer.Option(help="Go on after this cursor, which the previous page named.", show_default=False)] = None,
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+) -> None:
+    """List jobs, newest first, with why the waiting ones wait."""
+    from server.commands import desk, shown
+    from server.commands.wanted import wanted
+
+    settings = running_settings(data_dir, NO_FILES)
+
+    async def look() -> None:
+        async with desk.opened(settings) as database:
+            owner_id = await desk.owner_id(database, owner) if owner else None
+            page = await desk.listed(database, wanted(status, queue, kind, since, owner_id), limit, after)
+        shown.jobs(page.jobs, as_json=as_json)
+        if page.more:
+            typer.echo(f"There are more. For the next page add: --after {page.more}", err=True)
+
+    _run(look())
+
+
+@app.command()
+def show(
+    job: JobId,
+    events: Annotated[int, typer.Option(help="Of its events, the last so many.", min=0, max=1000)] = 10,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on with its events until it ends.")] = False,
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Show a job: where it stands and why, its attempts, nodes, error and last events."""
+    from server.commands import desk, shown
+
+    settings = running_settings(data_dir, NO_FILES)
+
+    async def look() -> None:
+        async with desk.opened(settings) as database:
+            job_id = desk.key(job)
+            found = await desk.found(database, job_id, events)
+            shown.job(found, as_json=as_json)
+            if follow:
+                async for event in desk.followed(database, job_id, found.job.last_sequence):
+                    shown.event(event, as_json=as_json)
+
+    _run(look())
+
+
+@app.command()
+def cancel(job: JobId, data_dir: DataDir = None) -> None:
+    """Cancel a job that waits or runs. A running body is asked to stop, and killed if it does not."""
+    from server.commands import desk
+
+    settings = running_settings(data_dir, NO_FILES)
+    status = _run(desk.cancel(settings, job))
+    typer.echo({"cancelled": "CANCELLED"}.get(status, "CANCELLING: its worker is stopping it."))
+
+
+@app.command()
+def retry(job: JobId, data_dir: DataDir = None) -> None:
+    """Do a job that has ended again, as a new job with the same inputs; prints its id."""
+    from server.commands import desk
+
+    settings = running_settings(data_dir, NO_FILES)
+    typer.echo(_run(desk.retry(settings, job)))
+
+
+@app.command()
+def requeue(job: JobId, data_dir: DataDir = None) -> None:
+    """Ring for a waiting job now, its pause before a retry left out. Its place in the queue stays."""
+    from server.commands import desk
+
+    settings = running_settings(data_dir, NO_FILES)
+    status = _run(desk.requeue(settings, job))
+    typer.echo(f"{status.upper()}: the workers of its queue were rung for.")
+
+
+@chores.callback(invoke_without_command=True)
+def list_chores(context: typer.Context, as_json: AsJson = False, data_dir: DataDir = None) -> None:
+    """The recurring tasks of the workers; without a command, how their last runs went."""
+    if context.invoked_subcommand is not None:
+        return
+    from server.commands import desk, shown
+
+    settings = running_settings(data_dir, NO_FILES)
+    shown.chores(_run(desk.chores(settings)), as_json=as_json)
+
+
+@chores.command("run")
+def run_chore(name: Annotated[str, typer.Argument(help="The chore's name, as the list shows it.")], data_dir: DataDir = None) -> None:
+    """Do a chore now, due or not, in this process."""
+    from server.commands import desk
+
+    settings = running_settings(data_dir)
+    ran = _run(desk.run_chore(settings, name))
+    if ran.error is not None:
+        raise refuse(f"{name} failed: {ran.error}")
+    typer.echo(f"{name}: {ran.changed} changed.")
+
+
+def list_workers(
+    every: Annotated[bool, typer.Option("--all", help="Also those that have stopped, the hundred last heard.")] = False,
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+) -> None:
+    """List the worker processes that give signs of life."""
+    from server.commands import desk, shown
+
+    settings = running_settings(data_dir, NO_FILES)
+    shown.workers(_run(desk.workers(settings, stopped=every)), as_json=as_json)
+
+
+def _run(work: Coroutine[Any, Any, Any]) -> Any:
+    """The answer; an expected refusal becomes a line on standard error and the exit status 1."""
+    from db.errors import StateError
+    from server.commands.wanted import NotUnderstood
+
+    try:
+        return asyncio.run(work)
+    except StateError as error:
+        raise refuse(error) from None
+    except NotUnderstood as error:
+        raise refuse(error, 2) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None

@@ -1,0 +1,68 @@
+"""Which services a command works on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from db.settings import StateSettings
+
+DataDir = Annotated[
+    Path | None, typer.Option(help="Folder of the embedded servers' data. [TRELLIS_DATA_DIR, else .trellis]", show_default=False)
+]
+EVERYTHING = ("database_url", "redis_url", "s3_endpoint_url")
+NO_FILES = ("database_url", "redis_url")
+
+
+def state_settings(data_dir: Path | None = None, needs: tuple[str, ...] = EVERYTHING) -> StateSettings:
+    """Settings that name these services, or an end with a message. With `data_dir`, a running `trellis up` there lends its own."""
+    from server.running import lend_environment
+
+    if data_dir is not None:
+        lend_environment(data_dir)
+    settings = valid_settings()
+    missing = [f"TRELLIS_{name.upper()}" for name in needs if not getattr(settings, name)]
+    if missing:
+        raise refuse(f"Trellis needs {', '.join(missing)}. Set it, or run `trellis up`, which starts servers of its own.", 2)
+    return settings
+
+
+def running_settings(data_dir: Path | None, needs: tuple[str, ...] = EVERYTHING) -> StateSettings:
+    """The same for a command that finds a running `trellis up` by its folder, the one of the settings where none is given."""
+    from server.settings import server_settings
+
+    return state_settings((data_dir or server_settings().data_dir).expanduser(), needs)
+
+
+def valid_settings() -> StateSettings:
+    """The settings of the state, or an end that names those that cannot be."""
+    from pydantic import ValidationError
+
+    from db.settings import StateSettings
+
+    try:
+        return StateSettings()
+    except ValidationError as error:
+        for found in error.errors():
+            name = f"TRELLIS_{found['loc'][0]}".upper()
+            typer.echo(f"{name}: {found['msg'].removeprefix('Value error, ')}", err=True)
+        raise typer.Exit(2) from error
+
+
+def may_trace() -> None:
+    """End with a message if spans are asked for and their packages are not there."""
+    from importlib.util import find_spec
+
+    from server.settings import server_settings
+
+    if server_settings().tracing and find_spec("opentelemetry") is None:
+        raise refuse("TRELLIS_TRACING needs more packages: pip install 'trellis[otel]', or set it to false.", 2)
+
+
+def refuse(text: object, status: int = 1) -> typer.Exit:
+    """Say on standard error why nothing was done; to be raised."""
+    typer.echo(str(text), err=True)
+    return typer.Exit(status)

@@ -1,0 +1,126 @@
+"""Server-sent events in the distinct connections mode of graphql-sse: one operation a request, its results as they come.
+
+https://github.com/enisdenjo/graphql-sse/blob/master/PROTOCOL.md
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import AsyncGenerator, Coroutine, Mapping
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from db.errors import SignedOut
+from server.protocol import answers
+from server.protocol.negotiation import STREAM
+
+if TYPE_CHECKING:
+    from starlette.types import Receive, Send
+    from strawberry.types import ExecutionResult
+
+    from graph.core.context import Progress
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+KEEP_ALIVE = 12.0  # seconds of silence after which a comment is sent; proxies tend to close after 30 or 60
+
+HEADERS = {
+    "Content-Type": f"{STREAM}; charset=utf-8",
+    "Cache-Control": "no-cache, no-store, no-transform",  # the last keeps proxies from compressing, and so from holding events back
+    "X-Accel-Buffering": "no",
+}
+STREAMING = "streaming"  # in the scope's state: the guard need not wait for its end when the process stops
+
+
+class EventStream:
+    """Sends `results` as `next` events, and `complete` at the end. An event carries an id where the stream has cursors.
+
+    Once `signed_out` is set the stream says so and ends, whatever it was waiting for.
+    """
+
+    def __init__(
+        self,
+        results: AsyncGenerator[ExecutionResult],
+        *,
+        signed_out: asyncio.Event,
+        progress: Progress,
+        request_id: str,
+        limit: int,
+    ) -> None:
+        self._results = results
+        self._signed_out = signed_out
+        self._progress = progress
+        self._request_id = request_id
+        self._limit = limit
+
+    async def send(self, headers: Mapping[str, str], receive: Receive, send: Send) -> None:
+        """Returns when the stream has ended or its client has gone; by then nothing that it started runs any more."""
+        raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in {**headers, **HEADERS}.items()]
+        await send({"type": "http.response.start", "status": 200, "headers": raw})
+        await send({"type": "http.response.body", "body": b":\n\n", "more_body": True})
+
+        async def chunk(text: bytes, *, more: bool = True) -> None:
+            await send({"type": "http.response.body", "body": text, "more_body": more})
+
+        # Each step of a generator must see the context variables that the steps before it have set.
+        variables = contextvars.copy_context()
+
+        def start(work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+            return asyncio.create_task(work, context=variables)
+
+        async with aclosing(self._results):
+            gone = start(_gone(receive))
+            ended = start(self._signed_out.wait())
+            coming = start(self._next())
+            try:
+                while True:
+                    done, _ = await asyncio.wait({gone, ended, coming}, timeout=KEEP_ALIVE, return_when=asyncio.FIRST_COMPLETED)
+                    if gone in done:
+                        return
+                    if ended in done:
+                        await chunk(self._frame(answers.failed("UNAUTHENTICATED", str(SignedOut()), self._request_id)))
+                        break
+                    if not done:
+                        await chunk(b":\n\n")
+                        continue
+                    frame = self._taken(coming)
+                    if frame is None:
+                        break
+                    await chunk(frame)
+                    coming = start(self._next())
+                await chunk(b"event: complete\ndata:\n\n", more=False)
+            finally:
+                for task in (gone, ended, coming):
+                    task.cancel()
+                await asyncio.gather(gone, ended, coming, return_exceptions=True)
+
+    async def _next(self) -> ExecutionResult | None:
+        return await anext(self._results, None)
+
+    def _taken(self, coming: asyncio.Task[ExecutionResult | None]) -> bytes | None:
+        try:
+            result = coming.result()
+        except Exception:  # results are made to carry errors, so whatever comes here is ours, and the stream can only end
+            log.exception("stream_broke", request_id=self._request_id)
+            self._results = _nothing()
+            return self._frame(answers.failed("INTERNAL_SERVER_ERROR", "Internal error", self._request_id))
+        if result is None:
+            return None
+        return self._frame(answers.encoded(result, request_id=self._request_id, limit=self._limit), self._progress.reached)
+
+    def _frame(self, data: bytes, cursor: str | None = None) -> bytes:
+        # JSON as we write it has no line breaks outside of strings, where they are escaped.
+        return b"event: next\n" + (b"" if cursor is None else b"id: " + cursor.encode() + b"\n") + b"data: " + data + b"\n\n"
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _nothing() -> AsyncGenerator[Any]:
+    return
+    yield

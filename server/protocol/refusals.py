@@ -1,0 +1,19 @@
+"""What is refused before it is an operation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+class Refused(Exception):
+    """Answered with `status`, these headers, and a GraphQL error of this code; the message is for whoever wrote the client."""
+
+    def __init__(self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.headers = dict(headers or {})
+
+
+def bad_request(message: str) -> Refused:
+    return Refused(400, "BAD_REQUEST", message)

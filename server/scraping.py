@@ -1,0 +1,93 @@
+"""`/metrics`: who may read the numbers, and the numbers."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Awaitable, Callable, Iterable
+from ipaddress import ip_address
+
+import structlog
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from starlette.datastructures import State
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from db.errors import Unavailable
+from server.census import Census, Family
+from server.metrics import REGISTRY
+from server.settings import ServerSettings
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+# A proxy on this machine connects from it on behalf of strangers, and says so with one of these.
+_FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via")
+
+SERVICE_UP = Family("trellis_service_up", "Whether a service that Trellis stands on answers (1) or not (0).", ("service",))
+
+
+class _Found(Collector):
+    """Numbers that were found out already."""
+
+    def __init__(self, found: Iterable[Metric]) -> None:
+        self._found = found
+
+    def collect(self) -> Iterable[Metric]:
+        return self._found
+
+
+def route(services: Callable[[State], Awaitable[dict[str, bool]]], settings: ServerSettings) -> Route:
+    """The endpoint. `services` says which of them are up; the application's state must have `database`."""
+    census = Census()
+
+    async def metrics(request: Request) -> Response:
+        if not may_read(request, settings):
+            return _refused(settings)
+        names = await services(request.app.state)
+        up = GaugeMetricFamily(SERVICE_UP.name, SERVICE_UP.help, labels=SERVICE_UP.labels)
+        for name, is_up in names.items():
+            up.add_metric([name], float(is_up))
+        found: list[Metric] = [up]
+        if names.get("postgres"):
+            try:
+                found += await census.numbers(request.app.state.database)
+            except Unavailable as error:  # it went between the two; the rest is told all the same
+                log.info("numbers_without_the_database", detail=error.detail)
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(_Found(found))
+        return Response(generate_latest(REGISTRY) + generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+    return Route("/metrics", metrics)
+
+
+def may_read(request: Request, settings: ServerSettings) -> bool:
+    """Whether this request is let in, by where it comes from or by its token."""
+    if settings.metrics == "off":
+        return False
+    if settings.metrics == "all":
+        return True
+    token = settings.metrics_token.get_secret_value()
+    given = request.headers.get("authorization", "")
+    if token and hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
+        return True
+    return _is_local(request)
+
+
+def _is_local(request: Request) -> bool:
+    if request.client is None or any(name in request.headers for name in _FORWARDED):
+        return False
+    try:
+        address = ip_address(request.client.host)
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_loopback
+
+
+def _refused(settings: ServerSettings) -> Response:
+    if settings.metrics == "off":
+        return PlainTextResponse("Not Found", status_code=404)
+    text = "The numbers are for this machine. From elsewhere, send TRELLIS_METRICS_TOKEN as `Authorization: Bearer <token>`.\n"
+    return PlainTextResponse(text, status_code=403)

@@ -1,0 +1,136 @@
+"""OpenTelemetry spans, where a setting asks for them: operations, their SQL statements, and the attempts of jobs.
+
+The trace of a job's attempts has the job's id as its trace id, and the span of the operation that made the job links to it. So nothing has to
+be kept with the job, and whoever has its id finds the trace. Texts of statements and documents stay out; nothing of this is imported otherwise.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from opentelemetry import context, trace
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+from opentelemetry.trace import Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from sqlalchemy import Row, event
+from sqlalchemy.engine import Engine
+
+from db.core.work import Notice, Post
+
+if TYPE_CHECKING:
+    from graph.core.observing import Observation
+
+_BEGAN = "trellis_span_began"
+_CREATED = 1  # the sequence of the event that a job begins with
+
+_job: ContextVar[UUID | None] = ContextVar("job", default=None)
+
+
+class _Ids(RandomIdGenerator):
+    """Random, but for the root span of an attempt."""
+
+    def generate_trace_id(self) -> int:
+        job = _job.get()
+        return super().generate_trace_id() if job is None else job.int
+
+
+class Spans:
+    """The spans of one process, called `service`. They leave through `processor`, by default in batches by OTLP over HTTP."""
+
+    def __init__(self, service: str, processor: SpanProcessor | None = None) -> None:
+        if processor is None:
+            from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
+            processor = BatchSpanProcessor(OTLPSpanExporter())
+        self._provider = TracerProvider(resource=Resource.create({"service.name": service}), id_generator=_Ids())
+        self._provider.add_span_processor(processor)
+        self._tracer = self._provider.get_tracer("trellis")
+        event.listen(Engine, "before_cursor_execute", self._before)
+        event.listen(Engine, "after_cursor_execute", self._after)
+
+    def close(self) -> None:
+        """Send what is left, and follow no more statements."""
+        event.remove(Engine, "before_cursor_execute", self._before)
+        event.remove(Engine, "after_cursor_execute", self._after)
+        self._provider.shutdown()
+
+    def linked(self, post: Post) -> Post:
+        """The post, with every job that an operation makes linked to that operation."""
+        return _Linking(post)
+
+    def begin_operation(self, observation: Observation, headers: Mapping[str, str]) -> Span:
+        """The span of an operation, in the trace that the client's `traceparent` names, if it names one.
+
+        What the present task does from here on is under it; a task serves one operation, so nothing undoes that.
+        """
+        parent = TraceContextTextMapPropagator().extract(headers)
+        span = self._tracer.start_span("graphql", context=parent, kind=SpanKind.SERVER)
+        span.set_attribute("trellis.request.id", observation.request_id)
+        context.attach(trace.set_span_in_context(span))
+        return span
+
+    def end_operation(self, span: Span, observation: Observation) -> None:
+        """Named as clients named it: a trace is kept for its own sake, so the name is no label that must be bounded."""
+        span.update_name(f"{observation.type} {observation.name}" if observation.name else observation.type)
+        span.set_attribute("graphql.operation.type", observation.type)
+        span.set_attribute("graphql.document.hash", observation.hash)
+        if observation.name:
+            span.set_attribute("graphql.operation.name", observation.name)
+        if observation.codes:
+            span.set_attribute("trellis.error.codes", sorted(set(observation.codes)))
+        if observation.ours:
+            span.set_status(Status(StatusCode.ERROR))
+        span.end()
+
+    @contextmanager
+    def attempt(self, job: Row[Any]) -> Generator[None]:
+        """Around one attempt, with its statements under it."""
+        token = _job.set(job.id)
+        try:
+            span = self._tracer.start_span(
+                f"job {job.kind.value}", context=trace.set_span_in_context(trace.INVALID_SPAN), kind=SpanKind.CONSUMER
+            )
+        finally:
+            _job.reset(token)
+        span.set_attribute("trellis.job.id", f"job_{job.id.hex}")
+        span.set_attribute("trellis.job.attempt", job.attempt)
+        span.set_attribute("trellis.job.queue", job.queue)
+        with trace.use_span(span, end_on_exit=True):
+            yield
+
+    def _before(self, _connection: object, _cursor: object, _statement: object, _parameters: object, execution: Any, _many: object) -> None:
+        if execution is not None and trace.get_current_span().is_recording():
+            setattr(execution, _BEGAN, time.time_ns())
+
+    def _after(self, _connection: object, _cursor: object, statement: str, _parameters: object, execution: Any, _many: object) -> None:
+        began = getattr(execution, _BEGAN, None)
+        if began is not None:
+            verb = statement.lstrip("( \n").split(None, 1)[0].upper()[:16]
+            span = self._tracer.start_span(f"sql {verb}", kind=SpanKind.CLIENT, start_time=began)
+            span.set_attribute("db.system.name", "postgresql")
+            span.set_attribute("db.operation.name", verb)
+            span.end()
+
+
+class _Linking:
+    """Links the operation's span to the traces of the jobs that it made, and carries the notices on."""
+
+    def __init__(self, post: Post) -> None:
+        self._post = post
+
+    async def send(self, notices: Sequence[Notice], doubted: Sequence[UUID] = ()) -> None:
+        span = trace.get_current_span()
+        if span.is_recording():
+            for notice in notices:
+                if notice.sequence == _CREATED:
+                    job = notice.job_id
+                    span.add_link(SpanContext(job.int, job.int & (2**64 - 1), is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED)))
+        await self._post.send(notices, doubted)

@@ -1,0 +1,89 @@
+"""`runPipeline` through GraphQL by several clients at once, against `arq.enqueue_job` alone from as many tasks.
+
+Ours commits the job, its inputs, its run and its first event to PostgreSQL before it answers; arq's word is lost with Redis.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from statistics import median
+
+from arq import create_pool
+from arq.connections import RedisSettings
+from sqlalchemy import text
+
+from tests.benchmarks import ground
+from tests.benchmarks.bench_fanout import OPTIONS, cpu
+from tests.client import Client
+
+CLIENTS = 8
+MANY = 1_500
+FEW = 100
+CSV = "x,y\n" + "".join(f"{i},{i % 5}\n" for i in range(200))
+RUN = """mutation($input: RunPipelineInput!) { runPipeline(input: $input) { __typename ... on RunPipelinePayload { job { id } }
+    ... on Problem { code message } } }"""
+COMMITTED = "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()"
+
+
+async def rate(clients: int, total: int, once: Callable[[int], Awaitable[None]]) -> tuple[float, float]:
+    """Calls a second by so many at once, and the median of how long each took, in ms."""
+    left = iter(range(total))
+    took: list[float] = []
+
+    async def work() -> None:
+        for number in left:
+            began = time.perf_counter()
+            await once(number)
+            took.append((time.perf_counter() - began) * 1000)
+
+    began = time.perf_counter()
+    await asyncio.gather(*(work() for _ in range(clients)))
+    return total / (time.perf_counter() - began), median(took)
+
+
+async def main() -> None:
+    async with ground.database() as database:
+        from workers.catalogue import project
+
+        await asyncio.to_thread(project, ground.state_settings().database_url)
+        with ground.serving("server.app:create_app", "--factory", *OPTIONS) as (url, pid):
+            client = Client(url, ground.TOKEN)
+            with ground.process("server.cli", "worker"):
+                version = await client.ingest("enqueue", CSV)
+            pipeline = (await client.create_pipeline("enqueue", ("data", "dataset", {}), ("scale", "scale", {})))["pipeline"]["id"]
+            outcomes: Counter[str] = Counter()
+
+            async def enqueue(_number: int) -> None:
+                answer = await client.one(RUN, input={"pipelineId": pipeline, "datasetVersionId": version})
+                outcomes[answer["__typename"]] += 1
+
+            await rate(CLIENTS, FEW, enqueue)
+            outcomes.clear()
+            used = cpu(pid)
+            before = (await database.rows(text(COMMITTED)))[0][0]
+            ours, took = await rate(CLIENTS, MANY, enqueue)
+            cost = (cpu(pid) - used) / MANY * 1000
+            await asyncio.sleep(1.5)  # the server counts its transactions a moment later
+            transactions = ((await database.rows(text(COMMITTED)))[0][0] - before) / MANY
+            assert outcomes == {"RunPipelinePayload": MANY}, outcomes
+            await client.close()
+    pool = await create_pool(RedisSettings.from_dsn(ground.state_settings().redis_url))
+
+    async def bare(number: int) -> None:
+        assert await pool.enqueue_job("run", number, _queue_name="bare") is not None
+
+    await rate(CLIENTS, FEW, bare)
+    theirs, bare_took = await rate(CLIENTS, MANY, bare)
+    await pool.aclose()
+    print(f"{'':<36} {'a second':>9} {'p50 ms':>7}")
+    print(f"{f'runPipeline, {CLIENTS} clients':<36} {ours:>9,.0f} {took:>7.1f}")
+    print(f"{f'arq.enqueue_job, {CLIENTS} tasks':<36} {theirs:>9,.0f} {bare_took:>7.1f}")
+    print(f"ratio: {ours / theirs:.2f}x (to reach: 0.5x); {cost:.1f} ms of the API's CPU and {transactions:.1f} transactions a mutation")
+
+
+if __name__ == "__main__":
+    with ground.servers():
+        asyncio.run(main())

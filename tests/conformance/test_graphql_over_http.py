@@ -1,0 +1,32 @@
+"""The endpoint is what the GraphQL over HTTP specification asks for, by the audits of its reference server. `make conformance` shows them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.client import Client
+from tests.clients import node
+
+FOLDER = Path(__file__).parent
+AUDITS = 61
+
+
+@pytest.mark.parametrize("who", ["nobody", "ada"])
+async def test_all_audits_pass(who: str, nobody: Client, ada: Client) -> None:
+    if not (FOLDER / "node_modules" / "graphql-http").is_dir():
+        assert node.install(FOLDER) == 0, "The audits could not be installed. Is an npm registry reachable from here?"
+    client = {"nobody": nobody, "ada": ada}[who]
+    status, said = await node.command(
+        "node", FOLDER / "audit.mjs", cwd=FOLDER, variables={"TRELLIS_URL": f"{client.url}/graphql", "TRELLIS_TOKEN": client.token or ""}
+    )
+    assert status == 0, said
+    results = json.loads(said.strip().splitlines()[-1])
+    # Seen with `pytest -s`.
+    print(f"\n{sum(result['status'] == 'ok' for result in results)} of {len(results)} audits passed, as {who}")
+    for result in results:
+        print(f"  {result['status']:5} {result['id']} {result['name']}" + (f"\n        {result['reason']}" if result["reason"] else ""))
+    assert [result for result in results if result["status"] != "ok"] == []
+    assert len(results) == AUDITS

@@ -1,0 +1,146 @@
+"""Around every body: a trace of when it ran, and in place of pipelines named "script ..." what the name says.
+
+A script's output says which attempt made it, as its number of rows, so that a result from the wrong attempt is seen.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import importlib
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from workers.ml.errors import BadInput
+from workers.ml.reporting import Reporter
+
+SCRIPT = "script "
+MIB = 1024**2
+
+
+def run(order: dict[str, Any], report: Reporter) -> Any:
+    """The body `target`, traced."""
+    with _executing(Path(order["folder"]), order["job"], order["attempt"]):
+        spec = order["spec"]
+        name = spec.get("context", {}).get("pipeline_name") or ""
+        if name.startswith(SCRIPT):
+            word, *values = name.removeprefix(SCRIPT).split()
+            SCRIPTS[word](report, order["attempt"], *map(float, values))
+            return _result(Path(spec["folder"]), order)
+        module, _, function = order["target"].partition(":")
+        return getattr(importlib.import_module(module), function)(spec, report)
+
+
+@contextmanager
+def _executing(folder: Path, job: str, attempt: int) -> Generator[None]:
+    """The kernel gives the lock back when this process ends in whatever way; whoever finds it taken runs beside another execution."""
+    lock = os.open(folder / f"{job}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        alone = True
+    except OSError:
+        alone = False
+    _trace(folder, job, attempt, "start", alone=alone)
+    try:
+        yield
+    finally:
+        _trace(folder, job, attempt, "end", alone=alone)
+
+
+def _trace(folder: Path, job: str, attempt: int, what: str, *, alone: bool) -> None:
+    """One write of one line to a file opened for appending: lines of several processes do not mix."""
+    line = {"job": job, "attempt": attempt, "what": what, "pid": os.getpid(), "at": time.monotonic(), "alone": alone}
+    descriptor = os.open(folder / "executions", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        os.write(descriptor, json.dumps(line).encode() + b"\n")
+    finally:
+        os.close(descriptor)
+
+
+def _result(folder: Path, order: dict[str, Any]) -> dict[str, Any]:
+    made = folder / "script.parquet"
+    made.write_text(f"{order['job']} {order['attempt']} {secrets.token_hex(16)}")
+    rows = order["attempt"]
+    profile = {"profiler_version": "script", "generation_time": 0.0, "is_exact": True, "columns": [], "correlations": []}
+    counts = {"row_count": rows, "duplicate_row_count": 0, "missing_cell_ratio": 0.0}
+    table = {"row_count": rows, "column_count": 0, "columns": [], "preview": []}
+    return {"kind": "dataset", "parquet": str(made), "profile": {**profile, **counts}, **table}
+
+
+# What scripts do; each is told its attempt and the numbers in the name.
+
+
+def nap(report: Reporter, _attempt: int, seconds: float) -> None:
+    """Work for a while, and say so."""
+    for part in range(4):
+        report.progress(25 * part, f"nap {part + 1} of 4")
+        time.sleep(seconds / 4)
+
+
+def linger(report: Reporter, attempt: int, seconds: float, later: float = 0.05) -> None:
+    """The first attempt takes `seconds`, the others `later`."""
+    nap(report, attempt, seconds if attempt == 1 else later)
+
+
+def hold(_report: Reporter, attempt: int, seconds: float) -> None:
+    """Holds the interpreter's lock: no thread of this process moves."""
+    if attempt == 1:
+        ctypes.PyDLL(None).usleep(int(seconds * 1e6))
+
+
+def stubborn(report: Reporter, attempt: int, seconds: float) -> None:
+    """Does not obey SIGTERM."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    nap(report, attempt, seconds)
+
+
+def leak(_report: Reporter, _attempt: int) -> None:
+    """Takes memory until it is stopped."""
+    kept: list[bytearray] = []
+    while True:
+        kept.append(bytearray(8 * MIB))
+
+
+def fork(report: Reporter, attempt: int, seconds: float) -> None:
+    """Leaves a process behind that has a session of its own."""
+    subprocess.Popen(["sleep", "3600.5"], start_new_session=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    nap(report, attempt, seconds)
+
+
+def chatter(_report: Reporter, _attempt: int, megabytes: float) -> None:
+    """Prints so much."""
+    block = ("x" * 1023 + "\n") * 1024
+    for _ in range(int(megabytes)):
+        sys.stdout.write(block)
+    sys.stdout.flush()
+
+
+def fill(_report: Reporter, attempt: int, megabytes: float) -> None:
+    """The first attempt writes so much into its folder."""
+    if attempt == 1:
+        with Path("filling").open("wb") as file:
+            file.writelines(b"x" * MIB for _ in range(int(megabytes)))
+
+
+def refuse(_report: Reporter, _attempt: int) -> None:
+    raise BadInput("TOO_ODD", "The input is too odd. Send an even one.")
+
+
+def stumble(_report: Reporter, attempt: int) -> None:
+    """The first attempt fails in a way that may pass."""
+    if attempt == 1:
+        raise ValueError("This was not foreseen.")
+
+
+SCRIPTS: dict[str, Callable[..., None]] = {
+    script.__name__: script for script in (nap, linger, hold, stubborn, leak, fork, chatter, fill, refuse, stumble)
+}

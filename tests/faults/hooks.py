@@ -1,0 +1,80 @@
+"""What the harness changes in a worker of the product: its bodies leave traces, and where asked its clock is off or its fence is gone.
+
+Nothing else of `trellis worker` is touched: it claims, pulses, settles and dies as it is.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import time
+from typing import Any
+
+TRACES = "FAULTS_TRACES"
+CLOCK = "FAULTS_CLOCK"
+NO_FENCE = "FAULTS_NO_FENCE"
+
+
+def install() -> None:
+    """Called before anything of the product is imported."""
+    if shift := float(os.environ.get(CLOCK, "0")):
+        _shift_clock(shift)
+    if traces := os.environ.get(TRACES):
+        _trace_bodies(traces)
+    if os.environ.get(NO_FENCE):
+        _remove_fence()
+
+
+def _trace_bodies(folder: str) -> None:
+    from workers.runtime.attempt import Attempt
+
+    body = Attempt.body
+
+    async def traced(self: Attempt, target: str, spec: Any, **rest: Any) -> dict[str, Any]:
+        told = {"target": target, "spec": dict(spec), "folder": folder, "job": self.job.id.hex, "attempt": self.job.attempt}
+        return await body(self, "tests.faults.bodies:run", told, **rest)
+
+    Attempt.body = traced  # pyright: ignore[reportAttributeAccessIssue] - the same signature, loosely
+
+
+def _shift_clock(seconds: float) -> None:
+    """All wall clocks of this process; what counts intervals is left alone, as on a machine whose date is wrong."""
+    true_time, true_ns, true_datetime = time.time, time.time_ns, dt.datetime
+    time.time = lambda: true_time() + seconds
+    time.time_ns = lambda: true_ns() + int(seconds * 1e9)
+
+    class Kind(type(true_datetime)):
+        def __instancecheck__(cls, instance: object) -> bool:
+            return isinstance(instance, true_datetime)
+
+    class Shifted(true_datetime, metaclass=Kind):
+        @classmethod
+        def now(cls, tz: dt.tzinfo | None = None) -> dt.datetime:  # pyright: ignore[reportIncompatibleMethodOverride] - a plain datetime, as C makes them
+            return true_datetime.now(tz) + dt.timedelta(seconds=seconds)
+
+        @classmethod
+        def utcnow(cls) -> dt.datetime:  # pyright: ignore[reportIncompatibleMethodOverride] - as above
+            return true_datetime.now(dt.UTC).replace(tzinfo=None) + dt.timedelta(seconds=seconds)
+
+    dt.datetime = Shifted  # pyright: ignore[reportAttributeAccessIssue] - that is the point
+
+
+def _remove_fence() -> None:
+    """COMPLETED by whoever names the job, and a pulse that says yes to everyone: what an engine without a fence does."""
+    from db.services import jobs
+    from db.services.jobs import settling
+    from db.services.jobs.transitions import THE_JOB, Step
+    from db.tables.jobs import JobEventType
+    from db.tables.jobstates import JobStatus
+    from workers.runtime.reports import Reports
+
+    settling._COMPLETE = Step(JobStatus.COMPLETED, "settle", JobEventType.COMPLETED, THE_JOB, error=None)
+
+    async def pulse(_database: Any, _worker: Any, claims: Any, _lease: float) -> dict[Any, JobStatus]:
+        return {claim.job_id: JobStatus.RUNNING for claim in claims}
+
+    async def flush(_self: Reports, *, everything: bool = False) -> None:
+        """Reports would meet the fence, and end the attempt."""
+
+    jobs.pulse = pulse
+    Reports.flush = flush

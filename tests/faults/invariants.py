@@ -1,0 +1,220 @@
+"""What must hold after every fault: each a query that answers with the rows that break it.
+
+What the harness knows and the database cannot (what was answered to whom, what lies in the store, what ran when) is put into tables of
+the schema `faults` first, so that every invariant is SQL.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+import uuid
+from collections.abc import Iterable
+from typing import Any
+from uuid import UUID
+
+import redis.asyncio as redis_client
+from rich.console import Console
+from rich.table import Table
+
+from tests.faults.bodies import SCRIPT
+from tests.faults.crowd import Crowd
+from tests.faults.ground import Ground
+from tests.faults.traces import executions, overlapping
+
+TABLES = """
+DROP SCHEMA IF EXISTS faults CASCADE;
+CREATE SCHEMA faults;
+CREATE TABLE faults.submits (owner text, key text, call int, job_id uuid, script text, expected text);
+CREATE TABLE faults.cancels (job_id uuid);
+CREATE TABLE faults.executions (job_id uuid, attempt int, pid int, started float8, ended float8, beside bool);
+CREATE TABLE faults.seen (watch int, job_id uuid, turn int, sequence int);
+CREATE TABLE faults.watches (watch int, job_id uuid, done bool);
+CREATE TABLE faults.objects (key text, sha256 text, size bigint);
+CREATE TABLE faults.named_in_redis (job_id uuid, key text);
+CREATE TABLE faults.attempt_keys (job_id uuid, attempt int, key text);
+"""
+
+ENDED = "('completed', 'failed', 'cancelled')"
+_SCRIPTED = f"p.name LIKE '{SCRIPT}%'"
+
+INVARIANTS: dict[str, str] = {
+    "1  every accepted submit is one row": """
+        SELECT s.job_id FROM faults.submits s LEFT JOIN jobs j ON j.id = s.job_id WHERE j.id IS NULL
+        UNION ALL
+        SELECT j.id FROM jobs j JOIN users u ON u.id = j.owner_id LEFT JOIN faults.submits s ON s.job_id = j.id
+        WHERE s.job_id IS NULL AND (SELECT count(*) FROM faults.submits) > 0 AND j.created_at > (SELECT min(created_at)
+          FROM jobs WHERE id IN (SELECT job_id FROM faults.submits))""",
+    "1  every row ends in one terminal state": f"""
+        SELECT id FROM jobs WHERE status NOT IN {ENDED}
+        UNION ALL
+        SELECT job_id FROM job_events GROUP BY job_id HAVING count(*) FILTER (WHERE type::text IN {ENDED}) <> 1""",
+    "2  COMPLETED has one set of effects": """
+        SELECT j.id FROM jobs j LEFT JOIN job_outputs o ON o.job_id = j.id WHERE j.status = 'completed'
+        GROUP BY j.id, j.kind HAVING (count(o.dataset_version_id), count(o.profile_id), count(o.model_version_id)) <>
+          CASE j.kind WHEN 'train' THEN (0::bigint, 0::bigint, 1::bigint) ELSE (1::bigint, 1::bigint, 0::bigint) END
+        UNION ALL
+        SELECT v.produced_by_id FROM dataset_versions v JOIN jobs j ON j.id = v.produced_by_id
+        WHERE v.status = 'ready' GROUP BY v.produced_by_id HAVING count(*) > 1
+        UNION ALL
+        SELECT job_id FROM model_versions WHERE job_id IS NOT NULL GROUP BY job_id HAVING count(*) > 1""",
+    "2  made by the attempt that the row names": f"""
+        SELECT j.id FROM jobs j JOIN pipelines p ON p.id = j.pipeline_id JOIN job_outputs o ON o.job_id = j.id
+        JOIN dataset_versions v ON v.id = o.dataset_version_id WHERE {_SCRIPTED} AND v.row_count <> j.attempt
+        UNION ALL
+        SELECT j.id FROM jobs j JOIN pipelines p ON p.id = j.pipeline_id JOIN job_outputs o ON o.job_id = j.id
+        JOIN artifacts a ON a.dataset_version_id = o.dataset_version_id JOIN stored_objects s ON s.id = a.object_id
+        WHERE {_SCRIPTED} AND NOT EXISTS (
+          SELECT FROM faults.attempt_keys k WHERE k.job_id = j.id AND k.attempt = j.attempt AND s.object_key LIKE '%' || k.key || '%')
+        UNION ALL
+        SELECT j.id FROM jobs j JOIN job_attempts a ON a.job_id = j.id
+        WHERE (a.outcome = 'completed') <> (j.status = 'completed' AND a.number = j.attempt)""",
+    "3  no effect of a job that did not complete": """
+        SELECT j.id FROM jobs j JOIN job_outputs o ON o.job_id = j.id WHERE j.status <> 'completed'
+        UNION ALL
+        SELECT j.id FROM jobs j JOIN dataset_versions v ON v.produced_by_id = j.id WHERE j.status <> 'completed'
+        UNION ALL
+        SELECT j.id FROM jobs j JOIN model_versions v ON v.job_id = j.id WHERE j.status <> 'completed'
+        UNION ALL
+        SELECT j.id FROM jobs j JOIN dataset_versions v ON v.id = j.dataset_version_id
+        WHERE j.kind = 'ingest' AND v.status = 'ready' AND NOT EXISTS (
+          SELECT FROM jobs o WHERE o.dataset_version_id = v.id AND o.kind = 'ingest' AND o.status = 'completed')""",
+    "3  numbers of versions have no gap": """
+        SELECT d.id FROM datasets d LEFT JOIN dataset_versions v ON v.dataset_id = d.id
+        GROUP BY d.id HAVING d.last_number <> count(v.id) OR coalesce(max(v.number), 0) <> d.last_number
+        UNION ALL
+        SELECT m.id FROM models m LEFT JOIN model_versions v ON v.model_id = m.id
+        GROUP BY m.id HAVING m.last_number <> count(v.id) OR coalesce(max(v.number), 0) <> m.last_number""",
+    "5  sequences are 1..n, none after the terminal": f"""
+        SELECT j.id FROM jobs j JOIN job_events e ON e.job_id = j.id GROUP BY j.id
+        HAVING min(e.sequence) <> 1 OR max(e.sequence) <> count(*) OR max(e.sequence) <> j.last_sequence
+          OR max(e.sequence) FILTER (WHERE e.type::text IN {ENDED}) <> max(e.sequence)""",
+    "6  executions of a job never overlap": "SELECT job_id FROM faults.executions WHERE beside",
+    "7  attempts grow by one": """
+        SELECT j.id FROM jobs j LEFT JOIN job_attempts a ON a.job_id = j.id GROUP BY j.id
+        HAVING count(a.number) <> j.attempt OR coalesce(max(a.number), 0) <> j.attempt
+        UNION ALL
+        SELECT e.job_id FROM (SELECT job_id, attempt, lag(attempt) OVER (PARTITION BY job_id ORDER BY sequence) AS before FROM job_events) e
+        WHERE e.attempt - e.before NOT IN (0, 1)
+        UNION ALL
+        SELECT job_id FROM faults.executions x GROUP BY job_id, attempt HAVING count(*) > 1""",
+    "7  every attempt of an ended job has an end": f"""
+        SELECT j.id FROM jobs j JOIN job_attempts a ON a.job_id = j.id
+        WHERE j.status IN {ENDED} AND (a.ended_at IS NULL OR a.outcome IS NULL)""",
+    "8  an accepted cancel never completes": """
+        SELECT j.id FROM faults.cancels c JOIN jobs j ON j.id = c.job_id WHERE j.status <> 'cancelled'""",
+    "9  a healthy job is never FAILED": """
+        SELECT j.id FROM faults.submits s JOIN jobs j ON j.id = s.job_id
+        WHERE s.expected IS NOT NULL AND j.status <> s.expected
+          AND NOT (j.status = 'cancelled' AND j.id IN (SELECT job_id FROM faults.cancels)) AND j.losses < 10""",
+    "10 one idempotency key, one job": """
+        SELECT min(job_id::text)::uuid FROM faults.submits GROUP BY owner, key HAVING count(DISTINCT job_id) > 1
+        UNION ALL
+        SELECT job_id FROM faults.submits GROUP BY job_id HAVING count(DISTINCT key) > 1""",
+    "11 every referenced object is there, whole": """
+        SELECT s.id FROM stored_objects s LEFT JOIN faults.objects o ON o.key = s.object_key
+        WHERE s.reference_count > 0 AND (o.key IS NULL OR o.sha256 <> s.sha256 OR o.size <> s.size_bytes)""",
+    "13 every subscriber saw 1..n, once": """
+        SELECT w.job_id FROM faults.watches w JOIN jobs j ON j.id = w.job_id LEFT JOIN faults.seen s ON s.watch = w.watch
+        GROUP BY w.watch, w.job_id, w.done, j.last_sequence
+        HAVING NOT w.done OR count(s.sequence) <> j.last_sequence OR count(*) FILTER (WHERE s.sequence <> s.turn) > 0""",
+    "-  a run follows its job": """
+        SELECT j.id FROM jobs j JOIN runs r ON r.job_id = j.id
+        WHERE r.status::text <> CASE j.status::text WHEN 'queued' THEN 'pending' WHEN 'cancelling' THEN 'running' ELSE j.status::text END""",
+    "-  a curve has each step once, and its summary counts them": """
+        SELECT r.id FROM runs r JOIN run_metrics m ON m.run_id = r.id
+        WHERE m.count <> (SELECT count(*) FROM metric_points p WHERE p.run_id = r.id AND p.key = m.key)""",
+}
+# What needs the collector to have run, or ten seconds to have passed.
+LATER: dict[str, str] = {
+    "12 Redis names no job that ended 10 s ago": f"""
+        SELECT DISTINCT n.job_id FROM faults.named_in_redis n LEFT JOIN jobs j ON j.id = n.job_id
+        WHERE j.id IS NULL OR (j.status IN {ENDED} AND j.completed_at < clock_timestamp() - interval '10 seconds')""",
+    "11 no object is unreferenced": """
+        SELECT o.key FROM faults.objects o
+        WHERE NOT EXISTS (SELECT FROM stored_objects s WHERE s.object_key = o.key AND s.reference_count > 0)
+          AND NOT EXISTS (SELECT FROM uploads u WHERE u.object_key = o.key AND u.state = 'open')
+          AND NOT EXISTS (SELECT FROM job_checkpoints c WHERE c.object_key = o.key)""",
+}
+
+
+async def violations(ground: Ground, crowd: Crowd, *, later: bool = False) -> dict[str, list[Any]]:
+    """What breaks each invariant, by its name; ids, at most ten of each."""
+    await _tell(ground, crowd)
+    chosen = {**INVARIANTS, **LATER} if later else INVARIANTS
+    return {name: [row[0] for row in await ground.rows(query + " LIMIT 10")] for name, query in chosen.items()}
+
+
+async def hold(ground: Ground, crowd: Crowd) -> None:
+    """Raises with everything that is broken."""
+    broken = {name: found for name, found in (await violations(ground, crowd)).items() if found}
+    assert not broken, broken
+
+
+def show(found: dict[str, list[Any]], console: Console | None = None) -> None:
+    """As a table."""
+    table = Table("invariant", "violations")
+    for name, rows in found.items():
+        table.add_row(name, f"[red]{len(rows)}: {', '.join(map(str, rows[:3]))}" if rows else "[green]0")
+    (console or Console()).print(table)
+
+
+async def _tell(ground: Ground, crowd: Crowd) -> None:
+    ran = executions(ground.traces)
+    overlaps = overlapping(ran)
+    objects = await _objects(ground)
+    named = await _named_in_redis(ground)
+    attempts = await ground.rows("SELECT job_id, number FROM job_attempts")
+    rows: dict[str, list[tuple[Any, ...]]] = {
+        "submits": [
+            (submit.owner, submit.key, call, job, submit.script, submit.expected)
+            for submit in crowd.submits
+            for call, job in enumerate(submit.answers)
+        ],
+        "cancels": [(job,) for job in crowd.cancels],
+        "executions": [(x.job, x.attempt, x.pid, x.started, x.ended, (x.job, x.attempt) in overlaps) for x in ran],
+        "watches": [(number, watch.job, watch.done) for number, watch in enumerate(crowd.watches)],
+        "seen": [
+            (number, watch.job, turn, sequence)
+            for number, watch in enumerate(crowd.watches)
+            for turn, sequence in enumerate(watch.saw, start=1)
+        ],
+        "objects": objects,
+        "named_in_redis": named,
+        "attempt_keys": [(row["job_id"], row["number"], str(uuid.uuid5(row["job_id"], str(row["number"])))) for row in attempts],
+    }
+    async with ground.pool.acquire() as connection:
+        await connection.execute(TABLES)
+        for name, records in rows.items():
+            await connection.copy_records_to_table(name, schema_name="faults", records=records)
+
+
+async def _objects(ground: Ground) -> list[tuple[str, str, int]]:
+    """Read from the disk under the store, where nothing is kept back."""
+    straight = ground.straight
+    root = ground.folder / "servers" / "objects" / straight["TRELLIS_S3_BUCKET"]
+
+    def read() -> Iterable[tuple[str, str, int]]:
+        for path in root.rglob("*"):
+            if path.is_file():
+                content = path.read_bytes()
+                yield str(path.relative_to(root)), hashlib.sha256(content).hexdigest(), len(content)
+
+    return await asyncio.to_thread(lambda: list(read()))
+
+
+_ENTRY = re.compile(rb"([0-9a-f]{32}):\d+")
+
+
+async def _named_in_redis(ground: Ground) -> list[tuple[UUID, str]]:
+    """Every job that a key or an entry of a queue names. Streams of messages are not kept by Redis and name nothing."""
+    named: list[tuple[UUID, str]] = []
+    client: Any = redis_client.Redis.from_url(ground.straight["TRELLIS_REDIS_URL"])
+    async with client:
+        async for key in client.scan_iter(count=1000):
+            named += [(UUID(found.decode()), key.decode()) for found in _ENTRY.findall(key)]
+            if await client.type(key) == b"zset":
+                for member in await client.zrange(key, 0, -1):
+                    named += [(UUID(found.decode()), key.decode()) for found in _ENTRY.findall(member)]
+    return named

@@ -1,0 +1,261 @@
+"""A document can be named instead of sent: by its hash, once it was sent, or by the id that it was trusted under."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+from websockets.asyncio.client import connect
+
+from db.settings import StateSettings
+from db.stores import events, registered
+from graph.core.documents import KEPT, TOGETHER, Documents
+from graph.core.limits.gate import Gate
+from graph.settings import GraphSettings
+from tests.client import Client
+from tests.server.serving import serving
+
+DATASETS = "query Datasets($first: Int) { datasets(first: $first) { totalCount } }"
+VIEWER = "query Viewer { viewer { username } }"
+
+
+def sha256(document: str) -> str:
+    return hashlib.sha256(document.encode()).hexdigest()
+
+
+def by_hash(document: str, **more: Any) -> dict[str, Any]:
+    return {"extensions": {"persistedQuery": {"version": 1, "sha256Hash": sha256(document)}}, **more}
+
+
+async def post(viewer: Client, body: dict[str, Any], url: str | None = None) -> dict[str, Any]:
+    answer = await viewer.http.post(f"{url or viewer.url}/graphql", json=body)
+    return answer.json()
+
+
+def code(answer: dict[str, Any]) -> str:
+    (error,) = answer["errors"]
+    return error["extensions"]["code"]
+
+
+# By hash
+
+
+async def test_a_document_is_sent_once_and_named_by_its_hash_from_then_on(ada: Client, bob: Client) -> None:
+    document = DATASETS + " # sent once"
+    unknown = await post(ada, by_hash(document, variables={"first": 1}))
+    assert (code(unknown), unknown["errors"][0]["message"]) == ("PERSISTED_QUERY_NOT_FOUND", "PersistedQueryNotFound")
+    expected = {"datasets": {"totalCount": 0}}
+    assert (await post(ada, by_hash(document, query=document, variables={"first": 1})))["data"] == expected
+    assert (await post(ada, by_hash(document, variables={"first": 1})))["data"] == expected
+    assert (await post(bob, by_hash(document)))["data"] == expected
+    by_get = {"extensions": json.dumps(by_hash(document)["extensions"]), "variables": '{"first": 1}'}
+    assert (await ada.http.get("/graphql", params=by_get)).json()["data"] == expected
+
+
+async def test_other_processes_know_it_too(ada: Client) -> None:
+    document = VIEWER + " # sent to one process"
+    await post(ada, by_hash(document, query=document))
+    async with serving() as other:
+        assert (await post(ada, by_hash(document), other))["data"] == {"viewer": {"username": "ada"}}
+
+
+async def test_a_hash_must_be_that_of_the_document(ada: Client) -> None:
+    honest, other = VIEWER + " # honest", "{ viewer { email } }"
+    answer = await post(ada, by_hash(honest, query=other))
+    assert code(answer) == "BAD_REQUEST"
+    assert code(await post(ada, by_hash(honest))) == "PERSISTED_QUERY_NOT_FOUND"
+
+
+@pytest.mark.parametrize(
+    ("persisted", "expected"),
+    [
+        ({"version": 2, "sha256Hash": sha256(VIEWER)}, "PERSISTED_QUERY_NOT_SUPPORTED"),
+        ({"version": 1, "sha256Hash": "abc"}, "BAD_REQUEST"),
+        ({"version": 1, "sha256Hash": 5}, "BAD_REQUEST"),
+        ({"version": 1}, "BAD_REQUEST"),
+        ("abc", "BAD_REQUEST"),
+        ([], "BAD_REQUEST"),
+    ],
+)
+async def test_a_hash_of_another_shape_is_refused(ada: Client, persisted: Any, expected: str) -> None:
+    assert code(await post(ada, {"query": VIEWER, "extensions": {"persistedQuery": persisted}})) == expected
+
+
+async def test_a_hash_in_capitals_is_the_same(ada: Client) -> None:
+    document = VIEWER + " # in capitals"
+    await post(ada, by_hash(document, query=document))
+    shouted = {"extensions": {"persistedQuery": {"version": 1, "sha256Hash": sha256(document).upper()}}}
+    assert (await post(ada, shouted))["data"] == {"viewer": {"username": "ada"}}
+
+
+async def test_nobody_registers_documents_without_signing_in(nobody: Client, ada: Client) -> None:
+    document = "{ __typename } # by nobody"
+    assert (await post(nobody, by_hash(document, query=document)))["data"] == {"__typename": "Query"}
+    assert code(await post(ada, by_hash(document))) == "PERSISTED_QUERY_NOT_FOUND"
+
+
+async def test_registered_documents_leave_in_the_order_they_came(settings: StateSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registered, "KEPT", 5)
+    monkeypatch.setattr(registered, "PREFIX", "test:document:")
+    monkeypatch.setattr(registered, "INDEX", "test:documents")
+    async with events.connect(settings.redis_url) as redis:
+        from db.stores.patience import Patience
+
+        kept = registered.RegisteredDocuments(redis, Patience())
+        for number in range(8):
+            monkeypatch.setattr(registered.time, "time", lambda number=number: 1_000 + number)
+            await kept.put(f"{number:064}", f"document {number}")
+        assert [await kept.get(f"{number:064}") for number in range(8)] == [None] * 3 + [f"document {number}" for number in range(3, 8)]
+        assert 86_000 < await redis.ttl("test:document:" + f"{7:064}") <= 86_400
+        await redis.delete("test:documents", *(f"test:document:{number:064}" for number in range(8)))
+
+
+async def test_a_gate_without_redis_still_answers(settings: StateSettings) -> None:
+    async with events.connect("redis://127.0.0.1:1/0") as redis:
+        documents = Gate.of(GraphSettings(), redis).documents
+        extensions = by_hash(VIEWER)["extensions"]
+        with pytest.raises(Exception, match="PersistedQueryNotFound"):
+            await documents.resolve(None, None, extensions, may_register=True)
+        assert await documents.resolve(VIEWER, None, extensions, may_register=True) == VIEWER
+        assert await documents.resolve(None, None, extensions, may_register=True) == VIEWER
+
+
+# Trusted
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> Path:
+    """As Relay's compiler and GraphQL Code Generator write it."""
+    path = tmp_path / "persisted.json"
+    path.write_text(json.dumps({"viewer-1": VIEWER, sha256(DATASETS): DATASETS}))
+    return path
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    """As Apollo's generator writes it."""
+    path = tmp_path / "manifest.json"
+    operations = [
+        {"id": "viewer-1", "name": "Viewer", "type": "query", "body": VIEWER},
+        {"id": sha256(DATASETS), "name": "Datasets", "type": "query", "body": DATASETS},
+    ]
+    path.write_text(json.dumps({"format": "apollo-persisted-query-manifest", "version": 1, "operations": operations}))
+    return path
+
+
+@pytest.mark.parametrize("form", ["plain", "manifest"])
+async def test_only_trusted_documents_run_where_the_setting_says_so(ada: Client, form: str, request: pytest.FixtureRequest) -> None:
+    only = GraphSettings(documents="trusted", documents_file=request.getfixturevalue(form))
+    viewer, counted = {"viewer": {"username": "ada"}}, {"datasets": {"totalCount": 0}}
+    async with serving(only) as url:
+        assert (await post(ada, {"documentId": "viewer-1"}, url))["data"] == viewer
+        assert (await post(ada, {"documentId": f"sha256:{sha256(DATASETS)}", "variables": {"first": 3}}, url))["data"] == counted
+        assert (await ada.http.get(f"{url}/graphql", params={"documentId": "viewer-1"})).json()["data"] == viewer
+        # Apollo's client names them by hash, and who sends the text of one sends nothing else.
+        assert (await post(ada, by_hash(DATASETS), url))["data"] == counted
+        assert (await post(ada, {"query": VIEWER}, url))["data"] == viewer
+        for body in (
+            {"query": "{ viewer { email } }"},
+            {"query": VIEWER + " "},
+            {"query": "{ __schema { types { name } } }"},
+            by_hash("{ viewer { email } }"),
+            by_hash("{ viewer { email } }", query="{ viewer { email } }"),
+        ):
+            assert code(await post(ada, body, url)) == "DOCUMENT_REQUIRED"
+        assert code(await post(ada, {"documentId": "viewer-2"}, url)) == "DOCUMENT_NOT_FOUND"
+
+
+async def test_trusted_documents_can_be_named_where_others_run_too(ada: Client, plain: Path) -> None:
+    async with serving(GraphSettings(documents_file=plain)) as url:
+        assert (await post(ada, {"documentId": "viewer-1"}, url))["data"] == {"viewer": {"username": "ada"}}
+        assert (await post(ada, {"query": "{ viewer { email } }"}, url))["data"] == {"viewer": {"email": "ada@example.org"}}
+        assert code(await post(ada, {"documentId": "viewer-1", "query": "{ viewer { email } }"}, url)) == "BAD_REQUEST"
+    assert code(await post(ada, {"documentId": "viewer-1"})) == "DOCUMENT_NOT_FOUND"
+
+
+async def test_on_a_websocket_documents_are_named_the_same_way(ada: Client, plain: Path) -> None:
+    async with (
+        serving(GraphSettings(documents="trusted", documents_file=plain)) as url,
+        connect(url.replace("http", "ws", 1) + "/graphql", subprotocols=["graphql-transport-ws"]) as socket,  # pyright: ignore[reportArgumentType] - a NewType of str
+    ):
+
+        async def send(**message: Any) -> dict[str, Any]:
+            await socket.send(orjson.dumps(message).decode())
+            return orjson.loads(await socket.recv())
+
+        await send(type="connection_init", payload={"Authorization": f"Bearer {ada.token}"})
+        named = await send(id="1", type="subscribe", payload={"documentId": "viewer-1"})
+        assert (named["type"], named["payload"]["data"]) == ("next", {"viewer": {"username": "ada"}})
+        assert orjson.loads(await socket.recv())["type"] == "complete"
+        hashed = await send(id="2", type="subscribe", payload=by_hash(DATASETS))
+        assert (hashed["type"], hashed["payload"]["data"]) == ("next", {"datasets": {"totalCount": 0}})
+        assert orjson.loads(await socket.recv())["type"] == "complete"
+        for number, (payload, expected) in enumerate(
+            (({"query": "{ viewer { email } }"}, "DOCUMENT_REQUIRED"), ({"documentId": "viewer-2"}, "DOCUMENT_NOT_FOUND"))
+        ):
+            refused = await send(id=f"3{number}", type="subscribe", payload=payload)
+            assert refused["type"] == "error"
+            assert refused["payload"][0]["extensions"]["code"] == expected
+
+
+@pytest.mark.parametrize(
+    "content", ["[]", "{}", "nonsense", '{"id": 5}', '{"operations": []}', '{"operations": [{"id": "a"}]}', '{"id": ""}']
+)
+def test_a_file_of_trusted_documents_that_cannot_be_used_stops_the_start(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "documents.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match="documents"):
+        Gate.of(GraphSettings(documents_file=path))
+    with pytest.raises(ValueError, match="TRELLIS_DOCUMENTS_FILE"):
+        Gate.of(GraphSettings(documents="trusted"))
+
+
+# Introspection and memory
+
+
+async def test_without_introspection_nothing_of_the_schema_is_told(ada: Client) -> None:
+    async with serving(introspection=False) as url:
+        assert (await post(ada, {"query": "{ __typename viewer { __typename } }"}, url))["data"] == {
+            "__typename": "Query",
+            "viewer": {"__typename": "User"},
+        }
+        for query in (
+            "{ __schema { queryType { name } } }",
+            '{ __type(name: "User") { name } }',
+            "{ ...F } fragment F on Query { __schema { types { name } } }",
+        ):
+            refused = await post(ada, {"query": query}, url)
+            assert "data" not in refused
+            assert {error["extensions"]["code"] for error in refused["errors"]} == {"GRAPHQL_VALIDATION_FAILED"}
+        (error,) = (await post(ada, {"query": "{ viewer { usernam } }"}, url))["errors"]
+        assert error["message"] == "Cannot query field 'usernam' on type 'User'."
+    (error,) = (await post(ada, {"query": "{ viewer { usernam } }"}))["errors"]
+    assert "Did you mean 'username'" in error["message"]
+
+
+def test_what_is_kept_of_documents_is_bounded_by_their_number_and_their_length() -> None:
+    kept: Documents[int] = Documents()
+    for number in range(1_000):
+        kept.keep(f"{{ a{number} }}", number)
+    assert kept.get("{ a999 }") == 999
+    assert kept.get("{ a0 }") is None
+    assert len(kept._kept) == KEPT
+    for number in range(200):
+        kept.keep(f"{number}" + "x" * 15_000, number)
+    assert sum(size for _, size in kept._kept.values()) == kept._characters <= TOGETHER
+    kept.keep("y" * 30_000, 1)
+    assert kept.get("y" * 30_000) is None
+
+
+async def test_an_unknown_path_of_asking_is_no_document(ada: Client) -> None:
+    async with httpx.AsyncClient() as http:
+        answer = await http.post(
+            f"{ada.url}/graphql", json={"documentId": None, "query": None}, headers={"Authorization": f"Bearer {ada.token}"}
+        )
+    assert answer.status_code == 400
+    assert code(answer.json()) == "BAD_REQUEST"

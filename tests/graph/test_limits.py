@@ -1,0 +1,196 @@
+"""What no document may do to the server: take long, whatever it asks for."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import time
+from typing import Any
+
+import orjson
+import pytest
+from graphql import GraphQLError, get_introspection_query, parse, specified_rules
+from websockets.asyncio.client import connect
+
+from graph.schema import schema
+from graph.settings import GraphSettings
+from tests.client import Client
+from tests.graph.attacks import ATTACKS
+
+SLOW = 0.1  # seconds that refusing one may take on a machine that does nothing else; tests allow for others at work
+CODES = {"BAD_REQUEST", "GRAPHQL_PARSE_FAILED", "GRAPHQL_VALIDATION_FAILED", "PAYLOAD_TOO_LARGE", "COST_LIMIT_EXCEEDED"}
+
+
+@pytest.mark.parametrize("document", ATTACKS.values(), ids=ATTACKS.keys())
+async def test_a_document_made_to_take_long_is_refused_at_once(ada: Client, document: str) -> None:
+    await ada.one("{ viewer { id } }")
+    taken: list[float] = []
+    answer: dict[str, Any] = {}
+    for _ in range(3):
+        began = time.perf_counter()
+        answer = await ada.post(document)
+        taken.append(time.perf_counter() - began)
+    assert "data" not in answer or answer["data"] is None
+    assert {error["extensions"]["code"] for error in answer["errors"]} <= CODES
+    assert len(answer["errors"]) <= 11
+    assert all(len(error["message"]) <= 1_100 for error in answer["errors"])
+    assert min(taken) < 2.5 * SLOW
+
+
+async def test_a_bystander_waits_for_no_attack(ada: Client, bob: Client) -> None:
+    quiet: list[float] = []
+    for _ in range(30):
+        began = time.perf_counter()
+        await bob.one("{ viewer { id } }")
+        quiet.append(time.perf_counter() - began)
+    waited: list[float] = []
+    for document in ATTACKS.values():
+        attack = asyncio.create_task(ada.post(document))
+        await asyncio.sleep(0)
+        began = time.perf_counter()
+        await bob.one("{ viewer { id } }")
+        waited.append(time.perf_counter() - began)
+        await attack
+    assert max(waited) < max(2.5 * SLOW, 10 * max(quiet))
+
+
+async def test_it_is_the_same_on_a_websocket_where_only_the_operation_fails(ada: Client) -> None:
+    address = ada.url.replace("http", "ws", 1) + "/graphql"
+    hello = {"type": "connection_init", "payload": {"Authorization": f"Bearer {ada.token}"}}
+    async with connect(address, subprotocols=["graphql-transport-ws"]) as socket:  # pyright: ignore[reportArgumentType] - a NewType of str
+        await socket.send(orjson.dumps(hello).decode())
+        assert orjson.loads(await socket.recv())["type"] == "connection_ack"
+        for name in (
+            "a chain of 60 fragments",
+            "100 levels",
+            "1,000 aliases",
+            "5,001 tokens",
+            "more than 100 kB",
+            "pages of pages of pages",
+        ):
+            await socket.send(orjson.dumps({"id": name, "type": "subscribe", "payload": {"query": ATTACKS[name]}}).decode())
+            message = orjson.loads(await socket.recv())
+            assert (message["type"], message["id"]) == ("error", name)
+            assert message["payload"][0]["extensions"]["code"] in CODES
+        await socket.send('{"id": "last", "type": "subscribe", "payload": {"query": "{ viewer { username } }"}}')
+        assert orjson.loads(await socket.recv())["payload"]["data"] == {"viewer": {"username": "ada"}}
+
+
+async def test_an_error_says_what_there_is_too_much_of_and_how_much_there_may_be(ada: Client) -> None:
+    async def message(document: str) -> str:
+        (error,) = (await ada.post(document))["errors"]
+        assert error["extensions"]["code"] == "GRAPHQL_VALIDATION_FAILED"
+        return error["message"]
+
+    assert (await message(ATTACKS["100 levels"])).startswith("The operation has 102 levels of fields")
+    assert "At most 12 are allowed" in await message(ATTACKS["100 levels"])
+    assert "21 root fields" in await message(ATTACKS["21 root fields"])
+    assert "60 aliases" in await message(ATTACKS["aliases below a field"])
+    assert "6 directives stand in one place" in await message(ATTACKS["6 directives in one place"])
+    assert "countless aliases" in await message(_doubling(40))
+
+
+def _doubling(links: int) -> str:
+    chain = "".join(f"fragment F{i} on User {{ a{i}: id ...F{i + 1} ... {{ ...F{i + 1} }} }} " for i in range(links))
+    return f"{{ viewer {{ ...F0 }} }} {chain} fragment F{links} on User {{ id }}"
+
+
+async def test_limits_are_met_exactly(ada: Client) -> None:
+    def levels(count: int) -> str:  # viewer and id are two of them
+        return (
+            "{ viewer { datasets(first: 1) { edges { node { owner { datasets(first: 1) { edges { node { owner {"
+            + (" datasets(first: 1) { " + ("edges { cursor }" if count == 12 else "edges { node { id } }") + " }")
+            + " } } } } } } } } } }"
+        )
+
+    assert (await ada.post(levels(12))).get("errors") is None
+    assert "13 levels" in (await ada.post(levels(13)))["errors"][0]["message"]
+    for count, fine in ((20, True), (21, False)):
+        assert ("errors" not in await ada.post("{" + "__typename " * count + "}")) is fine
+    for count, fine in ((50, True), (51, False)):
+        assert ("errors" not in await ada.post("{ viewer {" + " ".join(f"a{i}: id" for i in range(count)) + "} }")) is fine
+    for count, fine in ((5, True), (6, False)):
+        # Repeating one is an error of its own, so here only the number of the limit is looked at.
+        answer = await ada.post("{ viewer { id" + " @include(if: true)" * count + " } }")
+        assert ("stand in one place" not in answer["errors"][0]["message"]) is fine
+
+
+async def test_the_standard_introspection_query_passes_with_everything(ada: Client) -> None:
+    query = get_introspection_query(
+        specified_by_url=True, directive_is_repeatable=True, schema_description=True, input_value_deprecation=True
+    )
+    found = await ada.one(query)
+    assert {type_["name"] for type_ in found["types"]} >= {"Query", "Dataset", "RateLimit"}
+
+
+async def test_variables_are_checked_in_few_words(ada: Client) -> None:
+    query = "query($first: Int, $ids: [ID!]!) { datasets(first: $first) { totalCount } nodes(ids: $ids) { id } }"
+    body = json.dumps({"query": query, "variables": {"first": 2**80, "ids": ["1"]}})
+    answer = (await ada.http.post("/graphql", content=body, headers={"content-type": "application/json"})).json()
+    assert answer["errors"][0]["extensions"]["code"] in {"BAD_USER_INPUT", "BAD_REQUEST"}
+    answer = await ada.post(query, first=1, ids=[{"x": "y" * 5_000}] * 3_000)
+    assert len(answer["errors"]) <= 60
+    assert len(orjson.dumps(answer)) < 200_000
+    answer = await ada.post("{ viewer { username } }", **{f"v{i}": i for i in range(20_000)})
+    assert answer.get("data", {"viewer": {"username": "ada"}}) == {"viewer": {"username": "ada"}}
+
+
+def _timed(document: str) -> float:
+    """The least of five times, of all that happens before an operation runs."""
+    taken: list[float] = []
+    settings = GraphSettings(query_max_depth=10_000, query_max_aliases=10_000, query_max_selections=100_000, query_max_fragments=10_000)
+    for round_ in range(5):
+        text = document + f"#{round_}"
+        gc.collect()
+        began = time.perf_counter()
+        parsed = parse(text, max_tokens=5_000)
+        appraisal = schema.appraiser.appraise(text, parsed, tuple(specified_rules), settings, hide_suggestions=False)
+        if not appraisal.errors:
+            schema.appraiser.cost(appraisal, parsed, parsed.definitions[0], {}, None)  # pyright: ignore[reportArgumentType] - the operation comes first
+        taken.append(time.perf_counter() - began)
+    return min(taken)
+
+
+GROWING = {
+    "fields": lambda size: (
+        "{ viewer {" + " ".join(f"datasets(first: {i % 7}) {{ totalCount }}" if i % 50 == 0 else f"a{i}: id" for i in range(size)) + "} }"
+    ),
+    "a chain of fragments": lambda size: (
+        "{ viewer { ...F0 } }"
+        + "".join(f"fragment F{i} on User {{ id ...F{i + 1} }} " for i in range(size // 8))
+        + f"fragment F{size // 8} on User {{ id }}"
+    ),
+    "inline fragments on an interface": lambda size: (
+        '{ node(id: "1") {' + " ".join(f"... on Dataset {{ a{i}: id }}" for i in range(size // 2)) + "} }"
+    ),
+}
+
+
+@pytest.mark.parametrize("grow", GROWING.values(), ids=GROWING.keys())
+def test_twice_the_document_takes_about_twice_the_time(grow: Any) -> None:
+    sizes = [_timed(grow(size)) for size in (200, 400, 800)]
+    # 2.5 would be the bound on a machine of one's own.
+    assert sizes[2] / sizes[0] < 4 * 2.5
+
+
+def test_the_walks_alone_are_linear_however_far_a_document_unfolds() -> None:
+    def steps(links: int) -> float:
+        document = parse(_doubling(links))
+        began = time.perf_counter()
+        for _ in range(20):
+            schema.appraiser.appraise(None, document, (), GraphSettings(), hide_suggestions=False)
+        return time.perf_counter() - began
+
+    steps(10)
+    assert min(steps(40) for _ in range(3)) / min(steps(10) for _ in range(3)) < 12
+
+
+def test_nothing_of_a_refused_document_is_kept() -> None:
+    known: Any = schema.appraiser._known
+    before = len(known._kept)
+    for i in range(300):
+        text = f"{{ viewer {{ nothing{i} }} }}"
+        appraisal = schema.appraiser.appraise(text, parse(text), tuple(specified_rules), GraphSettings(), hide_suggestions=False)
+        assert isinstance(appraisal.errors[0], GraphQLError)
+    assert len(known._kept) == before

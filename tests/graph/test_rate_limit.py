@@ -1,0 +1,184 @@
+"""Points flow into each viewer's bucket evenly, and what is not there cannot be spent."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import orjson
+import pytest
+from sqlalchemy import text
+from websockets.asyncio.client import connect
+
+from db.core.work import Database
+from db.settings import StateSettings
+from db.stores import events
+from db.stores.buckets import Buckets
+from db.stores.patience import Patience
+from graph.settings import GraphSettings
+from tests.client import Client
+from tests.server.serving import serving
+
+TEN = "{ datasets(first: 9) { edges { node { id } } } }"
+RATES = GraphSettings(rate_limit_anonymous=20, rate_limit_free=100, rate_limit_pro=500, rate_limit_enterprise=0)
+
+
+@pytest.fixture
+async def strict(clean: None) -> AsyncGenerator[str]:
+    """A server with small buckets."""
+    async with serving(RATES) as url:
+        yield url
+
+
+async def ask(url: str, token: str | None, query: str = TEN, **headers: str) -> httpx.Response:
+    if token is not None:
+        headers["Authorization"] = f"Bearer {token}"
+    async with httpx.AsyncClient() as http:
+        return await http.post(f"{url}/graphql", json={"query": query}, headers=headers)
+
+
+async def test_a_viewer_who_has_spent_all_is_told_when_to_come_back(strict: str, ada: Client, bob: Client) -> None:
+    for _ in range(10):
+        assert (await ask(strict, ada.token)).json()["data"] == {"datasets": {"edges": []}}
+    refused = await ask(strict, ada.token)
+    assert refused.status_code == 429
+    wait = int(refused.headers["retry-after"])
+    assert 1 <= wait <= 6  # ten points of a hundred a minute
+    (error,) = refused.json()["errors"]
+    assert "data" not in refused.json()
+    told = error["extensions"]
+    assert (told["code"], told["retryAfter"], told["cost"], told["limit"]) == ("RATE_LIMITED", wait, 10, 100)
+    assert 0 <= told["remaining"] < 10
+    assert error["message"].startswith("This operation costs 10 points, and ")
+    # Cheaper ones may still go, and others have their own buckets.
+    assert (await ask(strict, bob.token)).status_code == 200
+
+
+async def test_what_was_refused_is_not_charged_and_points_flow_back(strict: str, ada: Client) -> None:
+    for _ in range(10):
+        await ask(strict, ada.token)
+    waits = [int((await ask(strict, ada.token)).headers["retry-after"]) for _ in range(5)]
+    assert waits == sorted(waits, reverse=True)
+    cheap = await ask(strict, ada.token, "{ rateLimit(dryRun: true) { remaining resetAt } }")
+    before = cheap.json()["data"]["rateLimit"]["remaining"]
+    await asyncio.sleep(1.3)
+    after = (await ask(strict, ada.token, "{ rateLimit(dryRun: true) { remaining resetAt } }")).json()["data"]["rateLimit"]
+    assert after["remaining"] - before in {2, 3, 4}
+    assert datetime.now(UTC) < datetime.fromisoformat(after["resetAt"]) < datetime.now(UTC) + timedelta(minutes=1)
+
+
+async def test_rate_limit_tells_what_was_taken_and_a_dry_run_takes_nothing(strict: str, ada: Client) -> None:
+    asking = "{ rateLimit { cost limit remaining } datasets(first: 9) { edges { node { id } } } }"
+    assert (await ask(strict, ada.token, asking)).json()["data"]["rateLimit"] == {"cost": 10, "limit": 100, "remaining": 90}
+    dry = asking.replace("rateLimit", "rateLimit(dryRun: true)")
+    for _ in range(3):
+        found = (await ask(strict, ada.token, dry)).json()["data"]
+        assert found.keys() == {"rateLimit"}
+        assert (found["rateLimit"]["cost"], found["rateLimit"]["limit"]) == (10, 100)
+        assert found["rateLimit"]["remaining"] >= 90
+    told = (await ask(strict, ada.token, TEN, **{"X-Trellis-Cost": "1"})).json()["extensions"]["cost"]
+    assert (told["requested"], told["limit"], told["maximum"]) == (10, 100, 10_000)
+    assert 80 <= told["remaining"] <= 82
+
+
+async def test_the_tier_sets_the_rate(strict: str, ada: Client, database: Database) -> None:
+    limit = "{ viewer { tier } rateLimit { limit } }"
+    assert (await ask(strict, ada.token, limit)).json()["data"] == {"viewer": {"tier": "FREE"}, "rateLimit": {"limit": 100}}
+    for tier, rate in (("pro", 500), ("enterprise", 2_147_483_647)):
+        async with database.engine.begin() as connection:
+            await connection.execute(text("UPDATE users SET tier = :tier WHERE username = 'ada'"), {"tier": tier})
+        found = (await ask(strict, ada.token, limit)).json()["data"]
+        assert found == {"viewer": {"tier": tier.upper()}, "rateLimit": {"limit": rate}}
+
+
+async def test_those_without_a_token_share_the_bucket_of_their_address(strict: str) -> None:
+    statuses = [(await ask(strict, None)).status_code for _ in range(3)]
+    assert statuses[:2] != [429, 429]
+    assert statuses[-1] == 429
+
+
+async def test_what_is_refused_by_its_document_costs_nothing(strict: str, ada: Client) -> None:
+    for query in ("{ nothing }", "{", "{ datasets(first: 100) { edges { node { jobs(first: 100) { edges { node { id } } } } } } }"):
+        assert "errors" in (await ask(strict, ada.token, query)).json()
+    found = (await ask(strict, ada.token, "{ rateLimit { remaining } }")).json()["data"]
+    assert found == {"rateLimit": {"remaining": 99}}
+
+
+async def test_on_a_websocket_the_operation_fails_and_the_socket_stays(strict: str, ada: Client) -> None:
+    async with connect(strict.replace("http", "ws", 1) + "/graphql", subprotocols=["graphql-transport-ws"]) as socket:  # pyright: ignore[reportArgumentType] - a NewType of str
+
+        async def send(**message: Any) -> None:
+            await socket.send(orjson.dumps(message).decode())
+
+        await send(type="connection_init", payload={"Authorization": f"Bearer {ada.token}"})
+        assert orjson.loads(await socket.recv())["type"] == "connection_ack"
+        ends: list[str] = []
+        for number in range(11):
+            await send(id=str(number), type="subscribe", payload={"query": TEN})
+            message = orjson.loads(await socket.recv())
+            ends.append(message["type"])
+            if message["type"] == "next":
+                assert orjson.loads(await socket.recv())["type"] == "complete"
+            else:
+                assert message["payload"][0]["extensions"]["code"] == "RATE_LIMITED"
+                assert message["payload"][0]["extensions"]["retryAfter"] >= 1
+        assert ends == ["next"] * 10 + ["error"]
+        await send(type="ping")
+        assert orjson.loads(await socket.recv())["type"] == "pong"
+
+
+async def test_one_bucket_is_shared_by_all_processes_and_never_overdrawn(settings: StateSettings) -> None:
+    name = uuid4().hex
+    async with events.connect(settings.redis_url) as one, events.connect(settings.redis_url) as other:
+        processes = Buckets(one, Patience()), Buckets(other, Patience())
+        taken = await asyncio.gather(*(processes[i % 2].take(name, 10, 1_000) for i in range(150)))
+    assert sum(one.ok for one in taken) in {100, 101, 102}
+    assert all(one.retry_in > 0 for one in taken if not one.ok)
+
+
+async def test_an_operation_dearer_than_the_bucket_takes_a_full_one(settings: StateSettings) -> None:
+    async with events.connect(settings.redis_url) as redis:
+        buckets, name = Buckets(redis, Patience()), uuid4().hex
+        assert (await buckets.take(name, 5_000, 1_000)).ok
+        again = await buckets.take(name, 5_000, 1_000)
+    assert not again.ok
+    assert 55 < again.retry_in <= 60
+
+
+async def test_without_redis_each_process_gives_out_half_and_nobody_waits_for_it() -> None:
+    async with events.connect("redis://127.0.0.1:1/0") as redis:
+        buckets = Buckets(redis, Patience())
+        taken = [await buckets.take("user", 10, 1_000) for _ in range(60)]
+        began = time.perf_counter()
+        for _ in range(100):
+            await buckets.take("other", 1, 1_000)
+        assert time.perf_counter() - began < 1
+    assert sum(one.ok for one in taken) == 50
+    assert {one.limit for one in taken} == {500}
+    assert all(one.retry_in > 0 for one in taken if not one.ok)
+
+
+async def test_a_redis_that_says_nothing_holds_an_operation_up_for_a_fifth_of_a_second_at_most() -> None:
+    async def silence(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(1_024):
+            pass
+        writer.close()
+
+    server = await asyncio.start_server(silence, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, events.connect(f"redis://127.0.0.1:{port}/0") as redis:
+        buckets = Buckets(redis, Patience())
+        began = time.perf_counter()
+        assert (await buckets.take("user", 10, 1_000)).ok
+        first = time.perf_counter() - began
+        began = time.perf_counter()
+        for _ in range(20):
+            assert (await buckets.take("user", 1, 1_000)).ok
+        rest = time.perf_counter() - began
+    assert 0.15 < first < 0.6
+    assert rest < 0.2

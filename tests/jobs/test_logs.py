@@ -1,0 +1,267 @@
+"""What a job says: the beginning and the end of it as events, all of it as a file of each attempt."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import psutil
+import pytest
+from sqlalchemy import select
+
+from db.core.viewer import SYSTEM
+from db.services import jobs
+from db.tables import StoredObject
+from db.tables.jobs import JobEventType
+from db.tables.jobstates import JobStatus
+from tests.client import Client
+from tests.workers.stage import Stage
+from workers.runtime.logs import Excerpt, Lines, LogFile
+
+ATTEMPTS = """query($id: ID!) { job(id: $id) { attempts {
+  number outcome log { id role filename contentType sizeBytes sha256 downloadUrl }
+} } }"""
+MIB = 1024**2
+
+
+def job_id(key: UUID) -> str:
+    return f"job_{key.hex}"
+
+
+async def logs(viewer: Client, job: UUID) -> list[dict[str, Any] | None]:
+    """The log of each attempt, with its text where there is one."""
+    attempts = (await viewer.one(ATTEMPTS, id=job_id(job)))["attempts"]
+    found: list[dict[str, Any] | None] = []
+    for attempt in attempts:
+        log = attempt["log"]
+        if log is not None:
+            answer = await viewer.store.get(log.pop("downloadUrl"))
+            assert answer.status_code == 200
+            assert len(answer.content) == log["sizeBytes"]
+            log["text"] = answer.text
+        found.append(log)
+    return found
+
+
+def lines(log: dict[str, Any] | None) -> list[str]:
+    """Its lines without their times, each of which is checked."""
+    assert log is not None
+    told: list[str] = []
+    for line in log["text"].splitlines():
+        if line.startswith("["):
+            told.append(line)
+        else:
+            assert abs(datetime.now(UTC) - datetime.fromisoformat(line[:24])) < timedelta(minutes=5)
+            told.append(line[25:])
+    return told
+
+
+async def messages(stage: Stage, job: UUID) -> list[str]:
+    return [event.message for event in await stage.events(job) if event.type is JobEventType.LOG]
+
+
+async def test_whatever_a_body_prints_logs_and_warns_of_is_told_in_its_order(calm: Stage, owner: Client) -> None:
+    job = await calm.submit("speak")
+    await calm.reach(job, JobStatus.COMPLETED)
+    expected = [
+        "printed",
+        "an error",
+        "INFO model: fitted 3 trees",
+        "WARNING bodies: UserWarning: this is deprecated (line N)",
+        "reported",
+        "from a subprocess",
+        "100 %",
+        "bad \ufffd\ufffd and \ufffd bytes",
+        "a lone \\ud800 surrogate",
+        "no end",
+    ]
+    (log,) = await logs(owner, job)
+    assert [re.sub(r"line \d+", "line N", line) for line in lines(log)] == expected
+    told = "\n".join(await messages(calm, job)).split("\n")
+    assert [re.sub(r"line \d+", "line N", line) for line in told] == expected
+    assert log is not None
+    assert (log["role"], log["contentType"]) == ("LOG", "text/plain; charset=utf-8")
+    assert re.fullmatch(r"export-[0-9a-f]{8}-attempt-1\.log", log["filename"])
+
+
+async def test_a_job_that_says_nothing_has_no_log(calm: Stage, owner: Client) -> None:
+    job = await calm.submit("quick")
+    await calm.reach(job, JobStatus.COMPLETED)
+    assert await logs(owner, job) == [None]
+    assert await messages(calm, job) == []
+
+
+async def test_every_attempt_keeps_its_own_log_and_a_failed_one_says_why(calm: Stage, owner: Client) -> None:
+    job = await calm.submit("mutter", lines=2, failures=1)
+    await calm.reach(job, JobStatus.COMPLETED)
+    first, second = await logs(owner, job)
+    said = lines(first)
+    assert said[:3] == ["line 0", "line 1", "BODY_FAILED: Transient: The tide was out."]
+    assert said[-1] == "workers.ml.errors.Transient: The tide was out."
+    assert lines(second) == ["line 0", "line 1"]
+
+
+async def test_a_cancelled_job_and_one_killed_for_its_time_keep_their_logs(calm: Stage, owner: Client) -> None:
+    cancelled, late = await calm.submit("mutter_and_stay"), await calm.submit("mutter_and_stay", timeout=1.0)
+    await calm.begun(cancelled)
+    async with asyncio.timeout(20):
+        while not await messages(calm, cancelled):
+            await asyncio.sleep(0.05)
+    async with calm.database.work(SYSTEM) as work:
+        await jobs.cancel(work, cancelled)
+    await calm.reach(cancelled, JobStatus.CANCELLED)
+    await calm.reach(late, JobStatus.FAILED)
+    (log,) = await logs(owner, cancelled)
+    assert lines(log) == ["start 1"]
+    (log,) = await logs(owner, late)
+    assert lines(log) == ["start 1", "TIMEOUT: The job ran longer than the 1 s it may. Give it less to do."]
+
+
+async def test_an_attempt_that_is_given_back_keeps_its_log_and_one_whose_worker_vanished_has_none(stage: Stage, owner: Client) -> None:
+    workers = [await stage.start(), await stage.start()]
+    vanished = await stage.submit("mutter_and_stay")
+    await stage.begun(vanished)
+    worker = await stage.worker_of(vanished)
+    worker.kill()
+    await stage.reach(vanished, JobStatus.COMPLETED)
+    first, second = await logs(owner, vanished)
+    assert first is None
+    assert lines(second) == ["start 2"]
+    returned = await stage.submit("mutter_and_stay")
+    await stage.begun(returned)
+    (left,) = [other for other in workers if other is not worker]
+    await asyncio.sleep(0.3)
+    left.terminate()
+    assert await asyncio.to_thread(left.wait, 5) == 0
+    await stage.start()
+    await stage.reach(returned, JobStatus.COMPLETED)
+    assert [lines(log) for log in await logs(owner, returned)] == [["start 1"], ["start 2"]]
+
+
+async def test_strangers_see_no_log(calm: Stage, owner: Client, person: Any) -> None:
+    job = await calm.submit("mutter", lines=1)
+    await calm.reach(job, JobStatus.COMPLETED)
+    (log,) = await logs(owner, job)
+    assert log is not None
+    eve = await person("eve")
+    assert await eve.one(ATTEMPTS, id=job_id(job)) is None
+    assert await eve.one("query($id: ID!) { node(id: $id) { id } }", id=log["id"]) is None
+
+
+async def test_logs_count_as_the_owners_objects_and_equal_ones_are_stored_once(calm: Stage, owner: Client) -> None:
+    job = await calm.submit("mutter", lines=3)
+    await calm.reach(job, JobStatus.COMPLETED)
+    (log,) = await logs(owner, job)
+    assert log is not None
+    stored = await calm.database.rows(select(*StoredObject.__table__.c).where(StoredObject.owner_id == calm.owner_id))
+    assert [(row.sha256, row.size_bytes, row.reference_count) for row in stored] == [(log["sha256"], log["sizeBytes"], 1)]
+    assert re.fullmatch(rf"jobs/{calm.owner_id}/{job}/[0-9a-f-]{{36}}/logs/[0-9a-f-]{{36}}", stored[0].object_key)
+
+
+async def test_a_gigabyte_of_prints_leaves_a_short_log_and_a_worker_no_larger_than_before(stage: Stage, owner: Client) -> None:
+    worker = await stage.start(LOG_BYTES=str(MIB))
+    await stage.reach(await stage.submit("mutter", lines=1), JobStatus.COMPLETED)
+    before = psutil.Process(worker.pid).memory_info().rss
+    job = await stage.submit("flood", mebibytes=1024)
+    beside = await stage.submit("quick")
+    await stage.reach(beside, JobStatus.COMPLETED)
+    most = 0
+    while (await stage.job(job)).status is not JobStatus.FAILED:
+        most = max(most, psutil.Process(worker.pid).memory_info().rss)
+        await asyncio.sleep(0.05)
+    assert most - before < 30 * MIB
+    assert (await stage.job(job)).error["message"] == "ValueError: That was all."
+    (log,) = await logs(owner, job)
+    assert log is not None
+    assert MIB / 2 < log["sizeBytes"] < MIB + 32 * 1024
+    told = lines(log)
+    assert (told[0], told[1][:8]) == ("the first line", "0000000 ")
+    assert "the last line" in told
+    assert "BODY_FAILED: ValueError: That was all." in told
+    (left_out,) = [int(found[1].replace(",", "")) for line in told if (found := re.match(r"\[([\d,]+) lines were left out here", line))]
+    shown = sum(bool(re.match(r"\d{7} x{55}$", line)) for line in told)
+    cut = sum(bool(re.search(r"x{1,55}$", line)) for line in told) - shown
+    assert shown + cut + left_out in {1024 * 16_384, 1024 * 16_384 + 1}
+    events = await messages(stage, job)
+    assert events[0].startswith("the first line\n")
+    assert events[-1].endswith("\nthe last line")
+    assert all(len(event) < 8_200 for event in events)
+
+
+async def test_prints_without_an_end_of_line_are_broken_into_lines(stage: Stage, owner: Client) -> None:
+    worker = await stage.start()
+    job = await stage.submit("flood_without_lines", mebibytes=3)
+    await stage.reach(job, JobStatus.COMPLETED)
+    (log,) = await logs(owner, job)
+    told = lines(log)
+    assert set("".join(told)) == {"x"}
+    assert sum(map(len, told)) == 3 * MIB
+    assert worker.poll() is None
+
+
+async def test_a_job_has_so_many_log_events_with_all_its_attempts_and_the_last_lines_of_each_are_among_them(
+    stage: Stage, owner: Client
+) -> None:
+    await stage.start(LOG_EVENTS="10", EVENTS_PER_SECOND="1000", BACKOFF_BASE="0.1", BACKOFF_FACTOR="1")
+    job = await stage.submit("mutter", lines=120, pause=0.02, failures=2)
+    await stage.reach(job, JobStatus.COMPLETED)
+    events = [event for event in await stage.events(job) if event.type is JobEventType.LOG]
+    assert len(events) <= 10
+    assert events[0].message.startswith("line 0")
+    assert [len(lines(log)) >= 120 for log in await logs(owner, job)] == [True, True, True]
+    last = [event for event in events if event.attempt == 1][-1]
+    assert last.message.endswith("line 119")
+
+
+async def test_a_job_ends_as_it_should_when_its_log_cannot_be_stored(stage: Stage, owner: Client) -> None:
+    await stage.start(TRELLIS_S3_ENDPOINT_URL="http://127.0.0.1:1")
+    job = await stage.submit("mutter", lines=1)
+    await stage.reach(job, JobStatus.COMPLETED)
+    assert await logs(owner, job) == [None]
+    note = "The log of this attempt could not be stored: the object storage did not take it in time."
+    assert "\n".join(await messages(stage, job)) == f"line 0\n{note}"
+
+
+@pytest.mark.parametrize("size", [1, 7, 64, 100_000])
+def test_an_excerpt_counts_what_it_leaves_out_however_it_was_fed(size: int) -> None:
+    printed = b"".join(b"line %d\n" % number for number in range(5_000))
+    lines, excerpt = Lines(), Excerpt()
+    for start in range(0, len(printed), size):
+        excerpt.add(lines.feed(printed[start : start + size]))
+    excerpt.add(lines.finish())
+    shown = excerpt.take().split("\n")
+    note = next(line for line in shown if line.startswith("["))
+    assert note == f"[{5_000 - len(shown) + 1:,} lines were left out here]"
+    first, last = shown[: shown.index(note)], shown[shown.index(note) + 1 :]
+    assert first == [f"line {number}" for number in range(len(first))]
+    assert last == [f"line {number}" for number in range(5_000 - len(last), 5_000)]
+    assert not excerpt
+
+
+def test_a_log_on_a_full_disk_is_none_and_harms_nobody() -> None:
+    log = LogFile(Path("/dev/full"), MIB)
+    log.add("a line\n")
+    assert log.is_empty
+    log.add("another line\n")
+    log.close()
+    log.add("and one more\n")
+    assert log.is_empty
+
+
+@pytest.mark.parametrize("limit", [0, 10, 50, 4_000, 5_000, 40_000, MIB])
+def test_a_log_keeps_its_size_and_tells_how_much_it_left_out(tmp_path: Path, limit: int) -> None:
+    log = LogFile(tmp_path / "log", limit)
+    for number in range(1_000):
+        log.add(f"line {number}\nand its second half\n")
+    log.close()
+    told = (tmp_path / "log").read_text().splitlines()
+    notes = [line for line in told if line.startswith("[")]
+    left_out = int(notes[0][1:].split()[0].replace(",", "")) if notes else 0
+    assert len(told) - len(notes) + left_out == 2_000
+    assert told[-1].endswith("and its second half")
+    assert "line 999" in told[-2]
+    assert (tmp_path / "log").stat().st_size < limit + 17 * 1024

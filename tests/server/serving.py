@@ -1,0 +1,83 @@
+"""Servers beside the one that all tests share, for settings of their own, and requests written byte by byte."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import uvicorn
+
+from graph.settings import GraphSettings
+from server.app import create_app
+from server.serving import configured
+from server.settings import server_settings
+
+
+@asynccontextmanager
+async def serving(limits: GraphSettings | None = None, **changes: Any) -> AsyncGenerator[str]:
+    """The real application behind the real server, with these settings changed: its address."""
+    settings = server_settings().model_copy(update=changes)
+    server = uvicorn.Server(configured(create_app(settings, limits=limits), settings, port=0, timeout_graceful_shutdown=2))
+    task = asyncio.create_task(server._serve())  # pyright: ignore[reportPrivateUsage] - `serve` would take the signals over
+    while not server.started:
+        await asyncio.sleep(0.01)
+        if task.done():
+            task.result()
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    await task
+
+
+class Wire:
+    """A connection on which every byte is ours."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    async def send(self, *data: bytes) -> None:
+        self.writer.write(b"".join(data))
+        await self.writer.drain()
+
+    async def head(self) -> tuple[int, dict[str, str]]:
+        """The status and the headers of the next answer; (0, {}) where the connection was closed instead."""
+        try:
+            raw = await self.reader.readuntil(b"\r\n\r\n")
+        except (asyncio.IncompleteReadError, OSError):
+            return 0, {}
+        first, *rest = raw.decode("latin-1").strip().split("\r\n")
+        pairs = (line.split(": ", 1) for line in rest)
+        return int(first.split()[1]), {name.lower(): value for name, value in pairs}
+
+    async def answer(self) -> tuple[int, dict[str, str], bytes]:
+        status, headers = await self.head()
+        return status, headers, await self.reader.readexactly(int(headers.get("content-length", "0")))
+
+    async def rest(self) -> bytes:
+        """All that comes until the other side closes."""
+        try:
+            return await self.reader.read()
+        except OSError:
+            return b""
+
+
+@asynccontextmanager
+async def wired(url: str) -> AsyncGenerator[Wire]:
+    host, port = url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    try:
+        yield Wire(reader, writer)
+    finally:
+        writer.close()
+
+
+QUERY = b'{"query": "{ __typename }"}'
+
+
+def post(body: bytes = QUERY, *headers: bytes, length: int | None = None) -> bytes:
+    """A whole request; `length` is what it says of its body."""
+    lines = [b"POST /graphql HTTP/1.1", b"host: trellis", b"content-type: application/json", *headers]
+    lines.append(b"content-length: %d" % (len(body) if length is None else length))
+    return b"\r\n".join(lines) + b"\r\n\r\n" + body

@@ -1,0 +1,195 @@
+"""Connections that stall, that never end, or that are too many are closed; all others are left alone."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from contextlib import AsyncExitStack
+from typing import Any
+
+from server.protocol import events
+from server.protocol.guard import GuardedProtocol
+from tests.client import Client
+from tests.server.serving import QUERY, Wire, post, serving, wired
+
+ANSWER = {"data": {"__typename": "Query"}}
+
+
+async def trickled(wire: Wire, data: bytes, pause: float = 0.05) -> float:
+    """Send a byte now and then until the other side closes; how long that took."""
+    began = time.monotonic()
+    ended = asyncio.create_task(wire.rest())
+    for at in range(len(data)):
+        if ended.done():
+            break
+        try:
+            await wire.send(data[at : at + 1])
+        except OSError:
+            break
+        await asyncio.sleep(pause)
+    async with asyncio.timeout(5):
+        await ended
+    return time.monotonic() - began
+
+
+async def test_a_head_or_a_body_that_trickles_is_closed_when_its_time_is_over() -> None:
+    async with serving(request_timeout=0.5) as url:
+        head, body = post(b"x" * 200).split(b"\r\n\r\n")
+        async with wired(url) as one, wired(url) as two, wired(url) as three, wired(url) as four:
+            await two.send(head, b"\r\n\r\n")
+            await three.send(b"POST /graphql HTTP/1.1\r\nhost: t\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n")
+            took = await asyncio.gather(
+                trickled(one, head), trickled(two, body), trickled(three, b"1\r\n{\r\n" * 50), trickled(four, b"\r\n" * 100)
+            )
+    assert all(0.3 < seconds < 3 for seconds in took), took
+
+
+async def test_a_connection_that_says_nothing_is_closed() -> None:
+    async with serving(request_timeout=0.3, keep_alive_timeout=1) as url, wired(url) as silent, wired(url) as idle:
+        await idle.send(post())
+        assert json.loads((await idle.answer())[2]) == ANSWER
+        async with asyncio.timeout(5):
+            assert await silent.rest() == b""
+            assert await idle.rest() == b""
+
+
+async def test_a_connection_is_kept_between_requests_and_timed_anew_for_each() -> None:
+    async with serving(request_timeout=0.4) as url, wired(url) as wire:
+        for _ in range(3):
+            head, body = post().split(b"\r\n\r\n")
+            await wire.send(head, b"\r\n\r\n")
+            await asyncio.sleep(0.2)
+            await wire.send(body)
+            assert json.loads((await wire.answer())[2]) == ANSWER
+            await asyncio.sleep(0.5)  # longer than a request may take to come; idle is not slow
+
+
+async def test_a_body_that_is_too_long_is_refused_before_it_is_sent_and_while_it_comes(nobody: Client) -> None:
+    async with serving(max_body_bytes=10_000) as url:
+        async with wired(url) as wire:  # it says so
+            await wire.send(post(b"", length=20_000_000))
+            status, headers, body = await wire.answer()
+            assert (status, headers["connection"]) == (413, "close")
+            assert json.loads(body)["errors"][0]["extensions"]["code"] == "PAYLOAD_TOO_LARGE"
+            assert await wire.rest() == b""
+        async with wired(url) as wire:  # it asks first
+            await wire.send(post(b"", b"expect: 100-continue", length=20_000_000))
+            assert (await wire.head())[0] == 413
+        async with wired(url) as wire:  # it does not say
+            await wire.send(b"POST /graphql HTTP/1.1\r\nhost: t\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n")
+            for _ in range(30):
+                await wire.send(b"400\r\n" + b" " * 1024 + b"\r\n")
+            assert (await wire.head())[0] == 413
+        exact = QUERY + b" " * (10_000 - len(QUERY))
+        assert (await nobody.http.post(f"{url}/graphql", content=exact, headers={"content-type": "application/json"})).json() == ANSWER
+
+
+async def test_a_head_that_is_too_long_is_refused() -> None:
+    async with serving(max_header_bytes=4096) as url:
+        for long in (b"x-long: " + b"a" * 5000, b"\r\n".join(b"x-%d: a" % number for number in range(150))):
+            async with wired(url) as wire:
+                await wire.send(post(QUERY, long))
+                status, _, body = await wire.answer()
+                assert (status, json.loads(body)["errors"][0]["extensions"]["code"]) == (431, "BAD_REQUEST")
+                assert await wire.rest() == b""
+        async with wired(url) as wire:
+            await wire.send(b"GET /graphql?query=" + b"a" * 300_000)
+            assert (await wire.head())[0] == 431
+
+
+async def test_with_too_many_connections_the_silent_ones_leave_first(ada: Client) -> None:
+    async with serving(max_connections=20) as url, AsyncExitStack() as stack:
+        client = Client(url, ada.token)
+        stack.push_async_callback(client.close)
+        async with client.socket() as (send, receive):
+            await send({"type": "ping"})
+            assert (await receive())["type"] == "pong"
+            silent = [await stack.enter_async_context(wired(url)) for _ in range(60)]
+            for wire in silent[-5:]:
+                await wire.send(b"POST /graphql HTTP/1.1\r\nhost: t\r\n")
+            assert await client.one("{ __typename }") == "Query"
+            await send({"type": "ping"})
+            assert (await receive())["type"] == "pong"
+            async with asyncio.timeout(5):
+                assert [await wire.rest() for wire in silent[:40]] == [b""] * 40
+
+
+async def test_streams_and_sockets_outlive_every_patience(ada: Client, monkeypatch: Any) -> None:
+    monkeypatch.setattr(events, "KEEP_ALIVE", 0.1)
+    async with serving(request_timeout=0.3, keep_alive_timeout=1, operation_timeout=0.3) as url:
+        client = Client(url, ada.token)
+        body = {"query": "subscription { jobUpdates { id } }"}
+        async with (
+            client.socket() as (send, receive),
+            client.http.stream("POST", "/graphql", json=body, headers={"accept": "text/event-stream"}) as told,
+        ):
+            comments = told.aiter_text()
+            for _ in range(20):
+                assert ":" in await anext(comments)
+            await send({"type": "ping"})
+            assert (await receive())["type"] == "pong"
+        await client.close()
+
+
+async def test_requests_that_follow_each_other_are_answered_in_turn() -> None:
+    async with serving() as url, wired(url) as wire:
+        bodies = [b'{"query": "{ a%d: __typename }"}' % number for number in range(10)]
+        await wire.send(*map(post, bodies))
+        assert [json.loads((await wire.answer())[2]) for _ in bodies] == [{"data": {f"a{number}": "Query"}} for number in range(10)]
+    async with serving() as url, wired(url) as wire:
+        await wire.send(post() * 500)
+        told = await wire.rest()
+        assert b"HTTP/1.1 5" not in told
+
+
+async def test_a_client_behind_a_stream_that_goes_takes_the_stream_with_it(ada: Client) -> None:
+    stream = b'{"query": "subscription { jobUpdates { id } }"}'
+    async with serving() as url:
+        async with wired(url) as wire:
+            assert ada.token is not None
+            await wire.send(post(stream, b"accept: text/event-stream", b"authorization: Bearer " + ada.token.encode()), post())
+            assert (await wire.head())[0] == 200
+        async with asyncio.timeout(5):
+            while any("EventStream" in getattr(task.get_coro(), "__qualname__", "") for task in asyncio.all_tasks()):
+                await asyncio.sleep(0.02)
+
+
+async def test_an_answer_that_nobody_reads_is_given_up(ada: Client, monkeypatch: Any) -> None:
+    monkeypatch.setattr("server.protocol.guard.READING", 0.3)
+    for number in range(50):
+        await ada.create_dataset(f"dataset {number}", description="d" * 2000)
+    dropped = asyncio.Event()
+    drop = GuardedProtocol.drop
+
+    def noted(self: GuardedProtocol) -> None:
+        dropped.set()
+        drop(self)
+
+    monkeypatch.setattr(GuardedProtocol, "drop", noted)
+    document = "{" + "".join(f"a{number}: datasets(first: 50) {{ edges {{ node {{ description }} }} }}" for number in range(15)) + "}"
+    async with serving() as url, wired(url) as wire:
+        assert ada.token is not None
+        request = post(json.dumps({"query": document}).encode(), b"authorization: Bearer " + ada.token.encode())
+        wire.writer.transport.pause_reading()  # pyright: ignore[reportAttributeAccessIssue] - a transport that reads
+        for _ in range(8):
+            await wire.send(request)
+        async with asyncio.timeout(15):
+            await dropped.wait()
+
+
+async def test_a_stopping_process_does_not_wait_for_its_streams(ada: Client) -> None:
+    async with serving() as url:
+        client = Client(url, ada.token)
+        body = {"query": "subscription { jobUpdates { id } }"}
+        streams = [
+            await AsyncExitStack().enter_async_context(
+                client.http.stream("POST", "/graphql", json=body, headers={"accept": "text/event-stream"})
+            )
+            for _ in range(3)
+        ]
+        began = time.monotonic()
+    assert time.monotonic() - began < 1.5  # the grace is two seconds
+    for stream in streams:
+        await stream.aclose()
+    await client.close()

@@ -1,0 +1,349 @@
+"""Prometheus reads how the queues stand, what ended and how operations went; strangers read nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+from prometheus_client import REGISTRY
+from prometheus_client.parser import text_string_to_metric_families
+from pydantic import SecretStr
+from sqlalchemy import insert, select, text
+from starlette.applications import Starlette
+
+from db.core.viewer import SYSTEM, UserRole
+from db.core.work import Database
+from db.queries import operations
+from db.services import accounts, jobs, workers
+from db.services.jobs import Backoff, Claim, Failure
+from db.settings import StateSettings
+from db.stores.events import connect
+from db.stores.objects import ObjectStore
+from db.tables import Chore, User
+from db.tables.jobs import JobKind
+from docs.metrics import listed, table
+from graph.core.observing import Observation
+from server import health
+from server.census import OUTCOMES, Census
+from server.metrics import Names
+from server.settings import ServerSettings
+from tests.client import Client
+
+README = Path(__file__).parents[2].joinpath("README.md").read_text(encoding="utf-8")
+TOKEN = "the-token-of-prometheus"
+
+
+@asynccontextmanager
+async def scraper(settings: StateSettings, *, client: str = "127.0.0.1", **server: Any) -> AsyncGenerator[httpx.AsyncClient]:
+    """Somebody at the address `client` who reads the numbers of an application with these settings."""
+    app = Starlette(routes=health.routes(ServerSettings(**server)))
+    async with Database.open(settings) as database, ObjectStore.open(settings) as objects, connect(settings.redis_url) as redis:
+        app.state.database, app.state.objects, app.state.redis = database, objects, redis
+        transport = httpx.ASGITransport(app, client=(client, 40_000))
+        async with httpx.AsyncClient(transport=transport, base_url="http://trellis") as http:
+            yield http
+
+
+Numbers = dict[tuple[str, ...], float]
+
+
+def numbers(text: str) -> Numbers:
+    """(name, label values in the order of their names) to value."""
+    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    return {(sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value for sample in samples}
+
+
+class Line:
+    """Jobs in a queue of their own, and idle workers that take them."""
+
+    def __init__(self, database: Database, owner_id: UUID) -> None:
+        self.database = database
+        self.owner_id = owner_id
+        self.queue = f"test-{uuid4().hex[:8]}"
+
+    async def submit(self) -> UUID:
+        async with self.database.work(SYSTEM) as work:
+            return (await jobs.submit(work, jobs.NewJob(self.owner_id, JobKind.EXPORT, self.queue))).id
+
+    async def claim(self, job_id: UUID) -> Claim:
+        async with self.database.work(SYSTEM) as work:
+            name = f"idle-{uuid4().hex[:8]}"
+            worker = await workers.register(work, name, [self.queue], 3)
+            job = await jobs.claim(work, job_id, worker, name, 60)
+            assert job is not None
+            return Claim(job_id, job.attempt, worker)
+
+    async def fail(self, claim: Claim, *, retryable: bool) -> None:
+        async with self.database.work(SYSTEM) as work:
+            await jobs.fail(work, claim, Failure("BODY_FAILED", "It broke.", retryable=retryable), 1, 3, Backoff(base=600))
+
+    async def cancel(self, job_id: UUID) -> None:
+        async with self.database.work(SYSTEM) as work:
+            await jobs.cancel(work, job_id)
+
+
+@pytest.fixture
+async def waiting(clean: None, database: Database) -> Line:
+    async with database.work(SYSTEM) as work:
+        await accounts.add_user(work, "ada@example.org", "ada", "Ada", UserRole.MEMBER)
+    (row,) = await database.rows(select(User.id).where(User.username == "ada"))
+    return Line(database, row.id)
+
+
+async def census(taker: Census, database: Database) -> Numbers:
+    taker._taken_at = float("-inf")  # a second has passed
+    found = await taker.numbers(database)
+    return {(sample.name, *sample.labels.values()): sample.value for family in found for sample in family.samples}
+
+
+async def test_the_queues_say_who_waits_and_who_serves(waiting: Line, database: Database) -> None:
+    first, second, third = [await waiting.submit() for _ in range(3)]
+    claim = await waiting.claim(first)
+    await waiting.fail(await waiting.claim(second), retryable=True)
+    found = await census(Census(), database)
+    assert found["trellis_jobs_waiting", waiting.queue, "due"] == 1
+    assert found["trellis_jobs_waiting", waiting.queue, "backoff"] == 1
+    assert 0 < found["trellis_oldest_waiting_seconds", waiting.queue] < 60
+    assert found["trellis_jobs_running", waiting.queue, "running"] == 1
+    assert (found["trellis_queue_workers", waiting.queue], found["trellis_queue_slots", waiting.queue]) == (2, 6)
+    assert found["trellis_workers",] >= 2
+    await waiting.cancel(third)
+    await waiting.cancel(claim.job_id)
+    found = await census(Census(), database)
+    assert found["trellis_jobs_waiting", waiting.queue, "due"] == 0
+    assert found["trellis_jobs_running", waiting.queue, "running"] == 0
+    assert found["trellis_jobs_running", waiting.queue, "cancelling"] == 1
+    assert found["trellis_jobs_waiting", "tabular", "due"] == 0
+    assert found["trellis_oldest_waiting_seconds", "tabular"] == 0
+
+
+async def test_what_ended_is_counted_once_and_never_falls(waiting: Line, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    taker = Census()
+
+    async def ended() -> tuple[dict[str, int], dict[str, int]]:
+        found = await census(taker, database)
+        return (
+            {status: int(found["trellis_jobs_ended_total", status]) for status in ("completed", "failed", "cancelled")},
+            {outcome: int(found["trellis_attempts_ended_total", outcome]) for outcome in OUTCOMES},
+        )
+
+    none = dict.fromkeys(OUTCOMES, 0)
+    await waiting.cancel(await waiting.submit())
+    assert await ended() == ({"completed": 0, "failed": 0, "cancelled": 1}, none)
+    await waiting.fail(await waiting.claim(await waiting.submit()), retryable=False)
+    assert await ended() == ({"completed": 0, "failed": 1, "cancelled": 1}, {**none, "failed": 1})
+    monkeypatch.setattr(operations, "LATE", operations.timedelta(0))  # from here on, what has ended is counted for good
+    await waiting.fail(await waiting.claim(await waiting.submit()), retryable=True)
+    for _ in range(3):
+        assert await ended() == ({"completed": 0, "failed": 1, "cancelled": 1}, {**none, "failed": 1, "retrying": 1})
+    await waiting.cancel(await waiting.submit())
+    assert (await ended())[0] == {"completed": 0, "failed": 1, "cancelled": 2}
+    async with database.engine.begin() as connection:
+        await connection.exec_driver_sql("DELETE FROM job_events")
+        await connection.exec_driver_sql("DELETE FROM jobs")
+    assert await ended() == ({"completed": 0, "failed": 1, "cancelled": 2}, {**none, "failed": 1, "retrying": 1})
+
+
+async def test_two_processes_that_began_at_different_times_tell_the_same(waiting: Line, database: Database) -> None:
+    early = Census()
+    await census(early, database)
+    await waiting.cancel(await waiting.submit())
+    late = Census()
+    names = [("trellis_jobs_ended_total", "cancelled")]
+    assert [(await census(taker, database))[name] for taker in (early, late) for name in names] == [1, 1]
+
+
+async def test_a_scrape_costs_as_many_statements_with_many_jobs_as_with_none(
+    waiting: Line, database: Database, statements: Callable[[], Any]
+) -> None:
+    taker = Census()
+    await census(taker, database)
+    for _ in range(12):
+        await waiting.submit()
+    with statements() as sent:
+        await census(taker, database)
+        await taker.numbers(database)  # within a second nobody asks again
+    assert len([statement for statement in sent if statement.lstrip().upper().startswith("SELECT")]) == 9
+
+
+async def test_chores_and_default_partitions_are_told(waiting: Line, database: Database) -> None:
+    async with database.work(SYSTEM) as work:
+        now = text("clock_timestamp()")
+        await work.run(insert(Chore).values(name="tidy", worker="w", runs=3, failures=1, changed=7, started_at=now, ended_at=now))
+    found = await census(Census(), database)
+    assert found["trellis_chore_runs_total", "tidy"] == 3
+    assert found["trellis_chore_failures_total", "tidy"] == 1
+    assert found["trellis_chore_changed_total", "tidy"] == 7
+    assert 0 <= found["trellis_chore_age_seconds", "tidy"] < 60
+    assert 0 <= found["trellis_chore_seconds", "tidy"] < 60
+    assert found["trellis_default_partition_rows", "job_events"] == found["trellis_default_partition_rows", "metric_points"] == 0
+
+
+@pytest.mark.parametrize(
+    ("server", "client", "headers", "status"),
+    [
+        ({}, "127.0.0.1", {}, 200),
+        ({}, "::1", {}, 200),
+        ({}, "::ffff:127.0.0.1", {}, 200),
+        ({}, "10.0.0.7", {}, 403),
+        ({}, "127.0.0.1", {"x-forwarded-for": "10.0.0.7"}, 403),
+        ({}, "127.0.0.1", {"forwarded": "for=127.0.0.1"}, 403),
+        ({}, "10.0.0.7", {"authorization": "Bearer "}, 403),
+        ({"metrics_token": SecretStr(TOKEN)}, "10.0.0.7", {"authorization": f"Bearer {TOKEN}"}, 200),
+        ({"metrics_token": SecretStr(TOKEN)}, "10.0.0.7", {"authorization": f"Bearer {TOKEN}x"}, 403),
+        ({"metrics_token": SecretStr(TOKEN)}, "10.0.0.7", {"authorization": "Bearer ä"}, 403),
+        ({"metrics": "all"}, "10.0.0.7", {}, 200),
+        ({"metrics": "off", "metrics_token": SecretStr(TOKEN)}, "127.0.0.1", {"authorization": f"Bearer {TOKEN}"}, 404),
+    ],
+)
+async def test_strangers_read_nothing_unless_a_setting_lets_them(
+    settings: StateSettings, server: dict[str, Any], client: str, headers: dict[str, str], status: int
+) -> None:
+    async with scraper(settings, client=client, **server) as http:
+        sent = {name: value.encode() for name, value in headers.items()}
+        answer = await http.get("/metrics", headers=sent)  # pyright: ignore[reportArgumentType] - bytes are taken as they are
+        assert answer.status_code == status
+        assert ("trellis_jobs_waiting" in answer.text) == (status == 200)
+
+
+def test_a_short_token_is_refused() -> None:
+    with pytest.raises(ValueError, match="16 characters or more"):
+        ServerSettings(metrics_token=SecretStr("secret"))
+
+
+def observed(name: str | None, viewer: UUID | None = SYSTEM.id, *, ran: bool = True) -> Observation:
+    return Observation("r", viewer, name=name, hash="h", phases={"execute": 0.1} if ran else {})
+
+
+def test_clients_cannot_make_labels_without_end() -> None:
+    names = Names(most=2)
+    assert names.label(observed(None)) == "anonymous"
+    assert names.label(observed("Stranger", None)) == "other"
+    assert names.label(observed("Broken", ran=False)) == "other"
+    assert names.label(observed("x" * 65)) == "other"
+    assert [names.label(observed(name)) for name in ("First", "Second", "Third")] == ["First", "Second", "other"]
+    assert names.label(observed("First", None)) == "First"
+
+
+def counted(metric: str, /, **labels: str) -> float:
+    return REGISTRY.get_sample_value(metric, labels) or 0.0
+
+
+async def test_operations_are_counted_by_name_outcome_and_code(ada: Client) -> None:
+    name = f"Mine{uuid4().hex[:8]}"
+    await ada.execute(f"query {name} {{ viewer {{ id }} }}")
+    assert counted("trellis_operations_total", type="query", name=name, outcome="ok") == 1
+    assert counted("trellis_operation_seconds_count", type="query", name=name) == 1
+    before = counted("trellis_operation_errors_total", code="GRAPHQL_VALIDATION_FAILED")
+    await ada.post(f"query {name} {{ viewer {{ nothing }} }}")
+    assert counted("trellis_operations_total", type="query", name=name, outcome="refused") == 1
+    assert counted("trellis_operation_errors_total", code="GRAPHQL_VALIDATION_FAILED") == before + 1
+
+
+async def test_sockets_and_subscriptions_are_counted_while_they_are_open(ada: Client) -> None:
+    sockets, running = counted("trellis_sockets"), counted("trellis_subscriptions")
+    async with ada.socket() as (send, _):
+        await send({"id": "1", "type": "subscribe", "payload": {"query": "subscription { jobUpdates { id } }"}})
+        async with asyncio.timeout(10):
+            while counted("trellis_subscriptions") != running + 1:
+                await asyncio.sleep(0.02)
+        assert counted("trellis_sockets") == sockets + 1
+    async with asyncio.timeout(10):
+        while (counted("trellis_sockets"), counted("trellis_subscriptions")) != (sockets, running):
+            await asyncio.sleep(0.02)
+
+
+async def test_the_process_tells_of_its_event_loop_and_its_connections(ada: Client, settings: StateSettings) -> None:
+    async with asyncio.timeout(10):
+        while counted("trellis_event_loop_lag_seconds_count") < 2:
+            await asyncio.sleep(0.1)
+    found = numbers((await ada.http.get("/metrics")).text)
+    assert found["trellis_database_connections_most",] == settings.database_pool_size
+    assert 0 <= found["trellis_database_connections_used",] <= settings.database_pool_size
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return taken.getsockname()[1]
+
+
+@asynccontextmanager
+async def worker(queue: str, folder: Path, **settings: str) -> AsyncGenerator[tuple[subprocess.Popen[bytes], Path]]:
+    """A worker of this queue with a task that runs what a job names, and its log."""
+    environment = {**os.environ, "TRELLIS_WORKER_PRELOAD": "false", "TRELLIS_WORKER_SLOTS": "2", **settings}
+    said = folder / "worker.log"
+    with said.open("wb") as log:
+        command = [sys.executable, "-m", "tests.workers.engine", queue]
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            yield process, said
+        finally:
+            process.terminate()
+            await asyncio.to_thread(process.wait, 20)
+
+
+async def scraped(port: int, wanted: Sequence[tuple[str, ...]]) -> Numbers:
+    """The worker's numbers, once these are above zero."""
+    async with httpx.AsyncClient() as http, asyncio.timeout(40):
+        while True:
+            try:
+                found = numbers((await http.get(f"http://127.0.0.1:{port}/metrics")).text)
+            except httpx.HTTPError:
+                found = {}
+            if all(found.get(name, 0) > 0 for name in wanted):
+                return found
+            await asyncio.sleep(0.1)
+
+
+async def test_a_worker_tells_what_it_did_where_it_is_asked_to(waiting: Line, tmp_path: Path) -> None:
+    port = free_port()
+    async with worker(waiting.queue, tmp_path, TRELLIS_WORKER_METRICS_PORT=str(port)):
+        spec = {"trace": str(tmp_path / "trace")}
+        async with waiting.database.work(SYSTEM) as work:
+            for body in ("quick", "refuse"):
+                await jobs.submit(
+                    work, jobs.NewJob(waiting.owner_id, JobKind.EXPORT, waiting.queue, parameters={"body": body, "spec": spec})
+                )
+        ended = [("trellis_worker_attempts_ended_total", "export", outcome) for outcome in ("completed", "failed")]
+        found = await scraped(port, ended)
+    assert [found[name] for name in ended] == [1, 1]
+    assert found["trellis_worker_attempts_started_total", "export"] == 2
+    assert found["trellis_worker_dispatch_seconds_count",] == found["trellis_worker_start_seconds_count",] == 2
+    assert 0 < found["trellis_worker_dispatch_seconds_sum",] <= found["trellis_worker_start_seconds_sum",]
+    assert found["trellis_worker_process_slots",] == 2
+
+
+async def test_a_port_that_is_taken_costs_the_numbers_and_not_the_worker(waiting: Line, tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        async with worker(waiting.queue, tmp_path, TRELLIS_WORKER_METRICS_PORT=port) as (_, said), asyncio.timeout(30):
+            while not await is_heard(waiting):
+                await asyncio.sleep(0.1)
+    assert b"numbers_not_served" in said.read_bytes()
+
+
+async def is_heard(waiting: Line) -> bool:
+    return any(waiting.queue in row.queues for row in await operations.workers(waiting.database, stopped=False))
+
+
+def test_the_readme_lists_every_metric_there_is() -> None:
+    assert table() in README, "run `make schema`"
+    named = {re.sub(r"[`{].*", "", row[0].strip("`")) for row in listed()}
+    served = {
+        family.name + ("_total" if family.type == "counter" else "") for family in REGISTRY.collect() if family.name.startswith("trellis_")
+    }
+    assert served <= named

@@ -1,0 +1,272 @@
+"""graphql-transport-ws: limits, sessions that end, and operations that fail alone."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import hashlib
+import json
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from db.core.viewer import SYSTEM
+from db.core.work import Database
+from db.services import accounts
+from db.settings import StateSettings
+from db.stores.events import RedisPost
+from db.stores.events import connect as connect_redis
+from tests.client import Client
+from tests.server.serving import serving
+
+WHO = "{ viewer { username } }"
+UPDATES = "subscription { jobUpdates { id } }"
+
+
+@asynccontextmanager
+async def socket(url: str, payload: dict[str, Any] | None = None, **options: Any) -> AsyncGenerator[ClientConnection]:
+    """Open, and initialised unless `payload` is None."""
+    address = url.replace("http", "ws", 1) + "/graphql"
+    async with connect(address, subprotocols=["graphql-transport-ws"], **options) as opened:  # pyright: ignore[reportArgumentType] - a NewType of str
+        if payload is not None:
+            await say(opened, type="connection_init", payload=payload)
+            assert await heard(opened) == {"type": "connection_ack"}
+        yield opened
+
+
+async def say(to: ClientConnection, **message: Any) -> None:
+    await to.send(json.dumps(message))
+
+
+async def heard(from_: ClientConnection) -> dict[str, Any]:
+    async with asyncio.timeout(10):
+        return json.loads(await from_.recv())
+
+
+async def ask(on: ClientConnection, key: str, query: str, **more: Any) -> None:
+    await say(on, id=key, type="subscribe", payload={"query": query, **more})
+
+
+async def closed(by: ClientConnection) -> tuple[int, str]:
+    """The code and the reason, whatever comes before."""
+    async with asyncio.timeout(10):
+        try:
+            while True:
+                await by.recv()
+        except ConnectionClosed as error:
+            received = error.rcvd
+    assert received is not None
+    return received.code, received.reason
+
+
+def bearer(client: Client) -> dict[str, str]:
+    return {"Authorization": f"Bearer {client.token}"}
+
+
+async def test_the_token_comes_with_the_message_or_the_header(ada: Client, bob: Client) -> None:
+    named = {"id": "1", "type": "next", "payload": {"data": {"viewer": {"username": "ada"}}}}
+    for payload, headers in ((bearer(ada), {}), ({}, bearer(ada)), (bearer(ada), bearer(bob))):
+        async with socket(ada.url, payload, additional_headers=headers) as opened:
+            await ask(opened, "1", WHO)
+            assert await heard(opened) == named
+            assert await heard(opened) == {"id": "1", "type": "complete"}
+
+
+async def test_a_token_that_names_nobody_is_refused(ada: Client) -> None:
+    for payload in ({"Authorization": "Bearer trk_nobody_0123456789"}, {"authorization": 7}, {"Authorization": "Basic YTpi"}):
+        async with socket(ada.url) as opened:
+            await say(opened, type="connection_init", payload=payload)
+            assert await closed(opened) == (4403, "Forbidden")
+
+
+async def test_nothing_is_run_before_the_socket_is_initialised(ada: Client) -> None:
+    async with socket(ada.url) as opened:
+        await ask(opened, "1", WHO)
+        assert (await closed(opened))[0] == 4401
+
+
+async def test_a_second_initialisation_closes_the_socket(ada: Client) -> None:
+    async with socket(ada.url, bearer(ada)) as opened:
+        await say(opened, type="connection_init", payload={})
+        assert (await closed(opened))[0] == 4429
+
+
+async def test_a_bad_document_fails_its_own_operation_only(ada: Client) -> None:
+    async with socket(ada.url, bearer(ada)) as opened:
+        await ask(opened, "stream", UPDATES)
+        for number, (query, more, code) in enumerate(
+            [
+                ("query {", {}, "GRAPHQL_PARSE_FAILED"),
+                ("{ nothing }", {}, "GRAPHQL_VALIDATION_FAILED"),
+                ("query A { viewer { id } } query B { viewer { id } }", {}, "BAD_REQUEST"),
+                ("query A { viewer { id } }", {"operationName": "B"}, "BAD_REQUEST"),
+                ("", {}, "BAD_REQUEST"),
+                ("", {"extensions": {"persistedQuery": {"version": 1, "sha256Hash": "0" * 64}}}, "PERSISTED_QUERY_NOT_FOUND"),
+                ("", {"documentId": "nobody-knows"}, "DOCUMENT_NOT_FOUND"),
+            ]
+        ):
+            await ask(opened, str(number), query, **more)
+            answer = await heard(opened)
+            assert (answer["id"], answer["type"]) == (str(number), "error"), answer
+            assert [error["extensions"]["code"] for error in answer["payload"]] == [code], answer
+            assert all(error["extensions"]["requestId"] for error in answer["payload"])
+        await ada.create_dataset("still there")
+        await ask(opened, "last", WHO)
+        assert (await heard(opened))["payload"] == {"data": {"viewer": {"username": "ada"}}}
+
+
+async def test_a_registered_document_runs_by_its_hash(ada: Client) -> None:
+    document = {"persistedQuery": {"version": 1, "sha256Hash": hashlib.sha256(WHO.encode()).hexdigest()}}
+    async with socket(ada.url, bearer(ada)) as opened:
+        await ask(opened, "1", WHO, extensions=document)
+        assert (await heard(opened))["type"] == "next"
+        await heard(opened)
+        await say(opened, id="2", type="subscribe", payload={"extensions": document})
+        assert (await heard(opened))["payload"] == {"data": {"viewer": {"username": "ada"}}}
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "not json",
+        "[]",
+        "null",
+        "5",
+        '"x"',
+        "{}",
+        '{"type": "nonsense"}',
+        '{"type": "subscribe"}',
+        '{"id": 5, "type": "subscribe", "payload": {"query": "{ viewer { id } }"}}',
+        '{"id": "1", "type": "subscribe", "payload": []}',
+        '{"id": "1", "type": "subscribe", "payload": {"query": 5}}',
+        '{"id": "1", "type": "subscribe", "payload": {"query": "{ viewer { id } }", "variables": []}}',
+        '{"id": "1", "type": "subscribe", "payload": {"query": "{ viewer { id } }", "variables": {"a": 18446744073709551616}}}',
+        '{"id": "1", "type": "subscribe", "payload": {"query": "{ viewer { id } }", "variables": {"a": NaN}}}',
+        '{"id": "1", "id": "2", "type": "complete"}',
+        '{"type": "complete"}',
+        '{"a":' * 70 + "1" + "}" * 70,
+        "\ufeff{}",
+    ],
+)
+async def test_an_odd_message_closes_the_socket_as_the_protocol_says(ada: Client, message: str) -> None:
+    async with socket(ada.url, bearer(ada)) as opened:
+        await opened.send(message)
+        code, reason = await closed(opened)
+        assert code == 4400
+        assert 0 < len(reason.encode()) <= 123
+
+
+async def test_bytes_are_no_message(ada: Client) -> None:
+    async with socket(ada.url, bearer(ada)) as opened:
+        await opened.send(b"\x00\xff")
+        assert (await closed(opened))[0] == 4400
+
+
+async def test_an_unknown_protocol_is_not_spoken(ada: Client) -> None:
+    for protocols in (["graphql-ws"], ["nonsense"], None):
+        address = ada.url.replace("http", "ws", 1) + "/graphql"
+        async with connect(address, subprotocols=protocols) as opened:  # pyright: ignore[reportArgumentType] - a NewType of str
+            assert (await closed(opened))[0] == 4406
+
+
+async def test_a_page_of_another_origin_is_not_let_in(ada: Client) -> None:
+    with pytest.raises(InvalidStatus) as refused:
+        async with socket(ada.url, bearer(ada), origin="https://evil.example"):
+            pass
+    assert refused.value.response.status_code == 403
+    async with socket(ada.url, bearer(ada), origin=ada.url) as opened:
+        await ask(opened, "1", WHO)
+        assert (await heard(opened))["type"] == "next"
+    async with serving(allowed_origins=["https://app.example"]) as url, socket(url, bearer(ada), origin="https://app.example"):
+        pass
+
+
+async def test_a_message_that_is_too_long_closes_the_socket(ada: Client) -> None:
+    async with socket(ada.url, bearer(ada)) as opened:
+        await ask(opened, "1", WHO + " " * 300_000)
+        assert (await closed(opened))[0] == 1009
+
+
+async def test_limits_are_kept(ada: Client, bob: Client) -> None:
+    async with serving(sockets_per_viewer=2, operations_per_socket=2, messages_per_second=20.0, socket_init_timeout=0.3) as url:
+        async with socket(url, bearer(ada)) as first, socket(url, bearer(ada)), socket(url, bearer(bob)):
+            for key in ("1", "2", "3"):
+                await ask(first, key, UPDATES)
+            refused = await heard(first)
+            assert (refused["id"], refused["type"], refused["payload"][0]["extensions"]["code"]) == ("3", "error", "RATE_LIMITED")
+            await say(first, id="1", type="complete")
+            await ask(first, "4", WHO)
+            assert (await heard(first))["payload"] == {"data": {"viewer": {"username": "ada"}}}
+            async with socket(url) as third:
+                await say(third, type="connection_init", payload=bearer(ada))
+                assert (await closed(third))[0] == 4429
+        async with socket(url, bearer(ada)) as again:
+            for _ in range(40):
+                await say(again, type="pong")
+            assert (await closed(again))[0] == 4429
+        async with socket(url) as silent:
+            assert (await closed(silent))[0] == 4408
+
+
+async def test_a_client_that_does_not_answer_pings_is_given_up(ada: Client) -> None:
+    async with serving(socket_ping_every=0.2) as url:
+        async with socket(url, bearer(ada)) as answering:
+            for _ in range(12):
+                assert await heard(answering) == {"type": "ping"}
+                await say(answering, type="pong")
+        async with socket(url, bearer(ada)) as silent:
+            assert (await closed(silent))[0] == 1001
+
+
+async def test_a_revoked_token_closes_its_sockets_and_no_others(ada: Client, bob: Client, settings: StateSettings) -> None:
+    async with socket(ada.url, bearer(ada)) as hers, socket(ada.url, bearer(bob)) as his:
+        await ask(hers, "1", UPDATES)
+        await ask(his, "1", UPDATES)
+        async with (
+            connect_redis(settings.redis_url) as redis,
+            Database.open(settings, RedisPost(redis)) as database,
+            database.work(SYSTEM) as work,
+        ):
+            assert await accounts.revoke_tokens(work, "ada@example.org") == 1
+        async with asyncio.timeout(2):
+            assert (await closed(hers))[0] == 4403
+        await ask(his, "2", WHO)
+        assert (await heard(his))["payload"] == {"data": {"viewer": {"username": "bob"}}}
+    async with socket(ada.url) as again:
+        await say(again, type="connection_init", payload=bearer(ada))
+        assert await closed(again) == (4403, "Forbidden")
+
+
+async def test_nothing_stays_of_sockets_that_are_gone(ada: Client, settings: StateSettings) -> None:
+    """Ended by every means: by the client's word, by a lost connection, in the middle of operations."""
+    dataset = await ada.create_dataset("watched")
+    upload = (await ada.request_upload(dataset, "a.csv", b"x"))["upload"]
+    assert upload["id"]
+    async with connect_redis(settings.redis_url) as redis:
+        before = await _held(redis)
+        async with AsyncExitStack() as stack:
+            for number in range(20):
+                opened = await stack.enter_async_context(socket(ada.url, bearer(ada)))
+                for key in range(5):
+                    await ask(opened, str(key), UPDATES)
+                await ask(opened, "query", "{ jobs(first: 50) { totalCount } }")
+                if number % 2:
+                    opened.transport.abort()
+            assert (await _held(redis))[0] > before[0]
+        async with asyncio.timeout(10):
+            while (after := await _held(redis)) != before:
+                await asyncio.sleep(0.1)
+        assert after == before
+
+
+async def _held(redis: Redis) -> tuple[int, int]:
+    """Tasks of the server's process, which is ours, and readers of Redis."""
+    gc.collect()
+    tasks = [task for task in asyncio.all_tasks() if "socket" in task.get_name() or "WebSocket" in repr(task.get_coro())]
+    readers: Any = await redis.execute_command("CLIENT", "LIST", "TYPE", "pubsub")  # pyright: ignore[reportUnknownMemberType] - redis leaves it untyped
+    return len(tasks), len(readers.splitlines())

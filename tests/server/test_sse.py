@@ -1,0 +1,173 @@
+"""Server-sent events, byte by byte: the frames, where a stream is taken up again, when it ends, and that nothing of it stays behind."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+from db.settings import StateSettings
+from server.preparing import revoke
+from server.protocol import events
+from tests.client import Client
+from tests.server.serving import serving
+
+STREAM = "text/event-stream"
+EVENTS = "subscription($id: ID!, $after: String) { it: jobEvents(id: $id, after: $after) { sequence } }"
+UPDATES = {"query": "subscription { jobUpdates { id } }"}
+
+
+@asynccontextmanager
+async def streaming(client: Client, body: dict[str, Any], **headers: str) -> AsyncGenerator[tuple[httpx.Response, AsyncGenerator[str]]]:
+    """The answer, and its frames as they come, each without the empty line that ends it."""
+    given = {"accept": STREAM, **{name.replace("_", "-"): value for name, value in headers.items()}}
+
+    async def frames(answer: httpx.Response) -> AsyncGenerator[str]:
+        text = ""
+        async for chunk in answer.aiter_text():
+            text += chunk
+            while "\n\n" in text:
+                frame, _, text = text.partition("\n\n")
+                yield frame
+        assert text == ""
+
+    async with client.http.stream("POST", "/graphql", json=body, headers=given) as answer:
+        yield answer, frames(answer)
+
+
+async def all_frames(client: Client, body: dict[str, Any], **headers: str) -> list[str]:
+    async with streaming(client, body, **headers) as (answer, frames):
+        assert answer.status_code == 200
+        return [frame async for frame in frames if frame != ":"]
+
+
+@pytest.fixture
+async def ended(ada: Client, worker: object) -> str:
+    """A job that is over."""
+    _, job = await ada.upload(await ada.create_dataset("streamed"), "streamed.csv", b"x\n1\n")
+    await ada.wait(job)
+    return job
+
+
+def cursors(frames: list[str]) -> list[str]:
+    return [line.removeprefix("id: ") for frame in frames for line in frame.split("\n") if line.startswith("id: ")]
+
+
+async def test_a_stream_is_frames_of_next_and_one_of_complete(ada: Client, ended: str) -> None:
+    expected = [event async for event in ada.events(ended)]
+    async with streaming(ada, {"query": EVENTS, "variables": {"id": ended}}) as (answer, frames):
+        assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
+        assert answer.headers["cache-control"] == "no-cache, no-store, no-transform"
+        assert answer.headers["x-accel-buffering"] == "no"
+        assert "content-encoding" not in answer.headers
+        assert answer.headers["x-request-id"]
+        first, *told, last = [frame async for frame in frames]
+    assert (first, last) == (":", "event: complete\ndata:")
+    for frame, event in zip(told, expected, strict=True):
+        data = json.dumps({"data": {"it": {"sequence": event["sequence"]}}}, separators=(",", ":"))
+        assert frame == f"event: next\nid: {event['cursor']}\ndata: {data}"
+
+
+async def test_a_stream_is_taken_up_after_the_last_event_that_arrived(ada: Client, ended: str) -> None:
+    everything = await all_frames(ada, {"query": EVENTS, "variables": {"id": ended}})
+    seen = cursors(everything)
+    for number, cursor in enumerate(seen):
+        again = {"query": EVENTS, "variables": {"id": ended, "after": seen[0]}}  # as it was sent the first time
+        assert await all_frames(ada, again, last_event_id=cursor) == everything[number + 1 :]
+    (refused, complete) = await all_frames(ada, {"query": EVENTS, "variables": {"id": ended}}, last_event_id="nonsense")
+    assert json.loads(refused.partition("data: ")[2])["errors"][0]["extensions"]["code"] == "BAD_USER_INPUT"
+    assert complete == "event: complete\ndata:"
+
+
+async def test_a_query_is_streamed_only_to_those_who_take_nothing_else(ada: Client) -> None:
+    alone = await all_frames(ada, {"query": "{ __typename }"})
+    assert alone == ['event: next\ndata: {"data":{"__typename":"Query"}}', "event: complete\ndata:"]
+    mixed = await ada.http.post("/graphql", json={"query": "{ __typename }"}, headers={"accept": f"application/json, {STREAM}"})
+    assert mixed.json() == {"data": {"__typename": "Query"}}
+
+
+async def test_what_cannot_be_followed_is_told_in_the_stream(ada: Client, bob: Client, ended: str) -> None:
+    for client, body, code in [
+        (ada, {"query": "subscription { nothing }"}, "GRAPHQL_VALIDATION_FAILED"),
+        (ada, {"query": "{"}, "GRAPHQL_PARSE_FAILED"),
+        (bob, {"query": EVENTS, "variables": {"id": ended}}, "NOT_FOUND"),
+    ]:
+        frame, complete = await all_frames(client, body)
+        (error,) = json.loads(frame.partition("data: ")[2])["errors"]
+        assert error["extensions"]["code"] == code
+        assert error["extensions"]["requestId"]
+        assert complete == "event: complete\ndata:"
+
+
+async def test_a_stream_by_get_needs_no_body(ada: Client, ended: str) -> None:
+    parameters = {"query": EVENTS, "variables": json.dumps({"id": ended})}
+    answer = await ada.http.get("/graphql", params=parameters, headers={"accept": STREAM})
+    assert cursors(answer.text.split("\n\n")) == cursors(await all_frames(ada, {"query": EVENTS, "variables": {"id": ended}}))
+    head = await ada.http.head("/graphql", params=parameters, headers={"accept": STREAM})
+    assert (head.status_code, head.headers["allow"]) == (405, "GET, POST")
+
+
+async def test_silence_is_broken_by_comments(ada: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "KEEP_ALIVE", 0.05)
+    async with asyncio.timeout(10), streaming(ada, UPDATES) as (_, frames):
+        assert [await anext(frames) for _ in range(4)] == [":"] * 4
+
+
+async def test_a_revoked_token_ends_its_streams_and_no_others(ada: Client, bob: Client, settings: StateSettings) -> None:
+    async with streaming(ada, UPDATES) as (_, hers), streaming(bob, UPDATES) as (_, his):
+        assert [await anext(hers), await anext(his)] == [":", ":"]
+        await asyncio.to_thread(revoke, settings, "bob@example.org")
+        async with asyncio.timeout(2):
+            told, complete = [frame async for frame in his]
+        assert json.loads(told.partition("data: ")[2])["errors"][0]["extensions"]["code"] == "UNAUTHENTICATED"
+        assert complete == "event: complete\ndata:"
+        _, job = await ada.upload(await ada.create_dataset("still watched"), "a.csv", b"x\n1\n")
+        async with asyncio.timeout(10):
+            async for frame in hers:
+                if job in frame:
+                    break
+
+
+async def test_a_viewer_has_so_many_streams_and_no_more(ada: Client, bob: Client) -> None:
+    async with serving(streams_per_viewer=2) as small:
+        hers, his = Client(small, ada.token), Client(small, bob.token)
+        async with streaming(hers, UPDATES) as (one, _), streaming(his, UPDATES) as (theirs, _):
+            async with streaming(hers, UPDATES) as (two, _), streaming(hers, UPDATES) as (three, _):
+                assert [one.status_code, two.status_code, theirs.status_code, three.status_code] == [200, 200, 200, 429]
+                assert three.headers["retry-after"] == "5"
+                assert json.loads(await three.aread())["errors"][0]["extensions"]["code"] == "RATE_LIMITED"
+            async with asyncio.timeout(5):
+                status = 0
+                while status != 200:
+                    async with streaming(hers, UPDATES) as (again, _):
+                        status = again.status_code
+        await hers.close()
+        await his.close()
+
+
+def at_work() -> int:
+    """Tasks of this process that answer a request or follow something for it."""
+    names = [getattr(task.get_coro(), "__qualname__", "") for task in asyncio.all_tasks()]
+    return sum(name.split(".")[0] in {"RequestResponseCycle", "EventStream", "_gone", "Event"} for name in names)
+
+
+async def none_at_work() -> None:
+    async with asyncio.timeout(5):
+        while at_work():
+            await asyncio.sleep(0.02)
+
+
+async def test_a_client_that_goes_leaves_nothing_behind(ada: Client) -> None:
+    await none_at_work()
+    for _ in range(10):
+        client = Client(ada.url, ada.token)
+        async with streaming(client, UPDATES) as (_, frames):
+            await anext(frames)
+            assert at_work() >= 4
+        await client.close()
+    await none_at_work()

@@ -1,0 +1,35 @@
+"""Events written to jobs without a worker: as many as a test wants, as fast as Postgres takes them, announced as always."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from sqlalchemy import text
+
+from db.core.viewer import SYSTEM
+from db.core.work import Database, Notice
+from db.services.jobs.submitting import NewJob, submit
+from db.tables.jobs import JobKind
+
+_TELL = text("""
+    WITH moved AS (
+        UPDATE jobs SET last_sequence = last_sequence + :count WHERE id = ANY(:ids) RETURNING id, last_sequence, attempt, status, progress
+    ), told AS (
+        INSERT INTO job_events (job_id, sequence, attempt, type, status, progress, message)
+        SELECT id, last_sequence - :count + n, attempt, 'log', status, progress, :message FROM moved, generate_series(1, :count) n
+    )
+    SELECT id, last_sequence FROM moved""")
+
+
+async def waiting_jobs(database: Database, owner_id: UUID, count: int) -> list[UUID]:
+    """Jobs that no worker takes, each with its first event."""
+    async with database.work(SYSTEM) as work:
+        return [(await submit(work, NewJob(owner_id=owner_id, kind=JobKind.PROFILE, queue="nobodys"))).id for _ in range(count)]
+
+
+async def tell(database: Database, job_ids: Sequence[UUID], count: int = 1, message: str = "word") -> None:
+    """`count` more LOG events for each of the jobs, in one transaction."""
+    async with database.work(SYSTEM) as work:
+        for row in await work.all(_TELL, {"ids": list(job_ids), "count": count, "message": message}):
+            work.notify(Notice(row.id, row.last_sequence))

@@ -1,0 +1,72 @@
+"""The processes that a body is: itself and all that it forked, what they have in memory, and whether the kernel killed one for it."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+import psutil
+
+_OWN = re.compile(rb"^(?:RssAnon|RssShmem):\s+(\d+) kB", re.MULTILINE)
+_SHARE = re.compile(rb"^(?:Pss_Anon|Pss_Shmem|SwapPss):\s+(\d+) kB", re.MULTILINE)
+_KILLS = re.compile(rb"^oom_kill (\d+)", re.MULTILINE)
+_PROC = Path("/proc")
+
+
+def descendants(pid: int) -> list[int]:
+    """The process's children, their children, and so on; none where it has gone."""
+    try:
+        return [process.pid for process in psutil.Process(pid).children(recursive=True)]
+    except psutil.Error:
+        return []
+
+
+def exceed(pids: Collection[int], limit: int) -> bool:
+    """Whether the processes together have more than `limit` bytes of their own."""
+    if at_most(pids) <= limit:
+        return False
+    share = used(pids)
+    return share > limit or share == 0  # where the kernel tells no shares, the quick count stands
+
+
+def at_most(pids: Iterable[int]) -> int:
+    """Bytes that the processes may have of their own, quickly counted: what several share counts once for each.
+
+    Mapped files do not count, for they can be dropped at any time; shared memory does.
+    """
+    return sum(_read(pid, "status", _OWN) for pid in pids)
+
+
+def used(pids: Iterable[int]) -> int:
+    """Bytes that the processes have of their own, each page divided among all that share it: what a fork has not yet written costs it
+    little. Counting takes some milliseconds a gigabyte."""
+    return sum(_read(pid, "smaps_rollup", _SHARE) for pid in pids)
+
+
+def kills_for_memory(cgroups: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """How often the kernel has killed for lack of memory: in our cgroup where that counts, else on the whole machine."""
+    counters = [_PROC / "vmstat"]
+    with contextlib.suppress(OSError):
+        for line in (_PROC / "self/cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if not controllers:
+                counters.insert(0, cgroups / path.lstrip("/") / "memory.events")
+            elif "memory" in controllers.split(","):
+                counters.insert(0, cgroups / "memory" / path.lstrip("/") / "memory.oom_control")
+    for counter in counters:
+        with contextlib.suppress(OSError):
+            if (found := _KILLS.search(counter.read_bytes())) is not None:
+                return int(found[1])
+    return None
+
+
+def _read(pid: int, name: str, pattern: re.Pattern[bytes]) -> int:
+    with contextlib.suppress(OSError):  # it has just gone
+        found = pattern.findall((_PROC / str(pid) / name).read_bytes())
+        return sum(int(kilobytes) for kilobytes in found) * 1024
+    if not _PROC.is_dir():
+        with contextlib.suppress(psutil.Error):
+            return psutil.Process(pid).memory_info().rss
+    return 0
