@@ -42,6 +42,10 @@ test: $(INSTALLED_DEV) $(CONSOLE) $(NODE_PARTS) lint types ## Lint, types, layer
 conformance: $(INSTALLED_DEV) $(NODE_PARTS) ## The audits of GraphQL over HTTP, each with its result (a part of the tests)
 	@$(BIN)/python -m pytest -q -s tests/conformance
 
+.PHONY: fuzz
+fuzz: $(INSTALLED_DEV) ## Ask the whole schema for everything, at random and at length (options: make fuzz EXAMPLES=1000)
+	@FUZZ_EXAMPLES=$(or $(EXAMPLES),200) $(BIN)/python -m pytest -q -s --timeout 7200 --log-level error tests/fuzz
+
 .PHONY: lint
 lint: $(INSTALLED_DEV) ## Style, format and the layers between the rooms
 	@echo "== lint"
@@ -58,6 +62,10 @@ types: $(INSTALLED_DEV) ## Types, strictly
 bench: $(INSTALLED_DEV) ## Measure, and print ratios (options: make bench ARGS="bench_ingest")
 	@for bench in $(or $(ARGS),$(patsubst tests/benchmarks/%.py,%,$(wildcard tests/benchmarks/bench_*.py))); do \
 		echo "== $$bench"; $(BIN)/python -m tests.benchmarks.$$bench; done
+
+.PHONY: chaos
+chaos: $(INSTALLED_DEV) ## A thousand jobs under random faults (options: make chaos ARGS="--seed 7 --jobs 1000", ARGS="--numbers all")
+	@exec $(BIN)/python -m tests.faults.chaos $(ARGS)
 
 .PHONY: format
 format: $(INSTALLED_DEV) ## Write the code the one way it is written here
