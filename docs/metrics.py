@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any, cast
 
 from prometheus_client.metrics import MetricWrapperBase
 
@@ -38,7 +39,7 @@ def listed() -> Iterator[tuple[str, str, str, str]]:
                 if isinstance(value, MetricWrapperBase):
                     (metric,) = value.describe()
                     name = metric.name + "_total" * (metric.type == "counter")
-                    yield _shown(name, value._labelnames), metric.type, who, metric.documentation  # noqa: SLF001 - it has no public name
+                    yield _shown(name, cast("Any", value)._labelnames), metric.type, who, metric.documentation  # noqa: SLF001 - it has no public name
     for metric in metrics.POOL.collect():
         yield _shown(metric.name, ()), metric.type, PROCESSES[0][0], metric.documentation
 

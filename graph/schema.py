@@ -40,7 +40,7 @@ class Mutation(DatasetMutations, PipelineMutations, JobMutations, ModelMutations
     pass
 
 
-@strawberry.type(description="What can be followed live, over a websocket (graphql-transport-ws).")
+@strawberry.type(description="What can be followed live: over a websocket (graphql-transport-ws) or as server-sent events (graphql-sse).")
 class Subscription(JobSubscriptions, ExperimentSubscriptions):
     pass
 

@@ -18,13 +18,17 @@ class GraphSettings(BaseSettings):
     query_max_bytes: int = Field(default=100_000, ge=1, description="Longest GraphQL document that is read, in bytes of UTF-8.")
     query_max_tokens: int = Field(default=5_000, ge=1, description="Most tokens of a document: names, numbers, braces and other marks.")
     query_max_selections: int = Field(
-        default=1_500, ge=1, description="Most fields and fragments that a document names, each time counted; what it unfolds to is its cost."
+        default=1_500,
+        ge=1,
+        description="Most fields and fragments that a document names, each time counted; what it unfolds to is its cost.",
     )
     query_max_depth: int = Field(
         default=12, ge=1, description="Deepest nesting of fields, fragments followed. What is below `__schema` and `__type` does not count."
     )
     query_max_root_fields: int = Field(default=20, ge=1, description="Most root fields of an operation, each time that one is named.")
-    query_max_aliases: int = Field(default=50, ge=0, description="Most aliases of an operation, fragments followed.")
+    query_max_aliases: int = Field(
+        default=50, ge=0, description="Most aliases of an operation, fragments followed; of the types that an answer may have, the most."
+    )
     query_max_directives: int = Field(
         default=50, ge=0, description="Most directives of an operation, fragments followed; at most 5 of them in one place."
     )

@@ -5,6 +5,7 @@ No document, no variable and no token gets into the log; what a client did wrong
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
+from starlette.requests import ClientDisconnect
 
 from graph.core.observing import Observation, current
 from server import metrics
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 _SERVICES = frozenset({"UNAVAILABLE", "TIMEOUT"})  # no fault in the code, but something for whoever runs it to look at
+GONE = 499  # what is noted for a client that did not stay for its answer; nobody is sent it
 _PHASES = ("parse", "validate", "execute")
 
 
@@ -66,7 +69,7 @@ class Journal:
                 observation.codes.append(self.refusal)
             self._write(observation, status=status, bytes=sent)
         if not self._ended and (self.refusal is not None or status >= 400):
-            code = self.refusal or "BAD_REQUEST"
+            code = self.refusal or ("INTERNAL_SERVER_ERROR" if status >= 500 else "BAD_REQUEST")
             metrics.ERRORS.labels(code).inc()
             facts: dict[str, Any] = {"request_id": request_id, "status": status, "codes": [code], "ms": _ms(seconds)}
             if status >= 500:
@@ -134,7 +137,7 @@ class Observed:
             return
         journal = state["journal"] = Journal("http", _traced(scope), self._spans)
         began = time.perf_counter()
-        status, sent = 500, 0
+        status, sent = 0, 0
 
         async def counting(message: MutableMapping[str, Any]) -> None:
             nonlocal status, sent
@@ -148,7 +151,11 @@ class Observed:
 
         try:
             await self._app(scope, receive, counting)
+        except (asyncio.CancelledError, ClientDisconnect):
+            status = status or GONE
+            raise
         finally:
+            status = status or 500
             journal.answered(state.get("request_id", ""), status, sent, time.perf_counter() - began)
 
 

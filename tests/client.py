@@ -175,7 +175,7 @@ class Client:
     async def socket(self) -> AsyncGenerator[tuple[Callable[[dict[str, Any]], Awaitable[None]], Callable[[], Awaitable[dict[str, Any]]]]]:
         """A graphql-transport-ws socket after `connection_ack`, as (send, receive)."""
         address = self.url.replace("http", "ws", 1) + "/graphql"
-        async with connect(address, subprotocols=["graphql-transport-ws"], max_size=None) as socket:  # pyright: ignore[reportArgumentType] - a NewType of str
+        async with connect(address, subprotocols=["graphql-transport-ws"], max_size=None, close_timeout=1) as socket:  # pyright: ignore[reportArgumentType] - a NewType of str
 
             async def send(message: dict[str, Any]) -> None:
                 await socket.send(orjson.dumps(message).decode())

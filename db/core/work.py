@@ -97,6 +97,7 @@ class Database:
             max_overflow=0,
             pool_timeout=3,
             pool_pre_ping=False,
+            hide_parameters=True,  # they are people's data, and an error that is logged would show them
             json_deserializer=orjson.loads,  # JSONB writes 1e20 as digits; read as an integer of that length, no answer could carry it
             connect_args={
                 "timeout": 3,

@@ -37,8 +37,8 @@ describe(
     UserTier,
     "How much a user may use up. It sets limits, never permissions.",
     FREE="What everybody starts with.",
-    PRO="Five times as much.",
-    ENTERPRISE="Twenty-five times as much.",
+    PRO="More of all that is limited.",
+    ENTERPRISE="The most, or without a limit.",
 )
 
 

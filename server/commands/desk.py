@@ -8,7 +8,7 @@ import socket
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from sqlalchemy import Row
@@ -19,13 +19,13 @@ from db.core.work import Database
 from db.errors import Conflict, NotFound, StateError
 from db.queries import accounts, jobevents, operations
 from db.queries import jobs as queries
-from db.services import chores as chore_services
 from db.services import jobs
-from db.services.chores import CHORES, Ground, Ran
 from db.settings import StateSettings
 from db.stores.events import RedisPost, connect
-from db.stores.objects import ObjectStore
 from db.tables.jobstates import TERMINAL, WAITING
+
+if TYPE_CHECKING:
+    from db.services.chores import Ran
 
 LOOK = 0.5
 _ID = re.compile(r"job_([0-9a-f]{32})", re.ASCII)
@@ -159,10 +159,14 @@ async def chores(settings: StateSettings) -> Sequence[Row[Any]]:
 
 async def run_chore(settings: StateSettings, name: str) -> Ran:
     """How it went. Raises `NoSuchChore`, or `Conflict` while another process does it."""
+    from db.services import chores as services  # half a second of S3's client, which the other commands do without
+    from db.services.chores import CHORES, Ground
+    from db.stores.objects import ObjectStore
+
     if name not in CHORES:
         raise NoSuchChore(f"There is no chore {name!r}. The chores are {', '.join(sorted(CHORES))}.")
     async with opened(settings) as database, ObjectStore.open(settings) as objects:
-        ran = await chore_services.run_chore(Ground(database, objects, settings), name, f"trellis jobs at {socket.gethostname()}")
+        ran = await services.run_chore(Ground(database, objects, settings), name, f"trellis jobs at {socket.gethostname()}")
     if ran is None:
         raise Conflict(f"{name} is being done by another process. `trellis jobs chores` says by which.")
     return ran

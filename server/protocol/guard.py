@@ -215,9 +215,13 @@ class GuardedProtocol(HttpToolsProtocol):
         """For what never became a request: a GraphQL response all the same, for there is nothing else here."""
         if self.transport.is_closing():
             return
-        if self._running is not None and not self._running.response_complete:
-            self.transport.close()  # in the middle of another answer, where no second one may begin
-            return
+        cycle = self._running
+        if cycle is not None and not cycle.response_complete:
+            if cycle.response_started or not cycle.more_body:
+                self.transport.close()  # before or in the middle of another answer, where this one may not begin
+                return
+            cycle.disconnected = True  # its body went wrong, so this is its answer
+            cycle.message_event.set()
         status = 431 if msg == _TOO_LONG else 400
         request_id = uuid4().hex
         log.info("request_refused", request_id=request_id, status=status, codes=["BAD_REQUEST"])

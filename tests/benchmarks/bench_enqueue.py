@@ -6,6 +6,7 @@ Ours commits the job, its inputs, its run and its first event to PostgreSQL befo
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -85,5 +86,6 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
+    os.environ["TRELLIS_RATE_LIMIT_FREE"] = "0"
     with ground.servers():
         asyncio.run(main())

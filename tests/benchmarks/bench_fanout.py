@@ -158,6 +158,11 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--sockets", type=int, default=0)
     sockets = parser.parse_args().sockets
+    os.environ |= {
+        "TRELLIS_SOCKETS_PER_VIEWER": str(max(sockets, *SUBSCRIBERS)),
+        "TRELLIS_RATE_LIMIT_FREE": "0",
+        "TRELLIS_RATE_LIMIT_ANONYMOUS": "0",
+    }
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     with asyncio.Runner() as runner:

@@ -160,6 +160,12 @@ class Crowd:
         viewer.version = await client.ingest(f"{viewer.name}'s table", CSV)
         viewer.output = await client.create_dataset(f"{viewer.name}'s results")
 
+    async def prepare(self, scripts: list[str]) -> None:
+        """Make every pipeline while all is well: making one twice is refused, and so cannot be insisted on."""
+        for viewer in self.viewers:
+            for name, steps in [("scaling", PROCESSING), ("forest", TRAINING), *((SCRIPT + script, PROCESSING) for script in scripts)]:
+                await viewer.pipeline(name, steps)
+
     async def leave(self) -> None:
         for task in self._watching:
             task.cancel()

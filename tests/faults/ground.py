@@ -41,6 +41,7 @@ QUICK: Mapping[str, str] = {
     "TRELLIS_WORKER_BACKOFF_FACTOR": "1",
     "TRELLIS_WORKER_PRELOAD": "false",
     "TRELLIS_WORKER_SLOTS": "4",
+    "TRELLIS_WORKER_LOG_BYTES": str(8 * 1024**2),  # so that a log does not fill the small disk
     "TRELLIS_WORKER_MEMORY_BYTES": str(700 * 1024**2),
 }
 DISK = 48 * 1024**2  # bytes of the disk that bodies have
@@ -139,7 +140,7 @@ class Ground:
         while True:
             try:
                 return await self.pool.fetch(query, *values)
-            except (OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.CannotConnectNowError, TimeoutError):
+            except (OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.OperatorInterventionError, TimeoutError):
                 if time.monotonic() > until:
                     raise
                 await asyncio.sleep(0.1)
@@ -169,13 +170,15 @@ class Ground:
 
     async def start_api(self, **environment: str) -> str:
         """`trellis api` of its own; its URL."""
-        port = free_port()
-        child = self._launch("api", "api", "--port", str(port), **environment)
-        url = f"http://127.0.0.1:{port}"
-        await self._answers(url, child)
-        self.apis[url] = child
+        url = f"http://127.0.0.1:{free_port()}"
+        await self._answers(url, self.launch_api(url, **environment))
         self.urls.append(url)
         return url
+
+    def launch_api(self, url: str, **environment: str) -> Child:
+        """The same at an address, not waited for."""
+        self.apis[url] = self._launch("api", "api", "--port", url.rpartition(":")[2], **environment)
+        return self.apis[url]
 
     def launch_worker(self, **environment: str) -> Child:
         """`trellis worker`, not waited for."""
@@ -190,9 +193,16 @@ class Ground:
         return child
 
     async def stop_worker(self, worker: Child) -> None:
+        """By SIGTERM, which it obeys."""
         worker.ask_to_stop()
-        await asyncio.to_thread(worker.process.wait, 30)
-        self.workers.remove(worker)
+        try:
+            await asyncio.to_thread(worker.process.wait, 30)
+        except subprocess.TimeoutExpired:
+            worker.process.send_signal(signal.SIGUSR1)
+            await asyncio.sleep(1)
+            raise
+        if worker in self.workers:
+            self.workers.remove(worker)
 
     def kill(self, worker: Child) -> None:
         """At once; it is not started again."""
@@ -251,13 +261,13 @@ class Ground:
         await asyncio.to_thread(service.wait)
 
 
-async def until(look: Callable[[], Awaitable[T]], within: float = 20.0, what: str = "what was waited for") -> T:
-    """The first answer that says something; asked every 30 ms."""
+async def until(look: Callable[[], Awaitable[T]], within: float = 20.0, what: str = "what was waited for", every: float = 0.03) -> T:
+    """The first answer that says something."""
     deadline = time.monotonic() + within
     while time.monotonic() < deadline:
         if answer := await look():
             return answer
-        await asyncio.sleep(0.03)
+        await asyncio.sleep(every)
     raise AssertionError(f"{what} did not happen within {within} s")
 
 

@@ -5,8 +5,11 @@ Nothing else of `trellis worker` is touched: it claims, pulses, settles and dies
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import os
+import signal
+import sys
 import time
 from typing import Any
 
@@ -19,10 +22,17 @@ def install() -> None:
     """Called before anything of the product is imported."""
     if shift := float(os.environ.get(CLOCK, "0")):
         _shift_clock(shift)
+    signal.signal(signal.SIGUSR1, _say_where)
     if traces := os.environ.get(TRACES):
         _trace_bodies(traces)
     if os.environ.get(NO_FENCE):
         _remove_fence()
+
+
+def _say_where(_number: int, _frame: object) -> None:
+    """For the harness to ask a worker that does not end what it waits for."""
+    for task in asyncio.all_tasks(asyncio.get_event_loop()):
+        task.print_stack(file=sys.stderr)
 
 
 def _trace_bodies(folder: str) -> None:
@@ -73,7 +83,7 @@ def _remove_fence() -> None:
     async def pulse(_database: Any, _worker: Any, claims: Any, _lease: float) -> dict[Any, JobStatus]:
         return {claim.job_id: JobStatus.RUNNING for claim in claims}
 
-    async def flush(_self: Reports, *, everything: bool = False) -> None:
+    async def flush(self: Reports, *, everything: bool = False) -> None:
         """Reports would meet the fence, and end the attempt."""
 
     jobs.pulse = pulse

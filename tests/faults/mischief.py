@@ -74,7 +74,13 @@ class Mischief:
     async def kill_api(self) -> None:
         """kill -9 of an API process; whoever keeps it starts it again."""
         ups = self._ground.up_children("api")
-        if ups:
+        own = list(self._ground.apis)
+        if own and (not ups or self._random.random() < 0.5):
+            url = self._random.choice(own)
+            self._ground.apis[url].process.kill()
+            self._ground.apis[url].process.wait()
+            self._ground.launch_api(url)
+        elif ups:
             _send(self._random.choice(ups), signal.SIGKILL)
 
     async def freeze_worker(self) -> None:

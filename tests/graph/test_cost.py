@@ -237,8 +237,9 @@ def test_the_cost_is_what_counting_each_thing_gives_for_any_document() -> None:
             f"fragment {name} on {condition} {{ {author.text(inside)} }}" for name, (condition, inside) in author.fragments.items()
         )
         parsed = parse(document)
-        appraisal = schema.appraiser.appraise(document, parsed, (), GraphSettings(query_max_depth=100), hide_suggestions=False)
-        reckoned = schema.appraiser.cost(appraisal, parsed, parsed.definitions[0], {}, None)  # pyright: ignore[reportArgumentType] - the operation comes first
+        settings = GraphSettings(query_max_depth=100)
+        appraisal = schema.appraiser.appraise(document, parsed, (), settings, hide_suggestions=False)
+        reckoned = schema.appraiser.cost(appraisal, parsed, parsed.definitions[0], {}, settings, dry=True)  # pyright: ignore[reportArgumentType] - the operation comes first
         counted = max(1, Unfolding(prices, author.fragments).cost(selections, CORE.query_type, 0))
         assert reckoned == counted, document
         dear += reckoned > 10

@@ -29,7 +29,7 @@ from db.tables import JobCheckpoint, StoredObject, Upload
 from tests.client import Client
 
 OFTEN = {
-    "LEASE": "1.5",
+    "LEASE": "5",
     "PULSE": "0.3",
     "LOOK": "0.2",
     "SLOTS": "1",
@@ -44,9 +44,9 @@ ROUNDS = 400
 RUN = """query($id: ID!) { run(id: $id) { status metrics { key last lastStep min minStep max maxStep count }
   metricHistory(maxPoints: 2000) { key totalPoints points { step value } }
   modelVersion { artifacts { role sha256 } } job { status attempt tries nodes { key status } } } }"""
-VERSION = """query($id: ID!) { datasetVersion(id: $id) { status rowCount columns { name type nullable } issues { code }
+VERSION = """query($id: ID!) { node(id: $id) { ... on DatasetVersion { status rowCount columns { name type nullable } issues { code }
   rawFile { sizeBytes sha256 downloadUrl } processedFile { sizeBytes sha256 downloadUrl }
-  profile { rowCount duplicateRowCount missingCellRatio correlations } } }"""
+  profile { rowCount duplicateRowCount missingCellRatio correlations } } } }"""
 
 
 @dataclass
@@ -216,13 +216,13 @@ async def test_a_cancelled_job_leaves_no_checkpoint(ada: Client, workshop: Works
 
 
 @pytest.mark.parametrize(
-    ("stage", "told"), [("raw", "Goes on with the copy of the file"), ("table", "Goes on with the table of 200,000 rows")]
+    ("stage", "told"), [("raw", "Goes on with the copy of the file"), ("table", "Goes on with the table of 400,000 rows")]
 )
 @pytest.mark.parametrize("killed", ["body", "worker"])
 async def test_a_killed_ingest_goes_on_with_what_was_fetched_and_read(
     ada: Client, workshop: Workshop, stage: str, told: str, killed: str
 ) -> None:
-    content = table(200_000).encode()
+    content = table(400_000).encode()
     whole = await ada.ingest("whole", content)
     version, job = await ada.upload(await ada.create_dataset("broken"), "whole.csv", content)
     await workshop.checkpoint(job, stage)

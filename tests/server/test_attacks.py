@@ -23,6 +23,7 @@ from db.settings import StateSettings
 from tests.server.serving import QUERY, Wire, post, wired
 
 PATIENCE = 2.0
+ASKED = 5  # times that a bystander asks at least
 SLOWEST = 1.0  # of a bystander, in seconds, on a machine that does other things too; alone it is some 20 ms
 
 
@@ -66,7 +67,7 @@ class Bystander(threading.Thread):
 
     def run(self) -> None:
         connection = http.client.HTTPConnection(self._address, timeout=10)
-        while not self._over.wait(0.01):
+        while len(self.waits) < ASKED or not self._over.wait(0.01):
             began = time.perf_counter()
             try:
                 connection.request("POST", "/graphql", QUERY, {"content-type": "application/json"})
@@ -208,7 +209,7 @@ ATTACKS: dict[str, tuple[Callable[[str], Awaitable[list[int]]], set[int | None]]
     # HTTP
     "two lengths": (once(post(QUERY, b"content-length: 5")), {400}),
     "a length and chunks": (once(post(QUERY, b"transfer-encoding: chunked")), {400}),
-    "an unknown coding": (once(head(b"transfer-encoding: gzip")), {400, 415, None}),
+    "an unknown coding": (once(head(b"transfer-encoding: gzip")), {400}),
     "a negative length": (once(head(b"content-length: -1")), {400}),
     "a length of 30 digits": (once(head(b"content-length: " + b"9" * 30)), {400, 413}),
     "a length with a plus": (once(head(b"content-length: +5")), {400}),
@@ -218,13 +219,13 @@ ATTACKS: dict[str, tuple[Callable[[str], Awaitable[list[int]]], set[int | None]]
     "NUL in a header": (once(head(b"x-a: \x00")), {400}),
     "no host": (once(b"GET / HTTP/1.1\r\n\r\n"), {400}),
     "two hosts": (once(post(QUERY, b"host: other")), {400}),
-    "chunks of a wrong size": (once(CHUNKED + b"zz\r\n{}\r\n0\r\n\r\n"), {400, None}),
+    "chunks of a wrong size": (once(CHUNKED + b"zz\r\n{}\r\n0\r\n\r\n"), {400}),
     "a chunk of a terabyte": (once(CHUNKED + b"ffffffffff\r\n{}"), {None, 413}),
     "a chunk extension of 100 kB": (once(CHUNKED + b"1;" + b"a" * 100_000 + b"\r\n"), {400, None}),
     "HTTP/2": (once(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), {400}),
     "TLS": (once(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"a" * 500), {400}),
     "an upgrade to h2c": (once(post(QUERY, b"connection: upgrade", b"upgrade: h2c")), {400, 415}),
-    "an upgrade to a websocket without a key": (once(head(b"connection: upgrade", b"upgrade: websocket")), {400, 426}),
+    "an upgrade to a websocket without a key": (once(head(b"connection: upgrade", b"upgrade: websocket")), {400, 405, 426}),
     "a head of 40 kB": (once(head(b"x-a: " + b"a" * 40_000)), {431}),
     "a head of a megabyte": (once(head(b"x-a: " + b"a" * MEGABYTE)), {431}),
     "a thousand headers": (once(head(*(b"x-%d: a" % number for number in range(1000)))), {431}),

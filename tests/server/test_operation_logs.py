@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import traceback
 from collections.abc import AsyncGenerator, MutableMapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -123,7 +124,8 @@ async def test_what_we_did_wrong_is_an_error_with_the_id_that_the_client_saw(ada
     await rename("experiments", "mislaid")
     try:
         with capture_logs() as logged:
-            answer = await ada.post("query Broken { experiments(first: 1) { edges { node { id } } } }")
+            document = "query Broken($name: String!) { experiments(filter: { name: { eq: $name } }) { edges { node { id } } } }"
+            answer = await ada.post(document, name="hush-2718281")
             (line,) = await written(logged, "operation")
     finally:
         await rename("mislaid", "experiments")
@@ -134,6 +136,7 @@ async def test_what_we_did_wrong_is_an_error_with_the_id_that_the_client_saw(ada
     assert cause["log_level"] == "error"
     assert 'relation "experiments" does not exist' in str(cause["exc_info"])
     assert error["extensions"]["requestId"] == line["request_id"] == cause["request_id"]
+    assert "hush-2718281" not in "".join(traceback.format_exception(cause["exc_info"]))
 
 
 async def test_no_document_no_variable_and_no_token_gets_into_the_log(ada: Client) -> None:

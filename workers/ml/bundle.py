@@ -29,6 +29,7 @@ PARTS: tuple[Part, ...] = ("train", "validation", "test")
 # Values held in memory at once, rows times columns: 400 MB as float64, and about four times that while a model is trained.
 MAX_CELLS = 50_000_000
 MIN_TRAINING_ROWS = 5
+MOST_VALUE = 1e37
 MIN_TEST_ROWS = 2
 
 
@@ -249,6 +250,7 @@ class Bundle:
         if not len(rows):
             raise BadInput("NO_ROWS", f"No row is left for step '{node.key}' to learn from. Filter fewer rows.", path=node.path())
         self.check_finite(names, node)
+        self._check_texts(names, rows, node)
         fitted = self.transformer(names).fit(self.features(names, rows))
         self.check_size(self.frame.height, len(fitted.get_feature_names_out()), node)
         return fitted
@@ -263,6 +265,35 @@ class Bundle:
                     "INFINITE_VALUES",
                     f"The column '{name}' holds an infinite value (data row {row + 1} of those in use), which step '{node.key}' cannot use. "
                     "Filter such rows, or drop the column.",
+                    column=name,
+                    path=node.path(),
+                )
+
+    def check_range(self, names: list[str], node: Node) -> None:
+        """For what learns: values that 32 bits cannot hold, or whose squares are no numbers, are refused."""
+        floats = self.frame.select(names).select(pl.selectors.float())
+        found = floats.select(pl.all().abs().max()).row(0, named=True) if floats.width else {}
+        for name, greatest in found.items():
+            if greatest is not None and greatest > MOST_VALUE:
+                raise BadInput(
+                    "VALUES_TOO_LARGE",
+                    f"The column '{name}' holds values as great as {greatest:.3g}; step '{node.key}' works with numbers up to {MOST_VALUE:g}. "
+                    "Filter such rows, or drop the column.",
+                    column=name,
+                    path=node.path(),
+                )
+
+    def _check_texts(self, names: list[str], rows: np.ndarray, node: Node) -> None:
+        """Nothing can be learnt of a text column without a text, not even which categories there are."""
+        for name in names:
+            stages = self.columns[name].stages
+            if not stages or stages[0].name.startswith("impute") or kind_of(self.frame[name].dtype) != "text":
+                continue
+            if self.frame[name][rows].null_count() == len(rows):
+                raise BadInput(
+                    "ALL_MISSING",
+                    f"The column '{name}' has no value in any of the {len(rows):,} training rows, so step '{node.key}' can learn nothing of it. "
+                    "Drop the column, or fill it with a constant.",
                     column=name,
                     path=node.path(),
                 )

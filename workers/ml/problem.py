@@ -12,6 +12,10 @@ from workers.ml.steps.trainer import EitherParameters, SupervisedParameters
 # A whole number with more different values than this is taken for a quantity, unless the dataset or the step says otherwise.
 MOST_INTEGER_CLASSES = 20
 MOST_CLASSES = 200
+# A float beyond this stands for several whole numbers.
+MOST_EXACT = 2.0**53
+# The square of an error must be a number, and the sum of many of them.
+MOST_TARGET = 1e100
 
 
 def settle(bundle: Bundle, node: Node, default_target: str | None, default_problem: str | None) -> None:
@@ -45,7 +49,26 @@ def settle(bundle: Bundle, node: Node, default_target: str | None, default_probl
                 column=target,
                 path=node.path("target"),
             )
+        greatest = bundle.lazy.select(pl.col(target).cast(pl.Float64).abs().max()).collect(engine="streaming").item()
+        if greatest > MOST_TARGET:
+            raise BadInput(
+                "VALUES_TOO_LARGE",
+                f"The target '{target}' holds values as great as {greatest:.3g}; errors of more than {MOST_TARGET:g} cannot be measured. "
+                "Filter such rows, or give the target in another unit.",
+                column=target,
+                path=node.path("target"),
+            )
         return
+    if column.kind == "text":
+        text = pl.col(target).cast(pl.String)
+        if bundle.lazy.select(text.str.ends_with("\0").any()).collect(engine="streaming").item():
+            raise BadInput(
+                "BAD_LABEL",
+                f"The target '{target}' holds a label that ends with a NUL character, which no model can tell from the label without it. "
+                "Clean the labels and upload the file again.",
+                column=target,
+                path=node.path("target"),
+            )
     if column.kind not in ("number", "text"):
         raise BadInput(
             "WRONG_COLUMN_TYPE",
@@ -102,7 +125,7 @@ def _drop_unlabelled(bundle: Bundle, node: Node, column: Column) -> None:
 
 def _whole(name: str) -> pl.Expr:
     number = pl.col(name).cast(pl.Float64)
-    return (number == number.floor()).all()
+    return ((number == number.floor()) & (number.abs() <= MOST_EXACT)).all()
 
 
 def _problem(node: Node, column: Column, bundle: Bundle, distinct: int, default_problem: str | None) -> str:

@@ -15,6 +15,7 @@ from workers.ml.plan import Plan
 
 PREVIEW_ROWS = 100
 SPLIT_COLUMN = "split"
+WHOLE = 2.0**63  # from here on, a float is no whole number of 64 bits
 WHOLE_STAGES = ("impute",)
 
 
@@ -87,6 +88,8 @@ def _series(name: str, values: np.ndarray, column: Column, dtype: pl.DataType) -
     if column.kind == "text":
         return pl.Series(name, [value if isinstance(value, str) else None for value in values.tolist()], dtype=pl.String)
     numbers = pl.Series(name, np.asarray(values, dtype=np.float64)).fill_nan(None)
+    if not (numbers.drop_nulls().abs() < WHOLE).all():
+        return numbers
     only_filled = all(stage.name.startswith(WHOLE_STAGES) for stage in column.stages)
     encoded = column.stages[-1].name.startswith(("one_hot_encode", "ordinal_encode"))
     if encoded or (

@@ -79,9 +79,14 @@ def run_pipeline(spec: PipelineSpec, report: Reporter) -> ModelResult | DatasetR
     bundle = _bundle(spec, plan, report)
     with threadpool_limits(limits=THREADS):
         nodes = _run_nodes(bundle, plan, spec)
-        if bundle.trained is not None:
-            return _model(bundle, bundle.trained, spec, nodes)
-    return _dataset(bundle, plan, spec, nodes)
+        last = plan.training or plan.line[-1]
+        try:
+            if bundle.trained is not None:
+                return _model(bundle, bundle.trained, spec, nodes)
+            return _dataset(bundle, plan, spec, nodes)
+        except unsuitable() as error:
+            what = "made a model that cannot be measured on these data" if bundle.trained is not None else "cannot be applied to these data"
+            raise _refusal(error, last, what) from error
 
 
 def _bundle(spec: PipelineSpec, plan: Plan, report: Reporter) -> Bundle:
@@ -126,6 +131,10 @@ def _run_nodes(bundle: Bundle, plan: Plan, spec: PipelineSpec) -> list[dict[str,
         except BadInput as error:
             _report_failure(bundle.report, error, node, steps)
             raise
+        except unsuitable() as error:
+            refused = _refusal(error, node, "cannot work on these data")
+            _report_failure(bundle.report, refused, node, steps)
+            raise refused from error
         if node.step.place in _COST:
             bundle.report.progress(_reached(costs, number + 1), node.step.title)
         bundle.report.node(node.key, "completed", 100, outputs[node.key])
@@ -135,6 +144,19 @@ def _run_nodes(bundle: Bundle, plan: Plan, spec: PipelineSpec) -> list[dict[str,
 def _reached(costs: list[float], number: int) -> float:
     """Percent, with so many steps done."""
     return PREPARING_STARTS + (TRAINING_STARTS - PREPARING_STARTS) * sum(costs[:number]) / sum(costs)
+
+
+def unsuitable() -> tuple[type[Exception], ...]:
+    """What the libraries raise of numbers and columns that they cannot work on. Steps name what they foresee; this is the rest of it."""
+    from lightgbm.basic import LightGBMError  # see run_pipeline
+
+    return (ValueError, ArithmeticError, LightGBMError, pl.exceptions.InvalidOperationError, pl.exceptions.SchemaError)
+
+
+def _refusal(error: Exception, node: Node, what: str) -> BadInput:
+    said = " ".join(str(error).split()).rstrip(".")[:500]
+    advice = "Look at the columns it works on for values that are extreme, missing or of another kind, and at its parameters."
+    return BadInput("UNSUITABLE_DATA", f"Step '{node.key}' ({node.step.title}) {what}: {said}. {advice}", path=node.path())
 
 
 def _settle(bundle: Bundle, plan: Plan, spec: PipelineSpec) -> None:

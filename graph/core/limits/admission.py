@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 MAX_ERRORS = 10  # of one document: each is worked out with suggestions and excerpts, and nobody reads the eleventh
 MAX_MESSAGE = 1_000  # characters: some quote the document
-REMEMBERED = 32  # costs of one document, each for other values of its variables
 
 # Comparing fields that may overlap grows with the square of their number. The default lets a document of 15 kB take 0.7 s; the largest
 # in our clients needs less than a hundredth of this.
@@ -85,14 +84,24 @@ class Appraiser:
         document: DocumentNode,
         operation: OperationDefinitionNode,
         variables: dict[str, Any] | None,
-        limit: int | None,
+        settings: GraphSettings,
+        *,
+        dry: bool = False,
     ) -> int:
-        """The cost of an operation of a document without errors. Raises a GraphQLError for one past the limit; None: there is none."""
+        """The cost of an operation of a document without errors. Raises a GraphQLError for one past its limits; `dry` whatever it costs."""
+        limit = None if dry else settings.query_max_cost
         name = None if operation.name is None else operation.name.value
         known = appraisal.costs.get(name)
         if known is not None and (limit is None or known <= limit):
             return known
         reckoning = Reckoning(self.prices, document, operation, variables)
+        if reckoning.aliases > settings.query_max_aliases:
+            raise GraphQLError(
+                f"The operation has {reckoning.aliases:,} aliases, fragments followed; at most {settings.query_max_aliases:,} are allowed. Ask for"
+                " lists, or for `nodes` by their ids, instead.",
+                operation,
+                extensions={"code": "GRAPHQL_VALIDATION_FAILED"},
+            )
         if reckoning.introspection > self._introspection:
             raise GraphQLError(
                 "This asks for more of the schema at once than the standard introspection query does twice over. Ask for fewer levels or"
@@ -133,7 +142,7 @@ class Admission(SchemaExtension):
             return appraisal.errors
         operation = chosen(document, running._provided_operation_name)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - the public name is a guess
         dry_run = _dry_run(document, operation, running.variables)
-        cost = appraiser.cost(appraisal, document, operation, running.variables, None if dry_run else settings.query_max_cost)
+        cost = appraiser.cost(appraisal, document, operation, running.variables, settings, dry=dry_run is not None)
         if context.observation is not None:
             context.observation.cost = cost
         gate = context.gate

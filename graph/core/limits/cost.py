@@ -36,8 +36,9 @@ from graph.core.limits.prices import Price, Prices
 SATURATED = 1_000_000_000_000
 INTROSPECTION = 100  # fields of introspection that make a point: they are read from memory
 
-# Of a selection: what is paid once, and, where it stands on a connection, for each entry of the page.
-Points: TypeAlias = tuple[int, int]
+# Of a selection: what is paid once and, where it stands on a connection, for each entry of the page; and how many aliases it holds.
+Points: TypeAlias = tuple[int, int, int]
+NOTHING: Points = (0, 0, 0)
 
 
 class Reckoning:
@@ -59,7 +60,8 @@ class Reckoning:
         self._root = root
         self.asked = False
         self.introspection = 0
-        self.cost = max(1, min(self._above(self._selected, root)[0], SATURATED))
+        once, _, self.aliases = self._above(self._selected, root)
+        self.cost = max(1, once)
 
     def dearest(self) -> str:
         """The path on which most is spent, with its page sizes."""
@@ -71,7 +73,7 @@ class Reckoning:
             best: tuple[int, SelectionNode, GraphQLObjectType] | None = None
             for possible in self._prices.possible(type_):
                 for selection in selection_set.selections:
-                    once, each = self._of(selection, possible)
+                    once, each, _ = self._of(selection, possible)
                     worth = once + size * each
                     if worth > 0 and (best is None or worth > best[0]):
                         best = (worth, selection, possible)
@@ -96,50 +98,49 @@ class Reckoning:
     def _above(self, selection_set: SelectionSetNode | None, type_: GraphQLNamedType) -> Points:
         """Of an answer of this type: the dearest of the object types that it may have."""
         if selection_set is None:
-            return 0, 0
-        once = each = 0
-        for possible in self._prices.possible(type_):
-            found = self._selection(selection_set, possible)
-            once, each = max(once, found[0]), max(each, found[1])
-        return once, each
+            return NOTHING
+        found = [self._selection(selection_set, possible) for possible in self._prices.possible(type_)] or [NOTHING]
+        return max(one[0] for one in found), max(one[1] for one in found), max(one[2] for one in found)
 
     def _selection(self, selection_set: SelectionSetNode, type_: GraphQLObjectType) -> Points:
         key = (id(selection_set), type_.name)
         known = self._known.get(key)
         if known is not None:
             return known
-        once = each = 0
+        once = each = aliases = 0
         for selection in selection_set.selections:
             found = self._of(selection, type_)
-            once, each = once + found[0], each + found[1]
-        points = self._known[key] = (min(once, SATURATED), min(each, SATURATED))
+            once, each, aliases = once + found[0], each + found[1], aliases + found[2]
+        points = self._known[key] = (min(once, SATURATED), min(each, SATURATED), min(aliases, SATURATED))
         return points
 
     def _of(self, selection: SelectionNode, type_: GraphQLObjectType) -> Points:
         if selection.directives and not self._included(selection):
-            return 0, 0
+            return NOTHING
         if isinstance(selection, FieldNode):
             return self._field(selection, type_)
         condition = self._condition(selection)
         if condition is not None and not self._prices.applies(condition, type_):
-            return 0, 0
+            return NOTHING
         inside = self._inside(selection)
-        return (0, 0) if inside is None else self._selection(inside, type_)
+        return NOTHING if inside is None else self._selection(inside, type_)
 
     def _field(self, field: FieldNode, type_: GraphQLObjectType) -> Points:
         price = self._prices.of(type_, field.name.value)
+        alias = int(field.alias is not None and field.alias.value != field.name.value)
         if price is None or price.type is None:
-            return (0 if price is None else price.weight), 0
-        once, each = self._above(field.selection_set, price.type)
+            return (0 if price is None else price.weight), 0, alias
+        once, each, aliases = self._above(field.selection_set, price.type)
+        aliases += alias
         if price.of_page:
-            return price.weight, once
+            return price.weight, once, aliases
         if price.introspective:
             self.introspection += once
-            return once // INTROSPECTION, 0
+            return once // INTROSPECTION, 0, aliases
         entries = self._entries(field, price)
         if price.paged:
-            return price.weight + once + entries * each, 0
-        return price.weight + entries * (price.entry + once), 0
+            return price.weight + once + entries * each, 0, aliases
+        return price.weight + entries * (price.entry + once), 0, aliases
 
     def _condition(self, selection: SelectionNode) -> str | None:
         if isinstance(selection, FragmentSpreadNode):

@@ -39,7 +39,6 @@ class Tally:
 
     depth: int = 0
     roots: int = 0  # fields at its first level
-    aliases: int = 0
     directives: int = 0
     spreads: list[tuple[str, int, bool]] = field(default_factory=list[tuple[str, int, bool]])  # name, how deep, whether its depth counts
 
@@ -49,7 +48,6 @@ class Tally:
             self.depth = max(self.depth, depth + spread.depth)
         if depth == 0:
             self.roots = min(self.roots + spread.roots, SATURATED)
-        self.aliases = min(self.aliases + spread.aliases, SATURATED)
         self.directives = min(self.directives + spread.directives, SATURATED)
 
 
@@ -94,7 +92,6 @@ def _compare(operation: OperationDefinitionNode, tally: Tally, limits: GraphSett
         (variables, limits.query_max_variables, "variables; put values that belong together into one input object or list"),
         (tally.depth, limits.query_max_depth, "levels of fields, which is too deep; fetch the rest by id in a second operation"),
         (tally.roots, limits.query_max_root_fields, "root fields, each time counted that one is named; send several operations instead"),
-        (tally.aliases, limits.query_max_aliases, "aliases, fragments followed; ask for lists, or for `nodes` by their ids, instead"),
         (tally.directives, limits.query_max_directives, "directives, fragments followed; put one on a fragment instead of on each field"),
     ):
         if number > limit:
@@ -165,8 +162,6 @@ def _own(definition: OperationDefinitionNode | FragmentDefinitionNode) -> Tally:
                 inner = counts and not (depth == 0 and selection.name.value in INTROSPECTION)
                 if counts:
                     tally.depth = max(tally.depth, below)
-                if selection.alias is not None and selection.alias.value != selection.name.value:
-                    tally.aliases += 1
                 for argument in selection.arguments or ():
                     _literal(argument.value)
             found: SelectionSetNode | None = getattr(selection, "selection_set", None)

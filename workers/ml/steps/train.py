@@ -35,6 +35,7 @@ def run(bundle: Bundle, node: Node) -> dict[str, Any]:
     _check_rows(bundle, node)
 
     bundle.report.progress(TRAINING_STARTS, node.step.title)
+    bundle.check_range(features, node)
     transformer = bundle.fit_transformer(features, node)
     estimator = trainer.build(node.parameters, bundle.problem, bundle.random_state)
     template = clone(estimator)

@@ -1,0 +1,125 @@
+"""Points of curves reach the run whole, once, and only from the attempt that holds the job."""
+
+from __future__ import annotations
+
+import math
+from uuid import UUID
+
+import pytest
+from sqlalchemy import delete, select
+
+from db.core.viewer import SYSTEM, UserRole, Viewer
+from db.core.work import Database
+from db.errors import Unavailable
+from db.services import accounts, experiments, jobs, workers
+from db.services.jobs import Claim, Point, metrics
+from db.tables import Job, MetricPoint, RunMetric, StagedPoint, User
+from db.tables.jobs import JobKind
+
+QUEUE = "points"
+
+
+class Training:
+    """A job that trains, claimed by a worker that is not there."""
+
+    def __init__(self, database: Database, claim: Claim, run_id: UUID) -> None:
+        self.database = database
+        self.claim = claim
+        self.run_id = run_id
+
+    async def tell(self, *points: Point) -> None:
+        staged = await metrics.stage(self.database, points)
+        async with self.database.work(SYSTEM) as work:
+            assert await metrics.record(work, self.claim, self.run_id, staged) is not None
+
+    async def points(self) -> list[tuple[str, int, float]]:
+        columns = (MetricPoint.key, MetricPoint.step, MetricPoint.value)
+        rows = await self.database.rows(
+            select(*columns).where(MetricPoint.run_id == self.run_id).order_by(MetricPoint.key, MetricPoint.step)
+        )
+        return [(row.key, row.step, row.value) for row in rows]
+
+    async def summary(self, key: str) -> tuple[float | None, ...]:
+        columns = (
+            RunMetric.last,
+            RunMetric.last_step,
+            RunMetric.min,
+            RunMetric.min_step,
+            RunMetric.max,
+            RunMetric.max_step,
+            RunMetric.count,
+        )
+        (row,) = await self.database.rows(select(*columns).where(RunMetric.run_id == self.run_id, RunMetric.key == key))
+        return tuple(row)
+
+    async def staged(self) -> int:
+        return len(await self.database.rows(select(StagedPoint.batch_id)))
+
+    async def sequence(self) -> int:
+        (row,) = await self.database.rows(select(Job.last_sequence).where(Job.id == self.claim.job_id))
+        return row.last_sequence
+
+
+@pytest.fixture
+async def training(database: Database, clean: None) -> Training:
+    async with database.work(SYSTEM) as work:
+        await accounts.add_user(work, "owner@example.org", "owner", None, UserRole.MEMBER)
+        owner = Viewer(await work.scalar(select(User.id).where(User.username == "owner")), UserRole.MEMBER)
+        worker_id = await workers.register(work, "points", [QUEUE], 1)
+    async with database.work(owner) as work:
+        job = await jobs.submit(work, jobs.NewJob(owner.id, JobKind.TRAIN, QUEUE, parameters={"seed": 7}))
+        experiment = await experiments.default_of(work, owner.id)
+        run_id = await experiments.add_run(work, experiments.NewRun(owner.id, experiment, job.id, None, 7, {}, {}))
+    async with database.work(SYSTEM) as work:
+        claimed = await jobs.claim(work, job.id, worker_id, "points", 60.0)
+        assert claimed is not None
+    return Training(database, Claim(job.id, claimed.attempt, worker_id), run_id)
+
+
+async def test_a_batch_leaves_nothing_behind_and_a_repeated_step_keeps_its_last_value(training: Training) -> None:
+    await training.tell(Point("loss", 0, 2.0), Point("loss", 1, math.inf), Point("loss", 1, 1.0), Point("accuracy", 0, 0.5))
+    await training.tell(Point("loss", 1, 3.0), Point("loss", 2, math.nan))
+    assert await training.staged() == 0
+    points = await training.points()
+    assert points[:3] == [("accuracy", 0, 0.5), ("loss", 0, 2.0), ("loss", 1, 3.0)]
+    assert math.isnan(points[3][2])
+    last, *rest = await training.summary("loss")
+    assert last is not None
+    assert math.isnan(last)
+    assert rest == [2, 1.0, 1, 3.0, 1, 3]
+
+
+async def test_of_equal_values_the_first_step_counts(training: Training) -> None:
+    await training.tell(*(Point("loss", step, value) for step, value in enumerate([1.0, 5.0, 1.0, 5.0])))
+    await training.tell(*(Point("loss", step, value) for step, value in enumerate([1.0, 5.0], start=4)))
+    assert await training.summary("loss") == (5.0, 5, 1.0, 0, 5.0, 1, 6)
+
+
+async def test_staged_points_that_are_gone_are_missed_and_nothing_is_told(training: Training) -> None:
+    staged = await metrics.stage(training.database, [Point("loss", 0, 1.0)])
+    async with training.database.work(SYSTEM) as work:
+        await work.run(delete(StagedPoint))  # as a crash of Postgres does
+    before = await training.sequence()
+    with pytest.raises(Unavailable):
+        async with training.database.work(SYSTEM) as work:
+            await metrics.record(work, training.claim, training.run_id, staged)
+    assert (await training.points(), await training.sequence()) == ([], before)
+
+
+async def test_a_superseded_attempt_neither_writes_nor_removes_points(training: Training) -> None:
+    await training.tell(Point("loss", 0, 1.0))
+    old = Claim(training.claim.job_id, training.claim.attempt - 1, training.claim.worker_id)
+    staged = await metrics.stage(training.database, [Point("loss", 1, 1.0)])
+    async with training.database.work(SYSTEM) as work:
+        assert await metrics.record(work, old, training.run_id, staged) is None
+        assert not await metrics.rewind(work, old, training.run_id, {})
+    assert await training.points() == [("loss", 0, 1.0)]
+
+
+async def test_points_past_a_checkpoint_go_and_the_summaries_with_them(training: Training) -> None:
+    await training.tell(*(Point("loss", step, 10.0 - step) for step in range(8)), Point("accuracy", 0, 0.9))
+    async with training.database.work(SYSTEM) as work:
+        assert await metrics.rewind(work, training.claim, training.run_id, {"loss": 4})
+    assert [step for _, step, _ in await training.points()] == [0, 1, 2, 3, 4]
+    assert await training.summary("loss") == (6.0, 4, 6.0, 4, 10.0, 0, 5)
+    assert len(await training.database.rows(select(RunMetric.key).where(RunMetric.run_id == training.run_id))) == 1

@@ -1,0 +1,92 @@
+"""Data that no library can work on: a training refuses them by name, at the first try, and never stumbles."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from tests.workers.pipelines import Recorder, chain, refusal, run
+from workers.ml.errors import BadInput
+from workers.ml.steps import STEPS
+
+ROWS = 60
+CHANCE = np.random.default_rng(0)
+NUMBERS = {"a": CHANCE.normal(size=ROWS), "b": CHANCE.normal(size=ROWS)}
+LABELS = CHANCE.choice(["u", "v"], ROWS)
+TRAINERS = [key for key, step in STEPS.items() if step.type == "TRAIN"]
+
+
+def frame(**columns: Any) -> pl.DataFrame:
+    return pl.DataFrame({**NUMBERS, "y": LABELS, **columns})
+
+
+NASTY: dict[str, pl.DataFrame] = {
+    "a column without a number": frame(c=pl.Series([None] * ROWS, dtype=pl.Float64)),
+    "a column without a text": frame(c=pl.Series([None] * ROWS, dtype=pl.String)),
+    "one label": frame(y=["u"] * ROWS),
+    "one number to predict": frame(y=[1.0] * ROWS),
+    "a label met once": frame(y=["u"] * (ROWS - 1) + ["v"]),
+    "as many labels as rows": frame(y=[f"label {row}" for row in range(ROWS)]),
+    "a label that ends with NUL": frame(y=["u\0", "u"] * (ROWS // 2)),
+    "hardly a label": frame(y=[None] * (ROWS - 3) + ["u", "v", "u"]),
+    "one row": frame()[:1],
+    "two rows": frame()[:2],
+    "no row": frame()[:0],
+    "nothing but the target": frame().select("y"),
+    "infinite values": frame(c=[math.inf] + [0.0] * (ROWS - 1)),
+    "values near the end of the floats": frame(c=[1e308, -1e308] * (ROWS // 2)),
+    "a target near the end of the floats": frame(y=[1e308, -1e308] * (ROWS // 2)),
+    "a target whose square is infinite": frame(y=[1e200, -1e200] * (ROWS // 2)),
+    "whole numbers of 64 bits": frame(c=pl.Series([2**64 - 1, 0] * (ROWS // 2), dtype=pl.UInt64)),
+    "whole numbers of 64 bits to predict": frame(y=[2**62, -(2**62)] * (ROWS // 2)),
+    "the least of numbers": frame(c=[5e-324, 0.0] * (ROWS // 2)),
+    "lists": frame(c=[[1, 2]] * ROWS),
+    "names that are markup": frame(**{'"[]{},:\n': NUMBERS["a"], "": NUMBERS["b"]}),
+    "constant features": frame(a=[1.0] * ROWS, b=[2.0] * ROWS),
+}
+
+
+@pytest.mark.parametrize("name", NASTY)
+def test_nasty_data_are_learnt_from_or_refused(tmp_path: Path, name: str) -> None:
+    for preparation in ([], ["impute", "one_hot_encode", "scale"]):
+        for trainer in TRAINERS:
+            fewer = {"n_estimators": 3} if "n_estimators" in STEPS[trainer].parameters.model_fields else {}
+            report = Recorder()
+            try:
+                run(tmp_path, NASTY[name], chain(*preparation, (trainer, fewer)), target="y", report=report)
+            except BadInput as error:
+                assert error.path, trainer
+                assert error.message.endswith("."), trainer
+                assert error.code != "UNSUITABLE_DATA", (trainer, error.message)
+                assert "failed" in dict(report.nodes).values(), trainer
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "code", "words"),
+    [
+        ("values near the end of the floats", ["train_random_forest"], "VALUES_TOO_LARGE", "as great as 1e+308"),
+        ("a target whose square is infinite", ["train_ridge_regression"], "VALUES_TOO_LARGE", "in another unit"),
+        ("a column without a text", ["one_hot_encode", "train_lightgbm"], "ALL_MISSING", "'c' has no value in any of the"),
+        ("a label that ends with NUL", ["train_lightgbm"], "BAD_LABEL", "Clean the labels"),
+        ("a target near the end of the floats", ["train_logistic_regression"], "CONTINUOUS_TARGET", "no whole numbers"),
+    ],
+)
+def test_what_libraries_stumble_over_is_named(tmp_path: Path, name: str, steps: list[str], code: str, words: str) -> None:
+    error = refusal(tmp_path, NASTY[name], chain(*steps), target="y")
+    assert error.code == code
+    assert words in error.message
+
+
+def test_what_nobody_foresaw_is_refused_with_the_step_and_what_the_library_said(tmp_path: Path) -> None:
+    report = Recorder()
+    steps = [("impute", {"columns": ["c"], "strategy": "constant", "fill_value": 1e300}), "train_random_forest"]
+    nasty = frame(c=[None] + [1.0] * (ROWS - 1))
+    error = refusal(tmp_path, nasty, chain(*steps), target="y", report=report)
+    assert error.code == "UNSUITABLE_DATA"
+    assert error.message.startswith("Step 'train_random_forest' (Train random forest) cannot work on these data: Input X contains infinity")
+    assert report.errors["train_random_forest"]["code"] == "UNSUITABLE_DATA"
