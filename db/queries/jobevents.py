@@ -65,6 +65,6 @@ async def may_follow(database: Database, asked: Mapping[Viewer, Collection[UUID]
             )
             for place, viewer in enumerate(viewers)
         ]
-        for row in await database.rows(union_all(*looks)):
-            allowed.add((viewers[row.place], row.id))
+        for place, job_id in await database.rows(union_all(*looks)):
+            allowed.add((viewers[place], job_id))
     return allowed

@@ -121,6 +121,8 @@ class _Client(asyncio.Protocol):
 
 async def _run(url: str, path: str, subprotocol: str, openings: Sequence[Sequence[bytes]], total: Synchronized[int], pipe: Any) -> None:
     address = urlsplit(url)
+    assert address.hostname and address.port
+    host, port = address.hostname, address.port
     loop = asyncio.get_running_loop()
     ages: array[float] = array("d")
     clients: list[_Client] = []
@@ -128,9 +130,7 @@ async def _run(url: str, path: str, subprotocol: str, openings: Sequence[Sequenc
 
     async def open_one(opening: Sequence[bytes]) -> None:
         async with gate, asyncio.timeout(PROMPT):
-            _, client = await loop.create_connection(
-                lambda: _Client(path, subprotocol, opening, total, ages), address.hostname, address.port
-            )
+            _, client = await loop.create_connection(lambda: _Client(path, subprotocol, opening, total, ages), host, port)
             clients.append(client)
             await client.ready
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import delete, select
@@ -65,7 +65,7 @@ async def training(database: Database, clean: None) -> Training:
     async with database.work(SYSTEM) as work:
         await accounts.add_user(work, "owner@example.org", "owner", None, UserRole.MEMBER)
         owner = Viewer(await work.scalar(select(User.id).where(User.username == "owner")), UserRole.MEMBER)
-        worker_id = await workers.register(work, "points", [QUEUE], 1)
+        worker_id = await workers.register(work, f"points-{uuid4()}", [QUEUE], 1)
     async with database.work(owner) as work:
         job = await jobs.submit(work, jobs.NewJob(owner.id, JobKind.TRAIN, QUEUE, parameters={"seed": 7}))
         experiment = await experiments.default_of(work, owner.id)

@@ -51,15 +51,23 @@ NASTY: dict[str, pl.DataFrame] = {
 }
 
 
+def outcome(folder: Path, data: pl.DataFrame, definition: dict[str, Any], report: Recorder) -> BadInput | None:
+    """None where a model was made; any other exception passes."""
+    try:
+        run(folder, data, definition, target="y", report=report)
+    except BadInput as error:
+        return error
+    return None
+
+
 @pytest.mark.parametrize("name", NASTY)
 def test_nasty_data_are_learnt_from_or_refused(tmp_path: Path, name: str) -> None:
     for preparation in ([], ["impute", "one_hot_encode", "scale"]):
         for trainer in TRAINERS:
             fewer = {"n_estimators": 3} if "n_estimators" in STEPS[trainer].parameters.model_fields else {}
             report = Recorder()
-            try:
-                run(tmp_path, NASTY[name], chain(*preparation, (trainer, fewer)), target="y", report=report)
-            except BadInput as error:
+            error = outcome(tmp_path, NASTY[name], chain(*preparation, (trainer, fewer)), report)
+            if error is not None:
                 assert error.path, trainer
                 assert error.message.endswith("."), trainer
                 assert error.code != "UNSUITABLE_DATA", (trainer, error.message)
@@ -85,7 +93,7 @@ def test_what_libraries_stumble_over_is_named(tmp_path: Path, name: str, steps: 
 def test_what_nobody_foresaw_is_refused_with_the_step_and_what_the_library_said(tmp_path: Path) -> None:
     report = Recorder()
     steps = [("impute", {"columns": ["c"], "strategy": "constant", "fill_value": 1e300}), "train_random_forest"]
-    nasty = frame(c=[None] + [1.0] * (ROWS - 1))
+    nasty = frame(c=[None, 1.0] * (ROWS // 2))
     error = refusal(tmp_path, nasty, chain(*steps), target="y", report=report)
     assert error.code == "UNSUITABLE_DATA"
     assert error.message.startswith("Step 'train_random_forest' (Train random forest) cannot work on these data: Input X contains infinity")
