@@ -27,7 +27,9 @@ def table() -> str:
             shown: Any = default.get_secret_value() if isinstance(default, SecretStr) else default
             if shown and isinstance(default, dict):
                 shown = json.dumps(default)
-            rows.append(f"| `{(prefix + name).upper()}` | {f'`{shown}`' if shown not in ('', None, [], {}) else ''} | {field.description} |")
+            rows.append(
+                f"| `{(prefix + name).upper()}` | {f'`{shown}`' if shown not in ('', None, [], {}) else ''} | {field.description} |"
+            )
     return "\n".join(rows)
 
 

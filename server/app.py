@@ -35,9 +35,7 @@ if TYPE_CHECKING:
     from server.tracing import Spans
 
 
-def create_app(
-    settings: ServerSettings | None = None, spans: Spans | None = None, limits: GraphSettings | None = None
-) -> Starlette:
+def create_app(settings: ServerSettings | None = None, spans: Spans | None = None, limits: GraphSettings | None = None) -> Starlette:
     """A fresh application from these settings, or from those in the environment; uvicorn's factory. It closes the `spans` that it is given."""
     settings, state = settings or server_settings(), state_settings()
     if settings.tracing and spans is None:

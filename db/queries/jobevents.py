@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from sqlalchemy import ARRAY, Integer, Row, Uuid, any_, literal, select, union_all
@@ -65,6 +65,6 @@ async def may_follow(database: Database, asked: Mapping[Viewer, Collection[UUID]
             )
             for place, viewer in enumerate(viewers)
         ]
-        for place, job_id in await database.rows(union_all(*looks)):
-            allowed.add((viewers[place], job_id))
+        rows: Any = await database.rows(union_all(*looks))
+        allowed |= cast("set[tuple[Viewer, UUID]]", {(viewers[row.place], row.id) for row in rows})
     return allowed

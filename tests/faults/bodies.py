@@ -138,7 +138,7 @@ def refuse(_report: Reporter, _attempt: int) -> None:
 def stumble(_report: Reporter, attempt: int) -> None:
     """The first attempt fails in a way that may pass."""
     if attempt == 1:
-        raise ValueError("This was not foreseen.")
+        raise ConnectionResetError("Whoever it spoke with has gone.")
 
 
 SCRIPTS: dict[str, Callable[..., None]] = {

@@ -92,9 +92,7 @@ class Engine:
             await self._stopping.wait()
             await self._finish()
         finally:
-            for loop in loops:
-                loop.cancel()
-            await asyncio.gather(*loops, return_exceptions=True)
+            await _end(loops)
         with suppress(Unavailable):
             async with self._database.work(SYSTEM) as work:
                 await workers.stop(work, self._id)
@@ -296,3 +294,12 @@ class Engine:
 async def _unknown(attempt: Attempt) -> Effects:
     kind = attempt.job.kind.name
     raise BodyFailed(Failure("NOT_SUPPORTED", f"This release has no way to run {kind} jobs.", retryable=False))
+
+
+async def _end(loops: Sequence[asyncio.Task[None]]) -> None:
+    """Cancel until all have ended: a client that loses its connection at that moment may swallow the cancel in its own clean-up."""
+    waiting = set(loops)
+    while waiting:
+        for loop in waiting:
+            loop.cancel()
+        _, waiting = await asyncio.wait(waiting, timeout=0.5)
