@@ -76,18 +76,21 @@ def create_app(settings: ServerSettings | None = None, spans: Spans | None = Non
         expose_headers=[REQUEST_ID, "retry-after"],
         max_age=3600,
     )
-    return Starlette(
+    app = Starlette(
         middleware=[Middleware(SafeHeaders, hsts=settings.hsts_seconds), *([cors] if settings.allowed_origins else [])],
         routes=[
             Route("/", _to_graphql),
             Route("/graphql", view),
+            Route("/graphql/", _to_graphql, methods=["GET", "POST", "OPTIONS"]),
             WebSocketRoute("/graphql", view),
             *health.routes(settings),
             *console.routes(),
         ],
         lifespan=lifespan,
     )
+    app.router.redirect_slashes = False  # it would redirect to whatever host the request names, by http behind a proxy that ends TLS
+    return app
 
 
-async def _to_graphql(_request: Request) -> RedirectResponse:
-    return RedirectResponse("/graphql")
+async def _to_graphql(request: Request) -> RedirectResponse:
+    return RedirectResponse("/graphql" + (f"?{request.url.query}" if request.url.query else ""))

@@ -33,6 +33,7 @@ from server.console import page
 from server.protocol import answers, bodies, csrf
 from server.protocol.asked import Asked, parameters
 from server.protocol.events import STREAMING, EventStream
+from server.protocol.leaving import unless_gone
 from server.protocol.negotiation import HTML, JSON, RESPONSE, STREAM, Accept
 from server.protocol.refusals import Refused, bad_request
 from server.protocol.sockets import SocketHandler
@@ -120,20 +121,23 @@ class GraphQLView(GraphQL[Context, None]):
         if kind is OperationType.MUTATION and reads:
             raise Refused(405, "METHOD_NOT_ALLOWED", "A mutation changes things, so it must come by POST.", {"Allow": "POST"})
         if kind is OperationType.SUBSCRIPTION or accept.json is None:
-            await self._stream(request, receive, send, accept, text, asked, context)
-            return None
-        result = await self.schema.execute(
+            return await self._stream(request, receive, send, accept, text, asked, context)
+        execution = self.schema.execute(
             text,
             variable_values=asked.variables,
             context_value=context,
             operation_name=asked.operation_name,
             operation_extensions=asked.extensions,
         )
+        # What a mutation has begun is not cut off: it might be at its commit, and its client could not tell.
+        result = await (unless_gone(request, execution) if kind is OperationType.QUERY else execution)
         return self._told(result, accept, context)
 
-    def _told(self, result: ExecutionResult, accept: Accept, context: Context) -> Response:
+    def _told(self, result: ExecutionResult, accept: Accept, context: Context, *, instead_of_stream: bool = False) -> Response:
         media = accept.json or JSON
-        status, headers = answers.status(result, media, draft=self.settings.draft_statuses)
+        # 200 would look like a stream to whoever waits for one.
+        as_of = RESPONSE if instead_of_stream or accept.json is None else media
+        status, headers = answers.status(result, as_of, draft=self.settings.draft_statuses)
         body = answers.encoded(result, request_id=context.request_id, limit=self.settings.max_response_bytes)
         return Response(body, status, {"Content-Type": f"{media}; charset=utf-8", **_HEADERS, **headers})
 
@@ -149,7 +153,7 @@ class GraphQLView(GraphQL[Context, None]):
 
     async def _stream(
         self, request: Request, receive: Receive, send: Send, accept: Accept, text: str, asked: Asked, context: Context
-    ) -> None:
+    ) -> Response | None:
         if not accept.stream:
             message = (
                 f"A subscription is answered as a stream. Send `Accept: {STREAM}`, or use a websocket ({GRAPHQL_TRANSPORT_WS_PROTOCOL})."
@@ -182,7 +186,8 @@ class GraphQLView(GraphQL[Context, None]):
                 request_id=context.request_id,
                 limit=self.settings.max_response_bytes,
             )
-            await stream.send({**_HEADERS, REQUEST_ID: context.request_id}, receive, send)
+            refused = await stream.send({**_HEADERS, REQUEST_ID: context.request_id}, receive, send)
+        return None if refused is None else self._told(refused, accept, context, instead_of_stream=True)
 
     def _refused(self, request: Request, error: Refused) -> Response:
         request.state.journal.refusal = error.code

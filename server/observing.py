@@ -151,6 +151,7 @@ class Observed:
 
         try:
             await self._app(scope, receive, counting)
+            status = status or GONE
         except (asyncio.CancelledError, ClientDisconnect):
             status = status or GONE
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -26,12 +27,13 @@ if TYPE_CHECKING:
 class Progress:
     """How far a stream with cursors has come, beside what its document selects: a transport that numbers its events reads it.
 
-    `after` is where a client that lost its connection takes the stream up again; it counts for more than the argument of the document,
-    which is sent again as it was.
+    `began` is set once its source is open, before its first event. `after` is where a client that lost its connection takes the stream up
+    again; it counts for more than the argument of the document, which is sent again as it was.
     """
 
     after: str | None = None
     reached: str | None = None
+    began: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 @dataclass(slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 from inspect import isawaitable
-from typing import Any
+from typing import Any, cast
 
 from graphql import ExecutionResult, GraphQLError
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
@@ -19,6 +19,12 @@ class PatientExecution(StrawberryGraphQLCoreExecutionContext):
     A source of events may be silent for as long as it likes: only the answer to an event is timed.
     """
 
+    @classmethod
+    def build(cls, schema: Any, document: Any, root_value: Any = None, context_value: Any = None, *rest: Any, **options: Any) -> Any:
+        """Where the schema is not told, no error about a variable tells names of it that resemble what was given."""
+        hide = isinstance(context_value, Context) and not context_value.introspection
+        return cast("Any", super()).build(schema, document, root_value, context_value, *rest, **{**options, "hide_suggestions": hide})
+
     def execute_operation(self, serially: bool | None = None) -> Any:
         result: Any = super().execute_operation(serially)
         return self._in_time(result) if isawaitable(result) else result
@@ -31,8 +37,13 @@ class PatientExecution(StrawberryGraphQLCoreExecutionContext):
         except TimeoutError:
             # Whatever a resolver raises became an error of its field before it came here, so this is our own deadline. A loader's batch ends
             # by itself when nobody waits for it any more; cancelled a second time, its driver would not get to tell Postgres.
-            message = (
-                f"This took longer than {context.patience:g} s and was given up. Ask for less at once: shorter pages, fewer levels, a narrower"
-                " filter. If it was a mutation, look at what has become of it before you send it again."
-            )
-            return ExecutionResult(None, [GraphQLError(message, extensions={"code": "TIMEOUT"})])
+            return given_up(context)
+
+
+def given_up(context: Context) -> ExecutionResult:
+    """What is answered to an operation, or to a subscription whose source does not open, once its time is over."""
+    message = (
+        f"This took longer than {context.patience:g} s and was given up. Ask for less at once: shorter pages, fewer levels, a narrower"
+        " filter. If it was a mutation, look at what has become of it before you send it again."
+    )
+    return ExecutionResult(None, [GraphQLError(message, extensions={"code": "TIMEOUT"})])

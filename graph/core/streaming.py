@@ -23,6 +23,7 @@ from strawberry.types.graphql import OperationType
 from db.stores.tails import Told
 from graph.core.context import Context
 from graph.core.operations import chosen
+from graph.core.patience import given_up
 from graph.core.sharing import Sharing, sharing
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ async def stream(schema: Schema, operation: ExecutionContext, runner: Any, middl
                     errors = source.errors if isinstance(source, CoreResult) else None
                     yield await _finished(schema, operation, runner, PreExecutionError(data=None, errors=errors))
                     return
+                context.progress.began.set()
                 run = _Run(schema, operation, runner, executor)
                 try:
                     async with aclosing(cast("AsyncGenerator[Any, None]", source)):
@@ -94,7 +96,11 @@ async def _begin(schema: Schema, operation: ExecutionContext, middleware: Any) -
     if isinstance(executor, list):
         return None, CoreResult(None, errors=cast("list[GraphQLError]", executor))
     source: Any = create_source_event_stream(executor)
-    return executor, await source if isawaitable(source) else source
+    try:
+        async with asyncio.timeout(operation.context.patience):
+            return executor, await source if isawaitable(source) else source
+    except TimeoutError:  # what a source raises became an error of its field, so this is our own deadline
+        return executor, given_up(operation.context)
 
 
 async def _finished(schema: Schema, operation: ExecutionContext, runner: Any, result: Any) -> ExecutionResult:

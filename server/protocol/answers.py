@@ -35,7 +35,7 @@ def members(result: ExecutionResult) -> dict[str, Any]:
     answer: dict[str, Any] = {}
     if result.errors:
         answer["errors"] = [error.formatted for error in result.errors]
-    if not _never_ran(result):
+    if not never_ran(result):
         answer["data"] = result.data
     if result.extensions:
         answer["extensions"] = result.extensions
@@ -64,7 +64,7 @@ def failed(code: str, message: str, request_id: str) -> bytes:
 def status(result: ExecutionResult, media: str, *, draft: bool) -> tuple[int, Mapping[str, str]]:
     """The status, and headers that belong to it. `draft`: with 422 and 294 of the GraphQL over HTTP draft of 2026."""
     errors = result.errors or []
-    if not _never_ran(result):
+    if not never_ran(result):
         return (294 if draft and errors and media == RESPONSE else 200), {}
     codes = {(error.extensions or {}).get("code"): error.extensions or {} for error in errors}
     for code, number in _STATUSES.items():
@@ -76,8 +76,8 @@ def status(result: ExecutionResult, media: str, *, draft: bool) -> tuple[int, Ma
     return (422 if draft and "GRAPHQL_PARSE_FAILED" not in codes else 400), {}
 
 
-def _never_ran(result: ExecutionResult) -> bool:
-    """An error of a field has a path; one of the document or of its variables has none."""
+def never_ran(result: ExecutionResult) -> bool:
+    """Whether it was refused before it was executed. An error of a field has a path; one of the document or of its variables has none."""
     if result.data is not None or not result.errors:
         return False
     return all(error.path is None and (error.extensions or {}).get("code") not in _BEGUN for error in result.errors)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import AsyncGenerator, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import structlog
 
@@ -32,13 +32,16 @@ HEADERS = {
     "Cache-Control": "no-cache, no-store, no-transform",  # the last keeps proxies from compressing, and so from holding events back
     "X-Accel-Buffering": "no",
 }
+Head: TypeAlias = Callable[[], Awaitable[None]]
+Chunk: TypeAlias = Callable[..., Awaitable[None]]
+
 STREAMING = "streaming"  # in the scope's state: the guard need not wait for its end when the process stops
 
 
 class EventStream:
     """Sends `results` as `next` events, and `complete` at the end. An event carries an id where the stream has cursors.
 
-    Once `signed_out` is set the stream says so and ends, whatever it was waiting for.
+    Once `signed_out` is set the stream says so and ends, whatever it was waiting for. `progress` says when the operation has begun to run.
     """
 
     def __init__(
@@ -56,15 +59,40 @@ class EventStream:
         self._request_id = request_id
         self._limit = limit
 
-    async def send(self, headers: Mapping[str, str], receive: Receive, send: Send) -> None:
-        """Returns when the stream has ended or its client has gone; by then nothing that it started runs any more."""
-        raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in {**headers, **HEADERS}.items()]
-        await send({"type": "http.response.start", "status": 200, "headers": raw})
-        await send({"type": "http.response.body", "body": b":\n\n", "more_body": True})
+    async def send(self, headers: Mapping[str, str], receive: Receive, send: Send) -> ExecutionResult | None:
+        """Returns when the stream has ended or its client has gone; by then nothing that it started runs any more.
 
-        async def chunk(text: bytes, *, more: bool = True) -> None:
-            await send({"type": "http.response.body", "body": text, "more_body": more})
+        An operation that was refused before it ran has no stream: then nothing is sent, and what it was refused with is returned. A client
+        that got a stream would open it again and again.
+        """
+        started = over = False
 
+        async def head() -> None:
+            nonlocal started
+            started = True
+            raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in {**headers, **HEADERS}.items()]
+            await send({"type": "http.response.start", "status": 200, "headers": raw})
+            await chunk(b":\n\n")
+
+        async def chunk(text: bytes) -> None:
+            await send({"type": "http.response.body", "body": text, "more_body": True})
+
+        async def end(text: bytes = b"") -> None:
+            nonlocal over
+            over = True
+            await send({"type": "http.response.body", "body": text + b"event: complete\ndata:\n\n", "more_body": False})
+
+        try:
+            return await self._run(receive, head, chunk, end)
+        except Exception:  # results are made to carry errors, so whatever comes here is ours, and the stream can only end
+            if not started:
+                raise
+            log.exception("stream_broke", request_id=self._request_id)
+            if not over:
+                await end(self._frame(answers.failed("INTERNAL_SERVER_ERROR", "Internal error", self._request_id)))
+            return None
+
+    async def _run(self, receive: Receive, head: Head, chunk: Chunk, end: Chunk) -> ExecutionResult | None:
         # Each step of a generator must see the context variables that the steps before it have set.
         variables = contextvars.copy_context()
 
@@ -74,42 +102,41 @@ class EventStream:
         async with aclosing(self._results):
             gone = start(_gone(receive))
             ended = start(self._signed_out.wait())
+            began = start(self._progress.began.wait())
             coming = start(self._next())
             try:
+                await asyncio.wait({gone, ended, began, coming}, return_when=asyncio.FIRST_COMPLETED)
+                if coming.done() and not gone.done():
+                    first = coming.result()
+                    if first is not None and answers.never_ran(first):
+                        return first
+                await head()
                 while True:
                     done, _ = await asyncio.wait({gone, ended, coming}, timeout=KEEP_ALIVE, return_when=asyncio.FIRST_COMPLETED)
                     if gone in done:
-                        return
+                        return None
                     if ended in done:
-                        await chunk(self._frame(answers.failed("UNAUTHENTICATED", str(SignedOut()), self._request_id)))
-                        break
+                        await end(self._frame(answers.failed("UNAUTHENTICATED", str(SignedOut()), self._request_id)))
+                        return None
                     if not done:
                         await chunk(b":\n\n")
                         continue
-                    frame = self._taken(coming)
-                    if frame is None:
-                        break
-                    await chunk(frame)
+                    result = coming.result()
+                    if result is None:
+                        await end()
+                        return None
+                    await chunk(
+                        self._frame(answers.encoded(result, request_id=self._request_id, limit=self._limit), self._progress.reached)
+                    )
                     coming = start(self._next())
-                await chunk(b"event: complete\ndata:\n\n", more=False)
             finally:
-                for task in (gone, ended, coming):
+                tasks = (gone, ended, began, coming)
+                for task in tasks:
                     task.cancel()
-                await asyncio.gather(gone, ended, coming, return_exceptions=True)
+                await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _next(self) -> ExecutionResult | None:
         return await anext(self._results, None)
-
-    def _taken(self, coming: asyncio.Task[ExecutionResult | None]) -> bytes | None:
-        try:
-            result = coming.result()
-        except Exception:  # results are made to carry errors, so whatever comes here is ours, and the stream can only end
-            log.exception("stream_broke", request_id=self._request_id)
-            self._results = _nothing()
-            return self._frame(answers.failed("INTERNAL_SERVER_ERROR", "Internal error", self._request_id))
-        if result is None:
-            return None
-        return self._frame(answers.encoded(result, request_id=self._request_id, limit=self._limit), self._progress.reached)
 
     def _frame(self, data: bytes, cursor: str | None = None) -> bytes:
         # JSON as we write it has no line breaks outside of strings, where they are escaped.
@@ -119,8 +146,3 @@ class EventStream:
 async def _gone(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-async def _nothing() -> AsyncGenerator[Any]:
-    return
-    yield

@@ -16,6 +16,7 @@ import structlog
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from server.protocol.events import STREAMING
+from server.protocol.leaving import LEAVING
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application
@@ -63,6 +64,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self._running: RequestResponseCycle | None = None
         self._in_head = False
         self._head = 0
+        self._in_body = False
+        self._around = 0  # bytes since the last of a body: sizes of chunks, and fields that follow them
         self._lingers = False
 
     # The connection
@@ -85,6 +88,9 @@ class GuardedProtocol(HttpToolsProtocol):
             # uvicorn tells the request that came last, which may be one that waits behind this.
             self._running.disconnected = True
             self._running.message_event.set()
+            leave = self._running.scope.get("state", {}).get(LEAVING)
+            if leave is not None:
+                leave()
         super().connection_lost(exc)
         self._unset_keepalive_if_required()
 
@@ -113,6 +119,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self._head += len(data)
         if at_rest and self._deadline is None:
             self._wait(self._guard.limits.patience)
+        self._around += len(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -128,7 +135,7 @@ class GuardedProtocol(HttpToolsProtocol):
             cause = error.__context__
             self.send_400_response(cause.args[0] if isinstance(cause, _TooMuch) else "This is not HTTP/1.1 as RFC 9112 has it.")
         else:
-            if self._in_head and self._head > self._guard.limits.head:
+            if (self._in_head and self._head > self._guard.limits.head) or (self._in_body and self._around > self._guard.limits.head):
                 self.send_400_response(_TOO_LONG)
 
     def on_message_begin(self) -> None:
@@ -136,6 +143,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self._in_head = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._in_head:
+            return  # a field behind the body, which whoever stands before us need not have looked at: none may pass for a header
         super().on_header(name, value)
         if len(self.headers) > HEADERS:
             raise _TooMuch(_TOO_LONG)
@@ -143,6 +152,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._in_head = False
         self._head = 0
+        self._in_body = True
         if len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers) > self._guard.limits.head:
             raise _TooMuch(_TOO_LONG)
         assert self.parser is not None
@@ -153,7 +163,13 @@ class GuardedProtocol(HttpToolsProtocol):
             raise _TooMuch(f"More than {PIPELINED} requests wait for their answers on one connection.")
         super().on_headers_complete()
 
+    def on_body(self, body: bytes) -> None:
+        self._around = 0
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
+        self._in_body = False
+        self._around = 0
         super().on_message_complete()
         if self._running is None or self.cycle is not self._running:
             return

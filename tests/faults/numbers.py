@@ -114,16 +114,14 @@ async def rolling(m: Measured) -> None:
     for _ in range(2):
         await m.ground.start_worker()
     await m.crowd.gather(NAMES)
-    jobs: list[Submit] = []
-    people = asyncio.create_task(_submit_and_watch(m, jobs, 500))
-    for turn in range(20):
-        await m.mischief.roll_worker()
-        if turn % 5 == 0:
-            old = m.ground.apis[url]
-            await asyncio.to_thread(old.stop, 10.0)
-            m.ground.launch_api(url)
-        await asyncio.sleep(0.5)
-    await people
+    for turn in range(20):  # 25 people come with each, so that jobs are under way in all of them
+        async with asyncio.TaskGroup() as together:
+            together.create_task(m.mischief.roll_worker())
+            for _ in range(25):
+                together.create_task(_submit_and_watch(m))
+            if turn % 5 == 0:
+                await asyncio.to_thread(m.ground.apis[url].stop, 10.0)
+                m.ground.launch_api(url)
     await m.crowd.ended(within=300)
     await m.crowd.watched(60)
     row = (await m.ground.rows("SELECT sum(tries) AS tries, count(*) FILTER (WHERE status <> 'completed') AS other FROM jobs"))[0]
@@ -133,10 +131,8 @@ async def rolling(m: Measured) -> None:
     m.row("of 500 subscribers with a gap or a repeat", str(broken), "0", held=broken == 0)
 
 
-async def _submit_and_watch(m: Measured, jobs: list[Submit], count: int) -> None:
-    for _ in range(count):
-        jobs.append(await m.crowd.script("nap 0.2"))
-        m.crowd.watch(jobs[-1])
+async def _submit_and_watch(m: Measured) -> None:
+    m.crowd.watch(await m.crowd.script("nap 1"))
 
 
 async def without_redis(m: Measured) -> None:
