@@ -1,0 +1,14 @@
+"""The guide for clients names every code that an error can have, and no other."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from graph.core.failures import CODES
+
+GUIDE = Path(__file__).parents[2] / "docs" / "clients.md"
+
+
+def test_the_guide_explains_every_code() -> None:
+    assert set(re.findall(r"^\| `([A-Z_]+)` \|", GUIDE.read_text(), re.MULTILINE)) == CODES
