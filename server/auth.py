@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 
 from db.core.viewer import Viewer
 from db.core.work import Database
+from db.errors import Unavailable
 from db.queries.accounts import viewer_of_token
 
 MAX_TOKEN = 512
@@ -35,12 +37,16 @@ def bearer(headers: Mapping[str, object]) -> str | None:
     return None
 
 
-async def viewer_of(database: Database, headers: Mapping[str, object]) -> Viewer | None:
-    """Whom the headers name; None where they carry no token. Raises `BadToken`."""
+async def viewer_of(database: Database, headers: Mapping[str, object], patience: float | None = None) -> Viewer | None:
+    """Whom the headers name; None where they carry no token. Raises `BadToken`, and `Unavailable` after `patience` seconds."""
     token = bearer(headers)
     if token is None:
         return None
-    viewer = await viewer_of_token(database, token)
+    try:
+        async with asyncio.timeout(patience):
+            viewer = await viewer_of_token(database, token)
+    except TimeoutError as error:  # a database that is cut off from us gives up nothing by itself
+        raise Unavailable("database", "It did not say whose the token is.") from error
     if viewer is None:
         raise BadToken
     return viewer

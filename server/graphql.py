@@ -198,7 +198,8 @@ class GraphQLView(GraphQL[Context, None]):
     async def get_context(self, request: Request | WebSocket, response: Any) -> Context:  # noqa: ARG002 - Strawberry's signature
         state = request.app.state
         database: Database = state.database
-        viewer = await viewer_of(database, request.headers) if isinstance(request, Request) else None
+        patience = self.settings.operation_timeout
+        viewer = await viewer_of(database, request.headers, patience) if isinstance(request, Request) else None
         request_id = request.state.request_id if isinstance(request, Request) else uuid4().hex
         context = Context(
             database,
@@ -207,7 +208,7 @@ class GraphQLView(GraphQL[Context, None]):
             viewer,
             request_id,
             introspection=self.settings.introspection,
-            patience=self.settings.operation_timeout,
+            patience=patience,
         )
         context.observer = request.state.journal
         context.gate = state.gate

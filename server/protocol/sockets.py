@@ -110,7 +110,9 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         cast("asyncio.Task[None]", self.connection_init_timeout_task).cancel()  # pyright: ignore[reportUnknownMemberType] - Strawberry leaves it open
         try:
             # Where both name somebody, the message counts: it is the later word.
-            viewer = await viewer_of(self.context.database, cast("dict[str, object]", payload)) or await viewer_of(self.context.database, self._headers)
+            database, patience = self.context.database, self.context.patience
+            said = await viewer_of(database, cast("dict[str, object]", payload), patience)
+            viewer = said or await viewer_of(database, self._headers, patience)
             self._held.enter_context(self._view.sockets.enter(viewer.id if viewer else self.context.address))
         except BadToken:
             await self._close(FORBIDDEN, "Forbidden")

@@ -155,7 +155,7 @@ class Mischief:
         """The whole world is cut off from Postgres for longer than a lease."""
         await self._network(Faults(stall=True), "postgres", seconds=self.lease * 1.3)
 
-    async def _network(self, faults: Faults, *links: str, seconds: float = 1.5) -> None:
+    async def _network(self, faults: Faults, *links: str, seconds: float = 1.0) -> None:
         chosen = links or LINKS
         for link in chosen:
             self._ground.proxies.set(link, faults)

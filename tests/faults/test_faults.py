@@ -21,7 +21,7 @@ from tests.faults.traces import executions
 
 pytestmark = pytest.mark.xdist_group("faults")
 SEED = 7
-MIXED = ("nap 0.1", "nap 0.4", "linger 1.0 0.1", "nap 0.2")
+MIXED = ("nap 0.1", "nap 0.3", "linger 0.6 0.1", "nap 0.2")
 
 
 @pytest.fixture(scope="module")

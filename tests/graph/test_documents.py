@@ -234,6 +234,11 @@ async def test_without_introspection_nothing_of_the_schema_is_told(ada: Client) 
             assert {error["extensions"]["code"] for error in refused["errors"]} == {"GRAPHQL_VALIDATION_FAILED"}
         (error,) = (await post(ada, {"query": "{ viewer { usernam } }"}, url))["errors"]
         assert error["message"] == "Cannot query field 'usernam' on type 'User'."
+        variable = {"query": "query($by: DatasetOrder) { datasets(orderBy: $by) { totalCount } }", "variables": {"by": {"feld": 1}}}
+        told = (await post(ada, variable, url))["errors"]
+        assert {error["extensions"]["code"] for error in told} == {"BAD_USER_INPUT"}
+        assert not any("Did you mean" in error["message"] for error in told)
+    assert any("Did you mean 'field'" in error["message"] for error in (await post(ada, variable))["errors"])
     (error,) = (await post(ada, {"query": "{ viewer { usernam } }"}))["errors"]
     assert "Did you mean 'username'" in error["message"]
 

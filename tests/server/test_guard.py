@@ -45,6 +45,31 @@ async def test_a_head_or_a_body_that_trickles_is_closed_when_its_time_is_over() 
     assert all(0.3 < seconds < 3 for seconds in took), took
 
 
+CHUNKED = b"POST /graphql HTTP/1.1\r\nhost: t\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
+CHUNK = b"%x\r\n%s\r\n0\r\n" % (len(QUERY), QUERY)
+
+
+async def test_what_follows_a_body_is_no_header() -> None:
+    async with serving() as url, wired(url) as wire:
+        for _ in range(2):
+            await wire.send(CHUNKED, CHUNK, b"authorization: Bearer nobodys\r\nx-a: 1\r\n\r\n")
+            status, _, body = await wire.answer()
+            assert (status, json.loads(body)) == (200, ANSWER)
+
+
+async def test_what_follows_a_body_is_read_to_a_limit() -> None:
+    async with serving(max_header_bytes=4096) as url:
+        for endless in (CHUNK + b"x-a: ", CHUNK + b"x-a: 1\r\n" * 200, b"1;a="):
+            async with wired(url) as wire:
+                await wire.send(CHUNKED, endless)
+                for _ in range(20):
+                    await wire.send(b"a" * 1000)
+                    await asyncio.sleep(0.005)
+                status, headers, body = await wire.answer()
+                (error,) = json.loads(body)["errors"]
+                assert (status, headers["connection"], error["extensions"]["code"]) == (431, "close", "BAD_REQUEST")
+
+
 async def test_a_connection_that_says_nothing_is_closed() -> None:
     async with serving(request_timeout=0.3, keep_alive_timeout=1) as url, wired(url) as silent, wired(url) as idle:
         await idle.send(post())

@@ -79,6 +79,69 @@ async def test_the_answer_to_an_event_is_timed_and_the_wait_for_it_is_not(ada: C
     assert [error["extensions"]["code"] for error in errors] == ["TIMEOUT"]
 
 
+async def test_a_source_that_does_not_open_is_given_up(ada: Client, database: Database, worker: object) -> None:
+    _, job = await ada.upload(await ada.create_dataset("closed"), "closed.csv", b"x\n1\n")
+    await ada.wait(job)
+    body = {"query": "subscription($id: ID!) { jobEvents(id: $id) { sequence } }", "variables": {"id": job}}
+    async with serving(operation_timeout=0.4) as hasty:
+        client = Client(hasty, ada.token)
+        async with client.socket() as (send, receive), locked(database, "jobs"):
+            await send({"id": "1", "type": "subscribe", "payload": body})
+            streamed = client.http.post("/graphql", json=body, headers={"accept": "text/event-stream"})
+            message, answer = await asyncio.gather(receive(), streamed)
+            await none_waits(database)
+        await client.close()
+    assert message["type"] == "error"
+    assert [error["extensions"]["code"] for error in message["payload"]] == ["TIMEOUT"]
+    assert '"code":"TIMEOUT"' in answer.text
+    assert answer.text.endswith("event: complete\ndata:\n\n")
+
+
+async def test_whose_a_token_is_must_be_found_out_in_time(ada: Client, database: Database) -> None:
+    async with serving(operation_timeout=0.4) as hasty:
+        async with locked(database, "api_keys"):
+            answer = await ada.http.post(f"{hasty}/graphql", json={"query": "{ __typename }"})
+            await none_waits(database)
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        assert answer.json()["errors"][0]["extensions"] == {"code": "UNAVAILABLE", "requestId": answer.headers["x-request-id"]}
+
+
+async def left(client: Client, url: str, query: str, database: Database) -> None:
+    """Ask, and leave while it waits for a lock."""
+    asking = asyncio.create_task(client.http.post(f"{url}/graphql", json={"query": query}))
+    async with asyncio.timeout(5):
+        while not await waiting(database):
+            await asyncio.sleep(0.01)
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+
+
+async def test_a_query_ends_with_its_client_and_frees_what_it_held(
+    ada: Client, database: Database, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with serving(operation_timeout=60) as patient:
+        async with locked(database, "datasets"):
+            for query in QUERIES[:2]:
+                await left(ada, patient, query, database)
+                await none_waits(database)
+        assert (await ada.http.post(f"{patient}/graphql", json={"query": "{ datasets { totalCount } }"})).status_code == 200
+    told = capsys.readouterr().out
+    assert "status=499" in told
+    assert "[error" not in told
+    assert "[warning" not in told
+
+
+async def test_a_mutation_outlives_its_client(ada: Client, database: Database) -> None:
+    async with serving(operation_timeout=60) as patient:
+        async with locked(database, "datasets"):
+            await left(ada, patient, 'mutation { createDataset(input: {name: "left"}) { __typename } }', database)
+            await asyncio.sleep(0.2)
+            assert await waiting(database) == 1
+        async with asyncio.timeout(5):
+            while (await ada.one("{ datasets { totalCount } }"))["totalCount"] != 1:
+                await asyncio.sleep(0.02)
+
+
 async def test_an_answer_that_is_too_long_is_not_sent(ada: Client) -> None:
     for number in range(20):
         await ada.create_dataset(f"dataset {number}", description="d" * 200)

@@ -6,12 +6,15 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
+from strawberry.types import ExecutionResult
 
 from db.settings import StateSettings
+from graph.core.context import Progress
+from graph.settings import GraphSettings
 from server.preparing import revoke
 from server.protocol import events
 from tests.client import Client
@@ -91,17 +94,84 @@ async def test_a_query_is_streamed_only_to_those_who_take_nothing_else(ada: Clie
     assert mixed.json() == {"data": {"__typename": "Query"}}
 
 
-async def test_what_cannot_be_followed_is_told_in_the_stream(ada: Client, bob: Client, ended: str) -> None:
-    for client, body, code in [
-        (ada, {"query": "subscription { nothing }"}, "GRAPHQL_VALIDATION_FAILED"),
-        (ada, {"query": "{"}, "GRAPHQL_PARSE_FAILED"),
-        (bob, {"query": EVENTS, "variables": {"id": ended}}, "NOT_FOUND"),
-    ]:
-        frame, complete = await all_frames(client, body)
-        (error,) = json.loads(frame.partition("data: ")[2])["errors"]
-        assert error["extensions"]["code"] == code
-        assert error["extensions"]["requestId"]
-        assert complete == "event: complete\ndata:"
+NEVER_RUN = [
+    ({"query": "subscription { nothing }"}, "GRAPHQL_VALIDATION_FAILED"),
+    ({"query": "{"}, "GRAPHQL_PARSE_FAILED"),
+    ({"query": EVENTS, "variables": {"id": []}}, "BAD_USER_INPUT"),
+    ({"extensions": {"persistedQuery": {"version": 1, "sha256Hash": "0" * 64}}}, "PERSISTED_QUERY_NOT_FOUND"),
+]
+
+
+@pytest.mark.parametrize("accept", [STREAM, f"{STREAM}, application/json;q=0.5"])
+@pytest.mark.parametrize(("body", "code"), NEVER_RUN[:3])
+async def test_what_is_refused_before_it_runs_has_no_stream(ada: Client, body: dict[str, Any], code: str, accept: str) -> None:
+    """A page's EventSource opens a stream that ended again and again; after a 400 it does not."""
+    if "subscription" not in body["query"] and accept != STREAM:
+        return  # nothing says that it was meant as a stream
+    answer = await ada.http.post("/graphql", json=body, headers={"accept": accept})
+    assert (answer.status_code, answer.headers["content-type"]) == (400, "application/json; charset=utf-8")
+    (error,) = answer.json()["errors"]
+    assert error["extensions"] == {"code": code, "requestId": answer.headers["x-request-id"]}
+    assert "data" not in answer.json()
+
+
+async def test_a_document_that_is_not_known_has_no_stream(ada: Client) -> None:
+    body, code = NEVER_RUN[3]
+    answer = await ada.http.post("/graphql", json=body, headers={"accept": STREAM})
+    assert (answer.status_code, answer.json()["errors"][0]["extensions"]["code"]) == (400, code)
+
+
+async def test_whoever_has_spent_their_points_gets_no_stream(ada: Client) -> None:
+    async with serving(GraphSettings(rate_limit_free=10)) as stingy:
+        for _ in range(20):
+            async with ada.http.stream("POST", f"{stingy}/graphql", json=UPDATES, headers={"accept": STREAM}) as answer:
+                if answer.status_code != 200:
+                    await answer.aread()
+                    break
+        assert answer.status_code == 429
+        (error,) = answer.json()["errors"]
+        assert error["extensions"]["code"] == "RATE_LIMITED"
+        assert answer.headers["retry-after"] == str(error["extensions"]["retryAfter"])
+
+
+async def test_what_its_source_refuses_is_told_in_the_stream(bob: Client, ended: str) -> None:
+    frame, complete = await all_frames(bob, {"query": EVENTS, "variables": {"id": ended}})
+    (error,) = json.loads(frame.partition("data: ")[2])["errors"]
+    assert error["extensions"]["code"] == "NOT_FOUND"
+    assert error["extensions"]["requestId"]
+    assert complete == "event: complete\ndata:"
+
+
+async def breaking(after: int) -> AsyncGenerator[ExecutionResult]:
+    for number in range(after):
+        yield ExecutionResult({"number": number}, None)
+    raise RuntimeError("SELECT secret")
+
+
+async def test_a_stream_that_breaks_says_so_and_ends() -> None:
+    async def never() -> dict[str, Any]:
+        return await asyncio.get_running_loop().create_future()
+
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    def stream(after: int) -> events.EventStream:
+        return events.EventStream(breaking(after), signed_out=asyncio.Event(), progress=Progress(), request_id="r", limit=1000)
+
+    assert await stream(1).send({}, cast("Any", never), send) is None
+    text = b"".join(message.get("body", b"") for message in sent)
+    failed = {"errors": [{"message": "Internal error", "extensions": {"code": "INTERNAL_SERVER_ERROR", "requestId": "r"}}], "data": None}
+    frames = [frame.partition("data: ")[2] for frame in text.decode().split("\n\n") if frame.startswith("event: next")]
+    assert [json.loads(frame) for frame in frames] == [{"data": {"number": 0}}, failed]
+    assert text.endswith(b"event: complete\ndata:\n\n")
+    assert [message.get("more_body", True) for message in sent] == [True] * (len(sent) - 1) + [False]
+
+    sent.clear()
+    with pytest.raises(RuntimeError):  # nothing was sent, so it can still be answered as any other failure
+        await stream(0).send({}, cast("Any", never), send)
+    assert sent == []
 
 
 async def test_a_stream_by_get_needs_no_body(ada: Client, ended: str) -> None:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, func, select
+from sqlalchemy import Row, Text, bindparam, func, select, text
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from db.core.checks import NAME_LENGTH, Checks
@@ -23,6 +23,22 @@ from db.tables.jobs import JobKind
 from db.tables.pipelines import PipelineStatus
 
 OPERATION = "runPipeline"
+
+# A number that no name of ours carries: numbers are doubled up to a free one, then halved towards the last that is taken. To try one after
+# the other took a statement for each run that there had been.
+_FREE = text("""
+    WITH RECURSIVE probes (taken, free, number) AS (
+        SELECT 1::bigint, NULL::bigint, 2::bigint
+        UNION ALL
+        SELECT CASE WHEN found THEN number ELSE taken END, CASE WHEN found THEN free ELSE number END,
+            CASE WHEN NOT found THEN (taken + number) / 2 WHEN free IS NULL THEN number * 2 ELSE (number + free) / 2 END
+        FROM probes, LATERAL (SELECT EXISTS (
+            SELECT FROM datasets
+            WHERE owner_id = :owner AND lower(name) = lower(:base || ' (' || number || ')') AND deleted_at IS NULL
+        )) AS name (found)
+        WHERE free IS NULL OR free - taken > 1
+    )
+    SELECT free FROM probes WHERE free - taken = 1""").bindparams(bindparam("base", type_=Text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,9 +208,9 @@ async def _target(work: Work, request: RunRequest, dataset: Row[Any], pipeline: 
         if target.owner_id != dataset.owner_id:
             raise _foreign("outputDatasetId", "output dataset")
         return target.id
-    base = f"{dataset.name} – {pipeline.name}"[: NAME_LENGTH - 8]
-    for count in range(1, 1000):
-        name = base if count == 1 else f"{base} ({count})"
+    base = f"{dataset.name} – {pipeline.name}"[: NAME_LENGTH - len(" (1000000000)")]
+    name = base
+    while True:
         row = upsert(Dataset).values(
             owner_id=dataset.owner_id,
             name=name,
@@ -209,9 +225,8 @@ async def _target(work: Work, request: RunRequest, dataset: Row[Any], pipeline: 
         made = await work.scalar(kept.returning(Dataset.id))
         if made is not None:
             return made
-    raise invalid(
-        "outputDatasetId", message=f"A thousand datasets are named like {base!r} already. Name the dataset that the new version goes to."
-    )
+        # Taken, maybe by somebody who was faster just now; then the next look finds another.
+        name = f"{base} ({await work.scalar(_FREE, {'owner': dataset.owner_id, 'base': base})})"
 
 
 def _foreign(field: str, what: str) -> InvalidInput:
