@@ -23,18 +23,18 @@ class BadToken(Exception):
 def bearer(headers: Mapping[str, object]) -> str | None:
     """The token that headers or a `connection_init` payload carry, whatever the case of the name; None where there is none.
 
-    Raises `BadToken` for an `Authorization` that is no bearer token.
+    Raises `BadToken` for an `Authorization` that is no bearer token, and for two of them: a gateway may have looked at the other one.
     """
-    for name, value in headers.items():
-        if name.lower() == "authorization":
-            if not isinstance(value, str):
-                raise BadToken
-            scheme, _, token = value.strip().partition(" ")
-            token = token.strip()
-            if scheme.lower() != "bearer" or not token or len(token) > MAX_TOKEN:
-                raise BadToken
-            return token
-    return None
+    values = [value for name, value in headers.items() if name.lower() == "authorization"]
+    if not values:
+        return None
+    if len(values) > 1 or not isinstance(values[0], str):
+        raise BadToken
+    scheme, _, token = values[0].strip().partition(" ")
+    token = token.strip()
+    if scheme.lower() != "bearer" or not token or len(token) > MAX_TOKEN:
+        raise BadToken
+    return token
 
 
 async def viewer_of(database: Database, headers: Mapping[str, object], patience: float | None = None) -> Viewer | None:

@@ -96,7 +96,7 @@ class GraphQLView(GraphQL[Context, None]):
 
     async def _answer(self, request: Request, receive: Receive, send: Send) -> Response | None:
         """None where the answer was a stream, which by now has ended. Raises `Refused`."""
-        accept = Accept(request.headers.get("accept"))
+        accept = Accept(", ".join(request.headers.getlist("accept")))
         if request.method == "OPTIONS":
             return Response(status_code=204, headers={**ALLOW, "Accept-Post": JSON, **_HEADERS})
         if request.method not in {"GET", "HEAD", "POST"}:
@@ -192,7 +192,7 @@ class GraphQLView(GraphQL[Context, None]):
     def _refused(self, request: Request, error: Refused) -> Response:
         request.state.journal.refusal = error.code
         body = {"errors": [{"message": str(error), "extensions": {"code": error.code, "requestId": request.state.request_id}}]}
-        media = Accept(request.headers.get("accept")).json or JSON
+        media = Accept(", ".join(request.headers.getlist("accept"))).json or JSON
         return Response(orjson.dumps(body), error.status, {"Content-Type": f"{media}; charset=utf-8", **_HEADERS, **error.headers})
 
     async def get_context(self, request: Request | WebSocket, response: Any) -> Context:  # noqa: ARG002 - Strawberry's signature

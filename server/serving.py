@@ -10,6 +10,7 @@ from typing import Any, cast
 import uvicorn
 
 from server.logs import configure_logs
+from server.protocol.frames import GuardedSocket
 from server.protocol.guard import Guard, Limits
 from server.settings import ServerSettings, server_settings
 
@@ -37,8 +38,9 @@ def configured(app: str | Callable[..., Any], settings: ServerSettings, **option
     return uvicorn.Config(
         app,
         http=cast("Any", Guard(limits)),
-        ws="websockets-sansio",
+        ws=GuardedSocket,
         ws_max_size=WEBSOCKET_MESSAGE,
+        ws_ping_interval=None,  # the protocol's own pings are sent as messages, and answered or missed as such
         ws_per_message_deflate=False,  # costs a third of a core and 300 kB a socket for messages of a few hundred bytes
         timeout_keep_alive=settings.keep_alive_timeout,
         lifespan="on",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import Row, select
 
@@ -15,6 +15,7 @@ from db.services import outputs
 from db.services.jobs.checkpoints import Checkpoint
 from db.services.outputs import StoredFile
 from db.tables import Upload
+from workers.ml.part_states import SERIES, LeftPart, PartState
 from workers.runtime.attempt import Attempt, Effects
 from workers.runtime.bodies import BodyFailed
 
@@ -25,7 +26,8 @@ PROFILE_IN_ROW = 1024**2
 async def ingest(attempt: Attempt) -> Effects:
     """Copies the upload to a key that no URL names, and only that copy is read, hashed and referred to.
 
-    Of a large file, the copy and the table read from it are kept for another attempt; if the job completes they are its outputs.
+    Of a large file, the copy, the parts read from it and the table are kept for another attempt; if the job completes, copy and table
+    are its outputs.
     """
     job = attempt.job
     (upload,) = await attempt.database.rows(select(*Upload.__table__.c).where(Upload.version_id == job.dataset_version_id))
@@ -34,7 +36,7 @@ async def ingest(attempt: Attempt) -> Effects:
     folder.mkdir()
     kept = attempt.checkpoints
     kept.place, kept.content_type = f"{place}/processed/{attempt.key}", PARQUET
-    raw, table = await _left_by_an_earlier_attempt(attempt, upload, source, folder / "processed.parquet")
+    raw, table, left = await _left_by_an_earlier_attempt(attempt, upload, source, folder / "processed.parquet")
     if raw is None:
         raw = await _copy(attempt, upload, f"{place}/raw/{attempt.key}", source)
         if raw.size >= attempt.checkpoint_bytes:
@@ -46,7 +48,7 @@ async def ingest(attempt: Attempt) -> Effects:
         "size": upload.size_bytes,
         "sha256": upload.sha256,
         "found_sha256": raw.sha256,
-        "keeps_table": raw.size >= attempt.checkpoint_bytes,
+        "keeping": {"every": attempt.checkpoint_every, "left": left} if raw.size >= attempt.checkpoint_bytes else None,
         "table": None if table is None else table.state["body"],
     }
     try:
@@ -76,18 +78,33 @@ async def ingest(attempt: Attempt) -> Effects:
 
 async def _left_by_an_earlier_attempt(
     attempt: Attempt, upload: Row[Any], source: Path, parquet: Path
-) -> tuple[StoredFile | None, Checkpoint | None]:
-    """The copy of the upload and the table read from it. Without the copy the table is of no use: nobody knows of which file it is."""
+) -> tuple[StoredFile | None, Checkpoint | None, list[LeftPart]]:
+    """The copy of the upload and the table read from it, or parts of the table. Without the copy all is of no use: nobody knows of which file it is."""
     kept = attempt.checkpoints
     table = await kept.find("table", parquet)
     raw = await kept.find("raw", source if table is None else None)
     if raw is None:
         if table is not None:
             await kept.start_over("table", "The table that an earlier attempt read is not used either.")
-        return None, None
-    if table is None:
-        await kept.go_on("raw", "Goes on with the copy of the file that an earlier attempt made.")
-    return _stored(raw, RAW, upload.filename, upload.content_type), table
+        await kept.forget_series(SERIES)
+        return None, None, []
+    copy = _stored(raw, RAW, upload.filename, upload.content_type)
+    if table is not None:
+        return copy, table, []
+    await kept.go_on("raw", "Goes on with the copy of the file that an earlier attempt made.")
+    parts = await kept.find_series(SERIES, parquet.parent, _follows)
+    return copy, None, [{**_part(found.checkpoint), "path": str(found.path)} for found in parts]
+
+
+def _follows(before: Checkpoint | None, part: Checkpoint) -> bool:
+    """Of the same pass over the file, and beginning where the one before ends."""
+    if before is None:
+        return _part(part)["after"] == 0
+    return (_part(before)["passes"], _part(before)["rows"]) == (_part(part)["passes"], _part(part)["after"])
+
+
+def _part(checkpoint: Checkpoint) -> PartState:
+    return cast("PartState", checkpoint.state["body"])
 
 
 async def _copy(attempt: Attempt, upload: Row[Any], key: str, source: Path) -> StoredFile:

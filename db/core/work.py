@@ -16,6 +16,7 @@ from sqlalchemy import Executable, Row, exc
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from db.core.viewer import Viewer
+from db.core.watch import Watch
 from db.errors import StateError, Unavailable
 from db.settings import StateSettings
 
@@ -82,6 +83,7 @@ class Database:
         self.engine = engine
         self.post = post
         self._reads = asyncio.Semaphore(read_concurrency)
+        self._watch = Watch(engine)
         self._autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @classmethod
@@ -95,12 +97,12 @@ class Database:
             settings.database_url.replace("postgresql://", "postgresql+asyncpg://", 1).replace("postgres://", "postgresql+asyncpg://", 1),
             pool_size=settings.database_pool_size,
             max_overflow=0,
-            pool_timeout=3,
+            pool_timeout=2.5,
             pool_pre_ping=False,
             hide_parameters=True,  # they are people's data, and an error that is logged would show them
             json_deserializer=orjson.loads,  # JSONB writes 1e20 as digits; read as an integer of that length, no answer could carry it
             connect_args={
-                "timeout": 3,
+                "timeout": 2.5,
                 "server_settings": {
                     "application_name": "trellis",
                     "statement_timeout": str(int(timeout * 1000)),
@@ -121,9 +123,11 @@ class Database:
     async def read(self) -> AsyncGenerator[AsyncConnection]:
         """A connection for one short read, each statement its own. At most so many at once; never await anything else while holding it."""
         async with self._reads:
+            self._watch.pass_or_refuse()
             with _translated():
                 async with self._autocommit.connect() as connection:
-                    yield connection
+                    with self._watch.over(connection):
+                        yield connection
 
     @asynccontextmanager
     async def session(self) -> AsyncGenerator[AsyncConnection]:
@@ -139,11 +143,13 @@ class Database:
 
     async def copy(self, table: str, columns: Sequence[str], records: Sequence[tuple[Any, ...]]) -> None:
         """Rows into a table by COPY, committed at once. Its driver is asked directly, which knows no table of ours: give database values."""
+        self._watch.pass_or_refuse()
         with _translated():
             async with self._autocommit.connect() as connection:
                 raw: Any = await connection.get_raw_connection()
                 try:
-                    await raw.driver_connection.copy_records_to_table(table, columns=list(columns), records=records)
+                    with self._watch.over(connection):
+                        await raw.driver_connection.copy_records_to_table(table, columns=list(columns), records=records)
                 except BaseException as error:
                     # The pool did not see what happened, and must not lend a connection that is broken or in the middle of a copy.
                     await connection.invalidate()
@@ -154,10 +160,13 @@ class Database:
     @asynccontextmanager
     async def work(self, viewer: Viewer) -> AsyncGenerator[Work]:
         """A unit of work: all of it is committed when the block ends, none of it when it raises. Notices leave afterwards."""
+        self._watch.pass_or_refuse()
         with _translated():
-            async with self.engine.begin() as connection:
-                work = Work(connection, viewer)
-                yield work
+            async with self.engine.connect() as connection:
+                with self._watch.over(connection):  # the commit too may never be answered
+                    async with connection.begin():
+                        work = Work(connection, viewer)
+                        yield work
         await self._deliver(work)
 
     async def _deliver(self, work: Work) -> None:

@@ -50,7 +50,10 @@ def workers_at_all() -> Rows:
 
 
 def chores() -> Rows:
-    """Every recurring task, by name, with `age`, the seconds since its last run began, and `seconds`, how long that took."""
+    """Every recurring task that was ever begun, by name, with `age`, the seconds since its last run began, and `seconds`, how long that took.
+
+    `runs`, `failures` and `changed` only grow; `ended_at` is null while one runs, or when its worker died of it.
+    """
     age = func.extract("epoch", _now - Chore.started_at).label("age")
     took = func.extract("epoch", Chore.ended_at - Chore.started_at).label("seconds")
     return select(*Chore.__table__.c, age, took).order_by(Chore.name)

@@ -27,13 +27,25 @@ if TYPE_CHECKING:
 class Progress:
     """How far a stream with cursors has come, beside what its document selects: a transport that numbers its events reads it.
 
-    `began` is set once its source is open, before its first event. `after` is where a client that lost its connection takes the stream up
+    It has begun once its source is open, before its first event. `after` is where a client that lost its connection takes the stream up
     again; it counts for more than the argument of the document, which is sent again as it was.
     """
 
     after: str | None = None
     reached: str | None = None
-    began: asyncio.Event = field(default_factory=asyncio.Event)
+    _has_begun: bool = False
+    _waiting: asyncio.Event | None = None  # made when somebody waits: an event takes more memory than all else here
+
+    def begin(self) -> None:
+        self._has_begun = True
+        if self._waiting is not None:
+            self._waiting.set()
+
+    async def began(self) -> None:
+        """Wait until it has."""
+        if not self._has_begun:
+            self._waiting = self._waiting or asyncio.Event()
+            await self._waiting.wait()
 
 
 @dataclass(slots=True)

@@ -18,7 +18,7 @@ from graph.core.failures import coded
 from graph.core.limits.admission import Appraiser
 from graph.core.operations import chosen
 from graph.core.patience import PatientExecution
-from graph.core.streaming import is_stream, stream
+from graph.core.streaming import Manner, is_stream, stream
 from graph.settings import graph_settings
 
 
@@ -31,6 +31,7 @@ class Schema(strawberry.Schema):
         self.parsed: Documents[DocumentNode] = Documents()
         self._last: tuple[str, DocumentNode | GraphQLError] = "", DocumentNode(definitions=())
         self.appraiser = Appraiser(self._schema)
+        self.manners: Documents[Manner] = Documents()
 
     def as_str(self) -> str:
         """The SDL; what GraphQL itself defines has a description there too, since linters of the SDL ask for one."""

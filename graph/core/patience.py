@@ -12,6 +12,8 @@ from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
 from graph.core.context import Context
 
+MAX_ERRORS = 5  # about the variables of one operation
+
 
 class PatientExecution(StrawberryGraphQLCoreExecutionContext):
     """Gives an execution up after `Context.patience` seconds, together with the statements that it and its loaders have sent.
@@ -20,10 +22,30 @@ class PatientExecution(StrawberryGraphQLCoreExecutionContext):
     """
 
     @classmethod
-    def build(cls, schema: Any, document: Any, root_value: Any = None, context_value: Any = None, *rest: Any, **options: Any) -> Any:
-        """Where the schema is not told, no error about a variable tells names of it that resemble what was given."""
-        hide = isinstance(context_value, Context) and not context_value.introspection
-        return cast("Any", super()).build(schema, document, root_value, context_value, *rest, **{**options, "hide_suggestions": hide})
+    def build(
+        cls,
+        schema: Any,
+        document: Any,
+        root_value: Any = None,
+        context_value: Any = None,
+        variables: Any = None,
+        operation_name: str | None = None,
+        field_resolver: Any = None,
+        type_resolver: Any = None,
+        subscribe_field_resolver: Any = None,
+        _max_coercion_errors: int = 0,
+        *rest: Any,
+        **options: Any,
+    ) -> Any:
+        """Tells less that is wrong with the variables: each such error repeats the value, which may have a megabyte.
+
+        Where the schema is not told, neither are names of it that resemble what was given.
+        """
+        options["hide_suggestions"] = isinstance(context_value, Context) and not context_value.introspection
+        resolvers = field_resolver, type_resolver, subscribe_field_resolver
+        return cast("Any", super()).build(
+            schema, document, root_value, context_value, variables, operation_name, *resolvers, MAX_ERRORS, *rest, **options
+        )
 
     def execute_operation(self, serially: bool | None = None) -> Any:
         result: Any = super().execute_operation(serially)

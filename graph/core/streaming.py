@@ -13,8 +13,8 @@ from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, cast
 
 import orjson
+from graphql import DocumentNode, GraphQLError
 from graphql import ExecutionResult as CoreResult
-from graphql import GraphQLError
 from graphql.execution import create_source_event_stream  # pyright: ignore[reportUnknownVariableType] - generics that graphql-core leaves open
 from strawberry.types import ExecutionContext, ExecutionResult
 from strawberry.types.execution import PreExecutionError
@@ -25,9 +25,21 @@ from graph.core.context import Context
 from graph.core.operations import chosen
 from graph.core.patience import given_up
 from graph.core.sharing import Sharing, sharing
+from graph.core.writers import Unwritten, Writer, writer
 
 if TYPE_CHECKING:
     from graph.core.extensions import Schema
+
+
+UNWRITTEN = object()
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How the events of a subscription are answered: shared or not, and by a writer or by an executor."""
+
+    sharing: Sharing | None = None
+    writer: Writer | None = None
 
 
 @dataclass
@@ -50,41 +62,62 @@ def is_stream(schema: Schema, operation: ExecutionContext) -> bool:
 
 async def stream(schema: Schema, operation: ExecutionContext, runner: Any, middleware: Any) -> AsyncGenerator[ExecutionResult, None]:
     """The answers of a subscription, for as long as its viewer is signed in. What goes wrong is the last of them."""
-    with ExitStack() as held:
-        try:
-            async with runner.operation():
-                refused = await schema._prepare_operation_async(operation, runner)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - parses and validates, as for every operation
-                if refused is not None:
-                    yield await _finished(schema, operation, runner, refused)
-                    return
-                context: Context = operation.context
-                if context.viewer is not None:
-                    context.session = held.enter_context(context.feed.sessions.attend(context.viewer))
-                async with runner.executing():
-                    executor, source = await _begin(schema, operation, middleware)
-                if executor is None or isinstance(source, CoreResult):
-                    errors = source.errors if isinstance(source, CoreResult) else None
-                    yield await _finished(schema, operation, runner, PreExecutionError(data=None, errors=errors))
-                    return
-                context.progress.began.set()
-                run = _Run(schema, operation, runner, executor)
-                try:
-                    async with aclosing(cast("AsyncGenerator[Any, None]", source)):
-                        async for event in source:
-                            yield await run.answer(event)
-                except Exception as error:  # noqa: BLE001 - whatever a source raises is told, masked where it was not meant for clients
-                    yield await _finished(schema, operation, runner, _failure(error))
-        except Exception as error:  # noqa: BLE001 - the same, of what surrounds the operation
-            yield await _finished(schema, operation, runner, _failure(error))
+    held: ExitStack | None = None
+    try:
+        async with runner.operation():
+            refused = await schema._prepare_operation_async(operation, runner)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - parses and validates, as for every operation
+            if refused is not None:
+                yield await _finished(schema, operation, runner, refused)
+                return
+            context: Context = operation.context
+            if context.viewer is not None and context.session is None:  # a socket has one, for all of its operations
+                held = ExitStack()
+                context.session = held.enter_context(context.feed.sessions.attend(context.viewer))
+            async with runner.executing():
+                executor, source = await _begin(schema, operation, middleware)
+            if executor is None or isinstance(source, CoreResult):
+                errors = source.errors if isinstance(source, CoreResult) else None
+                yield await _finished(schema, operation, runner, PreExecutionError(data=None, errors=errors))
+                return
+            context.progress.begin()
+            run = _Run(schema, operation, runner, middleware, executor)
+            del executor  # it is only kept where events need one
+            try:
+                async with aclosing(cast("AsyncGenerator[Any, None]", source)):
+                    async for event in source:
+                        answer = run.answer(event)
+                        del event  # it would be kept until the next
+                        yield await answer
+            except Exception as error:  # noqa: BLE001 - whatever a source raises is told, masked where it was not meant for clients
+                yield await _finished(schema, operation, runner, _failure(error))
+    except Exception as error:  # noqa: BLE001 - the same, of what surrounds the operation
+        yield await _finished(schema, operation, runner, _failure(error))
+    finally:
+        if held is not None:
+            held.close()
+
+
+def _manner(schema: Schema, document: DocumentNode, text: str, executor: Any, variables: dict[str, Any] | None) -> Manner:
+    """The same object for all who ask the same: there may be thousands."""
+    core = schema._schema  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - Strawberry has no public way to it
+    how = sharing(core, document, text, executor.operation, variables)
+    if how is None:
+        return Manner()
+    known = schema.manners.get(text, how)
+    if known is None:
+        known = Manner(how, None if how.by_viewer else writer(core, executor))
+        schema.manners.keep(text, known, how)
+    return known
 
 
 def _failure(error: Exception) -> CoreResult:
     return CoreResult(None, [error if isinstance(error, GraphQLError) else GraphQLError(str(error), original_error=error)])
 
 
-async def _begin(schema: Schema, operation: ExecutionContext, middleware: Any) -> tuple[Any, AsyncIterable[Any] | CoreResult]:
+def _executor(schema: Schema, operation: ExecutionContext, middleware: Any) -> Any:
+    """A list of errors where the variables are wrong."""
     assert operation.graphql_document is not None
-    executor: Any = cast("Any", schema).execution_context_class.build(
+    return cast("Any", schema).execution_context_class.build(
         schema._schema,  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - Strawberry has no public way to it
         operation.graphql_document,
         operation.root_value,
@@ -93,6 +126,10 @@ async def _begin(schema: Schema, operation: ExecutionContext, middleware: Any) -
         operation.operation_name,
         middleware=middleware,
     )
+
+
+async def _begin(schema: Schema, operation: ExecutionContext, middleware: Any) -> tuple[Any, AsyncIterable[Any] | CoreResult]:
+    executor = _executor(schema, operation, middleware)
     if isinstance(executor, list):
         return None, CoreResult(None, errors=cast("list[GraphQLError]", executor))
     source: Any = create_source_event_stream(executor)
@@ -111,19 +148,19 @@ async def _finished(schema: Schema, operation: ExecutionContext, runner: Any, re
 
 
 class _Run:
-    """One subscription under way."""
+    """One subscription under way. `executor` is kept only where each event needs one."""
 
-    def __init__(self, schema: Schema, operation: ExecutionContext, runner: Any, executor: Any) -> None:
+    def __init__(self, schema: Schema, operation: ExecutionContext, runner: Any, middleware: Any, executor: Any) -> None:
         self._schema = schema
         self._operation = operation
         self._runner = runner
-        self._executor = executor
+        self._middleware = middleware
         self._context: Context = operation.context
-        self._sharing: Sharing | None = None
+        self._manner = Manner()
         document = operation.graphql_document
         if document is not None and operation.query is not None:
-            core = schema._schema  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - Strawberry has no public way to it
-            self._sharing = sharing(core, document, operation.query, executor.operation, operation.variables)
+            self._manner = _manner(schema, document, operation.query, executor, operation.variables)
+        self._executor: Any = executor if self._manner.writer is None else None
 
     async def answer(self, event: Any) -> ExecutionResult:
         """What is said of an event: what was said of it before, where the same was asked; else worked out."""
@@ -133,9 +170,19 @@ class _Run:
         if not isinstance(event, Told):
             return await self._own(event)
         context.progress.reached = event.cursor
-        if self._sharing is None:
+        sharing, writer = self._manner.sharing, self._manner.writer
+        if sharing is None:
             return await self._own(event.source)
-        return await self._shared(event, self._sharing)
+        if writer is not None:
+            known: Any = event.answers.get(sharing.key)
+            if known is None:
+                known = event.answers[sharing.key] = _of(writer, event.source)
+            if known is not UNWRITTEN:
+                if self._context.observation is not None:
+                    self._context.observation.events += 1
+                return known
+            return await self._own(event.source)
+        return await self._shared(event, sharing)
 
     async def _shared(self, told: Told, sharing: Sharing) -> ExecutionResult:
         key = (sharing.key, self._context.viewer) if sharing.by_viewer else sharing.key
@@ -163,10 +210,21 @@ class _Run:
             return answer or finished
 
     async def _own(self, source: Any) -> ExecutionResult:
+        if self._executor is None:
+            self._executor = _executor(self._schema, self._operation, self._middleware)
         self._context.refresh()
         result = self._executor.build_per_event_executor(source).execute_operation(serially=False)
         finished = await result if isawaitable(result) else result
         return await _finished(self._schema, self._operation, self._runner, finished)
+
+
+def _of(writer: Writer, source: Any) -> Answer | object:
+    """What the writer says; UNWRITTEN where graphql-core is to."""
+    try:
+        data = writer.write(source)
+        return Answer(data, None, None, orjson.dumps({"data": data}).decode())
+    except (Unwritten, TypeError):
+        return UNWRITTEN
 
 
 def _written(result: ExecutionResult) -> Answer | None:

@@ -86,11 +86,13 @@ async def _events(context: Context, job_id: UUID, seen: int) -> AsyncGenerator[T
                 yield event
                 if event.row.status in TERMINAL:
                     return
+            event = None  # while nothing happens, nothing of what did is kept
             if len(told) < jobevents.REPLAY:
                 if told:
                     feed.reached(job_id, seen)
                 elif await _is_over(context, follower, job_id, seen):  # the cursor was that of the last event
                     return
+                told = ()
                 told = await follower.after(seen)
                 if told is not None:
                     continue

@@ -102,7 +102,7 @@ class EventStream:
         async with aclosing(self._results):
             gone = start(_gone(receive))
             ended = start(self._signed_out.wait())
-            began = start(self._progress.began.wait())
+            began = start(self._progress.began())
             coming = start(self._next())
             try:
                 await asyncio.wait({gone, ended, began, coming}, return_when=asyncio.FIRST_COMPLETED)

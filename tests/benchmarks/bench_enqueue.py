@@ -17,7 +17,7 @@ from arq.connections import RedisSettings
 from sqlalchemy import text
 
 from tests.benchmarks import ground
-from tests.benchmarks.bench_fanout import OPTIONS, cpu
+from tests.benchmarks.bench_fanout import cpu
 from tests.client import Client
 
 CLIENTS = 8
@@ -50,7 +50,7 @@ async def main() -> None:
         from workers.catalogue import project
 
         await asyncio.to_thread(project, ground.state_settings().database_url)
-        with ground.serving("server.app:create_app", "--factory", *OPTIONS) as (url, pid):
+        with ground.trellis() as (url, pid):
             client = Client(url, ground.TOKEN)
             with ground.process("server.cli", "worker"):
                 version = await client.ingest("enqueue", CSV)

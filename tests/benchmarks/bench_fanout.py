@@ -115,7 +115,7 @@ def compare(runner: asyncio.Runner, database: Database, admin: UUID) -> None:
     rows: list[tuple[int, tuple[float, float], tuple[float, float]]] = []
     text = a_message(runner, database, admin)
     for subscribers in SUBSCRIBERS:
-        with ground.serving("server.app:create_app", "--factory", *OPTIONS) as (url, pid):
+        with ground.trellis() as (url, pid):
             mine = ours(runner, database, admin, url, pid, subscribers)
         with ground.serving("tests.benchmarks.bare:app", *OPTIONS) as (url, pid):
             rows.append((subscribers, mine, theirs(url, pid, subscribers, text)))
@@ -130,7 +130,7 @@ def compare(runner: asyncio.Runner, database: Database, admin: UUID) -> None:
 def many(runner: asyncio.Runner, database: Database, admin: UUID, sockets: int) -> None:
     jobs = runner.run(waiting_jobs(database, admin, JOBS))
     openings = [subscribing(ground.TOKEN, EVENTS, id=encode("job", jobs[place % JOBS])) for place in range(sockets)]
-    with ground.serving("server.app:create_app", "--factory", *OPTIONS) as (url, pid):
+    with ground.trellis() as (url, pid):
         empty = memory(pid)
         with clients(url, "/graphql", openings, "graphql-transport-ws") as listening:
             assert listening.wait_for(sockets, 120), "not everyone has the first event"

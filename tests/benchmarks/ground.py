@@ -69,13 +69,25 @@ def api(application: str, *options: str) -> Generator[str]:
 
 
 @contextmanager
+def trellis() -> Generator[tuple[str, int]]:
+    """An API process as it is in production: its URL, and its id."""
+    with _serving("server.cli", "api", "--host", "127.0.0.1") as served:
+        yield served
+
+
+@contextmanager
 def serving(application: str, *options: str) -> Generator[tuple[str, int]]:
     """A uvicorn process that serves `application`: its URL, and its id."""
+    with _serving("uvicorn", application, *options, "--log-level", "critical", "--no-access-log") as served:
+        yield served
+
+
+@contextmanager
+def _serving(*command: str) -> Generator[tuple[str, int]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = ("uvicorn", application, *options, "--port", str(port), "--log-level", "critical", "--no-access-log")
-    with process(*command) as child:
+    with process(*command, "--port", str(port)) as child:
         url = f"http://127.0.0.1:{port}"
         for _ in range(300):
             try:

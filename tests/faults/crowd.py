@@ -49,6 +49,7 @@ TRAINING = [
     ("train", "train_random_forest", {"target": "label", "n_estimators": 5}),
     ("score", "evaluate", {}),
 ]
+REPEATED = {"UNAVAILABLE", "TIMEOUT", "INTERNAL_ERROR", "INTERNAL"}  # whether it was done is not known: asked again, with the same key
 WAITING = (httpx.HTTPError, OSError, TimeoutError, WebSocketException)
 
 
@@ -111,7 +112,7 @@ class Viewer:
             try:
                 answers.append(await self.client(next(turns)).one(query, **variables))
             except GraphQLErrors as error:
-                if not set(error.codes) <= {"UNAVAILABLE", "INTERNAL_ERROR", "INTERNAL"}:
+                if not set(error.codes) <= REPEATED:
                     raise
             except (*WAITING, ValueError):
                 pass
@@ -275,7 +276,7 @@ class Crowd:
                     watch.done = True
                     return
             except GraphQLErrors as error:
-                if "UNAVAILABLE" not in error.codes:
+                if not {"UNAVAILABLE", "TIMEOUT"} & set(error.codes):
                     raise
             except WAITING:
                 pass

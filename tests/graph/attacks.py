@@ -57,6 +57,7 @@ ATTACKS: dict[str, str] = {
     "400 operations": _many(400, lambda i: f"query q{i} {{ viewer {{ id }} }}"),
     "800 fragments": "{ viewer { id } }" + _many(800, lambda i: f"fragment F{i} on User {{ id }}"),
     "introspection of types of types": "{ __schema { types { fields { type { fields { type { fields { name } } } } } } } }",
+    "introspection 19 times": "{" + " ".join(f"a{n}: __schema {{ types {{ fields {{ args {{ name }} }} }} }}" for n in range(19)) + "}",
     "introspection by 40 names": "{ __schema {"
     + _many(40, lambda i: f"a{i}: types {{ fields {{ args {{ name type {{ name kind ofType {{ name }} }} }} }} }}")
     + "} }",

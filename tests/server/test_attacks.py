@@ -167,6 +167,10 @@ MULTIPART = post(b'--x\r\ncontent-disposition: form-data; name="operations"\r\n\
     b"application/json", b"multipart/form-data; boundary=x"
 )
 CHUNKED = head(b"transfer-encoding: chunked")
+HANDSHAKE = (
+    b"GET /graphql HTTP/1.1\r\nhost: t\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n"
+    b"sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-protocol: graphql-transport-ws\r\n\r\n"
+)
 MEGABYTE = 1024 * 1024
 
 # How each may end: the status, or None where the connection is closed without a word.
@@ -221,7 +225,7 @@ ATTACKS: dict[str, tuple[Callable[[str], Awaitable[list[int]]], set[int | None]]
     "two hosts": (once(post(QUERY, b"host: other")), {400}),
     "chunks of a wrong size": (once(CHUNKED + b"zz\r\n{}\r\n0\r\n\r\n"), {400}),
     "a chunk of a terabyte": (once(CHUNKED + b"ffffffffff\r\n{}"), {None, 413}),
-    "a chunk extension of 100 kB": (once(CHUNKED + b"1;" + b"a" * 100_000 + b"\r\n"), {400, None}),
+    "a chunk extension of 100 kB": (once(CHUNKED + b"1;" + b"a" * 100_000 + b"\r\n"), {400, 431, None}),
     "HTTP/2": (once(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), {400}),
     "TLS": (once(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"a" * 500), {400}),
     "an upgrade to h2c": (once(post(QUERY, b"connection: upgrade", b"upgrade: h2c")), {400, 415}),
@@ -234,6 +238,10 @@ ATTACKS: dict[str, tuple[Callable[[str], Awaitable[list[int]]], set[int | None]]
     "chunks of 20 MB": (once(CHUNKED + b"".join(b"10000\r\n" + b" " * 0x10000 + b"\r\n" for _ in range(320)) + b"0\r\n\r\n"), {413}),
     "twenty thousand requests in one go": (once(post() * 20_000), {200, 400, None}),
     "rubbish after a request": (once(post() + b"\x00\x01\x02 rubbish\r\n\r\n"), {200, 400, None}),
+    "a field of a megabyte behind the body": (once(CHUNKED + b"1a\r\n" + QUERY + b"\r\n0\r\nx-a: " + b"a" * MEGABYTE), {431, None}),
+    # websockets
+    "200,000 pings": (once(HANDSHAKE + b"\x89\x80\0\0\0\0" * 200_000), {101}),
+    "200,000 pieces of a message": (once(HANDSHAKE + b"\x01\x80\0\0\0\0" + b"\x00\x80\0\0\0\0" * 200_000), {101}),
     # time and number
     "a head byte by byte": (trickling(b"POST /graphql HTTP/1.1\r\nhost: t\r\nx-a: ", b"a" * 200), {None}),
     "a body byte by byte": (trickling(post(b"", length=200), b" " * 200), {None}),

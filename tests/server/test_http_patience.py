@@ -89,7 +89,6 @@ async def test_a_source_that_does_not_open_is_given_up(ada: Client, database: Da
             await send({"id": "1", "type": "subscribe", "payload": body})
             streamed = client.http.post("/graphql", json=body, headers={"accept": "text/event-stream"})
             message, answer = await asyncio.gather(receive(), streamed)
-            await none_waits(database)
         await client.close()
     assert message["type"] == "error"
     assert [error["extensions"]["code"] for error in message["payload"]] == ["TIMEOUT"]

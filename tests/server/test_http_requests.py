@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import json
 from typing import Any
 
 import httpx
 import pytest
 
 from tests.client import Client
-from tests.server.serving import serving
+from tests.server.serving import post, serving, wired
 
 JSON = "application/json"
 RESPONSE = "application/graphql-response+json"
@@ -296,3 +297,35 @@ async def test_every_answer_has_the_headers_that_keep_browsers_safe(nobody: Clie
         theirs = await nobody.http.options(f"{secured}/graphql", headers={"origin": "https://evil.example.org", **preflight})
         assert (ours.status_code, theirs.status_code) == (200, 400)
         assert "access-control-allow-origin" not in theirs.headers
+
+
+async def test_an_address_with_a_slash_behind_it_leads_to_the_right_one_on_whatever_host(ada: Client) -> None:
+    answer = await ada.http.post("/graphql/?a=1", json={"query": "{ __typename }"}, headers={"host": "evil.example"})
+    assert (answer.status_code, answer.headers["location"]) == (307, "/graphql?a=1")
+    again = await ada.http.post("/graphql/", json={"query": "{ __typename }"}, follow_redirects=True)
+    assert again.json() == {"data": {"__typename": "Query"}}
+    assert (await ada.http.get("/healthz/")).status_code == 404
+
+
+async def test_of_variables_with_everything_wrong_a_little_is_told(ada: Client) -> None:
+    document = "mutation($input: CreateDatasetInput!) { createDataset(input: $input) { __typename } }"
+    wrong = {f"k{number}": "x" * 20 for number in range(10_000)}
+    answer = await ada.http.post("/graphql", json={"query": document, "variables": {"input": wrong}})
+    errors = answer.json()["errors"]
+    assert {error["extensions"]["code"] for error in errors} == {"BAD_USER_INPUT"}
+    assert len(errors) <= 6
+    assert len(answer.content) < 10_000
+
+
+async def test_headers_given_twice_count_as_one_list_or_not_at_all(ada: Client) -> None:
+    query = b'{"query": "{ viewer { username } }"}'
+    bearer = f"authorization: Bearer {ada.token}".encode()
+    async with wired(ada.url) as wire:
+        await wire.send(post(query, bearer, b"accept: image/png", b"accept: application/graphql-response+json"))
+        status, headers, body = await wire.answer()
+        assert (status, headers["content-type"]) == (200, "application/graphql-response+json; charset=utf-8")
+        assert json.loads(body) == {"data": {"viewer": {"username": "ada"}}}
+        for two in ((bearer, b"authorization: Bearer another"), (b"authorization: Bearer another", bearer), (bearer, bearer)):
+            await wire.send(post(query, *two))
+            status, _, body = await wire.answer()
+            assert (status, json.loads(body)["errors"][0]["extensions"]["code"]) == (401, "UNAUTHENTICATED")

@@ -7,7 +7,7 @@ import gc
 import hashlib
 import json
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -22,7 +22,7 @@ from db.settings import StateSettings
 from db.stores.events import RedisPost
 from db.stores.events import connect as connect_redis
 from tests.client import Client
-from tests.server.serving import serving
+from tests.server.serving import Wire, serving, wired
 
 WHO = "{ viewer { username } }"
 UPDATES = "subscription { jobUpdates { id } }"
@@ -270,3 +270,43 @@ async def _held(redis: Redis) -> tuple[int, int]:
     tasks = [task for task in asyncio.all_tasks() if "socket" in task.get_name() or "WebSocket" in repr(task.get_coro())]
     readers: Any = await redis.execute_command("CLIENT", "LIST", "TYPE", "pubsub")  # pyright: ignore[reportUnknownMemberType] - redis leaves it untyped
     return len(tasks), len(readers.splitlines())
+
+
+HANDSHAKE = (
+    b"GET /graphql HTTP/1.1\r\nhost: t\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n"
+    b"sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-protocol: graphql-transport-ws\r\n\r\n"
+)
+NO_MASK = b"\0\0\0\0"
+FLOODS = {
+    "pings": b"\x89\x80" + NO_MASK,
+    "pongs": b"\x8a\x80" + NO_MASK,
+    "pieces of a message": b"\x00\x80" + NO_MASK,
+    "messages": b"\x81\x82" + NO_MASK + b"{}",
+}
+
+
+async def closing_code(wire: Wire) -> int:
+    """The code with which the socket was closed; what came before is passed over."""
+    rest = await wire.rest()
+    at = rest.rfind(b"\x88")
+    return int.from_bytes(rest[at + 2 : at + 4])
+
+
+@pytest.mark.parametrize("name", FLOODS)
+async def test_a_flood_of_frames_closes_its_socket(ada: Client, name: str) -> None:
+    async with wired(ada.url) as wire, asyncio.timeout(10):
+        await wire.send(HANDSHAKE)
+        assert (await wire.head())[0] == 101
+        began = b"\x01\x80" + NO_MASK if name == "pieces of a message" else b""
+        with suppress(OSError):
+            await wire.send(began, FLOODS[name] * 3000)
+        assert await closing_code(wire) in {1008, 4400}
+
+
+async def test_a_message_that_is_no_utf_8_closes_its_socket_and_is_no_error_of_ours(ada: Client, caplog: pytest.LogCaptureFixture) -> None:
+    async with wired(ada.url) as wire, asyncio.timeout(10):
+        await wire.send(HANDSHAKE)
+        assert (await wire.head())[0] == 101
+        await wire.send(b"\x81\x82" + NO_MASK + b"\xff\xfe")
+        assert await closing_code(wire) == 1007
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]

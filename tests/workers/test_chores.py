@@ -18,7 +18,7 @@ from db.core.base import Table
 from db.core.queues import QUEUES
 from db.core.viewer import SYSTEM
 from db.core.work import Database
-from db.queries import chores as told
+from db.queries import operations
 from db.services import chores, jobs
 from db.services.chores.objects import attempt_key
 from db.settings import StateSettings
@@ -89,7 +89,7 @@ async def do(ground: chores.Ground, name: str) -> int:
 
 
 async def row(ground: chores.Ground, name: str) -> Any:
-    return next(found for found in await told.listed(ground.database) if found.name == name)
+    return next(found for found in await ground.database.rows(operations.chores()) if found.name == name)
 
 
 async def owner_of(client: Client) -> UUID:
@@ -158,7 +158,7 @@ async def test_workers_do_them_as_often_as_the_settings_say(stage: Stage) -> Non
     await stage.start(TRELLIS_CHORE_RETIRE_WORKERS="0.5")
 
     async def twice() -> bool:
-        return any(found.name == "retire_workers" and found.runs > 1 for found in await told.listed(stage.database))
+        return any(found.name == "retire_workers" and found.runs > 1 for found in await stage.database.rows(operations.chores()))
 
     await eventually(twice)
 
@@ -182,7 +182,7 @@ async def test_an_idle_worker_sends_two_statements_a_second_at_most(ground: chor
             running = asyncio.create_task(engine.run())
 
             async def settled() -> bool:
-                ended = {found.name for found in await told.listed(ground.database) if found.ended_at is not None}
+                ended = {found.name for found in await ground.database.rows(operations.chores()) if found.ended_at is not None}
                 return ended >= set(chores.CHORES)
 
             await eventually(settled)

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 from workers.ml.errors import BadInput
+from workers.ml.part_states import Keeping
+from workers.ml.parts import Parts
 from workers.ml.preview import preview
 from workers.ml.profiling import ProfileReport, profile_parquet
 from workers.ml.reading.delimited import DelimitedReader
@@ -39,8 +41,8 @@ class IngestSpec(TypedDict):
     sha256: str | None
     found_sha256: NotRequired[str]
     """Of the file as it was fetched; otherwise it is hashed while it is read."""
-    keeps_table: NotRequired[bool]
-    """Whether the table is worth a checkpoint."""
+    keeping: NotRequired[Keeping | None]
+    """How to keep what was read, if that is worth it: the table, and its parts until it is whole."""
     table: NotRequired[Table | None]
     """What an earlier attempt read; the Parquet file lies in the folder already, and there is no source."""
 
@@ -76,7 +78,7 @@ def ingest(spec: IngestSpec, report: Reporter) -> IngestResult:
     table = spec.get("table")
     if table is None:
         table = _table(spec, target, report)
-        if spec.get("keeps_table"):
+        if spec.get("keeping"):
             report.checkpoint("table", table["rows"], dict(table), target)
     else:
         report.resumed("table", f"Goes on with the table of {table['rows']:,} rows that an earlier attempt read.")
@@ -126,25 +128,28 @@ def _table(spec: IngestSpec, target: Path, report: Reporter) -> Table:
 def _read(raw: RawFile, spec: IngestSpec, target: Path, report: Reporter) -> tuple[str, TableReader, int]:
     report.progress(0.0, "recognising the format")
     format_name, encoding = sniff(raw, spec["filename"])
-    passes = 0
+    parts = Parts(spec.get("keeping"), report)
 
     def progress(share: float, step: str) -> None:
         # The first pass takes five sevenths of the reading, a second one the rest: nobody knows yet whether one comes.
-        reach = 50.0 + (_READ_PERCENT - 50.0) * share if passes else 50.0 * share
+        reach = 50.0 + (_READ_PERCENT - 50.0) * share if parts.passes else 50.0 * share
         report.progress(reach, step)
 
     reader = _reader(format_name, encoding, raw, spec["filename"], progress)
+    parts.go_on(reader)
     while True:
-        with ParquetSink(target) as sink:
+        with ParquetSink(target, parts.left, parts.rows) as sink:
             for frame in reader.frames():
-                sink.write(frame)
+                if sink.write(frame):
+                    parts.keep_if_due(sink, reader)
             is_done = not reader.must_repeat()
-            sink.close(reader.column_types())
+            if is_done:
+                sink.close(reader.column_types())
             rows = sink.row_count
         if is_done:
             break
-        passes += 1
-        if passes >= _PASSES:
+        parts.repeat(rows)
+        if parts.passes >= _PASSES:
             raise RuntimeError("the types of the columns do not settle")
         report.log("The whole file did not bear out the types that its beginning proposed; it is read again.")
     report.progress(_READ_PERCENT, "read")

@@ -14,7 +14,8 @@ MAGIC: Final = b"PAR1"
 _TAIL: Final = 8  # length of the index, then the magic word
 _PIECE: Final = 4 * 1024**2
 
-_TRUE, _FALSE, _BYTE, _I16, _I32, _I64, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = range(1, 13)
+_TRUE, _FALSE, _BYTE, _I16, _I32, _I64, _DOUBLE, _BINARY, _LIST, _SET = range(1, 11)
+_STRUCT: Final = 12
 _INTEGERS = frozenset({_I16, _I32, _I64})
 
 # Fields by number, as parquet.thrift has them.
@@ -41,6 +42,7 @@ Struct = dict[int, Field]
 def join(parts: Sequence[Path], target: Path, notes: Mapping[bytes, bytes]) -> None:
     """The row groups of all parts in their order; `notes` and the first part's Arrow schema become the file's key-value metadata."""
     whole: Struct = {}
+    groups: list[Struct] = []
     with target.open("wb") as file:
         file.write(MAGIC)
         for part in parts:
@@ -50,7 +52,7 @@ def join(parts: Sequence[Path], target: Path, notes: Mapping[bytes, bytes]) -> N
                 _copy(source, file, length)
             if not whole:
                 whole = index
-                groups: list[Struct] = whole[_GROUPS].value.values
+                groups = whole[_GROUPS].value.values
             else:
                 if index[_SCHEMA] != whole[_SCHEMA]:
                     raise ValueError(f"{part.name} has other columns than the parts before it")

@@ -7,7 +7,7 @@ import errno
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -16,10 +16,11 @@ from uuid import uuid4, uuid5
 
 import structlog
 from sqlalchemy import Row, select
+from sqlalchemy.exc import DBAPIError
 
 from db.core.viewer import SYSTEM
 from db.core.work import Database, Work
-from db.errors import StateError, Unavailable
+from db.errors import Unavailable
 from db.queries.artifacts import LOG
 from db.services import jobs, outputs
 from db.services.jobs import Backoff, Claim, Failure, nodes
@@ -42,6 +43,11 @@ TEXT = "text/plain; charset=utf-8"
 FLUSH = 0.1  # seconds between looks at what is to be reported
 PERSIST = 60.0  # seconds for which a settle is tried again while Postgres is away
 REMOVAL = 10.0  # seconds that removing objects may take; a store that hangs must not keep the slot
+# The same of a worker that stops: a job that it cannot give back is lost to it within a lease, and an object that stays is collected.
+LAST_WORDS = 5.0
+LAST_REMOVAL = 2.0
+# What Postgres says when it broke a transaction off that may pass the next time: deadlock, serialization, a statement or a lock too late.
+_BROKEN_OFF = frozenset({"40P01", "40001", "57014", "55P03"})
 
 
 class Stop(IntEnum):
@@ -54,6 +60,7 @@ class Stop(IntEnum):
 
 # Seconds that storing the log may keep the settle waiting. A worker that stops has little time, and who cancels wants to see it done.
 LOG_PATIENCE = {None: 10.0, Stop.CANCEL: 3.0, Stop.GIVE_BACK: 1.0}
+CHECKPOINT_PATIENCE = {None: 10.0, Stop.GIVE_BACK: 3.0}  # the same for the checkpoint that was being stored; else no attempt may come
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +100,7 @@ class Attempt:
         self.checkpoint_every = settings.checkpoint_every
         self.checkpoint_bytes = settings.checkpoint_bytes
         self._uploaded: list[str] = []
+        self._forsaken: list[str] = []
         self._taken_over: set[str] = set()
         self._stop: Stop | None = None
         self._settling = False
@@ -130,8 +138,8 @@ class Attempt:
         return key
 
     def forsake(self, key: str) -> None:
-        """This object, written by somebody else, goes too unless the job completes."""
-        self._uploaded.append(key)
+        """This object, written by somebody else, goes if the job fails; not if another attempt or a retry may still read it."""
+        self._forsaken.append(key)
 
     async def keep(self, name: str, file: StoredFile) -> None:
         """A file that was written for this job and that another attempt can use: it becomes a checkpoint, and is not removed with this attempt."""
@@ -184,7 +192,7 @@ class Attempt:
             log.exception("attempt_not_settled", job=str(self.job.id), attempt=self.job.attempt)
         else:
             if not completed:
-                await self._remove(self._uploaded)
+                await self._remove(self._uploaded + (self._forsaken if self._ended_as is JobStatus.FAILED else []))
             if self._ended_as in TERMINAL:
                 await self._remove([key for key in self.checkpoints.keys if not (completed and key in self._taken_over)])
         finally:
@@ -200,9 +208,9 @@ class Attempt:
         return self._ended_as.value
 
     async def _run(self, task: Task) -> bool:
-        with ExitStack() as stack:
+        async with AsyncExitStack() as stack:
             try:
-                self.folder = stack.enter_context(self._tools.scratch.folder())
+                self.folder = await stack.enter_async_context(self._tools.scratch.folder())
             except OSError as error:
                 await self._fail(_failure(error))
                 return False
@@ -212,7 +220,7 @@ class Attempt:
             if self._stop is not None:
                 self._inner.cancel()
             await asyncio.wait([self._inner])
-            await self.checkpoints.close(finish=self._stop in (None, Stop.GIVE_BACK))
+            await self.checkpoints.close(patience=CHECKPOINT_PATIENCE.get(self._stop, 0.0))
             self._settling = True
             error = None if self._inner.cancelled() else self._inner.exception()
             failure = None if error is None else _failure(error)
@@ -243,8 +251,8 @@ class Attempt:
         try:
             async with asyncio.timeout(LOG_PATIENCE[self._stop]):
                 size, sha256 = await self.objects.upload(said.path, key, TEXT)
-        except (Unavailable, OSError) as error:
-            log.warning("log_not_stored", job=str(job.id), attempt=job.attempt, error=repr(error))
+        except Exception:  # whatever it is, the job goes on without its log
+            log.warning("log_not_stored", job=str(job.id), attempt=job.attempt, exc_info=True)
             self.write_key(key)  # perhaps it arrived all the same
             self.reports.line("The log of this attempt could not be stored: the object storage did not take it in time.")
         else:
@@ -256,6 +264,8 @@ class Attempt:
             await self.reports.flush(everything=True)
         except (Superseded, Unavailable):
             log.info("last_reports_not_written", job=str(self.job.id), attempt=self.job.attempt)
+        except Exception:  # of something that cannot be written at all, the job must not run again and again
+            log.exception("last_reports_not_written", job=str(self.job.id), attempt=self.job.attempt)
 
     async def _keep_reporting(self) -> None:
         while True:
@@ -281,21 +291,23 @@ class Attempt:
 
         try:
             status = await self._settle(write)
-        except StateError as error:
-            await self._fail(_failure(error))
-            return False
+        except Unavailable:
+            raise  # perhaps it was committed, and what it refers to must stay
+        except Exception as error:  # what it made cannot be written: a failure like any other, and not a worker that vanished
+            log.warning("effects_not_written", job=str(self.job.id), attempt=self.job.attempt, exc_info=True)
+            return await self._fail(_failure(error)) is JobStatus.COMPLETED
         if status is JobStatus.COMPLETED:
             await self._remove(surplus)
         return status is JobStatus.COMPLETED
 
-    async def _fail(self, failure: Failure) -> None:
+    async def _fail(self, failure: Failure) -> JobStatus | None:
+        """Where the job went; COMPLETED if an earlier settle had been committed after all."""
         job, settings = self.job, self._tools.settings
         backoff = Backoff(settings.backoff_base, settings.backoff_factor, settings.backoff_jitter)
         log.info("attempt_failed", job=str(job.id), attempt=job.attempt, code=failure.code, error=failure.message)
         if failure.away:
-            await self._settle(lambda work: jobs.postpone(work, self.claim, failure, job.losses + 1, settings.max_losses, backoff))
-        else:
-            await self._settle(lambda work: jobs.fail(work, self.claim, failure, job.tries + 1, job.max_tries, backoff))
+            return await self._settle(lambda work: jobs.postpone(work, self.claim, failure, job.losses + 1, settings.max_losses, backoff))
+        return await self._settle(lambda work: jobs.fail(work, self.claim, failure, job.tries + 1, job.max_tries, backoff))
 
     async def _end_early(self) -> None:
         if self._stop is Stop.CANCEL:
@@ -308,7 +320,7 @@ class Attempt:
 
         When the row says CANCELLING instead, that is what the attempt ends as: after an accepted cancel nothing completes.
         """
-        give_up = time.monotonic() + PERSIST
+        give_up = time.monotonic() + (LAST_WORDS if self._stop is Stop.GIVE_BACK else PERSIST)
         is_first = True
         while True:
             surplus: list[str] = []
@@ -320,8 +332,8 @@ class Attempt:
                     if job is not None and self._log is not None:
                         await outputs.add_artifact(work, job, self._log, surplus, self.claim.attempt)
                     status = await self._found(work) if job is None else job.status
-            except Unavailable:
-                if time.monotonic() > give_up:
+            except (Unavailable, DBAPIError) as error:
+                if time.monotonic() > give_up or not (isinstance(error, Unavailable) or _sqlstate(error) in _BROKEN_OFF):
                     raise
                 telemetry.SETTLED_AGAIN.inc()
                 is_first = False
@@ -342,10 +354,14 @@ class Attempt:
         """Best effort: what stays is referenced by nothing and collected later."""
         if keys:
             try:
-                async with asyncio.timeout(REMOVAL):
+                async with asyncio.timeout(LAST_REMOVAL if self._stop is Stop.GIVE_BACK else REMOVAL):
                     await self.objects.delete(keys)
             except Exception:  # the attempt is over; a store that is away must not change how it ended
                 log.warning("objects_not_removed", count=len(keys), exc_info=True)
+
+
+def _sqlstate(error: DBAPIError) -> str | None:
+    return getattr(error.orig, "sqlstate", None)
 
 
 def _failure(error: BaseException) -> Failure:

@@ -108,12 +108,16 @@ class Bodies:
         return None
 
     async def _see_buried(self, child: Child, burial: asyncio.Task[None]) -> None:
-        """Nothing goes on before the body is dead. Told to hurry, it is killed without patience."""
+        """Nothing goes on before the body is dead. Told to hurry, it is killed without patience; and then nothing goes on at all."""
+        is_stopped = False
         while not burial.done():
             try:
                 await asyncio.shield(burial)
             except asyncio.CancelledError:
+                is_stopped = True
                 child.kill("stopped")
+        if is_stopped:  # a stop that comes when the body has just ended is meant for the rest of the task
+            raise asyncio.CancelledError
 
     async def _bury(self, child: Child, printing: asyncio.Task[None]) -> None:
         self._child = None

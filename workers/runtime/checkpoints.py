@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
@@ -20,8 +21,6 @@ from workers.runtime.reports import Reports, Superseded
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
-PATIENCE = 10.0  # seconds for which an attempt that is over waits for the checkpoint it was storing
-
 
 class _State(TypedDict):
     """A row's state: the body's own, and what the job had told by then."""
@@ -29,6 +28,14 @@ class _State(TypedDict):
     body: dict[str, Any]
     percent: int
     reach: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A checkpoint of a series, and where its object was written."""
+
+    checkpoint: Checkpoint
+    path: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +65,7 @@ class Checkpoints:
         self.content_type = "application/octet-stream"
         self.keys: set[str] = set()  # objects that go when the job has ended
         self._found: dict[str, Checkpoint] = {}
+        self._series: list[str] = []  # names of those that hang together
         self._stored: dict[str, Checkpoint] = {}
         self._waiting: dict[str, _Handed] = {}
         self._storing: asyncio.Task[None] | None = None
@@ -71,11 +79,9 @@ class Checkpoints:
         """
         if self._claim.attempt == 1:
             return None
-        found = (await checkpoints.of_job(self._database, self._claim.job_id)).get(name)
+        found = (await self._of_job()).get(name)
         if found is None:
             return None
-        if found.object_key is not None:
-            self.keys.add(found.object_key)
         damage = await self._damage(found, path)
         if damage is not None:
             self._found[name] = found
@@ -85,6 +91,43 @@ class Checkpoints:
             return None
         self._found[name] = found
         self._reports.go_on_at(found.state["percent"], found.state["reach"])
+        return found
+
+    async def find_series(self, series: str, folder: Path, follows: Callable[[Checkpoint | None, Checkpoint], bool]) -> list[Found]:
+        """The checkpoints named "series-0001" and so on, as far as each is whole and follows the one before; the others are removed.
+
+        Their objects are written to the folder. Going on with the last means going on with all.
+        """
+        if self._claim.attempt == 1:
+            return []
+        there = {name: found for name, found in (await self._of_job()).items() if name.startswith(f"{series}-")}
+        whole: list[Found] = []
+        while (found := there.get(f"{series}-{len(whole) + 1:04}")) is not None:
+            if not follows(whole[-1].checkpoint if whole else None, found):
+                break
+            path = folder / found.name
+            damage = await self._damage(found, path)
+            if damage is not None:
+                self._reports.line(f"A checkpoint of an earlier attempt cannot be used: {damage}. The work goes on from the one before it.")
+                break
+            whole.append(Found(found, path))
+            del there[found.name]
+        await self._drop(list(there))
+        if whole:
+            self._series = [found.checkpoint.name for found in whole]
+            last = self._found[self._series[-1]] = whole[-1].checkpoint
+            self._reports.go_on_at(last.state["percent"], last.state["reach"])
+        return whole
+
+    async def forget_series(self, series: str) -> None:
+        """None of them is of use."""
+        if self._claim.attempt > 1:
+            await self._drop([name for name in await self._of_job() if name.startswith(f"{series}-")])
+
+    async def _of_job(self) -> dict[str, Checkpoint]:
+        """Their objects go when the job has ended, whether this attempt uses them or not."""
+        found = await checkpoints.of_job(self._database, self._claim.job_id)
+        self.keys.update(checkpoint.object_key for checkpoint in found.values() if checkpoint.object_key is not None)
         return found
 
     async def _damage(self, found: Checkpoint, path: Path | None) -> str | None:
@@ -108,16 +151,21 @@ class Checkpoints:
         await self._rewind(self._found[name].state["reach"])
 
     async def start_over(self, name: str, message: str) -> None:
-        """It is of no use: it goes, and all that was reported before. Raises `Superseded`."""
+        """It is of no use: it goes, its series with it, and all that was reported before. Raises `Superseded`."""
         self._reports.line(message)
         self._reports.start_over()
         self._found.pop(name, None)
+        await self._drop(self._series if name in self._series else [name])
+        await self._rewind({})
+
+    async def _drop(self, names: Sequence[str]) -> None:
+        if not names:
+            return
         async with self._database.work(SYSTEM) as work:
-            gone = await checkpoints.drop(work, self._claim, [name])
+            gone = await checkpoints.drop(work, self._claim, names)
         if gone is None:
             raise Superseded
         await self._remove(gone)
-        await self._rewind({})
 
     async def _rewind(self, reach: dict[str, int]) -> None:
         run_id = self._reports.run_id
@@ -149,12 +197,12 @@ class Checkpoints:
             await asyncio.wait([self._storing])
         return self._stored.get(name)
 
-    async def close(self, *, finish: bool) -> None:
-        """The body has ended; what it handed over last is still worth storing if another attempt may come."""
+    async def close(self, *, patience: float) -> None:
+        """The body has ended; what it handed over last is still worth storing, for so many seconds, if another attempt may come."""
         if self._storing is None:
             return
-        if finish:
-            await asyncio.wait([self._storing], timeout=PATIENCE)
+        if patience:
+            await asyncio.wait([self._storing], timeout=patience)
         self._storing.cancel()
         await asyncio.wait([self._storing])
 

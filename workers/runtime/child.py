@@ -50,6 +50,7 @@ class Child:
         self.ended: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
         self.tail = b""
         self._output: asyncio.StreamReader | None = None
+        self._pipe: asyncio.ReadTransport | None = None
 
     async def order(self, message: dict[str, Any]) -> None:
         """Tell it what to run."""
@@ -69,8 +70,8 @@ class Child:
             self.tail = (self.tail + chunk)[-TAIL:]
             yield chunk
 
-    def listen_to(self, output: asyncio.StreamReader) -> None:
-        self._output = output
+    def listen_to(self, output: asyncio.StreamReader, pipe: asyncio.ReadTransport) -> None:
+        self._output, self._pipe = output, pipe
 
     def arm(self, until: float, memory: int) -> None:
         """Let it live until then (monotonic clock) and no further; to be said again with each pulse."""
@@ -82,6 +83,8 @@ class Child:
 
     def close(self) -> None:
         self._writer.close()
+        if self._pipe is not None:  # what nobody read of it would keep it open
+            self._pipe.close()
 
 
 class Nursery:
@@ -111,6 +114,9 @@ class Nursery:
         if self._control is not None and self._listener is not None:
             with contextlib.suppress(OSError):
                 self._control.shutdown(socket.SHUT_WR)  # it sees the end of the stream, kills what is left, and goes
+            late = (await asyncio.wait([self._listener], timeout=FAREWELL))[1]
+            if late and self._process is not None:  # it imports a library, which takes long on a machine that is busy
+                self._process.kill()
             await self._listener
 
     @property
@@ -173,11 +179,17 @@ class Nursery:
                 os.close(printed)
             reader, writer = await asyncio.open_unix_connection(sock=ours)
             lines = asyncio.StreamReader()
-            await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), os.fdopen(output, "rb", 0))
+            pipe, _ = await asyncio.get_running_loop().connect_read_pipe(
+                lambda: asyncio.StreamReaderProtocol(lines), os.fdopen(output, "rb", 0)
+            )
             child = Child(self, number, 0, reader, writer)
-            child.listen_to(lines)
+            child.listen_to(lines, pipe)
             self._children[number] = child
-            child.pid = await born
+            try:
+                child.pid = await born
+            except BaseException:
+                child.close()
+                raise
             return child
 
     async def _started(self) -> None:

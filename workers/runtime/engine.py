@@ -135,7 +135,9 @@ class Engine:
         """Each second, so that a nudge that was lost costs no more; and at once on a nudge, however many come."""
         looked = time.monotonic()
         while True:
-            nudged = await self._wait(self._nudged, max(0.0, looked + self._settings.look - time.monotonic()))
+            # However many nudges come, what they do not tell of (a lease that ran out) is looked for each second too.
+            left = looked + self._settings.look - time.monotonic()
+            nudged = left > 0 and await self._wait(self._nudged, left)
             if not nudged:
                 looked = time.monotonic()
             await self._attempted(lambda nudged=nudged: self._look(nudged=nudged))

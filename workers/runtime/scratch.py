@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import shutil
 import tempfile
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import IO, Self
 
@@ -35,21 +36,28 @@ class Scratch:
             finally:
                 shutil.rmtree(root, ignore_errors=True)
 
-    @contextmanager
-    def folder(self) -> Generator[Path]:
-        """A folder for one attempt, removed with all that is in it, and with the file beside it that is named as it is and `.log`."""
+    @asynccontextmanager
+    async def folder(self) -> AsyncGenerator[Path]:
+        """A folder for one attempt, removed with all that is in it, and with the file beside it that is named as it is and `.log`.
+
+        Removing a million files takes a while, in which the worker has leases to keep.
+        """
         self._root.mkdir(mode=0o700, exist_ok=True)  # systems sweep their temporary folders, under living programs too
         path = Path(tempfile.mkdtemp(dir=self._root))
         try:
             yield path
         finally:
-            shutil.rmtree(path, ignore_errors=True)
-            log_of(path).unlink(missing_ok=True)
+            await asyncio.to_thread(_remove, path)
 
 
 def log_of(folder: Path) -> Path:
     """Where the log of an attempt lies: not in its folder, which belongs to the body."""
     return folder.with_name(f"{folder.name}.log")
+
+
+def _remove(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    log_of(folder).unlink(missing_ok=True)
 
 
 def _remove_abandoned(where: Path) -> None:

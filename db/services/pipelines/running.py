@@ -136,8 +136,8 @@ async def _version(work: Work, request: RunRequest) -> tuple[Row[Any], Row[Any]]
     )
     if version is None:
         raise NotFound(str(version_id))
-    output = () if request.output_dataset_id is None else (request.output_dataset_id,)
-    await datasets.lock_in_order(work, (version.dataset_id, *output))
+    if request.output_dataset_id is not None:
+        await datasets.lock_in_order(work, (version.dataset_id, request.output_dataset_id))
     try:
         dataset = await datasets.locked(work, version.dataset_id)
     except NotFound:

@@ -71,8 +71,8 @@ class Appraiser:
             return known
         errors = excess(document, settings)
         if not errors:
-            rules = (*rules, MaybeNullValidationRule, OneOfInputValidationRule)
-            errors = validate(self._schema, document, rules, max_errors=MAX_ERRORS, hide_suggestions=hide_suggestions)
+            strict = (*rules, MaybeNullValidationRule, OneOfInputValidationRule)
+            errors = validate(self._schema, document, strict, max_errors=MAX_ERRORS, hide_suggestions=hide_suggestions)
         appraisal = Appraisal(tuple(_readable(error) for error in errors))
         if not errors:
             self._known.keep(text, appraisal, (rules, settings))
@@ -104,8 +104,8 @@ class Appraiser:
             )
         if reckoning.introspection > self._introspection:
             raise GraphQLError(
-                "This asks for more of the schema at once than the standard introspection query does twice over. Ask for fewer levels or"
-                " aliases below `__schema`.",
+                "This asks for more of the schema at once than the standard introspection query does twice over, or more than four times."
+                " Ask for fewer levels or aliases at and below `__schema`.",
                 operation,
                 extensions={"code": "COST_LIMIT_EXCEEDED"},
             )

@@ -34,6 +34,7 @@ from db.core.page import DEFAULT_SIZE, MAX_SIZE
 from graph.core.limits.prices import Price, Prices
 
 SATURATED = 1_000_000_000_000
+INTROSPECTED = 4  # times that one operation may ask about the schema
 INTROSPECTION = 100  # fields of introspection that make a point: they are read from memory
 
 # Of a selection: what is paid once and, where it stands on a connection, for each entry of the page; and how many aliases it holds.
@@ -60,6 +61,7 @@ class Reckoning:
         self._root = root
         self.asked = False
         self.introspection = 0
+        self._introspected = 0
         once, _, self.aliases = self._above(self._selected, root)
         self.cost = max(1, once)
 
@@ -135,7 +137,8 @@ class Reckoning:
         if price.of_page:
             return price.weight, once, aliases
         if price.introspective:
-            self.introspection += once
+            self._introspected += 1
+            self.introspection += once if self._introspected <= INTROSPECTED else SATURATED
             return once // INTROSPECTION, 0, aliases
         entries = self._entries(field, price)
         if price.paged:

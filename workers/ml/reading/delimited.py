@@ -15,11 +15,12 @@ from workers.ml.reading.ahead import ahead
 from workers.ml.reading.dialect import Layout, detect, first_record_end
 from workers.ml.reading.encodings import Encoding, Transcoder, mend
 from workers.ml.reading.issues import IssueLog
+from workers.ml.reading.marks import Mark
 from workers.ml.reading.names import check_width, clean_names
 from workers.ml.reading.raw import RawFile
 from workers.ml.reading.records import CleanBlock, RecordChecker
 from workers.ml.reading.table import Progress
-from workers.ml.reading.text_types import TextType
+from workers.ml.reading.text_types import TextType, types_restored, types_state
 from workers.ml.reading.typist import Typist
 
 
@@ -44,23 +45,50 @@ class DelimitedReader:
         self._remarks = IssueLog()
         self._typist: Typist | None = None
         self._row_issues = IssueLog()
+        self._rows = 0  # of this pass, those left out not counted
+        self._left: Mark | None = None
+        self._after: Mark | None = None
         self.issues = IssueLog()
 
     def frames(self) -> Iterator[pl.DataFrame]:
         dialect = self._layout.dialect
-        self._row_issues = IssueLog()
+        left, self._left = self._left, None
+        self._rows, self._row_issues = (left["rows"], IssueLog.restored(left["row_issues"])) if left else (0, IssueLog())
         typist = self._typist = Typist(self.names, self._types, has_decimal_comma=dialect.delimiter != b",")
         checker = RecordChecker(dialect, self.names, self._row_issues)
+        source = Transcoder(self._encoding)
+        if left:
+            typist.restore(left["typist"])
+            checker.go_on(left["checker"])
+            source.go_on(left["source"])
         step = "checking and typing" if self._types is None else "typing again"
-        rows = 0
-        for block in ahead(self._blocks(checker)):
+        for block, after in ahead(self._blocks(source, checker)):
+            self._after = after
             frame = self._parse(block)
-            rows += block.row_count
+            self._rows += block.row_count
+            rows = self._rows
             yield typist.typed(frame, block.number)
             self._progress(self._raw.share_read, f"{step}, {rows:,} rows")
         checker.finish()
-        if not rows:
+        if not self._rows:
             raise BadInput("HEADER_ONLY", f"{self._filename!r} has a header and no rows. Add at least one row and upload again.")
+
+    def mark(self) -> Mark | None:
+        if self._after is None or self._typist is None:
+            return None
+        return {
+            **self._after,
+            "rows": self._rows,
+            "row_issues": self._row_issues.state(*self._after["checker"]["issues"]),  # the check is ahead of the frames
+            "typist": self._typist.state(),
+            "types": types_state(self._types),
+            "remarks": self._remarks.state(),
+        }
+
+    def go_on(self, mark: Mark) -> None:
+        self._left = mark
+        self._types = types_restored(mark["types"])
+        self._remarks = IssueLog.restored(mark["remarks"])
 
     def must_repeat(self) -> bool:
         assert self._typist is not None  # a pass came first
@@ -114,10 +142,11 @@ class DelimitedReader:
 
     # -- blocks
 
-    def _blocks(self, checker: RecordChecker) -> Iterator[CleanBlock]:
-        is_header_due = self._layout.header is not None
+    def _blocks(self, source: Transcoder, checker: RecordChecker) -> Iterator[tuple[CleanBlock, Mark | None]]:
+        """Each with where source and checker stand after it."""
+        is_header_due = self._layout.header is not None and source.position == 0
         held = b""
-        for block in Transcoder(self._encoding).blocks(self._raw.blocks()):
+        for block in source.blocks(self._raw.blocks(start=source.position)):
             text = block.replace(b"\r", b"\n") if self._has_only_returns else block
             if is_header_due:
                 text = held + text
@@ -127,9 +156,9 @@ class DelimitedReader:
                 text = text[first_record_end(text, self._layout.dialect) :]
                 is_header_due = False
             if (clean := checker.feed(text)) is not None:
-                yield clean
+                yield clean, _place(source, checker)
         if (clean := checker.feed(b"", is_end=True)) is not None:
-            yield clean
+            yield clean, _place(source, checker)
 
     def _parse(self, block: CleanBlock) -> pl.DataFrame:
         dialect = self._layout.dialect
@@ -165,3 +194,8 @@ class DelimitedReader:
         frame = pl.from_arrow(table)
         assert isinstance(frame, pl.DataFrame)  # a table is a frame
         return frame
+
+
+def _place(source: Transcoder, checker: RecordChecker) -> Mark | None:
+    checked = checker.mark()
+    return None if checked is None else {"source": source.mark(), "checker": checked}

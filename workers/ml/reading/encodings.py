@@ -12,6 +12,7 @@ import pyarrow as pa
 from charset_normalizer import from_bytes
 
 from workers.ml import limits
+from workers.ml.reading.marks import Mark, packed, unpacked
 
 _BOMS: list[tuple[bytes, str]] = [
     (codecs.BOM_UTF8, "utf-8"),
@@ -103,12 +104,31 @@ class Transcoder:
     def __init__(self, encoding: Encoding) -> None:
         self.encoding = encoding
         self.name = encoding.name
+        self.position = 0
+        """Bytes of the file of which the text has been given."""
         self._is_ascii = encoding.is_ascii_so_far
+        self._decoder_state: tuple[bytes, int] | None = None
+
+    def mark(self) -> Mark:
+        """After the block given last."""
+        decoder = None if self._decoder_state is None else [packed(self._decoder_state[0]), self._decoder_state[1]]
+        return {"position": self.position, "name": self.name, "is_ascii": self._is_ascii, "decoder": decoder}
+
+    def go_on(self, mark: Mark) -> None:
+        """The blocks to come are those from the mark's position."""
+        self.position, self.name, self._is_ascii = mark["position"], mark["name"], mark["is_ascii"]
+        if mark["decoder"] is not None:
+            self._decoder_state = unpacked(mark["decoder"][0]), mark["decoder"][1]
 
     def blocks(self, raw: Iterator[bytes]) -> Iterator[bytes]:
-        skip = self.encoding.mark
+        if self._decoder_state is not None:
+            if (first := next(raw, None)) is not None:
+                yield from self._decoded(first, raw)
+            return
+        skip = self.encoding.mark if self.position == 0 else 0
         for block in raw:
             text = block[skip:] if skip else block
+            self.position += skip
             skip = 0
             if self._is_ascii and not text.isascii():
                 self._is_ascii = False
@@ -116,10 +136,13 @@ class Transcoder:
             if self.name != "utf-8":
                 yield from self._decoded(text, raw)
                 return
+            self.position += len(text)
             yield text
 
     def _decoded(self, first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
         decoder = codecs.getincrementaldecoder(self.name)("strict")
+        if self._decoder_state is not None:
+            decoder.setstate(self._decoder_state)
         block: bytes | None = first
         while block is not None:
             following = next(rest, None)
@@ -132,6 +155,8 @@ class Transcoder:
                 lenient.setstate(state)
                 text = lenient.decode(block, final=following is None)
                 decoder.setstate(lenient.getstate())
+            self.position += len(block)
+            self._decoder_state = decoder.getstate()
             yield text.encode("utf-8", "replace")
             block = following
 

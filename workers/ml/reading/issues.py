@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TypedDict
 
 from workers.ml import limits
+from workers.ml.reading.marks import Mark
 
 
 class Issue(TypedDict):
@@ -35,6 +36,16 @@ class IssueLog:
     @property
     def is_full(self) -> bool:
         return len(self.kept) >= limits.ISSUES_KEPT
+
+    def state(self, kept: int | None = None, count: int | None = None) -> Mark:
+        """As it is, or as it was when it kept so few."""
+        return {"kept": self.kept[:kept], "count": self.count if count is None else count}
+
+    @classmethod
+    def restored(cls, state: Mark) -> IssueLog:
+        log = cls()
+        log.kept, log.count = list(state["kept"]), state["count"]
+        return log
 
     def extend(self, other: IssueLog) -> None:
         room = limits.ISSUES_KEPT - len(self.kept)

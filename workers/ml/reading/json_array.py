@@ -19,6 +19,7 @@ from workers.ml import limits
 from workers.ml.errors import BadInput
 from workers.ml.reading.encodings import Encoding, Transcoder, mend
 from workers.ml.reading.issues import IssueLog, shown
+from workers.ml.reading.marks import CARRIED, Mark, packed, unpacked
 from workers.ml.reading.objects import ObjectTable
 from workers.ml.reading.raw import RawFile
 from workers.ml.reading.table import Progress
@@ -38,12 +39,21 @@ class JsonArrayReader:
         self._table = ObjectTable()
         self._text_issues = IssueLog()
         self._rows = 0
+        self._source = Transcoder(encoding)
+        self._carry: bytes | None = None  # of an array; None before it has begun
+        self._has_ended = False
+        self._left: Mark | None = None
         self.issues = IssueLog()
 
     def frames(self) -> Iterator[pl.DataFrame]:
-        self._table.start()
-        self._text_issues = IssueLog()
-        self._rows = 0
+        self._source, self._carry, self._has_ended = Transcoder(self._encoding), None, False
+        left, self._left = self._left, None
+        if left is None:
+            self._table.start()
+            self._text_issues = IssueLog()
+            self._rows = 0
+        else:
+            self._restore(left)
         opening = self._encoding.text(self._raw.head(limits.SAMPLE_BYTES)).lstrip()[:1]
         for rows in self._array() if opening == "[" else self._document():
             for row, value in enumerate(rows, start=self._rows + 1):
@@ -56,6 +66,28 @@ class JsonArrayReader:
             self._progress(self._raw.share_read, f"reading JSON, {self._rows:,} rows")
         if not self._rows:
             raise BadInput("EMPTY_FILE", f"{self._filename!r} holds an empty array. Upload an array with at least one object.")
+
+    def mark(self) -> Mark | None:
+        if self._carry is None or len(self._carry) > CARRIED:
+            return None  # an object, which is read as a whole, or the middle of a long element
+        return {
+            "source": self._source.mark(),
+            "carry": packed(self._carry),
+            "has_ended": self._has_ended,
+            "rows": self._rows,
+            "text_issues": self._text_issues.state(),
+            "table": self._table.state(),
+        }
+
+    def go_on(self, mark: Mark) -> None:
+        self._left = mark
+
+    def _restore(self, mark: Mark) -> None:
+        self._source.go_on(mark["source"])
+        self._carry, self._has_ended = unpacked(mark["carry"]), mark["has_ended"]
+        self._rows = mark["rows"]
+        self._text_issues = IssueLog.restored(mark["text_issues"])
+        self._table.restore(mark["table"])
 
     def must_repeat(self) -> bool:
         if self._table.must_repeat():
@@ -77,35 +109,33 @@ class JsonArrayReader:
     # -- an array, element by element
 
     def _array(self) -> Iterator[list[Any]]:
-        carry: bytes | None = None
-        has_ended = False
-        for block in Transcoder(self._encoding).blocks(self._raw.blocks(limits.BLOCK_BYTES // 2)):
-            text = (carry or b"") + block
-            if carry is None:
+        for block in self._source.blocks(self._raw.blocks(limits.BLOCK_BYTES // 2, self._source.position)):
+            text = (self._carry or b"") + block
+            if self._carry is None:
                 text = text.lstrip()[1:]
-            if has_ended:
-                carry = text
+            if self._has_ended:
+                self._carry = text
                 continue
-            cut, has_ended = _last_element(text)
+            cut, self._has_ended = _last_element(text)
+            self._carry = text[cut + (1 if cut or self._has_ended else 0) :]
             if cut:
-                yield from self._elements(text[:cut], is_last=has_ended)
-            carry = text[cut + (1 if cut or has_ended else 0) :]
-            if len(carry) > limits.MAX_CELL_BYTES and not has_ended:
+                yield from self._elements(text[:cut], is_last=self._has_ended)
+            if len(self._carry) > limits.MAX_CELL_BYTES and not self._has_ended:
                 row = self._rows + 1
                 raise BadInput(
                     "ROW_TOO_LONG",
                     f"Element {row} of the array is longer than {limits.MAX_CELL_BYTES // limits.MIB} MiB, or never ends.",
                     row=row,
                 )
-        if not has_ended:
+        if not self._has_ended:
             raise BadInput(
                 "BAD_JSON",
                 f"The array is never closed; the last whole element is row {self._rows}. The file was cut: upload it whole.",
                 row=self._rows,
             )
-        if carry and carry.strip():
+        if self._carry and self._carry.strip():
             raise BadInput(
-                "BAD_JSON", f"After the array comes {shown(carry.strip()[:40].decode('utf-8', 'replace'))}. One array is expected."
+                "BAD_JSON", f"After the array comes {shown(self._carry.strip()[:40].decode('utf-8', 'replace'))}. One array is expected."
             )
 
     def _elements(self, body: bytes, *, is_last: bool) -> Iterator[list[Any]]:

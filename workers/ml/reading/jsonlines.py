@@ -13,6 +13,7 @@ from workers.ml import limits
 from workers.ml.errors import BadInput
 from workers.ml.reading.encodings import REPLACEMENT, Encoding, Transcoder, mend
 from workers.ml.reading.issues import IssueLog, shown
+from workers.ml.reading.marks import CARRIED, Mark, packed, unpacked
 from workers.ml.reading.objects import ObjectTable
 from workers.ml.reading.raw import RawFile
 from workers.ml.reading.table import Progress
@@ -31,13 +32,22 @@ class JsonLinesReader:
         self._rows = 0
         self._bad = 0
         self._first_bad: tuple[int, str] | None = None
+        self._source = Transcoder(encoding)
+        self._carry = b""
+        self._left: Mark | None = None
         self.issues = IssueLog()
 
     def frames(self) -> Iterator[pl.DataFrame]:
         """Raises BadInput: BAD_JSON, EMPTY_FILE, ROW_TOO_LONG, TOO_MANY_COLUMNS."""
-        self._table.start()
-        self._line_issues = IssueLog()
-        self._rows = self._bad = 0
+        self._source, self._carry = Transcoder(self._encoding), b""
+        left, self._left = self._left, None
+        if left is None:
+            self._table.start()
+            self._line_issues = IssueLog()
+            self._rows = self._bad = 0
+            self._first_bad = None
+        else:
+            self._restore(left)
         for body in self._bodies():
             rows, numbers = self._parse(body)
             if self._rows >= limits.HOPELESS_ROWS and self._bad > self._rows // 2:
@@ -49,6 +59,30 @@ class JsonLinesReader:
             raise BadInput("EMPTY_FILE", f"{self._filename!r} holds no objects. Upload a file with one JSON object a line.")
         if self._bad == self._rows or (self._bad > limits.RAGGED_FREE and self._bad > limits.RAGGED_SHARE * self._rows):
             self._fail()
+
+    def mark(self) -> Mark | None:
+        if len(self._carry) > CARRIED:
+            return None
+        return {
+            "source": self._source.mark(),
+            "carry": packed(self._carry),
+            "rows": self._rows,
+            "bad": self._bad,
+            "first_bad": self._first_bad,
+            "line_issues": self._line_issues.state(),
+            "table": self._table.state(),
+        }
+
+    def go_on(self, mark: Mark) -> None:
+        self._left = mark
+
+    def _restore(self, mark: Mark) -> None:
+        self._source.go_on(mark["source"])
+        self._carry = unpacked(mark["carry"])
+        self._rows, self._bad = mark["rows"], mark["bad"]
+        self._first_bad = None if mark["first_bad"] is None else (mark["first_bad"][0], mark["first_bad"][1])
+        self._line_issues = IssueLog.restored(mark["line_issues"])
+        self._table.restore(mark["table"])
 
     def must_repeat(self) -> bool:
         if self._table.must_repeat():
@@ -63,20 +97,20 @@ class JsonLinesReader:
 
     def _bodies(self) -> Iterator[bytes]:
         """Whole lines."""
-        carry = b""
-        for block in Transcoder(self._encoding).blocks(self._raw.blocks(limits.BLOCK_BYTES // 2)):
-            text = carry + block
+        for block in self._source.blocks(self._raw.blocks(limits.BLOCK_BYTES // 2, self._source.position)):
+            text = self._carry + block
             cut = text.rfind(b"\n") + 1
-            carry = text[cut:]
-            if len(carry) > limits.MAX_CELL_BYTES:
+            self._carry = text[cut:]
+            if len(self._carry) > limits.MAX_CELL_BYTES:
                 row = self._rows + 1
                 raise BadInput(
                     "ROW_TOO_LONG", f"Row {row} is longer than {limits.MAX_CELL_BYTES // limits.MIB} MiB without a line end.", row=row
                 )
             if cut:
                 yield text[:cut]
-        if carry:
-            yield carry
+        if self._carry:
+            last, self._carry = self._carry, b""
+            yield last
 
     def _parse(self, body: bytes) -> tuple[list[dict[str, Any]], range | list[int]]:
         body, problem = mend(body)

@@ -19,8 +19,9 @@ import polars as pl
 
 from workers.ml import limits
 from workers.ml.reading.issues import IssueLog, shown
+from workers.ml.reading.marks import Mark
 from workers.ml.reading.names import check_width, clean_names
-from workers.ml.reading.text_types import TextType
+from workers.ml.reading.text_types import TextType, types_restored, types_state
 from workers.ml.reading.typist import Typist
 
 _DTYPES = {"INTEGER": pl.Int64(), "FLOAT": pl.Float64(), "BOOLEAN": pl.Boolean()}
@@ -47,6 +48,28 @@ class ObjectTable:
         self._counts = {}
         self._value_issues = IssueLog()
         self._typist = None
+
+    def state(self) -> Mark:
+        return {
+            "kinds": self._kinds,
+            "names": self._names,
+            "counts": self._counts,
+            "text_types": types_state(self._text_types),
+            "typist": None if self._typist is None else [self._typist.names, self._typist.state()],
+            "issues": [log.state() for log in (self._name_issues, self._value_issues, self._remarks)],
+        }
+
+    def restore(self, state: Mark) -> None:
+        """Instead of `start`: what the table of another process was in the middle of a pass."""
+        self._kinds, self._names = dict(state["kinds"]), dict(state["names"])
+        self._counts = {key: Counter(counts) for key, counts in state["counts"].items()}
+        self._text_types = types_restored(state["text_types"])
+        self._has_begun = True
+        self._typist = None
+        if state["typist"] is not None:
+            self._typist = Typist(state["typist"][0], only=_MOMENTS)
+            self._typist.restore(state["typist"][1])
+        self._name_issues, self._value_issues, self._remarks = (IssueLog.restored(log) for log in state["issues"])
 
     def frame(self, rows: list[dict[str, Any]], numbers: Sequence[int]) -> pl.DataFrame:
         """Raises BadInput (TOO_MANY_COLUMNS)."""

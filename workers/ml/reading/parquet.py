@@ -8,6 +8,7 @@ DATETIME in microseconds, lists, structs and maps JSON, times of day and duratio
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -20,6 +21,7 @@ from workers.ml import limits
 from workers.ml.errors import BadInput
 from workers.ml.json_values import json_value
 from workers.ml.reading.issues import IssueLog
+from workers.ml.reading.marks import Mark
 from workers.ml.reading.names import check_width, clean_names
 from workers.ml.reading.raw import RawFile
 from workers.ml.reading.table import Progress
@@ -27,6 +29,7 @@ from workers.ml.reading.table import Progress
 _GREATEST = (1 << 63) - 1
 _FIRST_ROWS = 1_024
 _MOST_ROWS = 65_536
+_LEAST_ROWS = 262_144
 _BATCH_BYTES = 32 * limits.MIB
 
 
@@ -51,26 +54,57 @@ class ParquetReader:
         self._types: dict[str, str] = {}
         self._wide: set[str] = set()
         self._must_repeat = False
+        self._done = (0, 0, 0)  # stretches; batches of the next stretch; slices of its next batch
+        self._left: Mark | None = None
+        self._before: Mark = {}
 
     def frames(self) -> Iterator[pl.DataFrame]:
+        left, self._left = self._left, None
         rows = 0
         try:
             with pq.ParquetFile(self._raw.path) as probe:
                 schema, total = probe.schema_arrow, probe.metadata.num_rows
                 texts = _foldable(probe.schema)
+                stretches = _stretches(probe.metadata)
             if total == 0:
                 raise BadInput("EMPTY_FILE", f"{self._filename!r} is Parquet with {len(schema)} columns and no rows.")
             kinds = [_kind(field.type) for field in schema]
             self._types = dict(zip(self._names, kinds, strict=True)) | dict.fromkeys(self._wide, "STRING")
-            self._unfolded, self._must_repeat = 0, False
+            self._unfolded, self._must_repeat, self._done = 0, False, (0, 0, 0)
+            if left is not None:
+                rows = self._restore(left)
+            first, batches_done, slices_done = self._done
             # A folded value is measured before it is repeated. Nested ones are repeated by Arrow itself, so few rows at a time.
             with pq.ParquetFile(self._raw.path, read_dictionary=texts) as file:
-                for batch in file.iter_batches(batch_size=_rows_at_once(schema), use_threads=False):
-                    rows += batch.num_rows
-                    yield from self._slices(batch, schema, rows)
-                    self._progress(rows / max(1, total), f"reading Parquet, {rows:,} of {total:,} rows")
+                for number, groups in enumerate(stretches[first:], start=first):
+                    batches = file.iter_batches(batch_size=_rows_at_once(schema), row_groups=groups, use_threads=False)
+                    for place, batch in enumerate(islice(batches, batches_done, None), start=batches_done):
+                        self._before = {"rows": rows, "unfolded": self._unfolded}
+                        rows += batch.num_rows
+                        for part, frame in enumerate(self._slices(batch, schema, rows)):
+                            if part >= slices_done:
+                                self._done = (number, place, part + 1)
+                                yield frame
+                        slices_done = 0
+                        self._progress(rows / max(1, total), f"reading Parquet, {rows:,} of {total:,} rows")
+                    batches_done = 0
         except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
             raise self._unreadable(error, rows) from error
+
+    def mark(self) -> Mark | None:
+        """Within a stretch the next reader unfolds the batches again that were done, without making frames of them."""
+        types = {"types": self._types, "wide": sorted(self._wide), "must_repeat": self._must_repeat}
+        return {"done": self._done, **self._before, **types}
+
+    def go_on(self, mark: Mark) -> None:
+        self._left = mark
+
+    def _restore(self, mark: Mark) -> int:
+        """Gives the rows before the batch in which the mark stands."""
+        self._types, self._wide, self._must_repeat = dict(mark["types"]), set(mark["wide"]), mark["must_repeat"]
+        self._done = (mark["done"][0], mark["done"][1], mark["done"][2])
+        self._unfolded = mark["unfolded"]
+        return mark["rows"]
 
     def must_repeat(self) -> bool:
         return self._must_repeat
@@ -134,6 +168,19 @@ class ParquetReader:
             self._must_repeat = True
             return series.cast(pl.Int64, strict=False)
         return series.cast(_polars_type(kind, declared))
+
+
+def _stretches(metadata: pq.FileMetaData) -> list[list[int]]:
+    """Row groups by number, small ones together: batches do not reach over the end of a stretch, and shall not become small."""
+    stretches: list[list[int]] = []
+    rows = _LEAST_ROWS
+    for group in range(metadata.num_row_groups):
+        if rows >= _LEAST_ROWS:
+            stretches.append([])
+            rows = 0
+        stretches[-1].append(group)
+        rows += metadata.row_group(group).num_rows
+    return stretches
 
 
 def _rows_at_once(schema: pa.Schema) -> int:

@@ -30,13 +30,14 @@ class RawFile:
             file.seek(max(0, self.size - length))
             return file.read(length)
 
-    def blocks(self, size: int = limits.BLOCK_BYTES) -> Iterator[bytes]:
-        """The whole file; a second pass over it does not hash again."""
-        self.position = 0
-        hasher = _Hasher() if self._sha256 is None else None
+    def blocks(self, size: int | None = None, start: int = 0) -> Iterator[bytes]:
+        """The whole file, or all from `start`; a second pass over it does not hash again."""
+        self.position = start
+        hasher = _Hasher() if self._sha256 is None and start == 0 else None
         try:
             with self.path.open("rb") as file:
-                while block := file.read(size):
+                file.seek(start)
+                while block := file.read(size or limits.BLOCK_BYTES):
                     if hasher is not None:
                         hasher.feed(block)
                     self.position += len(block)

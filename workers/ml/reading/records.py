@@ -17,6 +17,7 @@ from workers.ml import limits
 from workers.ml.errors import BadInput
 from workers.ml.reading.encodings import REPLACEMENT, mend
 from workers.ml.reading.issues import IssueLog, shown
+from workers.ml.reading.marks import CARRIED, Mark, packed, unpacked
 from workers.ml.reading.repair import Dialect, RecordParser, encode
 
 Positions = np.ndarray[Any, np.dtype[np.int64]]
@@ -56,6 +57,25 @@ class RecordChecker:
         self.ragged = 0
         self._first_ragged: tuple[int, int] | None = None
         self._line_end: bytes | None = None
+
+    def mark(self) -> Mark | None:
+        """After the block given last; None in the middle of a long row. Of the issues only how many there are: their log has them."""
+        if len(self._carry) > CARRIED:
+            return None
+        return {
+            "carry": packed(self._carry),
+            "rows": self.rows,
+            "ragged": self.ragged,
+            "first_ragged": self._first_ragged,
+            "line_end": None if self._line_end is None else self._line_end.decode(),
+            "issues": [len(self._issues.kept), self._issues.count],
+        }
+
+    def go_on(self, mark: Mark) -> None:
+        self._carry = unpacked(mark["carry"])
+        self.rows, self.ragged = mark["rows"], mark["ragged"]
+        self._first_ragged = None if mark["first_ragged"] is None else (mark["first_ragged"][0], mark["first_ragged"][1])
+        self._line_end = None if mark["line_end"] is None else mark["line_end"].encode()
 
     def feed(self, data: bytes, *, is_end: bool = False) -> CleanBlock | None:
         """Raises BadInput: ROW_TOO_LONG, RAGGED_ROWS."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Protocol, TypedDict
+from typing import Protocol, TypedDict, runtime_checkable
 
 import polars as pl
 
 from workers.ml.reading.issues import IssueLog
+from workers.ml.reading.marks import Mark
 
 Progress = Callable[[float, str], None]
 """Share of the pass that is done, 0 to 1, and what is being done."""
@@ -35,4 +36,17 @@ class TableReader(Protocol):
 
     def column_types(self) -> dict[str, str]:
         """ColumnType by column name; CATEGORY is decided later, from the profile."""
+        ...
+
+
+@runtime_checkable
+class MarkingReader(TableReader, Protocol):
+    """A reader of anything but workbooks, which are read as a whole."""
+
+    def mark(self) -> Mark | None:
+        """Where the pass stands after the frame given last, earlier passes included; None where nobody can go on from here."""
+        ...
+
+    def go_on(self, mark: Mark) -> None:
+        """The next pass gives the frames after the mark, which another reader of the same file made, and only those."""
         ...

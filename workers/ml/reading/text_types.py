@@ -14,6 +14,7 @@ with an offset is taken to UTC. JSON: every value is an object or array. Numbers
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Final
@@ -23,6 +24,7 @@ import polars as pl
 
 from workers.ml import limits
 from workers.ml.reading.issues import IssueLog, shown
+from workers.ml.reading.marks import Mark
 
 # pandas.read_csv takes exactly these for missing, with "Null" added.
 MISSING_WORDS: Final = [
@@ -103,6 +105,14 @@ COMMA_FLOAT: Final = TextType("FLOAT", ",")
 BOOLEAN: Final = TextType("BOOLEAN")
 
 
+def types_state(types: Mapping[str, TextType] | None) -> Mark | None:
+    return None if types is None else {name: [kind.name, kind.form] for name, kind in types.items()}
+
+
+def types_restored(state: Mark | None) -> dict[str, TextType] | None:
+    return None if state is None else {name: TextType(kind, form) for name, (kind, form) in state.items()}
+
+
 @dataclass
 class Tally:
     """What the whole file said about one column's proposed type."""
@@ -115,6 +125,15 @@ class Tally:
     keeps_text: tuple[int, str] | None = None
     """A value that no number can hold: leading zeros, or more than 64 bits."""
     issues: IssueLog = field(default_factory=IssueLog)
+
+    def state(self) -> Mark:
+        places = {"first": self.first, "keeps_text": self.keeps_text}
+        return {"filled": self.filled, "misfits": self.misfits, "wider": self.wider, **places, "issues": self.issues.state()}
+
+    @classmethod
+    def restored(cls, state: Mark) -> Tally:
+        first, keeps_text = (None if place is None else (place[0], place[1]) for place in (state["first"], state["keeps_text"]))
+        return cls(state["filled"], state["misfits"], state["wider"], first, keeps_text, IssueLog.restored(state["issues"]))
 
     def verdict(self, proposed: TextType) -> TextType:
         if proposed == TEXT or (not self.misfits and self.keeps_text is None):

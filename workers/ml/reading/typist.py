@@ -8,6 +8,7 @@ import polars as pl
 
 from workers.ml import limits
 from workers.ml.reading.issues import IssueLog, shown
+from workers.ml.reading.marks import Mark
 from workers.ml.reading.text_types import (
     FLOAT,
     INTEGER,
@@ -20,6 +21,8 @@ from workers.ml.reading.text_types import (
     describe_misfit,
     is_json,
     propose,
+    types_restored,
+    types_state,
 )
 
 _LEADING_ZERO = r"^[+-]?0\d+$"
@@ -44,6 +47,21 @@ class Typist:
         self._only = only
         self._written_blank: set[str] = set()
         self._kept_as_text: dict[str, tuple[int, str]] = {}
+
+    def state(self) -> Mark:
+        return {
+            "types": types_state(self._types),
+            "tallies": {name: tally.state() for name, tally in self._tallies.items()},
+            "written_blank": sorted(self._written_blank),
+            "kept_as_text": self._kept_as_text,
+        }
+
+    def restore(self, state: Mark) -> None:
+        """What another typist of the same columns had seen counts here, too."""
+        self._types = types_restored(state["types"]) or {}
+        self._tallies = {name: Tally.restored(tally) for name, tally in state["tallies"].items()}
+        self._written_blank = set(state["written_blank"])
+        self._kept_as_text = {name: (row, value) for name, (row, value) in state["kept_as_text"].items()}
 
     def typed(self, frame: pl.DataFrame, number: Callable[[int], int]) -> pl.DataFrame:
         """`frame` of text as typed columns; `number` gives a row's number in the file."""

@@ -1,0 +1,257 @@
+"""A reading that is broken off again and again goes on after the rows that it kept, and makes the very file it would have made at one go."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.workers.ingesting import Recorder, ingested, places, types
+from workers.ml import limits
+from workers.ml.ingest import IngestResult, ingest
+
+ROWS = 1_500
+
+
+class BrokenOff(BaseException):
+    """As sudden as a kill."""
+
+
+class Store(Recorder):
+    """Keeps parts as the worker does: of a name, only what has come further. Breaks the reading off after some blocks."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.parts: dict[str, tuple[int, dict[str, Any], bytes]] = {}
+        self.blocks_left = 0
+        self.restarts = 0
+        self.folder = folder
+
+    def progress(self, percent: float, step: str) -> None:
+        if "rows" in step:
+            self.blocks_left -= 1
+            if self.blocks_left == 0:
+                raise BrokenOff
+        super().progress(percent, step)
+
+    def checkpoint(self, name: str, position: int, state: dict[str, Any], file: Path | None = None, *, disposable: bool = False) -> None:
+        if name == "table":
+            return
+        assert file is not None
+        assert disposable
+        assert position > self.parts.get(name, (-1,))[0], "positions only grow"
+        self.parts[name] = position, json.loads(json.dumps(state)), file.read_bytes()
+        file.unlink()
+
+    def restarted(self, name: str, message: str) -> None:
+        self.restarts += 1
+        assert message.endswith("they are read again.")
+        assert name in self.parts
+        self.parts.clear()
+
+    def left(self) -> list[dict[str, Any]]:
+        """As far as each begins where the one before ends."""
+        found: list[dict[str, Any]] = []
+        while (part := self.parts.get(f"rows-{len(found) + 1:04}")) is not None:
+            _, state, content = part
+            if state["after"] != (found[-1]["rows"] if found else 0) or (found and state["passes"] != found[-1]["passes"]):
+                break
+            path = self.folder / f"left-{len(found) + 1}"
+            path.write_bytes(content)
+            found.append({**state, "path": str(path)})
+        self.parts = {f"rows-{number:04}": self.parts[f"rows-{number:04}"] for number in range(1, len(found) + 1)}
+        return found
+
+
+def at_one_go(folder: Path, data: bytes, name: str) -> tuple[IngestResult, str]:
+    folder.mkdir()
+    result, _ = ingested(folder, data, name)
+    return comparable(result), digest(result)
+
+
+def comparable(result: IngestResult) -> IngestResult:
+    result["profile"]["generation_time"] = 0.0
+    return result
+
+
+def digest(result: IngestResult) -> str:
+    return hashlib.sha256(Path(result["parquet"]).read_bytes()).hexdigest()
+
+
+def broken_off(folder: Path, data: bytes, name: str, blocks: int, kind: type[Store] = Store) -> tuple[IngestResult, Store]:
+    """Goes on until it is done; each attempt lives for so many blocks, and a little longer when it brought nothing further."""
+    folder.mkdir()
+    store = kind(folder)
+    for attempt in range(400):
+        out = folder / f"out-{attempt}"
+        out.mkdir()
+        source = out / "raw"
+        source.write_bytes(data)
+        left = store.left()
+        spec: Any = {"source": str(source), "folder": str(out), "filename": name, "size": len(data), "sha256": None}
+        spec |= {"found_sha256": hashlib.sha256(data).hexdigest(), "keeping": {"every": 0.0, "left": left}}
+        store.blocks_left = blocks + attempt // 5
+        try:
+            result = ingest(spec, store)
+        except BrokenOff:
+            continue
+        assert [path.name for path in out.iterdir() if path.name != "raw"] == ["processed.parquet"]
+        return comparable(result), store
+    raise AssertionError("it never came to its end")
+
+
+def quoted_csv() -> bytes:
+    """Line breaks, delimiters and quotes within quotes; rows too long, too short and empty; values that do not fit; a late surprise."""
+    chance = np.random.default_rng(2)
+    lines = ['code,"amount",day,note\r\n']
+    for row in range(ROWS):
+        code = "007" if row == ROWS - 50 else str(row)
+        amount = "much" if row % 997 == 5 else f"{chance.normal():.4f}"
+        note = f'"He said ""{row}"",\r\nand \n\nleft{"." * int(chance.integers(0, 90))}"' if row % 3 else f"plain {row}"
+        end = "\n" if row == 1_100 else "\r\n"
+        tail = ",odd" if row % 700 == 3 else ",," if row % 500 == 3 else ""
+        lines.append(f"{code},{amount},2024-02-{row % 28 + 1:02},{note}{tail}{end}")
+        if row % 400 == 7:
+            lines.append("\r\n")
+            lines.append(f"{row},1\r\n")
+    return "".join(lines).encode()
+
+
+def broken_quotes() -> bytes:
+    return b"a;b;c\n" + b"".join(b'%d;"5" pipe %d;x%d\n' % (row, row, row) for row in range(ROWS))
+
+
+def late_accents(encoding: str, text: str) -> bytes:
+    lines = [f"{row},{text if row > ROWS // 2 else 'plain'} {row}" for row in range(ROWS)]
+    return "\n".join(["number,word", *lines]).encode(encoding)
+
+
+def late_values() -> bytes:
+    return "\n".join(["a,b", *(f"{10**9 + row},{row if row > ROWS // 2 else ''}" for row in range(ROWS))]).encode()
+
+
+def objects(row: int) -> dict[str, Any]:
+    value: dict[str, Any] = {"id": row, "x": row / 7, "at": f"2024-01-01T00:00:{row % 60:02}Z", "tags": [row, "ä\x00"], "ok": row % 2 == 0}
+    if row == 1_111:
+        value |= {"x": "NUL: \x00", "at": "yesterday"}
+    if row > 1_000:
+        value |= {"läte": "x", "whole": row}
+    if row == 1_450:
+        value["whole"] = 0.5
+    return value
+
+
+def json_lines() -> bytes:
+    lines = [json.dumps(objects(row), ensure_ascii=False) for row in range(ROWS)]
+    lines[900], lines[901], lines[1_200] = "{broken", "[1]", ""
+    return "\n".join(lines).encode()
+
+
+def json_array() -> bytes:
+    return json.dumps([objects(row) for row in range(ROWS)], indent=1).encode()
+
+
+def parquet() -> bytes:
+    table = pa.table(
+        {
+            "id": np.arange(ROWS),
+            "wide": pa.array([2**63 + 1 if row == 1_300 else row for row in range(ROWS)], pa.uint64()),
+            "text": pa.array([f"value {row % 11}" for row in range(ROWS)]),
+            "kind": pa.array(["a", "b", None] * (ROWS // 3)).dictionary_encode(),
+            "list": pa.array([[row, None] for row in range(ROWS)]),
+        }
+    )
+    file = io.BytesIO()
+    pq.write_table(table, file, row_group_size=700)
+    return file.getvalue()
+
+
+EVERY_KIND = {
+    "quoted.csv": quoted_csv,
+    "broken.csv": broken_quotes,
+    "old-mac.csv": lambda: late_accents("utf-8", "ä").replace(b"\n", b"\r"),
+    "latin.csv": lambda: late_accents("cp1252", "Straße"),
+    "wide.csv": lambda: late_accents("utf-16", "😀"),
+    "chinese.csv": lambda: late_accents("gb18030", "汉字和文字"),
+    "late.csv": late_values,
+    "lines.jsonl": json_lines,
+    "array.json": json_array,
+    "table.parquet": parquet,
+}
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks of some dozen rows, row groups of some hundred."""
+    monkeypatch.setattr(limits, "BLOCK_BYTES", 2_001)
+    monkeypatch.setattr(limits, "SAMPLE_BYTES", 3_000)
+    monkeypatch.setattr(limits, "GROUP_ROWS", 80)
+    monkeypatch.setattr("workers.ml.reading.parquet._FIRST_ROWS", 256)
+    monkeypatch.setattr("workers.ml.reading.parquet._BATCH_BYTES", 3_000)
+    monkeypatch.setattr("workers.ml.reading.parquet._LEAST_ROWS", 1_000)
+
+
+@pytest.mark.parametrize("blocks", [3, 7])
+@pytest.mark.parametrize("name", EVERY_KIND)
+def test_a_reading_broken_off_again_and_again_makes_the_same_file(tmp_path: Path, name: str, blocks: int) -> None:
+    data = EVERY_KIND[name]()
+    whole, expected = at_one_go(tmp_path / "whole", data, name)
+    result, store = broken_off(tmp_path / "broken", data, name, blocks)
+    assert digest(result) == expected
+    assert result | {"parquet": ""} == whole | {"parquet": ""}
+    told = [int(message.split()[3].replace(",", "")) for message in store.told]
+    assert len(set(told)) >= (2 if blocks == 3 else 1)
+    assert all(before <= after or "again" in message for (before, after), message in zip(pairwise(told), store.told[1:], strict=True))
+
+
+def test_the_files_of_these_tests_are_as_bad_as_they_should_be(tmp_path: Path) -> None:
+    made = {name: at_one_go(tmp_path / name, make(), name)[0] for name, make in EVERY_KIND.items()}
+    assert types(made["quoted.csv"]) == {"code": "STRING", "amount": "FLOAT", "day": "DATE", "note": "STRING"}
+    codes = {code for code, _, _ in places(made["quoted.csv"])}
+    assert codes == {"KEPT_AS_TEXT", "BAD_VALUE", "RAGGED_ROW", "MIXED_LINE_ENDS"}
+    assert made["broken.csv"]["issue_count"] == ROWS
+    assert {code for code, _, _ in places(made["lines.jsonl"])} == {"BAD_JSON", "BAD_VALUE"}
+    assert types(made["late.csv"]) == {"a": "INTEGER", "b": "INTEGER"}
+    assert types(made["table.parquet"])["wide"] == "STRING"
+    for name in ("latin.csv", "wide.csv", "chinese.csv"):
+        assert "\ufffd" not in "".join(pl.read_parquet(made[name]["parquet"])["word"])
+
+
+def test_a_part_of_another_version_is_not_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = late_accents("utf-8", "x")
+    whole, expected = at_one_go(tmp_path / "whole", data, "a.csv")
+    installed = ["older"]
+
+    def version(_package: str) -> str:
+        return installed[-1]
+
+    class Upgraded(Store):
+        def left(self) -> list[dict[str, Any]]:
+            found = super().left()
+            if found:
+                installed.append("newer")
+            return found
+
+    monkeypatch.setattr("workers.ml.parts.version", version)
+    result, store = broken_off(tmp_path / "broken", data, "a.csv", 6, Upgraded)
+    assert store.restarts == 1
+    assert digest(result) == expected
+    assert result | {"parquet": ""} == whole | {"parquet": ""}
+
+
+def test_a_row_longer_than_a_block_is_gone_on_after(tmp_path: Path) -> None:
+    lines = [f'{row},"{"long " * (3_000 if row % 100 == 0 else 1)}\n{row}"' for row in range(600)]
+    data = "\n".join(["a,b", *lines]).encode()
+    whole, expected = at_one_go(tmp_path / "whole", data, "a.csv")
+    result, _ = broken_off(tmp_path / "broken", data, "a.csv", 4)
+    assert (digest(result), result["row_count"]) == (expected, 600)
+    assert result["profile"] == whole["profile"]
