@@ -82,6 +82,8 @@ async def _left_by_an_earlier_attempt(
     """The copy of the upload and the table read from it, or parts of the table. Without the copy all is of no use: nobody knows of which file it is."""
     kept = attempt.checkpoints
     table = await kept.find("table", parquet)
+    # Parts before the copy: progress goes on from the furthest place at once.
+    parts = await kept.find_series(SERIES, parquet.parent, _follows) if table is None else []
     raw = await kept.find("raw", source if table is None else None)
     if raw is None:
         if table is not None:
@@ -92,7 +94,6 @@ async def _left_by_an_earlier_attempt(
     if table is not None:
         return copy, table, []
     await kept.go_on("raw", "Goes on with the copy of the file that an earlier attempt made.")
-    parts = await kept.find_series(SERIES, parquet.parent, _follows)
     return copy, None, [{**_part(found.checkpoint), "path": str(found.path)} for found in parts]
 
 

@@ -25,10 +25,14 @@ class WorkerSettings(BaseSettings):
     look: float = Field(default=1.0, gt=0, description="Seconds between looks for waiting jobs and for leases that ran out.")
     ring_again: float = Field(default=5.0, gt=0, description="Seconds after which an invitation that nobody answered is sent again.")
     grace: float = Field(default=3.0, ge=0, description="Seconds that running jobs have to finish when the worker is told to stop.")
-    max_losses: int = Field(default=10, ge=1, description="Times that a job may lose its worker, or find a service away, before it is FAILED.")
+    max_losses: int = Field(
+        default=10, ge=1, description="Times that a job may lose its worker, or find a service away, before it is FAILED."
+    )
     backoff_base: float = Field(default=2.0, gt=0, description="Seconds before the second try of a job.")
     backoff_factor: float = Field(default=4.0, ge=1, description="How much longer the pause before each further try is.")
-    backoff_jitter: float = Field(default=0.25, ge=0, lt=1, description="Share by which each of these pauses is longer or shorter, at random.")
+    backoff_jitter: float = Field(
+        default=0.25, ge=0, lt=1, description="Share by which each of these pauses is longer or shorter, at random."
+    )
     job_timeout: float = Field(default=6 * 3600.0, gt=0, description="Seconds that a body may run where its job sets no limit of its own.")
     job_timeouts: dict[str, float] = Field(
         default={}, description='The same for single kinds of jobs, as JSON: `{"INGEST": 3600}`. Kinds not named have the general one.'
@@ -53,10 +57,12 @@ class WorkerSettings(BaseSettings):
         default=None, description="Folder for downloads and what bodies write. Empty: the system's temporary folder."
     )
     checkpoint_every: float = Field(
-        default=30.0, ge=0, description="Seconds of training between two checkpoints, from which another attempt can go on."
+        default=30.0, ge=0, description="Seconds of training or reading between two checkpoints, from which another attempt can go on."
     )
     checkpoint_bytes: int = Field(
-        default=64 * 1024**2, ge=0, description="Size of an upload, in bytes, from which its copy and its table are kept for another attempt."
+        default=64 * 1024**2,
+        ge=0,
+        description="Size of an upload, in bytes, from which its copy, the parts read from it and its table are kept for another attempt.",
     )
     preload: bool = Field(default=True, description="Import the heavy libraries once, before jobs come, so that bodies start at once.")
 

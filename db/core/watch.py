@@ -22,7 +22,7 @@ PATIENCE = 1.5  # seconds that it has to answer
 RESPITE = 1.0  # seconds for which it is not asked again then
 _OPTIONS = frozenset({"prepared_statement_cache_size", "prepared_statement_name_func"})  # the library's own, unknown to its driver
 
-_connect: Any = asyncpg.connect  # its types know neither what an engine's URL may say nor fractions of a second
+_connect: Any = asyncpg.connect  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType] - it types what an engine says thinly
 
 
 class Watch:

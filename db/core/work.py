@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
 from uuid import UUID
@@ -21,6 +21,10 @@ from db.errors import StateError, Unavailable
 from db.settings import StateSettings
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+FAREWELL = 2.0  # seconds that closing the connections may take
+
+GOODBYE = 3.0  # seconds that disconnecting may take
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +74,6 @@ class Work:
             notice = Notice(notice.job_id, max(notice.sequence, before.sequence), notice.ring or before.ring)
         self.notices[notice.job_id] = notice
 
-
     def doubt(self, user_id: UUID) -> None:
         """Have this user's open connections look again at who they are, once this is committed: a key or a right was taken away."""
         self.doubted.add(user_id)
@@ -117,7 +120,9 @@ class Database:
         try:
             yield cls(engine, post, read_concurrency=settings.database_read_concurrency)
         finally:
-            await engine.dispose()
+            with suppress(TimeoutError):  # a server that does not say goodbye in turn must not keep the process
+                async with asyncio.timeout(GOODBYE):
+                    await engine.dispose()
 
     @asynccontextmanager
     async def read(self) -> AsyncGenerator[AsyncConnection]:

@@ -30,12 +30,12 @@ def waiting() -> Rows:
     since = func.greatest(Job.created_at, Job.run_after)
     oldest = func.extract("epoch", _now - func.min(since).filter(~_held_back))
     counts = func.count().filter(~_held_back).label("due"), func.count().filter(_held_back).label("backoff")
-    return select(Job.queue, *counts, func.coalesce(oldest, 0).label("oldest")).where(Job.status.in_(WAITING)).group_by(Job.queue)
+    return select(Job.queue, *counts, func.coalesce(oldest, 0).label("oldest")).where(line.among(WAITING)).group_by(Job.queue)
 
 
 def running() -> Rows:
     """By queue and status: `count` of the jobs that a worker holds."""
-    return select(Job.queue, Job.status, func.count().label("count")).where(Job.status.in_(ACTIVE)).group_by(Job.queue, Job.status)
+    return select(Job.queue, Job.status, func.count().label("count")).where(line.among(ACTIVE)).group_by(Job.queue, Job.status)
 
 
 def workers_by_queue() -> Rows:
@@ -112,7 +112,7 @@ async def workers(database: Database, *, stopped: bool) -> Sequence[Row[Any]]:
 
     Those that are live, and with `stopped` the hundred that were heard last.
     """
-    held = select(func.count()).where(Job.worker_id == Worker.id, Job.status.in_(ACTIVE)).scalar_subquery()
+    held = select(func.count()).where(Job.worker_id == Worker.id, line.among(ACTIVE)).scalar_subquery()
     found = select(
         *Worker.__table__.c,
         held.label("running"),

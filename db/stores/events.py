@@ -27,7 +27,7 @@ PATIENCE = 0.2  # seconds that a mutation may wait for Redis
 RESPITE = 1.0  # seconds for which a Redis that did not answer is left alone
 SILENCE = 3.0  # seconds without a word after which the reader asks whether Redis is there
 
-LOST = (RedisError, OSError, TimeoutError)
+LOST = (RedisError, OSError, TimeoutError, RuntimeError)  # the last from uvloop, of a connection closed under the hands of its user
 
 
 def connect(redis_url: str) -> Redis:

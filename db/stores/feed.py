@@ -27,13 +27,14 @@ from db.stores import streamcounts
 from db.stores.changes import Changes, Looks
 from db.stores.events import EVENTS, listen
 from db.stores.sessions import Look, Session, Sessions
-from db.stores.tails import Follower, Tail, newer
+from db.stores.tails import NEWER, Follower, Tail
 from db.tables import Job
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 REPAIR = 1.0  # seconds between looks for announcements that were lost
 OVERLAP = timedelta(seconds=15)  # a change is stamped before it is committed: how much before, at most
+KEEPING = 10.0  # seconds for which events are kept for followers that have yet to take them
 AT_ONCE = 500  # jobs whose events are read in one statement
 PAUSE = 0.2  # seconds before a read that failed is tried again
 
@@ -199,7 +200,7 @@ class Feed:
         if not places:
             return
         found: dict[UUID, list[object]] = {}
-        rows = await self._database.rows(newer(places))
+        rows = await self._database.rows(NEWER, {"the_jobs": list(places), "the_places": list(places.values())})
         for row in rows:
             found.setdefault(row.job_id, []).append(row)
         now = datetime.now(UTC)
@@ -215,7 +216,7 @@ class Feed:
             await asyncio.sleep(REPAIR)
             self._count()
             for tail in self._tails.values():
-                tail.trim(time.monotonic() - REPAIR)
+                tail.trim(time.monotonic() - KEEPING)
             if not self._tails and not self._bells and not self.changes.watchers:
                 self._since = None
                 continue

@@ -33,6 +33,7 @@ COPY_PART = 512 * MIB
 DELETE_BATCH = 1_000
 READ_TIMEOUT = 30.0
 ATTEMPTS = 3
+ENDING = 2.0  # seconds that taking back a multipart upload may take; who was cancelled, or failed, is waiting for it
 # A copy answers when it is done: rclone copies about 200 MB/s, so 50 GB take four minutes; the rest is for slower disks.
 COPY_TIMEOUT = 3_600.0
 SERVICE = "object storage"
@@ -367,6 +368,7 @@ def _mapped(key: str | None = None) -> Generator[None]:
 
 async def _quietly(ending: Any) -> None:
     try:
-        await ending
+        async with asyncio.timeout(ENDING):
+            await ending
     except (ClientError, BotoCoreError, aiohttp.ClientError, TimeoutError, OSError):
         return

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Row, Select, Uuid, func, literal, select, true
+from sqlalchemy import BigInteger, Row, Select, Uuid, bindparam, func, select, true
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from db.errors import NotFound
@@ -77,8 +77,9 @@ class Tail:
         return tuple(islice(self.told, sequence + 1 - self.told[0].row.sequence, None))
 
     def trim(self, before: float) -> None:
-        """Forget what was told before this moment; who has not taken it yet reads the rows."""
-        while self.told and self.told[0].at < before:
+        """Forget what everyone has taken, and what was told before this moment; who has not taken that yet reads the rows."""
+        taken = min((follower.taken for follower in self.followers if follower.taken is not None), default=self.last or 0)
+        while self.told and (self.told[0].row.sequence <= taken or self.told[0].at < before):
             self.told.popleft()
 
     def wake(self) -> None:
@@ -89,13 +90,14 @@ class Tail:
 class Follower:
     """One who follows a job: has no queue of its own, only its place among the events that all share, so it brakes nobody."""
 
-    __slots__ = ("_tail", "_waiter", "is_hidden", "session")
+    __slots__ = ("_tail", "_waiter", "is_hidden", "session", "taken")
 
     def __init__(self, tail: Tail, session: Session) -> None:
         self._tail = tail
         self._waiter: asyncio.Future[None] | None = None
         self.session = session
         self.is_hidden = False
+        self.taken: int | None = None  # the last sequence that it has, once it has read the rows
 
     def wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -109,7 +111,7 @@ class Follower:
 
     async def after(self, sequence: int) -> Sequence[Told] | None:
         """Wait for what comes after this event. None: there is something, but it is to be read from the rows. Raises as `check` does."""
-        tail = self._tail
+        tail, self.taken = self._tail, sequence
         while True:
             self.check()
             if tail.last is not None and tail.last > sequence:
@@ -121,13 +123,10 @@ class Follower:
                 self._waiter = None
 
 
-def newer(places: Mapping[UUID, int]) -> Select[Any]:
-    """The next events of each of these jobs after its place, at most as many as are kept."""
-    asked = (
-        func.unnest(literal(list(places), ARRAY(Uuid)), literal(list(places.values()), ARRAY(BigInteger)))
-        .table_valued("job_id", "sequence", name="asked")
-        .render_derived()
-    )
+def _newer() -> Select[Any]:
+    """The next events of each of `the_jobs` after its place among `the_places`, at most as many as are kept. Made once: it is read all the time."""
+    jobs, places = bindparam("the_jobs", type_=ARRAY(Uuid)), bindparam("the_places", type_=ARRAY(BigInteger))
+    asked = func.unnest(jobs, places).table_valued("job_id", "sequence", name="asked").render_derived()
     events = (
         select(JobEvent.__table__)
         .where(JobEvent.job_id == asked.c.job_id, JobEvent.sequence > asked.c.sequence)
@@ -137,3 +136,6 @@ def newer(places: Mapping[UUID, int]) -> Select[Any]:
         .lateral("events")
     )
     return select(events).select_from(asked.join(events, true())).order_by(events.c.job_id, events.c.sequence)
+
+
+NEWER = _newer()

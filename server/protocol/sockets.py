@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import ExitStack, aclosing
+from contextlib import ExitStack, aclosing, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
@@ -15,7 +15,7 @@ from uuid import uuid4
 import orjson
 import structlog
 from graphql import GraphQLError
-from starlette.websockets import WebSocketDisconnect
+from starlette.websockets import WebSocketDisconnect, WebSocketState
 from strawberry.asgi import ASGIWebSocketAdapter
 from strawberry.http.exceptions import WebSocketDisconnected
 from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import BaseGraphQLTransportWSHandler, Operation
@@ -195,7 +195,8 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         except Exception:  # results are made to carry errors, so whatever comes here is ours; its words are not for clients
             log.exception("socket_operation_failed", request_id=context.request_id)
             masked = GraphQLError("Internal error", extensions={"code": "INTERNAL_SERVER_ERROR", "requestId": context.request_id})
-            await operation.send_initial_errors([masked])
+            with suppress(WebSocketDisconnected):
+                await operation.send_initial_errors([masked])
 
     async def _send_result_stream(self, operation: Operation[Context, None], result_source: Any) -> None:
         """What is sent is text that is made once: an answer that many share differs in the operation's id alone."""
@@ -218,11 +219,20 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
             return result.text
         return answers.encoded(result, request_id=self.context.request_id, limit=limit).decode()
 
+    async def send_message(self, message: Message) -> None:
+        await self._send_text(self._view.encode_json(message))
+
     async def _send_text(self, text: str) -> None:
+        """Raises `WebSocketDisconnected` where the socket is closed, by whichever side."""
+        socket = cast("ASGIWebSocketAdapter", self.websocket).ws
         try:
-            await cast("ASGIWebSocketAdapter", self.websocket).ws.send({"type": "websocket.send", "text": text})
+            await socket.send({"type": "websocket.send", "text": text})
         except WebSocketDisconnect as error:
             raise WebSocketDisconnected from error
+        except RuntimeError as error:
+            if socket.application_state is WebSocketState.DISCONNECTED:  # we have closed it, while an answer was on its way
+                raise WebSocketDisconnected from error
+            raise
 
     def _sign_out(self) -> None:
         if self._farewell is None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import collections
+import os
 import random
 import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 
 from rich.console import Console
@@ -66,6 +68,7 @@ class Storm:
         self._network = asyncio.Lock()
         self._calm = asyncio.Event()
         self.done: collections.Counter[str] = collections.Counter()
+        self.failed: collections.Counter[str] = collections.Counter()
         self.seconds = 0.0
 
     async def rage(self, within: float) -> None:
@@ -131,29 +134,37 @@ class Storm:
         console.print(f"[red]not all jobs ended within {within:.0f} s")
 
     async def _faults(self) -> None:
-        """One after the other starts; those that last may overlap, but a server is down for one reason at a time."""
-        table = kinds()
+        """One after the other starts, each kind once before any comes again; those that last may overlap."""
+        table, deck = kinds(), list[str]()
         async with asyncio.TaskGroup() as running:
             while not self._calm.is_set():
-                name = self._random.choice(self._chosen)
-                running.create_task(self._harm(name, table[name]))
+                if not deck:
+                    deck = self._random.sample(self._chosen, len(self._chosen))
+                name = next((name for name in deck if not self._busy(name)), None)
+                if name is not None:
+                    deck.remove(name)
+                    running.create_task(self._harm(name, table[name]))
                 await asyncio.sleep(self._random.uniform(0.3, 1.5))
 
-    async def _harm(self, name: str, kind: Callable[[Mischief], Awaitable[None]]) -> None:
-        gate = self._server if name.endswith(("redis", "postgres", "backend")) and not name.startswith("wipe") else None
+    def _busy(self, name: str) -> bool:
+        gate = self._gate(name)
+        return gate is not None and gate.locked()
+
+    def _gate(self, name: str) -> asyncio.Lock | None:
+        """A server is down for one reason at a time, and the network harmed in one way."""
         if name.endswith(("connections", "connection")) or name.startswith(("store", "partition")):
-            gate = self._network
+            return self._network
+        return self._server if name.endswith(("redis", "postgres", "backend")) and not name.startswith("wipe") else None
+
+    async def _harm(self, name: str, kind: Callable[[Mischief], Awaitable[bool | None]]) -> None:
         try:
-            if gate is None:
-                await kind(self._mischief)
-            elif not gate.locked():
-                async with gate:
-                    await kind(self._mischief)
-            else:
-                return
-            self.done[name] += 1
+            async with self._gate(name) or nullcontext():
+                struck = await kind(self._mischief)
         except Exception as error:  # noqa: BLE001 - a fault that could not be done is none
+            self.failed[name] += 1
             console.print(f"[yellow]{name}: {error!r}")
+        else:
+            self.done[name] += struck is not False
 
 
 async def storm(folder: Path, seed: int, jobs: int, workers: int, chosen: list[str], settings: Mapping[str, str]) -> bool:
@@ -171,8 +182,12 @@ async def storm(folder: Path, seed: int, jobs: int, workers: int, chosen: list[s
         raging = Storm(ground, crowd, chance, chosen, jobs)
         await raging.rage(within=900.0)
         total = len(crowd.submits)
+        load = ", ".join(f"{each:.1f}" for each in os.getloadavg())
+        console.print(f"seed {seed}, lease {settings['TRELLIS_WORKER_LEASE']} s, load of the machine {load}")
         console.print(f"{total} jobs, each submitted twice, in {raging.seconds:.1f} s ({total / raging.seconds:.1f} a second)")
-        console.print(f"{sum(raging.done.values())} faults: " + ", ".join(f"{name} {count}" for name, count in raging.done.most_common()))
+        console.print(f"{sum(raging.done.values())} faults: " + ", ".join(f"{name} {raging.done[name]}" for name in chosen))
+        if missing := [name for name in chosen if not raging.done[name]]:
+            console.print(f"[yellow]never struck: {', '.join(missing)}; give it more jobs")
         query = "SELECT status::text, count(*), sum(attempt) AS attempts, sum(tries) AS tries, sum(losses) AS losses FROM jobs GROUP BY 1"
         for row in await ground.rows(query):
             console.print("  " + ", ".join(f"{name} {value}" for name, value in row.items()))

@@ -140,7 +140,7 @@ class Ground:
         while True:
             try:
                 return await self.pool.fetch(query, *values)
-            except (OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.OperatorInterventionError, TimeoutError):
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
                 if time.monotonic() > until:
                     raise
                 await asyncio.sleep(0.1)
@@ -192,11 +192,11 @@ class Ground:
         await until(lambda: self._registered(child.pid), START)
         return child
 
-    async def stop_worker(self, worker: Child) -> None:
-        """By SIGTERM, which it obeys."""
+    async def stop_worker(self, worker: Child, within: float = 60.0) -> None:
+        """By SIGTERM, which it obeys; a machine that is busy may make that slow."""
         worker.ask_to_stop()
         try:
-            await asyncio.to_thread(worker.process.wait, 30)
+            await asyncio.to_thread(worker.process.wait, within)
         except subprocess.TimeoutExpired:
             worker.process.send_signal(signal.SIGUSR1)
             await asyncio.sleep(1)

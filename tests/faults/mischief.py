@@ -27,7 +27,7 @@ LINKS = ("postgres", "redis", "s3")
 
 
 class Mischief:
-    """Every public coroutine without arguments is a kind of fault; `kinds` names them."""
+    """Every public coroutine without arguments is a kind of fault; `kinds` names them. It answers False where there was nothing to harm."""
 
     def __init__(self, ground: Ground, crowd: Crowd, chance: random.Random) -> None:
         self._ground = ground
@@ -37,39 +37,38 @@ class Mischief:
 
     # Processes
 
-    async def kill_worker(self) -> None:
+    async def kill_worker(self) -> bool:
         """kill -9; whoever keeps workers starts another."""
         own = [worker for worker in self._ground.workers if worker.exit_code() is None]
         ups = self._ground.up_children("worker")
-        if not own and not ups:
-            return
         if ups and self._random.random() < 1 / (len(own) + len(ups)):
             _send(self._random.choice(ups), signal.SIGKILL)
         elif own:
             self._ground.kill(self._random.choice(own))
             self._ground.launch_worker()
+        return bool(own or ups)
 
-    async def roll_worker(self) -> None:
+    async def roll_worker(self) -> bool:
         """A deploy: SIGTERM, and another in its place."""
         own = [worker for worker in self._ground.workers if worker.exit_code() is None]
         if own:
             worker = self._random.choice(own)
             self._ground.launch_worker()
             await self._ground.stop_worker(worker)
+        return bool(own)
 
-    async def kill_nursery(self) -> None:
+    async def kill_nursery(self) -> bool:
         """kill -9 of the process between a worker and its bodies; its bodies use a try, so it is spared where one has used any."""
         for pid in self._shuffled(self._ground.worker_pids()):
             nursery = self.nursery(pid)
             if nursery is not None and not await self._tried(pid):
-                _send(nursery.pid, signal.SIGKILL)
-                return
+                return _send(nursery.pid, signal.SIGKILL)
+        return False
 
-    async def kill_child(self) -> None:
+    async def kill_child(self) -> bool:
         """kill -9 of a body; of one that has used no try yet, for three tries are all a job has."""
         found = await self.running_body()
-        if found is not None:
-            _send(found.pid, signal.SIGKILL)
+        return found is not None and _send(found.pid, signal.SIGKILL)
 
     async def kill_api(self) -> None:
         """kill -9 of an API process; whoever keeps it starts it again."""
@@ -83,22 +82,23 @@ class Mischief:
         elif ups:
             _send(self._random.choice(ups), signal.SIGKILL)
 
-    async def freeze_worker(self) -> None:
+    async def freeze_worker(self) -> bool:
         """SIGSTOP for longer than a lease, then SIGCONT."""
-        await self._freeze(self._random.choice(self._ground.worker_pids() or [0]), self.lease * 1.4)
+        return await self._freeze(self._random.choice(self._ground.worker_pids() or [0]), self.lease * 1.4)
 
-    async def freeze_nursery(self) -> None:
+    async def freeze_nursery(self) -> bool:
         """The supervisor of the bodies stands still for a while; its worker lives."""
         nursery = self.nursery(self._random.choice(self._ground.worker_pids() or [0]))
-        if nursery is not None:
-            await self._freeze(nursery.pid, self.lease * 0.8)
+        return nursery is not None and await self._freeze(nursery.pid, self.lease * 0.8)
 
-    async def _freeze(self, pid: int, seconds: float) -> None:
-        if _send(pid, signal.SIGSTOP):
-            try:
-                await asyncio.sleep(seconds)
-            finally:
-                _send(pid, signal.SIGCONT)
+    async def _freeze(self, pid: int, seconds: float) -> bool:
+        if not _send(pid, signal.SIGSTOP):
+            return False
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            _send(pid, signal.SIGCONT)
+        return True
 
     # Servers
 
@@ -124,11 +124,10 @@ class Mischief:
         """An immediate shutdown, and recovery."""
         await self._ground.restart("postgres", signal.SIGQUIT, pause=self._random.uniform(0.0, 0.5))
 
-    async def kill_backend(self) -> None:
+    async def kill_backend(self) -> bool:
         """kill -9 of one connection's process: Postgres ends all others and recovers by itself."""
         rows = await self._ground.rows("SELECT pid FROM pg_stat_activity WHERE application_name = 'trellis' ORDER BY pid")
-        if rows:
-            _send(self._random.choice(rows)["pid"], signal.SIGKILL)
+        return bool(rows) and _send(self._random.choice(rows)["pid"], signal.SIGKILL)
 
     # The network
 
@@ -253,7 +252,7 @@ class Mischief:
         return self._random.sample(things, len(things))
 
 
-def kinds() -> dict[str, Callable[[Mischief], Awaitable[None]]]:
+def kinds() -> dict[str, Callable[[Mischief], Awaitable[bool | None]]]:
     """By name, in the order in which they stand here."""
     hidden = {"running_body", "late_result"}
     return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import signal
 import time
@@ -80,19 +81,20 @@ async def cancel(m: Measured) -> None:
     for _ in range(2):
         await m.ground.start_worker()
     await m.crowd.gather()
-    for script, wanted, times in (("nap 600", 2.0, 24), ("stubborn 600", 7.0, 8)):
+    for script, wanted, times in (("nap 600", 2.0, 104), ("stubborn 600", 7.0, 32)):
         spans: list[float] = []
-        for _ in range(times // 4):
-            jobs = [await m.crowd.script(script) for _ in range(4)]
+        for _ in range(times // 8):  # all slots of both workers
+            jobs = [await m.crowd.script(script) for _ in range(8)]
             pids = [(await m.starts(job, 1))[0].pid for job in jobs]
             await asyncio.sleep(m.random.uniform(0.2, 1.0))
             spans += await asyncio.gather(*(_gone(m, job, pid) for job, pid in zip(jobs, pids, strict=True)))
+        p99 = sorted(spans)[math.ceil(len(spans) * 0.99) - 1]
         what = "obeys" if script.startswith("nap") else "does not"
         m.row(
             f"cancel to process gone, where the body {what}",
-            f"{max(spans):.2f} s at most of {times}",
+            f"p99 {p99:.2f} s, {max(spans):.2f} s at most, of {times}",
             f"p99 <= {wanted:g} s",
-            held=max(spans) <= wanted,
+            held=p99 <= wanted,
         )
 
 
@@ -136,13 +138,14 @@ async def _submit_and_watch(m: Measured) -> None:
 
 
 async def without_redis(m: Measured) -> None:
-    """The same jobs with a Redis, and with none that ever answered."""
+    """The same jobs with a Redis, and with none that ever answered; in both orders, for the later finds more rows in its tables."""
     await m.ground.start_up(0)
     first = await m.ground.start_worker()
     await m.crowd.gather()
     await m.ground.stop_worker(first)
-    speeds: list[float] = []
-    for environment in ({}, NOWHERE):
+    seconds = {False: 0.0, True: 0.0}
+    for is_there in (True, False, False, True):
+        environment = {} if is_there else NOWHERE
         workers = [await m.ground.start_worker(**environment) for _ in range(2)]
         jobs = [await m.crowd.script("nap 0.02", None) for _ in range(20)]  # until all is warm
         await m.crowd.ended(*jobs)
@@ -153,11 +156,12 @@ async def without_redis(m: Measured) -> None:
         for worker in workers:
             worker.process.send_signal(signal.SIGCONT)
         await m.crowd.ended(*jobs, within=180)
-        speeds.append(len(jobs) / (time.monotonic() - started))
+        seconds[is_there] += time.monotonic() - started
         for worker in workers:
             await m.ground.stop_worker(worker)
-    share = speeds[1] / speeds[0]
-    m.row("Redis never there: throughput", f"{speeds[1]:.1f} of {speeds[0]:.1f} jobs a second, {share:.0%}", ">= 50 %", held=share >= 0.5)
+    without, with_one = 400 / seconds[False], 400 / seconds[True]
+    share = without / with_one
+    m.row("Redis never there: throughput", f"{without:.1f} of {with_one:.1f} jobs a second, {share:.0%}", ">= 50 %", held=share >= 0.5)
     rows = await m.ground.rows("SELECT count(*) AS left FROM jobs WHERE completed_at IS NULL")
     m.row("Redis never there: jobs that did not end", str(rows[0]["left"]), "0", held=rows[0]["left"] == 0)
 
@@ -177,6 +181,28 @@ async def subscribers(m: Measured) -> None:
     broken = await _broken(m, "13")
     connections = sum(watch.connections for watch in m.crowd.watches)
     m.row("of 1,000 subscribers with a gap or a repeat", f"{broken}, over {connections} connections", "0", held=broken == 0)
+
+
+async def misbehaving(m: Measured) -> None:
+    """What takes too long for the short run: the interpreter's lock held for three leases, and a gigabyte printed."""
+    await m.ground.start_up(0)
+    for _ in range(2):
+        await m.ground.start_worker()
+    await m.crowd.gather()
+    workers = set(m.ground.worker_pids())
+    holds = await m.crowd.script(f"hold {3 * LEASE:g}")
+    prints = await m.crowd.script("chatter 1024")
+    beside = [await m.crowd.script("nap 0.1") for _ in range(20)]
+    await m.crowd.ended(*beside, within=60)
+    memory = max(psutil.Process(pid).memory_info().rss for pid in workers) // 1024**2
+    await m.crowd.ended(within=300)
+    for job, what in ((holds, f"a body that holds the interpreter's lock for {3 * LEASE:g} s"), (prints, "a body that prints a gigabyte")):
+        row = await m.crowd.job(job)
+        found = f"{row['status']}, attempt {row['attempt']}, {row['tries']} tries used"
+        m.row(what, found, "completed, attempt 1", held=(row["status"], row["attempt"]) == ("completed", 1))
+    m.row("workers that died of them", str(len(workers - set(m.ground.worker_pids()))), "0", held=workers <= set(m.ground.worker_pids()))
+    m.row("memory of their workers", f"{memory} MiB at most", "< 1024 MiB", held=memory < 1024)
+    m.row("invariants broken by them", str(await _broken(m, "")), "0", held=await _broken(m, "") == 0)
 
 
 async def idle(m: Measured) -> None:
@@ -205,7 +231,7 @@ async def _broken(m: Measured, number: str) -> int:
 
 
 NUMBERS: dict[str, Callable[[Measured], Awaitable[None]]] = {
-    number.__name__: number for number in (again, cancel, rolling, without_redis, subscribers, idle)
+    number.__name__: number for number in (again, cancel, rolling, without_redis, subscribers, misbehaving, idle)
 }
 
 

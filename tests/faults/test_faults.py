@@ -5,17 +5,20 @@ The seed is fixed here; `make chaos` takes any.
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 from collections.abc import AsyncGenerator
 
 import psutil
 import pytest
 
+from tests.client import GraphQLErrors
 from tests.faults import hooks
 from tests.faults.crowd import Crowd
 from tests.faults.ground import Ground, until
 from tests.faults.invariants import hold, violations
-from tests.faults.mischief import Mischief, kinds
+from tests.faults.mischief import LINKS, Mischief, kinds
 from tests.faults.proxy import Faults
 from tests.faults.traces import executions
 
@@ -103,6 +106,45 @@ async def test_without_redis_from_the_start_jobs_run(ground: Ground, crowd: Crow
         ground.urls = urls
         await ground.start_server("valkey")
         await ground.start_worker()
+    await hold(ground, crowd)
+
+
+async def test_a_worker_that_cannot_take_leave_of_anybody_goes_all_the_same(ground: Ground, crowd: Crowd) -> None:
+    """Postgres, Redis and S3 hang when it is told to stop: what it cannot give back is taken from it when its lease runs out."""
+    worker = await ground.start_worker()
+    others = [pid for pid in ground.worker_pids() if pid != worker.pid]
+    for pid in others:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        job = await crowd.script("linger 60 0.05")
+        await crowd.reach(job, "running")
+    finally:
+        for pid in others:
+            os.kill(pid, signal.SIGCONT)
+    for link in LINKS:
+        ground.proxies.set(link, Faults(stall=True))
+    try:
+        await ground.stop_worker(worker)
+    finally:
+        for link in LINKS:
+            ground.proxies.set(link)
+    assert await crowd.ended(job) == {job.job: "completed"}
+    await hold(ground, crowd)
+    assert (await crowd.job(job))["tries"] == 0
+
+
+async def test_a_postgres_that_falls_silent_is_told_to_be_unavailable(ground: Ground, crowd: Crowd) -> None:
+    """Its connections stay open, and nothing comes: who asks is told so long before an operation is given up."""
+    viewer = crowd.viewers[0]
+    ground.proxies.set("postgres", Faults(stall=True))
+    try:
+        for _ in range(2):  # on connections that were lent before, and on new ones
+            with pytest.raises(GraphQLErrors) as refused:
+                await viewer.client().one("{ datasets { totalCount } }")
+            assert refused.value.codes == ["UNAVAILABLE"]
+    finally:
+        ground.proxies.set("postgres")
+    assert (await viewer.insist("{ datasets { totalCount } }"))["totalCount"] > 0
     await hold(ground, crowd)
 
 

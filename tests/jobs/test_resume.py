@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import signal
@@ -37,14 +38,16 @@ OFTEN = {
     "BACKOFF_BASE": "0.1",
     "BACKOFF_FACTOR": "1",
     "CANCEL_PATIENCE": "0.5",
-    "CHECKPOINT_EVERY": "0.2",
+    "CHECKPOINT_EVERY": "0",
     "CHECKPOINT_BYTES": "100000",
 }
 ROUNDS = 400
+MADE: dict[str, Any] = {}
+"""What comes of an undisturbed ingest of each file, and of an undisturbed training."""
 RUN = """query($id: ID!) { run(id: $id) { status metrics { key last lastStep min minStep max maxStep count }
   metricHistory(maxPoints: 2000) { key totalPoints points { step value } }
   modelVersion { artifacts { role sha256 } } job { status attempt tries nodes { key status } } } }"""
-VERSION = """query($id: ID!) { node(id: $id) { ... on DatasetVersion { status rowCount columns { name type nullable } issues { code }
+VERSION = """query($id: ID!) { node(id: $id) { ... on DatasetVersion { status rowCount columns { name type nullable } issues { code message row column } preview
   rawFile { sizeBytes sha256 downloadUrl } processedFile { sizeBytes sha256 downloadUrl }
   profile { rowCount duplicateRowCount missingCellRatio correlations } } } }"""
 
@@ -68,15 +71,16 @@ class Workshop:
         self.process.wait()
         self.process = _start(self.folder)
 
-    def body(self) -> psutil.Process:
-        """The process that works on the job: it stands in a folder of its own."""
-        for process in psutil.Process(self.process.pid).children(recursive=True):
-            try:
-                if Path(process.cwd()).is_relative_to(self.folder / "scratch"):
-                    return process
-            except psutil.Error:
-                continue
-        raise AssertionError("no body runs")
+    async def body(self) -> psutil.Process:
+        """The process that works on the job: it stands in a folder of its own, once it has been told what to do."""
+        until = time.monotonic() + 10
+        while time.monotonic() < until:
+            for process in psutil.Process(self.process.pid).children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    if Path(process.cwd()).is_relative_to(self.folder / "scratch"):
+                        return process
+            await asyncio.sleep(0.01)
+        pytest.fail("No body ran within 10 s.")
 
     async def checkpoint(self, job: str, name: str) -> Row[Any]:
         """The job's checkpoint, once there is one."""
@@ -130,10 +134,19 @@ def table(rows: int) -> str:
 
 async def training(ada: Client) -> tuple[str, str]:
     """A pipeline and a version that it takes some seconds to learn from."""
-    version = await ada.ingest("numbers", table(8_000))
-    parameters = {"target": "y", "n_estimators": ROUNDS, "num_leaves": 63}
+    version = await ada.ingest("numbers", table(4_000))
+    parameters = {"target": "y", "n_estimators": ROUNDS, "num_leaves": 31}
     steps = ("data", "dataset", {}), ("split", "split", {"validation_fraction": 0.2}), ("train", "train_lightgbm", parameters)
     return (await ada.create_pipeline("p", *steps))["pipeline"]["id"], version
+
+
+async def trained(ada: Client, pipeline: str, version: str) -> dict[str, Any]:
+    """The undisturbed run; one is enough for all tests."""
+    if "run" not in MADE:
+        whole = await ada.run_pipeline(pipeline, version, seed=7)
+        assert (await ada.wait(whole["job"]["id"]))["status"] == "COMPLETED"
+        MADE["run"] = await ada.one(RUN, id=whole["run"]["id"])
+    return MADE["run"]
 
 
 async def logged(ada: Client, job: str, attempt: int) -> list[str]:
@@ -148,13 +161,12 @@ def model(run: dict[str, Any]) -> str:
 @pytest.mark.parametrize("killed", ["body", "worker"])
 async def test_a_killed_training_goes_on_from_its_checkpoint_and_makes_the_same_model(ada: Client, workshop: Workshop, killed: str) -> None:
     pipeline, version = await training(ada)
-    whole = await ada.run_pipeline(pipeline, version, seed=7)
-    assert (await ada.wait(whole["job"]["id"]))["status"] == "COMPLETED"
+    expected = await trained(ada, pipeline, version)
     broken = await ada.run_pipeline(pipeline, version, seed=7)
     job = broken["job"]["id"]
     await workshop.checkpoint(job, "training")
     if killed == "body":
-        workshop.body().kill()
+        (await workshop.body()).kill()
     else:
         workshop.kill_worker()
     ended = await ada.wait(job)
@@ -165,7 +177,7 @@ async def test_a_killed_training_goes_on_from_its_checkpoint_and_makes_the_same_
     done = int(goes_on[0].split()[4])
     assert goes_on == [f"Goes on from round {done} of {ROUNDS}."]
     assert 0 < done < ROUNDS
-    expected, run = [await ada.one(RUN, id=started["run"]["id"]) for started in (whole, broken)]
+    run = await ada.one(RUN, id=broken["run"]["id"])
     assert {series["key"]: [point["step"] for point in series["points"]] for series in run["metricHistory"]}.items() >= {
         "train_loss": list(range(ROUNDS)),
         "validation_loss": list(range(ROUNDS)),
@@ -181,12 +193,11 @@ async def test_a_killed_training_goes_on_from_its_checkpoint_and_makes_the_same_
 
 async def test_a_damaged_checkpoint_is_not_used(ada: Client, workshop: Workshop) -> None:
     pipeline, version = await training(ada)
-    whole = await ada.run_pipeline(pipeline, version, seed=7)
-    await ada.wait(whole["job"]["id"])
+    expected = await trained(ada, pipeline, version)
     broken = await ada.run_pipeline(pipeline, version, seed=7)
     job = broken["job"]["id"]
     await workshop.checkpoint(job, "training")
-    body = workshop.body()
+    body = await workshop.body()
     body.suspend()
     await asyncio.sleep(0.5)  # what was handed over before is stored
     kept = await workshop.checkpoint(job, "training")
@@ -197,7 +208,7 @@ async def test_a_damaged_checkpoint_is_not_used(ada: Client, workshop: Workshop)
     said = "\n".join(await logged(ada, job, attempt=2))
     assert "The checkpoint of an earlier attempt cannot be used: its file has 8 bytes" in said
     assert "Goes on from" not in said
-    expected, run = [await ada.one(RUN, id=started["run"]["id"]) for started in (whole, broken)]
+    run = await ada.one(RUN, id=broken["run"]["id"])
     assert (run["metricHistory"], run["metrics"], model(run)) == (expected["metricHistory"], expected["metrics"], model(expected))
     assert await workshop.leftovers() == (0, set())
 
@@ -215,31 +226,90 @@ async def test_a_cancelled_job_leaves_no_checkpoint(ada: Client, workshop: Works
     assert await workshop.leftovers() == (0, set())
 
 
+def wide() -> bytes:
+    """A small table of many columns, whose profile takes much longer than storing it."""
+    chance = np.random.default_rng(1)
+    return pl.DataFrame({f"x{number}": chance.normal(size=4_000).round(4) for number in range(120)}).write_csv().encode()
+
+
+def long() -> bytes:
+    """Two blocks that are read at once, each a part, and one that takes its time: it has to be read record by record."""
+    rows = np.arange(2_000_000)
+    text = "row;note\n" + "\n".join(map("{};a".format, rows))
+    sound = text[: text.index("\n", 17 * 1024**2) + 1]
+    return (sound + "".join(f'{row};"5" pipe\n' for row in range(60_000))).encode()
+
+
+async def undisturbed(ada: Client, name: str, content: bytes) -> dict[str, Any]:
+    if name not in MADE:
+        made = await ada.one(VERSION, id=await ada.ingest("whole", content))
+        for file in ("rawFile", "processedFile"):
+            del made[file]["downloadUrl"]
+        MADE[name] = made
+    return MADE[name]
+
+
+async def downloaded(made: dict[str, Any]) -> dict[str, Any]:
+    """Its files are in the store as they are said to be."""
+    async with httpx.AsyncClient() as http:
+        for file in ("rawFile", "processedFile"):
+            content = (await http.get(made[file].pop("downloadUrl"))).content
+            assert (len(content), hashlib.sha256(content).hexdigest()) == (made[file]["sizeBytes"], made[file]["sha256"])
+    return made
+
+
 @pytest.mark.parametrize(
-    ("stage", "told"), [("raw", "Goes on with the copy of the file"), ("table", "Goes on with the table of 400,000 rows")]
+    ("stage", "told"),
+    [("raw", "Goes on with the copy of the file"), ("rows-0002", "Goes on after "), ("table", "Goes on with the table of 4,000 rows")],
 )
 @pytest.mark.parametrize("killed", ["body", "worker"])
 async def test_a_killed_ingest_goes_on_with_what_was_fetched_and_read(
     ada: Client, workshop: Workshop, stage: str, told: str, killed: str
 ) -> None:
-    content = table(400_000).encode()
-    whole = await ada.ingest("whole", content)
+    kind = long if stage == "rows-0002" else wide
+    content = kind()
+    expected = await undisturbed(ada, kind.__name__, content)
     version, job = await ada.upload(await ada.create_dataset("broken"), "whole.csv", content)
-    await workshop.checkpoint(job, stage)
+    kept = await workshop.checkpoint(job, stage)
     if killed == "body":
-        workshop.body().kill()
+        (await workshop.body()).kill()
     else:
         workshop.kill_worker()
     ended = await ada.wait(job)
     assert (ended["status"], ended["attempt"]) == ("COMPLETED", 2)
-    assert told in "\n".join(await logged(ada, job, attempt=2))
-    expected, made = [await ada.one(VERSION, id=made) for made in (whole, version)]
-    for file in ("rawFile", "processedFile"):
-        content = httpx.get(made[file].pop("downloadUrl")).content
-        assert (len(content), hashlib.sha256(content).hexdigest()) == (made[file]["sizeBytes"], made[file]["sha256"])
-        del expected[file]["downloadUrl"]
-    assert made == expected
+    said = "\n".join(await logged(ada, job, attempt=2))
+    assert told in said
+    if stage == "rows-0002":
+        assert f"Goes on after {kept.position:,} rows that an earlier attempt read." in said
+        shown = [event["progress"] async for event in ada.events(job) if event["type"] == "PROGRESS" and event["attempt"] == 2]
+        assert min(shown) >= kept.state["percent"] >= 20
+    assert await downloaded(await ada.one(VERSION, id=version)) == expected
     rows, orphans = await workshop.leftovers()
     assert rows == 0
-    if killed == "body":
+    if killed == "body":  # with a worker goes what it was just storing, which is collected later
         assert orphans == set()
+
+
+@pytest.mark.parametrize("harm", ["damaged", "missing"])
+async def test_a_reading_goes_on_from_the_part_before_a_damaged_one(ada: Client, workshop: Workshop, harm: str) -> None:
+    content = long()
+    expected = await undisturbed(ada, "long", content)
+    version, job = await ada.upload(await ada.create_dataset("broken"), "whole.csv", content)
+    second = await workshop.checkpoint(job, "rows-0002")
+    first = await workshop.checkpoint(job, "rows-0001")
+    assert 0 < first.position < second.position
+    body = await workshop.body()
+    body.suspend()
+    if harm == "damaged":
+        await workshop.objects.write(second.object_key, b"nonsense", "text/plain")
+    else:
+        await workshop.objects.delete([second.object_key])
+    body.kill()
+    ended = await ada.wait(job)
+    assert (ended["status"], ended["attempt"]) == ("COMPLETED", 2)
+    said = "\n".join(await logged(ada, job, attempt=2))
+    why = "its file has 8 bytes" if harm == "damaged" else "its file is gone from the store"
+    assert f"A checkpoint of an earlier attempt cannot be used: {why}" in said
+    assert f"Goes on after {first.position:,} rows that an earlier attempt read." in said
+    assert await downloaded(await ada.one(VERSION, id=version)) == expected
+    assert await workshop.leftovers() == (0, set())

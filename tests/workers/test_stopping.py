@@ -15,14 +15,14 @@ from sqlalchemy import Row, func, select, text
 
 from db.core.viewer import SYSTEM
 from db.core.work import Database, Work
-from db.services import jobs, workers
+from db.services import jobs
 from db.services.jobs import Claim, Failure
 from db.settings import StateSettings
-from db.stores.events import BELLS, RedisPost, connect
+from db.stores.events import RedisPost, connect
 from db.stores.objects import ObjectStore
 from db.tables.jobs import JobKind
 from db.tables.jobstates import JobStatus
-from tests.workers.stage import LEASE, QUICK, Stage
+from tests.workers.stage import QUICK, Stage
 from workers.runtime import attempt as attempts
 from workers.runtime.attempt import Attempt, Effects, Task, Tools
 from workers.runtime.bodies import Bodies, BodyFailed
@@ -145,28 +145,3 @@ async def test_a_file_that_a_retry_may_still_read_goes_only_when_the_job_fails(
         await stage.reach(job_id, JobStatus.CANCELLED if is_cancelled else JobStatus.FAILED)
     async with ObjectStore.open(settings) as objects:
         assert (await objects.head(key) is not None) is stays
-
-
-async def test_a_lease_that_ran_out_is_found_however_many_nudges_come(stage: Stage, working: Working, settings: StateSettings) -> None:
-    async def task(_attempt: Attempt) -> Effects:
-        return nothing
-
-    redis: Any = connect(settings.redis_url)
-
-    async def nudge() -> None:
-        while True:
-            await redis.publish(BELLS, stage.queue)
-
-    async with working(task):
-        nudging = [asyncio.create_task(nudge()) for _ in range(4)]
-        try:
-            async with stage.database.work(SYSTEM) as work:
-                vanished = await workers.register(work, "vanished", [stage.queue], 1)
-                job = await jobs.submit(work, jobs.NewJob(stage.owner_id, JobKind.EXPORT, stage.queue))
-                assert await jobs.claim(work, job.id, vanished, "vanished", LEASE) is not None
-            await stage.reach(job.id, JobStatus.COMPLETED)
-        finally:
-            for each in nudging:
-                each.cancel()
-    await redis.aclose()
-    assert await stage.outcomes(job.id) == ["lost", "completed"]

@@ -24,6 +24,7 @@ from db.errors import Unavailable
 from db.queries.artifacts import LOG
 from db.services import jobs, outputs
 from db.services.jobs import Backoff, Claim, Failure, nodes
+from db.services.jobs.transitions import hold
 from db.services.outputs import StoredFile
 from db.stores.objects import ObjectMissing, ObjectStore
 from db.tables import Job
@@ -121,6 +122,8 @@ class Attempt:
     async def begin_nodes(self, parts: Sequence[tuple[str, str]]) -> None:
         """Say what is to be done, in order: (key, step) each."""
         async with self.database.work(SYSTEM) as work:
+            if not await hold(work, self.claim):
+                raise Superseded
             await nodes.begin(work, self.claim, parts)
 
     async def body(self, target: str, spec: Mapping[str, Any], *, span: tuple[float, float] = (0, 100)) -> dict[str, Any]:
@@ -333,7 +336,9 @@ class Attempt:
                         await outputs.add_artifact(work, job, self._log, surplus, self.claim.attempt)
                     status = await self._found(work) if job is None else job.status
             except (Unavailable, DBAPIError) as error:
-                if time.monotonic() > give_up or not (isinstance(error, Unavailable) or _sqlstate(error) in _BROKEN_OFF):
+                if isinstance(error, DBAPIError) and _sqlstate(error) not in _BROKEN_OFF:
+                    raise
+                if time.monotonic() > give_up:
                     raise
                 telemetry.SETTLED_AGAIN.inc()
                 is_first = False

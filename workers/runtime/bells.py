@@ -12,19 +12,17 @@ from uuid import UUID
 
 import structlog
 from arq.connections import ArqRedis
-from redis.exceptions import RedisError
 
 from db.errors import Unavailable
 from db.services.jobs import Ring
 from db.stores import queue
-from db.stores.events import BELLS
+from db.stores.events import BELLS, LOST
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 LOOK = 1.0  # seconds between looks at the queues while nobody says that something was rung
 TIDY = 4.0  # seconds between looks for invitations to jobs that wait no longer
 LONGEST = 2.0
-LOST = (RedisError, OSError, TimeoutError)
 
 
 class Bells:

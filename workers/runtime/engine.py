@@ -34,6 +34,7 @@ from workers.runtime.chores import Chores
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 PAUSE = 0.5  # seconds before Postgres is asked again after it did not answer
+FAREWELL = 3.0  # seconds that telling Postgres of the end may take
 RUNG = "rung:"  # somebody invited to jobs of this queue
 
 
@@ -93,8 +94,8 @@ class Engine:
             await self._finish()
         finally:
             await _end(loops)
-        with suppress(Unavailable):
-            async with self._database.work(SYSTEM) as work:
+        with suppress(Unavailable, TimeoutError):  # without a word it counts as stopped once it has been silent for a while
+            async with asyncio.timeout(FAREWELL), self._database.work(SYSTEM) as work:
                 await workers.stop(work, self._id)
         log.info("worker_stopped", worker=self._name)
 
@@ -106,7 +107,9 @@ class Engine:
                     self._id = await workers.register(work, self._name, self._queues, self._slots)
             except Unavailable as error:
                 log.warning("waiting_for_postgres", error=str(error))
-                await self._wait(self._stopping, PAUSE)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(PAUSE):
+                        await self._stopping.wait()
             else:
                 return True
         return False
