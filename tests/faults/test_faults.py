@@ -133,6 +133,20 @@ async def test_a_worker_that_cannot_take_leave_of_anybody_goes_all_the_same(grou
     assert (await crowd.job(job))["tries"] == 0
 
 
+async def test_a_worker_that_waits_for_postgres_can_be_told_to_stop(ground: Ground) -> None:
+    ground.proxies.set("postgres", Faults(refuse=True))
+    try:
+        worker = ground.launch_worker()
+
+        async def waits() -> bool:
+            return "waiting_for_postgres" in worker.log_tail()
+
+        await until(waits, 60.0, "the waiting for Postgres")
+        await ground.stop_worker(worker)
+    finally:
+        ground.proxies.set("postgres")
+
+
 async def test_a_postgres_that_falls_silent_is_told_to_be_unavailable(ground: Ground, crowd: Crowd) -> None:
     """Its connections stay open, and nothing comes: who asks is told so long before an operation is given up."""
     viewer = crowd.viewers[0]

@@ -94,6 +94,7 @@ class Nursery:
         self._preload = preload
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
+        self._unsaid = bytearray()
         self._ready: asyncio.Future[None] | None = None
         self._listener: asyncio.Task[None] | None = None
         self._born: dict[int, asyncio.Future[int]] = {}
@@ -153,9 +154,25 @@ class Nursery:
         self._warm()
 
     def say(self, message: dict[str, Any]) -> None:
+        """Never waits: what a busy nursery has no room for yet is kept, whole and in order."""
         if self._control is not None:
-            with contextlib.suppress(OSError):
-                self._control.sendall(json.dumps(message).encode() + b"\n")
+            self._unsaid += json.dumps(message).encode() + b"\n"
+            self._say_the_rest()
+
+    def _say_the_rest(self) -> None:
+        control, loop = self._control, asyncio.get_running_loop()
+        if control is None or control.fileno() < 0:
+            self._unsaid.clear()
+            return
+        try:
+            while self._unsaid:
+                del self._unsaid[: control.send(self._unsaid)]
+        except BlockingIOError:
+            loop.add_writer(control, self._say_the_rest)
+            return
+        except OSError:  # it has gone; whoever waits for a child of it is told so
+            self._unsaid.clear()
+        loop.remove_writer(control)
 
     async def _spawn(self) -> Child:
         async with self._spawning:
@@ -167,6 +184,8 @@ class Nursery:
             born: asyncio.Future[int] = asyncio.get_running_loop().create_future()
             self._born[number] = born
             ours.setblocking(False)  # noqa: FBT003 - takes no keyword
+            while self._unsaid:  # noqa: ASYNC110 - the descriptors travel with their own bytes, and it is empty all but always
+                await asyncio.sleep(0.01)
             try:
                 assert self._control is not None
                 socket.send_fds(self._control, [json.dumps({"do": "spawn", "id": number}).encode() + b"\n"], [theirs.fileno(), printed])
@@ -224,6 +243,9 @@ class Nursery:
             process.kill()
             process.wait()
         self._bereave(ready)
+        if self._control is control:
+            self._unsaid.clear()
+        loop.remove_writer(control)
         control.close()
 
     def _hear(self, message: dict[str, Any], ready: asyncio.Future[None]) -> None:
