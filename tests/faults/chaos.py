@@ -25,6 +25,7 @@ from tests.faults.mischief import Mischief, kinds
 
 SETTINGS: Mapping[str, str] = {
     **QUICK,
+    "TRELLIS_WORKER_SLOTS": "6",
     "TRELLIS_WORKER_LEASE": "5",
     "TRELLIS_WORKER_PULSE": "1",
     "TRELLIS_WORKER_LOOK": "0.5",
@@ -48,7 +49,8 @@ MIX: tuple[tuple[int, str, str], ...] = (
     (6, "TRAIN", "completed"),
     (8, "INGEST", "completed"),
 )
-SUBMITTERS = 8
+SUBMITTERS = 12
+PAUSES = (0.4, 1.8)  # seconds between the starts of two faults
 LAST = 0.97  # share of the jobs that must have ended before the faults stop
 
 console = Console()
@@ -144,7 +146,7 @@ class Storm:
                 if name is not None:
                     deck.remove(name)
                     running.create_task(self._harm(name, table[name]))
-                await asyncio.sleep(self._random.uniform(0.3, 1.5))
+                await asyncio.sleep(self._random.uniform(*PAUSES))
 
     def _busy(self, name: str) -> bool:
         gate = self._gate(name)
