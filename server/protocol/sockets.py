@@ -239,7 +239,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
             self._farewell = asyncio.create_task(self._close(FORBIDDEN, "Signed out: the token was revoked or has expired."))
 
     def _ping_later(self) -> None:
-        # A timer takes a fifth of the memory of a task that sleeps, and there may be thousands of quiet sockets.
+        # A timer takes less memory than a task that sleeps, and there may be thousands of quiet sockets.
         self._next_ping = asyncio.get_running_loop().call_later(self._ping_every, self._begin_ping)
 
     def _begin_ping(self) -> None:

@@ -121,7 +121,8 @@ class _Client(asyncio.Protocol):
 
 async def _run(url: str, path: str, subprotocol: str, openings: Sequence[Sequence[bytes]], total: Synchronized[int], pipe: Any) -> None:
     address = urlsplit(url)
-    assert address.hostname and address.port
+    assert address.hostname
+    assert address.port
     host, port = address.hostname, address.port
     loop = asyncio.get_running_loop()
     ages: array[float] = array("d")
