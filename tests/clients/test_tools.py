@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ def sdl() -> Iterator[Path]:
     """The schema as it is now, where ESLint will look at it: inside its own folder."""
     folder = node.FOLDER / "generated"
     folder.mkdir(exist_ok=True)
-    path = folder / "linted.graphql"
+    path = folder / f"linted-{os.getpid()}.graphql"  # tests run side by side
     path.write_text(schema.as_str() + "\n")
     yield path
     path.unlink()
