@@ -6,6 +6,7 @@ an entry of a vanished worker hidden for its job timeout.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -112,9 +113,10 @@ class Bell(Worker):
             self._queue_read_offset = offset
             await self._poll_iteration()
             answered = list[Any](self.tasks.values())
-            for task in answered:
-                await task
             self.tasks.clear()
+            outcomes = await asyncio.gather(*answered, return_exceptions=True)  # all, for of each somebody must hear how it went
+            for lost in (outcome for outcome in outcomes if isinstance(outcome, BaseException)):
+                raise lost
             if answered:
                 return len(answered)
         return 0

@@ -149,7 +149,8 @@ class Bells:
 
     async def _answered(self, ctx: dict[Any, Any], job_id: str) -> None:  # noqa: ARG002 - the signature is arq's
         """arq calls this and may cancel it; a claim under way is not to be cut off, for its commit may have arrived already."""
-        await asyncio.shield(asyncio.ensure_future(self._claim(UUID(job_id))))
+        with suppress(Unavailable):  # the row waits, and is rung for again
+            await asyncio.shield(asyncio.ensure_future(self._claim(UUID(job_id))))
 
     def _mute(self, error: Exception) -> None:
         if self.sound:
