@@ -204,7 +204,8 @@ class Crowd:
         viewer = self.random.choice(self.viewers)
         number = next(self._count)
         content = f"{CSV}{number},0,a\n".encode()
-        dataset = await self._patiently(lambda client: client.create_dataset(f"table {number}"), viewer)
+        # Each time a name of its own: perhaps it was made, and only the answer was lost.
+        dataset = await self._patiently(lambda client: client.create_dataset(f"table {number}, {next(self._count)}"), viewer)
         extra = {"sha256": hashlib.sha256(content).hexdigest(), "idempotencyKey": f"upload {number}"}
 
         async def sent(client: Client) -> str:

@@ -63,7 +63,7 @@ class Stage:
         (row,) = await self.database.rows(select(*Job.__table__.c).where(Job.id == job_id))
         return row
 
-    async def reach(self, job_id: UUID, *statuses: JobStatus, within: float = 20.0) -> Row[Any]:
+    async def reach(self, job_id: UUID, *statuses: JobStatus, within: float = 60.0) -> Row[Any]:
         async def there() -> Row[Any] | None:
             row = await self.job(job_id)
             return row if row.status in statuses else None
@@ -115,7 +115,7 @@ async def ready(database: Database, worker: subprocess.Popen[bytes]) -> None:
     await eventually(registered, within=60.0)
 
 
-async def eventually(look: Callable[[], Any], within: float = 20.0) -> Any:
+async def eventually(look: Callable[[], Any], within: float = 60.0) -> Any:
     """The first answer that says something; a look takes 20 ms."""
     until = time.monotonic() + within
     while time.monotonic() < until:

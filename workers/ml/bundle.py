@@ -271,6 +271,7 @@ class Bundle:
 
     def check_range(self, names: list[str], node: Node) -> None:
         """For what learns: values that 32 bits cannot hold, or whose squares are no numbers, are refused."""
+        self.check_finite(names, node)
         floats = self.frame.select(names).select(pl.selectors.float())
         found = floats.select(pl.all().abs().max()).row(0, named=True) if floats.width else {}
         for name, greatest in found.items():
