@@ -35,7 +35,9 @@ class SignedOut(StateError):
     """The token that a connection was opened with has been revoked or has expired, or its user is gone."""
 
     def __str__(self) -> str:
-        return "You have been signed out: your token was revoked or has expired. Sign in again with a valid one, then go on from your cursor."
+        return (
+            "You have been signed out: your token was revoked or has expired. Sign in again with a valid one, then go on from your cursor."
+        )
 
 
 @dataclass

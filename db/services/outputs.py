@@ -46,9 +46,7 @@ async def store_object(work: Work, owner_id: UUID, file: StoredFile) -> tuple[UU
     return found.id, found.object_key
 
 
-async def add_artifact(
-    work: Work, job: Row[Any], file: StoredFile, surplus: list[str], attempt: int | None = None, **parent: UUID
-) -> UUID:
+async def add_artifact(work: Work, job: Row[Any], file: StoredFile, surplus: list[str], attempt: int | None = None, **parent: UUID) -> UUID:
     """A file of a dataset version, a model version, or of the job itself where no parent is named; then `attempt` says of which."""
     object_id, kept = await store_object(work, job.owner_id, file)
     if kept != file.key:
