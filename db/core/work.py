@@ -209,5 +209,6 @@ class _translated:  # noqa: N801 - reads as a statement: with _translated()
         lost = isinstance(error, exc.DBAPIError) and (
             error.connection_invalidated or isinstance(error.orig, exc.InterfaceError) or isinstance(_driver_error(error), _GONE)
         )
-        if lost or isinstance(error, (exc.TimeoutError, exc.InterfaceError, OSError, *_GONE)):
+        # As the driver raised it: a connection that broke while it was being set up, before anything was asked of it.
+        if lost or isinstance(error, (exc.TimeoutError, exc.InterfaceError, OSError, asyncpg.InterfaceError, *_GONE)):
             raise Unavailable("database", str(error)) from error
