@@ -70,7 +70,7 @@ class AccountQueries:
         self,
         info: Info,
         dry_run: Annotated[  # noqa: ARG002 - the document was cut down to this field before it ran
-            bool,
+            bool | None,
             strawberry.argument(
                 description="Only tell what the operation would cost: nothing else of it is run or answered, and nothing is taken."
             ),

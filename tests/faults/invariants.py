@@ -134,7 +134,9 @@ LATER: dict[str, str] = {
     "11 no object is unreferenced": """
         SELECT o.key FROM faults.objects o
         WHERE NOT EXISTS (SELECT FROM stored_objects s WHERE s.object_key = o.key AND s.reference_count > 0)
-          AND NOT EXISTS (SELECT FROM uploads u WHERE u.object_key = o.key AND u.state = 'open')
+          AND NOT EXISTS (  -- a version whose ingest was cancelled stands UPLOADED, and `retryJob` reads its file again
+            SELECT FROM uploads u JOIN dataset_versions v ON v.id = u.version_id
+            WHERE u.object_key = o.key AND (u.state = 'open' OR (u.state = 'completed' AND v.status <> 'ready')))
           AND NOT EXISTS (SELECT FROM job_checkpoints c WHERE c.object_key = o.key)""",
 }
 
