@@ -2,6 +2,7 @@
 
 from db.core.base import Table
 from db.tables.accounts import ApiKey, User
+from db.tables.billing import CreditTransaction
 from db.tables.datasets import Dataset, DatasetProfile, DatasetVersion, StoredObject, Upload
 from db.tables.experiments import Experiment, MetricPoint, Run, RunMetric, StagedPoint
 from db.tables.jobs import Chore, IdempotencyKey, Job, JobAttempt, JobCheckpoint, JobEvent, JobInput, JobNode, JobOutput, Worker
@@ -12,6 +13,7 @@ __all__ = [
     "ApiKey",
     "Artifact",
     "Chore",
+    "CreditTransaction",
     "Dataset",
     "DatasetProfile",
     "DatasetVersion",

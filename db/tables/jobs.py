@@ -65,7 +65,8 @@ class JobEventType(StrEnum):
 class Job(Table):
     """A piece of work and where it stands. Changed only by the compare-and-set transitions of `db.services.jobs`; a trigger guards them.
 
-    `error` is {code, message, retryable, traceback}. `worker_id` and `lease_until` belong to the current attempt.
+    `error` is {code, message, retryable, traceback}. `worker_id` and `lease_until` belong to the current attempt. `credit_cost` is what
+    was held for it when it was submitted; a trigger refuses its change.
     """
 
     __tablename__ = "jobs"
@@ -83,6 +84,7 @@ class Job(Table):
         CheckConstraint("(status IN ('running', 'cancelling')) = (lease_until IS NOT NULL)", name="leased_while_active"),
         CheckConstraint("(status IN ('completed', 'failed', 'cancelled')) = (completed_at IS NOT NULL)", name="completed_at_says_final"),
         CheckConstraint("status <> 'failed' OR error IS NOT NULL", name="failure_has_an_error"),
+        CheckConstraint("credit_cost >= 0", name="cost_not_negative"),
     )
 
     id: Mapped[UUID] = key()
@@ -111,6 +113,7 @@ class Job(Table):
     dispatch_no: Mapped[int] = mapped_column(server_default="0")
     dispatched_at: Mapped[datetime | None]
     timeout_seconds: Mapped[float | None]
+    credit_cost: Mapped[int] = big(server_default="0")
     estimated_completed_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = now()
     updated_at: Mapped[datetime] = now()
