@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any, Protocol, Self
 from uuid import UUID
 
@@ -50,6 +51,7 @@ class Work:
     viewer: Viewer
     notices: dict[UUID, Notice] = field(default_factory=dict[UUID, Notice])
     doubted: set[UUID] = field(default_factory=set[UUID])
+    last: list[tuple[UUID, Callable[[], Awaitable[None]]]] = field(default_factory=list[tuple[UUID, Callable[[], Awaitable[None]]]])
 
     async def all(self, statement: Executable, parameters: Any = None) -> Sequence[Row[Any]]:
         return (await self.connection.execute(statement, parameters)).all()
@@ -77,6 +79,19 @@ class Work:
     def doubt(self, user_id: UUID) -> None:
         """Have this user's open connections look again at who they are, once this is committed: a key or a right was taken away."""
         self.doubted.add(user_id)
+
+    def at_last(self, user_id: UUID, act: Callable[[], Awaitable[None]]) -> None:
+        """Have this done to a user's row when all else of the work is done; should it raise, nothing of the work is written.
+
+        Everything that a user does at once wants that row. Locked last, and of several users in the order of their ids, it is held for
+        the time of a commit, and nobody who holds one waits for a lock of any other kind.
+        """
+        self.last.append((user_id, act))
+
+    async def finish(self) -> None:
+        """Do what was left to the end."""
+        for _, act in sorted(self.last, key=itemgetter(0)):
+            await act()
 
 
 class Database:
@@ -172,6 +187,7 @@ class Database:
                     async with connection.begin():
                         work = Work(connection, viewer)
                         yield work
+                        await work.finish()
         await self._deliver(work)
 
     async def _deliver(self, work: Work) -> None:

@@ -37,6 +37,7 @@ COLUMNS = (
     Job.max_tries,
     Job.last_sequence,
     Job.parameters,
+    Job.credit_cost,
     Job.error.label("failure"),
     Job.retry_of_id,
     Job.dataset_id,

@@ -143,4 +143,6 @@ class PipelineMutations:
             return Conflict.of(error)
         except errors.QuotaExceeded as error:
             return QuotaExceeded.of(error)
+        except errors.InsufficientCredits as error:
+            return InsufficientCredits.of(error)
         return RunPipelinePayload(job_id=answer.job_id, run_id=answer.run_id, target_dataset_id=answer.target_dataset_id)

@@ -66,7 +66,7 @@ class RunAnswer:
 
 
 async def run(work: Work, request: RunRequest) -> RunAnswer:
-    """Raises `NotFound`, `InvalidInput`, `WrongState` or `Conflict`."""
+    """Raises `NotFound`, `InvalidInput`, `WrongState` or `Conflict`; the end of the work `InsufficientCredits`."""
     work.viewer.must_write()
     asked = {key: value for key, value in asdict(request).items() if key != "idempotency_key"}
     answered = await idempotency.recall(work, OPERATION, request.idempotency_key, asked)
