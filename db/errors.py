@@ -122,8 +122,8 @@ class InsufficientCredits(StateError):
 
     def __str__(self) -> str:
         return (
-            f"This takes {self.required} credit{'' if self.required == 1 else 's'}, and {self.available} can be spent. Wait for jobs under way to give back what they hold, or"
-            " ask whoever runs this Trellis for more."
+            f"This takes {self.required} credit{'' if self.required == 1 else 's'}, and {self.available} can be spent. Wait for jobs under way"
+            " to give back what they hold, or ask whoever runs this Trellis for more."
         )
 
 
