@@ -72,6 +72,7 @@ class Job(Node, prefix="job", found_by=jobs.by_id):
     attempt: int = strawberry.field(description="How often a worker has taken it.")
     tries: int = strawberry.field(description="How many tries failures have used up.")
     max_tries: int = strawberry.field(description="How many it may use before it is FAILED.")
+    timeout_seconds: float | None = strawberry.field(description="How long each attempt may run; null where the workers' own limit holds.")
     parameters: JSON = strawberry.field(description="What it was asked to do, as an object; its keys depend on the kind.")
     created_at: datetime = strawberry.field(description="When it was asked for.")
     queued_at: datetime | None = strawberry.field(description="When it was last sent to the workers.")
