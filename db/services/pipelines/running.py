@@ -171,7 +171,9 @@ def _frozen(
     if not 1 <= request.priority <= 10:
         checks.add("priority", message=f"The priority is {request.priority}; it goes from 1, the least urgent, to 10.")
     if request.timeout_seconds is not None and not 1 <= request.timeout_seconds <= LONGEST_TIMEOUT:
-        checks.add("timeoutSeconds", message=f"A job may run from 1 to {LONGEST_TIMEOUT:,} seconds. Leave it out for the workers' own limit.")
+        checks.add(
+            "timeoutSeconds", message=f"A job may run from 1 to {LONGEST_TIMEOUT:,} seconds. Leave it out for the workers' own limit."
+        )
     if pipeline.owner_id != dataset.owner_id:
         checks.add("datasetVersionId", message="Pipeline and dataset belong to different users; both must belong to one.")
     if request.model_name is not None:
