@@ -169,8 +169,7 @@ class GraphQLView(GraphQL[Context, None]):
             held.enter_context(self.streams.enter(viewer.id if viewer else request.client and request.client.host))
             if viewer is not None:
                 session = held.enter_context(feed.sessions.attend(viewer))
-                session.ended.add(signed_out.set)
-                held.callback(session.ended.discard, signed_out.set)
+                held.enter_context(session.tells(signed_out.set))
             request.scope["state"][STREAMING] = True
             results = await self.schema.stream(
                 text,

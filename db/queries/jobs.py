@@ -35,6 +35,7 @@ COLUMNS = (
     Job.attempt,
     Job.tries,
     Job.max_tries,
+    Job.timeout_seconds,
     Job.last_sequence,
     Job.parameters,
     Job.credit_cost,

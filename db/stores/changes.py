@@ -112,11 +112,10 @@ class Changes:
         """The changes that meet a condition, from here on."""
         watcher = Watcher(session, wanted)
         self._watchers.add(watcher)
-        session.ended.add(watcher.wake)
         try:
-            yield watcher
+            with session.tells(watcher.wake):
+                yield watcher
         finally:
-            session.ended.discard(watcher.wake)
             self._watchers.discard(watcher)
             if not self._watchers:
                 self._known.clear()

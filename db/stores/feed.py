@@ -114,11 +114,10 @@ class Feed:
             tail = self._tails[job_id] = Tail(job_id)
         follower = Follower(tail, session)
         tail.followers.add(follower)
-        session.ended.add(follower.wake)
         try:
-            yield follower
+            with session.tells(follower.wake):
+                yield follower
         finally:
-            session.ended.discard(follower.wake)
             tail.followers.discard(follower)
             if not tail.followers and self._tails.get(job_id) is tail:
                 del self._tails[job_id]
@@ -136,11 +135,10 @@ class Feed:
         """Rings for each new event of one job: enter first, then read, then wait."""
         bell = Bell(session)
         self._bells.setdefault(job_id, set()).add(bell)
-        session.ended.add(bell.ring)
         try:
-            yield bell
+            with session.tells(bell.ring):
+                yield bell
         finally:
-            session.ended.discard(bell.ring)
             bells = self._bells[job_id]
             bells.discard(bell)
             if not bells:

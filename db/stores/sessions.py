@@ -22,27 +22,33 @@ Look = Callable[[Database, Collection[Viewer]], Awaitable[Mapping[Viewer, Viewer
 
 
 class Session:
-    """One user's token in use by this process. `viewer` is who they are as of the last look, `is_over` whether the token still names them.
+    """One user's token in use by this process. `viewer` is who they are as of the last look, `is_over` whether the token still names them."""
 
-    `ended` are called once, when it is over.
-    """
-
-    __slots__ = ("ended", "holders", "is_over", "viewer")
+    __slots__ = ("_told", "holders", "is_over", "viewer")
 
     def __init__(self, viewer: Viewer) -> None:
         self.viewer = viewer
         self.is_over = False
         self.holders = 0
-        self.ended: set[Callable[[], None]] = set()
+        self._told: set[Callable[[], None]] = set()
 
     def check(self) -> None:
         """Raises `SignedOut` once it is over."""
         if self.is_over:
             raise SignedOut
 
+    @contextmanager
+    def tells(self, call: Callable[[], None]) -> Generator[None]:
+        """While the block lasts, this is called once when the session is over."""
+        self._told.add(call)
+        try:
+            yield
+        finally:
+            self._told.discard(call)
+
     def end(self) -> None:
         self.is_over = True
-        for call in tuple(self.ended):
+        for call in tuple(self._told):
             call()
 
 

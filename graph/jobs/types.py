@@ -72,6 +72,7 @@ class Job(Node, prefix="job", found_by=jobs.by_id):
     attempt: int = strawberry.field(description="How often a worker has taken it.")
     tries: int = strawberry.field(description="How many tries failures have used up.")
     max_tries: int = strawberry.field(description="How many it may use before it is FAILED.")
+    timeout_seconds: float | None = strawberry.field(description="How long each attempt may run; null where the workers' own limit holds.")
     parameters: JSON = strawberry.field(description="What it was asked to do, as an object; its keys depend on the kind.")
     credit_cost: BigInt = strawberry.field(
         description="What it costs in credits, by the price on the day it was asked for: held from then on, charged once it has completed,"

@@ -129,6 +129,7 @@ class PipelineMutations:
                 parameters=input.parameters,
                 seed=input.seed,
                 priority=input.priority,
+                timeout_seconds=input.timeout_seconds,
                 idempotency_key=input.idempotency_key,
             )
             async with info.context.work() as work:

@@ -131,8 +131,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
             self.context.viewer = viewer
             if viewer is not None:
                 session = self.context.session = self._held.enter_context(self.context.feed.sessions.attend(viewer))
-                session.ended.add(self._sign_out)
-                self._held.callback(session.ended.discard, self._sign_out)
+                self._held.enter_context(session.tells(self._sign_out))
             await self.send_message({"type": "connection_ack"})
             self.connection_acknowledged = True
 

@@ -221,9 +221,9 @@ async def test_a_job_ends_as_it_should_when_its_log_cannot_be_stored(stage: Stag
     await stage.start(TRELLIS_S3_ENDPOINT_URL="http://127.0.0.1:1")
     job = await stage.submit("mutter", lines=1)
     await stage.reach(job, JobStatus.COMPLETED)
-    assert await logs(owner, job) == [None]
+    assert set(await logs(owner, job)) == {None}
     note = "The log of this attempt could not be stored: the object storage did not take it in time."
-    assert "\n".join(await messages(stage, job)) == f"line 0\n{note}"
+    assert "\n".join(await messages(stage, job)).endswith(f"line 0\n{note}")
 
 
 @pytest.mark.parametrize("size", [1, 7, 64, 100_000])
