@@ -63,6 +63,8 @@ def job(found: Found, *, as_json: bool) -> None:
         "kind": f"{row.kind.value} in the queue {row.queue}, priority {row.priority}",
         "owner": found.owner,
         "tries": f"{row.tries} of {row.max_tries} used",
+        "may run": f"{row.timeout_seconds:g} s an attempt" if row.timeout_seconds else "",
+        "cost": f"{row.credit_cost} credits" if row.credit_cost else "",
         "retry of": f"job_{row.retry_of_id.hex}" if row.retry_of_id else "",
         "made": _when(row.created_at),
         "started": _when(row.started_at),
@@ -152,7 +154,7 @@ def credits(found: Account, *, as_json: bool) -> None:
 
 
 def _job(row: Row[Any], owner: str, wait: Row[Any] | None) -> dict[str, Any]:
-    names = ("progress", "current_step", "queue", "priority", "attempt", "tries", "max_tries")
+    names = ("progress", "current_step", "queue", "priority", "attempt", "tries", "max_tries", "timeout_seconds", "credit_cost")
     times = ("run_after", "created_at", "queued_at", "started_at", "completed_at")
     return {
         "id": f"job_{row.id.hex}",
