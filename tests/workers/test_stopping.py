@@ -22,7 +22,7 @@ from db.stores.events import RedisPost, connect
 from db.stores.objects import ObjectStore
 from db.tables.jobs import JobKind
 from db.tables.jobstates import JobStatus
-from tests.workers.stage import QUICK, Stage
+from tests.workers.stage import LEASE, QUICK, Stage
 from workers.runtime import attempt as attempts
 from workers.runtime.attempt import Attempt, Effects, Task, Tools
 from workers.runtime.bodies import Bodies, BodyFailed
@@ -33,7 +33,7 @@ from workers.runtime.reports import Reports
 from workers.runtime.scratch import Scratch
 from workers.settings import WorkerSettings
 
-Working = Callable[[Task], AbstractAsyncContextManager[ObjectStore]]
+Working = Callable[..., AbstractAsyncContextManager[ObjectStore]]
 
 
 @pytest.fixture
@@ -42,11 +42,11 @@ def working(stage: Stage, settings: StateSettings, tmp_path: Path) -> Working:
     own = WorkerSettings(scratch=tmp_path, **{name.lower(): value for name, value in QUICK.items()})  # pyright: ignore[reportArgumentType] - read from text
 
     @asynccontextmanager
-    async def working(task: Task) -> AsyncGenerator[ObjectStore]:
+    async def working(task: Task, statement_timeout: float | None = None) -> AsyncGenerator[ObjectStore]:
         redis = connect(settings.redis_url)
         with Scratch.open(own.scratch) as scratch:
             async with (
-                Database.open(settings, RedisPost(redis)) as database,
+                Database.open(settings, RedisPost(redis), statement_timeout=statement_timeout) as database,
                 ObjectStore.open(settings) as objects,
                 Nursery(preload=False) as nursery,
             ):
@@ -124,6 +124,30 @@ async def test_objects_stay_where_nobody_knows_whether_the_settle_was_committed(
         job = await stage.reach(await stage.submit("none"), JobStatus.COMPLETED)
         assert (job.attempt, job.losses, job.tries) == (2, 1, 0)
         assert [await objects.head(key) is not None for key in keys] == [True, True]
+
+
+async def test_a_pulse_that_postgres_breaks_off_each_time_lets_the_leases_end(stage: Stage, working: Working) -> None:
+    """The whole table is locked, so no row of it can be passed over."""
+    began, ended = asyncio.Event(), asyncio.Event()
+
+    async def task(_attempt: Attempt) -> Effects:
+        began.set()
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            ended.set()
+            raise
+        return nothing
+
+    async with working(task, statement_timeout=0.3):
+        job_id = await stage.submit("none")
+        await asyncio.wait_for(began.wait(), 10)
+        async with stage.database.work(SYSTEM) as work:
+            await work.run(text("LOCK TABLE jobs IN ACCESS EXCLUSIVE MODE"))
+            await asyncio.wait_for(ended.wait(), 2 * LEASE + 0.5)
+        async with stage.database.work(SYSTEM) as work:
+            assert await jobs.cancel(work, job_id) in {JobStatus.CANCELLED, JobStatus.CANCELLING}
+        await stage.reach(job_id, JobStatus.CANCELLED)
 
 
 @pytest.mark.parametrize(("is_cancelled", "stays"), [(True, True), (False, False)])

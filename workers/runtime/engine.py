@@ -7,8 +7,8 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing, suppress
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from contextlib import aclosing, contextmanager, suppress
 from typing import Any
 from uuid import UUID
 
@@ -17,6 +17,7 @@ from sqlalchemy import Row, func, select
 from sqlalchemy.exc import DBAPIError
 
 from db.core.viewer import SYSTEM
+from db.core.work import Database, was_broken_off
 from db.errors import Unavailable
 from db.services import chores, jobs, workers
 from db.services.jobs import Failure
@@ -82,7 +83,7 @@ class Engine:
         loops = [
             asyncio.create_task(loop, name=name)
             for name, loop in {
-                "pulse": self._forever(self._pulse, self._settings.pulse, self._beat),
+                "pulse": self._keep_pulsing(),
                 "look": self._keep_looking(),
                 "chores": self._keep_house(),
                 "nudges": self._hear_nudges(),
@@ -157,6 +158,10 @@ class Engine:
         except Unavailable as error:
             log.warning("postgres_does_not_answer", error=error.detail)
             await asyncio.sleep(PAUSE)
+        except DBAPIError as error:
+            told = log.warning if was_broken_off(error) else log.exception
+            told("step_failed", error=str(error.orig))
+            await asyncio.sleep(PAUSE)
         except Exception:  # a loop of the worker outlives every failure of one of its rounds
             log.exception("step_failed")
             await asyncio.sleep(PAUSE)
@@ -221,29 +226,36 @@ class Engine:
 
     async def _take(self) -> None:
         free = self._free
-        self._claiming += free
-        try:
+        with self._claims(free):
             async with self._database.work(SYSTEM) as work:
                 until = time.monotonic() + self._settings.lease
                 taken = await jobs.claim_waiting(work, self._queues, free, self._id, self._name, self._settings.lease)
             for job in taken:
                 self._begin(job, until)
-        finally:
-            self._claiming -= free
 
     async def _answer(self, job_id: UUID) -> None:
         """Somebody rang for this job: the slot first, then the row; no row, no work."""
         if self._free <= 0:
             return
-        self._claiming += 1
-        try:
+        with self._claims(1):
             until = time.monotonic() + self._settings.lease
             async with self._database.work(SYSTEM) as work:
                 job = await jobs.claim(work, job_id, self._id, self._name, self._settings.lease)
             if job is not None:
                 self._begin(job, until)
+
+    @contextmanager
+    def _claims(self, slots: int) -> Generator[None]:
+        """So many slots are spoken for. A claim that was broken off (somebody holds a lock for too long) is no job now, and no fault."""
+        self._claiming += slots
+        try:
+            yield
+        except DBAPIError as error:
+            if not was_broken_off(error):
+                raise
+            log.warning("claim_broken_off", error=str(error.orig))
         finally:
-            self._claiming -= 1
+            self._claiming -= slots
 
     def _begin(self, job: Row[Any], until: float) -> None:
         telemetry.taken(job)
@@ -261,24 +273,29 @@ class Engine:
 
     # Keeping them
 
-    async def _pulse(self) -> None:
+    async def _keep_pulsing(self) -> None:
+        async with self._database.apart(1) as lifeline:
+            await self._forever(lambda: self._pulse(lifeline), self._settings.pulse, self._beat)
+
+    async def _pulse(self, lifeline: Database) -> None:
         """The lease is counted from before the statement was sent, so that here it never outlives the one in the database."""
         sent = time.monotonic()
         mine = dict(self._attempts)
         try:
-            held = await jobs.pulse(self._database, self._id, [attempt.claim for attempt in mine.values()], self._settings.lease)
-        except Unavailable:
+            held = await jobs.pulse(lifeline, self._id, [attempt.claim for attempt in mine.values()], self._settings.lease)
+        except (Unavailable, DBAPIError):  # however it failed, the leases run on
             for attempt in mine.values():
                 if time.monotonic() > attempt.until:
                     attempt.stop(Stop.LOST)
             raise
         for job_id, attempt in mine.items():
-            status = held.get(job_id)
-            if status is None:
+            found = held.get(job_id)
+            if found is None:
                 attempt.stop(Stop.LOST)
                 continue
-            attempt.renew(sent + self._settings.lease)
-            if status is JobStatus.CANCELLING:
+            if found.is_renewed:
+                attempt.renew(sent + self._settings.lease)
+            if found.status is JobStatus.CANCELLING:
                 attempt.stop(Stop.CANCEL)
 
     async def _sweep(self) -> None:

@@ -61,7 +61,7 @@ async def claim(work: Work, job_id: UUID, worker_id: UUID, worker: str, lease: f
 
     To be called before the work locks anything of the job.
     """
-    await caps.hold(work, [job_id])
+    await caps.hold(work, [job_id], lease)
     job = await _claim(work, job_id, worker_id, worker, lease)
     if job is None and caps.capped():
         await work.run(_UNHEARD, {"the_job": job_id})
@@ -74,7 +74,7 @@ async def claim_waiting(work: Work, queues: Sequence[str], limit: int, worker_id
     found = await work.all(_NEXT, parameters)
     if not found:
         return []
-    await caps.hold(work, [row.id for row in found])
+    await caps.hold(work, [row.id for row in found], lease)
     # Whoever was faster has some of them by now: the next ones of the same owners and queues are as good.
     held = {"the_queues": sorted({row.queue for row in found}), "the_owners": sorted({row.owner_id for row in found})}
     found = await work.all(_NEXT_OF, {**parameters, **held})
