@@ -66,6 +66,7 @@ class Job(Table):
     """A piece of work and where it stands. Changed only by the compare-and-set transitions of `db.services.jobs`; a trigger guards them.
 
     `error` is {code, message, retryable, traceback}. `worker_id` and `lease_until` belong to the current attempt.
+    `waiting_since` is when it began to wait, the last time.
     """
 
     __tablename__ = "jobs"
@@ -112,6 +113,7 @@ class Job(Table):
     dispatched_at: Mapped[datetime | None]
     timeout_seconds: Mapped[float | None]
     estimated_completed_at: Mapped[datetime | None]
+    waiting_since: Mapped[datetime] = now()
     created_at: Mapped[datetime] = now()
     updated_at: Mapped[datetime] = now()
     queued_at: Mapped[datetime | None]
@@ -247,6 +249,16 @@ class Worker(Table):
     started_at: Mapped[datetime] = now()
     heartbeat_at: Mapped[datetime] = now()
     stopped_at: Mapped[datetime | None]
+
+
+class OwnerTurn(Table):
+    """When a job of this owner last started in this queue: what makes owners take turns."""
+
+    __tablename__ = "owner_turns"
+
+    owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
+    queue: Mapped[str] = mapped_column(primary_key=True)
+    started_at: Mapped[datetime] = now()
 
 
 class Chore(Table):

@@ -11,11 +11,11 @@ import pytest
 from sqlalchemy import func, insert, select, text, update
 from sqlalchemy.exc import DBAPIError
 
-from db.core.viewer import SYSTEM, UserRole
+from db.core.viewer import SYSTEM, UserRole, UserTier
 from db.errors import Conflict, NotFound, WrongState
-from db.services import accounts, experiments, jobs
+from db.services import accounts, experiments, jobs, workers
 from db.services.jobs import Claim, Failure, Held, Point, metrics
-from db.tables import Dataset, DatasetVersion, Experiment, Job, MetricPoint, Run, RunMetric, User
+from db.tables import Dataset, DatasetVersion, Experiment, Job, MetricPoint, Run, RunMetric, User, Worker
 from db.tables.datasets import DatasetSource, DatasetVersionStatus, Modality
 from db.tables.jobs import JobKind
 from db.tables.jobstates import ACTIVE, TERMINAL, TRANSITIONS, JobStatus, RunStatus
@@ -103,6 +103,21 @@ async def test_no_more_is_rung_for_than_twice_the_free_slots(desk: Desk) -> None
         await desk.submit()
     async with desk.database.work(SYSTEM) as work:
         assert len(await jobs.dispatch(work, [QUEUE], 5.0)) == 2 * (4 - 1)
+
+
+async def test_what_a_dead_worker_has_left_takes_no_slot_of_the_living(desk: Desk) -> None:
+    for _ in range(4):
+        await desk.claimed()
+    async with desk.database.work(SYSTEM) as work:
+        silent = update(Worker).where(Worker.id == desk.worker_id)
+        await work.run(silent.values(heartbeat_at=func.now() - func.make_interval(0, 0, 0, 0, 0, 0, 16)))
+        living = await workers.register(work, f"living-{desk.worker_id}", [QUEUE], 3)
+    waiting = [(await desk.submit()).id for _ in range(8)]
+    async with desk.database.work(SYSTEM) as work:
+        assert [ring.job_id for ring in await jobs.dispatch(work, [QUEUE], 5.0)] == waiting[:4]  # of eight under the cap, four run
+        await work.run(update(User).values(tier=UserTier.PRO))
+        assert [ring.job_id for ring in await jobs.dispatch(work, [QUEUE], 5.0)] == waiting[4:6]
+        await workers.stop(work, living)
 
 
 async def test_the_urgent_go_first_then_owners_in_turn(desk: Desk) -> None:

@@ -102,8 +102,17 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("job_id", "name", name=op.f("pk_job_checkpoints")),
         sa.UniqueConstraint("object_key", name=op.f("uq_job_checkpoints_object_key")),
     )
+    op.create_table(
+        "owner_turns",
+        sa.Column("owner_id", sa.Uuid(), nullable=False),
+        sa.Column("queue", sa.Text(), nullable=False),
+        sa.Column("started_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.ForeignKeyConstraint(["owner_id"], ["users.id"], name=op.f("fk_owner_turns_owner_id"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("owner_id", "queue", name=op.f("pk_owner_turns")),
+    )
     op.add_column("artifacts", sa.Column("attempt", sa.Integer(), nullable=True))
     op.add_column("jobs", sa.Column("estimated_completed_at", sa.DateTime(timezone=True), nullable=True))
+    op.add_column("jobs", sa.Column("waiting_since", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False))
     op.add_column("users", sa.Column("tier", sa.Text(), server_default="free", nullable=False))
     for table, name, condition in WORDS:
         op.create_check_constraint(name, table, condition)
@@ -113,8 +122,10 @@ def downgrade() -> None:
     for table, name, _ in reversed(WORDS):
         op.drop_constraint(op.f(f"ck_{table}_{name}"), table)
     op.drop_column("users", "tier")
+    op.drop_column("jobs", "waiting_since")
     op.drop_column("jobs", "estimated_completed_at")
     op.drop_column("artifacts", "attempt")
+    op.drop_table("owner_turns")
     op.drop_table("job_checkpoints")
     op.drop_index("ix_staged_points_staged_at", table_name="staged_points")
     op.drop_table("staged_points")

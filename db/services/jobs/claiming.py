@@ -7,23 +7,35 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CTE, Row, Text, Uuid, any_, bindparam, func, insert, or_, select, update
+from sqlalchemy import CTE, Integer, Row, Text, Uuid, any_, bindparam, func, insert, or_, select, update
 from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import insert as upsert
 
 from db.core.work import Work
 from db.queries import line
 from db.services.jobs import attempts, caps
 from db.services.jobs.transitions import THE_JOB, Step, clock, interval
-from db.tables import Job, JobAttempt
+from db.tables import Job, JobAttempt, OwnerTurn
 from db.tables.jobs import JobEventType
 from db.tables.jobstates import WAITING, JobStatus
 
 
-def _recorded(claimed: CTE) -> CTE:
+def _recorded(claimed: CTE) -> Sequence[CTE]:
+    """The attempt's record, and that its owner has had a turn. A turn that another claim is writing is passed over: it says the same moment,
+    and claims of several owners at once would otherwise wait for each other."""
     columns = ("job_id", "number", "worker_id", "worker", "started_at", "heartbeat_at")
     worker = bindparam("the_name", type_=Text())
     record = select(claimed.c.id, claimed.c.attempt, claimed.c.worker_id, worker, clock(), clock())
-    return insert(JobAttempt).from_select(columns, record).cte("recorded")
+    mine = (OwnerTurn.owner_id == claimed.c.owner_id) & (OwnerTurn.queue == claimed.c.queue)
+    free = select(OwnerTurn.owner_id, OwnerTurn.queue).join(claimed, mine).with_for_update(of=OwnerTurn, key_share=True, skip_locked=True)
+    known = free.cte("known")
+    had = (OwnerTurn.owner_id == known.c.owner_id) & (OwnerTurn.queue == known.c.queue)
+    first = upsert(OwnerTurn).from_select(["owner_id", "queue", "started_at"], select(claimed.c.owner_id, claimed.c.queue, clock()))
+    return (
+        insert(JobAttempt).from_select(columns, record).cte("recorded"),
+        update(OwnerTurn).where(had).values(started_at=clock()).cte("turned"),
+        first.on_conflict_do_nothing().cte("begun"),
+    )
 
 
 _CLAIM = Step(
@@ -45,13 +57,14 @@ _CLAIM = Step(
 # Held back by a cap: to be rung for again as soon as there is room, not when the last ring has grown old.
 _UNHEARD = update(Job).where(THE_JOB, Job.status == JobStatus.QUEUED, Job.dispatched_at.is_not(None)).values(dispatched_at=None)
 
-_LINE = line.in_order(Job.queue == any_(bindparam("the_queues", type_=ARRAY(Text))))
+_LIMIT = bindparam("the_limit", type_=Integer())
+_LINE = line.in_order(Job.queue == any_(bindparam("the_queues", type_=ARRAY(Text))), first=2 * _LIMIT)  # some may be taken meanwhile
 _NEXT = (
     select(Job.id, Job.owner_id, Job.queue)
     .join(_LINE, _LINE.c.id == Job.id)
     .where(line.among(WAITING), ~_LINE.c.held)
-    .order_by(_LINE.c.position, _LINE.c.queue)
-    .limit(bindparam("the_limit"))
+    .order_by(*line.by_turns(_LINE))
+    .limit(_LIMIT)
 )
 _NEXT_OF = _NEXT.where(Job.owner_id == any_(bindparam("the_owners", type_=ARRAY(Uuid)))).with_for_update(of=Job, skip_locked=True)
 
