@@ -66,6 +66,9 @@ async def test_the_database_refuses_every_step_that_the_table_does_not_have(desk
         ({"attempt": Job.attempt + 1}, "only a claim changes the attempt"),
         ({"status": JobStatus.RUNNING, "lease_until": func.now(), "last_sequence": Job.last_sequence + 1}, "counts the attempt up by one"),
         ({"status": JobStatus.QUEUED}, "takes the next event sequence"),
+        ({"status": JobStatus.QUEUED, "last_sequence": Job.last_sequence + 7}, "takes the next event sequence"),
+        ({"last_sequence": Job.last_sequence + 2}, "numbered one by one"),
+        ({"last_sequence": Job.last_sequence - 1}, "numbered one by one"),
     ],
 )
 async def test_the_database_keeps_attempts_and_sequences(desk: Desk, changes: dict[str, Any], says: str) -> None:
@@ -73,6 +76,28 @@ async def test_the_database_keeps_attempts_and_sequences(desk: Desk, changes: di
     with pytest.raises(DBAPIError, match=says):
         async with desk.database.work(SYSTEM) as work:
             await work.run(update(Job).where(Job.id == job.id).values(changes))
+
+
+async def test_the_database_keeps_an_attempt_with_its_worker(desk: Desk) -> None:
+    claim = await desk.claimed()
+    async with desk.database.work(SYSTEM) as work:
+        other = await workers.register(work, f"other-{desk.worker_id}", [QUEUE], 1)
+        await workers.stop(work, other)
+    with pytest.raises(DBAPIError, match="stays with its worker"):
+        async with desk.database.work(SYSTEM) as work:
+            await work.run(update(Job).where(Job.id == claim.job_id).values(worker_id=other))
+    await desk.cancel(claim.job_id)
+    with pytest.raises(DBAPIError, match="stays with its worker"):
+        async with desk.database.work(SYSTEM) as work:
+            await work.run(update(Job).where(Job.id == claim.job_id).values(worker_id=None))
+
+
+@pytest.mark.parametrize("given", [_as(JobStatus.COMPLETED), {"attempt": 1}, {"last_sequence": 2}, {"status": JobStatus.QUEUED}])
+async def test_the_database_lets_a_job_begin_at_the_beginning_only(desk: Desk, given: dict[str, Any]) -> None:
+    job = {"owner_id": desk.owner.id, "kind": JobKind.EXPORT, "queue": QUEUE}
+    with pytest.raises(DBAPIError, match="begins as pending"):
+        async with desk.database.work(SYSTEM) as work:
+            await work.run(insert(Job).values(job | given))
 
 
 async def test_of_many_claims_at_once_one_wins(desk: Desk) -> None:
