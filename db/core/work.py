@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, fields
 from typing import Any, Protocol, Self
 from uuid import UUID
 
@@ -64,6 +65,18 @@ class Work:
     async def run(self, statement: Executable, parameters: Any = None) -> int:
         """Execute for the effect; the number of rows changed."""
         return (await self.connection.execute(statement, parameters)).rowcount
+
+    @asynccontextmanager
+    async def part(self) -> AsyncGenerator[None]:
+        """What is done in the block is undone by itself when it raises, with what it left for after the commit; the rest of the work stands."""
+        left = {entry.name: copy(getattr(self, entry.name)) for entry in fields(self) if entry.name not in {"connection", "viewer"}}
+        try:
+            async with self.connection.begin_nested():
+                yield
+        except BaseException:
+            for name, before in left.items():
+                setattr(self, name, before)
+            raise
 
     def notify(self, notice: Notice) -> None:
         """Announce a job's event once this is committed; of several for one job the last is sent, with any ring among them."""

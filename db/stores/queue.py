@@ -66,7 +66,7 @@ async def shares(redis: ArqRedis, queues: Sequence[str], count: int) -> dict[str
     heads = dict(zip(queues, await pipe.execute(), strict=True))
     entries = [entry for head in heads.values() for entry, _ in head]
     client: Any = redis
-    taken = await client.mget([in_progress_key_prefix + entry.decode() for entry in entries]) if entries else []
+    taken: list[bytes | None] = await client.mget([in_progress_key_prefix + entry.decode() for entry in entries]) if entries else []
     hidden = {entry for entry, by in zip(entries, taken, strict=True) if by is not None}
     first: list[tuple[float, str]] = []
     for queue, head in heads.items():

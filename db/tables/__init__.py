@@ -4,7 +4,20 @@ from db.core.base import Table
 from db.tables.accounts import ApiKey, User
 from db.tables.datasets import Dataset, DatasetProfile, DatasetVersion, StoredObject, Upload
 from db.tables.experiments import Experiment, MetricPoint, Run, RunMetric, StagedPoint
-from db.tables.jobs import Chore, IdempotencyKey, Job, JobAttempt, JobCheckpoint, JobEvent, JobInput, JobNode, JobOutput, OwnerTurn, Worker
+from db.tables.jobs import (
+    Chore,
+    IdempotencyKey,
+    Job,
+    JobAttempt,
+    JobCheckpoint,
+    JobEvent,
+    JobInput,
+    JobNode,
+    JobOutput,
+    OwnerTurn,
+    Uptime,
+    Worker,
+)
 from db.tables.models import Artifact, Model, ModelAliasEvent, ModelVersion
 from db.tables.pipelines import Pipeline, PipelineSnapshot, StepDefinition
 
@@ -38,6 +51,7 @@ __all__ = [
     "StoredObject",
     "Table",
     "Upload",
+    "Uptime",
     "User",
     "Worker",
 ]

@@ -74,7 +74,7 @@ class Job(Node, prefix="job", found_by=jobs.by_id):
     max_tries: int = strawberry.field(description="How many it may use before it is FAILED.")
     parameters: JSON = strawberry.field(description="What it was asked to do, as an object; its keys depend on the kind.")
     created_at: datetime = strawberry.field(description="When it was asked for.")
-    queued_at: datetime | None = strawberry.field(description="When it was last sent to the workers.")
+    queued_at: datetime | None = strawberry.field(description="When it was first sent to the workers.")
     started_at: datetime | None = strawberry.field(description="When a worker first took it.")
     completed_at: datetime | None = strawberry.field(description="When it ended, in whatever way.")
     retry_of: Job | None = one(jobs.by_id, key="retry_of_id", description="The job that this one does again.")

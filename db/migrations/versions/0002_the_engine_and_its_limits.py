@@ -214,8 +214,17 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["owner_id"], ["users.id"], name=op.f("fk_owner_turns_owner_id"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("owner_id", "queue", name=op.f("pk_owner_turns")),
     )
+    op.create_table(
+        "uptime",
+        sa.Column("is_only", sa.Boolean(), server_default="true", nullable=False),
+        sa.Column("since", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.CheckConstraint("is_only", name=op.f("ck_uptime_one_row")),
+        sa.PrimaryKeyConstraint("is_only", name=op.f("pk_uptime")),
+        prefixes=["UNLOGGED"],
+    )
     op.add_column("artifacts", sa.Column("attempt", sa.Integer(), nullable=True))
     op.add_column("jobs", sa.Column("estimated_completed_at", sa.DateTime(timezone=True), nullable=True))
+    op.add_column("jobs", sa.Column("postponements", sa.Integer(), server_default="0", nullable=False))
     op.add_column("jobs", sa.Column("waiting_since", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False))
     op.add_column("users", sa.Column("tier", sa.Text(), server_default="free", nullable=False))
     op.execute(GUARD)
@@ -233,8 +242,10 @@ def downgrade() -> None:
     op.execute(LOOSE_GUARD)
     op.drop_column("users", "tier")
     op.drop_column("jobs", "waiting_since")
+    op.drop_column("jobs", "postponements")
     op.drop_column("jobs", "estimated_completed_at")
     op.drop_column("artifacts", "attempt")
+    op.drop_table("uptime")
     op.drop_table("owner_turns")
     op.drop_table("job_checkpoints")
     op.drop_index("ix_staged_points_staged_at", table_name="staged_points")

@@ -7,17 +7,21 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+import structlog
 from sqlalchemy import CTE, Integer, Row, Text, Uuid, any_, bindparam, func, insert, or_, select, update
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.exc import DBAPIError
 
-from db.core.work import Work
+from db.core.work import Work, was_broken_off
 from db.queries import line
 from db.services.jobs import attempts, caps
 from db.services.jobs.transitions import THE_JOB, Step, clock, interval
 from db.tables import Job, JobAttempt, OwnerTurn
 from db.tables.jobs import JobEventType
 from db.tables.jobstates import WAITING, JobStatus
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
 def _recorded(claimed: CTE) -> Sequence[CTE]:
@@ -91,8 +95,17 @@ async def claim_waiting(work: Work, queues: Sequence[str], limit: int, worker_id
     # Whoever was faster has some of them by now: the next ones of the same owners and queues are as good.
     held = {"the_queues": sorted({row.queue for row in found}), "the_owners": sorted({row.owner_id for row in found})}
     found = await work.all(_NEXT_OF, {**parameters, **held})
-    taken = [await _claim(work, row.id, worker_id, worker, lease) for row in found]
-    return [job for job in taken if job is not None]
+    taken: list[Row[Any]] = []
+    for row in found:
+        try:
+            async with work.part():
+                job = await _claim(work, row.id, worker_id, worker, lease)
+        except Exception as error:  # one that cannot begin must not keep the others
+            expected = isinstance(error, DBAPIError) and was_broken_off(error)
+            log.warning("job_not_claimed", job=str(row.id), error=repr(error), exc_info=not expected)
+        else:
+            taken += [] if job is None else [job]
+    return taken
 
 
 async def _claim(work: Work, job_id: UUID, worker_id: UUID, worker: str, lease: float) -> Row[Any] | None:

@@ -11,6 +11,7 @@ from sqlalchemy import CompoundSelect, Integer, Uuid, bindparam, false, func, se
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from db.core.work import Database
+from db.services.jobs import uptime
 from db.services.jobs.transitions import Claim, clock, interval
 from db.tables import Job, JobAttempt, Worker
 from db.tables.jobstates import ACTIVE, JobStatus
@@ -38,7 +39,11 @@ def _pulsed() -> CompoundSelect[Any, Any, bool]:
     beaten = (JobAttempt.job_id == renewed.c.id) & (JobAttempt.number == renewed.c.attempt)
     attempts = update(JobAttempt).where(beaten).values(heartbeat_at=clock()).cte("attempts")
     locked = select(Job.id, Job.status, false().label("is_renewed")).join(mine, held).where(Job.id.not_in(select(free.c.id)))
-    return select(renewed.c.id, renewed.c.status, true().label("is_renewed")).add_cte(beat, attempts).union_all(locked)
+    return (
+        select(renewed.c.id, renewed.c.status, true().label("is_renewed"))
+        .add_cte(beat, attempts, uptime.noted().cte("noted"))
+        .union_all(locked)
+    )
 
 
 _PULSE = _pulsed()

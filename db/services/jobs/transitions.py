@@ -120,14 +120,16 @@ def event(moved: CTE, says: JobEventType | None = None) -> CTE:
 def _defaults(after: JobStatus) -> dict[str, Any]:
     if after is JobStatus.PENDING:
         waits = {"lease_until": None, "worker_id": None, "dispatched_at": None, "progress": 0, "current_step": None}
-        return {**waits, "estimated_completed_at": None, "waiting_since": clock()}
+        return {**waits, "estimated_completed_at": None, "waiting_since": clock(), "postponements": 0}
     if after is JobStatus.QUEUED:
         return {"queued_at": func.coalesce(Job.queued_at, clock())}
     if after is JobStatus.COMPLETED:
-        return {"lease_until": None, "completed_at": clock(), "progress": 100, "current_step": None, "estimated_completed_at": None}
+        ends = {"lease_until": None, "completed_at": clock(), "progress": 100, "current_step": None}
+        return {**ends, "estimated_completed_at": None, "error": None}
     if after in TERMINAL:
-        return {"lease_until": None, "completed_at": clock(), "estimated_completed_at": None}
-    return {"estimated_completed_at": None}
+        # What an earlier try said is not why a job was cancelled; one that FAILED is given its own.
+        return {"lease_until": None, "completed_at": clock(), "estimated_completed_at": None, "error": None}
+    return {"estimated_completed_at": None, "error": None}  # a job that waits to be tried again shows why, and one that runs nothing
 
 
 def announce(work: Work, row: Row[Any]) -> None:
