@@ -35,7 +35,10 @@ from workers.runtime.chores import Chores
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 PAUSE = 0.5  # seconds before Postgres is asked again after it did not answer
+GIVING_BACK = 1.0  # seconds that jobs take to be given back, unless the store is slow to take their logs and checkpoints
 FAREWELL = 3.0  # seconds that telling Postgres of the end may take
+CHEAP = 0.02  # seconds that a look may take for the next to follow at once
+RESPITE = 0.2  # seconds at most between two looks that are dearer
 RUNG = "rung:"  # somebody invited to jobs of this queue
 
 
@@ -86,7 +89,7 @@ class Engine:
                 "pulse": self._keep_pulsing(),
                 "look": self._keep_looking(),
                 "chores": self._keep_house(),
-                "nudges": self._hear_nudges(),
+                "nudges": self._keep_hearing(),
                 "bells": self._bells.run(),
             }.items()
         ]
@@ -124,11 +127,12 @@ class Engine:
             log.warning("partitions_not_made", error=str(error.orig))
 
     async def _finish(self) -> None:
-        """Short bodies get their time; the others go back, no try used."""
+        """Short bodies get their time; the others go back, no try used. What giving back usually takes is kept of the grace time for it."""
+        grace = self._settings.grace
         if self._running:
             hurry = asyncio.create_task(self._hurry.wait())
             done = asyncio.ensure_future(asyncio.gather(*self._running, return_exceptions=True))
-            await asyncio.wait([hurry, done], timeout=self._settings.grace, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([hurry, done], timeout=grace - min(grace / 3, GIVING_BACK), return_when=asyncio.FIRST_COMPLETED)
             hurry.cancel()
         while self._running or self._claiming:  # a claim that is under way may still become an attempt
             for attempt in self._attempts.values():
@@ -144,7 +148,11 @@ class Engine:
             nudged = left > 0 and await self._wait(self._nudged, left)
             if not nudged:
                 looked = time.monotonic()
+            began = time.monotonic()
             await self._attempted(lambda nudged=nudged: self._look(nudged=nudged))
+            # Every job that ends nudges. Where the line is long each look sorts it, and the looks of many workers would leave Postgres
+            # no time for anything else; a nudge that comes meanwhile is not lost, and the first after a rest waits for nothing.
+            await asyncio.sleep(min(4 * max(time.monotonic() - began - CHEAP, 0.0), RESPITE))
 
     async def _forever(self, step: Callable[[], Awaitable[None]], every: float, wake: asyncio.Event) -> None:
         while True:
@@ -179,13 +187,17 @@ class Engine:
 
     # Taking jobs
 
+    async def _keep_hearing(self) -> None:
+        while True:
+            await self._attempted(self._hear_nudges)
+
     async def _hear_nudges(self) -> None:
         async with aclosing(listen(self._redis_url, BELLS)) as bells:
             async for bell in bells:
                 if bell is None:
                     self._nudged.set()
                 else:
-                    self._hear(bell.decode())
+                    self._hear(bell.decode(errors="replace"))  # anybody may publish anything
 
     def _hear(self, bell: str) -> None:
         queue = bell.removeprefix(BACK)
@@ -259,6 +271,8 @@ class Engine:
 
     def _begin(self, job: Row[Any], until: float) -> None:
         telemetry.taken(job)
+        if until < time.monotonic() + self._settings.lease / 2:  # the claim had to wait, and the lease has run meanwhile
+            self._beat.set()
         attempt = self._attempts[job.id] = Attempt(self._tools, job, until)
         running = asyncio.create_task(attempt.run(self._tasks.get(job.kind, _unknown)), name=f"attempt of {job.id}")
         self._running.add(running)
