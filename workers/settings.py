@@ -27,7 +27,7 @@ class WorkerSettings(BaseSettings):
     grace: float = Field(
         default=3.0,
         ge=0,
-        description="Seconds in which a worker that is told to stop should be gone. Running jobs may finish in them, but for the last third "
+        description="Seconds in which a worker that is told to stop should have no job left. They may finish in them, but for the last third "
         "(a second at most), in which the others are given back.",
     )
     max_losses: int = Field(default=10, ge=1, description="Times that a job may lose its worker before it is FAILED.")
