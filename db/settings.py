@@ -30,6 +30,11 @@ class StateSettings(BaseSettings):
         default=12, ge=1, description="Reads one process runs at once, so that a wide query cannot drain the pool."
     )
     statement_timeout: float = Field(default=10.0, gt=0, description="Seconds after which PostgreSQL gives up on a statement of the API.")
+    idle_transaction_timeout: float = Field(
+        default=5.0,
+        gt=0,
+        description="Seconds after which PostgreSQL ends a transaction whose process asks nothing more; workers with a short lease take half of that.",
+    )
     redis_url: str = Field(default="", description="Redis or Valkey, `redis://:password@host:port/0`. Empty: `trellis up` starts its own.")
     s3_endpoint_url: str = Field(
         default="", description="S3 endpoint as the API and the workers reach it. Empty: `trellis up` starts its own."

@@ -79,7 +79,7 @@ class Job(Node, prefix="job", found_by=jobs.by_id):
         " and given back if it fails or is cancelled. 0 for what costs nothing."
     )
     created_at: datetime = strawberry.field(description="When it was asked for.")
-    queued_at: datetime | None = strawberry.field(description="When it was last sent to the workers.")
+    queued_at: datetime | None = strawberry.field(description="When it was first sent to the workers.")
     started_at: datetime | None = strawberry.field(description="When a worker first took it.")
     completed_at: datetime | None = strawberry.field(description="When it ended, in whatever way.")
     retry_of: Job | None = one(jobs.by_id, key="retry_of_id", description="The job that this one does again.")

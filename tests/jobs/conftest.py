@@ -9,9 +9,10 @@ import pytest
 from db.core.work import Database
 from db.settings import StateSettings
 from db.stores.events import RedisPost, connect
+from tests.jobs.desk import desk
 from tests.workers.stage import calm, crew, owner, stage
 
-__all__ = ["announcing", "calm", "crew", "owner", "stage"]
+__all__ = ["announcing", "calm", "crew", "desk", "owner", "stage"]
 
 
 @pytest.fixture
