@@ -23,7 +23,7 @@ from db.stores.objects import ObjectStore
 from db.tables.jobs import JobKind
 from db.tables.jobstates import JobStatus
 from tests.workers.stage import QUICK, Stage
-from workers.runtime import attempt as attempts
+from workers.runtime import ending
 from workers.runtime.attempt import Attempt, Effects, Task, Tools
 from workers.runtime.bodies import Bodies, BodyFailed
 from workers.runtime.checkpoints import Checkpoints
@@ -75,7 +75,7 @@ async def test_a_stop_that_comes_when_a_body_has_just_ended_stops_the_bodies_aft
 
         async def two() -> None:
             for _ in range(2):
-                await bodies.run("tests.workers.bodies:quick", {"trace": str(trace)}, tmp_path, seconds=60, span=(0, 100))
+                await bodies.run("tests.workers.bodies:quick", {"trace": str(trace)}, tmp_path, span=(0, 100))
 
         task = asyncio.create_task(two())
         for state in (True, False):
@@ -105,7 +105,7 @@ async def test_what_cannot_be_written_fails_the_job_and_is_no_vanished_worker(st
 async def test_objects_stay_where_nobody_knows_whether_the_settle_was_committed(
     stage: Stage, working: Working, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attempts, "PERSIST", 0.2)
+    monkeypatch.setattr(ending, "PERSIST", 0.2)
     keys: list[str] = []
 
     async def task(attempt: Attempt) -> Effects:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import faulthandler
 import importlib
 import logging
@@ -113,8 +114,10 @@ def serve(connection: socket.socket) -> int:
     _settle_in(order["folder"], order["limits"])
     _speak_up()
     reporter = PipeReporter(connection)
-    answer = _run(order, reporter)
+    # The worker may have stood still between its claim and this: on the clock of the machine, which all its processes share.
+    answer = _run(order, reporter) if time.monotonic() < order["until"] else {"late": True}
     try:
+        _finish_speaking()  # with the answer, the worker has heard enough and kills what is left
         reporter.flush()
         connection.sendall(frames.encode(answer))
     except OSError:
@@ -155,6 +158,14 @@ def _speak_up() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.showwarning = _show_warning
     faulthandler.enable()
+
+
+def _finish_speaking() -> None:
+    """All that was printed is in the pipe, whoever holds it back: the streams of Python, or those of C, which native libraries use."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):  # a body may have closed it, or put something else in its place
+            stream.flush()
+    ctypes.CDLL(None).fflush(None)
 
 
 def _show_warning(

@@ -34,16 +34,17 @@ def decode(body: bytes) -> dict[str, Any]:
         raise BadFrame(str(error)) from error
     if not isinstance(message, dict):
         raise BadFrame("A message is an object.")
-    return _tellable(message) if _UNTELLABLE.search(body) else message  # pyright: ignore[reportUnknownVariableType] - JSON
+    return tellable(message) if _UNTELLABLE.search(body) else message  # pyright: ignore[reportUnknownVariableType] - JSON
 
 
-def _tellable(value: Any) -> Any:
+def tellable(value: Any) -> Any:
+    """The value with U+FFFD for all that PostgreSQL keeps in no text."""
     if isinstance(value, str):
         return value.replace("\x00", "\ufffd").encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     if isinstance(value, dict):
-        return {_tellable(key): _tellable(item) for key, item in value.items()}  # pyright: ignore[reportUnknownVariableType] - JSON
+        return {tellable(key): tellable(item) for key, item in value.items()}  # pyright: ignore[reportUnknownVariableType] - JSON
     if isinstance(value, list):
-        return [_tellable(item) for item in value]  # pyright: ignore[reportUnknownVariableType] - JSON
+        return [tellable(item) for item in value]  # pyright: ignore[reportUnknownVariableType] - JSON
     return value
 
 
