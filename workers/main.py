@@ -45,7 +45,7 @@ async def serve(queues: Sequence[str], tasks: Mapping[JobKind, Task]) -> None:
         stack.push_async_callback(_closed, redis)
         database = await stack.enter_async_context(Database.open(state, RedisPost(redis)))
         objects = await stack.enter_async_context(ObjectStore.open(state))
-        nursery = await stack.enter_async_context(Nursery(preload=settings.preload))
+        nursery = await stack.enter_async_context(Nursery(preload=settings.preload, adopts=True))
         tools = Tools(database, objects, nursery, scratch, settings)
         engine = Engine(tools, state.redis_url, queues, tasks)
 

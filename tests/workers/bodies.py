@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import io
 import logging
 import os
 import signal
@@ -276,4 +277,35 @@ def write_much(spec: dict[str, Any], report: Reporter) -> dict[str, Any]:
     leave_pid(spec, report)
     with Path("much").open("wb") as file:
         file.writelines(b"x" * 1024**2 for _ in range(spec["mebibytes"]))
+    return {}
+
+
+def multiply(spec: dict[str, Any], report: Reporter) -> dict[str, Any]:
+    """Forks processes that stay, a hundred a second, up to a thousand."""
+    leave_pid(spec, report)
+    for _ in range(1_000):
+        if os.fork() == 0:
+            time.sleep(60)
+            os._exit(0)
+        time.sleep(0.005)
+    time.sleep(60)
+    return {}
+
+
+class _SlowToFlush(io.StringIO):
+    """Keeps what is printed, and takes its time to hand it on."""
+
+    def flush(self) -> None:
+        time.sleep(0.3)
+        os.write(1, self.getvalue().encode())
+        self.seek(0)
+        self.truncate()
+
+
+def speak_late(spec: dict[str, Any], report: Reporter) -> dict[str, Any]:
+    """What it prints is still held back when it returns: by Python, and by C, as native libraries do."""
+    leave_pid(spec, report)
+    ctypes.CDLL(None).printf(b"from a library\n")
+    sys.stdout = _SlowToFlush()
+    print("the last line")
     return {}

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -28,9 +29,15 @@ from db.tables.jobs import JobKind
 from db.tables.jobstates import JobStatus
 from tests.client import Client
 from tests.conftest import LiveServer
+from workers.runtime.attempt import Task, Tools
+from workers.runtime.child import Nursery
+from workers.runtime.engine import Engine
+from workers.runtime.scratch import Scratch
+from workers.settings import WorkerSettings
 
 LEASE = 1.5
 QUICK = {"LEASE": str(LEASE), "PULSE": "0.3", "LOOK": "0.2", "PRELOAD": "false", "SLOTS": "2", "GRACE": "0.3"}
+Working = Callable[[Task], AbstractAsyncContextManager[ObjectStore]]
 UNHARMED = {"CANCEL_PATIENCE": "0.5", "BACKOFF_BASE": "0.1", "BACKOFF_FACTOR": "1"}
 
 
@@ -176,3 +183,28 @@ async def owner(stage: Stage, live_server: LiveServer) -> AsyncGenerator[Client]
     client = Client(live_server.url, stage.token)
     yield client
     await client.close()
+
+
+@pytest.fixture
+def working(stage: Stage, settings: StateSettings, tmp_path: Path) -> Working:
+    """A worker in this process that does the stage's jobs with a task of the test's own."""
+    own = WorkerSettings(scratch=tmp_path, **{name.lower(): value for name, value in QUICK.items()})  # pyright: ignore[reportArgumentType] - read from text
+
+    @asynccontextmanager
+    async def working(task: Task) -> AsyncGenerator[ObjectStore]:
+        redis = connect(settings.redis_url)
+        with Scratch.open(own.scratch) as scratch:
+            async with (
+                Database.open(settings, RedisPost(redis)) as database,
+                ObjectStore.open(settings) as objects,
+                Nursery(preload=False) as nursery,
+            ):
+                tools = Tools(database, objects, nursery, scratch, own)
+                engine = Engine(tools, settings.redis_url, [stage.queue], {JobKind.EXPORT: task})
+                running = asyncio.create_task(engine.run())
+                yield objects
+                engine.stop()
+                await running
+        await redis.aclose()
+
+    return working

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -14,51 +13,20 @@ import pytest
 from sqlalchemy import Row, func, select, text
 
 from db.core.viewer import SYSTEM
-from db.core.work import Database, Work
+from db.core.work import Work
 from db.services import jobs
 from db.services.jobs import Claim, Failure
 from db.settings import StateSettings
-from db.stores.events import RedisPost, connect
 from db.stores.objects import ObjectStore
-from db.tables.jobs import JobKind
 from db.tables.jobstates import JobStatus
-from tests.workers.stage import QUICK, Stage
+from tests.workers.stage import Stage, Working
 from workers.runtime import ending
-from workers.runtime.attempt import Attempt, Effects, Task, Tools
+from workers.runtime.attempt import Attempt, Effects
 from workers.runtime.bodies import Bodies, BodyFailed
 from workers.runtime.checkpoints import Checkpoints
 from workers.runtime.child import Nursery
-from workers.runtime.engine import Engine
 from workers.runtime.reports import Reports
-from workers.runtime.scratch import Scratch
 from workers.settings import WorkerSettings
-
-Working = Callable[[Task], AbstractAsyncContextManager[ObjectStore]]
-
-
-@pytest.fixture
-def working(stage: Stage, settings: StateSettings, tmp_path: Path) -> Working:
-    """A worker in this process that does the stage's jobs with a task of the test's own."""
-    own = WorkerSettings(scratch=tmp_path, **{name.lower(): value for name, value in QUICK.items()})  # pyright: ignore[reportArgumentType] - read from text
-
-    @asynccontextmanager
-    async def working(task: Task) -> AsyncGenerator[ObjectStore]:
-        redis = connect(settings.redis_url)
-        with Scratch.open(own.scratch) as scratch:
-            async with (
-                Database.open(settings, RedisPost(redis)) as database,
-                ObjectStore.open(settings) as objects,
-                Nursery(preload=False) as nursery,
-            ):
-                tools = Tools(database, objects, nursery, scratch, own)
-                engine = Engine(tools, settings.redis_url, [stage.queue], {JobKind.EXPORT: task})
-                running = asyncio.create_task(engine.run())
-                yield objects
-                engine.stop()
-                await running
-        await redis.aclose()
-
-    return working
 
 
 async def nothing(_work: Work, _job: Row[Any]) -> Sequence[str]:

@@ -13,7 +13,7 @@ from db.services.jobs import Failure, NodeChange, Point
 from db.tables.jobs import JobNodeStatus
 from workers.runtime import telemetry
 from workers.runtime.checkpoints import Checkpoints
-from workers.runtime.child import Child, Ended, Nursery
+from workers.runtime.child import Child, Ended, Nursery, NurseryLost
 from workers.runtime.failures import BodyFailed
 from workers.runtime.frames import BadFrame
 from workers.runtime.logs import Lines
@@ -84,7 +84,7 @@ class Bodies:
             except BadFrame as error:
                 raise BodyFailed(_final("BODY_FAILED", f"The body said something that cannot be understood: {error}")) from None
             if answer is None:
-                ended = await child.ended
+                ended = await child.death()
                 telemetry.died(ended.status, ended.reason)
                 await _heard_out(printing)
                 raise self._why(ended, child.tail)
@@ -121,7 +121,7 @@ class Bodies:
         self._child = None
         if not child.ended.done():
             child.kill("stopped", self.patience)
-        await child.ended
+        await child.death(self.patience)
         await _heard_out(printing)
         printing.cancel()
         child.close()
@@ -180,6 +180,10 @@ class Bodies:
     def _why(self, ended: Ended, tail: bytes) -> Exception:
         if ended.reason == "lease":
             return LeaseRanOut()
+        if ended.reason == "nursery":
+            return NurseryLost("The process that looks after it died.")
+        if ended.reason == "processes":
+            return BodyFailed(_final("PROCESS_LIMIT", "The job started more processes than it may. Give it fewer at a time."))
         if ended.reason == "memory" or (ended.status == -signal.SIGABRT and any(words in tail for words in _NO_MEMORY)):
             return BodyFailed(self._out_of_memory())
         if ended.reason == "machine memory":
