@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from workers.ml.reporting import NodeStatus
-from workers.runtime import frames, verdict
+from workers.runtime import family, frames, verdict
 
 QUIET = 0.05  # seconds between two messages of reports
 LAST_CPU = 10  # seconds
@@ -126,13 +126,14 @@ def serve(connection: socket.socket) -> int:
 
 
 def _run(order: dict[str, Any], reporter: PipeReporter) -> dict[str, Any]:
+    kills_before = family.kills_for_memory() or 0
     try:
         module, _, name = order["target"].partition(":")
         result = getattr(importlib.import_module(module), name)(order["spec"], reporter)
         answer = {"result": result}
         frames.encode(answer)  # a result that is no JSON is the body's failure, to be told as such
     except BaseException as error:  # noqa: BLE001 - whatever a body raises is an answer to its worker; native panics are no `Exception`
-        return verdict.answer(error)
+        return verdict.answer(error, kills=(family.kills_for_memory() or 0) - kills_before)
     return answer
 
 

@@ -26,6 +26,7 @@ from workers.runtime.outlook import Outlook
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 WINDOW = 1.0
+ROOM = 0.05
 RESERVE = 0.1  # share of a job's LOG events that is kept for the ends of its attempts, where the reasons stand
 SHORTEST, LONGEST = 0.2, 600.0  # seconds between two LOG events, growing as they are used up, so that a job of hours is heard to its end
 MOST_POINTS = 50_000
@@ -164,8 +165,10 @@ class Reports:
             pending.nodes, pending.started, pending.ended, pending.moved = {}, [], {}, False
 
     async def flush_points(self) -> None:
-        """Write the points at once, whatever the second has room for. Raises `Superseded`, `Unavailable`."""
+        """Write the points, as soon as the second has room for them: nothing else is written first. Raises `Superseded`, `Unavailable`."""
         async with self._flushing:
+            while self._pending.points and self._room() < 1:  # noqa: ASYNC110 - room comes with time, and tells nobody
+                await asyncio.sleep(ROOM)
             if self._pending.points:
                 await self._write("points")
                 self._written.append(time.monotonic())
