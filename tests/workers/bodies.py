@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import faulthandler
 import io
 import logging
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -14,11 +16,13 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from workers.ml.errors import BadInput, Transient
 from workers.ml.reporting import Reporter
+from workers.runtime import family
 
 
 def leave_pid(spec: dict[str, Any], _report: Reporter) -> None:
@@ -308,4 +312,29 @@ def speak_late(spec: dict[str, Any], report: Reporter) -> dict[str, Any]:
     ctypes.CDLL(None).printf(b"from a library\n")
     sys.stdout = _SlowToFlush()
     print("the last line")
+    return {}
+
+
+def die_badly(spec: dict[str, Any], report: Reporter) -> dict[str, Any]:
+    """Prints what no text column keeps, and dies by a signal."""
+    leave_pid(spec, report)
+    os.write(1, b"before \x00 after\nalone \xed\xa0\x80\n")
+    faulthandler.disable()
+    os.kill(os.getpid(), signal.SIGSEGV)
+    return {}
+
+
+def answer_much(spec: dict[str, Any], report: Reporter) -> dict[str, Any]:
+    leave_pid(spec, report)
+    return {"much": "x" * (spec["mebibytes"] * 1024**2)}
+
+
+def break_a_pool(spec: dict[str, Any], report: Reporter) -> dict[str, Any]:
+    """One process of its pool is killed, while the kernel's counter, as this process reads it, grows by `kills`."""
+    leave_pid(spec, report)
+    before = family.kills_for_memory() or 0
+    family.kills_for_memory = lambda: before + spec["kills"]
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as pool:
+        pool.submit(os.kill, os.getpid(), 0).result()
+        pool.submit(signal.raise_signal, signal.SIGKILL).result()
     return {}
