@@ -10,14 +10,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import orjson
 import pytest
 from sqlalchemy import Row
 
 from db.core.work import Work
-from db.services.jobs import Claim, Failure, Point
+from db.services.jobs import Failure
 from db.stores.objects import ObjectStore
 from db.tables.jobstates import JobStatus
 from tests.workers.stage import Stage, Working
@@ -25,7 +24,6 @@ from workers.runtime import attempt as attempts
 from workers.runtime import family, frames
 from workers.runtime.attempt import Attempt, Effects
 from workers.runtime.failures import BodyFailed, failure_of
-from workers.runtime.reports import Reports
 
 SPEAK = "tests.workers.bodies:quick"
 
@@ -188,19 +186,3 @@ def test_what_is_swapped_out_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     )
     monkeypatch.setattr(family, "_PROC", tmp_path)
     assert family.at_most([7]) == 3_120 * 1024
-
-
-async def test_points_of_checkpoints_wait_for_the_seconds_room(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    reports = Reports(stage.database, Claim(uuid4(), 1, uuid4()), events_per_second=2, log_events=0)
-    reports.run_id = uuid4()
-    written: list[float] = []
-
-    async def write(_self: Reports) -> None:
-        written.append(time.monotonic())
-        reports._pending.points = []
-
-    monkeypatch.setattr(Reports, "_write_points", write)
-    for step in range(5):
-        reports.point(Point("loss", step, 1.0))
-        await reports.flush_points()
-    assert all(later - earlier > 0.95 for earlier, later in zip(written, written[2:], strict=False))
