@@ -46,11 +46,17 @@ async def serve(queues: Sequence[str], tasks: Mapping[JobKind, Task]) -> None:
         idle = settings.idle_timeout(state.idle_transaction_timeout)
         database = await stack.enter_async_context(Database.open(state, RedisPost(redis), idle_timeout=idle))
         objects = await stack.enter_async_context(ObjectStore.open(state))
-        nursery = await stack.enter_async_context(Nursery(preload=settings.preload))
-        engine = Engine(Tools(database, objects, nursery, scratch, settings), state.redis_url, queues, tasks)
+        nursery = await stack.enter_async_context(Nursery(preload=settings.preload, adopts=True))
+        tools = Tools(database, objects, nursery, scratch, settings)
+        engine = Engine(tools, state.redis_url, queues, tasks)
+
+        def stop() -> None:
+            tools.stopping.set()
+            engine.stop()
+
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, engine.stop)
+            loop.add_signal_handler(number, stop)
         with suppress(Unavailable):  # the engine waits for Postgres; the steps are projected by `trellis migrate` too
             await project_steps(database)
         await engine.run()

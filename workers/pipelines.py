@@ -11,9 +11,11 @@ from sqlalchemy import Row, select
 from db.core.work import Work
 from db.queries.artifacts import PROCESSED
 from db.services import outputs
+from db.services.jobs import Failure
 from db.tables import Artifact, Dataset, DatasetVersion, Pipeline, PipelineSnapshot, Run, StoredObject
 from workers.datasets import PARQUET, store_profile
 from workers.runtime.attempt import Attempt, Effects
+from workers.runtime.failures import BodyFailed
 
 BODY = "workers.ml.training:run_pipeline"
 
@@ -62,7 +64,9 @@ async def _run(attempt: Attempt, **options: Any) -> dict[str, Any]:
     attempt.progress(0, "Fetching")
     source, folder = attempt.folder / "data.parquet", attempt.folder / "out"
     folder.mkdir()
-    await attempt.objects.download(data.object_key, source)
+    found = await attempt.objects.download(data.object_key, source)
+    if found != (data.size_bytes, data.sha256):
+        raise BodyFailed(_damaged(data, *found))
     spec = {
         "definition": definition,
         "parquet": str(source),
@@ -85,6 +89,14 @@ async def _run(attempt: Attempt, **options: Any) -> dict[str, Any]:
     return result
 
 
+def _damaged(data: Row[Any], size: int, sha256: str) -> Failure:
+    message = (
+        f"The file of version {data.number} of the dataset {data.dataset_name!r} is damaged in the store: it has {size:,} bytes with the SHA-256 "
+        f"{sha256}, and {data.size_bytes:,} with {data.sha256} were stored. Upload the data again as a new version, and start the job on that."
+    )
+    return Failure("OBJECT_DAMAGED", message, retryable=False)
+
+
 async def _data(attempt: Attempt) -> Row[Any]:
     """The version's Parquet file and all that the body must know of where it came from."""
     job = attempt.job
@@ -99,6 +111,8 @@ async def _data(attempt: Attempt) -> Row[Any]:
             DatasetVersion.number,
             DatasetVersion.columns.label("file_columns"),
             StoredObject.object_key,
+            StoredObject.size_bytes,
+            StoredObject.sha256,
         )
         .select_from(PipelineSnapshot)
         .join(Pipeline, Pipeline.id == PipelineSnapshot.pipeline_id, isouter=True)

@@ -251,12 +251,12 @@ _GONE = (
 )
 
 # A transaction broken off that may pass the next time: deadlock, serialization, a statement or a lock too late.
-_PASSING = frozenset({"40P01", "40001", "57014", "55P03"})
+PASSING = frozenset({"40P01", "40001", "57014", "55P03"})
 
 
 def was_broken_off(error: exc.DBAPIError) -> bool:
     """Whether Postgres broke the work off for what others did at that moment: the same may pass the next time."""
-    return getattr(error.orig, "sqlstate", None) in _PASSING
+    return getattr(error.orig, "sqlstate", None) in PASSING
 
 
 def _driver_error(error: exc.DBAPIError) -> BaseException | None:

@@ -30,6 +30,7 @@ PART = 8 * MIB
 MAX_PARTS = 10_000
 MAX_PLAIN_COPY = 5 * 1024**3
 COPY_PART = 512 * MIB
+READ_BACK = 64 * MIB  # up to which what was stored is read again; a limit of all reading of whole objects that somebody waits for
 DELETE_BATCH = 1_000
 READ_TIMEOUT = 30.0
 ATTEMPTS = 3
@@ -215,7 +216,24 @@ class ObjectStore:
             return file.tell(), digest.hexdigest()
 
     async def upload(self, path: Path, key: str, content_type: str) -> tuple[int, str]:
-        """Store the file at `path`, in parts where it is large; its size and SHA-256 (hexadecimal) as they were read."""
+        """Store the file at `path`, in parts where it is large; its size and SHA-256 (hexadecimal) as they were read.
+
+        What the store has is held against them before it counts. Raises `Unavailable` where it is something else: sent again, it may arrive whole.
+        """
+        size, sha256 = await self._send(path, key, content_type)
+        found = await self.head(key)
+        if found is None or found.size != size:
+            raise Unavailable(SERVICE, f"of {size:,} bytes that were sent, {'none' if found is None else f'{found.size:,}'} were stored")
+        # No store is asked for a checksum: some keep what was claimed, and answer with that. Larger files are guarded part by part.
+        try:
+            stored = await self.sha256(key, READ_BACK)
+        except ObjectMissing as error:
+            raise Unavailable(SERVICE, str(error)) from error
+        if stored not in (None, sha256):
+            raise Unavailable(SERVICE, "the bytes that were stored are not those that were sent")
+        return size, sha256
+
+    async def _send(self, path: Path, key: str, content_type: str) -> tuple[int, str]:
         size = (await asyncio.to_thread(path.stat)).st_size
         part_size = max(PART, -(-size // MAX_PARTS))
         digest = hashlib.sha256()
@@ -230,7 +248,7 @@ class ObjectStore:
             target = {"Bucket": self.bucket, "Key": key}
             if size <= part_size:
                 body = await asyncio.to_thread(next_part)
-                await self._client.put_object(**target, Body=body, ContentType=content_type)
+                await self._client.put_object(**target, Body=body, ContentType=content_type, ContentMD5=_md5(body))
                 return len(body), digest.hexdigest()
 
             # One part at a time and in order: memory stays at one part, and rclone wants them so.
@@ -238,7 +256,7 @@ class ObjectStore:
                 nonlocal sent
                 parts: list[dict[str, Any]] = []
                 while body := await asyncio.to_thread(next_part):
-                    part = await self._client.upload_part(**upload, PartNumber=len(parts) + 1, Body=body)
+                    part = await self._client.upload_part(**upload, PartNumber=len(parts) + 1, Body=body, ContentMD5=_md5(body))
                     parts.append({"PartNumber": len(parts) + 1, "ETag": part["ETag"]})
                     sent += len(body)
                 return parts
@@ -347,6 +365,11 @@ def attachment(filename: str) -> str:
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
     plain = re.sub(r'["%;\\]', "_", plain).strip() or "download"
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
+
+
+def _md5(body: bytes) -> str:
+    """As the header Content-MD5 has it, which stores compare with what arrives."""
+    return base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
 
 
 def _code(error: ClientError) -> str:

@@ -88,6 +88,13 @@ async def test_whatever_a_body_prints_logs_and_warns_of_is_told_in_its_order(cal
     assert re.fullmatch(r"export-[0-9a-f]{8}-attempt-1\.log", log["filename"])
 
 
+async def test_what_a_body_has_not_yet_handed_on_when_it_returns_is_told_too(calm: Stage, owner: Client) -> None:
+    job = await calm.submit("speak_late")
+    await calm.reach(job, JobStatus.COMPLETED)
+    (log,) = await logs(owner, job)
+    assert sorted(lines(log)) == ["from a library", "the last line"]
+
+
 async def test_a_job_that_says_nothing_has_no_log(calm: Stage, owner: Client) -> None:
     job = await calm.submit("quick")
     await calm.reach(job, JobStatus.COMPLETED)

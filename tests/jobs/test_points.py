@@ -13,8 +13,9 @@ from db.core.work import Database
 from db.errors import Unavailable
 from db.services import accounts, experiments, jobs, workers
 from db.services.jobs import Claim, Point, metrics
-from db.tables import Job, MetricPoint, RunMetric, StagedPoint, User
-from db.tables.jobs import JobKind
+from db.tables import Job, JobEvent, MetricPoint, RunMetric, StagedPoint, User
+from db.tables.jobs import JobEventType, JobKind
+from workers.runtime.reports import Reports
 
 QUEUE = "points"
 
@@ -123,3 +124,16 @@ async def test_points_past_a_checkpoint_go_and_the_summaries_with_them(training:
     assert [step for _, step, _ in await training.points()] == [0, 1, 2, 3, 4]
     assert await training.summary("loss") == (6.0, 4, 6.0, 4, 10.0, 0, 5)
     assert len(await training.database.rows(select(RunMetric.key).where(RunMetric.run_id == training.run_id))) == 1
+
+
+async def test_points_of_checkpoints_wait_for_the_room_of_the_second(training: Training) -> None:
+    reports = Reports(training.database, training.claim, events_per_second=2, log_events=0)
+    reports.run_id = training.run_id
+    for step in range(5):
+        reports.point(Point("loss", step, 1.0))
+        await reports.flush_points()
+    told = select(JobEvent.created_at).where(JobEvent.job_id == training.claim.job_id, JobEvent.type == JobEventType.METRIC)
+    written = [row.created_at.timestamp() for row in await training.database.rows(told.order_by(JobEvent.sequence))]
+    assert len(written) == 5
+    assert all(later - earlier > 0.9 for earlier, later in zip(written, written[2:], strict=False))
+    assert [step for _, step, _ in await training.points()] == list(range(5))

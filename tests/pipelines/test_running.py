@@ -13,7 +13,13 @@ import numpy as np
 import polars as pl
 import skops.io
 from sklearn.datasets import load_breast_cancer
+from sqlalchemy import select
 
+from db.core.work import Database
+from db.queries.artifacts import PROCESSED
+from db.settings import StateSettings
+from db.stores.objects import ObjectStore
+from db.tables import Artifact, StoredObject
 from tests.client import Client
 from workers.ml.artifacts.trust import TRUSTED_TYPES
 
@@ -255,3 +261,29 @@ async def test_a_job_that_runs_longer_than_it_may_is_stopped_and_its_retry_may_r
     assert again["job"]["timeoutSeconds"] == 1.5
     assert (await ada.wait(again["job"]["id"]))["status"] == "FAILED"
     assert await ada.one("{ models { totalCount } }") == {"totalCount": 0}
+
+
+async def test_a_file_that_was_damaged_in_the_store_is_not_learnt_from(
+    ada: Client, worker: object, database: Database, settings: StateSettings
+) -> None:
+    version = await ada.ingest("numbers", "x,y\n1,a\n2,b\n3,c\n")
+    drop = ("drop", "drop_columns", {"columns": ["y"]})
+    pipeline = (await ada.create_pipeline("fewer columns", ("data", "dataset", {}), drop))["pipeline"]["id"]
+    chosen = select(StoredObject.object_key, StoredObject.size_bytes, StoredObject.sha256).join(
+        Artifact, Artifact.object_id == StoredObject.id
+    )
+    (row,) = await database.rows(chosen.where(Artifact.role == PROCESSED))
+    async with ObjectStore.open(settings) as objects:
+        content = await objects.read(row.object_key, row.size_bytes)
+        spoilt = content[:-1] + b"?"
+        await objects.write(row.object_key, spoilt, "application/vnd.apache.parquet")
+    started = await ada.run_pipeline(pipeline, version)
+    ended = await ada.wait(started["job"]["id"])
+    found = await ada.one("query($id: ID!) { job(id: $id) { attempt error { code message retryable } } }", id=started["job"]["id"])
+    message = (
+        f"The file of version 1 of the dataset 'numbers' is damaged in the store: it has {row.size_bytes:,} bytes with the SHA-256 "
+        f"{hashlib.sha256(spoilt).hexdigest()}, and {row.size_bytes:,} with {row.sha256} were stored. Upload the data again as a new version, "
+        "and start the job on that."
+    )
+    assert (ended["status"], found["attempt"]) == ("FAILED", 1)
+    assert found["error"] == {"code": "OBJECT_DAMAGED", "message": message, "retryable": False}

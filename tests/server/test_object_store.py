@@ -7,6 +7,7 @@ import hashlib
 import os
 from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -16,6 +17,7 @@ import pytest
 from db.errors import Unavailable
 from db.settings import StateSettings
 from db.stores.objects import MIB, PART, ObjectMissing, ObjectStore, attachment
+from db.stores.s3 import S3Client
 from server.embedded import embedded_servers
 
 CSV = b"name,mass\nAda,36\nGrace,37\n"
@@ -223,3 +225,39 @@ def test_no_file_name_breaks_out_of_its_header(filename: str, plain: str) -> Non
     assert header.startswith(f"attachment; filename=\"{plain}\"; filename*=UTF-8''")
     assert header.isascii()
     assert header.isprintable()
+
+
+class Spoiling:
+    """The store's client over a network that spoils one byte of all that is sent; `is_noticed` leaves the sender's checksum in place."""
+
+    def __init__(self, client: S3Client, *, is_noticed: bool) -> None:
+        self._client = client
+        self._is_noticed = is_noticed
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def _spoilt(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        if not self._is_noticed:
+            parameters.pop("ContentMD5")
+        return {**parameters, "Body": b"?" + parameters["Body"][1:]}
+
+    async def put_object(self, **parameters: Any) -> dict[str, Any]:
+        return await self._client.put_object(**self._spoilt(parameters))
+
+    async def upload_part(self, **parameters: Any) -> dict[str, Any]:
+        return await self._client.upload_part(**self._spoilt(parameters))
+
+
+@pytest.mark.parametrize("size", [1_000, PART + 1_000])
+@pytest.mark.parametrize("is_noticed", [True, False])
+async def test_a_file_that_is_not_stored_as_it_was_sent_is_not_stored(
+    store: ObjectStore, tmp_path: Path, size: int, is_noticed: bool
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * size)
+    client: Any = Spoiling(store._client, is_noticed=is_noticed)
+    spoiling = ObjectStore(store.bucket, store.region, client, store._signer, store._copier)
+    with pytest.raises(Unavailable):
+        await spoiling.upload(path, "spoilt", "text/plain")
+    assert await store.upload(path, "whole", "text/plain") == (size, hashlib.sha256(b"x" * size).hexdigest())

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import faulthandler
+import io
 import logging
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -13,11 +16,13 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from workers.ml.errors import BadInput, Transient
 from workers.ml.reporting import Reporter
+from workers.runtime import family
 
 
 def leave_pid(spec: dict[str, Any], _report: Reporter) -> None:
@@ -276,4 +281,60 @@ def write_much(spec: dict[str, Any], report: Reporter) -> dict[str, Any]:
     leave_pid(spec, report)
     with Path("much").open("wb") as file:
         file.writelines(b"x" * 1024**2 for _ in range(spec["mebibytes"]))
+    return {}
+
+
+def multiply(spec: dict[str, Any], report: Reporter) -> dict[str, Any]:
+    """Forks processes that stay, a hundred a second, up to a thousand."""
+    leave_pid(spec, report)
+    for _ in range(1_000):
+        if os.fork() == 0:
+            time.sleep(60)
+            os._exit(0)
+        time.sleep(0.005)
+    time.sleep(60)
+    return {}
+
+
+class _SlowToFlush(io.StringIO):
+    """Keeps what is printed, and takes its time to hand it on."""
+
+    def flush(self) -> None:
+        time.sleep(0.3)
+        os.write(1, self.getvalue().encode())
+        self.seek(0)
+        self.truncate()
+
+
+def speak_late(spec: dict[str, Any], report: Reporter) -> dict[str, Any]:
+    """What it prints is still held back when it returns: by Python, and by C, as native libraries do."""
+    leave_pid(spec, report)
+    ctypes.CDLL(None).printf(b"from a library\n")
+    sys.stdout = _SlowToFlush()
+    print("the last line")
+    return {}
+
+
+def die_badly(spec: dict[str, Any], report: Reporter) -> dict[str, Any]:
+    """Prints what no text column keeps, and dies by a signal."""
+    leave_pid(spec, report)
+    os.write(1, b"before \x00 after\nalone \xed\xa0\x80\n")
+    faulthandler.disable()
+    os.kill(os.getpid(), signal.SIGSEGV)
+    return {}
+
+
+def answer_much(spec: dict[str, Any], report: Reporter) -> dict[str, Any]:
+    leave_pid(spec, report)
+    return {"much": "x" * (spec["mebibytes"] * 1024**2)}
+
+
+def break_a_pool(spec: dict[str, Any], report: Reporter) -> dict[str, Any]:
+    """One process of its pool is killed, while the kernel's counter, as this process reads it, grows by `kills`."""
+    leave_pid(spec, report)
+    before = family.kills_for_memory() or 0
+    family.kills_for_memory = lambda: before + spec["kills"]
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as pool:
+        pool.submit(os.kill, os.getpid(), 0).result()
+        pool.submit(signal.raise_signal, signal.SIGKILL).result()
     return {}

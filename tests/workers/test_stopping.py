@@ -21,9 +21,9 @@ from db.stores.objects import ObjectStore
 from db.tables.jobstates import JobStatus
 from tests.workers.stage import LEASE, Stage
 from tests.workers.working import Working, nothing
-from workers.runtime import attempt as attempts
+from workers.runtime import ending
 from workers.runtime.attempt import Attempt, Effects
-from workers.runtime.bodies import Bodies, BodyFailed
+from workers.runtime.bodies import Bodies, BodyFailed, LeaseRanOut
 from workers.runtime.checkpoints import Checkpoints
 from workers.runtime.child import Nursery
 from workers.runtime.reports import Reports
@@ -40,7 +40,7 @@ async def test_a_stop_that_comes_when_a_body_has_just_ended_stops_the_bodies_aft
 
         async def two() -> None:
             for _ in range(2):
-                await bodies.run("tests.workers.bodies:quick", {"trace": str(trace)}, tmp_path, seconds=60, span=(0, 100))
+                await bodies.run("tests.workers.bodies:quick", {"trace": str(trace)}, tmp_path, span=(0, 100))
 
         task = asyncio.create_task(two())
         for state in (True, False):
@@ -51,6 +51,20 @@ async def test_a_stop_that_comes_when_a_body_has_just_ended_stops_the_bodies_aft
         with pytest.raises(asyncio.CancelledError):
             await task
     assert len(trace.read_text().splitlines()) == 1
+
+
+async def test_no_body_is_ordered_once_the_lease_has_run_out(stage: Stage, tmp_path: Path) -> None:
+    claim = Claim(uuid4(), 1, uuid4())
+    reports = Reports(stage.database, claim, events_per_second=5, log_events=0)
+    trace = tmp_path / "trace"
+    ordered: list[bool] = []
+    async with Nursery(preload=False) as nursery, ObjectStore.open(StateSettings()) as objects:
+        checkpoints = Checkpoints(stage.database, objects, claim, reports)
+        bodies = Bodies(nursery, WorkerSettings(), reports, checkpoints, time.monotonic() - 0.001)
+        bodies.ordered = lambda: ordered.append(True)
+        with pytest.raises(LeaseRanOut):
+            await bodies.run("tests.workers.bodies:quick", {"trace": str(trace)}, tmp_path, span=(0, 100))
+    assert (ordered, trace.exists()) == ([], False)
 
 
 async def test_what_cannot_be_written_fails_the_job_and_is_no_vanished_worker(stage: Stage, working: Working) -> None:
@@ -70,7 +84,7 @@ async def test_what_cannot_be_written_fails_the_job_and_is_no_vanished_worker(st
 async def test_objects_stay_where_nobody_knows_whether_the_settle_was_committed(
     stage: Stage, working: Working, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attempts, "PERSIST", 0.2)
+    monkeypatch.setattr(ending, "PERSIST", 0.2)
     keys: list[str] = []
 
     async def task(attempt: Attempt) -> Effects:

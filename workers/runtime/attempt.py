@@ -3,52 +3,44 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import time
-import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from uuid import uuid4, uuid5
 
 import structlog
-from sqlalchemy import Row, select
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Row
 
 from db.core.viewer import SYSTEM
-from db.core.work import Database, Work
+from db.core.work import Database
 from db.errors import Unavailable
 from db.queries.artifacts import LOG
-from db.services import jobs, outputs
-from db.services.jobs import Backoff, Claim, Failure, nodes
+from db.services.jobs import Claim, Failure, nodes
 from db.services.jobs.transitions import hold
 from db.services.outputs import StoredFile
-from db.stores.objects import ObjectMissing, ObjectStore
-from db.tables import Job
+from db.stores.objects import ObjectStore
 from db.tables.jobstates import TERMINAL, JobStatus
 from workers.runtime import telemetry
-from workers.runtime.bodies import Bodies, BodyFailed, LeaseRanOut
+from workers.runtime.bodies import Bodies, LeaseRanOut, Terminated
 from workers.runtime.checkpoints import Checkpoints
-from workers.runtime.child import Nursery, NurseryLost
+from workers.runtime.child import Nursery
+from workers.runtime.ending import Effects, Ending
+from workers.runtime.failures import failure_of
 from workers.runtime.logs import LogFile
 from workers.runtime.reports import Reports, Superseded
 from workers.runtime.scratch import Scratch, log_of
 from workers.settings import WorkerSettings
 
+__all__ = ["Attempt", "Effects", "Stop", "Task", "Tools"]
+
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 TEXT = "text/plain; charset=utf-8"
 FLUSH = 0.1  # seconds between looks at what is to be reported
-PERSIST = 60.0  # seconds for which a settle is tried again while Postgres is away
-REMOVAL = 10.0  # seconds that removing objects may take; a store that hangs must not keep the slot
-# The same of a worker that stops: a job that it cannot give back is lost to it within a lease, and an object that stays is collected.
-LAST_WORDS = 5.0
-LAST_REMOVAL = 2.0
-# What Postgres says when it broke a transaction off that may pass the next time: deadlock, serialization, a statement or a lock too late.
-_BROKEN_OFF = frozenset({"40P01", "40001", "57014", "55P03"})
+HEARSAY = 0.5  # seconds by which a body may learn before its worker that both are to stop
 
 
 class Stop(IntEnum):
@@ -61,7 +53,7 @@ class Stop(IntEnum):
 
 # Seconds that storing the log may keep the settle waiting. A worker that stops has little time, and who cancels wants to see it done.
 LOG_PATIENCE = {None: 10.0, Stop.CANCEL: 3.0, Stop.GIVE_BACK: 1.0}
-CHECKPOINT_PATIENCE = {None: 10.0, Stop.GIVE_BACK: 3.0}  # the same for the checkpoint that was being stored; else no attempt may come
+CHECKPOINT_PATIENCE = {None: 10.0, Stop.GIVE_BACK: 3.0}  # the same for the checkpoint that was being stored, where another attempt follows
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +65,7 @@ class Tools:
     nursery: Nursery
     scratch: Scratch
     settings: WorkerSettings
-
-
-class Effects(Protocol):
-    """Writes what the job made, in the transaction that settles it; answers with the keys of objects that are not needed after all."""
-
-    def __call__(self, work: Work, job: Row[Any], /) -> Awaitable[Sequence[str]]: ...
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)  # set when the worker is told to stop
 
 
 Task = Callable[["Attempt"], Awaitable[Effects]]
@@ -100,18 +87,20 @@ class Attempt:
         self.memory_bytes = settings.memory_bytes
         self.checkpoint_every = settings.checkpoint_every
         self.checkpoint_bytes = settings.checkpoint_bytes
+        self._had_body = False
+        self._is_late = False
         self._uploaded: list[str] = []
         self._forsaken: list[str] = []
         self._taken_over: set[str] = set()
         self._stop: Stop | None = None
         self._settling = False
-        self._log: StoredFile | None = None
         self._inner: asyncio.Task[Effects] | None = None
         self.reports = Reports(tools.database, self.claim, events_per_second=settings.events_per_second, log_events=settings.log_events)
         self.checkpoints = Checkpoints(tools.database, tools.objects, self.claim, self.reports)
-        self._ended_as: JobStatus | None = None
+        self._ending = Ending(tools.database, tools.objects, job, settings)
         self._bodies = Bodies(tools.nursery, settings, self.reports, self.checkpoints, until)
-        self._bodies.ordered = telemetry.Start(job).ordered
+        self._bodies.ordered = self._ordered
+        self._start = telemetry.Start(job)
 
     # What tasks use
 
@@ -128,7 +117,7 @@ class Attempt:
 
     async def body(self, target: str, spec: Mapping[str, Any], *, span: tuple[float, float] = (0, 100)) -> dict[str, Any]:
         """Run "module:function" in a child; see `Bodies.run`."""
-        return await self._bodies.run(target, spec, self.folder, seconds=self._seconds(), span=span)
+        return await self._bodies.run(target, spec, self.folder, span=span)
 
     def _seconds(self) -> float:
         settings = self._tools.settings
@@ -166,6 +155,10 @@ class Attempt:
         size, sha256 = await self.objects.upload(path, key, content_type)
         return StoredFile(key, size, sha256, role, filename, content_type)
 
+    def _ordered(self) -> None:
+        self._had_body = True
+        self._start.ordered()
+
     # What the engine uses
 
     def renew(self, until: float) -> None:
@@ -194,57 +187,103 @@ class Attempt:
             # Perhaps it was committed and only the answer was lost, so nothing is removed here.
             log.exception("attempt_not_settled", job=str(self.job.id), attempt=self.job.attempt)
         else:
+            ending = self._ending
             if not completed:
-                await self._remove(self._uploaded + (self._forsaken if self._ended_as is JobStatus.FAILED else []))
-            if self._ended_as in TERMINAL:
-                await self._remove([key for key in self.checkpoints.keys if not (completed and key in self._taken_over)])
+                await ending.remove(self._uploaded + (self._forsaken if ending.status is JobStatus.FAILED else []))
+            if ending.status in TERMINAL:
+                await ending.remove([key for key in self.checkpoints.keys if not (completed and key in self._taken_over)])
         finally:
             reporting.cancel()
             telemetry.ENDED.labels(self.job.kind.value, self._outcome()).inc()
 
     def _outcome(self) -> str:
         """As the attempt's record names it, if this attempt wrote it."""
-        if self._ended_as is None:
+        status = self._ending.status
+        if status is None:
             return "lost"
-        if self._ended_as is JobStatus.PENDING:
+        if status is JobStatus.PENDING:
             return "given_back" if self._stop is Stop.GIVE_BACK else "retrying"
-        return self._ended_as.value
+        return status.value
 
     async def _run(self, task: Task) -> bool:
+        """Whether the job is COMPLETED."""
+        ending = self._ending
         async with AsyncExitStack() as stack:
             try:
                 self.folder = await stack.enter_async_context(self._tools.scratch.folder())
             except OSError as error:
-                await self._fail(_failure(error))
+                await ending.fail(failure_of(error, had_body=False))
                 return False
             said = LogFile(log_of(self.folder), self._tools.settings.log_bytes)
             self.reports.keep_log(said)
-            self._inner = asyncio.ensure_future(task(self))
+            self._inner = inner = asyncio.ensure_future(task(self))
             if self._stop is not None:
-                self._inner.cancel()
-            await asyncio.wait([self._inner])
-            await self.checkpoints.close(patience=CHECKPOINT_PATIENCE.get(self._stop, 0.0))
+                inner.cancel()
+            await self._done_or_late(inner)
+            failure = await self._judge(inner)
+            error = None if inner.cancelled() else inner.exception()
+            is_anothers = isinstance(error, (LeaseRanOut, Superseded))
+            await self.checkpoints.close(patience=0.0 if is_anothers else self._patience_with_checkpoints(failure))
             self._settling = True
-            error = None if self._inner.cancelled() else self._inner.exception()
-            failure = None if error is None else _failure(error)
-            if isinstance(error, (LeaseRanOut, Superseded)) or self._stop is Stop.LOST:
+            ending.in_haste = self._stop is Stop.GIVE_BACK
+            if is_anothers or self._stop is Stop.LOST:
                 said.close()
             else:
-                await self._store_log(said, failure)
-                await self._tell_the_rest()
-        if self._inner.cancelled():
-            await self._end_early()
+                ending.log = await self._store_log(said, failure)
+            is_told = not is_anothers and await ending.tell(self.reports)
+        if is_anothers:
             return False
-        if failure is None:
-            return await self._complete(self._inner.result())
-        if not isinstance(error, (LeaseRanOut, Superseded)):
-            await self._fail(failure)
+        if failure is not None:
+            await ending.fail(failure)
+        elif error is None and not inner.cancelled():
+            return await ending.complete(inner.result(), is_told=is_told)
+        elif self._stop is Stop.CANCEL:
+            await ending.cancel()
+        elif self._stop is Stop.GIVE_BACK:
+            await ending.give_back()
         return False
 
-    async def _store_log(self, said: LogFile, failure: Failure | None) -> None:
+    async def _done_or_late(self, inner: asyncio.Task[Effects]) -> None:
+        """The job's seconds are for all of it: what is fetched before the body and stored after it counts, and so does waiting for a child."""
+        if (await asyncio.wait([inner], timeout=self._seconds()))[1]:
+            self._is_late = True
+            if self._bodies.is_running:
+                telemetry.KILLED.labels("timeout").inc()
+            inner.cancel()
+            await asyncio.wait([inner])
+
+    async def _judge(self, inner: asyncio.Task[Effects]) -> Failure | None:
+        """Why it failed; None if it did not, or was stopped by somebody."""
+        if inner.cancelled():
+            if self._stop is not None or not self._is_late:
+                return None
+            message = f"The job ran longer than the {self._seconds():g} s it may. Give it less to do."
+            return Failure("TIMEOUT", message, retryable=False)
+        error = inner.exception()
+        if isinstance(error, Terminated) and await self._worker_stops():
+            self._stop = self._stop or Stop.GIVE_BACK
+            return None
+        return None if error is None else failure_of(error, had_body=self._had_body)
+
+    async def _worker_stops(self) -> bool:
+        """Whoever stops a machine's services may tell all their processes at once, and the body may hear of it before its worker does."""
+        try:
+            async with asyncio.timeout(HEARSAY):
+                return await self._tools.stopping.wait()
+        except TimeoutError:
+            return False
+
+    def _patience_with_checkpoints(self, failure: Failure | None) -> float:
+        """What is being stored is waited for only where another attempt will go on with it."""
+        follows = self._stop is Stop.GIVE_BACK
+        if failure is not None:
+            follows = failure.away or failure.lost or (failure.retryable and self.job.tries + 1 < self.job.max_tries)
+        return CHECKPOINT_PATIENCE.get(self._stop, 0.0) if follows else 0.0
+
+    async def _store_log(self, said: LogFile, failure: Failure | None) -> StoredFile | None:
         """What the body said becomes an object, to be referred to by the settle; a store that is away costs the log, not the job."""
         if said.is_empty:
-            return
+            return None
         if failure is not None:
             said.add(f"{failure.code}: {failure.message}\n" + (f"{failure.traceback.rstrip()}\n" if failure.traceback else ""))
         said.close()
@@ -252,23 +291,14 @@ class Attempt:
         key = f"jobs/{job.owner_id}/{job.id}/{self.key}/logs/{uuid4()}"
         filename = f"{job.kind.value}-{job.id.hex[-8:]}-attempt-{job.attempt}.log"
         try:
-            async with asyncio.timeout(LOG_PATIENCE[self._stop]):
+            async with asyncio.timeout(LOG_PATIENCE.get(self._stop, LOG_PATIENCE[Stop.GIVE_BACK])):
                 size, sha256 = await self.objects.upload(said.path, key, TEXT)
         except Exception:  # whatever it is, the job goes on without its log
             log.warning("log_not_stored", job=str(job.id), attempt=job.attempt, exc_info=True)
             self.write_key(key)  # perhaps it arrived all the same
             self.reports.line("The log of this attempt could not be stored: the object storage did not take it in time.")
-        else:
-            self._log = StoredFile(key, size, sha256, LOG, filename, TEXT)
-
-    async def _tell_the_rest(self) -> None:
-        """Points, nodes and logs stay even of an attempt that failed; if they cannot be written, the settle will find out why."""
-        try:
-            await self.reports.flush(everything=True)
-        except (Superseded, Unavailable):
-            log.info("last_reports_not_written", job=str(self.job.id), attempt=self.job.attempt)
-        except Exception:  # of something that cannot be written at all, the job must not run again and again
-            log.exception("last_reports_not_written", job=str(self.job.id), attempt=self.job.attempt)
+            return None
+        return StoredFile(key, size, sha256, LOG, filename, TEXT)
 
     async def _keep_reporting(self) -> None:
         while True:
@@ -280,107 +310,3 @@ class Attempt:
             except Exception:  # what was not written now is written with the next round; the body must not suffer
                 log.warning("reports_not_written", job=str(self.job.id), exc_info=True)
                 await asyncio.sleep(1.0)
-
-    # How it ends
-
-    async def _complete(self, effects: Effects) -> bool:
-        surplus: list[str] = []
-
-        async def write(work: Work) -> Row[Any] | None:
-            job = await jobs.complete(work, self.claim)
-            if job is not None:
-                surplus[:] = await effects(work, job)
-            return job
-
-        try:
-            status = await self._settle(write)
-        except Unavailable:
-            raise  # perhaps it was committed, and what it refers to must stay
-        except Exception as error:  # what it made cannot be written: a failure like any other, and not a worker that vanished
-            log.warning("effects_not_written", job=str(self.job.id), attempt=self.job.attempt, exc_info=True)
-            return await self._fail(_failure(error)) is JobStatus.COMPLETED
-        if status is JobStatus.COMPLETED:
-            await self._remove(surplus)
-        return status is JobStatus.COMPLETED
-
-    async def _fail(self, failure: Failure) -> JobStatus | None:
-        """Where the job went; COMPLETED if an earlier settle had been committed after all."""
-        job, settings = self.job, self._tools.settings
-        backoff = Backoff(settings.backoff_base, settings.backoff_factor, settings.backoff_jitter)
-        log.info("attempt_failed", job=str(job.id), attempt=job.attempt, code=failure.code, error=failure.message)
-        if failure.away:
-            return await self._settle(lambda work: jobs.postpone(work, self.claim, failure, job.postponements + 1, backoff))
-        return await self._settle(lambda work: jobs.fail(work, self.claim, failure, job.tries + 1, job.max_tries, backoff))
-
-    async def _end_early(self) -> None:
-        if self._stop is Stop.CANCEL:
-            await self._settle(lambda work: jobs.cancelled(work, self.claim))
-        elif self._stop is Stop.GIVE_BACK:
-            await self._settle(lambda work: jobs.give_back(work, self.claim))
-
-    async def _settle(self, write: Callable[[Work], Awaitable[Row[Any] | None]]) -> JobStatus | None:
-        """Where the job went. A connection lost during the COMMIT leaves open whether it worked, so the row is asked.
-
-        When the row says CANCELLING instead, that is what the attempt ends as: after an accepted cancel nothing completes.
-        """
-        give_up = time.monotonic() + (LAST_WORDS if self._stop is Stop.GIVE_BACK else PERSIST)
-        is_first = True
-        while True:
-            surplus: list[str] = []
-            try:
-                async with self.database.work(SYSTEM) as work:
-                    job = await write(work)
-                    if job is None:
-                        job = await jobs.cancelled(work, self.claim)
-                    if job is not None and self._log is not None:
-                        await outputs.add_artifact(work, job, self._log, surplus, self.claim.attempt)
-                    status = await self._found(work) if job is None else job.status
-            except (Unavailable, DBAPIError) as error:
-                if isinstance(error, DBAPIError) and _sqlstate(error) not in _BROKEN_OFF:
-                    raise
-                if time.monotonic() > give_up:
-                    raise
-                telemetry.SETTLED_AGAIN.inc()
-                is_first = False
-                await asyncio.sleep(0.5)
-            else:
-                if job is None and is_first and self._log is not None:
-                    surplus.append(self._log.key)
-                await self._remove(surplus)
-                self._ended_as = status
-                return status
-
-    async def _found(self, work: Work) -> JobStatus | None:
-        mine = select(Job.status).where(Job.id == self.claim.job_id, Job.attempt == self.claim.attempt)
-        status = await work.scalar(mine)
-        return status if status in TERMINAL else None
-
-    async def _remove(self, keys: Sequence[str]) -> None:
-        """Best effort: what stays is referenced by nothing and collected later."""
-        if keys:
-            try:
-                async with asyncio.timeout(LAST_REMOVAL if self._stop is Stop.GIVE_BACK else REMOVAL):
-                    await self.objects.delete(keys)
-            except Exception:  # the attempt is over; a store that is away must not change how it ended
-                log.warning("objects_not_removed", count=len(keys), exc_info=True)
-
-
-def _sqlstate(error: DBAPIError) -> str | None:
-    return getattr(error.orig, "sqlstate", None)
-
-
-def _failure(error: BaseException) -> Failure:
-    """What a job's error says of something that went wrong in the worker rather than in the body."""
-    if isinstance(error, BodyFailed):
-        return error.failure
-    if isinstance(error, ObjectMissing):
-        return Failure("OBJECT_MISSING", "A file that the job needs is gone from the store. Upload it again.", retryable=False)
-    told = "".join(traceback.format_exception(error))[-20_000:]
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        message = "The worker has no disk space left for the files of the job. Free some, or start a worker with more."
-        return Failure("DISK_FULL", message, retryable=True, traceback=told)
-    if isinstance(error, Unavailable):
-        return Failure("UNAVAILABLE", error.message, retryable=True, traceback=told, away=True)
-    if isinstance(error, NurseryLost):
-        return Failure("BODY_KILLED", "The process that starts bodies ended.", retryable=True, traceback=told, at_once=True)
-    return Failure("WORKER_ERROR", f"{type(error).__name__}: {error}"[:2_000], retryable=True, traceback=told)

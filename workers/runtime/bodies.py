@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from db.services.jobs import Failure, NodeChange, Point
 from db.tables.jobs import JobNodeStatus
 from workers.runtime import telemetry
 from workers.runtime.checkpoints import Checkpoints
-from workers.runtime.child import Child, Ended, Nursery
+from workers.runtime.child import Child, Ended, Nursery, NurseryLost
+from workers.runtime.failures import BodyFailed
 from workers.runtime.frames import BadFrame
 from workers.runtime.logs import Lines
 from workers.runtime.reports import Reports
@@ -21,6 +23,7 @@ from workers.settings import WorkerSettings
 # Seconds between two looks at what a body prints whose log is full: at most some 100 MB/s, and a few per cent of the worker's time.
 SLOWED = 0.001
 BEHIND = 0.05
+HEAR_OUT, SHORT = 20, 0.05
 _NO_MEMORY = (b"memory allocation of", b"out of memory", b"bad_alloc", b"Cannot allocate memory")
 _TOLD = {
     "DISK_FULL": "The worker had no disk space left for what the job writes; free some, or give it less to write. ",
@@ -28,12 +31,8 @@ _TOLD = {
 }
 
 
-class BodyFailed(Exception):
-    """The attempt ends as `failure` says."""
-
-    def __init__(self, failure: Failure) -> None:
-        super().__init__(failure.message)
-        self.failure = failure
+class Terminated(BodyFailed):
+    """The body died of a SIGTERM that its worker did not send: somebody may have told the worker to stop too."""
 
 
 class LeaseRanOut(Exception):
@@ -64,31 +63,30 @@ class Bodies:
         if self._child is not None:
             self._child.arm(until, self._settings.memory_bytes)
 
-    async def run(self, target: str, spec: Mapping[str, Any], folder: Path, *, seconds: float, span: tuple[float, float]) -> dict[str, Any]:
-        """The result of "module:function" called with `spec`, for at most `seconds`; its progress fills the `span` of the job's.
+    async def run(self, target: str, spec: Mapping[str, Any], folder: Path, *, span: tuple[float, float]) -> dict[str, Any]:
+        """The result of "module:function" called with `spec`; its progress fills the `span` of the job's.
 
-        Raises `BodyFailed` or `LeaseRanOut`. Cancelled, it waits until the body is dead, asked to end for `patience` seconds first.
+        Raises `BodyFailed`, `LeaseRanOut` or `NurseryLost`. Cancelled, it waits until the body is dead, asked to end for `patience`
+        seconds first.
         """
         child = self._child = await self._nursery.take()
         printing = asyncio.create_task(self._print(child))
         try:
+            if time.monotonic() >= self._until:  # the worker stood still, and another may have begun
+                raise LeaseRanOut
             child.arm(self._until, self._settings.memory_bytes)
-            await child.order({"target": target, "spec": dict(spec), "folder": str(folder), "limits": self._limits()})
+            order = {"target": target, "spec": dict(spec), "folder": str(folder), "limits": self._limits(), "until": self._until}
+            await child.order(order)
             if self.ordered is not None:
                 self.ordered()
             try:
-                async with asyncio.timeout(seconds):
-                    answer = await self._listen(child, span)
-                    ended = await child.ended if answer is None else None
-            except TimeoutError:
-                telemetry.KILLED.labels("timeout").inc()
-                raise BodyFailed(_final("TIMEOUT", f"The job ran longer than the {seconds:g} s it may. Give it less to do.")) from None
+                answer = await self._listen(child, span)
             except BadFrame as error:
                 raise BodyFailed(_final("BODY_FAILED", f"The body said something that cannot be understood: {error}")) from None
             if answer is None:
-                assert ended is not None
+                ended = await child.death()
                 telemetry.died(ended.status, ended.reason)
-                await asyncio.wait([printing], timeout=1.0)
+                await _heard_out(printing)
                 raise self._why(ended, child.tail)
             return self._result(answer)
         finally:
@@ -123,8 +121,8 @@ class Bodies:
         self._child = None
         if not child.ended.done():
             child.kill("stopped", self.patience)
-        await child.ended
-        await asyncio.wait([printing], timeout=1.0)
+        await child.death(self.patience)
+        await _heard_out(printing)
         printing.cancel()
         child.close()
 
@@ -166,6 +164,8 @@ class Bodies:
     def _result(self, answer: dict[str, Any]) -> dict[str, Any]:
         if "result" in answer:
             return answer["result"]
+        if "late" in answer:
+            raise LeaseRanOut
         if "bad" in answer:
             bad = answer["bad"]
             raise BodyFailed(Failure(bad["code"], bad["message"], retryable=False, row=bad["row"], column=bad["column"]))
@@ -180,6 +180,10 @@ class Bodies:
     def _why(self, ended: Ended, tail: bytes) -> Exception:
         if ended.reason == "lease":
             return LeaseRanOut()
+        if ended.reason == "nursery":
+            return NurseryLost("The process that looks after it died.")
+        if ended.reason == "processes":
+            return BodyFailed(_final("PROCESS_LIMIT", "The job started more processes than it may. Give it fewer at a time."))
         if ended.reason == "memory" or (ended.status == -signal.SIGABRT and any(words in tail for words in _NO_MEMORY)):
             return BodyFailed(self._out_of_memory())
         if ended.reason == "machine memory":
@@ -192,9 +196,8 @@ class Bodies:
         said = tail.decode("utf-8", "replace")[-1_000:] or None
         if ended.status < 0:
             name = signal.Signals(-ended.status).name
-            return BodyFailed(
-                Failure("BODY_KILLED", f"The job's process was ended by {name}.", retryable=True, traceback=said, at_once=True)
-            )
+            kind = Terminated if ended.status == -signal.SIGTERM and ended.reason is None else BodyFailed
+            return kind(Failure("BODY_KILLED", f"The job's process was ended by {name}.", retryable=True, traceback=said, at_once=True))
         return BodyFailed(Failure("BODY_EXITED", f"The job's process ended with {ended.status}.", retryable=True, traceback=said))
 
     def _file_limit(self, told: str | None) -> Failure:
@@ -205,6 +208,16 @@ class Bodies:
     def _out_of_memory(self) -> Failure:
         mib = self._settings.memory_bytes // 1024**2
         return _final("OUT_OF_MEMORY", f"The job needed more memory than the {mib} MiB it may use. Give it fewer rows or columns.")
+
+
+async def _heard_out(printing: asyncio.Task[None]) -> None:
+    """What the dead printed last lies in the pipe, to be read at once; only a process that outlived them may keep it open.
+
+    In many short waits: of a worker that stood still, one long wait would be over before it had looked at the pipe.
+    """
+    for _ in range(HEAR_OUT):
+        if (await asyncio.wait([printing], timeout=SHORT))[0]:
+            break
 
 
 def _final(code: str, message: str) -> Failure:

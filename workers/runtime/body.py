@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import faulthandler
 import importlib
 import logging
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from workers.ml.reporting import NodeStatus
-from workers.runtime import frames, verdict
+from workers.runtime import family, frames, verdict
 
 QUIET = 0.05  # seconds between two messages of reports
 LAST_CPU = 10  # seconds
@@ -113,8 +114,10 @@ def serve(connection: socket.socket) -> int:
     _settle_in(order["folder"], order["limits"])
     _speak_up()
     reporter = PipeReporter(connection)
-    answer = _run(order, reporter)
+    # The worker may have stood still between its claim and this: on the clock of the machine, which all its processes share.
+    answer = _run(order, reporter) if time.monotonic() < order["until"] else {"late": True}
     try:
+        _finish_speaking()  # with the answer, the worker has heard enough and kills what is left
         reporter.flush()
         connection.sendall(frames.encode(answer))
     except OSError:
@@ -123,13 +126,14 @@ def serve(connection: socket.socket) -> int:
 
 
 def _run(order: dict[str, Any], reporter: PipeReporter) -> dict[str, Any]:
+    kills_before = family.kills_for_memory() or 0
     try:
         module, _, name = order["target"].partition(":")
         result = getattr(importlib.import_module(module), name)(order["spec"], reporter)
         answer = {"result": result}
         frames.encode(answer)  # a result that is no JSON is the body's failure, to be told as such
     except BaseException as error:  # noqa: BLE001 - whatever a body raises is an answer to its worker; native panics are no `Exception`
-        return verdict.answer(error)
+        return verdict.answer(error, kills=(family.kills_for_memory() or 0) - kills_before)
     return answer
 
 
@@ -155,6 +159,14 @@ def _speak_up() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.showwarning = _show_warning
     faulthandler.enable()
+
+
+def _finish_speaking() -> None:
+    """All that was printed is in the pipe, whoever holds it back: the streams of Python, or those of C, which native libraries use."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):  # a body may have closed it, or put something else in its place
+            stream.flush()
+    ctypes.CDLL(None).fflush(None)
 
 
 def _show_warning(

@@ -1,135 +1,72 @@
-"""The worker's end of its children: a warm one waits, so that a body starts at once."""
+"""The worker's children: a warm one waits, so that a body starts at once."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 import os
-import signal
-import socket
-import subprocess
-import sys
-from collections.abc import AsyncIterator
-from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Self
 
 import structlog
 
-from workers.runtime import frames
+from workers.runtime import family
+from workers.runtime.house import Child, Ended, House, NurseryLost
+
+__all__ = ["Child", "Ended", "Nursery", "NurseryLost"]
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
-ROOT = Path(__file__).resolve().parents[2]
-TAIL = 4_000
-CHUNK = 64 * 1024
 WARM_AFTER = 0.05
-FAREWELL = 2.0  # seconds in which a nursery without a worker goes by itself
-
-
-class Ended(NamedTuple):
-    """How a child died: its exit status (negative: the signal), and who had it killed: memory, lease, or the worker's own reason."""
-
-    status: int
-    reason: str | None
-
-
-class NurseryLost(Exception):
-    """The process that makes children died; its children with it."""
-
-
-class Child:
-    """A process that runs one body. `tail` is the end of what it printed."""
-
-    def __init__(self, nursery: Nursery, number: int, pid: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._nursery = nursery
-        self._number = number
-        self._reader = reader
-        self._writer = writer
-        self.pid = pid
-        self.ended: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
-        self.tail = b""
-        self._output: asyncio.StreamReader | None = None
-        self._pipe: asyncio.ReadTransport | None = None
-
-    async def order(self, message: dict[str, Any]) -> None:
-        """Tell it what to run."""
-        self._writer.write(frames.encode(message))
-        with contextlib.suppress(ConnectionError):
-            await self._writer.drain()
-
-    async def messages(self) -> AsyncIterator[dict[str, Any]]:
-        """What it says, until it has gone."""
-        while (message := await frames.read(self._reader)) is not None:
-            yield message
-
-    async def printed(self) -> AsyncIterator[bytes]:
-        """What it and all it forked print, in pieces."""
-        assert self._output is not None
-        while chunk := await self._output.read(CHUNK):
-            self.tail = (self.tail + chunk)[-TAIL:]
-            yield chunk
-
-    def listen_to(self, output: asyncio.StreamReader, pipe: asyncio.ReadTransport) -> None:
-        self._output, self._pipe = output, pipe
-
-    def arm(self, until: float, memory: int) -> None:
-        """Let it live until then (monotonic clock) and no further; to be said again with each pulse."""
-        self._nursery.say({"do": "arm", "id": self._number, "until": until, "memory": memory})
-
-    def kill(self, reason: str, patience: float = 0.0) -> None:
-        """Kill it and all it forked; with patience, ask first and wait so many seconds."""
-        self._nursery.say({"do": "kill", "id": self._number, "reason": reason, "patience": patience})
-
-    def close(self) -> None:
-        self._writer.close()
-        if self._pipe is not None:  # what nobody read of it would keep it open
-            self._pipe.close()
 
 
 class Nursery:
-    """Makes children. When its process dies it is started again; the children that died with it have ended as by SIGKILL."""
+    """Makes children. When its process dies another is started; the children that died with it have ended as by SIGKILL.
 
-    def __init__(self, *, preload: bool) -> None:
+    With `preload`, a second process imports the heavy libraries while the first makes the first children. Once it has them all, new children
+    come from it, and the first goes when its last child has ended. So no process that has a body to look after is ever busy importing, which
+    may take seconds in which it kills nothing.
+
+    With `adopts`, what bodies forked comes to this process when the nursery dies, and is killed. It must then have no other children than
+    those it has now.
+    """
+
+    def __init__(self, *, preload: bool, adopts: bool = False) -> None:
         self._preload = preload
-        self._process: subprocess.Popen[bytes] | None = None
-        self._control: socket.socket | None = None
-        self._unsaid = bytearray()
-        self._ready: asyncio.Future[None] | None = None
-        self._listener: asyncio.Task[None] | None = None
-        self._born: dict[int, asyncio.Future[int]] = {}
-        self._children: dict[int, Child] = {}
-        self._last = 0
+        self._adopts = adopts
+        self._house: House | None = None
+        self._houses: set[House] = set()
+        self._known: set[int] = set()
+        self._warming: asyncio.Task[None] | None = None
         self._spare: asyncio.Task[Child] | None = None
         self._spawning = asyncio.Lock()
         self._closing = False
 
     async def __aenter__(self) -> Self:
-        self._warm()
+        if self._adopts:
+            family.adopt()
+            self._known = set(family.children())
+        self._refill()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self._closing = True
-        if self._spare is not None:
-            self._spare.cancel()
-        if self._control is not None and self._listener is not None:
-            with contextlib.suppress(OSError):
-                self._control.shutdown(socket.SHUT_WR)  # it sees the end of the stream, kills what is left, and goes
-            late = (await asyncio.wait([self._listener], timeout=FAREWELL))[1]
-            if late and self._process is not None:  # it imports a library, which takes long on a machine that is busy
-                self._process.kill()
-            await self._listener
+        for task in (self._spare, self._warming):
+            if task is not None:
+                task.cancel()
+        houses = list(self._houses)
+        for house in houses:
+            house.leave()
+        await asyncio.gather(*(house.left() for house in houses))
 
     @property
     def pid(self) -> int | None:
-        """Of the nursery's own process."""
-        return None if self._process is None else self._process.pid
+        """Of the process that makes new children."""
+        return None if self._house is None else self._house.pid
 
     async def take(self) -> Child:
-        """A child that waits for its order. Raises `NurseryLost` when the process cannot be started."""
+        """A child that waits for its order. Raises `NurseryLost` when there can be none."""
         spare, self._spare = self._spare, None
         # Forking takes some milliseconds of a core, which the body that starts now can use better.
-        asyncio.get_running_loop().call_later(WARM_AFTER, self._warm)
+        asyncio.get_running_loop().call_later(WARM_AFTER, self._refill)
         if spare is not None:
             try:
                 child = await _awaited(spare)
@@ -139,139 +76,51 @@ class Nursery:
                 if not child.ended.done():
                     return child
                 child.close()
-        return await _awaited(asyncio.create_task(self._spawn(), name="child"))
+        try:
+            return await _awaited(asyncio.create_task(self._spawn(), name="child"))
+        except OSError as error:
+            raise NurseryLost(f"No process could be made: {error}") from error
 
-    def _warm(self) -> None:
+    def _refill(self) -> None:
         if self._spare is None and not self._closing:
             self._spare = asyncio.create_task(self._spawn(), name="spare child")
             self._spare.add_done_callback(lambda task: task.cancelled() or task.exception())
 
-    def _renew(self) -> None:
-        """The libraries are there now: a child from before would have to import them itself."""
-        spare, self._spare = self._spare, None
-        if spare is not None:
-            spare.add_done_callback(_dismiss)
-        self._warm()
-
-    def say(self, message: dict[str, Any]) -> None:
-        """Never waits: what a busy nursery has no room for yet is kept, whole and in order."""
-        if self._control is not None:
-            self._unsaid += json.dumps(message).encode() + b"\n"
-            self._say_the_rest()
-
-    def _say_the_rest(self) -> None:
-        control, loop = self._control, asyncio.get_running_loop()
-        if control is None or control.fileno() < 0:
-            self._unsaid.clear()
-            return
-        try:
-            while self._unsaid:
-                del self._unsaid[: control.send(self._unsaid)]
-        except BlockingIOError:
-            loop.add_writer(control, self._say_the_rest)
-            return
-        except OSError:  # it has gone; whoever waits for a child of it is told so
-            self._unsaid.clear()
-        loop.remove_writer(control)
-
     async def _spawn(self) -> Child:
         async with self._spawning:
-            await self._started()
-            ours, theirs = socket.socketpair()
-            output, printed = os.pipe()
-            self._last += 1
-            number = self._last
-            born: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-            self._born[number] = born
-            ours.setblocking(False)  # noqa: FBT003 - takes no keyword
-            while self._unsaid:  # noqa: ASYNC110 - the descriptors travel with their own bytes, and it is empty all but always
-                await asyncio.sleep(0.01)
-            try:
-                assert self._control is not None
-                socket.send_fds(self._control, [json.dumps({"do": "spawn", "id": number}).encode() + b"\n"], [theirs.fileno(), printed])
-            except OSError as error:
-                ours.close()
-                os.close(output)
-                raise NurseryLost("The process that makes children died.") from error
-            finally:
-                theirs.close()
-                os.close(printed)
-            reader, writer = await asyncio.open_unix_connection(sock=ours)
-            lines = asyncio.StreamReader()
-            pipe, _ = await asyncio.get_running_loop().connect_read_pipe(
-                lambda: asyncio.StreamReaderProtocol(lines), os.fdopen(output, "rb", 0)
-            )
-            child = Child(self, number, 0, reader, writer)
-            child.listen_to(lines, pipe)
-            self._children[number] = child
-            try:
-                child.pid = await born
-            except BaseException:
-                child.close()
-                raise
-            return child
+            if self._house is None or not self._house.is_alive:
+                self._house = self._open(preload=False)
+                if self._preload and self._warming is None:
+                    self._warming = asyncio.create_task(self._warm_up(), name="warm nursery")
+            await self._house.ready()
+            return await self._house.spawn()
 
-    async def _started(self) -> None:
-        if self._process is None or self._process.poll() is not None:
-            ours, theirs = socket.socketpair()
-            environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])}
-            command = [sys.executable, "-m", "workers.runtime.nursery", str(theirs.fileno()), "preload" if self._preload else "lazy"]
-            self._process = subprocess.Popen(  # noqa: ASYNC220, S603 - starting takes a millisecond; the command is ours
-                command, pass_fds=[theirs.fileno()], env=environment, start_new_session=True, stdin=subprocess.DEVNULL
-            )
-            theirs.close()
-            ours.setblocking(False)  # noqa: FBT003 - takes no keyword
-            self._control = ours
-            self._ready = asyncio.get_running_loop().create_future()
-            self._listener = asyncio.create_task(self._listen(self._process, ours, self._ready), name="nursery")
-        assert self._ready is not None
-        await asyncio.shield(self._ready)
+    def _open(self, *, preload: bool) -> House:
+        house = House(preload=preload, orphans=self._kill_orphans)
+        self._houses.add(house)
+        house.gone.add_done_callback(lambda _: self._houses.discard(house))
+        return house
 
-    async def _listen(self, process: subprocess.Popen[bytes], control: socket.socket, ready: asyncio.Future[None]) -> None:
-        loop = asyncio.get_running_loop()
-        buffer = b""
+    async def _warm_up(self) -> None:
+        """Without the libraries, each body imports what it needs itself; so a failure here costs time alone."""
         try:
-            while part := await loop.sock_recv(control, CHUNK):
-                *lines, buffer = (buffer + part).split(b"\n")
-                for line in lines:
-                    self._hear(json.loads(line), ready)
-        except OSError:
-            log.warning("nursery_unreachable", exc_info=True)
-        try:
-            await asyncio.to_thread(process.wait, FAREWELL)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        self._bereave(ready)
-        if self._control is control:
-            self._unsaid.clear()
-        loop.remove_writer(control)
-        control.close()
+            warm = self._open(preload=True)
+            await warm.ready(patience=None)
+            async with self._spawning:
+                cold, self._house = self._house, warm
+                spare, self._spare = self._spare, None
+                if spare is not None:
+                    spare.add_done_callback(_dismiss)
+                if cold is not None:
+                    cold.retire()
+            self._refill()
+        except (NurseryLost, OSError):
+            log.warning("nursery_stays_cold", exc_info=True)
+        finally:
+            self._warming = None
 
-    def _hear(self, message: dict[str, Any], ready: asyncio.Future[None]) -> None:
-        if "ready" in message:
-            ready.set_result(None)
-        elif "warm" in message:
-            self._renew()
-        elif "spawned" in message:
-            born = self._born.pop(message["spawned"])
-            if not born.done():
-                born.set_result(message["pid"])
-        elif (child := self._children.pop(message["ended"], None)) is not None:
-            child.ended.set_result(Ended(message["status"], message["reason"]))
-
-    def _bereave(self, ready: asyncio.Future[None]) -> None:
-        """The nursery has gone, and its children with it."""
-        lost = NurseryLost("The process that makes children died.")
-        for waiting in (ready, *self._born.values()):
-            if not waiting.done():
-                waiting.set_exception(lost)
-                waiting.exception()
-        self._born.clear()
-        for child in self._children.values():
-            if not child.ended.done():
-                child.ended.set_result(Ended(-signal.SIGKILL, None))
-        self._children.clear()
+    def _kill_orphans(self) -> bool:
+        return self._adopts and family.kill_orphans({*self._known, *(house.pid for house in self._houses if house.is_alive), os.getpid()})
 
 
 async def _awaited(task: asyncio.Task[Child]) -> Child:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import os
 import re
+import signal
+import sys
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import psutil
 
-_OWN = re.compile(rb"^(?:RssAnon|RssShmem):\s+(\d+) kB", re.MULTILINE)
+_OWN = re.compile(rb"^(?:RssAnon|RssShmem|VmSwap):\s+(\d+) kB", re.MULTILINE)
 _SHARE = re.compile(rb"^(?:Pss_Anon|Pss_Shmem|SwapPss):\s+(\d+) kB", re.MULTILINE)
 _KILLS = re.compile(rb"^oom_kill (\d+)", re.MULTILINE)
 _PROC = Path("/proc")
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
 
 
 def descendants(pid: int) -> list[int]:
@@ -21,6 +27,33 @@ def descendants(pid: int) -> list[int]:
         return [process.pid for process in psutil.Process(pid).children(recursive=True)]
     except psutil.Error:
         return []
+
+
+def children() -> list[int]:
+    """Of this process; those that have ended and were not waited for are among them."""
+    return [process.pid for process in psutil.Process().children()]
+
+
+def adopt() -> None:
+    """From now on, what our descendants leave behind when they die comes to us."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def die_with_parent() -> None:
+    """Be killed when the process dies that forked this one."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def kill_orphans(known: Collection[int]) -> bool:
+    """Whether we have children that are none of these: they are killed with all that they forked, and waited for."""
+    orphans = [pid for pid in children() if pid not in known]
+    for orphan in orphans:
+        for pid in (orphan, *descendants(orphan)):
+            with contextlib.suppress(ProcessLookupError, PermissionError):  # one that is another user's now cannot be killed
+                os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(orphan, os.WNOHANG)
+    return bool(orphans)
 
 
 def exceed(pids: Collection[int], limit: int) -> bool:
@@ -32,7 +65,7 @@ def exceed(pids: Collection[int], limit: int) -> bool:
 
 
 def at_most(pids: Iterable[int]) -> int:
-    """Bytes that the processes may have of their own, quickly counted: what several share counts once for each.
+    """Bytes that the processes may have of their own, swapped out or not, quickly counted: what several share counts once for each.
 
     Mapped files do not count, for they can be dropped at any time; shared memory does.
     """
@@ -70,3 +103,8 @@ def _read(pid: int, name: str, pattern: re.Pattern[bytes]) -> int:
         with contextlib.suppress(psutil.Error):
             return psutil.Process(pid).memory_info().rss
     return 0
+
+
+def _prctl(option: int, value: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)

@@ -7,7 +7,6 @@ or cut off stops renewing deadlines, and its bodies are dead before another work
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import importlib
 import json
@@ -18,18 +17,16 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
-
-import psutil
 
 from workers.runtime import body, family
 
 SAMPLE = 0.1  # seconds between looks at the memory of bodies
 CLOSE_SAMPLE = 0.02  # the same once one has used half of what it may; a core fills some GB a second
 FAMILY = 0.5  # seconds between looks at what bodies have forked
+MOST_PROCESSES = 512  # of one body; pools have one for each core, and whoever forks without end takes the machine's last
 MOURNING = 2.0  # seconds that what a dead body forked has to die too
 AGAIN = 0.02
 HEAVY = (
@@ -46,9 +43,6 @@ HEAVY = (
     "workers.ml.training",
     "workers.ml.artifacts",
 )
-
-_PR_SET_PDEATHSIG = 1
-_PR_SET_CHILD_SUBREAPER = 36
 
 
 @dataclass
@@ -78,16 +72,28 @@ def main(descriptor: int, *, preload: bool) -> None:
     """Serve the worker at the other end of `descriptor` until it goes away."""
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, signal.SIG_IGN)  # stopping is the worker's word, said over the socket
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)  # what bodies leave behind comes to us, and is killed
-    Nursery(socket.socket(fileno=descriptor), HEAVY if preload else ()).serve()
+    family.adopt()  # what bodies leave behind comes to us, and is killed
+    if preload:
+        _import_all()
+    Nursery(socket.socket(fileno=descriptor)).serve()
+
+
+def _import_all() -> None:
+    """Before there is a child: while a library is imported, which may take seconds, nobody would look at the clock."""
+    for name in HEAVY:
+        try:
+            importlib.import_module(name)
+        except Exception:  # noqa: BLE001 - the body that needs it says so again, as its own failure
+            traceback.print_exc()
+    gc.collect()
+    gc.freeze()
 
 
 class Nursery:
-    """`heavy` is imported one by one while there is nothing else to do, so that a job at once after the start need not wait for all."""
+    """Makes children for the worker at the other end of `control`."""
 
-    def __init__(self, control: socket.socket, heavy: Sequence[str]) -> None:
+    def __init__(self, control: socket.socket) -> None:
         self._control = control
-        self._heavy = list(heavy)
         self._infants: dict[int, Infant] = {}
         self._buffer = b""
         self._descriptors: list[int] = []
@@ -107,31 +113,19 @@ class Nursery:
         poll.register(self._control, select.POLLIN)
         poll.register(self._wake, select.POLLIN)
         while True:
-            ready = dict(poll.poll(0 if self._heavy else self._patience()))
+            ready = dict(poll.poll(self._patience()))
             if self._wake in ready:
                 os.read(self._wake, 4096)
             if self._control.fileno() in ready and not self._listen():
                 break
             self._reap()
             self._watch()
-            if self._heavy and not ready:
-                self._import(self._heavy.pop(0))
         for infant in self._infants.values():
             self._kill(infant, signal.SIGKILL)
         until = time.monotonic() + MOURNING / 2
         while time.monotonic() < until and (self._infants or self._dead):
             time.sleep(AGAIN)
             self._reap()
-
-    def _import(self, name: str) -> None:
-        try:
-            importlib.import_module(name)
-        except ImportError:
-            traceback.print_exc()  # the body that needs it says so again, as its own failure
-        if not self._heavy:
-            gc.collect()
-            gc.freeze()
-            self._say({"warm": True})
 
     def _patience(self) -> float | None:
         """Milliseconds until something is due; None when nothing is."""
@@ -179,14 +173,20 @@ class Nursery:
                     self._kill(infant, signal.SIGKILL)
 
     def _spawn(self, number: int) -> None:
-        connection, output = self._descriptors[:2]
-        del self._descriptors[:2]
+        """A machine that has no room for one more process costs the worker that one alone, not those that live."""
+        descriptors, self._descriptors = self._descriptors, []
         parent = os.getpid()
-        pid = os.fork()
-        if pid == 0:
-            self._be_born(connection, output, parent)
-        os.close(connection)
-        os.close(output)
+        try:
+            connection, output = descriptors  # fewer arrive where this process has too many open already
+            pid = os.fork()
+            if pid == 0:
+                self._be_born(connection, output, parent)
+        except (OSError, ValueError) as error:
+            self._say({"unborn": number, "why": str(error)})
+            return
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
         self._infants[number] = Infant(pid)
         self._say({"spawned": number, "pid": pid})
 
@@ -195,8 +195,8 @@ class Nursery:
         status = 1
         try:
             os.setsid()
-            _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-            _prctl(_PR_SET_CHILD_SUBREAPER, 1)  # a process that was forked twice is still the body's, and counts as its memory
+            family.die_with_parent()
+            family.adopt()  # a process that was forked twice is still the body's, and counts as its memory
             if os.getppid() != parent:
                 os._exit(1)
             signal.set_wakeup_fd(-1)
@@ -236,21 +236,12 @@ class Nursery:
                     exit_code = os.waitstatus_to_exitcode(status)
                     self._dead.append(Dead(number, exit_code, _reason(infant, exit_code), time.monotonic() + MOURNING))
         if self._dead:
-            has_orphans = self._kill_orphans()
+            # What a dead body forked has come to us.
+            has_orphans = family.kill_orphans({infant.pid for infant in self._infants.values()})
             for dead in self._dead[:]:
                 if not has_orphans or time.monotonic() >= dead.until:
                     self._dead.remove(dead)
                     self._say({"ended": dead.number, "status": dead.status, "reason": dead.reason})
-
-    def _kill_orphans(self) -> bool:
-        """Whether something that a dead body forked is left: it has come to us, and is killed with all that it forked."""
-        known = {infant.pid for infant in self._infants.values()}
-        orphans = [process for process in psutil.Process().children() if process.pid not in known]
-        for orphan in orphans:
-            for pid in (orphan.pid, *family.descendants(orphan.pid)):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-        return bool(orphans)
 
     def _watch(self) -> None:
         now = time.monotonic()
@@ -281,14 +272,17 @@ class Nursery:
                 if family.exceed(members, infant.memory):
                     infant.reason = infant.reason or "memory"
                     self._kill(infant, signal.SIGKILL)
+            if len(members) > MOST_PROCESSES:
+                infant.reason = infant.reason or "processes"
+                self._kill(infant, signal.SIGKILL)
         self._sample_at = now + pause
 
     def _kill(self, infant: Infant, number: int) -> None:
         """The body and its group; before it has made a group of its own, the body alone."""
         try:
             os.killpg(infant.pid, number)
-        except ProcessLookupError:
-            with contextlib.suppress(ProcessLookupError):
+        except OSError:  # it has none, or has made itself another user's
+            with contextlib.suppress(OSError):
                 os.kill(infant.pid, number)
 
 
@@ -307,11 +301,6 @@ def _die_first() -> None:
     """When the machine runs out of memory, Linux is to choose the body, not the worker or a database beside it."""
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:  # noqa: PTH123 - a file of the kernel
         score.write("800")
-
-
-def _prctl(option: int, value: int) -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
 
 
 if __name__ == "__main__":

@@ -11,15 +11,22 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+import structlog
+
 from db.core.viewer import SYSTEM
 from db.core.work import Database, Work
 from db.services.jobs import Claim, NodeChange, Point, events, metrics, nodes
 from db.tables.jobs import JobEventType, JobNodeStatus
 from workers.runtime import telemetry
+from workers.runtime.failures import passes
+from workers.runtime.frames import tellable
 from workers.runtime.logs import Excerpt, LogFile
 from workers.runtime.outlook import Outlook
 
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
 WINDOW = 1.0
+ROOM = 0.05
 RESERVE = 0.1  # share of a job's LOG events that is kept for the ends of its attempts, where the reasons stand
 SHORTEST, LONGEST = 0.2, 600.0  # seconds between two LOG events, growing as they are used up, so that a job of hours is heard to its end
 MOST_POINTS = 50_000
@@ -126,22 +133,42 @@ class Reports:
 
     def line(self, line: str) -> None:
         """One more line of the log."""
-        self.say(line.replace("\x00", "\ufffd") + "\n")
+        self.say(tellable(line) + "\n")
 
     async def flush(self, *, everything: bool = False) -> None:
-        """Write what the second still has room for, or all there is. What could not be written stays. Raises `Superseded`, `Unavailable`."""
+        """Write what the second still has room for, or all there is. Raises `Superseded`, `Unavailable`.
+
+        What could not be written stays. Of all there is, what never can be written is dropped, so that it keeps back nothing else.
+        """
         async with self._flushing:
             if self._used is None and self._pending.said:
                 self._used = await events.count_logs(self._database, self._claim.job_id)
             for kind in self._due(everything=everything):
                 count = self._events_of(kind)
                 if everything or count <= self._room():
-                    await self._write(kind)
+                    try:
+                        await self._write(kind)
+                    except Exception as error:
+                        if not everything or isinstance(error, Superseded) or passes(error):
+                            raise
+                        log.exception("reports_dropped", job=str(self._claim.job_id), kind=kind)
+                        self._drop(kind)
                     self._written.extend([time.monotonic()] * count)
 
+    def _drop(self, kind: str) -> None:
+        pending = self._pending
+        if kind == "points":
+            pending.points = []
+        elif kind == "lines":
+            pending.said = Excerpt()
+        else:
+            pending.nodes, pending.started, pending.ended, pending.moved = {}, [], {}, False
+
     async def flush_points(self) -> None:
-        """Write the points at once, whatever the second has room for. Raises `Superseded`, `Unavailable`."""
+        """Write the points, as soon as the second has room for them: nothing else is written first. Raises `Superseded`, `Unavailable`."""
         async with self._flushing:
+            while self._pending.points and self._room() < 1:  # noqa: ASYNC110 - room comes with time, and tells nobody
+                await asyncio.sleep(ROOM)
             if self._pending.points:
                 await self._write("points")
                 self._written.append(time.monotonic())

@@ -38,7 +38,7 @@ SETTLED_AGAIN = Counter("trellis_worker_settle_retries", "Times that a settle wa
 WRITTEN = Counter("trellis_worker_events_written", "Events of progress, steps, points and logs that this worker wrote, by type.", ["type"])
 KILLED = Counter(
     "trellis_worker_bodies_killed",
-    "Bodies that did not end by themselves, by reason: cancel, give_back, lost, lease, timeout, memory, machine_memory, cpu, file_size, signal.",
+    "Bodies that did not end by themselves, by reason: cancel, give_back, lost, lease, timeout, nursery, memory, machine_memory, processes, cpu, file_size, signal.",
     ["reason"],
 )
 

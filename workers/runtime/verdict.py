@@ -9,6 +9,7 @@ from concurrent.futures import BrokenExecutor
 from typing import Any
 
 from workers.ml.errors import BadInput, Transient
+from workers.runtime.frames import TooLarge
 
 MESSAGE = 2_000
 TRACEBACK = 20_000
@@ -18,12 +19,17 @@ _NO_SPACE = ("No space left on device", "Disk quota exceeded")
 _TRANSIENT = (Transient, OSError, EOFError, BrokenExecutor)
 
 
-def answer(error: BaseException) -> dict[str, Any]:
-    """What the child tells its worker of the exception, as JSON: {"bad": ...}, {"memory": true} or {"error": ...}."""
+def answer(error: BaseException, *, kills: int = 0) -> dict[str, Any]:
+    """What the child tells its worker of the exception, as JSON: {"bad": ...}, {"memory": true} or {"error": ...}.
+
+    `kills` is how many processes the kernel killed for want of memory while the body ran: one of them may be of a pool that broke.
+    """
     if isinstance(error, BadInput):
         return {"bad": {"code": error.code, "message": error.message, "row": error.row, "column": error.column, "path": error.path}}
     causes = list(_causes(error))
     if any(_is(cause, MemoryError, (errno.ENOMEM,), _NO_MEMORY) for cause in causes):
+        return {"memory": True}
+    if kills > 0 and any(isinstance(cause, BrokenExecutor) for cause in causes):
         return {"memory": True}
     code, retryable = _kind(error, causes)
     told = "".join(traceback.format_exception(error))[-TRACEBACK:]
@@ -37,6 +43,8 @@ def _kind(error: BaseException, causes: list[BaseException]) -> tuple[str, bool]
         return "FILE_LIMIT", False
     if isinstance(error, SystemExit):
         return "BODY_EXITED", False
+    if isinstance(error, TooLarge):
+        return "RESULT_TOO_LARGE", False
     return "BODY_FAILED", any(isinstance(cause, _TRANSIENT) for cause in causes)
 
 

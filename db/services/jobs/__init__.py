@@ -9,7 +9,7 @@ from db.services.jobs.nodes import NodeChange
 from db.services.jobs.pulse import Held, pulse
 from db.services.jobs.requeueing import requeue
 from db.services.jobs.retrying import retry
-from db.services.jobs.settling import Backoff, Failure, cancelled, complete, fail, give_back, postpone
+from db.services.jobs.settling import Backoff, Failure, cancelled, complete, fail, give_back, lose, postpone
 from db.services.jobs.submitting import NewJob, queue_for, submit
 from db.services.jobs.sweeping import look, retire_silent_workers, sweep
 from db.services.jobs.transitions import Claim
@@ -34,6 +34,7 @@ __all__ = [
     "give_back",
     "invited",
     "look",
+    "lose",
     "postpone",
     "pulse",
     "queue_for",

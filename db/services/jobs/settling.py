@@ -23,7 +23,8 @@ LONGEST_WAIT = 30.0  # seconds before a job asks again for a service that was aw
 class Failure:
     """Why a body did not make it. `at_once` leaves the pause before the next try out: the body itself was not at fault.
 
-    `away` says that not even a body was tried: a service that the job needs did not answer, which is no try and no loss either.
+    `away` says that a service did not answer that the job needs, which is no try and no loss either; `lost` that the worker had troubles
+    of its own, which is a loss.
     """
 
     code: str
@@ -34,6 +35,7 @@ class Failure:
     column: str | None = None
     at_once: bool = False
     away: bool = False
+    lost: bool = False
 
     def document(self) -> dict[str, Any]:
         """As the columns called `error` keep it."""
@@ -62,6 +64,9 @@ _FAIL = Step(JobStatus.FAILED, "settle", JobEventType.FAILED, HELD, **_TRIED)
 _RETRY = Step(JobStatus.PENDING, "give back", JobEventType.RETRYING, HELD, run_after=clock() + interval("the_pause"), **_TRIED)
 _MISSED: dict[str, Any] = {"postponements": bindparam("the_count"), "error": bindparam("the_error", type_=JSONB(none_as_null=True))}
 _POSTPONE = Step(JobStatus.PENDING, "give back", JobEventType.RETRYING, HELD, run_after=clock() + interval("the_pause"), **_MISSED)
+_LOST: dict[str, Any] = {"losses": bindparam("the_losses"), "error": bindparam("the_error", type_=JSONB(none_as_null=True))}
+_LOSE = Step(JobStatus.PENDING, "give back", JobEventType.RETRYING, HELD, run_after=clock() + interval("the_pause"), **_LOST)
+_GIVE_UP = Step(JobStatus.FAILED, "settle", JobEventType.FAILED, HELD, **_LOST)
 _GIVE_BACK = Step(JobStatus.PENDING, "give back", JobEventType.RETRYING, HELD, run_after=None)
 _CANCELLED = Step(JobStatus.CANCELLED, "settle", JobEventType.CANCELLED, HELD)
 
@@ -104,6 +109,25 @@ async def postpone(work: Work, claim: Claim, failure: Failure, count: int, backo
     job = await _POSTPONE.take_one(work, message=message, data=data, **claim.parameters(), **parameters)
     if job is not None:
         await attempts.end(work, job, "retrying", error)
+    return job
+
+
+async def lose(work: Work, claim: Claim, failure: Failure, losses: int, max_losses: int, backoff: Backoff) -> Row[Any] | None:
+    """The worker could not do its part: no try is used. `losses` counts this one; when there are `max_losses`, the job ends as FAILED."""
+    error = failure.document()
+    data: dict[str, Any] = {"error": {"code": failure.code, "message": failure.message}}
+    parameters: dict[str, Any] = {"the_losses": losses, "the_error": error}
+    if losses < max_losses:
+        pause = min(backoff.after(losses), LONGEST_WAIT)
+        data["reason"] = "lost"
+        message = f"{failure.message} No try was used; the job starts again in {pause:.0f} s."
+        job = await _LOSE.take_one(work, message=message, data=data, the_pause=timedelta(seconds=pause), **claim.parameters(), **parameters)
+        outcome = "retrying"
+    else:
+        job = await _GIVE_UP.take_one(work, message=failure.message, data=data, **claim.parameters(), **parameters)
+        outcome = "failed"
+    if job is not None:
+        await attempts.end(work, job, outcome, error)
     return job
 
 

@@ -1,0 +1,116 @@
+"""What a job still has to tell when its work is done: told with the settle or not at all, whatever Postgres says meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from typing import Any
+
+import pytest
+from sqlalchemy import Row
+
+from db.core.work import Database, Work
+from db.services.jobs import NodeChange
+from db.tables.jobs import JobEventType, JobNodeStatus
+from db.tables.jobstates import JobStatus
+from tests.workers.stage import Stage
+from tests.workers.working import Working
+from workers.runtime import ending
+from workers.runtime.attempt import Attempt, Effects
+
+Refuse = Callable[[str, str, str, int], Coroutine[Any, Any, None]]
+REFUSE = """
+CREATE FUNCTION test_refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+  IF {when} AND nextval('test_refusals') <= {times} THEN RAISE EXCEPTION 'refused by a test' USING ERRCODE = '{state}'; END IF;
+  RETURN NEW;
+END $$
+"""
+
+
+@pytest.fixture
+async def refuse(database: Database) -> AsyncGenerator[Refuse]:
+    """Postgres refuses rows of a table, a number of times, with an SQLSTATE; what a sequence has counted no rollback takes back."""
+    tables: list[str] = []
+
+    async def refuse(table: str, when: str, state: str, times: int) -> None:
+        tables.append(table)
+        async with database.engine.begin() as connection:
+            await connection.exec_driver_sql("CREATE SEQUENCE test_refusals")
+            await connection.exec_driver_sql(REFUSE.format(when=when, state=state, times=times))
+            trigger = f"CREATE TRIGGER test_refuse BEFORE INSERT OR UPDATE ON {table} FOR EACH ROW EXECUTE FUNCTION test_refuse()"
+            await connection.exec_driver_sql(trigger)
+
+    yield refuse
+    async with database.engine.begin() as connection:
+        for table in tables:
+            await connection.exec_driver_sql(f"DROP TRIGGER test_refuse ON {table}")
+            await connection.exec_driver_sql("DROP FUNCTION test_refuse")
+            await connection.exec_driver_sql("DROP SEQUENCE test_refusals")
+
+
+async def nothing(_work: Work, _job: Row[Any]) -> Sequence[str]:
+    return []
+
+
+async def say_the_last_word(attempt: Attempt) -> Effects:
+    await attempt.begin_nodes([("split", "Split")])
+    attempt.reports.line("the last word")
+    attempt.reports.node(NodeChange("split", JobNodeStatus.COMPLETED, 100, None, None))
+    return nothing
+
+
+async def said(stage: Stage, job_id: Any) -> list[str]:
+    return [event.message for event in await stage.events(job_id) if event.type is JobEventType.LOG]
+
+
+async def test_a_completed_job_has_told_everything_though_postgres_broke_the_first_writes_off(
+    stage: Stage, working: Working, refuse: Refuse
+) -> None:
+    await refuse("job_events", "NEW.type::text ILIKE 'log'", "40001", 3)
+    async with working(say_the_last_word):
+        job_id = await stage.submit("none")
+        job = await stage.reach(job_id, JobStatus.COMPLETED)
+    assert await said(stage, job_id) == ["the last word"]
+    assert (job.attempt, job.tries, job.losses) == (1, 0, 0)
+
+
+async def test_a_job_that_cannot_tell_its_rest_in_time_runs_again_and_uses_no_try(
+    stage: Stage, working: Working, refuse: Refuse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ending, "PERSIST", 0.1)
+    monkeypatch.setattr(ending, "AGAIN", 0.2)
+    await refuse("job_events", "NEW.type::text ILIKE 'log'", "40001", 3)
+    async with working(say_the_last_word):
+        job_id = await stage.submit("none", max_tries=1)
+        job = await stage.reach(job_id, JobStatus.COMPLETED)
+    outcomes = await stage.outcomes(job_id)
+    assert outcomes == [*["retrying"] * (job.attempt - 1), "completed"]
+    assert (job.attempt > 1, job.tries, job.losses) == (True, 0, job.attempt - 1)
+    assert await said(stage, job_id) == ["the last word"]
+
+
+async def test_what_can_never_be_written_keeps_nothing_else_back(stage: Stage, working: Working, refuse: Refuse) -> None:
+    await refuse("job_events", "NEW.type::text ILIKE 'log'", "22021", 1_000)
+    async with working(say_the_last_word):
+        job_id = await stage.submit("none")
+        job = await stage.reach(job_id, JobStatus.COMPLETED)
+    assert await said(stage, job_id) == []
+    assert [event.data["nodes"] for event in await stage.events(job_id) if event.type is JobEventType.STEP_COMPLETED] == [
+        [{"key": "split", "status": "COMPLETED"}]
+    ]
+    assert job.attempt == 1
+
+
+async def test_a_failure_whose_words_postgres_refuses_is_settled_without_them(stage: Stage, working: Working, refuse: Refuse) -> None:
+    await refuse("jobs", "NEW.error->>'traceback' IS NOT NULL", "22021", 1_000)
+
+    async def task(_attempt: Attempt) -> Effects:
+        async def effects(_work: Work, _job: Row[Any]) -> Sequence[str]:
+            raise RuntimeError("Not to be written.")
+
+        return effects
+
+    async with working(task):
+        job = await stage.reach(await stage.submit("none", max_tries=1), JobStatus.FAILED)
+    message = "The job failed, and the database refused the words that say why. The worker's own log has them."
+    expected = {"code": "WORKER_ERROR", "message": message, "retryable": True, "traceback": None, "row": None, "column": None}
+    assert (job.error, job.attempt, job.losses) == (expected, 1, 0)
