@@ -32,7 +32,7 @@ from server.auth import BadToken, viewer_of
 from server.console import page
 from server.protocol import answers, bodies, csrf
 from server.protocol.asked import Asked, parameters
-from server.protocol.events import STREAMING, EventStream
+from server.protocol.events import DROP, STREAMING, EventStream
 from server.protocol.leaving import unless_gone
 from server.protocol.negotiation import HTML, JSON, RESPONSE, STREAM, Accept
 from server.protocol.refusals import Refused, bad_request
@@ -184,6 +184,7 @@ class GraphQLView(GraphQL[Context, None]):
                 progress=context.progress,
                 request_id=context.request_id,
                 limit=self.settings.max_response_bytes,
+                drop=request.scope["state"].get(DROP),
             )
             refused = await stream.send({**_HEADERS, REQUEST_ID: context.request_id}, receive, send)
         return None if refused is None else self._told(refused, accept, context, instead_of_stream=True)
