@@ -138,6 +138,8 @@ class GraphQLView(GraphQL[Context, None]):
         # 200 would look like a stream to whoever waits for one.
         as_of = RESPONSE if instead_of_stream or accept.json is None else media
         status, headers = answers.status(result, as_of, draft=self.settings.draft_statuses)
+        if instead_of_stream and status < 400:  # refused by its source, which is a field
+            status = 400
         body = answers.encoded(result, request_id=context.request_id, limit=self.settings.max_response_bytes)
         return Response(body, status, {"Content-Type": f"{media}; charset=utf-8", **_HEADERS, **headers})
 

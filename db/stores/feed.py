@@ -83,6 +83,7 @@ class Feed:
         self._something_due = asyncio.Event()
         self._since: datetime | None = None
         self._watching: float | None = None
+        self._running: asyncio.Task[None] | None = None
         self._failures: dict[str, tuple[int, float]] = {}
         self.changes = Changes(database, looks)
         self.sessions = Sessions(database, rights.viewers, rights.every)
@@ -92,7 +93,7 @@ class Feed:
     async def open(cls, redis_url: str, database: Database, rights: Rights, looks: Looks) -> AsyncGenerator[Self]:
         """A feed that runs until the block ends."""
         feed = cls(redis_url, database, rights, looks)
-        running = asyncio.create_task(feed.run(), name="feed")
+        running = feed._running = asyncio.create_task(feed.run(), name="feed")
         try:
             yield feed
         finally:
@@ -118,7 +119,8 @@ class Feed:
     def broken(self) -> Collection[str]:
         """The parts that cannot be kept going: each has failed three times in a row, the last time a moment ago."""
         now = time.monotonic()
-        return [name for name, (times, last) in self._failures.items() if times >= BROKEN and now - last < LASTING]
+        broken = [name for name, (times, last) in self._failures.items() if times >= BROKEN and now - last < LASTING]
+        return broken if self._running is None or not self._running.done() else ["all of it"]
 
     async def _keep(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
         """Do it for ever. Each part waits by itself for what is away; what gets here is a mistake of ours, which must not end all streams."""

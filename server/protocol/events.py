@@ -61,6 +61,7 @@ class EventStream:
         self._results = results
         self._signed_out = signed_out
         self._progress = progress
+        self._is_again = progress.after is not None
         self._request_id = request_id
         self._limit = limit
 
@@ -68,7 +69,7 @@ class EventStream:
         """Returns when the stream has ended or its client has gone; by then nothing that it started runs any more.
 
         An operation that was refused before it ran has no stream: then nothing is sent, and what it was refused with is returned. A client
-        that got a stream would open it again and again.
+        that got a stream would open it again and again. One that takes a stream up again is refused by whatever its source says, too.
         """
         started = over = False
 
@@ -113,7 +114,7 @@ class EventStream:
                 await asyncio.wait({gone, ended, began, coming}, return_when=asyncio.FIRST_COMPLETED)
                 if coming.done() and not gone.done():
                     first = coming.result()
-                    if first is not None and answers.never_ran(first):
+                    if first is not None and (answers.never_ran(first) or (self._is_again and not self._progress.has_begun)):
                         return first
                 if not await self._passed(start(head()), gone, ended):
                     return None
