@@ -114,6 +114,20 @@ class QuotaExceeded(StateError):
 
 
 @dataclass
+class InsufficientCredits(StateError):
+    """It costs more than its owner has; what jobs under way hold cannot be spent."""
+
+    required: int
+    available: int
+
+    def __str__(self) -> str:
+        return (
+            f"This takes {self.required} credit{'' if self.required == 1 else 's'}, and {self.available} can be spent. Wait for jobs under way"
+            " to give back what they hold, or ask whoever runs this Trellis for more."
+        )
+
+
+@dataclass
 class Unavailable(StateError):
     """A service that Trellis stands on does not answer."""
 

@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field, NonNegativeInt, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from db.core.prices import priced
 from db.core.queues import QUEUES
 from db.core.viewer import UserTier
 
@@ -29,6 +30,11 @@ class StateSettings(BaseSettings):
         default=12, ge=1, description="Reads one process runs at once, so that a wide query cannot drain the pool."
     )
     statement_timeout: float = Field(default=10.0, gt=0, description="Seconds after which PostgreSQL gives up on a statement of the API.")
+    idle_transaction_timeout: float = Field(
+        default=5.0,
+        gt=0,
+        description="Seconds after which PostgreSQL ends a transaction whose process asks nothing more; workers with a short lease take half of that.",
+    )
     redis_url: str = Field(default="", description="Redis or Valkey, `redis://:password@host:port/0`. Empty: `trellis up` starts its own.")
     s3_endpoint_url: str = Field(
         default="", description="S3 endpoint as the API and the workers reach it. Empty: `trellis up` starts its own."
@@ -64,6 +70,11 @@ class StateSettings(BaseSettings):
         default_factory=dict[str, int],
         description='Jobs of a queue that run at once on all workers together, as JSON: `{"video": 2}`. 0, or left out: no limit.',
     )
+    credit_prices: dict[str, int] = Field(
+        default_factory=dict[str, int],
+        description='Credits that a job costs, by its kind, as JSON: `{"TRAIN": 10}`. Held when it is submitted, charged when it completes,'
+        " released when it ends otherwise. Left out, or 0: nothing.",
+    )
     worker_silence: float = Field(
         default=60.0, gt=0, description="Seconds without a heartbeat after which a worker's row says that it stopped; well over its lease."
     )
@@ -86,6 +97,15 @@ class StateSettings(BaseSettings):
     chore_reconcile_counters: Often = Field(
         default=86_400.0, description="Seconds between recounts of what users store and of references to objects. 0: never."
     )
+
+    chore_reconcile_credits: Often = Field(
+        default=86_400.0, description="Seconds between checks that what users have is what the ledger of credits says. 0: never."
+    )
+
+    @field_validator("credit_prices", mode="before")
+    @classmethod
+    def _may_have_a_price(cls, given: object) -> dict[str, int]:
+        return priced(given)
 
     @field_validator("running_per_user")
     @classmethod

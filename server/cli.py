@@ -10,7 +10,7 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from server.commands import jobs
+from server.commands import credits, jobs
 from server.commands.services import DataDir, may_trace, refuse, running_settings, state_settings, valid_settings
 
 
@@ -41,6 +41,7 @@ app = typer.Typer(
 users = typer.Typer(help="The people who may sign in.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(users, name="user")
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(credits.app, name="credits")
 
 Host = Annotated[str | None, typer.Option(help="Address to listen on. [TRELLIS_HOST, else 127.0.0.1]", show_default=False)]
 Port = Annotated[int | None, typer.Option(help="Port to listen on. [TRELLIS_PORT, else 8000]", min=1, max=65_535, show_default=False)]

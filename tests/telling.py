@@ -17,10 +17,10 @@ from db.tables.jobs import JobKind
 
 _TELL = text("""
     WITH moved AS (
-        UPDATE jobs SET last_sequence = last_sequence + :count WHERE id = ANY(:ids) RETURNING id, last_sequence, attempt, status, progress
+        UPDATE jobs SET last_sequence = last_sequence + 1 WHERE id = ANY(:ids) RETURNING id, last_sequence, attempt, status, progress
     ), told AS (
         INSERT INTO job_events (job_id, sequence, attempt, type, status, progress, message)
-        SELECT id, last_sequence - :count + n, attempt, 'log', status, progress, :message FROM moved, generate_series(1, :count) n
+        SELECT id, last_sequence, attempt, 'log', status, progress, :message FROM moved
     )
     SELECT id, last_sequence FROM moved""")
 
@@ -42,5 +42,6 @@ async def waiting_jobs(database: Database, owner_id: UUID, count: int) -> list[U
 async def tell(database: Database, job_ids: Sequence[UUID], count: int = 1, message: str = "word") -> None:
     """`count` more LOG events for each of the jobs, in one transaction."""
     async with database.work(SYSTEM) as work:
-        for row in await work.all(_TELL, {"ids": list(job_ids), "count": count, "message": message}):
-            work.notify(Notice(row.id, row.last_sequence))
+        for _ in range(count):
+            for row in await work.all(_TELL, {"ids": list(job_ids), "message": message}):
+                work.notify(Notice(row.id, row.last_sequence))

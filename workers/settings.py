@@ -24,10 +24,13 @@ class WorkerSettings(BaseSettings):
     pulse: float = Field(default=2.0, gt=0, description="Seconds between a worker's signs of life; well under the lease.")
     look: float = Field(default=1.0, gt=0, description="Seconds between looks for waiting jobs and for leases that ran out.")
     ring_again: float = Field(default=5.0, gt=0, description="Seconds after which an invitation that nobody answered is sent again.")
-    grace: float = Field(default=3.0, ge=0, description="Seconds that running jobs have to finish when the worker is told to stop.")
-    max_losses: int = Field(
-        default=10, ge=1, description="Times that a job may lose its worker, or find a service away, before it is FAILED."
+    grace: float = Field(
+        default=3.0,
+        ge=0,
+        description="Seconds in which a worker that is told to stop should have no job left. They may finish in them, but for the last third "
+        "(a second at most), in which the others are given back.",
     )
+    max_losses: int = Field(default=10, ge=1, description="Times that a job may lose its worker before it is FAILED.")
     backoff_base: float = Field(default=2.0, gt=0, description="Seconds before the second try of a job.")
     backoff_factor: float = Field(default=4.0, ge=1, description="How much longer the pause before each further try is.")
     backoff_jitter: float = Field(
@@ -79,6 +82,10 @@ class WorkerSettings(BaseSettings):
     def slot_count(self) -> int:
         """The slots, counted."""
         return self.slots or os.cpu_count() or 1
+
+    def idle_timeout(self, usual: float) -> float:
+        """Seconds that a transaction may rest. Well below the lease, or what a frozen worker has locked could not be taken from it in time."""
+        return max(min(usual, self.lease / 2), 1.0)
 
 
 @lru_cache

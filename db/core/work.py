@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, fields
+from operator import itemgetter
 from typing import Any, Protocol, Self
 from uuid import UUID
 
@@ -21,8 +23,6 @@ from db.errors import StateError, Unavailable
 from db.settings import StateSettings
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
-
-FAREWELL = 2.0  # seconds that closing the connections may take
 
 GOODBYE = 3.0  # seconds that disconnecting may take
 
@@ -50,6 +50,7 @@ class Work:
     viewer: Viewer
     notices: dict[UUID, Notice] = field(default_factory=dict[UUID, Notice])
     doubted: set[UUID] = field(default_factory=set[UUID])
+    last: list[tuple[UUID, Callable[[], Awaitable[None]]]] = field(default_factory=list[tuple[UUID, Callable[[], Awaitable[None]]]])
 
     async def all(self, statement: Executable, parameters: Any = None) -> Sequence[Row[Any]]:
         return (await self.connection.execute(statement, parameters)).all()
@@ -67,6 +68,18 @@ class Work:
         """Execute for the effect; the number of rows changed."""
         return (await self.connection.execute(statement, parameters)).rowcount
 
+    @asynccontextmanager
+    async def part(self) -> AsyncGenerator[None]:
+        """What is done in the block is undone by itself when it raises, with what it left for after the commit; the rest of the work stands."""
+        left = {entry.name: copy(getattr(self, entry.name)) for entry in fields(self) if entry.name not in {"connection", "viewer"}}
+        try:
+            async with self.connection.begin_nested():
+                yield
+        except BaseException:
+            for name, before in left.items():
+                setattr(self, name, before)
+            raise
+
     def notify(self, notice: Notice) -> None:
         """Announce a job's event once this is committed; of several for one job the last is sent, with any ring among them."""
         before = self.notices.get(notice.job_id)
@@ -78,12 +91,26 @@ class Work:
         """Have this user's open connections look again at who they are, once this is committed: a key or a right was taken away."""
         self.doubted.add(user_id)
 
+    def at_last(self, user_id: UUID, act: Callable[[], Awaitable[None]]) -> None:
+        """Have this done to a user's row when all else of the work is done; should it raise, nothing of the work is written.
+
+        Everything that a user does at once wants that row. Locked last, and of several users in the order of their ids, it is held for
+        the time of a commit, and nobody who holds one waits for a lock of any other kind.
+        """
+        self.last.append((user_id, act))
+
+    async def finish(self) -> None:
+        """Do what was left to the end."""
+        for _, act in sorted(self.last, key=itemgetter(0)):
+            await act()
+
 
 class Database:
     """PostgreSQL, as one process uses it."""
 
-    def __init__(self, engine: AsyncEngine, post: Post | None = None, *, read_concurrency: int = 12) -> None:
-        self.engine = engine
+    def __init__(self, make: Callable[[int], AsyncEngine], post: Post | None, *, pool_size: int, read_concurrency: int) -> None:
+        self._make = make
+        self.engine = engine = make(pool_size)
         self.post = post
         self._reads = asyncio.Semaphore(read_concurrency)
         self._watch = Watch(engine)
@@ -92,37 +119,34 @@ class Database:
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, settings: StateSettings, post: Post | None = None, *, statement_timeout: float | None = None
+        cls,
+        settings: StateSettings,
+        post: Post | None = None,
+        *,
+        statement_timeout: float | None = None,
+        idle_timeout: float | None = None,
     ) -> AsyncGenerator[Self]:
-        """Connect on first use, disconnect at the end. `statement_timeout` is in seconds; 0 means none; by default the setting's."""
+        """Connect on first use, disconnect at the end. The timeouts are in seconds; 0 means none; by default the settings'."""
         timeout = settings.statement_timeout if statement_timeout is None else statement_timeout
-        engine = create_async_engine(
-            settings.database_url.replace("postgresql://", "postgresql+asyncpg://", 1).replace("postgres://", "postgresql+asyncpg://", 1),
-            pool_size=settings.database_pool_size,
-            max_overflow=0,
-            pool_timeout=2.5,
-            pool_pre_ping=False,
-            hide_parameters=True,  # they are people's data, and an error that is logged would show them
-            json_deserializer=orjson.loads,  # JSONB writes 1e20 as digits; read as an integer of that length, no answer could carry it
-            connect_args={
-                "timeout": 2.5,
-                "server_settings": {
-                    "application_name": "trellis",
-                    "statement_timeout": str(int(timeout * 1000)),
-                    "timezone": "UTC",
-                    # A host that vanished without a word must not hold its locks for the two hours that are usual.
-                    "tcp_keepalives_idle": "10",
-                    "tcp_keepalives_interval": "5",
-                    "tcp_keepalives_count": "3",
-                },
-            },
-        )
+        idle = settings.idle_transaction_timeout if idle_timeout is None else idle_timeout
+
+        def make(connections: int) -> AsyncEngine:
+            return _engine(settings.database_url, connections, timeout, idle)
+
+        database = cls(make, post, pool_size=settings.database_pool_size, read_concurrency=settings.database_read_concurrency)
         try:
-            yield cls(engine, post, read_concurrency=settings.database_read_concurrency)
+            yield database
         finally:
-            with suppress(TimeoutError):  # a server that does not say goodbye in turn must not keep the process
-                async with asyncio.timeout(GOODBYE):
-                    await engine.dispose()
+            await _dispose(database.engine)
+
+    @asynccontextmanager
+    async def apart(self, connections: int) -> AsyncGenerator[Database]:
+        """The same PostgreSQL over connections that nobody else is lent: for what must never queue up behind other reads."""
+        database = Database(self._make, self.post, pool_size=connections, read_concurrency=connections)
+        try:
+            yield database
+        finally:
+            await _dispose(database.engine)
 
     @asynccontextmanager
     async def read(self) -> AsyncGenerator[AsyncConnection]:
@@ -172,6 +196,7 @@ class Database:
                     async with connection.begin():
                         work = Work(connection, viewer)
                         yield work
+                        await work.finish()
         await self._deliver(work)
 
     async def _deliver(self, work: Work) -> None:
@@ -183,6 +208,38 @@ class Database:
                 log.warning("notices_not_sent", count=len(notices), exc_info=True)
 
 
+def _engine(url: str, connections: int, statement_timeout: float, idle_timeout: float) -> AsyncEngine:
+    return create_async_engine(
+        url.replace("postgresql://", "postgresql+asyncpg://", 1).replace("postgres://", "postgresql+asyncpg://", 1),
+        pool_size=connections,
+        max_overflow=0,
+        pool_timeout=2.5,
+        pool_pre_ping=False,
+        hide_parameters=True,  # they are people's data, and an error that is logged would show them
+        json_deserializer=orjson.loads,  # JSONB writes 1e20 as digits; read as an integer of that length, no answer could carry it
+        connect_args={
+            "timeout": 2.5,
+            "server_settings": {
+                "application_name": "trellis",
+                "statement_timeout": str(int(statement_timeout * 1000)),
+                # A process that is frozen in the middle of a transaction must not hold its locks until it thaws.
+                "idle_in_transaction_session_timeout": str(int(idle_timeout * 1000)),
+                "timezone": "UTC",
+                # A host that vanished without a word must not hold its locks for the two hours that are usual.
+                "tcp_keepalives_idle": "10",
+                "tcp_keepalives_interval": "5",
+                "tcp_keepalives_count": "3",
+            },
+        },
+    )
+
+
+async def _dispose(engine: AsyncEngine) -> None:
+    with suppress(TimeoutError):  # a server that does not say goodbye in turn must not keep the process
+        async with asyncio.timeout(GOODBYE):
+            await engine.dispose()
+
+
 # What Postgres says while it starts, recovers or stops, or when it has no connection left to give.
 _GONE = (
     asyncpg.PostgresConnectionError,
@@ -190,7 +247,16 @@ _GONE = (
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.TooManyConnectionsError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
 )
+
+# A transaction broken off that may pass the next time: deadlock, serialization, a statement or a lock too late.
+_PASSING = frozenset({"40P01", "40001", "57014", "55P03"})
+
+
+def was_broken_off(error: exc.DBAPIError) -> bool:
+    """Whether Postgres broke the work off for what others did at that moment: the same may pass the next time."""
+    return getattr(error.orig, "sqlstate", None) in _PASSING
 
 
 def _driver_error(error: exc.DBAPIError) -> BaseException | None:

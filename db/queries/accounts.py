@@ -21,6 +21,8 @@ COLUMNS = (
     User.role,
     User.tier,
     User.storage_bytes,
+    User.credit_balance,
+    User.credits_held,
     User.created_at,
     User.updated_at,
     User.deleted_at,

@@ -8,11 +8,13 @@ from uuid import UUID
 from sqlalchemy import func, insert, update
 
 from db.core.work import Work
+from db.services.jobs import uptime
 from db.tables import Worker
 
 
 async def register(work: Work, name: str, queues: Sequence[str], slots: int) -> UUID:
     """A process that serves `queues` with so many slots; `name` is unique among all that ever ran."""
+    await work.run(uptime.noted())
     return await work.scalar(insert(Worker).values(name=name, queues=list(queues), slots=slots).returning(Worker.id))
 
 

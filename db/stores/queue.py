@@ -55,6 +55,27 @@ async def ring(redis: ArqRedis, queue: str, rings: Sequence[tuple[UUID, int]]) -
     await pipe.execute()
 
 
+async def shares(redis: ArqRedis, queues: Sequence[str], count: int) -> dict[str, int]:
+    """Of the next `count` invitations of all these queues together, those rung first, how many lie in each. A queue with none is left out.
+
+    One that was taken by somebody else and is hidden is not counted. Where all that is read of a queue is hidden, there may be more behind.
+    """
+    pipe: Any = redis.pipeline(transaction=False)
+    for queue in queues:
+        pipe.zrange(PREFIX + queue, 0, count - 1, withscores=True)
+    heads = dict(zip(queues, await pipe.execute(), strict=True))
+    entries = [entry for head in heads.values() for entry, _ in head]
+    client: Any = redis
+    taken: list[bytes | None] = await client.mget([in_progress_key_prefix + entry.decode() for entry in entries]) if entries else []
+    hidden = {entry for entry, by in zip(entries, taken, strict=True) if by is not None}
+    first: list[tuple[float, str]] = []
+    for queue, head in heads.items():
+        seen = [(score, queue) for entry, score in head if entry not in hidden]
+        first += seen or [(score, queue) for _, score in head[-1:]]
+    first.sort()
+    return {queue: sum(queue == name for _, name in first[:count]) for queue, head in heads.items() if head}
+
+
 async def invitations(redis: ArqRedis, queue: str) -> list[str]:
     """The entries of the queue, the oldest thousand of them: each `(job, dispatch number)` as `ring` wrote it."""
     client: Any = redis

@@ -2,9 +2,23 @@
 
 from db.core.base import Table
 from db.tables.accounts import ApiKey, User
+from db.tables.billing import CreditTransaction
 from db.tables.datasets import Dataset, DatasetProfile, DatasetVersion, StoredObject, Upload
 from db.tables.experiments import Experiment, MetricPoint, Run, RunMetric, StagedPoint
-from db.tables.jobs import Chore, IdempotencyKey, Job, JobAttempt, JobCheckpoint, JobEvent, JobInput, JobNode, JobOutput, Worker
+from db.tables.jobs import (
+    Chore,
+    IdempotencyKey,
+    Job,
+    JobAttempt,
+    JobCheckpoint,
+    JobEvent,
+    JobInput,
+    JobNode,
+    JobOutput,
+    OwnerTurn,
+    Uptime,
+    Worker,
+)
 from db.tables.models import Artifact, Model, ModelAliasEvent, ModelVersion
 from db.tables.pipelines import Pipeline, PipelineSnapshot, StepDefinition
 
@@ -12,6 +26,7 @@ __all__ = [
     "ApiKey",
     "Artifact",
     "Chore",
+    "CreditTransaction",
     "Dataset",
     "DatasetProfile",
     "DatasetVersion",
@@ -28,6 +43,7 @@ __all__ = [
     "Model",
     "ModelAliasEvent",
     "ModelVersion",
+    "OwnerTurn",
     "Pipeline",
     "PipelineSnapshot",
     "Run",
@@ -37,6 +53,7 @@ __all__ = [
     "StoredObject",
     "Table",
     "Upload",
+    "Uptime",
     "User",
     "Worker",
 ]

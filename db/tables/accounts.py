@@ -13,13 +13,17 @@ from db.core.viewer import UserRole, UserTier
 
 
 class User(Table):
-    """A person or a service that owns rows. Never removed: a purge leaves the row without its personal words."""
+    """A person or a service that owns rows. Never removed: a purge leaves the row without its personal words.
+
+    The three columns of credits are changed by `db.services.credits` alone, with a line in the ledger each time.
+    """
 
     __tablename__ = "users"
     __table_args__ = (
         Index("uq_users_email", text("lower(email)"), unique=True, postgresql_where=text("deleted_at IS NULL")),
         Index("uq_users_username", text("lower(username)"), unique=True, postgresql_where=text("deleted_at IS NULL")),
         CheckConstraint("storage_bytes >= 0", name="storage_not_negative"),
+        CheckConstraint("credit_balance >= 0 AND credits_held >= 0", name="credits_not_negative"),
     )
 
     id: Mapped[UUID] = key()
@@ -29,6 +33,9 @@ class User(Table):
     role: Mapped[UserRole] = word("role", UserRole)
     tier: Mapped[UserTier] = word("tier", UserTier, server_default="free")
     storage_bytes: Mapped[int] = big(server_default="0")
+    credit_balance: Mapped[int] = big(server_default="0")
+    credits_held: Mapped[int] = big(server_default="0")
+    credit_sequence: Mapped[int] = big(server_default="0")
     created_at: Mapped[datetime] = now()
     updated_at: Mapped[datetime] = now()
     deleted_at: Mapped[datetime | None]

@@ -65,7 +65,9 @@ class JobEventType(StrEnum):
 class Job(Table):
     """A piece of work and where it stands. Changed only by the compare-and-set transitions of `db.services.jobs`; a trigger guards them.
 
-    `error` is {code, message, retryable, traceback}. `worker_id` and `lease_until` belong to the current attempt.
+    `error` is {code, message, retryable, traceback}. `worker_id` and `lease_until` belong to the current attempt. `credit_cost` is what
+    was held for it when it was submitted; a trigger refuses its change. `waiting_since` is when it began to wait, the last time;
+    `postponements` counts how often in a row a service was away for it.
     """
 
     __tablename__ = "jobs"
@@ -83,6 +85,7 @@ class Job(Table):
         CheckConstraint("(status IN ('running', 'cancelling')) = (lease_until IS NOT NULL)", name="leased_while_active"),
         CheckConstraint("(status IN ('completed', 'failed', 'cancelled')) = (completed_at IS NOT NULL)", name="completed_at_says_final"),
         CheckConstraint("status <> 'failed' OR error IS NOT NULL", name="failure_has_an_error"),
+        CheckConstraint("credit_cost >= 0", name="cost_not_negative"),
     )
 
     id: Mapped[UUID] = key()
@@ -97,6 +100,7 @@ class Job(Table):
     tries: Mapped[int] = mapped_column(server_default="0")
     max_tries: Mapped[int] = mapped_column(server_default="3")
     losses: Mapped[int] = mapped_column(server_default="0")
+    postponements: Mapped[int] = mapped_column(server_default="0")
     last_sequence: Mapped[int] = big(server_default="1")
     parameters: Mapped[dict[str, Any]] = document("{}")
     error: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
@@ -111,7 +115,9 @@ class Job(Table):
     dispatch_no: Mapped[int] = mapped_column(server_default="0")
     dispatched_at: Mapped[datetime | None]
     timeout_seconds: Mapped[float | None]
+    credit_cost: Mapped[int] = big(server_default="0")
     estimated_completed_at: Mapped[datetime | None]
+    waiting_since: Mapped[datetime] = now()
     created_at: Mapped[datetime] = now()
     updated_at: Mapped[datetime] = now()
     queued_at: Mapped[datetime | None]
@@ -247,6 +253,26 @@ class Worker(Table):
     started_at: Mapped[datetime] = now()
     heartbeat_at: Mapped[datetime] = now()
     stopped_at: Mapped[datetime | None]
+
+
+class OwnerTurn(Table):
+    """When a job of this owner last started in this queue: what makes owners take turns."""
+
+    __tablename__ = "owner_turns"
+
+    owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
+    queue: Mapped[str] = mapped_column(primary_key=True)
+    started_at: Mapped[datetime] = now()
+
+
+class Uptime(Table):
+    """One row: since when, at the latest, Postgres has run without a crash. Unlogged, so that the recovery from a crash empties it."""
+
+    __tablename__ = "uptime"
+    __table_args__ = (CheckConstraint("is_only", name="one_row"), {"prefixes": ["UNLOGGED"]})
+
+    is_only: Mapped[bool] = mapped_column(primary_key=True, server_default="true")
+    since: Mapped[datetime] = now()
 
 
 class Chore(Table):

@@ -79,6 +79,7 @@ def allowed_before(after: JobStatus, by: str) -> frozenset[JobStatus]:
 def guard_sql() -> str:
     """The trigger function that refuses every transition the table does not have; compared with the live one by a house test."""
     steps = ",\n    ".join(f"('{step.before}', '{step.after}')" for step in TRANSITIONS)
+    active = ", ".join(f"'{state}'" for state in JobStatus if state in ACTIVE)
     claims = ", ".join(f"('{step.before}', '{step.after}')" for step in TRANSITIONS if step.claims)
     terminal = ", ".join(f"'{state}'" for state in JobStatus if state in TERMINAL)
     run_status = "\n      ".join(f"WHEN '{job}' THEN '{run}'" for job, run in RUN_STATUS.items())
@@ -100,8 +101,14 @@ BEGIN
   ELSIF NEW.attempt <> OLD.attempt THEN
     RAISE EXCEPTION 'job %: only a claim changes the attempt', OLD.id USING ERRCODE = 'TR001';
   END IF;
-  IF NEW.status <> OLD.status AND NEW.last_sequence <= OLD.last_sequence THEN
+  IF OLD.status IN ({active}) AND NEW.status IN ({active}) AND NEW.worker_id IS DISTINCT FROM OLD.worker_id THEN
+    RAISE EXCEPTION 'job %: an attempt stays with its worker', OLD.id USING ERRCODE = 'TR001';
+  END IF;
+  IF NEW.status <> OLD.status AND NEW.last_sequence <> OLD.last_sequence + 1 THEN
     RAISE EXCEPTION 'job %: a change of status takes the next event sequence', OLD.id USING ERRCODE = 'TR001';
+  END IF;
+  IF NEW.last_sequence NOT IN (OLD.last_sequence, OLD.last_sequence + 1) THEN
+    RAISE EXCEPTION 'job %: events are numbered one by one', OLD.id USING ERRCODE = 'TR001';
   END IF;
   IF NEW.status <> OLD.status THEN
     UPDATE runs SET started_at = coalesce(started_at, NEW.started_at), completed_at = NEW.completed_at, status = CASE NEW.status
@@ -111,3 +118,15 @@ BEGIN
   END IF;
   RETURN NEW;
 END $$"""  # noqa: S608 - made of our own enums
+
+
+def begin_sql() -> str:
+    """The trigger function that refuses a job which does not begin at the beginning; compared with the live one too."""
+    return f"""\
+CREATE OR REPLACE FUNCTION trellis_guard_new_job() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  IF (NEW.status, NEW.attempt, NEW.last_sequence) IS DISTINCT FROM ('{JobStatus.PENDING}', 0, 1) THEN
+    RAISE EXCEPTION 'job %: a job begins as {JobStatus.PENDING}, without an attempt and with its first event', NEW.id USING ERRCODE = 'TR001';
+  END IF;
+  RETURN NEW;
+END $$"""

@@ -13,6 +13,7 @@ from graph.core.edges import connection
 from graph.core.enums import describe
 from graph.core.ids import Node
 from graph.core.paging import Connection
+from graph.core.scalars import BigInt
 from graph.datasets.inputs import DatasetFilter, DatasetOrder
 from graph.experiments.inputs import ExperimentFilter, ExperimentOrder
 from graph.jobs.inputs import JobFilter, JobOrder
@@ -49,6 +50,12 @@ class User(Node, prefix="user", found_by=accounts.live_by_id):
     full_name: str | None = strawberry.field(description="Their name as people say it.")
     role: UserRole = strawberry.field(description="What they may do.")
     tier: UserTier = strawberry.field(description="How much they may use up.")
+    credit_balance: BigInt = strawberry.field(
+        description="The credits that they can spend. What jobs under way hold is not among them any more."
+    )
+    credits_held: BigInt = strawberry.field(
+        description="The credits that jobs under way hold: each is charged once its job has completed, or given back to `creditBalance`."
+    )
     created_at: datetime = strawberry.field(description="When they were added.")
     updated_at: datetime = strawberry.field(description="When something about them was last changed.")
     deleted_at: datetime | None = strawberry.field(description="When they were deleted; edges still lead to them.")

@@ -126,7 +126,11 @@ class QuotaExceeded(Problem):
         )
 
 
-@strawberry.type(description="It costs more credits than you have.")
+@strawberry.type(description="It costs more credits than its owner can spend; what jobs under way hold is not among these.")
 class InsufficientCredits(Problem):
     required: BigInt = strawberry.field(description="What it costs.")
-    available: BigInt = strawberry.field(description="What you have.")
+    available: BigInt = strawberry.field(description="What can be spent.")
+
+    @classmethod
+    def of(cls, error: errors.InsufficientCredits) -> Self:
+        return cls(message=error.message, code=ProblemCode.INSUFFICIENT_CREDITS, required=error.required, available=error.available)

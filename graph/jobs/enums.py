@@ -43,7 +43,7 @@ describe(
     NO_WORKER="No worker that is alive serves its queue; start one, or wait for one.",
     QUEUE="Others stand before it, or a worker is just about to take it.",
     CONCURRENCY="As many jobs of its owner, or of its queue, run or stand before it as may run at once; more workers would not help.",
-    CREDITS="Its owner has too few credits.",
+    CREDITS="Its owner has too few credits. Not told at present: what a job costs is held when it is asked for, or it is refused.",
     RETRY_BACKOFF="It failed in a way that may pass, and is tried again after a pause.",
 )
 describe(

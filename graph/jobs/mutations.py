@@ -85,4 +85,6 @@ class JobMutations:
             return Conflict.of(error)
         except errors.QuotaExceeded as error:
             return QuotaExceeded.of(error)
+        except errors.InsufficientCredits as error:
+            return InsufficientCredits.of(error)
         return RetryJobPayload(job_id=job_id, run_id=run_id)

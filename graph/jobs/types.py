@@ -18,7 +18,7 @@ from graph.core.ids import Node
 from graph.core.limits.weights import costs
 from graph.core.loading import Batch, as_it_is
 from graph.core.paging import Connection
-from graph.core.scalars import JSON, Duration
+from graph.core.scalars import JSON, BigInt, Duration
 from graph.datasets.files import Artifact
 from graph.datasets.profiles import DatasetProfile
 from graph.datasets.types import Dataset, DatasetVersion
@@ -72,9 +72,14 @@ class Job(Node, prefix="job", found_by=jobs.by_id):
     attempt: int = strawberry.field(description="How often a worker has taken it.")
     tries: int = strawberry.field(description="How many tries failures have used up.")
     max_tries: int = strawberry.field(description="How many it may use before it is FAILED.")
+    timeout_seconds: float | None = strawberry.field(description="How long each attempt may run; null where the workers' own limit holds.")
     parameters: JSON = strawberry.field(description="What it was asked to do, as an object; its keys depend on the kind.")
+    credit_cost: BigInt = strawberry.field(
+        description="What it costs in credits, by the price on the day it was asked for: held from then on, charged once it has completed,"
+        " and given back if it fails or is cancelled. 0 for what costs nothing."
+    )
     created_at: datetime = strawberry.field(description="When it was asked for.")
-    queued_at: datetime | None = strawberry.field(description="When it was last sent to the workers.")
+    queued_at: datetime | None = strawberry.field(description="When it was first sent to the workers.")
     started_at: datetime | None = strawberry.field(description="When a worker first took it.")
     completed_at: datetime | None = strawberry.field(description="When it ended, in whatever way.")
     retry_of: Job | None = one(jobs.by_id, key="retry_of_id", description="The job that this one does again.")

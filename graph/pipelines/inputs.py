@@ -118,6 +118,10 @@ class RunPipelineInput:
         description="Fixes all chance: the same seed and inputs give the same metrics. Drawn when not given."
     )
     priority: int = strawberry.field(default=5, description="1 to 10; higher starts earlier, and waiting raises it.")
+    timeout_seconds: float | None = strawberry.field(
+        description="How long each attempt may run, at least 1 s; past it, the job is FAILED with the code TIMEOUT. Without it the workers' own"
+        " limit holds."
+    )
     idempotency_key: str | None = strawberry.field(
         description="The same key with the same input answers what the first call answered; with another input it is a Conflict. Kept for a day."
     )

@@ -129,6 +129,7 @@ class PipelineMutations:
                 parameters=input.parameters,
                 seed=input.seed,
                 priority=input.priority,
+                timeout_seconds=input.timeout_seconds,
                 idempotency_key=input.idempotency_key,
             )
             async with info.context.work() as work:
@@ -143,4 +144,6 @@ class PipelineMutations:
             return Conflict.of(error)
         except errors.QuotaExceeded as error:
             return QuotaExceeded.of(error)
+        except errors.InsufficientCredits as error:
+            return InsufficientCredits.of(error)
         return RunPipelinePayload(job_id=answer.job_id, run_id=answer.run_id, target_dataset_id=answer.target_dataset_id)

@@ -17,11 +17,12 @@ from db.core.page import Slice
 from db.core.viewer import SYSTEM
 from db.core.work import Database
 from db.errors import Conflict, NotFound, StateError
-from db.queries import accounts, jobevents, operations
+from db.queries import accounts, billing, jobevents, operations
 from db.queries import jobs as queries
-from db.services import jobs
+from db.services import credits, jobs
 from db.settings import StateSettings
 from db.stores.events import RedisPost, connect
+from db.tables.billing import CreditKind
 from db.tables.jobstates import TERMINAL, WAITING
 
 if TYPE_CHECKING:
@@ -66,6 +67,14 @@ class Found:
     attempts: Sequence[Row[Any]]
     nodes: Sequence[Row[Any]]
     events: Sequence[Row[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A user's row, and the last lines of their ledger, the newest first."""
+
+    user: Row[Any]
+    lines: Sequence[Row[Any]]
 
 
 @asynccontextmanager
@@ -176,6 +185,22 @@ async def workers(settings: StateSettings, *, stopped: bool) -> Sequence[Row[Any
     """The worker processes."""
     async with opened(settings) as database:
         return await operations.workers(database, stopped=stopped)
+
+
+async def grant(settings: StateSettings, email: str, kind: str, amount: int, note: str | None) -> int:
+    """What the user can spend now. Raises `NoSuchOwner`, `InvalidInput` or `InsufficientCredits`."""
+    async with opened(settings) as database:
+        owner = await owner_id(database, email)
+        async with database.work(SYSTEM) as work:
+            return await credits.grant(work, owner, CreditKind(kind), amount, note)
+
+
+async def account(settings: StateSettings, email: str, lines: int) -> Account:
+    """Raises `NoSuchOwner`."""
+    async with opened(settings) as database:
+        owner = await owner_id(database, email)
+        user = (await accounts.by_id(database, SYSTEM, [owner]))[owner]
+        return Account(user, await billing.last_of_owner(database, SYSTEM, owner, lines))
 
 
 async def _owners(database: Database, keys: Sequence[UUID]) -> Mapping[UUID, str]:

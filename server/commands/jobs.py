@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from server.commands.services import NO_FILES, DataDir, refuse, running_settings
+from server.commands.services import NO_FILES, AsJson, DataDir, answer, refuse, running_settings
 
 app = typer.Typer(help="Jobs, as an operator sees them.", no_args_is_help=True, rich_markup_mode=None)
 chores = typer.Typer(help="The recurring tasks of the workers; without a command, how their last runs went.", rich_markup_mode=None)
 app.add_typer(chores, name="chores")
 
 JobId = Annotated[str, typer.Argument(help="The job's id, `job_<32 hex digits>` or a plain UUID.", metavar="JOB")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line, for machines.")]
 
 
 @app.command("list")
@@ -50,7 +47,7 @@ def list_jobs(
         if page.more:
             typer.echo(f"There are more. For the next page add: --after {page.more}", err=True)
 
-    _run(look())
+    answer(look())
 
 
 @app.command()
@@ -75,7 +72,7 @@ def show(
                 async for event in desk.followed(database, job_id, found.job.last_sequence):
                     shown.event(event, as_json=as_json)
 
-    _run(look())
+    answer(look())
 
 
 @app.command()
@@ -84,7 +81,7 @@ def cancel(job: JobId, data_dir: DataDir = None) -> None:
     from server.commands import desk
 
     settings = running_settings(data_dir, NO_FILES)
-    status = _run(desk.cancel(settings, job))
+    status = answer(desk.cancel(settings, job))
     typer.echo({"cancelled": "CANCELLED"}.get(status, "CANCELLING: its worker is stopping it."))
 
 
@@ -94,7 +91,7 @@ def retry(job: JobId, data_dir: DataDir = None) -> None:
     from server.commands import desk
 
     settings = running_settings(data_dir, NO_FILES)
-    typer.echo(_run(desk.retry(settings, job)))
+    typer.echo(answer(desk.retry(settings, job)))
 
 
 @app.command()
@@ -103,7 +100,7 @@ def requeue(job: JobId, data_dir: DataDir = None) -> None:
     from server.commands import desk
 
     settings = running_settings(data_dir, NO_FILES)
-    status = _run(desk.requeue(settings, job))
+    status = answer(desk.requeue(settings, job))
     typer.echo(f"{status.upper()}: the workers of its queue were rung for.")
 
 
@@ -115,7 +112,7 @@ def list_chores(context: typer.Context, as_json: AsJson = False, data_dir: DataD
     from server.commands import desk, shown
 
     settings = running_settings(data_dir, NO_FILES)
-    shown.chores(_run(desk.chores(settings)), as_json=as_json)
+    shown.chores(answer(desk.chores(settings)), as_json=as_json)
 
 
 @chores.command("run")
@@ -124,7 +121,7 @@ def run_chore(name: Annotated[str, typer.Argument(help="The chore's name, as the
     from server.commands import desk
 
     settings = running_settings(data_dir)
-    ran = _run(desk.run_chore(settings, name))
+    ran = answer(desk.run_chore(settings, name))
     if ran.error is not None:
         raise refuse(f"{name} failed: {ran.error}")
     typer.echo(f"{name}: {ran.changed} changed.")
@@ -139,19 +136,4 @@ def list_workers(
     from server.commands import desk, shown
 
     settings = running_settings(data_dir, NO_FILES)
-    shown.workers(_run(desk.workers(settings, stopped=every)), as_json=as_json)
-
-
-def _run(work: Coroutine[Any, Any, Any]) -> Any:
-    """The answer; an expected refusal becomes a line on standard error and the exit status 1."""
-    from db.errors import StateError
-    from server.commands.wanted import NotUnderstood
-
-    try:
-        return asyncio.run(work)
-    except StateError as error:
-        raise refuse(error) from None
-    except NotUnderstood as error:
-        raise refuse(error, 2) from None
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
+    shown.workers(answer(desk.workers(settings, stopped=every)), as_json=as_json)

@@ -1,9 +1,11 @@
-"""Which services a command works on."""
+"""Which services a command works on, and how it ends."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
 DataDir = Annotated[
     Path | None, typer.Option(help="Folder of the embedded servers' data. [TRELLIS_DATA_DIR, else .trellis]", show_default=False)
 ]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line, for machines.")]
 EVERYTHING = ("database_url", "redis_url", "s3_endpoint_url")
 NO_FILES = ("database_url", "redis_url")
 
@@ -66,3 +69,18 @@ def refuse(text: object, status: int = 1) -> typer.Exit:
     """Say on standard error why nothing was done; to be raised."""
     typer.echo(str(text), err=True)
     return typer.Exit(status)
+
+
+def answer(work: Coroutine[Any, Any, Any]) -> Any:
+    """The answer; an expected refusal becomes a line on standard error and the exit status 1."""
+    from db.errors import StateError
+    from server.commands.wanted import NotUnderstood
+
+    try:
+        return asyncio.run(work)
+    except StateError as error:
+        raise refuse(error) from None
+    except NotUnderstood as error:
+        raise refuse(error, 2) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None

@@ -15,7 +15,7 @@ from rich.text import Text
 from sqlalchemy import Row
 
 if TYPE_CHECKING:
-    from server.commands.desk import Found, Listed
+    from server.commands.desk import Account, Found, Listed
 
 _COLOURS = {"COMPLETED": "green", "RUNNING": "cyan", "FAILED": "red", "CANCELLING": "yellow", "CANCELLED": "bright_black"}
 
@@ -63,6 +63,8 @@ def job(found: Found, *, as_json: bool) -> None:
         "kind": f"{row.kind.value} in the queue {row.queue}, priority {row.priority}",
         "owner": found.owner,
         "tries": f"{row.tries} of {row.max_tries} used",
+        "may run": f"{row.timeout_seconds:g} s an attempt" if row.timeout_seconds else "",
+        "cost": f"{row.credit_cost} credits" if row.credit_cost else "",
         "retry of": f"job_{row.retry_of_id.hex}" if row.retry_of_id else "",
         "made": _when(row.created_at),
         "started": _when(row.started_at),
@@ -133,8 +135,26 @@ def workers(rows: Sequence[Row[Any]], *, as_json: bool) -> None:
     _print(table)
 
 
+def credits(found: Account, *, as_json: bool) -> None:
+    """What a user has, and how that came about."""
+    if as_json:
+        user = _record(found.user, "email", "credit_balance", "credits_held")
+        _line({**user, "transactions": [_transaction(row) for row in found.lines]})
+        return
+    typer.echo(f"{found.user.email} can spend {found.user.credit_balance}; jobs under way hold {found.user.credits_held}.")
+    if not found.lines:
+        return
+    table = _table("line", "kind", "amount", "held", "to spend", "all held", "job", "when", "note")
+    for row in found.lines:
+        moved = (f"{row.amount:+d}" if row.amount else "", f"{row.held:+d}" if row.held else "")
+        after = (str(row.balance_after), str(row.held_after))
+        job = f"job_{row.job_id.hex}" if row.job_id else ""
+        table.add_row(str(row.sequence), row.kind.value, *moved, *after, job, _when(row.created_at), Text(row.note or ""))
+    _print(table)
+
+
 def _job(row: Row[Any], owner: str, wait: Row[Any] | None) -> dict[str, Any]:
-    names = ("progress", "current_step", "queue", "priority", "attempt", "tries", "max_tries")
+    names = ("progress", "current_step", "queue", "priority", "attempt", "tries", "max_tries", "timeout_seconds", "credit_cost")
     times = ("run_after", "created_at", "queued_at", "started_at", "completed_at")
     return {
         "id": f"job_{row.id.hex}",
@@ -160,6 +180,11 @@ def _node(row: Row[Any]) -> dict[str, Any]:
 def _event(row: Row[Any]) -> dict[str, Any]:
     words = {"type": row.type.name, "status": row.status.name}
     return {**_record(row, "sequence", "attempt", "progress", "step", "message", "data", "created_at"), **words}
+
+
+def _transaction(row: Row[Any]) -> dict[str, Any]:
+    names = ("sequence", "amount", "held", "balance_after", "held_after", "note", "created_at")
+    return {"kind": row.kind.name, **_record(row, *names), "job": f"job_{row.job_id.hex}" if row.job_id else None}
 
 
 def _record(row: Row[Any], *names: str) -> dict[str, Any]:

@@ -24,10 +24,12 @@ ROUNDS, SECONDS = 5, 2.0
 ROWS = (
     "INSERT INTO datasets (owner_id, name, modality, source) SELECT u.id, 'd' || i, 'tabular', 'upload' FROM users u, generate_series(1, 200) i",
     "INSERT INTO dataset_versions (dataset_id, number, status, source) SELECT d.id, n, 'ready', 'upload' FROM datasets d, generate_series(1, 4) n",
+    "SET session_replication_role = replica",  # the trigger lets no job begin at its end
     (
         "INSERT INTO jobs (owner_id, kind, status, queue, dataset_id, completed_at)"
         " SELECT d.owner_id, 'profile', 'completed', 'default', d.id, now() FROM datasets d, generate_series(1, 8)"
     ),
+    "RESET session_replication_role",
     "ANALYZE",
 )
 

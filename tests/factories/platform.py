@@ -27,6 +27,8 @@ INSERT INTO experiments (owner_id, name, last_number) SELECT owner_id, 'experime
 INSERT INTO models (owner_id, name, problem_type, last_number)
 SELECT owner_id, 'model ' || row_number() OVER (ORDER BY id), 'classification', 1 FROM datasets;
 
+SET LOCAL session_replication_role = replica;
+
 WITH numbered AS (
   SELECT d.owner_id, d.id AS dataset_id, v.id AS version_id, row_number() OVER (ORDER BY d.id) AS i
   FROM datasets d JOIN dataset_versions v ON v.dataset_id = d.id)
@@ -34,6 +36,8 @@ INSERT INTO jobs (owner_id, kind, status, queue, progress, attempt, tries, last_
   queued_at, started_at, completed_at)
 SELECT n.owner_id, 'train', 'completed', 'tabular', 100, 1, 1, 3, n.dataset_id, n.version_id, p.id, s.id, now(), now(), now()
 FROM numbered n JOIN (SELECT id, row_number() OVER (ORDER BY id) AS i FROM pipelines) p USING (i) JOIN pipeline_snapshots s ON s.pipeline_id = p.id;
+
+SET LOCAL session_replication_role = origin;
 
 INSERT INTO job_attempts (job_id, number, worker, ended_at, outcome) SELECT id, 1, 'worker', now(), 'completed' FROM jobs;
 INSERT INTO job_nodes (job_id, attempt, key, position, step, status, progress) SELECT id, 1, 'data', 0, 'dataset', 'completed', 100 FROM jobs;
@@ -70,7 +74,7 @@ JOIN dataset_versions v ON v.id = k.version JOIN model_versions m ON m.dataset_v
 
 
 async def fill(database: Database, owner: str, count: int) -> None:
-    """Rows of `owner` (a username), `count` of each kind; the tables must be empty but for people."""
+    """Rows of `owner` (a username), `count` of each kind; the tables must be empty but for people. Its jobs have ended already, for which the trigger sleeps."""
     async with database.engine.begin() as connection:
         for statement in _ROWS.split(";\n"):
             if statement.strip():

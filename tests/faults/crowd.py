@@ -12,12 +12,15 @@ from typing import Any
 from uuid import UUID
 
 import httpx
+from sqlalchemy import select
 from websockets.exceptions import WebSocketException
 
 from db.core.viewer import SYSTEM, UserRole
 from db.core.work import Database
-from db.services import accounts
+from db.services import accounts, credits
 from db.settings import StateSettings
+from db.tables import User
+from db.tables.billing import CreditKind
 from graph.core.ids import decode
 from tests.client import Client, GraphQLErrors
 from tests.faults.bodies import SCRIPT
@@ -40,6 +43,7 @@ RETRY = (
     " ... on Problem { code message } } }"
 )
 EVENTS = "subscription($id: ID!, $after: String) { jobEvents(id: $id, after: $after) { cursor sequence status } }"
+PLENTY = 10**6  # credits; what jobs hold and cost is looked at, not how they are refused
 NAMES = ("ada", "bob", "cleo", "dora", "emil", "fay")
 CSV = "x,y,label\n" + "".join(f"{i},{i * 37 % 11},{'a' if i % 3 else 'b'}\n" for i in range(60))
 PROCESSING = [("data", "dataset", {}), ("scale", "scale", {})]
@@ -147,11 +151,13 @@ class Crowd:
         self._count = itertools.count(1)
 
     async def gather(self, names: tuple[str, ...] = NAMES[:3]) -> None:
-        """Each has a dataset with a READY version, and another for what pipelines write."""
+        """Each has plenty of credits, a dataset with a READY version, and another for what pipelines write."""
         straight = StateSettings(database_url=self.ground.straight["TRELLIS_DATABASE_URL"])
         async with Database.open(straight) as database, database.work(SYSTEM) as work:
             for name in names:
                 token = await accounts.add_user(work, f"{name}@example.org", name, name.capitalize(), UserRole.MEMBER)
+                owner_id = await work.scalar(select(User.id).where(User.username == name))
+                await credits.grant(work, owner_id, CreditKind.PURCHASE, PLENTY)
                 self.viewers.append(Viewer(name, token, self.ground))
         await self.ground.rows("UPDATE users SET tier = 'enterprise'")
         await asyncio.gather(*map(self._settle_in, self.viewers))

@@ -43,6 +43,7 @@ QUICK: Mapping[str, str] = {
     "TRELLIS_WORKER_SLOTS": "4",
     "TRELLIS_WORKER_LOG_BYTES": str(8 * 1024**2),  # so that a log does not fill the small disk
     "TRELLIS_WORKER_MEMORY_BYTES": str(700 * 1024**2),
+    "TRELLIS_CREDIT_PRICES": '{"PROCESS": 3, "TRAIN": 7}',
 }
 DISK = 48 * 1024**2  # bytes of the disk that bodies have
 

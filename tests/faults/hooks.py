@@ -80,8 +80,8 @@ def _remove_fence() -> None:
 
     settling._COMPLETE = Step(JobStatus.COMPLETED, "settle", JobEventType.COMPLETED, THE_JOB, error=None)
 
-    async def pulse(_database: Any, _worker: Any, claims: Any, _lease: float) -> dict[Any, JobStatus]:
-        return {claim.job_id: JobStatus.RUNNING for claim in claims}
+    async def pulse(_database: Any, _worker: Any, claims: Any, _lease: float) -> dict[Any, jobs.Held]:
+        return {claim.job_id: jobs.Held(JobStatus.RUNNING, is_renewed=True) for claim in claims}
 
     async def flush(self: Reports, *, everything: bool = False) -> None:
         """Reports would meet the fence, and end the attempt."""

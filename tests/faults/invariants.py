@@ -86,6 +86,27 @@ INVARIANTS: dict[str, str] = {
         UNION ALL
         SELECT m.id FROM models m LEFT JOIN model_versions v ON v.model_id = m.id
         GROUP BY m.id HAVING m.last_number <> count(v.id) OR coalesce(max(v.number), 0) <> m.last_number""",
+    "4  a hold is released or charged exactly once": f"""
+        SELECT j.id FROM jobs j LEFT JOIN credit_transactions t ON t.job_id = j.id AND t.kind = 'hold'
+        GROUP BY j.id HAVING count(t.id) <> (j.credit_cost > 0)::int OR coalesce(sum(t.held), 0) <> j.credit_cost
+        UNION ALL
+        SELECT j.id FROM jobs j LEFT JOIN credit_transactions t ON t.job_id = j.id AND t.kind IN ('consumption', 'release')
+        GROUP BY j.id HAVING count(t.id) FILTER (WHERE t.kind = 'consumption' AND t.amount = 0 AND t.held = -j.credit_cost)
+            <> (j.credit_cost > 0 AND j.status = 'completed')::int
+          OR count(t.id) FILTER (WHERE t.kind = 'release' AND t.amount = j.credit_cost AND t.held = -j.credit_cost)
+            <> (j.credit_cost > 0 AND j.status IN ('failed', 'cancelled'))::int
+          OR count(t.id) <> (j.credit_cost > 0 AND j.status IN {ENDED})::int
+        UNION ALL
+        SELECT j.id FROM jobs j JOIN credit_transactions t ON t.job_id = j.id WHERE t.owner_id <> j.owner_id""",
+    "4  the ledger adds up and is never negative": """
+        SELECT u.id FROM users u LEFT JOIN credit_transactions t ON t.owner_id = u.id
+        GROUP BY u.id HAVING coalesce(sum(t.amount), 0) <> u.credit_balance OR coalesce(sum(t.held), 0) <> u.credits_held
+          OR count(t.id) <> u.credit_sequence OR coalesce(max(t.sequence), 0) <> u.credit_sequence OR min(t.sequence) <> 1
+          OR u.credit_balance < 0 OR u.credits_held < 0
+        UNION ALL
+        SELECT t.id FROM credit_transactions t LEFT JOIN credit_transactions b ON b.owner_id = t.owner_id AND b.sequence = t.sequence - 1
+        WHERE t.balance_after <> coalesce(b.balance_after, 0) + t.amount OR t.held_after <> coalesce(b.held_after, 0) + t.held
+          OR t.balance_after < 0 OR t.held_after < 0""",
     "5  sequences are 1..n, none after the terminal": f"""
         SELECT j.id FROM jobs j JOIN job_events e ON e.job_id = j.id GROUP BY j.id
         HAVING min(e.sequence) <> 1 OR max(e.sequence) <> count(*) OR max(e.sequence) <> j.last_sequence

@@ -16,7 +16,7 @@ from db.migrations import configuration
 from db.migrations.partitions import is_ours
 from db.settings import StateSettings
 from db.tables import Table
-from db.tables.jobstates import guard_sql
+from db.tables.jobstates import begin_sql, guard_sql
 
 UNINDEXED = text("""
     SELECT c.conrelid::regclass::text AS "table", array_agg(a.attname ORDER BY k.ordinal) AS columns
@@ -71,9 +71,9 @@ async def test_no_table_maps_a_relationship() -> None:
 
 
 async def test_the_guard_in_the_database_is_the_table_of_transitions(database: Database) -> None:
-    live = await database.rows(text("SELECT pg_get_functiondef('trellis_guard_job'::regproc)"))
-    body = guard_sql().split("$$")[1]
-    assert body.strip() in live[0][0]
+    for name, rendered in (("trellis_guard_job", guard_sql()), ("trellis_guard_new_job", begin_sql())):
+        live = await database.rows(text(f"SELECT pg_get_functiondef('{name}'::regproc)"))
+        assert rendered.split("$$")[1].strip() in live[0][0]
 
 
 def test_history_has_one_head() -> None:

@@ -183,7 +183,7 @@ async def test_every_priority_has_its_place_and_they_start_in_that_order(yard: Y
     assert places == list(range(1, 11))
     assert await yard.rung() == highest_first[:8]  # of this tier's default, eight at once
     async with yard.database.work(SYSTEM) as work:
-        aged = update(Job).where(Job.id == by_priority[1]).values(created_at=func.now() - func.make_interval(0, 0, 0, 0, 0, 51))
+        aged = update(Job).where(Job.id == by_priority[1]).values(waiting_since=func.now() - func.make_interval(0, 0, 0, 0, 0, 51))
         await work.run(aged)
     assert (await line(ada, by_priority[1], by_priority[10])) == [("QUEUE", 1), ("QUEUE", 2)]
     assert await yard.take(3) == [by_priority[1], by_priority[10], by_priority[9]]

@@ -4,94 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator
-from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import Row, func, insert, select, text, update
+from sqlalchemy import func, insert, select, text, update
 from sqlalchemy.exc import DBAPIError
 
-from db.core.viewer import SYSTEM, UserRole, Viewer
-from db.core.work import Database
+from db.core.viewer import SYSTEM, UserRole, UserTier
 from db.errors import Conflict, NotFound, WrongState
 from db.services import accounts, experiments, jobs, workers
-from db.services.jobs import Backoff, Claim, Failure, Point, metrics
-from db.tables import Dataset, DatasetVersion, Experiment, Job, JobAttempt, JobEvent, MetricPoint, Run, RunMetric, User
+from db.services.jobs import Claim, Failure, Held, Point, metrics
+from db.tables import Dataset, DatasetVersion, Experiment, Job, MetricPoint, Run, RunMetric, User, Worker
 from db.tables.datasets import DatasetSource, DatasetVersionStatus, Modality
 from db.tables.jobs import JobKind
 from db.tables.jobstates import ACTIVE, TERMINAL, TRANSITIONS, JobStatus, RunStatus
+from tests.jobs.desk import LEASE, QUEUE, Desk
 
-QUEUE = "transitions"
-LEASE = 30.0
 NEVER = Failure("BROKEN", "It broke.", retryable=False)
 PERHAPS = Failure("BROKEN", "It broke.", retryable=True)
-
-
-@dataclass
-class Desk:
-    """Where jobs are pushed through their states by hand."""
-
-    database: Database
-    owner: Viewer
-    worker_id: UUID
-
-    async def submit(self, kind: JobKind = JobKind.EXPORT, **new: Any) -> Row[Any]:
-        async with self.database.work(self.owner) as work:
-            return await jobs.submit(work, jobs.NewJob(self.owner.id, kind, QUEUE, **new))
-
-    async def claim(self, job_id: UUID, lease: float = LEASE) -> Claim | None:
-        async with self.database.work(SYSTEM) as work:
-            job = await jobs.claim(work, job_id, self.worker_id, "desk", lease)
-            return None if job is None else Claim(job.id, job.attempt, self.worker_id)
-
-    async def claimed(self, **new: Any) -> Claim:
-        claim = await self.claim((await self.submit(**new)).id)
-        assert claim is not None
-        return claim
-
-    async def complete(self, claim: Claim) -> Row[Any] | None:
-        async with self.database.work(SYSTEM) as work:
-            return await jobs.complete(work, claim)
-
-    async def fail(self, claim: Claim, failure: Failure, tries: int = 1) -> Row[Any] | None:
-        async with self.database.work(SYSTEM) as work:
-            return await jobs.fail(work, claim, failure, tries, 3, Backoff())
-
-    async def cancel(self, job_id: UUID) -> JobStatus:
-        async with self.database.work(self.owner) as work:
-            return await jobs.cancel(work, job_id)
-
-    async def sweep(self, max_losses: int = 10) -> list[UUID]:
-        async with self.database.work(SYSTEM) as work:
-            return await jobs.sweep(work, 0.0, max_losses)
-
-    async def job(self, job_id: UUID) -> Row[Any]:
-        (row,) = await self.database.rows(select(*Job.__table__.c).where(Job.id == job_id))
-        return row
-
-    async def events(self, job_id: UUID) -> list[tuple[int, str]]:
-        rows = await self.database.rows(
-            select(JobEvent.sequence, JobEvent.type).where(JobEvent.job_id == job_id).order_by(JobEvent.sequence)
-        )
-        return [(row.sequence, row.type.name) for row in rows]
-
-    async def outcomes(self, job_id: UUID) -> list[str | None]:
-        rows = await self.database.rows(select(JobAttempt.outcome).where(JobAttempt.job_id == job_id).order_by(JobAttempt.number))
-        return [row.outcome for row in rows]
-
-
-@pytest.fixture
-async def desk(database: Database, clean: None) -> AsyncGenerator[Desk]:
-    async with database.work(SYSTEM) as work:
-        await accounts.add_user(work, "owner@example.org", "owner", None, UserRole.MEMBER)
-        owner_id = await work.scalar(select(User.id).where(User.username == "owner"))
-        number = await work.scalar(select(func.uuidv7()))
-        worker_id = await workers.register(work, f"desk-{number}", [QUEUE], 4)
-    yield Desk(database, Viewer(owner_id, UserRole.MEMBER), worker_id)
-    async with database.work(SYSTEM) as work:
-        await workers.stop(work, worker_id)
 
 
 def _as(status: JobStatus) -> dict[str, Any]:
@@ -135,6 +66,9 @@ async def test_the_database_refuses_every_step_that_the_table_does_not_have(desk
         ({"attempt": Job.attempt + 1}, "only a claim changes the attempt"),
         ({"status": JobStatus.RUNNING, "lease_until": func.now(), "last_sequence": Job.last_sequence + 1}, "counts the attempt up by one"),
         ({"status": JobStatus.QUEUED}, "takes the next event sequence"),
+        ({"status": JobStatus.QUEUED, "last_sequence": Job.last_sequence + 7}, "takes the next event sequence"),
+        ({"last_sequence": Job.last_sequence + 2}, "numbered one by one"),
+        ({"last_sequence": Job.last_sequence - 1}, "numbered one by one"),
     ],
 )
 async def test_the_database_keeps_attempts_and_sequences(desk: Desk, changes: dict[str, Any], says: str) -> None:
@@ -142,6 +76,28 @@ async def test_the_database_keeps_attempts_and_sequences(desk: Desk, changes: di
     with pytest.raises(DBAPIError, match=says):
         async with desk.database.work(SYSTEM) as work:
             await work.run(update(Job).where(Job.id == job.id).values(changes))
+
+
+async def test_the_database_keeps_an_attempt_with_its_worker(desk: Desk) -> None:
+    claim = await desk.claimed()
+    async with desk.database.work(SYSTEM) as work:
+        other = await workers.register(work, f"other-{desk.worker_id}", [QUEUE], 1)
+        await workers.stop(work, other)
+    with pytest.raises(DBAPIError, match="stays with its worker"):
+        async with desk.database.work(SYSTEM) as work:
+            await work.run(update(Job).where(Job.id == claim.job_id).values(worker_id=other))
+    await desk.cancel(claim.job_id)
+    with pytest.raises(DBAPIError, match="stays with its worker"):
+        async with desk.database.work(SYSTEM) as work:
+            await work.run(update(Job).where(Job.id == claim.job_id).values(worker_id=None))
+
+
+@pytest.mark.parametrize("given", [_as(JobStatus.COMPLETED), {"attempt": 1}, {"last_sequence": 2}, {"status": JobStatus.QUEUED}])
+async def test_the_database_lets_a_job_begin_at_the_beginning_only(desk: Desk, given: dict[str, Any]) -> None:
+    job = {"owner_id": desk.owner.id, "kind": JobKind.EXPORT, "queue": QUEUE}
+    with pytest.raises(DBAPIError, match="begins as pending"):
+        async with desk.database.work(SYSTEM) as work:
+            await work.run(insert(Job).values(job | given))
 
 
 async def test_of_many_claims_at_once_one_wins(desk: Desk) -> None:
@@ -172,6 +128,21 @@ async def test_no_more_is_rung_for_than_twice_the_free_slots(desk: Desk) -> None
         await desk.submit()
     async with desk.database.work(SYSTEM) as work:
         assert len(await jobs.dispatch(work, [QUEUE], 5.0)) == 2 * (4 - 1)
+
+
+async def test_what_a_dead_worker_has_left_takes_no_slot_of_the_living(desk: Desk) -> None:
+    for _ in range(4):
+        await desk.claimed()
+    async with desk.database.work(SYSTEM) as work:
+        silent = update(Worker).where(Worker.id == desk.worker_id)
+        await work.run(silent.values(heartbeat_at=func.now() - func.make_interval(0, 0, 0, 0, 0, 0, 16)))
+        living = await workers.register(work, f"living-{desk.worker_id}", [QUEUE], 3)
+    waiting = [(await desk.submit()).id for _ in range(8)]
+    async with desk.database.work(SYSTEM) as work:
+        assert [ring.job_id for ring in await jobs.dispatch(work, [QUEUE], 5.0)] == waiting[:4]  # of eight under the cap, four run
+        await work.run(update(User).values(tier=UserTier.PRO))
+        assert [ring.job_id for ring in await jobs.dispatch(work, [QUEUE], 5.0)] == waiting[4:6]
+        await workers.stop(work, living)
 
 
 async def test_the_urgent_go_first_then_owners_in_turn(desk: Desk) -> None:
@@ -226,7 +197,7 @@ async def test_a_pulse_renews_what_is_held_and_tells_of_the_rest(desk: Desk) -> 
     await desk.complete(lost)
     before = (await desk.job(held.job_id)).lease_until
     answer = await jobs.pulse(desk.database, desk.worker_id, [held, cancelled, lost], LEASE)
-    assert answer == {held.job_id: JobStatus.RUNNING, cancelled.job_id: JobStatus.CANCELLING}
+    assert answer == {held.job_id: Held(JobStatus.RUNNING, is_renewed=True), cancelled.job_id: Held(JobStatus.CANCELLING, is_renewed=True)}
     assert (await desk.job(held.job_id)).lease_until > before
 
 

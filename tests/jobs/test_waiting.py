@@ -60,7 +60,7 @@ async def test_waiting_raises_the_priority(ada: Client, database: Database, serv
     hers = await owner(ada)
     old, urgent = await submit(database, hers), await submit(database, hers, priority=7)
     assert await line(ada, old, urgent) == [("QUEUE", 2), ("QUEUE", 1)]
-    await run(database, "UPDATE jobs SET created_at = now() - interval '16 minutes' WHERE id = :id", id=UUID(old.removeprefix("job_")))
+    await run(database, "UPDATE jobs SET waiting_since = now() - interval '16 minutes' WHERE id = :id", id=UUID(old.removeprefix("job_")))
     assert await line(ada, old, urgent) == [("QUEUE", 1), ("QUEUE", 2)]
 
 

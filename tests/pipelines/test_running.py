@@ -207,6 +207,7 @@ async def test_what_cannot_run_is_refused_before_anything_is_made(ada: Client, b
         "unknown column": {"parameters": {"scale": {"columns": ["x", "z"]}}},
         "model of a pipeline that does not train": {"modelName": "m"},
         "priority": {"priority": 11},
+        "no time at all": {"timeoutSeconds": 0},
     }.items():
         refused = await ada.run_pipeline(pipeline, version, **fields)
         assert refused["__typename"] == "InvalidInput", (name, refused)
@@ -217,6 +218,7 @@ async def test_what_cannot_run_is_refused_before_anything_is_made(ada: Client, b
         "unknown column": ["definition", "nodes", "1", "parameters", "columns", "1"],
         "model of a pipeline that does not train": ["modelName"],
         "priority": ["priority"],
+        "no time at all": ["timeoutSeconds"],
     }
     assert (await ada.run_pipeline(pipeline, unfinished))["state"] == "UPLOADING"
     assert (await bob.run_pipeline(pipeline, version))["__typename"] == "NotFound"
@@ -239,4 +241,17 @@ async def test_a_job_that_cannot_be_done_fails_with_the_place_and_leaves_no_mode
         "status": "FAILED",
         "modelVersion": None,
     }
+    assert await ada.one("{ models { totalCount } }") == {"totalCount": 0}
+
+
+async def test_a_job_that_runs_longer_than_it_may_is_stopped_and_its_retry_may_run_as_long(ada: Client, worker: object) -> None:
+    version = await ada.ingest("breast cancer", breast_cancer().write_csv())
+    pipeline = (await ada.create_pipeline("p", *steps("random_forest", n_estimators=5_000)))["pipeline"]["id"]
+    ended = await ada.wait((await ada.run_pipeline(pipeline, version, timeoutSeconds=1.5))["job"]["id"])
+    assert (ended["status"], ended["error"]["code"]) == ("FAILED", "TIMEOUT")
+    again = await ada.one(
+        "mutation($id: ID!) { retryJob(input: {id: $id}) { ... on RetryJobPayload { job { id timeoutSeconds } } } }", id=ended["id"]
+    )
+    assert again["job"]["timeoutSeconds"] == 1.5
+    assert (await ada.wait(again["job"]["id"]))["status"] == "FAILED"
     assert await ada.one("{ models { totalCount } }") == {"totalCount": 0}

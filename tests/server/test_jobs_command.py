@@ -195,6 +195,7 @@ async def test_show_tells_all_there_is_of_a_job(waiting: Line) -> None:
     await waiting.beat(claim)
     (shown,) = await lines("jobs", "show", str(job_id))
     assert (shown["id"], shown["status"], shown["tries"], shown["maxTries"]) == (named(job_id), "PENDING", 1, 3)
+    assert (shown["timeoutSeconds"], shown["creditCost"]) == (None, 0)
     assert (shown["waitReason"], shown["queuePosition"]) == ("RETRY_BACKOFF", None)
     assert shown["error"]["code"] == "BODY_FAILED"
     assert [(attempt["number"], attempt["outcome"]) for attempt in shown["attempts"]] == [(1, "retrying")]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -16,10 +17,13 @@ from arq.constants import in_progress_key_prefix, job_key_prefix, result_key_pre
 
 from db.core.viewer import SYSTEM
 from db.services import jobs
+from db.services.jobs import Ring
 from db.settings import StateSettings
 from db.stores import queue
+from db.stores.events import connect
 from db.tables.jobstates import JobStatus
 from tests.workers.stage import Stage, eventually
+from workers.runtime.bells import Bells
 
 
 class Ear:
@@ -54,6 +58,40 @@ class Ear:
         return sorted(keys + entries)
 
 
+class Slots:
+    """A worker's answers: each takes a slot for a moment."""
+
+    def __init__(self, redis_url: str, *queues: str, slots: int = 1) -> None:
+        self.answered: list[UUID] = []
+        self.free = 0
+        self.bells = Bells(redis_url, queues, slots, lambda: self.free, self._answer, self._invited)
+
+    async def _answer(self, job_id: UUID) -> None:
+        self.free -= 1
+        self.answered.append(job_id)
+        asyncio.get_running_loop().call_later(0.005, self.release)
+
+    def release(self) -> None:
+        self.free += 1
+        self.bells.wake()
+
+    async def _invited(self, job_ids: Sequence[UUID]) -> set[tuple[UUID, int]]:
+        return {(job_id, 1) for job_id in job_ids}
+
+    @asynccontextmanager
+    async def answering(self) -> AsyncGenerator[None]:
+        running = asyncio.create_task(self.bells.run())
+        try:
+            await eventually(self.sound)
+            yield
+        finally:
+            running.cancel()
+            await asyncio.wait([running])
+
+    async def sound(self) -> bool:
+        return self.bells.sound
+
+
 @pytest.fixture
 async def ear(settings: StateSettings) -> AsyncGenerator[Ear]:
     redis = queue.connect(settings.redis_url)
@@ -78,6 +116,62 @@ async def test_a_hundred_and_fifty_orphans_at_the_head_stop_nobody(ear: Ear, hid
     while not ear.answered:
         assert await ear.bell.look(2)
     assert ear.answered == [job_id]
+
+
+@pytest.mark.parametrize("count", [1, 4])
+async def test_what_was_rung_first_is_answered_first_in_whichever_queue_it_lies(settings: StateSettings, count: int) -> None:
+    busy, other = f"a-{uuid4()}", f"b-{uuid4()}"
+    slots = Slots(settings.redis_url, busy, other, slots=count)
+    async with slots.answering():
+        rings = [Ring(busy if place % 10 else other, uuid4(), 1) for place in range(41)]
+        for ring in rings:
+            await slots.bells.ring([ring])
+        for _ in range(count):
+            slots.release()
+
+        async def all_answered() -> bool:
+            return len(slots.answered) == len(rings)
+
+        await eventually(all_answered, within=10.0)
+    places = {ring.job_id: place for place, ring in enumerate(rings)}
+    assert max(abs(places[job_id] - place) for place, job_id in enumerate(slots.answered)) < count
+
+
+async def test_what_is_hidden_at_the_head_of_one_queue_keeps_nobody_from_the_others(settings: StateSettings, ear: Ear) -> None:
+    other = f"b-{uuid4()}"
+    slots = Slots(settings.redis_url, ear.name, other)
+    async with slots.answering():
+        await ear.crowd(30, hidden=True)
+        first, second, third = (Ring(queue, uuid4(), 1) for queue in (other, ear.name, other))
+        for ring in (first, second, third):
+            await slots.bells.ring([ring])
+        slots.release()
+
+        async def all_answered() -> bool:
+            return len(slots.answered) == 3
+
+        await eventually(all_answered, within=10.0)
+    assert slots.answered.index(first.job_id) < slots.answered.index(third.job_id)
+
+
+async def test_one_ring_that_fails_mutes_the_bell_for_a_moment_only(settings: StateSettings) -> None:
+    """Redis refuses to write for that moment; everything else it answers as before."""
+    name = f"a-{uuid4()}"
+    slots = Slots(settings.redis_url, name)
+    redis: Any = connect(settings.redis_url)
+    async with redis, slots.answering():
+        await redis.set(queue.PREFIX + name, b"not a queue")
+        assert not await slots.bells.ring([Ring(name, uuid4(), 1)])
+        await redis.delete(queue.PREFIX + name)
+        await eventually(slots.sound, within=3.0)
+        slots.release()
+        ring = Ring(name, uuid4(), 1)
+        assert await slots.bells.ring([ring])
+
+        async def answered() -> bool:
+            return slots.answered == [ring.job_id]
+
+        await eventually(answered, within=3.0)
 
 
 @pytest.mark.parametrize("off", [-90_000, 90_000])

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -14,55 +13,21 @@ import pytest
 from sqlalchemy import Row, func, select, text
 
 from db.core.viewer import SYSTEM
-from db.core.work import Database, Work
+from db.core.work import Work
 from db.services import jobs
 from db.services.jobs import Claim, Failure
 from db.settings import StateSettings
-from db.stores.events import RedisPost, connect
 from db.stores.objects import ObjectStore
-from db.tables.jobs import JobKind
 from db.tables.jobstates import JobStatus
-from tests.workers.stage import QUICK, Stage
+from tests.workers.stage import LEASE, Stage
+from tests.workers.working import Working, nothing
 from workers.runtime import attempt as attempts
-from workers.runtime.attempt import Attempt, Effects, Task, Tools
+from workers.runtime.attempt import Attempt, Effects
 from workers.runtime.bodies import Bodies, BodyFailed
 from workers.runtime.checkpoints import Checkpoints
 from workers.runtime.child import Nursery
-from workers.runtime.engine import Engine
 from workers.runtime.reports import Reports
-from workers.runtime.scratch import Scratch
 from workers.settings import WorkerSettings
-
-Working = Callable[[Task], AbstractAsyncContextManager[ObjectStore]]
-
-
-@pytest.fixture
-def working(stage: Stage, settings: StateSettings, tmp_path: Path) -> Working:
-    """A worker in this process that does the stage's jobs with a task of the test's own."""
-    own = WorkerSettings(scratch=tmp_path, **{name.lower(): value for name, value in QUICK.items()})  # pyright: ignore[reportArgumentType] - read from text
-
-    @asynccontextmanager
-    async def working(task: Task) -> AsyncGenerator[ObjectStore]:
-        redis = connect(settings.redis_url)
-        with Scratch.open(own.scratch) as scratch:
-            async with (
-                Database.open(settings, RedisPost(redis)) as database,
-                ObjectStore.open(settings) as objects,
-                Nursery(preload=False) as nursery,
-            ):
-                tools = Tools(database, objects, nursery, scratch, own)
-                engine = Engine(tools, settings.redis_url, [stage.queue], {JobKind.EXPORT: task})
-                running = asyncio.create_task(engine.run())
-                yield objects
-                engine.stop()
-                await running
-        await redis.aclose()
-
-    return working
-
-
-async def nothing(_work: Work, _job: Row[Any]) -> Sequence[str]:
-    return []
 
 
 async def test_a_stop_that_comes_when_a_body_has_just_ended_stops_the_bodies_after_it(stage: Stage, tmp_path: Path) -> None:
@@ -124,6 +89,30 @@ async def test_objects_stay_where_nobody_knows_whether_the_settle_was_committed(
         job = await stage.reach(await stage.submit("none"), JobStatus.COMPLETED)
         assert (job.attempt, job.losses, job.tries) == (2, 1, 0)
         assert [await objects.head(key) is not None for key in keys] == [True, True]
+
+
+async def test_a_pulse_that_postgres_breaks_off_each_time_lets_the_leases_end(stage: Stage, working: Working) -> None:
+    """The whole table is locked, so no row of it can be passed over."""
+    began, ended = asyncio.Event(), asyncio.Event()
+
+    async def task(_attempt: Attempt) -> Effects:
+        began.set()
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            ended.set()
+            raise
+        return nothing
+
+    async with working(task, statement_timeout=0.3):
+        job_id = await stage.submit("none")
+        await asyncio.wait_for(began.wait(), 10)
+        async with stage.database.work(SYSTEM) as work:
+            await work.run(text("LOCK TABLE jobs IN ACCESS EXCLUSIVE MODE"))
+            await asyncio.wait_for(ended.wait(), 2 * LEASE + 0.5)
+        async with stage.database.work(SYSTEM) as work:
+            assert await jobs.cancel(work, job_id) in {JobStatus.CANCELLED, JobStatus.CANCELLING}
+        await stage.reach(job_id, JobStatus.CANCELLED)
 
 
 @pytest.mark.parametrize(("is_cancelled", "stays"), [(True, True), (False, False)])

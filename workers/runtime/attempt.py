@@ -309,7 +309,7 @@ class Attempt:
         backoff = Backoff(settings.backoff_base, settings.backoff_factor, settings.backoff_jitter)
         log.info("attempt_failed", job=str(job.id), attempt=job.attempt, code=failure.code, error=failure.message)
         if failure.away:
-            return await self._settle(lambda work: jobs.postpone(work, self.claim, failure, job.losses + 1, settings.max_losses, backoff))
+            return await self._settle(lambda work: jobs.postpone(work, self.claim, failure, job.postponements + 1, backoff))
         return await self._settle(lambda work: jobs.fail(work, self.claim, failure, job.tries + 1, job.max_tries, backoff))
 
     async def _end_early(self) -> None:

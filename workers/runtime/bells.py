@@ -82,37 +82,51 @@ class Bells:
         """Answer for ever."""
         pause = 0.1
         while True:
-            self._redis = queue.connect(self._redis_url)
-            bells = {name: queue.Bell(self._redis, name, self._answered, self._slots) for name in self._queues}
             try:
-                await self._redis.execute_command("PING")  # pyright: ignore[reportUnknownMemberType] - redis leaves it untyped
-                self.sound = True
+                self._redis = redis = queue.connect(self._redis_url)
+                bells = {name: queue.Bell(redis, name, self._answered, self._slots) for name in self._queues}
+                await self._prove(redis)
                 pause = 0.1
-                self.wake()
                 while True:
                     await self._wait()
-                    await self._withdraw(self._redis)
-                    await self._look(bells)
-                    await self._tidy(self._redis)
+                    if not self.sound:  # a ring failed; Redis may have been away for that moment only
+                        await self._prove(redis)
+                    await self._withdraw(redis)
+                    await self._look(redis, bells)
+                    await self._tidy(redis)
             except LOST as error:
                 self._mute(error)
             except Exception:  # the bell only saves time: it may fail in any way and must neither end the worker nor keep a slot
                 log.exception("bells_failed")
             finally:
-                self.sound = False
-                with suppress(*LOST):
-                    await self._redis.aclose(close_connection_pool=True)
+                await self._close()
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST)
 
-    async def _look(self, bells: Mapping[str, queue.Bell]) -> None:
-        for name, bell in bells.items():
-            while name in self._heard:
-                free = self._free()
-                if free <= 0:
-                    return
-                if not await bell.look(free):  # an answer may have led to nothing, and the slot to the next invitation
-                    self._heard.discard(name)
+    async def _prove(self, redis: ArqRedis) -> None:
+        await redis.execute_command("PING")  # pyright: ignore[reportUnknownMemberType] - redis leaves it untyped
+        self.sound = True
+        self.wake()
+
+    async def _close(self) -> None:
+        """Nothing that goes wrong here may end the answering for good."""
+        self.sound = False
+        redis, self._redis = self._redis, None
+        if redis is not None:
+            try:
+                await redis.aclose(close_connection_pool=True)
+            except Exception:  # it is not used again, whatever state it is in
+                log.warning("redis_not_closed", exc_info=True)
+
+    async def _look(self, redis: ArqRedis, bells: Mapping[str, queue.Bell]) -> None:
+        """Answer what was rung first, whichever queue it lies in: a busy queue must not keep the others from a slot."""
+        while self._heard and (free := self._free()) > 0:
+            heard, self._heard = self._heard, set()  # what is rung from here on is heard anew
+            shares = await queue.shares(redis, sorted(heard), free)
+            for name, share in shares.items():
+                now = min(share, self._free())
+                if now <= 0 or await bells[name].look(now):  # an answer may have led to nothing, and the slot to the next invitation
+                    self._heard.add(name)
 
     async def _withdraw(self, redis: ArqRedis) -> None:
         gone, self._cancelled = self._cancelled, set()

@@ -7,8 +7,8 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing, suppress
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from contextlib import aclosing, contextmanager, suppress
 from typing import Any
 from uuid import UUID
 
@@ -17,6 +17,7 @@ from sqlalchemy import Row, func, select
 from sqlalchemy.exc import DBAPIError
 
 from db.core.viewer import SYSTEM
+from db.core.work import Database, was_broken_off
 from db.errors import Unavailable
 from db.services import chores, jobs, workers
 from db.services.jobs import Failure
@@ -34,7 +35,10 @@ from workers.runtime.chores import Chores
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 PAUSE = 0.5  # seconds before Postgres is asked again after it did not answer
+GIVING_BACK = 1.0  # seconds that jobs take to be given back, unless the store is slow to take their logs and checkpoints
 FAREWELL = 3.0  # seconds that telling Postgres of the end may take
+CHEAP = 0.02  # seconds that a look may take for the next to follow at once
+RESPITE = 0.2  # seconds at most between two looks that are dearer
 RUNG = "rung:"  # somebody invited to jobs of this queue
 
 
@@ -82,10 +86,10 @@ class Engine:
         loops = [
             asyncio.create_task(loop, name=name)
             for name, loop in {
-                "pulse": self._forever(self._pulse, self._settings.pulse, self._beat),
+                "pulse": self._keep_pulsing(),
                 "look": self._keep_looking(),
                 "chores": self._keep_house(),
-                "nudges": self._hear_nudges(),
+                "nudges": self._keep_hearing(),
                 "bells": self._bells.run(),
             }.items()
         ]
@@ -123,11 +127,12 @@ class Engine:
             log.warning("partitions_not_made", error=str(error.orig))
 
     async def _finish(self) -> None:
-        """Short bodies get their time; the others go back, no try used."""
+        """Short bodies get their time; the others go back, no try used. What giving back usually takes is kept of the grace time for it."""
+        grace = self._settings.grace
         if self._running:
             hurry = asyncio.create_task(self._hurry.wait())
             done = asyncio.ensure_future(asyncio.gather(*self._running, return_exceptions=True))
-            await asyncio.wait([hurry, done], timeout=self._settings.grace, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([hurry, done], timeout=grace - min(grace / 3, GIVING_BACK), return_when=asyncio.FIRST_COMPLETED)
             hurry.cancel()
         while self._running or self._claiming:  # a claim that is under way may still become an attempt
             for attempt in self._attempts.values():
@@ -143,7 +148,11 @@ class Engine:
             nudged = left > 0 and await self._wait(self._nudged, left)
             if not nudged:
                 looked = time.monotonic()
+            began = time.monotonic()
             await self._attempted(lambda nudged=nudged: self._look(nudged=nudged))
+            # Every job that ends nudges. Where the line is long each look sorts it, and the looks of many workers would leave Postgres
+            # no time for anything else; a nudge that comes meanwhile is not lost, and the first after a rest waits for nothing.
+            await asyncio.sleep(min(4 * max(time.monotonic() - began - CHEAP, 0.0), RESPITE))
 
     async def _forever(self, step: Callable[[], Awaitable[None]], every: float, wake: asyncio.Event) -> None:
         while True:
@@ -156,6 +165,10 @@ class Engine:
             await step()
         except Unavailable as error:
             log.warning("postgres_does_not_answer", error=error.detail)
+            await asyncio.sleep(PAUSE)
+        except DBAPIError as error:
+            told = log.warning if was_broken_off(error) else log.exception
+            told("step_failed", error=str(error.orig))
             await asyncio.sleep(PAUSE)
         except Exception:  # a loop of the worker outlives every failure of one of its rounds
             log.exception("step_failed")
@@ -174,13 +187,17 @@ class Engine:
 
     # Taking jobs
 
+    async def _keep_hearing(self) -> None:
+        while True:
+            await self._attempted(self._hear_nudges)
+
     async def _hear_nudges(self) -> None:
         async with aclosing(listen(self._redis_url, BELLS)) as bells:
             async for bell in bells:
                 if bell is None:
                     self._nudged.set()
                 else:
-                    self._hear(bell.decode())
+                    self._hear(bell.decode(errors="replace"))  # anybody may publish anything
 
     def _hear(self, bell: str) -> None:
         queue = bell.removeprefix(BACK)
@@ -221,32 +238,41 @@ class Engine:
 
     async def _take(self) -> None:
         free = self._free
-        self._claiming += free
-        try:
+        with self._claims(free):
             async with self._database.work(SYSTEM) as work:
                 until = time.monotonic() + self._settings.lease
                 taken = await jobs.claim_waiting(work, self._queues, free, self._id, self._name, self._settings.lease)
             for job in taken:
                 self._begin(job, until)
-        finally:
-            self._claiming -= free
 
     async def _answer(self, job_id: UUID) -> None:
         """Somebody rang for this job: the slot first, then the row; no row, no work."""
         if self._free <= 0:
             return
-        self._claiming += 1
-        try:
+        with self._claims(1):
             until = time.monotonic() + self._settings.lease
             async with self._database.work(SYSTEM) as work:
                 job = await jobs.claim(work, job_id, self._id, self._name, self._settings.lease)
             if job is not None:
                 self._begin(job, until)
+
+    @contextmanager
+    def _claims(self, slots: int) -> Generator[None]:
+        """So many slots are spoken for. A claim that was broken off (somebody holds a lock for too long) is no job now, and no fault."""
+        self._claiming += slots
+        try:
+            yield
+        except DBAPIError as error:
+            if not was_broken_off(error):
+                raise
+            log.warning("claim_broken_off", error=str(error.orig))
         finally:
-            self._claiming -= 1
+            self._claiming -= slots
 
     def _begin(self, job: Row[Any], until: float) -> None:
         telemetry.taken(job)
+        if until < time.monotonic() + self._settings.lease / 2:  # the claim had to wait, and the lease has run meanwhile
+            self._beat.set()
         attempt = self._attempts[job.id] = Attempt(self._tools, job, until)
         running = asyncio.create_task(attempt.run(self._tasks.get(job.kind, _unknown)), name=f"attempt of {job.id}")
         self._running.add(running)
@@ -261,24 +287,29 @@ class Engine:
 
     # Keeping them
 
-    async def _pulse(self) -> None:
+    async def _keep_pulsing(self) -> None:
+        async with self._database.apart(1) as lifeline:
+            await self._forever(lambda: self._pulse(lifeline), self._settings.pulse, self._beat)
+
+    async def _pulse(self, lifeline: Database) -> None:
         """The lease is counted from before the statement was sent, so that here it never outlives the one in the database."""
         sent = time.monotonic()
         mine = dict(self._attempts)
         try:
-            held = await jobs.pulse(self._database, self._id, [attempt.claim for attempt in mine.values()], self._settings.lease)
-        except Unavailable:
+            held = await jobs.pulse(lifeline, self._id, [attempt.claim for attempt in mine.values()], self._settings.lease)
+        except (Unavailable, DBAPIError):  # however it failed, the leases run on
             for attempt in mine.values():
                 if time.monotonic() > attempt.until:
                     attempt.stop(Stop.LOST)
             raise
         for job_id, attempt in mine.items():
-            status = held.get(job_id)
-            if status is None:
+            found = held.get(job_id)
+            if found is None:
                 attempt.stop(Stop.LOST)
                 continue
-            attempt.renew(sent + self._settings.lease)
-            if status is JobStatus.CANCELLING:
+            if found.is_renewed:
+                attempt.renew(sent + self._settings.lease)
+            if found.status is JobStatus.CANCELLING:
                 attempt.stop(Stop.CANCEL)
 
     async def _sweep(self) -> None:

@@ -58,6 +58,110 @@ WORDS = (
     ("users", "tier_is_known", "tier IN ('free', 'pro', 'enterprise')"),
 )
 
+# What the first revision let pass and what replaces it, frozen as `db.tables.jobstates` rendered them.
+LOOSE_GUARD = """\
+CREATE OR REPLACE FUNCTION trellis_guard_job() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  IF OLD.status IN ('completed', 'failed', 'cancelled') THEN
+    RAISE EXCEPTION 'job % is % and final', OLD.id, OLD.status USING ERRCODE = 'TR001';
+  END IF;
+  IF NEW.status <> OLD.status AND (OLD.status, NEW.status) NOT IN (
+    ('pending', 'queued'),
+    ('pending', 'running'),
+    ('queued', 'running'),
+    ('pending', 'cancelled'),
+    ('queued', 'cancelled'),
+    ('running', 'completed'),
+    ('running', 'failed'),
+    ('running', 'pending'),
+    ('running', 'cancelling'),
+    ('cancelling', 'cancelled')
+  ) THEN
+    RAISE EXCEPTION 'job % cannot go from % to %', OLD.id, OLD.status, NEW.status USING ERRCODE = 'TR001';
+  END IF;
+  IF (OLD.status, NEW.status) IN (('pending', 'running'), ('queued', 'running')) THEN
+    IF NEW.attempt <> OLD.attempt + 1 THEN
+      RAISE EXCEPTION 'job %: a claim counts the attempt up by one', OLD.id USING ERRCODE = 'TR001';
+    END IF;
+  ELSIF NEW.attempt <> OLD.attempt THEN
+    RAISE EXCEPTION 'job %: only a claim changes the attempt', OLD.id USING ERRCODE = 'TR001';
+  END IF;
+  IF NEW.status <> OLD.status AND NEW.last_sequence <= OLD.last_sequence THEN
+    RAISE EXCEPTION 'job %: a change of status takes the next event sequence', OLD.id USING ERRCODE = 'TR001';
+  END IF;
+  IF NEW.status <> OLD.status THEN
+    UPDATE runs SET started_at = coalesce(started_at, NEW.started_at), completed_at = NEW.completed_at, status = CASE NEW.status
+      WHEN 'pending' THEN 'pending'
+      WHEN 'queued' THEN 'pending'
+      WHEN 'running' THEN 'running'
+      WHEN 'cancelling' THEN 'running'
+      WHEN 'completed' THEN 'completed'
+      WHEN 'failed' THEN 'failed'
+      WHEN 'cancelled' THEN 'cancelled'
+      END
+    WHERE job_id = NEW.id;
+  END IF;
+  RETURN NEW;
+END $$"""
+GUARD = """\
+CREATE OR REPLACE FUNCTION trellis_guard_job() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  IF OLD.status IN ('completed', 'failed', 'cancelled') THEN
+    RAISE EXCEPTION 'job % is % and final', OLD.id, OLD.status USING ERRCODE = 'TR001';
+  END IF;
+  IF NEW.status <> OLD.status AND (OLD.status, NEW.status) NOT IN (
+    ('pending', 'queued'),
+    ('pending', 'running'),
+    ('queued', 'running'),
+    ('pending', 'cancelled'),
+    ('queued', 'cancelled'),
+    ('running', 'completed'),
+    ('running', 'failed'),
+    ('running', 'pending'),
+    ('running', 'cancelling'),
+    ('cancelling', 'cancelled')
+  ) THEN
+    RAISE EXCEPTION 'job % cannot go from % to %', OLD.id, OLD.status, NEW.status USING ERRCODE = 'TR001';
+  END IF;
+  IF (OLD.status, NEW.status) IN (('pending', 'running'), ('queued', 'running')) THEN
+    IF NEW.attempt <> OLD.attempt + 1 THEN
+      RAISE EXCEPTION 'job %: a claim counts the attempt up by one', OLD.id USING ERRCODE = 'TR001';
+    END IF;
+  ELSIF NEW.attempt <> OLD.attempt THEN
+    RAISE EXCEPTION 'job %: only a claim changes the attempt', OLD.id USING ERRCODE = 'TR001';
+  END IF;
+  IF OLD.status IN ('running', 'cancelling') AND NEW.status IN ('running', 'cancelling') AND NEW.worker_id IS DISTINCT FROM OLD.worker_id THEN
+    RAISE EXCEPTION 'job %: an attempt stays with its worker', OLD.id USING ERRCODE = 'TR001';
+  END IF;
+  IF NEW.status <> OLD.status AND NEW.last_sequence <> OLD.last_sequence + 1 THEN
+    RAISE EXCEPTION 'job %: a change of status takes the next event sequence', OLD.id USING ERRCODE = 'TR001';
+  END IF;
+  IF NEW.last_sequence NOT IN (OLD.last_sequence, OLD.last_sequence + 1) THEN
+    RAISE EXCEPTION 'job %: events are numbered one by one', OLD.id USING ERRCODE = 'TR001';
+  END IF;
+  IF NEW.status <> OLD.status THEN
+    UPDATE runs SET started_at = coalesce(started_at, NEW.started_at), completed_at = NEW.completed_at, status = CASE NEW.status
+      WHEN 'pending' THEN 'pending'
+      WHEN 'queued' THEN 'pending'
+      WHEN 'running' THEN 'running'
+      WHEN 'cancelling' THEN 'running'
+      WHEN 'completed' THEN 'completed'
+      WHEN 'failed' THEN 'failed'
+      WHEN 'cancelled' THEN 'cancelled'
+      END
+    WHERE job_id = NEW.id;
+  END IF;
+  RETURN NEW;
+END $$"""
+BEGINNING = """\
+CREATE OR REPLACE FUNCTION trellis_guard_new_job() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  IF (NEW.status, NEW.attempt, NEW.last_sequence) IS DISTINCT FROM ('pending', 0, 1) THEN
+    RAISE EXCEPTION 'job %: a job begins as pending, without an attempt and with its first event', NEW.id USING ERRCODE = 'TR001';
+  END IF;
+  RETURN NEW;
+END $$"""
+
 
 def upgrade() -> None:
     op.create_table(
@@ -102,9 +206,30 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("job_id", "name", name=op.f("pk_job_checkpoints")),
         sa.UniqueConstraint("object_key", name=op.f("uq_job_checkpoints_object_key")),
     )
+    op.create_table(
+        "owner_turns",
+        sa.Column("owner_id", sa.Uuid(), nullable=False),
+        sa.Column("queue", sa.Text(), nullable=False),
+        sa.Column("started_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.ForeignKeyConstraint(["owner_id"], ["users.id"], name=op.f("fk_owner_turns_owner_id"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("owner_id", "queue", name=op.f("pk_owner_turns")),
+    )
+    op.create_table(
+        "uptime",
+        sa.Column("is_only", sa.Boolean(), server_default="true", nullable=False),
+        sa.Column("since", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.CheckConstraint("is_only", name=op.f("ck_uptime_one_row")),
+        sa.PrimaryKeyConstraint("is_only", name=op.f("pk_uptime")),
+        prefixes=["UNLOGGED"],
+    )
     op.add_column("artifacts", sa.Column("attempt", sa.Integer(), nullable=True))
     op.add_column("jobs", sa.Column("estimated_completed_at", sa.DateTime(timezone=True), nullable=True))
+    op.add_column("jobs", sa.Column("postponements", sa.Integer(), server_default="0", nullable=False))
+    op.add_column("jobs", sa.Column("waiting_since", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False))
     op.add_column("users", sa.Column("tier", sa.Text(), server_default="free", nullable=False))
+    op.execute(GUARD)
+    op.execute(BEGINNING)
+    op.execute("CREATE TRIGGER guard_beginning BEFORE INSERT ON jobs FOR EACH ROW EXECUTE FUNCTION trellis_guard_new_job()")
     for table, name, condition in WORDS:
         op.create_check_constraint(name, table, condition)
 
@@ -112,9 +237,16 @@ def upgrade() -> None:
 def downgrade() -> None:
     for table, name, _ in reversed(WORDS):
         op.drop_constraint(op.f(f"ck_{table}_{name}"), table)
+    op.execute("DROP TRIGGER guard_beginning ON jobs")
+    op.execute("DROP FUNCTION trellis_guard_new_job()")
+    op.execute(LOOSE_GUARD)
     op.drop_column("users", "tier")
+    op.drop_column("jobs", "waiting_since")
+    op.drop_column("jobs", "postponements")
     op.drop_column("jobs", "estimated_completed_at")
     op.drop_column("artifacts", "attempt")
+    op.drop_table("uptime")
+    op.drop_table("owner_turns")
     op.drop_table("job_checkpoints")
     op.drop_index("ix_staged_points_staged_at", table_name="staged_points")
     op.drop_table("staged_points")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID, uuid5
 
-from sqlalchemy import Select, Text, bindparam, column, delete, func, or_, select
+from sqlalchemy import Select, Text, Uuid, any_, bindparam, column, delete, func, or_, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from db.core.viewer import SYSTEM
@@ -14,7 +14,7 @@ from db.core.work import Database
 from db.queries import line
 from db.services.chores.counters import REFERENCES
 from db.services.chores.ground import Ground
-from db.tables import DatasetVersion, Job, JobCheckpoint, StoredObject, Upload
+from db.tables import DatasetVersion, Job, JobCheckpoint, StoredObject, Upload, User
 from db.tables.datasets import DatasetVersionStatus, UploadState
 from db.tables.jobstates import ACTIVE
 
@@ -27,14 +27,19 @@ async def remove_unreferenced(ground: Ground) -> int:
     would be a reference into the void.
 
     A settle that is about to refer to such a row holds it locked, and is passed over; one that comes later stores its own object.
+    The owners, whose counters the removal changes, are locked first and in the order of their ids: from then on nothing is waited for.
     """
     unused = [~select(column_).where(column_ == StoredObject.id).exists() for column_ in REFERENCES]  # whatever the counter says
-    some = select(StoredObject.id).where(StoredObject.reference_count == 0, *unused).order_by(StoredObject.created_at).limit(AT_ONCE)
-    gone = delete(StoredObject).where(StoredObject.id.in_(some.with_for_update(skip_locked=True))).returning(StoredObject.object_key)
+    some = select(StoredObject.id, StoredObject.owner_id).where(StoredObject.reference_count == 0, *unused)
+    some = some.order_by(StoredObject.created_at).limit(AT_ONCE)
+    owners = select(User.id).where(User.id.in_(select(some.subquery().c.owner_id))).order_by(User.id).with_for_update(key_share=True)
+    theirs = some.with_only_columns(StoredObject.id).where(StoredObject.owner_id == any_(bindparam("owners", type_=ARRAY(Uuid))))
+    gone = delete(StoredObject).where(StoredObject.id.in_(theirs.with_for_update(skip_locked=True))).returning(StoredObject.object_key)
     removed = 0
     while True:
         async with ground.database.work(SYSTEM) as work:
-            keys = [row.object_key for row in await work.all(gone)]
+            locked = [row.id for row in await work.all(owners)]
+            keys = [row.object_key for row in await work.all(gone, {"owners": locked})]
         await ground.objects.delete(keys)
         removed += len(keys)
         if len(keys) < AT_ONCE:

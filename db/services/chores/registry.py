@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from db.services.chores import counters, objects, rows, uploads
+from db.services.chores import counters, credits, objects, rows, uploads
 from db.services.chores.ground import ChoreFailed, Ground
 from db.settings import StateSettings
 
@@ -30,6 +30,7 @@ CHORES: dict[str, Chore] = {
         Chore("forget_staged_points", rows.forget_staged_points, lambda settings: settings.chore_forget_staged_points),
         Chore("expire_uploads", uploads.expire_uploads, lambda settings: settings.chore_expire_uploads),
         Chore("reconcile_counters", counters.reconcile_counters, lambda settings: settings.chore_reconcile_counters),
+        Chore("reconcile_credits", credits.reconcile_credits, lambda settings: settings.chore_reconcile_credits),
         Chore("remove_unreferenced", objects.remove_unreferenced, lambda settings: settings.chore_remove_unreferenced),
         Chore("collect_orphans", objects.collect_orphans, lambda settings: settings.chore_collect_orphans),
     )

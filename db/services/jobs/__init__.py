@@ -6,7 +6,7 @@ from db.services.jobs.claiming import claim, claim_waiting
 from db.services.jobs.dispatching import Ring, dispatch, invited
 from db.services.jobs.metrics import Point
 from db.services.jobs.nodes import NodeChange
-from db.services.jobs.pulse import pulse
+from db.services.jobs.pulse import Held, pulse
 from db.services.jobs.requeueing import requeue
 from db.services.jobs.retrying import retry
 from db.services.jobs.settling import Backoff, Failure, cancelled, complete, fail, give_back, postpone
@@ -19,6 +19,7 @@ __all__ = [
     "Backoff",
     "Claim",
     "Failure",
+    "Held",
     "NewJob",
     "NodeChange",
     "Point",

@@ -1,4 +1,4 @@
-"""What begins and ends with an attempt besides the job's own row: the attempt's record, its nodes, and the version of an ingest."""
+"""What begins and ends with an attempt besides the job's own row: the attempt's record, its nodes, its credits, the version of an ingest."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Row, delete, exists, func, select, update
 
 from db.core.work import Work
-from db.services import outputs
+from db.services import credits, outputs
 from db.services.jobs import checkpoints, nodes
 from db.services.jobs.transitions import clock
 from db.tables import DatasetVersion, JobAttempt, JobCheckpoint, MetricPoint, Run, RunMetric, Upload
@@ -49,9 +49,13 @@ async def end(work: Work, job: Row[Any], outcome: str, error: dict[str, Any] | N
 
 
 async def follow(work: Work, job: Row[Any]) -> None:
-    """Checkpoints go with the end of their job. The version that an INGEST makes goes where its job went; READY is written by the settle."""
+    """Every end of a job passes here: its checkpoints go, and what was held for it is charged or released.
+
+    The version that an INGEST makes goes where its job went; READY is written by the settle.
+    """
     if job.status in TERMINAL:
         await checkpoints.end(work, job.id)
+        credits.end(work, job)
     if job.kind is not JobKind.INGEST or job.dataset_version_id is None:
         return
     if job.status is JobStatus.FAILED:

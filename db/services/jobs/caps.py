@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Select, Text, Uuid, any_, bindparam, case, cast, func, literal, select, union
+from sqlalchemy import BigInteger, Select, Text, Uuid, any_, bindparam, case, cast, func, literal, select, true, union
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from db.core.work import Work
 from db.queries import line
 from db.settings import state_settings
 from db.tables import Job, User
+
+PATIENCE = 2.0  # seconds at most that a claim waits for another of the same owner or queue, or for a row
 
 
 def _locking() -> Select[int]:
@@ -27,19 +29,25 @@ def _locking() -> Select[int]:
     queues = select(cast(queue, BigInteger)).where(mine, line.cap_of_queue(Job.queue).is_not(None))
     numbers = union(owners.where(line.cap_of_owner(User.tier).is_not(None)), queues).subquery("numbers")
     ordered = select(numbers.c.number).order_by(numbers.c.number).offset(0).subquery("ordered")  # the fence keeps the order of locking
-    return select(case((func.pg_advisory_xact_lock(ordered.c.number).is_(None), 0), else_=1))
+    # A row even where there is nothing to lock, and CASE, which asks in this order: the limit holds before anything is waited for.
+    limit = func.set_config("lock_timeout", bindparam("the_patience", type_=Text()), true())
+    once = select(literal(1)).subquery("once")
+    locked = case((limit.is_(None), 0), (func.pg_advisory_xact_lock(ordered.c.number).is_(None), 0), else_=1)
+    return select(locked).select_from(once).outerjoin(ordered, true())
 
 
 _LOCKING = _locking()
 
 
-async def hold(work: Work, job_ids: Sequence[UUID]) -> None:
+async def hold(work: Work, job_ids: Sequence[UUID], lease: float) -> None:
     """Wait until nobody else claims for the owners or in the queues of these jobs, as far as a cap is set for them.
 
-    To be called before anything of them is locked. What is read after this has seen every claim that was made before.
+    To be called before anything of them is locked. What is read after this has seen every claim that was made before. For no lock does
+    this work wait longer than 2 s, or a fifth of the lease where that is less: whoever holds one for so long is frozen, and the slot is
+    of more use to another job. Postgres breaks it off then, see `was_broken_off`.
     """
-    if capped():
-        await work.all(_LOCKING, {"the_jobs": list(job_ids)})
+    patience = min(PATIENCE, lease / 5)
+    await work.all(_LOCKING, {"the_jobs": list(job_ids), "the_patience": f"{max(1, round(patience * 1000))}ms"})
 
 
 def capped() -> bool:

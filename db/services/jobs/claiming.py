@@ -7,23 +7,39 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CTE, Row, Text, Uuid, any_, bindparam, func, insert, or_, select, update
+import structlog
+from sqlalchemy import CTE, Integer, Row, Text, Uuid, any_, bindparam, func, insert, or_, select, update
 from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.exc import DBAPIError
 
-from db.core.work import Work
+from db.core.work import Work, was_broken_off
 from db.queries import line
 from db.services.jobs import attempts, caps
 from db.services.jobs.transitions import THE_JOB, Step, clock, interval
-from db.tables import Job, JobAttempt
+from db.tables import Job, JobAttempt, OwnerTurn
 from db.tables.jobs import JobEventType
 from db.tables.jobstates import WAITING, JobStatus
 
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
-def _recorded(claimed: CTE) -> CTE:
+
+def _recorded(claimed: CTE) -> Sequence[CTE]:
+    """The attempt's record, and that its owner has had a turn. A turn that another claim is writing is passed over: it says the same moment,
+    and claims of several owners at once would otherwise wait for each other."""
     columns = ("job_id", "number", "worker_id", "worker", "started_at", "heartbeat_at")
     worker = bindparam("the_name", type_=Text())
     record = select(claimed.c.id, claimed.c.attempt, claimed.c.worker_id, worker, clock(), clock())
-    return insert(JobAttempt).from_select(columns, record).cte("recorded")
+    mine = (OwnerTurn.owner_id == claimed.c.owner_id) & (OwnerTurn.queue == claimed.c.queue)
+    free = select(OwnerTurn.owner_id, OwnerTurn.queue).join(claimed, mine).with_for_update(of=OwnerTurn, key_share=True, skip_locked=True)
+    known = free.cte("known")
+    had = (OwnerTurn.owner_id == known.c.owner_id) & (OwnerTurn.queue == known.c.queue)
+    first = upsert(OwnerTurn).from_select(["owner_id", "queue", "started_at"], select(claimed.c.owner_id, claimed.c.queue, clock()))
+    return (
+        insert(JobAttempt).from_select(columns, record).cte("recorded"),
+        update(OwnerTurn).where(had).values(started_at=clock()).cte("turned"),
+        first.on_conflict_do_nothing().cte("begun"),
+    )
 
 
 _CLAIM = Step(
@@ -45,13 +61,14 @@ _CLAIM = Step(
 # Held back by a cap: to be rung for again as soon as there is room, not when the last ring has grown old.
 _UNHEARD = update(Job).where(THE_JOB, Job.status == JobStatus.QUEUED, Job.dispatched_at.is_not(None)).values(dispatched_at=None)
 
-_LINE = line.in_order(Job.queue == any_(bindparam("the_queues", type_=ARRAY(Text))))
+_LIMIT = bindparam("the_limit", type_=Integer())
+_LINE = line.in_order(Job.queue == any_(bindparam("the_queues", type_=ARRAY(Text))), first=2 * _LIMIT)  # some may be taken meanwhile
 _NEXT = (
     select(Job.id, Job.owner_id, Job.queue)
     .join(_LINE, _LINE.c.id == Job.id)
     .where(line.among(WAITING), ~_LINE.c.held)
-    .order_by(_LINE.c.position, _LINE.c.queue)
-    .limit(bindparam("the_limit"))
+    .order_by(*line.by_turns(_LINE))
+    .limit(_LIMIT)
 )
 _NEXT_OF = _NEXT.where(Job.owner_id == any_(bindparam("the_owners", type_=ARRAY(Uuid)))).with_for_update(of=Job, skip_locked=True)
 
@@ -61,7 +78,7 @@ async def claim(work: Work, job_id: UUID, worker_id: UUID, worker: str, lease: f
 
     To be called before the work locks anything of the job.
     """
-    await caps.hold(work, [job_id])
+    await caps.hold(work, [job_id], lease)
     job = await _claim(work, job_id, worker_id, worker, lease)
     if job is None and caps.capped():
         await work.run(_UNHEARD, {"the_job": job_id})
@@ -74,12 +91,21 @@ async def claim_waiting(work: Work, queues: Sequence[str], limit: int, worker_id
     found = await work.all(_NEXT, parameters)
     if not found:
         return []
-    await caps.hold(work, [row.id for row in found])
+    await caps.hold(work, [row.id for row in found], lease)
     # Whoever was faster has some of them by now: the next ones of the same owners and queues are as good.
     held = {"the_queues": sorted({row.queue for row in found}), "the_owners": sorted({row.owner_id for row in found})}
     found = await work.all(_NEXT_OF, {**parameters, **held})
-    taken = [await _claim(work, row.id, worker_id, worker, lease) for row in found]
-    return [job for job in taken if job is not None]
+    taken: list[Row[Any]] = []
+    for row in found:
+        try:
+            async with work.part():
+                job = await _claim(work, row.id, worker_id, worker, lease)
+        except Exception as error:  # one that cannot begin must not keep the others
+            expected = isinstance(error, DBAPIError) and was_broken_off(error)
+            log.warning("job_not_claimed", job=str(row.id), error=repr(error), exc_info=not expected)
+        else:
+            taken += [] if job is None else [job]
+    return taken
 
 
 async def _claim(work: Work, job_id: UUID, worker_id: UUID, worker: str, lease: float) -> Row[Any] | None:

@@ -31,29 +31,29 @@ class Ring:
 
 
 def _rooms() -> CTE:
-    """Twice the free slots of the live workers that serve each of the queues; counted once, however many jobs wait."""
+    """Twice the free slots of the live workers that serve each of the queues; counted once, however many jobs wait.
+
+    Each worker's are counted by themselves: the jobs that a dead one has left behind take no slot of the living.
+    """
     served = select(func.unnest(bindparam("the_queues", type_=ARRAY(Text))).label("queue")).subquery("served")
-    serving = select(func.coalesce(func.sum(Worker.slots), 0)).where(line.live(), served.c.queue == any_(Worker.queues))
-    busy = (
-        select(func.count())
-        .select_from(Job)
-        .join(Worker, Worker.id == Job.worker_id)
-        .where(line.among(ACTIVE), served.c.queue == any_(Worker.queues))
-    )
-    room = 2 * func.greatest(serving.scalar_subquery() - busy.scalar_subquery(), 0)
+    busy = select(Job.worker_id, func.count().label("running")).where(line.among(ACTIVE)).group_by(Job.worker_id).subquery("busy")
+    free = func.greatest(Worker.slots - func.coalesce(busy.c.running, 0), 0)
+    serving = select(func.coalesce(func.sum(free), 0)).select_from(Worker).outerjoin(busy, busy.c.worker_id == Worker.id)
+    room = 2 * serving.where(line.live(), served.c.queue == any_(Worker.queues)).scalar_subquery()
     return select(served.c.queue, room.label("room")).cte("rooms").prefix_with("MATERIALIZED", dialect="postgresql")
 
 
 def _due() -> Select[UUID, JobStatus]:
-    placed = line.in_order(Job.queue == any_(bindparam("the_queues", type_=ARRAY(Text))))
     rooms = _rooms()
+    most = select(func.max(rooms.c.room)).scalar_subquery()
+    placed = line.in_order(Job.queue == any_(bindparam("the_queues", type_=ARRAY(Text))), first=most)
     unheard = or_(Job.dispatched_at.is_(None), Job.dispatched_at <= clock() - interval("the_patience"))
     return (
         select(Job.id, Job.status)
         .join(placed, placed.c.id == Job.id)
         .join(rooms, rooms.c.queue == placed.c.queue)
         .where(placed.c.position <= rooms.c.room, ~placed.c.held, line.among(WAITING), unheard)
-        .order_by(placed.c.position, placed.c.queue)
+        .order_by(*line.by_turns(placed))
         .limit(AT_ONCE)
         .with_for_update(of=Job, skip_locked=True)
     )

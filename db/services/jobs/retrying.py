@@ -21,7 +21,7 @@ from db.tables.jobstates import TERMINAL
 async def retry(work: Work, job_id: UUID, idempotency_key: str | None = None) -> tuple[UUID, UUID | None]:
     """The new job and, where it trains, its run. A job that completed may be done again too, but not an ingest: its version is READY.
 
-    Raises `NotFound`, `WrongState` or `Conflict`.
+    Raises `NotFound`, `WrongState` or `Conflict`; the end of the work `InsufficientCredits`.
     """
     work.viewer.must_write()
     answered = await idempotency.recall(work, "retryJob", idempotency_key, {"job_id": str(job_id)})

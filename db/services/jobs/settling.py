@@ -23,7 +23,7 @@ LONGEST_WAIT = 30.0  # seconds before a job asks again for a service that was aw
 class Failure:
     """Why a body did not make it. `at_once` leaves the pause before the next try out: the body itself was not at fault.
 
-    `away` says that not even a body was tried: a service that the job needs did not answer, which is a loss and no try.
+    `away` says that not even a body was tried: a service that the job needs did not answer, which is no try and no loss either.
     """
 
     code: str
@@ -52,17 +52,16 @@ class Backoff:
 
     def after(self, tries: int) -> float:
         spread = random.uniform(1 - self.jitter, 1 + self.jitter)  # noqa: S311 - spreads load, guards nothing
-        return min(self.base * self.factor ** (tries - 1), self.limit) * spread
+        return min(self.base * self.factor ** min(tries - 1, 99), self.limit) * spread  # beyond any limit, and still a number
 
 
 _TRIED: dict[str, Any] = {"tries": bindparam("the_tries"), "error": bindparam("the_error", type_=JSONB(none_as_null=True))}
 
-_COMPLETE = Step(JobStatus.COMPLETED, "settle", JobEventType.COMPLETED, HELD, error=None)
+_COMPLETE = Step(JobStatus.COMPLETED, "settle", JobEventType.COMPLETED, HELD)
 _FAIL = Step(JobStatus.FAILED, "settle", JobEventType.FAILED, HELD, **_TRIED)
 _RETRY = Step(JobStatus.PENDING, "give back", JobEventType.RETRYING, HELD, run_after=clock() + interval("the_pause"), **_TRIED)
-_MISSED: dict[str, Any] = {"losses": bindparam("the_losses"), "error": bindparam("the_error", type_=JSONB(none_as_null=True))}
+_MISSED: dict[str, Any] = {"postponements": bindparam("the_count"), "error": bindparam("the_error", type_=JSONB(none_as_null=True))}
 _POSTPONE = Step(JobStatus.PENDING, "give back", JobEventType.RETRYING, HELD, run_after=clock() + interval("the_pause"), **_MISSED)
-_GIVE_UP = Step(JobStatus.FAILED, "settle", JobEventType.FAILED, HELD, **_MISSED)
 _GIVE_BACK = Step(JobStatus.PENDING, "give back", JobEventType.RETRYING, HELD, run_after=None)
 _CANCELLED = Step(JobStatus.CANCELLED, "settle", JobEventType.CANCELLED, HELD)
 
@@ -95,23 +94,16 @@ async def fail(work: Work, claim: Claim, failure: Failure, tries: int, max_tries
     return job
 
 
-async def postpone(work: Work, claim: Claim, failure: Failure, losses: int, max_losses: int, backoff: Backoff) -> Row[Any] | None:
-    """A service is away: no try is used. `losses` counts this one; when there are `max_losses`, the job ends as FAILED."""
+async def postpone(work: Work, claim: Claim, failure: Failure, count: int, backoff: Backoff) -> Row[Any] | None:
+    """A service is away: neither a try nor a loss, however often. `count` is how often in a row, with this time."""
     error = failure.document()
-    data: dict[str, Any] = {"error": {"code": failure.code, "message": failure.message}}
-    if losses < max_losses:
-        pause = min(backoff.after(losses), LONGEST_WAIT)
-        data["reason"] = "postponed"
-        message = f"{failure.message} No try was used; the job starts again in {pause:.0f} s."
-        parameters = {"the_losses": losses, "the_error": error, "the_pause": timedelta(seconds=pause)}
-        job = await _POSTPONE.take_one(work, message=message, data=data, **claim.parameters(), **parameters)
-        outcome = "retrying"
-    else:
-        parameters = {"the_losses": losses, "the_error": error}
-        job = await _GIVE_UP.take_one(work, message=failure.message, data=data, **claim.parameters(), **parameters)
-        outcome = "failed"
+    pause = min(backoff.after(count), LONGEST_WAIT)
+    message = f"{failure.message} No try was used; the job starts again in {pause:.0f} s."
+    data = {"error": {"code": failure.code, "message": failure.message}, "reason": "postponed"}
+    parameters = {"the_count": count, "the_error": error, "the_pause": timedelta(seconds=pause)}
+    job = await _POSTPONE.take_one(work, message=message, data=data, **claim.parameters(), **parameters)
     if job is not None:
-        await attempts.end(work, job, outcome, error)
+        await attempts.end(work, job, "retrying", error)
     return job
 
 

@@ -11,6 +11,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from db.core.queues import QUEUES
 from db.core.work import Work
+from db.services import credits
 from db.services.jobs.transitions import announce
 from db.settings import state_settings
 from db.tables import Job, JobEvent, JobInput
@@ -82,12 +83,16 @@ _GIVEN = (
     "retry_of_id",
     "max_tries",
     "timeout_seconds",
+    "credit_cost",
 )
 _SUBMITTING = _submitting()
 
 
 async def submit(work: Work, new: NewJob) -> Row[Any]:
-    """The job's row, PENDING. Workers hear of it after the commit; should they not, their next look finds it."""
+    """The job's row, PENDING. Workers hear of it after the commit; should they not, their next look finds it.
+
+    Where the owner has too few credits for it, the end of the work raises `InsufficientCredits`.
+    """
     given = {
         "owner_id": new.owner_id,
         "kind": new.kind,
@@ -102,8 +107,10 @@ async def submit(work: Work, new: NewJob) -> Row[Any]:
         "retry_of_id": new.retry_of_id,
         "max_tries": state_settings().max_tries if new.max_tries is None else new.max_tries,
         "timeout_seconds": new.timeout,
+        "credit_cost": credits.price(new.kind),
         "inputs": list(dict.fromkeys(new.inputs)),
     }
     job = await work.one(_SUBMITTING, {f"the_{name}": value for name, value in given.items()})
+    credits.begin(work, job)
     announce(work, job)
     return job

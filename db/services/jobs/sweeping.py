@@ -7,17 +7,20 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, Text, any_, bindparam, column, func, or_, select, table, update
+import structlog
+from sqlalchemy import Select, Text, any_, bindparam, or_, select, update
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from db.core.work import Database, Work
 from db.queries import line
-from db.services.jobs import attempts
+from db.services.jobs import attempts, uptime
 from db.services.jobs.settling import Failure
 from db.services.jobs.transitions import THE_JOBS, Step, clock, interval
 from db.tables import Job, Worker
 from db.tables.jobs import JobEventType
 from db.tables.jobstates import ACTIVE, JobStatus
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 AT_ONCE = 100
 
@@ -36,18 +39,14 @@ def _looked() -> Select[bool, bool]:
 
 
 def _expired() -> Select[UUID]:
-    """Not within one lease of Postgres's own start: until then the living may just have been unable to say so.
-
-    A crash of one backend restarts the checkpointer but not the postmaster, so both are asked (the first only where the role may see it).
-    """
-    activity = table("pg_stat_activity", column("backend_type", Text), column("backend_start"))
-    recovered = select(func.max(activity.c.backend_start)).where(activity.c.backend_type == "checkpointer").scalar_subquery()
-    started = func.greatest(func.pg_postmaster_start_time(), recovered)
-    silent = select(Job.id).where(line.among(ACTIVE), Job.lease_until < clock(), clock() > started + interval("the_lease"))
+    """Not within one lease of Postgres's own start: until then the living may just have been unable to say so."""
+    settled = clock() > uptime.started() + interval("the_lease")
+    silent = select(Job.id).where(line.among(ACTIVE), Job.lease_until < clock(), settled)
     return silent.order_by(Job.lease_until).limit(AT_ONCE).with_for_update(skip_locked=True)
 
 
 _LOOK = _looked()
+_NOTED = uptime.noted()
 _EXPIRED = _expired()
 _SILENT = THE_JOBS & (Job.lease_until < clock())
 _LOST_AGAIN: dict[str, Any] = {"losses": Job.losses + 1}
@@ -73,9 +72,26 @@ async def look(database: Database, queues: Sequence[str], rung_before: float) ->
 
 async def sweep(work: Work, lease: float, max_losses: int) -> list[UUID]:
     """Take up to 100 jobs with an expired lease from their workers; the jobs that went."""
+    await work.run(_NOTED)
     ids = [row.id for row in await work.all(_EXPIRED, {"the_lease": timedelta(seconds=lease)})]
     if not ids:
         return []
+    try:
+        async with work.part():
+            return await _swept(work, ids, max_losses)
+    except Exception:  # one of them cannot be swept, and must not keep the others
+        log.warning("sweeping_one_by_one", count=len(ids), exc_info=True)
+    gone: list[UUID] = []
+    for job_id in ids:
+        try:
+            async with work.part():
+                gone += await _swept(work, [job_id], max_losses)
+        except Exception:
+            log.exception("job_not_swept", job=str(job_id))
+    return gone
+
+
+async def _swept(work: Work, ids: Sequence[UUID], max_losses: int) -> list[UUID]:
     message = "The worker stopped answering while the job was being cancelled."
     gone = [*await _STOPPED.take(work, message=message, the_jobs=ids)]
     error = LOST.document()

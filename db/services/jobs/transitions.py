@@ -63,7 +63,7 @@ async def hold(work: Work, claim: Claim) -> bool:
 class Step:
     """A step of the table: takes every job that `conditions` choose to `after`, if the table lets `by` do so.
 
-    A job that does not go was taken by someone else, or is not in a state from which the step leads. `also` makes a further change of
+    A job that does not go was taken by someone else, or is not in a state from which the step leads. `also` makes further changes for
     the jobs that went, in the same statement. Parameters in conditions and values are named, and given to `take`.
     """
 
@@ -73,13 +73,13 @@ class Step:
         by: str,
         says: JobEventType,
         *conditions: ColumnElement[bool],
-        also: Callable[[CTE], CTE] | None = None,
+        also: Callable[[CTE], Sequence[CTE]] | None = None,
         **values: Any,
     ) -> None:
         changes: dict[str, Any] = {"status": after, "last_sequence": Job.last_sequence + 1, **_defaults(after), **values}
         change = update(Job).where(Job.status.in_(allowed_before(after, by)), *conditions).values(changes)
         moved = change.returning(*Job.__table__.c).cte("moved")
-        further = () if also is None else (also(moved),)
+        further = () if also is None else also(moved)
         self._statement = select(*moved.c).add_cte(event(moved, says), *further)
 
     async def take(
@@ -120,14 +120,16 @@ def event(moved: CTE, says: JobEventType | None = None) -> CTE:
 def _defaults(after: JobStatus) -> dict[str, Any]:
     if after is JobStatus.PENDING:
         waits = {"lease_until": None, "worker_id": None, "dispatched_at": None, "progress": 0, "current_step": None}
-        return {**waits, "estimated_completed_at": None}
+        return {**waits, "estimated_completed_at": None, "waiting_since": clock(), "postponements": 0}
     if after is JobStatus.QUEUED:
         return {"queued_at": func.coalesce(Job.queued_at, clock())}
     if after is JobStatus.COMPLETED:
-        return {"lease_until": None, "completed_at": clock(), "progress": 100, "current_step": None, "estimated_completed_at": None}
+        ends = {"lease_until": None, "completed_at": clock(), "progress": 100, "current_step": None}
+        return {**ends, "estimated_completed_at": None, "error": None}
     if after in TERMINAL:
-        return {"lease_until": None, "completed_at": clock(), "estimated_completed_at": None}
-    return {"estimated_completed_at": None}
+        # What an earlier try said is not why a job was cancelled; one that FAILED is given its own.
+        return {"lease_until": None, "completed_at": clock(), "estimated_completed_at": None, "error": None}
+    return {"estimated_completed_at": None, "error": None}  # a job that waits to be tried again shows why, and one that runs nothing
 
 
 def announce(work: Work, row: Row[Any]) -> None:

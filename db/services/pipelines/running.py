@@ -23,6 +23,7 @@ from db.tables.jobs import JobKind
 from db.tables.pipelines import PipelineStatus
 
 OPERATION = "runPipeline"
+LONGEST_TIMEOUT = 7 * 86_400  # seconds
 
 # A number that no name of ours carries: numbers are doubled up to a free one, then halved towards the last that is taken. To try one after
 # the other took a statement for each run that there had been.
@@ -53,6 +54,7 @@ class RunRequest:
     parameters: dict[str, Any] | None = None
     seed: int | None = None
     priority: int = 5
+    timeout_seconds: float | None = None
     idempotency_key: str | None = None
 
 
@@ -66,7 +68,7 @@ class RunAnswer:
 
 
 async def run(work: Work, request: RunRequest) -> RunAnswer:
-    """Raises `NotFound`, `InvalidInput`, `WrongState` or `Conflict`."""
+    """Raises `NotFound`, `InvalidInput`, `WrongState` or `Conflict`; the end of the work `InsufficientCredits`."""
     work.viewer.must_write()
     asked = {key: value for key, value in asdict(request).items() if key != "idempotency_key"}
     answered = await idempotency.recall(work, OPERATION, request.idempotency_key, asked)
@@ -94,6 +96,7 @@ async def run(work: Work, request: RunRequest) -> RunAnswer:
             kind=kind,
             queue=jobs.queue_for(kind, dataset.modality),
             priority=request.priority,
+            timeout=request.timeout_seconds,
             parameters=parameters,
             dataset_id=dataset.id,
             dataset_version_id=version.id,
@@ -167,6 +170,10 @@ def _frozen(
         checks.add("pipelineId", message="The pipeline is a DRAFT. Complete its definition, or set its status to VALIDATED.")
     if not 1 <= request.priority <= 10:
         checks.add("priority", message=f"The priority is {request.priority}; it goes from 1, the least urgent, to 10.")
+    if request.timeout_seconds is not None and not 1 <= request.timeout_seconds <= LONGEST_TIMEOUT:
+        checks.add(
+            "timeoutSeconds", message=f"A job may run from 1 to {LONGEST_TIMEOUT:,} seconds. Leave it out for the workers' own limit."
+        )
     if pipeline.owner_id != dataset.owner_id:
         checks.add("datasetVersionId", message="Pipeline and dataset belong to different users; both must belong to one.")
     if request.model_name is not None:

@@ -1,0 +1,128 @@
+"""What users have, what jobs under way hold of it, and a line in the ledger for every change.
+
+A balance that is read and then written is spent twice by two at once. So an operation is one statement: it changes the user's row if
+that leaves nothing below zero, takes the next number of the ledger from it, and writes the line.
+
+The user's row is wanted by everything that the user does at once. It is locked last: holds, charges and releases are left to the end of
+their work (`Work.at_last`), which takes the rows of several users in the order of their ids.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import BigInteger, Row, Select, Text, Uuid, bindparam, insert, select, update
+
+from db.core.checks import Checks
+from db.core.prices import LARGEST
+from db.core.viewer import SYSTEM
+from db.core.work import Work
+from db.errors import Forbidden, InsufficientCredits, NotFound
+from db.settings import state_settings
+from db.tables import CreditTransaction, User
+from db.tables.billing import CreditKind
+from db.tables.jobs import JobKind
+from db.tables.jobstates import JobStatus
+
+GIVEN = frozenset({CreditKind.PURCHASE, CreditKind.REFUND, CreditKind.ADJUSTMENT})  # what operators write; jobs write the rest
+
+
+def _entering() -> Select[Any]:
+    amount, held = bindparam("the_amount", type_=BigInteger()), bindparam("the_held", type_=BigInteger())
+    enough = (User.id == bindparam("the_owner", type_=Uuid())) & (User.credit_balance + amount >= 0)
+    after = {
+        "credit_balance": User.credit_balance + amount,
+        "credits_held": User.credits_held + held,
+        "credit_sequence": User.credit_sequence + 1,
+    }
+    columns = (User.id, User.credit_balance, User.credits_held, User.credit_sequence)
+    account = update(User).where(enough).values(after).returning(*columns).cte("account")
+    line = {
+        "owner_id": account.c.id,
+        "sequence": account.c.credit_sequence,
+        "kind": bindparam("the_kind", type_=CreditTransaction.__table__.c.kind.type),
+        "amount": amount,
+        "held": held,
+        "balance_after": account.c.credit_balance,
+        "held_after": account.c.credits_held,
+        "job_id": bindparam("the_job", type_=Uuid()),
+        "actor_id": bindparam("the_actor", type_=Uuid()),
+        "note": bindparam("the_note", type_=Text()),
+    }
+    entered = insert(CreditTransaction).from_select(list(line), select(*line.values())).cte("entered")
+    return select(account.c.credit_balance).add_cte(entered)
+
+
+_ENTERING = _entering()
+
+
+async def _enter(
+    work: Work, owner_id: UUID, kind: CreditKind, amount: int, held: int = 0, job_id: UUID | None = None, note: str | None = None
+) -> int:
+    """What can be spent after this. Raises `InsufficientCredits` where it would be less than nothing, or `NotFound`."""
+    line = {"the_owner": owner_id, "the_kind": kind, "the_amount": amount, "the_held": held, "the_job": job_id, "the_note": note}
+    actor = None if work.viewer is SYSTEM else work.viewer.id
+    balance = await work.scalar(_ENTERING, {**line, "the_actor": actor})
+    if balance is not None:
+        return balance
+    available = await work.scalar(select(User.credit_balance).where(User.id == owner_id))
+    if available is None:
+        raise NotFound(str(owner_id))
+    raise InsufficientCredits(-amount, available)
+
+
+def price(kind: JobKind) -> int:
+    """What a job of this kind costs that is submitted now."""
+    return state_settings().credit_prices.get(kind.name, 0)
+
+
+async def hold(work: Work, owner_id: UUID, cost: int, job_id: UUID) -> None:
+    """Keep what a job costs from being spent, until `charge` or `release`. Raises `InsufficientCredits`."""
+    await _enter(work, owner_id, CreditKind.HOLD, -cost, cost, job_id)
+
+
+async def charge(work: Work, owner_id: UUID, cost: int, job_id: UUID) -> None:
+    """What was held is gone."""
+    await _enter(work, owner_id, CreditKind.CONSUMPTION, 0, -cost, job_id)
+
+
+async def release(work: Work, owner_id: UUID, cost: int, job_id: UUID) -> None:
+    """What was held can be spent again."""
+    await _enter(work, owner_id, CreditKind.RELEASE, cost, -cost, job_id)
+
+
+def begin(work: Work, job: Row[Any]) -> None:
+    """Hold what a job costs that was just submitted. The end of the work raises `InsufficientCredits`, and then nothing of it is written."""
+    if job.credit_cost:
+        work.at_last(job.owner_id, lambda: hold(work, job.owner_id, job.credit_cost, job.id))
+
+
+def end(work: Work, job: Row[Any]) -> None:
+    """A job that completed has cost what was held for it; one that ended otherwise has cost nothing.
+
+    To be called once, in the work of the transition; an index refuses a second end of the same hold.
+    """
+    if job.credit_cost:
+        act = charge if job.status is JobStatus.COMPLETED else release
+        work.at_last(job.owner_id, lambda: act(work, job.owner_id, job.credit_cost, job.id))
+
+
+async def grant(work: Work, owner_id: UUID, kind: CreditKind, amount: int, note: str | None = None) -> int:
+    """Give credits, or by an adjustment take some; what can be spent after this.
+
+    Raises `Forbidden` for all but admins, `InvalidInput`, `NotFound`, or `InsufficientCredits` when more is taken than there is.
+    """
+    if not work.viewer.sees_all:
+        raise Forbidden("Only an admin gives credits.")
+    checks = Checks()
+    if kind not in GIVEN:
+        checks.add("kind", message=f"A {kind.value} is written by jobs; give a purchase, a refund or an adjustment.")
+    elif kind is CreditKind.ADJUSTMENT:
+        if amount == 0 or abs(amount) > LARGEST:
+            checks.add("amount", message=f"An adjustment is from -{LARGEST} to {LARGEST} credits, and not 0.")
+    elif not 1 <= amount <= LARGEST:
+        checks.add("amount", message=f"A {kind.value} is from 1 to {LARGEST} credits; an adjustment takes some away.")
+    checks.text(note, "note", length=1_000)
+    checks.done()
+    return await _enter(work, owner_id, kind, amount, note=note)

@@ -1,0 +1,57 @@
+"""Credits: the ledger behind what each user has."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from db.core.base import Table, big, key, now, word
+
+
+class CreditKind(StrEnum):
+    """What a line of the ledger is: credits come or go, or are held for a job until it is charged or they are released."""
+
+    PURCHASE = "purchase"
+    CONSUMPTION = "consumption"
+    REFUND = "refund"
+    ADJUSTMENT = "adjustment"
+    HOLD = "hold"
+    RELEASE = "release"
+
+
+class CreditTransaction(Table):
+    """One line of a user's ledger, numbered from 1 without a gap. A trigger refuses every UPDATE, DELETE and TRUNCATE.
+
+    `amount` changes what can be spent and `held` what is held; the two columns `*_after` say what came of it.
+    """
+
+    __tablename__ = "credit_transactions"
+    __table_args__ = (
+        UniqueConstraint("owner_id", "sequence"),
+        Index("uq_credit_transactions_hold", "job_id", unique=True, postgresql_where=text("kind = 'hold'")),
+        Index("uq_credit_transactions_end", "job_id", unique=True, postgresql_where=text("kind IN ('consumption', 'release')")),
+        CheckConstraint("sequence > 0 AND balance_after >= 0 AND held_after >= 0", name="never_negative"),
+        CheckConstraint("job_id IS NOT NULL OR kind NOT IN ('hold', 'consumption', 'release')", name="a_hold_is_of_a_job"),
+        CheckConstraint(
+            "CASE kind WHEN 'hold' THEN amount < 0 AND held = -amount WHEN 'release' THEN held < 0 AND amount = -held"
+            " WHEN 'consumption' THEN held < 0 AND amount >= 0 AND amount <= -held ELSE held = 0 AND amount <> 0 END",
+            name="kind_says_what_moves",
+        ),
+    )
+
+    id: Mapped[UUID] = key()
+    owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="RESTRICT"))
+    sequence: Mapped[int] = big()
+    kind: Mapped[CreditKind] = word("kind", CreditKind)
+    amount: Mapped[int] = big()
+    held: Mapped[int] = big(server_default="0")
+    balance_after: Mapped[int] = big()
+    held_after: Mapped[int] = big()
+    job_id: Mapped[UUID | None] = mapped_column(ForeignKey("jobs.id", ondelete="RESTRICT"), index=True)
+    actor_id: Mapped[UUID | None] = mapped_column(ForeignKey("users.id", ondelete="RESTRICT"), index=True)
+    note: Mapped[str | None]
+    created_at: Mapped[datetime] = now()

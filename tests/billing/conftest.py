@@ -1,0 +1,91 @@
+"""People with credits, jobs that cost some, and the ledger as it lies in the database."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import Row, func, select, text
+
+from db.core.viewer import SYSTEM, UserRole, Viewer
+from db.core.work import Database
+from db.services import credits, jobs, workers
+from db.services.jobs import Claim
+from db.settings import StateSettings, state_settings
+from db.tables import CreditTransaction, Job, User
+from db.tables.billing import CreditKind
+from db.tables.jobs import JobKind
+from tests.client import Client
+from tests.workers.stage import calm, crew, owner, stage
+
+__all__ = ["calm", "crew", "owner", "stage"]
+
+
+@dataclass
+class Till:
+    """Gives credits, submits jobs that cost one each to a queue that nobody serves, and reads the ledger."""
+
+    database: Database
+    queue: str
+
+    async def owner(self, client: Client) -> UUID:
+        return UUID((await client.one("{ viewer { id } }"))["id"].removeprefix("user_"))
+
+    async def give(self, owner_id: UUID, amount: int, kind: CreditKind = CreditKind.PURCHASE) -> int:
+        async with self.database.work(SYSTEM) as work:
+            return await credits.grant(work, owner_id, kind, amount)
+
+    async def submit(self, owner_id: UUID, kind: JobKind = JobKind.EXPORT) -> UUID:
+        async with self.database.work(Viewer(owner_id, UserRole.MEMBER)) as work:
+            return (await jobs.submit(work, jobs.NewJob(owner_id, kind, self.queue))).id
+
+    async def claim(self, job_id: UUID, lease: float = 60.0) -> Claim:
+        """A worker that does nothing takes the job."""
+        async with self.database.work(SYSTEM) as work:
+            name = f"idle-{uuid4().hex[:8]}"
+            worker_id = await workers.register(work, name, [self.queue], 1)
+            job = await jobs.claim(work, job_id, worker_id, name, lease)
+            assert job is not None
+            return Claim(job.id, job.attempt, worker_id)
+
+    async def sweep(self, max_losses: int = 10) -> list[UUID]:
+        async with self.database.work(SYSTEM) as work:
+            return await jobs.sweep(work, 0.0, max_losses)
+
+    async def has(self, owner_id: UUID) -> tuple[int, int]:
+        """What can be spent, and what is held."""
+        (row,) = await self.database.rows(select(User.credit_balance, User.credits_held).where(User.id == owner_id))
+        return row.credit_balance, row.credits_held
+
+    async def ledger(self, owner_id: UUID) -> Sequence[Row[Any]]:
+        mine = select(*CreditTransaction.__table__.c).where(CreditTransaction.owner_id == owner_id)
+        return await self.database.rows(mine.order_by(CreditTransaction.sequence))
+
+    async def lines(self, owner_id: UUID) -> list[tuple[str, int, int]]:
+        return [(row.kind.name, row.amount, row.held) for row in await self.ledger(owner_id)]
+
+    async def jobs(self) -> int:
+        return (await self.database.rows(select(func.count()).select_from(Job)))[0][0]
+
+    async def tamper(self, *statements: str) -> None:
+        """Change what nothing may change, with the triggers asleep."""
+        async with self.database.engine.begin() as connection:
+            await connection.execute(text("SET LOCAL session_replication_role = replica"))
+            for statement in statements:
+                await connection.execute(text(statement))
+
+
+@pytest.fixture
+def till(database: Database, clean: None) -> Till:
+    return Till(database, f"test-{uuid4()}")
+
+
+@pytest.fixture
+def prices(settings: StateSettings, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """What jobs cost in this process, the API's too; a test may change it."""
+    costs = {"EXPORT": 1, "PROCESS": 10, "TRAIN": 25}
+    monkeypatch.setattr(state_settings(), "credit_prices", costs)
+    return costs

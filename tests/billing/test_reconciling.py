@@ -1,0 +1,85 @@
+"""A ledger that was tampered with is found: by the workers each night, and by the invariants after every fault. Nothing is set right."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from uuid import UUID
+
+import pytest
+from sqlalchemy import text
+from structlog.testing import capture_logs
+
+from db.core.viewer import SYSTEM
+from db.core.work import Database
+from db.services import chores, jobs
+from db.settings import StateSettings
+from db.stores.objects import ObjectStore
+from tests.billing.conftest import Till
+from tests.client import Client
+from tests.faults.invariants import INVARIANTS
+
+OURS = {name: query for name, query in INVARIANTS.items() if name.startswith("4")}
+ENDS, SUMS = sorted(OURS)  # "a hold ends once", "the ledger adds up"
+
+# What somebody with the rights to do so might do, what the chore says then, and which invariants notice.
+TAMPERING = [
+    ("UPDATE users SET credit_balance = credit_balance + 1 WHERE username = 'ada'", ["user"], [SUMS]),
+    ("UPDATE users SET credits_held = 0 WHERE username = 'ada'", ["user"], [SUMS]),
+    ("UPDATE users SET credit_sequence = credit_sequence + 1 WHERE username = 'ada'", ["user"], [SUMS]),
+    ("UPDATE credit_transactions SET balance_after = balance_after + 1 WHERE sequence = 2", ["user"], [SUMS]),
+    ("UPDATE credit_transactions SET sequence = 90 WHERE sequence = 3", ["user"], [SUMS]),
+    ("DELETE FROM credit_transactions WHERE kind = 'consumption'", ["user", "job"], [ENDS, SUMS]),
+    ("DELETE FROM credit_transactions WHERE kind = 'release'", ["user", "job"], [ENDS, SUMS]),
+    ("DELETE FROM credit_transactions WHERE kind = 'hold' AND job_id IN (SELECT id FROM jobs WHERE status = 'pending')", ["user", "job"], [ENDS, SUMS]),
+    ("UPDATE credit_transactions SET kind = 'consumption', amount = 0 WHERE kind = 'release'", ["user", "job"], [ENDS, SUMS]),
+    ("UPDATE jobs SET credit_cost = 2 WHERE status = 'completed'", ["job"], [ENDS]),
+    ("UPDATE jobs SET status = 'cancelled', completed_at = now() WHERE status = 'pending'", ["job"], [ENDS]),
+    ("UPDATE jobs SET owner_id = (SELECT id FROM users WHERE username = 'bob') WHERE status = 'pending'", ["job"], [ENDS]),
+]  # fmt: skip
+
+
+@pytest.fixture
+async def busy(till: Till, prices: Mapping[str, int], ada: Client, bob: Client) -> UUID:
+    """Ada, of whose jobs one completed, one was cancelled and one waits."""
+    hers = await till.owner(ada)
+    await till.give(hers, 9)
+    await till.submit(hers)
+    claim = await till.claim(await till.submit(hers))
+    cancelled = await till.submit(hers)
+    async with till.database.work(SYSTEM) as work:
+        await jobs.complete(work, claim)
+    async with till.database.work(SYSTEM) as work:
+        await jobs.cancel(work, cancelled)
+    assert await till.has(hers) == (7, 1)
+    return hers
+
+
+async def reconcile(settings: StateSettings, database: Database) -> tuple[chores.Ran | None, list[str]]:
+    """How it went, and of what it complained."""
+    async with ObjectStore.open(settings) as objects:
+        with capture_logs() as logged:
+            ran = await chores.run_chore(chores.Ground(database, objects, settings), "reconcile_credits", "test")
+    said = [entry for entry in logged if entry["log_level"] == "error"]
+    return ran, ["job" if "job" in entry else "user" for entry in said]
+
+
+async def broken(database: Database) -> list[str]:
+    return [name for name, query in sorted(OURS.items()) if await database.rows(text(query))]
+
+
+async def test_a_ledger_that_adds_up_is_left_in_peace(busy: UUID, settings: StateSettings, database: Database) -> None:
+    assert await reconcile(settings, database) == (chores.Ran("reconcile_credits", 0), [])
+
+
+@pytest.mark.parametrize(("statement", "complaints", "noticed"), TAMPERING, ids=[each[0][:60] for each in TAMPERING])
+async def test_what_does_not_add_up_is_told_and_not_set_right(
+    busy: UUID, till: Till, settings: StateSettings, database: Database, statement: str, complaints: list[str], noticed: list[str]
+) -> None:
+    # One waits, and the invariants are for when all has ended: what they say of it is no news.
+    before = await broken(database)
+    assert before == []
+    await till.tamper(statement)
+    left = await till.has(busy), await till.ledger(busy)
+    assert await reconcile(settings, database) == (chores.Ran("reconcile_credits", len(complaints)), complaints)
+    assert (await till.has(busy), await till.ledger(busy)) == left
+    assert await broken(database) == noticed
