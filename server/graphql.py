@@ -32,7 +32,7 @@ from server.auth import BadToken, viewer_of
 from server.console import page
 from server.protocol import answers, bodies, csrf
 from server.protocol.asked import Asked, parameters
-from server.protocol.events import STREAMING, EventStream
+from server.protocol.events import DROP, STREAMING, EventStream
 from server.protocol.leaving import unless_gone
 from server.protocol.negotiation import HTML, JSON, RESPONSE, STREAM, Accept
 from server.protocol.refusals import Refused, bad_request
@@ -138,6 +138,8 @@ class GraphQLView(GraphQL[Context, None]):
         # 200 would look like a stream to whoever waits for one.
         as_of = RESPONSE if instead_of_stream or accept.json is None else media
         status, headers = answers.status(result, as_of, draft=self.settings.draft_statuses)
+        if instead_of_stream and status < 400:  # refused by its source, which is a field
+            status = 400
         body = answers.encoded(result, request_id=context.request_id, limit=self.settings.max_response_bytes)
         return Response(body, status, {"Content-Type": f"{media}; charset=utf-8", **_HEADERS, **headers})
 
@@ -184,6 +186,7 @@ class GraphQLView(GraphQL[Context, None]):
                 progress=context.progress,
                 request_id=context.request_id,
                 limit=self.settings.max_response_bytes,
+                drop=request.scope["state"].get(DROP),
             )
             refused = await stream.send({**_HEADERS, REQUEST_ID: context.request_id}, receive, send)
         return None if refused is None else self._told(refused, accept, context, instead_of_stream=True)

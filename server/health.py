@@ -57,7 +57,18 @@ async def _workers(state: State) -> None:
         raise Down("no worker has sent a sign of life in the last seconds")
 
 
-PROBES: Mapping[str, Callable[[State], Awaitable[None]]] = {"postgres": _postgres, "redis": _redis, "s3": _s3, "workers": _workers}
+async def _streams(state: State) -> None:
+    if broken := state.feed.broken:
+        raise Down(f"what follows jobs for them fails again and again: {', '.join(broken)}")
+
+
+PROBES: Mapping[str, Callable[[State], Awaitable[None]]] = {
+    "postgres": _postgres,
+    "redis": _redis,
+    "s3": _s3,
+    "workers": _workers,
+    "streams": _streams,
+}
 
 
 class Readiness:
@@ -101,7 +112,7 @@ async def worker_lives(settings: StateSettings, host: str) -> bool:
 
 
 def routes(settings: ServerSettings | None = None) -> list[BaseRoute]:
-    """`/healthz`, `/readyz` and `/metrics`. They need `database`, `redis` and `objects` in the application's state."""
+    """`/healthz`, `/readyz` and `/metrics`. They need `database`, `redis`, `objects` and `feed` in the application's state."""
     readiness = Readiness()
 
     async def healthz(_request: Request) -> Response:
@@ -121,7 +132,7 @@ def routes(settings: ServerSettings | None = None) -> list[BaseRoute]:
 
 
 def _status(findings: Mapping[str, Finding]) -> str:
-    if not findings["postgres"].up:
+    if not findings["postgres"].up or not findings["streams"].up:
         return "unavailable"
     return "ready" if all(finding.up for finding in findings.values()) else "degraded"
 

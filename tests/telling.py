@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from uuid import UUID
 
+import pytest
 from sqlalchemy import text
 
 from db.core.viewer import SYSTEM
 from db.core.work import Database, Notice
 from db.services.jobs.submitting import NewJob, submit
+from db.settings import StateSettings
+from db.stores.events import RedisPost, connect
 from db.tables.jobs import JobKind
 
 _TELL = text("""
@@ -20,6 +23,14 @@ _TELL = text("""
         SELECT id, last_sequence, attempt, 'log', status, progress, :message FROM moved
     )
     SELECT id, last_sequence FROM moved""")
+
+
+@pytest.fixture
+async def announcing(settings: StateSettings) -> AsyncGenerator[Database]:
+    """The state, whose changes are announced as those of the API and the workers are."""
+    redis = connect(settings.redis_url)
+    async with redis, Database.open(settings, RedisPost(redis)) as opened:
+        yield opened
 
 
 async def waiting_jobs(database: Database, owner_id: UUID, count: int) -> list[UUID]:

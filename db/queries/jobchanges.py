@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, BigInteger, Row, Text, Uuid, and_, func, literal, select, true
+from sqlalchemy import ARRAY, BigInteger, Row, Text, Uuid, and_, func, literal, select, true, tuple_
 from sqlalchemy.dialects.postgresql import aggregate_order_by, array
 
 from db.core.sql import Rows
@@ -58,25 +58,26 @@ def _since(watches: Sequence[Watch], known: Mapping[UUID, int | None], moment: d
 async def look(
     database: Database, watches: Sequence[Watch], known: Mapping[UUID, int | None], moment: datetime
 ) -> Sequence[tuple[Row[Any], Sequence[int]]]:
-    """The jobs among `known` that changed, each with the places of those watches that it matters to and whose viewers may see it.
+    """The jobs in `known`, each with the places of those watches that its change matters to and whose viewers may see it.
 
-    One statement for up to 100 watches: the policy of each is a column of it, so who sees what is decided where it always is.
+    One statement for up to 100 watches: the policy of each is a column of it, so who sees what is decided where it always is. Each
+    statement sees its own moment, so a job that changes between two of them comes as each of the two found it.
     """
-    found: dict[UUID, tuple[Row[Any], list[int]]] = {}
+    found: dict[tuple[UUID, int], tuple[Row[Any], list[int]]] = {}
     for first in range(0, len(watches), WATCHES):
         some = watches[first : first + WATCHES]
         for row in await database.rows(_since(some, known, moment)):
             places = [first + place for place, fits in enumerate(row.fits) if fits and _matters(some[place][1], row)]
-            if places:
-                found.setdefault(row.id, (row, []))[1].extend(places)
+            found.setdefault((row.id, row.last_sequence), (row, []))[1].extend(places)
     return list(found.values())
 
 
-async def changed_since(database: Database, watch: Watch, moment: datetime) -> Sequence[UUID]:
-    """The jobs that a watch may be about and that changed after the moment."""
+async def changed_since(database: Database, watch: Watch, place: tuple[datetime, UUID], limit: int) -> Sequence[tuple[datetime, UUID]]:
+    """The next jobs that a watch may be about and that changed after a place, in the order of their last change; each is a place."""
     viewer, wanted = watch
-    found = jobs(viewer, _lasting(wanted)).with_only_columns(Job.id).where(Job.updated_at > moment)
-    return [row.id for row in await database.rows(found)]
+    found = jobs(viewer, _lasting(wanted)).with_only_columns(Job.updated_at, Job.id)
+    found = found.where(tuple_(Job.updated_at, Job.id) > place).order_by(Job.updated_at, Job.id).limit(limit)
+    return [(row.updated_at, row.id) for row in await database.rows(found)]
 
 
 def _matters(wanted: JobFilter | None, row: Row[Any]) -> bool:

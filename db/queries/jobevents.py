@@ -37,12 +37,16 @@ def cursor_of(job_id: UUID, sequence: int) -> str:
     return encode_cursor(ORDER, sequence, job_id)
 
 
-def sequence_of(cursor: str, job_id: UUID) -> int:
-    """The sequence that a cursor of this job names; `InvalidCursor` for another job's or anything else."""
+def sequence_of(cursor: str, job_id: UUID, last: int) -> int:
+    """The sequence that a cursor of this job names; `InvalidCursor` for another job's, for one past its `last`, or anything else."""
     sequence, key = decode_cursor(ORDER, cursor)
     if key != job_id:
         raise InvalidCursor(
             f"The cursor {cursor[:60]!r} belongs to another job. Give a cursor of this job's events, or none to start over."
+        )
+    if not 1 <= sequence <= last:
+        raise InvalidCursor(
+            f"The cursor {cursor[:60]!r} names no event of this job. Give one that came with an event, or none to start over."
         )
     return sequence
 

@@ -129,12 +129,16 @@ def cursor_of(run_id: UUID, batch: int) -> str:
     return encode_cursor(_BATCH, batch, run_id)
 
 
-def batch_of(cursor: str, run_id: UUID) -> int:
-    """The batch that a cursor of this run names; `InvalidCursor` for another run's or anything else."""
+def batch_of(cursor: str, run_id: UUID, last: int | None = None) -> int:
+    """The batch that a cursor of this run names; `InvalidCursor` for another run's, for one past the `last` event of its job, or anything else."""
     batch, key = decode_cursor(_BATCH, cursor)
     if key != run_id:
         raise InvalidCursor(
             f"The cursor {cursor[:60]!r} belongs to another run. Give a cursor of this run's metrics, or none to start over."
+        )
+    if batch < 1 or (last is not None and batch > last):
+        raise InvalidCursor(
+            f"The cursor {cursor[:60]!r} names no batch of this run. Give one that came with a batch, or none to start over."
         )
     return batch
 

@@ -18,7 +18,7 @@ from uuid import UUID
 
 import orjson
 import structlog
-from sqlalchemy import Uuid, any_, func, literal, select, union_all
+from sqlalchemy import BigInteger, Uuid, any_, func, literal, null, select, union_all
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from db.core.viewer import Viewer
@@ -37,6 +37,8 @@ OVERLAP = timedelta(seconds=15)  # a change is stamped before it is committed: h
 KEEPING = 10.0  # seconds for which events are kept for followers that have yet to take them
 AT_ONCE = 500  # jobs whose events are read in one statement
 PAUSE = 0.2  # seconds before a read that failed is tried again
+BROKEN = 3  # failures in a row after which a part of the feed counts as broken
+LASTING = 5.0  # seconds after which a part that goes on counts as going
 
 MayFollow = Callable[[Database, Mapping[Viewer, Collection[UUID]]], Awaitable[Collection[tuple[Viewer, UUID]]]]
 
@@ -80,6 +82,9 @@ class Feed:
         self._due: deque[UUID] = deque()
         self._something_due = asyncio.Event()
         self._since: datetime | None = None
+        self._watching: float | None = None
+        self._running: asyncio.Task[None] | None = None
+        self._failures: dict[str, tuple[int, float]] = {}
         self.changes = Changes(database, looks)
         self.sessions = Sessions(database, rights.viewers, rights.every)
 
@@ -88,7 +93,7 @@ class Feed:
     async def open(cls, redis_url: str, database: Database, rights: Rights, looks: Looks) -> AsyncGenerator[Self]:
         """A feed that runs until the block ends."""
         feed = cls(redis_url, database, rights, looks)
-        running = asyncio.create_task(feed.run(), name="feed")
+        running = feed._running = asyncio.create_task(feed.run(), name="feed")
         try:
             yield feed
         finally:
@@ -98,13 +103,37 @@ class Feed:
 
     async def run(self) -> None:
         """Read, repair and look again until cancelled; a Redis or a Postgres that is away is waited for."""
+        works = {
+            "listen": self._listen,
+            "read": self._read,
+            "repair": self._repair,
+            "look_again": self._look_again,
+            "changes": self.changes.run,
+            "sessions": self.sessions.run,
+        }
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._listen())
-            tasks.create_task(self._read())
-            tasks.create_task(self._repair())
-            tasks.create_task(self._look_again())
-            tasks.create_task(self.changes.run())
-            tasks.create_task(self.sessions.run())
+            for name, work in works.items():
+                tasks.create_task(self._keep(name, work))
+
+    @property
+    def broken(self) -> Collection[str]:
+        """The parts that cannot be kept going: each has failed three times in a row, the last time a moment ago."""
+        now = time.monotonic()
+        broken = [name for name, (times, last) in self._failures.items() if times >= BROKEN and now - last < LASTING]
+        return broken if self._running is None or not self._running.done() else ["all of it"]
+
+    async def _keep(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Do it for ever. Each part waits by itself for what is away; what gets here is a mistake of ours, which must not end all streams."""
+        while True:
+            began = time.monotonic()
+            try:
+                await work()
+            except Exception:
+                log.exception("feed_part_failed", part=name)
+            now = time.monotonic()
+            times, _ = self._failures.get(name, (0, now))
+            self._failures[name] = (times + 1 if now - began < LASTING else 1), now
+            await asyncio.sleep(PAUSE)
 
     @contextmanager
     def follow(self, job_id: UUID, session: Session) -> Generator[Follower]:
@@ -165,12 +194,13 @@ class Feed:
         async with aclosing(listen(self._redis_url, EVENTS)) as messages:
             async for message in messages:
                 if message is None:
-                    continue  # what was missed in between, the repair finds within a second
+                    self.sessions.doubt_all()  # of the events that were missed in between, the repair finds out within a second
+                    continue
                 try:
                     said = orjson.loads(message)
                     notices = [(UUID(job_id), int(sequence)) for job_id, sequence in said["events"]]
                     doubted = [UUID(user_id) for user_id in said["doubted"]]
-                except (ValueError, TypeError, KeyError):
+                except (ValueError, TypeError, KeyError, AttributeError):  # the last from UUID, of what is no text
                     log.warning("notice_not_understood", message=message[:200])
                     continue
                 for job_id, sequence in notices:
@@ -215,8 +245,11 @@ class Feed:
             self._count()
             for tail in self._tails.values():
                 tail.trim(time.monotonic() - KEEPING)
+            if not self.changes.watchers:
+                self._since = self._watching = None
+            elif self._watching is None:
+                self._watching = time.monotonic()
             if not self._tails and not self._bells and not self.changes.watchers:
-                self._since = None
                 continue
             try:
                 await self._look()
@@ -225,21 +258,24 @@ class Feed:
 
     async def _look(self) -> None:
         """One statement: where the followed jobs stand and, while somebody watches many, which changed since the last look."""
-        now = func.clock_timestamp().label("now")
+        now = func.clock_timestamp()
         followed = self._tails.keys() | self._bells.keys()
         tails = tuple(self._tails.values())
-        looks = [select(Job.id, Job.last_sequence, now).where(Job.id == any_(literal(list(followed), ARRAY(Uuid))))]
-        watched = self.changes.watchers > 0
-        if watched:
-            since = func.clock_timestamp() - OVERLAP if self._since is None else self._since
-            looks.append(select(Job.id, Job.last_sequence, now).where(Job.updated_at > since))
-        else:
-            self._since = None
+        looks = [
+            select(literal(None, Uuid).label("id"), literal(None, BigInteger).label("last_sequence"), now.label("now")),
+            select(Job.id, Job.last_sequence, null()).where(Job.id == any_(literal(list(followed), ARRAY(Uuid)))),
+        ]
+        watching = self._watching
+        if watching is not None:
+            # Before the first look, only how long ago somebody began to watch is known.
+            first = now - (OVERLAP + timedelta(seconds=time.monotonic() - watching))
+            looks.append(select(Job.id, Job.last_sequence, null()).where(Job.updated_at > (first if self._since is None else self._since)))
         found: set[UUID] = set()
         for row in await self._database.rows(union_all(*looks)):
-            found.add(row.id)
-            self._announce(row.id, row.last_sequence)
-            if watched:
+            if row.id is not None:
+                found.add(row.id)
+                self._announce(row.id, row.last_sequence)
+            elif watching is not None and watching == self._watching:
                 self._since = row.now - OVERLAP
         for tail in tails:
             if tail.job_id not in found:
@@ -252,22 +288,27 @@ class Feed:
         """Whether everyone may still see the job that they follow."""
         while True:
             await asyncio.sleep(self._rights.every)
-            followers = [(tail.job_id, follower) for tail in self._tails.values() for follower in tail.followers]
-            asked: dict[Viewer, set[UUID]] = {}
-            for job_id, follower in followers:
-                asked.setdefault(follower.session.viewer, set()).add(job_id)
-            if not asked:
-                continue
-            try:
-                allowed = await self._rights.jobs(self._database, asked)
-            except Exception:  # whatever failed, the next look makes up for it
-                log.warning("feed_cannot_look_again", exc_info=True)
-                continue
-            for job_id, follower in followers:
-                viewer = follower.session.viewer
-                if viewer in asked and job_id in asked[viewer] and (viewer, job_id) not in allowed:
-                    follower.is_hidden = True
-                    follower.wake()
+            while True:
+                try:
+                    await self._look_at_rights()
+                    break
+                except Exception:  # whatever failed, rights have yet to be looked at
+                    log.warning("feed_cannot_look_again", exc_info=True)
+                    await asyncio.sleep(REPAIR)
+
+    async def _look_at_rights(self) -> None:
+        followers = [(tail.job_id, follower) for tail in self._tails.values() for follower in tail.followers]
+        asked: dict[Viewer, set[UUID]] = {}
+        for job_id, follower in followers:
+            asked.setdefault(follower.session.viewer, set()).add(job_id)
+        if not asked:
+            return
+        allowed = await self._rights.jobs(self._database, asked)
+        for job_id, follower in followers:
+            viewer = follower.session.viewer
+            if viewer in asked and job_id in asked[viewer] and (viewer, job_id) not in allowed:
+                follower.is_hidden = True
+                follower.wake()
 
     def _count(self) -> None:
         streamcounts.FOLLOWERS.labels("jobEvents").set(sum(len(tail.followers) for tail in self._tails.values()))

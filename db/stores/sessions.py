@@ -65,11 +65,15 @@ class Sessions:
 
     @contextmanager
     def attend(self, viewer: Viewer) -> Generator[Session]:
-        """The viewer's session, looked at again for as long as the block lasts; connections with one token share it."""
+        """The viewer's session, looked at again for as long as the block lasts; connections with one token share it.
+
+        `viewer` has just been looked up, so for whoever shares the session it is the news too.
+        """
         who = (viewer.id, viewer.key_id)
         session = self._held.get(who)
         if session is None:
             session = self._held[who] = Session(viewer)
+        session.viewer = viewer
         session.holders += 1
         try:
             yield session
@@ -85,14 +89,22 @@ class Sessions:
         if self._doubted:
             self._nudged.set()
 
+    def doubt_all(self) -> None:
+        """Somebody's keys or rights may have changed, and whose was not heard."""
+        self.doubt({user_id for user_id, _ in self._held})
+
     async def run(self) -> None:
         """Look until cancelled. While nobody is signed in, nothing is read."""
+        loop = asyncio.get_running_loop()
+        due = loop.time() + self._every
         while True:
             try:
-                async with asyncio.timeout(self._every):
+                # By a moment, not for a time: others' news, however many, must not put off the look at everybody.
+                async with asyncio.timeout_at(due):
                     await self._nudged.wait()
             except TimeoutError:
                 self._doubted = {user_id for user_id, _ in self._held}
+                due = loop.time() + self._every
             self._nudged.clear()
             doubted, self._doubted = self._doubted, set()
             try:
@@ -106,13 +118,15 @@ class Sessions:
     async def _recheck(self, sessions: Collection[Session]) -> None:
         if not sessions:
             return
-        found = await self._look(self._database, [session.viewer for session in sessions])
-        for session in sessions:
-            viewer = found.get(session.viewer)
+        asked = {session: session.viewer for session in sessions}
+        found = await self._look(self._database, list(asked.values()))
+        for session, was in asked.items():
+            viewer = found.get(was)
             if viewer is not None:
-                session.viewer = viewer
+                if session.viewer is was:  # else somebody came meanwhile, and brought later news
+                    session.viewer = viewer
                 continue
-            who = (session.viewer.id, session.viewer.key_id)
+            who = (was.id, was.key_id)
             if self._held.get(who) is session:  # whoever comes now is a new session, whose token has been looked at
                 del self._held[who]
             session.end()

@@ -41,6 +41,10 @@ class Progress:
         if self._waiting is not None:
             self._waiting.set()
 
+    @property
+    def has_begun(self) -> bool:
+        return self._has_begun
+
     async def began(self) -> None:
         """Wait until it has."""
         if not self._has_begun:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import orjson
@@ -31,10 +31,14 @@ _UNDERSTOOD = frozenset({"skip", "include"})
 
 @dataclass(frozen=True, slots=True)
 class Sharing:
-    """Answers with one `key` are the same for everybody or, `by_viewer`, for those who may see the same at the same moment."""
+    """Answers with one `key` are the same for everybody or, `by_viewer`, for those who may see the same at the same moment.
+
+    `length` is that of the texts in the key.
+    """
 
     key: Hashable
     by_viewer: bool
+    length: int = field(default=0, compare=False)
 
 
 def sharing(
@@ -45,13 +49,13 @@ def sharing(
     The arguments of the root field choose which events there are, never what is said of one: only what stands below it counts.
     """
     root, selections = schema.subscription_type, operation.selection_set.selections
-    if root is None or len(selections) != 1 or not isinstance(field := selections[0], FieldNode) or field.selection_set is None:
+    if root is None or len(selections) != 1 or not isinstance(asked := selections[0], FieldNode) or asked.selection_set is None:
         return None
     fragments = {node.name.value: node for node in document.definitions if isinstance(node, FragmentDefinitionNode)}
     said = _Said(fragments)
-    for directive in (*(operation.directives or ()), *(field.directives or ())):
+    for directive in (*(operation.directives or ()), *(asked.directives or ())):
         visit(directive, said)
-    visit(field.selection_set, said)
+    visit(asked.selection_set, said)
     if not said.is_understood:
         return None
     known = {name: value for name, value in (variables or {}).items() if name in said.variables}
@@ -59,10 +63,10 @@ def sharing(
         values = orjson.dumps(known, option=orjson.OPT_SORT_KEYS)
     except TypeError:
         return None
-    type_ = cast("object", get_named_type(root.fields[field.name.value].type))
-    plain = isinstance(type_, GraphQLObjectType) and all(_plain(type_, field.selection_set, fragments))
+    type_ = cast("object", get_named_type(root.fields[asked.name.value].type))
+    plain = isinstance(type_, GraphQLObjectType) and all(_plain(type_, asked.selection_set, fragments))
     name = None if operation.name is None else operation.name.value
-    return Sharing((text, name, values), by_viewer=not plain)
+    return Sharing((text, name, values), by_viewer=not plain, length=len(text) + len(values))
 
 
 class _Said(Visitor):

@@ -6,7 +6,7 @@ Strawberry's own way from an event to its answer was a third of the cost of a de
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable
+from collections.abc import AsyncGenerator, AsyncIterable, Hashable
 from contextlib import ExitStack, aclosing
 from dataclasses import dataclass
 from inspect import isawaitable
@@ -69,6 +69,7 @@ async def stream(schema: Schema, operation: ExecutionContext, runner: Any, middl
             if refused is not None:
                 yield await _finished(schema, operation, runner, refused)
                 return
+            _keep_declared(operation)
             context: Context = operation.context
             if context.viewer is not None and context.session is None:  # a socket has one, for all of its operations
                 held = ExitStack()
@@ -97,6 +98,16 @@ async def stream(schema: Schema, operation: ExecutionContext, runner: Any, middl
             held.close()
 
 
+def _keep_declared(operation: ExecutionContext) -> None:
+    """Forget the variables that the operation does not know, in place: whoever brought them holds them for as long as the stream lasts."""
+    document, variables = operation.graphql_document, operation.variables
+    if document is None or not variables:
+        return
+    definitions = chosen(document, operation._provided_operation_name).variable_definitions or ()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - the public name is the guess
+    for name in variables.keys() - {definition.variable.name.value for definition in definitions}:
+        del variables[name]
+
+
 def _manner(schema: Schema, document: DocumentNode, text: str, executor: Any, variables: dict[str, Any] | None) -> Manner:
     """The same object for all who ask the same: there may be thousands."""
     core = schema._schema  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - Strawberry has no public way to it
@@ -106,7 +117,7 @@ def _manner(schema: Schema, document: DocumentNode, text: str, executor: Any, va
     known = schema.manners.get(text, how)
     if known is None:
         known = Manner(how, None if how.by_viewer else writer(core, executor))
-        schema.manners.keep(text, known, how)
+        schema.manners.keep(text, known, how, characters=how.length)
     return known
 
 
@@ -188,26 +199,39 @@ class _Run:
         key = (sharing.key, self._context.viewer) if sharing.by_viewer else sharing.key
         while True:
             known: Answer | asyncio.Future[Answer | None] | None = told.answers.get(key)
-            said = await asyncio.shield(known) if isinstance(known, asyncio.Future) else known
-            if said is not None:
-                if self._context.observation is not None:
-                    self._context.observation.events += 1
-                return said
-            if key in told.answers:
-                continue  # the one that was waited for found nothing to share, and somebody else tries already
-            waiting: asyncio.Future[Answer | None]
-            waiting = told.answers[key] = asyncio.get_running_loop().create_future()
-            answer: Answer | None = None
-            try:
-                finished = await self._own(told.source)
-                answer = _written(finished)
-            finally:
-                # Kept is only what can never be said differently. What depends on rows is shared by those who ask while it is read.
-                del told.answers[key]
-                if answer is not None and not sharing.by_viewer:
-                    told.answers[key] = answer
+            if known is None:
+                return await self._led(told, key, sharing)
+            if isinstance(known, asyncio.Future):
+                await asyncio.wait((known,))
+                if known.cancelled():
+                    continue  # whoever was waited for has left, and somebody else begins
+                known = known.result()
+            if known is None:
+                # There is nothing to share. Were they to wait for each other again, the last of many would wait for all of them.
+                return await self._own(told.source)
+            if self._context.observation is not None:
+                self._context.observation.events += 1
+            return known
+
+    async def _led(self, told: Told, key: Hashable, sharing: Sharing) -> ExecutionResult:
+        """Worked out here, while all who want the same wait for it."""
+        waiting: asyncio.Future[Answer | None]
+        waiting = told.answers[key] = asyncio.get_running_loop().create_future()
+        answer: Answer | None = None
+        try:
+            finished = await self._own(told.source)
+            answer = _written(finished)
+        except asyncio.CancelledError:
+            waiting.cancel()
+            raise
+        finally:
+            # Kept is only what can never be said differently. What depends on rows is shared by those who ask while it is read.
+            del told.answers[key]
+            if answer is not None and not sharing.by_viewer:
+                told.answers[key] = answer
+            if not waiting.done():
                 waiting.set_result(answer)
-            return answer or finished
+        return answer or finished
 
     async def _own(self, source: Any) -> ExecutionResult:
         if self._executor is None:

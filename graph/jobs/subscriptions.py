@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Annotated, TypeVar, cast
 from uuid import UUID
 
@@ -14,6 +15,7 @@ from db.errors import NotFound, Unavailable
 from db.queries import jobevents, jobs
 from db.queries.jobs import JobFilter as Wanted
 from db.stores import streamcounts
+from db.stores.changes import COMMITTING
 from db.stores.tails import Told
 from db.tables.jobstates import TERMINAL
 from graph.core.context import Context, Info
@@ -25,6 +27,7 @@ from graph.jobs.types import Job
 
 if TYPE_CHECKING:
     from db.core.viewer import Viewer
+    from db.stores.changes import Watcher
     from db.stores.tails import Follower
 
 T = TypeVar("T")
@@ -51,10 +54,11 @@ class JobSubscriptions:
     ) -> AsyncGenerator[JobEvent, None]:
         context = info.context
         job_id = decode("job", id)
-        if job_id not in await jobs.by_id(context.database, context.signed_in, [job_id]):
+        found = await jobs.by_id(context.database, context.signed_in, [job_id])
+        if job_id not in found:
             raise NotFound(id)
         after = context.progress.after or after
-        told = _events(context, job_id, 0 if after is None else jobevents.sequence_of(after, job_id))
+        told = _events(context, job_id, 0 if after is None else jobevents.sequence_of(after, job_id, found[job_id].last_sequence))
         return cast("AsyncGenerator[JobEvent, None]", told)  # each is taken out of its `Told` when it is answered
 
     @subscription(
@@ -74,11 +78,16 @@ class JobSubscriptions:
 
 async def _events(context: Context, job_id: UUID, seen: int) -> AsyncGenerator[Told, None]:
     assert context.session is not None
-    feed = context.feed
-    with feed.follow(job_id, context.session) as follower:
+    session, feed = context.session, context.feed
+    with feed.follow(job_id, session) as follower:
+        viewer = session.viewer
         told = await _replayed(context, follower, job_id, seen)
         while True:
             for event in told:
+                # A page is told for as long as its reader takes, and rights may be lost within it.
+                follower.check()
+                if session.viewer != viewer:
+                    break
                 if event.source is None:
                     event.source, event.cursor = JobEvent.of(event.row), jobevents.cursor_of(job_id, event.row.sequence)
                 seen = event.row.sequence
@@ -87,16 +96,17 @@ async def _events(context: Context, job_id: UUID, seen: int) -> AsyncGenerator[T
                 if event.row.status in TERMINAL:
                     return
             event = None  # while nothing happens, nothing of what did is kept
-            if len(told) < jobevents.REPLAY:
+            if session.viewer == viewer and len(told) < jobevents.REPLAY:
                 if told:
                     feed.reached(job_id, seen)
                 elif await _is_over(context, follower, job_id, seen):  # the cursor was that of the last event
                     return
                 told = ()
                 told = await follower.after(seen)
-                if told is not None:
+                if told is not None and session.viewer == viewer:
                     continue
                 REREAD.inc()
+            viewer = session.viewer
             told = await _replayed(context, follower, job_id, seen)
 
 
@@ -130,11 +140,26 @@ async def _updates(context: Context, wanted: Wanted | None) -> AsyncGenerator[To
     with changes.watch(context.session, wanted) as watcher:
         while True:
             told = await watcher.next()
-            if not told:
-                UPDATES_REREAD.inc()
-                told = await changes.missed(watcher)
-            for change in told:
-                if change.source is None:
-                    change.source = Job.of(change.row)
-                UPDATED.inc()
-                yield change
+            if told:
+                for change in _as_seen(watcher, told):
+                    yield change
+                continue
+            UPDATES_REREAD.inc()
+            async with aclosing(changes.missed(watcher)) as pages:
+                async for page in pages:
+                    for change in _as_seen(watcher, page):
+                        yield change
+
+
+def _as_seen(watcher: Watcher, told: Sequence[Told]) -> Iterator[Told]:
+    """One after the other, for as long as their reader is who they were read for; what is left then is read anew."""
+    viewer = watcher.session.viewer
+    for change in told:
+        watcher.session.check()
+        if watcher.session.viewer != viewer:
+            watcher.fall_behind(min(left.row.updated_at for left in told) - COMMITTING)
+            return
+        if change.source is None:
+            change.source = Job.of(change.row)
+        UPDATED.inc()
+        yield change

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -32,16 +32,19 @@ HEADERS = {
     "Cache-Control": "no-cache, no-store, no-transform",  # the last keeps proxies from compressing, and so from holding events back
     "X-Accel-Buffering": "no",
 }
-Head: TypeAlias = Callable[[], Awaitable[None]]
-Chunk: TypeAlias = Callable[..., Awaitable[None]]
+FAREWELL = 1.0  # seconds that a client has to read why its stream ends
+Head: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
+Chunk: TypeAlias = Callable[..., Coroutine[Any, Any, None]]
 
 STREAMING = "streaming"  # in the scope's state: the guard need not wait for its end when the process stops
+DROP = "drop"  # in the scope's state: closes the connection at once, whatever waits to be sent
 
 
 class EventStream:
     """Sends `results` as `next` events, and `complete` at the end. An event carries an id where the stream has cursors.
 
-    Once `signed_out` is set the stream says so and ends, whatever it was waiting for. `progress` says when the operation has begun to run.
+    Once `signed_out` is set the stream says so and ends, whatever it was waiting for; with a client that does not read it ends unsaid, by
+    `drop`. `progress` says when the operation has begun to run.
     """
 
     def __init__(
@@ -52,10 +55,13 @@ class EventStream:
         progress: Progress,
         request_id: str,
         limit: int,
+        drop: Callable[[], None] | None = None,
     ) -> None:
+        self._drop = drop
         self._results = results
         self._signed_out = signed_out
         self._progress = progress
+        self._is_again = progress.after is not None
         self._request_id = request_id
         self._limit = limit
 
@@ -63,7 +69,7 @@ class EventStream:
         """Returns when the stream has ended or its client has gone; by then nothing that it started runs any more.
 
         An operation that was refused before it ran has no stream: then nothing is sent, and what it was refused with is returned. A client
-        that got a stream would open it again and again.
+        that got a stream would open it again and again. One that takes a stream up again is refused by whatever its source says, too.
         """
         started = over = False
 
@@ -108,32 +114,51 @@ class EventStream:
                 await asyncio.wait({gone, ended, began, coming}, return_when=asyncio.FIRST_COMPLETED)
                 if coming.done() and not gone.done():
                     first = coming.result()
-                    if first is not None and answers.never_ran(first):
+                    if first is not None and (answers.never_ran(first) or (self._is_again and not self._progress.has_begun)):
                         return first
-                await head()
+                if not await self._passed(start(head()), gone, ended):
+                    return None
                 while True:
                     done, _ = await asyncio.wait({gone, ended, coming}, timeout=KEEP_ALIVE, return_when=asyncio.FIRST_COMPLETED)
                     if gone in done:
                         return None
                     if ended in done:
-                        await end(self._frame(answers.failed("UNAUTHENTICATED", str(SignedOut()), self._request_id)))
+                        told = self._frame(answers.failed("UNAUTHENTICATED", str(SignedOut()), self._request_id))
+                        await self._passed(start(end(told)), gone, patience=FAREWELL)
                         return None
                     if not done:
-                        await chunk(b":\n\n")
-                        continue
-                    result = coming.result()
-                    if result is None:
-                        await end()
+                        text = b":\n\n"
+                    elif (result := coming.result()) is None:
+                        await self._passed(start(end()), gone, ended)
                         return None
-                    await chunk(
-                        self._frame(answers.encoded(result, request_id=self._request_id, limit=self._limit), self._progress.reached)
-                    )
-                    coming = start(self._next())
+                    else:
+                        text = self._frame(answers.encoded(result, request_id=self._request_id, limit=self._limit), self._progress.reached)
+                    if not await self._passed(start(chunk(text)), gone, ended):
+                        return None
+                    if done:
+                        coming = start(self._next())
             finally:
                 tasks = (gone, ended, began, coming)
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _passed(self, sending: asyncio.Task[None], *until: asyncio.Task[Any], patience: float | None = None) -> bool:
+        """Wait until it was sent. False where one of the others was done sooner: the client does not read, and is dropped."""
+        try:
+            await asyncio.sleep(0)  # if nothing holds it back, it is sent by now, even where one of the others is done already
+            if not sending.done():
+                await asyncio.wait({sending, *until}, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+            if sending.done():
+                sending.result()
+                return True
+        finally:
+            if not sending.done():
+                sending.cancel()
+                await asyncio.gather(sending, return_exceptions=True)
+        if self._drop is not None:
+            self._drop()
+        return False
 
     async def _next(self) -> ExecutionResult | None:
         return await anext(self._results, None)

@@ -1,6 +1,7 @@
-"""uvicorn's websocket protocol with an end to its patience: with frames that are no messages, and with many in one go.
+"""uvicorn's websocket protocol with an end to its patience: with frames that are no messages, with many in one go, and with who does not read.
 
-uvicorn itself takes all frames that have come before anybody else gets a turn: 4 MB of empty pings kept a process busy for 5 s.
+uvicorn itself takes all frames that have come before anybody else gets a turn: 4 MB of empty pings kept a process busy for 5 s. And it waits
+for ever to send to a client that does not read, a close too, while it puts by a pong for each ping.
 """
 
 from __future__ import annotations
@@ -13,11 +14,20 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import CloseCode
 
 if TYPE_CHECKING:
+    from asyncio import Task, TimerHandle
+
+    from uvicorn._types import ASGISendEvent
     from websockets.frames import Frame
+    from websockets.http11 import Request
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 SLICE = 4096  # bytes that are taken apart before the frames in them are counted
+READING = 60.0  # seconds in which a client must have read what waits for it
+CLOSING = 1.0  # seconds that a client has to read the last words, when the process stops or others need its place
+TOO_LATE = 4408  # graphql-transport-ws: no connection_init in time
+
+SETTLED = "settled"  # in the scope's state: what the handler calls once it knows whose the socket is
 FRAMES = 1000  # a second, of whatever kind; how many messages they may make is the handler's to say
 
 
@@ -28,6 +38,36 @@ class GuardedSocket(WebSocketsSansIOProtocol):
         super().__init__(*arguments, **options)
         self._frames = 0
         self._since = time.monotonic()
+        self._unread: TimerHandle | None = None
+        self._end: TimerHandle | None = None
+        self._newcomers: dict[Any, None] = {}
+
+    def enrol(self, newcomers: dict[Any, None]) -> None:
+        """Be one of these until it is known whose the socket is; the first of them leaves when others need its place."""
+        self._newcomers = newcomers
+        newcomers[self] = None
+
+    def make_room(self) -> None:
+        self._newcomers.pop(self, None)
+        self._fail(TOO_LATE, "There are too many connections, and this one has sent no connection_init.")
+        self._end_in(CLOSING)
+
+    def drop(self) -> None:
+        """Close at once; what was not sent yet is not sent."""
+        self._newcomers.pop(self, None)
+        self.transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._newcomers.pop(self, None)
+        for timer in (self._unread, self._end):
+            if timer is not None:
+                timer.cancel()
+        super().connection_lost(exc)
+
+    def handle_connect(self, event: Request) -> None:
+        super().handle_connect(event)
+        if not self.close_sent:
+            self.scope.setdefault("state", {})[SETTLED] = lambda: self._newcomers.pop(self, None)
 
     def data_received(self, data: bytes) -> None:
         now = time.monotonic()
@@ -54,7 +94,10 @@ class GuardedSocket(WebSocketsSansIOProtocol):
 
     def handle_ping(self) -> None:
         self._frames += 1
-        super().handle_ping()
+        if self.writable.is_set():
+            super().handle_ping()
+        else:  # it asks for answers that it does not read
+            self._give_up()
 
     def handle_pong(self, event: Frame) -> None:
         self._frames += 1
@@ -70,7 +113,63 @@ class GuardedSocket(WebSocketsSansIOProtocol):
                 return
         super().send_receive_event_to_app()
 
-    def _fail(self, code: CloseCode, reason: str) -> None:
+    # What goes
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._unread is None:
+            self._unread = self.loop.call_later(READING, self._give_up)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
+
+    async def send(self, message: ASGISendEvent) -> None:
+        if message["type"] != "websocket.close":
+            await super().send(message)
+        elif self.writable.is_set():
+            await super().send(message)
+            if self.close_timer is not None:
+                # uvicorn's own would wait for what is yet to be sent.
+                self.close_timer.cancel()
+                self.close_timer = self.loop.call_later(self.close_timeout, self.drop)
+        else:
+            self._give_up()
+
+    def shutdown(self) -> None:
+        if self.writable.is_set():
+            super().shutdown()
+            self._end_in(CLOSING)
+        else:
+            self._give_up()
+
+    # The end
+
+    def handle_close(self, event: Frame) -> None:
+        super().handle_close(event)
+        self._end_in(self.close_timeout)
+
+    def handle_parser_exception(self) -> None:
+        super().handle_parser_exception()
+        self._end_in(self.close_timeout)
+
+    def on_task_complete(self, task: Task[None]) -> None:
+        super().on_task_complete(task)
+        self._end_in(self.close_timeout)
+
+    def _end_in(self, seconds: float) -> None:
+        """The connection is being closed, and that is how long it may take: closing it waits for what is yet to be sent."""
+        if self._end is None and self in self.connections:
+            self._end = self.loop.call_later(seconds, self.drop)
+
+    def _give_up(self) -> None:
+        if not self.transport.is_closing():
+            log.info("socket_unread", waiting=self.transport.get_write_buffer_size())
+        self.drop()
+
+    def _fail(self, code: int, reason: str) -> None:
         if self.transport.is_closing():
             return
         log.info("socket_refused", code=int(code), reason=reason)

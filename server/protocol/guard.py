@@ -15,7 +15,8 @@ import orjson
 import structlog
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from server.protocol.events import STREAMING
+from server.protocol.events import DROP, STREAMING
+from server.protocol.frames import READING, GuardedSocket
 from server.protocol.leaving import LEAVING
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 LINGER = 2.0  # seconds in which a client may still send what nobody reads, so that it gets to read the answer
-READING = 60.0  # seconds in which a client must have read what waits for it
 PIPELINED = 32  # requests that may wait behind one that is being answered
 HEADERS = 100
 
@@ -45,7 +45,8 @@ class Guard:
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        self.waiting: dict[GuardedProtocol, None] = {}  # connections without a whole request, the one that has been so for longest first
+        # Connections without a whole request, and sockets of which it is not known whose they are: the one that has been so for longest first.
+        self.waiting: dict[GuardedProtocol | GuardedSocket, None] = {}
 
     def __call__(
         self, config: Config, server_state: ServerState, app_state: dict[str, Any], _loop: asyncio.AbstractEventLoop | None = None
@@ -77,7 +78,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._wait(guard.limits.patience)
         if len(self.connections) > guard.limits.connections:
             # Whoever has said nothing for longest leaves: with many silent connections nobody else is kept out.
-            next(iter(guard.waiting)).drop()
+            next(iter(guard.waiting)).make_room()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._wait(None)
@@ -94,14 +95,23 @@ class GuardedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
         self._unset_keepalive_if_required()
 
+    def make_room(self) -> None:
+        self.drop()
+
     def drop(self) -> None:
         """Close at once; what was not sent yet is not sent."""
         self._guard.waiting.pop(self, None)
+        if self._running is not None and not self._running.response_complete:
+            self._running.disconnected = True  # what is sent from here on goes nowhere, and is no mistake
+            self._running.message_event.set()
         self.transport.abort()
 
     def shutdown(self) -> None:
         cycle = self._running
         if cycle is not None and not cycle.response_complete and cycle.scope.get("state", {}).get(STREAMING):
+            if self.flow.write_paused or self.transport.get_write_buffer_size():
+                self.drop()  # closing would wait until its client reads
+                return
             cycle.disconnected = True  # it has no end to wait for
             cycle.message_event.set()
             self.transport.close()
@@ -127,6 +137,9 @@ class GuardedProtocol(HttpToolsProtocol):
                 self._wait(None)
                 self._guard.waiting.pop(self, None)
                 self.handle_websocket_upgrade()
+                protocol = self.transport.get_protocol()
+                if isinstance(protocol, GuardedSocket):
+                    protocol.enrol(self._guard.waiting)
             elif self.cycle is not None:  # pyright: ignore[reportUnnecessaryComparison] - uvicorn begins with None
                 self.cycle.keep_alive = (
                     False  # an upgrade that we do not know: this request is answered, and what follows is not HTTP to us
@@ -185,6 +198,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if not cycle.more_body:
             self._guard.waiting.pop(self, None)
         cycle.transport = cast("asyncio.Transport", _Closing(self, cycle))
+        cycle.scope.setdefault("state", {})[DROP] = self.drop
         self._wait(self._guard.limits.patience if cycle.more_body else None)
         super()._start_asgi_task(cycle, app)
 

@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import orjson
 import structlog
-from graphql import GraphQLError
+from graphql import GraphQLError, OperationType
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 from strawberry.asgi import ASGIWebSocketAdapter
 from strawberry.http.exceptions import WebSocketDisconnected
@@ -26,10 +26,13 @@ from strawberry.types.execution import PreExecutionError
 from db.errors import Unavailable
 from graph.core.context import Context
 from graph.core.failures import coded
+from graph.core.operations import chosen
 from graph.core.streaming import Answer
+from graph.schema import schema
 from server.auth import BadToken, viewer_of
 from server.protocol import answers
 from server.protocol.asked import Asked
+from server.protocol.frames import SETTLED
 from server.protocol.refusals import Refused
 
 if TYPE_CHECKING:
@@ -43,17 +46,22 @@ TOO_MANY = 4429
 GOING_AWAY = 1001
 TRY_AGAIN = 1013
 REASON = 123  # bytes of a close frame's reason (RFC 6455, 5.5)
+LONGEST_ID = 255  # characters
+BUDGET = 1024 * 1024  # bytes of the messages whose operations a socket runs at once: what they carry is kept for as long
 MISSED = 2  # pings without any sign of life after which a client has gone
 
 
 class _Operation(Operation[Context, None]):
-    """Strawberry's, with all that its message asked for."""
+    """Strawberry's, with all that its message asked for until it has begun."""
 
-    __slots__ = ("asked",)
+    __slots__ = ("asked", "is_mutation", "request_id", "size")
 
-    def __init__(self, handler: SocketHandler, key: str, asked: Asked) -> None:
-        super().__init__(handler, key, asked.query or "", asked.variables, asked.operation_name)
-        self.asked = asked
+    def __init__(self, handler: SocketHandler, key: str, asked: Asked, size: int) -> None:
+        super().__init__(handler, key, "", None, None)
+        self.asked: Asked | None = asked
+        self.size = size
+        self.request_id = uuid4().hex
+        self.is_mutation = False
 
 
 class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
@@ -69,6 +77,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         self._headers = self.context.connection_params or {}
         self._heard = time.monotonic()
         self._held = ExitStack()
+        self._finishing: set[_Operation] = set()
         self._is_over = False
         self._farewell: asyncio.Task[None] | None = None
         self._pinging: asyncio.Task[None] | None = None
@@ -91,23 +100,24 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
     async def handle_message(self, message: Message) -> None:
         self._heard = time.monotonic()
         found = cast("dict[str, Any]", message)
+        key, payload = found.get("id", ""), found.get("payload")
         if not self._pace.keeps(self._heard):
             await self._close(TOO_MANY, "Too many messages: send fewer a second.")
-        elif not isinstance(found.get("id", ""), str):
-            await self.handle_invalid_message("An operation's id must be a string.")
+        elif not isinstance(key, str) or len(key) > LONGEST_ID:
+            await self.handle_invalid_message(f"An operation's id must be a string of at most {LONGEST_ID} characters.")
+        elif payload is not None and not isinstance(payload, dict):
+            await self.handle_invalid_message("The payload of a message must be an object.")
         else:
             await super().handle_message(message)
+        found.clear()  # whoever reads messages holds this one until the next, which may be for ever
 
     async def handle_invalid_message(self, error_message: str) -> None:
         await self._close(BAD_REQUEST, error_message)
 
     async def handle_connection_init(self, message: ConnectionInitMessage) -> None:
         """The token comes here, since a browser cannot set headers on a websocket; other clients may use the header."""
-        payload: Any = message.get("payload") or {}
+        payload: dict[str, object] = message.get("payload") or {}
         if self.connection_timed_out:
-            return
-        if not isinstance(payload, dict):
-            await self.handle_invalid_message("The payload of connection_init must be an object.")
             return
         if self.connection_init_received:
             await self._close(TOO_MANY, "Too many initialisation requests")
@@ -118,7 +128,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         try:
             # Where both name somebody, the message counts: it is the later word.
             database, patience = self.context.database, self.context.patience
-            said = await viewer_of(database, cast("dict[str, object]", payload), patience)
+            said = await viewer_of(database, payload, patience)
             viewer = said or await viewer_of(database, self._headers, patience)
             self._held.enter_context(self._view.sockets.enter(viewer.id if viewer else self.context.address))
         except BadToken:
@@ -132,6 +142,9 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
             if viewer is not None:
                 session = self.context.session = self._held.enter_context(self.context.feed.sessions.attend(viewer))
                 self._held.enter_context(session.tells(self._sign_out))
+            settled = cast("ASGIWebSocketAdapter", self.websocket).ws.scope["state"].get(SETTLED)
+            if settled is not None:
+                settled()
             await self.send_message({"type": "connection_ack"})
             self.connection_acknowledged = True
 
@@ -151,27 +164,48 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         except Refused as error:
             await self.handle_invalid_message(str(error))
             return
-        if len(self.operations) >= self._most_operations:
+        running = [*cast("dict[str, _Operation]", self.operations).values(), *self._finishing]
+        if len(running) >= self._most_operations:
             told = f"This socket runs {self._most_operations} operations, and no more at a time. Complete one, or open another socket."
-            refused = GraphQLError(told, extensions={"code": "RATE_LIMITED", "requestId": self.context.request_id})
-            await self.send_message({"id": key, "type": "error", "payload": [refused.formatted]})
+            await self._refuse(key, told)
             return
-        operation = self.operations[key] = _Operation(self, key, asked)
+        size = len(orjson.dumps(payload))
+        if sum(operation.size for operation in running) + size > BUDGET:
+            told = (
+                f"The operations that this socket runs came in {BUDGET:,} bytes, and no more are kept. Complete one, or send shorter ones."
+            )
+            await self._refuse(key, told)
+            return
+        operation = _Operation(self, key, asked, size)
+        self.operations[key] = operation
         operation.task = asyncio.create_task(self.run_operation(operation), name=f"socket operation {key[:40]}")
+
+    async def _refuse(self, key: str, message: str) -> None:
+        refused = GraphQLError(message, extensions={"code": "RATE_LIMITED", "requestId": uuid4().hex})
+        await self.send_message({"id": key, "type": "error", "payload": [refused.formatted]})
 
     def forget_id(self, id: str) -> None:  # noqa: A002 - Strawberry's signature
         self.operations.pop(id, None)
 
+    async def cleanup_operation(self, operation_id: str) -> None:
+        """A mutation that has begun is finished, whoever is still there to hear of it: it might be at its commit."""
+        operation = cast("_Operation | None", self.operations.get(operation_id))
+        if operation is None or not operation.is_mutation:
+            await super().cleanup_operation(operation_id)
+            return
+        del self.operations[operation_id]
+        operation.completed = True
+        self._finishing.add(operation)
+
     async def run_operation(self, operation: Operation[Context, None]) -> None:
         """Nothing that goes wrong here ends more than this operation."""
-        asked = cast("_Operation", operation).asked
+        operation = cast("_Operation", operation)
         session = self.context.session
-        context = replace(
-            self.context.for_operation(), viewer=self.context.viewer if session is None else session.viewer, request_id=uuid4().hex
-        )
+        viewer = self.context.viewer if session is None else session.viewer
+        context = replace(self.context.for_operation(), viewer=viewer, request_id=operation.request_id)
         try:
             try:
-                text = await self._view.resolve(asked, context)
+                results = await self._begun(operation, context)
             except Refused as error:
                 refused = GraphQLError(str(error), extensions={"code": error.code, "requestId": context.request_id})
                 await operation.send_initial_errors([refused])
@@ -179,14 +213,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
             except GraphQLError as error:
                 await operation.send_initial_errors(coded([error], phase="parse", request_id=context.request_id))
                 return
-            results = await self.schema.stream(
-                text,
-                variable_values=asked.variables,
-                context_value=context,
-                operation_name=asked.operation_name,
-                operation_extensions=asked.extensions,
-            )
-            async with aclosing(cast("Any", results)):
+            async with aclosing(results):
                 await self._send_result_stream(operation, results)
             await operation.send_operation_message({"id": operation.id, "type": "complete"})
         except (WebSocketDisconnected, WebSocketDisconnect):
@@ -196,6 +223,22 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
             masked = GraphQLError("Internal error", extensions={"code": "INTERNAL_SERVER_ERROR", "requestId": context.request_id})
             with suppress(WebSocketDisconnected):
                 await operation.send_initial_errors([masked])
+        finally:
+            self._finishing.discard(operation)
+
+    async def _begun(self, operation: _Operation, context: Context) -> Any:
+        """Its answers. What was asked for is not kept any longer: most of it is needed no more."""
+        asked, operation.asked = operation.asked, None
+        assert asked is not None
+        text = await self._view.resolve(asked, context)
+        operation.is_mutation = _is_mutation(text, asked.operation_name)
+        return await self.schema.stream(
+            text,
+            variable_values=asked.variables,
+            context_value=context,
+            operation_name=asked.operation_name,
+            operation_extensions=asked.extensions,
+        )
 
     async def _send_result_stream(self, operation: Operation[Context, None], result_source: Any) -> None:
         """What is sent is text that is made once: an answer that many share differs in the operation's id alone."""
@@ -208,15 +251,15 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
                 await operation.send_initial_errors(result.errors or [])
                 return
             assert isinstance(result, ExecutionResult)
-            await self._send_text(head + self._encoded(result) + "}")
+            await self._send_text(head + self._encoded(result, cast("_Operation", operation).request_id) + "}")
             first = False
             del result  # it would be kept until the next
 
-    def _encoded(self, result: ExecutionResult) -> str:
+    def _encoded(self, result: ExecutionResult, request_id: str) -> str:
         limit = self._view.settings.max_response_bytes
         if isinstance(result, Answer) and len(result.text) <= limit // 4:  # no character takes more than four bytes
             return result.text
-        return answers.encoded(result, request_id=self.context.request_id, limit=limit).decode()
+        return answers.encoded(result, request_id=request_id, limit=limit).decode()
 
     async def send_message(self, message: Message) -> None:
         await self._send_text(self._view.encode_json(message))
@@ -264,6 +307,13 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
             await self.websocket.close(code, reason.encode()[:REASON].decode(errors="ignore"))
         except (RuntimeError, WebSocketDisconnect):  # it is closed already: the other side was faster
             log.debug("socket_closed_before", code=code)
+
+
+def _is_mutation(text: str, name: str | None) -> bool:
+    try:
+        return chosen(schema.read(text), name).operation is OperationType.MUTATION
+    except (GraphQLError, RecursionError):  # which its execution will say
+        return False
 
 
 class Pace:

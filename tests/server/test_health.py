@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -12,9 +13,12 @@ from starlette.applications import Starlette
 
 from db.core.viewer import SYSTEM
 from db.core.work import Database
+from db.queries import accounts, jobchanges, jobevents
 from db.services import workers
 from db.settings import StateSettings
+from db.stores.changes import Looks
 from db.stores.events import connect
+from db.stores.feed import Feed, Rights
 from db.stores.objects import ObjectStore
 from server import health
 
@@ -29,6 +33,8 @@ async def asked(settings: StateSettings, **changes: str) -> AsyncGenerator[httpx
     async with AsyncExitStack() as opened:
         app.state.database = await opened.enter_async_context(Database.open(changed))
         app.state.objects = await opened.enter_async_context(ObjectStore.open(changed))
+        rights, looks = Rights(accounts.still, jobevents.may_follow, 30), Looks(jobchanges.look, jobchanges.changed_since)
+        app.state.feed = await opened.enter_async_context(Feed.open(changed.redis_url, app.state.database, rights, looks))
         app.state.redis = await opened.enter_async_context(connect(changed.redis_url))
         yield await opened.enter_async_context(httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://trellis"))
 
@@ -49,7 +55,13 @@ async def test_all_is_ready_when_every_service_answers(settings: StateSettings, 
             assert answer.status_code == 200
             assert answer.json() == {
                 "status": "ready",
-                "services": {"postgres": {"state": "up"}, "redis": {"state": "up"}, "s3": {"state": "up"}, "workers": {"state": "up"}},
+                "services": {
+                    "postgres": {"state": "up"},
+                    "redis": {"state": "up"},
+                    "s3": {"state": "up"},
+                    "workers": {"state": "up"},
+                    "streams": {"state": "up"},
+                },
             }
 
 
@@ -79,6 +91,25 @@ async def test_without_postgres_it_is_unavailable_within_seconds_and_still_alive
         assert (alive.status_code, alive.text) == (200, "alive\n")
 
 
+async def test_without_streams_it_is_unavailable_and_says_which_part_of_them(
+    settings: StateSettings, live: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: object) -> None:
+        raise RuntimeError("no address of ours")
+
+    monkeypatch.setattr(Feed, "_read", broken)
+    async with asked(settings) as client:
+        async with asyncio.timeout(10):
+            while (answer := await client.get("/readyz")).status_code == 200:
+                await asyncio.sleep(0.2)
+        assert (answer.status_code, answer.json()["status"]) == (503, "unavailable")
+        assert answer.json()["services"]["streams"] == {
+            "state": "down",
+            "reason": "what follows jobs for them fails again and again: read",
+        }
+        assert answer.json()["services"]["postgres"] == {"state": "up"}
+
+
 async def test_prometheus_reads_the_same(settings: StateSettings, live: None) -> None:
     async with asked(settings, redis_url=f"redis://{NOBODY}/0") as client:
         answer = await client.get("/metrics")
@@ -87,7 +118,7 @@ async def test_prometheus_reads_the_same(settings: StateSettings, live: None) ->
         found = {line for line in lines if line.startswith("trellis_service_up{")}
         assert found == {
             f'trellis_service_up{{service="{name}"}} {up}'
-            for name, up in (("postgres", 1.0), ("redis", 0.0), ("s3", 1.0), ("workers", 1.0))
+            for name, up in (("postgres", 1.0), ("redis", 0.0), ("s3", 1.0), ("workers", 1.0), ("streams", 1.0))
         }
         assert any(line.startswith("process_resident_memory_bytes ") for line in lines)
 

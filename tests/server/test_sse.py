@@ -82,9 +82,27 @@ async def test_a_stream_is_taken_up_after_the_last_event_that_arrived(ada: Clien
     for number, cursor in enumerate(seen):
         again = {"query": EVENTS, "variables": {"id": ended, "after": seen[0]}}  # as it was sent the first time
         assert await all_frames(ada, again, last_event_id=cursor) == everything[number + 1 :]
-    (refused, complete) = await all_frames(ada, {"query": EVENTS, "variables": {"id": ended}}, last_event_id="nonsense")
+
+
+async def test_what_cannot_be_taken_up_again_has_no_stream(ada: Client, bob: Client, ended: str) -> None:
+    """A page's EventSource, which sends the header by itself, would open a stream that says so again and again."""
+    body = {"query": EVENTS, "variables": {"id": ended}}
+    (*_, last) = cursors(await all_frames(ada, body))
+    for client, cursor, code in ((ada, "nonsense", "BAD_USER_INPUT"), (bob, last, "NOT_FOUND")):
+        answer = await client.http.post("/graphql", json=body, headers={"accept": STREAM, "last-event-id": cursor})
+        assert (answer.status_code, answer.headers["content-type"]) == (400, "application/json; charset=utf-8")
+        (error,) = answer.json()["errors"]
+        assert error["extensions"] == {"code": code, "requestId": answer.headers["x-request-id"]}
+    (refused, complete) = await all_frames(ada, {"query": EVENTS, "variables": {"id": ended, "after": "nonsense"}})
     assert json.loads(refused.partition("data: ")[2])["errors"][0]["extensions"]["code"] == "BAD_USER_INPUT"
     assert complete == "event: complete\ndata:"
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE"])
+async def test_there_is_no_single_connection_mode(ada: Client, method: str) -> None:
+    answer = await ada.http.request(method, "/graphql", headers={"accept": STREAM, "x-graphql-event-stream-token": "t"})
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD, POST, OPTIONS")
+    assert answer.json()["errors"][0]["extensions"]["code"] == "METHOD_NOT_ALLOWED"
 
 
 async def test_a_query_is_streamed_only_to_those_who_take_nothing_else(ada: Client) -> None:

@@ -1,0 +1,225 @@
+"""What follows jobs and sessions for everybody goes on, whatever it is told, whatever fails, and whatever else there is to do."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from typing import Any, cast
+from uuid import uuid4
+
+import pytest
+from strawberry.types import ExecutionResult
+
+from db.core.viewer import SYSTEM, UserRole, Viewer
+from db.core.work import Database
+from db.errors import Unavailable
+from db.queries import accounts, jobchanges, jobevents
+from db.services.accounts import revoke_tokens
+from db.settings import StateSettings
+from db.stores.changes import Looks
+from db.stores.events import EVENTS, connect
+from db.stores.feed import Feed, Rights
+from db.stores.sessions import Session, Sessions
+from db.stores.tails import Told
+from graph.core.context import Context
+from graph.core.ids import decode, encode
+from graph.core.sharing import Sharing
+from graph.core.streaming import _Run  # pyright: ignore[reportPrivateUsage] - how long it takes shows nowhere else
+from tests.client import Client
+from tests.telling import tell, waiting_jobs
+
+NOBODY = "redis://127.0.0.1:1/0"
+NOTICES = [
+    "",
+    "5",
+    "[]",
+    "{",
+    '{"events": [[5, 1]], "doubted": []}',
+    '{"events": [["x", 1]], "doubted": []}',
+    '{"events": [], "doubted": [null]}',
+]
+CANCEL = "mutation($id: ID!) { cancelJob(input: {id: $id}) { __typename } }"
+
+
+def somebody() -> Viewer:
+    return Viewer(uuid4(), UserRole.MEMBER, uuid4())
+
+
+async def test_a_notice_that_makes_no_sense_ends_nothing(ada: Client, announcing: Database, settings: StateSettings) -> None:
+    (job,) = await waiting_jobs(announcing, decode("user", (await ada.one("{ viewer { id } }"))["id"]), 1)
+
+    async def follow() -> list[int]:
+        return [event["sequence"] async for event in ada.events(encode("job", job))]
+
+    following = asyncio.create_task(follow())
+    async with connect(settings.redis_url) as redis:
+        for notice in NOTICES:
+            await redis.publish(EVENTS, notice)  # pyright: ignore[reportUnknownMemberType] - redis leaves it untyped
+    await asyncio.sleep(0.2)
+    await tell(announcing, [job])
+    await ada.one(CANCEL, id=encode("job", job))
+    async with asyncio.timeout(10):
+        assert await following == [1, 2, 3]
+
+
+async def test_a_part_that_fails_begins_again(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[float] = []
+
+    async def once(_: Feed) -> None:
+        begun.append(time.monotonic())
+        if len(begun) == 1:
+            raise AttributeError("a mistake of ours")
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(Feed, "_listen", once)
+    rights, looks = Rights(accounts.still, jobevents.may_follow, 30), Looks(jobchanges.look, jobchanges.changed_since)
+    async with Feed.open(NOBODY, database, rights, looks) as feed:
+        async with asyncio.timeout(5):
+            while len(begun) < 2:
+                await asyncio.sleep(0.02)
+        assert feed.broken == []
+
+
+class Away:
+    """The state, which can be away."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.is_away = False
+
+    async def rows(self, statement: Any, parameters: Any = None) -> Sequence[Any]:
+        if self.is_away:
+            raise Unavailable("database")
+        return await self._database.rows(statement, parameters)
+
+
+@pytest.mark.parametrize("from_the_start", [False, True])
+async def test_a_gap_that_is_longer_than_its_overlap_loses_no_change(
+    ada: Client, announcing: Database, monkeypatch: pytest.MonkeyPatch, from_the_start: bool
+) -> None:
+    """Without Redis, and with a database that is away before any change was ever found."""
+    monkeypatch.setattr("db.stores.feed.OVERLAP", timedelta(seconds=0.5))
+    (job,) = await waiting_jobs(announcing, decode("user", (await ada.one("{ viewer { id } }"))["id"]), 1)
+    away = Away(announcing)
+    rights, looks = Rights(accounts.still, jobevents.may_follow, 30), Looks(jobchanges.look, jobchanges.changed_since)
+    async with Feed.open(NOBODY, cast("Database", away), rights, looks) as feed:
+        with feed.changes.watch(Session(Viewer(uuid4(), UserRole.ADMIN)), None) as watcher:
+            away.is_away = from_the_start
+            await asyncio.sleep(1.2)  # a look or two
+            away.is_away = True
+            await ada.one(CANCEL, id=encode("job", job))
+            await asyncio.sleep(2)
+            away.is_away = False
+            async with asyncio.timeout(5):
+                assert [told.row.id for told in await watcher.next()] == [job]
+
+
+async def test_news_of_others_do_not_put_off_the_look_at_a_session() -> None:
+    hers, his = somebody(), somebody()
+
+    async def look(_: Database, viewers: Collection[Viewer]) -> Mapping[Viewer, Viewer]:
+        return {viewer: viewer for viewer in viewers if viewer != hers}  # her token has run out, of which nobody tells
+
+    sessions = Sessions(cast("Database", None), look, 0.5)
+    running = asyncio.create_task(sessions.run())
+    with sessions.attend(hers) as session, sessions.attend(his) as other:
+        began = time.monotonic()
+        while not session.is_over and time.monotonic() - began < 3:
+            sessions.doubt([his.id])
+            await asyncio.sleep(0.1)
+        assert time.monotonic() - began < 1
+        assert not other.is_over
+    running.cancel()
+
+
+async def test_who_comes_brings_the_news_of_their_session() -> None:
+    was = somebody()
+    now = Viewer(was.id, UserRole.ADMIN, was.key_id)
+    asked, answer = asyncio.Event(), asyncio.Event()
+
+    async def look(_: Database, viewers: Collection[Viewer]) -> Mapping[Viewer, Viewer]:
+        found = {viewer: viewer for viewer in viewers}
+        asked.set()
+        await answer.wait()
+        return found
+
+    sessions = Sessions(cast("Database", None), look, 60)
+    running = asyncio.create_task(sessions.run())
+    with sessions.attend(was) as session:
+        sessions.doubt_all()
+        await asked.wait()
+        with sessions.attend(now) as same:
+            assert same is session
+            assert session.viewer == now
+            answer.set()
+            await asyncio.sleep(0.05)
+            assert (session.viewer, session.is_over) == (now, False)
+    running.cancel()
+
+
+async def test_a_token_that_was_revoked_while_redis_was_away_closes_its_streams(ada: Client, database: Database) -> None:
+    """At the next look at sessions, which is each second here."""
+    async with AsyncExitStack() as stack:
+        _, receive = await stack.enter_async_context(ada.socket())
+        async with database.work(SYSTEM) as work:  # of which nobody is told
+            assert await revoke_tokens(work, "ada@example.org") == 1
+        began = time.monotonic()
+        with pytest.raises(Exception, match="4403"):
+            await asyncio.wait_for(receive(), 5)
+        assert time.monotonic() - began < 3
+
+
+async def test_a_redis_that_comes_back_has_everybody_looked_at(ada: Client, database: Database, settings: StateSettings) -> None:
+    looked: list[int] = []
+
+    async def still(_: Database, viewers: Collection[Viewer]) -> Mapping[Viewer, Viewer]:
+        looked.append(len(viewers))
+        return {viewer: viewer for viewer in viewers}
+
+    rights, looks = Rights(still, jobevents.may_follow, 60), Looks(jobchanges.look, jobchanges.changed_since)
+    async with Feed.open(settings.redis_url, database, rights, looks) as feed, connect(settings.redis_url) as redis:
+        with feed.sessions.attend(somebody()), feed.sessions.attend(somebody()):
+            await asyncio.sleep(0.5)
+            looked.clear()
+            await redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")  # pyright: ignore[reportUnknownMemberType] - redis leaves it untyped
+            async with asyncio.timeout(5):
+                while not looked:
+                    await asyncio.sleep(0.02)
+    assert looked == [2]
+
+
+class _Slow(_Run):
+    """Answers as it is told to, after a while."""
+
+    def __init__(self, viewer: Viewer, answer: ExecutionResult) -> None:
+        self._context = Context(cast("Any", None), cast("Any", None), cast("Any", None), viewer)
+        self._answer = answer
+        self.times = 0
+
+    async def _own(self, source: Any) -> ExecutionResult:
+        self.times += 1
+        await asyncio.sleep(0.1)
+        return self._answer
+
+
+async def test_equal_subscribers_of_what_cannot_be_shared_do_not_wait_for_each_other() -> None:
+    viewer, told = somebody(), Told(cast("Any", None))
+    runs = [_Slow(viewer, ExecutionResult({"a": 1}, [cast("Any", "of each their own")])) for _ in range(50)]
+    began = time.monotonic()
+    await asyncio.gather(*(run._shared(told, Sharing("same", by_viewer=True)) for run in runs))
+    assert time.monotonic() - began < 1
+    assert [run.times for run in runs] == [1] * 50
+
+
+async def test_when_the_one_who_works_it_out_leaves_one_other_does() -> None:
+    viewer, told = somebody(), Told(cast("Any", None))
+    runs = [_Slow(viewer, ExecutionResult({"a": 1}, None)) for _ in range(10)]
+    first, *others = [asyncio.create_task(run._shared(told, Sharing("same", by_viewer=True))) for run in runs]
+    await asyncio.sleep(0.05)
+    first.cancel()
+    answers = await asyncio.gather(*others)
+    assert {answer.data["a"] for answer in answers if answer.data} == {1}
+    assert sum(run.times for run in runs) == 2
