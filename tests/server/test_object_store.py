@@ -7,7 +7,7 @@ import hashlib
 import os
 from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import httpx
@@ -256,7 +256,8 @@ async def test_a_file_that_is_not_stored_as_it_was_sent_is_not_stored(
 ) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"x" * size)
-    spoiling = ObjectStore(store.bucket, store.region, Spoiling(store._client, is_noticed=is_noticed), store._signer, store._copier)  # pyright: ignore[reportPrivateUsage] - the network cannot be reached otherwise
+    client = cast("S3Client", Spoiling(store._client, is_noticed=is_noticed))  # pyright: ignore[reportPrivateUsage] - the network cannot be reached otherwise
+    spoiling = ObjectStore(store.bucket, store.region, client, store._signer, store._copier)  # pyright: ignore[reportPrivateUsage] - as above
     with pytest.raises(Unavailable):
         await spoiling.upload(path, "spoilt", "text/plain")
     assert await store.upload(path, "whole", "text/plain") == (size, hashlib.sha256(b"x" * size).hexdigest())
