@@ -35,7 +35,7 @@ from server.protocol.asked import Asked, parameters
 from server.protocol.events import STREAMING, EventStream
 from server.protocol.leaving import unless_gone
 from server.protocol.negotiation import HTML, JSON, RESPONSE, STREAM, Accept
-from server.protocol.refusals import Refused, bad_request
+from server.protocol.refusals import Refused, bad_request, told
 from server.protocol.sockets import SocketHandler
 from server.protocol.streams import Streams
 from server.settings import ServerSettings
@@ -190,9 +190,9 @@ class GraphQLView(GraphQL[Context, None]):
 
     def _refused(self, request: Request, error: Refused) -> Response:
         request.state.journal.refusal = error.code
-        body = {"errors": [{"message": str(error), "extensions": {"code": error.code, "requestId": request.state.request_id}}]}
+        body = told(error.code, str(error), request.state.request_id)
         media = Accept(", ".join(request.headers.getlist("accept"))).json or JSON
-        return Response(orjson.dumps(body), error.status, {"Content-Type": f"{media}; charset=utf-8", **_HEADERS, **error.headers})
+        return Response(body, error.status, {"Content-Type": f"{media}; charset=utf-8", **_HEADERS, **error.headers})
 
     async def get_context(self, request: Request | WebSocket, response: Any) -> Context:  # noqa: ARG002 - Strawberry's signature
         state = request.app.state
