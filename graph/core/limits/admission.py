@@ -29,6 +29,7 @@ from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
 from graph.core.documents import Documents
 from graph.core.limits.cost import Reckoning, introspection_limit
 from graph.core.limits.gate import Spent, unlimited
+from graph.core.limits.lists import ShortLists, too_long
 from graph.core.limits.prices import Prices
 from graph.core.limits.shape import excess
 from graph.core.operations import chosen
@@ -71,7 +72,7 @@ class Appraiser:
             return known
         errors = excess(document, settings)
         if not errors:
-            strict = (*rules, MaybeNullValidationRule, OneOfInputValidationRule)
+            strict = (*rules, MaybeNullValidationRule, OneOfInputValidationRule, ShortLists)
             errors = validate(self._schema, document, strict, max_errors=MAX_ERRORS, hide_suggestions=hide_suggestions)
         appraisal = Appraisal(tuple(_readable(error) for error in errors))
         if not errors:
@@ -141,6 +142,9 @@ class Admission(SchemaExtension):
         if appraisal.errors:
             return appraisal.errors
         operation = chosen(document, running._provided_operation_name)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - the public name is a guess
+        long = too_long(cast("Any", running.schema)._schema, operation, running.variables)  # noqa: SLF001 - Strawberry has no public way to it
+        if long is not None:
+            return [long]
         dry_run = _dry_run(document, operation, running.variables)
         cost = appraiser.cost(appraisal, document, operation, running.variables, settings, dry=dry_run is not None)
         if context.observation is not None:
