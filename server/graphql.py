@@ -27,6 +27,7 @@ from db.errors import Unavailable
 from graph.core.context import Context, Progress
 from graph.core.failures import coded
 from graph.core.operations import chosen
+from graph.core.persisted import hash_in
 from graph.schema import schema
 from server.auth import BadToken, viewer_of
 from server.console import page
@@ -116,7 +117,9 @@ class GraphQLView(GraphQL[Context, None]):
         try:
             text = await self.resolve(asked, context)
         except GraphQLError as error:
-            return self._told(ExecutionResult(None, coded([error], phase="parse", request_id=context.request_id)), accept, context)
+            (refused,) = coded([error], phase="parse", request_id=context.request_id)
+            request.state.journal.refusal = str((refused.extensions or {})["code"])
+            return self._told(ExecutionResult(None, [refused]), accept, context)
         kind = _kind(text, asked)
         if kind is OperationType.MUTATION and reads:
             raise Refused(405, "METHOD_NOT_ALLOWED", "A mutation changes things, so it must come by POST.", {"Allow": "POST"})
@@ -145,10 +148,14 @@ class GraphQLView(GraphQL[Context, None]):
         """The text of the document that is meant. Raises `Refused` where none is, and the GraphQLError of one that cannot be had."""
         text = asked.query
         if context.gate is not None:
-            signed_in = context.viewer is not None
-            text = await context.gate.documents.resolve(asked.query, asked.document_id, asked.extensions, may_register=signed_in)
+            text = await context.gate.documents.resolve(asked.query, asked.document_id, asked.extensions)
         if not text:
             raise bad_request('There is no `query`. Send a JSON object: {"query": "…", "variables": {…}}.')
+        if context.gate is not None:
+            if not schema.appraiser.knows(text):
+                context.paid = await context.gate.admit(context.viewer, context.address, text)
+            if asked.query and asked.document_id is None and context.viewer is not None:
+                context.registers = hash_in(asked.extensions)  # nobody else can make others' registered documents leave
         return text
 
     async def _stream(

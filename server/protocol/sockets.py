@@ -28,6 +28,7 @@ from graph.core.context import Context
 from graph.core.failures import coded
 from graph.core.streaming import Answer
 from server.auth import BadToken, viewer_of
+from server.observing import note_refusal
 from server.protocol import answers
 from server.protocol.asked import Asked
 from server.protocol.refusals import Refused
@@ -153,7 +154,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
             return
         if len(self.operations) >= self._most_operations:
             told = f"This socket runs {self._most_operations} operations, and no more at a time. Complete one, or open another socket."
-            refused = GraphQLError(told, extensions={"code": "RATE_LIMITED", "requestId": self.context.request_id})
+            refused = _refusal(GraphQLError(told, extensions={"code": "RATE_LIMITED"}), uuid4().hex)
             await self.send_message({"id": key, "type": "error", "payload": [refused.formatted]})
             return
         operation = self.operations[key] = _Operation(self, key, asked)
@@ -173,11 +174,11 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
             try:
                 text = await self._view.resolve(asked, context)
             except Refused as error:
-                refused = GraphQLError(str(error), extensions={"code": error.code, "requestId": context.request_id})
-                await operation.send_initial_errors([refused])
+                refused = GraphQLError(str(error), extensions={"code": error.code})
+                await operation.send_initial_errors([_refusal(refused, context.request_id)])
                 return
             except GraphQLError as error:
-                await operation.send_initial_errors(coded([error], phase="parse", request_id=context.request_id))
+                await operation.send_initial_errors([_refusal(error, context.request_id)])
                 return
             results = await self.schema.stream(
                 text,
@@ -264,6 +265,13 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
             await self.websocket.close(code, reason.encode()[:REASON].decode(errors="ignore"))
         except (RuntimeError, WebSocketDisconnect):  # it is closed already: the other side was faster
             log.debug("socket_closed_before", code=code)
+
+
+def _refusal(error: GraphQLError, request_id: str) -> GraphQLError:
+    """What is sent for a message that never became an operation. It is noted here, since no operation ends that would be."""
+    (told,) = coded([error], phase="parse", request_id=request_id)
+    note_refusal(request_id, None, str((told.extensions or {})["code"]), transport="websocket")
+    return told
 
 
 class Pace:
