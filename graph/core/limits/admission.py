@@ -45,8 +45,8 @@ _CONDITIONS = frozenset({"skip", "include"})
 MAX_MESSAGE = 1_000  # characters: some quote the document
 
 # Comparing fields that may overlap grows with the square of their number. The default lets a document of 15 kB take 0.7 s; the largest
-# in our clients needs less than a hundredth of this.
-overlapping.MAX_COMPLEXITY_BUDGET = 15_000
+# in our clients needs less than a thirtieth of this.
+overlapping.MAX_COMPLEXITY_BUDGET = 5_000
 
 
 @dataclass(slots=True)
