@@ -9,7 +9,6 @@ from graphql import (
     ArgumentNode,
     GraphQLError,
     GraphQLInputObjectType,
-    GraphQLInputType,
     GraphQLList,
     GraphQLSchema,
     ListValueNode,
@@ -18,8 +17,8 @@ from graphql import (
     ValidationRule,
     VariableDefinitionNode,
     get_named_type,
-    get_nullable_type,
-    type_from_ast,
+    get_nullable_type,  # pyright: ignore[reportUnknownVariableType] - generics that graphql-core leaves open
+    type_from_ast,  # pyright: ignore[reportUnknownVariableType] - the same
 )
 
 MOST = 100
@@ -47,7 +46,7 @@ class ShortLists(ValidationRule):
 
     def enter_list_value(self, node: ListValueNode, *_: Any) -> None:
         context = cast("Any", self.context)
-        kind = get_nullable_type(context.get_parent_input_type())
+        kind: Any = cast("Any", get_nullable_type)(context.get_parent_input_type())
         if isinstance(kind, GraphQLList) and len(node.values) > _most(kind):
             self.report_error(_error(".".join(self._place), len(node.values), _most(kind), node))
 
@@ -57,7 +56,7 @@ def too_long(schema: GraphQLSchema, operation: OperationDefinitionNode, given: M
     for definition in operation.variable_definitions or ():
         name = definition.variable.name.value
         if given and name in given:
-            kind = cast("GraphQLInputType | None", type_from_ast(schema, cast("Any", definition.type)))
+            kind: Any = cast("Any", type_from_ast)(schema, definition.type)
             for place, entries, most in _past(kind, given[name], f"${name}"):
                 return _error(place, entries, most, definition)
     return None
@@ -65,7 +64,7 @@ def too_long(schema: GraphQLSchema, operation: OperationDefinitionNode, given: M
 
 def _past(kind: Any, value: Any, place: str) -> Iterator[tuple[str, int, int]]:
     """Each list that is too long; the entries of those that are not may hold others. No type is as deep as the values that JSON may have."""
-    kind = get_nullable_type(kind)
+    kind = cast("Any", get_nullable_type)(kind)
     if isinstance(kind, GraphQLList) and isinstance(value, list):
         entries, inner = cast("list[Any]", value), cast("Any", kind).of_type
         if len(entries) > _most(kind):
@@ -80,7 +79,7 @@ def _past(kind: Any, value: Any, place: str) -> Iterator[tuple[str, int, int]]:
 
 
 def _most(kind: Any) -> int:
-    return LONGER.get(get_named_type(kind).name, MOST)
+    return LONGER.get(cast("Any", get_named_type)(kind).name, MOST)
 
 
 def _error(place: str, entries: int, most: int, node: Any) -> GraphQLError:
