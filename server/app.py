@@ -6,12 +6,14 @@ import gc
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import RedirectResponse
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route, WebSocketRoute
 
 from db.core.work import Database
@@ -26,9 +28,10 @@ from graph.settings import GraphSettings, graph_settings
 from server import console, health
 from server.graphql import REQUEST_ID, SHOWS_COST, GraphQLView
 from server.metrics import measured
-from server.observing import Observed
+from server.observing import Observed, note_refusal
 from server.protocol import csrf
 from server.protocol.headers import SafeHeaders
+from server.protocol.refusals import told
 from server.settings import ServerSettings, server_settings
 
 if TYPE_CHECKING:
@@ -86,6 +89,7 @@ def create_app(settings: ServerSettings | None = None, spans: Spans | None = Non
             *health.routes(settings),
             *console.routes(),
         ],
+        exception_handlers={HTTPException: _refused},
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False  # it would redirect to whatever host the request names, by http behind a proxy that ends TLS
@@ -94,3 +98,24 @@ def create_app(settings: ServerSettings | None = None, spans: Spans | None = Non
 
 async def _to_graphql(request: Request) -> RedirectResponse:
     return RedirectResponse("/graphql" + (f"?{request.url.query}" if request.url.query else ""))
+
+
+_REFUSALS = {
+    404: ("NOT_FOUND", "There is nothing at this address. Operations go to `/graphql`."),
+    405: ("METHOD_NOT_ALLOWED", "This address does not take this method. Operations go to `/graphql`, by POST."),
+}
+
+
+async def _refused(_request: Request, error: Exception) -> Response:
+    """What no route takes is told as everything else is."""
+    assert isinstance(error, HTTPException)
+    code, message = _REFUSALS.get(error.status_code, ("BAD_REQUEST", "This makes no sense here. Operations go to `/graphql`."))
+    request_id = uuid4().hex
+    note_refusal(request_id, error.status_code, code)
+    headers = {
+        **(error.headers or {}),
+        "Content-Type": "application/json; charset=utf-8",
+        "Cache-Control": "no-store",
+        REQUEST_ID: request_id,
+    }
+    return Response(told(code, message, request_id), error.status_code, headers)

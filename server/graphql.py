@@ -27,6 +27,7 @@ from db.errors import Unavailable
 from graph.core.context import Context, Progress
 from graph.core.failures import coded
 from graph.core.operations import chosen
+from graph.core.persisted import hash_in
 from graph.schema import schema
 from server.auth import BadToken, viewer_of
 from server.console import page
@@ -35,7 +36,7 @@ from server.protocol.asked import Asked, parameters
 from server.protocol.events import DROP, STREAMING, EventStream
 from server.protocol.leaving import unless_gone
 from server.protocol.negotiation import HTML, JSON, RESPONSE, STREAM, Accept
-from server.protocol.refusals import Refused, bad_request
+from server.protocol.refusals import Refused, bad_request, told
 from server.protocol.sockets import SocketHandler
 from server.protocol.streams import Streams
 from server.settings import ServerSettings
@@ -116,7 +117,9 @@ class GraphQLView(GraphQL[Context, None]):
         try:
             text = await self.resolve(asked, context)
         except GraphQLError as error:
-            return self._told(ExecutionResult(None, coded([error], phase="parse", request_id=context.request_id)), accept, context)
+            (refused,) = coded([error], phase="parse", request_id=context.request_id)
+            request.state.journal.refusal = str((refused.extensions or {})["code"])
+            return self._told(ExecutionResult(None, [refused]), accept, context)
         kind = _kind(text, asked)
         if kind is OperationType.MUTATION and reads:
             raise Refused(405, "METHOD_NOT_ALLOWED", "A mutation changes things, so it must come by POST.", {"Allow": "POST"})
@@ -147,10 +150,14 @@ class GraphQLView(GraphQL[Context, None]):
         """The text of the document that is meant. Raises `Refused` where none is, and the GraphQLError of one that cannot be had."""
         text = asked.query
         if context.gate is not None:
-            signed_in = context.viewer is not None
-            text = await context.gate.documents.resolve(asked.query, asked.document_id, asked.extensions, may_register=signed_in)
+            text = await context.gate.documents.resolve(asked.query, asked.document_id, asked.extensions)
         if not text:
             raise bad_request('There is no `query`. Send a JSON object: {"query": "…", "variables": {…}}.')
+        if context.gate is not None:
+            if not schema.appraiser.knows(text):
+                context.paid = await context.gate.admit(context.viewer, context.address, text)
+            if asked.query and asked.document_id is None and context.viewer is not None:
+                context.registers = hash_in(asked.extensions)  # nobody else can make others' registered documents leave
         return text
 
     async def _stream(
@@ -193,9 +200,9 @@ class GraphQLView(GraphQL[Context, None]):
 
     def _refused(self, request: Request, error: Refused) -> Response:
         request.state.journal.refusal = error.code
-        body = {"errors": [{"message": str(error), "extensions": {"code": error.code, "requestId": request.state.request_id}}]}
+        body = told(error.code, str(error), request.state.request_id)
         media = Accept(", ".join(request.headers.getlist("accept"))).json or JSON
-        return Response(orjson.dumps(body), error.status, {"Content-Type": f"{media}; charset=utf-8", **_HEADERS, **error.headers})
+        return Response(body, error.status, {"Content-Type": f"{media}; charset=utf-8", **_HEADERS, **error.headers})
 
     async def get_context(self, request: Request | WebSocket, response: Any) -> Context:  # noqa: ARG002 - Strawberry's signature
         state = request.app.state

@@ -45,7 +45,7 @@ async def _postgres(state: State) -> None:
 
 
 async def _redis(state: State) -> None:
-    await state.redis.ping()
+    await state.redis.set("trellis:ready", 1, ex=60)  # one that is full still answers a ping, but takes no job
 
 
 async def _s3(state: State) -> None:

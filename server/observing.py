@@ -70,12 +70,7 @@ class Journal:
             self._write(observation, status=status, bytes=sent)
         if not self._ended and (self.refusal is not None or status >= 400):
             code = self.refusal or ("INTERNAL_SERVER_ERROR" if status >= 500 else "BAD_REQUEST")
-            metrics.ERRORS.labels(code).inc()
-            facts: dict[str, Any] = {"request_id": request_id, "status": status, "codes": [code], "ms": _ms(seconds)}
-            if status >= 500:
-                log.warning("request_refused", **facts)
-            else:
-                log.info("request_refused", **facts)
+            note_refusal(request_id, status, code, ms=_ms(seconds))
 
     def timing(self) -> str:
         """What the `Server-Timing` header says of the operations so far; empty where there was none."""
@@ -117,6 +112,16 @@ class Journal:
             log.warning(name, **facts)
         else:
             log.info(name, **facts)
+
+
+def note_refusal(request_id: str, status: int | None, code: str, **facts: Any) -> None:
+    """What never became an operation gets a line of the log and a place in the numbers too. `status` is None within a websocket."""
+    metrics.ERRORS.labels(code).inc()
+    facts = {"request_id": request_id, "status": status, "codes": [code], **facts}
+    if status is not None and status >= 500:
+        log.warning("request_refused", **facts)
+    else:
+        log.info("request_refused", **facts)
 
 
 class Observed:

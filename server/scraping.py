@@ -78,8 +78,17 @@ def may_read(request: Request, settings: ServerSettings) -> bool:
 def _is_local(request: Request) -> bool:
     if request.client is None or any(name in request.headers for name in _FORWARDED):
         return False
+    # A page may give its own name the address of this machine, and its visitor's browser then asks from here; but it asks by that name.
+    host = request.headers.get("host", "")
+    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+    return _is_loopback(request.client.host) and _is_loopback(name)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
     try:
-        address = ip_address(request.client.host)
+        address = ip_address(host)
     except ValueError:
         return False
     mapped = getattr(address, "ipv4_mapped", None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 import uvicorn
@@ -12,6 +13,7 @@ import uvicorn
 from server.logs import configure_logs
 from server.protocol.frames import GuardedSocket
 from server.protocol.guard import Guard, Limits
+from server.protocol.headers import safe
 from server.settings import ServerSettings, server_settings
 
 GRACE = 3  # seconds that requests in flight have when we are told to stop
@@ -34,11 +36,12 @@ def serve(host: str, port: int, descriptor: int | None = None) -> None:
 
 def configured(app: str | Callable[..., Any], settings: ServerSettings, **options: Any) -> uvicorn.Config:
     """uvicorn as the API needs it."""
+    headers = safe(settings.hsts_seconds)
     limits = Limits(settings.request_timeout, settings.max_header_bytes, _connections(settings.max_connections))
     return uvicorn.Config(
         app,
-        http=cast("Any", Guard(limits)),
-        ws=GuardedSocket,
+        http=cast("Any", Guard(limits, headers)),
+        ws=cast("Any", partial(GuardedSocket, headers=headers)),
         ws_max_size=WEBSOCKET_MESSAGE,
         ws_ping_interval=None,  # the protocol's own pings are sent as messages, and answered or missed as such
         ws_per_message_deflate=False,  # costs a third of a core and 300 kB a socket for messages of a few hundred bytes

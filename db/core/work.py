@@ -240,6 +240,9 @@ async def _dispose(engine: AsyncEngine) -> None:
             await engine.dispose()
 
 
+_TOO_MANY = "number of query arguments"  # the driver's own refusal, of the class of its lost connections; the fault is the statement's
+
+
 # What Postgres says while it starts, recovers or stops, or when it has no connection left to give.
 _GONE = (
     asyncpg.PostgresConnectionError,
@@ -270,7 +273,7 @@ class _translated:  # noqa: N801 - reads as a statement: with _translated()
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if error is None or isinstance(error, StateError):
+        if error is None or isinstance(error, StateError) or _TOO_MANY in str(error):
             return
         lost = isinstance(error, exc.DBAPIError) and (
             error.connection_invalidated or isinstance(error.orig, exc.InterfaceError) or isinstance(_driver_error(error), _GONE)

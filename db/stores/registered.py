@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from typing import Any
+from uuid import UUID
 
 import structlog
 from redis.asyncio import Redis
@@ -14,19 +15,34 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 PREFIX = "trellis:document:"
 INDEX = "trellis:documents"
+FACTS = "trellis:documents:facts"
 EXPIRES = 86_400  # seconds
 KEPT = 1_000  # documents of all clients together; the one registered first leaves first, and its client sends it again
+EACH = 300  # of those that one user registered
+BYTES = 16 * 1024 * 1024  # of all texts: Redis also holds the queue, which must not run out of memory for them
 
-# KEYS: the document, the index. ARGV: its text, its hash, now, seconds it is kept, how many are kept, prefix of the keys.
+# KEYS: the document, the index, and size and owner of each. ARGV: its text, hash, size and owner, now, seconds it is kept, prefix of the
+# keys; and how many are kept, how many of one owner, how many bytes.
 _PUT = """
-redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[4])
-redis.call('ZADD', KEYS[2], ARGV[3], ARGV[2])
-redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', ARGV[3] - ARGV[4])
-for _, hash in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1 - ARGV[5])) do
-  redis.call('DEL', ARGV[6] .. hash)
-  redis.call('ZREM', KEYS[2], hash)
+redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[6])
+redis.call('ZADD', KEYS[2], ARGV[5], ARGV[2])
+redis.call('HSET', KEYS[3], ARGV[2], ARGV[3] .. ':' .. ARGV[4])
+redis.call('EXPIRE', KEYS[2], ARGV[6])
+redis.call('EXPIRE', KEYS[3], ARGV[6])
+local kept, bytes, each = 0, 0, {}
+local found = redis.call('ZRANGE', KEYS[2], 0, -1, 'WITHSCORES')
+for at = #found - 1, 1, -2 do
+  local hash = found[at]
+  local size, owner = string.match(redis.call('HGET', KEYS[3], hash) or '0:', '^(%d+):(.*)$')
+  local own = (each[owner] or 0) + 1
+  if tonumber(found[at + 1]) <= ARGV[5] - ARGV[6] or kept >= tonumber(ARGV[8]) or own > tonumber(ARGV[9]) or bytes + size > tonumber(ARGV[10]) then
+    redis.call('DEL', ARGV[7] .. hash)
+    redis.call('ZREM', KEYS[2], hash)
+    redis.call('HDEL', KEYS[3], hash)
+  else
+    kept, bytes, each[owner] = kept + 1, bytes + size, own
+  end
 end
-redis.call('EXPIRE', KEYS[2], ARGV[4])
 """
 
 
@@ -47,10 +63,10 @@ class RegisteredDocuments:
             return None
         return None if found is None else found.decode()
 
-    async def put(self, sha256: str, text: str) -> None:
-        """Keep it. That the hash is the text's own is the caller's to check."""
-        args = [text, sha256, int(time.time()), EXPIRES, KEPT, PREFIX]
+    async def put(self, sha256: str, text: str, size: int, owner: UUID) -> None:
+        """Keep it; `size` is in bytes. That the hash is the text's own, and that the text is worth keeping, is the caller's to check."""
+        args = [text, sha256, size, owner.hex, int(time.time()), EXPIRES, PREFIX, KEPT, EACH, BYTES]
         try:
-            await self._patience.ask(lambda: self._put(keys=[PREFIX + sha256, INDEX], args=args))
+            await self._patience.ask(lambda: self._put(keys=[PREFIX + sha256, INDEX, FACTS], args=args))
         except Away:
             log.info("document_not_registered", sha256=sha256)

@@ -76,6 +76,8 @@ class Context:
     address: str | None = None  # of the client, for those who are not signed in
     shows_cost: bool = False  # whether the answer's extensions tell what the operation cost
     spent: Spent | None = None  # by the operation that runs in this context
+    paid: int = 0  # points, for looking at the document
+    registers: str | None = None  # the hash under which the document is to be kept once it is known to be good
     loaders: Loaders = field(init=False)
 
     def __post_init__(self) -> None:

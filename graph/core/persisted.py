@@ -12,11 +12,12 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, cast
+from uuid import UUID
 
 import orjson
 from graphql import GraphQLError
 
-from graph.core.documents import Documents
+from graph.core.documents import LONGEST, Documents
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -33,7 +34,7 @@ class Register(Protocol):
 
     async def get(self, sha256: str) -> str | None: ...
 
-    async def put(self, sha256: str, text: str) -> None: ...
+    async def put(self, sha256: str, text: str, size: int, owner: UUID) -> None: ...
 
 
 class Persisted:
@@ -47,16 +48,13 @@ class Persisted:
         self._longest = longest
         self._near: Documents[str] = Documents()
 
-    async def resolve(self, query: object, document_id: object, extensions: object, *, may_register: bool) -> str | None:
-        """The text to be run; None where the request carries nothing of all this. Raises `Refused`.
-
-        `may_register` is for those who are signed in: nobody else can make others' registered documents leave.
-        """
+    async def resolve(self, query: object, document_id: object, extensions: object) -> str | None:
+        """The text to be run; None where the request carries nothing of all this. Raises `Refused`."""
         if document_id is not None:
             return self._by_id(query, document_id)
-        sha256 = _hash(extensions)
+        sha256 = hash_in(extensions)
         if sha256 is not None:
-            return await self._by_hash(query, sha256, may_register=may_register)
+            return await self._by_hash(query, sha256)
         if query is None:
             return None
         if not isinstance(query, str):
@@ -64,6 +62,15 @@ class Persisted:
         if self._only_trusted and query not in self._texts:
             raise _not_trusted()
         return query
+
+    async def register(self, sha256: str, text: str, owner: UUID) -> None:
+        """Keep a document under its hash, once it has passed all that stands before its operation: others' must not leave for garbage."""
+        size = len(_bytes(text))
+        if size > LONGEST or sha256 in self._trusted or self._only_trusted:
+            return
+        if self._register is not None:
+            await self._register.put(sha256, text, size, owner)
+        self._near.keep(sha256, text, characters=size)
 
     def _by_id(self, query: object, document_id: object) -> str:
         if not isinstance(document_id, str):
@@ -75,9 +82,11 @@ class Persisted:
             raise Refused("DOCUMENT_NOT_FOUND", "No trusted document has this `documentId`. Deploy it to the server before the client.")
         return text
 
-    async def _by_hash(self, query: object, sha256: str, *, may_register: bool) -> str:
+    async def _by_hash(self, query: object, sha256: str) -> str:
         trusted = self._trusted.get(sha256)
         if trusted is not None:
+            if query and query != trusted:
+                raise Refused("BAD_REQUEST", "`query` is not the trusted document of this hash. Send the hash alone.")
             return trusted
         if self._only_trusted:
             raise _not_trusted()
@@ -90,18 +99,18 @@ class Persisted:
                 raise Refused("PERSISTED_QUERY_NOT_FOUND", "PersistedQueryNotFound")
             self._near.keep(sha256, text, characters=len(text))
             return text
-        if not isinstance(query, str) or len(query) > self._longest:
-            raise Refused("BAD_REQUEST", f"`query` must be a document of at most {self._longest:,} characters.")
-        if hashlib.sha256(query.encode("utf-8", "surrogatepass")).hexdigest() != sha256:
+        if not isinstance(query, str) or len(query) > self._longest or len(_bytes(query)) > self._longest:
+            raise Refused("BAD_REQUEST", f"`query` must be a document of at most {self._longest:,} bytes.")
+        if hashlib.sha256(_bytes(query)).hexdigest() != sha256:
             raise Refused("BAD_REQUEST", "`extensions.persistedQuery.sha256Hash` is not the SHA-256 of `query`, in hex digits.")
-        if may_register:
-            if self._register is not None:
-                await self._register.put(sha256, query)
-            self._near.keep(sha256, query, characters=len(query))
         return query
 
 
-def _hash(extensions: object) -> str | None:
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def hash_in(extensions: object) -> str | None:
     """The hash that Apollo's protocol carries; None where it is not used."""
     if not isinstance(extensions, dict):
         return None
@@ -111,7 +120,8 @@ def _hash(extensions: object) -> str | None:
     if not isinstance(persisted, dict):
         raise Refused("BAD_REQUEST", "`extensions.persistedQuery` must be an object: {version: 1, sha256Hash}.")
     found = cast("dict[str, Any]", persisted)
-    if found.get("version", 1) != 1:
+    version = found.get("version", 1)
+    if type(version) is not int or version != 1:  # true and 1.0 equal it in Python alone
         raise Refused("PERSISTED_QUERY_NOT_SUPPORTED", "PersistedQueryNotSupported")
     sha256 = found.get("sha256Hash")
     if not isinstance(sha256, str) or not _SHA256.fullmatch(sha256.lower()):

@@ -113,7 +113,7 @@ class DatasetProfile(Node, prefix="profile", found_by=versions.profile_by_id):
         read = info.context.loaders.calls("report", lambda place: info.context.objects.read(*place))
         return orjson.loads(await read.load((row.object_key, row.size_bytes)))
 
-    @strawberry.field(metadata=costs(entries=30), description="What was found in each column, in the order of the file.")
+    @strawberry.field(metadata=costs(entries=100), description="What was found in each column, in the order of the file.")
     async def columns(self, info: Info) -> list[ColumnProfile]:
         return [ColumnProfile.of(column) for column in (await self._report(info))["columns"]]
 

@@ -45,6 +45,7 @@ class MetricFilter:
     lte: float | None = strawberry.field(description="It is this or less.")
 
     def plain(self) -> runs.MetricBound:
+        _check_key(self.key)
         return runs.MetricBound(self.key, self.gte, self.lte)
 
 
@@ -55,6 +56,7 @@ class ParameterFilter:
     in_: list[JSON] | None = strawberry.field(name="in", description="It is one of these values; an empty list matches nothing.")
 
     def plain(self) -> list[runs.ParameterMatch]:
+        _check_key(self.key)
         found: list[runs.ParameterMatch] = []
         if self.eq is not None:
             found.append(runs.ParameterMatch.of(self.key, [self.eq.value]))
@@ -76,6 +78,8 @@ class RunFilter:
         conditions = (self.metrics or [], self.parameters or [])
         if max(map(len, conditions)) > MAX_CONDITIONS:
             raise BadUserInput(f"At most {MAX_CONDITIONS} conditions on metrics, and as many on parameters, are taken at once.")
+        if sum(len(parameter.in_ or ()) for parameter in conditions[1]) > MAX_VALUES:
+            raise BadUserInput(f"At most {MAX_VALUES} values are taken at once in the `in` of all parameters. Ask in several operations.")
         return runs.RunFilter(
             experiment_id=sought("experiment", self.experiment_id),
             status=None if self.status is None else tuple(self.status),
@@ -87,6 +91,15 @@ class RunFilter:
 
 
 MAX_CONDITIONS = 20  # each is a join or a look into an index
+MAX_VALUES = 100  # each is a look into an index too
+MAX_KEY, MAX_DOTS = 200, 20  # each dot is one more level to look at
+
+
+def _check_key(key: str) -> None:
+    if len(key) > MAX_KEY or key.count(".") > MAX_DOTS:
+        raise BadUserInput(
+            f"A filter's `key` has at most {MAX_KEY} characters and {MAX_DOTS} dots; this one has {len(key)} and {key.count('.')}."
+        )
 
 
 @strawberry.input(one_of=True, description="What to order runs by: a field or a metric.")

@@ -63,8 +63,8 @@ class LineageEdge:
 
 @strawberry.type(description="What something came of and what came of it, as a graph whose edges lead from causes to effects.")
 class Lineage:
-    nodes: list[LineageNode] = strawberry.field(metadata=costs(entries=20), description="The nearest first, the start among them.")
-    edges: list[LineageEdge] = strawberry.field(metadata=costs(entries=20), description="The edges between these nodes.")
+    nodes: list[LineageNode] = strawberry.field(metadata=costs(entries=1), description="The nearest first, the start among them.")
+    edges: list[LineageEdge] = strawberry.field(metadata=costs(entries=1), description="The edges between these nodes.")
     is_partial: bool = strawberry.field(description="Whether `depth` or `maxNodes` left something out.")
 
     @classmethod

@@ -67,7 +67,7 @@ class MetricPoint:
 class MetricSeries:
     key: str = strawberry.field(description="The metric's name.")
     points: list[MetricPoint] = strawberry.field(
-        metadata=costs(entries=5), description="Its points by step; of a long series some of them."
+        metadata=costs(entries=1), description="Its points by step; of a long series some of them."
     )
     total_points: BigInt = strawberry.field(description="How many points were recorded.")
 

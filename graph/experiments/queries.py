@@ -56,7 +56,7 @@ class ExperimentQueries:
         return None if found is None else RunComparison.of(found, only_differences=only_differences)
 
     @query(
-        metadata=costs(COMPUTED),
+        metadata=costs(COMPUTED, scaled=("maxNodes", 1)),
         description="What a dataset version, a snapshot, a job, a run or a model version came of, and what came of it. Null for ids of other"
         " kinds, and where there is nothing of that id that you may see.",
     )

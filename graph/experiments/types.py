@@ -97,7 +97,7 @@ class Run(Node, prefix="run", found_by=runs.live_by_id):
         return duration(self.started_at, self.completed_at)
 
     @strawberry.field(
-        metadata=costs(10, entries=10),
+        metadata=costs(10, entries=10, scaled=("maxPoints", 100)),
         description="Its metrics step by step, by key. A series of more than `maxPoints` is made smaller, always in the same way: it is divided"
         " into equal stretches of steps, and of each the points with the least and the greatest value stay, and of the whole the first and the"
         " last; so no extreme is lost, from two points on. A single point is the last one.",

@@ -17,7 +17,8 @@ LONG = 64 * 1024
 DIGITS = 19  # of the longest integers that fit into 64 bits; some of 19 and 20 digits do not
 
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
-_LONG = re.compile(rb"(?<![0-9.eE+])-?[0-9]{%d,}(?![0-9]*[.eE])" % DIGITS)
+# Digits that were taken are not given back, or a number of n digits would be looked at n times over; a sign behind an `e` is an exponent's.
+_LONG = re.compile(rb"(?<![0-9.eE+\-])-?[0-9]{%d,}+(?![.eE])" % DIGITS)
 _BRACKETS = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 

@@ -7,14 +7,23 @@ for ever to send to a client that does not read, a close too, while it puts by a
 from __future__ import annotations
 
 import time
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import structlog
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.datastructures import Headers
 from websockets.frames import CloseCode
+from websockets.http11 import Response
+
+from server.observing import note_refusal
+from server.protocol.headers import ALWAYS
+from server.protocol.refusals import told
 
 if TYPE_CHECKING:
     from asyncio import Task, TimerHandle
+    from collections.abc import Mapping
 
     from uvicorn._types import ASGISendEvent
     from websockets.frames import Frame
@@ -31,11 +40,27 @@ SETTLED = "settled"  # in the scope's state: what the handler calls once it know
 FRAMES = 1000  # a second, of whatever kind; how many messages they may make is the handler's to say
 
 
-class GuardedSocket(WebSocketsSansIOProtocol):
-    """One websocket."""
+# What is said instead of the library's own words.
+_REFUSALS = {
+    403: (
+        "FORBIDDEN",
+        "No websocket is opened here. Its address is `/graphql`; pages must be of this origin, or of one in TRELLIS_ALLOWED_ORIGINS.",
+    ),
+    500: ("INTERNAL_SERVER_ERROR", "Internal error"),
+}
+_NO_HANDSHAKE = (
+    "BAD_REQUEST",
+    "This is no handshake of a websocket: it needs `Sec-WebSocket-Version: 13` and a `Sec-WebSocket-Key` of 16 bytes.",
+)
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
+
+class GuardedSocket(WebSocketsSansIOProtocol):
+    """One websocket. `headers` are those of all answers, for a handshake that is refused."""
+
+    def __init__(self, *arguments: Any, headers: Mapping[str, str] = ALWAYS, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self._headers = headers
+        self.conn.reject = self._refusal
         self._frames = 0
         self._since = time.monotonic()
         self._unread: TimerHandle | None = None
@@ -79,6 +104,30 @@ class GuardedSocket(WebSocketsSansIOProtocol):
             super().data_received(data[at : at + SLICE])
             if self._frames > FRAMES:
                 self._fail(CloseCode.POLICY_VIOLATION, "Too many frames: send fewer a second.")
+        if not self.handshake_initiated:
+            self._refuse()
+
+    def _refuse(self) -> None:
+        """The head has come as a whole, for it was one to the HTTP side; where the library could not read it, it would now wait for ever."""
+        if self.transport.is_closing():
+            return
+        said = b"".join(self.conn.data_to_send())
+        self.transport.write(said or self._refusal(HTTPStatus.BAD_REQUEST, "").serialize())
+        self.transport.close()
+
+    def _refusal(self, status: HTTPStatus | int, text: str) -> Response:  # noqa: ARG002 - the library's signature; its text is not ours
+        status = HTTPStatus(status)
+        request_id = uuid4().hex
+        code, message = _REFUSALS.get(status, _NO_HANDSHAKE)
+        note_refusal(request_id, status, code)
+        body = told(code, message, request_id)
+        headers = Headers(self._headers)
+        headers["Content-Type"] = "application/json; charset=utf-8"
+        headers["Content-Length"] = str(len(body))
+        headers["Cache-Control"] = "no-store"
+        headers["X-Request-Id"] = request_id
+        headers["Connection"] = "close"
+        return Response(status.value, status.phrase, headers, body)
 
     def handle_text(self, event: Frame) -> None:
         self._frames += 1

@@ -11,15 +11,19 @@ from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
 import httptools
-import orjson
 import structlog
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
+from server.observing import note_refusal
 from server.protocol.events import DROP, STREAMING
 from server.protocol.frames import READING, GuardedSocket
+from server.protocol.headers import ALWAYS
 from server.protocol.leaving import LEAVING
+from server.protocol.refusals import told
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from uvicorn._types import ASGI3Application
     from uvicorn.config import Config
     from uvicorn.server import ServerState
@@ -29,6 +33,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 LINGER = 2.0  # seconds in which a client may still send what nobody reads, so that it gets to read the answer
 PIPELINED = 32  # requests that may wait behind one that is being answered
 HEADERS = 100
+HANDSHAKE_LINE = 8192  # bytes of a header's line, past which `websockets` reads no handshake
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +46,11 @@ class Limits:
 
 
 class Guard:
-    """Makes the protocol of each connection; uvicorn calls it as it would the class of one."""
+    """Makes the protocol of each connection; uvicorn calls it as it would the class of one. `headers` are those of all answers."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, headers: Mapping[str, str] = ALWAYS) -> None:
         self.limits = limits
+        self.headers = b"".join(b"%s: %s\r\n" % (name.lower().encode(), value.encode()) for name, value in headers.items())
         # Connections without a whole request, and sockets of which it is not known whose they are: the one that has been so for longest first.
         self.waiting: dict[GuardedProtocol | GuardedSocket, None] = {}
 
@@ -170,11 +176,28 @@ class GuardedProtocol(HttpToolsProtocol):
             raise _TooMuch(_TOO_LONG)
         assert self.parser is not None
         hosts = sum(name == b"host" for name, _ in self.headers)
-        if hosts > 1 or (not hosts and self.parser.get_http_version() == "1.1"):
+        version = self.parser.get_http_version()
+        if hosts > 1 or (not hosts and version == "1.1"):
             raise _TooMuch("The request must name its Host, once.")
+        if version == "1.0" and any(name == b"transfer-encoding" for name, _ in self.headers):
+            # Whoever stands before us may have taken all that follows for the body, or nothing of it (RFC 9112, 6.1).
+            raise _TooMuch("HTTP/1.0 has no Transfer-Encoding. Say how long the body is with Content-Length.")
+        if self.parser.should_upgrade() and self._should_upgrade():
+            self._check_handshake()
         if len(self.pipeline) >= PIPELINED:
             raise _TooMuch(f"More than {PIPELINED} requests wait for their answers on one connection.")
         super().on_headers_complete()
+
+    def _check_handshake(self) -> None:
+        """Only what the websocket's side will understand is handed to it: from then on no deadline of ours looks after the connection."""
+        assert self.parser is not None
+        if self._running is not None and not self._running.response_complete:
+            raise _TooMuch("A websocket cannot be opened behind a request that still waits for its answer. Use a connection of its own.")
+        bodies = {(name, value.strip()) for name, value in self.headers if name in {b"content-length", b"transfer-encoding"}}
+        if self.parser.get_method() != b"GET" or not bodies <= {(b"content-length", b"0")}:
+            raise _TooMuch("A websocket is opened by a GET without a body.")
+        if len(self.url) > HANDSHAKE_LINE // 2 or any(len(name) + len(value) + 4 > HANDSHAKE_LINE for name, value in self.headers):
+            raise _TooMuch(_TOO_LONG)
 
     def on_body(self, body: bytes) -> None:
         self._around = 0
@@ -254,13 +277,14 @@ class GuardedProtocol(HttpToolsProtocol):
             cycle.message_event.set()
         status = 431 if msg == _TOO_LONG else 400
         request_id = uuid4().hex
-        log.info("request_refused", request_id=request_id, status=status, codes=["BAD_REQUEST"])
-        body = orjson.dumps({"errors": [{"message": msg, "extensions": {"code": "BAD_REQUEST", "requestId": request_id}}]})
+        note_refusal(request_id, status, "BAD_REQUEST")
+        body = told("BAD_REQUEST", msg, request_id)
         head = b"content-type: application/json; charset=utf-8\r\ncontent-length: %d\r\nx-request-id: %s\r\n" % (
             len(body),
             request_id.encode(),
         )
-        self.transport.write(STATUS_LINE[status] + head + b"cache-control: no-store\r\nconnection: close\r\n\r\n" + body)
+        head += self._guard.headers + b"cache-control: no-store\r\nconnection: close\r\n\r\n"
+        self.transport.write(STATUS_LINE[status] + head + body)
         self.linger()
 
     # Time

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from starlette.datastructures import MutableHeaders
@@ -10,7 +10,7 @@ from starlette.datastructures import MutableHeaders
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-_ALWAYS = {
+ALWAYS: Mapping[str, str] = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "X-Frame-Options": "DENY",
@@ -19,14 +19,17 @@ _ALWAYS = {
 }
 
 
+def safe(hsts: int) -> dict[str, str]:
+    """Those headers. `hsts` is in seconds; 0 leaves Strict-Transport-Security to whoever ends TLS."""
+    return {**ALWAYS, **({"Strict-Transport-Security": f"max-age={hsts}; includeSubDomains"} if hsts else {})}
+
+
 class SafeHeaders:
-    """Adds what an answer does not say itself. `hsts` is in seconds; 0 leaves Strict-Transport-Security to whoever ends TLS."""
+    """Adds what an answer does not say itself."""
 
     def __init__(self, app: ASGIApp, hsts: int = 0) -> None:
         self._app = app
-        self._headers = dict(_ALWAYS)
-        if hsts:
-            self._headers["Strict-Transport-Security"] = f"max-age={hsts}; includeSubDomains"
+        self._headers = safe(hsts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

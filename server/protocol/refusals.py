@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import orjson
+
 
 class Refused(Exception):
     """Answered with `status`, these headers, and a GraphQL error of this code; the message is for whoever wrote the client."""
@@ -17,3 +19,8 @@ class Refused(Exception):
 
 def bad_request(message: str) -> Refused:
     return Refused(400, "BAD_REQUEST", message)
+
+
+def told(code: str, message: str, request_id: str) -> bytes:
+    """The body of a refusal: a GraphQL response like every other answer."""
+    return orjson.dumps({"errors": [{"message": message, "extensions": {"code": code, "requestId": request_id}}]})

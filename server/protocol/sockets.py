@@ -30,6 +30,7 @@ from graph.core.operations import chosen
 from graph.core.streaming import Answer
 from graph.schema import schema
 from server.auth import BadToken, viewer_of
+from server.observing import note_refusal
 from server.protocol import answers
 from server.protocol.asked import Asked
 from server.protocol.frames import SETTLED
@@ -181,7 +182,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         operation.task = asyncio.create_task(self.run_operation(operation), name=f"socket operation {key[:40]}")
 
     async def _refuse(self, key: str, message: str) -> None:
-        refused = GraphQLError(message, extensions={"code": "RATE_LIMITED", "requestId": uuid4().hex})
+        refused = _refusal(GraphQLError(message, extensions={"code": "RATE_LIMITED"}), uuid4().hex)
         await self.send_message({"id": key, "type": "error", "payload": [refused.formatted]})
 
     def forget_id(self, id: str) -> None:  # noqa: A002 - Strawberry's signature
@@ -207,11 +208,11 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
             try:
                 results = await self._begun(operation, context)
             except Refused as error:
-                refused = GraphQLError(str(error), extensions={"code": error.code, "requestId": context.request_id})
-                await operation.send_initial_errors([refused])
+                refused = GraphQLError(str(error), extensions={"code": error.code})
+                await operation.send_initial_errors([_refusal(refused, context.request_id)])
                 return
             except GraphQLError as error:
-                await operation.send_initial_errors(coded([error], phase="parse", request_id=context.request_id))
+                await operation.send_initial_errors([_refusal(error, context.request_id)])
                 return
             async with aclosing(results):
                 await self._send_result_stream(operation, results)
@@ -314,6 +315,13 @@ def _is_mutation(text: str, name: str | None) -> bool:
         return chosen(schema.read(text), name).operation is OperationType.MUTATION
     except (GraphQLError, RecursionError):  # which its execution will say
         return False
+
+
+def _refusal(error: GraphQLError, request_id: str) -> GraphQLError:
+    """What is sent for a message that never became an operation. It is noted here, since no operation ends that would be."""
+    (told,) = coded([error], phase="parse", request_id=request_id)
+    note_refusal(request_id, None, str((told.extensions or {})["code"]), transport="websocket")
+    return told
 
 
 class Pace:

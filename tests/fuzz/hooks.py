@@ -51,7 +51,8 @@ def items(found: list[ValueNode]) -> ValueNode:
     return ListValueNode(values=tuple(found))
 
 
-words = st.text(max_size=40).map(text)
+long = st.builds(lambda part, times: part * times, st.sampled_from(["a", ".", "a.", "%", "'", "\\", "ä"]), st.integers(100, 5_000))
+words = st.one_of(st.text(max_size=40), st.text(max_size=40), long).map(text)
 finite = st.floats(allow_nan=False, allow_infinity=False).map(number)
 leaves = st.one_of(words, st.integers().map(whole), finite, st.booleans().map(truth), st.just(NullValueNode()))
 names = st.from_regex(r"[_A-Za-z][_0-9A-Za-z]{0,8}", fullmatch=True)

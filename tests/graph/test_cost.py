@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterator
+from math import ceil
 from typing import Any
 
 import pytest
@@ -55,6 +56,12 @@ async def cost_of(viewer: Client, document: str, **variables: Any) -> int:
         # Dear fields.
         ('{ node(id: "x") { ... on DatasetVersion { profile { rowCount } } } }', 1 + 50),
         ('{ node(id: "x") { ... on Artifact { downloadUrl } } }', 1 + 10),
+        ('{ node(id: "x") { ... on DatasetVersion { profile { columns { name } } } } }', 1 + 50 + 100),
+        # As much as they are told to read: a node of lineage is a point, and so are a hundred points of a metric.
+        ('{ lineage(id: "x") { nodes { label } edges { source } } }', 50 + 200 * (1 + 1)),
+        ('{ lineage(id: "x", maxNodes: 1000) { nodes { label } } }', 50 + 1000),
+        ('{ node(id: "x") { ... on Run { metricHistory { key points { step } } } } }', 1 + 10 + 10 * 10 * (1 + 1)),
+        ('{ node(id: "x") { ... on Run { metricHistory(maxPoints: 10000) { key points { step } } } } }', 1 + 10 + 10 * 100 * (1 + 1)),
         ("{ __typename }", 1),
     ],
 )
@@ -161,7 +168,8 @@ class Unfolding:
                 total += dearest
             else:
                 assert isinstance(price.entries, int)
-                for _ in range(price.entries):
+                times = 1 if price.scaled is None else ceil(price.scaled[2] / price.scaled[1])
+                for _ in range(price.entries * times):
                     total += price.entry + dearest
         return total
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import httpx
 import orjson
@@ -21,6 +22,7 @@ from tests.client import Client
 from tests.server.serving import serving
 
 DATASETS = "query Datasets($first: Int) { datasets(first: $first) { totalCount } }"
+OWNER = UUID(int=1)
 VIEWER = "query Viewer { viewer { username } }"
 
 
@@ -103,16 +105,17 @@ async def test_registered_documents_leave_in_the_order_they_came(settings: State
     monkeypatch.setattr(registered, "KEPT", 5)
     monkeypatch.setattr(registered, "PREFIX", "test:document:")
     monkeypatch.setattr(registered, "INDEX", "test:documents")
+    monkeypatch.setattr(registered, "FACTS", "test:facts")
     async with events.connect(settings.redis_url) as redis:
         from db.stores.patience import Patience
 
         kept = registered.RegisteredDocuments(redis, Patience())
         for number in range(8):
             monkeypatch.setattr(registered.time, "time", lambda number=number: 1_000 + number)
-            await kept.put(f"{number:064}", f"document {number}")
+            await kept.put(f"{number:064}", f"document {number}", 10, OWNER)
         assert [await kept.get(f"{number:064}") for number in range(8)] == [None] * 3 + [f"document {number}" for number in range(3, 8)]
         assert 86_000 < await redis.ttl("test:document:" + f"{7:064}") <= 86_400
-        await redis.delete("test:documents", *(f"test:document:{number:064}" for number in range(8)))
+        await redis.delete("test:documents", "test:facts", *(f"test:document:{number:064}" for number in range(8)))
 
 
 async def test_a_gate_without_redis_still_answers(settings: StateSettings) -> None:
@@ -120,9 +123,59 @@ async def test_a_gate_without_redis_still_answers(settings: StateSettings) -> No
         documents = Gate.of(GraphSettings(), redis).documents
         extensions = by_hash(VIEWER)["extensions"]
         with pytest.raises(Exception, match="PersistedQueryNotFound"):
-            await documents.resolve(None, None, extensions, may_register=True)
-        assert await documents.resolve(VIEWER, None, extensions, may_register=True) == VIEWER
-        assert await documents.resolve(None, None, extensions, may_register=True) == VIEWER
+            await documents.resolve(None, None, extensions)
+        assert await documents.resolve(VIEWER, None, extensions) == VIEWER
+        await documents.register(sha256(VIEWER), VIEWER, OWNER)
+        assert await documents.resolve(None, None, extensions) == VIEWER
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        "{ nothing }",
+        "{ unfinished",
+        "{ datasets(first: 100) { edges { node { jobs(first: 100) { edges { node { id } } } } } } }",
+        "{ __typename } #" + "é" * 10_000,
+    ],
+)
+async def test_only_what_may_run_and_is_short_is_registered(ada: Client, document: str) -> None:
+    await post(ada, by_hash(document, query=document))
+    assert code(await post(ada, by_hash(document))) == "PERSISTED_QUERY_NOT_FOUND"
+
+
+async def test_what_is_registered_is_bounded_by_its_bytes_and_for_each_user(
+    settings: StateSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"PREFIX": "test:document:", "INDEX": "test:documents", "FACTS": "test:facts", "BYTES": 100, "EACH": 3}.items():
+        monkeypatch.setattr(registered, name, value)
+    async with events.connect(settings.redis_url) as redis:
+        from db.stores.patience import Patience
+
+        kept = registered.RegisteredDocuments(redis, Patience())
+
+        async def put(number: int, size: int, owner: UUID) -> None:
+            monkeypatch.setattr(registered.time, "time", lambda: 1_000 + number)
+            await kept.put(f"{number:064}", "text", size, owner)
+
+        async def there() -> list[int]:
+            return [number for number in range(20) if await kept.get(f"{number:064}")]
+
+        for number in range(5):
+            await put(number, 10, OWNER)
+        assert await there() == [2, 3, 4]
+        await put(5, 10, UUID(int=2))
+        assert await there() == [2, 3, 4, 5]
+        await put(6, 80, UUID(int=3))
+        assert await there() == [4, 5, 6]
+        await put(7, 101, UUID(int=3))
+        assert await there() == [4, 5, 6]
+        await redis.delete("test:documents", "test:facts", *(f"test:document:{number:064}" for number in range(8)))
+
+
+@pytest.mark.parametrize("version", [True, 1.0, "1", 2, None])
+async def test_only_version_1_of_the_protocol_is_spoken(ada: Client, version: object) -> None:
+    extensions = {"persistedQuery": {"version": version, "sha256Hash": sha256(VIEWER)}}
+    assert code(await post(ada, {"query": VIEWER, "extensions": extensions})) == "PERSISTED_QUERY_NOT_SUPPORTED"
 
 
 # Trusted

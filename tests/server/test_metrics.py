@@ -51,7 +51,7 @@ async def scraper(settings: StateSettings, *, client: str = "127.0.0.1", **serve
     async with Database.open(settings) as database, ObjectStore.open(settings) as objects, connect(settings.redis_url) as redis:
         app.state.database, app.state.objects, app.state.redis = database, objects, redis
         transport = httpx.ASGITransport(app, client=(client, 40_000))
-        async with httpx.AsyncClient(transport=transport, base_url="http://trellis") as http:
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as http:
             yield http
 
 

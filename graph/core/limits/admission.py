@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 from graphql import (
     BooleanValueNode,
+    DirectiveNode,
     DocumentNode,
     FieldNode,
     FragmentDefinitionNode,
@@ -18,6 +19,7 @@ from graphql import (
     OperationDefinitionNode,
     OperationType,
     SelectionSetNode,
+    ValueNode,
     VariableNode,
     validate,
 )
@@ -29,6 +31,7 @@ from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
 from graph.core.documents import Documents
 from graph.core.limits.cost import Reckoning, introspection_limit
 from graph.core.limits.gate import Spent, unlimited
+from graph.core.limits.lists import ShortLists, too_long
 from graph.core.limits.prices import Prices
 from graph.core.limits.shape import excess
 from graph.core.operations import chosen
@@ -38,11 +41,12 @@ if TYPE_CHECKING:
     from graph.core.context import Context
 
 MAX_ERRORS = 10  # of one document: each is worked out with suggestions and excerpts, and nobody reads the eleventh
+_CONDITIONS = frozenset({"skip", "include"})
 MAX_MESSAGE = 1_000  # characters: some quote the document
 
 # Comparing fields that may overlap grows with the square of their number. The default lets a document of 15 kB take 0.7 s; the largest
-# in our clients needs less than a hundredth of this.
-overlapping.MAX_COMPLEXITY_BUDGET = 15_000
+# in our clients needs less than a thirtieth of this.
+overlapping.MAX_COMPLEXITY_BUDGET = 5_000
 
 
 @dataclass(slots=True)
@@ -61,21 +65,30 @@ class Appraiser:
         self.prices = Prices(schema)
         self._introspection = introspection_limit(self.prices)
         self._known: Documents[Appraisal] = Documents()
+        self._refused: Documents[Appraisal] = Documents()  # by themselves, so that they push out nothing that runs
+        self._seen: Documents[bool] = Documents()
+
+    def knows(self, text: str) -> bool:
+        """Whether it was looked at before, whatever came of it: then it takes no time worth paying for."""
+        return self._seen.get(text) is not None
 
     def appraise(
         self, text: str | None, document: DocumentNode, rules: tuple[Any, ...], settings: GraphSettings, *, hide_suggestions: bool
     ) -> Appraisal:
         """Whether the document may run at all."""
-        known = self._known.get(text, (rules, settings))
+        known = self._known.get(text, (rules, settings)) or self._refused.get(text, (rules, settings, hide_suggestions))
         if known is not None:
             return known
         errors = excess(document, settings)
         if not errors:
-            strict = (*rules, MaybeNullValidationRule, OneOfInputValidationRule)
+            strict = (*rules, MaybeNullValidationRule, OneOfInputValidationRule, ShortLists)
             errors = validate(self._schema, document, strict, max_errors=MAX_ERRORS, hide_suggestions=hide_suggestions)
         appraisal = Appraisal(tuple(_readable(error) for error in errors))
-        if not errors:
+        if appraisal.errors:
+            self._refused.keep(text, appraisal, (rules, settings, hide_suggestions))
+        else:
             self._known.keep(text, appraisal, (rules, settings))
+        self._seen.keep(text, value=True)
         return appraisal
 
     def cost(
@@ -141,14 +154,21 @@ class Admission(SchemaExtension):
         if appraisal.errors:
             return appraisal.errors
         operation = chosen(document, running._provided_operation_name)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - the public name is a guess
+        long = too_long(cast("Any", running.schema)._schema, operation, running.variables)  # noqa: SLF001 - Strawberry has no public way to it
+        if long is not None:
+            return [long]
         dry_run = _dry_run(document, operation, running.variables)
         cost = appraiser.cost(appraisal, document, operation, running.variables, settings, dry=dry_run is not None)
         if context.observation is not None:
             context.observation.cost = cost
         gate = context.gate
-        context.spent = (
-            unlimited(cost) if gate is None else await gate.spend(context.viewer, context.address, cost, dry=dry_run is not None)
-        )
+        dry = dry_run is not None
+        if gate is None:
+            context.spent = unlimited(cost)
+        else:
+            context.spent = await gate.spend(context.viewer, context.address, cost, dry=dry, paid=context.paid)
+            if context.registers is not None and context.viewer is not None and running.query:
+                await gate.documents.register(context.registers, running.query, context.viewer.id)
         if dry_run is not None:
             running.graphql_document = dry_run
         return ()
@@ -195,12 +215,16 @@ def _readable(error: GraphQLError) -> GraphQLError:
 
 
 def _dry_run(document: DocumentNode, operation: OperationDefinitionNode, variables: dict[str, Any] | None) -> DocumentNode | None:
-    """The operation with `rateLimit` alone, if it says `rateLimit(dryRun: true)`: what else it asks for is not run."""
+    """The operation with `rateLimit` alone, if it says `rateLimit(dryRun: true)` where that is not skipped: what else it asks for is not run."""
     if operation.operation is not OperationType.QUERY:
         return None
     fragments = {one.name.value: one for one in document.definitions if isinstance(one, FragmentDefinitionNode)}
-    fields = [field for field in _root_fields(operation.selection_set, fragments, set()) if field.name.value == "rateLimit"]
-    if not any(_is_dry(field, operation, variables or {}) for field in fields):
+
+    def holds(value: ValueNode | None) -> bool:
+        return _holds(value, operation, variables or {})
+
+    fields = [field for field in _root_fields(operation.selection_set, fragments, set(), holds) if field.name.value == "rateLimit"]
+    if not any(holds(_given(field, "dryRun")) for field in fields):
         return None
     alone = OperationDefinitionNode(
         operation=operation.operation,
@@ -212,21 +236,35 @@ def _dry_run(document: DocumentNode, operation: OperationDefinitionNode, variabl
     return DocumentNode(definitions=(alone, *fragments.values()))
 
 
-def _root_fields(selection_set: SelectionSetNode, fragments: Mapping[str, FragmentDefinitionNode], seen: set[str]) -> Iterator[FieldNode]:
+def _root_fields(
+    selection_set: SelectionSetNode,
+    fragments: Mapping[str, FragmentDefinitionNode],
+    seen: set[str],
+    holds: Callable[[ValueNode | None], bool],
+) -> Iterator[FieldNode]:
+    """Those that are not left out by @skip or @include, each fragment once."""
     for selection in selection_set.selections:
+        if any(
+            holds(_given(one, "if")) is (one.name.value == "skip") for one in selection.directives or () if one.name.value in _CONDITIONS
+        ):
+            continue
         if isinstance(selection, FieldNode):
             yield selection
         elif isinstance(selection, FragmentSpreadNode):
             name = selection.name.value
             if name not in seen:
                 seen.add(name)
-                yield from _root_fields(fragments[name].selection_set, fragments, seen)
+                yield from _root_fields(fragments[name].selection_set, fragments, seen, holds)
         elif isinstance(selection, InlineFragmentNode):
-            yield from _root_fields(selection.selection_set, fragments, seen)
+            yield from _root_fields(selection.selection_set, fragments, seen, holds)
 
 
-def _is_dry(field: FieldNode, operation: OperationDefinitionNode, variables: Mapping[str, Any]) -> bool:
-    value = next((argument.value for argument in field.arguments or () if argument.name.value == "dryRun"), None)
+def _given(node: FieldNode | DirectiveNode, name: str) -> ValueNode | None:
+    return next((argument.value for argument in node.arguments or () if argument.name.value == name), None)
+
+
+def _holds(value: ValueNode | None, operation: OperationDefinitionNode, variables: Mapping[str, Any]) -> bool:
+    """A literal, a variable or its default: whether it is true."""
     if isinstance(value, VariableNode):
         name = value.name.value
         if name in variables:

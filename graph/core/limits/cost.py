@@ -7,6 +7,7 @@ is reckoned once for each type that it can stand on, so the time grows with the 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import ceil
 from typing import Any, TypeAlias, cast
 
 from graphql import (
@@ -163,7 +164,13 @@ class Reckoning:
             given = [self._number(field, name) for name in ("first", "last")]
             sizes = [size for size in given if size is not None]
             return min(max([*sizes, 0]), MAX_SIZE) if sizes else DEFAULT_SIZE
-        return price.entries if isinstance(price.entries, int) else self._length(field, price.entries)
+        entries = price.entries if isinstance(price.entries, int) else self._length(field, price.entries)
+        return entries if price.scaled is None else entries * self._scale(field, *price.scaled)
+
+    def _scale(self, field: FieldNode, name: str, unit: int, default: int) -> int:
+        given = self._argument(field, name)
+        # What is no number, or one past its limit, is refused when it runs.
+        return max(1, ceil((given if isinstance(given, int | float) and abs(given) < SATURATED else default) / unit))
 
     def _number(self, field: FieldNode, name: str) -> int | None:
         value = self._argument(field, name)

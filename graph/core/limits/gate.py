@@ -18,6 +18,7 @@ from db.stores.registered import RegisteredDocuments
 from graph.core.persisted import Persisted, trusted_documents
 from graph.settings import GraphSettings
 
+CHARACTERS = 500  # of a document, that are looked at for a point
 UNLIMITED = 2**31 - 1  # what `limit` and `remaining` say where there is no limit: the largest Int of GraphQL
 
 
@@ -64,16 +65,23 @@ class Gate:
         )
         return cls(settings, documents, None if redis is None else Buckets(redis, patience))
 
-    async def spend(self, viewer: Viewer | None, address: str | None, cost: int, *, dry: bool = False) -> Spent:
+    async def admit(self, viewer: Viewer | None, address: str | None, text: str) -> int:
+        """Take what looking at a document costs that was not looked at before: how many points. Raises as `spend` does.
+
+        Otherwise whoever sends nothing but documents that are refused would keep the process busy for nothing.
+        """
+        return (await self.spend(viewer, address, 1 + len(text) // CHARACTERS)).cost
+
+    async def spend(self, viewer: Viewer | None, address: str | None, cost: int, *, dry: bool = False, paid: int = 0) -> Spent:
         """Take the points from the bucket of the viewer or, where nobody is signed in, of the address. Raises a GraphQLError, RATE_LIMITED.
 
-        A dry run takes none.
+        A dry run takes one. What was `paid` to be looked at counts.
         """
         rate = self.settings.rate_limit_anonymous if viewer is None else self._rates[viewer.tier]
         if rate == 0 or self._buckets is None:
             return unlimited(cost)
         name = f"address:{_network(address)}" if viewer is None else f"user:{viewer.id.hex}"
-        taken = await self._buckets.take(name, 0 if dry else cost, rate)
+        taken = await self._buckets.take(name, max((1 if dry else cost) - paid, 0), rate)
         if not taken.ok:
             raise _rate_limited(cost, taken.limit, taken.remaining, ceil(taken.retry_in))
         return Spent(cost, taken.limit, taken.remaining, datetime.now(UTC) + timedelta(seconds=taken.full_in))

@@ -26,7 +26,8 @@ class Price:
     """Of one field: `weight` points, and for each of `entries` that many times what is selected below it.
 
     `paged` fields are connections, whose entries are the page that is asked for; `of_page` marks the edges of one. `introspective` are the
-    two fields that ask about the schema; `type` is what lies below, None for plain values.
+    two fields that ask about the schema; `type` is what lies below, None for plain values. `scaled` is an argument, for how many of it what
+    lies below counts once more, and what it is when it is not given.
     """
 
     weight: int
@@ -36,6 +37,7 @@ class Price:
     of_page: bool = False
     introspective: bool = False
     type: GraphQLNamedType | None = None
+    scaled: tuple[str, int, int] | None = None
 
 
 class Prices:
@@ -89,10 +91,15 @@ class Prices:
             return Price(1 if declared.weight is None else declared.weight, paged=True, type=below)
         if listed and name == "edges" and is_connection(parent):
             return Price(0, of_page=True, type=below)
+        scaled = None
+        if declared.scaled is not None:
+            argument, unit = declared.scaled
+            scaled = argument, unit, cast("int", field.args[argument].default_value)
         if listed:
-            return Price(declared.weight or 0, ENTRIES if declared.entries is None else declared.entries, entry=1, type=below)
+            entries = ENTRIES if declared.entries is None else declared.entries
+            return Price(declared.weight or 0, entries, entry=1, type=below, scaled=scaled)
         weight = 0 if named.name == "PageInfo" else 1
-        return Price(weight if declared.weight is None else declared.weight, type=below)
+        return Price(weight if declared.weight is None else declared.weight, type=below, scaled=scaled)
 
 
 def is_connection(type_: object) -> bool:

@@ -16,6 +16,7 @@ from graphql import (
     FragmentDefinitionNode,
     FragmentSpreadNode,
     GraphQLError,
+    IntValueNode,
     ListValueNode,
     Node,
     ObjectValueNode,
@@ -29,6 +30,7 @@ from graph.settings import GraphSettings
 DIRECTIVES_IN_ONE_PLACE = 5
 VALUES = 2_000  # in one literal: what is wrong with it is reported with the whole of it, once for each thing wrong
 ENTRIES = 200  # of one object literal, for the same reason
+DIGITS = 20  # of an integer, its sign included; Python reads no more than 4,300, and says so in words of its own
 SATURATED = 1_000_000_000
 INTROSPECTION = frozenset({"__schema", "__type"})
 
@@ -174,6 +176,9 @@ def _directives(directives: Iterable[DirectiveNode] | None, node: Node) -> int:
     found = list(directives or ())
     if len(found) > DIRECTIVES_IN_ONE_PLACE:
         raise TooMuch(f"{len(found)} directives stand in one place; at most {DIRECTIVES_IN_ONE_PLACE} are allowed.", node)
+    for directive in found:
+        for argument in directive.arguments or ():
+            _literal(argument.value)
     return len(found)
 
 
@@ -183,6 +188,10 @@ def _literal(value: ValueNode) -> None:
     while stack:
         node = stack.pop()
         seen += 1
+        if isinstance(node, IntValueNode) and len(node.value) > DIGITS:
+            raise TooMuch(
+                f"An integer has {len(node.value):,} characters; those of 64 bits have at most {DIGITS}. Send it as a string.", node
+            )
         if isinstance(node, ListValueNode):
             stack += node.values
         elif isinstance(node, ObjectValueNode):

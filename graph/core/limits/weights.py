@@ -23,12 +23,16 @@ COMPUTED = 50  # an answer that is worked out from many rows
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """`weight` in points for the field itself; `entries` of its list, or the name of the argument that has one item for each of them."""
+    """`weight` in points for the field itself; `entries` of its list, or the name of the argument that has one item for each of them.
+
+    `scaled` names an Int argument, and for how many of it all that lies below counts once more.
+    """
 
     weight: int | None = None
     entries: int | str | None = None
+    scaled: tuple[str, int] | None = None
 
 
-def costs(weight: int | None = None, *, entries: int | str | None = None) -> dict[str, Any]:
+def costs(weight: int | None = None, *, entries: int | str | None = None, scaled: tuple[str, int] | None = None) -> dict[str, Any]:
     """The metadata of a field. `entries=1` is for a list that comes with its parent as one value."""
-    return {KEY: Costs(weight, entries)}
+    return {KEY: Costs(weight, entries, scaled)}

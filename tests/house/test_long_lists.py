@@ -1,0 +1,115 @@
+"""No list of an input is read past its limit, whichever field has it: the client is told which list it is, and nobody waits meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+from graphql import GraphQLInputObjectType, GraphQLList, get_named_type, get_nullable_type, is_composite_type
+from graphql.type import GraphQLArgument
+
+from graph.schema import schema
+from tests.client import Client
+
+ENTRIES = 50_000
+ACCEPT = "application/json, text/event-stream"
+
+
+def lists() -> dict[str, tuple[str, dict[str, Any], str]]:
+    """For each list-typed argument or input field that a root field leads to: the document, its variables, and the list's place."""
+    core = schema._schema
+    found: dict[str, tuple[str, dict[str, Any], str]] = {}
+    for root, keyword in ((core.query_type, "query"), (core.mutation_type, "mutation"), (core.subscription_type, "subscription")):
+        assert root is not None
+        for name, field in root.fields.items():
+            for argument, given in field.args.items():
+                for place in _places(given.type, "$a", ()):
+                    key = place[0]
+                    selection = " { __typename }" if is_composite_type(get_named_type(field.type)) else ""
+                    asked = f"{name}({argument}: $a{_rest(field.args, argument)}){selection}"
+                    text = f"{keyword}($a: {given.type}) {{ {asked} }}"
+                    found[f"{name}({argument}) {key}"] = text, {"a": place[1]}, key
+    return found
+
+
+def _places(kind: Any, place: str, above: tuple[str, ...]) -> list[tuple[str, Any]]:
+    kind = get_nullable_type(kind)
+    if isinstance(kind, GraphQLList):
+        own = [(place, [1] * ENTRIES)]
+        return own + [(inner, [value]) for inner, value in _places(kind.of_type, place, above)]
+    if isinstance(kind, GraphQLInputObjectType) and kind.name not in above:
+        return [
+            (inner, {name: value})
+            for name, field in kind.fields.items()
+            for inner, value in _places(field.type, f"{place}.{name}", (*above, kind.name))
+        ]
+    return []
+
+
+def _rest(arguments: dict[str, GraphQLArgument], but: str) -> str:
+    """Literals for what else the field must have."""
+    needed = [name for name, given in arguments.items() if str(given.type) == "ID!" and name != but]
+    return "".join(f', {name}: "run_{"0" * 32}"' for name in needed)
+
+
+LISTS = lists()
+
+
+def test_the_schema_has_lists_in_its_inputs() -> None:
+    places = {place for _, _, place in LISTS.values()}
+    assert {"$a", "$a.name.in", "$a.parameters.in", "$a.definition.nodes"} <= places
+
+
+@pytest.mark.parametrize("name", LISTS)
+async def test_a_list_of_50_000_entries_is_refused_by_its_place_before_it_is_read(ada: Client, name: str) -> None:
+    document, variables, place = LISTS[name]
+    best, stalled = 9.0, 9.0
+    for _ in range(3):
+        waits: list[float] = []
+        watching = asyncio.create_task(_watch(waits))
+        began = time.perf_counter()
+        answer = (await ada.http.post("/graphql", json={"query": document, "variables": variables}, headers={"accept": ACCEPT})).json()
+        best = min(best, time.perf_counter() - began)
+        watching.cancel()
+        stalled = min(stalled, max(waits, default=0.0))
+        (error,) = answer["errors"]
+        assert error["extensions"]["code"] == "BAD_USER_INPUT"
+        assert error["message"].startswith(f"`{place}` has 50,000 entries; at most ")
+        if best < 0.2 and stalled < 0.1:
+            break
+    assert best < 0.5
+    assert stalled < 0.2
+
+
+async def _watch(waits: list[float]) -> None:
+    """How late the loop comes to what is due; the server's and ours may be the same."""
+    while True:
+        began = time.perf_counter()
+        await asyncio.sleep(0.005)
+        waits.append(time.perf_counter() - began)
+
+
+async def test_a_list_in_the_document_is_held_to_the_same(ada: Client) -> None:
+    names = " ".join('"a"' for _ in range(101))
+    (error,) = (await ada.post(f"{{ datasets(filter: {{name: {{in: [{names}]}}}}) {{ totalCount }} }}"))["errors"]
+    assert error["extensions"]["code"] == "BAD_USER_INPUT"
+    assert error["message"].startswith("`filter.name.in` has 101 entries; at most 100 are taken.")
+
+
+@pytest.mark.parametrize("key", ["." * 20_000, "a." * 99, "a" * 201, "a." * 20 + "a" * 170])
+async def test_a_key_of_a_filter_has_so_many_characters_and_levels(ada: Client, key: str) -> None:
+    for given in ({"parameters": [{"key": key}]}, {"parameters": [{"key": key, "eq": 1}]}, {"metrics": [{"key": key}]}):
+        answer = await ada.post("query($filter: RunFilter) { runs(filter: $filter) { totalCount } }", filter=given)
+        assert [error["extensions"]["code"] for error in answer["errors"]] == ["BAD_USER_INPUT"]
+
+
+async def test_a_filter_at_its_limits_is_answered(ada: Client) -> None:
+    parameters = [{"key": "a." * 20 + "a", "in": list(range(5))}] * 20
+    given = {"parameters": parameters, "metrics": [{"key": "a" * 200, "gte": 0}] * 20}
+    assert await ada.one("query($filter: RunFilter) { runs(filter: $filter) { totalCount } }", filter=given) == {"totalCount": 0}
+    answer = await ada.post(
+        "query($filter: RunFilter) { runs(filter: $filter) { totalCount } }", filter={"parameters": [{"key": "a", "in": [1] * 51}] * 2}
+    )
+    assert [error["extensions"]["code"] for error in answer["errors"]] == ["BAD_USER_INPUT"]

@@ -1,0 +1,82 @@
+"""A websocket is opened by a handshake that is one; whatever only looks like it is answered and closed, and no connection is forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from server.protocol.headers import ALWAYS
+from tests.server.serving import post, serving, wired
+
+KEY = b"sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ=="
+VERSION = b"sec-websocket-version: 13"
+
+
+def handshake(*headers: bytes, start: bytes = b"GET /graphql HTTP/1.1", key: bytes = KEY, version: bytes = VERSION) -> bytes:
+    lines = [start, b"host: trellis", b"connection: upgrade", b"upgrade: websocket", version, key]
+    return b"\r\n".join([*lines, b"sec-websocket-protocol: graphql-transport-ws", *headers]) + b"\r\n\r\n"
+
+
+REFUSED = {
+    "a length": (handshake(b"content-length: 5") + b"hello", 400, "BAD_REQUEST"),
+    "chunks": (handshake(b"transfer-encoding: chunked") + b"0\r\n\r\n", 400, "BAD_REQUEST"),
+    "POST": (handshake(start=b"POST /graphql HTTP/1.1"), 400, "BAD_REQUEST"),
+    "POST with a body": (handshake(b"content-length: 5", start=b"POST /graphql HTTP/1.1") + b"hello", 400, "BAD_REQUEST"),
+    "a line of 9 kB": (handshake(b"cookie: " + b"a" * 9_000), 431, "BAD_REQUEST"),
+    "an address of 9 kB": (handshake(start=b"GET /graphql?" + b"a" * 9_000 + b" HTTP/1.1"), 431, "BAD_REQUEST"),
+    "raw bytes in the address": (handshake(start=b"GET /graphql?\xff HTTP/1.1"), 400, "BAD_REQUEST"),
+    "no key": (handshake(key=b"x-a: 1"), 400, "BAD_REQUEST"),
+    "a short key": (handshake(key=b"sec-websocket-key: AAAA"), 400, "BAD_REQUEST"),
+    "an old version": (handshake(version=b"sec-websocket-version: 8"), 400, "BAD_REQUEST"),
+    "another address": (handshake(start=b"GET /other HTTP/1.1"), 403, "FORBIDDEN"),
+    "another origin": (handshake(b"origin: https://elsewhere.example"), 403, "FORBIDDEN"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+async def test_what_is_no_handshake_is_answered_in_json_and_closed(name: str) -> None:
+    sent, expected, code = REFUSED[name]
+    async with serving() as url, wired(url) as wire, asyncio.timeout(5):
+        await wire.send(sent)
+        status, headers, body = await wire.answer()
+        (error,) = json.loads(body)["errors"]
+        assert (status, error["extensions"]["code"]) == (expected, code)
+        assert error["extensions"]["requestId"] == headers["x-request-id"]
+        assert headers["content-type"] == "application/json; charset=utf-8"
+        assert {name.lower(): value for name, value in ALWAYS.items()}.items() <= headers.items()
+        assert "Failed" not in error["message"], "the library's words"
+        assert await wire.rest() == b""
+
+
+async def test_lines_that_the_protocol_reads_open_a_websocket() -> None:
+    async with serving() as url, wired(url) as wire, asyncio.timeout(5):
+        await wire.send(handshake(b"content-length: 0", *(b"x-%d: %s" % (number, b"a" * 7_000) for number in range(4))))
+        assert (await wire.head())[0] == 101
+
+
+async def test_no_websocket_is_opened_behind_a_request_that_is_not_answered_yet() -> None:
+    async with serving() as url:
+        for before in (post(), post() * 2, post(b"", length=100)):
+            async with wired(url) as wire, asyncio.timeout(5):
+                await wire.send(before + handshake())
+                told = await wire.rest()
+                assert b"101" not in told
+                assert b"Traceback" not in told
+        async with wired(url) as wire, asyncio.timeout(5):
+            await wire.send(post())
+            assert (await wire.answer())[0] == 200
+            await wire.send(handshake())
+            assert (await wire.head())[0] == 101
+
+
+async def test_chunks_by_http_1_0_are_refused() -> None:
+    async with serving() as url, wired(url) as wire, asyncio.timeout(5):
+        await wire.send(
+            b"POST /graphql HTTP/1.0\r\nhost: t\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"
+        )
+        status, headers, body = await wire.answer()
+        assert (status, json.loads(body)["errors"][0]["extensions"]["code"]) == (400, "BAD_REQUEST")
+        assert headers["x-frame-options"] == "DENY"
+        assert await wire.rest() == b""

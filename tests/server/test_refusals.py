@@ -1,0 +1,139 @@
+"""What is refused before it is an operation is answered as everything else, over every transport, and is noted: a line of the log, a number."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from prometheus_client import REGISTRY
+from structlog.testing import capture_logs
+
+from graph.settings import GraphSettings
+from tests.client import Client
+from tests.server.serving import post, serving, wired
+from tests.server.test_sockets import ask, heard, socket
+
+VIEWER = "{ viewer { username } }"
+UPDATES = "subscription { jobUpdates { id } }"
+
+
+def counted(code: str) -> float:
+    return REGISTRY.get_sample_value("trellis_operation_errors_total", {"code": code}) or 0.0
+
+
+@pytest.fixture
+async def trusting(tmp_path: Path) -> AsyncGenerator[str]:
+    """A server that runs trusted documents alone."""
+    path = tmp_path / "documents.json"
+    path.write_text(json.dumps({"viewer": VIEWER, "updates": UPDATES}))
+    async with serving(GraphSettings(documents="trusted", documents_file=path)) as url:
+        yield url
+
+
+async def test_trusted_documents_alone_are_run_on_a_websocket(trusting: str, ada: Client) -> None:
+    async with socket(trusting, {"Authorization": f"Bearer {ada.token}"}) as opened:
+        before = counted("DOCUMENT_REQUIRED")
+        with capture_logs() as logged:
+            await ask(opened, "1", VIEWER + " ")
+            refused = await heard(opened)
+        assert (refused["type"], refused["payload"][0]["extensions"]["code"]) == ("error", "DOCUMENT_REQUIRED")
+        (line,) = [line for line in logged if line["event"] == "request_refused"]
+        assert (line["codes"], line["transport"]) == (["DOCUMENT_REQUIRED"], "websocket")
+        assert line["request_id"] == refused["payload"][0]["extensions"]["requestId"]
+        assert counted("DOCUMENT_REQUIRED") - before == 1
+        await opened.send(json.dumps({"id": "2", "type": "subscribe", "payload": {"documentId": "viewer"}}))
+        assert (await heard(opened))["payload"] == {"data": {"viewer": {"username": "ada"}}}
+
+
+async def test_trusted_documents_alone_are_run_as_a_stream(trusting: str, ada: Client) -> None:
+    headers = {"accept": "text/event-stream"}
+    answer = await ada.http.post(f"{trusting}/graphql", json={"query": UPDATES + " "}, headers=headers)
+    assert [error["extensions"]["code"] for error in answer.json()["errors"]] == ["DOCUMENT_REQUIRED"]
+    async with ada.http.stream("POST", f"{trusting}/graphql", json={"documentId": "updates"}, headers=headers) as stream:
+        assert (stream.status_code, stream.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
+
+
+async def test_a_batch_is_no_way_around_trusted_documents(trusting: str, ada: Client) -> None:
+    answer = await ada.http.post(f"{trusting}/graphql", json=[{"query": VIEWER + " "}, {"documentId": "viewer"}])
+    assert (answer.status_code, answer.json()["errors"][0]["extensions"]["code"]) == (400, "BAD_REQUEST")
+
+
+async def test_a_trusted_hash_does_not_stand_for_another_document(tmp_path: Path, ada: Client) -> None:
+    path = tmp_path / "documents.json"
+    path.write_text(json.dumps({"a" * 64: VIEWER}))
+    async with serving(GraphSettings(documents_file=path)) as url:
+        extensions = {"persistedQuery": {"version": 1, "sha256Hash": "a" * 64}}
+        other = await ada.http.post(f"{url}/graphql", json={"query": "{ __typename }", "extensions": extensions})
+        assert (other.status_code, other.json()["errors"][0]["extensions"]["code"]) == (400, "BAD_REQUEST")
+        same = await ada.http.post(f"{url}/graphql", json={"query": VIEWER, "extensions": extensions})
+        assert same.json() == {"data": {"viewer": {"username": "ada"}}}
+
+
+async def test_a_refusal_that_is_answered_with_200_is_noted(ada: Client) -> None:
+    before = counted("PERSISTED_QUERY_NOT_FOUND")
+    with capture_logs() as logged:
+        answer = await ada.http.post("/graphql", json={"extensions": {"persistedQuery": {"version": 1, "sha256Hash": "0" * 64}}})
+        async with asyncio.timeout(5):
+            while not logged:
+                await asyncio.sleep(0.01)
+    assert answer.status_code == 200
+    (line,) = [line for line in logged if line["event"] == "request_refused"]
+    assert (line["codes"], line["status"]) == (["PERSISTED_QUERY_NOT_FOUND"], 200)
+    assert line["request_id"] == answer.json()["errors"][0]["extensions"]["requestId"]
+    assert counted("PERSISTED_QUERY_NOT_FOUND") - before == 1
+
+
+@pytest.mark.parametrize(("method", "path", "status"), [("POST", "/", 405), ("PUT", "/graphql/", 405), ("GET", "/other", 404)])
+async def test_what_no_route_takes_is_told_in_json(nobody: Client, method: str, path: str, status: int) -> None:
+    answer = await nobody.http.request(method, path)
+    (error,) = answer.json()["errors"]
+    assert answer.status_code == status
+    assert error["extensions"] == {
+        "code": {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}[status],
+        "requestId": answer.headers["x-request-id"],
+    }
+    assert ("allow" in answer.headers) == (status == 405)
+    assert answer.headers["x-frame-options"] == "DENY"
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        "{ datasets(first: %s) { totalCount } }",
+        "{ __typename @include(if: %s) }",
+        "query($n: Int = %s) { datasets(first: $n) { totalCount } }",
+        '{ runs(filter: {parameters: [{key: "a", eq: %s}]}) { totalCount } }',
+    ],
+)
+async def test_a_long_integer_in_a_document_is_refused_in_our_words(ada: Client, document: str) -> None:
+    (error,) = (await ada.post(document % ("9" * 5_000)))["errors"]
+    assert error["extensions"]["code"] == "GRAPHQL_VALIDATION_FAILED"
+    assert error["message"] == "An integer has 5,000 characters; those of 64 bits have at most 20. Send it as a string."
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [("127.0.0.1:80", 200), ("localhost", 200), ("[::1]:8000", 200), ("evil.example", 403), ("127.0.0.1.evil.example", 403), ("", 403)],
+)
+async def test_numbers_for_this_machine_are_not_told_to_a_page_that_names_it_as_its_own(host: str, status: int) -> None:
+    async with serving() as url, httpx.AsyncClient() as client:
+        assert (await client.get(f"{url}/metrics", headers={"host": host})).status_code == status
+
+
+async def test_what_never_became_a_request_is_counted_and_has_the_headers_of_all_answers() -> None:
+    before = counted("BAD_REQUEST")
+    async with serving(hsts_seconds=60) as url:
+        for sent, status in ((b"rubbish\r\n\r\n", 400), (post(b"", b"x-a: " + b"a" * 40_000), 431)):
+            async with wired(url) as wire, asyncio.timeout(5):
+                await wire.send(sent)
+                found, headers, body = await wire.answer()
+                told: dict[str, Any] = json.loads(body)
+                assert (found, told["errors"][0]["extensions"]["requestId"]) == (status, headers["x-request-id"])
+                assert headers["strict-transport-security"] == "max-age=60; includeSubDomains"
+                assert headers["x-content-type-options"] == "nosniff"
+    assert counted("BAD_REQUEST") - before == 2
