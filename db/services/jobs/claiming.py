@@ -11,9 +11,8 @@ import structlog
 from sqlalchemy import CTE, Integer, Row, Text, Uuid, any_, bindparam, func, insert, or_, select, update
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import insert as upsert
-from sqlalchemy.exc import DBAPIError
 
-from db.core.work import Work, was_broken_off
+from db.core.work import Work
 from db.queries import line
 from db.services.jobs import attempts, caps
 from db.services.jobs.transitions import THE_JOB, Step, clock, interval
@@ -100,9 +99,8 @@ async def claim_waiting(work: Work, queues: Sequence[str], limit: int, worker_id
         try:
             async with work.part():
                 job = await _claim(work, row.id, worker_id, worker, lease)
-        except Exception as error:  # one that cannot begin must not keep the others
-            expected = isinstance(error, DBAPIError) and was_broken_off(error)
-            log.warning("job_not_claimed", job=str(row.id), error=repr(error), exc_info=not expected)
+        except Exception as error:  # noqa: BLE001 - one that cannot begin must not keep the others, nor the transaction rest for a traceback
+            log.warning("job_not_claimed", job=str(row.id), error=repr(error))
         else:
             taken += [] if job is None else [job]
     return taken

@@ -79,15 +79,15 @@ async def sweep(work: Work, lease: float, max_losses: int) -> list[UUID]:
     try:
         async with work.part():
             return await _swept(work, ids, max_losses)
-    except Exception:  # one of them cannot be swept, and must not keep the others
-        log.warning("sweeping_one_by_one", count=len(ids), exc_info=True)
+    except Exception as error:  # noqa: BLE001 - one cannot be swept and must not keep the others, nor the transaction rest for a traceback
+        log.warning("sweeping_one_by_one", count=len(ids), error=repr(error))
     gone: list[UUID] = []
     for job_id in ids:
         try:
             async with work.part():
                 gone += await _swept(work, [job_id], max_losses)
-        except Exception:
-            log.exception("job_not_swept", job=str(job_id))
+        except Exception as error:  # noqa: BLE001 - as above
+            log.warning("job_not_swept", job=str(job_id), error=repr(error))
     return gone
 
 
