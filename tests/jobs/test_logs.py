@@ -225,7 +225,7 @@ async def test_a_job_has_so_many_log_events_with_all_its_attempts_and_the_last_l
 
 
 async def test_a_job_ends_as_it_should_when_its_log_cannot_be_stored(stage: Stage, owner: Client) -> None:
-    await stage.start(TRELLIS_S3_ENDPOINT_URL="http://127.0.0.1:1")
+    await stage.start(TRELLIS_S3_ENDPOINT_URL="http://127.0.0.1:1", LEASE="10")  # the log is waited for longer than the short lease lasts
     job = await stage.submit("mutter", lines=1)
     await stage.reach(job, JobStatus.COMPLETED)
     assert set(await logs(owner, job)) == {None}
