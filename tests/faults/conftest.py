@@ -16,7 +16,7 @@ from tests.faults.ground import QUICK, Ground
 from tests.faults.mischief import Mischief
 
 SEED = 7
-SCRIPTS = ("nap 0.05", "nap 0.1", "nap 0.2", "nap 0.3", "linger 0.6 0.1", "nap 600")
+SCRIPTS = ("nap 0.05", "nap 0.1", "nap 0.2", "nap 0.3", "nap 0.5", "linger 0.6 0.1", "nap 600")
 
 
 @dataclass(frozen=True)
