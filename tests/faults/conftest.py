@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.faults.crowd import Crowd
-from tests.faults.ground import QUICK, Ground
+from tests.faults.ground import QUICK, ROOT, Ground
 from tests.faults.mischief import Mischief
+from tests.groups import GROUPS
 
 SEED = 7
 SCRIPTS = ("nap 0.05", "nap 0.1", "nap 0.2", "nap 0.3", "nap 0.5", "linger 0.6 0.1", "nap 600")
@@ -28,7 +29,7 @@ class Kind:
     settings: Mapping[str, str]
 
 
-GROUPS: Mapping[str, Kind] = {
+KINDS: Mapping[str, Kind] = {
     "faults": Kind(1, 1, {}),
     "numbers": Kind(0, 2, {"TRELLIS_WORKER_CANCEL_PATIENCE": "5", "TRELLIS_SOCKETS_PER_VIEWER": "1000"}),
 }
@@ -56,7 +57,7 @@ async def standing(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[C
 
         async def of(group: str) -> Crowd:
             if group not in crowds:
-                crowds[group] = await stack.enter_async_context(_standing(tmp_path_factory.mktemp(group), GROUPS[group]))
+                crowds[group] = await stack.enter_async_context(_standing(tmp_path_factory.mktemp(group), KINDS[group]))
             return crowds[group]
 
         yield of
@@ -65,7 +66,7 @@ async def standing(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[C
 @pytest.fixture(scope="module")
 async def crowd(request: pytest.FixtureRequest, standing: Callable[[str], Awaitable[Crowd]]) -> Crowd:
     """That of the module's group."""
-    return await standing(request.module.pytestmark.args[0])
+    return await standing(GROUPS[request.path.relative_to(ROOT).as_posix()])
 
 
 @pytest.fixture(scope="module")

@@ -50,7 +50,7 @@ TRAINING = [
 BOOSTING = [
     ("data", "dataset", {}),
     ("split", "split", {"validation_fraction": 0.2}),
-    ("train", "train_lightgbm", {"target": "y", "n_estimators": 400}),
+    ("train", "train_lightgbm", {"target": "label", "n_estimators": 400}),
 ]
 TOGETHER = 0.5  # share of the submits whose two calls are made at the same moment, at two APIs where there are two
 

@@ -75,7 +75,8 @@ async def cancel(m: Measured) -> None:
 
 async def rolling(m: Measured) -> None:
     """Twenty deploys of workers and four of the API while 500 people watch 500 jobs; 25 come with each, so that jobs are always under way."""
-    api, *_ = await asyncio.gather(m.ground.start_api(), m.ground.start_up(0), *(m.ground.start_worker() for _ in range(2)))
+    await asyncio.gather(m.ground.start_api(), m.ground.start_up(0), *(m.ground.start_worker() for _ in range(2)))
+    (api,) = m.ground.apis
     await m.crowd.gather(NAMES)
     await m.crowd.prepare(["nap 1"])
     rolled = await measures.rolling(m.crowd, m.mischief, api, turns=20, people=25, script="nap 1")

@@ -15,7 +15,6 @@ from tests.faults.invariants import hold
 from tests.faults.mischief import Mischief
 from tests.faults.traces import executions
 
-pytestmark = pytest.mark.xdist_group("numbers")
 MIB = 1024**2
 
 
