@@ -94,10 +94,6 @@ async def test_workers_whose_clocks_are_wrong_keep_jobs_for_longer_than_a_lease(
     assert worked == [True, True]
     await asyncio.gather(*map(ground.stop_worker, workers))
     await crowd.ended()
-    rows = await ground.rows(
-        "SELECT sum(losses) AS losses, sum(attempt) AS attempts, count(*) AS jobs FROM jobs WHERE worker_id IS NOT NULL"
-    )
-    assert rows is not None
     await hold(ground, crowd)
 
 
