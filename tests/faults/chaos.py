@@ -98,6 +98,7 @@ class Storm:
         finally:
             self._calm.set()
             await faults
+        await self._crowd.ended()  # a fault may have given out jobs of its own, to strike at
         await self._crowd.watched(60)
 
     async def _submit(self, turns: Iterator[int]) -> None:
