@@ -12,12 +12,15 @@ import os
 import resource
 import time
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import quantiles
 from uuid import UUID
 
 import httpx
 import orjson
+from websockets.asyncio.client import connect as connected
+from websockets.typing import Subprotocol
 
 from db.core.viewer import SYSTEM
 from db.core.work import Database
@@ -105,18 +108,30 @@ def theirs(url: str, pid: int, subscribers: int, text: str) -> tuple[float, floa
         return measured(pid, listening, subscribers, lambda: http.post("/say", content=body).raise_for_status() and None)
 
 
-def a_message(runner: asyncio.Runner, database: Database, admin: UUID) -> str:
-    """What one event is on the wire."""
-    payload = {"sequence": 21, "message": str(time.time_ns()), "type": "LOG", "status": "PENDING", "progress": 0, "step": None}
-    payload |= {"createdAt": "2026-01-01T00:00:00.000000+00:00", "cursor": "x" * 60}
-    return orjson.dumps({"id": "1", "type": "next", "payload": {"data": {"jobEvents": payload}}}).decode()
+def captured(runner: asyncio.Runner, database: Database, admin: UUID, url: str) -> str:
+    """One event as we send it, byte for byte: what the bare side sends too."""
+    job = runner.run(a_job(database, admin))
+
+    async def frame() -> str:
+        address = url.replace("http", "ws", 1) + "/graphql"
+        async with connected(address, subprotocols=[Subprotocol("graphql-transport-ws")]) as socket:
+            for message in subscribing(ground.TOKEN, EVENTS, id=encode("job", job)):
+                await socket.send(message.decode())
+                await socket.recv()
+            await tell(database, [job], BATCH, str(time.time_ns()))
+            while '"type":"LOG"' not in (text := await socket.recv(decode=True)):
+                pass
+            return text
+
+    return runner.run(frame())
 
 
 def compare(runner: asyncio.Runner, database: Database, admin: UUID) -> None:
     rows: list[tuple[int, tuple[float, float], tuple[float, float]]] = []
-    text = a_message(runner, database, admin)
+    text = ""
     for subscribers in SUBSCRIBERS:
         with ground.trellis() as (url, pid):
+            text = text or captured(runner, database, admin, url)
             mine = ours(runner, database, admin, url, pid, subscribers)
         with ground.serving("tests.benchmarks.bare:app", *OPTIONS) as (url, pid):
             rows.append((subscribers, mine, theirs(url, pid, subscribers, text)))
@@ -128,7 +143,25 @@ def compare(runner: asyncio.Runner, database: Database, admin: UUID) -> None:
         )
 
 
-def many(runner: asyncio.Runner, database: Database, admin: UUID, sockets: int, among: int) -> None:
+@dataclass(frozen=True)
+class Many:
+    """What so many sockets cost. Times in milliseconds, memory in kilobytes of each socket, `core` as a share, `cost` in microseconds."""
+
+    sockets: int
+    jobs: int
+    seconds: float
+    deliveries: float
+    p50: float
+    p99: float
+    lost: int
+    misplaced: int
+    idle: float
+    kilobytes: float
+    core: float
+    cost: float
+
+
+def many(runner: asyncio.Runner, database: Database, admin: UUID, sockets: int, among: int) -> Many:
     """So many sockets on `among` jobs, each of which has an event a second."""
     jobs = runner.run(waiting_jobs(database, admin, among))
     openings = [subscribing(ground.TOKEN, EVENTS, id=encode("job", jobs[place % among])) for place in range(sockets)]
@@ -153,21 +186,39 @@ def many(runner: asyncio.Runner, database: Database, admin: UUID, sockets: int, 
             busy = memory(pid)
             report = listening.report()
     ages = quantiles(report.ages, n=100)
-    print(
-        f"{sockets:,} sockets, {each:,} to each of {among:,} jobs: {told * each / seconds:,.0f} deliveries/s for {seconds:.0f} s in one process"
+    return Many(
+        sockets=sockets,
+        jobs=among,
+        seconds=seconds,
+        deliveries=told * each / seconds,
+        p50=ages[49] * 1000,
+        p99=ages[98] * 1000,
+        lost=wanted - report.received,
+        misplaced=report.misplaced,
+        idle=(idle - empty) / sockets / 1000,
+        kilobytes=(busy - empty) / sockets / 1000,
+        core=cost / seconds,
+        cost=cost / max(1, told * each) * 1e6,
     )
-    print(f"  from before the commit to the client: p50 {ages[49] * 1000:.1f} ms, p99 {ages[98] * 1000:.1f} ms (to reach: < 25)")
-    print(f"  lost {wanted - report.received:,}, out of order {report.misplaced:,} (to reach: 0)")
-    print(f"  {(idle - empty) / sockets / 1000:.1f} kB a socket idle, {(busy - empty) / sockets / 1000:.1f} at the end (to reach: < 60)")
+
+
+def tell_of(found: Many) -> None:
     print(
-        f"  {cost / seconds * 100:.0f} % of a core, {cost / max(1, told * each) * 1e6:.0f} µs of CPU a delivery; load {os.getloadavg()[0]:.1f}"
+        f"{found.sockets:,} sockets, {found.sockets // found.jobs:,} to each of {found.jobs:,} jobs:"
+        f" {found.deliveries:,.0f} deliveries/s for {found.seconds:.0f} s in one process"
     )
+    print(f"  from before the commit to the client: p50 {found.p50:.1f} ms, p99 {found.p99:.1f} ms (to reach: < 25)")
+    print(f"  lost {found.lost:,}, out of order {found.misplaced:,} (to reach: 0)")
+    print(f"  {found.idle:.1f} kB a socket idle, {found.kilobytes:.1f} at the end (to reach: < 60)")
+    print(f"  {found.core * 100:.0f} % of a core, {found.cost:.0f} µs of CPU a delivery; load {os.getloadavg()[0]:.1f}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--sockets", type=int, default=0)
-    sockets = parser.parse_args().sockets
+    parser.add_argument("--json", action="store_true", help="a line for each measurement of --sockets, for programs")
+    given = parser.parse_args()
+    sockets: int = given.sockets
     os.environ |= {
         "TRELLIS_SOCKETS_PER_VIEWER": str(max(sockets, *SUBSCRIBERS)),
         "TRELLIS_MAX_CONNECTIONS": str(max(sockets, *SUBSCRIBERS) + 100),
@@ -186,7 +237,8 @@ def main() -> None:
         user = runner.run(admin())
         if sockets:
             for among in (1, sockets // PER_JOB):
-                many(runner, database, user, sockets, among)
+                found = many(runner, database, user, sockets, among)
+                print(orjson.dumps(asdict(found)).decode()) if given.json else tell_of(found)
         else:
             compare(runner, database, user)
         runner.run(database_.__aexit__(None, None, None))

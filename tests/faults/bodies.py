@@ -24,6 +24,7 @@ from workers.ml.errors import BadInput
 from workers.ml.reporting import Reporter
 
 SCRIPT = "script "
+JOB = "FAULTS_JOB"
 MIB = 1024**2
 
 
@@ -33,6 +34,7 @@ def run(order: dict[str, Any], report: Reporter) -> Any:
         spec = order["spec"]
         name = spec.get("context", {}).get("pipeline_name") or ""
         if name.startswith(SCRIPT):
+            os.environ[JOB] = order["job"]  # whatever the body forks can be told by it
             word, *values = name.removeprefix(SCRIPT).split()
             SCRIPTS[word](report, order["attempt"], *map(float, values))
             return _result(Path(spec["folder"]), order)

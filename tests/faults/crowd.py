@@ -6,14 +6,12 @@ import asyncio
 import hashlib
 import itertools
 import random
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 from uuid import UUID
 
-import httpx
 from sqlalchemy import select
-from websockets.exceptions import WebSocketException
 
 from db.core.viewer import SYSTEM, UserRole
 from db.core.work import Database
@@ -25,6 +23,7 @@ from graph.core.ids import decode
 from tests.client import Client, GraphQLErrors
 from tests.faults.bodies import SCRIPT
 from tests.faults.ground import Ground, until
+from tests.faults.people import WAITING, Submit, Viewer, Watch
 
 RUN = (
     "mutation($input: RunPipelineInput!) { runPipeline(input: $input) { __typename ... on RunPipelinePayload { job { id } }"
@@ -53,88 +52,12 @@ TRAINING = [
     ("train", "train_random_forest", {"target": "label", "n_estimators": 5}),
     ("score", "evaluate", {}),
 ]
-REPEATED = {"UNAVAILABLE", "TIMEOUT", "INTERNAL_ERROR", "INTERNAL"}  # whether it was done is not known: asked again, with the same key
-WAITING = (httpx.HTTPError, OSError, TimeoutError, WebSocketException)
-
-
-@dataclass(slots=True)
-class Submit:
-    """What was asked and what was answered. `expected` is how the job must end if nobody cancels it; None where several ways are right."""
-
-    owner: str
-    key: str
-    script: str
-    expected: str | None
-    answers: list[UUID] = field(default_factory=list[UUID])
-
-    @property
-    def job(self) -> UUID:
-        return self.answers[0]
-
-
-@dataclass(slots=True)
-class Watch:
-    """One subscriber of one job: what it saw, over all its connections."""
-
-    owner: str
-    job: UUID
-    saw: list[int] = field(default_factory=list[int])
-    connections: int = 0
-    done: bool = False
-
-
-class Viewer:
-    """A named person with a client at every API; when one does not answer, another is asked."""
-
-    def __init__(self, name: str, token: str, ground: Ground) -> None:
-        self.name = name
-        self.token = token
-        self._ground = ground
-        self._clients: dict[str, Client] = {}
-        self.dataset = ""
-        self.output = ""
-        self.version = ""
-        self.pipelines: dict[str, asyncio.Task[str]] = {}
-
-    async def close(self) -> None:
-        for client in self._clients.values():
-            await client.close()
-
-    def client(self, turn: int = 0) -> Client:
-        urls = self._ground.urls
-        url = urls[turn % len(urls)]
-        if url not in self._clients:
-            self._clients[url] = Client(url, self.token)
-        return self._clients[url]
-
-    async def insist(self, query: str, *, within: float = 90.0, **variables: Any) -> dict[str, Any]:
-        """The answer of the only root field, asked for until somebody gives it."""
-        answers: list[Any] = []
-        turns = itertools.count()
-
-        async def answered() -> bool:
-            try:
-                answers.append(await self.client(next(turns)).one(query, **variables))
-            except GraphQLErrors as error:
-                if not set(error.codes) <= REPEATED:
-                    raise
-            except (*WAITING, ValueError):
-                pass
-            if not answers:
-                await asyncio.sleep(0.1)
-            return bool(answers)
-
-        await until(answered, within, f"an answer to {query[:60]}")
-        return answers[0]
-
-    async def pipeline(self, name: str, steps: list[tuple[str, str, dict[str, Any]]]) -> str:
-        """Made once."""
-        if name not in self.pipelines:
-            self.pipelines[name] = asyncio.create_task(self._make(name, steps))
-        return await self.pipelines[name]
-
-    async def _make(self, name: str, steps: list[tuple[str, str, dict[str, Any]]]) -> str:
-        return (await self.client().create_pipeline(name, *steps))["pipeline"]["id"]
+BOOSTING = [
+    ("data", "dataset", {}),
+    ("split", "split", {"validation_fraction": 0.2}),
+    ("train", "train_lightgbm", {"target": "label", "n_estimators": 400}),
+]
+TOGETHER = 0.5  # share of the submits whose two calls are made at the same moment, at two APIs where there are two
 
 
 class Crowd:
@@ -169,9 +92,9 @@ class Crowd:
 
     async def prepare(self, scripts: list[str]) -> None:
         """Make every pipeline while all is well: making one twice is refused, and so cannot be insisted on."""
-        for viewer in self.viewers:
-            for name, steps in [("scaling", PROCESSING), ("forest", TRAINING), *((SCRIPT + script, PROCESSING) for script in scripts)]:
-                await viewer.pipeline(name, steps)
+        named = [("scaling", PROCESSING), ("forest", TRAINING), ("boosting", BOOSTING)]
+        named += [(SCRIPT + script, PROCESSING) for script in scripts]
+        await asyncio.gather(*(viewer.pipeline(name, steps) for viewer in self.viewers for name, steps in named))
 
     async def leave(self) -> None:
         for task in self._watching:
@@ -200,16 +123,70 @@ class Crowd:
         pipeline = await viewer.pipeline("forest", TRAINING)
         return await self._run(viewer, "train", "completed", pipeline, {"modelName": f"{viewer.name}'s forest"})
 
+    async def scripts(self, *scripts: str) -> list[Submit]:
+        """Several, at once."""
+        return await asyncio.gather(*map(self.script, scripts))
+
+    @asynccontextmanager
+    async def busy(self, *scripts: str, every: float = 0.15) -> AsyncGenerator[list[Submit]]:
+        """Jobs are submitted, and some of them watched, for as long as the block lasts: what happens meanwhile happens to jobs under way."""
+        submits = [await self.script(scripts[0])]
+        await self.reach(submits[0], "running", "completed")
+        is_over = asyncio.Event()
+
+        async def go_on() -> None:
+            for turn in itertools.count(1):
+                submits.append(await self.script(scripts[turn % len(scripts)]))
+                if turn % 3 == 0:
+                    self.watch(submits[-1], churn=0.2)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(is_over.wait(), every)
+                if is_over.is_set():
+                    return
+
+        people = asyncio.create_task(go_on())
+        try:
+            yield submits
+        finally:
+            is_over.set()
+            await people
+
+    async def every_slot(self, workers: int) -> None:
+        """Raises unless as many jobs run at once as so many workers have slots: none has leaked."""
+        wanted = workers * self.ground.slots
+        naps = [await self.script("nap 600") for _ in range(wanted)]
+
+        async def all_run() -> bool:
+            query = "SELECT 1 FROM jobs WHERE id = ANY($1) AND status = 'running'"
+            return len(await self.ground.rows(query, [nap.job for nap in naps])) == wanted
+
+        try:
+            await until(all_run, 20.0, f"{wanted} jobs running at once")
+        finally:
+            await asyncio.gather(*(self.cancel(nap.job) for nap in naps))
+        await self.ended(*naps)
+
     async def _run(self, viewer: Viewer, script: str, expected: str | None, pipeline: str, more: dict[str, Any]) -> Submit:
         number = next(self._count)
         given = {"pipelineId": pipeline, "datasetVersionId": viewer.version, "seed": number, **more}
         return await self._twice(viewer, script, expected, f"run {number}", RUN, given)
 
-    async def ingest(self) -> Submit:
+    async def boost(self) -> Submit:
+        """A real LightGBM training, which leaves checkpoints where they are wanted often."""
+        viewer = self.random.choice(self.viewers)
+        pipeline = await viewer.pipeline("boosting", BOOSTING)
+        return await self._run(viewer, "boost", "completed", pipeline, {"modelName": f"{viewer.name}'s boosting"})
+
+    async def ingest(self, megabytes: float = 0.0) -> Submit:
         """A real table of its own."""
+        return await self.complete(await self.upload(megabytes))
+
+    async def upload(self, megabytes: float = 0.0) -> tuple[Viewer, int, str]:
+        """A file, sent and not yet completed: whose, its number, and the upload's id."""
         viewer = self.random.choice(self.viewers)
         number = next(self._count)
-        content = f"{CSV}{number},0,a\n".encode()
+        line = f"{number},0,a\n"
+        content = (CSV + line * (1 + int(megabytes * 1e6 / len(line)))).encode()
         # Each time a name of its own: perhaps it was made, and only the answer was lost.
         dataset = await self._patiently(lambda client: client.create_dataset(f"table {number}, {next(self._count)}"), viewer)
         extra = {"sha256": hashlib.sha256(content).hexdigest(), "idempotencyKey": f"upload {number}"}
@@ -219,7 +196,11 @@ class Crowd:
             (await client.put(upload, content)).raise_for_status()
             return upload["id"]
 
-        upload = await self._patiently(sent, viewer)
+        return viewer, number, await self._patiently(sent, viewer)
+
+    async def complete(self, uploaded: tuple[Viewer, int, str]) -> Submit:
+        """Its ingest."""
+        viewer, number, upload = uploaded
         return await self._twice(viewer, "ingest", "completed", f"ingest {number}", COMPLETE, {"uploadId": upload})
 
     async def _patiently(self, ask: Callable[[Client], Coroutine[Any, Any, str]], viewer: Viewer) -> str:
@@ -239,10 +220,23 @@ class Crowd:
 
     async def _twice(self, viewer: Viewer, script: str, expected: str | None, key: str, mutation: str, given: dict[str, Any]) -> Submit:
         submit = Submit(viewer.name, key, script, expected)
-        for _ in range(2):
-            answer = await viewer.insist(mutation, input={**given, "idempotencyKey": key})
+
+        async def asked(first: int) -> None:
+            answer = await viewer.insist(mutation, first=first, input={**given, "idempotencyKey": key})
             assert "job" in answer, answer
             submit.answers.append(decode("job", answer["job"]["id"]))
+
+        if self.random.random() < TOGETHER:
+            await asyncio.gather(asked(0), asked(1))
+        else:
+            await asked(0)
+            await asked(self.random.randrange(2))
+        self.submits.append(submit)
+        return submit
+
+    def note(self, viewer: Viewer, key: str, script: str, answers: list[str]) -> Submit:
+        """Remember a submit that was made by other means: what it was answered, each time."""
+        submit = Submit(viewer.name, key, script, "completed", [decode("job", answer) for answer in answers])
         self.submits.append(submit)
         return submit
 

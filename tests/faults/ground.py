@@ -9,8 +9,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit, urlunsplit
@@ -19,6 +20,7 @@ import asyncpg
 import httpx
 import psutil
 
+from db.migrations import upgrade
 from server.embedded import EmbeddedServers
 from server.embedded.children import Child, Command
 from server.embedded.service import Service
@@ -29,7 +31,7 @@ T = TypeVar("T")
 
 ROOT = Path(__file__).parents[2]
 SITE = Path(__file__).parent / "site"
-START = 60.0
+START = 150.0  # seconds; a machine that does much else takes long over the imports
 QUICK: Mapping[str, str] = {
     "TRELLIS_WORKER_LEASE": "2",
     "TRELLIS_WORKER_PULSE": "0.4",
@@ -45,6 +47,7 @@ QUICK: Mapping[str, str] = {
     "TRELLIS_WORKER_MEMORY_BYTES": str(700 * 1024**2),
     "TRELLIS_CREDIT_PRICES": '{"PROCESS": 3, "TRAIN": 7}',
 }
+ADDRESSES = {"postgres": "TRELLIS_DATABASE_URL", "redis": "TRELLIS_REDIS_URL", "s3": "TRELLIS_S3_ENDPOINT_URL"}
 DISK = 48 * 1024**2  # bytes of the disk that bodies have
 
 
@@ -58,13 +61,20 @@ class Proxies:
         assert self._process.stdout is not None
         self.ports: dict[str, int] = json.loads(self._process.stdout.readline())
 
-    def set(self, link: str, faults: Faults | None = None) -> None:
-        """Postgres, Redis or S3: from here on these faults; none when not given."""
+    def set(self, link: str, faults: Faults | None = None) -> Counter[str]:
+        """Postgres, Redis or S3: from here on these faults; none when not given. How often each of those before it struck."""
+        return self._say({"link": link, "faults": (faults or Faults()).document()})
+
+    def struck(self, link: str) -> Counter[str]:
+        """How often each of the faults that are set now has struck."""
+        return self._say({"link": link})
+
+    def _say(self, order: dict[str, Any]) -> Counter[str]:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps({"link": link, "faults": (faults or Faults()).document()}).encode() + b"\n")
+        self._process.stdin.write(json.dumps(order).encode() + b"\n")
         self._process.stdin.flush()
-        self._process.stdout.readline()
+        return Counter(json.loads(self._process.stdout.readline()))
 
     def stop(self) -> None:
         assert self._process.stdin is not None
@@ -83,9 +93,11 @@ class Ground:
         self.up: Child | None = None
         self.workers: list[Child] = []
         self.apis: dict[str, Child] = {}
+        self.aside: list[Child] = []
         self.urls: list[str] = []
         self._seed = seed
         self._logs = 0
+        self._proxies: list[Proxies] = []
         self.pool: asyncpg.Pool
 
     def __enter__(self) -> Self:
@@ -93,10 +105,7 @@ class Ground:
         self._mount_scratch()
         self.servers.__enter__()
         self.straight = dict(self.servers.environment)
-        addresses = {"postgres": "TRELLIS_DATABASE_URL", "redis": "TRELLIS_REDIS_URL", "s3": "TRELLIS_S3_ENDPOINT_URL"}
-        targets = {name: _address(self.straight[variable]) for name, variable in addresses.items()}
-        self.proxies = Proxies(self._seed, targets)
-        through = {variable: _moved(self.straight[variable], self.proxies.ports[name]) for name, variable in addresses.items()}
+        self.proxies, through = self.proxied()
         own = {name: value for name, value in os.environ.items() if not name.startswith("TRELLIS_")}
         path = {"PYTHONPATH": os.pathsep.join([str(SITE), str(ROOT)]), hooks.TRACES: str(self.traces)}
         scratch = {"TRELLIS_WORKER_SCRATCH": str(self.folder / "scratch")}
@@ -104,14 +113,15 @@ class Ground:
         return self
 
     def __exit__(self, *_: object) -> None:
-        children = [*self.workers, *self.apis.values(), *filter(None, [self.up])]
+        children = [*self.aside, *self.workers, *self.apis.values(), *filter(None, [self.up])]
         for child in children:
             with suppress(ProcessLookupError):
                 child.process.send_signal(signal.SIGCONT)
             child.ask_to_stop()
         for child in children:
             child.stop()
-        self.proxies.stop()
+        for proxies in self._proxies:
+            proxies.stop()
         self.servers.__exit__(None, None, None)
         if self.disk:
             subprocess.run(["umount", "-l", str(self.folder / "scratch")], check=False)
@@ -125,12 +135,19 @@ class Ground:
         if not self.disk:
             self.settings["TRELLIS_WORKER_FILE_BYTES"] = str(DISK)
 
+    def proxied(self) -> tuple[Proxies, dict[str, str]]:
+        """A proxy before each server, and the settings that lead through them. A process may have its own: what they do nobody else feels."""
+        proxies = Proxies(self._seed, {name: _address(self.straight[variable]) for name, variable in ADDRESSES.items()})
+        self._proxies.append(proxies)
+        return proxies, {variable: _moved(self.straight[variable], proxies.ports[name]) for name, variable in ADDRESSES.items()}
+
     def service(self, name: str) -> Service:
         """postgres, valkey or objects."""
         return next(service for service in self.servers.services if service.name == name)
 
     async def connect(self) -> None:
-        """Our own way to the database, past the proxy."""
+        """Our own way to the database, past the proxy. The schema is made here, so that all may start at once."""
+        await asyncio.to_thread(upgrade, self.straight["TRELLIS_DATABASE_URL"])
         self.pool = await asyncpg.create_pool(
             self.straight["TRELLIS_DATABASE_URL"], min_size=0, max_size=4, command_timeout=20, statement_cache_size=0
         )
@@ -187,11 +204,19 @@ class Ground:
         self.workers.append(child)
         return child
 
+    def launch_aside(self, **environment: str) -> Child:
+        """One that takes no part in what is done to workers."""
+        self.aside.append(self._launch("worker", "worker", **environment))
+        return self.aside[-1]
+
     async def start_worker(self, **environment: str) -> Child:
-        """The same, once it serves."""
+        """`trellis worker`, once it serves."""
         child = self.launch_worker(**environment)
-        await until(lambda: self._registered(child.pid), START)
+        await self.serves(child)
         return child
+
+    async def serves(self, worker: Child) -> None:
+        await until(lambda: self._registered(worker.pid), START, f"the start of worker {worker.pid}")
 
     async def stop_worker(self, worker: Child, within: float = 60.0) -> None:
         """By SIGTERM, which it obeys; a machine that is busy may make that slow."""
@@ -202,8 +227,22 @@ class Ground:
             worker.process.send_signal(signal.SIGUSR1)
             await asyncio.sleep(1)
             raise
-        if worker in self.workers:
-            self.workers.remove(worker)
+        for kept in (self.workers, self.aside):
+            if worker in kept:
+                kept.remove(worker)
+
+    async def collect(self) -> None:
+        """Return when a worker has walked through the store for what belongs to nobody, as old as it may be now; it is gone again then."""
+        at_once = {"ORPHAN_AGE": "0", "CHORE_COLLECT_ORPHANS": "1", "CHORE_REMOVE_UNREFERENCED": "1"}
+        await self.rows("DELETE FROM chores")
+        worker = self.launch_aside(**{f"TRELLIS_{name}": value for name, value in at_once.items()})
+
+        async def twice() -> bool:
+            rows = await self.rows("SELECT 1 FROM chores WHERE name IN ('collect_orphans', 'remove_unreferenced') AND runs > 1")
+            return len(rows) == 2
+
+        await until(twice, 60.0, "the collecting of orphans", 0.2)
+        await self.stop_worker(worker)
 
     def kill(self, worker: Child) -> None:
         """At once; it is not started again."""
@@ -224,6 +263,23 @@ class Ground:
         """Of all workers that live now."""
         own = [worker.pid for worker in self.workers if worker.exit_code() is None]
         return own + self.up_children("worker")
+
+    @property
+    def slots(self) -> int:
+        """Of each worker."""
+        return int(self.settings["TRELLIS_WORKER_SLOTS"])
+
+    @contextmanager
+    def frozen(self, *pids: int) -> Generator[None]:
+        """These processes stand still for as long as the block lasts."""
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in pids:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
 
     async def _registered(self, pid: int) -> bool:
         return bool(await self.rows("SELECT 1 FROM workers WHERE name LIKE $1", f"%-{pid}-%"))

@@ -1,4 +1,5 @@
-"""What the harness changes in a worker of the product: its bodies leave traces, and where asked its clock is off or its fence is gone.
+"""What the harness changes in a worker of the product: its bodies leave traces, and where asked its clock is off, or its fence or
+its deadlines are gone.
 
 Nothing else of `trellis worker` is touched: it claims, pulses, settles and dies as it is.
 """
@@ -16,6 +17,7 @@ from typing import Any
 TRACES = "FAULTS_TRACES"
 CLOCK = "FAULTS_CLOCK"
 NO_FENCE = "FAULTS_NO_FENCE"
+NO_DEADLINE = "FAULTS_NO_DEADLINE"
 
 
 def install() -> None:
@@ -27,6 +29,8 @@ def install() -> None:
         _trace_bodies(traces)
     if os.environ.get(NO_FENCE):
         _remove_fence()
+    if os.environ.get(NO_DEADLINE):
+        _remove_deadlines()
 
 
 def _say_where(_number: int, _frame: object) -> None:
@@ -88,3 +92,15 @@ def _remove_fence() -> None:
 
     jobs.pulse = pulse
     Reports.flush = flush
+
+
+def _remove_deadlines() -> None:
+    """The supervisor is told of a lease that never ends: a body outlives its frozen worker's claim."""
+    from workers.runtime.child import Child
+
+    arm = Child.arm
+
+    def armed(self: Child, until: float, memory: int) -> None:
+        arm(self, until + 3600.0, memory)
+
+    Child.arm = armed

@@ -10,17 +10,20 @@ import asyncio
 import hashlib
 import re
 import uuid
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
+import psutil
 import redis.asyncio as redis_client
 from rich.console import Console
 from rich.table import Table
 
-from tests.faults.bodies import SCRIPT
+from tests.faults.bodies import JOB, SCRIPT
 from tests.faults.crowd import Crowd
 from tests.faults.ground import Ground
+from tests.faults.hooks import TRACES
 from tests.faults.traces import executions, overlapping
 
 TABLES = """
@@ -34,6 +37,7 @@ CREATE TABLE faults.watches (watch int, job_id uuid, done bool);
 CREATE TABLE faults.objects (key text, sha256 text, size bigint);
 CREATE TABLE faults.named_in_redis (job_id uuid, key text);
 CREATE TABLE faults.attempt_keys (job_id uuid, attempt int, key text);
+CREATE TABLE faults.left_behind (job_id uuid, pid int);
 """
 
 ENDED = "('completed', 'failed', 'cancelled')"
@@ -79,7 +83,11 @@ INVARIANTS: dict[str, str] = {
         UNION ALL
         SELECT j.id FROM jobs j JOIN dataset_versions v ON v.id = j.dataset_version_id
         WHERE j.kind = 'ingest' AND v.status = 'ready' AND NOT EXISTS (
-          SELECT FROM jobs o WHERE o.dataset_version_id = v.id AND o.kind = 'ingest' AND o.status = 'completed')""",
+          SELECT FROM jobs o WHERE o.dataset_version_id = v.id AND o.kind = 'ingest' AND o.status = 'completed')
+        UNION ALL
+        SELECT j.id FROM jobs j JOIN artifacts a ON a.job_id = j.id WHERE j.status <> 'completed' AND a.role <> 'LOG'""",
+    "3  no checkpoint of a job that has ended": f"""
+        SELECT j.id FROM jobs j JOIN job_checkpoints c ON c.job_id = j.id WHERE j.status IN {ENDED}""",
     "3  numbers of versions have no gap": """
         SELECT d.id FROM datasets d LEFT JOIN dataset_versions v ON v.dataset_id = d.id
         GROUP BY d.id HAVING d.last_number <> count(v.id) OR coalesce(max(v.number), 0) <> d.last_number
@@ -140,6 +148,8 @@ INVARIANTS: dict[str, str] = {
         SELECT w.job_id FROM faults.watches w JOIN jobs j ON j.id = w.job_id LEFT JOIN faults.seen s ON s.watch = w.watch
         GROUP BY w.watch, w.job_id, w.done, j.last_sequence
         HAVING NOT w.done OR count(s.sequence) <> j.last_sequence OR count(*) FILTER (WHERE s.sequence <> s.turn) > 0""",
+    "-  what a body forked dies with it": f"""
+        SELECT l.job_id FROM faults.left_behind l JOIN jobs j ON j.id = l.job_id WHERE j.status IN {ENDED}""",
     "-  a run follows its job": """
         SELECT j.id FROM jobs j JOIN runs r ON r.job_id = j.id
         WHERE r.status::text <> CASE j.status::text WHEN 'queued' THEN 'pending' WHEN 'cancelling' THEN 'running' ELSE j.status::text END""",
@@ -164,15 +174,20 @@ LATER: dict[str, str] = {
 
 async def violations(ground: Ground, crowd: Crowd, *, later: bool = False) -> dict[str, list[Any]]:
     """What breaks each invariant, by its name, as ids."""
-    await _tell(ground, crowd)
+    await tell(ground, crowd)
+    return await broken(ground.rows, later=later)
+
+
+async def broken(ask: Callable[[str], Awaitable[list[Any]]], *, later: bool = False) -> dict[str, list[Any]]:
+    """The same of what has been told already, asked for by `ask`: perhaps in a transaction that has just broken something."""
     chosen = {**INVARIANTS, **LATER} if later else INVARIANTS
-    return {name: list(dict.fromkeys(row[0] for row in await ground.rows(query))) for name, query in chosen.items()}
+    return {name: list(dict.fromkeys(row[0] for row in await ask(query))) for name, query in chosen.items()}
 
 
 async def hold(ground: Ground, crowd: Crowd) -> None:
     """Raises with everything that is broken."""
-    broken = {name: found for name, found in (await violations(ground, crowd)).items() if found}
-    assert not broken, broken
+    found = {name: rows for name, rows in (await violations(ground, crowd)).items() if rows}
+    assert not found, found
 
 
 def show(found: dict[str, list[Any]], console: Console | None = None) -> None:
@@ -183,7 +198,8 @@ def show(found: dict[str, list[Any]], console: Console | None = None) -> None:
     (console or Console()).print(table)
 
 
-async def _tell(ground: Ground, crowd: Crowd) -> None:
+async def tell(ground: Ground, crowd: Crowd) -> None:
+    """Put what the database cannot know into `faults`."""
     ran = executions(ground.traces)
     overlaps = overlapping(ran)
     objects = await _objects(ground)
@@ -205,12 +221,25 @@ async def _tell(ground: Ground, crowd: Crowd) -> None:
         ],
         "objects": objects,
         "named_in_redis": named,
+        "left_behind": await asyncio.to_thread(_left_behind, ground),
         "attempt_keys": [(row["job_id"], row["number"], str(uuid.uuid5(row["job_id"], str(row["number"])))) for row in attempts],
     }
     async with ground.pool.acquire() as connection:
         await connection.execute(TABLES)
         for name, records in rows.items():
             await connection.copy_records_to_table(name, schema_name="faults", records=records)
+
+
+def _left_behind(ground: Ground) -> list[tuple[UUID, int]]:
+    """Processes that bodies of this ground forked and that are still there."""
+    found: list[tuple[UUID, int]] = []
+    for process in psutil.process_iter(["name"]):
+        with suppress(psutil.Error):
+            if process.info["name"] == "sleep":  # pyright: ignore[reportAttributeAccessIssue] - psutil adds it
+                told = process.environ()
+                if told.get(TRACES) == str(ground.traces) and JOB in told:
+                    found.append((UUID(told[JOB]), process.pid))
+    return found
 
 
 async def _objects(ground: Ground) -> list[tuple[str, str, int]]:

@@ -7,8 +7,8 @@ import inspect
 import os
 import random
 import signal
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import ExitStack, suppress
 from typing import TypeVar
 from uuid import UUID
 
@@ -16,6 +16,7 @@ import psutil
 import redis.asyncio as redis_client
 
 from db.stores import queue
+from server.embedded import Child
 from tests.faults import hooks
 from tests.faults.crowd import Crowd, Submit
 from tests.faults.ground import Ground, until
@@ -24,6 +25,8 @@ from tests.faults.traces import Execution, executions
 
 T = TypeVar("T")
 LINKS = ("postgres", "redis", "s3")
+SOME: Mapping[str, float] = {"postgres": 0.02, "redis": 0.05, "s3": 0.15}  # of the pieces that pass: on some links few do
+STRIKES = 20.0  # seconds in which a fault of the network finds somebody to strike
 
 
 class Mischief:
@@ -70,7 +73,7 @@ class Mischief:
         found = await self.running_body()
         return found is not None and _send(found.pid, signal.SIGKILL)
 
-    async def kill_api(self) -> None:
+    async def kill_api(self) -> bool:
         """kill -9 of an API process; whoever keeps it starts it again."""
         ups = self._ground.up_children("api")
         own = list(self._ground.apis)
@@ -81,6 +84,7 @@ class Mischief:
             self._ground.launch_api(url)
         elif ups:
             _send(self._random.choice(ups), signal.SIGKILL)
+        return bool(own or ups)
 
     async def freeze_worker(self) -> bool:
         """SIGSTOP for longer than a lease, then SIGCONT."""
@@ -102,84 +106,99 @@ class Mischief:
 
     # Servers
 
-    async def wipe_redis(self) -> None:
+    async def wipe_redis(self) -> bool:
         """FLUSHALL."""
         with suppress(redis_client.RedisError, OSError):
             async with redis_client.Redis.from_url(self._ground.straight["TRELLIS_REDIS_URL"]) as client:
                 await client.flushall()
+                return True
+        return False
 
-    async def restart_redis(self) -> None:
+    async def restart_redis(self) -> bool:
         """Stopped for a while; it comes back empty."""
         await self._ground.restart("valkey", pause=self._random.uniform(0.2, 2.0))
+        return True
 
-    async def crash_redis(self) -> None:
+    async def crash_redis(self) -> bool:
         """kill -9; it comes back empty at once."""
         await self._ground.restart("valkey", signal.SIGKILL)
+        return True
 
-    async def restart_postgres(self) -> None:
+    async def restart_postgres(self) -> bool:
         """A fast shutdown, and a start."""
         await self._ground.restart("postgres")
+        return True
 
-    async def crash_postgres(self) -> None:
+    async def crash_postgres(self) -> bool:
         """An immediate shutdown, and recovery."""
         await self._ground.restart("postgres", signal.SIGQUIT, pause=self._random.uniform(0.0, 0.5))
+        return True
 
     async def kill_backend(self) -> bool:
         """kill -9 of one connection's process: Postgres ends all others and recovers by itself."""
         rows = await self._ground.rows("SELECT pid FROM pg_stat_activity WHERE application_name = 'trellis' ORDER BY pid")
         return bool(rows) and _send(self._random.choice(rows)["pid"], signal.SIGKILL)
 
-    # The network
+    # The network: on the links that are named, or as the kind says
 
-    async def drop_connections(self) -> None:
-        """One connection in some breaks, to each of the servers."""
-        await self._network(Faults(drop=0.02))
+    async def drop_connections(self, *links: str) -> bool:
+        """One connection in some breaks."""
+        return await self._network({link: Faults(drop=SOME[link]) for link in links or LINKS})
 
-    async def delay_connections(self) -> None:
-        await self._network(Faults(delay=0.03))
+    async def delay_connections(self, *links: str) -> bool:
+        return await self._network(dict.fromkeys(links or LINKS, Faults(delay=0.03)))
 
-    async def half_close_connections(self) -> None:
+    async def half_close_connections(self, *links: str) -> bool:
         """One direction ends while the other stays open."""
-        await self._network(Faults(half_close=0.02))
+        return await self._network({link: Faults(half_close=SOME[link]) for link in links or LINKS})
 
-    async def stall_connection(self) -> None:
+    async def stall_connection(self, *links: str) -> bool:
         """Nothing passes and nothing is closed, for less than a lease."""
-        await self._network(Faults(stall=True), self._random.choice(LINKS), seconds=self.lease * 0.6)
+        return await self._network(dict.fromkeys(links or self._random.sample(LINKS, 1), Faults(stall=True)), self.lease * 0.6)
 
-    async def refuse_connections(self) -> None:
+    async def refuse_connections(self, *links: str) -> bool:
         """All are cut, and no new ones are let in."""
-        await self._network(Faults(refuse=True), self._random.choice(LINKS), seconds=1.0)
+        return await self._network(dict.fromkeys(links or self._random.sample(LINKS, 1), Faults(refuse=True)))
 
-    async def partition_postgres(self) -> None:
+    async def partition_postgres(self) -> bool:
         """The whole world is cut off from Postgres for longer than a lease."""
-        await self._network(Faults(stall=True), "postgres", seconds=self.lease * 1.3)
+        return await self._network({"postgres": Faults(stall=True)}, self.lease * 1.3)
 
-    async def _network(self, faults: Faults, *links: str, seconds: float = 1.0) -> None:
-        chosen = links or LINKS
-        for link in chosen:
-            self._ground.proxies.set(link, faults)
+    async def store_answers_errors(self) -> bool:
+        return await self._network({"s3": Faults(error=0.5)})
+
+    async def store_hangs(self) -> bool:
+        return await self._network({"s3": Faults(hang=0.3)})
+
+    async def store_cuts_transfers(self) -> bool:
+        return await self._network({"s3": Faults(cut=0.3)})
+
+    async def store_loses_answers(self) -> bool:
+        """It does what it was asked, and the answer is lost."""
+        return await self._network({"s3": Faults(lose=0.3)})
+
+    async def _network(self, faults: Mapping[str, Faults], seconds: float = 0.6) -> bool:
+        """For so long, and on until each has struck on its link; False where one never did."""
+        proxies = self._ground.proxies
+
+        async def all_struck() -> bool:
+            return all(proxies.struck(link)[name] for link, harm in faults.items() for name in harm.names())
+
+        for link, harm in faults.items():
+            proxies.set(link, harm)
         try:
             await asyncio.sleep(seconds)
+            await until(all_struck, STRIKES, every=0.05)
+        except AssertionError:
+            return False
         finally:
-            for link in chosen:
-                self._ground.proxies.set(link)
-
-    async def store_answers_errors(self) -> None:
-        await self._network(Faults(error=0.5), "s3")
-
-    async def store_hangs(self) -> None:
-        await self._network(Faults(hang=0.3), "s3")
-
-    async def store_cuts_transfers(self) -> None:
-        await self._network(Faults(cut=0.3), "s3")
-
-    async def store_loses_answers(self) -> None:
-        """It does what it was asked, and the answer is lost."""
-        await self._network(Faults(lose=0.3), "s3")
+            for link in faults:
+                proxies.set(link)
+        return True
 
     # Deliveries and clocks
 
-    async def ring_twice(self) -> None:
+    async def ring_twice(self) -> bool:
         """Every job that there is, whatever its state, is rung for again, some of them twice."""
         rows = await self._ground.rows("SELECT id, queue, dispatch_no FROM jobs ORDER BY updated_at DESC LIMIT 50")
         client = queue.connect(self._ground.straight["TRELLIS_REDIS_URL"])
@@ -188,43 +207,56 @@ class Mischief:
                 numbers = [row["dispatch_no"], 1000 + self._random.randrange(1000)]
                 await queue.ring(client, row["queue"], [(row["id"], number) for number in numbers])
             await client.aclose()
+            return bool(rows)
+        return False
 
-    async def shift_clock(self) -> None:
-        """A worker joins whose clock is 90 s off; one of the others goes."""
+    async def shift_clock(self) -> bool:
+        """A worker joins whose clock is 90 s off, and does a job; one of the others goes."""
         own = [worker for worker in self._ground.workers if worker.exit_code() is None]
         worker = self._ground.launch_worker(**{hooks.CLOCK: self._random.choice(["90", "-90"])})
-        if own:
-            await asyncio.sleep(self.lease)
-            if worker.exit_code() is None and own[0] in self._ground.workers:
-                await self._ground.stop_worker(own[0])
+        struck = await self.works(worker)
+        if own and worker.exit_code() is None and own[0] in self._ground.workers:
+            await self._ground.stop_worker(own[0])
+        return struck
+
+    async def works(self, worker: Child, seconds: float = 0.05) -> bool:
+        """Whether this worker completes a job that takes so long; some are given out until it has one of them."""
+        await self._ground.serves(worker)
+        given: list[UUID] = []
+
+        async def is_done() -> bool:
+            query = "SELECT outcome FROM job_attempts WHERE job_id = ANY($1) AND worker LIKE $2"
+            outcomes = {row["outcome"] for row in await self._ground.rows(query, given, f"%-{worker.pid}-%")}
+            if not outcomes & {None, "completed"} and worker.exit_code() is None:
+                given.append((await self._crowd.script(f"nap {seconds:g}")).job)
+            return "completed" in outcomes or worker.exit_code() is not None
+
+        with suppress(AssertionError):
+            await until(is_done, 60.0, every=0.1)
+            return worker.exit_code() is None
+        return False
 
     # One that is aimed
 
-    async def late_result(self, first: int) -> Submit:
-        """A job that the worker `first` took, whose body ended while that worker was frozen, and which another has taken since.
+    async def late_result(self, first: int, script: str = "linger 0.8 2.0") -> Submit:
+        """A job that the worker `first` took, and that another has begun since that worker was frozen.
 
-        Only now the first thaws, with a result in its hands.
+        Only now the first thaws, with a result in its hands if the body has ended by then.
         """
         others = [pid for pid in self._ground.worker_pids() if pid != first]
-        for pid in others:
-            _send(pid, signal.SIGSTOP)
-        job = await self._crowd.script("linger 0.8 3.0")
 
-        async def begun() -> bool:
-            return any(each.job == job.job for each in executions(self._ground.traces))
+        def ran(attempt: int) -> Callable[[], Awaitable[bool]]:
+            async def begun() -> bool:
+                return any((each.job, each.attempt) == (job.job, attempt) for each in executions(self._ground.traces))
 
-        async def taken_over() -> bool:
-            return (await self._crowd.job(job))["attempt"] == 2
+            return begun
 
-        try:
-            await until(begun)
-            _send(first, signal.SIGSTOP)
-            for pid in others:
-                _send(pid, signal.SIGCONT)
-            await until(taken_over)
-        finally:
-            for pid in (first, *others):
-                _send(pid, signal.SIGCONT)
+        with ExitStack() as thawing:
+            with self._ground.frozen(*others):
+                job = await self._crowd.script(script)
+                await until(ran(1))
+                thawing.enter_context(self._ground.frozen(first))
+            await until(ran(2))
         return job
 
     # Who runs what
@@ -252,9 +284,9 @@ class Mischief:
         return self._random.sample(things, len(things))
 
 
-def kinds() -> dict[str, Callable[[Mischief], Awaitable[bool | None]]]:
+def kinds() -> dict[str, Callable[[Mischief], Awaitable[bool]]]:
     """By name, in the order in which they stand here."""
-    hidden = {"running_body", "late_result"}
+    hidden = {"running_body", "late_result", "works"}
     return {
         name: kind for name, kind in vars(Mischief).items() if inspect.iscoroutinefunction(kind) and name[0] != "_" and name not in hidden
     }

@@ -1,65 +1,99 @@
-"""Jobs survive every fault, one after the other: the product runs, jobs are under way, the fault happens, and then the invariants hold.
+"""Jobs survive every fault, one after the other: the product runs, jobs are under way, the fault strikes, and then the invariants hold.
 
 The seed is fixed here; `make chaos` takes any.
 """
 
 from __future__ import annotations
 
-import os
-import random
+import asyncio
 import signal
-from collections.abc import AsyncGenerator
+import time
 
-import psutil
 import pytest
 
+from server.embedded import Child
 from tests.client import GraphQLErrors
 from tests.faults import hooks
 from tests.faults.crowd import Crowd
 from tests.faults.ground import Ground, until
-from tests.faults.invariants import hold, violations
+from tests.faults.invariants import hold
 from tests.faults.mischief import LINKS, Mischief, kinds
-from tests.faults.proxy import Faults
-from tests.faults.traces import executions
+from tests.faults.proxy import FURTHEST, Faults
 
-pytestmark = pytest.mark.xdist_group("faults")
-SEED = 7
-MIXED = ("nap 0.1", "nap 0.3", "linger 0.6 0.1", "nap 0.2")
-
-
-@pytest.fixture(scope="module")
-async def ground(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Ground]:
-    with Ground(tmp_path_factory.mktemp("faults"), SEED) as ground:
-        await ground.connect()
-        await ground.start_up(1)
-        await ground.start_worker()
-        yield ground
-        await ground.pool.close()
+MIXED = ("nap 0.1", "linger 0.6 0.1", "nap 0.3", "nap 0.2")
+ON_A_LINK = ("delay_connections", "drop_connections", "half_close_connections", "stall_connection", "refuse_connections")
+AIMED = {*ON_A_LINK, "store_cuts_transfers", "store_loses_answers", "shift_clock"}  # each has a test of its own below
+REPLACED = {"kill_worker", "roll_worker"}  # after these a worker is another process
+UNAVAILABLE_WITHIN = 3.0
+ROOM = 0.7  # seconds that a machine which does much else may add to a bound
+LEAVING: list[tuple[Child, asyncio.Task[None]]] = []
 
 
-@pytest.fixture(scope="module")
-async def crowd(ground: Ground) -> AsyncGenerator[Crowd]:
-    crowd = Crowd(ground, random.Random(SEED))
-    await crowd.gather()
-    yield crowd
-    await crowd.leave()
+async def test_a_worker_that_cannot_take_leave_of_anybody_is_told_to_stop(ground: Ground, crowd: Crowd) -> None:
+    """Postgres, Redis and S3 hang for it alone. It takes some seconds, so what became of it is the last test here."""
+    proxies, through = ground.proxied()
+    worker = ground.launch_aside(**through)
+    await ground.serves(worker)
+    with ground.frozen(*ground.worker_pids()):
+        job = await crowd.script("linger 60 0.05")
+        await crowd.reach(job, "running")
+    for link in LINKS:
+        proxies.set(link, Faults(stall=True))
+    LEAVING.append((worker, asyncio.create_task(ground.stop_worker(worker))))
+    assert await crowd.ended(job) == {job.job: "completed"}
+    row = await crowd.job(job)
+    assert (row["attempt"], row["tries"]) == (2, 0), "what it could not give back was taken from it when its lease ran out"
 
 
-@pytest.fixture
-def mischief(ground: Ground, crowd: Crowd) -> Mischief:
-    return Mischief(ground, crowd, random.Random(SEED))
-
-
-@pytest.mark.parametrize("kind", list(kinds()))
+@pytest.mark.parametrize("kind", [kind for kind in kinds() if kind not in AIMED])
 async def test_no_job_is_lost_or_done_twice(kind: str, ground: Ground, crowd: Crowd, mischief: Mischief) -> None:
-    jobs = [await crowd.script(script) for script in MIXED]
-    for job in jobs:
-        crowd.watch(job, churn=0.2)
-    await crowd.reach(jobs[2], "running", "completed")
-    await kinds()[kind](mischief)
-    jobs += [await crowd.script(script) for script in MIXED[:2]]
+    workers = ground.worker_pids()
+    async with crowd.busy(*MIXED) as jobs:
+        await until(lambda: kinds()[kind](mischief), 30.0, f"{kind} striking anything")
     await crowd.ended(*jobs)
     await crowd.watched()
+    await hold(ground, crowd)
+    assert kind in REPLACED or ground.worker_pids() == workers, "no worker died of it"
+
+
+@pytest.mark.parametrize("link", LINKS)
+async def test_a_link_may_do_whatever_networks_do(link: str, ground: Ground, crowd: Crowd, mischief: Mischief) -> None:
+    workers = ground.worker_pids()
+    async with crowd.busy(*MIXED) as jobs:
+        struck = {kind: await getattr(mischief, kind)(link) for kind in ON_A_LINK}
+    assert struck == dict.fromkeys(ON_A_LINK, True)
+    await crowd.ended(*jobs)
+    await crowd.watched()
+    await hold(ground, crowd)
+    assert ground.worker_pids() == workers
+
+
+@pytest.mark.parametrize("fault", ["cut", "lose"])
+async def test_transfers_of_megabytes_may_be_broken_off(fault: str, ground: Ground, crowd: Crowd) -> None:
+    """What people upload goes past the proxy: it is the workers' own copies, downloads and uploads that are struck."""
+    uploaded = [await crowd.upload(megabytes=4) for _ in range(2)]
+    ground.proxies.set("s3", Faults(cut=0.4) if fault == "cut" else Faults(lose=0.4))
+    try:
+        jobs = [await crowd.complete(upload) for upload in uploaded]
+
+        async def in_their_middle() -> bool:
+            struck = ground.proxies.struck("s3")
+            return struck[fault] >= 3 and (fault != "cut" or struck[FURTHEST] > 100_000)
+
+        async with crowd.busy(*MIXED) as small:
+            await until(in_their_middle, 40.0, f"{fault} striking in the middle of a transfer")
+    finally:
+        ground.proxies.set("s3")
+    assert set((await crowd.ended(*jobs, *small)).values()) == {"completed"}
+    await hold(ground, crowd)
+
+
+async def test_workers_whose_clocks_are_wrong_keep_jobs_for_longer_than_a_lease(ground: Ground, crowd: Crowd, mischief: Mischief) -> None:
+    workers = [ground.launch_worker(**{hooks.CLOCK: seconds}) for seconds in ("90", "-90")]
+    worked = await asyncio.gather(*(mischief.works(worker, mischief.lease * 1.2) for worker in workers))
+    assert worked == [True, True]
+    await asyncio.gather(*map(ground.stop_worker, workers))
+    await crowd.ended()
     await hold(ground, crowd)
 
 
@@ -74,150 +108,60 @@ async def test_a_result_that_comes_after_the_lease_is_refused(ground: Ground, cr
 
 async def test_a_store_that_is_away_for_long_costs_no_try(ground: Ground, crowd: Crowd) -> None:
     ground.proxies.set("s3", Faults(error=1.0))
-    job = await crowd.script("nap 0.1")
+    try:
+        job = await crowd.script("nap 0.1")
 
-    async def tried_often() -> bool:
-        return (await crowd.job(job))["attempt"] >= 4 or (await crowd.job(job))["status"] == "failed"
+        async def tried_often() -> bool:
+            return (await crowd.job(job))["attempt"] >= 3
 
-    await until(tried_often, 60.0, "a fourth attempt")
-    ground.proxies.set("s3")
+        await until(tried_often, 60.0, "a third attempt")
+    finally:
+        ground.proxies.set("s3")
     assert await crowd.ended(job) == {job.job: "completed"}
-    await hold(ground, crowd)
-
-
-async def test_without_redis_from_the_start_jobs_run(ground: Ground, crowd: Crowd) -> None:
-    """Neither the API nor the worker has ever seen a Redis; the workers that have are gone."""
-    nowhere = {"TRELLIS_REDIS_URL": "redis://127.0.0.1:1/0"}
-    for worker in list(ground.workers):
-        await ground.stop_worker(worker)
-    await ground.stop_server("valkey")
-    urls, ground.urls = ground.urls, []
-    try:
-        url = await ground.start_api(**nowhere)
-        worker = await ground.start_worker(**nowhere)
-        jobs = [await crowd.script(script) for script in MIXED]
-        watch = crowd.watch(jobs[2])
-        assert set((await crowd.ended(*jobs)).values()) == {"completed"}
-        await crowd.watched()
-        assert watch.done
-        await ground.stop_worker(worker)
-        ground.apis.pop(url).stop()
-    finally:
-        ground.urls = urls
-        await ground.start_server("valkey")
-        await ground.start_worker()
-    await hold(ground, crowd)
-
-
-async def test_a_worker_that_cannot_take_leave_of_anybody_goes_all_the_same(ground: Ground, crowd: Crowd) -> None:
-    """Postgres, Redis and S3 hang when it is told to stop: what it cannot give back is taken from it when its lease runs out."""
-    worker = await ground.start_worker()
-    others = [pid for pid in ground.worker_pids() if pid != worker.pid]
-    for pid in others:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        job = await crowd.script("linger 60 0.05")
-        await crowd.reach(job, "running")
-    finally:
-        for pid in others:
-            os.kill(pid, signal.SIGCONT)
-    for link in LINKS:
-        ground.proxies.set(link, Faults(stall=True))
-    try:
-        await ground.stop_worker(worker)
-    finally:
-        for link in LINKS:
-            ground.proxies.set(link)
-    assert await crowd.ended(job) == {job.job: "completed"}
-    await hold(ground, crowd)
     assert (await crowd.job(job))["tries"] == 0
+    await hold(ground, crowd)
 
 
 async def test_a_worker_that_waits_for_postgres_can_be_told_to_stop(ground: Ground) -> None:
-    ground.proxies.set("postgres", Faults(refuse=True))
-    try:
-        worker = ground.launch_worker()
+    proxies, through = ground.proxied()
+    proxies.set("postgres", Faults(refuse=True))
+    worker = ground.launch_aside(**through)
 
-        async def waits() -> bool:
-            return "waiting_for_postgres" in worker.log_tail()
+    async def waits() -> bool:
+        return "waiting_for_postgres" in worker.log_tail()
 
-        await until(waits, 60.0, "the waiting for Postgres")
-        await ground.stop_worker(worker)
-    finally:
-        ground.proxies.set("postgres")
+    await until(waits, 60.0, "the waiting for Postgres")
+    await ground.stop_worker(worker)
 
 
-async def test_a_postgres_that_falls_silent_is_told_to_be_unavailable(ground: Ground, crowd: Crowd) -> None:
-    """Its connections stay open, and nothing comes: who asks is told so long before an operation is given up."""
+@pytest.mark.parametrize("how", ["silent", "refusing", "stopped"])
+async def test_without_postgres_people_are_told_within_seconds(how: str, ground: Ground, crowd: Crowd) -> None:
+    """On connections that were lent before, and on new ones."""
     viewer = crowd.viewers[0]
-    ground.proxies.set("postgres", Faults(stall=True))
+    if how == "stopped":
+        await ground.stop_server("postgres")
+    else:
+        ground.proxies.set("postgres", Faults(stall=True) if how == "silent" else Faults(refuse=True))
+    took: list[float] = []
     try:
-        for _ in range(2):  # on connections that were lent before, and on new ones
+        for turn in range(4):
+            asked = time.monotonic()
             with pytest.raises(GraphQLErrors) as refused:
-                await viewer.client().one("{ datasets { totalCount } }")
+                await viewer.client(turn).one("{ datasets { totalCount } }")
+            took.append(time.monotonic() - asked)
             assert refused.value.codes == ["UNAVAILABLE"]
     finally:
-        ground.proxies.set("postgres")
+        if how == "stopped":
+            await ground.start_server("postgres")
+        else:
+            ground.proxies.set("postgres")
+    assert max(took) <= UNAVAILABLE_WITHIN + ROOM, took
     assert (await viewer.insist("{ datasets { totalCount } }"))["totalCount"] > 0
     await hold(ground, crowd)
 
 
-async def test_bodies_that_misbehave_harm_only_themselves(ground: Ground, crowd: Crowd, mischief: Mischief) -> None:
-    lease = mischief.lease
-    good = [await crowd.script("nap 0.2") for _ in range(3)]
-    holds = await crowd.script(f"hold {lease * 1.5}")
-    leaks = await crowd.script("leak", "failed")
-    forks = await crowd.script("fork 0.3")
-    chatters = await crowd.script("chatter 50")
-    refuses = await crowd.script("refuse", "failed")
-    stumbles = await crowd.script("stumble")
-    workers = set(ground.worker_pids())
-    await crowd.ended()
-    assert workers <= set(ground.worker_pids()), "no worker died of it"
-    assert (await crowd.job(holds))["attempt"] == 1, "a body that holds the lock for longer than a lease lives"
-    fills = await crowd.script("fill 64", "completed" if ground.disk else "failed")
-    await crowd.ended()
-    assert (await crowd.job(leaks))["error"].count("OUT_OF_MEMORY") == 1
-    assert (await crowd.job(refuses))["attempt"] == 1, "bad input is not tried again"
-    assert (await crowd.job(stumbles))["tries"] == 1
-    assert (await crowd.job(fills))["tries"] == 1, "a full disk is told, and passes"
-    assert (await crowd.job(forks))["attempt"] == (await crowd.job(chatters))["attempt"] == 1
-    assert not [process.pid for process in psutil.process_iter() if "3600.5" in _words(process)], "what a body forked dies with it"
-    assert all([(await crowd.job(job))["status"] == "completed" for job in good])
+async def test_the_worker_that_could_not_take_leave_has_gone(ground: Ground, crowd: Crowd) -> None:
+    ((worker, leaving),) = LEAVING
+    await leaving
+    assert worker.exit_code() in {0, -signal.SIGTERM}
     await hold(ground, crowd)
-
-
-async def test_a_cancelled_body_is_gone_even_if_it_does_not_obey(ground: Ground, crowd: Crowd) -> None:
-    obeys, ignores = await crowd.script("nap 60"), await crowd.script("stubborn 60")
-    harmless = await crowd.script("nap 0.1")
-    for job in (obeys, ignores):
-        await crowd.reach(job, "running")
-
-    async def both_run() -> bool:
-        return {obeys.job, ignores.job} <= {each.job for each in executions(ground.traces)}
-
-    await until(both_run)
-    for job in (obeys, ignores):
-        assert await crowd.cancel(job.job)
-    assert await crowd.ended(obeys, ignores, harmless) == {obeys.job: "cancelled", ignores.job: "cancelled", harmless.job: "completed"}
-    pids = [each.pid for each in executions(ground.traces) if each.job in {obeys.job, ignores.job}]
-    assert not any(psutil.pid_exists(pid) for pid in pids)
-    again = await crowd.again(harmless.job)
-    assert await crowd.ended(again) == {again.job: "completed"}
-    await hold(ground, crowd)
-
-
-async def test_without_the_fence_the_harness_finds_what_is_broken(ground: Ground, crowd: Crowd, mischief: Mischief) -> None:
-    """The last test here, for what is broken stays broken."""
-    worker = await ground.start_worker(**{hooks.NO_FENCE: "1"})
-    job = await mischief.late_result(worker.pid)
-    await crowd.ended(job)
-    broken = {name: found for name, found in (await violations(ground, crowd)).items() if found}
-    assert broken == {"2  made by the attempt that the row names": [job.job]}
-
-
-def _words(process: psutil.Process) -> list[str]:
-    try:
-        return process.cmdline()
-    except psutil.Error:
-        return []

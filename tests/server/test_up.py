@@ -22,7 +22,6 @@ import pytest
 from server.embedded import embedded_servers
 
 ROOT = Path(__file__).parents[2]
-pytestmark = pytest.mark.xdist_group("up")  # one start serves them all
 
 
 @dataclass
