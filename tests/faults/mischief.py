@@ -61,10 +61,10 @@ class Mischief:
         return bool(own)
 
     async def kill_nursery(self) -> bool:
-        """kill -9 of the process between a worker and its bodies; its bodies use a try, so it is spared where one has used any."""
+        """kill -9 of the process between a worker and its bodies, which is a loss of their jobs."""
         for pid in self._shuffled(self._ground.worker_pids()):
             nursery = self.nursery(pid)
-            if nursery is not None and not await self._tried(pid):
+            if nursery is not None:
                 return _send(nursery.pid, signal.SIGKILL)
         return False
 
@@ -274,11 +274,6 @@ class Mischief:
         fresh = "SELECT id FROM jobs WHERE id = ANY($1) AND status = 'running' AND tries = 0"
         chosen = {row["id"] for row in await self._ground.rows(fresh, [each.job for each in alive])}
         return next((each for each in self._shuffled(alive) if each.job in chosen), None)
-
-    async def _tried(self, worker: int) -> set[UUID]:
-        """The jobs of a worker that have used a try already."""
-        query = "SELECT j.id FROM jobs j JOIN workers w ON w.id = j.worker_id WHERE w.name LIKE $1 AND j.tries > 0"
-        return {row["id"] for row in await self._ground.rows(query, f"%-{worker}-%")}
 
     def _shuffled(self, things: list[T]) -> list[T]:
         return self._random.sample(things, len(things))

@@ -52,6 +52,20 @@ def stubborn(spec: dict[str, Any], report: Reporter) -> dict[str, Any]:
     return {}
 
 
+def take_leave(spec: dict[str, Any], report: Reporter) -> dict[str, Any]:
+    """Asked to end, does so after `seconds`, with a word."""
+
+    def leave(_number: int, _frame: object) -> None:
+        time.sleep(spec["seconds"])
+        print("farewell")
+        os._exit(0)
+
+    signal.signal(signal.SIGTERM, leave)
+    leave_pid(spec, report)
+    time.sleep(60)
+    return {}
+
+
 def hold_the_lock(spec: dict[str, Any], report: Reporter) -> dict[str, Any]:
     """Holds the interpreter's lock for `seconds`: no thread of this process moves meanwhile."""
     leave_pid(spec, report)

@@ -12,8 +12,9 @@ import pytest
 
 from db.core.viewer import SYSTEM
 from db.services import jobs
+from db.tables.jobs import JobEventType
 from db.tables.jobstates import JobStatus
-from tests.workers.stage import Stage, alive, eventually
+from tests.workers.stage import LEASE, Stage, alive, eventually
 from workers.runtime import family
 
 MIB = 1024**2
@@ -208,3 +209,13 @@ async def test_a_thousand_reports_in_a_millisecond_leave_the_worker_as_it_was(st
     assert len(told) > 10
     assert all(sum(at <= other < at + 1.0 for other in told[:-2]) <= 6 for at in told)  # the last ones are written at the end, whenever
     assert job.progress == 100
+
+
+async def test_a_body_that_is_asked_to_end_has_its_time_for_it_however_short_the_lease(stage: Stage) -> None:
+    await stage.start(CANCEL_PATIENCE="30")
+    job_id = await stage.submit("take_leave", seconds=2 * LEASE)
+    await stage.begun(job_id)
+    async with stage.database.work(SYSTEM) as work:
+        await jobs.cancel(work, job_id)
+    await stage.reach(job_id, JobStatus.CANCELLED)
+    assert [event.message for event in await stage.events(job_id) if event.type is JobEventType.LOG] == ["farewell"]

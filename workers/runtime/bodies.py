@@ -49,6 +49,7 @@ class Bodies:
         self._checkpoints = checkpoints
         self._until = until
         self._child: Child | None = None
+        self._dying: Child | None = None  # has been asked to end, and may take its time
         self.patience = 0.0
         self.ordered: Callable[[], None] | None = None  # called when a child has been told what to run
 
@@ -60,8 +61,9 @@ class Bodies:
     def renew(self, until: float) -> None:
         """The lease holds until then."""
         self._until = until
-        if self._child is not None:
-            self._child.arm(until, self._settings.memory_bytes)
+        for child in (self._child, self._dying):
+            if child is not None:
+                child.arm(until, self._settings.memory_bytes)
 
     async def run(self, target: str, spec: Mapping[str, Any], folder: Path, *, span: tuple[float, float]) -> dict[str, Any]:
         """The result of "module:function" called with `spec`; its progress fills the `span` of the job's.
@@ -118,10 +120,11 @@ class Bodies:
             raise asyncio.CancelledError
 
     async def _bury(self, child: Child, printing: asyncio.Task[None]) -> None:
-        self._child = None
+        self._child, self._dying = None, child
         if not child.ended.done():
             child.kill("stopped", self.patience)
         await child.death(self.patience)
+        self._dying = None
         await _heard_out(printing)
         printing.cancel()
         child.close()
