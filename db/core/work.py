@@ -25,6 +25,9 @@ from db.settings import StateSettings
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 GOODBYE = 3.0  # seconds that disconnecting may take
+LEAVE = 2.0  # of a connection that is given up
+
+_LEAVING: set[asyncio.Task[None]] = set()  # kept, for the loop itself does not keep them
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,10 +235,30 @@ def _engine(url: str, connections: int, statement_timeout: float, idle_timeout: 
             },
         },
     )
-    # A connection that is given up is not asked to say goodbye: where the network is silent each takes two seconds over it, one after
-    # the other, and whoever waits for a new connection waits for them first.
     engine.dialect.do_terminate = _give_up
     return engine
+
+
+def _give_up(dbapi_connection: Any) -> None:
+    """Take leave of a connection beside everything else, what it still runs cancelled if the server can be told.
+
+    Where the network is silent each leave takes two seconds, one after the other, and whoever waits for a new connection would wait for them.
+    """
+    connection = dbapi_connection.driver_connection
+    try:
+        leaving = asyncio.get_running_loop().create_task(_leave(connection), name="leave of a connection")
+    except RuntimeError:  # nobody is left to do it
+        connection.terminate()
+    else:
+        _LEAVING.add(leaving)
+        leaving.add_done_callback(_LEAVING.discard)
+
+
+async def _leave(connection: Any) -> None:
+    try:
+        await connection.close(timeout=LEAVE)
+    except Exception:  # noqa: BLE001 - it is broken in whatever way, or the server does not answer: then nobody can be told
+        connection.terminate()
 
 
 async def _dispose(engine: AsyncEngine) -> None:
@@ -245,10 +268,6 @@ async def _dispose(engine: AsyncEngine) -> None:
 
 
 _TOO_MANY = "number of query arguments"  # the driver's own refusal, of the class of its lost connections; the fault is the statement's
-
-
-def _give_up(dbapi_connection: Any) -> None:
-    dbapi_connection.driver_connection.terminate()
 
 
 # What Postgres says while it starts, recovers or stops, or when it has no connection left to give.

@@ -123,6 +123,7 @@ class Bell(Worker):
             job_deserializer=orjson.loads,
             log_results=False,
         )
+        self._begun: list[Any] = []
 
     async def look(self, free: int) -> int:
         """Answer at most `free` invitations, those at the head of the queue first, and say how many; they are gone when this returns.
@@ -132,12 +133,21 @@ class Bell(Worker):
         self.max_jobs = free
         for offset in range(0, await self.pool.zcard(self.queue_name), READ):
             self._queue_read_offset = offset
+            self._begun = []
             await self._poll_iteration()
-            answered = list[Any](self.tasks.values())
             self.tasks.clear()
-            outcomes = await asyncio.gather(*answered, return_exceptions=True)  # all, for of each somebody must hear how it went
+            outcomes = await asyncio.gather(*self._begun, return_exceptions=True)  # all, for of each somebody must hear how it went
             for lost in (outcome for outcome in outcomes if isinstance(outcome, BaseException)):
                 raise lost
-            if answered:
-                return len(answered)
+            if self._begun:
+                return len(self._begun)
         return 0
+
+    async def start_jobs(self, job_ids: list[bytes]) -> None:
+        """As many as there are slots, and no more: arq counts those alone that have not ended, and an answer ends with the claim, which keeps
+        its slot. An invitation that finds none is spent, and its job would wait until it is rung for again. Those that end at once, arq forgets."""
+        for job_id in job_ids:
+            if len(self.tasks) >= self.max_jobs:
+                break
+            await super().start_jobs([job_id])
+        self._begun = list[Any](self.tasks.values())

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -256,6 +257,26 @@ async def test_a_foreign_id_answers_exactly_as_one_that_was_never_made(
                     break
             else:
                 raise AssertionError(f"{place} tells nobody anything")
+
+
+async def test_a_foreign_id_makes_no_more_work_than_one_that_was_never_made(
+    ada: Client, bob: Client, database: Database, worker: object, statements: Callable[[], AbstractContextManager[list[str]]]
+) -> None:
+    """What a clock could tell is told by the statements: the same ones are sent for both, so that none of them can find anything."""
+    hers, own = await _hers(ada, database), await _his(bob)
+
+    async def sent(place: Place, target: str) -> list[str]:
+        with statements() as found:
+            await answered(bob, place, target, own)
+        return found
+
+    async def differ(place: Place, target: str) -> bool:
+        return await sent(place, target) != await sent(place, never_made(target))
+
+    asked = [(place, target) for place in PLACES if place.operation != "subscription" for target in hers.values()]
+    for _ in range(3):  # what this process looks for each second may come between; it does not do so three times in a row
+        asked = [(place, target) for place, target in asked if await differ(place, target)]
+    assert [f"{place} with {target}" for place, target in asked] == []
 
 
 async def test_nobody_is_answered_nothing(nobody: Client) -> None:

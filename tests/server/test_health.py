@@ -36,7 +36,7 @@ async def asked(settings: StateSettings, **changes: str) -> AsyncGenerator[httpx
         rights, looks = Rights(accounts.still, jobevents.may_follow, 30), Looks(jobchanges.look, jobchanges.changed_since)
         app.state.feed = await opened.enter_async_context(Feed.open(changed.redis_url, app.state.database, rights, looks))
         app.state.redis = await opened.enter_async_context(connect(changed.redis_url))
-        yield await opened.enter_async_context(httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://trellis"))
+        yield await opened.enter_async_context(httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1"))
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_databas
 async def locked(database: Database, table: str) -> AsyncGenerator[None]:
     """Nobody else reads or writes the table meanwhile."""
     async with database.engine.begin() as connection:
+        await connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
         await connection.exec_driver_sql(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
         yield
 
