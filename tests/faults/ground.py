@@ -25,6 +25,7 @@ from server.embedded import EmbeddedServers
 from server.embedded.children import Child, Command
 from server.embedded.service import Service
 from tests.faults import hooks
+from tests.faults.births import Births
 from tests.faults.proxy import Faults, free_port
 
 T = TypeVar("T")
@@ -98,11 +99,13 @@ class Ground:
         self._seed = seed
         self._logs = 0
         self._proxies: list[Proxies] = []
+        self._births: Births
         self.pool: asyncpg.Pool
 
     def __enter__(self) -> Self:
         self.traces.mkdir(parents=True)
         self._mount_scratch()
+        self._births = Births()  # it imports while the servers start
         self.servers.__enter__()
         self.straight = dict(self.servers.environment)
         self.proxies, through = self.proxied()
@@ -120,6 +123,7 @@ class Ground:
             child.ask_to_stop()
         for child in children:
             child.stop()
+        self._births.stop()
         for proxies in self._proxies:
             proxies.stop()
         self.servers.__exit__(None, None, None)
@@ -174,7 +178,7 @@ class Ground:
             folder=str(ROOT),
             log=self.folder / "logs" / f"{self._logs:03}-{name}.log",
         )
-        return Child(command)
+        return Child(command) if name == "up" else self._births.child(command)
 
     async def start_up(self, workers: int, **environment: str) -> None:
         """`trellis up`, with its API and so many workers."""
