@@ -38,7 +38,7 @@ class Births:
             env=own,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            preexec_fn=die_with_parent(signal.SIGKILL),
+            preexec_fn=die_with_parent(signal.SIGKILL),  # noqa: PLW1509 - calls nothing but two system calls, loaded beforehand
         )
         self._one_by_one = threading.Lock()
 

@@ -44,6 +44,8 @@ async def test_transfers_of_megabytes_may_be_broken_off(fault: str, ground: Grou
 
         async def in_their_middle() -> bool:
             struck = ground.proxies.struck("s3")
+            if not await ground.rows("SELECT 1 FROM jobs WHERE id = $1 AND completed_at IS NULL", jobs[-1].job):
+                jobs.append(await crowd.ingest(megabytes=4))  # all that are there got through
             return struck[fault] >= 3 and (fault != "cut" or struck[FURTHEST] > 100_000)
 
         async with crowd.busy(*MIXED) as small:
