@@ -43,7 +43,7 @@ _KEPT = {"alembic_version", "step_definitions", "workers"}  # outlive a test: th
 
 def pytest_configure(config: pytest.Config) -> None:
     """Start the servers before the test processes, which inherit their addresses."""
-    if hasattr(config, "workerinput") or config.option.collectonly or "TRELLIS_DATABASE_URL" in os.environ:
+    if hasattr(config, "workerinput") or config.option.collectonly or "TRELLIS_DATABASE_URL" in os.environ or _brings_its_own(config):
         return
     folder = Path(tempfile.mkdtemp(prefix="trellis-tests-"))
     servers = embedded_servers(folder, durable=False)
@@ -54,6 +54,12 @@ def pytest_configure(config: pytest.Config) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
     config.add_cleanup(stop)
+
+
+def _brings_its_own(config: pytest.Config) -> bool:
+    """Whether nothing is asked for but what stands on servers of its own."""
+    asked = [config.invocation_params.dir / argument.partition("::")[0] for argument in config.args]
+    return all(path.is_relative_to(Path(__file__).parent / "faults") for path in asked)
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from xdist.scheduler import LoadGroupScheduling
 GROUPS: Mapping[str, str] = {
     "tests/faults/test_bodies.py": "numbers",
     "tests/faults/test_faults.py": "faults",
+    "tests/faults/test_links.py": "numbers",
     "tests/faults/test_numbers.py": "numbers",
     "tests/faults/test_proof.py": "faults",
     "tests/server/test_up.py": "up",  # one start serves them all

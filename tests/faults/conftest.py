@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.crowd import Crowd
+from tests.faults.crowd import NAMES, Crowd
 from tests.faults.ground import QUICK, ROOT, Ground
 from tests.faults.mischief import Mischief
 from tests.groups import GROUPS
@@ -22,28 +22,31 @@ SCRIPTS = ("nap 0.05", "nap 0.1", "nap 0.2", "nap 0.3", "nap 0.5", "linger 0.6 0
 
 @dataclass(frozen=True)
 class Kind:
-    """How a ground is set up: workers of `trellis up` and others, and what differs from the usual."""
+    """How a ground with two APIs and two workers differs from the usual, and whether `trellis up` keeps one of each."""
 
-    ups: int
-    workers: int
     settings: Mapping[str, str]
+    has_up: bool
 
 
 KINDS: Mapping[str, Kind] = {
-    "faults": Kind(1, 1, {}),
-    "numbers": Kind(0, 2, {"TRELLIS_WORKER_CANCEL_PATIENCE": "5", "TRELLIS_SOCKETS_PER_VIEWER": "1000"}),
+    "faults": Kind({}, has_up=True),
+    "numbers": Kind({"TRELLIS_WORKER_CANCEL_PATIENCE": "2", "TRELLIS_SOCKETS_PER_VIEWER": "1000"}, has_up=False),
 }
 
 
 @asynccontextmanager
 async def _standing(folder: Path, kind: Kind) -> AsyncGenerator[Crowd]:
     with Ground(folder, SEED, {**QUICK, **kind.settings}) as ground:
-        await ground.connect()
-        workers = (ground.start_worker() for _ in range(kind.workers))
-        await asyncio.gather(ground.start_up(kind.ups), ground.start_api(), *workers)
         crowd = Crowd(ground, random.Random(SEED))
-        await crowd.gather()
-        await crowd.prepare(list(SCRIPTS))
+        async with asyncio.TaskGroup() as starting:
+            if kind.has_up:
+                starting.create_task(ground.start_up(1))  # it waits for the schema by itself, and people settle in without it
+            await ground.connect()
+            apis = [ground.start_api() for _ in range(2 - kind.has_up)]
+            workers = [ground.start_worker() for _ in range(2 - kind.has_up)]
+            await asyncio.gather(*apis, *workers)
+            await crowd.gather(NAMES[:2])
+            await crowd.prepare(list(SCRIPTS))
         yield crowd
         await crowd.leave()
         await ground.pool.close()

@@ -44,6 +44,7 @@ RETRY = (
 EVENTS = "subscription($id: ID!, $after: String) { jobEvents(id: $id, after: $after) { cursor sequence status } }"
 PLENTY = 10**6  # credits; what jobs hold and cost is looked at, not how they are refused
 NAMES = ("ada", "bob", "cleo", "dora", "emil", "fay")
+MIXED = ("nap 0.1", "linger 0.6 0.1", "nap 0.3", "nap 0.2")  # what is under way while something strikes
 CSV = "x,y,label\n" + "".join(f"{i},{i * 37 % 11},{'a' if i % 3 else 'b'}\n" for i in range(60))
 PROCESSING = [("data", "dataset", {}), ("scale", "scale", {})]
 TRAINING = [

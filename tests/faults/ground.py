@@ -25,6 +25,7 @@ from server.embedded import EmbeddedServers
 from server.embedded.children import Child, Command
 from server.embedded.service import Service
 from tests.faults import hooks
+from tests.faults.births import Births
 from tests.faults.proxy import Faults, free_port
 
 T = TypeVar("T")
@@ -98,11 +99,13 @@ class Ground:
         self._seed = seed
         self._logs = 0
         self._proxies: list[Proxies] = []
+        self._births: Births
         self.pool: asyncpg.Pool
 
     def __enter__(self) -> Self:
         self.traces.mkdir(parents=True)
         self._mount_scratch()
+        self._births = Births()  # it imports while the servers start
         self.servers.__enter__()
         self.straight = dict(self.servers.environment)
         self.proxies, through = self.proxied()
@@ -120,6 +123,7 @@ class Ground:
             child.ask_to_stop()
         for child in children:
             child.stop()
+        self._births.stop()
         for proxies in self._proxies:
             proxies.stop()
         self.servers.__exit__(None, None, None)
@@ -149,7 +153,7 @@ class Ground:
         """Our own way to the database, past the proxy. The schema is made here, so that all may start at once."""
         await asyncio.to_thread(upgrade, self.straight["TRELLIS_DATABASE_URL"])
         self.pool = await asyncpg.create_pool(
-            self.straight["TRELLIS_DATABASE_URL"], min_size=0, max_size=4, command_timeout=20, statement_cache_size=0
+            self.straight["TRELLIS_DATABASE_URL"], min_size=0, max_size=4, command_timeout=20, statement_cache_size=0, reset=_as_it_is
         )
 
     async def rows(self, query: str, *values: Any) -> list[asyncpg.Record]:
@@ -174,7 +178,7 @@ class Ground:
             folder=str(ROOT),
             log=self.folder / "logs" / f"{self._logs:03}-{name}.log",
         )
-        return Child(command)
+        return Child(command) if name == "up" else self._births.child(command)
 
     async def start_up(self, workers: int, **environment: str) -> None:
         """`trellis up`, with its API and so many workers."""
@@ -316,6 +320,10 @@ class Ground:
         service = self.service(name)
         service.launch()  # in this thread, whose end is to be the server's end
         await asyncio.to_thread(service.wait)
+
+
+async def _as_it_is(_connection: object) -> None:
+    """Nothing we do outlives its transaction, and what usually cleans up after it is four statements to each of ours."""
 
 
 async def until(look: Callable[[], Awaitable[T]], within: float = 20.0, what: str = "what was waited for", every: float = 0.03) -> T:

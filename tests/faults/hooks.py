@@ -21,7 +21,7 @@ NO_DEADLINE = "FAULTS_NO_DEADLINE"
 
 
 def install() -> None:
-    """Called before anything of the product is imported."""
+    """Called before anything of the product runs; it may have been imported."""
     if shift := float(os.environ.get(CLOCK, "0")):
         _shift_clock(shift)
     signal.signal(signal.SIGUSR1, _say_where)
@@ -71,6 +71,11 @@ def _shift_clock(seconds: float) -> None:
             return true_datetime.now(dt.UTC).replace(tzinfo=None) + dt.timedelta(seconds=seconds)
 
     dt.datetime = Shifted  # pyright: ignore[reportAttributeAccessIssue] - that is the point
+    shifted = {id(true_time): time.time, id(true_ns): time.time_ns, id(true_datetime): Shifted}
+    for module in [*sys.modules.values()]:  # those that took one by its name
+        for name, value in [*getattr(module, "__dict__", {}).items()]:
+            if id(value) in shifted:
+                setattr(module, name, shifted[id(value)])
 
 
 def _remove_fence() -> None:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import re
 import uuid
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -248,10 +250,11 @@ async def _objects(ground: Ground) -> list[tuple[str, str, int]]:
     root = ground.folder / "servers" / "objects" / straight["TRELLIS_S3_BUCKET"]
 
     def read() -> Iterable[tuple[str, str, int]]:
-        for path in root.rglob("*"):
-            if path.is_file():
-                content = path.read_bytes()
-                yield str(path.relative_to(root)), hashlib.sha256(content).hexdigest(), len(content)
+        for folder, _, names in os.walk(root):  # which passes over what a worker removes meanwhile
+            for path in (Path(folder, name) for name in names):
+                with suppress(FileNotFoundError):
+                    content = path.read_bytes()
+                    yield str(path.relative_to(root)), hashlib.sha256(content).hexdigest(), len(content)
 
     return await asyncio.to_thread(lambda: list(read()))
 

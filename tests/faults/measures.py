@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import signal
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from statistics import median
 
 import psutil
 
@@ -163,16 +163,28 @@ async def sockets(crowd: Crowd, count: int, events: int) -> Heard:
     return Heard(report.received, report.misplaced, wanted)
 
 
-async def usually(ground: Ground, seconds: float = 2.0) -> float:
-    """The same, as the median of three spans: without what comes round once in a while, which a short look would take for all there is."""
-    return median([await statements(ground, seconds) for _ in range(3)])
-
-
 async def statements(ground: Ground, seconds: float) -> float:
-    """Transactions a second of all who use the database; outside a unit of work each statement is one."""
-    counts: list[int] = []
-    for pause in (seconds, 0):
-        rows = await ground.rows("SELECT xact_commit + xact_rollback AS count FROM pg_stat_database WHERE datname = current_database()")
-        counts.append(rows[0]["count"])
-        await asyncio.sleep(pause)
-    return (counts[1] - counts[0]) / seconds
+    """Statements a second that the product sends, by the log of Postgres.
+
+    Its counters of transactions are of no use for this: each connection adds what it did up to ten seconds later, those of processes that
+    stand still included, and the harness's own.
+    """
+    log = ground.folder / "servers" / "logs" / "postgres.log"
+    await _reload(ground, "ALTER SYSTEM SET log_line_prefix = '%a '", "ALTER SYSTEM SET log_statement = 'all'")
+    try:
+        begin = log.stat().st_size
+        await asyncio.sleep(seconds)
+    finally:
+        await _reload(ground, "ALTER SYSTEM RESET log_line_prefix", "ALTER SYSTEM RESET log_statement")
+    with log.open("rb") as file:
+        file.seek(begin)
+        return len(_SENT.findall(file.read())) / seconds
+
+
+_SENT = re.compile(rb"^trellis LOG:  (?:statement|execute)", re.MULTILINE)
+
+
+async def _reload(ground: Ground, *settings: str) -> None:
+    for setting in (*settings, "SELECT pg_reload_conf()"):
+        await ground.rows(setting)
+    await asyncio.sleep(0.1)  # until the postmaster has read it; its children do before their next statement

@@ -25,6 +25,8 @@ from tests.faults.traces import Execution, executions
 
 T = TypeVar("T")
 LINKS = ("postgres", "redis", "s3")
+ON_ALL_LINKS = ("delay_connections", "drop_connections", "half_close_connections")
+ON_A_LINK = ("stall_connection", "refuse_connections")  # where one does so, few get as far as the others
 SOME: Mapping[str, float] = {"postgres": 0.02, "redis": 0.05, "s3": 0.15}  # of the pieces that pass: on some links few do
 STRIKES = 20.0  # seconds in which a fault of the network finds somebody to strike
 

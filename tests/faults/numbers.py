@@ -154,7 +154,7 @@ async def misbehaving(m: Measured) -> None:
 
 
 async def idle(m: Measured) -> None:
-    """Transactions of workers that have nothing to do: what there is with two of them, less what there is without."""
+    """Statements of workers that have nothing to do, chores included: what there is with two of them, less what there is without."""
     await m.ground.start_up(0)
     without = await measures.statements(m.ground, 10)
     await asyncio.gather(*(m.ground.start_worker() for _ in range(2)))
