@@ -24,8 +24,8 @@ from db.migrations import upgrade
 from server.embedded import EmbeddedServers
 from server.embedded.children import Child, Command
 from server.embedded.service import Service
+from tests.births import Births
 from tests.faults import hooks
-from tests.faults.births import Births
 from tests.faults.proxy import Faults, free_port
 
 T = TypeVar("T")

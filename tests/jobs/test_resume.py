@@ -27,6 +27,7 @@ from db.core.work import Database
 from db.settings import StateSettings
 from db.stores.objects import ObjectStore
 from db.tables import JobCheckpoint, StoredObject, Upload
+from tests.births import Process, births
 from tests.client import Client
 
 OFTEN = {
@@ -59,7 +60,7 @@ class Workshop:
     database: Database
     objects: ObjectStore
     folder: Path
-    process: subprocess.Popen[bytes]
+    process: Process
 
     @classmethod
     def open(cls, database: Database, objects: ObjectStore, folder: Path) -> Workshop:
@@ -104,11 +105,10 @@ class Workshop:
     before: frozenset[str] = frozenset()
 
 
-def _start(folder: Path) -> subprocess.Popen[bytes]:
+def _start(folder: Path) -> Process:
     environment = {**os.environ, "TRELLIS_WORKER_SCRATCH": str(folder / "scratch")}
     environment |= {f"TRELLIS_WORKER_{name}": value for name, value in OFTEN.items()}
-    with (folder / "worker.log").open("ab") as log:
-        return subprocess.Popen([sys.executable, "-m", "server.cli", "worker"], env=environment, stdout=log, stderr=log)
+    return births().start([sys.executable, "-m", "server.cli", "worker"], environment, folder / "worker.log")
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -25,6 +26,7 @@ from db.stores.events import BELLS, listen
 from db.tables import Chore, Job, User
 from db.tables.jobs import JobKind
 from db.tables.jobstates import JobStatus
+from tests.births import births
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,12 +34,13 @@ ROOT = Path(__file__).parents[2]
 async def trellis(*arguments: str) -> subprocess.CompletedProcess[str]:
     """The command as an operator runs it, on the tests' database."""
 
-    def run() -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, "TRELLIS_DATA_DIR": "/nonexistent", "COLUMNS": "200"}
-        command = [sys.executable, "-m", "server.cli", *arguments]
-        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
-
-    return await asyncio.to_thread(run)
+    environment = {**os.environ, "TRELLIS_DATA_DIR": "/nonexistent", "COLUMNS": "200"}
+    command = [sys.executable, "-m", "server.cli", *arguments]
+    with tempfile.TemporaryDirectory() as folder:
+        said, errors = Path(folder) / "said", Path(folder) / "errors"
+        process = births().start(command, environment, said, errors=errors)
+        code = await asyncio.to_thread(process.wait, 60)
+        return subprocess.CompletedProcess(command, code, said.read_text(), errors.read_text())
 
 
 async def lines(*arguments: str) -> list[dict[str, Any]]:

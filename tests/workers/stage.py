@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
@@ -26,6 +25,7 @@ from db.stores.objects import ObjectStore
 from db.tables import Experiment, Job, JobAttempt, JobEvent, User, Worker
 from db.tables.jobs import JobKind
 from db.tables.jobstates import JobStatus
+from tests.births import Process, births
 from tests.client import Client
 from tests.conftest import LiveServer
 
@@ -43,9 +43,9 @@ class Stage:
         self.token = token
         self.folder = folder
         self.queue = f"test-{uuid4()}"
-        self.workers: list[subprocess.Popen[bytes]] = []
+        self.workers: list[Process] = []
 
-    async def start(self, **settings: str) -> subprocess.Popen[bytes]:
+    async def start(self, **settings: str) -> Process:
         """A worker that is ready."""
         worker = launch(self.queue, self.folder, settings)
         self.workers.append(worker)
@@ -80,7 +80,7 @@ class Stage:
 
         return await eventually(there)
 
-    async def worker_of(self, job_id: UUID) -> subprocess.Popen[bytes]:
+    async def worker_of(self, job_id: UUID) -> Process:
         """The process that runs the job."""
         (row,) = await self.database.rows(select(Worker.name).join(Job, Job.worker_id == Worker.id).where(Job.id == job_id))
         return next(worker for worker in self.workers if f"-{worker.pid}-" in row.name)
@@ -98,15 +98,14 @@ class Stage:
         return list(await self.database.rows(select(*JobEvent.__table__.c).where(JobEvent.job_id == job_id).order_by(JobEvent.sequence)))
 
 
-def launch(queue: str, folder: Path, settings: Mapping[str, str]) -> subprocess.Popen[bytes]:
+def launch(queue: str, folder: Path, settings: Mapping[str, str]) -> Process:
     """A worker process that serves one queue, its settings made quick."""
     own = {name if name.startswith("TRELLIS_") else f"TRELLIS_WORKER_{name}": value for name, value in {**QUICK, **settings}.items()}
     environment = {**os.environ, "TRELLIS_WORKER_SCRATCH": str(folder / "scratch"), **own}
-    with (folder / "worker.log").open("ab") as log:
-        return subprocess.Popen([sys.executable, "-m", "tests.workers.engine", queue], env=environment, stdout=log, stderr=log)
+    return births().start([sys.executable, "-m", "tests.workers.engine", queue], environment, folder / "worker.log")
 
 
-async def ready(database: Database, worker: subprocess.Popen[bytes]) -> None:
+async def ready(database: Database, worker: Process) -> None:
     """Return once it serves."""
 
     async def registered() -> bool:

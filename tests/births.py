@@ -1,5 +1,5 @@
 """A process that has imported the product once and forks a `trellis` for each order: to start one afresh takes two seconds of a core, nearly
-all of them for imports, and the faults need dozens.
+all of them for imports, and the tests need hundreds.
 
 What is forked has the environment, the arguments, the log and the process group that it would have had, and reads its settings anew. `trellis up`
 and what it keeps are started as people start them.
@@ -11,20 +11,34 @@ import gc
 import importlib
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
 from server.embedded.children import Child, Command, die_with_parent
 from tests.faults import hooks
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 LOOK = 0.01  # seconds
-PRODUCT = ("server.cli", "server.commands.wanted", "server.logs", "server.traced", "workers.main", "server.serving", "server.app")
+PRODUCT = (
+    "server.cli",
+    "server.commands.credits",
+    "server.commands.jobs",
+    "server.commands.wanted",
+    "server.logs",
+    "server.traced",
+    "workers.main",
+    "server.serving",
+    "server.app",
+    "tests.workers.engine",
+)
 
 
 class Births:
@@ -33,7 +47,7 @@ class Births:
     def __init__(self) -> None:
         own = {name: value for name, value in os.environ.items() if not name.startswith("TRELLIS_")}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.births"],
+            [sys.executable, "-m", "tests.births"],
             cwd=ROOT,
             env=own,
             stdin=subprocess.PIPE,
@@ -46,9 +60,16 @@ class Births:
         """What `Child(command)` is, for a `command` that is one of ours."""
         assert command.log is not None
         command.log.parent.mkdir(exist_ok=True)
-        command.log.touch()  # it may be read before there is anything to say
-        order = {"argv": list(command.argv), "environment": dict(command.environment), "folder": command.folder, "log": str(command.log)}
-        return Forked(command, Process(self._say(order), self))
+        return Forked(command, self.start(command.argv, command.environment, command.log, folder=command.folder))
+
+    def start(
+        self, argv: Sequence[str], environment: Mapping[str, str], log: Path, *, errors: Path | None = None, folder: str | None = None
+    ) -> Process:
+        """A `python -m` of ours with these arguments; what it prints is added to `log`, and to `errors` what goes to its other output."""
+        for path in filter(None, (log, errors)):
+            path.touch()
+        order = {"argv": list(argv), "environment": dict(environment), "folder": folder or str(ROOT), "log": str(log)}
+        return Process(self._say({**order, "errors": str(errors or log)}), self)
 
     def ended(self, pid: int) -> int | None:
         """The exit code of one that was forked here, once it has one."""
@@ -66,6 +87,12 @@ class Births:
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait(5)
+
+
+@cache
+def births() -> Births:
+    """Those of a process of the tests. Its end is theirs."""
+    return Births()
 
 
 class Process:
@@ -92,6 +119,9 @@ class Process:
     def send_signal(self, sign: int) -> None:
         if self.poll() is None:  # until it has been asked about, its number is nobody else's
             os.kill(self.pid, sign)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
@@ -132,8 +162,9 @@ def _become(order: dict[str, Any]) -> None:
     """What a fresh interpreter would be by now. Returns by `SystemExit` alone."""
     os.setpgid(0, 0)
     os.chdir(order["folder"])
-    nothing, log = os.open(os.devnull, os.O_RDONLY), os.open(order["log"], os.O_WRONLY | os.O_APPEND)
-    for descriptor, place in ((nothing, 0), (log, 1), (log, 2)):
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    log, errors = (os.open(order[name], os.O_WRONLY | os.O_APPEND) for name in ("log", "errors"))
+    for descriptor, place in ((nothing, 0), (log, 1), (errors, 2)):
         os.dup2(descriptor, place)
     os.environ.clear()
     os.environ.update(order["environment"])
@@ -144,7 +175,11 @@ def _become(order: dict[str, Any]) -> None:
 
     for settings in (state_settings, server_settings, worker_settings):
         settings.cache_clear()
-    arguments = order["argv"][3:]  # python -m server.cli
+    _, _, module, *arguments = order["argv"]  # python -m
+    if module != "server.cli":
+        sys.argv[1:] = arguments
+        runpy.run_module(module, run_name="__main__")
+        raise SystemExit
     if "worker" in arguments:
         hooks.install()
     app(arguments, prog_name="trellis")
