@@ -227,6 +227,9 @@ def _engine(url: str, connections: int, statement_timeout: float, idle_timeout: 
                 "statement_timeout": str(int(statement_timeout * 1000)),
                 # A process that is frozen in the middle of a transaction must not hold its locks until it thaws.
                 "idle_in_transaction_session_timeout": str(int(idle_timeout * 1000)),
+                # The driver prepares a statement and executes it in two messages. Between them a transaction does not count as resting and
+                # no statement runs, so neither timeout ends it: a process that is frozen or cut off just there would hold its locks for ever.
+                "transaction_timeout": str(int((statement_timeout + idle_timeout) * 1000) if statement_timeout and idle_timeout else 0),
                 "timezone": "UTC",
                 # A host that vanished without a word must not hold its locks for the two hours that are usual.
                 "tcp_keepalives_idle": "10",
@@ -278,6 +281,7 @@ _GONE = (
     asyncpg.CrashShutdownError,
     asyncpg.TooManyConnectionsError,
     asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.TransactionTimeoutError,
 )
 
 # A transaction broken off that may pass the next time: deadlock, serialization, a statement or a lock too late.

@@ -64,6 +64,25 @@ async def test_the_lease_of_a_job_that_a_frozen_transaction_has_locked_still_run
                 assert await desk.sweep() == [claim.job_id]
 
 
+async def test_nor_does_it_hold_its_locks_between_the_preparing_of_a_statement_and_its_execution(
+    desk: Desk, settings: StateSettings
+) -> None:
+    """Where Postgres takes a transaction neither for one that rests nor for one with a statement under way."""
+    claim = await desk.claim((await desk.submit()).id, lease=0.0)
+    assert claim is not None
+    async with Database.open(settings, statement_timeout=0.4, idle_timeout=0.2) as freezing:
+        with suppress(Unavailable):
+            async with freezing.work(SYSTEM) as frozen:
+                await lock(frozen, claim)
+                driver = (await frozen.connection.get_raw_connection()).driver_connection
+                assert driver is not None
+                await driver.prepare("SELECT 2")
+                await asyncio.sleep(0.3)
+                assert await desk.sweep() == []
+                await asyncio.sleep(0.5)
+                assert await desk.sweep() == [claim.job_id]
+
+
 async def test_a_claim_waits_a_fifth_of_its_lease_for_another_of_the_same_owner_and_is_broken_off(desk: Desk) -> None:
     first, second = (await desk.submit()).id, (await desk.submit()).id
     async with hanging(desk.database) as frozen:

@@ -42,6 +42,7 @@ async def reconcile_counters(ground: Ground) -> int:
     for of, counter, truth in counters:
         async with ground.database.work(SYSTEM) as work:
             await work.run(text(f"SET LOCAL statement_timeout = '{PATIENCE}'"))
+            await work.run(text("SET LOCAL transaction_timeout = 0"))
             found = await work.all(select(of.id).where(counter != truth).order_by(of.id))
         for row in found:
             # Whoever changes what is counted holds or awaits this row's lock for its trigger's update: once it is ours, whatever the next

@@ -42,6 +42,7 @@ async def reconcile_credits(ground: Ground) -> int:
     """How many users and jobs there are whose credits are not what the ledger says; each is logged as an error, and nothing is changed."""
     async with ground.database.work(SYSTEM) as work:
         await work.run(text(f"SET LOCAL statement_timeout = '{PATIENCE}'"))
+        await work.run(text("SET LOCAL transaction_timeout = 0"))
         users = await work.all(_ACCOUNTS)
         jobs = await work.all(_JOBS)
     for row in users:
