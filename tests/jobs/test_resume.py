@@ -259,10 +259,14 @@ async def downloaded(made: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("stage", "told"),
-    [("raw", "Goes on with the copy of the file"), ("rows-0002", "Goes on after "), ("table", "Goes on with the table of 4,000 rows")],
+    ("stage", "told", "killed"),
+    [
+        ("raw", "Goes on with the copy of the file", "worker"),
+        ("rows-0002", "Goes on after ", "body"),
+        ("rows-0002", "Goes on after ", "worker"),
+        ("table", "Goes on with the table of 4,000 rows", "body"),
+    ],
 )
-@pytest.mark.parametrize("killed", ["body", "worker"])
 async def test_a_killed_ingest_goes_on_with_what_was_fetched_and_read(
     ada: Client, workshop: Workshop, stage: str, told: str, killed: str
 ) -> None:
