@@ -229,7 +229,7 @@ async def test_a_cancelled_job_leaves_no_checkpoint(ada: Client, workshop: Works
 def wide() -> bytes:
     """A small table of many columns, whose profile takes much longer than storing it."""
     chance = np.random.default_rng(1)
-    return pl.DataFrame({f"x{number}": chance.normal(size=4_000).round(4) for number in range(120)}).write_csv().encode()
+    return pl.DataFrame({f"x{number}": chance.normal(size=4_000).round(4) for number in range(400)}).write_csv().encode()
 
 
 def long() -> bytes:

@@ -85,8 +85,9 @@ class Slots:
             await eventually(self.sound)
             yield
         finally:
-            running.cancel()
-            await asyncio.wait([running])
+            while not running.done():  # a client that loses its connection at that moment may swallow the cancel
+                running.cancel()
+                await asyncio.wait([running], timeout=0.5)
 
     async def sound(self) -> bool:
         return self.bells.sound
