@@ -143,14 +143,20 @@ def _main() -> None:
     gc.freeze()
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
+    codes: dict[int, int] = {}
     for line in sys.stdin:
         order = json.loads(line)
         if "ended" in order:
-            pid, status = os.waitpid(order["ended"], os.WNOHANG)
-            answer = os.waitstatus_to_exitcode(status) if pid else None
+            asked = order["ended"]
+            if asked not in codes:  # two may ask about one at the same time
+                pid, status = os.waitpid(asked, os.WNOHANG)
+                if pid:
+                    codes[asked] = os.waitstatus_to_exitcode(status)
+            answer = codes.get(asked)
         else:
             tie = die_with_parent(signal.SIGKILL)
             answer = os.fork()
+            codes.pop(answer, None)  # its number may have been another's
             if not answer:
                 tie()
                 answers.close()
