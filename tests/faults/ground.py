@@ -220,7 +220,11 @@ class Ground:
         return child
 
     async def serves(self, worker: Child) -> None:
-        await until(lambda: self._registered(worker.pid), START, f"the start of worker {worker.pid}")
+        async def there() -> bool:
+            assert worker.exit_code() is None, f"worker {worker.pid} ended before it served"
+            return await self._registered(worker.pid)
+
+        await until(there, START, f"the start of worker {worker.pid}")
 
     async def stop_worker(self, worker: Child, within: float = 60.0) -> None:
         """By SIGTERM, which it obeys; a machine that is busy may make that slow."""

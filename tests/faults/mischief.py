@@ -223,7 +223,6 @@ class Mischief:
 
     async def works(self, worker: Child, seconds: float = 0.05) -> bool:
         """Whether this worker completes a job that takes so long; some are given out until it has one of them."""
-        await self._ground.serves(worker)
         given: list[UUID] = []
 
         async def is_done() -> bool:
@@ -234,6 +233,7 @@ class Mischief:
             return "completed" in outcomes or worker.exit_code() is not None
 
         with suppress(AssertionError):
+            await self._ground.serves(worker)  # another fault may meet it before it does
             await until(is_done, 60.0, every=0.1)
             return worker.exit_code() is None
         return False
