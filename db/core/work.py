@@ -304,11 +304,12 @@ class _translated:  # noqa: N801 - reads as a statement: with _translated()
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if error is None or isinstance(error, StateError) or _TOO_MANY in str(error):
+        if error is None or isinstance(error, StateError):
             return
         lost = isinstance(error, exc.DBAPIError) and (
             error.connection_invalidated or isinstance(error.orig, exc.InterfaceError) or isinstance(_driver_error(error), _GONE)
         )
         # As the driver raised it: a connection that broke while it was being set up, before anything was asked of it.
-        if lost or isinstance(error, (exc.TimeoutError, exc.InterfaceError, OSError, asyncpg.InterfaceError, *_GONE)):
+        lost = lost or isinstance(error, (exc.TimeoutError, exc.InterfaceError, OSError, asyncpg.InterfaceError, *_GONE))
+        if lost and _TOO_MANY not in str(error):
             raise Unavailable("database", str(error)) from error
