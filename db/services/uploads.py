@@ -15,7 +15,7 @@ from db.errors import NotFound, QuotaExceeded, StateError, UploadMismatch, Wrong
 from db.queries.datasets import visible
 from db.services import datasets, idempotency, jobs
 from db.settings import state_settings
-from db.stores.objects import ObjectStore
+from db.stores.objects import ObjectMissing, ObjectStore
 from db.tables import Dataset, DatasetVersion, Upload, User
 from db.tables.datasets import DatasetSource, DatasetVersionStatus, UploadState
 from db.tables.jobs import JobKind
@@ -129,10 +129,15 @@ async def complete(
     _must_be_open(upload)
     try:
         await _verify(objects, upload)
-    except UploadMismatch as mismatch:
+    except (UploadMismatch, WrongState) as problem:
+        # Another call may have completed it meanwhile, and its job have taken the object away: then that is what happened.
         async with database.work(viewer) as work:
-            gave_up = await _give_up(work, upload, mismatch)
-        if gave_up:  # else it was completed meanwhile, and its job is to find the object
+            answered = await idempotency.recall(work, "completeUpload", idempotency_key, asked, claim=False)
+            if answered is not None:
+                return UUID(answered["version"]), UUID(answered["job"])
+            _must_be_open(await _visible(work, upload_id))
+            gave_up = isinstance(problem, UploadMismatch) and await _give_up(work, upload, problem)
+        if gave_up:  # else it was completed at this very moment, and its job is to find the object
             await objects.delete([upload.object_key])
         raise
     async with database.work(viewer) as work:
@@ -184,13 +189,17 @@ def _must_be_open(upload: Row[Any]) -> None:
 
 async def _verify(objects: ObjectStore, upload: Row[Any]) -> None:
     """Compare what lies in the store with what was announced; the hash only where reading it all is cheap."""
+    missing = WrongState("UPLOADING", "The file has not arrived. Send it with PUT to the upload's URL, then complete the upload.")
     found = await objects.head(upload.object_key)
     if found is None:
-        raise WrongState("UPLOADING", "The file has not arrived. Send it with PUT to the upload's URL, then complete the upload.")
+        raise missing
     if found.size != upload.size_bytes:
         raise UploadMismatch("size in bytes", str(upload.size_bytes), str(found.size))
     if upload.sha256 is not None and found.size <= HASHED_AT_ONCE:
-        actual = await objects.sha256(upload.object_key, HASHED_AT_ONCE)
+        try:
+            actual = await objects.sha256(upload.object_key, HASHED_AT_ONCE)
+        except ObjectMissing as error:
+            raise missing from error
         if actual is not None and actual != upload.sha256:
             raise UploadMismatch("SHA-256", upload.sha256, actual)
 

@@ -152,3 +152,37 @@ async def test_a_dataset_with_a_job_that_has_not_ended_cannot_be_deleted(ada: Cl
     assert refused["__typename"] == "WrongState"
     await ada.wait(job)
     assert (await ada.one(delete, id=dataset))["__typename"] == "DeleteDatasetPayload"
+
+
+@pytest.mark.parametrize("moment", ["before it looks", "before it reads"])
+@pytest.mark.parametrize("key", ["the same", None])
+async def test_who_completes_what_was_ingested_meanwhile_is_told_so(
+    ada: Client, worker: object, monkeypatch: pytest.MonkeyPatch, moment: str, key: str | None
+) -> None:
+    """The one call is held in the middle of its look into the store until the other's job has taken the file away."""
+    dataset = await ada.create_dataset("d")
+    upload = (await ada.request_upload(dataset, "d.csv", CSV, sha256=hashlib.sha256(CSV).hexdigest()))["upload"]
+    assert (await ada.put(upload, CSV)).status_code == 200
+    keyed = {} if key is None else {"idempotencyKey": key}
+    look, looked, go_on = ObjectStore.head, asyncio.Event(), asyncio.Event()
+
+    async def held(store: ObjectStore, object_key: str) -> Any:
+        if looked.is_set():
+            return await look(store, object_key)
+        looked.set()
+        found = await look(store, object_key) if moment == "before it reads" else None
+        await go_on.wait()
+        return found or await look(store, object_key)
+
+    monkeypatch.setattr(ObjectStore, "head", held)
+    slow = asyncio.create_task(ada.complete_upload(upload["id"], **keyed))
+    await looked.wait()
+    done = await ada.complete_upload(upload["id"], **keyed)
+    assert (await ada.wait(done["job"]["id"]))["status"] == "COMPLETED"
+    go_on.set()
+    told = await slow
+    if key is None:
+        assert (told["__typename"], told["state"]) == ("WrongState", "READY")
+    else:
+        assert told == done
+    assert (await version(ada, upload["version"]["id"]))["producedBy"] == {"id": done["job"]["id"]}

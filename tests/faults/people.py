@@ -14,7 +14,7 @@ from websockets.exceptions import WebSocketException
 from tests.client import Client, GraphQLErrors
 from tests.faults.ground import Ground, until
 
-REPEATED = {"UNAVAILABLE", "TIMEOUT", "INTERNAL_ERROR", "INTERNAL"}  # whether it was done is not known: asked again, with the same key
+REPEATED = {"UNAVAILABLE", "TIMEOUT"}  # whether it was done is not known: asked again, with the same key
 WAITING = (httpx.HTTPError, OSError, TimeoutError, WebSocketException)
 
 

@@ -43,6 +43,7 @@ OFTEN = {
     "CHECKPOINT_BYTES": "100000",
 }
 ROUNDS = 400
+QUIET = 2.0  # seconds
 MADE: dict[str, Any] = {}
 """What comes of an undisturbed ingest of each file, and of an undisturbed training."""
 RUN = """query($id: ID!) { run(id: $id) { status metrics { key last lastStep min minStep max maxStep count }
@@ -93,6 +94,16 @@ class Workshop:
                 return rows[0]
             await asyncio.sleep(0.01)
         pytest.fail("There was no checkpoint within 60 s.")
+
+    async def last_checkpoint(self, job: str, name: str) -> Row[Any]:
+        """That of a body that stands still: what it handed over before has been stored, when for long there was nothing newer."""
+        found, since = await self.checkpoint(job, name), time.monotonic()
+        while time.monotonic() < since + QUIET:
+            await asyncio.sleep(0.05)
+            newest = await self.checkpoint(job, name)
+            if newest != found:
+                found, since = newest, time.monotonic()
+        return found
 
     async def leftovers(self) -> tuple[int, set[str]]:
         """How many checkpoints there are, and which objects nothing refers to."""
@@ -199,8 +210,7 @@ async def test_a_damaged_checkpoint_is_not_used(ada: Client, workshop: Workshop)
     await workshop.checkpoint(job, "training")
     body = await workshop.body()
     body.suspend()
-    await asyncio.sleep(0.5)  # what was handed over before is stored
-    kept = await workshop.checkpoint(job, "training")
+    kept = await workshop.last_checkpoint(job, "training")
     await workshop.objects.write(kept.object_key, b"nonsense", "text/plain")
     body.kill()
     ended = await ada.wait(job)

@@ -83,8 +83,8 @@ async def test_a_job_that_cannot_tell_its_rest_in_time_runs_again_and_uses_no_tr
         job_id = await stage.submit("none", max_tries=1)
         job = await stage.reach(job_id, JobStatus.COMPLETED)
     *earlier, last = await stage.outcomes(job_id)
-    assert (set(earlier) - {"lost"}, last) == ({"retrying"}, "completed")  # on a busy machine a worker of so short a lease may lose it
-    assert (job.tries, job.losses) == (0, earlier.count("lost"))
+    assert (set(earlier), last) == ({"retrying"}, "completed")
+    assert (job.tries, job.losses) == (0, 0)
     assert await said(stage, job_id) == ["the last word"]
 
 

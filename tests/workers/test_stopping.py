@@ -118,7 +118,7 @@ async def test_a_pulse_that_postgres_breaks_off_each_time_lets_the_leases_end(st
             raise
         return nothing
 
-    async with working(task, statement_timeout=0.3):
+    async with working(task, statement_timeout=0.3, lease=LEASE):
         job_id = await stage.submit("none")
         await asyncio.wait_for(began.wait(), 10)
         async with stage.database.work(SYSTEM) as work:

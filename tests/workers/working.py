@@ -23,6 +23,7 @@ from workers.runtime.engine import Engine
 from workers.runtime.scratch import Scratch
 from workers.settings import WorkerSettings
 
+LEASE = 15.0  # seconds: it shares a process with the tests, and a busy machine must not cost it the jobs
 Working = Callable[..., AbstractAsyncContextManager[ObjectStore]]
 
 
@@ -32,7 +33,8 @@ def working(stage: Stage, settings: StateSettings, tmp_path: Path) -> Working:
 
     @asynccontextmanager
     async def working(task: Task, statement_timeout: float | None = None, **changes: Any) -> AsyncGenerator[ObjectStore]:
-        own = WorkerSettings(scratch=tmp_path, **{**{name.lower(): value for name, value in QUICK.items()}, **changes})  # pyright: ignore[reportArgumentType] - read from text
+        quick = {name.lower(): value for name, value in QUICK.items()}
+        own = WorkerSettings(scratch=tmp_path, **{**quick, "lease": LEASE, **changes})  # pyright: ignore[reportArgumentType] - read from text
         redis = connect(settings.redis_url)
         with Scratch.open(own.scratch) as scratch:
             async with (
