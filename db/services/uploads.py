@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, func, insert, select, text, update
+from sqlalchemy import Row, Select, func, insert, select, text, update
 
 from db.core.checks import Checks
 from db.core.viewer import Viewer
@@ -20,6 +20,7 @@ from db.tables import Dataset, DatasetVersion, Upload, User
 from db.tables.datasets import DatasetSource, DatasetVersionStatus, UploadState
 from db.tables.jobs import JobKind
 
+OPERATION = "completeUpload"
 HASHED_AT_ONCE = 64 * 1024**2  # above this the ingest hashes its own copy while it parses
 DEFAULT_CONTENT_TYPE = "application/octet-stream"
 _HEX = frozenset("0123456789abcdef")
@@ -121,33 +122,38 @@ async def complete(
     """
     viewer.must_write()
     asked = {"upload_id": str(upload_id)}
+
+    async def look(work: Work) -> tuple[tuple[UUID, UUID] | None, Row[Any] | None]:
+        """What a call with the same key was answered, and the upload. In this order: one that ends between the two is seen by the second."""
+        upload = await work.first(_visible(work, upload_id))
+        return _answer(await idempotency.recall(work, OPERATION, idempotency_key, asked, claim=False)), upload
+
     async with database.work(viewer) as work:
-        answered = await idempotency.recall(work, "completeUpload", idempotency_key, asked, claim=False)
-        upload = await _visible(work, upload_id)
+        answered, upload = await look(work)
     if answered is not None:
-        return UUID(answered["version"]), UUID(answered["job"])
-    _must_be_open(upload)
+        return answered
+    upload = _open(upload_id, upload)
     try:
         await _verify(objects, upload)
     except (UploadMismatch, WrongState) as problem:
         # Another call may have completed it meanwhile, and its job have taken the object away: then that is what happened.
         async with database.work(viewer) as work:
-            answered = await idempotency.recall(work, "completeUpload", idempotency_key, asked, claim=False)
+            answered, now = await look(work)
             if answered is not None:
-                return UUID(answered["version"]), UUID(answered["job"])
-            _must_be_open(await _visible(work, upload_id))
+                return answered
+            upload = _open(upload_id, now)
             gave_up = isinstance(problem, UploadMismatch) and await _give_up(work, upload, problem)
         if gave_up:  # else it was completed at this very moment, and its job is to find the object
             await objects.delete([upload.object_key])
         raise
     async with database.work(viewer) as work:
-        answered = await idempotency.recall(work, "completeUpload", idempotency_key, asked)
+        answered = _answer(await idempotency.recall(work, OPERATION, idempotency_key, asked))
         if answered is not None:
-            return UUID(answered["version"]), UUID(answered["job"])
+            return answered
         dataset = await datasets.locked(work, upload.dataset_id)
         taken = update(Upload).where(Upload.id == upload_id, Upload.state == UploadState.OPEN)
         if not await work.run(taken.values(state=UploadState.COMPLETED, completed_at=func.now())):
-            _must_be_open(await _visible(work, upload_id))
+            _open(upload_id, await work.first(_visible(work, upload_id)))
         version = update(DatasetVersion).where(DatasetVersion.id == upload.version_id)
         await work.run(version.values(status=DatasetVersionStatus.UPLOADED, size_bytes=upload.size_bytes, sha256=upload.sha256))
         job = await jobs.submit(
@@ -166,25 +172,29 @@ async def complete(
     return upload.version_id, job.id
 
 
-async def _visible(work: Work, upload_id: UUID) -> Row[Any]:
-    found = (
+def _visible(work: Work, upload_id: UUID) -> Select[Upload, UUID, DatasetVersionStatus]:
+    return (
         select(Upload, DatasetVersion.dataset_id, DatasetVersion.status.label("version_status"))
         .join(DatasetVersion, DatasetVersion.id == Upload.version_id)
         .join(Dataset, Dataset.id == DatasetVersion.dataset_id)
         .where(Upload.id == upload_id, Dataset.deleted_at.is_(None), visible(work.viewer))
     )
-    row = await work.first(found)
-    if row is None:
+
+
+def _open(upload_id: UUID, upload: Row[Any] | None) -> Row[Any]:
+    """The upload, if it can still be completed."""
+    if upload is None:
         raise NotFound(str(upload_id))
-    return row
-
-
-def _must_be_open(upload: Row[Any]) -> None:
     if upload.state is not UploadState.OPEN:
         raise WrongState(
             upload.version_status.name,
             f"This upload is {upload.state.value} already. Ask for a new upload to bring another file.",
         )
+    return upload
+
+
+def _answer(remembered: dict[str, Any] | None) -> tuple[UUID, UUID] | None:
+    return None if remembered is None else (UUID(remembered["version"]), UUID(remembered["job"]))
 
 
 async def _verify(objects: ObjectStore, upload: Row[Any]) -> None:

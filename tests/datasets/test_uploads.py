@@ -9,9 +9,14 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from sqlalchemy import select
 
+from db.core.work import Database
+from db.services import idempotency
 from db.settings import StateSettings
 from db.stores.objects import ObjectStore
+from db.tables import Job
+from db.tables.jobs import JobKind
 from tests.client import Client
 
 CSV = b"a,b\n1,x\n2,y\n"
@@ -186,3 +191,28 @@ async def test_who_completes_what_was_ingested_meanwhile_is_told_so(
     else:
         assert told == done
     assert (await version(ada, upload["version"]["id"]))["producedBy"] == {"id": done["job"]["id"]}
+
+
+async def test_who_completes_with_the_same_key_at_the_same_time_is_answered_the_same(
+    ada: Client, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one call is held, once it has found that nobody used the key before, until the other has ended."""
+    dataset = await ada.create_dataset("d")
+    upload = (await ada.request_upload(dataset, "d.csv", CSV))["upload"]
+    assert (await ada.put(upload, CSV)).status_code == 200
+    recall, held, go_on = idempotency.recall, asyncio.Event(), asyncio.Event()
+
+    async def slowly(*given: Any, **named: Any) -> Any:
+        found, is_first = await recall(*given, **named), not held.is_set()
+        held.set()
+        if is_first:
+            await go_on.wait()
+        return found
+
+    monkeypatch.setattr(idempotency, "recall", slowly)
+    slow = asyncio.create_task(ada.complete_upload(upload["id"], idempotencyKey="k"))
+    await held.wait()
+    done = await ada.complete_upload(upload["id"], idempotencyKey="k")
+    go_on.set()
+    assert await slow == done
+    assert [row.kind for row in await database.rows(select(Job.kind))] == [JobKind.INGEST]

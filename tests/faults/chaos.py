@@ -8,7 +8,6 @@ import collections
 import os
 import random
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -26,8 +25,8 @@ from tests.faults.mischief import Mischief, kinds
 SETTINGS: Mapping[str, str] = {
     **QUICK,
     "TRELLIS_WORKER_SLOTS": "6",
-    "TRELLIS_WORKER_LEASE": "5",
-    "TRELLIS_WORKER_PULSE": "1",
+    "TRELLIS_WORKER_LEASE": "4",
+    "TRELLIS_WORKER_PULSE": "0.8",
     "TRELLIS_WORKER_LOOK": "0.5",
     "TRELLIS_WORKER_RING_AGAIN": "2",
     "TRELLIS_WORKER_BACKOFF_BASE": "0.5",
@@ -35,7 +34,7 @@ SETTINGS: Mapping[str, str] = {
     "TRELLIS_WORKER_CHECKPOINT_EVERY": "0.1",  # what is killed is to have something to go on from
     "TRELLIS_WORKER_CHECKPOINT_BYTES": "0",
 }
-HOLD = "hold 7"  # seconds, more than a lease
+HOLD = "hold 6"  # seconds, more than a lease
 FILL = "fill 64"  # megabytes, more than the disk has
 # (weight, script, how it ends); those in capitals are the product's own kinds of work.
 MIX: tuple[tuple[int, str, str], ...] = (
@@ -58,8 +57,10 @@ MIX: tuple[tuple[int, str, str], ...] = (
     (8, "BOOST", "completed"),
     (6, "BIG", "completed"),
 )
-SUBMITTERS = 12
-PAUSES = (0.4, 1.8)  # seconds between the starts of two faults
+SUBMITTERS = 16
+PAUSES = (0.4, 2.2)  # seconds between the starts of two faults
+TELL = 10.0  # seconds between two lines of progress
+STANDS = """SELECT count(*) AS there, count(completed_at) AS ended, count(*) FILTER (WHERE status = 'running') AS running FROM jobs"""
 LAST = 0.97  # share of the jobs that must have ended before the faults stop
 WHOLE = 1000  # jobs; a run of so many is to have had every kind of fault, within
 SECONDS = 180.0  # on two cores that do nothing else
@@ -83,6 +84,7 @@ class Storm:
         self.done: collections.Counter[str] = collections.Counter()
         self.failed: collections.Counter[str] = collections.Counter()
         self.seconds = 0.0
+        self._under_way: set[str] = set()
 
     async def rage(self, within: float) -> None:
         """Until every job has ended."""
@@ -139,12 +141,17 @@ class Storm:
 
     async def _wait(self, within: float) -> None:
         """Say how far it is; the faults end when nearly all jobs have."""
-        deadline = time.monotonic() + within
-        while time.monotonic() < deadline:
-            rows = await self._ground.rows("SELECT count(*) AS there, count(completed_at) AS ended FROM jobs")
+        began = told = time.monotonic()
+        while time.monotonic() < began + within:
+            rows = await self._ground.rows(STANDS)
             there, ended = rows[0]["there"], rows[0]["ended"]
-            if sys.stderr.isatty():
-                print(f"\r{ended} of {there} ended, {sum(self.done.values())} faults ", end="", file=sys.stderr)
+            if time.monotonic() > told + TELL:
+                told = time.monotonic()
+                done = sum(self.done.values())
+                console.print(
+                    f"{told - began:4.0f} s: {ended} of {there} jobs ended, {rows[0]['running']} run; {done} faults, under way:"
+                    f" {', '.join(sorted(self._under_way)) or 'none'}"
+                )
             submitted = len(self._crowd.submits) >= self._jobs
             if submitted and ended >= LAST * there:
                 self._calm.set()
@@ -179,12 +186,15 @@ class Storm:
     async def _harm(self, name: str, kind: Callable[[Mischief], Awaitable[bool]]) -> None:
         try:
             async with self._gate(name) or nullcontext():
+                self._under_way.add(name)
                 struck = await kind(self._mischief)
         except Exception as error:  # noqa: BLE001 - a fault that could not be done is none
             self.failed[name] += 1
             console.print(f"[yellow]{name}: {error!r}")
         else:
             self.done[name] += struck
+        finally:
+            self._under_way.discard(name)
 
 
 async def storm(folder: Path, seed: int, jobs: int, workers: int, chosen: list[str], settings: Mapping[str, str]) -> bool:

@@ -229,7 +229,7 @@ class Mischief:
             query = "SELECT outcome FROM job_attempts WHERE job_id = ANY($1) AND worker LIKE $2"
             outcomes = {row["outcome"] for row in await self._ground.rows(query, given, f"%-{worker.pid}-%")}
             if not outcomes & {None, "completed"} and worker.exit_code() is None:
-                given.append((await self._crowd.script(f"nap {seconds:g}")).job)
+                given.append((await self._crowd.script(f"nap {seconds:g}", priority=10)).job)
             return "completed" in outcomes or worker.exit_code() is not None
 
         with suppress(AssertionError):
