@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -82,7 +81,7 @@ async def update(work: Work, dataset_id: UUID, changes: dict[str, Any]) -> UUID:
 async def delete(work: Work, dataset_id: UUID) -> UUID:
     """Hide a dataset; edges still reach it. Raises `NotFound`, or `WrongState` while a job on it has not ended."""
     work.viewer.must_write()
-    await locked(work, dataset_id)
+    await locked(work, dataset_id, to_delete=True)
     concerned = or_(Job.dataset_id == dataset_id, Job.parameters["outputDatasetId"].astext == str(dataset_id))
     unfinished = exists().where(Job.status.not_in(TERMINAL), concerned)
     if await work.scalar(select(unfinished)):
@@ -91,22 +90,24 @@ async def delete(work: Work, dataset_id: UUID) -> UUID:
     return dataset_id
 
 
-async def lock_in_order(work: Work, dataset_ids: Iterable[UUID]) -> None:
-    """Take the locks of `locked` on several datasets at once. Whoever needs more than one begins so, or two would wait for each other."""
-    live = select(Dataset.id).where(Dataset.id.in_(list(dataset_ids)), Dataset.deleted_at.is_(None), visible(work.viewer))
-    await work.all(live.order_by(Dataset.id).with_for_update(key_share=True))
+async def held(work: Work, *dataset_ids: UUID | None) -> dict[UUID, Row[Any]]:
+    """The live ones of these datasets, by id, kept from being deleted until the work ends; so no job slips in beside a deletion.
 
-
-async def locked(work: Work, dataset_id: UUID) -> Row[Any]:
-    """The live dataset, locked against change and deletion until the work ends. Raises `NotFound`.
-
-    Whoever submits a job on a dataset holds this lock too, so no job slips in beside a deletion.
-    It lets others refer to the row meanwhile (`key_share`): a running job does so each time that it reports, and holds locks of its own.
+    Any number may hold a dataset at once, and it may be changed meanwhile: who submits a job waits for no other, nor for a job that ends.
     """
-    live = (
-        select(Dataset).where(Dataset.id == dataset_id, Dataset.deleted_at.is_(None), visible(work.viewer)).with_for_update(key_share=True)
-    )
-    row = await work.first(live)
+    wanted = [dataset_id for dataset_id in dataset_ids if dataset_id is not None]
+    live = select(Dataset).where(Dataset.id.in_(wanted), Dataset.deleted_at.is_(None), visible(work.viewer))
+    rows = await work.all(live.order_by(Dataset.id).with_for_update(read=True, key_share=True))
+    return {row.id: row for row in rows}
+
+
+async def locked(work: Work, dataset_id: UUID, *, to_delete: bool = False) -> Row[Any]:
+    """The live dataset, locked against change until the work ends; against being held as well where it is to be deleted. Raises `NotFound`.
+
+    It lets others refer to the row meanwhile: a running job does so each time that it reports, and holds locks of its own.
+    """
+    live = select(Dataset).where(Dataset.id == dataset_id, Dataset.deleted_at.is_(None), visible(work.viewer))
+    row = await work.first(live.with_for_update(key_share=not to_delete))
     if row is None:
         raise NotFound(str(dataset_id))
     return row

@@ -6,7 +6,7 @@ import hashlib
 from typing import Any
 
 import orjson
-from sqlalchemy import delete, func, select, text, update
+from sqlalchemy import func, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from db.core.checks import Checks
@@ -31,14 +31,19 @@ async def recall(work: Work, operation: str, key: str | None, request: dict[str,
     checks.name(key, "idempotencyKey", length=KEY_LENGTH)
     checks.done()
     mine = (IdempotencyKey.owner_id == work.viewer.id) & (IdempotencyKey.key == key)
-    await work.run(delete(IdempotencyKey).where(mine, IdempotencyKey.created_at < func.now() - text(KEPT)))
-    row = upsert(IdempotencyKey).values(owner_id=work.viewer.id, key=key, operation=operation, request_sha256=_digest(operation, request))
-    if claim and await work.first(row.on_conflict_do_nothing().returning(IdempotencyKey.key)) is not None:
-        return None
-    first = await work.first(select(IdempotencyKey.request_sha256, IdempotencyKey.answer).where(mine))
+    fresh = IdempotencyKey.created_at >= func.now() - text(KEPT)
+    digest = _digest(operation, request)
+    if claim:
+        new = {"operation": operation, "request_sha256": digest}
+        row = upsert(IdempotencyKey).values(owner_id=work.viewer.id, key=key, **new)
+        again = {**new, "answer": text("DEFAULT"), "created_at": func.now()}
+        claimed = row.on_conflict_do_update(index_elements=["owner_id", "key"], set_=again, where=~fresh)
+        if await work.first(claimed.returning(IdempotencyKey.key)) is not None:
+            return None
+    first = await work.first(select(IdempotencyKey.request_sha256, IdempotencyKey.answer).where(mine, fresh))
     if first is None:
         return None
-    if first.request_sha256 != _digest(operation, request):
+    if first.request_sha256 != digest:
         raise Conflict(
             f"The idempotency key {key!r} was used with another input within the last 24 hours. Use a new key for a new request."
         )

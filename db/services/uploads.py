@@ -150,7 +150,9 @@ async def complete(
         answered = _answer(await idempotency.recall(work, OPERATION, idempotency_key, asked))
         if answered is not None:
             return answered
-        dataset = await datasets.locked(work, upload.dataset_id)
+        dataset = (await datasets.held(work, upload.dataset_id)).get(upload.dataset_id)
+        if dataset is None:
+            raise NotFound(str(upload_id))
         taken = update(Upload).where(Upload.id == upload_id, Upload.state == UploadState.OPEN)
         if not await work.run(taken.values(state=UploadState.COMPLETED, completed_at=func.now())):
             _open(upload_id, await work.first(_visible(work, upload_id)))

@@ -10,9 +10,9 @@ from sqlalchemy import Row, exists, select, update
 from db.core.work import Work
 from db.errors import NotFound, WrongState
 from db.queries.jobs import visible
-from db.services import experiments, idempotency
+from db.services import datasets, experiments, idempotency
 from db.services.jobs.submitting import NewJob, submit
-from db.tables import Dataset, DatasetVersion, Job, JobInput, Run, Upload
+from db.tables import DatasetVersion, Job, JobInput, Run, Upload
 from db.tables.datasets import DatasetVersionStatus, UploadState
 from db.tables.jobs import JobKind
 from db.tables.jobstates import TERMINAL
@@ -62,14 +62,12 @@ async def retry(work: Work, job_id: UUID, idempotency_key: str | None = None) ->
 
 
 async def _dataset_must_live(work: Work, old: Row[Any]) -> None:
-    """Also locks the dataset, so that it is not deleted meanwhile."""
-    targets = [old.dataset_id] if old.dataset_id is not None else []
+    """Nor is it deleted meanwhile."""
+    targets = {old.dataset_id} if old.dataset_id is not None else set[UUID]()
     if "outputDatasetId" in old.parameters:
-        targets.append(UUID(old.parameters["outputDatasetId"]))
-    for dataset_id in sorted(set(targets)):
-        live = select(Dataset.id).where(Dataset.id == dataset_id, Dataset.deleted_at.is_(None)).with_for_update(key_share=True)
-        if await work.scalar(live) is None:
-            raise WrongState(old.status.name, "A dataset that this job works on was deleted, so it cannot be done again.")
+        targets.add(UUID(old.parameters["outputDatasetId"]))
+    if targets - set(await datasets.held(work, *targets)):
+        raise WrongState(old.status.name, "A dataset that this job works on was deleted, so it cannot be done again.")
 
 
 async def _reopen_version(work: Work, old: Row[Any]) -> None:

@@ -114,14 +114,13 @@ async def _judged(work: Work, row: Row[Any], values: dict[str, Any]) -> dict[str
     return judged
 
 
-async def locked(work: Work, pipeline_id: UUID) -> Row[Any]:
-    """The live pipeline, locked until the work ends. Raises `NotFound`."""
-    live = (
-        select(Pipeline)
-        .where(Pipeline.id == pipeline_id, Pipeline.deleted_at.is_(None), visible(work.viewer))
-        .with_for_update(key_share=True)
-    )
-    row = await work.first(live)
+async def locked(work: Work, pipeline_id: UUID, *, to_run: bool = False) -> Row[Any]:
+    """The live pipeline, locked against change until the work ends; to run it, only against being removed. Raises `NotFound`.
+
+    What runs is the definition that was read, frozen: whoever runs a pipeline waits for nobody who runs or changes it.
+    """
+    live = select(Pipeline).where(Pipeline.id == pipeline_id, Pipeline.deleted_at.is_(None), visible(work.viewer))
+    row = await work.first(live.with_for_update(read=to_run, key_share=True))
     if row is None:
         raise NotFound(str(pipeline_id))
     return row

@@ -74,8 +74,8 @@ async def run(work: Work, request: RunRequest) -> RunAnswer:
     answered = await idempotency.recall(work, OPERATION, request.idempotency_key, asked)
     if answered is not None:
         return RunAnswer(*(UUID(answered[key]) if answered[key] else None for key in ("job", "run", "dataset")))  # pyright: ignore[reportArgumentType] - a job is always there
-    pipeline = await locked(work, request.pipeline_id)
-    version, dataset = await _version(work, request)
+    pipeline = await locked(work, request.pipeline_id, to_run=True)
+    version, dataset, output = await _version(work, request)
     known = await definitions.steps(work)
     definition = _frozen(pipeline, version, dataset, known, request)
     snapshot_id = await _snapshot(work, pipeline, definition)
@@ -84,7 +84,7 @@ async def run(work: Work, request: RunRequest) -> RunAnswer:
     parameters: dict[str, Any] = {"seed": seed, "parameters": request.parameters or {}}
     target_id = run_id = None
     if training is None:
-        target_id = await _target(work, request, dataset, pipeline)
+        target_id = await _target(work, request, dataset, output, pipeline)
         parameters["outputDatasetId"] = str(target_id)
     else:
         parameters["modelName"] = (request.model_name or pipeline.name).strip()
@@ -128,8 +128,8 @@ async def run(work: Work, request: RunRequest) -> RunAnswer:
     return RunAnswer(job.id, run_id, target_id)
 
 
-async def _version(work: Work, request: RunRequest) -> tuple[Row[Any], Row[Any]]:
-    """The version and its dataset, locked so that it is not deleted meanwhile; the dataset for the output is locked with it."""
+async def _version(work: Work, request: RunRequest) -> tuple[Row[Any], Row[Any], Row[Any] | None]:
+    """The version, its dataset and the dataset that is to take the output, if one is named; neither is deleted meanwhile."""
     version_id = request.dataset_version_id
     columns = (DatasetVersion.id, DatasetVersion.dataset_id, DatasetVersion.status, DatasetVersion.columns.label("file_columns"))
     version = await work.first(
@@ -139,18 +139,16 @@ async def _version(work: Work, request: RunRequest) -> tuple[Row[Any], Row[Any]]
     )
     if version is None:
         raise NotFound(str(version_id))
-    if request.output_dataset_id is not None:
-        await datasets.lock_in_order(work, (version.dataset_id, request.output_dataset_id))
-    try:
-        dataset = await datasets.locked(work, version.dataset_id)
-    except NotFound:
-        raise NotFound(str(version_id)) from None
+    held = await datasets.held(work, version.dataset_id, request.output_dataset_id)
+    dataset = held.get(version.dataset_id)
+    if dataset is None:
+        raise NotFound(str(version_id))
     if version.status is not DatasetVersionStatus.READY:
         state = version.status.name
         raise WrongState(
             state, f"The dataset version is {state}; only a READY one can be used. Wait for its ingest, or choose another version."
         )
-    return version, dataset
+    return version, dataset, None if request.output_dataset_id is None else held.get(request.output_dataset_id)
 
 
 def _frozen(
@@ -193,10 +191,13 @@ def _frozen(
 
 async def _snapshot(work: Work, pipeline: Row[Any], definition: definitions.Definition) -> UUID:
     digest = definitions.sha256(definition)
+    same = select(PipelineSnapshot.id).where(PipelineSnapshot.pipeline_id == pipeline.id, PipelineSnapshot.sha256 == digest)
+    # Mostly it is there already. To write its row again would let only one at a time run a pipeline.
+    if (kept := await work.scalar(same)) is not None:
+        return kept
     row = upsert(PipelineSnapshot).values(pipeline_id=pipeline.id, owner_id=pipeline.owner_id, sha256=digest, definition=definition)
-    # The update changes nothing; it makes the statement return the row that is there already.
-    kept = row.on_conflict_do_update(index_elements=["pipeline_id", "sha256"], set_={"sha256": digest})
-    return await work.scalar(kept.returning(PipelineSnapshot.id))
+    made = await work.scalar(row.on_conflict_do_nothing().returning(PipelineSnapshot.id))
+    return made if made is not None else await work.scalar(same)
 
 
 async def _experiment(work: Work, request: RunRequest, owner_id: UUID) -> UUID:
@@ -208,13 +209,14 @@ async def _experiment(work: Work, request: RunRequest, owner_id: UUID) -> UUID:
     return found
 
 
-async def _target(work: Work, request: RunRequest, dataset: Row[Any], pipeline: Row[Any]) -> UUID:
+async def _target(work: Work, request: RunRequest, dataset: Row[Any], output: Row[Any] | None, pipeline: Row[Any]) -> UUID:
     """The dataset that the new version goes to, made where none is named."""
     if request.output_dataset_id is not None:
-        target = await datasets.locked(work, request.output_dataset_id)
-        if target.owner_id != dataset.owner_id:
+        if output is None:
+            raise NotFound(str(request.output_dataset_id))
+        if output.owner_id != dataset.owner_id:
             raise _foreign("outputDatasetId", "output dataset")
-        return target.id
+        return output.id
     base = f"{dataset.name} – {pipeline.name}"[: NAME_LENGTH - len(" (1000000000)")]
     name = base
     while True:
