@@ -1,6 +1,7 @@
 """`runPipeline` through GraphQL by several clients at once, against `arq.enqueue_job` alone from as many tasks.
 
-Ours commits the job, its inputs, its run and its first event to PostgreSQL before it answers; arq's word is lost with Redis.
+Ours commits the job, its inputs, its run and its first event to PostgreSQL before it answers; arq's word is lost with Redis. Between the two
+stands what any answer over HTTP costs here: the same clients, asking a Starlette route that does nothing.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from statistics import median
 
+import httpx
 from arq import create_pool
 from arq.connections import RedisSettings
 from sqlalchemy import text
@@ -51,7 +53,7 @@ async def main() -> None:
         from workers.catalogue import project
 
         await asyncio.to_thread(project, ground.state_settings().database_url)
-        with ground.trellis() as (url, pid):
+        with ground.trellis() as (url, pid), ground.api("tests.benchmarks.bare:app") as nothing_url:
             client = Client(url, ground.TOKEN)
             with ground.process("server.cli", "worker"):
                 version = await client.ingest("enqueue", CSV)
@@ -66,6 +68,14 @@ async def main() -> None:
 
             async def bare(number: int) -> None:
                 assert await pool.enqueue_job("run", number, _queue_name="bare") is not None
+
+            async with httpx.AsyncClient(base_url=nothing_url) as http:
+
+                async def nothing(_number: int) -> None:
+                    assert (await http.get("/sockets/count")).text == "0"
+
+                await rate(CLIENTS, FEW, nothing)
+                over_http = await rate(CLIENTS, MANY, nothing)
 
             for once in (enqueue, bare):
                 await rate(CLIENTS, FEW, once)
@@ -86,6 +96,7 @@ async def main() -> None:
     print(f"{'':<36} {'a second':>9} {'p50 ms':>7}")
     for place, what in enumerate((f"runPipeline, {CLIENTS} clients", f"arq.enqueue_job, {CLIENTS} tasks")):
         print(f"{what:<36} {median(each[place][0] for each in rounds):>9,.0f} {median(each[place][1] for each in rounds):>7.1f}")
+    print(f"{f'a GET that does nothing, {CLIENTS} clients':<36} {over_http[0]:>9,.0f} {over_http[1]:>7.1f}")
     ratios = [mine[0] / theirs[0] for mine, theirs in rounds]
     print(
         f"ratio: {median(ratios):.2f}x, the median of {', '.join(f'{each:.2f}' for each in ratios)} (to reach: 0.5x);"
