@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Mapping
 
-from sqlalchemy import ARRAY, ColumnElement, Uuid, any_, func, literal, or_, select, true
+from sqlalchemy import ARRAY, ColumnElement, Uuid, any_, bindparam, func, literal, or_, select, true
 
 from db.core.batch import rows_by_key
 from db.core.sql import Rows
@@ -60,11 +60,12 @@ _BEARERS = (
     .join(ApiKey, ApiKey.user_id == User.id)
     .where(ApiKey.revoked_at.is_(None), or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > func.now()), User.deleted_at.is_(None))
 )
+_BEARER = _BEARERS.where(ApiKey.token_sha256 == bindparam("the_hash"))  # made once: every request asks it
 
 
 async def viewer_of_token(database: Database, token: str) -> Viewer | None:
     """Whom a bearer token names; None for one that is unknown, revoked or expired, or whose user is deleted."""
-    for row in await database.rows(_BEARERS.where(ApiKey.token_sha256 == token_hash(token))):
+    for row in await database.rows(_BEARER, {"the_hash": token_hash(token)}):
         return Viewer(row.id, row.role, row.key_id, row.tier)
     return None
 

@@ -31,12 +31,12 @@ _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 Definition = dict[str, Any]
 Steps = Mapping[str, Row[Any]]
+_STEPS = select(StepDefinition).where(StepDefinition.retired_at.is_(None))
 
 
 async def steps(work: Work) -> dict[str, Row[Any]]:
     """The steps that can be used, by key."""
-    rows = await work.all(select(StepDefinition).where(StepDefinition.retired_at.is_(None)))
-    return {row.key: row for row in rows}
+    return {row.key: row for row in await work.all(_STEPS)}
 
 
 def normalised(definition: Definition) -> Definition:

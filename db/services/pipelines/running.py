@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
-from sqlalchemy import Row, Text, bindparam, func, select, text
+from sqlalchemy import Executable, Row, Table, Text, bindparam, func, select, text
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from db.core.checks import NAME_LENGTH, Checks
@@ -40,6 +40,21 @@ _FREE = text("""
         WHERE free IS NULL OR free - taken > 1
     )
     SELECT free FROM probes WHERE free - taken = 1""").bindparams(bindparam("base", type_=Text))
+
+
+def _making() -> Executable:
+    table = cast("Table", Dataset.__table__)
+    names = ("owner_id", "name", "description", "modality", "problem_type", "target_column", "source")
+    row = upsert(table).values({name: bindparam(f"the_{name}", type_=table.c[name].type) for name in names})
+    live = table.c.deleted_at.is_(None)
+    kept = row.on_conflict_do_nothing(index_elements=[table.c.owner_id, func.lower(table.c.name)], index_where=live)
+    return kept.returning(table.c.id)
+
+
+_MAKING = _making()
+_SAME = select(PipelineSnapshot.id).where(
+    PipelineSnapshot.pipeline_id == bindparam("the_pipeline"), PipelineSnapshot.sha256 == bindparam("the_sha256")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,13 +206,13 @@ def _frozen(
 
 async def _snapshot(work: Work, pipeline: Row[Any], definition: definitions.Definition) -> UUID:
     digest = definitions.sha256(definition)
-    same = select(PipelineSnapshot.id).where(PipelineSnapshot.pipeline_id == pipeline.id, PipelineSnapshot.sha256 == digest)
+    given = {"the_pipeline": pipeline.id, "the_sha256": digest}
     # Mostly it is there already. To write its row again would let only one at a time run a pipeline.
-    if (kept := await work.scalar(same)) is not None:
+    if (kept := await work.scalar(_SAME, given)) is not None:
         return kept
     row = upsert(PipelineSnapshot).values(pipeline_id=pipeline.id, owner_id=pipeline.owner_id, sha256=digest, definition=definition)
     made = await work.scalar(row.on_conflict_do_nothing().returning(PipelineSnapshot.id))
-    return made if made is not None else await work.scalar(same)
+    return made if made is not None else await work.scalar(_SAME, given)
 
 
 async def _experiment(work: Work, request: RunRequest, owner_id: UUID) -> UUID:
@@ -218,24 +233,24 @@ async def _target(work: Work, request: RunRequest, dataset: Row[Any], output: Ro
             raise _foreign("outputDatasetId", "output dataset")
         return output.id
     base = f"{dataset.name} – {pipeline.name}"[: NAME_LENGTH - len(" (1000000000)")]
-    name = base
+    values = {
+        "owner_id": dataset.owner_id,
+        "name": base,
+        "description": f"Made from {dataset.name} by the pipeline {pipeline.name}.",
+        "modality": dataset.modality,
+        "problem_type": dataset.problem_type,
+        "target_column": dataset.target_column,
+        "source": DatasetSource.DERIVED,
+    }
+    lost = 0
     while True:
-        row = upsert(Dataset).values(
-            owner_id=dataset.owner_id,
-            name=name,
-            description=f"Made from {dataset.name} by the pipeline {pipeline.name}.",
-            modality=dataset.modality,
-            problem_type=dataset.problem_type,
-            target_column=dataset.target_column,
-            source=DatasetSource.DERIVED,
-        )
-        live = Dataset.deleted_at.is_(None)
-        kept = row.on_conflict_do_nothing(index_elements=[Dataset.owner_id, func.lower(Dataset.name)], index_where=live)
-        made = await work.scalar(kept.returning(Dataset.id))
+        made = await work.scalar(_MAKING, {f"the_{name}": value for name, value in values.items()})
         if made is not None:
             return made
-        # Taken, maybe by somebody who was faster just now; then the next look finds another.
-        name = f"{base} ({await work.scalar(_FREE, {'owner': dataset.owner_id, 'base': base})})"
+        number = await work.scalar(_FREE, {"owner": dataset.owner_id, "base": base})
+        # Of those who are at it at this moment each found the same number, and one got it: the others spread, lest they meet again and again.
+        values["name"] = f"{base} ({number + (secrets.randbelow(4**lost) if lost else 0)})"
+        lost += 1
 
 
 def _foreign(field: str, what: str) -> InvalidInput:
