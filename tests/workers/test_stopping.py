@@ -122,6 +122,7 @@ async def test_a_pulse_that_postgres_breaks_off_each_time_lets_the_leases_end(st
         job_id = await stage.submit("none")
         await asyncio.wait_for(began.wait(), 10)
         async with stage.database.work(SYSTEM) as work:
+            await work.run(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
             await work.run(text("LOCK TABLE jobs IN ACCESS EXCLUSIVE MODE"))
             await asyncio.wait_for(ended.wait(), 5 * LEASE)
         async with stage.database.work(SYSTEM) as work:
