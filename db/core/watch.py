@@ -12,7 +12,7 @@ import asyncpg
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from db.errors import Unavailable
+from db.errors import StateError, Unavailable
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -43,19 +43,27 @@ class Watch:
 
     @contextmanager
     def over(self, connection: AsyncConnection) -> Generator[None]:
-        """While the block uses this connection."""
+        """While the block uses this connection. Raises `Unavailable` for whatever became of it once the connection was cut off."""
         loop = asyncio.get_running_loop()
         driver = _driver(connection)
         asking: list[asyncio.Task[None]] = []
         timer = loop.call_later(DOUBT, lambda: asking.append(loop.create_task(self._doubt(driver), name="is Postgres there?")))
         try:
             yield
+        except StateError:
+            raise
+        except Exception as error:
+            # The driver, cut off between two steps of its own, stumbles over what it no longer has; that is no fault of anybody's code.
+            if any(task.done() and not task.cancelled() and task.exception() is None for task in asking):
+                raise Unavailable("database", repr(error)) from error
+            raise
         finally:
             timer.cancel()
             for task in asking:
                 task.cancel()
 
     async def _doubt(self, driver: Any) -> None:
+        """Return once the connection has been cut off, and not before."""
         pause = DOUBT
         while await self._answers():
             await asyncio.sleep(pause)
