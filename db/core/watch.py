@@ -50,11 +50,10 @@ class Watch:
         timer = loop.call_later(DOUBT, lambda: asking.append(loop.create_task(self._doubt(driver), name="is Postgres there?")))
         try:
             yield
-        except StateError:
-            raise
         except Exception as error:
             # The driver, cut off between two steps of its own, stumbles over what it no longer has; that is no fault of anybody's code.
-            if any(task.done() and not task.cancelled() and task.exception() is None for task in asking):
+            is_cut_off = any(task.done() and not task.cancelled() and task.exception() is None for task in asking)
+            if is_cut_off and not isinstance(error, StateError):
                 raise Unavailable("database", repr(error)) from error
             raise
         finally:

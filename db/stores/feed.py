@@ -128,7 +128,7 @@ class Feed:
             began = time.monotonic()
             try:
                 await work()
-            except Exception:  # whatever it is
+            except Exception:
                 log.exception("feed_part_failed", part=name)
             now = time.monotonic()
             times, _ = self._failures.get(name, (0, now))

@@ -1,4 +1,4 @@
-"""Who runs a pipeline waits for nobody, and yet no dataset is deleted from under a job."""
+"""Who runs a pipeline waits for no other run and no change, and yet no dataset is deleted from under a job."""
 
 from __future__ import annotations
 
