@@ -99,7 +99,8 @@ async def main() -> None:
     print(f"{f'a GET that does nothing, {CLIENTS} clients':<36} {over_http[0]:>9,.0f} {over_http[1]:>7.1f}")
     ratios = [mine[0] / theirs[0] for mine, theirs in rounds]
     print(
-        f"ratio: {median(ratios):.2f}x, the median of {', '.join(f'{each:.2f}' for each in ratios)} (0.5x is out of reach: ADR 15), {median(each[0][0] for each in rounds) / over_http[0]:.2f}x of the empty route;"
+        f"ratio: {median(ratios):.2f}x, the median of {', '.join(f'{each:.2f}' for each in ratios)} (0.5x is out of reach: ADR 15),"
+        f" {median(mine[0] for mine, _ in rounds) / over_http[0]:.2f}x of the empty route;"
         f" {cost / (ROUNDS * MANY) * 1000:.1f} ms of the API's CPU and {transactions:.1f} transactions a mutation"
     )
 
