@@ -9,13 +9,14 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from sqlalchemy import select
+from sqlalchemy import func, select, text, update
 
+from db.core.viewer import SYSTEM
 from db.core.work import Database
 from db.services import idempotency
 from db.settings import StateSettings
 from db.stores.objects import ObjectStore
-from db.tables import Job
+from db.tables import IdempotencyKey, Job
 from db.tables.jobs import JobKind
 from tests.client import Client
 
@@ -216,3 +217,14 @@ async def test_who_completes_with_the_same_key_at_the_same_time_is_answered_the_
     go_on.set()
     assert await slow == done
     assert [row.kind for row in await database.rows(select(Job.kind))] == [JobKind.INGEST]
+
+
+async def test_a_key_that_is_older_than_a_day_is_a_new_one(ada: Client, database: Database) -> None:
+    dataset = await ada.create_dataset("d")
+    first = (await ada.request_upload(dataset, "d.csv", CSV, idempotencyKey="k"))["upload"]["id"]
+    async with database.work(SYSTEM) as work:
+        await work.run(update(IdempotencyKey).values(created_at=func.now() - text("interval '24 hours 1 minute'")))
+    second = (await ada.request_upload(dataset, "other.csv", CSV, idempotencyKey="k"))["upload"]["id"]
+    assert second != first
+    assert (await ada.request_upload(dataset, "other.csv", CSV, idempotencyKey="k"))["upload"]["id"] == second
+    assert (await ada.request_upload(dataset, "d.csv", CSV, idempotencyKey="k"))["code"] == "CONFLICT"
