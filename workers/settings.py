@@ -47,6 +47,12 @@ class WorkerSettings(BaseSettings):
     file_bytes: int = Field(default=200 * GIB, gt=0, description="Largest file a body may write, in bytes.")
     cpu_seconds: int = Field(default=24 * 3600, gt=0, description="CPU seconds, of all its threads, that a body may use.")
     open_files: int = Field(default=1024, ge=64, description="Files a body may have open.")
+    niceness: int = Field(
+        default=10,
+        ge=0,
+        le=19,
+        description="How far bodies give way to all else on the machine where it is busy, the API and the worker itself among it. 0: not at all.",
+    )
     log_events: int = Field(
         default=200, ge=0, description="LOG events that a job may write, all its attempts together; the whole log is an artifact."
     )

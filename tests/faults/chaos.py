@@ -33,6 +33,7 @@ SETTINGS: Mapping[str, str] = {
     "TRELLIS_WORKER_BACKOFF_FACTOR": "2",
     "TRELLIS_WORKER_CHECKPOINT_EVERY": "0.1",  # what is killed is to have something to go on from
     "TRELLIS_WORKER_CHECKPOINT_BYTES": "0",
+    "TRELLIS_WORKER_PRELOAD": "true",  # a body of ours that imports for itself takes a second of a core, again with each attempt
 }
 HOLD = "hold 6"  # seconds, more than a lease
 FILL = "fill 64"  # megabytes, more than the disk has

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from pathlib import Path
@@ -90,6 +91,36 @@ async def test_kinds_have_times_of_their_own(stage: Stage) -> None:
     await stage.start(JOB_TIMEOUT="60", JOB_TIMEOUTS='{"EXPORT": 0.5}')
     job = await stage.reach(await stage.submit("long"), JobStatus.FAILED)
     assert (job.error["code"], job.error["message"]) == ("TIMEOUT", "The job ran longer than the 0.5 s it may. Give it less to do.")
+
+
+@pytest.mark.parametrize(("changed", "by"), [({}, 10), ({"NICENESS": "3"}, 3)])
+async def test_bodies_give_way_to_all_else_on_the_machine(stage: Stage, changed: dict[str, str], by: int) -> None:
+    worker = psutil.Process((await stage.start(**changed)).pid)
+    ((pid, _),) = await stage.begun(await stage.submit("long"))
+    body, nursery = psutil.Process(pid), psutil.Process(pid).parent()
+    assert nursery is not None
+    assert nursery.nice() == worker.nice(), "whoever keeps the time gives way to nobody"
+    assert body.nice() == min(worker.nice() + by, 19)
+    session = Path(f"/proc/{pid}/autogroup")
+    if session.exists() and os.geteuid() == 0:  # a kernel that is asked by others more than ten times a second refuses
+        assert session.read_text().split()[-1] == str(body.nice())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="who gives way once may be hurried by root alone")
+async def test_a_body_that_is_to_end_gives_way_no_more(stage: Stage) -> None:
+    worker = psutil.Process((await stage.start(CANCEL_PATIENCE="30")).pid)
+    job_id = await stage.submit("stubborn")
+    ((pid, _),) = await stage.begun(job_id)
+    body = psutil.Process(pid)
+    assert body.nice() > worker.nice()
+    async with stage.database.work(SYSTEM) as work:
+        await jobs.cancel(work, job_id)
+
+    async def hurried() -> bool:
+        return body.nice() == worker.nice()
+
+    await eventually(hurried)
+    assert alive(pid)
 
 
 class Scale:

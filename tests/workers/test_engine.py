@@ -8,11 +8,13 @@ import signal
 import time
 
 import pytest
+from sqlalchemy import func, select
 
 from db.core.viewer import SYSTEM
 from db.services import jobs
 from db.settings import StateSettings
 from db.stores.events import connect
+from db.tables import Job
 from db.tables.jobs import JobEventType
 from db.tables.jobstates import JobStatus
 from tests.workers.stage import LEASE, Stage, alive, eventually
@@ -67,6 +69,21 @@ async def test_a_frozen_worker_has_no_body_alive_when_another_begins(stage: Stag
     await asyncio.sleep(0.5)
     assert await stage.effects(job_id) == ["2"]
     assert worker.poll() is None
+
+
+async def test_the_body_of_a_frozen_worker_is_dead_before_its_lease_ends(stage: Stage) -> None:
+    worker = await stage.start(LEASE="6")
+    job_id = await stage.submit("long")
+    ((body, _),) = await stage.begun(job_id)
+    worker.send_signal(signal.SIGSTOP)
+
+    async def dead() -> bool:
+        return not alive(body)
+
+    await eventually(dead)
+    left = select(func.extract("epoch", Job.lease_until - func.clock_timestamp()).label("seconds")).where(Job.id == job_id)
+    (row,) = await stage.database.rows(left)
+    assert row.seconds > 0.1, "a body may take a moment to die, and another worker begins when the lease has ended"
 
 
 async def test_sigterm_gives_the_job_back_without_using_a_try(stage: Stage) -> None:

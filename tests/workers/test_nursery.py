@@ -53,7 +53,9 @@ async def begin(child: Child, folder: Path, body: str, until: float | None = Non
     trace = folder / f"{time.monotonic_ns()}.trace"
     child.arm(until, MEMORY)
     told = {"trace": str(trace), **spec}
-    await child.order({"target": f"tests.workers.bodies:{body}", "spec": told, "folder": str(folder), "limits": {}, "until": until})
+    await child.order(
+        {"target": f"tests.workers.bodies:{body}", "spec": told, "folder": str(folder), "limits": {}, "niceness": 0, "until": until}
+    )
     return trace
 
 

@@ -23,6 +23,7 @@ from workers.settings import WorkerSettings
 # Seconds between two looks at what a body prints whose log is full: at most some 100 MB/s, and a few per cent of the worker's time.
 SLOWED = 0.001
 BEHIND = 0.05
+DYING = 0.1  # share of a lease that is left to die in: where the machine is busy, or the body has gigabytes, SIGKILL takes a moment to be obeyed
 HEAR_OUT, SHORT = 20, 0.05
 _NO_MEMORY = (b"memory allocation of", b"out of memory", b"bad_alloc", b"Cannot allocate memory")
 _TOLD = {
@@ -40,14 +41,14 @@ class LeaseRanOut(Exception):
 
 
 class Bodies:
-    """Lends children to one attempt. `until` is when the lease ends on the monotonic clock; each pulse moves it."""
+    """Lends children to one attempt. `until` is when the lease ends on the monotonic clock; each pulse moves it. By then they are dead."""
 
     def __init__(self, nursery: Nursery, settings: WorkerSettings, reports: Reports, checkpoints: Checkpoints, until: float) -> None:
         self._nursery = nursery
         self._settings = settings
         self._reports = reports
         self._checkpoints = checkpoints
-        self._until = until
+        self._until = self._last_moment(until)
         self._child: Child | None = None
         self._dying: Child | None = None  # has been asked to end, and may take its time
         self.patience = 0.0
@@ -60,10 +61,14 @@ class Bodies:
 
     def renew(self, until: float) -> None:
         """The lease holds until then."""
-        self._until = until
+        self._until = self._last_moment(until)
         for child in (self._child, self._dying):
             if child is not None:
-                child.arm(until, self._settings.memory_bytes)
+                child.arm(self._until, self._settings.memory_bytes)
+
+    def _last_moment(self, until: float) -> float:
+        """When bodies are killed whose lease ends then."""
+        return until - DYING * self._settings.lease
 
     async def run(self, target: str, spec: Mapping[str, Any], folder: Path, *, span: tuple[float, float]) -> dict[str, Any]:
         """The result of "module:function" called with `spec`; its progress fills the `span` of the job's.
@@ -77,8 +82,8 @@ class Bodies:
             if time.monotonic() >= self._until:  # the worker stood still, and another may have begun
                 raise LeaseRanOut
             child.arm(self._until, self._settings.memory_bytes)
-            order = {"target": target, "spec": dict(spec), "folder": str(folder), "limits": self._limits(), "until": self._until}
-            await child.order(order)
+            order = {"target": target, "spec": dict(spec), "folder": str(folder), "until": self._until}
+            await child.order({**order, "limits": self._limits(), "niceness": self._settings.niceness})
             if self.ordered is not None:
                 self.ordered()
             try:

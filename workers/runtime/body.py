@@ -112,6 +112,7 @@ def serve(connection: socket.socket) -> int:
     if order is None:
         return 0
     _settle_in(order["folder"], order["limits"])
+    family.give_way(order["niceness"])
     _speak_up()
     reporter = PipeReporter(connection)
     # The worker may have stood still between its claim and this: on the clock of the machine, which all its processes share.

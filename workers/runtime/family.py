@@ -44,6 +44,26 @@ def die_with_parent() -> None:
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+def give_way(niceness: int) -> None:
+    """Let whoever serves people on this machine come first, and the worker that must say in time that we live.
+
+    Where the kernel shares the processors among sessions and only then among the processes of each ("autogroup", as on most desktops), it
+    is the session that has to be nice, and a body is one of its own. Not every kernel has them, or takes it from everybody at any time.
+    """
+    value = os.nice(niceness)
+    with contextlib.suppress(OSError):
+        (_PROC / "self" / "autogroup").write_text(str(value))
+
+
+def hurry(pid: int) -> None:
+    """Let this process and its group give way no more than we do, that they may end; as far as the kernel takes it from us."""
+    value = os.getpriority(os.PRIO_PROCESS, 0)
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PGRP, pid, value)
+    with contextlib.suppress(OSError):
+        (_PROC / str(pid) / "autogroup").write_text(str(value))
+
+
 def kill_orphans(known: Collection[int]) -> bool:
     """Whether we have children that are none of these: they are killed with all that they forked, and waited for."""
     orphans = [pid for pid in children() if pid not in known]

@@ -279,6 +279,7 @@ class Nursery:
 
     def _kill(self, infant: Infant, number: int) -> None:
         """The body and its group; before it has made a group of its own, the body alone."""
+        family.hurry(infant.pid)
         try:
             os.killpg(infant.pid, number)
         except OSError:  # it has none, or has made itself another user's
