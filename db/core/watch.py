@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
 from typing import Any
 
 import asyncpg
@@ -16,7 +14,7 @@ from db.errors import StateError, Unavailable
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
-DOUBT = 1.0  # seconds that a connection may be lent before somebody asks whether Postgres is there; each time twice as long
+DOUBT = 1.0  # seconds that a connection may be waited for or lent before somebody asks whether Postgres is there; each time twice as long
 SELDOM = 8.0
 PATIENCE = 1.5  # seconds that it has to answer
 RESPITE = 1.0  # seconds for which it is not asked again then
@@ -37,39 +35,11 @@ class Watch:
         self._silent_until = 0.0
 
     def pass_or_refuse(self) -> None:
-        """Raise `Unavailable` if Postgres has just been found silent: those who queued up must not wait one after the other."""
+        """Raise `Unavailable` if Postgres has just been found silent: those who queued up must not find out one after the other."""
         if time.monotonic() < self._silent_until:
             raise Unavailable("database", "PostgreSQL did not answer a moment ago.")
 
-    @contextmanager
-    def over(self, connection: AsyncConnection) -> Generator[None]:
-        """While the block uses this connection. Raises `Unavailable` for whatever became of it once the connection was cut off."""
-        loop = asyncio.get_running_loop()
-        driver = _driver(connection)
-        asking: list[asyncio.Task[None]] = []
-        timer = loop.call_later(DOUBT, lambda: asking.append(loop.create_task(self._doubt(driver), name="is Postgres there?")))
-        try:
-            yield
-        except Exception as error:
-            # The driver, cut off between two steps of its own, stumbles over what it no longer has; that is no fault of anybody's code.
-            is_cut_off = any(task.done() and not task.cancelled() and task.exception() is None for task in asking)
-            if is_cut_off and not isinstance(error, StateError):
-                raise Unavailable("database", repr(error)) from error
-            raise
-        finally:
-            timer.cancel()
-            for task in asking:
-                task.cancel()
-
-    async def _doubt(self, driver: Any) -> None:
-        """Return once the connection has been cut off, and not before."""
-        pause = DOUBT
-        while await self._answers():
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, SELDOM)
-        driver.terminate()
-
-    async def _answers(self) -> bool:
+    async def answers(self) -> bool:
         """All who doubt at once ask once."""
         if self._asked is None or self._asked.done():
             self._asked = asyncio.create_task(self._ask(), name="asking Postgres")
@@ -88,6 +58,81 @@ class Watch:
             return True  # it refused, and so it is there
         connection.terminate()
         return True
+
+
+class Lent:
+    """A context manager: a connection of the engine's, once `limit` lets one pass, watched over from the first moment of waiting for it.
+
+    Raises `Unavailable` for whatever becomes of it where Postgres is silent. A class, not a generator over generators: every read passes here.
+    """
+
+    def __init__(self, watch: Watch, engine: AsyncEngine, limit: asyncio.Semaphore | None = None) -> None:
+        self._watch = watch
+        self._connection = engine.connect()
+        self._limit = limit
+        self._driver: Any = None
+        self._is_cut_off = False
+        self._asking: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> AsyncConnection:
+        self._watch.pass_or_refuse()
+        self._waiting = asyncio.timeout(None)
+        self._timer = asyncio.get_running_loop().call_later(DOUBT, self._doubt)
+        try:
+            async with self._waiting:
+                await self._wait()
+        except BaseException as error:
+            self._dismiss()
+            if isinstance(error, TimeoutError) and self._is_cut_off:
+                raise Unavailable("database", "PostgreSQL does not answer.") from error
+            raise
+        return self._connection
+
+    async def _wait(self) -> None:
+        if self._limit is not None:
+            await self._limit.acquire()
+        try:
+            await self._connection
+            try:
+                self._watch.pass_or_refuse()
+                self._driver = _driver(self._connection)
+            except BaseException:
+                await self._connection.__aexit__(None, None, None)
+                raise
+        except BaseException:
+            if self._limit is not None:
+                self._limit.release()
+            raise
+
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._dismiss()
+        try:
+            await self._connection.__aexit__(None, None, None)
+        finally:
+            if self._limit is not None:
+                self._limit.release()
+        # The driver, cut off between two steps of its own, stumbles over what it no longer has; that is no fault of anybody's code.
+        if self._is_cut_off and isinstance(error, Exception) and not isinstance(error, StateError):
+            raise Unavailable("database", repr(error)) from error
+
+    def _doubt(self) -> None:
+        self._asking = asyncio.create_task(self._ask(), name="is Postgres there?")
+
+    async def _ask(self) -> None:
+        pause = DOUBT
+        while await self._watch.answers():
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, SELDOM)
+        self._is_cut_off = True
+        if self._driver is None:
+            self._waiting.reschedule(0.0)  # which is long ago
+        else:
+            self._driver.terminate()
+
+    def _dismiss(self) -> None:
+        self._timer.cancel()
+        if self._asking is not None:
+            self._asking.cancel()
 
 
 def _driver(connection: AsyncConnection) -> Any:

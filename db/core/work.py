@@ -18,7 +18,7 @@ from sqlalchemy import Executable, Row, exc
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from db.core.viewer import Viewer
-from db.core.watch import Watch
+from db.core.watch import Lent, Watch
 from db.errors import StateError, Unavailable
 from db.settings import StateSettings
 
@@ -154,12 +154,9 @@ class Database:
     @asynccontextmanager
     async def read(self) -> AsyncGenerator[AsyncConnection]:
         """A connection for one short read, each statement its own. At most so many at once; never await anything else while holding it."""
-        async with self._reads:
-            self._watch.pass_or_refuse()
-            with _translated():
-                async with self._autocommit.connect() as connection:
-                    with self._watch.over(connection):
-                        yield connection
+        with _translated():
+            async with Lent(self._watch, self._autocommit, self._reads) as connection:
+                yield connection
 
     @asynccontextmanager
     async def session(self) -> AsyncGenerator[AsyncConnection]:
@@ -175,13 +172,11 @@ class Database:
 
     async def copy(self, table: str, columns: Sequence[str], records: Sequence[tuple[Any, ...]]) -> None:
         """Rows into a table by COPY, committed at once. Its driver is asked directly, which knows no table of ours: give database values."""
-        self._watch.pass_or_refuse()
         with _translated():
-            async with self._autocommit.connect() as connection:
+            async with Lent(self._watch, self._autocommit) as connection:
                 raw: Any = await connection.get_raw_connection()
                 try:
-                    with self._watch.over(connection):
-                        await raw.driver_connection.copy_records_to_table(table, columns=list(columns), records=records)
+                    await raw.driver_connection.copy_records_to_table(table, columns=list(columns), records=records)
                 except BaseException as error:
                     # The pool did not see what happened, and must not lend a connection that is broken or in the middle of a copy.
                     await connection.invalidate()
@@ -192,14 +187,11 @@ class Database:
     @asynccontextmanager
     async def work(self, viewer: Viewer) -> AsyncGenerator[Work]:
         """A unit of work: all of it is committed when the block ends, none of it when it raises. Notices leave afterwards."""
-        self._watch.pass_or_refuse()
         with _translated():
-            async with self.engine.connect() as connection:
-                with self._watch.over(connection):  # the commit too may never be answered
-                    async with connection.begin():
-                        work = Work(connection, viewer)
-                        yield work
-                        await work.finish()
+            async with Lent(self._watch, self.engine) as connection, connection.begin():  # the commit too may never be answered
+                work = Work(connection, viewer)
+                yield work
+                await work.finish()
         await self._deliver(work)
 
     async def _deliver(self, work: Work) -> None:

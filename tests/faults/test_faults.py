@@ -86,7 +86,7 @@ async def test_a_worker_that_waits_for_postgres_can_be_told_to_stop(ground: Grou
 
 @pytest.mark.parametrize("how", ["silent", "refusing", "stopped"])
 async def test_without_postgres_people_are_told_within_seconds(how: str, ground: Ground, crowd: Crowd) -> None:
-    """On connections that were lent before, and on new ones."""
+    """However many they are: on connections that were lent before, on new ones, and where all are being waited for."""
     viewer = crowd.viewers[0]
     if how == "stopped":
         await ground.stop_server("postgres")
@@ -102,8 +102,11 @@ async def test_without_postgres_people_are_told_within_seconds(how: str, ground:
         assert refusal.value.codes == ["UNAVAILABLE"]
 
     try:
-        for _ in range(2):
-            await asyncio.gather(*map(refused, range(len(ground.urls))))
+        async with asyncio.TaskGroup() as people:
+            for _ in range(9 if how == "silent" else 2):  # each wave comes before the one before it has its answer
+                for turn in range(15 * len(ground.urls)):  # soon more than may read at once
+                    people.create_task(refused(turn))
+                await asyncio.sleep(0.5)
     finally:
         if how == "stopped":
             await ground.start_server("postgres")
