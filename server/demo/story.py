@@ -62,8 +62,11 @@ class Trained:
 
 
 def main(url: str, data_dir: Path) -> int:
-    """Play the demo against the Trellis at `url`; where none answers, start one on `data_dir` and stop it at the end. The exit status."""
+    """Play the demo against the Trellis at `url`, its address or that of its graph; where none answers, start one on `data_dir` and stop
+    it at the end. The exit status.
+    """
     console = Console()
+    url = url.rstrip("/").removesuffix("/graphql")  # as `trellis up` says it
     started: subprocess.Popen[bytes] | None = None
     try:
         if not _answers(url):
