@@ -48,7 +48,7 @@ class WorkerSettings(BaseSettings):
     cpu_seconds: int = Field(default=24 * 3600, gt=0, description="CPU seconds, of all its threads, that a body may use.")
     open_files: int = Field(default=1024, ge=64, description="Files a body may have open.")
     niceness: int = Field(
-        default=10,
+        default=5,
         ge=0,
         le=19,
         description="How far bodies give way to all else on the machine where it is busy, the API and the worker itself among it. 0: not at all.",

@@ -59,7 +59,7 @@ MIX: tuple[tuple[int, str, str], ...] = (
     (6, "BIG", "completed"),
 )
 SUBMITTERS = 16
-PAUSES = (0.6, 2.8)  # seconds between the starts of two faults
+PAUSES = (0.9, 3.5)  # seconds between the starts of two faults
 TELL = 10.0  # seconds between two lines of progress
 STANDS = """SELECT count(*) AS there, count(completed_at) AS ended, count(*) FILTER (WHERE status = 'running') AS running FROM jobs"""
 LAST = 0.97  # share of the jobs that must have ended before the faults stop

@@ -93,7 +93,7 @@ async def test_kinds_have_times_of_their_own(stage: Stage) -> None:
     assert (job.error["code"], job.error["message"]) == ("TIMEOUT", "The job ran longer than the 0.5 s it may. Give it less to do.")
 
 
-@pytest.mark.parametrize(("changed", "by"), [({}, 10), ({"NICENESS": "3"}, 3)])
+@pytest.mark.parametrize(("changed", "by"), [({}, 5), ({"NICENESS": "3"}, 3)])
 async def test_bodies_give_way_to_all_else_on_the_machine(stage: Stage, changed: dict[str, str], by: int) -> None:
     worker = psutil.Process((await stage.start(**changed)).pid)
     ((pid, _),) = await stage.begun(await stage.submit("long"))
