@@ -53,6 +53,7 @@ async def test_transfers_of_megabytes_may_be_broken_off(fault: str, ground: Grou
     finally:
         ground.proxies.set("s3")
     assert set((await crowd.ended(*jobs, *small)).values()) == {"completed"}
+    await crowd.watched()
     await hold(ground, crowd)
 
 
