@@ -103,10 +103,10 @@ async def test_without_postgres_people_are_told_within_seconds(how: str, ground:
 
     try:
         async with asyncio.TaskGroup() as people:
-            for _ in range(9 if how == "silent" else 2):  # each wave comes before the one before it has its answer
+            for _ in range(8 if how == "silent" else 1):  # each wave comes before the one before it has its answer
                 for turn in range(15 * len(ground.urls)):  # soon more than may read at once
                     people.create_task(refused(turn))
-                await asyncio.sleep(0.5)
+                await asyncio.sleep(0.55)
     finally:
         if how == "stopped":
             await ground.start_server("postgres")
