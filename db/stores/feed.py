@@ -128,7 +128,7 @@ class Feed:
             began = time.monotonic()
             try:
                 await work()
-            except Exception:
+            except Exception:  # whatever it is, it must not end the feed: the part begins again
                 log.exception("feed_part_failed", part=name)
             now = time.monotonic()
             times, _ = self._failures.get(name, (0, now))
