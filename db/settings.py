@@ -8,13 +8,13 @@ from typing import Annotated
 from pydantic import Field, NonNegativeInt, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from db.core.prices import priced
+from db.core.prices import validate_prices
 from db.core.queues import QUEUES
 from db.core.viewer import UserTier
 
 _PER_TIER = {UserTier.FREE.value: 8, UserTier.PRO.value: 32, UserTier.ENTERPRISE.value: 0}
 
-Often = Annotated[float, Field(ge=0)]
+Interval = Annotated[float, Field(ge=0)]
 
 
 class StateSettings(BaseSettings):
@@ -81,48 +81,48 @@ class StateSettings(BaseSettings):
     orphan_age: float = Field(
         default=86_400.0, ge=0, description="Seconds after which an object that no row refers to is removed, by the store's clock."
     )
-    chore_retire_workers: Often = Field(default=60.0, description="Seconds between looks for workers that went silent. 0: never.")
-    chore_make_partitions: Often = Field(default=3_600.0, description="Seconds between looks at the partitions ahead. 0: never.")
-    chore_forget_keys: Often = Field(default=3_600.0, description="Seconds between removals of idempotency keys of a day ago. 0: never.")
-    chore_forget_staged_points: Often = Field(
+    chore_retire_workers: Interval = Field(default=60.0, description="Seconds between looks for workers that went silent. 0: never.")
+    chore_make_partitions: Interval = Field(default=3_600.0, description="Seconds between looks at the partitions ahead. 0: never.")
+    chore_forget_keys: Interval = Field(default=3_600.0, description="Seconds between removals of idempotency keys of a day ago. 0: never.")
+    chore_forget_staged_points: Interval = Field(
         default=600.0, description="Seconds between removals of points that were staged and never taken. 0: never."
     )
-    chore_expire_uploads: Often = Field(default=300.0, description="Seconds between looks for uploads that never came. 0: never.")
-    chore_remove_unreferenced: Often = Field(
+    chore_expire_uploads: Interval = Field(default=300.0, description="Seconds between looks for uploads that never came. 0: never.")
+    chore_remove_unreferenced: Interval = Field(
         default=3_600.0, description="Seconds between removals of stored objects that nothing refers to any more. 0: never."
     )
-    chore_collect_orphans: Often = Field(
+    chore_collect_orphans: Interval = Field(
         default=86_400.0, description="Seconds between walks through the bucket for objects that no row knows. 0: never."
     )
-    chore_reconcile_counters: Often = Field(
+    chore_reconcile_counters: Interval = Field(
         default=86_400.0, description="Seconds between recounts of what users store and of references to objects. 0: never."
     )
 
-    chore_reconcile_credits: Often = Field(
+    chore_reconcile_credits: Interval = Field(
         default=86_400.0, description="Seconds between checks that what users have is what the ledger of credits says. 0: never."
     )
 
     @field_validator("credit_prices", mode="before")
     @classmethod
-    def _may_have_a_price(cls, given: object) -> dict[str, int]:
-        return priced(given)
+    def _validate_prices(cls, value: object) -> dict[str, int]:
+        return validate_prices(value)
 
     @field_validator("running_per_user")
     @classmethod
-    def _every_tier(cls, given: dict[str, int]) -> dict[str, int]:
-        return {**_PER_TIER, **_known(given, tuple(_PER_TIER), "tier", "tiers")}
+    def _fill_in_tiers(cls, limits: dict[str, int]) -> dict[str, int]:
+        return {**_PER_TIER, **_check_names(limits, tuple(_PER_TIER), "tier", "tiers")}
 
     @field_validator("running_per_queue")
     @classmethod
-    def _known_queues(cls, given: dict[str, int]) -> dict[str, int]:
-        return _known(given, QUEUES, "queue", "queues")
+    def _check_queues(cls, limits: dict[str, int]) -> dict[str, int]:
+        return _check_names(limits, QUEUES, "queue", "queues")
 
 
-def _known(given: dict[str, int], names: tuple[str, ...], one: str, many: str) -> dict[str, int]:
-    for name in given:
+def _check_names(limits: dict[str, int], names: tuple[str, ...], one: str, many: str) -> dict[str, int]:
+    for name in limits:
         if name not in names:
             raise ValueError(f"There is no {one} {name!r}. The {many} are {', '.join(names)}.")
-    return given
+    return limits
 
 
 @lru_cache

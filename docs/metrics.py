@@ -10,13 +10,13 @@ from typing import Any, cast
 
 from prometheus_client.metrics import MetricWrapperBase
 
-from db.stores import streamcounts
-from server import census, metrics, scraping
+from db.stores import stream_metrics
+from server import db_metrics, metrics, metrics_endpoint
 from workers.runtime import telemetry
 
 README = Path(__file__).parents[1] / "README.md"
 PROCESSES: tuple[tuple[str, Sequence[ModuleType]], ...] = (
-    ("each API process, of itself", (metrics, streamcounts)),
+    ("each API process, of itself", (metrics, stream_metrics)),
     ("each worker, of itself", (telemetry,)),
 )
 
@@ -24,27 +24,32 @@ PROCESSES: tuple[tuple[str, Sequence[ModuleType]], ...] = (
 def table() -> str:
     """A row a metric: its name and labels, its type, who tells it of what, and what it says."""
     rows = ["| metric | type | told by | what it says |", "| --- | --- | --- | --- |"]
-    return "\n".join([*rows, *(f"| {' | '.join(row)} |" for row in listed())])
+    return "\n".join([*rows, *(f"| {' | '.join(row)} |" for row in metric_rows())])
 
 
-def listed() -> Iterator[tuple[str, str, str, str]]:
+def metric_rows() -> Iterator[tuple[str, str, str, str]]:
     """The rows: what the database knows first, then each process's own."""
-    yield _shown(scraping.SERVICE_UP.name, scraping.SERVICE_UP.labels), "gauge", "any API process, of all", scraping.SERVICE_UP.help
-    for family in census.FAMILIES:
-        name = _shown(family.name + "_total" * family.counts, family.labels)
+    yield (
+        _format_name(metrics_endpoint.SERVICE_UP.name, metrics_endpoint.SERVICE_UP.labels),
+        "gauge",
+        "any API process, of all",
+        metrics_endpoint.SERVICE_UP.help,
+    )
+    for family in db_metrics.FAMILIES:
+        name = _format_name(family.name + "_total" * family.counts, family.labels)
         yield name, "counter" if family.counts else "gauge", "any API process, of all", family.help
-    for who, modules in PROCESSES:
+    for process, modules in PROCESSES:
         for module in modules:
             for value in vars(module).values():
                 if isinstance(value, MetricWrapperBase):
                     (metric,) = value.describe()
                     name = metric.name + "_total" * (metric.type == "counter")
-                    yield _shown(name, cast("Any", value)._labelnames), metric.type, who, metric.documentation  # noqa: SLF001 - it has no public name
+                    yield _format_name(name, cast("Any", value)._labelnames), metric.type, process, metric.documentation  # noqa: SLF001 - it has no public name
     for metric in metrics.POOL.collect():
-        yield _shown(metric.name, ()), metric.type, PROCESSES[0][0], metric.documentation
+        yield _format_name(metric.name, ()), metric.type, PROCESSES[0][0], metric.documentation
 
 
-def _shown(name: str, labels: Sequence[str]) -> str:
+def _format_name(name: str, labels: Sequence[str]) -> str:
     return f"`{name}{{{', '.join(labels)}}}`" if labels else f"`{name}`"
 
 

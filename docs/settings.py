@@ -20,15 +20,15 @@ README = Path(__file__).parents[1] / "README.md"
 def table() -> str:
     """A row a setting: its name, its default, what it does."""
     rows = ["| setting | default | what it does |", "| --- | --- | --- |"]
-    for room in (StateSettings, GraphSettings, ServerSettings, WorkerSettings):
-        prefix = room.model_config.get("env_prefix", "")
-        for name, field in room.model_fields.items():
+    for settings_class in (StateSettings, GraphSettings, ServerSettings, WorkerSettings):
+        prefix = settings_class.model_config.get("env_prefix", "")
+        for name, field in settings_class.model_fields.items():
             default = field.get_default(call_default_factory=True)
-            shown: Any = default.get_secret_value() if isinstance(default, SecretStr) else default
-            if shown and isinstance(default, dict):
-                shown = json.dumps(default)
+            value: Any = default.get_secret_value() if isinstance(default, SecretStr) else default
+            if value and isinstance(default, dict):
+                value = json.dumps(default)
             rows.append(
-                f"| `{(prefix + name).upper()}` | {f'`{shown}`' if shown not in ('', None, [], {}) else ''} | {field.description} |"
+                f"| `{(prefix + name).upper()}` | {f'`{value}`' if value not in ('', None, [], {}) else ''} | {field.description} |"
             )
     return "\n".join(rows)
 

@@ -6,11 +6,11 @@ import strawberry
 from strawberry.schema.config import StrawberryConfig
 
 from graph.accounts.queries import AccountQueries
-from graph.core.extensions import Operation, Schema
-from graph.core.ids import KINDS
-from graph.core.limits.admission import Admission
-from graph.core.observing import Observed
-from graph.core.permissions import refuse_undeclared
+from graph.core.extensions import OperationExtension, Schema
+from graph.core.ids import NODE_REGISTRY
+from graph.core.limits.admission import AdmissionExtension
+from graph.core.observing import ObservationExtension
+from graph.core.permissions import require_declared_scopes
 from graph.core.scalars import SCALARS
 from graph.datasets.mutations import DatasetMutations
 from graph.datasets.queries import DatasetQueries
@@ -49,8 +49,8 @@ schema = Schema(
     query=Query,
     mutation=Mutation,
     subscription=Subscription,
-    types=[kind.type for kind in KINDS.values()],
-    extensions=[Operation, Observed, Admission],
+    types=[registration.type for registration in NODE_REGISTRY.values()],
+    extensions=[OperationExtension, ObservationExtension, AdmissionExtension],
     config=StrawberryConfig(scalar_map=SCALARS),
 )
-refuse_undeclared(schema)
+require_declared_scopes(schema)

@@ -19,19 +19,19 @@ from starlette.routing import Route, WebSocketRoute
 from db.core.work import Database
 from db.queries import accounts, jobchanges, jobevents
 from db.settings import state_settings
-from db.stores.changes import Looks
-from db.stores.events import RedisPost, connect
-from db.stores.feed import Feed, Rights
+from db.stores.feed import Feed, Revalidation
+from db.stores.job_watch import ChangeQueries
+from db.stores.notices import RedisNoticePublisher, connect
 from db.stores.objects import ObjectStore
 from graph.core.limits.gate import Gate
 from graph.settings import GraphSettings, graph_settings
 from server import console, health
-from server.graphql import REQUEST_ID, SHOWS_COST, GraphQLView
-from server.metrics import measured
-from server.observing import Observed, note_refusal
+from server.graphql import COST_HEADER, REQUEST_ID_HEADER, GraphQLView
+from server.metrics import measure_process
+from server.observability import ObservabilityMiddleware, record_rejection
 from server.protocol import csrf
-from server.protocol.headers import SafeHeaders
-from server.protocol.refusals import told
+from server.protocol.http_errors import error_body
+from server.protocol.security_headers import SecurityHeaders
 from server.settings import ServerSettings, server_settings
 
 if TYPE_CHECKING:
@@ -54,15 +54,15 @@ def create_app(settings: ServerSettings | None = None, spans: Spans | None = Non
         gc.freeze()
         gc.set_threshold(50_000, 10, 10)
         redis = connect(state.redis_url)
-        post = RedisPost(redis)
-        rights = Rights(accounts.still, jobevents.may_follow, state.session_recheck)
-        looks = Looks(jobchanges.look, jobchanges.changed_since)
+        publisher = RedisNoticePublisher(redis)
+        rights = Revalidation(accounts.current_viewers, jobevents.visible_jobs, state.session_recheck)
+        watch_queries = ChangeQueries(jobchanges.load_changes, jobchanges.changed_since)
         async with (
             redis,
-            Database.open(state, post if spans is None else spans.linked(post)) as database,
+            Database.open(state, publisher if spans is None else spans.link_jobs(publisher)) as database,
             ObjectStore.open(state) as objects,
-            Feed.open(state.redis_url, database, rights, looks) as feed,
-            measured(database),
+            Feed.open(state.redis_url, database, rights, watch_queries) as feed,
+            measure_process(database),
         ):
             app.state.gate = Gate.of(limits or graph_settings(), redis)
             app.state.database, app.state.redis, app.state.objects, app.state.feed = database, redis, objects, feed
@@ -70,52 +70,52 @@ def create_app(settings: ServerSettings | None = None, spans: Spans | None = Non
         if spans is not None:
             spans.close()
 
-    view = Observed(GraphQLView(settings, state), server_timing=settings.server_timing, spans=spans)
+    view = ObservabilityMiddleware(GraphQLView(settings, state), server_timing=settings.server_timing, spans=spans)
     cors = Middleware(
         CORSMiddleware,
         allow_origins=settings.allowed_origins,
         allow_methods=["GET", "POST"],
-        allow_headers=["authorization", "content-type", "last-event-id", *csrf.PREFLIGHTED, SHOWS_COST],
-        expose_headers=[REQUEST_ID, "retry-after"],
+        allow_headers=["authorization", "content-type", "last-event-id", *csrf.PREFLIGHT_HEADERS, COST_HEADER],
+        expose_headers=[REQUEST_ID_HEADER, "retry-after"],
         max_age=3600,
     )
     app = Starlette(
-        middleware=[Middleware(SafeHeaders, hsts=settings.hsts_seconds), *([cors] if settings.allowed_origins else [])],
+        middleware=[Middleware(SecurityHeaders, hsts=settings.hsts_seconds), *([cors] if settings.allowed_origins else [])],
         routes=[
-            Route("/", _to_graphql),
+            Route("/", _redirect_to_graphql),
             Route("/graphql", view),
-            Route("/graphql/", _to_graphql, methods=["GET", "POST", "OPTIONS"]),
+            Route("/graphql/", _redirect_to_graphql, methods=["GET", "POST", "OPTIONS"]),
             WebSocketRoute("/graphql", view),
             *health.routes(settings),
             *console.routes(),
         ],
-        exception_handlers={HTTPException: _refused},
+        exception_handlers={HTTPException: _error_response},
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False  # it would redirect to whatever host the request names, by http behind a proxy that ends TLS
     return app
 
 
-async def _to_graphql(request: Request) -> RedirectResponse:
+async def _redirect_to_graphql(request: Request) -> RedirectResponse:
     return RedirectResponse("/graphql" + (f"?{request.url.query}" if request.url.query else ""))
 
 
-_REFUSALS = {
+_ERRORS_BY_STATUS = {
     404: ("NOT_FOUND", "There is nothing at this address. Operations go to `/graphql`."),
     405: ("METHOD_NOT_ALLOWED", "This address does not take this method. Operations go to `/graphql`, by POST."),
 }
 
 
-async def _refused(_request: Request, error: Exception) -> Response:
+async def _error_response(_request: Request, error: Exception) -> Response:
     """What no route takes is told as everything else is."""
     assert isinstance(error, HTTPException)
-    code, message = _REFUSALS.get(error.status_code, ("BAD_REQUEST", "This makes no sense here. Operations go to `/graphql`."))
+    code, message = _ERRORS_BY_STATUS.get(error.status_code, ("BAD_REQUEST", "This makes no sense here. Operations go to `/graphql`."))
     request_id = uuid4().hex
-    note_refusal(request_id, error.status_code, code)
+    record_rejection(request_id, error.status_code, code)
     headers = {
         **(error.headers or {}),
         "Content-Type": "application/json; charset=utf-8",
         "Cache-Control": "no-store",
-        REQUEST_ID: request_id,
+        REQUEST_ID_HEADER: request_id,
     }
-    return Response(told(code, message, request_id), error.status_code, headers)
+    return Response(error_body(code, message, request_id), error.status_code, headers)

@@ -11,7 +11,7 @@ from typing import Annotated, TypeVar
 import typer
 
 from server.commands import credits, jobs
-from server.commands.services import DataDir, may_trace, refuse, running_settings, state_settings, valid_settings
+from server.commands.services import DataDir, check_tracing_packages, command_error, require_settings, running_settings, valid_settings
 
 
 class Role(StrEnum):
@@ -60,9 +60,9 @@ def up(
     from server.settings import server_settings
     from server.up import run
 
-    given = {"host": host, "port": port, "data_dir": data_dir, "worker_processes": worker_processes}
+    overrides = {"host": host, "port": port, "data_dir": data_dir, "worker_processes": worker_processes}
     valid_settings()
-    settings = server_settings().model_copy(update={name: value for name, value in given.items() if value is not None})
+    settings = server_settings().model_copy(update={name: value for name, value in overrides.items() if value is not None})
     raise typer.Exit(run(settings))
 
 
@@ -73,10 +73,10 @@ def api(
     descriptor: Annotated[int | None, typer.Option("--fd", hidden=True, help="A bound socket to serve on, inherited.")] = None,
 ) -> None:
     """Serve the API on outside services."""
-    state_settings()
-    may_trace()
-    from server.serving import serve
+    require_settings()
+    check_tracing_packages()
     from server.settings import server_settings
+    from server.uvicorn_config import serve
 
     settings = server_settings()
     serve(host or settings.host, port or settings.port, descriptor)
@@ -89,32 +89,32 @@ def worker(
     ] = None,
 ) -> None:
     """Run jobs, on outside services."""
-    state_settings()
-    from server.commands.wanted import NotUnderstood, named_queues
+    require_settings()
+    from server.commands.filters import InvalidOption, parse_queues
     from server.logs import configure_logs
-    from server.traced import traced_attempts
+    from server.worker_tracing import trace_attempts
     from workers.main import run
 
-    may_trace()
+    check_tracing_packages()
     try:
-        served = named_queues(queues) if queues else None
-    except NotUnderstood as error:
-        raise refuse(error, 2) from None
+        queue_names = parse_queues(queues) if queues else None
+    except InvalidOption as error:
+        raise command_error(error, 2) from None
     configure_logs()
-    with traced_attempts():
-        run(served)
+    with trace_attempts():
+        run(queue_names)
 
 
 @app.command(name="worker-health", hidden=True)
 def worker_health() -> None:
     """End with 0 if a worker of this host (in a container: of this container) has sent a sign of life in the last seconds."""
-    settings = state_settings()
+    settings = require_settings()
     import asyncio
     import socket
 
-    from server.health import worker_lives
+    from server.health import is_worker_alive
 
-    raise typer.Exit(0 if asyncio.run(worker_lives(settings, socket.gethostname())) else 1)
+    raise typer.Exit(0 if asyncio.run(is_worker_alive(settings, socket.gethostname())) else 1)
 
 
 @app.command()
@@ -124,9 +124,9 @@ def migrate(
     ] = None,
 ) -> None:
     """Bring the database to this release: its tables, the step catalogue, the bucket, and the admin where TRELLIS_ADMIN_TOKEN is set."""
-    settings = state_settings()
+    settings = require_settings()
+    from server.bootstrap import prepare
     from server.logs import configure_logs
-    from server.preparing import prepare
 
     configure_logs()
     prepare(settings, admin_token_file)
@@ -146,8 +146,8 @@ def schema(
     if not release:
         typer.echo(sdl, nl=False)
         return
-    if lost := contract.release(sdl, datetime.now(UTC).date()):
-        for change in lost:
+    if breaking_changes := contract.release(sdl, datetime.now(UTC).date()):
+        for change in breaking_changes:
             typer.echo(change, err=True)
         typer.echo("Clients would lose this. Deprecate it first, with the day after which it goes; see CONTRIBUTING.md.", err=True)
         raise typer.Exit(1)
@@ -156,9 +156,9 @@ def schema(
 @app.command(hidden=True)
 def revision(name: Annotated[str, typer.Argument(help="What it changes, in a few words.")]) -> None:
     """Write the next revision of the database's schema from what the tables in code say."""
-    from server.revising import revise
+    from server.make_migration import make_migration
 
-    typer.echo(f"Read it, and mind what cannot be seen (checks, triggers, functions): {revise(name)}")
+    typer.echo(f"Read it, and mind what cannot be seen (checks, triggers, functions): {make_migration(name)}")
 
 
 @app.command()
@@ -189,11 +189,11 @@ def add_user(
     """Make a user and print the bearer token, which is shown this once. Finds a running `trellis up` by its data folder."""
     from db.core.viewer import UserRole, UserTier
     from db.errors import StateError
-    from server.preparing import make_user
+    from server.bootstrap import create_user
 
     settings = running_settings(data_dir)
     try:
-        typer.echo(make_user(settings, email, username, full_name, UserRole(role.value), UserTier(tier.value)))
+        typer.echo(create_user(settings, email, username, full_name, UserRole(role.value), UserTier(tier.value)))
     except StateError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error
@@ -205,9 +205,9 @@ def add_token(
     data_dir: DataDir = None,
 ) -> None:
     """Make a further bearer token and print it; it is shown this once."""
-    from server.preparing import make_token
+    from server.bootstrap import create_token
 
-    typer.echo(_done(lambda: make_token(running_settings(data_dir), email)))
+    typer.echo(_run_or_exit(lambda: create_token(running_settings(data_dir), email)))
 
 
 @users.command("revoke")
@@ -216,20 +216,20 @@ def revoke_tokens(
     data_dir: DataDir = None,
 ) -> None:
     """Revoke every bearer token of a user. Open streams and websockets end within seconds."""
-    from server.preparing import revoke
+    from server.bootstrap import revoke
 
-    count = _done(lambda: revoke(running_settings(data_dir), email))
+    count = _run_or_exit(lambda: revoke(running_settings(data_dir), email))
     typer.echo(f"{count} token{'' if count == 1 else 's'} of {email} revoked. `trellis user token {email}` makes a new one.")
 
 
 T = TypeVar("T")
 
 
-def _done(act: Callable[[], T]) -> T:
+def _run_or_exit(action: Callable[[], T]) -> T:
     from db.errors import NotFound, StateError
 
     try:
-        return act()
+        return action()
     except NotFound as error:
         typer.echo("Nobody has this email address. `trellis user add` makes a user.", err=True)
         raise typer.Exit(1) from error

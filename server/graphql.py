@@ -24,21 +24,21 @@ from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
 from strawberry.types import ExecutionResult
 
 from db.errors import Unavailable
-from graph.core.context import Context, Progress
-from graph.core.failures import coded
-from graph.core.operations import chosen
-from graph.core.persisted import hash_in
+from graph.core.context import Context, StreamProgress
+from graph.core.failures import to_client_errors
+from graph.core.operations import select_operation
+from graph.core.persisted_documents import persisted_query_hash
 from graph.schema import schema
-from server.auth import BadToken, viewer_of
+from server.auth import InvalidToken, authenticate
 from server.console import page
-from server.protocol import answers, bodies, csrf
-from server.protocol.asked import Asked, parameters
-from server.protocol.events import DROP, STREAMING, EventStream
-from server.protocol.leaving import unless_gone
-from server.protocol.negotiation import HTML, JSON, RESPONSE, STREAM, Accept
-from server.protocol.refusals import Refused, bad_request, told
-from server.protocol.sockets import SocketHandler
-from server.protocol.streams import Streams
+from server.protocol import csrf, json_body, responses
+from server.protocol.connection_quota import ConnectionQuota
+from server.protocol.disconnect import cancel_on_disconnect
+from server.protocol.graphql_request import GraphQLRequest, query_parameters
+from server.protocol.http_errors import HttpError, bad_request, error_body
+from server.protocol.negotiation import EVENT_STREAM, GRAPHQL_RESPONSE, HTML, JSON, Accept
+from server.protocol.sse import DROP, STREAMING, EventStream
+from server.protocol.websocket_handler import WebSocketHandler
 from server.settings import ServerSettings
 
 if TYPE_CHECKING:
@@ -48,16 +48,16 @@ if TYPE_CHECKING:
     from db.settings import StateSettings
     from db.stores.feed import Feed
 
-REQUEST_ID = "x-request-id"
-SHOWS_COST = "x-trellis-cost"  # whoever sends it, whatever its value, is told in `extensions.cost` what each operation costs
-ALLOW = {"Allow": "GET, HEAD, POST, OPTIONS"}
-_HEADERS = {"Cache-Control": "no-store", "Vary": "Accept, Origin"}
+REQUEST_ID_HEADER = "x-request-id"
+COST_HEADER = "x-trellis-cost"  # whoever sends it, whatever its value, is told in `extensions.cost` what each operation costs
+ALLOW_HEADER = {"Allow": "GET, HEAD, POST, OPTIONS"}
+_COMMON_HEADERS = {"Cache-Control": "no-store", "Vary": "Accept, Origin"}
 
 
 class GraphQLView(GraphQL[Context, None]):
     """`/graphql` over HTTP, server-sent events and graphql-transport-ws; to a browser that asks for HTML, the GraphiQL page."""
 
-    graphql_transport_ws_handler_class = SocketHandler
+    graphql_transport_ws_handler_class = WebSocketHandler
 
     def __init__(self, settings: ServerSettings, state: StateSettings) -> None:
         super().__init__(
@@ -67,11 +67,11 @@ class GraphQLView(GraphQL[Context, None]):
             connection_init_wait_timeout=timedelta(seconds=settings.socket_init_timeout),
             allowed_origins=settings.allowed_origins,
         )
-        public = urlsplit(state.s3_public_url or state.s3_endpoint_url)
+        public_url = urlsplit(state.s3_public_url or state.s3_endpoint_url)
         self.settings = settings
-        self.upload_origin = f"{public.scheme}://{public.netloc}" if public.netloc else None
-        self.streams = Streams(settings.streams_per_viewer, "streams")
-        self.sockets = Streams(settings.sockets_per_viewer, "sockets")
+        self.upload_origin = f"{public_url.scheme}://{public_url.netloc}" if public_url.netloc else None
+        self.stream_quota = ConnectionQuota(settings.streams_per_viewer, "streams")
+        self.socket_quota = ConnectionQuota(settings.sockets_per_viewer, "sockets")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -80,112 +80,114 @@ class GraphQLView(GraphQL[Context, None]):
         request = Request(scope, receive)
         request.state.request_id = uuid4().hex
         try:
-            response = await self._answer(request, receive, send)
+            response = await self._respond(request, receive, send)
         except ClientDisconnect:
             return
-        except Refused as error:
-            response = self._refused(request, error)
-        except BadToken as error:
-            response = self._refused(request, Refused(401, "UNAUTHENTICATED", str(error), {"WWW-Authenticate": "Bearer"}))
+        except HttpError as error:
+            response = self._error_response(request, error)
+        except InvalidToken as error:
+            response = self._error_response(request, HttpError(401, "UNAUTHENTICATED", str(error), {"WWW-Authenticate": "Bearer"}))
         except Unavailable as error:
-            response = self._refused(request, Refused(503, "UNAVAILABLE", error.message, {"Retry-After": "1"}))
+            response = self._error_response(request, HttpError(503, "UNAVAILABLE", error.message, {"Retry-After": "1"}))
         except Exception as error:  # noqa: BLE001 - whatever it is, it is told as an operation's failure would be, and logged there
-            response = self._refused(request, _failure(error, request.state.request_id))
+            response = self._error_response(request, _to_http_error(error, request.state.request_id))
         if response is not None:
-            response.headers[REQUEST_ID] = request.state.request_id
+            response.headers[REQUEST_ID_HEADER] = request.state.request_id
             await response(scope, receive, send)
 
-    async def _answer(self, request: Request, receive: Receive, send: Send) -> Response | None:
+    async def _respond(self, request: Request, receive: Receive, send: Send) -> Response | None:
         """None where the answer was a stream, which by now has ended. Raises `Refused`."""
         accept = Accept(", ".join(request.headers.getlist("accept")))
         if request.method == "OPTIONS":
-            return Response(status_code=204, headers={**ALLOW, "Accept-Post": JSON, **_HEADERS})
+            return Response(status_code=204, headers={**ALLOW_HEADER, "Accept-Post": JSON, **_COMMON_HEADERS})
         if request.method not in {"GET", "HEAD", "POST"}:
-            raise Refused(405, "METHOD_NOT_ALLOWED", "Operations come by POST; queries and streams by GET too.", ALLOW)
-        reads = request.method != "POST"
-        if reads and self.graphql_ide and accept.html and not parameters(request):
+            raise HttpError(405, "METHOD_NOT_ALLOWED", "Operations come by POST; queries and streams by GET too.", ALLOW_HEADER)
+        is_safe_method = request.method != "POST"
+        if is_safe_method and self.graphql_ide and accept.html and not query_parameters(request):
             return page(request, upload_origin=self.upload_origin)
         if accept.json is None and not accept.stream:
-            offered = f"{RESPONSE}, {JSON}" + (f", {HTML} (by GET)" if self.graphql_ide else "")
-            raise Refused(406, "NOT_ACCEPTABLE", f"None of the types in Accept is offered: {offered}, and {STREAM} for subscriptions.")
-        if reads:
+            offered = f"{GRAPHQL_RESPONSE}, {JSON}" + (f", {HTML} (by GET)" if self.graphql_ide else "")
+            raise HttpError(
+                406, "NOT_ACCEPTABLE", f"None of the types in Accept is offered: {offered}, and {EVENT_STREAM} for subscriptions."
+            )
+        if is_safe_method:
             csrf.check_get(request.headers)
-            asked = await Asked.in_address(request)
+            graphql_request = await GraphQLRequest.from_url(request)
         else:
-            asked = await Asked.in_body(request, self.settings.max_body_bytes)
+            graphql_request = await GraphQLRequest.from_body(request, self.settings.max_body_bytes)
         context = await self.get_context(request, request)
         try:
-            text = await self.resolve(asked, context)
+            text = await self.resolve_document(graphql_request, context)
         except GraphQLError as error:
-            (refused,) = coded([error], phase="parse", request_id=context.request_id)
-            request.state.journal.refusal = str((refused.extensions or {})["code"])
-            return self._told(ExecutionResult(None, [refused]), accept, context)
-        kind = _kind(text, asked)
-        if kind is OperationType.MUTATION and reads:
-            raise Refused(405, "METHOD_NOT_ALLOWED", "A mutation changes things, so it must come by POST.", {"Allow": "POST"})
-        if kind is OperationType.SUBSCRIPTION or accept.json is None:
-            return await self._stream(request, receive, send, accept, text, asked, context)
+            (request_error,) = to_client_errors([error], phase="parse", request_id=context.request_id)
+            request.state.recorder.rejection_code = str((request_error.extensions or {})["code"])
+            return self._result_response(ExecutionResult(None, [request_error]), accept, context)
+        operation_type = _operation_type(text, graphql_request)
+        if operation_type is OperationType.MUTATION and is_safe_method:
+            raise HttpError(405, "METHOD_NOT_ALLOWED", "A mutation changes things, so it must come by POST.", {"Allow": "POST"})
+        if operation_type is OperationType.SUBSCRIPTION or accept.json is None:
+            return await self._stream(request, receive, send, accept, text, graphql_request, context)
         execution = self.schema.execute(
             text,
-            variable_values=asked.variables,
+            variable_values=graphql_request.variables,
             context_value=context,
-            operation_name=asked.operation_name,
-            operation_extensions=asked.extensions,
+            operation_name=graphql_request.operation_name,
+            operation_extensions=graphql_request.extensions,
         )
         # What a mutation has begun is not cut off: it might be at its commit, and its client could not tell.
-        result = await (unless_gone(request, execution) if kind is OperationType.QUERY else execution)
-        return self._told(result, accept, context)
+        result = await (cancel_on_disconnect(request, execution) if operation_type is OperationType.QUERY else execution)
+        return self._result_response(result, accept, context)
 
-    def _told(self, result: ExecutionResult, accept: Accept, context: Context, *, instead_of_stream: bool = False) -> Response:
-        media = accept.json or JSON
+    def _result_response(self, result: ExecutionResult, accept: Accept, context: Context, *, instead_of_stream: bool = False) -> Response:
+        media_type = accept.json or JSON
         # 200 would look like a stream to whoever waits for one.
-        as_of = RESPONSE if instead_of_stream or accept.json is None else media
-        status, headers = answers.status(result, as_of, draft=self.settings.draft_statuses)
+        status_media_type = GRAPHQL_RESPONSE if instead_of_stream or accept.json is None else media_type
+        status, headers = responses.status_and_headers(result, status_media_type, draft=self.settings.draft_statuses)
         if instead_of_stream and status < 400:  # refused by its source, which is a field
             status = 400
-        body = answers.encoded(result, request_id=context.request_id, limit=self.settings.max_response_bytes)
-        return Response(body, status, {"Content-Type": f"{media}; charset=utf-8", **_HEADERS, **headers})
+        body = responses.encode(result, request_id=context.request_id, limit=self.settings.max_response_bytes)
+        return Response(body, status, {"Content-Type": f"{media_type}; charset=utf-8", **_COMMON_HEADERS, **headers})
 
-    async def resolve(self, asked: Asked, context: Context) -> str:
+    async def resolve_document(self, graphql_request: GraphQLRequest, context: Context) -> str:
         """The text of the document that is meant. Raises `Refused` where none is, and the GraphQLError of one that cannot be had."""
-        text = asked.query
+        text = graphql_request.query
         if context.gate is not None:
-            text = await context.gate.documents.resolve(asked.query, asked.document_id, asked.extensions)
+            text = await context.gate.documents.resolve(graphql_request.query, graphql_request.document_id, graphql_request.extensions)
         if not text:
             raise bad_request('There is no `query`. Send a JSON object: {"query": "…", "variables": {…}}.')
         if context.gate is not None:
-            if not schema.appraiser.knows(text):
-                context.paid = await context.gate.admit(context.viewer, context.address, text)
-            if asked.query and asked.document_id is None and context.viewer is not None:
-                context.registers = hash_in(asked.extensions)  # nobody else can make others' registered documents leave
+            if not schema.document_validator.has_seen(text):
+                context.prepaid_points = await context.gate.take_validation_points(context.viewer, context.address, text)
+            if graphql_request.query and graphql_request.document_id is None and context.viewer is not None:
+                context.hash_to_register = persisted_query_hash(
+                    graphql_request.extensions
+                )  # nobody else can make others' registered documents leave
         return text
 
     async def _stream(
-        self, request: Request, receive: Receive, send: Send, accept: Accept, text: str, asked: Asked, context: Context
+        self, request: Request, receive: Receive, send: Send, accept: Accept, text: str, graphql_request: GraphQLRequest, context: Context
     ) -> Response | None:
         if not accept.stream:
-            message = (
-                f"A subscription is answered as a stream. Send `Accept: {STREAM}`, or use a websocket ({GRAPHQL_TRANSPORT_WS_PROTOCOL})."
-            )
-            raise Refused(406, "NOT_ACCEPTABLE", message)
+            message = f"A subscription is answered as a stream. Send `Accept: {EVENT_STREAM}`, or use a websocket ({GRAPHQL_TRANSPORT_WS_PROTOCOL})."
+            raise HttpError(406, "NOT_ACCEPTABLE", message)
         if request.method == "HEAD":
-            raise Refused(405, "METHOD_NOT_ALLOWED", "A stream comes by GET or POST.", {"Allow": "GET, POST"})
-        context.progress = Progress(after=request.headers.get("last-event-id") or None)
+            raise HttpError(405, "METHOD_NOT_ALLOWED", "A stream comes by GET or POST.", {"Allow": "GET, POST"})
+        context.progress = StreamProgress(after=request.headers.get("last-event-id") or None)
         feed: Feed = context.feed
         signed_out = asyncio.Event()
         viewer = context.viewer
-        with ExitStack() as held:
-            held.enter_context(self.streams.enter(viewer.id if viewer else request.client and request.client.host))
+        with ExitStack() as stack:
+            stack.enter_context(self.stream_quota.acquire(viewer.id if viewer else request.client and request.client.host))
             if viewer is not None:
-                session = held.enter_context(feed.sessions.attend(viewer))
-                held.enter_context(session.tells(signed_out.set))
+                session = stack.enter_context(feed.sessions.acquire(viewer))
+                stack.enter_context(session.on_end(signed_out.set))
             request.scope["state"][STREAMING] = True
             results = await self.schema.stream(
                 text,
-                variable_values=asked.variables,
+                variable_values=graphql_request.variables,
                 context_value=context,
-                operation_name=asked.operation_name,
-                operation_extensions=asked.extensions,
+                operation_name=graphql_request.operation_name,
+                operation_extensions=graphql_request.extensions,
             )
             stream = EventStream(
                 cast("AsyncGenerator[ExecutionResult]", results),
@@ -195,20 +197,20 @@ class GraphQLView(GraphQL[Context, None]):
                 limit=self.settings.max_response_bytes,
                 drop=request.scope["state"].get(DROP),
             )
-            refused = await stream.send({**_HEADERS, REQUEST_ID: context.request_id}, receive, send)
-        return None if refused is None else self._told(refused, accept, context, instead_of_stream=True)
+            error_result = await stream.send({**_COMMON_HEADERS, REQUEST_ID_HEADER: context.request_id}, receive, send)
+        return None if error_result is None else self._result_response(error_result, accept, context, instead_of_stream=True)
 
-    def _refused(self, request: Request, error: Refused) -> Response:
-        request.state.journal.refusal = error.code
-        body = told(error.code, str(error), request.state.request_id)
-        media = Accept(", ".join(request.headers.getlist("accept"))).json or JSON
-        return Response(body, error.status, {"Content-Type": f"{media}; charset=utf-8", **_HEADERS, **error.headers})
+    def _error_response(self, request: Request, error: HttpError) -> Response:
+        request.state.recorder.rejection_code = error.code
+        body = error_body(error.code, str(error), request.state.request_id)
+        media_type = Accept(", ".join(request.headers.getlist("accept"))).json or JSON
+        return Response(body, error.status, {"Content-Type": f"{media_type}; charset=utf-8", **_COMMON_HEADERS, **error.headers})
 
     async def get_context(self, request: Request | WebSocket, response: Any) -> Context:  # noqa: ARG002 - Strawberry's signature
         state = request.app.state
         database: Database = state.database
-        patience = self.settings.operation_timeout
-        viewer = await viewer_of(database, request.headers, patience) if isinstance(request, Request) else None
+        timeout = self.settings.operation_timeout
+        viewer = await authenticate(database, request.headers, timeout) if isinstance(request, Request) else None
         request_id = request.state.request_id if isinstance(request, Request) else uuid4().hex
         context = Context(
             database,
@@ -217,12 +219,12 @@ class GraphQLView(GraphQL[Context, None]):
             viewer,
             request_id,
             introspection=self.settings.introspection,
-            patience=patience,
+            execution_timeout=timeout,
         )
-        context.observer = request.state.journal
+        context.observer = request.state.recorder
         context.gate = state.gate
         context.address = request.client.host if request.client else None
-        context.shows_cost = SHOWS_COST in request.headers
+        context.shows_cost = COST_HEADER in request.headers
         if isinstance(request, WebSocket):
             context.connection_params = dict(request.headers)
         return context
@@ -230,8 +232,8 @@ class GraphQLView(GraphQL[Context, None]):
     def decode_json(self, data: str | bytes) -> object:
         """A message of a websocket. Raises the error that closes the socket as the protocol says."""
         try:
-            return bodies.parsed(data.encode() if isinstance(data, str) else data, "The message")
-        except Refused as error:
+            return json_body.parse_object(data.encode() if isinstance(data, str) else data, "The message")
+        except HttpError as error:
             raise JSONDecodeError(str(error), "", 0) from None
 
     def encode_json(self, data: object) -> str:
@@ -239,19 +241,19 @@ class GraphQLView(GraphQL[Context, None]):
         return orjson.dumps(data).decode()
 
 
-def _failure(error: Exception, request_id: str) -> Refused:
-    (told,) = coded([GraphQLError(str(error), original_error=error)], phase="execute", request_id=request_id)
-    code = str((told.extensions or {})["code"])
-    return Refused(503 if code in {"TIMEOUT", "UNAVAILABLE"} else 500, code, told.message)
+def _to_http_error(error: Exception, request_id: str) -> HttpError:
+    (graphql_error,) = to_client_errors([GraphQLError(str(error), original_error=error)], phase="execute", request_id=request_id)
+    code = str((graphql_error.extensions or {})["code"])
+    return HttpError(503 if code in {"TIMEOUT", "UNAVAILABLE"} else 500, code, graphql_error.message)
 
 
-def _kind(text: str, asked: Asked) -> OperationType | None:
+def _operation_type(text: str, graphql_request: GraphQLRequest) -> OperationType | None:
     """Of the operation that is meant; None for a text that cannot be read, which its execution will say. Raises `Refused`."""
     try:
         document = schema.read(text)
     except (GraphQLError, RecursionError):
         return None
     try:
-        return chosen(document, asked.operation_name).operation
+        return select_operation(document, graphql_request.operation_name).operation
     except GraphQLError as error:
         raise bad_request(error.message) from None

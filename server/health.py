@@ -18,21 +18,21 @@ from db.core.work import Database
 from db.errors import Unavailable
 from db.queries.jobs import live_workers
 from db.settings import StateSettings
-from server import scraping
+from server import metrics_endpoint
 from server.settings import ServerSettings, server_settings
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
-PATIENCE = 2.0  # seconds that one service has to answer
-FRESH = 0.5  # seconds for which an answer is given again, so that nobody can wear the services out by asking
+PROBE_TIMEOUT = 2.0  # seconds that one service has to answer
+CACHE_SECONDS = 0.5  # seconds for which an answer is given again, so that nobody can wear the services out by asking
 
 
-class Down(Exception):
+class ProbeFailed(Exception):
     """What a probe raises when it knows the reason better than the service did."""
 
 
 @dataclass(frozen=True)
-class Finding:
+class ProbeResult:
     """How one service is. `reason` is short, names no address or password, and is empty where the service is up."""
 
     up: bool
@@ -54,12 +54,12 @@ async def _s3(state: State) -> None:
 
 async def _workers(state: State) -> None:
     if not await live_workers(state.database):
-        raise Down("no worker has sent a sign of life in the last seconds")
+        raise ProbeFailed("no worker has sent a sign of life in the last seconds")
 
 
 async def _streams(state: State) -> None:
     if broken := state.feed.broken:
-        raise Down(f"what follows jobs for them fails again and again: {', '.join(broken)}")
+        raise ProbeFailed(f"what follows jobs for them fails again and again: {', '.join(broken)}")
 
 
 PROBES: Mapping[str, Callable[[State], Awaitable[None]]] = {
@@ -75,37 +75,37 @@ class Readiness:
     """The findings on all services, looked up at most once in `FRESH` seconds however many ask."""
 
     def __init__(self) -> None:
-        self._looking = asyncio.Lock()
-        self._looked_at = float("-inf")
-        self._findings: dict[str, Finding] = {}
+        self._lock = asyncio.Lock()
+        self._probed_at = float("-inf")
+        self._results: dict[str, ProbeResult] = {}
 
-    async def findings(self, state: State) -> dict[str, Finding]:
-        async with self._looking:
-            if time.monotonic() - self._looked_at > FRESH:
-                found = await asyncio.gather(*(_probe(name, probe, state) for name, probe in PROBES.items()))
-                self._findings = dict(zip(PROBES, found, strict=True))
-                self._looked_at = time.monotonic()
-            return self._findings
+    async def results(self, state: State) -> dict[str, ProbeResult]:
+        async with self._lock:
+            if time.monotonic() - self._probed_at > CACHE_SECONDS:
+                results = await asyncio.gather(*(_probe(name, probe, state) for name, probe in PROBES.items()))
+                self._results = dict(zip(PROBES, results, strict=True))
+                self._probed_at = time.monotonic()
+            return self._results
 
 
-async def _probe(name: str, probe: Callable[[State], Awaitable[None]], state: State) -> Finding:
+async def _probe(name: str, probe: Callable[[State], Awaitable[None]], state: State) -> ProbeResult:
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(PROBE_TIMEOUT):
             await probe(state)
     except TimeoutError:
-        return Finding(up=False, reason=f"no answer within {PATIENCE:g} s")
-    except Down as error:
-        return Finding(up=False, reason=str(error))
+        return ProbeResult(up=False, reason=f"no answer within {PROBE_TIMEOUT:g} s")
+    except ProbeFailed as error:
+        return ProbeResult(up=False, reason=str(error))
     except Unavailable as error:
         log.info("service_down", service=name, detail=error.detail)
-        return Finding(up=False, reason="does not answer, or refuses us")
+        return ProbeResult(up=False, reason="does not answer, or refuses us")
     except Exception as error:  # noqa: BLE001 - whatever a service's client raises, the service cannot be used
         log.info("service_down", service=name, detail=repr(error))
-        return Finding(up=False, reason=type(error).__name__)
-    return Finding(up=True)
+        return ProbeResult(up=False, reason=type(error).__name__)
+    return ProbeResult(up=True)
 
 
-async def worker_lives(settings: StateSettings, host: str) -> bool:
+async def is_worker_alive(settings: StateSettings, host: str) -> bool:
     """Whether a live worker's name begins with this host's."""
     async with Database.open(settings) as database:
         return any(worker.name.startswith(f"{host}-") for worker in await live_workers(database))
@@ -119,24 +119,24 @@ def routes(settings: ServerSettings | None = None) -> list[BaseRoute]:
         return PlainTextResponse("alive\n")
 
     async def readyz(request: Request) -> Response:
-        findings = await readiness.findings(request.app.state)
-        status = _status(findings)
+        results = await readiness.results(request.app.state)
+        status = _status(results)
         strict = "strict" in request.query_params
         failed = status == "unavailable" or (strict and status != "ready")
-        return JSONResponse(_report(status, findings), status_code=503 if failed else 200, headers={"Cache-Control": "no-store"})
+        return JSONResponse(_report(status, results), status_code=503 if failed else 200, headers={"Cache-Control": "no-store"})
 
     async def services(state: State) -> dict[str, bool]:
-        return {name: finding.up for name, finding in (await readiness.findings(state)).items()}
+        return {name: result.up for name, result in (await readiness.results(state)).items()}
 
-    return [Route("/healthz", healthz), Route("/readyz", readyz), scraping.route(services, settings or server_settings())]
+    return [Route("/healthz", healthz), Route("/readyz", readyz), metrics_endpoint.route(services, settings or server_settings())]
 
 
-def _status(findings: Mapping[str, Finding]) -> str:
-    if not findings["postgres"].up or not findings["streams"].up:
+def _status(results: Mapping[str, ProbeResult]) -> str:
+    if not results["postgres"].up or not results["streams"].up:
         return "unavailable"
-    return "ready" if all(finding.up for finding in findings.values()) else "degraded"
+    return "ready" if all(result.up for result in results.values()) else "degraded"
 
 
-def _report(status: str, findings: Mapping[str, Finding]) -> dict[str, Any]:
-    services = {name: {"state": "up"} if finding.up else {"state": "down", "reason": finding.reason} for name, finding in findings.items()}
+def _report(status: str, results: Mapping[str, ProbeResult]) -> dict[str, Any]:
+    services = {name: {"state": "up"} if result.up else {"state": "down", "reason": result.reason} for name, result in results.items()}
     return {"status": status, "services": services}

@@ -9,14 +9,14 @@ import structlog
 
 from server.settings import server_settings
 
-NOISY = ("botocore", "aiobotocore", "aioboto3", "boto3", "urllib3", "asyncio", "uvicorn", "alembic", "matplotlib", "PIL")
+NOISY_LOGGERS = ("botocore", "aiobotocore", "aioboto3", "boto3", "urllib3", "asyncio", "uvicorn", "alembic", "matplotlib", "PIL")
 
 
 def configure_logs() -> None:
     """Send what structlog and the standard library log through one renderer, as the settings say."""
     settings = server_settings()
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
-    shared: list[structlog.typing.Processor] = [
+    shared_processors: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
@@ -35,7 +35,7 @@ def configure_logs() -> None:
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
-            *shared,
+            *shared_processors,
             *([structlog.processors.format_exc_info] if json else []),
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
@@ -46,9 +46,9 @@ def configure_logs() -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer]
+            foreign_pre_chain=shared_processors, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer]
         )
     )
     logging.basicConfig(handlers=[handler], level=level, force=True)
-    for name in NOISY:
+    for name in NOISY_LOGGERS:
         logging.getLogger(name).setLevel(max(level, logging.WARNING))

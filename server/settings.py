@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-SHORTEST_TOKEN = 16
+MIN_TOKEN_LENGTH = 16
 
 
 class ServerSettings(BaseSettings):
@@ -103,9 +103,9 @@ class ServerSettings(BaseSettings):
 
     @field_validator("metrics_token")
     @classmethod
-    def _long_enough(cls, token: SecretStr) -> SecretStr:
-        if 0 < len(token.get_secret_value()) < SHORTEST_TOKEN:
-            raise ValueError(f"the token must have {SHORTEST_TOKEN} characters or more")
+    def _check_token_length(cls, token: SecretStr) -> SecretStr:
+        if 0 < len(token.get_secret_value()) < MIN_TOKEN_LENGTH:
+            raise ValueError(f"the token must have {MIN_TOKEN_LENGTH} characters or more")
         return token
 
 

@@ -23,23 +23,23 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from sqlalchemy import Row, event
 from sqlalchemy.engine import Engine
 
-from db.core.work import Notice, Post
+from db.core.work import Notice, NoticePublisher
 
 if TYPE_CHECKING:
     from graph.core.observing import Observation
 
-_BEGAN = "trellis_span_began"
-_CREATED = 1  # the sequence of the event that a job begins with
+_STARTED_AT = "trellis_span_began"
+_CREATED_SEQUENCE = 1  # the sequence of the event that a job begins with
 
-_job: ContextVar[UUID | None] = ContextVar("job", default=None)
+_traced_job_id: ContextVar[UUID | None] = ContextVar("job", default=None)
 
 
-class _Ids(RandomIdGenerator):
+class _IdGenerator(RandomIdGenerator):
     """Random, but for the root span of an attempt."""
 
     def generate_trace_id(self) -> int:
-        job = _job.get()
-        return super().generate_trace_id() if job is None else job.int
+        job_id = _traced_job_id.get()
+        return super().generate_trace_id() if job_id is None else job_id.int
 
 
 class Spans:
@@ -50,21 +50,21 @@ class Spans:
             from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
             processor = BatchSpanProcessor(OTLPSpanExporter())
-        self._provider = TracerProvider(resource=Resource.create({"service.name": service}), id_generator=_Ids())
+        self._provider = TracerProvider(resource=Resource.create({"service.name": service}), id_generator=_IdGenerator())
         self._provider.add_span_processor(processor)
         self._tracer = self._provider.get_tracer("trellis")
-        event.listen(Engine, "before_cursor_execute", self._before)
-        event.listen(Engine, "after_cursor_execute", self._after)
+        event.listen(Engine, "before_cursor_execute", self._before_cursor_execute)
+        event.listen(Engine, "after_cursor_execute", self._after_cursor_execute)
 
     def close(self) -> None:
         """Send what is left, and follow no more statements."""
-        event.remove(Engine, "before_cursor_execute", self._before)
-        event.remove(Engine, "after_cursor_execute", self._after)
+        event.remove(Engine, "before_cursor_execute", self._before_cursor_execute)
+        event.remove(Engine, "after_cursor_execute", self._after_cursor_execute)
         self._provider.shutdown()
 
-    def linked(self, post: Post) -> Post:
+    def link_jobs(self, publisher: NoticePublisher) -> NoticePublisher:
         """The post, with every job that an operation makes linked to that operation."""
-        return _Linking(post)
+        return _LinkingPublisher(publisher)
 
     def begin_operation(self, observation: Observation, headers: Mapping[str, str]) -> Span:
         """The span of an operation, in the trace that the client's `traceparent` names, if it names one.
@@ -84,53 +84,59 @@ class Spans:
         span.set_attribute("graphql.document.hash", observation.hash)
         if observation.name:
             span.set_attribute("graphql.operation.name", observation.name)
-        if observation.codes:
-            span.set_attribute("trellis.error.codes", sorted(set(observation.codes)))
-        if observation.ours:
+        if observation.error_codes:
+            span.set_attribute("trellis.error.codes", sorted(set(observation.error_codes)))
+        if observation.is_server_error:
             span.set_status(Status(StatusCode.ERROR))
         span.end()
 
     @contextmanager
     def attempt(self, job: Row[Any]) -> Generator[None]:
         """Around one attempt, with its statements under it."""
-        token = _job.set(job.id)
+        token = _traced_job_id.set(job.id)
         try:
             span = self._tracer.start_span(
                 f"job {job.kind.value}", context=trace.set_span_in_context(trace.INVALID_SPAN), kind=SpanKind.CONSUMER
             )
         finally:
-            _job.reset(token)
+            _traced_job_id.reset(token)
         span.set_attribute("trellis.job.id", f"job_{job.id.hex}")
         span.set_attribute("trellis.job.attempt", job.attempt)
         span.set_attribute("trellis.job.queue", job.queue)
         with trace.use_span(span, end_on_exit=True):
             yield
 
-    def _before(self, _connection: object, _cursor: object, _statement: object, _parameters: object, execution: Any, _many: object) -> None:
+    def _before_cursor_execute(
+        self, _connection: object, _cursor: object, _statement: object, _parameters: object, execution: Any, _many: object
+    ) -> None:
         if execution is not None and trace.get_current_span().is_recording():
-            setattr(execution, _BEGAN, time.time_ns())
+            setattr(execution, _STARTED_AT, time.time_ns())
 
-    def _after(self, _connection: object, _cursor: object, statement: str, _parameters: object, execution: Any, _many: object) -> None:
-        began = getattr(execution, _BEGAN, None)
-        if began is not None:
+    def _after_cursor_execute(
+        self, _connection: object, _cursor: object, statement: str, _parameters: object, execution: Any, _many: object
+    ) -> None:
+        started_at = getattr(execution, _STARTED_AT, None)
+        if started_at is not None:
             verb = statement.lstrip("( \n").split(None, 1)[0].upper()[:16]
-            span = self._tracer.start_span(f"sql {verb}", kind=SpanKind.CLIENT, start_time=began)
+            span = self._tracer.start_span(f"sql {verb}", kind=SpanKind.CLIENT, start_time=started_at)
             span.set_attribute("db.system.name", "postgresql")
             span.set_attribute("db.operation.name", verb)
             span.end()
 
 
-class _Linking:
+class _LinkingPublisher:
     """Links the operation's span to the traces of the jobs that it made, and carries the notices on."""
 
-    def __init__(self, post: Post) -> None:
-        self._post = post
+    def __init__(self, publisher: NoticePublisher) -> None:
+        self._publisher = publisher
 
-    async def send(self, notices: Sequence[Notice], doubted: Sequence[UUID] = ()) -> None:
+    async def publish(self, notices: Sequence[Notice], revalidated: Sequence[UUID] = ()) -> None:
         span = trace.get_current_span()
         if span.is_recording():
             for notice in notices:
-                if notice.sequence == _CREATED:
-                    job = notice.job_id
-                    span.add_link(SpanContext(job.int, job.int & (2**64 - 1), is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED)))
-        await self._post.send(notices, doubted)
+                if notice.sequence == _CREATED_SEQUENCE:
+                    job_id = notice.job_id
+                    span.add_link(
+                        SpanContext(job_id.int, job_id.int & (2**64 - 1), is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED))
+                    )
+        await self._publisher.publish(notices, revalidated)

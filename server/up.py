@@ -17,11 +17,11 @@ from types import FrameType
 import structlog
 
 from db.settings import StateSettings
-from server.embedded import AlreadyRunning, Child, Command, EmbeddedServers, StartFailed
-from server.embedded.objects import WILDCARDS
+from server.embedded import AlreadyRunning, Command, EmbeddedServers, ManagedProcess, StartFailed
+from server.embedded.s3 import WILDCARD_HOSTS
 from server.embedded.service import LOOPBACK, Service
 from server.logs import configure_logs
-from server.running import published
+from server.runtime_env import publish_environment
 from server.settings import ServerSettings
 from workers.settings import WorkerSettings
 
@@ -29,52 +29,52 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 SOURCES = Path(__file__).resolve().parent.parent
 READY_TIMEOUT = 90.0
-STOP_PATIENCE = 5.0  # for the API and the workers; the servers under them get what is left of ten seconds
-LOOK = 0.2
-FIRST_DELAY = 0.5
-LONGEST_DELAY = 30.0
-HEALTHY = 60.0  # seconds after which earlier deaths are forgiven
-_LOOPBACKS = frozenset({"127.0.0.1", "::1", "localhost"})
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+STOP_TIMEOUT = 5.0  # for the API and the workers; the servers under them get what is left of ten seconds
+POLL_INTERVAL = 0.2
+INITIAL_BACKOFF = 0.5
+MAX_BACKOFF = 30.0
+BACKOFF_RESET_AFTER = 60.0  # seconds after which earlier deaths are forgiven
+_LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-class Stopped(BaseException):
+class StopRequested(BaseException):
     """A signal said stop. Raised in the main thread wherever it is, so that every `with` on the way out cleans up."""
 
 
-class Kept:
+class SupervisedProcess:
     """A child that is started again when it dies, later and later while it keeps dying."""
 
-    def __init__(self, name: str, launch: Callable[[], Child], child: Child | None = None) -> None:
+    def __init__(self, name: str, launch: Callable[[], ManagedProcess], child: ManagedProcess | None = None) -> None:
         self.name = name
         self._launch = launch
         self.child = child or launch()
-        self._started = time.monotonic()
-        self._deaths = 0
-        self._due: float | None = None
+        self._started_at = time.monotonic()
+        self._failures = 0
+        self._restart_at: float | None = None
 
-    def look(self) -> None:
+    def poll(self) -> None:
         """Notice a death, or bring the child back when its time has come."""
         now = time.monotonic()
-        if self._due is None:
+        if self._restart_at is None:
             if (code := self.child.exit_code()) is None:
                 return
-            if now - self._started > HEALTHY:
-                self._deaths = 0
-            self._after_death(now, f"exit code {code}" if code >= 0 else signal.Signals(-code).name)
-        elif now >= self._due:
+            if now - self._started_at > BACKOFF_RESET_AFTER:
+                self._failures = 0
+            self._schedule_restart(now, f"exit code {code}" if code >= 0 else signal.Signals(-code).name)
+        elif now >= self._restart_at:
             try:
                 self.child = self._launch()
             except StartFailed as error:
-                self._after_death(now, str(error))
+                self._schedule_restart(now, str(error))
             else:
-                self._started, self._due = now, None
+                self._started_at, self._restart_at = now, None
                 log.info("child_restarted", child=self.name, pid=self.child.pid)
 
-    def _after_death(self, now: float, reason: str) -> None:
-        delay = min(FIRST_DELAY * 2**self._deaths, LONGEST_DELAY)
-        self._deaths += 1
-        self._due = now + delay
+    def _schedule_restart(self, now: float, reason: str) -> None:
+        delay = min(INITIAL_BACKOFF * 2**self._failures, MAX_BACKOFF)
+        self._failures += 1
+        self._restart_at = now + delay
         log.warning("child_died", child=self.name, reason=reason, restart_in=delay)
 
 
@@ -82,9 +82,9 @@ def run(settings: ServerSettings) -> int:
     """Start everything, say so, and keep it running until a signal; the exit status."""
     configure_logs()
     try:
-        with _signals_raise():
-            _up(settings)
-    except Stopped:
+        with _raise_on_signal():
+            _run_all(settings)
+    except StopRequested:
         return 0
     except (AlreadyRunning, StartFailed) as error:
         print(error, file=sys.stderr)  # noqa: T201 - the last word of a command line program
@@ -92,10 +92,10 @@ def run(settings: ServerSettings) -> int:
     return 0
 
 
-def _up(settings: ServerSettings) -> None:
+def _run_all(settings: ServerSettings) -> None:
     state = StateSettings()
     data_dir = settings.data_dir.expanduser().absolute()
-    url = f"http://{_in_url(LOOPBACK if settings.host in WILDCARDS else settings.host)}:{settings.port}"
+    url = f"http://{_url_host(LOOPBACK if settings.host in WILDCARD_HOSTS else settings.host)}:{settings.port}"
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         next(data_dir.iterdir(), None)
@@ -111,49 +111,53 @@ def _up(settings: ServerSettings) -> None:
         s3_host=settings.host,
         note=url,
     )
-    with servers, _bound(settings.host, settings.port) as listener:
+    with servers, _bind(settings.host, settings.port) as listener:
         environment = {**os.environ, **servers.environment}
         if state.s3_public_url:
             environment["TRELLIS_S3_PUBLIC_URL"] = state.s3_public_url
         token_file = data_dir / "admin-token"
-        _prepare(environment, token_file)
-        if settings.host in _LOOPBACKS:
+        _migrate(environment, token_file)
+        if settings.host in _LOOPBACK_HOSTS:
             environment.setdefault("TRELLIS_SERVER_TIMING", "true")
         environment.pop("TRELLIS_ADMIN_TOKEN", None)  # what they need of it is in the database, as a hash
 
-        def launch_api() -> Child:
+        def launch_api() -> ManagedProcess:
             address = ("--host", settings.host, "--port", str(settings.port), "--fd", str(listener.fileno()))
-            return _trellis(environment, "api", *address, descriptors=(listener.fileno(),))
+            return _start_command(environment, "api", *address, descriptors=(listener.fileno(),))
 
-        kept: list[Kept] = []
+        processes: list[SupervisedProcess] = []
         try:
-            kept.append(Kept("api", launch_api))
+            processes.append(SupervisedProcess("api", launch_api))
             for number in range(1, settings.worker_processes + 1):
-                own = _own_port(environment, number)
-                kept.append(Kept(f"worker {number}", lambda own=own: _trellis(own, "worker")))
-            with published(data_dir, servers.environment):
+                worker_environment = _worker_environment(environment, number)
+                processes.append(
+                    SupervisedProcess(
+                        f"worker {number}", lambda worker_environment=worker_environment: _start_command(worker_environment, "worker")
+                    )
+                )
+            with publish_environment(data_dir, servers.environment):
                 # Without workers of ours there may be others; nothing tells, so they are not waited for.
-                status = _await_ready(url, kept, strict=settings.worker_processes > 0)
-                where = "in TRELLIS_ADMIN_TOKEN" if settings.admin_token.get_secret_value() else f"in {token_file}"
-                print(f"Trellis is {status} at {url}/graphql; the admin's token is {where}", flush=True)  # noqa: T201 - awaited by who started us
-                watched = [*kept, *map(_kept_service, servers.services)]
+                status = _await_ready(url, processes, strict=settings.worker_processes > 0)
+                token_source = "in TRELLIS_ADMIN_TOKEN" if settings.admin_token.get_secret_value() else f"in {token_file}"
+                print(f"Trellis is {status} at {url}/graphql; the admin's token is {token_source}", flush=True)  # noqa: T201 - awaited by who started us
+                supervised = [*processes, *map(_supervised_service, servers.services)]
                 while True:
-                    for child in watched:
-                        child.look()
-                    time.sleep(LOOK)
+                    for process in supervised:
+                        process.poll()
+                    time.sleep(POLL_INTERVAL)
         finally:
-            _stop([child.child for child in kept])
+            _stop([process.child for process in processes])
 
 
-def _own_port(environment: Mapping[str, str], number: int) -> Mapping[str, str]:
+def _worker_environment(environment: Mapping[str, str], number: int) -> Mapping[str, str]:
     """What a worker reads: of several, each serves its numbers on a port of its own, counted up from the setting's."""
     first = WorkerSettings().metrics_port
     return {**environment, "TRELLIS_WORKER_METRICS_PORT": str(first + number - 1)} if first else environment
 
 
-def _prepare(environment: Mapping[str, str], token_file: Path) -> None:
+def _migrate(environment: Mapping[str, str], token_file: Path) -> None:
     """In a process of its own, so that this one stays small."""
-    child = _trellis(environment, "migrate", "--admin-token-file", str(token_file))
+    child = _start_command(environment, "migrate", "--admin-token-file", str(token_file))
     try:
         code = child.process.wait()
     finally:
@@ -162,23 +166,23 @@ def _prepare(environment: Mapping[str, str], token_file: Path) -> None:
         raise StartFailed("The database could not be brought to this release; the reason is above.")
 
 
-def _await_ready(url: str, kept: list[Kept], *, strict: bool) -> str:
+def _await_ready(url: str, processes: list[SupervisedProcess], *, strict: bool) -> str:
     """`ready`, or `ready (degraded)` where only something other than PostgreSQL is still missing after a long wait."""
     deadline = time.monotonic() + READY_TIMEOUT
     address = url.removeprefix("http://")
     while time.monotonic() < deadline:
-        if _answer(address, "/readyz?strict" if strict else "/readyz") == 200:
+        if _get_status(address, "/readyz?strict" if strict else "/readyz") == 200:
             return "ready"
-        for child in kept:
-            if (code := child.child.exit_code()) is not None:
-                raise StartFailed(f"The {child.name} ended with {code} while it started; the reason is above.")
+        for process in processes:
+            if (code := process.child.exit_code()) is not None:
+                raise StartFailed(f"The {process.name} ended with {code} while it started; the reason is above.")
         time.sleep(0.05)
-    if _answer(address, "/readyz") == 200:
+    if _get_status(address, "/readyz") == 200:
         return "ready (degraded, see /readyz)"
     raise StartFailed(f"Trellis did not become ready within {READY_TIMEOUT:.0f} s; {url}/readyz says what is missing.")
 
 
-def _answer(address: str, path: str) -> int | None:
+def _get_status(address: str, path: str) -> int | None:
     connection = http.client.HTTPConnection(address, timeout=5)
     try:
         connection.request("GET", path)
@@ -189,31 +193,31 @@ def _answer(address: str, path: str) -> int | None:
         connection.close()
 
 
-def _trellis(environment: Mapping[str, str], *arguments: str, descriptors: tuple[int, ...] = ()) -> Child:
+def _start_command(environment: Mapping[str, str], *arguments: str, descriptors: tuple[int, ...] = ()) -> ManagedProcess:
     """One of our own commands, its output on our terminal."""
     argv = (sys.executable, "-m", "server.cli", *arguments)
-    return Child(Command(name=arguments[0], argv=argv, environment=environment, folder=str(SOURCES), descriptors=descriptors))
+    return ManagedProcess(Command(name=arguments[0], argv=argv, environment=environment, cwd=str(SOURCES), descriptors=descriptors))
 
 
-def _kept_service(service: Service) -> Kept:
-    def launch() -> Child:
+def _supervised_service(service: Service) -> SupervisedProcess:
+    def launch() -> ManagedProcess:
         service.launch()
         assert service.child is not None
         return service.child
 
-    return Kept(service.name, launch, service.child)
+    return SupervisedProcess(service.name, launch, service.child)
 
 
-def _stop(children: list[Child]) -> None:
-    deadline = time.monotonic() + STOP_PATIENCE
+def _stop(children: list[ManagedProcess]) -> None:
+    deadline = time.monotonic() + STOP_TIMEOUT
     for child in children:
-        child.ask_to_stop()
+        child.request_stop()
     for child in children:
         child.stop(max(0.1, deadline - time.monotonic()))
 
 
 @contextmanager
-def _bound(host: str, port: int) -> Generator[socket.socket]:
+def _bind(host: str, port: int) -> Generator[socket.socket]:
     """The API's address, held by this process: a restarted API finds it free, and nobody's connection is refused meanwhile."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -233,21 +237,21 @@ def _bound(host: str, port: int) -> Generator[socket.socket]:
 
 
 @contextmanager
-def _signals_raise() -> Generator[None]:
+def _raise_on_signal() -> Generator[None]:
     """The first signal to stop raises `Stopped`; more of them change nothing, since stopping has begun."""
 
     def stop(_number: int, _frame: FrameType | None) -> None:
-        for each in SIGNALS:
-            signal.signal(each, signal.SIG_IGN)
-        raise Stopped
+        for signal_number in STOP_SIGNALS:
+            signal.signal(signal_number, signal.SIG_IGN)
+        raise StopRequested
 
-    before = {each: signal.signal(each, stop) for each in SIGNALS}
+    previous_handlers = {signal_number: signal.signal(signal_number, stop) for signal_number in STOP_SIGNALS}
     try:
         yield
     finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
+        for signal_number, handler in previous_handlers.items():
+            signal.signal(signal_number, handler)
 
 
-def _in_url(host: str) -> str:
+def _url_host(host: str) -> str:
     return f"[{host}]" if ":" in host else host

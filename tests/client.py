@@ -95,8 +95,8 @@ class Client:
         """Send a file and start its ingest: (version, job)."""
         extra = {"sha256": hashlib.sha256(content).hexdigest()} if hashed else {}
         upload = (await self.request_upload(dataset, filename, content, **extra))["upload"]
-        sent = await self.put(upload, content)
-        assert sent.status_code == 200, sent.text
+        response = await self.put(upload, content)
+        assert response.status_code == 200, response.text
         answer = await self.complete_upload(upload["id"])
         return answer["version"]["id"], answer["job"]["id"]
 

@@ -33,17 +33,26 @@ from db.settings import StateSettings, state_settings
 from db.stores.objects import ObjectStore
 from server.embedded import embedded_servers
 from tests.client import Client
-from tests.groups import pytest_xdist_make_scheduler  # noqa: F401 # pyright: ignore[reportUnusedImport] - a hook, found here
+from tests.xdist_groups import pytest_xdist_make_scheduler  # noqa: F401 # pyright: ignore[reportUnusedImport] - a hook, found here
 
 # What all tests of a file ask for in a minute is no measure of anybody's use; the tests of these limits set their own.
 os.environ.update({f"TRELLIS_RATE_LIMIT_{who}": "0" for who in ("ANONYMOUS", "FREE", "PRO", "ENTERPRISE")})
 
-_KEPT = {"alembic_version", "step_definitions", "workers"}  # outlive a test: they belong to the running code, not to anybody's data
+_PRESERVED_TABLES = {
+    "alembic_version",
+    "step_definitions",
+    "workers",
+}  # outlive a test: they belong to the running code, not to anybody's data
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Start the servers before the test processes, which inherit their addresses."""
-    if hasattr(config, "workerinput") or config.option.collectonly or "TRELLIS_DATABASE_URL" in os.environ or _brings_its_own(config):
+    if (
+        hasattr(config, "workerinput")
+        or config.option.collectonly
+        or "TRELLIS_DATABASE_URL" in os.environ
+        or _needs_no_shared_servers(config)
+    ):
         return
     folder = Path(tempfile.mkdtemp(prefix="trellis-tests-"))
     servers = embedded_servers(folder, durable=False)
@@ -56,10 +65,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config.add_cleanup(stop)
 
 
-def _brings_its_own(config: pytest.Config) -> bool:
+def _needs_no_shared_servers(config: pytest.Config) -> bool:
     """Whether nothing is asked for but what stands on servers of its own."""
-    asked = [config.invocation_params.dir / argument.partition("::")[0] for argument in config.args]
-    return all(path.is_relative_to(Path(__file__).parent / "faults") for path in asked)
+    paths = [config.invocation_params.dir / argument.partition("::")[0] for argument in config.args]
+    return all(path.is_relative_to(Path(__file__).parent / "faults") for path in paths)
 
 
 @pytest.fixture(scope="session")
@@ -82,9 +91,9 @@ def settings(worker_id: str) -> StateSettings:
     os.environ["TRELLIS_SESSION_RECHECK"] = "1"
     state_settings.cache_clear()
     upgrade(os.environ["TRELLIS_DATABASE_URL"])
-    from workers.catalogue import project  # heavy: only the tests that need the state pay for it
+    from workers.catalogue import project_steps_sync  # heavy: only the tests that need the state pay for it
 
-    project(os.environ["TRELLIS_DATABASE_URL"])
+    project_steps_sync(os.environ["TRELLIS_DATABASE_URL"])
     return state_settings()
 
 
@@ -110,13 +119,13 @@ ADMIN_TOKEN = "the-admin-token-of-the-tests"
 async def live_server(settings: StateSettings, database: Database) -> AsyncGenerator[LiveServer]:
     """The real application behind a real uvicorn, in this event loop."""
     from server.app import create_app  # heavy: only the tests that need it pay for it
-    from server.serving import configured
     from server.settings import server_settings
+    from server.uvicorn_config import build_config
 
     async with ObjectStore.open(settings) as objects:
         await objects.ensure_bucket()
 
-    server = uvicorn.Server(configured(create_app(), server_settings(), port=0, timeout_graceful_shutdown=2))
+    server = uvicorn.Server(build_config(create_app(), server_settings(), port=0, timeout_graceful_shutdown=2))
     server.install_signal_handlers = lambda: None  # pyright: ignore[reportAttributeAccessIssue] - the tests' own handlers stay
     serving = asyncio.create_task(server._serve())  # pyright: ignore[reportPrivateUsage] - `serve` would take the signals over
     while not server.started:
@@ -165,7 +174,7 @@ async def _delete_all(database: Database) -> None:
         )
         await connection.exec_driver_sql("SET LOCAL session_replication_role = replica")
         for (name,) in names.all():
-            if name not in _KEPT:
+            if name not in _PRESERVED_TABLES:
                 await connection.exec_driver_sql(f'DELETE FROM "{name}"')
 
 
@@ -177,11 +186,11 @@ async def clean(database: Database) -> None:
         await accounts.ensure_admin(work, "admin@trellis.local", ADMIN_TOKEN)
 
 
-Person = Callable[..., Awaitable[Client]]
+ClientFactory = Callable[..., Awaitable[Client]]
 
 
 @pytest.fixture
-async def person(clean: None, database: Database, live_server: LiveServer) -> AsyncGenerator[Person]:
+async def make_client(clean: None, database: Database, live_server: LiveServer) -> AsyncGenerator[ClientFactory]:
     """Makes named viewers: `ada = await person("ada")`."""
     async with AsyncExitStack() as stack:
 
@@ -196,21 +205,21 @@ async def person(clean: None, database: Database, live_server: LiveServer) -> As
 
 
 @pytest.fixture
-async def ada(person: Person) -> Client:
+async def ada(make_client: ClientFactory) -> Client:
     """A member, who does things."""
-    return await person("ada")
+    return await make_client("ada")
 
 
 @pytest.fixture
-async def bob(person: Person) -> Client:
+async def bob(make_client: ClientFactory) -> Client:
     """Another member, a stranger to Ada's rows."""
-    return await person("bob")
+    return await make_client("bob")
 
 
 @pytest.fixture
-async def reader(person: Person) -> Client:
+async def reader(make_client: ClientFactory) -> Client:
     """A VIEWER, who only reads."""
-    return await person("reader", UserRole.VIEWER)
+    return await make_client("reader", UserRole.VIEWER)
 
 
 @pytest.fixture
@@ -222,7 +231,7 @@ async def admin(clean: None, live_server: LiveServer) -> AsyncGenerator[Client]:
 
 
 @pytest.fixture
-async def nobody(clean: None, live_server: LiveServer) -> AsyncGenerator[Client]:
+async def anonymous(clean: None, live_server: LiveServer) -> AsyncGenerator[Client]:
     """Somebody without a token."""
     client = Client(live_server.url)
     yield client
@@ -230,20 +239,20 @@ async def nobody(clean: None, live_server: LiveServer) -> AsyncGenerator[Client]
 
 
 @pytest.fixture
-def statements(live_server: LiveServer) -> Generator[Callable[[], Any]]:
+def capture_statements(live_server: LiveServer) -> Generator[Callable[[], Any]]:
     """`with statements() as sent:` collects every SQL statement that this process sends meanwhile."""
 
     @contextmanager
-    def counting() -> Generator[list[str]]:
+    def capture() -> Generator[list[str]]:
         sent: list[str] = []
 
-        def note(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
+        def record_statement(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
             sent.append(statement)
 
-        event.listen(Engine, "before_cursor_execute", note)
+        event.listen(Engine, "before_cursor_execute", record_statement)
         try:
             yield sent
         finally:
-            event.remove(Engine, "before_cursor_execute", note)
+            event.remove(Engine, "before_cursor_execute", record_statement)
 
-    yield counting
+    yield capture

@@ -17,40 +17,40 @@ from graphql import (
 ARGUMENTS = {"number": "1", "name": '"production"', "metric": '"accuracy"'}
 
 
-def whole(schema: GraphQLSchema, type_name: str, depth: int = 3) -> str:
+def all_fields(schema: GraphQLSchema, type_name: str, depth: int = 3) -> str:
     """Every field of a type, and of what it leads to, down to `depth`; lists are asked for two rows."""
-    kind = schema.type_map[type_name]
-    assert isinstance(kind, GraphQLObjectType)
-    return _fields(schema, kind, depth)
+    object_type = schema.type_map[type_name]
+    assert isinstance(object_type, GraphQLObjectType)
+    return _fields(schema, object_type, depth)
 
 
-def _fields(schema: GraphQLSchema, kind: GraphQLObjectType, depth: int) -> str:
-    chosen = (field(schema, name, declared, depth) for name, declared in kind.fields.items())
-    return " ".join(["__typename", *(one for one in chosen if one is not None)])
+def _fields(schema: GraphQLSchema, object_type: GraphQLObjectType, depth: int) -> str:
+    selections = (field_selection(schema, name, definition, depth) for name, definition in object_type.fields.items())
+    return " ".join(["__typename", *(selection for selection in selections if selection is not None)])
 
 
-def field(schema: GraphQLSchema, name: str, declared: GraphQLField, depth: int) -> str | None:
+def field_selection(schema: GraphQLSchema, name: str, definition: GraphQLField, depth: int) -> str | None:
     """One field with everything below it, or None where the depth is used up."""
-    inner = get_named_type(declared.type)
-    asked = f"{name}{_arguments(declared)}"
-    if is_leaf_type(inner):
-        return asked
-    if isinstance(inner, GraphQLInterfaceType):
-        return f"{asked} {{ __typename id }}"
+    named_type = get_named_type(definition.type)
+    field_text = f"{name}{_arguments(definition)}"
+    if is_leaf_type(named_type):
+        return field_text
+    if isinstance(named_type, GraphQLInterfaceType):
+        return f"{field_text} {{ __typename id }}"
     if depth <= 0:
         return None
-    if isinstance(inner, GraphQLUnionType):
-        return f"{asked} {{ __typename ... on Node {{ id }} }}"
-    assert isinstance(inner, GraphQLObjectType)
-    return f"{asked} {{ {_fields(schema, inner, depth - 1)} }}"
+    if isinstance(named_type, GraphQLUnionType):
+        return f"{field_text} {{ __typename ... on Node {{ id }} }}"
+    assert isinstance(named_type, GraphQLObjectType)
+    return f"{field_text} {{ {_fields(schema, named_type, depth - 1)} }}"
 
 
 def _arguments(field: GraphQLField) -> str:
-    given = [
+    arguments = [
         f"{name}: {ARGUMENTS[name]}"
         for name, argument in field.args.items()
         if isinstance(argument.type, GraphQLNonNull) and name in ARGUMENTS
     ]
     if "first" in field.args:
-        given.append("first: 2")
-    return f"({', '.join(given)})" if given else ""
+        arguments.append("first: 2")
+    return f"({', '.join(arguments)})" if arguments else ""

@@ -19,20 +19,24 @@ from workers.ml.steps import DEFINITIONS
 async def project_steps(database: Database) -> None:
     """Make the table say what the code says. A step that left the code keeps its row, retired; safe to run in several places at once."""
     rows = [_row(position, definition) for position, definition in enumerate(DEFINITIONS)]
-    row = upsert(StepDefinition).values(sorted(rows, key=lambda step: step["key"]))
-    kept = {name: getattr(row.excluded, name) for name in ("position", "type", "title", "description", "modalities", "parameter_schema")}
+    statement = upsert(StepDefinition).values(sorted(rows, key=lambda step: step["key"]))
+    updated_columns = {
+        name: getattr(statement.excluded, name) for name in ("position", "type", "title", "description", "modalities", "parameter_schema")
+    }
     async with database.work(SYSTEM) as work:
-        await work.run(row.on_conflict_do_update(index_elements=["key"], set_={**kept, "retired_at": None}))
-        gone = update(StepDefinition).where(StepDefinition.key.not_in([step["key"] for step in rows]), StepDefinition.retired_at.is_(None))
-        await work.run(gone.values(retired_at=func.now()))
+        await work.run(statement.on_conflict_do_update(index_elements=["key"], set_={**updated_columns, "retired_at": None}))
+        retire = update(StepDefinition).where(
+            StepDefinition.key.not_in([step["key"] for step in rows]), StepDefinition.retired_at.is_(None)
+        )
+        await work.run(retire.values(retired_at=func.now()))
 
 
 def _row(position: int, definition: dict[str, Any]) -> dict[str, Any]:
-    words = {"type": StepType[definition["type"]], "modalities": [modality.lower() for modality in definition["modalities"]]}
-    return {**definition, **words, "position": position}
+    converted = {"type": StepType[definition["type"]], "modalities": [modality.lower() for modality in definition["modalities"]]}
+    return {**definition, **converted, "position": position}
 
 
-def project(database_url: str) -> None:
+def project_steps_sync(database_url: str) -> None:
     """The same for who has no event loop."""
 
     async def run() -> None:

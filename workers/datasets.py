@@ -15,12 +15,12 @@ from db.services import outputs
 from db.services.jobs.checkpoints import Checkpoint
 from db.services.outputs import StoredFile
 from db.tables import Upload
-from workers.ml.part_states import SERIES, LeftPart, PartState
+from workers.ml.part_state import PART_CHECKPOINT_PREFIX, PartState, StoredPart
 from workers.runtime.attempt import Attempt, Effects
-from workers.runtime.bodies import BodyFailed
+from workers.runtime.body_runner import BodyFailed
 
 PARQUET = "application/vnd.apache.parquet"
-PROFILE_IN_ROW = 1024**2
+MAX_PROFILE_IN_ROW = 1024**2
 
 
 async def ingest(attempt: Attempt) -> Effects:
@@ -31,16 +31,16 @@ async def ingest(attempt: Attempt) -> Effects:
     """
     job = attempt.job
     (upload,) = await attempt.database.rows(select(*Upload.__table__.c).where(Upload.version_id == job.dataset_version_id))
-    place = f"datasets/{job.owner_id}/{job.dataset_id}/{job.dataset_version_id}"
+    prefix = f"datasets/{job.owner_id}/{job.dataset_id}/{job.dataset_version_id}"
     source, folder = attempt.folder / "source", attempt.folder / "out"
     folder.mkdir()
-    kept = attempt.checkpoints
-    kept.place, kept.content_type = f"{place}/processed/{attempt.key}", PARQUET
-    raw, table, left = await _left_by_an_earlier_attempt(attempt, upload, source, folder / "processed.parquet")
+    checkpoints = attempt.checkpoints
+    checkpoints.key_prefix, checkpoints.content_type = f"{prefix}/processed/{attempt.key}", PARQUET
+    raw, table, parts = await _load_checkpoints(attempt, upload, source, folder / "processed.parquet")
     if raw is None:
-        raw = await _copy(attempt, upload, f"{place}/raw/{attempt.key}", source)
+        raw = await _copy(attempt, upload, f"{prefix}/raw/{attempt.key}", source)
         if raw.size >= attempt.checkpoint_bytes:
-            await attempt.keep("raw", raw)
+            await attempt.save_checkpoint("raw", raw)
     spec = {
         "source": str(source),
         "folder": str(folder),
@@ -48,60 +48,62 @@ async def ingest(attempt: Attempt) -> Effects:
         "size": upload.size_bytes,
         "sha256": upload.sha256,
         "found_sha256": raw.sha256,
-        "keeping": {"every": attempt.checkpoint_every, "left": left} if raw.size >= attempt.checkpoint_bytes else None,
+        "keeping": {"every": attempt.checkpoint_every, "left": parts} if raw.size >= attempt.checkpoint_bytes else None,
         "table": None if table is None else table.state["body"],
     }
     try:
-        result = await attempt.body("workers.ml.ingest:ingest", spec, span=(5, 95))
-    except BodyFailed as failed:
-        if failed.failure.code == "UPLOAD_MISMATCH":
-            attempt.forsake(upload.object_key)
+        result = await attempt.run_body("workers.ml.ingest:ingest", spec, span=(5, 95))
+    except BodyFailed as error:
+        if error.failure.code == "UPLOAD_MISMATCH":
+            attempt.delete_on_failure(upload.object_key)
         raise
     attempt.progress(95, "Storing")
     stem = Path(upload.filename).stem
-    table = table or await kept.stored("table")
+    table = table or await checkpoints.wait_stored("table")
     if table is None:
-        processed = await attempt.upload(Path(result["parquet"]), f"{place}/processed/{attempt.key}", PROCESSED, f"{stem}.parquet", PARQUET)
+        processed = await attempt.upload(
+            Path(result["parquet"]), f"{prefix}/processed/{attempt.key}", PROCESSED, f"{stem}.parquet", PARQUET
+        )
     else:
-        processed = _stored(table, PROCESSED, f"{stem}.parquet", PARQUET)
-        attempt.take_over(processed.key)
-    attempt.take_over(raw.key)
-    profile = await store_profile(attempt, place, result["profile"], f"{stem}.profile.json")
+        processed = _stored_file(table, PROCESSED, f"{stem}.parquet", PARQUET)
+        attempt.retain_key(processed.key)
+    attempt.retain_key(raw.key)
+    profile = await store_profile(attempt, prefix, result["profile"], f"{stem}.profile.json")
 
     async def effects(work: Work, settled: Row[Any]) -> Sequence[str]:
         assert job.dataset_version_id is not None
-        written = await outputs.version_ready(work, settled, job.dataset_version_id, result, raw, processed, profile)
-        return [*written.surplus, upload.object_key]
+        written = await outputs.mark_version_ready(work, settled, job.dataset_version_id, result, raw, processed, profile)
+        return [*written.duplicate_keys, upload.object_key]
 
     return effects
 
 
-async def _left_by_an_earlier_attempt(
+async def _load_checkpoints(
     attempt: Attempt, upload: Row[Any], source: Path, parquet: Path
-) -> tuple[StoredFile | None, Checkpoint | None, list[LeftPart]]:
+) -> tuple[StoredFile | None, Checkpoint | None, list[StoredPart]]:
     """The copy of the upload and the table read from it, or parts of the table. Without the copy all is of no use: nobody knows of which file it is."""
-    kept = attempt.checkpoints
-    table = await kept.find("table", parquet)
+    checkpoints = attempt.checkpoints
+    table = await checkpoints.load("table", parquet)
     # Parts before the copy: progress goes on from the furthest place at once.
-    parts = await kept.find_series(SERIES, parquet.parent, _follows) if table is None else []
-    raw = await kept.find("raw", source if table is None else None)
+    parts = await checkpoints.load_series(PART_CHECKPOINT_PREFIX, parquet.parent, _is_next_part) if table is None else []
+    raw = await checkpoints.load("raw", source if table is None else None)
     if raw is None:
         if table is not None:
-            await kept.start_over("table", "The table that an earlier attempt read is not used either.")
-        await kept.forget_series(SERIES)
+            await checkpoints.discard("table", "The table that an earlier attempt read is not used either.")
+        await checkpoints.drop_series(PART_CHECKPOINT_PREFIX)
         return None, None, []
-    copy = _stored(raw, RAW, upload.filename, upload.content_type)
+    copy = _stored_file(raw, RAW, upload.filename, upload.content_type)
     if table is not None:
         return copy, table, []
-    await kept.go_on("raw", "Goes on with the copy of the file that an earlier attempt made.")
-    return copy, None, [{**_part(found.checkpoint), "path": str(found.path)} for found in parts]
+    await checkpoints.resume("raw", "Goes on with the copy of the file that an earlier attempt made.")
+    return copy, None, [{**_part(part.checkpoint), "path": str(part.path)} for part in parts]
 
 
-def _follows(before: Checkpoint | None, part: Checkpoint) -> bool:
+def _is_next_part(previous: Checkpoint | None, part: Checkpoint) -> bool:
     """Of the same pass over the file, and beginning where the one before ends."""
-    if before is None:
+    if previous is None:
         return _part(part)["after"] == 0
-    return (_part(before)["passes"], _part(before)["rows"]) == (_part(part)["passes"], _part(part)["after"])
+    return (_part(previous)["passes"], _part(previous)["rows"]) == (_part(part)["passes"], _part(part)["after"])
 
 
 def _part(checkpoint: Checkpoint) -> PartState:
@@ -110,24 +112,24 @@ def _part(checkpoint: Checkpoint) -> PartState:
 
 async def _copy(attempt: Attempt, upload: Row[Any], key: str, source: Path) -> StoredFile:
     attempt.progress(0, "Copying")
-    await attempt.objects.copy(upload.object_key, attempt.write_key(key))
+    await attempt.objects.copy(upload.object_key, attempt.track_key(key))
     attempt.progress(2, "Fetching")
     size, sha256 = await attempt.objects.download(key, source)
     return StoredFile(key, size, sha256, RAW, upload.filename, upload.content_type)
 
 
-def _stored(checkpoint: Checkpoint, role: str, filename: str, content_type: str) -> StoredFile:
+def _stored_file(checkpoint: Checkpoint, role: str, filename: str, content_type: str) -> StoredFile:
     assert checkpoint.object_key is not None
     assert checkpoint.size is not None
     assert checkpoint.sha256 is not None
     return StoredFile(checkpoint.object_key, checkpoint.size, checkpoint.sha256, role, filename, content_type)
 
 
-async def store_profile(attempt: Attempt, place: str, report: dict[str, Any], filename: str) -> StoredFile | None:
+async def store_profile(attempt: Attempt, prefix: str, report: dict[str, Any], filename: str) -> StoredFile | None:
     """A report of up to 1 MiB lies in its row; a larger one goes to the store."""
     body = json.dumps(report).encode()
-    if len(body) <= PROFILE_IN_ROW:
+    if len(body) <= MAX_PROFILE_IN_ROW:
         return None
     path = attempt.folder / "profile.json"
     path.write_bytes(body)
-    return await attempt.upload(path, f"{place}/profile/{attempt.key}", "PROFILE", filename, "application/json")
+    return await attempt.upload(path, f"{prefix}/profile/{attempt.key}", "PROFILE", filename, "application/json")

@@ -14,15 +14,15 @@ from db.core.work import Database
 from db.errors import Unavailable
 from db.services.jobs import QUEUES
 from db.settings import state_settings
-from db.stores.events import LOST, RedisPost, connect
+from db.stores.notices import CONNECTION_ERRORS, RedisNoticePublisher, connect
 from db.stores.objects import ObjectStore
 from db.tables.jobs import JobKind
 from workers.catalogue import project_steps
 from workers.registry import TASKS
 from workers.runtime import telemetry
-from workers.runtime.attempt import Task, Tools
-from workers.runtime.child import Nursery
+from workers.runtime.attempt import Task, WorkerResources
 from workers.runtime.engine import Engine
+from workers.runtime.process_pool import ProcessPool
 from workers.runtime.scratch import Scratch
 from workers.settings import worker_settings
 
@@ -39,29 +39,29 @@ async def serve(queues: Sequence[str], tasks: Mapping[JobKind, Task]) -> None:
     """Do the jobs of these queues with these tasks until SIGTERM or SIGINT."""
     state, settings = state_settings(), worker_settings()
     async with AsyncExitStack() as stack:
-        stack.enter_context(telemetry.served(settings))
+        stack.enter_context(telemetry.serve_metrics(settings))
         scratch = stack.enter_context(Scratch.open(settings.scratch))
         redis = connect(state.redis_url)
-        stack.push_async_callback(_closed, redis)
-        idle = settings.idle_timeout(state.idle_transaction_timeout)
-        database = await stack.enter_async_context(Database.open(state, RedisPost(redis), idle_timeout=idle))
+        stack.push_async_callback(_close_redis, redis)
+        idle_timeout = settings.idle_timeout(state.idle_transaction_timeout)
+        database = await stack.enter_async_context(Database.open(state, RedisNoticePublisher(redis), idle_timeout=idle_timeout))
         objects = await stack.enter_async_context(ObjectStore.open(state))
-        nursery = await stack.enter_async_context(Nursery(preload=settings.preload, adopts=True))
-        tools = Tools(database, objects, nursery, scratch, settings)
-        engine = Engine(tools, state.redis_url, queues, tasks)
+        process_pool = await stack.enter_async_context(ProcessPool(preload=settings.preload, is_subreaper=True))
+        resources = WorkerResources(database, objects, process_pool, scratch, settings)
+        engine = Engine(resources, state.redis_url, queues, tasks)
 
         def stop() -> None:
-            tools.stopping.set()
+            resources.stopping.set()
             engine.stop()
 
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop)
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(signum, stop)
         with suppress(Unavailable):  # the engine waits for Postgres; the steps are projected by `trellis migrate` too
             await project_steps(database)
         await engine.run()
 
 
-async def _closed(redis: object) -> None:
-    with suppress(*LOST):
+async def _close_redis(redis: object) -> None:
+    with suppress(*CONNECTION_ERRORS):
         await redis.aclose()  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType] - a Redis, as `connect` made it

@@ -25,19 +25,19 @@ async def train(attempt: Attempt) -> Effects:
     job = attempt.job
     (run,) = await attempt.database.rows(select(*Run.__table__.c).where(Run.job_id == job.id))
     attempt.reports.run_id = run.id
-    attempt.checkpoints.place = f"models/{job.owner_id}/{job.id}/{attempt.key}/checkpoints"
-    model = attempt.folder / "found"
-    found = await attempt.checkpoints.find("training", model)
-    left = None if found is None else {"state": found.state["body"], "path": str(model)}
-    result = await _run(attempt, keeping={"every": attempt.checkpoint_every, "found": left})
-    place = f"models/{job.owner_id}/{job.id}/{attempt.key}/artifacts"
+    attempt.checkpoints.key_prefix = f"models/{job.owner_id}/{job.id}/{attempt.key}/checkpoints"
+    model_path = attempt.folder / "found"
+    checkpoint = await attempt.checkpoints.load("training", model_path)
+    resume_from = None if checkpoint is None else {"state": checkpoint.state["body"], "path": str(model_path)}
+    result = await _run(attempt, keeping={"every": attempt.checkpoint_every, "found": resume_from})
+    prefix = f"models/{job.owner_id}/{job.id}/{attempt.key}/artifacts"
     files = [
-        await attempt.upload(Path(made["path"]), place, made["role"], made["filename"], made["content_type"])
-        for made in result["artifacts"]
+        await attempt.upload(Path(artifact["path"]), prefix, artifact["role"], artifact["filename"], artifact["content_type"])
+        for artifact in result["artifacts"]
     ]
 
     async def effects(work: Work, settled: Row[Any]) -> Sequence[str]:
-        return (await outputs.model_version(work, settled, run, result, files)).surplus
+        return (await outputs.add_model_version(work, settled, run, result, files)).duplicate_keys
 
     return effects
 
@@ -46,27 +46,27 @@ async def process(attempt: Attempt) -> Effects:
     """The next version of the output dataset. Its id is made by the settle, so the attempt's stands in its place in the keys."""
     job = attempt.job
     result = await _run(attempt)
-    place = f"datasets/{job.owner_id}/{job.parameters['outputDatasetId']}/{attempt.key}"
-    processed = await attempt.upload(Path(result["parquet"]), f"{place}/processed/{attempt.key}", PROCESSED, "data.parquet", PARQUET)
-    profile = await store_profile(attempt, place, result["profile"], "profile.json")
+    prefix = f"datasets/{job.owner_id}/{job.parameters['outputDatasetId']}/{attempt.key}"
+    processed = await attempt.upload(Path(result["parquet"]), f"{prefix}/processed/{attempt.key}", PROCESSED, "data.parquet", PARQUET)
+    profile = await store_profile(attempt, prefix, result["profile"], "profile.json")
 
     async def effects(work: Work, settled: Row[Any]) -> Sequence[str]:
-        return (await outputs.derived_version(work, settled, result, processed, profile)).surplus
+        return (await outputs.add_derived_version(work, settled, result, processed, profile)).duplicate_keys
 
     return effects
 
 
 async def _run(attempt: Attempt, **options: Any) -> dict[str, Any]:
     job = attempt.job
-    data = await _data(attempt)
+    data = await _load_data(attempt)
     definition = data.definition
     await attempt.begin_nodes([(node["key"], node["step"]) for node in definition["nodes"]])
     attempt.progress(0, "Fetching")
     source, folder = attempt.folder / "data.parquet", attempt.folder / "out"
     folder.mkdir()
-    found = await attempt.objects.download(data.object_key, source)
-    if found != (data.size_bytes, data.sha256):
-        raise BodyFailed(_damaged(data, *found))
+    downloaded = await attempt.objects.download(data.object_key, source)
+    if downloaded != (data.size_bytes, data.sha256):
+        raise BodyFailed(_object_damaged(data, *downloaded))
     spec = {
         "definition": definition,
         "parquet": str(source),
@@ -84,12 +84,12 @@ async def _run(attempt: Attempt, **options: Any) -> dict[str, Any]:
         },
         **options,
     }
-    result = await attempt.body(BODY, spec, span=(2, 95))
+    result = await attempt.run_body(BODY, spec, span=(2, 95))
     attempt.progress(95, "Storing")
     return result
 
 
-def _damaged(data: Row[Any], size: int, sha256: str) -> Failure:
+def _object_damaged(data: Row[Any], size: int, sha256: str) -> Failure:
     message = (
         f"The file of version {data.number} of the dataset {data.dataset_name!r} is damaged in the store: it has {size:,} bytes with the SHA-256 "
         f"{sha256}, and {data.size_bytes:,} with {data.sha256} were stored. Upload the data again as a new version, and start the job on that."
@@ -97,10 +97,10 @@ def _damaged(data: Row[Any], size: int, sha256: str) -> Failure:
     return Failure("OBJECT_DAMAGED", message, retryable=False)
 
 
-async def _data(attempt: Attempt) -> Row[Any]:
+async def _load_data(attempt: Attempt) -> Row[Any]:
     """The version's Parquet file and all that the body must know of where it came from."""
     job = attempt.job
-    found = (
+    statement = (
         select(
             PipelineSnapshot.definition,
             Pipeline.name.label("pipeline_name"),
@@ -122,5 +122,5 @@ async def _data(attempt: Attempt) -> Row[Any]:
         .join(StoredObject, StoredObject.id == Artifact.object_id)
         .where(PipelineSnapshot.id == job.snapshot_id)
     )
-    (row,) = await attempt.database.rows(found)
+    (row,) = await attempt.database.rows(statement)
     return row

@@ -89,9 +89,9 @@ class WorkerSettings(BaseSettings):
         """The slots, counted."""
         return self.slots or os.cpu_count() or 1
 
-    def idle_timeout(self, usual: float) -> float:
+    def idle_timeout(self, default: float) -> float:
         """Seconds that a transaction may rest. Well below the lease, or what a frozen worker has locked could not be taken from it in time."""
-        return max(min(usual, self.lease / 2), 1.0)
+        return max(min(default, self.lease / 2), 1.0)
 
 
 @lru_cache

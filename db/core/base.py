@@ -35,7 +35,7 @@ class Table(DeclarativeBase):
     }
 
 
-class Word(TypeDecorator[StrEnum]):
+class EnumText(TypeDecorator[StrEnum]):
     """A member of a Python enum, stored as its lower-case value."""
 
     impl = Text
@@ -52,46 +52,46 @@ class Word(TypeDecorator[StrEnum]):
         return None if value is None else self.enum(value)
 
 
-def word(name: str, enum: type[StrEnum], **options: Any) -> Mapped[Any]:
+def enum_column(name: str, enum: type[StrEnum], **options: Any) -> Mapped[Any]:
     """A column that holds one of the enum's words, checked by the database too."""
-    words = ", ".join(f"'{member.value}'" for member in enum)
-    return mapped_column(name, Word(enum), CheckConstraint(f"{name} IN ({words})", name=f"{name}_is_known"), **options)
+    values = ", ".join(f"'{member.value}'" for member in enum)
+    return mapped_column(name, EnumText(enum), CheckConstraint(f"{name} IN ({values})", name=f"{name}_is_known"), **options)
 
 
-def key() -> Mapped[UUID]:
+def uuid_primary_key() -> Mapped[UUID]:
     """A primary key in order of time, made by the database."""
     return mapped_column(primary_key=True, server_default=text("uuidv7()"))
 
 
-def now() -> Mapped[datetime]:
+def now_column() -> Mapped[datetime]:
     """A time that the database's clock sets on insert."""
     return mapped_column(server_default=func.now())
 
 
-def big(**options: Any) -> Mapped[Any]:
+def bigint_column(**options: Any) -> Mapped[Any]:
     """A 64-bit integer."""
     return mapped_column(BigInteger, **options)
 
 
-def document(empty: str, **options: Any) -> Mapped[Any]:
+def jsonb_column(empty: str, **options: Any) -> Mapped[Any]:
     """A JSONB column that starts as `empty`, which is '{}' or '[]'."""
     return mapped_column(JSONB, server_default=text(f"'{empty}'::jsonb"), **options)
 
 
-def unique_name(table: str) -> Index:
+def unique_name_index(table: str) -> Index:
     """Names are unique per owner among live rows, whatever the case."""
     return Index(f"uq_{table}_owner_id_name", "owner_id", text("lower(name)"), unique=True, postgresql_where=text("deleted_at IS NULL"))
 
 
-def listed(table: str, *, deletable: bool = True) -> tuple[Index, ...]:
+def listing_indexes(table: str, *, deletable: bool = True) -> tuple[Index, ...]:
     """The indexes behind the lists of a table: an owner's by creation (and by change), and everybody's, which admins read."""
     where = text("deleted_at IS NULL") if deletable else None
-    newest = Index(f"ix_{table}_owner_id_created_at", "owner_id", text("created_at DESC"), text("id DESC"), postgresql_where=where)
-    everybody = Index(f"ix_{table}_created_at", text("created_at DESC"), text("id DESC"), postgresql_where=where)
+    owner_created = Index(f"ix_{table}_owner_id_created_at", "owner_id", text("created_at DESC"), text("id DESC"), postgresql_where=where)
+    all_created = Index(f"ix_{table}_created_at", text("created_at DESC"), text("id DESC"), postgresql_where=where)
     if not deletable:
-        return newest, everybody
+        return owner_created, all_created
     return (
-        newest,
-        everybody,
+        owner_created,
+        all_created,
         Index(f"ix_{table}_owner_id_updated_at", "owner_id", text("updated_at DESC"), text("id DESC"), postgresql_where=where),
     )

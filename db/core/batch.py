@@ -41,9 +41,9 @@ def rows_by_parent(statement: Statement, parent: Column, name: str, *order: Colu
     """Every row of each parent, in order; for lists that are short by their nature. Parents without rows get an empty list."""
 
     async def load(database: Database, viewer: Viewer, keys: Sequence[UUID], /) -> Mapping[UUID, list[Row[Any]]]:
-        found: dict[UUID, list[Row[Any]]] = {key: [] for key in keys}
+        grouped: dict[UUID, list[Row[Any]]] = {key: [] for key in keys}
         for row in await database.rows(statement(viewer).where(parent.in_(keys)).order_by(parent, *order)):
-            found[getattr(row, name)].append(row)
-        return found
+            grouped[getattr(row, name)].append(row)
+        return grouped
 
     return load

@@ -59,7 +59,7 @@ class Checks:
             self.add(*path, message="The character NUL cannot be kept.")
         return value  # pyright: ignore[reportUnknownVariableType] - a JSON object, checked above
 
-    def done(self) -> None:
+    def raise_if_invalid(self) -> None:
         """Raise `InvalidInput` when anything was found."""
         if self.issues:
             raise InvalidInput(self.issues)

@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, func
 from db.core.page import Sort
 from db.core.sql import Column
 
-NOBODY = UUID(int=0)  # what an id that names nothing stands for in a filter: it matches no row
+UNMATCHED_ID = UUID(int=0)  # what an id that names nothing stands for in a filter: it matches no row
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class TextMatch:
     starts_with: str | None = None
     one_of: tuple[str, ...] | None = None
 
-    def on(self, column: Column) -> Iterator[ColumnElement[bool]]:
+    def conditions(self, column: Column) -> Iterator[ColumnElement[bool]]:
         if self.eq is not None:
             yield func.lower(column) == func.lower(self.eq)
         if self.contains is not None:
@@ -44,7 +44,7 @@ class Period:
     gte: datetime | None = None
     lt: datetime | None = None
 
-    def on(self, column: Column) -> Iterator[ColumnElement[bool]]:
+    def conditions(self, column: Column) -> Iterator[ColumnElement[bool]]:
         if self.gte is not None:
             yield column >= self.gte
         if self.lt is not None:
@@ -62,7 +62,7 @@ class Order:
 def named_sort(table: Any, order: Order | None) -> Sort:
     """The order of a list of named things: by `created_at` (newest first, also when nothing was asked), `updated_at` or `name`."""
     field = "created_at" if order is None else order.field.value
-    falling = True if order is None else order.descending
+    descending = True if order is None else order.descending
     if field == "name":
-        return Sort(f"name.{falling:d}", func.lower(table.name), table.id, falling, "text")
-    return Sort(f"{field}.{falling:d}", getattr(table, field), table.id, falling)
+        return Sort(f"name.{descending:d}", func.lower(table.name), table.id, descending, "text")
+    return Sort(f"{field}.{descending:d}", getattr(table, field), table.id, descending)

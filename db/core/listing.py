@@ -29,13 +29,13 @@ class Listing:
         return type(self)(self.statement, self.sort, parent)
 
     async def pages(
-        self, database: Database, viewer: Viewer, parents: Sequence[UUID], part: Slice, criteria: Any = None, order: Any = None
+        self, database: Database, viewer: Viewer, parents: Sequence[UUID], page_slice: Slice, criteria: Any = None, order: Any = None
     ) -> Mapping[UUID, Page]:
         """The same page under every parent. Raises `InvalidCursor`."""
         assert self.parent is not None
         statement, sort = self.statement(viewer, criteria), self.sort(order)
         async with database.read() as connection:
-            return await page_by_parent(connection, statement, self.parent, parents, sort, part)
+            return await page_by_parent(connection, statement, self.parent, parents, sort, page_slice)
 
     async def counts(self, database: Database, viewer: Viewer, parents: Sequence[UUID], criteria: Any = None) -> Mapping[UUID, int]:
         """How many rows the list under each parent has."""
@@ -44,11 +44,11 @@ class Listing:
         async with database.read() as connection:
             return await counts_by_parent(connection, statement, self.parent, parents)
 
-    async def page(self, database: Database, viewer: Viewer, part: Slice, criteria: Any = None, order: Any = None) -> Page:
+    async def page(self, database: Database, viewer: Viewer, page_slice: Slice, criteria: Any = None, order: Any = None) -> Page:
         """A page of the whole list. Raises `InvalidCursor`."""
         statement, sort = self.statement(viewer, criteria), self.sort(order)
         async with database.read() as connection:
-            return await page(connection, statement, sort, part)
+            return await page(connection, statement, sort, page_slice)
 
     async def count(self, database: Database, viewer: Viewer, criteria: Any = None) -> int:
         """How many rows the whole list has."""

@@ -42,7 +42,7 @@ MAX_SIZE = 100
 _SORT_KEY = "page_sort_key"
 _ROW_KEY = "page_row_key"
 _PARENT = "page_parent"
-_BITS = ((SmallInteger, 15), (BigInteger, 63), (Integer, 31))  # the first that fits: the others are integers too
+_INTEGER_BITS = ((SmallInteger, 15), (BigInteger, 63), (Integer, 31))  # the first that fits: the others are integers too
 
 
 @dataclass(frozen=True)
@@ -93,41 +93,41 @@ class Page:
 
 def encode_cursor(sort: Sort, value: Any, key: UUID) -> str:
     """An opaque cursor: the order's name and the row's place in it."""
-    shown = value.isoformat() if isinstance(value, datetime) else value
-    return base64.urlsafe_b64encode(orjson.dumps([sort.name, shown, key.hex])).decode().rstrip("=")
+    json_value = value.isoformat() if isinstance(value, datetime) else value
+    return base64.urlsafe_b64encode(orjson.dumps([sort.name, json_value, key.hex])).decode().rstrip("=")
 
 
 def decode_cursor(sort: Sort, cursor: str) -> tuple[Any, UUID]:
     """The place that a cursor of this order names; `InvalidCursor` for anything else."""
-    refused = InvalidCursor(f"The cursor {cursor[:60]!r} does not belong to this list in this order. Start again without a cursor.")
+    invalid_cursor = InvalidCursor(f"The cursor {cursor[:60]!r} does not belong to this list in this order. Start again without a cursor.")
     try:
         name, value, key = orjson.loads(base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True))
     except (ValueError, TypeError, binascii.Error):
-        raise refused from None
+        raise invalid_cursor from None
     if name != sort.name:
-        raise refused
+        raise invalid_cursor
     try:
-        place = UUID(hex=key)
+        row_key = UUID(hex=key)
         if value is None:
             if not sort.nullable:
-                raise refused
-            return None, place
+                raise invalid_cursor
+            return None, row_key
         match sort.kind:
             case "time":
-                return datetime.fromisoformat(value).astimezone(UTC), place
+                return datetime.fromisoformat(value).astimezone(UTC), row_key
             case "text":
-                return _text(value), place
+                return _text(value), row_key
             case "int":
-                return _integer(value, sort.column), place
+                return _integer(value, sort.column), row_key
             case "float":
-                return float(value), place
+                return float(value), row_key
     except (ValueError, TypeError, AttributeError, OverflowError):
-        raise refused from None
+        raise invalid_cursor from None
 
 
 def _integer(value: object, column: Column) -> int:
     """Within what the column holds: the driver refuses to send anything else."""
-    bits = next(bits for kind, bits in _BITS if isinstance(column.type, kind))
+    bits = next(bits for kind, bits in _INTEGER_BITS if isinstance(column.type, kind))
     if not isinstance(value, int) or isinstance(value, bool) or not -(2**bits) <= value < 2**bits:
         raise ValueError
     return value
@@ -139,51 +139,55 @@ def _text(value: object) -> str:
     return value
 
 
-def _beyond(sort: Sort, cursor: str, *, forward: bool) -> ColumnElement[bool]:
+def _past_cursor(sort: Sort, cursor: str, *, forward: bool) -> ColumnElement[bool]:
     """Rows that come after the cursor's place (or before it, not `forward`)."""
     value, key = decode_cursor(sort, cursor)
     smaller = sort.descending == forward
     if value is None:  # among the nulls, which come last
-        rest = sort.key < key if smaller else sort.key > key
-        return and_(sort.column.is_(None), rest) if forward else or_(sort.column.is_not(None), and_(sort.column.is_(None), rest))
-    place = tuple_(sort.column, sort.key)
+        key_condition = sort.key < key if smaller else sort.key > key
+        return (
+            and_(sort.column.is_(None), key_condition)
+            if forward
+            else or_(sort.column.is_not(None), and_(sort.column.is_(None), key_condition))
+        )
+    position = tuple_(sort.column, sort.key)
     bound = tuple_(
         bindparam(None, value, type_=sort.column.type, unique=True),
         bindparam(None, key, type_=sort.key.type, unique=True),
     )
-    beyond = place < bound if smaller else place > bound
-    return or_(beyond, sort.column.is_(None)) if sort.nullable and forward else beyond
+    past = position < bound if smaller else position > bound
+    return or_(past, sort.column.is_(None)) if sort.nullable and forward else past
 
 
-def _ordered(statement: Rows, sort: Sort, part: Slice) -> Rows:
-    falling = sort.descending != part.backward
-    column = sort.column.desc() if falling else sort.column.asc()
-    key = sort.key.desc() if falling else sort.key.asc()
+def _ordered(statement: Rows, sort: Sort, page_slice: Slice) -> Rows:
+    descending = sort.descending != page_slice.backward
+    column = sort.column.desc() if descending else sort.column.asc()
+    key = sort.key.desc() if descending else sort.key.asc()
     if sort.nullable:
-        column = column.nulls_first() if part.backward else column.nulls_last()
+        column = column.nulls_first() if page_slice.backward else column.nulls_last()
     statement = statement.add_columns(sort.column.label(_SORT_KEY), sort.key.label(_ROW_KEY))
-    if part.after is not None:
-        statement = statement.where(_beyond(sort, part.after, forward=True))
-    if part.before is not None:
-        statement = statement.where(_beyond(sort, part.before, forward=False))
-    return statement.order_by(column, key).limit(part.size + 1)
+    if page_slice.after is not None:
+        statement = statement.where(_past_cursor(sort, page_slice.after, forward=True))
+    if page_slice.before is not None:
+        statement = statement.where(_past_cursor(sort, page_slice.before, forward=False))
+    return statement.order_by(column, key).limit(page_slice.size + 1)
 
 
-def _page(rows: Sequence[Row[Any]], sort: Sort, part: Slice) -> Page:
-    more = len(rows) > part.size
-    rows = rows[: part.size]
-    if part.backward:
+def _page(rows: Sequence[Row[Any]], sort: Sort, page_slice: Slice) -> Page:
+    has_more = len(rows) > page_slice.size
+    rows = rows[: page_slice.size]
+    if page_slice.backward:
         rows = rows[::-1]
     cursors = [encode_cursor(sort, getattr(row, _SORT_KEY), getattr(row, _ROW_KEY)) for row in rows]
-    if part.backward:
-        return Page(rows, cursors, has_next=part.before is not None, has_previous=more)
-    return Page(rows, cursors, has_next=more, has_previous=part.after is not None)
+    if page_slice.backward:
+        return Page(rows, cursors, has_next=page_slice.before is not None, has_previous=has_more)
+    return Page(rows, cursors, has_next=has_more, has_previous=page_slice.after is not None)
 
 
-async def page(connection: AsyncConnection, statement: Rows, sort: Sort, part: Slice) -> Page:
+async def page(connection: AsyncConnection, statement: Rows, sort: Sort, page_slice: Slice) -> Page:
     """One page of a statement that has neither order nor limit."""
-    rows = (await connection.execute(_ordered(statement, sort, part))).all()
-    return _page(rows, sort, part)
+    rows = (await connection.execute(_ordered(statement, sort, page_slice))).all()
+    return _page(rows, sort, page_slice)
 
 
 async def page_by_parent(
@@ -192,42 +196,47 @@ async def page_by_parent(
     parent: Column,
     parents: Sequence[UUID],
     sort: Sort,
-    part: Slice,
+    page_slice: Slice,
 ) -> dict[UUID, Page]:
     """The same page under each of `parents`, in one statement: a lateral sub-select runs off the index once per parent."""
-    wanted = (
+    parent_rows = (
         func.unnest(bindparam("page_parents", list(parents), type_=ARRAY(Uuid)))
         .table_valued(literal_column("parent", Uuid), with_ordinality="position", name="wanted")
         .render_derived()
     )
-    inner = _ordered(statement.where(parent == wanted.c.parent), sort, part).lateral("part")
-    numbered = select(wanted.c.parent.label(_PARENT), *inner.c).select_from(wanted.join(inner, true()))
-    falling = sort.descending != part.backward
+    inner = _ordered(statement.where(parent == parent_rows.c.parent), sort, page_slice).lateral("part")
+    query = select(parent_rows.c.parent.label(_PARENT), *inner.c).select_from(parent_rows.join(inner, true()))
+    descending = sort.descending != page_slice.backward
     column, key = inner.c[_SORT_KEY], inner.c[_ROW_KEY]
-    order = column.desc() if falling else column.asc()
+    order = column.desc() if descending else column.asc()
     if sort.nullable:
-        order = order.nulls_first() if part.backward else order.nulls_last()
-    numbered = numbered.order_by(wanted.c.position, order, key.desc() if falling else key.asc())
+        order = order.nulls_first() if page_slice.backward else order.nulls_last()
+    query = query.order_by(parent_rows.c.position, order, key.desc() if descending else key.asc())
     grouped: dict[UUID, list[Row[Any]]] = {}
-    for row in (await connection.execute(numbered)).all():
+    for row in (await connection.execute(query)).all():
         grouped.setdefault(getattr(row, _PARENT), []).append(row)
-    return {key: _page(grouped[key], sort, part) if key in grouped else _empty(part) for key in parents}
+    return {key: _page(grouped[key], sort, page_slice) if key in grouped else _empty_page(page_slice) for key in parents}
 
 
-def _empty(part: Slice) -> Page:
+def _empty_page(page_slice: Slice) -> Page:
     """A page without rows still knows whether a cursor led to it."""
-    return Page((), (), has_next=part.backward and part.before is not None, has_previous=not part.backward and part.after is not None)
+    return Page(
+        (),
+        (),
+        has_next=page_slice.backward and page_slice.before is not None,
+        has_previous=not page_slice.backward and page_slice.after is not None,
+    )
 
 
 async def counts_by_parent(connection: AsyncConnection, statement: Rows, parent: Column, parents: Sequence[UUID]) -> dict[UUID, int]:
     """How many rows each parent's whole list has, 0 where none."""
-    counted = statement.with_only_columns(parent.label("parent"), func.count().label("count"), maintain_column_froms=True)
-    counted = counted.where(parent.in_(parents)).group_by(parent)
-    found = {row[0]: row[1] for row in (await connection.execute(counted)).all()}
-    return {key: found.get(key, 0) for key in parents}
+    count_statement = statement.with_only_columns(parent.label("parent"), func.count().label("count"), maintain_column_froms=True)
+    count_statement = count_statement.where(parent.in_(parents)).group_by(parent)
+    counts = {row[0]: row[1] for row in (await connection.execute(count_statement)).all()}
+    return {key: counts.get(key, 0) for key in parents}
 
 
 async def count(connection: AsyncConnection, statement: Rows) -> int:
     """How many rows the whole list has."""
-    counted = statement.with_only_columns(func.count(), maintain_column_froms=True)
-    return int((await connection.execute(counted)).scalar_one())
+    count_statement = statement.with_only_columns(func.count(), maintain_column_froms=True)
+    return int((await connection.execute(count_statement)).scalar_one())

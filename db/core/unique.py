@@ -12,12 +12,12 @@ from db.errors import StateError
 
 
 @contextmanager
-def violation(index: str, becomes: StateError) -> Generator[None]:
+def translate_unique_violation(index: str, replacement: StateError) -> Generator[None]:
     """Raise `becomes` where a statement inside breaks the unique `index`; other violations pass."""
     try:
         yield
     except IntegrityError as error:
         cause = error.orig.__cause__ if error.orig is not None else None
         if isinstance(cause, UniqueViolationError) and getattr(cause, "constraint_name", None) == index:
-            raise becomes from None
+            raise replacement from None
         raise

@@ -38,7 +38,7 @@ class Viewer:
     def sees_all(self) -> bool:
         return self.role is UserRole.ADMIN
 
-    def must_write(self) -> None:
+    def require_write(self) -> None:
         """Raise `Forbidden` for a role that only reads."""
         if self.role is UserRole.VIEWER:
             raise Forbidden("Your role, VIEWER, can read but not change anything. Ask an admin for the role MEMBER.")

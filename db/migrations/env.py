@@ -8,7 +8,7 @@ from alembic import context
 from sqlalchemy import Connection, pool, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from db.migrations.partitions import is_ours
+from db.migrations.partitions import include_name
 from db.tables import Table
 
 _LOCK = 7_263_001  # any number, as long as nothing else here takes the same
@@ -17,7 +17,7 @@ _LOCK = 7_263_001  # any number, as long as nothing else here takes the same
 def _run(connection: Connection) -> None:
     connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
     context.configure(
-        connection=connection, target_metadata=Table.metadata, compare_type=True, compare_server_default=True, include_name=is_ours
+        connection=connection, target_metadata=Table.metadata, compare_type=True, compare_server_default=True, include_name=include_name
     )
     with context.begin_transaction():
         context.run_migrations()

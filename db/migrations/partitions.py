@@ -7,6 +7,6 @@ import re
 _PARTITION = re.compile(r"(job_events|metric_points)_(default|\d{4}_\d{2})(_.*)?")
 
 
-def is_ours(name: str | None, kind: str, _parents: object) -> bool:
+def include_name(name: str | None, kind: str, _parents: object) -> bool:
     """Alembic's `include_name`: False for partitions and their indexes."""
     return kind not in {"table", "index"} or name is None or _PARTITION.fullmatch(name) is None

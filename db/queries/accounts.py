@@ -55,24 +55,24 @@ def token_hash(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
 
 
-_BEARERS = (
+_VALID_TOKENS = (
     select(User.id, User.role, User.tier, ApiKey.id.label("key_id"))
     .join(ApiKey, ApiKey.user_id == User.id)
     .where(ApiKey.revoked_at.is_(None), or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > func.now()), User.deleted_at.is_(None))
 )
-_BEARER = _BEARERS.where(ApiKey.token_sha256 == bindparam("the_hash"))  # made once: every request asks it
+_TOKEN_BY_HASH = _VALID_TOKENS.where(ApiKey.token_sha256 == bindparam("the_hash"))  # made once: every request asks it
 
 
 async def viewer_of_token(database: Database, token: str) -> Viewer | None:
     """Whom a bearer token names; None for one that is unknown, revoked or expired, or whose user is deleted."""
-    for row in await database.rows(_BEARER, {"the_hash": token_hash(token)}):
+    for row in await database.rows(_TOKEN_BY_HASH, {"the_hash": token_hash(token)}):
         return Viewer(row.id, row.role, row.key_id, row.tier)
     return None
 
 
-async def still(database: Database, viewers: Collection[Viewer]) -> Mapping[Viewer, Viewer]:
+async def current_viewers(database: Database, viewers: Collection[Viewer]) -> Mapping[Viewer, Viewer]:
     """Who those are by now that signed in with a token; left out are those whose token no longer names them."""
     keys = literal([viewer.key_id for viewer in viewers if viewer.key_id is not None], ARRAY(Uuid))
-    found = {row.key_id: row for row in await database.rows(_BEARERS.where(ApiKey.id == any_(keys)))}
-    rows = {viewer: found[viewer.key_id] for viewer in viewers if viewer.key_id in found}
-    return {viewer: Viewer(row.id, row.role, row.key_id, row.tier) for viewer, row in rows.items()}
+    rows_by_key_id = {row.key_id: row for row in await database.rows(_VALID_TOKENS.where(ApiKey.id == any_(keys)))}
+    rows_by_viewer = {viewer: rows_by_key_id[viewer.key_id] for viewer in viewers if viewer.key_id in rows_by_key_id}
+    return {viewer: Viewer(row.id, row.role, row.key_id, row.tier) for viewer, row in rows_by_viewer.items()}

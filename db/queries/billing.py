@@ -20,5 +20,5 @@ def visible(viewer: Viewer) -> ColumnElement[bool]:
 
 async def last_of_owner(database: Database, viewer: Viewer, owner_id: UUID, limit: int) -> Sequence[Row[Any]]:
     """The last lines of a user's ledger, the newest first."""
-    mine = select(*CreditTransaction.__table__.c).where(CreditTransaction.owner_id == owner_id, visible(viewer))
-    return await database.rows(mine.order_by(CreditTransaction.sequence.desc()).limit(limit))
+    statement = select(*CreditTransaction.__table__.c).where(CreditTransaction.owner_id == owner_id, visible(viewer))
+    return await database.rows(statement.order_by(CreditTransaction.sequence.desc()).limit(limit))

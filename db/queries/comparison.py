@@ -49,22 +49,22 @@ class Comparison:
 
 async def compare(database: Database, viewer: Viewer, keys: Sequence[UUID]) -> Comparison | None:
     """None where one of the runs is not there for the viewer. Two statements, however many runs."""
-    found = await runs.live_by_id(database, viewer, keys)
-    if any(key not in found for key in keys):
+    runs_by_id = await runs.live_by_id(database, viewer, keys)
+    if any(key not in runs_by_id for key in keys):
         return None
     summaries = await metrics.summaries(database, viewer, keys)
     return Comparison(
-        [found[key] for key in keys],
-        _parameters([dict(flattened(found[key].hyperparameters)) for key in keys]),
+        [runs_by_id[key] for key in keys],
+        _parameters([dict(flatten(runs_by_id[key].hyperparameters)) for key in keys]),
         _metrics([{row.key: row.last for row in summaries[key]} for key in keys]),
     )
 
 
-def flattened(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Leaves of nested objects under keys joined by dots, as `RunFilter.parameters` takes them; lists and empty objects are leaves."""
     if isinstance(value, Mapping) and (value or not prefix):
         for key, item in cast("Mapping[str, Any]", value).items():
-            yield from flattened(item, f"{prefix}.{key}" if prefix else key)
+            yield from flatten(item, f"{prefix}.{key}" if prefix else key)
     else:
         yield prefix, value
 
@@ -72,42 +72,42 @@ def flattened(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def _parameters(columns: Sequence[Mapping[str, Any]]) -> list[Parameter]:
     compared: list[Parameter] = []
     for key in sorted({key for column in columns for key in column}):
-        shapes = {_canonical(column[key]) if key in column else b"" for column in columns}
-        compared.append(Parameter(key, [column.get(key) for column in columns], len(shapes) > 1))
+        distinct_values = {_canonical(column[key]) if key in column else b"" for column in columns}
+        compared.append(Parameter(key, [column.get(key) for column in columns], len(distinct_values) > 1))
     return compared
 
 
 def _canonical(value: Any) -> bytes:
     """Equal for values that are equal as JSON: 1 and 1.0 are, 1 and true are not, and the order of keys says nothing."""
 
-    def plain(item: Any) -> Any:
+    def normalise(item: Any) -> Any:
         if isinstance(item, float) and item.is_integer() and abs(item) < 2**53:
             return int(item)
         if isinstance(item, Mapping):
-            return {key: plain(inner) for key, inner in cast("Mapping[str, Any]", item).items()}
+            return {key: normalise(inner) for key, inner in cast("Mapping[str, Any]", item).items()}
         if isinstance(item, list):
-            return [plain(inner) for inner in cast("list[Any]", item)]
+            return [normalise(inner) for inner in cast("list[Any]", item)]
         return item
 
-    return orjson.dumps(plain(value), option=orjson.OPT_SORT_KEYS)
+    return orjson.dumps(normalise(value), option=orjson.OPT_SORT_KEYS)
 
 
 def _metrics(columns: Sequence[Mapping[str, float | None]]) -> list[Metric]:
     compared: list[Metric] = []
     for key in sorted({key for column in columns for key in column}):
-        values = [_finite(column.get(key)) for column in columns]
-        there = [value for value in values if value is not None]
+        values = [_finite_or_none(column.get(key)) for column in columns]
+        present = [value for value in values if value is not None]
         compared.append(
             Metric(
                 key,
                 values,
                 len(set(values)) > 1,
-                values.index(min(there)) if there else None,
-                values.index(max(there)) if there else None,
+                values.index(min(present)) if present else None,
+                values.index(max(present)) if present else None,
             )
         )
     return compared
 
 
-def _finite(value: float | None) -> float | None:
+def _finite_or_none(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None

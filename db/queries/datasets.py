@@ -50,16 +50,16 @@ class DatasetFilter:
     owner_id: UUID | None = None
 
     def conditions(self) -> list[ColumnElement[bool]]:
-        among = ((Dataset.modality, self.modality), (Dataset.problem_type, self.problem_type), (Dataset.source, self.source))
+        allowed_values = ((Dataset.modality, self.modality), (Dataset.problem_type, self.problem_type), (Dataset.source, self.source))
         return [
-            *(self.name.on(Dataset.name) if self.name is not None else ()),
-            *(column.in_(words) for column, words in among if words is not None),
-            *(self.created_at.on(Dataset.created_at) if self.created_at is not None else ()),
+            *(self.name.conditions(Dataset.name) if self.name is not None else ()),
+            *(column.in_(members) for column, members in allowed_values if members is not None),
+            *(self.created_at.conditions(Dataset.created_at) if self.created_at is not None else ()),
             *((Dataset.owner_id == self.owner_id,) if self.owner_id is not None else ()),
         ]
 
 
-EVERY = DatasetFilter()
+NO_FILTER = DatasetFilter()
 
 
 class DatasetOrderField(StrEnum):
@@ -70,18 +70,18 @@ class DatasetOrderField(StrEnum):
     NAME = "name"
 
 
-def kept(viewer: Viewer) -> Rows:
+def with_deleted(viewer: Viewer) -> Rows:
     """The datasets a viewer may see, deleted ones too: edges still lead to them."""
     return select(*COLUMNS).where(visible(viewer))
 
 
-def datasets(viewer: Viewer, wanted: DatasetFilter | None = None) -> Rows:
+def datasets(viewer: Viewer, criteria: DatasetFilter | None = None) -> Rows:
     """The datasets that lists and look-ups by id find."""
-    return kept(viewer).where(Dataset.deleted_at.is_(None), *((wanted or EVERY).conditions()))
+    return with_deleted(viewer).where(Dataset.deleted_at.is_(None), *((criteria or NO_FILTER).conditions()))
 
 
-by_id = rows_by_key(kept, Dataset.id)
+by_id = rows_by_key(with_deleted, Dataset.id)
 live_by_id = rows_by_key(datasets, Dataset.id)
 
-every = Listing(datasets, partial(named_sort, Dataset))
-of_owner = every.under(Dataset.owner_id)
+listing = Listing(datasets, partial(named_sort, Dataset))
+of_owner = listing.under(Dataset.owner_id)

@@ -31,17 +31,17 @@ class ExperimentFilter:
     owner_id: UUID | None = None
 
     def conditions(self) -> list[ColumnElement[bool]]:
-        found: list[ColumnElement[bool]] = []
+        conditions: list[ColumnElement[bool]] = []
         if self.name is not None:
-            found += self.name.on(Experiment.name)
+            conditions += self.name.conditions(Experiment.name)
         if self.created_at is not None:
-            found += self.created_at.on(Experiment.created_at)
+            conditions += self.created_at.conditions(Experiment.created_at)
         if self.owner_id is not None:
-            found.append(Experiment.owner_id == self.owner_id)
-        return found
+            conditions.append(Experiment.owner_id == self.owner_id)
+        return conditions
 
 
-EVERY = ExperimentFilter()
+NO_FILTER = ExperimentFilter()
 
 
 class ExperimentOrderField(StrEnum):
@@ -52,18 +52,18 @@ class ExperimentOrderField(StrEnum):
     NAME = "name"
 
 
-def kept(viewer: Viewer) -> Rows:
+def with_deleted(viewer: Viewer) -> Rows:
     """The experiments a viewer may see, deleted ones too: edges still lead to them."""
     return select(Experiment.__table__).where(visible(viewer))
 
 
-def experiments(viewer: Viewer, wanted: ExperimentFilter | None = None) -> Rows:
+def experiments(viewer: Viewer, criteria: ExperimentFilter | None = None) -> Rows:
     """The experiments that lists and look-ups by id find."""
-    return kept(viewer).where(Experiment.deleted_at.is_(None), *((wanted or EVERY).conditions()))
+    return with_deleted(viewer).where(Experiment.deleted_at.is_(None), *((criteria or NO_FILTER).conditions()))
 
 
-by_id = rows_by_key(kept, Experiment.id)
+by_id = rows_by_key(with_deleted, Experiment.id)
 live_by_id = rows_by_key(experiments, Experiment.id)
 
-every = Listing(experiments, partial(named_sort, Experiment))
-of_owner = every.under(Experiment.owner_id)
+listing = Listing(experiments, partial(named_sort, Experiment))
+of_owner = listing.under(Experiment.owner_id)

@@ -18,7 +18,7 @@ from db.queries.jobs import visible
 from db.tables import Job, JobEvent
 
 REPLAY = 200
-VIEWERS = 100  # whose rights are looked at in one statement
+BATCH_SIZE = 100  # whose rights are looked at in one statement
 
 # A job's events have no ids of their own: the sequence is the place, and the job's id marks whose sequence it is.
 ORDER = Sort("EVENT", JobEvent.sequence, JobEvent.job_id, descending=False, kind="int")
@@ -51,24 +51,24 @@ def sequence_of(cursor: str, job_id: UUID, last: int) -> int:
     return sequence
 
 
-async def after(database: Database, viewer: Viewer, job_id: UUID, sequence: int, limit: int = REPLAY) -> Sequence[Row[Any]]:
+async def events_after(database: Database, viewer: Viewer, job_id: UUID, sequence: int, limit: int = REPLAY) -> Sequence[Row[Any]]:
     """The next events of a job in their order, at most `limit`."""
-    found = events(viewer).where(JobEvent.job_id == job_id, JobEvent.sequence > sequence)
-    return await database.rows(found.order_by(JobEvent.sequence).limit(limit))
+    statement = events(viewer).where(JobEvent.job_id == job_id, JobEvent.sequence > sequence)
+    return await database.rows(statement.order_by(JobEvent.sequence).limit(limit))
 
 
-async def may_follow(database: Database, asked: Mapping[Viewer, Collection[UUID]]) -> Collection[tuple[Viewer, UUID]]:
+async def visible_jobs(database: Database, jobs_by_viewer: Mapping[Viewer, Collection[UUID]]) -> Collection[tuple[Viewer, UUID]]:
     """Which of the jobs each viewer may see."""
     allowed: set[tuple[Viewer, UUID]] = set()
-    everyone = list(asked)
-    for first in range(0, len(everyone), VIEWERS):
-        viewers = everyone[first : first + VIEWERS]
-        looks = [
-            select(literal(place, Integer).label("place"), Job.id).where(
-                Job.id == any_(literal(list(asked[viewer]), ARRAY(Uuid))), visible(viewer)
+    all_viewers = list(jobs_by_viewer)
+    for start in range(0, len(all_viewers), BATCH_SIZE):
+        viewers = all_viewers[start : start + BATCH_SIZE]
+        statements = [
+            select(literal(index, Integer).label("place"), Job.id).where(
+                Job.id == any_(literal(list(jobs_by_viewer[viewer]), ARRAY(Uuid))), visible(viewer)
             )
-            for place, viewer in enumerate(viewers)
+            for index, viewer in enumerate(viewers)
         ]
-        rows: Any = await database.rows(union_all(*looks))
+        rows: Any = await database.rows(union_all(*statements))
         allowed |= cast("set[tuple[Viewer, UUID]]", {(viewers[row.place], row.id) for row in rows})
     return allowed

@@ -17,7 +17,7 @@ from db.core.page import Sort
 from db.core.sql import Rows
 from db.core.viewer import Viewer
 from db.core.work import Database
-from db.queries import line
+from db.queries import scheduling
 from db.queries.artifacts import LOG
 from db.tables import Artifact, Job, JobAttempt, JobNode, JobOutput, Worker
 from db.tables.jobs import JobKind
@@ -73,16 +73,16 @@ class JobFilter:
     owner_id: UUID | None = None
 
     def conditions(self) -> list[ColumnElement[bool]]:
-        among = ((Job.kind, self.kind), (Job.status, self.status), (Job.queue, self.queue))
+        allowed_values = ((Job.kind, self.kind), (Job.status, self.status), (Job.queue, self.queue))
         equal = ((Job.dataset_id, self.dataset_id), (Job.pipeline_id, self.pipeline_id), (Job.owner_id, self.owner_id))
         return [
-            *(column.in_(words) for column, words in among if words is not None),
+            *(column.in_(members) for column, members in allowed_values if members is not None),
             *(column == value for column, value in equal if value is not None),
-            *(self.created_at.on(Job.created_at) if self.created_at is not None else ()),
+            *(self.created_at.conditions(Job.created_at) if self.created_at is not None else ()),
         ]
 
 
-EVERY = JobFilter()
+NO_FILTER = JobFilter()
 
 
 class JobOrderField(StrEnum):
@@ -95,31 +95,31 @@ class JobOrderField(StrEnum):
 def sort(order: Order | None = None) -> Sort:
     """The order of a list, newest first where none is asked; jobs of one priority follow each other by age."""
     field = JobOrderField.CREATED_AT.value if order is None else order.field.value
-    falling = True if order is None else order.descending
+    descending = True if order is None else order.descending
     if field == JobOrderField.PRIORITY.value:
-        return Sort(f"{field}.{falling:d}", Job.priority, Job.id, falling, kind="int")
-    return Sort(f"{field}.{falling:d}", Job.created_at, Job.id, falling)
+        return Sort(f"{field}.{descending:d}", Job.priority, Job.id, descending, kind="int")
+    return Sort(f"{field}.{descending:d}", Job.created_at, Job.id, descending)
 
 
-def jobs(viewer: Viewer, wanted: JobFilter | None = None) -> Rows:
+def jobs(viewer: Viewer, criteria: JobFilter | None = None) -> Rows:
     """The jobs a viewer may see, as lists show them."""
-    return select(*COLUMNS).where(visible(viewer), *((wanted or EVERY).conditions()))
+    return select(*COLUMNS).where(visible(viewer), *((criteria or NO_FILTER).conditions()))
 
 
 by_id = rows_by_key(jobs, Job.id)
 
-every = Listing(jobs, sort)
-of_owner = every.under(Job.owner_id)
-of_dataset = every.under(Job.dataset_id)
-of_version = every.under(Job.dataset_version_id)
-of_pipeline = every.under(Job.pipeline_id)
+listing = Listing(jobs, sort)
+of_owner = listing.under(Job.owner_id)
+of_dataset = listing.under(Job.dataset_id)
+of_version = listing.under(Job.dataset_version_id)
+of_pipeline = listing.under(Job.pipeline_id)
 
 
 def _attempts(viewer: Viewer) -> Rows:
     """`log_id` is the artifact with what the attempt said."""
     columns = (column for column in JobAttempt.__table__.c if column.name != "error")
-    written = (Artifact.job_id == JobAttempt.job_id) & (Artifact.attempt == JobAttempt.number) & (Artifact.role == LOG)
-    log = select(Artifact.id).where(written).limit(1).scalar_subquery().label("log_id")
+    is_log = (Artifact.job_id == JobAttempt.job_id) & (Artifact.attempt == JobAttempt.number) & (Artifact.role == LOG)
+    log = select(Artifact.id).where(is_log).limit(1).scalar_subquery().label("log_id")
     attempts = select(*columns, JobAttempt.error.label("failure"), Job.owner_id, log)
     return attempts.join(Job, Job.id == JobAttempt.job_id).where(visible(viewer))
 
@@ -140,17 +140,17 @@ nodes = rows_by_parent(_nodes, JobNode.job_id, "job_id", JobNode.position.asc(),
 outputs = rows_by_parent(_outputs, JobOutput.job_id, "job_id", JobOutput.position.asc())
 
 
-async def waiting(database: Database, viewer: Viewer, keys: Sequence[UUID], /) -> Mapping[UUID, Row[Any]]:
+async def wait_info(database: Database, viewer: Viewer, keys: Sequence[UUID], /) -> Mapping[UUID, Row[Any]]:
     """For those of the jobs that wait: `reason` (a `line.WaitReason`) and `position`, the place in the queue's order, 1 being next.
 
     The place counts the jobs of all owners, and says nothing else of them. It is None while a retry is not yet due, for then the job
     stands in no line.
     """
-    rows = await database.rows(line.places(keys, visible(viewer)))
+    rows = await database.rows(scheduling.wait_positions(keys, visible(viewer)))
     return {row.id: row for row in rows}
 
 
 async def live_workers(database: Database) -> Sequence[Row[Any]]:
     """The live workers by name: `id`, `name`, `queues`, `slots`, `started_at`, `heartbeat_at`."""
     columns = (Worker.id, Worker.name, Worker.queues, Worker.slots, Worker.started_at, Worker.heartbeat_at)
-    return await database.rows(select(*columns).where(line.live()).order_by(Worker.name))
+    return await database.rows(select(*columns).where(scheduling.is_live()).order_by(Worker.name))

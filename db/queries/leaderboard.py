@@ -20,7 +20,7 @@ from db.core.sql import Column, Rows
 from db.core.viewer import Viewer
 from db.core.work import Database
 from db.queries import runs
-from db.queries.runs import RunFilter, RunOrder, finite
+from db.queries.runs import RunFilter, RunOrder, is_finite
 from db.tables import Run, RunMetric
 
 
@@ -29,21 +29,21 @@ class Leaderboard(Listing):
     """A listing of runs that can be ordered by a metric."""
 
     async def pages(
-        self, database: Database, viewer: Viewer, parents: Sequence[UUID], part: Slice, criteria: Any = None, order: Any = None
+        self, database: Database, viewer: Viewer, parents: Sequence[UUID], page_slice: Slice, criteria: Any = None, order: Any = None
     ) -> Mapping[UUID, Page]:
         if order is None or order.metric is None:
-            return await super().pages(database, viewer, parents, part, criteria, order)
+            return await super().pages(database, viewer, parents, page_slice, criteria, order)
         assert self.parent is not None
         async with database.read() as connection:
-            return await _pages(connection, self._under(viewer, criteria), _Places.of(part, order), list(parents), self.parent)
+            return await _pages(connection, self._source(viewer, criteria), _PagePlan.of(page_slice, order), list(parents), self.parent)
 
-    async def page(self, database: Database, viewer: Viewer, part: Slice, criteria: Any = None, order: Any = None) -> Page:
+    async def page(self, database: Database, viewer: Viewer, page_slice: Slice, criteria: Any = None, order: Any = None) -> Page:
         if order is None or order.metric is None:
-            return await super().page(database, viewer, part, criteria, order)
+            return await super().page(database, viewer, page_slice, criteria, order)
         async with database.read() as connection:
-            return (await _pages(connection, self._under(viewer, criteria), _Places.of(part, order), [None], None))[None]
+            return (await _pages(connection, self._source(viewer, criteria), _PagePlan.of(page_slice, order), [None], None))[None]
 
-    def _under(self, viewer: Viewer, criteria: RunFilter | None) -> _Source:
+    def _source(self, viewer: Viewer, criteria: RunFilter | None) -> _Source:
         return _Source(lambda: self.statement(viewer, criteria), criteria)
 
 
@@ -54,86 +54,86 @@ class _Source:
 
     def ranked(self, metric: str) -> Rows:
         """The runs that have a finite last value."""
-        held = (RunMetric.run_id == Run.id) & (RunMetric.key == metric)
-        return self.statement().join(RunMetric, held).where(finite(RunMetric.last))
+        has_metric = (RunMetric.run_id == Run.id) & (RunMetric.key == metric)
+        return self.statement().join(RunMetric, has_metric).where(is_finite(RunMetric.last))
 
-    def rest(self, metric: str) -> Rows | None:
+    def unranked(self, metric: str) -> Rows | None:
         """The other runs; None where the filter already says that there are none."""
         if self.criteria is not None and any(bound.key == metric for bound in self.criteria.metrics):
             return None
-        return self.statement().where(~exists().where(RunMetric.run_id == Run.id, RunMetric.key == metric, finite(RunMetric.last)))
+        return self.statement().where(~exists().where(RunMetric.run_id == Run.id, RunMetric.key == metric, is_finite(RunMetric.last)))
 
 
 @dataclass(frozen=True, slots=True)
-class _Places:
+class _PagePlan:
     """What part of each stretch the page's cursors leave; None for nothing of it."""
 
-    part: Slice
+    page_slice: Slice
     metric: str
-    in_ranked: Slice | None
-    in_rest: Slice | None
-    ranked: Sort
-    unranked: Sort
+    ranked_slice: Slice | None
+    unranked_slice: Slice | None
+    ranked_sort: Sort
+    unranked_sort: Sort
 
     @classmethod
-    def of(cls, part: Slice, order: RunOrder) -> _Places:
+    def of(cls, page_slice: Slice, order: RunOrder) -> _PagePlan:
         assert order.metric is not None
         name = f"metric.{order.descending:d}.{order.metric}"
         ranked = Sort(name, RunMetric.last, RunMetric.run_id, order.descending, "float")  # both columns of the index
-        nothing: ColumnElement[Any] = cast(null(), Double)
-        rest = Sort(name, nothing, Run.id, order.descending, "float", nullable=True)
-        after = None if part.after is None else decode_cursor(rest, part.after)[0] is None
-        before = None if part.before is None else decode_cursor(rest, part.before)[0] is None
+        null_value: ColumnElement[Any] = cast(null(), Double)
+        unranked = Sort(name, null_value, Run.id, order.descending, "float", nullable=True)
+        after_in_unranked = None if page_slice.after is None else decode_cursor(unranked, page_slice.after)[0] is None
+        before_in_unranked = None if page_slice.before is None else decode_cursor(unranked, page_slice.before)[0] is None
         return cls(
-            part,
+            page_slice,
             order.metric,
-            None if after is True else replace(part, before=None if before is True else part.before),
-            None if before is False else replace(part, after=None if after is False else part.after),
+            None if after_in_unranked is True else replace(page_slice, before=None if before_in_unranked is True else page_slice.before),
+            None if before_in_unranked is False else replace(page_slice, after=None if after_in_unranked is False else page_slice.after),
             ranked,
-            rest,
+            unranked,
         )
 
 
 async def _pages(
-    connection: AsyncConnection, source: _Source, places: _Places, parents: Sequence[Any], parent: Column | None
+    connection: AsyncConnection, source: _Source, plan: _PagePlan, parents: Sequence[Any], parent: Column | None
 ) -> dict[Any, Page]:
-    async def read(statement: Rows | None, sort: Sort, part: Slice | None, wanted: Sequence[Any]) -> Mapping[Any, Page]:
-        if statement is None or part is None or not wanted:
+    async def read(statement: Rows | None, sort: Sort, page_slice: Slice | None, keys: Sequence[Any]) -> Mapping[Any, Page]:
+        if statement is None or page_slice is None or not keys:
             return {}
         if parent is None:
-            return {None: await page(connection, statement, sort, part)}
-        return await page_by_parent(connection, statement, parent, wanted, sort, part)
+            return {None: await page(connection, statement, sort, page_slice)}
+        return await page_by_parent(connection, statement, parent, keys, sort, page_slice)
 
-    ranked = (source.ranked(places.metric), places.ranked, places.in_ranked)
-    rest = (source.rest(places.metric), places.unranked, places.in_rest)
-    near, far = (rest, ranked) if places.part.backward else (ranked, rest)
+    ranked = (source.ranked(plan.metric), plan.ranked_sort, plan.ranked_slice)
+    unranked = (source.unranked(plan.metric), plan.unranked_sort, plan.unranked_slice)
+    near, far = (unranked, ranked) if plan.page_slice.backward else (ranked, unranked)
     first = await read(*near, parents)
-    short = [key for key in parents if key not in first or not _more(first[key], places.part)]
-    second = await read(*far, short)
-    return {key: _joined(first.get(key), second.get(key), places.part) for key in parents}
+    incomplete = [key for key in parents if key not in first or not _has_more(first[key], plan.page_slice)]
+    second = await read(*far, incomplete)
+    return {key: _join(first.get(key), second.get(key), plan.page_slice) for key in parents}
 
 
-def _more(found: Page, part: Slice) -> bool:
-    return found.has_previous if part.backward else found.has_next
+def _has_more(result: Page, page_slice: Slice) -> bool:
+    return result.has_previous if page_slice.backward else result.has_next
 
 
-def _joined(near: Page | None, far: Page | None, part: Slice) -> Page:
+def _join(near: Page | None, far: Page | None, page_slice: Slice) -> Page:
     """The page made of a stretch and of what follows it in the direction of reading."""
     rows, cursors = (list(near.rows), list(near.cursors)) if near is not None else ([], [])
-    more = near is not None and _more(near, part)
+    has_more = near is not None and _has_more(near, page_slice)
     if far is not None:
-        room = part.size - len(rows)
-        more = len(far.rows) > room or _more(far, part)
-        if part.backward:
-            start = max(len(far.rows) - room, 0)
+        remaining = page_slice.size - len(rows)
+        has_more = len(far.rows) > remaining or _has_more(far, page_slice)
+        if page_slice.backward:
+            start = max(len(far.rows) - remaining, 0)
             rows, cursors = [*far.rows[start:], *rows], [*far.cursors[start:], *cursors]
         else:
-            rows, cursors = [*rows, *far.rows[:room]], [*cursors, *far.cursors[:room]]
-    if part.backward:
-        return Page(rows, cursors, has_next=part.before is not None, has_previous=more)
-    return Page(rows, cursors, has_next=more, has_previous=part.after is not None)
+            rows, cursors = [*rows, *far.rows[:remaining]], [*cursors, *far.cursors[:remaining]]
+    if page_slice.backward:
+        return Page(rows, cursors, has_next=page_slice.before is not None, has_previous=has_more)
+    return Page(rows, cursors, has_next=has_more, has_previous=page_slice.after is not None)
 
 
-every = Leaderboard(runs.runs, runs.sort)
-of_owner = every.under(Run.owner_id)
-of_experiment = Leaderboard(runs.kept, runs.sort, Run.experiment_id)
+listing = Leaderboard(runs.runs, runs.sort)
+of_owner = listing.under(Run.owner_id)
+of_experiment = Leaderboard(runs.with_deleted, runs.sort, Run.experiment_id)

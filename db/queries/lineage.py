@@ -136,7 +136,7 @@ def _snapshot(viewer: Viewer) -> Rows:
     return select(PipelineSnapshot.id).where(pipelines.visible_snapshot(viewer))
 
 
-Neighbours = Callable[[Viewer, Column], Rows]
+NeighbourSelect = Callable[[Viewer, Column], Rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +146,8 @@ class _Relation:
     name: LineageRelation
     cause: LineageKind
     effect: LineageKind
-    down: Neighbours
-    up: Neighbours
+    down: NeighbourSelect
+    up: NeighbourSelect
 
 
 RELATIONS = (
@@ -207,15 +207,15 @@ RELATIONS = (
 )
 
 
-def _read_for(viewer: Viewer, id_: Column) -> Rows:
+def _derived_from(viewer: Viewer, id_: Column) -> Rows:
     """The versions that a derived version was made of."""
-    made = aliased(DatasetVersion)
-    found = _version(viewer).join(JobInput, JobInput.dataset_version_id == DatasetVersion.id)
-    found = found.join(made, made.produced_by_id == JobInput.job_id)
-    return found.where(made.id == id_, made.source == DatasetSource.DERIVED)
+    derived = aliased(DatasetVersion)
+    statement = _version(viewer).join(JobInput, JobInput.dataset_version_id == DatasetVersion.id)
+    statement = statement.join(derived, derived.produced_by_id == JobInput.job_id)
+    return statement.where(derived.id == id_, derived.source == DatasetSource.DERIVED)
 
 
-_STARTS: dict[LineageKind, Callable[[Viewer], Rows]] = {
+_START_ROWS: dict[LineageKind, Callable[[Viewer], Rows]] = {
     VERSION: lambda viewer: _version(viewer).where(Dataset.deleted_at.is_(None)),
     SNAPSHOT: _snapshot,
     JOB: _job,
@@ -231,7 +231,7 @@ _KEYS: dict[LineageKind, Column] = {
 }
 
 
-async def of(
+async def trace(
     database: Database,
     viewer: Viewer,
     kind: LineageKind,
@@ -257,12 +257,14 @@ def _statement(viewer: Viewer, kind: LineageKind, key: UUID, direction: LineageD
     walk = _walk(viewer, kind, key, direction, depth, max_nodes)
     # Rows come level by level as they are found, so the limit ends the recursion and keeps the nearest. A node may be there more than
     # once, on paths of different lengths: hence the room.
-    room = 4 * (max_nodes + 1)
-    found = select(walk.c.kind, walk.c.id, walk.c.depth).limit(room).cte("found")
-    nearest = select(found.c.kind, found.c.id, func.min(found.c.depth).label("depth")).group_by(found.c.kind, found.c.id).cte("nearest")
+    row_limit = 4 * (max_nodes + 1)
+    visited = select(walk.c.kind, walk.c.id, walk.c.depth).limit(row_limit).cte("found")
+    nearest = (
+        select(visited.c.kind, visited.c.id, func.min(visited.c.depth).label("depth")).group_by(visited.c.kind, visited.c.id).cte("nearest")
+    )
     nodes = select(nearest).where(nearest.c.depth <= depth).order_by(nearest.c.depth, nearest.c.id).limit(max_nodes).cte("nodes")
-    counts = [select(func.count()).select_from(part).scalar_subquery() for part in (found, nearest, nodes)]
-    cut = or_(counts[0] >= room, counts[1] > counts[2])
+    counts = [select(func.count()).select_from(cte).scalar_subquery() for cte in (visited, nearest, nodes)]
+    is_cut = or_(counts[0] >= row_limit, counts[1] > counts[2])
     edges = _edges(viewer, nodes)
     causes = select(func.jsonb_agg(func.jsonb_build_array(edges.c.source, edges.c.relation))).where(edges.c.target == nodes.c.id)
     return select(
@@ -273,64 +275,71 @@ def _statement(viewer: Viewer, kind: LineageKind, key: UUID, direction: LineageD
         _by_kind(nodes, _statuses()).label("status"),
         func.coalesce(_aliases(nodes), literal_column("'[]'::jsonb", JSONB)).label("aliases"),
         func.coalesce(causes.scalar_subquery(), literal_column("'[]'::jsonb", JSONB)).label("causes"),
-        cut.label("is_partial"),
+        is_cut.label("is_partial"),
     ).order_by(nodes.c.depth, nodes.c.id)
 
 
 def _walk(viewer: Viewer, kind: LineageKind, key: UUID, direction: LineageDirection, depth: int, max_nodes: int) -> CTE:
     """(kind, id, depth, up): a step further than asked, so that what was left out is known."""
-    ways = {
+    directions = {
         LineageDirection.UPSTREAM: (True,),
         LineageDirection.DOWNSTREAM: (False,),
         LineageDirection.BOTH: (True, False),
     }[direction]
-    start = _STARTS[kind](viewer).where(_KEYS[kind] == key).subquery("start")
-    chosen = func.unnest(literal(list(ways), ARRAY(Boolean))).table_valued("up", name="ways").render_derived()
-    begin = select(
-        _word(kind).label("kind"), start.c.id, cast(0, Integer).label("depth"), cast(chosen.c.up, Boolean).label("up")
-    ).select_from(start.join(chosen, true()))
-    walk = begin.cte("walk", recursive=True)
+    start = _START_ROWS[kind](viewer).where(_KEYS[kind] == key).subquery("start")
+    direction_rows = func.unnest(literal(list(directions), ARRAY(Boolean))).table_valued("up", name="ways").render_derived()
+    seed = select(
+        _literal_kind(kind).label("kind"), start.c.id, cast(0, Integer).label("depth"), cast(direction_rows.c.up, Boolean).label("up")
+    ).select_from(start.join(direction_rows, true()))
+    walk = seed.cte("walk", recursive=True)
     steps = [
         neighbours(viewer, walk.c.id)
-        .add_columns(_word(there).label("kind"))
-        .where(walk.c.kind == _word(here), walk.c.up.is_(upstream))
-        .order_by(_KEYS[there].desc())
+        .add_columns(_literal_kind(target_kind).label("kind"))
+        .where(walk.c.kind == _literal_kind(source_kind), walk.c.up.is_(upstream))
+        .order_by(_KEYS[target_kind].desc())
         .limit(max_nodes + 1)
         .correlate(walk)
         for relation in RELATIONS
-        for here, there, upstream, neighbours in (
+        for source_kind, target_kind, upstream, neighbours in (
             (relation.cause, relation.effect, False, relation.down),
             (relation.effect, relation.cause, True, relation.up),
         )
-        if upstream in ways
+        if upstream in directions
     ]
-    onward = union_all(*steps).lateral("onward")
-    further = select(onward.c.kind, onward.c.id, walk.c.depth + 1, walk.c.up).select_from(walk.join(onward, true()))
-    return walk.union(further.where(walk.c.depth <= depth))
+    neighbour_rows = union_all(*steps).lateral("onward")
+    next_level = select(neighbour_rows.c.kind, neighbour_rows.c.id, walk.c.depth + 1, walk.c.up).select_from(
+        walk.join(neighbour_rows, true())
+    )
+    return walk.union(next_level.where(walk.c.depth <= depth))
 
 
 def _edges(viewer: Viewer, nodes: CTE) -> CTE:
     """(source, target, relation) between nodes found, looked up from the effects."""
-    back = [(relation.name, relation.effect, relation.up) for relation in RELATIONS]
-    back.append((LineageRelation.DERIVED_FROM, VERSION, _read_for))
+    lookups = [(relation.name, relation.effect, relation.up) for relation in RELATIONS]
+    lookups.append((LineageRelation.DERIVED_FROM, VERSION, _derived_from))
     steps = [
-        up(viewer, nodes.c.id).add_columns(_word(name).label("relation")).where(nodes.c.kind == _word(effect)).correlate(nodes)
-        for name, effect, up in back
+        up(viewer, nodes.c.id)
+        .add_columns(_literal_kind(name).label("relation"))
+        .where(nodes.c.kind == _literal_kind(effect))
+        .correlate(nodes)
+        for name, effect, up in lookups
     ]
     cause = union_all(*steps).lateral("cause")
     source = nodes.alias("source")
-    found = select(cause.c.id.label("source"), nodes.c.id.label("target"), cause.c.relation)
-    return found.select_from(nodes.join(cause, true()).join(source, source.c.id == cause.c.id)).distinct().cte("edges")
+    statement = select(cause.c.id.label("source"), nodes.c.id.label("target"), cause.c.relation)
+    return statement.select_from(nodes.join(cause, true()).join(source, source.c.id == cause.c.id)).distinct().cte("edges")
 
 
-def _word(value: LineageKind | LineageRelation) -> ColumnElement[str]:
+def _literal_kind(value: LineageKind | LineageRelation) -> ColumnElement[str]:
     """Written into the statement, so that the planner sees which branch is for which kind."""
     return literal_column(f"'{value.value}'::text", Text)
 
 
 def _by_kind(nodes: CTE, values: dict[LineageKind, Callable[[Column], Rows]]) -> ColumnElement[Any]:
     """One look-up by key a node, in the table of its kind."""
-    return case(*((nodes.c.kind == _word(kind), value(nodes.c.id).correlate(nodes).scalar_subquery()) for kind, value in values.items()))
+    return case(
+        *((nodes.c.kind == _literal_kind(kind), value(nodes.c.id).correlate(nodes).scalar_subquery()) for kind, value in values.items())
+    )
 
 
 def _labels() -> dict[LineageKind, Callable[[Column], Rows]]:
@@ -371,5 +380,9 @@ def _statuses() -> dict[LineageKind, Callable[[Column], Rows]]:
 
 def _aliases(nodes: CTE) -> ColumnElement[Any]:
     names = select(func.jsonb_agg(aggregate_order_by(ModelAliasEvent.name, ModelAliasEvent.name.asc())))
-    set_now = (ModelAliasEvent.model_version_id == nodes.c.id, ModelAliasEvent.superseded_at.is_(None), nodes.c.kind == _word(MODEL))
-    return names.where(*set_now).correlate(nodes).scalar_subquery()
+    is_current = (
+        ModelAliasEvent.model_version_id == nodes.c.id,
+        ModelAliasEvent.superseded_at.is_(None),
+        nodes.c.kind == _literal_kind(MODEL),
+    )
+    return names.where(*is_current).correlate(nodes).scalar_subquery()

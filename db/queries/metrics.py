@@ -17,7 +17,7 @@ from db.core.sql import Rows
 from db.core.viewer import Viewer
 from db.core.work import Database
 from db.errors import InvalidCursor
-from db.queries.runs import finite, visible
+from db.queries.runs import is_finite, visible
 from db.tables import MetricPoint, Run, RunMetric
 
 MAX_POINTS = 10_000
@@ -67,10 +67,10 @@ class History:
     max_points: int
 
     async def __call__(self, database: Database, viewer: Viewer, keys: Sequence[UUID], /) -> Mapping[UUID, Sequence[Series]]:
-        found = _points(viewer).where(MetricPoint.run_id.in_(keys))
+        run_points = _points(viewer).where(MetricPoint.run_id.in_(keys))
         if self.metrics is not None:
-            found = found.where(MetricPoint.key.in_(self.metrics))
-        points = found.cte("points").prefix_with("NOT MATERIALIZED")
+            run_points = run_points.where(MetricPoint.key.in_(self.metrics))
+        points = run_points.cte("points").prefix_with("NOT MATERIALIZED")
         counted = select(
             points.c.run_id,
             points.c.key,
@@ -79,34 +79,34 @@ class History:
             func.max(points.c.step).label("last"),
         )
         sizes = counted.group_by(points.c.run_id, points.c.key).cte("sizes")
-        place = tuple_(points.c.run_id, points.c.key, points.c.step)
+        position = tuple_(points.c.run_id, points.c.key, points.c.step)
         statement = (
             select(points.c.run_id, points.c.key, points.c.step, points.c.value, points.c.recorded_at, sizes.c.total)
             .join(sizes, (points.c.run_id == sizes.c.run_id) & (points.c.key == sizes.c.key))
-            .where(or_(sizes.c.total <= self.max_points, place.in_(_kept(points, sizes, self.max_points))))
+            .where(or_(sizes.c.total <= self.max_points, position.in_(_sampled(points, sizes, self.max_points))))
             .order_by(points.c.run_id, points.c.key, points.c.step)
         )
         series: dict[UUID, list[Series]] = {key: [] for key in keys}
         for row in await database.rows(statement):
-            of_run = series[row.run_id]
-            if not of_run or of_run[-1].key != row.key:
-                of_run.append(Series(row.key, row.total, []))
-            of_run[-1].points.append(row)
+            run_series = series[row.run_id]
+            if not run_series or run_series[-1].key != row.key:
+                run_series.append(Series(row.key, row.total, []))
+            run_series[-1].points.append(row)
         return series
 
 
-def _kept(points: CTE, sizes: CTE, max_points: int) -> Rows:
+def _sampled(points: CTE, sizes: CTE, max_points: int) -> Rows:
     """Run, key and step of what stays of the series that are too long."""
     ends = {1: 1, 2: 0, 3: 1}.get(max_points, 2)
-    stretches = (max_points - ends) // 2
-    long = sizes.c.total > max_points
-    parts: list[Rows] = []
+    bucket_count = (max_points - ends) // 2
+    is_long = sizes.c.total > max_points
+    selects: list[Rows] = []
     if ends > 0:
-        parts.append(select(sizes.c.run_id, sizes.c.key, sizes.c.last.label("step")).where(long))
+        selects.append(select(sizes.c.run_id, sizes.c.key, sizes.c.last.label("step")).where(is_long))
     if ends > 1:
-        parts.append(select(sizes.c.run_id, sizes.c.key, sizes.c.first).where(long))
-    if stretches > 0:
-        value = case((finite(points.c.value), points.c.value))
+        selects.append(select(sizes.c.run_id, sizes.c.key, sizes.c.first).where(is_long))
+    if bucket_count > 0:
+        value = case((is_finite(points.c.value), points.c.value))
         width = cast(sizes.c.last, BigInteger) - sizes.c.first + 1
         # Arrays compare value first, then step, null values last: so one pass finds an extreme together with its place.
         low = func.min(array([value, cast(points.c.step, Double)]), type_=ARRAY(Double))
@@ -114,14 +114,14 @@ def _kept(points: CTE, sizes: CTE, max_points: int) -> Rows:
         extremes = (
             select(points.c.run_id, points.c.key, low.label("low"), high.label("high"))
             .join(sizes, (points.c.run_id == sizes.c.run_id) & (points.c.key == sizes.c.key))
-            .where(long)
-            .group_by(points.c.run_id, points.c.key, (cast(points.c.step, BigInteger) - sizes.c.first) * stretches // width)
+            .where(is_long)
+            .group_by(points.c.run_id, points.c.key, (cast(points.c.step, BigInteger) - sizes.c.first) * bucket_count // width)
             .cte("extremes")
         )
-        parts.append(select(extremes.c.run_id, extremes.c.key, cast(extremes.c.low[2], Integer)))
+        selects.append(select(extremes.c.run_id, extremes.c.key, cast(extremes.c.low[2], Integer)))
         greatest = select(extremes.c.run_id, extremes.c.key, cast(-extremes.c.high[2], Integer))
-        parts.append(greatest.where(extremes.c.high.is_not(None)))
-    return select(*union(*parts).subquery("kept").c)
+        selects.append(greatest.where(extremes.c.high.is_not(None)))
+    return select(*union(*selects).subquery("kept").c)
 
 
 def cursor_of(run_id: UUID, batch: int) -> str:
@@ -143,13 +143,20 @@ def batch_of(cursor: str, run_id: UUID, last: int | None = None) -> int:
     return batch
 
 
-async def after(database: Database, viewer: Viewer, run_id: UUID, batch: int, metrics: Sequence[str] | None = None) -> Sequence[Row[Any]]:
+async def points_after(
+    database: Database, viewer: Viewer, run_id: UUID, batch: int, metrics: Sequence[str] | None = None
+) -> Sequence[Row[Any]]:
     """The next points of a run by batch, key and step: whole batches, about 2,000 points or one batch that has more."""
-    found = _points(viewer).where(MetricPoint.run_id == run_id, MetricPoint.batch > batch)
+    statement = _points(viewer).where(MetricPoint.run_id == run_id, MetricPoint.batch > batch)
     if metrics is not None:
-        found = found.where(MetricPoint.key.in_(metrics))
-    inner = (
-        found.with_only_columns(MetricPoint.batch, maintain_column_froms=True).order_by(MetricPoint.batch).limit(REPLAY).subquery("next")
+        statement = statement.where(MetricPoint.key.in_(metrics))
+    next_batches = (
+        statement.with_only_columns(MetricPoint.batch, maintain_column_froms=True)
+        .order_by(MetricPoint.batch)
+        .limit(REPLAY)
+        .subquery("next")
     )
-    upto = select(func.max(inner.c.batch)).scalar_subquery()
-    return await database.rows(found.where(MetricPoint.batch <= upto).order_by(MetricPoint.batch, MetricPoint.key, MetricPoint.step))
+    last_batch = select(func.max(next_batches.c.batch)).scalar_subquery()
+    return await database.rows(
+        statement.where(MetricPoint.batch <= last_batch).order_by(MetricPoint.batch, MetricPoint.key, MetricPoint.step)
+    )

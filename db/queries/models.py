@@ -47,21 +47,21 @@ class ModelFilter:
     owner_id: UUID | None = None
 
     def conditions(self) -> list[ColumnElement[bool]]:
-        found: list[ColumnElement[bool]] = []
+        conditions: list[ColumnElement[bool]] = []
         if self.name is not None:
-            found += self.name.on(Model.name)
+            conditions += self.name.conditions(Model.name)
         if self.problem_type is not None:
-            found.append(Model.problem_type.in_(self.problem_type))
+            conditions.append(Model.problem_type.in_(self.problem_type))
         if self.alias is not None:
-            found.append(exists().where(ModelAliasEvent.model_id == Model.id, *_set_now(self.alias)))
+            conditions.append(exists().where(ModelAliasEvent.model_id == Model.id, *_is_current_alias(self.alias)))
         if self.created_at is not None:
-            found += self.created_at.on(Model.created_at)
+            conditions += self.created_at.conditions(Model.created_at)
         if self.owner_id is not None:
-            found.append(Model.owner_id == self.owner_id)
-        return found
+            conditions.append(Model.owner_id == self.owner_id)
+        return conditions
 
 
-EVERY = ModelFilter()
+NO_FILTER = ModelFilter()
 
 
 class ModelOrderField(StrEnum):
@@ -75,21 +75,21 @@ class ModelOrderField(StrEnum):
 NEWEST_VERSION = Sort("NUMBER", ModelVersion.number, ModelVersion.id, kind="int")
 
 
-def kept(viewer: Viewer) -> Rows:
+def with_deleted(viewer: Viewer) -> Rows:
     """The models a viewer may see, deleted ones too: edges still lead to them."""
     return select(Model.__table__).where(visible(viewer))
 
 
-def models(viewer: Viewer, wanted: ModelFilter | None = None) -> Rows:
+def models(viewer: Viewer, criteria: ModelFilter | None = None) -> Rows:
     """The models that lists and look-ups by id find."""
-    return kept(viewer).where(Model.deleted_at.is_(None), *((wanted or EVERY).conditions()))
+    return with_deleted(viewer).where(Model.deleted_at.is_(None), *((criteria or NO_FILTER).conditions()))
 
 
-by_id = rows_by_key(kept, Model.id)
+by_id = rows_by_key(with_deleted, Model.id)
 live_by_id = rows_by_key(models, Model.id)
 
-every = Listing(models, partial(named_sort, Model))
-of_owner = every.under(Model.owner_id)
+listing = Listing(models, partial(named_sort, Model))
+of_owner = listing.under(Model.owner_id)
 
 
 def versions(viewer: Viewer, _criteria: None = None) -> Rows:
@@ -121,14 +121,14 @@ async def latest_version(database: Database, viewer: Viewer, keys: Sequence[UUID
     return {key: page.rows[0] for key, page in pages.items() if page.rows}
 
 
-def _set_now(name: str) -> tuple[ColumnElement[bool], ...]:
+def _is_current_alias(name: str) -> tuple[ColumnElement[bool], ...]:
     return ModelAliasEvent.name == name.lower(), ModelAliasEvent.superseded_at.is_(None)
 
 
 def _aliases(viewer: Viewer) -> Rows:
     """The aliases that are set now."""
-    found = select(ModelAliasEvent.__table__).join(Model, Model.id == ModelAliasEvent.model_id)
-    return found.where(visible(viewer), ModelAliasEvent.superseded_at.is_(None))
+    statement = select(ModelAliasEvent.__table__).join(Model, Model.id == ModelAliasEvent.model_id)
+    return statement.where(visible(viewer), ModelAliasEvent.superseded_at.is_(None))
 
 
 aliases_of_model = rows_by_parent(_aliases, ModelAliasEvent.model_id, "model_id", ModelAliasEvent.name.asc())
@@ -136,7 +136,7 @@ aliases_of_version = rows_by_parent(_aliases, ModelAliasEvent.model_version_id, 
 
 
 @dataclass(frozen=True, slots=True)
-class Aliased:
+class VersionByAlias:
     """A batch: the version of each model that the alias points to now, or pointed to at a moment."""
 
     name: str
@@ -144,10 +144,10 @@ class Aliased:
 
     async def __call__(self, database: Database, viewer: Viewer, keys: Sequence[UUID], /) -> Mapping[UUID, Row[Any]]:
         if self.at is None:
-            pointed = _set_now(self.name)
+            conditions = _is_current_alias(self.name)
         else:
-            ended = or_(ModelAliasEvent.superseded_at.is_(None), ModelAliasEvent.superseded_at > self.at)
-            pointed = (ModelAliasEvent.name == self.name.lower(), ModelAliasEvent.set_at <= self.at, ended)
-        found = versions(viewer).join(ModelAliasEvent, ModelAliasEvent.model_version_id == ModelVersion.id)
-        rows = await database.rows(found.where(ModelVersion.model_id.in_(keys), *pointed))
+            still_set = or_(ModelAliasEvent.superseded_at.is_(None), ModelAliasEvent.superseded_at > self.at)
+            conditions = (ModelAliasEvent.name == self.name.lower(), ModelAliasEvent.set_at <= self.at, still_set)
+        statement = versions(viewer).join(ModelAliasEvent, ModelAliasEvent.model_version_id == ModelVersion.id)
+        rows = await database.rows(statement.where(ModelVersion.model_id.in_(keys), *conditions))
         return {row.model_id: row for row in rows}

@@ -55,17 +55,17 @@ class PipelineFilter:
     owner_id: UUID | None = None
 
     def conditions(self) -> list[ColumnElement[bool]]:
-        among = ((Pipeline.modality, self.modality), (Pipeline.status, self.status))
+        allowed_values = ((Pipeline.modality, self.modality), (Pipeline.status, self.status))
         return [
-            *(self.name.on(Pipeline.name) if self.name is not None else ()),
-            *(column.in_(words) for column, words in among if words is not None),
+            *(self.name.conditions(Pipeline.name) if self.name is not None else ()),
+            *(column.in_(members) for column, members in allowed_values if members is not None),
             *((Pipeline.is_template == self.is_template,) if self.is_template is not None else ()),
-            *(self.created_at.on(Pipeline.created_at) if self.created_at is not None else ()),
+            *(self.created_at.conditions(Pipeline.created_at) if self.created_at is not None else ()),
             *((Pipeline.owner_id == self.owner_id,) if self.owner_id is not None else ()),
         ]
 
 
-EVERY = PipelineFilter()
+NO_FILTER = PipelineFilter()
 
 
 class PipelineOrderField(StrEnum):
@@ -76,21 +76,21 @@ class PipelineOrderField(StrEnum):
     NAME = "name"
 
 
-def kept(viewer: Viewer) -> Rows:
+def with_deleted(viewer: Viewer) -> Rows:
     """The pipelines a viewer may see, deleted ones too: edges still lead to them."""
     return select(*COLUMNS).where(visible(viewer))
 
 
-def pipelines(viewer: Viewer, wanted: PipelineFilter | None = None) -> Rows:
+def pipelines(viewer: Viewer, criteria: PipelineFilter | None = None) -> Rows:
     """The pipelines that lists and look-ups by id find."""
-    return kept(viewer).where(Pipeline.deleted_at.is_(None), *((wanted or EVERY).conditions()))
+    return with_deleted(viewer).where(Pipeline.deleted_at.is_(None), *((criteria or NO_FILTER).conditions()))
 
 
-by_id = rows_by_key(kept, Pipeline.id)
+by_id = rows_by_key(with_deleted, Pipeline.id)
 live_by_id = rows_by_key(pipelines, Pipeline.id)
 
-every = Listing(pipelines, partial(named_sort, Pipeline))
-of_owner = every.under(Pipeline.owner_id)
+listing = Listing(pipelines, partial(named_sort, Pipeline))
+of_owner = listing.under(Pipeline.owner_id)
 
 
 def _definitions(viewer: Viewer) -> Rows:

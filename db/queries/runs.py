@@ -30,7 +30,7 @@ def visible(viewer: Viewer) -> ColumnElement[bool]:
     return true() if viewer.sees_all else Run.owner_id == viewer.id
 
 
-def finite(value: Any) -> ColumnElement[bool]:
+def is_finite(value: Any) -> ColumnElement[bool]:
     """A number proper: PostgreSQL sorts NaN above infinity, so one range leaves out NaN, both infinities and null, and an index can serve it."""
     return (value > -INFINITY) & (value < INFINITY)
 
@@ -45,12 +45,12 @@ class MetricBound:
 
     def condition(self) -> ColumnElement[bool]:
         metric = aliased(RunMetric)
-        found = exists().where(metric.run_id == Run.id, metric.key == self.key, finite(metric.last))
+        condition = exists().where(metric.run_id == Run.id, metric.key == self.key, is_finite(metric.last))
         if self.gte is not None:
-            found = found.where(metric.last >= self.gte)
+            condition = condition.where(metric.last >= self.gte)
         if self.lte is not None:
-            found = found.where(metric.last <= self.lte)
-        return found
+            condition = condition.where(metric.last <= self.lte)
+        return condition
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,23 +71,25 @@ class ParameterMatch:
     def condition(self) -> ColumnElement[bool]:
         path = self.key.split(".")
         # A key with dots may also stand as it is, at the top.
-        places = [path] if len(path) == 1 else [path, [self.key]]
+        candidates = [path] if len(path) == 1 else [path, [self.key]]
         if self.one_of is None:
-            return or_(*(self._at(place).is_not(None) for place in places))
-        return or_(*(self._equals(place, orjson.loads(value)) for value in self.one_of for place in places), literal(value=False))
+            return or_(*(self._value_at(candidate).is_not(None) for candidate in candidates))
+        return or_(
+            *(self._equals(candidate, orjson.loads(value)) for value in self.one_of for candidate in candidates), literal(value=False)
+        )
 
     @staticmethod
-    def _at(place: list[str]) -> ColumnElement[Any]:
-        return func.jsonb_extract_path(Run.hyperparameters, *place, type_=JSONB)
+    def _value_at(path: list[str]) -> ColumnElement[Any]:
+        return func.jsonb_extract_path(Run.hyperparameters, *path, type_=JSONB)
 
-    def _equals(self, place: list[str], value: Any) -> ColumnElement[bool]:
+    def _equals(self, path: list[str], value: Any) -> ColumnElement[bool]:
         """Containment, which the GIN index answers, and equality, because {"a": [1, 2]} contains {"a": [1]}."""
-        whole = value
-        for name in reversed(place):
-            whole = {name: whole}
-        holds = Run.hyperparameters.op("@>", is_comparison=True)(bindparam(None, whole, type_=JSONB, unique=True))
-        same = self._at(place).op("=", is_comparison=True)(bindparam(None, value, type_=JSONB, unique=True))
-        return holds & same
+        document = value
+        for name in reversed(path):
+            document = {name: document}
+        contains = Run.hyperparameters.op("@>", is_comparison=True)(bindparam(None, document, type_=JSONB, unique=True))
+        equals = self._value_at(path).op("=", is_comparison=True)(bindparam(None, value, type_=JSONB, unique=True))
+        return contains & equals
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,7 @@ class RunFilter:
         if self.status is not None:
             yield Run.status.in_(self.status)
         if self.created_at is not None:
-            yield from self.created_at.on(Run.created_at)
+            yield from self.created_at.conditions(Run.created_at)
         if self.owner_id is not None:
             yield Run.owner_id == self.owner_id
         for bound in self.metrics:
@@ -116,7 +118,7 @@ class RunFilter:
             yield parameter.condition()
 
 
-EVERY = RunFilter()
+NO_FILTER = RunFilter()
 
 
 class RunOrderField(StrEnum):
@@ -137,30 +139,30 @@ class RunOrder:
 
 def sort(order: RunOrder | None = None) -> Sort:
     """The order of a list by a field, newest first where none is asked; by a metric see `db.queries.leaderboard`."""
-    asked = order or RunOrder()
-    name = f"{asked.field}.{asked.descending:d}"
-    if asked.field is RunOrderField.NUMBER:
-        return Sort(name, Run.number, Run.id, asked.descending, kind="int")
-    return Sort(name, Run.created_at, Run.id, asked.descending)
+    effective = order or RunOrder()
+    name = f"{effective.field}.{effective.descending:d}"
+    if effective.field is RunOrderField.NUMBER:
+        return Sort(name, Run.number, Run.id, effective.descending, kind="int")
+    return Sort(name, Run.created_at, Run.id, effective.descending)
 
 
-def kept(viewer: Viewer, wanted: RunFilter | None = None) -> Rows:
+def with_deleted(viewer: Viewer, criteria: RunFilter | None = None) -> Rows:
     """The runs a viewer may see, those of deleted experiments too: edges still lead to them."""
-    return select(Run.__table__).where(visible(viewer), *((wanted or EVERY).conditions()))
+    return select(Run.__table__).where(visible(viewer), *((criteria or NO_FILTER).conditions()))
 
 
-def runs(viewer: Viewer, wanted: RunFilter | None = None) -> Rows:
+def runs(viewer: Viewer, criteria: RunFilter | None = None) -> Rows:
     """The runs that lists and look-ups by id find."""
-    return kept(viewer, wanted).join(Experiment, Experiment.id == Run.experiment_id).where(Experiment.deleted_at.is_(None))
+    return with_deleted(viewer, criteria).join(Experiment, Experiment.id == Run.experiment_id).where(Experiment.deleted_at.is_(None))
 
 
-by_id = rows_by_key(kept, Run.id)
+by_id = rows_by_key(with_deleted, Run.id)
 live_by_id = rows_by_key(runs, Run.id)
-of_job = rows_by_key(kept, Run.job_id, "job_id")
+of_job = rows_by_key(with_deleted, Run.job_id, "job_id")
 
 
 @dataclass(frozen=True, slots=True)
-class Best:
+class BestRuns:
     """A batch: the run of each experiment whose last value of the metric is greatest (or least, not `descending`).
 
     It is the run that leads the experiment's list in that order. Experiments without a finite value are left out.
@@ -170,15 +172,15 @@ class Best:
     descending: bool
 
     async def __call__(self, database: Database, viewer: Viewer, keys: Sequence[UUID], /) -> Mapping[UUID, Row[Any]]:
-        wanted = func.unnest(literal(list(keys), ARRAY(Uuid))).table_valued("id", name="wanted").render_derived()
+        experiment_ids = func.unnest(literal(list(keys), ARRAY(Uuid))).table_valued("id", name="wanted").render_derived()
         value, tie = (RunMetric.last.desc(), Run.id.desc()) if self.descending else (RunMetric.last.asc(), Run.id.asc())
         leader = (
-            kept(viewer)
+            with_deleted(viewer)
             .join(RunMetric, (RunMetric.run_id == Run.id) & (RunMetric.key == self.metric))
-            .where(Run.experiment_id == wanted.c.id, finite(RunMetric.last))
+            .where(Run.experiment_id == experiment_ids.c.id, is_finite(RunMetric.last))
             .order_by(value, tie)
             .limit(1)
             .lateral("leader")
         )
-        rows = await database.rows(select(*leader.c).select_from(wanted.join(leader, true())))
+        rows = await database.rows(select(*leader.c).select_from(experiment_ids.join(leader, true())))
         return {row.experiment_id: row for row in rows}

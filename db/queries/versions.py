@@ -39,20 +39,20 @@ COLUMNS = (
 NEWEST = Sort("number", DatasetVersion.number, DatasetVersion.id, kind="int")
 
 
-def kept(viewer: Viewer, _criteria: None = None) -> Rows:
+def with_deleted(viewer: Viewer, _criteria: None = None) -> Rows:
     """The versions a viewer may see, by edge and by id, those of deleted datasets too: a version itself is never deleted."""
     return select(*COLUMNS).join(Dataset, Dataset.id == DatasetVersion.dataset_id).where(visible(viewer))
 
 
-by_id = rows_by_key(kept, DatasetVersion.id)
-of_dataset = Listing(kept, lambda _: NEWEST, DatasetVersion.dataset_id)
+by_id = rows_by_key(with_deleted, DatasetVersion.id)
+of_dataset = Listing(with_deleted, lambda _: NEWEST, DatasetVersion.dataset_id)
 
 
 async def current(database: Database, viewer: Viewer, keys: Sequence[UUID], /) -> Mapping[UUID, Row[Any]]:
     """The READY version with the highest number of each dataset that has one."""
     # Written into the statement, not sent as a parameter: only so does a plan that is kept use the partial index.
     ready = bindparam(None, DatasetVersionStatus.READY, type_=DatasetVersion.status.type, unique=True, literal_execute=True)
-    statement = kept(viewer).where(DatasetVersion.status == ready)
+    statement = with_deleted(viewer).where(DatasetVersion.status == ready)
     async with database.read() as connection:
         pages = await page_by_parent(connection, statement, DatasetVersion.dataset_id, keys, NEWEST, Slice(size=1))
     return {key: page.rows[0] for key, page in pages.items() if page.rows}
@@ -60,31 +60,31 @@ async def current(database: Database, viewer: Viewer, keys: Sequence[UUID], /) -
 
 async def by_number(database: Database, viewer: Viewer, keys: Sequence[tuple[UUID, int]], /) -> Mapping[tuple[UUID, int], Row[Any]]:
     """Versions by dataset and number."""
-    rows = await database.rows(kept(viewer).where(tuple_(DatasetVersion.dataset_id, DatasetVersion.number).in_(keys)))
+    rows = await database.rows(with_deleted(viewer).where(tuple_(DatasetVersion.dataset_id, DatasetVersion.number).in_(keys)))
     return {(row.dataset_id, row.number): row for row in rows}
 
 
 def _documents(viewer: Viewer, *columns: Any) -> Rows:
-    found = select(DatasetVersion.id, *columns).join(Dataset, Dataset.id == DatasetVersion.dataset_id)
-    return found.where(visible(viewer))
+    statement = select(DatasetVersion.id, *columns).join(Dataset, Dataset.id == DatasetVersion.dataset_id)
+    return statement.where(visible(viewer))
 
 
 async def columns(database: Database, viewer: Viewer, keys: Sequence[UUID], /) -> Mapping[UUID, list[Any]]:
     """Each version's columns, in the order of the file: [{name, type, nullable}]."""
-    found = _documents(viewer, DatasetVersion.columns.label("document"))
-    return {row.id: row.document for row in await database.rows(found.where(DatasetVersion.id.in_(keys)))}
+    statement = _documents(viewer, DatasetVersion.columns.label("document"))
+    return {row.id: row.document for row in await database.rows(statement.where(DatasetVersion.id.in_(keys)))}
 
 
 async def issues(database: Database, viewer: Viewer, keys: Sequence[UUID], /) -> Mapping[UUID, list[Any]]:
     """What was wrong with each version's file: [{code, message, column, row}]."""
-    found = _documents(viewer, DatasetVersion.issues.label("document"))
-    return {row.id: row.document for row in await database.rows(found.where(DatasetVersion.id.in_(keys)))}
+    statement = _documents(viewer, DatasetVersion.issues.label("document"))
+    return {row.id: row.document for row in await database.rows(statement.where(DatasetVersion.id.in_(keys)))}
 
 
 async def previews(database: Database, viewer: Viewer, keys: Sequence[UUID], /) -> Mapping[UUID, list[Any]]:
     """The first rows of each version, at most 100, as objects."""
-    found = _documents(viewer, DatasetVersion.preview.label("document"))
-    return {row.id: row.document for row in await database.rows(found.where(DatasetVersion.id.in_(keys)))}
+    statement = _documents(viewer, DatasetVersion.preview.label("document"))
+    return {row.id: row.document for row in await database.rows(statement.where(DatasetVersion.id.in_(keys)))}
 
 
 PROFILE_COLUMNS = (
@@ -101,8 +101,8 @@ PROFILE_COLUMNS = (
 
 
 def _profiles(viewer: Viewer, *columns: Any) -> Rows:
-    found = select(*columns).join(DatasetVersion, DatasetVersion.id == DatasetProfile.version_id)
-    return found.join(Dataset, Dataset.id == DatasetVersion.dataset_id).where(visible(viewer))
+    statement = select(*columns).join(DatasetVersion, DatasetVersion.id == DatasetProfile.version_id)
+    return statement.join(Dataset, Dataset.id == DatasetVersion.dataset_id).where(visible(viewer))
 
 
 def profiles(viewer: Viewer) -> Rows:
@@ -116,8 +116,8 @@ def _latest_profiles(viewer: Viewer) -> Rows:
 
 
 def _reports(viewer: Viewer) -> Rows:
-    found = _profiles(viewer, DatasetProfile.id, DatasetProfile.report, StoredObject.object_key, StoredObject.size_bytes)
-    return found.outerjoin(StoredObject, StoredObject.id == DatasetProfile.report_object_id)
+    statement = _profiles(viewer, DatasetProfile.id, DatasetProfile.report, StoredObject.object_key, StoredObject.size_bytes)
+    return statement.outerjoin(StoredObject, StoredObject.id == DatasetProfile.report_object_id)
 
 
 profile_by_id = rows_by_key(profiles, DatasetProfile.id)

@@ -10,7 +10,7 @@ from sqlalchemy import func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from db.core.checks import Checks
-from db.core.unique import violation
+from db.core.unique import translate_unique_violation
 from db.core.viewer import UserRole, UserTier
 from db.core.work import Work
 from db.errors import NameTaken, NotFound
@@ -44,31 +44,34 @@ async def add_user(
         checks.add(
             "username", message="A username is 1 to 64 letters, digits, dots, dashes and underscores, and begins with a letter or digit."
         )
-    checks.done()
-    row = insert(User).values(email=email, username=username, full_name=full_name, role=role, tier=tier).returning(User.id)
-    with violation("uq_users_email", NameTaken("user", email)), violation("uq_users_username", NameTaken("user", username)):
-        user_id: UUID = await work.scalar(row)
+    checks.raise_if_invalid()
+    statement = insert(User).values(email=email, username=username, full_name=full_name, role=role, tier=tier).returning(User.id)
+    with (
+        translate_unique_violation("uq_users_email", NameTaken("user", email)),
+        translate_unique_violation("uq_users_username", NameTaken("user", username)),
+    ):
+        user_id: UUID = await work.scalar(statement)
     token = new_token()
-    await _keep(work, user_id, token, "first token")
+    await _store_token(work, user_id, token, "first token")
     return token
 
 
 async def add_token(work: Work, email: str, name: str) -> str:
     """A further bearer token of a user, shown this once. Raises `NotFound`."""
     token = new_token()
-    await _keep(work, await _user(work, email), token, name)
+    await _store_token(work, await _live_user_id(work, email), token, name)
     return token
 
 
 async def revoke_tokens(work: Work, email: str) -> int:
     """Every token of a user; how many there were. Connections that they opened end within seconds. Raises `NotFound`."""
-    user_id = await _user(work, email)
+    user_id = await _live_user_id(work, email)
     revoked = await work.run(update(ApiKey).where(ApiKey.user_id == user_id, ApiKey.revoked_at.is_(None)).values(revoked_at=func.now()))
-    work.doubt(user_id)
+    work.revalidate_sessions(user_id)
     return revoked
 
 
-async def _user(work: Work, email: str) -> UUID:
+async def _live_user_id(work: Work, email: str) -> UUID:
     user_id: UUID | None = await work.scalar(select(User.id).where(func.lower(User.email) == email.lower(), User.deleted_at.is_(None)))
     if user_id is None:
         raise NotFound(email)
@@ -83,7 +86,7 @@ async def ensure_admin(work: Work, email: str, token: str) -> UUID:
     checks = Checks()
     if len(token) < MIN_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
         checks.add("TRELLIS_ADMIN_TOKEN", message=f"The admin's token needs at least {MIN_TOKEN} printable ASCII characters and no space.")
-    checks.done()
+    checks.raise_if_invalid()
     await work.run(select(func.pg_advisory_xact_lock(7_263_002)))  # two processes may start at once
     user_id: UUID | None = await work.scalar(select(User.id).where(func.lower(User.email) == email.lower(), User.deleted_at.is_(None)))
     if user_id is None:
@@ -91,13 +94,13 @@ async def ensure_admin(work: Work, email: str, token: str) -> UUID:
             insert(User).values(email=email, username="admin", full_name="Administrator", role=UserRole.ADMIN).returning(User.id)
         )
         assert user_id is not None
-    stale = update(ApiKey).where(ApiKey.user_id == user_id, ApiKey.name == "admin", ApiKey.revoked_at.is_(None))
-    if await work.run(stale.where(ApiKey.token_sha256 != token_hash(token)).values(revoked_at=func.now())):
-        work.doubt(user_id)
-    await _keep(work, user_id, token, "admin")
+    active_admin_tokens = update(ApiKey).where(ApiKey.user_id == user_id, ApiKey.name == "admin", ApiKey.revoked_at.is_(None))
+    if await work.run(active_admin_tokens.where(ApiKey.token_sha256 != token_hash(token)).values(revoked_at=func.now())):
+        work.revalidate_sessions(user_id)
+    await _store_token(work, user_id, token, "admin")
     return user_id
 
 
-async def _keep(work: Work, user_id: UUID, token: str, name: str) -> None:
-    row = upsert(ApiKey).values(user_id=user_id, name=name, prefix=token[:12], token_sha256=token_hash(token))
-    await work.run(row.on_conflict_do_update(index_elements=[ApiKey.token_sha256], set_={"revoked_at": None}))
+async def _store_token(work: Work, user_id: UUID, token: str, name: str) -> None:
+    statement = upsert(ApiKey).values(user_id=user_id, name=name, prefix=token[:12], token_sha256=token_hash(token))
+    await work.run(statement.on_conflict_do_update(index_elements=[ApiKey.token_sha256], set_={"revoked_at": None}))

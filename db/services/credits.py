@@ -15,7 +15,7 @@ from uuid import UUID
 from sqlalchemy import BigInteger, Row, Select, Text, Uuid, bindparam, insert, select, update
 
 from db.core.checks import Checks
-from db.core.prices import LARGEST
+from db.core.prices import MAX_CREDITS
 from db.core.viewer import SYSTEM
 from db.core.work import Work
 from db.errors import Forbidden, InsufficientCredits, NotFound
@@ -25,20 +25,20 @@ from db.tables.billing import CreditKind
 from db.tables.jobs import JobKind
 from db.tables.jobstates import JobStatus
 
-GIVEN = frozenset({CreditKind.PURCHASE, CreditKind.REFUND, CreditKind.ADJUSTMENT})  # what operators write; jobs write the rest
+GRANTABLE_KINDS = frozenset({CreditKind.PURCHASE, CreditKind.REFUND, CreditKind.ADJUSTMENT})  # what operators write; jobs write the rest
 
 
-def _entering() -> Select[Any]:
+def _entry_statement() -> Select[Any]:
     amount, held = bindparam("the_amount", type_=BigInteger()), bindparam("the_held", type_=BigInteger())
-    enough = (User.id == bindparam("the_owner", type_=Uuid())) & (User.credit_balance + amount >= 0)
-    after = {
+    has_enough = (User.id == bindparam("the_owner", type_=Uuid())) & (User.credit_balance + amount >= 0)
+    new_values = {
         "credit_balance": User.credit_balance + amount,
         "credits_held": User.credits_held + held,
         "credit_sequence": User.credit_sequence + 1,
     }
     columns = (User.id, User.credit_balance, User.credits_held, User.credit_sequence)
-    account = update(User).where(enough).values(after).returning(*columns).cte("account")
-    line = {
+    account = update(User).where(has_enough).values(new_values).returning(*columns).cte("account")
+    entry = {
         "owner_id": account.c.id,
         "sequence": account.c.credit_sequence,
         "kind": bindparam("the_kind", type_=CreditTransaction.__table__.c.kind.type),
@@ -50,20 +50,20 @@ def _entering() -> Select[Any]:
         "actor_id": bindparam("the_actor", type_=Uuid()),
         "note": bindparam("the_note", type_=Text()),
     }
-    entered = insert(CreditTransaction).from_select(list(line), select(*line.values())).cte("entered")
-    return select(account.c.credit_balance).add_cte(entered)
+    inserted = insert(CreditTransaction).from_select(list(entry), select(*entry.values())).cte("entered")
+    return select(account.c.credit_balance).add_cte(inserted)
 
 
-_ENTERING = _entering()
+_ENTRY_STATEMENT = _entry_statement()
 
 
-async def _enter(
+async def _write_entry(
     work: Work, owner_id: UUID, kind: CreditKind, amount: int, held: int = 0, job_id: UUID | None = None, note: str | None = None
 ) -> int:
     """What can be spent after this. Raises `InsufficientCredits` where it would be less than nothing, or `NotFound`."""
-    line = {"the_owner": owner_id, "the_kind": kind, "the_amount": amount, "the_held": held, "the_job": job_id, "the_note": note}
+    entry = {"the_owner": owner_id, "the_kind": kind, "the_amount": amount, "the_held": held, "the_job": job_id, "the_note": note}
     actor = None if work.viewer is SYSTEM else work.viewer.id
-    balance = await work.scalar(_ENTERING, {**line, "the_actor": actor})
+    balance = await work.scalar(_ENTRY_STATEMENT, {**entry, "the_actor": actor})
     if balance is not None:
         return balance
     available = await work.scalar(select(User.credit_balance).where(User.id == owner_id))
@@ -79,33 +79,33 @@ def price(kind: JobKind) -> int:
 
 async def hold(work: Work, owner_id: UUID, cost: int, job_id: UUID) -> None:
     """Keep what a job costs from being spent, until `charge` or `release`. Raises `InsufficientCredits`."""
-    await _enter(work, owner_id, CreditKind.HOLD, -cost, cost, job_id)
+    await _write_entry(work, owner_id, CreditKind.HOLD, -cost, cost, job_id)
 
 
 async def charge(work: Work, owner_id: UUID, cost: int, job_id: UUID) -> None:
     """What was held is gone."""
-    await _enter(work, owner_id, CreditKind.CONSUMPTION, 0, -cost, job_id)
+    await _write_entry(work, owner_id, CreditKind.CONSUMPTION, 0, -cost, job_id)
 
 
 async def release(work: Work, owner_id: UUID, cost: int, job_id: UUID) -> None:
     """What was held can be spent again."""
-    await _enter(work, owner_id, CreditKind.RELEASE, cost, -cost, job_id)
+    await _write_entry(work, owner_id, CreditKind.RELEASE, cost, -cost, job_id)
 
 
-def begin(work: Work, job: Row[Any]) -> None:
+def hold_for_job(work: Work, job: Row[Any]) -> None:
     """Hold what a job costs that was just submitted. The end of the work raises `InsufficientCredits`, and then nothing of it is written."""
     if job.credit_cost:
-        work.at_last(job.owner_id, lambda: hold(work, job.owner_id, job.credit_cost, job.id))
+        work.before_commit(job.owner_id, lambda: hold(work, job.owner_id, job.credit_cost, job.id))
 
 
-def end(work: Work, job: Row[Any]) -> None:
+def settle_for_job(work: Work, job: Row[Any]) -> None:
     """A job that completed has cost what was held for it; one that ended otherwise has cost nothing.
 
     To be called once, in the work of the transition; an index refuses a second end of the same hold.
     """
     if job.credit_cost:
-        act = charge if job.status is JobStatus.COMPLETED else release
-        work.at_last(job.owner_id, lambda: act(work, job.owner_id, job.credit_cost, job.id))
+        operation = charge if job.status is JobStatus.COMPLETED else release
+        work.before_commit(job.owner_id, lambda: operation(work, job.owner_id, job.credit_cost, job.id))
 
 
 async def grant(work: Work, owner_id: UUID, kind: CreditKind, amount: int, note: str | None = None) -> int:
@@ -116,13 +116,13 @@ async def grant(work: Work, owner_id: UUID, kind: CreditKind, amount: int, note:
     if not work.viewer.sees_all:
         raise Forbidden("Only an admin gives credits.")
     checks = Checks()
-    if kind not in GIVEN:
+    if kind not in GRANTABLE_KINDS:
         checks.add("kind", message=f"A {kind.value} is written by jobs; give a purchase, a refund or an adjustment.")
     elif kind is CreditKind.ADJUSTMENT:
-        if amount == 0 or abs(amount) > LARGEST:
-            checks.add("amount", message=f"An adjustment is from -{LARGEST} to {LARGEST} credits, and not 0.")
-    elif not 1 <= amount <= LARGEST:
-        checks.add("amount", message=f"A {kind.value} is from 1 to {LARGEST} credits; an adjustment takes some away.")
+        if amount == 0 or abs(amount) > MAX_CREDITS:
+            checks.add("amount", message=f"An adjustment is from -{MAX_CREDITS} to {MAX_CREDITS} credits, and not 0.")
+    elif not 1 <= amount <= MAX_CREDITS:
+        checks.add("amount", message=f"A {kind.value} is from 1 to {MAX_CREDITS} credits; an adjustment takes some away.")
     checks.text(note, "note", length=1_000)
-    checks.done()
-    return await _enter(work, owner_id, kind, amount, note=note)
+    checks.raise_if_invalid()
+    return await _write_entry(work, owner_id, kind, amount, note=note)

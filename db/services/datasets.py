@@ -10,7 +10,7 @@ from sqlalchemy import Row, exists, func, insert, or_, select
 from sqlalchemy import update as update_rows
 
 from db.core.checks import Checks
-from db.core.unique import violation
+from db.core.unique import translate_unique_violation
 from db.core.work import Work
 from db.errors import NameTaken, NotFound, WrongState
 from db.queries.datasets import visible
@@ -36,7 +36,7 @@ class NewDataset:
 
 async def create(work: Work, new: NewDataset) -> UUID:
     """Raises `InvalidInput` or `NameTaken`."""
-    work.viewer.must_write()
+    work.viewer.require_write()
     checks = Checks()
     name = checks.name(new.name, "name")
     values = {
@@ -49,15 +49,15 @@ async def create(work: Work, new: NewDataset) -> UUID:
         "source": new.source,
         "owner_id": work.viewer.id,
     }
-    checks.done()
-    with violation(_UNIQUE, NameTaken("dataset", name)):
+    checks.raise_if_invalid()
+    with translate_unique_violation(_UNIQUE, NameTaken("dataset", name)):
         return await work.scalar(insert(Dataset).values(values).returning(Dataset.id))
 
 
 async def update(work: Work, dataset_id: UUID, changes: dict[str, Any]) -> UUID:
     """`changes` holds the fields to set, None clearing one. Raises `NotFound`, `InvalidInput` or `NameTaken`."""
-    work.viewer.must_write()
-    await locked(work, dataset_id)
+    work.viewer.require_write()
+    await lock(work, dataset_id)
     checks = Checks()
     values = dict(changes)
     if "name" in values:
@@ -71,43 +71,43 @@ async def update(work: Work, dataset_id: UUID, changes: dict[str, Any]) -> UUID:
         checks.text(values["target_column"], "targetColumn", length=1_000)
     if "metadata" in values:
         values["meta"] = checks.document(values.pop("metadata"), "metadata")
-    checks.done()
+    checks.raise_if_invalid()
     if values:
-        with violation(_UNIQUE, NameTaken("dataset", str(values.get("name")))):
+        with translate_unique_violation(_UNIQUE, NameTaken("dataset", str(values.get("name")))):
             await work.run(update_rows(Dataset).where(Dataset.id == dataset_id).values(values))
     return dataset_id
 
 
 async def delete(work: Work, dataset_id: UUID) -> UUID:
     """Hide a dataset; edges still reach it. Raises `NotFound`, or `WrongState` while a job on it has not ended."""
-    work.viewer.must_write()
-    await locked(work, dataset_id, to_delete=True)
-    concerned = or_(Job.dataset_id == dataset_id, Job.parameters["outputDatasetId"].astext == str(dataset_id))
-    unfinished = exists().where(Job.status.not_in(TERMINAL), concerned)
+    work.viewer.require_write()
+    await lock(work, dataset_id, to_delete=True)
+    on_dataset = or_(Job.dataset_id == dataset_id, Job.parameters["outputDatasetId"].astext == str(dataset_id))
+    unfinished = exists().where(Job.status.not_in(TERMINAL), on_dataset)
     if await work.scalar(select(unfinished)):
         raise WrongState("BUSY", "A job on this dataset has not ended. Wait for it or cancel it, then delete the dataset.")
     await work.run(update_rows(Dataset).where(Dataset.id == dataset_id).values(deleted_at=func.now()))
     return dataset_id
 
 
-async def held(work: Work, *dataset_ids: UUID | None) -> dict[UUID, Row[Any]]:
+async def lock_shared(work: Work, *dataset_ids: UUID | None) -> dict[UUID, Row[Any]]:
     """The live ones of these datasets, by id, kept from being deleted until the work ends; so no job slips in beside a deletion.
 
     Any number may hold a dataset at once, and it may be changed meanwhile: who submits a job waits for no other, nor for a job that ends.
     """
-    wanted = [dataset_id for dataset_id in dataset_ids if dataset_id is not None]
-    live = select(Dataset).where(Dataset.id.in_(wanted), Dataset.deleted_at.is_(None), visible(work.viewer))
-    rows = await work.all(live.order_by(Dataset.id).with_for_update(read=True, key_share=True))
+    ids = [dataset_id for dataset_id in dataset_ids if dataset_id is not None]
+    statement = select(Dataset).where(Dataset.id.in_(ids), Dataset.deleted_at.is_(None), visible(work.viewer))
+    rows = await work.all(statement.order_by(Dataset.id).with_for_update(read=True, key_share=True))
     return {row.id: row for row in rows}
 
 
-async def locked(work: Work, dataset_id: UUID, *, to_delete: bool = False) -> Row[Any]:
+async def lock(work: Work, dataset_id: UUID, *, to_delete: bool = False) -> Row[Any]:
     """The live dataset, locked against change until the work ends; against being held as well where it is to be deleted. Raises `NotFound`.
 
     It lets others refer to the row meanwhile: a running job does so each time that it reports, and holds locks of its own.
     """
-    live = select(Dataset).where(Dataset.id == dataset_id, Dataset.deleted_at.is_(None), visible(work.viewer))
-    row = await work.first(live.with_for_update(key_share=not to_delete))
+    statement = select(Dataset).where(Dataset.id == dataset_id, Dataset.deleted_at.is_(None), visible(work.viewer))
+    row = await work.first(statement.with_for_update(key_share=not to_delete))
     if row is None:
         raise NotFound(str(dataset_id))
     return row

@@ -10,7 +10,7 @@ from sqlalchemy import func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from db.core.checks import Checks
-from db.core.unique import violation
+from db.core.unique import translate_unique_violation
 from db.core.work import Work
 from db.errors import NameTaken, NotFound
 from db.queries.experiments import visible
@@ -44,7 +44,7 @@ class NewRun:
 
 async def create(work: Work, new: NewExperiment) -> UUID:
     """Raises `InvalidInput` or `NameTaken`."""
-    work.viewer.must_write()
+    work.viewer.require_write()
     checks = Checks()
     values = {
         "name": checks.name(new.name, "name"),
@@ -52,38 +52,38 @@ async def create(work: Work, new: NewExperiment) -> UUID:
         "notes": checks.text(new.notes, "notes", length=100_000),
         "owner_id": work.viewer.id,
     }
-    checks.done()
-    with violation("uq_experiments_owner_id_name", NameTaken("experiment", str(values["name"]))):
+    checks.raise_if_invalid()
+    with translate_unique_violation("uq_experiments_owner_id_name", NameTaken("experiment", str(values["name"]))):
         return await work.scalar(insert(Experiment).values(values).returning(Experiment.id))
 
 
-async def of_owner(work: Work, owner_id: UUID, experiment_id: UUID) -> UUID | None:
+async def owned_experiment(work: Work, owner_id: UUID, experiment_id: UUID) -> UUID | None:
     """The owner of a live experiment that the viewer may see is `owner_id`: its id, else None. Raises `NotFound`."""
-    found = select(Experiment.owner_id).where(Experiment.id == experiment_id, Experiment.deleted_at.is_(None), visible(work.viewer))
-    owner = await work.scalar(found)
-    if owner is None:
+    statement = select(Experiment.owner_id).where(Experiment.id == experiment_id, Experiment.deleted_at.is_(None), visible(work.viewer))
+    actual_owner_id = await work.scalar(statement)
+    if actual_owner_id is None:
         raise NotFound(str(experiment_id))
-    return experiment_id if owner == owner_id else None
+    return experiment_id if actual_owner_id == owner_id else None
 
 
-async def default_of(work: Work, owner_id: UUID) -> UUID:
+async def default_experiment(work: Work, owner_id: UUID) -> UUID:
     """The owner's experiment "Default", made where missing."""
-    mine = select(Experiment.id).where(
+    statement = select(Experiment.id).where(
         Experiment.owner_id == owner_id, func.lower(Experiment.name) == DEFAULT.lower(), Experiment.deleted_at.is_(None)
     )
-    found = await work.scalar(mine)
-    if found is None:
-        row = upsert(Experiment).values(owner_id=owner_id, name=DEFAULT, description="Runs that were started without an experiment.")
-        found = await work.scalar(row.on_conflict_do_nothing().returning(Experiment.id))
+    experiment_id = await work.scalar(statement)
+    if experiment_id is None:
+        insertion = upsert(Experiment).values(owner_id=owner_id, name=DEFAULT, description="Runs that were started without an experiment.")
+        experiment_id = await work.scalar(insertion.on_conflict_do_nothing().returning(Experiment.id))
     # Two runs at once: the insert waited for the other's commit and did nothing, so its row is there to be read now.
-    return found if found is not None else await work.scalar(mine)
+    return experiment_id if experiment_id is not None else await work.scalar(statement)
 
 
 async def add_run(work: Work, new: NewRun) -> UUID:
     """A run with the experiment's next number; the experiment's row is locked until the work ends."""
-    count = update(Experiment).where(Experiment.id == new.experiment_id).values(last_number=Experiment.last_number + 1)
-    number = await work.scalar(count.returning(Experiment.last_number))
-    run = insert(Run).values(
+    increment = update(Experiment).where(Experiment.id == new.experiment_id).values(last_number=Experiment.last_number + 1)
+    number = await work.scalar(increment.returning(Experiment.last_number))
+    insertion = insert(Run).values(
         owner_id=new.owner_id,
         experiment_id=new.experiment_id,
         number=number,
@@ -94,4 +94,4 @@ async def add_run(work: Work, new: NewRun) -> UUID:
         job_id=new.job_id,
         dataset_version_id=new.dataset_version_id,
     )
-    return await work.scalar(run.returning(Run.id))
+    return await work.scalar(insertion.returning(Run.id))

@@ -14,7 +14,7 @@ from db.core.work import Work
 from db.errors import Conflict
 from db.tables import IdempotencyKey
 
-KEPT = "interval '24 hours'"
+RETENTION = "interval '24 hours'"
 KEY_LENGTH = 200
 
 
@@ -29,32 +29,32 @@ async def recall(work: Work, operation: str, key: str | None, request: dict[str,
         return None
     checks = Checks()
     checks.name(key, "idempotencyKey", length=KEY_LENGTH)
-    checks.done()
-    mine = (IdempotencyKey.owner_id == work.viewer.id) & (IdempotencyKey.key == key)
-    fresh = IdempotencyKey.created_at >= func.now() - text(KEPT)
+    checks.raise_if_invalid()
+    is_own_key = (IdempotencyKey.owner_id == work.viewer.id) & (IdempotencyKey.key == key)
+    is_fresh = IdempotencyKey.created_at >= func.now() - text(RETENTION)
     digest = _digest(operation, request)
     if claim:
-        new = {"operation": operation, "request_sha256": digest}
-        row = upsert(IdempotencyKey).values(owner_id=work.viewer.id, key=key, **new)
-        again = {**new, "answer": text("DEFAULT"), "created_at": func.now()}
-        claimed = row.on_conflict_do_update(index_elements=["owner_id", "key"], set_=again, where=~fresh)
-        if await work.first(claimed.returning(IdempotencyKey.key)) is not None:
+        values = {"operation": operation, "request_sha256": digest}
+        insertion = upsert(IdempotencyKey).values(owner_id=work.viewer.id, key=key, **values)
+        reset_values = {**values, "answer": text("DEFAULT"), "created_at": func.now()}
+        upsert_statement = insertion.on_conflict_do_update(index_elements=["owner_id", "key"], set_=reset_values, where=~is_fresh)
+        if await work.first(upsert_statement.returning(IdempotencyKey.key)) is not None:
             return None
-    first = await work.first(select(IdempotencyKey.request_sha256, IdempotencyKey.answer).where(mine, fresh))
-    if first is None:
+    stored = await work.first(select(IdempotencyKey.request_sha256, IdempotencyKey.answer).where(is_own_key, is_fresh))
+    if stored is None:
         return None
-    if first.request_sha256 != digest:
+    if stored.request_sha256 != digest:
         raise Conflict(
             f"The idempotency key {key!r} was used with another input within the last 24 hours. Use a new key for a new request."
         )
-    return first.answer
+    return stored.answer
 
 
 async def remember(work: Work, key: str | None, answer: dict[str, Any]) -> None:
     """Keep what was answered, as ids in text."""
     if key is not None:
-        mine = (IdempotencyKey.owner_id == work.viewer.id) & (IdempotencyKey.key == key)
-        await work.run(update(IdempotencyKey).where(mine).values(answer=answer))
+        is_own_key = (IdempotencyKey.owner_id == work.viewer.id) & (IdempotencyKey.key == key)
+        await work.run(update(IdempotencyKey).where(is_own_key).values(answer=answer))
 
 
 def _digest(operation: str, request: dict[str, Any]) -> str:

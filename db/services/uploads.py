@@ -21,7 +21,7 @@ from db.tables.datasets import DatasetSource, DatasetVersionStatus, UploadState
 from db.tables.jobs import JobKind
 
 OPERATION = "completeUpload"
-HASHED_AT_ONCE = 64 * 1024**2  # above this the ingest hashes its own copy while it parses
+MAX_INLINE_HASH_BYTES = 64 * 1024**2  # above this the ingest hashes its own copy while it parses
 DEFAULT_CONTENT_TYPE = "application/octet-stream"
 _HEX = frozenset("0123456789abcdef")
 
@@ -44,19 +44,19 @@ async def request(work: Work, new: NewUpload) -> Row[Any]:
 
     Raises `NotFound`, `InvalidInput`, `QuotaExceeded` or `Conflict`.
     """
-    work.viewer.must_write()
-    asked = {key: value for key, value in asdict(new).items() if key != "idempotency_key"}
-    answered = await idempotency.recall(work, "requestUpload", new.idempotency_key, asked)
-    if answered is not None:
-        return await work.one(select(Upload).where(Upload.id == UUID(answered["upload"])))
-    values = _checked(new)
+    work.viewer.require_write()
+    request_input = {key: value for key, value in asdict(new).items() if key != "idempotency_key"}
+    stored_answer = await idempotency.recall(work, "requestUpload", new.idempotency_key, request_input)
+    if stored_answer is not None:
+        return await work.one(select(Upload).where(Upload.id == UUID(stored_answer["upload"])))
+    values = _validated(new)
     label = values.pop("label")
-    dataset = await datasets.locked(work, new.dataset_id)
-    await _within_quota(work, dataset.owner_id, new.size_bytes)
+    dataset = await datasets.lock(work, new.dataset_id)
+    await _check_quota(work, dataset.owner_id, new.size_bytes)
     number = await work.scalar(
         update(Dataset).where(Dataset.id == dataset.id).values(last_number=Dataset.last_number + 1).returning(Dataset.last_number)
     )
-    version = insert(DatasetVersion).values(
+    version_insertion = insert(DatasetVersion).values(
         dataset_id=dataset.id,
         number=number,
         label=label,
@@ -65,10 +65,10 @@ async def request(work: Work, new: NewUpload) -> Row[Any]:
         original_filename=values["filename"],
         content_type=values["content_type"],
     )
-    version_id = await work.scalar(version.returning(DatasetVersion.id))
+    version_id = await work.scalar(version_insertion.returning(DatasetVersion.id))
     upload_id = await work.scalar(select(func.uuidv7()))
     expires = func.now() + text(f"interval '{state_settings().upload_expires} seconds'")
-    upload = insert(Upload).values(
+    upload_insertion = insert(Upload).values(
         id=upload_id,
         owner_id=dataset.owner_id,
         version_id=version_id,
@@ -76,12 +76,12 @@ async def request(work: Work, new: NewUpload) -> Row[Any]:
         expires_at=expires,
         **values,
     )
-    row = await work.one(upload.returning(Upload))
+    row = await work.one(upload_insertion.returning(Upload))
     await idempotency.remember(work, new.idempotency_key, {"upload": str(upload_id)})
     return row
 
 
-def _checked(new: NewUpload) -> dict[str, Any]:
+def _validated(new: NewUpload) -> dict[str, Any]:
     checks = Checks()
     filename = checks.name(new.filename.replace("\\", "/").rsplit("/", 1)[-1], "filename", length=255)
     content_type = checks.name(new.content_type or DEFAULT_CONTENT_TYPE, "contentType")
@@ -96,11 +96,11 @@ def _checked(new: NewUpload) -> dict[str, Any]:
     sha256 = new.sha256.lower() if new.sha256 is not None else None
     if sha256 is not None and (len(sha256) != 64 or not _HEX.issuperset(sha256)):
         checks.add("sha256", message="A SHA-256 is 64 hexadecimal digits; leave it out when you do not know it.")
-    checks.done()
+    checks.raise_if_invalid()
     return {"filename": filename, "content_type": content_type, "size_bytes": new.size_bytes, "sha256": sha256, "label": label}
 
 
-async def _within_quota(work: Work, owner_id: UUID, size: int) -> None:
+async def _check_quota(work: Work, owner_id: UUID, size: int) -> None:
     limit = state_settings().storage_quota_bytes
     if limit == 0:
         return
@@ -120,44 +120,44 @@ async def complete(
 
     Raises `NotFound`, `WrongState`, `UploadMismatch` (the object is removed and the version failed) or `Conflict`.
     """
-    viewer.must_write()
-    asked = {"upload_id": str(upload_id)}
+    viewer.require_write()
+    request_input = {"upload_id": str(upload_id)}
 
-    async def look(work: Work) -> tuple[tuple[UUID, UUID] | None, Row[Any] | None]:
+    async def load(work: Work) -> tuple[tuple[UUID, UUID] | None, Row[Any] | None]:
         """What a call with the same key was answered, and the upload. In this order: one that ends between the two is seen by the second."""
-        upload = await work.first(_visible(work, upload_id))
-        return _answer(await idempotency.recall(work, OPERATION, idempotency_key, asked, claim=False)), upload
+        upload = await work.first(_visible_upload(work, upload_id))
+        return _parse_answer(await idempotency.recall(work, OPERATION, idempotency_key, request_input, claim=False)), upload
 
     async with database.work(viewer) as work:
-        answered, upload = await look(work)
-    if answered is not None:
-        return answered
-    upload = _open(upload_id, upload)
+        stored_answer, upload = await load(work)
+    if stored_answer is not None:
+        return stored_answer
+    upload = _require_open(upload_id, upload)
     try:
         await _verify(objects, upload)
     except (UploadMismatch, WrongState) as problem:
         # Another call may have completed it meanwhile, and its job have taken the object away: then that is what happened.
         async with database.work(viewer) as work:
-            answered, now = await look(work)
-            if answered is not None:
-                return answered
-            upload = _open(upload_id, now)
-            gave_up = isinstance(problem, UploadMismatch) and await _give_up(work, upload, problem)
-        if gave_up:  # else it was completed at this very moment, and its job is to find the object
+            stored_answer, current = await load(work)
+            if stored_answer is not None:
+                return stored_answer
+            upload = _require_open(upload_id, current)
+            was_rejected = isinstance(problem, UploadMismatch) and await _reject(work, upload, problem)
+        if was_rejected:  # else it was completed at this very moment, and its job is to find the object
             await objects.delete([upload.object_key])
         raise
     async with database.work(viewer) as work:
-        answered = _answer(await idempotency.recall(work, OPERATION, idempotency_key, asked))
-        if answered is not None:
-            return answered
-        dataset = (await datasets.held(work, upload.dataset_id)).get(upload.dataset_id)
+        stored_answer = _parse_answer(await idempotency.recall(work, OPERATION, idempotency_key, request_input))
+        if stored_answer is not None:
+            return stored_answer
+        dataset = (await datasets.lock_shared(work, upload.dataset_id)).get(upload.dataset_id)
         if dataset is None:
             raise NotFound(str(upload_id))
-        taken = update(Upload).where(Upload.id == upload_id, Upload.state == UploadState.OPEN)
-        if not await work.run(taken.values(state=UploadState.COMPLETED, completed_at=func.now())):
-            _open(upload_id, await work.first(_visible(work, upload_id)))
-        version = update(DatasetVersion).where(DatasetVersion.id == upload.version_id)
-        await work.run(version.values(status=DatasetVersionStatus.UPLOADED, size_bytes=upload.size_bytes, sha256=upload.sha256))
+        completion = update(Upload).where(Upload.id == upload_id, Upload.state == UploadState.OPEN)
+        if not await work.run(completion.values(state=UploadState.COMPLETED, completed_at=func.now())):
+            _require_open(upload_id, await work.first(_visible_upload(work, upload_id)))
+        version_update = update(DatasetVersion).where(DatasetVersion.id == upload.version_id)
+        await work.run(version_update.values(status=DatasetVersionStatus.UPLOADED, size_bytes=upload.size_bytes, sha256=upload.sha256))
         job = await jobs.submit(
             work,
             jobs.NewJob(
@@ -174,7 +174,7 @@ async def complete(
     return upload.version_id, job.id
 
 
-def _visible(work: Work, upload_id: UUID) -> Select[Upload, UUID, DatasetVersionStatus]:
+def _visible_upload(work: Work, upload_id: UUID) -> Select[Upload, UUID, DatasetVersionStatus]:
     return (
         select(Upload, DatasetVersion.dataset_id, DatasetVersion.status.label("version_status"))
         .join(DatasetVersion, DatasetVersion.id == Upload.version_id)
@@ -183,7 +183,7 @@ def _visible(work: Work, upload_id: UUID) -> Select[Upload, UUID, DatasetVersion
     )
 
 
-def _open(upload_id: UUID, upload: Row[Any] | None) -> Row[Any]:
+def _require_open(upload_id: UUID, upload: Row[Any] | None) -> Row[Any]:
     """The upload, if it can still be completed."""
     if upload is None:
         raise NotFound(str(upload_id))
@@ -195,33 +195,33 @@ def _open(upload_id: UUID, upload: Row[Any] | None) -> Row[Any]:
     return upload
 
 
-def _answer(remembered: dict[str, Any] | None) -> tuple[UUID, UUID] | None:
-    return None if remembered is None else (UUID(remembered["version"]), UUID(remembered["job"]))
+def _parse_answer(stored: dict[str, Any] | None) -> tuple[UUID, UUID] | None:
+    return None if stored is None else (UUID(stored["version"]), UUID(stored["job"]))
 
 
 async def _verify(objects: ObjectStore, upload: Row[Any]) -> None:
     """Compare what lies in the store with what was announced; the hash only where reading it all is cheap."""
-    missing = WrongState("UPLOADING", "The file has not arrived. Send it with PUT to the upload's URL, then complete the upload.")
-    found = await objects.head(upload.object_key)
-    if found is None:
-        raise missing
-    if found.size != upload.size_bytes:
-        raise UploadMismatch("size in bytes", str(upload.size_bytes), str(found.size))
-    if upload.sha256 is not None and found.size <= HASHED_AT_ONCE:
+    not_uploaded = WrongState("UPLOADING", "The file has not arrived. Send it with PUT to the upload's URL, then complete the upload.")
+    info = await objects.head(upload.object_key)
+    if info is None:
+        raise not_uploaded
+    if info.size != upload.size_bytes:
+        raise UploadMismatch("size in bytes", str(upload.size_bytes), str(info.size))
+    if upload.sha256 is not None and info.size <= MAX_INLINE_HASH_BYTES:
         try:
-            actual = await objects.sha256(upload.object_key, HASHED_AT_ONCE)
+            actual = await objects.sha256(upload.object_key, MAX_INLINE_HASH_BYTES)
         except ObjectMissing as error:
-            raise missing from error
+            raise not_uploaded from error
         if actual is not None and actual != upload.sha256:
             raise UploadMismatch("SHA-256", upload.sha256, actual)
 
 
-async def _give_up(work: Work, upload: Row[Any], mismatch: StateError) -> bool:
+async def _reject(work: Work, upload: Row[Any], mismatch: StateError) -> bool:
     """Whether it was still open."""
-    mine = update(Upload).where(Upload.id == upload.id, Upload.state == UploadState.OPEN)
-    open_until_now = bool(await work.run(mine.values(state=UploadState.MISMATCHED)))
-    if open_until_now:
+    rejection = update(Upload).where(Upload.id == upload.id, Upload.state == UploadState.OPEN)
+    was_open = bool(await work.run(rejection.values(state=UploadState.MISMATCHED)))
+    if was_open:
         issue = {"code": "UPLOAD_MISMATCH", "message": mismatch.message, "column": None, "row": None}
-        version = update(DatasetVersion).where(DatasetVersion.id == upload.version_id)
-        await work.run(version.values(status=DatasetVersionStatus.FAILED, issues=[issue], issue_count=1))
-    return open_until_now
+        version_update = update(DatasetVersion).where(DatasetVersion.id == upload.version_id)
+        await work.run(version_update.values(status=DatasetVersionStatus.FAILED, issues=[issue], issue_count=1))
+    return was_open

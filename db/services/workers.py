@@ -14,7 +14,7 @@ from db.tables import Worker
 
 async def register(work: Work, name: str, queues: Sequence[str], slots: int) -> UUID:
     """A process that serves `queues` with so many slots; `name` is unique among all that ever ran."""
-    await work.run(uptime.noted())
+    await work.run(uptime.record_start())
     return await work.scalar(insert(Worker).values(name=name, queues=list(queues), slots=slots).returning(Worker.id))
 
 

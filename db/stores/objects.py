@@ -25,20 +25,20 @@ from db.settings import StateSettings
 from db.stores.s3 import Body, S3Client, s3_client
 
 MIB = 1024**2
-CHUNK = MIB
-PART = 8 * MIB
+CHUNK_SIZE = MIB
+PART_SIZE = 8 * MIB
 MAX_PARTS = 10_000
 MAX_PLAIN_COPY = 5 * 1024**3
-COPY_PART = 512 * MIB
-READ_BACK = 64 * MIB  # up to which what was stored is read again; a limit of all reading of whole objects that somebody waits for
+COPY_PART_SIZE = 512 * MIB
+MAX_READ_BACK = 64 * MIB  # up to which what was stored is read again; a limit of all reading of whole objects that somebody waits for
 DELETE_BATCH = 1_000
 READ_TIMEOUT = 30.0
 ATTEMPTS = 3
-ENDING = 2.0  # seconds that taking back a multipart upload may take; who was cancelled, or failed, is waiting for it
+ABORT_TIMEOUT = 2.0  # seconds that taking back a multipart upload may take; who was cancelled, or failed, is waiting for it
 # A copy answers when it is done: rclone copies about 200 MB/s, so 50 GB take four minutes; the rest is for slower disks.
 COPY_TIMEOUT = 3_600.0
 SERVICE = "object storage"
-MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
+MISSING_CODES = frozenset({"404", "NoSuchKey", "NotFound"})
 
 
 @dataclass
@@ -89,40 +89,40 @@ class ObjectStore:
     @asynccontextmanager
     async def open(cls, settings: StateSettings) -> AsyncGenerator[Self]:
         """One for the life of a process; it connects on first use. Usable in the event loop that opened it."""
-        inside = settings.s3_endpoint_url
+        endpoint_url = settings.s3_endpoint_url
         session = aioboto3.Session()
         async with AsyncExitStack() as clients:
             yield cls(
                 settings.s3_bucket,
                 settings.s3_region,
-                await clients.enter_async_context(s3_client(session, settings, inside, read_timeout=READ_TIMEOUT, attempts=ATTEMPTS)),
+                await clients.enter_async_context(s3_client(session, settings, endpoint_url, read_timeout=READ_TIMEOUT, attempts=ATTEMPTS)),
                 # Signing sends nothing; it needs its own client because the signature covers the host that clients will call.
                 await clients.enter_async_context(
-                    s3_client(session, settings, settings.s3_public_url or inside, read_timeout=READ_TIMEOUT, attempts=1)
+                    s3_client(session, settings, settings.s3_public_url or endpoint_url, read_timeout=READ_TIMEOUT, attempts=1)
                 ),
-                await clients.enter_async_context(s3_client(session, settings, inside, read_timeout=COPY_TIMEOUT, attempts=2)),
+                await clients.enter_async_context(s3_client(session, settings, endpoint_url, read_timeout=COPY_TIMEOUT, attempts=2)),
             )
 
     async def ensure_bucket(self) -> None:
         """Make the bucket where there is none."""
-        with _mapped():
+        with _translate_errors():
             try:
                 await self._client.head_bucket(Bucket=self.bucket)
             except ClientError as error:
-                if _code(error) not in MISSING | {"NoSuchBucket"}:
+                if _error_code(error) not in MISSING_CODES | {"NoSuchBucket"}:
                     raise
             else:
                 return
-            place = {} if self.region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": self.region}}
+            location = {} if self.region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": self.region}}
             try:
-                await self._client.create_bucket(Bucket=self.bucket, **place)
+                await self._client.create_bucket(Bucket=self.bucket, **location)
             except ClientError as error:
-                if _code(error) not in {"BucketAlreadyOwnedByYou", "BucketAlreadyExists"}:  # another process was faster
+                if _error_code(error) not in {"BucketAlreadyOwnedByYou", "BucketAlreadyExists"}:  # another process was faster
                     raise
 
     async def check(self) -> None:
         """Return when the store answers and knows the bucket."""
-        with _mapped():
+        with _translate_errors():
             await self._client.head_bucket(Bucket=self.bucket)
 
     async def presign_put(self, key: str, size: int, content_type: str, sha256_hex: str | None, expires: int) -> tuple[str, dict[str, str]]:
@@ -135,19 +135,19 @@ class ObjectStore:
         if sha256_hex is not None:
             checksum = base64.b64encode(bytes.fromhex(sha256_hex)).decode()
             parameters["ChecksumSHA256"] = headers["x-amz-checksum-sha256"] = checksum
-        with _mapped():
+        with _translate_errors():
             url = await self._signer.generate_presigned_url("put_object", Params=parameters, ExpiresIn=expires, HttpMethod="PUT")
         return url, headers
 
     async def presign_get(self, key: str, filename: str, content_type: str, expires: int) -> str:
         """A URL that downloads the object under the name `filename`, whatever characters that has, and never shows it in a browser."""
-        with _mapped():
+        with _translate_errors():
             return await self._signer.generate_presigned_url(
                 "get_object",
                 Params={
                     "Bucket": self.bucket,
                     "Key": key,
-                    "ResponseContentDisposition": attachment(filename),
+                    "ResponseContentDisposition": content_disposition(filename),
                     "ResponseContentType": content_type,
                 },
                 ExpiresIn=expires,
@@ -156,23 +156,23 @@ class ObjectStore:
 
     async def head(self, key: str) -> ObjectInfo | None:
         """None where there is no such object."""
-        with _mapped():
+        with _translate_errors():
             try:
-                found = await self._client.head_object(Bucket=self.bucket, Key=key)
+                response = await self._client.head_object(Bucket=self.bucket, Key=key)
             except ClientError as error:
-                if _code(error) in MISSING:
+                if _error_code(error) in MISSING_CODES:
                     return None
                 raise
-        return ObjectInfo(found["ContentLength"], found.get("ETag", "").strip('"'), found.get("ContentType", ""))
+        return ObjectInfo(response["ContentLength"], response.get("ETag", "").strip('"'), response.get("ContentType", ""))
 
     async def copy(self, key_from: str, key_to: str) -> None:
         """Copy inside the store. Raises `ObjectMissing`."""
-        found = await self.head(key_from)
-        if found is None:
+        info = await self.head(key_from)
+        if info is None:
             raise ObjectMissing(key_from)
-        if found.size > MAX_PLAIN_COPY and await self._copy_in_parts(key_from, key_to, found.size):
+        if info.size > MAX_PLAIN_COPY and await self._copy_in_parts(key_from, key_to, info.size):
             return
-        with _mapped(key_from):
+        with _translate_errors(key_from):
             await self._copier.copy_object(Bucket=self.bucket, Key=key_to, CopySource={"Bucket": self.bucket, "Key": key_from})
 
     async def _copy_in_parts(self, key_from: str, key_to: str, size: int) -> bool:
@@ -181,21 +181,21 @@ class ObjectStore:
 
         async def send(upload: dict[str, Any]) -> list[dict[str, Any]]:
             parts: list[dict[str, Any]] = []
-            for number, start in enumerate(range(0, size, COPY_PART), 1):
-                until = min(start + COPY_PART, size) - 1
+            for number, start in enumerate(range(0, size, COPY_PART_SIZE), 1):
+                end = min(start + COPY_PART_SIZE, size) - 1
                 part = await self._copier.upload_part_copy(
-                    **upload, PartNumber=number, CopySource=source, CopySourceRange=f"bytes={start}-{until}"
+                    **upload, PartNumber=number, CopySource=source, CopySourceRange=f"bytes={start}-{end}"
                 )
                 etag = part.get("CopyPartResult", {}).get("ETag")
                 if not etag:
-                    raise _NoPartCopy
+                    raise _PartCopyUnsupported
                 parts.append({"PartNumber": number, "ETag": etag})
             return parts
 
-        with _mapped(key_from):
+        with _translate_errors(key_from):
             try:
-                await self._in_parts(self._copier, {"Bucket": self.bucket, "Key": key_to}, send)
-            except _NoPartCopy:
+                await self._multipart_upload(self._copier, {"Bucket": self.bucket, "Key": key_to}, send)
+            except _PartCopyUnsupported:
                 return False
         return True
 
@@ -207,12 +207,12 @@ class ObjectStore:
         digest = hashlib.sha256()
         with path.open("wb") as file:
 
-            def keep(chunk: bytes) -> None:
+            def write_chunk(chunk: bytes) -> None:
                 file.write(chunk)
                 digest.update(chunk)
 
             async for chunk in self._stream(key):
-                await asyncio.to_thread(keep, chunk)
+                await asyncio.to_thread(write_chunk, chunk)
             return file.tell(), digest.hexdigest()
 
     async def upload(self, path: Path, key: str, content_type: str) -> tuple[int, str]:
@@ -221,12 +221,12 @@ class ObjectStore:
         What the store has is held against them before it counts. Raises `Unavailable` where it is something else: sent again, it may arrive whole.
         """
         size, sha256 = await self._send(path, key, content_type)
-        found = await self.head(key)
-        if found is None or found.size != size:
-            raise Unavailable(SERVICE, f"of {size:,} bytes that were sent, {'none' if found is None else f'{found.size:,}'} were stored")
+        info = await self.head(key)
+        if info is None or info.size != size:
+            raise Unavailable(SERVICE, f"of {size:,} bytes that were sent, {'none' if info is None else f'{info.size:,}'} were stored")
         # No store is asked for a checksum: some keep what was claimed, and answer with that. Larger files are guarded part by part.
         try:
-            stored = await self.sha256(key, READ_BACK)
+            stored = await self.sha256(key, MAX_READ_BACK)
         except ObjectMissing as error:
             raise Unavailable(SERVICE, str(error)) from error
         if stored not in (None, sha256):
@@ -235,10 +235,10 @@ class ObjectStore:
 
     async def _send(self, path: Path, key: str, content_type: str) -> tuple[int, str]:
         size = (await asyncio.to_thread(path.stat)).st_size
-        part_size = max(PART, -(-size // MAX_PARTS))
+        part_size = max(PART_SIZE, -(-size // MAX_PARTS))
         digest = hashlib.sha256()
         sent = 0
-        with path.open("rb") as file, _mapped():
+        with path.open("rb") as file, _translate_errors():
 
             def next_part() -> bytes:
                 part = file.read(part_size)
@@ -261,24 +261,24 @@ class ObjectStore:
                     sent += len(body)
                 return parts
 
-            await self._in_parts(self._client, target, send, ContentType=content_type)
+            await self._multipart_upload(self._client, target, send, ContentType=content_type)
         return sent, digest.hexdigest()
 
     async def write(self, key: str, body: bytes, content_type: str) -> None:
         """Store a small object that is in memory already."""
-        with _mapped():
+        with _translate_errors():
             await self._client.put_object(Bucket=self.bucket, Key=key, Body=body, ContentType=content_type)
 
     async def read(self, key: str, limit: int) -> bytes:
         """The first `limit` bytes of the object, all of it where it has no more. Raises `ObjectMissing`."""
-        with _mapped(key):
+        with _translate_errors(key):
             try:
-                found = await self._client.get_object(Bucket=self.bucket, Key=key, Range=f"bytes=0-{limit - 1}")
+                response = await self._client.get_object(Bucket=self.bucket, Key=key, Range=f"bytes=0-{limit - 1}")
             except ClientError as error:
-                if _code(error) == "InvalidRange":  # an empty object has no first byte
+                if _error_code(error) == "InvalidRange":  # an empty object has no first byte
                     return b""
                 raise
-            body: Body = found["Body"]
+            body: Body = response["Body"]
             try:
                 return (await body.read())[:limit]
             finally:
@@ -286,10 +286,10 @@ class ObjectStore:
 
     async def sha256(self, key: str, limit: int) -> str | None:
         """The object's SHA-256 in hexadecimal, by reading it; None where it is larger than `limit` bytes. Raises `ObjectMissing`."""
-        found = await self.head(key)
-        if found is None:
+        info = await self.head(key)
+        if info is None:
             raise ObjectMissing(key)
-        if found.size > limit:
+        if info.size > limit:
             return None
         digest = hashlib.sha256()
         async for chunk in self._stream(key):
@@ -301,70 +301,72 @@ class ObjectStore:
         remaining = [{"Key": key} for key in keys]
         for start in range(0, len(remaining), DELETE_BATCH):
             batch = remaining[start : start + DELETE_BATCH]
-            with _mapped():
-                answer = await self._client.delete_objects(Bucket=self.bucket, Delete={"Objects": batch, "Quiet": True})
-            if refused := answer.get("Errors"):
-                raise Unavailable(SERVICE, f"{len(refused)} objects could not be removed, first {refused[0]}")
+            with _translate_errors():
+                response = await self._client.delete_objects(Bucket=self.bucket, Delete={"Objects": batch, "Quiet": True})
+            if errors := response.get("Errors"):
+                raise Unavailable(SERVICE, f"{len(errors)} objects could not be removed, first {errors[0]}")
 
     async def list(self, prefix: str) -> AsyncIterator[ListedObject]:
         """Every object whose key begins with `prefix`, in the order of keys, a thousand at a request."""
         async for page in self.pages(prefix):
-            for found in page.objects:
-                yield found
+            for listed in page.objects:
+                yield listed
 
     async def pages(self, prefix: str) -> AsyncIterator[ListedPage]:
         """The same, a request at a time."""
-        with _mapped():
+        with _translate_errors():
             async for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix):
                 now = parsedate_to_datetime(page["ResponseMetadata"]["HTTPHeaders"]["date"]) + timedelta(seconds=1)
                 yield ListedPage(
-                    now, [ListedObject(found["Key"], found["Size"], found["LastModified"]) for found in page.get("Contents", [])]
+                    now, [ListedObject(listed["Key"], listed["Size"], listed["LastModified"]) for listed in page.get("Contents", [])]
                 )
 
     async def _stream(self, key: str) -> AsyncIterator[bytes]:
         """The object's bytes, in pieces of a MiB at most, asked for again from where a transfer was cut."""
-        done, size, cuts = 0, 1, 0
-        with _mapped(key):
-            while done < size:
-                ranged = {"Range": f"bytes={done}-"} if done else {}
-                found = await self._client.get_object(Bucket=self.bucket, Key=key, **ranged)
-                size = done + found["ContentLength"]
-                body: Body = found["Body"]
+        offset, size, failures = 0, 1, 0
+        with _translate_errors(key):
+            while offset < size:
+                range_header = {"Range": f"bytes={offset}-"} if offset else {}
+                response = await self._client.get_object(Bucket=self.bucket, Key=key, **range_header)
+                size = offset + response["ContentLength"]
+                body: Body = response["Body"]
                 try:
-                    async for chunk in body.iter_chunks(CHUNK):
-                        done += len(chunk)
+                    async for chunk in body.iter_chunks(CHUNK_SIZE):
+                        offset += len(chunk)
                         yield chunk
                 except (aiohttp.ClientError, TimeoutError, BotoCoreError):
-                    cuts += 1
-                    if cuts == ATTEMPTS:
+                    failures += 1
+                    if failures == ATTEMPTS:
                         raise
-                    await asyncio.sleep(0.2 * 2**cuts)
+                    await asyncio.sleep(0.2 * 2**failures)
                 finally:
                     body.close()
 
-    async def _in_parts(self, client: S3Client, target: dict[str, str], send: Callable[[dict[str, Any]], Any], **properties: str) -> None:
+    async def _multipart_upload(
+        self, client: S3Client, target: dict[str, str], send: Callable[[dict[str, Any]], Any], **properties: str
+    ) -> None:
         """A multipart upload that is completed with the parts that `send` returns, and given up when it raises."""
-        begun = await client.create_multipart_upload(**target, **properties)
-        upload = {**target, "UploadId": begun["UploadId"]}
+        created = await client.create_multipart_upload(**target, **properties)
+        upload = {**target, "UploadId": created["UploadId"]}
         try:
             parts = await send(upload)
             await client.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts})
         except BaseException:
             # Also when we are cancelled: parts that nobody completes cost space until the store forgets them.
-            await asyncio.shield(_quietly(client.abort_multipart_upload(**upload)))
+            await asyncio.shield(_abort_quietly(client.abort_multipart_upload(**upload)))
             raise
 
 
-class _NoPartCopy(Exception):
+class _PartCopyUnsupported(Exception):
     """The store answered a copy of a part without having made it."""
 
 
-def attachment(filename: str) -> str:
+def content_disposition(filename: str) -> str:
     """A Content-Disposition (RFC 6266) that saves under `filename`: plain ASCII for old clients, the true name as RFC 5987 has it."""
     name = re.sub(r"[/\\]", "_", "".join(c for c in filename if unicodedata.category(c)[0] != "C")).strip()[:200] or "download"
-    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
-    plain = re.sub(r'["%;\\]', "_", plain).strip() or "download"
-    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
+    ascii_name = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    ascii_name = re.sub(r'["%;\\]', "_", ascii_name).strip() or "download"
+    return f"attachment; filename=\"{ascii_name}\"; filename*=UTF-8''{quote(name, safe='')}"
 
 
 def _md5(body: bytes) -> str:
@@ -372,26 +374,26 @@ def _md5(body: bytes) -> str:
     return base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
 
 
-def _code(error: ClientError) -> str:
+def _error_code(error: ClientError) -> str:
     return cast("dict[str, dict[str, str]]", error.response).get("Error", {}).get("Code", "")
 
 
 @contextmanager
-def _mapped(key: str | None = None) -> Generator[None]:
+def _translate_errors(key: str | None = None) -> Generator[None]:
     """Turns what the client raises into errors of ours; a missing object is `ObjectMissing` where `key` says which."""
     try:
         yield
     except ClientError as error:
-        if key is not None and _code(error) in MISSING:
+        if key is not None and _error_code(error) in MISSING_CODES:
             raise ObjectMissing(key) from error
         raise Unavailable(SERVICE, str(error)) from error
     except (BotoCoreError, aiohttp.ClientError, TimeoutError, OSError) as error:
         raise Unavailable(SERVICE, repr(error)) from error
 
 
-async def _quietly(ending: Any) -> None:
+async def _abort_quietly(abort: Any) -> None:
     try:
-        async with asyncio.timeout(ENDING):
-            await ending
+        async with asyncio.timeout(ABORT_TIMEOUT):
+            await abort
     except (ClientError, BotoCoreError, aiohttp.ClientError, TimeoutError, OSError):
         return

@@ -6,7 +6,6 @@ from db.tables.billing import CreditTransaction
 from db.tables.datasets import Dataset, DatasetProfile, DatasetVersion, StoredObject, Upload
 from db.tables.experiments import Experiment, MetricPoint, Run, RunMetric, StagedPoint
 from db.tables.jobs import (
-    Chore,
     IdempotencyKey,
     Job,
     JobAttempt,
@@ -15,6 +14,7 @@ from db.tables.jobs import (
     JobInput,
     JobNode,
     JobOutput,
+    MaintenanceTaskState,
     OwnerTurn,
     Uptime,
     Worker,
@@ -25,7 +25,6 @@ from db.tables.pipelines import Pipeline, PipelineSnapshot, StepDefinition
 __all__ = [
     "ApiKey",
     "Artifact",
-    "Chore",
     "CreditTransaction",
     "Dataset",
     "DatasetProfile",
@@ -39,6 +38,7 @@ __all__ = [
     "JobInput",
     "JobNode",
     "JobOutput",
+    "MaintenanceTaskState",
     "MetricPoint",
     "Model",
     "ModelAliasEvent",

@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db.core.base import Table, big, key, now, word
+from db.core.base import Table, bigint_column, enum_column, now_column, uuid_primary_key
 from db.core.viewer import UserRole, UserTier
 
 
@@ -26,18 +26,18 @@ class User(Table):
         CheckConstraint("credit_balance >= 0 AND credits_held >= 0", name="credits_not_negative"),
     )
 
-    id: Mapped[UUID] = key()
+    id: Mapped[UUID] = uuid_primary_key()
     email: Mapped[str]
     username: Mapped[str]
     full_name: Mapped[str | None]
-    role: Mapped[UserRole] = word("role", UserRole)
-    tier: Mapped[UserTier] = word("tier", UserTier, server_default="free")
-    storage_bytes: Mapped[int] = big(server_default="0")
-    credit_balance: Mapped[int] = big(server_default="0")
-    credits_held: Mapped[int] = big(server_default="0")
-    credit_sequence: Mapped[int] = big(server_default="0")
-    created_at: Mapped[datetime] = now()
-    updated_at: Mapped[datetime] = now()
+    role: Mapped[UserRole] = enum_column("role", UserRole)
+    tier: Mapped[UserTier] = enum_column("tier", UserTier, server_default="free")
+    storage_bytes: Mapped[int] = bigint_column(server_default="0")
+    credit_balance: Mapped[int] = bigint_column(server_default="0")
+    credits_held: Mapped[int] = bigint_column(server_default="0")
+    credit_sequence: Mapped[int] = bigint_column(server_default="0")
+    created_at: Mapped[datetime] = now_column()
+    updated_at: Mapped[datetime] = now_column()
     deleted_at: Mapped[datetime | None]
 
 
@@ -46,12 +46,12 @@ class ApiKey(Table):
 
     __tablename__ = "api_keys"
 
-    id: Mapped[UUID] = key()
+    id: Mapped[UUID] = uuid_primary_key()
     user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
     name: Mapped[str]
     prefix: Mapped[str]
     token_sha256: Mapped[bytes] = mapped_column(LargeBinary, unique=True)
-    created_at: Mapped[datetime] = now()
+    created_at: Mapped[datetime] = now_column()
     expires_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
     last_used_at: Mapped[datetime | None]

@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db.core.base import Table, big, key, now, word
+from db.core.base import Table, bigint_column, enum_column, now_column, uuid_primary_key
 
 
 class CreditKind(StrEnum):
@@ -43,15 +43,15 @@ class CreditTransaction(Table):
         ),
     )
 
-    id: Mapped[UUID] = key()
+    id: Mapped[UUID] = uuid_primary_key()
     owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="RESTRICT"))
-    sequence: Mapped[int] = big()
-    kind: Mapped[CreditKind] = word("kind", CreditKind)
-    amount: Mapped[int] = big()
-    held: Mapped[int] = big(server_default="0")
-    balance_after: Mapped[int] = big()
-    held_after: Mapped[int] = big()
+    sequence: Mapped[int] = bigint_column()
+    kind: Mapped[CreditKind] = enum_column("kind", CreditKind)
+    amount: Mapped[int] = bigint_column()
+    held: Mapped[int] = bigint_column(server_default="0")
+    balance_after: Mapped[int] = bigint_column()
+    held_after: Mapped[int] = bigint_column()
     job_id: Mapped[UUID | None] = mapped_column(ForeignKey("jobs.id", ondelete="RESTRICT"), index=True)
     actor_id: Mapped[UUID | None] = mapped_column(ForeignKey("users.id", ondelete="RESTRICT"), index=True)
     note: Mapped[str | None]
-    created_at: Mapped[datetime] = now()
+    created_at: Mapped[datetime] = now_column()

@@ -11,7 +11,7 @@ from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, tex
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db.core.base import Table, big, document, key, listed, now, unique_name, word
+from db.core.base import Table, bigint_column, enum_column, jsonb_column, listing_indexes, now_column, unique_name_index, uuid_primary_key
 
 
 class Modality(StrEnum):
@@ -100,20 +100,24 @@ class Dataset(Table):
     """A mutable container of versions."""
 
     __tablename__ = "datasets"
-    __table_args__ = (unique_name("datasets"), *listed("datasets"), CheckConstraint("last_number >= 0", name="last_number_not_negative"))
+    __table_args__ = (
+        unique_name_index("datasets"),
+        *listing_indexes("datasets"),
+        CheckConstraint("last_number >= 0", name="last_number_not_negative"),
+    )
 
-    id: Mapped[UUID] = key()
+    id: Mapped[UUID] = uuid_primary_key()
     owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="RESTRICT"), index=True)
     name: Mapped[str]
     description: Mapped[str | None]
-    modality: Mapped[Modality] = word("modality", Modality)
-    problem_type: Mapped[ProblemType | None] = word("problem_type", ProblemType, nullable=True)
+    modality: Mapped[Modality] = enum_column("modality", Modality)
+    problem_type: Mapped[ProblemType | None] = enum_column("problem_type", ProblemType, nullable=True)
     target_column: Mapped[str | None]
-    source: Mapped[DatasetSource] = word("source", DatasetSource)
-    meta: Mapped[dict[str, Any]] = document("{}", name="metadata")
+    source: Mapped[DatasetSource] = enum_column("source", DatasetSource)
+    meta: Mapped[dict[str, Any]] = jsonb_column("{}", name="metadata")
     last_number: Mapped[int] = mapped_column(server_default="0")
-    created_at: Mapped[datetime] = now()
-    updated_at: Mapped[datetime] = now()
+    created_at: Mapped[datetime] = now_column()
+    updated_at: Mapped[datetime] = now_column()
     deleted_at: Mapped[datetime | None]
 
 
@@ -127,26 +131,26 @@ class DatasetVersion(Table):
         CheckConstraint("size_bytes >= 0 AND row_count >= 0 AND column_count >= 0 AND number > 0", name="counts_not_negative"),
     )
 
-    id: Mapped[UUID] = key()
+    id: Mapped[UUID] = uuid_primary_key()
     dataset_id: Mapped[UUID] = mapped_column(ForeignKey("datasets.id", ondelete="RESTRICT"), index=True)
     number: Mapped[int]
     label: Mapped[str | None]
-    status: Mapped[DatasetVersionStatus] = word("status", DatasetVersionStatus)
-    source: Mapped[DatasetSource] = word("source", DatasetSource)
+    status: Mapped[DatasetVersionStatus] = enum_column("status", DatasetVersionStatus)
+    source: Mapped[DatasetSource] = enum_column("source", DatasetSource)
     original_filename: Mapped[str | None]
     content_type: Mapped[str | None]
-    format: Mapped[FileFormat] = word("format", FileFormat, server_default="unknown")
-    size_bytes: Mapped[int | None] = big()
+    format: Mapped[FileFormat] = enum_column("format", FileFormat, server_default="unknown")
+    size_bytes: Mapped[int | None] = bigint_column()
     sha256: Mapped[str | None]
-    row_count: Mapped[int | None] = big()
+    row_count: Mapped[int | None] = bigint_column()
     column_count: Mapped[int | None]
-    columns: Mapped[list[Any]] = document("[]")
-    issues: Mapped[list[Any]] = document("[]")
-    issue_count: Mapped[int] = big(server_default="0")
-    preview: Mapped[list[Any]] = document("[]")
+    columns: Mapped[list[Any]] = jsonb_column("[]")
+    issues: Mapped[list[Any]] = jsonb_column("[]")
+    issue_count: Mapped[int] = bigint_column(server_default="0")
+    preview: Mapped[list[Any]] = jsonb_column("[]")
     produced_by_id: Mapped[UUID | None] = mapped_column(ForeignKey("jobs.id", ondelete="SET NULL", use_alter=True), index=True)
-    created_at: Mapped[datetime] = now()
-    updated_at: Mapped[datetime] = now()
+    created_at: Mapped[datetime] = now_column()
+    updated_at: Mapped[datetime] = now_column()
     ready_at: Mapped[datetime | None]
 
 
@@ -159,17 +163,17 @@ class Upload(Table):
         CheckConstraint("size_bytes >= 0", name="size_not_negative"),
     )
 
-    id: Mapped[UUID] = key()
+    id: Mapped[UUID] = uuid_primary_key()
     owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="RESTRICT"), index=True)
     version_id: Mapped[UUID] = mapped_column(ForeignKey("dataset_versions.id", ondelete="CASCADE"), unique=True)
-    state: Mapped[UploadState] = word("state", UploadState, server_default="open")
+    state: Mapped[UploadState] = enum_column("state", UploadState, server_default="open")
     object_key: Mapped[str] = mapped_column(unique=True)
     filename: Mapped[str]
     content_type: Mapped[str]
-    size_bytes: Mapped[int] = big()
+    size_bytes: Mapped[int] = bigint_column()
     sha256: Mapped[str | None]
     job_id: Mapped[UUID | None] = mapped_column(ForeignKey("jobs.id", ondelete="SET NULL", use_alter=True), index=True)
-    created_at: Mapped[datetime] = now()
+    created_at: Mapped[datetime] = now_column()
     expires_at: Mapped[datetime]
     completed_at: Mapped[datetime | None]
 
@@ -184,13 +188,13 @@ class StoredObject(Table):
         CheckConstraint("size_bytes >= 0 AND reference_count >= 0", name="counts_not_negative"),
     )
 
-    id: Mapped[UUID] = key()
+    id: Mapped[UUID] = uuid_primary_key()
     owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="RESTRICT"), index=True)
     object_key: Mapped[str] = mapped_column(unique=True)
-    size_bytes: Mapped[int] = big()
+    size_bytes: Mapped[int] = bigint_column()
     sha256: Mapped[str]
-    reference_count: Mapped[int] = big(server_default="0")
-    created_at: Mapped[datetime] = now()
+    reference_count: Mapped[int] = bigint_column(server_default="0")
+    created_at: Mapped[datetime] = now_column()
 
 
 class DatasetProfile(Table):
@@ -203,14 +207,14 @@ class DatasetProfile(Table):
         CheckConstraint("missing_cell_ratio BETWEEN 0 AND 1", name="ratio_is_a_ratio"),
     )
 
-    id: Mapped[UUID] = key()
+    id: Mapped[UUID] = uuid_primary_key()
     version_id: Mapped[UUID] = mapped_column(ForeignKey("dataset_versions.id", ondelete="CASCADE"), index=True)
     profiler_version: Mapped[str]
-    generated_at: Mapped[datetime] = now()
+    generated_at: Mapped[datetime] = now_column()
     generation_time: Mapped[float]
     is_exact: Mapped[bool]
-    row_count: Mapped[int] = big()
-    duplicate_row_count: Mapped[int] = big()
+    row_count: Mapped[int] = bigint_column()
+    duplicate_row_count: Mapped[int] = bigint_column()
     missing_cell_ratio: Mapped[float]
     report: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     report_object_id: Mapped[UUID | None] = mapped_column(ForeignKey("stored_objects.id", ondelete="RESTRICT"), index=True)

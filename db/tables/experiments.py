@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db.core.base import Table, big, document, key, listed, now, unique_name, word
+from db.core.base import Table, bigint_column, enum_column, jsonb_column, listing_indexes, now_column, unique_name_index, uuid_primary_key
 from db.tables.jobstates import RunStatus
 
 
@@ -17,16 +17,16 @@ class Experiment(Table):
     """A question that runs try to answer."""
 
     __tablename__ = "experiments"
-    __table_args__ = (unique_name("experiments"), *listed("experiments"))
+    __table_args__ = (unique_name_index("experiments"), *listing_indexes("experiments"))
 
-    id: Mapped[UUID] = key()
+    id: Mapped[UUID] = uuid_primary_key()
     owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="RESTRICT"), index=True)
     name: Mapped[str]
     description: Mapped[str | None]
     notes: Mapped[str | None]
     last_number: Mapped[int] = mapped_column(server_default="0")
-    created_at: Mapped[datetime] = now()
-    updated_at: Mapped[datetime] = now()
+    created_at: Mapped[datetime] = now_column()
+    updated_at: Mapped[datetime] = now_column()
     deleted_at: Mapped[datetime | None]
 
 
@@ -35,7 +35,7 @@ class Run(Table):
 
     __tablename__ = "runs"
     __table_args__ = (
-        *listed("runs", deletable=False),
+        *listing_indexes("runs", deletable=False),
         UniqueConstraint("experiment_id", "number"),
         UniqueConstraint("job_id"),
         Index("ix_runs_experiment_id_created_at", "experiment_id", text("created_at DESC"), text("id DESC")),
@@ -45,19 +45,19 @@ class Run(Table):
         CheckConstraint("number > 0", name="number_is_positive"),
     )
 
-    id: Mapped[UUID] = key()
+    id: Mapped[UUID] = uuid_primary_key()
     owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="RESTRICT"), index=True)
     experiment_id: Mapped[UUID] = mapped_column(ForeignKey("experiments.id", ondelete="RESTRICT"), index=True)
     number: Mapped[int]
     name: Mapped[str | None]
-    status: Mapped[RunStatus] = word("status", RunStatus, server_default="pending")
-    hyperparameters: Mapped[dict[str, Any]] = document("{}")
-    config: Mapped[dict[str, Any]] = document("{}")
+    status: Mapped[RunStatus] = enum_column("status", RunStatus, server_default="pending")
+    hyperparameters: Mapped[dict[str, Any]] = jsonb_column("{}")
+    config: Mapped[dict[str, Any]] = jsonb_column("{}")
     notes: Mapped[str | None]
-    seed: Mapped[int] = big()
+    seed: Mapped[int] = bigint_column()
     job_id: Mapped[UUID | None] = mapped_column(ForeignKey("jobs.id", ondelete="RESTRICT"))
     dataset_version_id: Mapped[UUID | None] = mapped_column(ForeignKey("dataset_versions.id", ondelete="RESTRICT"), index=True)
-    created_at: Mapped[datetime] = now()
+    created_at: Mapped[datetime] = now_column()
     started_at: Mapped[datetime | None]
     completed_at: Mapped[datetime | None]
 
@@ -76,7 +76,7 @@ class RunMetric(Table):
     min_step: Mapped[int | None]
     max: Mapped[float | None]
     max_step: Mapped[int | None]
-    count: Mapped[int] = big(server_default="0")
+    count: Mapped[int] = bigint_column(server_default="0")
 
 
 class StagedPoint(Table):
@@ -90,7 +90,7 @@ class StagedPoint(Table):
     key: Mapped[str]
     step: Mapped[int]
     value: Mapped[float]
-    staged_at: Mapped[datetime] = now()
+    staged_at: Mapped[datetime] = now_column()
 
 
 class MetricPoint(Table):
@@ -107,4 +107,4 @@ class MetricPoint(Table):
     step: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     value: Mapped[float]
     batch: Mapped[int] = mapped_column(BigInteger)
-    recorded_at: Mapped[datetime] = now()
+    recorded_at: Mapped[datetime] = now_column()

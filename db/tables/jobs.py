@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.types import Text
 
-from db.core.base import Table, big, document, key, listed, now, word
+from db.core.base import Table, bigint_column, enum_column, jsonb_column, listing_indexes, now_column, uuid_primary_key
 from db.tables.jobstates import JobStatus
 
 
@@ -72,7 +72,7 @@ class Job(Table):
 
     __tablename__ = "jobs"
     __table_args__ = (
-        *listed("jobs", deletable=False),
+        *listing_indexes("jobs", deletable=False),
         Index("ix_jobs_priority", text("priority DESC"), text("id DESC")),
         Index("ix_jobs_owner_id_priority", "owner_id", text("priority DESC"), text("id DESC")),
         Index("ix_jobs_waiting", "queue", "priority", "created_at", postgresql_where=text("status IN ('pending', 'queued')")),
@@ -88,10 +88,10 @@ class Job(Table):
         CheckConstraint("credit_cost >= 0", name="cost_not_negative"),
     )
 
-    id: Mapped[UUID] = key()
+    id: Mapped[UUID] = uuid_primary_key()
     owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="RESTRICT"), index=True)
-    kind: Mapped[JobKind] = word("kind", JobKind)
-    status: Mapped[JobStatus] = word("status", JobStatus, server_default="pending")
+    kind: Mapped[JobKind] = enum_column("kind", JobKind)
+    status: Mapped[JobStatus] = enum_column("status", JobStatus, server_default="pending")
     queue: Mapped[str]
     priority: Mapped[int] = mapped_column(SmallInteger, server_default="5")
     progress: Mapped[int] = mapped_column(SmallInteger, server_default="0")
@@ -101,8 +101,8 @@ class Job(Table):
     max_tries: Mapped[int] = mapped_column(server_default="3")
     losses: Mapped[int] = mapped_column(server_default="0")
     postponements: Mapped[int] = mapped_column(server_default="0")
-    last_sequence: Mapped[int] = big(server_default="1")
-    parameters: Mapped[dict[str, Any]] = document("{}")
+    last_sequence: Mapped[int] = bigint_column(server_default="1")
+    parameters: Mapped[dict[str, Any]] = jsonb_column("{}")
     error: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     retry_of_id: Mapped[UUID | None] = mapped_column(ForeignKey("jobs.id", ondelete="RESTRICT"), index=True)
     dataset_id: Mapped[UUID | None] = mapped_column(ForeignKey("datasets.id", ondelete="RESTRICT"), index=True)
@@ -115,11 +115,11 @@ class Job(Table):
     dispatch_no: Mapped[int] = mapped_column(server_default="0")
     dispatched_at: Mapped[datetime | None]
     timeout_seconds: Mapped[float | None]
-    credit_cost: Mapped[int] = big(server_default="0")
+    credit_cost: Mapped[int] = bigint_column(server_default="0")
     estimated_completed_at: Mapped[datetime | None]
-    waiting_since: Mapped[datetime] = now()
-    created_at: Mapped[datetime] = now()
-    updated_at: Mapped[datetime] = now()
+    waiting_since: Mapped[datetime] = now_column()
+    created_at: Mapped[datetime] = now_column()
+    updated_at: Mapped[datetime] = now_column()
     queued_at: Mapped[datetime | None]
     started_at: Mapped[datetime | None]
     completed_at: Mapped[datetime | None]
@@ -134,7 +134,7 @@ class JobAttempt(Table):
     number: Mapped[int] = mapped_column(primary_key=True)
     worker_id: Mapped[UUID | None] = mapped_column(ForeignKey("workers.id", ondelete="SET NULL"), index=True)
     worker: Mapped[str]
-    started_at: Mapped[datetime] = now()
+    started_at: Mapped[datetime] = now_column()
     heartbeat_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
     outcome: Mapped[str | None]
@@ -152,7 +152,7 @@ class JobNode(Table):
     key: Mapped[str] = mapped_column(primary_key=True)
     position: Mapped[int]
     step: Mapped[str]
-    status: Mapped[JobNodeStatus] = word("status", JobNodeStatus, server_default="pending")
+    status: Mapped[JobNodeStatus] = enum_column("status", JobNodeStatus, server_default="pending")
     progress: Mapped[int] = mapped_column(SmallInteger, server_default="0")
     output: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     error: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
@@ -169,13 +169,13 @@ class JobEvent(Table):
     job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     sequence: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     attempt: Mapped[int]
-    type: Mapped[JobEventType] = word("type", JobEventType)
-    status: Mapped[JobStatus] = word("status", JobStatus)
+    type: Mapped[JobEventType] = enum_column("type", JobEventType)
+    status: Mapped[JobStatus] = enum_column("status", JobStatus)
     progress: Mapped[int] = mapped_column(SmallInteger)
     step: Mapped[str | None]
     message: Mapped[str | None]
     data: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
-    created_at: Mapped[datetime] = now()
+    created_at: Mapped[datetime] = now_column()
 
 
 class JobCheckpoint(Table):
@@ -193,12 +193,12 @@ class JobCheckpoint(Table):
     job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     name: Mapped[str] = mapped_column(primary_key=True)
     attempt: Mapped[int]
-    position: Mapped[int] = big()
-    state: Mapped[dict[str, Any]] = document("{}")
+    position: Mapped[int] = bigint_column()
+    state: Mapped[dict[str, Any]] = jsonb_column("{}")
     object_key: Mapped[str | None] = mapped_column(unique=True)
     size_bytes: Mapped[int | None] = mapped_column(BigInteger)
     sha256: Mapped[str | None]
-    created_at: Mapped[datetime] = now()
+    created_at: Mapped[datetime] = now_column()
 
 
 class JobInput(Table):
@@ -236,8 +236,8 @@ class IdempotencyKey(Table):
     key: Mapped[str] = mapped_column(primary_key=True)
     operation: Mapped[str]
     request_sha256: Mapped[str]
-    answer: Mapped[dict[str, Any]] = document("{}")
-    created_at: Mapped[datetime] = now()
+    answer: Mapped[dict[str, Any]] = jsonb_column("{}")
+    created_at: Mapped[datetime] = now_column()
 
 
 class Worker(Table):
@@ -246,12 +246,12 @@ class Worker(Table):
     __tablename__ = "workers"
     __table_args__ = (UniqueConstraint("name"), Index("ix_workers_live", "heartbeat_at", postgresql_where=text("stopped_at IS NULL")))
 
-    id: Mapped[UUID] = key()
+    id: Mapped[UUID] = uuid_primary_key()
     name: Mapped[str]
     queues: Mapped[list[str]] = mapped_column(ARRAY(Text))
     slots: Mapped[int]
-    started_at: Mapped[datetime] = now()
-    heartbeat_at: Mapped[datetime] = now()
+    started_at: Mapped[datetime] = now_column()
+    heartbeat_at: Mapped[datetime] = now_column()
     stopped_at: Mapped[datetime | None]
 
 
@@ -262,7 +262,7 @@ class OwnerTurn(Table):
 
     owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
     queue: Mapped[str] = mapped_column(primary_key=True)
-    started_at: Mapped[datetime] = now()
+    started_at: Mapped[datetime] = now_column()
 
 
 class Uptime(Table):
@@ -272,10 +272,10 @@ class Uptime(Table):
     __table_args__ = (CheckConstraint("is_only", name="one_row"), {"prefixes": ["UNLOGGED"]})
 
     is_only: Mapped[bool] = mapped_column(primary_key=True, server_default="true")
-    since: Mapped[datetime] = now()
+    since: Mapped[datetime] = now_column()
 
 
-class Chore(Table):
+class MaintenanceTaskState(Table):
     """A recurring task of the workers: when one of them last did it and how it went. An advisory lock keeps it to one worker at a time."""
 
     __tablename__ = "chores"
@@ -285,7 +285,7 @@ class Chore(Table):
     worker: Mapped[str | None]
     started_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
-    runs: Mapped[int] = big(server_default="0")
-    failures: Mapped[int] = big(server_default="0")
-    changed: Mapped[int] = big(server_default="0")
+    runs: Mapped[int] = bigint_column(server_default="0")
+    failures: Mapped[int] = bigint_column(server_default="0")
+    changed: Mapped[int] = bigint_column(server_default="0")
     error: Mapped[str | None]

@@ -36,7 +36,7 @@ class Transition(NamedTuple):
 
     before: JobStatus
     after: JobStatus
-    by: str
+    operation: str
     claims: bool = False
 
 
@@ -68,19 +68,19 @@ RUN_STATUS: dict[JobStatus, RunStatus] = {
 }
 
 
-def allowed_before(after: JobStatus, by: str) -> frozenset[JobStatus]:
+def allowed_before(after: JobStatus, operation: str) -> frozenset[JobStatus]:
     """The states from which `by` may lead to `after`; `KeyError` where the table has no such step, so a typo never becomes a no-op."""
-    states = frozenset(step.before for step in TRANSITIONS if step.after is after and step.by == by)
+    states = frozenset(transition.before for transition in TRANSITIONS if transition.after is after and transition.operation == operation)
     if not states:
-        raise KeyError(f"{by} never leads to {after}")
+        raise KeyError(f"{operation} never leads to {after}")
     return states
 
 
-def guard_sql() -> str:
+def transition_guard_sql() -> str:
     """The trigger function that refuses every transition the table does not have; compared with the live one by a house test."""
-    steps = ",\n    ".join(f"('{step.before}', '{step.after}')" for step in TRANSITIONS)
+    steps = ",\n    ".join(f"('{transition.before}', '{transition.after}')" for transition in TRANSITIONS)
     active = ", ".join(f"'{state}'" for state in JobStatus if state in ACTIVE)
-    claims = ", ".join(f"('{step.before}', '{step.after}')" for step in TRANSITIONS if step.claims)
+    claims = ", ".join(f"('{transition.before}', '{transition.after}')" for transition in TRANSITIONS if transition.claims)
     terminal = ", ".join(f"'{state}'" for state in JobStatus if state in TERMINAL)
     run_status = "\n      ".join(f"WHEN '{job}' THEN '{run}'" for job, run in RUN_STATUS.items())
     return f"""\
@@ -120,7 +120,7 @@ BEGIN
 END $$"""  # noqa: S608 - made of our own enums
 
 
-def begin_sql() -> str:
+def insert_guard_sql() -> str:
     """The trigger function that refuses a job which does not begin at the beginning; compared with the live one too."""
     return f"""\
 CREATE OR REPLACE FUNCTION trellis_guard_new_job() RETURNS trigger LANGUAGE plpgsql AS $$

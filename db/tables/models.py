@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db.core.base import Table, big, document, key, listed, now, unique_name, word
+from db.core.base import Table, bigint_column, enum_column, jsonb_column, listing_indexes, now_column, unique_name_index, uuid_primary_key
 from db.tables.datasets import ProblemType
 
 
@@ -17,16 +17,16 @@ class Model(Table):
     """A name under which versions are trained."""
 
     __tablename__ = "models"
-    __table_args__ = (unique_name("models"), *listed("models"))
+    __table_args__ = (unique_name_index("models"), *listing_indexes("models"))
 
-    id: Mapped[UUID] = key()
+    id: Mapped[UUID] = uuid_primary_key()
     owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="RESTRICT"), index=True)
     name: Mapped[str]
     description: Mapped[str | None]
-    problem_type: Mapped[ProblemType | None] = word("problem_type", ProblemType, nullable=True)
+    problem_type: Mapped[ProblemType | None] = enum_column("problem_type", ProblemType, nullable=True)
     last_number: Mapped[int] = mapped_column(server_default="0")
-    created_at: Mapped[datetime] = now()
-    updated_at: Mapped[datetime] = now()
+    created_at: Mapped[datetime] = now_column()
+    updated_at: Mapped[datetime] = now_column()
     deleted_at: Mapped[datetime | None]
 
 
@@ -36,22 +36,22 @@ class ModelVersion(Table):
     __tablename__ = "model_versions"
     __table_args__ = (UniqueConstraint("model_id", "number"), CheckConstraint("number > 0", name="number_is_positive"))
 
-    id: Mapped[UUID] = key()
+    id: Mapped[UUID] = uuid_primary_key()
     model_id: Mapped[UUID] = mapped_column(ForeignKey("models.id", ondelete="RESTRICT"), index=True)
     number: Mapped[int]
     algorithm: Mapped[str]
     architecture: Mapped[str | None]
     framework: Mapped[str]
-    problem_type: Mapped[ProblemType | None] = word("problem_type", ProblemType, nullable=True)
-    metrics: Mapped[list[Any]] = document("[]")
-    hyperparameters: Mapped[dict[str, Any]] = document("{}")
-    packages: Mapped[dict[str, Any]] = document("{}")
-    seed: Mapped[int | None] = big()
+    problem_type: Mapped[ProblemType | None] = enum_column("problem_type", ProblemType, nullable=True)
+    metrics: Mapped[list[Any]] = jsonb_column("[]")
+    hyperparameters: Mapped[dict[str, Any]] = jsonb_column("{}")
+    packages: Mapped[dict[str, Any]] = jsonb_column("{}")
+    seed: Mapped[int | None] = bigint_column()
     job_id: Mapped[UUID | None] = mapped_column(ForeignKey("jobs.id", ondelete="RESTRICT"), index=True)
     run_id: Mapped[UUID | None] = mapped_column(ForeignKey("runs.id", ondelete="SET NULL"), index=True)
     snapshot_id: Mapped[UUID | None] = mapped_column(ForeignKey("pipeline_snapshots.id", ondelete="RESTRICT"), index=True)
     dataset_version_id: Mapped[UUID | None] = mapped_column(ForeignKey("dataset_versions.id", ondelete="RESTRICT"), index=True)
-    created_at: Mapped[datetime] = now()
+    created_at: Mapped[datetime] = now_column()
 
 
 class ModelAliasEvent(Table):
@@ -63,13 +63,13 @@ class ModelAliasEvent(Table):
         Index("ix_model_alias_events_history", "model_id", "name", text("set_at DESC")),
     )
 
-    id: Mapped[UUID] = key()
+    id: Mapped[UUID] = uuid_primary_key()
     model_id: Mapped[UUID] = mapped_column(ForeignKey("models.id", ondelete="RESTRICT"), index=True)
     model_version_id: Mapped[UUID] = mapped_column(ForeignKey("model_versions.id", ondelete="RESTRICT"), index=True)
     name: Mapped[str]
     set_by_id: Mapped[UUID | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"), index=True)
     reason: Mapped[str | None]
-    set_at: Mapped[datetime] = now()
+    set_at: Mapped[datetime] = now_column()
     superseded_at: Mapped[datetime | None]
 
 
@@ -82,7 +82,7 @@ class Artifact(Table):
         CheckConstraint("num_nonnulls(dataset_version_id, model_version_id, job_id) >= 1", name="belongs_to_something"),
     )
 
-    id: Mapped[UUID] = key()
+    id: Mapped[UUID] = uuid_primary_key()
     owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="RESTRICT"), index=True)
     object_id: Mapped[UUID] = mapped_column(ForeignKey("stored_objects.id", ondelete="RESTRICT"), index=True)
     dataset_version_id: Mapped[UUID | None] = mapped_column(ForeignKey("dataset_versions.id", ondelete="CASCADE"), index=True)
@@ -92,4 +92,4 @@ class Artifact(Table):
     role: Mapped[str]
     filename: Mapped[str]
     content_type: Mapped[str]
-    created_at: Mapped[datetime] = now()
+    created_at: Mapped[datetime] = now_column()

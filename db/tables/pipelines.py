@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.types import Text
 
-from db.core.base import Table, key, listed, now, unique_name, word
+from db.core.base import Table, enum_column, listing_indexes, now_column, unique_name_index, uuid_primary_key
 from db.tables.datasets import Modality
 
 
@@ -42,19 +42,23 @@ class Pipeline(Table):
     """An editable graph of steps. `definition` is {"nodes": [{key, step, parameters}], "links": [{source, target}]}."""
 
     __tablename__ = "pipelines"
-    __table_args__ = (unique_name("pipelines"), *listed("pipelines"), CheckConstraint("version > 0", name="version_is_positive"))
+    __table_args__ = (
+        unique_name_index("pipelines"),
+        *listing_indexes("pipelines"),
+        CheckConstraint("version > 0", name="version_is_positive"),
+    )
 
-    id: Mapped[UUID] = key()
+    id: Mapped[UUID] = uuid_primary_key()
     owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="RESTRICT"), index=True)
     name: Mapped[str]
     description: Mapped[str | None]
-    modality: Mapped[Modality] = word("modality", Modality)
-    status: Mapped[PipelineStatus] = word("status", PipelineStatus)
+    modality: Mapped[Modality] = enum_column("modality", Modality)
+    status: Mapped[PipelineStatus] = enum_column("status", PipelineStatus)
     version: Mapped[int] = mapped_column(server_default="1")
     is_template: Mapped[bool] = mapped_column(server_default="false")
     definition: Mapped[dict[str, Any]] = mapped_column(JSONB)
-    created_at: Mapped[datetime] = now()
-    updated_at: Mapped[datetime] = now()
+    created_at: Mapped[datetime] = now_column()
+    updated_at: Mapped[datetime] = now_column()
     validated_at: Mapped[datetime | None]
     deleted_at: Mapped[datetime | None]
 
@@ -65,12 +69,12 @@ class PipelineSnapshot(Table):
     __tablename__ = "pipeline_snapshots"
     __table_args__ = (UniqueConstraint("pipeline_id", "sha256"),)
 
-    id: Mapped[UUID] = key()
+    id: Mapped[UUID] = uuid_primary_key()
     owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="RESTRICT"), index=True)
     pipeline_id: Mapped[UUID | None] = mapped_column(ForeignKey("pipelines.id", ondelete="SET NULL"), index=True)
     sha256: Mapped[str]
     definition: Mapped[dict[str, Any]] = mapped_column(JSONB)
-    created_at: Mapped[datetime] = now()
+    created_at: Mapped[datetime] = now_column()
 
 
 class StepDefinition(Table):
@@ -80,7 +84,7 @@ class StepDefinition(Table):
 
     key: Mapped[str] = mapped_column(primary_key=True)
     position: Mapped[int]
-    type: Mapped[StepType] = word("type", StepType)
+    type: Mapped[StepType] = enum_column("type", StepType)
     title: Mapped[str]
     description: Mapped[str]
     modalities: Mapped[list[str]] = mapped_column(ARRAY(Text))

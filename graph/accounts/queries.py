@@ -13,20 +13,20 @@ from db.queries import accounts
 from graph.accounts.types import User
 from graph.core.context import Context, Info
 from graph.core.failures import BadUserInput, Unauthenticated
-from graph.core.ids import KINDS, Node, parse
+from graph.core.ids import NODE_REGISTRY, Node, parse
 from graph.core.limits.weights import costs
 from graph.core.permissions import query
 
 MAX_NODES = 100
 
 
-async def find(context: Context, id_: str) -> Node | None:
+async def load_node(context: Context, id_: str) -> Node | None:
     """What an id of any kind names, if the viewer may see it and it is not deleted."""
-    named = parse(id_)
-    kind = None if named is None else KINDS.get(named[0])
-    if named is None or kind is None:
+    parsed = parse(id_)
+    registration = None if parsed is None else NODE_REGISTRY.get(parsed[0])
+    if parsed is None or registration is None:
         return None
-    return await context.loaders.one(kind.found_by, kind.type.of).load(named[1])
+    return await context.loaders.one(registration.found_by, registration.type.of).load(parsed[1])
 
 
 @strawberry.type(
@@ -45,7 +45,7 @@ class AccountQueries:
     async def node(
         self, info: Info, id: Annotated[ID, strawberry.argument(description="The id, as some field `id` answered it.")]
     ) -> Node | None:
-        return await find(info.context, id)
+        return await load_node(info.context, id)
 
     @query(
         description="Several things by their ids, in the same order; null for each of which there is nothing that you may see.",
@@ -56,14 +56,14 @@ class AccountQueries:
     ) -> list[Node | None]:
         if len(ids) > MAX_NODES:
             raise BadUserInput(f"`ids` has {len(ids)} entries; at most {MAX_NODES} are looked up at once.")
-        return await asyncio.gather(*(find(info.context, id_) for id_ in ids))
+        return await asyncio.gather(*(load_node(info.context, id_) for id_ in ids))
 
     @query(description="You: the user whose token was sent.")
     async def viewer(self, info: Info) -> User:
-        found = await info.context.loaders.one(accounts.live_by_id, User.of).load(info.context.signed_in.id)
-        if found is None:  # deleted since the token was read
+        user = await info.context.loaders.one(accounts.live_by_id, User.of).load(info.context.signed_in_viewer.id)
+        if user is None:  # deleted since the token was read
             raise Unauthenticated
-        return found
+        return user
 
     @query(description="What this operation costs, and what you may still spend.", metadata=costs(0))
     async def rate_limit(
@@ -76,6 +76,6 @@ class AccountQueries:
             ),
         ] = False,
     ) -> RateLimit:
-        spent = info.context.spent
+        spent = info.context.rate_limit_status
         assert spent is not None, "set before an operation runs"
         return RateLimit(cost=spent.cost, limit=spent.limit, remaining=spent.remaining, reset_at=spent.reset_at)

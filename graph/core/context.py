@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from db.stores.feed import Feed
     from db.stores.objects import ObjectStore
     from db.stores.sessions import Session
-    from graph.core.limits.gate import Gate, Spent
+    from graph.core.limits.gate import Gate, RateLimitStatus
     from graph.core.observing import Observation, Observer
 
 
 @dataclass(slots=True)
-class Progress:
+class StreamProgress:
     """How far a stream with cursors has come, beside what its document selects: a transport that numbers its events reads it.
 
     It has begun once its source is open, before its first event. `after` is where a client that lost its connection takes the stream up
@@ -32,24 +32,24 @@ class Progress:
     """
 
     after: str | None = None
-    reached: str | None = None
-    _has_begun: bool = False
-    _waiting: asyncio.Event | None = None  # made when somebody waits: an event takes more memory than all else here
+    last_cursor: str | None = None
+    _has_started: bool = False
+    _started_event: asyncio.Event | None = None  # made when somebody waits: an event takes more memory than all else here
 
-    def begin(self) -> None:
-        self._has_begun = True
-        if self._waiting is not None:
-            self._waiting.set()
+    def mark_started(self) -> None:
+        self._has_started = True
+        if self._started_event is not None:
+            self._started_event.set()
 
     @property
-    def has_begun(self) -> bool:
-        return self._has_begun
+    def has_started(self) -> bool:
+        return self._has_started
 
-    async def began(self) -> None:
+    async def wait_until_started(self) -> None:
         """Wait until it has."""
-        if not self._has_begun:
-            self._waiting = self._waiting or asyncio.Event()
-            await self._waiting.wait()
+        if not self._has_started:
+            self._started_event = self._started_event or asyncio.Event()
+            await self._started_event.wait()
 
 
 @dataclass(slots=True)
@@ -69,30 +69,30 @@ class Context:
     connection_params: dict[str, Any] | None = None  # of a websocket: what its handshake or its connection_init carried
     observer: Observer | None = None
     observation: Observation | None = None  # of the operation that runs in this context
-    progress: Progress = field(default_factory=Progress)
-    patience: float | None = None  # seconds that one execution may take
+    progress: StreamProgress = field(default_factory=StreamProgress)
+    execution_timeout: float | None = None  # seconds that one execution may take
     session: Session | None = None  # of a subscription: says whether its viewer is still signed in
     gate: Gate | None = None
     address: str | None = None  # of the client, for those who are not signed in
     shows_cost: bool = False  # whether the answer's extensions tell what the operation cost
-    spent: Spent | None = None  # by the operation that runs in this context
-    paid: int = 0  # points, for looking at the document
-    registers: str | None = None  # the hash under which the document is to be kept once it is known to be good
+    rate_limit_status: RateLimitStatus | None = None  # by the operation that runs in this context
+    prepaid_points: int = 0  # points, for looking at the document
+    hash_to_register: str | None = None  # the hash under which the document is to be kept once it is known to be good
     loaders: Loaders = field(init=False)
 
     def __post_init__(self) -> None:
-        self.refresh()
+        self.reset_loaders()
 
-    def refresh(self) -> None:
+    def reset_loaders(self) -> None:
         """Forget what was loaded, as before each event of a subscription."""
         self.loaders = Loaders(self.database, self.viewer)
 
     def for_operation(self) -> Context:
         """The same with loaders of its own: a websocket runs several operations at once, and none may see what another has cached."""
-        return replace(self, phase="parse", connection_params=None, observation=None, spent=None)
+        return replace(self, phase="parse", connection_params=None, observation=None, rate_limit_status=None)
 
     @property
-    def signed_in(self) -> Viewer:
+    def signed_in_viewer(self) -> Viewer:
         """The viewer; raises `Unauthenticated` where there is none."""
         if self.viewer is None:
             raise Unauthenticated
@@ -100,7 +100,7 @@ class Context:
 
     def work(self) -> AbstractAsyncContextManager[Work]:
         """A unit of work of the viewer, committed when its block ends."""
-        return self.database.work(self.signed_in)
+        return self.database.work(self.signed_in_viewer)
 
 
 Info = strawberry.Info[Context, None]

@@ -25,14 +25,20 @@ from db.core.listing import Listing
 from graph.core.context import Context, Info
 from graph.core.ids import parse
 from graph.core.loading import Batch, Make
-from graph.core.paging import Connection, part_of
-from graph.core.permissions import Metadata, Scope, check
+from graph.core.paging import Connection, parse_slice
+from graph.core.permissions import Metadata, Scope, require_scope
 
 
-class Plain(Protocol):
+class FilterInput(Protocol):
     """An input that has a plain, hashable form, which the state room understands."""
 
-    def plain(self) -> Hashable: ...
+    def to_criteria(self) -> Hashable: ...
+
+
+class OrderInput(Protocol):
+    """An input that has a plain, hashable order, which the state room understands."""
+
+    def to_order(self) -> Hashable: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +72,13 @@ class Paged:
     key: str | None
 
     def load(self, parent: Any, context: Context, make: Make, arguments: dict[str, Any]) -> Connection[Any]:
-        chosen: Plain | None = arguments.get("filter")
-        order: Plain | None = arguments.get("order_by")
-        criteria = None if chosen is None else chosen.plain()
+        filter_input: FilterInput | None = arguments.get("filter")
+        order_input: OrderInput | None = arguments.get("order_by")
+        criteria = None if filter_input is None else filter_input.to_criteria()
         return Connection(
-            pages=context.loaders.pages(self.listing, part_of(arguments), criteria, None if order is None else order.plain()),
+            pages=context.loaders.pages(
+                self.listing, parse_slice(arguments), criteria, None if order_input is None else order_input.to_order()
+            ),
             counts=context.loaders.counts(self.listing, criteria),
             parent=None if self.key is None else getattr(parent, self.key),
             make=make,
@@ -78,18 +86,18 @@ class Paged:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Lookup:
     """What the argument `id` names, if the viewer may see it and it is not deleted."""
 
     batch: Batch
     prefix: str
 
     def load(self, parent: Any, context: Context, make: Make, arguments: dict[str, Any]) -> Awaitable[Any] | None:  # noqa: ARG002 - one signature for all
-        named = parse(arguments["id"])
-        return context.loaders.one(self.batch, make).load(named[1]) if named is not None and named[0] == self.prefix else None
+        parsed = parse(arguments["id"])
+        return context.loaders.one(self.batch, make).load(parsed[1]) if parsed is not None and parsed[0] == self.prefix else None
 
 
-Declaration = One | Many | Paged | Found
+Declaration = One | Many | Paged | Lookup
 
 
 class EdgeField(StrawberryField):
@@ -115,7 +123,7 @@ class EdgeField(StrawberryField):
     def get_result(self, source: Any, info: Info | None, args: list[Any], kwargs: dict[str, Any]) -> Any:  # noqa: ARG002 - the signature is Strawberry's
         assert info is not None
         if self.scope is not None:
-            check(self.scope, info.context)
+            require_scope(self.scope, info.context)
         return self.declaration.load(source, info.context, self.make, kwargs)
 
 
@@ -166,8 +174,8 @@ def connection(
     listing: Listing,
     *,
     key: str = "uuid",
-    filtered_by: type[Plain] | None = None,
-    ordered_by: type[Plain] | None = None,
+    filtered_by: type[FilterInput] | None = None,
+    ordered_by: type[OrderInput] | None = None,
     description: str,
 ) -> Any:
     """A page of the listing under the parent's attribute `key`. `filtered_by` and `ordered_by` are the input types that it takes."""
@@ -175,14 +183,14 @@ def connection(
 
 
 def listing(
-    whole: Listing,
+    root_listing: Listing,
     *,
-    filtered_by: type[Plain] | None = None,
-    ordered_by: type[Plain] | None = None,
+    filtered_by: type[FilterInput] | None = None,
+    ordered_by: type[OrderInput] | None = None,
     description: str,
 ) -> Any:
     """A root field: a page of the whole listing."""
-    return _field(Paged(whole, None), description, _page_arguments(filtered_by, ordered_by), Scope.READ)
+    return _field(Paged(root_listing, None), description, _page_arguments(filtered_by, ordered_by), Scope.READ)
 
 
 def lookup(batch: Batch, *, prefix: str, description: str) -> Any:
@@ -190,10 +198,10 @@ def lookup(batch: Batch, *, prefix: str, description: str) -> Any:
     id_ = _argument(
         "id", strawberry.ID, f"The id, `{prefix}_…`. An id of anything else, or of something that you may not see, names nothing."
     )
-    return _field(Found(batch, prefix), description, [id_], Scope.READ)
+    return _field(Lookup(batch, prefix), description, [id_], Scope.READ)
 
 
-def _page_arguments(filtered_by: type[Plain] | None, ordered_by: type[Plain] | None) -> list[StrawberryArgument]:
+def _page_arguments(filtered_by: type[FilterInput] | None, ordered_by: type[OrderInput] | None) -> list[StrawberryArgument]:
     arguments = [
         _argument(
             "first", int | None, "How many entries from the start, or after `after`: 0 to 100, 20 when neither `first` nor `last` is given."

@@ -13,12 +13,12 @@ from strawberry.types.execution import PreExecutionError
 from strawberry.types.graphql import OperationType
 
 from graph.core.context import Context
-from graph.core.documents import Documents
-from graph.core.failures import coded
-from graph.core.limits.admission import Appraiser
-from graph.core.operations import chosen
-from graph.core.patience import PatientExecution
-from graph.core.streaming import Manner, is_stream, stream
+from graph.core.document_cache import DocumentCache
+from graph.core.execution_timeout import TimedExecutionContext
+from graph.core.failures import to_client_errors
+from graph.core.limits.admission import DocumentValidator
+from graph.core.operations import select_operation
+from graph.core.streaming import DeliveryPlan, is_subscription, stream
 from graph.settings import graph_settings
 
 
@@ -26,28 +26,34 @@ class Schema(strawberry.Schema):
     """Strawberry's schema, with errors as clients may see them and a memory for documents."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(execution_context_class=PatientExecution, **options)  # pyright: ignore[reportUnknownMemberType] - generics that Strawberry leaves open
+        super().__init__(execution_context_class=TimedExecutionContext, **options)  # pyright: ignore[reportUnknownMemberType] - generics that Strawberry leaves open
         self._without_null_defaults()
-        self.parsed: Documents[DocumentNode] = Documents()
-        self._last: tuple[str, DocumentNode | GraphQLError] = "", DocumentNode(definitions=())
-        self.appraiser = Appraiser(self._schema)
-        self.manners: Documents[Manner] = Documents()
+        self.parsed_documents: DocumentCache[DocumentNode] = DocumentCache()
+        self._last_read: tuple[str, DocumentNode | GraphQLError] = "", DocumentNode(definitions=())
+        self.document_validator = DocumentValidator(self._schema)
+        self.delivery_plans: DocumentCache[DeliveryPlan] = DocumentCache()
 
     def as_str(self) -> str:
         """The SDL; what GraphQL itself defines has a description there too, since linters of the SDL ask for one."""
-        plain = "directive @oneOf on INPUT_OBJECT"
-        return super().as_str().replace(plain, f'"""Exactly one field of such an input is given, and it is not null."""\n{plain}', 1)
+        directive_definition = "directive @oneOf on INPUT_OBJECT"
+        return (
+            super()
+            .as_str()
+            .replace(
+                directive_definition, f'"""Exactly one field of such an input is given, and it is not null."""\n{directive_definition}', 1
+            )
+        )
 
     def read(self, text: str) -> DocumentNode:
         """The document, from memory where it was read before. Raises the GraphQLError of a text that is none, or too long."""
         # One operation is read at several places in a row, whether it is worth keeping or not.
-        last, found = self._last
-        if last is not text:
-            found = self.parsed.get(text) or self._parse(text)
-            self._last = text, found
-        if isinstance(found, GraphQLError):
-            raise found.with_traceback(None)
-        return found
+        last_text, document_or_error = self._last_read
+        if last_text is not text:
+            document_or_error = self.parsed_documents.get(text) or self._parse(text)
+            self._last_read = text, document_or_error
+        if isinstance(document_or_error, GraphQLError):
+            raise document_or_error.with_traceback(None)
+        return document_or_error
 
     def _parse(self, text: str) -> DocumentNode | GraphQLError:
         limits = graph_settings()
@@ -60,7 +66,7 @@ class Schema(strawberry.Schema):
             document = parse(text, max_tokens=limits.query_max_tokens)
         except GraphQLError as error:
             return error
-        self.parsed.keep(text, document)
+        self.parsed_documents.put(text, document)
         return document
 
     async def _prepare_operation_async(self, context: ExecutionContext, extensions_runner: Any) -> PreExecutionError | None:
@@ -84,7 +90,7 @@ class Schema(strawberry.Schema):
         self, execution_context: ExecutionContext, extensions_runner: Any, middleware_manager: Any, *args: Any, **options: Any
     ) -> AsyncGenerator[Any, None]:  # pyright: ignore[reportIncompatibleMethodOverride] - the rest is handed on
         """Strawberry's, but that subscriptions run as `streaming` says."""
-        if is_stream(self, execution_context):
+        if is_subscription(self, execution_context):
             return stream(self, execution_context, extensions_runner, middleware_manager)
         return super()._stream(execution_context, extensions_runner, middleware_manager, *args, **options)  # pyright: ignore[reportUnknownMemberType] - generics that Strawberry leaves open
 
@@ -101,12 +107,12 @@ class Schema(strawberry.Schema):
         context = None if execution_context is None else execution_context.context
         phase = context.phase if isinstance(context, Context) else "parse"
         request_id = context.request_id if isinstance(context, Context) else ""
-        errors[:] = coded(errors, phase=phase, request_id=request_id)
+        errors[:] = to_client_errors(errors, phase=phase, request_id=request_id)
         if isinstance(context, Context) and context.observation is not None:
-            context.observation.codes += [str((error.extensions or {}).get("code")) for error in errors]
+            context.observation.error_codes += [str((error.extensions or {}).get("code")) for error in errors]
 
 
-class Operation(SchemaExtension):
+class OperationExtension(SchemaExtension):
     """Gives an operation its context, follows its phases, and forgets what was loaded after each event of a subscription."""
 
     @property
@@ -125,7 +131,7 @@ class Operation(SchemaExtension):
 
     def on_parse(self) -> Iterator[None]:
         operation = self.execution_context
-        operation.graphql_document = operation.graphql_document or self.schema.parsed.get(operation.query)
+        operation.graphql_document = operation.graphql_document or self.schema.parsed_documents.get(operation.query)
         yield
 
     def on_validate(self) -> Iterator[None]:
@@ -133,7 +139,7 @@ class Operation(SchemaExtension):
         operation = self.execution_context
         assert operation.graphql_document is not None
         try:
-            chosen(operation.graphql_document, operation._provided_operation_name)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - the public name is the guess
+            select_operation(operation.graphql_document, operation._provided_operation_name)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - the public name is the guess
         except GraphQLError as error:
             operation.pre_execution_errors = [error]
             yield
@@ -146,5 +152,5 @@ class Operation(SchemaExtension):
 
     def on_stream_result(self, result: StreamExecutionResult) -> Iterator[None]:  # noqa: ARG002 - the signature is Strawberry's
         # The next event is executed only after this one was taken, so it finds nothing of the present one.
-        self.context.refresh()
+        self.context.reset_loaders()
         yield

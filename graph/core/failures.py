@@ -53,7 +53,7 @@ class BadUserInput(Exception):
 
 
 # Of the classes that fit, the first counts. What is missing here is masked: its words were not written for clients.
-_EXPECTED: tuple[tuple[type[Exception], str], ...] = (
+_CODES_BY_EXCEPTION: tuple[tuple[type[Exception], str], ...] = (
     (Unauthenticated, "UNAUTHENTICATED"),
     (errors.SignedOut, "UNAUTHENTICATED"),
     (BadUserInput, "BAD_USER_INPUT"),
@@ -67,10 +67,10 @@ _EXPECTED: tuple[tuple[type[Exception], str], ...] = (
 )
 # What PostgreSQL says by SQLSTATE that clients should know: a character that no text column takes (NUL), one that its encoding lacks,
 # and a statement that was given up after the setting's time.
-_UNSTORABLE = "A text of the input holds a character that cannot be stored, such as NUL (U+0000). Remove it."
-_STATES = {
-    "22021": ("BAD_USER_INPUT", _UNSTORABLE),
-    "22P05": ("BAD_USER_INPUT", _UNSTORABLE),
+_UNSTORABLE_MESSAGE = "A text of the input holds a character that cannot be stored, such as NUL (U+0000). Remove it."
+_CODES_BY_SQLSTATE = {
+    "22021": ("BAD_USER_INPUT", _UNSTORABLE_MESSAGE),
+    "22P05": ("BAD_USER_INPUT", _UNSTORABLE_MESSAGE),
     "57014": (
         "TIMEOUT",
         "Reading this took too long and was given up. Ask for less at once: shorter pages, fewer levels, a narrower filter.",
@@ -78,13 +78,13 @@ _STATES = {
 }
 
 
-def coded(found: Iterable[GraphQLError], *, phase: str, request_id: str) -> list[GraphQLError]:
+def to_client_errors(graphql_errors: Iterable[GraphQLError], *, phase: str, request_id: str) -> list[GraphQLError]:
     """The same errors as clients may see them. `phase` is parse, validate or execute: where the operation was when they arose."""
     logged: set[int] = set()  # one failed statement is an error of every field that waited for it, and one line of the log
-    return [_coded(error, phase, request_id, logged) for error in found]
+    return [_to_client_error(error, phase, request_id, logged) for error in graphql_errors]
 
 
-def _coded(error: GraphQLError, phase: str, request_id: str, logged: set[int]) -> GraphQLError:
+def _to_client_error(error: GraphQLError, phase: str, request_id: str, logged: set[int]) -> GraphQLError:
     code = _code(error, phase)
     if code is not None:
         extensions: dict[str, Any] = {**(error.extensions or {}), "code": code, "requestId": request_id}
@@ -99,24 +99,24 @@ def _coded(error: GraphQLError, phase: str, request_id: str, logged: set[int]) -
 
 def _code(error: GraphQLError, phase: str) -> str | None:
     """The code of an error whose words may be shown; None for one that must be masked."""
-    given = (error.extensions or {}).get("code")
-    if given in CODES and given != "INTERNAL_SERVER_ERROR":
-        return given
+    declared_code = (error.extensions or {}).get("code")
+    if declared_code in CODES and declared_code != "INTERNAL_SERVER_ERROR":
+        return declared_code
     cause = error.original_error
-    for kind, code in _EXPECTED:
-        if isinstance(cause, kind):
+    for exception_type, code in _CODES_BY_EXCEPTION:
+        if isinstance(cause, exception_type):
             return code
-    state = _state(cause)
-    if state is not None:
-        return state[0]
+    sqlstate_error = _sqlstate_error(cause)
+    if sqlstate_error is not None:
+        return sqlstate_error[0]
     if isinstance(error, GraphQLSyntaxError) or (phase == "parse" and cause is None):
         return "GRAPHQL_PARSE_FAILED"
-    if not _is_about_input(error):
+    if not _is_input_error(error):
         return None
     return "GRAPHQL_VALIDATION_FAILED" if phase == "validate" else "BAD_USER_INPUT"
 
 
-def _is_about_input(error: GraphQLError) -> bool:
+def _is_input_error(error: GraphQLError) -> bool:
     """Whether it speaks of the document, a variable or an argument; then it points into the document. A failure of ours does not.
 
     With a path it arose in a field: there the argument's own error points into the document, and one from writing the answer does not.
@@ -127,11 +127,11 @@ def _is_about_input(error: GraphQLError) -> bool:
     return isinstance(cause, StrawberryInputCoercionError) or (isinstance(cause, GraphQLError) and bool(cause.nodes))
 
 
-def _state(cause: Exception | None) -> tuple[str, str] | None:
+def _sqlstate_error(cause: Exception | None) -> tuple[str, str] | None:
     """Code and words for an error of the database, found by its attributes: the graph knows no driver."""
-    return _STATES.get(getattr(getattr(cause, "orig", None), "sqlstate", None) or "")
+    return _CODES_BY_SQLSTATE.get(getattr(getattr(cause, "orig", None), "sqlstate", None) or "")
 
 
 def _message(error: GraphQLError) -> str:
-    state = _state(error.original_error)
-    return error.message if state is None else state[1]
+    sqlstate_error = _sqlstate_error(error.original_error)
+    return error.message if sqlstate_error is None else sqlstate_error[1]

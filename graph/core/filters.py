@@ -26,7 +26,7 @@ class StringFilter:
     starts_with: str | None = strawberry.field(description="The text begins with this.")
     in_: list[str] | None = strawberry.field(name="in", description="The text is one of these; an empty list matches nothing.")
 
-    def plain(self) -> TextMatch:
+    def to_criteria(self) -> TextMatch:
         return TextMatch(self.eq, self.contains, self.starts_with, None if self.in_ is None else tuple(self.in_))
 
 
@@ -35,10 +35,10 @@ class DateTimeFilter:
     gte: datetime | None = strawberry.field(description="At this moment or later.")
     lt: datetime | None = strawberry.field(description="Before this moment.")
 
-    def plain(self) -> Period:
+    def to_criteria(self) -> Period:
         return Period(self.gte, self.lt)
 
 
-def ordered(field: StrEnum, direction: OrderDirection) -> Order:
+def field_order(field: StrEnum, direction: OrderDirection) -> Order:
     """An order as plain values."""
     return Order(field, direction is OrderDirection.DESC)

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import strawberry
 
-from db.core.criteria import NOBODY
+from db.core.criteria import UNMATCHED_ID
 from db.errors import NotFound
 from graph.core.loading import Batch
 
@@ -22,16 +22,16 @@ def encode(prefix: str, key: UUID) -> str:
 
 def parse(text: str) -> tuple[str, UUID] | None:
     """Prefix and key; None for whatever was not made by `encode`, upper-case digits included."""
-    found = _ID.fullmatch(text)
-    return None if found is None else (found[1], UUID(hex=found[2]))
+    match = _ID.fullmatch(text)
+    return None if match is None else (match[1], UUID(hex=match[2]))
 
 
 def decode(prefix: str, text: str) -> UUID:
     """The key in an id of this kind. Any other id names nothing here: `NotFound`."""
-    found = parse(text)
-    if found is None or found[0] != prefix:
+    parsed = parse(text)
+    if parsed is None or parsed[0] != prefix:
         raise NotFound(text)
-    return found[1]
+    return parsed[1]
 
 
 def decode_optional(prefix: str, text: str | None) -> UUID | None:
@@ -39,22 +39,22 @@ def decode_optional(prefix: str, text: str | None) -> UUID | None:
     return None if text is None else decode(prefix, text)
 
 
-def sought(prefix: str, text: str | None) -> UUID | None:
+def filter_id(prefix: str, text: str | None) -> UUID | None:
     """The key in an id that a filter names; one of another kind stands for no row, as an id that was never made does."""
-    found = None if text is None else parse(text)
-    if text is None or (found is not None and found[0] == prefix):
-        return None if found is None else found[1]
-    return NOBODY
+    parsed = None if text is None else parse(text)
+    if text is None or (parsed is not None and parsed[0] == prefix):
+        return None if parsed is None else parsed[1]
+    return UNMATCHED_ID
 
 
-class Kind(NamedTuple):
+class NodeRegistration(NamedTuple):
     """What ids of a prefix name, and the batch that looks them up: without deleted rows."""
 
     type: type[Node]
     found_by: Batch
 
 
-KINDS: dict[str, Kind] = {}
+NODE_REGISTRY: dict[str, NodeRegistration] = {}
 
 
 @strawberry.interface(description="Something with an id of its own, which `node` finds again.")
@@ -71,19 +71,19 @@ class Node:
     def __init_subclass__(cls, *, prefix: str, found_by: Batch, **options: Any) -> None:
         super().__init_subclass__(**options)
         cls.prefix = prefix
-        KINDS[prefix] = Kind(cls, found_by)
+        NODE_REGISTRY[prefix] = NodeRegistration(cls, found_by)
 
     @classmethod
     def of(cls, row: Any) -> Self:
-        node = object.__new__(cls)
-        attributes = node.__dict__
+        instance = object.__new__(cls)
+        attributes = instance.__dict__
         attributes.update(zip(row._fields, row, strict=True))  # as a named tuple has them; twice as fast as a Row's mapping
         key: UUID = attributes["id"]
         attributes["uuid"] = key
         attributes["id"] = f"{cls.prefix}_{key.hex}"
-        return node
+        return instance
 
 
-def global_id(node: type[Node], key: UUID) -> strawberry.ID:
+def global_id(node_type: type[Node], key: UUID) -> strawberry.ID:
     """The id of a row of this type."""
-    return strawberry.ID(encode(node.prefix, key))
+    return strawberry.ID(encode(node_type.prefix, key))

@@ -19,7 +19,7 @@ MAX_KEYS = 10_000  # PostgreSQL takes at most 32,767 parameters a statement
 Make = Callable[[Any], Any]
 
 
-def as_it_is(row: Any) -> Any:
+def identity(row: Any) -> Any:
     """The `make` of loaders whose rows are wanted as they are."""
     return row
 
@@ -33,19 +33,19 @@ class Batch(Protocol):
 class Loaders:
     """The loaders of one operation, made when first used. Each is known by what it asks, so equal questions share one."""
 
-    __slots__ = ("_database", "_known", "_viewer")
+    __slots__ = ("_database", "_loaders", "_viewer")
 
     def __init__(self, database: Database, viewer: Viewer | None) -> None:
         self._database = database
         self._viewer = viewer
-        self._known: dict[Hashable, DataLoader[Any, Any]] = {}
+        self._loaders: dict[Hashable, DataLoader[Any, Any]] = {}
 
     def one(self, batch: Batch, make: Make) -> DataLoader[Any, Any]:
         """What `make` makes of a key's row; None where the batch left the key out."""
 
         async def load(database: Database, viewer: Viewer, keys: list[Any]) -> list[Any]:
-            found = await batch(database, viewer, keys)
-            return [make(found[key]) if key in found else None for key in keys]
+            row_by_key = await batch(database, viewer, keys)
+            return [make(row_by_key[key]) if key in row_by_key else None for key in keys]
 
         return self._loader(("one", batch, make), load)
 
@@ -53,21 +53,21 @@ class Loaders:
         """What `make` makes of each of a key's rows; an empty list where the batch left the key out."""
 
         async def load(database: Database, viewer: Viewer, keys: list[Any]) -> list[Any]:
-            found = await batch(database, viewer, keys)
-            return [[make(row) for row in found.get(key, ())] for key in keys]
+            rows_by_key = await batch(database, viewer, keys)
+            return [[make(row) for row in rows_by_key.get(key, ())] for key in keys]
 
         return self._loader(("many", batch, make), load)
 
-    def pages(self, listing: Listing, part: Slice, criteria: Hashable, order: Hashable) -> DataLoader[Any, Page]:
+    def pages(self, listing: Listing, page_slice: Slice, criteria: Hashable, order: Hashable) -> DataLoader[Any, Page]:
         """The page under each parent; of a listing without parents the key is None."""
 
         async def load(database: Database, viewer: Viewer, keys: list[Any]) -> list[Any]:
             if listing.parent is None:
-                return [await listing.page(database, viewer, part, criteria, order)]
-            found = await listing.pages(database, viewer, keys, part, criteria, order)
-            return [found[key] for key in keys]
+                return [await listing.page(database, viewer, page_slice, criteria, order)]
+            pages_by_parent = await listing.pages(database, viewer, keys, page_slice, criteria, order)
+            return [pages_by_parent[key] for key in keys]
 
-        return self._loader(("page", listing, part, criteria, order), load)
+        return self._loader(("page", listing, page_slice, criteria, order), load)
 
     def counts(self, listing: Listing, criteria: Hashable) -> DataLoader[Any, int]:
         """How many rows there are under each parent; of a listing without parents the key is None."""
@@ -75,28 +75,28 @@ class Loaders:
         async def load(database: Database, viewer: Viewer, keys: list[Any]) -> list[Any]:
             if listing.parent is None:
                 return [await listing.count(database, viewer, criteria)]
-            found = await listing.counts(database, viewer, keys, criteria)
-            return [found[key] for key in keys]
+            counts_by_parent = await listing.counts(database, viewer, keys, criteria)
+            return [counts_by_parent[key] for key in keys]
 
         return self._loader(("count", listing, criteria), load)
 
-    def calls(self, name: str, call: Callable[[Any], Awaitable[Any]]) -> DataLoader[Any, Any]:
+    def unbatched(self, name: str, load_one: Callable[[Any], Awaitable[Any]]) -> DataLoader[Any, Any]:
         """For what only comes one at a time, such as an object of the store: once a key, however many fields ask."""
 
         async def load(_database: Database, _viewer: Viewer, keys: list[Any]) -> list[Any]:
-            return await asyncio.gather(*map(call, keys))
+            return await asyncio.gather(*map(load_one, keys))
 
         return self._loader(("call", name), load)
 
-    def _loader(self, question: Hashable, load: Callable[[Database, Viewer, list[Any]], Awaitable[list[Any]]]) -> DataLoader[Any, Any]:
-        known = self._known.get(question)
-        if known is not None:
-            return known
+    def _loader(self, loader_key: Hashable, load: Callable[[Database, Viewer, list[Any]], Awaitable[list[Any]]]) -> DataLoader[Any, Any]:
+        existing = self._loaders.get(loader_key)
+        if existing is not None:
+            return existing
 
         async def run(keys: list[Any]) -> list[Any]:
             if self._viewer is None:
                 raise Unauthenticated
             return await load(self._database, self._viewer, keys)
 
-        made = self._known[question] = DataLoader[Any, Any](load_fn=run, max_batch_size=MAX_KEYS)
-        return made
+        loader = self._loaders[loader_key] = DataLoader[Any, Any](load_fn=run, max_batch_size=MAX_KEYS)
+        return loader

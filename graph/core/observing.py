@@ -17,8 +17,8 @@ from strawberry.types import ExecutionContext, StreamExecutionResult
 if TYPE_CHECKING:
     from graph.core.context import Context
 
-HASH = 16
-OURS = frozenset({"INTERNAL_SERVER_ERROR"})  # the codes of errors that are no client's fault
+HASH_LENGTH = 16
+SERVER_ERROR_CODES = frozenset({"INTERNAL_SERVER_ERROR"})  # the codes of errors that are no client's fault
 
 
 @dataclass(slots=True)
@@ -34,24 +34,24 @@ class Observation:
     type: str = "unknown"
     hash: str = ""
     cost: int | None = None
-    codes: list[str] = field(default_factory=list[str])
+    error_codes: list[str] = field(default_factory=list[str])
     phases: dict[str, float] = field(default_factory=dict[str, float])
     events: int = 0
     statements: int = 0
-    in_database: float = 0.0
-    began: float = field(default_factory=time.perf_counter)
+    database_seconds: float = 0.0
+    started_at: float = field(default_factory=time.perf_counter)
     seconds: float = 0.0
     span: Any = None  # the observer's own, if it traces
 
     @property
-    def ours(self) -> bool:
+    def is_server_error(self) -> bool:
         """Whether something of ours went wrong."""
-        return not OURS.isdisjoint(self.codes)
+        return not SERVER_ERROR_CODES.isdisjoint(self.error_codes)
 
     def identify(self, operation: ExecutionContext) -> None:
         """Which operation it is, as far as its document tells."""
         if operation.query:
-            self.hash = hashlib.sha256(operation.query.encode("utf-8", "surrogatepass")).hexdigest()[:HASH]
+            self.hash = hashlib.sha256(operation.query.encode("utf-8", "surrogatepass")).hexdigest()[:HASH_LENGTH]
         if operation.graphql_document is not None:
             self.name = operation.operation_name
             try:
@@ -62,34 +62,34 @@ class Observation:
     @contextmanager
     def phase(self, name: str) -> Generator[None]:
         """Time a phase."""
-        began = time.perf_counter()
+        started_at = time.perf_counter()
         try:
             yield
         finally:
-            self.phases[name] = self.phases.get(name, 0.0) + time.perf_counter() - began
+            self.phases[name] = self.phases.get(name, 0.0) + time.perf_counter() - started_at
 
 
 class Observer(Protocol):
     """Hears of the operations of one request or one socket."""
 
-    def opened(self, observation: Observation) -> None:
+    def operation_received(self, observation: Observation) -> None:
         """It has come in; nothing is known of it yet."""
         ...
 
-    def began(self, observation: Observation) -> None:
+    def execution_started(self, observation: Observation) -> None:
         """It is parsed and validated, and now runs."""
         ...
 
-    def ended(self, observation: Observation) -> None:
+    def operation_ended(self, observation: Observation) -> None:
         """Its last result was made, or it was given up; also for one that never ran."""
         ...
 
 
 # The operation that the present task works for; the loads that it starts inherit it.
-current: ContextVar[Observation | None] = ContextVar("observation", default=None)
+current_observation: ContextVar[Observation | None] = ContextVar("observation", default=None)
 
 
-class Observed(SchemaExtension):
+class ObservationExtension(SchemaExtension):
     """Watches one operation on behalf of its context's observer. Stands after the extension that gives the operation its context."""
 
     observation: Observation
@@ -99,19 +99,19 @@ class Observed(SchemaExtension):
         viewer = context.viewer
         observation = Observation(context.request_id, None if viewer is None else viewer.id)
         self.observation = context.observation = observation
-        current.set(observation)
+        current_observation.set(observation)
         if context.observer is not None:
-            context.observer.opened(observation)
+            context.observer.operation_received(observation)
         try:
             yield
         finally:
             if not observation.hash:  # it never came to run
                 observation.identify(self.execution_context)
-            observation.seconds = time.perf_counter() - observation.began
-            if context.spent is not None:
-                observation.cost = context.spent.cost
+            observation.seconds = time.perf_counter() - observation.started_at
+            if context.rate_limit_status is not None:
+                observation.cost = context.rate_limit_status.cost
             if context.observer is not None:
-                context.observer.ended(observation)
+                context.observer.operation_ended(observation)
 
     def on_parse(self) -> Iterator[None]:
         with self.observation.phase("parse"):
@@ -125,7 +125,7 @@ class Observed(SchemaExtension):
         context: Context = self.execution_context.context
         self.observation.identify(self.execution_context)
         if context.observer is not None:
-            context.observer.began(self.observation)
+            context.observer.execution_started(self.observation)
         with self.observation.phase("execute"):
             yield
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from graphql import DocumentNode, GraphQLError, OperationDefinitionNode
 
-SHOWN = 5  # names that an error lists
+MAX_LISTED_NAMES = 5  # names that an error lists
 
 
-def chosen(document: DocumentNode, name: str | None) -> OperationDefinitionNode:
+def select_operation(document: DocumentNode, name: str | None) -> OperationDefinitionNode:
     """The operation called `name`, or without one the only operation there is. Raises a GraphQLError that says which there are."""
     operations = [node for node in document.definitions if isinstance(node, OperationDefinitionNode)]
     if name is None and len(operations) == 1:
@@ -18,16 +18,18 @@ def chosen(document: DocumentNode, name: str | None) -> OperationDefinitionNode:
     if not operations:
         message = "The document holds no operation, only fragments or definitions of types. Add a query, a mutation or a subscription."
     elif name is None:
-        message = f"The document holds {len(operations)} operations. Say which one is meant with `operationName`: {_names(operations)}."
+        message = (
+            f"The document holds {len(operations)} operations. Say which one is meant with `operationName`: {_list_names(operations)}."
+        )
     else:
-        message = f"The document holds no operation named {_short(name)!r}. It has {_names(operations)}."
+        message = f"The document holds no operation named {_truncate(name)!r}. It has {_list_names(operations)}."
     raise GraphQLError(message, extensions={"code": "BAD_REQUEST"})
 
 
-def _names(operations: list[OperationDefinitionNode]) -> str:
-    names = [_short(operation.name.value) if operation.name else "one without a name" for operation in operations]
-    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+def _list_names(operations: list[OperationDefinitionNode]) -> str:
+    names = [_truncate(operation.name.value) if operation.name else "one without a name" for operation in operations]
+    return ", ".join(names[:MAX_LISTED_NAMES]) + (f" and {len(names) - MAX_LISTED_NAMES} more" if len(names) > MAX_LISTED_NAMES else "")
 
 
-def _short(name: str) -> str:
+def _truncate(name: str) -> str:
     return name if len(name) <= 80 else f"{name[:80]}…"

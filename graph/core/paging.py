@@ -64,7 +64,7 @@ class Connection(Generic[T]):
         return await self.counts.load(self.parent)
 
 
-def part_of(arguments: dict[str, Any]) -> Slice:
+def parse_slice(arguments: dict[str, Any]) -> Slice:
     """Relay's four arguments, checked; raises `BadUserInput`."""
     try:
         return Slice.of(arguments.get("first"), arguments.get("after"), arguments.get("last"), arguments.get("before"))

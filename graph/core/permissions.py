@@ -23,11 +23,11 @@ class Scope(StrEnum):
     WRITE = "signed in, with a role that may write"
 
 
-def check(scope: Scope, context: Context) -> None:
+def require_scope(scope: Scope, context: Context) -> None:
     """Raises `Unauthenticated` or `Forbidden`."""
-    viewer = context.signed_in
+    viewer = context.signed_in_viewer
     if scope is Scope.WRITE:
-        viewer.must_write()
+        viewer.require_write()
 
 
 class RootField(StrawberryField):
@@ -42,9 +42,9 @@ class RootField(StrawberryField):
 
     def get_result(self, source: Any, info: Info | None, args: list[Any], kwargs: Any) -> Any:
         assert info is not None
-        check(self.scope, info.context)
+        require_scope(self.scope, info.context)
         if self.scope is Scope.WRITE:
-            info.context.refresh()  # mutations of one operation follow each other, and none may answer with what an earlier one read
+            info.context.reset_loaders()  # mutations of one operation follow each other, and none may answer with what an earlier one read
         return super().get_result(source, info, args, kwargs)
 
 
@@ -52,7 +52,7 @@ Resolver = Callable[..., Any]
 Metadata = dict[str, Any] | None  # what the field costs, see `graph.core.limits.weights`
 
 
-def _root(scope: Scope, description: str, metadata: Metadata, *, is_subscription: bool = False) -> Callable[[Resolver], Any]:
+def _root_field(scope: Scope, description: str, metadata: Metadata, *, is_subscription: bool = False) -> Callable[[Resolver], Any]:
     def declare(resolver: Resolver) -> RootField:
         field = RootField(description=description, metadata=metadata, is_subscription=is_subscription)
         field.scope = scope
@@ -63,31 +63,33 @@ def _root(scope: Scope, description: str, metadata: Metadata, *, is_subscription
 
 def query(*, description: str, metadata: Metadata = None) -> Callable[[Resolver], Any]:
     """A query for everyone who is signed in."""
-    return _root(Scope.READ, description, metadata)
+    return _root_field(Scope.READ, description, metadata)
 
 
 def mutation(*, description: str, metadata: Metadata = None) -> Callable[[Resolver], Any]:
     """A mutation for those who may write."""
-    return _root(Scope.WRITE, description, metadata)
+    return _root_field(Scope.WRITE, description, metadata)
 
 
 def subscription(*, description: str, metadata: Metadata = None) -> Callable[[Resolver], Any]:
     """A subscription for everyone who is signed in."""
-    return _root(Scope.READ, description, metadata, is_subscription=True)
+    return _root_field(Scope.READ, description, metadata, is_subscription=True)
 
 
 def scopes(schema: strawberry.Schema) -> dict[str, Scope | None]:
     """Every root field, as `Type.field`, and who may call it; None where nobody said."""
-    core = schema._schema  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - Strawberry has no public way to it
-    roots: list[GraphQLObjectType] = [root for root in (core.query_type, core.mutation_type, core.subscription_type) if root is not None]
-    found: dict[str, Scope | None] = {}
+    core_schema = schema._schema  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - Strawberry has no public way to it
+    roots: list[GraphQLObjectType] = [
+        root for root in (core_schema.query_type, core_schema.mutation_type, core_schema.subscription_type) if root is not None
+    ]
+    scope_by_field: dict[str, Scope | None] = {}
     for root in roots:
         for name, field in root.fields.items():
-            found[f"{root.name}.{name}"] = getattr(field.extensions.get("strawberry-definition"), "scope", None)
-    return found
+            scope_by_field[f"{root.name}.{name}"] = getattr(field.extensions.get("strawberry-definition"), "scope", None)
+    return scope_by_field
 
 
-def refuse_undeclared(schema: strawberry.Schema) -> None:
+def require_declared_scopes(schema: strawberry.Schema) -> None:
     """Raises `TypeError` when a root field does not say who may call it."""
     undeclared = [name for name, scope in scopes(schema).items() if scope is None]
     if undeclared:

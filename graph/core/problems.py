@@ -49,11 +49,11 @@ class NotFound(Problem):
     id: strawberry.ID = strawberry.field(description="The id as it was given.")
 
     @classmethod
-    def of(cls, error: errors.NotFound, *given: str | None) -> Self:
+    def of(cls, error: errors.NotFound, *input_ids: str | None) -> Self:
         """`given` are the ids in the client's input: services know keys alone, and the client is told the id that it sent."""
         key = error.id.replace("-", "")
-        named = next((text for text in given if text is not None and text.endswith(f"_{key}")), error.id)
-        return cls(message=errors.NotFound(named).message, code=ProblemCode.NOT_FOUND, id=strawberry.ID(named))
+        client_id = next((text for text in input_ids if text is not None and text.endswith(f"_{key}")), error.id)
+        return cls(message=errors.NotFound(client_id).message, code=ProblemCode.NOT_FOUND, id=strawberry.ID(client_id))
 
 
 @strawberry.type(description="A live row of yours has this name; names are compared without regard to case.")

@@ -23,48 +23,48 @@ else:
     Duration = NewType("Duration", float)
     JSON = NewType("JSON", object)
 
-_LEAST, _GREATEST = -(2**63), 2**63 - 1
+_MIN_INT64, _MAX_INT64 = -(2**63), 2**63 - 1
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,18})", re.ASCII)
-_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
-MAX_DEPTH = 64
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+MAX_JSON_DEPTH = 64
 
 
-def write_time(value: object) -> str:
+def serialize_datetime(value: object) -> str:
     if not isinstance(value, datetime) or value.tzinfo is None:
         raise TypeError(f"DateTime is made of an aware datetime, not of {value!r}.")
-    moment = value if value.tzinfo is UTC else value.astimezone(UTC)
-    return moment.isoformat(timespec="microseconds")[:-6] + "Z"
+    utc_time = value if value.tzinfo is UTC else value.astimezone(UTC)
+    return utc_time.isoformat(timespec="microseconds")[:-6] + "Z"
 
 
-def read_time(value: object) -> datetime:
+def parse_datetime(value: object) -> datetime:
     """RFC 3339 alone; more than six digits of a second are cut to microseconds."""
-    if isinstance(value, str) and (found := _TIME.fullmatch(value)):
-        fraction = (found[1] or "")[:7]
+    if isinstance(value, str) and (match := _RFC3339.fullmatch(value)):
+        fraction = (match[1] or "")[:7]
         try:
-            return datetime.fromisoformat(f"{value[:10]}T{value[11:19]}{fraction}{found[2].upper()}").astimezone(UTC)
+            return datetime.fromisoformat(f"{value[:10]}T{value[11:19]}{fraction}{match[2].upper()}").astimezone(UTC)
         except (ValueError, OverflowError):
             pass
     raise ValueError("write a moment as RFC 3339 does, with an offset: 2026-01-31T12:00:00Z")
 
 
-def write_integer(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not _LEAST <= value <= _GREATEST:
+def serialize_integer(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not _MIN_INT64 <= value <= _MAX_INT64:
         raise TypeError(f"BigInt is made of a 64-bit integer, not of {value!r}.")
     return value
 
 
-def read_integer(value: object) -> int:
+def parse_integer(value: object) -> int:
     """A JSON number without a fraction, or a string of digits, within 64 bits."""
     if isinstance(value, str) and _INTEGER.fullmatch(value):
         value = int(value)
     if isinstance(value, float) and value.is_integer() and abs(value) <= 2**53:
         value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or not _LEAST <= value <= _GREATEST:
+    if isinstance(value, bool) or not isinstance(value, int) or not _MIN_INT64 <= value <= _MAX_INT64:
         raise ValueError("give a whole number of at most 64 bits, as a number or a string of digits")
     return value
 
 
-def write_seconds(value: object) -> float | None:
+def serialize_duration(value: object) -> float | None:
     if isinstance(value, timedelta):
         return value.total_seconds()
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -72,32 +72,32 @@ def write_seconds(value: object) -> float | None:
     return float(value)
 
 
-def read_seconds(value: object) -> float:
+def parse_duration(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ValueError("give seconds as a number")
     return float(value)
 
 
-def write_json(value: object) -> Any:
+def serialize_json(value: object) -> Any:
     """The value with NaN and the infinities as null, which JSON does not have."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {str(key): write_json(item) for key, item in cast("Mapping[Any, Any]", value).items()}
+        return {str(key): serialize_json(item) for key, item in cast("Mapping[Any, Any]", value).items()}
     if isinstance(value, list | tuple):
-        return [write_json(item) for item in cast("list[Any]", value)]
+        return [serialize_json(item) for item in cast("list[Any]", value)]
     return value
 
 
-def read_json(value: object) -> Any:
+def parse_json(value: object) -> Any:
     """Any JSON value that PostgreSQL can keep: at most 64 deep, numbers finite and integers within 64 bits, no NUL in texts."""
-    _check(value, 0)
+    _check_json(value, 0)
     return value
 
 
-def _check(value: object, depth: int) -> None:
-    if depth > MAX_DEPTH:
-        raise ValueError(f"it is nested more than {MAX_DEPTH} deep; flatten it")
+def _check_json(value: object, depth: int) -> None:
+    if depth > MAX_JSON_DEPTH:
+        raise ValueError(f"it is nested more than {MAX_JSON_DEPTH} deep; flatten it")
     if isinstance(value, str):
         if "\x00" in value or any("\ud800" <= character <= "\udfff" for character in value):
             raise ValueError("a text in it holds a character that cannot be stored, NUL or half of a surrogate pair; remove it")
@@ -105,15 +105,15 @@ def _check(value: object, depth: int) -> None:
         if not math.isfinite(value):
             raise ValueError("it holds NaN or an infinity, which JSON does not have; use null")
     elif isinstance(value, int):
-        if not _LEAST <= value <= _GREATEST:
+        if not _MIN_INT64 <= value <= _MAX_INT64:
             raise ValueError("it holds an integer of more than 64 bits; write it as a string")
     elif isinstance(value, Mapping):
         for key, item in cast("Mapping[Any, Any]", value).items():
-            _check(key, depth + 1)
-            _check(item, depth + 1)
+            _check_json(key, depth + 1)
+            _check_json(item, depth + 1)
     elif isinstance(value, list):
         for item in cast("list[Any]", value):
-            _check(item, depth + 1)
+            _check_json(item, depth + 1)
 
 
 SCALARS: Mapping[object, ScalarDefinition] = {
@@ -121,26 +121,26 @@ SCALARS: Mapping[object, ScalarDefinition] = {
         name="DateTime",
         description="A moment as RFC 3339 writes it, in UTC with microseconds: `2026-01-31T12:00:00.000000Z`. Inputs may have any offset.",
         specified_by_url="https://www.rfc-editor.org/rfc/rfc3339",
-        serialize=write_time,
-        parse_value=read_time,
+        serialize=serialize_datetime,
+        parse_value=parse_datetime,
     ),
     BigInt: strawberry.scalar(
         name="BigInt",
         description="A whole number of 64 bits, written as a JSON number (JavaScript reads it exactly up to 2^53). Inputs may also be strings of digits.",
-        serialize=write_integer,
-        parse_value=read_integer,
+        serialize=serialize_integer,
+        parse_value=parse_integer,
     ),
     JSON: strawberry.scalar(
         name="JSON",
         description="Any JSON value: object, list, text, number, boolean or null. NaN and infinities are null.",
         specified_by_url="https://www.rfc-editor.org/rfc/rfc8259",
-        serialize=write_json,
-        parse_value=read_json,
+        serialize=serialize_json,
+        parse_value=parse_json,
     ),
     Duration: strawberry.scalar(
         name="Duration",
         description="A length of time in seconds, with fractions.",
-        serialize=write_seconds,
-        parse_value=read_seconds,
+        serialize=serialize_duration,
+        parse_value=parse_duration,
     ),
 }

@@ -20,7 +20,7 @@ from graph.core.scalars import BigInt
 if TYPE_CHECKING:
     from graph.datasets.types import DatasetVersion
 
-SHORTEST, LONGEST = 60, 604_800  # S3 signs for a week at most
+MIN_EXPIRY, MAX_EXPIRY = 60, 604_800  # S3 signs for a week at most
 
 
 @strawberry.type(description="A file with a role: of a dataset version, of a model version, or of the job that wrote it.")
@@ -41,8 +41,8 @@ class Artifact(Node, prefix="artifact", found_by=artifacts.by_id):
         info: Info,
         expires_in: Annotated[int, strawberry.argument(description="Seconds until it expires, 60 to 604,800 (a week).")] = 900,
     ) -> str:
-        if not SHORTEST <= expires_in <= LONGEST:
-            raise BadUserInput(f"`expiresIn` is {expires_in}; it must be between {SHORTEST} and {LONGEST} seconds.")
+        if not MIN_EXPIRY <= expires_in <= MAX_EXPIRY:
+            raise BadUserInput(f"`expiresIn` is {expires_in}; it must be between {MIN_EXPIRY} and {MAX_EXPIRY} seconds.")
         return await info.context.objects.presign_get(self.object_key, self.filename, self.content_type, expires_in)
 
 

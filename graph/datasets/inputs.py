@@ -8,8 +8,8 @@ import strawberry
 from strawberry import ID, Maybe
 
 from db.queries import datasets
-from graph.core.filters import DateTimeFilter, OrderDirection, StringFilter, ordered
-from graph.core.ids import sought
+from graph.core.filters import DateTimeFilter, OrderDirection, StringFilter, field_order
+from graph.core.ids import filter_id
 from graph.core.scalars import JSON, BigInt
 from graph.datasets.enums import DatasetOrderField, DatasetSource, Modality, ProblemType
 
@@ -23,14 +23,14 @@ class DatasetFilter:
     created_at: DateTimeFilter | None = strawberry.field(description="When it was made.")
     owner_id: ID | None = strawberry.field(description="Whose it is; of use to admins, who see everybody's.")
 
-    def plain(self) -> datasets.DatasetFilter:
+    def to_criteria(self) -> datasets.DatasetFilter:
         return datasets.DatasetFilter(
-            name=self.name.plain() if self.name else None,
+            name=self.name.to_criteria() if self.name else None,
             modality=None if self.modality is None else tuple(self.modality),
             problem_type=None if self.problem_type is None else tuple(self.problem_type),
             source=None if self.source is None else tuple(self.source),
-            created_at=self.created_at.plain() if self.created_at else None,
-            owner_id=sought("user", self.owner_id),
+            created_at=self.created_at.to_criteria() if self.created_at else None,
+            owner_id=filter_id("user", self.owner_id),
         )
 
 
@@ -39,8 +39,8 @@ class DatasetOrder:
     field: DatasetOrderField = strawberry.field(description="What to order by.")
     direction: OrderDirection = strawberry.field(default=OrderDirection.DESC, description="Which end comes first.")
 
-    def plain(self) -> Any:
-        return ordered(self.field, self.direction)
+    def to_order(self) -> Any:
+        return field_order(self.field, self.direction)
 
 
 @strawberry.input(description="A dataset to be made. It starts empty: bring a file with `requestUpload`.")
@@ -64,14 +64,14 @@ class UpdateDatasetInput:
 
     def changes(self) -> dict[str, Any]:
         """The fields that were given, None where one is to be cleared."""
-        given = {
+        fields = {
             "name": self.name,
             "description": self.description,
             "problem_type": self.problem_type,
             "target_column": self.target_column,
             "metadata": self.metadata,
         }
-        return {name: change.value for name, change in given.items() if change is not None}
+        return {name: change.value for name, change in fields.items() if change is not None}
 
 
 @strawberry.input(description="A dataset to be deleted.")

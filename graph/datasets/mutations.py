@@ -87,7 +87,7 @@ class DatasetMutations:
     async def create_dataset(
         self, info: Info, input: Annotated[CreateDatasetInput, strawberry.argument(description="The dataset to be made.")]
     ) -> CreateDatasetResult:
-        new = datasets.NewDataset(
+        new_dataset = datasets.NewDataset(
             name=input.name,
             description=input.description,
             modality=input.modality,
@@ -97,7 +97,7 @@ class DatasetMutations:
         )
         try:
             async with info.context.work() as work:
-                dataset_id = await datasets.create(work, new)
+                dataset_id = await datasets.create(work, new_dataset)
         except errors.NameTaken as error:
             return NameTaken.of(error)
         except errors.InvalidInput as error:
@@ -137,7 +137,7 @@ class DatasetMutations:
         self, info: Info, input: Annotated[RequestUploadInput, strawberry.argument(description="The file to come.")]
     ) -> RequestUploadResult:
         try:
-            new = uploads.NewUpload(
+            new_upload = uploads.NewUpload(
                 dataset_id=decode("dataset", input.dataset_id),
                 filename=input.filename,
                 size_bytes=input.size_bytes,
@@ -147,7 +147,7 @@ class DatasetMutations:
                 idempotency_key=input.idempotency_key,
             )
             async with info.context.work() as work:
-                row = await uploads.request(work, new)
+                row = await uploads.request(work, new_upload)
         except errors.NotFound as error:
             return NotFound.of(error, input.dataset_id)
         except errors.InvalidInput as error:
@@ -157,8 +157,8 @@ class DatasetMutations:
         except errors.QuotaExceeded as error:
             return QuotaExceeded.of(error)
         # A repeated call gets a URL that ends when the first one's does.
-        left = max(1, int((row.expires_at - datetime.now(UTC)).total_seconds()))
-        url, headers = await info.context.objects.presign_put(row.object_key, row.size_bytes, row.content_type, row.sha256, left)
+        expires_in = max(1, int((row.expires_at - datetime.now(UTC)).total_seconds()))
+        url, headers = await info.context.objects.presign_put(row.object_key, row.size_bytes, row.content_type, row.sha256, expires_in)
         return RequestUploadPayload(upload=Upload.of(row, url, headers))
 
     @mutation(
@@ -171,7 +171,7 @@ class DatasetMutations:
         context = info.context
         try:
             version_id, job_id = await uploads.complete(
-                context.database, context.objects, context.signed_in, decode("upload", input.upload_id), input.idempotency_key
+                context.database, context.objects, context.signed_in_viewer, decode("upload", input.upload_id), input.idempotency_key
             )
         except errors.NotFound as error:
             return NotFound.of(error, input.upload_id)

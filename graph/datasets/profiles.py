@@ -14,13 +14,13 @@ from db.queries import versions
 from graph.core.context import Info
 from graph.core.ids import Node
 from graph.core.limits.weights import costs
-from graph.core.loading import as_it_is
+from graph.core.loading import identity
 from graph.core.scalars import JSON, BigInt, Duration
 from graph.datasets.enums import ColumnType
 
 
-def _type(word: str) -> ColumnType:
-    return ColumnType(word.lower())
+def _column_type(value: str) -> ColumnType:
+    return ColumnType(value.lower())
 
 
 @strawberry.type(description="A column of a version.")
@@ -31,7 +31,7 @@ class Column:
 
     @classmethod
     def of(cls, column: Mapping[str, Any]) -> Self:
-        return cls(name=column["name"], type=_type(column["type"]), nullable=column["nullable"])
+        return cls(name=column["name"], type=_column_type(column["type"]), nullable=column["nullable"])
 
 
 @strawberry.type(description="Something that was wrong with a file.")
@@ -79,7 +79,7 @@ class ColumnProfile:
     def of(cls, column: Mapping[str, Any]) -> Self:
         return cls(
             name=column["name"],
-            type=_type(column["type"]),
+            type=_column_type(column["type"]),
             missing_count=column["missing_count"],
             distinct_count=column["distinct_count"],
             min=column.get("min"),
@@ -107,11 +107,11 @@ class DatasetProfile(Node, prefix="profile", found_by=versions.profile_by_id):
 
     async def _report(self, info: Info) -> Mapping[str, Any]:
         """The report, from its row or from the store: which of the two depends on its size alone."""
-        row = await info.context.loaders.one(versions.report_of_profile, as_it_is).load(self.uuid)
+        row = await info.context.loaders.one(versions.report_of_profile, identity).load(self.uuid)
         if row.report is not None:
             return row.report
-        read = info.context.loaders.calls("report", lambda place: info.context.objects.read(*place))
-        return orjson.loads(await read.load((row.object_key, row.size_bytes)))
+        report_loader = info.context.loaders.unbatched("report", lambda location: info.context.objects.read(*location))
+        return orjson.loads(await report_loader.load((row.object_key, row.size_bytes)))
 
     @strawberry.field(metadata=costs(entries=100), description="What was found in each column, in the order of the file.")
     async def columns(self, info: Info) -> list[ColumnProfile]:

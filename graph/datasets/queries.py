@@ -15,5 +15,5 @@ from graph.datasets.types import Dataset
 class DatasetQueries:
     dataset: Dataset | None = lookup(datasets.live_by_id, prefix="dataset", description="A dataset by its id.")
     datasets: Connection[Dataset] = listing(
-        datasets.every, filtered_by=DatasetFilter, ordered_by=DatasetOrder, description="Your datasets; of admins everybody's."
+        datasets.listing, filtered_by=DatasetFilter, ordered_by=DatasetOrder, description="Your datasets; of admins everybody's."
     )

@@ -15,7 +15,7 @@ from graph.core.edges import connection, many, one
 from graph.core.failures import BadUserInput
 from graph.core.ids import Node
 from graph.core.limits.weights import PROFILE, costs
-from graph.core.loading import as_it_is
+from graph.core.loading import identity
 from graph.core.paging import Connection
 from graph.core.scalars import JSON, BigInt
 from graph.datasets.enums import DatasetSource, DatasetVersionStatus, FileFormat, Modality, ProblemType
@@ -100,5 +100,5 @@ class DatasetVersion(Node, prefix="version", found_by=versions.by_id):
     ) -> list[JSON]:
         if not 0 <= first <= MAX_SIZE:
             raise BadUserInput(f"`first` is {first}; it must be between 0 and {MAX_SIZE}.")
-        rows = await info.context.loaders.many(versions.previews, as_it_is).load(self.uuid)
+        rows = await info.context.loaders.many(versions.previews, identity).load(self.uuid)
         return rows[:first]

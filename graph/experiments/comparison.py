@@ -21,8 +21,8 @@ class ComparedParameter:
     differs: bool = strawberry.field(description="Whether the runs differ in it. A run that lacks it differs from one where it is null.")
 
     @classmethod
-    def of(cls, found: comparison.Parameter) -> Self:
-        return cls(key=found.key, values=list(found.values), differs=found.differs)
+    def of(cls, parameter: comparison.Parameter) -> Self:
+        return cls(key=parameter.key, values=list(parameter.values), differs=parameter.differs)
 
 
 @strawberry.type(description="The last value of a metric in each of the runs.")
@@ -36,13 +36,13 @@ class ComparedMetric:
     max_index: int | None = strawberry.field(description="Which run has the greatest value, from 0; the first of equal ones.")
 
     @classmethod
-    def of(cls, found: comparison.Metric) -> Self:
+    def of(cls, metric: comparison.Metric) -> Self:
         return cls(
-            key=found.key,
-            values=list(found.values),
-            differs=found.differs,
-            min_index=found.min_index,
-            max_index=found.max_index,
+            key=metric.key,
+            values=list(metric.values),
+            differs=metric.differs,
+            min_index=metric.min_index,
+            max_index=metric.max_index,
         )
 
 
@@ -53,9 +53,9 @@ class RunComparison:
     metrics: list[ComparedMetric] = strawberry.field(metadata=costs(entries=20), description="The last values of their metrics, by key.")
 
     @classmethod
-    def of(cls, found: comparison.Comparison, *, only_differences: bool) -> Self:
+    def of(cls, result: comparison.Comparison, *, only_differences: bool) -> Self:
         return cls(
-            runs=[Run.of(row) for row in found.runs],
-            parameters=[ComparedParameter.of(item) for item in found.parameters if item.differs or not only_differences],
-            metrics=[ComparedMetric.of(item) for item in found.metrics if item.differs or not only_differences],
+            runs=[Run.of(row) for row in result.runs],
+            parameters=[ComparedParameter.of(item) for item in result.parameters if item.differs or not only_differences],
+            metrics=[ComparedMetric.of(item) for item in result.metrics if item.differs or not only_differences],
         )

@@ -9,8 +9,8 @@ from strawberry import ID, UNSET, Maybe
 
 from db.queries import experiments, runs
 from graph.core.failures import BadUserInput
-from graph.core.filters import DateTimeFilter, OrderDirection, StringFilter, ordered
-from graph.core.ids import sought
+from graph.core.filters import DateTimeFilter, OrderDirection, StringFilter, field_order
+from graph.core.ids import filter_id
 from graph.core.scalars import JSON
 from graph.experiments.enums import ExperimentOrderField, RunOrderField, RunStatus
 
@@ -21,11 +21,11 @@ class ExperimentFilter:
     created_at: DateTimeFilter | None = strawberry.field(description="When it was made.")
     owner_id: ID | None = strawberry.field(description="Whose it is; of use to admins, who see everybody's.")
 
-    def plain(self) -> experiments.ExperimentFilter:
+    def to_criteria(self) -> experiments.ExperimentFilter:
         return experiments.ExperimentFilter(
-            name=self.name.plain() if self.name else None,
-            created_at=self.created_at.plain() if self.created_at else None,
-            owner_id=sought("user", self.owner_id),
+            name=self.name.to_criteria() if self.name else None,
+            created_at=self.created_at.to_criteria() if self.created_at else None,
+            owner_id=filter_id("user", self.owner_id),
         )
 
 
@@ -34,8 +34,8 @@ class ExperimentOrder:
     field: ExperimentOrderField = strawberry.field(description="What to order by.")
     direction: OrderDirection = strawberry.field(default=OrderDirection.DESC, description="Which end comes first.")
 
-    def plain(self) -> Any:
-        return ordered(self.field, self.direction)
+    def to_order(self) -> Any:
+        return field_order(self.field, self.direction)
 
 
 @strawberry.input(description="Bounds on the last value of a metric; without bounds: the metric has a finite last value.")
@@ -44,7 +44,7 @@ class MetricFilter:
     gte: float | None = strawberry.field(description="It is this or greater.")
     lte: float | None = strawberry.field(description="It is this or less.")
 
-    def plain(self) -> runs.MetricBound:
+    def to_criteria(self) -> runs.MetricBound:
         _check_key(self.key)
         return runs.MetricBound(self.key, self.gte, self.lte)
 
@@ -55,14 +55,14 @@ class ParameterFilter:
     eq: Maybe[JSON | None] = strawberry.field(description="It is this value; null means that it is there and null.")
     in_: list[JSON] | None = strawberry.field(name="in", description="It is one of these values; an empty list matches nothing.")
 
-    def plain(self) -> list[runs.ParameterMatch]:
+    def to_criteria(self) -> list[runs.ParameterMatch]:
         _check_key(self.key)
-        found: list[runs.ParameterMatch] = []
+        matches: list[runs.ParameterMatch] = []
         if self.eq is not None:
-            found.append(runs.ParameterMatch.of(self.key, [self.eq.value]))
+            matches.append(runs.ParameterMatch.of(self.key, [self.eq.value]))
         if self.in_ is not None:
-            found.append(runs.ParameterMatch.of(self.key, self.in_))
-        return found or [runs.ParameterMatch(self.key)]
+            matches.append(runs.ParameterMatch.of(self.key, self.in_))
+        return matches or [runs.ParameterMatch(self.key)]
 
 
 @strawberry.input(description="Conditions on runs, all of which must hold. A list of statuses means any of them.")
@@ -74,19 +74,19 @@ class RunFilter:
     created_at: DateTimeFilter | None = strawberry.field(description="When it was asked for.")
     owner_id: ID | None = strawberry.field(description="Whose it is; of use to admins, who see everybody's.")
 
-    def plain(self) -> runs.RunFilter:
+    def to_criteria(self) -> runs.RunFilter:
         conditions = (self.metrics or [], self.parameters or [])
         if max(map(len, conditions)) > MAX_CONDITIONS:
             raise BadUserInput(f"At most {MAX_CONDITIONS} conditions on metrics, and as many on parameters, are taken at once.")
         if sum(len(parameter.in_ or ()) for parameter in conditions[1]) > MAX_VALUES:
             raise BadUserInput(f"At most {MAX_VALUES} values are taken at once in the `in` of all parameters. Ask in several operations.")
         return runs.RunFilter(
-            experiment_id=sought("experiment", self.experiment_id),
+            experiment_id=filter_id("experiment", self.experiment_id),
             status=None if self.status is None else tuple(self.status),
-            metrics=tuple(bound.plain() for bound in conditions[0]),
-            parameters=tuple(match for parameter in conditions[1] for match in parameter.plain()),
-            created_at=self.created_at.plain() if self.created_at else None,
-            owner_id=sought("user", self.owner_id),
+            metrics=tuple(bound.to_criteria() for bound in conditions[0]),
+            parameters=tuple(match for parameter in conditions[1] for match in parameter.to_criteria()),
+            created_at=self.created_at.to_criteria() if self.created_at else None,
+            owner_id=filter_id("user", self.owner_id),
         )
 
 
@@ -116,13 +116,13 @@ class RunOrder:
     by: RunOrderKey = strawberry.field(description="What to order by.")
     direction: OrderDirection = strawberry.field(default=OrderDirection.DESC, description="Which end comes first.")
 
-    def plain(self) -> runs.RunOrder:
-        falling = self.direction is OrderDirection.DESC
+    def to_order(self) -> runs.RunOrder:
+        descending = self.direction is OrderDirection.DESC
         if isinstance(self.by.metric, str):
-            return runs.RunOrder(metric=self.by.metric, descending=falling)
+            return runs.RunOrder(metric=self.by.metric, descending=descending)
         field = self.by.field
         assert isinstance(field, RunOrderField)
-        return runs.RunOrder(field, descending=falling)
+        return runs.RunOrder(field, descending=descending)
 
 
 @strawberry.input(description="An experiment to be made.")

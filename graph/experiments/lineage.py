@@ -9,20 +9,20 @@ import strawberry
 
 from db.queries import jobs, lineage, models, pipelines, runs, versions
 from graph.core.context import Info
-from graph.core.ids import KINDS, Node, encode
+from graph.core.ids import NODE_REGISTRY, Node, encode
 from graph.core.limits.weights import costs
 from graph.core.loading import Batch
 from graph.experiments.enums import LineageKind, LineageRelation
 
 # What ids of each kind begin with, and what reads it: deleted things too, since edges lead to them.
-_READ_BY: dict[LineageKind, tuple[str, Batch]] = {
+_NODE_SOURCES: dict[LineageKind, tuple[str, Batch]] = {
     LineageKind.DATASET_VERSION: ("version", versions.by_id),
     LineageKind.PIPELINE_SNAPSHOT: ("snapshot", pipelines.snapshot_by_id),
     LineageKind.JOB: ("job", jobs.by_id),
     LineageKind.RUN: ("run", runs.by_id),
     LineageKind.MODEL_VERSION: ("mversion", models.version_by_id),
 }
-KIND_OF_PREFIX = {prefix: kind for kind, (prefix, _) in _READ_BY.items()}
+KIND_BY_PREFIX = {prefix: kind for kind, (prefix, _) in _NODE_SOURCES.items()}
 
 
 @strawberry.type(description="Something in a lineage.")
@@ -37,15 +37,15 @@ class LineageNode:
 
     @strawberry.field(description="The thing itself.")
     async def node(self, info: Info) -> Node:
-        prefix, batch = _READ_BY[self.kind]
-        return await info.context.loaders.one(batch, KINDS[prefix].type.of).load(self.key)
+        prefix, batch = _NODE_SOURCES[self.kind]
+        return await info.context.loaders.one(batch, NODE_REGISTRY[prefix].type.of).load(self.key)
 
     @classmethod
     def of(cls, row: Any) -> Self:
         kind = LineageKind(row.kind)
         return cls(
             key=row.id,
-            node_id=strawberry.ID(encode(_READ_BY[kind][0], row.id)),
+            node_id=strawberry.ID(encode(_NODE_SOURCES[kind][0], row.id)),
             kind=kind,
             label=row.label,
             status=row.status,
@@ -68,13 +68,13 @@ class Lineage:
     is_partial: bool = strawberry.field(description="Whether `depth` or `maxNodes` left something out.")
 
     @classmethod
-    def of(cls, found: lineage.Lineage) -> Self:
-        nodes = {row.id: LineageNode.of(row) for row in found.nodes}
+    def of(cls, result: lineage.Lineage) -> Self:
+        nodes = {row.id: LineageNode.of(row) for row in result.nodes}
         return cls(
             nodes=list(nodes.values()),
             edges=[
                 LineageEdge(source=nodes[source].node_id, target=nodes[target].node_id, relation=relation)
-                for source, target, relation in found.edges
+                for source, target, relation in result.edges
             ],
-            is_partial=found.is_partial,
+            is_partial=result.is_partial,
         )

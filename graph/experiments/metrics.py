@@ -14,7 +14,7 @@ from graph.core.limits.weights import costs
 from graph.core.scalars import BigInt
 
 
-def _number(value: float | None) -> float | None:
+def _finite_or_none(value: float | None) -> float | None:
     """NaN and infinities are null."""
     return value if value is not None and math.isfinite(value) else None
 
@@ -37,17 +37,17 @@ class MetricSummary:
         return cls.of_document(row._mapping)  # noqa: SLF001 - SQLAlchemy's public name begins so
 
     @classmethod
-    def of_document(cls, found: Mapping[str, Any]) -> Self:
+    def of_document(cls, document: Mapping[str, Any]) -> Self:
         """Of a stored summary; what is missing in it is null."""
         return cls(
-            key=found["key"],
-            last=_number(found.get("last")),
-            last_step=found.get("last_step"),
-            min=_number(found.get("min")),
-            min_step=found.get("min_step"),
-            max=_number(found.get("max")),
-            max_step=found.get("max_step"),
-            count=BigInt(found.get("count") or 0),
+            key=document["key"],
+            last=_finite_or_none(document.get("last")),
+            last_step=document.get("last_step"),
+            min=_finite_or_none(document.get("min")),
+            min_step=document.get("min_step"),
+            max=_finite_or_none(document.get("max")),
+            max_step=document.get("max_step"),
+            count=BigInt(document.get("count") or 0),
         )
 
 
@@ -60,7 +60,7 @@ class MetricPoint:
 
     @classmethod
     def of(cls, row: Any) -> Self:
-        return cls(key=row.key, step=row.step, value=_number(row.value), recorded_at=row.recorded_at)
+        return cls(key=row.key, step=row.step, value=_finite_or_none(row.value), recorded_at=row.recorded_at)
 
 
 @strawberry.type(description="One metric of a run, step by step.")

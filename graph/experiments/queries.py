@@ -19,7 +19,7 @@ from graph.core.permissions import query
 from graph.experiments.comparison import RunComparison
 from graph.experiments.enums import LineageDirection
 from graph.experiments.inputs import ExperimentFilter, ExperimentOrder, RunFilter, RunOrder
-from graph.experiments.lineage import KIND_OF_PREFIX, Lineage
+from graph.experiments.lineage import KIND_BY_PREFIX, Lineage
 from graph.experiments.types import Experiment, Run
 
 
@@ -27,11 +27,14 @@ from graph.experiments.types import Experiment, Run
 class ExperimentQueries:
     experiment: Experiment | None = lookup(experiments.live_by_id, prefix="experiment", description="An experiment by its id.")
     experiments: Connection[Experiment] = listing(
-        experiments.every, filtered_by=ExperimentFilter, ordered_by=ExperimentOrder, description="Your experiments; of admins everybody's."
+        experiments.listing,
+        filtered_by=ExperimentFilter,
+        ordered_by=ExperimentOrder,
+        description="Your experiments; of admins everybody's.",
     )
     run: Run | None = lookup(runs.live_by_id, prefix="run", description="A run by its id.")
     runs: Connection[Run] = listing(
-        leaderboard.every, filtered_by=RunFilter, ordered_by=RunOrder, description="Your runs, of all experiments; of admins everybody's."
+        leaderboard.listing, filtered_by=RunFilter, ordered_by=RunOrder, description="Your runs, of all experiments; of admins everybody's."
     )
 
     @query(
@@ -48,11 +51,11 @@ class ExperimentQueries:
     ) -> RunComparison | None:
         if len(ids) > comparison.MAX_RUNS:
             raise BadUserInput(f"`ids` has {len(ids)} entries; at most {comparison.MAX_RUNS} runs are compared at once.")
-        named = [parse(id_) for id_ in ids]
-        keys = [found[1] for found in named if found is not None and found[0] == Run.prefix]
+        parsed_ids = [parse(id_) for id_ in ids]
+        keys = [result[1] for result in parsed_ids if result is not None and result[0] == Run.prefix]
         if len(keys) < len(ids):
             return None
-        found = await comparison.compare(info.context.database, info.context.signed_in, keys)
+        found = await comparison.compare(info.context.database, info.context.signed_in_viewer, keys)
         return None if found is None else RunComparison.of(found, only_differences=only_differences)
 
     @query(
@@ -72,12 +75,12 @@ class ExperimentQueries:
             raise BadUserInput(f"`depth` is {depth}; it must be between 0 and {lineages.MAX_DEPTH}.")
         if not 1 <= max_nodes <= lineages.MAX_NODES:
             raise BadUserInput(f"`maxNodes` is {max_nodes}; it must be between 1 and {lineages.MAX_NODES}.")
-        named = parse(id)
-        kind = None if named is None else KIND_OF_PREFIX.get(named[0])
-        if named is None or kind is None:
+        parsed = parse(id)
+        kind = None if parsed is None else KIND_BY_PREFIX.get(parsed[0])
+        if parsed is None or kind is None:
             return None
         context = info.context
-        found = await lineages.of(
-            context.database, context.signed_in, kind, named[1], direction=direction, depth=depth, max_nodes=max_nodes
+        result = await lineages.trace(
+            context.database, context.signed_in_viewer, kind, parsed[1], direction=direction, depth=depth, max_nodes=max_nodes
         )
-        return None if found is None else Lineage.of(found)
+        return None if result is None else Lineage.of(result)

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-PAUSE = 0.3  # seconds between two batches of a run that goes on
-ENDED = frozenset({RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED})
+BATCH_INTERVAL = 0.3  # seconds between two batches of a run that goes on
+TERMINAL_STATUSES = frozenset({RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED})
 
 
 @strawberry.type
@@ -51,59 +51,59 @@ class ExperimentSubscriptions:
         if keys is not None and len(keys) > MAX_KEYS:
             raise BadUserInput(f"`keys` has {len(keys)} entries; at most {MAX_KEYS} are taken at once.")
         run_id = decode("run", id)
-        found = await runs.live_by_id(context.database, context.signed_in, [run_id])
-        if run_id not in found:
+        runs_by_id = await runs.live_by_id(context.database, context.signed_in_viewer, [run_id])
+        if run_id not in runs_by_id:
             raise NotFound(id)
-        run = found[run_id]
+        run = runs_by_id[run_id]
         after = context.progress.after or after
-        seen = -1
+        last_batch = -1
         if after is not None:
-            job = (await jobs.by_id(context.database, context.signed_in, [run.job_id])).get(run.job_id) if run.job_id else None
-            seen = metrics.batch_of(after, run_id, None if job is None else job.last_sequence)
-        return _batches(context, run, seen, keys)
+            job = (await jobs.by_id(context.database, context.signed_in_viewer, [run.job_id])).get(run.job_id) if run.job_id else None
+            last_batch = metrics.batch_of(after, run_id, None if job is None else job.last_sequence)
+        return _stream_batches(context, run, last_batch, keys)
 
 
-async def _batches(context: Context, run: Any, seen: int, keys: list[str] | None) -> AsyncGenerator[MetricBatch, None]:
+async def _stream_batches(context: Context, run: Any, last_batch: int, keys: list[str] | None) -> AsyncGenerator[MetricBatch, None]:
     assert context.session is not None
     session = context.session
     with ExitStack() as stack:
-        bell = None if run.job_id is None else stack.enter_context(context.feed.bell(run.job_id, session))
+        signal = None if run.job_id is None else stack.enter_context(context.feed.signal(run.job_id, session))
         while True:
             viewer = session.viewer
             # In this order: whatever the run recorded was there before it was over.
-            over = await _patiently(session, lambda: _is_over(context, session.viewer, run.id))
-            rows = await _patiently(session, lambda: metrics.after(context.database, session.viewer, run.id, seen, keys))  # noqa: B023 - called at once
+            has_ended = await _read_with_retry(session, lambda: _has_ended(context, session.viewer, run.id))
+            rows = await _read_with_retry(session, lambda: metrics.points_after(context.database, session.viewer, run.id, last_batch, keys))  # noqa: B023 - called at once
             if session.viewer != viewer:
                 continue
-            sent = time.monotonic()
+            sent_at = time.monotonic()
             if rows:
-                seen = rows[-1].batch
-                cursor = context.progress.reached = metrics.cursor_of(run.id, seen)
+                last_batch = rows[-1].batch
+                cursor = context.progress.last_cursor = metrics.cursor_of(run.id, last_batch)
                 yield MetricBatch.of(rows, cursor)
             if len(rows) >= metrics.REPLAY:
                 continue
-            if over or bell is None:
+            if has_ended or signal is None:
                 return
-            await bell.wait()  # which event it is does not matter, for the points are read in any case
-            await asyncio.sleep(max(0.0, sent + PAUSE - time.monotonic()))
+            await signal.wait()  # which event it is does not matter, for the points are read in any case
+            await asyncio.sleep(max(0.0, sent_at + BATCH_INTERVAL - time.monotonic()))
 
 
-async def _is_over(context: Context, viewer: Viewer, run_id: UUID) -> bool:
+async def _has_ended(context: Context, viewer: Viewer, run_id: UUID) -> bool:
     """Raises `NotFound` for a run that the viewer may not see any more, or that is gone."""
-    found = await runs.by_id(context.database, viewer, [run_id])
-    if run_id not in found:
+    runs_by_id = await runs.by_id(context.database, viewer, [run_id])
+    if run_id not in runs_by_id:
         raise NotFound(str(run_id))
-    return found[run_id].status in ENDED
+    return runs_by_id[run_id].status in TERMINAL_STATUSES
 
 
-async def _patiently(session: Session, read: Callable[[], Awaitable[T]]) -> T:
+async def _read_with_retry(session: Session, read: Callable[[], Awaitable[T]]) -> T:
     """What is read; while Postgres is away, it is waited for. Raises `SignedOut`."""
     while True:
         session.check()
         try:
-            found = await read()
+            result = await read()
         except Unavailable:
-            await asyncio.sleep(PAUSE)
+            await asyncio.sleep(BATCH_INTERVAL)
             continue
         session.check()
-        return found
+        return result

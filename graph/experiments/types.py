@@ -14,7 +14,7 @@ from graph.core.edges import connection, many, one
 from graph.core.failures import BadUserInput
 from graph.core.ids import Node
 from graph.core.limits.weights import costs
-from graph.core.loading import as_it_is
+from graph.core.loading import identity
 from graph.core.paging import Connection
 from graph.core.scalars import JSON, BigInt, Duration
 from graph.experiments.enums import Goal, RunStatus
@@ -56,7 +56,7 @@ class Experiment(Node, prefix="experiment", found_by=experiments.live_by_id):
         metric: Annotated[str, strawberry.argument(description="The metric's name.")],
         goal: Annotated[Goal, strawberry.argument(description="Which values are good.")] = Goal.MAXIMIZE,
     ) -> Run | None:
-        return await info.context.loaders.one(runs.Best(metric, goal is Goal.MAXIMIZE), Run.of).load(self.uuid)
+        return await info.context.loaders.one(runs.BestRuns(metric, goal is Goal.MAXIMIZE), Run.of).load(self.uuid)
 
 
 @strawberry.type(description="One training: what it was given and what it measured. It follows its job.")
@@ -112,6 +112,6 @@ class Run(Node, prefix="run", found_by=runs.live_by_id):
             raise BadUserInput(f"`maxPoints` is {max_points}; it must be between 1 and {metrics.MAX_POINTS}.")
         if keys is not None and len(keys) > MAX_KEYS:
             raise BadUserInput(f"`keys` has {len(keys)} entries; at most {MAX_KEYS} are taken at once.")
-        chosen = None if keys is None else tuple(sorted(set(keys)))
-        series = await info.context.loaders.many(metrics.History(chosen, max_points), as_it_is).load(self.uuid)
-        return [MetricSeries.of(found) for found in series]
+        selected_keys = None if keys is None else tuple(sorted(set(keys)))
+        series = await info.context.loaders.many(metrics.History(selected_keys, max_points), identity).load(self.uuid)
+        return [MetricSeries.of(item) for item in series]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from db.queries.jobs import JobOrderField
-from db.queries.line import WaitReason
+from db.queries.scheduling import WaitReason
 from db.tables.jobs import JobEventType, JobKind, JobNodeStatus
 from db.tables.jobstates import JobStatus
 from graph.core.enums import describe

@@ -8,8 +8,8 @@ import strawberry
 from strawberry import ID
 
 from db.queries import jobs
-from graph.core.filters import DateTimeFilter, OrderDirection, ordered
-from graph.core.ids import sought
+from graph.core.filters import DateTimeFilter, OrderDirection, field_order
+from graph.core.ids import filter_id
 from graph.jobs.enums import JobKind, JobOrderField, JobStatus
 
 
@@ -23,15 +23,15 @@ class JobFilter:
     created_at: DateTimeFilter | None = strawberry.field(description="When it was asked for.")
     owner_id: ID | None = strawberry.field(description="Whose it is; of use to admins, who see everybody's.")
 
-    def plain(self) -> jobs.JobFilter:
+    def to_criteria(self) -> jobs.JobFilter:
         return jobs.JobFilter(
             kind=None if self.kind is None else tuple(self.kind),
             status=None if self.status is None else tuple(self.status),
             queue=None if self.queue is None else tuple(self.queue),
-            dataset_id=sought("dataset", self.dataset_id),
-            pipeline_id=sought("pipeline", self.pipeline_id),
-            created_at=self.created_at.plain() if self.created_at else None,
-            owner_id=sought("user", self.owner_id),
+            dataset_id=filter_id("dataset", self.dataset_id),
+            pipeline_id=filter_id("pipeline", self.pipeline_id),
+            created_at=self.created_at.to_criteria() if self.created_at else None,
+            owner_id=filter_id("user", self.owner_id),
         )
 
 
@@ -40,8 +40,8 @@ class JobOrder:
     field: JobOrderField = strawberry.field(description="What to order by.")
     direction: OrderDirection = strawberry.field(default=OrderDirection.DESC, description="Which end comes first.")
 
-    def plain(self) -> Any:
-        return ordered(self.field, self.direction)
+    def to_order(self) -> Any:
+        return field_order(self.field, self.direction)
 
 
 @strawberry.input(description="A job to be stopped.")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @strawberry.type(description="Why a job, one of its attempts or one of its nodes ended badly.")
 class JobError:
     owner_id: strawberry.Private[UUID]
-    told: strawberry.Private[str | None]
+    stored_traceback: strawberry.Private[str | None]
     code: str = strawberry.field(description="The kind of failure, for programs, such as OUT_OF_MEMORY or BAD_INPUT.")
     message: str = strawberry.field(description="What happened, where, and what to do next, for people.")
     retryable: bool = strawberry.field(
@@ -32,8 +32,8 @@ class JobError:
 
     @strawberry.field(description="Where in the code it happened; only for the job's owner and for admins.")
     def traceback(self, info: Info) -> str | None:
-        viewer = info.context.signed_in
-        return self.told if viewer.sees_all or viewer.id == self.owner_id else None
+        viewer = info.context.signed_in_viewer
+        return self.stored_traceback if viewer.sees_all or viewer.id == self.owner_id else None
 
     @classmethod
     def of(cls, failure: Mapping[str, Any] | None, owner_id: UUID) -> Self | None:
@@ -42,7 +42,7 @@ class JobError:
             return None
         return cls(
             owner_id=owner_id,
-            told=failure.get("traceback"),
+            stored_traceback=failure.get("traceback"),
             code=failure["code"],
             message=failure["message"],
             retryable=bool(failure.get("retryable")),

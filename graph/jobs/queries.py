@@ -14,4 +14,6 @@ from graph.jobs.types import Job
 @strawberry.type
 class JobQueries:
     job: Job | None = lookup(jobs.by_id, prefix="job", description="A job by its id.")
-    jobs: Connection[Job] = listing(jobs.every, filtered_by=JobFilter, ordered_by=JobOrder, description="Your jobs; of admins everybody's.")
+    jobs: Connection[Job] = listing(
+        jobs.listing, filtered_by=JobFilter, ordered_by=JobOrder, description="Your jobs; of admins everybody's."
+    )

@@ -13,10 +13,10 @@ from strawberry import ID
 
 from db.errors import NotFound, Unavailable
 from db.queries import jobevents, jobs
-from db.queries.jobs import JobFilter as Wanted
-from db.stores import streamcounts
-from db.stores.changes import COMMITTING
-from db.stores.tails import Told
+from db.queries.jobs import JobFilter as JobCriteria
+from db.stores import stream_metrics
+from db.stores.job_tail import StreamEvent
+from db.stores.job_watch import MAX_COMMIT_DELAY
 from db.tables.jobstates import TERMINAL
 from graph.core.context import Context, Info
 from graph.core.ids import decode
@@ -27,15 +27,15 @@ from graph.jobs.types import Job
 
 if TYPE_CHECKING:
     from db.core.viewer import Viewer
-    from db.stores.changes import Watcher
-    from db.stores.tails import Follower
+    from db.stores.job_tail import Follower
+    from db.stores.job_watch import Watcher
 
 T = TypeVar("T")
 
-PAUSE = 0.5  # seconds before Postgres is asked again, when it is away
+RETRY_DELAY = 0.5  # seconds before Postgres is asked again, when it is away
 
-DELIVERED, REREAD = streamcounts.DELIVERED.labels("jobEvents"), streamcounts.REREAD.labels("jobEvents")
-UPDATED, UPDATES_REREAD = streamcounts.DELIVERED.labels("jobUpdates"), streamcounts.REREAD.labels("jobUpdates")
+EVENT_DELIVERIES, EVENT_REREADS = stream_metrics.DELIVERIES.labels("jobEvents"), stream_metrics.REREADS.labels("jobEvents")
+UPDATE_DELIVERIES, UPDATE_REREADS = stream_metrics.DELIVERIES.labels("jobUpdates"), stream_metrics.REREADS.labels("jobUpdates")
 
 
 @strawberry.type
@@ -54,12 +54,14 @@ class JobSubscriptions:
     ) -> AsyncGenerator[JobEvent, None]:
         context = info.context
         job_id = decode("job", id)
-        found = await jobs.by_id(context.database, context.signed_in, [job_id])
-        if job_id not in found:
+        jobs_by_id = await jobs.by_id(context.database, context.signed_in_viewer, [job_id])
+        if job_id not in jobs_by_id:
             raise NotFound(id)
         after = context.progress.after or after
-        told = _events(context, job_id, 0 if after is None else jobevents.sequence_of(after, job_id, found[job_id].last_sequence))
-        return cast("AsyncGenerator[JobEvent, None]", told)  # each is taken out of its `Told` when it is answered
+        events = _stream_events(
+            context, job_id, 0 if after is None else jobevents.sequence_of(after, job_id, jobs_by_id[job_id].last_sequence)
+        )
+        return cast("AsyncGenerator[JobEvent, None]", events)  # each is taken out of its `Told` when it is answered
 
     @subscription(
         description="Jobs that you can see, each time that their status or progress changes, if they meet the conditions before or after the"
@@ -72,94 +74,97 @@ class JobSubscriptions:
             JobFilter | None, strawberry.argument(description="Only jobs that meet all of these conditions; all when not given.")
         ] = None,
     ) -> AsyncGenerator[Job, None]:
-        told = _updates(info.context, None if filter is None else filter.plain())
-        return cast("AsyncGenerator[Job, None]", told)
+        updates = _stream_updates(info.context, None if filter is None else filter.to_criteria())
+        return cast("AsyncGenerator[Job, None]", updates)
 
 
-async def _events(context: Context, job_id: UUID, seen: int) -> AsyncGenerator[Told, None]:
+async def _stream_events(context: Context, job_id: UUID, last_sequence: int) -> AsyncGenerator[StreamEvent, None]:
     assert context.session is not None
     session, feed = context.session, context.feed
     with feed.follow(job_id, session) as follower:
         viewer = session.viewer
-        told = await _replayed(context, follower, job_id, seen)
+        events = await _read_events(context, follower, job_id, last_sequence)
         while True:
-            for event in told:
+            for event in events:
                 # A page is told for as long as its reader takes, and rights may be lost within it.
                 follower.check()
                 if session.viewer != viewer:
                     break
                 if event.source is None:
                     event.source, event.cursor = JobEvent.of(event.row), jobevents.cursor_of(job_id, event.row.sequence)
-                seen = event.row.sequence
-                DELIVERED.inc()
+                last_sequence = event.row.sequence
+                EVENT_DELIVERIES.inc()
                 yield event
                 if event.row.status in TERMINAL:
                     return
             event = None  # while nothing happens, nothing of what did is kept
-            if session.viewer == viewer and len(told) < jobevents.REPLAY:
-                if told:
-                    feed.reached(job_id, seen)
-                elif await _is_over(context, follower, job_id, seen):  # the cursor was that of the last event
+            if session.viewer == viewer and len(events) < jobevents.REPLAY:
+                if events:
+                    feed.mark_read(job_id, last_sequence)
+                elif await _has_ended(context, follower, job_id, last_sequence):  # the cursor was that of the last event
                     return
-                told = ()
-                told = await follower.after(seen)
-                if told is not None and session.viewer == viewer:
+                events = ()
+                events = await follower.after(last_sequence)
+                if events is not None and session.viewer == viewer:
                     continue
-                REREAD.inc()
+                EVENT_REREADS.inc()
             viewer = session.viewer
-            told = await _replayed(context, follower, job_id, seen)
+            events = await _read_events(context, follower, job_id, last_sequence)
 
 
-async def _replayed(context: Context, follower: Follower, job_id: UUID, seen: int) -> Sequence[Told]:
+async def _read_events(context: Context, follower: Follower, job_id: UUID, last_sequence: int) -> Sequence[StreamEvent]:
     """The next rows after `seen`, at most 200."""
-    return [Told(row) for row in await _patiently(follower, lambda viewer: jobevents.after(context.database, viewer, job_id, seen))]
+    return [
+        StreamEvent(row)
+        for row in await _read_with_retry(follower, lambda viewer: jobevents.events_after(context.database, viewer, job_id, last_sequence))
+    ]
 
 
-async def _is_over(context: Context, follower: Follower, job_id: UUID, seen: int) -> bool:
+async def _has_ended(context: Context, follower: Follower, job_id: UUID, last_sequence: int) -> bool:
     """Whether there is nothing more to come; if there is, the feed learns where the job stands."""
-    found = await _patiently(follower, lambda viewer: jobs.by_id(context.database, viewer, [job_id]))
-    if job_id not in found:
+    jobs_by_id = await _read_with_retry(follower, lambda viewer: jobs.by_id(context.database, viewer, [job_id]))
+    if job_id not in jobs_by_id:
         raise NotFound(str(job_id))
-    context.feed.reached(job_id, found[job_id].last_sequence)
-    return found[job_id].status in TERMINAL and found[job_id].last_sequence <= seen
+    context.feed.mark_read(job_id, jobs_by_id[job_id].last_sequence)
+    return jobs_by_id[job_id].status in TERMINAL and jobs_by_id[job_id].last_sequence <= last_sequence
 
 
-async def _patiently(follower: Follower, read: Callable[[Viewer], Awaitable[T]]) -> T:
+async def _read_with_retry(follower: Follower, read: Callable[[Viewer], Awaitable[T]]) -> T:
     """What is read, as the viewer that the follower is by now; while Postgres is away, it is waited for."""
     while True:
         follower.check()
         try:
             return await read(follower.session.viewer)
         except Unavailable:
-            await asyncio.sleep(PAUSE)
+            await asyncio.sleep(RETRY_DELAY)
 
 
-async def _updates(context: Context, wanted: Wanted | None) -> AsyncGenerator[Told, None]:
+async def _stream_updates(context: Context, criteria: JobCriteria | None) -> AsyncGenerator[StreamEvent, None]:
     assert context.session is not None
-    changes = context.feed.changes
-    with changes.watch(context.session, wanted) as watcher:
+    job_watch = context.feed.job_watch
+    with job_watch.watch(context.session, criteria) as watcher:
         while True:
-            told = await watcher.next()
-            if told:
-                for change in _as_seen(watcher, told):
+            events = await watcher.next()
+            if events:
+                for change in _while_unchanged_viewer(watcher, events):
                     yield change
                 continue
-            UPDATES_REREAD.inc()
-            async with aclosing(changes.missed(watcher)) as pages:
+            UPDATE_REREADS.inc()
+            async with aclosing(job_watch.catch_up(watcher)) as pages:
                 async for page in pages:
-                    for change in _as_seen(watcher, page):
+                    for change in _while_unchanged_viewer(watcher, page):
                         yield change
 
 
-def _as_seen(watcher: Watcher, told: Sequence[Told]) -> Iterator[Told]:
+def _while_unchanged_viewer(watcher: Watcher, changes: Sequence[StreamEvent]) -> Iterator[StreamEvent]:
     """One after the other, for as long as their reader is who they were read for; what is left then is read anew."""
     viewer = watcher.session.viewer
-    for change in told:
+    for change in changes:
         watcher.session.check()
         if watcher.session.viewer != viewer:
-            watcher.fall_behind(min(left.row.updated_at for left in told) - COMMITTING)
+            watcher.fall_behind(min(remaining.row.updated_at for remaining in changes) - MAX_COMMIT_DELAY)
             return
         if change.source is None:
             change.source = Job.of(change.row)
-        UPDATED.inc()
+        UPDATE_DELIVERIES.inc()
         yield change

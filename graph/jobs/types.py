@@ -16,7 +16,7 @@ from graph.core.context import Context, Info
 from graph.core.edges import connection, many, one
 from graph.core.ids import Node
 from graph.core.limits.weights import costs
-from graph.core.loading import Batch, as_it_is
+from graph.core.loading import Batch, identity
 from graph.core.paging import Connection
 from graph.core.scalars import JSON, BigInt, Duration
 from graph.datasets.files import Artifact
@@ -37,7 +37,7 @@ JobOutput = Annotated[
 ]
 
 # Which column of an output is set, what reads it, and what it is.
-_OUTPUTS: tuple[tuple[str, Batch, type[Node]], ...] = (
+_OUTPUT_SOURCES: tuple[tuple[str, Batch, type[Node]], ...] = (
     ("dataset_version_id", versions.by_id, DatasetVersion),
     ("profile_id", versions.profile_by_id, DatasetProfile),
     ("model_version_id", models.version_by_id, ModelVersion),
@@ -45,8 +45,8 @@ _OUTPUTS: tuple[tuple[str, Batch, type[Node]], ...] = (
 )
 
 
-async def _output(context: Context, row: Any) -> Any:
-    for column, batch, type_ in _OUTPUTS:
+async def _load_output(context: Context, row: Any) -> Any:
+    for column, batch, type_ in _OUTPUT_SOURCES:
         key = getattr(row, column)
         if key is not None:
             return await context.loaders.one(batch, type_.of).load(key)
@@ -120,37 +120,37 @@ class Job(Node, prefix="job", found_by=jobs.by_id):
     def time_left(self) -> Duration | None:
         if self.status is not JobStatus.RUNNING or self.estimated_completed_at is None:
             return None
-        left = (self.estimated_completed_at - datetime.now(UTC)).total_seconds()
-        return Duration(left) if left >= 0 else None
+        seconds_left = (self.estimated_completed_at - datetime.now(UTC)).total_seconds()
+        return Duration(seconds_left) if seconds_left >= 0 else None
 
     @strawberry.field(description="Why it has not started; null when it does not wait.")
     async def wait_reason(self, info: Info) -> WaitReason | None:
-        waiting = await self._waiting(info)
-        return None if waiting is None else WaitReason(waiting.reason)
+        wait_info = await self._wait_info(info)
+        return None if wait_info is None else WaitReason(wait_info.reason)
 
     @strawberry.field(
         description="Its place among the jobs that wait in its queue, everybody's, 1 being next: by priority with ageing, then owners in turn,"
         " then age, and behind them those that only a limit on what runs at once holds back. Null when it does not wait, or not yet again."
     )
     async def queue_position(self, info: Info) -> int | None:
-        waiting = await self._waiting(info)
-        return None if waiting is None else waiting.position
+        wait_info = await self._wait_info(info)
+        return None if wait_info is None else wait_info.position
 
-    async def _waiting(self, info: Info) -> Any:
+    async def _wait_info(self, info: Info) -> Any:
         if self.status not in WAITING:
             return None
-        return await info.context.loaders.one(jobs.waiting, as_it_is).load(self.uuid)
+        return await info.context.loaders.one(jobs.wait_info, identity).load(self.uuid)
 
     @strawberry.field(metadata=costs(entries=5), description="What it made, in the order it made it; empty until it has completed.")
     async def outputs(self, info: Info) -> list[JobOutput]:
-        rows = await info.context.loaders.many(jobs.outputs, as_it_is).load(self.uuid)
-        made = await asyncio.gather(*(_output(info.context, row) for row in rows))
-        return [output for output in made if output is not None]
+        rows = await info.context.loaders.many(jobs.outputs, identity).load(self.uuid)
+        loaded = await asyncio.gather(*(_load_output(info.context, row) for row in rows))
+        return [output for output in loaded if output is not None]
 
 
 def duration(started_at: datetime | None, completed_at: datetime | None) -> Duration | None:
     """Seconds between the two, or until now; None before the start."""
     if started_at is None:
         return None
-    ended = datetime.now(UTC) if completed_at is None else completed_at
-    return Duration(max(ended - started_at, timedelta()).total_seconds())
+    end = datetime.now(UTC) if completed_at is None else completed_at
+    return Duration(max(end - started_at, timedelta()).total_seconds())

@@ -8,8 +8,8 @@ import strawberry
 from strawberry import ID
 
 from db.queries import models
-from graph.core.filters import DateTimeFilter, OrderDirection, StringFilter, ordered
-from graph.core.ids import sought
+from graph.core.filters import DateTimeFilter, OrderDirection, StringFilter, field_order
+from graph.core.ids import filter_id
 from graph.datasets.enums import ProblemType
 from graph.models.enums import ModelOrderField
 
@@ -22,13 +22,13 @@ class ModelFilter:
     created_at: DateTimeFilter | None = strawberry.field(description="When it was made.")
     owner_id: ID | None = strawberry.field(description="Whose it is; of use to admins, who see everybody's.")
 
-    def plain(self) -> models.ModelFilter:
+    def to_criteria(self) -> models.ModelFilter:
         return models.ModelFilter(
-            name=self.name.plain() if self.name else None,
+            name=self.name.to_criteria() if self.name else None,
             problem_type=None if self.problem_type is None else tuple(self.problem_type),
             alias=self.alias,
-            created_at=self.created_at.plain() if self.created_at else None,
-            owner_id=sought("user", self.owner_id),
+            created_at=self.created_at.to_criteria() if self.created_at else None,
+            owner_id=filter_id("user", self.owner_id),
         )
 
 
@@ -37,8 +37,8 @@ class ModelOrder:
     field: ModelOrderField = strawberry.field(description="What to order by.")
     direction: OrderDirection = strawberry.field(default=OrderDirection.DESC, description="Which end comes first.")
 
-    def plain(self) -> Any:
-        return ordered(self.field, self.direction)
+    def to_order(self) -> Any:
+        return field_order(self.field, self.direction)
 
 
 @strawberry.input(description="An alias and the version that it is to point to from now on.")

@@ -14,7 +14,7 @@ from graph.core.context import Info
 from graph.core.edges import connection, many, one
 from graph.core.ids import Node
 from graph.core.limits.weights import costs
-from graph.core.loading import as_it_is
+from graph.core.loading import identity
 from graph.core.paging import Connection
 from graph.core.scalars import JSON
 from graph.datasets.enums import ProblemType
@@ -79,7 +79,7 @@ class Model(Node, prefix="model", found_by=models.live_by_id):
         name: Annotated[str, strawberry.argument(description="The alias, whatever the case.")],
         at: Annotated[datetime | None, strawberry.argument(description="The moment; now when not given.")] = None,
     ) -> ModelVersion | None:
-        return await info.context.loaders.one(models.Aliased(name.lower(), at), ModelVersion.of).load(self.uuid)
+        return await info.context.loaders.one(models.VersionByAlias(name.lower(), at), ModelVersion.of).load(self.uuid)
 
 
 @strawberry.type(description="One trained model. It never changes, and everything that it came of can be traced; see `lineage`.")
@@ -123,9 +123,9 @@ class ModelVersion(Node, prefix="mversion", found_by=models.live_version_by_id):
         metadata=costs(entries=1), description="Its results as its run ended: last, least and greatest value of each metric, by key."
     )
     def metrics(self) -> list[MetricSummary]:
-        return [MetricSummary.of_document(found) for found in self.measured]
+        return [MetricSummary.of_document(document) for document in self.measured]
 
     @strawberry.field(description="Whether the alias `production` points to it now.")
     async def is_production(self, info: Info) -> bool:
-        aliases = await info.context.loaders.many(models.aliases_of_version, as_it_is).load(self.uuid)
+        aliases = await info.context.loaders.many(models.aliases_of_version, identity).load(self.uuid)
         return any(alias.name == models.PRODUCTION for alias in aliases)

@@ -8,8 +8,8 @@ import strawberry
 from strawberry import ID, Maybe
 
 from db.queries import pipelines
-from graph.core.filters import DateTimeFilter, OrderDirection, StringFilter, ordered
-from graph.core.ids import sought
+from graph.core.filters import DateTimeFilter, OrderDirection, StringFilter, field_order
+from graph.core.ids import filter_id
 from graph.core.scalars import JSON, BigInt
 from graph.datasets.enums import Modality
 from graph.pipelines.enums import PipelineOrderField, PipelineStatus
@@ -24,14 +24,14 @@ class PipelineFilter:
     created_at: DateTimeFilter | None = strawberry.field(description="When it was made.")
     owner_id: ID | None = strawberry.field(description="Whose it is; of use to admins, who see everybody's.")
 
-    def plain(self) -> pipelines.PipelineFilter:
+    def to_criteria(self) -> pipelines.PipelineFilter:
         return pipelines.PipelineFilter(
-            name=self.name.plain() if self.name else None,
+            name=self.name.to_criteria() if self.name else None,
             modality=None if self.modality is None else tuple(self.modality),
             status=None if self.status is None else tuple(self.status),
             is_template=self.is_template,
-            created_at=self.created_at.plain() if self.created_at else None,
-            owner_id=sought("user", self.owner_id),
+            created_at=self.created_at.to_criteria() if self.created_at else None,
+            owner_id=filter_id("user", self.owner_id),
         )
 
 
@@ -40,8 +40,8 @@ class PipelineOrder:
     field: PipelineOrderField = strawberry.field(description="What to order by.")
     direction: OrderDirection = strawberry.field(default=OrderDirection.DESC, description="Which end comes first.")
 
-    def plain(self) -> Any:
-        return ordered(self.field, self.direction)
+    def to_order(self) -> Any:
+        return field_order(self.field, self.direction)
 
 
 @strawberry.input(description="One step of a definition.")
@@ -66,7 +66,7 @@ class PipelineDefinitionInput:
     nodes: list[PipelineNodeInput] = strawberry.field(description="The steps, in any order.")
     links: list[PipelineLinkInput] = strawberry.field(description="What leads where; a node has at most one input.")
 
-    def plain(self) -> dict[str, Any]:
+    def to_document(self) -> dict[str, Any]:
         return {
             "nodes": [{"key": node.key, "step": node.step, "parameters": node.parameters} for node in self.nodes],
             "links": [{"source": link.source, "target": link.target} for link in self.links],
@@ -95,10 +95,10 @@ class UpdatePipelineInput:
 
     def changes(self) -> dict[str, Any]:
         """The fields that were given, None where one is to be cleared."""
-        given = {"name": self.name, "description": self.description, "status": self.status}
-        changes: dict[str, Any] = {name: change.value for name, change in given.items() if change is not None}
+        fields = {"name": self.name, "description": self.description, "status": self.status}
+        changes: dict[str, Any] = {name: change.value for name, change in fields.items() if change is not None}
         if self.definition is not None:
-            changes["definition"] = None if self.definition.value is None else self.definition.value.plain()
+            changes["definition"] = None if self.definition.value is None else self.definition.value.to_document()
         return changes
 
 

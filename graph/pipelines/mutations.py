@@ -76,16 +76,16 @@ class PipelineMutations:
     async def create_pipeline(
         self, info: Info, input: Annotated[CreatePipelineInput, strawberry.argument(description="The pipeline to be made.")]
     ) -> CreatePipelineResult:
-        new = pipelines.NewPipeline(
+        new_pipeline = pipelines.NewPipeline(
             name=input.name,
             description=input.description,
             modality=input.modality,
-            definition=input.definition.plain(),
+            definition=input.definition.to_document(),
             is_template=input.is_template,
         )
         try:
             async with info.context.work() as work:
-                pipeline_id = await pipelines.create(work, new)
+                pipeline_id = await pipelines.create(work, new_pipeline)
         except errors.NameTaken as error:
             return NameTaken.of(error)
         except errors.InvalidInput as error:
@@ -118,7 +118,7 @@ class PipelineMutations:
     async def run_pipeline(
         self, info: Info, input: Annotated[RunPipelineInput, strawberry.argument(description="The pipeline and what to run it on.")]
     ) -> RunPipelineResult:
-        given = (input.pipeline_id, input.dataset_version_id, input.experiment_id, input.output_dataset_id)
+        input_ids = (input.pipeline_id, input.dataset_version_id, input.experiment_id, input.output_dataset_id)
         try:
             request = pipelines.RunRequest(
                 pipeline_id=decode("pipeline", input.pipeline_id),
@@ -133,9 +133,9 @@ class PipelineMutations:
                 idempotency_key=input.idempotency_key,
             )
             async with info.context.work() as work:
-                answer = await pipelines.run(work, request)
+                started = await pipelines.run(work, request)
         except errors.NotFound as error:
-            return NotFound.of(error, *given)
+            return NotFound.of(error, *input_ids)
         except errors.InvalidInput as error:
             return InvalidInput.of(error)
         except errors.WrongState as error:
@@ -146,4 +146,4 @@ class PipelineMutations:
             return QuotaExceeded.of(error)
         except errors.InsufficientCredits as error:
             return InsufficientCredits.of(error)
-        return RunPipelinePayload(job_id=answer.job_id, run_id=answer.run_id, target_dataset_id=answer.target_dataset_id)
+        return RunPipelinePayload(job_id=started.job_id, run_id=started.run_id, target_dataset_id=started.target_dataset_id)

@@ -21,7 +21,7 @@ from graph.pipelines.types import Pipeline, StepDefinition
 class PipelineQueries:
     pipeline: Pipeline | None = lookup(pipelines.live_by_id, prefix="pipeline", description="A pipeline by its id.")
     pipelines: Connection[Pipeline] = listing(
-        pipelines.every, filtered_by=PipelineFilter, ordered_by=PipelineOrder, description="Your pipelines; of admins everybody's."
+        pipelines.listing, filtered_by=PipelineFilter, ordered_by=PipelineOrder, description="Your pipelines; of admins everybody's."
     )
 
     @query(

@@ -40,7 +40,7 @@ class StepDefinition:
             type=row.type,
             title=row.title,
             description=row.description,
-            modalities=[Modality(word.lower()) for word in row.modalities],
+            modalities=[Modality(modality.lower()) for modality in row.modalities],
             parameter_schema=row.parameter_schema,
         )
 

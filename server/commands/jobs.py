@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
-from server.commands.services import NO_FILES, AsJson, DataDir, answer, refuse, running_settings
+from server.commands.services import WITHOUT_OBJECT_STORE, AsJson, DataDir, command_error, run_async, running_settings
 
 app = typer.Typer(help="Jobs, as an operator sees them.", no_args_is_help=True, rich_markup_mode=None)
-chores = typer.Typer(help="The recurring tasks of the workers; without a command, how their last runs went.", rich_markup_mode=None)
-app.add_typer(chores, name="chores")
+maintenance = typer.Typer(help="The recurring tasks of the workers; without a command, how their last runs went.", rich_markup_mode=None)
+app.add_typer(maintenance, name="chores")
 
 JobId = Annotated[str, typer.Argument(help="The job's id, `job_<32 hex digits>` or a plain UUID.", metavar="JOB")]
 
@@ -34,20 +34,20 @@ def list_jobs(
     data_dir: DataDir = None,
 ) -> None:
     """List jobs, newest first, with why the waiting ones wait."""
-    from server.commands import desk, shown
-    from server.commands.wanted import wanted
+    from server.commands import operations, rendering
+    from server.commands.filters import job_filter
 
-    settings = running_settings(data_dir, NO_FILES)
+    settings = running_settings(data_dir, WITHOUT_OBJECT_STORE)
 
-    async def look() -> None:
-        async with desk.opened(settings) as database:
-            owner_id = await desk.owner_id(database, owner) if owner else None
-            page = await desk.listed(database, wanted(status, queue, kind, since, owner_id), limit, after)
-        shown.jobs(page.jobs, as_json=as_json)
-        if page.more:
-            typer.echo(f"There are more. For the next page add: --after {page.more}", err=True)
+    async def print_page() -> None:
+        async with operations.open_database(settings) as database:
+            owner_id = await operations.owner_id(database, owner) if owner else None
+            page = await operations.list_jobs(database, job_filter(status, queue, kind, since, owner_id), limit, after)
+        rendering.print_jobs(page.jobs, as_json=as_json)
+        if page.next_cursor:
+            typer.echo(f"There are more. For the next page add: --after {page.next_cursor}", err=True)
 
-    answer(look())
+    run_async(print_page())
 
 
 @app.command()
@@ -59,72 +59,72 @@ def show(
     data_dir: DataDir = None,
 ) -> None:
     """Show a job: where it stands and why, its attempts, nodes, error and last events."""
-    from server.commands import desk, shown
+    from server.commands import operations, rendering
 
-    settings = running_settings(data_dir, NO_FILES)
+    settings = running_settings(data_dir, WITHOUT_OBJECT_STORE)
 
-    async def look() -> None:
-        async with desk.opened(settings) as database:
-            job_id = desk.key(job)
-            found = await desk.found(database, job_id, events)
-            shown.job(found, as_json=as_json)
+    async def print_details() -> None:
+        async with operations.open_database(settings) as database:
+            job_id = operations.parse_job_id(job)
+            details = await operations.job_details(database, job_id, events)
+            rendering.print_job(details, as_json=as_json)
             if follow:
-                async for event in desk.followed(database, job_id, found.job.last_sequence):
-                    shown.event(event, as_json=as_json)
+                async for event in operations.follow_events(database, job_id, details.job.last_sequence):
+                    rendering.print_event(event, as_json=as_json)
 
-    answer(look())
+    run_async(print_details())
 
 
 @app.command()
 def cancel(job: JobId, data_dir: DataDir = None) -> None:
     """Cancel a job that waits or runs. A running body is asked to stop, and killed if it does not."""
-    from server.commands import desk
+    from server.commands import operations
 
-    settings = running_settings(data_dir, NO_FILES)
-    status = answer(desk.cancel(settings, job))
+    settings = running_settings(data_dir, WITHOUT_OBJECT_STORE)
+    status = run_async(operations.cancel(settings, job))
     typer.echo({"cancelled": "CANCELLED"}.get(status, "CANCELLING: its worker is stopping it."))
 
 
 @app.command()
 def retry(job: JobId, data_dir: DataDir = None) -> None:
     """Do a job that has ended again, as a new job with the same inputs; prints its id."""
-    from server.commands import desk
+    from server.commands import operations
 
-    settings = running_settings(data_dir, NO_FILES)
-    typer.echo(answer(desk.retry(settings, job)))
+    settings = running_settings(data_dir, WITHOUT_OBJECT_STORE)
+    typer.echo(run_async(operations.retry(settings, job)))
 
 
 @app.command()
 def requeue(job: JobId, data_dir: DataDir = None) -> None:
     """Ring for a waiting job now, its pause before a retry left out. Its place in the queue stays."""
-    from server.commands import desk
+    from server.commands import operations
 
-    settings = running_settings(data_dir, NO_FILES)
-    status = answer(desk.requeue(settings, job))
+    settings = running_settings(data_dir, WITHOUT_OBJECT_STORE)
+    status = run_async(operations.requeue(settings, job))
     typer.echo(f"{status.upper()}: the workers of its queue were rung for.")
 
 
-@chores.callback(invoke_without_command=True)
-def list_chores(context: typer.Context, as_json: AsJson = False, data_dir: DataDir = None) -> None:
+@maintenance.callback(invoke_without_command=True)
+def list_maintenance(context: typer.Context, as_json: AsJson = False, data_dir: DataDir = None) -> None:
     """The recurring tasks of the workers; without a command, how their last runs went."""
     if context.invoked_subcommand is not None:
         return
-    from server.commands import desk, shown
+    from server.commands import operations, rendering
 
-    settings = running_settings(data_dir, NO_FILES)
-    shown.chores(answer(desk.chores(settings)), as_json=as_json)
+    settings = running_settings(data_dir, WITHOUT_OBJECT_STORE)
+    rendering.print_maintenance(run_async(operations.maintenance_runs(settings)), as_json=as_json)
 
 
-@chores.command("run")
-def run_chore(name: Annotated[str, typer.Argument(help="The chore's name, as the list shows it.")], data_dir: DataDir = None) -> None:
+@maintenance.command("run")
+def run_maintenance(name: Annotated[str, typer.Argument(help="The chore's name, as the list shows it.")], data_dir: DataDir = None) -> None:
     """Do a chore now, due or not, in this process."""
-    from server.commands import desk
+    from server.commands import operations
 
     settings = running_settings(data_dir)
-    ran = answer(desk.run_chore(settings, name))
-    if ran.error is not None:
-        raise refuse(f"{name} failed: {ran.error}")
-    typer.echo(f"{name}: {ran.changed} changed.")
+    outcome = run_async(operations.run_maintenance(settings, name))
+    if outcome.error is not None:
+        raise command_error(f"{name} failed: {outcome.error}")
+    typer.echo(f"{name}: {outcome.changed} changed.")
 
 
 def list_workers(
@@ -133,7 +133,7 @@ def list_workers(
     data_dir: DataDir = None,
 ) -> None:
     """List the worker processes that give signs of life."""
-    from server.commands import desk, shown
+    from server.commands import operations, rendering
 
-    settings = running_settings(data_dir, NO_FILES)
-    shown.workers(answer(desk.workers(settings, stopped=every)), as_json=as_json)
+    settings = running_settings(data_dir, WITHOUT_OBJECT_STORE)
+    rendering.print_workers(run_async(operations.list_workers(settings, stopped=every)), as_json=as_json)

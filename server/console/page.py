@@ -15,7 +15,7 @@ DIST = Path(__file__).parent / "dist"
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 _ORIGIN = re.compile(r"https?://" + _HOST.pattern)
 
-_UNBUILT = """<!doctype html>
+_NOT_BUILT_HTML = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
 <title>Trellis GraphiQL</title>
@@ -43,22 +43,22 @@ def page(request: Request, *, upload_origin: str | None = None, dist: Path = DIS
     try:
         html = (dist / "index.html").read_text(encoding="utf-8")
     except FileNotFoundError:
-        return HTMLResponse(_UNBUILT, status_code=503, headers={**headers, "Cache-Control": "no-store"})
+        return HTMLResponse(_NOT_BUILT_HTML, status_code=503, headers={**headers, "Cache-Control": "no-store"})
     return HTMLResponse(html, headers=headers)
 
 
 def content_security_policy(host: str, upload_origin: str | None) -> str:
     """Raises ValueError when `upload_origin` is not an origin."""
-    connect = ["'self'"]
+    connect_sources = ["'self'"]
     if _HOST.fullmatch(host):
         # Browsers that follow CSP 2 do not count a websocket to the same host as 'self'.
-        connect += [f"ws://{host}", f"wss://{host}"]
+        connect_sources += [f"ws://{host}", f"wss://{host}"]
     if upload_origin is not None:
         if not _ORIGIN.fullmatch(upload_origin):
             raise ValueError(
                 f"{upload_origin!r} is not an origin. Give a scheme, a host and a port alone, such as https://files.example.org."
             )
-        connect.append(upload_origin)
+        connect_sources.append(upload_origin)
     directives = {
         "default-src": "'none'",
         "script-src": "'self'",
@@ -67,7 +67,7 @@ def content_security_policy(host: str, upload_origin: str | None) -> str:
         # The style sheets of Monaco and GraphiQL carry small pictures and Fira Code as data: URLs.
         "img-src": "'self' data:",
         "font-src": "'self' data:",
-        "connect-src": " ".join(connect),
+        "connect-src": " ".join(connect_sources),
         "worker-src": "'self'",
         "base-uri": "'none'",
         "form-action": "'none'",
@@ -90,7 +90,7 @@ class _Assets(StaticFiles):
     async def get_response(self, path: str, scope: Scope) -> Response:
         response = await super().get_response(path, scope)
         if isinstance(response, FileResponse):
-            response = self._packed(response, scope)
+            response = self._compressed(response, scope)
         response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
         response.headers["Vary"] = "Accept-Encoding"
         response.headers["X-Content-Type-Options"] = "nosniff"
@@ -99,15 +99,15 @@ class _Assets(StaticFiles):
         response.headers["Content-Security-Policy"] = "default-src 'none'; script-src 'self'; frame-ancestors 'none'"
         return response
 
-    def _packed(self, response: FileResponse, scope: Scope) -> Response:
+    def _compressed(self, response: FileResponse, scope: Scope) -> Response:
         headers = dict(scope["headers"])
-        twin = Path(f"{response.path}.gz")
-        if b"gzip" not in headers.get(b"accept-encoding", b"") or b"range" in headers or not twin.is_file():
+        gzipped = Path(f"{response.path}.gz")
+        if b"gzip" not in headers.get(b"accept-encoding", b"") or b"range" in headers or not gzipped.is_file():
             return response
         return FileResponse(
-            twin,
+            gzipped,
             media_type=response.media_type,
             headers={"Content-Encoding": "gzip"},
-            stat_result=twin.stat(),
+            stat_result=gzipped.stat(),
             status_code=response.status_code,
         )

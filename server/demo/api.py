@@ -12,7 +12,7 @@ from websockets.asyncio.client import connect
 from websockets.typing import Subprotocol
 
 
-class Refused(Exception):
+class ApiError(Exception):
     """The API answered with errors or with a problem."""
 
 
@@ -29,35 +29,35 @@ class Api:
         await self._http.aclose()
         await self._store.aclose()
 
-    async def ask(self, query: str, **variables: Any) -> Any:
+    async def execute(self, query: str, **variables: Any) -> Any:
         """The value of the query's only root field."""
-        answer = (await self._http.post("/graphql", json={"query": query, "variables": variables})).json()
-        if answer.get("errors"):
-            raise Refused("; ".join(error["message"] for error in answer["errors"]))
-        (value,) = answer["data"].values()
+        response = (await self._http.post("/graphql", json={"query": query, "variables": variables})).json()
+        if response.get("errors"):
+            raise ApiError("; ".join(error["message"] for error in response["errors"]))
+        (value,) = response["data"].values()
         return value
 
-    async def change(self, mutation: str, fields: str, **values: Any) -> dict[str, Any]:
+    async def mutate(self, mutation: str, fields: str, **values: Any) -> dict[str, Any]:
         """Call a mutation with one input and select `fields` of its payload."""
         name = mutation[0].upper() + mutation[1:]
         query = f"mutation($input: {name}Input!) {{ {mutation}(input: $input) {{ __typename ... on {name}Payload {{ {fields} }} ... on Problem {{ code message }} }} }}"
-        answer = await self.ask(query, input=values)
-        if "code" in answer:
-            raise Refused(f"{answer['code']}: {answer['message']}")
-        return answer
+        payload = await self.execute(query, input=values)
+        if "code" in payload:
+            raise ApiError(f"{payload['code']}: {payload['message']}")
+        return payload
 
-    async def named(self, kind: str, name: str, **fields: Any) -> str:
+    async def find_or_create(self, kind: str, name: str, **fields: Any) -> str:
         """The id of the viewer's dataset, pipeline or experiment with this name, made where missing."""
         query = f"query($filter: {kind.capitalize()}Filter) {{ {kind}s(first: 1, filter: $filter) {{ edges {{ node {{ id }} }} }} }}"
-        viewer = await self.ask("{ viewer { id } }")
-        found = await self.ask(query, filter={"name": {"eq": name}, "ownerId": viewer["id"]})
-        if found["edges"]:
-            return found["edges"][0]["node"]["id"]
-        return (await self.change(f"create{kind.capitalize()}", f"{kind} {{ id }}", name=name, **fields))[kind]["id"]
+        viewer = await self.execute("{ viewer { id } }")
+        connection = await self.execute(query, filter={"name": {"eq": name}, "ownerId": viewer["id"]})
+        if connection["edges"]:
+            return connection["edges"][0]["node"]["id"]
+        return (await self.mutate(f"create{kind.capitalize()}", f"{kind} {{ id }}", name=name, **fields))[kind]["id"]
 
     async def upload(self, dataset: str, filename: str, content: bytes) -> tuple[str, str]:
         """Announce, PUT and complete: (version id, INGEST job id)."""
-        announced = await self.change(
+        payload = await self.mutate(
             "requestUpload",
             "upload { id method url headers { name value } }",
             datasetId=dataset,
@@ -66,15 +66,15 @@ class Api:
             sha256=hashlib.sha256(content).hexdigest(),
             contentType="text/csv",
         )
-        upload = announced["upload"]
+        upload = payload["upload"]
         headers = {header["name"]: header["value"] for header in upload["headers"]}
-        sent = await self._store.request(upload["method"], upload["url"], content=content, headers=headers)
-        if sent.status_code != 200:
-            raise Refused(f"The object store answered {sent.status_code} to the upload of {filename}.")
-        completed = await self.change("completeUpload", "version { id } job { id }", uploadId=upload["id"])
+        response = await self._store.request(upload["method"], upload["url"], content=content, headers=headers)
+        if response.status_code != 200:
+            raise ApiError(f"The object store answered {response.status_code} to the upload of {filename}.")
+        completed = await self.mutate("completeUpload", "version { id } job { id }", uploadId=upload["id"])
         return completed["version"]["id"], completed["job"]["id"]
 
-    async def follow(self, query: str, **variables: Any) -> AsyncGenerator[Any]:
+    async def subscribe(self, query: str, **variables: Any) -> AsyncGenerator[Any]:
         """The value of the subscription's field for each event, until it completes."""
         address = self.url.replace("http", "ws", 1) + "/graphql"
         async with connect(address, subprotocols=[Subprotocol("graphql-transport-ws")], max_size=None) as socket:
@@ -91,6 +91,6 @@ class Api:
                     (value,) = message["payload"]["data"].values()
                     yield value
                 elif message["type"] == "error":
-                    raise Refused("; ".join(error["message"] for error in message["payload"]))
+                    raise ApiError("; ".join(error["message"] for error in message["payload"]))
                 elif message["type"] == "complete":
                     return

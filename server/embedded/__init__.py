@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from server.embedded.children import Child, Command, StartFailed
 from server.embedded.lock import AlreadyRunning
+from server.embedded.processes import Command, ManagedProcess, StartFailed
 from server.embedded.servers import EmbeddedServers, embedded_servers
 
-__all__ = ["AlreadyRunning", "Child", "Command", "EmbeddedServers", "StartFailed", "embedded_servers"]
+__all__ = ["AlreadyRunning", "Command", "EmbeddedServers", "ManagedProcess", "StartFailed", "embedded_servers"]

@@ -7,7 +7,7 @@ import pwd
 from dataclasses import dataclass
 from pathlib import Path
 
-PREFERRED = ("trellis", "postgres", "nobody")
+PREFERRED_USERS = ("trellis", "postgres", "nobody")
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,13 @@ def unprivileged_account(folder: Path) -> Account | None:
             return Account(pwd.getpwuid(owner.st_uid).pw_name, owner.st_uid, owner.st_gid)
         except KeyError:
             return Account(str(owner.st_uid), owner.st_uid, owner.st_gid)
-    for name in PREFERRED:
+    for name in PREFERRED_USERS:
         try:
             entry = pwd.getpwnam(name)
         except KeyError:
             continue
         return Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
     raise LookupError(
-        f"PostgreSQL does not run as root, and none of the users {', '.join(PREFERRED)} exists. "
+        f"PostgreSQL does not run as root, and none of the users {', '.join(PREFERRED_USERS)} exists. "
         "Make one (`useradd --system trellis`) or start Trellis as another user."
     )

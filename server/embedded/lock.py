@@ -13,7 +13,7 @@ class AlreadyRunning(Exception):
     """Another process holds the data folder. The message names it."""
 
 
-def is_held(data_dir: Path) -> bool:
+def is_locked(data_dir: Path) -> bool:
     """Whether a process holds this folder now."""
     try:
         descriptor = os.open(data_dir / "lock", os.O_RDWR | os.O_CLOEXEC)

@@ -21,14 +21,14 @@ from pathlib import Path
 import psutil
 
 from server.embedded.account import Account, unprivileged_account
-from server.embedded.children import Command, StartFailed, die_with_parent
+from server.embedded.processes import Command, StartFailed, die_with_parent
 from server.embedded.programs import postgres_programs
 from server.embedded.service import Service
 
 ROLE = "trellis"
 DATABASE = "trellis"
-READY = "ready"
-ORPHAN_PATIENCE = 10.0
+READY_STATE = "ready"
+ORPHAN_TIMEOUT = 10.0
 
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
@@ -49,7 +49,7 @@ SETTINGS = {
     "log_min_duration_statement": "2s",
 }
 # For tests: a crash of the machine may lose everything, a crash of PostgreSQL nothing.
-RELAXED = {"fsync": "off", "full_page_writes": "off"}
+NON_DURABLE_SETTINGS = {"fsync": "off", "full_page_writes": "off"}
 
 
 class Postgres(Service):
@@ -79,12 +79,12 @@ class Postgres(Service):
             raise StartFailed(str(error)) from error
         self._programs = postgres_programs(self._account)
         if (self.folder / "PG_VERSION").exists():
-            _end_orphans(self.folder)
+            _terminate_orphans(self.folder)
         else:
-            self._make_cluster()
+            self._create_cluster()
 
     def command(self) -> Command:
-        settings = {**SETTINGS, **({} if self.durable else RELAXED), "port": str(self.port)}
+        settings = {**SETTINGS, **({} if self.durable else NON_DURABLE_SETTINGS), "port": str(self.port)}
         self._close_descriptor()
         self._descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
         return Command(
@@ -99,20 +99,20 @@ class Postgres(Service):
             log=self.log,
             account=self._account,
             descriptors=(self._descriptor,) if self._account else (),
-            folder="/",
+            cwd="/",
             # Fast (ends sessions, writes a checkpoint), then immediate (recovers at the next start), then by force.
             stop_signals=(signal.SIGINT, signal.SIGQUIT, signal.SIGKILL),
             orphan_signal=signal.SIGQUIT,
         )
 
-    def answers(self) -> bool:
+    def is_ready(self) -> bool:
         assert self.child is not None
         try:
             lines = (self.folder / "postmaster.pid").read_text().splitlines()
         except FileNotFoundError:
             return False
         # The eighth line is the state; the first the server's process, which tells this start's file from one left behind.
-        return len(lines) >= 8 and lines[0] == str(self.child.pid) and lines[7].strip() == READY
+        return len(lines) >= 8 and lines[0] == str(self.child.pid) and lines[7].strip() == READY_STATE
 
     def stop(self) -> None:
         super().stop()
@@ -123,7 +123,7 @@ class Postgres(Service):
             os.close(self._descriptor)
             self._descriptor = None
 
-    def _make_cluster(self) -> None:
+    def _create_cluster(self) -> None:
         """Made beside its place and moved there when complete, so that a start which was killed half-way leaves nothing half-made."""
         draft = self.data_dir / "postgres.new"
         if draft.exists():
@@ -135,11 +135,11 @@ class Postgres(Service):
             os.chown(draft, self._account.uid, self._account.gid)
         descriptor = os.open(draft, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            where = f"/proc/self/fd/{descriptor}" if self._account else str(draft)
-            with _readable(self.password, self._account) as (password, password_path):
+            data_directory = f"/proc/self/fd/{descriptor}" if self._account else str(draft)
+            with _readable_pipe(self.password, self._account) as (password_descriptor, password_path):
                 self._run(
                     "initdb",
-                    f"--pgdata={where}",
+                    f"--pgdata={data_directory}",
                     f"--username={ROLE}",
                     f"--pwfile={password_path}",
                     "--auth=scram-sha-256",
@@ -149,14 +149,14 @@ class Postgres(Service):
                     "--builtin-locale=C.UTF-8",
                     "--locale=C",
                     *(() if self.durable else ("--no-sync",)),
-                    descriptors=(descriptor, password),
+                    descriptors=(descriptor, password_descriptor),
                 )
             self._run(
                 "postgres",
                 "--single",
                 *(() if self.durable else ("-F",)),
                 "-D",
-                where,
+                data_directory,
                 "postgres",
                 stdin=f"CREATE DATABASE {DATABASE} STRATEGY file_copy;\n",
                 descriptors=(descriptor,),
@@ -167,7 +167,7 @@ class Postgres(Service):
 
     def _run(self, program: str, *arguments: str, descriptors: tuple[int, ...], stdin: str = "") -> None:
         account = self._account
-        done = subprocess.run(  # noqa: S603 - PostgreSQL's own program with our own arguments
+        completed = subprocess.run(  # noqa: S603 - PostgreSQL's own program with our own arguments
             [self._programs / program, *arguments],
             input=stdin,
             capture_output=True,
@@ -182,12 +182,12 @@ class Postgres(Service):
             group=account.gid if account else None,
             extra_groups=[] if account else None,
         )
-        if done.returncode != 0:
-            raise StartFailed(f"PostgreSQL's {program} ended with {done.returncode}:\n{done.stdout}{done.stderr}".strip())
+        if completed.returncode != 0:
+            raise StartFailed(f"PostgreSQL's {program} ended with {completed.returncode}:\n{completed.stdout}{completed.stderr}".strip())
 
 
 @contextmanager
-def _readable(text: str, account: Account | None) -> Generator[tuple[int, str]]:
+def _readable_pipe(text: str, account: Account | None) -> Generator[tuple[int, str]]:
     """A pipe that holds `text`, and the path by which `account` alone can read it: no password on a disk or a command line."""
     reader, writer = os.pipe()
     try:
@@ -200,26 +200,26 @@ def _readable(text: str, account: Account | None) -> Generator[tuple[int, str]]:
         os.close(reader)
 
 
-def _end_orphans(folder: Path) -> None:
+def _terminate_orphans(folder: Path) -> None:
     """End what a killed start may have left running on this cluster, and forget its pid file where that would mislead.
 
     Called with the data folder's lock held: whatever still works on the cluster is an orphan. PostgreSQL itself refuses to start
     while one lives, and also when an unrelated process has got the process id that a stale `postmaster.pid` names.
     """
-    orphans = [process for process in psutil.process_iter() if _works_on(process, folder)]
-    for sign in (signal.SIGQUIT, signal.SIGKILL):
+    orphans = [process for process in psutil.process_iter() if _is_running_on(process, folder)]
+    for signal_number in (signal.SIGQUIT, signal.SIGKILL):
         for process in orphans:
             try:
-                process.send_signal(sign)
+                process.send_signal(signal_number)
             except psutil.NoSuchProcess:
                 continue
-        _, orphans = psutil.wait_procs(orphans, ORPHAN_PATIENCE / 2)
+        _, orphans = psutil.wait_procs(orphans, ORPHAN_TIMEOUT / 2)
     if orphans:
         raise StartFailed(f"Process {orphans[0].pid} still works on {folder} and could not be ended. End it and start again.")
     (folder / "postmaster.pid").unlink(missing_ok=True)
 
 
-def _works_on(process: psutil.Process, folder: Path) -> bool:
+def _is_running_on(process: psutil.Process, folder: Path) -> bool:
     # PostgreSQL's processes have their cluster as working folder, however it was named to them.
     try:
         return process.name() == "postgres" and Path(process.cwd()) == folder.resolve()

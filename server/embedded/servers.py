@@ -7,10 +7,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Self
 
-from server.embedded.keys import Keys
+from server.embedded.credentials import Credentials
 from server.embedded.lock import folder_lock
-from server.embedded.objects import Objects
 from server.embedded.postgres import Postgres
+from server.embedded.s3 import S3Server
 from server.embedded.service import LOOPBACK, Service
 from server.embedded.valkey import Valkey
 
@@ -37,27 +37,27 @@ class EmbeddedServers:
         self.data_dir = data_dir.expanduser().absolute()
         self.environment: Mapping[str, str] = {}
         self.services: list[Service] = []
-        self._wanted = (postgres, valkey, s3)
+        self._enabled = (postgres, valkey, s3)
         self._durable = durable
         self._bucket = bucket
         self._s3_host = s3_host
         self._note = note
-        self._exits = ExitStack()
+        self._exit_stack = ExitStack()
 
     def __enter__(self) -> Self:
-        with ExitStack() as exits:
+        with ExitStack() as stack:
             self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-            exits.enter_context(folder_lock(self.data_dir, self._note))
-            keys = Keys.of(self.data_dir)
-            with_postgres, with_valkey, with_s3 = self._wanted
+            stack.enter_context(folder_lock(self.data_dir, self._note))
+            credentials = Credentials.load_or_create(self.data_dir)
+            with_postgres, with_valkey, with_s3 = self._enabled
             environment: dict[str, str] = {}
             # The cluster may have to be made, which takes longest: the others come up meanwhile.
-            valkey = Valkey(self.data_dir, keys.valkey_password)
-            objects = Objects(self.data_dir, self._bucket, keys.s3_access_key_id, keys.s3_secret_access_key, self._s3_host)
-            postgres = Postgres(self.data_dir, keys.postgres_password, durable=self._durable)
-            chosen = zip((valkey, objects, postgres), (with_valkey, with_s3, with_postgres), strict=True)
-            self.services = [service for service, wanted in chosen if wanted]
-            exits.callback(self._stop)
+            valkey = Valkey(self.data_dir, credentials.valkey_password)
+            s3_server = S3Server(self.data_dir, self._bucket, credentials.s3_access_key_id, credentials.s3_secret_access_key, self._s3_host)
+            postgres = Postgres(self.data_dir, credentials.postgres_password, durable=self._durable)
+            candidates = zip((valkey, s3_server, postgres), (with_valkey, with_s3, with_postgres), strict=True)
+            self.services = [service for service, enabled in candidates if enabled]
+            stack.callback(self._stop)
             for service in self.services:
                 service.launch()
             for service in self.services:
@@ -68,24 +68,24 @@ class EmbeddedServers:
                 environment["TRELLIS_REDIS_URL"] = valkey.url
             if with_s3:
                 environment |= {
-                    "TRELLIS_S3_ENDPOINT_URL": objects.url,
-                    "TRELLIS_S3_PUBLIC_URL": objects.public_url,
-                    "TRELLIS_S3_BUCKET": objects.bucket,
+                    "TRELLIS_S3_ENDPOINT_URL": s3_server.url,
+                    "TRELLIS_S3_PUBLIC_URL": s3_server.public_url,
+                    "TRELLIS_S3_BUCKET": s3_server.bucket,
                     "TRELLIS_S3_REGION": "us-east-1",
-                    "TRELLIS_S3_ACCESS_KEY_ID": objects.key_id,
-                    "TRELLIS_S3_SECRET_ACCESS_KEY": objects.secret,
+                    "TRELLIS_S3_ACCESS_KEY_ID": s3_server.key_id,
+                    "TRELLIS_S3_SECRET_ACCESS_KEY": s3_server.secret,
                 }
             self.environment = environment
-            self._exits = exits.pop_all()
+            self._exit_stack = stack.pop_all()
         return self
 
     def __exit__(self, *failure: object) -> None:
-        self._exits.close()
+        self._exit_stack.close()
 
     def _stop(self) -> None:
         for service in self.services:  # all at once, then each until it is gone
             if service.child is not None:
-                service.child.ask_to_stop()
+                service.child.request_stop()
         for service in self.services:
             service.stop()
 

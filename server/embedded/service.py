@@ -7,11 +7,11 @@ import socket
 from abc import ABC, abstractmethod
 from pathlib import Path
 
-from server.embedded.children import Child, Command, StartFailed, wait_until
+from server.embedded.processes import Command, ManagedProcess, StartFailed, wait_until_ready
 
 LOOPBACK = "127.0.0.1"
 START_TIMEOUT = 60.0
-PORT_TRIES = 3
+PORT_ATTEMPTS = 3
 
 
 class Service(ABC):
@@ -22,14 +22,14 @@ class Service(ABC):
     def __init__(self, host: str = LOOPBACK) -> None:
         self.host = host
         self.port = 0
-        self.child: Child | None = None
+        self.child: ManagedProcess | None = None
 
     @abstractmethod
     def command(self) -> Command:
         """How to start it on `self.port`."""
 
     @abstractmethod
-    def answers(self) -> bool:
+    def is_ready(self) -> bool:
         """Whether it takes requests by now."""
 
     def prepare(self) -> None:  # noqa: B027 - nothing to prepare is the common case
@@ -39,16 +39,16 @@ class Service(ABC):
         """Start it, on the port it had before if it had one, without waiting."""
         self.prepare()
         self.port = self.port or free_port(self.host)
-        self.child = Child(self.command())
+        self.child = ManagedProcess(self.command())
 
     def wait(self) -> None:
         """Return when it answers; where its port was taken meanwhile it moves to another. Raises `StartFailed`."""
-        for attempt in range(1, PORT_TRIES + 1):
+        for attempt in range(1, PORT_ATTEMPTS + 1):
             assert self.child is not None, "launch comes first"
             try:
-                return wait_until(self.answers, self.child, START_TIMEOUT)
+                return wait_until_ready(self.is_ready, self.child, START_TIMEOUT)
             except StartFailed:
-                if attempt == PORT_TRIES or "in use" not in self.child.log_tail().lower():
+                if attempt == PORT_ATTEMPTS or "in use" not in self.child.log_tail().lower():
                     raise
             self.port = 0
             self.launch()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
-from server.embedded.children import Command
+from server.embedded.processes import Command
 from server.embedded.service import Service, wheel_folder
 
 MAX_MEMORY = "256mb"
@@ -45,18 +45,18 @@ class Valkey(Service):
         ]
         # By standard input, since the command line is for every user of the machine to read.
         stdin = ("\n".join(settings) + "\n").encode()
-        return Command(name=self.name, argv=(str(valkey_binary()), "-"), environment={}, stdin=stdin, log=self.log, folder="/")
+        return Command(name=self.name, argv=(str(valkey_binary()), "-"), environment={}, stdin=stdin, log=self.log, cwd="/")
 
-    def answers(self) -> bool:
+    def is_ready(self) -> bool:
         try:
             with socket.create_connection((self.host, self.port), timeout=1) as connection:
                 connection.sendall(f"AUTH {self.password}\r\nPING\r\n".encode())
-                answer = b""
-                while answer.count(b"\r\n") < 2:
+                reply = b""
+                while reply.count(b"\r\n") < 2:
                     received = connection.recv(100)
                     if not received:
                         return False
-                    answer += received
+                    reply += received
         except OSError:
             return False
-        return answer == b"+OK\r\n+PONG\r\n"
+        return reply == b"+OK\r\n+PONG\r\n"

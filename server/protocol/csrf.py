@@ -8,27 +8,27 @@ from __future__ import annotations
 
 from starlette.datastructures import Headers
 
-from server.protocol.refusals import Refused
+from server.protocol.http_errors import HttpError
 
 # None of them is safelisted (Fetch, 2.2.2), so each forces a preflight, which only allowed origins pass.
-PREFLIGHTED = ("graphql-preflight", "apollo-require-preflight", "x-apollo-operation-name", "x-requested-with")
+PREFLIGHT_HEADERS = ("graphql-preflight", "apollo-require-preflight", "x-apollo-operation-name", "x-requested-with")
 
-_SIMPLE = frozenset({"application/x-www-form-urlencoded", "multipart/form-data", "text/plain"})
-_NEAR = frozenset({"same-origin", "none"})
+_SIMPLE_CONTENT_TYPES = frozenset({"application/x-www-form-urlencoded", "multipart/form-data", "text/plain"})
+_SAME_SITES = frozenset({"same-origin", "none"})
 
 
 def check_get(headers: Headers) -> None:
     """Raises `Refused` for a GET that a page of another origin may have caused."""
-    if "authorization" in headers or any(name in headers for name in PREFLIGHTED):
+    if "authorization" in headers or any(name in headers for name in PREFLIGHT_HEADERS):
         return
     content_type = headers.get("content-type")
-    if content_type is not None and content_type.split(";")[0].strip().lower() not in _SIMPLE and "/" in content_type:
+    if content_type is not None and content_type.split(";")[0].strip().lower() not in _SIMPLE_CONTENT_TYPES and "/" in content_type:
         return
     # Browsers send all of the Sec-Fetch headers or, to addresses without TLS, none; a client outside a browser may send the mode alone.
     site = headers.get("sec-fetch-site")
-    if site in _NEAR or (site is None and "sec-fetch-mode" in headers and "origin" not in headers):
+    if site in _SAME_SITES or (site is None and "sec-fetch-mode" in headers and "origin" not in headers):
         return
-    raise Refused(
+    raise HttpError(
         400,
         "BAD_REQUEST",
         "This GET could have been caused by a page of another site. Add the header `GraphQL-Preflight: 1`, or send a POST with"

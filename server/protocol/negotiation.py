@@ -7,19 +7,19 @@ from dataclasses import dataclass
 
 from starlette.datastructures import Headers
 
-from server.protocol.refusals import Refused
+from server.protocol.http_errors import HttpError
 
 JSON = "application/json"
-RESPONSE = "application/graphql-response+json"
-STREAM = "text/event-stream"
+GRAPHQL_RESPONSE = "application/graphql-response+json"
+EVENT_STREAM = "text/event-stream"
 HTML = "text/html"
 
 _QUALITY = re.compile(r"(?:0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
-_ENTRIES = 64
+_MAX_RANGES = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Range:
+class MediaRange:
     """One entry of an Accept header."""
 
     kind: str
@@ -27,9 +27,9 @@ class Range:
     quality: float
     charset: str | None
 
-    def precision(self, media: str) -> int:
+    def specificity(self, media_type: str) -> int:
         """3 where it names the type, 2 for `text/*`, 1 for `*/*`, 0 where it does not fit."""
-        kind, _, subtype = media.partition("/")
+        kind, _, subtype = media_type.partition("/")
         if self.charset not in {None, "utf-8", "utf8", "*"}:
             return 0
         if self.kind == "*":
@@ -43,38 +43,38 @@ class Accept:
     """What a client takes. Without the header it takes anything; so it does with one in which nothing can be understood."""
 
     def __init__(self, header: str | None) -> None:
-        self._ranges = _ranges(header or "") or [Range("*", "*", 1.0, None)]
+        self._ranges = _parse_ranges(header or "") or [MediaRange("*", "*", 1.0, None)]
 
-    def taste(self, media: str) -> tuple[float, int]:
+    def preference(self, media_type: str) -> tuple[float, int]:
         """Quality and precision of the most precise entry that fits; (0, 0) where the type is not taken."""
-        precision, quality = max(((entry.precision(media), entry.quality) for entry in self._ranges), default=(0, 0.0))
-        return (quality, precision) if precision and quality else (0.0, 0)
+        specificity, quality = max(((entry.specificity(media_type), entry.quality) for entry in self._ranges), default=(0, 0.0))
+        return (quality, specificity) if specificity and quality else (0.0, 0)
 
     @property
     def json(self) -> str | None:
         """The better liked of the two JSON types. Of equals the newer one, if it is named; a wildcard alone stands for older clients."""
-        response, plain = self.taste(RESPONSE), self.taste(JSON)
+        response, plain = self.preference(GRAPHQL_RESPONSE), self.preference(JSON)
         if response == plain == (0.0, 0):
             return None
         if response == plain:
-            return RESPONSE if response[1] == 3 else JSON
-        return RESPONSE if response > plain else JSON
+            return GRAPHQL_RESPONSE if response[1] == 3 else JSON
+        return GRAPHQL_RESPONSE if response > plain else JSON
 
     @property
     def stream(self) -> bool:
         """Whether events are taken. `*/*` does not say so: who sends it expects one answer."""
-        return self.taste(STREAM)[1] > 1
+        return self.preference(EVENT_STREAM)[1] > 1
 
     @property
     def html(self) -> bool:
         """Whether a page is liked better than JSON, or as well and by its name."""
-        page, json = self.taste(HTML), max(self.taste(RESPONSE), self.taste(JSON))
+        page, json = self.preference(HTML), max(self.preference(GRAPHQL_RESPONSE), self.preference(JSON))
         return page[1] == 3 and page >= json
 
 
-def _ranges(header: str) -> list[Range]:
-    found: list[Range] = []
-    for part in header.split(",")[:_ENTRIES]:
+def _parse_ranges(header: str) -> list[MediaRange]:
+    ranges: list[MediaRange] = []
+    for part in header.split(",")[:_MAX_RANGES]:
         name, *parameters = (piece.strip().lower() for piece in part.split(";"))
         kind, _, subtype = name.partition("/")
         if not kind or not subtype or (kind == "*" and subtype != "*"):
@@ -86,8 +86,8 @@ def _ranges(header: str) -> list[Range]:
                 quality = float(value) if _QUALITY.fullmatch(value) else 0.0
             elif key == "charset":
                 charset = value.strip('"')
-        found.append(Range(kind, subtype, quality, charset))
-    return found
+        ranges.append(MediaRange(kind, subtype, quality, charset))
+    return ranges
 
 
 def check_body_type(headers: Headers) -> None:
@@ -112,7 +112,7 @@ def check_body_type(headers: Headers) -> None:
             raise _unsupported("The body must be in UTF-8. Leave the charset out or say `charset=utf-8`.")
     encodings = [name.strip().lower() for value in headers.getlist("content-encoding") for name in value.split(",")]
     if any(name not in {"", "identity"} for name in encodings):
-        raise Refused(
+        raise HttpError(
             415,
             "UNSUPPORTED_MEDIA_TYPE",
             "The body must not be compressed. Send it without Content-Encoding.",
@@ -120,5 +120,5 @@ def check_body_type(headers: Headers) -> None:
         )
 
 
-def _unsupported(message: str) -> Refused:
-    return Refused(415, "UNSUPPORTED_MEDIA_TYPE", message, {"Accept-Post": JSON})
+def _unsupported(message: str) -> HttpError:
+    return HttpError(415, "UNSUPPORTED_MEDIA_TYPE", message, {"Accept-Post": JSON})

@@ -30,12 +30,12 @@ print(time.perf_counter() - start, time.process_time() - cpu, resource.getrusage
 _OURS = """
 import resource, sys, time
 from pathlib import Path
-from tests.workers.ingesting import Recorder
+from tests.workers.ingest_runner import IngestRecorder
 from workers.ml.ingest import ingest
 start, cpu = time.perf_counter(), time.process_time()
 path = Path(sys.argv[1])
 spec = {"source": str(path), "folder": sys.argv[2], "filename": path.name, "size": path.stat().st_size, "sha256": None}
-result = ingest(spec, Recorder())
+result = ingest(spec, IngestRecorder())
 print(time.perf_counter() - start, time.process_time() - cpu, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 assert result["issue_count"] == 0
 """
@@ -43,7 +43,7 @@ assert result["issue_count"] == 0
 
 def make_csv(path: Path, megabytes: int) -> int:
     """Twelve columns of every kind, 2 % of one missing; gives the number of rows."""
-    chance = np.random.default_rng(1)
+    rng = np.random.default_rng(1)
     words = np.array([f"word{number}" for number in range(5_000)])
     cities = np.array(["Paris", "Berlin", "Oslo", "Rome", "New York", "São Paulo"])
     rows = 0
@@ -53,17 +53,17 @@ def make_csv(path: Path, megabytes: int) -> int:
             frame = pl.DataFrame(
                 {
                     "id": np.arange(rows, rows + _BLOCK),
-                    "amount": chance.normal(100, 20, _BLOCK).round(4),
-                    "price": chance.random(_BLOCK) * 1_000,
-                    "quantity": chance.integers(0, 50, _BLOCK),
-                    "city": cities[chance.integers(0, cities.size, _BLOCK)],
-                    "paid": chance.random(_BLOCK) < 0.5,
-                    "day": start.astype("datetime64[D]") + chance.integers(0, 1_500, _BLOCK).astype("timedelta64[D]"),
-                    "at": start.astype("datetime64[us]") + (chance.integers(0, 10**8, _BLOCK) * 1_000_000).astype("timedelta64[us]"),
-                    "note": pl.Series(words[chance.integers(0, 5_000, _BLOCK)]) + " " + pl.Series(words[chance.integers(0, 5_000, _BLOCK)]),
-                    "x": pl.Series(chance.normal(0, 1, _BLOCK).round(6)).set(pl.Series(chance.random(_BLOCK) < 0.02), None),
-                    "y": chance.exponential(1, _BLOCK).round(6),
-                    "big": chance.integers(0, 10**12, _BLOCK),
+                    "amount": rng.normal(100, 20, _BLOCK).round(4),
+                    "price": rng.random(_BLOCK) * 1_000,
+                    "quantity": rng.integers(0, 50, _BLOCK),
+                    "city": cities[rng.integers(0, cities.size, _BLOCK)],
+                    "paid": rng.random(_BLOCK) < 0.5,
+                    "day": start.astype("datetime64[D]") + rng.integers(0, 1_500, _BLOCK).astype("timedelta64[D]"),
+                    "at": start.astype("datetime64[us]") + (rng.integers(0, 10**8, _BLOCK) * 1_000_000).astype("timedelta64[us]"),
+                    "note": pl.Series(words[rng.integers(0, 5_000, _BLOCK)]) + " " + pl.Series(words[rng.integers(0, 5_000, _BLOCK)]),
+                    "x": pl.Series(rng.normal(0, 1, _BLOCK).round(6)).set(pl.Series(rng.random(_BLOCK) < 0.02), None),
+                    "y": rng.exponential(1, _BLOCK).round(6),
+                    "big": rng.integers(0, 10**12, _BLOCK),
                 }
             )
             file.write(frame.write_csv(include_header=rows == 0, datetime_format="%Y-%m-%dT%H:%M:%S").encode())
@@ -71,10 +71,10 @@ def make_csv(path: Path, megabytes: int) -> int:
     return rows
 
 
-def measured(code: str, path: Path, folder: Path) -> tuple[float, float, int]:
+def run_child(code: str, path: Path, folder: Path) -> tuple[float, float, int]:
     """Seconds, seconds of processor, MiB at the peak."""
-    done = subprocess.run([sys.executable, "-c", code, str(path), str(folder)], capture_output=True, text=True, check=True, cwd=_ROOT)
-    wall, cpu, peak = done.stdout.split()
+    completed = subprocess.run([sys.executable, "-c", code, str(path), str(folder)], capture_output=True, text=True, check=True, cwd=_ROOT)
+    wall, cpu, peak = completed.stdout.split()
     return float(wall), float(cpu), int(peak)
 
 
@@ -86,8 +86,8 @@ def test_ingest_against_bare_polars() -> None:
         bare: list[tuple[float, float, int]] = []
         ours: list[tuple[float, float, int]] = []
         for _ in range(_TURNS):
-            bare.append(measured(_BARE, path, folder))
-            ours.append(measured(_OURS, path, folder))
+            bare.append(run_child(_BARE, path, folder))
+            ours.append(run_child(_OURS, path, folder))
         print(f"\n{path.stat().st_size / 1e6:,.0f} MB of CSV, {rows:,} rows, {os.cpu_count()} processors")
         for label, runs in (("polars.scan_csv().sink_parquet()", bare), ("ingest: types, checks, full profile", ours)):
             wall, cpu, peak = min(runs)

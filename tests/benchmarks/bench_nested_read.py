@@ -14,7 +14,7 @@ import httpx
 from sqlalchemy import text
 
 from db.core.work import Database
-from tests.benchmarks import ground
+from tests.benchmarks import deployment
 
 QUERY = """{ datasets(first: 50) { edges { node { id name createdAt owner { id username }
   versions(first: 3) { edges { node { id number status createdAt } } }
@@ -44,23 +44,23 @@ async def rate(url: str, clients: int, seconds: float) -> tuple[float, float]:
     """(requests per second, median seconds of one) with so many clients at once."""
     times: list[float] = []
     async with httpx.AsyncClient(
-        base_url=url, headers={"authorization": f"Bearer {ground.TOKEN}"}, limits=httpx.Limits(max_connections=clients)
+        base_url=url, headers={"authorization": f"Bearer {deployment.TOKEN}"}, limits=httpx.Limits(max_connections=clients)
     ) as http:
-        until = time.perf_counter() + seconds
+        deadline = time.perf_counter() + seconds
 
         async def ask() -> None:
-            while (began := time.perf_counter()) < until:
+            while (started := time.perf_counter()) < deadline:
                 answer = await http.post("/graphql", json={"query": QUERY})
                 assert answer.status_code == 200
-                times.append(time.perf_counter() - began)
+                times.append(time.perf_counter() - started)
 
-        began = time.perf_counter()
+        started = time.perf_counter()
         await asyncio.gather(*(ask() for _ in range(clients)))
-        return len(times) / (time.perf_counter() - began), median(times)
+        return len(times) / (time.perf_counter() - started), median(times)
 
 
 async def answers(*urls: str) -> list[object]:
-    async with httpx.AsyncClient(headers={"authorization": f"Bearer {ground.TOKEN}"}) as http:
+    async with httpx.AsyncClient(headers={"authorization": f"Bearer {deployment.TOKEN}"}) as http:
         return [(await http.post(f"{url}/graphql", json={"query": QUERY})).json()["data"] for url in urls]
 
 
@@ -72,9 +72,9 @@ def _without_times(value: Any) -> Any:
 
 
 async def main() -> None:
-    async with ground.database() as state:
+    async with deployment.database() as state:
         await fill(state)
-    with ground.api("server.app:create_app", "--factory") as ours, ground.api("tests.benchmarks.stock:app") as stock:
+    with deployment.api("server.app:create_app", "--factory") as ours, deployment.api("tests.benchmarks.stock_strawberry:app") as stock:
         mine, theirs = await answers(ours, stock)
         if _without_times(mine) != _without_times(theirs):
             raise SystemExit("the two answers differ, so their times do not compare")
@@ -88,5 +88,5 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    with ground.servers():
+    with deployment.servers():
         asyncio.run(main())

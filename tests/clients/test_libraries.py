@@ -28,9 +28,11 @@ async def job(ada: Client, worker: object) -> str:
     return job
 
 
-async def told(ada: Client, path: str, job: str) -> dict[str, Any]:
+async def run_client_script(ada: Client, path: str, job: str) -> dict[str, Any]:
     assert ada.token is not None
-    return await node.script(path, TRELLIS_URL=f"{ada.url}/graphql", TRELLIS_TOKEN=ada.token, TRELLIS_JOB=job, TRELLIS_NAME=f"by {path}")
+    return await node.run_script(
+        path, TRELLIS_URL=f"{ada.url}/graphql", TRELLIS_TOKEN=ada.token, TRELLIS_JOB=job, TRELLIS_NAME=f"by {path}"
+    )
 
 
 async def all_events(ada: Client, job: str) -> list[int]:
@@ -40,13 +42,13 @@ async def all_events(ada: Client, job: str) -> list[int]:
 
 
 async def names(ada: Client) -> list[str]:
-    found = await ada.one("{ datasets(first: 50, orderBy: {field: NAME, direction: ASC}) { edges { node { name } } } }")
-    return [edge["node"]["name"] for edge in found["edges"]]
+    page = await ada.one("{ datasets(first: 50, orderBy: {field: NAME, direction: ASC}) { edges { node { name } } } }")
+    return [edge["node"]["name"] for edge in page["edges"]]
 
 
 async def test_apollo_client(ada: Client, job: str) -> None:
-    found = await told(ada, "apollo.mjs", job)
-    assert found == {
+    report = await run_client_script(ada, "apollo.mjs", job)
+    assert report == {
         "viewer": "ada",
         "cached": "ada",
         "created": "CreateDatasetPayload",
@@ -59,8 +61,8 @@ async def test_apollo_client(ada: Client, job: str) -> None:
 
 
 async def test_urql(ada: Client, job: str) -> None:
-    found = await told(ada, "urql.mjs", job)
-    assert found == {
+    report = await run_client_script(ada, "urql.mjs", job)
+    assert report == {
         "viewer": "ada",
         "byGet": "ada",
         "created": "CreateDatasetPayload",
@@ -73,9 +75,9 @@ async def test_urql(ada: Client, job: str) -> None:
 
 
 async def test_graphql_ws(ada: Client, job: str) -> None:
-    found = await told(ada, "graphql_ws.mjs", job)
+    report = await run_client_script(ada, "graphql_ws.mjs", job)
     events = await all_events(ada, job)
-    assert found == {
+    assert report == {
         "viewer": "ada",
         "created": "CreateDatasetPayload",
         "again": "NAME_TAKEN",
@@ -89,8 +91,8 @@ async def test_graphql_ws(ada: Client, job: str) -> None:
 
 
 async def test_graphql_sse(ada: Client, job: str) -> None:
-    found = await told(ada, "graphql_sse.mjs", job)
-    assert found == {
+    report = await run_client_script(ada, "graphql_sse.mjs", job)
+    assert report == {
         "viewer": "ada",
         "created": "CreateDatasetPayload",
         "again": "NAME_TAKEN",
@@ -104,10 +106,10 @@ async def test_relay(ada: Client, job: str) -> None:
     """Compiled by relay-compiler against the schema, with a connection, a refetchable fragment and one that pages."""
     relay = node.FOLDER / "relay"
     (relay / "generated").mkdir(exist_ok=True)
-    status, said = await node.command(node.BIN / "relay-compiler", "relay.config.json", cwd=relay)
-    assert status == 0, said
-    found = await told(ada, "relay/run.mjs", job)
-    assert found == {
+    status, output = await node.run_command(node.BIN / "relay-compiler", "relay.config.json", cwd=relay)
+    assert status == 0, output
+    report = await run_client_script(ada, "relay/run.mjs", job)
+    assert report == {
         "viewer": "ada",
         "created": "CreateDatasetPayload",
         "again": "NAME_TAKEN",
@@ -138,5 +140,5 @@ async def test_gql_of_python(ada: Client, job: str) -> None:
         async with GqlClient(transport=transport) as session:
             watch = gql("subscription($id: ID!) { jobEvents(id: $id) { sequence } }")
             watch.variable_values = {"id": job}
-            seen = [answer["jobEvents"]["sequence"] async for answer in session.subscribe(watch)]
-        assert seen == await all_events(ada, job)
+            sequences = [answer["jobEvents"]["sequence"] async for answer in session.subscribe(watch)]
+        assert sequences == await all_events(ada, job)

@@ -24,15 +24,15 @@ def sdl() -> Iterator[Path]:
 
 
 async def lint(path: Path) -> tuple[int, str]:
-    return await node.command(node.BIN / "eslint", "--no-ignore", path, variables={"TRELLIS_SCHEMA": str(path)})
+    return await node.run_command(node.BIN / "eslint", "--no-ignore", path, variables={"TRELLIS_SCHEMA": str(path)})
 
 
 async def test_generated_types_are_strictly_typed() -> None:
     """`usage.ts` also holds a line that must not compile."""
-    status, said = await node.command(node.BIN / "graphql-codegen", "--config", "codegen.json")
-    assert status == 0, said
-    status, said = await node.command(node.BIN / "tsc", "--strict", "-p", ".")
-    assert (status, said) == (0, "")
+    status, output = await node.run_command(node.BIN / "graphql-codegen", "--config", "codegen.json")
+    assert status == 0, output
+    status, output = await node.run_command(node.BIN / "tsc", "--strict", "-p", ".")
+    assert (status, output) == (0, "")
 
 
 async def test_the_linter_reports_nothing(sdl: Path) -> None:
@@ -48,9 +48,9 @@ async def test_the_linter_reports_nothing(sdl: Path) -> None:
     ],
 )
 async def test_the_linter_would_have_noticed(sdl: Path, before: str, after: str, rule: str) -> None:
-    whole = sdl.read_text()
-    assert before in whole
-    sdl.write_text(whole.replace(before, after))
-    status, said = await lint(sdl)
+    original = sdl.read_text()
+    assert before in original
+    sdl.write_text(original.replace(before, after))
+    status, output = await lint(sdl)
     assert status == 1
-    assert rule in said
+    assert rule in output

@@ -14,16 +14,16 @@ FOLDER = Path(__file__).parent
 AUDITS = 61
 
 
-@pytest.mark.parametrize("who", ["nobody", "ada"])
-async def test_all_audits_pass(who: str, nobody: Client, ada: Client) -> None:
+@pytest.mark.parametrize("who", ["anonymous", "ada"])
+async def test_all_audits_pass(who: str, anonymous: Client, ada: Client) -> None:
     if not (FOLDER / "node_modules" / "graphql-http").is_dir():
         assert node.install(FOLDER) == 0, "The audits could not be installed. Is an npm registry reachable from here?"
-    client = {"nobody": nobody, "ada": ada}[who]
-    status, said = await node.command(
+    client = {"anonymous": anonymous, "ada": ada}[who]
+    status, output = await node.run_command(
         "node", FOLDER / "audit.mjs", cwd=FOLDER, variables={"TRELLIS_URL": f"{client.url}/graphql", "TRELLIS_TOKEN": client.token or ""}
     )
-    assert status == 0, said
-    results = json.loads(said.strip().splitlines()[-1])
+    assert status == 0, output
+    results = json.loads(output.strip().splitlines()[-1])
     # Seen with `pytest -s`.
     print(f"\n{sum(result['status'] == 'ok' for result in results)} of {len(results)} audits passed, as {who}")
     for result in results:

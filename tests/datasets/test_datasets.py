@@ -23,7 +23,7 @@ NAMES = """query($first: Int, $after: String, $last: Int, $before: String, $filt
     totalCount pageInfo { hasNextPage hasPreviousPage startCursor endCursor } edges { cursor node { name } } } }"""
 
 
-async def names(client: Client, **arguments: Any) -> list[str]:
+async def dataset_names(client: Client, **arguments: Any) -> list[str]:
     return [edge["node"]["name"] for edge in (await client.one(NAMES, **arguments))["edges"]]
 
 
@@ -38,9 +38,9 @@ async def test_a_dataset_is_what_was_asked_for(ada: Client) -> None:
             "metadata": {"a": [1, None]},
         },
     )
-    made = answer["dataset"]
-    assert made.pop("id").startswith("dataset_")
-    assert made == {
+    dataset = answer["dataset"]
+    assert dataset.pop("id").startswith("dataset_")
+    assert dataset == {
         "name": "wine",
         "description": "red",
         "modality": "TABULAR",
@@ -58,13 +58,13 @@ async def test_a_name_can_be_used_once_per_owner_whatever_the_case(ada: Client, 
     taken = await ada.one(CREATE, input={"name": "WINE"})
     assert (taken["code"], taken["name"]) == ("NAME_TAKEN", "WINE")
     await bob.create_dataset("wine")
-    assert await names(ada) == ["wine"]
+    assert await dataset_names(ada) == ["wine"]
 
 
 async def test_a_deleted_dataset_leaves_lists_and_lookups_and_frees_its_name(ada: Client) -> None:
     first = await ada.create_dataset("wine")
     assert await ada.one(DELETE, id=first) == {"deletedId": first}
-    assert await names(ada) == []
+    assert await dataset_names(ada) == []
     assert await ada.execute("query($id: ID!) { dataset(id: $id) { id } node(id: $id) { id } }", id=first) == {
         "dataset": None,
         "node": None,
@@ -105,7 +105,7 @@ async def test_bad_input_names_its_place_and_changes_nothing(ada: Client, fields
     refused = await ada.one(CREATE, input=fields)
     assert refused["code"] == "INVALID_INPUT"
     assert [issue["path"] for issue in refused["issues"]] == [path]
-    assert await names(ada) == []
+    assert await dataset_names(ada) == []
 
 
 async def test_pages_go_forward_and_backward_without_repeat_or_gap(ada: Client) -> None:
@@ -130,14 +130,14 @@ async def test_pages_go_forward_and_backward_without_repeat_or_gap(ada: Client) 
     back = await ada.one(NAMES, last=2, before=second["pageInfo"]["startCursor"], orderBy=order)
     assert [edge["node"]["name"] for edge in back["edges"]] == ["d1", "d2"]
     assert back["pageInfo"]["hasPreviousPage"] is True
-    assert await names(ada, last=2, orderBy=order) == ["d5", "d6"]
+    assert await dataset_names(ada, last=2, orderBy=order) == ["d5", "d6"]
 
 
 async def test_the_newest_comes_first_by_default(ada: Client) -> None:
     for name in ("a", "b", "c"):
         await ada.create_dataset(name)
-    assert await names(ada) == ["c", "b", "a"]
-    assert await names(ada, orderBy={"field": "CREATED_AT", "direction": "ASC"}) == ["a", "b", "c"]
+    assert await dataset_names(ada) == ["c", "b", "a"]
+    assert await dataset_names(ada, orderBy={"field": "CREATED_AT", "direction": "ASC"}) == ["a", "b", "c"]
 
 
 async def test_filters_narrow_the_list_and_its_count(ada: Client) -> None:
@@ -155,8 +155,8 @@ async def test_filters_narrow_the_list_and_its_count(ada: Client) -> None:
         ({"problemType": ["CLASSIFICATION"], "name": {"contains": "white"}}, []),
         ({"createdAt": {"lt": "2000-01-01T00:00:00Z"}}, []),
     ]:
-        found = await ada.one(NAMES, filter=criteria)
-        assert ([edge["node"]["name"] for edge in found["edges"]], found["totalCount"]) == (expected, len(expected)), criteria
+        page = await ada.one(NAMES, filter=criteria)
+        assert ([edge["node"]["name"] for edge in page["edges"]], page["totalCount"]) == (expected, len(expected)), criteria
 
 
 @pytest.mark.parametrize(
@@ -233,19 +233,19 @@ async def test_what_is_not_yours_does_not_exist(ada: Client, bob: Client, admin:
         changed = await bob.one(UPDATE, input={"id": strange, "name": "mine"})
         assert (changed["code"], changed["id"]) == ("NOT_FOUND", strange)
         assert changed["message"].replace(strange, "") == (await bob.one(DELETE, id=strange))["message"].replace(strange, "")
-    assert await names(bob) == []
-    assert await names(admin) == ["secret"]
-    assert await names(ada) == ["secret"]
+    assert await dataset_names(bob) == []
+    assert await dataset_names(admin) == ["secret"]
+    assert await dataset_names(ada) == ["secret"]
 
 
 async def test_a_viewer_reads_and_writes_nothing(reader: Client) -> None:
     with pytest.raises(GraphQLErrors) as refused:
         await reader.one(CREATE, input={"name": "mine"})
     assert refused.value.codes == ["FORBIDDEN"]
-    assert await names(reader) == []
+    assert await dataset_names(reader) == []
 
 
-async def test_nobody_sees_nothing(nobody: Client) -> None:
+async def test_nobody_sees_nothing(anonymous: Client) -> None:
     with pytest.raises(GraphQLErrors) as refused:
-        await names(nobody)
+        await dataset_names(anonymous)
     assert refused.value.codes == ["UNAUTHENTICATED"]

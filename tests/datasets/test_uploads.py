@@ -26,17 +26,17 @@ VERSION = """query($id: ID!) { node(id: $id) { ... on DatasetVersion { number st
   preview(first: 5) producedBy { id } dataset { currentVersion { id } } } } }"""
 
 
-async def version(client: Client, id: str) -> dict[str, Any]:
+async def read_version(client: Client, id: str) -> dict[str, Any]:
     return await client.one(VERSION, id=id)
 
 
 async def test_an_upload_becomes_a_ready_version(ada: Client, worker: object) -> None:
     dataset = await ada.create_dataset("d")
-    made, job = await ada.upload(dataset, "a file.csv", CSV)
+    version_id, job = await ada.upload(dataset, "a file.csv", CSV)
     assert (await ada.wait(job))["status"] == "COMPLETED"
-    found = await version(ada, made)
-    assert found["dataset"] == {"currentVersion": {"id": made}}
-    raw, processed = found["rawFile"], found["processedFile"]
+    version_node = await read_version(ada, version_id)
+    assert version_node["dataset"] == {"currentVersion": {"id": version_id}}
+    raw, processed = version_node["rawFile"], version_node["processedFile"]
     assert (raw["filename"], raw["sizeBytes"], raw["sha256"]) == ("a file.csv", len(CSV), hashlib.sha256(CSV).hexdigest())
     answer = httpx.get(raw["downloadUrl"])
     assert (answer.status_code, answer.content) == (200, CSV)
@@ -56,8 +56,8 @@ async def test_an_upload_becomes_a_ready_version(ada: Client, worker: object) ->
         "preview": [{"a": 1, "b": "x"}, {"a": 2, "b": "y"}],
         "producedBy": {"id": job},
     }
-    assert {key: found[key] for key in expected} == expected
-    assert found["columns"][0] == {"name": "a", "type": "INTEGER", "nullable": False}
+    assert {key: version_node[key] for key in expected} == expected
+    assert version_node["columns"][0] == {"name": "a", "type": "INTEGER", "nullable": False}
 
 
 async def test_a_file_of_another_size_is_a_mismatch_and_is_removed(ada: Client, settings: StateSettings) -> None:
@@ -67,34 +67,34 @@ async def test_a_file_of_another_size_is_a_mismatch_and_is_removed(ada: Client, 
     refused = await ada.complete_upload(upload["id"])
     assert refused["__typename"] == "UploadMismatch"
     assert (refused["expected"], refused["actual"]) == (hashlib.sha256(b"something else").hexdigest(), hashlib.sha256(CSV).hexdigest())
-    found = await version(ada, upload["version"]["id"])
-    assert (found["status"], [issue["code"] for issue in found["issues"]]) == ("FAILED", ["UPLOAD_MISMATCH"])
+    version_node = await read_version(ada, upload["version"]["id"])
+    assert (version_node["status"], [issue["code"] for issue in version_node["issues"]]) == ("FAILED", ["UPLOAD_MISMATCH"])
     again = await ada.complete_upload(upload["id"])
     assert (again["__typename"], again["state"]) == ("WrongState", "FAILED")
     async with ObjectStore.open(settings) as objects:
-        assert await objects.head(key_of(upload, settings)) is None
+        assert await objects.head(object_key_of(upload, settings)) is None
 
 
 async def test_a_file_too_large_to_be_hashed_at_once_is_found_out_by_its_ingest_and_is_removed(
     ada: Client, worker: object, settings: StateSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("db.services.uploads.HASHED_AT_ONCE", 1)
+    monkeypatch.setattr("db.services.uploads.MAX_INLINE_HASH_BYTES", 1)
     dataset = await ada.create_dataset("d")
     upload = (await ada.request_upload(dataset, "d.csv", CSV, sha256=hashlib.sha256(b"something else").hexdigest()))["upload"]
     assert (await ada.put(upload, CSV)).status_code == 200
     job = (await ada.complete_upload(upload["id"]))["job"]["id"]
     assert (await ada.wait(job))["status"] == "FAILED"
-    found = await version(ada, upload["version"]["id"])
-    assert (found["status"], [issue["code"] for issue in found["issues"]]) == ("FAILED", ["UPLOAD_MISMATCH"])
-    assert (found["rawFile"], found["processedFile"]) == (None, None)
+    version_node = await read_version(ada, upload["version"]["id"])
+    assert (version_node["status"], [issue["code"] for issue in version_node["issues"]]) == ("FAILED", ["UPLOAD_MISMATCH"])
+    assert (version_node["rawFile"], version_node["processedFile"]) == (None, None)
     retry = "mutation($id: ID!) { retryJob(input: {id: $id}) { __typename ... on WrongState { state } } }"
     assert await ada.one(retry, id=job) == {"__typename": "WrongState", "state": "FAILED"}
     async with ObjectStore.open(settings) as objects, asyncio.timeout(10):
-        while await objects.head(key_of(upload, settings)) is not None:  # it goes after the job has ended
+        while await objects.head(object_key_of(upload, settings)) is not None:  # it goes after the job has ended
             await asyncio.sleep(0.05)
 
 
-def key_of(upload: dict[str, Any], settings: StateSettings) -> str:
+def object_key_of(upload: dict[str, Any], settings: StateSettings) -> str:
     """Where the presigned URL of an upload puts its file."""
     return urlsplit(upload["url"]).path.split(f"/{settings.s3_bucket}/", 1)[1]
 
@@ -104,7 +104,7 @@ async def test_an_upload_that_did_not_arrive_cannot_be_completed(ada: Client) ->
     upload = (await ada.request_upload(dataset, "d.csv", CSV))["upload"]
     refused = await ada.complete_upload(upload["id"])
     assert (refused["__typename"], refused["state"]) == ("WrongState", "UPLOADING")
-    assert (await version(ada, upload["version"]["id"]))["status"] == "UPLOADING"
+    assert (await read_version(ada, upload["version"]["id"]))["status"] == "UPLOADING"
 
 
 async def test_the_url_takes_only_what_was_announced(ada: Client) -> None:
@@ -169,29 +169,29 @@ async def test_who_completes_what_was_ingested_meanwhile_is_told_so(
     dataset = await ada.create_dataset("d")
     upload = (await ada.request_upload(dataset, "d.csv", CSV, sha256=hashlib.sha256(CSV).hexdigest()))["upload"]
     assert (await ada.put(upload, CSV)).status_code == 200
-    keyed = {} if key is None else {"idempotencyKey": key}
-    look, looked, go_on = ObjectStore.head, asyncio.Event(), asyncio.Event()
+    key_argument = {} if key is None else {"idempotencyKey": key}
+    original_head, head_called, go_on = ObjectStore.head, asyncio.Event(), asyncio.Event()
 
-    async def held(store: ObjectStore, object_key: str) -> Any:
-        if looked.is_set():
-            return await look(store, object_key)
-        looked.set()
-        found = await look(store, object_key) if moment == "before it reads" else None
+    async def delayed_head(store: ObjectStore, object_key: str) -> Any:
+        if head_called.is_set():
+            return await original_head(store, object_key)
+        head_called.set()
+        result = await original_head(store, object_key) if moment == "before it reads" else None
         await go_on.wait()
-        return found or await look(store, object_key)
+        return result or await original_head(store, object_key)
 
-    monkeypatch.setattr(ObjectStore, "head", held)
-    slow = asyncio.create_task(ada.complete_upload(upload["id"], **keyed))
-    await looked.wait()
-    done = await ada.complete_upload(upload["id"], **keyed)
+    monkeypatch.setattr(ObjectStore, "head", delayed_head)
+    slow = asyncio.create_task(ada.complete_upload(upload["id"], **key_argument))
+    await head_called.wait()
+    done = await ada.complete_upload(upload["id"], **key_argument)
     assert (await ada.wait(done["job"]["id"]))["status"] == "COMPLETED"
     go_on.set()
-    told = await slow
+    slow_answer = await slow
     if key is None:
-        assert (told["__typename"], told["state"]) == ("WrongState", "READY")
+        assert (slow_answer["__typename"], slow_answer["state"]) == ("WrongState", "READY")
     else:
-        assert told == done
-    assert (await version(ada, upload["version"]["id"]))["producedBy"] == {"id": done["job"]["id"]}
+        assert slow_answer == done
+    assert (await read_version(ada, upload["version"]["id"]))["producedBy"] == {"id": done["job"]["id"]}
 
 
 async def test_who_completes_with_the_same_key_at_the_same_time_is_answered_the_same(
@@ -201,18 +201,18 @@ async def test_who_completes_with_the_same_key_at_the_same_time_is_answered_the_
     dataset = await ada.create_dataset("d")
     upload = (await ada.request_upload(dataset, "d.csv", CSV))["upload"]
     assert (await ada.put(upload, CSV)).status_code == 200
-    recall, held, go_on = idempotency.recall, asyncio.Event(), asyncio.Event()
+    recall, recall_done, go_on = idempotency.recall, asyncio.Event(), asyncio.Event()
 
-    async def slowly(*given: Any, **named: Any) -> Any:
-        found, is_first = await recall(*given, **named), not held.is_set()
-        held.set()
+    async def delayed_recall(*args: Any, **kwargs: Any) -> Any:
+        result, is_first = await recall(*args, **kwargs), not recall_done.is_set()
+        recall_done.set()
         if is_first:
             await go_on.wait()
-        return found
+        return result
 
-    monkeypatch.setattr(idempotency, "recall", slowly)
+    monkeypatch.setattr(idempotency, "recall", delayed_recall)
     slow = asyncio.create_task(ada.complete_upload(upload["id"], idempotencyKey="k"))
-    await held.wait()
+    await recall_done.wait()
     done = await ada.complete_upload(upload["id"], idempotencyKey="k")
     go_on.set()
     assert await slow == done

@@ -41,14 +41,14 @@ def alphas(page: dict[str, Any]) -> list[int]:
 async def test_runs_sort_by_a_metric_and_those_without_it_come_last(ada: Client, runs: dict[int, str]) -> None:
     assert alphas(await ada.one(RUNS, orderBy=BY_ACCURACY)) == [5, 4, 3, 2, 1, 6]
     assert alphas(await ada.one(RUNS, orderBy={**BY_ACCURACY, "direction": "ASC"})) == [1, 2, 3, 4, 5, 6]
-    seen: list[int] = []
+    sorted_alphas: list[int] = []
     page: dict[str, Any] = {}
     after = None
     for _ in range(3):
         page = await ada.one(RUNS, orderBy=BY_ACCURACY, first=2, after=after)
-        seen += alphas(page)
+        sorted_alphas += alphas(page)
         after = page["pageInfo"]["endCursor"]
-    assert (seen, page["pageInfo"]["hasNextPage"]) == ([5, 4, 3, 2, 1, 6], False)
+    assert (sorted_alphas, page["pageInfo"]["hasNextPage"]) == ([5, 4, 3, 2, 1, 6], False)
 
 
 async def test_runs_are_filtered_by_metric_and_parameter(ada: Client, runs: dict[int, str]) -> None:
@@ -73,9 +73,9 @@ async def test_the_best_run_of_an_experiment_is_by_goal(ada: Client, runs: dict[
 async def test_runs_are_compared_side_by_side(ada: Client, runs: dict[int, str]) -> None:
     query = """query($ids: [ID!]!, $only: Boolean!) { compareRuns(ids: $ids, onlyDifferences: $only) { runs { id } parameters { key values differs }
         metrics { key values differs minIndex maxIndex } } }"""
-    wanted = [runs[2], runs[5], runs[6]]
-    compared = await ada.one(query, ids=wanted, only=False)
-    assert [run["id"] for run in compared["runs"]] == wanted
+    run_ids = [runs[2], runs[5], runs[6]]
+    compared = await ada.one(query, ids=run_ids, only=False)
+    assert [run["id"] for run in compared["runs"]] == run_ids
     assert compared["parameters"] == [{"key": "alpha", "values": [2, 5, 6], "differs": True}]
     assert compared["metrics"] == [{"key": "accuracy", "values": [0.2, 0.5, None], "differs": True, "minIndex": 0, "maxIndex": 1}]
     same = await ada.one(query, ids=[runs[2], runs[2]], only=True)
@@ -106,9 +106,9 @@ async def test_a_long_history_is_thinned_and_keeps_its_extremes(ada: Client, dat
     assert (steps[0], steps[-1], values[1234], values[4321]) == (0, 9999, 99, -99)
     assert all(math.isclose(values[step], math.sin(step / 50), abs_tol=1e-9) for step in steps if step not in {1234, 4321, 777})
     assert (await ada.one(query, id=runs[1], n=200))["metricHistory"] == [series]
-    (whole,) = (await ada.one(query, id=runs[1], n=10_000))["metricHistory"]
-    assert [point["step"] for point in whole["points"]] == list(range(10_000))
-    assert whole["points"][777]["value"] is None
+    (full_series,) = (await ada.one(query, id=runs[1], n=10_000))["metricHistory"]
+    assert [point["step"] for point in full_series["points"]] == list(range(10_000))
+    assert full_series["points"][777]["value"] is None
 
 
 async def test_lineage_is_walked_both_ways_and_cut_where_asked(ada: Client, bob: Client, runs: dict[int, str]) -> None:
@@ -136,16 +136,16 @@ async def test_lineage_is_walked_both_ways_and_cut_where_asked(ada: Client, bob:
 
 
 async def test_lineage_is_one_statement_however_far_it_goes(
-    ada: Client, runs: dict[int, str], statements: Callable[[], AbstractContextManager[list[str]]]
+    ada: Client, runs: dict[int, str], capture_statements: Callable[[], AbstractContextManager[list[str]]]
 ) -> None:
     version = (await ada.one("query($id: ID!) { run(id: $id) { modelVersion { id } } }", id=runs[1]))["modelVersion"]["id"]
     query = (
         "query($id: ID!) { lineage(id: $id) { isPartial nodes { nodeId label status aliases depth } edges { source target relation } } }"
     )
-    with statements() as sent:
-        found = await ada.one(query, id=version)
-    assert len(found["nodes"]) > 4
-    with statements() as signing_in:
+    with capture_statements() as sent:
+        lineage = await ada.one(query, id=version)
+    assert len(lineage["nodes"]) > 4
+    with capture_statements() as signing_in:
         await ada.one("{ __typename }")
     assert len(sent) - len(signing_in) == 1
     assert "WITH RECURSIVE" in sent[-1]

@@ -23,27 +23,27 @@ from typing import Any
 from workers.ml.errors import BadInput
 from workers.ml.reporting import Reporter
 
-SCRIPT = "script "
-JOB = "FAULTS_JOB"
+SCRIPT_PREFIX = "script "
+JOB_VARIABLE = "FAULTS_JOB"
 MIB = 1024**2
 
 
-def run(order: dict[str, Any], report: Reporter) -> Any:
+def run(request: dict[str, Any], reporter: Reporter) -> Any:
     """The body `target`, traced."""
-    with _executing(Path(order["folder"]), order["job"], order["attempt"]):
-        spec = order["spec"]
+    with _traced_execution(Path(request["folder"]), request["job"], request["attempt"]):
+        spec = request["spec"]
         name = spec.get("context", {}).get("pipeline_name") or ""
-        if name.startswith(SCRIPT):
-            os.environ[JOB] = order["job"]  # whatever the body forks can be told by it
-            word, *values = name.removeprefix(SCRIPT).split()
-            SCRIPTS[word](report, order["attempt"], *map(float, values))
-            return _result(Path(spec["folder"]), order)
-        module, _, function = order["target"].partition(":")
-        return getattr(importlib.import_module(module), function)(spec, report)
+        if name.startswith(SCRIPT_PREFIX):
+            os.environ[JOB_VARIABLE] = request["job"]  # whatever the body forks can be told by it
+            script_name, *values = name.removeprefix(SCRIPT_PREFIX).split()
+            SCRIPTS[script_name](reporter, request["attempt"], *map(float, values))
+            return _result(Path(spec["folder"]), request)
+        module, _, function = request["target"].partition(":")
+        return getattr(importlib.import_module(module), function)(spec, reporter)
 
 
 @contextmanager
-def _executing(folder: Path, job: str, attempt: int) -> Generator[None]:
+def _traced_execution(folder: Path, job: str, attempt: int) -> Generator[None]:
     """The kernel gives the lock back when this process ends in whatever way; whoever finds it taken runs beside another execution."""
     lock = os.open(folder / f"{job}.lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
@@ -60,65 +60,65 @@ def _executing(folder: Path, job: str, attempt: int) -> Generator[None]:
 
 def _trace(folder: Path, job: str, attempt: int, what: str, *, alone: bool) -> None:
     """One write of one line to a file opened for appending: lines of several processes do not mix."""
-    line = {"job": job, "attempt": attempt, "what": what, "pid": os.getpid(), "at": time.monotonic(), "alone": alone}
+    record = {"job": job, "attempt": attempt, "what": what, "pid": os.getpid(), "at": time.monotonic(), "alone": alone}
     descriptor = os.open(folder / "executions", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
-        os.write(descriptor, json.dumps(line).encode() + b"\n")
+        os.write(descriptor, json.dumps(record).encode() + b"\n")
     finally:
         os.close(descriptor)
 
 
-def _result(folder: Path, order: dict[str, Any]) -> dict[str, Any]:
-    made = folder / "script.parquet"
-    made.write_text(f"{order['job']} {order['attempt']} {secrets.token_hex(16)}")
-    rows = order["attempt"]
+def _result(folder: Path, request: dict[str, Any]) -> dict[str, Any]:
+    output = folder / "script.parquet"
+    output.write_text(f"{request['job']} {request['attempt']} {secrets.token_hex(16)}")
+    rows = request["attempt"]
     profile = {"profiler_version": "script", "generation_time": 0.0, "is_exact": True, "columns": [], "correlations": []}
     counts = {"row_count": rows, "duplicate_row_count": 0, "missing_cell_ratio": 0.0}
     table = {"row_count": rows, "column_count": 0, "columns": [], "preview": []}
-    return {"kind": "dataset", "parquet": str(made), "profile": {**profile, **counts}, **table}
+    return {"kind": "dataset", "parquet": str(output), "profile": {**profile, **counts}, **table}
 
 
 # What scripts do; each is told its attempt and the numbers in the name.
 
 
-def nap(report: Reporter, _attempt: int, seconds: float) -> None:
+def nap(reporter: Reporter, _attempt: int, seconds: float) -> None:
     """Work for a while, and say so."""
     for part in range(4):
-        report.progress(25 * part, f"nap {part + 1} of 4")
+        reporter.progress(25 * part, f"nap {part + 1} of 4")
         time.sleep(seconds / 4)
 
 
-def linger(report: Reporter, attempt: int, seconds: float, later: float = 0.05) -> None:
+def linger(reporter: Reporter, attempt: int, seconds: float, later: float = 0.05) -> None:
     """The first attempt takes `seconds`, the others `later`."""
-    nap(report, attempt, seconds if attempt == 1 else later)
+    nap(reporter, attempt, seconds if attempt == 1 else later)
 
 
-def hold(_report: Reporter, attempt: int, seconds: float) -> None:
+def hold(_reporter: Reporter, attempt: int, seconds: float) -> None:
     """Holds the interpreter's lock: no thread of this process moves."""
     if attempt == 1:
         ctypes.PyDLL(None).usleep(int(seconds * 1e6))
 
 
-def stubborn(report: Reporter, attempt: int, seconds: float) -> None:
+def stubborn(reporter: Reporter, attempt: int, seconds: float) -> None:
     """Does not obey SIGTERM."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    nap(report, attempt, seconds)
+    nap(reporter, attempt, seconds)
 
 
-def leak(_report: Reporter, _attempt: int) -> None:
+def leak(_reporter: Reporter, _attempt: int) -> None:
     """Takes memory until it is stopped."""
-    kept: list[bytearray] = []
+    blocks: list[bytearray] = []
     while True:
-        kept.append(bytearray(8 * MIB))
+        blocks.append(bytearray(8 * MIB))
 
 
-def fork(report: Reporter, attempt: int, seconds: float) -> None:
+def fork(reporter: Reporter, attempt: int, seconds: float) -> None:
     """Leaves a process behind that has a session of its own."""
     subprocess.Popen(["sleep", "3600.5"], start_new_session=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    nap(report, attempt, seconds)
+    nap(reporter, attempt, seconds)
 
 
-def chatter(_report: Reporter, _attempt: int, megabytes: float) -> None:
+def chatter(_reporter: Reporter, _attempt: int, megabytes: float) -> None:
     """Prints so much."""
     block = ("x" * 1023 + "\n") * 1024
     for _ in range(int(megabytes)):
@@ -126,18 +126,18 @@ def chatter(_report: Reporter, _attempt: int, megabytes: float) -> None:
     sys.stdout.flush()
 
 
-def fill(_report: Reporter, attempt: int, megabytes: float) -> None:
+def fill(_reporter: Reporter, attempt: int, megabytes: float) -> None:
     """The first attempt writes so much into its folder."""
     if attempt == 1:
         with Path("filling").open("wb") as file:
             file.writelines(b"x" * MIB for _ in range(int(megabytes)))
 
 
-def refuse(_report: Reporter, _attempt: int) -> None:
+def refuse(_reporter: Reporter, _attempt: int) -> None:
     raise BadInput("TOO_ODD", "The input is too odd. Send an even one.")
 
 
-def stumble(_report: Reporter, attempt: int) -> None:
+def stumble(_reporter: Reporter, attempt: int) -> None:
     """The first attempt fails in a way that may pass."""
     if attempt == 1:
         raise ConnectionResetError("Whoever it spoke with has gone.")

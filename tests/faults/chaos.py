@@ -16,14 +16,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.faults import numbers
-from tests.faults.crowd import NAMES, Crowd, Submit
-from tests.faults.ground import QUICK, Ground
-from tests.faults.invariants import show, violations
-from tests.faults.mischief import Mischief, kinds
+from tests.faults import performance_targets
+from tests.faults.cluster import QUICK_SETTINGS, Cluster
+from tests.faults.fault_injection import FaultInjector, fault_kinds
+from tests.faults.invariants import find_violations, print_violations
+from tests.faults.workload import NAMES, Submission, Workload
 
 SETTINGS: Mapping[str, str] = {
-    **QUICK,
+    **QUICK_SETTINGS,
     "TRELLIS_WORKER_SLOTS": "6",
     "TRELLIS_WORKER_LEASE": "4",
     "TRELLIS_WORKER_PULSE": "0.8",
@@ -35,10 +35,10 @@ SETTINGS: Mapping[str, str] = {
     "TRELLIS_WORKER_CHECKPOINT_BYTES": "0",
     "TRELLIS_WORKER_PRELOAD": "true",  # a body of ours that imports for itself takes a second of a core, again with each attempt
 }
-HOLD = "hold 6"  # seconds, more than a lease
-FILL = "fill 64"  # megabytes, more than the disk has
+HOLD_SCRIPT = "hold 6"  # seconds, more than a lease
+FILL_SCRIPT = "fill 64"  # megabytes, more than the disk has
 # (weight, script, how it ends); those in capitals are the product's own kinds of work.
-MIX: tuple[tuple[int, str, str], ...] = (
+SCRIPT_MIX: tuple[tuple[int, str, str], ...] = (
     (600, "nap 0.05", "completed"),
     (150, "nap 0.4", "completed"),
     (60, "linger 3 0.1", "completed"),
@@ -47,9 +47,9 @@ MIX: tuple[tuple[int, str, str], ...] = (
     (30, "fork 0.1", "completed"),
     (20, "stubborn 0.5", "completed"),
     (10, "hold 2", "completed"),
-    (5, HOLD, "completed"),
+    (5, HOLD_SCRIPT, "completed"),
     (3, "leak", "failed"),
-    (3, FILL, "completed"),
+    (3, FILL_SCRIPT, "completed"),
     (10, "chatter 4", "completed"),
     (20, "refuse", "failed"),
     (6, "PROCESS", "completed"),
@@ -59,220 +59,224 @@ MIX: tuple[tuple[int, str, str], ...] = (
     (6, "BIG", "completed"),
 )
 SUBMITTERS = 16
-PAUSES = (0.9, 3.5)  # seconds between the starts of two faults
-TELL = 10.0  # seconds between two lines of progress
-STANDS = """SELECT count(*) AS there, count(completed_at) AS ended, count(*) FILTER (WHERE status = 'running') AS running FROM jobs"""
-LAST = 0.97  # share of the jobs that must have ended before the faults stop
-WHOLE = 1000  # jobs; a run of so many is to have had every kind of fault, within
-SECONDS = 180.0  # on two cores that do nothing else
+FAULT_INTERVALS = (0.9, 3.5)  # seconds between the starts of two faults
+PROGRESS_INTERVAL = 10.0  # seconds between two lines of progress
+JOB_COUNTS = """SELECT count(*) AS there, count(completed_at) AS ended, count(*) FILTER (WHERE status = 'running') AS running FROM jobs"""
+ENDED_SHARE = 0.97  # share of the jobs that must have ended before the faults stop
+FULL_RUN_JOBS = 1000  # jobs; a run of so many is to have had every kind of fault, within
+FULL_RUN_SECONDS = 180.0  # on two cores that do nothing else
 
 console = Console()
 
 
-class Storm:
+class ChaosRun:
     """So many jobs under random faults."""
 
-    def __init__(self, ground: Ground, crowd: Crowd, chance: random.Random, chosen: list[str], jobs: int) -> None:
-        self._ground = ground
-        self._crowd = crowd
-        self._random = chance
-        self._chosen = chosen
+    def __init__(self, cluster: Cluster, workload: Workload, rng: random.Random, kinds: list[str], jobs: int) -> None:
+        self._cluster = cluster
+        self._workload = workload
+        self._random = rng
+        self._kinds = kinds
         self._jobs = jobs
-        self._mischief = Mischief(ground, crowd, random.Random(chance.random()))
-        self._server = asyncio.Lock()
-        self._network = asyncio.Lock()
-        self._calm = asyncio.Event()
-        self.done: collections.Counter[str] = collections.Counter()
+        self._injector = FaultInjector(cluster, workload, random.Random(rng.random()))
+        self._server_lock = asyncio.Lock()
+        self._network_lock = asyncio.Lock()
+        self._stop_faults = asyncio.Event()
+        self.injected: collections.Counter[str] = collections.Counter()
         self.failed: collections.Counter[str] = collections.Counter()
         self.seconds = 0.0
-        self._under_way: set[str] = set()
+        self._active: set[str] = set()
 
-    async def rage(self, within: float) -> None:
+    async def run(self, within: float) -> None:
         """Until every job has ended."""
         started = time.monotonic()
-        faults = asyncio.create_task(self._faults())
+        fault_task = asyncio.create_task(self._inject_faults())
         try:
-            numbers_of_jobs = iter(range(self._jobs))
-            async with asyncio.TaskGroup() as people:
+            job_numbers = iter(range(self._jobs))
+            async with asyncio.TaskGroup() as tasks:
                 for _ in range(SUBMITTERS):
-                    people.create_task(self._submit(numbers_of_jobs))
-                people.create_task(self._wait(within))
+                    tasks.create_task(self._submit(job_numbers))
+                tasks.create_task(self._wait_until_ended(within))
             self.seconds = time.monotonic() - started
         finally:
-            self._calm.set()
-            await faults
-        await self._crowd.ended()  # a fault may have given out jobs of its own, to strike at
-        await self._crowd.watched(60)
+            self._stop_faults.set()
+            await fault_task
+        await self._workload.wait_for_end()  # a fault may have given out jobs of its own, to strike at
+        await self._workload.wait_for_subscribers(60)
 
     async def _submit(self, turns: Iterator[int]) -> None:
         for _ in turns:
-            submit = await self._one()
+            submission = await self._submit_random()
             if self._random.random() < 0.15:
-                self._crowd.watch(submit, churn=0.1)
+                self._workload.subscribe(submission, churn=0.1)
             if self._random.random() < 0.03:
                 await asyncio.sleep(self._random.uniform(0, 1.0))
-                await self._crowd.cancel(submit.job)
+                await self._workload.cancel(submission.job)
             if self._random.random() < 0.02:
-                await self._again()
+                await self._retry_random()
 
-    async def _one(self) -> Submit:
-        (script, expected), *_ = self._random.choices([row[1:] for row in MIX], [row[0] for row in MIX])
+    async def _submit_random(self) -> Submission:
+        (script, expected), *_ = self._random.choices([row[1:] for row in SCRIPT_MIX], [row[0] for row in SCRIPT_MIX])
         match script:
             case "PROCESS":
-                return await self._crowd.process()
+                return await self._workload.submit_process()
             case "TRAIN":
-                return await self._crowd.train()
+                return await self._workload.submit_training()
             case "INGEST":
-                return await self._crowd.ingest()
+                return await self._workload.submit_ingest()
             case "BOOST":
-                return await self._crowd.boost()
+                return await self._workload.submit_boosting()
             case "BIG":
-                return await self._crowd.ingest(megabytes=1)
+                return await self._workload.submit_ingest(megabytes=1)
             case _:
-                if script == FILL and not self._ground.disk:
+                if script == FILL_SCRIPT and not self._cluster.has_scratch_disk:
                     expected = "failed"  # of the limit on files that stands in for the disk
-                return await self._crowd.script(script, expected, priority=self._random.randint(1, 10))
+                return await self._workload.submit_script(script, expected, priority=self._random.randint(1, 10))
 
-    async def _again(self) -> None:
+    async def _retry_random(self) -> None:
         """Somebody wants one that ended done again."""
-        ids = [submit.job for submit in self._crowd.submits]
+        ids = [submission.job for submission in self._workload.submissions]
         query = "SELECT id FROM jobs WHERE id = ANY($1) AND completed_at IS NOT NULL AND kind = 'process' ORDER BY id LIMIT 20"
-        if rows := await self._ground.rows(query, ids):
-            await self._crowd.again(self._random.choice(rows)["id"])
+        if rows := await self._cluster.rows(query, ids):
+            await self._workload.retry(self._random.choice(rows)["id"])
 
-    async def _wait(self, within: float) -> None:
+    async def _wait_until_ended(self, within: float) -> None:
         """Say how far it is; the faults end when nearly all jobs have."""
-        began = told = time.monotonic()
-        while time.monotonic() < began + within:
-            rows = await self._ground.rows(STANDS)
-            there, ended = rows[0]["there"], rows[0]["ended"]
-            if time.monotonic() > told + TELL:
-                told = time.monotonic()
-                done = sum(self.done.values())
+        started = reported_at = time.monotonic()
+        while time.monotonic() < started + within:
+            rows = await self._cluster.rows(JOB_COUNTS)
+            total, ended = rows[0]["there"], rows[0]["ended"]
+            if time.monotonic() > reported_at + PROGRESS_INTERVAL:
+                reported_at = time.monotonic()
+                injected = sum(self.injected.values())
                 console.print(
-                    f"{told - began:4.0f} s: {ended} of {there} jobs ended, {rows[0]['running']} run; {done} faults, under way:"
-                    f" {', '.join(sorted(self._under_way)) or 'none'}"
+                    f"{reported_at - started:4.0f} s: {ended} of {total} jobs ended, {rows[0]['running']} run; {injected} faults, under way:"
+                    f" {', '.join(sorted(self._active)) or 'none'}"
                 )
-            submitted = len(self._crowd.submits) >= self._jobs
-            if submitted and ended >= LAST * there:
-                self._calm.set()
-            if submitted and ended == there:
+            submitted = len(self._workload.submissions) >= self._jobs
+            if submitted and ended >= ENDED_SHARE * total:
+                self._stop_faults.set()
+            if submitted and ended == total:
                 return
             await asyncio.sleep(0.5)
         console.print(f"[red]not all jobs ended within {within:.0f} s")
 
-    async def _faults(self) -> None:
+    async def _inject_faults(self) -> None:
         """One after the other starts, each kind once before any comes again; those that last may overlap."""
-        table, deck = kinds(), list[str]()
-        async with asyncio.TaskGroup() as running:
-            while not self._calm.is_set():
-                if not deck:
-                    deck = self._random.sample(self._chosen, len(self._chosen))
-                name = next((name for name in deck if not self._busy(name)), None)
+        kinds_by_name, remaining_kinds = fault_kinds(), list[str]()
+        async with asyncio.TaskGroup() as tasks:
+            while not self._stop_faults.is_set():
+                if not remaining_kinds:
+                    remaining_kinds = self._random.sample(self._kinds, len(self._kinds))
+                name = next((name for name in remaining_kinds if not self._is_locked(name)), None)
                 if name is not None:
-                    deck.remove(name)
-                    running.create_task(self._harm(name, table[name]))
-                await asyncio.sleep(self._random.uniform(*PAUSES))
+                    remaining_kinds.remove(name)
+                    tasks.create_task(self._inject(name, kinds_by_name[name]))
+                await asyncio.sleep(self._random.uniform(*FAULT_INTERVALS))
 
-    def _busy(self, name: str) -> bool:
-        gate = self._gate(name)
-        return gate is not None and gate.locked()
+    def _is_locked(self, name: str) -> bool:
+        lock = self._lock_for(name)
+        return lock is not None and lock.locked()
 
-    def _gate(self, name: str) -> asyncio.Lock | None:
+    def _lock_for(self, name: str) -> asyncio.Lock | None:
         """A server is down for one reason at a time, and the network harmed in one way."""
         if name.endswith(("connections", "connection")) or name.startswith(("store", "partition")):
-            return self._network
-        return self._server if name.endswith(("redis", "postgres", "backend")) and not name.startswith("wipe") else None
+            return self._network_lock
+        return self._server_lock if name.endswith(("redis", "postgres", "backend")) and not name.startswith("wipe") else None
 
-    async def _harm(self, name: str, kind: Callable[[Mischief], Awaitable[bool]]) -> None:
+    async def _inject(self, name: str, inject: Callable[[FaultInjector], Awaitable[bool]]) -> None:
         try:
-            async with self._gate(name) or nullcontext():
-                self._under_way.add(name)
-                struck = await kind(self._mischief)
+            async with self._lock_for(name) or nullcontext():
+                self._active.add(name)
+                injected = await inject(self._injector)
         except Exception as error:  # noqa: BLE001 - a fault that could not be done is none
             self.failed[name] += 1
             console.print(f"[yellow]{name}: {error!r}")
         else:
-            self.done[name] += struck
+            self.injected[name] += injected
         finally:
-            self._under_way.discard(name)
+            self._active.discard(name)
 
 
-async def storm(folder: Path, seed: int, jobs: int, workers: int, chosen: list[str], settings: Mapping[str, str]) -> bool:
+async def run_chaos(folder: Path, seed: int, jobs: int, workers: int, kinds: list[str], settings: Mapping[str, str]) -> bool:
     """Whether all held."""
-    chance = random.Random(seed)
-    with Ground(folder, seed, settings) as ground:
-        await ground.connect()
-        await asyncio.gather(ground.start_up(1), ground.start_api(), *(ground.start_worker() for _ in range(workers - 1)))
-        crowd = Crowd(ground, chance)
-        await crowd.gather(NAMES)
-        await crowd.prepare(["nap 600", *(script for _, script, _ in MIX if script.islower())])
-        raging = Storm(ground, crowd, chance, chosen, jobs)
-        await raging.rage(within=900.0)
-        sound = await report(ground, crowd, raging, seed, chosen)
-        await ground.collect()
-        await crowd.every_slot(len(ground.worker_pids()))
+    rng = random.Random(seed)
+    with Cluster(folder, seed, settings) as cluster:
+        await cluster.connect()
+        await asyncio.gather(cluster.start_up(1), cluster.start_api(), *(cluster.start_worker() for _ in range(workers - 1)))
+        workload = Workload(cluster, rng)
+        await workload.create_viewers(NAMES)
+        await workload.create_pipelines(["nap 600", *(script for _, script, _ in SCRIPT_MIX if script.islower())])
+        chaos_run = ChaosRun(cluster, workload, rng, kinds, jobs)
+        await chaos_run.run(within=900.0)
+        passed = await report(cluster, workload, chaos_run, seed, kinds)
+        await cluster.collect_orphans()
+        await workload.assert_every_slot_runs(len(cluster.worker_pids()))
         await asyncio.sleep(14)  # an invitation whose worker vanished stays hidden for 13 s
-        found = await violations(ground, crowd, later=True)
-        show(found, console)
-        await crowd.leave()
-        await ground.pool.close()
-        return sound and not any(found.values()) and all(watch.done for watch in crowd.watches)
+        violated = await find_violations(cluster, workload, later=True)
+        print_violations(violated, console)
+        await workload.close()
+        await cluster.pool.close()
+        return passed and not any(violated.values()) and all(subscriber.done for subscriber in workload.subscribers)
 
 
-async def report(ground: Ground, crowd: Crowd, raging: Storm, seed: int, chosen: list[str]) -> bool:
+async def report(cluster: Cluster, workload: Workload, chaos_run: ChaosRun, seed: int, kinds: list[str]) -> bool:
     """What was done, and whether it was all that a whole run is to do."""
-    total = len(crowd.submits)
+    total = len(workload.submissions)
     load = ", ".join(f"{each:.1f}" for each in os.getloadavg())
-    console.print(f"seed {seed}, lease {ground.settings['TRELLIS_WORKER_LEASE']} s, load of the machine {load}")
-    console.print(f"{total} jobs, each submitted twice, in {raging.seconds:.1f} s ({total / raging.seconds:.1f} a second)")
-    console.print(f"{sum(raging.done.values())} faults: " + ", ".join(f"{name} {raging.done[name]}" for name in chosen))
+    console.print(f"seed {seed}, lease {cluster.settings['TRELLIS_WORKER_LEASE']} s, load of the machine {load}")
+    console.print(f"{total} jobs, each submitted twice, in {chaos_run.seconds:.1f} s ({total / chaos_run.seconds:.1f} a second)")
+    console.print(f"{sum(chaos_run.injected.values())} faults: " + ", ".join(f"{name} {chaos_run.injected[name]}" for name in kinds))
     query = "SELECT status::text, count(*), sum(attempt) AS attempts, sum(tries) AS tries, sum(losses) AS losses FROM jobs GROUP BY 1"
-    for row in await ground.rows(query):
+    for row in await cluster.rows(query):
         console.print("  " + ", ".join(f"{name} {value}" for name, value in row.items()))
-    rows = await ground.rows("SELECT count(DISTINCT job_id) AS jobs FROM job_events WHERE message LIKE 'Goes on %'")
+    rows = await cluster.rows("SELECT count(DISTINCT job_id) AS jobs FROM job_events WHERE message LIKE 'Goes on %'")
     console.print(f"  {rows[0]['jobs']} jobs went on from a checkpoint")
-    wrong = [f"{name} never struck" for name in chosen if not raging.done[name]]
-    wrong += [f"{name} could not be done, {count} times" for name, count in raging.failed.items()]
-    if raging.seconds >= SECONDS:
-        wrong.append(f"it took {SECONDS:g} s or more")
-    for each in wrong:
-        console.print(f"[red]{each}" if total >= WHOLE else f"[yellow]{each}; a run of {WHOLE:,} jobs would be broken by it")
-    return total < WHOLE or not wrong
+    failures = [f"{name} never struck" for name in kinds if not chaos_run.injected[name]]
+    failures += [f"{name} could not be done, {count} times" for name, count in chaos_run.failed.items()]
+    if chaos_run.seconds >= FULL_RUN_SECONDS:
+        failures.append(f"it took {FULL_RUN_SECONDS:g} s or more")
+    for each in failures:
+        console.print(
+            f"[red]{each}" if total >= FULL_RUN_JOBS else f"[yellow]{each}; a run of {FULL_RUN_JOBS:,} jobs would be broken by it"
+        )
+    return total < FULL_RUN_JOBS or not failures
 
 
 def main() -> int:
-    table = kinds()
+    kinds_by_name = fault_kinds()
     parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
     parser.add_argument("--seed", type=int, default=None, help="repeats a run's choices; drawn when not given")
     parser.add_argument("--seeds", type=int, default=1, help="runs, with consecutive seeds")
     parser.add_argument("--jobs", type=int, default=1000)
     parser.add_argument("--workers", type=int, default=3, help="worker processes, one of them kept by `trellis up`")
-    parser.add_argument("--kinds", default=",".join(table), help="faults, separated by commas: " + ", ".join(table))
+    parser.add_argument("--kinds", default=",".join(kinds_by_name), help="faults, separated by commas: " + ", ".join(kinds_by_name))
     parser.add_argument("--lease", type=float, default=float(SETTINGS["TRELLIS_WORKER_LEASE"]), help="seconds")
-    parser.add_argument("--numbers", default=None, help="instead of the storm, measure: all, or some of " + ", ".join(numbers.NUMBERS))
-    given = parser.parse_args()
-    unknown = [name for name in given.kinds.split(",") if name not in table]
-    if unknown:
-        parser.error(f"there is no fault called {', '.join(unknown)}")
-    first = random.SystemRandom().randrange(1_000_000) if given.seed is None else given.seed
-    sound = True
-    for seed in range(first, first + given.seeds):
+    parser.add_argument(
+        "--numbers", default=None, help="instead of the storm, measure: all, or some of " + ", ".join(performance_targets.TARGETS)
+    )
+    arguments = parser.parse_args()
+    unknown_kinds = [name for name in arguments.kinds.split(",") if name not in kinds_by_name]
+    if unknown_kinds:
+        parser.error(f"there is no fault called {', '.join(unknown_kinds)}")
+    first_seed = random.SystemRandom().randrange(1_000_000) if arguments.seed is None else arguments.seed
+    all_passed = True
+    for seed in range(first_seed, first_seed + arguments.seeds):
         console.rule(f"seed {seed}")
         folder = Path(tempfile.mkdtemp(prefix="trellis-chaos-"))
-        settings = {**SETTINGS, "TRELLIS_WORKER_LEASE": str(given.lease), "TRELLIS_WORKER_PULSE": str(given.lease / 5)}
-        if given.numbers:
-            held = asyncio.run(numbers.measure(folder, seed, given.numbers))
+        settings = {**SETTINGS, "TRELLIS_WORKER_LEASE": str(arguments.lease), "TRELLIS_WORKER_PULSE": str(arguments.lease / 5)}
+        if arguments.numbers:
+            passed = asyncio.run(performance_targets.measure(folder, seed, arguments.numbers))
         else:
-            held = asyncio.run(storm(folder, seed, given.jobs, given.workers, given.kinds.split(","), settings))
-        if held and not given.numbers:
+            passed = asyncio.run(run_chaos(folder, seed, arguments.jobs, arguments.workers, arguments.kinds.split(","), settings))
+        if passed and not arguments.numbers:
             console.print('Not measured here are the numbers: make chaos ARGS="--numbers all" takes them, in some ten minutes.')
-        if held:
+        if passed:
             shutil.rmtree(folder, ignore_errors=True)
         else:
             console.print(f"[red]BROKEN. Repeat it with --seed {seed}; logs and data lie in {folder}")
-        sound = sound and held
-    return 0 if sound else 1
+        all_passed = all_passed and passed
+    return 0 if all_passed else 1
 
 
 if __name__ == "__main__":

@@ -11,72 +11,72 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.crowd import NAMES, Crowd
-from tests.faults.ground import QUICK, ROOT, Ground
-from tests.faults.mischief import Mischief
-from tests.groups import GROUPS
+from tests.faults.cluster import QUICK_SETTINGS, ROOT, Cluster
+from tests.faults.fault_injection import FaultInjector
+from tests.faults.workload import NAMES, Workload
+from tests.xdist_groups import GROUPS
 
 SEED = 7
 SCRIPTS = ("nap 0.05", "nap 0.1", "nap 0.2", "nap 0.3", "nap 0.5", "linger 0.6 0.1", "nap 600")
 
 
 @dataclass(frozen=True)
-class Kind:
+class ClusterKind:
     """How a ground with two APIs and two workers differs from the usual, and whether `trellis up` keeps one of each."""
 
     settings: Mapping[str, str]
     has_up: bool
 
 
-KINDS: Mapping[str, Kind] = {
-    "faults": Kind({}, has_up=True),
-    "numbers": Kind({"TRELLIS_WORKER_CANCEL_PATIENCE": "2", "TRELLIS_SOCKETS_PER_VIEWER": "1000"}, has_up=False),
+CLUSTER_KINDS: Mapping[str, ClusterKind] = {
+    "faults": ClusterKind({}, has_up=True),
+    "numbers": ClusterKind({"TRELLIS_WORKER_CANCEL_PATIENCE": "2", "TRELLIS_SOCKETS_PER_VIEWER": "1000"}, has_up=False),
 }
 
 
 @asynccontextmanager
-async def _standing(folder: Path, kind: Kind) -> AsyncGenerator[Crowd]:
-    with Ground(folder, SEED, {**QUICK, **kind.settings}) as ground:
-        crowd = Crowd(ground, random.Random(SEED))
-        async with asyncio.TaskGroup() as starting:
+async def _running_workload(folder: Path, kind: ClusterKind) -> AsyncGenerator[Workload]:
+    with Cluster(folder, SEED, {**QUICK_SETTINGS, **kind.settings}) as cluster:
+        workload = Workload(cluster, random.Random(SEED))
+        async with asyncio.TaskGroup() as tasks:
             if kind.has_up:
-                starting.create_task(ground.start_up(1))  # it waits for the schema by itself, and people settle in without it
-            await ground.connect()
-            apis = [ground.start_api() for _ in range(2 - kind.has_up)]
-            workers = [ground.start_worker() for _ in range(2 - kind.has_up)]
+                tasks.create_task(cluster.start_up(1))  # it waits for the schema by itself, and people settle in without it
+            await cluster.connect()
+            apis = [cluster.start_api() for _ in range(2 - kind.has_up)]
+            workers = [cluster.start_worker() for _ in range(2 - kind.has_up)]
             await asyncio.gather(*apis, *workers)
-            await crowd.gather(NAMES[:2])
-            await crowd.prepare(list(SCRIPTS))
-        yield crowd
-        await crowd.leave()
-        await ground.pool.close()
+            await workload.create_viewers(NAMES[:2])
+            await workload.create_pipelines(list(SCRIPTS))
+        yield workload
+        await workload.close()
+        await cluster.pool.close()
 
 
 @pytest.fixture(scope="session")
-async def standing(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Callable[[str], Awaitable[Crowd]]]:
+async def workload_of_group(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Callable[[str], Awaitable[Workload]]]:
     """The crowd on the ground of a group."""
-    crowds: dict[str, Crowd] = {}
+    workloads: dict[str, Workload] = {}
     async with AsyncExitStack() as stack:
 
-        async def of(group: str) -> Crowd:
-            if group not in crowds:
-                crowds[group] = await stack.enter_async_context(_standing(tmp_path_factory.mktemp(group), KINDS[group]))
-            return crowds[group]
+        async def workload_of(group: str) -> Workload:
+            if group not in workloads:
+                workloads[group] = await stack.enter_async_context(_running_workload(tmp_path_factory.mktemp(group), CLUSTER_KINDS[group]))
+            return workloads[group]
 
-        yield of
+        yield workload_of
 
 
 @pytest.fixture(scope="module")
-async def crowd(request: pytest.FixtureRequest, standing: Callable[[str], Awaitable[Crowd]]) -> Crowd:
+async def workload(request: pytest.FixtureRequest, workload_of_group: Callable[[str], Awaitable[Workload]]) -> Workload:
     """That of the module's group."""
-    return await standing(GROUPS[request.path.relative_to(ROOT).as_posix()])
+    return await workload_of_group(GROUPS[request.path.relative_to(ROOT).as_posix()])
 
 
 @pytest.fixture(scope="module")
-def ground(crowd: Crowd) -> Ground:
-    return crowd.ground
+def cluster(workload: Workload) -> Cluster:
+    return workload.cluster
 
 
 @pytest.fixture
-def mischief(ground: Ground, crowd: Crowd) -> Mischief:
-    return Mischief(ground, crowd, random.Random(SEED))
+def fault_injector(cluster: Cluster, workload: Workload) -> FaultInjector:
+    return FaultInjector(cluster, workload, random.Random(SEED))

@@ -15,16 +15,16 @@ import time
 from typing import Any
 
 TRACES = "FAULTS_TRACES"
-CLOCK = "FAULTS_CLOCK"
+CLOCK_SHIFT = "FAULTS_CLOCK"
 NO_FENCE = "FAULTS_NO_FENCE"
 NO_DEADLINE = "FAULTS_NO_DEADLINE"
 
 
 def install() -> None:
     """Called before anything of the product runs; it may have been imported."""
-    if shift := float(os.environ.get(CLOCK, "0")):
+    if shift := float(os.environ.get(CLOCK_SHIFT, "0")):
         _shift_clock(shift)
-    signal.signal(signal.SIGUSR1, _say_where)
+    signal.signal(signal.SIGUSR1, _print_task_stacks)
     if traces := os.environ.get(TRACES):
         _trace_bodies(traces)
     if os.environ.get(NO_FENCE):
@@ -33,7 +33,7 @@ def install() -> None:
         _remove_deadlines()
 
 
-def _say_where(_number: int, _frame: object) -> None:
+def _print_task_stacks(_number: int, _frame: object) -> None:
     """For the harness to ask a worker that does not end what it waits for."""
     for task in asyncio.all_tasks(asyncio.get_event_loop()):
         task.print_stack(file=sys.stderr)
@@ -42,13 +42,13 @@ def _say_where(_number: int, _frame: object) -> None:
 def _trace_bodies(folder: str) -> None:
     from workers.runtime.attempt import Attempt
 
-    body = Attempt.body
+    run_body = Attempt.run_body
 
     async def traced(self: Attempt, target: str, spec: Any, **rest: Any) -> dict[str, Any]:
-        told = {"target": target, "spec": dict(spec), "folder": folder, "job": self.job.id.hex, "attempt": self.job.attempt}
-        return await body(self, "tests.faults.bodies:run", told, **rest)
+        request = {"target": target, "spec": dict(spec), "folder": folder, "job": self.job.id.hex, "attempt": self.job.attempt}
+        return await run_body(self, "tests.faults.bodies:run", request, **rest)
 
-    Attempt.body = traced  # pyright: ignore[reportAttributeAccessIssue] - the same signature, loosely
+    Attempt.run_body = traced  # pyright: ignore[reportAttributeAccessIssue] - the same signature, loosely
 
 
 def _shift_clock(seconds: float) -> None:
@@ -57,11 +57,11 @@ def _shift_clock(seconds: float) -> None:
     time.time = lambda: true_time() + seconds
     time.time_ns = lambda: true_ns() + int(seconds * 1e9)
 
-    class Kind(type(true_datetime)):
+    class ShiftedMeta(type(true_datetime)):
         def __instancecheck__(cls, instance: object) -> bool:
             return isinstance(instance, true_datetime)
 
-    class Shifted(true_datetime, metaclass=Kind):
+    class ShiftedDatetime(true_datetime, metaclass=ShiftedMeta):
         @classmethod
         def now(cls, tz: dt.tzinfo | None = None) -> dt.datetime:  # pyright: ignore[reportIncompatibleMethodOverride] - a plain datetime, as C makes them
             return true_datetime.now(tz) + dt.timedelta(seconds=seconds)
@@ -70,8 +70,8 @@ def _shift_clock(seconds: float) -> None:
         def utcnow(cls) -> dt.datetime:  # pyright: ignore[reportIncompatibleMethodOverride] - as above
             return true_datetime.now(dt.UTC).replace(tzinfo=None) + dt.timedelta(seconds=seconds)
 
-    dt.datetime = Shifted  # pyright: ignore[reportAttributeAccessIssue] - that is the point
-    shifted = {id(true_time): time.time, id(true_ns): time.time_ns, id(true_datetime): Shifted}
+    dt.datetime = ShiftedDatetime  # pyright: ignore[reportAttributeAccessIssue] - that is the point
+    shifted = {id(true_time): time.time, id(true_ns): time.time_ns, id(true_datetime): ShiftedDatetime}
     for module in [*sys.modules.values()]:  # those that took one by its name
         for name, value in [*getattr(module, "__dict__", {}).items()]:
             if id(value) in shifted:
@@ -82,30 +82,30 @@ def _remove_fence() -> None:
     """COMPLETED by whoever names the job, and a pulse that says yes to everyone: what an engine without a fence does."""
     from db.services import jobs
     from db.services.jobs import settling
-    from db.services.jobs.transitions import THE_JOB, Step
+    from db.services.jobs.transitions import THE_JOB, TransitionStatement
     from db.tables.jobs import JobEventType
     from db.tables.jobstates import JobStatus
     from workers.runtime.reports import Reports
 
-    settling._COMPLETE = Step(JobStatus.COMPLETED, "settle", JobEventType.COMPLETED, THE_JOB, error=None)
+    settling._COMPLETE = TransitionStatement(JobStatus.COMPLETED, "settle", JobEventType.COMPLETED, THE_JOB, error=None)
 
-    async def pulse(_database: Any, _worker: Any, claims: Any, _lease: float) -> dict[Any, jobs.Held]:
-        return {claim.job_id: jobs.Held(JobStatus.RUNNING, is_renewed=True) for claim in claims}
+    async def heartbeat(_database: Any, _worker: Any, claims: Any, _lease: float) -> dict[Any, jobs.HeldJob]:
+        return {claim.job_id: jobs.HeldJob(JobStatus.RUNNING, is_renewed=True) for claim in claims}
 
     async def flush(self: Reports, *, everything: bool = False) -> None:
         """Reports would meet the fence, and end the attempt."""
 
-    jobs.pulse = pulse
+    jobs.heartbeat = heartbeat
     Reports.flush = flush
 
 
 def _remove_deadlines() -> None:
     """The supervisor is told of a lease that never ends: a body outlives its frozen worker's claim."""
-    from workers.runtime.child import Child
+    from workers.runtime.process_pool import ChildHandle
 
-    arm = Child.arm
+    set_limits = ChildHandle.set_limits
 
-    def armed(self: Child, until: float, memory: int) -> None:
-        arm(self, until + 3600.0, memory)
+    def set_late_limits(self: ChildHandle, deadline: float, memory_limit: int) -> None:
+        set_limits(self, deadline + 3600.0, memory_limit)
 
-    Child.arm = armed
+    ChildHandle.set_limits = set_late_limits

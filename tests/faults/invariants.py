@@ -22,13 +22,13 @@ import redis.asyncio as redis_client
 from rich.console import Console
 from rich.table import Table
 
-from tests.faults.bodies import JOB, SCRIPT
-from tests.faults.crowd import Crowd
-from tests.faults.ground import Ground
+from tests.faults.bodies import JOB_VARIABLE, SCRIPT_PREFIX
+from tests.faults.cluster import Cluster
 from tests.faults.hooks import TRACES
 from tests.faults.traces import executions, overlapping
+from tests.faults.workload import Workload
 
-TABLES = """
+FACT_TABLES = """
 DROP SCHEMA IF EXISTS faults CASCADE;
 CREATE SCHEMA faults;
 CREATE TABLE faults.submits (owner text, key text, call int, job_id uuid, script text, expected text);
@@ -42,8 +42,8 @@ CREATE TABLE faults.attempt_keys (job_id uuid, attempt int, key text);
 CREATE TABLE faults.left_behind (job_id uuid, pid int);
 """
 
-ENDED = "('completed', 'failed', 'cancelled')"
-_SCRIPTED = f"p.name LIKE '{SCRIPT}%'"
+TERMINAL_STATES = "('completed', 'failed', 'cancelled')"
+_SCRIPTED = f"p.name LIKE '{SCRIPT_PREFIX}%'"
 
 INVARIANTS: dict[str, str] = {
     "1  every accepted submit is one row": """
@@ -53,9 +53,9 @@ INVARIANTS: dict[str, str] = {
         WHERE s.job_id IS NULL AND (SELECT count(*) FROM faults.submits) > 0 AND j.created_at > (SELECT min(created_at)
           FROM jobs WHERE id IN (SELECT job_id FROM faults.submits))""",
     "1  every row ends in one terminal state": f"""
-        SELECT id FROM jobs WHERE status NOT IN {ENDED}
+        SELECT id FROM jobs WHERE status NOT IN {TERMINAL_STATES}
         UNION ALL
-        SELECT job_id FROM job_events GROUP BY job_id HAVING count(*) FILTER (WHERE type::text IN {ENDED}) <> 1""",
+        SELECT job_id FROM job_events GROUP BY job_id HAVING count(*) FILTER (WHERE type::text IN {TERMINAL_STATES}) <> 1""",
     "2  COMPLETED has one set of effects": """
         SELECT j.id FROM jobs j LEFT JOIN job_outputs o ON o.job_id = j.id WHERE j.status = 'completed'
         GROUP BY j.id, j.kind HAVING (count(o.dataset_version_id), count(o.profile_id), count(o.model_version_id)) <>
@@ -89,7 +89,7 @@ INVARIANTS: dict[str, str] = {
         UNION ALL
         SELECT j.id FROM jobs j JOIN artifacts a ON a.job_id = j.id WHERE j.status <> 'completed' AND a.role <> 'LOG'""",
     "3  no checkpoint of a job that has ended": f"""
-        SELECT j.id FROM jobs j JOIN job_checkpoints c ON c.job_id = j.id WHERE j.status IN {ENDED}""",
+        SELECT j.id FROM jobs j JOIN job_checkpoints c ON c.job_id = j.id WHERE j.status IN {TERMINAL_STATES}""",
     "3  numbers of versions have no gap": """
         SELECT d.id FROM datasets d LEFT JOIN dataset_versions v ON v.dataset_id = d.id
         GROUP BY d.id HAVING d.last_number <> count(v.id) OR coalesce(max(v.number), 0) <> d.last_number
@@ -105,7 +105,7 @@ INVARIANTS: dict[str, str] = {
             <> (j.credit_cost > 0 AND j.status = 'completed')::int
           OR count(t.id) FILTER (WHERE t.kind = 'release' AND t.amount = j.credit_cost AND t.held = -j.credit_cost)
             <> (j.credit_cost > 0 AND j.status IN ('failed', 'cancelled'))::int
-          OR count(t.id) <> (j.credit_cost > 0 AND j.status IN {ENDED})::int
+          OR count(t.id) <> (j.credit_cost > 0 AND j.status IN {TERMINAL_STATES})::int
         UNION ALL
         SELECT j.id FROM jobs j JOIN credit_transactions t ON t.job_id = j.id WHERE t.owner_id <> j.owner_id""",
     "4  the ledger adds up and is never negative": """
@@ -120,7 +120,7 @@ INVARIANTS: dict[str, str] = {
     "5  sequences are 1..n, none after the terminal": f"""
         SELECT j.id FROM jobs j JOIN job_events e ON e.job_id = j.id GROUP BY j.id
         HAVING min(e.sequence) <> 1 OR max(e.sequence) <> count(*) OR max(e.sequence) <> j.last_sequence
-          OR max(e.sequence) FILTER (WHERE e.type::text IN {ENDED}) <> max(e.sequence)""",
+          OR max(e.sequence) FILTER (WHERE e.type::text IN {TERMINAL_STATES}) <> max(e.sequence)""",
     "6  executions of a job never overlap": "SELECT job_id FROM faults.executions WHERE beside",
     "7  attempts grow by one": """
         SELECT j.id FROM jobs j LEFT JOIN job_attempts a ON a.job_id = j.id GROUP BY j.id
@@ -132,7 +132,7 @@ INVARIANTS: dict[str, str] = {
         SELECT job_id FROM faults.executions x GROUP BY job_id, attempt HAVING count(*) > 1""",
     "7  every attempt of an ended job has an end": f"""
         SELECT j.id FROM jobs j JOIN job_attempts a ON a.job_id = j.id
-        WHERE j.status IN {ENDED} AND (a.ended_at IS NULL OR a.outcome IS NULL)""",
+        WHERE j.status IN {TERMINAL_STATES} AND (a.ended_at IS NULL OR a.outcome IS NULL)""",
     "8  an accepted cancel never completes": """
         SELECT j.id FROM faults.cancels c JOIN jobs j ON j.id = c.job_id WHERE j.status <> 'cancelled'""",
     "9  a healthy job is never FAILED": """
@@ -151,7 +151,7 @@ INVARIANTS: dict[str, str] = {
         GROUP BY w.watch, w.job_id, w.done, j.last_sequence
         HAVING NOT w.done OR count(s.sequence) <> j.last_sequence OR count(*) FILTER (WHERE s.sequence <> s.turn) > 0""",
     "-  what a body forked dies with it": f"""
-        SELECT l.job_id FROM faults.left_behind l JOIN jobs j ON j.id = l.job_id WHERE j.status IN {ENDED}""",
+        SELECT l.job_id FROM faults.left_behind l JOIN jobs j ON j.id = l.job_id WHERE j.status IN {TERMINAL_STATES}""",
     "-  a run follows its job": """
         SELECT j.id FROM jobs j JOIN runs r ON r.job_id = j.id
         WHERE r.status::text <> CASE j.status::text WHEN 'queued' THEN 'pending' WHEN 'cancelling' THEN 'running' ELSE j.status::text END""",
@@ -160,10 +160,10 @@ INVARIANTS: dict[str, str] = {
         WHERE m.count <> (SELECT count(*) FROM metric_points p WHERE p.run_id = r.id AND p.key = m.key)""",
 }
 # What needs the collector to have run, or ten seconds to have passed.
-LATER: dict[str, str] = {
+LATER_INVARIANTS: dict[str, str] = {
     "12 Redis names no job that ended 10 s ago": f"""
         SELECT DISTINCT n.job_id FROM faults.named_in_redis n LEFT JOIN jobs j ON j.id = n.job_id
-        WHERE j.id IS NULL OR (j.status IN {ENDED} AND j.completed_at < clock_timestamp() - interval '10 seconds')""",
+        WHERE j.id IS NULL OR (j.status IN {TERMINAL_STATES} AND j.completed_at < clock_timestamp() - interval '10 seconds')""",
     "11 no object is unreferenced": """
         SELECT o.key FROM faults.objects o
         WHERE NOT EXISTS (SELECT FROM stored_objects s WHERE s.object_key = o.key AND s.reference_count > 0)
@@ -174,80 +174,90 @@ LATER: dict[str, str] = {
 }
 
 
-async def violations(ground: Ground, crowd: Crowd, *, later: bool = False) -> dict[str, list[Any]]:
+async def find_violations(cluster: Cluster, workload: Workload, *, later: bool = False) -> dict[str, list[Any]]:
     """What breaks each invariant, by its name, as ids."""
-    await tell(ground, crowd)
-    return await broken(ground.rows, later=later)
+    await load_facts(cluster, workload)
+    return await query_violations(cluster.rows, later=later)
 
 
-async def broken(ask: Callable[[str], Awaitable[list[Any]]], *, later: bool = False) -> dict[str, list[Any]]:
+async def query_violations(fetch: Callable[[str], Awaitable[list[Any]]], *, later: bool = False) -> dict[str, list[Any]]:
     """The same of what has been told already, asked for by `ask`: perhaps in a transaction that has just broken something."""
-    chosen = {**INVARIANTS, **LATER} if later else INVARIANTS
-    return {name: list(dict.fromkeys(row[0] for row in await ask(query))) for name, query in chosen.items()}
+    queries = {**INVARIANTS, **LATER_INVARIANTS} if later else INVARIANTS
+    return {name: list(dict.fromkeys(row[0] for row in await fetch(query))) for name, query in queries.items()}
 
 
-async def hold(ground: Ground, crowd: Crowd) -> None:
+async def assert_invariants(cluster: Cluster, workload: Workload) -> None:
     """Raises with everything that is broken."""
-    found = {name: rows for name, rows in (await violations(ground, crowd)).items() if rows}
-    assert not found, found
+    violated = {name: rows for name, rows in (await find_violations(cluster, workload)).items() if rows}
+    assert not violated, violated
 
 
-def show(found: dict[str, list[Any]], console: Console | None = None) -> None:
+def print_violations(violations_by_name: dict[str, list[Any]], console: Console | None = None) -> None:
     """As a table."""
     table = Table("invariant", "violations")
-    for name, rows in found.items():
+    for name, rows in violations_by_name.items():
         table.add_row(name, f"[red]{len(rows)}: {', '.join(map(str, rows[:3]))}" if rows else "[green]0")
     (console or Console()).print(table)
 
 
-async def tell(ground: Ground, crowd: Crowd) -> None:
+async def load_facts(cluster: Cluster, workload: Workload) -> None:
     """Put what the database cannot know into `faults`."""
-    ran = executions(ground.traces)
-    overlaps = overlapping(ran)
-    objects = await _objects(ground)
-    named = await _named_in_redis(ground)
-    attempts = await ground.rows("SELECT job_id, number FROM job_attempts")
+    all_executions = executions(cluster.traces)
+    overlaps = overlapping(all_executions)
+    objects = await _objects(cluster)
+    named_in_redis = await _named_in_redis(cluster)
+    attempt_rows = await cluster.rows("SELECT job_id, number FROM job_attempts")
     rows: dict[str, list[tuple[Any, ...]]] = {
         "submits": [
-            (submit.owner, submit.key, call, job, submit.script, submit.expected)
-            for submit in crowd.submits
-            for call, job in enumerate(submit.answers)
+            (submission.owner, submission.key, call, job, submission.script, submission.expected)
+            for submission in workload.submissions
+            for call, job in enumerate(submission.job_ids)
         ],
-        "cancels": [(job,) for job in crowd.cancels],
-        "executions": [(x.job, x.attempt, x.pid, x.started, x.ended, (x.job, x.attempt) in overlaps) for x in ran],
-        "watches": [(number, watch.job, watch.done) for number, watch in enumerate(crowd.watches)],
+        "cancels": [(job,) for job in workload.accepted_cancels],
+        "executions": [
+            (
+                execution.job,
+                execution.attempt,
+                execution.pid,
+                execution.started,
+                execution.ended,
+                (execution.job, execution.attempt) in overlaps,
+            )
+            for execution in all_executions
+        ],
+        "watches": [(number, subscriber.job, subscriber.done) for number, subscriber in enumerate(workload.subscribers)],
         "seen": [
-            (number, watch.job, turn, sequence)
-            for number, watch in enumerate(crowd.watches)
-            for turn, sequence in enumerate(watch.saw, start=1)
+            (number, subscriber.job, turn, sequence)
+            for number, subscriber in enumerate(workload.subscribers)
+            for turn, sequence in enumerate(subscriber.sequences, start=1)
         ],
         "objects": objects,
-        "named_in_redis": named,
-        "left_behind": await asyncio.to_thread(_left_behind, ground),
-        "attempt_keys": [(row["job_id"], row["number"], str(uuid.uuid5(row["job_id"], str(row["number"])))) for row in attempts],
+        "named_in_redis": named_in_redis,
+        "left_behind": await asyncio.to_thread(_left_behind, cluster),
+        "attempt_keys": [(row["job_id"], row["number"], str(uuid.uuid5(row["job_id"], str(row["number"])))) for row in attempt_rows],
     }
-    async with ground.pool.acquire() as connection:
-        await connection.execute(TABLES)
+    async with cluster.pool.acquire() as connection:
+        await connection.execute(FACT_TABLES)
         for name, records in rows.items():
             await connection.copy_records_to_table(name, schema_name="faults", records=records)
 
 
-def _left_behind(ground: Ground) -> list[tuple[UUID, int]]:
+def _left_behind(cluster: Cluster) -> list[tuple[UUID, int]]:
     """Processes that bodies of this ground forked and that are still there."""
-    found: list[tuple[UUID, int]] = []
+    left_behind: list[tuple[UUID, int]] = []
     for process in psutil.process_iter(["name"]):
         with suppress(psutil.Error):
             if process.info["name"] == "sleep":  # pyright: ignore[reportAttributeAccessIssue] - psutil adds it
-                told = process.environ()
-                if told.get(TRACES) == str(ground.traces) and JOB in told:
-                    found.append((UUID(told[JOB]), process.pid))
-    return found
+                environment = process.environ()
+                if environment.get(TRACES) == str(cluster.traces) and JOB_VARIABLE in environment:
+                    left_behind.append((UUID(environment[JOB_VARIABLE]), process.pid))
+    return left_behind
 
 
-async def _objects(ground: Ground) -> list[tuple[str, str, int]]:
+async def _objects(cluster: Cluster) -> list[tuple[str, str, int]]:
     """Read from the disk under the store, where nothing is kept back."""
-    straight = ground.straight
-    root = ground.folder / "servers" / "objects" / straight["TRELLIS_S3_BUCKET"]
+    environment = cluster.direct_environment
+    root = cluster.folder / "servers" / "objects" / environment["TRELLIS_S3_BUCKET"]
 
     def read() -> Iterable[tuple[str, str, int]]:
         for folder, _, names in os.walk(root):  # which passes over what a worker removes meanwhile
@@ -262,14 +272,14 @@ async def _objects(ground: Ground) -> list[tuple[str, str, int]]:
 _ENTRY = re.compile(rb"([0-9a-f]{32}):\d+")
 
 
-async def _named_in_redis(ground: Ground) -> list[tuple[UUID, str]]:
+async def _named_in_redis(cluster: Cluster) -> list[tuple[UUID, str]]:
     """Every job that a key or an entry of a queue names. Streams of messages are not kept by Redis and name nothing."""
     named: list[tuple[UUID, str]] = []
-    client: Any = redis_client.Redis.from_url(ground.straight["TRELLIS_REDIS_URL"])
+    client: Any = redis_client.Redis.from_url(cluster.direct_environment["TRELLIS_REDIS_URL"])
     async with client:
         async for key in client.scan_iter(count=1000):
-            named += [(UUID(found.decode()), key.decode()) for found in _ENTRY.findall(key)]
+            named += [(UUID(job_hex.decode()), key.decode()) for job_hex in _ENTRY.findall(key)]
             if await client.type(key) == b"zset":
                 for member in await client.zrange(key, 0, -1):
-                    named += [(UUID(found.decode()), key.decode()) for found in _ENTRY.findall(member)]
+                    named += [(UUID(job_hex.decode()), key.decode()) for job_hex in _ENTRY.findall(member)]
     return named

@@ -22,8 +22,8 @@ import uvloop
 CHUNK = 65_536
 REQUEST = re.compile(rb"(GET|PUT|POST|HEAD|DELETE) /\S* HTTP/1\.1\r\n")
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
-HANG_LOOK = 0.05
-FURTHEST = "bytes before a cut"
+HANG_POLL_INTERVAL = 0.05
+CUT_OFFSET = "bytes before a cut"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +41,10 @@ class Faults:
     lose: float = 0.0  # done, but the answer is lost
     times: int | None = None  # HTTP faults at most
 
-    def document(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
-    def names(self) -> list[str]:
+    def active_names(self) -> list[str]:
         """Of those that may strike."""
         return [name for name, value in asdict(self).items() if value and name != "times"]
 
@@ -59,23 +59,23 @@ class Link:
     http: bool
     random: random.Random
     faults: Faults = field(default_factory=Faults)
-    injected: int = 0
-    struck: Counter[str] = field(default_factory=Counter[str])
+    http_injections: int = 0
+    injections: Counter[str] = field(default_factory=Counter[str])
     writers: set[asyncio.StreamWriter] = field(default_factory=set[asyncio.StreamWriter])
 
-    def set(self, faults: Faults) -> None:
-        self.faults, self.injected, self.struck = faults, 0, Counter()
+    def set_faults(self, faults: Faults) -> None:
+        self.faults, self.http_injections, self.injections = faults, 0, Counter()
         if faults.refuse:
             for writer in list(self.writers):
                 abort(writer)
 
     async def serve(self) -> int:
-        server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
+        server = await asyncio.start_server(self._on_connection, "127.0.0.1", 0)
         return server.sockets[0].getsockname()[1]
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _on_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.faults.refuse:
-            self.struck["refuse"] += 1
+            self.injections["refuse"] += 1
             abort(writer)
             return
         try:
@@ -83,129 +83,129 @@ class Link:
         except OSError:
             abort(writer)
             return
-        pair = Pair(self, (reader, writer), (upstream_reader, upstream))
+        connection = ProxiedConnection(self, (reader, writer), (upstream_reader, upstream))
         self.writers |= {writer, upstream}
         try:
-            await pair.run()
+            await connection.run()
         finally:
             self.writers -= {writer, upstream}
             abort(writer)
             abort(upstream)
 
-    def chance(self, probability: float) -> bool:
+    def happens(self, probability: float) -> bool:
         return probability > 0 and self.random.random() < probability
 
-    def http_fault(self) -> str | None:
+    def next_http_fault(self) -> str | None:
         """What is to happen to the next request."""
         faults = self.faults
-        if faults.times is not None and self.injected >= faults.times:
+        if faults.times is not None and self.http_injections >= faults.times:
             return None
         for name in ("error", "hang", "cut", "lose"):
-            if self.chance(getattr(faults, name)):
-                self.injected += 1
+            if self.happens(getattr(faults, name)):
+                self.http_injections += 1
                 return name
         return None
 
 
-Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
-class Pair:
+class ProxiedConnection:
     """A connection of a client and ours to the server."""
 
-    def __init__(self, link: Link, client: Ends, server: Ends) -> None:
+    def __init__(self, link: Link, client: Streams, server: Streams) -> None:
         self._link = link
         self._client = client
         self._server = server
-        self._room: dict[str, int] = {}  # bytes that may still pass in a direction
-        self._passed = 0  # of the transfer that is to be cut
-        self._lost = False
-        self._cut = False
+        self._bytes_until_cut: dict[str, int] = {}  # bytes that may still pass in a direction
+        self._bytes_passed = 0  # of the transfer that is to be cut
+        self._loses_response = False
+        self._cuts_response = False
 
     async def run(self) -> None:
         up = asyncio.create_task(self._pump(self._client[0], self._server[1], "up"))
         down = asyncio.create_task(self._pump(self._server[0], self._client[1], "down"))
-        _, waiting = await asyncio.wait([up, down], return_when=asyncio.FIRST_EXCEPTION)
-        for task in waiting:
+        _, pending = await asyncio.wait([up, down], return_when=asyncio.FIRST_EXCEPTION)
+        for task in pending:
             task.cancel()
         await asyncio.gather(up, down, return_exceptions=True)
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, way: str) -> None:
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, direction: str) -> None:
         """Until its end; raising ends both ways."""
         link = self._link
         while chunk := await reader.read(CHUNK):
             if link.faults.stall:
-                link.struck["stall"] += 1
+                link.injections["stall"] += 1
             while link.faults.stall:
-                await asyncio.sleep(HANG_LOOK)
+                await asyncio.sleep(HANG_POLL_INTERVAL)
             if link.faults.delay:
-                link.struck["delay"] += 1
+                link.injections["delay"] += 1
                 await asyncio.sleep(link.random.uniform(0, link.faults.delay))
-            if link.chance(link.faults.drop):
-                link.struck["drop"] += 1
+            if link.happens(link.faults.drop):
+                link.injections["drop"] += 1
                 raise ConnectionAbortedError
-            if link.chance(link.faults.half_close):
-                link.struck["half_close"] += 1
+            if link.happens(link.faults.half_close):
+                link.injections["half_close"] += 1
                 break
             if link.http:
-                await self._mistreat(chunk, way)
-            room = self._room.get(way)
-            if room is not None and len(chunk) >= room:
-                writer.write(chunk[:room])
+                await self._inject_http_fault(chunk, direction)
+            remaining = self._bytes_until_cut.get(direction)
+            if remaining is not None and len(chunk) >= remaining:
+                writer.write(chunk[:remaining])
                 with suppress(OSError):
                     await writer.drain()
-                link.struck["cut"] += 1
-                link.struck[FURTHEST] = max(link.struck[FURTHEST], self._passed + room)
+                link.injections["cut"] += 1
+                link.injections[CUT_OFFSET] = max(link.injections[CUT_OFFSET], self._bytes_passed + remaining)
                 raise ConnectionAbortedError
-            if room is not None:
-                self._room[way] = room - len(chunk)
-                self._passed += len(chunk)
+            if remaining is not None:
+                self._bytes_until_cut[direction] = remaining - len(chunk)
+                self._bytes_passed += len(chunk)
             writer.write(chunk)
             await writer.drain()
         writer.write_eof()
 
-    async def _mistreat(self, chunk: bytes, way: str) -> None:
+    async def _inject_http_fault(self, chunk: bytes, direction: str) -> None:
         link = self._link
-        if way == "down":
+        if direction == "down":
             if chunk.startswith(b"HTTP/1.1 100 "):  # the store is about to be told what to do; nothing has been done yet
                 return
-            if self._lost:
-                link.struck["lose"] += 1
+            if self._loses_response:
+                link.injections["lose"] += 1
                 raise ConnectionAbortedError
-            if self._cut:
-                self._cut = False
-                self._room[way] = self._somewhere_in(chunk)
+            if self._cuts_response:
+                self._cuts_response = False
+                self._bytes_until_cut[direction] = self._random_cut_offset(chunk)
             return
         if not REQUEST.match(chunk):
             return
-        fault = link.http_fault()
+        fault = link.next_http_fault()
         if fault == "error":
-            link.struck[fault] += 1
+            link.injections[fault] += 1
             status = link.random.choice(["500 Internal Server Error", "503 Service Unavailable"])
             body = b"<Error><Code>Injected</Code><Message>By the harness.</Message></Error>"
-            head = f"HTTP/1.1 {status}\r\nContent-Type: application/xml\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-            self._client[1].write(head.encode() + body)
+            header = f"HTTP/1.1 {status}\r\nContent-Type: application/xml\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+            self._client[1].write(header.encode() + body)
             await self._client[1].drain()
             await asyncio.sleep(0.05)
             raise ConnectionAbortedError
         if fault == "hang":
-            link.struck[fault] += 1
+            link.injections[fault] += 1
             faults = link.faults
             while link.faults is faults and not self._client[0].at_eof():
-                await asyncio.sleep(HANG_LOOK)
+                await asyncio.sleep(HANG_POLL_INTERVAL)
             raise ConnectionAbortedError
         if fault == "cut" and chunk.startswith((b"PUT", b"POST")):
-            self._room[way] = self._somewhere_in(chunk)
+            self._bytes_until_cut[direction] = self._random_cut_offset(chunk)
         elif fault == "cut":
-            self._cut = True
+            self._cuts_response = True
         elif fault == "lose":
-            self._lost = True
+            self._loses_response = True
 
-    def _somewhere_in(self, chunk: bytes) -> int:
+    def _random_cut_offset(self, chunk: bytes) -> int:
         """Bytes after which the message that begins with this chunk is cut: anywhere in it, however long it is."""
-        head = chunk.find(b"\r\n\r\n") + 4
-        length = LENGTH.search(chunk[:head])
-        return self._link.random.randrange(1, max(2, head + (0 if length is None else int(length[1]))))
+        header_length = chunk.find(b"\r\n\r\n") + 4
+        length = LENGTH.search(chunk[:header_length])
+        return self._link.random.randrange(1, max(2, header_length + (0 if length is None else int(length[1]))))
 
 
 def abort(writer: asyncio.StreamWriter) -> None:
@@ -215,18 +215,18 @@ def abort(writer: asyncio.StreamWriter) -> None:
 
 
 async def main(document: dict[str, Any]) -> None:
-    chance = random.Random(document["seed"])
-    links = {each["name"]: Link(random=random.Random(chance.random()), **each) for each in document["links"]}
+    rng = random.Random(document["seed"])
+    links = {link_document["name"]: Link(random=random.Random(rng.random()), **link_document) for link_document in document["links"]}
     print(json.dumps({name: await link.serve() for name, link in links.items()}), flush=True)
     reader = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     while line := await reader.readline():
-        order = json.loads(line)
-        link = links[order["link"]]
-        struck = link.struck
-        if "faults" in order:
-            link.set(Faults(**order["faults"]))
-        print(json.dumps(struck), flush=True)
+        request = json.loads(line)
+        link = links[request["link"]]
+        injections = link.injections
+        if "faults" in request:
+            link.set_faults(Faults(**request["faults"]))
+        print(json.dumps(injections), flush=True)
 
 
 def free_port() -> int:

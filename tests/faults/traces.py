@@ -23,24 +23,24 @@ class Execution:
 def executions(folder: Path) -> list[Execution]:
     """All, in the order of their starts."""
     path = folder / "executions"
-    begun: dict[tuple[str, int, int], Execution] = {}
+    by_key: dict[tuple[str, int, int], Execution] = {}
     for line in path.read_text().splitlines() if path.exists() else ():
         trace = json.loads(line)
         key = (trace["job"], trace["attempt"], trace["pid"])
         if trace["what"] == "start":
-            begun[key] = Execution(UUID(trace["job"]), trace["attempt"], trace["pid"], trace["at"], None, trace["alone"])
+            by_key[key] = Execution(UUID(trace["job"]), trace["attempt"], trace["pid"], trace["at"], None, trace["alone"])
         else:
-            was = begun[key]
-            begun[key] = Execution(was.job, was.attempt, was.pid, was.started, trace["at"], was.alone)
-    return list(begun.values())
+            start = by_key[key]
+            by_key[key] = Execution(start.job, start.attempt, start.pid, start.started, trace["at"], start.alone)
+    return list(by_key.values())
 
 
-def overlapping(all_of_them: list[Execution]) -> set[tuple[UUID, int]]:
+def overlapping(all_executions: list[Execution]) -> set[tuple[UUID, int]]:
     """(job, attempt) of those that began while another of the same job ran, by the lock that each held or by the clock."""
-    found: set[tuple[UUID, int]] = set()
+    overlaps: set[tuple[UUID, int]] = set()
     ends: dict[UUID, float] = {}
-    for execution in sorted(all_of_them, key=lambda execution: execution.started):
+    for execution in sorted(all_executions, key=lambda execution: execution.started):
         if not execution.alone or execution.started < ends.get(execution.job, 0.0):
-            found.add((execution.job, execution.attempt))
+            overlaps.add((execution.job, execution.attempt))
         ends[execution.job] = max(ends.get(execution.job, 0.0), execution.ended or execution.started)
-    return found
+    return overlaps

@@ -27,7 +27,7 @@ def text(value: str) -> ValueNode:
     return StringValueNode(value=value)
 
 
-def whole(value: int) -> ValueNode:
+def integer(value: int) -> ValueNode:
     return IntValueNode(value=str(value))
 
 
@@ -35,36 +35,38 @@ def number(value: float) -> ValueNode:
     return FloatValueNode(value=repr(value))
 
 
-def truth(value: bool) -> ValueNode:
+def boolean(value: bool) -> ValueNode:
     return BooleanValueNode(value=value)
 
 
-def entry(found: tuple[str, ValueNode]) -> ObjectFieldNode:
-    return ObjectFieldNode(name=NameNode(value=found[0]), value=found[1])
+def entry(item: tuple[str, ValueNode]) -> ObjectFieldNode:
+    return ObjectFieldNode(name=NameNode(value=item[0]), value=item[1])
 
 
-def entries(found: dict[str, ValueNode]) -> ValueNode:
-    return ObjectValueNode(fields=tuple(map(entry, found.items())))
+def entries(fields: dict[str, ValueNode]) -> ValueNode:
+    return ObjectValueNode(fields=tuple(map(entry, fields.items())))
 
 
-def items(found: list[ValueNode]) -> ValueNode:
-    return ListValueNode(values=tuple(found))
+def items(values: list[ValueNode]) -> ValueNode:
+    return ListValueNode(values=tuple(values))
 
 
 long = st.builds(lambda part, times: part * times, st.sampled_from(["a", ".", "a.", "%", "'", "\\", "ä"]), st.integers(100, 5_000))
-words = st.one_of(st.text(max_size=40), st.text(max_size=40), long).map(text)
+strings = st.one_of(st.text(max_size=40), st.text(max_size=40), long).map(text)
 finite = st.floats(allow_nan=False, allow_infinity=False).map(number)
-leaves = st.one_of(words, st.integers().map(whole), finite, st.booleans().map(truth), st.just(NullValueNode()))
+leaves = st.one_of(strings, st.integers().map(integer), finite, st.booleans().map(boolean), st.just(NullValueNode()))
 names = st.from_regex(r"[_A-Za-z][_0-9A-Za-z]{0,8}", fullmatch=True)
-documents = st.recursive(leaves, lambda part: st.one_of(st.lists(part).map(items), st.dictionaries(names, part).map(entries)), max_leaves=8)
-moments = st.datetimes().map(lambda moment: text(f"{moment.isoformat()}Z"))
-edges = st.sampled_from(["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "now", ""]).map(text)
+json_values = st.recursive(
+    leaves, lambda part: st.one_of(st.lists(part).map(items), st.dictionaries(names, part).map(entries)), max_leaves=8
+)
+timestamps = st.datetimes().map(lambda moment: text(f"{moment.isoformat()}Z"))
+edge_timestamps = st.sampled_from(["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "now", ""]).map(text)
 
-schemathesis.graphql.scalar("ID", st.one_of(st.sampled_from(IDS).map(text), words))
-schemathesis.graphql.scalar("BigInt", st.integers(-(2**63) - 1, 2**64).map(whole))
+schemathesis.graphql.scalar("ID", st.one_of(st.sampled_from(IDS).map(text), strings))
+schemathesis.graphql.scalar("BigInt", st.integers(-(2**63) - 1, 2**64).map(integer))
 schemathesis.graphql.scalar("Duration", finite)
-schemathesis.graphql.scalar("DateTime", st.one_of(moments, edges))
-schemathesis.graphql.scalar("JSON", documents)
+schemathesis.graphql.scalar("DateTime", st.one_of(timestamps, edge_timestamps))
+schemathesis.graphql.scalar("JSON", json_values)
 
 
 @schemathesis.check

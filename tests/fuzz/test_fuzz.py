@@ -16,7 +16,7 @@ from db.core.work import Database
 from graph.schema import schema
 from tests.client import Client
 from tests.factories import platform
-from tests.walking import walk
+from tests.graph_walk import walk
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "6"))
 SEED = int(os.environ.get("FUZZ_SEED", "0")) or (1 if EXAMPLES == 6 else secrets.randbelow(2**31))
@@ -26,8 +26,8 @@ HOOKS = Path(__file__).parent / "hooks.py"
 async def test_nothing_that_can_be_asked_is_answered_with_an_error_of_ours(ada: Client, database: Database, tmp_path: Path) -> None:
     await platform.fill(database, "ada", 2)
     job = (await ada.one("{ jobs(first: 1) { edges { node { id } } } }"))["edges"][0]["node"]["id"]
-    found = await walk(ada, [job])
-    ids = [node["id"] for nodes in found.values() for node in nodes]
+    nodes_by_type = await walk(ada, [job])
+    ids = [node["id"] for nodes in nodes_by_type.values() for node in nodes]
     command = [
         *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(_config(tmp_path)), "run", f"{ada.url}/graphql"),
         *("--header", f"Authorization: Bearer {ada.token}"),
@@ -43,10 +43,10 @@ async def test_nothing_that_can_be_asked_is_answered_with_an_error_of_ours(ada: 
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
-    said, _ = await process.communicate()
-    print(said.decode()[-6_000:])
+    output, _ = await process.communicate()
+    print(output.decode()[-6_000:])
     assert process.returncode == 0
-    assert f"Selected: {len(_operations())}/{len(_operations())}" in said.decode(), "every field of the roots was asked for"
+    assert f"Selected: {len(_operations())}/{len(_operations())}" in output.decode(), "every field of the roots was asked for"
 
 
 def _operations() -> list[str]:

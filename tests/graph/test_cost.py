@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from graphql import GraphQLField, GraphQLObjectType, get_named_type, is_composite_type, parse, specified_rules
 
-from graph.core.limits.prices import Price, Prices
+from graph.core.limits.cost_model import CostModel, FieldCost
 from graph.schema import schema
 from graph.settings import GraphSettings
 from tests.client import Client
@@ -93,17 +93,17 @@ async def test_starting_a_job_costs_a_hundred_points(ada: Client) -> None:
 
 async def test_the_answer_tells_the_cost_to_whoever_asks_for_it(ada: Client) -> None:
     answer = (await ada.http.post("/graphql", json={"query": NESTED}, headers={"X-Trellis-Cost": "1"})).json()
-    told = answer["extensions"]["cost"]
-    assert (told["requested"], told["maximum"]) == (601, 10_000)
-    assert told.keys() == {"requested", "maximum", "limit", "remaining", "resetAt"}
+    cost = answer["extensions"]["cost"]
+    assert (cost["requested"], cost["maximum"]) == (601, 10_000)
+    assert cost.keys() == {"requested", "maximum", "limit", "remaining", "resetAt"}
     assert "extensions" not in (await ada.http.post("/graphql", json={"query": NESTED})).json()
 
 
-async def test_what_costs_too_much_is_refused_before_it_runs_and_told_where(ada: Client, statements: Any) -> None:
+async def test_what_costs_too_much_is_refused_before_it_runs_and_told_where(ada: Client, capture_statements: Any) -> None:
     document = """query($n: Int) { viewer { id } d: datasets(first: $n) { edges { node { owner { id }
       jobs(first: 100) { totalCount edges { node { events(last: 50) { edges { node { type } } } } } } } } } }"""
     await ada.post(document, n=1)
-    with statements() as sent:
+    with capture_statements() as sent:
         answer = await ada.post(document, n=100)
     (error,) = answer["errors"]
     del error["extensions"]["requestId"]
@@ -124,57 +124,57 @@ async def test_a_dry_run_tells_the_cost_of_what_would_be_refused(ada: Client) ->
     assert await ada.execute(document) == {"rateLimit": {"cost": 1 + 100 * (1 + 1 + 100)}}
 
 
-async def test_a_dry_run_changes_nothing_and_answers_nothing_else(ada: Client, statements: Any) -> None:
+async def test_a_dry_run_changes_nothing_and_answers_nothing_else(ada: Client, capture_statements: Any) -> None:
     await ada.create_dataset("wine")
     document = "query($dry: Boolean = true) { ...F } fragment F on Query { limit: rateLimit(dryRun: $dry) { cost } datasets { edges { node { name } } } }"
-    with statements() as sent:
+    with capture_statements() as sent:
         assert await ada.execute(document) == {"limit": {"cost": 21}}
     assert [statement for statement in sent if "FROM datasets" in statement] == []
-    found = await ada.execute(document, dry=False)
-    assert found == {"limit": {"cost": 21}, "datasets": {"edges": [{"node": {"name": "wine"}}]}}
+    answer = await ada.execute(document, dry=False)
+    assert answer == {"limit": {"cost": 21}, "datasets": {"edges": [{"node": {"name": "wine"}}]}}
 
 
-class Unfolding:
+class NaiveCost:
     """The same cost the long way: every fragment written out wherever it is spread, every thing counted for itself."""
 
-    def __init__(self, prices: Prices, fragments: dict[str, tuple[str, list[Any]]]) -> None:
+    def __init__(self, prices: CostModel, fragments: dict[str, tuple[str, list[Any]]]) -> None:
         self.prices = prices
         self.fragments = fragments
 
-    def written_out(self, selections: list[Any], type_: GraphQLObjectType) -> Iterator[tuple[str, dict[str, int], list[Any]]]:
+    def expand_fragments(self, selections: list[Any], type_: GraphQLObjectType) -> Iterator[tuple[str, dict[str, int], list[Any]]]:
         for kind, name, arguments, below in selections:
             if kind == "field":
                 yield name, arguments, below
             else:
                 condition, inside = (name, below) if kind == "inline" else self.fragments[name]
-                if condition == type_.name or type_.name in {one.name for one in self.prices.possible(CORE.type_map[condition])}:
-                    yield from self.written_out(inside, type_)
+                if condition == type_.name or type_.name in {one.name for one in self.prices.possible_types(CORE.type_map[condition])}:
+                    yield from self.expand_fragments(inside, type_)
 
     def cost(self, selections: list[Any], type_: GraphQLObjectType, size: int) -> int:
         total = 0
-        for name, arguments, below in self.written_out(selections, type_):
-            price: Price | None = self.prices.of(type_, name)
+        for name, arguments, below in self.expand_fragments(selections, type_):
+            price: FieldCost | None = self.prices.field_cost(type_, name)
             if price is None:
                 continue
             total += price.weight
             if price.type is None:
                 continue
-            page = arguments.get("first", 20) if price.paged else 0
-            dearest = max(self.cost(below, possible, page) for possible in self.prices.possible(price.type))
-            if price.of_page:
+            page = arguments.get("first", 20) if price.is_paged else 0
+            dearest = max(self.cost(below, possible, page) for possible in self.prices.possible_types(price.type))
+            if price.is_page_edges:
                 for _ in range(size):
                     total += dearest
-            elif price.paged:
+            elif price.is_paged:
                 total += dearest
             else:
                 assert isinstance(price.entries, int)
                 times = 1 if price.scaled is None else ceil(price.scaled[2] / price.scaled[1])
                 for _ in range(price.entries * times):
-                    total += price.entry + dearest
+                    total += price.entry_weight + dearest
         return total
 
 
-class Author:
+class DocumentGenerator:
     """Writes random documents that are valid but for leaving out arguments."""
 
     def __init__(self, seed: int) -> None:
@@ -182,11 +182,11 @@ class Author:
         self.fragments: dict[str, tuple[str, list[Any]]] = {}
 
     def selections(self, type_: Any, levels: int) -> list[Any]:
-        found: list[Any] = []
+        selections: list[Any] = []
         for _ in range(self.random.randint(1, 3)):
             roll = self.random.random()
             if roll < 0.15:
-                found.append(
+                selections.append(
                     (
                         "inline",
                         self.condition(type_),
@@ -197,14 +197,14 @@ class Author:
             elif roll < 0.35 and levels:
                 fitting = [name for name, (condition, _) in self.fragments.items() if condition == type_.name]
                 if fitting and self.random.random() < 0.7:
-                    found.append(("spread", self.random.choice(fitting), {}, []))
+                    selections.append(("spread", self.random.choice(fitting), {}, []))
                 else:
                     inside = self.selections(type_, levels - 1)
                     self.fragments[f"F{len(self.fragments)}"] = (type_.name, inside)
-                    found.append(("spread", f"F{len(self.fragments) - 1}", {}, []))
+                    selections.append(("spread", f"F{len(self.fragments) - 1}", {}, []))
             else:
-                found.append(self.field(type_, levels))
-        return found
+                selections.append(self.field(type_, levels))
+        return selections
 
     def condition(self, type_: Any) -> str:
         return type_.name
@@ -227,42 +227,44 @@ class Author:
         parts: list[str] = []
         for kind, name, arguments, below in selections:
             inside = f" {{ {self.text(below)} }}" if below else ""
-            given = f"({', '.join(f'{key}: {value}' for key, value in arguments.items())})" if arguments else ""
-            parts.append(f"... on {name}{inside}" if kind == "inline" else f"...{name}" if kind == "spread" else f"{name}{given}{inside}")
+            argument_text = f"({', '.join(f'{key}: {value}' for key, value in arguments.items())})" if arguments else ""
+            parts.append(
+                f"... on {name}{inside}" if kind == "inline" else f"...{name}" if kind == "spread" else f"{name}{argument_text}{inside}"
+            )
         return " ".join(parts)
 
 
 def test_the_cost_is_what_counting_each_thing_gives_for_any_document() -> None:
     seed = int(time.time())
     print(f"seed {seed}")
-    prices = Prices(CORE)
-    dear = 0
+    prices = CostModel(CORE)
+    expensive_count = 0
     for round_ in range(300):
-        author = Author(seed + round_)
+        generator = DocumentGenerator(seed + round_)
         assert CORE.query_type is not None
-        selections = author.selections(CORE.query_type, 6)
-        document = f"{{ {author.text(selections)} }} " + " ".join(
-            f"fragment {name} on {condition} {{ {author.text(inside)} }}" for name, (condition, inside) in author.fragments.items()
+        selections = generator.selections(CORE.query_type, 6)
+        document = f"{{ {generator.text(selections)} }} " + " ".join(
+            f"fragment {name} on {condition} {{ {generator.text(inside)} }}" for name, (condition, inside) in generator.fragments.items()
         )
         parsed = parse(document)
         settings = GraphSettings(query_max_depth=100)
-        appraisal = schema.appraiser.appraise(document, parsed, (), settings, hide_suggestions=False)
-        reckoned = schema.appraiser.cost(appraisal, parsed, parsed.definitions[0], {}, settings, dry=True)  # pyright: ignore[reportArgumentType] - the operation comes first
-        counted = max(1, Unfolding(prices, author.fragments).cost(selections, CORE.query_type, 0))
-        assert reckoned == counted, document
-        dear += reckoned > 10
-    assert dear > 50
+        validation = schema.document_validator.validate_document(document, parsed, (), settings, hide_suggestions=False)
+        estimated = schema.document_validator.cost(validation, parsed, parsed.definitions[0], {}, settings, is_dry_run=True)  # pyright: ignore[reportArgumentType] - the operation comes first
+        expected = max(1, NaiveCost(prices, generator.fragments).cost(selections, CORE.query_type, 0))
+        assert estimated == expected, document
+        expensive_count += estimated > 10
+    assert expensive_count > 50
 
 
 def test_every_list_of_things_knows_how_long_it_is() -> None:
-    prices = Prices(CORE)
+    prices = CostModel(CORE)
     undeclared: list[str] = []
     for type_ in CORE.type_map.values():
         if isinstance(type_, GraphQLObjectType) and not type_.name.startswith("__"):
             for name, field in type_.fields.items():
-                price = prices.of(type_, name)
+                price = prices.field_cost(type_, name)
                 definition: Any = field.extensions.get("strawberry-definition")
-                if price is not None and price.entry and "cost" not in (definition.metadata or {}):
+                if price is not None and price.entry_weight and "cost" not in (definition.metadata or {}):
                     undeclared.append(f"{type_.name}.{name}")
     # Taken for ten entries each.
     assert sorted(undeclared) == []
@@ -270,8 +272,8 @@ def test_every_list_of_things_knows_how_long_it_is() -> None:
 
 def test_the_rules_of_graphql_are_all_still_checked() -> None:
     parsed = parse("{ viewer { id(x: 1) } ...F } fragment F on User { id } fragment G on User { id }")
-    appraisal = schema.appraiser.appraise(None, parsed, tuple(specified_rules), GraphSettings(), hide_suggestions=True)
-    assert [error.message for error in appraisal.errors] == [
+    validation = schema.document_validator.validate_document(None, parsed, tuple(specified_rules), GraphSettings(), hide_suggestions=True)
+    assert [error.message for error in validation.errors] == [
         "Unknown argument 'x' on field 'User.id'.",
         "Fragment 'F' cannot be spread here as objects of type 'Query' can never be of type 'User'.",
         "Fragment 'G' is never used.",

@@ -14,8 +14,8 @@ import pytest
 from websockets.asyncio.client import connect
 
 from db.settings import StateSettings
-from db.stores import events, registered
-from graph.core.documents import KEPT, TOGETHER, Documents
+from db.stores import notices, registered_documents
+from graph.core.document_cache import MAX_ENTRIES, MAX_TOTAL_CHARACTERS, DocumentCache
 from graph.core.limits.gate import Gate
 from graph.settings import GraphSettings
 from tests.client import Client
@@ -30,8 +30,8 @@ def sha256(document: str) -> str:
     return hashlib.sha256(document.encode()).hexdigest()
 
 
-def by_hash(document: str, **more: Any) -> dict[str, Any]:
-    return {"extensions": {"persistedQuery": {"version": 1, "sha256Hash": sha256(document)}}, **more}
+def by_hash(document: str, **members: Any) -> dict[str, Any]:
+    return {"extensions": {"persistedQuery": {"version": 1, "sha256Hash": sha256(document)}}, **members}
 
 
 async def post(viewer: Client, body: dict[str, Any], url: str | None = None) -> dict[str, Any]:
@@ -91,35 +91,35 @@ async def test_a_hash_of_another_shape_is_refused(ada: Client, persisted: Any, e
 async def test_a_hash_in_capitals_is_the_same(ada: Client) -> None:
     document = VIEWER + " # in capitals"
     await post(ada, by_hash(document, query=document))
-    shouted = {"extensions": {"persistedQuery": {"version": 1, "sha256Hash": sha256(document).upper()}}}
-    assert (await post(ada, shouted))["data"] == {"viewer": {"username": "ada"}}
+    uppercase = {"extensions": {"persistedQuery": {"version": 1, "sha256Hash": sha256(document).upper()}}}
+    assert (await post(ada, uppercase))["data"] == {"viewer": {"username": "ada"}}
 
 
-async def test_nobody_registers_documents_without_signing_in(nobody: Client, ada: Client) -> None:
+async def test_nobody_registers_documents_without_signing_in(anonymous: Client, ada: Client) -> None:
     document = "{ __typename } # by nobody"
-    assert (await post(nobody, by_hash(document, query=document)))["data"] == {"__typename": "Query"}
+    assert (await post(anonymous, by_hash(document, query=document)))["data"] == {"__typename": "Query"}
     assert code(await post(ada, by_hash(document))) == "PERSISTED_QUERY_NOT_FOUND"
 
 
 async def test_registered_documents_leave_in_the_order_they_came(settings: StateSettings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registered, "KEPT", 5)
-    monkeypatch.setattr(registered, "PREFIX", "test:document:")
-    monkeypatch.setattr(registered, "INDEX", "test:documents")
-    monkeypatch.setattr(registered, "FACTS", "test:facts")
-    async with events.connect(settings.redis_url) as redis:
-        from db.stores.patience import Patience
+    monkeypatch.setattr(registered_documents, "MAX_DOCUMENTS", 5)
+    monkeypatch.setattr(registered_documents, "PREFIX", "test:document:")
+    monkeypatch.setattr(registered_documents, "INDEX", "test:documents")
+    monkeypatch.setattr(registered_documents, "METADATA", "test:facts")
+    async with notices.connect(settings.redis_url) as redis:
+        from db.stores.circuit_breaker import CircuitBreaker
 
-        kept = registered.RegisteredDocuments(redis, Patience())
+        registry = registered_documents.RegisteredDocuments(redis, CircuitBreaker())
         for number in range(8):
-            monkeypatch.setattr(registered.time, "time", lambda number=number: 1_000 + number)
-            await kept.put(f"{number:064}", f"document {number}", 10, OWNER)
-        assert [await kept.get(f"{number:064}") for number in range(8)] == [None] * 3 + [f"document {number}" for number in range(3, 8)]
+            monkeypatch.setattr(registered_documents.time, "time", lambda number=number: 1_000 + number)
+            await registry.put(f"{number:064}", f"document {number}", 10, OWNER)
+        assert [await registry.get(f"{number:064}") for number in range(8)] == [None] * 3 + [f"document {number}" for number in range(3, 8)]
         assert 86_000 < await redis.ttl("test:document:" + f"{7:064}") <= 86_400
         await redis.delete("test:documents", "test:facts", *(f"test:document:{number:064}" for number in range(8)))
 
 
 async def test_a_gate_without_redis_still_answers(settings: StateSettings) -> None:
-    async with events.connect("redis://127.0.0.1:1/0") as redis:
+    async with notices.connect("redis://127.0.0.1:1/0") as redis:
         documents = Gate.of(GraphSettings(), redis).documents
         extensions = by_hash(VIEWER)["extensions"]
         with pytest.raises(Exception, match="PersistedQueryNotFound"):
@@ -146,29 +146,29 @@ async def test_only_what_may_run_and_is_short_is_registered(ada: Client, documen
 async def test_what_is_registered_is_bounded_by_its_bytes_and_for_each_user(
     settings: StateSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in {"PREFIX": "test:document:", "INDEX": "test:documents", "FACTS": "test:facts", "BYTES": 100, "EACH": 3}.items():
-        monkeypatch.setattr(registered, name, value)
-    async with events.connect(settings.redis_url) as redis:
-        from db.stores.patience import Patience
+    for name, value in {"PREFIX": "test:document:", "INDEX": "test:documents", "METADATA": "test:facts", "BYTES": 100, "EACH": 3}.items():
+        monkeypatch.setattr(registered_documents, name, value)
+    async with notices.connect(settings.redis_url) as redis:
+        from db.stores.circuit_breaker import CircuitBreaker
 
-        kept = registered.RegisteredDocuments(redis, Patience())
+        registry = registered_documents.RegisteredDocuments(redis, CircuitBreaker())
 
         async def put(number: int, size: int, owner: UUID) -> None:
-            monkeypatch.setattr(registered.time, "time", lambda: 1_000 + number)
-            await kept.put(f"{number:064}", "text", size, owner)
+            monkeypatch.setattr(registered_documents.time, "time", lambda: 1_000 + number)
+            await registry.put(f"{number:064}", "text", size, owner)
 
-        async def there() -> list[int]:
-            return [number for number in range(20) if await kept.get(f"{number:064}")]
+        async def registered_numbers() -> list[int]:
+            return [number for number in range(20) if await registry.get(f"{number:064}")]
 
         for number in range(5):
             await put(number, 10, OWNER)
-        assert await there() == [2, 3, 4]
+        assert await registered_numbers() == [2, 3, 4]
         await put(5, 10, UUID(int=2))
-        assert await there() == [2, 3, 4, 5]
+        assert await registered_numbers() == [2, 3, 4, 5]
         await put(6, 80, UUID(int=3))
-        assert await there() == [4, 5, 6]
+        assert await registered_numbers() == [4, 5, 6]
         await put(7, 101, UUID(int=3))
-        assert await there() == [4, 5, 6]
+        assert await registered_numbers() == [4, 5, 6]
         await redis.delete("test:documents", "test:facts", *(f"test:document:{number:064}" for number in range(8)))
 
 
@@ -182,7 +182,7 @@ async def test_only_version_1_of_the_protocol_is_spoken(ada: Client, version: ob
 
 
 @pytest.fixture
-def plain(tmp_path: Path) -> Path:
+def persisted_queries_file(tmp_path: Path) -> Path:
     """As Relay's compiler and GraphQL Code Generator write it."""
     path = tmp_path / "persisted.json"
     path.write_text(json.dumps({"viewer-1": VIEWER, sha256(DATASETS): DATASETS}))
@@ -190,7 +190,7 @@ def plain(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def manifest(tmp_path: Path) -> Path:
+def apollo_manifest_file(tmp_path: Path) -> Path:
     """As Apollo's generator writes it."""
     path = tmp_path / "manifest.json"
     operations = [
@@ -201,11 +201,11 @@ def manifest(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("form", ["plain", "manifest"])
+@pytest.mark.parametrize("form", ["persisted_queries_file", "apollo_manifest_file"])
 async def test_only_trusted_documents_run_where_the_setting_says_so(ada: Client, form: str, request: pytest.FixtureRequest) -> None:
-    only = GraphSettings(documents="trusted", documents_file=request.getfixturevalue(form))
+    settings = GraphSettings(documents="trusted", documents_file=request.getfixturevalue(form))
     viewer, counted = {"viewer": {"username": "ada"}}, {"datasets": {"totalCount": 0}}
-    async with serving(only) as url:
+    async with serving(settings) as url:
         assert (await post(ada, {"documentId": "viewer-1"}, url))["data"] == viewer
         assert (await post(ada, {"documentId": f"sha256:{sha256(DATASETS)}", "variables": {"first": 3}}, url))["data"] == counted
         assert (await ada.http.get(f"{url}/graphql", params={"documentId": "viewer-1"})).json()["data"] == viewer
@@ -223,17 +223,17 @@ async def test_only_trusted_documents_run_where_the_setting_says_so(ada: Client,
         assert code(await post(ada, {"documentId": "viewer-2"}, url)) == "DOCUMENT_NOT_FOUND"
 
 
-async def test_trusted_documents_can_be_named_where_others_run_too(ada: Client, plain: Path) -> None:
-    async with serving(GraphSettings(documents_file=plain)) as url:
+async def test_trusted_documents_can_be_named_where_others_run_too(ada: Client, persisted_queries_file: Path) -> None:
+    async with serving(GraphSettings(documents_file=persisted_queries_file)) as url:
         assert (await post(ada, {"documentId": "viewer-1"}, url))["data"] == {"viewer": {"username": "ada"}}
         assert (await post(ada, {"query": "{ viewer { email } }"}, url))["data"] == {"viewer": {"email": "ada@example.org"}}
         assert code(await post(ada, {"documentId": "viewer-1", "query": "{ viewer { email } }"}, url)) == "BAD_REQUEST"
     assert code(await post(ada, {"documentId": "viewer-1"})) == "DOCUMENT_NOT_FOUND"
 
 
-async def test_on_a_websocket_documents_are_named_the_same_way(ada: Client, plain: Path) -> None:
+async def test_on_a_websocket_documents_are_named_the_same_way(ada: Client, persisted_queries_file: Path) -> None:
     async with (
-        serving(GraphSettings(documents="trusted", documents_file=plain)) as url,
+        serving(GraphSettings(documents="trusted", documents_file=persisted_queries_file)) as url,
         connect(url.replace("http", "ws", 1) + "/graphql", subprotocols=["graphql-transport-ws"]) as socket,  # pyright: ignore[reportArgumentType] - a NewType of str
     ):
 
@@ -288,26 +288,26 @@ async def test_without_introspection_nothing_of_the_schema_is_told(ada: Client) 
         (error,) = (await post(ada, {"query": "{ viewer { usernam } }"}, url))["errors"]
         assert error["message"] == "Cannot query field 'usernam' on type 'User'."
         variable = {"query": "query($by: DatasetOrder) { datasets(orderBy: $by) { totalCount } }", "variables": {"by": {"feld": 1}}}
-        told = (await post(ada, variable, url))["errors"]
-        assert {error["extensions"]["code"] for error in told} == {"BAD_USER_INPUT"}
-        assert not any("Did you mean" in error["message"] for error in told)
+        errors = (await post(ada, variable, url))["errors"]
+        assert {error["extensions"]["code"] for error in errors} == {"BAD_USER_INPUT"}
+        assert not any("Did you mean" in error["message"] for error in errors)
     assert any("Did you mean 'field'" in error["message"] for error in (await post(ada, variable))["errors"])
     (error,) = (await post(ada, {"query": "{ viewer { usernam } }"}))["errors"]
     assert "Did you mean 'username'" in error["message"]
 
 
 def test_what_is_kept_of_documents_is_bounded_by_their_number_and_their_length() -> None:
-    kept: Documents[int] = Documents()
+    documents: DocumentCache[int] = DocumentCache()
     for number in range(1_000):
-        kept.keep(f"{{ a{number} }}", number)
-    assert kept.get("{ a999 }") == 999
-    assert kept.get("{ a0 }") is None
-    assert len(kept._kept) == KEPT
+        documents.put(f"{{ a{number} }}", number)
+    assert documents.get("{ a999 }") == 999
+    assert documents.get("{ a0 }") is None
+    assert len(documents._entries) == MAX_ENTRIES
     for number in range(200):
-        kept.keep(f"{number}" + "x" * 15_000, number)
-    assert sum(size for _, size in kept._kept.values()) == kept._characters <= TOGETHER
-    kept.keep("y" * 30_000, 1)
-    assert kept.get("y" * 30_000) is None
+        documents.put(f"{number}" + "x" * 15_000, number)
+    assert sum(size for _, size in documents._entries.values()) == documents._characters <= MAX_TOTAL_CHARACTERS
+    documents.put("y" * 30_000, 1)
+    assert documents.get("y" * 30_000) is None
 
 
 async def test_an_unknown_path_of_asking_is_no_document(ada: Client) -> None:

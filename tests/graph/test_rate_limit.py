@@ -17,9 +17,9 @@ from websockets.asyncio.client import connect
 
 from db.core.work import Database
 from db.settings import StateSettings
-from db.stores import events
-from db.stores.buckets import Buckets
-from db.stores.patience import Patience
+from db.stores import notices
+from db.stores.circuit_breaker import CircuitBreaker
+from db.stores.token_buckets import TokenBuckets
 from graph.settings import GraphSettings
 from tests.client import Client
 from tests.server.serving import serving
@@ -29,97 +29,108 @@ RATES = GraphSettings(rate_limit_anonymous=20, rate_limit_free=100, rate_limit_p
 
 
 @pytest.fixture
-async def strict(clean: None) -> AsyncGenerator[str]:
+async def rate_limited_server(clean: None) -> AsyncGenerator[str]:
     """A server with small buckets."""
     async with serving(RATES) as url:
         yield url
 
 
-async def ask(url: str, token: str | None, query: str = TEN, **headers: str) -> httpx.Response:
+async def post_query(url: str, token: str | None, query: str = TEN, **headers: str) -> httpx.Response:
     if token is not None:
         headers["Authorization"] = f"Bearer {token}"
     async with httpx.AsyncClient() as http:
         return await http.post(f"{url}/graphql", json={"query": query}, headers=headers)
 
 
-async def test_a_viewer_who_has_spent_all_is_told_when_to_come_back(strict: str, ada: Client, bob: Client) -> None:
+async def test_a_viewer_who_has_spent_all_is_told_when_to_come_back(rate_limited_server: str, ada: Client, bob: Client) -> None:
     for _ in range(10):
-        assert (await ask(strict, ada.token)).json()["data"] == {"datasets": {"edges": []}}
-    refused = await ask(strict, ada.token)
+        assert (await post_query(rate_limited_server, ada.token)).json()["data"] == {"datasets": {"edges": []}}
+    refused = await post_query(rate_limited_server, ada.token)
     assert refused.status_code == 429
     wait = int(refused.headers["retry-after"])
     assert 1 <= wait <= 6  # ten points of a hundred a minute
     (error,) = refused.json()["errors"]
     assert "data" not in refused.json()
-    told = error["extensions"]
-    assert (told["code"], told["retryAfter"], told["cost"], told["limit"]) == ("RATE_LIMITED", wait, 10, 100)
-    assert 0 <= told["remaining"] < 10
+    extensions = error["extensions"]
+    assert (extensions["code"], extensions["retryAfter"], extensions["cost"], extensions["limit"]) == ("RATE_LIMITED", wait, 10, 100)
+    assert 0 <= extensions["remaining"] < 10
     assert error["message"].startswith("This operation costs 10 points, and ")
     # Cheaper ones may still go, and others have their own buckets.
-    assert (await ask(strict, bob.token)).status_code == 200
+    assert (await post_query(rate_limited_server, bob.token)).status_code == 200
 
 
-async def test_what_was_refused_is_not_charged_and_points_flow_back(strict: str, ada: Client) -> None:
+async def test_what_was_refused_is_not_charged_and_points_flow_back(rate_limited_server: str, ada: Client) -> None:
     for _ in range(10):
-        await ask(strict, ada.token)
-    waits = [int((await ask(strict, ada.token)).headers["retry-after"]) for _ in range(5)]
+        await post_query(rate_limited_server, ada.token)
+    waits = [int((await post_query(rate_limited_server, ada.token)).headers["retry-after"]) for _ in range(5)]
     assert waits == sorted(waits, reverse=True)
     await asyncio.sleep(1.3)
-    cheap = await ask(strict, ada.token, "{ rateLimit(dryRun: true) { remaining resetAt } }")
+    cheap = await post_query(rate_limited_server, ada.token, "{ rateLimit(dryRun: true) { remaining resetAt } }")
     before = cheap.json()["data"]["rateLimit"]["remaining"]
     await asyncio.sleep(1.3)
-    after = (await ask(strict, ada.token, "{ rateLimit(dryRun: true) { remaining resetAt } }")).json()["data"]["rateLimit"]
+    after = (await post_query(rate_limited_server, ada.token, "{ rateLimit(dryRun: true) { remaining resetAt } }")).json()["data"][
+        "rateLimit"
+    ]
     assert after["remaining"] - before in {1, 2, 3}, "two, of which the question took one"
     assert datetime.now(UTC) < datetime.fromisoformat(after["resetAt"]) < datetime.now(UTC) + timedelta(minutes=1)
 
 
-async def test_rate_limit_tells_what_was_taken_and_a_dry_run_takes_a_point(strict: str, ada: Client) -> None:
-    asking = "{ rateLimit { cost limit remaining } datasets(first: 9) { edges { node { id } } } }"
-    assert (await ask(strict, ada.token, asking)).json()["data"]["rateLimit"] == {"cost": 10, "limit": 100, "remaining": 90}
-    dry = asking.replace("rateLimit", "rateLimit(dryRun: true)")
+async def test_rate_limit_tells_what_was_taken_and_a_dry_run_takes_a_point(rate_limited_server: str, ada: Client) -> None:
+    query = "{ rateLimit { cost limit remaining } datasets(first: 9) { edges { node { id } } } }"
+    assert (await post_query(rate_limited_server, ada.token, query)).json()["data"]["rateLimit"] == {
+        "cost": 10,
+        "limit": 100,
+        "remaining": 90,
+    }
+    dry_query = query.replace("rateLimit", "rateLimit(dryRun: true)")
     for _ in range(3):
-        found = (await ask(strict, ada.token, dry)).json()["data"]
-        assert found.keys() == {"rateLimit"}
-        assert (found["rateLimit"]["cost"], found["rateLimit"]["limit"]) == (10, 100)
-        assert 86 <= found["rateLimit"]["remaining"] <= 91
-    told = (await ask(strict, ada.token, TEN, **{"X-Trellis-Cost": "1"})).json()["extensions"]["cost"]
-    assert (told["requested"], told["limit"], told["maximum"]) == (10, 100, 10_000)
-    assert 76 <= told["remaining"] <= 82
+        data = (await post_query(rate_limited_server, ada.token, dry_query)).json()["data"]
+        assert data.keys() == {"rateLimit"}
+        assert (data["rateLimit"]["cost"], data["rateLimit"]["limit"]) == (10, 100)
+        assert 86 <= data["rateLimit"]["remaining"] <= 91
+    cost = (await post_query(rate_limited_server, ada.token, TEN, **{"X-Trellis-Cost": "1"})).json()["extensions"]["cost"]
+    assert (cost["requested"], cost["limit"], cost["maximum"]) == (10, 100, 10_000)
+    assert 76 <= cost["remaining"] <= 82
 
 
-async def test_the_tier_sets_the_rate(strict: str, ada: Client, database: Database) -> None:
-    limit = "{ viewer { tier } rateLimit { limit } }"
-    assert (await ask(strict, ada.token, limit)).json()["data"] == {"viewer": {"tier": "FREE"}, "rateLimit": {"limit": 100}}
+async def test_the_tier_sets_the_rate(rate_limited_server: str, ada: Client, database: Database) -> None:
+    query = "{ viewer { tier } rateLimit { limit } }"
+    assert (await post_query(rate_limited_server, ada.token, query)).json()["data"] == {
+        "viewer": {"tier": "FREE"},
+        "rateLimit": {"limit": 100},
+    }
     for tier, rate in (("pro", 500), ("enterprise", 2_147_483_647)):
         async with database.engine.begin() as connection:
             await connection.execute(text("UPDATE users SET tier = :tier WHERE username = 'ada'"), {"tier": tier})
-        found = (await ask(strict, ada.token, limit)).json()["data"]
-        assert found == {"viewer": {"tier": tier.upper()}, "rateLimit": {"limit": rate}}
+        data = (await post_query(rate_limited_server, ada.token, query)).json()["data"]
+        assert data == {"viewer": {"tier": tier.upper()}, "rateLimit": {"limit": rate}}
 
 
-async def test_those_without_a_token_share_the_bucket_of_their_address(strict: str) -> None:
-    statuses = [(await ask(strict, None)).status_code for _ in range(3)]
+async def test_those_without_a_token_share_the_bucket_of_their_address(rate_limited_server: str) -> None:
+    statuses = [(await post_query(rate_limited_server, None)).status_code for _ in range(3)]
     assert statuses[:2] != [429, 429]
     assert statuses[-1] == 429
 
 
-async def test_a_document_that_is_refused_costs_what_it_takes_to_look_at_it_once(strict: str, ada: Client) -> None:
-    dear = "{ datasets(first: 100) { edges { node { jobs(first: 100) { edges { node { id } } } } } } }"
-    for query in (f"{{ nothing }} #{uuid4()}", f"{{ #{uuid4()}", f"{dear} #{uuid4()}", *[f"{{ no{'o' * 5_000} }} #{uuid4()}"] * 20):
-        assert "errors" in (await ask(strict, ada.token, query)).json()
-    found = (await ask(strict, ada.token, "{ rateLimit { remaining } }")).json()["data"]
-    assert 85 <= found["rateLimit"]["remaining"] <= 87, "three for 1, one for 11, that one again for nothing"
+async def test_a_document_that_is_refused_costs_what_it_takes_to_look_at_it_once(rate_limited_server: str, ada: Client) -> None:
+    expensive = "{ datasets(first: 100) { edges { node { jobs(first: 100) { edges { node { id } } } } } } }"
+    for query in (f"{{ nothing }} #{uuid4()}", f"{{ #{uuid4()}", f"{expensive} #{uuid4()}", *[f"{{ no{'o' * 5_000} }} #{uuid4()}"] * 20):
+        assert "errors" in (await post_query(rate_limited_server, ada.token, query)).json()
+    data = (await post_query(rate_limited_server, ada.token, "{ rateLimit { remaining } }")).json()["data"]
+    assert 85 <= data["rateLimit"]["remaining"] <= 87, "three for 1, one for 11, that one again for nothing"
 
 
-async def test_whoever_sends_nothing_but_documents_that_are_refused_is_held_up(strict: str, ada: Client) -> None:
-    statuses = [(await ask(strict, ada.token, f"{{ nothing{number} }} #{'n' * 10_000}")).status_code for number in range(8)]
+async def test_whoever_sends_nothing_but_documents_that_are_refused_is_held_up(rate_limited_server: str, ada: Client) -> None:
+    statuses = [
+        (await post_query(rate_limited_server, ada.token, f"{{ nothing{number} }} #{'n' * 10_000}")).status_code for number in range(8)
+    ]
     assert statuses == [200] * 4 + [429] * 4
 
 
-async def test_what_an_unknown_document_paid_counts_for_its_operation(strict: str, ada: Client) -> None:
-    asking = f"{{ rateLimit {{ remaining }} datasets(first: 9) {{ edges {{ node {{ id }} }} }} }} #{uuid4()}{'n' * 2_000}"
-    assert (await ask(strict, ada.token, asking)).json()["data"]["rateLimit"] == {"remaining": 90}
-    assert (await ask(strict, ada.token, asking)).json()["data"]["rateLimit"]["remaining"] in {80, 81}
+async def test_what_an_unknown_document_paid_counts_for_its_operation(rate_limited_server: str, ada: Client) -> None:
+    query = f"{{ rateLimit {{ remaining }} datasets(first: 9) {{ edges {{ node {{ id }} }} }} }} #{uuid4()}{'n' * 2_000}"
+    assert (await post_query(rate_limited_server, ada.token, query)).json()["data"]["rateLimit"] == {"remaining": 90}
+    assert (await post_query(rate_limited_server, ada.token, query)).json()["data"]["rateLimit"]["remaining"] in {80, 81}
 
 
 SKIPPED = {
@@ -149,41 +160,41 @@ async def test_a_dry_run_that_is_left_out_leaves_nothing_else_out(ada: Client, n
     assert (await ada.execute(document, **variables)).keys() == answered
 
 
-async def test_on_a_websocket_the_operation_fails_and_the_socket_stays(strict: str, ada: Client) -> None:
-    async with connect(strict.replace("http", "ws", 1) + "/graphql", subprotocols=["graphql-transport-ws"]) as socket:  # pyright: ignore[reportArgumentType] - a NewType of str
+async def test_on_a_websocket_the_operation_fails_and_the_socket_stays(rate_limited_server: str, ada: Client) -> None:
+    async with connect(rate_limited_server.replace("http", "ws", 1) + "/graphql", subprotocols=["graphql-transport-ws"]) as socket:  # pyright: ignore[reportArgumentType] - a NewType of str
 
         async def send(**message: Any) -> None:
             await socket.send(orjson.dumps(message).decode())
 
         await send(type="connection_init", payload={"Authorization": f"Bearer {ada.token}"})
         assert orjson.loads(await socket.recv())["type"] == "connection_ack"
-        ends: list[str] = []
+        message_types: list[str] = []
         for number in range(11):
             await send(id=str(number), type="subscribe", payload={"query": TEN})
             message = orjson.loads(await socket.recv())
-            ends.append(message["type"])
+            message_types.append(message["type"])
             if message["type"] == "next":
                 assert orjson.loads(await socket.recv())["type"] == "complete"
             else:
                 assert message["payload"][0]["extensions"]["code"] == "RATE_LIMITED"
                 assert message["payload"][0]["extensions"]["retryAfter"] >= 1
-        assert ends == ["next"] * 10 + ["error"]
+        assert message_types == ["next"] * 10 + ["error"]
         await send(type="ping")
         assert orjson.loads(await socket.recv())["type"] == "pong"
 
 
 async def test_one_bucket_is_shared_by_all_processes_and_never_overdrawn(settings: StateSettings) -> None:
     name = uuid4().hex
-    async with events.connect(settings.redis_url) as one, events.connect(settings.redis_url) as other:
-        processes = Buckets(one, Patience()), Buckets(other, Patience())
-        taken = await asyncio.gather(*(processes[i % 2].take(name, 10, 1_000) for i in range(150)))
-    assert sum(one.ok for one in taken) in {100, 101, 102}
-    assert all(one.retry_in > 0 for one in taken if not one.ok)
+    async with notices.connect(settings.redis_url) as first_redis, notices.connect(settings.redis_url) as second_redis:
+        processes = TokenBuckets(first_redis, CircuitBreaker()), TokenBuckets(second_redis, CircuitBreaker())
+        results = await asyncio.gather(*(processes[i % 2].take(name, 10, 1_000) for i in range(150)))
+    assert sum(result.ok for result in results) in {100, 101, 102}
+    assert all(result.retry_in > 0 for result in results if not result.ok)
 
 
 async def test_an_operation_dearer_than_the_bucket_takes_a_full_one(settings: StateSettings) -> None:
-    async with events.connect(settings.redis_url) as redis:
-        buckets, name = Buckets(redis, Patience()), uuid4().hex
+    async with notices.connect(settings.redis_url) as redis:
+        buckets, name = TokenBuckets(redis, CircuitBreaker()), uuid4().hex
         assert (await buckets.take(name, 5_000, 1_000)).ok
         again = await buckets.take(name, 5_000, 1_000)
     assert not again.ok
@@ -191,16 +202,16 @@ async def test_an_operation_dearer_than_the_bucket_takes_a_full_one(settings: St
 
 
 async def test_without_redis_each_process_gives_out_half_and_nobody_waits_for_it() -> None:
-    async with events.connect("redis://127.0.0.1:1/0") as redis:
-        buckets = Buckets(redis, Patience())
-        taken = [await buckets.take("user", 10, 1_000) for _ in range(60)]
+    async with notices.connect("redis://127.0.0.1:1/0") as redis:
+        buckets = TokenBuckets(redis, CircuitBreaker())
+        results = [await buckets.take("user", 10, 1_000) for _ in range(60)]
         began = time.perf_counter()
         for _ in range(100):
             await buckets.take("other", 1, 1_000)
         assert time.perf_counter() - began < 1
-    assert sum(one.ok for one in taken) == 50
-    assert {one.limit for one in taken} == {500}
-    assert all(one.retry_in > 0 for one in taken if not one.ok)
+    assert sum(result.ok for result in results) == 50
+    assert {result.limit for result in results} == {500}
+    assert all(result.retry_in > 0 for result in results if not result.ok)
 
 
 async def test_a_redis_that_says_nothing_holds_an_operation_up_for_a_fifth_of_a_second_at_most() -> None:
@@ -211,8 +222,8 @@ async def test_a_redis_that_says_nothing_holds_an_operation_up_for_a_fifth_of_a_
 
     server = await asyncio.start_server(silence, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    async with server, events.connect(f"redis://127.0.0.1:{port}/0") as redis:
-        buckets = Buckets(redis, Patience())
+    async with server, notices.connect(f"redis://127.0.0.1:{port}/0") as redis:
+        buckets = TokenBuckets(redis, CircuitBreaker())
         began = time.perf_counter()
         assert (await buckets.take("user", 10, 1_000)).ok
         first = time.perf_counter() - began

@@ -9,11 +9,11 @@ from graph.schema import schema
 from graph.settings import GraphSettings
 
 
-def test_the_same_text_is_appraised_once_for_each_set_of_rules_and_limits() -> None:
+def test_the_same_text_is_validated_once_for_each_set_of_rules_and_limits() -> None:
     text = "query Validated { viewer { id } }"
     rules, settings = tuple(specified_rules), GraphSettings()
-    appraiser = admission.Appraiser(schema._schema)  # pyright: ignore[reportPrivateUsage] - Strawberry has no public way to it
-    first = appraiser.appraise(text, schema.read(text), rules, settings, hide_suggestions=False)
+    validator = admission.DocumentValidator(schema._schema)  # pyright: ignore[reportPrivateUsage] - Strawberry has no public way to it
+    first = validator.validate_document(text, schema.read(text), rules, settings, hide_suggestions=False)
     assert first.errors == ()
-    assert appraiser.appraise(text, schema.read(text), rules, GraphSettings(), hide_suggestions=False) is first
-    assert appraiser.appraise(text, schema.read(text), rules[1:], settings, hide_suggestions=False) is not first
+    assert validator.validate_document(text, schema.read(text), rules, GraphSettings(), hide_suggestions=False) is first
+    assert validator.validate_document(text, schema.read(text), rules[1:], settings, hide_suggestions=False) is not first

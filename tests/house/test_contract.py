@@ -23,7 +23,7 @@ from graphql import (
     print_ast,
 )
 
-from graph.core.ids import KINDS
+from graph.core.ids import NODE_REGISTRY
 from graph.schema import schema
 
 PROMISED = build_schema((Path(__file__).parent / "core.graphql").read_text())
@@ -73,35 +73,37 @@ Output = GraphQLObjectType | GraphQLInterfaceType
 
 
 def output_differences(promised: Output, served: Output) -> list[str]:
-    found: list[str] = []
+    differences: list[str] = []
     if {i.name for i in promised.interfaces} != {i.name for i in served.interfaces}:
-        found.append(f"{promised.name} implements {[i.name for i in served.interfaces]}")
+        differences.append(f"{promised.name} implements {[i.name for i in served.interfaces]}")
     for key, field in promised.fields.items():
         name, other = f"{promised.name}.{key}", served.fields.get(key)
         if other is None or str(other.type) != str(field.type):
-            found.append(f"{name} is {other and other.type}, promised is {field.type}")
+            differences.append(f"{name} is {other and other.type}, promised is {field.type}")
             continue
         for argument, value in field.args.items():
-            given = other.args.get(argument)
-            if given is None or str(given.type) != str(value.type) or default(given) != default(value):
-                found.append(f"{name}({argument}:) is {given and given.type}, promised is {value.type} = {default(value)}")
+            served_argument = other.args.get(argument)
+            if served_argument is None or str(served_argument.type) != str(value.type) or default(served_argument) != default(value):
+                differences.append(
+                    f"{name}({argument}:) is {served_argument and served_argument.type}, promised is {value.type} = {default(value)}"
+                )
         extra = other.args.keys() - field.args.keys()
-        found += [
+        differences += [
             f"{name}({argument}:) is required and was not promised" for argument in extra if is_required_argument(other.args[argument])
         ]
-    return found
+    return differences
 
 
 def input_differences(promised: GraphQLInputObjectType, served: GraphQLInputObjectType) -> list[str]:
-    found: list[str] = []
+    differences: list[str] = []
     if promised.is_one_of != served.is_one_of:
-        found.append(f"{promised.name} differs in @oneOf")
+        differences.append(f"{promised.name} differs in @oneOf")
     for key, field in promised.fields.items():
         other = served.fields.get(key)
         if other is None or str(other.type) != str(field.type) or default(other) != default(field):
-            found.append(f"{promised.name}.{key} is {other and other.type}, promised is {field.type} = {default(field)}")
+            differences.append(f"{promised.name}.{key} is {other and other.type}, promised is {field.type} = {default(field)}")
     extra = served.fields.keys() - promised.fields.keys()
-    return found + [
+    return differences + [
         f"{promised.name}.{key} is required and was not promised" for key in extra if is_required_input_field(served.fields[key])
     ]
 
@@ -127,5 +129,5 @@ def test_only_nodes_and_uploads_have_an_id() -> None:
 
 def test_every_prefix_names_its_type() -> None:
     nodes = {t.name for t in SERVED.get_possible_types(SERVED.type_map["Node"])}  # pyright: ignore[reportArgumentType] - Node is an interface
-    assert {prefix: kind.type.__name__ for prefix, kind in KINDS.items()} == PREFIXES
+    assert {prefix: kind.type.__name__ for prefix, kind in NODE_REGISTRY.items()} == PREFIXES
     assert nodes == set(PREFIXES.values())

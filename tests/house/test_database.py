@@ -13,10 +13,10 @@ from sqlalchemy import text
 
 from db.core.work import Database
 from db.migrations import configuration
-from db.migrations.partitions import is_ours
+from db.migrations.partitions import include_name
 from db.settings import StateSettings
 from db.tables import Table
-from db.tables.jobstates import begin_sql, guard_sql
+from db.tables.jobstates import insert_guard_sql, transition_guard_sql
 
 UNINDEXED = text("""
     SELECT c.conrelid::regclass::text AS "table", array_agg(a.attname ORDER BY k.ordinal) AS columns
@@ -46,7 +46,7 @@ async def test_the_tables_in_code_and_in_the_database_are_the_same(database: Dat
     async with database.read() as connection:
         differences = await connection.run_sync(
             lambda sync: compare_metadata(
-                MigrationContext.configure(sync, opts={"compare_type": True, "compare_server_default": True, "include_name": is_ours}),
+                MigrationContext.configure(sync, opts={"compare_type": True, "compare_server_default": True, "include_name": include_name}),
                 Table.metadata,
             )
         )
@@ -71,7 +71,7 @@ async def test_no_table_maps_a_relationship() -> None:
 
 
 async def test_the_guard_in_the_database_is_the_table_of_transitions(database: Database) -> None:
-    for name, rendered in (("trellis_guard_job", guard_sql()), ("trellis_guard_new_job", begin_sql())):
+    for name, rendered in (("trellis_guard_job", transition_guard_sql()), ("trellis_guard_new_job", insert_guard_sql())):
         live = await database.rows(text(f"SELECT pg_get_functiondef('{name}'::regproc)"))
         assert rendered.split("$$")[1].strip() in live[0][0]
 
@@ -93,13 +93,13 @@ async def test_every_revision_goes_up_down_and_up_again(settings: StateSettings,
         for previous, revision in zip(["base", *revisions], revisions, strict=False)
     )
     code = f"from db.migrations import downgrade, upgrade\n{steps}\ndowngrade({url!r}, 'base')"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=False)
-    assert done.returncode == 0, done.stderr
+    completed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=False)
+    assert completed.returncode == 0, completed.stderr
     async with Database.open(StateSettings(database_url=url)) as emptied:
-        left = await emptied.rows(
+        relations = await emptied.rows(
             text("SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relname !~ '^alembic_version'")
         )
         functions = await emptied.rows(text("SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace"))
-    assert [*left, *functions] == []
+    assert [*relations, *functions] == []
     async with database.read() as connection:
         await connection.exec_driver_sql(f'DROP DATABASE "{name}" WITH (FORCE)')

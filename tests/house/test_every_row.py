@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from tests.client import Client
-from tests.walking import walk
+from tests.graph_walk import walk
 
 CSV = "x,y,label\n" + "".join(f"{i},{i * 2 % 7},{'a' if i % 3 else 'b'}\n" for i in range(90))
 TRAIN = (("data", "dataset", {}), ("train", "train_random_forest", {"target": "label", "n_estimators": 5}))
@@ -13,7 +13,7 @@ TRAIN = (("data", "dataset", {}), ("train", "train_random_forest", {"target": "l
 
 async def test_every_field_of_every_kind_of_row_can_be_asked_for(ada: Client, bob: Client, admin: Client, worker: object) -> None:
     ids = await _all_kinds_of_rows(ada)
-    seen = await walk(ada, ids)
+    nodes_by_type = await walk(ada, ids)
     kinds = {
         "User",
         "Dataset",
@@ -28,17 +28,17 @@ async def test_every_field_of_every_kind_of_row_can_be_asked_for(ada: Client, bo
         "Experiment",
         "Run",
     }
-    assert set(seen) == kinds
-    statuses = {(node["__typename"], node["status"]) for nodes in seen.values() for node in nodes if "status" in node}
+    assert set(nodes_by_type) == kinds
+    statuses = {(node["__typename"], node["status"]) for nodes in nodes_by_type.values() for node in nodes if "status" in node}
     assert {("DatasetVersion", "UPLOADING"), ("DatasetVersion", "FAILED"), ("DatasetVersion", "READY")} <= statuses
     assert {("Job", "COMPLETED"), ("Job", "FAILED"), ("Job", "CANCELLED"), ("Run", "COMPLETED"), ("Run", "CANCELLED")} <= statuses
-    assert {"UPLOAD", "DERIVED"} <= {version["source"] for version in seen["DatasetVersion"]}
-    assert any(job["retryOf"] for job in seen["Job"])
-    assert any(dataset["deletedAt"] for version in seen["DatasetVersion"] for dataset in [version["dataset"]])
+    assert {"UPLOAD", "DERIVED"} <= {version["source"] for version in nodes_by_type["DatasetVersion"]}
+    assert any(job["retryOf"] for job in nodes_by_type["Job"])
+    assert any(dataset["deletedAt"] for version in nodes_by_type["DatasetVersion"] for dataset in [version["dataset"]])
     assert set(await walk(admin, ids)) == kinds
-    hers = sorted(node["id"] for nodes in seen.values() for node in nodes)
-    for first in range(0, len(hers), 100):
-        batch = hers[first : first + 100]
+    ada_node_ids = sorted(node["id"] for nodes in nodes_by_type.values() for node in nodes)
+    for first in range(0, len(ada_node_ids), 100):
+        batch = ada_node_ids[first : first + 100]
         assert await bob.one("query($ids: [ID!]!) { nodes(ids: $ids) { id } }", ids=batch) == [None] * len(batch), (
             "a stranger sees none of it"
         )

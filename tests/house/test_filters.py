@@ -70,6 +70,6 @@ async def test_a_filter_keeps_what_fits(
     criteria = {key: value.format(**ids) if isinstance(value, str) else value for key, value in criteria.items()}
     kind = f"{name.removesuffix('s').capitalize()}Filter"
     query = f"query($filter: {kind}) {{ {name}(filter: $filter) {{ totalCount edges {{ node {{ id }} }} }} }}"
-    found = await ada.one(query, filter=criteria)
-    assert (found["totalCount"], len({edge["node"]["id"] for edge in found["edges"]})) == (fitting, fitting)
+    result = await ada.one(query, filter=criteria)
+    assert (result["totalCount"], len({edge["node"]["id"] for edge in result["edges"]})) == (fitting, fitting)
     assert await bob.one(query, filter=criteria) == {"totalCount": 0, "edges": []}, "a filter never widens what a stranger sees"

@@ -17,32 +17,32 @@ def test_the_schema_that_is_checked_in_is_the_one_that_is_served() -> None:
 
 
 def test_everything_has_a_description_that_says_something() -> None:
-    silent: list[str] = []
+    undescribed: list[str] = []
 
     def check(name: str, description: str | None) -> None:
         if not description or len(description.strip()) < 4:
-            silent.append(name)
+            undescribed.append(name)
 
     for name, kind in schema._schema.type_map.items():
         if name.startswith("__") or name in {"String", "Int", "Float", "Boolean", "ID"}:
             continue
         check(name, kind.description)
         if isinstance(kind, GraphQLObjectType | GraphQLInterfaceType):
-            for field, declared in kind.fields.items():
-                check(f"{name}.{field}", declared.description)
-                for argument, given in declared.args.items():
-                    check(f"{name}.{field}({argument})", given.description)
+            for field, field_definition in kind.fields.items():
+                check(f"{name}.{field}", field_definition.description)
+                for argument, input_value in field_definition.args.items():
+                    check(f"{name}.{field}({argument})", input_value.description)
         elif isinstance(kind, GraphQLInputObjectType):
-            for field, given in kind.fields.items():
-                check(f"{name}.{field}", given.description)
+            for field, input_value in kind.fields.items():
+                check(f"{name}.{field}", input_value.description)
         elif isinstance(kind, GraphQLEnumType):
             for value, member in kind.values.items():
                 check(f"{name}.{value}", member.description)
-    assert silent == []
+    assert undescribed == []
 
 
 def test_every_root_field_says_who_may_call_it() -> None:
-    found = scopes(schema)
-    assert {name for name, scope in found.items() if name.startswith("Mutation.") and scope is not Scope.WRITE} == set()
-    assert {name for name, scope in found.items() if not name.startswith("Mutation.") and scope is not Scope.READ} == set()
-    assert len(found) > 30
+    scope_by_field = scopes(schema)
+    assert {name for name, scope in scope_by_field.items() if name.startswith("Mutation.") and scope is not Scope.WRITE} == set()
+    assert {name for name, scope in scope_by_field.items() if not name.startswith("Mutation.") and scope is not Scope.READ} == set()
+    assert len(scope_by_field) > 30

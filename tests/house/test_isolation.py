@@ -25,12 +25,12 @@ from graphql import (
 from sqlalchemy import text
 
 from db.core.work import Database
-from graph.core.ids import KINDS
+from graph.core.ids import NODE_REGISTRY
 from graph.schema import schema
 from tests import selection
 from tests.client import Client
 from tests.factories import platform
-from tests.walking import walk
+from tests.graph_walk import walk
 
 SCHEMA = schema._schema
 CSV = "x,label\n" + "".join(f"{i},{'a' if i % 3 else 'b'}\n" for i in range(30))
@@ -70,12 +70,12 @@ def places() -> Iterator[Place]:
 
 
 def _ids_in(value: Value, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], bool]]:
-    named = get_named_type(value.type)
-    bare = value.type.of_type if isinstance(value.type, GraphQLNonNull) else value.type
-    if named.name == "ID":
-        yield path, isinstance(bare, GraphQLList)
-    elif isinstance(named, GraphQLInputObjectType) and path.count(path[-1]) == 1:
-        for name, inner in named.fields.items():
+    named_type = get_named_type(value.type)
+    nullable_type = value.type.of_type if isinstance(value.type, GraphQLNonNull) else value.type
+    if named_type.name == "ID":
+        yield path, isinstance(nullable_type, GraphQLList)
+    elif isinstance(named_type, GraphQLInputObjectType) and path.count(path[-1]) == 1:
+        for name, inner in named_type.fields.items():
             yield from _ids_in(inner, (*path, name))
 
 
@@ -87,54 +87,58 @@ def document(place: Place) -> str:
     """The root field with all its arguments as variables, and everything of the answer."""
     root = _root(place)
     declared = ", ".join(f"${name}: {argument.type}" for name, argument in root.args.items())
-    given = ", ".join(f"{name}: ${name}" for name in root.args)
-    declared, given = (f"({names})" if names else "" for names in (declared, given))
-    named = get_named_type(root.type)
-    if is_leaf_type(named):
-        asked = ""
-    elif isinstance(named, GraphQLObjectType):
-        asked = f" {{ {selection.whole(SCHEMA, named.name, 2)} }}"
+    arguments = ", ".join(f"{name}: ${name}" for name in root.args)
+    declared, arguments = (f"({names})" if names else "" for names in (declared, arguments))
+    named_type = get_named_type(root.type)
+    if is_leaf_type(named_type):
+        selection_set = ""
+    elif isinstance(named_type, GraphQLObjectType):
+        selection_set = f" {{ {selection.all_fields(SCHEMA, named_type.name, 2)} }}"
     else:
-        possible = SCHEMA.get_possible_types(named)  # pyright: ignore[reportArgumentType] - what is no object here is abstract
+        possible = SCHEMA.get_possible_types(named_type)  # pyright: ignore[reportArgumentType] - what is no object here is abstract
         parts = " ".join(_as_one_of_many(number, type_) for number, type_ in enumerate(possible))
-        asked = f" {{ __typename {parts} }}"
-    return f"{place.operation}{declared} {{ {place.root}{given}{asked} }}"
+        selection_set = f" {{ __typename {parts} }}"
+    return f"{place.operation}{declared} {{ {place.root}{arguments}{selection_set} }}"
 
 
 def _as_one_of_many(number: int, type_: GraphQLObjectType) -> str:
     """Members of a union disagree on the types of fields of one name, so each has its own aliases."""
-    own = ((name, one) for name, field in type_.fields.items() if (one := selection.field(SCHEMA, name, field, 1)) is not None)
-    return f"... on {type_.name} {{ {' '.join(f'a{number}_{name}: {one}' for name, one in own)} }}"
+    own = (
+        (name, field_text)
+        for name, field in type_.fields.items()
+        if (field_text := selection.field_selection(SCHEMA, name, field, 1)) is not None
+    )
+    return f"... on {type_.name} {{ {' '.join(f'a{number}_{name}: {field_text}' for name, field_text in own)} }}"
 
 
 def variables(place: Place, target: str, own: Mapping[str, str]) -> dict[str, Any]:
     """What must be given, with `target` at the place; other ids are the asker's own."""
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for name, argument in _root(place).args.items():
         if place.path[0] == name or isinstance(argument.type, GraphQLNonNull):
-            found[name] = _filled(argument, place, (name,), target, own)
-    return found
+            values[name] = _input_value(argument, place, (name,), target, own)
+    return values
 
 
-def _filled(value: Value, place: Place, path: tuple[str, ...], target: str, own: Mapping[str, str]) -> Any:
-    named = get_named_type(value.type)
+def _input_value(value: Value, place: Place, path: tuple[str, ...], target: str, own: Mapping[str, str]) -> Any:
+    named_type = get_named_type(value.type)
     if path == place.path:
         return [target] if place.is_list else target
-    bare = value.type.of_type if isinstance(value.type, GraphQLNonNull) else value.type
-    if isinstance(named, GraphQLInputObjectType):
+    nullable_type = value.type.of_type if isinstance(value.type, GraphQLNonNull) else value.type
+    if isinstance(named_type, GraphQLInputObjectType):
         inner = {
-            name: _filled(field, place, (*path, name), target, own)
-            for name, field in named.fields.items()
+            name: _input_value(field, place, (*path, name), target, own)
+            for name, field in named_type.fields.items()
             if isinstance(field.type, GraphQLNonNull) or place.path[: len(path) + 1] == (*path, name)
         }
-        return [inner] if isinstance(bare, GraphQLList) else inner
-    if named.name == "ID":
-        one: Any = own[path[-1]]
-    elif isinstance(named, GraphQLEnumType):
-        one = next(iter(named.values))
+        return [inner] if isinstance(nullable_type, GraphQLList) else inner
+    if named_type.name == "ID":
+        entry: Any = own[path[-1]]
+    elif isinstance(named_type, GraphQLEnumType):
+        entry = next(iter(named_type.values))
     else:
-        one = VALUES[named.name]
-    return [one] if isinstance(bare, GraphQLList) else one
+        entry = VALUES[named_type.name]
+    return [entry] if isinstance(nullable_type, GraphQLList) else entry
 
 
 def _root(place: Place) -> Any:
@@ -143,12 +147,12 @@ def _root(place: Place) -> Any:
     return root_type.fields[place.root]
 
 
-async def answered(client: Client, place: Place, target: str, own: Mapping[str, str]) -> str:
+async def answer_text(client: Client, place: Place, target: str, own: Mapping[str, str]) -> str:
     """The whole answer as text, without the target and what is new in every answer."""
     query, values = document(place), variables(place, target, own)
     if place.operation == "subscription":
-        patience = 0.5 if place.root == "jobUpdates" else 15  # a filter that fits nothing is answered with silence
-        answer = await _first(client, query, values, patience)
+        timeout_seconds = 0.5 if place.root == "jobUpdates" else 15  # a filter that fits nothing is answered with silence
+        answer = await _first(client, query, values, timeout_seconds)
     else:
         answer = await client.post(query, **values)
     for error in answer.get("errors", ()):
@@ -156,31 +160,31 @@ async def answered(client: Client, place: Place, target: str, own: Mapping[str, 
     return json.dumps(answer, sort_keys=True).replace(target, "<id>")
 
 
-async def _first(client: Client, query: str, values: dict[str, Any], patience: float) -> dict[str, Any]:
+async def _first(client: Client, query: str, values: dict[str, Any], timeout_seconds: float) -> dict[str, Any]:
     """What a subscription says first, or that it says nothing."""
     async with client.socket() as (send, receive):
         await send({"id": "1", "type": "subscribe", "payload": {"query": query, "variables": values}})
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(timeout_seconds):
                 message = await receive()
         except TimeoutError:
             return {"silent": True}
         return {"errors": message["payload"]} if message["type"] == "error" else message
 
 
-def never_made(like: str) -> str:
+def unused_id(like: str) -> str:
     prefix, _, digits = like.partition("_")
     return f"{prefix}_{UUID(digits).hex[:12]}7{uuid4().hex[13:]}"
 
 
-async def _same(client: Client, place: Place, target: str, own: Mapping[str, str]) -> bool:
+async def _is_indistinguishable(client: Client, place: Place, target: str, own: Mapping[str, str]) -> bool:
     """Whether the answer is that for an id that was never made."""
-    return await answered(client, place, target, own) == await answered(client, place, never_made(target), own)
+    return await answer_text(client, place, target, own) == await answer_text(client, place, unused_id(target), own)
 
 
 async def _rows_of(database: Database, owner: UUID) -> dict[str, str]:
     """A digest of all that belongs to somebody."""
-    owned = [
+    owned_tables = [
         row.name
         for row in await database.rows(
             text(
@@ -189,7 +193,7 @@ async def _rows_of(database: Database, owner: UUID) -> dict[str, str]:
             )
         )
     ]
-    statements = {name: f"SELECT t FROM {name} t WHERE owner_id = :owner" for name in owned}
+    statements = {name: f"SELECT t FROM {name} t WHERE owner_id = :owner" for name in owned_tables}
     for name, parent, key in (
         ("dataset_versions", "datasets", "dataset_id"),
         ("model_alias_events", "models", "model_id"),
@@ -204,91 +208,93 @@ async def _rows_of(database: Database, owner: UUID) -> dict[str, str]:
     return digests
 
 
-async def _hers(ada: Client, database: Database) -> dict[str, str]:
+async def _ids_of_every_kind(ada: Client, database: Database) -> dict[str, str]:
     """One id of every kind that there is."""
     await platform.fill(database, "ada", 1)
     dataset = (await ada.one("{ datasets(first: 1) { edges { node { id } } } }"))["edges"][0]["node"]["id"]
     upload = (await ada.request_upload(dataset, "later.csv", b"x"))["upload"]["id"]
     first = (await ada.one("{ jobs(first: 1) { edges { node { id } } } }"))["edges"][0]["node"]["id"]
-    seen = await walk(ada, [first, dataset])
-    ids = {nodes[0]["id"].partition("_")[0]: nodes[0]["id"] for nodes in seen.values()}
+    nodes_by_type = await walk(ada, [first, dataset])
+    ids = {nodes[0]["id"].partition("_")[0]: nodes[0]["id"] for nodes in nodes_by_type.values()}
     return {**ids, "upload": upload}
 
 
-async def _his(bob: Client) -> dict[str, str]:
+async def _own_ids(bob: Client) -> dict[str, str]:
     """What he fills other ID fields with, so that only the foreign id can be what is wrong."""
     version = await bob.ingest("his", CSV, targetColumn="label", problemType="CLASSIFICATION")
-    found = await bob.one("query($id: ID!) { node(id: $id) { ... on DatasetVersion { dataset { id } producedBy { id } } } }", id=version)
+    version_node = await bob.one(
+        "query($id: ID!) { node(id: $id) { ... on DatasetVersion { dataset { id } producedBy { id } } } }", id=version
+    )
     pipeline = (await bob.create_pipeline("his", ("data", "dataset", {}), ("train", "train_random_forest", {"target": "label"})))[
         "pipeline"
     ]
-    me = (await bob.one("{ viewer { id } }"))["id"]
+    user_id = (await bob.one("{ viewer { id } }"))["id"]
     return {
         "pipelineId": pipeline["id"],
         "datasetVersionId": version,
-        "datasetId": found["dataset"]["id"],
-        "id": found["producedBy"]["id"],
-        "ownerId": me,
-    } | dict.fromkeys(("experimentId", "modelVersionId", "modelId", "uploadId", "ids"), never_made(version))
+        "datasetId": version_node["dataset"]["id"],
+        "id": version_node["producedBy"]["id"],
+        "ownerId": user_id,
+    } | dict.fromkeys(("experimentId", "modelVersionId", "modelId", "uploadId", "ids"), unused_id(version))
 
 
 async def test_a_foreign_id_answers_exactly_as_one_that_was_never_made(
-    ada: Client, bob: Client, reader: Client, admin: Client, nobody: Client, database: Database, worker: object
+    ada: Client, bob: Client, reader: Client, admin: Client, anonymous: Client, database: Database, worker: object
 ) -> None:
-    hers, own = await _hers(ada, database), await _his(bob)
-    me = UUID((await ada.one("{ viewer { id } }"))["id"].partition("_")[2])
-    assert set(hers) >= set(KINDS) - {"artifact"}, "there is a row of every kind to be looked for"
-    before = await _rows_of(database, me)
+    ada_ids, bob_ids = await _ids_of_every_kind(ada, database), await _own_ids(bob)
+    ada_id = UUID((await ada.one("{ viewer { id } }"))["id"].partition("_")[2])
+    assert set(ada_ids) >= set(NODE_REGISTRY) - {"artifact"}, "there is a row of every kind to be looked for"
+    before = await _rows_of(database, ada_id)
     leaks: list[str] = []
     for place in PLACES:
-        asked = [(bob, target) for target in hers.values()]
+        probes = [(bob, target) for target in ada_ids.values()]
         if place.operation == "query":  # who may only read is refused every mutation before anything is looked up
-            asked += [(reader, hers[kind]) for kind in ("job", "dataset", "model")]
-        same = await asyncio.gather(*(_same(stranger, place, target, own) for stranger, target in asked))
-        leaks += [f"{place} with {target}" for (_, target), is_same in zip(asked, same, strict=True) if not is_same]
+            probes += [(reader, ada_ids[kind]) for kind in ("job", "dataset", "model")]
+        results = await asyncio.gather(*(_is_indistinguishable(stranger, place, target, bob_ids) for stranger, target in probes))
+        leaks += [f"{place} with {target}" for (_, target), is_same in zip(probes, results, strict=True) if not is_same]
     assert leaks == []
-    assert [str(place) for place in PLACES if "UNAUTHENTICATED" not in await answered(nobody, place, hers["job"], own)] == []
-    assert await _rows_of(database, me) == before, "nothing of hers has changed"
+    assert [str(place) for place in PLACES if "UNAUTHENTICATED" not in await answer_text(anonymous, place, ada_ids["job"], bob_ids)] == []
+    assert await _rows_of(database, ada_id) == before, "nothing of hers has changed"
 
     # That the walk can find anything at all: for her and for an admin there is an id at every place that is told from one never made.
     for client in (ada, admin):
         for place in (place for place in PLACES if place.operation == "query"):
-            for target in hers.values():
-                if not await _same(client, place, target, own):
+            for target in ada_ids.values():
+                if not await _is_indistinguishable(client, place, target, bob_ids):
                     break
             else:
                 raise AssertionError(f"{place} tells nobody anything")
 
 
 async def test_a_foreign_id_makes_no_more_work_than_one_that_was_never_made(
-    ada: Client, bob: Client, database: Database, worker: object, statements: Callable[[], AbstractContextManager[list[str]]]
+    ada: Client, bob: Client, database: Database, worker: object, capture_statements: Callable[[], AbstractContextManager[list[str]]]
 ) -> None:
     """What a clock could tell is told by the statements: the same ones are sent for both, so that none of them can find anything."""
-    hers, own = await _hers(ada, database), await _his(bob)
+    ada_ids, bob_ids = await _ids_of_every_kind(ada, database), await _own_ids(bob)
 
     async def sent(place: Place, target: str) -> list[str]:
-        with statements() as found:
-            await answered(bob, place, target, own)
-        return found
+        with capture_statements() as sent_statements:
+            await answer_text(bob, place, target, bob_ids)
+        return sent_statements
 
     async def differ(place: Place, target: str) -> bool:
-        return await sent(place, target) != await sent(place, never_made(target))
+        return await sent(place, target) != await sent(place, unused_id(target))
 
-    asked = [(place, target) for place in PLACES if place.operation != "subscription" for target in hers.values()]
+    probes = [(place, target) for place in PLACES if place.operation != "subscription" for target in ada_ids.values()]
     for _ in range(3):  # what this process looks for each second may come between; it does not do so three times in a row
-        asked = [(place, target) for place, target in asked if await differ(place, target)]
-    assert [f"{place} with {target}" for place, target in asked] == []
+        probes = [(place, target) for place, target in probes if await differ(place, target)]
+    assert [f"{place} with {target}" for place, target in probes] == []
 
 
-async def test_nobody_is_answered_nothing(nobody: Client) -> None:
+async def test_nobody_is_answered_nothing(anonymous: Client) -> None:
     """Every field of every root asks who is there, whatever else it is given."""
     for operation, type_ in (("query", SCHEMA.query_type), ("mutation", SCHEMA.mutation_type)):
         assert type_ is not None
         for name, field in type_.fields.items():
             place = Place(operation, name, (), is_list=False)
             required = {key: value for key, value in field.args.items() if isinstance(value.type, GraphQLNonNull)}
-            values = {key: _filled(value, place, (key,), "", _Anything()) for key, value in required.items()}
-            answer = await nobody.post(document(place), **values)
+            values = {key: _input_value(value, place, (key,), "", _Anything()) for key, value in required.items()}
+            answer = await anonymous.post(document(place), **values)
             assert answer["data"] is None or set(answer["data"].values()) == {None}, name
             assert [error["extensions"]["code"] for error in answer["errors"]] == ["UNAUTHENTICATED"], name
 

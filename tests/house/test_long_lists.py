@@ -17,21 +17,21 @@ ENTRIES = 50_000
 ACCEPT = "application/json, text/event-stream"
 
 
-def lists() -> dict[str, tuple[str, dict[str, Any], str]]:
+def list_inputs() -> dict[str, tuple[str, dict[str, Any], str]]:
     """For each list-typed argument or input field that a root field leads to: the document, its variables, and the list's place."""
     core = schema._schema
-    found: dict[str, tuple[str, dict[str, Any], str]] = {}
+    list_inputs_by_name: dict[str, tuple[str, dict[str, Any], str]] = {}
     for root, keyword in ((core.query_type, "query"), (core.mutation_type, "mutation"), (core.subscription_type, "subscription")):
         assert root is not None
         for name, field in root.fields.items():
-            for argument, given in field.args.items():
-                for place in _places(given.type, "$a", ()):
+            for argument, definition in field.args.items():
+                for place in _places(definition.type, "$a", ()):
                     key = place[0]
                     selection = " { __typename }" if is_composite_type(get_named_type(field.type)) else ""
-                    asked = f"{name}({argument}: $a{_rest(field.args, argument)}){selection}"
-                    text = f"{keyword}($a: {given.type}) {{ {asked} }}"
-                    found[f"{name}({argument}) {key}"] = text, {"a": place[1]}, key
-    return found
+                    field_text = f"{name}({argument}: $a{_required_arguments(field.args, argument)}){selection}"
+                    text = f"{keyword}($a: {definition.type}) {{ {field_text} }}"
+                    list_inputs_by_name[f"{name}({argument}) {key}"] = text, {"a": place[1]}, key
+    return list_inputs_by_name
 
 
 def _places(kind: Any, place: str, above: tuple[str, ...]) -> list[tuple[str, Any]]:
@@ -48,13 +48,13 @@ def _places(kind: Any, place: str, above: tuple[str, ...]) -> list[tuple[str, An
     return []
 
 
-def _rest(arguments: dict[str, GraphQLArgument], but: str) -> str:
+def _required_arguments(arguments: dict[str, GraphQLArgument], excluded: str) -> str:
     """Literals for what else the field must have."""
-    needed = [name for name, given in arguments.items() if str(given.type) == "ID!" and name != but]
-    return "".join(f', {name}: "run_{"0" * 32}"' for name in needed)
+    required = [name for name, definition in arguments.items() if str(definition.type) == "ID!" and name != excluded]
+    return "".join(f', {name}: "run_{"0" * 32}"' for name in required)
 
 
-LISTS = lists()
+LISTS = list_inputs()
 
 
 def test_the_schema_has_lists_in_its_inputs() -> None:
@@ -65,30 +65,30 @@ def test_the_schema_has_lists_in_its_inputs() -> None:
 @pytest.mark.parametrize("name", LISTS)
 async def test_a_list_of_50_000_entries_is_refused_by_its_place_before_it_is_read(ada: Client, name: str) -> None:
     document, variables, place = LISTS[name]
-    best, stalled = 9.0, 9.0
+    fastest, longest_stall = 9.0, 9.0
     for _ in range(3):
-        waits: list[float] = []
-        watching = asyncio.create_task(_watch(waits))
+        lags: list[float] = []
+        lag_monitor = asyncio.create_task(_measure_lag(lags))
         began = time.perf_counter()
         answer = (await ada.http.post("/graphql", json={"query": document, "variables": variables}, headers={"accept": ACCEPT})).json()
-        best = min(best, time.perf_counter() - began)
-        watching.cancel()
-        stalled = min(stalled, max(waits, default=0.0))
+        fastest = min(fastest, time.perf_counter() - began)
+        lag_monitor.cancel()
+        longest_stall = min(longest_stall, max(lags, default=0.0))
         (error,) = answer["errors"]
         assert error["extensions"]["code"] == "BAD_USER_INPUT"
         assert error["message"].startswith(f"`{place}` has 50,000 entries; at most ")
-        if best < 0.2 and stalled < 0.1:
+        if fastest < 0.2 and longest_stall < 0.1:
             break
-    assert best < 0.5
-    assert stalled < 0.2
+    assert fastest < 0.5
+    assert longest_stall < 0.2
 
 
-async def _watch(waits: list[float]) -> None:
+async def _measure_lag(lags: list[float]) -> None:
     """How late the loop comes to what is due; the server's and ours may be the same."""
     while True:
         began = time.perf_counter()
         await asyncio.sleep(0.005)
-        waits.append(time.perf_counter() - began)
+        lags.append(time.perf_counter() - began)
 
 
 async def test_a_list_in_the_document_is_held_to_the_same(ada: Client) -> None:
@@ -100,15 +100,15 @@ async def test_a_list_in_the_document_is_held_to_the_same(ada: Client) -> None:
 
 @pytest.mark.parametrize("key", ["." * 20_000, "a." * 99, "a" * 201, "a." * 20 + "a" * 170])
 async def test_a_key_of_a_filter_has_so_many_characters_and_levels(ada: Client, key: str) -> None:
-    for given in ({"parameters": [{"key": key}]}, {"parameters": [{"key": key, "eq": 1}]}, {"metrics": [{"key": key}]}):
-        answer = await ada.post("query($filter: RunFilter) { runs(filter: $filter) { totalCount } }", filter=given)
+    for criteria in ({"parameters": [{"key": key}]}, {"parameters": [{"key": key, "eq": 1}]}, {"metrics": [{"key": key}]}):
+        answer = await ada.post("query($filter: RunFilter) { runs(filter: $filter) { totalCount } }", filter=criteria)
         assert [error["extensions"]["code"] for error in answer["errors"]] == ["BAD_USER_INPUT"]
 
 
 async def test_a_filter_at_its_limits_is_answered(ada: Client) -> None:
     parameters = [{"key": "a." * 20 + "a", "in": list(range(5))}] * 20
-    given = {"parameters": parameters, "metrics": [{"key": "a" * 200, "gte": 0}] * 20}
-    assert await ada.one("query($filter: RunFilter) { runs(filter: $filter) { totalCount } }", filter=given) == {"totalCount": 0}
+    criteria = {"parameters": parameters, "metrics": [{"key": "a" * 200, "gte": 0}] * 20}
+    assert await ada.one("query($filter: RunFilter) { runs(filter: $filter) { totalCount } }", filter=criteria) == {"totalCount": 0}
     answer = await ada.post(
         "query($filter: RunFilter) { runs(filter: $filter) { totalCount } }", filter={"parameters": [{"key": "a", "in": [1] * 51}] * 2}
     )

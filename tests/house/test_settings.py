@@ -14,8 +14,12 @@ from server.settings import ServerSettings
 from workers.settings import WorkerSettings
 
 README = Path(__file__).parents[2].joinpath("README.md").read_text(encoding="utf-8")
-ROOMS: tuple[type[BaseSettings], ...] = (StateSettings, GraphSettings, ServerSettings, WorkerSettings)
-SETTINGS = [(room.model_config.get("env_prefix", "") + name, field) for room in ROOMS for name, field in room.model_fields.items()]
+SETTINGS_CLASSES: tuple[type[BaseSettings], ...] = (StateSettings, GraphSettings, ServerSettings, WorkerSettings)
+SETTINGS = [
+    (settings_class.model_config.get("env_prefix", "") + name, field)
+    for settings_class in SETTINGS_CLASSES
+    for name, field in settings_class.model_fields.items()
+]
 
 
 @pytest.mark.parametrize(("name", "field"), SETTINGS, ids=[name for name, _ in SETTINGS])

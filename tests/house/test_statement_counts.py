@@ -33,22 +33,22 @@ PARENTS = 6
 def edges(type_name: str) -> list[tuple[str, str]]:
     """The fields of a type that lead to other rows, each as (name, a selection of it with all its leaves)."""
     core = schema._schema
-    kind = core.type_map[type_name]
-    assert isinstance(kind, GraphQLObjectType)
-    found: list[tuple[str, str]] = []
-    for name, field in kind.fields.items():
+    object_type = core.type_map[type_name]
+    assert isinstance(object_type, GraphQLObjectType)
+    selections: list[tuple[str, str]] = []
+    for name, field in object_type.fields.items():
         if not is_leaf_type(get_named_type(field.type)) or field.args:
-            chosen = selection.field(core, name, field, 2)
-            if chosen is not None:
-                found.append((name, chosen))
-    return found
+            selection_text = selection.field_selection(core, name, field, 2)
+            if selection_text is not None:
+                selections.append((name, selection_text))
+    return selections
 
 
 CASES = [
     *((root, type_name, name, chosen, "", "") for root, type_name in ROOTS.items() for name, chosen in edges(type_name)),
     *(
-        (way[0], type_name, name, chosen, f"{way[1]} {{ ", f" }} {way[2] if len(way) > 2 else ''}")
-        for type_name, way in THROUGH.items()
+        (path[0], type_name, name, chosen, f"{path[1]} {{ ", f" }} {path[2] if len(path) > 2 else ''}")
+        for type_name, path in THROUGH.items()
         for name, chosen in edges(type_name)
     ),
 ]
@@ -67,20 +67,20 @@ async def test_one_batch_however_many_parents(
     chosen: str,
     before: str,
     after: str,
-    filled: Client,
-    statements: Callable[[], AbstractContextManager[list[str]]],
+    filled_client: Client,
+    capture_statements: Callable[[], AbstractContextManager[list[str]]],
 ) -> None:
     counts: list[int] = []
     for first in (1, PARENTS):
-        with statements() as sent:
-            page = await filled.one(f"{{ {root}(first: {first}) {{ edges {{ node {{ {before}{chosen}{after} }} }} }} }}")
+        with capture_statements() as sent:
+            page = await filled_client.one(f"{{ {root}(first: {first}) {{ edges {{ node {{ {before}{chosen}{after} }} }} }} }}")
         assert len(page["edges"]) == first
         counts.append(len(sent))
     assert counts[0] == counts[1], f"{type_name}.{name}: {counts[0]} statements for one parent, {counts[1]} for {PARENTS}"
 
 
 @pytest.fixture(scope="module")
-async def filled(database: Database, live_server: LiveServer) -> AsyncGenerator[Client]:
+async def filled_client(database: Database, live_server: LiveServer) -> AsyncGenerator[Client]:
     """Ada with a platform of her own, filled once for the module: its tests only read."""
     await clean_tables(database)
     async with database.work(SYSTEM) as work:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tests.jobs.desk import desk
-from tests.telling import announcing
-from tests.workers.stage import calm, crew, owner, stage
+from tests.event_writer import notifying_database
+from tests.jobs.job_driver import job_driver
+from tests.workers.worker_harness import harness, harness_with_worker, owner, shared_worker_queue
 
-__all__ = ["announcing", "calm", "crew", "desk", "owner", "stage"]
+__all__ = ["harness", "harness_with_worker", "job_driver", "notifying_database", "owner", "shared_worker_queue"]

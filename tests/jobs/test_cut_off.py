@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from db.core import watch
+from db.core import connection_watchdog
 from db.core.viewer import SYSTEM
 from db.core.work import Database
 from db.errors import NotFound, Unavailable
@@ -19,18 +19,18 @@ from db.settings import StateSettings
 async def test_whatever_a_driver_says_whose_connection_was_cut_off(
     settings: StateSettings, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    connect = watch._connect  # pyright: ignore[reportPrivateUsage]
+    connect = connection_watchdog._connect  # pyright: ignore[reportPrivateUsage]
     with socket.create_server(("127.0.0.1", 0)) as silent:  # it lets everybody in and says nothing
 
-        async def nobody_there(**options: Any) -> Any:
+        async def connect_to_silent_server(**options: Any) -> Any:
             return await connect(**{**options, "host": "127.0.0.1", "port": silent.getsockname()[1]})
 
-        monkeypatch.setattr(watch, "DOUBT", 0.05)
-        monkeypatch.setattr(watch, "PATIENCE", 0.2)
-        monkeypatch.setattr(watch, "RESPITE", 0.0)
-        monkeypatch.setattr(watch, "_connect", nobody_there)
+        monkeypatch.setattr(connection_watchdog, "FIRST_PROBE_DELAY", 0.05)
+        monkeypatch.setattr(connection_watchdog, "PROBE_TIMEOUT", 0.2)
+        monkeypatch.setattr(connection_watchdog, "COOLDOWN", 0.0)
+        monkeypatch.setattr(connection_watchdog, "_connect", connect_to_silent_server)
 
-        async def ends(wait: float, error: Exception | None = None) -> None:
+        async def run_idle_work(wait: float, error: Exception | None = None) -> None:
             async with Database.open(settings) as own, own.work(SYSTEM) as work:
                 driver: Any = (await work.connection.get_raw_connection()).driver_connection
                 await asyncio.sleep(wait)
@@ -39,9 +39,9 @@ async def test_whatever_a_driver_says_whose_connection_was_cut_off(
                 assert driver._protocol.bind_execute  # as it does between two of its steps
 
         with pytest.raises(Unavailable):
-            await ends(1.0)
+            await run_idle_work(1.0)
         with pytest.raises(NotFound):
-            await ends(1.0, NotFound("what was looked for before"))
+            await run_idle_work(1.0, NotFound("what was looked for before"))
         with pytest.raises(AttributeError, match="a fault"):  # of a connection that nobody cut off
-            await ends(0.0, AttributeError("a fault"))
+            await run_idle_work(0.0, AttributeError("a fault"))
     assert (await database.rows(text("SELECT 1")))[0][0] == 1

@@ -16,8 +16,8 @@ from tests.client import Client
 
 UPDATES = "subscription { jobUpdates { id progress parameters } }"
 LARGE, SMALL = 200, 650
-MOVE = text("UPDATE jobs SET progress = 7, last_sequence = last_sequence + 1 WHERE id = ANY(:ids) RETURNING id, last_sequence")
-TELL = text("""
+UPDATE_PROGRESS = text("UPDATE jobs SET progress = 7, last_sequence = last_sequence + 1 WHERE id = ANY(:ids) RETURNING id, last_sequence")
+INSERT_EVENTS = text("""
     INSERT INTO job_events (job_id, sequence, attempt, type, status, progress)
     SELECT id, last_sequence, attempt, 'progress', status, progress FROM jobs WHERE id = ANY(:ids)""")
 
@@ -26,28 +26,28 @@ def rereads() -> float:
     return REGISTRY.get_sample_value("trellis_stream_rereads_total", {"stream": "jobUpdates"}) or 0
 
 
-async def test_a_watcher_that_more_than_500_jobs_have_overtaken_hears_the_last_of_each(ada: Client, announcing: Database) -> None:
-    me = decode("user", (await ada.one("{ viewer { id } }"))["id"])
-    swift: dict[str, int] = {}
+async def test_a_watcher_that_more_than_500_jobs_have_overtaken_hears_the_last_of_each(ada: Client, notifying_database: Database) -> None:
+    owner_id = decode("user", (await ada.one("{ viewer { id } }"))["id"])
+    fast_received: dict[str, int] = {}
 
     async def watch() -> None:
         async for answer in ada.subscribe(UPDATES):
-            swift[answer["jobUpdates"]["id"]] = answer["jobUpdates"]["progress"]
+            fast_received[answer["jobUpdates"]["id"]] = answer["jobUpdates"]["progress"]
 
-    async def told(count: int) -> None:
+    async def wait_until_received(count: int) -> None:
         async with asyncio.timeout(60):
-            while list(swift.values()).count(7) < count:
+            while list(fast_received.values()).count(7) < count:
                 await asyncio.sleep(0.02)
 
-    async def moved(count: int, size: int) -> set[str]:
+    async def create_and_update_jobs(count: int, size: int) -> set[str]:
         """So many new jobs, each changed once, with parameters that are as long."""
-        async with announcing.work(SYSTEM) as work:
-            new = NewJob(owner_id=me, kind=JobKind.PROFILE, queue="nobodys", parameters={"filling": "x" * size})
+        async with notifying_database.work(SYSTEM) as work:
+            new = NewJob(owner_id=owner_id, kind=JobKind.PROFILE, queue="nobodys", parameters={"filling": "x" * size})
             ids = [(await submit(work, new)).id for _ in range(count)]
-        async with announcing.work(SYSTEM) as work:
-            for row in await work.all(MOVE, {"ids": ids}):
+        async with notifying_database.work(SYSTEM) as work:
+            for row in await work.all(UPDATE_PROGRESS, {"ids": ids}):
                 work.notify(Notice(row.id, row.last_sequence))
-            await work.run(TELL, {"ids": ids})
+            await work.run(INSERT_EVENTS, {"ids": ids})
         return {encode("job", id_) for id_ in ids}
 
     before = rereads()
@@ -56,16 +56,16 @@ async def test_a_watcher_that_more_than_500_jobs_have_overtaken_hears_the_last_o
         watching = asyncio.create_task(watch())
         await asyncio.sleep(0.5)
         # From here on nothing is taken from the first socket until its client's buffers and the server's are full.
-        expected = await moved(LARGE, 100_000)
-        await told(LARGE)
-        expected |= await moved(SMALL, 1)
-        await told(LARGE + SMALL)
-        seen: dict[str, int] = {}
+        expected = await create_and_update_jobs(LARGE, 100_000)
+        await wait_until_received(LARGE)
+        expected |= await create_and_update_jobs(SMALL, 1)
+        await wait_until_received(LARGE + SMALL)
+        slow_received: dict[str, int] = {}
         async with asyncio.timeout(60):
-            while set(seen) != expected or set(seen.values()) != {7}:
+            while set(slow_received) != expected or set(slow_received.values()) != {7}:
                 job = (await receive())["payload"]["data"]["jobUpdates"]
-                seen[job["id"]] = job["progress"]
+                slow_received[job["id"]] = job["progress"]
     watching.cancel()
     await asyncio.gather(watching, return_exceptions=True)
-    assert set(swift) == expected
+    assert set(fast_received) == expected
     assert rereads() == before + 1

@@ -12,19 +12,19 @@ from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
 
 from db.core.viewer import SYSTEM
-from db.core.work import Database, Work, was_broken_off
+from db.core.work import Database, Work, is_transient
 from db.errors import Unavailable
 from db.services import jobs
-from db.services.jobs import Claim, Held
+from db.services.jobs import Claim, HeldJob
 from db.settings import StateSettings
 from db.tables import Job
 from db.tables.jobstates import JobStatus
-from tests.jobs.desk import LEASE, Desk
-from tests.workers.stage import Stage
+from tests.jobs.job_driver import LEASE, JobDriver
+from tests.workers.worker_harness import WorkerHarness
 
 
 @asynccontextmanager
-async def hanging(database: Database) -> AsyncGenerator[Work]:
+async def uncommitted_work(database: Database) -> AsyncGenerator[Work]:
     """A transaction that is begun here and never committed."""
     with suppress(ZeroDivisionError):
         async with database.work(SYSTEM) as work:
@@ -32,12 +32,12 @@ async def hanging(database: Database) -> AsyncGenerator[Work]:
             raise ZeroDivisionError
 
 
-async def lock(work: Work, claim: Claim) -> None:
+async def lock_job(work: Work, claim: Claim) -> None:
     await work.all(select(Job.id).where(Job.id == claim.job_id).with_for_update(key_share=True))
 
 
 async def test_a_transaction_that_rests_for_too_long_is_ended_as_by_a_database_that_is_away(settings: StateSettings) -> None:
-    async def rest(database: Database, *, asks_again: bool) -> None:
+    async def hold_idle(database: Database, *, asks_again: bool) -> None:
         async with database.work(SYSTEM) as work:
             await work.scalar(text("SELECT 1"))
             await asyncio.sleep(0.5)
@@ -47,92 +47,96 @@ async def test_a_transaction_that_rests_for_too_long_is_ended_as_by_a_database_t
     async with Database.open(settings, idle_timeout=0.2) as database:
         for asks_again in (True, False):
             with pytest.raises(Unavailable):
-                await rest(database, asks_again=asks_again)
+                await hold_idle(database, asks_again=asks_again)
         async with database.work(SYSTEM) as work:
             assert await work.scalar(text("SELECT 1")) == 1
 
 
-async def test_the_lease_of_a_job_that_a_frozen_transaction_has_locked_still_runs_out(desk: Desk, settings: StateSettings) -> None:
-    claim = await desk.claim((await desk.submit()).id, lease=0.0)
+async def test_the_lease_of_a_job_that_a_frozen_transaction_has_locked_still_runs_out(
+    job_driver: JobDriver, settings: StateSettings
+) -> None:
+    claim = await job_driver.claim((await job_driver.submit()).id, lease=0.0)
     assert claim is not None
     async with Database.open(settings, idle_timeout=0.4) as freezing:
         with suppress(Unavailable):
             async with freezing.work(SYSTEM) as frozen:
-                await lock(frozen, claim)
-                assert await desk.sweep() == []
+                await lock_job(frozen, claim)
+                assert await job_driver.sweep() == []
                 await asyncio.sleep(0.7)
-                assert await desk.sweep() == [claim.job_id]
+                assert await job_driver.sweep() == [claim.job_id]
 
 
 async def test_nor_does_it_hold_its_locks_between_the_preparing_of_a_statement_and_its_execution(
-    desk: Desk, settings: StateSettings
+    job_driver: JobDriver, settings: StateSettings
 ) -> None:
     """Where Postgres takes a transaction neither for one that rests nor for one with a statement under way."""
-    claim = await desk.claim((await desk.submit()).id, lease=0.0)
+    claim = await job_driver.claim((await job_driver.submit()).id, lease=0.0)
     assert claim is not None
     async with Database.open(settings, statement_timeout=0.4, idle_timeout=0.2) as freezing:
         with suppress(Unavailable):
             async with freezing.work(SYSTEM) as frozen:
-                await lock(frozen, claim)
+                await lock_job(frozen, claim)
                 driver = (await frozen.connection.get_raw_connection()).driver_connection
                 assert driver is not None
                 await driver.prepare("SELECT 2")
                 await asyncio.sleep(0.3)
-                assert await desk.sweep() == []
+                assert await job_driver.sweep() == []
                 await asyncio.sleep(0.5)
-                assert await desk.sweep() == [claim.job_id]
+                assert await job_driver.sweep() == [claim.job_id]
 
 
-async def test_a_claim_waits_a_fifth_of_its_lease_for_another_of_the_same_owner_and_is_broken_off(desk: Desk) -> None:
-    first, second = (await desk.submit()).id, (await desk.submit()).id
-    async with hanging(desk.database) as frozen:
-        assert await jobs.claim(frozen, first, desk.worker_id, "frozen", LEASE) is not None
+async def test_a_claim_waits_a_fifth_of_its_lease_for_another_of_the_same_owner_and_is_broken_off(job_driver: JobDriver) -> None:
+    first, second = (await job_driver.submit()).id, (await job_driver.submit()).id
+    async with uncommitted_work(job_driver.database) as frozen:
+        assert await jobs.claim(frozen, first, job_driver.worker_id, "frozen", LEASE) is not None
         began = time.monotonic()
-        with pytest.raises(DBAPIError) as broken:
-            await desk.claim(second, lease=2.0)
+        with pytest.raises(DBAPIError) as error:
+            await job_driver.claim(second, lease=2.0)
         assert 0.35 < time.monotonic() - began < 1.0
-        assert was_broken_off(broken.value)
-    assert await desk.claim(second, lease=2.0) is not None
+        assert is_transient(error.value)
+    assert await job_driver.claim(second, lease=2.0) is not None
 
 
-async def test_a_row_that_is_locked_costs_its_own_lease_and_no_other(desk: Desk) -> None:
-    free, locked, stopping = await desk.claimed(), await desk.claimed(), await desk.claimed()
-    await desk.cancel(stopping.job_id)
-    before = [(await desk.job(claim.job_id)).lease_until for claim in (free, locked, stopping)]
-    async with hanging(desk.database) as frozen:
-        await lock(frozen, locked)
-        await lock(frozen, stopping)
-        answer = await asyncio.wait_for(jobs.pulse(desk.database, desk.worker_id, [free, locked, stopping], LEASE), 1.0)
+async def test_a_row_that_is_locked_costs_its_own_lease_and_no_other(job_driver: JobDriver) -> None:
+    free, locked, stopping = await job_driver.submit_and_claim(), await job_driver.submit_and_claim(), await job_driver.submit_and_claim()
+    await job_driver.cancel(stopping.job_id)
+    before = [(await job_driver.job(claim.job_id)).lease_until for claim in (free, locked, stopping)]
+    async with uncommitted_work(job_driver.database) as frozen:
+        await lock_job(frozen, locked)
+        await lock_job(frozen, stopping)
+        answer = await asyncio.wait_for(jobs.heartbeat(job_driver.database, job_driver.worker_id, [free, locked, stopping], LEASE), 1.0)
     assert answer == {
-        free.job_id: Held(JobStatus.RUNNING, is_renewed=True),
-        locked.job_id: Held(JobStatus.RUNNING, is_renewed=False),
-        stopping.job_id: Held(JobStatus.CANCELLING, is_renewed=False),
+        free.job_id: HeldJob(JobStatus.RUNNING, is_renewed=True),
+        locked.job_id: HeldJob(JobStatus.RUNNING, is_renewed=False),
+        stopping.job_id: HeldJob(JobStatus.CANCELLING, is_renewed=False),
     }
-    after = [(await desk.job(claim.job_id)).lease_until for claim in (free, locked, stopping)]
+    after = [(await job_driver.job(claim.job_id)).lease_until for claim in (free, locked, stopping)]
     assert [was < now for was, now in zip(before, after, strict=True)] == [True, False, False]
 
 
-async def test_a_pulse_never_queues_up_behind_other_reads(settings: StateSettings) -> None:
-    narrow = settings.model_copy(update={"database_pool_size": 2, "database_read_concurrency": 1})
-    async with Database.open(narrow) as database, database.apart(1) as lifeline:
+async def test_a_heartbeat_never_queues_up_behind_other_reads(settings: StateSettings) -> None:
+    small_pool = settings.model_copy(update={"database_pool_size": 2, "database_read_concurrency": 1})
+    async with Database.open(small_pool) as database, database.dedicated_pool(1) as dedicated:
         slow = asyncio.create_task(database.rows(text("SELECT pg_sleep(1)")))
         await asyncio.sleep(0.1)
-        assert list(await asyncio.wait_for(lifeline.rows(text("SELECT 1")), 0.5)) == [(1,)]
+        assert list(await asyncio.wait_for(dedicated.rows(text("SELECT 1")), 0.5)) == [(1,)]
         assert not slow.done()
         await slow
 
 
-async def test_while_a_claim_hangs_the_slots_serve_other_owners(stage: Stage, desk: Desk, settings: StateSettings) -> None:
+async def test_while_a_claim_hangs_the_slots_serve_other_owners(
+    harness: WorkerHarness, job_driver: JobDriver, settings: StateSettings
+) -> None:
     """One worker with one slot; whoever hangs holds the first owner."""
-    blocked, free = stage.owner_id, desk.owner.id
-    held = await stage.submit("quick")
-    async with Database.open(settings, idle_timeout=60) as freezing, hanging(freezing) as frozen:
-        assert await jobs.claim(frozen, held, desk.worker_id, "frozen", LEASE) is not None
-        waiting = await stage.submit("quick")
-        await stage.start(SLOTS="1", RING_AGAIN="0.5")
-        stage.owner_id = free
-        theirs = await stage.submit("quick")
-        await stage.reach(theirs, JobStatus.COMPLETED, within=10.0)
-        assert (await stage.job(waiting)).status in {JobStatus.PENDING, JobStatus.QUEUED}
-    stage.owner_id = blocked
-    await stage.reach(waiting, JobStatus.COMPLETED, within=10.0)
+    blocked, free = harness.owner_id, job_driver.owner.id
+    held = await harness.submit("quick")
+    async with Database.open(settings, idle_timeout=60) as freezing, uncommitted_work(freezing) as frozen:
+        assert await jobs.claim(frozen, held, job_driver.worker_id, "frozen", LEASE) is not None
+        waiting = await harness.submit("quick")
+        await harness.start_worker(SLOTS="1", RING_AGAIN="0.5")
+        harness.owner_id = free
+        theirs = await harness.submit("quick")
+        await harness.wait_for_status(theirs, JobStatus.COMPLETED, within=10.0)
+        assert (await harness.job(waiting)).status in {JobStatus.PENDING, JobStatus.QUEUED}
+    harness.owner_id = blocked
+    await harness.wait_for_status(waiting, JobStatus.COMPLETED, within=10.0)

@@ -20,7 +20,7 @@ from workers.runtime.reports import Reports
 QUEUE = "points"
 
 
-class Training:
+class TrainingJob:
     """A job that trains, claimed by a worker that is not there."""
 
     def __init__(self, database: Database, claim: Claim, run_id: UUID) -> None:
@@ -28,7 +28,7 @@ class Training:
         self.claim = claim
         self.run_id = run_id
 
-    async def tell(self, *points: Point) -> None:
+    async def record(self, *points: Point) -> None:
         staged = await metrics.stage(self.database, points)
         async with self.database.work(SYSTEM) as work:
             assert await metrics.record(work, self.claim, self.run_id, staged) is not None
@@ -53,7 +53,7 @@ class Training:
         (row,) = await self.database.rows(select(*columns).where(RunMetric.run_id == self.run_id, RunMetric.key == key))
         return tuple(row)
 
-    async def staged(self) -> int:
+    async def staged_count(self) -> int:
         return len(await self.database.rows(select(StagedPoint.batch_id)))
 
     async def sequence(self) -> int:
@@ -62,78 +62,78 @@ class Training:
 
 
 @pytest.fixture
-async def training(database: Database, clean: None) -> Training:
+async def training_job(database: Database, clean: None) -> TrainingJob:
     async with database.work(SYSTEM) as work:
         await accounts.add_user(work, "owner@example.org", "owner", None, UserRole.MEMBER)
         owner = Viewer(await work.scalar(select(User.id).where(User.username == "owner")), UserRole.MEMBER)
         worker_id = await workers.register(work, f"points-{uuid4()}", [QUEUE], 1)
     async with database.work(owner) as work:
         job = await jobs.submit(work, jobs.NewJob(owner.id, JobKind.TRAIN, QUEUE, parameters={"seed": 7}))
-        experiment = await experiments.default_of(work, owner.id)
+        experiment = await experiments.default_experiment(work, owner.id)
         run_id = await experiments.add_run(work, experiments.NewRun(owner.id, experiment, job.id, None, 7, {}, {}))
     async with database.work(SYSTEM) as work:
         claimed = await jobs.claim(work, job.id, worker_id, "points", 60.0)
         assert claimed is not None
-    return Training(database, Claim(job.id, claimed.attempt, worker_id), run_id)
+    return TrainingJob(database, Claim(job.id, claimed.attempt, worker_id), run_id)
 
 
-async def test_a_batch_leaves_nothing_behind_and_a_repeated_step_keeps_its_last_value(training: Training) -> None:
-    await training.tell(Point("loss", 0, 2.0), Point("loss", 1, math.inf), Point("loss", 1, 1.0), Point("accuracy", 0, 0.5))
-    await training.tell(Point("loss", 1, 3.0), Point("loss", 2, math.nan))
-    assert await training.staged() == 0
-    points = await training.points()
+async def test_a_batch_leaves_nothing_behind_and_a_repeated_step_keeps_its_last_value(training_job: TrainingJob) -> None:
+    await training_job.record(Point("loss", 0, 2.0), Point("loss", 1, math.inf), Point("loss", 1, 1.0), Point("accuracy", 0, 0.5))
+    await training_job.record(Point("loss", 1, 3.0), Point("loss", 2, math.nan))
+    assert await training_job.staged_count() == 0
+    points = await training_job.points()
     assert points[:3] == [("accuracy", 0, 0.5), ("loss", 0, 2.0), ("loss", 1, 3.0)]
     assert math.isnan(points[3][2])
-    last, *rest = await training.summary("loss")
+    last, *rest = await training_job.summary("loss")
     assert last is not None
     assert math.isnan(last)
     assert rest == [2, 1.0, 1, 3.0, 1, 3]
 
 
-async def test_of_equal_values_the_first_step_counts(training: Training) -> None:
-    await training.tell(*(Point("loss", step, value) for step, value in enumerate([1.0, 5.0, 1.0, 5.0])))
-    await training.tell(*(Point("loss", step, value) for step, value in enumerate([1.0, 5.0], start=4)))
-    assert await training.summary("loss") == (5.0, 5, 1.0, 0, 5.0, 1, 6)
+async def test_of_equal_values_the_first_step_counts(training_job: TrainingJob) -> None:
+    await training_job.record(*(Point("loss", step, value) for step, value in enumerate([1.0, 5.0, 1.0, 5.0])))
+    await training_job.record(*(Point("loss", step, value) for step, value in enumerate([1.0, 5.0], start=4)))
+    assert await training_job.summary("loss") == (5.0, 5, 1.0, 0, 5.0, 1, 6)
 
 
-async def test_staged_points_that_are_gone_are_missed_and_nothing_is_told(training: Training) -> None:
-    staged = await metrics.stage(training.database, [Point("loss", 0, 1.0)])
-    async with training.database.work(SYSTEM) as work:
+async def test_staged_points_that_are_gone_are_missed_and_nothing_is_told(training_job: TrainingJob) -> None:
+    staged = await metrics.stage(training_job.database, [Point("loss", 0, 1.0)])
+    async with training_job.database.work(SYSTEM) as work:
         await work.run(delete(StagedPoint))  # as a crash of Postgres does
-    before = await training.sequence()
+    before = await training_job.sequence()
     with pytest.raises(Unavailable):
-        async with training.database.work(SYSTEM) as work:
-            await metrics.record(work, training.claim, training.run_id, staged)
-    assert (await training.points(), await training.sequence()) == ([], before)
+        async with training_job.database.work(SYSTEM) as work:
+            await metrics.record(work, training_job.claim, training_job.run_id, staged)
+    assert (await training_job.points(), await training_job.sequence()) == ([], before)
 
 
-async def test_a_superseded_attempt_neither_writes_nor_removes_points(training: Training) -> None:
-    await training.tell(Point("loss", 0, 1.0))
-    old = Claim(training.claim.job_id, training.claim.attempt - 1, training.claim.worker_id)
-    staged = await metrics.stage(training.database, [Point("loss", 1, 1.0)])
-    async with training.database.work(SYSTEM) as work:
-        assert await metrics.record(work, old, training.run_id, staged) is None
-        assert not await metrics.rewind(work, old, training.run_id, {})
-    assert await training.points() == [("loss", 0, 1.0)]
+async def test_a_superseded_attempt_neither_writes_nor_removes_points(training_job: TrainingJob) -> None:
+    await training_job.record(Point("loss", 0, 1.0))
+    old = Claim(training_job.claim.job_id, training_job.claim.attempt - 1, training_job.claim.worker_id)
+    staged = await metrics.stage(training_job.database, [Point("loss", 1, 1.0)])
+    async with training_job.database.work(SYSTEM) as work:
+        assert await metrics.record(work, old, training_job.run_id, staged) is None
+        assert not await metrics.rewind(work, old, training_job.run_id, {})
+    assert await training_job.points() == [("loss", 0, 1.0)]
 
 
-async def test_points_past_a_checkpoint_go_and_the_summaries_with_them(training: Training) -> None:
-    await training.tell(*(Point("loss", step, 10.0 - step) for step in range(8)), Point("accuracy", 0, 0.9))
-    async with training.database.work(SYSTEM) as work:
-        assert await metrics.rewind(work, training.claim, training.run_id, {"loss": 4})
-    assert [step for _, step, _ in await training.points()] == [0, 1, 2, 3, 4]
-    assert await training.summary("loss") == (6.0, 4, 6.0, 4, 10.0, 0, 5)
-    assert len(await training.database.rows(select(RunMetric.key).where(RunMetric.run_id == training.run_id))) == 1
+async def test_points_past_a_checkpoint_go_and_the_summaries_with_them(training_job: TrainingJob) -> None:
+    await training_job.record(*(Point("loss", step, 10.0 - step) for step in range(8)), Point("accuracy", 0, 0.9))
+    async with training_job.database.work(SYSTEM) as work:
+        assert await metrics.rewind(work, training_job.claim, training_job.run_id, {"loss": 4})
+    assert [step for _, step, _ in await training_job.points()] == [0, 1, 2, 3, 4]
+    assert await training_job.summary("loss") == (6.0, 4, 6.0, 4, 10.0, 0, 5)
+    assert len(await training_job.database.rows(select(RunMetric.key).where(RunMetric.run_id == training_job.run_id))) == 1
 
 
-async def test_points_of_checkpoints_wait_for_the_room_of_the_second(training: Training) -> None:
-    reports = Reports(training.database, training.claim, events_per_second=2, log_events=0)
-    reports.run_id = training.run_id
+async def test_points_of_checkpoints_wait_for_the_room_of_the_second(training_job: TrainingJob) -> None:
+    reports = Reports(training_job.database, training_job.claim, events_per_second=2, log_events=0)
+    reports.run_id = training_job.run_id
     for step in range(5):
         reports.point(Point("loss", step, 1.0))
         await reports.flush_points()
-    told = select(JobEvent.created_at).where(JobEvent.job_id == training.claim.job_id, JobEvent.type == JobEventType.METRIC)
-    written = [row.created_at.timestamp() for row in await training.database.rows(told.order_by(JobEvent.sequence))]
-    assert len(written) == 5
-    assert all(later - earlier > 0.9 for earlier, later in zip(written, written[2:], strict=False))
-    assert [step for _, step, _ in await training.points()] == list(range(5))
+    statement = select(JobEvent.created_at).where(JobEvent.job_id == training_job.claim.job_id, JobEvent.type == JobEventType.METRIC)
+    timestamps = [row.created_at.timestamp() for row in await training_job.database.rows(statement.order_by(JobEvent.sequence))]
+    assert len(timestamps) == 5
+    assert all(later - earlier > 0.9 for earlier, later in zip(timestamps, timestamps[2:], strict=False))
+    assert [step for _, step, _ in await training_job.points()] == list(range(5))

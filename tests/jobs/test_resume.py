@@ -27,10 +27,10 @@ from db.core.work import Database
 from db.settings import StateSettings
 from db.stores.objects import ObjectStore
 from db.tables import JobCheckpoint, StoredObject, Upload
-from tests.births import Process, births
 from tests.client import Client
+from tests.prefork import ForkedProcess, prefork_server
 
-OFTEN = {
+FREQUENT_CHECKPOINTS = {
     "LEASE": "5",
     "PULSE": "0.3",
     "LOOK": "0.2",
@@ -44,7 +44,7 @@ OFTEN = {
 }
 ROUNDS = 400
 QUIET = 2.0  # seconds
-MADE: dict[str, Any] = {}
+UNDISTURBED: dict[str, Any] = {}
 """What comes of an undisturbed ingest of each file, and of an undisturbed training."""
 RUN = """query($id: ID!) { run(id: $id) { status metrics { key last lastStep min minStep max maxStep count }
   metricHistory(maxPoints: 2000) { key totalPoints points { step value } }
@@ -55,28 +55,28 @@ VERSION = """query($id: ID!) { node(id: $id) { ... on DatasetVersion { status ro
 
 
 @dataclass
-class Workshop:
+class CheckpointingWorker:
     """One worker that checkpoints often, and ways to harm it."""
 
     database: Database
     objects: ObjectStore
     folder: Path
-    process: Process
+    process: ForkedProcess
 
     @classmethod
-    def open(cls, database: Database, objects: ObjectStore, folder: Path) -> Workshop:
-        return cls(database, objects, folder, _start(folder))
+    def open(cls, database: Database, objects: ObjectStore, folder: Path) -> CheckpointingWorker:
+        return cls(database, objects, folder, _start_worker(folder))
 
     def kill_worker(self) -> None:
         """And start another."""
         self.process.kill()
         self.process.wait()
-        self.process = _start(self.folder)
+        self.process = _start_worker(self.folder)
 
     async def body(self) -> psutil.Process:
         """The process that works on the job: it stands in a folder of its own, once it has been told what to do."""
-        until = time.monotonic() + 10
-        while time.monotonic() < until:
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
             for process in psutil.Process(self.process.pid).children(recursive=True):
                 with contextlib.suppress(psutil.Error):
                     if Path(process.cwd()).is_relative_to(self.folder / "scratch"):
@@ -86,10 +86,12 @@ class Workshop:
 
     async def checkpoint(self, job: str, name: str) -> Row[Any]:
         """The job's checkpoint, once there is one."""
-        mine = select(*JobCheckpoint.__table__.c).where(JobCheckpoint.job_id == UUID(job.removeprefix("job_")), JobCheckpoint.name == name)
-        until = time.monotonic() + 60
-        while time.monotonic() < until:
-            rows = await self.database.rows(mine)
+        statement = select(*JobCheckpoint.__table__.c).where(
+            JobCheckpoint.job_id == UUID(job.removeprefix("job_")), JobCheckpoint.name == name
+        )
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            rows = await self.database.rows(statement)
             if rows:
                 return rows[0]
             await asyncio.sleep(0.01)
@@ -97,40 +99,40 @@ class Workshop:
 
     async def last_checkpoint(self, job: str, name: str) -> Row[Any]:
         """That of a body that stands still: what it handed over before has been stored, when for long there was nothing newer."""
-        found, since = await self.checkpoint(job, name), time.monotonic()
+        latest, since = await self.checkpoint(job, name), time.monotonic()
         while time.monotonic() < since + QUIET:
             await asyncio.sleep(0.05)
             newest = await self.checkpoint(job, name)
-            if newest != found:
-                found, since = newest, time.monotonic()
-        return found
+            if newest != latest:
+                latest, since = newest, time.monotonic()
+        return latest
 
     async def leftovers(self) -> tuple[int, set[str]]:
         """How many checkpoints there are, and which objects nothing refers to."""
         rows = await self.database.rows(select(JobCheckpoint.job_id))
         referenced = {row.object_key for row in await self.database.rows(select(StoredObject.object_key))}
         referenced |= {row.object_key for row in await self.database.rows(select(Upload.object_key))}
-        there = {listed.key async for listed in self.objects.list("")}
-        return len(rows), there - referenced - self.before
+        stored_keys = {item.key async for item in self.objects.list("")}
+        return len(rows), stored_keys - referenced - self.before
 
     before: frozenset[str] = frozenset()
 
 
-def _start(folder: Path) -> Process:
+def _start_worker(folder: Path) -> ForkedProcess:
     environment = {**os.environ, "TRELLIS_WORKER_SCRATCH": str(folder / "scratch")}
-    environment |= {f"TRELLIS_WORKER_{name}": value for name, value in OFTEN.items()}
-    return births().start([sys.executable, "-m", "server.cli", "worker"], environment, folder / "worker.log")
+    environment |= {f"TRELLIS_WORKER_{name}": value for name, value in FREQUENT_CHECKPOINTS.items()}
+    return prefork_server().start([sys.executable, "-m", "server.cli", "worker"], environment, folder / "worker.log")
 
 
 @pytest.fixture
-async def workshop(
+async def checkpointing_worker(
     settings: StateSettings, database: Database, ada: Client, worker: subprocess.Popen[bytes], tmp_path: Path
-) -> AsyncGenerator[Workshop]:
+) -> AsyncGenerator[CheckpointingWorker]:
     """The tests' own worker stands still meanwhile, so that it takes no job away."""
     worker.send_signal(signal.SIGSTOP)
     async with ObjectStore.open(settings) as objects:
-        workshop = Workshop.open(database, objects, tmp_path)
-        workshop.before = frozenset([listed.key async for listed in objects.list("")])
+        workshop = CheckpointingWorker.open(database, objects, tmp_path)
+        workshop.before = frozenset([item.key async for item in objects.list("")])
         yield workshop
         workshop.process.kill()
         workshop.process.wait()
@@ -138,9 +140,9 @@ async def workshop(
 
 
 def table(rows: int) -> str:
-    chance = np.random.default_rng(1)
-    frame = pl.DataFrame({f"x{number}": chance.normal(size=rows).round(6) for number in range(8)})
-    return frame.with_columns(y=(pl.col("x0") * 2 + pl.col("x1") ** 2 + pl.Series(chance.normal(size=rows))).round(6)).write_csv()
+    rng = np.random.default_rng(1)
+    frame = pl.DataFrame({f"x{number}": rng.normal(size=rows).round(6) for number in range(8)})
+    return frame.with_columns(y=(pl.col("x0") * 2 + pl.col("x1") ** 2 + pl.Series(rng.normal(size=rows))).round(6)).write_csv()
 
 
 async def training(ada: Client) -> tuple[str, str]:
@@ -153,14 +155,14 @@ async def training(ada: Client) -> tuple[str, str]:
 
 async def trained(ada: Client, pipeline: str, version: str) -> dict[str, Any]:
     """The undisturbed run; one is enough for all tests."""
-    if "run" not in MADE:
-        whole = await ada.run_pipeline(pipeline, version, seed=7)
-        assert (await ada.wait(whole["job"]["id"]))["status"] == "COMPLETED"
-        MADE["run"] = await ada.one(RUN, id=whole["run"]["id"])
-    return MADE["run"]
+    if "run" not in UNDISTURBED:
+        started = await ada.run_pipeline(pipeline, version, seed=7)
+        assert (await ada.wait(started["job"]["id"]))["status"] == "COMPLETED"
+        UNDISTURBED["run"] = await ada.one(RUN, id=started["run"]["id"])
+    return UNDISTURBED["run"]
 
 
-async def logged(ada: Client, job: str, attempt: int) -> list[str]:
+async def log_messages(ada: Client, job: str, attempt: int) -> list[str]:
     events = [event async for event in ada.events(job)]
     return [event["message"] for event in events if event["type"] == "LOG" and event["attempt"] == attempt]
 
@@ -170,76 +172,78 @@ def model(run: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize("killed", ["body", "worker"])
-async def test_a_killed_training_goes_on_from_its_checkpoint_and_makes_the_same_model(ada: Client, workshop: Workshop, killed: str) -> None:
+async def test_a_killed_training_goes_on_from_its_checkpoint_and_makes_the_same_model(
+    ada: Client, checkpointing_worker: CheckpointingWorker, killed: str
+) -> None:
     pipeline, version = await training(ada)
     expected = await trained(ada, pipeline, version)
-    broken = await ada.run_pipeline(pipeline, version, seed=7)
-    job = broken["job"]["id"]
-    await workshop.checkpoint(job, "training")
+    started = await ada.run_pipeline(pipeline, version, seed=7)
+    job = started["job"]["id"]
+    await checkpointing_worker.checkpoint(job, "training")
     if killed == "body":
-        (await workshop.body()).kill()
+        (await checkpointing_worker.body()).kill()
     else:
-        workshop.kill_worker()
+        checkpointing_worker.kill_worker()
     ended = await ada.wait(job)
     assert (ended["status"], ended["attempt"], ended["tries"]) == ("COMPLETED", 2, 1 if killed == "body" else 0)
-    said = await logged(ada, job, attempt=2)
-    goes_on = [line for message in said for line in message.splitlines() if line.startswith("Goes on from round ")]
-    assert len(goes_on) == 1
-    done = int(goes_on[0].split()[4])
-    assert goes_on == [f"Goes on from round {done} of {ROUNDS}."]
-    assert 0 < done < ROUNDS
-    run = await ada.one(RUN, id=broken["run"]["id"])
+    messages = await log_messages(ada, job, attempt=2)
+    resume_lines = [line for message in messages for line in message.splitlines() if line.startswith("Goes on from round ")]
+    assert len(resume_lines) == 1
+    rounds_done = int(resume_lines[0].split()[4])
+    assert resume_lines == [f"Goes on from round {rounds_done} of {ROUNDS}."]
+    assert 0 < rounds_done < ROUNDS
+    run = await ada.one(RUN, id=started["run"]["id"])
     assert {series["key"]: [point["step"] for point in series["points"]] for series in run["metricHistory"]}.items() >= {
         "train_loss": list(range(ROUNDS)),
         "validation_loss": list(range(ROUNDS)),
     }.items()
     assert (run["metricHistory"], run["metrics"], model(run)) == (expected["metricHistory"], expected["metrics"], model(expected))
-    shown = [event["progress"] async for event in ada.events(job) if event["type"] in ("PROGRESS", "METRIC") and event["attempt"] == 2]
-    assert min(shown) >= 20  # where the training begins: it went on from its checkpoint
-    rows, orphans = await workshop.leftovers()
+    progress = [event["progress"] async for event in ada.events(job) if event["type"] in ("PROGRESS", "METRIC") and event["attempt"] == 2]
+    assert min(progress) >= 20  # where the training begins: it went on from its checkpoint
+    rows, orphans = await checkpointing_worker.leftovers()
     assert rows == 0
     if killed == "body":  # with a worker goes what it was just storing, which is collected later
         assert orphans == set()
 
 
-async def test_a_damaged_checkpoint_is_not_used(ada: Client, workshop: Workshop) -> None:
+async def test_a_damaged_checkpoint_is_not_used(ada: Client, checkpointing_worker: CheckpointingWorker) -> None:
     pipeline, version = await training(ada)
     expected = await trained(ada, pipeline, version)
-    broken = await ada.run_pipeline(pipeline, version, seed=7)
-    job = broken["job"]["id"]
-    await workshop.checkpoint(job, "training")
-    body = await workshop.body()
+    started = await ada.run_pipeline(pipeline, version, seed=7)
+    job = started["job"]["id"]
+    await checkpointing_worker.checkpoint(job, "training")
+    body = await checkpointing_worker.body()
     body.suspend()
-    kept = await workshop.last_checkpoint(job, "training")
-    await workshop.objects.write(kept.object_key, b"nonsense", "text/plain")
+    checkpoint = await checkpointing_worker.last_checkpoint(job, "training")
+    await checkpointing_worker.objects.write(checkpoint.object_key, b"nonsense", "text/plain")
     body.kill()
     ended = await ada.wait(job)
     assert (ended["status"], ended["attempt"]) == ("COMPLETED", 2)
-    said = "\n".join(await logged(ada, job, attempt=2))
-    assert "The checkpoint of an earlier attempt cannot be used: its file has 8 bytes" in said
-    assert "Goes on from" not in said
-    run = await ada.one(RUN, id=broken["run"]["id"])
+    log_text = "\n".join(await log_messages(ada, job, attempt=2))
+    assert "The checkpoint of an earlier attempt cannot be used: its file has 8 bytes" in log_text
+    assert "Goes on from" not in log_text
+    run = await ada.one(RUN, id=started["run"]["id"])
     assert (run["metricHistory"], run["metrics"], model(run)) == (expected["metricHistory"], expected["metrics"], model(expected))
-    assert await workshop.leftovers() == (0, set())
+    assert await checkpointing_worker.leftovers() == (0, set())
 
 
-async def test_a_cancelled_job_leaves_no_checkpoint(ada: Client, workshop: Workshop) -> None:
+async def test_a_cancelled_job_leaves_no_checkpoint(ada: Client, checkpointing_worker: CheckpointingWorker) -> None:
     pipeline, version = await training(ada)
     started = await ada.run_pipeline(pipeline, version, seed=7)
     job = started["job"]["id"]
-    await workshop.checkpoint(job, "training")
+    await checkpointing_worker.checkpoint(job, "training")
     await ada.one("mutation($id: ID!) { cancelJob(input: {id: $id}) { __typename } }", id=job)
     assert (await ada.wait(job))["status"] == "CANCELLED"
-    until = time.monotonic() + 10
-    while await workshop.leftovers() != (0, set()) and time.monotonic() < until:
+    deadline = time.monotonic() + 10
+    while await checkpointing_worker.leftovers() != (0, set()) and time.monotonic() < deadline:
         await asyncio.sleep(0.05)  # objects go after the commit
-    assert await workshop.leftovers() == (0, set())
+    assert await checkpointing_worker.leftovers() == (0, set())
 
 
 def wide() -> bytes:
     """A small table of many columns, whose profile takes much longer than storing it."""
-    chance = np.random.default_rng(1)
-    return pl.DataFrame({f"x{number}": chance.normal(size=4_000).round(4) for number in range(400)}).write_csv().encode()
+    rng = np.random.default_rng(1)
+    return pl.DataFrame({f"x{number}": rng.normal(size=4_000).round(4) for number in range(400)}).write_csv().encode()
 
 
 def long() -> bytes:
@@ -251,25 +255,25 @@ def long() -> bytes:
 
 
 async def undisturbed(ada: Client, name: str, content: bytes) -> dict[str, Any]:
-    if name not in MADE:
-        made = await ada.one(VERSION, id=await ada.ingest("whole", content))
+    if name not in UNDISTURBED:
+        version = await ada.one(VERSION, id=await ada.ingest("whole", content))
         for file in ("rawFile", "processedFile"):
-            del made[file]["downloadUrl"]
-        MADE[name] = made
-    return MADE[name]
+            del version[file]["downloadUrl"]
+        UNDISTURBED[name] = version
+    return UNDISTURBED[name]
 
 
-async def downloaded(made: dict[str, Any]) -> dict[str, Any]:
+async def downloaded(version: dict[str, Any]) -> dict[str, Any]:
     """Its files are in the store as they are said to be."""
     async with httpx.AsyncClient() as http:
         for file in ("rawFile", "processedFile"):
-            content = (await http.get(made[file].pop("downloadUrl"))).content
-            assert (len(content), hashlib.sha256(content).hexdigest()) == (made[file]["sizeBytes"], made[file]["sha256"])
-    return made
+            content = (await http.get(version[file].pop("downloadUrl"))).content
+            assert (len(content), hashlib.sha256(content).hexdigest()) == (version[file]["sizeBytes"], version[file]["sha256"])
+    return version
 
 
 @pytest.mark.parametrize(
-    ("stage", "told", "killed"),
+    ("stage", "log_line", "killed"),
     [
         ("raw", "Goes on with the copy of the file", "worker"),
         ("rows-0002", "Goes on after ", "body"),
@@ -278,52 +282,54 @@ async def downloaded(made: dict[str, Any]) -> dict[str, Any]:
     ],
 )
 async def test_a_killed_ingest_goes_on_with_what_was_fetched_and_read(
-    ada: Client, workshop: Workshop, stage: str, told: str, killed: str
+    ada: Client, checkpointing_worker: CheckpointingWorker, stage: str, log_line: str, killed: str
 ) -> None:
-    kind = long if stage == "rows-0002" else wide
-    content = kind()
-    expected = await undisturbed(ada, kind.__name__, content)
+    make_content = long if stage == "rows-0002" else wide
+    content = make_content()
+    expected = await undisturbed(ada, make_content.__name__, content)
     version, job = await ada.upload(await ada.create_dataset("broken"), "whole.csv", content)
-    kept = await workshop.checkpoint(job, stage)
+    checkpoint = await checkpointing_worker.checkpoint(job, stage)
     if killed == "body":
-        (await workshop.body()).kill()
+        (await checkpointing_worker.body()).kill()
     else:
-        workshop.kill_worker()
+        checkpointing_worker.kill_worker()
     ended = await ada.wait(job)
     assert (ended["status"], ended["attempt"]) == ("COMPLETED", 2)
-    said = "\n".join(await logged(ada, job, attempt=2))
-    assert told in said
+    log_text = "\n".join(await log_messages(ada, job, attempt=2))
+    assert log_line in log_text
     if stage == "rows-0002":
-        assert f"Goes on after {kept.position:,} rows that an earlier attempt read." in said
-        shown = [event["progress"] async for event in ada.events(job) if event["type"] == "PROGRESS" and event["attempt"] == 2]
-        assert min(shown) >= kept.state["percent"] >= 20
+        assert f"Goes on after {checkpoint.position:,} rows that an earlier attempt read." in log_text
+        progress = [event["progress"] async for event in ada.events(job) if event["type"] == "PROGRESS" and event["attempt"] == 2]
+        assert min(progress) >= checkpoint.state["percent"] >= 20
     assert await downloaded(await ada.one(VERSION, id=version)) == expected
-    rows, orphans = await workshop.leftovers()
+    rows, orphans = await checkpointing_worker.leftovers()
     assert rows == 0
     if killed == "body":  # with a worker goes what it was just storing, which is collected later
         assert orphans == set()
 
 
 @pytest.mark.parametrize("harm", ["damaged", "missing"])
-async def test_a_reading_goes_on_from_the_part_before_a_damaged_one(ada: Client, workshop: Workshop, harm: str) -> None:
+async def test_a_reading_goes_on_from_the_part_before_a_damaged_one(
+    ada: Client, checkpointing_worker: CheckpointingWorker, harm: str
+) -> None:
     content = long()
     expected = await undisturbed(ada, "long", content)
     version, job = await ada.upload(await ada.create_dataset("broken"), "whole.csv", content)
-    second = await workshop.checkpoint(job, "rows-0002")
-    first = await workshop.checkpoint(job, "rows-0001")
+    second = await checkpointing_worker.checkpoint(job, "rows-0002")
+    first = await checkpointing_worker.checkpoint(job, "rows-0001")
     assert 0 < first.position < second.position
-    body = await workshop.body()
+    body = await checkpointing_worker.body()
     body.suspend()
     if harm == "damaged":
-        await workshop.objects.write(second.object_key, b"nonsense", "text/plain")
+        await checkpointing_worker.objects.write(second.object_key, b"nonsense", "text/plain")
     else:
-        await workshop.objects.delete([second.object_key])
+        await checkpointing_worker.objects.delete([second.object_key])
     body.kill()
     ended = await ada.wait(job)
     assert (ended["status"], ended["attempt"]) == ("COMPLETED", 2)
-    said = "\n".join(await logged(ada, job, attempt=2))
-    why = "its file has 8 bytes" if harm == "damaged" else "its file is gone from the store"
-    assert f"A checkpoint of an earlier attempt cannot be used: {why}" in said
-    assert f"Goes on after {first.position:,} rows that an earlier attempt read." in said
+    log_text = "\n".join(await log_messages(ada, job, attempt=2))
+    reason = "its file has 8 bytes" if harm == "damaged" else "its file is gone from the store"
+    assert f"A checkpoint of an earlier attempt cannot be used: {reason}" in log_text
+    assert f"Goes on after {first.position:,} rows that an earlier attempt read." in log_text
     assert await downloaded(await ada.one(VERSION, id=version)) == expected
-    assert await workshop.leftovers() == (0, set())
+    assert await checkpointing_worker.leftovers() == (0, set())

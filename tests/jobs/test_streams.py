@@ -14,7 +14,7 @@ UPDATES = "subscription($filter: JobFilter) { jobUpdates(filter: $filter) { id s
 METRICS = "subscription($id: ID!, $keys: [String!], $after: String) { runMetrics(id: $id, keys: $keys, after: $after) { cursor points { key step value } } }"
 
 
-async def start(ada: Client, rounds: int = 40) -> tuple[str, str]:
+async def start_training(ada: Client, rounds: int = 40) -> tuple[str, str]:
     """A training under way: (job, run)."""
     version = await ada.ingest("d", CSV)
     steps = (("data", "dataset", {}), ("train", "train_lightgbm", {"target": "label", "n_estimators": rounds}))
@@ -24,7 +24,7 @@ async def start(ada: Client, rounds: int = 40) -> tuple[str, str]:
 
 
 async def test_events_are_numbered_without_a_gap_and_end_with_the_terminal_one(ada: Client, worker: object) -> None:
-    job, _ = await start(ada)
+    job, _ = await start_training(ada)
     live = [event async for event in ada.events(job)]
     assert [event["sequence"] for event in live] == list(range(1, len(live) + 1))
     assert [live[0]["type"], live[-1]["type"]] == ["CREATED", "COMPLETED"]
@@ -40,7 +40,7 @@ async def test_events_are_numbered_without_a_gap_and_end_with_the_terminal_one(a
 
 
 async def test_two_watchers_see_the_same(ada: Client, worker: object) -> None:
-    job, _ = await start(ada)
+    job, _ = await start_training(ada)
 
     async def watch() -> list[Any]:
         return [event async for event in ada.events(job)]
@@ -50,7 +50,7 @@ async def test_two_watchers_see_the_same(ada: Client, worker: object) -> None:
 
 
 async def test_the_list_of_events_is_what_the_stream_said(ada: Client, worker: object) -> None:
-    job, _ = await start(ada)
+    job, _ = await start_training(ada)
     live = [event async for event in ada.events(job)]
     query = """query($id: ID!, $after: String) { job(id: $id) { events(first: 5, after: $after) {
         totalCount pageInfo { hasNextPage endCursor } edges { node { sequence type } } } } }"""
@@ -67,7 +67,7 @@ async def test_the_list_of_events_is_what_the_stream_said(ada: Client, worker: o
 
 
 async def test_a_stranger_hears_nothing_of_a_job(ada: Client, bob: Client, worker: object) -> None:
-    job, run = await start(ada)
+    job, run = await start_training(ada)
     for query, target in (("subscription($id: ID!) { jobEvents(id: $id) { sequence } }", job), (METRICS, run)):
         for strange in (target, target[:-32] + "0" * 32, "nonsense"):
             with pytest.raises(GraphQLErrors) as refused:
@@ -78,7 +78,7 @@ async def test_a_stranger_hears_nothing_of_a_job(ada: Client, bob: Client, worke
 
 
 async def test_metrics_arrive_while_the_model_trains_and_are_the_same_afterwards(ada: Client, worker: object) -> None:
-    job, run = await start(ada)
+    job, run = await start_training(ada)
     batches = [answer["runMetrics"] async for answer in ada.subscribe(METRICS, id=run, keys=["train_loss"])]
     points = [point for batch in batches for point in batch["points"]]
     assert [point["step"] for point in points] == list(range(40))
@@ -95,8 +95,8 @@ async def test_metrics_arrive_while_the_model_trains_and_are_the_same_afterwards
 async def test_job_updates_tell_of_every_job_that_matches_before_or_after(ada: Client, bob: Client, worker: object) -> None:
     version = await ada.ingest("d", CSV)
     pipeline = (await ada.create_pipeline("p", ("data", "dataset", {}), ("scale", "scale", {})))["pipeline"]["id"]
-    heard: list[dict[str, Any]] = []
-    overheard: list[dict[str, Any]] = []
+    ada_updates: list[dict[str, Any]] = []
+    bob_updates: list[dict[str, Any]] = []
     done = asyncio.Event()
 
     async def listen(client: Client, into: list[dict[str, Any]]) -> None:
@@ -105,7 +105,7 @@ async def test_job_updates_tell_of_every_job_that_matches_before_or_after(ada: C
             if answer["jobUpdates"]["status"] == "COMPLETED":
                 done.set()
 
-    listeners = [asyncio.create_task(listen(ada, heard)), asyncio.create_task(listen(bob, overheard))]
+    listeners = [asyncio.create_task(listen(ada, ada_updates)), asyncio.create_task(listen(bob, bob_updates))]
     await asyncio.sleep(0.5)
     job = (await ada.run_pipeline(pipeline, version))["job"]["id"]
     async with asyncio.timeout(30):
@@ -113,20 +113,20 @@ async def test_job_updates_tell_of_every_job_that_matches_before_or_after(ada: C
     for listener in listeners:
         listener.cancel()
     await asyncio.gather(*listeners, return_exceptions=True)
-    assert {update["id"] for update in heard} == {job}
-    assert heard[-1] == {"id": job, "status": "COMPLETED", "progress": 100}
-    assert overheard == []
+    assert {update["id"] for update in ada_updates} == {job}
+    assert ada_updates[-1] == {"id": job, "status": "COMPLETED", "progress": 100}
+    assert bob_updates == []
 
 
 async def test_cancelling_stops_the_body_and_ends_the_stream(ada: Client, worker: object) -> None:
-    job, run = await start(ada, rounds=10_000)
-    seen: list[str] = []
+    job, run = await start_training(ada, rounds=10_000)
+    event_types: list[str] = []
     async for event in ada.events(job):
-        seen.append(event["type"])
-        if event["type"] == "STEP_STARTED" and seen.count("STEP_STARTED") == 1:
+        event_types.append(event["type"])
+        if event["type"] == "STEP_STARTED" and event_types.count("STEP_STARTED") == 1:
             await ada.one("mutation($id: ID!) { cancelJob(input: {id: $id}) { __typename } }", id=job)
-    assert seen[-1] == "CANCELLED"
-    assert seen.count("CANCEL_REQUESTED") == 1
+    assert event_types[-1] == "CANCELLED"
+    assert event_types.count("CANCEL_REQUESTED") == 1
     assert await ada.one("query($id: ID!) { run(id: $id) { status modelVersion { id } } }", id=run) == {
         "status": "CANCELLED",
         "modelVersion": None,
@@ -136,7 +136,7 @@ async def test_cancelling_stops_the_body_and_ends_the_stream(ada: Client, worker
 
 
 async def test_a_retried_job_is_a_new_one_with_the_same_seed(ada: Client, worker: object) -> None:
-    job, run = await start(ada, rounds=10_000)
+    job, run = await start_training(ada, rounds=10_000)
     retry = """mutation($input: RetryJobInput!) { retryJob(input: $input) { __typename ... on WrongState { state }
         ... on RetryJobPayload { job { id retryOf { id } parameters } run { id seed number } } } }"""
     early = await ada.one(retry, input={"id": job})
@@ -144,10 +144,10 @@ async def test_a_retried_job_is_a_new_one_with_the_same_seed(ada: Client, worker
     await ada.one("mutation($id: ID!) { cancelJob(input: {id: $id}) { __typename } }", id=job)
     assert (await ada.wait(job))["status"] == "CANCELLED"
     before = await ada.one("query($id: ID!) { run(id: $id) { seed number status } }", id=run)
-    made = await ada.one(retry, input={"id": job, "idempotencyKey": "again"})
-    assert (await ada.one(retry, input={"id": job, "idempotencyKey": "again"}))["job"]["id"] == made["job"]["id"]
-    assert made["job"]["retryOf"] == {"id": job}
-    assert (made["run"]["seed"], made["run"]["number"]) == (before["seed"], before["number"] + 1)
-    await ada.one("mutation($id: ID!) { cancelJob(input: {id: $id}) { __typename } }", id=made["job"]["id"])
-    await ada.wait(made["job"]["id"])
+    retried = await ada.one(retry, input={"id": job, "idempotencyKey": "again"})
+    assert (await ada.one(retry, input={"id": job, "idempotencyKey": "again"}))["job"]["id"] == retried["job"]["id"]
+    assert retried["job"]["retryOf"] == {"id": job}
+    assert (retried["run"]["seed"], retried["run"]["number"]) == (before["seed"], before["number"] + 1)
+    await ada.one("mutation($id: ID!) { cancelJob(input: {id: $id}) { __typename } }", id=retried["job"]["id"])
+    await ada.wait(retried["job"]["id"])
     assert (await ada.one("query($id: ID!) { run(id: $id) { seed number status } }", id=run)) == before

@@ -19,19 +19,19 @@ from db.errors import Unavailable
 from db.queries import accounts, jobchanges, jobevents
 from db.services.accounts import revoke_tokens
 from db.settings import StateSettings
-from db.stores.changes import Looks
-from db.stores.events import EVENTS, connect
-from db.stores.feed import Feed, Rights
+from db.stores.feed import Feed, Revalidation
+from db.stores.job_tail import StreamEvent
+from db.stores.job_watch import ChangeQueries
+from db.stores.notices import EVENTS_CHANNEL, connect
 from db.stores.sessions import Session, Sessions
-from db.stores.tails import Told
 from graph.core.context import Context
 from graph.core.ids import decode, encode
-from graph.core.sharing import Sharing
-from graph.core.streaming import _Run  # pyright: ignore[reportPrivateUsage] - how long it takes shows nowhere else
+from graph.core.result_sharing import Sharing
+from graph.core.streaming import _ActiveSubscription  # pyright: ignore[reportPrivateUsage] - how long it takes shows nowhere else
 from tests.client import Client
-from tests.telling import tell, waiting_jobs
+from tests.event_writer import create_waiting_jobs, write_events
 
-NOBODY = "redis://127.0.0.1:1/0"
+UNREACHABLE_REDIS = "redis://127.0.0.1:1/0"
 NOTICES = [
     "",
     "5",
@@ -44,12 +44,12 @@ NOTICES = [
 CANCEL = "mutation($id: ID!) { cancelJob(input: {id: $id}) { __typename } }"
 
 
-def somebody() -> Viewer:
+def new_viewer() -> Viewer:
     return Viewer(uuid4(), UserRole.MEMBER, uuid4())
 
 
-async def test_a_notice_that_makes_no_sense_ends_nothing(ada: Client, announcing: Database, settings: StateSettings) -> None:
-    (job,) = await waiting_jobs(announcing, decode("user", (await ada.one("{ viewer { id } }"))["id"]), 1)
+async def test_a_notice_that_makes_no_sense_ends_nothing(ada: Client, notifying_database: Database, settings: StateSettings) -> None:
+    (job,) = await create_waiting_jobs(notifying_database, decode("user", (await ada.one("{ viewer { id } }"))["id"]), 1)
 
     async def follow() -> list[int]:
         return [event["sequence"] async for event in ada.events(encode("job", job))]
@@ -57,78 +57,84 @@ async def test_a_notice_that_makes_no_sense_ends_nothing(ada: Client, announcing
     following = asyncio.create_task(follow())
     async with connect(settings.redis_url) as redis:
         for notice in NOTICES:
-            await redis.publish(EVENTS, notice)  # pyright: ignore[reportUnknownMemberType] - redis leaves it untyped
+            await redis.publish(EVENTS_CHANNEL, notice)  # pyright: ignore[reportUnknownMemberType] - redis leaves it untyped
     await asyncio.sleep(0.2)
-    await tell(announcing, [job])
+    await write_events(notifying_database, [job])
     await ada.one(CANCEL, id=encode("job", job))
     async with asyncio.timeout(10):
         assert await following == [1, 2, 3]
 
 
 async def test_a_part_that_fails_begins_again(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    begun: list[float] = []
+    start_times: list[float] = []
 
-    async def once(_: Feed) -> None:
-        begun.append(time.monotonic())
-        if len(begun) == 1:
+    async def fail_once(_: Feed) -> None:
+        start_times.append(time.monotonic())
+        if len(start_times) == 1:
             raise AttributeError("a mistake of ours")
         await asyncio.sleep(60)
 
-    monkeypatch.setattr(Feed, "_listen", once)
-    rights, looks = Rights(accounts.still, jobevents.may_follow, 30), Looks(jobchanges.look, jobchanges.changed_since)
-    async with Feed.open(NOBODY, database, rights, looks) as feed:
+    monkeypatch.setattr(Feed, "_listen", fail_once)
+    rights, looks = (
+        Revalidation(accounts.current_viewers, jobevents.visible_jobs, 30),
+        ChangeQueries(jobchanges.load_changes, jobchanges.changed_since),
+    )
+    async with Feed.open(UNREACHABLE_REDIS, database, rights, looks) as feed:
         async with asyncio.timeout(5):
-            while len(begun) < 2:
+            while len(start_times) < 2:
                 await asyncio.sleep(0.02)
-        assert feed.broken == []
+        assert feed.broken_parts == []
 
 
-class Away:
+class InterruptibleDatabase:
     """The state, which can be away."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self.is_away = False
+        self.is_unavailable = False
 
     async def rows(self, statement: Any, parameters: Any = None) -> Sequence[Any]:
-        if self.is_away:
+        if self.is_unavailable:
             raise Unavailable("database")
         return await self._database.rows(statement, parameters)
 
 
 @pytest.mark.parametrize("from_the_start", [False, True])
 async def test_a_gap_that_is_longer_than_its_overlap_loses_no_change(
-    ada: Client, announcing: Database, monkeypatch: pytest.MonkeyPatch, from_the_start: bool
+    ada: Client, notifying_database: Database, monkeypatch: pytest.MonkeyPatch, from_the_start: bool
 ) -> None:
     """Without Redis, and with a database that is away before any change was ever found."""
-    monkeypatch.setattr("db.stores.feed.OVERLAP", timedelta(seconds=0.5))
-    (job,) = await waiting_jobs(announcing, decode("user", (await ada.one("{ viewer { id } }"))["id"]), 1)
-    away = Away(announcing)
-    rights, looks = Rights(accounts.still, jobevents.may_follow, 30), Looks(jobchanges.look, jobchanges.changed_since)
-    async with Feed.open(NOBODY, cast("Database", away), rights, looks) as feed:
-        with feed.changes.watch(Session(Viewer(uuid4(), UserRole.ADMIN)), None) as watcher:
-            away.is_away = from_the_start
+    monkeypatch.setattr("db.stores.feed.MAX_COMMIT_DELAY", timedelta(seconds=0.5))
+    (job,) = await create_waiting_jobs(notifying_database, decode("user", (await ada.one("{ viewer { id } }"))["id"]), 1)
+    interruptible = InterruptibleDatabase(notifying_database)
+    rights, looks = (
+        Revalidation(accounts.current_viewers, jobevents.visible_jobs, 30),
+        ChangeQueries(jobchanges.load_changes, jobchanges.changed_since),
+    )
+    async with Feed.open(UNREACHABLE_REDIS, cast("Database", interruptible), rights, looks) as feed:
+        with feed.job_watch.watch(Session(Viewer(uuid4(), UserRole.ADMIN)), None) as watcher:
+            interruptible.is_unavailable = from_the_start
             await asyncio.sleep(1.2)  # a look or two
-            away.is_away = True
+            interruptible.is_unavailable = True
             await ada.one(CANCEL, id=encode("job", job))
             await asyncio.sleep(2)
-            away.is_away = False
+            interruptible.is_unavailable = False
             async with asyncio.timeout(5):
-                assert [told.row.id for told in await watcher.next()] == [job]
+                assert [change.row.id for change in await watcher.next()] == [job]
 
 
 async def test_news_of_others_do_not_put_off_the_look_at_a_session() -> None:
-    hers, his = somebody(), somebody()
+    revoked, valid = new_viewer(), new_viewer()
 
     async def look(_: Database, viewers: Collection[Viewer]) -> Mapping[Viewer, Viewer]:
-        return {viewer: viewer for viewer in viewers if viewer != hers}  # her token has run out, of which nobody tells
+        return {viewer: viewer for viewer in viewers if viewer != revoked}  # her token has run out, of which nobody tells
 
     sessions = Sessions(cast("Database", None), look, 0.5)
     running = asyncio.create_task(sessions.run())
-    with sessions.attend(hers) as session, sessions.attend(his) as other:
+    with sessions.acquire(revoked) as session, sessions.acquire(valid) as other:
         began = time.monotonic()
         while not session.is_over and time.monotonic() - began < 3:
-            sessions.doubt([his.id])
+            sessions.revalidate([valid.id])
             await asyncio.sleep(0.1)
         assert time.monotonic() - began < 1
         assert not other.is_over
@@ -136,27 +142,27 @@ async def test_news_of_others_do_not_put_off_the_look_at_a_session() -> None:
 
 
 async def test_who_comes_brings_the_news_of_their_session() -> None:
-    was = somebody()
-    now = Viewer(was.id, UserRole.ADMIN, was.key_id)
-    asked, answer = asyncio.Event(), asyncio.Event()
+    old_viewer = new_viewer()
+    promoted = Viewer(old_viewer.id, UserRole.ADMIN, old_viewer.key_id)
+    look_started, may_answer = asyncio.Event(), asyncio.Event()
 
     async def look(_: Database, viewers: Collection[Viewer]) -> Mapping[Viewer, Viewer]:
-        found = {viewer: viewer for viewer in viewers}
-        asked.set()
-        await answer.wait()
-        return found
+        unchanged = {viewer: viewer for viewer in viewers}
+        look_started.set()
+        await may_answer.wait()
+        return unchanged
 
     sessions = Sessions(cast("Database", None), look, 60)
     running = asyncio.create_task(sessions.run())
-    with sessions.attend(was) as session:
-        sessions.doubt_all()
-        await asked.wait()
-        with sessions.attend(now) as same:
+    with sessions.acquire(old_viewer) as session:
+        sessions.revalidate_all()
+        await look_started.wait()
+        with sessions.acquire(promoted) as same:
             assert same is session
-            assert session.viewer == now
-            answer.set()
+            assert session.viewer == promoted
+            may_answer.set()
             await asyncio.sleep(0.05)
-            assert (session.viewer, session.is_over) == (now, False)
+            assert (session.viewer, session.is_over) == (promoted, False)
     running.cancel()
 
 
@@ -173,53 +179,53 @@ async def test_a_token_that_was_revoked_while_redis_was_away_closes_its_streams(
 
 
 async def test_a_redis_that_comes_back_has_everybody_looked_at(ada: Client, database: Database, settings: StateSettings) -> None:
-    looked: list[int] = []
+    look_sizes: list[int] = []
 
     async def still(_: Database, viewers: Collection[Viewer]) -> Mapping[Viewer, Viewer]:
-        looked.append(len(viewers))
+        look_sizes.append(len(viewers))
         return {viewer: viewer for viewer in viewers}
 
-    rights, looks = Rights(still, jobevents.may_follow, 60), Looks(jobchanges.look, jobchanges.changed_since)
+    rights, looks = Revalidation(still, jobevents.visible_jobs, 60), ChangeQueries(jobchanges.load_changes, jobchanges.changed_since)
     async with Feed.open(settings.redis_url, database, rights, looks) as feed, connect(settings.redis_url) as redis:
-        with feed.sessions.attend(somebody()), feed.sessions.attend(somebody()):
+        with feed.sessions.acquire(new_viewer()), feed.sessions.acquire(new_viewer()):
             await asyncio.sleep(0.5)
-            looked.clear()
+            look_sizes.clear()
             await redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")  # pyright: ignore[reportUnknownMemberType] - redis leaves it untyped
             async with asyncio.timeout(5):
-                while not looked:
+                while not look_sizes:
                     await asyncio.sleep(0.02)
-    assert looked == [2]
+    assert look_sizes == [2]
 
 
-class _Slow(_Run):
+class _SlowRun(_ActiveSubscription):
     """Answers as it is told to, after a while."""
 
     def __init__(self, viewer: Viewer, answer: ExecutionResult) -> None:
         self._context = Context(cast("Any", None), cast("Any", None), cast("Any", None), viewer)
         self._answer = answer
-        self.times = 0
+        self.executions = 0
 
-    async def _own(self, source: Any) -> ExecutionResult:
-        self.times += 1
+    async def _execute(self, source: Any) -> ExecutionResult:
+        self.executions += 1
         await asyncio.sleep(0.1)
         return self._answer
 
 
 async def test_equal_subscribers_of_what_cannot_be_shared_do_not_wait_for_each_other() -> None:
-    viewer, told = somebody(), Told(cast("Any", None))
-    runs = [_Slow(viewer, ExecutionResult({"a": 1}, [cast("Any", "of each their own")])) for _ in range(50)]
+    viewer, event = new_viewer(), StreamEvent(cast("Any", None))
+    runs = [_SlowRun(viewer, ExecutionResult({"a": 1}, [cast("Any", "of each their own")])) for _ in range(50)]
     began = time.monotonic()
-    await asyncio.gather(*(run._shared(told, Sharing("same", by_viewer=True)) for run in runs))
+    await asyncio.gather(*(run._get_shared(event, Sharing("same", per_viewer=True)) for run in runs))
     assert time.monotonic() - began < 1
-    assert [run.times for run in runs] == [1] * 50
+    assert [run.executions for run in runs] == [1] * 50
 
 
 async def test_when_the_one_who_works_it_out_leaves_one_other_does() -> None:
-    viewer, told = somebody(), Told(cast("Any", None))
-    runs = [_Slow(viewer, ExecutionResult({"a": 1}, None)) for _ in range(10)]
-    first, *others = [asyncio.create_task(run._shared(told, Sharing("same", by_viewer=True))) for run in runs]
+    viewer, event = new_viewer(), StreamEvent(cast("Any", None))
+    runs = [_SlowRun(viewer, ExecutionResult({"a": 1}, None)) for _ in range(10)]
+    first, *others = [asyncio.create_task(run._get_shared(event, Sharing("same", per_viewer=True))) for run in runs]
     await asyncio.sleep(0.05)
     first.cancel()
     answers = await asyncio.gather(*others)
     assert {answer.data["a"] for answer in answers if answer.data} == {1}
-    assert sum(run.times for run in runs) == 2
+    assert sum(run.executions for run in runs) == 2

@@ -20,7 +20,7 @@ AT_ONCE = 10
 
 
 @dataclass
-class Bench:
+class RunSetup:
     """What is run: a pipeline on a version of a dataset, its output to another."""
 
     pipeline: str
@@ -34,16 +34,16 @@ class Bench:
 
 
 @pytest.fixture
-async def bench(ada: Client, worker: object) -> Bench:
+async def run_setup(ada: Client, worker: object) -> RunSetup:
     version = await ada.ingest("numbers", "x,y\n1,2\n3,4\n")
     pipeline = (await ada.create_pipeline("scaled", ("data", "dataset", {}), ("scale", "scale", {})))["pipeline"]["id"]
     owner = "query($id: ID!) { node(id: $id) { ... on DatasetVersion { dataset { id } } } }"
     dataset = (await ada.one(owner, id=version))["dataset"]["id"]
-    return Bench(pipeline, version, dataset, await ada.create_dataset("results"))
+    return RunSetup(pipeline, version, dataset, await ada.create_dataset("results"))
 
 
-async def test_many_runs_at_once_make_a_dataset_each(ada: Client, bench: Bench) -> None:
-    answers = await asyncio.gather(*(ada.run_pipeline(bench.pipeline, bench.version) for _ in range(AT_ONCE)))
+async def test_many_runs_at_once_make_a_dataset_each(ada: Client, run_setup: RunSetup) -> None:
+    answers = await asyncio.gather(*(ada.run_pipeline(run_setup.pipeline, run_setup.version) for _ in range(AT_ONCE)))
     names = {answer["targetDataset"]["name"] for answer in answers}
     base = "numbers – scaled"
     assert base in names
@@ -53,42 +53,44 @@ async def test_many_runs_at_once_make_a_dataset_each(ada: Client, bench: Bench) 
     )
 
 
-@pytest.mark.parametrize("held", ["another run", "a change of the pipeline", "what a job that ends writes"])
-async def test_a_run_does_not_wait_for_what_has_not_been_committed(ada: Client, database: Database, bench: Bench, held: str) -> None:
+@pytest.mark.parametrize("uncommitted", ["another run", "a change of the pipeline", "what a job that ends writes"])
+async def test_a_run_does_not_wait_for_what_has_not_been_committed(
+    ada: Client, database: Database, run_setup: RunSetup, uncommitted: str
+) -> None:
     # The first to freeze a definition makes its snapshot, and those that come at that moment wait for it.
-    await ada.run_pipeline(bench.pipeline, bench.version, outputDatasetId=bench.output)
+    await ada.run_pipeline(run_setup.pipeline, run_setup.version, outputDatasetId=run_setup.output)
 
     async def hold(work: Work) -> None:
-        if held == "another run":
-            await pipelines.run(work, bench.request())
-        elif held == "a change of the pipeline":
-            changed = update(Pipeline).where(Pipeline.id == decode("pipeline", bench.pipeline))
+        if uncommitted == "another run":
+            await pipelines.run(work, run_setup.request())
+        elif uncommitted == "a change of the pipeline":
+            changed = update(Pipeline).where(Pipeline.id == decode("pipeline", run_setup.pipeline))
             await work.run(changed.values(version=Pipeline.version + 1))
         else:
-            for dataset in (bench.dataset, bench.output):
+            for dataset in (run_setup.dataset, run_setup.output):
                 written = update(Dataset).where(Dataset.id == decode("dataset", dataset))
                 await work.run(written.values(last_number=Dataset.last_number + 1))
 
     async with database.work(SYSTEM) as work, asyncio.timeout(10):
         await hold(work)
-        started = await ada.run_pipeline(bench.pipeline, bench.version, outputDatasetId=bench.output)
+        started = await ada.run_pipeline(run_setup.pipeline, run_setup.version, outputDatasetId=run_setup.output)
         assert started["__typename"] == "RunPipelinePayload"
     assert (await ada.wait(started["job"]["id"]))["status"] == "COMPLETED"
 
 
 @pytest.mark.parametrize("which", ["dataset", "output"])
 async def test_a_dataset_is_not_deleted_beside_a_run_that_is_being_submitted(
-    ada: Client, database: Database, bench: Bench, which: str
+    ada: Client, database: Database, run_setup: RunSetup, which: str
 ) -> None:
     async with database.work(SYSTEM) as work:
-        await pipelines.run(work, bench.request())
-        deleting = asyncio.create_task(ada.one(DELETE, id=getattr(bench, which)))
-        await _waits(database)
+        await pipelines.run(work, run_setup.request())
+        deleting = asyncio.create_task(ada.one(DELETE, id=getattr(run_setup, which)))
+        await _wait_for_blocked_statement(database)
         assert not deleting.done()
     assert await deleting == {"__typename": "WrongState", "state": "BUSY"}
 
 
-async def _waits(database: Database) -> None:
+async def _wait_for_blocked_statement(database: Database) -> None:
     """Return once a statement waits for a lock."""
     waiting = text("SELECT 1 FROM pg_locks WHERE NOT granted")
     async with asyncio.timeout(10):

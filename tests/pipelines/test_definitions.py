@@ -27,9 +27,9 @@ def links(*pairs: str) -> list[dict[str, str]]:
 
 async def test_a_complete_definition_is_validated_at_once(ada: Client) -> None:
     definition = {"nodes": [DATA, SCALE, TRAIN], "links": links("data>scale", "scale>train")}
-    made = (await ada.one(CREATE, input={"name": "p", "definition": definition}))["pipeline"]
-    assert (made["status"], made["version"], made["validatedAt"] is None) == ("VALIDATED", 1, False)
-    assert made["definition"] == {
+    pipeline = (await ada.one(CREATE, input={"name": "p", "definition": definition}))["pipeline"]
+    assert (pipeline["status"], pipeline["version"], pipeline["validatedAt"] is None) == ("VALIDATED", 1, False)
+    assert pipeline["definition"] == {
         "nodes": [
             {"key": "data", "stepKey": "dataset", "step": {"key": "dataset", "type": "DATASET"}, "parameters": {}},
             {"key": "scale", "stepKey": "scale", "step": {"key": "scale", "type": "TRANSFORM"}, "parameters": {"method": "minmax"}},
@@ -43,9 +43,9 @@ async def test_a_complete_definition_is_validated_at_once(ada: Client) -> None:
     "definition", [{"nodes": [], "links": []}, {"nodes": [DATA], "links": []}, {"nodes": [SCALE], "links": []}], ids=str
 )
 async def test_an_incomplete_definition_is_a_draft_that_does_not_run(ada: Client, definition: dict[str, Any]) -> None:
-    made = (await ada.one(CREATE, input={"name": "p", "definition": definition}))["pipeline"]
-    assert (made["status"], made["validatedAt"]) == ("DRAFT", None)
-    forced = await ada.one(UPDATE, input={"id": made["id"], "status": "VALIDATED"})
+    pipeline = (await ada.one(CREATE, input={"name": "p", "definition": definition}))["pipeline"]
+    assert (pipeline["status"], pipeline["validatedAt"]) == ("DRAFT", None)
+    forced = await ada.one(UPDATE, input={"id": pipeline["id"], "status": "VALIDATED"})
     assert (forced["code"], [issue["path"] for issue in forced["issues"]]) == ("INVALID_INPUT", [["definition", "nodes"]])
 
 
@@ -80,21 +80,21 @@ async def test_an_unsound_definition_is_refused_at_its_place(ada: Client, nodes:
 
 async def test_a_change_counts_the_version_up_and_a_stale_one_conflicts(ada: Client) -> None:
     definition = {"nodes": [DATA, SCALE], "links": links("data>scale")}
-    made = (await ada.one(CREATE, input={"name": "p", "definition": definition}))["pipeline"]
-    changed = (await ada.one(UPDATE, input={"id": made["id"], "expectedVersion": 1, "description": "d"}))["pipeline"]
+    pipeline = (await ada.one(CREATE, input={"name": "p", "definition": definition}))["pipeline"]
+    changed = (await ada.one(UPDATE, input={"id": pipeline["id"], "expectedVersion": 1, "description": "d"}))["pipeline"]
     assert (changed["version"], changed["status"], changed["description"]) == (2, "VALIDATED", "d")
-    assert (await ada.one(UPDATE, input={"id": made["id"], "expectedVersion": 1, "name": "q"}))["code"] == "CONFLICT"
-    emptied = (await ada.one(UPDATE, input={"id": made["id"], "definition": {"nodes": [], "links": []}}))["pipeline"]
+    assert (await ada.one(UPDATE, input={"id": pipeline["id"], "expectedVersion": 1, "name": "q"}))["code"] == "CONFLICT"
+    emptied = (await ada.one(UPDATE, input={"id": pipeline["id"], "definition": {"nodes": [], "links": []}}))["pipeline"]
     assert (emptied["version"], emptied["status"], emptied["name"]) == (3, "DRAFT", "p")
 
 
 async def test_an_archived_pipeline_keeps_its_definition_and_does_not_run(ada: Client, worker: object) -> None:
     version = await ada.ingest("d", "x,y\n1,2\n3,4\n")
-    made = (await ada.create_pipeline("p", ("data", "dataset", {}), ("scale", "scale", {})))["pipeline"]
-    await ada.one(UPDATE, input={"id": made["id"], "status": "ARCHIVED"})
-    refused = await ada.one(UPDATE, input={"id": made["id"], "definition": {"nodes": [DATA], "links": []}})
+    pipeline = (await ada.create_pipeline("p", ("data", "dataset", {}), ("scale", "scale", {})))["pipeline"]
+    await ada.one(UPDATE, input={"id": pipeline["id"], "status": "ARCHIVED"})
+    refused = await ada.one(UPDATE, input={"id": pipeline["id"], "definition": {"nodes": [DATA], "links": []}})
     assert (refused["code"], refused["state"]) == ("WRONG_STATE", "ARCHIVED")
-    assert (await ada.run_pipeline(made["id"], version))["state"] == "ARCHIVED"
+    assert (await ada.run_pipeline(pipeline["id"], version))["state"] == "ARCHIVED"
 
 
 async def test_steps_carry_a_json_schema_and_filter_by_modality(ada: Client) -> None:

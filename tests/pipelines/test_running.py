@@ -66,11 +66,11 @@ async def test_every_classifier_learns_breast_cancer_and_its_model_predicts_what
         # The run's split is drawn again from what the split node says of it; the accuracy over all rows is computed by hand.
         predicted = np.asarray(model.predict(table.drop("target").to_pandas()))
         assert set(predicted) <= {"benign", "malignant"}
-        right = float((predicted == table["target"].to_numpy()).mean())
-        assert right >= 0.93
+        accuracy = float((predicted == table["target"].to_numpy()).mean())
+        assert accuracy >= 0.93
         held_out = round(metrics["accuracy"] * 171)
         assert abs(metrics["accuracy"] * 171 - held_out) < 1e-6, "the accuracy is one of 171 held-out rows"
-        assert right * 569 <= held_out + 398 + 1e-6, "no more rows are right than the run's test and all of its training rows"
+        assert accuracy * 569 <= held_out + 398 + 1e-6, "no more rows are right than the run's test and all of its training rows"
 
 
 async def test_the_downloaded_model_scores_on_the_held_out_rows_exactly_what_the_run_reported(ada: Client, worker: object) -> None:
@@ -120,12 +120,17 @@ async def test_a_run_tells_its_whole_story(ada: Client, worker: object) -> None:
     history = {series["key"]: series for series in run["metricHistory"]}
     assert history["train_loss"]["totalPoints"] == 30
     assert [point["step"] for point in history["train_loss"]["points"]] == list(range(30))
-    made = run["modelVersion"]
-    assert (made["number"], made["model"]["name"], made["framework"], made["problemType"]) == (1, "tumours", "lightgbm", "CLASSIFICATION")
-    assert {node["key"]: node["parameters"] for node in made["snapshot"]["definition"]["nodes"]}["train"]["n_estimators"] == 30
-    roles = {artifact["role"] for artifact in made["artifacts"]}
+    model_version = run["modelVersion"]
+    assert (model_version["number"], model_version["model"]["name"], model_version["framework"], model_version["problemType"]) == (
+        1,
+        "tumours",
+        "lightgbm",
+        "CLASSIFICATION",
+    )
+    assert {node["key"]: node["parameters"] for node in model_version["snapshot"]["definition"]["nodes"]}["train"]["n_estimators"] == 30
+    roles = {artifact["role"] for artifact in model_version["artifacts"]}
     assert {"MODEL", "MODEL_CARD", "FEATURE_IMPORTANCE", "CONFUSION_MATRIX"} <= roles
-    card = httpx.get(next(artifact for artifact in made["artifacts"] if artifact["role"] == "MODEL_CARD")["downloadUrl"]).text
+    card = httpx.get(next(artifact for artifact in model_version["artifacts"] if artifact["role"] == "MODEL_CARD")["downloadUrl"]).text
     assert "LGBMClassifier" in card
     assert "Seed 3" in card
 
@@ -133,13 +138,13 @@ async def test_a_run_tells_its_whole_story(ada: Client, worker: object) -> None:
 async def test_the_same_seed_and_inputs_give_the_same_metrics(ada: Client, worker: object) -> None:
     version = await ada.ingest("d", breast_cancer().write_csv())
     pipeline = (await ada.create_pipeline("p", *steps("random_forest", n_estimators=20)))["pipeline"]["id"]
-    seen = []
+    results = []
     for _ in range(2):
         started = await ada.run_pipeline(pipeline, version, seed=11)
         await ada.wait(started["job"]["id"])
         run = await ada.one(RUN, id=started["run"]["id"])
-        seen.append(json.dumps([run["metrics"], run["metricHistory"], run["modelVersion"]["snapshot"]["sha256"]]))
-    assert seen[0] == seen[1]
+        results.append(json.dumps([run["metrics"], run["metricHistory"], run["modelVersion"]["snapshot"]["sha256"]]))
+    assert results[0] == results[1]
 
 
 async def test_a_pipeline_that_does_not_train_writes_a_dataset_version(ada: Client, worker: object) -> None:
@@ -162,9 +167,9 @@ async def test_a_pipeline_that_does_not_train_writes_a_dataset_version(ada: Clie
     assert names == ["numbers – big ones", "numbers – big ones (2)"]
     query = """query($id: ID!) { dataset(id: $id) { source currentVersion { number source status rowCount preview producedBy { id }
         columns { name type } profile { rowCount } processedFile { downloadUrl } } } }"""
-    made = await ada.one(query, id=started["targetDataset"]["id"])
-    assert made["source"] == "DERIVED"
-    current = made["currentVersion"]
+    dataset = await ada.one(query, id=started["targetDataset"]["id"])
+    assert dataset["source"] == "DERIVED"
+    current = dataset["currentVersion"]
     assert (current["source"], current["status"], current["rowCount"], current["preview"]) == ("DERIVED", "READY", 2, [{"x": 2}, {"x": 3}])
     assert current["producedBy"] == {"id": started["job"]["id"]}
     parquet = httpx.get(current["processedFile"]["downloadUrl"]).content
@@ -177,14 +182,14 @@ async def test_a_pipeline_that_does_not_train_writes_a_dataset_version(ada: Clie
 async def test_great_numbers_in_data_and_parameters_harm_nothing(ada: Client, worker: object) -> None:
     version = await ada.ingest("d", "x,y\n" + "".join(f"{i}e300,{i % 2}\n" for i in range(1, 41)))
     query = "query($id: ID!) { node(id: $id) { ... on DatasetVersion { preview(first: 1) profile { columns { max quantiles } } } } }"
-    found = await ada.one(query, id=version)
-    assert (found["preview"], found["profile"]["columns"][0]["max"]) == ([{"x": 1e300, "y": 1}], 4e301)
+    node = await ada.one(query, id=version)
+    assert (node["preview"], node["profile"]["columns"][0]["max"]) == ([{"x": 1e300, "y": 1}], 4e301)
     steps = (("data", "dataset", {}), ("impute", "impute", {"columns": ["x"], "strategy": "constant", "fill_value": 1e25}))
-    made = await ada.create_pipeline("p", *steps)
-    started = await ada.run_pipeline(made["pipeline"]["id"], version)
+    created = await ada.create_pipeline("p", *steps)
+    started = await ada.run_pipeline(created["pipeline"]["id"], version)
     assert (await ada.wait(started["job"]["id"]))["status"] == "COMPLETED"
     query = "query($id: ID!) { pipeline(id: $id) { definition { nodes { parameters } } } }"
-    nodes = (await ada.one(query, id=made["pipeline"]["id"]))["definition"]["nodes"]
+    nodes = (await ada.one(query, id=created["pipeline"]["id"]))["definition"]["nodes"]
     assert nodes[1]["parameters"]["fill_value"] == 1e25
 
 
@@ -269,21 +274,21 @@ async def test_a_file_that_was_damaged_in_the_store_is_not_learnt_from(
     version = await ada.ingest("numbers", "x,y\n1,a\n2,b\n3,c\n")
     drop = ("drop", "drop_columns", {"columns": ["y"]})
     pipeline = (await ada.create_pipeline("fewer columns", ("data", "dataset", {}), drop))["pipeline"]["id"]
-    chosen = select(StoredObject.object_key, StoredObject.size_bytes, StoredObject.sha256).join(
+    statement = select(StoredObject.object_key, StoredObject.size_bytes, StoredObject.sha256).join(
         Artifact, Artifact.object_id == StoredObject.id
     )
-    (row,) = await database.rows(chosen.where(Artifact.role == PROCESSED))
+    (row,) = await database.rows(statement.where(Artifact.role == PROCESSED))
     async with ObjectStore.open(settings) as objects:
         content = await objects.read(row.object_key, row.size_bytes)
-        spoilt = content[:-1] + b"?"
-        await objects.write(row.object_key, spoilt, "application/vnd.apache.parquet")
+        corrupted = content[:-1] + b"?"
+        await objects.write(row.object_key, corrupted, "application/vnd.apache.parquet")
     started = await ada.run_pipeline(pipeline, version)
     ended = await ada.wait(started["job"]["id"])
-    found = await ada.one("query($id: ID!) { job(id: $id) { attempt error { code message retryable } } }", id=started["job"]["id"])
+    job = await ada.one("query($id: ID!) { job(id: $id) { attempt error { code message retryable } } }", id=started["job"]["id"])
     message = (
         f"The file of version 1 of the dataset 'numbers' is damaged in the store: it has {row.size_bytes:,} bytes with the SHA-256 "
-        f"{hashlib.sha256(spoilt).hexdigest()}, and {row.size_bytes:,} with {row.sha256} were stored. Upload the data again as a new version, "
+        f"{hashlib.sha256(corrupted).hexdigest()}, and {row.size_bytes:,} with {row.sha256} were stored. Upload the data again as a new version, "
         "and start the job on that."
     )
-    assert (ended["status"], found["attempt"]) == ("FAILED", 1)
-    assert found["error"] == {"code": "OBJECT_DAMAGED", "message": message, "retryable": False}
+    assert (ended["status"], job["attempt"]) == ("FAILED", 1)
+    assert job["error"] == {"code": "OBJECT_DAMAGED", "message": message, "retryable": False}

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.telling import announcing
+from tests.event_writer import notifying_database
 
-__all__ = ["announcing"]
+__all__ = ["notifying_database"]

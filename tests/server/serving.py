@@ -11,15 +11,15 @@ import uvicorn
 
 from graph.settings import GraphSettings
 from server.app import create_app
-from server.serving import configured
 from server.settings import server_settings
+from server.uvicorn_config import build_config
 
 
 @asynccontextmanager
 async def serving(limits: GraphSettings | None = None, **changes: Any) -> AsyncGenerator[str]:
     """The real application behind the real server, with these settings changed: its address."""
     settings = server_settings().model_copy(update=changes)
-    server = uvicorn.Server(configured(create_app(settings, limits=limits), settings, port=0, timeout_graceful_shutdown=2))
+    server = uvicorn.Server(build_config(create_app(settings, limits=limits), settings, port=0, timeout_graceful_shutdown=2))
     task = asyncio.create_task(server._serve())  # pyright: ignore[reportPrivateUsage] - `serve` would take the signals over
     while not server.started:
         await asyncio.sleep(0.01)
@@ -30,7 +30,7 @@ async def serving(limits: GraphSettings | None = None, **changes: Any) -> AsyncG
     await task
 
 
-class Wire:
+class RawConnection:
     """A connection on which every byte is ours."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -41,21 +41,21 @@ class Wire:
         self.writer.write(b"".join(data))
         await self.writer.drain()
 
-    async def head(self) -> tuple[int, dict[str, str]]:
+    async def read_head(self) -> tuple[int, dict[str, str]]:
         """The status and the headers of the next answer; (0, {}) where the connection was closed instead."""
         try:
             raw = await self.reader.readuntil(b"\r\n\r\n")
         except (asyncio.IncompleteReadError, OSError):
             return 0, {}
-        first, *rest = raw.decode("latin-1").strip().split("\r\n")
-        pairs = (line.split(": ", 1) for line in rest)
-        return int(first.split()[1]), {name.lower(): value for name, value in pairs}
+        status_line, *header_lines = raw.decode("latin-1").strip().split("\r\n")
+        pairs = (line.split(": ", 1) for line in header_lines)
+        return int(status_line.split()[1]), {name.lower(): value for name, value in pairs}
 
-    async def answer(self) -> tuple[int, dict[str, str], bytes]:
-        status, headers = await self.head()
+    async def read_response(self) -> tuple[int, dict[str, str], bytes]:
+        status, headers = await self.read_head()
         return status, headers, await self.reader.readexactly(int(headers.get("content-length", "0")))
 
-    async def rest(self) -> bytes:
+    async def read_to_end(self) -> bytes:
         """All that comes until the other side closes."""
         try:
             return await self.reader.read()
@@ -64,11 +64,11 @@ class Wire:
 
 
 @asynccontextmanager
-async def wired(url: str) -> AsyncGenerator[Wire]:
+async def raw_connection(url: str) -> AsyncGenerator[RawConnection]:
     host, port = url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     try:
-        yield Wire(reader, writer)
+        yield RawConnection(reader, writer)
     finally:
         writer.close()
 
@@ -76,7 +76,7 @@ async def wired(url: str) -> AsyncGenerator[Wire]:
 QUERY = b'{"query": "{ __typename }"}'
 
 
-def post(body: bytes = QUERY, *headers: bytes, length: int | None = None) -> bytes:
+def post_request(body: bytes = QUERY, *headers: bytes, length: int | None = None) -> bytes:
     """A whole request; `length` is what it says of its body."""
     lines = [b"POST /graphql HTTP/1.1", b"host: trellis", b"content-type: application/json", *headers]
     lines.append(b"content-length: %d" % (len(body) if length is None else length))

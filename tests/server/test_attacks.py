@@ -22,10 +22,10 @@ import pytest
 
 from db.settings import StateSettings
 from tests.graph import attacks as documents
-from tests.server.attacks import ATTACKS, PATIENCE
-from tests.server.serving import QUERY, post, wired
+from tests.server.attacks import ATTACKS, REQUEST_TIMEOUT
+from tests.server.serving import QUERY, post_request, raw_connection
 
-ASKED = 5  # times that a bystander asks at least
+MIN_REQUESTS = 5  # times that a bystander asks at least
 AT_ONCE = 0.1  # seconds for a refusal, and for a bystander meanwhile; the best of some tries, since others use the machine too
 TRIES = 8
 SLOWEST = 1.0  # of a bystander, in seconds, on a machine that does other things too; alone it is some 20 ms
@@ -36,12 +36,12 @@ async def target(
     settings: StateSettings, live_server: object, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncGenerator[tuple[str, Path]]:
     """The address of an API as it is deployed, and its log."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
     path = tmp_path_factory.mktemp("attacks") / "api.log"
-    changed = {"TRELLIS_REQUEST_TIMEOUT": str(PATIENCE), "TRELLIS_MAX_CONNECTIONS": "500", "TRELLIS_RATE_LIMIT_ANONYMOUS": "0"}
-    environment = {**os.environ, **changed, "TRELLIS_LOG_FORMAT": "json"}
+    overrides = {"TRELLIS_REQUEST_TIMEOUT": str(REQUEST_TIMEOUT), "TRELLIS_MAX_CONNECTIONS": "500", "TRELLIS_RATE_LIMIT_ANONYMOUS": "0"}
+    environment = {**os.environ, **overrides, "TRELLIS_LOG_FORMAT": "json"}
     with path.open("wb") as log:
         arguments = [sys.executable, "-m", "server.cli", "api", "--host", "127.0.0.1", "--port", str(port)]
         process = subprocess.Popen(arguments, env=environment, stdout=log, stderr=subprocess.STDOUT)
@@ -66,36 +66,36 @@ class Bystander(threading.Thread):
     def __init__(self, url: str) -> None:
         super().__init__(daemon=True)
         self._address = url.removeprefix("http://")
-        self._over = threading.Event()
-        self.waits: list[float] = []
+        self._stopped = threading.Event()
+        self.latencies: list[float] = []
         self.failures: list[str] = []
 
     def run(self) -> None:
         connection = http.client.HTTPConnection(self._address, timeout=10)
-        while len(self.waits) < ASKED or not self._over.wait(0.01):
+        while len(self.latencies) < MIN_REQUESTS or not self._stopped.wait(0.01):
             began = time.perf_counter()
             try:
                 try:
-                    self._ask(connection)
+                    self._request(connection)
                 except (ConnectionError, http.client.RemoteDisconnected):  # a kept connection may be closed; every client comes again
                     connection.close()
-                    self._ask(connection)
+                    self._request(connection)
             except (OSError, http.client.HTTPException) as error:
                 self.failures.append(repr(error))
                 connection.close()
-            self.waits.append(time.perf_counter() - began)
+            self.latencies.append(time.perf_counter() - began)
         connection.close()
 
-    def _ask(self, connection: http.client.HTTPConnection) -> None:
+    def _request(self, connection: http.client.HTTPConnection) -> None:
         connection.request("POST", "/graphql", QUERY, {"content-type": "application/json"})
         answer = connection.getresponse()
         if answer.status != 200 or not answer.read():
             self.failures.append(f"status {answer.status}")
 
     def stop(self) -> float:
-        self._over.set()
+        self._stopped.set()
         self.join()
-        return max(self.waits)
+        return max(self.latencies)
 
 
 @pytest.mark.parametrize("name", ATTACKS)
@@ -106,18 +106,18 @@ async def test_an_attack_is_refused_or_closed_and_nobody_else_notices(target: tu
     bystander.start()
     began = time.perf_counter()
     statuses = await attack(url)
-    took = time.perf_counter() - began
+    duration = time.perf_counter() - began
     slowest = bystander.stop()
     print(
-        f"\n{name:45} {' '.join(sorted({str(status) for status in statuses})) or 'closed':10} {took * 1000:8.1f} ms {slowest * 1000:8.1f} ms"
+        f"\n{name:45} {' '.join(sorted({str(status) for status in statuses})) or 'closed':10} {duration * 1000:8.1f} ms {slowest * 1000:8.1f} ms"
     )
     assert set(statuses) <= expected, statuses
     assert statuses or None in expected
     assert bystander.failures == []
     assert slowest < SLOWEST
-    said = log.read_text()
-    assert "Traceback" not in said
-    assert '"level": "error"' not in said
+    log_text = log.read_text()
+    assert "Traceback" not in log_text
+    assert '"level": "error"' not in log_text
 
 
 # A document, or a whole body, and how it is refused.
@@ -137,25 +137,25 @@ async def test_what_is_made_to_take_long_is_refused_in_less_than_a_tenth_of_a_se
 ) -> None:
     url, _ = target
     body, expected = REFUSED[name]
-    took, slowest = [], []
+    durations, slowest = [], []
     for _ in range(TRIES):
         # Anew each time: what was refused before is remembered.
         fresh = body.replace(b'"}', b' #%s"}' % uuid4().hex.encode()) if body.endswith(b'"}') else body
         bystander = Bystander(url)
         bystander.start()
         await asyncio.sleep(0.02)
-        async with wired(url) as wire:
+        async with raw_connection(url) as connection:
             began = time.perf_counter()
-            await wire.send(post(fresh, b"accept: application/graphql-response+json"))
-            status, _, answer = await wire.answer()
-            took.append(time.perf_counter() - began)
+            await connection.send(post_request(fresh, b"accept: application/graphql-response+json"))
+            status, _, answer = await connection.read_response()
+            durations.append(time.perf_counter() - began)
         slowest.append(await asyncio.to_thread(bystander.stop))
         assert status == expected
         assert json.loads(answer)["errors"][0]["extensions"]["requestId"]
         assert bystander.failures == []
-        if took[-1] < AT_ONCE and slowest[-1] < AT_ONCE:
+        if durations[-1] < AT_ONCE and slowest[-1] < AT_ONCE:
             break
-    print(f"\n{name:45} {expected} {min(took) * 1000:8.1f} ms {min(slowest) * 1000:8.1f} ms")
+    print(f"\n{name:45} {expected} {min(durations) * 1000:8.1f} ms {min(slowest) * 1000:8.1f} ms")
     limit = AT_ONCE * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))  # where more wants to run than can, all takes longer
-    assert min(took) < limit
+    assert min(durations) < limit
     assert min(slowest) < limit

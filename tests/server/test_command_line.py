@@ -17,11 +17,11 @@ ROOT = Path(__file__).parents[2]
 
 
 def trellis(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("TRELLIS_")}
+    base_environment = {name: value for name, value in os.environ.items() if not name.startswith("TRELLIS_")}
     return subprocess.run(
         [sys.executable, "-m", "server.cli", *arguments],
         cwd=ROOT,
-        env={**kept, "COLUMNS": "120", **environment},
+        env={**base_environment, "COLUMNS": "120", **environment},
         capture_output=True,
         text=True,
         timeout=60,
@@ -64,8 +64,8 @@ def test_help_names_every_command() -> None:
 )
 def test_each_command_has_the_options_it_is_documented_with(command: tuple[str, ...], options: list[str]) -> None:
     text = trellis(*command, "--help").stdout
-    shown = [line.split()[0] for line in text.splitlines() if line.strip().startswith("--")]
-    assert [name for name in shown if name != "--help"] == options
+    listed = [line.split()[0] for line in text.splitlines() if line.strip().startswith("--")]
+    assert [name for name in listed if name != "--help"] == options
 
 
 def test_help_imports_nothing_heavy() -> None:

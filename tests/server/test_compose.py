@@ -83,9 +83,9 @@ def test_nothing_is_published_beyond_this_machine_unless_asked(compose: dict[str
 
 @pytest.mark.parametrize("service", ["migrate", "api", "worker"])
 def test_every_setting_it_passes_on_is_one_that_trellis_reads(compose: dict[str, Any], service: str) -> None:
-    known = {f"TRELLIS_{name.upper()}" for name in (*StateSettings.model_fields, *ServerSettings.model_fields)}
-    known |= {f"TRELLIS_WORKER_{name.upper()}" for name in WorkerSettings.model_fields}
-    assert set(compose["services"][service]["environment"]) <= known
+    setting_names = {f"TRELLIS_{name.upper()}" for name in (*StateSettings.model_fields, *ServerSettings.model_fields)}
+    setting_names |= {f"TRELLIS_WORKER_{name.upper()}" for name in WorkerSettings.model_fields}
+    assert set(compose["services"][service]["environment"]) <= setting_names
 
 
 def test_the_image_holds_no_embedded_server_and_runs_as_nobody_special() -> None:

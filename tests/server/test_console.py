@@ -30,7 +30,7 @@ needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is ins
 
 
 @pytest.fixture(scope="module")
-async def built() -> None:
+async def built_console() -> None:
     """The page as the sources give it; no time at all when it is built already."""
     await asyncio.to_thread(build)
 
@@ -43,7 +43,7 @@ async def browser() -> AsyncGenerator[Browser]:
         yield await playwright.chromium.launch(executable_path=CHROMIUM, args=quiet)
 
 
-class Watched:
+class ConsolePage:
     """A page, whom it talks to and what it complains of."""
 
     def __init__(self, page: Page) -> None:
@@ -75,14 +75,14 @@ class Watched:
 
     async def run(self, tab: int, operation: str) -> None:
         await self.page.locator(f"#graphiql-session-tab-{tab}").click()
-        item = self.page.get_by_role("menuitem", name=operation)
+        menu_item = self.page.get_by_role("menuitem", name=operation)
         # GraphiQL reads a tab's operations a moment after showing it: until then the button runs at once or offers another tab's.
-        while not await item.is_visible():
+        while not await menu_item.is_visible():
             await self.page.keyboard.press("Escape")
             await asyncio.sleep(0.1)
             await self.page.locator(".graphiql-execute-button[aria-haspopup=menu]").click()
             await asyncio.sleep(0.1)
-        await item.click()
+        await menu_item.click()
 
     async def upload(self, name: str, content: bytes) -> None:
         await self.page.get_by_role("button", name="Show Upload").click()
@@ -102,21 +102,21 @@ _TEXT_OF = "name => __MONACO.editor.getModels().find(model => model.uri.path.end
 
 
 @asynccontextmanager
-async def opened(browser: Browser, address: str) -> AsyncGenerator[Watched]:
+async def open_console(browser: Browser, address: str) -> AsyncGenerator[ConsolePage]:
     """GraphiQL at `address`, its editors ready, in a browser that has never been here."""
     context = await browser.new_context()
-    watched = Watched(await context.new_page())
-    await watched.page.goto(address)
-    await watched.page.locator(".graphiql-query-editor .view-line").first.wait_for()
-    yield watched
+    console = ConsolePage(await context.new_page())
+    await console.page.goto(address)
+    await console.page.locator(".graphiql-query-editor .view-line").first.wait_for()
+    yield console
     await context.close()
 
 
 @needs_chromium
 async def test_the_main_job_works_in_a_browser_and_nothing_leaves_our_origin(
-    built: None, browser: Browser, ada: Client, worker: object
+    built_console: None, browser: Browser, ada: Client, worker: object
 ) -> None:
-    async with opened(browser, f"{ada.url}/graphql") as console:
+    async with open_console(browser, f"{ada.url}/graphql") as console:
         await console.sign_in(ada.token or "")
         await console.page.get_by_text("Signed in as ada MEMBER").wait_for()
 
@@ -126,9 +126,9 @@ async def test_the_main_job_works_in_a_browser_and_nothing_leaves_our_origin(
         await console.run(1, "LookInside")
         (dataset,) = (await ada.one("{ datasets { edges { node { id name currentVersion { id } } } } }"))["edges"]
         assert (await console.variables())["datasetId"] == dataset["node"]["id"]
-        looked = (await console.answer())["data"]["dataset"]
-        assert looked["name"] == "flowers"
-        version = looked["currentVersion"]
+        inspected = (await console.answer())["data"]["dataset"]
+        assert inspected["name"] == "flowers"
+        version = inspected["currentVersion"]
         assert version.pop("profile")["columns"] == [
             {"name": "kind", "type": "STRING", "missingCount": 0, "distinctCount": 3, "min": "lily", "max": "tulip", "mean": None},
             {"name": "height", "type": "FLOAT", "missingCount": 0, "distinctCount": 3, "min": 0.25, "max": 1.5, "mean": 2.5 / 3},
@@ -144,10 +144,10 @@ async def test_the_main_job_works_in_a_browser_and_nothing_leaves_our_origin(
 
         await console.run(3, "WatchJob")
         await console.page.locator(".live-state.ended").wait_for()
-        shown = (await console.answer())["data"]["jobEvents"]
-        happened = [event async for event in ada.events((await console.variables())["jobId"])]
-        assert (shown["sequence"], shown["type"], shown["progress"]) == (happened[-1]["sequence"], "COMPLETED", 100)
-        assert await console.page.locator(".live li b").all_text_contents() == [event["type"] for event in happened]
+        last_event = (await console.answer())["data"]["jobEvents"]
+        events = [event async for event in ada.events((await console.variables())["jobId"])]
+        assert (last_event["sequence"], last_event["type"], last_event["progress"]) == (events[-1]["sequence"], "COMPLETED", 100)
+        assert await console.page.locator(".live li b").all_text_contents() == [event["type"] for event in events]
 
         await console.page.set_viewport_size({"width": 1024, "height": 600})  # as small as the variables and the live pane stay in reach
         for pane in (".graphiql-editor-tool", ".live"):
@@ -157,8 +157,8 @@ async def test_the_main_job_works_in_a_browser_and_nothing_leaves_our_origin(
             assert box["y"] + box["height"] <= 600, pane
         assert await console.page.evaluate("document.documentElement.scrollHeight") == 600
 
-        place: str = (await ada.request_upload(dataset["node"]["id"], "x.csv", b"a\n1\n"))["upload"]["url"]
-        store = urlsplit(place).netloc
+        upload_url: str = (await ada.request_upload(dataset["node"]["id"], "x.csv", b"a\n1\n"))["upload"]["url"]
+        store = urlsplit(upload_url).netloc
         assert console.origins == {urlsplit(ada.url).netloc, store}
         assert console.sent[f"PUT {store}"] == 1
         assert console.complaints == []
@@ -166,9 +166,9 @@ async def test_the_main_job_works_in_a_browser_and_nothing_leaves_our_origin(
 
 @needs_chromium
 async def test_a_file_that_did_not_arrive_is_sent_again_into_the_dataset_made_for_it(
-    built: None, browser: Browser, ada: Client, worker: object
+    built_console: None, browser: Browser, ada: Client, worker: object
 ) -> None:
-    async with opened(browser, f"{ada.url}/graphql#token={ada.token}") as console:
+    async with open_console(browser, f"{ada.url}/graphql#token={ada.token}") as console:
         await console.page.get_by_text("Signed in as ada").wait_for()
         await console.page.route("**/uploads/**", lambda route: route.abort(), times=1)
         await console.upload("flowers.csv", FLOWERS)
@@ -180,8 +180,8 @@ async def test_a_file_that_did_not_arrive_is_sent_again_into_the_dataset_made_fo
 
 
 @needs_chromium
-async def test_the_token_is_entered_once_checked_and_forgotten_when_told(built: None, browser: Browser, ada: Client) -> None:
-    async with opened(browser, f"{ada.url}/graphql") as console:
+async def test_the_token_is_entered_once_checked_and_forgotten_when_told(built_console: None, browser: Browser, ada: Client) -> None:
+    async with open_console(browser, f"{ada.url}/graphql") as console:
         await console.sign_in("trk_of_nobody")
         await console.page.get_by_text("The API does not know this token.").wait_for()
         await console.sign_in(ada.token or "")
@@ -197,8 +197,8 @@ async def test_the_token_is_entered_once_checked_and_forgotten_when_told(built: 
 
 
 @needs_chromium
-async def test_a_token_in_the_fragment_signs_in_and_leaves_the_address(built: None, browser: Browser, ada: Client) -> None:
-    async with opened(browser, f"{ada.url}/graphql#token={ada.token}") as console:
+async def test_a_token_in_the_fragment_signs_in_and_leaves_the_address(built_console: None, browser: Browser, ada: Client) -> None:
+    async with open_console(browser, f"{ada.url}/graphql#token={ada.token}") as console:
         await console.page.get_by_text("Signed in as ada").wait_for()
         assert console.page.url == f"{ada.url}/graphql"
 
@@ -208,37 +208,37 @@ def test_each_tab_is_valid_and_its_variables_fit(tab: Path) -> None:
     schema = build_schema(Path("graph/schema.graphql").read_text())
     document = parse(tab.read_text())
     assert validate(schema, document) == []
-    given = json.loads(tab.with_suffix(".json").read_text())
-    used: set[str] = set()
+    variables = json.loads(tab.with_suffix(".json").read_text())
+    used_names: set[str] = set()
     for operation in document.definitions:
         assert isinstance(operation, OperationDefinitionNode)
-        wanted = operation.variable_definitions or ()
-        names = {definition.variable.name.value for definition in wanted}
-        assert not isinstance(get_variable_values(schema, wanted, {name: given[name] for name in names}), list)
-        used |= names
-    assert used == set(given)
+        definitions = operation.variable_definitions or ()
+        names = {definition.variable.name.value for definition in definitions}
+        assert not isinstance(get_variable_values(schema, definitions, {name: variables[name] for name in names}), list)
+        used_names |= names
+    assert used_names == set(variables)
 
 
 async def test_the_pipeline_of_the_train_tab_is_sound(ada: Client) -> None:
-    given = json.loads(Path("server/console/src/tabs/3-train.json").read_text())
+    variables = json.loads(Path("server/console/src/tabs/3-train.json").read_text())
     answer = await ada.one(
         "mutation($input: CreatePipelineInput!) { createPipeline(input: $input) {"
         " ... on CreatePipelinePayload { pipeline { status } } ... on InvalidInput { issues { path message } } } }",
-        input={"name": given["pipelineName"], "definition": given["definition"]},
+        input={"name": variables["pipelineName"], "definition": variables["definition"]},
     )
     assert answer == {"pipeline": {"status": "VALIDATED"}}
 
 
-async def test_the_page_runs_only_our_own_scripts_and_its_assets_are_kept(built: None, ada: Client) -> None:
+async def test_the_page_runs_only_our_own_scripts_and_its_assets_are_kept(built_console: None, ada: Client) -> None:
     async with httpx.AsyncClient(base_url=ada.url) as visitor:
-        shown = await visitor.get("/graphql", headers={"accept": "text/html"})
-        script = shown.text.split('src="')[1].split('"')[0]
+        page_response = await visitor.get("/graphql", headers={"accept": "text/html"})
+        script = page_response.text.split('src="')[1].split('"')[0]
         asset = await visitor.get(script)
         missing = await visitor.get("/console/assets/index-of-an-older-build.js")
-    policy = dict(directive.split(" ", 1) for directive in shown.headers["content-security-policy"].split("; "))
+    policy = dict(directive.split(" ", 1) for directive in page_response.headers["content-security-policy"].split("; "))
     assert (policy["default-src"], policy["script-src"], policy["worker-src"]) == ("'none'", "'self'", "'self'")
     assert policy["frame-ancestors"] == "'none'"
-    assert shown.headers["cache-control"] == "no-cache"
+    assert page_response.headers["cache-control"] == "no-cache"
     assert asset.headers["cache-control"] == "public, max-age=31536000, immutable"
     assert asset.headers["content-encoding"] == "gzip"
     assert missing.status_code == 404
@@ -246,10 +246,10 @@ async def test_the_page_runs_only_our_own_scripts_and_its_assets_are_kept(built:
 
 def test_a_page_that_is_not_built_says_how_to_build_it(tmp_path: Path) -> None:
     request = PageRequest({"type": "http", "method": "GET", "path": "/graphql", "headers": [(b"host", b"trellis.example:8000")]})
-    shown = page(request, upload_origin="https://files.example", dist=tmp_path)
-    assert shown.status_code == 503
-    assert "<code>make console</code>" in bytes(shown.body).decode()
-    assert shown.headers["content-security-policy"] == content_security_policy("trellis.example:8000", "https://files.example")
+    response = page(request, upload_origin="https://files.example", dist=tmp_path)
+    assert response.status_code == 503
+    assert "<code>make console</code>" in bytes(response.body).decode()
+    assert response.headers["content-security-policy"] == content_security_policy("trellis.example:8000", "https://files.example")
 
 
 @pytest.mark.parametrize("host", ["x; script-src *", "a b", "", "evil\r\nx: y"])

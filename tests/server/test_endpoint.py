@@ -13,7 +13,7 @@ from websockets.exceptions import ConnectionClosedError
 from tests.client import Client
 
 
-async def sent(client: Client, body: bytes) -> httpx.Response:
+async def post_body(client: Client, body: bytes) -> httpx.Response:
     return await client.http.post("/graphql", content=body, headers={"content-type": "application/json"})
 
 
@@ -37,7 +37,7 @@ async def sent(client: Client, body: bytes) -> httpx.Response:
     ],
 )
 async def test_a_body_that_is_no_request_is_a_bad_request(ada: Client, body: bytes) -> None:
-    answer = await sent(ada, body)
+    answer = await post_body(ada, body)
     assert answer.status_code == 400
     assert [error["extensions"]["code"] for error in answer.json()["errors"]] == ["BAD_REQUEST"]
 

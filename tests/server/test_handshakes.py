@@ -7,8 +7,8 @@ import json
 
 import pytest
 
-from server.protocol.headers import ALWAYS
-from tests.server.serving import post, serving, wired
+from server.protocol.security_headers import SECURITY_HEADERS
+from tests.server.serving import post_request, raw_connection, serving
 
 KEY = b"sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ=="
 VERSION = b"sec-websocket-version: 13"
@@ -37,46 +37,46 @@ REFUSED = {
 
 @pytest.mark.parametrize("name", REFUSED)
 async def test_what_is_no_handshake_is_answered_in_json_and_closed(name: str) -> None:
-    sent, expected, code = REFUSED[name]
-    async with serving() as url, wired(url) as wire, asyncio.timeout(5):
-        await wire.send(sent)
-        status, headers, body = await wire.answer()
+    request, expected, code = REFUSED[name]
+    async with serving() as url, raw_connection(url) as connection, asyncio.timeout(5):
+        await connection.send(request)
+        status, headers, body = await connection.read_response()
         (error,) = json.loads(body)["errors"]
         assert (status, error["extensions"]["code"]) == (expected, code)
         assert error["extensions"]["requestId"] == headers["x-request-id"]
         assert headers["content-type"] == "application/json; charset=utf-8"
-        assert {name.lower(): value for name, value in ALWAYS.items()}.items() <= headers.items()
+        assert {name.lower(): value for name, value in SECURITY_HEADERS.items()}.items() <= headers.items()
         assert "Failed" not in error["message"], "the library's words"
-        assert await wire.rest() == b""
+        assert await connection.read_to_end() == b""
 
 
 async def test_lines_that_the_protocol_reads_open_a_websocket() -> None:
-    async with serving() as url, wired(url) as wire, asyncio.timeout(5):
-        await wire.send(handshake(b"content-length: 0", *(b"x-%d: %s" % (number, b"a" * 7_000) for number in range(4))))
-        assert (await wire.head())[0] == 101
+    async with serving() as url, raw_connection(url) as connection, asyncio.timeout(5):
+        await connection.send(handshake(b"content-length: 0", *(b"x-%d: %s" % (number, b"a" * 7_000) for number in range(4))))
+        assert (await connection.read_head())[0] == 101
 
 
 async def test_no_websocket_is_opened_behind_a_request_that_is_not_answered_yet() -> None:
     async with serving() as url:
-        for before in (post(), post() * 2, post(b"", length=100)):
-            async with wired(url) as wire, asyncio.timeout(5):
-                await wire.send(before + handshake())
-                told = await wire.rest()
-                assert b"101" not in told
-                assert b"Traceback" not in told
-        async with wired(url) as wire, asyncio.timeout(5):
-            await wire.send(post())
-            assert (await wire.answer())[0] == 200
-            await wire.send(handshake())
-            assert (await wire.head())[0] == 101
+        for before in (post_request(), post_request() * 2, post_request(b"", length=100)):
+            async with raw_connection(url) as connection, asyncio.timeout(5):
+                await connection.send(before + handshake())
+                output = await connection.read_to_end()
+                assert b"101" not in output
+                assert b"Traceback" not in output
+        async with raw_connection(url) as connection, asyncio.timeout(5):
+            await connection.send(post_request())
+            assert (await connection.read_response())[0] == 200
+            await connection.send(handshake())
+            assert (await connection.read_head())[0] == 101
 
 
 async def test_chunks_by_http_1_0_are_refused() -> None:
-    async with serving() as url, wired(url) as wire, asyncio.timeout(5):
-        await wire.send(
+    async with serving() as url, raw_connection(url) as connection, asyncio.timeout(5):
+        await connection.send(
             b"POST /graphql HTTP/1.0\r\nhost: t\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"
         )
-        status, headers, body = await wire.answer()
+        status, headers, body = await connection.read_response()
         assert (status, json.loads(body)["errors"][0]["extensions"]["code"]) == (400, "BAD_REQUEST")
         assert headers["x-frame-options"] == "DENY"
-        assert await wire.rest() == b""
+        assert await connection.read_to_end() == b""

@@ -16,31 +16,34 @@ from db.core.work import Database
 from db.queries import accounts, jobchanges, jobevents
 from db.services import workers
 from db.settings import StateSettings
-from db.stores.changes import Looks
-from db.stores.events import connect
-from db.stores.feed import Feed, Rights
+from db.stores.feed import Feed, Revalidation
+from db.stores.job_watch import ChangeQueries
+from db.stores.notices import connect
 from db.stores.objects import ObjectStore
 from server import health
 
-NOBODY = "127.0.0.1:1"
+UNREACHABLE = "127.0.0.1:1"
 
 
 @asynccontextmanager
-async def asked(settings: StateSettings, **changes: str) -> AsyncGenerator[httpx.AsyncClient]:
+async def health_client(settings: StateSettings, **changes: str) -> AsyncGenerator[httpx.AsyncClient]:
     """A client of an application that reaches its services as the settings say."""
-    changed = settings.model_copy(update=changes)
+    overridden = settings.model_copy(update=changes)
     app = Starlette(routes=health.routes())
-    async with AsyncExitStack() as opened:
-        app.state.database = await opened.enter_async_context(Database.open(changed))
-        app.state.objects = await opened.enter_async_context(ObjectStore.open(changed))
-        rights, looks = Rights(accounts.still, jobevents.may_follow, 30), Looks(jobchanges.look, jobchanges.changed_since)
-        app.state.feed = await opened.enter_async_context(Feed.open(changed.redis_url, app.state.database, rights, looks))
-        app.state.redis = await opened.enter_async_context(connect(changed.redis_url))
-        yield await opened.enter_async_context(httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1"))
+    async with AsyncExitStack() as stack:
+        app.state.database = await stack.enter_async_context(Database.open(overridden))
+        app.state.objects = await stack.enter_async_context(ObjectStore.open(overridden))
+        rights, looks = (
+            Revalidation(accounts.current_viewers, jobevents.visible_jobs, 30),
+            ChangeQueries(jobchanges.load_changes, jobchanges.changed_since),
+        )
+        app.state.feed = await stack.enter_async_context(Feed.open(overridden.redis_url, app.state.database, rights, looks))
+        app.state.redis = await stack.enter_async_context(connect(overridden.redis_url))
+        yield await stack.enter_async_context(httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1"))
 
 
 @pytest.fixture
-async def live(database: Database, settings: StateSettings) -> None:
+async def live_worker(database: Database, settings: StateSettings) -> None:
     """A worker that has just given a sign of life, and the bucket."""
     async with database.work(SYSTEM) as work:
         await workers.register(work, f"health-{time.monotonic_ns()}", ["default"], 1)
@@ -48,8 +51,8 @@ async def live(database: Database, settings: StateSettings) -> None:
         await objects.ensure_bucket()
 
 
-async def test_all_is_ready_when_every_service_answers(settings: StateSettings, live: None) -> None:
-    async with asked(settings) as client:
+async def test_all_is_ready_when_every_service_answers(settings: StateSettings, live_worker: None) -> None:
+    async with health_client(settings) as client:
         for path in ("/readyz", "/readyz?strict"):
             answer = await client.get(path)
             assert answer.status_code == 200
@@ -65,8 +68,8 @@ async def test_all_is_ready_when_every_service_answers(settings: StateSettings, 
             }
 
 
-async def test_without_redis_and_s3_it_is_degraded_and_says_why(settings: StateSettings, live: None) -> None:
-    async with asked(settings, redis_url=f"redis://{NOBODY}/0", s3_endpoint_url=f"http://{NOBODY}") as client:
+async def test_without_redis_and_s3_it_is_degraded_and_says_why(settings: StateSettings, live_worker: None) -> None:
+    async with health_client(settings, redis_url=f"redis://{UNREACHABLE}/0", s3_endpoint_url=f"http://{UNREACHABLE}") as client:
         answer, strict = await client.get("/readyz"), await client.get("/readyz?strict")
         assert (answer.status_code, strict.status_code) == (200, 503)
         assert answer.json() == strict.json()
@@ -75,11 +78,11 @@ async def test_without_redis_and_s3_it_is_degraded_and_says_why(settings: StateS
         assert services["postgres"] == services["workers"] == {"state": "up"}
         assert services["redis"]["state"] == services["s3"]["state"] == "down"
         assert all(services[name]["reason"] for name in ("redis", "s3"))
-        assert NOBODY not in answer.text
+        assert UNREACHABLE not in answer.text
 
 
 async def test_without_postgres_it_is_unavailable_within_seconds_and_still_alive(settings: StateSettings) -> None:
-    async with asked(settings, database_url=f"postgresql://trellis:secret@{NOBODY}/trellis") as client:
+    async with health_client(settings, database_url=f"postgresql://trellis:secret@{UNREACHABLE}/trellis") as client:
         began = time.monotonic()
         answer = await client.get("/readyz")
         assert time.monotonic() - began < 3
@@ -92,13 +95,13 @@ async def test_without_postgres_it_is_unavailable_within_seconds_and_still_alive
 
 
 async def test_without_streams_it_is_unavailable_and_says_which_part_of_them(
-    settings: StateSettings, live: None, monkeypatch: pytest.MonkeyPatch
+    settings: StateSettings, live_worker: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def broken(*_: object) -> None:
         raise RuntimeError("no address of ours")
 
-    monkeypatch.setattr(Feed, "_read", broken)
-    async with asked(settings) as client:
+    monkeypatch.setattr(Feed, "_read_due", broken)
+    async with health_client(settings) as client:
         async with asyncio.timeout(10):
             while (answer := await client.get("/readyz")).status_code == 200:
                 await asyncio.sleep(0.2)
@@ -110,19 +113,19 @@ async def test_without_streams_it_is_unavailable_and_says_which_part_of_them(
         assert answer.json()["services"]["postgres"] == {"state": "up"}
 
 
-async def test_prometheus_reads_the_same(settings: StateSettings, live: None) -> None:
-    async with asked(settings, redis_url=f"redis://{NOBODY}/0") as client:
+async def test_prometheus_reads_the_same(settings: StateSettings, live_worker: None) -> None:
+    async with health_client(settings, redis_url=f"redis://{UNREACHABLE}/0") as client:
         answer = await client.get("/metrics")
         assert answer.headers["content-type"].startswith("text/plain")
         lines = answer.text.splitlines()
-        found = {line for line in lines if line.startswith("trellis_service_up{")}
-        assert found == {
+        samples = {line for line in lines if line.startswith("trellis_service_up{")}
+        assert samples == {
             f'trellis_service_up{{service="{name}"}} {up}'
             for name, up in (("postgres", 1.0), ("redis", 0.0), ("s3", 1.0), ("workers", 1.0), ("streams", 1.0))
         }
         assert any(line.startswith("process_resident_memory_bytes ") for line in lines)
 
 
-async def test_a_worker_knows_whether_it_lives(settings: StateSettings, live: None) -> None:
-    assert await health.worker_lives(settings, "health")
-    assert not await health.worker_lives(settings, "another-host")
+async def test_a_worker_knows_whether_it_lives(settings: StateSettings, live_worker: None) -> None:
+    assert await health.is_worker_alive(settings, "health")
+    assert not await health.is_worker_alive(settings, "another-host")

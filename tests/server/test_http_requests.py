@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from tests.client import Client
-from tests.server.serving import post, serving, wired
+from tests.server.serving import post_request, raw_connection, serving
 
 JSON = "application/json"
 RESPONSE = "application/graphql-response+json"
@@ -19,9 +19,9 @@ TYPENAME = '{"query": "{ __typename }"}'
 PREFLIGHT = {"graphql-preflight": "1"}
 
 
-async def asked(client: Client, content: str | bytes = TYPENAME, **headers: str) -> httpx.Response:
-    given = {"content-type": JSON, **{name.replace("_", "-"): value for name, value in headers.items()}}
-    return await client.http.post("/graphql", content=content, headers=given)
+async def post_content(client: Client, content: str | bytes = TYPENAME, **headers: str) -> httpx.Response:
+    all_headers = {"content-type": JSON, **{name.replace("_", "-"): value for name, value in headers.items()}}
+    return await client.http.post("/graphql", content=content, headers=all_headers)
 
 
 def refusal(answer: httpx.Response) -> tuple[int, str, str]:
@@ -53,8 +53,8 @@ def refusal(answer: httpx.Response) -> tuple[int, str, str]:
         ("nonsense", JSON),
     ],
 )
-async def test_a_query_is_answered_in_the_type_that_is_liked_best(nobody: Client, accept: str, media: str) -> None:
-    answer = await asked(nobody, accept=accept)
+async def test_a_query_is_answered_in_the_type_that_is_liked_best(anonymous: Client, accept: str, media: str) -> None:
+    answer = await post_content(anonymous, accept=accept)
     assert answer.status_code == 200
     assert answer.headers["content-type"] == f"{media}; charset=utf-8"
     assert answer.headers["vary"] == "Accept, Origin"
@@ -62,38 +62,38 @@ async def test_a_query_is_answered_in_the_type_that_is_liked_best(nobody: Client
 
 
 @pytest.mark.parametrize("accept", ["image/png", f"{JSON};q=0", "text/plain", f"{JSON};charset=utf-16", "*/*;q=0"])
-async def test_a_type_that_is_not_offered_is_refused(nobody: Client, accept: str) -> None:
-    status, code, message = refusal(await asked(nobody, accept=accept))
+async def test_a_type_that_is_not_offered_is_refused(anonymous: Client, accept: str) -> None:
+    status, code, message = refusal(await post_content(anonymous, accept=accept))
     assert (status, code) == (406, "NOT_ACCEPTABLE")
     assert RESPONSE in message
 
 
 @pytest.mark.parametrize("accept", ["*/*", JSON, RESPONSE])
 async def test_a_subscription_without_a_stream_is_refused(ada: Client, accept: str) -> None:
-    status, code, message = refusal(await asked(ada, '{"query": "subscription { jobUpdates { id } }"}', accept=accept))
+    status, code, message = refusal(await post_content(ada, '{"query": "subscription { jobUpdates { id } }"}', accept=accept))
     assert (status, code) == (406, "NOT_ACCEPTABLE")
     assert STREAM in message
 
 
-async def test_a_browser_gets_the_page_and_everyone_else_json(nobody: Client) -> None:
+async def test_a_browser_gets_the_page_and_everyone_else_json(anonymous: Client) -> None:
     browser = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
-    page = await nobody.http.get("/graphql", headers={"accept": browser})
+    page = await anonymous.http.get("/graphql", headers={"accept": browser})
     assert page.headers["content-type"].startswith("text/html")
     assert "default-src 'none'" in page.headers["content-security-policy"]
-    query = await nobody.http.get("/graphql?query={__typename}", headers={"accept": browser, "sec-fetch-site": "none"})
+    query = await anonymous.http.get("/graphql?query={__typename}", headers={"accept": browser, "sec-fetch-site": "none"})
     assert query.json() == {"data": {"__typename": "Query"}}
-    plain = await nobody.http.get("/graphql", headers=PREFLIGHT)
+    plain = await anonymous.http.get("/graphql", headers=PREFLIGHT)
     assert refusal(plain)[:2] == (400, "BAD_REQUEST")
 
 
-async def test_other_methods_are_named_their_alternatives(nobody: Client) -> None:
+async def test_other_methods_are_named_their_alternatives(anonymous: Client) -> None:
     for method in ("PUT", "DELETE", "PATCH", "TRACE"):
-        answer = await nobody.http.request(method, "/graphql")
+        answer = await anonymous.http.request(method, "/graphql")
         assert refusal(answer)[:2] == (405, "METHOD_NOT_ALLOWED")
         assert answer.headers["allow"] == "GET, HEAD, POST, OPTIONS"
-    options = await nobody.http.options("/graphql")
+    options = await anonymous.http.options("/graphql")
     assert (options.status_code, options.headers["allow"], options.content) == (204, "GET, HEAD, POST, OPTIONS", b"")
-    head = await nobody.http.head("/graphql?query={__typename}", headers=PREFLIGHT)
+    head = await anonymous.http.head("/graphql?query={__typename}", headers=PREFLIGHT)
     assert (head.status_code, head.headers["content-type"], head.content) == (200, f"{JSON}; charset=utf-8", b"")
 
 
@@ -128,8 +128,8 @@ async def test_a_query_by_get_has_all_parameters(ada: Client) -> None:
         "variables={}",
     ],
 )
-async def test_an_address_that_is_no_request_is_refused(nobody: Client, address: str) -> None:
-    answer = await nobody.http.get(f"/graphql?{address}", headers=PREFLIGHT)
+async def test_an_address_that_is_no_request_is_refused(anonymous: Client, address: str) -> None:
+    answer = await anonymous.http.get(f"/graphql?{address}", headers=PREFLIGHT)
     assert refusal(answer)[:2] == (400, "BAD_REQUEST")
 
 
@@ -137,8 +137,8 @@ OTHER_SITES = [{}, {"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors"}
 
 
 @pytest.mark.parametrize("headers", OTHER_SITES)
-async def test_a_get_that_another_site_may_have_caused_is_refused(nobody: Client, headers: dict[str, str]) -> None:
-    status, code, message = refusal(await nobody.http.get("/graphql?query={__typename}", headers=headers))
+async def test_a_get_that_another_site_may_have_caused_is_refused(anonymous: Client, headers: dict[str, str]) -> None:
+    status, code, message = refusal(await anonymous.http.get("/graphql?query={__typename}", headers=headers))
     assert (status, code) == (400, "BAD_REQUEST")
     assert "GraphQL-Preflight" in message
 
@@ -154,8 +154,8 @@ async def test_a_get_that_another_site_may_have_caused_is_refused(nobody: Client
         {"sec-fetch-mode": "cors"},
     ],
 )
-async def test_a_get_that_no_other_site_can_cause_is_answered(nobody: Client, headers: dict[str, str]) -> None:
-    answer = await nobody.http.get("/graphql?query={__typename}", headers=headers)
+async def test_a_get_that_no_other_site_can_cause_is_answered(anonymous: Client, headers: dict[str, str]) -> None:
+    answer = await anonymous.http.get("/graphql?query={__typename}", headers=headers)
     assert answer.json() == {"data": {"__typename": "Query"}}
 
 
@@ -175,26 +175,26 @@ async def test_a_get_that_no_other_site_can_cause_is_answered(nobody: Client, he
         ("", TYPENAME),
     ],
 )
-async def test_bodies_are_json_and_nothing_else(nobody: Client, content_type: str, content: str) -> None:
-    answer = await nobody.http.post("/graphql", content=content, headers={**PREFLIGHT, "content-type": content_type})
+async def test_bodies_are_json_and_nothing_else(anonymous: Client, content_type: str, content: str) -> None:
+    answer = await anonymous.http.post("/graphql", content=content, headers={**PREFLIGHT, "content-type": content_type})
     assert refusal(answer)[:2] == (415, "UNSUPPORTED_MEDIA_TYPE")
     assert answer.headers["accept-post"] == JSON
 
 
 @pytest.mark.parametrize("content_type", [JSON, "Application/JSON", 'application/json; charset="UTF-8"', "application/json;charset=utf8"])
-async def test_json_may_say_that_it_is_utf_8(nobody: Client, content_type: str) -> None:
-    answer = await nobody.http.post("/graphql", content=TYPENAME, headers={"content-type": content_type})
+async def test_json_may_say_that_it_is_utf_8(anonymous: Client, content_type: str) -> None:
+    answer = await anonymous.http.post("/graphql", content=TYPENAME, headers={"content-type": content_type})
     assert answer.json() == {"data": {"__typename": "Query"}}
 
 
-async def test_a_compressed_body_is_refused(nobody: Client) -> None:
-    answer = await asked(nobody, gzip.compress(TYPENAME.encode()), content_encoding="gzip")
+async def test_a_compressed_body_is_refused(anonymous: Client) -> None:
+    answer = await post_content(anonymous, gzip.compress(TYPENAME.encode()), content_encoding="gzip")
     assert refusal(answer)[:2] == (415, "UNSUPPORTED_MEDIA_TYPE")
     assert answer.headers["accept-encoding"] == "identity"
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "expected"),
     [
         (b'[{"query": "{ __typename }"}]', "one operation a request"),
         (b'{"query": "{ __typename }", "query": "{ viewer { id } }"}', "twice"),
@@ -208,10 +208,10 @@ async def test_a_compressed_body_is_refused(nobody: Client) -> None:
         (b"", "empty"),
     ],
 )
-async def test_a_body_that_could_be_read_in_two_ways_is_refused(nobody: Client, body: bytes, said: str) -> None:
-    status, code, message = refusal(await asked(nobody, body))
+async def test_a_body_that_could_be_read_in_two_ways_is_refused(anonymous: Client, body: bytes, expected: str) -> None:
+    status, code, message = refusal(await post_content(anonymous, body))
     assert (status, code) == (400, "BAD_REQUEST")
-    assert said in message
+    assert expected in message
 
 
 TWO = "query A { __typename } query B { __typename }"
@@ -219,7 +219,7 @@ TWO = "query A { __typename } query B { __typename }"
 
 @pytest.mark.parametrize("accept", [JSON, RESPONSE])
 @pytest.mark.parametrize(
-    ("document", "name", "said"),
+    ("document", "name", "expected"),
     [
         (TWO, None, "A, B"),
         (TWO, "C", "'C'"),
@@ -227,12 +227,12 @@ TWO = "query A { __typename } query B { __typename }"
         ("fragment F on Query { __typename }", None, "no operation"),
     ],
 )
-async def test_no_operation_is_chosen_by_guess(ada: Client, accept: str, document: str, name: str | None, said: str) -> None:
+async def test_no_operation_is_chosen_by_guess(ada: Client, accept: str, document: str, name: str | None, expected: str) -> None:
     body: dict[str, Any] = {"query": document, "operationName": name}
     answer = await ada.http.post("/graphql", json=body, headers={"accept": accept})
     status, code, message = refusal(answer)
     assert (status, code) == (400, "BAD_REQUEST")
-    assert said in message
+    assert expected in message
     named = await ada.http.post("/graphql", json={"query": TWO, "operationName": "B"})
     assert named.json() == {"data": {"__typename": "Query"}}
 
@@ -267,34 +267,34 @@ async def test_data_with_errors_is_a_partial_success(ada: Client) -> None:
     assert statuses == [200, 200, 200, 294]
 
 
-async def test_a_token_that_names_nobody_is_refused_whatever_is_accepted(nobody: Client) -> None:
+async def test_a_token_that_names_nobody_is_refused_whatever_is_accepted(anonymous: Client) -> None:
     for accept in (JSON, RESPONSE, STREAM):
-        answer = await asked(nobody, accept=accept, authorization="Bearer of-nobody")
+        answer = await post_content(anonymous, accept=accept, authorization="Bearer of-nobody")
         assert refusal(answer)[:2] == (401, "UNAUTHENTICATED")
         assert answer.headers["www-authenticate"] == "Bearer"
 
 
-async def test_every_answer_has_the_headers_that_keep_browsers_safe(nobody: Client) -> None:
+async def test_every_answer_has_the_headers_that_keep_browsers_safe(anonymous: Client) -> None:
     for answer in (
-        await asked(nobody),
-        await nobody.http.get("/healthz"),
-        await nobody.http.get("/nothing"),
-        await nobody.http.get("/graphql"),
+        await post_content(anonymous),
+        await anonymous.http.get("/healthz"),
+        await anonymous.http.get("/nothing"),
+        await anonymous.http.get("/graphql"),
     ):
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert answer.headers["referrer-policy"] == "no-referrer"
         assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
         assert "strict-transport-security" not in answer.headers
     async with serving(hsts_seconds=3600, allowed_origins=["https://app.example.org"]) as secured:
-        answer = await nobody.http.post(
+        answer = await anonymous.http.post(
             f"{secured}/graphql", content=TYPENAME, headers={"content-type": JSON, "origin": "https://app.example.org"}
         )
         assert answer.headers["strict-transport-security"] == "max-age=3600; includeSubDomains"
         assert answer.headers["access-control-allow-origin"] == "https://app.example.org"
         assert answer.headers["vary"] == "Accept, Origin"
         preflight = {"access-control-request-method": "POST", "access-control-request-headers": "content-type, authorization"}
-        ours = await nobody.http.options(f"{secured}/graphql", headers={"origin": "https://app.example.org", **preflight})
-        theirs = await nobody.http.options(f"{secured}/graphql", headers={"origin": "https://evil.example.org", **preflight})
+        ours = await anonymous.http.options(f"{secured}/graphql", headers={"origin": "https://app.example.org", **preflight})
+        theirs = await anonymous.http.options(f"{secured}/graphql", headers={"origin": "https://evil.example.org", **preflight})
         assert (ours.status_code, theirs.status_code) == (200, 400)
         assert "access-control-allow-origin" not in theirs.headers
 
@@ -320,12 +320,12 @@ async def test_of_variables_with_everything_wrong_a_little_is_told(ada: Client) 
 async def test_headers_given_twice_count_as_one_list_or_not_at_all(ada: Client) -> None:
     query = b'{"query": "{ viewer { username } }"}'
     bearer = f"authorization: Bearer {ada.token}".encode()
-    async with wired(ada.url) as wire:
-        await wire.send(post(query, bearer, b"accept: image/png", b"accept: application/graphql-response+json"))
-        status, headers, body = await wire.answer()
+    async with raw_connection(ada.url) as connection:
+        await connection.send(post_request(query, bearer, b"accept: image/png", b"accept: application/graphql-response+json"))
+        status, headers, body = await connection.read_response()
         assert (status, headers["content-type"]) == (200, "application/graphql-response+json; charset=utf-8")
         assert json.loads(body) == {"data": {"viewer": {"username": "ada"}}}
         for two in ((bearer, b"authorization: Bearer another"), (b"authorization: Bearer another", bearer), (bearer, bearer)):
-            await wire.send(post(query, *two))
-            status, _, body = await wire.answer()
+            await connection.send(post_request(query, *two))
+            status, _, body = await connection.read_response()
             assert (status, json.loads(body)["errors"][0]["extensions"]["code"]) == (401, "UNAUTHENTICATED")

@@ -28,15 +28,15 @@ from db.queries import operations
 from db.services import accounts, jobs, workers
 from db.services.jobs import Backoff, Claim, Failure
 from db.settings import StateSettings
-from db.stores.events import connect
+from db.stores.notices import connect
 from db.stores.objects import ObjectStore
-from db.tables import Chore, User
+from db.tables import MaintenanceTaskState, User
 from db.tables.jobs import JobKind
-from docs.metrics import listed, table
+from docs.metrics import metric_rows, table
 from graph.core.observing import Observation
 from server import health
-from server.census import OUTCOMES, Census
-from server.metrics import Names
+from server.db_metrics import OUTCOMES, DatabaseMetrics
+from server.metrics import OperationNames
 from server.settings import ServerSettings
 from tests.client import Client
 
@@ -55,16 +55,16 @@ async def scraper(settings: StateSettings, *, client: str = "127.0.0.1", **serve
             yield http
 
 
-Numbers = dict[tuple[str, ...], float]
+MetricValues = dict[tuple[str, ...], float]
 
 
-def numbers(text: str) -> Numbers:
+def parse_metrics(text: str) -> MetricValues:
     """(name, label values in the order of their names) to value."""
     samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
     return {(sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value for sample in samples}
 
 
-class Line:
+class DedicatedQueue:
     """Jobs in a queue of their own, and idle workers that take them."""
 
     def __init__(self, database: Database, owner_id: UUID) -> None:
@@ -94,100 +94,104 @@ class Line:
 
 
 @pytest.fixture
-async def waiting(clean: None, database: Database) -> Line:
+async def dedicated_queue(clean: None, database: Database) -> DedicatedQueue:
     async with database.work(SYSTEM) as work:
         await accounts.add_user(work, "ada@example.org", "ada", "Ada", UserRole.MEMBER)
     (row,) = await database.rows(select(User.id).where(User.username == "ada"))
-    return Line(database, row.id)
+    return DedicatedQueue(database, row.id)
 
 
-async def census(taker: Census, database: Database) -> Numbers:
-    taker._taken_at = float("-inf")  # a second has passed
-    found = await taker.numbers(database)
-    return {(sample.name, *sample.labels.values()): sample.value for family in found for sample in family.samples}
+async def read_db_metrics(collector: DatabaseMetrics, database: Database) -> MetricValues:
+    collector._collected_at = float("-inf")  # a second has passed
+    families = await collector.metrics(database)
+    return {(sample.name, *sample.labels.values()): sample.value for family in families for sample in family.samples}
 
 
-async def test_the_queues_say_who_waits_and_who_serves(waiting: Line, database: Database) -> None:
-    first, second, third = [await waiting.submit() for _ in range(3)]
-    claim = await waiting.claim(first)
-    await waiting.fail(await waiting.claim(second), retryable=True)
-    found = await census(Census(), database)
-    assert found["trellis_jobs_waiting", waiting.queue, "due"] == 1
-    assert found["trellis_jobs_waiting", waiting.queue, "backoff"] == 1
-    assert 0 < found["trellis_oldest_waiting_seconds", waiting.queue] < 60
-    assert found["trellis_jobs_running", waiting.queue, "running"] == 1
-    assert (found["trellis_queue_workers", waiting.queue], found["trellis_queue_slots", waiting.queue]) == (2, 6)
-    assert found["trellis_workers",] >= 2
-    await waiting.cancel(third)
-    await waiting.cancel(claim.job_id)
-    found = await census(Census(), database)
-    assert found["trellis_jobs_waiting", waiting.queue, "due"] == 0
-    assert found["trellis_jobs_running", waiting.queue, "running"] == 0
-    assert found["trellis_jobs_running", waiting.queue, "cancelling"] == 1
-    assert found["trellis_jobs_waiting", "tabular", "due"] == 0
-    assert found["trellis_oldest_waiting_seconds", "tabular"] == 0
+async def test_the_queues_say_who_waits_and_who_serves(dedicated_queue: DedicatedQueue, database: Database) -> None:
+    first, second, third = [await dedicated_queue.submit() for _ in range(3)]
+    claim = await dedicated_queue.claim(first)
+    await dedicated_queue.fail(await dedicated_queue.claim(second), retryable=True)
+    values = await read_db_metrics(DatabaseMetrics(), database)
+    assert values["trellis_jobs_waiting", dedicated_queue.queue, "due"] == 1
+    assert values["trellis_jobs_waiting", dedicated_queue.queue, "backoff"] == 1
+    assert 0 < values["trellis_oldest_waiting_seconds", dedicated_queue.queue] < 60
+    assert values["trellis_jobs_running", dedicated_queue.queue, "running"] == 1
+    assert (values["trellis_queue_workers", dedicated_queue.queue], values["trellis_queue_slots", dedicated_queue.queue]) == (2, 6)
+    assert values["trellis_workers",] >= 2
+    await dedicated_queue.cancel(third)
+    await dedicated_queue.cancel(claim.job_id)
+    values = await read_db_metrics(DatabaseMetrics(), database)
+    assert values["trellis_jobs_waiting", dedicated_queue.queue, "due"] == 0
+    assert values["trellis_jobs_running", dedicated_queue.queue, "running"] == 0
+    assert values["trellis_jobs_running", dedicated_queue.queue, "cancelling"] == 1
+    assert values["trellis_jobs_waiting", "tabular", "due"] == 0
+    assert values["trellis_oldest_waiting_seconds", "tabular"] == 0
 
 
-async def test_what_ended_is_counted_once_and_never_falls(waiting: Line, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    taker = Census()
+async def test_what_ended_is_counted_once_and_never_falls(
+    dedicated_queue: DedicatedQueue, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collector = DatabaseMetrics()
 
-    async def ended() -> tuple[dict[str, int], dict[str, int]]:
-        found = await census(taker, database)
+    async def ended_counts() -> tuple[dict[str, int], dict[str, int]]:
+        values = await read_db_metrics(collector, database)
         return (
-            {status: int(found["trellis_jobs_ended_total", status]) for status in ("completed", "failed", "cancelled")},
-            {outcome: int(found["trellis_attempts_ended_total", outcome]) for outcome in OUTCOMES},
+            {status: int(values["trellis_jobs_ended_total", status]) for status in ("completed", "failed", "cancelled")},
+            {outcome: int(values["trellis_attempts_ended_total", outcome]) for outcome in OUTCOMES},
         )
 
     none = dict.fromkeys(OUTCOMES, 0)
-    await waiting.cancel(await waiting.submit())
-    assert await ended() == ({"completed": 0, "failed": 0, "cancelled": 1}, none)
-    await waiting.fail(await waiting.claim(await waiting.submit()), retryable=False)
-    assert await ended() == ({"completed": 0, "failed": 1, "cancelled": 1}, {**none, "failed": 1})
-    monkeypatch.setattr(operations, "LATE", operations.timedelta(0))  # from here on, what has ended is counted for good
-    await waiting.fail(await waiting.claim(await waiting.submit()), retryable=True)
+    await dedicated_queue.cancel(await dedicated_queue.submit())
+    assert await ended_counts() == ({"completed": 0, "failed": 0, "cancelled": 1}, none)
+    await dedicated_queue.fail(await dedicated_queue.claim(await dedicated_queue.submit()), retryable=False)
+    assert await ended_counts() == ({"completed": 0, "failed": 1, "cancelled": 1}, {**none, "failed": 1})
+    monkeypatch.setattr(operations, "MAX_COMMIT_DELAY", operations.timedelta(0))  # from here on, what has ended is counted for good
+    await dedicated_queue.fail(await dedicated_queue.claim(await dedicated_queue.submit()), retryable=True)
     for _ in range(3):
-        assert await ended() == ({"completed": 0, "failed": 1, "cancelled": 1}, {**none, "failed": 1, "retrying": 1})
-    await waiting.cancel(await waiting.submit())
-    assert (await ended())[0] == {"completed": 0, "failed": 1, "cancelled": 2}
+        assert await ended_counts() == ({"completed": 0, "failed": 1, "cancelled": 1}, {**none, "failed": 1, "retrying": 1})
+    await dedicated_queue.cancel(await dedicated_queue.submit())
+    assert (await ended_counts())[0] == {"completed": 0, "failed": 1, "cancelled": 2}
     async with database.engine.begin() as connection:
         await connection.exec_driver_sql("DELETE FROM job_events")
         await connection.exec_driver_sql("DELETE FROM jobs")
-    assert await ended() == ({"completed": 0, "failed": 1, "cancelled": 2}, {**none, "failed": 1, "retrying": 1})
+    assert await ended_counts() == ({"completed": 0, "failed": 1, "cancelled": 2}, {**none, "failed": 1, "retrying": 1})
 
 
-async def test_two_processes_that_began_at_different_times_tell_the_same(waiting: Line, database: Database) -> None:
-    early = Census()
-    await census(early, database)
-    await waiting.cancel(await waiting.submit())
-    late = Census()
+async def test_two_processes_that_began_at_different_times_tell_the_same(dedicated_queue: DedicatedQueue, database: Database) -> None:
+    early = DatabaseMetrics()
+    await read_db_metrics(early, database)
+    await dedicated_queue.cancel(await dedicated_queue.submit())
+    late = DatabaseMetrics()
     names = [("trellis_jobs_ended_total", "cancelled")]
-    assert [(await census(taker, database))[name] for taker in (early, late) for name in names] == [1, 1]
+    assert [(await read_db_metrics(collector, database))[name] for collector in (early, late) for name in names] == [1, 1]
 
 
 async def test_a_scrape_costs_as_many_statements_with_many_jobs_as_with_none(
-    waiting: Line, database: Database, statements: Callable[[], Any]
+    dedicated_queue: DedicatedQueue, database: Database, capture_statements: Callable[[], Any]
 ) -> None:
-    taker = Census()
-    await census(taker, database)
+    collector = DatabaseMetrics()
+    await read_db_metrics(collector, database)
     for _ in range(12):
-        await waiting.submit()
-    with statements() as sent:
-        await census(taker, database)
-        await taker.numbers(database)  # within a second nobody asks again
+        await dedicated_queue.submit()
+    with capture_statements() as sent:
+        await read_db_metrics(collector, database)
+        await collector.metrics(database)  # within a second nobody asks again
     assert len([statement for statement in sent if statement.lstrip().upper().startswith("SELECT")]) == 9
 
 
-async def test_chores_and_default_partitions_are_told(waiting: Line, database: Database) -> None:
+async def test_maintenance_tasks_and_default_partitions_are_told(dedicated_queue: DedicatedQueue, database: Database) -> None:
     async with database.work(SYSTEM) as work:
         now = text("clock_timestamp()")
-        await work.run(insert(Chore).values(name="tidy", worker="w", runs=3, failures=1, changed=7, started_at=now, ended_at=now))
-    found = await census(Census(), database)
-    assert found["trellis_chore_runs_total", "tidy"] == 3
-    assert found["trellis_chore_failures_total", "tidy"] == 1
-    assert found["trellis_chore_changed_total", "tidy"] == 7
-    assert 0 <= found["trellis_chore_age_seconds", "tidy"] < 60
-    assert 0 <= found["trellis_chore_seconds", "tidy"] < 60
-    assert found["trellis_default_partition_rows", "job_events"] == found["trellis_default_partition_rows", "metric_points"] == 0
+        await work.run(
+            insert(MaintenanceTaskState).values(name="tidy", worker="w", runs=3, failures=1, changed=7, started_at=now, ended_at=now)
+        )
+    values = await read_db_metrics(DatabaseMetrics(), database)
+    assert values["trellis_chore_runs_total", "tidy"] == 3
+    assert values["trellis_chore_failures_total", "tidy"] == 1
+    assert values["trellis_chore_changed_total", "tidy"] == 7
+    assert 0 <= values["trellis_chore_age_seconds", "tidy"] < 60
+    assert 0 <= values["trellis_chore_seconds", "tidy"] < 60
+    assert values["trellis_default_partition_rows", "job_events"] == values["trellis_default_partition_rows", "metric_points"] == 0
 
 
 @pytest.mark.parametrize(
@@ -222,55 +226,55 @@ def test_a_short_token_is_refused() -> None:
         ServerSettings(metrics_token=SecretStr("secret"))
 
 
-def observed(name: str | None, viewer: UUID | None = SYSTEM.id, *, ran: bool = True) -> Observation:
+def observation(name: str | None, viewer: UUID | None = SYSTEM.id, *, ran: bool = True) -> Observation:
     return Observation("r", viewer, name=name, hash="h", phases={"execute": 0.1} if ran else {})
 
 
 def test_clients_cannot_make_labels_without_end() -> None:
-    names = Names(most=2)
-    assert names.label(observed(None)) == "anonymous"
-    assert names.label(observed("Stranger", None)) == "other"
-    assert names.label(observed("Broken", ran=False)) == "other"
-    assert names.label(observed("x" * 65)) == "other"
-    assert [names.label(observed(name)) for name in ("First", "Second", "Third")] == ["First", "Second", "other"]
-    assert names.label(observed("First", None)) == "First"
+    names = OperationNames(limit=2)
+    assert names.label(observation(None)) == "anonymous"
+    assert names.label(observation("Stranger", None)) == "other"
+    assert names.label(observation("Broken", ran=False)) == "other"
+    assert names.label(observation("x" * 65)) == "other"
+    assert [names.label(observation(name)) for name in ("First", "Second", "Third")] == ["First", "Second", "other"]
+    assert names.label(observation("First", None)) == "First"
 
 
-def counted(metric: str, /, **labels: str) -> float:
+def sample_value(metric: str, /, **labels: str) -> float:
     return REGISTRY.get_sample_value(metric, labels) or 0.0
 
 
 async def test_operations_are_counted_by_name_outcome_and_code(ada: Client) -> None:
     name = f"Mine{uuid4().hex[:8]}"
     await ada.execute(f"query {name} {{ viewer {{ id }} }}")
-    assert counted("trellis_operations_total", type="query", name=name, outcome="ok") == 1
-    assert counted("trellis_operation_seconds_count", type="query", name=name) == 1
-    before = counted("trellis_operation_errors_total", code="GRAPHQL_VALIDATION_FAILED")
+    assert sample_value("trellis_operations_total", type="query", name=name, outcome="ok") == 1
+    assert sample_value("trellis_operation_seconds_count", type="query", name=name) == 1
+    before = sample_value("trellis_operation_errors_total", code="GRAPHQL_VALIDATION_FAILED")
     await ada.post(f"query {name} {{ viewer {{ nothing }} }}")
-    assert counted("trellis_operations_total", type="query", name=name, outcome="refused") == 1
-    assert counted("trellis_operation_errors_total", code="GRAPHQL_VALIDATION_FAILED") == before + 1
+    assert sample_value("trellis_operations_total", type="query", name=name, outcome="refused") == 1
+    assert sample_value("trellis_operation_errors_total", code="GRAPHQL_VALIDATION_FAILED") == before + 1
 
 
 async def test_sockets_and_subscriptions_are_counted_while_they_are_open(ada: Client) -> None:
-    sockets, running = counted("trellis_sockets"), counted("trellis_subscriptions")
+    sockets, running = sample_value("trellis_sockets"), sample_value("trellis_subscriptions")
     async with ada.socket() as (send, _):
         await send({"id": "1", "type": "subscribe", "payload": {"query": "subscription { jobUpdates { id } }"}})
         async with asyncio.timeout(10):
-            while counted("trellis_subscriptions") != running + 1:
+            while sample_value("trellis_subscriptions") != running + 1:
                 await asyncio.sleep(0.02)
-        assert counted("trellis_sockets") == sockets + 1
+        assert sample_value("trellis_sockets") == sockets + 1
     async with asyncio.timeout(10):
-        while (counted("trellis_sockets"), counted("trellis_subscriptions")) != (sockets, running):
+        while (sample_value("trellis_sockets"), sample_value("trellis_subscriptions")) != (sockets, running):
             await asyncio.sleep(0.02)
 
 
 async def test_the_process_tells_of_its_event_loop_and_its_connections(ada: Client, settings: StateSettings) -> None:
     async with asyncio.timeout(10):
-        while counted("trellis_event_loop_lag_seconds_count") < 2:
+        while sample_value("trellis_event_loop_lag_seconds_count") < 2:
             await asyncio.sleep(0.1)
-    found = numbers((await ada.http.get("/metrics")).text)
-    assert found["trellis_database_connections_most",] == settings.database_pool_size
-    assert 0 <= found["trellis_database_connections_used",] <= settings.database_pool_size
+    values = parse_metrics((await ada.http.get("/metrics")).text)
+    assert values["trellis_database_connections_most",] == settings.database_pool_size
+    assert 0 <= values["trellis_database_connections_used",] <= settings.database_pool_size
 
 
 def free_port() -> int:
@@ -283,67 +287,68 @@ def free_port() -> int:
 async def worker(queue: str, folder: Path, **settings: str) -> AsyncGenerator[tuple[subprocess.Popen[bytes], Path]]:
     """A worker of this queue with a task that runs what a job names, and its log."""
     environment = {**os.environ, "TRELLIS_WORKER_PRELOAD": "false", "TRELLIS_WORKER_SLOTS": "2", **settings}
-    said = folder / "worker.log"
-    with said.open("wb") as log:
-        command = [sys.executable, "-m", "tests.workers.engine", queue]
+    log_path = folder / "worker.log"
+    with log_path.open("wb") as log:
+        command = [sys.executable, "-m", "tests.workers.scripted_worker", queue]
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
         try:
-            yield process, said
+            yield process, log_path
         finally:
             process.terminate()
             await asyncio.to_thread(process.wait, 20)
 
 
-async def scraped(port: int, wanted: Sequence[tuple[str, ...]]) -> Numbers:
+async def scrape_until_positive(port: int, names: Sequence[tuple[str, ...]]) -> MetricValues:
     """The worker's numbers, once these are above zero."""
     async with httpx.AsyncClient() as http, asyncio.timeout(40):
         while True:
             try:
-                found = numbers((await http.get(f"http://127.0.0.1:{port}/metrics")).text)
+                values = parse_metrics((await http.get(f"http://127.0.0.1:{port}/metrics")).text)
             except httpx.HTTPError:
-                found = {}
-            if all(found.get(name, 0) > 0 for name in wanted):
-                return found
+                values = {}
+            if all(values.get(name, 0) > 0 for name in names):
+                return values
             await asyncio.sleep(0.1)
 
 
-async def test_a_worker_tells_what_it_did_where_it_is_asked_to(waiting: Line, tmp_path: Path) -> None:
+async def test_a_worker_tells_what_it_did_where_it_is_asked_to(dedicated_queue: DedicatedQueue, tmp_path: Path) -> None:
     port = free_port()
-    async with worker(waiting.queue, tmp_path, TRELLIS_WORKER_METRICS_PORT=str(port)):
+    async with worker(dedicated_queue.queue, tmp_path, TRELLIS_WORKER_METRICS_PORT=str(port)):
         spec = {"trace": str(tmp_path / "trace")}
-        async with waiting.database.work(SYSTEM) as work:
-            for body in ("quick", "refuse"):
+        async with dedicated_queue.database.work(SYSTEM) as work:
+            for body in ("quick", "raise_bad_input"):
                 await jobs.submit(
-                    work, jobs.NewJob(waiting.owner_id, JobKind.EXPORT, waiting.queue, parameters={"body": body, "spec": spec})
+                    work,
+                    jobs.NewJob(dedicated_queue.owner_id, JobKind.EXPORT, dedicated_queue.queue, parameters={"body": body, "spec": spec}),
                 )
         ended = [("trellis_worker_attempts_ended_total", "export", outcome) for outcome in ("completed", "failed")]
-        found = await scraped(port, ended)
-    assert [found[name] for name in ended] == [1, 1]
-    assert found["trellis_worker_attempts_started_total", "export"] == 2
-    assert found["trellis_worker_dispatch_seconds_count",] == found["trellis_worker_start_seconds_count",] == 2
-    assert 0 < found["trellis_worker_dispatch_seconds_sum",] <= found["trellis_worker_start_seconds_sum",]
-    assert found["trellis_worker_process_slots",] == 2
+        values = await scrape_until_positive(port, ended)
+    assert [values[name] for name in ended] == [1, 1]
+    assert values["trellis_worker_attempts_started_total", "export"] == 2
+    assert values["trellis_worker_dispatch_seconds_count",] == values["trellis_worker_start_seconds_count",] == 2
+    assert 0 < values["trellis_worker_dispatch_seconds_sum",] <= values["trellis_worker_start_seconds_sum",]
+    assert values["trellis_worker_process_slots",] == 2
 
 
-async def test_a_port_that_is_taken_costs_the_numbers_and_not_the_worker(waiting: Line, tmp_path: Path) -> None:
+async def test_a_port_that_is_taken_costs_the_numbers_and_not_the_worker(dedicated_queue: DedicatedQueue, tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        async with worker(waiting.queue, tmp_path, TRELLIS_WORKER_METRICS_PORT=port) as (_, said), asyncio.timeout(30):
-            while not await is_heard(waiting):
+        async with worker(dedicated_queue.queue, tmp_path, TRELLIS_WORKER_METRICS_PORT=port) as (_, log_path), asyncio.timeout(30):
+            while not await is_served(dedicated_queue):
                 await asyncio.sleep(0.1)
-    assert b"numbers_not_served" in said.read_bytes()
+    assert b"numbers_not_served" in log_path.read_bytes()
 
 
-async def is_heard(waiting: Line) -> bool:
+async def is_served(waiting: DedicatedQueue) -> bool:
     return any(waiting.queue in row.queues for row in await operations.workers(waiting.database, stopped=False))
 
 
 def test_the_readme_lists_every_metric_there_is() -> None:
     assert table() in README, "run `make schema`"
-    named = {re.sub(r"[`{].*", "", row[0].strip("`")) for row in listed()}
-    served = {
+    documented = {re.sub(r"[`{].*", "", row[0].strip("`")) for row in metric_rows()}
+    registered = {
         family.name + ("_total" if family.type == "counter" else "") for family in REGISTRY.collect() if family.name.startswith("trellis_")
     }
-    assert served <= named
+    assert registered <= documented

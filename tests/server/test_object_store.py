@@ -16,7 +16,7 @@ import pytest
 
 from db.errors import Unavailable
 from db.settings import StateSettings
-from db.stores.objects import MIB, PART, ObjectMissing, ObjectStore, attachment
+from db.stores.objects import MIB, PART_SIZE, ObjectMissing, ObjectStore, content_disposition
 from db.stores.s3 import S3Client
 from server.embedded import embedded_servers
 
@@ -31,17 +31,17 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Generator[StateSetting
 
 
 @pytest.fixture(scope="module")
-async def opened(settings: StateSettings) -> AsyncGenerator[ObjectStore]:
+async def shared_store(settings: StateSettings) -> AsyncGenerator[ObjectStore]:
     async with ObjectStore.open(settings) as store:
         await store.ensure_bucket()
         yield store
 
 
 @pytest.fixture
-async def store(opened: ObjectStore) -> ObjectStore:
+async def store(shared_store: ObjectStore) -> ObjectStore:
     """An empty one."""
-    await opened.delete([found.key async for found in opened.list("")])
-    return opened
+    await shared_store.delete([item.key async for item in shared_store.list("")])
+    return shared_store
 
 
 @pytest.fixture
@@ -54,9 +54,9 @@ async def test_a_signed_upload_takes_the_file_it_was_signed_for(store: ObjectSto
     url, headers = await store.presign_put("uploads/a/b", len(CSV), "text/csv", SHA256, 60)
     assert set(headers) == {"Content-Type", "Content-Length", "x-amz-checksum-sha256"}
     assert (await client.put(url, content=CSV, headers=headers)).status_code == 200
-    found = await store.head("uploads/a/b")
-    assert found is not None
-    assert (found.size, found.content_type) == (len(CSV), "text/csv")
+    head = await store.head("uploads/a/b")
+    assert head is not None
+    assert (head.size, head.content_type) == (len(CSV), "text/csv")
     assert await store.read("uploads/a/b", MIB) == CSV
 
 
@@ -87,7 +87,7 @@ async def test_a_signed_upload_refuses_another(store: ObjectStore, client: httpx
     else:
         headers[part] = sent
     assert (await client.request(method, url, content=body, headers=headers)).status_code == 403
-    assert [found.key async for found in store.list("")] == []
+    assert [item.key async for item in store.list("")] == []
 
 
 async def test_a_signed_url_expires(store: ObjectStore, client: httpx.AsyncClient) -> None:
@@ -125,8 +125,8 @@ async def test_nothing_can_be_had_without_a_signature(store: ObjectStore, client
 async def test_a_page_in_a_browser_may_upload(store: ObjectStore, client: httpx.AsyncClient) -> None:
     url, headers = await store.presign_put("uploads/a/b", len(CSV), "text/csv", None, 60)
     origin = {"Origin": "http://localhost:8000"}
-    asked = {"Access-Control-Request-Method": "PUT", "Access-Control-Request-Headers": "content-type"}
-    preflight = await client.options(url, headers=origin | asked)
+    preflight_headers = {"Access-Control-Request-Method": "PUT", "Access-Control-Request-Headers": "content-type"}
+    preflight = await client.options(url, headers=origin | preflight_headers)
     assert preflight.status_code == 200
     assert preflight.headers["access-control-allow-origin"] == "*"
     assert "PUT" in preflight.headers["access-control-allow-methods"]
@@ -136,25 +136,25 @@ async def test_a_page_in_a_browser_may_upload(store: ObjectStore, client: httpx.
 
 
 async def test_a_large_file_goes_up_in_parts_and_comes_down_whole_in_little_memory(store: ObjectStore, tmp_path: Path) -> None:
-    size = 12 * PART + 12_345
-    block = os.urandom(PART)
+    size = 12 * PART_SIZE + 12_345
+    block = os.urandom(PART_SIZE)
     source = tmp_path / "large"
     with source.open("wb") as file:
-        for _ in range(size // PART):
+        for _ in range(size // PART_SIZE):
             file.write(block)
-        file.write(block[: size % PART])
+        file.write(block[: size % PART_SIZE])
     expected = hashlib.sha256(source.read_bytes()).hexdigest()
     before = psutil.Process().memory_info().rss
     assert await store.upload(source, "models/large", "application/octet-stream") == (size, expected)
     copy = tmp_path / "copy"
     assert (await store.download("models/large", copy))[0] == size
-    assert psutil.Process().memory_info().rss - before < 6 * PART
+    assert psutil.Process().memory_info().rss - before < 6 * PART_SIZE
     assert hashlib.sha256(copy.read_bytes()).hexdigest() == expected
     assert await store.sha256("models/large", size) == expected
     assert await store.sha256("models/large", size - 1) is None
 
 
-@pytest.mark.parametrize("content", [b"", b"x", b"x" * PART, b"x" * (PART + 1)], ids=["empty", "byte", "part", "part-and-byte"])
+@pytest.mark.parametrize("content", [b"", b"x", b"x" * PART_SIZE, b"x" * (PART_SIZE + 1)], ids=["empty", "byte", "part", "part-and-byte"])
 async def test_a_file_of_any_size_comes_back_as_it_went(store: ObjectStore, tmp_path: Path, content: bytes) -> None:
     source, copy = tmp_path / "source", tmp_path / "copy"
     source.write_bytes(content)
@@ -162,9 +162,9 @@ async def test_a_file_of_any_size_comes_back_as_it_went(store: ObjectStore, tmp_
     assert await store.download("a", copy) == (len(content), hashlib.sha256(content).hexdigest())
     assert copy.read_bytes() == content
     assert await store.read("a", 3) == content[:3]
-    found = await store.head("a")
-    assert found is not None
-    assert (found.size, found.content_type) == (len(content), "text/plain")
+    head = await store.head("a")
+    assert head is not None
+    assert (head.size, head.content_type) == (len(content), "text/plain")
 
 
 async def test_a_copy_outlives_its_source(store: ObjectStore) -> None:
@@ -180,16 +180,16 @@ async def test_a_copy_above_the_limit_of_one_request_is_whole(store: ObjectStore
     await store.write("a", CSV, "text/csv")
     await store.copy("a", "b")
     assert await store.read("b", MIB) == CSV
-    assert [found.key async for found in store.list("")] == ["a", "b"]
+    assert [item.key async for item in store.list("")] == ["a", "b"]
 
 
 async def test_what_is_listed_and_removed_is_what_the_prefix_says(store: ObjectStore) -> None:
     for key in ("jobs/a/1/logs/x", "jobs/a/2/logs/x", "jobs/b/1/logs/x"):
         await store.write(key, CSV, "text/plain")
-    listed = [found async for found in store.list("jobs/a/")]
-    assert [(found.key, found.size) for found in listed] == [("jobs/a/1/logs/x", len(CSV)), ("jobs/a/2/logs/x", len(CSV))]
-    await store.delete([*(found.key for found in listed), "jobs/never/was"])
-    assert [found.key async for found in store.list("")] == ["jobs/b/1/logs/x"]
+    listed = [item async for item in store.list("jobs/a/")]
+    assert [(item.key, item.size) for item in listed] == [("jobs/a/1/logs/x", len(CSV)), ("jobs/a/2/logs/x", len(CSV))]
+    await store.delete([*(item.key for item in listed), "jobs/never/was"])
+    assert [item.key async for item in store.list("")] == ["jobs/b/1/logs/x"]
 
 
 async def test_an_object_that_is_not_there_is_named(store: ObjectStore, tmp_path: Path) -> None:
@@ -221,13 +221,13 @@ async def test_a_store_that_is_away_or_refuses_us_is_unavailable(settings: State
     ],
 )
 def test_no_file_name_breaks_out_of_its_header(filename: str, plain: str) -> None:
-    header = attachment(filename)
+    header = content_disposition(filename)
     assert header.startswith(f"attachment; filename=\"{plain}\"; filename*=UTF-8''")
     assert header.isascii()
     assert header.isprintable()
 
 
-class Spoiling:
+class CorruptingClient:
     """The store's client over a network that spoils one byte of all that is sent; `is_noticed` leaves the sender's checksum in place."""
 
     def __init__(self, client: S3Client, *, is_noticed: bool) -> None:
@@ -237,27 +237,27 @@ class Spoiling:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._client, name)
 
-    def _spoilt(self, parameters: dict[str, Any]) -> dict[str, Any]:
+    def _corrupted(self, parameters: dict[str, Any]) -> dict[str, Any]:
         if not self._is_noticed:
             parameters.pop("ContentMD5")
         return {**parameters, "Body": b"?" + parameters["Body"][1:]}
 
     async def put_object(self, **parameters: Any) -> dict[str, Any]:
-        return await self._client.put_object(**self._spoilt(parameters))
+        return await self._client.put_object(**self._corrupted(parameters))
 
     async def upload_part(self, **parameters: Any) -> dict[str, Any]:
-        return await self._client.upload_part(**self._spoilt(parameters))
+        return await self._client.upload_part(**self._corrupted(parameters))
 
 
-@pytest.mark.parametrize("size", [1_000, PART + 1_000])
+@pytest.mark.parametrize("size", [1_000, PART_SIZE + 1_000])
 @pytest.mark.parametrize("is_noticed", [True, False])
 async def test_a_file_that_is_not_stored_as_it_was_sent_is_not_stored(
     store: ObjectStore, tmp_path: Path, size: int, is_noticed: bool
 ) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"x" * size)
-    client: Any = Spoiling(store._client, is_noticed=is_noticed)
-    spoiling = ObjectStore(store.bucket, store.region, client, store._signer, store._copier)
+    client: Any = CorruptingClient(store._client, is_noticed=is_noticed)
+    corrupting_store = ObjectStore(store.bucket, store.region, client, store._signer, store._copier)
     with pytest.raises(Unavailable):
-        await spoiling.upload(path, "spoilt", "text/plain")
+        await corrupting_store.upload(path, "spoilt", "text/plain")
     assert await store.upload(path, "whole", "text/plain") == (size, hashlib.sha256(b"x" * size).hexdigest())

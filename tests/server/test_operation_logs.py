@@ -19,47 +19,49 @@ from server.app import create_app
 from server.settings import ServerSettings
 from tests.client import Client, GraphQLErrors
 
-Line = MutableMapping[str, Any]
+LogEntry = MutableMapping[str, Any]
 
 
-def hashed(document: str) -> str:
+def document_hash(document: str) -> str:
     return hashlib.sha256(document.encode()).hexdigest()[:16]
 
 
-def lines(logged: list[Line], *events: str) -> list[Line]:
-    return [line for line in logged if line["event"] in (events or ("operation", "request_refused"))]
+def entries(logged: list[LogEntry], *events: str) -> list[LogEntry]:
+    return [entry for entry in logged if entry["event"] in (events or ("operation", "request_refused"))]
 
 
-async def written(logged: list[Line], event: str, count: int = 1) -> list[Line]:
+async def wait_for_entries(logged: list[LogEntry], event: str, count: int = 1) -> list[LogEntry]:
     """The lines of this event, once there are so many: a line may be written just after its answer was read."""
     async with asyncio.timeout(10):
-        while len(lines(logged, event)) < count:
+        while len(entries(logged, event)) < count:
             await asyncio.sleep(0.01)
-    return lines(logged, event)
+    return entries(logged, event)
 
 
 async def test_an_operation_is_one_line(ada: Client) -> None:
     document = "query Me { viewer { id email } }"
     with capture_logs() as logged:
         answer = await ada.http.post("/graphql", json={"query": document})
-        (line,) = await written(logged, "operation")
+        (entry,) = await wait_for_entries(logged, "operation")
     viewer = answer.json()["data"]["viewer"]["id"]
-    assert {name: line[name] for name in ("log_level", "operation", "type", "hash", "viewer", "transport", "status", "codes", "bytes")} == {
+    assert {
+        name: entry[name] for name in ("log_level", "operation", "type", "hash", "viewer", "transport", "status", "codes", "bytes")
+    } == {
         "log_level": "info",
         "operation": "Me",
         "type": "query",
-        "hash": hashed(document),
+        "hash": document_hash(document),
         "viewer": viewer,
         "transport": "http",
         "status": 200,
         "codes": [],
         "bytes": len(answer.content),
     }
-    assert line["request_id"] == answer.headers["x-request-id"]
-    assert line["ms"] >= line["db_ms"] > 0
-    assert line["statements"] >= 1
-    assert line["cost"] >= 1
-    assert lines(logged) == [line]
+    assert entry["request_id"] == answer.headers["x-request-id"]
+    assert entry["ms"] >= entry["db_ms"] > 0
+    assert entry["statements"] >= 1
+    assert entry["cost"] >= 1
+    assert entries(logged) == [entry]
 
 
 @pytest.mark.parametrize(
@@ -73,17 +75,17 @@ async def test_an_operation_is_one_line(ada: Client) -> None:
 async def test_what_a_client_did_wrong_is_no_error_of_ours(ada: Client, document: str, code: str) -> None:
     with capture_logs() as logged:
         await ada.post(document)
-        (line,) = await written(logged, "operation")
-    assert (line["log_level"], line["codes"], line["hash"]) == ("info", [code], hashed(document))
+        (entry,) = await wait_for_entries(logged, "operation")
+    assert (entry["log_level"], entry["codes"], entry["hash"]) == ("info", [code], document_hash(document))
     assert {each["log_level"] for each in logged} == {"info"}
     assert not any("exc_info" in each for each in logged)
 
 
-async def test_a_stranger_has_no_name_in_the_log(nobody: Client) -> None:
+async def test_a_stranger_has_no_name_in_the_log(anonymous: Client) -> None:
     with capture_logs() as logged:
-        await nobody.post("{ datasets { edges { node { id } } } }")
-        (line,) = await written(logged, "operation")
-    assert (line["viewer"], line["codes"], line["log_level"]) == (None, ["UNAUTHENTICATED"], "info")
+        await anonymous.post("{ datasets { edges { node { id } } } }")
+        (entry,) = await wait_for_entries(logged, "operation")
+    assert (entry["viewer"], entry["codes"], entry["log_level"]) == (None, ["UNAUTHENTICATED"], "info")
 
 
 @pytest.mark.parametrize(
@@ -98,22 +100,22 @@ async def test_a_request_that_is_refused_before_it_is_an_operation_is_a_line_too
 ) -> None:
     with capture_logs() as logged:
         answer = await ada.http.post("/graphql", content=body, headers={"content-type": "application/json", **headers})
-        (line,) = await written(logged, "request_refused")
+        (entry,) = await wait_for_entries(logged, "request_refused")
     assert answer.status_code == status
-    assert (line["log_level"], line["status"], line["codes"]) == ("info", status, [code])
-    assert line["request_id"] == answer.headers["x-request-id"]
+    assert (entry["log_level"], entry["status"], entry["codes"]) == ("info", status, [code])
+    assert entry["request_id"] == answer.headers["x-request-id"]
 
 
 async def test_an_operation_that_its_transport_does_not_carry_is_a_refused_one(ada: Client) -> None:
     with capture_logs() as logged:
         answer = await ada.http.get("/graphql", params={"query": "mutation Get { __typename }"})
         async with asyncio.timeout(10):
-            while not lines(logged):
+            while not entries(logged):
                 await asyncio.sleep(0.01)
-        (line,) = lines(logged)
+        (entry,) = entries(logged)
     code = answer.json()["errors"][0]["extensions"]["code"]
     assert 400 <= answer.status_code < 500
-    assert (line["log_level"], line["status"], line["codes"]) == ("info", answer.status_code, [code])
+    assert (entry["log_level"], entry["status"], entry["codes"]) == ("info", answer.status_code, [code])
 
 
 async def test_what_we_did_wrong_is_an_error_with_the_id_that_the_client_saw(ada: Client, database: Database) -> None:
@@ -126,16 +128,16 @@ async def test_what_we_did_wrong_is_an_error_with_the_id_that_the_client_saw(ada
         with capture_logs() as logged:
             document = "query Broken($name: String!) { experiments(filter: { name: { eq: $name } }) { edges { node { id } } } }"
             answer = await ada.post(document, name="hush-2718281")
-            (line,) = await written(logged, "operation")
+            (entry,) = await wait_for_entries(logged, "operation")
     finally:
         await rename("mislaid", "experiments")
     (error,) = answer["errors"]
     assert error["message"] == "Internal error"
-    assert (line["log_level"], line["codes"]) == ("error", ["INTERNAL_SERVER_ERROR"])
-    (cause,) = lines(logged, "unexpected_error")
+    assert (entry["log_level"], entry["codes"]) == ("error", ["INTERNAL_SERVER_ERROR"])
+    (cause,) = entries(logged, "unexpected_error")
     assert cause["log_level"] == "error"
     assert 'relation "experiments" does not exist' in str(cause["exc_info"])
-    assert error["extensions"]["requestId"] == line["request_id"] == cause["request_id"]
+    assert error["extensions"]["requestId"] == entry["request_id"] == cause["request_id"]
     assert "hush-2718281" not in "".join(traceback.format_exception(cause["exc_info"]))
 
 
@@ -149,14 +151,14 @@ async def test_no_document_no_variable_and_no_token_gets_into_the_log(ada: Clien
             async for _ in ada.subscribe("subscription($id: ID!) { jobEvents(id: $id) { type } }", id=secret):
                 pass
         await ada.http.post("/graphql", content=b"{", headers={"authorization": f"Bearer {secret}"})
-        await written(logged, "operation", 3)
-        await written(logged, "request_refused")
-    told = orjson.dumps(logged, default=str).decode()
+        await wait_for_entries(logged, "operation", 3)
+        await wait_for_entries(logged, "request_refused")
+    log_text = orjson.dumps(logged, default=str).decode()
     assert ada.token is not None
-    assert ada.token not in told
-    assert secret not in told
-    assert secret.replace("-", "_") not in told
-    assert "datasets" not in told
+    assert ada.token not in log_text
+    assert secret not in log_text
+    assert secret.replace("-", "_") not in log_text
+    assert "datasets" not in log_text
 
 
 async def test_a_subscription_is_a_line_when_it_begins_and_one_when_it_ends(ada: Client) -> None:
@@ -164,15 +166,15 @@ async def test_a_subscription_is_a_line_when_it_begins_and_one_when_it_ends(ada:
     with capture_logs() as logged:
         async with ada.socket() as (send, _):
             await send({"id": "1", "type": "subscribe", "payload": {"query": document}})
-            (began,) = await written(logged, "subscription_began")
-            assert lines(logged, "subscription_ended") == []
+            (began,) = await wait_for_entries(logged, "subscription_began")
+            assert entries(logged, "subscription_ended") == []
             await send({"id": "1", "type": "complete"})
-            (ended,) = await written(logged, "subscription_ended")
-    for line in (began, ended):
-        assert (line["operation"], line["type"], line["hash"], line["transport"]) == (
+            (ended,) = await wait_for_entries(logged, "subscription_ended")
+    for entry in (began, ended):
+        assert (entry["operation"], entry["type"], entry["hash"], entry["transport"]) == (
             "Watch",
             "subscription",
-            hashed(document),
+            document_hash(document),
             "websocket",
         )
     assert began["request_id"] == ended["request_id"]
@@ -180,7 +182,7 @@ async def test_a_subscription_is_a_line_when_it_begins_and_one_when_it_ends(ada:
 
 
 @asynccontextmanager
-async def endpoint(token: str, settings: ServerSettings) -> AsyncGenerator[httpx.AsyncClient]:
+async def app_client(token: str, settings: ServerSettings) -> AsyncGenerator[httpx.AsyncClient]:
     """An application of its own."""
     app = create_app(settings)
     transport = httpx.ASGITransport(app)
@@ -193,12 +195,12 @@ async def test_server_timing_says_where_the_time_went_only_where_a_setting_asks_
     ada: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert ada.token is not None
-    async with endpoint(ada.token, ServerSettings(server_timing=True)) as http:
+    async with app_client(ada.token, ServerSettings(server_timing=True)) as http:
         answer = await http.post("/graphql", json={"query": "{ viewer { id email } }"})
     parts = dict(part.strip().split(";", 1) for part in answer.headers["server-timing"].split(","))
     assert list(parts) == ["parse", "validate", "execute", "db"]
     assert all(float(part.split(";")[0].removeprefix("dur=")) >= 0 for part in parts.values())
     assert parts["db"].endswith('statements"')
-    async with endpoint(ada.token, ServerSettings()) as http:
+    async with app_client(ada.token, ServerSettings()) as http:
         answer = await http.post("/graphql", json={"query": "{ viewer { id email } }"})
     assert "server-timing" not in answer.headers

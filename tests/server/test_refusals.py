@@ -15,19 +15,19 @@ from structlog.testing import capture_logs
 
 from graph.settings import GraphSettings
 from tests.client import Client
-from tests.server.serving import post, serving, wired
-from tests.server.test_sockets import ask, heard, socket
+from tests.server.serving import post_request, raw_connection, serving
+from tests.server.test_sockets import open_websocket, receive_message, send_subscribe
 
 VIEWER = "{ viewer { username } }"
 UPDATES = "subscription { jobUpdates { id } }"
 
 
-def counted(code: str) -> float:
+def error_count(code: str) -> float:
     return REGISTRY.get_sample_value("trellis_operation_errors_total", {"code": code}) or 0.0
 
 
 @pytest.fixture
-async def trusting(tmp_path: Path) -> AsyncGenerator[str]:
+async def trusted_documents_server(tmp_path: Path) -> AsyncGenerator[str]:
     """A server that runs trusted documents alone."""
     path = tmp_path / "documents.json"
     path.write_text(json.dumps({"viewer": VIEWER, "updates": UPDATES}))
@@ -35,31 +35,31 @@ async def trusting(tmp_path: Path) -> AsyncGenerator[str]:
         yield url
 
 
-async def test_trusted_documents_alone_are_run_on_a_websocket(trusting: str, ada: Client) -> None:
-    async with socket(trusting, {"Authorization": f"Bearer {ada.token}"}) as opened:
-        before = counted("DOCUMENT_REQUIRED")
+async def test_trusted_documents_alone_are_run_on_a_websocket(trusted_documents_server: str, ada: Client) -> None:
+    async with open_websocket(trusted_documents_server, {"Authorization": f"Bearer {ada.token}"}) as websocket:
+        before = error_count("DOCUMENT_REQUIRED")
         with capture_logs() as logged:
-            await ask(opened, "1", VIEWER + " ")
-            refused = await heard(opened)
+            await send_subscribe(websocket, "1", VIEWER + " ")
+            refused = await receive_message(websocket)
         assert (refused["type"], refused["payload"][0]["extensions"]["code"]) == ("error", "DOCUMENT_REQUIRED")
-        (line,) = [line for line in logged if line["event"] == "request_refused"]
-        assert (line["codes"], line["transport"]) == (["DOCUMENT_REQUIRED"], "websocket")
-        assert line["request_id"] == refused["payload"][0]["extensions"]["requestId"]
-        assert counted("DOCUMENT_REQUIRED") - before == 1
-        await opened.send(json.dumps({"id": "2", "type": "subscribe", "payload": {"documentId": "viewer"}}))
-        assert (await heard(opened))["payload"] == {"data": {"viewer": {"username": "ada"}}}
+        (entry,) = [entry for entry in logged if entry["event"] == "request_refused"]
+        assert (entry["codes"], entry["transport"]) == (["DOCUMENT_REQUIRED"], "websocket")
+        assert entry["request_id"] == refused["payload"][0]["extensions"]["requestId"]
+        assert error_count("DOCUMENT_REQUIRED") - before == 1
+        await websocket.send(json.dumps({"id": "2", "type": "subscribe", "payload": {"documentId": "viewer"}}))
+        assert (await receive_message(websocket))["payload"] == {"data": {"viewer": {"username": "ada"}}}
 
 
-async def test_trusted_documents_alone_are_run_as_a_stream(trusting: str, ada: Client) -> None:
+async def test_trusted_documents_alone_are_run_as_a_stream(trusted_documents_server: str, ada: Client) -> None:
     headers = {"accept": "text/event-stream"}
-    answer = await ada.http.post(f"{trusting}/graphql", json={"query": UPDATES + " "}, headers=headers)
+    answer = await ada.http.post(f"{trusted_documents_server}/graphql", json={"query": UPDATES + " "}, headers=headers)
     assert [error["extensions"]["code"] for error in answer.json()["errors"]] == ["DOCUMENT_REQUIRED"]
-    async with ada.http.stream("POST", f"{trusting}/graphql", json={"documentId": "updates"}, headers=headers) as stream:
+    async with ada.http.stream("POST", f"{trusted_documents_server}/graphql", json={"documentId": "updates"}, headers=headers) as stream:
         assert (stream.status_code, stream.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
 
 
-async def test_a_batch_is_no_way_around_trusted_documents(trusting: str, ada: Client) -> None:
-    answer = await ada.http.post(f"{trusting}/graphql", json=[{"query": VIEWER + " "}, {"documentId": "viewer"}])
+async def test_a_batch_is_no_way_around_trusted_documents(trusted_documents_server: str, ada: Client) -> None:
+    answer = await ada.http.post(f"{trusted_documents_server}/graphql", json=[{"query": VIEWER + " "}, {"documentId": "viewer"}])
     assert (answer.status_code, answer.json()["errors"][0]["extensions"]["code"]) == (400, "BAD_REQUEST")
 
 
@@ -75,22 +75,22 @@ async def test_a_trusted_hash_does_not_stand_for_another_document(tmp_path: Path
 
 
 async def test_a_refusal_that_is_answered_with_200_is_noted(ada: Client) -> None:
-    before = counted("PERSISTED_QUERY_NOT_FOUND")
+    before = error_count("PERSISTED_QUERY_NOT_FOUND")
     with capture_logs() as logged:
         answer = await ada.http.post("/graphql", json={"extensions": {"persistedQuery": {"version": 1, "sha256Hash": "0" * 64}}})
         async with asyncio.timeout(5):
             while not logged:
                 await asyncio.sleep(0.01)
     assert answer.status_code == 200
-    (line,) = [line for line in logged if line["event"] == "request_refused"]
-    assert (line["codes"], line["status"]) == (["PERSISTED_QUERY_NOT_FOUND"], 200)
-    assert line["request_id"] == answer.json()["errors"][0]["extensions"]["requestId"]
-    assert counted("PERSISTED_QUERY_NOT_FOUND") - before == 1
+    (entry,) = [entry for entry in logged if entry["event"] == "request_refused"]
+    assert (entry["codes"], entry["status"]) == (["PERSISTED_QUERY_NOT_FOUND"], 200)
+    assert entry["request_id"] == answer.json()["errors"][0]["extensions"]["requestId"]
+    assert error_count("PERSISTED_QUERY_NOT_FOUND") - before == 1
 
 
 @pytest.mark.parametrize(("method", "path", "status"), [("POST", "/", 405), ("PUT", "/graphql/", 405), ("GET", "/other", 404)])
-async def test_what_no_route_takes_is_told_in_json(nobody: Client, method: str, path: str, status: int) -> None:
-    answer = await nobody.http.request(method, path)
+async def test_what_no_route_takes_is_told_in_json(anonymous: Client, method: str, path: str, status: int) -> None:
+    answer = await anonymous.http.request(method, path)
     (error,) = answer.json()["errors"]
     assert answer.status_code == status
     assert error["extensions"] == {
@@ -126,14 +126,14 @@ async def test_numbers_for_this_machine_are_not_told_to_a_page_that_names_it_as_
 
 
 async def test_what_never_became_a_request_is_counted_and_has_the_headers_of_all_answers() -> None:
-    before = counted("BAD_REQUEST")
+    before = error_count("BAD_REQUEST")
     async with serving(hsts_seconds=60) as url:
-        for sent, status in ((b"rubbish\r\n\r\n", 400), (post(b"", b"x-a: " + b"a" * 40_000), 431)):
-            async with wired(url) as wire, asyncio.timeout(5):
-                await wire.send(sent)
-                found, headers, body = await wire.answer()
-                told: dict[str, Any] = json.loads(body)
-                assert (found, told["errors"][0]["extensions"]["requestId"]) == (status, headers["x-request-id"])
+        for request, status in ((b"rubbish\r\n\r\n", 400), (post_request(b"", b"x-a: " + b"a" * 40_000), 431)):
+            async with raw_connection(url) as connection, asyncio.timeout(5):
+                await connection.send(request)
+                actual_status, headers, body = await connection.read_response()
+                answer: dict[str, Any] = json.loads(body)
+                assert (actual_status, answer["errors"][0]["extensions"]["requestId"]) == (status, headers["x-request-id"])
                 assert headers["strict-transport-security"] == "max-age=60; includeSubDomains"
                 assert headers["x-content-type-options"] == "nosniff"
-    assert counted("BAD_REQUEST") - before == 2
+    assert error_count("BAD_REQUEST") - before == 2

@@ -19,45 +19,45 @@ from db.core.viewer import SYSTEM
 from db.core.work import Database
 from db.services import accounts
 from db.settings import StateSettings
-from db.stores.events import RedisPost
-from db.stores.events import connect as connect_redis
+from db.stores.notices import RedisNoticePublisher
+from db.stores.notices import connect as connect_redis
 from tests.client import Client
-from tests.server.serving import Wire, serving, wired
+from tests.server.serving import RawConnection, raw_connection, serving
 
-WHO = "{ viewer { username } }"
+VIEWER_QUERY = "{ viewer { username } }"
 UPDATES = "subscription { jobUpdates { id } }"
 
 
 @asynccontextmanager
-async def socket(url: str, payload: dict[str, Any] | None = None, **options: Any) -> AsyncGenerator[ClientConnection]:
+async def open_websocket(url: str, payload: dict[str, Any] | None = None, **options: Any) -> AsyncGenerator[ClientConnection]:
     """Open, and initialised unless `payload` is None."""
     address = url.replace("http", "ws", 1) + "/graphql"
-    async with connect(address, subprotocols=["graphql-transport-ws"], **options) as opened:  # pyright: ignore[reportArgumentType] - a NewType of str
+    async with connect(address, subprotocols=["graphql-transport-ws"], **options) as websocket:  # pyright: ignore[reportArgumentType] - a NewType of str
         if payload is not None:
-            await say(opened, type="connection_init", payload=payload)
-            assert await heard(opened) == {"type": "connection_ack"}
-        yield opened
+            await send_message(websocket, type="connection_init", payload=payload)
+            assert await receive_message(websocket) == {"type": "connection_ack"}
+        yield websocket
 
 
-async def say(to: ClientConnection, **message: Any) -> None:
-    await to.send(json.dumps(message))
+async def send_message(websocket: ClientConnection, **message: Any) -> None:
+    await websocket.send(json.dumps(message))
 
 
-async def heard(from_: ClientConnection) -> dict[str, Any]:
+async def receive_message(websocket: ClientConnection) -> dict[str, Any]:
     async with asyncio.timeout(10):
-        return json.loads(await from_.recv())
+        return json.loads(await websocket.recv())
 
 
-async def ask(on: ClientConnection, key: str, query: str, **more: Any) -> None:
-    await say(on, id=key, type="subscribe", payload={"query": query, **more})
+async def send_subscribe(websocket: ClientConnection, key: str, query: str, **more: Any) -> None:
+    await send_message(websocket, id=key, type="subscribe", payload={"query": query, **more})
 
 
-async def closed(by: ClientConnection) -> tuple[int, str]:
+async def wait_closed(websocket: ClientConnection) -> tuple[int, str]:
     """The code and the reason, whatever comes before."""
     async with asyncio.timeout(10):
         try:
             while True:
-                await by.recv()
+                await websocket.recv()
         except ConnectionClosed as error:
             received = error.rcvd
     assert received is not None
@@ -69,36 +69,36 @@ def bearer(client: Client) -> dict[str, str]:
 
 
 async def test_the_token_comes_with_the_message_or_the_header(ada: Client, bob: Client) -> None:
-    named = {"id": "1", "type": "next", "payload": {"data": {"viewer": {"username": "ada"}}}}
+    expected = {"id": "1", "type": "next", "payload": {"data": {"viewer": {"username": "ada"}}}}
     for payload, headers in ((bearer(ada), {}), ({}, bearer(ada)), (bearer(ada), bearer(bob))):
-        async with socket(ada.url, payload, additional_headers=headers) as opened:
-            await ask(opened, "1", WHO)
-            assert await heard(opened) == named
-            assert await heard(opened) == {"id": "1", "type": "complete"}
+        async with open_websocket(ada.url, payload, additional_headers=headers) as websocket:
+            await send_subscribe(websocket, "1", VIEWER_QUERY)
+            assert await receive_message(websocket) == expected
+            assert await receive_message(websocket) == {"id": "1", "type": "complete"}
 
 
 async def test_a_token_that_names_nobody_is_refused(ada: Client) -> None:
     for payload in ({"Authorization": "Bearer trk_nobody_0123456789"}, {"authorization": 7}, {"Authorization": "Basic YTpi"}):
-        async with socket(ada.url) as opened:
-            await say(opened, type="connection_init", payload=payload)
-            assert await closed(opened) == (4403, "Forbidden")
+        async with open_websocket(ada.url) as websocket:
+            await send_message(websocket, type="connection_init", payload=payload)
+            assert await wait_closed(websocket) == (4403, "Forbidden")
 
 
 async def test_nothing_is_run_before_the_socket_is_initialised(ada: Client) -> None:
-    async with socket(ada.url) as opened:
-        await ask(opened, "1", WHO)
-        assert (await closed(opened))[0] == 4401
+    async with open_websocket(ada.url) as websocket:
+        await send_subscribe(websocket, "1", VIEWER_QUERY)
+        assert (await wait_closed(websocket))[0] == 4401
 
 
 async def test_a_second_initialisation_closes_the_socket(ada: Client) -> None:
-    async with socket(ada.url, bearer(ada)) as opened:
-        await say(opened, type="connection_init", payload={})
-        assert (await closed(opened))[0] == 4429
+    async with open_websocket(ada.url, bearer(ada)) as websocket:
+        await send_message(websocket, type="connection_init", payload={})
+        assert (await wait_closed(websocket))[0] == 4429
 
 
 async def test_a_bad_document_fails_its_own_operation_only(ada: Client) -> None:
-    async with socket(ada.url, bearer(ada)) as opened:
-        await ask(opened, "stream", UPDATES)
+    async with open_websocket(ada.url, bearer(ada)) as websocket:
+        await send_subscribe(websocket, "stream", UPDATES)
         for number, (query, more, code) in enumerate(
             [
                 ("query {", {}, "GRAPHQL_PARSE_FAILED"),
@@ -110,24 +110,24 @@ async def test_a_bad_document_fails_its_own_operation_only(ada: Client) -> None:
                 ("", {"documentId": "nobody-knows"}, "DOCUMENT_NOT_FOUND"),
             ]
         ):
-            await ask(opened, str(number), query, **more)
-            answer = await heard(opened)
+            await send_subscribe(websocket, str(number), query, **more)
+            answer = await receive_message(websocket)
             assert (answer["id"], answer["type"]) == (str(number), "error"), answer
             assert [error["extensions"]["code"] for error in answer["payload"]] == [code], answer
             assert all(error["extensions"]["requestId"] for error in answer["payload"])
         await ada.create_dataset("still there")
-        await ask(opened, "last", WHO)
-        assert (await heard(opened))["payload"] == {"data": {"viewer": {"username": "ada"}}}
+        await send_subscribe(websocket, "last", VIEWER_QUERY)
+        assert (await receive_message(websocket))["payload"] == {"data": {"viewer": {"username": "ada"}}}
 
 
 async def test_a_registered_document_runs_by_its_hash(ada: Client) -> None:
-    document = {"persistedQuery": {"version": 1, "sha256Hash": hashlib.sha256(WHO.encode()).hexdigest()}}
-    async with socket(ada.url, bearer(ada)) as opened:
-        await ask(opened, "1", WHO, extensions=document)
-        assert (await heard(opened))["type"] == "next"
-        await heard(opened)
-        await say(opened, id="2", type="subscribe", payload={"extensions": document})
-        assert (await heard(opened))["payload"] == {"data": {"viewer": {"username": "ada"}}}
+    document = {"persistedQuery": {"version": 1, "sha256Hash": hashlib.sha256(VIEWER_QUERY.encode()).hexdigest()}}
+    async with open_websocket(ada.url, bearer(ada)) as websocket:
+        await send_subscribe(websocket, "1", VIEWER_QUERY, extensions=document)
+        assert (await receive_message(websocket))["type"] == "next"
+        await receive_message(websocket)
+        await send_message(websocket, id="2", type="subscribe", payload={"extensions": document})
+        assert (await receive_message(websocket))["payload"] == {"data": {"viewer": {"username": "ada"}}}
 
 
 @pytest.mark.parametrize(
@@ -154,92 +154,92 @@ async def test_a_registered_document_runs_by_its_hash(ada: Client) -> None:
     ],
 )
 async def test_an_odd_message_closes_the_socket_as_the_protocol_says(ada: Client, message: str) -> None:
-    async with socket(ada.url, bearer(ada)) as opened:
-        await opened.send(message)
-        code, reason = await closed(opened)
+    async with open_websocket(ada.url, bearer(ada)) as websocket:
+        await websocket.send(message)
+        code, reason = await wait_closed(websocket)
         assert code == 4400
         assert 0 < len(reason.encode()) <= 123
 
 
 async def test_bytes_are_no_message(ada: Client) -> None:
-    async with socket(ada.url, bearer(ada)) as opened:
-        await opened.send(b"\x00\xff")
-        assert (await closed(opened))[0] == 4400
+    async with open_websocket(ada.url, bearer(ada)) as websocket:
+        await websocket.send(b"\x00\xff")
+        assert (await wait_closed(websocket))[0] == 4400
 
 
 async def test_an_unknown_protocol_is_not_spoken(ada: Client) -> None:
     for protocols in (["graphql-ws"], ["nonsense"], None):
         address = ada.url.replace("http", "ws", 1) + "/graphql"
-        async with connect(address, subprotocols=protocols) as opened:  # pyright: ignore[reportArgumentType] - a NewType of str
-            assert (await closed(opened))[0] == 4406
+        async with connect(address, subprotocols=protocols) as websocket:  # pyright: ignore[reportArgumentType] - a NewType of str
+            assert (await wait_closed(websocket))[0] == 4406
 
 
 async def test_a_page_of_another_origin_is_not_let_in(ada: Client) -> None:
     with pytest.raises(InvalidStatus) as refused:
-        async with socket(ada.url, bearer(ada), origin="https://evil.example"):
+        async with open_websocket(ada.url, bearer(ada), origin="https://evil.example"):
             pass
     assert refused.value.response.status_code == 403
-    async with socket(ada.url, bearer(ada), origin=ada.url) as opened:
-        await ask(opened, "1", WHO)
-        assert (await heard(opened))["type"] == "next"
-    async with serving(allowed_origins=["https://app.example"]) as url, socket(url, bearer(ada), origin="https://app.example"):
+    async with open_websocket(ada.url, bearer(ada), origin=ada.url) as websocket:
+        await send_subscribe(websocket, "1", VIEWER_QUERY)
+        assert (await receive_message(websocket))["type"] == "next"
+    async with serving(allowed_origins=["https://app.example"]) as url, open_websocket(url, bearer(ada), origin="https://app.example"):
         pass
 
 
 async def test_a_message_that_is_too_long_closes_the_socket(ada: Client) -> None:
-    async with socket(ada.url, bearer(ada)) as opened:
-        await ask(opened, "1", WHO + " " * 300_000)
-        assert (await closed(opened))[0] == 1009
+    async with open_websocket(ada.url, bearer(ada)) as websocket:
+        await send_subscribe(websocket, "1", VIEWER_QUERY + " " * 300_000)
+        assert (await wait_closed(websocket))[0] == 1009
 
 
 async def test_limits_are_kept(ada: Client, bob: Client) -> None:
     async with serving(sockets_per_viewer=2, operations_per_socket=2, messages_per_second=20.0, socket_init_timeout=0.3) as url:
-        async with socket(url, bearer(ada)) as first, socket(url, bearer(ada)), socket(url, bearer(bob)):
+        async with open_websocket(url, bearer(ada)) as first, open_websocket(url, bearer(ada)), open_websocket(url, bearer(bob)):
             for key in ("1", "2", "3"):
-                await ask(first, key, UPDATES)
-            refused = await heard(first)
+                await send_subscribe(first, key, UPDATES)
+            refused = await receive_message(first)
             assert (refused["id"], refused["type"], refused["payload"][0]["extensions"]["code"]) == ("3", "error", "RATE_LIMITED")
-            await say(first, id="1", type="complete")
-            await ask(first, "4", WHO)
-            assert (await heard(first))["payload"] == {"data": {"viewer": {"username": "ada"}}}
-            async with socket(url) as third:
-                await say(third, type="connection_init", payload=bearer(ada))
-                assert (await closed(third))[0] == 4429
-        async with socket(url, bearer(ada)) as again:
+            await send_message(first, id="1", type="complete")
+            await send_subscribe(first, "4", VIEWER_QUERY)
+            assert (await receive_message(first))["payload"] == {"data": {"viewer": {"username": "ada"}}}
+            async with open_websocket(url) as third:
+                await send_message(third, type="connection_init", payload=bearer(ada))
+                assert (await wait_closed(third))[0] == 4429
+        async with open_websocket(url, bearer(ada)) as again:
             for _ in range(40):
-                await say(again, type="pong")
-            assert (await closed(again))[0] == 4429
-        async with socket(url) as silent:
-            assert (await closed(silent))[0] == 4408
+                await send_message(again, type="pong")
+            assert (await wait_closed(again))[0] == 4429
+        async with open_websocket(url) as silent:
+            assert (await wait_closed(silent))[0] == 4408
 
 
 async def test_a_client_that_does_not_answer_pings_is_given_up(ada: Client) -> None:
     async with serving(socket_ping_every=0.2) as url:
-        async with socket(url, bearer(ada)) as answering:
+        async with open_websocket(url, bearer(ada)) as answering:
             for _ in range(12):
-                assert await heard(answering) == {"type": "ping"}
-                await say(answering, type="pong")
-        async with socket(url, bearer(ada)) as silent:
-            assert (await closed(silent))[0] == 1001
+                assert await receive_message(answering) == {"type": "ping"}
+                await send_message(answering, type="pong")
+        async with open_websocket(url, bearer(ada)) as silent:
+            assert (await wait_closed(silent))[0] == 1001
 
 
 async def test_a_revoked_token_closes_its_sockets_and_no_others(ada: Client, bob: Client, settings: StateSettings) -> None:
-    async with socket(ada.url, bearer(ada)) as hers, socket(ada.url, bearer(bob)) as his:
-        await ask(hers, "1", UPDATES)
-        await ask(his, "1", UPDATES)
+    async with open_websocket(ada.url, bearer(ada)) as ada_websocket, open_websocket(ada.url, bearer(bob)) as bob_websocket:
+        await send_subscribe(ada_websocket, "1", UPDATES)
+        await send_subscribe(bob_websocket, "1", UPDATES)
         async with (
             connect_redis(settings.redis_url) as redis,
-            Database.open(settings, RedisPost(redis)) as database,
+            Database.open(settings, RedisNoticePublisher(redis)) as database,
             database.work(SYSTEM) as work,
         ):
             assert await accounts.revoke_tokens(work, "ada@example.org") == 1
         async with asyncio.timeout(2):
-            assert (await closed(hers))[0] == 4403
-        await ask(his, "2", WHO)
-        assert (await heard(his))["payload"] == {"data": {"viewer": {"username": "bob"}}}
-    async with socket(ada.url) as again:
-        await say(again, type="connection_init", payload=bearer(ada))
-        assert await closed(again) == (4403, "Forbidden")
+            assert (await wait_closed(ada_websocket))[0] == 4403
+        await send_subscribe(bob_websocket, "2", VIEWER_QUERY)
+        assert (await receive_message(bob_websocket))["payload"] == {"data": {"viewer": {"username": "bob"}}}
+    async with open_websocket(ada.url) as again:
+        await send_message(again, type="connection_init", payload=bearer(ada))
+        assert await wait_closed(again) == (4403, "Forbidden")
 
 
 async def test_nothing_stays_of_sockets_that_are_gone(ada: Client, settings: StateSettings) -> None:
@@ -248,23 +248,23 @@ async def test_nothing_stays_of_sockets_that_are_gone(ada: Client, settings: Sta
     upload = (await ada.request_upload(dataset, "a.csv", b"x"))["upload"]
     assert upload["id"]
     async with connect_redis(settings.redis_url) as redis:
-        before = await _held(redis)
+        before = await _resources(redis)
         async with AsyncExitStack() as stack:
             for number in range(20):
-                opened = await stack.enter_async_context(socket(ada.url, bearer(ada)))
+                websocket = await stack.enter_async_context(open_websocket(ada.url, bearer(ada)))
                 for key in range(5):
-                    await ask(opened, str(key), UPDATES)
-                await ask(opened, "query", "{ jobs(first: 50) { totalCount } }")
+                    await send_subscribe(websocket, str(key), UPDATES)
+                await send_subscribe(websocket, "query", "{ jobs(first: 50) { totalCount } }")
                 if number % 2:
-                    opened.transport.abort()
-            assert (await _held(redis))[0] > before[0]
+                    websocket.transport.abort()
+            assert (await _resources(redis))[0] > before[0]
         async with asyncio.timeout(10):
-            while (after := await _held(redis)) != before:
+            while (after := await _resources(redis)) != before:
                 await asyncio.sleep(0.1)
         assert after == before
 
 
-async def _held(redis: Redis) -> tuple[int, int]:
+async def _resources(redis: Redis) -> tuple[int, int]:
     """Tasks of the server's process, which is ours, and readers of Redis."""
     gc.collect()
     tasks = [task for task in asyncio.all_tasks() if "socket" in task.get_name() or "WebSocket" in repr(task.get_coro())]
@@ -285,28 +285,28 @@ FLOODS = {
 }
 
 
-async def closing_code(wire: Wire) -> int:
+async def closing_code(connection: RawConnection) -> int:
     """The code with which the socket was closed; what came before is passed over."""
-    rest = await wire.rest()
-    at = rest.rfind(b"\x88")
-    return int.from_bytes(rest[at + 2 : at + 4])
+    received = await connection.read_to_end()
+    at = received.rfind(b"\x88")
+    return int.from_bytes(received[at + 2 : at + 4])
 
 
 @pytest.mark.parametrize("name", FLOODS)
 async def test_a_flood_of_frames_closes_its_socket(ada: Client, name: str) -> None:
-    async with wired(ada.url) as wire, asyncio.timeout(10):
-        await wire.send(HANDSHAKE)
-        assert (await wire.head())[0] == 101
-        began = b"\x01\x80" + NO_MASK if name == "pieces of a message" else b""
+    async with raw_connection(ada.url) as connection, asyncio.timeout(10):
+        await connection.send(HANDSHAKE)
+        assert (await connection.read_head())[0] == 101
+        opening_frame = b"\x01\x80" + NO_MASK if name == "pieces of a message" else b""
         with suppress(OSError):
-            await wire.send(began, FLOODS[name] * 3000)
-        assert await closing_code(wire) in {1008, 4400}
+            await connection.send(opening_frame, FLOODS[name] * 3000)
+        assert await closing_code(connection) in {1008, 4400}
 
 
 async def test_a_message_that_is_no_utf_8_closes_its_socket_and_is_no_error_of_ours(ada: Client, caplog: pytest.LogCaptureFixture) -> None:
-    async with wired(ada.url) as wire, asyncio.timeout(10):
-        await wire.send(HANDSHAKE)
-        assert (await wire.head())[0] == 101
-        await wire.send(b"\x81\x82" + NO_MASK + b"\xff\xfe")
-        assert await closing_code(wire) == 1007
+    async with raw_connection(ada.url) as connection, asyncio.timeout(10):
+        await connection.send(HANDSHAKE)
+        assert (await connection.read_head())[0] == 101
+        await connection.send(b"\x81\x82" + NO_MASK + b"\xff\xfe")
+        assert await closing_code(connection) == 1007
     assert not [record for record in caplog.records if record.levelname == "ERROR"]

@@ -13,10 +13,10 @@ import pytest
 from strawberry.types import ExecutionResult
 
 from db.settings import StateSettings
-from graph.core.context import Progress
+from graph.core.context import StreamProgress
 from graph.settings import GraphSettings
-from server.preparing import revoke
-from server.protocol import events
+from server.bootstrap import revoke
+from server.protocol import sse
 from tests.client import Client
 from tests.server.serving import serving
 
@@ -28,7 +28,7 @@ UPDATES = {"query": "subscription { jobUpdates { id } }"}
 @asynccontextmanager
 async def streaming(client: Client, body: dict[str, Any], **headers: str) -> AsyncGenerator[tuple[httpx.Response, AsyncGenerator[str]]]:
     """The answer, and its frames as they come, each without the empty line that ends it."""
-    given = {"accept": STREAM, **{name.replace("_", "-"): value for name, value in headers.items()}}
+    all_headers = {"accept": STREAM, **{name.replace("_", "-"): value for name, value in headers.items()}}
 
     async def frames(answer: httpx.Response) -> AsyncGenerator[str]:
         text = ""
@@ -39,7 +39,7 @@ async def streaming(client: Client, body: dict[str, Any], **headers: str) -> Asy
                 yield frame
         assert text == ""
 
-    async with client.http.stream("POST", "/graphql", json=body, headers=given) as answer:
+    async with client.http.stream("POST", "/graphql", json=body, headers=all_headers) as answer:
         yield answer, frames(answer)
 
 
@@ -50,7 +50,7 @@ async def all_frames(client: Client, body: dict[str, Any], **headers: str) -> li
 
 
 @pytest.fixture
-async def ended(ada: Client, worker: object) -> str:
+async def ended_job(ada: Client, worker: object) -> str:
     """A job that is over."""
     _, job = await ada.upload(await ada.create_dataset("streamed"), "streamed.csv", b"x\n1\n")
     await ada.wait(job)
@@ -61,39 +61,39 @@ def cursors(frames: list[str]) -> list[str]:
     return [line.removeprefix("id: ") for frame in frames for line in frame.split("\n") if line.startswith("id: ")]
 
 
-async def test_a_stream_is_frames_of_next_and_one_of_complete(ada: Client, ended: str) -> None:
-    expected = [event async for event in ada.events(ended)]
-    async with streaming(ada, {"query": EVENTS, "variables": {"id": ended}}) as (answer, frames):
+async def test_a_stream_is_frames_of_next_and_one_of_complete(ada: Client, ended_job: str) -> None:
+    expected = [event async for event in ada.events(ended_job)]
+    async with streaming(ada, {"query": EVENTS, "variables": {"id": ended_job}}) as (answer, frames):
         assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
         assert answer.headers["cache-control"] == "no-cache, no-store, no-transform"
         assert answer.headers["x-accel-buffering"] == "no"
         assert "content-encoding" not in answer.headers
         assert answer.headers["x-request-id"]
-        first, *told, last = [frame async for frame in frames]
+        first, *next_frames, last = [frame async for frame in frames]
     assert (first, last) == (":", "event: complete\ndata:")
-    for frame, event in zip(told, expected, strict=True):
+    for frame, event in zip(next_frames, expected, strict=True):
         data = json.dumps({"data": {"it": {"sequence": event["sequence"]}}}, separators=(",", ":"))
         assert frame == f"event: next\nid: {event['cursor']}\ndata: {data}"
 
 
-async def test_a_stream_is_taken_up_after_the_last_event_that_arrived(ada: Client, ended: str) -> None:
-    everything = await all_frames(ada, {"query": EVENTS, "variables": {"id": ended}})
-    seen = cursors(everything)
-    for number, cursor in enumerate(seen):
-        again = {"query": EVENTS, "variables": {"id": ended, "after": seen[0]}}  # as it was sent the first time
+async def test_a_stream_is_taken_up_after_the_last_event_that_arrived(ada: Client, ended_job: str) -> None:
+    everything = await all_frames(ada, {"query": EVENTS, "variables": {"id": ended_job}})
+    event_ids = cursors(everything)
+    for number, cursor in enumerate(event_ids):
+        again = {"query": EVENTS, "variables": {"id": ended_job, "after": event_ids[0]}}  # as it was sent the first time
         assert await all_frames(ada, again, last_event_id=cursor) == everything[number + 1 :]
 
 
-async def test_what_cannot_be_taken_up_again_has_no_stream(ada: Client, bob: Client, ended: str) -> None:
+async def test_what_cannot_be_taken_up_again_has_no_stream(ada: Client, bob: Client, ended_job: str) -> None:
     """A page's EventSource, which sends the header by itself, would open a stream that says so again and again."""
-    body = {"query": EVENTS, "variables": {"id": ended}}
+    body = {"query": EVENTS, "variables": {"id": ended_job}}
     (*_, last) = cursors(await all_frames(ada, body))
     for client, cursor, code in ((ada, "nonsense", "BAD_USER_INPUT"), (bob, last, "NOT_FOUND")):
         answer = await client.http.post("/graphql", json=body, headers={"accept": STREAM, "last-event-id": cursor})
         assert (answer.status_code, answer.headers["content-type"]) == (400, "application/json; charset=utf-8")
         (error,) = answer.json()["errors"]
         assert error["extensions"] == {"code": code, "requestId": answer.headers["x-request-id"]}
-    (refused, complete) = await all_frames(ada, {"query": EVENTS, "variables": {"id": ended, "after": "nonsense"}})
+    (refused, complete) = await all_frames(ada, {"query": EVENTS, "variables": {"id": ended_job, "after": "nonsense"}})
     assert json.loads(refused.partition("data: ")[2])["errors"][0]["extensions"]["code"] == "BAD_USER_INPUT"
     assert complete == "event: complete\ndata:"
 
@@ -140,28 +140,28 @@ async def test_a_document_that_is_not_known_has_no_stream(ada: Client) -> None:
 
 
 async def test_whoever_has_spent_their_points_gets_no_stream(ada: Client) -> None:
-    told: list[tuple[int, str | None, Any]] = []
+    refusals: list[tuple[int, str | None, Any]] = []
     async with serving(GraphSettings(rate_limit_free=10)) as stingy:
         for _ in range(20):
-            if told:
+            if refusals:
                 break
             async with ada.http.stream("POST", f"{stingy}/graphql", json=UPDATES, headers={"accept": STREAM}) as answer:
                 if answer.status_code != 200:
-                    told.append((answer.status_code, answer.headers.get("retry-after"), json.loads(await answer.aread())))
-    ((status, wait, body),) = told
+                    refusals.append((answer.status_code, answer.headers.get("retry-after"), json.loads(await answer.aread())))
+    ((status, wait, body),) = refusals
     (error,) = body["errors"]
     assert (status, error["extensions"]["code"], wait) == (429, "RATE_LIMITED", str(error["extensions"]["retryAfter"]))
 
 
-async def test_what_its_source_refuses_is_told_in_the_stream(bob: Client, ended: str) -> None:
-    frame, complete = await all_frames(bob, {"query": EVENTS, "variables": {"id": ended}})
+async def test_what_its_source_refuses_is_told_in_the_stream(bob: Client, ended_job: str) -> None:
+    frame, complete = await all_frames(bob, {"query": EVENTS, "variables": {"id": ended_job}})
     (error,) = json.loads(frame.partition("data: ")[2])["errors"]
     assert error["extensions"]["code"] == "NOT_FOUND"
     assert error["extensions"]["requestId"]
     assert complete == "event: complete\ndata:"
 
 
-async def breaking(after: int) -> AsyncGenerator[ExecutionResult]:
+async def failing_results(after: int) -> AsyncGenerator[ExecutionResult]:
     for number in range(after):
         yield ExecutionResult({"number": number}, None)
     raise RuntimeError("SELECT secret")
@@ -176,8 +176,8 @@ async def test_a_stream_that_breaks_says_so_and_ends() -> None:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    def stream(after: int) -> events.EventStream:
-        return events.EventStream(breaking(after), signed_out=asyncio.Event(), progress=Progress(), request_id="r", limit=1000)
+    def stream(after: int) -> sse.EventStream:
+        return sse.EventStream(failing_results(after), signed_out=asyncio.Event(), progress=StreamProgress(), request_id="r", limit=1000)
 
     assert await stream(1).send({}, cast("Any", never), send) is None
     text = b"".join(message.get("body", b"") for message in sent)
@@ -193,70 +193,70 @@ async def test_a_stream_that_breaks_says_so_and_ends() -> None:
     assert sent == []
 
 
-async def test_a_stream_by_get_needs_no_body(ada: Client, ended: str) -> None:
-    parameters = {"query": EVENTS, "variables": json.dumps({"id": ended})}
+async def test_a_stream_by_get_needs_no_body(ada: Client, ended_job: str) -> None:
+    parameters = {"query": EVENTS, "variables": json.dumps({"id": ended_job})}
     answer = await ada.http.get("/graphql", params=parameters, headers={"accept": STREAM})
-    assert cursors(answer.text.split("\n\n")) == cursors(await all_frames(ada, {"query": EVENTS, "variables": {"id": ended}}))
+    assert cursors(answer.text.split("\n\n")) == cursors(await all_frames(ada, {"query": EVENTS, "variables": {"id": ended_job}}))
     head = await ada.http.head("/graphql", params=parameters, headers={"accept": STREAM})
     assert (head.status_code, head.headers["allow"]) == (405, "GET, POST")
 
 
 async def test_silence_is_broken_by_comments(ada: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events, "KEEP_ALIVE", 0.05)
+    monkeypatch.setattr(sse, "KEEP_ALIVE_INTERVAL", 0.05)
     async with asyncio.timeout(10), streaming(ada, UPDATES) as (_, frames):
         assert [await anext(frames) for _ in range(4)] == [":"] * 4
 
 
 async def test_a_revoked_token_ends_its_streams_and_no_others(ada: Client, bob: Client, settings: StateSettings) -> None:
-    async with streaming(ada, UPDATES) as (_, hers), streaming(bob, UPDATES) as (_, his):
-        assert [await anext(hers), await anext(his)] == [":", ":"]
+    async with streaming(ada, UPDATES) as (_, ada_frames), streaming(bob, UPDATES) as (_, bob_frames):
+        assert [await anext(ada_frames), await anext(bob_frames)] == [":", ":"]
         await asyncio.to_thread(revoke, settings, "bob@example.org")
         async with asyncio.timeout(2):
-            told, complete = [frame async for frame in his]
-        assert json.loads(told.partition("data: ")[2])["errors"][0]["extensions"]["code"] == "UNAUTHENTICATED"
+            error_frame, complete = [frame async for frame in bob_frames]
+        assert json.loads(error_frame.partition("data: ")[2])["errors"][0]["extensions"]["code"] == "UNAUTHENTICATED"
         assert complete == "event: complete\ndata:"
         _, job = await ada.upload(await ada.create_dataset("still watched"), "a.csv", b"x\n1\n")
         async with asyncio.timeout(10):
-            async for frame in hers:
+            async for frame in ada_frames:
                 if job in frame:
                     break
 
 
 async def test_a_viewer_has_so_many_streams_and_no_more(ada: Client, bob: Client) -> None:
     async with serving(streams_per_viewer=2) as small:
-        hers, his = Client(small, ada.token), Client(small, bob.token)
-        async with streaming(hers, UPDATES) as (one, _), streaming(his, UPDATES) as (theirs, _):
-            async with streaming(hers, UPDATES) as (two, _), streaming(hers, UPDATES) as (three, _):
+        ada_client, bob_client = Client(small, ada.token), Client(small, bob.token)
+        async with streaming(ada_client, UPDATES) as (one, _), streaming(bob_client, UPDATES) as (theirs, _):
+            async with streaming(ada_client, UPDATES) as (two, _), streaming(ada_client, UPDATES) as (three, _):
                 assert [one.status_code, two.status_code, theirs.status_code, three.status_code] == [200, 200, 200, 429]
                 assert three.headers["retry-after"] == "5"
                 assert json.loads(await three.aread())["errors"][0]["extensions"]["code"] == "RATE_LIMITED"
             async with asyncio.timeout(5):
                 status = 0
                 while status != 200:
-                    async with streaming(hers, UPDATES) as (again, _):
+                    async with streaming(ada_client, UPDATES) as (again, _):
                         status = again.status_code
-        await hers.close()
-        await his.close()
+        await ada_client.close()
+        await bob_client.close()
 
 
-def at_work() -> int:
+def active_tasks() -> int:
     """Tasks of this process that answer a request or follow something for it."""
     names = [getattr(task.get_coro(), "__qualname__", "") for task in asyncio.all_tasks()]
     return sum(name.split(".")[0] in {"RequestResponseCycle", "EventStream", "_gone", "Event"} for name in names)
 
 
-async def none_at_work() -> None:
+async def wait_until_idle() -> None:
     async with asyncio.timeout(5):
-        while at_work():
+        while active_tasks():
             await asyncio.sleep(0.02)
 
 
 async def test_a_client_that_goes_leaves_nothing_behind(ada: Client) -> None:
-    await none_at_work()
+    await wait_until_idle()
     for _ in range(10):
         client = Client(ada.url, ada.token)
         async with streaming(client, UPDATES) as (_, frames):
             await anext(frames)
-            assert at_work() >= 4
+            assert active_tasks() >= 4
         await client.close()
-    await none_at_work()
+    await wait_until_idle()

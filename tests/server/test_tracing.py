@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @asynccontextmanager
-async def traced(client: Client) -> AsyncGenerator[tuple[httpx.AsyncClient, InMemorySpanExporter]]:
+async def traced_app(client: Client) -> AsyncGenerator[tuple[httpx.AsyncClient, InMemorySpanExporter]]:
     """An application of its own that traces into memory, as this client's viewer sees it."""
     exporter = InMemorySpanExporter()
     app = create_app(ServerSettings(tracing=True), Spans("trellis-api", SimpleSpanProcessor(exporter)))
@@ -50,7 +50,7 @@ def trace_id(span: ReadableSpan) -> int:
 async def test_an_operation_is_a_span_with_its_statements_under_it(ada: Client) -> None:
     name = "Secretly"
     headers = {"traceparent": f"00-{'ab' * 16}-{'cd' * 8}-01"}
-    async with traced(ada) as (http, exporter):
+    async with traced_app(ada) as (http, exporter):
         await http.post("/graphql", json={"query": f"query {name} {{ viewer {{ id email }} }}"}, headers=headers)
     spans = {span.name: span for span in exporter.get_finished_spans()}
     operation = spans[f"query {name}"]
@@ -65,7 +65,7 @@ async def test_an_operation_is_a_span_with_its_statements_under_it(ada: Client) 
 
 
 async def test_a_clients_error_has_its_code_and_is_no_failure(ada: Client) -> None:
-    async with traced(ada) as (http, exporter):
+    async with traced_app(ada) as (http, exporter):
         await http.post("/graphql", json={"query": "{ nothing }"})
     (span,) = [span for span in exporter.get_finished_spans() if not span.name.startswith("sql ")]
     assert span.attributes is not None
@@ -78,7 +78,7 @@ async def test_the_operation_that_makes_a_job_links_to_the_trace_of_its_attempts
     content = b"a,b\n1,2\n"
     upload = (await ada.request_upload(dataset, "wine.csv", content))["upload"]
     await ada.put(upload, content)
-    async with traced(ada) as (http, exporter):
+    async with traced_app(ada) as (http, exporter):
         document = "mutation Done($id: ID!) { completeUpload(input: { uploadId: $id }) { __typename } }"
         await http.post("/graphql", json={"query": document, "variables": {"id": upload["id"]}})
     (job,) = await database.rows(select(Job.id))
@@ -108,7 +108,7 @@ async def test_an_attempt_is_a_trace_of_its_jobs_own(database: Database) -> None
 
 
 def test_without_the_setting_nothing_of_it_is_loaded() -> None:
-    code = "import sys, server.app, server.traced; server.app.create_app(); print(any(name.startswith('opentelemetry') for name in sys.modules))"
+    code = "import sys, server.app, server.worker_tracing; server.app.create_app(); print(any(name.startswith('opentelemetry') for name in sys.modules))"
     command = [sys.executable, "-c", code]
     environment = {"TRELLIS_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none", "TRELLIS_REDIS_URL": "redis://127.0.0.1:1/0"}
     answer = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)

@@ -35,8 +35,8 @@ class Up:
 
     def children(self) -> dict[str, psutil.Process]:
         """By the last word that tells them apart."""
-        found = psutil.Process(self.process.pid).children()
-        return {child.cmdline()[3] if "server.cli" in child.cmdline() else child.name(): child for child in found}
+        processes = psutil.Process(self.process.pid).children()
+        return {child.cmdline()[3] if "server.cli" in child.cmdline() else child.name(): child for child in processes}
 
     def viewer(self) -> str:
         token = (self.data_dir / "admin-token").read_text().strip()
@@ -60,17 +60,17 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def eventually(holds: Callable[[], bool], within: float) -> bool:
+def eventually(condition: Callable[[], bool], within: float) -> bool:
     deadline = time.monotonic() + within
     while time.monotonic() < deadline:
         with suppress(httpx.HTTPError, psutil.Error, KeyError):
-            if holds():
+            if condition():
                 return True
         time.sleep(0.05)
     return False
 
 
-def gone(processes: list[psutil.Process]) -> bool:
+def all_exited(processes: list[psutil.Process]) -> bool:
     return not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes)
 
 
@@ -125,12 +125,12 @@ def test_a_taken_port_is_named(up: Up, tmp_path: Path) -> None:
 
 def test_another_user_is_made_beside_the_running_servers(up: Up) -> None:
     add = [sys.executable, "-m", "server.cli", "user", "add", "ada@example.org", "--username", "ada", "--data-dir", str(up.data_dir)]
-    made = subprocess.run(add, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
-    assert made.returncode == 0, made.stderr
-    token = made.stdout.strip()
+    completed = subprocess.run(add, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
+    assert completed.returncode == 0, completed.stderr
+    token = completed.stdout.strip()
     assert re.fullmatch(r"trk_[0-9a-f]{8}_[\w-]{43}", token)
-    asked = httpx.post(f"{up.url}/graphql", json={"query": "{ viewer { email } }"}, headers={"Authorization": f"Bearer {token}"})
-    assert asked.json() == {"data": {"viewer": {"email": "ada@example.org"}}}
+    response = httpx.post(f"{up.url}/graphql", json={"query": "{ viewer { email } }"}, headers={"Authorization": f"Bearer {token}"})
+    assert response.json() == {"data": {"viewer": {"email": "ada@example.org"}}}
     again = subprocess.run(add, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
     assert (again.returncode, again.stdout) == (1, "")
     assert "ada@example.org" in again.stderr
@@ -153,7 +153,7 @@ def test_sigterm_stops_all_of_it_within_ten_seconds_and_the_next_start_finds_the
     up.process.send_signal(signal.SIGTERM)
     assert up.process.wait(20) == 0
     assert time.monotonic() - began < 10
-    assert gone(everything)
+    assert all_exited(everything)
     with embedded_servers(data_dir.with_name("outside"), postgres=False, s3=False) as outside, started(data_dir, outside) as again:
         assert set(again.children()) == {"api", "worker", "postgres", "rclone"}, "a service that a setting names is not started"
         assert (data_dir / "admin-token").read_text() == token
@@ -161,4 +161,4 @@ def test_sigterm_stops_all_of_it_within_ten_seconds_and_the_next_start_finds_the
         everything = psutil.Process(again.process.pid).children(recursive=True)
         again.process.kill()
         again.process.wait()
-        assert eventually(lambda: gone(everything), 10)
+        assert eventually(lambda: all_exited(everything), 10)

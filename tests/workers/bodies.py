@@ -22,90 +22,90 @@ from typing import Any
 
 from workers.ml.errors import BadInput, Transient
 from workers.ml.reporting import Reporter
-from workers.runtime import family
+from workers.runtime import process_tree
 
 
-def leave_pid(spec: dict[str, Any], _report: Reporter) -> None:
+def record_start(spec: dict[str, Any], _report: Reporter) -> None:
     """Say where this attempt runs: a line a start in the file that the test reads."""
     with Path(spec["trace"]).open("a") as trace:
         trace.write(f"{os.getpid()} {time.time()}\n")
 
 
-def quick(spec: dict[str, Any], report: Reporter) -> dict[str, Any]:
-    leave_pid(spec, report)
+def quick(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
+    record_start(spec, reporter)
     return {}
 
 
-def long(spec: dict[str, Any], report: Reporter) -> dict[str, Any]:
+def long(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
     """The first start stays for a minute, the next ones are quick."""
-    leave_pid(spec, report)
+    record_start(spec, reporter)
     if len(Path(spec["trace"]).read_text().splitlines()) == 1:
         time.sleep(60)
     return {}
 
 
-def stubborn(spec: dict[str, Any], report: Reporter) -> dict[str, Any]:
+def ignore_sigterm(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
     """Does not obey SIGTERM."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    leave_pid(spec, report)
+    record_start(spec, reporter)
     time.sleep(60)
     return {}
 
 
-def take_leave(spec: dict[str, Any], report: Reporter) -> dict[str, Any]:
+def exit_after_sigterm(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
     """Asked to end, does so after `seconds`, with a word."""
 
-    def leave(_number: int, _frame: object) -> None:
+    def handle_sigterm(_number: int, _frame: object) -> None:
         time.sleep(spec["seconds"])
         print("farewell")
         os._exit(0)
 
-    signal.signal(signal.SIGTERM, leave)
-    leave_pid(spec, report)
+    signal.signal(signal.SIGTERM, handle_sigterm)
+    record_start(spec, reporter)
     time.sleep(60)
     return {}
 
 
-def hold_the_lock(spec: dict[str, Any], report: Reporter) -> dict[str, Any]:
+def hold_gil(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
     """Holds the interpreter's lock for `seconds`: no thread of this process moves meanwhile."""
-    leave_pid(spec, report)
+    record_start(spec, reporter)
     ctypes.PyDLL(None).usleep(int(spec["seconds"] * 1_000_000))
     return {}
 
 
-def leak(spec: dict[str, Any], report: Reporter) -> dict[str, Any]:
-    leave_pid(spec, report)
-    kept: list[bytearray] = []
+def leak_memory(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
+    record_start(spec, reporter)
+    blocks: list[bytearray] = []
     while True:
-        kept.append(bytearray(8 * 1024**2))
+        blocks.append(bytearray(8 * 1024**2))
 
 
-def chatter(spec: dict[str, Any], report: Reporter) -> dict[str, Any]:
+def report_and_print_much(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
     """Reports and prints far more than anybody reads."""
-    leave_pid(spec, report)
+    record_start(spec, reporter)
     for number in range(20_000):
-        report.progress(number / 200, f"step {number}")
-        report.metric("loss", number, 1.0 / (number + 1))
+        reporter.progress(number / 200, f"step {number}")
+        reporter.metric("loss", number, 1.0 / (number + 1))
         print(f"line {number} " + "x" * 500)
     return {}
 
 
-def fork(spec: dict[str, Any], report: Reporter) -> dict[str, Any]:
+def fork_and_crash(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
     """Leaves a process behind that has a session of its own, and dies badly."""
-    left = subprocess.Popen(["sleep", "61"], start_new_session=True)
+    forked = subprocess.Popen(["sleep", "61"], start_new_session=True)
     with Path(spec["trace"]).open("a") as trace:
-        trace.write(f"{left.pid} {time.time()}\n")
+        trace.write(f"{forked.pid} {time.time()}\n")
     os.kill(os.getpid(), signal.SIGSEGV)
     return {}
 
 
-def refuse(spec: dict[str, Any], report: Reporter) -> dict[str, Any]:
-    leave_pid(spec, report)
+def raise_bad_input(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
+    record_start(spec, reporter)
     raise BadInput("TOO_ODD", "The input is too odd. Send an even one.", row=7, column="a\x00b")
 
 
-def stumble(spec: dict[str, Any], report: Reporter) -> dict[str, Any]:
-    leave_pid(spec, report)
+def raise_value_error(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
+    record_start(spec, reporter)
     raise ValueError("This was not foreseen.")
 
 
@@ -125,34 +125,34 @@ FAILURES: dict[str, Callable[[], BaseException]] = {
 }
 
 
-def fail(spec: dict[str, Any], report: Reporter) -> dict[str, Any]:
-    leave_pid(spec, report)
+def fail(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
+    record_start(spec, reporter)
     failure = FAILURES[spec["failure"]]
     raise failure()
 
 
-def fill_the_disk(spec: dict[str, Any], report: Reporter) -> dict[str, Any]:
+def fill_disk(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
     """Writes to a disk that is full."""
-    leave_pid(spec, report)
+    record_start(spec, reporter)
     Path("/dev/full").write_bytes(b"x" * 1024**2)
     return {}
 
 
-def fail_behind(spec: dict[str, Any], report: Reporter) -> dict[str, Any]:
+def fail_with_cause(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
     """A library's own exception, raised from what the system said."""
-    leave_pid(spec, report)
+    record_start(spec, reporter)
     raise RuntimeError("The library could not do it.") from ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
 
 
-def speak(spec: dict[str, Any], report: Reporter) -> dict[str, Any]:
+def print_everywhere(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
     """Says something in every way there is."""
-    leave_pid(spec, report)
+    record_start(spec, reporter)
     print("printed")
     print("an error", file=sys.stderr)
     logging.getLogger("model").info("fitted %d trees", 3)
     logging.getLogger("model").debug("nobody needs this")
     warnings.warn("this is deprecated", UserWarning, stacklevel=1)
-    report.log("reported")
+    reporter.log("reported")
     subprocess.run(["echo", "from a subprocess"], check=True)
     print("10 %\r50 %\r100 %")
     sys.stdout.flush()
@@ -162,9 +162,9 @@ def speak(spec: dict[str, Any], report: Reporter) -> dict[str, Any]:
     return {}
 
 
-def mutter(spec: dict[str, Any], report: Reporter) -> dict[str, Any]:
+def print_lines(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
     """A line each `pause` seconds, `lines` of them; the first `failures` starts then fail in a way that may pass."""
-    leave_pid(spec, report)
+    record_start(spec, reporter)
     for number in range(spec["lines"]):
         print(f"line {number}")
         time.sleep(spec.get("pause", 0.0))
@@ -173,9 +173,9 @@ def mutter(spec: dict[str, Any], report: Reporter) -> dict[str, Any]:
     return {}
 
 
-def mutter_and_stay(spec: dict[str, Any], report: Reporter) -> dict[str, Any]:
+def print_and_sleep(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
     """Says where it is, then stays for a minute; the second start says so and ends."""
-    leave_pid(spec, report)
+    record_start(spec, reporter)
     starts = len(Path(spec["trace"]).read_text().splitlines())
     print(f"start {starts}")
     if starts == 1:
@@ -183,124 +183,124 @@ def mutter_and_stay(spec: dict[str, Any], report: Reporter) -> dict[str, Any]:
     return {}
 
 
-def flood(spec: dict[str, Any], report: Reporter) -> dict[str, Any]:
+def print_gigabytes(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
     """Prints a gigabyte between its first and its last line, then fails."""
-    leave_pid(spec, report)
+    record_start(spec, reporter)
     print("the first line")
     block = b"".join(b"%07d " % number + b"x" * 55 + b"\n" for number in range(16_384))  # a MiB
     for _ in range(spec["mebibytes"]):
-        rest = memoryview(block)
-        while rest:
-            rest = rest[os.write(1, rest) :]
+        unwritten = memoryview(block)
+        while unwritten:
+            unwritten = unwritten[os.write(1, unwritten) :]
     print("the last line")
     raise ValueError("That was all.")
 
 
-def flood_without_lines(spec: dict[str, Any], report: Reporter) -> dict[str, Any]:
-    leave_pid(spec, report)
+def print_without_newlines(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
+    record_start(spec, reporter)
     block = b"x" * 1024**2
     for _ in range(spec["mebibytes"]):
-        rest = memoryview(block)
-        while rest:
-            rest = rest[os.write(2, rest) :]
+        unwritten = memoryview(block)
+        while unwritten:
+            unwritten = unwritten[os.write(2, unwritten) :]
     return {}
 
 
-def hammer(spec: dict[str, Any], report: Reporter) -> dict[str, Any]:
+def report_in_loop(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
     """Reports as fast as it can for `seconds`; how often is its last line."""
-    leave_pid(spec, report)
-    until = time.monotonic() + spec["seconds"]
+    record_start(spec, reporter)
+    deadline = time.monotonic() + spec["seconds"]
     count = 0
-    while time.monotonic() < until:
+    while time.monotonic() < deadline:
         for _ in range(1_000):
             count += 1
-            report.progress(count / 1_000_000, f"report {count}")
-    report.log(f"reported {count}")
+            reporter.progress(count / 1_000_000, f"report {count}")
+    reporter.log(f"reported {count}")
     return {}
 
 
-def advance(spec: dict[str, Any], report: Reporter) -> dict[str, Any]:
+def report_percents(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
     """Goes through `percents`, one each `pause` seconds, back and forth as they say, then stays as long as told."""
-    leave_pid(spec, report)
+    record_start(spec, reporter)
     for percent in spec["percents"]:
-        report.progress(percent, f"at {percent}")
+        reporter.progress(percent, f"at {percent}")
         time.sleep(spec["pause"])
     time.sleep(spec.get("stay", 0.0))
     return {}
 
 
-def breed(spec: dict[str, Any], report: Reporter) -> dict[str, Any]:
+def fork_descendants(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
     """Forks a daemon twice over, into a session of its own, which forks a child; none of them obeys SIGTERM, nor does the body."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if os.fork() == 0:
         os.setsid()
         if os.fork() == 0:
             os.fork()
-            leave_pid(spec, report)
+            record_start(spec, reporter)
             time.sleep(60)
         os._exit(0)
     os.wait()
     while len(Path(spec["trace"]).read_text().splitlines() if Path(spec["trace"]).exists() else []) < 2:
         time.sleep(0.01)
-    leave_pid(spec, report)
+    record_start(spec, reporter)
     time.sleep(spec.get("stay", 60.0))
     return {}
 
 
-def gulp(spec: dict[str, Any], report: Reporter) -> dict[str, Any]:
+def allocate_memory(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
     """Takes `mebibytes` at once and writes to every page."""
-    leave_pid(spec, report)
-    kept = bytearray(b"x") * (spec["mebibytes"] * 1024**2)
+    record_start(spec, reporter)
+    memory = bytearray(b"x") * (spec["mebibytes"] * 1024**2)
     time.sleep(60)
-    return {"size": len(kept)}
+    return {"size": len(memory)}
 
 
-def gulp_in_a_daemon(spec: dict[str, Any], report: Reporter) -> dict[str, Any]:
+def allocate_in_daemon(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
     """The same in a process that was forked twice over and has a session of its own."""
-    leave_pid(spec, report)
+    record_start(spec, reporter)
     if os.fork() == 0:
         os.setsid()
         if os.fork() == 0:
-            gulp(spec, report)
+            allocate_memory(spec, reporter)
         os._exit(0)
     time.sleep(60)
     return {}
 
 
-def share(spec: dict[str, Any], report: Reporter) -> dict[str, Any]:
+def share_memory(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
     """Takes `mebibytes` and forks ten processes that share them."""
-    leave_pid(spec, report)
-    kept = bytearray(b"x") * (spec["mebibytes"] * 1024**2)
+    record_start(spec, reporter)
+    memory = bytearray(b"x") * (spec["mebibytes"] * 1024**2)
     for _ in range(10):
         if os.fork() == 0:
             time.sleep(60)
     time.sleep(spec["stay"])
-    return {"size": len(kept)}
+    return {"size": len(memory)}
 
 
-def spin(spec: dict[str, Any], report: Reporter) -> dict[str, Any]:
+def spin_cpu(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
     """Uses a core until it is stopped, in a thread so that no handler of Python gets in the way."""
-    leave_pid(spec, report)
+    record_start(spec, reporter)
 
-    def turn() -> None:
+    def loop_forever() -> None:
         while True:
             pass
 
-    threading.Thread(target=turn, daemon=True).start()
+    threading.Thread(target=loop_forever, daemon=True).start()
     time.sleep(60)
     return {}
 
 
-def write_much(spec: dict[str, Any], report: Reporter) -> dict[str, Any]:
-    leave_pid(spec, report)
+def write_large_file(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
+    record_start(spec, reporter)
     with Path("much").open("wb") as file:
         file.writelines(b"x" * 1024**2 for _ in range(spec["mebibytes"]))
     return {}
 
 
-def multiply(spec: dict[str, Any], report: Reporter) -> dict[str, Any]:
+def fork_bomb(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
     """Forks processes that stay, a hundred a second, up to a thousand."""
-    leave_pid(spec, report)
+    record_start(spec, reporter)
     for _ in range(1_000):
         if os.fork() == 0:
             time.sleep(60)
@@ -320,34 +320,34 @@ class _SlowToFlush(io.StringIO):
         self.truncate()
 
 
-def speak_late(spec: dict[str, Any], report: Reporter) -> dict[str, Any]:
+def print_buffered(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
     """What it prints is still held back when it returns: by Python, and by C, as native libraries do."""
-    leave_pid(spec, report)
+    record_start(spec, reporter)
     ctypes.CDLL(None).printf(b"from a library\n")
     sys.stdout = _SlowToFlush()
     print("the last line")
     return {}
 
 
-def die_badly(spec: dict[str, Any], report: Reporter) -> dict[str, Any]:
+def print_and_crash(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
     """Prints what no text column keeps, and dies by a signal."""
-    leave_pid(spec, report)
+    record_start(spec, reporter)
     os.write(1, b"before \x00 after\nalone \xed\xa0\x80\n")
     faulthandler.disable()
     os.kill(os.getpid(), signal.SIGSEGV)
     return {}
 
 
-def answer_much(spec: dict[str, Any], report: Reporter) -> dict[str, Any]:
-    leave_pid(spec, report)
+def return_large_result(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
+    record_start(spec, reporter)
     return {"much": "x" * (spec["mebibytes"] * 1024**2)}
 
 
-def break_a_pool(spec: dict[str, Any], report: Reporter) -> dict[str, Any]:
+def break_process_pool(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
     """One process of its pool is killed, while the kernel's counter, as this process reads it, grows by `kills`."""
-    leave_pid(spec, report)
-    before = family.kills_for_memory() or 0
-    family.kills_for_memory = lambda: before + spec["kills"]
+    record_start(spec, reporter)
+    kills_before = process_tree.oom_kills() or 0
+    process_tree.oom_kills = lambda: kills_before + spec["kills"]
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as pool:
         pool.submit(os.kill, os.getpid(), 0).result()
         pool.submit(signal.raise_signal, signal.SIGKILL).result()

@@ -1,6 +1,6 @@
 """The stage on which bodies of jobs play."""
 
-from tests.workers.stage import calm, crew, owner, stage
-from tests.workers.working import working
+from tests.workers.in_process_worker import running_worker
+from tests.workers.worker_harness import harness, harness_with_worker, owner, shared_worker_queue
 
-__all__ = ["calm", "crew", "owner", "stage", "working"]
+__all__ = ["harness", "harness_with_worker", "owner", "running_worker", "shared_worker_queue"]

@@ -17,8 +17,8 @@ import pytest
 import skops.io
 from skops.io.exceptions import UntrustedTypesFoundException
 
-from tests.workers.pipelines import artifact, chain, run
-from workers.ml.artifacts.export import canonical
+from tests.workers.pipeline_runner import artifact_path, chain, run
+from workers.ml.artifacts.model_file import canonical_archive
 from workers.ml.artifacts.plots import plot_clusters, plot_confusion, plot_importance, plot_residuals
 from workers.ml.artifacts.trust import TRUSTED_TYPES, load_model
 from workers.ml.steps import STEPS
@@ -32,7 +32,7 @@ FRAME = pl.DataFrame({"a": RNG.normal(size=SIZE), "b": RNG.normal(size=SIZE), "k
 TRAINERS = [key for key, step in STEPS.items() if step.type == "TRAIN"]
 
 
-def trained(folder: Path, step: str, **options: Any) -> dict[str, Any]:
+def train(folder: Path, step: str, **options: Any) -> dict[str, Any]:
     regression = step in ("train_linear_regression", "train_ridge_regression")
     target = None if step == "train_k_means" else "amount" if regression else "label"
     unused = {"label", "amount"} - {target}
@@ -44,7 +44,7 @@ def trained(folder: Path, step: str, **options: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("step", TRAINERS)
 def test_every_model_file_loads_with_the_documented_types_and_no_more(tmp_path: Path, step: str) -> None:
-    path = artifact(trained(tmp_path, step), "MODEL")
+    path = artifact_path(train(tmp_path, step), "MODEL")
     assert set(skops.io.get_untrusted_types(file=path)) <= set(TRUSTED_TYPES)
     assert type(load_model(path)).__name__ == "Pipeline"
     with zipfile.ZipFile(path) as archive:
@@ -53,29 +53,29 @@ def test_every_model_file_loads_with_the_documented_types_and_no_more(tmp_path: 
 
 
 def test_the_list_of_trusted_types_holds_none_that_no_model_needs(tmp_path: Path) -> None:
-    found: set[str] = set()
-    needed: list[tuple[str, dict[str, Any]]] = [
+    found_types: set[str] = set()
+    trainings: list[tuple[str, dict[str, Any]]] = [
         ("train_random_forest", {}),
         ("train_lightgbm", {}),
         ("train_lightgbm", {"target": "amount", "exclude": ["label"]}),
     ]
-    for number, (step, options) in enumerate(needed):
+    for number, (step, options) in enumerate(trainings):
         folder = tmp_path / str(number)
         folder.mkdir()
-        found |= set(skops.io.get_untrusted_types(file=artifact(trained(folder, step, **options), "MODEL")))
-    assert found == set(TRUSTED_TYPES)
+        found_types |= set(skops.io.get_untrusted_types(file=artifact_path(train(folder, step, **options), "MODEL")))
+    assert found_types == set(TRUSTED_TYPES)
 
 
 def test_a_file_with_any_other_type_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.skops"
-    path.write_bytes(canonical(skops.io.dumps({"model": pickle.Unpickler})))
+    path.write_bytes(canonical_archive(skops.io.dumps({"model": pickle.Unpickler})))
     with pytest.raises(UntrustedTypesFoundException):
         load_model(path)
 
 
 def test_the_card_tells_how_to_predict_and_its_code_runs(tmp_path: Path) -> None:
-    result = trained(tmp_path, "train_lightgbm")
-    card = artifact(result, "MODEL_CARD").read_text()
+    result = train(tmp_path, "train_lightgbm")
+    card = artifact_path(result, "MODEL_CARD").read_text()
     for name, value in result["metrics"].items():
         assert f"| `{name}` | {value:.6g} |" in card
     for package, version in result["versions"].items():
@@ -87,19 +87,19 @@ def test_the_card_tells_how_to_predict_and_its_code_runs(tmp_path: Path) -> None
     assert "No split step: 20% of the rows are held out" in card
     code = re.search(r"```python\n(.*?)```", card, re.DOTALL)
     assert code is not None
-    folder = artifact(result, "MODEL").parent
+    folder = artifact_path(result, "MODEL").parent
     FRAME.write_parquet(folder / "data.parquet")
-    done = subprocess.run([sys.executable, "-c", code[1]], cwd=folder, check=True, capture_output=True, text=True)
+    completed = subprocess.run([sys.executable, "-c", code[1]], cwd=folder, check=True, capture_output=True, text=True)
     assert (
-        re.findall(r"'(yes|no)'", done.stdout)[:3]
-        == load_model(artifact(result, "MODEL")).predict(FRAME.select("a", "b", "kind")).tolist()[:3]
+        re.findall(r"'(yes|no)'", completed.stdout)[:3]
+        == load_model(artifact_path(result, "MODEL")).predict(FRAME.select("a", "b", "kind")).tolist()[:3]
     )
 
 
 def test_names_cannot_act_as_markup_in_the_card(tmp_path: Path) -> None:
     frame = FRAME.rename({"a": "a|b`<script>"}).select("a|b`<script>", "b", "label")
     result, _ = run(tmp_path, frame, chain("train_logistic_regression"), target="label")
-    lines = artifact(result, "MODEL_CARD").read_text().splitlines()
+    lines = artifact_path(result, "MODEL_CARD").read_text().splitlines()
     assert r"| `a\|b'<script>` | FLOAT |" in lines
 
 
@@ -107,7 +107,7 @@ def test_the_importance_finds_the_columns_that_matter_and_adds_up(tmp_path: Path
     for step in ("train_random_forest", "train_logistic_regression", "train_lightgbm"):
         folder = tmp_path / step
         folder.mkdir()
-        importance = json.loads(artifact(trained(folder, step), "FEATURE_IMPORTANCE").read_text())
+        importance = json.loads(artifact_path(train(folder, step), "FEATURE_IMPORTANCE").read_text())
         assert importance["columns"][0]["name"] == "a"
         assert sum(row["importance"] for row in importance["columns"]) == pytest.approx(1)
         assert sum(row["importance"] for row in importance["features"]) == pytest.approx(1)
@@ -115,7 +115,7 @@ def test_the_importance_finds_the_columns_that_matter_and_adds_up(tmp_path: Path
 
 
 def test_the_signature_names_inputs_and_classes(tmp_path: Path) -> None:
-    signature = json.loads(artifact(trained(tmp_path, "train_logistic_regression"), "SIGNATURE").read_text())
+    signature = json.loads(artifact_path(train(tmp_path, "train_logistic_regression"), "SIGNATURE").read_text())
     assert signature["inputs"] == [
         {"name": "a", "kind": "number", "type": "FLOAT"},
         {"name": "b", "kind": "number", "type": "FLOAT"},
@@ -133,12 +133,12 @@ def test_the_signature_names_inputs_and_classes(tmp_path: Path) -> None:
     ],
 )
 def test_each_kind_of_problem_has_its_artifacts(tmp_path: Path, step: str, roles: set[str]) -> None:
-    result = trained(tmp_path, step)
-    assert {one["role"] for one in result["artifacts"]} == roles | {"MODEL", "SIGNATURE", "MODEL_CARD"}
-    for one in result["artifacts"]:
-        content = Path(one["path"]).read_bytes()
+    result = train(tmp_path, step)
+    assert {entry["role"] for entry in result["artifacts"]} == roles | {"MODEL", "SIGNATURE", "MODEL_CARD"}
+    for entry in result["artifacts"]:
+        content = Path(entry["path"]).read_bytes()
         assert content
-        assert (one["content_type"] == "image/png") == content.startswith(b"\x89PNG\r\n")
+        assert (entry["content_type"] == "image/png") == content.startswith(b"\x89PNG\r\n")
 
 
 def test_plots_bear_awkward_data(tmp_path: Path) -> None:

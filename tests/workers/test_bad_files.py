@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.workers.ingesting import ingested, places, refused
+from tests.workers.ingest_runner import ingest_error, issue_locations, run_ingest
 from workers.ml import limits
 
 
@@ -63,8 +63,8 @@ def zipped(content: bytes) -> bytes:
 
 
 _SHEET = b'<?xml version="1.0"?><worksheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"><sheetData>%s</sheetData></worksheet>'
-_FAR = _SHEET % b'<row r="1"><c r="A1"><v>1</v></c></row><row r="1048576"><c r="XFD1048576"><v>1</v></c></row>'
-_WHOLE = parquet(pa.table({"a": list(range(1_000))}))
+_FARTHEST_CELL_SHEET = _SHEET % b'<row r="1"><c r="A1"><v>1</v></c></row><row r="1048576"><c r="XFD1048576"><v>1</v></c></row>'
+_PARQUET = parquet(pa.table({"a": list(range(1_000))}))
 
 REFUSED: list[tuple[str, str, bytes, str, int | None, str]] = [
     # what, name, bytes, code, row, words of the message
@@ -97,9 +97,9 @@ REFUSED: list[tuple[str, str, bytes, str, int | None, str]] = [
     ("MAT", "a.csv", b"MATLAB 5.0 MAT-file, Platform: GLNXA64" + bytes(100), "UNSUPPORTED_FORMAT", None, "a MATLAB file"),
     ("SEG-Y", "a.csv", b"\xc3\x40\xf1" + b"\x40" * 3_200, "UNSUPPORTED_FORMAT", None, "a SEG-Y file"),
     ("HTML", "a.csv", b"<!DOCTYPE html><table></table>", "UNSUPPORTED_FORMAT", None, "an HTML page"),
-    ("Parquet without its end", "a.parquet", _WHOLE[:-50], "UNREADABLE_FILE", None, "the file was cut"),
-    ("Parquet with a broken end", "a.parquet", _WHOLE[:40] + bytes(30) + b"PAR1", "UNREADABLE_FILE", 1, "damaged Parquet"),
-    ("Parquet with broken pages", "a.parquet", _WHOLE[:20] + b"\xff" * 500 + _WHOLE[520:], "UNREADABLE_FILE", 1, "damaged Parquet"),
+    ("Parquet without its end", "a.parquet", _PARQUET[:-50], "UNREADABLE_FILE", None, "the file was cut"),
+    ("Parquet with a broken end", "a.parquet", _PARQUET[:40] + bytes(30) + b"PAR1", "UNREADABLE_FILE", 1, "damaged Parquet"),
+    ("Parquet with broken pages", "a.parquet", _PARQUET[:20] + b"\xff" * 500 + _PARQUET[520:], "UNREADABLE_FILE", 1, "damaged Parquet"),
     ("Parquet without rows", "a.parquet", parquet(pa.table({"a": pa.array([], pa.int64())})), "EMPTY_FILE", None, "no rows"),
     (
         "Parquet with 3,000 columns",
@@ -120,7 +120,14 @@ REFUSED: list[tuple[str, str, bytes, str, int | None, str]] = [
         None,
         "cannot be read as an Excel",
     ),
-    ("a cell in the farthest corner", "a.xlsx", workbook_with(_FAR), "EXCEL_TOO_LARGE", None, "reaches 1,048,576 rows and 16,384 columns"),
+    (
+        "a cell in the farthest corner",
+        "a.xlsx",
+        workbook_with(_FARTHEST_CELL_SHEET),
+        "EXCEL_TOO_LARGE",
+        None,
+        "reaches 1,048,576 rows and 16,384 columns",
+    ),
     ("JSON cut short", "a.json", b'[{"a": 1}, {"a": 2}, {"a', "BAD_JSON", 2, "never closed; the last whole element is row 2"),
     ("JSON with a fault", "a.json", b'[{"a": 1}, {"a": }]', "BAD_JSON", 1, "is not JSON"),
     ("JSON with an epilogue", "a.json", b'[{"a": 1}] {"b": 2}', "BAD_JSON", None, "After the array comes"),
@@ -144,7 +151,7 @@ REFUSED: list[tuple[str, str, bytes, str, int | None, str]] = [
 def test_a_bad_file_is_refused_with_its_reason_and_place(
     tmp_path: Path, name: str, data: bytes, code: str, row: int | None, words: str
 ) -> None:
-    error = refused(tmp_path, data, name)
+    error = ingest_error(tmp_path, data, name)
     assert (error.code, error.row) == (code, row)
     assert words in error.message
 
@@ -166,8 +173,8 @@ def test_a_bad_file_is_refused_with_its_reason_and_place(
     ],
 )
 def test_what_can_be_read_is_read_and_the_rest_is_named(tmp_path: Path, name: str, data: bytes, rows: int, issues: list[Any]) -> None:
-    result, frame = ingested(tmp_path, data, name)
-    assert (frame.height, places(result)) == (rows, issues)
+    result, frame = run_ingest(tmp_path, data, name)
+    assert (frame.height, issue_locations(result)) == (rows, issues)
 
 
 def test_a_quote_that_is_never_closed_costs_one_row_of_a_long_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,45 +182,50 @@ def test_a_quote_that_is_never_closed_costs_one_row_of_a_long_file(tmp_path: Pat
     monkeypatch.setattr(limits, "MAX_RECORD_BYTES", 32_768)
     lines = [f"{row},word {row}" for row in range(1, 40_001)]
     lines[9_999] = '10000,"stray'
-    result, frame = ingested(tmp_path, ("n,w\n" + "\n".join(lines)).encode())
-    assert (frame.height, places(result)) == (40_000, [("BROKEN_QUOTE", "w", 10_000)])
+    result, frame = run_ingest(tmp_path, ("n,w\n" + "\n".join(lines)).encode())
+    assert (frame.height, issue_locations(result)) == (40_000, [("BROKEN_QUOTE", "w", 10_000)])
     assert frame["n"].sum() == 40_000 * 40_001 // 2
 
 
-_CHILD = """
+_CHILD_PROGRAM = """
 import resource, sys
 from pathlib import Path
-from tests.workers.ingesting import Recorder
+from tests.workers.ingest_runner import IngestRecorder
 from workers.ml.errors import BadInput
 from workers.ml.ingest import ingest
 path = Path(sys.argv[1])
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 code = "READY"
 try:
-    ingest({"source": str(path), "folder": str(path.parent), "filename": path.name, "size": path.stat().st_size, "sha256": None}, Recorder())
+    ingest({"source": str(path), "folder": str(path.parent), "filename": path.name, "size": path.stat().st_size, "sha256": None}, IngestRecorder())
 except BadInput as error:
     code = error.code
 print(code, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
 
 
-def in_a_child(path: Path) -> tuple[str, int]:
+def ingest_in_child(path: Path) -> tuple[str, int]:
     """How ingest ends, and the MiB it needed."""
-    done = subprocess.run(
-        [sys.executable, "-c", _CHILD, str(path)], capture_output=True, text=True, timeout=120, check=False, cwd=Path(__file__).parents[2]
+    completed = subprocess.run(
+        [sys.executable, "-c", _CHILD_PROGRAM, str(path)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        cwd=Path(__file__).parents[2],
     )
-    assert done.returncode == 0, done.stderr[-2_000:]
-    code, peak = done.stdout.split()
+    assert completed.returncode == 0, completed.stderr[-2_000:]
+    code, peak = completed.stdout.split()
     return code, int(peak)
 
 
 def test_a_zip_bomb_is_refused_while_it_unfolds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "EXCEL_UNFOLDED_BYTES", 30_000_000)
-    monkeypatch.setattr(limits, "EXCEL_CELLS", 100_000)
-    blank = refused(tmp_path, workbook_with(_SHEET % (b" " * 40_000_000)), "a.xlsx")
+    monkeypatch.setattr(limits, "MAX_EXCEL_UNCOMPRESSED_BYTES", 30_000_000)
+    monkeypatch.setattr(limits, "MAX_EXCEL_CELLS", 100_000)
+    blank = ingest_error(tmp_path, workbook_with(_SHEET % (b" " * 40_000_000)), "a.xlsx")
     assert (blank.code, "unfold to more than 28 MiB (in 'xl/worksheets/sheet1.xml')" in blank.message) == ("EXCEL_TOO_LARGE", True)
     # Cells that name no place are counted.
-    cells = refused(tmp_path, workbook_with(_SHEET % (b"<row>" + b"<c><v>1</v></c>" * 200_000 + b"</row>")), "a.xlsx")
+    cells = ingest_error(tmp_path, workbook_with(_SHEET % (b"<row>" + b"<c><v>1</v></c>" * 200_000 + b"</row>")), "a.xlsx")
     assert (cells.code, "more than 100,000 cells" in cells.message) == ("EXCEL_TOO_LARGE", True)
 
 
@@ -223,24 +235,22 @@ def test_a_parquet_bomb_of_half_a_megabyte_is_refused_in_little_memory(tmp_path:
     path = tmp_path / "a.parquet"
     path.write_bytes(parquet(pa.table({"t": text}), compression="zstd", store_schema=False, dictionary_pagesize_limit=1 << 30))
     assert path.stat().st_size < 1_000_000
-    code, peak = in_a_child(path)
+    code, peak = ingest_in_child(path)
     assert code == "UNFOLDS_TOO_LARGE"
     assert peak < 500
 
 
 def test_one_value_too_large_is_named_by_its_column(tmp_path: Path) -> None:
     data = parquet(pa.table({"n": [1], "t": ["x" * 20_000_000]}), compression="zstd", use_dictionary=False, write_statistics=False)
-    error = refused(tmp_path, data, "a.parquet")
+    error = ingest_error(tmp_path, data, "a.parquet")
     assert (error.code, error.column) == ("CELL_TOO_LARGE", "t")
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     """20 and 80 MB of the same CSV: the larger one may need a row group more, not four times as much."""
     path = tmp_path / "a.csv"
-    chance = np.random.default_rng(1)
-    frame = pl.DataFrame({f"c{place}": chance.normal(size=20_000).round(6) for place in range(8)}).with_columns(
-        t=pl.lit("some words of text")
-    )
+    rng = np.random.default_rng(1)
+    frame = pl.DataFrame({f"c{place}": rng.normal(size=20_000).round(6) for place in range(8)}).with_columns(t=pl.lit("some words of text"))
     header, _, body = frame.write_csv().encode().partition(b"\n")
     peaks: list[int] = []
     for size in (20_000_000, 80_000_000):
@@ -248,7 +258,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
             file.write(header + b"\n")
             for _ in range(size // len(body)):
                 file.write(body)
-        code, peak = in_a_child(path)
+        code, peak = ingest_in_child(path)
         assert code == "READY"
         peaks.append(peak)
     assert peaks[1] < 700, peaks

@@ -13,188 +13,188 @@ from sqlalchemy import func, select
 from db.core.viewer import SYSTEM
 from db.services import jobs
 from db.settings import StateSettings
-from db.stores.events import connect
+from db.stores.notices import connect
 from db.tables import Job
 from db.tables.jobs import JobEventType
 from db.tables.jobstates import JobStatus
-from tests.workers.stage import LEASE, Stage, alive, eventually
+from tests.workers.worker_harness import LEASE, WorkerHarness, alive, eventually
 
 
-async def test_a_job_is_done_once_and_its_events_are_numbered_without_a_gap(calm: Stage) -> None:
-    job_id = await calm.submit("quick")
-    await calm.reach(job_id, JobStatus.COMPLETED)
-    assert await calm.effects(job_id) == ["1"]
-    events = await calm.events(job_id)
+async def test_a_job_is_done_once_and_its_events_are_numbered_without_a_gap(harness_with_worker: WorkerHarness) -> None:
+    job_id = await harness_with_worker.submit("quick")
+    await harness_with_worker.wait_for_status(job_id, JobStatus.COMPLETED)
+    assert await harness_with_worker.effects(job_id) == ["1"]
+    events = await harness_with_worker.events(job_id)
     assert [event.sequence for event in events] == list(range(1, len(events) + 1))
     kinds = [event.type for event in events]
     assert (kinds[:3], kinds[-1]) == ([JobEventType.CREATED, JobEventType.QUEUED, JobEventType.STARTED], JobEventType.COMPLETED)
 
 
-async def test_a_killed_worker_loses_its_job_to_another_within_a_lease_and_a_second(stage: Stage) -> None:
-    await asyncio.gather(stage.start(), stage.start())
-    job_id = await stage.submit("long")
-    ((body, _),) = await stage.begun(job_id)
-    (await stage.worker_of(job_id)).kill()
-    killed = time.time()
-    again = (await stage.begun(job_id, 2))[1][1]
-    assert again - killed < LEASE + 1.0
+async def test_a_killed_worker_loses_its_job_to_another_within_a_lease_and_a_second(harness: WorkerHarness) -> None:
+    await asyncio.gather(harness.start_worker(), harness.start_worker())
+    job_id = await harness.submit("long")
+    ((body, _),) = await harness.wait_for_starts(job_id)
+    (await harness.worker_of(job_id)).kill()
+    killed_at = time.time()
+    restarted_at = (await harness.wait_for_starts(job_id, 2))[1][1]
+    assert restarted_at - killed_at < LEASE + 1.0
     assert not alive(body)
-    job = await stage.reach(job_id, JobStatus.COMPLETED)
+    job = await harness.wait_for_status(job_id, JobStatus.COMPLETED)
     assert (job.attempt, job.tries, job.losses) == (2, 0, 1)
-    assert await stage.outcomes(job_id) == ["lost", "completed"]
-    assert await stage.effects(job_id) == ["2"]
+    assert await harness.outcomes(job_id) == ["lost", "completed"]
+    assert await harness.effects(job_id) == ["2"]
 
 
-async def test_a_killed_body_uses_a_try_and_starts_again_within_a_second(calm: Stage) -> None:
-    job_id = await calm.submit("long")
-    ((body, _),) = await calm.begun(job_id)
+async def test_a_killed_body_uses_a_try_and_starts_again_within_a_second(harness_with_worker: WorkerHarness) -> None:
+    job_id = await harness_with_worker.submit("long")
+    ((body, _),) = await harness_with_worker.wait_for_starts(job_id)
     os.kill(body, signal.SIGKILL)
-    killed = time.time()
-    assert (await calm.begun(job_id, 2))[1][1] - killed < 1.0
-    job = await calm.reach(job_id, JobStatus.COMPLETED)
+    killed_at = time.time()
+    assert (await harness_with_worker.wait_for_starts(job_id, 2))[1][1] - killed_at < 1.0
+    job = await harness_with_worker.wait_for_status(job_id, JobStatus.COMPLETED)
     assert (job.attempt, job.tries, job.losses) == (2, 1, 0)
-    assert await calm.outcomes(job_id) == ["retrying", "completed"]
+    assert await harness_with_worker.outcomes(job_id) == ["retrying", "completed"]
 
 
-async def test_a_frozen_worker_has_no_body_alive_when_another_begins(stage: Stage) -> None:
-    await asyncio.gather(stage.start(), stage.start())
-    job_id = await stage.submit("long")
-    ((body, _),) = await stage.begun(job_id)
-    worker = await stage.worker_of(job_id)
+async def test_a_frozen_worker_has_no_body_alive_when_another_begins(harness: WorkerHarness) -> None:
+    await asyncio.gather(harness.start_worker(), harness.start_worker())
+    job_id = await harness.submit("long")
+    ((body, _),) = await harness.wait_for_starts(job_id)
+    worker = await harness.worker_of(job_id)
     worker.send_signal(signal.SIGSTOP)
-    await stage.begun(job_id, 2)
+    await harness.wait_for_starts(job_id, 2)
     assert not alive(body)
-    await stage.reach(job_id, JobStatus.COMPLETED)
+    await harness.wait_for_status(job_id, JobStatus.COMPLETED)
     worker.send_signal(signal.SIGCONT)
     await asyncio.sleep(0.5)
-    assert await stage.effects(job_id) == ["2"]
+    assert await harness.effects(job_id) == ["2"]
     assert worker.poll() is None
 
 
-async def test_the_body_of_a_frozen_worker_is_dead_before_its_lease_ends(stage: Stage) -> None:
-    worker = await stage.start(LEASE="6")
-    job_id = await stage.submit("long")
-    ((body, _),) = await stage.begun(job_id)
+async def test_the_body_of_a_frozen_worker_is_dead_before_its_lease_ends(harness: WorkerHarness) -> None:
+    worker = await harness.start_worker(LEASE="6")
+    job_id = await harness.submit("long")
+    ((body, _),) = await harness.wait_for_starts(job_id)
     worker.send_signal(signal.SIGSTOP)
 
-    async def dead() -> bool:
+    async def is_dead() -> bool:
         return not alive(body)
 
-    await eventually(dead)
-    left = select(func.extract("epoch", Job.lease_until - func.clock_timestamp()).label("seconds")).where(Job.id == job_id)
-    (row,) = await stage.database.rows(left)
+    await eventually(is_dead)
+    remaining_lease = select(func.extract("epoch", Job.lease_until - func.clock_timestamp()).label("seconds")).where(Job.id == job_id)
+    (row,) = await harness.database.rows(remaining_lease)
     assert row.seconds > 0.1, "a body may take a moment to die, and another worker begins when the lease has ended"
 
 
-async def test_sigterm_gives_the_job_back_without_using_a_try(stage: Stage) -> None:
-    await asyncio.gather(stage.start(), stage.start())
-    job_id = await stage.submit("long")
-    ((body, _),) = await stage.begun(job_id)
-    worker = await stage.worker_of(job_id)
+async def test_sigterm_gives_the_job_back_without_using_a_try(harness: WorkerHarness) -> None:
+    await asyncio.gather(harness.start_worker(), harness.start_worker())
+    job_id = await harness.submit("long")
+    ((body, _),) = await harness.wait_for_starts(job_id)
+    worker = await harness.worker_of(job_id)
     worker.terminate()
     assert await asyncio.to_thread(worker.wait, 5) == 0
     assert not alive(body)
-    job = await stage.reach(job_id, JobStatus.COMPLETED)
+    job = await harness.wait_for_status(job_id, JobStatus.COMPLETED)
     assert (job.attempt, job.tries, job.losses) == (2, 0, 0)
-    assert await stage.outcomes(job_id) == ["given_back", "completed"]
+    assert await harness.outcomes(job_id) == ["given_back", "completed"]
 
 
-async def test_sigterm_lets_a_short_body_finish(stage: Stage) -> None:
-    worker = await stage.start(GRACE="5")
-    job_id = await stage.submit("hold_the_lock", seconds=0.5)
-    await stage.begun(job_id)
+async def test_sigterm_lets_a_short_body_finish(harness: WorkerHarness) -> None:
+    worker = await harness.start_worker(GRACE="5")
+    job_id = await harness.submit("hold_gil", seconds=0.5)
+    await harness.wait_for_starts(job_id)
     worker.terminate()
     assert await asyncio.to_thread(worker.wait, 8) == 0
-    assert (await stage.job(job_id)).status is JobStatus.COMPLETED
+    assert (await harness.job(job_id)).status is JobStatus.COMPLETED
 
 
-@pytest.mark.parametrize("body", ["long", "stubborn"])
-async def test_cancelling_kills_the_body_whether_it_obeys_or_not(calm: Stage, body: str) -> None:
-    job_id = await calm.submit(body)
-    ((process, _),) = await calm.begun(job_id)
-    async with calm.database.work(SYSTEM) as work:
+@pytest.mark.parametrize("body", ["long", "ignore_sigterm"])
+async def test_cancelling_kills_the_body_whether_it_obeys_or_not(harness_with_worker: WorkerHarness, body: str) -> None:
+    job_id = await harness_with_worker.submit(body)
+    ((process, _),) = await harness_with_worker.wait_for_starts(job_id)
+    async with harness_with_worker.database.work(SYSTEM) as work:
         assert await jobs.cancel(work, job_id) is JobStatus.CANCELLING
-    await calm.reach(job_id, JobStatus.CANCELLED, within=2.0)
+    await harness_with_worker.wait_for_status(job_id, JobStatus.CANCELLED, within=2.0)
     assert not alive(process)
-    assert await calm.outcomes(job_id) == ["cancelled"]
-    assert await calm.effects(job_id) == []
+    assert await harness_with_worker.outcomes(job_id) == ["cancelled"]
+    assert await harness_with_worker.effects(job_id) == []
 
 
-async def test_a_body_that_holds_the_interpreter_past_the_lease_lives(calm: Stage) -> None:
-    job_id = await calm.submit("hold_the_lock", seconds=2 * LEASE)
-    job = await calm.reach(job_id, JobStatus.COMPLETED)
+async def test_a_body_that_holds_the_interpreter_past_the_lease_lives(harness_with_worker: WorkerHarness) -> None:
+    job_id = await harness_with_worker.submit("hold_gil", seconds=2 * LEASE)
+    job = await harness_with_worker.wait_for_status(job_id, JobStatus.COMPLETED)
     assert (job.attempt, job.tries, job.losses) == (1, 0, 0)
 
 
-async def test_a_body_over_its_memory_ends_out_of_memory_and_the_worker_lives(stage: Stage) -> None:
-    worker = await stage.start(MEMORY_BYTES=str(300 * 1024**2))
-    job = await stage.reach(await stage.submit("leak"), JobStatus.FAILED)
+async def test_a_body_over_its_memory_ends_out_of_memory_and_the_worker_lives(harness: WorkerHarness) -> None:
+    worker = await harness.start_worker(MEMORY_BYTES=str(300 * 1024**2))
+    job = await harness.wait_for_status(await harness.submit("leak_memory"), JobStatus.FAILED)
     assert (job.error["code"], job.error["retryable"], job.attempt) == ("OUT_OF_MEMORY", False, 1)
-    await stage.reach(await stage.submit("quick"), JobStatus.COMPLETED)
+    await harness.wait_for_status(await harness.submit("quick"), JobStatus.COMPLETED)
     assert worker.poll() is None
 
 
-async def test_a_body_past_its_time_ends_with_timeout(calm: Stage) -> None:
-    job_id = await calm.submit("long", timeout=0.5)
-    job = await calm.reach(job_id, JobStatus.FAILED)
+async def test_a_body_past_its_time_ends_with_timeout(harness_with_worker: WorkerHarness) -> None:
+    job_id = await harness_with_worker.submit("long", timeout=0.5)
+    job = await harness_with_worker.wait_for_status(job_id, JobStatus.FAILED)
     assert (job.error["code"], job.attempt) == ("TIMEOUT", 1)
-    assert not alive((await calm.begun(job_id))[0][0])
+    assert not alive((await harness_with_worker.wait_for_starts(job_id))[0][0])
 
 
-async def test_what_a_body_forked_dies_with_it(calm: Stage) -> None:
-    job_id = await calm.submit("fork", max_tries=1)
-    job = await calm.reach(job_id, JobStatus.FAILED)
+async def test_what_a_body_forked_dies_with_it(harness_with_worker: WorkerHarness) -> None:
+    job_id = await harness_with_worker.submit("fork_and_crash", max_tries=1)
+    job = await harness_with_worker.wait_for_status(job_id, JobStatus.FAILED)
     assert (job.error["code"], job.error["message"]) == ("BODY_KILLED", "The job's process was ended by SIGSEGV.")
-    ((left, _),) = await calm.begun(job_id)
+    ((forked_pid, _),) = await harness_with_worker.wait_for_starts(job_id)
 
-    async def dead() -> bool:
-        return not alive(left)
+    async def is_dead() -> bool:
+        return not alive(forked_pid)
 
-    await eventually(dead, within=2.0)
+    await eventually(is_dead, within=2.0)
 
 
-async def test_bad_input_is_never_tried_again(calm: Stage) -> None:
-    job = await calm.reach(await calm.submit("refuse"), JobStatus.FAILED)
+async def test_bad_input_is_never_tried_again(harness_with_worker: WorkerHarness) -> None:
+    job = await harness_with_worker.wait_for_status(await harness_with_worker.submit("raise_bad_input"), JobStatus.FAILED)
     expected = {"code": "TOO_ODD", "message": "The input is too odd. Send an even one.", "retryable": False, "traceback": None}
     assert job.error == {**expected, "row": 7, "column": "a\ufffdb"}
     assert (job.attempt, job.tries) == (1, 1)
 
 
-async def test_an_unforeseen_failure_is_final_and_says_where_it_happened(calm: Stage) -> None:
-    job_id = await calm.submit("stumble")
-    job = await calm.reach(job_id, JobStatus.FAILED)
+async def test_an_unforeseen_failure_is_final_and_says_where_it_happened(harness_with_worker: WorkerHarness) -> None:
+    job_id = await harness_with_worker.submit("raise_value_error")
+    job = await harness_with_worker.wait_for_status(job_id, JobStatus.FAILED)
     assert (job.error["code"], job.error["message"]) == ("BODY_FAILED", "ValueError: This was not foreseen.")
     assert 'raise ValueError("This was not foreseen.")' in job.error["traceback"]
     assert (job.attempt, job.tries, job.error["retryable"]) == (1, 1, False)
-    assert await calm.outcomes(job_id) == ["failed"]
+    assert await harness_with_worker.outcomes(job_id) == ["failed"]
 
 
-async def test_however_fast_a_body_reports_its_job_writes_five_events_a_second(calm: Stage) -> None:
-    job_id = await calm.submit("chatter")
-    await calm.reach(job_id, JobStatus.COMPLETED)
-    told = {JobEventType.PROGRESS, JobEventType.METRIC, JobEventType.LOG}
-    events = [event for event in await calm.events(job_id) if event.type in told]
-    taken = (events[-1].created_at - events[0].created_at).total_seconds()
-    assert len(events) <= 5 * (taken + 1) + 3  # the last of each kind is written at the end, whatever the second holds
+async def test_however_fast_a_body_reports_its_job_writes_five_events_a_second(harness_with_worker: WorkerHarness) -> None:
+    job_id = await harness_with_worker.submit("report_and_print_much")
+    await harness_with_worker.wait_for_status(job_id, JobStatus.COMPLETED)
+    reported_types = {JobEventType.PROGRESS, JobEventType.METRIC, JobEventType.LOG}
+    events = [event for event in await harness_with_worker.events(job_id) if event.type in reported_types]
+    seconds = (events[-1].created_at - events[0].created_at).total_seconds()
+    assert len(events) <= 5 * (seconds + 1) + 3  # the last of each kind is written at the end, whatever the second holds
     assert any("lines were left out" in (event.message or "") for event in events)
 
 
-async def test_jobs_are_done_without_redis(stage: Stage) -> None:
-    await stage.start(TRELLIS_REDIS_URL="redis://127.0.0.1:1/0")
-    submitted = [await stage.submit("quick") for _ in range(5)]
+async def test_jobs_are_done_without_redis(harness: WorkerHarness) -> None:
+    await harness.start_worker(TRELLIS_REDIS_URL="redis://127.0.0.1:1/0")
+    submitted = [await harness.submit("quick") for _ in range(5)]
     for job_id in submitted:
-        await stage.reach(job_id, JobStatus.COMPLETED)
-        assert await stage.effects(job_id) == ["1"]
+        await harness.wait_for_status(job_id, JobStatus.COMPLETED)
+        assert await harness.effects(job_id) == ["1"]
 
 
-async def test_jobs_are_done_when_redis_forgets_everything(stage: Stage, settings: StateSettings) -> None:
-    submitted = [await stage.submit("quick") for _ in range(20)]
-    await stage.start(RING_AGAIN="0.5")
+async def test_jobs_are_done_when_redis_forgets_everything(harness: WorkerHarness, settings: StateSettings) -> None:
+    submitted = [await harness.submit("quick") for _ in range(20)]
+    await harness.start_worker(RING_AGAIN="0.5")
     redis = connect(settings.redis_url)
     for _ in range(10):
         await redis.execute_command("FLUSHDB")  # pyright: ignore[reportUnknownMemberType] - redis leaves it untyped
         await asyncio.sleep(0.05)
     await redis.aclose()
     for job_id in submitted:
-        await stage.reach(job_id, JobStatus.COMPLETED)
-        assert await stage.effects(job_id) == ["1"]
+        await harness.wait_for_status(job_id, JobStatus.COMPLETED)
+        assert await harness.effects(job_id) == ["1"]

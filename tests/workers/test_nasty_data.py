@@ -10,14 +10,14 @@ import numpy as np
 import polars as pl
 import pytest
 
-from tests.workers.pipelines import Recorder, chain, refusal, run
+from tests.workers.pipeline_runner import PipelineRecorder, chain, pipeline_error, run
 from workers.ml.errors import BadInput
 from workers.ml.steps import STEPS
 
 ROWS = 60
-CHANCE = np.random.default_rng(0)
-NUMBERS = {"a": CHANCE.normal(size=ROWS), "b": CHANCE.normal(size=ROWS)}
-LABELS = CHANCE.choice(["u", "v"], ROWS)
+RNG = np.random.default_rng(0)
+NUMBERS = {"a": RNG.normal(size=ROWS), "b": RNG.normal(size=ROWS)}
+LABELS = RNG.choice(["u", "v"], ROWS)
 TRAINERS = [key for key, step in STEPS.items() if step.type == "TRAIN"]
 
 
@@ -51,10 +51,10 @@ NASTY: dict[str, pl.DataFrame] = {
 }
 
 
-def outcome(folder: Path, data: pl.DataFrame, definition: dict[str, Any], report: Recorder) -> BadInput | None:
+def outcome(folder: Path, frame: pl.DataFrame, definition: dict[str, Any], recorder: PipelineRecorder) -> BadInput | None:
     """None where a model was made; any other exception passes."""
     try:
-        run(folder, data, definition, target="y", report=report)
+        run(folder, frame, definition, target="y", report=recorder)
     except BadInput as error:
         return error
     return None
@@ -65,13 +65,13 @@ def test_nasty_data_are_learnt_from_or_refused(tmp_path: Path, name: str) -> Non
     for preparation in ([], ["impute", "one_hot_encode", "scale"]):
         for trainer in TRAINERS:
             fewer = {"n_estimators": 3} if "n_estimators" in STEPS[trainer].parameters.model_fields else {}
-            report = Recorder()
-            error = outcome(tmp_path, NASTY[name], chain(*preparation, (trainer, fewer)), report)
+            recorder = PipelineRecorder()
+            error = outcome(tmp_path, NASTY[name], chain(*preparation, (trainer, fewer)), recorder)
             if error is not None:
                 assert error.path, trainer
                 assert error.message.endswith("."), trainer
                 assert error.code != "UNSUITABLE_DATA", (trainer, error.message)
-                assert "failed" in dict(report.nodes).values(), trainer
+                assert "failed" in dict(recorder.nodes).values(), trainer
 
 
 @pytest.mark.parametrize(
@@ -85,16 +85,16 @@ def test_nasty_data_are_learnt_from_or_refused(tmp_path: Path, name: str) -> Non
     ],
 )
 def test_what_libraries_stumble_over_is_named(tmp_path: Path, name: str, steps: list[str], code: str, words: str) -> None:
-    error = refusal(tmp_path, NASTY[name], chain(*steps), target="y")
+    error = pipeline_error(tmp_path, NASTY[name], chain(*steps), target="y")
     assert error.code == code
     assert words in error.message
 
 
 def test_what_nobody_foresaw_is_refused_with_the_step_and_what_the_library_said(tmp_path: Path) -> None:
-    report = Recorder()
+    recorder = PipelineRecorder()
     steps = [("impute", {"columns": ["c"], "strategy": "constant", "fill_value": 1e300}), "train_random_forest"]
-    nasty = frame(c=[None, 1.0] * (ROWS // 2))
-    error = refusal(tmp_path, nasty, chain(*steps), target="y", report=report)
+    nasty_frame = frame(c=[None, 1.0] * (ROWS // 2))
+    error = pipeline_error(tmp_path, nasty_frame, chain(*steps), target="y", report=recorder)
     assert error.code == "UNSUITABLE_DATA"
     assert error.message.startswith("Step 'train_random_forest' (Train random forest) cannot work on these data: Input X contains infinity")
-    assert report.errors["train_random_forest"]["code"] == "UNSUITABLE_DATA"
+    assert recorder.errors["train_random_forest"]["code"] == "UNSUITABLE_DATA"

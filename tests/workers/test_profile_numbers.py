@@ -14,63 +14,63 @@ import polars as pl
 import pytest
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
 
-from tests.workers.ingesting import Recorder, ingested
+from tests.workers.ingest_runner import IngestRecorder, run_ingest
 from workers.ml import limits
 from workers.ml.profiling import ColumnReport, ProfileReport, profile_parquet
 
 
 def mixed(rows: int, seed: int) -> bytes:
-    chance = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
 
-    def holed(values: Any, share: float) -> list[Any]:
-        return [None if hole else value for value, hole in zip(values.tolist(), chance.random(rows) < share, strict=True)]
+    def with_gaps(values: Any, share: float) -> list[Any]:
+        return [None if is_missing else value for value, is_missing in zip(values.tolist(), rng.random(rows) < share, strict=True)]
 
     day = np.datetime64("2020-02-28")
     frame = pl.DataFrame(
         {
-            "whole": holed(chance.integers(-500, 500, rows), 0.05),
-            "huge": chance.integers(2**55, 2**56, rows),
-            "normal": holed(chance.normal(1e6, 3.0, rows), 0.2),
-            "skewed": chance.exponential(2.0, rows) ** 3,
+            "whole": with_gaps(rng.integers(-500, 500, rows), 0.05),
+            "huge": rng.integers(2**55, 2**56, rows),
+            "normal": with_gaps(rng.normal(1e6, 3.0, rows), 0.2),
+            "skewed": rng.exponential(2.0, rows) ** 3,
             "constant": [7] * rows,
-            "flag": holed(chance.random(rows) < 0.3, 0.1),
-            "color": holed(np.array(["red", "green", "blüe"])[chance.integers(0, 3, rows)], 0.1),
-            "word": [f"word {value}" for value in chance.integers(0, rows, rows)],
-            "day": (day + chance.integers(0, 900, rows).astype("timedelta64[D]")).tolist(),
-            "at": (day.astype("datetime64[us]") + chance.integers(0, 10**14, rows).astype("timedelta64[us]")).tolist(),
+            "flag": with_gaps(rng.random(rows) < 0.3, 0.1),
+            "color": with_gaps(np.array(["red", "green", "blüe"])[rng.integers(0, 3, rows)], 0.1),
+            "word": [f"word {value}" for value in rng.integers(0, rows, rows)],
+            "day": (day + rng.integers(0, 900, rows).astype("timedelta64[D]")).tolist(),
+            "at": (day.astype("datetime64[us]") + rng.integers(0, 10**14, rows).astype("timedelta64[us]")).tolist(),
         }
     )
     frame = pl.concat([frame, frame.head(rows // 50)])
     return frame.write_csv(datetime_format="%Y-%m-%dT%H:%M:%S%.6f").encode()
 
 
-def scikit(load: Any) -> bytes:
+def dataset_csv(load: Any) -> bytes:
     return load(as_frame=True).frame.to_csv(index=False).encode()
 
 
 TABLES = {
     "mixed": mixed(3_000, 1),
     "small": mixed(60, 2),
-    "breast cancer": scikit(load_breast_cancer),
-    "wine": scikit(load_wine),
-    "diabetes": scikit(load_diabetes),
+    "breast cancer": dataset_csv(load_breast_cancer),
+    "wine": dataset_csv(load_wine),
+    "diabetes": dataset_csv(load_diabetes),
 }
-_MOMENTS = ["day", "at"]
+_TEMPORAL_COLUMNS = ["day", "at"]
 
 
-def profiled(folder: Path, data: bytes) -> tuple[ProfileReport, dict[str, ColumnReport]]:
-    result, _ = ingested(folder, data)
+def run_profile(folder: Path, data: bytes) -> tuple[ProfileReport, dict[str, ColumnReport]]:
+    result, _ = run_ingest(folder, data)
     return result["profile"], {column["name"]: column for column in result["profile"]["columns"]}
 
 
-def close(found: float | None, expected: float) -> bool:
-    return found is None if math.isnan(expected) else found is not None and math.isclose(found, expected, rel_tol=1e-9, abs_tol=1e-12)
+def is_close(actual: float | None, expected: float) -> bool:
+    return actual is None if math.isnan(expected) else actual is not None and math.isclose(actual, expected, rel_tol=1e-9, abs_tol=1e-12)
 
 
 @pytest.mark.parametrize("table", TABLES)
 def test_every_number_is_the_one_pandas_computes(tmp_path: Path, table: str) -> None:
     data = TABLES[table]
-    profile, columns = profiled(tmp_path, data)
+    profile, columns = run_profile(tmp_path, data)
     frame: Any = pd.read_csv(io.BytesIO(data))  # pandas types a column as one or many
     assert profile["is_exact"] is True
     assert profile["row_count"] == len(frame)
@@ -84,25 +84,25 @@ def test_every_number_is_the_one_pandas_computes(tmp_path: Path, table: str) -> 
         for entry in column["top_values"]:
             key = (
                 pd.Timestamp(entry["value"]).strftime("%Y-%m-%d" if name == "day" else "%Y-%m-%dT%H:%M:%S.%f")
-                if name in _MOMENTS
+                if name in _TEMPORAL_COLUMNS
                 else entry["value"]
             )
             assert counts[key] == entry["count"], (name, entry)
         if column["type"] not in {"INTEGER", "FLOAT"}:
             continue
         assert (column["min"], column["max"]) == (values.min(), values.max()), name
-        assert close(column["mean"], values.mean()), name
-        assert close(column["standard_deviation"], values.std()), name
+        assert is_close(column["mean"], values.mean()), name
+        assert is_close(column["standard_deviation"], values.std()), name
         assert column["quantiles"] is not None
         for share, value in column["quantiles"].items():
-            assert close(value, float(values.quantile(float(share)))), (name, share)
+            assert is_close(value, float(values.quantile(float(share)))), (name, share)
         assert sum(place["count"] for place in column["histogram"]) == int(values.notna().sum()), name
 
 
 @pytest.mark.parametrize("table", TABLES)
 def test_every_number_is_the_one_polars_computes(tmp_path: Path, table: str) -> None:
     data = TABLES[table]
-    profile, columns = profiled(tmp_path, data)
+    profile, columns = run_profile(tmp_path, data)
     frame = pl.read_csv(data, infer_schema_length=None, try_parse_dates=True)
     assert profile["duplicate_row_count"] == frame.height - frame.unique().height
     for name, column in columns.items():
@@ -116,7 +116,7 @@ def test_every_number_is_the_one_polars_computes(tmp_path: Path, table: str) -> 
         if not values.dtype.is_numeric():
             continue
         for share, value in (column["quantiles"] or {}).items():
-            assert close(value, values.cast(pl.Float64).quantile(float(share), "linear") or 0.0), (name, share)
+            assert is_close(value, values.cast(pl.Float64).quantile(float(share), "linear") or 0.0), (name, share)
         edges = [place["lower"] for place in column["histogram"]] + [column["histogram"][-1]["upper"]]
         if len(set(edges)) == len(edges):
             counts, _ = np.histogram(values.to_numpy(), bins=np.array(edges))
@@ -126,13 +126,13 @@ def test_every_number_is_the_one_polars_computes(tmp_path: Path, table: str) -> 
 @pytest.mark.parametrize("table", TABLES)
 def test_correlations_are_those_of_pandas_pair_by_pair(tmp_path: Path, table: str) -> None:
     data = TABLES[table]
-    profile, columns = profiled(tmp_path, data)
-    found = profile["correlations"]
+    profile, columns = run_profile(tmp_path, data)
+    correlations = profile["correlations"]
     numeric = [name for name, column in columns.items() if column["type"] in {"INTEGER", "FLOAT"}]
-    assert (found["method"], found["columns"]) == ("pearson", numeric)
+    assert (correlations["method"], correlations["columns"]) == ("pearson", numeric)
     frame: Any = pd.read_csv(io.BytesIO(data))
     expected = frame[numeric].corr().to_numpy()
-    for first, row in enumerate(found["matrix"]):
+    for first, row in enumerate(correlations["matrix"]):
         for second, value in enumerate(row):
             target = expected[first][second]
             assert value is None if math.isnan(target) else math.isclose(value, target, rel_tol=1e-7, abs_tol=1e-9), (
@@ -142,16 +142,16 @@ def test_correlations_are_those_of_pandas_pair_by_pair(tmp_path: Path, table: st
 
 
 def test_correlations_cover_the_first_hundred_numeric_columns(tmp_path: Path) -> None:
-    chance = np.random.default_rng(3)
-    frame = pl.DataFrame({f"c{place}": chance.normal(size=20) for place in range(130)})
-    profile, _ = profiled(tmp_path, frame.write_csv().encode())
+    rng = np.random.default_rng(3)
+    frame = pl.DataFrame({f"c{place}": rng.normal(size=20) for place in range(130)})
+    profile, _ = run_profile(tmp_path, frame.write_csv().encode())
     assert profile["correlations"]["columns"] == [f"c{place}" for place in range(100)]
 
 
 def test_infinities_and_missing_columns_leave_no_number_that_json_lacks(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        _, columns = profiled(tmp_path, b"a,b,c,d\n1.5,inf,,1.7e308\n2.5,-inf,,-1.7e308\n3.5,1.0,,0\n,NaN,,1\n")
+        _, columns = run_profile(tmp_path, b"a,b,c,d\n1.5,inf,,1.7e308\n2.5,-inf,,-1.7e308\n3.5,1.0,,0\n,NaN,,1\n")
     assert (columns["a"]["mean"], columns["a"]["standard_deviation"], columns["a"]["missing_count"]) == (2.5, 1.0, 1)
     b = columns["b"]
     assert (b["min"], b["max"], b["mean"], b["standard_deviation"], b["distinct_count"], b["missing_count"]) == (
@@ -176,19 +176,19 @@ def test_infinities_and_missing_columns_leave_no_number_that_json_lacks(tmp_path
 
 
 def test_a_single_row_has_no_deviation(tmp_path: Path) -> None:
-    profile, columns = profiled(tmp_path, b"n,w\n5,x\n")
+    profile, columns = run_profile(tmp_path, b"n,w\n5,x\n")
     assert (columns["n"]["mean"], columns["n"]["standard_deviation"]) == (5.0, None)
     assert columns["n"]["histogram"] == [{"lower": 5.0, "upper": 5.0, "count": 1}]
     assert profile["correlations"] == {"method": "pearson", "columns": ["n"], "matrix": [[None]]}
 
 
 def test_whole_numbers_beyond_53_bits_stay_whole(tmp_path: Path) -> None:
-    _, columns = profiled(tmp_path, b"n,w\n9007199254740993,x\n9223372036854775807,y\n")
+    _, columns = run_profile(tmp_path, b"n,w\n9007199254740993,x\n9223372036854775807,y\n")
     assert (columns["n"]["min"], columns["n"]["max"]) == (9007199254740993, 9223372036854775807)
 
 
 def test_dates_are_profiled_as_dates(tmp_path: Path) -> None:
-    _, columns = profiled(tmp_path, b"d,n\n2024-01-01,1\n2024-01-03,2\n2024-01-03,3\n")
+    _, columns = run_profile(tmp_path, b"d,n\n2024-01-01,1\n2024-01-03,2\n2024-01-03,3\n")
     day = columns["d"]
     assert (day["min"], day["max"], day["top_values"][0]) == ("2024-01-01", "2024-01-03", {"value": "2024-01-03", "count": 2})
     assert [(place["lower"], place["count"]) for place in day["histogram"]] == [(1704067200.0, 1), (1704153600.0, 2)]
@@ -196,16 +196,16 @@ def test_dates_are_profiled_as_dates(tmp_path: Path) -> None:
 
 def test_sketches_stay_near_the_exact_numbers_and_say_that_they_are_sketches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = mixed(120_000, 4)
-    exact, by_name = profiled(tmp_path, data)
-    monkeypatch.setattr(limits, "EXACT_ROWS", 10_000)
-    sketch, sketched = profiled(tmp_path, data)
+    exact, exact_columns = run_profile(tmp_path, data)
+    monkeypatch.setattr(limits, "MAX_EXACT_PROFILE_ROWS", 10_000)
+    sketch, sketch_columns = run_profile(tmp_path, data)
     assert (exact["is_exact"], sketch["is_exact"]) == (True, False)
     assert sketch["correlations"] == exact["correlations"] or np.allclose(
         np.array(sketch["correlations"]["matrix"], dtype=float), np.array(exact["correlations"]["matrix"], dtype=float), equal_nan=True
     )
     assert abs(sketch["duplicate_row_count"] - exact["duplicate_row_count"]) <= 0.1 * exact["duplicate_row_count"]
-    for name, column in by_name.items():
-        other = sketched[name]
+    for name, column in exact_columns.items():
+        other = sketch_columns[name]
         for key in ("type", "missing_count", "min", "max"):
             assert other[key] == column[key], (name, key)
         assert abs(other["distinct_count"] - column["distinct_count"]) <= 0.04 * column["distinct_count"], name
@@ -213,8 +213,8 @@ def test_sketches_stay_near_the_exact_numbers_and_say_that_they_are_sketches(tmp
             assert other["distinct_count"] == column["distinct_count"], name
             assert other["top_values"] == column["top_values"], name
         if column["mean"] is not None:
-            assert close(other["mean"], column["mean"]), name
-            assert close(other["standard_deviation"], column["standard_deviation"] or 0.0), name
+            assert is_close(other["mean"], column["mean"]), name
+            assert is_close(other["standard_deviation"], column["standard_deviation"] or 0.0), name
         assert [place["count"] for place in other["histogram"]] == [place["count"] for place in column["histogram"]], name
         if column["type"] == "FLOAT":
             assert math.isclose(other["quantiles"]["0.5"], column["quantiles"]["0.5"], rel_tol=0.02), name  # pyright: ignore[reportOptionalSubscript] - numbers have quantiles
@@ -224,15 +224,15 @@ def test_rows_that_differ_are_never_called_duplicates(tmp_path: Path) -> None:
     """Neighbouring whole numbers in many columns are where weak row hashes meet."""
     grid = np.arange(200_000)
     frame = pl.DataFrame({"a": grid % 10, "b": grid // 10 % 100, "c": grid // 1_000, "d": -grid, "e": grid % 2 == 0})
-    profile, _ = profiled(tmp_path, frame.write_csv().encode())
+    profile, _ = run_profile(tmp_path, frame.write_csv().encode())
     assert profile["duplicate_row_count"] == 0
 
 
 def test_progress_is_told_in_words(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     pl.DataFrame({"alcohol": [1.5, 2.5], "color": ["red", "white"]}).write_parquet(path)
-    recorder = Recorder()
-    profile_parquet(str(path), recorder, lo=50, hi=100)
+    recorder = IngestRecorder()
+    profile_parquet(str(path), recorder, start_percent=50, end_percent=100)
     assert recorder.steps == [
         (50.0, "profiling column 1 of 2 (alcohol)"),
         (72.5, "profiling column 2 of 2 (color)"),

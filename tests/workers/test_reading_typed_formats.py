@@ -14,7 +14,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from tests.workers.ingesting import ingested, places, types
+from tests.workers.ingest_runner import column_types, issue_locations, run_ingest
 from tests.workers.test_bad_files import parquet, workbook
 from workers.ml import limits
 
@@ -40,14 +40,14 @@ def test_objects_are_the_same_table_however_they_are_written(tmp_path: Path, for
         "pretty array": (json.dumps(_OBJECTS, indent=2), "a.txt"),
         "inside an object": (json.dumps({"meta": {"count": 3}, "data": _OBJECTS}, indent=1), "a.json"),
     }[form]
-    result, frame = ingested(tmp_path, text.encode(encoding), name)
-    assert (frame.rows(), types(result), places(result)) == (_ROWS, _TYPES, [])
+    result, frame = run_ingest(tmp_path, text.encode(encoding), name)
+    assert (frame.rows(), column_types(result), issue_locations(result)) == (_ROWS, _TYPES, [])
     assert result["format"] == ("JSONL" if form == "lines" else "JSON")
     assert result["preview"][0]["o"] == {"x": [1, 2]}
 
 
 def test_columns_of_a_json_object_are_a_table(tmp_path: Path) -> None:
-    _, frame = ingested(tmp_path, b'{"a": [1, 2], "b": ["x", null]}', "a.json")
+    _, frame = run_ingest(tmp_path, b'{"a": [1, 2], "b": ["x", null]}', "a.json")
     assert frame.rows() == [(1, "x"), (2, None)]
 
 
@@ -55,29 +55,29 @@ def test_random_objects_come_back_through_small_blocks(tmp_path: Path, monkeypat
     monkeypatch.setattr(limits, "BLOCK_BYTES", 1_024)
     seed = random.randrange(2**32)
     print("seed", seed)
-    chance = random.Random(seed)
-    text = ["a", "é", '"', "\\", "[", "{", "}", "]", ",", ":", "\n", "漢"]
+    rng = random.Random(seed)
+    alphabet = ["a", "é", '"', "\\", "[", "{", "}", "]", ",", ":", "\n", "漢"]
     rows = [
         {
-            "n": chance.randrange(-(2**60), 2**60),
-            "f": chance.random(),
-            "s": "w" + "".join(chance.choices(text, k=9)),
-            "o": {"k": "".join(chance.choices(text, k=4))},
+            "n": rng.randrange(-(2**60), 2**60),
+            "f": rng.random(),
+            "s": "w" + "".join(rng.choices(alphabet, k=9)),
+            "o": {"k": "".join(rng.choices(alphabet, k=4))},
         }
         for _ in range(400)
     ]
     for name, data in (("a.json", json.dumps(rows)), ("a.jsonl", "\n".join(json.dumps(row) for row in rows))):
-        _, frame = ingested(tmp_path, data.encode(), name)
+        _, frame = run_ingest(tmp_path, data.encode(), name)
         assert [row | {"o": json.loads(row["o"])} for row in frame.to_dicts()] == rows
 
 
 def test_a_json_column_of_mixed_kinds(tmp_path: Path) -> None:
     rows: list[dict[str, Any]] = [{"mostly": n, "mixed": n if n % 2 else "x", "wide": 2**63 if n == 7 else n} for n in range(200)]
     rows[150]["mostly"] = "abc"
-    result, frame = ingested(tmp_path, "\n".join(json.dumps(row) for row in rows).encode(), "a.jsonl")
-    assert types(result) == {"mostly": "INTEGER", "mixed": "STRING", "wide": "STRING"}
+    result, frame = run_ingest(tmp_path, "\n".join(json.dumps(row) for row in rows).encode(), "a.jsonl")
+    assert column_types(result) == {"mostly": "INTEGER", "mixed": "STRING", "wide": "STRING"}
     assert (frame["mostly"][150], frame["mixed"][3], frame["wide"][7]) == (None, "3", str(2**63))
-    assert places(result) == [("BAD_VALUE", "mostly", 151)]
+    assert issue_locations(result) == [("BAD_VALUE", "mostly", 151)]
 
 
 def test_a_json_column_whose_late_values_differ_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,8 +86,8 @@ def test_a_json_column_whose_late_values_differ_is_read_again(tmp_path: Path, mo
         {"n": n if n < 900 else n + 0.5, "t": "2024-01-01" if n < 800 else "no date"} | ({"new": True} if n > 950 else {})
         for n in range(1_000)
     ]
-    result, frame = ingested(tmp_path, "\n".join(json.dumps(row) for row in rows).encode(), "a.jsonl")
-    assert types(result) == {"n": "FLOAT", "t": "CATEGORY", "new": "BOOLEAN"}
+    result, frame = run_ingest(tmp_path, "\n".join(json.dumps(row) for row in rows).encode(), "a.jsonl")
+    assert column_types(result) == {"n": "FLOAT", "t": "CATEGORY", "new": "BOOLEAN"}
     assert (frame["n"].sum(), frame["t"][0], frame["new"].sum()) == (sum(row["n"] for row in rows), "2024-01-01", 49)
 
 
@@ -110,8 +110,8 @@ def test_parquet_types_become_ours(tmp_path: Path) -> None:
             "raw": [b"\x00\xff", None],
         }
     )
-    result, frame = ingested(tmp_path, parquet(table), "a.bin")
-    assert types(result) == {
+    result, frame = run_ingest(tmp_path, parquet(table), "a.bin")
+    assert column_types(result) == {
         "i": "INTEGER", "u": "INTEGER", "wide": "STRING", "f": "FLOAT", "m": "FLOAT", "b": "BOOLEAN", "s": "STRING", "c": "CATEGORY",
         "d": "DATE", "t": "DATETIME", "clock": "STRING", "l": "JSON", "o": "JSON", "raw": "BINARY",
     }  # fmt: skip
@@ -125,8 +125,8 @@ def test_a_parquet_file_in_many_row_groups_comes_back_whole(tmp_path: Path) -> N
     frame = pl.DataFrame({"n": range(50_000), "s": [f"word {n % 977}" for n in range(50_000)], "f": [n / 7 for n in range(50_000)]})
     source = io.BytesIO()
     frame.write_parquet(source, row_group_size=3_000)
-    _, back = ingested(tmp_path, source.getvalue(), "a.parquet")
-    assert back.equals(frame)
+    _, result_frame = run_ingest(tmp_path, source.getvalue(), "a.parquet")
+    assert result_frame.equals(frame)
 
 
 def test_a_workbook_is_read_from_its_first_sheet_with_cells(tmp_path: Path) -> None:
@@ -135,12 +135,16 @@ def test_a_workbook_is_read_from_its_first_sheet_with_cells(tmp_path: Path) -> N
         [1, 0.5, date(2024, 1, 31), datetime(2024, 1, 31, 10, 30), True, "007", "two\nlines"],
         [2, None, date(2024, 2, 29), datetime(2024, 2, 1), False, "010", None],
     ]
-    result, frame = ingested(tmp_path, workbook(empty=[], data=rows), "a.xlsx")
+    result, frame = run_ingest(tmp_path, workbook(empty=[], data=rows), "a.xlsx")
     assert result["format"] == "EXCEL"
-    assert list(types(result).values()) == ["INTEGER", "FLOAT", "DATE", "DATETIME", "BOOLEAN", "STRING", "STRING"]
+    assert list(column_types(result).values()) == ["INTEGER", "FLOAT", "DATE", "DATETIME", "BOOLEAN", "STRING", "STRING"]
     assert frame.rows() == [tuple(row) for row in rows[1:]]
 
 
 def test_a_workbook_without_a_header_is_read_too(tmp_path: Path) -> None:
-    result, frame = ingested(tmp_path, workbook(data=[[1, "x"], [2, "y"]]), "a.xlsx")
-    assert (frame.rows(), frame.columns, places(result)) == ([(1, "x"), (2, "y")], ["column_1", "column_2"], [("NO_HEADER", None, 1)])
+    result, frame = run_ingest(tmp_path, workbook(data=[[1, "x"], [2, "y"]]), "a.xlsx")
+    assert (frame.rows(), frame.columns, issue_locations(result)) == (
+        [(1, "x"), (2, "y")],
+        ["column_1", "column_2"],
+        [("NO_HEADER", None, 1)],
+    )

@@ -15,18 +15,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.workers.ingesting import Recorder, ingested, places, types
+from tests.workers.ingest_runner import IngestRecorder, column_types, issue_locations, run_ingest
 from workers.ml import limits
 from workers.ml.ingest import IngestResult, ingest
 
 ROWS = 1_500
 
 
-class BrokenOff(BaseException):
+class Interrupted(BaseException):
     """As sudden as a kill."""
 
 
-class Store(Recorder):
+class InterruptingRecorder(IngestRecorder):
     """Keeps parts as the worker does: of a name, only what has come further. Breaks the reading off after some blocks."""
 
     def __init__(self, folder: Path) -> None:
@@ -40,7 +40,7 @@ class Store(Recorder):
         if "rows" in step:
             self.blocks_left -= 1
             if self.blocks_left == 0:
-                raise BrokenOff
+                raise Interrupted
         super().progress(percent, step)
 
     def checkpoint(self, name: str, position: int, state: dict[str, Any], file: Path | None = None, *, disposable: bool = False) -> None:
@@ -58,23 +58,23 @@ class Store(Recorder):
         assert name in self.parts
         self.parts.clear()
 
-    def left(self) -> list[dict[str, Any]]:
+    def resumable_parts(self) -> list[dict[str, Any]]:
         """As far as each begins where the one before ends."""
-        found: list[dict[str, Any]] = []
-        while (part := self.parts.get(f"rows-{len(found) + 1:04}")) is not None:
+        resumable: list[dict[str, Any]] = []
+        while (part := self.parts.get(f"rows-{len(resumable) + 1:04}")) is not None:
             _, state, content = part
-            if state["after"] != (found[-1]["rows"] if found else 0) or (found and state["passes"] != found[-1]["passes"]):
+            if state["after"] != (resumable[-1]["rows"] if resumable else 0) or (resumable and state["passes"] != resumable[-1]["passes"]):
                 break
-            path = self.folder / f"left-{len(found) + 1}"
+            path = self.folder / f"left-{len(resumable) + 1}"
             path.write_bytes(content)
-            found.append({**state, "path": str(path)})
-        self.parts = {f"rows-{number:04}": self.parts[f"rows-{number:04}"] for number in range(1, len(found) + 1)}
-        return found
+            resumable.append({**state, "path": str(path)})
+        self.parts = {f"rows-{number:04}": self.parts[f"rows-{number:04}"] for number in range(1, len(resumable) + 1)}
+        return resumable
 
 
-def at_one_go(folder: Path, data: bytes, name: str) -> tuple[IngestResult, str]:
+def uninterrupted(folder: Path, data: bytes, name: str) -> tuple[IngestResult, str]:
     folder.mkdir()
-    result, _ = ingested(folder, data, name)
+    result, _ = run_ingest(folder, data, name)
     return comparable(result), digest(result)
 
 
@@ -87,36 +87,38 @@ def digest(result: IngestResult) -> str:
     return hashlib.sha256(Path(result["parquet"]).read_bytes()).hexdigest()
 
 
-def broken_off(folder: Path, data: bytes, name: str, blocks: int, kind: type[Store] = Store) -> tuple[IngestResult, Store]:
+def interrupted_reading(
+    folder: Path, data: bytes, name: str, blocks: int, recorder_class: type[InterruptingRecorder] = InterruptingRecorder
+) -> tuple[IngestResult, InterruptingRecorder]:
     """Goes on until it is done; each attempt lives for so many blocks, and a little longer when it brought nothing further."""
     folder.mkdir()
-    store = kind(folder)
+    recorder = recorder_class(folder)
     for attempt in range(400):
-        out = folder / f"out-{attempt}"
-        out.mkdir()
-        source = out / "raw"
+        output = folder / f"out-{attempt}"
+        output.mkdir()
+        source = output / "raw"
         source.write_bytes(data)
-        left = store.left()
-        spec: Any = {"source": str(source), "folder": str(out), "filename": name, "size": len(data), "sha256": None}
-        spec |= {"found_sha256": hashlib.sha256(data).hexdigest(), "keeping": {"every": 0.0, "left": left}}
-        store.blocks_left = blocks + attempt // 5
+        parts = recorder.resumable_parts()
+        spec: Any = {"source": str(source), "folder": str(output), "filename": name, "size": len(data), "sha256": None}
+        spec |= {"found_sha256": hashlib.sha256(data).hexdigest(), "keeping": {"every": 0.0, "left": parts}}
+        recorder.blocks_left = blocks + attempt // 5
         try:
-            result = ingest(spec, store)
-        except BrokenOff:
+            result = ingest(spec, recorder)
+        except Interrupted:
             continue
-        assert [path.name for path in out.iterdir() if path.name != "raw"] == ["processed.parquet"]
-        return comparable(result), store
+        assert [path.name for path in output.iterdir() if path.name != "raw"] == ["processed.parquet"]
+        return comparable(result), recorder
     raise AssertionError("it never came to its end")
 
 
 def quoted_csv() -> bytes:
     """Line breaks, delimiters and quotes within quotes; rows too long, too short and empty; values that do not fit; a late surprise."""
-    chance = np.random.default_rng(2)
+    rng = np.random.default_rng(2)
     lines = ['code,"amount",day,note\r\n']
     for row in range(ROWS):
         code = "007" if row == ROWS - 50 else str(row)
-        amount = "much" if row % 997 == 5 else f"{chance.normal():.4f}"
-        note = f'"He said ""{row}"",\r\nand \n\nleft{"." * int(chance.integers(0, 90))}"' if row % 3 else f"plain {row}"
+        amount = "much" if row % 997 == 5 else f"{rng.normal():.4f}"
+        note = f'"He said ""{row}"",\r\nand \n\nleft{"." * int(rng.integers(0, 90))}"' if row % 3 else f"plain {row}"
         end = "\n" if row == 1_100 else "\r\n"
         tail = ",odd" if row % 700 == 3 else ",," if row % 500 == 3 else ""
         lines.append(f"{code},{amount},2024-02-{row % 28 + 1:02},{note}{tail}{end}")
@@ -175,7 +177,7 @@ def parquet() -> bytes:
     return file.getvalue()
 
 
-EVERY_KIND = {
+SOURCES = {
     "quoted.csv": quoted_csv,
     "broken.csv": broken_quotes,
     "old-mac.csv": lambda: late_accents("utf-8", "ä").replace(b"\n", b"\r"),
@@ -190,68 +192,71 @@ EVERY_KIND = {
 
 
 @pytest.fixture(autouse=True)
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks of some dozen rows, row groups of some hundred."""
     monkeypatch.setattr(limits, "BLOCK_BYTES", 2_001)
     monkeypatch.setattr(limits, "SAMPLE_BYTES", 3_000)
-    monkeypatch.setattr(limits, "GROUP_ROWS", 80)
-    monkeypatch.setattr("workers.ml.reading.parquet._FIRST_ROWS", 256)
+    monkeypatch.setattr(limits, "ROW_GROUP_ROWS", 80)
+    monkeypatch.setattr("workers.ml.reading.parquet._NESTED_BATCH_ROWS", 256)
     monkeypatch.setattr("workers.ml.reading.parquet._BATCH_BYTES", 3_000)
-    monkeypatch.setattr("workers.ml.reading.parquet._LEAST_ROWS", 1_000)
+    monkeypatch.setattr("workers.ml.reading.parquet._MIN_CHUNK_ROWS", 1_000)
 
 
 @pytest.mark.parametrize("blocks", [3, 7])
-@pytest.mark.parametrize("name", EVERY_KIND)
+@pytest.mark.parametrize("name", SOURCES)
 def test_a_reading_broken_off_again_and_again_makes_the_same_file(tmp_path: Path, name: str, blocks: int) -> None:
-    data = EVERY_KIND[name]()
-    whole, expected = at_one_go(tmp_path / "whole", data, name)
-    result, store = broken_off(tmp_path / "broken", data, name, blocks)
-    assert digest(result) == expected
-    assert result | {"parquet": ""} == whole | {"parquet": ""}
-    told = [int(message.split()[3].replace(",", "")) for message in store.told]
-    assert len(set(told)) >= (2 if blocks == 3 else 1)
-    assert all(before <= after or "again" in message for (before, after), message in zip(pairwise(told), store.told[1:], strict=True))
+    data = SOURCES[name]()
+    expected_result, expected_digest = uninterrupted(tmp_path / "whole", data, name)
+    result, recorder = interrupted_reading(tmp_path / "broken", data, name, blocks)
+    assert digest(result) == expected_digest
+    assert result | {"parquet": ""} == expected_result | {"parquet": ""}
+    resumed_rows = [int(message.split()[3].replace(",", "")) for message in recorder.resume_messages]
+    assert len(set(resumed_rows)) >= (2 if blocks == 3 else 1)
+    assert all(
+        before <= after or "again" in message
+        for (before, after), message in zip(pairwise(resumed_rows), recorder.resume_messages[1:], strict=True)
+    )
 
 
 def test_the_files_of_these_tests_are_as_bad_as_they_should_be(tmp_path: Path) -> None:
-    made = {name: at_one_go(tmp_path / name, make(), name)[0] for name, make in EVERY_KIND.items()}
-    assert types(made["quoted.csv"]) == {"code": "STRING", "amount": "FLOAT", "day": "DATE", "note": "STRING"}
-    codes = {code for code, _, _ in places(made["quoted.csv"])}
+    results = {name: uninterrupted(tmp_path / name, make(), name)[0] for name, make in SOURCES.items()}
+    assert column_types(results["quoted.csv"]) == {"code": "STRING", "amount": "FLOAT", "day": "DATE", "note": "STRING"}
+    codes = {code for code, _, _ in issue_locations(results["quoted.csv"])}
     assert codes == {"KEPT_AS_TEXT", "BAD_VALUE", "RAGGED_ROW", "MIXED_LINE_ENDS"}
-    assert made["broken.csv"]["issue_count"] == ROWS
-    assert {code for code, _, _ in places(made["lines.jsonl"])} == {"BAD_JSON", "BAD_VALUE"}
-    assert types(made["late.csv"]) == {"a": "INTEGER", "b": "INTEGER"}
-    assert types(made["table.parquet"])["wide"] == "STRING"
+    assert results["broken.csv"]["issue_count"] == ROWS
+    assert {code for code, _, _ in issue_locations(results["lines.jsonl"])} == {"BAD_JSON", "BAD_VALUE"}
+    assert column_types(results["late.csv"]) == {"a": "INTEGER", "b": "INTEGER"}
+    assert column_types(results["table.parquet"])["wide"] == "STRING"
     for name in ("latin.csv", "wide.csv", "chinese.csv"):
-        assert "\ufffd" not in "".join(pl.read_parquet(made[name]["parquet"])["word"])
+        assert "\ufffd" not in "".join(pl.read_parquet(results[name]["parquet"])["word"])
 
 
 def test_a_part_of_another_version_is_not_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = late_accents("utf-8", "x")
-    whole, expected = at_one_go(tmp_path / "whole", data, "a.csv")
+    expected_result, expected_digest = uninterrupted(tmp_path / "whole", data, "a.csv")
     installed = ["older"]
 
     def version(_package: str) -> str:
         return installed[-1]
 
-    class Upgraded(Store):
-        def left(self) -> list[dict[str, Any]]:
-            found = super().left()
-            if found:
+    class Upgraded(InterruptingRecorder):
+        def resumable_parts(self) -> list[dict[str, Any]]:
+            parts = super().resumable_parts()
+            if parts:
                 installed.append("newer")
-            return found
+            return parts
 
-    monkeypatch.setattr("workers.ml.parts.version", version)
-    result, store = broken_off(tmp_path / "broken", data, "a.csv", 6, Upgraded)
-    assert store.restarts == 1
-    assert digest(result) == expected
-    assert result | {"parquet": ""} == whole | {"parquet": ""}
+    monkeypatch.setattr("workers.ml.part_checkpoints.version", version)
+    result, recorder = interrupted_reading(tmp_path / "broken", data, "a.csv", 6, Upgraded)
+    assert recorder.restarts == 1
+    assert digest(result) == expected_digest
+    assert result | {"parquet": ""} == expected_result | {"parquet": ""}
 
 
 def test_a_row_longer_than_a_block_is_gone_on_after(tmp_path: Path) -> None:
     lines = [f'{row},"{"long " * (3_000 if row % 100 == 0 else 1)}\n{row}"' for row in range(600)]
     data = "\n".join(["a,b", *lines]).encode()
-    whole, expected = at_one_go(tmp_path / "whole", data, "a.csv")
-    result, _ = broken_off(tmp_path / "broken", data, "a.csv", 4)
-    assert (digest(result), result["row_count"]) == (expected, 600)
-    assert result["profile"] == whole["profile"]
+    expected_result, expected_digest = uninterrupted(tmp_path / "whole", data, "a.csv")
+    result, _ = interrupted_reading(tmp_path / "broken", data, "a.csv", 4)
+    assert (digest(result), result["row_count"]) == (expected_digest, 600)
+    assert result["profile"] == expected_result["profile"]

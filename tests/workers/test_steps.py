@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 from jsonschema import Draft202012Validator, ValidationError
 
-from tests.workers.pipelines import chain, refusal, run
+from tests.workers.pipeline_runner import chain, pipeline_error, run
 from workers.ml.errors import BadInput
 from workers.ml.plan import make_plan
 from workers.ml.steps import DEFINITIONS, STEPS
@@ -31,7 +31,7 @@ FRAME = pl.DataFrame(
 )
 
 
-def processed(folder: Path, *steps: Any, frame: pl.DataFrame = FRAME, **options: Any) -> pl.DataFrame:
+def run_and_read(folder: Path, *steps: Any, frame: pl.DataFrame = FRAME, **options: Any) -> pl.DataFrame:
     result, _ = run(folder, frame, chain(*steps), **options)
     return pl.read_parquet(result["parquet"])
 
@@ -148,16 +148,16 @@ def test_conditions_choose_rows(tmp_path: Path, conditions: list[tuple[str, str,
         {"conditions": [{"column": column, "operator": operator, "value": value} for column, operator, value in conditions]},
     )
     if not kept:
-        assert refusal(tmp_path, FRAME, chain(step)).code == "NO_ROWS"
+        assert pipeline_error(tmp_path, FRAME, chain(step)).code == "NO_ROWS"
         return
-    assert processed(tmp_path, step)["id"].to_list() == kept
+    assert run_and_read(tmp_path, step)["id"].to_list() == kept
     opposite = ("filter_rows", {**step[1], "action": "remove"})
-    assert processed(tmp_path, opposite)["id"].to_list() == [number for number in range(8) if number not in kept]
+    assert run_and_read(tmp_path, opposite)["id"].to_list() == [number for number in range(8) if number not in kept]
 
 
 def test_any_condition_may_match(tmp_path: Path) -> None:
     conditions = [{"column": "age", "operator": "equals", "value": 20}, {"column": "color", "operator": "equals", "value": "blue"}]
-    assert processed(tmp_path, ("filter_rows", {"conditions": conditions, "match": "any"}))["id"].to_list() == [0, 4]
+    assert run_and_read(tmp_path, ("filter_rows", {"conditions": conditions, "match": "any"}))["id"].to_list() == [0, 4]
 
 
 @pytest.mark.parametrize(
@@ -175,17 +175,17 @@ def test_any_condition_may_match(tmp_path: Path) -> None:
     ],
 )
 def test_a_condition_that_does_not_suit_its_column_is_refused(tmp_path: Path, condition: dict[str, Any], code: str, member: str) -> None:
-    error = refusal(tmp_path, FRAME, chain(("filter_rows", {"conditions": [condition]})))
+    error = pipeline_error(tmp_path, FRAME, chain(("filter_rows", {"conditions": [condition]})))
     assert (error.code, error.column) == (code, condition["column"])
     assert error.path == ["definition", "nodes", "1", "parameters", "conditions", "0", member]
 
 
 def test_columns_are_selected_and_dropped_in_the_datasets_order(tmp_path: Path) -> None:
-    assert processed(tmp_path, ("select_columns", {"columns": ["color", "id"]})).columns == ["id", "color"]
-    assert processed(tmp_path, ("drop_columns", {"columns": ["id", "at", "day"]})).columns == ["age", "height", "color", "active"]
-    error = refusal(tmp_path, FRAME, chain(("drop_columns", {"columns": FRAME.columns})))
+    assert run_and_read(tmp_path, ("select_columns", {"columns": ["color", "id"]})).columns == ["id", "color"]
+    assert run_and_read(tmp_path, ("drop_columns", {"columns": ["id", "at", "day"]})).columns == ["age", "height", "color", "active"]
+    error = pipeline_error(tmp_path, FRAME, chain(("drop_columns", {"columns": FRAME.columns})))
     assert error.code == "NO_COLUMNS"
-    error = refusal(tmp_path, FRAME, chain(("drop_columns", {"columns": ["age"]}), ("impute", {"columns": ["age"]})))
+    error = pipeline_error(tmp_path, FRAME, chain(("drop_columns", {"columns": ["age"]}), ("impute", {"columns": ["age"]})))
     assert "'drop_columns' before it left out" in error.message
 
 
@@ -196,27 +196,27 @@ def test_a_column_may_be_used_before_it_is_dropped(tmp_path: Path) -> None:
         ("impute", {"columns": ["age", "height"]}),
         ("drop_columns", {"columns": ["age"]}),
     ]
-    assert processed(tmp_path, *steps)["height"].to_list() == [1.9, 1.6, 1.75]
+    assert run_and_read(tmp_path, *steps)["height"].to_list() == [1.9, 1.6, 1.75]
 
 
 @pytest.mark.parametrize(("strategy", "age"), [("mean", 400 / 7), ("median", 60), ("most_frequent", 20)])
 def test_missing_values_are_filled(tmp_path: Path, strategy: str, age: float) -> None:
-    found = processed(tmp_path, ("impute", {"strategy": strategy, "columns": ["age", "height"]}))
-    assert found["age"][2] == pytest.approx(age)
-    assert found["age"].dtype == (pl.Float64 if strategy == "mean" else pl.Int64)
-    assert found["height"].null_count() == 0
-    assert found["color"].null_count() == 1
-    known = FRAME["height"].fill_nan(None)
-    expected = {"mean": known.mean(), "median": known.median(), "most_frequent": known.min()}[strategy]
-    assert found["height"][1] == pytest.approx(expected)
+    frame = run_and_read(tmp_path, ("impute", {"strategy": strategy, "columns": ["age", "height"]}))
+    assert frame["age"][2] == pytest.approx(age)
+    assert frame["age"].dtype == (pl.Float64 if strategy == "mean" else pl.Int64)
+    assert frame["height"].null_count() == 0
+    assert frame["color"].null_count() == 1
+    present = FRAME["height"].fill_nan(None)
+    expected = {"mean": present.mean(), "median": present.median(), "most_frequent": present.min()}[strategy]
+    assert frame["height"][1] == pytest.approx(expected)
 
 
 def test_text_is_filled_with_a_constant_or_the_most_frequent(tmp_path: Path) -> None:
-    assert processed(tmp_path, ("impute", {"strategy": "constant", "fill_value": "none"}))["color"][3] == "none"
-    assert processed(tmp_path, ("impute", {"strategy": "most_frequent"}))["color"][3] == "red"
-    assert processed(tmp_path, ("impute", {"strategy": "constant", "fill_value": 0}))["age"].to_list() == [20, 30, 0, 50, 60, 70, 80, 90]
-    assert refusal(tmp_path, FRAME, chain(("impute", {"strategy": "mean", "columns": ["color"]}))).code == "WRONG_COLUMN_TYPE"
-    assert refusal(tmp_path, FRAME, chain(("impute", {"strategy": "constant"}))).path == [
+    assert run_and_read(tmp_path, ("impute", {"strategy": "constant", "fill_value": "none"}))["color"][3] == "none"
+    assert run_and_read(tmp_path, ("impute", {"strategy": "most_frequent"}))["color"][3] == "red"
+    assert run_and_read(tmp_path, ("impute", {"strategy": "constant", "fill_value": 0}))["age"].to_list() == [20, 30, 0, 50, 60, 70, 80, 90]
+    assert pipeline_error(tmp_path, FRAME, chain(("impute", {"strategy": "mean", "columns": ["color"]}))).code == "WRONG_COLUMN_TYPE"
+    assert pipeline_error(tmp_path, FRAME, chain(("impute", {"strategy": "constant"}))).path == [
         "definition",
         "nodes",
         "1",
@@ -227,51 +227,53 @@ def test_text_is_filled_with_a_constant_or_the_most_frequent(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("method", ["standard", "minmax", "robust"])
 def test_numbers_are_scaled_and_gaps_stay(tmp_path: Path, method: str) -> None:
-    found = processed(tmp_path, ("scale", {"method": method, "columns": ["age"]}))["age"]
+    scaled = run_and_read(tmp_path, ("scale", {"method": method, "columns": ["age"]}))["age"]
     ages = FRAME["age"].drop_nulls().to_numpy().astype(float)
-    middle, spread = {
+    center, spread = {
         "standard": (ages.mean(), ages.std()),
         "minmax": (ages.min(), ages.max() - ages.min()),
         "robust": (np.median(ages), np.subtract(*np.percentile(ages, [75, 25]))),
     }[method]
-    assert found[2] is None
-    np.testing.assert_allclose(found.drop_nulls().to_numpy(), (ages - middle) / spread)
+    assert scaled[2] is None
+    np.testing.assert_allclose(scaled.drop_nulls().to_numpy(), (ages - center) / spread)
 
 
 def test_categories_become_columns_in_place(tmp_path: Path) -> None:
-    found = processed(tmp_path, "one_hot_encode")
-    assert found.columns == ["id", "age", "height", "color_(missing)", "color_blue", "color_green", "color_red", "active", "day", "at"]
-    assert found["color_red"].to_list() == [1, 0, 1, 0, 0, 1, 0, 1]
-    assert found["color_(missing)"].to_list() == [0, 0, 0, 1, 0, 0, 0, 0]
-    few = processed(tmp_path, ("one_hot_encode", {"max_categories": 2}))
-    assert [name for name in few.columns if name.startswith("color")] == ["color_red", "color_infrequent_sklearn"]
+    frame = run_and_read(tmp_path, "one_hot_encode")
+    assert frame.columns == ["id", "age", "height", "color_(missing)", "color_blue", "color_green", "color_red", "active", "day", "at"]
+    assert frame["color_red"].to_list() == [1, 0, 1, 0, 0, 1, 0, 1]
+    assert frame["color_(missing)"].to_list() == [0, 0, 0, 1, 0, 0, 0, 0]
+    limited = run_and_read(tmp_path, ("one_hot_encode", {"max_categories": 2}))
+    assert [name for name in limited.columns if name.startswith("color")] == ["color_red", "color_infrequent_sklearn"]
 
 
 def test_categories_become_numbers_in_sorted_order(tmp_path: Path) -> None:
-    assert processed(tmp_path, "ordinal_encode")["color"].to_list() == [3, 2, 3, 0, 1, 3, 2, 3]
-    error = refusal(tmp_path, FRAME, chain(("ordinal_encode", {"columns": ["day"]})))
+    assert run_and_read(tmp_path, "ordinal_encode")["color"].to_list() == [3, 2, 3, 0, 1, 3, 2, 3]
+    error = pipeline_error(tmp_path, FRAME, chain(("ordinal_encode", {"columns": ["day"]})))
     assert (error.code, error.path) == ("WRONG_COLUMN_TYPE", ["definition", "nodes", "1", "parameters", "columns", "0"])
 
 
 def test_transforms_apply_in_the_order_of_the_links(tmp_path: Path) -> None:
-    found = processed(tmp_path, ("impute", {"columns": ["age"], "strategy": "median"}), ("scale", {"columns": ["age"], "method": "minmax"}))
-    assert found["age"][2] == pytest.approx((60 - 20) / 70)
-    encoded = processed(tmp_path, "one_hot_encode", ("scale", {"columns": ["color"], "method": "minmax"}))
+    frame = run_and_read(
+        tmp_path, ("impute", {"columns": ["age"], "strategy": "median"}), ("scale", {"columns": ["age"], "method": "minmax"})
+    )
+    assert frame["age"][2] == pytest.approx((60 - 20) / 70)
+    encoded = run_and_read(tmp_path, "one_hot_encode", ("scale", {"columns": ["color"], "method": "minmax"}))
     assert encoded["color_red"].to_list() == [1, 0, 1, 0, 0, 1, 0, 1]
 
 
 def test_a_filter_behind_a_transform_of_its_column_is_refused(tmp_path: Path) -> None:
     condition = {"column": "age", "operator": "greater_than", "value": 1}
-    error = refusal(tmp_path, FRAME, chain("scale", ("filter_rows", {"conditions": [condition]})))
+    error = pipeline_error(tmp_path, FRAME, chain("scale", ("filter_rows", {"conditions": [condition]})))
     assert (error.code, error.path) == ("FILTER_AFTER_TRANSFORM", ["definition", "nodes", "2", "parameters", "conditions"])
 
 
 def test_a_split_without_training_writes_the_part_of_each_row_and_fits_on_the_training_rows(tmp_path: Path) -> None:
     frame = pl.DataFrame({"x": np.arange(100.0) ** 2, "y": ["a", "b"] * 50})
     split = ("split", {"test_fraction": 0.2, "validation_fraction": 0.1, "stratify_by": "y"})
-    found = processed(tmp_path, "scale", split, frame=frame)
-    assert found.columns == ["x", "y", "split"]
-    counts = found.group_by("split", "y").len().sort("split", "y").rows()
+    rows = run_and_read(tmp_path, "scale", split, frame=frame)
+    assert rows.columns == ["x", "y", "split"]
+    counts = rows.group_by("split", "y").len().sort("split", "y").rows()
     assert counts == [
         ("test", "a", 10),
         ("test", "b", 10),
@@ -280,11 +282,11 @@ def test_a_split_without_training_writes_the_part_of_each_row_and_fits_on_the_tr
         ("validation", "a", 5),
         ("validation", "b", 5),
     ]
-    train = found.filter(pl.col("split") == "train")["x"].to_numpy()
+    train = rows.filter(pl.col("split") == "train")["x"].to_numpy()
     assert (train.mean(), train.std()) == (pytest.approx(0), pytest.approx(1))
-    assert abs(found["x"].to_numpy().mean()) > 1e-6
-    taken = refusal(tmp_path, frame.with_columns(split=pl.lit("x")), chain(split))
-    assert (taken.code, taken.column) == ("NAME_TAKEN", "split")
+    assert abs(rows["x"].to_numpy().mean()) > 1e-6
+    error = pipeline_error(tmp_path, frame.with_columns(split=pl.lit("x")), chain(split))
+    assert (error.code, error.column) == ("NAME_TAKEN", "split")
 
 
 def test_the_result_describes_the_dataset_that_was_written(tmp_path: Path) -> None:
@@ -306,12 +308,12 @@ def test_the_result_describes_the_dataset_that_was_written(tmp_path: Path) -> No
 
 
 def test_the_target_is_left_as_it_is_unless_it_is_named(tmp_path: Path) -> None:
-    assert processed(tmp_path, "scale", target="age")["age"].to_list() == FRAME["age"].to_list()
-    assert processed(tmp_path, ("scale", {"columns": ["age"], "method": "minmax"}), target="age")["age"][0] == 0
+    assert run_and_read(tmp_path, "scale", target="age")["age"].to_list() == FRAME["age"].to_list()
+    assert run_and_read(tmp_path, ("scale", {"columns": ["age"], "method": "minmax"}), target="age")["age"][0] == 0
 
 
 def test_a_dataset_is_filtered_without_being_held_in_memory(tmp_path: Path) -> None:
     condition = {"column": "x", "operator": "less_than", "value": 10}
     frame = pl.DataFrame({"x": np.arange(2_000)})
-    assert processed(tmp_path, ("filter_rows", {"conditions": [condition]}), frame=frame, max_cells=100).height == 10
-    assert refusal(tmp_path, frame, chain("scale"), max_cells=100).code == "TOO_LARGE"
+    assert run_and_read(tmp_path, ("filter_rows", {"conditions": [condition]}), frame=frame, max_cells=100).height == 10
+    assert pipeline_error(tmp_path, frame, chain("scale"), max_cells=100).code == "TOO_LARGE"

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 from sklearn import datasets, ensemble, linear_model, preprocessing
 
-from tests.workers.pipelines import Recorder, artifact, chain, refusal, run
+from tests.workers.pipeline_runner import PipelineRecorder, artifact_path, chain, pipeline_error, run
 from workers.ml.artifacts.trust import load_model
 
 # scikit-learn is typed too thinly for a strict check to say anything true.
@@ -35,7 +35,7 @@ DIABETES = table(datasets.load_diabetes)
 FEATURES = [name for name in CANCER.columns if name != "target"]
 
 
-def parts_of(folder: Path, frame: pl.DataFrame, definition: dict[str, Any], **options: Any) -> pl.DataFrame:
+def split_parts(folder: Path, frame: pl.DataFrame, definition: dict[str, Any], **options: Any) -> pl.DataFrame:
     """The rows with the part that each falls to, by a processing run of the same split, which writes it down."""
     folder = folder / "parts"
     folder.mkdir()
@@ -48,17 +48,17 @@ def test_a_classifier_reaches_93_percent_on_breast_cancer_and_its_file_predicts_
     result, report = run(tmp_path, CANCER, chain(("split", THIRD), "scale", step, "evaluate"), target="target", problem="CLASSIFICATION")
     assert result["metrics"]["accuracy"] >= 0.93
 
-    parts = parts_of(tmp_path, CANCER, chain(("split", {**THIRD, "stratify_by": "target"})))
-    held = parts.filter(pl.col("split") == "test")
-    model = load_model(artifact(result, "MODEL"))
-    predicted = model.predict(held.select(FEATURES))
-    truth = held["target"].to_numpy()
-    assert held.height == 171
-    assert (predicted == truth).mean() == result["metrics"]["accuracy"]
-    probabilities = model.predict_proba(held.select(FEATURES))
-    chosen = probabilities[np.arange(len(truth)), [["benign", "malignant"].index(label) for label in truth]]
-    assert -np.log(chosen).mean() == pytest.approx(result["metrics"]["log_loss"], rel=1e-9)
-    assert report.points["accuracy"] == [(0, result["metrics"]["accuracy"])]
+    parts = split_parts(tmp_path, CANCER, chain(("split", {**THIRD, "stratify_by": "target"})))
+    test_rows = parts.filter(pl.col("split") == "test")
+    model = load_model(artifact_path(result, "MODEL"))
+    predicted = model.predict(test_rows.select(FEATURES))
+    actual = test_rows["target"].to_numpy()
+    assert test_rows.height == 171
+    assert (predicted == actual).mean() == result["metrics"]["accuracy"]
+    probabilities = model.predict_proba(test_rows.select(FEATURES))
+    true_class_probabilities = probabilities[np.arange(len(actual)), [["benign", "malignant"].index(label) for label in actual]]
+    assert -np.log(true_class_probabilities).mean() == pytest.approx(result["metrics"]["log_loss"], rel=1e-9)
+    assert report.metric_points["accuracy"] == [(0, result["metrics"]["accuracy"])]
     assert report.outputs["evaluate"]["metrics"]["accuracy"] == result["metrics"]["accuracy"]
 
 
@@ -66,12 +66,14 @@ def test_a_classifier_reaches_93_percent_on_breast_cancer_and_its_file_predicts_
 def test_the_same_seed_gives_the_same_metrics_points_and_files(tmp_path: Path, step: str) -> None:
     fewer = {"n_estimators": 20} if step in CLASSIFIERS[1:] else {}
     definition = chain(("split", {"test_fraction": 0.3, "validation_fraction": 0.1}), "scale", (step, fewer))
-    found: list[tuple[Any, Any, dict[str, bytes]]] = []
+    results: list[tuple[Any, Any, dict[str, bytes]]] = []
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         result, report = run(tmp_path / name, CANCER, definition, target="target")
-        found.append((result["metrics"], report.points, {one["role"]: Path(one["path"]).read_bytes() for one in result["artifacts"]}))
-    assert found[0] == found[1]
+        results.append(
+            (result["metrics"], report.metric_points, {entry["role"]: Path(entry["path"]).read_bytes() for entry in result["artifacts"]})
+        )
+    assert results[0] == results[1]
 
 
 @pytest.mark.parametrize("seed", [2**63 - 1, -(2**63), 2**32, 2**31])
@@ -80,7 +82,7 @@ def test_every_seed_of_64_bits_can_be_used(tmp_path: Path, step: str, seed: int)
     definition = chain("split", "scale", (step, {"n_estimators": 5} if step == "train_lightgbm" else {}))
     result, _ = run(tmp_path, CANCER, definition, target="target", seed=seed)
     assert result["kind"] == "model"
-    assert f"Seed {seed}," in artifact(result, "MODEL_CARD").read_text()
+    assert f"Seed {seed}," in artifact_path(result, "MODEL_CARD").read_text()
 
 
 def test_another_seed_divides_the_rows_otherwise(tmp_path: Path) -> None:
@@ -96,9 +98,9 @@ def test_transforms_learn_from_the_training_rows_alone_wherever_the_split_stands
     split = ("split", {"test_fraction": 0.3, "validation_fraction": 0.1, "stratify_by": "target"})
     steps = [split, "scale"] if order == "split first" else ["scale", split]
     result, _ = run(tmp_path, CANCER, chain(*steps, "train_logistic_regression"), target="target")
-    parts = parts_of(tmp_path, CANCER, chain(split))
+    parts = split_parts(tmp_path, CANCER, chain(split))
     train = parts.filter(pl.col("split") == "train").select(FEATURES).to_numpy()
-    scaler = load_model(artifact(result, "MODEL"))["features"].named_transformers_["columns_0"][-1]
+    scaler = load_model(artifact_path(result, "MODEL"))["features"].named_transformers_["columns_0"][-1]
     assert train.shape == (341, 30)
     np.testing.assert_allclose(scaler.mean_, train.mean(axis=0), rtol=1e-12)
     np.testing.assert_allclose(scaler.scale_, train.std(axis=0), rtol=1e-12)
@@ -107,12 +109,12 @@ def test_transforms_learn_from_the_training_rows_alone_wherever_the_split_stands
 
 def test_logistic_regression_ends_where_a_single_fit_ends(tmp_path: Path) -> None:
     result, report = run(tmp_path, CANCER, chain(("split", THIRD), "scale", "train_logistic_regression"), target="target")
-    train = parts_of(tmp_path, CANCER, chain(("split", {**THIRD, "stratify_by": "target"}))).filter(pl.col("split") == "train")
+    train = split_parts(tmp_path, CANCER, chain(("split", {**THIRD, "stratify_by": "target"}))).filter(pl.col("split") == "train")
     matrix = SCALERS.StandardScaler().fit_transform(train.select(FEATURES).to_numpy())
     single = LINEAR.LogisticRegression(tol=1e-8, max_iter=5000).fit(matrix, train["target"].to_numpy())
-    model = load_model(artifact(result, "MODEL"))
+    model = load_model(artifact_path(result, "MODEL"))
     np.testing.assert_allclose(model.predict_proba(train.select(FEATURES)), single.predict_proba(matrix), atol=1e-4)
-    losses = [value for _, value in report.points["train_loss"]]
+    losses = [value for _, value in report.metric_points["train_loss"]]
     assert len(losses) >= 4
     assert losses[0] > losses[1] > losses[2]
 
@@ -121,20 +123,20 @@ def test_logistic_regression_ends_where_a_single_fit_ends(tmp_path: Path) -> Non
 def test_a_regressors_metrics_are_those_of_its_predictions(tmp_path: Path, step: str) -> None:
     split = ("split", {"strategy": "random", "test_fraction": 0.3})
     result, _ = run(tmp_path, DIABETES, chain(split, "scale", step), target="target", problem="REGRESSION")
-    parts = parts_of(tmp_path, DIABETES, chain(split))
-    train, held = (parts.filter(pl.col("split") == part).drop("split") for part in ("train", "test"))
-    truth = held["target"].to_numpy()
-    predicted = load_model(artifact(result, "MODEL")).predict(held.drop("target"))
-    wrong = truth - predicted
-    assert result["metrics"]["rmse"] == pytest.approx(math.sqrt((wrong**2).mean()))
-    assert result["metrics"]["mae"] == pytest.approx(np.abs(wrong).mean())
-    assert result["metrics"]["r2"] == pytest.approx(1 - (wrong**2).sum() / ((truth - truth.mean()) ** 2).sum())
+    parts = split_parts(tmp_path, DIABETES, chain(split))
+    train, test_rows = (parts.filter(pl.col("split") == part).drop("split") for part in ("train", "test"))
+    actual = test_rows["target"].to_numpy()
+    predicted = load_model(artifact_path(result, "MODEL")).predict(test_rows.drop("target"))
+    errors = actual - predicted
+    assert result["metrics"]["rmse"] == pytest.approx(math.sqrt((errors**2).mean()))
+    assert result["metrics"]["mae"] == pytest.approx(np.abs(errors).mean())
+    assert result["metrics"]["r2"] == pytest.approx(1 - (errors**2).sum() / ((actual - actual.mean()) ** 2).sum())
     assert result["metrics"]["r2"] > 0.25
     independent = {"train_linear_regression": LINEAR.LinearRegression(), "train_ridge_regression": LINEAR.Ridge()}.get(step)
     if independent is not None:
         scaler = SCALERS.StandardScaler().fit(train.drop("target").to_numpy())
         independent.fit(scaler.transform(train.drop("target").to_numpy()), train["target"].to_numpy())
-        np.testing.assert_allclose(predicted, independent.predict(scaler.transform(held.drop("target").to_numpy())), rtol=1e-9)
+        np.testing.assert_allclose(predicted, independent.predict(scaler.transform(test_rows.drop("target").to_numpy())), rtol=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -150,10 +152,10 @@ def test_a_training_reports_points_while_it_works(tmp_path: Path, step: str, key
     split = ("split", {"test_fraction": 0.3, "validation_fraction": 0.1})
     result, report = run(tmp_path, CANCER, chain(split, "scale", step), target="target")
     for key in keys:
-        steps = [at for at, _ in report.points[key]]
+        steps = [at for at, _ in report.metric_points[key]]
         assert len(steps) >= least
         assert steps == sorted(set(steps))
-    assert set(report.points) == keys | set(result["metrics"])
+    assert set(report.metric_points) == keys | set(result["metrics"])
     assert report.percents[-1] == 99
 
 
@@ -163,26 +165,26 @@ def test_the_last_losses_are_those_of_the_finished_model(tmp_path: Path) -> None
         folder = tmp_path / step
         folder.mkdir()
         result, report = run(folder, CANCER, chain(("split", split), step, ("evaluate", {"part": "validation"})), target="target")
-        assert report.points["validation_loss"][-1][1] == pytest.approx(result["metrics"]["validation_log_loss"], rel=1e-6)
+        assert report.metric_points["validation_loss"][-1][1] == pytest.approx(result["metrics"]["validation_log_loss"], rel=1e-6)
 
 
 def test_a_forest_grown_in_chunks_is_the_forest_of_a_single_fit(tmp_path: Path) -> None:
     result, report = run(tmp_path, CANCER, chain(("split", THIRD), ("train_random_forest", {"n_estimators": 30})), target="target", seed=3)
-    parts = parts_of(tmp_path, CANCER, chain(("split", {**THIRD, "stratify_by": "target"})), seed=3)
-    train, held = (parts.filter(pl.col("split") == part) for part in ("train", "test"))
+    parts = split_parts(tmp_path, CANCER, chain(("split", {**THIRD, "stratify_by": "target"})), seed=3)
+    train, test_rows = (parts.filter(pl.col("split") == part) for part in ("train", "test"))
     single = FORESTS.RandomForestClassifier(n_estimators=30, random_state=3).fit(
         train.select(FEATURES).to_numpy(), train["target"].to_numpy()
     )
-    model = load_model(artifact(result, "MODEL"))
-    assert (model.predict_proba(held.select(FEATURES)) == single.predict_proba(held.select(FEATURES).to_numpy())).all()
-    assert report.points["oob_accuracy"][-1][0] == 29
+    model = load_model(artifact_path(result, "MODEL"))
+    assert (model.predict_proba(test_rows.select(FEATURES)) == single.predict_proba(test_rows.select(FEATURES).to_numpy())).all()
+    assert report.metric_points["oob_accuracy"][-1][0] == 29
 
 
 def test_early_stopping_ends_where_the_validation_loss_is_least(tmp_path: Path) -> None:
     split = ("split", {"test_fraction": 0.3, "validation_fraction": 0.15})
     definition = chain(split, ("train_lightgbm", {"n_estimators": 400, "early_stopping_rounds": 15}), "cross_validate")
     result, report = run(tmp_path, CANCER, definition, target="target")
-    losses = [value for _, value in report.points["validation_loss"]]
+    losses = [value for _, value in report.metric_points["validation_loss"]]
     assert len(losses) < 400
     assert report.outputs["train_lightgbm"]["best_round"] == int(np.argmin(losses)) + 1
     assert result["hyperparameters"]["early_stopping_rounds"] == 15
@@ -191,8 +193,8 @@ def test_early_stopping_ends_where_the_validation_loss_is_least(tmp_path: Path) 
 def test_cross_validation_reports_each_fold_and_leaves_the_test_rows_alone(tmp_path: Path) -> None:
     definition = chain(("split", THIRD), "scale", "train_logistic_regression", ("cross_validate", {"folds": 4}), "evaluate")
     result, report = run(tmp_path, CANCER, definition, target="target")
-    folds = [value for _, value in report.points["cv_accuracy"]]
-    assert [at for at, _ in report.points["cv_accuracy"]] == [0, 1, 2, 3]
+    folds = [value for _, value in report.metric_points["cv_accuracy"]]
+    assert [at for at, _ in report.metric_points["cv_accuracy"]] == [0, 1, 2, 3]
     assert result["metrics"]["cv_accuracy_mean"] == pytest.approx(np.mean(folds))
     assert result["metrics"]["cv_accuracy_std"] == pytest.approx(np.std(folds))
     assert report.outputs["cross_validate"]["rows"] == 398
@@ -203,7 +205,7 @@ def test_k_means_puts_three_wines_into_three_clusters(tmp_path: Path) -> None:
     result, report = run(tmp_path, wine, chain("scale", ("train_k_means", {"n_clusters": 3})), target="target")
     assert report.outputs["train_k_means"]["left_out"] == ["target"]
     points = wine.drop("target")
-    labels = load_model(artifact(result, "MODEL")).predict(points)
+    labels = load_model(artifact_path(result, "MODEL")).predict(points)
     scaled = (points.to_numpy() - points.to_numpy().mean(axis=0)) / points.to_numpy().std(axis=0)
     inertia = sum(((scaled[labels == label] - scaled[labels == label].mean(axis=0)) ** 2).sum() for label in range(3))
     assert result["metrics"]["inertia"] == pytest.approx(inertia, rel=1e-6)
@@ -211,7 +213,7 @@ def test_k_means_puts_three_wines_into_three_clusters(tmp_path: Path) -> None:
         max((wine["target"].to_numpy()[labels == label] == name).sum() for name in wine["target"].unique()) for label in range(3)
     )
     assert agreement / wine.height > 0.9
-    values = [value for _, value in report.points["inertia"]]
+    values = [value for _, value in report.metric_points["inertia"]]
     assert values == sorted(values, reverse=True)
     assert values[-1] == pytest.approx(inertia, rel=1e-6)
 
@@ -251,13 +253,13 @@ def test_one_pipeline_takes_raw_columns_with_text_booleans_and_gaps(tmp_path: Pa
     steps = [("impute", {"strategy": "median"}), encode, "scale", ("split", THIRD), "train_gradient_boosting"]
     result, _ = run(tmp_path, frame, chain(*steps), target="label")
     assert result["metrics"]["accuracy"] > 0.85
-    model = load_model(artifact(result, "MODEL"))
+    model = load_model(artifact_path(result, "MODEL"))
     expected = model.predict(frame.drop("label").with_columns(pl.col("active").cast(pl.Float64)))
     raw = pd.DataFrame({name: frame[name].to_list() for name in ("wage", "active", "age", "color")})
     raw["active"] = raw["active"].astype("float64")
     assert (model.predict(raw) == expected).all()
-    strange = frame.drop("label").with_columns(color=pl.lit("violet"), active=pl.lit(None, dtype=pl.Float64))
-    assert set(model.predict(strange)) <= {"yes", "no"}
+    unseen = frame.drop("label").with_columns(color=pl.lit("violet"), active=pl.lit(None, dtype=pl.Float64))
+    assert set(model.predict(unseen)) <= {"yes", "no"}
 
 
 def test_missing_numbers_need_no_filling_for_estimators_that_take_them(tmp_path: Path) -> None:
@@ -273,7 +275,7 @@ def test_missing_numbers_need_no_filling_for_estimators_that_take_them(tmp_path:
 def test_predictions_are_the_labels_of_the_dataset(tmp_path: Path, step: str, labels: list[Any]) -> None:
     frame = pl.DataFrame({"x": list(range(60)), "y": [labels[0]] * 30 + [labels[1]] * 30})
     result, _ = run(tmp_path, frame, chain((step, {"target": "y"})), problem="CLASSIFICATION", target="y")
-    predicted = load_model(artifact(result, "MODEL")).predict(frame.select("x"))
+    predicted = load_model(artifact_path(result, "MODEL")).predict(frame.select("x"))
     assert predicted.tolist() == frame["y"].to_list()
     assert predicted.dtype == frame["y"].to_numpy().dtype
 
@@ -283,16 +285,16 @@ def test_rows_without_a_target_are_left_out_and_counted(tmp_path: Path) -> None:
     _, report = run(tmp_path, frame, chain("scale", "train_logistic_regression"), target="target")
     assert report.outputs["train_logistic_regression"]["rows"] == 500
     assert report.outputs["train_logistic_regression"]["rows_without_target"] == 69
-    assert report.lines == ["69 of 569 rows have no value of the target 'target' and are left out."]
+    assert report.log_lines == ["69 of 569 rows have no value of the target 'target' and are left out."]
 
 
 def test_auto_tells_classes_from_quantities(tmp_path: Path) -> None:
     frame = pl.DataFrame({"x": np.arange(90.0), "grade": np.arange(90) % 3, "price": np.arange(90.0) * 1.5, "count": np.arange(90)})
-    found = {
+    problem_types = {
         name: run(tmp_path, frame, chain(("train_random_forest", {"target": name, "n_estimators": 5})))[0]["problem_type"]
         for name in ("grade", "price", "count")
     }
-    assert found == {"grade": "CLASSIFICATION", "price": "REGRESSION", "count": "REGRESSION"}
+    assert problem_types == {"grade": "CLASSIFICATION", "price": "REGRESSION", "count": "REGRESSION"}
 
 
 def test_a_link_that_shortens_the_way_changes_nothing(tmp_path: Path) -> None:
@@ -316,7 +318,7 @@ def test_a_split_by_time_tests_on_the_newest_rows(tmp_path: Path) -> None:
     assert report.outputs["train_linear_regression"]["left_out"] == ["day"]
     assert report.outputs["cross_validate"]["strategy"] == "time"
     assert result["metrics"]["r2"] == pytest.approx(1.0)
-    parts = parts_of(tmp_path, dated(), chain(split))
+    parts = split_parts(tmp_path, dated(), chain(split))
     newest = parts.group_by("split").agg(pl.col("day").min().alias("first"), pl.col("day").max().alias("last")).sort("first")
     assert newest["split"].to_list() == ["train", "validation", "test"]
     assert all(earlier < later for earlier, later in zip(newest["last"].to_list(), newest["first"].to_list()[1:], strict=False))
@@ -364,20 +366,20 @@ def test_data_that_do_not_suit_are_refused_with_the_place_and_the_way_out(
     tmp_path: Path, frame: pl.DataFrame, steps: list[Any], target: str | None, code: str, path: list[str], words: str
 ) -> None:
     definition = chain(*steps)
-    at = str(int(path[0]) - 1)
-    report = Recorder()
-    error = refusal(tmp_path, frame, definition, target=target, report=report)
-    assert (error.code, error.path) == (code, ["definition", "nodes", at, *path[1:]])
+    node_index = str(int(path[0]) - 1)
+    report = PipelineRecorder()
+    error = pipeline_error(tmp_path, frame, definition, target=target, report=report)
+    assert (error.code, error.path) == (code, ["definition", "nodes", node_index, *path[1:]])
     assert words in error.message
-    failed = definition["nodes"][int(at)]["key"]
+    failed = definition["nodes"][int(node_index)]["key"]
     assert report.errors[failed] == {"code": code, "message": error.message, "retryable": False}
-    ends = dict(report.nodes)
-    assert ends[failed] == "failed"
-    assert set(ends.values()) <= {"completed", "failed", "skipped"}
+    final_status = dict(report.nodes)
+    assert final_status[failed] == "failed"
+    assert set(final_status.values()) <= {"completed", "failed", "skipped"}
 
 
 def test_too_many_values_are_refused_before_they_are_read(tmp_path: Path) -> None:
-    error = refusal(tmp_path, CANCER, chain("scale", "train_logistic_regression"), target="target", max_cells=10_000)
+    error = pipeline_error(tmp_path, CANCER, chain("scale", "train_logistic_regression"), target="target", max_cells=10_000)
     assert error.code == "TOO_LARGE"
     assert "569 rows of 31 columns" in error.message
     run(
@@ -391,5 +393,5 @@ def test_too_many_values_are_refused_before_they_are_read(tmp_path: Path) -> Non
 
 def test_an_encoding_that_would_not_fit_is_refused_by_name(tmp_path: Path) -> None:
     frame = SMALL.with_columns(t=pl.int_range(40).cast(pl.String))
-    error = refusal(tmp_path, frame, chain("one_hot_encode", "train_logistic_regression"), target="y", max_cells=400)
+    error = pipeline_error(tmp_path, frame, chain("one_hot_encode", "train_logistic_regression"), target="y", max_cells=400)
     assert (error.code, error.path) == ("TOO_LARGE", ["definition", "nodes", "1", "parameters"])

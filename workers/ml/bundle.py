@@ -16,20 +16,20 @@ import polars as pl
 
 from workers.ml.errors import BadInput
 from workers.ml.reporting import Reporter
-from workers.ml.steps.step import Node
+from workers.ml.steps.step import PipelineNode
 
 if TYPE_CHECKING:
-    from workers.ml.steps.keeping import Keeping
-    from workers.ml.steps.trainer import Trained
+    from workers.ml.steps.checkpoints import CheckpointSettings
+    from workers.ml.steps.training_step import Trained
 
-Kind = Literal["number", "text", "time", "other"]
-Part = Literal["train", "validation", "test"]
-PARTS: tuple[Part, ...] = ("train", "validation", "test")
+ValueKind = Literal["number", "text", "time", "other"]
+Subset = Literal["train", "validation", "test"]
+SUBSETS: tuple[Subset, ...] = ("train", "validation", "test")
 
 # Values held in memory at once, rows times columns: 400 MB as float64, and about four times that while a model is trained.
 MAX_CELLS = 50_000_000
 MIN_TRAINING_ROWS = 5
-MOST_VALUE = 1e37
+MAX_FEATURE_VALUE = 1e37
 MIN_TEST_ROWS = 2
 
 
@@ -47,13 +47,13 @@ class Column:
 
     name: str
     type: str
-    kind: Kind
+    kind: ValueKind
     missing: int = 0
     stages: tuple[Stage, ...] = ()
 
 
 @dataclass(frozen=True)
-class Division:
+class DataSplit:
     """Row numbers of each part. `by_default` where the pipeline has no split; `note` says why it is as it is where the pipeline did not."""
 
     strategy: str
@@ -61,44 +61,44 @@ class Division:
     validation: np.ndarray
     test: np.ndarray
     note: str | None = None
-    by_default: bool = False
+    is_default: bool = False
 
-    def rows(self, part: Part) -> np.ndarray:
-        return {"train": self.train, "validation": self.validation, "test": self.test}[part]
+    def rows(self, subset: Subset) -> np.ndarray:
+        return {"train": self.train, "validation": self.validation, "test": self.test}[subset]
 
     def sizes(self) -> dict[str, int]:
-        return {part: len(self.rows(part)) for part in PARTS}
+        return {subset: len(self.rows(subset)) for subset in SUBSETS}
 
 
 @dataclass(frozen=True)
 class _Dropped:
     column: Column
-    by: Node
-    named: bool
+    node: PipelineNode
+    by_name: bool
 
 
 @dataclass
 class Bundle:
     lazy: pl.LazyFrame
     columns: dict[str, Column]
-    report: Reporter
+    reporter: Reporter
     seed: int
     target: str | None = None
     problem: str | None = None
     max_cells: int = MAX_CELLS
     folder: Path = Path()
     """For files; what a training leaves on its way goes there."""
-    keeping: Keeping | None = None
-    extra: set[str] = field(default_factory=set)
+    checkpoint_settings: CheckpointSettings | None = None
+    extra_columns: set[str] = field(default_factory=set)
     """Columns that are read although no feature: the target, the column of a split by time."""
     time_column: str | None = None
-    division: Division | None = None
+    data_split: DataSplit | None = None
     trained: Trained | None = None
     metrics: dict[str, float] = field(default_factory=dict)
     unlabelled_rows: int = 0
     _frame: pl.DataFrame | None = None
     _dropped: dict[str, _Dropped] = field(default_factory=dict)
-    _filtered: dict[str, Node] = field(default_factory=dict)
+    _filter_nodes: dict[str, PipelineNode] = field(default_factory=dict)
 
     @property
     def random_state(self) -> int:
@@ -109,21 +109,23 @@ class Bundle:
 
     # ---- columns
 
-    def column(self, name: str, node: Node, *rest: str) -> Column:
+    def column(self, name: str, node: PipelineNode, *rest: str) -> Column:
         """The column as it stands at `node`; BadInput where there is none."""
         dropped = self._dropped.get(name)
         if dropped is not None:
-            if dropped.by.order > node.order:
+            if dropped.node.order > node.order:
                 return dropped.column
             raise BadInput(
                 "UNKNOWN_COLUMN",
-                f"Step '{node.key}' names the column '{name}', which step '{dropped.by.key}' before it left out. Keep it there, or take it out here.",
+                f"Step '{node.key}' names the column '{name}', which step '{dropped.node.key}' before it left out. Keep it there, or take it out here.",
                 column=name,
                 path=node.path(*rest),
             )
         if name not in self.columns:
-            near = difflib.get_close_matches(name, self.columns, n=1)
-            hint = f" Did you mean '{near[0]}'?" if near else " Its columns are: " + ", ".join(list(self.columns)[:20]) + "."
+            close_matches = difflib.get_close_matches(name, self.columns, n=1)
+            hint = (
+                f" Did you mean '{close_matches[0]}'?" if close_matches else " Its columns are: " + ", ".join(list(self.columns)[:20]) + "."
+            )
             raise BadInput(
                 "UNKNOWN_COLUMN",
                 f"Step '{node.key}' names the column '{name}', which the dataset does not have.{hint}",
@@ -132,48 +134,50 @@ class Bundle:
             )
         return self.columns[name]
 
-    def drop(self, name: str, node: Node, *, named: bool) -> None:
+    def drop(self, name: str, node: PipelineNode, *, by_name: bool) -> None:
         """`named` tells a column that was dropped by name from one that was merely not selected."""
-        self._dropped[name] = _Dropped(self.columns.pop(name), node, named)
+        self._dropped[name] = _Dropped(self.columns.pop(name), node, by_name)
 
-    def need_columns(self, node: Node) -> None:
+    def require_columns(self, node: PipelineNode) -> None:
         if not self.columns:
             raise BadInput("NO_COLUMNS", f"Step '{node.key}' leaves no column. Name fewer columns.", path=node.path("columns"))
 
-    def outcome(self, name: str, node: Node, parameter: str) -> Column:
+    def target_or_split_column(self, name: str, node: PipelineNode, parameter: str) -> Column:
         """A column that a training step or a split uses beside the features: it may have been left out by a selection, not by name."""
         dropped = self._dropped.get(name)
-        if dropped is not None and not dropped.named:
+        if dropped is not None and not dropped.by_name:
             return dropped.column
         return self.column(name, node, parameter)
 
-    def targets(self, node: Node, names: list[str] | None, kinds: tuple[Kind, ...]) -> list[Column]:
+    def columns_to_transform(self, node: PipelineNode, names: list[str] | None, kinds: tuple[ValueKind, ...]) -> list[Column]:
         """The columns a transform works on: those it names, or all features of the kinds it suits."""
         if names is None:
             return [column for column in self.columns.values() if column.kind in kinds and column.name != self.target]
-        found = [self.column(name, node, "columns", str(place)) for place, name in enumerate(dict.fromkeys(names))]
-        for place, column in enumerate(found):
-            path = node.path("columns", str(place))
+        columns = [self.column(name, node, "columns", str(index)) for index, name in enumerate(dict.fromkeys(names))]
+        for index, column in enumerate(columns):
+            path = node.path("columns", str(index))
             if column.name == self.target and self.problem is not None:
                 raise BadInput(
                     "TARGET_TRANSFORMED", f"Step '{node.key}' names the target '{column.name}', which is predicted as it is. Take it out of the columns.",
                     column=column.name, path=path,
                 )  # fmt: skip
             if column.kind not in kinds:
-                raise BadInput("WRONG_COLUMN_TYPE", _wrong_kind(node, column, kinds), column=column.name, path=path)
-        return found
+                raise BadInput("WRONG_COLUMN_TYPE", _wrong_kind_message(node, column, kinds), column=column.name, path=path)
+        return columns
 
-    def add_stage(self, node: Node, columns: list[Column], transformer: Any, *, kind: Kind | None = None, fills: bool = False) -> None:
+    def add_stage(
+        self, node: PipelineNode, columns: list[Column], transformer: Any, *, kind: ValueKind | None = None, fills: bool = False
+    ) -> None:
         """Adds a transform to columns, which are then fitted together; give each its own where what comes out of each must be known."""
         for column in columns:
-            filtering = self._filtered.get(column.name)
-            if filtering is not None and filtering.order > node.order:
+            filter_node = self._filter_nodes.get(column.name)
+            if filter_node is not None and filter_node.order > node.order:
                 raise BadInput(
                     "FILTER_AFTER_TRANSFORM",
-                    f"Step '{filtering.key}' filters by the column '{column.name}', which step '{node.key}' before it changes; conditions read the values "
-                    f"of the dataset. Link '{filtering.key}' before '{node.key}'.",
+                    f"Step '{filter_node.key}' filters by the column '{column.name}', which step '{node.key}' before it changes; conditions read the values "
+                    f"of the dataset. Link '{filter_node.key}' before '{node.key}'.",
                     column=column.name,
-                    path=filtering.path("conditions"),
+                    path=filter_node.path("conditions"),
                 )  # fmt: skip
             if column.name not in self.columns:
                 continue
@@ -187,17 +191,17 @@ class Bundle:
             return self._frame.height
         return int(self.lazy.select(pl.len()).collect(engine="streaming").item())
 
-    def keep(self, condition: pl.Expr, node: Node, names: set[str]) -> None:
+    def filter_rows(self, condition: pl.Expr, node: PipelineNode, names: set[str]) -> None:
         """Keeps the rows that meet `condition`; may only be called before the rows are read."""
         self.lazy = self.lazy.filter(condition)
         for name in names:
-            self._filtered[name] = node
+            self._filter_nodes[name] = node
 
     @property
     def frame(self) -> pl.DataFrame:
         """The rows, in memory; read on first use, only the columns that are still there. BadInput when they are too many."""
         if self._frame is None:
-            names = [name for name in self.lazy.collect_schema().names() if name in self.columns or name in self.extra]
+            names = [name for name in self.lazy.collect_schema().names() if name in self.columns or name in self.extra_columns]
             self.check_size(self.count(), len(names))
             frame = self.lazy.select(names).collect(engine="streaming")
             self._frame = frame.with_columns(pl.selectors.float().fill_nan(None))
@@ -205,20 +209,22 @@ class Bundle:
             self.columns = {name: replace(column, missing=counts[name]) for name, column in self.columns.items()}
         return self._frame
 
-    def check_size(self, rows: int, columns: int, node: Node | None = None) -> None:
+    def check_size(self, rows: int, columns: int, node: PipelineNode | None = None) -> None:
         if rows * columns <= self.max_cells:
             return
-        where = f"Step '{node.key}' makes" if node else "The pipeline reads"
+        subject = f"Step '{node.key}' makes" if node else "The pipeline reads"
         raise BadInput(
             "TOO_LARGE",
-            f"{where} {rows:,} rows of {columns:,} columns, {rows * columns:,} values; at most {self.max_cells:,} are held in memory at once. "
+            f"{subject} {rows:,} rows of {columns:,} columns, {rows * columns:,} values; at most {self.max_cells:,} are held in memory at once. "
             "Filter rows, select fewer columns, or encode fewer categories.",
             path=node.path() if node else None,
         )
 
-    def part(self, part: Part) -> np.ndarray:
+    def rows_of(self, subset: Subset) -> np.ndarray:
         return (
-            self.division.rows(part) if self.division is not None else (np.arange(self.frame.height) if part == "train" else np.arange(0))
+            self.data_split.rows(subset)
+            if self.data_split is not None
+            else (np.arange(self.frame.height) if subset == "train" else np.arange(0))
         )
 
     # ---- fitting
@@ -244,9 +250,9 @@ class Bundle:
             transformers.append((f"columns_{number}" if key else "unchanged", Pipeline(stages) if stages else "passthrough", members))
         return ColumnTransformer(transformers, remainder="drop", sparse_threshold=0, verbose_feature_names_out=False)
 
-    def fit_transformer(self, names: list[str], node: Node) -> Any:
+    def fit_transformer(self, names: list[str], node: PipelineNode) -> Any:
         """Fits the stages of these columns on the training rows and on nothing else."""
-        rows = self.part("train")
+        rows = self.rows_of("train")
         if not len(rows):
             raise BadInput("NO_ROWS", f"No row is left for step '{node.key}' to learn from. Filter fewer rows.", path=node.path())
         self.check_finite(names, node)
@@ -255,11 +261,11 @@ class Bundle:
         self.check_size(self.frame.height, len(fitted.get_feature_names_out()), node)
         return fitted
 
-    def check_finite(self, names: list[str], node: Node) -> None:
-        floats = self.frame.select(names).select(pl.selectors.float())
-        found = floats.select(pl.all().is_infinite().any()).row(0, named=True) if floats.width else {}
-        for name, infinite in found.items():
-            if infinite:
+    def check_finite(self, names: list[str], node: PipelineNode) -> None:
+        float_columns = self.frame.select(names).select(pl.selectors.float())
+        has_infinite = float_columns.select(pl.all().is_infinite().any()).row(0, named=True) if float_columns.width else {}
+        for name, is_infinite in has_infinite.items():
+            if is_infinite:
                 row = int(self.frame[name].is_infinite().arg_max() or 0)
                 raise BadInput(
                     "INFINITE_VALUES",
@@ -269,22 +275,22 @@ class Bundle:
                     path=node.path(),
                 )
 
-    def check_range(self, names: list[str], node: Node) -> None:
+    def check_range(self, names: list[str], node: PipelineNode) -> None:
         """For what learns: values that 32 bits cannot hold, or whose squares are no numbers, are refused."""
         self.check_finite(names, node)
-        floats = self.frame.select(names).select(pl.selectors.float())
-        found = floats.select(pl.all().abs().max()).row(0, named=True) if floats.width else {}
-        for name, greatest in found.items():
-            if greatest is not None and greatest > MOST_VALUE:
+        float_columns = self.frame.select(names).select(pl.selectors.float())
+        maxima = float_columns.select(pl.all().abs().max()).row(0, named=True) if float_columns.width else {}
+        for name, greatest in maxima.items():
+            if greatest is not None and greatest > MAX_FEATURE_VALUE:
                 raise BadInput(
                     "VALUES_TOO_LARGE",
-                    f"The column '{name}' holds values as great as {greatest:.3g}; step '{node.key}' works with numbers up to {MOST_VALUE:g}. "
+                    f"The column '{name}' holds values as great as {greatest:.3g}; step '{node.key}' works with numbers up to {MAX_FEATURE_VALUE:g}. "
                     "Filter such rows, or drop the column.",
                     column=name,
                     path=node.path(),
                 )
 
-    def _check_texts(self, names: list[str], rows: np.ndarray, node: Node) -> None:
+    def _check_texts(self, names: list[str], rows: np.ndarray, node: PipelineNode) -> None:
         """Nothing can be learnt of a text column without a text, not even which categories there are."""
         for name in names:
             stages = self.columns[name].stages
@@ -313,7 +319,7 @@ def as_features(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns(changes)
 
 
-def kind_of(dtype: pl.DataType) -> Kind:
+def kind_of(dtype: pl.DataType) -> ValueKind:
     if dtype.is_numeric() or dtype == pl.Boolean:
         return "number"
     if dtype == pl.String or isinstance(dtype, pl.Categorical | pl.Enum):
@@ -321,9 +327,9 @@ def kind_of(dtype: pl.DataType) -> Kind:
     return "time" if dtype == pl.Date or dtype == pl.Datetime else "other"
 
 
-def _wrong_kind(node: Node, column: Column, kinds: tuple[Kind, ...]) -> str:
-    what = {"text": "text", "number": "numeric"}.get(column.kind, f"of type {column.type}")
-    way_out = " or link a one_hot_encode or ordinal_encode step before." if column.kind == "text" else ""
-    wanted = " or ".join({"number": "numeric", "text": "text"}.get(kind, kind) for kind in kinds)
-    out = "Take it out of the columns" + ("," if way_out else ".")
-    return f"The column '{column.name}' is {what}, and step '{node.key}' takes {wanted} columns. {out}{way_out}"
+def _wrong_kind_message(node: PipelineNode, column: Column, kinds: tuple[ValueKind, ...]) -> str:
+    description = {"text": "text", "number": "numeric"}.get(column.kind, f"of type {column.type}")
+    encoding_advice = " or link a one_hot_encode or ordinal_encode step before." if column.kind == "text" else ""
+    accepted = " or ".join({"number": "numeric", "text": "text"}.get(kind, kind) for kind in kinds)
+    removal_advice = "Take it out of the columns" + ("," if encoding_advice else ".")
+    return f"The column '{column.name}' is {description}, and step '{node.key}' takes {accepted} columns. {removal_advice}{encoding_advice}"

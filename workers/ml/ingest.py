@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 from workers.ml.errors import BadInput
-from workers.ml.part_states import Keeping
-from workers.ml.parts import Parts
+from workers.ml.parquet_writer import ParquetSink
+from workers.ml.part_checkpoints import PartCheckpoints
+from workers.ml.part_state import PartCheckpointSettings
 from workers.ml.preview import preview
 from workers.ml.profiling import ProfileReport, profile_parquet
 from workers.ml.reading.delimited import DelimitedReader
@@ -22,13 +23,12 @@ from workers.ml.reading.json_array import JsonArrayReader
 from workers.ml.reading.jsonlines import JsonLinesReader
 from workers.ml.reading.parquet import ParquetReader
 from workers.ml.reading.raw import RawFile
-from workers.ml.reading.sniff import sniff
-from workers.ml.reading.table import ColumnOut, Progress, TableReader
+from workers.ml.reading.sniff import detect_format
+from workers.ml.reading.table_reader import ColumnOut, ProgressCallback, TableReader
 from workers.ml.reporting import Reporter
-from workers.ml.writing import ParquetSink
 
 _READ_PERCENT = 70.0
-_PASSES = 3  # the first proposes types, the second settles them; a third is only a guard
+_MAX_PASSES = 3  # the first proposes types, the second settles them; a third is only a guard
 
 
 class IngestSpec(TypedDict):
@@ -41,13 +41,13 @@ class IngestSpec(TypedDict):
     sha256: str | None
     found_sha256: NotRequired[str]
     """Of the file as it was fetched; otherwise it is hashed while it is read."""
-    keeping: NotRequired[Keeping | None]
+    keeping: NotRequired[PartCheckpointSettings | None]
     """How to keep what was read, if that is worth it: the table, and its parts until it is whole."""
-    table: NotRequired[Table | None]
+    table: NotRequired[TableSummary | None]
     """What an earlier attempt read; the Parquet file lies in the folder already, and there is no source."""
 
 
-class Table(TypedDict):
+class TableSummary(TypedDict):
     """What reading a file found out, beside the Parquet file that it wrote."""
 
     format: str
@@ -72,21 +72,21 @@ class IngestResult(TypedDict):
     profile: ProfileReport
 
 
-def ingest(spec: IngestSpec, report: Reporter) -> IngestResult:
+def ingest(spec: IngestSpec, reporter: Reporter) -> IngestResult:
     """Raises BadInput with the codes that `workers.ml.reading` documents; UPLOAD_MISMATCH goes before any other."""
     target = Path(spec["folder"]) / "processed.parquet"
     table = spec.get("table")
     if table is None:
-        table = _table(spec, target, report)
+        table = _read_table(spec, target, reporter)
         if spec.get("keeping"):
-            report.checkpoint("table", table["rows"], dict(table), target)
+            reporter.checkpoint("table", table["rows"], dict(table), target)
     else:
-        report.resumed("table", f"Goes on with the table of {table['rows']:,} rows that an earlier attempt read.")
-    profile = profile_parquet(str(target), report, lo=_READ_PERCENT, hi=99.0)
+        reporter.resumed("table", f"Goes on with the table of {table['rows']:,} rows that an earlier attempt read.")
+    profile = profile_parquet(str(target), reporter, start_percent=_READ_PERCENT, end_percent=99.0)
     columns: list[ColumnOut] = [
         {"name": column["name"], "type": column["type"], "nullable": column["missing_count"] > 0} for column in profile["columns"]
     ]
-    report.progress(99.0, "making the preview")
+    reporter.progress(99.0, "making the preview")
     return {
         "format": table["format"],
         "sha256": table["sha256"],
@@ -102,7 +102,7 @@ def ingest(spec: IngestSpec, report: Reporter) -> IngestResult:
     }
 
 
-def _table(spec: IngestSpec, target: Path, report: Reporter) -> Table:
+def _read_table(spec: IngestSpec, target: Path, reporter: Reporter) -> TableSummary:
     raw = RawFile(Path(spec["source"]), spec.get("found_sha256"))
     if raw.size != spec["size"]:
         raise BadInput(
@@ -110,7 +110,7 @@ def _table(spec: IngestSpec, target: Path, report: Reporter) -> Table:
             f"{spec['filename']!r} was announced with {spec['size']:,} bytes and has {raw.size:,}. Upload it again.",
         )
     try:
-        format_name, reader, rows = _read(raw, spec, target, report)
+        format_name, reader, rows = _read_file(raw, spec, target, reporter)
     except BadInput as error:
         _check_digest(raw, spec, cause=error)
         raise
@@ -120,43 +120,43 @@ def _table(spec: IngestSpec, target: Path, report: Reporter) -> Table:
         "sha256": raw.sha256(),
         "size": raw.size,
         "rows": rows,
-        "issues": reader.issues.kept,
+        "issues": reader.issues.entries,
         "issue_count": reader.issues.count,
     }
 
 
-def _read(raw: RawFile, spec: IngestSpec, target: Path, report: Reporter) -> tuple[str, TableReader, int]:
-    report.progress(0.0, "recognising the format")
-    format_name, encoding = sniff(raw, spec["filename"])
-    parts = Parts(spec.get("keeping"), report)
+def _read_file(raw: RawFile, spec: IngestSpec, target: Path, reporter: Reporter) -> tuple[str, TableReader, int]:
+    reporter.progress(0.0, "recognising the format")
+    format_name, encoding = detect_format(raw, spec["filename"])
+    checkpoints = PartCheckpoints(spec.get("keeping"), reporter)
 
     def progress(share: float, step: str) -> None:
         # The first pass takes five sevenths of the reading, a second one the rest: nobody knows yet whether one comes.
-        reach = 50.0 + (_READ_PERCENT - 50.0) * share if parts.passes else 50.0 * share
-        report.progress(reach, step)
+        percent = 50.0 + (_READ_PERCENT - 50.0) * share if checkpoints.passes else 50.0 * share
+        reporter.progress(percent, step)
 
-    reader = _reader(format_name, encoding, raw, spec["filename"], progress)
-    parts.go_on(reader)
+    reader = _open_reader(format_name, encoding, raw, spec["filename"], progress)
+    checkpoints.resume(reader)
     while True:
-        with ParquetSink(target, parts.left, parts.rows) as sink:
+        with ParquetSink(target, checkpoints.parts, checkpoints.row_count) as sink:
             for frame in reader.frames():
                 if sink.write(frame):
-                    parts.keep_if_due(sink, reader)
-            is_done = not reader.must_repeat()
+                    checkpoints.checkpoint_if_due(sink, reader)
+            is_done = not reader.needs_another_pass()
             if is_done:
                 sink.close(reader.column_types())
             rows = sink.row_count
         if is_done:
             break
-        parts.repeat(rows)
-        if parts.passes >= _PASSES:
+        checkpoints.start_next_pass(rows)
+        if checkpoints.passes >= _MAX_PASSES:
             raise RuntimeError("the types of the columns do not settle")
-        report.log("The whole file did not bear out the types that its beginning proposed; it is read again.")
-    report.progress(_READ_PERCENT, "read")
+        reporter.log("The whole file did not bear out the types that its beginning proposed; it is read again.")
+    reporter.progress(_READ_PERCENT, "read")
     return format_name, reader, rows
 
 
-def _reader(format_name: str, encoding: Encoding | None, raw: RawFile, filename: str, progress: Progress) -> TableReader:
+def _open_reader(format_name: str, encoding: Encoding | None, raw: RawFile, filename: str, progress: ProgressCallback) -> TableReader:
     if format_name == "PARQUET":
         return ParquetReader(raw, filename, progress)
     if format_name == "EXCEL":

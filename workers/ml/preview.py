@@ -18,15 +18,15 @@ def preview(path: Path, types: dict[str, str]) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     size = 2
     for row in frame.iter_rows(named=True):
-        shown = {name: _cell(value, types.get(name, "STRING")) for name, value in row.items()}
-        size += len(orjson.dumps(shown)) + 1
+        cells = {name: _cell(value, types.get(name, "STRING")) for name, value in row.items()}
+        size += len(orjson.dumps(cells)) + 1
         if size > limits.PREVIEW_BYTES:
             break
-        rows.append(shown)
+        rows.append(cells)
     return rows
 
 
-def _cell(value: Any, kind: str) -> Any:
-    if kind == "JSON" and isinstance(value, str) and len(value) <= limits.PREVIEW_TEXT:
-        return json_value(orjson.loads(value), limits.PREVIEW_TEXT)
-    return json_value(value, limits.PREVIEW_TEXT)
+def _cell(value: Any, column_type: str) -> Any:
+    if column_type == "JSON" and isinstance(value, str) and len(value) <= limits.PREVIEW_TEXT_LENGTH:
+        return json_value(orjson.loads(value), limits.PREVIEW_TEXT_LENGTH)
+    return json_value(value, limits.PREVIEW_TEXT_LENGTH)

@@ -6,19 +6,19 @@ import polars as pl
 
 from workers.ml.bundle import Bundle, Column
 from workers.ml.errors import BadInput
-from workers.ml.steps.step import Node
-from workers.ml.steps.trainer import EitherParameters, SupervisedParameters
+from workers.ml.steps.step import PipelineNode
+from workers.ml.steps.training_step import ClassifierOrRegressorParameters, SupervisedParameters
 
 # A whole number with more different values than this is taken for a quantity, unless the dataset or the step says otherwise.
-MOST_INTEGER_CLASSES = 20
-MOST_CLASSES = 200
+MAX_INTEGER_CLASSES = 20
+MAX_CLASSES = 200
 # A float beyond this stands for several whole numbers.
-MOST_EXACT = 2.0**53
+MAX_EXACT_INTEGER = 2.0**53
 # The square of an error must be a number, and the sum of many of them.
-MOST_TARGET = 1e100
+MAX_TARGET_VALUE = 1e100
 
 
-def settle(bundle: Bundle, node: Node, default_target: str | None, default_problem: str | None) -> None:
+def determine_problem(bundle: Bundle, node: PipelineNode, default_target: str | None, default_problem: str | None) -> None:
     """Sets the bundle's target and problem, and leaves out rows whose target is missing. BadInput where nothing can be predicted."""
     if "CLUSTERING" in node.step.problem_types:
         bundle.problem = "CLUSTERING"
@@ -32,15 +32,16 @@ def settle(bundle: Bundle, node: Node, default_target: str | None, default_probl
             f"Step '{node.key}' does not know what to predict: it names no target and the dataset has no target column. Set one of them.",
             path=node.path("target"),
         )
-    column = bundle.outcome(target, node, "target")
+    column = bundle.target_or_split_column(target, node, "target")
     bundle.target = target
-    bundle.extra.add(target)
+    bundle.extra_columns.add(target)
     _drop_unlabelled(bundle, node, column)
-    facts = bundle.lazy.select(
-        pl.col(target).n_unique().alias("distinct"), (_whole(target) if column.kind == "number" else pl.lit(value=False)).alias("whole")
+    target_statistics = bundle.lazy.select(
+        pl.col(target).n_unique().alias("distinct"),
+        (_is_integral(target) if column.kind == "number" else pl.lit(value=False)).alias("whole"),
     ).collect(engine="streaming")
-    distinct, whole = int(facts["distinct"][0]), bool(facts["whole"][0])
-    bundle.problem = _problem(node, column, bundle, distinct, default_problem if target == default_target else None)
+    distinct, is_integral = int(target_statistics["distinct"][0]), bool(target_statistics["whole"][0])
+    bundle.problem = _problem_type(node, column, bundle, distinct, default_problem if target == default_target else None)
     if bundle.problem == "REGRESSION":
         if column.kind != "number":
             raise BadInput(
@@ -50,10 +51,10 @@ def settle(bundle: Bundle, node: Node, default_target: str | None, default_probl
                 path=node.path("target"),
             )
         greatest = bundle.lazy.select(pl.col(target).cast(pl.Float64).abs().max()).collect(engine="streaming").item()
-        if greatest > MOST_TARGET:
+        if greatest > MAX_TARGET_VALUE:
             raise BadInput(
                 "VALUES_TOO_LARGE",
-                f"The target '{target}' holds values as great as {greatest:.3g}; errors of more than {MOST_TARGET:g} cannot be measured. "
+                f"The target '{target}' holds values as great as {greatest:.3g}; errors of more than {MAX_TARGET_VALUE:g} cannot be measured. "
                 "Filter such rows, or give the target in another unit.",
                 column=target,
                 path=node.path("target"),
@@ -84,31 +85,31 @@ def settle(bundle: Bundle, node: Node, default_target: str | None, default_probl
             column=target,
             path=node.path("target"),
         )
-    if distinct > MOST_CLASSES or (column.kind == "number" and not whole):
-        found = (
-            f"{distinct:,} different values; at most {MOST_CLASSES} classes are told apart"
-            if whole or column.kind == "text"
+    if distinct > MAX_CLASSES or (column.kind == "number" and not is_integral):
+        description = (
+            f"{distinct:,} different values; at most {MAX_CLASSES} classes are told apart"
+            if is_integral or column.kind == "text"
             else "values that are no whole numbers"
         )
         raise BadInput(
             "CONTINUOUS_TARGET",
-            f"The target '{target}' has {found}. Predict it as a number with a regression step, or choose another target.",
+            f"The target '{target}' has {description}. Predict it as a number with a regression step, or choose another target.",
             column=target,
             path=node.path("target"),
         )
 
 
-def _drop_unlabelled(bundle: Bundle, node: Node, column: Column) -> None:
+def _drop_unlabelled(bundle: Bundle, node: PipelineNode, column: Column) -> None:
     floats = bundle.lazy.collect_schema()[column.name].is_float()
-    cell = pl.col(column.name).fill_nan(None) if floats else pl.col(column.name)
-    before = bundle.count()
-    bundle.lazy = bundle.lazy.filter(cell.is_not_null())
-    after = bundle.count()
-    bundle.unlabelled_rows = before - after
-    if after == 0:
+    value = pl.col(column.name).fill_nan(None) if floats else pl.col(column.name)
+    rows_before = bundle.count()
+    bundle.lazy = bundle.lazy.filter(value.is_not_null())
+    rows_after = bundle.count()
+    bundle.unlabelled_rows = rows_before - rows_after
+    if rows_after == 0:
         raise BadInput(
             "TARGET_MISSING",
-            f"The target '{column.name}' is missing in all of {before:,} rows, so step '{node.key}' has nothing to learn. Choose another target.",
+            f"The target '{column.name}' is missing in all of {rows_before:,} rows, so step '{node.key}' has nothing to learn. Choose another target.",
             column=column.name,
             path=node.path("target"),
         )
@@ -120,23 +121,25 @@ def _drop_unlabelled(bundle: Bundle, node: Node, column: Column) -> None:
             path=node.path("target"),
         )
     if bundle.unlabelled_rows:
-        bundle.report.log(f"{bundle.unlabelled_rows:,} of {before:,} rows have no value of the target '{column.name}' and are left out.")
+        bundle.reporter.log(
+            f"{bundle.unlabelled_rows:,} of {rows_before:,} rows have no value of the target '{column.name}' and are left out."
+        )
 
 
-def _whole(name: str) -> pl.Expr:
+def _is_integral(name: str) -> pl.Expr:
     number = pl.col(name).cast(pl.Float64)
-    return ((number == number.floor()) & (number.abs() <= MOST_EXACT)).all()
+    return ((number == number.floor()) & (number.abs() <= MAX_EXACT_INTEGER)).all()
 
 
-def _problem(node: Node, column: Column, bundle: Bundle, distinct: int, default_problem: str | None) -> str:
+def _problem_type(node: PipelineNode, column: Column, bundle: Bundle, distinct: int, default_problem: str | None) -> str:
     if len(node.step.problem_types) == 1:
         return node.step.problem_types[0]
-    parameters: EitherParameters = node.parameters
+    parameters: ClassifierOrRegressorParameters = node.parameters
     if parameters.problem_type != "auto":
         return parameters.problem_type.upper()
     if default_problem in node.step.problem_types:
         return str(default_problem)
     dtype = bundle.lazy.collect_schema()[column.name]
-    if column.kind == "text" or dtype == pl.Boolean or (dtype.is_integer() and distinct <= MOST_INTEGER_CLASSES):
+    if column.kind == "text" or dtype == pl.Boolean or (dtype.is_integer() and distinct <= MAX_INTEGER_CLASSES):
         return "CLASSIFICATION"
     return "REGRESSION"

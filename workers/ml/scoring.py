@@ -29,7 +29,7 @@ METRICS: dict[str, str] = {
 SILHOUETTE_ROWS = 2_000
 
 
-def finite(scores: dict[str, float]) -> dict[str, float]:
+def finite_scores(scores: dict[str, float]) -> dict[str, float]:
     return {name: float(value) for name, value in scores.items() if math.isfinite(value)}
 
 
@@ -49,13 +49,13 @@ def classification_scores(truth: np.ndarray, predicted: np.ndarray, probabilitie
                 if len(classes) == 2
                 else metrics.roc_auc_score(truth, probabilities, multi_class="ovr", average="macro", labels=classes)
             )
-    return finite(scores)
+    return finite_scores(scores)
 
 
 def regression_scores(truth: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
     from sklearn import metrics  # see classification_scores
 
-    return finite(
+    return finite_scores(
         {
             "rmse": metrics.root_mean_squared_error(truth, predicted),
             "mae": metrics.mean_absolute_error(truth, predicted),
@@ -69,11 +69,11 @@ def clustering_scores(matrix: np.ndarray, labels: np.ndarray, seed: int) -> dict
     from sklearn import metrics  # see classification_scores
 
     if len(labels) > SILHOUETTE_ROWS:
-        chosen = np.random.default_rng(seed).choice(len(labels), SILHOUETTE_ROWS, replace=False)
-        matrix, labels = matrix[chosen], labels[chosen]
+        sample = np.random.default_rng(seed).choice(len(labels), SILHOUETTE_ROWS, replace=False)
+        matrix, labels = matrix[sample], labels[sample]
     if not 2 <= len(np.unique(labels)) < len(labels):
         return {}
-    return finite({"silhouette": float(metrics.silhouette_score(matrix, labels))})
+    return finite_scores({"silhouette": float(metrics.silhouette_score(matrix, labels))})
 
 
 def loss(estimator: Any, matrix: np.ndarray, truth: np.ndarray) -> float:

@@ -31,7 +31,7 @@ class _State(TypedDict):
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class DownloadedCheckpoint:
     """A checkpoint of a series, and where its object was written."""
 
     checkpoint: Checkpoint
@@ -39,7 +39,7 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class _Handed:
+class _PendingCheckpoint:
     """What a body handed over."""
 
     name: str
@@ -61,176 +61,178 @@ class Checkpoints:
         self._objects = objects
         self._claim = claim
         self._reports = reports
-        self.place = ""
+        self.key_prefix = ""
         self.content_type = "application/octet-stream"
         self.keys: set[str] = set()  # objects that go when the job has ended
-        self._found: dict[str, Checkpoint] = {}
-        self._series: list[str] = []  # names of those that hang together
+        self._earlier: dict[str, Checkpoint] = {}
+        self._series_names: list[str] = []  # names of those that hang together
         self._stored: dict[str, Checkpoint] = {}
-        self._waiting: dict[str, _Handed] = {}
-        self._storing: asyncio.Task[None] | None = None
+        self._pending: dict[str, _PendingCheckpoint] = {}
+        self._store_task: asyncio.Task[None] | None = None
 
     # Going on from an earlier attempt
 
-    async def find(self, name: str, path: Path | None = None) -> Checkpoint | None:
+    async def load(self, name: str, path: Path | None = None) -> Checkpoint | None:
         """The checkpoint that an earlier attempt left, its object written to `path` and held against its checksum. A damaged one is as none.
 
         Without a path, only that the object is there and of its size.
         """
         if self._claim.attempt == 1:
             return None
-        found = (await self._of_job()).get(name)
-        if found is None:
+        checkpoint = (await self._job_checkpoints()).get(name)
+        if checkpoint is None:
             return None
-        damage = await self._damage(found, path)
+        damage = await self._damage(checkpoint, path)
         if damage is not None:
-            self._found[name] = found
-            await self.start_over(
-                name, f"The checkpoint of an earlier attempt cannot be used: {damage}. The work starts from its beginning."
-            )
+            self._earlier[name] = checkpoint
+            await self.discard(name, f"The checkpoint of an earlier attempt cannot be used: {damage}. The work starts from its beginning.")
             return None
-        self._found[name] = found
-        self._reports.go_on_at(found.state["percent"], found.state["reach"])
-        return found
+        self._earlier[name] = checkpoint
+        self._reports.resume_at(checkpoint.state["percent"], checkpoint.state["reach"])
+        return checkpoint
 
-    async def find_series(self, series: str, folder: Path, follows: Callable[[Checkpoint | None, Checkpoint], bool]) -> list[Found]:
+    async def load_series(
+        self, series: str, folder: Path, is_next: Callable[[Checkpoint | None, Checkpoint], bool]
+    ) -> list[DownloadedCheckpoint]:
         """The checkpoints named "series-0001" and so on, as far as each is whole and follows the one before; the others are removed.
 
         Their objects are written to the folder. Going on with the last means going on with all.
         """
         if self._claim.attempt == 1:
             return []
-        there = {name: found for name, found in (await self._of_job()).items() if name.startswith(f"{series}-")}
-        whole: list[Found] = []
-        while (found := there.get(f"{series}-{len(whole) + 1:04}")) is not None:
-            if not follows(whole[-1].checkpoint if whole else None, found):
+        candidates = {name: checkpoint for name, checkpoint in (await self._job_checkpoints()).items() if name.startswith(f"{series}-")}
+        valid: list[DownloadedCheckpoint] = []
+        while (checkpoint := candidates.get(f"{series}-{len(valid) + 1:04}")) is not None:
+            if not is_next(valid[-1].checkpoint if valid else None, checkpoint):
                 break
-            path = folder / found.name
-            damage = await self._damage(found, path)
+            path = folder / checkpoint.name
+            damage = await self._damage(checkpoint, path)
             if damage is not None:
-                self._reports.line(f"A checkpoint of an earlier attempt cannot be used: {damage}. The work goes on from the one before it.")
+                self._reports.log_line(
+                    f"A checkpoint of an earlier attempt cannot be used: {damage}. The work goes on from the one before it."
+                )
                 break
-            whole.append(Found(found, path))
-            del there[found.name]
-        await self._drop(list(there))
-        if whole:
-            self._series = [found.checkpoint.name for found in whole]
-            last = self._found[self._series[-1]] = whole[-1].checkpoint
-            self._reports.go_on_at(last.state["percent"], last.state["reach"])
-        return whole
+            valid.append(DownloadedCheckpoint(checkpoint, path))
+            del candidates[checkpoint.name]
+        await self._drop(list(candidates))
+        if valid:
+            self._series_names = [downloaded.checkpoint.name for downloaded in valid]
+            last = self._earlier[self._series_names[-1]] = valid[-1].checkpoint
+            self._reports.resume_at(last.state["percent"], last.state["reach"])
+        return valid
 
-    async def forget_series(self, series: str) -> None:
+    async def drop_series(self, series: str) -> None:
         """None of them is of use."""
         if self._claim.attempt > 1:
-            await self._drop([name for name in await self._of_job() if name.startswith(f"{series}-")])
+            await self._drop([name for name in await self._job_checkpoints() if name.startswith(f"{series}-")])
 
-    async def _of_job(self) -> dict[str, Checkpoint]:
+    async def _job_checkpoints(self) -> dict[str, Checkpoint]:
         """Their objects go when the job has ended, whether this attempt uses them or not."""
-        found = await checkpoints.of_job(self._database, self._claim.job_id)
-        self.keys.update(checkpoint.object_key for checkpoint in found.values() if checkpoint.object_key is not None)
-        return found
+        by_name = await checkpoints.load(self._database, self._claim.job_id)
+        self.keys.update(checkpoint.object_key for checkpoint in by_name.values() if checkpoint.object_key is not None)
+        return by_name
 
-    async def _damage(self, found: Checkpoint, path: Path | None) -> str | None:
-        if found.object_key is None:
+    async def _damage(self, checkpoint: Checkpoint, path: Path | None) -> str | None:
+        if checkpoint.object_key is None:
             return None
         if path is None:
-            info = await self._objects.head(found.object_key)
-            return None if info is not None and info.size == found.size else "its file is gone from the store, or is another one"
+            info = await self._objects.head(checkpoint.object_key)
+            return None if info is not None and info.size == checkpoint.size else "its file is gone from the store, or is another one"
         try:
-            size, sha256 = await self._objects.download(found.object_key, path)
+            size, sha256 = await self._objects.download(checkpoint.object_key, path)
         except ObjectMissing:
             return "its file is gone from the store"
-        if (size, sha256) != (found.size, found.sha256):
+        if (size, sha256) != (checkpoint.size, checkpoint.sha256):
             await asyncio.to_thread(path.unlink)
-            return f"its file has {size:,} bytes with the SHA-256 {sha256}, and {found.size:,} with {found.sha256} were stored"
+            return f"its file has {size:,} bytes with the SHA-256 {sha256}, and {checkpoint.size:,} with {checkpoint.sha256} were stored"
         return None
 
-    async def go_on(self, name: str, message: str) -> None:
+    async def resume(self, name: str, message: str) -> None:
         """The body uses it: what was reported past it goes. Raises `Superseded`."""
-        self._reports.line(message)
-        await self._rewind(self._found[name].state["reach"])
+        self._reports.log_line(message)
+        await self._rewind(self._earlier[name].state["reach"])
 
-    async def start_over(self, name: str, message: str) -> None:
+    async def discard(self, name: str, message: str) -> None:
         """It is of no use: it goes, its series with it, and all that was reported before. Raises `Superseded`."""
-        self._reports.line(message)
-        self._reports.start_over()
-        self._found.pop(name, None)
-        await self._drop(self._series if name in self._series else [name])
+        self._reports.log_line(message)
+        self._reports.reset()
+        self._earlier.pop(name, None)
+        await self._drop(self._series_names if name in self._series_names else [name])
         await self._rewind({})
 
     async def _drop(self, names: Sequence[str]) -> None:
         if not names:
             return
         async with self._database.work(SYSTEM) as work:
-            gone = await checkpoints.drop(work, self._claim, names)
-        if gone is None:
+            object_keys = await checkpoints.drop(work, self._claim, names)
+        if object_keys is None:
             raise Superseded
-        await self._remove(gone)
+        await self._remove(object_keys)
 
-    async def _rewind(self, reach: dict[str, int]) -> None:
+    async def _rewind(self, last_steps: dict[str, int]) -> None:
         run_id = self._reports.run_id
         if run_id is not None:
             async with self._database.work(SYSTEM) as work:
-                if not await metrics.rewind(work, self._claim, run_id, reach):
+                if not await metrics.rewind(work, self._claim, run_id, last_steps):
                     raise Superseded
 
     # Keeping what was done
 
-    def take(self, name: str, position: int, state: dict[str, Any], file: Path | None, *, is_disposable: bool) -> None:
+    def enqueue(self, name: str, position: int, state: dict[str, Any], file: Path | None, *, is_disposable: bool) -> None:
         """Store this as soon as the one before it is. A disposable file is removed afterwards."""
-        told: _State = {"body": state, "percent": self._reports.percent, "reach": dict(self._reports.reach)}
-        before = self._waiting.get(name)
-        if before is not None:
-            _dispose(before)
-        self._waiting[name] = _Handed(name, position, told, file, is_disposable)
-        if self._storing is None or self._storing.done():
-            self._storing = asyncio.create_task(self._store_all(), name=f"checkpoints of {self._claim.job_id}")
+        row_state: _State = {"body": state, "percent": self._reports.percent, "reach": dict(self._reports.last_steps)}
+        previous = self._pending.get(name)
+        if previous is not None:
+            _dispose(previous)
+        self._pending[name] = _PendingCheckpoint(name, position, row_state, file, is_disposable)
+        if self._store_task is None or self._store_task.done():
+            self._store_task = asyncio.create_task(self._store_all(), name=f"checkpoints of {self._claim.job_id}")
 
-    async def keep(self, name: str, position: int, state: dict[str, Any], key: str, size: int, sha256: str) -> bool:
+    async def save_uploaded(self, name: str, position: int, state: dict[str, Any], key: str, size: int, sha256: str) -> bool:
         """A checkpoint whose object is in the store already. False where it was not written: then the object is the caller's as before."""
-        told = {"body": state, "percent": self._reports.percent, "reach": dict(self._reports.reach)}
-        return await self._save(Checkpoint(name, position, told, key, size, sha256))
+        row_state = {"body": state, "percent": self._reports.percent, "reach": dict(self._reports.last_steps)}
+        return await self._save(Checkpoint(name, position, row_state, key, size, sha256))
 
-    async def stored(self, name: str) -> Checkpoint | None:
+    async def wait_stored(self, name: str) -> Checkpoint | None:
         """What this attempt stored under the name, once it has; None where it could not."""
-        while self._storing is not None and not self._storing.done():
-            await asyncio.wait([self._storing])
+        while self._store_task is not None and not self._store_task.done():
+            await asyncio.wait([self._store_task])
         return self._stored.get(name)
 
-    async def close(self, *, patience: float) -> None:
+    async def close(self, *, timeout: float) -> None:
         """The body has ended; what it handed over last is still worth storing, for so many seconds, if another attempt may come."""
-        if self._storing is None:
+        if self._store_task is None:
             return
-        if patience:
-            await asyncio.wait([self._storing], timeout=patience)
-        self._storing.cancel()
-        await asyncio.wait([self._storing])
+        if timeout:
+            await asyncio.wait([self._store_task], timeout=timeout)
+        self._store_task.cancel()
+        await asyncio.wait([self._store_task])
 
     async def _store_all(self) -> None:
-        while self._waiting:
-            handed = self._waiting.pop(next(iter(self._waiting)))
+        while self._pending:
+            pending = self._pending.pop(next(iter(self._pending)))
             try:
-                await self._store(handed)
+                await self._store(pending)
             except Exception:  # the body must not suffer; the next checkpoint will do
-                log.warning("checkpoint_not_stored", job=str(self._claim.job_id), name=handed.name, exc_info=True)
+                log.warning("checkpoint_not_stored", job=str(self._claim.job_id), name=pending.name, exc_info=True)
             finally:
-                _dispose(handed)
+                _dispose(pending)
 
-    async def _store(self, handed: _Handed) -> None:
+    async def _store(self, pending: _PendingCheckpoint) -> None:
         await self._reports.flush_points()
-        if handed.file is None:
-            await self._save(Checkpoint(handed.name, handed.position, dict(handed.state)))
+        if pending.file is None:
+            await self._save(Checkpoint(pending.name, pending.position, dict(pending.state)))
             return
-        key = f"{self.place}/{uuid4()}"
+        key = f"{self.key_prefix}/{uuid4()}"
         try:
-            size, sha256 = await self._objects.upload(handed.file, key, self.content_type)
+            size, sha256 = await self._objects.upload(pending.file, key, self.content_type)
         except BaseException:
             self.keys.add(key)  # it may have arrived, and there is no row that would tell
             raise
-        checkpoint = Checkpoint(handed.name, handed.position, dict(handed.state), key, size, sha256)
-        self._stored[handed.name] = checkpoint  # also where nobody knows whether its row was written
+        checkpoint = Checkpoint(pending.name, pending.position, dict(pending.state), key, size, sha256)
+        self._stored[pending.name] = checkpoint  # also where nobody knows whether its row was written
         if not await self._save(checkpoint):
-            del self._stored[handed.name]
+            del self._stored[pending.name]
             await self._remove([key])
 
     async def _save(self, checkpoint: Checkpoint) -> bool:
@@ -238,11 +240,11 @@ class Checkpoints:
             self.keys.add(checkpoint.object_key)
         async with self._database.work(SYSTEM) as work:
             saved = await checkpoints.save(work, self._claim, checkpoint)
-        if not saved.is_kept and checkpoint.object_key is not None:
+        if not saved.is_current and checkpoint.object_key is not None:
             self.keys.discard(checkpoint.object_key)
         if saved.replaced is not None:
             await self._remove([saved.replaced])
-        return saved.is_kept
+        return saved.is_current
 
     async def _remove(self, keys: list[str]) -> None:
         """Best effort: what stays is named by no row and collected later."""
@@ -254,6 +256,6 @@ class Checkpoints:
             self.keys.difference_update(keys)
 
 
-def _dispose(handed: _Handed) -> None:
-    if handed.is_disposable and handed.file is not None:
-        handed.file.unlink(missing_ok=True)
+def _dispose(pending: _PendingCheckpoint) -> None:
+    if pending.is_disposable and pending.file is not None:
+        pending.file.unlink(missing_ok=True)

@@ -17,89 +17,94 @@ from sqlalchemy import Row, func, select
 from sqlalchemy.exc import DBAPIError
 
 from db.core.viewer import SYSTEM
-from db.core.work import Database, was_broken_off
+from db.core.work import Database, is_transient
 from db.errors import Unavailable
-from db.services import chores, jobs, workers
+from db.services import jobs, maintenance, workers
 from db.services.jobs import Failure
-from db.services.jobs.transitions import BACK, CANCELLED, ENDED
+from db.services.jobs.transitions import CANCELLED_PREFIX, ENDED, REQUEUED_PREFIX
 from db.settings import state_settings
-from db.stores.events import BELLS, listen
+from db.stores.notices import DISPATCH_CHANNEL, listen
 from db.tables.jobs import JobKind
 from db.tables.jobstates import JobStatus
 from workers.runtime import telemetry
-from workers.runtime.attempt import Attempt, Effects, Stop, Task, Tools
-from workers.runtime.bells import Bells
-from workers.runtime.bodies import BodyFailed
-from workers.runtime.chores import Chores
+from workers.runtime.attempt import Attempt, Effects, StopReason, Task, WorkerResources
+from workers.runtime.body_runner import BodyFailed
+from workers.runtime.dispatch_listener import DispatchListener
+from workers.runtime.maintenance import Maintenance
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
-PAUSE = 0.5  # seconds before Postgres is asked again after it did not answer
-GIVING_BACK = 1.0  # seconds that jobs take to be given back, unless the store is slow to take their logs and checkpoints
-FAREWELL = 3.0  # seconds that telling Postgres of the end may take
-CHEAP = 0.02  # seconds that a look may take for the next to follow at once
-RESPITE = 0.2  # seconds at most between two looks that are dearer
-RUNG = "rung:"  # somebody invited to jobs of this queue
+RETRY_PAUSE = 0.5  # seconds before Postgres is asked again after it did not answer
+GIVE_BACK_TIME = 1.0  # seconds that jobs take to be given back, unless the store is slow to take their logs and checkpoints
+DEREGISTER_TIMEOUT = 3.0  # seconds that telling Postgres of the end may take
+CHEAP_POLL = 0.02  # seconds that a look may take for the next to follow at once
+MAX_POLL_PAUSE = 0.2  # seconds at most between two looks that are dearer
+DISPATCHED = "rung:"  # somebody invited to jobs of this queue
 
 
 class Engine:
     """Runs until `stop`. Every loop outlives a Postgres or a Redis that is away for a while."""
 
-    def __init__(self, tools: Tools, redis_url: str, queues: Sequence[str], tasks: Mapping[JobKind, Task]) -> None:
-        self._tools = tools
-        self._database = tools.database
-        self._settings = tools.settings
+    def __init__(self, resources: WorkerResources, redis_url: str, queues: Sequence[str], tasks: Mapping[JobKind, Task]) -> None:
+        self._resources = resources
+        self._database = resources.database
+        self._settings = resources.settings
         self._redis_url = redis_url
         self._queues = list(queues)
         self._tasks = tasks
-        self._slots = tools.settings.slot_count()
+        self._slots = resources.settings.slot_count()
         self._name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
         self._id: UUID
         self._attempts: dict[UUID, Attempt] = {}
-        self._running: set[asyncio.Task[None]] = set()
-        self._claiming = 0
+        self._attempt_tasks: set[asyncio.Task[None]] = set()
+        self._reserved_slots = 0
         self._stopping = asyncio.Event()
-        self._hurry = asyncio.Event()
-        self._nudged = asyncio.Event()
-        self._beat = asyncio.Event()
-        self._waits = False  # whether there was work at the last look; perhaps it is only held back by a cap
-        self._bells = Bells(
-            redis_url, self._queues, self._slots, lambda: self._free, self._answer, lambda ids: jobs.invited(self._database, ids)
+        self._skip_grace = asyncio.Event()
+        self._poll_now = asyncio.Event()
+        self._heartbeat_now = asyncio.Event()
+        self._has_waiting_jobs = False  # whether there was work at the last look; perhaps it is only held back by a cap
+        self._dispatch_listener = DispatchListener(
+            redis_url,
+            self._queues,
+            self._slots,
+            lambda: self._free_slots,
+            self._claim_dispatched,
+            lambda ids: jobs.current_dispatches(self._database, ids),
         )
-        self._chores = Chores(chores.Ground(tools.database, tools.objects, state_settings()), self._name)
+        self._maintenance = Maintenance(maintenance.MaintenanceContext(resources.database, resources.objects, state_settings()), self._name)
 
     @property
-    def _free(self) -> int:
-        return 0 if self._stopping.is_set() else self._slots - len(self._running) - self._claiming
+    def _free_slots(self) -> int:
+        return 0 if self._stopping.is_set() else self._slots - len(self._attempt_tasks) - self._reserved_slots
 
     def stop(self) -> None:
         """Take no more jobs; give those that run the grace time, then give them back. Told again, do not wait."""
-        (self._hurry if self._stopping.is_set() else self._stopping).set()
+        (self._skip_grace if self._stopping.is_set() else self._stopping).set()
 
     async def run(self) -> None:
         """Work until told to stop."""
         if not await self._register():
             return
         telemetry.SLOTS.set(self._slots)
-        telemetry.USED.set_function(lambda: len(self._running))
+        telemetry.SLOTS_USED.set_function(lambda: len(self._attempt_tasks))
         log.info("worker_ready", worker=self._name, queues=self._queues, slots=self._slots)
         loops = [
             asyncio.create_task(loop, name=name)
             for name, loop in {
-                "pulse": self._keep_pulsing(),
-                "look": self._keep_looking(),
-                "chores": self._keep_house(),
-                "nudges": self._keep_hearing(),
-                "bells": self._bells.run(),
+                "heartbeat": self._heartbeat_loop(),
+                "poll": self._poll_loop(),
+                "maintenance": self._maintenance_loop(),
+                "notices": self._notice_loop(),
+                "dispatch_listener": self._dispatch_listener.run(),
             }.items()
         ]
         try:
             await self._stopping.wait()
-            await self._finish()
+            await self._drain()
         finally:
-            await _end(loops)
+            await _cancel_all(loops)
         with suppress(Unavailable, TimeoutError):  # without a word it counts as stopped once it has been silent for a while
-            async with asyncio.timeout(FAREWELL), self._database.work(SYSTEM) as work:
+            async with asyncio.timeout(DEREGISTER_TIMEOUT), self._database.work(SYSTEM) as work:
                 await workers.stop(work, self._id)
         log.info("worker_stopped", worker=self._name)
 
@@ -112,7 +117,7 @@ class Engine:
             except Unavailable as error:
                 log.warning("waiting_for_postgres", error=str(error))
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(PAUSE):
+                    async with asyncio.timeout(RETRY_PAUSE):
                         await self._stopping.wait()
             else:
                 return True
@@ -122,57 +127,57 @@ class Engine:
         """Before the first job: after a long rest even this month's may be missing."""
         try:
             async with self._database.work(SYSTEM) as work:
-                await work.scalar(select(func.trellis_make_partitions(chores.PARTITIONS_AHEAD)))
+                await work.scalar(select(func.trellis_make_partitions(maintenance.PARTITIONS_AHEAD)))
         except DBAPIError as error:  # the chore tells an operator what to do; the jobs go on, in the default partitions
             log.warning("partitions_not_made", error=str(error.orig))
 
-    async def _finish(self) -> None:
+    async def _drain(self) -> None:
         """Short bodies get their time; the others go back, no try used. What giving back usually takes is kept of the grace time for it."""
         grace = self._settings.grace
-        if self._running:
-            hurry = asyncio.create_task(self._hurry.wait())
-            done = asyncio.ensure_future(asyncio.gather(*self._running, return_exceptions=True))
-            await asyncio.wait([hurry, done], timeout=grace - min(grace / 3, GIVING_BACK), return_when=asyncio.FIRST_COMPLETED)
-            hurry.cancel()
-        while self._running or self._claiming:  # a claim that is under way may still become an attempt
+        if self._attempt_tasks:
+            skip_grace = asyncio.create_task(self._skip_grace.wait())
+            done = asyncio.ensure_future(asyncio.gather(*self._attempt_tasks, return_exceptions=True))
+            await asyncio.wait([skip_grace, done], timeout=grace - min(grace / 3, GIVE_BACK_TIME), return_when=asyncio.FIRST_COMPLETED)
+            skip_grace.cancel()
+        while self._attempt_tasks or self._reserved_slots:  # a claim that is under way may still become an attempt
             for attempt in self._attempts.values():
-                attempt.stop(Stop.GIVE_BACK)
-            await asyncio.wait([*self._running, asyncio.create_task(asyncio.sleep(0.1))], return_when=asyncio.FIRST_COMPLETED)
+                attempt.stop(StopReason.GIVE_BACK)
+            await asyncio.wait([*self._attempt_tasks, asyncio.create_task(asyncio.sleep(0.1))], return_when=asyncio.FIRST_COMPLETED)
 
-    async def _keep_looking(self) -> None:
+    async def _poll_loop(self) -> None:
         """Each second, so that a nudge that was lost costs no more; and at once on a nudge, however many come."""
-        looked = time.monotonic()
+        polled_at = time.monotonic()
         while True:
             # However many nudges come, what they do not tell of (a lease that ran out) is looked for each second too.
-            left = looked + self._settings.look - time.monotonic()
-            nudged = left > 0 and await self._wait(self._nudged, left)
-            if not nudged:
-                looked = time.monotonic()
-            began = time.monotonic()
-            await self._attempted(lambda nudged=nudged: self._look(nudged=nudged))
+            remaining = polled_at + self._settings.look - time.monotonic()
+            notified = remaining > 0 and await self._wait(self._poll_now, remaining)
+            if not notified:
+                polled_at = time.monotonic()
+            started_at = time.monotonic()
+            await self._run_step(lambda notified=notified: self._poll(notified=notified))
             # Every job that ends nudges. Where the line is long each look sorts it, and the looks of many workers would leave Postgres
             # no time for anything else; a nudge that comes meanwhile is not lost, and the first after a rest waits for nothing.
-            await asyncio.sleep(min(4 * max(time.monotonic() - began - CHEAP, 0.0), RESPITE))
+            await asyncio.sleep(min(4 * max(time.monotonic() - started_at - CHEAP_POLL, 0.0), MAX_POLL_PAUSE))
 
-    async def _forever(self, step: Callable[[], Awaitable[None]], every: float, wake: asyncio.Event) -> None:
+    async def _run_every(self, step: Callable[[], Awaitable[None]], interval: float, event: asyncio.Event) -> None:
         while True:
-            await self._attempted(step)
-            await self._wait(wake, every)
+            await self._run_step(step)
+            await self._wait(event, interval)
 
     @staticmethod
-    async def _attempted(step: Callable[[], Awaitable[None]]) -> None:
+    async def _run_step(step: Callable[[], Awaitable[None]]) -> None:
         try:
             await step()
         except Unavailable as error:
             log.warning("postgres_does_not_answer", error=error.detail)
-            await asyncio.sleep(PAUSE)
+            await asyncio.sleep(RETRY_PAUSE)
         except DBAPIError as error:
-            told = log.warning if was_broken_off(error) else log.exception
-            told("step_failed", error=str(error.orig))
-            await asyncio.sleep(PAUSE)
+            log_error = log.warning if is_transient(error) else log.exception
+            log_error("step_failed", error=str(error.orig))
+            await asyncio.sleep(RETRY_PAUSE)
         except Exception:  # a loop of the worker outlives every failure of one of its rounds
             log.exception("step_failed")
-            await asyncio.sleep(PAUSE)
+            await asyncio.sleep(RETRY_PAUSE)
 
     @staticmethod
     async def _wait(event: asyncio.Event, seconds: float) -> bool:
@@ -187,155 +192,157 @@ class Engine:
 
     # Taking jobs
 
-    async def _keep_hearing(self) -> None:
+    async def _notice_loop(self) -> None:
         while True:
-            await self._attempted(self._hear_nudges)
+            await self._run_step(self._listen_for_notices)
 
-    async def _hear_nudges(self) -> None:
-        async with aclosing(listen(self._redis_url, BELLS)) as bells:
-            async for bell in bells:
-                if bell is None:
-                    self._nudged.set()
+    async def _listen_for_notices(self) -> None:
+        async with aclosing(listen(self._redis_url, DISPATCH_CHANNEL)) as notices:
+            async for notice in notices:
+                if notice is None:
+                    self._poll_now.set()
                 else:
-                    self._hear(bell.decode(errors="replace"))  # anybody may publish anything
+                    self._handle_notice(notice.decode(errors="replace"))  # anybody may publish anything
 
-    def _hear(self, bell: str) -> None:
-        queue = bell.removeprefix(BACK)
+    def _handle_notice(self, notice: str) -> None:
+        queue = notice.removeprefix(REQUEUED_PREFIX)
         if queue in self._queues:
-            self._waits = True
-            self._nudged.set()
-        elif bell == str(self._id):
-            self._beat.set()
-        elif bell.startswith(RUNG):
-            if (name := bell.removeprefix(RUNG)) in self._queues:
-                self._bells.wake(name)
-        elif bell == ENDED or bell.startswith((BACK, CANCELLED)):
-            if self._waits:  # a cap may have room now, wherever the job ran that made it
-                self._nudged.set()
-            name, _, job = bell.removeprefix(CANCELLED).partition(":")
-            if bell.startswith(CANCELLED) and name in self._queues:
-                self._bells.cancelled(name, job)
+            self._has_waiting_jobs = True
+            self._poll_now.set()
+        elif notice == str(self._id):
+            self._heartbeat_now.set()
+        elif notice.startswith(DISPATCHED):
+            if (name := notice.removeprefix(DISPATCHED)) in self._queues:
+                self._dispatch_listener.wake(name)
+        elif notice == ENDED or notice.startswith((REQUEUED_PREFIX, CANCELLED_PREFIX)):
+            if self._has_waiting_jobs:  # a cap may have room now, wherever the job ran that made it
+                self._poll_now.set()
+            name, _, job = notice.removeprefix(CANCELLED_PREFIX).partition(":")
+            if notice.startswith(CANCELLED_PREFIX) and name in self._queues:
+                self._dispatch_listener.job_cancelled(name, job)
 
-    async def _look(self, *, nudged: bool) -> None:
+    async def _poll(self, *, notified: bool) -> None:
         """One statement when there is nothing to do. What is waiting is rung for; without Redis it is taken at once."""
-        waits, expired = nudged, False
-        if not nudged:
-            self._waits, expired = waits, _ = await jobs.look(
-                self._database, self._queues, self._settings.ring_again if self._bells.sound else 0.0
+        has_waiting_jobs, has_expired_leases = notified, False
+        if not notified:
+            self._has_waiting_jobs, has_expired_leases = has_waiting_jobs, _ = await jobs.poll(
+                self._database, self._queues, self._settings.ring_again if self._dispatch_listener.is_connected else 0.0
             )
-        if expired:
+        if has_expired_leases:
             await self._sweep()
-        if waits and self._free > 0 and not await self._dispatch():
-            await self._take()
+        if has_waiting_jobs and self._free_slots > 0 and not await self._dispatch():
+            await self._claim_waiting()
 
     async def _dispatch(self) -> bool:
         """False when Redis carries no invitations."""
-        if not self._bells.sound:
+        if not self._dispatch_listener.is_connected:
             return False
         async with self._database.work(SYSTEM) as work:
-            rings = await jobs.dispatch(work, self._queues, self._settings.ring_again)
-        return not rings or await self._bells.ring(rings)
+            dispatches = await jobs.dispatch(work, self._queues, self._settings.ring_again)
+        return not dispatches or await self._dispatch_listener.notify(dispatches)
 
-    async def _take(self) -> None:
-        free = self._free
-        with self._claims(free):
+    async def _claim_waiting(self) -> None:
+        free_slots = self._free_slots
+        with self._reserve_slots(free_slots):
             async with self._database.work(SYSTEM) as work:
-                until = time.monotonic() + self._settings.lease
-                taken = await jobs.claim_waiting(work, self._queues, free, self._id, self._name, self._settings.lease)
-            for job in taken:
-                self._begin(job, until)
+                lease_deadline = time.monotonic() + self._settings.lease
+                claimed = await jobs.claim_waiting(work, self._queues, free_slots, self._id, self._name, self._settings.lease)
+            for job in claimed:
+                self._start_attempt(job, lease_deadline)
 
-    async def _answer(self, job_id: UUID) -> None:
+    async def _claim_dispatched(self, job_id: UUID) -> None:
         """Somebody rang for this job: the slot first, then the row; no row, no work."""
-        if self._free <= 0:
+        if self._free_slots <= 0:
             return
-        with self._claims(1):
-            until = time.monotonic() + self._settings.lease
+        with self._reserve_slots(1):
+            lease_deadline = time.monotonic() + self._settings.lease
             async with self._database.work(SYSTEM) as work:
                 job = await jobs.claim(work, job_id, self._id, self._name, self._settings.lease)
             if job is not None:
-                self._begin(job, until)
+                self._start_attempt(job, lease_deadline)
 
     @contextmanager
-    def _claims(self, slots: int) -> Generator[None]:
+    def _reserve_slots(self, slots: int) -> Generator[None]:
         """So many slots are spoken for. A claim that was broken off (somebody holds a lock for too long) is no job now, and no fault."""
-        self._claiming += slots
+        self._reserved_slots += slots
         try:
             yield
         except DBAPIError as error:
-            if not was_broken_off(error):
+            if not is_transient(error):
                 raise
             log.warning("claim_broken_off", error=str(error.orig))
         finally:
-            self._claiming -= slots
+            self._reserved_slots -= slots
 
-    def _begin(self, job: Row[Any], until: float) -> None:
-        telemetry.taken(job)
-        if until < time.monotonic() + self._settings.lease / 2:  # the claim had to wait, and the lease has run meanwhile
-            self._beat.set()
-        attempt = self._attempts[job.id] = Attempt(self._tools, job, until)
-        running = asyncio.create_task(attempt.run(self._tasks.get(job.kind, _unknown)), name=f"attempt of {job.id}")
-        self._running.add(running)
-        running.add_done_callback(lambda _: self._ended(job.id, attempt, running))
+    def _start_attempt(self, job: Row[Any], lease_deadline: float) -> None:
+        telemetry.job_claimed(job)
+        if lease_deadline < time.monotonic() + self._settings.lease / 2:  # the claim had to wait, and the lease has run meanwhile
+            self._heartbeat_now.set()
+        attempt = self._attempts[job.id] = Attempt(self._resources, job, lease_deadline)
+        attempt_task = asyncio.create_task(attempt.run(self._tasks.get(job.kind, _unsupported)), name=f"attempt of {job.id}")
+        self._attempt_tasks.add(attempt_task)
+        attempt_task.add_done_callback(lambda _: self._attempt_ended(job.id, attempt, attempt_task))
 
-    def _ended(self, job_id: UUID, attempt: Attempt, running: asyncio.Task[None]) -> None:
-        self._running.discard(running)
+    def _attempt_ended(self, job_id: UUID, attempt: Attempt, attempt_task: asyncio.Task[None]) -> None:
+        self._attempt_tasks.discard(attempt_task)
         if self._attempts.get(job_id) is attempt:
             del self._attempts[job_id]
-        self._nudged.set()
-        self._bells.wake()
+        self._poll_now.set()
+        self._dispatch_listener.wake()
 
     # Keeping them
 
-    async def _keep_pulsing(self) -> None:
-        async with self._database.apart(1) as lifeline:
-            await self._forever(lambda: self._pulse(lifeline), self._settings.pulse, self._beat)
+    async def _heartbeat_loop(self) -> None:
+        async with self._database.dedicated_pool(1) as heartbeat_database:
+            await self._run_every(lambda: self._heartbeat(heartbeat_database), self._settings.pulse, self._heartbeat_now)
 
-    async def _pulse(self, lifeline: Database) -> None:
+    async def _heartbeat(self, heartbeat_database: Database) -> None:
         """The lease is counted from before the statement was sent, so that here it never outlives the one in the database."""
-        sent = time.monotonic()
-        mine = dict(self._attempts)
+        sent_at = time.monotonic()
+        attempts = dict(self._attempts)
         try:
-            held = await jobs.pulse(lifeline, self._id, [attempt.claim for attempt in mine.values()], self._settings.lease)
+            held_jobs = await jobs.heartbeat(
+                heartbeat_database, self._id, [attempt.claim for attempt in attempts.values()], self._settings.lease
+            )
         except (Unavailable, DBAPIError):  # however it failed, the leases run on
-            for attempt in mine.values():
-                if time.monotonic() > attempt.until:
-                    attempt.stop(Stop.LOST)
+            for attempt in attempts.values():
+                if time.monotonic() > attempt.lease_deadline:
+                    attempt.stop(StopReason.LOST)
             raise
-        for job_id, attempt in mine.items():
-            found = held.get(job_id)
-            if found is None:
-                attempt.stop(Stop.LOST)
+        for job_id, attempt in attempts.items():
+            held_job = held_jobs.get(job_id)
+            if held_job is None:
+                attempt.stop(StopReason.LOST)
                 continue
-            if found.is_renewed:
-                attempt.renew(sent + self._settings.lease)
-            if found.status is JobStatus.CANCELLING:
-                attempt.stop(Stop.CANCEL)
+            if held_job.is_renewed:
+                attempt.renew(sent_at + self._settings.lease)
+            if held_job.status is JobStatus.CANCELLING:
+                attempt.stop(StopReason.CANCEL)
 
     async def _sweep(self) -> None:
         async with self._database.work(SYSTEM) as work:
-            gone = await jobs.sweep(work, self._settings.lease, self._settings.max_losses)
-        if gone:
-            telemetry.SWEPT.inc(len(gone))
-            log.warning("leases_ran_out", jobs=[str(job_id) for job_id in gone])
-            self._nudged.set()
+            expired_ids = await jobs.reap(work, self._settings.lease, self._settings.max_losses)
+        if expired_ids:
+            telemetry.LEASES_SWEPT.inc(len(expired_ids))
+            log.warning("leases_ran_out", jobs=[str(job_id) for job_id in expired_ids])
+            self._poll_now.set()
 
-    async def _keep_house(self) -> None:
+    async def _maintenance_loop(self) -> None:
         """What recurs, whichever worker does it."""
         while True:
-            await self._attempted(self._chores.round)
-            await asyncio.sleep(self._chores.pause)
+            await self._run_step(self._maintenance.run_due)
+            await asyncio.sleep(self._maintenance.pause)
 
 
-async def _unknown(attempt: Attempt) -> Effects:
+async def _unsupported(attempt: Attempt) -> Effects:
     kind = attempt.job.kind.name
     raise BodyFailed(Failure("NOT_SUPPORTED", f"This release has no way to run {kind} jobs.", retryable=False))
 
 
-async def _end(loops: Sequence[asyncio.Task[None]]) -> None:
+async def _cancel_all(loops: Sequence[asyncio.Task[None]]) -> None:
     """Cancel until all have ended: a client that loses its connection at that moment may swallow the cancel in its own clean-up."""
-    waiting = set(loops)
-    while waiting:
-        for loop in waiting:
+    pending = set(loops)
+    while pending:
+        for loop in pending:
             loop.cancel()
-        _, waiting = await asyncio.wait(waiting, timeout=0.5)
+        _, pending = await asyncio.wait(pending, timeout=0.5)

@@ -8,14 +8,14 @@ from dataclasses import replace
 
 from sqlalchemy.exc import DBAPIError
 
-from db.core.work import PASSING
+from db.core.work import TRANSIENT_SQLSTATES
 from db.errors import Unavailable
 from db.services.jobs import Failure
 from db.stores.objects import ObjectMissing
-from workers.runtime.child import NurseryLost
-from workers.runtime.frames import tellable
+from workers.runtime.frames import sanitize
+from workers.runtime.process_pool import ForkserverUnavailable
 
-_NO_ROOM = "53"  # the class of what Postgres has too little of at the moment: disk, memory, connections
+_INSUFFICIENT_RESOURCES = "53"  # the class of what Postgres has too little of at the moment: disk, memory, connections
 
 
 class BodyFailed(Exception):
@@ -26,12 +26,12 @@ class BodyFailed(Exception):
         self.failure = failure
 
 
-def passes(error: BaseException) -> bool:
+def is_transient(error: BaseException) -> bool:
     """Whether what could not be written may be written when it is tried again."""
     if isinstance(error, Unavailable):
         return True
-    state = sqlstate(error)
-    return state is not None and (state in PASSING or state.startswith(_NO_ROOM))
+    code = sqlstate(error)
+    return code is not None and (code in TRANSIENT_SQLSTATES or code.startswith(_INSUFFICIENT_RESOURCES))
 
 
 def sqlstate(error: BaseException) -> str | None:
@@ -40,16 +40,18 @@ def sqlstate(error: BaseException) -> str | None:
     return getattr(cause, "sqlstate", None)
 
 
-def failure_of(error: BaseException, *, had_body: bool) -> Failure:
+def failure_of(error: BaseException, *, body_started: bool) -> Failure:
     """What the job's error says. Before a body was told what to run, nothing that goes wrong is the job's doing, and no try is used.
 
     Whatever characters the words have, PostgreSQL can keep them.
     """
     failure = _failure(error)
-    lost = failure.lost or (failure.retryable and not failure.away and not had_body and not isinstance(error, BodyFailed))
-    told = None if failure.traceback is None else tellable(failure.traceback)
-    column = None if failure.column is None else tellable(failure.column)
-    return replace(failure, message=tellable(failure.message), traceback=told, column=column, lost=lost)
+    lost = failure.worker_lost or (
+        failure.retryable and not failure.service_unavailable and not body_started and not isinstance(error, BodyFailed)
+    )
+    traceback_text = None if failure.traceback is None else sanitize(failure.traceback)
+    column = None if failure.column is None else sanitize(failure.column)
+    return replace(failure, message=sanitize(failure.message), traceback=traceback_text, column=column, lost=lost)
 
 
 def _failure(error: BaseException) -> Failure:
@@ -57,12 +59,18 @@ def _failure(error: BaseException) -> Failure:
         return error.failure
     if isinstance(error, ObjectMissing):
         return Failure("OBJECT_MISSING", "A file that the job needs is gone from the store. Upload it again.", retryable=False)
-    told = "".join(traceback.format_exception(error))[-20_000:]
+    traceback_text = "".join(traceback.format_exception(error))[-20_000:]
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         message = "The worker has no disk space left for the files of the job. Free some, or start a worker with more."
-        return Failure("DISK_FULL", message, retryable=True, traceback=told)
+        return Failure("DISK_FULL", message, retryable=True, traceback=traceback_text)
     if isinstance(error, Unavailable):
-        return Failure("UNAVAILABLE", error.message, retryable=True, traceback=told, away=True)
-    if isinstance(error, NurseryLost):
-        return Failure("BODY_KILLED", f"The worker could not keep the job's process. {error}", retryable=True, traceback=told, lost=True)
-    return Failure("WORKER_ERROR", f"{type(error).__name__}: {error}"[:2_000], retryable=True, traceback=told)
+        return Failure("UNAVAILABLE", error.message, retryable=True, traceback=traceback_text, service_unavailable=True)
+    if isinstance(error, ForkserverUnavailable):
+        return Failure(
+            "BODY_KILLED",
+            f"The worker could not keep the job's process. {error}",
+            retryable=True,
+            traceback=traceback_text,
+            worker_lost=True,
+        )
+    return Failure("WORKER_ERROR", f"{type(error).__name__}: {error}"[:2_000], retryable=True, traceback=traceback_text)

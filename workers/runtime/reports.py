@@ -18,20 +18,23 @@ from db.core.work import Database, Work
 from db.services.jobs import Claim, NodeChange, Point, events, metrics, nodes
 from db.tables.jobs import JobEventType, JobNodeStatus
 from workers.runtime import telemetry
-from workers.runtime.failures import passes
-from workers.runtime.frames import tellable
+from workers.runtime.eta import EtaEstimator
+from workers.runtime.failures import is_transient
+from workers.runtime.frames import sanitize
 from workers.runtime.logs import Excerpt, LogFile
-from workers.runtime.outlook import Outlook
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
-WINDOW = 1.0
-ROOM = 0.05
-RESERVE = 0.1  # share of a job's LOG events that is kept for the ends of its attempts, where the reasons stand
-SHORTEST, LONGEST = 0.2, 600.0  # seconds between two LOG events, growing as they are used up, so that a job of hours is heard to its end
-MOST_POINTS = 50_000
+RATE_WINDOW = 1.0
+BUDGET_POLL_INTERVAL = 0.05
+LOG_RESERVE = 0.1  # share of a job's LOG events that is kept for the ends of its attempts, where the reasons stand
+MIN_LOG_INTERVAL, MAX_LOG_INTERVAL = (
+    0.2,
+    600.0,
+)  # seconds between two LOG events, growing as they are used up, so that a job of hours is heard to its end
+MAX_PENDING_POINTS = 50_000
 
-_ENDED = frozenset({JobNodeStatus.COMPLETED, JobNodeStatus.FAILED})
+_ENDED_STATUSES = frozenset({JobNodeStatus.COMPLETED, JobNodeStatus.FAILED})
 
 
 class Superseded(Exception):
@@ -39,15 +42,15 @@ class Superseded(Exception):
 
 
 @dataclass(slots=True)
-class Pending:
+class PendingReports:
     """What is yet to be written."""
 
-    moved: bool = False
+    progress_changed: bool = False
     nodes: dict[str, NodeChange] = field(default_factory=dict[str, NodeChange])
     started: list[str] = field(default_factory=list[str])
     ended: dict[str, str] = field(default_factory=dict[str, str])
     points: list[Point] = field(default_factory=list[Point])
-    said: Excerpt = field(default_factory=Excerpt)
+    log_excerpt: Excerpt = field(default_factory=Excerpt)
 
 
 class Reports:
@@ -60,23 +63,23 @@ class Reports:
         self._database = database
         self._claim = claim
         self._log_events = log_events
-        self._used: int | None = None if claim.attempt > 1 else 0
-        self._said_at = -LONGEST
-        self._outlook = Outlook()
+        self._log_events_used: int | None = None if claim.attempt > 1 else 0
+        self._logged_at = -MAX_LOG_INTERVAL
+        self._eta = EtaEstimator()
         self._log: LogFile | None = None
-        self._written: deque[float] = deque(maxlen=events_per_second)
+        self._write_times: deque[float] = deque(maxlen=events_per_second)
         self._percent = 0
         self._step: str | None = None
-        self._pending = Pending()
+        self._pending = PendingReports()
         self._started: set[str] = set()
-        self._turn = 0
-        self._flushing = asyncio.Lock()
+        self._rotation = 0
+        self._flush_lock = asyncio.Lock()
         self.run_id: UUID | None = None
-        self.reach: dict[str, int] = {}  # the last step of each key that was reported
+        self.last_steps: dict[str, int] = {}  # the last step of each key that was reported
 
-    def keep_log(self, log: LogFile) -> None:
+    def attach_log(self, log_file: LogFile) -> None:
         """From now on, everything that is said goes there too."""
-        self._log = log
+        self._log = log_file
 
     @property
     def log_is_full(self) -> bool:
@@ -86,118 +89,118 @@ class Reports:
     @property
     def is_behind(self) -> bool:
         """More points wait to be written than should lie in memory."""
-        return len(self._pending.points) > MOST_POINTS
+        return len(self._pending.points) > MAX_PENDING_POINTS
 
     def progress(self, percent: float, step: str) -> None:
-        self._outlook.progress(time.monotonic(), percent)
-        whole, step = max(self._percent, min(99, int(percent))), step[:200]
-        if (whole, step) != (self._percent, self._step):
-            self._percent, self._step = whole, step
-            self._pending.moved = True
+        self._eta.update(time.monotonic(), percent)
+        rounded, step = max(self._percent, min(99, int(percent))), step[:200]
+        if (rounded, step) != (self._percent, self._step):
+            self._percent, self._step = rounded, step
+            self._pending.progress_changed = True
 
     @property
     def percent(self) -> int:
         """How far the job is said to be."""
         return self._percent
 
-    def go_on_at(self, percent: float, reach: Mapping[str, int]) -> None:
+    def resume_at(self, percent: float, last_steps: Mapping[str, int]) -> None:
         """What an earlier attempt did counts: its progress, and the points that stay."""
-        self.reach = dict(reach)
+        self.last_steps = dict(last_steps)
         self.progress(percent, "Going on from a checkpoint")
 
-    def start_over(self) -> None:
+    def reset(self) -> None:
         """What an earlier attempt did does not count after all, so progress falls, this once."""
-        self.reach = {}
+        self.last_steps = {}
         self._percent = 0
-        self._outlook = Outlook()
+        self._eta = EtaEstimator()
 
     def node(self, change: NodeChange) -> None:
         self._pending.nodes[change.key] = change
         if change.status is JobNodeStatus.RUNNING and change.key not in self._started:
             self._started.add(change.key)
             self._pending.started.append(change.key)
-        elif change.status in _ENDED:
+        elif change.status in _ENDED_STATUSES:
             self._pending.ended[change.key] = change.status.name
 
     def point(self, point: Point) -> None:
         if self.run_id is not None:
             self._pending.points.append(point)
-            self.reach[point.key] = max(point.step, self.reach.get(point.key, point.step))
+            self.last_steps[point.key] = max(point.step, self.last_steps.get(point.key, point.step))
 
-    def say(self, text: str) -> None:
+    def log_text(self, text: str) -> None:
         """`text` is whole lines, each with its end."""
         if text:
-            self._pending.said.add(text)
+            self._pending.log_excerpt.add(text)
             if self._log is not None:
                 self._log.add(text)
 
-    def line(self, line: str) -> None:
+    def log_line(self, line: str) -> None:
         """One more line of the log."""
-        self.say(tellable(line) + "\n")
+        self.log_text(sanitize(line) + "\n")
 
     async def flush(self, *, everything: bool = False) -> None:
         """Write what the second still has room for, or all there is. Raises `Superseded`, `Unavailable`.
 
         What could not be written stays. Of all there is, what never can be written is dropped, so that it keeps back nothing else.
         """
-        async with self._flushing:
-            if self._used is None and self._pending.said:
-                self._used = await events.count_logs(self._database, self._claim.job_id)
+        async with self._flush_lock:
+            if self._log_events_used is None and self._pending.log_excerpt:
+                self._log_events_used = await events.count_logs(self._database, self._claim.job_id)
             for kind in self._due(everything=everything):
-                count = self._events_of(kind)
-                if everything or count <= self._room():
+                count = self._event_count(kind)
+                if everything or count <= self._remaining_budget():
                     try:
                         await self._write(kind)
                     except Exception as error:
-                        if not everything or isinstance(error, Superseded) or passes(error):
+                        if not everything or isinstance(error, Superseded) or is_transient(error):
                             raise
                         log.exception("reports_dropped", job=str(self._claim.job_id), kind=kind)
                         self._drop(kind)
-                    self._written.extend([time.monotonic()] * count)
+                    self._write_times.extend([time.monotonic()] * count)
 
     def _drop(self, kind: str) -> None:
         pending = self._pending
         if kind == "points":
             pending.points = []
         elif kind == "lines":
-            pending.said = Excerpt()
+            pending.log_excerpt = Excerpt()
         else:
-            pending.nodes, pending.started, pending.ended, pending.moved = {}, [], {}, False
+            pending.nodes, pending.started, pending.ended, pending.progress_changed = {}, [], {}, False
 
     async def flush_points(self) -> None:
         """Write the points, as soon as the second has room for them: nothing else is written first. Raises `Superseded`, `Unavailable`."""
-        async with self._flushing:
-            while self._pending.points and self._room() < 1:  # noqa: ASYNC110 - room comes with time, and tells nobody
-                await asyncio.sleep(ROOM)
+        async with self._flush_lock:
+            while self._pending.points and self._remaining_budget() < 1:  # noqa: ASYNC110 - room comes with time, and tells nobody
+                await asyncio.sleep(BUDGET_POLL_INTERVAL)
             if self._pending.points:
                 await self._write("points")
-                self._written.append(time.monotonic())
+                self._write_times.append(time.monotonic())
 
     def _due(self, *, everything: bool) -> list[str]:
         """The kinds of which there is something, another one first each time, so that none starves the others."""
         pending = self._pending
-        said = bool(pending.said) and self._may_say(last=everything)
-        something = {"progress": pending.moved or bool(pending.nodes), "points": bool(pending.points), "lines": said}
-        kinds = [kind for kind, there in something.items() if there]
-        self._turn += 1
-        shift = self._turn % len(kinds) if kinds else 0
+        log_due = bool(pending.log_excerpt) and self._may_log(last=everything)
+        due = {"progress": pending.progress_changed or bool(pending.nodes), "points": bool(pending.points), "lines": log_due}
+        kinds = [kind for kind, is_due in due.items() if is_due]
+        self._rotation += 1
+        shift = self._rotation % len(kinds) if kinds else 0
         return kinds[shift:] + kinds[:shift]
 
-    def _may_say(self, *, last: bool) -> bool:
+    def _may_log(self, *, last: bool) -> bool:
         """The first lines at once, later ones at ever longer intervals; the last ones of an attempt from what is kept for them."""
-        if self._used is None or last:
-            return self._used is not None and self._used < self._log_events
-        most = self._log_events - math.ceil(self._log_events * RESERVE)
-        pause = SHORTEST * (LONGEST / SHORTEST) ** (self._used / max(most, 1))
-        return self._used < most and time.monotonic() - self._said_at >= pause
+        if self._log_events_used is None or last:
+            return self._log_events_used is not None and self._log_events_used < self._log_events
+        limit = self._log_events - math.ceil(self._log_events * LOG_RESERVE)
+        pause = MIN_LOG_INTERVAL * (MAX_LOG_INTERVAL / MIN_LOG_INTERVAL) ** (self._log_events_used / max(limit, 1))
+        return self._log_events_used < limit and time.monotonic() - self._logged_at >= pause
 
-    def _events_of(self, kind: str) -> int:
+    def _event_count(self, kind: str) -> int:
         """Steps that started and steps that ended are told apart, even where both happened since the last flush."""
         return 2 if kind == "progress" and self._pending.started and self._pending.ended else 1
 
-    def _room(self) -> int:
-        recent = sum(at > time.monotonic() - WINDOW for at in self._written)
-        return (self._written.maxlen or 0) - recent
+    def _remaining_budget(self) -> int:
+        recent = sum(at > time.monotonic() - RATE_WINDOW for at in self._write_times)
+        return (self._write_times.maxlen or 0) - recent
 
     async def _write(self, kind: str) -> None:
         """Each takes its part out first, since bodies go on reporting meanwhile, and puts it back when it was not written."""
@@ -210,21 +213,21 @@ class Reports:
     async def _write_progress(self, work: Work) -> None:
         pending = self._pending
         changes, started, ended = pending.nodes, pending.started, pending.ended
-        pending.nodes, pending.started, pending.ended, pending.moved = {}, [], {}, False
+        pending.nodes, pending.started, pending.ended, pending.progress_changed = {}, [], {}, False
         steps = {
             JobEventType.STEP_STARTED: [{"key": key, "status": JobNodeStatus.RUNNING.name} for key in started],
             JobEventType.STEP_COMPLETED: [{"key": key, "status": status} for key, status in ended.items()],
         }
-        left = self._outlook.left(time.monotonic())
-        going: dict[str, Any] | None = None if left is None else {"secondsLeft": round(left)}
-        told = {kind: {"nodes": parts} for kind, parts in steps.items() if parts} or {JobEventType.PROGRESS: going}
+        seconds_left = self._eta.seconds_left(time.monotonic())
+        progress_data: dict[str, Any] | None = None if seconds_left is None else {"secondsLeft": round(seconds_left)}
+        event_data = {kind: {"nodes": parts} for kind, parts in steps.items() if parts} or {JobEventType.PROGRESS: progress_data}
         try:
-            for kind, data in told.items():
-                await self._append(work, kind, data=data, moved=events.Moved(self._percent, self._step, left))
+            for kind, data in event_data.items():
+                await self._append(work, kind, data=data, moved=events.ProgressUpdate(self._percent, self._step, seconds_left))
             await nodes.record(work, self._claim, changes)
         except BaseException:
             pending.nodes, pending.started = {**changes, **pending.nodes}, started + pending.started
-            pending.ended, pending.moved = {**ended, **pending.ended}, True
+            pending.ended, pending.progress_changed = {**ended, **pending.ended}, True
             raise
 
     async def _write_points(self) -> None:
@@ -235,32 +238,32 @@ class Reports:
         try:
             staged = await metrics.stage(self._database, points)
             async with self._database.work(SYSTEM) as work:
-                _held(await metrics.record(work, self._claim, self.run_id, staged))
+                _require_claim(await metrics.record(work, self._claim, self.run_id, staged))
         except BaseException:
             pending.points = points + pending.points
             raise
 
     async def _write_lines(self, work: Work) -> None:
         pending = self._pending
-        said, pending.said = pending.said, Excerpt()
-        message = said.take()
+        excerpt, pending.log_excerpt = pending.log_excerpt, Excerpt()
+        message = excerpt.take()
         try:
             await self._append(work, JobEventType.LOG, message=message)
         except BaseException:
-            later, pending.said = pending.said, Excerpt()
-            pending.said.add(message + "\n")
+            later, pending.log_excerpt = pending.log_excerpt, Excerpt()
+            pending.log_excerpt.add(message + "\n")
             if later:
-                pending.said.add(later.take() + "\n")
+                pending.log_excerpt.add(later.take() + "\n")
             raise
-        assert self._used is not None
-        self._used += 1
-        self._said_at = time.monotonic()
+        assert self._log_events_used is not None
+        self._log_events_used += 1
+        self._logged_at = time.monotonic()
 
     async def _append(self, work: Work, kind: JobEventType, **values: Any) -> None:
-        _held(await events.append(work, self._claim, kind, **values))
-        telemetry.WRITTEN.labels(kind.value).inc()
+        _require_claim(await events.append(work, self._claim, kind, **values))
+        telemetry.EVENTS_WRITTEN.labels(kind.value).inc()
 
 
-def _held(answer: object) -> None:
-    if answer is None:
+def _require_claim(result: object) -> None:
+    if result is None:
         raise Superseded

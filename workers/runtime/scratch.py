@@ -25,10 +25,10 @@ class Scratch:
     @contextmanager
     def open(cls, parent: Path | None) -> Generator[Self]:
         """Make the folder under `parent`, or where the system keeps temporary files."""
-        where = Path(tempfile.gettempdir()) if parent is None else parent
-        where.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(where)
-        root = Path(tempfile.mkdtemp(prefix=PREFIX, dir=where))
+        base = Path(tempfile.gettempdir()) if parent is None else parent
+        base.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(base)
+        root = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
         with (root / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             try:
@@ -50,18 +50,18 @@ class Scratch:
             await asyncio.to_thread(_remove, path)
 
 
-def log_of(folder: Path) -> Path:
+def log_path(folder: Path) -> Path:
     """Where the log of an attempt lies: not in its folder, which belongs to the body."""
     return folder.with_name(f"{folder.name}.log")
 
 
 def _remove(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
-    log_of(folder).unlink(missing_ok=True)
+    log_path(folder).unlink(missing_ok=True)
 
 
-def _remove_abandoned(where: Path) -> None:
-    for root in where.glob(PREFIX + "*"):
+def _remove_abandoned(base: Path) -> None:
+    for root in base.glob(PREFIX + "*"):
         try:
             with (root / "lock").open("r+") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

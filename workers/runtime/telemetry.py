@@ -17,26 +17,30 @@ from workers.settings import WorkerSettings
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
-_SOON = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 600)
+_LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 600)
 
 SLOTS = Gauge("trellis_worker_process_slots", "Slots of this worker process.")
-USED = Gauge("trellis_worker_process_slots_used", "Slots of this worker process that a job has.")
-STARTED = Counter("trellis_worker_attempts_started", "Attempts that this worker began, by kind of job.", ["kind"])
-ENDED = Counter(
+SLOTS_USED = Gauge("trellis_worker_process_slots_used", "Slots of this worker process that a job has.")
+ATTEMPTS_STARTED = Counter("trellis_worker_attempts_started", "Attempts that this worker began, by kind of job.", ["kind"])
+ATTEMPTS_ENDED = Counter(
     "trellis_worker_attempts_ended",
     "Attempts that ended on this worker: completed, failed, cancelled, retrying, given_back, or lost (its lease was another's by then).",
     ["kind", "outcome"],
 )
-SWEPT = Counter("trellis_worker_leases_swept", "Jobs that this worker took from others that had gone silent.")
-DISPATCH = Histogram(
-    "trellis_worker_dispatch_seconds", "From a job's creation to its first ring, for jobs that this worker took.", buckets=_SOON
+LEASES_SWEPT = Counter("trellis_worker_leases_swept", "Jobs that this worker took from others that had gone silent.")
+DISPATCH_SECONDS = Histogram(
+    "trellis_worker_dispatch_seconds", "From a job's creation to its first ring, for jobs that this worker took.", buckets=_LATENCY_BUCKETS
 )
-START = Histogram(
-    "trellis_worker_start_seconds", "From a job's creation to its first body's order, for first attempts on this worker.", buckets=_SOON
+START_SECONDS = Histogram(
+    "trellis_worker_start_seconds",
+    "From a job's creation to its first body's order, for first attempts on this worker.",
+    buckets=_LATENCY_BUCKETS,
 )
-SETTLED_AGAIN = Counter("trellis_worker_settle_retries", "Times that a settle was tried again, because PostgreSQL did not answer.")
-WRITTEN = Counter("trellis_worker_events_written", "Events of progress, steps, points and logs that this worker wrote, by type.", ["type"])
-KILLED = Counter(
+SETTLE_RETRIES = Counter("trellis_worker_settle_retries", "Times that a settle was tried again, because PostgreSQL did not answer.")
+EVENTS_WRITTEN = Counter(
+    "trellis_worker_events_written", "Events of progress, steps, points and logs that this worker wrote, by type.", ["type"]
+)
+BODIES_KILLED = Counter(
     "trellis_worker_bodies_killed",
     "Bodies that did not end by themselves, by reason: cancel, give_back, lost, lease, timeout, nursery, memory, machine_memory, processes, cpu, file_size, signal.",
     ["reason"],
@@ -53,37 +57,37 @@ def _no_span(_job: Row[Any]) -> AbstractContextManager[object]:
 attempt_span: Callable[[Row[Any]], AbstractContextManager[object]] = _no_span
 
 
-def taken(job: Row[Any]) -> None:
+def job_claimed(job: Row[Any]) -> None:
     """This worker has claimed the job. Both times are the database's, which set them in or before the claim."""
-    STARTED.labels(job.kind.value).inc()
+    ATTEMPTS_STARTED.labels(job.kind.value).inc()
     if job.attempt == 1:
-        DISPATCH.observe(max(0.0, (job.queued_at - job.created_at).total_seconds()))
+        DISPATCH_SECONDS.observe(max(0.0, (job.queued_at - job.created_at).total_seconds()))
 
 
-class Start:
+class StartTimer:
     """Measures one attempt from its claim to the order of its first body."""
 
     def __init__(self, job: Row[Any]) -> None:
-        self._waited = (job.started_at - job.created_at).total_seconds() if job.attempt == 1 else None
-        self._claimed = time.monotonic()
+        self._queue_seconds = (job.started_at - job.created_at).total_seconds() if job.attempt == 1 else None
+        self._claimed_at = time.monotonic()
 
-    def ordered(self) -> None:
+    def body_started(self) -> None:
         """A body was told what to run; the first one counts."""
-        if self._waited is not None:
-            START.observe(max(0.0, self._waited + time.monotonic() - self._claimed))
-            self._waited = None
+        if self._queue_seconds is not None:
+            START_SECONDS.observe(max(0.0, self._queue_seconds + time.monotonic() - self._claimed_at))
+            self._queue_seconds = None
 
 
-def died(status: int, reason: str | None) -> None:
+def body_exited(status: int, reason: str | None) -> None:
     """A body ended without an answer: with this exit status (negative: the signal), killed for this reason by the nursery."""
     if reason is not None:
-        KILLED.labels(reason.replace(" ", "_")).inc()
+        BODIES_KILLED.labels(reason.replace(" ", "_")).inc()
     elif status < 0:
-        KILLED.labels(_SIGNALS.get(status, "signal")).inc()
+        BODIES_KILLED.labels(_SIGNALS.get(status, "signal")).inc()
 
 
 @contextmanager
-def served(settings: WorkerSettings) -> Generator[None]:
+def serve_metrics(settings: WorkerSettings) -> Generator[None]:
     """Serve the numbers until the block ends, where the settings name a port. A port that is taken costs the numbers, not the worker."""
     if not settings.metrics_port:
         yield
@@ -91,8 +95,12 @@ def served(settings: WorkerSettings) -> Generator[None]:
     try:
         server, thread = start_http_server(settings.metrics_port, settings.metrics_host)
     except OSError as error:
-        taken = error.errno == errno.EADDRINUSE
-        advice = "Another process has it; set TRELLIS_WORKER_METRICS_PORT to a free one." if taken else "Set TRELLIS_WORKER_METRICS_HOST."
+        is_port_taken = error.errno == errno.EADDRINUSE
+        advice = (
+            "Another process has it; set TRELLIS_WORKER_METRICS_PORT to a free one."
+            if is_port_taken
+            else "Set TRELLIS_WORKER_METRICS_HOST."
+        )
         log.error("numbers_not_served", host=settings.metrics_host, port=settings.metrics_port, error=error.strerror, advice=advice)  # noqa: TRY400 - a setting, not a bug
         yield
         return

@@ -3,44 +3,44 @@
 from db.core.queues import QUEUES
 from db.services.jobs.cancelling import cancel
 from db.services.jobs.claiming import claim, claim_waiting
-from db.services.jobs.dispatching import Ring, dispatch, invited
+from db.services.jobs.dispatching import DispatchNotice, current_dispatches, dispatch
+from db.services.jobs.heartbeat import HeldJob, heartbeat
 from db.services.jobs.metrics import Point
 from db.services.jobs.nodes import NodeChange
-from db.services.jobs.pulse import Held, pulse
+from db.services.jobs.reaping import poll, reap, retire_silent_workers
 from db.services.jobs.requeueing import requeue
 from db.services.jobs.retrying import retry
-from db.services.jobs.settling import Backoff, Failure, cancelled, complete, fail, give_back, lose, postpone
+from db.services.jobs.settling import Backoff, Failure, complete, fail, give_back, postpone, record_loss, settle_cancelled
 from db.services.jobs.submitting import NewJob, queue_for, submit
-from db.services.jobs.sweeping import look, retire_silent_workers, sweep
 from db.services.jobs.transitions import Claim
 
 __all__ = [
     "QUEUES",
     "Backoff",
     "Claim",
+    "DispatchNotice",
     "Failure",
-    "Held",
+    "HeldJob",
     "NewJob",
     "NodeChange",
     "Point",
-    "Ring",
     "cancel",
-    "cancelled",
     "claim",
     "claim_waiting",
     "complete",
+    "current_dispatches",
     "dispatch",
     "fail",
     "give_back",
-    "invited",
-    "look",
-    "lose",
+    "heartbeat",
+    "poll",
     "postpone",
-    "pulse",
     "queue_for",
+    "reap",
+    "record_loss",
     "requeue",
     "retire_silent_workers",
     "retry",
+    "settle_cancelled",
     "submit",
-    "sweep",
 ]

@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from db.core.work import Database, Work
-from db.services.jobs.transitions import Claim, hold
+from db.services.jobs.transitions import Claim, lock_if_held
 from db.tables import JobCheckpoint
 
 
@@ -29,36 +29,38 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, slots=True)
-class Saved:
+class SaveResult:
     """`is_held`: the attempt still holds the job. `is_kept`: this checkpoint stands now. `replaced`: the object that no row names any more."""
 
     is_held: bool
-    is_kept: bool
+    is_current: bool
     replaced: str | None = None
 
 
-_MINE = select(*JobCheckpoint.__table__.c).where(JobCheckpoint.job_id == bindparam("the_job"))
+_OF_JOB = select(*JobCheckpoint.__table__.c).where(JobCheckpoint.job_id == bindparam("the_job"))
 
 
-def _save() -> Any:
+def _save_statement() -> Any:
     columns = ("name", "attempt", "position", "state", "object_key", "size_bytes", "sha256")
     types: dict[str, Any] = {"position": BigInteger(), "state": JSONB(), "size_bytes": BigInteger()}
     values = {column: bindparam(f"new_{column}", type_=types.get(column)) for column in columns}
-    row = upsert(JobCheckpoint).values(job_id=bindparam("new_job"), **values)
-    new = {column: row.excluded[column] for column in (*columns[1:], "created_at")}
-    row = row.on_conflict_do_update(index_elements=["job_id", "name"], set_=new, where=JobCheckpoint.position < row.excluded.position)
-    return row.returning(literal_column("old.object_key", Text()).label("replaced"))
+    statement = upsert(JobCheckpoint).values(job_id=bindparam("new_job"), **values)
+    updates = {column: statement.excluded[column] for column in (*columns[1:], "created_at")}
+    statement = statement.on_conflict_do_update(
+        index_elements=["job_id", "name"], set_=updates, where=JobCheckpoint.position < statement.excluded.position
+    )
+    return statement.returning(literal_column("old.object_key", Text()).label("replaced"))
 
 
-_SAVE = _save()
+_SAVE_STATEMENT = _save_statement()
 
 
-async def save(work: Work, claim: Claim, checkpoint: Checkpoint) -> Saved:
+async def save(work: Work, claim: Claim, checkpoint: Checkpoint) -> SaveResult:
     """Write the checkpoint unless another attempt holds the job, or one of this name has come as far."""
-    if not await hold(work, claim):
-        return Saved(is_held=False, is_kept=False)
+    if not await lock_if_held(work, claim):
+        return SaveResult(is_held=False, is_current=False)
     row = await work.first(
-        _SAVE,
+        _SAVE_STATEMENT,
         {
             "new_job": claim.job_id,
             "new_name": checkpoint.name,
@@ -70,24 +72,24 @@ async def save(work: Work, claim: Claim, checkpoint: Checkpoint) -> Saved:
             "new_sha256": checkpoint.sha256,
         },
     )
-    return Saved(is_held=True, is_kept=row is not None, replaced=None if row is None else row.replaced)
+    return SaveResult(is_held=True, is_current=row is not None, replaced=None if row is None else row.replaced)
 
 
-async def of_job(database: Database, job_id: UUID) -> dict[str, Checkpoint]:
+async def load(database: Database, job_id: UUID) -> dict[str, Checkpoint]:
     """All that stand, by name."""
-    rows = await database.rows(_MINE, {"the_job": job_id})
+    rows = await database.rows(_OF_JOB, {"the_job": job_id})
     return {row.name: Checkpoint(row.name, row.position, row.state, row.object_key, row.size_bytes, row.sha256) for row in rows}
 
 
 async def drop(work: Work, claim: Claim, names: Sequence[str]) -> list[str] | None:
     """These are of no use: the keys of their objects, to be removed after the commit. None when the claim is lost."""
-    if not await hold(work, claim):
+    if not await lock_if_held(work, claim):
         return None
-    mine = (JobCheckpoint.job_id == claim.job_id) & (JobCheckpoint.name == any_(bindparam("the_names", type_=ARRAY(Text))))
-    gone = await work.all(delete(JobCheckpoint).where(mine).returning(JobCheckpoint.object_key), {"the_names": list(names)})
-    return [row.object_key for row in gone if row.object_key is not None]
+    condition = (JobCheckpoint.job_id == claim.job_id) & (JobCheckpoint.name == any_(bindparam("the_names", type_=ARRAY(Text))))
+    deleted = await work.all(delete(JobCheckpoint).where(condition).returning(JobCheckpoint.object_key), {"the_names": list(names)})
+    return [row.object_key for row in deleted if row.object_key is not None]
 
 
-async def end(work: Work, job_id: UUID) -> None:
+async def delete_all(work: Work, job_id: UUID) -> None:
     """The job has ended. The objects are removed by whoever knows of them, or collected."""
     await work.run(delete(JobCheckpoint).where(JobCheckpoint.job_id == job_id))

@@ -35,7 +35,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from db.core.work import Database, Work
 from db.errors import Unavailable
 from db.services.jobs import events
-from db.services.jobs.transitions import Claim, hold
+from db.services.jobs.transitions import Claim, lock_if_held
 from db.tables import MetricPoint, RunMetric, StagedPoint
 from db.tables.jobs import JobEventType
 
@@ -53,7 +53,7 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
-class Staged:
+class StagedBatch:
     """Points that lie ready, each step once."""
 
     batch_id: UUID
@@ -61,16 +61,16 @@ class Staged:
     count: int
 
 
-async def stage(database: Database, points: Sequence[Point]) -> Staged:
+async def stage(database: Database, points: Sequence[Point]) -> StagedBatch:
     """Copy the points beside the tables, in a transaction of their own. Of a step that is reported twice the last value stays."""
     latest = {(point.key, point.step): point.value for point in points}
     batch_id = uuid4()
     records = [(batch_id, position, key, step, value) for position, ((key, step), value) in enumerate(latest.items())]
     await database.copy(StagedPoint.__tablename__, _COLUMNS, records)
-    return Staged(batch_id, sorted({key for key, _ in latest}), len(records))
+    return StagedBatch(batch_id, sorted({key for key, _ in latest}), len(records))
 
 
-async def record(work: Work, claim: Claim, run_id: UUID, staged: Staged) -> int | None:
+async def record(work: Work, claim: Claim, run_id: UUID, staged: StagedBatch) -> int | None:
     """Move staged points to the run, with their summaries. The event comes first: it locks the job and proves the claim. None when that is lost.
 
     Raises `Unavailable` where the staged points are gone, as after a crash of Postgres: stage them again.
@@ -78,19 +78,19 @@ async def record(work: Work, claim: Claim, run_id: UUID, staged: Staged) -> int 
     job = await events.append(work, claim, JobEventType.METRIC, data={"keys": staged.keys, "points": staged.count})
     if job is None:
         return None
-    moved = await work.scalar(_MOVE, {"the_batch": staged.batch_id, "the_run": run_id, "the_sequence": job.last_sequence})
-    if moved != staged.count:
-        raise Unavailable("database", f"{staged.count} points were staged and {moved} found.")
+    moved_count = await work.scalar(_MOVE, {"the_batch": staged.batch_id, "the_run": run_id, "the_sequence": job.last_sequence})
+    if moved_count != staged.count:
+        raise Unavailable("database", f"{staged.count} points were staged and {moved_count} found.")
     return job.last_sequence
 
 
-async def rewind(work: Work, claim: Claim, run_id: UUID, reach: Mapping[str, int]) -> bool:
+async def rewind(work: Work, claim: Claim, run_id: UUID, last_steps: Mapping[str, int]) -> bool:
     """Remove the points past `reach`, the last step of each key that is to stay. False when the claim is lost."""
-    if not await hold(work, claim):
+    if not await lock_if_held(work, claim):
         return False
-    await work.run(_PAST, {"the_run": run_id, "the_keys": list(reach), "the_steps": list(reach.values())})
+    await work.run(_DELETE_PAST, {"the_run": run_id, "the_keys": list(last_steps), "the_steps": list(last_steps.values())})
     await work.run(delete(RunMetric).where(RunMetric.run_id == run_id))
-    await work.run(_SUMMARISE_ANEW, {"the_run": run_id})
+    await work.run(_REBUILD_SUMMARIES, {"the_run": run_id})
     return True
 
 
@@ -104,17 +104,17 @@ def _summaries(points: FromClause) -> Select[*tuple[Any, ...]]:
     last = func.max(array([step, value]), type_=ARRAY(Double))
     least = func.min(array([value, step]), type_=ARRAY(Double)).filter(is_finite)
     greatest = func.max(array([value, -step]), type_=ARRAY(Double)).filter(is_finite)
-    found = select(key, last.label("last"), least.label("least"), greatest.label("greatest"), func.count().label("count"))
-    each = found.group_by(key).subquery("each")
+    aggregates = select(key, last.label("last"), least.label("least"), greatest.label("greatest"), func.count().label("count"))
+    per_key = aggregates.group_by(key).subquery("each")
     return select(
-        each.c.key,
-        each.c.last[2].label("last"),
-        cast(each.c.last[1], Integer).label("last_step"),
-        each.c.least[1].label("min"),
-        cast(each.c.least[2], Integer).label("min_step"),
-        each.c.greatest[1].label("max"),
-        cast(-each.c.greatest[2], Integer).label("max_step"),
-        each.c.count,
+        per_key.c.key,
+        per_key.c.last[2].label("last"),
+        cast(per_key.c.last[1], Integer).label("last_step"),
+        per_key.c.least[1].label("min"),
+        cast(per_key.c.least[2], Integer).label("min_step"),
+        per_key.c.greatest[1].label("max"),
+        cast(-per_key.c.greatest[2], Integer).label("max_step"),
+        per_key.c.count,
     )
 
 
@@ -133,10 +133,12 @@ def _move() -> Select[int]:
     )
     # In Postgres 18 RETURNING sees the row as it was: absent for a point that was not there before.
     written = point.returning(MetricPoint.key, literal_column("old.step IS NULL", Boolean).label("is_fresh")).cte("written")
-    fresh = select(written.c.key, func.count().filter(written.c.is_fresh).label("count")).group_by(written.c.key).cte("fresh")
-    found = _summaries(moved).subquery("found")
-    told = select(_RUN, *(found.c[name] for name in ("key", *_SUMMARY)), fresh.c.count).join(fresh, fresh.c.key == found.c.key)
-    summary = upsert(RunMetric).from_select(["run_id", "key", *_SUMMARY, "count"], told)
+    new_counts = select(written.c.key, func.count().filter(written.c.is_fresh).label("count")).group_by(written.c.key).cte("fresh")
+    summaries = _summaries(moved).subquery("found")
+    summary_rows = select(_RUN, *(summaries.c[name] for name in ("key", *_SUMMARY)), new_counts.c.count).join(
+        new_counts, new_counts.c.key == summaries.c.key
+    )
+    summary = upsert(RunMetric).from_select(["run_id", "key", *_SUMMARY, "count"], summary_rows)
     new = summary.excluded
     later = new.last_step >= RunMetric.last_step
     lower = RunMetric.min.is_(None) | (new.min < RunMetric.min)
@@ -156,20 +158,20 @@ def _move() -> Select[int]:
     return select(func.count()).select_from(moved).add_cte(summary.cte("summarised"))
 
 
-def _past() -> Any:
-    kept = func.unnest(bindparam("the_keys", type_=ARRAY(Text)), bindparam("the_steps", type_=ARRAY(Integer)))
-    kept = kept.table_valued("key", "step").render_derived(name="kept")
-    stays = exists(select(1).select_from(kept).where(kept.c.key == MetricPoint.key, MetricPoint.step <= kept.c.step))
-    return delete(MetricPoint).where(MetricPoint.run_id == _RUN, ~stays)
+def _delete_past() -> Any:
+    bounds = func.unnest(bindparam("the_keys", type_=ARRAY(Text)), bindparam("the_steps", type_=ARRAY(Integer)))
+    bounds = bounds.table_valued("key", "step").render_derived(name="kept")
+    is_within = exists(select(1).select_from(bounds).where(bounds.c.key == MetricPoint.key, MetricPoint.step <= bounds.c.step))
+    return delete(MetricPoint).where(MetricPoint.run_id == _RUN, ~is_within)
 
 
-def _summarise_anew() -> Any:
-    mine = select(MetricPoint.key, MetricPoint.step, MetricPoint.value).where(MetricPoint.run_id == _RUN).subquery("mine")
-    found = _summaries(mine).subquery("found")
+def _rebuild_summaries() -> Any:
+    points = select(MetricPoint.key, MetricPoint.step, MetricPoint.value).where(MetricPoint.run_id == _RUN).subquery("mine")
+    summaries = _summaries(points).subquery("found")
     columns = ("key", *_SUMMARY, "count")
-    return upsert(RunMetric).from_select(["run_id", *columns], select(_RUN, *(found.c[name] for name in columns)))
+    return upsert(RunMetric).from_select(["run_id", *columns], select(_RUN, *(summaries.c[name] for name in columns)))
 
 
 _MOVE = _move()
-_PAST = _past()
-_SUMMARISE_ANEW = _summarise_anew()
+_DELETE_PAST = _delete_past()
+_REBUILD_SUMMARIES = _rebuild_summaries()

@@ -29,12 +29,12 @@ class NodeChange:
     error: dict[str, Any] | None = None
 
 
-async def begin(work: Work, claim: Claim, parts: Sequence[tuple[str, str]]) -> None:
+async def begin(work: Work, claim: Claim, nodes: Sequence[tuple[str, str]]) -> None:
     """Write down what is to be done, in order: (key, step) each. To be called once an attempt, inside a fenced work."""
-    if parts:
+    if nodes:
         rows = [
             {"job_id": claim.job_id, "attempt": claim.attempt, "key": key, "position": position, "step": step}
-            for position, (key, step) in enumerate(parts)
+            for position, (key, step) in enumerate(nodes)
         ]
         await work.run(insert(JobNode), rows)
 
@@ -42,7 +42,7 @@ async def begin(work: Work, claim: Claim, parts: Sequence[tuple[str, str]]) -> N
 async def record(work: Work, claim: Claim, changes: Mapping[str, NodeChange]) -> None:
     """Bring the nodes up to date, inside a fenced work."""
     for change in changes.values():
-        node = update(JobNode).where(JobNode.job_id == claim.job_id, JobNode.attempt == claim.attempt, JobNode.key == change.key)
+        statement = update(JobNode).where(JobNode.job_id == claim.job_id, JobNode.attempt == claim.attempt, JobNode.key == change.key)
         values: dict[str, Any] = {"status": change.status, "progress": change.progress, "error": change.error}
         if change.output is not None:
             values["output"] = change.output
@@ -50,13 +50,13 @@ async def record(work: Work, claim: Claim, changes: Mapping[str, NodeChange]) ->
             values["started_at"] = func.coalesce(JobNode.started_at, clock())
         if change.status in _ENDED:
             values["completed_at"] = clock()
-        await work.run(node.values(values))
+        await work.run(statement.values(values))
 
 
 async def end(work: Work, job_id: UUID, attempt: int, status: JobNodeStatus, error: dict[str, Any] | None) -> None:
     """Nothing runs on: a node at work ends as its attempt did, one that waited is skipped."""
-    mine = update(JobNode).where(JobNode.job_id == job_id, JobNode.attempt == attempt)
-    waited = mine.where(JobNode.status == JobNodeStatus.PENDING)
-    await work.run(waited.values(status=JobNodeStatus.SKIPPED, completed_at=clock()))
-    ran = mine.where(JobNode.status == JobNodeStatus.RUNNING)
-    await work.run(ran.values(status=status, completed_at=clock(), error=error))
+    statement = update(JobNode).where(JobNode.job_id == job_id, JobNode.attempt == attempt)
+    pending = statement.where(JobNode.status == JobNodeStatus.PENDING)
+    await work.run(pending.values(status=JobNodeStatus.SKIPPED, completed_at=clock()))
+    running = statement.where(JobNode.status == JobNodeStatus.RUNNING)
+    await work.run(running.values(status=status, completed_at=clock(), error=error))

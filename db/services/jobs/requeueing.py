@@ -14,7 +14,7 @@ from db.tables import Job
 from db.tables.jobstates import TERMINAL, WAITING, JobStatus
 
 # The status stays, so this is no step of the table and has no event: a retry's pause ends, and the next dispatch rings anew.
-_NOW = (
+_MAKE_DUE = (
     update(Job)
     .where(THE_JOB, Job.status.in_(WAITING))
     .values(run_after=None, dispatched_at=None)
@@ -24,11 +24,11 @@ _NOW = (
 
 async def requeue(work: Work, job_id: UUID) -> JobStatus:
     """The job's status: it waits as before, but for nothing except its turn. Raises `NotFound`, or `WrongState` for one that does not wait."""
-    work.viewer.must_write()
+    work.viewer.require_write()
     status = await work.scalar(select(Job.status).where(Job.id == job_id, visible(work.viewer)))
     if status is None:
         raise NotFound(str(job_id))
-    job = await work.first(_NOW, {"the_job": job_id})
+    job = await work.first(_MAKE_DUE, {"the_job": job_id})
     if job is not None:
         work.notify(Notice(job_id, job.last_sequence, job.queue))
         return job.status

@@ -23,10 +23,10 @@ async def retry(work: Work, job_id: UUID, idempotency_key: str | None = None) ->
 
     Raises `NotFound`, `WrongState` or `Conflict`; the end of the work `InsufficientCredits`.
     """
-    work.viewer.must_write()
-    answered = await idempotency.recall(work, "retryJob", idempotency_key, {"job_id": str(job_id)})
-    if answered is not None:
-        return UUID(answered["job"]), UUID(answered["run"]) if answered["run"] else None
+    work.viewer.require_write()
+    stored_answer = await idempotency.recall(work, "retryJob", idempotency_key, {"job_id": str(job_id)})
+    if stored_answer is not None:
+        return UUID(stored_answer["job"]), UUID(stored_answer["run"]) if stored_answer["run"] else None
     old = await work.first(select(*Job.__table__.c).where(Job.id == job_id, visible(work.viewer)).with_for_update(key_share=True))
     if old is None:
         raise NotFound(str(job_id))
@@ -34,7 +34,7 @@ async def retry(work: Work, job_id: UUID, idempotency_key: str | None = None) ->
         raise WrongState(
             old.status.name, f"The job is {old.status.name}; only one that has ended can be retried. Cancel it first, or wait."
         )
-    await _dataset_must_live(work, old)
+    await _lock_datasets(work, old)
     if old.kind is JobKind.INGEST:
         await _reopen_version(work, old)
     inputs = await work.all(select(JobInput.dataset_version_id).where(JobInput.job_id == old.id))
@@ -56,17 +56,17 @@ async def retry(work: Work, job_id: UUID, idempotency_key: str | None = None) ->
             timeout=old.timeout_seconds,
         ),
     )
-    run_id = await _run_again(work, old.id, new.id)
+    run_id = await _copy_run(work, old.id, new.id)
     await idempotency.remember(work, idempotency_key, {"job": str(new.id), "run": str(run_id) if run_id else None})
     return new.id, run_id
 
 
-async def _dataset_must_live(work: Work, old: Row[Any]) -> None:
+async def _lock_datasets(work: Work, old: Row[Any]) -> None:
     """Nor is it deleted meanwhile."""
-    targets = {old.dataset_id} if old.dataset_id is not None else set[UUID]()
+    dataset_ids = {old.dataset_id} if old.dataset_id is not None else set[UUID]()
     if "outputDatasetId" in old.parameters:
-        targets.add(UUID(old.parameters["outputDatasetId"]))
-    if targets - set(await datasets.held(work, *targets)):
+        dataset_ids.add(UUID(old.parameters["outputDatasetId"]))
+    if dataset_ids - set(await datasets.lock_shared(work, *dataset_ids)):
         raise WrongState(old.status.name, "A dataset that this job works on was deleted, so it cannot be done again.")
 
 
@@ -89,11 +89,11 @@ async def _reopen_version(work: Work, old: Row[Any]) -> None:
     )
     if await work.scalar(under_way):
         raise WrongState(version.status.name, "This dataset version is being ingested by another job already. Wait for it, or cancel it.")
-    reopened = update(DatasetVersion).where(DatasetVersion.id == old.dataset_version_id)
-    await work.run(reopened.values(status=DatasetVersionStatus.UPLOADED, issues=[], issue_count=0))
+    version_update = update(DatasetVersion).where(DatasetVersion.id == old.dataset_version_id)
+    await work.run(version_update.values(status=DatasetVersionStatus.UPLOADED, issues=[], issue_count=0))
 
 
-async def _run_again(work: Work, old_job: UUID, new_job: UUID) -> UUID | None:
+async def _copy_run(work: Work, old_job: UUID, new_job: UUID) -> UUID | None:
     run = await work.first(select(*Run.__table__.c).where(Run.job_id == old_job))
     if run is None:
         return None

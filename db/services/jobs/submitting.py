@@ -12,14 +12,14 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from db.core.queues import QUEUES
 from db.core.work import Work
 from db.services import credits
-from db.services.jobs.transitions import announce
+from db.services.jobs.transitions import notify_change
 from db.settings import state_settings
 from db.tables import Job, JobEvent, JobInput
 from db.tables.datasets import Modality
 from db.tables.jobs import JobEventType, JobKind
 from db.tables.jobstates import JobStatus
 
-_UPLOADING = frozenset({JobKind.INGEST, JobKind.PROFILE, JobKind.IMPORT})
+_UPLOAD_KINDS = frozenset({JobKind.INGEST, JobKind.PROFILE, JobKind.IMPORT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +43,18 @@ class NewJob:
 
 def queue_for(kind: JobKind, modality: Modality | None) -> str:
     """The queue of a job of this kind on a dataset of this modality; None where it works on no dataset."""
-    if kind in _UPLOADING:
+    if kind in _UPLOAD_KINDS:
         return "upload"
     if modality is None or modality.value not in QUEUES:
         return "default"
     return modality.value
 
 
-def _submitting() -> Select[Any]:
+def _submit_statement() -> Select[Any]:
     # One statement, made once: it is what a caller waits for, and three of them took as long to make as to run.
-    given = {name: bindparam(f"the_{name}", type_=Job.__table__.c[name].type) for name in _GIVEN}
-    job = insert(_JOBS).values(given).returning(*_JOBS.c).cte("job")
-    event = {
+    values = {name: bindparam(f"the_{name}", type_=Job.__table__.c[name].type) for name in _INSERTED_COLUMNS}
+    job = insert(_JOBS).values(values).returning(*_JOBS.c).cte("job")
+    event_values = {
         "job_id": job.c.id,
         "sequence": job.c.last_sequence,
         "attempt": literal(0),
@@ -62,14 +62,14 @@ def _submitting() -> Select[Any]:
         "status": job.c.status,
         "progress": literal(0),
     }
-    created = insert(_EVENTS).from_select(list(event), select(*event.values())).cte("created")
+    created = insert(_EVENTS).from_select(list(event_values), select(*event_values.values())).cte("created")
     versions = func.unnest(bindparam("the_inputs", type_=ARRAY(Uuid)))
     inputs = insert(_INPUTS).from_select(["job_id", "dataset_version_id"], select(job.c.id, versions)).cte("inputs")
     return select(job).add_cte(created, inputs)
 
 
 _JOBS, _EVENTS, _INPUTS = (cast("Table", table.__table__) for table in (Job, JobEvent, JobInput))
-_GIVEN = (
+_INSERTED_COLUMNS = (
     "owner_id",
     "kind",
     "status",
@@ -85,7 +85,7 @@ _GIVEN = (
     "timeout_seconds",
     "credit_cost",
 )
-_SUBMITTING = _submitting()
+_SUBMIT_STATEMENT = _submit_statement()
 
 
 async def submit(work: Work, new: NewJob) -> Row[Any]:
@@ -93,7 +93,7 @@ async def submit(work: Work, new: NewJob) -> Row[Any]:
 
     Where the owner has too few credits for it, the end of the work raises `InsufficientCredits`.
     """
-    given = {
+    values = {
         "owner_id": new.owner_id,
         "kind": new.kind,
         "status": JobStatus.PENDING,
@@ -110,7 +110,7 @@ async def submit(work: Work, new: NewJob) -> Row[Any]:
         "credit_cost": credits.price(new.kind),
         "inputs": list(dict.fromkeys(new.inputs)),
     }
-    job = await work.one(_SUBMITTING, {f"the_{name}": value for name, value in given.items()})
-    credits.begin(work, job)
-    announce(work, job)
+    job = await work.one(_SUBMIT_STATEMENT, {f"the_{name}": value for name, value in values.items()})
+    credits.hold_for_job(work, job)
+    notify_change(work, job)
     return job

@@ -20,8 +20,8 @@ from db.tables.jobs import JobEventType
 from db.tables.jobstates import ACTIVE, TERMINAL, JobStatus, allowed_before
 
 # What workers are told, besides the name of a queue that has work and the id of a worker that has something to stop.
-BACK = "back:"  # a job that ran waits again in this queue
-CANCELLED = "cancelled:"  # nobody is to be invited to this job of this queue any more
+REQUEUED_PREFIX = "back:"  # a job that ran waits again in this queue
+CANCELLED_PREFIX = "cancelled:"  # nobody is to be invited to this job of this queue any more
 ENDED = "ended"  # a job runs no more, so that another may under the caps
 
 
@@ -52,15 +52,15 @@ THE_JOB = Job.id == bindparam("the_job", type_=Uuid())
 THE_JOBS = Job.id == any_(bindparam("the_jobs", type_=ARRAY(Uuid)))
 HELD = THE_JOB & (Job.attempt == bindparam("the_attempt")) & (Job.worker_id == bindparam("the_worker", type_=Uuid()))
 
-_HOLD = select(Job.id).where(HELD, Job.status.in_(ACTIVE)).with_for_update(key_share=True)
+_LOCK_IF_HELD = select(Job.id).where(HELD, Job.status.in_(ACTIVE)).with_for_update(key_share=True)
 
 
-async def hold(work: Work, claim: Claim) -> bool:
+async def lock_if_held(work: Work, claim: Claim) -> bool:
     """Lock the job's row if the claim still holds: until the commit, no settle and no other claim passes."""
-    return await work.first(_HOLD, claim.parameters()) is not None
+    return await work.first(_LOCK_IF_HELD, claim.parameters()) is not None
 
 
-class Step:
+class TransitionStatement:
     """A step of the table: takes every job that `conditions` choose to `after`, if the table lets `by` do so.
 
     A job that does not go was taken by someone else, or is not in a state from which the step leads. `also` makes further changes for
@@ -70,77 +70,77 @@ class Step:
     def __init__(
         self,
         after: JobStatus,
-        by: str,
-        says: JobEventType,
+        operation: str,
+        event_type: JobEventType,
         *conditions: ColumnElement[bool],
-        also: Callable[[CTE], Sequence[CTE]] | None = None,
+        extra_changes: Callable[[CTE], Sequence[CTE]] | None = None,
         **values: Any,
     ) -> None:
-        changes: dict[str, Any] = {"status": after, "last_sequence": Job.last_sequence + 1, **_defaults(after), **values}
-        change = update(Job).where(Job.status.in_(allowed_before(after, by)), *conditions).values(changes)
+        changes: dict[str, Any] = {"status": after, "last_sequence": Job.last_sequence + 1, **_default_values(after), **values}
+        change = update(Job).where(Job.status.in_(allowed_before(after, operation)), *conditions).values(changes)
         moved = change.returning(*Job.__table__.c).cte("moved")
-        further = () if also is None else also(moved)
-        self._statement = select(*moved.c).add_cte(event(moved, says), *further)
+        extra_ctes = () if extra_changes is None else extra_changes(moved)
+        self._statement = select(*moved.c).add_cte(insert_event(moved, event_type), *extra_ctes)
 
-    async def take(
+    async def apply(
         self, work: Work, *, message: str | None = None, data: dict[str, Any] | None = None, **parameters: Any
     ) -> Sequence[Row[Any]]:
         """The rows that went, all columns; each is announced, and one that waits again rings its queue."""
         rows = await work.all(self._statement, {"the_message": message, "the_data": data, **parameters})
         for row in rows:
-            announce(work, row)
+            notify_change(work, row)
         return rows
 
-    async def take_one(
+    async def apply_one(
         self, work: Work, *, message: str | None = None, data: dict[str, Any] | None = None, **parameters: Any
     ) -> Row[Any] | None:
         """The same where the conditions name one job; None when it did not go."""
-        rows = await self.take(work, message=message, data=data, **parameters)
+        rows = await self.apply(work, message=message, data=data, **parameters)
         return rows[0] if rows else None
 
 
-def event(moved: CTE, says: JobEventType | None = None) -> CTE:
+def insert_event(moved: CTE, event_type: JobEventType | None = None) -> CTE:
     """The insert of one event for each row of `moved`, which has taken the next sequence already; without `says`, its type is a parameter too."""
     columns = ("job_id", "sequence", "attempt", "type", "status", "progress", "step", "message", "data")
-    words = JobEvent.__table__.c.type.type
-    told = select(
+    event_types = JobEvent.__table__.c.type.type
+    event_row = select(
         moved.c.id,
         moved.c.last_sequence,
         moved.c.attempt,
-        bindparam("the_type", type_=words) if says is None else literal(says, words),
+        bindparam("the_type", type_=event_types) if event_type is None else literal(event_type, event_types),
         moved.c.status,
         moved.c.progress,
         moved.c.current_step,
         bindparam("the_message", type_=Text()),
         bindparam("the_data", type_=JSONB(none_as_null=True)),
     )
-    return insert(JobEvent).from_select(columns, told).cte("told")
+    return insert(JobEvent).from_select(columns, event_row).cte("told")
 
 
-def _defaults(after: JobStatus) -> dict[str, Any]:
+def _default_values(after: JobStatus) -> dict[str, Any]:
     if after is JobStatus.PENDING:
-        waits = {"lease_until": None, "worker_id": None, "dispatched_at": None, "progress": 0, "current_step": None}
-        return {**waits, "estimated_completed_at": None, "waiting_since": clock(), "postponements": 0}
+        values = {"lease_until": None, "worker_id": None, "dispatched_at": None, "progress": 0, "current_step": None}
+        return {**values, "estimated_completed_at": None, "waiting_since": clock(), "postponements": 0}
     if after is JobStatus.QUEUED:
         return {"queued_at": func.coalesce(Job.queued_at, clock())}
     if after is JobStatus.COMPLETED:
-        ends = {"lease_until": None, "completed_at": clock(), "progress": 100, "current_step": None}
-        return {**ends, "estimated_completed_at": None, "error": None}
+        cleared = {"lease_until": None, "completed_at": clock(), "progress": 100, "current_step": None}
+        return {**cleared, "estimated_completed_at": None, "error": None}
     if after in TERMINAL:
         # What an earlier try said is not why a job was cancelled; one that FAILED is given its own.
         return {"lease_until": None, "completed_at": clock(), "estimated_completed_at": None, "error": None}
     return {"estimated_completed_at": None, "error": None}  # a job that waits to be tried again shows why, and one that runs nothing
 
 
-def announce(work: Work, row: Row[Any]) -> None:
+def notify_change(work: Work, row: Row[Any]) -> None:
     """Tell the streams; and the workers, where there is something for them: work, a job of theirs to stop, or room under a cap."""
-    ring = None
+    dispatch = None
     if row.status is JobStatus.PENDING:
-        ring = row.queue if row.attempt == 0 else f"{BACK}{row.queue}"
+        dispatch = row.queue if row.attempt == 0 else f"{REQUEUED_PREFIX}{row.queue}"
     elif row.status is JobStatus.CANCELLING:
-        ring = str(row.worker_id)
+        dispatch = str(row.worker_id)
     elif row.status is JobStatus.CANCELLED:
-        ring = f"{CANCELLED}{row.queue}:{row.id.hex}"
+        dispatch = f"{CANCELLED_PREFIX}{row.queue}:{row.id.hex}"
     elif row.status in TERMINAL:
-        ring = ENDED
-    work.notify(Notice(row.id, row.last_sequence, ring))
+        dispatch = ENDED
+    work.notify(Notice(row.id, row.last_sequence, dispatch))

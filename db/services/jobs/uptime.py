@@ -12,11 +12,11 @@ from db.services.jobs.transitions import clock
 from db.tables import Uptime
 
 
-def noted() -> Insert:
+def record_start() -> Insert:
     """The statement that notes the time if nobody has since the last crash."""
     return insert(Uptime).values(since=clock()).on_conflict_do_nothing()
 
 
-def started() -> ColumnElement[object]:
+def started_at() -> ColumnElement[object]:
     """When Postgres started, or was found to have recovered; to be asked after `noted`."""
     return func.greatest(func.pg_postmaster_start_time(), select(Uptime.since).scalar_subquery())

@@ -1,6 +1,6 @@
 """Pipelines: editing their definitions and running them."""
 
 from db.services.pipelines.editing import NewPipeline, create, update
-from db.services.pipelines.running import RunAnswer, RunRequest, run
+from db.services.pipelines.running import RunRequest, RunResult, run
 
-__all__ = ["NewPipeline", "RunAnswer", "RunRequest", "create", "run", "update"]
+__all__ = ["NewPipeline", "RunRequest", "RunResult", "create", "run", "update"]

@@ -34,12 +34,12 @@ Steps = Mapping[str, Row[Any]]
 _STEPS = select(StepDefinition).where(StepDefinition.retired_at.is_(None))
 
 
-async def steps(work: Work) -> dict[str, Row[Any]]:
+async def load_steps(work: Work) -> dict[str, Row[Any]]:
     """The steps that can be used, by key."""
     return {row.key: row for row in await work.all(_STEPS)}
 
 
-def normalised(definition: Definition) -> Definition:
+def normalise(definition: Definition) -> Definition:
     """The same definition with every node's parameters an object."""
     nodes: list[dict[str, Any]] = [
         {"key": node["key"], "step": node["step"], "parameters": node.get("parameters") or {}} for node in definition["nodes"]
@@ -57,43 +57,49 @@ def sha256(definition: Definition) -> str:
     return hashlib.sha256(orjson.dumps(canonical, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
-def unsound(definition: Definition, known: Steps, modality: Modality) -> list[Issue]:
+def soundness_issues(definition: Definition, steps: Steps, modality: Modality) -> list[Issue]:
     """Everything that makes a normalised definition unsound; paths begin with "definition"."""
     checks = Checks()
     nodes, links = definition["nodes"], definition["links"]
     if len(nodes) > MAX_NODES or len(orjson.dumps(definition)) > MAX_BYTES:
         checks.add("definition", message=f"A definition has at most {MAX_NODES} nodes and {MAX_BYTES} bytes of JSON.")
         return checks.issues
-    position: dict[str, int] = {}
+    index_by_key: dict[str, int] = {}
     for index, node in enumerate(nodes):
-        _check_node(checks, index, node, position, known, modality)
-    _check_links(checks, links, nodes, position, known)
-    _check_shape(checks, definition, known)
+        _check_node(checks, index, node, index_by_key, steps, modality)
+    _check_links(checks, links, nodes, index_by_key, steps)
+    _check_shape(checks, definition, steps)
     return checks.issues
 
 
-def _check_node(checks: Checks, index: int, node: dict[str, Any], position: dict[str, int], known: Steps, modality: Modality) -> None:
-    at = ("definition", "nodes", index)
+def _check_node(checks: Checks, index: int, node: dict[str, Any], index_by_key: dict[str, int], steps: Steps, modality: Modality) -> None:
+    path = ("definition", "nodes", index)
     if not _KEY.fullmatch(node["key"]):
         checks.add(
-            *at, "key", message="A node's key is 1 to 64 letters, digits, dots, dashes and underscores, and begins with a letter or digit."
+            *path,
+            "key",
+            message="A node's key is 1 to 64 letters, digits, dots, dashes and underscores, and begins with a letter or digit.",
         )
-    elif node["key"] in position:
-        checks.add(*at, "key", message=f"The key {node['key']!r} is node {position[node['key']]}'s already; every node needs its own.")
-    else:
-        position[node["key"]] = index
-    step = known.get(node["step"])
-    if step is None:
-        near = ", ".join(sorted(known))
+    elif node["key"] in index_by_key:
         checks.add(
-            *at, "step", message=f"There is no step {node['step'][:100]!r}. Known steps: {near or 'none; a worker must have started once'}."
+            *path, "key", message=f"The key {node['key']!r} is node {index_by_key[node['key']]}'s already; every node needs its own."
+        )
+    else:
+        index_by_key[node["key"]] = index
+    step = steps.get(node["step"])
+    if step is None:
+        known_keys = ", ".join(sorted(steps))
+        checks.add(
+            *path,
+            "step",
+            message=f"There is no step {node['step'][:100]!r}. Known steps: {known_keys or 'none; a worker must have started once'}.",
         )
         return
     if modality is not Modality.MULTIMODAL and modality.name not in {name.upper() for name in step.modalities}:
         checks.add(
-            *at, "step", message=f"The step {step.key!r} does not work on {modality.name} data, but on {', '.join(step.modalities)}."
+            *path, "step", message=f"The step {step.key!r} does not work on {modality.name} data, but on {', '.join(step.modalities)}."
         )
-    checks.issues.extend(parameter_issues(step, node["parameters"], *at, "parameters"))
+    checks.issues.extend(parameter_issues(step, node["parameters"], *path, "parameters"))
 
 
 def parameter_issues(step: Row[Any], parameters: Any, *path: str | int) -> list[Issue]:
@@ -103,60 +109,62 @@ def parameter_issues(step: Row[Any], parameters: Any, *path: str | int) -> list[
     if checks.issues:
         return checks.issues
     validator: Any = Draft202012Validator(step.parameter_schema)  # its generics leave too much open to be checked
-    for error in sorted(validator.iter_errors(parameters), key=lambda found: list(map(str, found.absolute_path))):
+    for error in sorted(validator.iter_errors(parameters), key=lambda issue: list(map(str, issue.absolute_path))):
         message = error.message if len(error.message) <= 300 else f"{error.message[:300]}…"
-        place = [*path, *error.absolute_path]
+        error_path = [*path, *error.absolute_path]
         if error.validator == "additionalProperties":
-            extra = sorted(set(error.instance) - set(error.schema.get("properties", {})))
-            takes = ", ".join(sorted(error.schema.get("properties", {}))) or "none"
-            for name in extra:
-                checks.add(*place, name, message=f"The step {step.key!r} has no such parameter. It takes: {takes}.")
+            unexpected = sorted(set(error.instance) - set(error.schema.get("properties", {})))
+            accepted = ", ".join(sorted(error.schema.get("properties", {}))) or "none"
+            for name in unexpected:
+                checks.add(*error_path, name, message=f"The step {step.key!r} has no such parameter. It takes: {accepted}.")
         elif error.validator == "required":
             missing = [name for name in error.validator_value if name not in error.instance]
             for name in missing:
-                checks.add(*place, name, message=f"The step {step.key!r} needs this parameter.")
+                checks.add(*error_path, name, message=f"The step {step.key!r} needs this parameter.")
         else:
-            checks.add(*place, message=message)
+            checks.add(*error_path, message=message)
     return list(dict.fromkeys(checks.issues))
 
 
-def _check_links(checks: Checks, links: list[dict[str, str]], nodes: list[dict[str, Any]], position: dict[str, int], known: Steps) -> None:
+def _check_links(
+    checks: Checks, links: list[dict[str, str]], nodes: list[dict[str, Any]], index_by_key: dict[str, int], steps: Steps
+) -> None:
     inputs: dict[str, list[str]] = defaultdict(list)
     for index, link in enumerate(links):
-        at = ("definition", "links", index)
-        missing = [end for end in ("source", "target") if link[end] not in position]
+        path = ("definition", "links", index)
+        missing = [end for end in ("source", "target") if link[end] not in index_by_key]
         for end in missing:
-            checks.add(*at, end, message=f"There is no node with the key {link[end][:100]!r}.")
+            checks.add(*path, end, message=f"There is no node with the key {link[end][:100]!r}.")
         if missing:
             continue
-        if _type(nodes[position[link["target"]]], known) is StepType.DATASET:
-            checks.add(*at, "target", message=f"{link['target']!r} is the dataset; nothing leads to it.")
+        if _step_type(nodes[index_by_key[link["target"]]], steps) is StepType.DATASET:
+            checks.add(*path, "target", message=f"{link['target']!r} is the dataset; nothing leads to it.")
         elif inputs[link["target"]]:
             checks.add(
-                *at, "target", message=f"{link['target']!r} has its input from {inputs[link['target']][0]!r} already; a node takes one."
+                *path, "target", message=f"{link['target']!r} has its input from {inputs[link['target']][0]!r} already; a node takes one."
             )
         inputs[link["target"]].append(link["source"])
     try:
         TopologicalSorter(inputs).prepare()
     except CycleError as error:
-        circle = [str(key) for key in error.args[1]]
-        index = next(i for i, link in enumerate(links) if link["source"] in circle and link["target"] in circle)
+        cycle = [str(key) for key in error.args[1]]
+        index = next(i for i, link in enumerate(links) if link["source"] in cycle and link["target"] in cycle)
         checks.add(
-            "definition", "links", index, message=f"The nodes {' → '.join(reversed(circle))} run in a circle; remove one of their links."
+            "definition", "links", index, message=f"The nodes {' → '.join(reversed(cycle))} run in a circle; remove one of their links."
         )
-    if any(_type(node, known) is StepType.DATASET for node in nodes):
-        for key, index in position.items():
-            if not inputs[key] and _type(nodes[index], known) not in {None, StepType.DATASET}:
+    if any(_step_type(node, steps) is StepType.DATASET for node in nodes):
+        for key, index in index_by_key.items():
+            if not inputs[key] and _step_type(nodes[index], steps) not in {None, StepType.DATASET}:
                 checks.add("definition", "nodes", index, message=f"{key!r} has no input; link another node to it.")
 
 
-def _check_shape(checks: Checks, definition: Definition, known: Steps) -> None:
+def _check_shape(checks: Checks, definition: Definition, steps: Steps) -> None:
     """One dataset, one split and one training at most, on one line; what measures stands behind the training, and nothing else does."""
     nodes: dict[str, dict[str, Any]] = {node["key"]: node for node in definition["nodes"]}
-    for type_, what in ((StepType.DATASET, "dataset"), (StepType.SPLIT, "split"), (StepType.TRAIN, "training")):
-        found = [index for index, node in enumerate(definition["nodes"]) if _type(node, known) is type_]
-        for index in found[1:]:
-            checks.add("definition", "nodes", index, message=f"A pipeline has at most one {what} node; node {found[0]} is it already.")
+    for type_, label in ((StepType.DATASET, "dataset"), (StepType.SPLIT, "split"), (StepType.TRAIN, "training")):
+        indexes = [index for index, node in enumerate(definition["nodes"]) if _step_type(node, steps) is type_]
+        for index in indexes[1:]:
+            checks.add("definition", "nodes", index, message=f"A pipeline has at most one {label} node; node {indexes[0]} is it already.")
     source_of: dict[str, str] = {}
     next_of: dict[str, str] = {}
     for index, link in enumerate(definition["links"]):
@@ -164,31 +172,33 @@ def _check_shape(checks: Checks, definition: Definition, known: Steps) -> None:
         if source not in nodes or target not in nodes:
             continue
         source_of.setdefault(target, source)
-        if _type(nodes[target], known) in {StepType.EVALUATE, None}:
+        if _step_type(nodes[target], steps) in {StepType.EVALUATE, None}:
             continue
-        at = ("definition", "links", index)
-        if _type(nodes[source], known) in {StepType.TRAIN, StepType.EVALUATE}:
-            checks.add(*at, "target", message=f"Only steps that evaluate stand behind the training; {target!r} does not.")
+        path = ("definition", "links", index)
+        if _step_type(nodes[source], steps) in {StepType.TRAIN, StepType.EVALUATE}:
+            checks.add(*path, "target", message=f"Only steps that evaluate stand behind the training; {target!r} does not.")
         elif next_of.setdefault(source, target) != target:
-            checks.add(*at, "source", message=f"{source!r} leads to {next_of[source]!r} already; the way to the training has no branches.")
+            checks.add(
+                *path, "source", message=f"{source!r} leads to {next_of[source]!r} already; the way to the training has no branches."
+            )
     for index, node in enumerate(definition["nodes"]):
-        if _type(node, known) is StepType.EVALUATE and node["key"] in source_of:
-            before, seen = source_of.get(node["key"]), set[str]()
-            while before is not None and before not in seen and _type(nodes[before], known) is not StepType.TRAIN:
-                seen.add(before)
-                before = source_of.get(before)
-            if before is None:
+        if _step_type(node, steps) is StepType.EVALUATE and node["key"] in source_of:
+            ancestor, visited = source_of.get(node["key"]), set[str]()
+            while ancestor is not None and ancestor not in visited and _step_type(nodes[ancestor], steps) is not StepType.TRAIN:
+                visited.add(ancestor)
+                ancestor = source_of.get(ancestor)
+            if ancestor is None:
                 checks.add("definition", "nodes", index, message=f"{node['key']!r} evaluates, so a training node must come before it.")
 
 
-def _type(node: dict[str, Any], known: Steps) -> StepType | None:
-    step = known.get(node["step"])
+def _step_type(node: dict[str, Any], steps: Steps) -> StepType | None:
+    step = steps.get(node["step"])
     return None if step is None else step.type
 
 
-def incomplete(definition: Definition, known: Steps) -> list[Issue]:
+def completeness_issues(definition: Definition, steps: Steps) -> list[Issue]:
     """What a sound definition lacks before it can run."""
-    types = [_type(node, known) for node in definition["nodes"]]
+    types = [_step_type(node, steps) for node in definition["nodes"]]
     if StepType.DATASET not in types:
         return [Issue(("definition", "nodes"), "There is no dataset node; add one with the step 'dataset' and link it to the first step.")]
     if len(types) < 2:
@@ -196,44 +206,44 @@ def incomplete(definition: Definition, known: Steps) -> list[Issue]:
     return []
 
 
-def trains(definition: Definition, known: Steps) -> dict[str, Any] | None:
+def training_node(definition: Definition, steps: Steps) -> dict[str, Any] | None:
     """The training node, where there is one."""
-    return next((node for node in definition["nodes"] if _type(node, known) is StepType.TRAIN), None)
+    return next((node for node in definition["nodes"] if _step_type(node, steps) is StepType.TRAIN), None)
 
 
-def with_parameters(definition: Definition, overrides: Any) -> tuple[Definition, list[Issue]]:
+def apply_parameters(definition: Definition, overrides: Any) -> tuple[Definition, list[Issue]]:
     """The definition with {nodeKey: {name: value}} laid over it, and what is wrong with the overrides."""
     checks = Checks()
-    given = checks.document(overrides, "parameters", size=MAX_BYTES)
+    overrides_by_node = checks.document(overrides, "parameters", size=MAX_BYTES)
     keys = {node["key"] for node in definition["nodes"]}
-    for key, values in given.items():
+    for key, values in overrides_by_node.items():
         if key not in keys:
             checks.add("parameters", key, message=f"The pipeline has no node {key[:100]!r}. Its nodes: {', '.join(sorted(keys))}.")
         elif not isinstance(values, dict):
             checks.add("parameters", key, message="A JSON object is expected here: {parameter: value}.")
     if checks.issues:
         return definition, checks.issues
-    nodes = [{**node, "parameters": {**node["parameters"], **given.get(node["key"], {})}} for node in definition["nodes"]]
+    nodes = [{**node, "parameters": {**node["parameters"], **overrides_by_node.get(node["key"], {})}} for node in definition["nodes"]]
     return {**definition, "nodes": nodes}, []
 
 
-def unknown_columns(definition: Definition, known: Steps, columns: list[str]) -> list[Issue]:
+def unknown_columns(definition: Definition, steps: Steps, columns: list[str]) -> list[Issue]:
     """Parameters that name a column (`x-column` in the step's schema) which the nodes before cannot have made and the file does not have."""
     checks = Checks()
     present = set(columns)
     for index, node in enumerate(definition["nodes"]):
-        step = known.get(node["step"])
+        step = steps.get(node["step"])
         properties: dict[str, Any] = step.parameter_schema.get("properties", {}) if step is not None else {}
         for name, schema in properties.items():
             value = node["parameters"].get(name)
             if not schema.get("x-column") or value is None:
                 continue
-            listed = isinstance(value, list)
-            for place, column in enumerate(value if listed else [value]):  # pyright: ignore[reportUnknownArgumentType,reportUnknownVariableType] - JSON
+            is_list = isinstance(value, list)
+            for position, column in enumerate(value if is_list else [value]):  # pyright: ignore[reportUnknownArgumentType,reportUnknownVariableType] - JSON
                 if isinstance(column, str) and column not in present:
-                    rest = (place,) if listed else ()
+                    suffix = (position,) if is_list else ()
                     checks.add(
-                        "definition", "nodes", index, "parameters", name, *rest,
+                        "definition", "nodes", index, "parameters", name, *suffix,
                         message=f"The dataset version has no column {column[:100]!r}.",
                     )  # fmt: skip
     return checks.issues

@@ -16,18 +16,18 @@ from db.errors import InvalidInput, NotFound, WrongState, invalid
 from db.queries import datasets as dataset_queries
 from db.services import datasets, experiments, idempotency, jobs
 from db.services.pipelines import definitions
-from db.services.pipelines.editing import locked
+from db.services.pipelines.editing import lock
 from db.tables import Dataset, DatasetVersion, PipelineSnapshot
 from db.tables.datasets import DatasetSource, DatasetVersionStatus
 from db.tables.jobs import JobKind
 from db.tables.pipelines import PipelineStatus
 
 OPERATION = "runPipeline"
-LONGEST_TIMEOUT = 7 * 86_400  # seconds
+MAX_TIMEOUT = 7 * 86_400  # seconds
 
 # A number that no name of ours carries: numbers are doubled up to a free one, then halved towards the last that is taken. To try one after
 # the other took a statement for each run that there had been.
-_FREE = text("""
+_FREE_NAME_NUMBER = text("""
     WITH RECURSIVE probes (taken, free, number) AS (
         SELECT 1::bigint, NULL::bigint, 2::bigint
         UNION ALL
@@ -42,17 +42,17 @@ _FREE = text("""
     SELECT free FROM probes WHERE free - taken = 1""").bindparams(bindparam("base", type_=Text))
 
 
-def _making() -> Executable:
+def _insert_dataset() -> Executable:
     table = cast("Table", Dataset.__table__)
-    names = ("owner_id", "name", "description", "modality", "problem_type", "target_column", "source")
-    row = upsert(table).values({name: bindparam(f"the_{name}", type_=table.c[name].type) for name in names})
-    live = table.c.deleted_at.is_(None)
-    kept = row.on_conflict_do_nothing(index_elements=[table.c.owner_id, func.lower(table.c.name)], index_where=live)
-    return kept.returning(table.c.id)
+    columns = ("owner_id", "name", "description", "modality", "problem_type", "target_column", "source")
+    insertion = upsert(table).values({name: bindparam(f"the_{name}", type_=table.c[name].type) for name in columns})
+    is_live = table.c.deleted_at.is_(None)
+    statement = insertion.on_conflict_do_nothing(index_elements=[table.c.owner_id, func.lower(table.c.name)], index_where=is_live)
+    return statement.returning(table.c.id)
 
 
-_MAKING = _making()
-_SAME = select(PipelineSnapshot.id).where(
+_INSERT_DATASET = _insert_dataset()
+_EXISTING_SNAPSHOT = select(PipelineSnapshot.id).where(
     PipelineSnapshot.pipeline_id == bindparam("the_pipeline"), PipelineSnapshot.sha256 == bindparam("the_sha256")
 )
 
@@ -74,7 +74,7 @@ class RunRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class RunAnswer:
+class RunResult:
     """What was made: always a job; a run where the pipeline trains, else the dataset that gets a new version."""
 
     job_id: UUID
@@ -82,24 +82,24 @@ class RunAnswer:
     target_dataset_id: UUID | None
 
 
-async def run(work: Work, request: RunRequest) -> RunAnswer:
+async def run(work: Work, request: RunRequest) -> RunResult:
     """Raises `NotFound`, `InvalidInput`, `WrongState` or `Conflict`; the end of the work `InsufficientCredits`."""
-    work.viewer.must_write()
-    asked = {key: value for key, value in asdict(request).items() if key != "idempotency_key"}
-    answered = await idempotency.recall(work, OPERATION, request.idempotency_key, asked)
-    if answered is not None:
-        return RunAnswer(*(UUID(answered[key]) if answered[key] else None for key in ("job", "run", "dataset")))  # pyright: ignore[reportArgumentType] - a job is always there
-    pipeline = await locked(work, request.pipeline_id, to_run=True)
-    version, dataset, output = await _version(work, request)
-    known = await definitions.steps(work)
-    definition = _frozen(pipeline, version, dataset, known, request)
-    snapshot_id = await _snapshot(work, pipeline, definition)
-    training = definitions.trains(definition, known)
+    work.viewer.require_write()
+    request_input = {key: value for key, value in asdict(request).items() if key != "idempotency_key"}
+    stored_answer = await idempotency.recall(work, OPERATION, request.idempotency_key, request_input)
+    if stored_answer is not None:
+        return RunResult(*(UUID(stored_answer[key]) if stored_answer[key] else None for key in ("job", "run", "dataset")))  # pyright: ignore[reportArgumentType] - a job is always there
+    pipeline = await lock(work, request.pipeline_id, to_run=True)
+    version, dataset, output = await _load_inputs(work, request)
+    steps = await definitions.load_steps(work)
+    definition = _freeze(pipeline, version, dataset, steps, request)
+    snapshot_id = await _ensure_snapshot(work, pipeline, definition)
+    training = definitions.training_node(definition, steps)
     seed = secrets.randbelow(2**31) if request.seed is None else request.seed
     parameters: dict[str, Any] = {"seed": seed, "parameters": request.parameters or {}}
     target_id = run_id = None
     if training is None:
-        target_id = await _target(work, request, dataset, output, pipeline)
+        target_id = await _output_dataset_id(work, request, dataset, output, pipeline)
         parameters["outputDatasetId"] = str(target_id)
     else:
         parameters["modelName"] = (request.model_name or pipeline.name).strip()
@@ -125,7 +125,7 @@ async def run(work: Work, request: RunRequest) -> RunAnswer:
             work,
             experiments.NewRun(
                 owner_id=pipeline.owner_id,
-                experiment_id=await _experiment(work, request, pipeline.owner_id),
+                experiment_id=await _experiment_id(work, request, pipeline.owner_id),
                 job_id=job.id,
                 dataset_version_id=version.id,
                 seed=seed,
@@ -138,12 +138,12 @@ async def run(work: Work, request: RunRequest) -> RunAnswer:
                 },
             ),
         )
-    made = {"job": str(job.id), "run": str(run_id) if run_id else None, "dataset": str(target_id) if target_id else None}
-    await idempotency.remember(work, request.idempotency_key, made)
-    return RunAnswer(job.id, run_id, target_id)
+    answer = {"job": str(job.id), "run": str(run_id) if run_id else None, "dataset": str(target_id) if target_id else None}
+    await idempotency.remember(work, request.idempotency_key, answer)
+    return RunResult(job.id, run_id, target_id)
 
 
-async def _version(work: Work, request: RunRequest) -> tuple[Row[Any], Row[Any], Row[Any] | None]:
+async def _load_inputs(work: Work, request: RunRequest) -> tuple[Row[Any], Row[Any], Row[Any] | None]:
     """The version, its dataset and the dataset that is to take the output, if one is named; neither is deleted meanwhile."""
     version_id = request.dataset_version_id
     columns = (DatasetVersion.id, DatasetVersion.dataset_id, DatasetVersion.status, DatasetVersion.columns.label("file_columns"))
@@ -154,83 +154,81 @@ async def _version(work: Work, request: RunRequest) -> tuple[Row[Any], Row[Any],
     )
     if version is None:
         raise NotFound(str(version_id))
-    held = await datasets.held(work, version.dataset_id, request.output_dataset_id)
-    dataset = held.get(version.dataset_id)
+    live_datasets = await datasets.lock_shared(work, version.dataset_id, request.output_dataset_id)
+    dataset = live_datasets.get(version.dataset_id)
     if dataset is None:
         raise NotFound(str(version_id))
     if version.status is not DatasetVersionStatus.READY:
-        state = version.status.name
+        status = version.status.name
         raise WrongState(
-            state, f"The dataset version is {state}; only a READY one can be used. Wait for its ingest, or choose another version."
+            status, f"The dataset version is {status}; only a READY one can be used. Wait for its ingest, or choose another version."
         )
-    return version, dataset, None if request.output_dataset_id is None else held.get(request.output_dataset_id)
+    return version, dataset, None if request.output_dataset_id is None else live_datasets.get(request.output_dataset_id)
 
 
-def _frozen(
-    pipeline: Row[Any], version: Row[Any], dataset: Row[Any], known: definitions.Steps, request: RunRequest
+def _freeze(
+    pipeline: Row[Any], version: Row[Any], dataset: Row[Any], steps: definitions.Steps, request: RunRequest
 ) -> definitions.Definition:
     """The definition with the parameters laid over it, once everything that can be known to fail has been checked."""
     if pipeline.status is PipelineStatus.ARCHIVED:
         raise WrongState("ARCHIVED", "The pipeline is archived. Set its status to VALIDATED to run it again.")
-    definition, issues = definitions.with_parameters(pipeline.definition, request.parameters)
+    definition, issues = definitions.apply_parameters(pipeline.definition, request.parameters)
     checks = Checks()
     checks.issues.extend(issues)
     if not issues:
-        checks.issues.extend(definitions.incomplete(definition, known))
-        checks.issues.extend(definitions.unsound(definition, known, pipeline.modality))
-        checks.issues.extend(definitions.unknown_columns(definition, known, [column["name"] for column in version.file_columns]))
+        checks.issues.extend(definitions.completeness_issues(definition, steps))
+        checks.issues.extend(definitions.soundness_issues(definition, steps, pipeline.modality))
+        checks.issues.extend(definitions.unknown_columns(definition, steps, [column["name"] for column in version.file_columns]))
     if pipeline.status is PipelineStatus.DRAFT and not checks.issues:
         checks.add("pipelineId", message="The pipeline is a DRAFT. Complete its definition, or set its status to VALIDATED.")
     if not 1 <= request.priority <= 10:
         checks.add("priority", message=f"The priority is {request.priority}; it goes from 1, the least urgent, to 10.")
-    if request.timeout_seconds is not None and not 1 <= request.timeout_seconds <= LONGEST_TIMEOUT:
-        checks.add(
-            "timeoutSeconds", message=f"A job may run from 1 to {LONGEST_TIMEOUT:,} seconds. Leave it out for the workers' own limit."
-        )
+    if request.timeout_seconds is not None and not 1 <= request.timeout_seconds <= MAX_TIMEOUT:
+        checks.add("timeoutSeconds", message=f"A job may run from 1 to {MAX_TIMEOUT:,} seconds. Leave it out for the workers' own limit.")
     if pipeline.owner_id != dataset.owner_id:
         checks.add("datasetVersionId", message="Pipeline and dataset belong to different users; both must belong to one.")
     if request.model_name is not None:
         checks.name(request.model_name, "modelName")
-    trains = definitions.trains(definition, known) is not None
-    for name, given, wanted in (
+    is_training = definitions.training_node(definition, steps) is not None
+    for name, value, needs_training in (
         ("experimentId", request.experiment_id, True),
         ("modelName", request.model_name, True),
         ("outputDatasetId", request.output_dataset_id, False),
     ):
-        if given is not None and trains is not wanted:
-            says = "does not train, so there is no run and no model" if wanted else "trains a model and writes no dataset"
-            checks.add(name, message=f"This pipeline {says}. Leave this out.")
-    checks.done()
+        if value is not None and is_training is not needs_training:
+            explanation = "does not train, so there is no run and no model" if needs_training else "trains a model and writes no dataset"
+            checks.add(name, message=f"This pipeline {explanation}. Leave this out.")
+    checks.raise_if_invalid()
     return definition
 
 
-async def _snapshot(work: Work, pipeline: Row[Any], definition: definitions.Definition) -> UUID:
+async def _ensure_snapshot(work: Work, pipeline: Row[Any], definition: definitions.Definition) -> UUID:
     digest = definitions.sha256(definition)
-    given = {"the_pipeline": pipeline.id, "the_sha256": digest}
+    parameters = {"the_pipeline": pipeline.id, "the_sha256": digest}
     # Mostly it is there already. To write its row again would let only one at a time run a pipeline.
-    if (kept := await work.scalar(_SAME, given)) is not None:
-        return kept
-    row = upsert(PipelineSnapshot).values(pipeline_id=pipeline.id, owner_id=pipeline.owner_id, sha256=digest, definition=definition)
-    made = await work.scalar(row.on_conflict_do_nothing().returning(PipelineSnapshot.id))
-    return made if made is not None else await work.scalar(_SAME, given)
+    if (existing_id := await work.scalar(_EXISTING_SNAPSHOT, parameters)) is not None:
+        return existing_id
+    statement = upsert(PipelineSnapshot).values(pipeline_id=pipeline.id, owner_id=pipeline.owner_id, sha256=digest, definition=definition)
+    created_id = await work.scalar(statement.on_conflict_do_nothing().returning(PipelineSnapshot.id))
+    return created_id if created_id is not None else await work.scalar(_EXISTING_SNAPSHOT, parameters)
 
 
-async def _experiment(work: Work, request: RunRequest, owner_id: UUID) -> UUID:
+async def _experiment_id(work: Work, request: RunRequest, owner_id: UUID) -> UUID:
     if request.experiment_id is None:
-        return await experiments.default_of(work, owner_id)
-    found = await experiments.of_owner(work, owner_id, request.experiment_id)
-    if found is None:
-        raise _foreign("experimentId", "experiment")
-    return found
+        return await experiments.default_experiment(work, owner_id)
+    experiment_id = await experiments.owned_experiment(work, owner_id, request.experiment_id)
+    if experiment_id is None:
+        raise _owner_mismatch("experimentId", "experiment")
+    return experiment_id
 
 
-async def _target(work: Work, request: RunRequest, dataset: Row[Any], output: Row[Any] | None, pipeline: Row[Any]) -> UUID:
+async def _output_dataset_id(work: Work, request: RunRequest, dataset: Row[Any], output: Row[Any] | None, pipeline: Row[Any]) -> UUID:
     """The dataset that the new version goes to, made where none is named."""
     if request.output_dataset_id is not None:
         if output is None:
             raise NotFound(str(request.output_dataset_id))
         if output.owner_id != dataset.owner_id:
-            raise _foreign("outputDatasetId", "output dataset")
+            raise _owner_mismatch("outputDatasetId", "output dataset")
         return output.id
     base = f"{dataset.name} – {pipeline.name}"[: NAME_LENGTH - len(" (1000000000)")]
     values = {
@@ -242,16 +240,16 @@ async def _target(work: Work, request: RunRequest, dataset: Row[Any], output: Ro
         "target_column": dataset.target_column,
         "source": DatasetSource.DERIVED,
     }
-    lost = 0
+    collisions = 0
     while True:
-        made = await work.scalar(_MAKING, {f"the_{name}": value for name, value in values.items()})
-        if made is not None:
-            return made
-        number = await work.scalar(_FREE, {"owner": dataset.owner_id, "base": base})
+        created_id = await work.scalar(_INSERT_DATASET, {f"the_{name}": value for name, value in values.items()})
+        if created_id is not None:
+            return created_id
+        number = await work.scalar(_FREE_NAME_NUMBER, {"owner": dataset.owner_id, "base": base})
         # Of those who are at it at this moment each found the same number, and one got it: the others spread, lest they meet again and again.
-        values["name"] = f"{base} ({number + (secrets.randbelow(4**lost) if lost else 0)})"
-        lost += 1
+        values["name"] = f"{base} ({number + (secrets.randbelow(4**collisions) if collisions else 0)})"
+        collisions += 1
 
 
-def _foreign(field: str, what: str) -> InvalidInput:
-    return invalid(field, message=f"The {what} belongs to another user than the dataset; both must belong to one.")
+def _owner_mismatch(field: str, kind: str) -> InvalidInput:
+    return invalid(field, message=f"The {kind} belongs to another user than the dataset; both must belong to one.")

@@ -27,12 +27,12 @@ from graphql import (
 
 from graph.settings import GraphSettings
 
-DIRECTIVES_IN_ONE_PLACE = 5
-VALUES = 2_000  # in one literal: what is wrong with it is reported with the whole of it, once for each thing wrong
-ENTRIES = 200  # of one object literal, for the same reason
-DIGITS = 20  # of an integer, its sign included; Python reads no more than 4,300, and says so in words of its own
+MAX_DIRECTIVES_PER_LOCATION = 5
+MAX_LITERAL_VALUES = 2_000  # in one literal: what is wrong with it is reported with the whole of it, once for each thing wrong
+MAX_OBJECT_FIELDS = 200  # of one object literal, for the same reason
+MAX_INTEGER_CHARACTERS = 20  # of an integer, its sign included; Python reads no more than 4,300, and says so in words of its own
 SATURATED = 1_000_000_000
-INTROSPECTION = frozenset({"__schema", "__type"})
+INTROSPECTION_FIELDS = frozenset({"__schema", "__type"})
 
 
 @dataclass(slots=True)
@@ -44,16 +44,16 @@ class Tally:
     directives: int = 0
     spreads: list[tuple[str, int, bool]] = field(default_factory=list[tuple[str, int, bool]])  # name, how deep, whether its depth counts
 
-    def add(self, spread: Tally, depth: int, *, counts: bool) -> None:
+    def add(self, fragment_tally: Tally, depth: int, *, counts_depth: bool) -> None:
         """What a fragment brings that is spread below `depth` fields."""
-        if counts:
-            self.depth = max(self.depth, depth + spread.depth)
+        if counts_depth:
+            self.depth = max(self.depth, depth + fragment_tally.depth)
         if depth == 0:
-            self.roots = min(self.roots + spread.roots, SATURATED)
-        self.directives = min(self.directives + spread.directives, SATURATED)
+            self.roots = min(self.roots + fragment_tally.roots, SATURATED)
+        self.directives = min(self.directives + fragment_tally.directives, SATURATED)
 
 
-class TooMuch(Exception):
+class LimitExceeded(Exception):
     """One place of the document is past its limit by itself."""
 
     def __init__(self, message: str, node: Node) -> None:
@@ -61,47 +61,47 @@ class TooMuch(Exception):
         self.node = node
 
 
-def excess(document: DocumentNode, limits: GraphSettings) -> list[GraphQLError]:
+def shape_errors(document: DocumentNode, limits: GraphSettings) -> list[GraphQLError]:
     """What of the document is past its limit; nothing for a document that may be validated."""
     operations = [definition for definition in document.definitions if isinstance(definition, OperationDefinitionNode)]
     fragments = [definition for definition in document.definitions if isinstance(definition, FragmentDefinitionNode)]
-    for what, found in (("operations", operations), ("fragments", fragments)):
-        if len(found) > limits.query_max_fragments:
-            return [_error(f"The document defines {len(found)} {what}; at most {limits.query_max_fragments} are allowed.")]
-    selections = sum(_selections(definition) for definition in (*operations, *fragments))
+    for what, definitions in (("operations", operations), ("fragments", fragments)):
+        if len(definitions) > limits.query_max_fragments:
+            return [_error(f"The document defines {len(definitions)} {what}; at most {limits.query_max_fragments} are allowed.")]
+    selections = sum(_count_selections(definition) for definition in (*operations, *fragments))
     if selections > limits.query_max_selections:
         limit = limits.query_max_selections
         return [
             _error(f"The document names {selections:,} fields and fragments; at most {limit:,} are allowed. Name each once, or split it.")
         ]
     try:
-        tallies = {fragment.name.value: _own(fragment) for fragment in fragments}
-        _follow(tallies)
+        tallies = {fragment.name.value: _tally_definition(fragment) for fragment in fragments}
+        _add_spreads(tallies)
         for operation in operations:
-            tally = _own(operation)
-            for name, depth, counts in tally.spreads:
+            tally = _tally_definition(operation)
+            for name, depth, counts_depth in tally.spreads:
                 if name in tallies:
-                    tally.add(tallies[name], depth, counts=counts)
-            _compare(operation, tally, limits)
-    except TooMuch as past:
-        return [_error(str(past), past.node)]
+                    tally.add(tallies[name], depth, counts_depth=counts_depth)
+            _check_limits(operation, tally, limits)
+    except LimitExceeded as error:
+        return [_error(str(error), error.node)]
     return []
 
 
-def _compare(operation: OperationDefinitionNode, tally: Tally, limits: GraphSettings) -> None:
+def _check_limits(operation: OperationDefinitionNode, tally: Tally, limits: GraphSettings) -> None:
     variables = len(operation.variable_definitions or ())
-    for number, limit, what in (
+    for count, limit, what in (
         (variables, limits.query_max_variables, "variables; put values that belong together into one input object or list"),
         (tally.depth, limits.query_max_depth, "levels of fields, which is too deep; fetch the rest by id in a second operation"),
         (tally.roots, limits.query_max_root_fields, "root fields, each time counted that one is named; send several operations instead"),
         (tally.directives, limits.query_max_directives, "directives, fragments followed; put one on a fragment instead of on each field"),
     ):
-        if number > limit:
-            shown = f"{number:,}" if number < SATURATED else "countless"
-            raise TooMuch(f"The operation has {shown} {what}. At most {limit:,} are allowed.", operation)
+        if count > limit:
+            count_text = f"{count:,}" if count < SATURATED else "countless"
+            raise LimitExceeded(f"The operation has {count_text} {what}. At most {limit:,} are allowed.", operation)
 
 
-def _follow(tallies: dict[str, Tally]) -> None:
+def _add_spreads(tallies: dict[str, Tally]) -> None:
     """Adds to each fragment what it spreads, the innermost first. A spread that closes a circle adds nothing: validation refuses it by name."""
     done: set[str] = set()
     for root in tallies:
@@ -115,91 +115,98 @@ def _follow(tallies: dict[str, Tally]) -> None:
         if root not in done:
             enter(root)
         while path:
-            name, rest = path[-1]
-            inner = next((spread for spread, _, _ in rest if spread in tallies and spread not in done and spread not in on_path), None)
+            name, remaining_spreads = path[-1]
+            inner = next(
+                (spread for spread, _, _ in remaining_spreads if spread in tallies and spread not in done and spread not in on_path), None
+            )
             if inner is not None:
                 enter(inner)
                 continue
             path.pop()
-            for spread, depth, counts in tallies[name].spreads:
+            for spread, depth, counts_depth in tallies[name].spreads:
                 if spread in done:
-                    tallies[name].add(tallies[spread], depth, counts=counts)
+                    tallies[name].add(tallies[spread], depth, counts_depth=counts_depth)
             on_path.discard(name)
             done.add(name)
 
 
-def _selections(definition: OperationDefinitionNode | FragmentDefinitionNode) -> int:
+def _count_selections(definition: OperationDefinitionNode | FragmentDefinitionNode) -> int:
     """How many selections a definition has; counted first, for all else takes time for each of them."""
     stack: list[SelectionSetNode] = [definition.selection_set]
-    found = 0
+    count = 0
     while stack:
         selections = stack.pop().selections
-        found += len(selections)
+        count += len(selections)
         stack += [inner for selection in selections if (inner := getattr(selection, "selection_set", None)) is not None]
-    return found
+    return count
 
 
-def _own(definition: OperationDefinitionNode | FragmentDefinitionNode) -> Tally:
+def _tally_definition(definition: OperationDefinitionNode | FragmentDefinitionNode) -> Tally:
     """The tally of a definition without what it spreads."""
-    tally = Tally(directives=_directives(definition.directives, definition))
+    tally = Tally(directives=_check_directives(definition.directives, definition))
     for variable in getattr(definition, "variable_definitions", None) or ():
-        tally.directives += _directives(variable.directives, variable)
+        tally.directives += _check_directives(variable.directives, variable)
         if variable.default_value is not None:
-            _literal(variable.default_value)
+            _check_literal(variable.default_value)
     # What is left to be walked, how many fields lie above it, and whether its depth counts.
     stack: list[tuple[SelectionSetNode, int, bool]] = [(definition.selection_set, 0, True)]
     while stack:
-        selection_set, depth, counts = stack.pop()
+        selection_set, depth, counts_depth = stack.pop()
         for selection in selection_set.selections:
-            tally.directives += _directives(selection.directives, selection)
+            tally.directives += _check_directives(selection.directives, selection)
             if isinstance(selection, FragmentSpreadNode):
-                tally.spreads.append((selection.name.value, depth, counts))
+                tally.spreads.append((selection.name.value, depth, counts_depth))
                 continue
-            below = depth
-            inner = counts
+            inner_depth = depth
+            inner_counts_depth = counts_depth
             if isinstance(selection, FieldNode):
-                below += 1
+                inner_depth += 1
                 if depth == 0:
                     tally.roots += 1
-                inner = counts and not (depth == 0 and selection.name.value in INTROSPECTION)
-                if counts:
-                    tally.depth = max(tally.depth, below)
+                inner_counts_depth = counts_depth and not (depth == 0 and selection.name.value in INTROSPECTION_FIELDS)
+                if counts_depth:
+                    tally.depth = max(tally.depth, inner_depth)
                 for argument in selection.arguments or ():
-                    _literal(argument.value)
-            found: SelectionSetNode | None = getattr(selection, "selection_set", None)
-            if found is not None:
-                stack.append((found, below, inner))
+                    _check_literal(argument.value)
+            inner_selection_set: SelectionSetNode | None = getattr(selection, "selection_set", None)
+            if inner_selection_set is not None:
+                stack.append((inner_selection_set, inner_depth, inner_counts_depth))
     return tally
 
 
-def _directives(directives: Iterable[DirectiveNode] | None, node: Node) -> int:
-    found = list(directives or ())
-    if len(found) > DIRECTIVES_IN_ONE_PLACE:
-        raise TooMuch(f"{len(found)} directives stand in one place; at most {DIRECTIVES_IN_ONE_PLACE} are allowed.", node)
-    for directive in found:
+def _check_directives(directives: Iterable[DirectiveNode] | None, node: Node) -> int:
+    directive_list = list(directives or ())
+    if len(directive_list) > MAX_DIRECTIVES_PER_LOCATION:
+        raise LimitExceeded(
+            f"{len(directive_list)} directives stand in one place; at most {MAX_DIRECTIVES_PER_LOCATION} are allowed.", node
+        )
+    for directive in directive_list:
         for argument in directive.arguments or ():
-            _literal(argument.value)
-    return len(found)
+            _check_literal(argument.value)
+    return len(directive_list)
 
 
-def _literal(value: ValueNode) -> None:
+def _check_literal(value: ValueNode) -> None:
     stack: list[ValueNode] = [value]
-    seen = 0
+    value_count = 0
     while stack:
         node = stack.pop()
-        seen += 1
-        if isinstance(node, IntValueNode) and len(node.value) > DIGITS:
-            raise TooMuch(
-                f"An integer has {len(node.value):,} characters; those of 64 bits have at most {DIGITS}. Send it as a string.", node
+        value_count += 1
+        if isinstance(node, IntValueNode) and len(node.value) > MAX_INTEGER_CHARACTERS:
+            raise LimitExceeded(
+                f"An integer has {len(node.value):,} characters; those of 64 bits have at most {MAX_INTEGER_CHARACTERS}. Send it as a string.",
+                node,
             )
         if isinstance(node, ListValueNode):
             stack += node.values
         elif isinstance(node, ObjectValueNode):
-            if len(node.fields) > ENTRIES:
-                raise TooMuch(f"An object has {len(node.fields)} fields; at most {ENTRIES} are allowed. Send it as a variable.", node)
+            if len(node.fields) > MAX_OBJECT_FIELDS:
+                raise LimitExceeded(
+                    f"An object has {len(node.fields)} fields; at most {MAX_OBJECT_FIELDS} are allowed. Send it as a variable.", node
+                )
             stack += [entry.value for entry in node.fields]
-        if seen + len(stack) > VALUES:
-            raise TooMuch(f"A literal has more than {VALUES:,} values. Send it as a variable.", value)
+        if value_count + len(stack) > MAX_LITERAL_VALUES:
+            raise LimitExceeded(f"A literal has more than {MAX_LITERAL_VALUES:,} values. Send it as a variable.", value)
 
 
 def _error(message: str, node: Node | None = None) -> GraphQLError:

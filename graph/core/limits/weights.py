@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-KEY = "cost"
-ENTRIES = 10
+METADATA_KEY = "cost"
+DEFAULT_ENTRIES = 10
 
 JOB = 100  # a mutation that makes a job
 PROFILE = 50
@@ -22,7 +22,7 @@ COMPUTED = 50  # an answer that is worked out from many rows
 
 
 @dataclass(frozen=True, slots=True)
-class Costs:
+class DeclaredCost:
     """`weight` in points for the field itself; `entries` of its list, or the name of the argument that has one item for each of them.
 
     `scaled` names an Int argument, and for how many of it all that lies below counts once more.
@@ -35,4 +35,4 @@ class Costs:
 
 def costs(weight: int | None = None, *, entries: int | str | None = None, scaled: tuple[str, int] | None = None) -> dict[str, Any]:
     """The metadata of a field. `entries=1` is for a list that comes with its parent as one value."""
-    return {KEY: Costs(weight, entries, scaled)}
+    return {METADATA_KEY: DeclaredCost(weight, entries, scaled)}

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from workers.ml.bundle import Bundle
-from workers.ml.steps.train import matrix
-from workers.ml.steps.trainer import Trained
+from workers.ml.steps.train import feature_matrix
+from workers.ml.steps.training_step import Trained
 
 
 def feature_importance(bundle: Bundle, trained: Trained) -> dict[str, Any] | None:
@@ -22,8 +22,8 @@ def feature_importance(bundle: Bundle, trained: Trained) -> dict[str, Any] | Non
     if hasattr(estimator, "feature_importances_"):
         method, raw = "split gain", np.asarray(estimator.feature_importances_, dtype=np.float64)
     elif hasattr(estimator, "coef_"):
-        spread = matrix(transformer, bundle, trained.features, bundle.part("train")).std(axis=0)
-        method, raw = "coefficient times deviation", np.abs(np.atleast_2d(estimator.coef_)).mean(axis=0) * spread
+        deviation = feature_matrix(transformer, bundle, trained.features, bundle.rows_of("train")).std(axis=0)
+        method, raw = "coefficient times deviation", np.abs(np.atleast_2d(estimator.coef_)).mean(axis=0) * deviation
     else:
         return None
     total = raw.sum()
@@ -33,15 +33,17 @@ def feature_importance(bundle: Bundle, trained: Trained) -> dict[str, Any] | Non
     for group, _, members in transformer.transformers_:
         if group == "remainder":
             continue
-        own = shares[transformer.output_indices_[group]]
-        for member, values in zip(members, np.split(own, len(members)), strict=True):
+        column_shares = shares[transformer.output_indices_[group]]
+        for member, values in zip(members, np.split(column_shares, len(members)), strict=True):
             columns[str(member)] = float(values.sum())
     return {
         "method": method,
-        "columns": [{"name": name, "importance": value} for name, value in sorted(columns.items(), key=_greatest)],
-        "features": [{"name": name, "importance": float(value)} for name, value in sorted(zip(names, shares, strict=True), key=_greatest)],
+        "columns": [{"name": name, "importance": value} for name, value in sorted(columns.items(), key=_importance_order)],
+        "features": [
+            {"name": name, "importance": float(value)} for name, value in sorted(zip(names, shares, strict=True), key=_importance_order)
+        ],
     }
 
 
-def _greatest(pair: tuple[str, float]) -> tuple[float, str]:
+def _importance_order(pair: tuple[str, float]) -> tuple[float, str]:
     return -pair[1], pair[0]

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from workers.ml.bundle import Bundle
-from workers.ml.steps.trainer import Trained
+from workers.ml.steps.training_step import Trained
 
-NUMERIC = {"INTEGER": "number", "FLOAT": "number", "BOOLEAN": "number"}
+NUMERIC_TYPES = {"INTEGER": "number", "FLOAT": "number", "BOOLEAN": "number"}
 
 
 def signature(bundle: Bundle, trained: Trained) -> dict[str, Any]:
@@ -18,7 +18,7 @@ def signature(bundle: Bundle, trained: Trained) -> dict[str, Any]:
     inputs = [
         {
             "name": name,
-            "kind": "number" if schema[name].is_numeric() or bundle.columns[name].type in NUMERIC else "text",
+            "kind": "number" if schema[name].is_numeric() or bundle.columns[name].type in NUMERIC_TYPES else "text",
             "type": bundle.columns[name].type,
         }
         for name in trained.features

@@ -10,7 +10,7 @@ dates and times are seconds since 1970-01-01 UTC. Distinct counts leave missing 
 row equals in every column, missing equal to missing; distinct texts and rows are told apart by 64-bit hashes.
 """
 
-from workers.ml.profiling.profile import profile_parquet
+from workers.ml.profiling.profiler import profile_parquet
 from workers.ml.profiling.report import ColumnReport, ProfileReport
 
 __all__ = ["ColumnReport", "ProfileReport", "profile_parquet"]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-_SLICE = 32_768
+_SLICE_ROWS = 32_768
 
 
 class Correlations:
@@ -19,7 +19,7 @@ class Correlations:
 
     def __init__(self, names: list[str]) -> None:
         self._names = names
-        self._centre: Any = None
+        self._center: Any = None
         self._scale: Any = None
         width = len(names)
         # Over the rows where both columns of a pair hold a number; the first index is the column that is summed.
@@ -31,12 +31,12 @@ class Correlations:
         numbers = frame.select(pl.col(name).cast(pl.Float64) for name in self._names)
         # What overflows becomes null in the end, as it does in pandas.
         with np.errstate(all="ignore"):
-            if self._centre is None:
+            if self._center is None:
                 finite = [column.filter(column.is_finite()) for column in numbers.fill_null(math.nan)]
-                self._centre = np.array([_finite_or(column.mean(), 0.0) for column in finite])
+                self._center = np.array([_finite_or(column.mean(), 0.0) for column in finite])
                 self._scale = np.array([_finite_or(column.std(), 1.0) or 1.0 for column in finite])
-            for start in range(0, frame.height, _SLICE):
-                self._add((numbers.slice(start, _SLICE).to_numpy() - self._centre) / self._scale)
+            for start in range(0, frame.height, _SLICE_ROWS):
+                self._add((numbers.slice(start, _SLICE_ROWS).to_numpy() - self._center) / self._scale)
 
     def report(self) -> dict[str, Any]:
         with np.errstate(all="ignore"):
@@ -48,14 +48,14 @@ class Correlations:
         }
 
     def _add(self, numbers: Any) -> None:
-        holes = ~np.isfinite(numbers)
-        if not holes.any():
+        is_missing = ~np.isfinite(numbers)
+        if not is_missing.any():
             self._count += numbers.shape[0]
             self._sums += numbers.sum(axis=0)[:, None]
             self._squares += np.square(numbers).sum(axis=0)[:, None]
         else:
-            present = (~holes).astype(np.float64)
-            numbers[holes] = 0.0
+            present = (~is_missing).astype(np.float64)
+            numbers[is_missing] = 0.0
             self._count += present.T @ present
             self._sums += numbers.T @ present
             self._squares += np.square(numbers).T @ present
@@ -63,10 +63,10 @@ class Correlations:
 
     def _matrix(self) -> Any:
         covariance = self._products - self._sums * self._sums.T / self._count
-        spread = self._squares - self._sums * self._sums / self._count
+        variance = self._squares - self._sums * self._sums / self._count
         # A column that is constant over the pair leaves nothing but the rounding of its squares.
-        spread[spread <= 1e-13 * self._squares] = np.nan
-        matrix = np.clip(covariance / np.sqrt(spread * spread.T), -1.0, 1.0)
+        variance[variance <= 1e-13 * self._squares] = np.nan
+        matrix = np.clip(covariance / np.sqrt(variance * variance.T), -1.0, 1.0)
         diagonal = np.diagonal(matrix)
         np.fill_diagonal(matrix, np.where(np.isnan(diagonal), np.nan, 1.0))
         return matrix

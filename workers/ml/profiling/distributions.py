@@ -12,7 +12,7 @@ from workers.ml.profiling.domains import Domain, Keys
 from workers.ml.profiling.report import BINS, QUANTILES, TOP_VALUES, Bin
 
 
-def runs(ordered: Keys) -> tuple[Keys, Keys]:
+def unique_counts(ordered: Keys) -> tuple[Keys, Keys]:
     """Different values of a sorted array and how often each is met."""
     if not ordered.size:
         return ordered, np.empty(0, dtype=np.int64)
@@ -20,19 +20,19 @@ def runs(ordered: Keys) -> tuple[Keys, Keys]:
     return ordered[starts], np.diff(starts, append=ordered.size)
 
 
-def distinct(keys: Keys) -> Keys:
+def unique_values(keys: Keys) -> Keys:
     """Different values in order. numpy.unique hashes where sorting is several times as fast."""
-    return runs(np.sort(keys))[0]
+    return unique_counts(np.sort(keys))[0]
 
 
 def most_common(values: Keys, counts: Keys, distinct: int) -> tuple[Keys, Keys]:
     """The ten most common and all that tie with the tenth (at most 1,000); nothing where no value comes twice among many."""
     if counts.size > TOP_VALUES:
-        least = max(int(np.partition(counts, counts.size - TOP_VALUES)[counts.size - TOP_VALUES]), 2 if distinct > TOP_VALUES else 1)
-        chosen = np.flatnonzero(counts >= least)[:1_000]
+        threshold = max(int(np.partition(counts, counts.size - TOP_VALUES)[counts.size - TOP_VALUES]), 2 if distinct > TOP_VALUES else 1)
+        indices = np.flatnonzero(counts >= threshold)[:1_000]
     else:
-        chosen = np.arange(counts.size)
-    order = chosen[np.argsort(-counts[chosen], kind="stable")]
+        indices = np.arange(counts.size)
+    order = indices[np.argsort(-counts[indices], kind="stable")]
     return values[order], counts[order]
 
 
@@ -41,19 +41,19 @@ def quantiles(ordered: Keys, domain: Domain) -> dict[str, Any] | None:
         return None
     result: dict[str, Any] = {}
     for share in QUANTILES:
-        place = share * (ordered.size - 1)
-        low = math.floor(place)
+        position = share * (ordered.size - 1)
+        low = math.floor(position)
         high = min(low + 1, ordered.size - 1)
-        below, above, rest = ordered[low].item(), ordered[high].item(), place - low
+        below, above, fraction = ordered[low].item(), ordered[high].item(), position - low
         # Interpolating from the nearer end, as numpy does, keeps equal neighbours equal.
-        value = below + (above - below) * rest if rest < 0.5 else above - (above - below) * (1 - rest)
+        value = below + (above - below) * fraction if fraction < 0.5 else above - (above - below) * (1 - fraction)
         if below == above:
             value = below
-        result[f"{share:g}"] = float(value) if domain.type == "INTEGER" else domain.show(value)
+        result[f"{share:g}"] = float(value) if domain.type == "INTEGER" else domain.to_json(value)
     return result
 
 
-def edges(low: float, high: float, *, distinct: int | None, is_whole: bool) -> Keys:
+def bin_edges(low: float, high: float, *, distinct: int | None, is_whole: bool) -> Keys:
     """Bounds of up to 30 bins of equal width, all finite and different; halves keep the whole range of doubles from overflowing."""
     if low == high:
         return np.array([low, high], dtype=np.float64)
@@ -62,28 +62,28 @@ def edges(low: float, high: float, *, distinct: int | None, is_whole: bool) -> K
         bins = max(1, int(high - low))
     elif distinct is not None and distinct < BINS:
         bins = max(2, distinct)
-    bounds = np.linspace(low / 2, high / 2, bins + 1) * 2
-    bounds[0], bounds[-1] = low, high
-    return np.unique(bounds)
+    edges = np.linspace(low / 2, high / 2, bins + 1) * 2
+    edges[0], edges[-1] = low, high
+    return np.unique(edges)
 
 
-def counts_between(ordered: Keys, bounds: Keys) -> Keys:
+def bin_counts(ordered: Keys, edges: Keys) -> Keys:
     """How many sorted keys lie in each bin; the last bin holds its upper edge, too."""
-    if bounds.size == 2 and bounds[0] == bounds[1]:
-        return np.array([int((ordered == bounds[0]).sum())], dtype=np.int64)
-    inner = np.searchsorted(ordered, bounds[1:-1], side="left")
-    first, last = np.searchsorted(ordered, bounds[0], side="left"), np.searchsorted(ordered, bounds[-1], side="right")
+    if edges.size == 2 and edges[0] == edges[1]:
+        return np.array([int((ordered == edges[0]).sum())], dtype=np.int64)
+    inner = np.searchsorted(ordered, edges[1:-1], side="left")
+    first, last = np.searchsorted(ordered, edges[0], side="left"), np.searchsorted(ordered, edges[-1], side="right")
     return np.diff(np.concatenate(([first], inner, [last])))
 
 
-def bins_of(bounds: Keys, counts: Keys, domain: Domain) -> list[Bin]:
+def make_bins(edges: Keys, counts: Keys, domain: Domain) -> list[Bin]:
     return [
-        {"lower": domain.axis(bounds[index].item()), "upper": domain.axis(bounds[index + 1].item()), "count": int(counts[index])}
+        {"lower": domain.to_axis(edges[index].item()), "upper": domain.to_axis(edges[index + 1].item()), "count": int(counts[index])}
         for index in range(counts.size)
     ]
 
 
-def finite(ordered: Keys) -> Keys:
+def finite_keys(ordered: Keys) -> Keys:
     """Sorted keys without the infinities at their ends."""
     if ordered.dtype.kind != "f" or not ordered.size or (np.isfinite(ordered[0]) and np.isfinite(ordered[-1])):
         return ordered

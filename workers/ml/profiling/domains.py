@@ -27,8 +27,8 @@ class Domain:
 
     name: str
     type: str
-    show: Callable[[Any], Any]
-    axis: Callable[[float], float] = float
+    to_json: Callable[[Any], Any]
+    to_axis: Callable[[float], float] = float
     """A key on the histogram's axis."""
     has_order: bool = True
     """Keys are the values themselves, in their order; otherwise they are hashes."""
@@ -38,7 +38,7 @@ class Domain:
     def is_number(self) -> bool:
         return self.type in {"INTEGER", "FLOAT"}
 
-    def prepared(self, values: pl.Series) -> pl.Series:
+    def prepare(self, values: pl.Series) -> pl.Series:
         """With NaN as missing and times in microseconds."""
         if values.dtype.is_float():
             return values.fill_nan(None)
@@ -59,12 +59,12 @@ class Domain:
         return filled.to_numpy() if filled.dtype == pl.UInt64 else filled.cast(pl.Int64).to_numpy()
 
 
-def domain_of(name: str, dtype: pl.DataType, written: str | None) -> Domain:
+def domain_of(name: str, dtype: pl.DataType, recorded_type: str | None) -> Domain:
     """`written` is the type that the file itself records."""
 
-    def moment(key: Any) -> str:
+    def datetime_to_json(key: Any) -> str:
         epoch = _EPOCH if isinstance(dtype, pl.Datetime) and dtype.time_zone else _NAIVE_EPOCH
-        return _reached(lambda: epoch + timedelta(microseconds=round(key)))
+        return _iso_date(lambda: epoch + timedelta(microseconds=round(key)))
 
     if dtype.is_integer():
         return Domain(name, "INTEGER", int)
@@ -74,25 +74,25 @@ def domain_of(name: str, dtype: pl.DataType, written: str | None) -> Domain:
         return Domain(name, "BOOLEAN", bool, has_histogram=False)
     if dtype == pl.Date:
         return Domain(
-            name, "DATE", lambda key: _reached(lambda: _FIRST_DAY + timedelta(days=round(key))), lambda key: float(key) * 86_400.0
+            name, "DATE", lambda key: _iso_date(lambda: _FIRST_DAY + timedelta(days=round(key))), lambda key: float(key) * 86_400.0
         )
     if isinstance(dtype, pl.Datetime):
-        return Domain(name, "DATETIME", moment, lambda key: float(key) / 1e6)
+        return Domain(name, "DATETIME", datetime_to_json, lambda key: float(key) / 1e6)
     if isinstance(dtype, pl.Categorical | pl.Enum):
         kind = "CATEGORY"
     elif dtype == pl.Binary:
         kind = "BINARY"
     elif dtype == pl.String:
-        kind = written if written in {"JSON", "CATEGORY"} else "STRING"
+        kind = recorded_type if recorded_type in {"JSON", "CATEGORY"} else "STRING"
     else:
         kind = "JSON" if dtype.is_nested() else "STRING"
     return Domain(name, kind, lambda value: json_value(value, TEXT_LIMIT), has_order=False)
 
 
-def _reached(moment: Callable[[], date]) -> str:
+def _iso_date(build: Callable[[], date]) -> str:
     """Parquet holds years that Python's calendar does not; those are shown as its nearest end."""
     try:
-        return moment().isoformat()
+        return build().isoformat()
     except OverflowError:
         return "out of the calendar (years 1 to 9999)"
 

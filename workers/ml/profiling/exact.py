@@ -8,11 +8,11 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
-from workers.ml.profiling.distributions import Moments, bins_of, counts_between, edges, finite, most_common, quantiles, runs
+from workers.ml.profiling.distributions import Moments, bin_counts, bin_edges, finite_keys, make_bins, most_common, quantiles, unique_counts
 from workers.ml.profiling.domains import Domain, Hashes, Keys, hashes
 from workers.ml.profiling.report import TOP_VALUES, ColumnReport, ValueCount
 
-_SLICE: Final = 131_072
+_SLICE_ROWS: Final = 131_072
 
 Chunks = Callable[[], Iterator[pl.Series]]
 """The column's parts in row order, as often as asked."""
@@ -41,7 +41,7 @@ def empty_report(domain: Domain) -> ColumnReport:
 
 def _ordered(domain: Domain, chunks: Chunks, seed: int) -> tuple[ColumnReport, Hashes]:
     report = empty_report(domain)
-    values = pl.concat([domain.prepared(chunk) for chunk in chunks()])
+    values = pl.concat([domain.prepare(chunk) for chunk in chunks()])
     row_hashes = hashes(values, seed)
     filled = values.drop_nulls()
     report["missing_count"] = values.len() - filled.len()
@@ -53,78 +53,82 @@ def _ordered(domain: Domain, chunks: Chunks, seed: int) -> tuple[ColumnReport, H
         moments.add(keys)
         report["mean"], report["standard_deviation"] = moments.mean_or_none, moments.deviation_or_none
     ordered = np.sort(keys)
-    distinct, counts = runs(ordered)
+    distinct, counts = unique_counts(ordered)
     report["distinct_count"] = int(distinct.size)
-    report["min"], report["max"] = domain.show(ordered[0].item()), domain.show(ordered[-1].item())
-    report["top_values"] = _shown(domain, *most_common(distinct, counts, int(distinct.size)))
+    report["min"], report["max"] = domain.to_json(ordered[0].item()), domain.to_json(ordered[-1].item())
+    report["top_values"] = _value_counts(domain, *most_common(distinct, counts, int(distinct.size)))
     if domain.has_histogram:
         report["quantiles"] = quantiles(ordered, domain)
-        within = finite(ordered)
-        if within.size:
-            bounds = edges(within[0].item(), within[-1].item(), distinct=int(distinct.size), is_whole=within.dtype.kind != "f")
-            report["histogram"] = bins_of(bounds, counts_between(within, bounds), domain)
+        finite_values = finite_keys(ordered)
+        if finite_values.size:
+            edges = bin_edges(
+                finite_values[0].item(), finite_values[-1].item(), distinct=int(distinct.size), is_whole=finite_values.dtype.kind != "f"
+            )
+            report["histogram"] = make_bins(edges, bin_counts(finite_values, edges), domain)
     return report, row_hashes
 
 
-def _shown(domain: Domain, values: Keys, counts: Keys) -> list[ValueCount]:
+def _value_counts(domain: Domain, values: Keys, counts: Keys) -> list[ValueCount]:
     return [
-        {"value": domain.show(value.item()), "count": int(count)}
+        {"value": domain.to_json(value.item()), "count": int(count)}
         for value, count in zip(values[:TOP_VALUES], counts[:TOP_VALUES], strict=True)
     ]
 
 
 def _hashed(domain: Domain, chunks: Chunks, seed: int) -> tuple[ColumnReport, Hashes]:
     report = empty_report(domain)
-    parts: list[Hashes] = []
-    filled_parts: list[Hashes] = []
+    hash_chunks: list[Hashes] = []
+    filled_hash_chunks: list[Hashes] = []
     extremes = Extremes()
     for chunk in chunks():
-        values = domain.prepared(chunk)
-        part = hashes(values, seed)
-        parts.append(part)
-        filled_parts.append(part if not values.null_count() else part[values.is_not_null().to_numpy()])
+        values = domain.prepare(chunk)
+        chunk_hashes = hashes(values, seed)
+        hash_chunks.append(chunk_hashes)
+        filled_hash_chunks.append(chunk_hashes if not values.null_count() else chunk_hashes[values.is_not_null().to_numpy()])
         extremes.add(values)
-    row_hashes = np.concatenate(parts)
-    ordered = np.concatenate(filled_parts)
+    row_hashes = np.concatenate(hash_chunks)
+    ordered = np.concatenate(filled_hash_chunks)
     ordered.sort()
-    distinct, counts = runs(ordered)
+    distinct, counts = unique_counts(ordered)
     report["missing_count"] = int(row_hashes.size - ordered.size)
     report["distinct_count"] = int(distinct.size)
     if domain.type in {"STRING", "CATEGORY"}:
-        report["min"], report["max"] = domain.show(extremes.low), domain.show(extremes.high)
-    chosen, times = most_common(distinct, counts, int(distinct.size))
-    wanted = dict(zip(chosen.tolist(), times.tolist(), strict=True))
-    found: dict[int, Any] = {}
-    for chunk in chunks() if wanted else ():
-        found.update(values_of_hashes(domain.prepared(chunk), seed, chosen, found))
-        if len(found) == len(wanted):
+        report["min"], report["max"] = domain.to_json(extremes.low), domain.to_json(extremes.high)
+    top_hashes, top_counts = most_common(distinct, counts, int(distinct.size))
+    count_by_hash = dict(zip(top_hashes.tolist(), top_counts.tolist(), strict=True))
+    value_by_hash: dict[int, Any] = {}
+    for chunk in chunks() if count_by_hash else ():
+        value_by_hash.update(values_of_hashes(domain.prepare(chunk), seed, top_hashes, value_by_hash))
+        if len(value_by_hash) == len(count_by_hash):
             break
-    report["top_values"] = ranked(domain, [(found[key], count) for key, count in wanted.items() if key in found])
+    report["top_values"] = rank_values(
+        domain, [(value_by_hash[key], count) for key, count in count_by_hash.items() if key in value_by_hash]
+    )
     return report, row_hashes
 
 
-def values_of_hashes(values: pl.Series, seed: int, wanted: Keys, known: dict[int, Any]) -> dict[int, Any]:
+def values_of_hashes(values: pl.Series, seed: int, sought_hashes: Keys, known_values: dict[int, Any]) -> dict[int, Any]:
     """Values whose hashes are wanted and not yet known."""
-    missing = {key for key in wanted.tolist() if key not in known}
-    found: dict[int, Any] = {}
+    unresolved = {key for key in sought_hashes.tolist() if key not in known_values}
+    value_by_hash: dict[int, Any] = {}
     # A common value lies near the beginning: the rest is not looked at.
-    for start in range(0, values.len(), _SLICE):
-        if not missing:
+    for start in range(0, values.len(), _SLICE_ROWS):
+        if not unresolved:
             break
-        part = values.slice(start, _SLICE)
-        of_rows = hashes(part, seed)
-        places = pl.Series(of_rows).is_in(list(missing)).arg_true().to_numpy()
-        keys, first = np.unique(of_rows[places], return_index=True)
-        found.update(zip(keys.tolist(), part.gather(places[first]).to_list(), strict=True))
-        missing -= found.keys()
-    return found
+        value_slice = values.slice(start, _SLICE_ROWS)
+        row_hashes = hashes(value_slice, seed)
+        indices = pl.Series(row_hashes).is_in(list(unresolved)).arg_true().to_numpy()
+        keys, first_indices = np.unique(row_hashes[indices], return_index=True)
+        value_by_hash.update(zip(keys.tolist(), value_slice.gather(indices[first_indices]).to_list(), strict=True))
+        unresolved -= value_by_hash.keys()
+    return value_by_hash
 
 
-def ranked(domain: Domain, values: list[tuple[Any, int]]) -> list[ValueCount]:
+def rank_values(domain: Domain, values: list[tuple[Any, int]]) -> list[ValueCount]:
     """By count, then by value."""
-    shown = [(domain.show(value), count) for value, count in values]
-    shown.sort(key=lambda pair: (-pair[1], str(pair[0])))
-    return [{"value": value, "count": count} for value, count in shown[:TOP_VALUES]]
+    pairs = [(domain.to_json(value), count) for value, count in values]
+    pairs.sort(key=lambda pair: (-pair[1], str(pair[0])))
+    return [{"value": value, "count": count} for value, count in pairs[:TOP_VALUES]]
 
 
 class Extremes:

@@ -13,15 +13,24 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
-from workers.ml.profiling.distributions import Moments, bins_of, counts_between, distinct, finite, most_common, quantiles, runs
+from workers.ml.profiling.distributions import (
+    Moments,
+    bin_counts,
+    finite_keys,
+    make_bins,
+    most_common,
+    quantiles,
+    unique_counts,
+    unique_values,
+)
 from workers.ml.profiling.domains import Domain, Hashes, Keys
-from workers.ml.profiling.exact import Extremes, empty_report, ranked, values_of_hashes
+from workers.ml.profiling.exact import Extremes, empty_report, rank_values, values_of_hashes
 from workers.ml.profiling.report import ColumnReport
 
 SMALLEST_HASHES: Final = 16_384
 SAMPLED_ROWS: Final = 250_000
-_COUNTERS: Final = 16_384
-_CHUNK_COUNTERS: Final = 4_096
+_MAX_COUNTERS: Final = 16_384
+_MAX_CHUNK_COUNTERS: Final = 4_096
 
 
 class DistinctSketch:
@@ -36,7 +45,7 @@ class DistinctSketch:
             hashes = hashes[hashes < np.uint64(self._limit)]
         if not hashes.size:
             return
-        self._smallest = distinct(np.concatenate((self._smallest, hashes)))[:SMALLEST_HASHES]
+        self._smallest = unique_values(np.concatenate((self._smallest, hashes)))[:SMALLEST_HASHES]
         if self._smallest.size == SMALLEST_HASHES:
             self._limit = int(self._smallest[-1])
 
@@ -47,7 +56,7 @@ class DistinctSketch:
         return round((SMALLEST_HASHES - 1) * 2.0**64 / self._limit)
 
 
-class CommonSketch:
+class FrequentItemsSketch:
     """Counts of the keys that are met often."""
 
     def __init__(self, dtype: Any) -> None:
@@ -55,30 +64,30 @@ class CommonSketch:
         self.counts: Keys = np.empty(0, dtype=np.int64)
 
     def add(self, keys: Keys, counts: Keys) -> None:
-        if keys.size > _CHUNK_COUNTERS:
-            often = np.flatnonzero(counts > 1)
-            if often.size > _CHUNK_COUNTERS:
-                often = often[np.argpartition(-counts[often], _CHUNK_COUNTERS)[:_CHUNK_COUNTERS]]
-            keys, counts = keys[often], counts[often]
+        if keys.size > _MAX_CHUNK_COUNTERS:
+            frequent = np.flatnonzero(counts > 1)
+            if frequent.size > _MAX_CHUNK_COUNTERS:
+                frequent = frequent[np.argpartition(-counts[frequent], _MAX_CHUNK_COUNTERS)[:_MAX_CHUNK_COUNTERS]]
+            keys, counts = keys[frequent], counts[frequent]
         if not keys.size:
             return
-        together = np.concatenate((self.keys, keys))
-        order = np.argsort(together, kind="stable")
-        together = together[order]
-        starts = np.concatenate(([0], np.flatnonzero(together[1:] != together[:-1]) + 1))
-        merged, totals = together[starts], np.add.reduceat(np.concatenate((self.counts, counts))[order], starts)
-        if merged.size > _COUNTERS:
-            kept = np.sort(np.argpartition(-totals, _COUNTERS // 2)[: _COUNTERS // 2])
-            merged, totals = merged[kept], totals[kept]
+        combined = np.concatenate((self.keys, keys))
+        order = np.argsort(combined, kind="stable")
+        combined = combined[order]
+        starts = np.concatenate(([0], np.flatnonzero(combined[1:] != combined[:-1]) + 1))
+        merged, totals = combined[starts], np.add.reduceat(np.concatenate((self.counts, counts))[order], starts)
+        if merged.size > _MAX_COUNTERS:
+            top_indices = np.sort(np.argpartition(-totals, _MAX_COUNTERS // 2)[: _MAX_COUNTERS // 2])
+            merged, totals = merged[top_indices], totals[top_indices]
         self.keys, self.counts = merged, totals
 
 
 class ColumnSketch:
     """`bounds` are the histogram's edges where the column has one; `seed` is that of its hashes."""
 
-    def __init__(self, domain: Domain, bounds: Keys | None, seed: int) -> None:
+    def __init__(self, domain: Domain, edges: Keys | None, seed: int) -> None:
         self.domain = domain
-        self._bounds = bounds
+        self._edges = edges
         self._bins: Keys | None = None
         self._seed = seed
         self._missing = 0
@@ -87,7 +96,7 @@ class ColumnSketch:
         self._high: Any = None
         self._extremes = Extremes()
         self._distinct = DistinctSketch()
-        self._common: CommonSketch | None = None
+        self._frequent: FrequentItemsSketch | None = None
         self._sample: list[Keys] = []
         self._texts: dict[int, Any] = {}
 
@@ -103,10 +112,10 @@ class ColumnSketch:
         if not self.domain.has_order:
             self._extremes.add(filled)
             keys: Keys = hashes if is_filled is None else hashes[is_filled]
-            self._count(*runs(np.sort(keys)))
-            assert self._common is not None  # counted just now
-            rising = self._common.keys[np.argsort(-self._common.counts)[:50]]
-            self._texts.update(values_of_hashes(filled, self._seed, rising, self._texts))
+            self._count(*unique_counts(np.sort(keys)))
+            assert self._frequent is not None  # counted just now
+            top_keys = self._frequent.keys[np.argsort(-self._frequent.counts)[:50]]
+            self._texts.update(values_of_hashes(filled, self._seed, top_keys, self._texts))
             return
         keys = self.domain.keys(filled)
         ordered = np.sort(keys)
@@ -114,41 +123,41 @@ class ColumnSketch:
             self._moments.add(keys)
         self._low = ordered[0].item() if self._low is None else min(self._low, ordered[0].item())
         self._high = ordered[-1].item() if self._high is None else max(self._high, ordered[-1].item())
-        self._count(*runs(ordered))
+        self._count(*unique_counts(ordered))
         if self.domain.has_histogram:
             self._sample.append(self.domain.keys(values.gather(sampled).drop_nulls()))
-            if self._bounds is not None:
-                counts = counts_between(finite(ordered), self._bounds)
+            if self._edges is not None:
+                counts = bin_counts(finite_keys(ordered), self._edges)
                 self._bins = counts if self._bins is None else self._bins + counts
 
     def _count(self, keys: Keys, counts: Keys) -> None:
-        if self._common is None:
-            self._common = CommonSketch(keys.dtype)
-        self._common.add(keys, counts)
+        if self._frequent is None:
+            self._frequent = FrequentItemsSketch(keys.dtype)
+        self._frequent.add(keys, counts)
 
     def report(self) -> ColumnReport:
         report = empty_report(self.domain)
         report["missing_count"] = self._missing
         report["distinct_count"] = self._distinct.count
-        if self._common is None:
+        if self._frequent is None:
             return report
-        keys, counts = most_common(self._common.keys, self._common.counts, report["distinct_count"])
+        keys, counts = most_common(self._frequent.keys, self._frequent.counts, report["distinct_count"])
         if not self.domain.has_order:
             if self.domain.type in {"STRING", "CATEGORY"}:
-                report["min"], report["max"] = self.domain.show(self._extremes.low), self.domain.show(self._extremes.high)
+                report["min"], report["max"] = self.domain.to_json(self._extremes.low), self.domain.to_json(self._extremes.high)
             pairs = [(self._texts[key], count) for key, count in zip(keys.tolist(), counts.tolist(), strict=True) if key in self._texts]
-            report["top_values"] = ranked(self.domain, pairs)
+            report["top_values"] = rank_values(self.domain, pairs)
             return report
-        report["min"], report["max"] = self.domain.show(self._low), self.domain.show(self._high)
+        report["min"], report["max"] = self.domain.to_json(self._low), self.domain.to_json(self._high)
         report["top_values"] = [
-            {"value": self.domain.show(key), "count": count} for key, count in zip(keys[:10].tolist(), counts[:10].tolist(), strict=True)
+            {"value": self.domain.to_json(key), "count": count} for key, count in zip(keys[:10].tolist(), counts[:10].tolist(), strict=True)
         ]
         if self.domain.is_number:
             report["mean"], report["standard_deviation"] = self._moments.mean_or_none, self._moments.deviation_or_none
         if self.domain.has_histogram:
             report["quantiles"] = quantiles(np.sort(np.concatenate(self._sample)), self.domain) if self._sample else None
-            if self._bounds is not None and self._bins is not None:
-                report["histogram"] = bins_of(self._bounds, self._bins, self.domain)
+            if self._edges is not None and self._bins is not None:
+                report["histogram"] = make_bins(self._edges, self._bins, self.domain)
         return report
 
 
@@ -156,13 +165,13 @@ class DuplicateSketch:
     """Duplicates among the rows whose hash falls into a thin slice: all copies of a row fall together, so no duplicates stay none."""
 
     def __init__(self, row_count: int) -> None:
-        self._slices = 1 << max(0, (row_count // 1_000_000).bit_length())
-        self._kept: list[Hashes] = []
+        self._sampling_factor = 1 << max(0, (row_count // 1_000_000).bit_length())
+        self._sampled_hashes: list[Hashes] = []
 
     def add(self, hashes: Hashes) -> None:
-        self._kept.append(hashes[hashes & np.uint64(self._slices - 1) == 0])
+        self._sampled_hashes.append(hashes[hashes & np.uint64(self._sampling_factor - 1) == 0])
 
     @property
     def count(self) -> int:
-        kept = np.concatenate(self._kept) if self._kept else np.empty(0, dtype=np.uint64)
-        return int(kept.size - distinct(kept).size) * self._slices
+        sampled = np.concatenate(self._sampled_hashes) if self._sampled_hashes else np.empty(0, dtype=np.uint64)
+        return int(sampled.size - unique_values(sampled).size) * self._sampling_factor

@@ -11,23 +11,23 @@ import pyarrow.csv
 
 from workers.ml import limits
 from workers.ml.errors import BadInput
-from workers.ml.reading.ahead import ahead
-from workers.ml.reading.dialect import Layout, detect, first_record_end
-from workers.ml.reading.encodings import Encoding, Transcoder, mend
+from workers.ml.reading.column_names import check_width, clean_names
+from workers.ml.reading.encodings import Encoding, Transcoder, sanitize_utf8
 from workers.ml.reading.issues import IssueLog
-from workers.ml.reading.marks import Mark
-from workers.ml.reading.names import check_width, clean_names
+from workers.ml.reading.layout import Layout, detect_layout, first_record_end
+from workers.ml.reading.prefetch import prefetch
 from workers.ml.reading.raw import RawFile
-from workers.ml.reading.records import CleanBlock, RecordChecker
-from workers.ml.reading.table import Progress
-from workers.ml.reading.text_types import TextType, types_restored, types_state
-from workers.ml.reading.typist import Typist
+from workers.ml.reading.reader_state import ReaderState
+from workers.ml.reading.record_checker import CleanBlock, RecordChecker
+from workers.ml.reading.table_reader import ProgressCallback
+from workers.ml.reading.text_types import TextType, types_from_state, types_to_state
+from workers.ml.reading.type_inference import TypeInference
 
 
 class DelimitedReader:
     """CSV in its many forms. Blank lines are skipped and not counted as rows."""
 
-    def __init__(self, raw: RawFile, encoding: Encoding, filename: str, progress: Progress) -> None:
+    def __init__(self, raw: RawFile, encoding: Encoding, filename: str, progress: ProgressCallback) -> None:
         """Reads the layout from the first block. Raises BadInput: EMPTY_FILE, HEADER_ONLY, TOO_MANY_COLUMNS, ROW_TOO_LONG."""
         self._raw = raw
         self._encoding = encoding
@@ -36,75 +36,75 @@ class DelimitedReader:
         self._name_issues = IssueLog()
         sample, self._has_only_returns, is_whole = self._sample()
         self._check_first_line(sample)
-        self._layout: Layout = detect(sample, filename, is_whole=is_whole)
+        self._layout: Layout = detect_layout(sample, filename, is_whole=is_whole)
         if self._layout.row_count == 0:
             raise BadInput("EMPTY_FILE", f"{filename!r} holds no rows. Upload a file with a header and at least one row.")
         self._check_rows(is_whole=is_whole)
         self.names = self._names()
         self._types: dict[str, TextType] | None = None
-        self._remarks = IssueLog()
-        self._typist: Typist | None = None
+        self._column_issues = IssueLog()
+        self._type_inference: TypeInference | None = None
         self._row_issues = IssueLog()
-        self._rows = 0  # of this pass, those left out not counted
-        self._left: Mark | None = None
-        self._after: Mark | None = None
+        self._row_count = 0  # of this pass, those left out not counted
+        self._resume_state: ReaderState | None = None
+        self._block_state: ReaderState | None = None
         self.issues = IssueLog()
 
     def frames(self) -> Iterator[pl.DataFrame]:
         dialect = self._layout.dialect
-        left, self._left = self._left, None
-        self._rows, self._row_issues = (left["rows"], IssueLog.restored(left["row_issues"])) if left else (0, IssueLog())
-        typist = self._typist = Typist(self.names, self._types, has_decimal_comma=dialect.delimiter != b",")
+        state, self._resume_state = self._resume_state, None
+        self._row_count, self._row_issues = (state["rows"], IssueLog.from_state(state["row_issues"])) if state else (0, IssueLog())
+        type_inference = self._type_inference = TypeInference(self.names, self._types, has_decimal_comma=dialect.delimiter != b",")
         checker = RecordChecker(dialect, self.names, self._row_issues)
         source = Transcoder(self._encoding)
-        if left:
-            typist.restore(left["typist"])
-            checker.go_on(left["checker"])
-            source.go_on(left["source"])
+        if state:
+            type_inference.restore(state["typist"])
+            checker.restore(state["checker"])
+            source.restore(state["source"])
         step = "checking and typing" if self._types is None else "typing again"
-        for block, after in ahead(self._blocks(source, checker)):
-            self._after = after
+        for block, block_state in prefetch(self._blocks(source, checker)):
+            self._block_state = block_state
             frame = self._parse(block)
-            self._rows += block.row_count
-            rows = self._rows
-            yield typist.typed(frame, block.number)
-            self._progress(self._raw.share_read, f"{step}, {rows:,} rows")
+            self._row_count += block.row_count
+            row_count = self._row_count
+            yield type_inference.convert(frame, block.row_number)
+            self._progress(self._raw.share_read, f"{step}, {row_count:,} rows")
         checker.finish()
-        if not self._rows:
+        if not self._row_count:
             raise BadInput("HEADER_ONLY", f"{self._filename!r} has a header and no rows. Add at least one row and upload again.")
 
-    def mark(self) -> Mark | None:
-        if self._after is None or self._typist is None:
+    def state(self) -> ReaderState | None:
+        if self._block_state is None or self._type_inference is None:
             return None
         return {
-            **self._after,
-            "rows": self._rows,
-            "row_issues": self._row_issues.state(*self._after["checker"]["issues"]),  # the check is ahead of the frames
-            "typist": self._typist.state(),
-            "types": types_state(self._types),
-            "remarks": self._remarks.state(),
+            **self._block_state,
+            "rows": self._row_count,
+            "row_issues": self._row_issues.state(*self._block_state["checker"]["issues"]),  # the check is ahead of the frames
+            "typist": self._type_inference.state(),
+            "types": types_to_state(self._types),
+            "remarks": self._column_issues.state(),
         }
 
-    def go_on(self, mark: Mark) -> None:
-        self._left = mark
-        self._types = types_restored(mark["types"])
-        self._remarks = IssueLog.restored(mark["remarks"])
+    def resume_from(self, state: ReaderState) -> None:
+        self._resume_state = state
+        self._types = types_from_state(state["types"])
+        self._column_issues = IssueLog.from_state(state["remarks"])
 
-    def must_repeat(self) -> bool:
-        assert self._typist is not None  # a pass came first
-        self._remarks.extend(self._typist.remarks())
-        revised = self._typist.revised()
+    def needs_another_pass(self) -> bool:
+        assert self._type_inference is not None  # a pass came first
+        self._column_issues.extend(self._type_inference.column_issues())
+        revised = self._type_inference.revised_types()
         if revised is not None:
             self._types = revised
             return True
         self.issues = IssueLog()
-        for log in (self._name_issues, self._row_issues, self._remarks, self._typist.issues()):
+        for log in (self._name_issues, self._row_issues, self._column_issues, self._type_inference.issues()):
             self.issues.extend(log)
         return False
 
     def column_types(self) -> dict[str, str]:
-        assert self._typist is not None  # a pass came first
-        return {name: kind.name for name, kind in self._typist.types().items()}
+        assert self._type_inference is not None  # a pass came first
+        return {name: kind.name for name, kind in self._type_inference.types().items()}
 
     # -- layout
 
@@ -112,7 +112,7 @@ class DelimitedReader:
         head = self._raw.head(limits.SAMPLE_BYTES)
         is_whole = len(head) == self._raw.size
         text = b"".join(Transcoder(self._encoding).blocks(iter([head])))
-        sample, _ = mend(text if is_whole else text[: max(text.rfind(b"\n") + 1, text.rfind(b"\r") + 1) or len(text)])
+        sample, _ = sanitize_utf8(text if is_whole else text[: max(text.rfind(b"\n") + 1, text.rfind(b"\r") + 1) or len(text)])
         only_returns = b"\r" in sample and b"\n" not in sample
         return (sample.replace(b"\r", b"\n") if only_returns else sample), only_returns, is_whole
 
@@ -142,23 +142,23 @@ class DelimitedReader:
 
     # -- blocks
 
-    def _blocks(self, source: Transcoder, checker: RecordChecker) -> Iterator[tuple[CleanBlock, Mark | None]]:
+    def _blocks(self, source: Transcoder, checker: RecordChecker) -> Iterator[tuple[CleanBlock, ReaderState | None]]:
         """Each with where source and checker stand after it."""
         is_header_due = self._layout.header is not None and source.position == 0
-        held = b""
+        pending = b""
         for block in source.blocks(self._raw.blocks(start=source.position)):
             text = block.replace(b"\r", b"\n") if self._has_only_returns else block
             if is_header_due:
-                text = held + text
+                text = pending + text
                 if len(text) < limits.SAMPLE_BYTES and self._raw.position < self._raw.size:
-                    held = text
+                    pending = text
                     continue
                 text = text[first_record_end(text, self._layout.dialect) :]
                 is_header_due = False
-            if (clean := checker.feed(text)) is not None:
-                yield clean, _place(source, checker)
-        if (clean := checker.feed(b"", is_end=True)) is not None:
-            yield clean, _place(source, checker)
+            if (clean_block := checker.feed(text)) is not None:
+                yield clean_block, _source_state(source, checker)
+        if (clean_block := checker.feed(b"", is_end=True)) is not None:
+            yield clean_block, _source_state(source, checker)
 
     def _parse(self, block: CleanBlock) -> pl.DataFrame:
         dialect = self._layout.dialect
@@ -196,6 +196,6 @@ class DelimitedReader:
         return frame
 
 
-def _place(source: Transcoder, checker: RecordChecker) -> Mark | None:
-    checked = checker.mark()
-    return None if checked is None else {"source": source.mark(), "checker": checked}
+def _source_state(source: Transcoder, checker: RecordChecker) -> ReaderState | None:
+    checker_state = checker.state()
+    return None if checker_state is None else {"source": source.state(), "checker": checker_state}

@@ -12,7 +12,7 @@ import pyarrow as pa
 from charset_normalizer import from_bytes
 
 from workers.ml import limits
-from workers.ml.reading.marks import Mark, packed, unpacked
+from workers.ml.reading.reader_state import ReaderState, decode_bytes, encode_bytes
 
 _BOMS: list[tuple[bytes, str]] = [
     (codecs.BOM_UTF8, "utf-8"),
@@ -22,15 +22,15 @@ _BOMS: list[tuple[bytes, str]] = [
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 ]
 # What files are really written in; the detector is kept from the rest, which only makes it err.
-_LATIN = ["cp1252", "cp1250", "iso8859_2"]
-_OTHERS = [
+_LATIN_CODECS = ["cp1252", "cp1250", "iso8859_2"]
+_OTHER_CODECS = [
     "cp1251", "koi8_r", "cp1253", "cp1255", "cp1256", "iso8859_5", "iso8859_7", "cp866",
     "cp932", "euc_jp", "gb18030", "big5", "cp949",
 ]  # fmt: skip
 REPLACEMENT = b"\xef\xbf\xbd"
 """U+FFFD in UTF-8."""
 
-_HIGH_RUN = re.compile(rb"[\x80-\xff]+")
+_NON_ASCII_RUN = re.compile(rb"[\x80-\xff]+")
 _CONTROL = re.compile(rb"[\x01-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 
 
@@ -39,19 +39,19 @@ class Encoding:
     """A codec and the length of the byte order mark before the text."""
 
     name: str
-    mark: int = 0
+    bom_length: int = 0
     is_ascii_so_far: bool = False
     """UTF-8 because no byte said otherwise yet; the first one that does decides anew."""
 
-    def text(self, sample: bytes) -> str:
-        return codecs.getincrementaldecoder(self.name)("replace").decode(sample[self.mark :], final=False)
+    def decode(self, sample: bytes) -> str:
+        return codecs.getincrementaldecoder(self.name)("replace").decode(sample[self.bom_length :], final=False)
 
 
-def detect(sample: bytes, *, is_whole: bool) -> Encoding | None:
+def detect_encoding(sample: bytes, *, is_whole: bool) -> Encoding | None:
     """The encoding of text that begins with `sample`, or None where it is no text at all."""
-    for mark, name in _BOMS:
-        if sample.startswith(mark):
-            return Encoding(name, len(mark))
+    for bom, name in _BOMS:
+        if sample.startswith(bom):
+            return Encoding(name, len(bom))
     zeros = sample.count(0)
     if zeros > len(sample) // 5:
         even, odd = sample[0::2].count(0), sample[1::2].count(0)
@@ -64,10 +64,10 @@ def detect(sample: bytes, *, is_whole: bool) -> Encoding | None:
         return None
     if sample.isascii():
         return Encoding("utf-8", is_ascii_so_far=True)
-    return Encoding(_eight_bit(sample, is_whole=is_whole))
+    return Encoding(_detect_eight_bit(sample, is_whole=is_whole))
 
 
-def _eight_bit(sample: bytes, *, is_whole: bool) -> str:
+def _detect_eight_bit(sample: bytes, *, is_whole: bool) -> str:
     try:
         codecs.getincrementaldecoder("utf-8")("strict").decode(sample, final=is_whole)
     except UnicodeDecodeError:
@@ -80,19 +80,19 @@ def _eight_bit(sample: bytes, *, is_whole: bool) -> str:
     if good >= 2 * damaged:
         return "utf-8"  # with damaged places, which the reader names: text of another encoding is hardly ever valid by chance
     # Latin text has single accented letters among ASCII ones; other alphabets write whole words above 0x7f.
-    runs = [len(run) for run in _HIGH_RUN.findall(sample)]
-    return _likeliest(sample, _LATIN if sum(runs) < 2 * len(runs) else _OTHERS)
+    runs = [len(run) for run in _NON_ASCII_RUN.findall(sample)]
+    return _most_likely(sample, _LATIN_CODECS if sum(runs) < 2 * len(runs) else _OTHER_CODECS)
 
 
-def _likeliest(sample: bytes, candidates: list[str]) -> str:
+def _most_likely(sample: bytes, candidates: list[str]) -> str:
     """The candidate that reads most like a language; the first one unless another does so clearly."""
-    found = {match.encoding: match for match in from_bytes(sample[:65_536], cp_isolation=candidates)}
-    if not found:
+    matches = {match.encoding: match for match in from_bytes(sample[:65_536], cp_isolation=candidates)}
+    if not matches:
         return candidates[0]
-    least = min(match.chaos for match in found.values())
-    clean = [name for name in candidates if name in found and found[name].chaos <= least + 0.05]
-    best = max(clean, key=lambda name: found[name].coherence)
-    return best if found[best].coherence >= found[clean[0]].coherence + 0.1 else clean[0]
+    min_chaos = min(match.chaos for match in matches.values())
+    least_chaotic = [name for name in candidates if name in matches and matches[name].chaos <= min_chaos + 0.05]
+    best = max(least_chaotic, key=lambda name: matches[name].coherence)
+    return best if matches[best].coherence >= matches[least_chaotic[0]].coherence + 0.1 else least_chaotic[0]
 
 
 class Transcoder:
@@ -109,37 +109,37 @@ class Transcoder:
         self._is_ascii = encoding.is_ascii_so_far
         self._decoder_state: tuple[bytes, int] | None = None
 
-    def mark(self) -> Mark:
+    def state(self) -> ReaderState:
         """After the block given last."""
-        decoder = None if self._decoder_state is None else [packed(self._decoder_state[0]), self._decoder_state[1]]
+        decoder = None if self._decoder_state is None else [encode_bytes(self._decoder_state[0]), self._decoder_state[1]]
         return {"position": self.position, "name": self.name, "is_ascii": self._is_ascii, "decoder": decoder}
 
-    def go_on(self, mark: Mark) -> None:
+    def restore(self, state: ReaderState) -> None:
         """The blocks to come are those from the mark's position."""
-        self.position, self.name, self._is_ascii = mark["position"], mark["name"], mark["is_ascii"]
-        if mark["decoder"] is not None:
-            self._decoder_state = unpacked(mark["decoder"][0]), mark["decoder"][1]
+        self.position, self.name, self._is_ascii = state["position"], state["name"], state["is_ascii"]
+        if state["decoder"] is not None:
+            self._decoder_state = decode_bytes(state["decoder"][0]), state["decoder"][1]
 
     def blocks(self, raw: Iterator[bytes]) -> Iterator[bytes]:
         if self._decoder_state is not None:
             if (first := next(raw, None)) is not None:
-                yield from self._decoded(first, raw)
+                yield from self._decode(first, raw)
             return
-        skip = self.encoding.mark if self.position == 0 else 0
+        skip = self.encoding.bom_length if self.position == 0 else 0
         for block in raw:
             text = block[skip:] if skip else block
             self.position += skip
             skip = 0
             if self._is_ascii and not text.isascii():
                 self._is_ascii = False
-                self.name = _eight_bit(_around_first_high(text), is_whole=False)
+                self.name = _detect_eight_bit(_around_first_non_ascii(text), is_whole=False)
             if self.name != "utf-8":
-                yield from self._decoded(text, raw)
+                yield from self._decode(text, raw)
                 return
             self.position += len(text)
             yield text
 
-    def _decoded(self, first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
+    def _decode(self, first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
         decoder = codecs.getincrementaldecoder(self.name)("strict")
         if self._decoder_state is not None:
             decoder.setstate(self._decoder_state)
@@ -161,25 +161,25 @@ class Transcoder:
             block = following
 
 
-def _around_first_high(block: bytes) -> bytes:
-    found = _HIGH_RUN.search(block)
-    start = max(0, (found.start() if found else 0) - 1_000)
+def _around_first_non_ascii(block: bytes) -> bytes:
+    match = _NON_ASCII_RUN.search(block)
+    start = max(0, (match.start() if match else 0) - 1_000)
     return block[start : start + limits.SAMPLE_BYTES]
 
 
-def mend(body: bytes) -> tuple[bytes, str | None]:
+def sanitize_utf8(body: bytes) -> tuple[bytes, str | None]:
     """`body` as valid UTF-8 without NUL bytes, and what was wrong: "NUL_BYTE", "UNDECODABLE_BYTES" or None. Damaged places hold U+FFFD."""
-    problem = None
+    issue_code = None
     if not body.isascii():
         if not _is_utf8(body):
             body = body.decode("utf-8", "replace").encode("utf-8")
-            problem = "UNDECODABLE_BYTES"
+            issue_code = "UNDECODABLE_BYTES"
         elif REPLACEMENT[:1] in body and REPLACEMENT in body:  # the search for one byte is many times as fast
-            problem = "UNDECODABLE_BYTES"
+            issue_code = "UNDECODABLE_BYTES"
     if b"\0" in body:
         body = body.replace(b"\0", REPLACEMENT)
-        problem = problem or "NUL_BYTE"
-    return body, problem
+        issue_code = issue_code or "NUL_BYTE"
+    return body, issue_code
 
 
 def _is_utf8(body: bytes) -> bool:

@@ -17,62 +17,63 @@ import polars as pl
 
 from workers.ml import limits
 from workers.ml.errors import BadInput
-from workers.ml.reading.dialect import names_in
+from workers.ml.reading.column_names import check_width, clean_names
 from workers.ml.reading.issues import IssueLog
-from workers.ml.reading.names import check_width, clean_names
+from workers.ml.reading.layout import find_header
 from workers.ml.reading.raw import RawFile
-from workers.ml.reading.table import Progress
+from workers.ml.reading.table_reader import ProgressCallback
 from workers.ml.reading.text_types import TextType
-from workers.ml.reading.typist import Typist
+from workers.ml.reading.type_inference import TypeInference
 
-_CELL = re.compile(rb"<(?:\w+:)?(c|row)\b[^>]*?\br=\"([A-Za-z]{0,7})(\d{1,9})\"")
-_OPENED = re.compile(rb"<(?:\w+:)?c[ >/]")
-_CHUNK = 1 << 20
+_CELL_REFERENCE = re.compile(rb"<(?:\w+:)?(c|row)\b[^>]*?\br=\"([A-Za-z]{0,7})(\d{1,9})\"")
+_CELL_START = re.compile(rb"<(?:\w+:)?c[ >/]")
+_CHUNK_BYTES = 1 << 20
 
 
 class ExcelReader:
     """Raises BadInput: UNREADABLE_FILE, EXCEL_TOO_LARGE, EMPTY_FILE, HEADER_ONLY, TOO_MANY_COLUMNS."""
 
-    def __init__(self, raw: RawFile, filename: str, progress: Progress) -> None:
+    def __init__(self, raw: RawFile, filename: str, progress: ProgressCallback) -> None:
         self._filename = filename
         self._progress = progress
         self._types: dict[str, TextType] | None = None
-        self._typist: Typist | None = None
+        self._type_inference: TypeInference | None = None
         self._layout_issues = IssueLog()
-        self._remarks = IssueLog()
+        self._column_issues = IssueLog()
         self.issues = IssueLog()
-        if raw.size > limits.EXCEL_BYTES:
+        if raw.size > limits.MAX_EXCEL_BYTES:
             raise self._too_large(
-                f"it has {raw.size / limits.MIB:,.0f} MiB, and Excel files are read up to {limits.EXCEL_BYTES // limits.MIB} MiB"
+                f"it has {raw.size / limits.MIB:,.0f} MiB, and Excel files are read up to {limits.MAX_EXCEL_BYTES // limits.MIB} MiB"
             )
         if raw.head(4) == b"PK\x03\x04":
-            self._measure(raw)
+            self._check_uncompressed_size(raw)
         self._frame = self._load(raw)
 
     def frames(self) -> Iterator[pl.DataFrame]:
-        typist = self._typist = Typist(self._frame.columns, self._types)
-        yield typist.typed(self._frame, lambda index: index + 1)
+        type_inference = self._type_inference = TypeInference(self._frame.columns, self._types)
+        yield type_inference.convert(self._frame, lambda index: index + 1)
         self._progress(1.0, f"typing columns, {self._frame.height:,} rows")
 
-    def must_repeat(self) -> bool:
-        assert self._typist is not None  # a pass came first
-        self._remarks.extend(self._typist.remarks())
-        revised = self._typist.revised()
+    def needs_another_pass(self) -> bool:
+        assert self._type_inference is not None  # a pass came first
+        self._column_issues.extend(self._type_inference.column_issues())
+        revised = self._type_inference.revised_types()
         if revised is not None:
             self._types = revised
             return True
         self.issues = IssueLog()
-        for log in (self._layout_issues, self._remarks, self._typist.issues()):
+        for log in (self._layout_issues, self._column_issues, self._type_inference.issues()):
             self.issues.extend(log)
         return False
 
     def column_types(self) -> dict[str, str]:
-        assert self._typist is not None  # a pass came first
-        return {name: kind.name for name, kind in self._typist.types().items()}
+        assert self._type_inference is not None  # a pass came first
+        return {name: kind.name for name, kind in self._type_inference.types().items()}
 
-    def _too_large(self, why: str) -> BadInput:
+    def _too_large(self, reason: str) -> BadInput:
         return BadInput(
-            "EXCEL_TOO_LARGE", f"{self._filename!r} is too large: {why}. Save the sheet as CSV, which may be of any size, and upload that."
+            "EXCEL_TOO_LARGE",
+            f"{self._filename!r} is too large: {reason}. Save the sheet as CSV, which may be of any size, and upload that.",
         )
 
     def _unreadable(self, reason: object) -> BadInput:
@@ -83,9 +84,9 @@ class ExcelReader:
 
     # -- before anything parses it
 
-    def _measure(self, raw: RawFile) -> None:
+    def _check_uncompressed_size(self, raw: RawFile) -> None:
         """Unfolds every member once and throws it away: the sizes that a ZIP claims are whatever its author liked."""
-        unfolded = 0
+        uncompressed = 0
         try:
             with zipfile.ZipFile(raw.path) as archive:
                 members = archive.infolist()
@@ -93,21 +94,21 @@ class ExcelReader:
                     raise self._too_large(f"it has {len(members):,} parts")
                 for member in members:
                     is_sheet = member.filename.startswith("xl/worksheets/") and member.filename.endswith(".xml")
-                    extent = _Extent()
+                    used_range = _UsedRange()
                     with archive.open(member) as stream:
-                        while chunk := stream.read(_CHUNK):
-                            unfolded += len(chunk)
-                            if unfolded > limits.EXCEL_UNFOLDED_BYTES:
+                        while chunk := stream.read(_CHUNK_BYTES):
+                            uncompressed += len(chunk)
+                            if uncompressed > limits.MAX_EXCEL_UNCOMPRESSED_BYTES:
                                 raise self._too_large(
-                                    f"its {raw.size / limits.MIB:,.1f} MiB unfold to more than {limits.EXCEL_UNFOLDED_BYTES // limits.MIB} MiB "
+                                    f"its {raw.size / limits.MIB:,.1f} MiB unfold to more than {limits.MAX_EXCEL_UNCOMPRESSED_BYTES // limits.MIB} MiB "
                                     f"(in {member.filename!r})",
                                 )
                             if is_sheet:
-                                extent.add(chunk)
-                                if extent.cells > limits.EXCEL_CELLS:
+                                used_range.add(chunk)
+                                if used_range.cells > limits.MAX_EXCEL_CELLS:
                                     raise self._too_large(
-                                        f"its used range reaches {extent.rows:,} rows and {extent.columns:,} columns, more than "
-                                        f"{limits.EXCEL_CELLS:,} cells",
+                                        f"its used range reaches {used_range.rows:,} rows and {used_range.columns:,} columns, more than "
+                                        f"{limits.MAX_EXCEL_CELLS:,} cells",
                                     )
         except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError) as error:
             raise self._unreadable(error) from error
@@ -130,15 +131,15 @@ class ExcelReader:
         except pl.exceptions.PanicException as error:
             raise self._unreadable(error) from error
         check_width(frame.width)
-        if frame.width * frame.height > limits.EXCEL_CELLS:
+        if frame.width * frame.height > limits.MAX_EXCEL_CELLS:
             raise self._too_large(
-                f"its used range has {frame.height:,} rows and {frame.width:,} columns, more than {limits.EXCEL_CELLS:,} cells"
+                f"its used range has {frame.height:,} rows and {frame.width:,} columns, more than {limits.MAX_EXCEL_CELLS:,} cells"
             )
         return self._with_names(frame)
 
     def _with_names(self, frame: pl.DataFrame) -> pl.DataFrame:
-        head = [["" if cell is None else str(cell) for cell in row] for row in frame.head(50).rows()]
-        header = names_in(head)
+        first_rows = [["" if cell is None else str(cell) for cell in row] for row in frame.head(50).rows()]
+        header = find_header(first_rows)
         if header is None:
             self._layout_issues.add(
                 "NO_HEADER", "The first row looks like data, not like names; columns are named column_1, column_2 and so on.", row=1
@@ -155,28 +156,28 @@ class ExcelReader:
         return frame.rename(dict(zip(frame.columns, names, strict=True)))
 
 
-class _Extent:
+class _UsedRange:
     """The used range of a sheet, from the places its cells name; the rectangle is what reading it costs."""
 
     def __init__(self) -> None:
         self.rows = 0
         self.columns = 0
-        self._opened = 0
+        self._cell_count = 0
         self._rest = b""
 
     def add(self, chunk: bytes) -> None:
         text = self._rest + chunk
         cut = text.rfind(b">") + 1
         self._rest = text[cut:][-65_536:]
-        for _, letters, digits in _CELL.findall(text, 0, cut):
+        for _, letters, digits in _CELL_REFERENCE.findall(text, 0, cut):
             self.rows = max(self.rows, int(digits))
             if letters:
                 self.columns = max(self.columns, _column_number(letters))
-        self._opened += len(_OPENED.findall(text, 0, cut))
+        self._cell_count += len(_CELL_START.findall(text, 0, cut))
 
     @property
     def cells(self) -> int:
-        return max(self.rows * self.columns, self._opened)
+        return max(self.rows * self.columns, self._cell_count)
 
 
 def _column_number(letters: bytes) -> int:

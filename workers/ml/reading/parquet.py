@@ -20,28 +20,28 @@ import pyarrow.parquet as pq
 from workers.ml import limits
 from workers.ml.errors import BadInput
 from workers.ml.json_values import json_value
+from workers.ml.reading.column_names import check_width, clean_names
 from workers.ml.reading.issues import IssueLog
-from workers.ml.reading.marks import Mark
-from workers.ml.reading.names import check_width, clean_names
 from workers.ml.reading.raw import RawFile
-from workers.ml.reading.table import Progress
+from workers.ml.reading.reader_state import ReaderState
+from workers.ml.reading.table_reader import ProgressCallback
 
-_GREATEST = (1 << 63) - 1
-_FIRST_ROWS = 1_024
-_MOST_ROWS = 65_536
-_LEAST_ROWS = 262_144
+_MAX_INT64 = (1 << 63) - 1
+_NESTED_BATCH_ROWS = 1_024
+_BATCH_ROWS = 65_536
+_MIN_CHUNK_ROWS = 262_144
 _BATCH_BYTES = 32 * limits.MIB
 
 
 class ParquetReader:
     """Raises BadInput: UNREADABLE_FILE, EMPTY_FILE, TOO_MANY_COLUMNS, CELL_TOO_LARGE, UNFOLDS_TOO_LARGE."""
 
-    def __init__(self, raw: RawFile, filename: str, progress: Progress) -> None:
+    def __init__(self, raw: RawFile, filename: str, progress: ProgressCallback) -> None:
         self._raw = raw
         self._filename = filename
         self._progress = progress
-        self._unfolded = 0
-        self._most = max(limits.PARQUET_UNFOLDED_BYTES, limits.PARQUET_UNFOLDED_RATIO * raw.size)
+        self._decoded_bytes = 0
+        self._max_decoded_bytes = max(limits.MAX_PARQUET_DECODED_BYTES, limits.MAX_PARQUET_DECODED_RATIO * raw.size)
         self.issues = IssueLog()
         try:
             schema = pq.read_schema(raw.path)
@@ -52,38 +52,38 @@ class ParquetReader:
             raise BadInput("EMPTY_FILE", f"{filename!r} is Parquet without columns.")
         self._names = clean_names(schema.names, self.issues)
         self._types: dict[str, str] = {}
-        self._wide: set[str] = set()
-        self._must_repeat = False
-        self._done = (0, 0, 0)  # stretches; batches of the next stretch; slices of its next batch
-        self._left: Mark | None = None
-        self._before: Mark = {}
+        self._beyond_int64: set[str] = set()
+        self._needs_another_pass = False
+        self._position = (0, 0, 0)  # stretches; batches of the next stretch; slices of its next batch
+        self._resume_state: ReaderState | None = None
+        self._batch_state: ReaderState = {}
 
     def frames(self) -> Iterator[pl.DataFrame]:
-        left, self._left = self._left, None
+        state, self._resume_state = self._resume_state, None
         rows = 0
         try:
             with pq.ParquetFile(self._raw.path) as probe:
                 schema, total = probe.schema_arrow, probe.metadata.num_rows
-                texts = _foldable(probe.schema)
-                stretches = _stretches(probe.metadata)
+                dictionary_columns = _dictionary_columns(probe.schema)
+                chunks = _row_group_chunks(probe.metadata)
             if total == 0:
                 raise BadInput("EMPTY_FILE", f"{self._filename!r} is Parquet with {len(schema)} columns and no rows.")
-            kinds = [_kind(field.type) for field in schema]
-            self._types = dict(zip(self._names, kinds, strict=True)) | dict.fromkeys(self._wide, "STRING")
-            self._unfolded, self._must_repeat, self._done = 0, False, (0, 0, 0)
-            if left is not None:
-                rows = self._restore(left)
-            first, batches_done, slices_done = self._done
+            kinds = [_column_type(field.type) for field in schema]
+            self._types = dict(zip(self._names, kinds, strict=True)) | dict.fromkeys(self._beyond_int64, "STRING")
+            self._decoded_bytes, self._needs_another_pass, self._position = 0, False, (0, 0, 0)
+            if state is not None:
+                rows = self._restore(state)
+            first_chunk, batches_done, slices_done = self._position
             # A folded value is measured before it is repeated. Nested ones are repeated by Arrow itself, so few rows at a time.
-            with pq.ParquetFile(self._raw.path, read_dictionary=texts) as file:
-                for number, groups in enumerate(stretches[first:], start=first):
-                    batches = file.iter_batches(batch_size=_rows_at_once(schema), row_groups=groups, use_threads=False)
-                    for place, batch in enumerate(islice(batches, batches_done, None), start=batches_done):
-                        self._before = {"rows": rows, "unfolded": self._unfolded}
+            with pq.ParquetFile(self._raw.path, read_dictionary=dictionary_columns) as file:
+                for chunk_index, row_groups in enumerate(chunks[first_chunk:], start=first_chunk):
+                    batches = file.iter_batches(batch_size=_batch_rows(schema), row_groups=row_groups, use_threads=False)
+                    for batch_index, batch in enumerate(islice(batches, batches_done, None), start=batches_done):
+                        self._batch_state = {"rows": rows, "unfolded": self._decoded_bytes}
                         rows += batch.num_rows
-                        for part, frame in enumerate(self._slices(batch, schema, rows)):
-                            if part >= slices_done:
-                                self._done = (number, place, part + 1)
+                        for slice_index, frame in enumerate(self._slices(batch, schema, rows)):
+                            if slice_index >= slices_done:
+                                self._position = (chunk_index, batch_index, slice_index + 1)
                                 yield frame
                         slices_done = 0
                         self._progress(rows / max(1, total), f"reading Parquet, {rows:,} of {total:,} rows")
@@ -91,23 +91,23 @@ class ParquetReader:
         except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
             raise self._unreadable(error, rows) from error
 
-    def mark(self) -> Mark | None:
+    def state(self) -> ReaderState | None:
         """Within a stretch the next reader unfolds the batches again that were done, without making frames of them."""
-        types = {"types": self._types, "wide": sorted(self._wide), "must_repeat": self._must_repeat}
-        return {"done": self._done, **self._before, **types}
+        types = {"types": self._types, "wide": sorted(self._beyond_int64), "must_repeat": self._needs_another_pass}
+        return {"done": self._position, **self._batch_state, **types}
 
-    def go_on(self, mark: Mark) -> None:
-        self._left = mark
+    def resume_from(self, state: ReaderState) -> None:
+        self._resume_state = state
 
-    def _restore(self, mark: Mark) -> int:
+    def _restore(self, state: ReaderState) -> int:
         """Gives the rows before the batch in which the mark stands."""
-        self._types, self._wide, self._must_repeat = dict(mark["types"]), set(mark["wide"]), mark["must_repeat"]
-        self._done = (mark["done"][0], mark["done"][1], mark["done"][2])
-        self._unfolded = mark["unfolded"]
-        return mark["rows"]
+        self._types, self._beyond_int64, self._needs_another_pass = dict(state["types"]), set(state["wide"]), state["must_repeat"]
+        self._position = (state["done"][0], state["done"][1], state["done"][2])
+        self._decoded_bytes = state["unfolded"]
+        return state["rows"]
 
-    def must_repeat(self) -> bool:
-        return self._must_repeat
+    def needs_another_pass(self) -> bool:
+        return self._needs_another_pass
 
     def column_types(self) -> dict[str, str]:
         return self._types
@@ -124,8 +124,8 @@ class ParquetReader:
         """The batch unfolded, in parts of bounded size."""
         size = 0
         for name, column in zip(self._names, batch.columns, strict=True):
-            total, longest = _unfolded_bytes(column)
-            size += total
+            column_bytes, longest = _decoded_sizes(column)
+            size += column_bytes
             if longest > limits.MAX_CELL_BYTES:
                 raise BadInput(
                     "CELL_TOO_LARGE",
@@ -133,19 +133,21 @@ class ParquetReader:
                     f"at most {limits.MAX_CELL_BYTES // limits.MIB} MiB are taken.",
                     column=name,
                 )
-        self._unfolded += size
-        if self._unfolded > self._most:
+        self._decoded_bytes += size
+        if self._decoded_bytes > self._max_decoded_bytes:
             raise BadInput(
                 "UNFOLDS_TOO_LARGE",
-                f"{self._filename!r} has {self._raw.size / limits.MIB:,.1f} MiB and unfolds to more than {self._most / limits.MIB:,.0f} MiB "
+                f"{self._filename!r} has {self._raw.size / limits.MIB:,.1f} MiB and unfolds to more than {self._max_decoded_bytes / limits.MIB:,.0f} MiB "
                 f"by row {rows:,}. Split the file, or store long repeated values once.",
                 row=rows,
             )
-        parts = max(1, -(-size // _BATCH_BYTES))
-        step = max(1, -(-batch.num_rows // parts))
-        for start in range(0, batch.num_rows, step):
-            part = batch.slice(start, step)
-            yield pl.DataFrame([self._column(part.column(index), name, schema.field(index).type) for index, name in enumerate(self._names)])
+        slice_count = max(1, -(-size // _BATCH_BYTES))
+        slice_rows = max(1, -(-batch.num_rows // slice_count))
+        for start in range(0, batch.num_rows, slice_rows):
+            record_slice = batch.slice(start, slice_rows)
+            yield pl.DataFrame(
+                [self._column(record_slice.column(index), name, schema.field(index).type) for index, name in enumerate(self._names)]
+            )
 
     def _column(self, values: pa.Array, name: str, declared: pa.DataType) -> pl.Series:
         kind = self._types[name]
@@ -163,38 +165,38 @@ class ParquetReader:
         elif kind == "STRING" and not _is_text(declared):
             return pl.Series(name, [None if item is None else str(item) for item in values.to_pylist()], dtype=pl.String)
         series = pl.Series(name, values)
-        if pa.types.is_uint64(declared) and kind == "INTEGER" and (series > _GREATEST).any():
-            self._wide.add(name)
-            self._must_repeat = True
+        if pa.types.is_uint64(declared) and kind == "INTEGER" and (series > _MAX_INT64).any():
+            self._beyond_int64.add(name)
+            self._needs_another_pass = True
             return series.cast(pl.Int64, strict=False)
         return series.cast(_polars_type(kind, declared))
 
 
-def _stretches(metadata: pq.FileMetaData) -> list[list[int]]:
+def _row_group_chunks(metadata: pq.FileMetaData) -> list[list[int]]:
     """Row groups by number, small ones together: batches do not reach over the end of a stretch, and shall not become small."""
-    stretches: list[list[int]] = []
-    rows = _LEAST_ROWS
-    for group in range(metadata.num_row_groups):
-        if rows >= _LEAST_ROWS:
-            stretches.append([])
+    chunks: list[list[int]] = []
+    rows = _MIN_CHUNK_ROWS
+    for row_group in range(metadata.num_row_groups):
+        if rows >= _MIN_CHUNK_ROWS:
+            chunks.append([])
             rows = 0
-        stretches[-1].append(group)
-        rows += metadata.row_group(group).num_rows
-    return stretches
+        chunks[-1].append(row_group)
+        rows += metadata.row_group(row_group).num_rows
+    return chunks
 
 
-def _rows_at_once(schema: pa.Schema) -> int:
-    rows = _FIRST_ROWS if any(pa.types.is_nested(kind) for kind in schema.types) else _MOST_ROWS
+def _batch_rows(schema: pa.Schema) -> int:
+    rows = _NESTED_BATCH_ROWS if any(pa.types.is_nested(kind) for kind in schema.types) else _BATCH_ROWS
     return max(256, min(rows, 8_000_000 // max(1, len(schema))))
 
 
-def _foldable(schema: pq.ParquetSchema) -> list[str]:
+def _dictionary_columns(schema: pq.ParquetSchema) -> list[str]:
     """Columns of text and bytes; decimals may lie in byte arrays, too, and are not read as dictionaries."""
     columns = [schema.column(index) for index in range(len(schema))]
     return [column.path for column in columns if column.physical_type == "BYTE_ARRAY" and column.converted_type != "DECIMAL"]
 
 
-def _unfolded_bytes(column: pa.Array) -> tuple[int, int]:
+def _decoded_sizes(column: pa.Array) -> tuple[int, int]:
     """Bytes of the whole column once unfolded, and of its longest value where it holds text or bytes."""
     if not len(column):
         return 0, 0
@@ -211,7 +213,7 @@ def _is_text(kind: pa.DataType) -> bool:
     return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
 
 
-def _kind(declared: pa.DataType) -> str:
+def _column_type(declared: pa.DataType) -> str:
     tests: list[tuple[str, Any]] = [
         ("CATEGORY", pa.types.is_dictionary),
         ("INTEGER", pa.types.is_integer),

@@ -9,13 +9,13 @@ import orjson
 
 from workers.ml import limits
 from workers.ml.errors import BadInput
-from workers.ml.reading.encodings import Encoding, detect
+from workers.ml.reading.encodings import Encoding, detect_encoding
 from workers.ml.reading.raw import RawFile
 
 READABLE: Final = "CSV and other delimited text, JSON, JSON lines, Parquet and Excel (.xlsx, .xls)"
 
 # (offset, magic, what people call it)
-_MAGIC: Final[list[tuple[int, bytes, str]]] = [
+_MAGIC_NUMBERS: Final[list[tuple[int, bytes, str]]] = [
     (0, b"\x89PNG\r\n\x1a\n", "a PNG image"),
     (0, b"\xff\xd8\xff", "a JPEG image"),
     (0, b"GIF87a", "a GIF image"),
@@ -58,7 +58,7 @@ _MAGIC: Final[list[tuple[int, bytes, str]]] = [
 _SEGY: Final = b"\xc3\x40\xf1"
 
 
-def sniff(raw: RawFile, filename: str) -> tuple[str, Encoding | None]:
+def detect_format(raw: RawFile, filename: str) -> tuple[str, Encoding | None]:
     """The format as `FileFormat` names it, and the encoding when it is text.
 
     Raises BadInput: EMPTY_FILE, UNSUPPORTED_FORMAT (named by what it looks like), BINARY_FILE.
@@ -75,33 +75,33 @@ def sniff(raw: RawFile, filename: str) -> tuple[str, Encoding | None]:
     if head.startswith(b"PK\x03\x04"):
         if b"xl/" in head or b"[Content_Types].xml" in head or PurePath(filename).suffix.lower() in {".xlsx", ".xlsm"}:
             return "EXCEL", None
-        raise _looks_like(filename, "a ZIP archive", "Unpack it and upload the table inside.")
+        raise _unsupported_format(filename, "a ZIP archive", "Unpack it and upload the table inside.")
     if head.startswith(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"):
         return "EXCEL", None
-    for offset, magic, name in _MAGIC:
+    for offset, magic, name in _MAGIC_NUMBERS:
         if head[offset : offset + len(magic)] == magic:
-            raise _looks_like(filename, name)
+            raise _unsupported_format(filename, name)
     if head.startswith(_SEGY):
-        raise _looks_like(filename, "a SEG-Y file")
-    encoding = detect(head, is_whole=len(head) == raw.size)
+        raise _unsupported_format(filename, "a SEG-Y file")
+    encoding = detect_encoding(head, is_whole=len(head) == raw.size)
     if encoding is None:
         raise BadInput(
             "BINARY_FILE", f"{filename!r} is not text: its first bytes are binary data of no known table format. Readable are {READABLE}."
         )
-    text = encoding.text(head)
+    text = encoding.decode(head)
     if not text.strip("\ufeff\0 \t\r\n"):
         if len(head) == raw.size:
             raise BadInput("EMPTY_FILE", f"{filename!r} holds nothing but blank lines. Upload a file with a header and at least one row.")
         raise BadInput("BINARY_FILE", f"{filename!r} begins with {len(head):,} blank or zero bytes. Readable are {READABLE}.")
-    return _text_format(text, filename, is_whole=len(head) == raw.size), encoding
+    return _detect_text_format(text, filename, is_whole=len(head) == raw.size), encoding
 
 
-def _text_format(text: str, filename: str, *, is_whole: bool) -> str:
+def _detect_text_format(text: str, filename: str, *, is_whole: bool) -> str:
     body = text.lstrip()
     suffix = PurePath(filename).suffix.lower()
     if body.startswith("["):
         inner = body[1:].lstrip()
-        return "JSON" if suffix == ".json" or (inner[:1] in {"{", "]", "["} and _is_json_name(suffix, inner)) else "CSV"
+        return "JSON" if suffix == ".json" or (inner[:1] in {"{", "]", "["} and _is_plausible_json(suffix, inner)) else "CSV"
     if not body.startswith("{"):
         # A name that promises JSON is believed only so far that the reader may explain what is wrong.
         return {".json": "JSON", ".jsonl": "JSONL", ".ndjson": "JSONL"}.get(suffix, "CSV")
@@ -114,7 +114,7 @@ def _text_format(text: str, filename: str, *, is_whole: bool) -> str:
     return "JSONL" if suffix in {".jsonl", ".ndjson"} else "JSON"
 
 
-def _is_json_name(suffix: str, inner: str) -> bool:
+def _is_plausible_json(suffix: str, inner: str) -> bool:
     return suffix not in {".csv", ".tsv"} or inner[:1] == "{"
 
 
@@ -125,5 +125,5 @@ def _is_object(line: str) -> bool:
         return False
 
 
-def _looks_like(filename: str, name: str, advice: str | None = None) -> BadInput:
+def _unsupported_format(filename: str, name: str, advice: str | None = None) -> BadInput:
     return BadInput("UNSUPPORTED_FORMAT", f"{filename!r} looks like {name}, not like a table. {advice or f'Readable are {READABLE}.'}")

@@ -23,8 +23,8 @@ import orjson
 import polars as pl
 
 from workers.ml import limits
-from workers.ml.reading.issues import IssueLog, shown
-from workers.ml.reading.marks import Mark
+from workers.ml.reading.issues import IssueLog, short_repr
+from workers.ml.reading.reader_state import ReaderState
 
 # pandas.read_csv takes exactly these for missing, with "Null" added.
 MISSING_WORDS: Final = [
@@ -35,14 +35,16 @@ PLACEHOLDERS: Final = ["?", "-", "--", ".", "*"]
 """Missing too, in a column that otherwise holds numbers, truth values or times; text elsewhere."""
 
 _LONGEST_WORD: Final = max(map(len, MISSING_WORDS))
-_DATE_FORMS: Final = [
+_DATE_FORMATS: Final = [
     (re.compile(r"\d{4}-\d{1,2}-\d{1,2}"), "%Y-%m-%d"),
     (re.compile(r"\d{4}/\d{1,2}/\d{1,2}"), "%Y/%m/%d"),
     (re.compile(r"\d{1,2}\.\d{1,2}\.\d{4}"), "%d.%m.%Y"),
     (re.compile(r"\d{1,2}/\d{1,2}/\d{4}"), "%d/%m/%Y"),
     (re.compile(r"\d{1,2}/\d{1,2}/\d{4}"), "%m/%d/%Y"),
 ]
-_TIME_FORM: Final = re.compile(r"(?P<join>[T ])\d{1,2}:\d{2}(?P<seconds>:\d{2}(?P<fraction>[.]\d+)?)?(?P<zone> ?(?:Z|[+-]\d{2}:?\d{2}))?")
+_TIME_PATTERN: Final = re.compile(
+    r"(?P<join>[T ])\d{1,2}:\d{2}(?P<seconds>:\d{2}(?P<fraction>[.]\d+)?)?(?P<zone> ?(?:Z|[+-]\d{2}:?\d{2}))?"
+)
 _FIRST_DATE: Final = date(1000, 1, 1)  # "01.02.20" would otherwise be a day of the year 20
 
 
@@ -51,25 +53,25 @@ class TextType:
     """A column type and, for times, the chrono format."""
 
     name: str
-    form: str | None = None
+    parse_format: str | None = None
 
-    def parsed(self, text: pl.Expr) -> pl.Expr:
+    def parse(self, text: pl.Expr) -> pl.Expr:
         """Values of the type; missing where the text does not fit, NaN where it says so."""
         match self.name:
             case "INTEGER":
                 return text.cast(pl.Int64, strict=False)
-            case "FLOAT" if self.form == ",":
+            case "FLOAT" if self.parse_format == ",":
                 return text.str.replace(",", ".", literal=True, n=1).cast(pl.Float64, strict=False)
             case "FLOAT":
                 return text.cast(pl.Float64, strict=False)
             case "BOOLEAN":
-                truth = text.is_in(["true", "True", "TRUE"])
-                return pl.when(truth | text.is_in(["false", "False", "FALSE"])).then(truth)
+                is_true = text.is_in(["true", "True", "TRUE"])
+                return pl.when(is_true | text.is_in(["false", "False", "FALSE"])).then(is_true)
             case "DATE":
-                day = text.str.to_date(self.form, strict=False)
-                return day if self.form == "%Y-%m-%d" else pl.when(day >= _FIRST_DATE).then(day)
+                day = text.str.to_date(self.parse_format, strict=False)
+                return day if self.parse_format == "%Y-%m-%d" else pl.when(day >= _FIRST_DATE).then(day)
             case "DATETIME":
-                return text.str.to_datetime(self.form, strict=False, time_unit="us")
+                return text.str.to_datetime(self.parse_format, strict=False, time_unit="us")
             case _:
                 missing = (text.str.len_bytes() <= _LONGEST_WORD) & text.is_in(MISSING_WORDS)
                 return pl.when(missing).then(None).otherwise(text)
@@ -86,7 +88,7 @@ class TextType:
             case "DATE":
                 return pl.Date()
             case "DATETIME":
-                return pl.Datetime("us", "UTC" if self.form and self.form.endswith("%#z") else None)
+                return pl.Datetime("us", "UTC" if self.parse_format and self.parse_format.endswith("%#z") else None)
             case _:
                 return pl.String()
 
@@ -105,49 +107,51 @@ COMMA_FLOAT: Final = TextType("FLOAT", ",")
 BOOLEAN: Final = TextType("BOOLEAN")
 
 
-def types_state(types: Mapping[str, TextType] | None) -> Mark | None:
-    return None if types is None else {name: [kind.name, kind.form] for name, kind in types.items()}
+def types_to_state(types: Mapping[str, TextType] | None) -> ReaderState | None:
+    return None if types is None else {name: [kind.name, kind.parse_format] for name, kind in types.items()}
 
 
-def types_restored(state: Mark | None) -> dict[str, TextType] | None:
+def types_from_state(state: ReaderState | None) -> dict[str, TextType] | None:
     return None if state is None else {name: TextType(kind, form) for name, (kind, form) in state.items()}
 
 
 @dataclass
-class Tally:
+class TypeTally:
     """What the whole file said about one column's proposed type."""
 
     filled: int = 0
     misfits: int = 0
-    wider: int = 0
+    float_misfits: int = 0
     """Misfits of INTEGER that are FLOAT."""
-    first: tuple[int, str] | None = None
-    keeps_text: tuple[int, str] | None = None
+    first_misfit: tuple[int, str] | None = None
+    lossy_value: tuple[int, str] | None = None
     """A value that no number can hold: leading zeros, or more than 64 bits."""
     issues: IssueLog = field(default_factory=IssueLog)
 
-    def state(self) -> Mark:
-        places = {"first": self.first, "keeps_text": self.keeps_text}
-        return {"filled": self.filled, "misfits": self.misfits, "wider": self.wider, **places, "issues": self.issues.state()}
+    def state(self) -> ReaderState:
+        positions = {"first": self.first_misfit, "keeps_text": self.lossy_value}
+        return {"filled": self.filled, "misfits": self.misfits, "wider": self.float_misfits, **positions, "issues": self.issues.state()}
 
     @classmethod
-    def restored(cls, state: Mark) -> Tally:
-        first, keeps_text = (None if place is None else (place[0], place[1]) for place in (state["first"], state["keeps_text"]))
-        return cls(state["filled"], state["misfits"], state["wider"], first, keeps_text, IssueLog.restored(state["issues"]))
+    def from_state(cls, state: ReaderState) -> TypeTally:
+        first_misfit, lossy_value = (
+            None if position is None else (position[0], position[1]) for position in (state["first"], state["keeps_text"])
+        )
+        return cls(state["filled"], state["misfits"], state["wider"], first_misfit, lossy_value, IssueLog.from_state(state["issues"]))
 
-    def verdict(self, proposed: TextType) -> TextType:
-        if proposed == TEXT or (not self.misfits and self.keeps_text is None):
+    def final_type(self, proposed: TextType) -> TextType:
+        if proposed == TEXT or (not self.misfits and self.lossy_value is None):
             return proposed
-        if proposed == JSON or self.keeps_text is not None:
+        if proposed == JSON or self.lossy_value is not None:
             return TEXT
-        if self.misfits - self.wider > limits.MISFIT_SHARE * self.filled:
+        if self.misfits - self.float_misfits > limits.MAX_MISFIT_SHARE * self.filled:
             return TEXT
-        return FLOAT if self.wider else proposed
+        return FLOAT if self.float_misfits else proposed
 
 
 def propose(values: pl.Series, *, has_decimal_comma: bool = False) -> TextType | None:
     """The narrowest type that most values of the first block fit; None where all are missing."""
-    filled = values.to_frame("v").select(TEXT.parsed(pl.col("v"))).to_series().drop_nulls()
+    filled = values.to_frame("v").select(TEXT.parse(pl.col("v"))).to_series().drop_nulls()
     if not filled.len():
         return None
     sample = filled.head(2_000)
@@ -157,61 +161,67 @@ def propose(values: pl.Series, *, has_decimal_comma: bool = False) -> TextType |
             if all(map(is_json, filled)):
                 return JSON
             continue
-        real = filled.filter(~filled.is_in(PLACEHOLDERS))
-        if not real.len():
+        non_placeholders = filled.filter(~filled.is_in(PLACEHOLDERS))
+        if not non_placeholders.len():
             return TEXT
-        share = 1 - real.to_frame("v").select(candidate.parsed(pl.col("v").str.strip_chars())).to_series().null_count() / real.len()
-        if candidate == INTEGER and share < 1 and _share(real, FLOAT) > share:
+        share = (
+            1
+            - non_placeholders.to_frame("v").select(candidate.parse(pl.col("v").str.strip_chars())).to_series().null_count()
+            / non_placeholders.len()
+        )
+        if candidate == INTEGER and share < 1 and _fitting_share(non_placeholders, FLOAT) > share:
             continue
-        if share >= limits.GUESS_SHARE:
-            return TEXT if _is_ambiguous(candidate, real) else candidate
+        if share >= limits.MIN_PROPOSAL_SHARE:
+            return TEXT if _is_ambiguous(candidate, non_placeholders) else candidate
     return TEXT
 
 
 def _candidates(sample: pl.Series, *, has_decimal_comma: bool) -> list[TextType]:
     texts = [text.strip() for text in sample.head(200)]
-    needed = len(texts) * 0.5
-    if sum(text[:1] in "0123456789+-.iInN,?*" for text in texts) >= needed:
-        return [INTEGER, FLOAT, *([COMMA_FLOAT] if has_decimal_comma else []), *_moments(texts)]
-    if sum(text.lower() in {"true", "false"} for text in texts) >= needed:
+    threshold = len(texts) * 0.5
+    if sum(text[:1] in "0123456789+-.iInN,?*" for text in texts) >= threshold:
+        return [INTEGER, FLOAT, *([COMMA_FLOAT] if has_decimal_comma else []), *_temporal_candidates(texts)]
+    if sum(text.lower() in {"true", "false"} for text in texts) >= threshold:
         return [BOOLEAN]
     if all(text[:1] in {"{", "["} for text in texts):
         return [JSON]
     return []
 
 
-def _moments(texts: list[str]) -> list[TextType]:
-    found: dict[TextType, None] = {}
+def _temporal_candidates(texts: list[str]) -> list[TextType]:
+    candidates: dict[TextType, None] = {}
     for text in texts[:20]:
-        for pattern, form in _DATE_FORMS:
+        for pattern, date_format in _DATE_FORMATS:
             day = pattern.match(text)
             if day is None:
                 continue
             rest = text[day.end() :]
             if not rest:
-                found[TextType("DATE", form)] = None
-            elif (time := _TIME_FORM.fullmatch(rest)) is not None:
-                if form == "%Y-%m-%d" and all(other.endswith(" 00:00:00") for other in texts):
-                    found[TextType("DATE", "%Y-%m-%d 00:00:00")] = None
+                candidates[TextType("DATE", date_format)] = None
+            elif (time := _TIME_PATTERN.fullmatch(rest)) is not None:
+                if date_format == "%Y-%m-%d" and all(other.endswith(" 00:00:00") for other in texts):
+                    candidates[TextType("DATE", "%Y-%m-%d 00:00:00")] = None
                 clock = "%H:%M" + ("" if not time["seconds"] else ":%S%.f" if any("." in other[day.end() :] for other in texts) else ":%S")
                 zone = "" if not time["zone"] else " %#z" if time["zone"].startswith(" ") else "%#z"
-                found[TextType("DATETIME", form + time["join"] + clock + zone)] = None
-    return list(found)
+                candidates[TextType("DATETIME", date_format + time["join"] + clock + zone)] = None
+    return list(candidates)
 
 
 def _is_ambiguous(candidate: TextType, values: pl.Series) -> bool:
     """Day/month/year and month/day/year both fit: nobody can tell the third of April from the fourth of March."""
-    if candidate.form is None or "/%Y" not in candidate.form:
+    if candidate.parse_format is None or "/%Y" not in candidate.parse_format:
         return False
     other = TextType(
         candidate.name,
-        candidate.form.replace("%d/%m", "%m/%d") if candidate.form.startswith("%d") else candidate.form.replace("%m/%d", "%d/%m"),
+        candidate.parse_format.replace("%d/%m", "%m/%d")
+        if candidate.parse_format.startswith("%d")
+        else candidate.parse_format.replace("%m/%d", "%d/%m"),
     )
-    return _share(values, other) >= _share(values, candidate)
+    return _fitting_share(values, other) >= _fitting_share(values, candidate)
 
 
-def _share(values: pl.Series, kind: TextType) -> float:
-    return 1 - values.to_frame("v").select(kind.parsed(pl.col("v").str.strip_chars())).to_series().null_count() / max(1, values.len())
+def _fitting_share(values: pl.Series, kind: TextType) -> float:
+    return 1 - values.to_frame("v").select(kind.parse(pl.col("v").str.strip_chars())).to_series().null_count() / max(1, values.len())
 
 
 def is_json(text: str) -> bool:
@@ -222,4 +232,4 @@ def is_json(text: str) -> bool:
 
 
 def describe_misfit(column: str, row: int, value: str, kind: TextType) -> str:
-    return f"Row {row}, column {column!r}: {shown(value)} is not {kind.noun}; it was taken as missing."
+    return f"Row {row}, column {column!r}: {short_repr(value)} is not {kind.noun}; it was taken as missing."

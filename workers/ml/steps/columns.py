@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from workers.ml.steps.step import Node, Parameters, Step
+from workers.ml.steps.step import Parameters, PipelineNode, Step
 
 if TYPE_CHECKING:
     from workers.ml.bundle import Bundle
@@ -24,18 +24,18 @@ class ChosenColumns(Parameters):
     )
 
 
-def select(bundle: Bundle, node: Node) -> dict[str, Any]:
-    chosen = {bundle.column(name, node, "columns", str(place)).name for place, name in enumerate(node.parameters.columns)}
+def select(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
+    chosen = {bundle.column(name, node, "columns", str(index)).name for index, name in enumerate(node.parameters.columns)}
     for name in [name for name in bundle.columns if name not in chosen]:
-        bundle.drop(name, node, named=False)
+        bundle.drop(name, node, by_name=False)
     return {"columns": len(bundle.columns)}
 
 
-def drop(bundle: Bundle, node: Node) -> dict[str, Any]:
-    for place, name in enumerate(dict.fromkeys(node.parameters.columns)):
-        bundle.column(name, node, "columns", str(place))
-        bundle.drop(name, node, named=True)
-    bundle.need_columns(node)
+def drop(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
+    for index, name in enumerate(dict.fromkeys(node.parameters.columns)):
+        bundle.column(name, node, "columns", str(index))
+        bundle.drop(name, node, by_name=True)
+    bundle.require_columns(node)
     return {"columns": len(bundle.columns)}
 
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from workers.ml.steps.columns import ColumnName
-from workers.ml.steps.step import Node, Parameters, Step
+from workers.ml.steps.step import Parameters, PipelineNode, Step
 
 if TYPE_CHECKING:
     from workers.ml.bundle import Bundle, Column
 
 MISSING = "(missing)"
-SHOWN = 20
+MAX_REPORTED_COLUMNS = 20
 
 
 class EncodeParameters(Parameters):
@@ -37,37 +37,37 @@ class OneHotParameters(EncodeParameters):
     )
 
 
-def one_hot(bundle: Bundle, node: Node) -> dict[str, Any]:
+def one_hot(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
     from sklearn.preprocessing import OneHotEncoder  # the API imports the registry for its schemas alone
 
     encoder = OneHotEncoder(handle_unknown="infrequent_if_exist", max_categories=node.parameters.max_categories, sparse_output=False)
     return _encode(bundle, node, encoder)
 
 
-def ordinal(bundle: Bundle, node: Node) -> dict[str, Any]:
+def ordinal(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
     from sklearn.preprocessing import OrdinalEncoder  # see one_hot
 
     return _encode(bundle, node, OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1, encoded_missing_value=-2))
 
 
-def _encode(bundle: Bundle, node: Node, encoder: Any) -> dict[str, Any]:
+def _encode(bundle: Bundle, node: PipelineNode, encoder: Any) -> dict[str, Any]:
     kinds = ("text",) if node.parameters.columns is None else ("text", "number")
-    columns = [column for column in bundle.targets(node, node.parameters.columns, kinds) if column.name in bundle.columns]
+    columns = [column for column in bundle.columns_to_transform(node, node.parameters.columns, kinds) if column.name in bundle.columns]
     for column in columns:
-        bundle.add_stage(node, [column], _stage(encoder, column), kind="number", fills=True)
+        bundle.add_stage(node, [column], _column_encoder(encoder, column), kind="number", fills=True)
     names = [column.name for column in columns]
-    made: dict[str, int] = {}
+    category_counts: dict[str, int] = {}
     if names:
-        fitted = bundle.fit_transformer(names, node)
-        for _, pipeline, members in fitted.transformers_:
-            last = pipeline[-1]
-            found = last["encode"] if hasattr(last, "named_steps") else last
-            made[members[0]] = len(found.categories_[0])
-    shown = dict(list(made.items())[:SHOWN])
-    return {"rows": bundle.frame.height, "columns": len(bundle.columns), "encoded_columns": len(names), "categories": shown}
+        transformer = bundle.fit_transformer(names, node)
+        for _, pipeline, members in transformer.transformers_:
+            last_step = pipeline[-1]
+            fitted_encoder = last_step["encode"] if hasattr(last_step, "named_steps") else last_step
+            category_counts[members[0]] = len(fitted_encoder.categories_[0])
+    reported_counts = dict(list(category_counts.items())[:MAX_REPORTED_COLUMNS])
+    return {"rows": bundle.frame.height, "columns": len(bundle.columns), "encoded_columns": len(names), "categories": reported_counts}
 
 
-def _stage(encoder: Any, column: Column) -> Any:
+def _column_encoder(encoder: Any, column: Column) -> Any:
     import numpy as np  # see one_hot
     from sklearn.base import clone
     from sklearn.impute import SimpleImputer

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from workers.ml.errors import BadInput
-from workers.ml.steps.step import Node, Parameters, Step
+from workers.ml.steps.step import Parameters, PipelineNode, Step
 
 if TYPE_CHECKING:
     import numpy as np
 
     from workers.ml.bundle import Bundle
-    from workers.ml.steps.trainer import Trained
+    from workers.ml.steps.training_step import Trained
 
 
 class EvaluateParameters(Parameters):
@@ -33,37 +33,37 @@ class CrossValidateParameters(Parameters):
     )
 
 
-def evaluate(bundle: Bundle, node: Node) -> dict[str, Any]:
-    part = node.parameters.part
-    if not len(bundle.part(part)) and not (part == "test" and bundle.problem == "CLUSTERING"):
+def evaluate(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
+    subset = node.parameters.part
+    if not len(bundle.rows_of(subset)) and not (subset == "test" and bundle.problem == "CLUSTERING"):
         raise BadInput(
             "NO_ROWS",
-            f"Step '{node.key}' measures on the {part} rows, and there are none. Set {part}_fraction in a split step.",
+            f"Step '{node.key}' measures on the {subset} rows, and there are none. Set {subset}_fraction in a split step.",
             path=node.path("part"),
         )
-    return {"rows": len(bundle.part(part)), "metrics": measure(bundle, part)}
+    return {"rows": len(bundle.rows_of(subset)), "metrics": measure(bundle, subset)}
 
 
-def measure(bundle: Bundle, part: Literal["test", "validation", "train"]) -> dict[str, float]:
+def measure(bundle: Bundle, subset: Literal["test", "validation", "train"]) -> dict[str, float]:
     """Metrics of the finished Pipeline on raw rows, reported as points and kept in the bundle; once for each part."""
     trained = bundle.trained
     assert trained is not None
-    prefix = "" if part == "test" else f"{part}_"
-    if f"{prefix}{PRINCIPAL[trained.problem]}" in bundle.metrics:
-        return {name: value for name, value in bundle.metrics.items() if name in _names(prefix)}
-    found = {f"{prefix}{name}": value for name, value in _scores(bundle, trained, bundle.part(part)).items()}
+    prefix = "" if subset == "test" else f"{subset}_"
+    if f"{prefix}{PRIMARY_METRIC[trained.problem]}" in bundle.metrics:
+        return {name: value for name, value in bundle.metrics.items() if name in _metric_names(prefix)}
+    scores = {f"{prefix}{name}": value for name, value in _scores(bundle, trained, bundle.rows_of(subset)).items()}
     if trained.problem == "CLUSTERING":
         bundle.metrics["inertia"] = float(trained.estimator.inertia_)
-    for name, value in found.items():
-        trained.curve.final(name, value)
-    bundle.metrics.update(found)
-    return {**found, **({"inertia": bundle.metrics["inertia"]} if "inertia" in bundle.metrics else {})}
+    for name, value in scores.items():
+        trained.monitor.add_final_point(name, value)
+    bundle.metrics.update(scores)
+    return {**scores, **({"inertia": bundle.metrics["inertia"]} if "inertia" in bundle.metrics else {})}
 
 
-PRINCIPAL = {"CLASSIFICATION": "accuracy", "REGRESSION": "rmse", "CLUSTERING": "silhouette"}
+PRIMARY_METRIC = {"CLASSIFICATION": "accuracy", "REGRESSION": "rmse", "CLUSTERING": "silhouette"}
 
 
-def _names(prefix: str) -> set[str]:
+def _metric_names(prefix: str) -> set[str]:
     from workers.ml.scoring import METRICS
 
     return {f"{prefix}{name}" for name in METRICS} | {"inertia"}
@@ -71,11 +71,11 @@ def _names(prefix: str) -> set[str]:
 
 def _scores(bundle: Bundle, trained: Trained, rows: np.ndarray) -> dict[str, float]:
     from workers.ml import scoring  # numpy; the API imports the registry for its schemas alone
-    from workers.ml.steps.train import matrix, target_values
+    from workers.ml.steps.train import feature_matrix, target_values
 
     if trained.problem == "CLUSTERING":
-        rows = rows if len(rows) else bundle.part("train")
-        points = matrix(trained.pipeline["features"], bundle, trained.features, rows)
+        rows = rows if len(rows) else bundle.rows_of("train")
+        points = feature_matrix(trained.pipeline["features"], bundle, trained.features, rows)
         return scoring.clustering_scores(points, trained.estimator.predict(points), bundle.random_state)
     frame, truth = bundle.features(trained.features, rows), target_values(bundle, rows)
     predicted = trained.pipeline.predict(frame)
@@ -84,7 +84,7 @@ def _scores(bundle: Bundle, trained: Trained, rows: np.ndarray) -> dict[str, flo
     return scoring.classification_scores(truth, predicted, trained.pipeline.predict_proba(frame), trained.pipeline.classes_)
 
 
-def cross_validate(bundle: Bundle, node: Node) -> dict[str, Any]:
+def cross_validate(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
     """Fits transforms and estimator anew in each fold, on its training rows alone; the test rows take no part."""
     import numpy as np  # see _scores
     from sklearn.base import clone
@@ -102,60 +102,60 @@ def cross_validate(bundle: Bundle, node: Node) -> dict[str, Any]:
             f"Step '{node.key}' compares predictions with a target, and clustering has none. Remove the step.",
             path=node.path(),
         )
-    rows = np.concatenate([bundle.part("train"), bundle.part("validation")])
+    rows = np.concatenate([bundle.rows_of("train"), bundle.rows_of("validation")])
     truth = target_values(bundle, rows)
     frame = bundle.features(trained.features, rows)
     folds, strategy = _folds(bundle, node, truth)
     per_fold: list[dict[str, float]] = []
-    for number, (learn, held) in enumerate(folds):
+    for fold, (train_rows, test_rows) in enumerate(folds):
         model = Pipeline([("features", bundle.transformer(trained.features)), ("model", clone(trained.template))])
         with warnings.catch_warnings():
             # The training step has logged it, and says what to do.
             warnings.simplefilter("ignore", ConvergenceWarning)
-            model.fit(frame[learn], truth[learn])
-        predicted = model.predict(frame[held])
-        found = (
-            scoring.regression_scores(truth[held], predicted)
+            model.fit(frame[train_rows], truth[train_rows])
+        predicted = model.predict(frame[test_rows])
+        scores = (
+            scoring.regression_scores(truth[test_rows], predicted)
             if trained.problem == "REGRESSION"
-            else scoring.classification_scores(truth[held], predicted, model.predict_proba(frame[held]), model.classes_)
+            else scoring.classification_scores(truth[test_rows], predicted, model.predict_proba(frame[test_rows]), model.classes_)
         )
-        per_fold.append(found)
-        for name, value in found.items():
-            trained.curve.point(f"cv_{name}", number, value)
-        bundle.report.node(node.key, "running", round(100 * (number + 1) / len(folds)))
-        bundle.report.progress(75 + 10 * (number + 1) / len(folds), f"{node.step.title}: {number + 1} of {len(folds)}")
+        per_fold.append(scores)
+        for name, value in scores.items():
+            trained.monitor.add_point(f"cv_{name}", fold, value)
+        bundle.reporter.node(node.key, "running", round(100 * (fold + 1) / len(folds)))
+        bundle.reporter.progress(75 + 10 * (fold + 1) / len(folds), f"{node.step.title}: {fold + 1} of {len(folds)}")
     # A metric that some fold lacks has no mean over the folds.
-    for name in [name for name in per_fold[0] if all(name in found for found in per_fold)]:
-        values = np.array([found[name] for found in per_fold])
+    for name in [name for name in per_fold[0] if all(name in scores for scores in per_fold)]:
+        values = np.array([scores[name] for scores in per_fold])
         for key, value in ((f"cv_{name}_mean", values.mean()), (f"cv_{name}_std", values.std())):
             bundle.metrics[key] = float(value)
-            trained.curve.final(key, float(value))
+            trained.monitor.add_final_point(key, float(value))
     summary = {name: value for name, value in bundle.metrics.items() if name.startswith("cv_")}
     return {"rows": len(rows), "folds": len(folds), "strategy": strategy, "metrics": summary}
 
 
-def _folds(bundle: Bundle, node: Node, truth: np.ndarray) -> tuple[list[tuple[np.ndarray, np.ndarray]], str]:
+def _folds(bundle: Bundle, node: PipelineNode, truth: np.ndarray) -> tuple[list[tuple[np.ndarray, np.ndarray]], str]:
     import numpy as np  # see _scores
     from sklearn.model_selection import KFold, StratifiedKFold, TimeSeriesSplit
 
-    count, division = node.parameters.folds, bundle.division
-    assert division is not None
-    empty = np.zeros(len(truth))
-    most = len(truth) // 2
-    if division.strategy == "time":
+    fold_count, data_split = node.parameters.folds, bundle.data_split
+    assert data_split is not None
+    placeholder = np.zeros(len(truth))
+    max_folds = len(truth) // 2
+    if data_split.strategy == "time":
         # Rows stand in order of time here; each fold is predicted from those before it.
-        chosen, strategy = TimeSeriesSplit(count), "time"
+        splitter, strategy = TimeSeriesSplit(fold_count), "time"
     elif bundle.problem == "CLASSIFICATION":
-        most = int(np.unique(truth, return_counts=True)[1].min())
-        chosen, strategy = StratifiedKFold(count, shuffle=True, random_state=bundle.random_state), "stratified"
+        max_folds = int(np.unique(truth, return_counts=True)[1].min())
+        splitter, strategy = StratifiedKFold(fold_count, shuffle=True, random_state=bundle.random_state), "stratified"
     else:
-        chosen, strategy = KFold(count, shuffle=True, random_state=bundle.random_state), "random"
-    if most < count:
-        what = f"the rarest class has {most} rows" if strategy == "stratified" else f"there are {len(truth)} rows"
-        message = f"Step '{node.key}' divides the rows into {count} folds, and {what}. Choose at most {most} folds, or filter rare classes."
+        splitter, strategy = KFold(fold_count, shuffle=True, random_state=bundle.random_state), "random"
+    if max_folds < fold_count:
+        reason = f"the rarest class has {max_folds} rows" if strategy == "stratified" else f"there are {len(truth)} rows"
+        message = f"Step '{node.key}' divides the rows into {fold_count} folds, and {reason}. Choose at most {max_folds} folds, or filter rare classes."
         raise BadInput("TOO_FEW_ROWS", message, path=node.path("folds"))
-    folds = list(chosen.split(empty, truth))
-    if bundle.problem == "CLASSIFICATION" and any(len(np.unique(truth[learn])) < 2 for learn, _ in folds):
+    folds = list(splitter.split(placeholder, truth))
+    if bundle.problem == "CLASSIFICATION" and any(len(np.unique(truth[train_rows])) < 2 for train_rows, _ in folds):
         raise BadInput(
             "ONE_CLASS",
             f"Step '{node.key}' has a fold whose training rows are all of one class. Choose fewer folds.",

@@ -8,12 +8,12 @@ from pydantic import Field, StrictFloat, StrictInt, StrictStr
 
 from workers.ml.errors import BadInput
 from workers.ml.steps.columns import ColumnName
-from workers.ml.steps.step import Node, Parameters, Step
+from workers.ml.steps.step import Parameters, PipelineNode, Step
 
 if TYPE_CHECKING:
     from workers.ml.bundle import Bundle
 
-SHOWN = 20
+MAX_REPORTED_COLUMNS = 20
 
 
 class ImputeParameters(Parameters):
@@ -37,46 +37,46 @@ class ImputeParameters(Parameters):
     )
 
 
-def run(bundle: Bundle, node: Node) -> dict[str, Any]:
-    from workers.ml.bundle import Kind
+def run(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
+    from workers.ml.bundle import ValueKind
 
-    wanted: ImputeParameters = node.parameters
-    fill = wanted.fill_value
-    if (wanted.strategy == "constant") != (fill is not None):
+    parameters: ImputeParameters = node.parameters
+    fill_value = parameters.fill_value
+    if (parameters.strategy == "constant") != (fill_value is not None):
         message = f"Step '{node.key}': the strategy 'constant' needs a fill_value, and no other strategy takes one."
         raise BadInput("BAD_PARAMETER", message, path=node.path("fill_value"))
-    kinds: tuple[Kind, ...] = (
-        ("number", "text") if wanted.strategy == "most_frequent" else ("text",) if isinstance(fill, str) else ("number",)
+    kinds: tuple[ValueKind, ...] = (
+        ("number", "text") if parameters.strategy == "most_frequent" else ("text",) if isinstance(fill_value, str) else ("number",)
     )
-    columns = [column for column in bundle.targets(node, wanted.columns, kinds) if column.name in bundle.columns]
-    if wanted.strategy != "constant":
-        train = bundle.frame[bundle.part("train")]
-        for place, column in enumerate(columns):
+    columns = [column for column in bundle.columns_to_transform(node, parameters.columns, kinds) if column.name in bundle.columns]
+    if parameters.strategy != "constant":
+        train = bundle.frame[bundle.rows_of("train")]
+        for index, column in enumerate(columns):
             if column.missing and train[column.name].null_count() == train.height:
                 raise BadInput(
                     "ALL_MISSING",
                     f"The column '{column.name}' has no value in any of the {train.height:,} training rows, so step '{node.key}' can learn none. "
                     "Drop the column, or fill it with a constant.",
                     column=column.name,
-                    path=node.path("columns", str(place)) if wanted.columns else node.path("columns"),
+                    path=node.path("columns", str(index)) if parameters.columns else node.path("columns"),
                 )
     for kind in kinds:
-        bundle.add_stage(node, [column for column in columns if column.kind == kind], _transformer(wanted, kind), fills=True)
+        bundle.add_stage(node, [column for column in columns if column.kind == kind], _imputer(parameters, kind), fills=True)
     filled = [column.name for column in columns if column.missing]
     return {
         "rows": bundle.frame.height,
         "columns": len(bundle.columns),
-        "filled": _learnt(bundle, node, filled[:SHOWN]),
+        "filled": _fill_values(bundle, node, filled[:MAX_REPORTED_COLUMNS]),
         "filled_columns": len(filled),
     }
 
 
-def _transformer(wanted: ImputeParameters, kind: str) -> Any:
+def _imputer(parameters: ImputeParameters, kind: str) -> Any:
     import numpy as np  # the API imports the registry for its schemas alone
     from sklearn.impute import SimpleImputer
     from sklearn.pipeline import Pipeline
 
-    options: dict[str, Any] = {"strategy": wanted.strategy, "fill_value": wanted.fill_value, "keep_empty_features": True}
+    options: dict[str, Any] = {"strategy": parameters.strategy, "fill_value": parameters.fill_value, "keep_empty_features": True}
     if kind == "number":
         return SimpleImputer(**options)
     # pandas says NaN for a missing text and polars None; a model takes frames of either.
@@ -85,18 +85,18 @@ def _transformer(wanted: ImputeParameters, kind: str) -> Any:
     return Pipeline([("nan", nan), ("none", none)])
 
 
-def _learnt(bundle: Bundle, node: Node, names: list[str]) -> dict[str, Any]:
+def _fill_values(bundle: Bundle, node: PipelineNode, names: list[str]) -> dict[str, Any]:
     """What each of these columns is filled with."""
     if not names:
         return {}
-    fitted = bundle.fit_transformer(names, node)
-    found: dict[str, Any] = {}
-    for _, pipeline, members in fitted.transformers_:
-        last = pipeline[-1]
-        imputer = last["none"] if hasattr(last, "named_steps") else last
+    transformer = bundle.fit_transformer(names, node)
+    fill_values: dict[str, Any] = {}
+    for _, pipeline, members in transformer.transformers_:
+        last_step = pipeline[-1]
+        imputer = last_step["none"] if hasattr(last_step, "named_steps") else last_step
         for name, value in zip(members, imputer.statistics_, strict=True):
-            found[name] = value.item() if hasattr(value, "item") else value
-    return found
+            fill_values[name] = value.item() if hasattr(value, "item") else value
+    return fill_values
 
 
 IMPUTE = Step(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from workers.ml.steps.columns import ColumnName
-from workers.ml.steps.step import Node, Parameters, Step
+from workers.ml.steps.step import Parameters, PipelineNode, Step
 
 if TYPE_CHECKING:
     from workers.ml.bundle import Bundle
@@ -29,11 +29,13 @@ class ScaleParameters(Parameters):
     )
 
 
-def run(bundle: Bundle, node: Node) -> dict[str, Any]:
+def run(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
     from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler  # the API imports the registry for its schemas alone
 
     scalers: dict[str, Any] = {"standard": StandardScaler, "minmax": MinMaxScaler, "robust": RobustScaler}
-    columns = [column for column in bundle.targets(node, node.parameters.columns, ("number",)) if column.name in bundle.columns]
+    columns = [
+        column for column in bundle.columns_to_transform(node, node.parameters.columns, ("number",)) if column.name in bundle.columns
+    ]
     bundle.add_stage(node, columns, scalers[node.parameters.method]())
     names = [column.name for column in columns]
     if names:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from workers.ml.steps.step import Node, Parameters, Step
+from workers.ml.steps.step import Parameters, PipelineNode, Step
 
 if TYPE_CHECKING:
     from workers.ml.bundle import Bundle
@@ -14,7 +14,7 @@ class DatasetParameters(Parameters):
     """None: which dataset and version are read is said when the pipeline is run."""
 
 
-def run(bundle: Bundle, _node: Node) -> dict[str, Any]:
+def run(bundle: Bundle, _node: PipelineNode) -> dict[str, Any]:
     return {"rows": bundle.count(), "columns": len(bundle.columns)}
 
 

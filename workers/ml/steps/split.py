@@ -8,12 +8,12 @@ from pydantic import Field
 
 from workers.ml.errors import BadInput
 from workers.ml.steps.columns import ColumnName
-from workers.ml.steps.step import Node, Parameters, Step
+from workers.ml.steps.step import Parameters, PipelineNode, Step
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from workers.ml.bundle import Bundle, Division
+    from workers.ml.bundle import Bundle, DataSplit
 
 DEFAULT_TEST_FRACTION = 0.2
 
@@ -56,59 +56,67 @@ class SplitParameters(Parameters):
     )
 
 
-def run(bundle: Bundle, node: Node) -> dict[str, Any]:
-    wanted: SplitParameters = node.parameters
-    if wanted.test_fraction + wanted.validation_fraction > 0.95:
-        message = f"Step '{node.key}' holds out {wanted.test_fraction + wanted.validation_fraction:.0%} of the rows. Leave at least 5 % for training."
+def run(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
+    parameters: SplitParameters = node.parameters
+    if parameters.test_fraction + parameters.validation_fraction > 0.95:
+        message = f"Step '{node.key}' holds out {parameters.test_fraction + parameters.validation_fraction:.0%} of the rows. Leave at least 5 % for training."
         raise BadInput("BAD_PARAMETER", message, path=node.path("validation_fraction"))
     for name, strategies in (("stratify_by", ("auto", "stratified")), ("time_column", ("time",))):
-        if getattr(wanted, name) is not None and wanted.strategy not in strategies:
-            raise BadInput("BAD_PARAMETER", f"Step '{node.key}': the strategy '{wanted.strategy}' takes no {name}.", path=node.path(name))
-    if wanted.strategy == "time":
-        bundle.division = _by_time(bundle, node)
+        if getattr(parameters, name) is not None and parameters.strategy not in strategies:
+            raise BadInput(
+                "BAD_PARAMETER", f"Step '{node.key}': the strategy '{parameters.strategy}' takes no {name}.", path=node.path(name)
+            )
+    if parameters.strategy == "time":
+        bundle.data_split = _time_split(bundle, node)
     else:
-        bundle.division = _by_chance(bundle, node)
-    check_sizes(bundle, node)
-    return {"columns": len(bundle.columns), **described(bundle.division)}
+        bundle.data_split = _random_split(bundle, node)
+    check_split_sizes(bundle, node)
+    return {"columns": len(bundle.columns), **split_summary(bundle.data_split)}
 
 
-def default_division(bundle: Bundle, node: Node) -> None:
+def default_split(bundle: Bundle, node: PipelineNode) -> None:
     """Where a pipeline that predicts has no split: 80 % training and 20 % test, stratified where classes allow it."""
     import numpy as np  # the API imports the registry for its schemas alone
 
-    from workers.ml.bundle import Division
+    from workers.ml.bundle import DataSplit
 
     if bundle.problem == "CLUSTERING":
-        everything = np.arange(bundle.frame.height)
+        all_rows = np.arange(bundle.frame.height)
         note = "No split step: the model is fitted on all rows and measured on them."
-        bundle.division = Division("none", everything, everything[:0], everything[:0], note, by_default=True)
+        bundle.data_split = DataSplit("none", all_rows, all_rows[:0], all_rows[:0], note, is_default=True)
         return
     labels = _labels(bundle, bundle.target) if bundle.problem == "CLASSIFICATION" and bundle.target else None
     stratified = labels is not None and len(labels) > 0 and int(np.bincount(labels).min()) >= 2
-    train, validation, test = _draw(bundle.frame.height, DEFAULT_TEST_FRACTION, 0.0, bundle.random_state, labels if stratified else None)
-    how = "stratified" if stratified else "random"
-    note = f"No split step: {DEFAULT_TEST_FRACTION:.0%} of the rows are held out for the test ({how}, seed {bundle.seed})."
-    bundle.division = Division(how, train, validation, test, note, by_default=True)
-    check_sizes(bundle, node)
+    train, validation, test = _draw_split(
+        bundle.frame.height, DEFAULT_TEST_FRACTION, 0.0, bundle.random_state, labels if stratified else None
+    )
+    strategy = "stratified" if stratified else "random"
+    note = f"No split step: {DEFAULT_TEST_FRACTION:.0%} of the rows are held out for the test ({strategy}, seed {bundle.seed})."
+    bundle.data_split = DataSplit(strategy, train, validation, test, note, is_default=True)
+    check_split_sizes(bundle, node)
 
 
-def described(division: Division) -> dict[str, Any]:
+def split_summary(data_split: DataSplit) -> dict[str, Any]:
     return {
-        "strategy": division.strategy,
-        **{f"{part}_rows": size for part, size in division.sizes().items()},
-        **({"note": division.note} if division.note else {}),
+        "strategy": data_split.strategy,
+        **{f"{subset}_rows": size for subset, size in data_split.sizes().items()},
+        **({"note": data_split.note} if data_split.note else {}),
     }
 
 
-def check_sizes(bundle: Bundle, node: Node) -> None:
+def check_split_sizes(bundle: Bundle, node: PipelineNode) -> None:
     from workers.ml.bundle import MIN_TEST_ROWS, MIN_TRAINING_ROWS
 
-    division = bundle.division
-    assert division is not None
-    asked = getattr(node.parameters, "validation_fraction", 0.0) > 0
-    if len(division.train) >= MIN_TRAINING_ROWS and len(division.test) >= MIN_TEST_ROWS and (not asked or len(division.validation)):
+    data_split = bundle.data_split
+    assert data_split is not None
+    needs_validation = getattr(node.parameters, "validation_fraction", 0.0) > 0
+    if (
+        len(data_split.train) >= MIN_TRAINING_ROWS
+        and len(data_split.test) >= MIN_TEST_ROWS
+        and (not needs_validation or len(data_split.validation))
+    ):
         return
-    sizes = division.sizes()
+    sizes = data_split.sizes()
     raise BadInput(
         "TOO_FEW_ROWS",
         f"{bundle.frame.height:,} rows divide into {sizes['train']} for training, {sizes['validation']} for validation and {sizes['test']} for the test; at least "
@@ -117,57 +125,57 @@ def check_sizes(bundle: Bundle, node: Node) -> None:
     )
 
 
-def _by_chance(bundle: Bundle, node: Node) -> Division:
+def _random_split(bundle: Bundle, node: PipelineNode) -> DataSplit:
     import numpy as np  # see default_division
 
-    from workers.ml.bundle import Division
+    from workers.ml.bundle import DataSplit
 
-    wanted: SplitParameters = node.parameters
-    by = wanted.stratify_by or (bundle.target if bundle.problem in ("CLASSIFICATION", None) else None)
+    parameters: SplitParameters = node.parameters
+    stratify_column = parameters.stratify_by or (bundle.target if bundle.problem in ("CLASSIFICATION", None) else None)
     labels: np.ndarray | None = None
     note: str | None = None
-    if wanted.strategy == "stratified" and by is None:
+    if parameters.strategy == "stratified" and stratify_column is None:
         message = f"Step '{node.key}' is to keep the shares of classes, and there are none to go by. Set stratify_by, or choose the strategy 'random'."
         raise BadInput("BAD_PARAMETER", message, path=node.path("stratify_by"))
     if (
-        wanted.strategy == "stratified"
-        or wanted.stratify_by is not None
-        or (wanted.strategy == "auto" and bundle.problem == "CLASSIFICATION")
+        parameters.strategy == "stratified"
+        or parameters.stratify_by is not None
+        or (parameters.strategy == "auto" and bundle.problem == "CLASSIFICATION")
     ):
-        assert by is not None
-        bundle.outcome(by, node, "stratify_by")
-        labels = _labels(bundle, by)
+        assert stratify_column is not None
+        bundle.target_or_split_column(stratify_column, node, "stratify_by")
+        labels = _labels(bundle, stratify_column)
         counts = np.bincount(labels)
         if counts.min() < 2:
-            rare = bundle.frame[by].gather(np.flatnonzero(labels == int(counts.argmin()))).to_list()[0]
-            if wanted.strategy == "stratified":
+            rare_value = bundle.frame[stratify_column].gather(np.flatnonzero(labels == int(counts.argmin()))).to_list()[0]
+            if parameters.strategy == "stratified":
                 raise BadInput(
                     "RARE_CLASS",
-                    f"The value {rare!r} of the column '{by}' occurs in one row only, so step '{node.key}' cannot keep its share in every part. "
+                    f"The value {rare_value!r} of the column '{stratify_column}' occurs in one row only, so step '{node.key}' cannot keep its share in every part. "
                     "Filter that row, or choose the strategy 'random'.",
-                    column=by,
+                    column=stratify_column,
                     path=node.path("strategy"),
                 )
-            labels, note = None, f"Random, as the value {rare!r} of '{by}' occurs in one row only."
-    seed = bundle.random_state if wanted.seed is None else wanted.seed
-    train, validation, test = _draw(bundle.frame.height, wanted.test_fraction, wanted.validation_fraction, seed, labels)
-    return Division("random" if labels is None else "stratified", train, validation, test, note)
+            labels, note = None, f"Random, as the value {rare_value!r} of '{stratify_column}' occurs in one row only."
+    seed = bundle.random_state if parameters.seed is None else parameters.seed
+    train, validation, test = _draw_split(bundle.frame.height, parameters.test_fraction, parameters.validation_fraction, seed, labels)
+    return DataSplit("random" if labels is None else "stratified", train, validation, test, note)
 
 
-def _by_time(bundle: Bundle, node: Node) -> Division:
+def _time_split(bundle: Bundle, node: PipelineNode) -> DataSplit:
     import numpy as np  # see default_division
 
-    from workers.ml.bundle import Division
+    from workers.ml.bundle import DataSplit
 
-    wanted: SplitParameters = node.parameters
-    name = wanted.time_column
+    parameters: SplitParameters = node.parameters
+    name = parameters.time_column
     if name is None:
         raise BadInput(
             "BAD_PARAMETER",
             f"Step '{node.key}' splits by time and names no time_column. Name the column to order rows by.",
             path=node.path("time_column"),
         )
-    column = bundle.outcome(name, node, "time_column")
+    column = bundle.target_or_split_column(name, node, "time_column")
     if column.kind not in ("time", "number"):
         raise BadInput(
             "WRONG_COLUMN_TYPE", f"Step '{node.key}' orders rows by '{name}', which is of type {column.type}. Name a date, a time or a number.",
@@ -185,12 +193,12 @@ def _by_time(bundle: Bundle, node: Node) -> Division:
     order = times.arg_sort().to_numpy().astype(np.int64)
     ranks = times.rank("dense").to_numpy()[order]
     total = len(order)
-    cuts: list[int] = []
-    for share in (1 - wanted.test_fraction - wanted.validation_fraction, 1 - wanted.test_fraction):
+    boundaries: list[int] = []
+    for share in (1 - parameters.test_fraction - parameters.validation_fraction, 1 - parameters.test_fraction):
         # Rows of one moment stay together: what is known only at that moment must not be on both sides.
-        at = min(round(total * share), total - 1)
-        cuts.append(int(np.searchsorted(ranks, ranks[at])))
-    return Division("time", order[: cuts[0]], order[cuts[0] : cuts[1]], order[cuts[1] :])
+        position = min(round(total * share), total - 1)
+        boundaries.append(int(np.searchsorted(ranks, ranks[position])))
+    return DataSplit("time", order[: boundaries[0]], order[boundaries[0] : boundaries[1]], order[boundaries[1] :])
 
 
 def _labels(bundle: Bundle, name: str) -> np.ndarray:
@@ -201,7 +209,7 @@ def _labels(bundle: Bundle, name: str) -> np.ndarray:
     return np.unique(bundle.frame[name].cast(pl.String).fill_null("").to_numpy(), return_inverse=True)[1]
 
 
-def _draw(
+def _draw_split(
     rows: int, test_fraction: float, validation_fraction: float, seed: int, labels: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Row numbers of training, validation and test, each in the dataset's order.
@@ -214,14 +222,18 @@ def _draw(
     order = np.random.default_rng(seed).permutation(rows)
     if labels is not None:
         shuffled = labels[order]
-        places = np.empty(rows)
+        positions = np.empty(rows)
         for label in np.unique(shuffled):
             members = np.flatnonzero(shuffled == label)
-            places[members] = (np.arange(len(members)) + 0.5) / len(members)
-        order = order[np.argsort(places, kind="stable")]
-    tests = max(1, round(rows * test_fraction)) if rows else 0
-    validations = max(1, round(rows * validation_fraction)) if validation_fraction and rows else 0
-    return np.sort(order[tests + validations :]), np.sort(order[tests : tests + validations]), np.sort(order[:tests])
+            positions[members] = (np.arange(len(members)) + 0.5) / len(members)
+        order = order[np.argsort(positions, kind="stable")]
+    test_count = max(1, round(rows * test_fraction)) if rows else 0
+    validation_count = max(1, round(rows * validation_fraction)) if validation_fraction and rows else 0
+    return (
+        np.sort(order[test_count + validation_count :]),
+        np.sort(order[test_count : test_count + validation_count]),
+        np.sort(order[:test_count]),
+    )
 
 
 SPLIT = Step(

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 if TYPE_CHECKING:
     from workers.ml.bundle import Bundle
-    from workers.ml.steps.trainer import Trainer
+    from workers.ml.steps.training_step import Trainer
 
 StepType = Literal["DATASET", "TRANSFORM", "FILTER", "SPLIT", "TRAIN", "EVALUATE"]
 # Where a step may stand and when it runs. Rows are settled ("source", "choose", "split") before anything is learnt
@@ -25,7 +25,7 @@ class Parameters(BaseModel):
 
 
 @dataclass(frozen=True)
-class Node:
+class PipelineNode:
     """One step of a definition, its parameters checked. `index` is its place in `definition.nodes`, for paths in errors;
     `order` its place along the links, from the dataset on."""
 
@@ -39,7 +39,7 @@ class Node:
         return ["definition", "nodes", str(self.index), "parameters", *rest]
 
 
-Run = Callable[["Bundle", Node], dict[str, Any]]
+StepFunction = Callable[["Bundle", PipelineNode], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Step:
     description: str
     parameters: type[Parameters]
     place: Place
-    run: Run
+    run: StepFunction
     modalities: tuple[str, ...] = ("TABULAR",)
     trainer: Trainer | None = None
     requires_target: bool = False

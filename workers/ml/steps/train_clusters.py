@@ -9,7 +9,7 @@ from pydantic import Field
 
 from workers.ml.steps.step import Step
 from workers.ml.steps.train import run
-from workers.ml.steps.trainer import Curve, Rows, Trainer, TrainParameters
+from workers.ml.steps.training_step import Trainer, TrainingMonitor, TrainingRows, TrainParameters
 
 
 class KMeansParameters(TrainParameters):
@@ -33,7 +33,7 @@ def build(parameters: KMeansParameters, _problem: str, seed: int) -> Any:
     return KMeans(**options, random_state=seed)
 
 
-def fit(estimator: Any, rows: Rows, curve: Curve) -> Any:
+def fit(estimator: Any, rows: TrainingRows, monitor: TrainingMonitor) -> Any:
     """Each start iteration by iteration; a point is the least inertia found so far. The steps of Lloyd's algorithm follow from the centres alone,
     so taking them one at a time ends where a single fit ends."""
     import numpy as np
@@ -41,26 +41,26 @@ def fit(estimator: Any, rows: Rows, curve: Curve) -> Any:
     from sklearn.exceptions import ConvergenceWarning
 
     seeds = np.random.default_rng(estimator.random_state).integers(0, 2**31, estimator.n_init)
-    limit, starts = estimator.max_iter, estimator.n_init
+    max_iter, starts = estimator.max_iter, estimator.n_init
     best: tuple[float, Any] | None = None
     step = 0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        for number, seed in enumerate(seeds):
+        for start, seed in enumerate(seeds):
             centres, _ = kmeans_plusplus(rows.train, estimator.n_clusters, random_state=int(seed))
-            for _ in range(limit):
+            for _ in range(max_iter):
                 estimator.set_params(init=centres, n_init=1, max_iter=1).fit(rows.train)
                 if best is None or estimator.inertia_ < best[0]:
                     best = float(estimator.inertia_), estimator.cluster_centers_
-                curve.point("inertia", step, best[0])
+                monitor.add_point("inertia", step, best[0])
                 step += 1
-                moved = float(((estimator.cluster_centers_ - centres) ** 2).sum())
+                centre_shift = float(((estimator.cluster_centers_ - centres) ** 2).sum())
                 centres = estimator.cluster_centers_
-                if moved <= estimator.tol * float(rows.train.var(axis=0).mean()):
+                if centre_shift <= estimator.tol * float(rows.train.var(axis=0).mean()):
                     break
-            curve.progress(number + 1, starts)
+            monitor.progress(start + 1, starts)
         assert best is not None
-        estimator.set_params(init=best[1], max_iter=limit).fit(rows.train)
+        estimator.set_params(init=best[1], max_iter=max_iter).fit(rows.train)
     return estimator.set_params(init="k-means++", n_init=starts)
 
 

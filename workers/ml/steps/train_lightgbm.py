@@ -12,13 +12,13 @@ from pydantic import Field
 
 from workers.ml.steps.step import Step
 from workers.ml.steps.train import run
-from workers.ml.steps.trainer import THREADS, Curve, EitherParameters, Rows, Trainer
+from workers.ml.steps.training_step import THREADS, ClassifierOrRegressorParameters, Trainer, TrainingMonitor, TrainingRows
 
 # Where something is drawn by lot: a tenth of the rounds, but not fewer than these.
-STRETCHES, SHORTEST_STRETCH = 10, 50
+SEGMENTS, MIN_SEGMENT_ROUNDS = 10, 50
 
 
-class LightGBMParameters(EitherParameters):
+class LightGBMParameters(ClassifierOrRegressorParameters):
     n_estimators: int = Field(default=100, ge=1, le=10_000, title="Rounds", description="Number of boosting rounds.")
     learning_rate: float = Field(default=0.1, gt=0, le=1, title="Learning rate", description="How much each round contributes.")
     num_leaves: int = Field(default=31, ge=2, le=10_000, title="Leaves", description="Most leaves of a tree.")
@@ -72,53 +72,55 @@ def build(parameters: LightGBMParameters, problem: str, seed: int) -> Any:
     return LGBMClassifier(**options, class_weight=parameters.class_weight) if problem == "CLASSIFICATION" else LGBMRegressor(**options)
 
 
-def fit(estimator: Any, rows: Rows, curve: Curve) -> Any:
+def fit(estimator: Any, rows: TrainingRows, monitor: TrainingMonitor) -> Any:
     """In stretches, each going on from the model of the one before, so that a checkpoint at the end of one is the start of the next.
 
     LightGBM goes on from a model exactly, as long as nothing is drawn by lot: its generators begin anew with each fit, and their state
     cannot be read. So where rows or features are drawn, the stretches are fixed and each has a seed of its own; then a training that was
     interrupted takes the same ones as another. Where nothing is drawn there is one, and it may be broken off after any round.
     """
-    keeper, total = curve.keeper, estimator.n_estimators
-    draws = estimator.subsample < 1 or estimator.colsample_bytree < 1
-    stretch = max(SHORTEST_STRETCH, -(-total // STRETCHES)) if draws else total
-    given = estimator.get_params()
-    options = {name: given[name] for name in ("n_estimators", "random_state", "early_stopping_rounds") if name in given}
-    stopping = _Stopping(given.get("early_stopping_rounds"))
-    restored = keeper.restore("round", _read)
+    checkpoints, total = monitor.checkpoints, estimator.n_estimators
+    is_randomized = estimator.subsample < 1 or estimator.colsample_bytree < 1
+    segment_rounds = max(MIN_SEGMENT_ROUNDS, -(-total // SEGMENTS)) if is_randomized else total
+    original_parameters = estimator.get_params()
+    options = {
+        name: original_parameters[name] for name in ("n_estimators", "random_state", "early_stopping_rounds") if name in original_parameters
+    }
+    early_stopping = _EarlyStopping(original_parameters.get("early_stopping_rounds"))
+    restored = checkpoints.restore("round", _load_booster)
     model, done = None, 0
     if restored is not None:
         model, done = restored.model, restored.done
         best = restored.notes["best"]
-        stopping.best, stopping.best_round = math.inf if best is None else best, restored.notes["best_round"]
-    evaluated: list[tuple[Any, Any]] = [(rows.train, rows.train_target)]
+        early_stopping.best, early_stopping.best_round = math.inf if best is None else best, restored.notes["best_round"]
+    eval_set: list[tuple[Any, Any]] = [(rows.train, rows.train_target)]
     if rows.validation is not None:
-        evaluated.append((rows.validation, rows.validation_target))
-    while done < total and not stopping.has_stopped:
-        number = done // stretch
-        until = min(total, (number + 1) * stretch)
-        seed = options["random_state"] if number == 0 else _seed(options["random_state"], number)
-        estimator.set_params(**{**dict.fromkeys(options), "n_estimators": until - done, "random_state": seed})
-        watch = _Watch(curve, stopping, done, total, breaks=not draws)
+        eval_set.append((rows.validation, rows.validation_target))
+    while done < total and not early_stopping.has_stopped:
+        segment = done // segment_rounds
+        segment_end = min(total, (segment + 1) * segment_rounds)
+        seed = options["random_state"] if segment == 0 else _segment_seed(options["random_state"], segment)
+        estimator.set_params(**{**dict.fromkeys(options), "n_estimators": segment_end - done, "random_state": seed})
+        callback = _RoundCallback(monitor, early_stopping, done, total, saves_any_round=not is_randomized)
         with warnings.catch_warnings():
             # LightGBM 4.7 wants eval_X and eval_y instead, and its classifier then forgets to number the labels of eval_y.
             warnings.filterwarnings("ignore", message="The argument 'eval_set' is deprecated")
             estimator.fit(
                 rows.train,
                 rows.train_target,
-                eval_set=evaluated,
-                eval_names=["train", "validation"][: len(evaluated)],
-                callbacks=[watch],
+                eval_set=eval_set,
+                eval_names=["train", "validation"][: len(eval_set)],
+                callbacks=[callback],
                 init_model=model,
             )
-        model, done = estimator.booster_, watch.done
-        if draws and done < total and not stopping.has_stopped and keeper.is_due:
-            watch.keep(model)
-    vars(estimator).update(_Booster=_of_one_piece(estimator.booster_, total), _evals_result={})
+        model, done = estimator.booster_, callback.done
+        if is_randomized and done < total and not early_stopping.has_stopped and checkpoints.is_due:
+            callback.save_checkpoint(model)
+    vars(estimator).update(_Booster=_as_single_fit(estimator.booster_, total), _evals_result={})
     return estimator.set_params(**options)
 
 
-def _of_one_piece(booster: Any, total: int) -> Any:
+def _as_single_fit(booster: Any, total: int) -> Any:
     """The booster without a trace of the stretches it was made in: the model before it, and the number of rounds that the last one took.
 
     The losses of each round are left out of the estimator too. They are points already, and the model file would carry them.
@@ -126,12 +128,12 @@ def _of_one_piece(booster: Any, total: int) -> Any:
     from lightgbm import Booster  # see build
 
     text = re.sub(r"^\[num_iterations: \d+\]$", f"[num_iterations: {total}]", booster.model_to_string(num_iteration=-1), flags=re.MULTILINE)
-    clean = Booster(model_str=text)
-    clean.best_iteration, clean.best_score = booster.best_iteration, booster.best_score
-    return clean
+    single_fit = Booster(model_str=text)
+    single_fit.best_iteration, single_fit.best_score = booster.best_iteration, booster.best_score
+    return single_fit
 
 
-class _Stopping:
+class _EarlyStopping:
     """LightGBM's early stopping, with a state that can be kept."""
 
     def __init__(self, patience: int | None) -> None:
@@ -140,7 +142,7 @@ class _Stopping:
         self.best_round = 0
         self.has_stopped = False
 
-    def look(self, done: int, total: int, loss: float, results: list[Any]) -> None:
+    def update(self, done: int, total: int, loss: float, results: list[Any]) -> None:
         """After `done` rounds; raises what LightGBM ends a training with."""
         from lightgbm.callback import EarlyStopException  # see build
 
@@ -153,43 +155,47 @@ class _Stopping:
             raise EarlyStopException(self.best_round, results)
 
 
-class _Watch:
+class _RoundCallback:
     """Called by LightGBM after each round. Rounds are counted here: a booster that finds nothing more to split has fewer trees."""
 
-    def __init__(self, curve: Curve, stopping: _Stopping, done: int, total: int, *, breaks: bool) -> None:
+    def __init__(self, monitor: TrainingMonitor, early_stopping: _EarlyStopping, done: int, total: int, *, saves_any_round: bool) -> None:
         self.done = done
-        self._curve = curve
-        self._stopping = stopping
+        self._monitor = monitor
+        self._early_stopping = early_stopping
         self._total = total
-        self._breaks = breaks
+        self._saves_any_round = saves_any_round
 
     def __call__(self, env: Any) -> None:
         values = {part: value for part, _, value, *_ in env.evaluation_result_list}
         for part, value in values.items():
-            self._curve.point(f"{part}_loss", self.done, value)
+            self._monitor.add_point(f"{part}_loss", self.done, value)
         self.done += 1
-        self._curve.progress(self.done, self._total)
-        self._stopping.look(self.done, self._total, values.get("validation", math.nan), env.evaluation_result_list)
-        if self._breaks and self.done < self._total and self._curve.keeper.is_due:
-            self.keep(env.model)
+        self._monitor.progress(self.done, self._total)
+        self._early_stopping.update(self.done, self._total, values.get("validation", math.nan), env.evaluation_result_list)
+        if self._saves_any_round and self.done < self._total and self._monitor.checkpoints.is_due:
+            self.save_checkpoint(env.model)
 
-    def keep(self, booster: Any) -> None:
-        best = self._stopping.best if math.isfinite(self._stopping.best) else None
-        self._curve.keeper.keep(
-            self.done, self._total, lambda path: booster.save_model(path, num_iteration=-1), best=best, best_round=self._stopping.best_round
+    def save_checkpoint(self, booster: Any) -> None:
+        best = self._early_stopping.best if math.isfinite(self._early_stopping.best) else None
+        self._monitor.checkpoints.save(
+            self.done,
+            self._total,
+            lambda path: booster.save_model(path, num_iteration=-1),
+            best=best,
+            best_round=self._early_stopping.best_round,
         )
 
 
-def _read(path: Path) -> Any:
+def _load_booster(path: Path) -> Any:
     from lightgbm import Booster  # see build
 
     return Booster(model_file=path)
 
 
-def _seed(seed: int, number: int) -> int:
+def _segment_seed(seed: int, segment: int) -> int:
     import numpy as np  # see build
 
-    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0]) >> 1
+    return int(np.random.SeedSequence([seed, segment]).generate_state(1)[0]) >> 1
 
 
 LIGHTGBM = Step(

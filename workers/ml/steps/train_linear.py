@@ -9,9 +9,9 @@ from pydantic import Field
 
 from workers.ml.steps.step import Step
 from workers.ml.steps.train import run
-from workers.ml.steps.trainer import Curve, Rows, SupervisedParameters, Trainer
+from workers.ml.steps.training_step import SupervisedParameters, Trainer, TrainingMonitor, TrainingRows
 
-DOUBLINGS = 4
+MAX_DOUBLINGS = 4
 # A hundredth of scikit-learn's: where the solver was restarted no longer shows in the fourth digit of a probability.
 TOLERANCE = 1e-6
 
@@ -46,29 +46,29 @@ def build_logistic(parameters: LogisticParameters, _problem: str, seed: int) -> 
     )
 
 
-def fit_logistic(estimator: Any, rows: Rows, curve: Curve) -> Any:
+def fit_logistic(estimator: Any, rows: TrainingRows, monitor: TrainingMonitor) -> Any:
     """Epochs of 1, 2, 4, ... 16, 16, ... iterations, each going on from the coefficients of the one before: the loss falls most at the start. It is
     convex, so restarting the solver changes the way and not the goal; it has converged when an epoch needs fewer iterations than it may take."""
     from sklearn.exceptions import ConvergenceWarning
 
-    limit = estimator.max_iter
+    max_iter = estimator.max_iter
     estimator.set_params(warm_start=True)
     done = epoch = 0
     converged = False
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        while done < limit and not converged:
-            allowed = min(2 ** min(epoch, DOUBLINGS), limit - done)
-            estimator.set_params(max_iter=allowed).fit(rows.train, rows.train_target)
-            used = int(estimator.n_iter_.max())
-            converged = used < allowed
-            done += used
-            losses(estimator, rows, curve, epoch)
-            curve.progress(done, limit)
+        while done < max_iter and not converged:
+            epoch_iterations = min(2 ** min(epoch, MAX_DOUBLINGS), max_iter - done)
+            estimator.set_params(max_iter=epoch_iterations).fit(rows.train, rows.train_target)
+            iterations = int(estimator.n_iter_.max())
+            converged = iterations < epoch_iterations
+            done += iterations
+            record_losses(estimator, rows, monitor, epoch)
+            monitor.progress(done, max_iter)
             epoch += 1
     if not converged:
-        curve.report.log(f"The solver had not converged after {limit} iterations. Scale the features, or raise max_iter.")
-    return estimator.set_params(max_iter=limit, warm_start=False)
+        monitor.reporter.log(f"The solver had not converged after {max_iter} iterations. Scale the features, or raise max_iter.")
+    return estimator.set_params(max_iter=max_iter, warm_start=False)
 
 
 def build_linear(parameters: LinearParameters, _problem: str, _seed: int) -> Any:
@@ -83,19 +83,19 @@ def build_ridge(parameters: RidgeParameters, _problem: str, seed: int) -> Any:
     return Ridge(alpha=parameters.alpha, fit_intercept=parameters.fit_intercept, random_state=seed)
 
 
-def fit_at_once(estimator: Any, rows: Rows, curve: Curve) -> Any:
+def fit_closed_form(estimator: Any, rows: TrainingRows, monitor: TrainingMonitor) -> Any:
     """A closed form has no curve, only its end."""
     estimator.fit(rows.train, rows.train_target)
-    losses(estimator, rows, curve, 0)
+    record_losses(estimator, rows, monitor, 0)
     return estimator
 
 
-def losses(estimator: Any, rows: Rows, curve: Curve, step: int) -> None:
+def record_losses(estimator: Any, rows: TrainingRows, monitor: TrainingMonitor, step: int) -> None:
     from workers.ml.scoring import loss  # numpy; see build_logistic
 
-    curve.point("train_loss", step, loss(estimator, rows.train, rows.train_target))
+    monitor.add_point("train_loss", step, loss(estimator, rows.train, rows.train_target))
     if rows.validation is not None and rows.validation_target is not None:
-        curve.point("validation_loss", step, loss(estimator, rows.validation, rows.validation_target))
+        monitor.add_point("validation_loss", step, loss(estimator, rows.validation, rows.validation_target))
 
 
 LOGISTIC_REGRESSION = Step(
@@ -118,7 +118,7 @@ LINEAR_REGRESSION = Step(
     parameters=LinearParameters,
     place="train",
     run=run,
-    trainer=Trainer("scikit-learn", build_linear, fit_at_once),
+    trainer=Trainer("scikit-learn", build_linear, fit_closed_form),
     requires_target=True,
     problem_types=("REGRESSION",),
 )
@@ -130,7 +130,7 @@ RIDGE_REGRESSION = Step(
     parameters=RidgeParameters,
     place="train",
     run=run,
-    trainer=Trainer("scikit-learn", build_ridge, fit_at_once),
+    trainer=Trainer("scikit-learn", build_ridge, fit_closed_form),
     requires_target=True,
     problem_types=("REGRESSION",),
 )

@@ -8,15 +8,15 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from workers.ml.steps.keeping import read_estimator, write_estimator
+from workers.ml.steps.checkpoints import read_estimator, write_estimator
 from workers.ml.steps.step import Step
 from workers.ml.steps.train import run
-from workers.ml.steps.trainer import THREADS, Curve, EitherParameters, Rows, Trainer
+from workers.ml.steps.training_step import THREADS, ClassifierOrRegressorParameters, Trainer, TrainingMonitor, TrainingRows
 
-POINTS = 20
+FOREST_CHUNKS = 20
 
 
-class ForestParameters(EitherParameters):
+class ForestParameters(ClassifierOrRegressorParameters):
     n_estimators: int = Field(default=100, ge=1, le=5_000, title="Trees", description="Number of trees.")
     max_depth: int | None = Field(
         default=None, ge=1, le=200, title="Most levels", description="Most levels of a tree; without, trees grow until leaves are pure."
@@ -32,7 +32,7 @@ class ForestParameters(EitherParameters):
     )
 
 
-class BoostingParameters(EitherParameters):
+class BoostingParameters(ClassifierOrRegressorParameters):
     n_estimators: int = Field(default=100, ge=1, le=5_000, title="Rounds", description="Number of boosting rounds.")
     learning_rate: float = Field(default=0.1, gt=0, le=1, title="Learning rate", description="How much each round contributes.")
     max_depth: int = Field(default=3, ge=1, le=50, title="Most levels", description="Most levels of a tree.")
@@ -62,57 +62,57 @@ def build_forest(parameters: ForestParameters, problem: str, seed: int) -> Any:
     )
 
 
-def fit_forest(estimator: Any, rows: Rows, curve: Curve) -> Any:
+def fit_forest(estimator: Any, rows: TrainingRows, monitor: TrainingMonitor) -> Any:
     """In chunks of trees. scikit-learn draws the seeds of later trees from where the earlier ones stopped, so the forest is the one that a single fit
     makes. Without validation rows a chunk is scored on the rows that its trees did not see (out of bag). The loss on training rows is left out: it says
     nothing of a forest, and to measure it takes as long as to grow the trees."""
     from workers.ml.scoring import loss  # numpy; the API imports the registry for its schemas alone
 
-    keeper = curve.keeper
-    total, weight = estimator.n_estimators, getattr(estimator, "class_weight", None)
-    classifies = hasattr(estimator, "predict_proba")
-    chunk = max(1, -(-total // POINTS))
-    if classifies and weight == "balanced":
+    checkpoints = monitor.checkpoints
+    total, class_weight = estimator.n_estimators, getattr(estimator, "class_weight", None)
+    is_classifier = hasattr(estimator, "predict_proba")
+    chunk = max(1, -(-total // FOREST_CHUNKS))
+    if is_classifier and class_weight == "balanced":
         # With warm starts scikit-learn wants the weights spelled out; these are what "balanced" means for these rows.
         import numpy as np
         from sklearn.utils.class_weight import compute_class_weight
 
         classes = np.unique(rows.train_target)
-        found = compute_class_weight("balanced", classes=classes, y=rows.train_target)
-        estimator.set_params(class_weight=dict(zip(classes.tolist(), found.tolist(), strict=True)))
-    restored = keeper.restore("tree", read_estimator)
+        weights = compute_class_weight("balanced", classes=classes, y=rows.train_target)
+        estimator.set_params(class_weight=dict(zip(classes.tolist(), weights.tolist(), strict=True)))
+    restored = checkpoints.restore("tree", read_estimator)
     if restored is not None:
         estimator = restored.model
-    grown = 0 if restored is None else restored.done
+    trees_done = 0 if restored is None else restored.done
     estimator.set_params(warm_start=True, oob_score=rows.validation is None)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Some inputs do not have OOB scores")
-        for done in [*range(grown + chunk, total, chunk), total]:
+        for done in [*range(trees_done + chunk, total, chunk), total]:
             estimator.set_params(n_estimators=done).fit(rows.train, rows.train_target)
             if rows.validation is not None and rows.validation_target is not None:
-                curve.point("validation_loss", done - 1, loss(estimator, rows.validation, rows.validation_target))
-                curve.point(
-                    "validation_accuracy" if classifies else "validation_r2",
+                monitor.add_point("validation_loss", done - 1, loss(estimator, rows.validation, rows.validation_target))
+                monitor.add_point(
+                    "validation_accuracy" if is_classifier else "validation_r2",
                     done - 1,
                     estimator.score(rows.validation, rows.validation_target),
                 )
             else:
-                curve.point("oob_accuracy" if classifies else "oob_r2", done - 1, estimator.oob_score_)
-            curve.progress(done, total)
-            if done < total and keeper.is_due:
-                keeper.keep(done, total, write_estimator(estimator))
+                monitor.add_point("oob_accuracy" if is_classifier else "oob_r2", done - 1, estimator.oob_score_)
+            monitor.progress(done, total)
+            if done < total and checkpoints.is_due:
+                checkpoints.save(done, total, write_estimator(estimator))
     estimator.set_params(warm_start=False, oob_score=False)
     for name in ("oob_decision_function_", "oob_prediction_"):
         # One number for each training row: of no use to a prediction, and the model file would carry it.
         vars(estimator).pop(name, None)
-    return estimator.set_params(class_weight=weight) if classifies else estimator
+    return estimator.set_params(class_weight=class_weight) if is_classifier else estimator
 
 
 def build_boosting(parameters: BoostingParameters, problem: str, seed: int) -> Any:
     from sklearn.ensemble import GradientBoostingClassifier, GradientBoostingRegressor  # see build_forest
 
-    kind = GradientBoostingClassifier if problem == "CLASSIFICATION" else GradientBoostingRegressor
-    return kind(
+    estimator_class = GradientBoostingClassifier if problem == "CLASSIFICATION" else GradientBoostingRegressor
+    return estimator_class(
         n_estimators=parameters.n_estimators,
         learning_rate=parameters.learning_rate,
         max_depth=parameters.max_depth,
@@ -122,41 +122,41 @@ def build_boosting(parameters: BoostingParameters, problem: str, seed: int) -> A
     )
 
 
-def fit_boosting(estimator: Any, rows: Rows, curve: Curve) -> Any:
+def fit_boosting(estimator: Any, rows: TrainingRows, monitor: TrainingMonitor) -> Any:
     """One fit, watched round by round, and stopped where a checkpoint is due: a warm start goes on as if it had not been. The staged
     predictions are a generator that reads one more tree at each step, so the validation loss costs one pass over the trees in all."""
     from sklearn.metrics import log_loss, mean_squared_error
 
-    keeper = curve.keeper
-    classifies = hasattr(estimator, "predict_proba")
+    checkpoints = monitor.checkpoints
+    is_classifier = hasattr(estimator, "predict_proba")
     total = estimator.n_estimators
-    restored = keeper.restore("round", read_estimator)
+    restored = checkpoints.restore("round", read_estimator)
     if restored is not None:
         estimator = restored.model
-    begun = 0 if restored is None else restored.done
-    stages: list[Any] = []
+    rounds_done = 0 if restored is None else restored.done
+    staged_predictions: list[Any] = []
 
-    def watch(done: int, model: Any, _locals: dict[str, Any]) -> bool:
+    def on_round(done: int, model: Any, _locals: dict[str, Any]) -> bool:
         # With two classes scikit-learn keeps the deviance, which is twice the log loss.
-        deviance = classifies and len(model.classes_) == 2
-        curve.point("train_loss", done, float(model.train_score_[done]) / (2 if deviance else 1))
+        is_deviance = is_classifier and len(model.classes_) == 2
+        monitor.add_point("train_loss", done, float(model.train_score_[done]) / (2 if is_deviance else 1))
         if rows.validation is not None:
-            if not stages:
-                staged = (model.staged_predict_proba if classifies else model.staged_predict)(rows.validation)
-                stages.append(islice(staged, begun, None))
-            predicted = next(stages[0])
-            measured = (
+            if not staged_predictions:
+                predictions = (model.staged_predict_proba if is_classifier else model.staged_predict)(rows.validation)
+                staged_predictions.append(islice(predictions, rounds_done, None))
+            predicted = next(staged_predictions[0])
+            validation_loss = (
                 log_loss(rows.validation_target, predicted, labels=model.classes_)
-                if classifies
+                if is_classifier
                 else mean_squared_error(rows.validation_target, predicted)
             )
-            curve.point("validation_loss", done, float(measured))
-        curve.progress(done + 1, total)
-        return done + 1 < total and keeper.is_due
+            monitor.add_point("validation_loss", done, float(validation_loss))
+        monitor.progress(done + 1, total)
+        return done + 1 < total and checkpoints.is_due
 
     estimator.set_params(warm_start=True)
-    while estimator.fit(rows.train, rows.train_target, monitor=watch).n_estimators_ < total:
-        keeper.keep(estimator.n_estimators_, total, write_estimator(estimator))
+    while estimator.fit(rows.train, rows.train_target, monitor=on_round).n_estimators_ < total:
+        checkpoints.save(estimator.n_estimators_, total, write_estimator(estimator))
     return estimator.set_params(warm_start=False)
 
 

@@ -1,0 +1,143 @@
+"""Tells a statement that takes long from a Postgres that answers nobody, and ends the waiting for the latter."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import asyncpg
+import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from db.errors import StateError, Unavailable
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+FIRST_PROBE_DELAY = (
+    1.0  # seconds that a connection may be waited for or lent before somebody asks whether Postgres is there; each time twice as long
+)
+MAX_PROBE_INTERVAL = 8.0
+PROBE_TIMEOUT = 1.5  # seconds that it has to answer
+COOLDOWN = 1.0  # seconds for which it is not asked again then
+_OPTIONS = frozenset({"prepared_statement_cache_size", "prepared_statement_name_func"})  # the library's own, unknown to its driver
+
+_connect: Any = asyncpg.connect  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType] - it types what an engine says thinly
+
+
+class ConnectionWatchdog:
+    """Of one engine's connections. A network that falls silent closes none of them, and the timeout of a statement is kept by a server
+    that can no longer tell: whoever waits would wait for ever. So another connection is tried, and if nobody answers there, those that
+    wait are cut off, which all that is above takes for what it is, a connection that was lost.
+    """
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._probe_task: asyncio.Task[bool] | None = None
+        self._unavailable_until = 0.0
+
+    def raise_if_unavailable(self) -> None:
+        """Raise `Unavailable` if Postgres has just been found silent: those who queued up must not find out one after the other."""
+        if time.monotonic() < self._unavailable_until:
+            raise Unavailable("database", "PostgreSQL did not answer a moment ago.")
+
+    async def is_reachable(self) -> bool:
+        """All who doubt at once ask once."""
+        if self._probe_task is None or self._probe_task.done():
+            self._probe_task = asyncio.create_task(self._probe(), name="asking Postgres")
+        return await asyncio.shield(self._probe_task)
+
+    async def _probe(self) -> bool:
+        _, options = self._engine.dialect.create_connect_args(self._engine.url)
+        arguments = {name: value for name, value in options.items() if name not in _OPTIONS}
+        try:
+            connection = await _connect(**arguments, timeout=PROBE_TIMEOUT)
+        except OSError as error:
+            self._unavailable_until = time.monotonic() + COOLDOWN
+            log.warning("postgres_is_silent", error=repr(error))
+            return False
+        except (asyncpg.PostgresError, asyncpg.InterfaceError):
+            return True  # it refused, and so it is there
+        connection.terminate()
+        return True
+
+
+class CheckedOutConnection:
+    """A context manager: a connection of the engine's, once `limit` lets one pass, watched over from the first moment of waiting for it.
+
+    Raises `Unavailable` for whatever becomes of it where Postgres is silent. A class, not a generator over generators: every read passes here.
+    """
+
+    def __init__(self, watchdog: ConnectionWatchdog, engine: AsyncEngine, limit: asyncio.Semaphore | None = None) -> None:
+        self._watchdog = watchdog
+        self._connection = engine.connect()
+        self._limit = limit
+        self._driver_connection: Any = None
+        self._is_terminated = False
+        self._probe_task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> AsyncConnection:
+        self._watchdog.raise_if_unavailable()
+        self._checkout_timeout = asyncio.timeout(None)
+        self._probe_timer = asyncio.get_running_loop().call_later(FIRST_PROBE_DELAY, self._start_probing)
+        try:
+            async with self._checkout_timeout:
+                await self._check_out()
+        except BaseException as error:
+            self._stop_probing()
+            if isinstance(error, TimeoutError) and self._is_terminated:
+                raise Unavailable("database", "PostgreSQL does not answer.") from error
+            raise
+        return self._connection
+
+    async def _check_out(self) -> None:
+        if self._limit is not None:
+            await self._limit.acquire()
+        try:
+            await self._connection
+            try:
+                self._watchdog.raise_if_unavailable()
+                self._driver_connection = _driver_connection_of(self._connection)
+            except BaseException:
+                await self._connection.__aexit__(None, None, None)
+                raise
+        except BaseException:
+            if self._limit is not None:
+                self._limit.release()
+            raise
+
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._stop_probing()
+        try:
+            await self._connection.__aexit__(None, None, None)
+        finally:
+            if self._limit is not None:
+                self._limit.release()
+        # The driver, cut off between two steps of its own, stumbles over what it no longer has; that is no fault of anybody's code.
+        if self._is_terminated and isinstance(error, Exception) and not isinstance(error, StateError):
+            raise Unavailable("database", repr(error)) from error
+
+    def _start_probing(self) -> None:
+        self._probe_task = asyncio.create_task(self._probe_until_silent(), name="is Postgres there?")
+
+    async def _probe_until_silent(self) -> None:
+        interval = FIRST_PROBE_DELAY
+        while await self._watchdog.is_reachable():
+            await asyncio.sleep(interval)
+            interval = min(interval * 2, MAX_PROBE_INTERVAL)
+        self._is_terminated = True
+        if self._driver_connection is None:
+            self._checkout_timeout.reschedule(0.0)  # which is long ago
+        else:
+            self._driver_connection.terminate()
+
+    def _stop_probing(self) -> None:
+        self._probe_timer.cancel()
+        if self._probe_task is not None:
+            self._probe_task.cancel()
+
+
+def _driver_connection_of(connection: AsyncConnection) -> Any:
+    sync_connection = connection.sync_connection
+    assert sync_connection is not None
+    return sync_connection.connection.driver_connection

@@ -1,0 +1,162 @@
+"""The order in which waiting jobs of a queue start, as SQL: priority raised by one for each 5 minutes waited, then owners in turn, then age.
+
+Owners in turn: the n-th job of an owner, counting those that run in this queue, stands with the n-th of the others; among these the owner
+who has gone longest without a start is first. So the turn goes round even where slots become free one at a time.
+
+Jobs that could not start even if every worker were free, because of a cap on what runs at once, stand behind those that could.
+Everything that asks for this order takes it from here, so that the place people are shown is the one that the dispatcher follows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import BigInteger, ColumnElement, Integer, Text, any_, bindparam, case, cast, exists, func, literal_column, or_, select
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import aliased
+from sqlalchemy.sql.selectable import Subquery
+
+from db.core.sql import Column, Rows
+from db.settings import state_settings
+from db.tables import Job, OwnerTurn, User, Worker
+from db.tables.jobstates import ACTIVE, WAITING, JobStatus
+
+AGEING_SECONDS = 300
+LIVE_SECONDS = 15
+
+# The settings as they are when a statement runs; the same for the API, which tells the order, and for the workers, which follow it.
+_PER_USER = bindparam("running_per_user", callable_=lambda: state_settings().running_per_user, type_=JSONB)
+_PER_QUEUE = bindparam("running_per_queue", callable_=lambda: state_settings().running_per_queue, type_=JSONB)
+
+
+class WaitReason(StrEnum):
+    """Why a job has not started."""
+
+    NO_WORKER = "no_worker"
+    QUEUE = "queue"
+    CONCURRENCY = "concurrency"
+    CREDITS = "credits"
+    RETRY_BACKOFF = "retry_backoff"
+
+
+def in_states(statuses: Collection[JobStatus], status: Column = Job.status) -> ColumnElement[bool]:
+    """Whether a job is in one of these states, with the states written out: as parameters they would keep a plan that Postgres makes for
+    all values alike from the partial indexes, and each look would read every job there ever was."""
+    return status.in_([literal_column(f"'{state.value}'", Text) for state in sorted(statuses)])
+
+
+def owner_limit(tier: Column) -> ColumnElement[int]:
+    """How many jobs a user of this tier may have running; null where there is no limit."""
+    return func.nullif(cast(_PER_USER.op("->>")(cast(tier, Text)), BigInteger), 0)
+
+
+def queue_limit(queue: Column) -> ColumnElement[int]:
+    """How many jobs of this queue may run; null where there is no limit."""
+    return func.nullif(cast(_PER_QUEUE.op("->>")(cast(queue, Text)), BigInteger), 0)
+
+
+def below_limits() -> ColumnElement[bool]:
+    """Whether one more job of this owner and in this queue may run. Exact only for whoever holds what `caps.hold` locks."""
+    owner_jobs, queue_jobs = aliased(Job, name="mine"), aliased(Job, name="beside")
+    of_owner = select(func.count()).where(owner_jobs.owner_id == Job.owner_id, in_states(ACTIVE, owner_jobs.status)).scalar_subquery()
+    of_queue = select(func.count()).where(queue_jobs.queue == Job.queue, in_states(ACTIVE, queue_jobs.status)).scalar_subquery()
+    limit = select(owner_limit(User.tier)).where(User.id == Job.owner_id).scalar_subquery()
+    return or_(limit.is_(None), of_owner < limit) & or_(queue_limit(Job.queue).is_(None), of_queue < queue_limit(Job.queue))
+
+
+def effective_priority() -> ColumnElement[int]:
+    """A job's priority with its ageing: only waiting counts, and not the pause before a retry. Time is the statement's, so all rows of one
+    look are measured alike."""
+    since = func.greatest(Job.waiting_since, Job.run_after)
+    waited = func.date_part("epoch", func.statement_timestamp() - since)
+    return Job.priority + cast(func.greatest(func.floor(waited / AGEING_SECONDS), 0), Integer)
+
+
+def due() -> ColumnElement[bool]:
+    """Waiting, and not held back for a retry."""
+    return in_states(WAITING) & or_(Job.run_after.is_(None), Job.run_after <= func.statement_timestamp())
+
+
+def scheduling_order(*conditions: ColumnElement[bool], max_position: ColumnElement[int] | None = None) -> Subquery:
+    """The due jobs of the queues that `conditions` choose: `id`, `queue`, `position` in it from 1, whether a cap has it `held` back, and
+    `started`, when a job of the queue started last: who takes from several queues goes by position, and among equals by this.
+
+    Conditions may only choose whole queues: a job left out would move the others up. An owner's allowance counts for each queue alone,
+    since a job in a queue that nobody serves must not hold back one in another.
+
+    Who wants only the places up to `first` says so: what stands further back in its own owner's order is not placed at all, which spares
+    most of the work on a long line, and of the rest the places up to there are the same.
+    """
+    # `behind` is the priority, falling: counted so, one sort serves both numberings, and sorting is what a long line costs.
+    ranked = select(Job.id, Job.queue, Job.owner_id, Job.created_at, (-effective_priority()).label("behind")).where(due(), *conditions)
+    aged = ranked.subquery("aged")
+    age = (aged.c.created_at, aged.c.id)
+    turn = func.row_number().over(partition_by=(aged.c.queue, aged.c.owner_id, aged.c.behind), order_by=age)
+    nth = func.row_number().over(partition_by=(aged.c.queue, aged.c.owner_id), order_by=(aged.c.behind, *age))
+    turns = select(*aged.c, turn.label("turn"), nth.label("nth")).subquery("turns")
+    of_owner, of_owner_in_queue = _running_counts("of_owner", Job.owner_id), _running_counts("here", Job.owner_id, Job.queue)
+    allowance = owner_limit(User.tier) - func.coalesce(of_owner.c.running, 0)
+    is_over_allowance = func.coalesce(turns.c.nth > allowance, False)
+    entries = (
+        select(
+            *(turns.c[name] for name in ("id", "queue", "created_at", "behind")),
+            is_over_allowance.label("late"),
+            (turns.c.turn + func.coalesce(of_owner_in_queue.c.running, 0)).label("turn"),
+            OwnerTurn.started_at,
+        )
+        .join(User, User.id == turns.c.owner_id)
+        .outerjoin(of_owner, of_owner.c.owner_id == turns.c.owner_id)
+        .outerjoin(of_owner_in_queue, (of_owner_in_queue.c.owner_id == turns.c.owner_id) & (of_owner_in_queue.c.queue == turns.c.queue))
+        .outerjoin(OwnerTurn, (OwnerTurn.owner_id == turns.c.owner_id) & (OwnerTurn.queue == turns.c.queue))
+        .where(*(() if max_position is None else (turns.c.nth <= max_position,)))
+        .subquery("known")
+    )
+    order = (entries.c.late, entries.c.behind, entries.c.turn, entries.c.started_at.nulls_first(), entries.c.created_at, entries.c.id)
+    position = func.row_number().over(partition_by=entries.c.queue, order_by=order)
+    placed = select(entries.c.id, entries.c.queue, entries.c.late, position.label("position")).subquery("placed")
+    of_queue = _running_counts("of_queue", Job.queue)
+    remaining = queue_limit(placed.c.queue) - func.coalesce(of_queue.c.running, 0)
+    is_held = placed.c.late | func.coalesce(placed.c.position > remaining, False)
+    last_starts = select(OwnerTurn.queue, func.max(OwnerTurn.started_at).label("started")).group_by(OwnerTurn.queue).subquery("last")
+    statement = select(placed.c.id, placed.c.queue, placed.c.position, is_held.label("held"), last_starts.c.started)
+    statement = statement.outerjoin(of_queue, of_queue.c.queue == placed.c.queue).outerjoin(
+        last_starts, last_starts.c.queue == placed.c.queue
+    )
+    return statement.subquery("line")
+
+
+def round_robin_order(placed: Subquery) -> tuple[ColumnElement[Any], ...]:
+    """The order in which somebody takes jobs from several lines: the first of each, then the second; first from the queue that has gone
+    longest without a start."""
+    return (placed.c.position, placed.c.started.nulls_first(), placed.c.queue)
+
+
+def _running_counts(name: str, *keys: Column) -> Subquery:
+    """How many jobs run, by `keys`. What is being cancelled still runs."""
+    return select(*keys, func.count().label("running")).where(in_states(ACTIVE)).group_by(*keys).subquery(name)
+
+
+def is_live() -> ColumnElement[bool]:
+    """Workers whose heart beat within the last 15 seconds and that have not said goodbye."""
+    return Worker.stopped_at.is_(None) & (Worker.heartbeat_at > func.now() - func.make_interval(0, 0, 0, 0, 0, 0, LIVE_SECONDS))
+
+
+def wait_positions(keys: Sequence[UUID], allowed: ColumnElement[bool]) -> Rows:
+    """`id`, `reason` and `position` of those of the jobs that wait and that `allowed` lets through."""
+    queues = select(Job.queue).where(Job.id.in_(keys), in_states(WAITING), allowed).distinct()
+    positions = (
+        select(scheduling_order(Job.queue.in_(queues))).cte("places").prefix_with("MATERIALIZED")
+    )  # or it is worked out anew for each job
+    is_served = exists().where(is_live(), Job.queue == any_(Worker.queues))
+    reason = case(
+        (~is_served, WaitReason.NO_WORKER.value),
+        (Job.run_after > func.statement_timestamp(), WaitReason.RETRY_BACKOFF.value),
+        (positions.c.held, WaitReason.CONCURRENCY.value),
+        else_=WaitReason.QUEUE.value,
+    )
+    columns: tuple[Any, ...] = (Job.id, reason.label("reason"), positions.c.position)
+    statement = select(*columns).select_from(Job).outerjoin(positions, positions.c.id == Job.id)
+    return statement.where(Job.id.in_(keys), in_states(WAITING), allowed)

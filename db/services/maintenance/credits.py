@@ -1,0 +1,59 @@
+"""Credits, counted anew. What does not add up is told and left: whoever made it so is to be found first."""
+
+from __future__ import annotations
+
+import structlog
+from sqlalchemy import text
+
+from db.core.viewer import SYSTEM
+from db.services.maintenance.context import MaintenanceContext
+from db.services.maintenance.counters import STATEMENT_TIMEOUT
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+# Each asks in one statement, and so sees every operation of the ledger, which is one statement too, whole or not at all.
+_UNBALANCED_ACCOUNTS = text("""
+    WITH lines AS (
+        SELECT owner_id, amount, held, sequence = row_number() OVER mine AS in_place,
+            balance_after = sum(amount) OVER mine AND held_after = sum(held) OVER mine AS adds_up
+        FROM credit_transactions WINDOW mine AS (PARTITION BY owner_id ORDER BY sequence)
+    ), ledgers AS (
+        SELECT owner_id, count(*) AS lines, sum(amount) AS balance, sum(held) AS held, bool_and(in_place AND adds_up) AS whole
+        FROM lines GROUP BY owner_id
+    )
+    SELECT u.id, u.credit_balance, u.credits_held, u.credit_sequence,
+        coalesce(l.balance, 0) AS balance, coalesce(l.held, 0) AS held, coalesce(l.lines, 0) AS lines, coalesce(l.whole, true) AS whole
+    FROM users u LEFT JOIN ledgers l ON l.owner_id = u.id
+    WHERE (u.credit_balance, u.credits_held, u.credit_sequence) <> (coalesce(l.balance, 0), coalesce(l.held, 0), coalesce(l.lines, 0))
+        OR NOT coalesce(l.whole, true)
+    ORDER BY u.id""")
+
+# Of every job that costs: one hold while it is under way, and beside it one charge or one release once it has ended.
+_UNBALANCED_JOBS = text("""
+    SELECT j.id, j.owner_id, j.status, j.credit_cost, coalesce(sum(t.held), 0) AS held, -coalesce(sum(t.amount), 0) AS taken
+    FROM jobs j LEFT JOIN credit_transactions t ON t.job_id = j.id AND t.owner_id = j.owner_id AND t.kind IN ('hold', 'consumption', 'release')
+    WHERE j.credit_cost > 0
+    GROUP BY j.id HAVING coalesce(sum(t.held), 0) <> CASE WHEN j.status IN ('completed', 'failed', 'cancelled') THEN 0 ELSE j.credit_cost END
+        OR -coalesce(sum(t.amount), 0) <> CASE WHEN j.status IN ('failed', 'cancelled') THEN 0 ELSE j.credit_cost END
+    ORDER BY j.id""")
+
+
+async def reconcile_credits(context: MaintenanceContext) -> int:
+    """How many users and jobs there are whose credits are not what the ledger says; each is logged as an error, and nothing is changed."""
+    async with context.database.work(SYSTEM) as work:
+        await work.run(text(f"SET LOCAL statement_timeout = '{STATEMENT_TIMEOUT}'"))
+        await work.run(text("SET LOCAL transaction_timeout = 0"))
+        users = await work.all(_UNBALANCED_ACCOUNTS)
+        jobs = await work.all(_UNBALANCED_JOBS)
+    for row in users:
+        log.error(
+            "credits_do_not_add_up",
+            user=str(row.id),
+            says={"balance": row.credit_balance, "held": row.credits_held, "lines": row.credit_sequence},
+            ledger={"balance": int(row.balance), "held": int(row.held), "lines": row.lines},
+            lines_add_up=row.whole,
+        )
+    for row in jobs:
+        details = {"status": row.status, "cost": row.credit_cost, "held": int(row.held), "taken": int(row.taken)}
+        log.error("credits_of_a_job_do_not_add_up", job=str(row.id), user=str(row.owner_id), **details)
+    return len(users) + len(jobs)

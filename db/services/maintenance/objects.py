@@ -1,0 +1,103 @@
+"""Objects that nothing needs: rows without a reference and their objects, and objects without a row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from uuid import UUID, uuid5
+
+from sqlalchemy import Select, Text, Uuid, any_, bindparam, column, delete, func, or_, select
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from db.core.viewer import SYSTEM
+from db.core.work import Database
+from db.queries import scheduling
+from db.services.maintenance.context import MaintenanceContext
+from db.services.maintenance.counters import REFERENCES
+from db.tables import DatasetVersion, Job, JobCheckpoint, StoredObject, Upload, User
+from db.tables.datasets import DatasetVersionStatus, UploadState
+from db.tables.jobstates import ACTIVE
+
+BATCH_SIZE = 200
+PREFIXES = ("uploads/", "datasets/", "models/", "jobs/", "exports/")
+
+
+async def remove_unreferenced(context: MaintenanceContext) -> int:
+    """Stored objects that nothing refers to any more. The rows go first: an object without a row is collected, a row without its object
+    would be a reference into the void.
+
+    A settle that is about to refer to such a row holds it locked, and is passed over; one that comes later stores its own object.
+    The owners, whose counters the removal changes, are locked first and in the order of their ids: from then on nothing is waited for.
+    """
+    unreferenced = [~select(column_).where(column_ == StoredObject.id).exists() for column_ in REFERENCES]  # whatever the counter says
+    candidates = select(StoredObject.id, StoredObject.owner_id).where(StoredObject.reference_count == 0, *unreferenced)
+    candidates = candidates.order_by(StoredObject.created_at).limit(BATCH_SIZE)
+    owners = select(User.id).where(User.id.in_(select(candidates.subquery().c.owner_id))).order_by(User.id).with_for_update(key_share=True)
+    of_locked_owners = candidates.with_only_columns(StoredObject.id).where(
+        StoredObject.owner_id == any_(bindparam("owners", type_=ARRAY(Uuid)))
+    )
+    deletion = (
+        delete(StoredObject)
+        .where(StoredObject.id.in_(of_locked_owners.with_for_update(skip_locked=True)))
+        .returning(StoredObject.object_key)
+    )
+    removed = 0
+    while True:
+        async with context.database.work(SYSTEM) as work:
+            locked_owners = [row.id for row in await work.all(owners)]
+            keys = [row.object_key for row in await work.all(deletion, {"owners": locked_owners})]
+        await context.objects.delete(keys)
+        removed += len(keys)
+        if len(keys) < BATCH_SIZE:
+            return removed
+
+
+async def collect_orphans(context: MaintenanceContext) -> int:
+    """Walk through the bucket a page at a time and remove what no row refers to and what is old enough by the store's own clock.
+
+    After each page, first the attempts that run are read and then the references. What lies in the page was written before by an attempt
+    that either still runs, and is left alone; or has ended, and then its references are there to be seen, and it can add none. So nothing
+    removed here is ever referred to, even where a copy has the age of what it was copied from.
+    """
+    age = timedelta(seconds=context.settings.orphan_age)
+    removed = 0
+    for prefix in PREFIXES:
+        async for page in context.objects.pages(prefix):
+            old = [listed.key for listed in page.objects if listed.modified <= page.now - age]
+            if old:
+                orphans = await _orphans(context.database, old)
+                await context.objects.delete(orphans)
+                removed += len(orphans)
+    return removed
+
+
+_ACTIVE = select(Job.id, Job.attempt, Job.dataset_version_id).where(scheduling.in_states(ACTIVE))
+
+
+async def _orphans(database: Database, keys: Sequence[str]) -> list[str]:
+    busy: set[str] = set()
+    for job in await database.rows(_ACTIVE):
+        busy |= {str(job.id), str(attempt_key(job.id, job.attempt)), str(job.dataset_version_id)}
+    idle = [key for key in keys if busy.isdisjoint(key.split("/"))]
+    return [row.key for row in await database.rows(_UNREFERENCED, {"keys": idle})] if idle else []
+
+
+def attempt_key(job_id: UUID, number: int) -> UUID:
+    """What names an attempt in the keys of what it writes."""
+    return uuid5(job_id, str(number))
+
+
+def _unreferenced() -> Select[str]:
+    """Of `keys`, those that no row refers to. An upload needs its object until it is a version that is READY, or is given up."""
+    key = func.unnest(bindparam("keys", type_=ARRAY(Text))).table_valued(column("key", Text)).render_derived(name="found").c.key
+    is_awaited = or_(
+        Upload.state == UploadState.OPEN,
+        (Upload.state == UploadState.COMPLETED) & (DatasetVersion.status != DatasetVersionStatus.READY),
+    )
+    upload = select(Upload.id).join(DatasetVersion, DatasetVersion.id == Upload.version_id).where(Upload.object_key == key, is_awaited)
+    stored = select(StoredObject.id).where(StoredObject.object_key == key)
+    checkpoint = select(JobCheckpoint.job_id).where(JobCheckpoint.object_key == key)
+    return select(key).where(~stored.exists(), ~checkpoint.exists(), ~upload.exists())
+
+
+_UNREFERENCED = _unreferenced()

@@ -1,0 +1,37 @@
+"""The chores there are."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from db.services.maintenance import counters, credits, objects, rows, uploads
+from db.services.maintenance.context import MaintenanceContext, MaintenanceTaskFailed
+from db.settings import StateSettings
+
+__all__ = ["MAINTENANCE_TASKS", "MaintenanceContext", "MaintenanceTask", "MaintenanceTaskFailed"]
+
+
+@dataclass(frozen=True, slots=True)
+class MaintenanceTask:
+    """A recurring task. `step` says how many rows or objects it changed; it may be killed at any point and done by two at once."""
+
+    name: str
+    run: Callable[[MaintenanceContext], Awaitable[int]]
+    interval: Callable[[StateSettings], float]
+
+
+MAINTENANCE_TASKS: dict[str, MaintenanceTask] = {
+    task.name: task
+    for task in (
+        MaintenanceTask("make_partitions", rows.make_partitions, lambda settings: settings.chore_make_partitions),
+        MaintenanceTask("retire_workers", rows.retire_workers, lambda settings: settings.chore_retire_workers),
+        MaintenanceTask("forget_keys", rows.forget_keys, lambda settings: settings.chore_forget_keys),
+        MaintenanceTask("forget_staged_points", rows.forget_staged_points, lambda settings: settings.chore_forget_staged_points),
+        MaintenanceTask("expire_uploads", uploads.expire_uploads, lambda settings: settings.chore_expire_uploads),
+        MaintenanceTask("reconcile_counters", counters.reconcile_counters, lambda settings: settings.chore_reconcile_counters),
+        MaintenanceTask("reconcile_credits", credits.reconcile_credits, lambda settings: settings.chore_reconcile_credits),
+        MaintenanceTask("remove_unreferenced", objects.remove_unreferenced, lambda settings: settings.chore_remove_unreferenced),
+        MaintenanceTask("collect_orphans", objects.collect_orphans, lambda settings: settings.chore_collect_orphans),
+    )
+}

@@ -1,0 +1,81 @@
+"""Chores that keep the tables in shape."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+from sqlalchemy import ColumnElement, Delete, Table, delete, exists, func, select, table, text
+
+from db.core.viewer import SYSTEM
+from db.core.work import Database
+from db.services import idempotency
+from db.services.jobs import retire_silent_workers
+from db.services.maintenance.context import MaintenanceContext, MaintenanceTaskFailed
+from db.tables import IdempotencyKey, Job, StagedPoint, Worker
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+PARTITIONED = ("job_events", "metric_points")
+PARTITIONS_AHEAD = 3
+BATCH_SIZE = 5_000
+WORKER_RETENTION = "interval '30 days'"
+STAGED_POINT_RETENTION = "interval '1 hour'"  # far longer than any transaction that takes points over
+
+
+async def make_partitions(context: MaintenanceContext) -> int:
+    """Partitions for this month and the next three. Fails when rows have fallen into a default partition, for these block the making."""
+    full = [parent for parent in PARTITIONED if await _rows_in_default(context.database, parent)]
+    if full:
+        log.warning("default_partitions_not_empty", tables=full)
+        raise MaintenanceTaskFailed(
+            f"{', '.join(f'{parent}_default' for parent in full)} holds rows, which should have had a partition of their own. In one "
+            "transaction, move them to a temporary table, run `SELECT trellis_make_partitions(3)`, and insert them again."
+        )
+    partition_count = select(func.count()).select_from(text("pg_inherits"))
+    async with context.database.work(SYSTEM) as work:
+        before = await work.scalar(partition_count)
+        await work.scalar(select(func.trellis_make_partitions(PARTITIONS_AHEAD)))
+        return await work.scalar(partition_count) - before
+
+
+async def _rows_in_default(database: Database, parent: str) -> bool:
+    (row,) = await database.rows(select(exists().select_from(table(f"{parent}_default")).label("there")))
+    return row.there
+
+
+async def retire_workers(context: MaintenanceContext) -> int:
+    """Workers that went silent count as stopped; those that stopped a month ago go, unless a job still names them."""
+    async with context.database.work(SYSTEM) as work:
+        retired = await retire_silent_workers(work, context.settings.worker_silence)
+    has_job = exists().where(Job.worker_id == Worker.id)
+    return retired + await _delete_in_batches(
+        context.database, Worker, (Worker.stopped_at < func.now() - text(WORKER_RETENTION)) & ~has_job
+    )
+
+
+async def forget_keys(context: MaintenanceContext) -> int:
+    """Idempotency keys are good for a day."""
+    return await _delete_in_batches(context.database, IdempotencyKey, IdempotencyKey.created_at < func.now() - text(idempotency.RETENTION))
+
+
+async def forget_staged_points(context: MaintenanceContext) -> int:
+    """Points that an attempt staged and never took over: it died in between."""
+    return await _delete_in_batches(context.database, StagedPoint, StagedPoint.staged_at < func.now() - text(STAGED_POINT_RETENTION))
+
+
+async def _delete_in_batches(database: Database, model: Any, condition: ColumnElement[bool]) -> int:
+    """Delete a few thousand at a time, each lot on its own; rows that somebody holds wait for the next time."""
+    target: Table = model.__table__
+    keys = list(target.primary_key.columns)
+    batch = select(*keys).where(condition).limit(BATCH_SIZE).with_for_update(skip_locked=True).cte("some")
+    statement: Delete = delete(model)
+    for key in keys:
+        statement = statement.where(key == batch.c[key.name])
+    total = 0
+    while True:
+        async with database.work(SYSTEM) as work:
+            deleted = await work.run(statement)
+        total += deleted
+        if deleted < BATCH_SIZE:
+            return total

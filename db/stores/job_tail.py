@@ -1,0 +1,141 @@
+"""The last events of a job that is followed: read once, handed to everyone who follows it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Hashable, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from sqlalchemy import BigInteger, Row, Select, Uuid, bindparam, func, select, true
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from db.errors import NotFound
+from db.tables import JobEvent
+
+if TYPE_CHECKING:
+    from db.stores.sessions import Session
+
+MAX_EVENTS = 64  # events of a job that a follower may lag behind before it reads rows by itself
+
+
+class StreamEvent:
+    """Something that happened, as it is handed to its followers.
+
+    `source` is what a schema makes of the row, `cursor` its place in the stream, and `answers` what equal selections of it share.
+    """
+
+    __slots__ = ("cursor", "read_at", "results", "row", "source")
+
+    def __init__(self, row: Row[Any]) -> None:
+        self.row = row
+        self.read_at = time.monotonic()
+        self.source: Any = None
+        self.cursor: str | None = None
+        self.results: dict[Hashable, Any] = {}
+
+
+class Tail:
+    """The events after which everyone is told; `last` is None until the first follower has read where the job stands.
+
+    Only what some follower may still want is kept: at most 64 events, and none for longer than it takes to hand it on.
+    """
+
+    __slots__ = ("announced", "events", "followers", "is_gone", "job_id", "last")
+
+    def __init__(self, job_id: UUID) -> None:
+        self.job_id = job_id
+        self.last: int | None = None
+        self.announced = 0
+        self.events: deque[StreamEvent] = deque(maxlen=MAX_EVENTS)
+        self.followers: set[Follower] = set()
+        self.is_gone = False
+
+    def append(self, rows: Sequence[Row[Any]]) -> Sequence[StreamEvent]:
+        """Hand rows on, in their order; those told before are left out."""
+        new_events: list[StreamEvent] = []
+        for row in rows:
+            if self.last is None or row.sequence <= self.last:
+                continue
+            if row.sequence != self.last + 1:
+                self.events.clear()  # places in the queue are counted from its first event
+            event = StreamEvent(row)
+            self.events.append(event)
+            self.last = row.sequence
+            new_events.append(event)
+        if new_events:
+            self.wake()
+        return new_events
+
+    def after(self, sequence: int) -> Sequence[StreamEvent] | None:
+        """The events after this one; None when they are no longer kept."""
+        if not self.events or sequence + 1 < self.events[0].row.sequence:
+            return None
+        return tuple(islice(self.events, sequence + 1 - self.events[0].row.sequence, None))
+
+    def trim(self, before: float) -> None:
+        """Forget what everyone has taken, and what was told before this moment; who has not taken that yet reads the rows."""
+        taken = min((follower.taken for follower in self.followers if follower.taken is not None), default=self.last or 0)
+        while self.events and (self.events[0].row.sequence <= taken or self.events[0].read_at < before):
+            self.events.popleft()
+
+    def wake(self) -> None:
+        for follower in self.followers:
+            follower.wake()
+
+
+class Follower:
+    """One who follows a job: has no queue of its own, only its place among the events that all share, so it brakes nobody."""
+
+    __slots__ = ("_tail", "_waiter", "is_hidden", "session", "taken")
+
+    def __init__(self, tail: Tail, session: Session) -> None:
+        self._tail = tail
+        self._waiter: asyncio.Future[None] | None = None
+        self.session = session
+        self.is_hidden = False
+        self.taken: int | None = None  # the last sequence that it has, once it has read the rows
+
+    def wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def check(self) -> None:
+        """Raises `SignedOut` when the session is over, `NotFound` when the viewer may not see the job any more or it is gone."""
+        self.session.check()
+        if self.is_hidden or self._tail.is_gone:
+            raise NotFound(str(self._tail.job_id))
+
+    async def after(self, sequence: int) -> Sequence[StreamEvent] | None:
+        """Wait for what comes after this event. None: there is something, but it is to be read from the rows. Raises as `check` does."""
+        tail, self.taken = self._tail, sequence
+        while True:
+            self.check()
+            if tail.last is not None and tail.last > sequence:
+                return tail.after(sequence)
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+
+
+def _newer_events() -> Select[Any]:
+    """The next events of each of `the_jobs` after its place among `the_places`, at most as many as are kept. Made once: it is read all the time."""
+    job_ids, positions = bindparam("the_jobs", type_=ARRAY(Uuid)), bindparam("the_places", type_=ARRAY(BigInteger))
+    requested = func.unnest(job_ids, positions).table_valued("job_id", "sequence", name="asked").render_derived()
+    events = (
+        select(JobEvent.__table__)
+        .where(JobEvent.job_id == requested.c.job_id, JobEvent.sequence > requested.c.sequence)
+        .order_by(JobEvent.sequence)
+        .limit(MAX_EVENTS)
+        .correlate(requested)
+        .lateral("events")
+    )
+    return select(events).select_from(requested.join(events, true())).order_by(events.c.job_id, events.c.sequence)
+
+
+NEWER_EVENTS = _newer_events()

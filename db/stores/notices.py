@@ -1,0 +1,101 @@
+"""Announcements of job events through Redis pub/sub. Postgres holds the events; what is lost here costs time, never truth."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import suppress
+from typing import Any
+from uuid import UUID
+
+import orjson
+import structlog
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from db.core.work import Notice
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+EVENTS_CHANNEL = "trellis:events"
+DISPATCH_CHANNEL = "trellis:bells"
+
+COMMAND_TIMEOUT = 0.2  # seconds that a mutation may wait for Redis
+COOLDOWN = 1.0  # seconds for which a Redis that did not answer is left alone
+PING_AFTER = 3.0  # seconds without a word after which the reader asks whether Redis is there
+
+CONNECTION_ERRORS = (
+    RedisError,
+    OSError,
+    TimeoutError,
+    RuntimeError,
+)  # the last from uvloop, of a connection closed under the hands of its user
+
+
+def connect(redis_url: str) -> Redis:
+    """A client that gives up on a command quickly and does not try it again; closing it is the caller's."""
+    return Redis.from_url(  # pyright: ignore[reportUnknownMemberType] - redis types its keyword arguments thinly
+        redis_url, socket_timeout=1.0, socket_connect_timeout=1.0, retry=Retry(NoBackoff(), 0), retry_on_timeout=False
+    )
+
+
+class RedisNoticePublisher:
+    """Carries the notices of a unit of work, after its commit: events to the streams, rings to the workers."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._open_until = 0.0
+
+    async def publish(self, notices: Sequence[Notice], revalidated: Sequence[UUID] = ()) -> None:
+        """Publish, or give up after 0.2 s; then Redis is not asked again for a second."""
+        if time.monotonic() < self._open_until:
+            return
+        events = [[notice.job_id.hex, notice.sequence] for notice in notices]
+        dispatches = {notice.dispatch for notice in notices if notice.dispatch is not None}
+        try:
+            async with asyncio.timeout(COMMAND_TIMEOUT):
+                pipe: Any = self._redis.pipeline(transaction=False)
+                for dispatch in sorted(dispatches):
+                    pipe.publish(DISPATCH_CHANNEL, dispatch)
+                pipe.publish(EVENTS_CHANNEL, orjson.dumps({"events": events, "doubted": [user_id.hex for user_id in revalidated]}))
+                await pipe.execute()
+        except CONNECTION_ERRORS as error:
+            self._open_until = time.monotonic() + COOLDOWN
+            log.warning("redis_does_not_answer", notices=len(notices), error=repr(error))
+
+
+async def listen(redis_url: str, channel: str) -> AsyncGenerator[bytes | None]:
+    """Messages of a channel, for ever. None stands for every (new) connection: what was sent before it may be lost."""
+    retry_delay = 0.05
+    while True:
+        redis = connect(redis_url)
+        pubsub: Any = redis.pubsub()  # pyright: ignore[reportUnknownMemberType] - redis leaves its methods untyped
+        try:
+            await pubsub.subscribe(channel)
+            ping_sent = False
+            while True:
+                message = await pubsub.get_message(timeout=PING_AFTER)
+                if message is None:
+                    if ping_sent:
+                        break
+                    ping_sent = True
+                    await pubsub.ping()
+                    continue
+                ping_sent = False
+                if message["type"] == "subscribe":
+                    retry_delay = 0.05
+                    yield None
+                elif message["type"] == "message":
+                    yield message["data"]
+        except CONNECTION_ERRORS as error:
+            log.info("redis_channel_lost", channel=channel, error=repr(error))
+        finally:
+            with suppress(*CONNECTION_ERRORS):
+                await pubsub.aclose()
+            with suppress(*CONNECTION_ERRORS):
+                await redis.aclose()
+        await asyncio.sleep(retry_delay)
+        retry_delay = min(retry_delay * 2, 1.0)

@@ -1,0 +1,71 @@
+"""How long one execution may take: that of a query, of a mutation, or of one event of a subscription, over whichever transport it came."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from inspect import isawaitable
+from typing import Any, cast
+
+from graphql import ExecutionResult, GraphQLError
+from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
+
+from graph.core.context import Context
+
+MAX_COERCION_ERRORS = 5  # about the variables of one operation
+
+
+class TimedExecutionContext(StrawberryGraphQLCoreExecutionContext):
+    """Gives an execution up after `Context.patience` seconds, together with the statements that it and its loaders have sent.
+
+    A source of events may be silent for as long as it likes: only the answer to an event is timed.
+    """
+
+    @classmethod
+    def build(
+        cls,
+        schema: Any,
+        document: Any,
+        root_value: Any = None,
+        context_value: Any = None,
+        variables: Any = None,
+        operation_name: str | None = None,
+        field_resolver: Any = None,
+        type_resolver: Any = None,
+        subscribe_field_resolver: Any = None,
+        _max_coercion_errors: int = 0,
+        *rest: Any,
+        **options: Any,
+    ) -> Any:
+        """Tells less that is wrong with the variables: each such error repeats the value, which may have a megabyte.
+
+        Where the schema is not told, neither are names of it that resemble what was given.
+        """
+        options["hide_suggestions"] = isinstance(context_value, Context) and not context_value.introspection
+        resolvers = field_resolver, type_resolver, subscribe_field_resolver
+        return cast("Any", super()).build(
+            schema, document, root_value, context_value, variables, operation_name, *resolvers, MAX_COERCION_ERRORS, *rest, **options
+        )
+
+    def execute_operation(self, serially: bool | None = None) -> Any:
+        result: Any = super().execute_operation(serially)
+        return self._with_timeout(result) if isawaitable(result) else result
+
+    async def _with_timeout(self, result: Awaitable[Any]) -> Any:
+        context: Context = self.context_value
+        try:
+            async with asyncio.timeout(context.execution_timeout):
+                return await result
+        except TimeoutError:
+            # Whatever a resolver raises became an error of its field before it came here, so this is our own deadline. A loader's batch ends
+            # by itself when nobody waits for it any more; cancelled a second time, its driver would not get to tell Postgres.
+            return timeout_result(context)
+
+
+def timeout_result(context: Context) -> ExecutionResult:
+    """What is answered to an operation, or to a subscription whose source does not open, once its time is over."""
+    message = (
+        f"This took longer than {context.execution_timeout:g} s and was given up. Ask for less at once: shorter pages, fewer levels, a narrower"
+        " filter. If it was a mutation, look at what has become of it before you send it again."
+    )
+    return ExecutionResult(None, [GraphQLError(message, extensions={"code": "TIMEOUT"})])

@@ -1,0 +1,94 @@
+"""How long the lists of an input may be, known before any entry is looked at: reading them, and asking for each, takes its time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
+
+from graphql import (
+    ArgumentNode,
+    GraphQLError,
+    GraphQLInputObjectType,
+    GraphQLList,
+    GraphQLSchema,
+    ListValueNode,
+    ObjectFieldNode,
+    OperationDefinitionNode,
+    ValidationRule,
+    VariableDefinitionNode,
+    get_named_type,
+    get_nullable_type,  # pyright: ignore[reportUnknownVariableType] - generics that graphql-core leaves open
+    type_from_ast,  # pyright: ignore[reportUnknownVariableType] - the same
+)
+
+MAX_ENTRIES = 100
+MAX_ENTRIES_BY_TYPE = {
+    "PipelineNodeInput": 1_000,
+    "PipelineLinkInput": 1_000,
+}  # a definition says itself what is wrong with it, its size too
+
+
+class ListLengthRule(ValidationRule):
+    """Lists that are written out in the document."""
+
+    def __init__(self, context: Any) -> None:
+        super().__init__(context)
+        self._path: list[str] = []
+
+    def enter_argument(self, node: ArgumentNode, *_: Any) -> None:
+        self._path = [node.name.value]
+
+    def enter_variable_definition(self, node: VariableDefinitionNode, *_: Any) -> None:
+        self._path = [f"${node.variable.name.value}"]
+
+    def enter_object_field(self, node: ObjectFieldNode, *_: Any) -> None:
+        self._path.append(node.name.value)
+
+    def leave_object_field(self, *_: Any) -> None:
+        self._path.pop()
+
+    def enter_list_value(self, node: ListValueNode, *_: Any) -> None:
+        context = cast("Any", self.context)
+        list_type: Any = cast("Any", get_nullable_type)(context.get_parent_input_type())
+        if isinstance(list_type, GraphQLList) and len(node.values) > _max_entries(list_type):
+            self.report_error(_error(".".join(self._path), len(node.values), _max_entries(list_type), node))
+
+
+def list_length_error(
+    schema: GraphQLSchema, operation: OperationDefinitionNode, variables: Mapping[str, Any] | None
+) -> GraphQLError | None:
+    """What is wrong with the variables of a valid operation, if a list in them is too long."""
+    for definition in operation.variable_definitions or ():
+        name = definition.variable.name.value
+        if variables and name in variables:
+            type_: Any = cast("Any", type_from_ast)(schema, definition.type)
+            for path, length, limit in _overlong_lists(type_, variables[name], f"${name}"):
+                return _error(path, length, limit, definition)
+    return None
+
+
+def _overlong_lists(type_: Any, value: Any, path: str) -> Iterator[tuple[str, int, int]]:
+    """Each list that is too long; the entries of those that are not may hold others. No type is as deep as the values that JSON may have."""
+    type_ = cast("Any", get_nullable_type)(type_)
+    if isinstance(type_, GraphQLList) and isinstance(value, list):
+        entries, inner = cast("list[Any]", value), cast("Any", type_).of_type
+        if len(entries) > _max_entries(type_):
+            yield path, len(entries), _max_entries(type_)
+            return
+        for entry in entries:
+            yield from _overlong_lists(inner, entry, path)
+    elif isinstance(type_, GraphQLInputObjectType) and isinstance(value, dict):
+        for name, inner in cast("dict[str, Any]", value).items():
+            if name in type_.fields:
+                yield from _overlong_lists(type_.fields[name].type, inner, f"{path}.{name}")
+
+
+def _max_entries(type_: Any) -> int:
+    return MAX_ENTRIES_BY_TYPE.get(cast("Any", get_named_type)(type_).name, MAX_ENTRIES)
+
+
+def _error(path: str, length: int, limit: int, node: Any) -> GraphQLError:
+    message = (
+        f"`{path}` has {length:,} entries; at most {limit:,} are taken. Ask in several operations, or narrow the list down in another way."
+    )
+    return GraphQLError(message, node, extensions={"code": "BAD_USER_INPUT"})

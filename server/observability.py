@@ -1,0 +1,201 @@
+"""Around `/graphql`: a line of the log and a place in the numbers for every operation, and for every request that was refused before it was one.
+
+No document, no variable and no token gets into the log; what a client did wrong is never logged as an error of ours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, MutableMapping
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+from starlette.requests import ClientDisconnect
+
+from graph.core.observing import Observation, current_observation
+from server import metrics
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from server.tracing import Spans
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+_SERVICE_ERROR_CODES = frozenset({"UNAVAILABLE", "TIMEOUT"})  # no fault in the code, but something for whoever runs it to look at
+CLIENT_CLOSED_REQUEST = 499  # what is noted for a client that did not stay for its answer; nobody is sent it
+_PHASES = ("parse", "validate", "execute")
+
+
+class OperationRecorder:
+    """Hears of the operations of one HTTP request, whose lines wait for the answer's status, or of one socket, whose lines do not wait."""
+
+    def __init__(self, transport: str, headers: Mapping[str, str], spans: Spans | None) -> None:
+        self._headers = headers
+        self._spans = spans
+        self.transport = transport
+        self.rejection_code: str | None = None  # the code with which a request was refused before it was an operation
+        self._waits_for_status = transport == "http"
+        self._ended_operations: list[Observation] = []
+
+    def operation_received(self, observation: Observation) -> None:
+        if self._spans is not None:
+            observation.span = self._spans.begin_operation(observation, self._headers)
+
+    def execution_started(self, observation: Observation) -> None:
+        if observation.type == "subscription":
+            metrics.SUBSCRIPTIONS.inc()
+            log.info("subscription_began", **self._log_fields(observation))
+
+    def operation_ended(self, observation: Observation) -> None:
+        if self._spans is not None:
+            self._spans.end_operation(observation.span, observation)
+        if observation.type == "subscription" and "execute" in observation.phases:
+            metrics.SUBSCRIPTIONS.dec()
+        if self._waits_for_status:
+            self._ended_operations.append(observation)
+        else:
+            self._log_operation(observation)
+
+    def response_sent(self, request_id: str, status: int, sent_bytes: int, seconds: float) -> None:
+        """The whole answer has left."""
+        metrics.RESPONSES.labels(str(status)).inc()
+        metrics.SENT_BYTES.inc(sent_bytes)
+        for observation in self._ended_operations:
+            if self.rejection_code is not None and not observation.error_codes:  # an operation that its transport does not carry
+                observation.error_codes.append(self.rejection_code)
+            self._log_operation(observation, status=status, bytes=sent_bytes)
+        if not self._ended_operations and (self.rejection_code is not None or status >= 400):
+            code = self.rejection_code or ("INTERNAL_SERVER_ERROR" if status >= 500 else "BAD_REQUEST")
+            record_rejection(request_id, status, code, ms=_ms(seconds))
+
+    def server_timing_header(self) -> str:
+        """What the `Server-Timing` header says of the operations so far; empty where there was none."""
+        parts: list[str] = []
+        for observation in self._ended_operations:
+            parts += [f"{name};dur={_ms(observation.phases[name])}" for name in _PHASES if name in observation.phases]
+            parts.append(f'db;dur={_ms(observation.database_seconds)};desc="{observation.statements} statements"')
+        return ", ".join(parts)
+
+    def _log_fields(self, observation: Observation) -> dict[str, Any]:
+        return {
+            "request_id": observation.request_id,
+            "operation": observation.name,
+            "hash": observation.hash,
+            "type": observation.type,
+            "viewer": None if observation.viewer_id is None else f"user_{observation.viewer_id.hex}",
+            "transport": self.transport,
+        }
+
+    def _log_operation(self, observation: Observation, **fields: Any) -> None:
+        metrics.record_operation(observation)
+        fields = {
+            **self._log_fields(observation),
+            **fields,
+            "cost": observation.cost,
+            "ms": _ms(observation.seconds),
+            "db_ms": _ms(observation.database_seconds),
+            "statements": observation.statements,
+            "codes": sorted(set(observation.error_codes)),
+        }
+        if observation.type == "subscription" and "execute" in observation.phases:
+            fields["events"] = observation.events
+            name = "subscription_ended"
+        else:
+            name = "operation"
+        if observation.is_server_error:  # the traceback stands in the line of the same request id that was written when it happened
+            log.error(name, **fields)
+        elif not _SERVICE_ERROR_CODES.isdisjoint(observation.error_codes):
+            log.warning(name, **fields)
+        else:
+            log.info(name, **fields)
+
+
+def record_rejection(request_id: str, status: int | None, code: str, **fields: Any) -> None:
+    """What never became an operation gets a line of the log and a place in the numbers too. `status` is None within a websocket."""
+    metrics.ERRORS.labels(code).inc()
+    fields = {"request_id": request_id, "status": status, "codes": [code], **fields}
+    if status is not None and status >= 500:
+        log.warning("request_refused", **fields)
+    else:
+        log.info("request_refused", **fields)
+
+
+class ObservabilityMiddleware:
+    """The endpoint, observed. `scope["state"]["recorder"]` is the journal of the request or the socket."""
+
+    def __init__(self, app: ASGIApp, *, server_timing: bool, spans: Spans | None = None) -> None:
+        self._app = app
+        self._spans = spans
+        self._server_timing = server_timing
+        count_statements()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        state: dict[str, Any] = scope.setdefault("state", {})
+        if scope["type"] == "websocket":
+            state["recorder"] = OperationRecorder("websocket", _trace_headers(scope), self._spans)
+            with metrics.SOCKETS.track_inprogress():
+                await self._app(scope, receive, send)
+            return
+        recorder = state["recorder"] = OperationRecorder("http", _trace_headers(scope), self._spans)
+        started_at = time.perf_counter()
+        status, sent_bytes = 0, 0
+
+        async def counting_send(message: MutableMapping[str, Any]) -> None:
+            nonlocal status, sent_bytes
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                if self._server_timing and (timing := recorder.server_timing_header()):
+                    message["headers"] = [*message.get("headers", ()), (b"server-timing", timing.encode())]
+            elif message["type"] == "http.response.body":
+                sent_bytes += len(message.get("body", b""))
+            await send(message)
+
+        try:
+            await self._app(scope, receive, counting_send)
+            status = status or CLIENT_CLOSED_REQUEST
+        except (asyncio.CancelledError, ClientDisconnect):
+            status = status or CLIENT_CLOSED_REQUEST
+            raise
+        finally:
+            status = status or 500
+            recorder.response_sent(state.get("request_id", ""), status, sent_bytes, time.perf_counter() - started_at)
+
+
+def _trace_headers(scope: Scope) -> dict[str, str]:
+    """The headers that say of which trace the request is a part."""
+    return {name.decode(): value.decode("latin-1") for name, value in scope["headers"] if name in {b"traceparent", b"tracestate"}}
+
+
+_STARTED_AT = "trellis_began"
+
+
+def count_statements() -> None:
+    """Let every SQL statement of this process count for the operation it is sent for. Said twice, it holds once."""
+    if not event.contains(Engine, "before_cursor_execute", _before_cursor_execute):
+        event.listen(Engine, "before_cursor_execute", _before_cursor_execute)
+        event.listen(Engine, "after_cursor_execute", _after_cursor_execute)
+
+
+def _before_cursor_execute(
+    _connection: object, _cursor: object, _statement: object, _parameters: object, context: Any, _many: object
+) -> None:
+    if context is not None and current_observation.get() is not None:
+        setattr(context, _STARTED_AT, time.perf_counter())
+
+
+def _after_cursor_execute(
+    _connection: object, _cursor: object, _statement: object, _parameters: object, context: Any, _many: object
+) -> None:
+    started_at = getattr(context, _STARTED_AT, None)
+    observation = current_observation.get()
+    if started_at is not None and observation is not None:
+        observation.statements += 1
+        observation.database_seconds += time.perf_counter() - started_at
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 2)

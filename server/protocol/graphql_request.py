@@ -1,0 +1,81 @@
+"""What a request asks for, whichever way it says so (GraphQL over HTTP draft, 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self, cast
+from urllib.parse import parse_qsl
+
+from starlette.requests import Request
+
+from server.protocol import json_body
+from server.protocol.http_errors import bad_request
+from server.protocol.negotiation import check_body_type
+
+MAX_PARAMETERS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class GraphQLRequest:
+    """`query` is None where the document is named instead of sent."""
+
+    query: str | None
+    operation_name: str | None = None
+    variables: dict[str, Any] | None = None
+    extensions: dict[str, Any] | None = None
+    document_id: str | None = None
+
+    @classmethod
+    def from_mapping(cls, members: Mapping[str, Any]) -> Self:
+        """Raises `Refused` for members of a wrong type; those that nobody knows are left alone."""
+        return cls(
+            _optional_string(members, "query"),
+            _optional_string(members, "operationName"),
+            _optional_object(members, "variables"),
+            _optional_object(members, "extensions"),
+            _optional_string(members, "documentId"),
+        )
+
+    @classmethod
+    async def from_body(cls, request: Request, limit: int) -> Self:
+        """Raises `Refused` for a body that is too long, of another type, or no request."""
+        check_body_type(request.headers)
+        return cls.from_mapping(await json_body.parse_object_async(await json_body.read(request, limit), "The body"))
+
+    @classmethod
+    async def from_url(cls, request: Request) -> Self:
+        """Raises `Refused` for an address that is no request."""
+        members = dict(query_parameters(request))
+        for name in ("variables", "extensions"):
+            if text := members.pop(name, None):
+                members[name] = await json_body.parse_object_async(text.encode(), f"`{name}`")
+        return cls.from_mapping({name: value for name, value in members.items() if value or name == "query"})
+
+
+def query_parameters(request: Request) -> Mapping[str, Any]:
+    """Those of the address, each given once. Raises `Refused` for others."""
+    try:
+        pairs = parse_qsl(
+            request.scope["query_string"].decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=MAX_PARAMETERS
+        )
+    except ValueError:
+        raise bad_request(f"The address is not encoded UTF-8, or has more than {MAX_PARAMETERS} parameters.") from None
+    parameters = dict(pairs)
+    if len(parameters) != len(pairs):
+        raise bad_request("The address gives a parameter twice.")
+    return parameters
+
+
+def _optional_string(members: Mapping[str, Any], name: str) -> str | None:
+    value = members.get(name)
+    if value is not None and not isinstance(value, str):
+        raise bad_request(f"`{name}` must be a string.")
+    return value
+
+
+def _optional_object(members: Mapping[str, Any], name: str) -> dict[str, Any] | None:
+    value = members.get(name)
+    if value is not None and not isinstance(value, dict):
+        raise bad_request(f"`{name}` must be an object.")
+    return cast("dict[str, Any] | None", value)

@@ -1,0 +1,338 @@
+"""uvicorn's HTTP protocol with an end to its patience: with clients that send slowly, that read slowly, and that are too many.
+
+uvicorn itself waits for ever for the rest of a head or of a body, takes a head of any length, and keeps every connection it is given.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+from uuid import uuid4
+
+import httptools
+import structlog
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+
+from server.observability import record_rejection
+from server.protocol.disconnect import ON_DISCONNECT
+from server.protocol.http_errors import error_body
+from server.protocol.security_headers import SECURITY_HEADERS
+from server.protocol.sse import DROP, STREAMING
+from server.protocol.websocket_protocol import SEND_TIMEOUT, LimitedWebSocketProtocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from uvicorn._types import ASGI3Application
+    from uvicorn.config import Config
+    from uvicorn.server import ServerState
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+LINGER_TIMEOUT = 2.0  # seconds in which a client may still send what nobody reads, so that it gets to read the answer
+MAX_PIPELINED = 32  # requests that may wait behind one that is being answered
+MAX_HEADERS = 100
+MAX_HANDSHAKE_LINE_BYTES = 8192  # bytes of a header's line, past which `websockets` reads no handshake
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """Of a process. `patience` is in seconds, for a head and for a body each; `head` in bytes."""
+
+    read_timeout: float
+    max_head_bytes: int
+    max_connections: int
+
+
+class HttpProtocolFactory:
+    """Makes the protocol of each connection; uvicorn calls it as it would the class of one. `headers` are those of all answers."""
+
+    def __init__(self, limits: ConnectionLimits, headers: Mapping[str, str] = SECURITY_HEADERS) -> None:
+        self.limits = limits
+        self.headers = b"".join(b"%s: %s\r\n" % (name.lower().encode(), value.encode()) for name, value in headers.items())
+        # Connections without a whole request, and sockets of which it is not known whose they are: the one that has been so for longest first.
+        self.evictable: dict[LimitedHttpProtocol | LimitedWebSocketProtocol, None] = {}
+
+    def __call__(
+        self, config: Config, server_state: ServerState, app_state: dict[str, Any], _loop: asyncio.AbstractEventLoop | None = None
+    ) -> asyncio.Protocol:
+        return LimitedHttpProtocol(self, config, server_state, app_state, _loop)
+
+
+class LimitedHttpProtocol(HttpToolsProtocol):
+    """One connection. It has at most one deadline, for what it is waiting for; bytes that come do not move it."""
+
+    def __init__(
+        self, factory: HttpProtocolFactory, config: Config, server_state: ServerState, app_state: dict[str, Any], loop: Any
+    ) -> None:
+        super().__init__(config, server_state, app_state, loop)
+        self._factory = factory
+        self._deadline: asyncio.TimerHandle | None = None
+        self._send_timer: asyncio.TimerHandle | None = None
+        self._active_cycle: RequestResponseCycle | None = None
+        self._in_head = False
+        self._head_bytes = 0
+        self._in_body = False
+        self._framing_bytes = 0  # bytes since the last of a body: sizes of chunks, and fields that follow them
+        self._is_lingering = False
+
+    # The connection
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] - as uvicorn has it
+        super().connection_made(transport)
+        factory = self._factory
+        factory.evictable[self] = None
+        self._set_deadline(factory.limits.read_timeout)
+        if len(self.connections) > factory.limits.max_connections:
+            # Whoever has said nothing for longest leaves: with many silent connections nobody else is kept out.
+            next(iter(factory.evictable)).evict()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._set_deadline(None)
+        if self._send_timer is not None:
+            self._send_timer.cancel()
+        self._factory.evictable.pop(self, None)
+        if self._active_cycle is not None and not self._active_cycle.response_complete:
+            # uvicorn tells the request that came last, which may be one that waits behind this.
+            self._active_cycle.disconnected = True
+            self._active_cycle.message_event.set()
+            on_disconnect = self._active_cycle.scope.get("state", {}).get(ON_DISCONNECT)
+            if on_disconnect is not None:
+                on_disconnect()
+        super().connection_lost(exc)
+        self._unset_keepalive_if_required()
+
+    def evict(self) -> None:
+        self.drop()
+
+    def drop(self) -> None:
+        """Close at once; what was not sent yet is not sent."""
+        self._factory.evictable.pop(self, None)
+        if self._active_cycle is not None and not self._active_cycle.response_complete:
+            self._active_cycle.disconnected = True  # what is sent from here on goes nowhere, and is no mistake
+            self._active_cycle.message_event.set()
+        self.transport.abort()
+
+    def shutdown(self) -> None:
+        cycle = self._active_cycle
+        if cycle is not None and not cycle.response_complete and cycle.scope.get("state", {}).get(STREAMING):
+            if self.flow.write_paused or self.transport.get_write_buffer_size():
+                self.drop()  # closing would wait until its client reads
+                return
+            cycle.disconnected = True  # it has no end to wait for
+            cycle.message_event.set()
+            self.transport.close()
+            return
+        super().shutdown()
+
+    # What comes
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_lingering or self.parser is None:
+            return
+        self._unset_keepalive_if_required()
+        is_idle = self._active_cycle is None or self._active_cycle.response_complete
+        if self._in_head or is_idle:
+            self._head_bytes += len(data)
+        if is_idle and self._deadline is None:
+            self._set_deadline(self._factory.limits.read_timeout)
+        self._framing_bytes += len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            if self._should_upgrade():
+                self._set_deadline(None)
+                self._factory.evictable.pop(self, None)
+                self.handle_websocket_upgrade()
+                protocol = self.transport.get_protocol()
+                if isinstance(protocol, LimitedWebSocketProtocol):
+                    protocol.make_evictable(self._factory.evictable)
+            elif self.cycle is not None:  # pyright: ignore[reportUnnecessaryComparison] - uvicorn begins with None
+                self.cycle.keep_alive = (
+                    False  # an upgrade that we do not know: this request is answered, and what follows is not HTTP to us
+                )
+        except httptools.HttpParserError as error:
+            cause = error.__context__
+            self.send_400_response(cause.args[0] if isinstance(cause, _ParserError) else "This is not HTTP/1.1 as RFC 9112 has it.")
+        else:
+            if (self._in_head and self._head_bytes > self._factory.limits.max_head_bytes) or (
+                self._in_body and self._framing_bytes > self._factory.limits.max_head_bytes
+            ):
+                self.send_400_response(_HEAD_TOO_LONG)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._in_head = True
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._in_head:
+            return  # a field behind the body, which whoever stands before us need not have looked at: none may pass for a header
+        super().on_header(name, value)
+        if len(self.headers) > MAX_HEADERS:
+            raise _ParserError(_HEAD_TOO_LONG)
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        self._head_bytes = 0
+        self._in_body = True
+        if len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers) > self._factory.limits.max_head_bytes:
+            raise _ParserError(_HEAD_TOO_LONG)
+        assert self.parser is not None
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        version = self.parser.get_http_version()
+        if hosts > 1 or (not hosts and version == "1.1"):
+            raise _ParserError("The request must name its Host, once.")
+        if version == "1.0" and any(name == b"transfer-encoding" for name, _ in self.headers):
+            # Whoever stands before us may have taken all that follows for the body, or nothing of it (RFC 9112, 6.1).
+            raise _ParserError("HTTP/1.0 has no Transfer-Encoding. Say how long the body is with Content-Length.")
+        if self.parser.should_upgrade() and self._should_upgrade():
+            self._check_handshake()
+        if len(self.pipeline) >= MAX_PIPELINED:
+            raise _ParserError(f"More than {MAX_PIPELINED} requests wait for their answers on one connection.")
+        super().on_headers_complete()
+
+    def _check_handshake(self) -> None:
+        """Only what the websocket's side will understand is handed to it: from then on no deadline of ours looks after the connection."""
+        assert self.parser is not None
+        if self._active_cycle is not None and not self._active_cycle.response_complete:
+            raise _ParserError(
+                "A websocket cannot be opened behind a request that still waits for its answer. Use a connection of its own."
+            )
+        body_headers = {(name, value.strip()) for name, value in self.headers if name in {b"content-length", b"transfer-encoding"}}
+        if self.parser.get_method() != b"GET" or not body_headers <= {(b"content-length", b"0")}:
+            raise _ParserError("A websocket is opened by a GET without a body.")
+        if len(self.url) > MAX_HANDSHAKE_LINE_BYTES // 2 or any(
+            len(name) + len(value) + 4 > MAX_HANDSHAKE_LINE_BYTES for name, value in self.headers
+        ):
+            raise _ParserError(_HEAD_TOO_LONG)
+
+    def on_body(self, body: bytes) -> None:
+        self._framing_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._in_body = False
+        self._framing_bytes = 0
+        super().on_message_complete()
+        if self._active_cycle is None or self.cycle is not self._active_cycle:
+            return
+        if self._active_cycle.response_complete:
+            self._active_cycle.more_body = False  # a body that nobody wanted has come to its end
+            self._set_deadline(float(self.timeout_keep_alive))
+        else:
+            self._factory.evictable.pop(self, None)
+            self._set_deadline(None)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._active_cycle = cycle
+        if not cycle.more_body:
+            self._factory.evictable.pop(self, None)
+        cycle.transport = cast("asyncio.Transport", _LingeringTransport(self, cycle))
+        cycle.scope.setdefault("state", {})[DROP] = self.drop
+        self._set_deadline(self._factory.limits.read_timeout if cycle.more_body else None)
+        super()._start_asgi_task(cycle, app)
+
+    # What goes
+
+    def on_response_complete(self) -> None:
+        if self._is_lingering:
+            self.server_state.total_requests += 1
+            return
+        cycle = self._active_cycle
+        super().on_response_complete()
+        if self._active_cycle is cycle and not self.transport.is_closing():
+            self._factory.evictable[self] = None
+            unfinished = self._in_head or (cycle is not None and cycle.more_body)
+            self._set_deadline(self._factory.limits.read_timeout if unfinished else None)
+
+    def linger(self) -> None:
+        """Say that no more is sent, and let the client finish. Closed at once, unread bytes would make the kernel tear the answer away."""
+        if self._is_lingering:
+            return
+        self._is_lingering = True
+        self._unset_keepalive_if_required()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.flow.resume_reading()
+        self._set_deadline(LINGER_TIMEOUT)
+
+    def eof_received(self) -> None:
+        if self._is_lingering:
+            self.transport.close()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._send_timer is None:
+            self._send_timer = self.loop.call_later(SEND_TIMEOUT, self.drop)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._send_timer is not None:
+            self._send_timer.cancel()
+            self._send_timer = None
+
+    def send_400_response(self, msg: str) -> None:
+        """For what never became a request: a GraphQL response all the same, for there is nothing else here."""
+        if self.transport.is_closing():
+            return
+        cycle = self._active_cycle
+        if cycle is not None and not cycle.response_complete:
+            if cycle.response_started or not cycle.more_body:
+                self.transport.close()  # before or in the middle of another answer, where this one may not begin
+                return
+            cycle.disconnected = True  # its body went wrong, so this is its answer
+            cycle.message_event.set()
+        status = 431 if msg == _HEAD_TOO_LONG else 400
+        request_id = uuid4().hex
+        record_rejection(request_id, status, "BAD_REQUEST")
+        body = error_body("BAD_REQUEST", msg, request_id)
+        head = b"content-type: application/json; charset=utf-8\r\ncontent-length: %d\r\nx-request-id: %s\r\n" % (
+            len(body),
+            request_id.encode(),
+        )
+        head += self._factory.headers + b"cache-control: no-store\r\nconnection: close\r\n\r\n"
+        self.transport.write(STATUS_LINE[status] + head + body)
+        self.linger()
+
+    # Time
+
+    def _set_deadline(self, seconds: float | None) -> None:
+        """Set the deadline anew, or lift it."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._deadline = None if seconds is None else self.loop.call_later(seconds, self._on_deadline)
+
+    def _on_deadline(self) -> None:
+        self._deadline = None
+        if self._active_cycle is not None and not self._active_cycle.response_complete:
+            log.info("body_stalled")
+        self.drop()
+
+
+class _ParserError(Exception):
+    """Raised inside of the parser, which stops there."""
+
+
+_HEAD_TOO_LONG = "The head of the request, its address included, is too long. Send long documents by POST."
+
+
+class _LingeringTransport:
+    """The connection as a request's answer has it: closing it waits for what the client has yet to send."""
+
+    def __init__(self, protocol: LimitedHttpProtocol, cycle: RequestResponseCycle) -> None:
+        self._protocol = protocol
+        self._cycle = cycle
+        self._transport = protocol.transport
+
+    def write(self, data: bytes) -> None:
+        self._transport.write(data)
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
+    def close(self) -> None:
+        if self._cycle.more_body and not self._transport.is_closing():
+            self._protocol.linger()
+        else:
+            self._transport.close()

@@ -1,0 +1,96 @@
+"""JSON as it comes from anywhere: read to a limit, and taken only where it means the same to everybody."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterable
+from typing import Any, cast
+
+import orjson
+from starlette.requests import Request
+
+from server.protocol.http_errors import HttpError, bad_request
+
+MAX_DEPTH = 64
+THREAD_THRESHOLD = 64 * 1024
+MAX_INTEGER_DIGITS = 19  # of the longest integers that fit into 64 bits; some of 19 and 20 digits do not
+
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
+# Digits that were taken are not given back, or a number of n digits would be looked at n times over; a sign behind an `e` is an exponent's.
+_LONG_INTEGER = re.compile(rb"(?<![0-9.eE+\-])-?[0-9]{%d,}+(?![.eE])" % MAX_INTEGER_DIGITS)
+_BRACKETS = bytes.maketrans(b"{}", b"[]")
+_NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
+
+
+async def read(request: Request, limit: int) -> bytes:
+    """The body. Raises `Refused` with 413 as soon as it is known to be longer than `limit` bytes, before reading where it says so itself."""
+    content_length = request.headers.get("content-length", "0")
+    if content_length.isdecimal() and int(content_length[:20]) > limit:
+        raise _too_long(limit)
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            raise _too_long(limit)
+    return bytes(body)
+
+
+def _too_long(limit: int) -> HttpError:
+    return HttpError(413, "PAYLOAD_TOO_LARGE", f"The body is longer than the {limit:,} bytes that are taken.", {"Connection": "close"})
+
+
+async def parse_object_async(text: bytes, what: str) -> dict[str, Any]:
+    """As `parsed`; a long text is looked at in a thread, where others get their turn after a few milliseconds."""
+    return parse_object(text, what) if len(text) <= THREAD_THRESHOLD else await asyncio.to_thread(parse_object, text, what)
+
+
+def parse_object(text: bytes, what: str) -> dict[str, Any]:
+    """The object. Raises `Refused` for what is no JSON object in UTF-8, and for what two readers could take for different ones."""
+    if not text.strip():
+        raise bad_request(f"{what} is empty. Send a JSON object: " + '{"query": "…", "variables": {…}}.')
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise bad_request(f"{what} is not JSON in UTF-8: {error}.") from None
+    if isinstance(value, list):
+        raise bad_request(f"{what} is a list. Send one operation a request: a JSON object.")
+    if not isinstance(value, dict):
+        raise bad_request(f"{what} must be a JSON object.")
+    without_strings = _STRING.sub(b'""', text)
+    if _is_deeper_than(MAX_DEPTH, without_strings):
+        raise bad_request(f"{what} is nested deeper than {MAX_DEPTH} levels.")
+    for digits in _LONG_INTEGER.findall(without_strings):
+        if len(digits) > MAX_INTEGER_DIGITS + 2 or not -(2**63) <= int(digits) < 2**64:
+            raise bad_request(f"{what} holds an integer that does not fit into 64 bits. Send it as a string.")
+    members = cast("dict[str, Any]", value)
+    if without_strings.count(b":") != _count_keys(members):
+        raise bad_request(f"{what} holds an object that has a key twice.")
+    return members
+
+
+def _is_deeper_than(levels: int, without_strings: bytes) -> bool:
+    """Take the innermost brackets away, again and again. `bare` is JSON without what its strings hold."""
+    brackets = without_strings.translate(_BRACKETS, _NO_BRACKETS)
+    for _ in range(levels):
+        brackets = brackets.replace(b"[]", b"")
+        if not brackets:
+            return False
+    return bool(brackets)
+
+
+def _count_keys(value: object) -> int:
+    """How many members the objects in it have, together."""
+    count, stack = 0, [value]
+    while stack:
+        current = stack.pop()
+        if isinstance(current, dict):
+            members = cast("dict[str, Any]", current)
+            count += len(members)
+            children: Iterable[object] = members.values()
+        elif isinstance(current, list):
+            children = cast("list[object]", current)
+        else:
+            continue
+        stack += [part for part in children if isinstance(part, (dict, list))]
+    return count

@@ -1,0 +1,83 @@
+"""From a result to what is sent: the members of the answer, its length within bounds, and its status."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+import structlog
+from strawberry.types import ExecutionResult
+
+from graph.core.streaming import SharedResult
+from server.protocol.negotiation import GRAPHQL_RESPONSE
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+# The execution had begun when it ended with one of these, so `data` is null instead of missing.
+_EXECUTION_ERROR_CODES = frozenset({"TIMEOUT", "RESPONSE_TOO_LARGE"})
+
+# What a request as a whole is refused for, whatever media type the client takes. The first that is found counts.
+_STATUS_BY_CODE = {
+    "RATE_LIMITED": 429,
+    "UNAUTHENTICATED": 401,
+    "FORBIDDEN": 403,
+    "UNAVAILABLE": 503,
+    "INTERNAL_SERVER_ERROR": 500,
+    "PAYLOAD_TOO_LARGE": 413,
+    "BAD_REQUEST": 400,
+}
+
+
+def response_map(result: ExecutionResult) -> dict[str, Any]:
+    """The answer. Without `data` where nothing was executed (GraphQL specification, 7.1.2)."""
+    response: dict[str, Any] = {}
+    if result.errors:
+        response["errors"] = [error.formatted for error in result.errors]
+    if not is_request_error(result):
+        response["data"] = result.data
+    if result.extensions:
+        response["extensions"] = result.extensions
+    return response
+
+
+def encode(result: ExecutionResult, *, request_id: str, limit: int) -> bytes:
+    """The answer as JSON of at most `limit` bytes; where it would be longer, one that says so."""
+    try:
+        body = result.text.encode() if isinstance(result, SharedResult) else orjson.dumps(response_map(result))
+    except TypeError:  # orjson's error is one: a value that JSON or UTF-8 cannot carry
+        log.exception("answer_not_json", request_id=request_id)
+        return encode_execution_error("INTERNAL_SERVER_ERROR", "Internal error", request_id)
+    if len(body) > limit:
+        message = f"The answer has {len(body):,} bytes; at most {limit:,} are sent. Ask for shorter pages or fewer fields."
+        return encode_execution_error("RESPONSE_TOO_LARGE", message, request_id)
+    return body
+
+
+def encode_execution_error(code: str, message: str, request_id: str) -> bytes:
+    """The answer of an execution that came to nothing."""
+    error = {"message": message, "extensions": {"code": code, "requestId": request_id}}
+    return orjson.dumps({"errors": [error], "data": None})
+
+
+def status_and_headers(result: ExecutionResult, media_type: str, *, draft: bool) -> tuple[int, Mapping[str, str]]:
+    """The status, and headers that belong to it. `draft`: with 422 and 294 of the GraphQL over HTTP draft of 2026."""
+    errors = result.errors or []
+    if not is_request_error(result):
+        return (294 if draft and errors and media_type == GRAPHQL_RESPONSE else 200), {}
+    codes = {(error.extensions or {}).get("code"): error.extensions or {} for error in errors}
+    for code, status in _STATUS_BY_CODE.items():
+        if code in codes:
+            retry_after = codes[code].get("retryAfter")
+            return status, {} if retry_after is None else {"Retry-After": str(max(1, math.ceil(retry_after)))}
+    if media_type != GRAPHQL_RESPONSE:
+        return 200, {}
+    return (422 if draft and "GRAPHQL_PARSE_FAILED" not in codes else 400), {}
+
+
+def is_request_error(result: ExecutionResult) -> bool:
+    """Whether it was refused before it was executed. An error of a field has a path; one of the document or of its variables has none."""
+    if result.data is not None or not result.errors:
+        return False
+    return all(error.path is None and (error.extensions or {}).get("code") not in _EXECUTION_ERROR_CODES for error in result.errors)

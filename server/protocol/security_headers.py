@@ -1,0 +1,49 @@
+"""Headers that every answer of this process has, whatever made it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, MutableMapping
+from typing import TYPE_CHECKING, Any
+
+from starlette.datastructures import MutableHeaders
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+SECURITY_HEADERS: Mapping[str, str] = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "X-Frame-Options": "DENY",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+def security_headers(hsts: int) -> dict[str, str]:
+    """Those headers. `hsts` is in seconds; 0 leaves Strict-Transport-Security to whoever ends TLS."""
+    return {**SECURITY_HEADERS, **({"Strict-Transport-Security": f"max-age={hsts}; includeSubDomains"} if hsts else {})}
+
+
+class SecurityHeaders:
+    """Adds what an answer does not say itself."""
+
+    def __init__(self, app: ASGIApp, hsts: int = 0) -> None:
+        self._app = app
+        self._headers = security_headers(hsts)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_with_headers(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                message.setdefault("headers", [])
+                headers = MutableHeaders(scope=message)
+                for name, value in self._headers.items():
+                    headers.setdefault(name, value)
+                if "vary" in headers:  # of which CORS may have repeated a part
+                    headers["vary"] = ", ".join(dict.fromkeys(part.strip() for part in headers["vary"].split(",")))
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)

@@ -1,0 +1,338 @@
+"""graphql-transport-ws: Strawberry's handler with limits, with sessions that end, and with every message looked at before it is used.
+
+https://github.com/enisdenjo/graphql-ws/blob/master/PROTOCOL.md
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import ExitStack, aclosing, suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
+from uuid import uuid4
+
+import orjson
+import structlog
+from graphql import GraphQLError, OperationType
+from starlette.websockets import WebSocketDisconnect, WebSocketState
+from strawberry.asgi import ASGIWebSocketAdapter
+from strawberry.http.exceptions import WebSocketDisconnected
+from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import BaseGraphQLTransportWSHandler, Operation
+from strawberry.subscriptions.protocols.graphql_transport_ws.types import ConnectionInitMessage, Message, SubscribeMessage
+from strawberry.types import ExecutionResult
+from strawberry.types.execution import PreExecutionError
+
+from db.errors import Unavailable
+from graph.core.context import Context
+from graph.core.failures import to_client_errors
+from graph.core.operations import select_operation
+from graph.core.streaming import SharedResult
+from graph.schema import schema
+from server.auth import InvalidToken, authenticate
+from server.observability import record_rejection
+from server.protocol import responses
+from server.protocol.graphql_request import GraphQLRequest
+from server.protocol.http_errors import HttpError
+from server.protocol.websocket_protocol import ON_IDENTIFIED
+
+if TYPE_CHECKING:
+    from server.graphql import GraphQLView
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+BAD_REQUEST = 4400
+FORBIDDEN = 4403  # clients may come back with another token, which after 4401 they do not
+TOO_MANY_REQUESTS = 4429
+GOING_AWAY = 1001
+TRY_AGAIN = 1013
+MAX_REASON_BYTES = 123  # bytes of a close frame's reason (RFC 6455, 5.5)
+MAX_ID_LENGTH = 255  # characters
+MAX_RUNNING_BYTES = 1024 * 1024  # bytes of the messages whose operations a socket runs at once: what they carry is kept for as long
+MAX_MISSED_PINGS = 2  # pings without any sign of life after which a client has gone
+
+
+class _Operation(Operation[Context, None]):
+    """Strawberry's, with all that its message asked for until it has begun."""
+
+    __slots__ = ("graphql_request", "is_mutation", "request_id", "size")
+
+    def __init__(self, handler: WebSocketHandler, operation_id: str, graphql_request: GraphQLRequest, size: int) -> None:
+        super().__init__(handler, operation_id, "", None, None)
+        self.graphql_request: GraphQLRequest | None = graphql_request
+        self.size = size
+        self.request_id = uuid4().hex
+        self.is_mutation = False
+
+
+class WebSocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
+    """One socket. It belongs to whom its `connection_init` or else its handshake names, for as long as that token is good."""
+
+    def __init__(self, view: GraphQLView, *arguments: Any, **options: Any) -> None:
+        super().__init__(view, *arguments, **options)
+        settings = view.settings
+        self._view = view
+        self._max_operations = settings.operations_per_socket
+        self._ping_interval = settings.socket_ping_every
+        self._rate_limiter = MessageRateLimiter(settings.messages_per_second)
+        self._headers = self.context.connection_params or {}
+        self._last_received_at = time.monotonic()
+        self._exit_stack = ExitStack()
+        self._finishing_mutations: set[_Operation] = set()
+        self._is_closed = False
+        self._sign_out_task: asyncio.Task[None] | None = None
+        self._ping_task: asyncio.Task[None] | None = None
+        self._ping_timer: asyncio.TimerHandle | None = None
+
+    async def handle(self) -> None:
+        self._schedule_ping()
+        try:
+            with self._exit_stack:
+                await super().handle()
+        finally:
+            self._is_closed = True
+            if self._ping_timer is not None:
+                self._ping_timer.cancel()
+            tasks = [task for task in (self._ping_task, self._sign_out_task) if task is not None]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def handle_message(self, message: Message) -> None:
+        self._last_received_at = time.monotonic()
+        fields = cast("dict[str, Any]", message)
+        operation_id, payload = fields.get("id", ""), fields.get("payload")
+        if not self._rate_limiter.allow(self._last_received_at):
+            await self._close(TOO_MANY_REQUESTS, "Too many messages: send fewer a second.")
+        elif not isinstance(operation_id, str) or len(operation_id) > MAX_ID_LENGTH:
+            await self.handle_invalid_message(f"An operation's id must be a string of at most {MAX_ID_LENGTH} characters.")
+        elif payload is not None and not isinstance(payload, dict):
+            await self.handle_invalid_message("The payload of a message must be an object.")
+        else:
+            await super().handle_message(message)
+        fields.clear()  # whoever reads messages holds this one until the next, which may be for ever
+
+    async def handle_invalid_message(self, error_message: str) -> None:
+        await self._close(BAD_REQUEST, error_message)
+
+    async def handle_connection_init(self, message: ConnectionInitMessage) -> None:
+        """The token comes here, since a browser cannot set headers on a websocket; other clients may use the header."""
+        payload: dict[str, object] = message.get("payload") or {}
+        if self.connection_timed_out:
+            return
+        if self.connection_init_received:
+            await self._close(TOO_MANY_REQUESTS, "Too many initialisation requests")
+            return
+        self.connection_init_received = True
+        cast("asyncio.Task[None]", self.connection_init_timeout_task).cancel()  # pyright: ignore[reportUnknownMemberType] - Strawberry leaves it open
+        self.connection_init_timeout_task = None
+        try:
+            # Where both name somebody, the message counts: it is the later word.
+            database, timeout = self.context.database, self.context.execution_timeout
+            message_viewer = await authenticate(database, payload, timeout)
+            viewer = message_viewer or await authenticate(database, self._headers, timeout)
+            self._exit_stack.enter_context(self._view.socket_quota.acquire(viewer.id if viewer else self.context.address))
+        except InvalidToken:
+            await self._close(FORBIDDEN, "Forbidden")
+        except HttpError as error:
+            await self._close(TOO_MANY_REQUESTS, str(error))
+        except Unavailable:
+            await self._close(TRY_AGAIN, "Try again later")
+        else:
+            self.context.viewer = viewer
+            if viewer is not None:
+                session = self.context.session = self._exit_stack.enter_context(self.context.feed.sessions.acquire(viewer))
+                self._exit_stack.enter_context(session.on_end(self._sign_out))
+            on_identified = cast("ASGIWebSocketAdapter", self.websocket).ws.scope["state"].get(ON_IDENTIFIED)
+            if on_identified is not None:
+                on_identified()
+            await self.send_message({"type": "connection_ack"})
+            self.connection_acknowledged = True
+
+    async def handle_subscribe(self, message: SubscribeMessage) -> None:
+        operation_id, payload = message["id"], cast("object", message["payload"])
+        if not self.connection_acknowledged:
+            await self._close(4401, "Unauthorized")
+            return
+        if operation_id in self.operations:
+            await self._close(4409, f"Subscriber for {operation_id} already exists")
+            return
+        if not isinstance(payload, dict):
+            await self.handle_invalid_message("The payload of subscribe must be an object.")
+            return
+        try:
+            graphql_request = GraphQLRequest.from_mapping(cast("dict[str, Any]", payload))
+        except HttpError as error:
+            await self.handle_invalid_message(str(error))
+            return
+        running = [*cast("dict[str, _Operation]", self.operations).values(), *self._finishing_mutations]
+        if len(running) >= self._max_operations:
+            reason = f"This socket runs {self._max_operations} operations, and no more at a time. Complete one, or open another socket."
+            await self._send_rate_limited(operation_id, reason)
+            return
+        size = len(orjson.dumps(payload))
+        if sum(operation.size for operation in running) + size > MAX_RUNNING_BYTES:
+            reason = f"The operations that this socket runs came in {MAX_RUNNING_BYTES:,} bytes, and no more are kept. Complete one, or send shorter ones."
+            await self._send_rate_limited(operation_id, reason)
+            return
+        operation = _Operation(self, operation_id, graphql_request, size)
+        self.operations[operation_id] = operation
+        operation.task = asyncio.create_task(self.run_operation(operation), name=f"socket operation {operation_id[:40]}")
+
+    async def _send_rate_limited(self, operation_id: str, message: str) -> None:
+        request_error = _request_error(GraphQLError(message, extensions={"code": "RATE_LIMITED"}), uuid4().hex)
+        await self.send_message({"id": operation_id, "type": "error", "payload": [request_error.formatted]})
+
+    def forget_id(self, id: str) -> None:  # noqa: A002 - Strawberry's signature
+        self.operations.pop(id, None)
+
+    async def cleanup_operation(self, operation_id: str) -> None:
+        """A mutation that has begun is finished, whoever is still there to hear of it: it might be at its commit."""
+        operation = cast("_Operation | None", self.operations.get(operation_id))
+        if operation is None or not operation.is_mutation:
+            await super().cleanup_operation(operation_id)
+            return
+        del self.operations[operation_id]
+        operation.completed = True
+        self._finishing_mutations.add(operation)
+
+    async def run_operation(self, operation: Operation[Context, None]) -> None:
+        """Nothing that goes wrong here ends more than this operation."""
+        operation = cast("_Operation", operation)
+        session = self.context.session
+        viewer = self.context.viewer if session is None else session.viewer
+        context = replace(self.context.for_operation(), viewer=viewer, request_id=operation.request_id)
+        try:
+            try:
+                results = await self._start_execution(operation, context)
+            except HttpError as error:
+                graphql_error = GraphQLError(str(error), extensions={"code": error.code})
+                await operation.send_initial_errors([_request_error(graphql_error, context.request_id)])
+                return
+            except GraphQLError as error:
+                await operation.send_initial_errors([_request_error(error, context.request_id)])
+                return
+            async with aclosing(results):
+                await self._send_result_stream(operation, results)
+            await operation.send_operation_message({"id": operation.id, "type": "complete"})
+        except (WebSocketDisconnected, WebSocketDisconnect):
+            return
+        except Exception:  # results are made to carry errors, so whatever comes here is ours; its words are not for clients
+            log.exception("socket_operation_failed", request_id=context.request_id)
+            masked = GraphQLError("Internal error", extensions={"code": "INTERNAL_SERVER_ERROR", "requestId": context.request_id})
+            with suppress(WebSocketDisconnected):
+                await operation.send_initial_errors([masked])
+        finally:
+            self._finishing_mutations.discard(operation)
+
+    async def _start_execution(self, operation: _Operation, context: Context) -> Any:
+        """Its answers. What was asked for is not kept any longer: most of it is needed no more."""
+        graphql_request, operation.graphql_request = operation.graphql_request, None
+        assert graphql_request is not None
+        text = await self._view.resolve_document(graphql_request, context)
+        operation.is_mutation = _is_mutation(text, graphql_request.operation_name)
+        return await self.schema.stream(
+            text,
+            variable_values=graphql_request.variables,
+            context_value=context,
+            operation_name=graphql_request.operation_name,
+            operation_extensions=graphql_request.extensions,
+        )
+
+    async def _send_result_stream(self, operation: Operation[Context, None], result_source: Any) -> None:
+        """What is sent is text that is made once: an answer that many share differs in the operation's id alone."""
+        prefix = '{"id":' + orjson.dumps(operation.id).decode() + ',"type":"next","payload":'
+        first = True
+        async for result in result_source:
+            if operation.completed:
+                return
+            if first and isinstance(result, PreExecutionError):
+                await operation.send_initial_errors(result.errors or [])
+                return
+            assert isinstance(result, ExecutionResult)
+            await self._send_text(prefix + self._encode_result(result, cast("_Operation", operation).request_id) + "}")
+            first = False
+            del result  # it would be kept until the next
+
+    def _encode_result(self, result: ExecutionResult, request_id: str) -> str:
+        limit = self._view.settings.max_response_bytes
+        if isinstance(result, SharedResult) and len(result.text) <= limit // 4:  # no character takes more than four bytes
+            return result.text
+        return responses.encode(result, request_id=request_id, limit=limit).decode()
+
+    async def send_message(self, message: Message) -> None:
+        await self._send_text(self._view.encode_json(message))
+
+    async def _send_text(self, text: str) -> None:
+        """Raises `WebSocketDisconnected` where the socket is closed, by whichever side."""
+        socket = cast("ASGIWebSocketAdapter", self.websocket).ws
+        try:
+            await socket.send({"type": "websocket.send", "text": text})
+        except WebSocketDisconnect as error:
+            raise WebSocketDisconnected from error
+        except RuntimeError as error:
+            if socket.application_state is WebSocketState.DISCONNECTED:  # we have closed it, while an answer was on its way
+                raise WebSocketDisconnected from error
+            raise
+
+    def _sign_out(self) -> None:
+        if self._sign_out_task is None:
+            self._sign_out_task = asyncio.create_task(self._close(FORBIDDEN, "Signed out: the token was revoked or has expired."))
+
+    def _schedule_ping(self) -> None:
+        # A timer takes less memory than a task that sleeps, and there may be thousands of quiet sockets.
+        self._ping_timer = asyncio.get_running_loop().call_later(self._ping_interval, self._start_ping)
+
+    def _start_ping(self) -> None:
+        self._ping_task = asyncio.create_task(self._ping(), name="socket ping")
+
+    async def _ping(self) -> None:
+        """Keeps proxies from closing a quiet socket, and notices a client that vanished without a word."""
+        try:
+            if self.connection_acknowledged and time.monotonic() - self._last_received_at > MAX_MISSED_PINGS * self._ping_interval + 1:
+                await self._close(GOING_AWAY, "Nothing was heard from you, not even a pong.")
+                return
+            if self.connection_acknowledged:
+                async with asyncio.timeout(self._ping_interval):  # a client that does not read holds back what is sent
+                    await self.send_message({"type": "ping"})
+        except (TimeoutError, WebSocketDisconnected):
+            log.debug("socket_not_pinged")
+        self._ping_task = None
+        if not self._is_closed:
+            self._schedule_ping()
+
+    async def _close(self, code: int, reason: str) -> None:
+        try:
+            await self.websocket.close(code, reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore"))
+        except (RuntimeError, WebSocketDisconnect):  # it is closed already: the other side was faster
+            log.debug("socket_closed_before", code=code)
+
+
+def _is_mutation(text: str, name: str | None) -> bool:
+    try:
+        return select_operation(schema.read(text), name).operation is OperationType.MUTATION
+    except (GraphQLError, RecursionError):  # which its execution will say
+        return False
+
+
+def _request_error(error: GraphQLError, request_id: str) -> GraphQLError:
+    """What is sent for a message that never became an operation. It is noted here, since no operation ends that would be."""
+    (request_error,) = to_client_errors([error], phase="parse", request_id=request_id)
+    record_rejection(request_id, None, str((request_error.extensions or {})["code"]), transport="websocket")
+    return request_error
+
+
+class MessageRateLimiter:
+    """At most so many messages a second, with as many at once: a bucket that leaks (GCRA)."""
+
+    def __init__(self, per_second: float) -> None:
+        self._interval = 1 / per_second
+        self._next_due = 0.0
+
+    def allow(self, now: float) -> bool:
+        """Whether one more may come now."""
+        due = max(self._next_due, now) + self._interval
+        if due - now > 1.0 + self._interval / 2:
+            return False
+        self._next_due = due
+        return True

@@ -1,0 +1,229 @@
+"""uvicorn's websocket protocol with an end to its patience: with frames that are no messages, with many in one go, and with who does not read.
+
+uvicorn itself takes all frames that have come before anybody else gets a turn: 4 MB of empty pings kept a process busy for 5 s. And it waits
+for ever to send to a client that does not read, a close too, while it puts by a pong for each ping.
+"""
+
+from __future__ import annotations
+
+import time
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import structlog
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.datastructures import Headers
+from websockets.frames import CloseCode
+from websockets.http11 import Response
+
+from server.observability import record_rejection
+from server.protocol.http_errors import error_body
+from server.protocol.security_headers import SECURITY_HEADERS
+
+if TYPE_CHECKING:
+    from asyncio import Task, TimerHandle
+    from collections.abc import Mapping
+
+    from uvicorn._types import ASGISendEvent
+    from websockets.frames import Frame
+    from websockets.http11 import Request
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+PARSE_CHUNK_BYTES = 4096  # bytes that are taken apart before the frames in them are counted
+SEND_TIMEOUT = 60.0  # seconds in which a client must have read what waits for it
+CLOSE_TIMEOUT = 1.0  # seconds that a client has to read the last words, when the process stops or others need its place
+CONNECTION_INIT_TIMEOUT = 4408  # graphql-transport-ws: no connection_init in time
+
+ON_IDENTIFIED = "settled"  # in the scope's state: what the handler calls once it knows whose the socket is
+MAX_FRAMES_PER_SECOND = 1000  # a second, of whatever kind; how many messages they may make is the handler's to say
+
+
+# What is said instead of the library's own words.
+_HANDSHAKE_ERRORS = {
+    403: (
+        "FORBIDDEN",
+        "No websocket is opened here. Its address is `/graphql`; pages must be of this origin, or of one in TRELLIS_ALLOWED_ORIGINS.",
+    ),
+    500: ("INTERNAL_SERVER_ERROR", "Internal error"),
+}
+_MALFORMED_HANDSHAKE = (
+    "BAD_REQUEST",
+    "This is no handshake of a websocket: it needs `Sec-WebSocket-Version: 13` and a `Sec-WebSocket-Key` of 16 bytes.",
+)
+
+
+class LimitedWebSocketProtocol(WebSocketsSansIOProtocol):
+    """One websocket. `headers` are those of all answers, for a handshake that is refused."""
+
+    def __init__(self, *arguments: Any, headers: Mapping[str, str] = SECURITY_HEADERS, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._headers = headers
+        self.conn.reject = self._error_response
+        self._frame_count = 0
+        self._window_start = time.monotonic()
+        self._send_timer: TimerHandle | None = None
+        self._drop_timer: TimerHandle | None = None
+        self._evictable: dict[Any, None] = {}
+
+    def make_evictable(self, evictable: dict[Any, None]) -> None:
+        """Be one of these until it is known whose the socket is; the first of them leaves when others need its place."""
+        self._evictable = evictable
+        evictable[self] = None
+
+    def evict(self) -> None:
+        self._evictable.pop(self, None)
+        self._fail(CONNECTION_INIT_TIMEOUT, "There are too many connections, and this one has sent no connection_init.")
+        self._drop_after(CLOSE_TIMEOUT)
+
+    def drop(self) -> None:
+        """Close at once; what was not sent yet is not sent."""
+        self._evictable.pop(self, None)
+        self.transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._evictable.pop(self, None)
+        for timer in (self._send_timer, self._drop_timer):
+            if timer is not None:
+                timer.cancel()
+        super().connection_lost(exc)
+
+    def handle_connect(self, event: Request) -> None:
+        super().handle_connect(event)
+        if not self.close_sent:
+            self.scope.setdefault("state", {})[ON_IDENTIFIED] = lambda: self._evictable.pop(self, None)
+
+    def data_received(self, data: bytes) -> None:
+        now = time.monotonic()
+        if now - self._window_start >= 1:
+            self._window_start, self._frame_count = now, 0
+        for offset in range(0, len(data), PARSE_CHUNK_BYTES):
+            if self.transport.is_closing():
+                return
+            super().data_received(data[offset : offset + PARSE_CHUNK_BYTES])
+            if self._frame_count > MAX_FRAMES_PER_SECOND:
+                self._fail(CloseCode.POLICY_VIOLATION, "Too many frames: send fewer a second.")
+        if not self.handshake_initiated:
+            self._reject_handshake()
+
+    def _reject_handshake(self) -> None:
+        """The head has come as a whole, for it was one to the HTTP side; where the library could not read it, it would now wait for ever."""
+        if self.transport.is_closing():
+            return
+        response = b"".join(self.conn.data_to_send())
+        self.transport.write(response or self._error_response(HTTPStatus.BAD_REQUEST, "").serialize())
+        self.transport.close()
+
+    def _error_response(self, status: HTTPStatus | int, text: str) -> Response:  # noqa: ARG002 - the library's signature; its text is not ours
+        status = HTTPStatus(status)
+        request_id = uuid4().hex
+        code, message = _HANDSHAKE_ERRORS.get(status, _MALFORMED_HANDSHAKE)
+        record_rejection(request_id, status, code)
+        body = error_body(code, message, request_id)
+        headers = Headers(self._headers)
+        headers["Content-Type"] = "application/json; charset=utf-8"
+        headers["Content-Length"] = str(len(body))
+        headers["Cache-Control"] = "no-store"
+        headers["X-Request-Id"] = request_id
+        headers["Connection"] = "close"
+        return Response(status.value, status.phrase, headers, body)
+
+    def handle_text(self, event: Frame) -> None:
+        self._frame_count += 1
+        super().handle_text(event)
+
+    def handle_bytes(self, event: Frame) -> None:
+        self._frame_count += 1
+        super().handle_bytes(event)
+
+    def handle_cont(self, event: Frame) -> None:
+        self._frame_count += 1
+        super().handle_cont(event)
+
+    def handle_ping(self) -> None:
+        self._frame_count += 1
+        if self.writable.is_set():
+            super().handle_ping()
+        else:  # it asks for answers that it does not read
+            self._drop_unread()
+
+    def handle_pong(self, event: Frame) -> None:
+        self._frame_count += 1
+        super().handle_pong(event)
+
+    def send_receive_event_to_app(self) -> None:
+        if self.curr_msg_data_type == "text":
+            try:
+                b"".join(self.frames).decode()
+            except UnicodeDecodeError:  # uvicorn would log it as an error of ours
+                self.frames = []
+                self._fail(CloseCode.INVALID_DATA, "The message is not UTF-8.")
+                return
+        super().send_receive_event_to_app()
+
+    # What goes
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._send_timer is None:
+            self._send_timer = self.loop.call_later(SEND_TIMEOUT, self._drop_unread)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._send_timer is not None:
+            self._send_timer.cancel()
+            self._send_timer = None
+
+    async def send(self, message: ASGISendEvent) -> None:
+        if message["type"] != "websocket.close":
+            await super().send(message)
+        elif self.writable.is_set():
+            await super().send(message)
+            if self.close_timer is not None:
+                # uvicorn's own would wait for what is yet to be sent.
+                self.close_timer.cancel()
+                self.close_timer = self.loop.call_later(self.close_timeout, self.drop)
+        else:
+            self._drop_unread()
+
+    def shutdown(self) -> None:
+        if self.writable.is_set():
+            super().shutdown()
+            self._drop_after(CLOSE_TIMEOUT)
+        else:
+            self._drop_unread()
+
+    # The end
+
+    def handle_close(self, event: Frame) -> None:
+        super().handle_close(event)
+        self._drop_after(self.close_timeout)
+
+    def handle_parser_exception(self) -> None:
+        super().handle_parser_exception()
+        self._drop_after(self.close_timeout)
+
+    def on_task_complete(self, task: Task[None]) -> None:
+        super().on_task_complete(task)
+        self._drop_after(self.close_timeout)
+
+    def _drop_after(self, seconds: float) -> None:
+        """The connection is being closed, and that is how long it may take: closing it waits for what is yet to be sent."""
+        if self._drop_timer is None and self in self.connections:
+            self._drop_timer = self.loop.call_later(seconds, self.drop)
+
+    def _drop_unread(self) -> None:
+        if not self.transport.is_closing():
+            log.info("socket_unread", waiting=self.transport.get_write_buffer_size())
+        self.drop()
+
+    def _fail(self, code: int, reason: str) -> None:
+        if self.transport.is_closing():
+            return
+        log.info("socket_refused", code=int(code), reason=reason)
+        self.conn.fail(code, reason)
+        if self.conn.close_sent is None:
+            self.transport.close()
+        else:
+            self.handle_parser_exception()

@@ -1,0 +1,98 @@
+"""A Trellis to measure: embedded servers, a schema, an admin; API processes of its own."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import httpx
+
+from db.core.viewer import SYSTEM
+from db.core.work import Database
+from db.migrations import upgrade
+from db.services import accounts
+from db.settings import StateSettings, state_settings
+from server.embedded import embedded_servers
+
+TOKEN = "the-token-of-the-benchmarks"
+UNLIMITED = {f"TRELLIS_RATE_LIMIT_{who}": "0" for who in ("ANONYMOUS", "FREE", "PRO", "ENTERPRISE")}  # one viewer asks for thousands
+
+
+@contextmanager
+def servers() -> Generator[None]:
+    """Real servers in a scratch folder, named by the environment for as long as the block lasts."""
+    with (
+        tempfile.TemporaryDirectory(prefix="trellis-bench-", ignore_cleanup_errors=True) as folder,
+        embedded_servers(Path(folder)) as environment,
+    ):
+        os.environ.update(environment)
+        os.environ.update(UNLIMITED)
+        state_settings.cache_clear()
+        upgrade(environment["TRELLIS_DATABASE_URL"])
+        yield
+
+
+@asynccontextmanager
+async def database() -> AsyncGenerator[Database]:
+    """The state, with the admin whose token is `TOKEN`."""
+    async with Database.open(StateSettings(), statement_timeout=0) as database_:
+        async with database_.work(SYSTEM) as work:
+            await accounts.ensure_admin(work, "admin@trellis.local", TOKEN)
+        yield database_
+
+
+@contextmanager
+def run_process(*command: str, **environment: str) -> Generator[subprocess.Popen[bytes]]:
+    """A child that is ended with the block; its output is kept out of the way."""
+    child = subprocess.Popen(
+        [sys.executable, "-m", *command], env={**os.environ, **environment}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        yield child
+    finally:
+        child.terminate()
+        child.wait(20)
+
+
+@contextmanager
+def api(application: str, *options: str) -> Generator[str]:
+    """A uvicorn process that serves `application`: its URL."""
+    with uvicorn_app(application, *options) as (url, _):
+        yield url
+
+
+@contextmanager
+def trellis_api() -> Generator[tuple[str, int]]:
+    """An API process as it is in production: its URL, and its id."""
+    with _http_process("server.cli", "api", "--host", "127.0.0.1") as url_and_pid:
+        yield url_and_pid
+
+
+@contextmanager
+def uvicorn_app(application: str, *options: str) -> Generator[tuple[str, int]]:
+    """A uvicorn process that serves `application`: its URL, and its id."""
+    with _http_process("uvicorn", application, *options, "--log-level", "critical", "--no-access-log") as url_and_pid:
+        yield url_and_pid
+
+
+@contextmanager
+def _http_process(*command: str) -> Generator[tuple[str, int]]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with run_process(*command, "--port", str(port)) as child:
+        url = f"http://127.0.0.1:{port}"
+        for _ in range(300):
+            try:
+                httpx.post(f"{url}/graphql", json={"query": "{ __typename }"}, headers={"authorization": f"Bearer {TOKEN}"})
+                break
+            except httpx.TransportError:
+                time.sleep(0.1)
+        yield url, child.pid

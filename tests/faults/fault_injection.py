@@ -1,0 +1,304 @@
+"""The faults: each does its harm, and heals it where the world would, while jobs run."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import random
+import signal
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import ExitStack, suppress
+from typing import TypeVar
+from uuid import UUID
+
+import psutil
+import redis.asyncio as redis_client
+
+from db.stores import queue
+from server.embedded import ManagedProcess
+from tests.faults import hooks
+from tests.faults.cluster import Cluster, eventually
+from tests.faults.proxy import Faults
+from tests.faults.traces import Execution, executions
+from tests.faults.workload import Submission, Workload
+
+T = TypeVar("T")
+LINKS = ("postgres", "redis", "s3")
+ALL_LINK_FAULTS = ("delay_connections", "drop_connections", "half_close_connections")
+SINGLE_LINK_FAULTS = ("stall_connection", "refuse_connections")  # where one does so, few get as far as the others
+PIECE_PROBABILITY: Mapping[str, float] = {"postgres": 0.02, "redis": 0.05, "s3": 0.15}  # of the pieces that pass: on some links few do
+INJECTION_TIMEOUT = 20.0  # seconds in which a fault of the network finds somebody to strike
+
+
+class FaultInjector:
+    """Every public coroutine without arguments is a kind of fault; `kinds` names them. It answers False where there was nothing to harm."""
+
+    def __init__(self, cluster: Cluster, workload: Workload, rng: random.Random) -> None:
+        self._cluster = cluster
+        self._workload = workload
+        self._random = rng
+        self.lease = float(cluster.settings.get("TRELLIS_WORKER_LEASE", 10.0))
+
+    # Processes
+
+    async def kill_worker(self) -> bool:
+        """kill -9; whoever keeps workers starts another."""
+        own_workers = [worker for worker in self._cluster.workers if worker.exit_code() is None]
+        supervised_pids = self._cluster.up_children("worker")
+        if supervised_pids and self._random.random() < 1 / (len(own_workers) + len(supervised_pids)):
+            _send(self._random.choice(supervised_pids), signal.SIGKILL)
+        elif own_workers:
+            self._cluster.kill(self._random.choice(own_workers))
+            self._cluster.launch_worker()
+        return bool(own_workers or supervised_pids)
+
+    async def roll_worker(self) -> bool:
+        """A deploy: SIGTERM, and another in its place."""
+        own_workers = [worker for worker in self._cluster.workers if worker.exit_code() is None]
+        if own_workers:
+            worker = self._random.choice(own_workers)
+            self._cluster.launch_worker()
+            await self._cluster.stop_worker(worker)
+        return bool(own_workers)
+
+    async def kill_forkserver(self) -> bool:
+        """kill -9 of the process between a worker and its bodies, which is a loss of their jobs."""
+        for pid in self._shuffled(self._cluster.worker_pids()):
+            forkserver = self.forkserver_of(pid)
+            if forkserver is not None:
+                return _send(forkserver.pid, signal.SIGKILL)
+        return False
+
+    async def kill_body(self) -> bool:
+        """kill -9 of a body; of one that has used no try yet, for three tries are all a job has."""
+        body = await self.running_body()
+        return body is not None and _send(body.pid, signal.SIGKILL)
+
+    async def kill_api(self) -> bool:
+        """kill -9 of an API process; whoever keeps it starts it again."""
+        supervised_pids = self._cluster.up_children("api")
+        own_urls = list(self._cluster.apis)
+        if own_urls and (not supervised_pids or self._random.random() < 0.5):
+            url = self._random.choice(own_urls)
+            self._cluster.apis[url].process.kill()
+            self._cluster.apis[url].process.wait()
+            self._cluster.launch_api(url)
+        elif supervised_pids:
+            _send(self._random.choice(supervised_pids), signal.SIGKILL)
+        return bool(own_urls or supervised_pids)
+
+    async def freeze_worker(self) -> bool:
+        """SIGSTOP for longer than a lease, then SIGCONT."""
+        return await self._freeze(self._random.choice(self._cluster.worker_pids() or [0]), self.lease * 1.4)
+
+    async def freeze_forkserver(self) -> bool:
+        """The supervisor of the bodies stands still for a while; its worker lives."""
+        forkserver = self.forkserver_of(self._random.choice(self._cluster.worker_pids() or [0]))
+        return forkserver is not None and await self._freeze(forkserver.pid, self.lease * 0.8)
+
+    async def _freeze(self, pid: int, seconds: float) -> bool:
+        if not _send(pid, signal.SIGSTOP):
+            return False
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            _send(pid, signal.SIGCONT)
+        return True
+
+    # Servers
+
+    async def wipe_redis(self) -> bool:
+        """FLUSHALL."""
+        with suppress(redis_client.RedisError, OSError):
+            async with redis_client.Redis.from_url(self._cluster.direct_environment["TRELLIS_REDIS_URL"]) as client:
+                await client.flushall()
+                return True
+        return False
+
+    async def restart_redis(self) -> bool:
+        """Stopped for a while; it comes back empty."""
+        await self._cluster.restart_server("valkey", pause=self._random.uniform(0.2, 2.0))
+        return True
+
+    async def crash_redis(self) -> bool:
+        """kill -9; it comes back empty at once."""
+        await self._cluster.restart_server("valkey", signal.SIGKILL)
+        return True
+
+    async def restart_postgres(self) -> bool:
+        """A fast shutdown, and a start."""
+        await self._cluster.restart_server("postgres")
+        return True
+
+    async def crash_postgres(self) -> bool:
+        """An immediate shutdown, and recovery."""
+        await self._cluster.restart_server("postgres", signal.SIGQUIT, pause=self._random.uniform(0.0, 0.5))
+        return True
+
+    async def kill_backend(self) -> bool:
+        """kill -9 of one connection's process: Postgres ends all others and recovers by itself."""
+        rows = await self._cluster.rows("SELECT pid FROM pg_stat_activity WHERE application_name = 'trellis' ORDER BY pid")
+        return bool(rows) and _send(self._random.choice(rows)["pid"], signal.SIGKILL)
+
+    # The network: on the links that are named, or as the kind says
+
+    async def drop_connections(self, *links: str) -> bool:
+        """One connection in some breaks."""
+        return await self._inject_network_faults({link: Faults(drop=PIECE_PROBABILITY[link]) for link in links or LINKS})
+
+    async def delay_connections(self, *links: str) -> bool:
+        return await self._inject_network_faults(dict.fromkeys(links or LINKS, Faults(delay=0.03)))
+
+    async def half_close_connections(self, *links: str) -> bool:
+        """One direction ends while the other stays open."""
+        return await self._inject_network_faults({link: Faults(half_close=PIECE_PROBABILITY[link]) for link in links or LINKS})
+
+    async def stall_connection(self, *links: str) -> bool:
+        """Nothing passes and nothing is closed, for less than a lease."""
+        return await self._inject_network_faults(
+            dict.fromkeys(links or self._random.sample(LINKS, 1), Faults(stall=True)), self.lease * 0.6
+        )
+
+    async def refuse_connections(self, *links: str) -> bool:
+        """All are cut, and no new ones are let in."""
+        return await self._inject_network_faults(dict.fromkeys(links or self._random.sample(LINKS, 1), Faults(refuse=True)))
+
+    async def partition_postgres(self) -> bool:
+        """The whole world is cut off from Postgres for longer than a lease."""
+        return await self._inject_network_faults({"postgres": Faults(stall=True)}, self.lease * 1.3)
+
+    async def store_answers_errors(self) -> bool:
+        return await self._inject_network_faults({"s3": Faults(error=0.5)})
+
+    async def store_hangs(self) -> bool:
+        return await self._inject_network_faults({"s3": Faults(hang=0.3)})
+
+    async def store_cuts_transfers(self) -> bool:
+        return await self._inject_network_faults({"s3": Faults(cut=0.3)})
+
+    async def store_loses_answers(self) -> bool:
+        """It does what it was asked, and the answer is lost."""
+        return await self._inject_network_faults({"s3": Faults(lose=0.3)})
+
+    async def _inject_network_faults(self, faults: Mapping[str, Faults], seconds: float = 0.6) -> bool:
+        """For so long, and on until each has struck on its link; False where one never did."""
+        proxies = self._cluster.proxies
+
+        async def all_injected() -> bool:
+            return all(proxies.injections(link)[name] for link, harm in faults.items() for name in harm.active_names())
+
+        for link, link_faults in faults.items():
+            proxies.set_faults(link, link_faults)
+        try:
+            await asyncio.sleep(seconds)
+            await eventually(all_injected, INJECTION_TIMEOUT, interval=0.05)
+        except AssertionError:
+            return False
+        finally:
+            for link in faults:
+                proxies.set_faults(link)
+        return True
+
+    # Deliveries and clocks
+
+    async def dispatch_twice(self) -> bool:
+        """Every job that there is, whatever its state, is rung for again, some of them twice."""
+        rows = await self._cluster.rows("SELECT id, queue, dispatch_no FROM jobs ORDER BY updated_at DESC LIMIT 50")
+        client = queue.connect(self._cluster.direct_environment["TRELLIS_REDIS_URL"])
+        with suppress(redis_client.RedisError, OSError):
+            for row in rows:
+                numbers = [row["dispatch_no"], 1000 + self._random.randrange(1000)]
+                await queue.enqueue(client, row["queue"], [(row["id"], number) for number in numbers])
+            await client.aclose()
+            return bool(rows)
+        return False
+
+    async def shift_clock(self) -> bool:
+        """A worker joins whose clock is 90 s off, and does a job; one of the others goes."""
+        own_workers = [worker for worker in self._cluster.workers if worker.exit_code() is None]
+        worker = self._cluster.launch_worker(**{hooks.CLOCK_SHIFT: self._random.choice(["90", "-90"])})
+        completed = await self.completes_a_job(worker)
+        if own_workers and worker.exit_code() is None and own_workers[0] in self._cluster.workers:
+            await self._cluster.stop_worker(own_workers[0])
+        return completed
+
+    async def completes_a_job(self, worker: ManagedProcess, seconds: float = 0.05) -> bool:
+        """Whether this worker completes a job that takes so long; some are given out until it has one of them."""
+        job_ids: list[UUID] = []
+
+        async def is_done() -> bool:
+            query = "SELECT outcome FROM job_attempts WHERE job_id = ANY($1) AND worker LIKE $2"
+            outcomes = {row["outcome"] for row in await self._cluster.rows(query, job_ids, f"%-{worker.pid}-%")}
+            if not outcomes & {None, "completed"} and worker.exit_code() is None:
+                job_ids.append((await self._workload.submit_script(f"nap {seconds:g}", priority=10)).job)
+            return "completed" in outcomes or worker.exit_code() is not None
+
+        with suppress(AssertionError):
+            await self._cluster.wait_serving(worker)  # another fault may meet it before it does
+            await eventually(is_done, 60.0, interval=0.1)
+            return worker.exit_code() is None
+        return False
+
+    # One that is aimed
+
+    async def late_result(self, first: int, script: str = "linger 0.8 2.0") -> Submission:
+        """A job that the worker `first` took, and that another has begun since that worker was frozen.
+
+        Only now the first thaws, with a result in its hands if the body has ended by then.
+        """
+        others = [pid for pid in self._cluster.worker_pids() if pid != first]
+
+        def has_begun(attempt: int) -> Callable[[], Awaitable[bool]]:
+            async def begun() -> bool:
+                return any((each.job, each.attempt) == (job.job, attempt) for each in executions(self._cluster.traces))
+
+            return begun
+
+        with ExitStack() as thaw_stack:
+            with self._cluster.freeze(*others):
+                job = await self._workload.submit_script(script)
+                await eventually(has_begun(1))
+                thaw_stack.enter_context(self._cluster.freeze(first))
+            await eventually(has_begun(2))
+        return job
+
+    # Who runs what
+
+    def forkserver_of(self, worker: int) -> psutil.Process | None:
+        with suppress(psutil.Error):
+            for child in psutil.Process(worker).children():
+                if any("workers.runtime.forkserver" in word for word in child.cmdline()):
+                    return child
+        return None
+
+    async def running_body(self) -> Execution | None:
+        """A body that runs now, of a job that has used no try."""
+        running = [each for each in executions(self._cluster.traces) if each.ended is None and psutil.pid_exists(each.pid)]
+        without_tries = "SELECT id FROM jobs WHERE id = ANY($1) AND status = 'running' AND tries = 0"
+        eligible = {row["id"] for row in await self._cluster.rows(without_tries, [each.job for each in running])}
+        return next((each for each in self._shuffled(running) if each.job in eligible), None)
+
+    def _shuffled(self, things: list[T]) -> list[T]:
+        return self._random.sample(things, len(things))
+
+
+def fault_kinds() -> dict[str, Callable[[FaultInjector], Awaitable[bool]]]:
+    """By name, in the order in which they stand here."""
+    excluded = {"running_body", "late_result", "completes_a_job"}
+    return {
+        name: kind
+        for name, kind in vars(FaultInjector).items()
+        if inspect.iscoroutinefunction(kind) and name[0] != "_" and name not in excluded
+    }
+
+
+def _send(pid: int, signal_number: signal.Signals) -> bool:
+    """False when it has gone already."""
+    if pid <= 1:
+        return False
+    try:
+        os.kill(pid, signal_number)
+    except ProcessLookupError:
+        return False
+    return True

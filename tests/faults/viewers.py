@@ -1,0 +1,98 @@
+"""One person: what was asked and answered, what was seen, and a client at every API."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+import httpx
+from websockets.exceptions import WebSocketException
+
+from tests.client import Client, GraphQLErrors
+from tests.faults.cluster import Cluster, eventually
+
+RETRYABLE_CODES = {"UNAVAILABLE", "TIMEOUT"}  # whether it was done is not known: asked again, with the same key
+RETRYABLE_ERRORS = (httpx.HTTPError, OSError, TimeoutError, WebSocketException)
+
+
+@dataclass(slots=True)
+class Submission:
+    """What was asked and what was answered. `expected` is how the job must end if nobody cancels it; None where several ways are right."""
+
+    owner: str
+    key: str
+    script: str
+    expected: str | None
+    job_ids: list[UUID] = field(default_factory=list[UUID])
+
+    @property
+    def job(self) -> UUID:
+        return self.job_ids[0]
+
+
+@dataclass(slots=True)
+class Subscriber:
+    """One subscriber of one job: what it saw, over all its connections."""
+
+    owner: str
+    job: UUID
+    sequences: list[int] = field(default_factory=list[int])
+    connections: int = 0
+    done: bool = False
+
+
+class Viewer:
+    """A named person with a client at every API; when one does not answer, another is asked."""
+
+    def __init__(self, name: str, token: str, cluster: Cluster) -> None:
+        self.name = name
+        self.token = token
+        self._cluster = cluster
+        self._clients: dict[str, Client] = {}
+        self.dataset = ""
+        self.output = ""
+        self.version = ""
+        self.pipelines: dict[str, asyncio.Task[str]] = {}
+
+    async def close(self) -> None:
+        for client in self._clients.values():
+            await client.close()
+
+    def client(self, turn: int = 0) -> Client:
+        urls = self._cluster.urls
+        url = urls[turn % len(urls)]
+        if url not in self._clients:
+            self._clients[url] = Client(url, self.token)
+        return self._clients[url]
+
+    async def execute_with_retries(self, query: str, *, within: float = 90.0, first: int = 0, **variables: Any) -> dict[str, Any]:
+        """The answer of the only root field, asked for until somebody gives it, from the `first` API on."""
+        answers: list[Any] = []
+        turns = itertools.count(first)
+
+        async def is_answered() -> bool:
+            try:
+                answers.append(await self.client(next(turns)).one(query, **variables))
+            except GraphQLErrors as error:
+                if not set(error.codes) <= RETRYABLE_CODES:
+                    raise
+            except (*RETRYABLE_ERRORS, ValueError):
+                pass
+            if not answers:
+                await asyncio.sleep(0.1)
+            return bool(answers)
+
+        await eventually(is_answered, within, f"an answer to {query[:60]}")
+        return answers[0]
+
+    async def pipeline(self, name: str, steps: list[tuple[str, str, dict[str, Any]]]) -> str:
+        """Made once."""
+        if name not in self.pipelines:
+            self.pipelines[name] = asyncio.create_task(self._create_pipeline(name, steps))
+        return await self.pipelines[name]
+
+    async def _create_pipeline(self, name: str, steps: list[tuple[str, str, dict[str, Any]]]) -> str:
+        return (await self.client().create_pipeline(name, *steps))["pipeline"]["id"]

@@ -1,0 +1,195 @@
+"""A process that has imported the product once and forks a `trellis` for each order: to start one afresh takes two seconds of a core, nearly
+all of them for imports, and the tests need hundreds.
+
+What is forked has the environment, the arguments, the log and the process group that it would have had, and reads its settings anew. `trellis up`
+and what it keeps are started as people start them.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, cast
+
+from server.embedded.processes import Command, ManagedProcess, die_with_parent
+from tests.faults import hooks
+
+ROOT = Path(__file__).parents[1]
+POLL_INTERVAL = 0.01  # seconds
+PRELOADED_MODULES = (
+    "server.cli",
+    "server.commands.credits",
+    "server.commands.jobs",
+    "server.commands.filters",
+    "server.logs",
+    "server.worker_tracing",
+    "workers.main",
+    "server.uvicorn_config",
+    "server.app",
+    "tests.workers.scripted_worker",
+)
+
+
+class PreforkServer:
+    """To be made in the main thread, whose end is the process's end, as it is that of all whom it has forked."""
+
+    def __init__(self) -> None:
+        base_environment = {name: value for name, value in os.environ.items() if not name.startswith("TRELLIS_")}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.prefork"],
+            cwd=ROOT,
+            env=base_environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            preexec_fn=die_with_parent(signal.SIGKILL),  # noqa: PLW1509 - calls nothing but two system calls, loaded beforehand
+        )
+        self._lock = threading.Lock()
+
+    def start_child(self, command: Command) -> ManagedProcess:
+        """What `Child(command)` is, for a `command` that is one of ours."""
+        assert command.log is not None
+        command.log.parent.mkdir(exist_ok=True)
+        return ForkedChild(command, self.start(command.argv, command.environment, command.log, folder=command.cwd))
+
+    def start(
+        self, argv: Sequence[str], environment: Mapping[str, str], log: Path, *, errors: Path | None = None, folder: str | None = None
+    ) -> ForkedProcess:
+        """A `python -m` of ours with these arguments; what it prints is added to `log`, and to `errors` what goes to its other output."""
+        for path in filter(None, (log, errors)):
+            path.touch()
+        request = {"argv": list(argv), "environment": dict(environment), "folder": folder or str(ROOT), "log": str(log)}
+        return ForkedProcess(self._request({**request, "errors": str(errors or log)}), self)
+
+    def exit_code(self, pid: int) -> int | None:
+        """The exit code of one that was forked here, once it has one."""
+        return self._request({"ended": pid})
+
+    def _request(self, request: dict[str, Any]) -> Any:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with self._lock:
+            self._process.stdin.write(json.dumps(request).encode() + b"\n")
+            self._process.stdin.flush()
+            return json.loads(self._process.stdout.readline())
+
+    def stop(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(5)
+
+
+@cache
+def prefork_server() -> PreforkServer:
+    """Those of a process of the tests. Its end is theirs."""
+    return PreforkServer()
+
+
+class ForkedProcess:
+    """As much of a `subprocess.Popen` as is used of one, of somebody else's child."""
+
+    def __init__(self, pid: int, server: PreforkServer) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+        self._server = server
+
+    def poll(self) -> int | None:
+        if self.returncode is None:
+            self.returncode = self._server.exit_code(self.pid)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while (code := self.poll()) is None:
+            if deadline is not None and time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired(f"process {self.pid}", cast("float", timeout))
+            time.sleep(POLL_INTERVAL)
+        return code
+
+    def send_signal(self, signal_number: int) -> None:
+        if self.poll() is None:  # until it has been asked about, its number is nobody else's
+            os.kill(self.pid, signal_number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+class ForkedChild(ManagedProcess):
+    """A child of the process here."""
+
+    def __init__(self, command: Command, process: Any) -> None:  # pyright: ignore[reportMissingSuperCall] - which would start another
+        self.command = command
+        self.process = process
+        self._stop_requested = False
+
+
+def _main() -> None:
+    for name in PRELOADED_MODULES:
+        importlib.import_module(name)
+    gc.collect()
+    gc.freeze()
+    replies = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    exit_codes: dict[int, int] = {}
+    for line in sys.stdin:
+        request = json.loads(line)
+        if "ended" in request:
+            child_pid = request["ended"]
+            if child_pid not in exit_codes:  # two may ask about one at the same time
+                pid, status = os.waitpid(child_pid, os.WNOHANG)
+                if pid:
+                    exit_codes[child_pid] = os.waitstatus_to_exitcode(status)
+            reply = exit_codes.get(child_pid)
+        else:
+            set_death_signal = die_with_parent(signal.SIGKILL)
+            reply = os.fork()
+            exit_codes.pop(reply, None)  # its number may have been another's
+            if not reply:
+                set_death_signal()
+                replies.close()
+                _run_forked(request)
+        print(json.dumps(reply), file=replies, flush=True)
+
+
+def _run_forked(request: dict[str, Any]) -> None:
+    """What a fresh interpreter would be by now. Returns by `SystemExit` alone."""
+    os.setpgid(0, 0)
+    os.chdir(request["folder"])
+    null_device = os.open(os.devnull, os.O_RDONLY)
+    log, errors = (os.open(request[name], os.O_WRONLY | os.O_APPEND) for name in ("log", "errors"))
+    for descriptor, target in ((null_device, 0), (log, 1), (errors, 2)):
+        os.dup2(descriptor, target)
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    from db.settings import state_settings
+    from server.cli import app
+    from server.settings import server_settings
+    from workers.settings import worker_settings
+
+    for settings in (state_settings, server_settings, worker_settings):
+        settings.cache_clear()
+    _, _, module, *arguments = request["argv"]  # python -m
+    if module != "server.cli":
+        sys.argv[1:] = arguments
+        runpy.run_module(module, run_name="__main__")
+        raise SystemExit
+    if "worker" in arguments:
+        hooks.install()
+    app(arguments, prog_name="trellis")
+
+
+if __name__ == "__main__":
+    _main()

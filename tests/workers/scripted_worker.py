@@ -1,0 +1,32 @@
+"""A worker process as `trellis worker` starts it, with one task that runs the body a job names. Started with the queues as arguments."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Row, insert
+
+from db.core.work import Work
+from db.tables import Experiment
+from db.tables.jobs import JobKind
+from workers.main import serve
+from workers.runtime.attempt import Attempt, Effects
+
+
+async def run_scripted_body(attempt: Attempt) -> Effects:
+    """The effect of a completed job is an experiment of its owner, named after the attempt."""
+    parameters = attempt.job.parameters
+    await attempt.run_body(f"tests.workers.bodies:{parameters['body']}", parameters["spec"])
+
+    async def effects(work: Work, job: Row[Any]) -> Sequence[str]:
+        await work.run(insert(Experiment).values(owner_id=job.owner_id, name=f"{job.id} {job.attempt}"))
+        return []
+
+    return effects
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(sys.argv[1:], {JobKind.EXPORT: run_scripted_body}))

@@ -1,0 +1,188 @@
+"""The process between a worker and its bodies: what it survives, and what becomes of bodies when it does not."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from sqlalchemy import select
+
+from db.core.viewer import SYSTEM
+from db.services import jobs
+from db.tables import JobAttempt
+from db.tables.jobstates import JobStatus
+from tests.workers.worker_harness import WorkerHarness, alive, eventually
+from workers.runtime import forkserver_client
+from workers.runtime.process_pool import ChildHandle, ForkserverUnavailable, ProcessPool
+
+MEMORY_LIMIT = 1 << 32
+FAILING_FORKS = """
+import os, sys
+if any("workers.runtime.forkserver" in word for word in sys.orig_argv):
+    fork, made = os.fork, [0]
+    def fails_third():
+        made[0] += 1
+        if made[0] == 3:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        return fork()
+    os.fork = fails_third
+"""
+SLOW_LIBRARIES = """
+import importlib, sys, time
+if "preload" in sys.orig_argv:
+    real = importlib.import_module
+    def slow(name, *rest):
+        if sys._getframe(1).f_globals["__name__"] == "__main__":  # not what libraries import by themselves
+            time.sleep(0.4)
+        return real(name, *rest)
+    importlib.import_module = slow
+"""
+
+
+async def start_body(child: ChildHandle, folder: Path, body: str, deadline: float | None = None, **spec: Any) -> Path:
+    """The file in which the body leaves its trace; it may live for a minute."""
+    deadline = time.monotonic() + 60 if deadline is None else deadline
+    trace = folder / f"{time.monotonic_ns()}.trace"
+    child.set_limits(deadline, MEMORY_LIMIT)
+    body_spec = {"trace": str(trace), **spec}
+    await child.send_request(
+        {"target": f"tests.workers.bodies:{body}", "spec": body_spec, "folder": str(folder), "limits": {}, "niceness": 0, "until": deadline}
+    )
+    return trace
+
+
+async def wait_for_start(trace: Path) -> int:
+    """The body's process."""
+
+    async def trace_text() -> str | None:
+        return trace.read_text() if trace.exists() and trace.read_text().endswith("\n") else None
+
+    return int((await eventually(trace_text)).split()[0])
+
+
+def install_sitecustomize(folder: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What every Python that is started from here on runs first."""
+    (folder / "sitecustomize.py").write_text(text)
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+
+
+async def test_a_body_does_not_begin_once_its_lease_has_run_out(tmp_path: Path) -> None:
+    traces: list[Path] = []
+    async with ProcessPool(preload=False) as process_pool:
+        for _ in range(20):
+            child = await process_pool.acquire()
+            traces.append(await start_body(child, tmp_path, "quick", time.monotonic() - 0.001))
+            await child.exited
+            child.close()
+    assert [trace for trace in traces if trace.exists()] == []
+
+
+async def test_a_fork_that_fails_costs_one_child_and_no_body(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install_sitecustomize(tmp_path, FAILING_FORKS, monkeypatch)
+    async with ProcessPool(preload=False) as process_pool:
+        first, second = await process_pool.acquire(), await process_pool.acquire()
+        bodies = [await wait_for_start(await start_body(child, tmp_path, "long")) for child in (first, second)]
+        await asyncio.sleep(2 * 0.05)  # a spare one is tried for, which is the third
+        third = await process_pool.acquire()
+        await wait_for_start(await start_body(third, tmp_path, "quick"))
+        assert (await third.exited).status == 0
+        assert [alive(pid) for pid in bodies] == [True, True]
+        for child in (first, second, third):
+            child.close()
+
+
+async def test_a_forkserver_that_stands_still_is_given_up_and_the_job_begins_elsewhere(
+    harness: WorkerHarness, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(forkserver_client, "RESPONSE_TIMEOUT", 0.5)
+    async with ProcessPool(preload=False) as process_pool:
+        first = await process_pool.acquire()
+        body = await wait_for_start(await start_body(first, tmp_path, "long"))
+        await asyncio.sleep(0.3)
+        spare = await process_pool.acquire()
+        assert process_pool.pid is not None
+        os.kill(process_pool.pid, signal.SIGSTOP)
+        with pytest.raises(ForkserverUnavailable):
+            await process_pool.acquire()
+        assert (await first.exited) == (-signal.SIGKILL, "nursery")
+        assert not alive(body)
+        replacement = await process_pool.acquire()
+        await wait_for_start(await start_body(replacement, tmp_path, "quick"))
+        for child in (first, spare, replacement):
+            child.close()
+
+
+async def test_a_job_whose_forkserver_dies_runs_again_without_a_try_and_nothing_of_it_is_left(harness: WorkerHarness) -> None:
+    worker = await harness.start_worker()
+    job_id = await harness.submit("fork_descendants")
+    descendants = [pid for pid, _ in await harness.wait_for_starts(job_id, 3)]
+    (forkserver,) = [child for child in psutil.Process(worker.pid).children() if "workers.runtime.forkserver" in child.cmdline()]
+    forkserver.kill()
+    await harness.wait_for_starts(job_id, 6)
+    assert [pid for pid in descendants if alive(pid)] == []
+    job = await harness.job(job_id)
+    assert (job.attempt, job.tries, job.losses) == (2, 0, 1)
+    (lost_attempt,) = await harness.database.rows(select(JobAttempt.error).where(JobAttempt.job_id == job_id, JobAttempt.number == 1))
+    assert lost_attempt.error["message"] == "The worker could not keep the job's process. The process that looks after it died."
+    async with harness.database.work(SYSTEM) as work:
+        await jobs.cancel(work, job_id)
+    await harness.wait_for_status(job_id, JobStatus.CANCELLED)
+
+
+async def test_deadlines_hold_while_libraries_are_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install_sitecustomize(tmp_path, SLOW_LIBRARIES, monkeypatch)
+    delays: list[float] = []
+    async with ProcessPool(preload=True) as process_pool:
+        unpreloaded = await process_pool.acquire()
+        first_pid = process_pool.pid
+        for _ in range(8):
+            child = await process_pool.acquire()
+            deadline = time.monotonic() + 0.3
+            await start_body(child, tmp_path, "spin_cpu", deadline)
+            await child.exited
+            delays.append(time.monotonic() - deadline)
+            child.close()
+        assert process_pool.pid == first_pid  # the other one is still importing
+        assert max(delays) < 0.3
+
+        async def is_preloaded() -> bool:
+            return process_pool.pid != first_pid
+
+        await eventually(is_preloaded)
+        assert first_pid is not None
+        assert alive(first_pid)  # it has a child yet
+        assert (await process_pool.acquire()).pid != 0
+        unpreloaded.close()
+
+        async def has_exited() -> bool:
+            return not alive(first_pid)
+
+        await eventually(has_exited, within=10.0)
+
+
+async def test_a_body_that_forks_without_end_is_stopped(harness: WorkerHarness) -> None:
+    worker = await harness.start_worker()
+    job = await harness.wait_for_status(await harness.submit("fork_bomb"), JobStatus.FAILED)
+    message = "The job started more processes than it may. Give it fewer at a time."
+    assert (job.error["code"], job.error["message"], job.attempt) == ("PROCESS_LIMIT", message, 1)
+    assert len(psutil.Process(worker.pid).children(recursive=True)) < 5
+
+
+@pytest.mark.parametrize("pool_too", [False, True])
+def test_a_python_that_is_no_worker_keeps_its_children(pool_too: bool) -> None:
+    """Only a worker process, which has no children of its own, adopts and kills."""
+    program = "import asyncio\nfrom workers.runtime.process_pool import ProcessPool\nasync def main():\n  async with ProcessPool(preload=False): pass\n"
+    program = (
+        f"import subprocess\nother = subprocess.Popen(['sleep', '60'])\n{program}asyncio.run(main())\nprint(other.poll())\nother.kill()"
+    )
+    if pool_too:
+        program = program.replace("preload=False", "preload=False, is_subreaper=True")
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True).stdout == "None\n"

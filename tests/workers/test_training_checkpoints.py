@@ -1,0 +1,147 @@
+"""A training that was broken off goes on from its last checkpoint, and ends with the very model that it would have made at one go."""
+
+from __future__ import annotations
+
+import json
+import re
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from tests.workers.pipeline_runner import PipelineRecorder, artifact_path, chain, run
+
+ROWS = 600
+RNG = np.random.default_rng(3)
+FRAME = pl.DataFrame({f"x{number}": RNG.normal(size=ROWS) for number in range(6)}).with_columns(
+    amount=pl.col("x0") * 3 + pl.col("x1") ** 2 + pl.Series(RNG.normal(size=ROWS)),
+    label=pl.when(pl.col("x0") + pl.col("x2") > 0.4)
+    .then(pl.lit("high"))
+    .when(pl.col("x1") > 0)
+    .then(pl.lit("middle"))
+    .otherwise(pl.lit("low")),
+)
+SPLIT = ("split", {"test_fraction": 0.2, "validation_fraction": 0.2})
+TRAININGS: list[tuple[str, dict[str, Any]]] = [
+    ("train_lightgbm", {}),
+    ("train_lightgbm", {"subsample": 0.7, "colsample_bytree": 0.6, "n_estimators": 120}),
+    ("train_lightgbm", {"class_weight": "balanced"}),
+    ("train_lightgbm", {"learning_rate": 0.5, "early_stopping_rounds": 15}),
+    ("train_lightgbm", {"learning_rate": 0.4, "early_stopping_rounds": 60, "subsample": 0.8, "n_estimators": 300}),
+    ("train_gradient_boosting", {"n_estimators": 40}),
+    ("train_gradient_boosting", {"n_estimators": 40, "subsample": 0.6}),
+    ("train_random_forest", {"n_estimators": 40}),
+    ("train_random_forest", {"n_estimators": 40, "class_weight": "balanced"}),
+]
+
+
+class Interrupted(Exception):
+    """The process is gone."""
+
+
+@dataclass
+class InterruptingRecorder(PipelineRecorder):
+    """Ends the training after some checkpoints and a few points more, as a kill does: at no place of its own choosing."""
+
+    checkpoint_count: int = 2
+    points_left: int = 3
+
+    def metric(self, key: str, step: int, value: float) -> None:
+        if len(self.checkpoints) >= self.checkpoint_count:
+            self.points_left -= 1
+            if self.points_left < 0:
+                raise Interrupted
+        super().metric(key, step, value)
+
+
+def interrupted_training(
+    folder: Path, definition: dict[str, Any], target: str, checkpoint_count: int = 1
+) -> tuple[dict[str, Any], InterruptingRecorder]:
+    """What the broken training left for the next: its last checkpoint, and all that it told."""
+    folder.mkdir()
+    recorder = InterruptingRecorder(checkpoint_count=checkpoint_count)
+    with pytest.raises(Interrupted):
+        run(folder, FRAME, definition, target=target, keeping={"every": 0.0}, report=recorder)
+    state, path = recorder.checkpoints[-1]
+    return {"state": state, "path": str(path)}, recorder
+
+
+def make_folder(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+def model_contents(result: Mapping[str, Any]) -> tuple[str, list[bytes]]:
+    """All that a model file says: types, values and arrays. The numbers of its objects tell which of them shared memory, and nothing else."""
+    with zipfile.ZipFile(artifact_path(result, "MODEL")) as archive:
+        names = archive.namelist()
+        schema = re.sub(r'"__id__":\d+', "", archive.read("schema.json").decode())
+        return schema, [archive.read(name) for name in names if name.endswith(".npy")]
+
+
+@pytest.mark.parametrize("target", ["label", "amount"])
+@pytest.mark.parametrize(("step", "parameters"), TRAININGS)
+def test_the_model_and_its_curves_are_those_of_a_training_at_one_go(
+    tmp_path: Path, step: str, parameters: dict[str, Any], target: str
+) -> None:
+    if target == "amount" and "class_weight" in parameters:
+        parameters = {**parameters, "class_weight": None}
+    exclude = {"label", "amount"} - {target}
+    definition = chain(SPLIT, (step, {**parameters, "exclude": sorted(exclude)}))
+    expected, uninterrupted = run(make_folder(tmp_path / "whole"), FRAME, definition, target=target)
+    checkpoint, first = interrupted_training(tmp_path / "first", definition, target)
+    done = checkpoint["state"]["done"]
+    result, second = run(make_folder(tmp_path / "second"), FRAME, definition, target=target, keeping={"every": 0.0, "found": checkpoint})
+    word = "tree" if step == "train_random_forest" else "round"
+    assert second.resume_messages == [f"Goes on from {word} {done} of {checkpoint['state']['total']}."]
+    assert model_contents(result) == model_contents(expected)
+    assert result["metrics"] == expected["metrics"]
+    for key, points in second.metric_points.items():
+        earlier_points = [point for point in first.metric_points.get(key, []) if point[0] < done]
+        assert earlier_points + points == uninterrupted.metric_points[key]
+
+
+def test_checkpoints_change_nothing_of_a_training_that_is_not_broken_off(tmp_path: Path) -> None:
+    for number, (step, parameters) in enumerate(TRAININGS[:2] + TRAININGS[5:8]):
+        definition = chain((step, {**parameters, "exclude": ["amount"]}))
+        expected, _ = run(make_folder(tmp_path / f"a{number}"), FRAME, definition, target="label")
+        result, report = run(make_folder(tmp_path / f"b{number}"), FRAME, definition, target="label", keeping={"every": 0.0})
+        assert report.checkpoints
+        assert model_contents(result) == model_contents(expected)
+
+
+@pytest.mark.parametrize("damage", ["other data", "no model", "another type"])
+def test_a_checkpoint_of_something_else_is_not_used_and_the_training_starts_over(tmp_path: Path, damage: str) -> None:
+    step = "train_gradient_boosting" if damage == "another type" else "train_lightgbm"
+    definition = chain((step, {"exclude": ["amount"], "n_estimators": 30}))
+    checkpoint, _ = interrupted_training(tmp_path / "first", definition, "label")
+    frame = FRAME
+    if damage == "other data":
+        frame = FRAME.with_columns(x0=pl.col("x0") + 1)
+    elif damage == "no model":
+        Path(checkpoint["path"]).write_bytes(b"tree\nnonsense")
+    else:
+        import pickle
+
+        import skops.io
+
+        skops.io.dump({"model": pickle.Unpickler}, checkpoint["path"])
+    result, report = run(make_folder(tmp_path / "second"), frame, definition, target="label", keeping={"every": 0.0, "found": checkpoint})
+    expected, uninterrupted = run(make_folder(tmp_path / "whole"), frame, definition, target="label")
+    (message,) = report.resume_messages
+    assert message.startswith("The checkpoint of an earlier attempt is not used: ")
+    assert message.endswith("The training starts from its beginning.")
+    assert report.metric_points == uninterrupted.metric_points
+    assert model_contents(result) == model_contents(expected)
+
+
+def test_what_is_kept_is_small_and_holds_no_code(tmp_path: Path) -> None:
+    definition = chain(("train_lightgbm", {"exclude": ["amount"], "n_estimators": 30}))
+    checkpoint, _ = interrupted_training(tmp_path / "first", definition, "label")
+    assert len(json.dumps(checkpoint["state"])) < 1_000
+    assert Path(checkpoint["path"]).read_text().startswith("tree\nversion=v4\n")

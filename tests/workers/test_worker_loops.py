@@ -1,0 +1,106 @@
+"""A worker's own loops: what it hears, how often it looks, when it beats, and how it says goodbye."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+from sqlalchemy import text
+
+from db.core.viewer import SYSTEM
+from db.settings import StateSettings
+from db.stores.notices import DISPATCH_CHANNEL, connect
+from db.tables.jobstates import JobStatus
+from tests.workers.in_process_worker import RunningWorker, no_effects
+from tests.workers.worker_harness import WorkerHarness
+from workers.runtime.attempt import Attempt, Effects
+
+
+async def quick(_attempt: Attempt) -> Effects:
+    return no_effects
+
+
+async def test_whatever_is_published_to_workers_they_go_on_hearing(
+    harness: WorkerHarness, running_worker: RunningWorker, settings: StateSettings
+) -> None:
+    """Looks are rare here, so that only what is heard can be in time."""
+    async with running_worker(quick, look=30.0):
+        await harness.wait_for_status(await harness.submit("none"), JobStatus.COMPLETED, within=5.0)
+        redis = connect(settings.redis_url)
+        async with redis:
+            for payload in (b"\xff\xfe", b"cancelled:\xff:\xff", b"", b"rung:"):
+                await redis.execute_command("PUBLISH", DISPATCH_CHANNEL, payload)  # pyright: ignore[reportUnknownMemberType] - redis leaves it untyped
+        await harness.wait_for_status(await harness.submit("none"), JobStatus.COMPLETED, within=5.0)
+
+
+async def test_notices_in_a_crowd_make_a_worker_sort_a_long_queue_a_few_times_a_second(
+    harness: WorkerHarness,
+    running_worker: RunningWorker,
+    settings: StateSettings,
+    capture_statements: Callable[[], AbstractContextManager[list[str]]],
+) -> None:
+    """Of 30,000 jobs eight run, which is all that their owner may; the other slots stay free, and each nudge is a reason to look."""
+
+    async def task(_attempt: Attempt) -> Effects:
+        await asyncio.sleep(60)
+        return no_effects
+
+    insert_jobs = (
+        "INSERT INTO jobs (owner_id, kind, status, queue) SELECT :owner, 'export', 'pending', :queue FROM generate_series(1, 30000)"
+    )
+    async with harness.database.work(SYSTEM) as work:
+        await work.run(text(insert_jobs), {"owner": harness.owner_id, "queue": harness.queue})
+    async with harness.database.session() as connection:
+        await connection.exec_driver_sql("ANALYZE jobs")
+    redis: Any = connect(settings.redis_url)
+    async with redis, running_worker(task, slots=20):
+        first_id = await harness.submit("none")
+        await harness.wait_for_status(first_id, JobStatus.PENDING)
+        with capture_statements() as sent:
+            deadline = time.monotonic() + 2.0
+            while time.monotonic() < deadline:
+                await redis.publish(DISPATCH_CHANNEL, "ended")
+                await asyncio.sleep(0.005)
+    polls = [statement for statement in sent if "FOR UPDATE OF jobs SKIP LOCKED" in statement]
+    assert 2 <= len(polls) <= 20
+
+
+async def test_a_claim_that_took_long_has_its_lease_renewed_at_once(harness: WorkerHarness, running_worker: RunningWorker) -> None:
+    """Pulses are rare here: without one of its own the job would have what the claim has left of its lease."""
+    done = asyncio.Event()
+
+    async def task(_attempt: Attempt) -> Effects:
+        await done.wait()
+        return no_effects
+
+    create_function = "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(2.5); RETURN NEW; END $$"
+    async with harness.database.work(SYSTEM) as work:
+        await work.run(text(create_function))
+        await work.run(text("CREATE TRIGGER slow BEFORE INSERT ON job_attempts FOR EACH ROW EXECUTE FUNCTION slow()"))
+    try:
+        async with running_worker(task, pulse=30.0, lease=4.0):
+            job_id = await harness.submit("none")
+            job = await harness.wait_for_status(job_id, JobStatus.RUNNING)
+            await asyncio.sleep(0.5)
+            lease_remaining = (await harness.job(job_id)).lease_until - job.started_at
+            done.set()
+            await harness.wait_for_status(job_id, JobStatus.COMPLETED)
+    finally:
+        async with harness.database.work(SYSTEM) as work:
+            await work.run(text("DROP FUNCTION slow CASCADE"))
+    assert lease_remaining.total_seconds() > 6.0
+
+
+async def test_a_job_that_is_not_done_is_given_back_within_the_grace_time(harness: WorkerHarness) -> None:
+    worker = await harness.start_worker(GRACE="3", LEASE="10", PULSE="1")
+    job_id = await harness.submit("long")
+    await harness.wait_for_starts(job_id)
+    worker.terminate()
+    terminated_at = time.monotonic()
+    await harness.wait_for_status(job_id, JobStatus.PENDING, within=3.0)
+    assert time.monotonic() - terminated_at > 1.5  # a shorter body would have had its time
+    assert await asyncio.to_thread(worker.wait, 10) == 0
+    assert await harness.outcomes(job_id) == ["given_back"]

@@ -1,0 +1,179 @@
+"""Real workers on a queue of their own, for tests that say what a job's body does and look at what becomes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import psutil
+import pytest
+from sqlalchemy import Row, select
+
+from db.core.viewer import SYSTEM, UserRole
+from db.core.work import Database
+from db.services import accounts, jobs
+from db.settings import StateSettings
+from db.stores.notices import RedisNoticePublisher, connect
+from db.stores.objects import ObjectStore
+from db.tables import Experiment, Job, JobAttempt, JobEvent, User, Worker
+from db.tables.jobs import JobKind
+from db.tables.jobstates import JobStatus
+from tests.client import Client
+from tests.conftest import LiveServer
+from tests.prefork import ForkedProcess, prefork_server
+
+LEASE = 1.5
+QUICK_SETTINGS = {"LEASE": str(LEASE), "PULSE": "0.3", "LOOK": "0.2", "PRELOAD": "false", "SLOTS": "2", "GRACE": "0.3"}
+SHARED_WORKER_SETTINGS = {"CANCEL_PATIENCE": "0.5", "BACKOFF_BASE": "0.1", "BACKOFF_FACTOR": "1"}
+
+
+class WorkerHarness:
+    """A database with an owner, a queue that only this test's workers serve, and the traces that bodies leave."""
+
+    def __init__(self, database: Database, owner_id: UUID, token: str, folder: Path) -> None:
+        self.database = database
+        self.owner_id = owner_id
+        self.token = token
+        self.folder = folder
+        self.queue = f"test-{uuid4()}"
+        self.workers: list[ForkedProcess] = []
+
+    async def start_worker(self, **settings: str) -> ForkedProcess:
+        """A worker that is ready."""
+        worker = launch_worker(self.queue, self.folder, settings)
+        self.workers.append(worker)
+        await wait_registered(self.database, worker)
+        return worker
+
+    async def submit(self, body: str, *, max_tries: int = 3, timeout: float | None = None, **spec: Any) -> UUID:
+        """A job that runs this body; its starts are traced in a file of its own."""
+        parameters = {"body": body, "spec": {"trace": str(self.folder / f"{uuid4()}.trace"), **spec}}
+        async with self.database.work(SYSTEM) as work:
+            new_job = jobs.NewJob(self.owner_id, JobKind.EXPORT, self.queue, parameters=parameters, max_tries=max_tries, timeout=timeout)
+            return (await jobs.submit(work, new_job)).id
+
+    async def job(self, job_id: UUID) -> Row[Any]:
+        (row,) = await self.database.rows(select(*Job.__table__.c).where(Job.id == job_id))
+        return row
+
+    async def wait_for_status(self, job_id: UUID, *statuses: JobStatus, within: float = 60.0) -> Row[Any]:
+        async def in_status() -> Row[Any] | None:
+            row = await self.job(job_id)
+            return row if row.status in statuses else None
+
+        return await eventually(in_status, within=within)
+
+    async def wait_for_starts(self, job_id: UUID, count: int = 1) -> list[tuple[int, float]]:
+        """(process, time) of each start of the body, once there are so many."""
+        trace = Path((await self.job(job_id)).parameters["spec"]["trace"])
+
+        async def enough_starts() -> list[tuple[int, float]] | None:
+            lines = trace.read_text().splitlines() if trace.exists() else []
+            return [(int(line.split()[0]), float(line.split()[1])) for line in lines] if len(lines) >= count else None
+
+        return await eventually(enough_starts)
+
+    async def worker_of(self, job_id: UUID) -> ForkedProcess:
+        """The process that runs the job."""
+        (row,) = await self.database.rows(select(Worker.name).join(Job, Job.worker_id == Worker.id).where(Job.id == job_id))
+        return next(worker for worker in self.workers if f"-{worker.pid}-" in row.name)
+
+    async def outcomes(self, job_id: UUID) -> list[str | None]:
+        rows = await self.database.rows(select(JobAttempt.outcome).where(JobAttempt.job_id == job_id).order_by(JobAttempt.number))
+        return [row.outcome for row in rows]
+
+    async def effects(self, job_id: UUID) -> list[str]:
+        """The attempts that had an effect."""
+        rows = await self.database.rows(select(Experiment.name).where(Experiment.name.startswith(str(job_id))))
+        return [row.name.split()[1] for row in rows]
+
+    async def events(self, job_id: UUID) -> list[Row[Any]]:
+        return list(await self.database.rows(select(*JobEvent.__table__.c).where(JobEvent.job_id == job_id).order_by(JobEvent.sequence)))
+
+
+def launch_worker(queue: str, folder: Path, settings: Mapping[str, str]) -> ForkedProcess:
+    """A worker process that serves one queue, its settings made quick."""
+    worker_environment = {
+        name if name.startswith("TRELLIS_") else f"TRELLIS_WORKER_{name}": value for name, value in {**QUICK_SETTINGS, **settings}.items()
+    }
+    environment = {**os.environ, "TRELLIS_WORKER_SCRATCH": str(folder / "scratch"), **worker_environment}
+    return prefork_server().start([sys.executable, "-m", "tests.workers.scripted_worker", queue], environment, folder / "worker.log")
+
+
+async def wait_registered(database: Database, worker: ForkedProcess) -> None:
+    """Return once it serves."""
+
+    async def registered() -> bool:
+        return bool(await database.rows(select(Worker.id).where(Worker.name.contains(f"-{worker.pid}-"))))
+
+    await eventually(registered, within=60.0)
+
+
+async def eventually(probe: Callable[[], Any], within: float = 60.0) -> Any:
+    """The first answer that says something; a look takes 20 ms."""
+    deadline = time.monotonic() + within
+    while time.monotonic() < deadline:
+        if answer := await probe():
+            return answer
+        await asyncio.sleep(0.02)
+    pytest.fail(f"Did not happen within {within} s.")
+
+
+def alive(pid: int) -> bool:
+    """A zombie is dead."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+@pytest.fixture
+async def harness(settings: StateSettings, database: Database, clean: None, tmp_path: Path) -> AsyncGenerator[WorkerHarness]:
+    redis = connect(settings.redis_url)
+    async with ObjectStore.open(settings) as objects:
+        await objects.ensure_bucket()
+    async with Database.open(settings, RedisNoticePublisher(redis)) as notifying_database:
+        async with notifying_database.work(SYSTEM) as work:
+            token = await accounts.add_user(work, "owner@example.org", "owner", None, UserRole.MEMBER)
+            owner_id = await work.scalar(select(User.id).where(User.username == "owner"))
+        harness = WorkerHarness(notifying_database, owner_id, token, tmp_path)
+        yield harness
+        for worker in harness.workers:
+            worker.send_signal(signal.SIGCONT)
+            worker.kill()
+            worker.wait()
+    await redis.aclose()
+
+
+@pytest.fixture(scope="module")
+async def shared_worker_queue(settings: StateSettings, database: Database, tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[str]:
+    """The queue of a worker that nobody harms."""
+    queue = f"test-{uuid4()}"
+    worker = launch_worker(queue, tmp_path_factory.mktemp("crew"), SHARED_WORKER_SETTINGS)
+    await wait_registered(database, worker)
+    yield queue
+    assert worker.poll() is None
+    worker.terminate()
+    assert await asyncio.to_thread(worker.wait, 10) == 0
+
+
+@pytest.fixture
+def harness_with_worker(harness: WorkerHarness, shared_worker_queue: str) -> WorkerHarness:
+    """A stage whose worker is there already."""
+    harness.queue = shared_worker_queue
+    return harness
+
+
+@pytest.fixture
+async def owner(harness: WorkerHarness, live_server: LiveServer) -> AsyncGenerator[Client]:
+    """Whose the stage's jobs are."""
+    client = Client(live_server.url, harness.token)
+    yield client
+    await client.close()

@@ -1,0 +1,161 @@
+"""The model card: what a person has to know before using a model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from workers.ml.artifacts.trust import TRUSTED_TYPES
+from workers.ml.bundle import SUBSETS, Bundle
+from workers.ml.scoring import METRICS
+from workers.ml.steps.training_step import THREADS, Trained
+
+MAX_FEATURES = 100
+PREDICTION_NOUNS = {"CLASSIFICATION": "classes", "REGRESSION": "a number", "CLUSTERING": "clusters"}
+
+
+def model_card(bundle: Bundle, trained: Trained, versions: dict[str, str], context: dict[str, Any], definition: dict[str, Any]) -> str:
+    name = _escape_markdown(context.get("model_name") or context.get("pipeline_name") or type(trained.estimator).__name__)
+    sections = [
+        f"# {name}\n\n`{type(trained.estimator).__name__}` of {trained.framework}, predicting {PREDICTION_NOUNS[trained.problem]}"
+        + (f" of `{_escape_code(trained.target)}`." if trained.target else "."),
+        "## Data\n\n" + _data(bundle, trained, context),
+        "## Metrics\n\n" + _metrics(bundle),
+        "## Hyperparameters\n\n"
+        + _table(["name", "value"], [[f"`{key}`", f"`{_escape_code(value)}`"] for key, value in trained.hyperparameters.items()]),
+        "## Steps\n\n" + _steps(definition),
+        "## Features\n\n" + _features(bundle, trained),
+        "## Use\n\n" + _use(trained, versions),
+        "## Limits\n\n" + _limits(bundle, trained),
+        "## Versions and seed\n\n"
+        + _table(["package", "version"], [[package, package_version] for package, package_version in versions.items()])
+        + f"\n\nSeed {bundle.seed}, {THREADS} thread. The same versions, data and seed give the same metrics and the same file.",
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _data(bundle: Bundle, trained: Trained, context: dict[str, Any]) -> str:
+    data_split = bundle.data_split
+    assert data_split is not None
+    lines: list[list[str]] = []
+    if context.get("dataset_name"):
+        lines.append(["dataset", _escape_markdown(context["dataset_name"])])
+    if context.get("version_number") is not None:
+        lines.append(["version", str(context["version_number"])])
+    lines.append(["rows used", f"{bundle.frame.height:,}"])
+    if bundle.unlabelled_rows:
+        lines.append(["rows left out for want of a target", f"{bundle.unlabelled_rows:,}"])
+    lines += [["split", data_split.strategy], *([[f"{subset} rows", f"{len(data_split.rows(subset)):,}"] for subset in SUBSETS])]
+    text = _table(["", ""], lines)
+    if data_split.note:
+        text += f"\n\n{_escape_markdown(data_split.note)}"
+    if trained.problem == "CLASSIFICATION":
+        text += "\n\nClasses: " + ", ".join(f"`{_escape_code(label)}`" for label in trained.pipeline.classes_.tolist()) + "."
+    return text
+
+
+def _metrics(bundle: Bundle) -> str:
+    rows: list[list[str]] = []
+    for key, value in sorted(bundle.metrics.items()):
+        rows.append([f"`{key}`", f"{value:.6g}", _meaning(key)])
+    note = "Names without a part before them are measured on the test rows, which nothing was learnt from."
+    if bundle.data_split is not None and not len(bundle.data_split.test):
+        note = "There were no test rows: all is measured on the rows the model was fitted on."
+    return _table(["metric", "value", "meaning"], rows) + f"\n\n{note}"
+
+
+def _meaning(key: str) -> str:
+    for prefix, words in (("cv_", "Over folds: "), ("train_", "Training rows: "), ("validation_", "Validation rows: ")):
+        if key.startswith(prefix) and key not in METRICS:
+            metric = key.removeprefix(prefix)
+            for suffix, statistic in (("_mean", "mean. "), ("_std", "deviation. ")):
+                if metric.endswith(suffix):
+                    return words + statistic + METRICS.get(metric.removesuffix(suffix), "")
+            return words + METRICS.get(metric, "")
+    return METRICS.get(key, "")
+
+
+def _steps(definition: dict[str, Any]) -> str:
+    rows = [
+        [
+            f"`{_escape_code(node['key'])}`",
+            f"`{_escape_code(node['step'])}`",
+            ", ".join(f"`{_escape_code(k)}={_escape_code(v)}`" for k, v in (node.get("parameters") or {}).items()),
+        ]
+        for node in definition["nodes"]
+    ]
+    return _table(["node", "step", "parameters given"], rows) + "\n\nTransforms were fitted on the training rows alone."
+
+
+def _features(bundle: Bundle, trained: Trained) -> str:
+    listed = trained.features[:MAX_FEATURES]
+    text = _table(["column", "type"], [[f"`{_escape_code(name)}`", bundle.columns[name].type] for name in listed])
+    return text + (
+        f"\n\nAnd {len(trained.features) - len(listed)} more: see `signature.json`." if len(listed) < len(trained.features) else ""
+    )
+
+
+def _use(trained: Trained, versions: dict[str, str]) -> str:
+    packages = " ".join(
+        f'"{package}=={package_version}"'
+        for package, package_version in versions.items()
+        if package in ("scikit-learn", "lightgbm", "skops", "polars")
+    )
+    trusted = "\n".join(f'    "{name}",' for name in TRUSTED_TYPES)
+    labels = {"CLASSIFICATION": "labels", "REGRESSION": "values", "CLUSTERING": "clusters"}[trained.problem]
+    return f"""`model.skops` holds one scikit-learn `Pipeline` that takes the raw feature columns (in any order, further columns are ignored) as a polars or pandas
+DataFrame and predicts {labels}. Booleans go in as 0 and 1, missing numbers as null or NaN, missing texts as null.
+A skops file runs no code when it is loaded; the types below are all it may hold beyond what skops trusts by itself.
+
+```
+pip install {packages}
+```
+
+```python
+import json
+import polars as pl
+import skops.io
+
+TRUSTED_TYPES = [
+{trusted}
+]
+model = skops.io.load("model.skops", trusted=TRUSTED_TYPES)
+inputs = [column["name"] for column in json.load(open("signature.json"))["inputs"]]
+rows = pl.read_parquet("data.parquet").select(pl.col(inputs))
+rows = rows.with_columns(pl.selectors.boolean().cast(pl.Float64), pl.selectors.categorical().cast(pl.String))
+print(model.predict(rows))
+```"""
+
+
+def _limits(bundle: Bundle, trained: Trained) -> str:
+    data_split = bundle.data_split
+    assert data_split is not None
+    lines = ["It says nothing reliable about rows unlike those it was trained on."]
+    if 0 < len(data_split.test) < 100:
+        lines.append(f"The metrics rest on {len(data_split.test)} test rows only; another seed may shift them noticeably.")
+    if data_split.strategy != "time" and trained.problem != "CLUSTERING":
+        lines.append(
+            "Rows were divided without regard to time or groups: where neighbouring rows resemble each other the metrics are too good."
+        )
+    if trained.problem == "CLASSIFICATION":
+        lines.append("Probabilities are not calibrated.")
+    if any(
+        stage.name.startswith(("one_hot_encode", "ordinal_encode")) for name in trained.features for stage in bundle.columns[name].stages
+    ):
+        lines.append("Categories that the training rows did not hold are all treated alike.")
+    lines.append("Fairness between groups of people was not examined.")
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    body = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([f"| {' | '.join(head)} |", "|" + " --- |" * len(head), *body])
+
+
+def _escape_markdown(text: Any) -> str:
+    """Names that people chose, as text: Markdown would act on some of their characters, and a page that shows the card on HTML."""
+    cleaned = " ".join(str(text).split())
+    return "".join(f"\\{character}" if character in "\\`*_[]|#!~<>&" else character for character in cleaned)
+
+
+def _escape_code(value: Any) -> str:
+    return " ".join(str(value).replace("`", "'").replace("|", "\\|").split())

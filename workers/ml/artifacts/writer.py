@@ -1,0 +1,59 @@
+"""Writing all artifacts of a training into one folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from workers.ml.artifacts.importance import feature_importance
+from workers.ml.artifacts.model_card import model_card
+from workers.ml.artifacts.model_file import write_model
+from workers.ml.artifacts.plots import plot_clusters, plot_confusion, plot_importance, plot_residuals
+from workers.ml.artifacts.signature import signature
+from workers.ml.bundle import Bundle
+from workers.ml.steps.train import feature_matrix, target_values
+from workers.ml.steps.training_step import Trained
+
+VERIFIED_ROWS = 10_000
+
+
+def write_artifacts(
+    bundle: Bundle, trained: Trained, folder: Path, versions: dict[str, str], context: dict[str, Any], definition: dict[str, Any]
+) -> list[dict[str, str]]:
+    """{role, filename, content_type, path} of each file; the first is the MODEL."""
+    artifacts: list[dict[str, str]] = []
+
+    def add(role: str, filename: str, content_type: str) -> Path:
+        path = folder / filename
+        artifacts.append({"role": role, "filename": filename, "content_type": content_type, "path": str(path)})
+        return path
+
+    rows = bundle.rows_of("test") if len(bundle.rows_of("test")) else bundle.rows_of("train")
+    rows_label = "test rows" if len(bundle.rows_of("test")) else "all rows"
+    sample: pl.DataFrame = bundle.features(trained.features, rows)
+    write_model(trained.pipeline, add("MODEL", "model.skops", "application/octet-stream"), sample[:VERIFIED_ROWS])
+    bundle.reporter.progress(93, "Drawing plots")
+    _write_json(signature(bundle, trained), add("SIGNATURE", "signature.json", "application/json"))
+    importance = feature_importance(bundle, trained)
+    if importance is not None:
+        _write_json(importance, add("FEATURE_IMPORTANCE", "feature_importance.json", "application/json"))
+        plot_importance(importance, add("FEATURE_IMPORTANCE_PLOT", "feature_importance.png", "image/png"))
+    if trained.problem == "CLUSTERING":
+        points = feature_matrix(trained.pipeline["features"], bundle, trained.features, rows)
+        plot_clusters(points, trained.estimator.predict(points), add("CLUSTER_PLOT", "clusters.png", "image/png"), rows_label)
+    else:
+        truth, predicted = target_values(bundle, rows), trained.pipeline.predict(sample)
+        if trained.problem == "CLASSIFICATION":
+            plot_confusion(truth, predicted, add("CONFUSION_MATRIX", "confusion_matrix.png", "image/png"), rows_label)
+        else:
+            plot_residuals(truth, predicted, add("RESIDUAL_PLOT", "residuals.png", "image/png"), rows_label, str(trained.target))
+    card = model_card(bundle, trained, versions, context, definition)
+    add("MODEL_CARD", "model_card.md", "text/markdown; charset=utf-8").write_text(card, encoding="utf-8")
+    return artifacts
+
+
+def _write_json(value: Any, path: Path) -> None:
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")

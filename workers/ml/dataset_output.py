@@ -1,0 +1,130 @@
+"""What a pipeline without training leaves: a dataset."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from workers.ml.bundle import SUBSETS, Bundle, Column
+from workers.ml.errors import BadInput
+from workers.ml.plan import Plan
+
+PREVIEW_ROWS = 100
+SPLIT_COLUMN = "split"
+INT64_LIMIT = 2.0**63  # from here on, a float is no whole number of 64 bits
+INTEGER_PRESERVING_STAGES = ("impute",)
+
+
+@dataclass(frozen=True)
+class WrittenDataset:
+    row_count: int
+    columns: list[dict[str, Any]]
+    preview: list[dict[str, Any]]
+
+
+def write_dataset(bundle: Bundle, plan: Plan, path: Path) -> WrittenDataset:
+    """Writes the rows with all transforms applied as Parquet (zstd). Without transforms and split nothing is held in memory,
+    so that a file larger than it passes."""
+    if not plan.nodes_at("split", "fit"):
+        lazy_frame = bundle.lazy.select(list(bundle.columns))
+        lazy_frame.sink_parquet(path, compression="zstd")
+    else:
+        _transformed(bundle, plan).write_parquet(path, compression="zstd")
+    schema = pl.read_parquet_schema(path)
+    scan = pl.scan_parquet(path)
+    row_count, null_counts = scan.select(pl.len()).collect().item(), scan.null_count().collect(engine="streaming").row(0)
+    columns = [
+        {"name": name, "type": _column_type(bundle, name, dtype), "nullable": missing > 0}
+        for (name, dtype), missing in zip(schema.items(), null_counts, strict=True)
+    ]
+    preview = [{name: _json_value(value) for name, value in row.items()} for row in scan.head(PREVIEW_ROWS).collect().to_dicts()]
+    return WrittenDataset(int(row_count), columns, preview)
+
+
+def _transformed(bundle: Bundle, plan: Plan) -> pl.DataFrame:
+    """Columns in the dataset's order, those that a column was encoded into in its place."""
+    frame, encoded = bundle.frame, dict[str, list[pl.Series]]()
+    transformed = [name for name, column in bundle.columns.items() if column.stages]
+    if transformed:
+        transformer = bundle.fit_transformer(transformed, plan.nodes_at("fit")[-1])
+        values = transformer.transform(bundle.features(transformed))
+        names = [str(name) for name in transformer.get_feature_names_out()]
+        for group, _, members in transformer.transformers_:
+            if group == "remainder":
+                continue
+            outputs = range(values.shape[1])[transformer.output_indices_[group]]
+            outputs_per_column = len(outputs) // len(members)
+            for number, member in enumerate(members):
+                own_outputs = outputs[number * outputs_per_column : (number + 1) * outputs_per_column]
+                encoded[member] = [
+                    _series(
+                        names[index] if outputs_per_column > 1 else member, values[:, index], bundle.columns[member], frame[member].dtype
+                    )
+                    for index in own_outputs
+                ]
+    series = [output for name in bundle.columns for output in encoded.get(name, [frame[name]])]
+    used_names: set[str] = set()
+    last_node = plan.nodes_at("split", "fit")[-1]
+    for output in series:
+        if output.name in used_names or (output.name == SPLIT_COLUMN and bundle.data_split is not None):
+            raise BadInput(
+                "NAME_TAKEN",
+                f"The pipeline makes the column '{output.name}' and there is one of that name already. Drop that column before.",
+                column=output.name,
+                path=last_node.path(),
+            )
+        used_names.add(output.name)
+    if bundle.data_split is not None:
+        subset_names = np.empty(frame.height, dtype=object)
+        for part in SUBSETS:
+            subset_names[bundle.data_split.rows(part)] = part
+        series.append(pl.Series(SPLIT_COLUMN, subset_names.tolist(), dtype=pl.String))
+    return pl.DataFrame(series)
+
+
+def _series(name: str, values: np.ndarray, column: Column, dtype: pl.DataType) -> pl.Series:
+    """Numbers as floats, but whole ones where the column was of whole numbers and only had missing values filled; texts as text."""
+    if column.kind == "text":
+        return pl.Series(name, [value if isinstance(value, str) else None for value in values.tolist()], dtype=pl.String)
+    numbers = pl.Series(name, np.asarray(values, dtype=np.float64)).fill_nan(None)
+    if not (numbers.drop_nulls().abs() < INT64_LIMIT).all():
+        return numbers
+    only_filled = all(stage.name.startswith(INTEGER_PRESERVING_STAGES) for stage in column.stages)
+    encoded = column.stages[-1].name.startswith(("one_hot_encode", "ordinal_encode"))
+    if encoded or (
+        only_filled and (dtype.is_integer() or dtype == pl.Boolean) and (numbers.drop_nulls() == numbers.drop_nulls().floor()).all()
+    ):
+        integers = numbers.cast(pl.Int64)
+        return (
+            integers.cast(pl.Boolean) if dtype == pl.Boolean and not encoded and set(integers.drop_nulls().unique()) <= {0, 1} else integers
+        )
+    return numbers
+
+
+def _column_type(bundle: Bundle, name: str, dtype: pl.DataType) -> str:
+    column = bundle.columns.get(name)
+    if column is not None and not column.stages:
+        return column.type
+    if dtype == pl.Boolean:
+        return "BOOLEAN"
+    if dtype.is_integer():
+        return "INTEGER"
+    return "FLOAT" if dtype.is_numeric() else "STRING" if column is not None else "CATEGORY"
+
+
+def _json_value(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if np.isfinite(value) else None
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, list):
+        return [_json_value(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): _json_value(one) for key, one in value.items()}
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)

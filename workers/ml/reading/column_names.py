@@ -1,0 +1,64 @@
+"""Column names that are present, unique and short."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from workers.ml import limits
+from workers.ml.errors import BadInput
+from workers.ml.reading.issues import IssueLog, short_repr
+
+
+def clean_names(raw: Iterable[str], issues: IssueLog) -> list[str]:
+    """Names as they will be used: trimmed; an empty one becomes `column_<position>`, a repeated one gets `_2`, `_3`…; each change is an issue.
+
+    Raises BadInput (TOO_MANY_COLUMNS).
+    """
+    names = list(raw)
+    check_width(len(names))
+    original_names = {name.strip() for name in names}
+    used_names: set[str] = set()
+    cleaned: list[str] = []
+    for position, original in enumerate(names, start=1):
+        name = original.replace("\0", "").strip()
+        if len(name) > limits.MAX_NAME_LENGTH:
+            shortened = name[: limits.MAX_NAME_LENGTH]
+            issues.add(
+                "LONG_COLUMN_NAME",
+                f"The name of column {position} has {len(name):,} characters; it was cut to {short_repr(shortened)}.",
+                column=shortened,
+            )
+            name = shortened
+        if not name:
+            name = _unused_name(f"column_{position}", used_names | original_names)
+            issues.add("EMPTY_COLUMN_NAME", f"Column {position} has no name; it was named {name!r}.", column=name)
+        elif name in used_names:
+            renamed = _unused_name(name, used_names | original_names, first=2)
+            issues.add(
+                "DUPLICATE_COLUMN_NAME",
+                f"Column {position} is the second to be named {name!r}; it was renamed {renamed!r}.",
+                column=renamed,
+            )
+            name = renamed
+        used_names.add(name)
+        cleaned.append(name)
+    return cleaned
+
+
+def check_width(width: int, *, is_at_least: bool = False) -> None:
+    """Raises BadInput (TOO_MANY_COLUMNS); `is_at_least` where the counting stopped early."""
+    if width > limits.MAX_COLUMNS:
+        raise BadInput(
+            "TOO_MANY_COLUMNS",
+            f"The file has {'at least ' if is_at_least else ''}{width:,} columns; "
+            f"at most {limits.MAX_COLUMNS:,} are taken. Drop columns, or turn columns into rows, and upload again.",
+        )
+
+
+def _unused_name(name: str, used_names: set[str], first: int = 1) -> str:
+    if first == 1 and name not in used_names:
+        return name
+    number = max(first, 2)
+    while f"{name}_{number}" in used_names:
+        number += 1
+    return f"{name}_{number}"

@@ -1,0 +1,148 @@
+"""Delimiter, quote and header, told from the first rows.
+
+Each pair of delimiter and quote is scored as in van den Burg, Nazábal and Sutton, "Wrangling messy CSV files by detecting
+row and type patterns" (2019): how even the rows become, times how many of the cells then look like values.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import PurePath
+
+from workers.ml.reading.record_parser import Dialect, Record, RecordParser
+
+_DELIMITERS = [b",", b";", b"\t", b"|", b":"]
+_VALUE = re.compile(
+    rb"\s*(?:[-+]?[\d.,]*\d[\d.,]*(?:[eE][-+]?\d+)?%?|\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}(?:[T ][\d:.]+\S*)?|\d{1,2}:\d\d(?::\d\d(?:\.\d+)?)?|[^,;\t|:]*)\s*",
+)
+_NUMBER = re.compile(rb"\s*[-+]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][-+]?\d+)?\s*")
+_TIMESTAMP = re.compile(rb"\s*\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}(?:[T ].*)?\s*")
+_BOOLEAN = re.compile(rb"(?i)\s*(?:true|false)\s*")
+_YEAR = re.compile(rb"\s*(?:1[89]|20|21)\d\d\s*")
+_NAME = re.compile(rb"\s*\w[^,;\t|]{0,39}")
+_MAX_SAMPLE_ROWS = 200
+_NO_DELIMITER = b"\x1f"  # a table of one column: no text holds the unit separator
+
+
+@dataclass(frozen=True)
+class Layout:
+    dialect: Dialect
+    header: list[str] | None
+    width: int
+    row_count: int
+    """Records in the sample, blank ones not counted."""
+
+
+def detect_layout(sample: bytes, filename: str, *, is_whole: bool) -> Layout:
+    """`sample` is UTF-8 and begins at the first byte of the text."""
+    best: tuple[float, Dialect, list[Record]] | None = None
+    quote = _detect_quote(sample)
+    for delimiter in _DELIMITERS:
+        if delimiter not in sample:
+            continue
+        dialect = Dialect(delimiter, quote)
+        records = _sample_records(sample, dialect, is_whole=is_whole)
+        score = _score(records, delimiter) * (1.2 if delimiter == b"\t" and PurePath(filename).suffix.lower() in {".tsv", ".tab"} else 1.0)
+        if best is None or score > best[0] + 1e-9:
+            best = score, dialect, records
+    if best is None or best[0] < 0.2:
+        dialect = Dialect(_header_delimiter(sample, quote, is_whole=is_whole) or _NO_DELIMITER, quote)
+        best = 0.0, dialect, _sample_records(sample, dialect, is_whole=is_whole)
+    _, dialect, records = best
+    if not records:
+        return Layout(dialect, None, 0, 0)
+    has_header = _has_header(records)
+    header = [field.decode("utf-8", "replace") for field in records[0].fields] if has_header else None
+    body = records[1:] if has_header else records
+    most_common = Counter(len(record.fields) for record in body).most_common(1)
+    width = len(records[0].fields)
+    if most_common and most_common[0][1] > len(body) // 2:
+        # Rows wider than the header have columns that it does not name; narrower ones are ragged.
+        width = max(width, most_common[0][0]) if has_header else most_common[0][0]
+    return Layout(dialect, header, width, len(records))
+
+
+def _header_delimiter(sample: bytes, quote: bytes, *, is_whole: bool) -> bytes | None:
+    """Where the rows tell nothing, a first line that splits into short names does; its rows are then ragged, and named so."""
+    for delimiter in _DELIMITERS[:-1]:
+        records = _sample_records(sample, Dialect(delimiter, quote), is_whole=is_whole)[:1]
+        if records and len(records[0].fields) > 1 and all(_NAME.fullmatch(field) for field in records[0].fields):
+            return delimiter
+    return None
+
+
+def first_record_end(sample: bytes, dialect: Dialect) -> int:
+    """Offset after the first record that is not blank: the header's end."""
+    for record in RecordParser(dialect).records(sample, is_end=True):
+        if not _is_blank(record):
+            return record.end
+    return len(sample)
+
+
+def _sample_records(sample: bytes, dialect: Dialect, *, is_whole: bool) -> list[Record]:
+    records: list[Record] = []
+    for record in RecordParser(dialect).records(sample, is_end=is_whole):
+        if not _is_blank(record):
+            records.append(record)
+        if len(records) >= _MAX_SAMPLE_ROWS:
+            break
+    if not records and sample.strip():
+        records = [record for record in RecordParser(dialect).records(sample, is_end=True) if not _is_blank(record)][:1]
+    return records
+
+
+def _is_blank(record: Record) -> bool:
+    return len(record.fields) == 1 and not record.fields[0].strip(b" \t\0\xef\xbb\xbf")
+
+
+def _detect_quote(sample: bytes) -> bytes:
+    """The apostrophe quotes only where it both opens and closes fields, and does so more often than the double quote."""
+    counts: dict[bytes, int] = {}
+    for quote in (b'"', b"'"):
+        opens = len(re.findall(rb"(?:^|[,;\t|:\n]) ?" + quote, sample))
+        closes = len(re.findall(quote + rb" ?(?:[,;\t|:\r\n]|\Z)", sample))
+        counts[quote] = min(opens, closes)
+    return b"'" if counts[b"'"] > counts[b'"'] else b'"'
+
+
+def _score(records: list[Record], delimiter: bytes) -> float:
+    if not records:
+        return 0.0
+    widths = Counter(len(record.fields) for record in records)
+    width, width_count = widths.most_common(1)[0]
+    if width < 2:
+        return 0.0
+    cells = value_like = 0
+    for record in records[:100]:
+        for field in record.fields[:100]:
+            cells += 1
+            value_like += _VALUE.fullmatch(field) is not None
+    score = (width_count / len(records)) * (width - 1) / width * (0.1 + 0.9 * value_like / cells)
+    return score / 2 if delimiter == b":" else score
+
+
+def find_header(rows: list[list[str]]) -> list[str] | None:
+    """The first row of a table of text where it is a header."""
+    records = [Record([cell.encode() for cell in row], None, 0, 0) for row in rows]
+    return rows[0] if records and _has_header(records) else None
+
+
+def _has_header(records: list[Record]) -> bool:
+    """The first row is data when one of its cells is a number, a date or a truth value; a row of nothing but years may be names.
+
+    Where everything is text nobody can tell; then the first row is taken as names, as most files have them.
+    """
+    first = records[0].fields
+    filled = [field for field in first if field.strip()]
+    typed = [field for field in filled if _NUMBER.fullmatch(field) or _TIMESTAMP.fullmatch(field) or _BOOLEAN.fullmatch(field)]
+    if not typed:
+        return bool(filled) or len(records) == 1
+    years = [field for field in typed if _YEAR.fullmatch(field)]
+    if len(years) == len(typed) and len(set(years)) == len(years) and len(records) > 1:
+        cells_below = [
+            record.fields[first.index(year)] for year in years for record in records[1:20] if first.index(year) < len(record.fields)
+        ]
+        return not any(_YEAR.fullmatch(cell) for cell in cells_below)
+    return False

@@ -1,0 +1,308 @@
+"""The small process between a worker and its bodies: it forks them from libraries imported once, and kills them when their time is over.
+
+It runs no body and holds no thread, so nothing that a body or its worker does keeps it from looking at the clock: a worker that is frozen
+or cut off stops renewing deadlines, and its bodies are dead before another worker may start their jobs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import time
+import traceback
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any
+
+from workers.runtime import child_main, process_tree
+
+SAMPLE_INTERVAL = 0.1  # seconds between looks at the memory of bodies
+FAST_SAMPLE_INTERVAL = 0.02  # the same once one has used half of what it may; a core fills some GB a second
+DESCENDANTS_INTERVAL = 0.5  # seconds between looks at what bodies have forked
+MAX_PROCESSES = 512  # of one body; pools have one for each core, and whoever forks without end takes the machine's last
+ORPHAN_TIMEOUT = 2.0  # seconds that what a dead body forked has to die too
+ORPHAN_POLL_INTERVAL = 0.02
+PRELOADED_MODULES = (
+    "numpy",
+    "polars",
+    "pyarrow.parquet",
+    "pyarrow.csv",
+    "sklearn.compose",
+    "sklearn.ensemble",
+    "sklearn.linear_model",
+    "sklearn.pipeline",
+    "lightgbm",
+    "workers.ml.ingest",
+    "workers.ml.training",
+    "workers.ml.artifacts",
+)
+
+
+@dataclass
+class ChildProcess:
+    """A child, and when it is to die. `until` is on the monotonic clock, which all processes of a machine share."""
+
+    pid: int
+    deadline: float | None = None
+    memory_limit: int | None = None
+    kill_at: float | None = None
+    reason: str | None = None
+    descendants: list[int] = field(default_factory=list[int])
+    oom_kills_before: int | None = None
+
+
+@dataclass
+class ExitedChild:
+    """A child that has ended, and is not told of before what it forked has ended too."""
+
+    number: int
+    status: int
+    reason: str | None
+    report_deadline: float
+
+
+def main(descriptor: int, *, preload: bool) -> None:
+    """Serve the worker at the other end of `descriptor` until it goes away."""
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, signal.SIG_IGN)  # stopping is the worker's word, said over the socket
+    process_tree.become_subreaper()  # what bodies leave behind comes to us, and is killed
+    if preload:
+        _preload_modules()
+    Forkserver(socket.socket(fileno=descriptor)).serve()
+
+
+def _preload_modules() -> None:
+    """Before there is a child: while a library is imported, which may take seconds, nobody would look at the clock."""
+    for name in PRELOADED_MODULES:
+        try:
+            importlib.import_module(name)
+        except Exception:  # noqa: BLE001 - the body that needs it says so again, as its own failure
+            traceback.print_exc()
+    gc.collect()
+    gc.freeze()
+
+
+class Forkserver:
+    """Makes children for the worker at the other end of `control`."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
+        self._children: dict[int, ChildProcess] = {}
+        self._buffer = b""
+        self._descriptors: list[int] = []
+        self._exited: list[ExitedChild] = []
+        self._sample_at = 0.0
+        self._descendants_at = 0.0
+        self._wake_reader, wake_writer = os.pipe()
+        for end in (self._wake_reader, wake_writer):
+            os.set_blocking(end, False)
+        self._wake_writer = wake_writer
+        signal.signal(signal.SIGCHLD, _ignore_signal)
+        signal.set_wakeup_fd(wake_writer, warn_on_full_buffer=False)
+
+    def serve(self) -> None:
+        self._send({"ready": True})
+        poll = select.poll()
+        poll.register(self._control, select.POLLIN)
+        poll.register(self._wake_reader, select.POLLIN)
+        while True:
+            ready = dict(poll.poll(self._poll_timeout()))
+            if self._wake_reader in ready:
+                os.read(self._wake_reader, 4096)
+            if self._control.fileno() in ready and not self._receive():
+                break
+            self._reap()
+            self._enforce_limits()
+        for child in self._children.values():
+            self._kill(child, signal.SIGKILL)
+        deadline = time.monotonic() + ORPHAN_TIMEOUT / 2
+        while time.monotonic() < deadline and (self._children or self._exited):
+            time.sleep(ORPHAN_POLL_INTERVAL)
+            self._reap()
+
+    def _poll_timeout(self) -> float | None:
+        """Milliseconds until something is due; None when nothing is."""
+        due = [at for child in self._children.values() for at in (child.deadline, child.kill_at) if at is not None]
+        if any(child.memory_limit is not None for child in self._children.values()):
+            due.append(self._sample_at)
+        if self._exited:
+            due.append(time.monotonic() + ORPHAN_POLL_INTERVAL)
+        return max(0.0, min(due) - time.monotonic()) * 1000 + 1 if due else None
+
+    def _send(self, message: dict[str, Any]) -> None:
+        with contextlib.suppress(OSError):  # the worker has gone; the next read tells
+            self._control.sendall(json.dumps(message).encode() + b"\n")
+
+    def _receive(self) -> bool:
+        try:
+            chunk, descriptors, _, _ = socket.recv_fds(self._control, 65_536, 8)
+        except OSError:
+            return False
+        if not chunk:
+            return False
+        self._descriptors += descriptors
+        *lines, self._buffer = (self._buffer + chunk).split(b"\n")
+        for line in lines:
+            self._handle_command(json.loads(line))
+        return True
+
+    def _handle_command(self, command: dict[str, Any]) -> None:
+        number = command["id"]
+        if command["do"] == "spawn":
+            self._spawn(number)
+        elif number in self._children:
+            child = self._children[number]
+            if command["do"] == "arm":
+                if child.memory_limit is None:
+                    child.oom_kills_before = process_tree.oom_kills()
+                child.deadline = command["until"]
+                child.memory_limit = command["memory"]
+            else:
+                child.reason = child.reason or command["reason"]
+                if command["patience"] > 0:
+                    self._kill(child, signal.SIGTERM)
+                    child.kill_at = time.monotonic() + command["patience"]
+                else:
+                    self._kill(child, signal.SIGKILL)
+
+    def _spawn(self, number: int) -> None:
+        """A machine that has no room for one more process costs the worker that one alone, not those that live."""
+        descriptors, self._descriptors = self._descriptors, []
+        parent = os.getpid()
+        try:
+            connection, output = descriptors  # fewer arrive where this process has too many open already
+            pid = os.fork()
+            if pid == 0:
+                self._child_main(connection, output, parent)
+        except (OSError, ValueError) as error:
+            self._send({"unborn": number, "why": str(error)})
+            return
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+        self._children[number] = ChildProcess(pid)
+        self._send({"spawned": number, "pid": pid})
+
+    def _child_main(self, connection: int, output: int, parent: int) -> None:
+        """In the child; never returns."""
+        status = 1
+        try:
+            os.setsid()
+            process_tree.die_with_parent()
+            process_tree.become_subreaper()  # a process that was forked twice is still the body's, and counts as its memory
+            if os.getppid() != parent:
+                os._exit(1)
+            signal.set_wakeup_fd(-1)
+            for signum in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
+                signal.signal(signum, signal.SIG_DFL)
+            self._control.close()
+            os.close(self._wake_reader)
+            os.close(self._wake_writer)
+            devnull = os.open(os.devnull, os.O_RDONLY)
+            os.dup2(devnull, 0)
+            os.dup2(output, 1)
+            os.dup2(output, 2)
+            os.close(devnull)
+            os.close(output)
+            _raise_oom_score()
+            status = child_main.main(socket.socket(fileno=connection))
+        except BaseException:  # noqa: BLE001 - a child never goes on in the nursery's code
+            traceback.print_exc()
+        finally:
+            with contextlib.suppress(Exception):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            os._exit(status)  # no exit handler of a library, and no thread of a body, holds the process back
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                break
+            if pid == 0:
+                break
+            for number, child in list(self._children.items()):
+                if child.pid == pid:
+                    self._kill(child, signal.SIGKILL)  # what it forked dies with it
+                    del self._children[number]
+                    exit_code = os.waitstatus_to_exitcode(status)
+                    self._exited.append(ExitedChild(number, exit_code, _exit_reason(child, exit_code), time.monotonic() + ORPHAN_TIMEOUT))
+        if self._exited:
+            # What a dead body forked has come to us.
+            has_orphans = process_tree.kill_orphans({child.pid for child in self._children.values()})
+            for exited in self._exited[:]:
+                if not has_orphans or time.monotonic() >= exited.report_deadline:
+                    self._exited.remove(exited)
+                    self._send({"ended": exited.number, "status": exited.status, "reason": exited.reason})
+
+    def _enforce_limits(self) -> None:
+        now = time.monotonic()
+        for child in self._children.values():
+            if child.deadline is not None and now >= child.deadline:
+                child.reason = child.reason or "lease"
+                self._kill(child, signal.SIGKILL)
+                child.deadline = now + 1.0
+            if child.kill_at is not None and now >= child.kill_at:
+                self._kill(child, signal.SIGKILL)
+                child.kill_at = now + 1.0
+        if now >= self._sample_at:
+            self._sample_memory(now)
+
+    def _sample_memory(self, now: float) -> None:
+        refresh_descendants = now >= self._descendants_at
+        if refresh_descendants:
+            self._descendants_at = now + DESCENDANTS_INTERVAL
+        pause = SAMPLE_INTERVAL
+        for child in self._children.values():
+            if child.memory_limit is None:
+                continue
+            if refresh_descendants:
+                child.descendants = process_tree.descendants(child.pid)
+            members = [child.pid, *child.descendants]
+            if process_tree.memory_upper_bound(members) > child.memory_limit / 2:
+                pause = FAST_SAMPLE_INTERVAL
+                if process_tree.exceeds_memory(members, child.memory_limit):
+                    child.reason = child.reason or "memory"
+                    self._kill(child, signal.SIGKILL)
+            if len(members) > MAX_PROCESSES:
+                child.reason = child.reason or "processes"
+                self._kill(child, signal.SIGKILL)
+        self._sample_at = now + pause
+
+    def _kill(self, child: ChildProcess, signum: int) -> None:
+        """The body and its group; before it has made a group of its own, the body alone."""
+        process_tree.restore_priority(child.pid)
+        try:
+            os.killpg(child.pid, signum)
+        except OSError:  # it has none, or has made itself another user's
+            with contextlib.suppress(OSError):
+                os.kill(child.pid, signum)
+
+
+def _ignore_signal(_number: int, _frame: FrameType | None) -> None:
+    """A handler, so that the signal wakes the loop; what it means is found by `waitpid`."""
+
+
+def _exit_reason(child: ChildProcess, exit_code: int) -> str | None:
+    """Who had it killed; of a SIGKILL that was not ours, whether it was the kernel for want of memory."""
+    if child.reason is None and exit_code == -signal.SIGKILL and child.oom_kills_before is not None:
+        return "machine memory" if (process_tree.oom_kills() or 0) > child.oom_kills_before else None
+    return child.reason
+
+
+def _raise_oom_score() -> None:
+    """When the machine runs out of memory, Linux is to choose the body, not the worker or a database beside it."""
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:  # noqa: PTH123 - a file of the kernel
+        score.write("800")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), preload=sys.argv[2] == "preload")

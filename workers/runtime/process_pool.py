@@ -1,0 +1,140 @@
+"""The worker's children: a warm one waits, so that a body starts at once."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Self
+
+import structlog
+
+from workers.runtime import process_tree
+from workers.runtime.forkserver_client import ChildExit, ChildHandle, ForkserverClient, ForkserverUnavailable
+
+__all__ = ["ChildExit", "ChildHandle", "ForkserverUnavailable", "ProcessPool"]
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+REFILL_DELAY = 0.05
+
+
+class ProcessPool:
+    """Makes children. When its process dies another is started; the children that died with it have ended as by SIGKILL.
+
+    With `preload`, a second process imports the heavy libraries while the first makes the first children. Once it has them all, new children
+    come from it, and the first goes when its last child has ended. So no process that has a body to look after is ever busy importing, which
+    may take seconds in which it kills nothing.
+
+    With `adopts`, what bodies forked comes to this process when the nursery dies, and is killed. It must then have no other children than
+    those it has now.
+    """
+
+    def __init__(self, *, preload: bool, is_subreaper: bool = False) -> None:
+        self._preload = preload
+        self._is_subreaper = is_subreaper
+        self._forkserver: ForkserverClient | None = None
+        self._forkservers: set[ForkserverClient] = set()
+        self._preexisting_children: set[int] = set()
+        self._preload_task: asyncio.Task[None] | None = None
+        self._spare: asyncio.Task[ChildHandle] | None = None
+        self._spawn_lock = asyncio.Lock()
+        self._closing = False
+
+    async def __aenter__(self) -> Self:
+        if self._is_subreaper:
+            process_tree.become_subreaper()
+            self._preexisting_children = set(process_tree.children())
+        self._refill()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._closing = True
+        for task in (self._spare, self._preload_task):
+            if task is not None:
+                task.cancel()
+        forkservers = list(self._forkservers)
+        for forkserver in forkservers:
+            forkserver.close()
+        await asyncio.gather(*(forkserver.wait_closed() for forkserver in forkservers))
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process that makes new children."""
+        return None if self._forkserver is None else self._forkserver.pid
+
+    async def acquire(self) -> ChildHandle:
+        """A child that waits for its order. Raises `NurseryLost` when there can be none."""
+        spare, self._spare = self._spare, None
+        # Forking takes some milliseconds of a core, which the body that starts now can use better.
+        asyncio.get_running_loop().call_later(REFILL_DELAY, self._refill)
+        if spare is not None:
+            try:
+                child = await _await_child(spare)
+            except (ForkserverUnavailable, OSError):
+                log.warning("spare_child_lost")
+            else:
+                if not child.exited.done():
+                    return child
+                child.close()
+        try:
+            return await _await_child(asyncio.create_task(self._spawn(), name="child"))
+        except OSError as error:
+            raise ForkserverUnavailable(f"No process could be made: {error}") from error
+
+    def _refill(self) -> None:
+        if self._spare is None and not self._closing:
+            self._spare = asyncio.create_task(self._spawn(), name="spare child")
+            self._spare.add_done_callback(lambda task: task.cancelled() or task.exception())
+
+    async def _spawn(self) -> ChildHandle:
+        async with self._spawn_lock:
+            if self._forkserver is None or not self._forkserver.is_alive:
+                self._forkserver = self._start_forkserver(preload=False)
+                if self._preload and self._preload_task is None:
+                    self._preload_task = asyncio.create_task(self._preload_forkserver(), name="preload forkserver")
+            await self._forkserver.wait_ready()
+            return await self._forkserver.spawn()
+
+    def _start_forkserver(self, *, preload: bool) -> ForkserverClient:
+        forkserver = ForkserverClient(preload=preload, kill_orphans=self._kill_orphans)
+        self._forkservers.add(forkserver)
+        forkserver.closed.add_done_callback(lambda _: self._forkservers.discard(forkserver))
+        return forkserver
+
+    async def _preload_forkserver(self) -> None:
+        """Without the libraries, each body imports what it needs itself; so a failure here costs time alone."""
+        try:
+            preloaded = self._start_forkserver(preload=True)
+            await preloaded.wait_ready(timeout=None)
+            async with self._spawn_lock:
+                previous, self._forkserver = self._forkserver, preloaded
+                spare, self._spare = self._spare, None
+                if spare is not None:
+                    spare.add_done_callback(_close_unused)
+                if previous is not None:
+                    previous.retire()
+            self._refill()
+        except (ForkserverUnavailable, OSError):
+            log.warning("nursery_stays_cold", exc_info=True)
+        finally:
+            self._preload_task = None
+
+    def _kill_orphans(self) -> bool:
+        return self._is_subreaper and process_tree.kill_orphans(
+            {*self._preexisting_children, *(forkserver.pid for forkserver in self._forkservers if forkserver.is_alive), os.getpid()}
+        )
+
+
+async def _await_child(task: asyncio.Task[ChildHandle]) -> ChildHandle:
+    """The child; when the waiting is cancelled, the child that comes is sent away."""
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        task.add_done_callback(_close_unused)
+        raise
+
+
+def _close_unused(task: asyncio.Task[ChildHandle]) -> None:
+    """A child without an order ends when its pipe does."""
+    if not task.cancelled() and task.exception() is None:
+        task.result().close()
