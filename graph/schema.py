@@ -6,14 +6,14 @@ import strawberry
 from strawberry.schema.config import StrawberryConfig
 
 from graph.accounts.queries import AccountQueries
-from graph.core.extensions import OperationExtension, Schema
 from graph.core.ids import NODE_REGISTRY
-from graph.core.limits.admission import AdmissionExtension
-from graph.core.observing import ObservationExtension
 from graph.core.permissions import require_declared_scopes
 from graph.core.scalars import SCALARS
 from graph.datasets.mutations import DatasetMutations
 from graph.datasets.queries import DatasetQueries
+from graph.execution.limits.admission import AdmissionExtension
+from graph.execution.observation import ObservationExtension
+from graph.execution.schema import OperationExtension, Schema
 from graph.experiments.mutations import ExperimentMutations
 from graph.experiments.queries import ExperimentQueries
 from graph.experiments.subscriptions import ExperimentSubscriptions

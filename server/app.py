@@ -19,11 +19,12 @@ from starlette.routing import Route, WebSocketRoute
 from db.core.work import Database
 from db.queries import accounts, jobchanges, jobevents
 from db.settings import state_settings
-from db.stores.feed import Feed, Revalidation
-from db.stores.job_watch import ChangeQueries
-from db.stores.notices import RedisNoticePublisher, connect
 from db.stores.objects import ObjectStore
-from graph.core.limits.gate import Gate
+from db.stores.redis import connect
+from db.streams.feed import Feed, Revalidation
+from db.streams.job_watch import ChangeQueries
+from db.streams.notices import RedisNoticePublisher
+from graph.execution.limits.gate import Gate
 from graph.settings import GraphSettings, graph_settings
 from server import console, health
 from server.graphql import COST_HEADER, REQUEST_ID_HEADER, GraphQLView

@@ -13,8 +13,9 @@ from db.core.work import Database
 from db.migrations import upgrade
 from db.services.accounts import add_token, add_user, ensure_admin, new_token, revoke_tokens
 from db.settings import StateSettings
-from db.stores.notices import RedisNoticePublisher, connect
 from db.stores.objects import ObjectStore
+from db.stores.redis import connect
+from db.streams.notices import RedisNoticePublisher
 from server.embedded.credentials import write_private
 from server.settings import server_settings
 

@@ -25,9 +25,9 @@ from strawberry.types import ExecutionResult
 
 from db.errors import Unavailable
 from graph.core.context import Context, StreamProgress
-from graph.core.failures import to_client_errors
-from graph.core.operations import select_operation
-from graph.core.persisted_documents import persisted_query_hash
+from graph.execution.errors import to_client_errors
+from graph.execution.operations import select_operation
+from graph.execution.persisted_documents import persisted_query_hash
 from graph.schema import schema
 from server.auth import InvalidToken, authenticate
 from server.console import page
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from db.core.work import Database
     from db.settings import StateSettings
-    from db.stores.feed import Feed
+    from db.streams.feed import Feed
 
 REQUEST_ID_HEADER = "x-request-id"
 COST_HEADER = "x-trellis-cost"  # whoever sends it, whatever its value, is told in `extensions.cost` what each operation costs

@@ -14,7 +14,7 @@ from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
     from db.core.work import Database
-    from graph.core.observing import Observation
+    from graph.execution.observation import Observation
 
 MAX_OPERATION_NAMES = 100  # names of operations that are told apart
 MAX_NAME_LENGTH = 64

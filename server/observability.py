@@ -15,7 +15,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 from starlette.requests import ClientDisconnect
 
-from graph.core.observing import Observation, current_observation
+from graph.execution.observation import Observation, current_observation
 from server import metrics
 
 if TYPE_CHECKING:

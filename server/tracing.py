@@ -26,7 +26,7 @@ from sqlalchemy.engine import Engine
 from db.core.work import Notice, NoticePublisher
 
 if TYPE_CHECKING:
-    from graph.core.observing import Observation
+    from graph.execution.observation import Observation
 
 _STARTED_AT = "trellis_span_began"
 _CREATED_SEQUENCE = 1  # the sequence of the event that a job begins with

@@ -12,7 +12,8 @@ from db.core.viewer import SYSTEM
 from db.core.work import Database, Notice
 from db.services.jobs.submitting import NewJob, submit
 from db.settings import StateSettings
-from db.stores.notices import RedisNoticePublisher, connect
+from db.stores.redis import connect
+from db.streams.notices import RedisNoticePublisher
 from db.tables.jobs import JobKind
 
 _INSERT_EVENTS = text("""

@@ -14,8 +14,9 @@ from db.core.work import Database
 from db.errors import Unavailable
 from db.services.jobs import QUEUES
 from db.settings import state_settings
-from db.stores.notices import CONNECTION_ERRORS, RedisNoticePublisher, connect
 from db.stores.objects import ObjectStore
+from db.stores.redis import CONNECTION_ERRORS, connect
+from db.streams.notices import RedisNoticePublisher
 from db.tables.jobs import JobKind
 from workers.catalogue import project_steps
 from workers.registry import TASKS

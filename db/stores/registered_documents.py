@@ -9,7 +9,7 @@ from uuid import UUID
 import structlog
 from redis.asyncio import Redis
 
-from db.stores.circuit_breaker import CircuitBreaker, RedisUnavailable
+from db.stores.redis import CircuitBreaker, RedisUnavailable
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 

@@ -12,9 +12,9 @@ from strawberry import ID
 from db.queries import accounts
 from graph.accounts.types import User
 from graph.core.context import Context, Info
-from graph.core.failures import BadUserInput, Unauthenticated
+from graph.core.costs import costs
+from graph.core.errors import BadUserInput, Unauthenticated
 from graph.core.ids import NODE_REGISTRY, Node, parse
-from graph.core.limits.weights import costs
 from graph.core.permissions import query
 
 MAX_NODES = 100

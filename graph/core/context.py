@@ -12,15 +12,16 @@ import strawberry
 
 from db.core.viewer import Viewer
 from db.core.work import Database, Work
-from graph.core.failures import Unauthenticated
+from graph.core.errors import Unauthenticated
 from graph.core.loading import Loaders
 
 if TYPE_CHECKING:
-    from db.stores.feed import Feed
     from db.stores.objects import ObjectStore
-    from db.stores.sessions import Session
-    from graph.core.limits.gate import Gate, RateLimitStatus
-    from graph.core.observing import Observation, Observer
+    from db.streams.feed import Feed
+    from db.streams.sessions import Session
+    from graph.core.rate_limit import RateLimitStatus
+    from graph.execution.limits.gate import Gate
+    from graph.execution.observation import Observation, Observer
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ from db.core.listing import Listing
 from db.core.page import Page, Slice
 from db.core.viewer import Viewer
 from db.core.work import Database
-from graph.core.failures import Unauthenticated
+from graph.core.errors import Unauthenticated
 
 MAX_KEYS = 10_000  # PostgreSQL takes at most 32,767 parameters a statement
 

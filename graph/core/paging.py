@@ -9,8 +9,8 @@ import strawberry
 from strawberry.dataloader import DataLoader
 
 from db.core.page import Page, Slice
-from graph.core.failures import BadUserInput
-from graph.core.limits.weights import COUNT, costs
+from graph.core.costs import COUNT, costs
+from graph.core.errors import BadUserInput
 
 T = TypeVar("T")
 

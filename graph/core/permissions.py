@@ -49,7 +49,7 @@ class RootField(StrawberryField):
 
 
 Resolver = Callable[..., Any]
-Metadata = dict[str, Any] | None  # what the field costs, see `graph.core.limits.weights`
+Metadata = dict[str, Any] | None  # what the field costs, see `graph.core.costs`
 
 
 def _root_field(scope: Scope, description: str, metadata: Metadata, *, is_subscription: bool = False) -> Callable[[Resolver], Any]:

@@ -8,8 +8,8 @@ from typing import Self
 import strawberry
 
 from db import errors
+from graph.core.costs import costs
 from graph.core.enums import describe
-from graph.core.limits.weights import costs
 from graph.core.scalars import BigInt
 
 

@@ -11,10 +11,10 @@ from strawberry import ID
 
 from db.queries import artifacts, versions
 from graph.core.context import Info
+from graph.core.costs import PRESIGN, costs
 from graph.core.edges import one
-from graph.core.failures import BadUserInput
+from graph.core.errors import BadUserInput
 from graph.core.ids import Node, encode
-from graph.core.limits.weights import PRESIGN, costs
 from graph.core.scalars import BigInt
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ from db.queries import datasets as dataset_queries
 from db.queries import jobs, versions
 from db.services import datasets, uploads
 from graph.core.context import Info
+from graph.core.costs import JOB, PRESIGN, costs
 from graph.core.edges import one
 from graph.core.ids import decode
-from graph.core.limits.weights import JOB, PRESIGN, costs
 from graph.core.permissions import mutation
 from graph.core.problems import Conflict, InvalidInput, NameTaken, NotFound, QuotaExceeded, UploadMismatch, WrongState
 from graph.datasets.files import Upload

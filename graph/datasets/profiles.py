@@ -12,8 +12,8 @@ import strawberry
 
 from db.queries import versions
 from graph.core.context import Info
+from graph.core.costs import costs
 from graph.core.ids import Node
-from graph.core.limits.weights import costs
 from graph.core.loading import identity
 from graph.core.scalars import JSON, BigInt, Duration
 from graph.datasets.enums import ColumnType

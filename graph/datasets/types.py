@@ -11,10 +11,10 @@ import strawberry
 from db.core.page import MAX_SIZE
 from db.queries import accounts, artifacts, datasets, jobs, versions
 from graph.core.context import Info
+from graph.core.costs import PROFILE, costs
 from graph.core.edges import connection, many, one
-from graph.core.failures import BadUserInput
+from graph.core.errors import BadUserInput
 from graph.core.ids import Node
-from graph.core.limits.weights import PROFILE, costs
 from graph.core.loading import identity
 from graph.core.paging import Connection
 from graph.core.scalars import JSON, BigInt

@@ -7,7 +7,7 @@ from typing import Self
 import strawberry
 
 from db.queries import comparison
-from graph.core.limits.weights import costs
+from graph.core.costs import costs
 from graph.core.scalars import JSON
 from graph.experiments.types import Run
 

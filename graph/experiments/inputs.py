@@ -8,7 +8,7 @@ import strawberry
 from strawberry import ID, UNSET, Maybe
 
 from db.queries import experiments, runs
-from graph.core.failures import BadUserInput
+from graph.core.errors import BadUserInput
 from graph.core.filters import DateTimeFilter, OrderDirection, StringFilter, field_order
 from graph.core.ids import filter_id
 from graph.core.scalars import JSON

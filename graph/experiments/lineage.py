@@ -9,8 +9,8 @@ import strawberry
 
 from db.queries import jobs, lineage, models, pipelines, runs, versions
 from graph.core.context import Info
+from graph.core.costs import costs
 from graph.core.ids import NODE_REGISTRY, Node, encode
-from graph.core.limits.weights import costs
 from graph.core.loading import Batch
 from graph.experiments.enums import LineageKind, LineageRelation
 

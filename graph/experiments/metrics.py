@@ -10,7 +10,7 @@ from typing import Any, Self
 import strawberry
 
 from db.queries.metrics import Series
-from graph.core.limits.weights import costs
+from graph.core.costs import costs
 from graph.core.scalars import BigInt
 
 

@@ -10,10 +10,10 @@ from strawberry import ID
 from db.queries import comparison, experiments, leaderboard, runs
 from db.queries import lineage as lineages
 from graph.core.context import Info
+from graph.core.costs import COMPUTED, costs
 from graph.core.edges import listing, lookup
-from graph.core.failures import BadUserInput
+from graph.core.errors import BadUserInput
 from graph.core.ids import parse
-from graph.core.limits.weights import COMPUTED, costs
 from graph.core.paging import Connection
 from graph.core.permissions import query
 from graph.experiments.comparison import RunComparison

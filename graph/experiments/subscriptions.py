@@ -16,7 +16,7 @@ from db.errors import NotFound, Unavailable
 from db.queries import jobs, metrics, runs
 from db.tables.jobstates import RunStatus
 from graph.core.context import Context, Info
-from graph.core.failures import BadUserInput
+from graph.core.errors import BadUserInput
 from graph.core.ids import decode
 from graph.core.permissions import subscription
 from graph.experiments.metrics import MetricBatch
@@ -24,7 +24,7 @@ from graph.experiments.types import MAX_KEYS
 
 if TYPE_CHECKING:
     from db.core.viewer import Viewer
-    from db.stores.sessions import Session
+    from db.streams.sessions import Session
 
 T = TypeVar("T")
 

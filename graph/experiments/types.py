@@ -10,10 +10,10 @@ import strawberry
 
 from db.queries import accounts, experiments, jobs, leaderboard, metrics, models, runs, versions
 from graph.core.context import Info
+from graph.core.costs import costs
 from graph.core.edges import connection, many, one
-from graph.core.failures import BadUserInput
+from graph.core.errors import BadUserInput
 from graph.core.ids import Node
-from graph.core.limits.weights import costs
 from graph.core.loading import identity
 from graph.core.paging import Connection
 from graph.core.scalars import JSON, BigInt, Duration

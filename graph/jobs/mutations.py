@@ -12,9 +12,9 @@ from db.queries import jobs as job_queries
 from db.queries import runs
 from db.services import jobs
 from graph.core.context import Info
+from graph.core.costs import JOB, costs
 from graph.core.edges import one
 from graph.core.ids import decode
-from graph.core.limits.weights import JOB, costs
 from graph.core.permissions import mutation
 from graph.core.problems import Conflict, InsufficientCredits, NotFound, QuotaExceeded, WrongState
 from graph.jobs.inputs import CancelJobInput, RetryJobInput

@@ -14,9 +14,9 @@ from strawberry import ID
 from db.errors import NotFound, Unavailable
 from db.queries import jobevents, jobs
 from db.queries.jobs import JobFilter as JobCriteria
-from db.stores import stream_metrics
-from db.stores.job_tail import StreamEvent
-from db.stores.job_watch import MAX_COMMIT_DELAY
+from db.streams import stream_metrics
+from db.streams.job_tail import StreamEvent
+from db.streams.job_watch import MAX_COMMIT_DELAY
 from db.tables.jobstates import TERMINAL
 from graph.core.context import Context, Info
 from graph.core.ids import decode
@@ -27,8 +27,8 @@ from graph.jobs.types import Job
 
 if TYPE_CHECKING:
     from db.core.viewer import Viewer
-    from db.stores.job_tail import Follower
-    from db.stores.job_watch import Watcher
+    from db.streams.job_tail import Follower
+    from db.streams.job_watch import Watcher
 
 T = TypeVar("T")
 

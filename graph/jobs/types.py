@@ -13,9 +13,9 @@ import strawberry
 from db.queries import accounts, artifacts, datasets, jobevents, jobs, models, pipelines, runs, versions
 from db.tables.jobstates import WAITING
 from graph.core.context import Context, Info
+from graph.core.costs import costs
 from graph.core.edges import connection, many, one
 from graph.core.ids import Node
-from graph.core.limits.weights import costs
 from graph.core.loading import Batch, identity
 from graph.core.paging import Connection
 from graph.core.scalars import JSON, BigInt, Duration

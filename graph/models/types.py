@@ -11,9 +11,9 @@ import strawberry
 
 from db.queries import accounts, artifacts, jobs, models, pipelines, runs, versions
 from graph.core.context import Info
+from graph.core.costs import costs
 from graph.core.edges import connection, many, one
 from graph.core.ids import Node
-from graph.core.limits.weights import costs
 from graph.core.loading import identity
 from graph.core.paging import Connection
 from graph.core.scalars import JSON

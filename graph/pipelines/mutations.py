@@ -12,9 +12,9 @@ from db.queries import datasets, jobs, runs
 from db.queries import pipelines as pipeline_queries
 from db.services import pipelines
 from graph.core.context import Info
+from graph.core.costs import JOB, costs
 from graph.core.edges import one
 from graph.core.ids import decode, decode_optional
-from graph.core.limits.weights import JOB, costs
 from graph.core.permissions import mutation
 from graph.core.problems import Conflict, InsufficientCredits, InvalidInput, NameTaken, NotFound, QuotaExceeded, WrongState
 from graph.pipelines.inputs import CreatePipelineInput, RunPipelineInput, UpdatePipelineInput

@@ -8,8 +8,8 @@ import strawberry
 
 from db.queries import pipelines
 from graph.core.context import Info
+from graph.core.costs import costs
 from graph.core.edges import listing, lookup
-from graph.core.limits.weights import costs
 from graph.core.paging import Connection
 from graph.core.permissions import query
 from graph.datasets.enums import Modality

@@ -10,9 +10,9 @@ from uuid import UUID
 import strawberry
 
 from db.queries import accounts, jobs, pipelines
+from graph.core.costs import costs
 from graph.core.edges import connection, one
 from graph.core.ids import Node
-from graph.core.limits.weights import costs
 from graph.core.paging import Connection
 from graph.core.scalars import JSON
 from graph.datasets.enums import Modality

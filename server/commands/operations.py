@@ -21,7 +21,8 @@ from db.queries import accounts, billing, jobevents, operations
 from db.queries import jobs as queries
 from db.services import credits, jobs
 from db.settings import StateSettings
-from db.stores.notices import RedisNoticePublisher, connect
+from db.stores.redis import connect
+from db.streams.notices import RedisNoticePublisher
 from db.tables.billing import CreditKind
 from db.tables.jobstates import TERMINAL, WAITING
 

@@ -25,9 +25,9 @@ from strawberry.types.execution import PreExecutionError
 
 from db.errors import Unavailable
 from graph.core.context import Context
-from graph.core.failures import to_client_errors
-from graph.core.operations import select_operation
-from graph.core.streaming import SharedResult
+from graph.execution.errors import to_client_errors
+from graph.execution.operations import select_operation
+from graph.execution.streaming import SharedResult
 from graph.schema import schema
 from server.auth import InvalidToken, authenticate
 from server.observability import record_rejection

@@ -26,7 +26,8 @@ from db.core.viewer import SYSTEM
 from db.core.work import Database
 from db.services import accounts
 from db.settings import StateSettings
-from db.stores.notices import RedisNoticePublisher, connect
+from db.stores.redis import connect
+from db.streams.notices import RedisNoticePublisher
 from graph.core.ids import encode
 from tests.benchmarks import deployment
 from tests.benchmarks.websocket_clients import Clients, start_clients, subscribe_messages

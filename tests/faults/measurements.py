@@ -14,7 +14,8 @@ import psutil
 
 from db.core.work import Database
 from db.settings import StateSettings
-from db.stores.notices import RedisNoticePublisher, connect
+from db.stores.redis import connect
+from db.streams.notices import RedisNoticePublisher
 from server.embedded import ManagedProcess
 from tests.benchmarks.websocket_clients import start_clients, subscribe_messages
 from tests.event_writer import write_events

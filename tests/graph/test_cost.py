@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from graphql import GraphQLField, GraphQLObjectType, get_named_type, is_composite_type, parse, specified_rules
 
-from graph.core.limits.cost_model import CostModel, FieldCost
+from graph.execution.limits.cost_model import CostModel, FieldCost
 from graph.schema import schema
 from graph.settings import GraphSettings
 from tests.client import Client

@@ -14,9 +14,11 @@ import pytest
 from websockets.asyncio.client import connect
 
 from db.settings import StateSettings
-from db.stores import notices, registered_documents
-from graph.core.document_cache import MAX_ENTRIES, MAX_TOTAL_CHARACTERS, DocumentCache
-from graph.core.limits.gate import Gate
+from db.stores import registered_documents
+from db.stores.redis import CircuitBreaker
+from db.stores.redis import connect as connect_redis
+from graph.execution.document_cache import MAX_ENTRIES, MAX_TOTAL_CHARACTERS, DocumentCache
+from graph.execution.limits.gate import Gate
 from graph.settings import GraphSettings
 from tests.client import Client
 from tests.server.serving import serving
@@ -106,9 +108,7 @@ async def test_registered_documents_leave_in_the_order_they_came(settings: State
     monkeypatch.setattr(registered_documents, "PREFIX", "test:document:")
     monkeypatch.setattr(registered_documents, "INDEX", "test:documents")
     monkeypatch.setattr(registered_documents, "METADATA", "test:facts")
-    async with notices.connect(settings.redis_url) as redis:
-        from db.stores.circuit_breaker import CircuitBreaker
-
+    async with connect_redis(settings.redis_url) as redis:
         registry = registered_documents.RegisteredDocuments(redis, CircuitBreaker())
         for number in range(8):
             monkeypatch.setattr(registered_documents.time, "time", lambda number=number: 1_000 + number)
@@ -119,7 +119,7 @@ async def test_registered_documents_leave_in_the_order_they_came(settings: State
 
 
 async def test_a_gate_without_redis_still_answers(settings: StateSettings) -> None:
-    async with notices.connect("redis://127.0.0.1:1/0") as redis:
+    async with connect_redis("redis://127.0.0.1:1/0") as redis:
         documents = Gate.of(GraphSettings(), redis).documents
         extensions = by_hash(VIEWER)["extensions"]
         with pytest.raises(Exception, match="PersistedQueryNotFound"):
@@ -146,11 +146,15 @@ async def test_only_what_may_run_and_is_short_is_registered(ada: Client, documen
 async def test_what_is_registered_is_bounded_by_its_bytes_and_for_each_user(
     settings: StateSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in {"PREFIX": "test:document:", "INDEX": "test:documents", "METADATA": "test:facts", "BYTES": 100, "EACH": 3}.items():
+    for name, value in {
+        "PREFIX": "test:document:",
+        "INDEX": "test:documents",
+        "METADATA": "test:facts",
+        "MAX_BYTES": 100,
+        "MAX_DOCUMENTS_PER_OWNER": 3,
+    }.items():
         monkeypatch.setattr(registered_documents, name, value)
-    async with notices.connect(settings.redis_url) as redis:
-        from db.stores.circuit_breaker import CircuitBreaker
-
+    async with connect_redis(settings.redis_url) as redis:
         registry = registered_documents.RegisteredDocuments(redis, CircuitBreaker())
 
         async def put(number: int, size: int, owner: UUID) -> None:

@@ -16,10 +16,10 @@ from sqlalchemy import text
 from websockets.asyncio.client import connect
 
 from db.core.work import Database
+from db.limits.token_buckets import TokenBuckets
 from db.settings import StateSettings
-from db.stores import notices
-from db.stores.circuit_breaker import CircuitBreaker
-from db.stores.token_buckets import TokenBuckets
+from db.stores.redis import CircuitBreaker
+from db.stores.redis import connect as connect_redis
 from graph.settings import GraphSettings
 from tests.client import Client
 from tests.server.serving import serving
@@ -185,7 +185,7 @@ async def test_on_a_websocket_the_operation_fails_and_the_socket_stays(rate_limi
 
 async def test_one_bucket_is_shared_by_all_processes_and_never_overdrawn(settings: StateSettings) -> None:
     name = uuid4().hex
-    async with notices.connect(settings.redis_url) as first_redis, notices.connect(settings.redis_url) as second_redis:
+    async with connect_redis(settings.redis_url) as first_redis, connect_redis(settings.redis_url) as second_redis:
         processes = TokenBuckets(first_redis, CircuitBreaker()), TokenBuckets(second_redis, CircuitBreaker())
         results = await asyncio.gather(*(processes[i % 2].take(name, 10, 1_000) for i in range(150)))
     assert sum(result.ok for result in results) in {100, 101, 102}
@@ -193,7 +193,7 @@ async def test_one_bucket_is_shared_by_all_processes_and_never_overdrawn(setting
 
 
 async def test_an_operation_dearer_than_the_bucket_takes_a_full_one(settings: StateSettings) -> None:
-    async with notices.connect(settings.redis_url) as redis:
+    async with connect_redis(settings.redis_url) as redis:
         buckets, name = TokenBuckets(redis, CircuitBreaker()), uuid4().hex
         assert (await buckets.take(name, 5_000, 1_000)).ok
         again = await buckets.take(name, 5_000, 1_000)
@@ -202,7 +202,7 @@ async def test_an_operation_dearer_than_the_bucket_takes_a_full_one(settings: St
 
 
 async def test_without_redis_each_process_gives_out_half_and_nobody_waits_for_it() -> None:
-    async with notices.connect("redis://127.0.0.1:1/0") as redis:
+    async with connect_redis("redis://127.0.0.1:1/0") as redis:
         buckets = TokenBuckets(redis, CircuitBreaker())
         results = [await buckets.take("user", 10, 1_000) for _ in range(60)]
         began = time.perf_counter()
@@ -222,7 +222,7 @@ async def test_a_redis_that_says_nothing_holds_an_operation_up_for_a_fifth_of_a_
 
     server = await asyncio.start_server(silence, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    async with server, notices.connect(f"redis://127.0.0.1:{port}/0") as redis:
+    async with server, connect_redis(f"redis://127.0.0.1:{port}/0") as redis:
         buckets = TokenBuckets(redis, CircuitBreaker())
         began = time.perf_counter()
         assert (await buckets.take("user", 10, 1_000)).ok

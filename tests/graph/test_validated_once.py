@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from graphql import specified_rules
 
-from graph.core.limits import admission
+from graph.execution.limits import admission
 from graph.schema import schema
 from graph.settings import GraphSettings
 

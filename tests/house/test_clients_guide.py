@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from graph.core.failures import CODES
+from graph.execution.errors import CODES
 
 GUIDE = Path(__file__).parents[2] / "docs" / "clients.md"
 

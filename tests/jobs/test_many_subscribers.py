@@ -19,7 +19,7 @@ from db.core.viewer import SYSTEM
 from db.core.work import Database
 from db.services import accounts
 from db.settings import StateSettings
-from db.stores.notices import connect
+from db.stores.redis import connect
 from graph.core.ids import decode, encode
 from tests.client import Client, GraphQLErrors
 from tests.conftest import ADMIN_TOKEN

@@ -18,8 +18,8 @@ from db.core.work import Database
 from db.errors import SignedOut, Unavailable
 from db.queries import jobchanges
 from db.queries.jobs import NO_FILTER
-from db.stores.job_watch import ChangeQueries, JobWatch, Position, Watch, Watcher
-from db.stores.sessions import Session
+from db.streams.job_watch import ChangeQueries, JobWatch, Position, Watch, Watcher
+from db.streams.sessions import Session
 from db.tables.jobstates import JobStatus
 from graph.core.ids import decode, encode
 from tests.client import Client

@@ -19,15 +19,16 @@ from db.errors import Unavailable
 from db.queries import accounts, jobchanges, jobevents
 from db.services.accounts import revoke_tokens
 from db.settings import StateSettings
-from db.stores.feed import Feed, Revalidation
-from db.stores.job_tail import StreamEvent
-from db.stores.job_watch import ChangeQueries
-from db.stores.notices import EVENTS_CHANNEL, connect
-from db.stores.sessions import Session, Sessions
+from db.stores.redis import connect
+from db.streams.feed import Feed, Revalidation
+from db.streams.job_tail import StreamEvent
+from db.streams.job_watch import ChangeQueries
+from db.streams.notices import EVENTS_CHANNEL
+from db.streams.sessions import Session, Sessions
 from graph.core.context import Context
 from graph.core.ids import decode, encode
-from graph.core.result_sharing import Sharing
-from graph.core.streaming import _ActiveSubscription  # pyright: ignore[reportPrivateUsage] - how long it takes shows nowhere else
+from graph.execution.result_sharing import Sharing
+from graph.execution.streaming import _ActiveSubscription  # pyright: ignore[reportPrivateUsage] - how long it takes shows nowhere else
 from tests.client import Client
 from tests.event_writer import create_waiting_jobs, write_events
 
@@ -104,7 +105,7 @@ async def test_a_gap_that_is_longer_than_its_overlap_loses_no_change(
     ada: Client, notifying_database: Database, monkeypatch: pytest.MonkeyPatch, from_the_start: bool
 ) -> None:
     """Without Redis, and with a database that is away before any change was ever found."""
-    monkeypatch.setattr("db.stores.feed.MAX_COMMIT_DELAY", timedelta(seconds=0.5))
+    monkeypatch.setattr("db.streams.feed.MAX_COMMIT_DELAY", timedelta(seconds=0.5))
     (job,) = await create_waiting_jobs(notifying_database, decode("user", (await ada.one("{ viewer { id } }"))["id"]), 1)
     interruptible = InterruptibleDatabase(notifying_database)
     rights, looks = (

@@ -23,7 +23,7 @@ import psutil
 import pytest
 from redis.exceptions import AuthenticationError
 
-from db.stores.notices import connect
+from db.stores.redis import connect
 from server.embedded import AlreadyRunning, EmbeddedServers, StartFailed, embedded_servers
 from server.embedded.postgres import Postgres
 from server.embedded.service import wheel_folder

@@ -16,10 +16,10 @@ from db.core.work import Database
 from db.queries import accounts, jobchanges, jobevents
 from db.services import workers
 from db.settings import StateSettings
-from db.stores.feed import Feed, Revalidation
-from db.stores.job_watch import ChangeQueries
-from db.stores.notices import connect
 from db.stores.objects import ObjectStore
+from db.stores.redis import connect
+from db.streams.feed import Feed, Revalidation
+from db.streams.job_watch import ChangeQueries
 from server import health
 
 UNREACHABLE = "127.0.0.1:1"

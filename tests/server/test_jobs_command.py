@@ -22,7 +22,7 @@ from db.core.work import Database
 from db.services import accounts, jobs, workers
 from db.services.jobs import Backoff, Claim, Failure
 from db.settings import StateSettings
-from db.stores.notices import DISPATCH_CHANNEL, listen
+from db.streams.notices import DISPATCH_CHANNEL, listen
 from db.tables import Job, MaintenanceTaskState, User
 from db.tables.jobs import JobKind
 from db.tables.jobstates import JobStatus

@@ -28,12 +28,12 @@ from db.queries import operations
 from db.services import accounts, jobs, workers
 from db.services.jobs import Backoff, Claim, Failure
 from db.settings import StateSettings
-from db.stores.notices import connect
 from db.stores.objects import ObjectStore
+from db.stores.redis import connect
 from db.tables import MaintenanceTaskState, User
 from db.tables.jobs import JobKind
 from docs.metrics import metric_rows, table
-from graph.core.observing import Observation
+from graph.execution.observation import Observation
 from server import health
 from server.db_metrics import OUTCOMES, DatabaseMetrics
 from server.metrics import OperationNames

@@ -19,8 +19,8 @@ from db.core.viewer import SYSTEM
 from db.core.work import Database
 from db.services import accounts
 from db.settings import StateSettings
-from db.stores.notices import RedisNoticePublisher
-from db.stores.notices import connect as connect_redis
+from db.stores.redis import connect as connect_redis
+from db.streams.notices import RedisNoticePublisher
 from tests.client import Client
 from tests.server.serving import RawConnection, raw_connection, serving
 

@@ -13,8 +13,9 @@ from sqlalchemy import Row
 
 from db.core.work import Database, Work
 from db.settings import StateSettings
-from db.stores.notices import RedisNoticePublisher, connect
 from db.stores.objects import ObjectStore
+from db.stores.redis import connect
+from db.streams.notices import RedisNoticePublisher
 from db.tables.jobs import JobKind
 from tests.workers.worker_harness import QUICK_SETTINGS, WorkerHarness
 from workers.runtime.attempt import Task, WorkerResources

@@ -20,7 +20,7 @@ from db.services import jobs
 from db.services.jobs import DispatchNotice
 from db.settings import StateSettings
 from db.stores import queue
-from db.stores.notices import connect
+from db.stores.redis import connect
 from db.tables.jobstates import JobStatus
 from tests.workers.worker_harness import WorkerHarness, eventually
 from workers.runtime.dispatch_listener import DispatchListener

@@ -13,7 +13,7 @@ from sqlalchemy import func, select
 from db.core.viewer import SYSTEM
 from db.services import jobs
 from db.settings import StateSettings
-from db.stores.notices import connect
+from db.stores.redis import connect
 from db.tables import Job
 from db.tables.jobs import JobEventType
 from db.tables.jobstates import JobStatus

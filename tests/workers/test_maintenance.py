@@ -22,8 +22,9 @@ from db.queries import operations
 from db.services import jobs, maintenance
 from db.services.maintenance.objects import attempt_key
 from db.settings import StateSettings
-from db.stores.notices import RedisNoticePublisher, connect
 from db.stores.objects import ObjectStore
+from db.stores.redis import connect
+from db.streams.notices import RedisNoticePublisher
 from db.tables import Artifact, IdempotencyKey, Job, JobCheckpoint, MaintenanceTaskState, StagedPoint, StoredObject, User, Worker
 from db.tables.jobs import JobKind
 from tests.client import Client

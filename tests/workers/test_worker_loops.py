@@ -12,7 +12,8 @@ from sqlalchemy import text
 
 from db.core.viewer import SYSTEM
 from db.settings import StateSettings
-from db.stores.notices import DISPATCH_CHANNEL, connect
+from db.stores.redis import connect
+from db.streams.notices import DISPATCH_CHANNEL
 from db.tables.jobstates import JobStatus
 from tests.workers.in_process_worker import RunningWorker, no_effects
 from tests.workers.worker_harness import WorkerHarness

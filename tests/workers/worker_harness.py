@@ -20,8 +20,9 @@ from db.core.viewer import SYSTEM, UserRole
 from db.core.work import Database
 from db.services import accounts, jobs
 from db.settings import StateSettings
-from db.stores.notices import RedisNoticePublisher, connect
 from db.stores.objects import ObjectStore
+from db.stores.redis import connect
+from db.streams.notices import RedisNoticePublisher
 from db.tables import Experiment, Job, JobAttempt, JobEvent, User, Worker
 from db.tables.jobs import JobKind
 from db.tables.jobstates import JobStatus

@@ -16,7 +16,8 @@ from arq.connections import ArqRedis
 from db.errors import Unavailable
 from db.services.jobs import DispatchNotice
 from db.stores import queue
-from db.stores.notices import CONNECTION_ERRORS, DISPATCH_CHANNEL
+from db.stores.redis import CONNECTION_ERRORS
+from db.streams.notices import DISPATCH_CHANNEL
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 

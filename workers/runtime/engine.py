@@ -23,7 +23,7 @@ from db.services import jobs, maintenance, workers
 from db.services.jobs import Failure
 from db.services.jobs.transitions import CANCELLED_PREFIX, ENDED, REQUEUED_PREFIX
 from db.settings import state_settings
-from db.stores.notices import DISPATCH_CHANNEL, listen
+from db.streams.notices import DISPATCH_CHANNEL, listen
 from db.tables.jobs import JobKind
 from db.tables.jobstates import JobStatus
 from workers.runtime import telemetry

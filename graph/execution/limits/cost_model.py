@@ -18,7 +18,7 @@ from graphql import (
     is_composite_type,
 )
 
-from graph.core.limits.weights import DEFAULT_ENTRIES, METADATA_KEY, DeclaredCost
+from graph.core.costs import DEFAULT_ENTRIES, METADATA_KEY, DeclaredCost
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,15 +20,15 @@ from strawberry.types import ExecutionContext, ExecutionResult
 from strawberry.types.execution import PreExecutionError
 from strawberry.types.graphql import OperationType
 
-from db.stores.job_tail import StreamEvent
+from db.streams.job_tail import StreamEvent
 from graph.core.context import Context
-from graph.core.execution_timeout import timeout_result
-from graph.core.leaf_serializer import LeafSerializer, NotSerializable, build_leaf_serializer
-from graph.core.operations import select_operation
-from graph.core.result_sharing import Sharing, plan_sharing
+from graph.execution.leaf_serializer import LeafSerializer, NotSerializable, build_leaf_serializer
+from graph.execution.operations import select_operation
+from graph.execution.result_sharing import Sharing, plan_sharing
+from graph.execution.timeout import timeout_result
 
 if TYPE_CHECKING:
-    from graph.core.extensions import Schema
+    from graph.execution.schema import Schema
 
 
 NOT_SERIALIZABLE = object()

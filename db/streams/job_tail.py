@@ -17,7 +17,7 @@ from db.errors import NotFound
 from db.tables import JobEvent
 
 if TYPE_CHECKING:
-    from db.stores.sessions import Session
+    from db.streams.sessions import Session
 
 MAX_EVENTS = 64  # events of a job that a follower may lag behind before it reads rows by itself
 

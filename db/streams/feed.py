@@ -23,11 +23,11 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from db.core.viewer import Viewer
 from db.core.work import Database
-from db.stores import stream_metrics
-from db.stores.job_tail import NEWER_EVENTS, Follower, Tail
-from db.stores.job_watch import ChangeQueries, JobWatch
-from db.stores.notices import EVENTS_CHANNEL, listen
-from db.stores.sessions import LoadViewers, Session, Sessions
+from db.streams import stream_metrics
+from db.streams.job_tail import NEWER_EVENTS, Follower, Tail
+from db.streams.job_watch import ChangeQueries, JobWatch
+from db.streams.notices import EVENTS_CHANNEL, listen
+from db.streams.sessions import LoadViewers, Session, Sessions
 from db.tables import Job
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()

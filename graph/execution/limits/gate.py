@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from math import ceil
 from typing import Self
@@ -12,29 +11,14 @@ from graphql import GraphQLError
 from redis.asyncio import Redis
 
 from db.core.viewer import UserTier, Viewer
-from db.stores.circuit_breaker import CircuitBreaker
+from db.limits.token_buckets import TokenBuckets
+from db.stores.redis import CircuitBreaker
 from db.stores.registered_documents import RegisteredDocuments
-from db.stores.token_buckets import TokenBuckets
-from graph.core.persisted_documents import PersistedDocuments, trusted_documents
+from graph.core.rate_limit import RateLimitStatus, unlimited_status
+from graph.execution.persisted_documents import PersistedDocuments, trusted_documents
 from graph.settings import GraphSettings
 
 CHARACTERS_PER_POINT = 500  # of a document, that are looked at for a point
-UNLIMITED = 2**31 - 1  # what `limit` and `remaining` say where there is no limit: the largest Int of GraphQL
-
-
-@dataclass(frozen=True, slots=True)
-class RateLimitStatus:
-    """What an operation cost, and how its viewer's bucket stands after it."""
-
-    cost: int
-    limit: int
-    remaining: int
-    reset_at: datetime
-
-
-def unlimited_status(cost: int) -> RateLimitStatus:
-    """Where there is no limit."""
-    return RateLimitStatus(cost, UNLIMITED, UNLIMITED, datetime.now(UTC))
 
 
 class Gate:

@@ -28,13 +28,13 @@ from strawberry.extensions import SchemaExtension
 from strawberry.schema.validation_rules.maybe_null import MaybeNullValidationRule
 from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
 
-from graph.core.document_cache import DocumentCache
-from graph.core.limits.cost_estimator import CostEstimator, introspection_limit
-from graph.core.limits.cost_model import CostModel
-from graph.core.limits.gate import RateLimitStatus, unlimited_status
-from graph.core.limits.list_lengths import ListLengthRule, list_length_error
-from graph.core.limits.shape import shape_errors
-from graph.core.operations import select_operation
+from graph.core.rate_limit import RateLimitStatus, unlimited_status
+from graph.execution.document_cache import DocumentCache
+from graph.execution.limits.cost_estimator import CostEstimator, introspection_limit
+from graph.execution.limits.cost_model import CostModel
+from graph.execution.limits.list_lengths import ListLengthRule, list_length_error
+from graph.execution.limits.shape import shape_errors
+from graph.execution.operations import select_operation
 from graph.settings import GraphSettings, graph_settings
 
 if TYPE_CHECKING:

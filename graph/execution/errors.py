@@ -11,6 +11,7 @@ from strawberry.exceptions import StrawberryInputCoercionError
 from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
 
 from db import errors
+from graph.core.errors import BadUserInput, Unauthenticated
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -39,17 +40,6 @@ CODES = frozenset(
         "INTERNAL_SERVER_ERROR",
     }
 )
-
-
-class Unauthenticated(Exception):
-    """Nobody is signed in, and the field is for those who are."""
-
-    def __str__(self) -> str:
-        return "Sign in first: send your token as `Authorization: Bearer <token>`, on a websocket in the payload of connection_init."
-
-
-class BadUserInput(Exception):
-    """An argument has a value that the field cannot take; the message says which and why."""
 
 
 # Of the classes that fit, the first counts. What is missing here is masked: its words were not written for clients.

@@ -12,34 +12,16 @@ from uuid import UUID
 import orjson
 import structlog
 from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 
 from db.core.work import Notice
+from db.stores.redis import COMMAND_TIMEOUT, CONNECTION_ERRORS, COOLDOWN, connect
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 EVENTS_CHANNEL = "trellis:events"
 DISPATCH_CHANNEL = "trellis:bells"
 
-COMMAND_TIMEOUT = 0.2  # seconds that a mutation may wait for Redis
-COOLDOWN = 1.0  # seconds for which a Redis that did not answer is left alone
 PING_AFTER = 3.0  # seconds without a word after which the reader asks whether Redis is there
-
-CONNECTION_ERRORS = (
-    RedisError,
-    OSError,
-    TimeoutError,
-    RuntimeError,
-)  # the last from uvloop, of a connection closed under the hands of its user
-
-
-def connect(redis_url: str) -> Redis:
-    """A client that gives up on a command quickly and does not try it again; closing it is the caller's."""
-    return Redis.from_url(  # pyright: ignore[reportUnknownMemberType] - redis types its keyword arguments thinly
-        redis_url, socket_timeout=1.0, socket_connect_timeout=1.0, retry=Retry(NoBackoff(), 0), retry_on_timeout=False
-    )
 
 
 class RedisNoticePublisher:

@@ -32,7 +32,7 @@ from graphql import (
 )
 
 from db.core.page import DEFAULT_SIZE, MAX_SIZE
-from graph.core.limits.cost_model import CostModel, FieldCost
+from graph.execution.limits.cost_model import CostModel, FieldCost
 
 SATURATED = 1_000_000_000_000
 MAX_INTROSPECTION_FIELDS = 4  # times that one operation may ask about the schema

@@ -17,7 +17,7 @@ from uuid import UUID
 import orjson
 from graphql import GraphQLError
 
-from graph.core.document_cache import MAX_DOCUMENT_CHARACTERS, DocumentCache
+from graph.execution.document_cache import MAX_DOCUMENT_CHARACTERS, DocumentCache
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from db.stores.circuit_breaker import CircuitBreaker, RedisUnavailable
+from db.stores.redis import CircuitBreaker, RedisUnavailable
 
 PREFIX = "trellis:bucket:"
 MINUTE_US = 60_000_000  # microseconds, in which all of this is reckoned

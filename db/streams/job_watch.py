@@ -16,8 +16,8 @@ from sqlalchemy import Row, func, select
 from db.core.viewer import Viewer
 from db.core.work import Database
 from db.errors import Unavailable
-from db.stores.job_tail import StreamEvent
-from db.stores.sessions import Session
+from db.streams.job_tail import StreamEvent
+from db.streams.sessions import Session
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 

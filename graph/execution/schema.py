@@ -13,12 +13,12 @@ from strawberry.types.execution import PreExecutionError
 from strawberry.types.graphql import OperationType
 
 from graph.core.context import Context
-from graph.core.document_cache import DocumentCache
-from graph.core.execution_timeout import TimedExecutionContext
-from graph.core.failures import to_client_errors
-from graph.core.limits.admission import DocumentValidator
-from graph.core.operations import select_operation
-from graph.core.streaming import DeliveryPlan, is_subscription, stream
+from graph.execution.document_cache import DocumentCache
+from graph.execution.errors import to_client_errors
+from graph.execution.limits.admission import DocumentValidator
+from graph.execution.operations import select_operation
+from graph.execution.streaming import DeliveryPlan, is_subscription, stream
+from graph.execution.timeout import TimedExecutionContext
 from graph.settings import graph_settings
 
 
