@@ -1,4 +1,4 @@
-"""Every way in which a use of the state can be refused. Rooms above turn them into problems or top-level errors; anything else is a bug."""
+"""Expected errors of the state package. Packages above turn them into problems or top-level errors; any other exception is a bug."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Issue(NamedTuple):
-    """One thing wrong with an input: `path` leads to it from the input's root, list positions as decimal strings."""
+    """One thing wrong with an input; `path` starts at the input's root, list indexes are decimal strings."""
 
     path: tuple[str, ...]
     message: str
@@ -23,7 +23,7 @@ class StateError(Exception):
 
 @dataclass
 class NotFound(StateError):
-    """No such row, or none that the viewer may see: the two are never told apart."""
+    """The row does not exist or the viewer may not see it; the two are indistinguishable."""
 
     id: str
 
@@ -32,7 +32,7 @@ class NotFound(StateError):
 
 
 class SignedOut(StateError):
-    """The token that a connection was opened with has been revoked or has expired, or its user is gone."""
+    """The token of a long-lived connection was revoked or has expired, or its user was deleted."""
 
     def __str__(self) -> str:
         return (
@@ -42,7 +42,7 @@ class SignedOut(StateError):
 
 @dataclass
 class NameTaken(StateError):
-    """A live row of the same owner has the name already."""
+    """A row of the same owner that is not deleted has this name."""
 
     kind: str
     name: str
@@ -53,7 +53,7 @@ class NameTaken(StateError):
 
 @dataclass
 class InvalidInput(StateError):
-    """The input breaks a rule; every issue found is listed."""
+    """The input is invalid; all issues are listed."""
 
     issues: list[Issue]
 
@@ -81,7 +81,7 @@ class WrongState(StateError):
 
 @dataclass
 class Conflict(StateError):
-    """Somebody was faster, or an idempotency key was used for something else."""
+    """A concurrent change was first, or an idempotency key was used with another input."""
 
     explanation: str
 
@@ -91,7 +91,7 @@ class Conflict(StateError):
 
 @dataclass
 class UploadMismatch(StateError):
-    """What lies in the store is not what was announced."""
+    """The uploaded object differs from what was announced."""
 
     what: str
     expected: str
@@ -103,7 +103,7 @@ class UploadMismatch(StateError):
 
 @dataclass
 class QuotaExceeded(StateError):
-    """The owner's limit on a resource would be passed."""
+    """The change would exceed the owner's limit on a resource."""
 
     resource: str
     limit: int
@@ -115,7 +115,7 @@ class QuotaExceeded(StateError):
 
 @dataclass
 class InsufficientCredits(StateError):
-    """It costs more than its owner has; what jobs under way hold cannot be spent."""
+    """The owner has fewer credits than required; credits held for running jobs cannot be spent."""
 
     required: int
     available: int
@@ -129,7 +129,7 @@ class InsufficientCredits(StateError):
 
 @dataclass
 class Unavailable(StateError):
-    """A service that Trellis stands on does not answer."""
+    """A service that Trellis depends on does not answer."""
 
     service: str
     detail: str = field(default="")
@@ -143,4 +143,4 @@ class Forbidden(StateError):
 
 
 class InvalidCursor(StateError):
-    """A cursor that this list did not make."""
+    """The cursor does not belong to this list and order."""

@@ -1,4 +1,4 @@
-"""Rules that texts from outside must keep, each refused with the path to the input's field."""
+"""Validation of user input; each issue names the path to the field."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DOCUMENT_BYTES = 65_536
 
 
 class Checks:
-    """Collects what is wrong with an input, so that one answer names all of it."""
+    """Collect all issues of an input, so that one response names them all."""
 
     def __init__(self) -> None:
         self.issues: list[Issue] = []
@@ -23,7 +23,7 @@ class Checks:
         self.issues.append(Issue(tuple(str(part) for part in path), message))
 
     def name(self, value: str, *path: str, length: int = NAME_LENGTH) -> str:
-        """A name as people write it: trimmed, one line, not empty."""
+        """Validate a name: trimmed, one line, not empty. Return the trimmed name."""
         cleaned = value.strip()
         if not cleaned:
             self.add(*path, message="A name needs at least one character that is not a space.")
@@ -34,7 +34,7 @@ class Checks:
         return cleaned
 
     def text(self, value: str | None, *path: str, length: int = TEXT_LENGTH) -> str | None:
-        """Free text; PostgreSQL cannot keep the character NUL."""
+        """Validate free text; PostgreSQL cannot store NUL."""
         if value is not None and len(value) > length:
             self.add(*path, message=f"This is {len(value)} characters long; at most {length} are kept.")
         if value is not None and "\x00" in value:
@@ -42,7 +42,7 @@ class Checks:
         return value
 
     def document(self, value: Any, *path: str, size: int = DOCUMENT_BYTES) -> dict[str, Any]:
-        """A JSON object of bounded size; null is the empty one."""
+        """Validate a JSON object of bounded size; null becomes the empty object."""
         if value is None:
             return {}
         if not isinstance(value, dict):
@@ -60,6 +60,6 @@ class Checks:
         return value  # pyright: ignore[reportUnknownVariableType] - a JSON object, checked above
 
     def raise_if_invalid(self) -> None:
-        """Raise `InvalidInput` when anything was found."""
+        """Raise `InvalidInput` if there are issues."""
         if self.issues:
             raise InvalidInput(self.issues)

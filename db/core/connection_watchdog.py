@@ -1,4 +1,4 @@
-"""Tells a statement that takes long from a Postgres that answers nobody, and ends the waiting for the latter."""
+"""Tell a slow statement from a PostgreSQL that does not answer, and end the wait for the latter."""
 
 from __future__ import annotations
 
@@ -14,21 +14,24 @@ from db.errors import StateError, Unavailable
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
-FIRST_PROBE_DELAY = (
-    1.0  # seconds that a connection may be waited for or lent before somebody asks whether Postgres is there; each time twice as long
-)
+# Seconds for which a connection may be waited for or checked out before PostgreSQL is probed; the interval doubles with each probe.
+FIRST_PROBE_DELAY = 1.0
 MAX_PROBE_INTERVAL = 8.0
-PROBE_TIMEOUT = 1.5  # seconds that it has to answer
-COOLDOWN = 1.0  # seconds for which it is not asked again then
-_OPTIONS = frozenset({"prepared_statement_cache_size", "prepared_statement_name_func"})  # the library's own, unknown to its driver
+PROBE_TIMEOUT = 1.5  # seconds
+COOLDOWN = 1.0  # seconds without a further probe after one that failed
+_OPTIONS = frozenset(
+    {"prepared_statement_cache_size", "prepared_statement_name_func"}
+)  # SQLAlchemy's own options, which asyncpg does not take
 
-_connect: Any = asyncpg.connect  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType] - it types what an engine says thinly
+_connect: Any = asyncpg.connect  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType] - asyncpg types its arguments thinly
 
 
 class ConnectionWatchdog:
-    """Of one engine's connections. A network that falls silent closes none of them, and the timeout of a statement is kept by a server
-    that can no longer tell: whoever waits would wait for ever. So another connection is tried, and if nobody answers there, those that
-    wait are cut off, which all that is above takes for what it is, a connection that was lost.
+    """Watch the connections of one engine.
+
+    A network partition closes no connection, and `statement_timeout` is enforced by a server that can no longer report it: a client
+    would wait for ever. So the watchdog opens another connection; if that fails, it terminates the connections that wait, which the
+    layers above handle as lost connections.
     """
 
     def __init__(self, engine: AsyncEngine) -> None:
@@ -37,14 +40,14 @@ class ConnectionWatchdog:
         self._unavailable_until = 0.0
 
     def raise_if_unavailable(self) -> None:
-        """Raise `Unavailable` if Postgres has just been found silent: those who queued up must not find out one after the other."""
+        """Raise `Unavailable` if a probe failed within `COOLDOWN`: clients that queue for a connection must not each wait for a probe."""
         if time.monotonic() < self._unavailable_until:
             raise Unavailable("database", "PostgreSQL did not answer a moment ago.")
 
     async def is_reachable(self) -> bool:
-        """All who doubt at once ask once."""
+        """Probe PostgreSQL; concurrent callers share one probe."""
         if self._probe_task is None or self._probe_task.done():
-            self._probe_task = asyncio.create_task(self._probe(), name="asking Postgres")
+            self._probe_task = asyncio.create_task(self._probe(), name="probe PostgreSQL")
         return await asyncio.shield(self._probe_task)
 
     async def _probe(self) -> bool:
@@ -54,18 +57,19 @@ class ConnectionWatchdog:
             connection = await _connect(**arguments, timeout=PROBE_TIMEOUT)
         except OSError as error:
             self._unavailable_until = time.monotonic() + COOLDOWN
-            log.warning("postgres_is_silent", error=repr(error))
+            log.warning("postgres_unavailable", error=repr(error))
             return False
         except (asyncpg.PostgresError, asyncpg.InterfaceError):
-            return True  # it refused, and so it is there
+            return True  # a refusal is an answer
         connection.terminate()
         return True
 
 
 class CheckedOutConnection:
-    """A context manager: a connection of the engine's, once `limit` lets one pass, watched over from the first moment of waiting for it.
+    """Check out a pooled connection under `limit`; raise `Unavailable` if PostgreSQL stops answering meanwhile.
 
-    Raises `Unavailable` for whatever becomes of it where Postgres is silent. A class, not a generator over generators: every read passes here.
+    Probing starts with the wait for the connection. This is a class because every read passes here, and nested generator context managers
+    cost more.
     """
 
     def __init__(self, watchdog: ConnectionWatchdog, engine: AsyncEngine, limit: asyncio.Semaphore | None = None) -> None:
@@ -113,12 +117,12 @@ class CheckedOutConnection:
         finally:
             if self._limit is not None:
                 self._limit.release()
-        # The driver, cut off between two steps of its own, stumbles over what it no longer has; that is no fault of anybody's code.
+        # A driver that is terminated between two of its own steps raises arbitrary errors, such as AttributeError.
         if self._is_terminated and isinstance(error, Exception) and not isinstance(error, StateError):
             raise Unavailable("database", repr(error)) from error
 
     def _start_probing(self) -> None:
-        self._probe_task = asyncio.create_task(self._probe_until_silent(), name="is Postgres there?")
+        self._probe_task = asyncio.create_task(self._probe_until_silent(), name="connection watchdog")
 
     async def _probe_until_silent(self) -> None:
         interval = FIRST_PROBE_DELAY
@@ -127,7 +131,7 @@ class CheckedOutConnection:
             interval = min(interval * 2, MAX_PROBE_INTERVAL)
         self._is_terminated = True
         if self._driver_connection is None:
-            self._checkout_timeout.reschedule(0.0)  # which is long ago
+            self._checkout_timeout.reschedule(0.0)  # a moment in the past: expire at once
         else:
             self._driver_connection.terminate()
 

@@ -1,4 +1,4 @@
-"""A unique index is the rule; its violation is the error that people read."""
+"""Translate the violation of a unique index into the error that users read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from db.errors import StateError
 
 @contextmanager
 def translate_unique_violation(index: str, replacement: StateError) -> Generator[None]:
-    """Raise `becomes` where a statement inside breaks the unique `index`; other violations pass."""
+    """Raise `replacement` if a statement in the block violates the unique `index`; other errors pass."""
     try:
         yield
     except IntegrityError as error:

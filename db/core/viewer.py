@@ -1,4 +1,4 @@
-"""Who is asking. Every query and every service takes a viewer; the policy functions in `db.queries` read it."""
+"""The viewer on whose behalf a query or a service runs; policy functions read it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class UserRole(StrEnum):
 
 
 class UserTier(StrEnum):
-    """What a user may use up: it sets limits, never permissions."""
+    """A user's tier sets limits, never permissions."""
 
     FREE = "free"
     PRO = "pro"
@@ -27,7 +27,7 @@ class UserTier(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
-    """A signed-in user, or the system itself (workers, migrations), which sees everything as an admin does."""
+    """A signed-in user, or the system itself (workers, migrations), which sees everything like an admin."""
 
     id: UUID
     role: UserRole
@@ -39,7 +39,7 @@ class Viewer:
         return self.role is UserRole.ADMIN
 
     def require_write(self) -> None:
-        """Raise `Forbidden` for a role that only reads."""
+        """Raise `Forbidden` if the role is read-only."""
         if self.role is UserRole.VIEWER:
             raise Forbidden("Your role, VIEWER, can read but not change anything. Ask an admin for the role MEMBER.")
 

@@ -1,4 +1,4 @@
-"""The two ways to use PostgreSQL: a short read without a transaction, and a unit of work that commits as a whole."""
+"""Two ways to use PostgreSQL: a short read in autocommit mode, and a unit of work that commits as a whole."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from db.settings import StateSettings
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
-DISPOSE_TIMEOUT = 3.0  # seconds that disconnecting may take
-CLOSE_TIMEOUT = 2.0  # of a connection that is given up
+DISPOSE_TIMEOUT = 3.0  # seconds for closing the pool
+CLOSE_TIMEOUT = 2.0  # seconds for closing one connection
 
-_CLOSING_TASKS: set[asyncio.Task[None]] = set()  # kept, for the loop itself does not keep them
+_CLOSING_TASKS: set[asyncio.Task[None]] = set()  # the event loop holds only weak references to tasks
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """A job has an event with this sequence. `ring` names the queue whose workers are to look, where there is work for them."""
+    """A job has an event with this sequence. `dispatch` addresses workers: a queue with work, or see `db.services.jobs.transitions`."""
 
     job_id: UUID
     sequence: int
@@ -40,14 +40,14 @@ class Notice:
 
 
 class NoticePublisher(Protocol):
-    """Carries notices, and word of users whose rights have changed, to whoever listens; losing one costs time, never truth."""
+    """Publish notices, and the ids of users whose sessions are to be revalidated. A lost notice delays a stream and loses nothing."""
 
     async def publish(self, notices: Sequence[Notice], revalidated: Sequence[UUID] = ()) -> None: ...
 
 
 @dataclass(slots=True)
 class Work:
-    """A transaction on behalf of a viewer. Services take it first; what must leave only after the commit is left with it."""
+    """A unit of work on behalf of a viewer, passed to services first. It collects what is to be published after the commit."""
 
     connection: AsyncConnection
     viewer: Viewer
@@ -70,12 +70,12 @@ class Work:
         return (await self.connection.execute(statement, parameters)).scalar()
 
     async def run(self, statement: Executable, parameters: Any = None) -> int:
-        """Execute for the effect; the number of rows changed."""
+        """Execute a statement; return the number of changed rows."""
         return (await self.connection.execute(statement, parameters)).rowcount
 
     @asynccontextmanager
     async def savepoint(self) -> AsyncGenerator[None]:
-        """What is done in the block is undone by itself when it raises, with what it left for after the commit; the rest of the work stands."""
+        """A savepoint: if the block raises, its statements and what it scheduled for after the commit are undone; the unit of work goes on."""
         saved = {entry.name: copy(getattr(self, entry.name)) for entry in fields(self) if entry.name not in {"connection", "viewer"}}
         try:
             async with self.connection.begin_nested():
@@ -86,32 +86,32 @@ class Work:
             raise
 
     def notify(self, notice: Notice) -> None:
-        """Announce a job's event once this is committed; of several for one job the last is sent, with any ring among them."""
+        """Publish a job's event after the commit. Of several notices for one job, the last sequence and any dispatch are kept."""
         pending = self.notices.get(notice.job_id)
         if pending is not None:
             notice = Notice(notice.job_id, max(notice.sequence, pending.sequence), notice.dispatch or pending.dispatch)
         self.notices[notice.job_id] = notice
 
     def revalidate_sessions(self, user_id: UUID) -> None:
-        """Have this user's open connections look again at who they are, once this is committed: a key or a right was taken away."""
+        """Revalidate this user's open connections after the commit, because a key or a right was revoked."""
         self.revalidated.add(user_id)
 
     def before_commit(self, user_id: UUID, action: Callable[[], Awaitable[None]]) -> None:
-        """Have this done to a user's row when all else of the work is done; should it raise, nothing of the work is written.
+        """Run `act`, which locks a user's row, just before the commit; if it raises, the whole unit of work is rolled back.
 
-        Everything that a user does at once wants that row. Locked last, and of several users in the order of their ids, it is held for
-        the time of a commit, and nobody who holds one waits for a lock of any other kind.
+        All concurrent work of a user wants that row. Locked last, and several users in the order of their ids, it is held only during
+        the commit, and no transaction that holds one waits for another kind of lock.
         """
         self.before_commit_actions.append((user_id, action))
 
     async def run_before_commit(self) -> None:
-        """Do what was left to the end."""
+        """Run the callbacks of `before_commit`."""
         for _, action in sorted(self.before_commit_actions, key=itemgetter(0)):
             await action()
 
 
 class Database:
-    """PostgreSQL, as one process uses it."""
+    """The PostgreSQL connections of one process."""
 
     def __init__(
         self, make_engine: Callable[[int], AsyncEngine], publisher: NoticePublisher | None, *, pool_size: int, read_concurrency: int
@@ -133,7 +133,7 @@ class Database:
         statement_timeout: float | None = None,
         idle_timeout: float | None = None,
     ) -> AsyncGenerator[Self]:
-        """Connect on first use, disconnect at the end. The timeouts are in seconds; 0 means none; by default the settings'."""
+        """Connect on first use, disconnect at the end. Timeouts are in seconds, 0 disables one; default: the settings."""
         timeout = settings.statement_timeout if statement_timeout is None else statement_timeout
         idle = settings.idle_transaction_timeout if idle_timeout is None else idle_timeout
 
@@ -148,7 +148,7 @@ class Database:
 
     @asynccontextmanager
     async def dedicated_pool(self, connections: int) -> AsyncGenerator[Database]:
-        """The same PostgreSQL over connections that nobody else is lent: for what must never queue up behind other reads."""
+        """A separate pool for what must never wait behind other reads."""
         database = Database(self._make_engine, self.publisher, pool_size=connections, read_concurrency=connections)
         try:
             yield database
@@ -157,32 +157,32 @@ class Database:
 
     @asynccontextmanager
     async def read(self) -> AsyncGenerator[AsyncConnection]:
-        """A connection for one short read, each statement its own. At most so many at once; never await anything else while holding it."""
+        """Check out a connection for one short read in autocommit mode, under the read limit. Await nothing else while holding it."""
         with _translate_errors():
             async with CheckedOutConnection(self._watchdog, self._autocommit, self._reads) as connection:
                 yield connection
 
     @asynccontextmanager
     async def session(self) -> AsyncGenerator[AsyncConnection]:
-        """A connection to keep for a while, each statement its own; for what lasts as long as a session does. Not for reads."""
+        """Check out a connection in autocommit mode for a longer time, such as for session-level locks. Not for reads."""
         with _translate_errors():
             async with self._autocommit.connect() as connection:
                 yield connection
 
     async def rows(self, statement: Executable, parameters: Any = None) -> Sequence[Row[Any]]:
-        """One statement's rows, read in one short look."""
+        """Return the rows of one statement."""
         async with self.read() as connection:
             return (await connection.execute(statement, parameters)).all()
 
     async def copy(self, table: str, columns: Sequence[str], records: Sequence[tuple[Any, ...]]) -> None:
-        """Rows into a table by COPY, committed at once. Its driver is asked directly, which knows no table of ours: give database values."""
+        """COPY records into a table, committed at once. The driver is used directly and knows no column types of ours: pass database values."""
         with _translate_errors():
             async with CheckedOutConnection(self._watchdog, self._autocommit) as connection:
                 raw: Any = await connection.get_raw_connection()
                 try:
                     await raw.driver_connection.copy_records_to_table(table, columns=list(columns), records=records)
                 except BaseException as error:
-                    # The pool did not see what happened, and must not lend a connection that is broken or in the middle of a copy.
+                    # The pool did not see the error and must not hand out a connection that is broken or in the middle of a COPY.
                     await connection.invalidate()
                     if isinstance(error, asyncpg.InterfaceError):
                         raise Unavailable("database", str(error)) from error
@@ -190,12 +190,12 @@ class Database:
 
     @asynccontextmanager
     async def work(self, viewer: Viewer) -> AsyncGenerator[Work]:
-        """A unit of work: all of it is committed when the block ends, none of it when it raises. Notices leave afterwards."""
+        """A unit of work: committed when the block ends, rolled back when it raises. Notices are published after the commit."""
         with _translate_errors():
             async with (
                 CheckedOutConnection(self._watchdog, self.engine) as connection,
                 connection.begin(),
-            ):  # the commit too may never be answered
+            ):  # the COMMIT too may stay unanswered
                 work = Work(connection, viewer)
                 yield work
                 await work.run_before_commit()
@@ -206,7 +206,7 @@ class Database:
         if (notices or work.revalidated) and self.publisher is not None:
             try:
                 await self.publisher.publish(notices, tuple(work.revalidated))
-            except Exception:  # the commit stands whatever becomes of its announcement; the dispatcher and the feed repair
+            except Exception:  # the commit stands even if its notices are lost; dispatcher and feed reconcile
                 log.warning("notices_not_sent", count=len(notices), exc_info=True)
 
 
@@ -217,20 +217,20 @@ def _engine(url: str, connections: int, statement_timeout: float, idle_timeout: 
         max_overflow=0,
         pool_timeout=2.5,
         pool_pre_ping=False,
-        hide_parameters=True,  # they are people's data, and an error that is logged would show them
-        json_deserializer=orjson.loads,  # JSONB writes 1e20 as digits; read as an integer of that length, no answer could carry it
+        hide_parameters=True,  # parameters are users' data and must not reach logs
+        json_deserializer=orjson.loads,  # JSONB writes 1e20 as digits, which json.loads reads as an integer that no JSON writer takes
         connect_args={
             "timeout": 2.5,
             "server_settings": {
                 "application_name": "trellis",
                 "statement_timeout": str(int(statement_timeout * 1000)),
-                # A process that is frozen in the middle of a transaction must not hold its locks until it thaws.
+                # A process that is frozen in a transaction must not hold its locks until it continues.
                 "idle_in_transaction_session_timeout": str(int(idle_timeout * 1000)),
-                # The driver prepares a statement and executes it in two messages. Between them a transaction does not count as resting and
-                # no statement runs, so neither timeout ends it: a process that is frozen or cut off just there would hold its locks for ever.
+                # The driver prepares and executes a statement in two messages. Between them the session is neither idle nor running a statement, so
+                # neither timeout applies: a process that is frozen or cut off there would hold its locks for ever.
                 "transaction_timeout": str(int((statement_timeout + idle_timeout) * 1000) if statement_timeout and idle_timeout else 0),
                 "timezone": "UTC",
-                # A host that vanished without a word must not hold its locks for the two hours that are usual.
+                # A host that vanished must not hold its locks for the usual two hours.
                 "tcp_keepalives_idle": "10",
                 "tcp_keepalives_interval": "5",
                 "tcp_keepalives_count": "3",
@@ -242,14 +242,14 @@ def _engine(url: str, connections: int, statement_timeout: float, idle_timeout: 
 
 
 def _terminate_in_background(dbapi_connection: Any) -> None:
-    """Take leave of a connection beside everything else, what it still runs cancelled if the server can be told.
+    """Close a connection in a task of its own, and cancel its running statement if the server can be reached.
 
-    Where the network is silent each leave takes two seconds, one after the other, and whoever waits for a new connection would wait for them.
+    On a silent network each close takes two seconds; closed one after the other, they would delay whoever waits for a new connection.
     """
     connection = dbapi_connection.driver_connection
     try:
         closing = asyncio.get_running_loop().create_task(_close_or_terminate(connection), name="leave of a connection")
-    except RuntimeError:  # nobody is left to do it
+    except RuntimeError:  # no event loop is running
         connection.terminate()
     else:
         _CLOSING_TASKS.add(closing)
@@ -259,22 +259,22 @@ def _terminate_in_background(dbapi_connection: Any) -> None:
 async def _close_or_terminate(connection: Any) -> None:
     try:
         await connection.close(timeout=CLOSE_TIMEOUT)
-    except Exception:  # noqa: BLE001 - it is broken in whatever way, or the server does not answer: then nobody can be told
+    except Exception:  # noqa: BLE001 - a broken connection or a silent server may raise anything
         connection.terminate()
 
 
 async def _dispose(engine: AsyncEngine) -> None:
-    with suppress(TimeoutError):  # a server that does not say goodbye in turn must not keep the process
+    with suppress(TimeoutError):  # a server that does not answer must not delay the exit
         async with asyncio.timeout(DISPOSE_TIMEOUT):
             await engine.dispose()
 
 
 _TOO_MANY_ARGUMENTS = (
-    "number of query arguments"  # the driver's own refusal, of the class of its lost connections; the fault is the statement's
+    "number of query arguments"  # asyncpg raises this as InterfaceError, like a lost connection; it is a fault of the statement
 )
 
 
-# What Postgres says while it starts, recovers or stops, or when it has no connection left to give.
+# Errors of a PostgreSQL that starts, recovers, stops or has no connection left.
 _CONNECTION_LOST = (
     asyncpg.PostgresConnectionError,
     asyncpg.CannotConnectNowError,
@@ -285,22 +285,22 @@ _CONNECTION_LOST = (
     asyncpg.TransactionTimeoutError,
 )
 
-# A transaction broken off that may pass the next time: deadlock, serialization, a statement or a lock too late.
+# Transient aborts that may pass when retried: deadlock, serialization failure, statement or lock timeout.
 TRANSIENT_SQLSTATES = frozenset({"40P01", "40001", "57014", "55P03"})
 
 
 def is_transient(error: exc.DBAPIError) -> bool:
-    """Whether Postgres broke the work off for what others did at that moment: the same may pass the next time."""
+    """Whether PostgreSQL aborted the transaction because of concurrent work, so that a retry may pass."""
     return getattr(error.orig, "sqlstate", None) in TRANSIENT_SQLSTATES
 
 
 def _driver_error(error: exc.DBAPIError) -> BaseException | None:
-    """What the driver raised, under the two layers that the library puts around it; it does not call it a disconnect where none was open."""
+    """Return the driver's exception under SQLAlchemy's two wrappers. SQLAlchemy does not report a disconnect if no connection was open."""
     return None if error.orig is None else error.orig.__cause__
 
 
-class _translate_errors:  # noqa: N801 - reads as a statement: with _translated()
-    """Turns a lost or refused connection into `Unavailable`; everything else passes."""
+class _translate_errors:  # noqa: N801 - reads as a statement: with _translate_errors()
+    """Translate a lost or refused connection into `Unavailable`; other exceptions pass."""
 
     def __enter__(self) -> None: ...
 
@@ -310,7 +310,7 @@ class _translate_errors:  # noqa: N801 - reads as a statement: with _translated(
         lost = isinstance(error, exc.DBAPIError) and (
             error.connection_invalidated or isinstance(error.orig, exc.InterfaceError) or isinstance(_driver_error(error), _CONNECTION_LOST)
         )
-        # As the driver raised it: a connection that broke while it was being set up, before anything was asked of it.
+        # asyncpg's own exceptions: the connection broke while it was being set up.
         lost = lost or isinstance(error, (exc.TimeoutError, exc.InterfaceError, OSError, asyncpg.InterfaceError, *_CONNECTION_LOST))
         if lost and _TOO_MANY_ARGUMENTS not in str(error):
             raise Unavailable("database", str(error)) from error

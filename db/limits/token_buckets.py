@@ -1,7 +1,7 @@
-"""Buckets of points that fill evenly: the generic cell rate algorithm, which needs one number a bucket.
+"""Token buckets by the generic cell rate algorithm (GCRA), which stores one number a bucket.
 
-That number is the moment at which the bucket will be full again, on Redis's own clock, so that every process agrees. A bucket holds what
-flows into it in a minute. Source: ITU-T I.371, as B. Fitzpatrick's `throttled` and brandur's redis-cell put it.
+The number is the time at which the bucket will be full again, by Redis's clock, so that all processes agree. A bucket's capacity is what
+flows in within a minute. Source: ITU-T I.371; the same form as in throttled and redis-cell.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from redis.asyncio import Redis
 from db.stores.redis import CircuitBreaker, RedisUnavailable
 
 PREFIX = "trellis:bucket:"
-MINUTE_US = 60_000_000  # microseconds, in which all of this is reckoned
-MAX_LOCAL_BUCKETS = 10_000  # buckets that a process keeps while Redis is away
+MINUTE_US = 60_000_000  # a minute in microseconds, the unit of all times here
+MAX_LOCAL_BUCKETS = 10_000  # kept by a process while Redis is unavailable
 
-# KEYS: the bucket. ARGV: points, points a minute. Answers: taken (0 or 1), microseconds until it would be full, microseconds to wait.
+# KEYS: the bucket. ARGV: points, points a minute. Returns: taken (0 or 1), microseconds until the bucket is full, microseconds to wait.
 _TAKE = """
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
@@ -36,7 +36,7 @@ return {1, math.ceil(after - now), 0}
 
 @dataclass(frozen=True, slots=True)
 class TakeResult:
-    """How it went: whether the points were there, how many are left of `limit`, and in how many seconds it will be full, or to try again."""
+    """`ok` if the points were taken; `remaining` of `limit`; seconds until the bucket is full, and until a retry can succeed."""
 
     ok: bool
     limit: int
@@ -46,7 +46,7 @@ class TakeResult:
 
 
 class TokenBuckets:
-    """Buckets by name, in Redis; while it is away, in this process, where they fill half as fast: it cannot know what others give out."""
+    """Buckets by name, in Redis. While it is unavailable: in this process, at half the rate, since other processes grant points too."""
 
     def __init__(self, redis: Redis, breaker: CircuitBreaker) -> None:
         script: Any = redis.register_script(_TAKE)  # pyright: ignore[reportUnknownMemberType] - redis types its scripts thinly
@@ -55,7 +55,7 @@ class TokenBuckets:
         self._local: OrderedDict[str, float] = OrderedDict()
 
     async def take(self, name: str, points: int, per_minute: int) -> TakeResult:
-        """Take points if they are there; 0 points only look. More than a whole bucket's are taken for a whole bucket's, or they never were."""
+        """Take points if available; 0 points only read the state. Larger amounts are capped at a full bucket, else they could never be granted."""
         points = min(points, per_minute)
         try:
             ok, full_in, retry_in = await self._breaker.call(lambda: self._script(keys=[PREFIX + name], args=[points, per_minute]))

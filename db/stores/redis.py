@@ -1,4 +1,4 @@
-"""Connections to Redis, and a circuit breaker for commands that somebody waits for: Redis may be away, and nothing here needs it for long."""
+"""Connections to Redis, and a circuit breaker for commands that a request waits for."""
 
 from __future__ import annotations
 
@@ -50,6 +50,6 @@ class CircuitBreaker:
         except CONNECTION_ERRORS as error:
             now = time.monotonic()
             if now >= self._open_until:  # of the commands that were waiting, the first to fail logs it
-                log.warning("redis_does_not_answer", error=repr(error))
+                log.warning("redis_unavailable", error=repr(error))
             self._open_until = now + COOLDOWN
             raise RedisUnavailable from error

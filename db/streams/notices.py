@@ -1,4 +1,4 @@
-"""Announcements of job events through Redis pub/sub. Postgres holds the events; what is lost here costs time, never truth."""
+"""Notices of job events over Redis pub/sub. PostgreSQL holds the events; a lost notice delays a stream and loses nothing."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 EVENTS_CHANNEL = "trellis:events"
 DISPATCH_CHANNEL = "trellis:bells"
 
-PING_AFTER = 3.0  # seconds without a word after which the reader asks whether Redis is there
+PING_AFTER = 3.0  # seconds without a message after which the reader pings Redis
 
 
 class RedisNoticePublisher:
-    """Carries the notices of a unit of work, after its commit: events to the streams, rings to the workers."""
+    """Publish the notices of a unit of work after its commit: event notices to streams, dispatch notices to workers."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
         self._open_until = 0.0
 
     async def publish(self, notices: Sequence[Notice], revalidated: Sequence[UUID] = ()) -> None:
-        """Publish, or give up after 0.2 s; then Redis is not asked again for a second."""
+        """Publish; after 0.2 s without success give up and skip further notices for a second."""
         if time.monotonic() < self._open_until:
             return
         events = [[notice.job_id.hex, notice.sequence] for notice in notices]
@@ -46,11 +46,11 @@ class RedisNoticePublisher:
                 await pipe.execute()
         except CONNECTION_ERRORS as error:
             self._open_until = time.monotonic() + COOLDOWN
-            log.warning("redis_does_not_answer", notices=len(notices), error=repr(error))
+            log.warning("redis_unavailable", notices=len(notices), error=repr(error))
 
 
 async def listen(redis_url: str, channel: str) -> AsyncGenerator[bytes | None]:
-    """Messages of a channel, for ever. None stands for every (new) connection: what was sent before it may be lost."""
+    """Yield the messages of a channel for ever, and None for each new connection, before which messages may have been lost."""
     retry_delay = 0.05
     while True:
         redis = connect(redis_url)
