@@ -58,7 +58,7 @@ async def _workers(state: State) -> None:
 
 
 async def _streams(state: State) -> None:
-    if broken := state.feed.broken:
+    if broken := state.feed.broken_parts:
         raise ProbeFailed(f"what follows jobs for them fails again and again: {', '.join(broken)}")
 
 
