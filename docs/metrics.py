@@ -36,8 +36,8 @@ def metric_rows() -> Iterator[tuple[str, str, str, str]]:
         metrics_endpoint.SERVICE_UP.help,
     )
     for family in db_metrics.FAMILIES:
-        name = _format_name(family.name + "_total" * family.counts, family.labels)
-        yield name, "counter" if family.counts else "gauge", "any API process, of all", family.help
+        name = _format_name(family.name + "_total" * family.is_counter, family.labels)
+        yield name, "counter" if family.is_counter else "gauge", "any API process, of all", family.help
     for process, modules in PROCESSES:
         for module in modules:
             for value in vars(module).values():

@@ -242,7 +242,7 @@ async def test_a_viewer_has_so_many_streams_and_no_more(ada: Client, bob: Client
 def active_tasks() -> int:
     """Tasks of this process that answer a request or follow something for it."""
     names = [getattr(task.get_coro(), "__qualname__", "") for task in asyncio.all_tasks()]
-    return sum(name.split(".")[0] in {"RequestResponseCycle", "EventStream", "_gone", "Event"} for name in names)
+    return sum(name.split(".")[0] in {"RequestResponseCycle", "EventStream", "_wait_for_disconnect", "Event"} for name in names)
 
 
 async def wait_until_idle() -> None:

@@ -46,12 +46,12 @@ def failure_of(error: BaseException, *, body_started: bool) -> Failure:
     Whatever characters the words have, PostgreSQL can keep them.
     """
     failure = _failure(error)
-    lost = failure.worker_lost or (
+    worker_lost = failure.worker_lost or (
         failure.retryable and not failure.service_unavailable and not body_started and not isinstance(error, BodyFailed)
     )
     traceback_text = None if failure.traceback is None else sanitize(failure.traceback)
     column = None if failure.column is None else sanitize(failure.column)
-    return replace(failure, message=sanitize(failure.message), traceback=traceback_text, column=column, lost=lost)
+    return replace(failure, message=sanitize(failure.message), traceback=traceback_text, column=column, worker_lost=worker_lost)
 
 
 def _failure(error: BaseException) -> Failure:
