@@ -50,7 +50,7 @@ async def sleep(context):
     return 0
 
 async def main():
-    maintenance.TASKS["sleep"] = maintenance.MaintenanceTask("sleep", sleep, lambda settings: 1.0)
+    maintenance.MAINTENANCE_TASKS["sleep"] = maintenance.MaintenanceTask("sleep", sleep, lambda settings: 1.0)
     settings = state_settings()
     async with Database.open(settings) as database, ObjectStore.open(settings) as objects:
         await maintenance.run_task(maintenance.MaintenanceContext(database, objects, settings), "sleep", "sleeper")

@@ -147,7 +147,7 @@ def test_words_that_postgresql_cannot_keep_are_told_without_what_it_cannot_keep(
 async def test_an_answer_that_is_too_large_is_named_as_such(harness_with_worker: WorkerHarness) -> None:
     job = await harness_with_worker.wait_for_status(await harness_with_worker.submit("return_large_result", mebibytes=33), JobStatus.FAILED)
     size = 33 * 1024**2 + len('{"result": {"much": ""}}')
-    message = f"TooLarge: What the job answered has {size:,} bytes, and {frames.MAX_FRAME_BYTES:,} fit. Give it less to do."
+    message = f"FrameTooLarge: What the job answered has {size:,} bytes, and {frames.MAX_FRAME_BYTES:,} fit. Give it less to do."
     assert (job.error["code"], job.error["message"], job.error["retryable"]) == ("RESULT_TOO_LARGE", message, False)
 
 
