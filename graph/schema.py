@@ -11,9 +11,9 @@ from graph.core.permissions import require_declared_scopes
 from graph.core.scalars import SCALARS
 from graph.datasets.mutations import DatasetMutations
 from graph.datasets.queries import DatasetQueries
+from graph.execution.extensions import ObservationExtension, OperationExtension
 from graph.execution.limits.admission import AdmissionExtension
-from graph.execution.observation import ObservationExtension
-from graph.execution.schema import OperationExtension, Schema
+from graph.execution.schema import Schema
 from graph.experiments.mutations import ExperimentMutations
 from graph.experiments.queries import ExperimentQueries
 from graph.experiments.subscriptions import ExperimentSubscriptions

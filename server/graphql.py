@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 from uuid import uuid4
 
-import orjson
 from graphql import GraphQLError, OperationType
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -24,16 +23,15 @@ from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
 from strawberry.types import ExecutionResult
 
 from db.errors import Unavailable
-from graph.core.context import Context, StreamProgress
+from graph.execution.context import OperationContext, RequestServices
 from graph.execution.errors import to_client_errors
-from graph.execution.operations import select_operation
-from graph.execution.persisted_documents import persisted_query_hash
 from graph.schema import schema
 from server.auth import InvalidToken, authenticate
 from server.console import page
 from server.protocol import csrf, json_body, responses
 from server.protocol.connection_quota import ConnectionQuota
 from server.protocol.disconnect import cancel_on_disconnect
+from server.protocol.documents import operation_type, resolve_document
 from server.protocol.graphql_request import GraphQLRequest, query_parameters
 from server.protocol.http_errors import HttpError, bad_request, error_body
 from server.protocol.negotiation import EVENT_STREAM, GRAPHQL_RESPONSE, HTML, JSON, Accept
@@ -54,7 +52,7 @@ ALLOW_HEADER = {"Allow": "GET, HEAD, POST, OPTIONS"}
 _COMMON_HEADERS = {"Cache-Control": "no-store", "Vary": "Accept, Origin"}
 
 
-class GraphQLView(GraphQL[Context, None]):
+class GraphQLView(GraphQL[RequestServices, None]):
     """`/graphql` over HTTP, server-sent events and graphql-transport-ws; to a browser that asks for HTML, the GraphiQL page."""
 
     graphql_transport_ws_handler_class = WebSocketHandler
@@ -115,17 +113,22 @@ class GraphQLView(GraphQL[Context, None]):
             graphql_request = await GraphQLRequest.from_url(request)
         else:
             graphql_request = await GraphQLRequest.from_body(request, self.settings.max_body_bytes)
-        context = await self.get_context(request, request)
+        services = await self.get_context(request, request)
+        viewer = await authenticate(services.database, request.headers, services.execution_timeout)
+        context = services.for_operation(viewer, request_id=request.state.request_id, after=request.headers.get("last-event-id") or None)
         try:
-            text = await self.resolve_document(graphql_request, context)
+            text = await resolve_document(graphql_request, context)
         except GraphQLError as error:
             (request_error,) = to_client_errors([error], phase="parse", request_id=context.request_id)
             request.state.recorder.rejection_code = str((request_error.extensions or {})["code"])
             return self._result_response(ExecutionResult(None, [request_error]), accept, context)
-        operation_type = _operation_type(text, graphql_request)
-        if operation_type is OperationType.MUTATION and is_safe_method:
+        try:
+            type_ = operation_type(text, graphql_request.operation_name)
+        except GraphQLError as error:
+            raise bad_request(error.message) from None
+        if type_ is OperationType.MUTATION and is_safe_method:
             raise HttpError(405, "METHOD_NOT_ALLOWED", "A mutation changes things, so it must come by POST.", {"Allow": "POST"})
-        if operation_type is OperationType.SUBSCRIPTION or accept.json is None:
+        if type_ is OperationType.SUBSCRIPTION or accept.json is None:
             return await self._stream(request, receive, send, accept, text, graphql_request, context)
         execution = self.schema.execute(
             text,
@@ -135,10 +138,12 @@ class GraphQLView(GraphQL[Context, None]):
             operation_extensions=graphql_request.extensions,
         )
         # What a mutation has begun is not cut off: it might be at its commit, and its client could not tell.
-        result = await (cancel_on_disconnect(request, execution) if operation_type is OperationType.QUERY else execution)
+        result = await (cancel_on_disconnect(request, execution) if type_ is OperationType.QUERY else execution)
         return self._result_response(result, accept, context)
 
-    def _result_response(self, result: ExecutionResult, accept: Accept, context: Context, *, instead_of_stream: bool = False) -> Response:
+    def _result_response(
+        self, result: ExecutionResult, accept: Accept, context: OperationContext, *, instead_of_stream: bool = False
+    ) -> Response:
         media_type = accept.json or JSON
         # 200 would look like a stream to whoever waits for one.
         status_media_type = GRAPHQL_RESPONSE if instead_of_stream or accept.json is None else media_type
@@ -148,31 +153,21 @@ class GraphQLView(GraphQL[Context, None]):
         body = responses.encode(result, request_id=context.request_id, limit=self.settings.max_response_bytes)
         return Response(body, status, {"Content-Type": f"{media_type}; charset=utf-8", **_COMMON_HEADERS, **headers})
 
-    async def resolve_document(self, graphql_request: GraphQLRequest, context: Context) -> str:
-        """The text of the document that is meant. Raises `Refused` where none is, and the GraphQLError of one that cannot be had."""
-        text = graphql_request.query
-        if context.gate is not None:
-            text = await context.gate.documents.resolve(graphql_request.query, graphql_request.document_id, graphql_request.extensions)
-        if not text:
-            raise bad_request('There is no `query`. Send a JSON object: {"query": "…", "variables": {…}}.')
-        if context.gate is not None:
-            if not schema.document_validator.has_seen(text):
-                context.prepaid_points = await context.gate.take_validation_points(context.viewer, context.address, text)
-            if graphql_request.query and graphql_request.document_id is None and context.viewer is not None:
-                context.hash_to_register = persisted_query_hash(
-                    graphql_request.extensions
-                )  # nobody else can make others' registered documents leave
-        return text
-
     async def _stream(
-        self, request: Request, receive: Receive, send: Send, accept: Accept, text: str, graphql_request: GraphQLRequest, context: Context
+        self,
+        request: Request,
+        receive: Receive,
+        send: Send,
+        accept: Accept,
+        text: str,
+        graphql_request: GraphQLRequest,
+        context: OperationContext,
     ) -> Response | None:
         if not accept.stream:
             message = f"A subscription is answered as a stream. Send `Accept: {EVENT_STREAM}`, or use a websocket ({GRAPHQL_TRANSPORT_WS_PROTOCOL})."
             raise HttpError(406, "NOT_ACCEPTABLE", message)
         if request.method == "HEAD":
             raise HttpError(405, "METHOD_NOT_ALLOWED", "A stream comes by GET or POST.", {"Allow": "GET, POST"})
-        context.progress = StreamProgress(after=request.headers.get("last-event-id") or None)
         feed: Feed = context.feed
         signed_out = asyncio.Event()
         viewer = context.viewer
@@ -206,28 +201,21 @@ class GraphQLView(GraphQL[Context, None]):
         media_type = Accept(", ".join(request.headers.getlist("accept"))).json or JSON
         return Response(body, error.status, {"Content-Type": f"{media_type}; charset=utf-8", **_COMMON_HEADERS, **error.headers})
 
-    async def get_context(self, request: Request | WebSocket, response: Any) -> Context:  # noqa: ARG002 - Strawberry's signature
+    async def get_context(self, request: Request | WebSocket, response: Any) -> RequestServices:  # noqa: ARG002 - Strawberry's signature
+        """Return what the operations of a request, or of a websocket, share."""
         state = request.app.state
         database: Database = state.database
-        timeout = self.settings.operation_timeout
-        viewer = await authenticate(database, request.headers, timeout) if isinstance(request, Request) else None
-        request_id = request.state.request_id if isinstance(request, Request) else uuid4().hex
-        context = Context(
+        return RequestServices(
             database,
             state.objects,
             state.feed,
-            viewer,
-            request_id,
+            state.gate,
+            request.state.recorder,
             introspection=self.settings.introspection,
-            execution_timeout=timeout,
+            execution_timeout=self.settings.operation_timeout,
+            address=request.client.host if request.client else None,
+            shows_cost=COST_HEADER in request.headers,
         )
-        context.observer = request.state.recorder
-        context.gate = state.gate
-        context.address = request.client.host if request.client else None
-        context.shows_cost = COST_HEADER in request.headers
-        if isinstance(request, WebSocket):
-            context.connection_params = dict(request.headers)
-        return context
 
     def decode_json(self, data: str | bytes) -> object:
         """A message of a websocket. Raises the error that closes the socket as the protocol says."""
@@ -236,24 +224,8 @@ class GraphQLView(GraphQL[Context, None]):
         except HttpError as error:
             raise JSONDecodeError(str(error), "", 0) from None
 
-    def encode_json(self, data: object) -> str:
-        # Text, because graphql-transport-ws sends text frames.
-        return orjson.dumps(data).decode()
-
 
 def _to_http_error(error: Exception, request_id: str) -> HttpError:
     (graphql_error,) = to_client_errors([GraphQLError(str(error), original_error=error)], phase="execute", request_id=request_id)
     code = str((graphql_error.extensions or {})["code"])
     return HttpError(503 if code in {"TIMEOUT", "UNAVAILABLE"} else 500, code, graphql_error.message)
-
-
-def _operation_type(text: str, graphql_request: GraphQLRequest) -> OperationType | None:
-    """Of the operation that is meant; None for a text that cannot be read, which its execution will say. Raises `Refused`."""
-    try:
-        document = schema.read(text)
-    except (GraphQLError, RecursionError):
-        return None
-    try:
-        return select_operation(document, graphql_request.operation_name).operation
-    except GraphQLError as error:
-        raise bad_request(error.message) from None

@@ -1,11 +1,14 @@
-"""What a resolver has at hand. No session is in here: reads go through the loaders, writes through one `work()` a mutation."""
+"""What resolvers find at `info.context`: the services that the process lends, the viewer, and the state of the operation.
+
+It holds no database session: reads go through the loaders, writes through one `work()` a mutation.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import strawberry
@@ -20,22 +23,20 @@ if TYPE_CHECKING:
     from db.streams.feed import Feed
     from db.streams.sessions import Session
     from graph.core.rate_limit import RateLimitStatus
-    from graph.execution.limits.gate import Gate
-    from graph.execution.observation import Observation, Observer
 
 
 @dataclass(slots=True)
 class StreamProgress:
-    """How far a stream with cursors has come, beside what its document selects: a transport that numbers its events reads it.
+    """The position of a stream with cursors, apart from what its document selects: a transport that numbers its events reads it.
 
-    It has begun once its source is open, before its first event. `after` is where a client that lost its connection takes the stream up
-    again; it counts for more than the argument of the document, which is sent again as it was.
+    The stream has started once its source is open, before its first event. `after` is the cursor from which a client that lost its
+    connection resumes; it takes precedence over the document's argument, which is sent again unchanged.
     """
 
     after: str | None = None
     last_cursor: str | None = None
     _has_started: bool = False
-    _started_event: asyncio.Event | None = None  # made when somebody waits: an event takes more memory than all else here
+    _started_event: asyncio.Event | None = None  # made for the first waiter: an event takes more memory than all else here
 
     def mark_started(self) -> None:
         self._has_started = True
@@ -47,7 +48,6 @@ class StreamProgress:
         return self._has_started
 
     async def wait_until_started(self) -> None:
-        """Wait until it has."""
         if not self._has_started:
             self._started_event = self._started_event or asyncio.Event()
             await self._started_event.wait()
@@ -55,30 +55,16 @@ class StreamProgress:
 
 @dataclass(slots=True)
 class Context:
-    """Of one request, or of one websocket; `for_operation` makes the one that an operation runs in.
-
-    `phase` is parse, validate or execute: how far the operation has come, for the codes of its errors.
-    """
+    """The context of one operation. `graph.execution.context` extends it with what running the operation needs."""
 
     database: Database
     objects: ObjectStore
     feed: Feed
     viewer: Viewer | None
-    request_id: str = field(default_factory=lambda: uuid4().hex)
-    phase: str = "parse"
-    introspection: bool = True
-    connection_params: dict[str, Any] | None = None  # of a websocket: what its handshake or its connection_init carried
-    observer: Observer | None = None
-    observation: Observation | None = None  # of the operation that runs in this context
-    progress: StreamProgress = field(default_factory=StreamProgress)
-    execution_timeout: float | None = None  # seconds that one execution may take
     session: Session | None = None  # of a subscription: says whether its viewer is still signed in
-    gate: Gate | None = None
-    address: str | None = None  # of the client, for those who are not signed in
-    shows_cost: bool = False  # whether the answer's extensions tell what the operation cost
-    rate_limit_status: RateLimitStatus | None = None  # by the operation that runs in this context
-    prepaid_points: int = 0  # points, for looking at the document
-    hash_to_register: str | None = None  # the hash under which the document is to be kept once it is known to be good
+    request_id: str = field(default_factory=lambda: uuid4().hex)
+    progress: StreamProgress = field(default_factory=StreamProgress)
+    rate_limit_status: RateLimitStatus | None = None  # set before the operation is executed
     loaders: Loaders = field(init=False)
 
     def __post_init__(self) -> None:
@@ -88,10 +74,6 @@ class Context:
         """Forget what was loaded, as before each event of a subscription."""
         self.loaders = Loaders(self.database, self.viewer)
 
-    def for_operation(self) -> Context:
-        """The same with loaders of its own: a websocket runs several operations at once, and none may see what another has cached."""
-        return replace(self, phase="parse", connection_params=None, observation=None, rate_limit_status=None)
-
     @property
     def signed_in_viewer(self) -> Viewer:
         """The viewer; raises `Unauthenticated` where there is none."""
@@ -100,7 +82,7 @@ class Context:
         return self.viewer
 
     def work(self) -> AbstractAsyncContextManager[Work]:
-        """A unit of work of the viewer, committed when its block ends."""
+        """Return a unit of work of the viewer, committed when its block ends."""
         return self.database.work(self.signed_in_viewer)
 
 

@@ -1,4 +1,4 @@
-"""How long one execution may take: that of a query, of a mutation, or of one event of a subscription, over whichever transport it came."""
+"""The timeout of one execution: of a query, of a mutation, or of one event of a subscription, over every transport."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any, cast
 from graphql import ExecutionResult, GraphQLError
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
-from graph.core.context import Context
+from graph.execution.context import OperationContext
 
 MAX_COERCION_ERRORS = 5  # about the variables of one operation
 
 
 class TimedExecutionContext(StrawberryGraphQLCoreExecutionContext):
-    """Gives an execution up after `Context.patience` seconds, together with the statements that it and its loaders have sent.
+    """Cancels an execution after `RequestServices.execution_timeout`, together with the statements that it and its loaders have sent.
 
-    A source of events may be silent for as long as it likes: only the answer to an event is timed.
+    A source of events may be silent for any time: only the result of an event has a timeout.
     """
 
     @classmethod
@@ -37,11 +37,11 @@ class TimedExecutionContext(StrawberryGraphQLCoreExecutionContext):
         *rest: Any,
         **options: Any,
     ) -> Any:
-        """Tells less that is wrong with the variables: each such error repeats the value, which may have a megabyte.
+        """Limit the errors about variables: each repeats the value, which may have a megabyte.
 
-        Where the schema is not told, neither are names of it that resemble what was given.
+        Where introspection is off, errors suggest no names of the schema.
         """
-        options["hide_suggestions"] = isinstance(context_value, Context) and not context_value.introspection
+        options["hide_suggestions"] = isinstance(context_value, OperationContext) and not context_value.services.introspection
         resolvers = field_resolver, type_resolver, subscribe_field_resolver
         return cast("Any", super()).build(
             schema, document, root_value, context_value, variables, operation_name, *resolvers, MAX_COERCION_ERRORS, *rest, **options
@@ -52,20 +52,20 @@ class TimedExecutionContext(StrawberryGraphQLCoreExecutionContext):
         return self._with_timeout(result) if isawaitable(result) else result
 
     async def _with_timeout(self, result: Awaitable[Any]) -> Any:
-        context: Context = self.context_value
+        context: OperationContext = self.context_value
         try:
-            async with asyncio.timeout(context.execution_timeout):
+            async with asyncio.timeout(context.services.execution_timeout):
                 return await result
         except TimeoutError:
-            # Whatever a resolver raises became an error of its field before it came here, so this is our own deadline. A loader's batch ends
-            # by itself when nobody waits for it any more; cancelled a second time, its driver would not get to tell Postgres.
+            # What a resolver raises became an error of its field before it came here, so this is our own deadline. A loader's batch ends by
+            # itself when nobody waits for it any more; cancelled a second time, its driver could not cancel the statement in PostgreSQL.
             return timeout_result(context)
 
 
-def timeout_result(context: Context) -> ExecutionResult:
-    """What is answered to an operation, or to a subscription whose source does not open, once its time is over."""
+def timeout_result(context: OperationContext) -> ExecutionResult:
+    """Return the result of an operation, or of a subscription whose source does not open, that timed out."""
     message = (
-        f"This took longer than {context.execution_timeout:g} s and was given up. Ask for less at once: shorter pages, fewer levels, a narrower"
+        f"This took longer than {context.services.execution_timeout:g} s and was given up. Ask for less at once: shorter pages, fewer levels, a narrower"
         " filter. If it was a mutation, look at what has become of it before you send it again."
     )
     return ExecutionResult(None, [GraphQLError(message, extensions={"code": "TIMEOUT"})])

@@ -10,7 +10,7 @@ import orjson
 import structlog
 from strawberry.types import ExecutionResult
 
-from graph.execution.streaming import SharedResult
+from graph.execution.subscriptions import SharedResult
 from server.protocol.negotiation import GRAPHQL_RESPONSE
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()

@@ -8,14 +8,13 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import ExitStack, aclosing, suppress
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 from uuid import uuid4
 
 import orjson
 import structlog
 from graphql import GraphQLError, OperationType
-from starlette.websockets import WebSocketDisconnect, WebSocketState
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from strawberry.asgi import ASGIWebSocketAdapter
 from strawberry.http.exceptions import WebSocketDisconnected
 from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import BaseGraphQLTransportWSHandler, Operation
@@ -24,20 +23,22 @@ from strawberry.types import ExecutionResult
 from strawberry.types.execution import PreExecutionError
 
 from db.errors import Unavailable
-from graph.core.context import Context
+from graph.execution.context import OperationContext, RequestServices
 from graph.execution.errors import to_client_errors
-from graph.execution.operations import select_operation
-from graph.execution.streaming import SharedResult
-from graph.schema import schema
+from graph.execution.subscriptions import SharedResult
 from server.auth import InvalidToken, authenticate
 from server.observability import record_rejection
 from server.protocol import responses
+from server.protocol.documents import operation_type, resolve_document
 from server.protocol.graphql_request import GraphQLRequest
 from server.protocol.http_errors import HttpError
 from server.protocol.websocket_protocol import ON_IDENTIFIED
 
 if TYPE_CHECKING:
-    from server.graphql import GraphQLView
+    from db.core.viewer import Viewer
+    from db.streams.sessions import Session
+    from server.protocol.connection_quota import ConnectionQuota
+    from server.settings import ServerSettings
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -52,7 +53,14 @@ MAX_RUNNING_BYTES = 1024 * 1024  # bytes of the messages whose operations a sock
 MAX_MISSED_PINGS = 2  # pings without any sign of life after which a client has gone
 
 
-class _Operation(Operation[Context, None]):
+class SocketView(Protocol):
+    """What a websocket needs of the view that accepted it."""
+
+    settings: ServerSettings
+    socket_quota: ConnectionQuota
+
+
+class _Operation(Operation[RequestServices, None]):
     """Strawberry's, with all that its message asked for until it has begun."""
 
     __slots__ = ("graphql_request", "is_mutation", "request_id", "size")
@@ -65,17 +73,18 @@ class _Operation(Operation[Context, None]):
         self.is_mutation = False
 
 
-class WebSocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
+class WebSocketHandler(BaseGraphQLTransportWSHandler[RequestServices, None]):
     """One socket. It belongs to whom its `connection_init` or else its handshake names, for as long as that token is good."""
 
-    def __init__(self, view: GraphQLView, *arguments: Any, **options: Any) -> None:
-        super().__init__(view, *arguments, **options)
+    def __init__(self, view: SocketView, *arguments: Any, **options: Any) -> None:
+        super().__init__(cast("Any", view), *arguments, **options)
         settings = view.settings
         self._view = view
         self._max_operations = settings.operations_per_socket
         self._ping_interval = settings.socket_ping_every
         self._rate_limiter = MessageRateLimiter(settings.messages_per_second)
-        self._headers = self.context.connection_params or {}
+        self._viewer: Viewer | None = None
+        self._session: Session | None = None
         self._last_received_at = time.monotonic()
         self._exit_stack = ExitStack()
         self._finishing_mutations: set[_Operation] = set()
@@ -83,6 +92,10 @@ class WebSocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         self._sign_out_task: asyncio.Task[None] | None = None
         self._ping_task: asyncio.Task[None] | None = None
         self._ping_timer: asyncio.TimerHandle | None = None
+
+    @property
+    def _socket(self) -> WebSocket:
+        return cast("ASGIWebSocketAdapter", self.websocket).ws
 
     async def handle(self) -> None:
         self._schedule_ping()
@@ -130,7 +143,7 @@ class WebSocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
             # Where both name somebody, the message counts: it is the later word.
             database, timeout = self.context.database, self.context.execution_timeout
             message_viewer = await authenticate(database, payload, timeout)
-            viewer = message_viewer or await authenticate(database, self._headers, timeout)
+            viewer = message_viewer or await authenticate(database, self._socket.headers, timeout)
             self._exit_stack.enter_context(self._view.socket_quota.acquire(viewer.id if viewer else self.context.address))
         except InvalidToken:
             await self._close(FORBIDDEN, "Forbidden")
@@ -139,11 +152,11 @@ class WebSocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         except Unavailable:
             await self._close(TRY_AGAIN, "Try again later")
         else:
-            self.context.viewer = viewer
+            self._viewer = viewer
             if viewer is not None:
-                session = self.context.session = self._exit_stack.enter_context(self.context.feed.sessions.acquire(viewer))
+                session = self._session = self._exit_stack.enter_context(self.context.feed.sessions.acquire(viewer))
                 self._exit_stack.enter_context(session.on_end(self._sign_out))
-            on_identified = cast("ASGIWebSocketAdapter", self.websocket).ws.scope["state"].get(ON_IDENTIFIED)
+            on_identified = self._socket.scope["state"].get(ON_IDENTIFIED)
             if on_identified is not None:
                 on_identified()
             await self.send_message({"type": "connection_ack"})
@@ -196,12 +209,12 @@ class WebSocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         operation.completed = True
         self._finishing_mutations.add(operation)
 
-    async def run_operation(self, operation: Operation[Context, None]) -> None:
+    async def run_operation(self, operation: Operation[RequestServices, None]) -> None:
         """Nothing that goes wrong here ends more than this operation."""
         operation = cast("_Operation", operation)
-        session = self.context.session
-        viewer = self.context.viewer if session is None else session.viewer
-        context = replace(self.context.for_operation(), viewer=viewer, request_id=operation.request_id)
+        session = self._session
+        viewer = self._viewer if session is None else session.viewer
+        context = self.context.for_operation(viewer, session=session, request_id=operation.request_id)
         try:
             try:
                 results = await self._start_execution(operation, context)
@@ -225,11 +238,11 @@ class WebSocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         finally:
             self._finishing_mutations.discard(operation)
 
-    async def _start_execution(self, operation: _Operation, context: Context) -> Any:
+    async def _start_execution(self, operation: _Operation, context: OperationContext) -> Any:
         """Its answers. What was asked for is not kept any longer: most of it is needed no more."""
         graphql_request, operation.graphql_request = operation.graphql_request, None
         assert graphql_request is not None
-        text = await self._view.resolve_document(graphql_request, context)
+        text = await resolve_document(graphql_request, context)
         operation.is_mutation = _is_mutation(text, graphql_request.operation_name)
         return await self.schema.stream(
             text,
@@ -239,7 +252,7 @@ class WebSocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
             operation_extensions=graphql_request.extensions,
         )
 
-    async def _send_result_stream(self, operation: Operation[Context, None], result_source: Any) -> None:
+    async def _send_result_stream(self, operation: Operation[RequestServices, None], result_source: Any) -> None:
         """What is sent is text that is made once: an answer that many share differs in the operation's id alone."""
         prefix = '{"id":' + orjson.dumps(operation.id).decode() + ',"type":"next","payload":'
         first = True
@@ -261,11 +274,11 @@ class WebSocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         return responses.encode(result, request_id=request_id, limit=limit).decode()
 
     async def send_message(self, message: Message) -> None:
-        await self._send_text(self._view.encode_json(message))
+        await self._send_text(orjson.dumps(message).decode())
 
     async def _send_text(self, text: str) -> None:
         """Raises `WebSocketDisconnected` where the socket is closed, by whichever side."""
-        socket = cast("ASGIWebSocketAdapter", self.websocket).ws
+        socket = self._socket
         try:
             await socket.send({"type": "websocket.send", "text": text})
         except WebSocketDisconnect as error:
@@ -310,8 +323,8 @@ class WebSocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
 
 def _is_mutation(text: str, name: str | None) -> bool:
     try:
-        return select_operation(schema.read(text), name).operation is OperationType.MUTATION
-    except (GraphQLError, RecursionError):  # which its execution will say
+        return operation_type(text, name) is OperationType.MUTATION
+    except GraphQLError:  # which its execution will report
         return False
 
 

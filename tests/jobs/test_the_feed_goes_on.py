@@ -25,10 +25,10 @@ from db.streams.job_tail import StreamEvent
 from db.streams.job_watch import ChangeQueries
 from db.streams.notices import EVENTS_CHANNEL
 from db.streams.sessions import Session, Sessions
-from graph.core.context import Context
 from graph.core.ids import decode, encode
+from graph.execution.context import RequestServices
 from graph.execution.result_sharing import Sharing
-from graph.execution.streaming import _ActiveSubscription  # pyright: ignore[reportPrivateUsage] - how long it takes shows nowhere else
+from graph.execution.subscriptions import _ActiveSubscription  # pyright: ignore[reportPrivateUsage] - how long it takes shows nowhere else
 from tests.client import Client
 from tests.event_writer import create_waiting_jobs, write_events
 
@@ -202,7 +202,7 @@ class _SlowRun(_ActiveSubscription):
     """Answers as it is told to, after a while."""
 
     def __init__(self, viewer: Viewer, answer: ExecutionResult) -> None:
-        self._context = Context(cast("Any", None), cast("Any", None), cast("Any", None), viewer)
+        self._context = RequestServices(cast("Any", None), cast("Any", None), cast("Any", None)).for_operation(viewer)
         self._answer = answer
         self.executions = 0
 

@@ -38,7 +38,7 @@ from graph.execution.operations import select_operation
 from graph.settings import GraphSettings, graph_settings
 
 if TYPE_CHECKING:
-    from graph.core.context import Context
+    from graph.execution.context import OperationContext
 
 MAX_ERRORS = 10  # of one document: each is worked out with suggestions and excerpts, and nobody reads the eleventh
 _CONDITIONAL_DIRECTIVES = frozenset({"skip", "include"})
@@ -143,13 +143,13 @@ class AdmissionExtension(SchemaExtension):
 
     async def _admit(self) -> Iterable[GraphQLError]:
         execution = self.execution_context
-        context: Context = execution.context
+        context: OperationContext = execution.context
         document = execution.graphql_document
         assert document is not None
         validator: DocumentValidator = cast("Any", execution.schema).document_validator
-        settings = graph_settings() if context.gate is None else context.gate.settings
+        settings = graph_settings() if context.services.gate is None else context.services.gate.settings
         validation_result = validator.validate_document(
-            execution.query, document, execution.validation_rules, settings, hide_suggestions=not context.introspection
+            execution.query, document, execution.validation_rules, settings, hide_suggestions=not context.services.introspection
         )
         if validation_result.errors:
             return validation_result.errors
@@ -163,13 +163,13 @@ class AdmissionExtension(SchemaExtension):
         )
         if context.observation is not None:
             context.observation.cost = cost
-        gate = context.gate
+        gate = context.services.gate
         is_dry_run = dry_run_document is not None
         if gate is None:
             context.rate_limit_status = unlimited_status(cost)
         else:
             context.rate_limit_status = await gate.take_points(
-                context.viewer, context.address, cost, is_dry_run=is_dry_run, prepaid_points=context.prepaid_points
+                context.viewer, context.services.address, cost, is_dry_run=is_dry_run, prepaid_points=context.prepaid_points
             )
             if context.hash_to_register is not None and context.viewer is not None and execution.query:
                 await gate.documents.register(context.hash_to_register, execution.query, context.viewer.id)
@@ -178,16 +178,16 @@ class AdmissionExtension(SchemaExtension):
         return ()
 
     def get_results(self) -> dict[str, Any]:
-        context: Context = self.execution_context.context
+        context: OperationContext = self.execution_context.context
         return (
             {"cost": _cost_extension(context.rate_limit_status, context)}
-            if context.shows_cost and context.rate_limit_status is not None
+            if context.services.shows_cost and context.rate_limit_status is not None
             else {}
         )
 
 
-def _cost_extension(rate_limit_status: RateLimitStatus, context: Context) -> dict[str, Any]:
-    settings = graph_settings() if context.gate is None else context.gate.settings
+def _cost_extension(rate_limit_status: RateLimitStatus, context: OperationContext) -> dict[str, Any]:
+    settings = graph_settings() if context.services.gate is None else context.services.gate.settings
     return {
         "requested": rate_limit_status.cost,
         "maximum": settings.query_max_cost,

@@ -1,0 +1,65 @@
+"""What an operation runs with: the services that a process and a request lend, and the state that is the operation's own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from graph.core.context import Context, StreamProgress
+
+if TYPE_CHECKING:
+    from db.core.viewer import Viewer
+    from db.core.work import Database
+    from db.stores.objects import ObjectStore
+    from db.streams.feed import Feed
+    from db.streams.sessions import Session
+    from graph.execution.limits.gate import Gate
+    from graph.execution.observation import Observation, Observer
+
+
+@dataclass(frozen=True, slots=True)
+class RequestServices:
+    """What the operations of one request, or of one websocket, share. None of it changes while they run."""
+
+    database: Database
+    objects: ObjectStore
+    feed: Feed
+    gate: Gate | None = None
+    observer: Observer | None = None
+    introspection: bool = True
+    execution_timeout: float | None = None  # seconds that one execution may take
+    address: str | None = None  # of the client: anonymous clients are rate limited by it
+    shows_cost: bool = False  # whether the extensions of results tell what the operation cost
+
+    def for_operation(
+        self, viewer: Viewer | None, *, session: Session | None = None, request_id: str | None = None, after: str | None = None
+    ) -> OperationContext:
+        """Return the context of one operation. It shares no loader, no progress and no cost with any other.
+
+        `session` is the websocket's, if one is open; `after` is the cursor from which a stream resumes.
+        """
+        return OperationContext(
+            self.database,
+            self.objects,
+            self.feed,
+            viewer,
+            session,
+            request_id or uuid4().hex,
+            StreamProgress(after),
+            services=self,
+        )
+
+
+@dataclass(slots=True, kw_only=True)
+class OperationContext(Context):
+    """The resolvers' context, with what only the execution reads and writes.
+
+    `phase` is parse, validate or execute: how far the operation has come, for the codes of its errors.
+    """
+
+    services: RequestServices
+    phase: str = "parse"
+    observation: Observation | None = None
+    prepaid_points: int = 0  # points taken for validating the document
+    hash_to_register: str | None = None  # the hash under which the document is registered once it has been admitted
