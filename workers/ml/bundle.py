@@ -15,12 +15,12 @@ import numpy as np
 import polars as pl
 
 from workers.ml.errors import BadInput
+from workers.ml.node import Node
 from workers.ml.reporting import Reporter
-from workers.ml.steps.step import PipelineNode
 
 if TYPE_CHECKING:
-    from workers.ml.steps.checkpoints import CheckpointSettings
-    from workers.ml.steps.training_step import Trained
+    from workers.ml.trainer import Trained
+    from workers.ml.training_checkpoints import CheckpointSettings
 
 ValueKind = Literal["number", "text", "time", "other"]
 Subset = Literal["train", "validation", "test"]
@@ -73,7 +73,7 @@ class DataSplit:
 @dataclass(frozen=True)
 class _Dropped:
     column: Column
-    node: PipelineNode
+    node: Node
     by_name: bool
 
 
@@ -98,7 +98,7 @@ class Bundle:
     unlabelled_rows: int = 0
     _frame: pl.DataFrame | None = None
     _dropped: dict[str, _Dropped] = field(default_factory=dict)
-    _filter_nodes: dict[str, PipelineNode] = field(default_factory=dict)
+    _filter_nodes: dict[str, Node] = field(default_factory=dict)
 
     @property
     def random_state(self) -> int:
@@ -109,7 +109,7 @@ class Bundle:
 
     # ---- columns
 
-    def column(self, name: str, node: PipelineNode, *rest: str) -> Column:
+    def column(self, name: str, node: Node, *rest: str) -> Column:
         """The column as it stands at `node`; BadInput where there is none."""
         dropped = self._dropped.get(name)
         if dropped is not None:
@@ -134,22 +134,22 @@ class Bundle:
             )
         return self.columns[name]
 
-    def drop(self, name: str, node: PipelineNode, *, by_name: bool) -> None:
+    def drop(self, name: str, node: Node, *, by_name: bool) -> None:
         """`named` tells a column that was dropped by name from one that was merely not selected."""
         self._dropped[name] = _Dropped(self.columns.pop(name), node, by_name)
 
-    def require_columns(self, node: PipelineNode) -> None:
+    def require_columns(self, node: Node) -> None:
         if not self.columns:
             raise BadInput("NO_COLUMNS", f"Step '{node.key}' leaves no column. Name fewer columns.", path=node.path("columns"))
 
-    def target_or_split_column(self, name: str, node: PipelineNode, parameter: str) -> Column:
+    def target_or_split_column(self, name: str, node: Node, parameter: str) -> Column:
         """A column that a training step or a split uses beside the features: it may have been left out by a selection, not by name."""
         dropped = self._dropped.get(name)
         if dropped is not None and not dropped.by_name:
             return dropped.column
         return self.column(name, node, parameter)
 
-    def columns_to_transform(self, node: PipelineNode, names: list[str] | None, kinds: tuple[ValueKind, ...]) -> list[Column]:
+    def columns_to_transform(self, node: Node, names: list[str] | None, kinds: tuple[ValueKind, ...]) -> list[Column]:
         """The columns a transform works on: those it names, or all features of the kinds it suits."""
         if names is None:
             return [column for column in self.columns.values() if column.kind in kinds and column.name != self.target]
@@ -165,9 +165,7 @@ class Bundle:
                 raise BadInput("WRONG_COLUMN_TYPE", _wrong_kind_message(node, column, kinds), column=column.name, path=path)
         return columns
 
-    def add_stage(
-        self, node: PipelineNode, columns: list[Column], transformer: Any, *, kind: ValueKind | None = None, fills: bool = False
-    ) -> None:
+    def add_stage(self, node: Node, columns: list[Column], transformer: Any, *, kind: ValueKind | None = None, fills: bool = False) -> None:
         """Adds a transform to columns, which are then fitted together; give each its own where what comes out of each must be known."""
         for column in columns:
             filter_node = self._filter_nodes.get(column.name)
@@ -181,7 +179,7 @@ class Bundle:
                 )  # fmt: skip
             if column.name not in self.columns:
                 continue
-            stages = (*column.stages, Stage(f"{node.step.key}_{node.index}", transformer))
+            stages = (*column.stages, Stage(f"{node.step_key}_{node.index}", transformer))
             self.columns[column.name] = replace(column, stages=stages, kind=kind or column.kind, missing=0 if fills else column.missing)
 
     # ---- rows
@@ -191,7 +189,7 @@ class Bundle:
             return self._frame.height
         return int(self.lazy.select(pl.len()).collect(engine="streaming").item())
 
-    def filter_rows(self, condition: pl.Expr, node: PipelineNode, names: set[str]) -> None:
+    def filter_rows(self, condition: pl.Expr, node: Node, names: set[str]) -> None:
         """Keeps the rows that meet `condition`; may only be called before the rows are read."""
         self.lazy = self.lazy.filter(condition)
         for name in names:
@@ -209,7 +207,7 @@ class Bundle:
             self.columns = {name: replace(column, missing=counts[name]) for name, column in self.columns.items()}
         return self._frame
 
-    def check_size(self, rows: int, columns: int, node: PipelineNode | None = None) -> None:
+    def check_size(self, rows: int, columns: int, node: Node | None = None) -> None:
         if rows * columns <= self.max_cells:
             return
         subject = f"Step '{node.key}' makes" if node else "The pipeline reads"
@@ -250,7 +248,7 @@ class Bundle:
             transformers.append((f"columns_{number}" if key else "unchanged", Pipeline(stages) if stages else "passthrough", members))
         return ColumnTransformer(transformers, remainder="drop", sparse_threshold=0, verbose_feature_names_out=False)
 
-    def fit_transformer(self, names: list[str], node: PipelineNode) -> Any:
+    def fit_transformer(self, names: list[str], node: Node) -> Any:
         """Fits the stages of these columns on the training rows and on nothing else."""
         rows = self.rows_of("train")
         if not len(rows):
@@ -261,7 +259,7 @@ class Bundle:
         self.check_size(self.frame.height, len(fitted.get_feature_names_out()), node)
         return fitted
 
-    def check_finite(self, names: list[str], node: PipelineNode) -> None:
+    def check_finite(self, names: list[str], node: Node) -> None:
         float_columns = self.frame.select(names).select(pl.selectors.float())
         has_infinite = float_columns.select(pl.all().is_infinite().any()).row(0, named=True) if float_columns.width else {}
         for name, is_infinite in has_infinite.items():
@@ -275,7 +273,7 @@ class Bundle:
                     path=node.path(),
                 )
 
-    def check_range(self, names: list[str], node: PipelineNode) -> None:
+    def check_range(self, names: list[str], node: Node) -> None:
         """For what learns: values that 32 bits cannot hold, or whose squares are no numbers, are refused."""
         self.check_finite(names, node)
         float_columns = self.frame.select(names).select(pl.selectors.float())
@@ -290,7 +288,7 @@ class Bundle:
                     path=node.path(),
                 )
 
-    def _check_texts(self, names: list[str], rows: np.ndarray, node: PipelineNode) -> None:
+    def _check_texts(self, names: list[str], rows: np.ndarray, node: Node) -> None:
         """Nothing can be learnt of a text column without a text, not even which categories there are."""
         for name in names:
             stages = self.columns[name].stages
@@ -327,7 +325,7 @@ def kind_of(dtype: pl.DataType) -> ValueKind:
     return "time" if dtype == pl.Date or dtype == pl.Datetime else "other"
 
 
-def _wrong_kind_message(node: PipelineNode, column: Column, kinds: tuple[ValueKind, ...]) -> str:
+def _wrong_kind_message(node: Node, column: Column, kinds: tuple[ValueKind, ...]) -> str:
     description = {"text": "text", "number": "numeric"}.get(column.kind, f"of type {column.type}")
     encoding_advice = " or link a one_hot_encode or ordinal_encode step before." if column.kind == "text" else ""
     accepted = " or ".join({"number": "numeric", "text": "text"}.get(kind, kind) for kind in kinds)

@@ -7,7 +7,7 @@ import polars as pl
 from workers.ml.bundle import Bundle, Column
 from workers.ml.errors import BadInput
 from workers.ml.steps.step import PipelineNode
-from workers.ml.steps.training_step import ClassifierOrRegressorParameters, SupervisedParameters
+from workers.ml.steps.training_parameters import ClassifierOrRegressorParameters, SupervisedParameters
 
 # A whole number with more different values than this is taken for a quantity, unless the dataset or the step says otherwise.
 MAX_INTEGER_CLASSES = 20

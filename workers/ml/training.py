@@ -14,10 +14,10 @@ from workers.ml.bundle import MAX_CELLS, Bundle, Column, kind_of
 from workers.ml.errors import BadInput
 from workers.ml.plan import Plan, make_plan
 from workers.ml.reporting import Reporter
-from workers.ml.steps.checkpoints import CheckpointSettings
 from workers.ml.steps.split import default_split
 from workers.ml.steps.step import PipelineNode
-from workers.ml.steps.training_step import THREADS, TRAINING_START_PERCENT, Trained
+from workers.ml.trainer import THREADS, TRAINING_START_PERCENT, Trained
+from workers.ml.training_checkpoints import CheckpointSettings
 
 if TYPE_CHECKING:
     from workers.ml.profiling import ProfileReport

@@ -8,7 +8,7 @@ import numpy as np
 
 from workers.ml.bundle import Bundle
 from workers.ml.steps.train import feature_matrix
-from workers.ml.steps.training_step import Trained
+from workers.ml.trainer import Trained
 
 
 def feature_importance(bundle: Bundle, trained: Trained) -> dict[str, Any] | None:

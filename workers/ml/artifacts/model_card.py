@@ -7,7 +7,7 @@ from typing import Any
 from workers.ml.artifacts.trust import TRUSTED_TYPES
 from workers.ml.bundle import SUBSETS, Bundle
 from workers.ml.scoring import METRICS
-from workers.ml.steps.training_step import THREADS, Trained
+from workers.ml.trainer import THREADS, Trained
 
 MAX_FEATURES = 100
 PREDICTION_NOUNS = {"CLASSIFICATION": "classes", "REGRESSION": "a number", "CLUSTERING": "clusters"}

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from workers.ml.bundle import Bundle
-from workers.ml.steps.training_step import Trained
+from workers.ml.trainer import Trained
 
 NUMERIC_TYPES = {"INTEGER": "number", "FLOAT": "number", "BOOLEAN": "number"}
 

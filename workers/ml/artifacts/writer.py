@@ -15,7 +15,7 @@ from workers.ml.artifacts.plots import plot_clusters, plot_confusion, plot_impor
 from workers.ml.artifacts.signature import signature
 from workers.ml.bundle import Bundle
 from workers.ml.steps.train import feature_matrix, target_values
-from workers.ml.steps.training_step import Trained
+from workers.ml.trainer import Trained
 
 VERIFIED_ROWS = 10_000
 

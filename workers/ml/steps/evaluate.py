@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from workers.ml.bundle import Bundle
-    from workers.ml.steps.training_step import Trained
+    from workers.ml.trainer import Trained
 
 
 class EvaluateParameters(Parameters):

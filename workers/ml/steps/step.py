@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from workers.ml.node import Node
+
 if TYPE_CHECKING:
     from workers.ml.bundle import Bundle
-    from workers.ml.steps.training_step import Trainer
+    from workers.ml.trainer import Trainer
 
 StepType = Literal["DATASET", "TRANSFORM", "FILTER", "SPLIT", "TRAIN", "EVALUATE"]
 # Where a step may stand and when it runs. Rows are settled ("source", "choose", "split") before anything is learnt
@@ -25,18 +27,15 @@ class Parameters(BaseModel):
 
 
 @dataclass(frozen=True)
-class PipelineNode:
-    """One step of a definition, its parameters checked. `index` is its place in `definition.nodes`, for paths in errors;
-    `order` its place along the links, from the dataset on."""
+class PipelineNode(Node):
+    """One step of a definition, its parameters checked."""
 
-    key: str
-    index: int
-    order: int
     step: Step
     parameters: Any
 
-    def path(self, *rest: str) -> list[str]:
-        return ["definition", "nodes", str(self.index), "parameters", *rest]
+    @property
+    def step_key(self) -> str:
+        return self.step.key
 
 
 StepFunction = Callable[["Bundle", PipelineNode], dict[str, Any]]

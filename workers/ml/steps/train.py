@@ -5,17 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from workers.ml.errors import BadInput
-from workers.ml.steps.checkpoints import CheckpointManager
 from workers.ml.steps.split import split_summary
 from workers.ml.steps.step import PipelineNode
-from workers.ml.steps.training_step import (
-    TRAINING_END_PERCENT,
-    TRAINING_START_PERCENT,
-    Trained,
-    TrainingMonitor,
-    TrainingRows,
-    TrainParameters,
-)
+from workers.ml.steps.training_parameters import TrainParameters
+from workers.ml.trainer import TRAINING_END_PERCENT, TRAINING_START_PERCENT, Trained, TrainingMonitor, TrainingRows
+from workers.ml.training_checkpoints import CheckpointManager
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,7 +9,8 @@ from pydantic import Field
 
 from workers.ml.steps.step import Step
 from workers.ml.steps.train import run
-from workers.ml.steps.training_step import Trainer, TrainingMonitor, TrainingRows, TrainParameters
+from workers.ml.steps.training_parameters import TrainParameters
+from workers.ml.trainer import Trainer, TrainingMonitor, TrainingRows
 
 
 class KMeansParameters(TrainParameters):

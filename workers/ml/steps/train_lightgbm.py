@@ -12,7 +12,8 @@ from pydantic import Field
 
 from workers.ml.steps.step import Step
 from workers.ml.steps.train import run
-from workers.ml.steps.training_step import THREADS, ClassifierOrRegressorParameters, Trainer, TrainingMonitor, TrainingRows
+from workers.ml.steps.training_parameters import ClassifierOrRegressorParameters
+from workers.ml.trainer import THREADS, Trainer, TrainingMonitor, TrainingRows
 
 # Where something is drawn by lot: a tenth of the rounds, but not fewer than these.
 SEGMENTS, MIN_SEGMENT_ROUNDS = 10, 50

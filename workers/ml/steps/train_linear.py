@@ -9,7 +9,8 @@ from pydantic import Field
 
 from workers.ml.steps.step import Step
 from workers.ml.steps.train import run
-from workers.ml.steps.training_step import SupervisedParameters, Trainer, TrainingMonitor, TrainingRows
+from workers.ml.steps.training_parameters import SupervisedParameters
+from workers.ml.trainer import Trainer, TrainingMonitor, TrainingRows
 
 MAX_DOUBLINGS = 4
 # A hundredth of scikit-learn's: where the solver was restarted no longer shows in the fourth digit of a probability.

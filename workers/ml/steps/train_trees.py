@@ -8,10 +8,11 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from workers.ml.steps.checkpoints import read_estimator, write_estimator
 from workers.ml.steps.step import Step
 from workers.ml.steps.train import run
-from workers.ml.steps.training_step import THREADS, ClassifierOrRegressorParameters, Trainer, TrainingMonitor, TrainingRows
+from workers.ml.steps.training_parameters import ClassifierOrRegressorParameters
+from workers.ml.trainer import THREADS, Trainer, TrainingMonitor, TrainingRows
+from workers.ml.training_checkpoints import read_estimator, write_estimator
 
 FOREST_CHUNKS = 20
 

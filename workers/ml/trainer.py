@@ -1,4 +1,4 @@
-"""What all training steps share: their parameters, the rows they are given, and how they tell of their progress."""
+"""How an estimator is trained: the rows it is given, how its progress is reported, and the model that comes out."""
 
 from __future__ import annotations
 
@@ -6,12 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field
-
 from workers.ml.reporting import Reporter
-from workers.ml.steps.checkpoints import CheckpointManager
-from workers.ml.steps.columns import ColumnName
-from workers.ml.steps.step import Parameters
+from workers.ml.training_checkpoints import CheckpointManager
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,34 +15,6 @@ if TYPE_CHECKING:
 # One thread: sums taken in another order end in other last digits, and the same seed is to give the same model.
 THREADS = 1
 TRAINING_START_PERCENT, TRAINING_END_PERCENT = 20.0, 75.0
-
-
-class TrainParameters(Parameters):
-    exclude: list[ColumnName] = Field(
-        default=[],
-        title="Exclude",
-        description="Columns that are no features, such as row numbers.",
-        max_length=20_000,
-        json_schema_extra={"x-column": True},
-    )
-
-
-class SupervisedParameters(TrainParameters):
-    target: ColumnName | None = Field(
-        default=None,
-        title="Target",
-        description="The column to predict; by default the dataset's target column.",
-        json_schema_extra={"x-column": True},
-    )
-
-
-class ClassifierOrRegressorParameters(SupervisedParameters):
-    problem_type: Literal["auto", "classification", "regression"] = Field(
-        default="auto",
-        title="Problem type",
-        description="Whether classes or numbers are predicted. `auto`: as the dataset says; else classes for text, booleans and whole numbers of at "
-        "most 20 different values, and numbers for the rest.",
-    )
 
 
 @dataclass
