@@ -1,4 +1,4 @@
-"""Documents that clients registered by their SHA-256, in Redis: a few hundred, each for a day after its last registration."""
+"""Documents that clients registered by their SHA-256, in Redis: at most a thousand, each for a day after its last registration."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ PREFIX = "trellis:document:"
 INDEX = "trellis:documents"
 METADATA = "trellis:documents:facts"
 TTL = 86_400  # seconds
-MAX_DOCUMENTS = 1_000  # documents of all clients together; the one registered first leaves first, and its client sends it again
-MAX_DOCUMENTS_PER_OWNER = 300  # of those that one user registered
-MAX_BYTES = 16 * 1024 * 1024  # of all texts: Redis also holds the queue, which must not run out of memory for them
+MAX_DOCUMENTS = 1_000  # of all clients together; the oldest is evicted, and its client sends it again
+MAX_DOCUMENTS_PER_OWNER = 300  # that one user registered
+MAX_BYTES = 16 * 1024 * 1024  # of all texts: Redis also holds the queue, which must not run out of memory
 
-# KEYS: the document, the index, and size and owner of each. ARGV: its text, hash, size and owner, now, seconds it is kept, prefix of the
-# keys; and how many are kept, how many of one owner, how many bytes.
+# KEYS: the document, the index, and the metadata (size and owner). ARGV: text, hash, size, owner, now, TTL, prefix of the keys, and the
+# three limits: documents, documents of one owner, bytes.
 _PUT = """
 redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[6])
 redis.call('ZADD', KEYS[2], ARGV[5], ARGV[2])
@@ -47,7 +47,7 @@ end
 
 
 class RegisteredDocuments:
-    """Shared by all processes. A Redis that is away knows none, and clients send the text along."""
+    """Shared by all processes. While Redis is away none is found, and clients send the text."""
 
     def __init__(self, redis: Redis, breaker: CircuitBreaker) -> None:
         script: Any = redis.register_script(_PUT)  # pyright: ignore[reportUnknownMemberType] - redis types its scripts thinly
@@ -56,7 +56,7 @@ class RegisteredDocuments:
         self._breaker = breaker
 
     async def get(self, sha256: str) -> str | None:
-        """The text that was registered under this hash, in lower-case hex digits."""
+        """Return the text that was registered under this hash (lower-case hex digits)."""
         try:
             encoded: bytes | None = await self._breaker.call(lambda: self._redis.get(PREFIX + sha256))
         except RedisUnavailable:
@@ -64,7 +64,7 @@ class RegisteredDocuments:
         return None if encoded is None else encoded.decode()
 
     async def put(self, sha256: str, text: str, size: int, owner: UUID) -> None:
-        """Keep it; `size` is in bytes. That the hash is the text's own, and that the text is worth keeping, is the caller's to check."""
+        """Register a text of `size` bytes. The caller checks that the hash is the text's, and that the document is valid."""
         args = [text, sha256, size, owner.hex, int(time.time()), TTL, PREFIX, MAX_DOCUMENTS, MAX_DOCUMENTS_PER_OWNER, MAX_BYTES]
         try:
             await self._breaker.call(lambda: self._put(keys=[PREFIX + sha256, INDEX, METADATA], args=args))

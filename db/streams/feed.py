@@ -1,7 +1,7 @@
-"""Whoever follows jobs in this process: one reader of announcements, one of events, and one look a second for what Redis lost.
+"""The streams of a process: one reader of notices, one of events, and one reconciling statement a second for notices that Redis lost.
 
-Postgres holds the events. An announcement says that there is something; what there is, is read once for all who follow, many jobs at a time.
-Nothing is read while nobody follows.
+PostgreSQL holds the events. A notice says that a job has new ones; they are read once for all subscribers, many jobs in a statement.
+Nothing is read while there are no subscribers.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ from db.tables import Job
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
-RECONCILE_INTERVAL = 1.0  # seconds between looks for announcements that were lost
-MAX_COMMIT_DELAY = timedelta(seconds=15)  # a change is stamped before it is committed: how much before, at most
-TAIL_RETENTION = 10.0  # seconds for which events are kept for followers that have yet to take them
-BATCH_SIZE = 500  # jobs whose events are read in one statement
-RETRY_DELAY = 0.2  # seconds before a read that failed is tried again
-FAILURES_UNTIL_BROKEN = 3  # failures in a row after which a part of the feed counts as broken
-HEALTHY_AFTER = 5.0  # seconds after which a part that goes on counts as going
+RECONCILE_INTERVAL = 1.0  # seconds between two searches for notices that were lost
+MAX_COMMIT_DELAY = timedelta(seconds=15)  # the longest time between the timestamp of a change and its commit
+TAIL_RETENTION = 10.0  # seconds for which events are kept for followers that have not taken them
+BATCH_SIZE = 500  # jobs whose events one statement reads
+RETRY_DELAY = 0.2  # seconds before a failed read is retried
+FAILURES_UNTIL_BROKEN = 3  # consecutive failures after which a part of the feed counts as broken
+HEALTHY_AFTER = 5.0  # seconds without a failure after which a part counts as healthy
 
 LoadVisibleJobs = Callable[[Database, Mapping[Viewer, Collection[UUID]]], Awaitable[Collection[tuple[Viewer, UUID]]]]
 
 
 @dataclass(frozen=True)
 class Revalidation:
-    """How long-lived connections are looked at again, every so many seconds: who the viewers are by now, and which jobs they may see."""
+    """How the rights of long-lived connections are revalidated, every `interval` seconds: the viewers, and the jobs that they may see."""
 
     load_viewers: LoadViewers
     load_visible_jobs: LoadVisibleJobs
@@ -53,7 +53,7 @@ class Revalidation:
 
 
 class JobSignal:
-    """Rings when a job has new events; which, its holder reads by itself."""
+    """Signals that a job has new events. Its holder reads them itself."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -63,7 +63,7 @@ class JobSignal:
         self._event.set()
 
     async def wait(self) -> None:
-        """Wait for a ring since the last wait. Raises `SignedOut` when the session is over."""
+        """Wait for a signal since the last wait. Raises `SignedOut` when the session is over."""
         await self._event.wait()
         self._event.clear()
         self._session.check()
@@ -93,7 +93,7 @@ class Feed:
     async def open(
         cls, redis_url: str, database: Database, revalidation: Revalidation, change_queries: ChangeQueries
     ) -> AsyncGenerator[Self]:
-        """A feed that runs until the block ends."""
+        """Run a feed until the block ends."""
         feed = cls(redis_url, database, revalidation, change_queries)
         task = feed._task = asyncio.create_task(feed.run(), name="feed")
         try:
@@ -104,12 +104,12 @@ class Feed:
                 await task
 
     async def run(self) -> None:
-        """Read, repair and look again until cancelled; a Redis or a Postgres that is away is waited for."""
+        """Read, reconcile and revalidate until cancelled; wait for Redis or PostgreSQL while it is away."""
         parts = {
             "listen": self._listen,
             "read": self._read_due,
-            "repair": self._reconcile_regularly,
-            "look_again": self._revalidate_regularly,
+            "reconcile": self._reconcile_regularly,
+            "revalidate": self._revalidate_regularly,
             "changes": self.job_watch.run,
             "sessions": self.sessions.run,
         }
@@ -119,18 +119,18 @@ class Feed:
 
     @property
     def broken_parts(self) -> Collection[str]:
-        """The parts that cannot be kept going: each has failed three times in a row, the last time a moment ago."""
+        """The parts that failed three times in a row, the last time a moment ago."""
         now = time.monotonic()
         names = [name for name, (times, last) in self._failures.items() if times >= FAILURES_UNTIL_BROKEN and now - last < HEALTHY_AFTER]
         return names if self._task is None or not self._task.done() else ["all of it"]
 
     async def _supervise(self, name: str, run_part: Callable[[], Awaitable[None]]) -> None:
-        """Do it for ever. Each part waits by itself for what is away; what gets here is a mistake of ours, which must not end all streams."""
+        """Restart the part whenever it fails. It waits itself for a service that is away, so what gets here is a bug, which must not end all streams."""
         while True:
             started = time.monotonic()
             try:
                 await run_part()
-            except Exception:  # whatever it is, it must not end the feed: the part begins again
+            except Exception:  # whatever it is, it must not end the feed: the part is restarted
                 log.exception("feed_part_failed", part=name)
             now = time.monotonic()
             times, _ = self._failures.get(name, (0, now))
@@ -139,7 +139,7 @@ class Feed:
 
     @contextmanager
     def follow(self, job_id: UUID, session: Session) -> Generator[Follower]:
-        """The events of one job from here on: enter first, then read the rows, then say `reached`, then follow."""
+        """Follow the events of one job: enter first, then read the rows, then call `mark_read`, then wait for events."""
         tail = self._tails.get(job_id)
         if tail is None:
             tail = self._tails[job_id] = Tail(job_id)
@@ -154,7 +154,7 @@ class Feed:
                 del self._tails[job_id]
 
     def mark_read(self, job_id: UUID, sequence: int) -> None:
-        """A follower has read the rows up to here. The first to say so is where the others are told from."""
+        """Note that a follower has read the rows up to `sequence`. The first such call is where the tail starts."""
         tail = self._tails[job_id]
         if tail.last is None:
             tail.last = sequence
@@ -163,7 +163,7 @@ class Feed:
 
     @contextmanager
     def signal(self, job_id: UUID, session: Session) -> Generator[JobSignal]:
-        """Rings for each new event of one job: enter first, then read, then wait."""
+        """Signal each new event of one job: enter first, then read, then wait."""
         signal = JobSignal(session)
         self._signals.setdefault(job_id, set()).add(signal)
         try:
@@ -196,13 +196,13 @@ class Feed:
         async with aclosing(listen(self._redis_url, EVENTS_CHANNEL)) as messages:
             async for message in messages:
                 if message is None:
-                    self.sessions.revalidate_all()  # of the events that were missed in between, the repair finds out within a second
+                    self.sessions.revalidate_all()  # events that were missed meanwhile are found by reconciling within a second
                     continue
                 try:
                     payload = orjson.loads(message)
                     notices = [(UUID(job_id), int(sequence)) for job_id, sequence in payload["events"]]
                     revalidated = [UUID(user_id) for user_id in payload["doubted"]]
-                except (ValueError, TypeError, KeyError, AttributeError):  # the last from UUID, of what is no text
+                except (ValueError, TypeError, KeyError, AttributeError):  # UUID raises the last for what is no text
                     log.warning("notice_not_understood", message=message[:200])
                     continue
                 for job_id, sequence in notices:
@@ -211,7 +211,7 @@ class Feed:
                     self.sessions.revalidate(revalidated)
 
     async def _read_due(self) -> None:
-        """One statement at a time: what is announced meanwhile is read by the next, so more jobs make longer statements, not more."""
+        """Run one statement at a time: notices that arrive meanwhile wait for the next, so more jobs make longer statements, not more of them."""
         while True:
             await self._due_event.wait()
             self._due_event.clear()
@@ -219,7 +219,7 @@ class Feed:
                 job_ids = {self._due_jobs.popleft() for _ in range(min(len(self._due_jobs), BATCH_SIZE))}
                 try:
                     await self._read_events(job_ids)
-                except Exception:  # whatever failed, these events have yet to be read
+                except Exception:  # whatever failed, these events are still unread
                     log.warning("events_not_read", jobs=len(job_ids), exc_info=True)
                     self._due_jobs.extend(job_ids)
                     await asyncio.sleep(RETRY_DELAY)
@@ -255,11 +255,11 @@ class Feed:
                 continue
             try:
                 await self._reconcile()
-            except Exception:  # whatever failed, the next look makes up for it
-                log.warning("feed_cannot_look", exc_info=True)
+            except Exception:  # whatever failed, the next round makes up for it
+                log.warning("feed_not_reconciled", exc_info=True)
 
     async def _reconcile(self) -> None:
-        """One statement: where the followed jobs stand and, while somebody watches many, which changed since the last look."""
+        """Read, in one statement, the last sequences of followed jobs and, while there are watchers, the jobs that changed since the last round."""
         now = func.clock_timestamp()
         job_ids = self._tails.keys() | self._signals.keys()
         tails = tuple(self._tails.values())
@@ -269,7 +269,7 @@ class Feed:
         ]
         watching_since = self._watching_since
         if watching_since is not None:
-            # Before the first look, only how long ago somebody began to watch is known.
+            # Before the first round, only the time since the first watcher came is known.
             since = now - (MAX_COMMIT_DELAY + timedelta(seconds=time.monotonic() - watching_since))
             statements.append(
                 select(Job.id, Job.last_sequence, null()).where(
@@ -298,8 +298,8 @@ class Feed:
                 try:
                     await self._revalidate_followers()
                     break
-                except Exception:  # whatever failed, rights have yet to be looked at
-                    log.warning("feed_cannot_look_again", exc_info=True)
+                except Exception:  # whatever failed, rights are still to be revalidated
+                    log.warning("followers_not_revalidated", exc_info=True)
                     await asyncio.sleep(RECONCILE_INTERVAL)
 
     async def _revalidate_followers(self) -> None:

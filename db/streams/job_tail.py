@@ -1,4 +1,4 @@
-"""The last events of a job that is followed: read once, handed to everyone who follows it."""
+"""The last events of a job that is followed: read once and shared by all of its followers."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from db.tables import JobEvent
 if TYPE_CHECKING:
     from db.streams.sessions import Session
 
-MAX_EVENTS = 64  # events of a job that a follower may lag behind before it reads rows by itself
+MAX_EVENTS = 64  # events of a job that a follower may lag behind before it reads rows itself
 
 
 class StreamEvent:
-    """Something that happened, as it is handed to its followers.
+    """An event of a stream, shared by its subscribers.
 
-    `source` is what a schema makes of the row, `cursor` its place in the stream, and `answers` what equal selections of it share.
+    `source` is what a schema makes of the row, `cursor` its position in the stream, and `results` what equal selections share.
     """
 
     __slots__ = ("cursor", "read_at", "results", "row", "source")
@@ -39,9 +39,9 @@ class StreamEvent:
 
 
 class Tail:
-    """The events after which everyone is told; `last` is None until the first follower has read where the job stands.
+    """The last events of one job; `last` is their last sequence, None until the first follower has read the rows.
 
-    Only what some follower may still want is kept: at most 64 events, and none for longer than it takes to hand it on.
+    Only what some follower may still need is kept: at most 64 events, and none that all followers have taken.
     """
 
     __slots__ = ("announced", "events", "followers", "is_gone", "job_id", "last")
@@ -55,13 +55,13 @@ class Tail:
         self.is_gone = False
 
     def append(self, rows: Sequence[Row[Any]]) -> Sequence[StreamEvent]:
-        """Hand rows on, in their order; those told before are left out."""
+        """Add rows in the order of their sequences and wake the followers; return the events that are new."""
         new_events: list[StreamEvent] = []
         for row in rows:
             if self.last is None or row.sequence <= self.last:
                 continue
             if row.sequence != self.last + 1:
-                self.events.clear()  # places in the queue are counted from its first event
+                self.events.clear()  # `after` counts positions from the first event, so a gap is not allowed
             event = StreamEvent(row)
             self.events.append(event)
             self.last = row.sequence
@@ -71,13 +71,13 @@ class Tail:
         return new_events
 
     def after(self, sequence: int) -> Sequence[StreamEvent] | None:
-        """The events after this one; None when they are no longer kept."""
+        """Return the events after this sequence; None when they are no longer kept."""
         if not self.events or sequence + 1 < self.events[0].row.sequence:
             return None
         return tuple(islice(self.events, sequence + 1 - self.events[0].row.sequence, None))
 
     def trim(self, before: float) -> None:
-        """Forget what everyone has taken, and what was told before this moment; who has not taken that yet reads the rows."""
+        """Drop the events that all followers have taken, and those read before `before`; a follower that lags behind reads the rows."""
         taken = min((follower.taken for follower in self.followers if follower.taken is not None), default=self.last or 0)
         while self.events and (self.events[0].row.sequence <= taken or self.events[0].read_at < before):
             self.events.popleft()
@@ -88,7 +88,7 @@ class Tail:
 
 
 class Follower:
-    """One who follows a job: has no queue of its own, only its place among the events that all share, so it brakes nobody."""
+    """A subscriber of one job. It has no queue of its own, only a position in the shared tail, so a slow one delays nobody."""
 
     __slots__ = ("_tail", "_waiter", "is_hidden", "session", "taken")
 
@@ -97,20 +97,20 @@ class Follower:
         self._waiter: asyncio.Future[None] | None = None
         self.session = session
         self.is_hidden = False
-        self.taken: int | None = None  # the last sequence that it has, once it has read the rows
+        self.taken: int | None = None  # the last sequence that it has taken, once it has read the rows
 
     def wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     def check(self) -> None:
-        """Raises `SignedOut` when the session is over, `NotFound` when the viewer may not see the job any more or it is gone."""
+        """Raise `SignedOut` when the session is over, `NotFound` when the job is gone or the viewer may no longer see it."""
         self.session.check()
         if self.is_hidden or self._tail.is_gone:
             raise NotFound(str(self._tail.job_id))
 
     async def after(self, sequence: int) -> Sequence[StreamEvent] | None:
-        """Wait for what comes after this event. None: there is something, but it is to be read from the rows. Raises as `check` does."""
+        """Wait for events after `sequence` and return them; None when they have to be read from the rows. Raises as `check` does."""
         tail, self.taken = self._tail, sequence
         while True:
             self.check()
@@ -124,7 +124,7 @@ class Follower:
 
 
 def _newer_events() -> Select[Any]:
-    """The next events of each of `the_jobs` after its place among `the_places`, at most as many as are kept. Made once: it is read all the time."""
+    """Build the statement for the next events of each of `the_jobs` after its sequence in `the_places`, at most as many as a tail keeps."""
     job_ids, positions = bindparam("the_jobs", type_=ARRAY(Uuid)), bindparam("the_places", type_=ARRAY(BigInteger))
     requested = func.unnest(job_ids, positions).table_valued("job_id", "sequence", name="asked").render_derived()
     events = (

@@ -1,4 +1,4 @@
-"""Jobs that change, for those who watch many: one look in 50 ms for all who watch in a process, whatever their number."""
+"""Changes of jobs for subscribers of many: one query in 50 ms for all watchers of a process, however many they are."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from db.streams.sessions import Session
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
-DEBOUNCE = 0.05  # seconds in which changes are taken together
-BATCH_SIZE = 500  # jobs looked at in one statement
-MAX_KNOWN_JOBS = 20_000  # jobs whose last look is kept
-MAX_PENDING = 500  # jobs that a watcher may lag behind before it reads what has changed by itself
-MAX_COMMIT_DELAY = timedelta(seconds=15)  # an event is stamped before it is committed: how much before, at most
-RETRY_DELAY = 0.5  # seconds before a look that failed is tried again
-MAX_ROUNDS = 3  # looks for those who come while one is under way, before they are left to read by themselves
+DEBOUNCE = 0.05  # seconds for which changes are collected
+BATCH_SIZE = 500  # jobs that one statement reads
+MAX_KNOWN_JOBS = 20_000  # jobs whose last delivered sequence is kept
+MAX_PENDING = 500  # jobs that a watcher may lag behind before it reads the changes itself
+MAX_COMMIT_DELAY = timedelta(seconds=15)  # the longest time between the timestamp of an event and its commit
+RETRY_DELAY = 0.5  # seconds before a failed query is retried
+MAX_ROUNDS = 3  # queries for watchers that come while one runs, before they are left to catch up
 
-Watch = tuple[Viewer, Any]  # a viewer, and a condition in whatever form the looks understand
+Watch = tuple[Viewer, Any]  # a viewer, and criteria that the queries understand
 
 
 class LoadChanges(Protocol):
-    """Reads the jobs in `known`, each with the places of those watches that its change matters to and whose viewers may see it.
+    """Reads the jobs in `sequences`, each with the indexes of the watches that match its change and whose viewers may see it.
 
-    `known` says up to which sequence each job was looked at before; None means as far as it was at `moment`. Where it takes several
-    statements, a job that changed between them comes more than once, each time with the places of those that were shown it so.
+    `sequences` has the last delivered sequence of each job; None means its state at `as_of`. Where several statements are needed, a job
+    that changed between them comes more than once, each time with the indexes of the watches for which it was read.
     """
 
     def __call__(
@@ -50,21 +50,21 @@ ChangedSince = Callable[[Database, Watch, Position, int], Awaitable[Sequence[Pos
 
 @dataclass(frozen=True)
 class ChangeQueries:
-    """How changes are read: `look` for all watchers at once; for one that fell behind, `since` finds the next so many after a place."""
+    """How changes are read: `load` for all watchers at once; `changed_since` for one that fell behind, page by page."""
 
     load: LoadChanges
     changed_since: ChangedSince
 
 
 class Watcher:
-    """What one who watches jobs has yet to hear: of each job the last change. Past 500 jobs it reads what has changed instead."""
+    """A subscriber of many jobs, with the last change of each job that it has not taken. Past 500 jobs it falls behind and reads instead."""
 
     def __init__(self, session: Session, criteria: Hashable) -> None:
         self.session = session
         self.criteria = criteria
         self.behind_since: datetime | None = None
         self._pending: dict[UUID, StreamEvent] = {}
-        self._viewer = session.viewer  # for whom what is pending was read
+        self._viewer = session.viewer  # the viewer for whom the pending changes were read
         self._ready = asyncio.Event()
 
     @property
@@ -73,11 +73,11 @@ class Watcher:
 
     @property
     def has_changes(self) -> bool:
-        """Whether `next` has something to tell."""
+        """Whether `next` returns at once."""
         return bool(self._pending) or self.behind_since is not None
 
     def put(self, event: StreamEvent) -> None:
-        """Tell of a change, read for the viewer that the session has at this moment."""
+        """Add a change that was read for the present viewer of the session."""
         if self.behind_since is not None:
             return
         if self._pending and self._viewer != self.session.viewer:
@@ -91,7 +91,7 @@ class Watcher:
         self._ready.set()
 
     def fall_behind(self, since: datetime) -> None:
-        """What has changed since this moment is for the watcher to read; nothing that came before it is still to be told."""
+        """Drop the pending changes: the watcher has to read what changed since this moment."""
         self._pending.clear()
         self.behind_since = since if self.behind_since is None else min(since, self.behind_since)
         self._ready.set()
@@ -100,7 +100,7 @@ class Watcher:
         self._ready.set()
 
     async def next(self) -> Sequence[StreamEvent]:
-        """Wait for changes. None of them: what there is, is to be read since `behind_since`. Raises `SignedOut`."""
+        """Wait for changes. An empty result means that they have to be read since `behind_since`. Raises `SignedOut`."""
         while True:
             self.session.check()
             if self._pending and self._viewer != self.session.viewer:
@@ -112,12 +112,12 @@ class Watcher:
             await self._ready.wait()
 
     def _fall_behind(self) -> None:
-        """The viewer's rights have changed: what is pending was read with other ones."""
+        """Fall behind because the viewer's rights have changed: the pending changes were read with the old ones."""
         self.fall_behind(min(event.row.updated_at for event in self._pending.values()) - MAX_COMMIT_DELAY)
 
 
 class JobWatch:
-    """The watchers of a process, and the looks on their behalf. Nothing is read while nobody watches."""
+    """The watchers of a process, and the queries for them. Nothing is read while there are none."""
 
     def __init__(self, database: Database, queries: ChangeQueries) -> None:
         self._database = database
@@ -130,12 +130,12 @@ class JobWatch:
 
     @property
     def watchers(self) -> int:
-        """How many watch."""
+        """The number of watchers."""
         return len(self._watchers)
 
     @contextmanager
     def watch(self, session: Session, criteria: Hashable) -> Generator[Watcher]:
-        """The changes that meet a condition, from here on."""
+        """Watch for changes that meet the criteria."""
         watcher = Watcher(session, criteria)
         self._watchers.add(watcher)
         try:
@@ -149,13 +149,13 @@ class JobWatch:
                 self._started_at = None
 
     def notify(self, job_id: UUID, sequence: int) -> None:
-        """A job has an event with this sequence."""
+        """Note that a job has an event with this sequence."""
         if self._watchers and sequence > self._known_sequences.get(job_id, 0):
             self._notified[job_id] = max(sequence, self._notified.get(job_id, 0))
             self._wake.set()
 
     async def run(self) -> None:
-        """Look until cancelled; a database that is away is waited for."""
+        """Deliver changes until cancelled; wait for the database while it is away."""
         while True:
             await self._wake.wait()
             await asyncio.sleep(DEBOUNCE)
@@ -163,7 +163,7 @@ class JobWatch:
             try:
                 while self._notified and self._watchers:
                     await self._deliver(list(self._notified)[:BATCH_SIZE])
-            except Exception:  # whatever failed, these jobs have yet to be looked at
+            except Exception:  # whatever failed, these changes are still undelivered
                 log.warning("changes_not_read", exc_info=True)
                 self._wake.set()
                 await asyncio.sleep(RETRY_DELAY)
@@ -183,7 +183,7 @@ class JobWatch:
                 break
             changes = await self._queries.load(self._database, watches, sequences, as_of)
             queried.update(watches)
-            # Whoever came during the look with one of its watches is told as well; one with another is what the next round is for.
+            # A watcher that came during the query with one of its watches gets the changes too; one with another watch is for the next round.
             watchers_by_watch: dict[Watch, list[Watcher]] = {}
             for watcher in self._watchers:
                 watchers_by_watch.setdefault(watcher.watch, []).append(watcher)
@@ -198,7 +198,7 @@ class JobWatch:
             if earliest is not None and watcher.watch not in queried:
                 watcher.fall_behind(earliest - MAX_COMMIT_DELAY)
         for job_id, sequence in notified.items():
-            # Only as far as everybody was shown it: of a change that some statements did not see yet, all are told by the next look.
+            # Only as far as all watchers got it: a change that some statements did not see yet is delivered to all by the next query.
             self._known_sequences.pop(job_id, None)
             self._known_sequences[job_id] = lowest_delivered.get(job_id, sequence)
             if self._notified.get(job_id) == sequence:
@@ -207,9 +207,9 @@ class JobWatch:
             del self._known_sequences[next(iter(self._known_sequences))]
 
     async def catch_up(self, watcher: Watcher) -> AsyncGenerator[Sequence[StreamEvent]]:
-        """For one that fell behind: what has changed since it did, as rows that were read for it alone, page by page.
+        """Yield what has changed since the watcher fell behind, page by page, read for it alone.
 
-        A database that is away is waited for. What is left unread is to be read yet: `behind_since` says so again.
+        Waits for the database while it is away. If the caller stops early, the watcher falls behind again.
         """
         since = watcher.behind_since
         assert since is not None
@@ -227,7 +227,7 @@ class JobWatch:
                 except Unavailable:
                     await asyncio.sleep(RETRY_DELAY)
                     continue
-                if watcher.watch != watch:  # read with rights that are no more
+                if watcher.watch != watch:  # read with rights that have changed since
                     continue
                 yield [StreamEvent(row) for row, indexes in matches if indexes]
                 is_complete = len(changed) < BATCH_SIZE
@@ -237,5 +237,5 @@ class JobWatch:
                 watcher.fall_behind(since)
 
     async def now(self) -> datetime:
-        """The database's time."""
+        """Return the database's time."""
         return (await self._database.rows(select(func.clock_timestamp())))[0][0]

@@ -1,4 +1,4 @@
-"""Who is signed in on connections that last: looked at again every so often, and at once when a user's keys or rights have changed."""
+"""Sessions of long-lived connections: revalidated at an interval, and at once when a user's keys or rights have changed."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from db.errors import SignedOut
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
-RETRY_DELAY = 1.0  # seconds before a look that failed is tried again
+RETRY_DELAY = 1.0  # seconds before a failed revalidation is retried
 
 SessionKey = tuple[UUID, UUID | None]
 LoadViewers = Callable[[Database, Collection[Viewer]], Awaitable[Mapping[Viewer, Viewer]]]
 
 
 class Session:
-    """One user's token in use by this process. `viewer` is who they are as of the last look, `is_over` whether the token still names them."""
+    """One user's token in use by this process. `viewer` is the user as of the last revalidation; `is_over` is set once the token is invalid."""
 
     __slots__ = ("_end_callbacks", "holders", "is_over", "viewer")
 
@@ -33,13 +33,13 @@ class Session:
         self._end_callbacks: set[Callable[[], None]] = set()
 
     def check(self) -> None:
-        """Raises `SignedOut` once it is over."""
+        """Raise `SignedOut` once the session is over."""
         if self.is_over:
             raise SignedOut
 
     @contextmanager
     def on_end(self, callback: Callable[[], None]) -> Generator[None]:
-        """While the block lasts, this is called once when the session is over."""
+        """Call `callback` when the session ends, if it ends within the block."""
         self._end_callbacks.add(callback)
         try:
             yield
@@ -53,7 +53,7 @@ class Session:
 
 
 class Sessions:
-    """The sessions of a process: one statement looks at all of them, however many connections they have."""
+    """The sessions of a process: one statement revalidates all of them, however many connections they have."""
 
     def __init__(self, database: Database, load_viewers: LoadViewers, interval: float) -> None:
         self._database = database
@@ -65,9 +65,9 @@ class Sessions:
 
     @contextmanager
     def acquire(self, viewer: Viewer) -> Generator[Session]:
-        """The viewer's session, looked at again for as long as the block lasts; connections with one token share it.
+        """Return the viewer's session, revalidated for as long as the block lasts; connections with one token share it.
 
-        `viewer` has just been looked up, so for whoever shares the session it is the news too.
+        `viewer` has just been looked up, so it updates a session that is shared.
         """
         session_key = (viewer.id, viewer.key_id)
         session = self._sessions.get(session_key)
@@ -83,23 +83,23 @@ class Sessions:
                 del self._sessions[session_key]
 
     def revalidate(self, user_ids: Collection[UUID]) -> None:
-        """These users' keys or rights have changed: look at once."""
+        """Revalidate the sessions of these users at once: their keys or rights have changed."""
         active = {user_id for user_id, _ in self._sessions}
         self._to_revalidate |= active.intersection(user_ids)
         if self._to_revalidate:
             self._wake.set()
 
     def revalidate_all(self) -> None:
-        """Somebody's keys or rights may have changed, and whose was not heard."""
+        """Revalidate all sessions at once: notices may have been lost."""
         self.revalidate({user_id for user_id, _ in self._sessions})
 
     async def run(self) -> None:
-        """Look until cancelled. While nobody is signed in, nothing is read."""
+        """Revalidate until cancelled. Nothing is read while there are no sessions."""
         loop = asyncio.get_running_loop()
         next_check = loop.time() + self._interval
         while True:
             try:
-                # By a moment, not for a time: others' news, however many, must not put off the look at everybody.
+                # A deadline, not a timeout: notices about single users, however many, must not delay the revalidation of all.
                 async with asyncio.timeout_at(next_check):
                     await self._wake.wait()
             except TimeoutError:
@@ -109,8 +109,8 @@ class Sessions:
             user_ids, self._to_revalidate = self._to_revalidate, set()
             try:
                 await self._revalidate([session for (user_id, _), session in self._sessions.items() if user_id in user_ids])
-            except Exception:  # whatever failed, the sessions have yet to be looked at
-                log.warning("sessions_not_checked", exc_info=True)
+            except Exception:  # whatever failed, the sessions are still to be revalidated
+                log.warning("sessions_not_revalidated", exc_info=True)
                 self._to_revalidate |= user_ids
                 self._wake.set()
                 await asyncio.sleep(RETRY_DELAY)
@@ -123,10 +123,12 @@ class Sessions:
         for session, previous in viewers.items():
             viewer = current_viewers.get(previous)
             if viewer is not None:
-                if session.viewer is previous:  # else somebody came meanwhile, and brought later news
+                if session.viewer is previous:  # else a new connection has updated it meanwhile
                     session.viewer = viewer
                 continue
             session_key = (previous.id, previous.key_id)
-            if self._sessions.get(session_key) is session:  # whoever comes now is a new session, whose token has been looked at
+            if (
+                self._sessions.get(session_key) is session
+            ):  # a connection that comes now gets a new session, for its token has just been checked
                 del self._sessions[session_key]
             session.end()

@@ -1,4 +1,4 @@
-"""What Prometheus is told of the streams of a process."""
+"""Prometheus metrics of the streams of a process."""
 
 from __future__ import annotations
 
