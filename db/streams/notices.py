@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 from typing import Any
@@ -14,7 +13,7 @@ import structlog
 from redis.asyncio import Redis
 
 from db.core.work import Notice
-from db.stores.redis import COMMAND_TIMEOUT, CONNECTION_ERRORS, COOLDOWN, connect
+from db.stores.redis import CONNECTION_ERRORS, CircuitBreaker, RedisUnavailable, connect
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -29,24 +28,17 @@ class RedisNoticePublisher:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._open_until = 0.0
+        self._breaker = CircuitBreaker()
 
     async def publish(self, notices: Sequence[Notice], revalidated: Sequence[UUID] = ()) -> None:
         """Publish; after 0.2 s without success give up and skip further notices for a second."""
-        if time.monotonic() < self._open_until:
-            return
         events = [[notice.job_id.hex, notice.sequence] for notice in notices]
-        dispatches = {notice.dispatch for notice in notices if notice.dispatch is not None}
-        try:
-            async with asyncio.timeout(COMMAND_TIMEOUT):
-                pipe: Any = self._redis.pipeline(transaction=False)
-                for dispatch in sorted(dispatches):
-                    pipe.publish(DISPATCH_CHANNEL, dispatch)
-                pipe.publish(EVENTS_CHANNEL, orjson.dumps({"events": events, "doubted": [user_id.hex for user_id in revalidated]}))
-                await pipe.execute()
-        except CONNECTION_ERRORS as error:
-            self._open_until = time.monotonic() + COOLDOWN
-            log.warning("redis_unavailable", notices=len(notices), error=repr(error))
+        pipe: Any = self._redis.pipeline(transaction=False)
+        for dispatch in sorted({notice.dispatch for notice in notices if notice.dispatch is not None}):
+            pipe.publish(DISPATCH_CHANNEL, dispatch)
+        pipe.publish(EVENTS_CHANNEL, orjson.dumps({"events": events, "doubted": [user_id.hex for user_id in revalidated]}))
+        with suppress(RedisUnavailable):
+            await self._breaker.call(pipe.execute)
 
 
 async def listen(redis_url: str, channel: str) -> AsyncGenerator[bytes | None]:

@@ -2,8 +2,8 @@
 
     columns: list[Column] = many(versions.columns, metadata=costs(entries=100), description="...")
 
-A field that declares nothing costs one point for each object that it answers and nothing for a plain value; a list that is no connection
-is taken to have ten entries.
+A field without a declaration costs one point for each object that it returns and nothing for a plain value; a list that is not a
+connection counts as ten entries.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any
 METADATA_KEY = "cost"
 DEFAULT_ENTRIES = 10
 
-JOB = 100  # a mutation that makes a job
+JOB = 100  # a mutation that submits a job
 PROFILE = 50
-PRESIGN = 10  # one signed address
+PRESIGN = 10  # one presigned URL
 COUNT = 5  # counting a whole list
-COMPUTED = 50  # an answer that is worked out from many rows
+COMPUTED = 50  # a value that is computed from many rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,5 +34,5 @@ class DeclaredCost:
 
 
 def costs(weight: int | None = None, *, entries: int | str | None = None, scaled: tuple[str, int] | None = None) -> dict[str, Any]:
-    """The metadata of a field. `entries=1` is for a list that comes with its parent as one value."""
+    """Return the metadata of a field. `entries=1` is for a list that is read with its parent as one value."""
     return {METADATA_KEY: DeclaredCost(weight, entries, scaled)}

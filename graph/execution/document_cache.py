@@ -1,4 +1,4 @@
-"""Documents that were parsed and validated before; clients send the same few again and again."""
+"""A cache by document: clients send the same few again and again."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Generic, TypeVar
 V = TypeVar("V")
 
 MAX_ENTRIES = 256
-MAX_DOCUMENT_CHARACTERS = 20_000  # characters; longer documents are rare, and kept they would cost more memory than time
-MAX_TOTAL_CHARACTERS = 1_000_000  # characters of all that is kept; parsed, a document takes some fifty times the bytes of its text
+MAX_DOCUMENT_CHARACTERS = 20_000  # longer documents are rare, and caching them would cost more memory than it saves time
+MAX_TOTAL_CHARACTERS = 1_000_000  # of all entries; a parsed document takes some fifty times the bytes of its text
 
 
 class DocumentCache(Generic[V]):
-    """The values last used, at most 256 and of a million characters, each by the text of its document and whatever else it depends on."""
+    """An LRU cache by the text of a document and whatever else the value depends on: at most 256 entries and a million characters."""
 
     def __init__(self) -> None:
         self._entries: OrderedDict[tuple[str, Hashable], tuple[V, int]] = OrderedDict()
@@ -30,7 +30,7 @@ class DocumentCache(Generic[V]):
         return entry[0]
 
     def put(self, text: str | None, value: V, extra_key: Hashable = None, *, characters: int | None = None) -> None:
-        """`characters` is the length of what is kept, where that is not `text`."""
+        """Add a value. `characters` is its size where that is not the length of `text`."""
         if text is None:
             return
         size = len(text) if characters is None else characters

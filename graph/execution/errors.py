@@ -1,4 +1,4 @@
-"""From what went wrong to what the client reads: every top-level error carries a code of a fixed list; all else is masked."""
+"""From exceptions to the errors that clients read: each carries a code of a fixed list; unexpected ones are masked."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ CODES = frozenset(
 )
 
 
-# Of the classes that fit, the first counts. What is missing here is masked: its words were not written for clients.
+# The first class that matches counts. Exceptions that are not listed are masked: their messages were not written for clients.
 _CODES_BY_EXCEPTION: tuple[tuple[type[Exception], str], ...] = (
     (Unauthenticated, "UNAUTHENTICATED"),
     (errors.SignedOut, "UNAUTHENTICATED"),
@@ -55,8 +55,8 @@ _CODES_BY_EXCEPTION: tuple[tuple[type[Exception], str], ...] = (
     (errors.InvalidInput, "BAD_USER_INPUT"),
     (errors.Unavailable, "UNAVAILABLE"),
 )
-# What PostgreSQL says by SQLSTATE that clients should know: a character that no text column takes (NUL), one that its encoding lacks,
-# and a statement that was given up after the setting's time.
+# The SQLSTATEs that clients should know: a character that no text column takes (NUL), one that the encoding lacks, and a statement that
+# reached its timeout.
 _UNSTORABLE_MESSAGE = "A text of the input holds a character that cannot be stored, such as NUL (U+0000). Remove it."
 _CODES_BY_SQLSTATE = {
     "22021": ("BAD_USER_INPUT", _UNSTORABLE_MESSAGE),
@@ -69,8 +69,8 @@ _CODES_BY_SQLSTATE = {
 
 
 def to_client_errors(graphql_errors: Iterable[GraphQLError], *, phase: str, request_id: str) -> list[GraphQLError]:
-    """The same errors as clients may see them. `phase` is parse, validate or execute: where the operation was when they arose."""
-    logged: set[int] = set()  # one failed statement is an error of every field that waited for it, and one line of the log
+    """Return the errors as clients may see them. `phase` is parse, validate or execute: where the operation was when they arose."""
+    logged: set[int] = set()  # one failed statement is an error of every field that waited for it, but one line of the log
     return [_to_client_error(error, phase, request_id, logged) for error in graphql_errors]
 
 
@@ -88,7 +88,7 @@ def _to_client_error(error: GraphQLError, phase: str, request_id: str, logged: s
 
 
 def _code(error: GraphQLError, phase: str) -> str | None:
-    """The code of an error whose words may be shown; None for one that must be masked."""
+    """Return the code of an error whose message may be shown; None for one that must be masked."""
     declared_code = (error.extensions or {}).get("code")
     if declared_code in CODES and declared_code != "INTERNAL_SERVER_ERROR":
         return declared_code
@@ -107,9 +107,9 @@ def _code(error: GraphQLError, phase: str) -> str | None:
 
 
 def _is_input_error(error: GraphQLError) -> bool:
-    """Whether it speaks of the document, a variable or an argument; then it points into the document. A failure of ours does not.
+    """Whether the error is about the document, a variable or an argument; then it points into the document. A failure of ours does not.
 
-    With a path it arose in a field: there the argument's own error points into the document, and one from writing the answer does not.
+    With a path it arose in a field: there an argument's error points into the document, and one from serializing the result does not.
     """
     cause = error.original_error
     if error.path is None:
@@ -118,7 +118,7 @@ def _is_input_error(error: GraphQLError) -> bool:
 
 
 def _sqlstate_error(cause: Exception | None) -> tuple[str, str] | None:
-    """Code and words for an error of the database, found by its attributes: the graph knows no driver."""
+    """Return code and message for an error of the database, found by its attributes: the graph imports no driver."""
     return _CODES_BY_SQLSTATE.get(getattr(getattr(cause, "orig", None), "sqlstate", None) or "")
 
 

@@ -1,4 +1,4 @@
-"""What an event says, written straight from its object: for selections of leaf fields alone, which need no executor.
+"""Serializes an event directly from its object: for selections of leaf fields alone, which need no executor.
 
 graphql-core walks the selection anew for each event, which is most of the work where a job has few subscribers.
 """
@@ -16,15 +16,15 @@ from strawberry.types.field import StrawberryField
 
 GetValue = Callable[[Any], Any]
 CoerceValue = Callable[[Any], Any]
-Leaf = tuple[str, GetValue, CoerceValue, bool]  # its name in the answer, where it comes from, how it is told, and whether it is never null
+Leaf = tuple[str, GetValue, CoerceValue, bool]  # response name, getter, serializer, and whether it is non-null
 
 
 class NotSerializable(Exception):
-    """The object is for graphql-core, which knows what to say of a value that cannot be told."""
+    """The object has to be executed by graphql-core, which makes the error for a value that cannot be serialized."""
 
 
 class LeafSerializer:
-    """Makes `{name: {leaf: …}}` of an object, as graphql-core would."""
+    """Serializes an object to `{name: {leaf: …}}`, as graphql-core would."""
 
     __slots__ = ("_leaves", "_response_name", "_source_type")
 
@@ -34,7 +34,7 @@ class LeafSerializer:
         self._leaves = tuple(leaves)
 
     def serialize(self, source: object) -> dict[str, Any]:
-        """Raises `Unwritten`."""
+        """Raise `NotSerializable` for a value that graphql-core would make an error of."""
         if type(source) is not self._source_type:
             raise NotSerializable
         data: dict[str, Any] = {}
@@ -51,7 +51,7 @@ class LeafSerializer:
 
 
 def build_leaf_serializer(schema: GraphQLSchema, executor: Any) -> LeafSerializer | None:
-    """For the one root field of a subscription that `sharing` found to be plain; None where there is more below it than leaves."""
+    """Return a serializer for the root field of a subscription whose results can be shared by all; None where more than leaves are selected."""
     root = schema.subscription_type
     (node,) = cast("Sequence[FieldNode]", executor.operation.selection_set.selections)
     type_ = None if root is None else cast("object", get_named_type(root.fields[node.name.value].type))

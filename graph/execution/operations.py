@@ -1,4 +1,4 @@
-"""Which operation of a document is meant. None is chosen by guess."""
+"""Selects the operation of a document. None is guessed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ MAX_LISTED_NAMES = 5  # names that an error lists
 
 
 def select_operation(document: DocumentNode, name: str | None) -> OperationDefinitionNode:
-    """The operation called `name`, or without one the only operation there is. Raises a GraphQLError that says which there are."""
+    """Return the operation called `name`, or without a name the only one. Raises a GraphQLError that lists those there are."""
     operations = [node for node in document.definitions if isinstance(node, OperationDefinitionNode)]
     if name is None and len(operations) == 1:
         return operations[0]

@@ -1,4 +1,4 @@
-"""From what a request carries to the document that it means: its text, the hash of a text sent before, or the id of a trusted document.
+"""Finds the document of a request: by its text, the hash of a text that was sent before, or the id of a trusted document.
 
 The hash is Apollo's protocol: `extensions.persistedQuery {version: 1, sha256Hash}`, first alone and, when it is not known, once more with
 the text, which registers it. The id is `documentId`, as the GraphQL over HTTP working group's draft on persisted documents has it.
@@ -23,14 +23,14 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class DocumentRejected(GraphQLError):
-    """The request means no document that may be run; `extensions.code` says why."""
+    """The request names no document that may be executed; `extensions.code` says why."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message, extensions={"code": code})
 
 
 class DocumentStore(Protocol):
-    """Where texts lie by their hash."""
+    """A store of texts by their hash."""
 
     async def get(self, sha256: str) -> str | None: ...
 
@@ -38,7 +38,7 @@ class DocumentStore(Protocol):
 
 
 class PersistedDocuments:
-    """The trusted documents and the registered ones. With `only_trusted` nothing else is run, however it is sent."""
+    """The trusted documents and the registered ones. With `only_trusted` only the trusted ones are executed, however they are sent."""
 
     def __init__(self, store: DocumentStore | None, trusted: Mapping[str, str], *, only_trusted: bool, max_bytes: int) -> None:
         self._store = store
@@ -49,7 +49,7 @@ class PersistedDocuments:
         self._local: DocumentCache[str] = DocumentCache()
 
     async def resolve(self, query: object, document_id: object, extensions: object) -> str | None:
-        """The text to be run; None where the request carries nothing of all this. Raises `Refused`."""
+        """Return the text to execute; None where the request names no document at all. Raises `DocumentRejected`."""
         if document_id is not None:
             return self._by_id(query, document_id)
         sha256 = persisted_query_hash(extensions)
@@ -64,7 +64,7 @@ class PersistedDocuments:
         return query
 
     async def register(self, sha256: str, text: str, owner: UUID) -> None:
-        """Keep a document under its hash, once it has passed all that stands before its operation: others' must not leave for garbage."""
+        """Register a document under its hash. Only admitted ones come here, so that garbage evicts no other document."""
         size = len(_encode(text))
         if size > MAX_DOCUMENT_CHARACTERS or sha256 in self._trusted or self._only_trusted:
             return
@@ -97,7 +97,7 @@ class PersistedDocuments:
             if text is None and self._store is not None:
                 text = await self._store.get(sha256)
             if text is None:
-                # Apollo's clients know this message by heart.
+                # Apollo's clients compare the message with this.
                 raise DocumentRejected("PERSISTED_QUERY_NOT_FOUND", "PersistedQueryNotFound")
             self._local.put(sha256, text, characters=len(text))
             return text
@@ -113,7 +113,7 @@ def _encode(text: str) -> bytes:
 
 
 def persisted_query_hash(extensions: object) -> str | None:
-    """The hash that Apollo's protocol carries; None where it is not used."""
+    """Return the hash of Apollo's protocol; None where it is not used."""
     if not isinstance(extensions, dict):
         return None
     extension = cast("dict[str, Any]", extensions).get("persistedQuery")
@@ -123,7 +123,7 @@ def persisted_query_hash(extensions: object) -> str | None:
         raise DocumentRejected("BAD_REQUEST", "`extensions.persistedQuery` must be an object: {version: 1, sha256Hash}.")
     persisted_query = cast("dict[str, Any]", extension)
     version = persisted_query.get("version", 1)
-    if type(version) is not int or version != 1:  # true and 1.0 equal it in Python alone
+    if type(version) is not int or version != 1:  # in Python true and 1.0 are equal to 1
         raise DocumentRejected("PERSISTED_QUERY_NOT_SUPPORTED", "PersistedQueryNotSupported")
     sha256 = persisted_query.get("sha256Hash")
     if not isinstance(sha256, str) or not _SHA256.fullmatch(sha256.lower()):
@@ -138,7 +138,7 @@ def _untrusted_error() -> DocumentRejected:
 
 
 def trusted_documents(path: Path | None) -> dict[str, str]:
-    """Documents by id from `{"id": "document"}`, or from Apollo's manifest. Raises `ValueError` for any other file."""
+    """Read documents by id from `{"id": "document"}`, or from Apollo's manifest. Raises `ValueError` for any other file."""
     if path is None:
         return {}
     try:

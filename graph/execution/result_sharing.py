@@ -1,4 +1,4 @@
-"""Whether two subscriptions want the same answer of one event, so that it is worked out and written once."""
+"""Whether two subscriptions select the same result of an event, so that it is computed and serialized once."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _SUPPORTED_DIRECTIVES = frozenset({"skip", "include"})
 
 @dataclass(frozen=True, slots=True)
 class Sharing:
-    """Answers with one `key` are the same for everybody or, `by_viewer`, for those who may see the same at the same moment.
+    """Results with one `key` are the same for all viewers or, if `per_viewer`, for equal viewers at the same moment.
 
     `length` is that of the texts in the key.
     """
@@ -44,9 +44,9 @@ class Sharing:
 def plan_sharing(
     schema: GraphQLSchema, document: DocumentNode, text: str, operation: OperationDefinitionNode, variables: Mapping[str, Any] | None
 ) -> Sharing | None:
-    """How the answers to this subscription's events may be shared; None for one that is left alone.
+    """Return how the results of this subscription may be shared; None where they may not.
 
-    The arguments of the root field choose which events there are, never what is said of one: only what stands below it counts.
+    The arguments of the root field choose the events, never the result of one: only the selection below it counts.
     """
     root, selections = schema.subscription_type, operation.selection_set.selections
     if root is None or len(selections) != 1 or not isinstance(root_field := selections[0], FieldNode) or root_field.selection_set is None:
@@ -70,7 +70,7 @@ def plan_sharing(
 
 
 class _UsageCollector(Visitor):
-    """Collects the variables that a part of a document uses, in whatever depth of fragments, and whether its directives are known."""
+    """Collects the variables that a part of a document uses, fragments followed, and whether its directives are supported."""
 
     def __init__(self, fragments: Mapping[str, FragmentDefinitionNode]) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ class _UsageCollector(Visitor):
 def _object_only_selections(
     type_: GraphQLObjectType, selection_set: SelectionSetNode, fragments: Mapping[str, FragmentDefinitionNode]
 ) -> Iterator[bool]:
-    """Field by field, whether it says of its object what it would say to anybody."""
+    """Yield for each field whether its value depends on its object alone."""
     for node in selection_set.selections:
         selection: Node | None = node
         if isinstance(node, FragmentSpreadNode):
@@ -114,7 +114,7 @@ def _object_only_selections(
 
 
 def _depends_only_on_object(field: object) -> bool:
-    """Whether nothing but the object goes into it: no context, and so no viewer, no clock of a loader and no row read later."""
+    """Whether the field depends on its object alone: not on the context, and so on no viewer, no loader and no row read later."""
     if type(field) is not StrawberryField or field.extensions or field.permission_classes:
         return False
     resolver: Any = cast("Any", field).base_resolver

@@ -1,1 +1,1 @@
-"""What a document may look like, what its operation costs, and how much a viewer may spend: all known before anything is run."""
+"""Limits that are checked before execution: the shape of a document, the cost of an operation, and the points of a viewer."""

@@ -1,4 +1,4 @@
-"""Whether an operation may run: its shape, the rules of GraphQL, its cost, and its viewer's points, in this order, each before the next."""
+"""Admission of an operation: the shape of its document, the rules of GraphQL, its cost and its viewer's points, checked in this order."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ from graph.settings import GraphSettings, graph_settings
 if TYPE_CHECKING:
     from graph.execution.context import OperationContext
 
-MAX_ERRORS = 10  # of one document: each is worked out with suggestions and excerpts, and nobody reads the eleventh
+MAX_ERRORS = 10  # of one document: each is formatted with suggestions and excerpts
 _CONDITIONAL_DIRECTIVES = frozenset({"skip", "include"})
-MAX_MESSAGE_CHARACTERS = 1_000  # characters: some quote the document
+MAX_MESSAGE_CHARACTERS = 1_000  # some messages quote the document
 
 # Comparing fields that may overlap grows with the square of their number. The default lets a document of 15 kB take 0.7 s; the largest
 # in our clients needs less than a thirtieth of this.
@@ -51,31 +51,31 @@ overlapping.MAX_COMPLEXITY_BUDGET = 5_000
 
 @dataclass(slots=True)
 class ValidationResult:
-    """What is known of a document that was read before: what is wrong with it, or what its operations cost if no variable matters."""
+    """The cached result of validating a document: its errors, or the costs of its operations where they depend on no variable."""
 
     errors: tuple[GraphQLError, ...]
     costs: dict[str | None, int] = field(default_factory=dict[str | None, int])
 
 
 class DocumentValidator:
-    """Reads documents against one schema."""
+    """Validates documents against one schema."""
 
     def __init__(self, schema: GraphQLSchema) -> None:
         self._schema = schema
         self.cost_model = CostModel(schema)
         self._introspection_limit = introspection_limit(self.cost_model)
         self._valid: DocumentCache[ValidationResult] = DocumentCache()
-        self._invalid: DocumentCache[ValidationResult] = DocumentCache()  # by themselves, so that they push out nothing that runs
+        self._invalid: DocumentCache[ValidationResult] = DocumentCache()  # a cache of their own, so that they evict no valid document
         self._seen: DocumentCache[bool] = DocumentCache()
 
     def has_seen(self, text: str) -> bool:
-        """Whether it was looked at before, whatever came of it: then it takes no time worth paying for."""
+        """Whether the document was validated before, with whatever result: then it takes no time that would have to be paid for."""
         return self._seen.get(text) is not None
 
     def validate_document(
         self, text: str | None, document: DocumentNode, rules: tuple[Any, ...], settings: GraphSettings, *, hide_suggestions: bool
     ) -> ValidationResult:
-        """Whether the document may run at all."""
+        """Validate the document: first its shape, then GraphQL's rules and the lengths of its lists."""
         cached = self._valid.get(text, (rules, settings)) or self._invalid.get(text, (rules, settings, hide_suggestions))
         if cached is not None:
             return cached
@@ -101,7 +101,7 @@ class DocumentValidator:
         *,
         is_dry_run: bool = False,
     ) -> int:
-        """The cost of an operation of a document without errors. Raises a GraphQLError for one past its limits; `dry` whatever it costs."""
+        """Return the cost of an operation of a valid document. Raises a GraphQLError past the limits; a dry run may cost any amount."""
         limit = None if is_dry_run else settings.query_max_cost
         name = None if operation.name is None else operation.name.value
         cached_cost = validation_result.costs.get(name)
@@ -130,7 +130,7 @@ class DocumentValidator:
 
 
 class AdmissionExtension(SchemaExtension):
-    """Stands after the extension that gives the operation its context."""
+    """Admits an operation after validation, and reports its cost in `extensions`. Runs after OperationExtension."""
 
     async def on_validate(self) -> AsyncIterator[None]:
         operation = self.execution_context
@@ -208,7 +208,7 @@ def _cost_limit_error(estimator: CostEstimator, operation: OperationDefinitionNo
 
 
 def _readable_error(error: GraphQLError) -> GraphQLError:
-    """The same error; short, and with a reason where graphql-core gives none."""
+    """Return the error with a message that is short, and with a reason where graphql-core gives none."""
     message = error.message
     if message == "Validation aborted.":
         message = (
@@ -223,7 +223,7 @@ def _readable_error(error: GraphQLError) -> GraphQLError:
 
 
 def _dry_run_document(document: DocumentNode, operation: OperationDefinitionNode, variables: dict[str, Any] | None) -> DocumentNode | None:
-    """The operation with `rateLimit` alone, if it says `rateLimit(dryRun: true)` where that is not skipped: what else it asks for is not run."""
+    """Return the operation reduced to `rateLimit`, if it selects `rateLimit(dryRun: true)` and does not skip it; else None."""
     if operation.operation is not OperationType.QUERY:
         return None
     fragments = {fragment.name.value: fragment for fragment in document.definitions if isinstance(fragment, FragmentDefinitionNode)}
@@ -250,7 +250,7 @@ def _root_fields(
     visited: set[str],
     is_true: Callable[[ValueNode | None], bool],
 ) -> Iterator[FieldNode]:
-    """Those that are not left out by @skip or @include, each fragment once."""
+    """Yield the root fields that are not left out by @skip or @include, each fragment once."""
     for selection in selection_set.selections:
         if any(
             is_true(_argument_value(directive, "if")) is (directive.name.value == "skip")
@@ -274,7 +274,7 @@ def _argument_value(node: FieldNode | DirectiveNode, name: str) -> ValueNode | N
 
 
 def _is_true(value: ValueNode | None, operation: OperationDefinitionNode, variables: Mapping[str, Any]) -> bool:
-    """A literal, a variable or its default: whether it is true."""
+    """Whether a literal, a variable or its default is true."""
     if isinstance(value, VariableNode):
         name = value.name.value
         if name in variables:

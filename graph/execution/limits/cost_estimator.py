@@ -1,7 +1,7 @@
-"""What an operation costs, known before it runs: the things that it may read, page sizes multiplied down the path, dear fields weighted.
+"""The cost of an operation before it is executed: the objects that it may read, page sizes multiplied down the path, weighted fields.
 
-It is an upper bound: a field that is named twice counts twice, and of the types that an answer may have the dearest counts. Each selection
-is reckoned once for each type that it can stand on, so the time grows with the document and not with what the document unfolds to.
+The cost is an upper bound: a field that is selected twice counts twice, and of the types that a value may have the most expensive counts.
+Each selection is estimated once for each type that it can stand on, so the time grows with the document and not with its expansion.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ from db.core.page import DEFAULT_SIZE, MAX_SIZE
 from graph.execution.limits.cost_model import CostModel, FieldCost
 
 SATURATED = 1_000_000_000_000
-MAX_INTROSPECTION_FIELDS = 4  # times that one operation may ask about the schema
-INTROSPECTION_FIELDS_PER_POINT = 100  # fields of introspection that make a point: they are read from memory
+MAX_INTROSPECTION_FIELDS = 4  # introspection fields that one operation may have
+INTROSPECTION_FIELDS_PER_POINT = 100  # introspection fields that cost a point: they are read from memory
 
-# Of a selection: what is paid once and, where it stands on a connection, for each entry of the page; and how many aliases it holds.
+# Of a selection: the points that count once, those that count for each entry of a page it stands on, and the number of aliases.
 Points: TypeAlias = tuple[int, int, int]
 ZERO_POINTS: Points = (0, 0, 0)
 
 
 class CostEstimator:
-    """The cost of one operation with its variables, which must be of a valid document. `asked` becomes true if a variable mattered."""
+    """Estimates one operation of a valid document with its variables. `depends_on_variables` is set if a variable mattered."""
 
     def __init__(
         self, cost_model: CostModel, document: DocumentNode, operation: OperationDefinitionNode, variables: Mapping[str, Any] | None
@@ -67,7 +67,7 @@ class CostEstimator:
         self.cost = max(1, once)
 
     def most_expensive_path(self) -> str:
-        """The path on which most is spent, with its page sizes."""
+        """Return the path that costs most, with its page sizes."""
         names: list[str] = []
         selection_set: SelectionSetNode | None = self._selection_set
         type_: GraphQLNamedType | None = self._root
@@ -99,7 +99,7 @@ class CostEstimator:
         return " > ".join(names)
 
     def _type_points(self, selection_set: SelectionSetNode | None, type_: GraphQLNamedType) -> Points:
-        """Of an answer of this type: the dearest of the object types that it may have."""
+        """Return the cost for this type: that of its most expensive object type."""
         if selection_set is None:
             return ZERO_POINTS
         candidates = [self._selection_set_points(selection_set, possible) for possible in self._cost_model.possible_types(type_)] or [
@@ -171,12 +171,12 @@ class CostEstimator:
 
     def _scale_factor(self, field: FieldNode, name: str, unit: int, default: int) -> int:
         value = self._argument_value(field, name)
-        # What is no number, or one past its limit, is refused when it runs.
+        # What is not a number, or one past its limit, is refused during execution.
         return max(1, ceil((value if isinstance(value, int | float) and abs(value) < SATURATED else default) / unit))
 
     def _page_argument(self, field: FieldNode, name: str) -> int | None:
         value = self._argument_value(field, name)
-        # What is no number is refused when it runs; until then it is taken for the largest.
+        # What is not a number is refused during execution; here it counts as the largest.
         return value if value is None else int(value) if isinstance(value, int | float) and abs(value) <= MAX_SIZE else MAX_SIZE
 
     def _list_length(self, field: FieldNode, name: str) -> int:
@@ -194,7 +194,7 @@ class CostEstimator:
         return next((self._evaluate(argument.value) for argument in field.arguments or () if argument.name.value == name), None)
 
     def _evaluate(self, value: ValueNode | None) -> Any:
-        """A literal or a variable as far as costs look at it: numbers, booleans, and lists by their length; None for null and nothing."""
+        """Return a literal or a variable as far as costs depend on it: numbers, booleans, and lists by their length; None for null or nothing."""
         match value:
             case VariableNode():
                 self.depends_on_variables = True
@@ -213,7 +213,7 @@ class CostEstimator:
 
 
 def introspection_limit(cost_model: CostModel) -> int:
-    """Twice what tools ask of the schema: `get_introspection_query` with everything."""
+    """Return twice the size of the standard introspection query with all of its options."""
     document = parse(
         get_introspection_query(specified_by_url=True, directive_is_repeatable=True, schema_description=True, input_value_deprecation=True)
     )

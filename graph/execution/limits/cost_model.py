@@ -1,4 +1,4 @@
-"""The schema's price list: of every field, what it costs and how many things lie below it."""
+"""The cost of every field of a schema, and the number of its entries."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from graph.core.costs import DEFAULT_ENTRIES, METADATA_KEY, DeclaredCost
 
 @dataclass(frozen=True, slots=True)
 class FieldCost:
-    """Of one field: `weight` points, and for each of `entries` that many times what is selected below it.
+    """The cost of one field: `weight` points, and `entries` times the cost of what is selected below it.
 
-    `paged` fields are connections, whose entries are the page that is asked for; `of_page` marks the edges of one. `introspective` are the
-    two fields that ask about the schema; `type` is what lies below, None for plain values. `scaled` is an argument, for how many of it what
-    lies below counts once more, and what it is when it is not given.
+    `is_paged` fields are connections, whose entries are those of the page; `is_page_edges` marks the edges of one. `is_introspection` is set
+    for `__schema` and `__type`. `type` is that of the selection below, None for plain values. `scaled` names an argument, the amount of it
+    for which the selection below counts once more, and its default.
     """
 
     weight: int
@@ -41,7 +41,7 @@ class FieldCost:
 
 
 class CostModel:
-    """Worked out once a field, when it is first asked for."""
+    """Computes the cost of a field when it is first needed, and keeps it."""
 
     def __init__(self, schema: GraphQLSchema) -> None:
         self.schema = schema
@@ -50,7 +50,7 @@ class CostModel:
         self._introspection_lengths = _introspection_list_lengths(schema)
 
     def possible_types(self, type_: GraphQLNamedType) -> tuple[GraphQLObjectType, ...]:
-        """The object types that an answer of this type may have."""
+        """Return the object types that a value of this type may have."""
         types = self._possible_types.get(type_.name)
         if types is None:
             types = (type_,) if isinstance(type_, GraphQLObjectType) else tuple(self.schema.get_possible_types(type_))  # pyright: ignore[reportArgumentType] - only composite types come here
@@ -58,14 +58,14 @@ class CostModel:
         return types
 
     def fragment_applies(self, condition: str, type_: GraphQLObjectType) -> bool:
-        """Whether a fragment on `condition` is a part of an answer of this type."""
+        """Whether a fragment on `condition` may apply to a value of this type."""
         if condition == type_.name:
             return True
         condition_type = self.schema.get_type(condition)
         return condition_type is not None and type_ in self.possible_types(condition_type)
 
     def field_cost(self, parent: GraphQLObjectType, name: str) -> FieldCost | None:
-        """None for a field that the type lacks."""
+        """Return the cost of a field; None for one that the type lacks."""
         key = (parent.name, name)
         cached = self._field_costs.get(key)
         if cached is None:
@@ -103,7 +103,7 @@ class CostModel:
 
 
 def is_connection(type_: object) -> bool:
-    """Whether it is a page of a list."""
+    """Whether the type is a connection."""
     return isinstance(type_, GraphQLObjectType) and type_.name.endswith("Connection") and {"edges", "pageInfo"} <= type_.fields.keys()
 
 
@@ -114,7 +114,7 @@ def _declared_cost(field: GraphQLField) -> DeclaredCost:
 
 
 def _introspection_list_lengths(schema: GraphQLSchema) -> dict[str, int]:
-    """How long the lists of introspection are in this schema, on average."""
+    """Return the average lengths of the lists of introspection in this schema."""
     types = list(schema.type_map.values())
     owners = [type_ for type_ in types if isinstance(type_, GraphQLObjectType | GraphQLInterfaceType)]
     inputs = [type_ for type_ in types if isinstance(type_, GraphQLInputObjectType)]

@@ -1,4 +1,4 @@
-"""What stands between a request and the graph: which documents are run, and how much each viewer may spend in a minute."""
+"""What a process checks for all requests: which documents are executed, and how many points each viewer may spend in a minute."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from graph.core.rate_limit import RateLimitStatus, unlimited_status
 from graph.execution.persisted_documents import PersistedDocuments, trusted_documents
 from graph.settings import GraphSettings
 
-CHARACTERS_PER_POINT = 500  # of a document, that are looked at for a point
+CHARACTERS_PER_POINT = 500  # characters of a document that are validated for one point
 
 
 class Gate:
-    """One a process. Without Redis, as in a script, it counts nothing."""
+    """One for each process. Without Redis, as in a script, it limits nothing."""
 
     def __init__(self, settings: GraphSettings, documents: PersistedDocuments, buckets: TokenBuckets | None) -> None:
         self.settings = settings
@@ -36,7 +36,7 @@ class Gate:
 
     @classmethod
     def of(cls, settings: GraphSettings, redis: Redis | None = None) -> Self:
-        """Raises `ValueError` for a file of trusted documents that cannot be used."""
+        """Build the gate of a process. Raises `ValueError` for a file of trusted documents that cannot be used."""
         only_trusted = settings.documents == "trusted"
         if only_trusted and settings.documents_file is None:
             raise ValueError("TRELLIS_DOCUMENTS is `trusted`, so TRELLIS_DOCUMENTS_FILE must name the file of trusted documents.")
@@ -50,9 +50,9 @@ class Gate:
         return cls(settings, documents, None if redis is None else TokenBuckets(redis, breaker))
 
     async def take_validation_points(self, viewer: Viewer | None, address: str | None, text: str) -> int:
-        """Take what looking at a document costs that was not looked at before: how many points. Raises as `spend` does.
+        """Take the points for validating a document that was not seen before, and return how many. Raises as `take_points` does.
 
-        Otherwise whoever sends nothing but documents that are refused would keep the process busy for nothing.
+        Otherwise a client that sends only invalid documents would keep the process busy for free.
         """
         return (await self.take_points(viewer, address, 1 + len(text) // CHARACTERS_PER_POINT)).cost
 
@@ -61,7 +61,7 @@ class Gate:
     ) -> RateLimitStatus:
         """Take the points from the bucket of the viewer or, where nobody is signed in, of the address. Raises a GraphQLError, RATE_LIMITED.
 
-        A dry run takes one. What was `paid` to be looked at counts.
+        A dry run takes one point. `prepaid_points` are subtracted.
         """
         rate = self.settings.rate_limit_anonymous if viewer is None else self._rates[viewer.tier]
         if rate == 0 or self._buckets is None:
@@ -74,7 +74,7 @@ class Gate:
 
 
 def _client_network(address: str | None) -> str:
-    """One household's addresses: of IPv6 the first 64 bits, which one client may vary the rest of."""
+    """Return the network that counts as one client: of IPv6 the first 64 bits, since a client can vary the rest."""
     try:
         ip = ipaddress.ip_address((address or "").partition("%")[0])
     except ValueError:

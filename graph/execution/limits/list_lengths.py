@@ -1,4 +1,4 @@
-"""How long the lists of an input may be, known before any entry is looked at: reading them, and asking for each, takes its time."""
+"""Limits the lengths of input lists before an entry is coerced: coercing them, and reading a row for each, takes time."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MAX_ENTRIES_BY_TYPE = {
 
 
 class ListLengthRule(ValidationRule):
-    """Lists that are written out in the document."""
+    """A validation rule for lists that are literals of the document."""
 
     def __init__(self, context: Any) -> None:
         super().__init__(context)
@@ -57,7 +57,7 @@ class ListLengthRule(ValidationRule):
 def list_length_error(
     schema: GraphQLSchema, operation: OperationDefinitionNode, variables: Mapping[str, Any] | None
 ) -> GraphQLError | None:
-    """What is wrong with the variables of a valid operation, if a list in them is too long."""
+    """Return the error of a valid operation whose variables hold a list that is too long."""
     for definition in operation.variable_definitions or ():
         name = definition.variable.name.value
         if variables and name in variables:
@@ -68,7 +68,7 @@ def list_length_error(
 
 
 def _overlong_lists(type_: Any, value: Any, path: str) -> Iterator[tuple[str, int, int]]:
-    """Each list that is too long; the entries of those that are not may hold others. No type is as deep as the values that JSON may have."""
+    """Yield each list that is too long, nested ones included. Recursion is bounded by the depth of the type, not by that of the JSON value."""
     type_ = cast("Any", get_nullable_type)(type_)
     if isinstance(type_, GraphQLList) and isinstance(value, list):
         entries, inner = cast("list[Any]", value), cast("Any", type_).of_type

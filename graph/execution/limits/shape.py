@@ -1,4 +1,4 @@
-"""How deep and how wide a document is, found in one walk, before any rule that could take long on a document made for that.
+"""Limits the depth and width of a document in one walk, before validation rules that an adversarial document could make slow.
 
 Fragments are tallied once each and added wherever they are spread, so a chain of fragments that doubles at each link takes as many steps
 as it has links, and yet counts in full. The numbers are saturated: nobody needs to know how far past a limit they are.
@@ -28,16 +28,16 @@ from graphql import (
 from graph.settings import GraphSettings
 
 MAX_DIRECTIVES_PER_LOCATION = 5
-MAX_LITERAL_VALUES = 2_000  # in one literal: what is wrong with it is reported with the whole of it, once for each thing wrong
+MAX_LITERAL_VALUES = 2_000  # in one literal: an error about it quotes the whole literal, once for each fault
 MAX_OBJECT_FIELDS = 200  # of one object literal, for the same reason
-MAX_INTEGER_CHARACTERS = 20  # of an integer, its sign included; Python reads no more than 4,300, and says so in words of its own
+MAX_INTEGER_CHARACTERS = 20  # of an integer, its sign included; Python's own limit is 4,300 digits
 SATURATED = 1_000_000_000
 INTROSPECTION_FIELDS = frozenset({"__schema", "__type"})
 
 
 @dataclass(slots=True)
 class Tally:
-    """Of a selection set with all below it; with what is spread in it, once that has been added."""
+    """The counts of a selection set and all below it; of the fragments spread in it, once they have been added."""
 
     depth: int = 0
     roots: int = 0  # fields at its first level
@@ -45,7 +45,7 @@ class Tally:
     spreads: list[tuple[str, int, bool]] = field(default_factory=list[tuple[str, int, bool]])  # name, how deep, whether its depth counts
 
     def add(self, fragment_tally: Tally, depth: int, *, counts_depth: bool) -> None:
-        """What a fragment brings that is spread below `depth` fields."""
+        """Add the tally of a fragment that is spread below `depth` fields."""
         if counts_depth:
             self.depth = max(self.depth, depth + fragment_tally.depth)
         if depth == 0:
@@ -54,7 +54,7 @@ class Tally:
 
 
 class LimitExceeded(Exception):
-    """One place of the document is past its limit by itself."""
+    """A node of the document exceeds a limit."""
 
     def __init__(self, message: str, node: Node) -> None:
         super().__init__(message)
@@ -62,7 +62,7 @@ class LimitExceeded(Exception):
 
 
 def shape_errors(document: DocumentNode, limits: GraphSettings) -> list[GraphQLError]:
-    """What of the document is past its limit; nothing for a document that may be validated."""
+    """Return the first limit that the document exceeds; nothing for one that may be validated."""
     operations = [definition for definition in document.definitions if isinstance(definition, OperationDefinitionNode)]
     fragments = [definition for definition in document.definitions if isinstance(definition, FragmentDefinitionNode)]
     for what, definitions in (("operations", operations), ("fragments", fragments)):
@@ -102,7 +102,7 @@ def _check_limits(operation: OperationDefinitionNode, tally: Tally, limits: Grap
 
 
 def _add_spreads(tallies: dict[str, Tally]) -> None:
-    """Adds to each fragment what it spreads, the innermost first. A spread that closes a circle adds nothing: validation refuses it by name."""
+    """Add to each fragment the tallies of what it spreads, the innermost first. A spread that closes a cycle adds nothing: validation reports it."""
     done: set[str] = set()
     for root in tallies:
         path: list[tuple[str, Iterator[tuple[str, int, bool]]]] = []
@@ -131,7 +131,7 @@ def _add_spreads(tallies: dict[str, Tally]) -> None:
 
 
 def _count_selections(definition: OperationDefinitionNode | FragmentDefinitionNode) -> int:
-    """How many selections a definition has; counted first, for all else takes time for each of them."""
+    """Return the number of selections of a definition; checked first, since everything else takes time for each."""
     stack: list[SelectionSetNode] = [definition.selection_set]
     count = 0
     while stack:
@@ -142,13 +142,13 @@ def _count_selections(definition: OperationDefinitionNode | FragmentDefinitionNo
 
 
 def _tally_definition(definition: OperationDefinitionNode | FragmentDefinitionNode) -> Tally:
-    """The tally of a definition without what it spreads."""
+    """Return the tally of a definition without what it spreads."""
     tally = Tally(directives=_check_directives(definition.directives, definition))
     for variable in getattr(definition, "variable_definitions", None) or ():
         tally.directives += _check_directives(variable.directives, variable)
         if variable.default_value is not None:
             _check_literal(variable.default_value)
-    # What is left to be walked, how many fields lie above it, and whether its depth counts.
+    # Selection sets to be walked, the number of fields above each, and whether its depth counts.
     stack: list[tuple[SelectionSetNode, int, bool]] = [(definition.selection_set, 0, True)]
     while stack:
         selection_set, depth, counts_depth = stack.pop()
