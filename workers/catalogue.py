@@ -1,4 +1,4 @@
-"""The steps that the code has, projected to the table that the API reads. Nobody can name a step that is not there."""
+"""Writes the step definitions of the code to the table that the API reads and validates steps against."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from workers.ml.steps import DEFINITIONS
 
 
 async def project_steps(database: Database) -> None:
-    """Make the table say what the code says. A step that left the code keeps its row, retired; safe to run in several places at once."""
+    """Upsert all step definitions. A step removed from the code keeps its row, marked retired. Safe to run concurrently."""
     rows = [_row(position, definition) for position, definition in enumerate(DEFINITIONS)]
     statement = upsert(StepDefinition).values(sorted(rows, key=lambda step: step["key"]))
     updated_columns = {
@@ -37,7 +37,7 @@ def _row(position: int, definition: dict[str, Any]) -> dict[str, Any]:
 
 
 def project_steps_sync(database_url: str) -> None:
-    """The same for who has no event loop."""
+    """`project_steps` for callers without an event loop."""
 
     async def run() -> None:
         async with Database.open(StateSettings(database_url=database_url)) as database:

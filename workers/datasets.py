@@ -1,4 +1,4 @@
-"""INGEST: an uploaded file becomes a dataset version that can be used."""
+"""INGEST: reads an uploaded file into a ready dataset version."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ MAX_PROFILE_IN_ROW = 1024**2
 
 
 async def ingest(attempt: Attempt) -> Effects:
-    """Copies the upload to a key that no URL names, and only that copy is read, hashed and referred to.
+    """Copy the upload to a key without a presigned URL; only that copy is read, hashed and referred to.
 
-    Of a large file, the copy, the parts read from it and the table are kept for another attempt; if the job completes, copy and table
-    are its outputs.
+    For a large file, the copy, the parts read from it and the table are checkpoints for another attempt; if the job completes, copy and
+    table are its outputs.
     """
     job = attempt.job
     (upload,) = await attempt.database.rows(select(*Upload.__table__.c).where(Upload.version_id == job.dataset_version_id))
@@ -81,26 +81,26 @@ async def ingest(attempt: Attempt) -> Effects:
 async def _load_checkpoints(
     attempt: Attempt, upload: Row[Any], source: Path, parquet: Path
 ) -> tuple[StoredFile | None, Checkpoint | None, list[StoredPart]]:
-    """The copy of the upload and the table read from it, or parts of the table. Without the copy all is of no use: nobody knows of which file it is."""
+    """Load the copy of the upload and the table read from it, or parts of the table. Without the copy, the rest is dropped: its source is unknown."""
     checkpoints = attempt.checkpoints
     table = await checkpoints.load("table", parquet)
-    # Parts before the copy: progress goes on from the furthest place at once.
+    # Parts before the copy, so that progress resumes from the furthest point at once.
     parts = await checkpoints.load_series(PART_CHECKPOINT_PREFIX, parquet.parent, _is_next_part) if table is None else []
     raw = await checkpoints.load("raw", source if table is None else None)
     if raw is None:
         if table is not None:
-            await checkpoints.discard("table", "The table that an earlier attempt read is not used either.")
+            await checkpoints.discard("table", "The table of an earlier attempt cannot be used without its source file.")
         await checkpoints.drop_series(PART_CHECKPOINT_PREFIX)
         return None, None, []
     copy = _stored_file(raw, RAW, upload.filename, upload.content_type)
     if table is not None:
         return copy, table, []
-    await checkpoints.resume("raw", "Goes on with the copy of the file that an earlier attempt made.")
+    await checkpoints.resume("raw", "Resumes with the copy of the file from an earlier attempt.")
     return copy, None, [{**_part(part.checkpoint), "path": str(part.path)} for part in parts]
 
 
 def _is_next_part(previous: Checkpoint | None, part: Checkpoint) -> bool:
-    """Of the same pass over the file, and beginning where the one before ends."""
+    """Whether the part is of the same pass over the file and starts where the previous one ends."""
     if previous is None:
         return _part(part)["after"] == 0
     return (_part(previous)["passes"], _part(previous)["rows"]) == (_part(part)["passes"], _part(part)["after"])
@@ -113,7 +113,7 @@ def _part(checkpoint: Checkpoint) -> PartState:
 async def _copy(attempt: Attempt, upload: Row[Any], key: str, source: Path) -> StoredFile:
     attempt.progress(0, "Copying")
     await attempt.objects.copy(upload.object_key, attempt.track_key(key))
-    attempt.progress(2, "Fetching")
+    attempt.progress(2, "Downloading")
     size, sha256 = await attempt.objects.download(key, source)
     return StoredFile(key, size, sha256, RAW, upload.filename, upload.content_type)
 
@@ -126,7 +126,7 @@ def _stored_file(checkpoint: Checkpoint, role: str, filename: str, content_type:
 
 
 async def store_profile(attempt: Attempt, prefix: str, report: dict[str, Any], filename: str) -> StoredFile | None:
-    """A report of up to 1 MiB lies in its row; a larger one goes to the store."""
+    """Upload a profile larger than 1 MiB; None for a smaller one, which is stored in its row."""
     body = json.dumps(report).encode()
     if len(body) <= MAX_PROFILE_IN_ROW:
         return None

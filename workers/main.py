@@ -1,4 +1,4 @@
-"""The worker's process, from its settings to its exit status."""
+"""The entry point of a worker process."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
 def run(queues: Sequence[str] | None = None) -> None:
-    """Work until SIGTERM or SIGINT; all queues when none are named."""
+    """Process jobs of the queues, all if none are named, until SIGTERM or SIGINT."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(list(queues) if queues else list(QUEUES), TASKS))
 
 
 async def serve(queues: Sequence[str], tasks: Mapping[JobKind, Task]) -> None:
-    """Do the jobs of these queues with these tasks until SIGTERM or SIGINT."""
+    """Process jobs of the queues with `tasks` until SIGTERM or SIGINT."""
     state, settings = state_settings(), worker_settings()
     async with AsyncExitStack() as stack:
         stack.enter_context(telemetry.serve_metrics(settings))
@@ -58,11 +58,11 @@ async def serve(queues: Sequence[str], tasks: Mapping[JobKind, Task]) -> None:
         loop = asyncio.get_running_loop()
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signum, stop)
-        with suppress(Unavailable):  # the engine waits for Postgres; the steps are projected by `trellis migrate` too
+        with suppress(Unavailable):  # the engine waits for PostgreSQL; `trellis migrate` projects the steps too
             await project_steps(database)
         await engine.run()
 
 
 async def _close_redis(redis: object) -> None:
     with suppress(*CONNECTION_ERRORS):
-        await redis.aclose()  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType] - a Redis, as `connect` made it
+        await redis.aclose()  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType] - a Redis client from `connect`

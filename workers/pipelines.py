@@ -1,4 +1,4 @@
-"""TRAIN and PROCESS: a frozen pipeline run on a dataset version."""
+"""TRAIN and PROCESS: run a pipeline snapshot on a dataset version."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BODY = "workers.ml.training:run_pipeline"
 
 
 async def train(attempt: Attempt) -> Effects:
-    """The run's points are written while it trains; the model version with the settle."""
+    """Train a model. Metric points are written during the run, the model version in the settle."""
     job = attempt.job
     (run,) = await attempt.database.rows(select(*Run.__table__.c).where(Run.job_id == job.id))
     attempt.reports.run_id = run.id
@@ -43,7 +43,7 @@ async def train(attempt: Attempt) -> Effects:
 
 
 async def process(attempt: Attempt) -> Effects:
-    """The next version of the output dataset. Its id is made by the settle, so the attempt's stands in its place in the keys."""
+    """Write the next version of the output dataset. The settle creates its id, so object keys use the attempt's key instead."""
     job = attempt.job
     result = await _run(attempt)
     prefix = f"datasets/{job.owner_id}/{job.parameters['outputDatasetId']}/{attempt.key}"
@@ -61,7 +61,7 @@ async def _run(attempt: Attempt, **options: Any) -> dict[str, Any]:
     data = await _load_data(attempt)
     definition = data.definition
     await attempt.begin_nodes([(node["key"], node["step"]) for node in definition["nodes"]])
-    attempt.progress(0, "Fetching")
+    attempt.progress(0, "Downloading")
     source, folder = attempt.folder / "data.parquet", attempt.folder / "out"
     folder.mkdir()
     downloaded = await attempt.objects.download(data.object_key, source)
@@ -98,7 +98,7 @@ def _object_damaged(data: Row[Any], size: int, sha256: str) -> Failure:
 
 
 async def _load_data(attempt: Attempt) -> Row[Any]:
-    """The version's Parquet file and all that the body must know of where it came from."""
+    """Load the version's Parquet object, the pipeline definition and the names that the body needs."""
     job = attempt.job
     statement = (
         select(

@@ -1,4 +1,4 @@
-"""Which task does which kind of job. What is not here ends as FAILED with NOT_SUPPORTED."""
+"""The task of each kind of job. A kind without one ends as FAILED with NOT_SUPPORTED."""
 
 from __future__ import annotations
 

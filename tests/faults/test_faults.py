@@ -86,7 +86,7 @@ async def test_a_worker_that_waits_for_postgres_can_be_told_to_stop(cluster: Clu
     worker = cluster.launch_spare_worker(**proxied_environment)
 
     async def is_waiting() -> bool:
-        return "waiting_for_postgres" in worker.log_tail()
+        return "worker_registration_delayed" in worker.log_tail()
 
     await eventually(is_waiting, 60.0, "the waiting for Postgres")
     await cluster.stop_worker(worker)

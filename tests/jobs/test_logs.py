@@ -126,7 +126,7 @@ async def test_a_cancelled_job_and_one_killed_for_its_time_keep_their_logs(harne
     (log,) = await attempt_logs(owner, cancelled)
     assert log_lines(log) == ["start 1"]
     (log,) = await attempt_logs(owner, late)
-    assert log_lines(log) == ["start 1", "TIMEOUT: The job ran longer than the 1 s it may. Give it less to do."]
+    assert log_lines(log) == ["start 1", "TIMEOUT: The job exceeded its timeout of 1 s. Give it less to do or a higher timeout."]
 
 
 async def test_an_attempt_that_is_given_back_keeps_its_log_and_one_whose_worker_vanished_has_none(
@@ -238,7 +238,7 @@ async def test_a_job_ends_as_it_should_when_its_log_cannot_be_stored(harness: Wo
     job = await harness.submit("print_lines", lines=1)
     await harness.wait_for_status(job, JobStatus.COMPLETED)
     assert set(await attempt_logs(owner, job)) == {None}
-    note = "The log of this attempt could not be stored: the object storage did not take it in time."
+    note = "The log of this attempt could not be stored: the object storage did not accept it in time."
     assert "\n".join(await messages(harness, job)).endswith(f"line 0\n{note}")
 
 

@@ -275,7 +275,7 @@ async def downloaded(version: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("stage", "log_line", "killed"),
     [
-        ("raw", "Goes on with the copy of the file", "worker"),
+        ("raw", "Resumes with the copy of the file", "worker"),
         ("rows-0002", "Goes on after ", "body"),
         ("rows-0002", "Goes on after ", "worker"),
         ("table", "Goes on with the table of 4,000 rows", "body"),
@@ -328,7 +328,7 @@ async def test_a_reading_goes_on_from_the_part_before_a_damaged_one(
     ended = await ada.wait(job)
     assert (ended["status"], ended["attempt"]) == ("COMPLETED", 2)
     log_text = "\n".join(await log_messages(ada, job, attempt=2))
-    reason = "its file has 8 bytes" if harm == "damaged" else "its file is gone from the store"
+    reason = "its file has 8 bytes" if harm == "damaged" else "its file is missing from the object store"
     assert f"A checkpoint of an earlier attempt cannot be used: {reason}" in log_text
     assert f"Goes on after {first.position:,} rows that an earlier attempt read." in log_text
     assert await downloaded(await ada.one(VERSION, id=version)) == expected

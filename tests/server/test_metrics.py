@@ -338,7 +338,7 @@ async def test_a_port_that_is_taken_costs_the_numbers_and_not_the_worker(dedicat
         async with worker(dedicated_queue.queue, tmp_path, TRELLIS_WORKER_METRICS_PORT=port) as (_, log_path), asyncio.timeout(30):
             while not await is_served(dedicated_queue):
                 await asyncio.sleep(0.1)
-    assert b"numbers_not_served" in log_path.read_bytes()
+    assert b"metrics_not_served" in log_path.read_bytes()
 
 
 async def is_served(waiting: DedicatedQueue) -> bool:

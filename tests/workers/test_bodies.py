@@ -27,10 +27,10 @@ MIB = 1024**2
         ("key", "BODY_FAILED", "KeyError: 'colour'"),
         ("type", "BODY_FAILED", "TypeError: a number is no name"),
         ("assertion", "BODY_FAILED", "AssertionError: never"),
-        ("exit", "BODY_EXITED", "The job's process ended itself. SystemExit: 3"),
-        ("memory", "OUT_OF_MEMORY", "The job needed more memory than there is. Give it fewer rows or columns."),
-        ("told memory", "OUT_OF_MEMORY", "The job needed more memory than there is. Give it fewer rows or columns."),
-        ("system memory", "OUT_OF_MEMORY", "The job needed more memory than there is. Give it fewer rows or columns."),
+        ("exit", "BODY_EXITED", "The job's process exited. SystemExit: 3"),
+        ("memory", "OUT_OF_MEMORY", "The job needed more memory than is available. Give it fewer rows or columns."),
+        ("told memory", "OUT_OF_MEMORY", "The job needed more memory than is available. Give it fewer rows or columns."),
+        ("system memory", "OUT_OF_MEMORY", "The job needed more memory than is available. Give it fewer rows or columns."),
     ],
 )
 async def test_what_would_fail_again_is_not_tried_again(harness_with_worker: WorkerHarness, failure: str, code: str, message: str) -> None:
@@ -39,7 +39,7 @@ async def test_what_would_fail_again_is_not_tried_again(harness_with_worker: Wor
     assert (job.attempt, job.tries) == (1, 1)
 
 
-DISK_FULL_MESSAGE = "The worker had no disk space left for what the job writes; free some, or give it less to write. "
+DISK_FULL_MESSAGE = "The worker had no disk space left for the files of the job. Free some, or give the job less to write. "
 
 
 @pytest.mark.parametrize(
@@ -70,14 +70,14 @@ async def test_a_failure_is_judged_by_what_it_was_raised_from(harness_with_worke
 async def test_a_body_past_its_cpu_seconds_ends_with_cpu_limit(harness: WorkerHarness) -> None:
     await harness.start_worker(CPU_SECONDS="1")
     job = await harness.wait_for_status(await harness.submit("spin_cpu"), JobStatus.FAILED)
-    message = "The job used more than the 1 CPU seconds it may. Give it less to do."
+    message = "The job exceeded its limit of 1 CPU seconds. Give it less to do."
     assert (job.error["code"], job.error["message"], job.attempt) == ("CPU_LIMIT", message, 1)
 
 
 async def test_a_body_past_its_file_size_ends_with_file_limit_and_its_files_are_gone(harness: WorkerHarness) -> None:
     await harness.start_worker(FILE_BYTES=str(10 * MIB))
     job = await harness.wait_for_status(await harness.submit("write_large_file", mebibytes=11), JobStatus.FAILED)
-    message = "The job wrote a file larger than the 10 MiB it may. Give it fewer rows or columns."
+    message = "The job wrote a file larger than its limit of 10 MiB. Give it fewer rows or columns."
     assert (job.error["code"], job.error["message"], job.attempt) == ("FILE_LIMIT", message, 1)
     scratch = harness.folder / "scratch"
     assert [path.name for root in scratch.iterdir() for path in root.iterdir()] == ["lock"]
@@ -92,7 +92,10 @@ async def test_a_full_disk_is_told_and_tried_again(harness_with_worker: WorkerHa
 async def test_kinds_have_times_of_their_own(harness: WorkerHarness) -> None:
     await harness.start_worker(JOB_TIMEOUT="60", JOB_TIMEOUTS='{"EXPORT": 0.5}')
     job = await harness.wait_for_status(await harness.submit("long"), JobStatus.FAILED)
-    assert (job.error["code"], job.error["message"]) == ("TIMEOUT", "The job ran longer than the 0.5 s it may. Give it less to do.")
+    assert (job.error["code"], job.error["message"]) == (
+        "TIMEOUT",
+        "The job exceeded its timeout of 0.5 s. Give it less to do or a higher timeout.",
+    )
 
 
 @pytest.mark.parametrize(("changed", "by"), [({}, 5), ({"NICENESS": "3"}, 3)])
@@ -152,7 +155,7 @@ async def test_three_gigabytes_at_once_are_stopped_on_the_way(harness: WorkerHar
     worker = await harness.start_worker(MEMORY_BYTES=str(400 * MIB))
     with PeakMemory(worker.pid) as peak_memory:
         job = await harness.wait_for_status(await harness.submit("allocate_memory", mebibytes=3 * 1024), JobStatus.FAILED)
-    message = "The job needed more memory than the 400 MiB it may use. Give it fewer rows or columns."
+    message = "The job needed more memory than its limit of 400 MiB. Give it fewer rows or columns."
     assert (job.error["code"], job.error["message"], job.attempt) == ("OUT_OF_MEMORY", message, 1)
     assert peak_memory.peak < 2 * 1024 * MIB
     await harness.wait_for_status(await harness.submit("quick"), JobStatus.COMPLETED)

@@ -144,7 +144,7 @@ async def test_a_body_past_its_time_ends_with_timeout(harness_with_worker: Worke
 async def test_what_a_body_forked_dies_with_it(harness_with_worker: WorkerHarness) -> None:
     job_id = await harness_with_worker.submit("fork_and_crash", max_tries=1)
     job = await harness_with_worker.wait_for_status(job_id, JobStatus.FAILED)
-    assert (job.error["code"], job.error["message"]) == ("BODY_KILLED", "The job's process was ended by SIGSEGV.")
+    assert (job.error["code"], job.error["message"]) == ("BODY_KILLED", "The job's process was killed by SIGSEGV.")
     ((forked_pid, _),) = await harness_with_worker.wait_for_starts(job_id)
 
     async def is_dead() -> bool:

@@ -115,6 +115,6 @@ async def test_a_failure_whose_words_postgres_refuses_is_settled_without_them(
 
     async with running_worker(task):
         job = await harness.wait_for_status(await harness.submit("none", max_tries=1), JobStatus.FAILED)
-    message = "The job failed, and the database refused the words that say why. The worker's own log has them."
+    message = "The job failed, and the database rejected the error message. See the log of the worker."
     expected = {"code": "WORKER_ERROR", "message": message, "retryable": True, "traceback": None, "row": None, "column": None}
     assert (job.error, job.attempt, job.losses) == (expected, 1, 0)

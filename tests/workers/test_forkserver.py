@@ -54,7 +54,14 @@ async def start_body(child: ChildHandle, folder: Path, body: str, deadline: floa
     child.set_limits(deadline, MEMORY_LIMIT)
     body_spec = {"trace": str(trace), **spec}
     await child.send_request(
-        {"target": f"tests.workers.bodies:{body}", "spec": body_spec, "folder": str(folder), "limits": {}, "niceness": 0, "until": deadline}
+        {
+            "target": f"tests.workers.bodies:{body}",
+            "spec": body_spec,
+            "folder": str(folder),
+            "limits": {},
+            "niceness": 0,
+            "deadline": deadline,
+        }
     )
     return trace
 
@@ -112,7 +119,7 @@ async def test_a_forkserver_that_stands_still_is_given_up_and_the_job_begins_els
         os.kill(process_pool.pid, signal.SIGSTOP)
         with pytest.raises(ForkserverUnavailable):
             await process_pool.acquire()
-        assert (await first.exited) == (-signal.SIGKILL, "nursery")
+        assert (await first.exited) == (-signal.SIGKILL, "forkserver")
         assert not alive(body)
         replacement = await process_pool.acquire()
         await wait_for_start(await start_body(replacement, tmp_path, "quick"))
@@ -131,7 +138,7 @@ async def test_a_job_whose_forkserver_dies_runs_again_without_a_try_and_nothing_
     job = await harness.job(job_id)
     assert (job.attempt, job.tries, job.losses) == (2, 0, 1)
     (lost_attempt,) = await harness.database.rows(select(JobAttempt.error).where(JobAttempt.job_id == job_id, JobAttempt.number == 1))
-    assert lost_attempt.error["message"] == "The worker could not keep the job's process. The process that looks after it died."
+    assert lost_attempt.error["message"] == "The worker lost the job's process. Its forkserver died."
     async with harness.database.work(SYSTEM) as work:
         await jobs.cancel(work, job_id)
     await harness.wait_for_status(job_id, JobStatus.CANCELLED)
@@ -171,7 +178,7 @@ async def test_deadlines_hold_while_libraries_are_imported(tmp_path: Path, monke
 async def test_a_body_that_forks_without_end_is_stopped(harness: WorkerHarness) -> None:
     worker = await harness.start_worker()
     job = await harness.wait_for_status(await harness.submit("fork_bomb"), JobStatus.FAILED)
-    message = "The job started more processes than it may. Give it fewer at a time."
+    message = "The job started too many processes. Use fewer at a time."
     assert (job.error["code"], job.error["message"], job.attempt) == ("PROCESS_LIMIT", message, 1)
     assert len(psutil.Process(worker.pid).children(recursive=True)) < 5
 

@@ -74,7 +74,7 @@ async def test_a_jobs_time_is_for_all_that_it_does_and_not_for_its_body_alone(
         started = time.monotonic()
         job = await harness.wait_for_status(await harness.submit("none", timeout=2.0), JobStatus.FAILED)
         assert time.monotonic() - started < 20
-    message = "The job ran longer than the 2 s it may. Give it less to do."
+    message = "The job exceeded its timeout of 2 s. Give it less to do or a higher timeout."
     assert (job.error["code"], job.error["message"], job.error["retryable"]) == ("TIMEOUT", message, False)
 
 
@@ -131,7 +131,7 @@ async def test_a_body_that_somebody_terminates_uses_a_try(harness_with_worker: W
 
 async def test_whatever_a_body_printed_before_it_was_killed_its_end_can_be_told(harness_with_worker: WorkerHarness) -> None:
     job = await harness_with_worker.wait_for_status(await harness_with_worker.submit("print_and_crash", max_tries=1), JobStatus.FAILED)
-    assert (job.error["code"], job.error["message"]) == ("BODY_KILLED", "The job's process was ended by SIGSEGV.")
+    assert (job.error["code"], job.error["message"]) == ("BODY_KILLED", "The job's process was killed by SIGSEGV.")
     assert job.error["traceback"].startswith("before \ufffd after\nalone ")
     assert (job.attempt, job.losses) == (1, 0)
 
@@ -147,7 +147,7 @@ def test_words_that_postgresql_cannot_keep_are_told_without_what_it_cannot_keep(
 async def test_an_answer_that_is_too_large_is_named_as_such(harness_with_worker: WorkerHarness) -> None:
     job = await harness_with_worker.wait_for_status(await harness_with_worker.submit("return_large_result", mebibytes=33), JobStatus.FAILED)
     size = 33 * 1024**2 + len('{"result": {"much": ""}}')
-    message = f"FrameTooLarge: What the job answered has {size:,} bytes, and {frames.MAX_FRAME_BYTES:,} fit. Give it less to do."
+    message = f"TooLarge: The result of the job has {size:,} bytes; the limit is {frames.MAX_FRAME_BYTES:,}. Give it less to do."
     assert (job.error["code"], job.error["message"], job.error["retryable"]) == ("RESULT_TOO_LARGE", message, False)
 
 
@@ -178,7 +178,7 @@ def test_messages_are_what_they_were_but_for_what_postgresql_cannot_keep(value: 
 
 async def test_a_pool_whose_process_the_kernel_killed_for_memory_is_out_of_memory(harness_with_worker: WorkerHarness) -> None:
     job = await harness_with_worker.wait_for_status(await harness_with_worker.submit("break_process_pool", kills=1), JobStatus.FAILED)
-    message = "The job needed more memory than there is. Give it fewer rows or columns."
+    message = "The job needed more memory than is available. Give it fewer rows or columns."
     assert (job.error["code"], job.error["message"], job.attempt) == ("OUT_OF_MEMORY", message, 1)
     job = await harness_with_worker.wait_for_status(
         await harness_with_worker.submit("break_process_pool", max_tries=1, kills=0), JobStatus.FAILED

@@ -1,1 +1,1 @@
-"""The engine: it takes jobs, lends them a child process, keeps their leases, and settles what they made."""
+"""The job engine: it claims jobs, runs each in a child process, keeps its lease by heartbeats, and settles it."""

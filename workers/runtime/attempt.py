@@ -1,4 +1,4 @@
-"""One claim of one job, from the first byte read to the settle."""
+"""One attempt at a job: run its task, write its reports, store its log, settle it."""
 
 from __future__ import annotations
 
@@ -39,43 +39,41 @@ __all__ = ["Attempt", "Effects", "StopReason", "Task", "WorkerResources"]
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 TEXT_CONTENT_TYPE = "text/plain; charset=utf-8"
-FLUSH_INTERVAL = 0.1  # seconds between looks at what is to be reported
-SHUTDOWN_SIGNAL_SKEW = 0.5  # seconds by which a body may learn before its worker that both are to stop
+FLUSH_INTERVAL = 0.1  # seconds between flushes of reports
+SHUTDOWN_SIGNAL_SKEW = 0.5  # seconds by which a body may receive SIGTERM before its worker does
 
 
 class StopReason(IntEnum):
-    """Why an attempt is to end before its time; a later reason counts only if it is a higher one."""
+    """Why an attempt is stopped early. A reason replaces an earlier one only if its value is higher."""
 
     GIVE_BACK = 1
     CANCEL = 2
     LOST = 3
 
 
-# Seconds that storing the log may keep the settle waiting. A worker that stops has little time, and who cancels wants to see it done.
+# Seconds that uploading the log may delay the settle. A stopping worker has little time, and a user who cancels waits for the result.
 LOG_UPLOAD_TIMEOUTS = {None: 10.0, StopReason.CANCEL: 3.0, StopReason.GIVE_BACK: 1.0}
-CHECKPOINT_UPLOAD_TIMEOUTS = {
-    None: 10.0,
-    StopReason.GIVE_BACK: 3.0,
-}  # the same for the checkpoint that was being stored, where another attempt follows
+# The same for a checkpoint that is being uploaded, if another attempt follows.
+CHECKPOINT_UPLOAD_TIMEOUTS = {None: 10.0, StopReason.GIVE_BACK: 3.0}
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerResources:
-    """What a worker lends to its attempts."""
+    """What the attempts of a worker share."""
 
     database: Database
     objects: ObjectStore
     process_pool: ProcessPool
     scratch: Scratch
     settings: WorkerSettings
-    stopping: asyncio.Event = field(default_factory=asyncio.Event)  # set when the worker is told to stop
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)  # set when the worker receives a stop signal
 
 
 Task = Callable[["Attempt"], Awaitable[Effects]]
 
 
 class Attempt:
-    """What a task works with. Everything it writes before the settle is under this attempt's own keys and in its own folder."""
+    """The interface of a task. All it writes before the settle has object keys and a folder of this attempt alone."""
 
     def __init__(self, resources: WorkerResources, job: Row[Any], lease_deadline: float) -> None:
         settings = resources.settings
@@ -105,21 +103,21 @@ class Attempt:
         self._body_runner.on_started = self._on_body_started
         self._start_timer = telemetry.StartTimer(job)
 
-    # What tasks use
+    # Used by tasks
 
     def progress(self, percent: float, step: str) -> None:
-        """`percent` of the whole job, 0 to 100; `step` in words."""
+        """Report `percent` of the whole job, 0 to 100, and the label of the current `step`."""
         self.reports.progress(percent, step)
 
     async def begin_nodes(self, node_steps: Sequence[tuple[str, str]]) -> None:
-        """Say what is to be done, in order: (key, step) each."""
+        """Insert the job's nodes in execution order: (key, step) each. Raises `Superseded`."""
         async with self.database.work(SYSTEM) as work:
             if not await lock_if_held(work, self.claim):
                 raise Superseded
             await nodes.begin(work, self.claim, node_steps)
 
     async def run_body(self, target: str, spec: Mapping[str, Any], *, span: tuple[float, float] = (0, 100)) -> dict[str, Any]:
-        """Run "module:function" in a child; see `Bodies.run`."""
+        """Run "module:function" in a child process; see `BodyRunner.run`."""
         return await self._body_runner.run(target, spec, self.folder, span=span)
 
     def _timeout_seconds(self) -> float:
@@ -128,32 +126,32 @@ class Attempt:
         return default if self.job.timeout_seconds is None else self.job.timeout_seconds
 
     def track_key(self, key: str) -> str:
-        """Note that this key is written; unless the job completes, it is removed again."""
+        """Record that this key is written. The object is deleted unless the job completes."""
         self._written_keys.append(key)
         return key
 
     def delete_on_failure(self, key: str) -> None:
-        """This object, written by somebody else, goes if the job fails; not if another attempt or a retry may still read it."""
+        """Delete this object, not written by the attempt, if the job is FAILED; otherwise another attempt or a retry may still read it."""
         self._keys_deleted_on_failure.append(key)
 
     async def save_checkpoint(self, name: str, file: StoredFile) -> None:
-        """A file that was written for this job and that another attempt can use: it becomes a checkpoint, and is not removed with this attempt."""
+        """Make an uploaded file a checkpoint for later attempts. It is then not deleted with this attempt."""
         try:
             is_saved = await self.checkpoints.save_uploaded(name, 1, {}, file.key, file.size, file.sha256)
         except Unavailable:
-            # It is removed with this attempt. Should a row name it all the same, the next attempt finds out and does without.
+            # The object is deleted with this attempt. If its row was committed after all, the next attempt finds no object and ignores the row.
             log.warning("checkpoint_not_written", job=str(self.job.id), name=name, exc_info=True)
         else:
             if is_saved:
                 self._written_keys.remove(file.key)
 
     def retain_key(self, key: str) -> str:
-        """The object of a checkpoint is an output of the job: it stays if the job completes."""
+        """Keep the object of a checkpoint if the job completes, because it is an output."""
         self._retained_keys.add(key)
         return key
 
     async def upload(self, path: Path, prefix: str, role: str, filename: str, content_type: str) -> StoredFile:
-        """Store a file under `prefix` plus a name of its own."""
+        """Store a file under `prefix` plus a unique name."""
         key = self.track_key(f"{prefix}/{uuid4()}")
         size, sha256 = await self.objects.upload(path, key, content_type)
         return StoredFile(key, size, sha256, role, filename, content_type)
@@ -162,15 +160,15 @@ class Attempt:
         self._body_started = True
         self._start_timer.body_started()
 
-    # What the engine uses
+    # Used by the engine
 
     def renew(self, lease_deadline: float) -> None:
-        """The lease holds until then, on the monotonic clock."""
+        """Extend the lease to `lease_deadline`, on the monotonic clock."""
         self.lease_deadline = lease_deadline
         self._body_runner.renew(lease_deadline)
 
     def stop(self, reason: StopReason) -> None:
-        """End early. Once the settle has begun, the row decides."""
+        """End the attempt early. No effect once the settle has begun: then the job's row decides."""
         if self._settling or (self._stop_reason is not None and reason <= self._stop_reason):
             return
         self._stop_reason = reason
@@ -181,13 +179,13 @@ class Attempt:
             self._running_task.cancel()
 
     async def run(self, task: Task) -> None:
-        """Do the job and settle it; whatever happens, this returns when the attempt is over."""
+        """Run the job and settle it. Errors are logged, not raised."""
         report_task = asyncio.create_task(self._report_loop(), name=f"reports of {self.job.id}")
         try:
             with telemetry.attempt_span(self.job):
                 completed = await self._run(task)
         except Exception:
-            # Perhaps it was committed and only the answer was lost, so nothing is removed here.
+            # The settle may have been committed and only its response lost, so no object is deleted.
             log.exception("attempt_not_settled", job=str(self.job.id), attempt=self.job.attempt)
         else:
             settlement = self._settlement
@@ -202,7 +200,7 @@ class Attempt:
             telemetry.ATTEMPTS_ENDED.labels(self.job.kind.value, self._outcome()).inc()
 
     def _outcome(self) -> str:
-        """As the attempt's record names it, if this attempt wrote it."""
+        """The outcome as in the attempt's row; "lost" if this attempt did not write it."""
         status = self._settlement.status
         if status is None:
             return "lost"
@@ -211,7 +209,7 @@ class Attempt:
         return status.value
 
     async def _run(self, task: Task) -> bool:
-        """Whether the job is COMPLETED."""
+        """Run the task and settle. Return whether the job is COMPLETED."""
         settlement = self._settlement
         async with AsyncExitStack() as stack:
             try:
@@ -249,7 +247,7 @@ class Attempt:
         return False
 
     async def _wait_or_time_out(self, running_task: asyncio.Task[Effects]) -> None:
-        """The job's seconds are for all of it: what is fetched before the body and stored after it counts, and so does waiting for a child."""
+        """Wait for the task; cancel it at the job's timeout, which includes downloads, uploads and the wait for a child process."""
         if (await asyncio.wait([running_task], timeout=self._timeout_seconds()))[1]:
             self._timed_out = True
             if self._body_runner.is_running:
@@ -258,11 +256,11 @@ class Attempt:
             await asyncio.wait([running_task])
 
     async def _task_failure(self, running_task: asyncio.Task[Effects]) -> Failure | None:
-        """Why it failed; None if it did not, or was stopped by somebody."""
+        """Return why the task failed; None if it succeeded or was stopped."""
         if running_task.cancelled():
             if self._stop_reason is not None or not self._timed_out:
                 return None
-            message = f"The job ran longer than the {self._timeout_seconds():g} s it may. Give it less to do."
+            message = f"The job exceeded its timeout of {self._timeout_seconds():g} s. Give it less to do or a higher timeout."
             return Failure("TIMEOUT", message, retryable=False)
         error = running_task.exception()
         if isinstance(error, BodyTerminated) and await self._worker_is_stopping():
@@ -271,7 +269,7 @@ class Attempt:
         return None if error is None else failure_of(error, body_started=self._body_started)
 
     async def _worker_is_stopping(self) -> bool:
-        """Whoever stops a machine's services may tell all their processes at once, and the body may hear of it before its worker does."""
+        """Wait a moment for a stop signal: a service manager signals all processes at once, and the body may receive SIGTERM first."""
         try:
             async with asyncio.timeout(SHUTDOWN_SIGNAL_SKEW):
                 return await self._resources.stopping.wait()
@@ -279,7 +277,7 @@ class Attempt:
             return False
 
     def _checkpoint_timeout(self, failure: Failure | None) -> float:
-        """What is being stored is waited for only where another attempt will go on with it."""
+        """Seconds to wait for a checkpoint upload; 0 unless another attempt can resume from it."""
         another_attempt_follows = self._stop_reason is StopReason.GIVE_BACK
         if failure is not None:
             another_attempt_follows = (
@@ -288,7 +286,7 @@ class Attempt:
         return CHECKPOINT_UPLOAD_TIMEOUTS.get(self._stop_reason, 0.0) if another_attempt_follows else 0.0
 
     async def _store_log(self, log_file: LogFile, failure: Failure | None) -> StoredFile | None:
-        """What the body said becomes an object, to be referred to by the settle; a store that is away costs the log, not the job."""
+        """Upload the attempt's log for the settle to refer to. An unavailable object store costs the log, not the job."""
         if log_file.is_empty:
             return None
         if failure is not None:
@@ -300,10 +298,10 @@ class Attempt:
         try:
             async with asyncio.timeout(LOG_UPLOAD_TIMEOUTS.get(self._stop_reason, LOG_UPLOAD_TIMEOUTS[StopReason.GIVE_BACK])):
                 size, sha256 = await self.objects.upload(log_file.path, key, TEXT_CONTENT_TYPE)
-        except Exception:  # whatever it is, the job goes on without its log
+        except Exception:  # the job settles without its log
             log.warning("log_not_stored", job=str(job.id), attempt=job.attempt, exc_info=True)
-            self.track_key(key)  # perhaps it arrived all the same
-            self.reports.log_line("The log of this attempt could not be stored: the object storage did not take it in time.")
+            self.track_key(key)  # the upload may have succeeded after all
+            self.reports.log_line("The log of this attempt could not be stored: the object storage did not accept it in time.")
             return None
         return StoredFile(key, size, sha256, LOG, filename, TEXT_CONTENT_TYPE)
 
@@ -314,6 +312,6 @@ class Attempt:
                 await self.reports.flush()
             except Superseded:
                 self.stop(StopReason.LOST)
-            except Exception:  # what was not written now is written with the next round; the body must not suffer
+            except Exception:  # what was not written stays pending for the next flush; the body must not fail
                 log.warning("reports_not_written", job=str(self.job.id), exc_info=True)
                 await asyncio.sleep(1.0)

@@ -1,4 +1,4 @@
-"""Running one body in a child, and telling why it did not make it."""
+"""Runs a body in a child process and turns the way it ended into a result or a failure."""
 
 from __future__ import annotations
 
@@ -20,28 +20,31 @@ from workers.runtime.process_pool import ChildExit, ChildHandle, ForkserverUnava
 from workers.runtime.reports import Reports
 from workers.settings import WorkerSettings
 
-# Seconds between two looks at what a body prints whose log is full: at most some 100 MB/s, and a few per cent of the worker's time.
+# Seconds between reads of a body's output once its log is full: limits it to some 100 MB/s and a few per cent of the worker's time.
 FULL_LOG_PAUSE = 0.001
 BACKPRESSURE_PAUSE = 0.05
-KILL_MARGIN = 0.1  # share of a lease that is left to die in: where the machine is busy, or the body has gigabytes, SIGKILL takes a moment to be obeyed
+KILL_MARGIN = 0.1  # share of the lease reserved for dying: SIGKILL takes a moment on a busy machine, or if the body has gigabytes
 DRAIN_ROUNDS, DRAIN_WAIT = 20, 0.05
 _OUT_OF_MEMORY_OUTPUT = (b"memory allocation of", b"out of memory", b"bad_alloc", b"Cannot allocate memory")
 _MESSAGE_PREFIXES = {
-    "DISK_FULL": "The worker had no disk space left for what the job writes; free some, or give it less to write. ",
-    "BODY_EXITED": "The job's process ended itself. ",
+    "DISK_FULL": "The worker had no disk space left for the files of the job. Free some, or give the job less to write. ",
+    "BODY_EXITED": "The job's process exited. ",
 }
 
 
 class BodyTerminated(BodyFailed):
-    """The body died of a SIGTERM that its worker did not send: somebody may have told the worker to stop too."""
+    """The body died of a SIGTERM that its worker did not send; the worker may be about to receive one too."""
 
 
 class LeaseExpired(Exception):
-    """The body was killed because nobody renewed its deadline."""
+    """The body was killed because its deadline was not renewed."""
 
 
 class BodyRunner:
-    """Lends children to one attempt. `until` is when the lease ends on the monotonic clock; each pulse moves it. By then they are dead."""
+    """Runs the bodies of one attempt in child processes.
+
+    `lease_deadline` is on the monotonic clock; each heartbeat extends it. The child processes are dead by then.
+    """
 
     def __init__(
         self, process_pool: ProcessPool, settings: WorkerSettings, reports: Reports, checkpoints: Checkpoints, lease_deadline: float
@@ -52,46 +55,46 @@ class BodyRunner:
         self._checkpoints = checkpoints
         self._kill_deadline = self._kill_deadline_for(lease_deadline)
         self._child: ChildHandle | None = None
-        self._terminating: ChildHandle | None = None  # has been asked to end, and may take its time
+        self._terminating: ChildHandle | None = None  # has received SIGTERM and is in its grace period
         self.kill_grace = 0.0
-        self.on_started: Callable[[], None] | None = None  # called when a child has been told what to run
+        self.on_started: Callable[[], None] | None = None  # called when a child has been sent its request
 
     @property
     def is_running(self) -> bool:
-        """Whether a child has a body."""
+        """Whether a child process runs a body."""
         return self._child is not None
 
     def renew(self, lease_deadline: float) -> None:
-        """The lease holds until then."""
+        """Extend the lease to `lease_deadline`."""
         self._kill_deadline = self._kill_deadline_for(lease_deadline)
         for child in (self._child, self._terminating):
             if child is not None:
                 child.set_limits(self._kill_deadline, self._settings.memory_bytes)
 
     def _kill_deadline_for(self, lease_deadline: float) -> float:
-        """When bodies are killed whose lease ends then."""
+        """When to kill bodies so that they are dead by `lease_deadline`."""
         return lease_deadline - KILL_MARGIN * self._settings.lease
 
     async def run(self, target: str, spec: Mapping[str, Any], folder: Path, *, span: tuple[float, float]) -> dict[str, Any]:
-        """The result of "module:function" called with `spec`; its progress fills the `span` of the job's.
+        """Return the result of "module:function" called with `spec`; its progress is scaled to the `span` of the job's progress.
 
-        Raises `BodyFailed`, `LeaseRanOut` or `NurseryLost`. Cancelled, it waits until the body is dead, asked to end for `patience`
-        seconds first.
+        Raises `BodyFailed`, `LeaseExpired` or `ForkserverUnavailable`. When cancelled, sends SIGTERM, after `kill_grace` seconds SIGKILL,
+        and waits until the body is dead.
         """
         child = self._child = await self._process_pool.acquire()
         output_task = asyncio.create_task(self._copy_output(child))
         try:
-            if time.monotonic() >= self._kill_deadline:  # the worker stood still, and another may have begun
+            if time.monotonic() >= self._kill_deadline:  # the worker was frozen, and another may have started the job
                 raise LeaseExpired
             child.set_limits(self._kill_deadline, self._settings.memory_bytes)
-            request = {"target": target, "spec": dict(spec), "folder": str(folder), "until": self._kill_deadline}
+            request = {"target": target, "spec": dict(spec), "folder": str(folder), "deadline": self._kill_deadline}
             await child.send_request({**request, "limits": self._limits(), "niceness": self._settings.niceness})
             if self.on_started is not None:
                 self.on_started()
             try:
                 response = await self._read_response(child, span)
             except BadFrame as error:
-                raise BodyFailed(_not_retryable("BODY_FAILED", f"The body said something that cannot be understood: {error}")) from None
+                raise BodyFailed(_not_retryable("BODY_FAILED", f"The job's process sent an invalid message: {error}")) from None
             if response is None:
                 child_exit = await child.wait()
                 telemetry.body_exited(child_exit.status, child_exit.reason)
@@ -110,12 +113,12 @@ class BodyRunner:
                 await self._handle_resume(message["report"])
             except (TypeError, ValueError, AttributeError) as error:
                 raise BadFrame(f"{type(error).__name__}: {error}") from error
-            while self._reports.is_behind:  # noqa: ASYNC110 - a clock empties them, and says so to nobody. The pipe fills; the body waits.
+            while self._reports.is_behind:  # noqa: ASYNC110 - a timer flushes them without an event. Meanwhile the pipe fills and the body blocks.
                 await asyncio.sleep(BACKPRESSURE_PAUSE)
         return None
 
     async def _await_exit(self, child: ChildHandle, termination: asyncio.Task[None]) -> None:
-        """Nothing goes on before the body is dead. Told to hurry, it is killed without patience; and then nothing goes on at all."""
+        """Wait until the body is dead. A cancellation meanwhile skips the grace period and is raised afterwards."""
         is_cancelled = False
         while not termination.done():
             try:
@@ -123,7 +126,7 @@ class BodyRunner:
             except asyncio.CancelledError:
                 is_cancelled = True
                 child.kill("stopped")
-        if is_cancelled:  # a stop that comes when the body has just ended is meant for the rest of the task
+        if is_cancelled:  # also if the body has just ended: the rest of the task is to stop
             raise asyncio.CancelledError
 
     async def _terminate(self, child: ChildHandle, output_task: asyncio.Task[None]) -> None:
@@ -159,7 +162,7 @@ class BodyRunner:
             self._checkpoints.enqueue(str(name), int(position), dict(state), path, is_disposable=bool(is_disposable))
 
     async def _handle_resume(self, report: dict[str, Any]) -> None:
-        """Before anything else is heard of the body: what was written past the place where it begins is removed."""
+        """Remove what was written past the point where the body starts, before its next message is read."""
         if "resumed" in report:
             name, message = report["resumed"]
             await self._checkpoints.resume(name, str(message))
@@ -174,15 +177,17 @@ class BodyRunner:
     def _result(self, response: dict[str, Any]) -> dict[str, Any]:
         if "result" in response:
             return response["result"]
-        if "late" in response:
+        if "expired" in response:
             raise LeaseExpired
-        if "bad" in response:
-            bad_input = response["bad"]
+        if "bad_input" in response:
+            bad_input = response["bad_input"]
             raise BodyFailed(
                 Failure(bad_input["code"], bad_input["message"], retryable=False, row=bad_input["row"], column=bad_input["column"])
             )
-        if "memory" in response:
-            raise BodyFailed(_not_retryable("OUT_OF_MEMORY", "The job needed more memory than there is. Give it fewer rows or columns."))
+        if "out_of_memory" in response:
+            raise BodyFailed(
+                _not_retryable("OUT_OF_MEMORY", "The job needed more memory than is available. Give it fewer rows or columns.")
+            )
         error = response["error"]
         if error["code"] == "FILE_LIMIT":
             raise BodyFailed(self._file_limit(error["traceback"]))
@@ -192,21 +197,21 @@ class BodyRunner:
     def _exit_error(self, child_exit: ChildExit, tail: bytes) -> Exception:
         if child_exit.reason == "lease":
             return LeaseExpired()
-        if child_exit.reason == "nursery":
-            return ForkserverUnavailable("The process that looks after it died.")
+        if child_exit.reason == "forkserver":
+            return ForkserverUnavailable("Its forkserver died.")
         if child_exit.reason == "processes":
-            return BodyFailed(_not_retryable("PROCESS_LIMIT", "The job started more processes than it may. Give it fewer at a time."))
+            return BodyFailed(_not_retryable("PROCESS_LIMIT", "The job started too many processes. Use fewer at a time."))
         if child_exit.reason == "memory" or (
             child_exit.status == -signal.SIGABRT and any(marker in tail for marker in _OUT_OF_MEMORY_OUTPUT)
         ):
             return BodyFailed(self._out_of_memory())
         if child_exit.reason == "machine memory":
             return BodyFailed(
-                _not_retryable("OUT_OF_MEMORY", "The machine ran out of memory and ended the job. Give it fewer rows or columns.")
+                _not_retryable("OUT_OF_MEMORY", "The machine ran out of memory and killed the job. Give it fewer rows or columns.")
             )
         if child_exit.status == -signal.SIGXCPU:
             limit = self._settings.cpu_seconds
-            return BodyFailed(_not_retryable("CPU_LIMIT", f"The job used more than the {limit} CPU seconds it may. Give it less to do."))
+            return BodyFailed(_not_retryable("CPU_LIMIT", f"The job exceeded its limit of {limit} CPU seconds. Give it less to do."))
         if child_exit.status == -signal.SIGXFSZ:
             return BodyFailed(self._file_limit(None))
         output = tail.decode("utf-8", "replace")[-1_000:] or None
@@ -214,24 +219,26 @@ class BodyRunner:
             name = signal.Signals(-child_exit.status).name
             error_type = BodyTerminated if child_exit.status == -signal.SIGTERM and child_exit.reason is None else BodyFailed
             return error_type(
-                Failure("BODY_KILLED", f"The job's process was ended by {name}.", retryable=True, traceback=output, retry_immediately=True)
+                Failure("BODY_KILLED", f"The job's process was killed by {name}.", retryable=True, traceback=output, retry_immediately=True)
             )
-        return BodyFailed(Failure("BODY_EXITED", f"The job's process ended with {child_exit.status}.", retryable=True, traceback=output))
+        return BodyFailed(
+            Failure("BODY_EXITED", f"The job's process exited with status {child_exit.status}.", retryable=True, traceback=output)
+        )
 
     def _file_limit(self, traceback: str | None) -> Failure:
         mib = self._settings.file_bytes // 1024**2
-        message = f"The job wrote a file larger than the {mib} MiB it may. Give it fewer rows or columns."
+        message = f"The job wrote a file larger than its limit of {mib} MiB. Give it fewer rows or columns."
         return Failure("FILE_LIMIT", message, retryable=False, traceback=traceback)
 
     def _out_of_memory(self) -> Failure:
         mib = self._settings.memory_bytes // 1024**2
-        return _not_retryable("OUT_OF_MEMORY", f"The job needed more memory than the {mib} MiB it may use. Give it fewer rows or columns.")
+        return _not_retryable("OUT_OF_MEMORY", f"The job needed more memory than its limit of {mib} MiB. Give it fewer rows or columns.")
 
 
 async def _drain_output(output_task: asyncio.Task[None]) -> None:
-    """What the dead printed last lies in the pipe, to be read at once; only a process that outlived them may keep it open.
+    """Read the last output of dead processes from the pipe, which only a process that outlived them can keep open.
 
-    In many short waits: of a worker that stood still, one long wait would be over before it had looked at the pipe.
+    Many short waits instead of a long one, which would time out in a worker that was frozen before the pipe is read.
     """
     for _ in range(DRAIN_ROUNDS):
         if (await asyncio.wait([output_task], timeout=DRAIN_WAIT))[0]:

@@ -1,4 +1,4 @@
-"""What an attempt keeps for the next one: files that its body hands over, stored beside the work, and the rows that name them."""
+"""Checkpoints of an attempt: objects that are uploaded while the body runs, and the rows that refer to them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
 class _State(TypedDict):
-    """A row's state: the body's own, and what the job had told by then."""
+    """The state column: the body's own state, and the job's progress and last metric steps at that time."""
 
     body: dict[str, Any]
     percent: int
@@ -32,7 +32,7 @@ class _State(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class DownloadedCheckpoint:
-    """A checkpoint of a series, and where its object was written."""
+    """A checkpoint of a series, and the path that its object was downloaded to."""
 
     checkpoint: Checkpoint
     path: Path
@@ -40,7 +40,7 @@ class DownloadedCheckpoint:
 
 @dataclass(frozen=True, slots=True)
 class _PendingCheckpoint:
-    """What a body handed over."""
+    """A checkpoint that waits for its upload."""
 
     name: str
     position: int
@@ -50,10 +50,10 @@ class _PendingCheckpoint:
 
 
 class Checkpoints:
-    """Of one attempt. Storing goes on beside the body; of a name, only the newest that waits is stored.
+    """The checkpoints of one attempt, stored while the body runs. Of those pending under one name only the newest is stored.
 
-    The order makes each of them whole: first the points up to it, then its object, then the row that names the object. `place` and
-    `content_type` are of the objects. A checkpoint that cannot be stored is given up: there will be another.
+    Each is written in an order that keeps it consistent: first the metric points up to it, then its object, then its row. `key_prefix` and
+    `content_type` apply to the objects. A checkpoint that cannot be stored is dropped: there will be another.
     """
 
     def __init__(self, database: Database, objects: ObjectStore, claim: Claim, reports: Reports) -> None:
@@ -63,19 +63,19 @@ class Checkpoints:
         self._reports = reports
         self.key_prefix = ""
         self.content_type = "application/octet-stream"
-        self.keys: set[str] = set()  # objects that go when the job has ended
+        self.keys: set[str] = set()  # objects to delete when the job has ended
         self._earlier: dict[str, Checkpoint] = {}
-        self._series_names: list[str] = []  # names of those that hang together
+        self._series_names: list[str] = []  # a series is discarded as a whole
         self._stored: dict[str, Checkpoint] = {}
         self._pending: dict[str, _PendingCheckpoint] = {}
         self._store_task: asyncio.Task[None] | None = None
 
-    # Going on from an earlier attempt
+    # Resuming from an earlier attempt
 
     async def load(self, name: str, path: Path | None = None) -> Checkpoint | None:
-        """The checkpoint that an earlier attempt left, its object written to `path` and held against its checksum. A damaged one is as none.
+        """Return the checkpoint of an earlier attempt; None if there is none or it is damaged, in which case it is discarded.
 
-        Without a path, only that the object is there and of its size.
+        Its object is downloaded to `path` and its checksum verified. Without a path, only existence and size are verified.
         """
         if self._claim.attempt == 1:
             return None
@@ -85,7 +85,7 @@ class Checkpoints:
         damage = await self._damage(checkpoint, path)
         if damage is not None:
             self._earlier[name] = checkpoint
-            await self.discard(name, f"The checkpoint of an earlier attempt cannot be used: {damage}. The work starts from its beginning.")
+            await self.discard(name, f"The checkpoint of an earlier attempt cannot be used: {damage}. The job starts from the beginning.")
             return None
         self._earlier[name] = checkpoint
         self._reports.resume_at(checkpoint.state["percent"], checkpoint.state["reach"])
@@ -94,9 +94,9 @@ class Checkpoints:
     async def load_series(
         self, series: str, folder: Path, is_next: Callable[[Checkpoint | None, Checkpoint], bool]
     ) -> list[DownloadedCheckpoint]:
-        """The checkpoints named "series-0001" and so on, as far as each is whole and follows the one before; the others are removed.
+        """Return the checkpoints named "series-0001" and so on, up to the first that is damaged or does not follow its predecessor; drop the rest.
 
-        Their objects are written to the folder. Going on with the last means going on with all.
+        Their objects are downloaded to the folder. Resuming from the last one uses all of them.
         """
         if self._claim.attempt == 1:
             return []
@@ -109,7 +109,7 @@ class Checkpoints:
             damage = await self._damage(checkpoint, path)
             if damage is not None:
                 self._reports.log_line(
-                    f"A checkpoint of an earlier attempt cannot be used: {damage}. The work goes on from the one before it."
+                    f"A checkpoint of an earlier attempt cannot be used: {damage}. The job resumes from the one before it."
                 )
                 break
             valid.append(DownloadedCheckpoint(checkpoint, path))
@@ -122,12 +122,12 @@ class Checkpoints:
         return valid
 
     async def drop_series(self, series: str) -> None:
-        """None of them is of use."""
+        """Remove all checkpoints of the series."""
         if self._claim.attempt > 1:
             await self._drop([name for name in await self._job_checkpoints() if name.startswith(f"{series}-")])
 
     async def _job_checkpoints(self) -> dict[str, Checkpoint]:
-        """Their objects go when the job has ended, whether this attempt uses them or not."""
+        """Load the job's checkpoints by name, and note all their objects for deletion when the job has ended."""
         by_name = await checkpoints.load(self._database, self._claim.job_id)
         self.keys.update(checkpoint.object_key for checkpoint in by_name.values() if checkpoint.object_key is not None)
         return by_name
@@ -137,23 +137,27 @@ class Checkpoints:
             return None
         if path is None:
             info = await self._objects.head(checkpoint.object_key)
-            return None if info is not None and info.size == checkpoint.size else "its file is gone from the store, or is another one"
+            return (
+                None
+                if info is not None and info.size == checkpoint.size
+                else "its file is missing from the object store, or has another size"
+            )
         try:
             size, sha256 = await self._objects.download(checkpoint.object_key, path)
         except ObjectMissing:
-            return "its file is gone from the store"
+            return "its file is missing from the object store"
         if (size, sha256) != (checkpoint.size, checkpoint.sha256):
             await asyncio.to_thread(path.unlink)
             return f"its file has {size:,} bytes with the SHA-256 {sha256}, and {checkpoint.size:,} with {checkpoint.sha256} were stored"
         return None
 
     async def resume(self, name: str, message: str) -> None:
-        """The body uses it: what was reported past it goes. Raises `Superseded`."""
+        """The body resumes from this checkpoint: remove the metric points past it. Raises `Superseded`."""
         self._reports.log_line(message)
         await self._rewind(self._earlier[name].state["reach"])
 
     async def discard(self, name: str, message: str) -> None:
-        """It is of no use: it goes, its series with it, and all that was reported before. Raises `Superseded`."""
+        """Remove an unusable checkpoint, its series, and all metric points of earlier attempts. Raises `Superseded`."""
         self._reports.log_line(message)
         self._reports.reset()
         self._earlier.pop(name, None)
@@ -176,10 +180,10 @@ class Checkpoints:
                 if not await metrics.rewind(work, self._claim, run_id, last_steps):
                     raise Superseded
 
-    # Keeping what was done
+    # Storing for a later attempt
 
     def enqueue(self, name: str, position: int, state: dict[str, Any], file: Path | None, *, is_disposable: bool) -> None:
-        """Store this as soon as the one before it is. A disposable file is removed afterwards."""
+        """Store this checkpoint after those before it. A disposable file is deleted afterwards."""
         row_state: _State = {"body": state, "percent": self._reports.percent, "reach": dict(self._reports.last_steps)}
         previous = self._pending.get(name)
         if previous is not None:
@@ -189,18 +193,18 @@ class Checkpoints:
             self._store_task = asyncio.create_task(self._store_all(), name=f"checkpoints of {self._claim.job_id}")
 
     async def save_uploaded(self, name: str, position: int, state: dict[str, Any], key: str, size: int, sha256: str) -> bool:
-        """A checkpoint whose object is in the store already. False where it was not written: then the object is the caller's as before."""
+        """Write the row of a checkpoint whose object is stored already. If False, it was not written and the caller still owns the object."""
         row_state = {"body": state, "percent": self._reports.percent, "reach": dict(self._reports.last_steps)}
         return await self._save(Checkpoint(name, position, row_state, key, size, sha256))
 
     async def wait_stored(self, name: str) -> Checkpoint | None:
-        """What this attempt stored under the name, once it has; None where it could not."""
+        """Wait for pending uploads; return the checkpoint that this attempt stored under the name, None if it failed."""
         while self._store_task is not None and not self._store_task.done():
             await asyncio.wait([self._store_task])
         return self._stored.get(name)
 
     async def close(self, *, timeout: float) -> None:
-        """The body has ended; what it handed over last is still worth storing, for so many seconds, if another attempt may come."""
+        """Wait up to `timeout` seconds for pending uploads, then cancel them. 0 where no other attempt would use them."""
         if self._store_task is None:
             return
         if timeout:
@@ -213,7 +217,7 @@ class Checkpoints:
             pending = self._pending.pop(next(iter(self._pending)))
             try:
                 await self._store(pending)
-            except Exception:  # the body must not suffer; the next checkpoint will do
+            except Exception:  # the body must not fail; the next checkpoint will do
                 log.warning("checkpoint_not_stored", job=str(self._claim.job_id), name=pending.name, exc_info=True)
             finally:
                 _dispose(pending)
@@ -227,10 +231,10 @@ class Checkpoints:
         try:
             size, sha256 = await self._objects.upload(pending.file, key, self.content_type)
         except BaseException:
-            self.keys.add(key)  # it may have arrived, and there is no row that would tell
+            self.keys.add(key)  # the upload may have succeeded, and no row refers to it
             raise
         checkpoint = Checkpoint(pending.name, pending.position, dict(pending.state), key, size, sha256)
-        self._stored[pending.name] = checkpoint  # also where nobody knows whether its row was written
+        self._stored[pending.name] = checkpoint  # before the row: if its commit is uncertain, the checkpoint counts as stored
         if not await self._save(checkpoint):
             del self._stored[pending.name]
             await self._remove([key])
@@ -247,7 +251,7 @@ class Checkpoints:
         return saved.is_current
 
     async def _remove(self, keys: list[str]) -> None:
-        """Best effort: what stays is named by no row and collected later."""
+        """Delete objects, best effort: no row refers to those that stay, and the orphan collector deletes them."""
         try:
             await self._objects.delete(keys)
         except StateError:

@@ -1,4 +1,4 @@
-"""Inside the child: one body runs, what it reports goes up the pipe, and the process ends."""
+"""The child process: runs one body, sends its reports to the worker, and exits."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from typing import Any, TextIO
 from workers.ml.reporting import NodeStatus
 from workers.runtime import error_classification, frames, process_tree
 
-SEND_INTERVAL = 0.05  # seconds between two messages of reports
-CPU_KILL_MARGIN = 10  # seconds
-NOISY_LOGGERS = ("matplotlib", "PIL", "fontTools")  # libraries that log at INFO what is of use to nobody
+SEND_INTERVAL = 0.05  # seconds between report messages
+CPU_KILL_MARGIN = 10  # CPU seconds between SIGXCPU (soft limit) and SIGKILL (hard limit)
+NOISY_LOGGERS = ("matplotlib", "PIL", "fontTools")  # libraries whose INFO records are of no use in a job's log
 
 
 class PipeReporter:
-    """Collects what a body reports and sends it at most every 50 ms; a thread sends what a silent body left behind."""
+    """Collects a body's reports and sends them at most every 50 ms; a thread sends what is pending when the body reports nothing more."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
@@ -56,7 +56,7 @@ class PipeReporter:
 
     def metric(self, key: str, step: int, value: float) -> None:
         with self._lock:
-            # As text: JSON has no NaN, and here it must arrive.
+            # As text, because JSON has no NaN.
             self._pending.setdefault("points", []).append([key, int(step), repr(float(value))])
         self._schedule_flush()
 
@@ -64,7 +64,7 @@ class PipeReporter:
         with self._lock:
             path = None if file is None else str(file.absolute())
             self._pending.setdefault("checkpoints", []).append([name, position, state, path, disposable])
-        self.flush()  # so that points told later are no part of it
+        self.flush()  # so that later points are not part of it
 
     def resumed(self, name: str, message: str) -> None:
         with self._lock:
@@ -77,11 +77,11 @@ class PipeReporter:
         self.flush()
 
     def log(self, message: str) -> None:
-        # What is printed goes the same way, so that all lines stay in their order.
+        # The same stream as printed output, which keeps the order of lines.
         sys.stderr.write(f"{message}\n")
 
     def flush(self) -> None:
-        """Send what is pending."""
+        """Send the pending reports."""
         with self._lock:
             if self._pending:
                 self._connection.sendall(frames.encode({"report": self._pending}))
@@ -98,7 +98,7 @@ class PipeReporter:
         self._has_pending.set()
 
     def _flush_loop(self) -> None:
-        with contextlib.suppress(OSError):  # the worker has gone, and this process will soon
+        with contextlib.suppress(OSError):  # the worker has died; this process will soon
             while True:
                 self._has_pending.wait()
                 self._has_pending.clear()
@@ -107,7 +107,7 @@ class PipeReporter:
 
 
 def main(connection: socket.socket) -> int:
-    """Wait for one order, run it, answer; the exit status."""
+    """Wait for one request, run it and send the response. Return the exit status."""
     request = frames.receive(connection)
     if request is None:
         return 0
@@ -115,10 +115,10 @@ def main(connection: socket.socket) -> int:
     process_tree.lower_priority(request["niceness"])
     _set_up_output()
     reporter = PipeReporter(connection)
-    # The worker may have stood still between its claim and this: on the clock of the machine, which all its processes share.
-    response = _run(request, reporter) if time.monotonic() < request["until"] else {"late": True}
+    # The worker may have been frozen since its claim. All processes of a machine share the monotonic clock.
+    response = _run(request, reporter) if time.monotonic() < request["deadline"] else {"expired": True}
     try:
-        _flush_output()  # with the answer, the worker has heard enough and kills what is left
+        _flush_output()  # before the response: on receiving it, the worker kills this process
         reporter.flush()
         connection.sendall(frames.encode(response))
     except OSError:
@@ -132,8 +132,8 @@ def _run(request: dict[str, Any], reporter: PipeReporter) -> dict[str, Any]:
         module, _, name = request["target"].partition(":")
         result = getattr(importlib.import_module(module), name)(request["spec"], reporter)
         response = {"result": result}
-        frames.encode(response)  # a result that is no JSON is the body's failure, to be told as such
-    except BaseException as error:  # noqa: BLE001 - whatever a body raises is an answer to its worker; native panics are no `Exception`
+        frames.encode(response)  # a result that cannot be encoded is the body's failure
+    except BaseException as error:  # noqa: BLE001 - whatever a body raises is its response; panics of native code are no `Exception`
         return error_classification.error_response(error, oom_kills=(process_tree.oom_kills() or 0) - oom_kills_before)
     return response
 
@@ -145,14 +145,14 @@ def _set_up_process(folder: str, limits: dict[str, int]) -> None:
         rlimit = getattr(resource, f"RLIMIT_{name}")
         hard = resource.getrlimit(rlimit)[1]
         soft_limit = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        # Past the hard limit of CPU comes SIGKILL, which says nothing; past the soft one SIGXCPU.
+        # At the soft CPU limit comes SIGXCPU, which tells the reason; at the hard limit SIGKILL, which does not.
         hard_limit = soft_limit + CPU_KILL_MARGIN if name == "CPU" and hard == resource.RLIM_INFINITY else soft_limit
         resource.setrlimit(rlimit, (soft_limit, hard_limit))
 
 
 def _set_up_output() -> None:
-    """What the body prints, logs and warns of leaves line by line, whatever characters it has; a crash says where it was."""
-    # Anew: the nursery's own streams remember whether its output was a file, in which one can seek, and cannot be told otherwise.
+    """Send printed text, log records and warnings line by line, any characters included; dump the traceback on a crash."""
+    # New streams: those of the forkserver have cached whether its output was a seekable file.
     sys.stdout = open(1, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)  # noqa: SIM115 - not a path; stays open
     sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)  # noqa: SIM115 - as above
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s", force=True)
@@ -163,9 +163,9 @@ def _set_up_output() -> None:
 
 
 def _flush_output() -> None:
-    """All that was printed is in the pipe, whoever holds it back: the streams of Python, or those of C, which native libraries use."""
+    """Flush Python's streams and those of C, which native libraries use."""
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(Exception):  # a body may have closed it, or put something else in its place
+        with contextlib.suppress(Exception):  # a body may have closed or replaced it
             stream.flush()
     ctypes.CDLL(None).fflush(None)
 
@@ -173,5 +173,5 @@ def _flush_output() -> None:
 def _show_warning(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, file: TextIO | None = None, line: str | None = None
 ) -> None:
-    del file, line  # the module says enough: where the machine keeps its files is nobody's business
+    del file, line  # the module's name suffices; paths of the machine are not disclosed
     logging.getLogger(Path(filename).stem).warning("%s: %s (line %d)", category.__name__, message, lineno)

@@ -1,4 +1,4 @@
-"""The doorbell of one worker: it rings for jobs through arq and answers what is rung. Redis may go and come back at any moment."""
+"""Sends and receives dispatch notices through arq's queues in Redis, for one worker. Redis may fail and return at any moment."""
 
 from __future__ import annotations
 
@@ -21,13 +21,16 @@ from db.streams.notices import DISPATCH_CHANNEL
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
-POLL_INTERVAL = 1.0  # seconds between looks at the queues while nobody says that something was rung
-STALE_CHECK_INTERVAL = 4.0  # seconds between looks for invitations to jobs that wait no longer
+POLL_INTERVAL = 1.0  # seconds between polls of all queues, since a wake-up may be lost
+STALE_CHECK_INTERVAL = 4.0  # seconds between removals of stale queue entries
 MAX_BACKOFF = 2.0
 
 
 class DispatchListener:
-    """`sound` says whether invitations are carried at the moment. arq's readers are made anew after every fault, with empty hands."""
+    """Claims jobs as dispatch notices arrive. `is_connected` tells whether Redis carries them at the moment.
+
+    arq's queue readers are created anew after every failure, so that they hold no state of the old connection.
+    """
 
     def __init__(
         self,
@@ -52,17 +55,17 @@ class DispatchListener:
         self.is_connected = False
 
     def wake(self, *names: str) -> None:
-        """Look at these queues now; at all of them when none are named."""
+        """Read these queues now; all of them if none are named."""
         self._notified_queues.update(names or self._queues)
         self._wake_event.set()
 
     def job_cancelled(self, name: str, job: str) -> None:
-        """Take back whatever invites to this job of this queue; `job` is its id in hexadecimal."""
+        """Remove the entries of this job from its queue; `job` is its id in hexadecimal."""
         self._cancelled_jobs.add((name, job))
         self._wake_event.set()
 
     async def notify(self, dispatches: Sequence[DispatchNotice]) -> bool:
-        """Invite every worker to these jobs; False when they cannot be reached."""
+        """Enqueue dispatch notices for these jobs and wake all workers. False if Redis is unavailable."""
         if self._redis is None:
             return False
         by_queue: dict[str, list[tuple[UUID, int]]] = {}
@@ -72,7 +75,7 @@ class DispatchListener:
             for name, entries in by_queue.items():
                 await queue.enqueue(self._redis, name, entries)
                 self.wake(name)
-            for name in by_queue:  # others may be freer than we are
+            for name in by_queue:  # other workers may have more free slots
                 await self._redis.execute_command("PUBLISH", DISPATCH_CHANNEL, f"rung:{name}")  # pyright: ignore[reportUnknownMemberType] - redis leaves it untyped
         except CONNECTION_ERRORS as error:
             self._mark_disconnected(error)
@@ -80,7 +83,7 @@ class DispatchListener:
         return True
 
     async def run(self) -> None:
-        """Answer for ever."""
+        """Serve the queues until cancelled; reconnect with exponential backoff."""
         backoff = 0.1
         while True:
             try:
@@ -90,15 +93,15 @@ class DispatchListener:
                 backoff = 0.1
                 while True:
                     await self._wait()
-                    if not self.is_connected:  # a ring failed; Redis may have been away for that moment only
+                    if not self.is_connected:  # a notice failed; Redis may be available again
                         await self._ping(redis)
                     await self._withdraw_cancelled(redis)
                     await self._read_queues(redis, readers)
                     await self._withdraw_stale(redis)
             except CONNECTION_ERRORS as error:
                 self._mark_disconnected(error)
-            except Exception:  # the bell only saves time: it may fail in any way and must neither end the worker nor keep a slot
-                log.exception("bells_failed")
+            except Exception:  # notices only save time: no failure here may end the worker or keep a slot
+                log.exception("dispatch_listener_failed")
             finally:
                 await self._close()
             await asyncio.sleep(backoff)
@@ -110,23 +113,23 @@ class DispatchListener:
         self.wake()
 
     async def _close(self) -> None:
-        """Nothing that goes wrong here may end the answering for good."""
+        """Close the connection. Errors are logged, so that they do not end `run`."""
         self.is_connected = False
         redis, self._redis = self._redis, None
         if redis is not None:
             try:
                 await redis.aclose(close_connection_pool=True)
-            except Exception:  # it is not used again, whatever state it is in
+            except Exception:  # the connection is not used again
                 log.warning("redis_not_closed", exc_info=True)
 
     async def _read_queues(self, redis: ArqRedis, readers: Mapping[str, queue.QueueReader]) -> None:
-        """Answer what was rung first, whichever queue it lies in: a busy queue must not keep the others from a slot."""
+        """Read the oldest entries first across all queues, so that a busy queue does not starve the others of slots."""
         while self._notified_queues and (free_slots := self._free_slots()) > 0:
-            notified, self._notified_queues = self._notified_queues, set()  # what is rung from here on is heard anew
+            notified, self._notified_queues = self._notified_queues, set()  # later notifications add to the new set
             shares = await queue.next_counts(redis, sorted(notified), free_slots)
             for name, share in shares.items():
                 count = min(share, self._free_slots())
-                if count <= 0 or await readers[name].poll(count):  # an answer may have led to nothing, and the slot to the next invitation
+                if count <= 0 or await readers[name].poll(count):  # a claim may have failed, and its slot is free for the next entry
                     self._notified_queues.add(name)
 
     async def _withdraw_cancelled(self, redis: ArqRedis) -> None:
@@ -137,9 +140,9 @@ class DispatchListener:
             await queue.remove(redis, name, [entry for entry in entries if entry.partition(":")[0] in jobs])
 
     async def _withdraw_stale(self, redis: ArqRedis) -> None:
-        """What is invited to no more goes: jobs that were cancelled, or taken or rung for otherwise, and what nobody of us ever wrote.
+        """Remove entries of jobs that were cancelled, claimed or dispatched again, and entries that cannot be parsed.
 
-        A ring is one dispatch of one job, so what has grown stale never becomes right again.
+        An entry is one dispatch of one job, so a stale entry never becomes current again.
         """
         if time.monotonic() < self._stale_checked_at + STALE_CHECK_INTERVAL:
             return
@@ -149,12 +152,12 @@ class DispatchListener:
             if entries:
                 try:
                     current = await self._current_dispatches([dispatch[0] for dispatch in entries.values() if dispatch is not None])
-                except Unavailable:  # Postgres is away: another time
+                except Unavailable:  # PostgreSQL is down; the next check does it
                     return
                 await queue.remove(redis, name, [entry for entry, dispatch in entries.items() if dispatch not in current])
 
     async def _wait(self) -> None:
-        """Until something was rung, or for a second; then every queue is looked at, for what is rung may go unheard."""
+        """Wait for a wake-up. After `POLL_INTERVAL` without one, mark every queue to be read, because a wake-up may be lost."""
         try:
             async with asyncio.timeout(POLL_INTERVAL):
                 await self._wake_event.wait()
@@ -163,11 +166,11 @@ class DispatchListener:
         self._wake_event.clear()
 
     async def _on_dispatch(self, ctx: dict[Any, Any], job_id: str) -> None:  # noqa: ARG002 - the signature is arq's
-        """arq calls this and may cancel it; a claim under way is not to be cut off, for its commit may have arrived already."""
-        with suppress(Unavailable):  # the row waits, and is rung for again
+        """Claim the job. arq may cancel this call; the claim is shielded, because its commit may have been sent already."""
+        with suppress(Unavailable):  # the job stays queued and is dispatched again
             await asyncio.shield(asyncio.ensure_future(self._claim(UUID(job_id))))
 
     def _mark_disconnected(self, error: Exception) -> None:
         if self.is_connected:
-            log.warning("redis_carries_no_bells", error=repr(error))
+            log.warning("dispatch_listener_disconnected", error=repr(error))
         self.is_connected = False

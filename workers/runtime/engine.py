@@ -1,4 +1,4 @@
-"""A worker process: it hears the bell, takes jobs while it has slots, keeps their leases, and looks after what others left behind."""
+"""The engine of a worker process: claims jobs while slots are free, renews their leases, reaps expired ones, runs maintenance tasks."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ from workers.runtime.maintenance import Maintenance
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
-RETRY_PAUSE = 0.5  # seconds before Postgres is asked again after it did not answer
-GIVE_BACK_TIME = 1.0  # seconds that jobs take to be given back, unless the store is slow to take their logs and checkpoints
-DEREGISTER_TIMEOUT = 3.0  # seconds that telling Postgres of the end may take
-CHEAP_POLL = 0.02  # seconds that a look may take for the next to follow at once
-MAX_POLL_PAUSE = 0.2  # seconds at most between two looks that are dearer
-DISPATCHED = "rung:"  # somebody invited to jobs of this queue
+RETRY_PAUSE = 0.5  # seconds before a retry after PostgreSQL was unavailable
+GIVE_BACK_TIME = 1.0  # seconds that giving jobs back takes, unless uploads of their logs and checkpoints are slow
+DEREGISTER_TIMEOUT = 3.0  # seconds that marking the worker as stopped may take
+CHEAP_POLL = 0.02  # seconds that a poll may take for the next to follow at once
+MAX_POLL_PAUSE = 0.2  # longest pause, in seconds, after a more expensive poll
+DISPATCHED = "rung:"  # prefix of the notice that jobs of a queue were dispatched
 
 
 class Engine:
-    """Runs until `stop`. Every loop outlives a Postgres or a Redis that is away for a while."""
+    """Runs until `stop`. Every loop survives outages of PostgreSQL and Redis."""
 
     def __init__(self, resources: WorkerResources, redis_url: str, queues: Sequence[str], tasks: Mapping[JobKind, Task]) -> None:
         self._resources = resources
@@ -62,7 +62,7 @@ class Engine:
         self._skip_grace = asyncio.Event()
         self._poll_now = asyncio.Event()
         self._heartbeat_now = asyncio.Event()
-        self._has_waiting_jobs = False  # whether there was work at the last look; perhaps it is only held back by a cap
+        self._has_waiting_jobs = False  # as of the last poll; concurrency limits may hold all of them back
         self._dispatch_listener = DispatchListener(
             redis_url,
             self._queues,
@@ -78,11 +78,11 @@ class Engine:
         return 0 if self._stopping.is_set() else self._slots - len(self._attempt_tasks) - self._reserved_slots
 
     def stop(self) -> None:
-        """Take no more jobs; give those that run the grace time, then give them back. Told again, do not wait."""
+        """Claim no more jobs; give running ones the grace period, then give them back. A second call skips the grace period."""
         (self._skip_grace if self._stopping.is_set() else self._stopping).set()
 
     async def run(self) -> None:
-        """Work until told to stop."""
+        """Process jobs until `stop` is called."""
         if not await self._register():
             return
         telemetry.SLOTS.set(self._slots)
@@ -103,7 +103,7 @@ class Engine:
             await self._drain()
         finally:
             await _cancel_all(loops)
-        with suppress(Unavailable, TimeoutError):  # without a word it counts as stopped once it has been silent for a while
+        with suppress(Unavailable, TimeoutError):  # otherwise a maintenance task marks it as stopped once its heartbeat is old
             async with asyncio.timeout(DEREGISTER_TIMEOUT), self._database.work(SYSTEM) as work:
                 await workers.stop(work, self._id)
         log.info("worker_stopped", worker=self._name)
@@ -115,7 +115,7 @@ class Engine:
                 async with self._database.work(SYSTEM) as work:
                     self._id = await workers.register(work, self._name, self._queues, self._slots)
             except Unavailable as error:
-                log.warning("waiting_for_postgres", error=str(error))
+                log.warning("worker_registration_delayed", error=str(error))
                 with suppress(TimeoutError):
                     async with asyncio.timeout(RETRY_PAUSE):
                         await self._stopping.wait()
@@ -124,39 +124,39 @@ class Engine:
         return False
 
     async def _make_partitions(self) -> None:
-        """Before the first job: after a long rest even this month's may be missing."""
+        """Create partitions before the first job: after a long downtime even that of the current month may be missing."""
         try:
             async with self._database.work(SYSTEM) as work:
                 await work.scalar(select(func.trellis_make_partitions(maintenance.PARTITIONS_AHEAD)))
-        except DBAPIError as error:  # the chore tells an operator what to do; the jobs go on, in the default partitions
-            log.warning("partitions_not_made", error=str(error.orig))
+        except DBAPIError as error:  # jobs write to the default partitions; the maintenance task tells the operator what to do
+            log.warning("partitions_not_created", error=str(error.orig))
 
     async def _drain(self) -> None:
-        """Short bodies get their time; the others go back, no try used. What giving back usually takes is kept of the grace time for it."""
+        """Let short bodies finish and give the other jobs back, which uses no try. The end of the grace period is reserved for giving back."""
         grace = self._settings.grace
         if self._attempt_tasks:
             skip_grace = asyncio.create_task(self._skip_grace.wait())
             done = asyncio.ensure_future(asyncio.gather(*self._attempt_tasks, return_exceptions=True))
             await asyncio.wait([skip_grace, done], timeout=grace - min(grace / 3, GIVE_BACK_TIME), return_when=asyncio.FIRST_COMPLETED)
             skip_grace.cancel()
-        while self._attempt_tasks or self._reserved_slots:  # a claim that is under way may still become an attempt
+        while self._attempt_tasks or self._reserved_slots:  # a claim in progress may still start an attempt
             for attempt in self._attempts.values():
                 attempt.stop(StopReason.GIVE_BACK)
             await asyncio.wait([*self._attempt_tasks, asyncio.create_task(asyncio.sleep(0.1))], return_when=asyncio.FIRST_COMPLETED)
 
     async def _poll_loop(self) -> None:
-        """Each second, so that a nudge that was lost costs no more; and at once on a nudge, however many come."""
+        """Poll every `look` seconds, which bounds the cost of a lost notice, and at once on a notice."""
         polled_at = time.monotonic()
         while True:
-            # However many nudges come, what they do not tell of (a lease that ran out) is looked for each second too.
+            # Frequent notices must not postpone the full poll, which alone finds expired leases.
             remaining = polled_at + self._settings.look - time.monotonic()
             notified = remaining > 0 and await self._wait(self._poll_now, remaining)
             if not notified:
                 polled_at = time.monotonic()
             started_at = time.monotonic()
             await self._run_step(lambda notified=notified: self._poll(notified=notified))
-            # Every job that ends nudges. Where the line is long each look sorts it, and the looks of many workers would leave Postgres
-            # no time for anything else; a nudge that comes meanwhile is not lost, and the first after a rest waits for nothing.
+            # Every job that ends sends a notice. Each poll sorts the queue; if it is long, the polls of many workers would saturate
+            # PostgreSQL. A notice during the pause is not lost, and the first one after an idle time is handled at once.
             await asyncio.sleep(min(4 * max(time.monotonic() - started_at - CHEAP_POLL, 0.0), MAX_POLL_PAUSE))
 
     async def _run_every(self, step: Callable[[], Awaitable[None]], interval: float, event: asyncio.Event) -> None:
@@ -169,19 +169,19 @@ class Engine:
         try:
             await step()
         except Unavailable as error:
-            log.warning("postgres_does_not_answer", error=error.detail)
+            log.warning("postgres_unavailable", error=error.detail)
             await asyncio.sleep(RETRY_PAUSE)
         except DBAPIError as error:
             log_error = log.warning if is_transient(error) else log.exception
-            log_error("step_failed", error=str(error.orig))
+            log_error("worker_loop_failed", error=str(error.orig))
             await asyncio.sleep(RETRY_PAUSE)
-        except Exception:  # a loop of the worker outlives every failure of one of its rounds
-            log.exception("step_failed")
+        except Exception:  # a loop survives every failure of an iteration
+            log.exception("worker_loop_failed")
             await asyncio.sleep(RETRY_PAUSE)
 
     @staticmethod
     async def _wait(event: asyncio.Event, seconds: float) -> bool:
-        """Whether it was the event that ended the waiting."""
+        """Return whether the event was set within `seconds`."""
         try:
             async with asyncio.timeout(seconds):
                 await event.wait()
@@ -190,7 +190,7 @@ class Engine:
         event.clear()
         return True
 
-    # Taking jobs
+    # Claiming jobs
 
     async def _notice_loop(self) -> None:
         while True:
@@ -202,7 +202,7 @@ class Engine:
                 if notice is None:
                     self._poll_now.set()
                 else:
-                    self._handle_notice(notice.decode(errors="replace"))  # anybody may publish anything
+                    self._handle_notice(notice.decode(errors="replace"))  # a notice may hold any bytes
 
     def _handle_notice(self, notice: str) -> None:
         queue = notice.removeprefix(REQUEUED_PREFIX)
@@ -215,14 +215,14 @@ class Engine:
             if (name := notice.removeprefix(DISPATCHED)) in self._queues:
                 self._dispatch_listener.wake(name)
         elif notice == ENDED or notice.startswith((REQUEUED_PREFIX, CANCELLED_PREFIX)):
-            if self._has_waiting_jobs:  # a cap may have room now, wherever the job ran that made it
+            if self._has_waiting_jobs:  # the end of a job on any worker may have made room under a concurrency limit
                 self._poll_now.set()
             name, _, job = notice.removeprefix(CANCELLED_PREFIX).partition(":")
             if notice.startswith(CANCELLED_PREFIX) and name in self._queues:
                 self._dispatch_listener.job_cancelled(name, job)
 
     async def _poll(self, *, notified: bool) -> None:
-        """One statement when there is nothing to do. What is waiting is rung for; without Redis it is taken at once."""
+        """Reap expired leases and dispatch waiting jobs; claim them directly without Redis. One statement if there is nothing to do."""
         has_waiting_jobs, has_expired_leases = notified, False
         if not notified:
             self._has_waiting_jobs, has_expired_leases = has_waiting_jobs, _ = await jobs.poll(
@@ -234,7 +234,7 @@ class Engine:
             await self._claim_waiting()
 
     async def _dispatch(self) -> bool:
-        """False when Redis carries no invitations."""
+        """Send dispatch notices for waiting jobs. False if Redis is unavailable."""
         if not self._dispatch_listener.is_connected:
             return False
         async with self._database.work(SYSTEM) as work:
@@ -251,7 +251,7 @@ class Engine:
                 self._start_attempt(job, lease_deadline)
 
     async def _claim_dispatched(self, job_id: UUID) -> None:
-        """Somebody rang for this job: the slot first, then the row; no row, no work."""
+        """Claim a job that a dispatch notice named: reserve the slot first, then try to claim the row."""
         if self._free_slots <= 0:
             return
         with self._reserve_slots(1):
@@ -263,20 +263,20 @@ class Engine:
 
     @contextmanager
     def _reserve_slots(self, slots: int) -> Generator[None]:
-        """So many slots are spoken for. A claim that was broken off (somebody holds a lock for too long) is no job now, and no fault."""
+        """Reserve slots during a claim. A transient error, such as a lock timeout, is logged and claims nothing."""
         self._reserved_slots += slots
         try:
             yield
         except DBAPIError as error:
             if not is_transient(error):
                 raise
-            log.warning("claim_broken_off", error=str(error.orig))
+            log.warning("claim_aborted", error=str(error.orig))
         finally:
             self._reserved_slots -= slots
 
     def _start_attempt(self, job: Row[Any], lease_deadline: float) -> None:
         telemetry.job_claimed(job)
-        if lease_deadline < time.monotonic() + self._settings.lease / 2:  # the claim had to wait, and the lease has run meanwhile
+        if lease_deadline < time.monotonic() + self._settings.lease / 2:  # the claim was slow and used up much of the lease
             self._heartbeat_now.set()
         attempt = self._attempts[job.id] = Attempt(self._resources, job, lease_deadline)
         attempt_task = asyncio.create_task(attempt.run(self._tasks.get(job.kind, _unsupported)), name=f"attempt of {job.id}")
@@ -290,21 +290,21 @@ class Engine:
         self._poll_now.set()
         self._dispatch_listener.wake()
 
-    # Keeping them
+    # Keeping leases
 
     async def _heartbeat_loop(self) -> None:
         async with self._database.dedicated_pool(1) as heartbeat_database:
             await self._run_every(lambda: self._heartbeat(heartbeat_database), self._settings.pulse, self._heartbeat_now)
 
     async def _heartbeat(self, heartbeat_database: Database) -> None:
-        """The lease is counted from before the statement was sent, so that here it never outlives the one in the database."""
+        """Renew all leases. They count from before the statement is sent, so that none lasts longer here than in the database."""
         sent_at = time.monotonic()
         attempts = dict(self._attempts)
         try:
             held_jobs = await jobs.heartbeat(
                 heartbeat_database, self._id, [attempt.claim for attempt in attempts.values()], self._settings.lease
             )
-        except (Unavailable, DBAPIError):  # however it failed, the leases run on
+        except (Unavailable, DBAPIError):  # the leases may expire meanwhile
             for attempt in attempts.values():
                 if time.monotonic() > attempt.lease_deadline:
                     attempt.stop(StopReason.LOST)
@@ -324,11 +324,11 @@ class Engine:
             expired_ids = await jobs.reap(work, self._settings.lease, self._settings.max_losses)
         if expired_ids:
             telemetry.LEASES_SWEPT.inc(len(expired_ids))
-            log.warning("leases_ran_out", jobs=[str(job_id) for job_id in expired_ids])
+            log.warning("leases_expired", jobs=[str(job_id) for job_id in expired_ids])
             self._poll_now.set()
 
     async def _maintenance_loop(self) -> None:
-        """What recurs, whichever worker does it."""
+        """Run maintenance tasks when due; each is run by one worker at a time."""
         while True:
             await self._run_step(self._maintenance.run_due)
             await asyncio.sleep(self._maintenance.pause)
@@ -336,11 +336,11 @@ class Engine:
 
 async def _unsupported(attempt: Attempt) -> Effects:
     kind = attempt.job.kind.name
-    raise BodyFailed(Failure("NOT_SUPPORTED", f"This release has no way to run {kind} jobs.", retryable=False))
+    raise BodyFailed(Failure("NOT_SUPPORTED", f"This release of the worker does not support {kind} jobs.", retryable=False))
 
 
 async def _cancel_all(loops: Sequence[asyncio.Task[None]]) -> None:
-    """Cancel until all have ended: a client that loses its connection at that moment may swallow the cancel in its own clean-up."""
+    """Cancel repeatedly until all have ended: a client that loses its connection at that moment may swallow the cancellation."""
     pending = set(loops)
     while pending:
         for loop in pending:

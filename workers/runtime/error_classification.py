@@ -1,4 +1,4 @@
-"""What an exception of a body says of the next try: `docs/adr/0009-which-failures-are-tried-again.md` gives the reasons."""
+"""Classifies a body's exception as retryable or not; `docs/adr/0009-which-failures-are-tried-again.md` gives the reasons."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ _TRANSIENT_ERRORS = (Transient, OSError, EOFError, BrokenExecutor)
 
 
 def error_response(error: BaseException, *, oom_kills: int = 0) -> dict[str, Any]:
-    """What the child tells its worker of the exception, as JSON: {"bad": ...}, {"memory": true} or {"error": ...}.
+    """Return the child's response for the exception: {"bad_input": ...}, {"out_of_memory": true} or {"error": ...}.
 
-    `kills` is how many processes the kernel killed for want of memory while the body ran: one of them may be of a pool that broke.
+    `oom_kills` is how many processes the kernel's OOM killer killed while the body ran: one may have belonged to a broken process pool.
     """
     if isinstance(error, BadInput):
-        return {"bad": {"code": error.code, "message": error.message, "row": error.row, "column": error.column, "path": error.path}}
+        return {"bad_input": {"code": error.code, "message": error.message, "row": error.row, "column": error.column, "path": error.path}}
     causes = list(_causes(error))
     if any(_matches(cause, MemoryError, (errno.ENOMEM,), _OUT_OF_MEMORY_MESSAGES) for cause in causes):
-        return {"memory": True}
+        return {"out_of_memory": True}
     if oom_kills > 0 and any(isinstance(cause, BrokenExecutor) for cause in causes):
-        return {"memory": True}
+        return {"out_of_memory": True}
     code, retryable = _classify(error, causes)
     traceback_text = "".join(traceback.format_exception(error))[-MAX_TRACEBACK_CHARS:]
     return {
@@ -56,7 +56,7 @@ def _classify(error: BaseException, causes: list[BaseException]) -> tuple[str, b
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The exception and those that it says it was raised from."""
+    """The exception and its chain of explicit causes (`raise ... from`)."""
     seen_ids: set[int] = set()
     cause: BaseException | None = error
     while cause is not None and id(cause) not in seen_ids:
@@ -66,7 +66,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _matches(error: BaseException, error_type: type[BaseException] | None, errnos: tuple[int, ...], messages: tuple[str, ...]) -> bool:
-    """Native libraries tell what the system told them in words alone, with an exception of their own."""
+    """Match by type, errno or message: native libraries raise their own types with the system's error text."""
     if error_type is not None and isinstance(error, error_type):
         return True
     if isinstance(error, OSError) and error.errno in errnos:

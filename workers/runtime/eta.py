@@ -1,18 +1,18 @@
-"""How long a job will still take, from how fast its progress moves."""
+"""Estimates the remaining time of a job from the speed of its progress."""
 
 from __future__ import annotations
 
 from collections import deque
 
-MIN_SECONDS = 3.0  # with less to go by, nothing is said
+MIN_SECONDS = 3.0  # no estimate from less than this
 MIN_PERCENT = 5.0
-JUMP_PERCENT, JUMP_SECONDS = 10.0, 1.0  # so much progress in so little time was not made but found: work that an earlier attempt had done
-RECENT_SHARE = 0.3  # share of the time so far whose speed counts as the present one
+JUMP_PERCENT, JUMP_SECONDS = 10.0, 1.0  # a larger jump in less time is work of an earlier attempt, not speed
+RECENT_SHARE = 0.3  # share of the elapsed time that gives the current speed
 MAX_SAMPLES = 200
 
 
 class EtaEstimator:
-    """Told of progress in percent of the whole, weighted by expected cost, and of the time, in seconds of a monotonic clock."""
+    """Takes progress in percent of the whole, weighted by expected cost, at times in seconds of a monotonic clock."""
 
     def __init__(self) -> None:
         self._samples: deque[tuple[float, float]] = deque(maxlen=MAX_SAMPLES)
@@ -20,7 +20,7 @@ class EtaEstimator:
         self._min_spacing = 0.0
 
     def update(self, now: float, percent: float) -> None:
-        """It stands at `percent` now. Falling progress is not listened to."""
+        """Record `percent` at time `now`. Progress that does not rise is ignored."""
         last = self._samples[-1] if self._samples else None
         if last is not None and percent <= last[1]:
             return
@@ -28,7 +28,7 @@ class EtaEstimator:
             self._samples.clear()
             self._start = (now, percent)
         elif len(self._samples) > 1 and now - self._samples[-2][0] < self._min_spacing:
-            self._samples.pop()  # the newest is always kept, those before it at some distance
+            self._samples.pop()  # the newest sample always stays, older ones at `_min_spacing`
         elif len(self._samples) == MAX_SAMPLES:
             self._min_spacing = (now - self._start[0]) / MAX_SAMPLES * 2
             thinned = list(self._samples)[::2]
@@ -37,9 +37,9 @@ class EtaEstimator:
         self._samples.append((now, percent))
 
     def seconds_left(self, now: float) -> float | None:
-        """Seconds; None while there is too little to go by.
+        """Return the remaining seconds; None while there are too few samples.
 
-        The speed is the mean of that of all the time and that of the last part of it: steps differ, and no step is all of the future.
+        The speed is the mean of the overall and the recent speed: steps differ, so neither alone predicts the rest.
         """
         if self._start is None:
             return None

@@ -1,4 +1,4 @@
-"""What goes wrong in a worker: what of it passes by itself, and what a job's error says of the rest."""
+"""Errors in a worker: which are transient, and which job failure the others become."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from db.stores.objects import ObjectMissing
 from workers.runtime.frames import sanitize
 from workers.runtime.process_pool import ForkserverUnavailable
 
-_INSUFFICIENT_RESOURCES = "53"  # the class of what Postgres has too little of at the moment: disk, memory, connections
+_INSUFFICIENT_RESOURCES = "53"  # SQLSTATE class 53, insufficient resources: disk, memory, connections
 
 
 class BodyFailed(Exception):
-    """The attempt ends as `failure` says."""
+    """Ends the attempt with `failure`."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.message)
@@ -27,7 +27,7 @@ class BodyFailed(Exception):
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether what could not be written may be written when it is tried again."""
+    """Whether a write that failed may succeed on a retry."""
     if isinstance(error, Unavailable):
         return True
     code = sqlstate(error)
@@ -35,15 +35,15 @@ def is_transient(error: BaseException) -> bool:
 
 
 def sqlstate(error: BaseException) -> str | None:
-    """What Postgres calls it, whether the library or the driver alone raised it."""
+    """The SQLSTATE of an error of SQLAlchemy or of the driver; None for others."""
     cause = error.orig if isinstance(error, DBAPIError) else error
     return getattr(cause, "sqlstate", None)
 
 
 def failure_of(error: BaseException, *, body_started: bool) -> Failure:
-    """What the job's error says. Before a body was told what to run, nothing that goes wrong is the job's doing, and no try is used.
+    """Return the job's failure. Before a body was started, a retryable error is not the job's fault and uses no try.
 
-    Whatever characters the words have, PostgreSQL can keep them.
+    All texts are sanitized for PostgreSQL.
     """
     failure = _failure(error)
     worker_lost = failure.worker_lost or (
@@ -58,7 +58,7 @@ def _failure(error: BaseException) -> Failure:
     if isinstance(error, BodyFailed):
         return error.failure
     if isinstance(error, ObjectMissing):
-        return Failure("OBJECT_MISSING", "A file that the job needs is gone from the store. Upload it again.", retryable=False)
+        return Failure("OBJECT_MISSING", "A file that the job needs is missing from the object store. Upload it again.", retryable=False)
     traceback_text = "".join(traceback.format_exception(error))[-20_000:]
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         message = "The worker has no disk space left for the files of the job. Free some, or start a worker with more."
@@ -68,7 +68,7 @@ def _failure(error: BaseException) -> Failure:
     if isinstance(error, ForkserverUnavailable):
         return Failure(
             "BODY_KILLED",
-            f"The worker could not keep the job's process. {error}",
+            f"The worker lost the job's process. {error}",
             retryable=True,
             traceback=traceback_text,
             worker_lost=True,

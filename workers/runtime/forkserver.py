@@ -1,7 +1,7 @@
-"""The small process between a worker and its bodies: it forks them from libraries imported once, and kills them when their time is over.
+"""The forkserver: a process between a worker and its bodies that forks child processes from preloaded libraries and enforces their limits.
 
-It runs no body and holds no thread, so nothing that a body or its worker does keeps it from looking at the clock: a worker that is frozen
-or cut off stops renewing deadlines, and its bodies are dead before another worker may start their jobs.
+It runs no body and has no threads, so no body and no worker can delay its clock: if the worker is frozen or cut off, it stops renewing
+deadlines, and its bodies are killed before another worker may start their jobs.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from typing import Any
 
 from workers.runtime import child_main, process_tree
 
-SAMPLE_INTERVAL = 0.1  # seconds between looks at the memory of bodies
-FAST_SAMPLE_INTERVAL = 0.02  # the same once one has used half of what it may; a core fills some GB a second
-DESCENDANTS_INTERVAL = 0.5  # seconds between looks at what bodies have forked
-MAX_PROCESSES = 512  # of one body; pools have one for each core, and whoever forks without end takes the machine's last
-ORPHAN_TIMEOUT = 2.0  # seconds that what a dead body forked has to die too
+SAMPLE_INTERVAL = 0.1  # seconds between memory samples
+FAST_SAMPLE_INTERVAL = 0.02  # the same once a body uses half of its limit; a core fills some GB a second
+DESCENDANTS_INTERVAL = 0.5  # seconds between scans for descendants of bodies
+MAX_PROCESSES = 512  # per body; pools use one a core, a fork bomb would exhaust the machine
+ORPHAN_TIMEOUT = 2.0  # seconds to wait until the descendants of a dead body have died
 ORPHAN_POLL_INTERVAL = 0.02
 PRELOADED_MODULES = (
     "numpy",
@@ -47,7 +47,7 @@ PRELOADED_MODULES = (
 
 @dataclass
 class ChildProcess:
-    """A child, and when it is to die. `until` is on the monotonic clock, which all processes of a machine share."""
+    """A child process and its limits. `deadline` is on the monotonic clock, which all processes of a machine share."""
 
     pid: int
     deadline: float | None = None
@@ -60,7 +60,7 @@ class ChildProcess:
 
 @dataclass
 class ExitedChild:
-    """A child that has ended, and is not told of before what it forked has ended too."""
+    """A child that has exited. Its exit is reported once its descendants have died, at `report_deadline` at the latest."""
 
     number: int
     status: int
@@ -69,28 +69,28 @@ class ExitedChild:
 
 
 def main(descriptor: int, *, preload: bool) -> None:
-    """Serve the worker at the other end of `descriptor` until it goes away."""
+    """Serve the worker at the other end of the socket `descriptor` until it closes it."""
     for signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, signal.SIG_IGN)  # stopping is the worker's word, said over the socket
-    process_tree.become_subreaper()  # what bodies leave behind comes to us, and is killed
+        signal.signal(signum, signal.SIG_IGN)  # the worker stops this process over the socket
+    process_tree.become_subreaper()  # orphans of bodies are reparented to us, and killed
     if preload:
         _preload_modules()
     Forkserver(socket.socket(fileno=descriptor)).serve()
 
 
 def _preload_modules() -> None:
-    """Before there is a child: while a library is imported, which may take seconds, nobody would look at the clock."""
+    """Import the heavy libraries while there is no child: an import may take seconds, in which no deadline is enforced."""
     for name in PRELOADED_MODULES:
         try:
             importlib.import_module(name)
-        except Exception:  # noqa: BLE001 - the body that needs it says so again, as its own failure
+        except Exception:  # noqa: BLE001 - the body that needs the module fails with the same error
             traceback.print_exc()
     gc.collect()
     gc.freeze()
 
 
 class Forkserver:
-    """Makes children for the worker at the other end of `control`."""
+    """Forks child processes for the worker at the other end of `control`, kills them at their limits, and reports their exits."""
 
     def __init__(self, control: socket.socket) -> None:
         self._control = control
@@ -128,7 +128,7 @@ class Forkserver:
             self._reap()
 
     def _poll_timeout(self) -> float | None:
-        """Milliseconds until something is due; None when nothing is."""
+        """Milliseconds until the next deadline or sample; None if there is none."""
         due = [at for child in self._children.values() for at in (child.deadline, child.kill_at) if at is not None]
         if any(child.memory_limit is not None for child in self._children.values()):
             due.append(self._sample_at)
@@ -137,7 +137,7 @@ class Forkserver:
         return max(0.0, min(due) - time.monotonic()) * 1000 + 1 if due else None
 
     def _send(self, message: dict[str, Any]) -> None:
-        with contextlib.suppress(OSError):  # the worker has gone; the next read tells
+        with contextlib.suppress(OSError):  # the worker has died; the next read returns EOF
             self._control.sendall(json.dumps(message).encode() + b"\n")
 
     def _receive(self) -> bool:
@@ -159,30 +159,30 @@ class Forkserver:
             self._spawn(number)
         elif number in self._children:
             child = self._children[number]
-            if command["do"] == "arm":
+            if command["do"] == "set_limits":
                 if child.memory_limit is None:
                     child.oom_kills_before = process_tree.oom_kills()
-                child.deadline = command["until"]
-                child.memory_limit = command["memory"]
+                child.deadline = command["deadline"]
+                child.memory_limit = command["memory_limit"]
             else:
                 child.reason = child.reason or command["reason"]
-                if command["patience"] > 0:
+                if command["grace"] > 0:
                     self._kill(child, signal.SIGTERM)
-                    child.kill_at = time.monotonic() + command["patience"]
+                    child.kill_at = time.monotonic() + command["grace"]
                 else:
                     self._kill(child, signal.SIGKILL)
 
     def _spawn(self, number: int) -> None:
-        """A machine that has no room for one more process costs the worker that one alone, not those that live."""
+        """Fork a child. If that fails, because the machine has no room for one more process, the other children live on."""
         descriptors, self._descriptors = self._descriptors, []
         parent = os.getpid()
         try:
-            connection, output = descriptors  # fewer arrive where this process has too many open already
+            connection, output = descriptors  # fewer than two arrive if this process has too many open files
             pid = os.fork()
             if pid == 0:
                 self._child_main(connection, output, parent)
         except (OSError, ValueError) as error:
-            self._send({"unborn": number, "why": str(error)})
+            self._send({"spawn_failed": number, "reason": str(error)})
             return
         finally:
             for descriptor in descriptors:
@@ -191,12 +191,12 @@ class Forkserver:
         self._send({"spawned": number, "pid": pid})
 
     def _child_main(self, connection: int, output: int, parent: int) -> None:
-        """In the child; never returns."""
+        """Run in the child; never returns."""
         status = 1
         try:
             os.setsid()
             process_tree.die_with_parent()
-            process_tree.become_subreaper()  # a process that was forked twice is still the body's, and counts as its memory
+            process_tree.become_subreaper()  # a daemonized process stays a descendant of the body and counts for its memory
             if os.getppid() != parent:
                 os._exit(1)
             signal.set_wakeup_fd(-1)
@@ -213,13 +213,13 @@ class Forkserver:
             os.close(output)
             _raise_oom_score()
             status = child_main.main(socket.socket(fileno=connection))
-        except BaseException:  # noqa: BLE001 - a child never goes on in the nursery's code
+        except BaseException:  # noqa: BLE001 - a child must never return into the forkserver's code
             traceback.print_exc()
         finally:
             with contextlib.suppress(Exception):
                 sys.stdout.flush()
                 sys.stderr.flush()
-            os._exit(status)  # no exit handler of a library, and no thread of a body, holds the process back
+            os._exit(status)  # skips exit handlers of libraries and does not wait for a body's threads
 
     def _reap(self) -> None:
         while True:
@@ -231,17 +231,17 @@ class Forkserver:
                 break
             for number, child in list(self._children.items()):
                 if child.pid == pid:
-                    self._kill(child, signal.SIGKILL)  # what it forked dies with it
+                    self._kill(child, signal.SIGKILL)  # the rest of its process group
                     del self._children[number]
                     exit_code = os.waitstatus_to_exitcode(status)
                     self._exited.append(ExitedChild(number, exit_code, _exit_reason(child, exit_code), time.monotonic() + ORPHAN_TIMEOUT))
         if self._exited:
-            # What a dead body forked has come to us.
+            # Descendants of a dead body were reparented to us.
             has_orphans = process_tree.kill_orphans({child.pid for child in self._children.values()})
             for exited in self._exited[:]:
                 if not has_orphans or time.monotonic() >= exited.report_deadline:
                     self._exited.remove(exited)
-                    self._send({"ended": exited.number, "status": exited.status, "reason": exited.reason})
+                    self._send({"exited": exited.number, "status": exited.status, "reason": exited.reason})
 
     def _enforce_limits(self) -> None:
         now = time.monotonic()
@@ -278,29 +278,29 @@ class Forkserver:
         self._sample_at = now + pause
 
     def _kill(self, child: ChildProcess, signum: int) -> None:
-        """The body and its group; before it has made a group of its own, the body alone."""
+        """Signal the body's process group; before it has created one, the body alone."""
         process_tree.restore_priority(child.pid)
         try:
             os.killpg(child.pid, signum)
-        except OSError:  # it has none, or has made itself another user's
+        except OSError:  # it has no group yet, or runs as another user
             with contextlib.suppress(OSError):
                 os.kill(child.pid, signum)
 
 
 def _ignore_signal(_number: int, _frame: FrameType | None) -> None:
-    """A handler, so that the signal wakes the loop; what it means is found by `waitpid`."""
+    """A handler must be set for the signal to write to the wakeup descriptor; `waitpid` does the work."""
 
 
 def _exit_reason(child: ChildProcess, exit_code: int) -> str | None:
-    """Who had it killed; of a SIGKILL that was not ours, whether it was the kernel for want of memory."""
+    """Return why we killed the child; for another's SIGKILL, whether the kernel's OOM killer has killed meanwhile."""
     if child.reason is None and exit_code == -signal.SIGKILL and child.oom_kills_before is not None:
         return "machine memory" if (process_tree.oom_kills() or 0) > child.oom_kills_before else None
     return child.reason
 
 
 def _raise_oom_score() -> None:
-    """When the machine runs out of memory, Linux is to choose the body, not the worker or a database beside it."""
-    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:  # noqa: PTH123 - a file of the kernel
+    """Make Linux's OOM killer choose the body, not the worker or a database beside it."""
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:  # noqa: PTH123 - a kernel file
         score.write("800")
 
 

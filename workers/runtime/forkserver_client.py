@@ -1,4 +1,4 @@
-"""One nursery process as its worker sees it: what is said to it, the children it makes, and what becomes of them when it dies."""
+"""The worker's client of one forkserver process: its commands, its child processes, and their end when the forkserver dies."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 TAIL_BYTES = 4_000
 CHUNK_BYTES = 64 * 1024
-EXIT_TIMEOUT = 2.0  # seconds in which a nursery without a worker goes by itself
-RESPONSE_TIMEOUT = 10.0  # seconds in which a nursery answers, however busy the machine is; one that does not is as good as dead
-START_TIMEOUT = 30.0  # the same for one that is being started
-ORPHAN_TIMEOUT = 2.0  # seconds that what the bodies of a dead nursery forked has to die too
+EXIT_TIMEOUT = 2.0  # seconds in which a forkserver exits after its socket was closed
+RESPONSE_TIMEOUT = 10.0  # seconds in which a forkserver responds even on a busy machine; after that it is killed
+START_TIMEOUT = 30.0  # the same for a forkserver that is starting
+ORPHAN_TIMEOUT = 2.0  # seconds to wait until the descendants of a dead forkserver have died
 ORPHAN_POLL_INTERVAL = 0.02
 
 
 class ChildExit(NamedTuple):
-    """How a child died: its exit status (negative: the signal), and who had it killed: memory, lease, or the worker's own reason.
+    """How a child ended: its exit status (negative: the signal) and why it was killed: by a limit (memory, lease …) or by the worker.
 
-    "nursery" says that the nursery died, and the child with it.
+    The reason "forkserver" means that the forkserver died, and the child with it.
     """
 
     status: int
@@ -42,11 +42,11 @@ class ChildExit(NamedTuple):
 
 
 class ForkserverUnavailable(Exception):
-    """There is no child: the process that makes children died, did not answer, or could not make one."""
+    """There is no child process: the forkserver died, did not respond, or could not fork."""
 
 
 class ChildHandle:
-    """A process that runs one body. `tail` is the end of what it printed."""
+    """A child process that runs one body. `tail` is the end of its output."""
 
     def __init__(self, forkserver: ForkserverClient, number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._forkserver = forkserver
@@ -60,18 +60,18 @@ class ChildHandle:
         self._output_transport: asyncio.ReadTransport | None = None
 
     async def send_request(self, message: dict[str, Any]) -> None:
-        """Tell it what to run."""
+        """Send the request: what to run, and its limits."""
         self._writer.write(frames.encode(message))
         with contextlib.suppress(ConnectionError):
             await self._writer.drain()
 
     async def messages(self) -> AsyncIterator[dict[str, Any]]:
-        """What it says, until it has gone."""
+        """Yield the child's messages until it closes the socket."""
         while (message := await frames.read(self._reader)) is not None:
             yield message
 
     async def output_chunks(self) -> AsyncIterator[bytes]:
-        """What it and all it forked print, in pieces."""
+        """Yield the output of the child and its descendants in chunks."""
         assert self._output_reader is not None
         while chunk := await self._output_reader.read(CHUNK_BYTES):
             self.tail = (self.tail + chunk)[-TAIL_BYTES:]
@@ -81,16 +81,16 @@ class ChildHandle:
         self._output_reader, self._output_transport = reader, transport
 
     def set_limits(self, deadline: float, memory_limit: int) -> None:
-        """Let it live until then (monotonic clock) and no further; to be said again with each pulse."""
-        self._forkserver.send({"do": "arm", "id": self._number, "until": deadline, "memory": memory_limit})
+        """Have the child killed at `deadline` (monotonic clock), or above `memory_limit` bytes. Each heartbeat extends the deadline."""
+        self._forkserver.send({"do": "set_limits", "id": self._number, "deadline": deadline, "memory_limit": memory_limit})
 
     def kill(self, reason: str, grace: float = 0.0) -> None:
-        """Kill it and all it forked; with patience, ask first and wait so many seconds."""
-        self._forkserver.send({"do": "kill", "id": self._number, "reason": reason, "patience": grace})
+        """Kill the child and its descendants; with a grace period, send SIGTERM first and SIGKILL after so many seconds."""
+        self._forkserver.send({"do": "kill", "id": self._number, "reason": reason, "grace": grace})
 
     async def wait(self, grace: float = 0.0) -> ChildExit:
-        """How it ended, once it has been killed or has nothing more to say. A nursery that does not tell in time is killed itself:
-        its children die with it."""
+        """Wait for the exit of a child that was killed or has closed its socket. A forkserver that does not report it in time is
+        killed, and its children with it."""
         if not (await asyncio.wait([self.exited], timeout=grace + RESPONSE_TIMEOUT))[0]:
             self.kill("stopped")
             if not (await asyncio.wait([self.exited], timeout=RESPONSE_TIMEOUT))[0]:
@@ -99,12 +99,15 @@ class ChildHandle:
 
     def close(self) -> None:
         self._writer.close()
-        if self._output_transport is not None:  # what nobody read of it would keep it open
+        if self._output_transport is not None:  # unread output would keep it open
             self._output_transport.close()
 
 
 class ForkserverClient:
-    """Must be started in a running event loop. `orphans` kills what came to the worker from a dead nursery; whether there was something."""
+    """Starts a forkserver; needs a running event loop.
+
+    `kill_orphans` kills processes that a dead forkserver left to the worker, and returns whether there were any.
+    """
 
     def __init__(self, *, preload: bool, kill_orphans: Callable[[], bool]) -> None:
         ours, theirs = socket.socketpair()
@@ -128,7 +131,7 @@ class ForkserverClient:
         self._children: dict[int, ChildHandle] = {}
         self._last_number = 0
         self._is_retiring = False
-        self.closed = asyncio.create_task(self._listen(), name="forkserver")  # done when nothing of it is left
+        self.closed = asyncio.create_task(self._listen(), name="forkserver")  # done when the forkserver and all its descendants are dead
 
     @property
     def pid(self) -> int:
@@ -139,7 +142,7 @@ class ForkserverClient:
         return self._process.poll() is None
 
     async def wait_ready(self, timeout: float | None = START_TIMEOUT) -> None:
-        """Return when it can make children. Raises `NurseryLost`."""
+        """Return when the forkserver can fork. Raises `ForkserverUnavailable`."""
         await self._await_response(self._ready, timeout)
 
     async def _await_response(self, response: asyncio.Future[Any], timeout: float | None) -> Any:
@@ -148,34 +151,34 @@ class ForkserverClient:
                 return await asyncio.shield(response)
         except TimeoutError:
             self.kill_unresponsive()
-            raise ForkserverUnavailable("The process that makes children does not answer.") from None
+            raise ForkserverUnavailable("The forkserver does not respond.") from None
 
     def kill_unresponsive(self) -> None:
-        """Kill it; whoever waits for a child of it is told so as soon as all of them are dead."""
-        log.warning("nursery_does_not_answer", pid=self.pid)
+        """Kill the forkserver; pending calls fail as soon as all its children are dead."""
+        log.warning("forkserver_unresponsive", pid=self.pid)
         self._process.kill()
 
     def retire(self) -> None:
-        """It goes when its last child has ended; a child without an order must be closed by who has it."""
+        """Let the forkserver exit with its last child. A child without a request must be closed by its owner."""
         self._is_retiring = True
         if not self._children:
             self.close()
 
     def close(self) -> None:
-        """Tell it to kill what is left and go."""
+        """Make the forkserver kill its children and exit."""
         with contextlib.suppress(OSError):
             self._control.shutdown(socket.SHUT_WR)
-        if not self._ready.done():  # it is importing, hears nothing, and has no child
+        if not self._ready.done():  # it is importing, reads no commands, and has no child
             self._process.kill()
 
     async def wait_closed(self) -> None:
-        """Return when it has gone, which it is made to do after a while."""
+        """Wait for the forkserver's exit; kill it after `EXIT_TIMEOUT`."""
         if not (await asyncio.wait([self.closed], timeout=EXIT_TIMEOUT))[0]:
             self._process.kill()
         await self.closed
 
     def send(self, message: dict[str, Any]) -> None:
-        """Never waits: what a busy nursery has no room for yet is kept, whole and in order."""
+        """Send a command without blocking: what the socket does not take yet is buffered in order."""
         self._send_buffer += json.dumps(message).encode() + b"\n"
         self._flush()
 
@@ -190,12 +193,12 @@ class ForkserverClient:
         except BlockingIOError:
             loop.add_writer(control, self._flush)
             return
-        except OSError:  # it has gone; whoever waits for a child of it is told so
+        except OSError:  # the forkserver has died; `_listen` fails the pending calls
             self._send_buffer.clear()
         loop.remove_writer(control)
 
     async def spawn(self) -> ChildHandle:
-        """A child that waits for its order; one at a time. Raises `NurseryLost`, and `OSError` where the worker lacks what a pipe needs."""
+        """Return a child that waits for its request; one call at a time. Raises `ForkserverUnavailable`, or `OSError` if no pipe can be created."""
         self._last_number += 1
         number = self._last_number
         spawned: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -227,7 +230,7 @@ class ForkserverClient:
         child = ChildHandle(self, number, reader, writer)
         child.attach_output(output_reader, transport)
         try:
-            while self._send_buffer and self.is_alive:  # noqa: ASYNC110 - the descriptors travel with their own bytes; it is empty all but always
+            while self._send_buffer and self.is_alive:  # noqa: ASYNC110 - descriptors must travel with their own bytes; the buffer is nearly always empty
                 await asyncio.sleep(0.01)
             self._spawning[number] = spawned
             self._children[number] = child
@@ -237,7 +240,7 @@ class ForkserverClient:
             self._children.pop(number, None)
             child.close()
             if isinstance(error, OSError):
-                raise ForkserverUnavailable("The process that makes children died.") from error
+                raise ForkserverUnavailable("The forkserver died.") from error
             raise
         return child
 
@@ -250,14 +253,14 @@ class ForkserverClient:
                 for line in lines:
                     self._handle_message(json.loads(line))
         except OSError:
-            log.warning("nursery_unreachable", exc_info=True)
+            log.warning("forkserver_unreachable", exc_info=True)
         try:
             await asyncio.to_thread(self._process.wait, EXIT_TIMEOUT)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
         deadline = loop.time() + ORPHAN_TIMEOUT
-        while self._kill_orphans() and loop.time() < deadline:  # noqa: ASYNC110 - the kernel tells nobody when all are dead
+        while self._kill_orphans() and loop.time() < deadline:  # noqa: ASYNC110 - there is no event for the death of all descendants
             await asyncio.sleep(ORPHAN_POLL_INTERVAL)
         self._fail_pending()
         self._send_buffer.clear()
@@ -271,26 +274,26 @@ class ForkserverClient:
             spawned = self._spawning.pop(message["spawned"])
             if not spawned.done():
                 spawned.set_result(message["pid"])
-        elif "unborn" in message:
-            self._children.pop(message["unborn"], None)
-            _fail(self._spawning.pop(message["unborn"]), f"No process could be made: {message['why']}")
-        elif (child := self._children.pop(message["ended"], None)) is not None:
+        elif "spawn_failed" in message:
+            self._children.pop(message["spawn_failed"], None)
+            _fail(self._spawning.pop(message["spawn_failed"]), f"No process could be forked: {message['reason']}")
+        elif (child := self._children.pop(message["exited"], None)) is not None:
             child.exited.set_result(ChildExit(message["status"], message["reason"]))
         if self._is_retiring and not self._children:
             self.close()
 
     def _fail_pending(self) -> None:
-        """The nursery has gone, and its children with it."""
+        """Fail all pending calls: the forkserver is dead, and its children with it."""
         for future in (self._ready, *self._spawning.values()):
-            _fail(future, "The process that makes children died.")
+            _fail(future, "The forkserver died.")
         self._spawning.clear()
         for child in self._children.values():
             if not child.exited.done():
-                child.exited.set_result(ChildExit(-signal.SIGKILL, "nursery"))
+                child.exited.set_result(ChildExit(-signal.SIGKILL, "forkserver"))
         self._children.clear()
 
 
 def _fail(future: asyncio.Future[Any], reason: str) -> None:
     if not future.done():
         future.set_exception(ForkserverUnavailable(reason))
-        future.exception()  # nobody may be waiting any more
+        future.exception()  # marks it as retrieved, since nobody may be waiting

@@ -1,4 +1,4 @@
-"""Messages between a worker and its children: four bytes of length, then JSON."""
+"""Messages between a worker and its child processes: four bytes of length (big-endian), then JSON."""
 
 from __future__ import annotations
 
@@ -11,43 +11,42 @@ from typing import Any
 
 import orjson
 
-MAX_FRAME_BYTES = (
-    32 * 1024**2
-)  # what the widest table yields has 7 MB, and several times that where its texts are escaped; more belongs in a file
-THREAD_DECODE_BYTES = 1024**2  # bytes of a message that is not decoded while leases wait
+# The result for the widest table has 7 MB, and several times that if its texts are escaped; more belongs in a file.
+MAX_FRAME_BYTES = 32 * 1024**2
+THREAD_DECODE_BYTES = 1024**2  # messages from this size are decoded in a thread, so that heartbeats are not delayed
 _LENGTH = struct.Struct("!I")
 _INVALID_TEXT = re.compile(rb"\\u0000|\\u[dD][89abAB]|\\u[dD][c-fC-F]")
 
 
 class BadFrame(Exception):
-    """A child sent something that is not a message."""
+    """A child sent an invalid message."""
 
 
 class FrameTooLarge(BadFrame):
-    """A message is longer than fits."""
+    """A message exceeds `MAX_FRAME_BYTES`."""
 
 
 def encode(message: dict[str, Any]) -> bytes:
-    """The message as bytes; NaN and infinities are written as JavaScript names them."""
+    """Encode a message; NaN and infinities become JavaScript's literals."""
     body = json.dumps(message).encode("ascii")
     if len(body) > MAX_FRAME_BYTES:
-        raise FrameTooLarge(f"What the job answered has {len(body):,} bytes, and {MAX_FRAME_BYTES:,} fit. Give it less to do.")
+        raise FrameTooLarge(f"The result of the job has {len(body):,} bytes; the limit is {MAX_FRAME_BYTES:,}. Give it less to do.")
     return _LENGTH.pack(len(body)) + body
 
 
 def decode(body: bytes) -> dict[str, Any]:
-    """The message, made fit for PostgreSQL: NaN and infinities are null, NUL and lone surrogates are U+FFFD."""
+    """Decode a message for PostgreSQL: NaN and infinities become null, NUL and lone surrogates U+FFFD."""
     try:
-        message = orjson.loads(body)  # several times as fast, and a worker has leases to keep
+        message = orjson.loads(body)  # several times as fast as `json`, so that heartbeats are not delayed
     except orjson.JSONDecodeError:
         message = _decode_lenient(body)
     if not isinstance(message, dict):
-        raise BadFrame("A message is an object.")
+        raise BadFrame("A message must be an object.")
     return sanitize(message) if _INVALID_TEXT.search(body) else message  # pyright: ignore[reportUnknownVariableType] - JSON
 
 
 def _decode_lenient(body: bytes) -> Any:
-    """What Python writes and JSON does not know: NaN, infinities, lone surrogates."""
+    """Decode what Python writes beyond JSON: NaN, infinities, lone surrogates."""
     try:
         return json.loads(body, parse_constant=lambda _name: None)
     except (ValueError, RecursionError) as error:
@@ -55,7 +54,7 @@ def _decode_lenient(body: bytes) -> Any:
 
 
 def sanitize(value: Any) -> Any:
-    """The value with U+FFFD for all that PostgreSQL keeps in no text."""
+    """Replace characters that PostgreSQL's text and jsonb cannot hold by U+FFFD."""
     if isinstance(value, str):
         return value.replace("\x00", "\ufffd").encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     if isinstance(value, dict):
@@ -66,11 +65,11 @@ def sanitize(value: Any) -> Any:
 
 
 async def read(reader: asyncio.StreamReader) -> dict[str, Any] | None:
-    """The next message; None when the other side has gone."""
+    """Read the next message; None at the end of the stream."""
     try:
         (length,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
         if length > MAX_FRAME_BYTES:
-            raise BadFrame(f"A message of {length:,} bytes was announced; {MAX_FRAME_BYTES:,} fit.")
+            raise BadFrame(f"A message has {length:,} bytes; the limit is {MAX_FRAME_BYTES:,}.")
         body = await reader.readexactly(length)
         return decode(body) if length < THREAD_DECODE_BYTES else await asyncio.to_thread(decode, body)
     except (asyncio.IncompleteReadError, ConnectionError):
@@ -78,7 +77,7 @@ async def read(reader: asyncio.StreamReader) -> dict[str, Any] | None:
 
 
 def receive(connection: socket.socket) -> dict[str, Any] | None:
-    """The same, blocking."""
+    """Like `read`, blocking."""
     header = _receive_exactly(connection, _LENGTH.size)
     if header is None:
         return None

@@ -1,6 +1,6 @@
-"""What a body says: its lines made readable, the beginning and the end of them for events, and the whole as a file.
+"""A body's output: decoded to lines, excerpted for LOG events, and written to the attempt's log file.
 
-Everything here works on chunks, not on lines, since a body may print faster than Python can look at lines.
+All works on chunks instead of lines, because a body may print faster than Python can iterate over lines.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
-MAX_LINE_BYTES = 64 * 1024  # bytes after which a line without an end is broken
-MAX_LINE_CHARS = 2_000  # characters of a line that an event shows
-HEAD_CHARS, TAIL_CHARS = 3_000, 5_000  # characters that an event shows of the first and of the last lines
-FILE_TAIL_CHARS = 16 * 1024  # characters of the last lines that a file keeps which is full
+MAX_LINE_BYTES = 64 * 1024  # bytes after which a line without an end is split
+MAX_LINE_CHARS = 2_000  # characters of a line in an event
+HEAD_CHARS, TAIL_CHARS = 3_000, 5_000  # characters of the first and of the last lines in an event
+FILE_TAIL_CHARS = 16 * 1024  # characters of the last lines kept once the file is full
 
 
 class LineDecoder:
-    """Makes whole lines of text out of chunks of bytes. Bytes that are no UTF-8, and NULs, become U+FFFD."""
+    """Decodes chunks of bytes to whole lines of text. Invalid UTF-8 and NUL become U+FFFD."""
 
     def __init__(self) -> None:
         self._partial = b""
 
     def feed(self, chunk: bytes) -> str:
-        """The lines that are whole now, each with its end; often none."""
+        """Return the lines completed by this chunk, each with its newline; often none."""
         complete, end, partial = (self._partial + chunk).rpartition(b"\n")
         if len(partial) > MAX_LINE_BYTES:
             complete, end, partial = complete + end + partial, b"\n", b""
@@ -31,19 +31,19 @@ class LineDecoder:
         return _readable(complete + end) if end else ""
 
     def finish(self) -> str:
-        """What was left without an end."""
+        """Return the last line, which had no newline."""
         partial, self._partial = self._partial, b""
         return _readable(partial + b"\n") if partial else ""
 
 
 def _readable(raw: bytes) -> str:
-    if b"\r" in raw:  # a bar that draws itself again and again: what a terminal would show in the end
+    if b"\r" in raw:  # a progress bar redraws its line; keep what a terminal would show in the end
         raw = b"\n".join(line.rpartition(b"\r")[2] for line in raw.replace(b"\r\n", b"\n").split(b"\n"))
     return raw.decode("utf-8", "replace").replace("\x00", "\ufffd")
 
 
 class Excerpt:
-    """The first and the last lines of what was added since it was last taken, and how many lie between them."""
+    """The first and last lines added since the last `take`, and the number of lines between them."""
 
     def __init__(self) -> None:
         self._reset()
@@ -59,7 +59,7 @@ class Excerpt:
         return bool(self._head or self._lines_after_head)
 
     def add(self, text: str) -> None:
-        """`text` is whole lines."""
+        """Add whole lines."""
         position = 0
         while not self._is_full and position < len(text):
             end = text.index("\n", position)
@@ -75,10 +75,10 @@ class Excerpt:
             self._tail = (self._tail + text[max(position, len(text) - TAIL_CHARS) :])[-TAIL_CHARS:]
 
     def take(self) -> str:
-        """The excerpt, which begins anew. Lines left out are counted where they stood."""
+        """Return the excerpt and reset it. A note in place of omitted lines counts them."""
         tail_lines = self._tail.split("\n")[:-1]
         if len(tail_lines) > 1 and len(self._tail) == TAIL_CHARS:
-            del tail_lines[0]  # most likely the end of a line only
+            del tail_lines[0]  # most likely cut off at its start
         omitted = self._lines_after_head - len(tail_lines)
         note = [f"[{omitted:,} {'line was' if omitted == 1 else 'lines were'} left out here]"] if omitted else []
         excerpt = "\n".join([*self._head, *note, *(line[:MAX_LINE_CHARS] for line in tail_lines)])
@@ -87,9 +87,9 @@ class Excerpt:
 
 
 class LogFile:
-    """All lines with their times, up to `limit` bytes; then the last ones and how many were left out.
+    """Timestamped lines up to `limit` bytes, then the last lines and the number of those omitted.
 
-    The file is made with the first line. A disk that is full ends the log, never the job.
+    The file is created with the first line. A full disk ends the log, never the job.
     """
 
     def __init__(self, path: Path, limit: int) -> None:
@@ -103,7 +103,7 @@ class LogFile:
         self.is_full = False
 
     def add(self, text: str) -> None:
-        """`text` is whole lines, all of now."""
+        """Add whole lines with the current time."""
         timestamp = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z ")
         if self.is_full:
             self._omitted_count += text.count("\n")
@@ -121,11 +121,11 @@ class LogFile:
 
     @property
     def is_empty(self) -> bool:
-        """Nothing was said, or nothing could be written."""
+        """Whether nothing was printed, or nothing could be written."""
         return self._size == 0
 
     def close(self) -> None:
-        """What is added after this is not kept."""
+        """Write the last lines and close the file. Later lines are dropped."""
         if self._omitted_count:
             *lines, _ = self._tail.split("\n")
             if len(lines) > 1 and len(self._tail) == FILE_TAIL_CHARS:

@@ -1,4 +1,4 @@
-"""A worker's part in the chores: it looks which are due, and does those that nobody else is doing."""
+"""A worker's scheduler of maintenance tasks: runs those that are due and that no other worker is running."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import random
 from db.services import maintenance
 
 MIN_PAUSE, MAX_PAUSE = 0.5, 30.0
-BUSY_PAUSE = 10.0  # seconds after which a chore that another worker does is asked about again
+BUSY_PAUSE = 10.0  # seconds before checking again for a task that another worker is running
 
 
 class Maintenance:
-    """`round` looks once; `pause` says in how many seconds to look again."""
+    """`run_due` checks once; `pause` is the number of seconds until the next check."""
 
     def __init__(self, context: maintenance.MaintenanceContext, worker: str) -> None:
         self._context = context
@@ -19,7 +19,7 @@ class Maintenance:
         self.pause = MIN_PAUSE
 
     async def run_due(self) -> None:
-        """One statement when nothing is due."""
+        """Run all due tasks. One statement if none is due."""
         self.pause = MAX_PAUSE
         delays = await maintenance.seconds_until_due(self._context)
         for name, delay in delays.items():
@@ -31,5 +31,5 @@ class Maintenance:
                 self._schedule_next(maintenance.MAINTENANCE_TASKS[name].interval(self._context.settings))
 
     def _schedule_next(self, seconds: float) -> None:
-        # Not all workers at the same instant: only one of them can do it.
+        # Jitter, because only one worker can run the task.
         self.pause = min(self.pause, max(MIN_PAUSE, seconds) * random.uniform(1.0, 1.1))  # noqa: S311 - spreads load, guards nothing

@@ -1,4 +1,4 @@
-"""The worker's children: a warm one waits, so that a body starts at once."""
+"""The worker's pool of child processes. It keeps a spare one, so that a body starts at once."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ __all__ = ["ChildExit", "ChildHandle", "ForkserverUnavailable", "ProcessPool"]
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
-REFILL_DELAY = 0.05
+REFILL_DELAY = 0.05  # seconds
 
 
 class ProcessPool:
-    """Makes children. When its process dies another is started; the children that died with it have ended as by SIGKILL.
+    """Child processes from a forkserver. If the forkserver dies, its children end as by SIGKILL and the next call starts another.
 
-    With `preload`, a second process imports the heavy libraries while the first makes the first children. Once it has them all, new children
-    come from it, and the first goes when its last child has ended. So no process that has a body to look after is ever busy importing, which
-    may take seconds in which it kills nothing.
+    With `preload`, a second forkserver imports the heavy libraries while the first serves. When it is ready, new children come from it, and
+    the first exits with its last child. So no forkserver with a running body is ever importing, which may take seconds in which it enforces
+    no deadline.
 
-    With `adopts`, what bodies forked comes to this process when the nursery dies, and is killed. It must then have no other children than
-    those it has now.
+    With `is_subreaper`, descendants of bodies are reparented to this process when the forkserver dies, and killed. This process must then
+    create no children besides those it has at the start.
     """
 
     def __init__(self, *, preload: bool, is_subreaper: bool = False) -> None:
@@ -59,13 +59,13 @@ class ProcessPool:
 
     @property
     def pid(self) -> int | None:
-        """Of the process that makes new children."""
+        """The process id of the current forkserver."""
         return None if self._forkserver is None else self._forkserver.pid
 
     async def acquire(self) -> ChildHandle:
-        """A child that waits for its order. Raises `NurseryLost` when there can be none."""
+        """Return a child that waits for its request. Raises `ForkserverUnavailable`."""
         spare, self._spare = self._spare, None
-        # Forking takes some milliseconds of a core, which the body that starts now can use better.
+        # Forking takes some milliseconds of a core; the body that starts now goes first.
         asyncio.get_running_loop().call_later(REFILL_DELAY, self._refill)
         if spare is not None:
             try:
@@ -79,7 +79,7 @@ class ProcessPool:
         try:
             return await _await_child(asyncio.create_task(self._spawn(), name="child"))
         except OSError as error:
-            raise ForkserverUnavailable(f"No process could be made: {error}") from error
+            raise ForkserverUnavailable(f"No process could be forked: {error}") from error
 
     def _refill(self) -> None:
         if self._spare is None and not self._closing:
@@ -102,7 +102,7 @@ class ProcessPool:
         return forkserver
 
     async def _preload_forkserver(self) -> None:
-        """Without the libraries, each body imports what it needs itself; so a failure here costs time alone."""
+        """Replace the forkserver by a preloaded one. If that fails, each body imports its libraries itself, which only costs time."""
         try:
             preloaded = self._start_forkserver(preload=True)
             await preloaded.wait_ready(timeout=None)
@@ -115,7 +115,7 @@ class ProcessPool:
                     previous.retire()
             self._refill()
         except (ForkserverUnavailable, OSError):
-            log.warning("nursery_stays_cold", exc_info=True)
+            log.warning("forkserver_preload_failed", exc_info=True)
         finally:
             self._preload_task = None
 
@@ -126,7 +126,7 @@ class ProcessPool:
 
 
 async def _await_child(task: asyncio.Task[ChildHandle]) -> ChildHandle:
-    """The child; when the waiting is cancelled, the child that comes is sent away."""
+    """Wait for the child; if cancelled, close the child when it comes."""
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
@@ -135,6 +135,6 @@ async def _await_child(task: asyncio.Task[ChildHandle]) -> ChildHandle:
 
 
 def _close_unused(task: asyncio.Task[ChildHandle]) -> None:
-    """A child without an order ends when its pipe does."""
+    """Close an unused child: it exits at the end of its socket."""
     if not task.cancelled() and task.exception() is None:
         task.result().close()

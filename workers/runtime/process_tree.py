@@ -1,4 +1,4 @@
-"""The processes that a body is: itself and all that it forked, what they have in memory, and whether the kernel killed one for it."""
+"""The process tree of a body: its descendants, their memory, priority and orphans, and kills by the kernel's OOM killer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 
 def descendants(pid: int) -> list[int]:
-    """The process's children, their children, and so on; none where it has gone."""
+    """Return the process's children, their children, and so on; empty if it has died."""
     try:
         return [process.pid for process in psutil.Process(pid).children(recursive=True)]
     except psutil.Error:
@@ -30,25 +30,25 @@ def descendants(pid: int) -> list[int]:
 
 
 def children() -> list[int]:
-    """Of this process; those that have ended and were not waited for are among them."""
+    """Return the children of this process, zombies included."""
     return [process.pid for process in psutil.Process().children()]
 
 
 def become_subreaper() -> None:
-    """From now on, what our descendants leave behind when they die comes to us."""
+    """Have orphaned descendants reparented to this process (PR_SET_CHILD_SUBREAPER)."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def die_with_parent() -> None:
-    """Be killed when the process dies that forked this one."""
+    """Have this process killed when its parent dies (PR_SET_PDEATHSIG)."""
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def lower_priority(niceness: int) -> None:
-    """Let whoever serves people on this machine come first, and the worker that must say in time that we live.
+    """Raise the niceness, so that the API and the worker's heartbeats come first.
 
-    Where the kernel shares the processors among sessions and only then among the processes of each ("autogroup", as on most desktops), it
-    is the session that has to be nice, and a body is one of its own. Not every kernel has them, or takes it from everybody at any time.
+    A kernel with autogroups, as on most desktops, schedules sessions first and then the processes of each, so the session's niceness must
+    change too; a body has its own session. Not every kernel has autogroups, and writes may be refused.
     """
     value = os.nice(niceness)
     with contextlib.suppress(OSError):
@@ -56,7 +56,7 @@ def lower_priority(niceness: int) -> None:
 
 
 def restore_priority(pid: int) -> None:
-    """Let this process and its group give way no more than we do, that they may end; as far as the kernel takes it from us."""
+    """Set the process group's niceness to ours, so that it can die quickly; as far as the kernel permits."""
     value = os.getpriority(os.PRIO_PROCESS, 0)
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PGRP, pid, value)
@@ -65,11 +65,11 @@ def restore_priority(pid: int) -> None:
 
 
 def kill_orphans(excluded: Collection[int]) -> bool:
-    """Whether we have children that are none of these: they are killed with all that they forked, and waited for."""
+    """Kill all our children but `excluded`, with their descendants, and reap them. Return whether there were any."""
     orphans = [pid for pid in children() if pid not in excluded]
     for orphan in orphans:
         for pid in (orphan, *descendants(orphan)):
-            with contextlib.suppress(ProcessLookupError, PermissionError):  # one that is another user's now cannot be killed
+            with contextlib.suppress(ProcessLookupError, PermissionError):  # it may run as another user
                 os.kill(pid, signal.SIGKILL)
         with contextlib.suppress(ChildProcessError):
             os.waitpid(orphan, os.WNOHANG)
@@ -77,29 +77,29 @@ def kill_orphans(excluded: Collection[int]) -> bool:
 
 
 def exceeds_memory(pids: Collection[int], limit: int) -> bool:
-    """Whether the processes together have more than `limit` bytes of their own."""
+    """Whether the processes together use more than `limit` bytes of non-file memory."""
     if memory_upper_bound(pids) <= limit:
         return False
     proportional = memory_used(pids)
-    return proportional > limit or proportional == 0  # where the kernel tells no shares, the quick count stands
+    return proportional > limit or proportional == 0  # 0: the kernel has no smaps_rollup, so the upper bound decides
 
 
 def memory_upper_bound(pids: Iterable[int]) -> int:
-    """Bytes that the processes may have of their own, swapped out or not, quickly counted: what several share counts once for each.
+    """Return the sum of anonymous and shared memory and swap in bytes; quick, but pages shared by several processes count several times.
 
-    Mapped files do not count, for they can be dropped at any time; shared memory does.
+    Mapped files do not count, because the kernel can drop their pages at any time.
     """
     return sum(_read_bytes(pid, "status", _STATUS_MEMORY) for pid in pids)
 
 
 def memory_used(pids: Iterable[int]) -> int:
-    """Bytes that the processes have of their own, each page divided among all that share it: what a fork has not yet written costs it
-    little. Counting takes some milliseconds a gigabyte."""
+    """Return the proportional set size (PSS) without mapped files in bytes: each page is divided among the processes that share it, so
+    copy-on-write pages of a fork cost little. Takes some milliseconds a gigabyte."""
     return sum(_read_bytes(pid, "smaps_rollup", _PSS_MEMORY) for pid in pids)
 
 
 def oom_kills(cgroups: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """How often the kernel has killed for lack of memory: in our cgroup where that counts, else on the whole machine."""
+    """Return the number of OOM kills in our cgroup, or of the machine where the cgroup does not count them; None if unknown."""
     counters = [_PROC / "vmstat"]
     with contextlib.suppress(OSError):
         for line in (_PROC / "self/cgroup").read_text().splitlines():
@@ -116,7 +116,7 @@ def oom_kills(cgroups: Path = Path("/sys/fs/cgroup")) -> int | None:
 
 
 def _read_bytes(pid: int, name: str, pattern: re.Pattern[bytes]) -> int:
-    with contextlib.suppress(OSError):  # it has just gone
+    with contextlib.suppress(OSError):  # the process may have died
         sizes = pattern.findall((_PROC / str(pid) / name).read_bytes())
         return sum(int(kilobytes) for kilobytes in sizes) * 1024
     if not _PROC.is_dir():

@@ -1,4 +1,4 @@
-"""What a body tells, thinned out: however fast it reports, its job writes only a few events a second."""
+"""Batches and rate-limits the reports of a body: a job writes only a few events a second, however fast its body reports."""
 
 from __future__ import annotations
 
@@ -25,25 +25,23 @@ from workers.runtime.logs import Excerpt, LogFile
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
-RATE_WINDOW = 1.0
-BUDGET_POLL_INTERVAL = 0.05
-LOG_RESERVE = 0.1  # share of a job's LOG events that is kept for the ends of its attempts, where the reasons stand
-MIN_LOG_INTERVAL, MAX_LOG_INTERVAL = (
-    0.2,
-    600.0,
-)  # seconds between two LOG events, growing as they are used up, so that a job of hours is heard to its end
+RATE_WINDOW = 1.0  # seconds
+BUDGET_POLL_INTERVAL = 0.05  # seconds
+LOG_RESERVE = 0.1  # share of a job's LOG events reserved for the ends of its attempts, which tell why they ended
+# Seconds between LOG events; the interval grows as they are used up, so that a job of hours can log until its end.
+MIN_LOG_INTERVAL, MAX_LOG_INTERVAL = 0.2, 600.0
 MAX_PENDING_POINTS = 50_000
 
 _ENDED_STATUSES = frozenset({JobNodeStatus.COMPLETED, JobNodeStatus.FAILED})
 
 
 class Superseded(Exception):
-    """The claim is held no longer: nothing more may be written."""
+    """The claim was lost: nothing more may be written."""
 
 
 @dataclass(slots=True)
 class PendingReports:
-    """What is yet to be written."""
+    """Reports that are yet to be written."""
 
     progress_changed: bool = False
     nodes: dict[str, NodeChange] = field(default_factory=dict[str, NodeChange])
@@ -54,9 +52,9 @@ class PendingReports:
 
 
 class Reports:
-    """Collects for one attempt; `flush` writes what is due. Progress never falls and keeps 100 for the end.
+    """Collects the reports of one attempt; `flush` writes what is due. Progress never falls, and 100 is reserved for the end.
 
-    `log_events` is what the job may have of LOG events, all its attempts together.
+    `log_events` is the maximum number of LOG events of the job, all its attempts together.
     """
 
     def __init__(self, database: Database, claim: Claim, *, events_per_second: int, log_events: int) -> None:
@@ -75,20 +73,20 @@ class Reports:
         self._rotation = 0
         self._flush_lock = asyncio.Lock()
         self.run_id: UUID | None = None
-        self.last_steps: dict[str, int] = {}  # the last step of each key that was reported
+        self.last_steps: dict[str, int] = {}  # the last reported step of each metric key
 
     def attach_log(self, log_file: LogFile) -> None:
-        """From now on, everything that is said goes there too."""
+        """Write all further log lines to this file too."""
         self._log = log_file
 
     @property
     def log_is_full(self) -> bool:
-        """What is said now is hardly kept, so whoever says it may be slowed down."""
+        """Whether the log file keeps only last lines, so that the reader of the output may slow down."""
         return self._log is not None and self._log.is_full
 
     @property
     def is_behind(self) -> bool:
-        """More points wait to be written than should lie in memory."""
+        """Whether more than `MAX_PENDING_POINTS` metric points wait in memory."""
         return len(self._pending.points) > MAX_PENDING_POINTS
 
     def progress(self, percent: float, step: str) -> None:
@@ -100,16 +98,16 @@ class Reports:
 
     @property
     def percent(self) -> int:
-        """How far the job is said to be."""
+        """The reported progress of the job."""
         return self._percent
 
     def resume_at(self, percent: float, last_steps: Mapping[str, int]) -> None:
-        """What an earlier attempt did counts: its progress, and the points that stay."""
+        """Continue from the progress and the metric points of an earlier attempt."""
         self.last_steps = dict(last_steps)
-        self.progress(percent, "Going on from a checkpoint")
+        self.progress(percent, "Resuming from a checkpoint")
 
     def reset(self) -> None:
-        """What an earlier attempt did does not count after all, so progress falls, this once."""
+        """Drop the progress of an earlier attempt; the only case in which progress falls."""
         self.last_steps = {}
         self._percent = 0
         self._eta = EtaEstimator()
@@ -128,20 +126,20 @@ class Reports:
             self.last_steps[point.key] = max(point.step, self.last_steps.get(point.key, point.step))
 
     def log_text(self, text: str) -> None:
-        """`text` is whole lines, each with its end."""
+        """Add whole lines, each with its newline."""
         if text:
             self._pending.log_excerpt.add(text)
             if self._log is not None:
                 self._log.add(text)
 
     def log_line(self, line: str) -> None:
-        """One more line of the log."""
+        """Add one line."""
         self.log_text(sanitize(line) + "\n")
 
     async def flush(self, *, everything: bool = False) -> None:
-        """Write what the second still has room for, or all there is. Raises `Superseded`, `Unavailable`.
+        """Write what the rate limit permits, or everything. Raises `Superseded`, `Unavailable`.
 
-        What could not be written stays. Of all there is, what never can be written is dropped, so that it keeps back nothing else.
+        What could not be written stays pending. With `everything`, a report with a permanent error is dropped, so that it does not block others.
         """
         async with self._flush_lock:
             if self._log_events_used is None and self._pending.log_excerpt:
@@ -168,16 +166,16 @@ class Reports:
             pending.nodes, pending.started, pending.ended, pending.progress_changed = {}, [], {}, False
 
     async def flush_points(self) -> None:
-        """Write the points, as soon as the second has room for them: nothing else is written first. Raises `Superseded`, `Unavailable`."""
+        """Write the metric points before all else, once the rate limit permits. Raises `Superseded`, `Unavailable`."""
         async with self._flush_lock:
-            while self._pending.points and self._remaining_budget() < 1:  # noqa: ASYNC110 - room comes with time, and tells nobody
+            while self._pending.points and self._remaining_budget() < 1:  # noqa: ASYNC110 - the rate limit depends on time alone, without an event
                 await asyncio.sleep(BUDGET_POLL_INTERVAL)
             if self._pending.points:
                 await self._write("points")
                 self._write_times.append(time.monotonic())
 
     def _due(self, *, everything: bool) -> list[str]:
-        """The kinds of which there is something, another one first each time, so that none starves the others."""
+        """Return the kinds that have pending reports, in rotating order, so that none starves the others."""
         pending = self._pending
         log_due = bool(pending.log_excerpt) and self._may_log(last=everything)
         due = {"progress": pending.progress_changed or bool(pending.nodes), "points": bool(pending.points), "lines": log_due}
@@ -187,7 +185,7 @@ class Reports:
         return kinds[shift:] + kinds[:shift]
 
     def _may_log(self, *, last: bool) -> bool:
-        """The first lines at once, later ones at ever longer intervals; the last ones of an attempt from what is kept for them."""
+        """Permit the first lines at once, later ones at growing intervals, and the last ones of an attempt from the reserve."""
         if self._log_events_used is None or last:
             return self._log_events_used is not None and self._log_events_used < self._log_events
         limit = self._log_events - math.ceil(self._log_events * LOG_RESERVE)
@@ -195,7 +193,7 @@ class Reports:
         return self._log_events_used < limit and time.monotonic() - self._logged_at >= pause
 
     def _event_count(self, kind: str) -> int:
-        """Steps that started and steps that ended are told apart, even where both happened since the last flush."""
+        """Started and ended nodes are separate events, even if both happened since the last flush."""
         return 2 if kind == "progress" and self._pending.started and self._pending.ended else 1
 
     def _remaining_budget(self) -> int:
@@ -203,7 +201,7 @@ class Reports:
         return (self._write_times.maxlen or 0) - recent
 
     async def _write(self, kind: str) -> None:
-        """Each takes its part out first, since bodies go on reporting meanwhile, and puts it back when it was not written."""
+        """Write one kind. Writers take their reports out first, because the body goes on reporting, and put them back on failure."""
         if kind == "points":
             await self._write_points()
             return
@@ -231,7 +229,7 @@ class Reports:
             raise
 
     async def _write_points(self) -> None:
-        """Copied without a lock, then moved under one. A commit whose answer was lost is done again, which changes nothing."""
+        """Stage the points without a lock, then move them under one. Idempotent: a commit whose response was lost is repeated."""
         pending = self._pending
         points, pending.points = pending.points, []
         assert self.run_id is not None

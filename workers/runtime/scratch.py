@@ -1,4 +1,4 @@
-"""The folders of attempts. What a killed worker left behind is removed by the next one that starts."""
+"""Scratch folders of attempts. A starting worker removes those of killed workers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PREFIX = "trellis-worker-"
 
 
 class Scratch:
-    """A worker's folder, locked for as long as the process lives: an unlocked one belongs to nobody."""
+    """A worker's folder, locked for the life of the process: an unlocked one is abandoned."""
 
     def __init__(self, root: Path, lock: IO[str]) -> None:
         self._root = root
@@ -24,7 +24,7 @@ class Scratch:
     @classmethod
     @contextmanager
     def open(cls, parent: Path | None) -> Generator[Self]:
-        """Make the folder under `parent`, or where the system keeps temporary files."""
+        """Create the folder under `parent`, or in the system's temporary folder."""
         base = Path(tempfile.gettempdir()) if parent is None else parent
         base.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(base)
@@ -38,11 +38,11 @@ class Scratch:
 
     @asynccontextmanager
     async def folder(self) -> AsyncGenerator[Path]:
-        """A folder for one attempt, removed with all that is in it, and with the file beside it that is named as it is and `.log`.
+        """A folder for one attempt, removed afterwards together with its log file (see `log_path`).
 
-        Removing a million files takes a while, in which the worker has leases to keep.
+        Removed in a thread: deleting a million files takes a while and must not delay heartbeats.
         """
-        self._root.mkdir(mode=0o700, exist_ok=True)  # systems sweep their temporary folders, under living programs too
+        self._root.mkdir(mode=0o700, exist_ok=True)  # the system may clean its temporary folder while we run
         path = Path(tempfile.mkdtemp(dir=self._root))
         try:
             yield path
@@ -51,7 +51,7 @@ class Scratch:
 
 
 def log_path(folder: Path) -> Path:
-    """Where the log of an attempt lies: not in its folder, which belongs to the body."""
+    """The path of an attempt's log file, beside its folder, because the folder belongs to the body."""
     return folder.with_name(f"{folder.name}.log")
 
 
@@ -66,5 +66,5 @@ def _remove_abandoned(base: Path) -> None:
             with (root / "lock").open("r+") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(root, ignore_errors=True)
-        except OSError:  # held by a living worker, another user's, or just being made
+        except OSError:  # locked by a live worker, another user's, or being created
             continue

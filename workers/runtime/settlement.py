@@ -1,4 +1,4 @@
-"""How an attempt ends in PostgreSQL: its last words, then the settle, both tried again while the database is away."""
+"""Settles an attempt in PostgreSQL: writes its final reports, then the job's new status, and retries both while the database is down."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ from workers.settings import WorkerSettings
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 T = TypeVar("T")
 
-RETRY_TIMEOUT = 60.0  # seconds for which last words and settle together are tried again while Postgres is away
-RETRY_INTERVAL = 0.5
-REMOVAL_TIMEOUT = 10.0  # seconds that removing objects may take; a store that hangs must not keep the slot
-# The same of a worker that stops: a job that it cannot give back is lost to it within a lease, and an object that stays is collected.
+RETRY_TIMEOUT = 60.0  # seconds for which the final reports and the settle together are retried while PostgreSQL is down
+RETRY_INTERVAL = 0.5  # seconds
+REMOVAL_TIMEOUT = 10.0  # seconds that deleting objects may take; a hanging object store must not keep the slot
+# The same for a stopping worker: a job that it cannot give back is reaped when its lease expires, and a left object is an orphan.
 STOPPING_RETRY_TIMEOUT = 5.0
 STOPPING_REMOVAL_TIMEOUT = 2.0
 _REPORTS_NOT_WRITTEN = Failure(
-    "UNAVAILABLE", "The database did not take in time what the job still had to tell.", retryable=True, service_unavailable=True
+    "UNAVAILABLE", "The database did not accept the job's final reports in time.", retryable=True, service_unavailable=True
 )
 
 
 class Effects(Protocol):
-    """Writes what the job made, in the transaction that settles it; answers with the keys of objects that are not needed after all."""
+    """Writes the job's outputs in the transaction that settles it. Returns the keys of objects that are not needed after all."""
 
     def __call__(self, work: Work, job: Row[Any], /) -> Awaitable[Sequence[str]]: ...
 
 
 class Settlement:
-    """Of one attempt. `log` is the file that the settle refers to; `in_haste` says that the worker stops; `status` is where the job went."""
+    """The settlement of one attempt. `log` is the stored log file, `is_stopping` shortens retries, `status` is the job's status afterwards."""
 
     def __init__(self, database: Database, objects: ObjectStore, job: Row[Any], settings: WorkerSettings) -> None:
         self._database = database
@@ -61,18 +61,18 @@ class Settlement:
         self.status: JobStatus | None = None
 
     async def write_reports(self, reports: Reports) -> bool:
-        """Write all that is still to be told; whether it was written. What the settle must not go without is tried as long as the settle is."""
+        """Write all pending reports, with the same retries as the settle. Return whether they were written."""
         try:
             await self._retry(lambda: reports.flush(everything=True))
-        except Superseded:  # the settle finds that out too, and knows what became of the job
+        except Superseded:  # the settle finds out too, and what became of the job
             return True
-        except Exception:  # of a failed attempt the reason is worth more than its last lines
-            log.warning("last_reports_not_written", job=str(self._job.id), attempt=self._job.attempt, exc_info=True)
+        except Exception:  # the failure of an attempt must be settled even without its last lines
+            log.warning("final_reports_not_written", job=str(self._job.id), attempt=self._job.attempt, exc_info=True)
             return False
         return True
 
     async def complete(self, effects: Effects, *, reports_written: bool) -> bool:
-        """Whether the job is COMPLETED. What it told belongs to what it made: without the one there is not the other, and it runs again."""
+        """Settle as COMPLETED; return whether the job is. Without its final reports it fails and is retried, since outputs need them."""
         if not reports_written:
             return await self.fail(_REPORTS_NOT_WRITTEN) is JobStatus.COMPLETED
         surplus: list[str] = []
@@ -86,8 +86,8 @@ class Settlement:
         try:
             status = await self._settle(write)
         except Unavailable:
-            raise  # perhaps it was committed, and what it refers to must stay
-        except Exception as error:  # what it made cannot be written: a failure like any other, and not a worker that vanished
+            raise  # the transaction may have been committed, so its objects must stay
+        except Exception as error:  # settle as a failure: otherwise the lease would expire and count as a lost worker
             log.warning("effects_not_written", job=str(self._job.id), attempt=self._job.attempt, exc_info=True)
             return await self.fail(failure_of(error, body_started=True)) is JobStatus.COMPLETED
         if status is JobStatus.COMPLETED:
@@ -95,9 +95,9 @@ class Settlement:
         return status is JobStatus.COMPLETED
 
     async def fail(self, failure: Failure) -> JobStatus | None:
-        """Where the job went; COMPLETED if an earlier settle had been committed after all.
+        """Settle as failed. Return the job's new status; COMPLETED if an earlier settle was committed after all.
 
-        Words that Postgres refuses must not turn a failure into a worker that vanished, ten times over.
+        If PostgreSQL rejects the failure's texts, a generic message replaces them: otherwise the attempt would count as a loss, ten times over.
         """
         job = self._job
         log.info("attempt_failed", job=str(job.id), attempt=job.attempt, code=failure.code, error=failure.message)
@@ -107,7 +107,7 @@ class Settlement:
             if is_transient(error):
                 raise
             log.warning("failure_not_written", job=str(job.id), attempt=job.attempt, exc_info=True)
-            message = "The job failed, and the database refused the words that say why. The worker's own log has them."
+            message = "The job failed, and the database rejected the error message. See the log of the worker."
             return await self._fail(replace(failure, message=message, traceback=None, column=None))
 
     async def _fail(self, failure: Failure) -> JobStatus | None:
@@ -122,17 +122,17 @@ class Settlement:
         return await self._settle(lambda work: jobs.fail(work, self._claim, failure, job.tries + 1, job.max_tries, backoff))
 
     async def cancel(self) -> None:
-        """The body of a job that was to be cancelled is dead."""
+        """Settle as CANCELLED, after the body has died."""
         await self._settle(lambda work: jobs.settle_cancelled(work, self._claim))
 
     async def give_back(self) -> None:
-        """The worker stops: no try is used."""
+        """Give the job back because the worker stops; no try is used."""
         await self._settle(lambda work: jobs.give_back(work, self._claim))
 
     async def _settle(self, write: Callable[[Work], Awaitable[Row[Any] | None]]) -> JobStatus | None:
-        """Where the job went. A connection lost during the COMMIT leaves open whether it worked, so the row is asked.
+        """Settle with `write` and return the job's new status. If the COMMIT's response was lost, a retry reads the status from the row.
 
-        When the row says CANCELLING instead, that is what the attempt ends as: after an accepted cancel nothing completes.
+        If the row is CANCELLING, the attempt is settled as cancelled: after an accepted cancel no job completes.
         """
         rounds = 0
 
@@ -156,7 +156,7 @@ class Settlement:
         return self.status
 
     async def _retry(self, write: Callable[[], Awaitable[T]]) -> T:
-        """Do it until it is done, or until what stands in its way does not pass; or raise what that was when the time is over."""
+        """Call `write` until it succeeds; raise permanent errors at once, transient ones after the retry timeout."""
         if self._retry_until is None:
             self._retry_until = time.monotonic() + (STOPPING_RETRY_TIMEOUT if self.is_stopping else RETRY_TIMEOUT)
         while True:
@@ -174,10 +174,10 @@ class Settlement:
         return status if status in TERMINAL else None
 
     async def remove(self, keys: Sequence[str]) -> None:
-        """Best effort: what stays is referenced by nothing and collected later."""
+        """Delete objects, best effort: no row refers to those that stay, and the orphan collector deletes them."""
         if keys:
             try:
                 async with asyncio.timeout(STOPPING_REMOVAL_TIMEOUT if self.is_stopping else REMOVAL_TIMEOUT):
                     await self._objects.delete(keys)
-            except Exception:  # the attempt is over; a store that is away must not change how it ended
+            except Exception:  # an unavailable object store must not change the outcome
                 log.warning("objects_not_removed", count=len(keys), exc_info=True)
