@@ -221,7 +221,7 @@ class Reports:
         event_data = {kind: {"nodes": parts} for kind, parts in steps.items() if parts} or {JobEventType.PROGRESS: progress_data}
         try:
             for kind, data in event_data.items():
-                await self._append(work, kind, data=data, moved=events.ProgressUpdate(self._percent, self._step, seconds_left))
+                await self._append(work, kind, data=data, progress_update=events.ProgressUpdate(self._percent, self._step, seconds_left))
             await nodes.record(work, self._claim, changes)
         except BaseException:
             pending.nodes, pending.started = {**changes, **pending.nodes}, started + pending.started
