@@ -1,4 +1,4 @@
-"""A worker as arq alone makes it, with a function that notes when it was entered. `python -m arq tests.benchmarks.bare_arq.Settings`."""
+"""A plain arq worker whose function records when it was entered. `python -m arq tests.benchmarks.bare_arq.Settings`."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any
 from arq.connections import RedisSettings
 
 QUEUE = "bare"
-ENTERED = "BENCH_ENTERED"  # names the file that is written to
+ENTERED = "BENCH_ENTERED"  # environment variable with the path of the file to write to
 
 
 async def enter(_ctx: dict[str, Any], number: int) -> None:
-    entered = time.monotonic()  # one clock for all processes of a machine
+    entered = time.monotonic()  # all processes of a machine share this clock
     with Path(os.environ[ENTERED]).open("a") as file:
         file.write(f"{number} {entered}\n")
 
 
 class Settings:
-    """What arq reads; everything else is its default."""
+    """arq's settings; all others are defaults."""
 
     functions = (enter,)
     queue_name = QUEUE

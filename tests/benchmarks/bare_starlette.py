@@ -1,4 +1,4 @@
-"""The least that a broadcast over websockets costs: Starlette alone, each message sent to one socket after the other."""
+"""The minimal cost of a websocket broadcast: plain Starlette that sends each message to one socket after the other."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""`runPipeline` through GraphQL by several clients at once, against `arq.enqueue_job` alone from as many tasks.
+"""`runPipeline` through GraphQL by several concurrent clients, against plain `arq.enqueue_job` from as many tasks.
 
-Ours commits the job, its inputs, its run and its first event to PostgreSQL before it answers; arq's word is lost with Redis. Between the two
-stands what any answer over HTTP costs here: the same clients, asking a Starlette route that does nothing.
+Ours commits the job, its inputs, its run and its first event to PostgreSQL before it responds; arq's jobs are lost with Redis. For
+comparison, the cost of any HTTP response here: the same clients, requesting a Starlette route that does nothing.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ COMMITTED = "SELECT xact_commit FROM pg_stat_database WHERE datname = current_da
 
 
 async def rate(clients: int, total: int, call: Callable[[int], Awaitable[None]]) -> tuple[float, float]:
-    """Calls a second by so many at once, and the median of how long each took, in ms."""
+    """Return the calls a second by `clients` concurrent clients, and the median duration of a call in ms."""
     numbers = iter(range(total))
     latencies: list[float] = []
 
@@ -88,7 +88,7 @@ async def main() -> None:
                 ours = await rate(CLIENTS, CALLS, enqueue)
                 cpu_total += cpu_seconds(pid) - cpu_before
                 rounds.append((ours, await rate(CLIENTS, CALLS, enqueue_bare)))
-            await asyncio.sleep(1.5)  # the server counts its transactions a moment later
+            await asyncio.sleep(1.5)  # PostgreSQL updates its transaction counters with a delay
             transactions = ((await database.rows(text(COMMITTED)))[0][0] - committed_before) / (ROUNDS * CALLS)
             assert outcomes == {"RunPipelinePayload": ROUNDS * CALLS}, outcomes
             await pool.aclose()

@@ -1,7 +1,7 @@
-"""Events of a job to 1, 100 and 1,000 websocket subscribers, against a bare Starlette broadcast of the same bytes to as many.
+"""Events of a job to 1, 100 and 1,000 websocket subscribers, against a plain Starlette broadcast of the same bytes to as many.
 
-`--sockets 5000` measures instead one process that serves so many sockets at one event a second to each of them: all of one job, then of
-as many jobs as give each five subscribers.
+`--sockets 5000` measures instead one process with so many sockets at one event a second each: all of one job, then of so many jobs that
+each has five subscribers.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from tests.benchmarks.websocket_clients import Clients, start_clients, subscribe
 from tests.event_writer import create_waiting_jobs, write_events
 
 SUBSCRIBERS = (1, 100, 1_000)
-BATCH = 20  # events that are told together; the next follow once everyone has these
-DELIVERIES = 40_000  # of each measurement, about
+BATCH = 20  # events written together; the next batch follows once every subscriber has received these
+DELIVERIES = 40_000  # approximate number for each measurement
 EVENTS = "subscription($id: ID!) { jobEvents(id: $id) { sequence message type status progress step createdAt cursor } }"
 OPTIONS = ("--ws", "websockets-sansio", "--loop", "uvloop", "--http", "httptools", "--ws-per-message-deflate", "false")
 TICK = os.sysconf("SC_CLK_TCK")
@@ -44,18 +44,18 @@ SECONDS = 15
 
 
 def cpu_seconds(pid: int) -> float:
-    """Seconds of CPU that a process has used."""
+    """Return the CPU seconds that a process has used."""
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / TICK
 
 
 def resident_bytes(pid: int) -> int:
-    """Bytes that a process holds in memory."""
+    """Return the resident memory of a process in bytes."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def measure(pid: int, clients_process: Clients, subscribers: int, send: Callable[[], None]) -> tuple[float, float]:
-    """Events a second, and microseconds of CPU a delivery."""
+    """Return events a second, and CPU microseconds a delivery."""
     rounds = max(3, DELIVERIES // (BATCH * subscribers))
     send()
     expected = clients_process.received if subscribers == 0 else BATCH * subscribers
@@ -92,10 +92,10 @@ def measure_trellis(runner: asyncio.Runner, database: Database, admin: UUID, url
 
 
 class _CountedFrom(Clients):
-    """The same clients, counted from here on."""
+    """The same clients with the message count starting at 0."""
 
     def __init__(self, clients_process: Clients, received_before: int) -> None:
-        super().__init__(clients_process._pipe, clients_process._total)  # pyright: ignore[reportPrivateUsage] - of the same kind
+        super().__init__(clients_process._pipe, clients_process._total)  # pyright: ignore[reportPrivateUsage] - of its base class
         self._before = received_before
 
     @property
@@ -112,7 +112,7 @@ def measure_bare(url: str, pid: int, subscribers: int, text: str) -> tuple[float
 
 
 def capture_event(runner: asyncio.Runner, database: Database, admin: UUID, url: str) -> str:
-    """One event as we send it, byte for byte: what the bare side sends too."""
+    """Return the bytes of one event as we send it, which the plain side sends too."""
     job = runner.run(create_job(database, admin))
 
     async def receive_event() -> str:
@@ -148,7 +148,7 @@ def compare(runner: asyncio.Runner, database: Database, admin: UUID) -> None:
 
 @dataclass(frozen=True)
 class ManySockets:
-    """What so many sockets cost. Times in milliseconds, memory in kilobytes of each socket, `core` as a share, `cost` in microseconds."""
+    """The cost of many sockets. Times in milliseconds, memory in kilobytes a socket, `core` as a share, `cost` in microseconds."""
 
     sockets: int
     jobs: int
@@ -165,12 +165,12 @@ class ManySockets:
 
 
 def measure_many_sockets(runner: asyncio.Runner, database: Database, admin: UUID, sockets: int, job_count: int) -> ManySockets:
-    """So many sockets on `among` jobs, each of which has an event a second."""
+    """Measure `sockets` sockets on `job_count` jobs, each of which has an event a second."""
     jobs = runner.run(create_waiting_jobs(database, admin, job_count))
     openings = [subscribe_messages(deployment.TOKEN, EVENTS, id=encode("job", jobs[index % job_count])) for index in range(sockets)]
     subscribers_per_job = sockets // job_count
     with deployment.trellis_api() as (url, pid):
-        with start_clients(url, "/graphql", openings[:10], "graphql-transport-ws") as clients_process:  # whatever is made once is there
+        with start_clients(url, "/graphql", openings[:10], "graphql-transport-ws") as clients_process:  # warm-up of one-time initialization
             assert clients_process.wait_for(10, 30), "not everyone has the first event"
         memory_before = resident_bytes(pid)
         with start_clients(url, "/graphql", openings, "graphql-transport-ws") as clients_process:

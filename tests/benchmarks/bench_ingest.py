@@ -1,7 +1,7 @@
-"""Ingest of a CSV, with types, checks, issues, checksum and full profile, against bare `polars.scan_csv().sink_parquet()`.
+"""Ingest of a CSV, with types, checks, issues, checksum and full profile, against plain `polars.scan_csv().sink_parquet()`.
 
-1 GB unless `TRELLIS_BENCH_CSV_MB` says otherwise. Both run in fresh children of one run, by turns, and the best of two counts;
-the ratio is theirs over ours: at least 0.2 is to be reached.
+The size is 1 GB unless `TRELLIS_BENCH_CSV_MB` is set. Both run alternately in new child processes, and the best of two counts. The ratio
+is theirs over ours; the target is at least 0.2.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ assert result["issue_count"] == 0
 
 
 def make_csv(path: Path, megabytes: int) -> int:
-    """Twelve columns of every kind, 2 % of one missing; gives the number of rows."""
+    """Write twelve columns of every kind, 2 % of one missing; return the number of rows."""
     rng = np.random.default_rng(1)
     words = np.array([f"word{number}" for number in range(5_000)])
     cities = np.array(["Paris", "Berlin", "Oslo", "Rome", "New York", "São Paulo"])
@@ -72,7 +72,7 @@ def make_csv(path: Path, megabytes: int) -> int:
 
 
 def run_child(code: str, path: Path, folder: Path) -> tuple[float, float, int]:
-    """Seconds, seconds of processor, MiB at the peak."""
+    """Return wall-clock seconds, CPU seconds and peak memory in MiB."""
     completed = subprocess.run([sys.executable, "-c", code, str(path), str(folder)], capture_output=True, text=True, check=True, cwd=_ROOT)
     wall, cpu, peak = completed.stdout.split()
     return float(wall), float(cpu), int(peak)

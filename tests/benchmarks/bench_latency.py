@@ -1,7 +1,7 @@
-"""From `runPipeline` to the worker's body being entered, on an idle worker, against `arq.enqueue_job` to the function on a bare arq worker.
+"""Latency from `runPipeline` to the start of the body on an idle worker, against `arq.enqueue_job` to the function on a plain arq worker.
 
-Rounds of both alternate, so that whatever else the machine does strikes both. The bodies write the moment themselves, as the harness of the
-faults has them do, on the clock that all processes share.
+Rounds of both alternate, so that other load on the machine affects both. The bodies record the time themselves, with the traces of the
+fault tests, on the monotonic clock that all processes share.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from tests.faults.hooks import TRACES
 from tests.faults.traces import executions
 
 ROUNDS = 6
-JOBS_PER_ROUND = 10  # jobs of a round
-PAUSE = 0.137  # seconds between two, so that they meet the rounds of a clock at all its places
+JOBS_PER_ROUND = 10  # jobs in a round
+PAUSE = 0.137  # seconds between jobs, so that they hit every phase of periodic polls
 CSV = "x,y\n" + "".join(f"{i},{i % 5}\n" for i in range(200))
 
 
 async def wait_entered(probe: Callable[[], float | None]) -> float:
-    """The moment that a body wrote, once it has."""
+    """Wait for and return the time that a body recorded."""
     async with asyncio.timeout(30):
         while (entered_at := probe()) is None:
             await asyncio.sleep(0.02)
@@ -43,13 +43,13 @@ Measure = Callable[[], Awaitable[tuple[float, float]]]
 
 
 async def measure(ours: Measure, theirs: Measure) -> dict[str, list[tuple[float, float]]]:
-    """Of both, (milliseconds until the answer, milliseconds from there until it was entered) of each job."""
+    """Return for each job of both (milliseconds until the response, milliseconds from there until the body was entered)."""
     latencies: dict[str, list[tuple[float, float]]] = {"ours": [], "bare": []}
     for turn in range(ROUNDS + 1):
         for name, run_once in (("ours", ours), ("bare", theirs)):
             for _ in range(JOBS_PER_ROUND):
                 latency = await run_once()
-                if turn:  # the first round only warms
+                if turn:  # the first round is a warm-up
                     latencies[name].append(latency)
                 await asyncio.sleep(PAUSE)
     return latencies

@@ -1,6 +1,6 @@
 """50 datasets, each with its owner, 3 versions and 5 jobs, over HTTP: ours against stock Strawberry with DataLoaders.
 
-Both servers run at once on the same PostgreSQL and are asked in turns, so that whatever else the machine does hits both.
+Both servers run on the same PostgreSQL and are measured alternately, so that other load on the machine affects both.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ROUNDS, SECONDS = 5, 2.0
 ROWS = (
     "INSERT INTO datasets (owner_id, name, modality, source) SELECT u.id, 'd' || i, 'tabular', 'upload' FROM users u, generate_series(1, 200) i",
     "INSERT INTO dataset_versions (dataset_id, number, status, source) SELECT d.id, n, 'ready', 'upload' FROM datasets d, generate_series(1, 4) n",
-    "SET session_replication_role = replica",  # the trigger lets no job begin at its end
+    "SET session_replication_role = replica",  # a trigger rejects jobs that are inserted in a terminal state
     (
         "INSERT INTO jobs (owner_id, kind, status, queue, dataset_id, completed_at)"
         " SELECT d.owner_id, 'profile', 'completed', 'default', d.id, now() FROM datasets d, generate_series(1, 8)"
@@ -41,7 +41,7 @@ async def fill(state: Database) -> None:
 
 
 async def rate(url: str, clients: int, seconds: float) -> tuple[float, float]:
-    """(requests per second, median seconds of one) with so many clients at once."""
+    """Return (requests a second, median seconds of a request) with `clients` concurrent clients."""
     times: list[float] = []
     async with httpx.AsyncClient(
         base_url=url, headers={"authorization": f"Bearer {deployment.TOKEN}"}, limits=httpx.Limits(max_connections=clients)
@@ -65,7 +65,7 @@ async def answers(*urls: str) -> list[object]:
 
 
 def _without_times(value: Any) -> Any:
-    """The answer but for `createdAt`, which the two write with different offsets."""
+    """The response without `createdAt`, which the two write with different offsets."""
     if isinstance(value, dict):
         return {key: _without_times(inner) for key, inner in value.items() if key != "createdAt"}
     return [_without_times(inner) for inner in value] if isinstance(value, list) else value

@@ -1,4 +1,4 @@
-"""A Trellis to measure: embedded servers, a schema, an admin; API processes of its own."""
+"""A deployment to measure: embedded servers, a migrated database with an admin, and API processes."""
 
 from __future__ import annotations
 
@@ -22,12 +22,14 @@ from db.settings import StateSettings, state_settings
 from server.embedded import embedded_servers
 
 TOKEN = "the-token-of-the-benchmarks"
-UNLIMITED = {f"TRELLIS_RATE_LIMIT_{who}": "0" for who in ("ANONYMOUS", "FREE", "PRO", "ENTERPRISE")}  # one viewer asks for thousands
+UNLIMITED = {
+    f"TRELLIS_RATE_LIMIT_{who}": "0" for who in ("ANONYMOUS", "FREE", "PRO", "ENTERPRISE")
+}  # one viewer sends the requests of thousands
 
 
 @contextmanager
 def servers() -> Generator[None]:
-    """Real servers in a scratch folder, named by the environment for as long as the block lasts."""
+    """Start real servers in a scratch folder; the environment has their settings during the block."""
     with (
         tempfile.TemporaryDirectory(prefix="trellis-bench-", ignore_cleanup_errors=True) as folder,
         embedded_servers(Path(folder)) as environment,
@@ -41,7 +43,7 @@ def servers() -> Generator[None]:
 
 @asynccontextmanager
 async def database() -> AsyncGenerator[Database]:
-    """The state, with the admin whose token is `TOKEN`."""
+    """A database with an admin whose token is `TOKEN`."""
     async with Database.open(StateSettings(), statement_timeout=0) as database_:
         async with database_.work(SYSTEM) as work:
             await accounts.ensure_admin(work, "admin@trellis.local", TOKEN)
@@ -50,7 +52,7 @@ async def database() -> AsyncGenerator[Database]:
 
 @contextmanager
 def run_process(*command: str, **environment: str) -> Generator[subprocess.Popen[bytes]]:
-    """A child that is ended with the block; its output is kept out of the way."""
+    """A child process that ends with the block; its output is discarded."""
     child = subprocess.Popen(
         [sys.executable, "-m", *command], env={**os.environ, **environment}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -63,21 +65,21 @@ def run_process(*command: str, **environment: str) -> Generator[subprocess.Popen
 
 @contextmanager
 def api(application: str, *options: str) -> Generator[str]:
-    """A uvicorn process that serves `application`: its URL."""
+    """Serve `application` in a uvicorn process; yield its URL."""
     with uvicorn_app(application, *options) as (url, _):
         yield url
 
 
 @contextmanager
 def trellis_api() -> Generator[tuple[str, int]]:
-    """An API process as it is in production: its URL, and its id."""
+    """Run an API process as in production; yield its URL and process id."""
     with _http_process("server.cli", "api", "--host", "127.0.0.1") as url_and_pid:
         yield url_and_pid
 
 
 @contextmanager
 def uvicorn_app(application: str, *options: str) -> Generator[tuple[str, int]]:
-    """A uvicorn process that serves `application`: its URL, and its id."""
+    """Serve `application` in a uvicorn process; yield its URL and process id."""
     with _http_process("uvicorn", application, *options, "--log-level", "critical", "--no-access-log") as url_and_pid:
         yield url_and_pid
 

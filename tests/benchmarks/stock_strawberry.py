@@ -1,6 +1,6 @@
-"""What one gets from the libraries' own tutorials: Strawberry types, an ORM session per request, a DataLoader per edge.
+"""A stock server as in the libraries' tutorials: Strawberry types, an ORM session per request, a DataLoader per edge.
 
-It serves the part of the graph that the nested read asks for, from the same tables, so that both answers are the same bytes.
+It serves the part of the graph that the nested read selects, from the same tables, so that both responses are the same bytes.
 """
 
 from __future__ import annotations
@@ -46,15 +46,15 @@ class User:
 class Version:
     id: strawberry.ID
     number: int
-    status: VersionStatus  # pyright: ignore[reportInvalidTypeForm] - made by a call
+    status: VersionStatus  # pyright: ignore[reportInvalidTypeForm] - created by a call
     created_at: datetime
 
 
 @strawberry.type
 class Job:
     id: strawberry.ID
-    kind: Kind  # pyright: ignore[reportInvalidTypeForm] - made by a call
-    status: Status  # pyright: ignore[reportInvalidTypeForm] - made by a call
+    kind: Kind  # pyright: ignore[reportInvalidTypeForm] - created by a call
+    status: Status  # pyright: ignore[reportInvalidTypeForm] - created by a call
     progress: int
     created_at: datetime
 

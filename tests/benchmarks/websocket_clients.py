@@ -1,6 +1,6 @@
-"""Many graphql-transport-ws clients in one process, written leanly so that what is measured is the server.
+"""Many graphql-transport-ws clients in one process, kept minimal so that the server dominates the measurement.
 
-Each knows how many messages it has, that they come in order and without a gap, and how old each was when it came.
+Each counts its messages, checks that they arrive in order and without gaps, and records their age at arrival.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from urllib.parse import urlsplit
 import orjson
 import uvloop
 
-MAX_OPENING = 100  # connections being opened at a time
-OPEN_TIMEOUT = 30  # seconds that a server has to answer
+MAX_OPENING = 100  # connections opened concurrently
+OPEN_TIMEOUT = 30  # seconds within which a server must respond
 
 
 @dataclass(frozen=True)
 class Report:
-    """What the clients saw: messages, those that did not follow the one before, and ages in seconds."""
+    """The messages that clients received: their number, those out of order, and ages in seconds."""
 
     received: int
     misplaced: int
@@ -38,7 +38,7 @@ class Report:
 
 
 def _frame(payload: bytes) -> bytes:
-    """A text frame as clients send it; the mask may be zero."""
+    """Return a client's text frame; the mask may be zero."""
     length = len(payload)
     header = struct.pack("!BB", 0x81, 0x80 | length) if length < 126 else struct.pack("!BBH", 0x81, 0x80 | 126, length)
     return header + bytes(4) + payload
@@ -56,7 +56,7 @@ class _Client(asyncio.Protocol):
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.WriteTransport", transport)  # uvloop's are registered nowhere
+        self._transport = cast("asyncio.WriteTransport", transport)  # uvloop's transports are no registered subclasses
         key = base64.b64encode(os.urandom(16)).decode()
         protocol_header = f"Sec-WebSocket-Protocol: {self._subprotocol}\r\n" if self._subprotocol else ""
         self._transport.write(
@@ -146,7 +146,7 @@ def _main(url: str, path: str, subprotocol: str, openings: Sequence[Sequence[byt
 
 
 class Clients:
-    """The clients of another process; `received` is how many messages they have, all together."""
+    """Clients in another process; `received` is the total of their messages."""
 
     def __init__(self, pipe: Connection, total: Synchronized[int]) -> None:
         self._pipe = pipe
@@ -157,7 +157,7 @@ class Clients:
         return self._total.value
 
     def wait_for(self, messages: int, timeout: float) -> bool:
-        """Whether so many messages have come before the patience (in seconds) is over."""
+        """Return whether so many messages have arrived within `timeout` seconds."""
         deadline = time.monotonic() + timeout
         while self.received < messages:
             if time.monotonic() > deadline:
@@ -172,7 +172,7 @@ class Clients:
 
 @contextmanager
 def start_clients(url: str, path: str, openings: Sequence[Sequence[bytes]], subprotocol: str = "") -> Generator[Clients]:
-    """One client for each opening, the messages that it sends, each after an answer to the one before. Ends with the block."""
+    """Start one client for each of `openings`, the messages that it sends, each after a response to the previous one; end them with the block."""
     context = mp.get_context("spawn")
     total: Any = context.Value(ctypes.c_longlong, 0, lock=False)
     parent_pipe, child_pipe = context.Pipe()
@@ -188,7 +188,7 @@ def start_clients(url: str, path: str, openings: Sequence[Sequence[bytes]], subp
 
 
 def subscribe_messages(token: str, query: str, **variables: Any) -> list[bytes]:
-    """What a client sends to follow a subscription."""
+    """Return the messages that a client sends to follow a subscription."""
     return [
         orjson.dumps({"type": "connection_init", "payload": {"Authorization": f"Bearer {token}"}}),
         orjson.dumps({"id": "1", "type": "subscribe", "payload": {"query": query, "variables": variables}}),

@@ -1,6 +1,6 @@
-"""Around every body: a trace of when it ran, and in place of pipelines named "script ..." what the name says.
+"""Wraps every body: traces its executions, and runs pipelines named "script ..." as scripts.
 
-A script's output says which attempt made it, as its number of rows, so that a result from the wrong attempt is seen.
+The number of rows of a script's output is its attempt, so that a result of the wrong attempt is detected.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ MIB = 1024**2
 
 
 def run(request: dict[str, Any], reporter: Reporter) -> Any:
-    """The body `target`, traced."""
+    """Run the body `target`, traced."""
     with _traced_execution(Path(request["folder"]), request["job"], request["attempt"]):
         spec = request["spec"]
         name = spec.get("context", {}).get("pipeline_name") or ""
         if name.startswith(SCRIPT_PREFIX):
-            os.environ[JOB_VARIABLE] = request["job"]  # whatever the body forks can be told by it
+            os.environ[JOB_VARIABLE] = request["job"]  # marks all descendants of the body
             script_name, *values = name.removeprefix(SCRIPT_PREFIX).split()
             SCRIPTS[script_name](reporter, request["attempt"], *map(float, values))
             return _result(Path(spec["folder"]), request)
@@ -44,7 +44,7 @@ def run(request: dict[str, Any], reporter: Reporter) -> Any:
 
 @contextmanager
 def _traced_execution(folder: Path, job: str, attempt: int) -> Generator[None]:
-    """The kernel gives the lock back when this process ends in whatever way; whoever finds it taken runs beside another execution."""
+    """Trace one execution under the job's lock, which the kernel releases however the process ends; a taken lock means overlap."""
     lock = os.open(folder / f"{job}.lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -59,7 +59,7 @@ def _traced_execution(folder: Path, job: str, attempt: int) -> Generator[None]:
 
 
 def _trace(folder: Path, job: str, attempt: int, what: str, *, alone: bool) -> None:
-    """One write of one line to a file opened for appending: lines of several processes do not mix."""
+    """Append one line with one O_APPEND write, so that lines of several processes do not mix."""
     record = {"job": job, "attempt": attempt, "what": what, "pid": os.getpid(), "at": time.monotonic(), "alone": alone}
     descriptor = os.open(folder / "executions", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
@@ -78,48 +78,48 @@ def _result(folder: Path, request: dict[str, Any]) -> dict[str, Any]:
     return {"kind": "dataset", "parquet": str(output), "profile": {**profile, **counts}, **table}
 
 
-# What scripts do; each is told its attempt and the numbers in the name.
+# The scripts; their arguments are the attempt and the numbers in the name.
 
 
 def nap(reporter: Reporter, _attempt: int, seconds: float) -> None:
-    """Work for a while, and say so."""
+    """Sleep and report progress."""
     for part in range(4):
         reporter.progress(25 * part, f"nap {part + 1} of 4")
         time.sleep(seconds / 4)
 
 
 def linger(reporter: Reporter, attempt: int, seconds: float, later: float = 0.05) -> None:
-    """The first attempt takes `seconds`, the others `later`."""
+    """Sleep `seconds` in the first attempt, `later` seconds in the others."""
     nap(reporter, attempt, seconds if attempt == 1 else later)
 
 
 def hold(_reporter: Reporter, attempt: int, seconds: float) -> None:
-    """Holds the interpreter's lock: no thread of this process moves."""
+    """Hold the GIL, so that no other thread of this process runs."""
     if attempt == 1:
         ctypes.PyDLL(None).usleep(int(seconds * 1e6))
 
 
 def stubborn(reporter: Reporter, attempt: int, seconds: float) -> None:
-    """Does not obey SIGTERM."""
+    """Ignore SIGTERM."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     nap(reporter, attempt, seconds)
 
 
 def leak(_reporter: Reporter, _attempt: int) -> None:
-    """Takes memory until it is stopped."""
+    """Allocate memory until killed."""
     blocks: list[bytearray] = []
     while True:
         blocks.append(bytearray(8 * MIB))
 
 
 def fork(reporter: Reporter, attempt: int, seconds: float) -> None:
-    """Leaves a process behind that has a session of its own."""
+    """Leave a process behind in its own session."""
     subprocess.Popen(["sleep", "3600.5"], start_new_session=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     nap(reporter, attempt, seconds)
 
 
 def chatter(_reporter: Reporter, _attempt: int, megabytes: float) -> None:
-    """Prints so much."""
+    """Print `megabytes` MB."""
     block = ("x" * 1023 + "\n") * 1024
     for _ in range(int(megabytes)):
         sys.stdout.write(block)
@@ -127,7 +127,7 @@ def chatter(_reporter: Reporter, _attempt: int, megabytes: float) -> None:
 
 
 def fill(_reporter: Reporter, attempt: int, megabytes: float) -> None:
-    """The first attempt writes so much into its folder."""
+    """Write `megabytes` MB into the attempt's folder in the first attempt."""
     if attempt == 1:
         with Path("filling").open("wb") as file:
             file.writelines(b"x" * MIB for _ in range(int(megabytes)))
@@ -138,7 +138,7 @@ def refuse(_reporter: Reporter, _attempt: int) -> None:
 
 
 def stumble(_reporter: Reporter, attempt: int) -> None:
-    """The first attempt fails in a way that may pass."""
+    """Raise a transient error in the first attempt."""
     if attempt == 1:
         raise ConnectionResetError("Whoever it spoke with has gone.")
 

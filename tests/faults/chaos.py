@@ -1,4 +1,4 @@
-"""The long run: `make chaos ARGS="--seed 7 --jobs 1000"`. Prints the seed, what was done, the invariants as a table, and the numbers."""
+"""The long run: `make chaos ARGS="--seed 7 --jobs 1000"`. Prints the seed, the injected faults, the invariants and the measurements."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ SETTINGS: Mapping[str, str] = {
     "TRELLIS_WORKER_RING_AGAIN": "2",
     "TRELLIS_WORKER_BACKOFF_BASE": "0.5",
     "TRELLIS_WORKER_BACKOFF_FACTOR": "2",
-    "TRELLIS_WORKER_CHECKPOINT_EVERY": "0.1",  # what is killed is to have something to go on from
+    "TRELLIS_WORKER_CHECKPOINT_EVERY": "0.1",  # so that killed trainings have a checkpoint to resume from
     "TRELLIS_WORKER_CHECKPOINT_BYTES": "0",
-    "TRELLIS_WORKER_PRELOAD": "true",  # a body of ours that imports for itself takes a second of a core, again with each attempt
+    "TRELLIS_WORKER_PRELOAD": "true",  # without it, each attempt of a real body takes a second of a core for imports
 }
 HOLD_SCRIPT = "hold 6"  # seconds, more than a lease
 FILL_SCRIPT = "fill 64"  # megabytes, more than the disk has
-# (weight, script, how it ends); those in capitals are the product's own kinds of work.
+# (weight, script, expected end); names in capitals are real jobs of the product.
 SCRIPT_MIX: tuple[tuple[int, str, str], ...] = (
     (600, "nap 0.05", "completed"),
     (150, "nap 0.4", "completed"),
@@ -59,18 +59,18 @@ SCRIPT_MIX: tuple[tuple[int, str, str], ...] = (
     (6, "BIG", "completed"),
 )
 SUBMITTERS = 16
-FAULT_INTERVALS = (0.9, 3.5)  # seconds between the starts of two faults
-PROGRESS_INTERVAL = 10.0  # seconds between two lines of progress
+FAULT_INTERVALS = (0.9, 3.5)  # seconds between starts of faults
+PROGRESS_INTERVAL = 10.0  # seconds between lines of progress
 JOB_COUNTS = """SELECT count(*) AS there, count(completed_at) AS ended, count(*) FILTER (WHERE status = 'running') AS running FROM jobs"""
 ENDED_SHARE = 0.97  # share of the jobs that must have ended before the faults stop
-FULL_RUN_JOBS = 1000  # jobs; a run of so many is to have had every kind of fault, within
-FULL_RUN_SECONDS = 180.0  # on two cores that do nothing else
+FULL_RUN_JOBS = 1000  # a run of so many jobs must have had every kind of fault
+FULL_RUN_SECONDS = 180.0  # its limit, on two idle cores
 
 console = Console()
 
 
 class ChaosRun:
-    """So many jobs under random faults."""
+    """A number of jobs under random faults."""
 
     def __init__(self, cluster: Cluster, workload: Workload, rng: random.Random, kinds: list[str], jobs: int) -> None:
         self._cluster = cluster
@@ -88,7 +88,7 @@ class ChaosRun:
         self._active: set[str] = set()
 
     async def run(self, within: float) -> None:
-        """Until every job has ended."""
+        """Run until every job has ended."""
         started = time.monotonic()
         fault_task = asyncio.create_task(self._inject_faults())
         try:
@@ -101,7 +101,7 @@ class ChaosRun:
         finally:
             self._stop_faults.set()
             await fault_task
-        await self._workload.wait_for_end()  # a fault may have given out jobs of its own, to strike at
+        await self._workload.wait_for_end()  # faults may have submitted jobs of their own
         await self._workload.wait_for_subscribers(60)
 
     async def _submit(self, turns: Iterator[int]) -> None:
@@ -130,18 +130,18 @@ class ChaosRun:
                 return await self._workload.submit_ingest(megabytes=1)
             case _:
                 if script == FILL_SCRIPT and not self._cluster.has_scratch_disk:
-                    expected = "failed"  # of the limit on files that stands in for the disk
+                    expected = "failed"  # by the file size limit that replaces the full disk
                 return await self._workload.submit_script(script, expected, priority=self._random.randint(1, 10))
 
     async def _retry_random(self) -> None:
-        """Somebody wants one that ended done again."""
+        """Retry a random ended job."""
         ids = [submission.job for submission in self._workload.submissions]
         query = "SELECT id FROM jobs WHERE id = ANY($1) AND completed_at IS NOT NULL AND kind = 'process' ORDER BY id LIMIT 20"
         if rows := await self._cluster.rows(query, ids):
             await self._workload.retry(self._random.choice(rows)["id"])
 
     async def _wait_until_ended(self, within: float) -> None:
-        """Say how far it is; the faults end when nearly all jobs have."""
+        """Print progress until all jobs have ended; stop the faults when nearly all have."""
         started = reported_at = time.monotonic()
         while time.monotonic() < started + within:
             rows = await self._cluster.rows(JOB_COUNTS)
@@ -162,7 +162,7 @@ class ChaosRun:
         console.print(f"[red]not all jobs ended within {within:.0f} s")
 
     async def _inject_faults(self) -> None:
-        """One after the other starts, each kind once before any comes again; those that last may overlap."""
+        """Inject faults, each kind once before any repeats. Lasting ones may overlap."""
         kinds_by_name, remaining_kinds = fault_kinds(), list[str]()
         async with asyncio.TaskGroup() as tasks:
             while not self._stop_faults.is_set():
@@ -179,7 +179,7 @@ class ChaosRun:
         return lock is not None and lock.locked()
 
     def _lock_for(self, name: str) -> asyncio.Lock | None:
-        """A server is down for one reason at a time, and the network harmed in one way."""
+        """Return the lock that allows one server fault and one network fault at a time."""
         if name.endswith(("connections", "connection")) or name.startswith(("store", "partition")):
             return self._network_lock
         return self._server_lock if name.endswith(("redis", "postgres", "backend")) and not name.startswith("wipe") else None
@@ -189,7 +189,7 @@ class ChaosRun:
             async with self._lock_for(name) or nullcontext():
                 self._active.add(name)
                 injected = await inject(self._injector)
-        except Exception as error:  # noqa: BLE001 - a fault that could not be done is none
+        except Exception as error:  # noqa: BLE001 - a fault that failed was not injected
             self.failed[name] += 1
             console.print(f"[yellow]{name}: {error!r}")
         else:
@@ -199,7 +199,7 @@ class ChaosRun:
 
 
 async def run_chaos(folder: Path, seed: int, jobs: int, workers: int, kinds: list[str], settings: Mapping[str, str]) -> bool:
-    """Whether all held."""
+    """Run and check everything. Return whether all checks passed."""
     rng = random.Random(seed)
     with Cluster(folder, seed, settings) as cluster:
         await cluster.connect()
@@ -212,7 +212,7 @@ async def run_chaos(folder: Path, seed: int, jobs: int, workers: int, kinds: lis
         passed = await report(cluster, workload, chaos_run, seed, kinds)
         await cluster.collect_orphans()
         await workload.assert_every_slot_runs(len(cluster.worker_pids()))
-        await asyncio.sleep(14)  # an invitation whose worker vanished stays hidden for 13 s
+        await asyncio.sleep(14)  # a queue entry whose worker died stays hidden for 13 s
         violated = await find_violations(cluster, workload, later=True)
         print_violations(violated, console)
         await workload.close()
@@ -221,7 +221,7 @@ async def run_chaos(folder: Path, seed: int, jobs: int, workers: int, kinds: lis
 
 
 async def report(cluster: Cluster, workload: Workload, chaos_run: ChaosRun, seed: int, kinds: list[str]) -> bool:
-    """What was done, and whether it was all that a whole run is to do."""
+    """Print what was done. Return whether a full run had every kind of fault within its time."""
     total = len(workload.submissions)
     load = ", ".join(f"{each:.1f}" for each in os.getloadavg())
     console.print(f"seed {seed}, lease {cluster.settings['TRELLIS_WORKER_LEASE']} s, load of the machine {load}")
@@ -230,8 +230,8 @@ async def report(cluster: Cluster, workload: Workload, chaos_run: ChaosRun, seed
     query = "SELECT status::text, count(*), sum(attempt) AS attempts, sum(tries) AS tries, sum(losses) AS losses FROM jobs GROUP BY 1"
     for row in await cluster.rows(query):
         console.print("  " + ", ".join(f"{name} {value}" for name, value in row.items()))
-    rows = await cluster.rows("SELECT count(DISTINCT job_id) AS jobs FROM job_events WHERE message LIKE 'Goes on %'")
-    console.print(f"  {rows[0]['jobs']} jobs went on from a checkpoint")
+    rows = await cluster.rows("SELECT count(DISTINCT job_id) AS jobs FROM job_events WHERE message ~ '^(Resumes|Goes on) '")
+    console.print(f"  {rows[0]['jobs']} jobs resumed from a checkpoint")
     failures = [f"{name} never struck" for name in kinds if not chaos_run.injected[name]]
     failures += [f"{name} could not be done, {count} times" for name, count in chaos_run.failed.items()]
     if chaos_run.seconds >= FULL_RUN_SECONDS:

@@ -1,4 +1,4 @@
-"""Real servers of the harness's own, a proxy before each, and the product's processes between the proxies and us."""
+"""A cluster under test: its own real servers, a proxy before each, and the product's processes behind the proxies."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 ROOT = Path(__file__).parents[2]
 SITE = Path(__file__).parent / "site"
-START_TIMEOUT = 150.0  # seconds; a machine that does much else takes long over the imports
+START_TIMEOUT = 150.0  # seconds; imports take long on a busy machine
 QUICK_SETTINGS: Mapping[str, str] = {
     "TRELLIS_WORKER_LEASE": "2",
     "TRELLIS_WORKER_PULSE": "0.4",
@@ -49,11 +49,11 @@ QUICK_SETTINGS: Mapping[str, str] = {
     "TRELLIS_CREDIT_PRICES": '{"PROCESS": 3, "TRAIN": 7}',
 }
 URL_SETTINGS = {"postgres": "TRELLIS_DATABASE_URL", "redis": "TRELLIS_REDIS_URL", "s3": "TRELLIS_S3_ENDPOINT_URL"}
-DISK_BYTES = 48 * 1024**2  # bytes of the disk that bodies have
+DISK_BYTES = 48 * 1024**2  # bytes of the disk of bodies
 
 
 class ProxyProcess:
-    """The process of `proxy`, told what to do over its standard input."""
+    """The proxy process, controlled over its standard input."""
 
     def __init__(self, seed: int, targets: Mapping[str, tuple[str, int]]) -> None:
         links = [{"name": name, "host": host, "port": port, "http": name == "s3"} for name, (host, port) in targets.items()]
@@ -63,11 +63,11 @@ class ProxyProcess:
         self.ports: dict[str, int] = json.loads(self._process.stdout.readline())
 
     def set_faults(self, link: str, faults: Faults | None = None) -> Counter[str]:
-        """Postgres, Redis or S3: from here on these faults; none when not given. How often each of those before it struck."""
+        """Replace the faults of a link (postgres, redis or s3); none clears them. Return how often each of the previous ones struck."""
         return self._request({"link": link, "faults": (faults or Faults()).to_dict()})
 
     def injections(self, link: str) -> Counter[str]:
-        """How often each of the faults that are set now has struck."""
+        """Return how often each of the current faults has struck."""
         return self._request({"link": link})
 
     def _request(self, request: dict[str, Any]) -> Counter[str]:
@@ -84,7 +84,10 @@ class ProxyProcess:
 
 
 class Cluster:
-    """Everything under `folder`; a context manager that leaves nothing running. Enter it in the main thread, where children are tied to."""
+    """A cluster with all its files under `folder`; a context manager that stops everything.
+
+    Enter it in the main thread: child processes die with the thread that started them.
+    """
 
     def __init__(self, folder: Path, seed: int, settings: Mapping[str, str] = QUICK_SETTINGS) -> None:
         self.folder = folder
@@ -105,7 +108,7 @@ class Cluster:
     def __enter__(self) -> Self:
         self.traces.mkdir(parents=True)
         self._mount_scratch()
-        self._prefork_server = PreforkServer()  # it imports while the servers start
+        self._prefork_server = PreforkServer()  # it imports while the servers start up
         self.servers.__enter__()
         self.direct_environment = dict(self.servers.environment)
         self.proxies, proxied_environment = self.start_proxies()
@@ -138,7 +141,7 @@ class Cluster:
             subprocess.run(["umount", "-l", str(self.folder / "scratch")], check=False)
 
     def _mount_scratch(self) -> None:
-        """A disk of its own, small enough to be filled; where we may not mount one, a limit on files fills it."""
+        """Mount a disk small enough to be filled; without the right to mount, a file size limit replaces it."""
         scratch = self.folder / "scratch"
         scratch.mkdir()
         command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES},mode=0700", "trellis-faults", str(scratch)]
@@ -147,7 +150,7 @@ class Cluster:
             self.settings["TRELLIS_WORKER_FILE_BYTES"] = str(DISK_BYTES)
 
     def start_proxies(self) -> tuple[ProxyProcess, dict[str, str]]:
-        """A proxy before each server, and the settings that lead through them. A process may have its own: what they do nobody else feels."""
+        """Start a proxy before each server; return it and the settings that lead through it. A process may have its own, whose faults hit it alone."""
         proxies = ProxyProcess(
             self._seed, {name: _host_and_port(self.direct_environment[variable]) for name, variable in URL_SETTINGS.items()}
         )
@@ -157,11 +160,11 @@ class Cluster:
         }
 
     def service(self, name: str) -> Service:
-        """postgres, valkey or objects."""
+        """Return the service named postgres, valkey or objects."""
         return next(service for service in self.servers.services if service.name == name)
 
     async def connect(self) -> None:
-        """Our own way to the database, past the proxy. The schema is made here, so that all may start at once."""
+        """Migrate the database and connect to it, bypassing the proxy. Afterwards all processes can start at once."""
         await asyncio.to_thread(upgrade, self.direct_environment["TRELLIS_DATABASE_URL"])
         self.pool = await asyncpg.create_pool(
             self.direct_environment["TRELLIS_DATABASE_URL"],
@@ -173,7 +176,7 @@ class Cluster:
         )
 
     async def rows(self, query: str, *values: Any) -> list[asyncpg.Record]:
-        """What Postgres says, however often it has to be asked while it restarts."""
+        """Query PostgreSQL, with retries while it restarts."""
         deadline = time.monotonic() + 30
         while True:
             try:
@@ -197,7 +200,7 @@ class Cluster:
         return ManagedProcess(command) if name == "up" else self._prefork_server.start_child(command)
 
     async def start_up(self, workers: int, **environment: str) -> None:
-        """`trellis up`, with its API and so many workers."""
+        """Start `trellis up` with its API and `workers` workers."""
         port = free_port()
         data = str(self.folder / "data")
         arguments = ("--data-dir", data, "--port", str(port), "--worker-processes", str(workers))
@@ -207,30 +210,30 @@ class Cluster:
         self.urls.append(url)
 
     async def start_api(self, **environment: str) -> str:
-        """`trellis api` of its own; its URL."""
+        """Start a `trellis api` and wait for it; return its URL."""
         url = f"http://127.0.0.1:{free_port()}"
         await self._wait_ready(url, self.launch_api(url, **environment))
         self.urls.append(url)
         return url
 
     def launch_api(self, url: str, **environment: str) -> ManagedProcess:
-        """The same at an address, not waited for."""
+        """Start a `trellis api` at an address without waiting for it."""
         self.apis[url] = self._launch("api", "api", "--port", url.rpartition(":")[2], **environment)
         return self.apis[url]
 
     def launch_worker(self, **environment: str) -> ManagedProcess:
-        """`trellis worker`, not waited for."""
+        """Start a `trellis worker` without waiting for it."""
         child = self._launch("worker", "worker", **environment)
         self.workers.append(child)
         return child
 
     def launch_spare_worker(self, **environment: str) -> ManagedProcess:
-        """One that takes no part in what is done to workers."""
+        """Start a worker that is exempt from faults of workers."""
         self.spare_workers.append(self._launch("worker", "worker", **environment))
         return self.spare_workers[-1]
 
     async def start_worker(self, **environment: str) -> ManagedProcess:
-        """`trellis worker`, once it serves."""
+        """Start a `trellis worker` and wait until it serves."""
         child = self.launch_worker(**environment)
         await self.wait_serving(child)
         return child
@@ -243,7 +246,7 @@ class Cluster:
         await eventually(is_registered, START_TIMEOUT, f"the start of worker {worker.pid}")
 
     async def stop_worker(self, worker: ManagedProcess, within: float = 60.0) -> None:
-        """By SIGTERM, which it obeys; a machine that is busy may make that slow."""
+        """Stop a worker by SIGTERM, which may be slow on a busy machine."""
         worker.request_stop()
         try:
             await asyncio.to_thread(worker.process.wait, within)
@@ -256,7 +259,7 @@ class Cluster:
                 worker_list.remove(worker)
 
     async def collect_orphans(self) -> None:
-        """Return when a worker has walked through the store for what belongs to nobody, as old as it may be now; it is gone again then."""
+        """Run a worker until it has collected orphaned objects of any age."""
         settings = {"ORPHAN_AGE": "0", "CHORE_COLLECT_ORPHANS": "1", "CHORE_REMOVE_UNREFERENCED": "1"}
         await self.rows("DELETE FROM chores")
         worker = self.launch_spare_worker(**{f"TRELLIS_{name}": value for name, value in settings.items()})
@@ -269,13 +272,13 @@ class Cluster:
         await self.stop_worker(worker)
 
     def kill(self, worker: ManagedProcess) -> None:
-        """At once; it is not started again."""
+        """SIGKILL a worker; it is not restarted."""
         worker.process.kill()
         worker.process.wait()
         self.workers.remove(worker)
 
     def up_children(self, word: str) -> list[int]:
-        """Process ids of the `api` or the `worker`s that `trellis up` keeps."""
+        """Return the process ids of the `api` or the `worker`s of `trellis up`."""
         if self.up is None:
             return []
         with suppress(psutil.Error):
@@ -284,18 +287,18 @@ class Cluster:
         return []
 
     def worker_pids(self) -> list[int]:
-        """Of all workers that live now."""
+        """Return the process ids of all live workers."""
         own_pids = [worker.pid for worker in self.workers if worker.exit_code() is None]
         return own_pids + self.up_children("worker")
 
     @property
     def slots(self) -> int:
-        """Of each worker."""
+        """The slots of each worker."""
         return int(self.settings["TRELLIS_WORKER_SLOTS"])
 
     @contextmanager
     def freeze(self, *pids: int) -> Generator[None]:
-        """These processes stand still for as long as the block lasts."""
+        """Stop these processes (SIGSTOP) during the block."""
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
         try:
@@ -323,7 +326,7 @@ class Cluster:
     # The servers
 
     async def restart_server(self, name: str, signal_number: signal.Signals | None = None, pause: float = 0.0) -> None:
-        """Stop a server (`sign` instead of its usual way) and start it again at its address."""
+        """Stop a server, by `signal_number` if given, and restart it at the same address."""
         await self.stop_server(name, signal_number)
         await asyncio.sleep(pause)
         await self.start_server(name)
@@ -338,18 +341,18 @@ class Cluster:
 
     async def start_server(self, name: str) -> None:
         service = self.service(name)
-        service.launch()  # in this thread, whose end is to be the server's end
+        service.launch()  # in this thread, with which the server dies
         await asyncio.to_thread(service.wait)
 
 
 async def _no_reset(_connection: object) -> None:
-    """Nothing we do outlives its transaction, and what usually cleans up after it is four statements to each of ours."""
+    """Skip asyncpg's reset of a connection, four statements for each of ours: no session state outlives our transactions."""
 
 
 async def eventually(
     probe: Callable[[], Awaitable[T]], within: float = 20.0, description: str = "what was waited for", interval: float = 0.03
 ) -> T:
-    """The first answer that says something."""
+    """Return the first truthy result of `probe`."""
     deadline = time.monotonic() + within
     while time.monotonic() < deadline:
         if answer := await probe():

@@ -1,4 +1,4 @@
-"""The grounds that these tests stand on. One takes long to make, so all modules of a group share one; the groups run beside each other."""
+"""The clusters of these tests. Starting one takes long, so the modules of a group share one; groups run in parallel."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SCRIPTS = ("nap 0.05", "nap 0.1", "nap 0.2", "nap 0.3", "nap 0.5", "linger 0.6 0
 
 @dataclass(frozen=True)
 class ClusterKind:
-    """How a ground with two APIs and two workers differs from the usual, and whether `trellis up` keeps one of each."""
+    """Settings of a cluster with two APIs and two workers, and whether `trellis up` runs one of each."""
 
     settings: Mapping[str, str]
     has_up: bool
@@ -40,7 +40,7 @@ async def _running_workload(folder: Path, kind: ClusterKind) -> AsyncGenerator[W
         workload = Workload(cluster, random.Random(SEED))
         async with asyncio.TaskGroup() as tasks:
             if kind.has_up:
-                tasks.create_task(cluster.start_up(1))  # it waits for the schema by itself, and people settle in without it
+                tasks.create_task(cluster.start_up(1))  # it waits for the schema itself, and viewers are created without it
             await cluster.connect()
             apis = [cluster.start_api() for _ in range(2 - kind.has_up)]
             workers = [cluster.start_worker() for _ in range(2 - kind.has_up)]
@@ -54,7 +54,7 @@ async def _running_workload(folder: Path, kind: ClusterKind) -> AsyncGenerator[W
 
 @pytest.fixture(scope="session")
 async def workload_of_group(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Callable[[str], Awaitable[Workload]]]:
-    """The crowd on the ground of a group."""
+    """The workload on the cluster of a group."""
     workloads: dict[str, Workload] = {}
     async with AsyncExitStack() as stack:
 
@@ -68,7 +68,7 @@ async def workload_of_group(tmp_path_factory: pytest.TempPathFactory) -> AsyncGe
 
 @pytest.fixture(scope="module")
 async def workload(request: pytest.FixtureRequest, workload_of_group: Callable[[str], Awaitable[Workload]]) -> Workload:
-    """That of the module's group."""
+    """The workload of the module's group."""
     return await workload_of_group(GROUPS[request.path.relative_to(ROOT).as_posix()])
 
 

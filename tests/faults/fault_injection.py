@@ -1,4 +1,4 @@
-"""The faults: each does its harm, and heals it where the world would, while jobs run."""
+"""The faults: each is injected while jobs run, and undone where a real one would end."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from tests.faults.workload import Submission, Workload
 T = TypeVar("T")
 LINKS = ("postgres", "redis", "s3")
 ALL_LINK_FAULTS = ("delay_connections", "drop_connections", "half_close_connections")
-SINGLE_LINK_FAULTS = ("stall_connection", "refuse_connections")  # where one does so, few get as far as the others
-PIECE_PROBABILITY: Mapping[str, float] = {"postgres": 0.02, "redis": 0.05, "s3": 0.15}  # of the pieces that pass: on some links few do
-INJECTION_TIMEOUT = 20.0  # seconds in which a fault of the network finds somebody to strike
+SINGLE_LINK_FAULTS = ("stall_connection", "refuse_connections")  # on one link only, since few requests would reach the others
+PIECE_PROBABILITY: Mapping[str, float] = {"postgres": 0.02, "redis": 0.05, "s3": 0.15}  # for each chunk; some links pass few
+INJECTION_TIMEOUT = 20.0  # seconds within which a network fault must strike
 
 
 class FaultInjector:
-    """Every public coroutine without arguments is a kind of fault; `kinds` names them. It answers False where there was nothing to harm."""
+    """Every public coroutine without arguments is a kind of fault, listed by `fault_kinds`. It returns False if it had no target."""
 
     def __init__(self, cluster: Cluster, workload: Workload, rng: random.Random) -> None:
         self._cluster = cluster
@@ -43,7 +43,7 @@ class FaultInjector:
     # Processes
 
     async def kill_worker(self) -> bool:
-        """kill -9; whoever keeps workers starts another."""
+        """SIGKILL a worker; its supervisor starts another."""
         own_workers = [worker for worker in self._cluster.workers if worker.exit_code() is None]
         supervised_pids = self._cluster.up_children("worker")
         if supervised_pids and self._random.random() < 1 / (len(own_workers) + len(supervised_pids)):
@@ -54,7 +54,7 @@ class FaultInjector:
         return bool(own_workers or supervised_pids)
 
     async def roll_worker(self) -> bool:
-        """A deploy: SIGTERM, and another in its place."""
+        """Deploy: SIGTERM a worker and start another."""
         own_workers = [worker for worker in self._cluster.workers if worker.exit_code() is None]
         if own_workers:
             worker = self._random.choice(own_workers)
@@ -63,7 +63,7 @@ class FaultInjector:
         return bool(own_workers)
 
     async def kill_forkserver(self) -> bool:
-        """kill -9 of the process between a worker and its bodies, which is a loss of their jobs."""
+        """SIGKILL a forkserver, which counts as a loss for its jobs."""
         for pid in self._shuffled(self._cluster.worker_pids()):
             forkserver = self.forkserver_of(pid)
             if forkserver is not None:
@@ -71,12 +71,12 @@ class FaultInjector:
         return False
 
     async def kill_body(self) -> bool:
-        """kill -9 of a body; of one that has used no try yet, for three tries are all a job has."""
+        """SIGKILL a body of a job without used tries, since a job has three."""
         body = await self.running_body()
         return body is not None and _send(body.pid, signal.SIGKILL)
 
     async def kill_api(self) -> bool:
-        """kill -9 of an API process; whoever keeps it starts it again."""
+        """SIGKILL an API process; its supervisor restarts it."""
         supervised_pids = self._cluster.up_children("api")
         own_urls = list(self._cluster.apis)
         if own_urls and (not supervised_pids or self._random.random() < 0.5):
@@ -89,11 +89,11 @@ class FaultInjector:
         return bool(own_urls or supervised_pids)
 
     async def freeze_worker(self) -> bool:
-        """SIGSTOP for longer than a lease, then SIGCONT."""
+        """SIGSTOP a worker for longer than a lease, then SIGCONT."""
         return await self._freeze(self._random.choice(self._cluster.worker_pids() or [0]), self.lease * 1.4)
 
     async def freeze_forkserver(self) -> bool:
-        """The supervisor of the bodies stands still for a while; its worker lives."""
+        """SIGSTOP a forkserver for a while; its worker lives."""
         forkserver = self.forkserver_of(self._random.choice(self._cluster.worker_pids() or [0]))
         return forkserver is not None and await self._freeze(forkserver.pid, self.lease * 0.8)
 
@@ -117,55 +117,55 @@ class FaultInjector:
         return False
 
     async def restart_redis(self) -> bool:
-        """Stopped for a while; it comes back empty."""
+        """Stop Redis for a while; it restarts empty."""
         await self._cluster.restart_server("valkey", pause=self._random.uniform(0.2, 2.0))
         return True
 
     async def crash_redis(self) -> bool:
-        """kill -9; it comes back empty at once."""
+        """SIGKILL Redis; it restarts empty at once."""
         await self._cluster.restart_server("valkey", signal.SIGKILL)
         return True
 
     async def restart_postgres(self) -> bool:
-        """A fast shutdown, and a start."""
+        """Shut PostgreSQL down in fast mode and restart it."""
         await self._cluster.restart_server("postgres")
         return True
 
     async def crash_postgres(self) -> bool:
-        """An immediate shutdown, and recovery."""
+        """Shut PostgreSQL down in immediate mode; it recovers at its restart."""
         await self._cluster.restart_server("postgres", signal.SIGQUIT, pause=self._random.uniform(0.0, 0.5))
         return True
 
     async def kill_backend(self) -> bool:
-        """kill -9 of one connection's process: Postgres ends all others and recovers by itself."""
+        """SIGKILL one backend: PostgreSQL terminates all others and recovers."""
         rows = await self._cluster.rows("SELECT pid FROM pg_stat_activity WHERE application_name = 'trellis' ORDER BY pid")
         return bool(rows) and _send(self._random.choice(rows)["pid"], signal.SIGKILL)
 
-    # The network: on the links that are named, or as the kind says
+    # Network, on the named links
 
     async def drop_connections(self, *links: str) -> bool:
-        """One connection in some breaks."""
+        """Break some of the connections."""
         return await self._inject_network_faults({link: Faults(drop=PIECE_PROBABILITY[link]) for link in links or LINKS})
 
     async def delay_connections(self, *links: str) -> bool:
         return await self._inject_network_faults(dict.fromkeys(links or LINKS, Faults(delay=0.03)))
 
     async def half_close_connections(self, *links: str) -> bool:
-        """One direction ends while the other stays open."""
+        """Close one direction of connections."""
         return await self._inject_network_faults({link: Faults(half_close=PIECE_PROBABILITY[link]) for link in links or LINKS})
 
     async def stall_connection(self, *links: str) -> bool:
-        """Nothing passes and nothing is closed, for less than a lease."""
+        """Block all traffic without closing connections, for less than a lease."""
         return await self._inject_network_faults(
             dict.fromkeys(links or self._random.sample(LINKS, 1), Faults(stall=True)), self.lease * 0.6
         )
 
     async def refuse_connections(self, *links: str) -> bool:
-        """All are cut, and no new ones are let in."""
+        """Cut all connections and refuse new ones."""
         return await self._inject_network_faults(dict.fromkeys(links or self._random.sample(LINKS, 1), Faults(refuse=True)))
 
     async def partition_postgres(self) -> bool:
-        """The whole world is cut off from Postgres for longer than a lease."""
+        """Cut all processes off from PostgreSQL for longer than a lease."""
         return await self._inject_network_faults({"postgres": Faults(stall=True)}, self.lease * 1.3)
 
     async def store_answers_errors(self) -> bool:
@@ -178,11 +178,11 @@ class FaultInjector:
         return await self._inject_network_faults({"s3": Faults(cut=0.3)})
 
     async def store_loses_answers(self) -> bool:
-        """It does what it was asked, and the answer is lost."""
+        """S3 executes requests and the responses are lost."""
         return await self._inject_network_faults({"s3": Faults(lose=0.3)})
 
     async def _inject_network_faults(self, faults: Mapping[str, Faults], seconds: float = 0.6) -> bool:
-        """For so long, and on until each has struck on its link; False where one never did."""
+        """Keep the faults for `seconds`, longer until each has struck on its link. Return False if one never did."""
         proxies = self._cluster.proxies
 
         async def all_injected() -> bool:
@@ -200,10 +200,10 @@ class FaultInjector:
                 proxies.set_faults(link)
         return True
 
-    # Deliveries and clocks
+    # Dispatch and clocks
 
     async def dispatch_twice(self) -> bool:
-        """Every job that there is, whatever its state, is rung for again, some of them twice."""
+        """Send dispatch notices for all jobs in any state, for some of them twice."""
         rows = await self._cluster.rows("SELECT id, queue, dispatch_no FROM jobs ORDER BY updated_at DESC LIMIT 50")
         client = queue.connect(self._cluster.direct_environment["TRELLIS_REDIS_URL"])
         with suppress(redis_client.RedisError, OSError):
@@ -215,7 +215,7 @@ class FaultInjector:
         return False
 
     async def shift_clock(self) -> bool:
-        """A worker joins whose clock is 90 s off, and does a job; one of the others goes."""
+        """Start a worker whose clock is 90 s off and wait for it to complete a job; stop one of the others."""
         own_workers = [worker for worker in self._cluster.workers if worker.exit_code() is None]
         worker = self._cluster.launch_worker(**{hooks.CLOCK_SHIFT: self._random.choice(["90", "-90"])})
         completed = await self.completes_a_job(worker)
@@ -224,7 +224,7 @@ class FaultInjector:
         return completed
 
     async def completes_a_job(self, worker: ManagedProcess, seconds: float = 0.05) -> bool:
-        """Whether this worker completes a job that takes so long; some are given out until it has one of them."""
+        """Submit jobs of `seconds` until the worker claims one; return whether it completes it."""
         job_ids: list[UUID] = []
 
         async def is_done() -> bool:
@@ -235,17 +235,17 @@ class FaultInjector:
             return "completed" in outcomes or worker.exit_code() is not None
 
         with suppress(AssertionError):
-            await self._cluster.wait_serving(worker)  # another fault may meet it before it does
+            await self._cluster.wait_serving(worker)  # another fault may hit it first
             await eventually(is_done, 60.0, interval=0.1)
             return worker.exit_code() is None
         return False
 
-    # One that is aimed
+    # A targeted fault
 
     async def late_result(self, first: int, script: str = "linger 0.8 2.0") -> Submission:
-        """A job that the worker `first` took, and that another has begun since that worker was frozen.
+        """Freeze the worker `first` of a job until another worker has started the job.
 
-        Only now the first thaws, with a result in its hands if the body has ended by then.
+        Then thaw it, with a result to settle if its body has ended.
         """
         others = [pid for pid in self._cluster.worker_pids() if pid != first]
 
@@ -263,7 +263,7 @@ class FaultInjector:
             await eventually(has_begun(2))
         return job
 
-    # Who runs what
+    # Targets
 
     def forkserver_of(self, worker: int) -> psutil.Process | None:
         with suppress(psutil.Error):
@@ -273,7 +273,7 @@ class FaultInjector:
         return None
 
     async def running_body(self) -> Execution | None:
-        """A body that runs now, of a job that has used no try."""
+        """Return a running body of a job without used tries."""
         running = [each for each in executions(self._cluster.traces) if each.ended is None and psutil.pid_exists(each.pid)]
         without_tries = "SELECT id FROM jobs WHERE id = ANY($1) AND status = 'running' AND tries = 0"
         eligible = {row["id"] for row in await self._cluster.rows(without_tries, [each.job for each in running])}
@@ -284,7 +284,7 @@ class FaultInjector:
 
 
 def fault_kinds() -> dict[str, Callable[[FaultInjector], Awaitable[bool]]]:
-    """By name, in the order in which they stand here."""
+    """The kinds of faults by name, in the order of their definition."""
     excluded = {"running_body", "late_result", "completes_a_job"}
     return {
         name: kind
@@ -294,7 +294,7 @@ def fault_kinds() -> dict[str, Callable[[FaultInjector], Awaitable[bool]]]:
 
 
 def _send(pid: int, signal_number: signal.Signals) -> bool:
-    """False when it has gone already."""
+    """Send a signal; False if the process has died."""
     if pid <= 1:
         return False
     try:

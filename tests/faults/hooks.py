@@ -1,7 +1,6 @@
-"""What the harness changes in a worker of the product: its bodies leave traces, and where asked its clock is off, or its fence or
-its deadlines are gone.
+"""Patches to workers under test: traced bodies, and on request a shifted clock, no fence or no deadlines.
 
-Nothing else of `trellis worker` is touched: it claims, pulses, settles and dies as it is.
+All else of `trellis worker` is unchanged: claims, heartbeats, settles and shutdown.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ NO_DEADLINE = "FAULTS_NO_DEADLINE"
 
 
 def install() -> None:
-    """Called before anything of the product runs; it may have been imported."""
+    """Patch the product before any of it runs; its modules may have been imported."""
     if shift := float(os.environ.get(CLOCK_SHIFT, "0")):
         _shift_clock(shift)
     signal.signal(signal.SIGUSR1, _print_task_stacks)
@@ -34,7 +33,7 @@ def install() -> None:
 
 
 def _print_task_stacks(_number: int, _frame: object) -> None:
-    """For the harness to ask a worker that does not end what it waits for."""
+    """Print what a hanging worker waits for; on SIGUSR1."""
     for task in asyncio.all_tasks(asyncio.get_event_loop()):
         task.print_stack(file=sys.stderr)
 
@@ -48,11 +47,11 @@ def _trace_bodies(folder: str) -> None:
         request = {"target": target, "spec": dict(spec), "folder": folder, "job": self.job.id.hex, "attempt": self.job.attempt}
         return await run_body(self, "tests.faults.bodies:run", request, **rest)
 
-    Attempt.run_body = traced  # pyright: ignore[reportAttributeAccessIssue] - the same signature, loosely
+    Attempt.run_body = traced  # pyright: ignore[reportAttributeAccessIssue] - a compatible signature
 
 
 def _shift_clock(seconds: float) -> None:
-    """All wall clocks of this process; what counts intervals is left alone, as on a machine whose date is wrong."""
+    """Shift all wall clocks of this process, as on a machine with a wrong date; monotonic clocks stay."""
     true_time, true_ns, true_datetime = time.time, time.time_ns, dt.datetime
     time.time = lambda: true_time() + seconds
     time.time_ns = lambda: true_ns() + int(seconds * 1e9)
@@ -70,16 +69,16 @@ def _shift_clock(seconds: float) -> None:
         def utcnow(cls) -> dt.datetime:  # pyright: ignore[reportIncompatibleMethodOverride] - as above
             return true_datetime.now(dt.UTC).replace(tzinfo=None) + dt.timedelta(seconds=seconds)
 
-    dt.datetime = ShiftedDatetime  # pyright: ignore[reportAttributeAccessIssue] - that is the point
+    dt.datetime = ShiftedDatetime  # pyright: ignore[reportAttributeAccessIssue] - a deliberate patch
     shifted = {id(true_time): time.time, id(true_ns): time.time_ns, id(true_datetime): ShiftedDatetime}
-    for module in [*sys.modules.values()]:  # those that took one by its name
+    for module in [*sys.modules.values()]:  # modules that imported one by name
         for name, value in [*getattr(module, "__dict__", {}).items()]:
             if id(value) in shifted:
                 setattr(module, name, shifted[id(value)])
 
 
 def _remove_fence() -> None:
-    """COMPLETED by whoever names the job, and a pulse that says yes to everyone: what an engine without a fence does."""
+    """Let any worker settle a job as COMPLETED and renew every lease, as an engine without a fence would."""
     from db.services import jobs
     from db.services.jobs import settling
     from db.services.jobs.transitions import THE_JOB, TransitionStatement
@@ -93,14 +92,14 @@ def _remove_fence() -> None:
         return {claim.job_id: jobs.HeldJob(JobStatus.RUNNING, is_renewed=True) for claim in claims}
 
     async def flush(self: Reports, *, everything: bool = False) -> None:
-        """Reports would meet the fence, and end the attempt."""
+        """Write nothing: reports would meet the fence and end the attempt."""
 
     jobs.heartbeat = heartbeat
     Reports.flush = flush
 
 
 def _remove_deadlines() -> None:
-    """The supervisor is told of a lease that never ends: a body outlives its frozen worker's claim."""
+    """Extend the forkserver's deadlines by an hour, so that a body outlives the lease of its frozen worker."""
     from workers.runtime.process_pool import ChildHandle
 
     set_limits = ChildHandle.set_limits

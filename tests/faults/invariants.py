@@ -1,7 +1,7 @@
-"""What must hold after every fault: each a query that answers with the rows that break it.
+"""The invariants that must hold after every fault: each is a query for the rows that violate it.
 
-What the harness knows and the database cannot (what was answered to whom, what lies in the store, what ran when) is put into tables of
-the schema `faults` first, so that every invariant is SQL.
+What only the harness knows (responses to viewers, objects in the store, executions) is loaded into tables of the schema `faults` first,
+so that every invariant is SQL.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ INVARIANTS: dict[str, str] = {
         SELECT r.id FROM runs r JOIN run_metrics m ON m.run_id = r.id
         WHERE m.count <> (SELECT count(*) FROM metric_points p WHERE p.run_id = r.id AND p.key = m.key)""",
 }
-# What needs the collector to have run, or ten seconds to have passed.
+# Invariants that hold only after the orphan collector has run, or after ten seconds.
 LATER_INVARIANTS: dict[str, str] = {
     "12 Redis names no job that ended 10 s ago": f"""
         SELECT DISTINCT n.job_id FROM faults.named_in_redis n LEFT JOIN jobs j ON j.id = n.job_id
@@ -175,25 +175,25 @@ LATER_INVARIANTS: dict[str, str] = {
 
 
 async def find_violations(cluster: Cluster, workload: Workload, *, later: bool = False) -> dict[str, list[Any]]:
-    """What breaks each invariant, by its name, as ids."""
+    """Load the facts and return the ids that violate each invariant, by its name."""
     await load_facts(cluster, workload)
     return await query_violations(cluster.rows, later=later)
 
 
 async def query_violations(fetch: Callable[[str], Awaitable[list[Any]]], *, later: bool = False) -> dict[str, list[Any]]:
-    """The same of what has been told already, asked for by `ask`: perhaps in a transaction that has just broken something."""
+    """`find_violations` for loaded facts, with `fetch`: perhaps in a transaction that has just damaged rows."""
     queries = {**INVARIANTS, **LATER_INVARIANTS} if later else INVARIANTS
     return {name: list(dict.fromkeys(row[0] for row in await fetch(query))) for name, query in queries.items()}
 
 
 async def assert_invariants(cluster: Cluster, workload: Workload) -> None:
-    """Raises with everything that is broken."""
+    """Raise with all violations."""
     violated = {name: rows for name, rows in (await find_violations(cluster, workload)).items() if rows}
     assert not violated, violated
 
 
 def print_violations(violations_by_name: dict[str, list[Any]], console: Console | None = None) -> None:
-    """As a table."""
+    """Print violations as a table."""
     table = Table("invariant", "violations")
     for name, rows in violations_by_name.items():
         table.add_row(name, f"[red]{len(rows)}: {', '.join(map(str, rows[:3]))}" if rows else "[green]0")
@@ -201,7 +201,7 @@ def print_violations(violations_by_name: dict[str, list[Any]], console: Console 
 
 
 async def load_facts(cluster: Cluster, workload: Workload) -> None:
-    """Put what the database cannot know into `faults`."""
+    """Load what only the harness knows into the schema `faults`."""
     all_executions = executions(cluster.traces)
     overlaps = overlapping(all_executions)
     objects = await _objects(cluster)
@@ -243,7 +243,7 @@ async def load_facts(cluster: Cluster, workload: Workload) -> None:
 
 
 def _left_behind(cluster: Cluster) -> list[tuple[UUID, int]]:
-    """Processes that bodies of this ground forked and that are still there."""
+    """Return live processes that bodies of this cluster forked."""
     left_behind: list[tuple[UUID, int]] = []
     for process in psutil.process_iter(["name"]):
         with suppress(psutil.Error):
@@ -255,12 +255,12 @@ def _left_behind(cluster: Cluster) -> list[tuple[UUID, int]]:
 
 
 async def _objects(cluster: Cluster) -> list[tuple[str, str, int]]:
-    """Read from the disk under the store, where nothing is kept back."""
+    """Read all objects from the object store's disk."""
     environment = cluster.direct_environment
     root = cluster.folder / "servers" / "objects" / environment["TRELLIS_S3_BUCKET"]
 
     def read() -> Iterable[tuple[str, str, int]]:
-        for folder, _, names in os.walk(root):  # which passes over what a worker removes meanwhile
+        for folder, _, names in os.walk(root):  # it skips files that a worker removes meanwhile
             for path in (Path(folder, name) for name in names):
                 with suppress(FileNotFoundError):
                     content = path.read_bytes()
@@ -273,7 +273,7 @@ _ENTRY = re.compile(rb"([0-9a-f]{32}):\d+")
 
 
 async def _named_in_redis(cluster: Cluster) -> list[tuple[UUID, str]]:
-    """Every job that a key or an entry of a queue names. Streams of messages are not kept by Redis and name nothing."""
+    """Return every job that a key or a queue entry in Redis names. Pub/sub messages are not stored."""
     named: list[tuple[UUID, str]] = []
     client: Any = redis_client.Redis.from_url(cluster.direct_environment["TRELLIS_REDIS_URL"])
     async with client:

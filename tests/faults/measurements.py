@@ -1,4 +1,4 @@
-"""What the numbers are taken with: each measures on a ground that stands, and says in seconds or counts what it found."""
+"""Measurements on a running cluster, in seconds or counts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FOLLOW = "subscription($id: ID!) { jobEvents(id: $id) { sequence status } }"
 
 
 async def wait_for_starts(workload: Workload, job: Submission, count: int, within: float = 60.0) -> list[Execution]:
-    """The first executions of a job, once there are so many."""
+    """Wait for `count` executions of a job and return them."""
 
     async def enough_starts() -> list[Execution]:
         of_job = [each for each in executions(workload.cluster.traces) if each.job == job.job]
@@ -41,7 +41,7 @@ async def wait_for_starts(workload: Workload, job: Submission, count: int, withi
 
 
 async def restart_delay(workload: Workload, target: str, pause: float) -> float:
-    """Seconds from the kill of a job's worker, or of its child, to its running again. A worker is not started in its place."""
+    """Return the seconds from killing a job's worker, or its child process, until the job runs again. The worker is not replaced."""
     job = await workload.submit_script("linger 120 0.1")
     body = (await wait_for_starts(workload, job, 1))[0]
     await asyncio.sleep(pause)
@@ -55,7 +55,7 @@ async def restart_delay(workload: Workload, target: str, pause: float) -> float:
 
 
 async def cancel_delays(workload: Workload, scripts: Sequence[str], rng: random.Random) -> list[float]:
-    """Seconds from each cancel's being sent until the process has gone. There must be a slot for each."""
+    """Return the seconds from each cancel request until the body is dead. There must be a slot for each."""
     jobs = [await workload.submit_script(script) for script in scripts]
     pids = [(await wait_for_starts(workload, job, 1))[0].pid for job in jobs]
     await asyncio.sleep(rng.uniform(0.2, 1.0))
@@ -75,7 +75,7 @@ async def cancel_delays(workload: Workload, scripts: Sequence[str], rng: random.
 
 @dataclass(frozen=True)
 class RollingRestartReport:
-    """What rolling restarts cost."""
+    """The cost of rolling restarts."""
 
     tries: int
     not_completed: int
@@ -85,7 +85,7 @@ class RollingRestartReport:
 async def rolling_restarts(
     workload: Workload, injector: FaultInjector, api: str, turns: int, viewers: int, script: str
 ) -> RollingRestartReport:
-    """So many deploys of workers, and one of the API at `api` in five, beside jobs that are watched; some people come with each."""
+    """Deploy workers `turns` times, and in every fifth turn the API at `api`, while jobs are watched; some viewers join each turn."""
     cluster, jobs = workload.cluster, list[Submission]()
 
     async def submit_and_watch() -> None:
@@ -109,12 +109,12 @@ async def rolling_restarts(
 
 
 async def count_broken_streams(workload: Workload) -> int:
-    """Subscribers with a gap or a repeat, of all that there ever were."""
+    """Count all subscribers so far that saw a gap or a repeated event."""
     return sum(len(rows) for name, rows in (await find_violations(workload.cluster, workload)).items() if name.startswith("13"))
 
 
 async def throughput(workload: Workload, workers: Collection[ManagedProcess], script: str, count: int) -> tuple[float, list[Submission]]:
-    """Jobs a second by these workers, who find them all waiting; and the jobs."""
+    """Return the jobs a second of these workers, starting with all jobs queued, and the jobs."""
     with workload.cluster.freeze(*(worker.pid for worker in workers)):
         jobs = list[Submission]()
         for _ in range(0, count, 10):
@@ -125,7 +125,7 @@ async def throughput(workload: Workload, workers: Collection[ManagedProcess], sc
 
 
 async def subscriber_churn(workload: Workload, injector: FaultInjector, jobs: int, count: int, pause: float) -> int:
-    """So many subscribers hang up and come back while Redis is wiped and crashes; their connections, all together."""
+    """Have `count` subscribers reconnect repeatedly while Redis is wiped and crashes; return the total of their connections."""
     submissions = [await workload.submit_script("nap 0.5") for _ in range(jobs)]
     subscribers = [workload.subscribe(submissions[turn % jobs], churn=0.1) for turn in range(count)]
     ids = [submission.job for submission in submissions]
@@ -140,7 +140,7 @@ async def subscriber_churn(workload: Workload, injector: FaultInjector, jobs: in
 
 @dataclass(frozen=True)
 class SocketReport:
-    """What sockets heard of one job: messages in all, those that did not follow the one before, and how many there should have been."""
+    """Messages that sockets received of one job: their number, those out of order, and the expected number."""
 
     received: int
     misplaced: int
@@ -148,7 +148,7 @@ class SocketReport:
 
 
 async def measure_sockets(workload: Workload, count: int, events: int) -> SocketReport:
-    """So many sockets follow one job: events are told while it waits, and it ends."""
+    """Have `count` sockets follow one job: events are written while it waits, then it ends."""
     cluster = workload.cluster
     settings = StateSettings(
         database_url=cluster.direct_environment["TRELLIS_DATABASE_URL"], redis_url=cluster.direct_environment["TRELLIS_REDIS_URL"]
@@ -171,10 +171,10 @@ async def measure_sockets(workload: Workload, count: int, events: int) -> Socket
 
 
 async def statement_rate(cluster: Cluster, seconds: float) -> float:
-    """Statements a second that the product sends, by the log of Postgres.
+    """Return the statements a second that the product sends, from PostgreSQL's log.
 
-    Its counters of transactions are of no use for this: each connection adds what it did up to ten seconds later, those of processes that
-    stand still included, and the harness's own.
+    PostgreSQL's transaction counters do not work here: each connection, also of frozen processes and of the harness, adds its transactions
+    up to ten seconds late.
     """
     log = cluster.folder / "servers" / "logs" / "postgres.log"
     await _reload(cluster, "ALTER SYSTEM SET log_line_prefix = '%a '", "ALTER SYSTEM SET log_statement = 'all'")
@@ -194,4 +194,4 @@ _STATEMENT = re.compile(rb"^trellis LOG:  (?:statement|execute)", re.MULTILINE)
 async def _reload(cluster: Cluster, *settings: str) -> None:
     for setting in (*settings, "SELECT pg_reload_conf()"):
         await cluster.rows(setting)
-    await asyncio.sleep(0.1)  # until the postmaster has read it; its children do before their next statement
+    await asyncio.sleep(0.1)  # until the postmaster has read it; backends do before their next statement

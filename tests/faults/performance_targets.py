@@ -1,4 +1,4 @@
-"""The numbers that the engine is to reach, each measured on the product as it runs, with its default lease of ten seconds."""
+"""The engine's performance targets, each measured on the running product with its default lease of ten seconds."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from tests.faults.workload import NAMES, Workload
 SETTINGS: Mapping[str, str] = {
     "TRELLIS_WORKER_SLOTS": "4",
     "TRELLIS_WORKER_PRELOAD": "false",
-    "TRELLIS_WORKER_LOG_BYTES": QUICK_SETTINGS["TRELLIS_WORKER_LOG_BYTES"],  # the disk is as small as in the short run
+    "TRELLIS_WORKER_LOG_BYTES": QUICK_SETTINGS["TRELLIS_WORKER_LOG_BYTES"],  # for the same small disk as in the short run
     "TRELLIS_LOG_LEVEL": "warning",
 }
 LEASE = 10.0
 
 
 class TargetRun:
-    """One ground for one number, and what was found on it."""
+    """The cluster of one target, and its results."""
 
     def __init__(self, cluster: Cluster, workload: Workload, rng: random.Random, table: Table) -> None:
         self.cluster = cluster
@@ -47,7 +47,7 @@ class TargetRun:
 
 
 async def again(run: TargetRun) -> None:
-    """How soon a job runs again whose worker, or whose body, was killed."""
+    """How soon a job runs again after its worker or its body was killed."""
     await asyncio.gather(run.cluster.start_up(0), *(run.cluster.start_worker() for _ in range(4)))
     await run.workload.create_viewers()
     for victim, times, target in (("worker", 3, LEASE + 1), ("child", 5, 1.0)):
@@ -56,7 +56,7 @@ async def again(run: TargetRun) -> None:
 
 
 async def cancel(run: TargetRun) -> None:
-    """From the cancel's being sent until the process has gone."""
+    """The time from a cancel request until the body is dead."""
     await asyncio.gather(run.cluster.start_up(0), *(run.cluster.start_worker() for _ in range(2)))
     await run.workload.create_viewers()
     for script, target, times in (("nap 600", 2.0, 104), ("stubborn 600", 7.0, 32)):
@@ -74,7 +74,7 @@ async def cancel(run: TargetRun) -> None:
 
 
 async def rolling(run: TargetRun) -> None:
-    """Twenty deploys of workers and four of the API while 500 people watch 500 jobs; 25 come with each, so that jobs are always under way."""
+    """Twenty deploys of workers and four of the API while 500 viewers watch 500 jobs; 25 join at each, so that jobs are always running."""
     await asyncio.gather(run.cluster.start_api(), run.cluster.start_up(0), *(run.cluster.start_worker() for _ in range(2)))
     (api,) = run.cluster.apis
     await run.workload.create_viewers(NAMES)
@@ -86,7 +86,7 @@ async def rolling(run: TargetRun) -> None:
 
 
 async def without_redis(run: TargetRun) -> None:
-    """The same jobs with a Redis, and with none that any process ever saw; in both orders, for the later finds more rows in its tables."""
+    """Throughput with Redis and with none from the start; in both orders, because the later run has more rows in its tables."""
     await asyncio.gather(run.cluster.start_up(0), run.cluster.start_worker())
     await run.workload.create_viewers()
     await run.cluster.stop_worker(run.cluster.workers[0])
@@ -96,7 +96,7 @@ async def without_redis(run: TargetRun) -> None:
     for has_redis in (True, False, False, True):
         run.cluster.urls = urls_with_redis if has_redis else urls_without_redis
         workers = await asyncio.gather(*(run.cluster.start_worker(**({} if has_redis else measurements.NO_REDIS)) for _ in range(2)))
-        await measurements.throughput(run.workload, workers, "nap 0.02", 20)  # until all is warm
+        await measurements.throughput(run.workload, workers, "nap 0.02", 20)  # warm-up
         rate, _ = await measurements.throughput(run.workload, workers, "nap 0.02", 200)
         rates[has_redis].append(rate)
         await asyncio.gather(*map(run.cluster.stop_worker, workers))
@@ -113,7 +113,7 @@ async def without_redis(run: TargetRun) -> None:
 
 
 async def subscribers(run: TargetRun) -> None:
-    """A thousand of them that hang up and come back, while Redis is wiped and restarted."""
+    """A thousand subscribers that reconnect while Redis is wiped and restarted."""
     await asyncio.gather(run.cluster.start_up(0), run.cluster.start_worker())
     await run.workload.create_viewers(NAMES)
     await run.workload.create_pipelines(["nap 0.5"])
@@ -123,7 +123,7 @@ async def subscribers(run: TargetRun) -> None:
 
 
 async def sockets(run: TargetRun) -> None:
-    """Five thousand in one process at an event a second to each: of one job, and of a thousand."""
+    """Five thousand sockets in one process at an event a second each: of one job, and of a thousand."""
     command = [sys.executable, "-m", "tests.benchmarks.bench_fanout", "--sockets", "5000", "--json"]
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, cwd=ROOT)
     output, _ = await process.communicate()
@@ -132,7 +132,7 @@ async def sockets(run: TargetRun) -> None:
         label = f"{measurement['sockets']:,} sockets of {measurement['jobs']:,} jobs: "
         rate = measurement["deliveries"]
         run.row(label + "deliveries a second", f"{rate:,.0f}", ">= 4,900", reached=rate >= 4_900)
-        # All of one job are told at the same moment, so the last of them waits for as many sends; that is to be over before the next event.
+        # With one job, all sockets are sent at the same moment, so the last waits for all other sends, which must end before the next event.
         target = 1_000 if measurement["jobs"] == 1 else 25
         run.row(label + "commit to client", f"p99 {measurement['p99']:.1f} ms", f"< {target:,} ms", reached=measurement["p99"] < target)
         run.row(label + "memory of each", f"{measurement['kilobytes']:.1f} kB", "< 60 kB", reached=measurement["kilobytes"] < 60)
@@ -145,7 +145,7 @@ async def sockets(run: TargetRun) -> None:
 
 
 async def misbehaving(run: TargetRun) -> None:
-    """What takes too long for the short run: the interpreter's lock held for three leases, and a gigabyte printed."""
+    """What takes too long for the short run: the GIL held for three leases, and a gigabyte printed."""
     await asyncio.gather(run.cluster.start_up(0), *(run.cluster.start_worker() for _ in range(2)))
     await run.workload.create_viewers()
     workers = set(run.cluster.worker_pids())
@@ -174,11 +174,11 @@ async def misbehaving(run: TargetRun) -> None:
 
 
 async def idle(run: TargetRun) -> None:
-    """Statements of workers that have nothing to do, chores included: what there is with two of them, less what there is without."""
+    """Statements of idle workers, maintenance tasks included: the rate with two of them, less the rate without."""
     await run.cluster.start_up(0)
     baseline = await measurements.statement_rate(run.cluster, 10)
     await asyncio.gather(*(run.cluster.start_worker() for _ in range(2)))
-    await asyncio.sleep(10)  # what they do once at their start is no part of it
+    await asyncio.sleep(10)  # statements at the start do not count
     per_worker = (await measurements.statement_rate(run.cluster, 20) - baseline) / 2
     run.row("statements of an idle worker", f"{per_worker:.2f} a second", "<= 2", reached=per_worker <= 2)
 
@@ -189,7 +189,7 @@ TARGETS: dict[str, Callable[[TargetRun], Awaitable[None]]] = {
 
 
 async def measure(folder: Path, seed: int, names: str) -> bool:
-    """Whether all that were asked for are reached; each on a ground of its own."""
+    """Measure the named targets, each on its own cluster. Return whether all are reached."""
     table = Table("number", "found", "to reach", "held", title=f"load of the machine before: {os.getloadavg()[0]:.1f}")
     all_reached = True
     for name in TARGETS if names == "all" else names.split(","):

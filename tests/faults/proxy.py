@@ -1,7 +1,7 @@
-"""A process that stands before Postgres, Redis and S3 and does to their connections what networks do.
+"""A proxy before PostgreSQL, Redis and S3 that injects network faults into their connections.
 
-Started with a JSON document of its links as argument; each line on its standard input names a link and may replace its faults. Each is
-answered with what struck on that link since its faults were last replaced: a fault that struck nobody proves nothing.
+Its argument is a JSON document of its links. Each line on its standard input names a link and may replace its faults; the response is how
+often each fault struck on that link since they were last replaced: a fault that never struck proves nothing.
 """
 
 from __future__ import annotations
@@ -28,30 +28,30 @@ CUT_OFFSET = "bytes before a cut"
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """What happens on a link. Probabilities are for each piece that passes; those of HTTP for each request."""
+    """The faults of a link. Probabilities are for each chunk; those of HTTP faults for each request."""
 
     refuse: bool = False
     stall: bool = False
-    delay: float = 0.0  # seconds at most
+    delay: float = 0.0  # seconds, at most
     drop: float = 0.0
     half_close: float = 0.0
-    error: float = 0.0  # 500 or 503 instead of an answer
-    hang: float = 0.0  # no answer
-    cut: float = 0.0  # the transfer ends in its middle
-    lose: float = 0.0  # done, but the answer is lost
-    times: int | None = None  # HTTP faults at most
+    error: float = 0.0  # 500 or 503 instead of a response
+    hang: float = 0.0  # no response
+    cut: float = 0.0  # the transfer is cut midway
+    lose: float = 0.0  # executed, but the response is lost
+    times: int | None = None  # most HTTP faults
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
     def active_names(self) -> list[str]:
-        """Of those that may strike."""
+        """The names of the faults that may strike."""
         return [name for name, value in asdict(self).items() if value and name != "times"]
 
 
 @dataclass
 class Link:
-    """One port of ours that leads to one server."""
+    """A local port that leads to one server."""
 
     name: str
     host: str
@@ -96,7 +96,7 @@ class Link:
         return probability > 0 and self.random.random() < probability
 
     def next_http_fault(self) -> str | None:
-        """What is to happen to the next request."""
+        """Return the fault of the next request."""
         faults = self.faults
         if faults.times is not None and self.http_injections >= faults.times:
             return None
@@ -111,14 +111,14 @@ Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class ProxiedConnection:
-    """A connection of a client and ours to the server."""
+    """A client's connection and ours to the server."""
 
     def __init__(self, link: Link, client: Streams, server: Streams) -> None:
         self._link = link
         self._client = client
         self._server = server
-        self._bytes_until_cut: dict[str, int] = {}  # bytes that may still pass in a direction
-        self._bytes_passed = 0  # of the transfer that is to be cut
+        self._bytes_until_cut: dict[str, int] = {}  # bytes that may still pass, by direction
+        self._bytes_passed = 0  # of the transfer to cut
         self._loses_response = False
         self._cuts_response = False
 
@@ -131,7 +131,7 @@ class ProxiedConnection:
         await asyncio.gather(up, down, return_exceptions=True)
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, direction: str) -> None:
-        """Until its end; raising ends both ways."""
+        """Forward one direction until its end; an exception ends both."""
         link = self._link
         while chunk := await reader.read(CHUNK):
             if link.faults.stall:
@@ -167,7 +167,7 @@ class ProxiedConnection:
     async def _inject_http_fault(self, chunk: bytes, direction: str) -> None:
         link = self._link
         if direction == "down":
-            if chunk.startswith(b"HTTP/1.1 100 "):  # the store is about to be told what to do; nothing has been done yet
+            if chunk.startswith(b"HTTP/1.1 100 "):  # an interim response: the request has not been executed yet
                 return
             if self._loses_response:
                 link.injections["lose"] += 1
@@ -202,14 +202,14 @@ class ProxiedConnection:
             self._loses_response = True
 
     def _random_cut_offset(self, chunk: bytes) -> int:
-        """Bytes after which the message that begins with this chunk is cut: anywhere in it, however long it is."""
+        """Return after how many bytes to cut the message that starts with this chunk: anywhere in it, however long it is."""
         header_length = chunk.find(b"\r\n\r\n") + 4
         length = LENGTH.search(chunk[:header_length])
         return self._link.random.randrange(1, max(2, header_length + (0 if length is None else int(length[1]))))
 
 
 def abort(writer: asyncio.StreamWriter) -> None:
-    """At once and without a farewell: the other side is told by a reset."""
+    """Close at once with a TCP reset."""
     with suppress(OSError):
         writer.transport.abort()
 
@@ -230,7 +230,7 @@ async def main(document: dict[str, Any]) -> None:
 
 
 def free_port() -> int:
-    """One that nobody listens on at this moment."""
+    """Return a port that is free at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]

@@ -1,4 +1,4 @@
-"""What bodies and people do to a job: misbehave, fill the disk, cancel, and ask twice at the same moment."""
+"""Faults of bodies and viewers: misbehaving bodies, a full disk, cancels, and simultaneous duplicate requests."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ async def test_a_disk_that_is_full_where_the_worker_downloads_costs_no_try(clust
 
 async def test_a_cancelled_job_never_completes_and_can_be_done_again(cluster: Cluster, workload: Workload) -> None:
     harmless = await workload.submit_script("nap 0.1")
-    jobs = await workload.submit_scripts(*["nap 0.3"] * 12)  # more than there are slots: some wait, some run, some are about to end
+    jobs = await workload.submit_scripts(*["nap 0.3"] * 12)  # more than slots: some wait, some run, some are about to end
     rng = random.Random(7)
 
     async def cancel(index: int) -> None:
@@ -85,7 +85,7 @@ async def test_a_cancelled_job_never_completes_and_can_be_done_again(cluster: Cl
 
 
 async def test_twins_submitted_at_the_same_moment_are_one_job(cluster: Cluster, workload: Workload) -> None:
-    """Ten calls with one key, half of them at each of two APIs, all at once."""
+    """Ten concurrent calls with one idempotency key, half of them at each of two APIs."""
     viewer = workload.viewers[0]
     pipeline = await viewer.pipeline("script nap 0.05", PROCESSING)
     run_input = {"pipelineId": pipeline, "datasetVersionId": viewer.version, "outputDatasetId": viewer.output, "seed": 1}

@@ -1,4 +1,4 @@
-"""Jobs survive every fault, one after the other: the product runs, jobs are under way, the fault strikes, and then the invariants hold.
+"""Jobs survive each single fault: it strikes while jobs run on the real product, and the invariants hold afterwards.
 
 The seed is fixed here; `make chaos` takes any.
 """
@@ -27,14 +27,14 @@ TESTED_SEPARATELY = {
     "store_loses_answers",
     "shift_clock",
 }  # each has a test of its own
-REPLACE_WORKER = {"kill_worker", "roll_worker"}  # after these a worker is another process
+REPLACE_WORKER = {"kill_worker", "roll_worker"}  # these replace the worker process
 UNAVAILABLE_TIMEOUT = 3.0
-MARGIN = 0.7  # seconds that a machine which does much else may add to a bound
+MARGIN = 0.7  # seconds that a busy machine may add to a bound
 STOPPING_WORKERS: list[tuple[ManagedProcess, asyncio.Task[None]]] = []
 
 
 async def test_a_worker_that_cannot_take_leave_of_anybody_is_told_to_stop(cluster: Cluster, workload: Workload) -> None:
-    """Postgres, Redis and S3 hang for it alone. It takes some seconds, so what became of it is the last test here."""
+    """PostgreSQL, Redis and S3 hang for this worker alone. It stops within seconds; the last test here checks the outcome."""
     proxies, proxied_environment = cluster.start_proxies()
     worker = cluster.launch_spare_worker(**proxied_environment)
     await cluster.wait_serving(worker)
@@ -94,7 +94,7 @@ async def test_a_worker_that_waits_for_postgres_can_be_told_to_stop(cluster: Clu
 
 @pytest.mark.parametrize("how", ["silent", "refusing", "stopped"])
 async def test_without_postgres_people_are_told_within_seconds(how: str, cluster: Cluster, workload: Workload) -> None:
-    """However many they are: on connections that were lent before, on new ones, and where all are being waited for."""
+    """With many viewers: on connections already checked out, on new ones, and with an exhausted pool."""
     viewer = workload.viewers[0]
     if how == "stopped":
         await cluster.stop_server("postgres")
@@ -111,8 +111,8 @@ async def test_without_postgres_people_are_told_within_seconds(how: str, cluster
 
     try:
         async with asyncio.TaskGroup() as tasks:
-            for _ in range(8 if how == "silent" else 1):  # each wave comes before the one before it has its answer
-                for turn in range(15 * len(cluster.urls)):  # soon more than may read at once
+            for _ in range(8 if how == "silent" else 1):  # each wave starts before the previous one has its responses
+                for turn in range(15 * len(cluster.urls)):  # soon more than the read concurrency
                     tasks.create_task(expect_unavailable(turn))
                 await asyncio.sleep(0.55)
     finally:

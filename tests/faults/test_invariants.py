@@ -1,4 +1,4 @@
-"""When all is over nothing is left; and the harness proves itself: what it looks for is found once it is there."""
+"""Nothing is left over at the end; and the harness itself works: it finds each violation that is planted."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ OUTPUT = f"(SELECT dataset_version_id FROM job_outputs WHERE job_id = {DONE} AND
 AN_ARTIFACT = f"SELECT * FROM artifacts WHERE dataset_version_id = {OUTPUT} LIMIT 1"
 A_KEY = f"(SELECT s.object_key FROM artifacts a JOIN stored_objects s ON s.id = a.object_id WHERE a.dataset_version_id = {OUTPUT} LIMIT 1)"
 
-# What is done to the rows, and the only invariant that it breaks but for those in FOLLOWS.
+# Statements that damage rows, and the only invariant that each violates, besides those in FOLLOWS.
 DAMAGE: dict[str, tuple[str, ...]] = {
     "1  every accepted submit is one row": (
         f"UPDATE faults.submits SET job_id = '00000000-0000-0000-0000-000000000001' WHERE job_id = {DONE}",
@@ -95,7 +95,7 @@ ALSO_BROKEN: dict[str, list[str]] = {
 
 @pytest.fixture(scope="module")
 async def final_violations(cluster: Cluster, workload: Workload) -> dict[str, list[Any]]:
-    """What is broken when everything has ended, every slot was used once more, and what belongs to nobody was collected."""
+    """The violations after all jobs have ended, every slot was used once more, and orphans were collected."""
     jobs = [
         await workload.submit_script("nap 0.05"),
         await workload.submit_script("nap 0.05"),
@@ -114,7 +114,7 @@ async def final_violations(cluster: Cluster, workload: Workload) -> dict[str, li
         return not any(violated.values())
 
     try:
-        await eventually(no_violations, 16.0, interval=0.5)  # an invitation whose worker vanished stays hidden for 13 s
+        await eventually(no_violations, 16.0, interval=0.5)  # a queue entry whose worker died stays hidden for 13 s
     except AssertionError:
         return violated
     return violated
@@ -127,7 +127,7 @@ async def test_when_all_is_over_every_slot_is_free_and_nothing_is_left(final_vio
 
 @pytest.mark.parametrize("name", list(DAMAGE))
 async def test_what_is_broken_is_named(name: str, final_violations: dict[str, list[Any]], cluster: Cluster) -> None:
-    """In a transaction that is taken back, with the triggers asleep that would not let it happen."""
+    """In a transaction that is rolled back, with the triggers disabled that would prevent the damage."""
     async with cluster.pool.acquire() as connection:
         transaction = connection.transaction()
         await transaction.start()
@@ -147,7 +147,7 @@ def test_every_invariant_is_seen_to_break() -> None:
 
 
 async def test_without_deadlines_the_harness_finds_two_at_once(cluster: Cluster, workload: Workload, fault_injector: FaultInjector) -> None:
-    """A body that outlives the lease of its frozen worker runs beside the next."""
+    """A body that outlives the lease of its frozen worker overlaps with the next attempt."""
     worker = await cluster.start_worker(**{hooks.NO_DEADLINE: "1"})
     before = await find_violations(cluster, workload)
     job = await fault_injector.late_result(worker.pid, "linger 600 0.2")
@@ -160,7 +160,7 @@ async def test_without_deadlines_the_harness_finds_two_at_once(cluster: Cluster,
 async def test_without_the_fence_the_harness_finds_what_is_broken(
     cluster: Cluster, workload: Workload, fault_injector: FaultInjector
 ) -> None:
-    """The last test on this ground, for what is broken stays broken."""
+    """The last test on this cluster, because its damage stays."""
     worker = await cluster.start_worker(**{hooks.NO_FENCE: "1"})
     before = await find_violations(cluster, workload)
     job = await fault_injector.late_result(worker.pid)

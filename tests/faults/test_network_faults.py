@@ -1,4 +1,4 @@
-"""Jobs survive what networks do to connections with Postgres, Redis and S3, and what S3 does to transfers."""
+"""Jobs survive network faults of connections to PostgreSQL, Redis and S3, and S3's faults in transfers."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def test_a_link_may_fall_silent_or_refuse_everybody(
 
 @pytest.mark.parametrize("fault", ["cut", "lose"])
 async def test_transfers_of_megabytes_may_be_broken_off(fault: str, cluster: Cluster, workload: Workload) -> None:
-    """What people upload goes past the proxy: it is the workers' own copies, downloads and uploads that are struck."""
+    """Viewers' uploads bypass the proxy: the faults hit the workers' copies, downloads and uploads."""
     uploaded = [await workload.upload(megabytes=4) for _ in range(2)]
     cluster.proxies.set_faults("s3", Faults(cut=0.4) if fault == "cut" else Faults(lose=0.4))
     try:
@@ -47,7 +47,7 @@ async def test_transfers_of_megabytes_may_be_broken_off(fault: str, cluster: Clu
         async def injected_in_transfer() -> bool:
             injections = cluster.proxies.injections("s3")
             if not await cluster.rows("SELECT 1 FROM jobs WHERE id = $1 AND completed_at IS NULL", jobs[-1].job):
-                jobs.append(await workload.submit_ingest(megabytes=4))  # all that are there got through
+                jobs.append(await workload.submit_ingest(megabytes=4))  # all earlier ones got through
             return injections[fault] >= 3 and (fault != "cut" or injections[CUT_OFFSET] > 100_000)
 
         async with workload.under_load(*MIXED_SCRIPTS) as small:

@@ -1,6 +1,6 @@
-"""The numbers of the engine, taken small: with a lease of two seconds and few of everything. `make chaos ARGS="--numbers all"` takes them whole.
+"""The engine's performance targets in small: a lease of two seconds and small counts. `make chaos ARGS="--numbers all"` measures them in full.
 
-A bound that is a time has room for a machine that does much else, and less of it than what would have to go wrong takes.
+A time bound leaves room for a busy machine, but less than the failure that it detects would take.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from workers.settings import WorkerSettings
 
 MARGIN = 0.9  # seconds
 DEFAULTS = {f"TRELLIS_WORKER_{name.upper()}": str(WorkerSettings.model_fields[name].default) for name in ("lease", "pulse", "look")}
-# On a ground that is a minute old all are due at once, and a worker that is the only one to move does them all; in an hour they are nothing.
+# On a new cluster all maintenance tasks are due at once, and the only running worker does them all; over an hour they are negligible.
 NO_MAINTENANCE = {f"TRELLIS_{name.upper()}": "0" for name in StateSettings.model_fields if name.startswith("chore_")}
 
 
 async def test_a_job_whose_child_was_killed_runs_again_within_a_second(workload: Workload) -> None:
-    """Its worker is told at once; did it have to be found out, a lease of two seconds would pass."""
+    """The worker learns of it at once; otherwise a lease of two seconds would have to expire."""
     delays = await asyncio.gather(*(restart_delay(workload, "child", pause) for pause in (0.1, 0.3, 0.5, 0.7)))
     assert max(delays) <= 1 + MARGIN, delays
     await workload.wait_for_end()
@@ -54,7 +54,7 @@ async def test_a_job_whose_worker_was_killed_runs_again_a_lease_later(
 
 
 async def test_who_is_cancelled_is_gone_within_seconds(cluster: Cluster, workload: Workload, fault_injector: FaultInjector) -> None:
-    """A body that does not obey is killed when the worker's patience is over, which is two seconds here."""
+    """A body that ignores SIGTERM is killed after the grace period, two seconds here."""
     cancel_timeout = float(cluster.settings["TRELLIS_WORKER_CANCEL_PATIENCE"])
     delays = await cancel_delays(workload, ["nap 600"] * 4 + ["stubborn 600"] * 4, random.Random(7))
     assert max(delays[:4]) <= 2 + MARGIN, delays
@@ -71,7 +71,7 @@ async def test_rolling_restarts_cost_no_try_and_no_event(cluster: Cluster, workl
 
 
 async def test_jobs_run_where_there_never_was_a_redis(cluster: Cluster, workload: Workload) -> None:
-    """Neither the API nor the workers have ever seen one, and those that have stand still; then it is the other way round."""
+    """Throughput of processes started without Redis while those with Redis are frozen, and the other way round."""
     workers_with_redis = list(cluster.workers)
     workers_without_redis = [cluster.launch_worker(**NO_REDIS) for _ in workers_with_redis]
     await asyncio.gather(cluster.start_api(**NO_REDIS), *map(cluster.wait_serving, workers_without_redis))
@@ -116,12 +116,12 @@ async def test_hundreds_of_sockets_hear_each_event_once_and_in_order(cluster: Cl
 
 
 async def test_an_idle_worker_asks_twice_a_second_at_most_and_a_subscriber_never(cluster: Cluster, workload: Workload) -> None:
-    """With the APIs' own rounds, which are none while nobody waits for news."""
+    """Includes the APIs' polls, of which there are none without subscribers."""
     idle_worker = cluster.launch_spare_worker(**DEFAULTS, **NO_MAINTENANCE)
     await cluster.wait_serving(idle_worker)
     with cluster.freeze(*cluster.worker_pids()):
         await asyncio.sleep(0.5)
-        # What a worker does once at its start is no part of it, and may take longer where the machine does much else.
+        # Statements at a worker's start do not count; the start may take longer on a busy machine.
         idle_rate = await statement_rate(cluster, 3)
         for _ in range(2):
             idle_rate = idle_rate if idle_rate <= 2 else await statement_rate(cluster, 3)

@@ -1,4 +1,4 @@
-"""What bodies left behind: when each ran, in which process, and whether it was alone."""
+"""Traces of bodies: when each ran, in which process, and whether it overlapped with another."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from uuid import UUID
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """One body. `ended` is None for one that was killed; times are on the monotonic clock."""
+    """One execution of a body. `ended` is None if it was killed; times are on the monotonic clock."""
 
     job: UUID
     attempt: int
@@ -21,7 +21,7 @@ class Execution:
 
 
 def executions(folder: Path) -> list[Execution]:
-    """All, in the order of their starts."""
+    """Return all executions in the order of their starts."""
     path = folder / "executions"
     by_key: dict[tuple[str, int, int], Execution] = {}
     for line in path.read_text().splitlines() if path.exists() else ():
@@ -36,7 +36,7 @@ def executions(folder: Path) -> list[Execution]:
 
 
 def overlapping(all_executions: list[Execution]) -> set[tuple[UUID, int]]:
-    """(job, attempt) of those that began while another of the same job ran, by the lock that each held or by the clock."""
+    """Return (job, attempt) of executions that started while another of the same job ran, by the job's lock or by the clock."""
     overlaps: set[tuple[UUID, int]] = set()
     ends: dict[UUID, float] = {}
     for execution in sorted(all_executions, key=lambda execution: execution.started):

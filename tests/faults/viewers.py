@@ -1,4 +1,4 @@
-"""One person: what was asked and answered, what was seen, and a client at every API."""
+"""One viewer: requests, responses, observed events, and a client at every API."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from websockets.exceptions import WebSocketException
 from tests.client import Client, GraphQLErrors
 from tests.faults.cluster import Cluster, eventually
 
-RETRYABLE_CODES = {"UNAVAILABLE", "TIMEOUT"}  # whether it was done is not known: asked again, with the same key
+RETRYABLE_CODES = {"UNAVAILABLE", "TIMEOUT"}  # the outcome is unknown: retried with the same idempotency key
 RETRYABLE_ERRORS = (httpx.HTTPError, OSError, TimeoutError, WebSocketException)
 
 
 @dataclass(slots=True)
 class Submission:
-    """What was asked and what was answered. `expected` is how the job must end if nobody cancels it; None where several ways are right."""
+    """A submit and its responses. `expected` is how the job must end unless cancelled; None if several ends are right."""
 
     owner: str
     key: str
@@ -35,7 +35,7 @@ class Submission:
 
 @dataclass(slots=True)
 class Subscriber:
-    """One subscriber of one job: what it saw, over all its connections."""
+    """One subscriber of one job: the events it saw over all its connections."""
 
     owner: str
     job: UUID
@@ -45,7 +45,7 @@ class Subscriber:
 
 
 class Viewer:
-    """A named person with a client at every API; when one does not answer, another is asked."""
+    """A named viewer with a client at every API; if one does not respond, another is used."""
 
     def __init__(self, name: str, token: str, cluster: Cluster) -> None:
         self.name = name
@@ -69,7 +69,7 @@ class Viewer:
         return self._clients[url]
 
     async def execute_with_retries(self, query: str, *, within: float = 90.0, first: int = 0, **variables: Any) -> dict[str, Any]:
-        """The answer of the only root field, asked for until somebody gives it, from the `first` API on."""
+        """Return the response of the only root field, with retries across the APIs from `first` on."""
         answers: list[Any] = []
         turns = itertools.count(first)
 
@@ -89,7 +89,7 @@ class Viewer:
         return answers[0]
 
     async def pipeline(self, name: str, steps: list[tuple[str, str, dict[str, Any]]]) -> str:
-        """Made once."""
+        """Return the pipeline, created at the first call."""
         if name not in self.pipelines:
             self.pipelines[name] = asyncio.create_task(self._create_pipeline(name, steps))
         return await self.pipelines[name]

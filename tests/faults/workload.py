@@ -1,4 +1,4 @@
-"""People at the API: they submit everything twice, cancel, do again, and watch; and they note what they were told."""
+"""The workload: viewers that submit everything twice, cancel, retry and watch jobs, and record the responses."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ RETRY = (
     " ... on Problem { code message } } }"
 )
 EVENTS = "subscription($id: ID!, $after: String) { jobEvents(id: $id, after: $after) { cursor sequence status } }"
-INITIAL_CREDITS = 10**6  # credits; what jobs hold and cost is looked at, not how they are refused
+INITIAL_CREDITS = 10**6  # enough that no job is refused; only holds and costs are checked
 NAMES = ("ada", "bob", "cleo", "dora", "emil", "fay")
-MIXED_SCRIPTS = ("nap 0.1", "linger 0.6 0.1", "nap 0.3", "nap 0.2")  # what is under way while something strikes
+MIXED_SCRIPTS = ("nap 0.1", "linger 0.6 0.1", "nap 0.3", "nap 0.2")  # running while a fault strikes
 CSV = "x,y,label\n" + "".join(f"{i},{i * 37 % 11},{'a' if i % 3 else 'b'}\n" for i in range(60))
 PROCESSING = [("data", "dataset", {}), ("scale", "scale", {})]
 TRAINING = [
@@ -58,11 +58,11 @@ BOOSTING = [
     ("split", "split", {"validation_fraction": 0.2}),
     ("train", "train_lightgbm", {"target": "label", "n_estimators": 400}),
 ]
-CONCURRENT_SHARE = 0.5  # share of the submits whose two calls are made at the same moment, at two APIs where there are two
+CONCURRENT_SHARE = 0.5  # share of submits whose two calls are concurrent, at two APIs if there are two
 
 
 class Workload:
-    """All of them, and their notes."""
+    """All viewers and their records."""
 
     def __init__(self, cluster: Cluster, rng: random.Random) -> None:
         self.cluster = cluster
@@ -75,7 +75,7 @@ class Workload:
         self._numbers = itertools.count(1)
 
     async def create_viewers(self, names: tuple[str, ...] = NAMES[:3]) -> None:
-        """Each has plenty of credits, a dataset with a READY version, and another for what pipelines write."""
+        """Create viewers with plenty of credits, a dataset with a READY version, and another for pipeline outputs."""
         direct_settings = StateSettings(database_url=self.cluster.direct_environment["TRELLIS_DATABASE_URL"])
         async with Database.open(direct_settings) as database, database.work(SYSTEM) as work:
             for name in names:
@@ -92,7 +92,7 @@ class Workload:
         viewer.output = await client.create_dataset(f"{viewer.name}'s results")
 
     async def create_pipelines(self, scripts: list[str]) -> None:
-        """Make every pipeline while all is well: making one twice is refused, and so cannot be insisted on."""
+        """Create every pipeline before the faults: a duplicate is refused, so creation cannot be retried."""
         pipelines = [("scaling", PROCESSING), ("forest", TRAINING), ("boosting", BOOSTING)]
         pipelines += [(SCRIPT_PREFIX + script, PROCESSING) for script in scripts]
         await asyncio.gather(*(viewer.pipeline(name, steps) for viewer in self.viewers for name, steps in pipelines))
@@ -104,33 +104,33 @@ class Workload:
         for viewer in self.viewers:
             await viewer.close()
 
-    # Asking
+    # Submitting
 
     async def submit_script(self, script: str, expected: str | None = "completed", *, priority: int = 5) -> Submission:
-        """Somebody submits a script such as "nap 0.2", twice."""
+        """Submit a script such as "nap 0.2", twice."""
         viewer = self.random.choice(self.viewers)
         pipeline = await viewer.pipeline(SCRIPT_PREFIX + script, PROCESSING)
         return await self._submit_run(viewer, script, expected, pipeline, {"outputDatasetId": viewer.output, "priority": priority})
 
     async def submit_process(self) -> Submission:
-        """A real pipeline that scales two columns."""
+        """Submit a real pipeline that scales two columns."""
         viewer = self.random.choice(self.viewers)
         pipeline = await viewer.pipeline("scaling", PROCESSING)
         return await self._submit_run(viewer, "process", "completed", pipeline, {"outputDatasetId": viewer.output})
 
     async def submit_training(self) -> Submission:
-        """A real forest of five trees."""
+        """Submit a real training of a forest of five trees."""
         viewer = self.random.choice(self.viewers)
         pipeline = await viewer.pipeline("forest", TRAINING)
         return await self._submit_run(viewer, "train", "completed", pipeline, {"modelName": f"{viewer.name}'s forest"})
 
     async def submit_scripts(self, *scripts: str) -> list[Submission]:
-        """Several, at once."""
+        """Submit several scripts concurrently."""
         return await asyncio.gather(*map(self.submit_script, scripts))
 
     @asynccontextmanager
     async def under_load(self, *scripts: str, interval: float = 0.15) -> AsyncGenerator[list[Submission]]:
-        """Jobs are submitted, and some of them watched, for as long as the block lasts: what happens meanwhile happens to jobs under way."""
+        """Submit jobs, and watch some of them, during the block, so that faults hit running jobs."""
         submissions = [await self.submit_script(scripts[0])]
         await self.wait_for_status(submissions[0], "running", "completed")
         is_over = asyncio.Event()
@@ -153,7 +153,7 @@ class Workload:
             await submitting
 
     async def assert_every_slot_runs(self, workers: int) -> None:
-        """Raises unless as many jobs run at once as so many workers have slots: none has leaked."""
+        """Raise unless as many jobs run at once as `workers` workers have slots, i.e. no slot has leaked."""
         slots = workers * self.cluster.slots
         naps = [await self.submit_script("nap 600") for _ in range(slots)]
 
@@ -175,22 +175,22 @@ class Workload:
         return await self._submit_twice(viewer, script, expected, f"run {number}", RUN, run_input)
 
     async def submit_boosting(self) -> Submission:
-        """A real LightGBM training, which leaves checkpoints where they are wanted often."""
+        """Submit a real LightGBM training, which writes checkpoints if the interval is short."""
         viewer = self.random.choice(self.viewers)
         pipeline = await viewer.pipeline("boosting", BOOSTING)
         return await self._submit_run(viewer, "boost", "completed", pipeline, {"modelName": f"{viewer.name}'s boosting"})
 
     async def submit_ingest(self, megabytes: float = 0.0) -> Submission:
-        """A real table of its own."""
+        """Upload a real table and submit its ingest."""
         return await self.complete_upload(await self.upload(megabytes))
 
     async def upload(self, megabytes: float = 0.0) -> tuple[Viewer, int, str]:
-        """A file, sent and not yet completed: whose, its number, and the upload's id."""
+        """Upload a file without completing it. Return the viewer, its number and the upload's id."""
         viewer = self.random.choice(self.viewers)
         number = next(self._numbers)
         line = f"{number},0,a\n"
         content = (CSV + line * (1 + int(megabytes * 1e6 / len(line)))).encode()
-        # Each time a name of its own: perhaps it was made, and only the answer was lost.
+        # A new name for each retry: the dataset may have been created and only the response lost.
         dataset = await self._retry_until_answered(lambda client: client.create_dataset(f"table {number}, {next(self._numbers)}"), viewer)
         upload_input = {"sha256": hashlib.sha256(content).hexdigest(), "idempotencyKey": f"upload {number}"}
 
@@ -202,7 +202,7 @@ class Workload:
         return viewer, number, await self._retry_until_answered(send, viewer)
 
     async def complete_upload(self, uploaded: tuple[Viewer, int, str]) -> Submission:
-        """Its ingest."""
+        """Complete the upload, which submits its ingest."""
         viewer, number, upload = uploaded
         return await self._submit_twice(viewer, "ingest", "completed", f"ingest {number}", COMPLETE, {"uploadId": upload})
 
@@ -215,7 +215,7 @@ class Workload:
         raise AssertionError("nobody answered for a minute")
 
     async def retry(self, job: UUID) -> Submission:
-        """`retryJob`, twice."""
+        """Call `retryJob` twice."""
         previous = next(submission for submission in self.submissions if submission.job == job)
         viewer = self.viewer(previous.owner)
         key = f"retry {next(self._numbers)}"
@@ -240,13 +240,13 @@ class Workload:
         return submission
 
     def record_submission(self, viewer: Viewer, key: str, script: str, answers: list[str]) -> Submission:
-        """Remember a submit that was made by other means: what it was answered, each time."""
+        """Record a submit made elsewhere, with its responses."""
         submission = Submission(viewer.name, key, script, "completed", [decode("job", answer) for answer in answers])
         self.submissions.append(submission)
         return submission
 
     async def cancel(self, job: UUID) -> bool:
-        """Whether it was accepted: the job had not ended before."""
+        """Cancel a job. Return whether it was accepted, i.e. the job had not ended."""
         viewer = self.viewer(next(submission for submission in self.submissions if submission.job == job).owner)
         answer = await viewer.execute_with_retries(CANCEL, input={"id": f"job_{job.hex}"})
         if accepted := answer["__typename"] == "CancelJobPayload":
@@ -259,7 +259,7 @@ class Workload:
     # Watching
 
     def subscribe(self, submission: Submission, churn: float = 0.0) -> Subscriber:
-        """Follow a job to its end; after each event, with the probability `churn`, hang up and come back."""
+        """Follow a job to its end; after each event, reconnect with the probability `churn`."""
         subscriber = Subscriber(submission.owner, submission.job)
         self.subscribers.append(subscriber)
         task = asyncio.create_task(self._follow(subscriber, churn), name=f"watch {submission.job}")
@@ -291,7 +291,7 @@ class Workload:
             await asyncio.sleep(self.random.uniform(0.05, 0.3))
 
     async def wait_for_subscribers(self, within: float = 30.0) -> None:
-        """Return when every subscriber has seen the end of its job."""
+        """Wait until every subscriber has seen the end of its job."""
 
         async def all_done() -> bool:
             return all(subscriber.done for subscriber in self.subscribers)
@@ -299,12 +299,12 @@ class Workload:
         try:
             await eventually(all_done, within)
         except AssertionError:
-            return  # the invariant tells who did not
+            return  # an invariant reports those that did not
 
-    # What became of it
+    # Outcomes
 
     async def wait_for_end(self, *submissions: Submission, within: float = 60.0) -> dict[UUID, str]:
-        """How the jobs ended, once all have; all that were ever submitted when none are named."""
+        """Wait until the jobs, by default all submitted ones, have ended. Return how each ended."""
         job_ids = [submission.job for submission in submissions or self.submissions]
 
         async def all_ended() -> dict[UUID, str]:

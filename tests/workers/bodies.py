@@ -1,4 +1,4 @@
-"""Bodies that behave as bodies in the wild do; each runs in a real child."""
+"""Well- and ill-behaved bodies for tests; each runs in a real child process."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from workers.runtime import process_tree
 
 
 def record_start(spec: dict[str, Any], _report: Reporter) -> None:
-    """Say where this attempt runs: a line a start in the file that the test reads."""
+    """Append this start, its process id and time, to the trace file that the test reads."""
     with Path(spec["trace"]).open("a") as trace:
         trace.write(f"{os.getpid()} {time.time()}\n")
 
@@ -37,7 +37,7 @@ def quick(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
 
 
 def long(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
-    """The first start stays for a minute, the next ones are quick."""
+    """Sleep for a minute at the first start; return at once at the next ones."""
     record_start(spec, reporter)
     if len(Path(spec["trace"]).read_text().splitlines()) == 1:
         time.sleep(60)
@@ -45,7 +45,7 @@ def long(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
 
 
 def ignore_sigterm(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
-    """Does not obey SIGTERM."""
+    """Ignore SIGTERM and sleep."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     record_start(spec, reporter)
     time.sleep(60)
@@ -53,7 +53,7 @@ def ignore_sigterm(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
 
 
 def exit_after_sigterm(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
-    """Asked to end, does so after `seconds`, with a word."""
+    """Exit `seconds` after SIGTERM, and print a last line."""
 
     def handle_sigterm(_number: int, _frame: object) -> None:
         time.sleep(spec["seconds"])
@@ -67,7 +67,7 @@ def exit_after_sigterm(spec: dict[str, Any], reporter: Reporter) -> dict[str, An
 
 
 def hold_gil(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
-    """Holds the interpreter's lock for `seconds`: no thread of this process moves meanwhile."""
+    """Hold the GIL for `seconds`, so that no other thread of this process runs."""
     record_start(spec, reporter)
     ctypes.PyDLL(None).usleep(int(spec["seconds"] * 1_000_000))
     return {}
@@ -81,7 +81,7 @@ def leak_memory(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
 
 
 def report_and_print_much(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
-    """Reports and prints far more than anybody reads."""
+    """Report and print far more than a worker keeps."""
     record_start(spec, reporter)
     for number in range(20_000):
         reporter.progress(number / 200, f"step {number}")
@@ -91,7 +91,7 @@ def report_and_print_much(spec: dict[str, Any], reporter: Reporter) -> dict[str,
 
 
 def fork_and_crash(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
-    """Leaves a process behind that has a session of its own, and dies badly."""
+    """Start a process in its own session, then die by SIGSEGV."""
     forked = subprocess.Popen(["sleep", "61"], start_new_session=True)
     with Path(spec["trace"]).open("a") as trace:
         trace.write(f"{forked.pid} {time.time()}\n")
@@ -132,20 +132,20 @@ def fail(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
 
 
 def fill_disk(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
-    """Writes to a disk that is full."""
+    """Write to a full disk."""
     record_start(spec, reporter)
     Path("/dev/full").write_bytes(b"x" * 1024**2)
     return {}
 
 
 def fail_with_cause(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
-    """A library's own exception, raised from what the system said."""
+    """Raise a library's own exception from a system error."""
     record_start(spec, reporter)
     raise RuntimeError("The library could not do it.") from ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
 
 
 def print_everywhere(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
-    """Says something in every way there is."""
+    """Write output in every way: print, streams, logging, warnings, native code."""
     record_start(spec, reporter)
     print("printed")
     print("an error", file=sys.stderr)
@@ -163,7 +163,7 @@ def print_everywhere(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]
 
 
 def print_lines(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
-    """A line each `pause` seconds, `lines` of them; the first `failures` starts then fail in a way that may pass."""
+    """Print `lines` lines, one each `pause` seconds; the first `failures` starts then raise a transient error."""
     record_start(spec, reporter)
     for number in range(spec["lines"]):
         print(f"line {number}")
@@ -174,7 +174,7 @@ def print_lines(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
 
 
 def print_and_sleep(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
-    """Says where it is, then stays for a minute; the second start says so and ends."""
+    """Print the number of the start; the first one then sleeps for a minute."""
     record_start(spec, reporter)
     starts = len(Path(spec["trace"]).read_text().splitlines())
     print(f"start {starts}")
@@ -184,7 +184,7 @@ def print_and_sleep(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
 
 
 def print_gigabytes(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
-    """Prints a gigabyte between its first and its last line, then fails."""
+    """Print `mebibytes` MiB between a first and a last line, then fail."""
     record_start(spec, reporter)
     print("the first line")
     block = b"".join(b"%07d " % number + b"x" * 55 + b"\n" for number in range(16_384))  # a MiB
@@ -207,7 +207,7 @@ def print_without_newlines(spec: dict[str, Any], reporter: Reporter) -> dict[str
 
 
 def report_in_loop(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
-    """Reports as fast as it can for `seconds`; how often is its last line."""
+    """Report in a tight loop for `seconds`; the last line tells how often."""
     record_start(spec, reporter)
     deadline = time.monotonic() + spec["seconds"]
     count = 0
@@ -220,7 +220,7 @@ def report_in_loop(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
 
 
 def report_percents(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
-    """Goes through `percents`, one each `pause` seconds, back and forth as they say, then stays as long as told."""
+    """Report each of `percents`, which may fall, one each `pause` seconds, then sleep for `stay` seconds."""
     record_start(spec, reporter)
     for percent in spec["percents"]:
         reporter.progress(percent, f"at {percent}")
@@ -230,7 +230,7 @@ def report_percents(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
 
 
 def fork_descendants(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
-    """Forks a daemon twice over, into a session of its own, which forks a child; none of them obeys SIGTERM, nor does the body."""
+    """Double-fork a daemon in its own session, which forks a child. All of them, and the body, ignore SIGTERM."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if os.fork() == 0:
         os.setsid()
@@ -248,7 +248,7 @@ def fork_descendants(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]
 
 
 def allocate_memory(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
-    """Takes `mebibytes` at once and writes to every page."""
+    """Allocate `mebibytes` MiB at once and write to every page."""
     record_start(spec, reporter)
     memory = bytearray(b"x") * (spec["mebibytes"] * 1024**2)
     time.sleep(60)
@@ -256,7 +256,7 @@ def allocate_memory(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
 
 
 def allocate_in_daemon(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
-    """The same in a process that was forked twice over and has a session of its own."""
+    """`allocate_memory` in a double-forked daemon with its own session."""
     record_start(spec, reporter)
     if os.fork() == 0:
         os.setsid()
@@ -268,7 +268,7 @@ def allocate_in_daemon(spec: dict[str, Any], reporter: Reporter) -> dict[str, An
 
 
 def share_memory(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
-    """Takes `mebibytes` and forks ten processes that share them."""
+    """Allocate `mebibytes` MiB and fork ten processes that share them."""
     record_start(spec, reporter)
     memory = bytearray(b"x") * (spec["mebibytes"] * 1024**2)
     for _ in range(10):
@@ -279,7 +279,7 @@ def share_memory(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
 
 
 def spin_cpu(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
-    """Uses a core until it is stopped, in a thread so that no handler of Python gets in the way."""
+    """Use a core until killed, in a thread, where Python runs no signal handler."""
     record_start(spec, reporter)
 
     def loop_forever() -> None:
@@ -299,7 +299,7 @@ def write_large_file(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]
 
 
 def fork_bomb(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
-    """Forks processes that stay, a hundred a second, up to a thousand."""
+    """Fork a thousand sleeping processes, up to 200 a second."""
     record_start(spec, reporter)
     for _ in range(1_000):
         if os.fork() == 0:
@@ -311,7 +311,7 @@ def fork_bomb(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
 
 
 class _SlowToFlush(io.StringIO):
-    """Keeps what is printed, and takes its time to hand it on."""
+    """A stream that buffers its text and flushes slowly."""
 
     def flush(self) -> None:
         time.sleep(0.3)
@@ -321,7 +321,7 @@ class _SlowToFlush(io.StringIO):
 
 
 def print_buffered(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
-    """What it prints is still held back when it returns: by Python, and by C, as native libraries do."""
+    """Return with output still buffered by Python and by C's stdio, as native libraries leave it."""
     record_start(spec, reporter)
     ctypes.CDLL(None).printf(b"from a library\n")
     sys.stdout = _SlowToFlush()
@@ -330,7 +330,7 @@ def print_buffered(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
 
 
 def print_and_crash(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
-    """Prints what no text column keeps, and dies by a signal."""
+    """Print characters that PostgreSQL cannot store, then die by a signal."""
     record_start(spec, reporter)
     os.write(1, b"before \x00 after\nalone \xed\xa0\x80\n")
     faulthandler.disable()
@@ -344,7 +344,7 @@ def return_large_result(spec: dict[str, Any], reporter: Reporter) -> dict[str, A
 
 
 def break_process_pool(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
-    """One process of its pool is killed, while the kernel's counter, as this process reads it, grows by `kills`."""
+    """Kill a process of a process pool; the kernel's count of OOM kills, as read here, grows by `kills`."""
     record_start(spec, reporter)
     kills_before = process_tree.oom_kills() or 0
     process_tree.oom_kills = lambda: kills_before + spec["kills"]

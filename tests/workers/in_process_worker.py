@@ -1,4 +1,4 @@
-"""A worker in the tests' own process, whose jobs are done by a task of the test's own."""
+"""A worker in the test process that runs jobs with a task of the test."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from workers.runtime.process_pool import ProcessPool
 from workers.runtime.scratch import Scratch
 from workers.settings import WorkerSettings
 
-LEASE = 15.0  # seconds: it shares a process with the tests, and a busy machine must not cost it the jobs
+LEASE = 15.0  # seconds; the worker shares a process with the tests, and must not lose its leases on a busy machine
 RunningWorker = Callable[..., AbstractAsyncContextManager[ObjectStore]]
 
 
 @pytest.fixture
 def running_worker(harness: WorkerHarness, settings: StateSettings, tmp_path: Path) -> RunningWorker:
-    """`async with working(task, slots=4):` with any of a worker's settings."""
+    """Run a worker: `async with running_worker(task, slots=4):`, with any of its settings."""
 
     @asynccontextmanager
     async def running_worker(task: Task, statement_timeout: float | None = None, **changes: Any) -> AsyncGenerator[ObjectStore]:

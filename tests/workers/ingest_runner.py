@@ -1,4 +1,4 @@
-"""Running the ingest body on bytes, as the worker's child does."""
+"""Runs the ingest body on bytes, as a child process of the worker does."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from workers.ml.ingest import IngestResult, ingest
 
 
 class IngestRecorder:
-    """A Reporter that keeps what it is told."""
+    """A Reporter that records its calls."""
 
     def __init__(self) -> None:
         self.steps: list[tuple[float, str]] = []
@@ -45,7 +45,7 @@ class IngestRecorder:
 
 
 def run_ingest(folder: Path, data: bytes, name: str = "table.csv", **changes: Any) -> tuple[IngestResult, pl.DataFrame]:
-    """The result, proven to be JSON, and the Parquet read back by polars."""
+    """Return the result, which must survive JSON, and the Parquet file read back by polars."""
     source = folder / "raw"
     source.write_bytes(data)
     spec: Any = {

@@ -1,4 +1,4 @@
-"""Running a pipeline's body in this process, and keeping what it reports."""
+"""Runs a pipeline's body in the test process and records its reports."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from workers.ml.training import PipelineSpec, run_pipeline
 
 @dataclass
 class PipelineRecorder:
-    """A Reporter that keeps everything, and holds the body to what it promises: progress never falls."""
+    """A Reporter that records its calls and asserts that progress never falls."""
 
     percents: list[float] = field(default_factory=list[float])
     nodes: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
@@ -63,7 +63,7 @@ class PipelineRecorder:
 
 
 def chain(*steps: tuple[str, dict[str, Any]] | str) -> dict[str, Any]:
-    """A definition whose nodes stand in one line behind the dataset; a node's key is its step's, numbered from the second of a kind on."""
+    """A linear pipeline definition after the dataset node. A node's key is its step, numbered from the second of a kind on."""
     nodes: list[dict[str, Any]] = [{"key": "dataset", "step": "dataset", "parameters": {}}]
     for step in steps:
         name, parameters = step if isinstance(step, tuple) else (step, {})
@@ -81,7 +81,7 @@ def column_schema(frame: pl.DataFrame) -> list[dict[str, Any]]:
 
 
 def run(folder: Path, frame: pl.DataFrame, definition: dict[str, Any], **options: Any) -> tuple[Mapping[str, Any], PipelineRecorder]:
-    """The result, proven to survive the pipe as JSON, and what was reported. Options: target, problem, seed, max_cells, keeping, report."""
+    """Return the result, which must survive JSON, and the recorder. Options: target, problem, seed, max_cells, keeping, report."""
     output = folder / "out"
     output.mkdir(exist_ok=True)
     frame.write_parquet(folder / "in.parquet")
@@ -105,7 +105,7 @@ def run(folder: Path, frame: pl.DataFrame, definition: dict[str, Any], **options
 
 
 def pipeline_error(folder: Path, frame: pl.DataFrame, definition: dict[str, Any], **options: Any) -> BadInput:
-    """The BadInput that the pipeline ends with."""
+    """Return the BadInput that the pipeline must raise."""
     try:
         run(folder, frame, definition, **options)
     except BadInput as error:

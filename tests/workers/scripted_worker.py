@@ -1,4 +1,4 @@
-"""A worker process as `trellis worker` starts it, with one task that runs the body a job names. Started with the queues as arguments."""
+"""A worker process like `trellis worker` with one task, which runs the body that a job names. Its arguments are the queues."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from workers.runtime.attempt import Attempt, Effects
 
 
 async def run_scripted_body(attempt: Attempt) -> Effects:
-    """The effect of a completed job is an experiment of its owner, named after the attempt."""
+    """Run the job's body; the effect of completion is an experiment named after the attempt."""
     parameters = attempt.job.parameters
     await attempt.run_body(f"tests.workers.bodies:{parameters['body']}", parameters["spec"])
 

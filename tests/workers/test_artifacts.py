@@ -1,4 +1,4 @@
-"""What a training leaves: a model file that trusts a fixed list of types, importances, plots and a card."""
+"""Artifacts of a training: a model file with a fixed list of trusted types, importances, plots and a card."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that are no tables, or broken ones: each ends with a reason and a place, or is read with issues; none with a crash."""
+"""Invalid and damaged files: each is refused with a reason and a position or read with issues; none crashes the reader."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def workbook(**sheets: list[list[Any]]) -> bytes:
 
 
 def workbook_with(sheet: bytes) -> bytes:
-    """A workbook whose first sheet is this XML."""
+    """Return a workbook whose first sheet is this XML."""
     target = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(workbook(one=[["a"], [1]]))) as source, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as copy:
         for member in source.infolist():
@@ -67,7 +67,7 @@ _FARTHEST_CELL_SHEET = _SHEET % b'<row r="1"><c r="A1"><v>1</v></c></row><row r=
 _PARQUET = parquet(pa.table({"a": list(range(1_000))}))
 
 REFUSED: list[tuple[str, str, bytes, str, int | None, str]] = [
-    # what, name, bytes, code, row, words of the message
+    # case, file name, bytes, code, row, words of the message
     ("empty", "a.csv", b"", "EMPTY_FILE", None, "'a.csv' is empty: it has 0 bytes"),
     ("blank lines alone", "a.csv", b"\n \r\n\n", "EMPTY_FILE", None, "nothing but blank lines"),
     ("a mark alone", "a.csv", b"\xef\xbb\xbf", "EMPTY_FILE", None, "nothing but blank lines"),
@@ -205,7 +205,7 @@ print(code, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 102
 
 
 def ingest_in_child(path: Path) -> tuple[str, int]:
-    """How ingest ends, and the MiB it needed."""
+    """Run ingest in a child; return its outcome and peak memory in MiB."""
     completed = subprocess.run(
         [sys.executable, "-c", _CHILD_PROGRAM, str(path)],
         capture_output=True,
@@ -224,13 +224,13 @@ def test_a_zip_bomb_is_refused_while_it_unfolds(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(limits, "MAX_EXCEL_CELLS", 100_000)
     blank = ingest_error(tmp_path, workbook_with(_SHEET % (b" " * 40_000_000)), "a.xlsx")
     assert (blank.code, "unfold to more than 28 MiB (in 'xl/worksheets/sheet1.xml')" in blank.message) == ("EXCEL_TOO_LARGE", True)
-    # Cells that name no place are counted.
+    # Cells without a reference are counted.
     cells = ingest_error(tmp_path, workbook_with(_SHEET % (b"<row>" + b"<c><v>1</v></c>" * 200_000 + b"</row>")), "a.xlsx")
     assert (cells.code, "more than 100,000 cells" in cells.message) == ("EXCEL_TOO_LARGE", True)
 
 
 def test_a_parquet_bomb_of_half_a_megabyte_is_refused_in_little_memory(tmp_path: Path) -> None:
-    """7.6 GB of text: one value of a megabyte, kept once and named 7,600 times. polars aborts the process on it."""
+    """7.6 GB of text: one value of a megabyte, stored once and referred to 7,600 times. polars aborts the process on it."""
     text = pa.DictionaryArray.from_arrays(pa.array(np.zeros(7_600, np.int32)), pa.array([random.Random(1).randbytes(500_000).hex()]))
     path = tmp_path / "a.parquet"
     path.write_bytes(parquet(pa.table({"t": text}), compression="zstd", store_schema=False, dictionary_pagesize_limit=1 << 30))
@@ -247,7 +247,7 @@ def test_one_value_too_large_is_named_by_its_column(tmp_path: Path) -> None:
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
-    """20 and 80 MB of the same CSV: the larger one may need a row group more, not four times as much."""
+    """20 and 80 MB of the same CSV: the larger one may need one more row group, not four times the memory."""
     path = tmp_path / "a.csv"
     rng = np.random.default_rng(1)
     frame = pl.DataFrame({f"c{place}": rng.normal(size=20_000).round(6) for place in range(8)}).with_columns(t=pl.lit("some words of text"))

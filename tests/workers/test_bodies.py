@@ -1,4 +1,4 @@
-"""What bodies may do to a machine, and what of it is tried again."""
+"""Limits and failures of bodies, and which of them are retried."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ async def test_bodies_give_way_to_all_else_on_the_machine(harness: WorkerHarness
     assert forkserver.nice() == worker.nice(), "whoever keeps the time gives way to nobody"
     assert body.nice() == min(worker.nice() + by, 19)
     autogroup = Path(f"/proc/{pid}/autogroup")
-    if autogroup.exists() and os.geteuid() == 0:  # a kernel that is asked by others more than ten times a second refuses
+    if autogroup.exists() and os.geteuid() == 0:  # the kernel refuses an unprivileged process more than ten changes a second
         assert autogroup.read_text().split()[-1] == str(body.nice())
 
 
@@ -129,7 +129,7 @@ async def test_a_body_that_is_to_end_gives_way_no_more(harness: WorkerHarness) -
 
 
 class PeakMemory:
-    """The most memory that a process and its descendants had, looked at all the time."""
+    """Samples the peak memory of a process and its descendants."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
@@ -245,7 +245,7 @@ async def test_a_thousand_reports_in_a_millisecond_leave_the_worker_as_it_was(ha
     assert len(timestamps) > 10
     assert all(
         sum(at <= other < at + 1.0 for other in timestamps[:-2]) <= 6 for at in timestamps
-    )  # the last ones are written at the end, whenever
+    )  # the last ones are written at the end, outside the rate limit
     assert job.progress == 100
 
 

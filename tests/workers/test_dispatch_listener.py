@@ -1,4 +1,4 @@
-"""arq rings the bell and nothing more: what it would do by itself to order, to clocks and to those behind a crowd does not happen."""
+"""arq only carries dispatch notices: its own ordering, clocks and job results have no influence, and full queues starve none."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from workers.runtime.dispatch_listener import DispatchListener
 
 
 class QueueDriver:
-    """Hears one queue, and answers with nothing but a note."""
+    """Reads one queue and only records the notices."""
 
     def __init__(self, redis: ArqRedis) -> None:
         self.redis: Any = redis
@@ -42,7 +42,7 @@ class QueueDriver:
         await queue.enqueue(self.redis, self.name, dispatches)
 
     async def add_orphans(self, count: int, *, in_progress: bool) -> None:
-        """Invitations that lead to nothing, ahead of all others; hidden ones were taken by workers that died in that moment."""
+        """Add entries without a job ahead of all others; those in progress were taken by workers that then died."""
         pipe = self.redis.pipeline()
         for _ in range(count):
             entry = f"{uuid4().hex}:1"
@@ -52,14 +52,14 @@ class QueueDriver:
         await pipe.execute()
 
     async def keys_naming(self, job_id: UUID) -> list[str]:
-        """The keys that name the job."""
+        """Return the Redis keys that contain the job's id."""
         keys = [key.decode() async for key in self.redis.scan_iter(f"*{job_id.hex}*")]
         entries = [entry for entry in await queue.list_entries(self.redis, self.name) if job_id.hex in entry]
         return sorted(keys + entries)
 
 
 class ListenerDriver:
-    """A worker's answers: each takes a slot for a moment."""
+    """Simulates a worker's claims: each takes a slot for a moment."""
 
     def __init__(self, redis_url: str, *queues: str, slots: int = 1) -> None:
         self.dispatched: list[UUID] = []
@@ -85,7 +85,7 @@ class ListenerDriver:
             await eventually(self.is_connected)
             yield
         finally:
-            while not listener_task.done():  # a client that loses its connection at that moment may swallow the cancel
+            while not listener_task.done():  # a client that loses its connection at that moment may swallow the cancellation
                 listener_task.cancel()
                 await asyncio.wait([listener_task], timeout=0.5)
 
@@ -158,7 +158,7 @@ async def test_what_is_hidden_at_the_head_of_one_queue_keeps_nobody_from_the_oth
 
 
 async def test_one_dispatch_that_fails_disconnects_the_listener_for_a_moment_only(settings: StateSettings) -> None:
-    """Redis refuses to write for that moment; everything else it answers as before."""
+    """Redis refuses one write; everything else works."""
     name = f"a-{uuid4()}"
     driver = ListenerDriver(settings.redis_url, name)
     redis: Any = connect(settings.redis_url)
@@ -194,7 +194,7 @@ async def test_a_dispatch_is_plain_json_and_claiming_it_leaves_nothing(queue_dri
     assert (body["f"], body["a"], body["k"]) == ("ring", [job_id.hex], {})
     await queue_driver.reader.poll(1)
     assert await queue_driver.keys_naming(job_id) == []
-    await queue_driver.notify((job_id, 3))  # a result that is kept would make arq refuse the id
+    await queue_driver.notify((job_id, 3))  # arq would refuse the id if it kept a result
     assert await queue_driver.reader.poll(1) == 1
 
 
@@ -244,7 +244,7 @@ async def test_dispatches_of_jobs_that_have_ended_are_withdrawn_although_no_slot
 
 
 async def test_a_slot_that_frees_up_under_a_concurrency_limit_is_taken_at_once_by_another_queue(harness: WorkerHarness) -> None:
-    """Looks are rare here, so that only the nudge can be in time."""
+    """Polls are rare here, so that only the notice can be in time."""
     settings = {"TRELLIS_RUNNING_PER_USER": '{"free": 1}', "LOOK": "30", "SLOTS": "2"}
     queues = (harness.queue, f"test-{uuid4()}")
     for harness.queue in queues:

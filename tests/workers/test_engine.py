@@ -1,4 +1,4 @@
-"""Jobs survive what happens to workers and bodies: real processes, killed, frozen and misused."""
+"""Jobs survive killed, frozen and misbehaving workers and bodies; with real processes."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ async def test_however_fast_a_body_reports_its_job_writes_five_events_a_second(h
     reported_types = {JobEventType.PROGRESS, JobEventType.METRIC, JobEventType.LOG}
     events = [event for event in await harness_with_worker.events(job_id) if event.type in reported_types]
     seconds = (events[-1].created_at - events[0].created_at).total_seconds()
-    assert len(events) <= 5 * (seconds + 1) + 3  # the last of each kind is written at the end, whatever the second holds
+    assert len(events) <= 5 * (seconds + 1) + 3  # the last of each kind is written at the end, outside the rate limit
     assert any("lines were left out" in (event.message or "") for event in events)
 
 

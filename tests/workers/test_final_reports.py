@@ -1,4 +1,4 @@
-"""What a job still has to tell when its work is done: told with the settle or not at all, whatever Postgres says meanwhile."""
+"""Final reports of a job: written with its settle or not at all, whatever errors PostgreSQL raises."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ END $$
 
 @pytest.fixture
 async def refuse_rows(database: Database) -> AsyncGenerator[RefuseRows]:
-    """Postgres refuses rows of a table, a number of times, with an SQLSTATE; what a sequence has counted no rollback takes back."""
+    """Have PostgreSQL reject rows of a table, a number of times, with an SQLSTATE. A sequence counts them, since rollbacks do not undo it."""
     tables: list[str] = []
 
     async def refuse_rows(table: str, when: str, state: str, times: int) -> None:

@@ -1,4 +1,4 @@
-"""The process between a worker and its bodies: what it survives, and what becomes of bodies when it does not."""
+"""The forkserver: what it survives, and what becomes of bodies when it dies."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ if "preload" in sys.orig_argv:
 
 
 async def start_body(child: ChildHandle, folder: Path, body: str, deadline: float | None = None, **spec: Any) -> Path:
-    """The file in which the body leaves its trace; it may live for a minute."""
+    """Start a body, by default with a deadline of a minute; return its trace file."""
     deadline = time.monotonic() + 60 if deadline is None else deadline
     trace = folder / f"{time.monotonic_ns()}.trace"
     child.set_limits(deadline, MEMORY_LIMIT)
@@ -67,7 +67,7 @@ async def start_body(child: ChildHandle, folder: Path, body: str, deadline: floa
 
 
 async def wait_for_start(trace: Path) -> int:
-    """The body's process."""
+    """Return the process id of the body."""
 
     async def trace_text() -> str | None:
         return trace.read_text() if trace.exists() and trace.read_text().endswith("\n") else None
@@ -76,7 +76,7 @@ async def wait_for_start(trace: Path) -> int:
 
 
 def install_sitecustomize(folder: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What every Python that is started from here on runs first."""
+    """Install code that every Python process started from here on runs first."""
     (folder / "sitecustomize.py").write_text(text)
     monkeypatch.setenv("PYTHONPATH", str(folder))
 
@@ -97,7 +97,7 @@ async def test_a_fork_that_fails_costs_one_child_and_no_body(tmp_path: Path, mon
     async with ProcessPool(preload=False) as process_pool:
         first, second = await process_pool.acquire(), await process_pool.acquire()
         bodies = [await wait_for_start(await start_body(child, tmp_path, "long")) for child in (first, second)]
-        await asyncio.sleep(2 * 0.05)  # a spare one is tried for, which is the third
+        await asyncio.sleep(2 * 0.05)  # meanwhile the pool tries a spare child, the third
         third = await process_pool.acquire()
         await wait_for_start(await start_body(third, tmp_path, "quick"))
         assert (await third.exited).status == 0
@@ -157,7 +157,7 @@ async def test_deadlines_hold_while_libraries_are_imported(tmp_path: Path, monke
             await child.exited
             delays.append(time.monotonic() - deadline)
             child.close()
-        assert process_pool.pid == first_pid  # the other one is still importing
+        assert process_pool.pid == first_pid  # the preloading forkserver is still importing
         assert max(delays) < 0.3
 
         async def is_preloaded() -> bool:
@@ -165,7 +165,7 @@ async def test_deadlines_hold_while_libraries_are_imported(tmp_path: Path, monke
 
         await eventually(is_preloaded)
         assert first_pid is not None
-        assert alive(first_pid)  # it has a child yet
+        assert alive(first_pid)  # it still has a child
         assert (await process_pool.acquire()).pid != 0
         unpreloaded.close()
 
@@ -185,7 +185,7 @@ async def test_a_body_that_forks_without_end_is_stopped(harness: WorkerHarness) 
 
 @pytest.mark.parametrize("pool_too", [False, True])
 def test_a_python_that_is_no_worker_keeps_its_children(pool_too: bool) -> None:
-    """Only a worker process, which has no children of its own, adopts and kills."""
+    """Only a worker process, which has no other children, is a subreaper and kills orphans."""
     program = "import asyncio\nfrom workers.runtime.process_pool import ProcessPool\nasync def main():\n  async with ProcessPool(preload=False): pass\n"
     program = (
         f"import subprocess\nother = subprocess.Popen(['sleep', '60'])\n{program}asyncio.run(main())\nprint(other.poll())\nother.kill()"

@@ -1,4 +1,4 @@
-"""What the workers do without being asked: one of them at a time, as often as it is due, and nothing that anybody still needs."""
+"""Maintenance tasks of workers: run by one worker at a time, when due, and without removing anything in use."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ asyncio.run(main())
 
 @pytest.fixture
 async def context(settings: StateSettings, database: Database, clean: None) -> AsyncGenerator[maintenance.MaintenanceContext]:
-    """Every object is old enough to be collected here."""
+    """A context in which every object is old enough to be collected."""
     async with ObjectStore.open(settings) as objects:
         await objects.ensure_bucket()
         await objects.delete([stored_object.key async for stored_object in objects.list("")])
@@ -70,7 +70,7 @@ async def context(settings: StateSettings, database: Database, clean: None) -> A
 
 @pytest.fixture
 def nap_runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """A chore that takes a moment, due every hour; the list says how often it was done."""
+    """A maintenance task that takes a moment, due every hour; the list counts its runs."""
     runs: list[str] = []
 
     async def sleep(context: maintenance.MaintenanceContext) -> int:
@@ -83,7 +83,7 @@ def nap_runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 async def run_task(context: maintenance.MaintenanceContext, name: str) -> int:
-    """Do it; how much has changed by it since the test began, whoever did it."""
+    """Run the task; return how much it has changed since the test began, on any worker."""
     run = await eventually(lambda: maintenance.run_task(context, name, "test"))
     assert run.error is None
     return (await task_row(context, name)).changed
@@ -106,7 +106,7 @@ async def object_keys(context: maintenance.MaintenanceContext) -> list[str]:
     return [stored_object.key async for stored_object in context.objects.list("")]
 
 
-# How they are done
+# Scheduling
 
 
 async def test_of_many_workers_one_does_what_is_due_and_it_is_not_due_again(
@@ -208,13 +208,13 @@ async def test_an_idle_worker_sends_two_statements_a_second_at_most(
             await asyncio.sleep(seconds)
             print(f"{len(sent)} statements in {seconds} s")
             assert len(sent) <= 2 * seconds, sent
-            assert len(sent) >= seconds / 2  # it lives
+            assert len(sent) >= seconds / 2  # the worker is alive
             engine.stop()
             await engine_task
     await redis.aclose()
 
 
-# What they do
+# The tasks
 
 
 async def test_workers_that_went_silent_are_retired_and_rows_that_nothing_names_go_after_a_month(
@@ -346,7 +346,7 @@ async def test_what_no_row_refers_to_is_collected_once_it_is_old_and_nothing_els
 
 
 def test_every_column_that_holds_an_objects_key_is_known_to_the_collector() -> None:
-    """A new table that refers to objects must be looked at before they are collected."""
+    """The collector must check every table that refers to objects, new ones too."""
     holders = {table.name for table in Table.metadata.sorted_tables for column in table.columns if column.name.endswith("object_key")}
     assert holders == {"stored_objects", "uploads", "job_checkpoints"}
 

@@ -1,4 +1,4 @@
-"""Data that no library can work on: a training refuses them by name, at the first try, and never stumbles."""
+"""Data that breaks training libraries: a training refuses it with a named error at the first try."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ NASTY: dict[str, pl.DataFrame] = {
 
 
 def outcome(folder: Path, frame: pl.DataFrame, definition: dict[str, Any], recorder: PipelineRecorder) -> BadInput | None:
-    """None where a model was made; any other exception passes."""
+    """Return the refusal, None if a model was trained; other exceptions propagate."""
     try:
         run(folder, frame, definition, target="y", report=recorder)
     except BadInput as error:

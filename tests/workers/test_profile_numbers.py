@@ -1,4 +1,4 @@
-"""The profile says what pandas and polars compute from the same CSV."""
+"""The profile equals what pandas and polars compute from the same CSV."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def is_close(actual: float | None, expected: float) -> bool:
 def test_every_number_is_the_one_pandas_computes(tmp_path: Path, table: str) -> None:
     data = TABLES[table]
     profile, columns = run_profile(tmp_path, data)
-    frame: Any = pd.read_csv(io.BytesIO(data))  # pandas types a column as one or many
+    frame: Any = pd.read_csv(io.BytesIO(data))  # pandas types a column access as one or many columns
     assert profile["is_exact"] is True
     assert profile["row_count"] == len(frame)
     assert profile["duplicate_row_count"] == int(frame.duplicated().sum())
@@ -221,7 +221,7 @@ def test_sketches_stay_near_the_exact_numbers_and_say_that_they_are_sketches(tmp
 
 
 def test_rows_that_differ_are_never_called_duplicates(tmp_path: Path) -> None:
-    """Neighbouring whole numbers in many columns are where weak row hashes meet."""
+    """Weak row hashes collide for adjacent integers in many columns."""
     grid = np.arange(200_000)
     frame = pl.DataFrame({"a": grid % 10, "b": grid // 10 % 100, "c": grid // 1_000, "d": -grid, "e": grid % 2 == 0})
     profile, _ = run_profile(tmp_path, frame.write_csv().encode())

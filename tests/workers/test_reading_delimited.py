@@ -1,4 +1,4 @@
-"""Delimited text in its many forms comes out as the same table."""
+"""Delimited text in all dialects is read as the same table."""
 
 from __future__ import annotations
 
@@ -228,7 +228,7 @@ def test_an_announced_size_or_checksum_that_does_not_match_goes_before_every_oth
 
 
 def test_random_tables_come_back_as_they_were_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Against Python's csv module, which wrote them; small blocks, so that rows lie across their ends."""
+    """Compared with Python's csv module, which writes them; small blocks, so that rows span block ends."""
     monkeypatch.setattr(limits, "BLOCK_BYTES", 512)
     seed = random.randrange(2**32)
     print("seed", seed)

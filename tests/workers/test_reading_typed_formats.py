@@ -1,4 +1,4 @@
-"""JSON, JSON lines, Parquet and Excel: their own types hold."""
+"""JSON, JSON lines, Parquet and Excel keep their own types."""
 
 from __future__ import annotations
 

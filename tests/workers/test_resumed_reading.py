@@ -1,4 +1,4 @@
-"""A reading that is broken off again and again goes on after the rows that it kept, and makes the very file it would have made at one go."""
+"""A reading that is interrupted repeatedly resumes after its checkpointed rows and writes the same file as an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ ROWS = 1_500
 
 
 class Interrupted(BaseException):
-    """As sudden as a kill."""
+    """Stands for a SIGKILL."""
 
 
 class InterruptingRecorder(IngestRecorder):
-    """Keeps parts as the worker does: of a name, only what has come further. Breaks the reading off after some blocks."""
+    """Keeps parts as the worker does, of each name only the furthest one. Interrupts the reading after some blocks."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class InterruptingRecorder(IngestRecorder):
         self.parts.clear()
 
     def resumable_parts(self) -> list[dict[str, Any]]:
-        """As far as each begins where the one before ends."""
+        """Return the parts up to the first that does not start where the previous one ends."""
         resumable: list[dict[str, Any]] = []
         while (part := self.parts.get(f"rows-{len(resumable) + 1:04}")) is not None:
             _, state, content = part
@@ -90,7 +90,7 @@ def digest(result: IngestResult) -> str:
 def interrupted_reading(
     folder: Path, data: bytes, name: str, blocks: int, recorder_class: type[InterruptingRecorder] = InterruptingRecorder
 ) -> tuple[IngestResult, InterruptingRecorder]:
-    """Goes on until it is done; each attempt lives for so many blocks, and a little longer when it brought nothing further."""
+    """Resume until done. Each attempt is interrupted after so many blocks, later if the last one made no progress."""
     folder.mkdir()
     recorder = recorder_class(folder)
     for attempt in range(400):
@@ -112,7 +112,7 @@ def interrupted_reading(
 
 
 def quoted_csv() -> bytes:
-    """Line breaks, delimiters and quotes within quotes; rows too long, too short and empty; values that do not fit; a late surprise."""
+    """Line breaks, delimiters and quotes within quotes; rows too long, too short and empty; values of the wrong type, one of them late."""
     rng = np.random.default_rng(2)
     lines = ['code,"amount",day,note\r\n']
     for row in range(ROWS):
@@ -193,7 +193,7 @@ SOURCES = {
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Blocks of some dozen rows, row groups of some hundred."""
+    """Use blocks of some dozen rows and row groups of some hundred."""
     monkeypatch.setattr(limits, "BLOCK_BYTES", 2_001)
     monkeypatch.setattr(limits, "SAMPLE_BYTES", 3_000)
     monkeypatch.setattr(limits, "ROW_GROUP_ROWS", 80)

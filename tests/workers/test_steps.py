@@ -1,4 +1,4 @@
-"""The step registry, sound definitions, and pipelines that end in a dataset."""
+"""The step registry, valid definitions, and pipelines that end in a dataset."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A worker, a task or a settle that is broken off at an awkward moment: what stops then, what stays, and what is told."""
+"""A worker, task or settle that is interrupted at an awkward moment: what stops, what stays, and what is reported."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ async def test_objects_stay_where_nobody_knows_whether_the_settle_was_committed(
 async def test_a_heartbeat_that_postgres_breaks_off_each_time_lets_the_leases_end(
     harness: WorkerHarness, running_worker: RunningWorker
 ) -> None:
-    """The whole table is locked, so no row of it can be passed over."""
+    """The whole table is locked, so that SKIP LOCKED does not help."""
     started, cancelled = asyncio.Event(), asyncio.Event()
 
     async def task(_attempt: Attempt) -> Effects:

@@ -1,4 +1,4 @@
-"""Pipelines that train: what is learnt, from which rows, and what is reported."""
+"""Training pipelines: what they learn, from which rows, and what they report."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sklearn import datasets, ensemble, linear_model, preprocessing
 from tests.workers.pipeline_runner import PipelineRecorder, artifact_path, chain, pipeline_error, run
 from workers.ml.artifacts.trust import load_model
 
-# scikit-learn is typed too thinly for a strict check to say anything true.
+# scikit-learn has too few types for a strict check.
 LINEAR: Any = linear_model
 FORESTS: Any = ensemble
 SCALERS: Any = preprocessing
@@ -36,7 +36,7 @@ FEATURES = [name for name in CANCER.columns if name != "target"]
 
 
 def split_parts(folder: Path, frame: pl.DataFrame, definition: dict[str, Any], **options: Any) -> pl.DataFrame:
-    """The rows with the part that each falls to, by a processing run of the same split, which writes it down."""
+    """Return the rows with their part, from a processing run of the same split, which writes the part as a column."""
     folder = folder / "parts"
     folder.mkdir()
     result, _ = run(folder, frame, definition, **options)

@@ -1,4 +1,4 @@
-"""A training that was broken off goes on from its last checkpoint, and ends with the very model that it would have made at one go."""
+"""An interrupted training resumes from its last checkpoint and makes the same model as an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ TRAININGS: list[tuple[str, dict[str, Any]]] = [
 
 
 class Interrupted(Exception):
-    """The process is gone."""
+    """Stands for the death of the process."""
 
 
 @dataclass
 class InterruptingRecorder(PipelineRecorder):
-    """Ends the training after some checkpoints and a few points more, as a kill does: at no place of its own choosing."""
+    """Interrupts the training some points after some checkpoints: like a kill, at an arbitrary place."""
 
     checkpoint_count: int = 2
     points_left: int = 3
@@ -62,7 +62,7 @@ class InterruptingRecorder(PipelineRecorder):
 def interrupted_training(
     folder: Path, definition: dict[str, Any], target: str, checkpoint_count: int = 1
 ) -> tuple[dict[str, Any], InterruptingRecorder]:
-    """What the broken training left for the next: its last checkpoint, and all that it told."""
+    """Return what the interrupted training left: its last checkpoint and its reports."""
     folder.mkdir()
     recorder = InterruptingRecorder(checkpoint_count=checkpoint_count)
     with pytest.raises(Interrupted):
@@ -77,7 +77,7 @@ def make_folder(folder: Path) -> Path:
 
 
 def model_contents(result: Mapping[str, Any]) -> tuple[str, list[bytes]]:
-    """All that a model file says: types, values and arrays. The numbers of its objects tell which of them shared memory, and nothing else."""
+    """Return the types, values and arrays of a model file. Object ids only tell which objects shared memory, so they are left out."""
     with zipfile.ZipFile(artifact_path(result, "MODEL")) as archive:
         names = archive.namelist()
         schema = re.sub(r'"__id__":\d+', "", archive.read("schema.json").decode())

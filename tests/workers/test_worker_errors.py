@@ -1,4 +1,4 @@
-"""Trouble of a worker is not a job's failure, a job's time is for all it does, and what it answers has a size."""
+"""A worker's error is not a job's failure, a job's timeout covers all it does, and its result has a size limit."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ async def test_a_jobs_time_is_for_all_that_it_does_and_not_for_its_body_alone(
 ) -> None:
     async def task(attempt: Attempt) -> Effects:
         await attempt.run_body(QUICK_BODY, attempt.job.parameters["spec"])
-        await asyncio.sleep(60)  # a store that hangs
+        await asyncio.sleep(60)  # a hanging object store
         return no_effects
 
     async with running_worker(task):
@@ -111,7 +111,7 @@ async def test_a_sigterm_to_all_processes_of_a_worker_uses_no_try(harness: Worke
     worker = await harness.start_worker(GRACE="5")
     job_id = await harness.submit("long")
     ((body, _),) = await harness.wait_for_starts(job_id)
-    os.kill(body, signal.SIGTERM)  # a manager of services tells all that it finds, in any order
+    os.kill(body, signal.SIGTERM)  # a service manager signals all processes in any order
     await asyncio.sleep(0.1)
     worker.terminate()
     assert await asyncio.to_thread(worker.wait, 15) == 0
@@ -147,7 +147,7 @@ def test_words_that_postgresql_cannot_keep_are_told_without_what_it_cannot_keep(
 async def test_an_answer_that_is_too_large_is_named_as_such(harness_with_worker: WorkerHarness) -> None:
     job = await harness_with_worker.wait_for_status(await harness_with_worker.submit("return_large_result", mebibytes=33), JobStatus.FAILED)
     size = 33 * 1024**2 + len('{"result": {"much": ""}}')
-    message = f"TooLarge: The result of the job has {size:,} bytes; the limit is {frames.MAX_FRAME_BYTES:,}. Give it less to do."
+    message = f"FrameTooLarge: The result of the job has {size:,} bytes; the limit is {frames.MAX_FRAME_BYTES:,}. Give it less to do."
     assert (job.error["code"], job.error["message"], job.error["retryable"]) == ("RESULT_TOO_LARGE", message, False)
 
 

@@ -1,4 +1,4 @@
-"""A worker's own loops: what it hears, how often it looks, when it beats, and how it says goodbye."""
+"""A worker's loops: notices, polls, heartbeats and shutdown."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def quick(_attempt: Attempt) -> Effects:
 async def test_whatever_is_published_to_workers_they_go_on_hearing(
     harness: WorkerHarness, running_worker: RunningWorker, settings: StateSettings
 ) -> None:
-    """Looks are rare here, so that only what is heard can be in time."""
+    """Polls are rare here, so that only a notice can be in time."""
     async with running_worker(quick, look=30.0):
         await harness.wait_for_status(await harness.submit("none"), JobStatus.COMPLETED, within=5.0)
         redis = connect(settings.redis_url)
@@ -43,7 +43,7 @@ async def test_notices_in_a_crowd_make_a_worker_sort_a_long_queue_a_few_times_a_
     settings: StateSettings,
     capture_statements: Callable[[], AbstractContextManager[list[str]]],
 ) -> None:
-    """Of 30,000 jobs eight run, which is all that their owner may; the other slots stay free, and each nudge is a reason to look."""
+    """Of 30,000 jobs eight run, the limit of their owner; the other slots stay free, so each notice is a reason to poll."""
 
     async def task(_attempt: Attempt) -> Effects:
         await asyncio.sleep(60)
@@ -70,7 +70,7 @@ async def test_notices_in_a_crowd_make_a_worker_sort_a_long_queue_a_few_times_a_
 
 
 async def test_a_claim_that_took_long_has_its_lease_renewed_at_once(harness: WorkerHarness, running_worker: RunningWorker) -> None:
-    """Pulses are rare here: without one of its own the job would have what the claim has left of its lease."""
+    """Heartbeats are rare here: without an early one the job would only have the rest of its lease."""
     done = asyncio.Event()
 
     async def task(_attempt: Attempt) -> Effects:
@@ -102,6 +102,6 @@ async def test_a_job_that_is_not_done_is_given_back_within_the_grace_time(harnes
     worker.terminate()
     terminated_at = time.monotonic()
     await harness.wait_for_status(job_id, JobStatus.PENDING, within=3.0)
-    assert time.monotonic() - terminated_at > 1.5  # a shorter body would have had its time
+    assert time.monotonic() - terminated_at > 1.5  # a shorter body would have finished in the grace period
     assert await asyncio.to_thread(worker.wait, 10) == 0
     assert await harness.outcomes(job_id) == ["given_back"]

@@ -1,4 +1,4 @@
-"""Real workers on a queue of their own, for tests that say what a job's body does and look at what becomes of it."""
+"""Real workers on a queue of their own, for tests that choose a job's body and check the outcome."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SHARED_WORKER_SETTINGS = {"CANCEL_PATIENCE": "0.5", "BACKOFF_BASE": "0.1", "BACK
 
 
 class WorkerHarness:
-    """A database with an owner, a queue that only this test's workers serve, and the traces that bodies leave."""
+    """A database with an owner of jobs, a queue that only this test's workers serve, and the trace files of bodies."""
 
     def __init__(self, database: Database, owner_id: UUID, token: str, folder: Path) -> None:
         self.database = database
@@ -47,14 +47,14 @@ class WorkerHarness:
         self.workers: list[ForkedProcess] = []
 
     async def start_worker(self, **settings: str) -> ForkedProcess:
-        """A worker that is ready."""
+        """Start a worker and wait until it is registered."""
         worker = launch_worker(self.queue, self.folder, settings)
         self.workers.append(worker)
         await wait_registered(self.database, worker)
         return worker
 
     async def submit(self, body: str, *, max_tries: int = 3, timeout: float | None = None, **spec: Any) -> UUID:
-        """A job that runs this body; its starts are traced in a file of its own."""
+        """Submit a job that runs this body and traces its starts in its own file."""
         parameters = {"body": body, "spec": {"trace": str(self.folder / f"{uuid4()}.trace"), **spec}}
         async with self.database.work(SYSTEM) as work:
             new_job = jobs.NewJob(self.owner_id, JobKind.EXPORT, self.queue, parameters=parameters, max_tries=max_tries, timeout=timeout)
@@ -72,7 +72,7 @@ class WorkerHarness:
         return await eventually(in_status, within=within)
 
     async def wait_for_starts(self, job_id: UUID, count: int = 1) -> list[tuple[int, float]]:
-        """(process, time) of each start of the body, once there are so many."""
+        """Wait for `count` starts of the body; return (process id, time) of each."""
         trace = Path((await self.job(job_id)).parameters["spec"]["trace"])
 
         async def enough_starts() -> list[tuple[int, float]] | None:
@@ -82,7 +82,7 @@ class WorkerHarness:
         return await eventually(enough_starts)
 
     async def worker_of(self, job_id: UUID) -> ForkedProcess:
-        """The process that runs the job."""
+        """Return the worker process that runs the job."""
         (row,) = await self.database.rows(select(Worker.name).join(Job, Job.worker_id == Worker.id).where(Job.id == job_id))
         return next(worker for worker in self.workers if f"-{worker.pid}-" in row.name)
 
@@ -91,7 +91,7 @@ class WorkerHarness:
         return [row.outcome for row in rows]
 
     async def effects(self, job_id: UUID) -> list[str]:
-        """The attempts that had an effect."""
+        """Return the attempts that had an effect."""
         rows = await self.database.rows(select(Experiment.name).where(Experiment.name.startswith(str(job_id))))
         return [row.name.split()[1] for row in rows]
 
@@ -100,7 +100,7 @@ class WorkerHarness:
 
 
 def launch_worker(queue: str, folder: Path, settings: Mapping[str, str]) -> ForkedProcess:
-    """A worker process that serves one queue, its settings made quick."""
+    """Start a worker process that serves one queue with short intervals."""
     worker_environment = {
         name if name.startswith("TRELLIS_") else f"TRELLIS_WORKER_{name}": value for name, value in {**QUICK_SETTINGS, **settings}.items()
     }
@@ -109,7 +109,7 @@ def launch_worker(queue: str, folder: Path, settings: Mapping[str, str]) -> Fork
 
 
 async def wait_registered(database: Database, worker: ForkedProcess) -> None:
-    """Return once it serves."""
+    """Wait until the worker is registered."""
 
     async def registered() -> bool:
         return bool(await database.rows(select(Worker.id).where(Worker.name.contains(f"-{worker.pid}-"))))
@@ -118,7 +118,7 @@ async def wait_registered(database: Database, worker: ForkedProcess) -> None:
 
 
 async def eventually(probe: Callable[[], Any], within: float = 60.0) -> Any:
-    """The first answer that says something; a look takes 20 ms."""
+    """Return the first truthy result of `probe`, called every 20 ms."""
     deadline = time.monotonic() + within
     while time.monotonic() < deadline:
         if answer := await probe():
@@ -128,7 +128,7 @@ async def eventually(probe: Callable[[], Any], within: float = 60.0) -> Any:
 
 
 def alive(pid: int) -> bool:
-    """A zombie is dead."""
+    """Whether the process runs; a zombie does not."""
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -155,7 +155,7 @@ async def harness(settings: StateSettings, database: Database, clean: None, tmp_
 
 @pytest.fixture(scope="module")
 async def shared_worker_queue(settings: StateSettings, database: Database, tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[str]:
-    """The queue of a worker that nobody harms."""
+    """The queue of a worker that all tests of a module share, so none may harm it."""
     queue = f"test-{uuid4()}"
     worker = launch_worker(queue, tmp_path_factory.mktemp("crew"), SHARED_WORKER_SETTINGS)
     await wait_registered(database, worker)
@@ -167,14 +167,14 @@ async def shared_worker_queue(settings: StateSettings, database: Database, tmp_p
 
 @pytest.fixture
 def harness_with_worker(harness: WorkerHarness, shared_worker_queue: str) -> WorkerHarness:
-    """A stage whose worker is there already."""
+    """A harness on the queue of the shared worker."""
     harness.queue = shared_worker_queue
     return harness
 
 
 @pytest.fixture
 async def owner(harness: WorkerHarness, live_server: LiveServer) -> AsyncGenerator[Client]:
-    """Whose the stage's jobs are."""
+    """A client of the owner of the harness's jobs."""
     client = Client(live_server.url, harness.token)
     yield client
     await client.close()

@@ -39,7 +39,7 @@ GIVE_BACK_TIME = 1.0  # seconds that giving jobs back takes, unless uploads of t
 DEREGISTER_TIMEOUT = 3.0  # seconds that marking the worker as stopped may take
 CHEAP_POLL = 0.02  # seconds that a poll may take for the next to follow at once
 MAX_POLL_PAUSE = 0.2  # longest pause, in seconds, after a more expensive poll
-DISPATCHED = "rung:"  # prefix of the notice that jobs of a queue were dispatched
+DISPATCHED_PREFIX = "rung:"  # prefix of the notice that jobs of a queue were dispatched
 
 
 class Engine:
@@ -154,18 +154,18 @@ class Engine:
             if not notified:
                 polled_at = time.monotonic()
             started_at = time.monotonic()
-            await self._run_step(lambda notified=notified: self._poll(notified=notified))
+            await self._run_iteration(lambda notified=notified: self._poll(notified=notified))
             # Every job that ends sends a notice. Each poll sorts the queue; if it is long, the polls of many workers would saturate
             # PostgreSQL. A notice during the pause is not lost, and the first one after an idle time is handled at once.
             await asyncio.sleep(min(4 * max(time.monotonic() - started_at - CHEAP_POLL, 0.0), MAX_POLL_PAUSE))
 
     async def _run_every(self, step: Callable[[], Awaitable[None]], interval: float, event: asyncio.Event) -> None:
         while True:
-            await self._run_step(step)
+            await self._run_iteration(step)
             await self._wait(event, interval)
 
     @staticmethod
-    async def _run_step(step: Callable[[], Awaitable[None]]) -> None:
+    async def _run_iteration(step: Callable[[], Awaitable[None]]) -> None:
         try:
             await step()
         except Unavailable as error:
@@ -194,7 +194,7 @@ class Engine:
 
     async def _notice_loop(self) -> None:
         while True:
-            await self._run_step(self._listen_for_notices)
+            await self._run_iteration(self._listen_for_notices)
 
     async def _listen_for_notices(self) -> None:
         async with aclosing(listen(self._redis_url, DISPATCH_CHANNEL)) as notices:
@@ -211,8 +211,8 @@ class Engine:
             self._poll_now.set()
         elif notice == str(self._id):
             self._heartbeat_now.set()
-        elif notice.startswith(DISPATCHED):
-            if (name := notice.removeprefix(DISPATCHED)) in self._queues:
+        elif notice.startswith(DISPATCHED_PREFIX):
+            if (name := notice.removeprefix(DISPATCHED_PREFIX)) in self._queues:
                 self._dispatch_listener.wake(name)
         elif notice == ENDED or notice.startswith((REQUEUED_PREFIX, CANCELLED_PREFIX)):
             if self._has_waiting_jobs:  # the end of a job on any worker may have made room under a concurrency limit
@@ -229,7 +229,7 @@ class Engine:
                 self._database, self._queues, self._settings.ring_again if self._dispatch_listener.is_connected else 0.0
             )
         if has_expired_leases:
-            await self._sweep()
+            await self._reap_expired()
         if has_waiting_jobs and self._free_slots > 0 and not await self._dispatch():
             await self._claim_waiting()
 
@@ -319,18 +319,18 @@ class Engine:
             if held_job.status is JobStatus.CANCELLING:
                 attempt.stop(StopReason.CANCEL)
 
-    async def _sweep(self) -> None:
+    async def _reap_expired(self) -> None:
         async with self._database.work(SYSTEM) as work:
             expired_ids = await jobs.reap(work, self._settings.lease, self._settings.max_losses)
         if expired_ids:
-            telemetry.LEASES_SWEPT.inc(len(expired_ids))
+            telemetry.LEASES_REAPED.inc(len(expired_ids))
             log.warning("leases_expired", jobs=[str(job_id) for job_id in expired_ids])
             self._poll_now.set()
 
     async def _maintenance_loop(self) -> None:
         """Run maintenance tasks when due; each is run by one worker at a time."""
         while True:
-            await self._run_step(self._maintenance.run_due)
+            await self._run_iteration(self._maintenance.run_due)
             await asyncio.sleep(self._maintenance.pause)
 
 

@@ -28,27 +28,27 @@ class FrameTooLarge(BadFrame):
 
 def encode(message: dict[str, Any]) -> bytes:
     """Encode a message; NaN and infinities become JavaScript's literals."""
-    body = json.dumps(message).encode("ascii")
-    if len(body) > MAX_FRAME_BYTES:
-        raise FrameTooLarge(f"The result of the job has {len(body):,} bytes; the limit is {MAX_FRAME_BYTES:,}. Give it less to do.")
-    return _LENGTH.pack(len(body)) + body
+    payload = json.dumps(message).encode("ascii")
+    if len(payload) > MAX_FRAME_BYTES:
+        raise FrameTooLarge(f"The result of the job has {len(payload):,} bytes; the limit is {MAX_FRAME_BYTES:,}. Give it less to do.")
+    return _LENGTH.pack(len(payload)) + payload
 
 
-def decode(body: bytes) -> dict[str, Any]:
+def decode(payload: bytes) -> dict[str, Any]:
     """Decode a message for PostgreSQL: NaN and infinities become null, NUL and lone surrogates U+FFFD."""
     try:
-        message = orjson.loads(body)  # several times as fast as `json`, so that heartbeats are not delayed
+        message = orjson.loads(payload)  # several times as fast as `json`, so that heartbeats are not delayed
     except orjson.JSONDecodeError:
-        message = _decode_lenient(body)
+        message = _decode_lenient(payload)
     if not isinstance(message, dict):
         raise BadFrame("A message must be an object.")
-    return sanitize(message) if _INVALID_TEXT.search(body) else message  # pyright: ignore[reportUnknownVariableType] - JSON
+    return sanitize(message) if _INVALID_TEXT.search(payload) else message  # pyright: ignore[reportUnknownVariableType] - JSON
 
 
-def _decode_lenient(body: bytes) -> Any:
+def _decode_lenient(payload: bytes) -> Any:
     """Decode what Python writes beyond JSON: NaN, infinities, lone surrogates."""
     try:
-        return json.loads(body, parse_constant=lambda _name: None)
+        return json.loads(payload, parse_constant=lambda _name: None)
     except (ValueError, RecursionError) as error:
         raise BadFrame(str(error)) from error
 
@@ -70,8 +70,8 @@ async def read(reader: asyncio.StreamReader) -> dict[str, Any] | None:
         (length,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
         if length > MAX_FRAME_BYTES:
             raise BadFrame(f"A message has {length:,} bytes; the limit is {MAX_FRAME_BYTES:,}.")
-        body = await reader.readexactly(length)
-        return decode(body) if length < THREAD_DECODE_BYTES else await asyncio.to_thread(decode, body)
+        payload = await reader.readexactly(length)
+        return decode(payload) if length < THREAD_DECODE_BYTES else await asyncio.to_thread(decode, payload)
     except (asyncio.IncompleteReadError, ConnectionError):
         return None
 
@@ -81,8 +81,8 @@ def receive(connection: socket.socket) -> dict[str, Any] | None:
     header = _receive_exactly(connection, _LENGTH.size)
     if header is None:
         return None
-    body = _receive_exactly(connection, _LENGTH.unpack(header)[0])
-    return None if body is None else decode(body)
+    payload = _receive_exactly(connection, _LENGTH.unpack(header)[0])
+    return None if payload is None else decode(payload)
 
 
 def _receive_exactly(connection: socket.socket, count: int) -> bytes | None:

@@ -27,7 +27,7 @@ ATTEMPTS_ENDED = Counter(
     "Attempts that ended on this worker: completed, failed, cancelled, retrying, given_back, or lost (another worker had the lease by then).",
     ["kind", "outcome"],
 )
-LEASES_SWEPT = Counter("trellis_worker_leases_swept", "Expired leases that this worker reaped.")
+LEASES_REAPED = Counter("trellis_worker_leases_swept", "Expired leases that this worker reaped.")
 DISPATCH_SECONDS = Histogram(
     "trellis_worker_dispatch_seconds",
     "From a job's creation to its first dispatch, for jobs that this worker claimed.",

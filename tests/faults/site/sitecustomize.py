@@ -1,4 +1,4 @@
-"""Python imports this first in every process that the harness starts, for this folder is on their PYTHONPATH; it changes workers alone."""
+"""Imported first by every Python process of the harness, whose PYTHONPATH has this folder; patches only workers."""
 
 from __future__ import annotations
 
