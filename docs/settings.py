@@ -1,4 +1,4 @@
-"""Writes the README's table of settings from the settings' classes: `python docs/settings.py`."""
+"""Write the README's table of settings from the settings classes: `python docs/settings.py`."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ README = Path(__file__).parents[1] / "README.md"
 
 
 def table() -> str:
-    """A row a setting: its name, its default, what it does."""
+    """One row per setting: name, default, description, and the deprecated name where it was renamed."""
     rows = ["| setting | default | what it does |", "| --- | --- | --- |"]
     for settings_class in (StateSettings, GraphSettings, ServerSettings, WorkerSettings):
-        prefix = settings_class.model_config.get("env_prefix", "")
         for name, field in settings_class.model_fields.items():
             default = field.get_default(call_default_factory=True)
             value: Any = default.get_secret_value() if isinstance(default, SecretStr) else default
             if value and isinstance(default, dict):
                 value = json.dumps(default)
+            old_name = settings_class.deprecated_names.get(name)
+            description = f"{field.description} Deprecated name: `{old_name}`." if old_name else field.description
             rows.append(
-                f"| `{(prefix + name).upper()}` | {f'`{value}`' if value not in ('', None, [], {}) else ''} | {field.description} |"
+                f"| `{settings_class.env_name(name)}` | {f'`{value}`' if value not in ('', None, [], {}) else ''} | {description} |"
             )
     return "\n".join(rows)
 

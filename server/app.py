@@ -56,7 +56,7 @@ def create_app(settings: ServerSettings | None = None, spans: Spans | None = Non
         gc.set_threshold(50_000, 10, 10)
         redis = connect(state.redis_url)
         publisher = RedisNoticePublisher(redis)
-        rights = Revalidation(accounts.current_viewers, jobevents.visible_jobs, state.session_recheck)
+        rights = Revalidation(accounts.current_viewers, jobevents.visible_jobs, state.session_revalidation_interval)
         watch_queries = ChangeQueries(jobchanges.load_changes, jobchanges.changed_since)
         async with (
             redis,

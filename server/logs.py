@@ -1,4 +1,4 @@
-"""Logs of every process: one line an event on standard error, for people or for machines."""
+"""Logging of every process: one line per event on standard error, for people or for machines."""
 
 from __future__ import annotations
 
@@ -7,13 +7,19 @@ import sys
 
 import structlog
 
-from server.settings import server_settings
+from db.core.base_settings import deprecated_settings_in_use
+from db.settings import StateSettings
+from graph.settings import GraphSettings
+from server.settings import ServerSettings, server_settings
+from workers.settings import WorkerSettings
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 NOISY_LOGGERS = ("botocore", "aiobotocore", "aioboto3", "boto3", "urllib3", "asyncio", "uvicorn", "alembic", "matplotlib", "PIL")
 
 
 def configure_logs() -> None:
-    """Send what structlog and the standard library log through one renderer, as the settings say."""
+    """Render what structlog and the standard library log as the settings say, and warn of deprecated settings in the environment."""
     settings = server_settings()
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     shared_processors: list[structlog.typing.Processor] = [
@@ -28,7 +34,7 @@ def configure_logs() -> None:
         if json
         else structlog.dev.ConsoleRenderer(
             colors=sys.stderr.isatty(),
-            # The default shows local variables, and so tokens and people's data.
+            # The default shows local variables, which hold tokens and people's data.
             exception_formatter=structlog.dev.plain_traceback,
         )
     )
@@ -52,3 +58,5 @@ def configure_logs() -> None:
     logging.basicConfig(handlers=[handler], level=level, force=True)
     for name in NOISY_LOGGERS:
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
+    for old_name, new_name in deprecated_settings_in_use(StateSettings, GraphSettings, ServerSettings, WorkerSettings):
+        log.warning("setting_deprecated", setting=old_name, use_instead=new_name)

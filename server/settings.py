@@ -1,104 +1,107 @@
-"""How Trellis is served. Where its state lives is `db.settings`."""
+"""Settings of the API server and of `trellis up`. The addresses of PostgreSQL, Redis and S3 are in `db.settings`."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
+
+from db.core.base_settings import TrellisSettings
 
 MIN_TOKEN_LENGTH = 16
 
 
-class ServerSettings(BaseSettings):
-    """The API's address and what it lets in, and what `trellis up` starts. Read from `TRELLIS_*`; options of the command line win."""
+class ServerSettings(TrellisSettings):
+    """The API's address, access and limits, and what `trellis up` starts. Read from `TRELLIS_*`; command-line options win."""
 
     model_config = SettingsConfigDict(env_prefix="TRELLIS_", extra="ignore")
+    deprecated_names: ClassVar[Mapping[str, str]] = {"socket_ping_interval": "TRELLIS_SOCKET_PING_EVERY"}
 
-    host: str = Field(default="127.0.0.1", description="Address the API listens on. `0.0.0.0` lets other machines in.")
+    host: str = Field(default="127.0.0.1", description="Address the API listens on. `0.0.0.0` admits other machines.")
     port: int = Field(default=8000, ge=1, le=65_535, description="Port the API listens on.")
-    data_dir: Path = Field(default=Path(".trellis"), description="Folder of everything that `trellis up` keeps.")
+    data_dir: Path = Field(default=Path(".trellis"), description="Folder of all data of `trellis up`.")
     worker_processes: int = Field(default=1, ge=0, le=64, description="Worker processes that `trellis up` starts.")
     admin_email: str = Field(default="admin@trellis.local", description="Email address of the first admin.")
     admin_token: SecretStr = Field(
         default=SecretStr(""),
-        description="The admin's bearer token, 16 characters or more. Empty: `trellis up` makes one and writes it to `<data-dir>/admin-token`.",
+        description="The admin's bearer token, 16 characters or more. Empty: `trellis up` generates one and writes it to `<data-dir>/admin-token`.",
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least severity that is logged.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Lowest severity that is logged.")
     log_format: Literal["console", "json"] = Field(
-        default="console", description="`console` for people, `json` for machines, one object a line."
+        default="console", description="`console` for people; `json` for machines, one object a line."
     )
     metrics: Literal["off", "local", "all"] = Field(
         default="local",
-        description="Who may read `/metrics`: nobody, this machine (and no proxy on it), or everybody who reaches the API. The token lets in besides.",
+        description="Who may read `/metrics` without a token: nobody (`off` also ignores the token), this machine (no proxy on it), or everybody.",
     )
     metrics_token: SecretStr = Field(
         default=SecretStr(""),
-        description="Bearer token, 16 characters or more, with which `/metrics` is read from anywhere unless it is `off`. Empty: none does.",
+        description="Bearer token, 16 characters or more, that admits to `/metrics` from anywhere unless metrics are `off`. Empty: none.",
     )
     server_timing: bool = Field(
         default=False,
-        description="Whether answers say in a `Server-Timing` header where the time went. `trellis up` on a loopback address turns it on.",
+        description="Whether responses have a `Server-Timing` header. `trellis up` on a loopback address turns it on.",
     )
     tracing: bool = Field(
         default=False,
-        description="Whether OpenTelemetry spans are sent, by OTLP over HTTP to where the `OTEL_EXPORTER_OTLP_*` variables say. Needs `trellis[otel]`.",
+        description="Whether OpenTelemetry spans are exported, by OTLP over HTTP as the `OTEL_EXPORTER_OTLP_*` variables say. Needs `trellis[otel]`.",
     )
-    graphiql: bool = Field(default=True, description="Whether `/graphql` shows the GraphiQL page to a browser.")
-    introspection: bool = Field(default=True, description="Whether the schema can be asked about itself.")
+    graphiql: bool = Field(default=True, description="Whether `/graphql` serves the GraphiQL page to browsers.")
+    introspection: bool = Field(default=True, description="Whether introspection queries are allowed.")
     allowed_origins: list[str] = Field(
         default_factory=list,
-        description='Origins of pages, besides our own, that may call the API, as JSON: `["https://app.example.org"]`.',
+        description='Further origins whose pages may call the API (CORS), as JSON: `["https://app.example.org"]`.',
     )
-    max_body_bytes: int = Field(default=1024 * 1024, ge=1024, description="Longest body of a request, in bytes.")
+    max_body_bytes: int = Field(default=1024 * 1024, ge=1024, description="Longest request body, in bytes.")
     max_response_bytes: int = Field(
-        default=5_000_000, ge=1024, description="Longest answer of an operation or of an event, in bytes of JSON."
+        default=5_000_000, ge=1024, description="Longest response to an operation or stream event, in bytes of JSON."
     )
     operation_timeout: float = Field(
         default=10.0,
         gt=0,
-        description="Seconds after which an operation, or the answer to one event of a subscription, is given up together with its statements.",
+        description="Timeout in seconds of an operation, or of one event of a subscription; its SQL statements are cancelled too.",
     )
     draft_statuses: bool = Field(
         default=False,
-        description="Whether answers of the type application/graphql-response+json use the statuses of the newer GraphQL over HTTP draft: 422 for a"
-        " request that cannot be run, 294 for data with errors.",
+        description="Whether application/graphql-response+json responses use the statuses of the newer GraphQL over HTTP draft: 422 for a request that"
+        " cannot be executed, 294 for data with errors.",
     )
     streams_per_viewer: int = Field(
-        default=20, ge=1, description="Event streams (server-sent events) that a viewer may have open in a process."
+        default=20, ge=1, description="Event streams (server-sent events) that a viewer may have open, per process."
     )
-    sockets_per_viewer: int = Field(default=100, ge=1, description="Websockets that a viewer may have open in a process.")
+    sockets_per_viewer: int = Field(default=100, ge=1, description="Websockets that a viewer may have open, per process.")
     operations_per_socket: int = Field(
         default=50, ge=1, description="Operations, subscriptions included, that one websocket may run at once."
     )
     messages_per_second: float = Field(default=50.0, gt=0, description="Messages a second that a client may send on one websocket.")
-    socket_init_timeout: float = Field(default=10.0, gt=0, description="Seconds in which a new websocket must send its connection_init.")
-    socket_ping_every: float = Field(
-        default=20.0, gt=0, description="Seconds between pings to a websocket; one that answers none of two is closed."
+    socket_init_timeout: float = Field(default=10.0, gt=0, description="Seconds within which a new websocket must send connection_init.")
+    socket_ping_interval: float = Field(
+        default=20.0, gt=0, description="Seconds between pings on a websocket; it is closed after two pings without a response."
     )
     request_timeout: float = Field(
         default=10.0,
         gt=0,
-        description="Seconds in which a request's head, and after it its body, must have come. A byte now and then gains nothing.",
+        description="Seconds within which a request's head, and then its body, must be complete, however slowly bytes come.",
     )
-    keep_alive_timeout: int = Field(default=15, ge=1, description="Seconds for which a connection is kept that waits for its next request.")
-    max_header_bytes: int = Field(default=32 * 1024, ge=4096, description="Longest head of a request, its address included, in bytes.")
+    keep_alive_timeout: int = Field(default=15, ge=1, description="Seconds for which an idle keep-alive connection stays open.")
+    max_header_bytes: int = Field(default=32 * 1024, ge=4096, description="Longest request head (request line and headers), in bytes.")
     max_connections: int = Field(
         default=2000,
         ge=10,
-        description="Connections of a process, websockets and streams included. Beyond them, those that have waited longest without a request are"
-        " closed.",
+        description="Connections per process, websockets and streams included. Beyond that, the longest-idle ones without a request are closed.",
     )
     hsts_seconds: int = Field(
         default=0,
         ge=0,
-        description="How long browsers are to use TLS alone (Strict-Transport-Security). 0 leaves that to the proxy that ends TLS.",
+        description="`max-age` of Strict-Transport-Security. 0: no such header; the proxy that ends TLS sends it.",
     )
     embedded_durable: bool = Field(
         default=True,
-        description="Whether the PostgreSQL that `trellis up` starts flushes to disk. `false` is faster and loses data with a power cut.",
+        description="Whether the PostgreSQL that `trellis up` starts flushes to disk (`fsync`). `false` is faster and loses data in a power cut.",
     )
 
     @field_validator("metrics_token")

@@ -88,7 +88,7 @@ def settings(worker_id: str) -> StateSettings:
     os.environ["TRELLIS_DATABASE_URL"] = base.rsplit("/", 1)[0] + f"/{name}"
     os.environ["TRELLIS_REDIS_URL"] = os.environ["TRELLIS_REDIS_URL"].rsplit("/", 1)[0] + f"/{number}"
     os.environ["TRELLIS_S3_BUCKET"] = f"trellis-{worker_id}"
-    os.environ["TRELLIS_SESSION_RECHECK"] = "1"
+    os.environ["TRELLIS_SESSION_REVALIDATION_INTERVAL"] = "1"
     state_settings.cache_clear()
     upgrade(os.environ["TRELLIS_DATABASE_URL"])
     from workers.catalogue import project_steps_sync  # heavy: only the tests that need the state pay for it

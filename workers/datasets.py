@@ -39,7 +39,7 @@ async def ingest(attempt: Attempt) -> Effects:
     raw, table, parts = await _load_checkpoints(attempt, upload, source, folder / "processed.parquet")
     if raw is None:
         raw = await _copy(attempt, upload, f"{prefix}/raw/{attempt.key}", source)
-        if raw.size >= attempt.checkpoint_bytes:
+        if raw.size >= attempt.checkpoint_min_bytes:
             await attempt.save_checkpoint("raw", raw)
     spec = {
         "source": str(source),
@@ -48,7 +48,7 @@ async def ingest(attempt: Attempt) -> Effects:
         "size": upload.size_bytes,
         "sha256": upload.sha256,
         "found_sha256": raw.sha256,
-        "keeping": {"every": attempt.checkpoint_every, "left": parts} if raw.size >= attempt.checkpoint_bytes else None,
+        "keeping": {"every": attempt.checkpoint_interval, "left": parts} if raw.size >= attempt.checkpoint_min_bytes else None,
         "table": None if table is None else table.state["body"],
     }
     try:

@@ -28,8 +28,8 @@ AGEING_SECONDS = 300
 LIVE_SECONDS = 15
 
 # The settings as they are when a statement runs; the same for the API, which tells the order, and for the workers, which follow it.
-_PER_USER = bindparam("running_per_user", callable_=lambda: state_settings().running_per_user, type_=JSONB)
-_PER_QUEUE = bindparam("running_per_queue", callable_=lambda: state_settings().running_per_queue, type_=JSONB)
+_PER_USER = bindparam("user_concurrency_limits", callable_=lambda: state_settings().user_concurrency_limits, type_=JSONB)
+_PER_QUEUE = bindparam("queue_concurrency_limits", callable_=lambda: state_settings().queue_concurrency_limits, type_=JSONB)
 
 
 class WaitReason(StrEnum):

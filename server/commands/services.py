@@ -50,7 +50,7 @@ def valid_settings() -> StateSettings:
         return StateSettings()
     except ValidationError as error:
         for detail in error.errors():
-            name = f"TRELLIS_{detail['loc'][0]}".upper()
+            name = StateSettings.source_name(str(detail["loc"][0]))
             typer.echo(f"{name}: {detail['msg'].removeprefix('Value error, ')}", err=True)
         raise typer.Exit(2) from error
 

@@ -81,7 +81,7 @@ class WebSocketHandler(BaseGraphQLTransportWSHandler[RequestServices, None]):
         settings = view.settings
         self._view = view
         self._max_operations = settings.operations_per_socket
-        self._ping_interval = settings.socket_ping_every
+        self._ping_interval = settings.socket_ping_interval
         self._rate_limiter = MessageRateLimiter(settings.messages_per_second)
         self._viewer: Viewer | None = None
         self._session: Session | None = None

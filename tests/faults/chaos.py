@@ -26,13 +26,13 @@ SETTINGS: Mapping[str, str] = {
     **QUICK_SETTINGS,
     "TRELLIS_WORKER_SLOTS": "6",
     "TRELLIS_WORKER_LEASE": "4",
-    "TRELLIS_WORKER_PULSE": "0.8",
-    "TRELLIS_WORKER_LOOK": "0.5",
-    "TRELLIS_WORKER_RING_AGAIN": "2",
+    "TRELLIS_WORKER_HEARTBEAT_INTERVAL": "0.8",
+    "TRELLIS_WORKER_POLL_INTERVAL": "0.5",
+    "TRELLIS_WORKER_DISPATCH_RETRY_INTERVAL": "2",
     "TRELLIS_WORKER_BACKOFF_BASE": "0.5",
     "TRELLIS_WORKER_BACKOFF_FACTOR": "2",
-    "TRELLIS_WORKER_CHECKPOINT_EVERY": "0.1",  # so that killed trainings have a checkpoint to resume from
-    "TRELLIS_WORKER_CHECKPOINT_BYTES": "0",
+    "TRELLIS_WORKER_CHECKPOINT_INTERVAL": "0.1",  # so that killed trainings have a checkpoint to resume from
+    "TRELLIS_WORKER_CHECKPOINT_MIN_BYTES": "0",
     "TRELLIS_WORKER_PRELOAD": "true",  # without it, each attempt of a real body takes a second of a core for imports
 }
 HOLD_SCRIPT = "hold 6"  # seconds, more than a lease
@@ -264,7 +264,7 @@ def main() -> int:
     for seed in range(first_seed, first_seed + arguments.seeds):
         console.rule(f"seed {seed}")
         folder = Path(tempfile.mkdtemp(prefix="trellis-chaos-"))
-        settings = {**SETTINGS, "TRELLIS_WORKER_LEASE": str(arguments.lease), "TRELLIS_WORKER_PULSE": str(arguments.lease / 5)}
+        settings = {**SETTINGS, "TRELLIS_WORKER_LEASE": str(arguments.lease), "TRELLIS_WORKER_HEARTBEAT_INTERVAL": str(arguments.lease / 5)}
         if arguments.numbers:
             passed = asyncio.run(performance_targets.measure(folder, seed, arguments.numbers))
         else:

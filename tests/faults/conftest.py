@@ -30,7 +30,7 @@ class ClusterKind:
 
 CLUSTER_KINDS: Mapping[str, ClusterKind] = {
     "faults": ClusterKind({}, has_up=True),
-    "numbers": ClusterKind({"TRELLIS_WORKER_CANCEL_PATIENCE": "2", "TRELLIS_SOCKETS_PER_VIEWER": "1000"}, has_up=False),
+    "numbers": ClusterKind({"TRELLIS_WORKER_CANCEL_GRACE": "2", "TRELLIS_SOCKETS_PER_VIEWER": "1000"}, has_up=False),
 }
 
 

@@ -27,9 +27,9 @@ from tests.faults.workload import Workload
 from workers.settings import WorkerSettings
 
 MARGIN = 0.9  # seconds
-DEFAULTS = {f"TRELLIS_WORKER_{name.upper()}": str(WorkerSettings.model_fields[name].default) for name in ("lease", "pulse", "look")}
+DEFAULTS = {f"TRELLIS_WORKER_{name.upper()}": str(WorkerSettings.model_fields[name].default) for name in ("lease", "heartbeat_interval", "poll_interval")}
 # On a new cluster all maintenance tasks are due at once, and the only running worker does them all; over an hour they are negligible.
-NO_MAINTENANCE = {f"TRELLIS_{name.upper()}": "0" for name in StateSettings.model_fields if name.startswith("chore_")}
+NO_MAINTENANCE = {f"TRELLIS_{name.upper()}": "0" for name in StateSettings.model_fields if name.startswith("maintenance_")}
 
 
 async def test_a_job_whose_child_was_killed_runs_again_within_a_second(workload: Workload) -> None:
@@ -55,7 +55,7 @@ async def test_a_job_whose_worker_was_killed_runs_again_a_lease_later(
 
 async def test_who_is_cancelled_is_gone_within_seconds(cluster: Cluster, workload: Workload, fault_injector: FaultInjector) -> None:
     """A body that ignores SIGTERM is killed after the grace period, two seconds here."""
-    cancel_timeout = float(cluster.settings["TRELLIS_WORKER_CANCEL_PATIENCE"])
+    cancel_timeout = float(cluster.settings["TRELLIS_WORKER_CANCEL_GRACE"])
     delays = await cancel_delays(workload, ["nap 600"] * 4 + ["stubborn 600"] * 4, random.Random(7))
     assert max(delays[:4]) <= 2 + MARGIN, delays
     assert cancel_timeout <= min(delays[4:]) <= max(delays[4:]) <= cancel_timeout + 2 + MARGIN, delays

@@ -74,7 +74,7 @@ async def manual_worker(database: Database, clean: None) -> AsyncGenerator[Manua
 @pytest.fixture
 def concurrency_limits(settings: StateSettings, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Three at once for each user of the tier FREE, five for PRO."""
-    monkeypatch.setattr(state_settings(), "running_per_user", {"free": 3, "pro": 5, "enterprise": 0})
+    monkeypatch.setattr(state_settings(), "user_concurrency_limits", {"free": 3, "pro": 5, "enterprise": 0})
     return monkeypatch
 
 
@@ -104,7 +104,7 @@ async def test_many_workers_at_once_start_exactly_as_many_as_each_user_may(
 async def test_many_workers_at_once_start_exactly_as_many_as_a_queue_may(
     manual_worker: ManualWorker, monkeypatch: pytest.MonkeyPatch, ada: Client, bob: Client
 ) -> None:
-    monkeypatch.setattr(state_settings(), "running_per_queue", {QUEUE: 4})
+    monkeypatch.setattr(state_settings(), "queue_concurrency_limits", {QUEUE: 4})
     submitted = [job for user in (await user_id(ada), await user_id(bob)) for job in await manual_worker.submit(user, 6)]
     await asyncio.gather(
         *(manual_worker.claim(job_id) for job_id in submitted), manual_worker.claim_waiting(8), manual_worker.claim_waiting(8)

@@ -133,7 +133,7 @@ async def test_while_a_claim_hangs_the_slots_serve_other_owners(
     async with Database.open(settings, idle_timeout=60) as freezing, uncommitted_work(freezing) as frozen:
         assert await jobs.claim(frozen, held, job_driver.worker_id, "frozen", LEASE) is not None
         waiting = await harness.submit("quick")
-        await harness.start_worker(SLOTS="1", RING_AGAIN="0.5")
+        await harness.start_worker(SLOTS="1", DISPATCH_RETRY_INTERVAL="0.5")
         harness.owner_id = free
         theirs = await harness.submit("quick")
         await harness.wait_for_status(theirs, JobStatus.COMPLETED, within=10.0)

@@ -32,15 +32,15 @@ from tests.prefork import ForkedProcess, prefork_server
 
 FREQUENT_CHECKPOINTS = {
     "LEASE": "5",
-    "PULSE": "0.3",
-    "LOOK": "0.2",
+    "HEARTBEAT_INTERVAL": "0.3",
+    "POLL_INTERVAL": "0.2",
     "SLOTS": "1",
     "GRACE": "0.3",
     "BACKOFF_BASE": "0.1",
     "BACKOFF_FACTOR": "1",
-    "CANCEL_PATIENCE": "0.5",
-    "CHECKPOINT_EVERY": "0",
-    "CHECKPOINT_BYTES": "100000",
+    "CANCEL_GRACE": "0.5",
+    "CHECKPOINT_INTERVAL": "0",
+    "CHECKPOINT_MIN_BYTES": "100000",
 }
 ROUNDS = 400
 QUIET = 2.0  # seconds

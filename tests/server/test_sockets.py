@@ -214,7 +214,7 @@ async def test_limits_are_kept(ada: Client, bob: Client) -> None:
 
 
 async def test_a_client_that_does_not_answer_pings_is_given_up(ada: Client) -> None:
-    async with serving(socket_ping_every=0.2) as url:
+    async with serving(socket_ping_interval=0.2) as url:
         async with open_websocket(url, bearer(ada)) as answering:
             for _ in range(12):
                 assert await receive_message(answering) == {"type": "ping"}

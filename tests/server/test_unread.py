@@ -139,7 +139,7 @@ async def blocked_stream(url: str, client: Client, database: Database) -> AsyncG
 
 
 async def test_pings_find_out_who_does_not_read(ada: Client, notifying_database: Database) -> None:
-    async with serving(socket_ping_every=0.3) as url, blocked_socket(url, ada, notifying_database):
+    async with serving(socket_ping_interval=0.3) as url, blocked_socket(url, ada, notifying_database):
         assert await wait_until(lambda: not open_sockets()) < 5
 
 

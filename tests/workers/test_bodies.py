@@ -113,7 +113,7 @@ async def test_bodies_give_way_to_all_else_on_the_machine(harness: WorkerHarness
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="who gives way once may be hurried by root alone")
 async def test_a_body_that_is_to_end_gives_way_no_more(harness: WorkerHarness) -> None:
-    worker = psutil.Process((await harness.start_worker(CANCEL_PATIENCE="30")).pid)
+    worker = psutil.Process((await harness.start_worker(CANCEL_GRACE="30")).pid)
     job_id = await harness.submit("ignore_sigterm")
     ((pid, _),) = await harness.wait_for_starts(job_id)
     body = psutil.Process(pid)
@@ -250,7 +250,7 @@ async def test_a_thousand_reports_in_a_millisecond_leave_the_worker_as_it_was(ha
 
 
 async def test_a_body_that_is_asked_to_end_has_its_time_for_it_however_short_the_lease(harness: WorkerHarness) -> None:
-    await harness.start_worker(CANCEL_PATIENCE="30")
+    await harness.start_worker(CANCEL_GRACE="30")
     job_id = await harness.submit("exit_after_sigterm", seconds=2 * LEASE)
     await harness.wait_for_starts(job_id)
     async with harness.database.work(SYSTEM) as work:

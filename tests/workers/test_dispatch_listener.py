@@ -245,7 +245,7 @@ async def test_dispatches_of_jobs_that_have_ended_are_withdrawn_although_no_slot
 
 async def test_a_slot_that_frees_up_under_a_concurrency_limit_is_taken_at_once_by_another_queue(harness: WorkerHarness) -> None:
     """Polls are rare here, so that only the notice can be in time."""
-    settings = {"TRELLIS_RUNNING_PER_USER": '{"free": 1}', "LOOK": "30", "SLOTS": "2"}
+    settings = {"TRELLIS_USER_CONCURRENCY_LIMITS": '{"free": 1}', "POLL_INTERVAL": "30", "SLOTS": "2"}
     queues = (harness.queue, f"test-{uuid4()}")
     for harness.queue in queues:
         await harness.start_worker(**settings)

@@ -189,7 +189,7 @@ async def test_jobs_are_done_without_redis(harness: WorkerHarness) -> None:
 
 async def test_jobs_are_done_when_redis_forgets_everything(harness: WorkerHarness, settings: StateSettings) -> None:
     submitted = [await harness.submit("quick") for _ in range(20)]
-    await harness.start_worker(RING_AGAIN="0.5")
+    await harness.start_worker(DISPATCH_RETRY_INTERVAL="0.5")
     redis = connect(settings.redis_url)
     for _ in range(10):
         await redis.execute_command("FLUSHDB")  # pyright: ignore[reportUnknownMemberType] - redis leaves it untyped

@@ -162,7 +162,7 @@ async def test_a_worker_killed_in_the_middle_leaves_the_task_to_the_others(
 
 
 async def test_workers_do_them_as_often_as_the_settings_say(harness: WorkerHarness) -> None:
-    await harness.start_worker(TRELLIS_CHORE_RETIRE_WORKERS="0.5")
+    await harness.start_worker(TRELLIS_MAINTENANCE_RETIRE_WORKERS="0.5")
 
     async def ran_twice() -> bool:
         return any(task.name == "retire_workers" and task.runs > 1 for task in await harness.database.rows(operations.maintenance_tasks()))
@@ -172,7 +172,7 @@ async def test_workers_do_them_as_often_as_the_settings_say(harness: WorkerHarne
 
 async def test_one_that_is_turned_off_is_never_due(context: maintenance.MaintenanceContext) -> None:
     disabled = maintenance.MaintenanceContext(
-        context.database, context.objects, context.settings.model_copy(update={"chore_collect_orphans": 0.0})
+        context.database, context.objects, context.settings.model_copy(update={"maintenance_collect_orphans": 0.0})
     )
     assert set(maintenance.MAINTENANCE_TASKS) - set(await maintenance.seconds_until_due(disabled)) == {"collect_orphans"}
 

@@ -28,7 +28,7 @@ async def test_whatever_is_published_to_workers_they_go_on_hearing(
     harness: WorkerHarness, running_worker: RunningWorker, settings: StateSettings
 ) -> None:
     """Polls are rare here, so that only a notice can be in time."""
-    async with running_worker(quick, look=30.0):
+    async with running_worker(quick, poll_interval=30.0):
         await harness.wait_for_status(await harness.submit("none"), JobStatus.COMPLETED, within=5.0)
         redis = connect(settings.redis_url)
         async with redis:
@@ -82,7 +82,7 @@ async def test_a_claim_that_took_long_has_its_lease_renewed_at_once(harness: Wor
         await work.run(text(create_function))
         await work.run(text("CREATE TRIGGER slow BEFORE INSERT ON job_attempts FOR EACH ROW EXECUTE FUNCTION slow()"))
     try:
-        async with running_worker(task, pulse=30.0, lease=4.0):
+        async with running_worker(task, heartbeat_interval=30.0, lease=4.0):
             job_id = await harness.submit("none")
             job = await harness.wait_for_status(job_id, JobStatus.RUNNING)
             await asyncio.sleep(0.5)
@@ -96,7 +96,7 @@ async def test_a_claim_that_took_long_has_its_lease_renewed_at_once(harness: Wor
 
 
 async def test_a_job_that_is_not_done_is_given_back_within_the_grace_time(harness: WorkerHarness) -> None:
-    worker = await harness.start_worker(GRACE="3", LEASE="10", PULSE="1")
+    worker = await harness.start_worker(GRACE="3", LEASE="10", HEARTBEAT_INTERVAL="1")
     job_id = await harness.submit("long")
     await harness.wait_for_starts(job_id)
     worker.terminate()

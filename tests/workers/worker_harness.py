@@ -31,8 +31,15 @@ from tests.conftest import LiveServer
 from tests.prefork import ForkedProcess, prefork_server
 
 LEASE = 1.5
-QUICK_SETTINGS = {"LEASE": str(LEASE), "PULSE": "0.3", "LOOK": "0.2", "PRELOAD": "false", "SLOTS": "2", "GRACE": "0.3"}
-SHARED_WORKER_SETTINGS = {"CANCEL_PATIENCE": "0.5", "BACKOFF_BASE": "0.1", "BACKOFF_FACTOR": "1"}
+QUICK_SETTINGS = {
+    "LEASE": str(LEASE),
+    "HEARTBEAT_INTERVAL": "0.3",
+    "POLL_INTERVAL": "0.2",
+    "PRELOAD": "false",
+    "SLOTS": "2",
+    "GRACE": "0.3",
+}
+SHARED_WORKER_SETTINGS = {"CANCEL_GRACE": "0.5", "BACKOFF_BASE": "0.1", "BACKOFF_FACTOR": "1"}
 
 
 class WorkerHarness:

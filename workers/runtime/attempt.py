@@ -86,8 +86,8 @@ class Attempt:
         self.lease_deadline = lease_deadline
         self._resources = resources
         self.memory_bytes = settings.memory_bytes
-        self.checkpoint_every = settings.checkpoint_every
-        self.checkpoint_bytes = settings.checkpoint_bytes
+        self.checkpoint_interval = settings.checkpoint_interval
+        self.checkpoint_min_bytes = settings.checkpoint_min_bytes
         self._body_started = False
         self._timed_out = False
         self._written_keys: list[str] = []
@@ -174,7 +174,7 @@ class Attempt:
         self._stop_reason = reason
         if self._body_runner.is_running:
             telemetry.BODIES_KILLED.labels(reason.name.lower()).inc()
-        self._body_runner.kill_grace = self._resources.settings.cancel_patience if reason is StopReason.CANCEL else 0.0
+        self._body_runner.kill_grace = self._resources.settings.cancel_grace if reason is StopReason.CANCEL else 0.0
         if self._running_task is not None:
             self._running_task.cancel()
 

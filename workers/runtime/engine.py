@@ -149,7 +149,7 @@ class Engine:
         polled_at = time.monotonic()
         while True:
             # Frequent notices must not postpone the full poll, which alone finds expired leases.
-            remaining = polled_at + self._settings.look - time.monotonic()
+            remaining = polled_at + self._settings.poll_interval - time.monotonic()
             notified = remaining > 0 and await self._wait(self._poll_now, remaining)
             if not notified:
                 polled_at = time.monotonic()
@@ -226,7 +226,7 @@ class Engine:
         has_waiting_jobs, has_expired_leases = notified, False
         if not notified:
             self._has_waiting_jobs, has_expired_leases = has_waiting_jobs, _ = await jobs.poll(
-                self._database, self._queues, self._settings.ring_again if self._dispatch_listener.is_connected else 0.0
+                self._database, self._queues, self._settings.dispatch_retry_interval if self._dispatch_listener.is_connected else 0.0
             )
         if has_expired_leases:
             await self._reap_expired()
@@ -238,7 +238,7 @@ class Engine:
         if not self._dispatch_listener.is_connected:
             return False
         async with self._database.work(SYSTEM) as work:
-            dispatches = await jobs.dispatch(work, self._queues, self._settings.ring_again)
+            dispatches = await jobs.dispatch(work, self._queues, self._settings.dispatch_retry_interval)
         return not dispatches or await self._dispatch_listener.notify(dispatches)
 
     async def _claim_waiting(self) -> None:
@@ -294,7 +294,7 @@ class Engine:
 
     async def _heartbeat_loop(self) -> None:
         async with self._database.dedicated_pool(1) as heartbeat_database:
-            await self._run_every(lambda: self._heartbeat(heartbeat_database), self._settings.pulse, self._heartbeat_now)
+            await self._run_every(lambda: self._heartbeat(heartbeat_database), self._settings.heartbeat_interval, self._heartbeat_now)
 
     async def _heartbeat(self, heartbeat_database: Database) -> None:
         """Renew all leases. They count from before the statement is sent, so that none lasts longer here than in the database."""

@@ -53,4 +53,4 @@ async def lock_limits(work: Work, job_ids: Sequence[UUID], lease: float) -> None
 def has_limits() -> bool:
     """Whether there is any cap at all."""
     settings = state_settings()
-    return any(settings.running_per_user.values()) or any(settings.running_per_queue.values())
+    return any(settings.user_concurrency_limits.values()) or any(settings.queue_concurrency_limits.values())

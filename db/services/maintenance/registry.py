@@ -24,14 +24,14 @@ class MaintenanceTask:
 MAINTENANCE_TASKS: dict[str, MaintenanceTask] = {
     task.name: task
     for task in (
-        MaintenanceTask("make_partitions", rows.make_partitions, lambda settings: settings.chore_make_partitions),
-        MaintenanceTask("retire_workers", rows.retire_workers, lambda settings: settings.chore_retire_workers),
-        MaintenanceTask("forget_keys", rows.forget_keys, lambda settings: settings.chore_forget_keys),
-        MaintenanceTask("forget_staged_points", rows.forget_staged_points, lambda settings: settings.chore_forget_staged_points),
-        MaintenanceTask("expire_uploads", uploads.expire_uploads, lambda settings: settings.chore_expire_uploads),
-        MaintenanceTask("reconcile_counters", counters.reconcile_counters, lambda settings: settings.chore_reconcile_counters),
-        MaintenanceTask("reconcile_credits", credits.reconcile_credits, lambda settings: settings.chore_reconcile_credits),
-        MaintenanceTask("remove_unreferenced", objects.remove_unreferenced, lambda settings: settings.chore_remove_unreferenced),
-        MaintenanceTask("collect_orphans", objects.collect_orphans, lambda settings: settings.chore_collect_orphans),
+        MaintenanceTask("make_partitions", rows.make_partitions, lambda settings: settings.maintenance_make_partitions),
+        MaintenanceTask("retire_workers", rows.retire_workers, lambda settings: settings.maintenance_retire_workers),
+        MaintenanceTask("forget_keys", rows.forget_keys, lambda settings: settings.maintenance_forget_keys),
+        MaintenanceTask("forget_staged_points", rows.forget_staged_points, lambda settings: settings.maintenance_forget_staged_points),
+        MaintenanceTask("expire_uploads", uploads.expire_uploads, lambda settings: settings.maintenance_expire_uploads),
+        MaintenanceTask("reconcile_counters", counters.reconcile_counters, lambda settings: settings.maintenance_reconcile_counters),
+        MaintenanceTask("reconcile_credits", credits.reconcile_credits, lambda settings: settings.maintenance_reconcile_credits),
+        MaintenanceTask("remove_unreferenced", objects.remove_unreferenced, lambda settings: settings.maintenance_remove_unreferenced),
+        MaintenanceTask("collect_orphans", objects.collect_orphans, lambda settings: settings.maintenance_collect_orphans),
     )
 }

@@ -47,7 +47,7 @@ async def _rows_in_default(database: Database, parent: str) -> bool:
 async def retire_workers(context: MaintenanceContext) -> int:
     """Workers that went silent count as stopped; those that stopped a month ago go, unless a job still names them."""
     async with context.database.work(SYSTEM) as work:
-        retired = await retire_silent_workers(work, context.settings.worker_silence)
+        retired = await retire_silent_workers(work, context.settings.worker_heartbeat_timeout)
     has_job = exists().where(Job.worker_id == Worker.id)
     return retired + await _delete_in_batches(
         context.database, Worker, (Worker.stopped_at < func.now() - text(WORKER_RETENTION)) & ~has_job

@@ -1,0 +1,58 @@
+"""The base of all settings classes: a renamed setting is still read from its old environment variable, until that name is removed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource
+
+
+class TrellisSettings(BaseSettings):
+    """Settings from environment variables; `deprecated_names` maps a field to the old name of its variable. The new name wins."""
+
+    deprecated_names: ClassVar[Mapping[str, str]] = {}
+
+    @classmethod
+    def env_name(cls, field_name: str) -> str:
+        """The environment variable of a field."""
+        return (str(cls.model_config.get("env_prefix", "")) + field_name).upper()
+
+    @classmethod
+    def source_name(cls, field_name: str) -> str:
+        """The environment variable that the field's value comes from: the old name where only that one is set."""
+        old_name = cls.deprecated_names.get(field_name)
+        new_name = cls.env_name(field_name)
+        return old_name if old_name in os.environ and new_name not in os.environ else new_name
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, _DeprecatedNamesSource(settings_cls), dotenv_settings, file_secret_settings
+
+
+class _DeprecatedNamesSource(EnvSettingsSource):
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002 - signature of the base class
+        settings_class = self.settings_cls
+        assert issubclass(settings_class, TrellisSettings)
+        value = None
+        # pydantic-settings merges the dictionaries of several sources, so the old one is not read beside a new one.
+        if settings_class.env_name(field_name).lower() not in self.env_vars:
+            value = self.env_vars.get(settings_class.deprecated_names.get(field_name, "").lower())
+        return value, field_name, False
+
+
+def deprecated_settings_in_use(*settings_classes: type[TrellisSettings]) -> Iterator[tuple[str, str]]:
+    """The old name and the new one of each renamed setting that this process's environment still sets by its old name."""
+    for settings_class in settings_classes:
+        for field_name, old_name in settings_class.deprecated_names.items():
+            if old_name in os.environ:
+                yield old_name, settings_class.env_name(field_name)
