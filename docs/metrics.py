@@ -1,4 +1,4 @@
-"""Writes the README's table of metrics from the code that serves them: `python docs/metrics.py`."""
+"""Write the README's table of metrics from the code that exports them: `python docs/metrics.py`."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from typing import Any, cast
 
 from prometheus_client.metrics import MetricWrapperBase
 
-from db.streams import stream_metrics
+from db.stores import stream_metrics
 from server import db_metrics, metrics, metrics_endpoint
 from workers.runtime import telemetry
 
 README = Path(__file__).parents[1] / "README.md"
 PROCESSES: tuple[tuple[str, Sequence[ModuleType]], ...] = (
-    ("each API process, of itself", (metrics, stream_metrics)),
-    ("each worker, of itself", (telemetry,)),
+    ("each API process, for itself", (metrics, stream_metrics)),
+    ("each worker, for itself", (telemetry,)),
 )
 
 
 def table() -> str:
-    """A row a metric: its name and labels, its type, who tells it of what, and what it says."""
-    rows = ["| metric | type | told by | what it says |", "| --- | --- | --- | --- |"]
+    """One row per metric: name with labels, type, which process exports it, and description."""
+    rows = ["| metric | type | exported by | description |", "| --- | --- | --- | --- |"]
     return "\n".join([*rows, *(f"| {' | '.join(row)} |" for row in metric_rows())])
 
 
 def metric_rows() -> Iterator[tuple[str, str, str, str]]:
-    """The rows: what the database knows first, then each process's own."""
+    """The rows: first the metrics read from the database, then those of each process."""
     yield (
         _format_name(metrics_endpoint.SERVICE_UP.name, metrics_endpoint.SERVICE_UP.labels),
         "gauge",
-        "any API process, of all",
+        "any API process, for all",
         metrics_endpoint.SERVICE_UP.help,
     )
-    for family in db_metrics.FAMILIES:
+    for family in (*db_metrics.FAMILIES, *db_metrics.DEPRECATED_FAMILIES.values()):
         name = _format_name(family.name + "_total" * family.is_counter, family.labels)
-        yield name, "counter" if family.is_counter else "gauge", "any API process, of all", family.help
+        yield name, "counter" if family.is_counter else "gauge", "any API process, for all", family.help
     for process, modules in PROCESSES:
         for module in modules:
             for value in vars(module).values():

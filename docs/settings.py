@@ -19,7 +19,7 @@ README = Path(__file__).parents[1] / "README.md"
 
 def table() -> str:
     """One row per setting: name, default, description, and the deprecated name where it was renamed."""
-    rows = ["| setting | default | what it does |", "| --- | --- | --- |"]
+    rows = ["| setting | default | description |", "| --- | --- | --- |"]
     for settings_class in (StateSettings, GraphSettings, ServerSettings, WorkerSettings):
         for name, field in settings_class.model_fields.items():
             default = field.get_default(call_default_factory=True)

@@ -1,4 +1,4 @@
-"""The command line. Commands import what they run inside themselves, so that `trellis --help` and a child's start stay fast."""
+"""The `trellis` command line. Commands import what they run when called, so that `--help` and child processes start fast."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from server.commands.services import DataDir, check_tracing_packages, command_er
 
 
 class Role(StrEnum):
-    """The roles of `db.core.viewer`, spelled here so that `--help` need not import the state room; a test compares the two."""
+    """The roles of `db.core.viewer`, repeated here so that `--help` need not import `db`; a test compares the two."""
 
     VIEWER = "viewer"
     MEMBER = "member"
@@ -23,7 +23,7 @@ class Role(StrEnum):
 
 
 class Tier(StrEnum):
-    """The tiers of `db.core.viewer`, spelled here for the same reason."""
+    """The tiers of `db.core.viewer`, repeated here for the same reason."""
 
     FREE = "free"
     PRO = "pro"
@@ -38,7 +38,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-users = typer.Typer(help="The people who may sign in.", no_args_is_help=True, rich_markup_mode=None)
+users = typer.Typer(help="Users and their bearer tokens.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(users, name="user")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(credits.app, name="credits")
@@ -56,7 +56,7 @@ def up(
         int | None, typer.Option(help="Worker processes. [TRELLIS_WORKER_PROCESSES, else 1]", min=0, max=64, show_default=False)
     ] = None,
 ) -> None:
-    """Start everything: PostgreSQL, Valkey and S3 where no setting names others, migrations, the admin, the API and the workers."""
+    """Start everything: PostgreSQL, Valkey and S3 unless settings name others, migrations, the admin, the API and the workers."""
     from server.settings import server_settings
     from server.up import run
 
@@ -70,9 +70,9 @@ def up(
 def api(
     host: Host = None,
     port: Port = None,
-    descriptor: Annotated[int | None, typer.Option("--fd", hidden=True, help="A bound socket to serve on, inherited.")] = None,
+    descriptor: Annotated[int | None, typer.Option("--fd", hidden=True, help="An inherited, bound socket to serve on.")] = None,
 ) -> None:
-    """Serve the API on outside services."""
+    """Serve the API; PostgreSQL, Redis and S3 come from the settings."""
     require_settings()
     check_tracing_packages()
     from server.settings import server_settings
@@ -88,7 +88,7 @@ def worker(
         list[str] | None, typer.Option(help="Queues to serve, separated by commas; may be repeated. [all]", show_default=False)
     ] = None,
 ) -> None:
-    """Run jobs, on outside services."""
+    """Run a worker; PostgreSQL, Redis and S3 come from the settings."""
     require_settings()
     from server.commands.filters import InvalidOption, parse_queues
     from server.logs import configure_logs
@@ -107,7 +107,7 @@ def worker(
 
 @app.command(name="worker-health", hidden=True)
 def worker_health() -> None:
-    """End with 0 if a worker of this host (in a container: of this container) has sent a sign of life in the last seconds."""
+    """Exit 0 if a worker of this host (in a container: of this container) is alive by its heartbeat, else 1."""
     settings = require_settings()
     import asyncio
     import socket
@@ -120,10 +120,10 @@ def worker_health() -> None:
 @app.command()
 def migrate(
     admin_token_file: Annotated[
-        Path | None, typer.Option(hidden=True, help="Where the admin's token lies or is put if TRELLIS_ADMIN_TOKEN is not set.")
+        Path | None, typer.Option(hidden=True, help="File of the admin's token, created if TRELLIS_ADMIN_TOKEN is not set.")
     ] = None,
 ) -> None:
-    """Bring the database to this release: its tables, the step catalogue, the bucket, and the admin where TRELLIS_ADMIN_TOKEN is set."""
+    """Migrate the database to this release; create the step catalogue, the bucket, and the admin if TRELLIS_ADMIN_TOKEN is set."""
     settings = require_settings()
     from server.bootstrap import prepare
     from server.logs import configure_logs
@@ -135,7 +135,7 @@ def migrate(
 @app.command()
 def schema(
     release: Annotated[
-        bool, typer.Option("--release", help="Make it the contract that later releases must keep, unless it breaks the present one.")
+        bool, typer.Option("--release", help="Record it as the contract that later releases must keep, unless it breaks the present one.")
     ] = False,
 ) -> None:
     """Print the GraphQL schema in SDL."""
@@ -149,26 +149,26 @@ def schema(
     if breaking_changes := contract.release(sdl, datetime.now(UTC).date()):
         for change in breaking_changes:
             typer.echo(change, err=True)
-        typer.echo("Clients would lose this. Deprecate it first, with the day after which it goes; see CONTRIBUTING.md.", err=True)
+        typer.echo("These changes break clients. Deprecate first, with a removal date; see CONTRIBUTING.md.", err=True)
         raise typer.Exit(1)
 
 
 @app.command(hidden=True)
-def revision(name: Annotated[str, typer.Argument(help="What it changes, in a few words.")]) -> None:
-    """Write the next revision of the database's schema from what the tables in code say."""
+def revision(name: Annotated[str, typer.Argument(help="What it changes, in a few words; part of the file name.")]) -> None:
+    """Write the next database migration from the tables in code."""
     from server.make_migration import make_migration
 
-    typer.echo(f"Read it, and mind what cannot be seen (checks, triggers, functions): {make_migration(name)}")
+    typer.echo(f"Review it, and add what autogenerate does not see (checks, triggers, functions): {make_migration(name)}")
 
 
 @app.command()
 def demo(
     url: Annotated[
-        str, typer.Option(help="Where Trellis answers. If nothing does there and it is this machine, `trellis up` is started.")
+        str, typer.Option(help="Address of Trellis. If it is this machine and nothing answers there, `trellis up` is started.")
     ] = "http://127.0.0.1:8000",
     data_dir: DataDir = None,
 ) -> None:
-    """Train three models on each of three real tables through the public API, watching, and compare them."""
+    """Train three models on each of three real tables through the public API, show their progress, and compare them."""
     from server.demo import main
     from server.settings import server_settings
 
@@ -177,16 +177,16 @@ def demo(
 
 @users.command("add")
 def add_user(
-    email: Annotated[str, typer.Argument(help="Email address, one user each.")],
-    username: Annotated[str, typer.Option(help="Short name others see.")],
+    email: Annotated[str, typer.Argument(help="Email address, unique.")],
+    username: Annotated[str, typer.Option(help="Display name.")],
     full_name: Annotated[str | None, typer.Option(help="Full name.", show_default=False)] = None,
-    role: Annotated[Role, typer.Option(help="A viewer reads, a member works, an admin sees all.", case_sensitive=False)] = Role.MEMBER,
-    tier: Annotated[
-        Tier, typer.Option(help="How much they may use up in a minute; see TRELLIS_RATE_LIMIT_*.", case_sensitive=False)
-    ] = Tier.FREE,
+    role: Annotated[
+        Role, typer.Option(help="A viewer reads, a member also writes, an admin sees all data.", case_sensitive=False)
+    ] = Role.MEMBER,
+    tier: Annotated[Tier, typer.Option(help="Rate limit, as TRELLIS_RATE_LIMIT_* define it.", case_sensitive=False)] = Tier.FREE,
     data_dir: DataDir = None,
 ) -> None:
-    """Make a user and print the bearer token, which is shown this once. Finds a running `trellis up` by its data folder."""
+    """Create a user and print their bearer token, which is shown only once. Finds a running `trellis up` by its data folder."""
     from db.core.viewer import UserRole, UserTier
     from db.errors import StateError
     from server.bootstrap import create_user
@@ -204,7 +204,7 @@ def add_token(
     email: Annotated[str, typer.Argument(help="Email address of the user.")],
     data_dir: DataDir = None,
 ) -> None:
-    """Make a further bearer token and print it; it is shown this once."""
+    """Create a further bearer token and print it; it is shown only once."""
     from server.bootstrap import create_token
 
     typer.echo(_run_or_exit(lambda: create_token(running_settings(data_dir), email)))
@@ -215,11 +215,11 @@ def revoke_tokens(
     email: Annotated[str, typer.Argument(help="Email address of the user.")],
     data_dir: DataDir = None,
 ) -> None:
-    """Revoke every bearer token of a user. Open streams and websockets end within seconds."""
+    """Revoke all bearer tokens of a user. Their streams and websockets are closed within seconds."""
     from server.bootstrap import revoke
 
     count = _run_or_exit(lambda: revoke(running_settings(data_dir), email))
-    typer.echo(f"{count} token{'' if count == 1 else 's'} of {email} revoked. `trellis user token {email}` makes a new one.")
+    typer.echo(f"{count} token{'' if count == 1 else 's'} of {email} revoked. `trellis user token {email}` creates a new one.")
 
 
 T = TypeVar("T")
@@ -231,7 +231,7 @@ def _run_or_exit(action: Callable[[], T]) -> T:
     try:
         return action()
     except NotFound as error:
-        typer.echo("Nobody has this email address. `trellis user add` makes a user.", err=True)
+        typer.echo("No user has this email address. `trellis user add` creates one.", err=True)
         raise typer.Exit(1) from error
     except StateError as error:
         typer.echo(str(error), err=True)

@@ -1,4 +1,4 @@
-"""What the database knows of all processes together, as numbers for Prometheus: a few statements a scrape, however many jobs there are."""
+"""Metrics of all processes together, read from the database: a few statements per scrape, however many jobs there are."""
 
 from __future__ import annotations
 
@@ -19,55 +19,59 @@ from db.queries import operations
 from db.services.jobs import QUEUES
 from db.tables.jobstates import TERMINAL
 
-CACHE_SECONDS = 1.0  # seconds for which numbers are given again
+CACHE_SECONDS = 1.0  # for which scrapes get the same values
 OUTCOMES = ("completed", "failed", "cancelled", "retrying", "given_back", "lost")
 
 
 class MetricFamily(NamedTuple):
-    """A metric that the census fills in."""
+    """A metric. `deprecated` names it and its labels as they were, and is exported beside it."""
 
     name: str
     help: str
     labels: tuple[str, ...] = ()
-    is_counter: bool = False  # only ever grows
+    is_counter: bool = False
+    deprecated: tuple[str, tuple[str, ...]] | None = None
 
 
 JOBS_WAITING = MetricFamily(
-    "trellis_jobs_waiting", "Jobs that wait, by queue; held is `due`, or `backoff` until a retry's time comes.", ("queue", "held")
+    "trellis_jobs_waiting", "Waiting jobs, by queue; held is `due`, or `backoff` before a retry.", ("queue", "held")
 )
-OLDEST_WAITING = MetricFamily(
-    "trellis_oldest_waiting_seconds", "How long the oldest job of the queue that is due has been waiting.", ("queue",)
-)
+OLDEST_WAITING = MetricFamily("trellis_oldest_waiting_seconds", "Waiting time of the oldest due job of the queue.", ("queue",))
 JOBS_RUNNING = MetricFamily(
-    "trellis_jobs_running", "Jobs that a worker holds, by queue and status (running, cancelling).", ("queue", "status")
+    "trellis_jobs_running", "Jobs that a worker has claimed, by queue and status (running, cancelling).", ("queue", "status")
 )
 JOBS_ENDED = MetricFamily(
-    "trellis_jobs_ended", "Jobs that ended, by status; the same in every API process, so do not add them up.", ("status",), is_counter=True
+    "trellis_jobs_ended",
+    "Ended jobs, by status; every API process exports the same values, so do not sum over processes.",
+    ("status",),
+    is_counter=True,
 )
 ATTEMPTS_ENDED = MetricFamily(
     "trellis_attempts_ended",
-    "Attempts that ended, by outcome (`lost`: the worker went silent); the same in every API process, so do not add them up.",
+    "Ended attempts, by outcome (`lost`: the lease expired); every API process exports the same values, so do not sum over processes.",
     ("outcome",),
     is_counter=True,
 )
-WORKERS = MetricFamily("trellis_workers", "Worker processes that gave a sign of life in the last 15 seconds.")
+WORKERS = MetricFamily("trellis_workers", "Worker processes with a heartbeat in the last 15 seconds.")
 WORKER_SLOTS = MetricFamily("trellis_worker_slots", "Slots of the live workers.")
-QUEUE_WORKERS = MetricFamily("trellis_queue_workers", "Live workers that serve the queue; 0 where jobs would wait for ever.", ("queue",))
+QUEUE_WORKERS = MetricFamily("trellis_queue_workers", "Live workers that serve the queue; 0: its jobs wait indefinitely.", ("queue",))
 QUEUE_SLOTS = MetricFamily(
-    "trellis_queue_slots", "Slots of the live workers that serve the queue, which they may share with others.", ("queue",)
+    "trellis_queue_slots", "Slots of the live workers that serve the queue, shared with their other queues.", ("queue",)
 )
-MAINTENANCE_AGE = MetricFamily("trellis_chore_age_seconds", "Time since the chore's last run began.", ("chore",))
-MAINTENANCE_SECONDS = MetricFamily("trellis_chore_seconds", "How long the chore's last run took.", ("chore",))
-MAINTENANCE_RUNS = MetricFamily(
-    "trellis_chore_runs", "Runs of the chore by whatever worker, since the database was made.", ("chore",), is_counter=True
-)
-MAINTENANCE_FAILURES = MetricFamily("trellis_chore_failures", "Runs of the chore that failed.", ("chore",), is_counter=True)
-MAINTENANCE_CHANGED = MetricFamily(
-    "trellis_chore_changed", "What the chore changed or removed, in rows or objects.", ("chore",), is_counter=True
-)
+
+
+def _maintenance_family(name: str, help_text: str, *, is_counter: bool = False) -> MetricFamily:
+    return MetricFamily(f"trellis_maintenance_{name}", help_text, ("task",), is_counter, (f"trellis_chore_{name}", ("chore",)))
+
+
+MAINTENANCE_AGE = _maintenance_family("age_seconds", "Time since the last run of the maintenance task began.")
+MAINTENANCE_SECONDS = _maintenance_family("seconds", "Duration of the last run of the maintenance task.")
+MAINTENANCE_RUNS = _maintenance_family("runs", "Runs of the maintenance task by all workers, ever.", is_counter=True)
+MAINTENANCE_FAILURES = _maintenance_family("failures", "Failed runs of the maintenance task.", is_counter=True)
+MAINTENANCE_CHANGED = _maintenance_family("changed", "Rows or objects that the maintenance task changed or removed.", is_counter=True)
 DEFAULT_ROWS = MetricFamily(
     "trellis_default_partition_rows",
-    "Rows in the table's DEFAULT partition, counted up to 10,000. More than 0: partitions were not made in time.",
+    "Rows in the table's DEFAULT partition, counted up to 10,000. More than 0: partitions were not created in time.",
     ("table",),
 )
 FAMILIES = (
@@ -87,12 +91,18 @@ FAMILIES = (
     MAINTENANCE_CHANGED,
     DEFAULT_ROWS,
 )
+DEPRECATED_FAMILIES = {
+    family.name: MetricFamily(family.deprecated[0], f"Deprecated name of {family.name}.", family.deprecated[1], family.is_counter)
+    for family in FAMILIES
+    if family.deprecated is not None
+}
 
 
 class MonotonicCounter:
-    """Counts of what ended, by a word, that never fall: all of it once, and from then on what came since.
+    """Counts of ended rows by label that never decrease: the first update counts all rows, later ones those since the last horizon.
 
-    What is older than the horizon is counted for good; what is younger may still be joined by a commit under way, and is counted anew.
+    Rows older than the horizon are counted once. Younger ones are counted again at each update, since a transaction that has not
+    committed yet may add more of them.
     """
 
     def __init__(self, statement: Callable[[datetime | None, datetime], Rows], labels: Sequence[str]) -> None:
@@ -103,7 +113,7 @@ class MonotonicCounter:
         self._reported: Counter[str] = Counter()
 
     async def update(self, connection: AsyncConnection, horizon: datetime) -> dict[str, int]:
-        """How many there were by now, all words included."""
+        """The counts of all labels."""
         recent: Counter[str] = Counter()
         final = self._final.copy()
         for row in await operations.fetch(connection, self._statement(self._counted_until, horizon)):
@@ -116,7 +126,7 @@ class MonotonicCounter:
 
 
 class DatabaseMetrics:
-    """The numbers, taken at most once a second however many ask."""
+    """Collects the metrics at most once a second, whatever the number of scrapes."""
 
     def __init__(self) -> None:
         self._lock = asyncio.Lock()
@@ -126,7 +136,7 @@ class DatabaseMetrics:
         self._attempts_ended = MonotonicCounter(operations.attempts_ended, OUTCOMES)
 
     async def metrics(self, database: Database) -> list[Metric]:
-        """Every family. Raises `Unavailable`."""
+        """All families. Raises `Unavailable`."""
         async with self._lock:
             if time.monotonic() - self._collected_at > CACHE_SECONDS:
                 self._metrics = await self._collect(database)
@@ -158,10 +168,12 @@ class DatabaseMetrics:
 
 class _Samples:
     def __init__(self) -> None:
-        self._metrics = {family.name: _new_family(family) for family in FAMILIES}
+        self._metrics = {family.name: _new_family(family) for family in (*FAMILIES, *DEPRECATED_FAMILIES.values())}
 
     def add(self, family: MetricFamily, value: Any, *labels: str) -> None:
         self._metrics[family.name].add_metric(labels, float(value))
+        if family.name in DEPRECATED_FAMILIES:
+            self._metrics[DEPRECATED_FAMILIES[family.name].name].add_metric(labels, float(value))
 
     def metrics(self) -> list[Metric]:
         return list(self._metrics.values())
@@ -173,7 +185,7 @@ def _new_family(family: MetricFamily) -> CounterMetricFamily | GaugeMetricFamily
 
 
 def _add_queues(samples: _Samples, waiting: Sequence[Row[Any]], running: Sequence[Row[Any]], serving: Sequence[Row[Any]]) -> None:
-    """Every queue that there is has its zeros, so that an alarm on a number that is missing is never needed."""
+    """Every known queue has samples, zeros included, so that no alert on absent series is needed."""
     waiting_by_queue = {row.queue: row for row in waiting}
     serving_by_queue = {row.queue: row for row in serving}
     running_by_status = {(row.queue, row.status.value): row.count for row in running}
@@ -192,7 +204,7 @@ def _add_maintenance(samples: _Samples, rows: Sequence[Row[Any]]) -> None:
     for row in rows:
         if row.age is not None:
             samples.add(MAINTENANCE_AGE, row.age, row.name)
-        if row.seconds is not None and row.seconds >= 0:  # less: the next run has begun
+        if row.seconds is not None and row.seconds >= 0:  # negative: the next run has begun
             samples.add(MAINTENANCE_SECONDS, row.seconds, row.name)
         samples.add(MAINTENANCE_RUNS, row.runs, row.name)
         samples.add(MAINTENANCE_FAILURES, row.failures, row.name)

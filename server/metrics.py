@@ -1,4 +1,4 @@
-"""The numbers of the API's own process, for Prometheus. What the database knows is counted in `server.db_metrics`."""
+"""Metrics of this API process. Those of all processes together are in `server.db_metrics`."""
 
 from __future__ import annotations
 
@@ -16,46 +16,46 @@ if TYPE_CHECKING:
     from db.core.work import Database
     from graph.execution.observation import Observation
 
-MAX_OPERATION_NAMES = 100  # names of operations that are told apart
+MAX_OPERATION_NAMES = 100  # distinct operation names used as labels
 MAX_NAME_LENGTH = 64
 OTHER = "other"
-LAG_INTERVAL = 0.25  # seconds between two looks at how late the event loop is
+LAG_INTERVAL = 0.25  # seconds between measurements of the event loop's lag
 
 OPERATIONS = Counter(
-    "trellis_operations", "GraphQL operations that ended, by type, name and outcome (ok, refused, failed).", ["type", "name", "outcome"]
+    "trellis_operations", "Ended GraphQL operations, by type, name and outcome (ok, refused, failed).", ["type", "name", "outcome"]
 )
 OPERATION_SECONDS = Histogram(
     "trellis_operation_seconds",
-    "Time that queries and mutations took, from the parser to the last value.",
+    "Duration of queries and mutations, from parsing to the last value.",
     ["type", "name"],
     buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
 )
-ERRORS = Counter("trellis_operation_errors", "Errors answered to GraphQL clients, by code.", ["code"])
+ERRORS = Counter("trellis_operation_errors", "Errors returned to GraphQL clients, by code.", ["code"])
 OPERATION_COST = Histogram(
     "trellis_operation_cost", "Static cost of operations, in points.", ["type"], buckets=(1, 10, 50, 100, 500, 1_000, 5_000, 10_000)
 )
-RESPONSES = Counter("trellis_graphql_responses", "HTTP answers of /graphql, by status.", ["status"])
-SENT_BYTES = Counter("trellis_graphql_sent_bytes", "Bytes of the bodies that /graphql answered over HTTP.")
-SOCKETS = Gauge("trellis_sockets", "Websockets that are open.")
-SUBSCRIPTIONS = Gauge("trellis_subscriptions", "Subscriptions that run, over whatever they travel.")
-EVENTS = Counter("trellis_subscription_events", "Events delivered to subscriptions that have ended.")
-STATEMENTS = Counter("trellis_operation_statements", "SQL statements that operations sent.")
+RESPONSES = Counter("trellis_graphql_responses", "HTTP responses of /graphql, by status.", ["status"])
+SENT_BYTES = Counter("trellis_graphql_sent_bytes", "Bytes of HTTP response bodies of /graphql.")
+SOCKETS = Gauge("trellis_sockets", "Open websockets.")
+SUBSCRIPTIONS = Gauge("trellis_subscriptions", "Running subscriptions, over all transports.")
+EVENTS = Counter("trellis_subscription_events", "Events delivered to subscriptions, counted when the subscription ends.")
+STATEMENTS = Counter("trellis_operation_statements", "SQL statements sent by operations.")
 EVENT_LOOP_LAG = Histogram(
     "trellis_event_loop_lag_seconds",
-    "How late the event loop comes to what is due.",
+    "Lag of the event loop: how late a timer fires.",
     buckets=(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5),
 )
 
 
 class OperationNames:
-    """The names of operations as labels. Clients choose them, so only so many are told apart, and only a signed-in viewer's can be new."""
+    """Operation names as labels. Clients choose them, so their number is limited, and only authenticated viewers' names are added."""
 
     def __init__(self, limit: int = MAX_OPERATION_NAMES) -> None:
         self._limit = limit
         self._names: set[str] = set()
 
     def label(self, observation: Observation) -> str:
-        """The name, or `other`; an operation without a name is `anonymous`."""
+        """The name, `anonymous` without one, or `other` once the limit is reached."""
         name = observation.name
         if name is None:
             return "anonymous"
@@ -72,7 +72,7 @@ _OPERATION_NAMES = OperationNames()
 
 
 def record_operation(observation: Observation) -> None:
-    """Put an operation that ended into the numbers."""
+    """Count an operation that ended."""
     name = _OPERATION_NAMES.label(observation)
     outcome = "failed" if observation.is_server_error else "refused" if observation.error_codes else "ok"
     OPERATIONS.labels(observation.type, name, outcome).inc()
@@ -88,13 +88,14 @@ def record_operation(observation: Observation) -> None:
 
 
 class _PoolCollector(Collector):
-    """The connections of the database's pool at the moment of a scrape; of the pool that was opened last."""
+    """Connections of the database pool at the time of the scrape; of the pool opened last."""
 
     database: Database | None = None
 
     def collect(self) -> Iterable[Metric]:
-        used = GaugeMetricFamily("trellis_database_connections_used", "Connections to PostgreSQL that this process is using.")
-        maximum = GaugeMetricFamily("trellis_database_connections_most", "Connections to PostgreSQL that this process may use.")
+        used = GaugeMetricFamily("trellis_database_connections_used", "PostgreSQL connections that this process is using.")
+        maximum = GaugeMetricFamily("trellis_database_connections_max", "PostgreSQL connections that this process may use.")
+        deprecated = GaugeMetricFamily("trellis_database_connections_most", "Deprecated name of trellis_database_connections_max.")
         if self.database is not None:
             pool = self.database.engine.pool
             checked_out: Callable[[], int] | None = getattr(pool, "checkedout", None)
@@ -102,7 +103,8 @@ class _PoolCollector(Collector):
             if checked_out is not None and size is not None:
                 used.add_metric([], checked_out())
                 maximum.add_metric([], size())
-        return used, maximum
+                deprecated.add_metric([], size())
+        return used, maximum, deprecated
 
 
 POOL = _PoolCollector()
@@ -111,7 +113,7 @@ REGISTRY.register(POOL)
 
 @asynccontextmanager
 async def measure_process(database: Database) -> AsyncGenerator[None]:
-    """Measure this process's event loop and its pool until the block ends."""
+    """Measure this process's event loop and connection pool until the block ends."""
     previous, POOL.database = POOL.database, database
     lag_task = asyncio.create_task(_measure_lag(), name="event loop lag")
     try:

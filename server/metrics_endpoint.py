@@ -1,4 +1,4 @@
-"""`/metrics`: who may read the numbers, and the numbers."""
+"""`/metrics` for Prometheus: access control and exposition."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from server.settings import ServerSettings
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
-# A proxy on this machine connects from it on behalf of strangers, and says so with one of these.
+# A proxy on this machine connects from loopback on behalf of others; one of these headers shows it.
 _FORWARDING_HEADERS = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via")
 
-SERVICE_UP = MetricFamily("trellis_service_up", "Whether a service that Trellis stands on answers (1) or not (0).", ("service",))
+SERVICE_UP = MetricFamily("trellis_service_up", "Whether a service that Trellis depends on answers (1) or not (0).", ("service",))
 
 
 class _StaticCollector(Collector):
-    """Numbers that were found out already."""
+    """Metrics that were collected already."""
 
     def __init__(self, metrics: Iterable[Metric]) -> None:
         self._metrics = metrics
@@ -39,7 +39,7 @@ class _StaticCollector(Collector):
 
 
 def route(services: Callable[[State], Awaitable[dict[str, bool]]], settings: ServerSettings) -> Route:
-    """The endpoint. `services` says which of them are up; the application's state must have `database`."""
+    """The route. `services` returns which services are up; the application's state must have `database`."""
     database_metrics = DatabaseMetrics()
 
     async def metrics(request: Request) -> Response:
@@ -53,8 +53,8 @@ def route(services: Callable[[State], Awaitable[dict[str, bool]]], settings: Ser
         if service_states.get("postgres"):
             try:
                 collected += await database_metrics.metrics(request.app.state.database)
-            except Unavailable as error:  # it went between the two; the rest is told all the same
-                log.info("numbers_without_the_database", detail=error.detail)
+            except Unavailable as error:  # it went away since the check; the other metrics are exported all the same
+                log.info("database_metrics_unavailable", detail=error.detail)
         registry = CollectorRegistry(auto_describe=False)
         registry.register(_StaticCollector(collected))
         return Response(generate_latest(REGISTRY) + generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
@@ -63,7 +63,7 @@ def route(services: Callable[[State], Awaitable[dict[str, bool]]], settings: Ser
 
 
 def may_read(request: Request, settings: ServerSettings) -> bool:
-    """Whether this request is let in, by where it comes from or by its token."""
+    """Whether the client's address or token admits this request."""
     if settings.metrics == "off":
         return False
     if settings.metrics == "all":
@@ -78,7 +78,7 @@ def may_read(request: Request, settings: ServerSettings) -> bool:
 def _is_local(request: Request) -> bool:
     if request.client is None or any(name in request.headers for name in _FORWARDING_HEADERS):
         return False
-    # A page may give its own name the address of this machine, and its visitor's browser then asks from here; but it asks by that name.
+    # DNS rebinding: a page may point its own host name at loopback, so that a visitor's browser asks from here; Host still has that name.
     host = request.headers.get("host", "")
     name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
     return _is_loopback(request.client.host) and _is_loopback(name)
@@ -98,5 +98,5 @@ def _is_loopback(host: str) -> bool:
 def _access_denied(settings: ServerSettings) -> Response:
     if settings.metrics == "off":
         return PlainTextResponse("Not Found", status_code=404)
-    text = "The numbers are for this machine. From elsewhere, send TRELLIS_METRICS_TOKEN as `Authorization: Bearer <token>`.\n"
+    text = "/metrics is for this machine only. From elsewhere, send TRELLIS_METRICS_TOKEN as `Authorization: Bearer <token>`.\n"
     return PlainTextResponse(text, status_code=403)

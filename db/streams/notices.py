@@ -17,6 +17,8 @@ from db.stores.redis import CONNECTION_ERRORS, CircuitBreaker, RedisUnavailable,
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
+# `trellis:bells`, the key "doubted" below and arq's function name `ring` (db.stores.queue) are old names of dispatch notices and of
+# sessions to revalidate. They stay: during a rolling restart, processes of the old and the new release talk to each other by them.
 EVENTS_CHANNEL = "trellis:events"
 DISPATCH_CHANNEL = "trellis:bells"
 

@@ -1,1 +1,1 @@
-"""The commands of `trellis` that have a story of their own. Each module names its options; what it runs is imported when it runs."""
+"""Command groups of `trellis`. A module declares options; what a command runs is imported when it runs."""

@@ -1,4 +1,4 @@
-"""From the words of a command line to a filter of jobs."""
+"""Parse command-line options into a filter of jobs."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 class InvalidOption(Exception):
-    """An option has a value that means nothing; the message says which would."""
+    """An option has an invalid value; the message names the valid ones."""
 
 
 def job_filter(
     status: Sequence[str] | None, queue: Sequence[str] | None, kind: Sequence[str] | None, since: str | None, owner_id: UUID | None
 ) -> JobFilter:
-    """The filter. Raises `NotUnderstood`."""
+    """Raises `InvalidOption`."""
     return JobFilter(
         status=_parse_enum("status", status, JobStatus),
         queue=None if not queue else parse_queues(queue),
@@ -39,7 +39,7 @@ def job_filter(
 
 
 def parse_queues(values: Iterable[str]) -> tuple[str, ...]:
-    """Names of queues, separated by commas or given one by one. Raises `NotUnderstood`."""
+    """Names of queues, separated by commas or repeated. Raises `InvalidOption`."""
     names = tuple(dict.fromkeys(_split_values(values)))
     if not names:
         raise InvalidOption(f"No queue is named. The queues are {', '.join(QUEUES)}.")

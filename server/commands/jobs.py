@@ -1,4 +1,4 @@
-"""`trellis jobs`: what an operator sees of jobs and does to them. It works on the database, so the API need not run."""
+"""`trellis jobs`: list, inspect, cancel and retry jobs. It works on the database, so the API need not run."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import typer
 
 from server.commands.services import WITHOUT_OBJECT_STORE, AsJson, DataDir, command_error, run_async, running_settings
 
-app = typer.Typer(help="Jobs, as an operator sees them.", no_args_is_help=True, rich_markup_mode=None)
-maintenance = typer.Typer(help="The recurring tasks of the workers; without a command, how their last runs went.", rich_markup_mode=None)
-app.add_typer(maintenance, name="chores")
+app = typer.Typer(help="List, inspect, cancel and retry jobs.", no_args_is_help=True, rich_markup_mode=None)
+maintenance = typer.Typer(help="The maintenance tasks of the workers; without a command, their last runs.", rich_markup_mode=None)
+app.add_typer(maintenance, name="maintenance")
+app.add_typer(maintenance, name="chores", hidden=True)  # deprecated name
 
 JobId = Annotated[str, typer.Argument(help="The job's id, `job_<32 hex digits>` or a plain UUID.", metavar="JOB")]
 
@@ -26,10 +27,10 @@ def list_jobs(
     ] = None,
     owner: Annotated[str | None, typer.Option(help="Only of the user with this email address.", show_default=False)] = None,
     since: Annotated[
-        str | None, typer.Option(help="Only made since: `90s`, `30m`, `2h`, `7d` ago, or an ISO time.", show_default=False)
+        str | None, typer.Option(help="Only those created since: `90s`, `30m`, `2h`, `7d` ago, or an ISO time.", show_default=False)
     ] = None,
-    limit: Annotated[int, typer.Option(help="At most so many, the newest first.", min=1, max=1000)] = 20,
-    after: Annotated[str | None, typer.Option(help="Go on after this cursor, which the previous page named.", show_default=False)] = None,
+    limit: Annotated[int, typer.Option(help="Page size, newest first.", min=1, max=1000)] = 20,
+    after: Annotated[str | None, typer.Option(help="Cursor that the previous page printed.", show_default=False)] = None,
     as_json: AsJson = False,
     data_dir: DataDir = None,
 ) -> None:
@@ -53,12 +54,12 @@ def list_jobs(
 @app.command()
 def show(
     job: JobId,
-    events: Annotated[int, typer.Option(help="Of its events, the last so many.", min=0, max=1000)] = 10,
-    follow: Annotated[bool, typer.Option("--follow", help="Go on with its events until it ends.")] = False,
+    events: Annotated[int, typer.Option(help="Number of its last events.", min=0, max=1000)] = 10,
+    follow: Annotated[bool, typer.Option("--follow", help="Print its further events until it ends.")] = False,
     as_json: AsJson = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Show a job: where it stands and why, its attempts, nodes, error and last events."""
+    """Show a job: its status and why it waits, attempts, nodes, error and last events."""
     from server.commands import operations, rendering
 
     settings = running_settings(data_dir, WITHOUT_OBJECT_STORE)
@@ -77,7 +78,7 @@ def show(
 
 @app.command()
 def cancel(job: JobId, data_dir: DataDir = None) -> None:
-    """Cancel a job that waits or runs. A running body is asked to stop, and killed if it does not."""
+    """Cancel a waiting or running job. A running body gets SIGTERM, and SIGKILL after the grace period."""
     from server.commands import operations
 
     settings = running_settings(data_dir, WITHOUT_OBJECT_STORE)
@@ -87,7 +88,7 @@ def cancel(job: JobId, data_dir: DataDir = None) -> None:
 
 @app.command()
 def retry(job: JobId, data_dir: DataDir = None) -> None:
-    """Do a job that has ended again, as a new job with the same inputs; prints its id."""
+    """Run an ended job again, as a new job with the same inputs; print its id."""
     from server.commands import operations
 
     settings = running_settings(data_dir, WITHOUT_OBJECT_STORE)
@@ -96,17 +97,17 @@ def retry(job: JobId, data_dir: DataDir = None) -> None:
 
 @app.command()
 def requeue(job: JobId, data_dir: DataDir = None) -> None:
-    """Ring for a waiting job now, its pause before a retry left out. Its place in the queue stays."""
+    """Dispatch a waiting job now, without its remaining backoff. Its place in the queue stays."""
     from server.commands import operations
 
     settings = running_settings(data_dir, WITHOUT_OBJECT_STORE)
     status = run_async(operations.requeue(settings, job))
-    typer.echo(f"{status.upper()}: the workers of its queue were rung for.")
+    typer.echo(f"{status.upper()}: the workers of its queue have been notified.")
 
 
 @maintenance.callback(invoke_without_command=True)
 def list_maintenance(context: typer.Context, as_json: AsJson = False, data_dir: DataDir = None) -> None:
-    """The recurring tasks of the workers; without a command, how their last runs went."""
+    """The maintenance tasks of the workers; without a command, their last runs."""
     if context.invoked_subcommand is not None:
         return
     from server.commands import operations, rendering
@@ -116,8 +117,8 @@ def list_maintenance(context: typer.Context, as_json: AsJson = False, data_dir: 
 
 
 @maintenance.command("run")
-def run_maintenance(name: Annotated[str, typer.Argument(help="The chore's name, as the list shows it.")], data_dir: DataDir = None) -> None:
-    """Do a chore now, due or not, in this process."""
+def run_maintenance(name: Annotated[str, typer.Argument(help="The task's name, as listed.")], data_dir: DataDir = None) -> None:
+    """Run a maintenance task now, due or not, in this process."""
     from server.commands import operations
 
     settings = running_settings(data_dir)
@@ -128,11 +129,11 @@ def run_maintenance(name: Annotated[str, typer.Argument(help="The chore's name, 
 
 
 def list_workers(
-    every: Annotated[bool, typer.Option("--all", help="Also those that have stopped, the hundred last heard.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Also the hundred that stopped last.")] = False,
     as_json: AsJson = False,
     data_dir: DataDir = None,
 ) -> None:
-    """List the worker processes that give signs of life."""
+    """List the live worker processes."""
     from server.commands import operations, rendering
 
     settings = running_settings(data_dir, WITHOUT_OBJECT_STORE)

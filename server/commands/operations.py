@@ -1,4 +1,4 @@
-"""What an operator's commands look up and do, on behalf of the system, which sees everything."""
+"""Reads and actions of the operator's commands, as the viewer SYSTEM, who sees everything."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ _JOB_ID = re.compile(r"job_([0-9a-f]{32})", re.ASCII)
 
 
 class NoSuchOwner(StateError):
-    """Nobody has this email address."""
+    """No user has this email address."""
 
 
 class NoSuchMaintenanceTask(StateError):
-    """The workers have no chore of this name."""
+    """There is no maintenance task of this name."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobListEntry:
-    """A job of a list: its row, its owner's email address, and where it stands in the line if it waits."""
+    """A listed job: its row, its owner's email address, and its wait reason and queue position if it waits."""
 
     job: Row[Any]
     owner: str
@@ -52,7 +52,7 @@ class JobListEntry:
 
 @dataclass(frozen=True, slots=True)
 class JobPage:
-    """`more` is the cursor of the next page, if there is one."""
+    """A page of jobs; `next_cursor` is None on the last page."""
 
     jobs: Sequence[JobListEntry]
     next_cursor: str | None
@@ -60,7 +60,7 @@ class JobPage:
 
 @dataclass(frozen=True, slots=True)
 class JobDetails:
-    """A job and all that belongs to it; of its events the last few."""
+    """A job with its attempts, nodes and last events."""
 
     job: Row[Any]
     owner: str
@@ -72,7 +72,7 @@ class JobDetails:
 
 @dataclass(frozen=True, slots=True)
 class CreditAccount:
-    """A user's row, and the last lines of their ledger, the newest first."""
+    """A user's row and their last ledger entries, newest first."""
 
     user: Row[Any]
     entries: Sequence[Row[Any]]
@@ -80,14 +80,14 @@ class CreditAccount:
 
 @asynccontextmanager
 async def open_database(settings: StateSettings) -> AsyncGenerator[Database]:
-    """The database; what is done to jobs is announced to workers and streams."""
+    """Open the database, with notices to workers and streams published to Redis."""
     redis = connect(settings.redis_url)
     async with redis, Database.open(settings, RedisNoticePublisher(redis)) as database:
         yield database
 
 
 def parse_job_id(text: str) -> UUID:
-    """The job that an id as people copy it names. Raises `NotFound`."""
+    """Parse `job_<32 hex digits>` or a plain UUID. Raises `NotFound`."""
     match = _JOB_ID.fullmatch(text.strip())
     try:
         return UUID(match[1] if match else text.strip())
@@ -99,7 +99,7 @@ async def owner_id(database: Database, email: str) -> UUID:
     """Raises `NoSuchOwner`."""
     row = await operations.owner_by_email(database, SYSTEM, email)
     if row is None:
-        raise NoSuchOwner(f"Nobody has the email address {email!r}.")
+        raise NoSuchOwner(f"No user has the email address {email!r}.")
     return row.id
 
 
@@ -128,7 +128,7 @@ async def job_details(database: Database, job_id: UUID, event_limit: int) -> Job
 
 
 async def follow_events(database: Database, job_id: UUID, sequence: int) -> AsyncGenerator[Row[Any]]:
-    """The events after this sequence, as they come, until the job has ended. One person's look twice a second needs no stream."""
+    """Yield the events after this sequence until the job has ended. Polls: for one operator, two queries a second need no stream."""
     while True:
         events = await jobevents.events_after(database, SYSTEM, job_id, sequence)
         for event in events:
@@ -143,55 +143,55 @@ async def follow_events(database: Database, job_id: UUID, sequence: int) -> Asyn
 
 
 async def cancel(settings: StateSettings, job_id: str) -> str:
-    """The job's status from now on. Raises `NotFound` or `WrongState`."""
+    """Cancel; return the new status. Raises `NotFound` or `WrongState`."""
     async with open_database(settings) as database, database.work(SYSTEM) as work:
         return (await jobs.cancel(work, parse_job_id(job_id))).value
 
 
 async def retry(settings: StateSettings, job_id: str) -> str:
-    """The new job's id. Raises `NotFound`, `WrongState` or `Conflict`."""
+    """Retry; return the new job's id. Raises `NotFound`, `WrongState` or `Conflict`."""
     async with open_database(settings) as database, database.work(SYSTEM) as work:
         new_id, _ = await jobs.retry(work, parse_job_id(job_id))
     return f"job_{new_id.hex}"
 
 
 async def requeue(settings: StateSettings, job_id: str) -> str:
-    """The job's status. Raises `NotFound` or `WrongState`."""
+    """Dispatch again at once; return the job's status. Raises `NotFound` or `WrongState`."""
     async with open_database(settings) as database, database.work(SYSTEM) as work:
         return (await jobs.requeue(work, parse_job_id(job_id))).value
 
 
 async def maintenance_runs(settings: StateSettings) -> Sequence[Row[Any]]:
-    """The last run of every recurring task."""
+    """The last run of every maintenance task."""
     async with open_database(settings) as database:
         return await database.rows(operations.maintenance_tasks())
 
 
 async def run_maintenance(settings: StateSettings, name: str) -> MaintenanceResult:
-    """How it went. Raises `NoSuchChore`, or `Conflict` while another process does it."""
-    from db.services import maintenance  # half a second of S3's client, which the other commands do without
+    """Run a maintenance task. Raises `NoSuchMaintenanceTask`, or `Conflict` while another process runs it."""
+    from db.services import maintenance  # imports the S3 client, half a second that the other commands save
     from db.services.maintenance import MAINTENANCE_TASKS, MaintenanceContext
     from db.stores.objects import ObjectStore
 
     if name not in MAINTENANCE_TASKS:
-        raise NoSuchMaintenanceTask(f"There is no chore {name!r}. The chores are {', '.join(sorted(MAINTENANCE_TASKS))}.")
+        raise NoSuchMaintenanceTask(f"There is no maintenance task {name!r}. The tasks are {', '.join(sorted(MAINTENANCE_TASKS))}.")
     async with open_database(settings) as database, ObjectStore.open(settings) as objects:
         outcome = await maintenance.run_task(
             MaintenanceContext(database, objects, settings), name, f"trellis jobs at {socket.gethostname()}"
         )
     if outcome is None:
-        raise Conflict(f"{name} is being done by another process. `trellis jobs chores` says by which.")
+        raise Conflict(f"{name} is being run by another process. `trellis jobs maintenance` shows which.")
     return outcome
 
 
 async def list_workers(settings: StateSettings, *, stopped: bool) -> Sequence[Row[Any]]:
-    """The worker processes."""
+    """The live worker processes, or the last hundred stopped ones as well."""
     async with open_database(settings) as database:
         return await operations.workers(database, stopped=stopped)
 
 
 async def grant(settings: StateSettings, email: str, kind: str, amount: int, note: str | None) -> int:
-    """What the user can spend now. Raises `NoSuchOwner`, `InvalidInput` or `InsufficientCredits`."""
+    """Grant credits; return the available balance. Raises `NoSuchOwner`, `InvalidInput` or `InsufficientCredits`."""
     async with open_database(settings) as database:
         owner = await owner_id(database, email)
         async with database.work(SYSTEM) as work:

@@ -1,4 +1,4 @@
-"""How an operator's commands print what they found: tables for people, one JSON object a line for machines."""
+"""Output of the operator's commands: tables for people, one JSON object a line for machines."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _STATUS_COLOURS = {"COMPLETED": "green", "RUNNING": "cyan", "FAILED": "red", "CA
 
 
 def print_jobs(entries: Sequence[JobListEntry], *, as_json: bool) -> None:
-    """A list of jobs."""
+    """Print a page of jobs."""
     if as_json:
         for entry in entries:
             _print_json_line(_job_record(entry.job, entry.owner, entry.wait))
@@ -29,7 +29,7 @@ def print_jobs(entries: Sequence[JobListEntry], *, as_json: bool) -> None:
     if not entries:
         typer.echo("No job matches.")
         return
-    table = _table("job", "status", "kind", "queue", "owner", "tries", "made", "took", "says")
+    table = _table("job", "status", "kind", "queue", "owner", "tries", "created", "took", "detail")
     for entry in entries:
         job = entry.job
         table.add_row(
@@ -47,7 +47,7 @@ def print_jobs(entries: Sequence[JobListEntry], *, as_json: bool) -> None:
 
 
 def print_job(details: JobDetails, *, as_json: bool) -> None:
-    """A job with all that belongs to it."""
+    """Print a job with its attempts, nodes and events."""
     if as_json:
         record = _job_record(details.job, details.owner, details.wait)
         record["attempts"] = [_attempt_record(row) for row in details.attempts]
@@ -59,14 +59,14 @@ def print_job(details: JobDetails, *, as_json: bool) -> None:
     fields = {
         "job": f"job_{row.id.hex}",
         "status": f"{row.status.name}, {row.progress} %",
-        "says": _describe(row, details.wait),
+        "detail": _describe(row, details.wait),
         "kind": f"{row.kind.value} in the queue {row.queue}, priority {row.priority}",
         "owner": details.owner,
         "tries": f"{row.tries} of {row.max_tries} used",
-        "may run": f"{row.timeout_seconds:g} s an attempt" if row.timeout_seconds else "",
+        "timeout": f"{row.timeout_seconds:g} s an attempt" if row.timeout_seconds else "",
         "cost": f"{row.credit_cost} credits" if row.credit_cost else "",
         "retry of": f"job_{row.retry_of_id.hex}" if row.retry_of_id else "",
-        "made": _format_time(row.created_at),
+        "created": _format_time(row.created_at),
         "started": _format_time(row.started_at),
         "ended": _format_time(row.completed_at),
         "took": _format_duration(row.started_at, row.completed_at),
@@ -78,7 +78,7 @@ def print_job(details: JobDetails, *, as_json: bool) -> None:
             error_text = f"{each.failure['code']}: {each.failure['message']}" if each.failure else ""
             took = _format_duration(each.started_at, each.ended_at)
             table.add_row(
-                str(each.number), Text(each.worker), _format_time(each.started_at), took, each.outcome or "under way", Text(error_text)
+                str(each.number), Text(each.worker), _format_time(each.started_at), took, each.outcome or "running", Text(error_text)
             )
         _print_table(table)
     if details.nodes:
@@ -94,7 +94,7 @@ def print_job(details: JobDetails, *, as_json: bool) -> None:
 
 
 def print_event(row: Row[Any], *, as_json: bool) -> None:
-    """One event, as it comes."""
+    """Print one event."""
     if as_json:
         _print_json_line(_event_record(row))
         return
@@ -104,15 +104,15 @@ def print_event(row: Row[Any], *, as_json: bool) -> None:
 
 
 def print_maintenance(rows: Sequence[Row[Any]], *, as_json: bool) -> None:
-    """The recurring tasks."""
+    """Print the maintenance tasks and their last runs."""
     if as_json:
         for row in rows:
             _print_json_line(_record(row, "name", "worker", "started_at", "ended_at", "runs", "failures", "changed", "error"))
         return
     if not rows:
-        typer.echo("No chore has run yet; a worker does them.")
+        typer.echo("No maintenance task has run yet; workers run them.")
         return
-    table = _table("chore", "last run", "took", "runs", "failures", "changed", "worker", "error")
+    table = _table("task", "last run", "took", "runs", "failures", "changed", "worker", "error")
     for row in rows:
         took = "" if row.seconds is None or row.seconds < 0 else f"{row.seconds:.2f} s"
         counts = (str(row.runs), str(row.failures), str(row.changed))
@@ -121,15 +121,15 @@ def print_maintenance(rows: Sequence[Row[Any]], *, as_json: bool) -> None:
 
 
 def print_workers(rows: Sequence[Row[Any]], *, as_json: bool) -> None:
-    """The worker processes."""
+    """Print the worker processes."""
     if as_json:
         for row in rows:
             _print_json_line(_record(row, "id", "name", "live", "queues", "slots", "running", "started_at", "heartbeat_at", "stopped_at"))
         return
     if not rows:
-        typer.echo("No worker gives a sign of life. Start one with `trellis worker`.")
+        typer.echo("No worker is alive. Start one with `trellis worker`.")
         return
-    table = _table("worker", "state", "slots used", "queues", "up for", "heard")
+    table = _table("worker", "state", "slots used", "queues", "up for", "last heartbeat")
     for row in rows:
         state = "live" if row.live else "stopped" if row.stopped_at else "silent"
         up = _format_seconds(float(row.age)) if row.stopped_at is None else _format_duration(row.started_at, row.stopped_at)
@@ -138,15 +138,15 @@ def print_workers(rows: Sequence[Row[Any]], *, as_json: bool) -> None:
 
 
 def print_credits(account: CreditAccount, *, as_json: bool) -> None:
-    """What a user has, and how that came about."""
+    """Print a user's balance and their last ledger entries."""
     if as_json:
         user = _record(account.user, "email", "credit_balance", "credits_held")
         _print_json_line({**user, "transactions": [_transaction_record(row) for row in account.entries]})
         return
-    typer.echo(f"{account.user.email} can spend {account.user.credit_balance}; jobs under way hold {account.user.credits_held}.")
+    typer.echo(f"{account.user.email} can spend {account.user.credit_balance}; unfinished jobs hold {account.user.credits_held}.")
     if not account.entries:
         return
-    table = _table("line", "kind", "amount", "held", "to spend", "all held", "job", "when", "note")
+    table = _table("entry", "kind", "amount", "held", "balance", "total held", "job", "when", "note")
     for row in account.entries:
         changes = (f"{row.amount:+d}" if row.amount else "", f"{row.held:+d}" if row.held else "")
         after = (str(row.balance_after), str(row.held_after))
@@ -190,7 +190,7 @@ def _transaction_record(row: Row[Any]) -> dict[str, Any]:
 
 
 def _record(row: Row[Any], *names: str) -> dict[str, Any]:
-    """These columns, named as the graph names them."""
+    """These columns under their GraphQL names (camelCase)."""
     return {_camel(name): getattr(row, name) for name in names}
 
 
@@ -212,7 +212,7 @@ def _table(*columns: str) -> Table:
 
 def _print_table(table: Table) -> None:
     console = Console(highlight=False)
-    if not console.is_terminal:  # a pipe has no width: whole cells, for whoever reads them
+    if not console.is_terminal:  # a pipe has no width, and cells must not be cut
         console = Console(highlight=False, width=250)
     console.print(table)
 
@@ -222,7 +222,7 @@ def _status(name: str) -> Text:
 
 
 def _describe(row: Row[Any], wait: Row[Any] | None) -> str:
-    """In a few words, what there is to know of where it stands."""
+    """Why a job waits or how it failed, or its current step."""
     failure = ""
     if row.failure and (wait is not None or row.status.name == "FAILED"):
         failure = f"{row.failure['code']}: {row.failure['message']}"

@@ -1,4 +1,4 @@
-"""Which services a command works on, and how it ends."""
+"""Settings and exit statuses of commands."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 DataDir = Annotated[
     Path | None, typer.Option(help="Folder of the embedded servers' data. [TRELLIS_DATA_DIR, else .trellis]", show_default=False)
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line, for machines.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")]
 ALL_SERVICES = ("database_url", "redis_url", "s3_endpoint_url")
 WITHOUT_OBJECT_STORE = ("database_url", "redis_url")
 
 
 def require_settings(data_dir: Path | None = None, needs: tuple[str, ...] = ALL_SERVICES) -> StateSettings:
-    """Settings that name these services, or an end with a message. With `data_dir`, a running `trellis up` there lends its own."""
+    """Settings with these services' addresses, or exit 2. With `data_dir`, missing ones come from a `trellis up` running there."""
     from server.runtime_env import load_environment
 
     if data_dir is not None:
@@ -29,19 +29,19 @@ def require_settings(data_dir: Path | None = None, needs: tuple[str, ...] = ALL_
     settings = valid_settings()
     missing = [f"TRELLIS_{name.upper()}" for name in needs if not getattr(settings, name)]
     if missing:
-        raise command_error(f"Trellis needs {', '.join(missing)}. Set it, or run `trellis up`, which starts servers of its own.", 2)
+        raise command_error(f"Trellis needs {', '.join(missing)}. Set it, or run `trellis up`, which starts its own servers.", 2)
     return settings
 
 
 def running_settings(data_dir: Path | None, needs: tuple[str, ...] = ALL_SERVICES) -> StateSettings:
-    """The same for a command that finds a running `trellis up` by its folder, the one of the settings where none is given."""
+    """`require_settings` for commands that find a running `trellis up` by its data folder, by default the one of the settings."""
     from server.settings import server_settings
 
     return require_settings((data_dir or server_settings().data_dir).expanduser(), needs)
 
 
 def valid_settings() -> StateSettings:
-    """The settings of the state, or an end that names those that cannot be."""
+    """The state settings, or exit 2 with the invalid ones named."""
     from pydantic import ValidationError
 
     from db.settings import StateSettings
@@ -56,23 +56,23 @@ def valid_settings() -> StateSettings:
 
 
 def check_tracing_packages() -> None:
-    """End with a message if spans are asked for and their packages are not there."""
+    """Exit 2 if tracing is on and its packages are not installed."""
     from importlib.util import find_spec
 
     from server.settings import server_settings
 
     if server_settings().tracing and find_spec("opentelemetry") is None:
-        raise command_error("TRELLIS_TRACING needs more packages: pip install 'trellis[otel]', or set it to false.", 2)
+        raise command_error("TRELLIS_TRACING needs further packages: pip install 'trellis[otel]', or set it to false.", 2)
 
 
 def command_error(text: object, status: int = 1) -> typer.Exit:
-    """Say on standard error why nothing was done; to be raised."""
+    """Print the reason on standard error; return the exit to raise."""
     typer.echo(str(text), err=True)
     return typer.Exit(status)
 
 
 def run_async(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """The answer; an expected refusal becomes a line on standard error and the exit status 1."""
+    """Run a coroutine; an expected error becomes a line on standard error and exit status 1, an invalid option 2."""
     from db.errors import StateError
     from server.commands.filters import InvalidOption
 

@@ -56,8 +56,8 @@ def test_help_names_every_command() -> None:
         (("jobs", "cancel"), ["--data-dir"]),
         (("jobs", "retry"), ["--data-dir"]),
         (("jobs", "requeue"), ["--data-dir"]),
-        (("jobs", "chores"), ["--json", "--data-dir"]),
-        (("jobs", "chores", "run"), ["--data-dir"]),
+        (("jobs", "maintenance"), ["--json", "--data-dir"]),
+        (("jobs", "maintenance", "run"), ["--data-dir"]),
         (("workers",), ["--all", "--json", "--data-dir"]),
     ],
     ids=lambda given: "-".join(given) if isinstance(given, tuple) else "",
@@ -81,7 +81,7 @@ def test_a_command_that_needs_services_names_the_settings_it_lacks(command: tupl
     answer = trellis(*command, TRELLIS_REDIS_URL="redis://127.0.0.1:1/0")
     assert answer.returncode == 2
     assert answer.stderr == (
-        "Trellis needs TRELLIS_DATABASE_URL, TRELLIS_S3_ENDPOINT_URL. Set it, or run `trellis up`, which starts servers of its own.\n"
+        "Trellis needs TRELLIS_DATABASE_URL, TRELLIS_S3_ENDPOINT_URL. Set it, or run `trellis up`, which starts its own servers.\n"
     )
 
 

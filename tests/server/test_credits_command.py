@@ -37,8 +37,8 @@ async def test_what_is_given_can_be_spent_and_is_told(
     result = await trellis("credits", "show", ADA)
     assert result.returncode == 0, result.stderr
     first, head, _, *row_lines = result.stdout.splitlines()
-    assert first == f"{ADA} can spend 5; jobs under way hold 2."
-    assert head.split() == ["line", "kind", "amount", "held", "to", "spend", "all", "held", "job", "when", "note"]
+    assert first == f"{ADA} can spend 5; unfinished jobs hold 2."
+    assert head.split() == ["entry", "kind", "amount", "held", "balance", "total", "held", "job", "when", "note"]
     rows = [row.split() for row in row_lines if row.strip()]
     assert rows[0][:7] == ["3", "hold", "-2", "+2", "5", "2", f"job_{job.hex}"]
     assert rows[1][:5] == ["2", "adjustment", "-3", "7", "0"]
@@ -63,8 +63,8 @@ async def test_what_is_given_can_be_spent_and_is_told(
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        (("grant", "eve@example.org", "1"), 1, "Nobody has the email address 'eve@example.org'."),
-        (("show", "eve@example.org"), 1, "Nobody has the email address 'eve@example.org'."),
+        (("grant", "eve@example.org", "1"), 1, "No user has the email address 'eve@example.org'."),
+        (("show", "eve@example.org"), 1, "No user has the email address 'eve@example.org'."),
         (("grant", ADA, "0"), 1, "amount: A purchase is from 1 to 1000000000000 credits; an adjustment takes some away."),
         (("grant", ADA, "-1", "--kind", "adjustment"), 1, "This takes 1 credit, and 0 can be spent."),
         (("grant", ADA, "1", "--kind", "hold"), 2, "Invalid value for '--kind'"),

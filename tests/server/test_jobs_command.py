@@ -178,7 +178,7 @@ async def test_a_list_says_why_a_job_waits_and_at_which_place(unserved_queue: Un
             2,
             "--since takes `90s`, `30m`, `2h` or `7d`, or an ISO time such as 2026-01-31T12:00Z; 'noon' is neither.",
         ),
-        (("list", "--owner", "eve@example.org"), 1, "Nobody has the email address 'eve@example.org'."),
+        (("list", "--owner", "eve@example.org"), 1, "No user has the email address 'eve@example.org'."),
         (("show", "job_" + "0" * 32), 1, f"There is nothing with the id 'job_{'0' * 32}' that you can see."),
         (("cancel", "wine"), 1, "There is nothing with the id 'wine' that you can see."),
         (("retry", str(UUID(int=5))), 1, f"There is nothing with the id '{UUID(int=5)}' that you can see."),
@@ -257,7 +257,7 @@ async def test_requeueing_ends_the_pause_before_a_retry_and_dispatches(unserved_
     async with unserved_queue.database.work(SYSTEM) as work:
         await work.run(update(Job).where(Job.id == job_id).values(dispatched_at=Job.created_at))
     async with dispatch_notices(settings) as received:
-        assert (await trellis("jobs", "requeue", global_id(job_id))).stdout == "PENDING: the workers of its queue were rung for.\n"
+        assert (await trellis("jobs", "requeue", global_id(job_id))).stdout == "PENDING: the workers of its queue have been notified.\n"
         async with asyncio.timeout(5):
             while unserved_queue.queue not in received:
                 await asyncio.sleep(0.02)
@@ -295,20 +295,21 @@ async def test_workers_are_listed_with_what_they_do(unserved_queue: UnservedQueu
 async def test_maintenance_tasks_are_listed_with_how_they_went(unserved_queue: UnservedQueue) -> None:
     async with unserved_queue.database.work(SYSTEM) as work:
         await work.run(insert(MaintenanceTaskState).values(name="tidy", worker="w", runs=3, failures=1, changed=7, error="It broke."))
-    (task,) = [task for task in await json_lines("jobs", "chores") if task["name"] == "tidy"]  # a worker beside us may do its own
+    (task,) = [task for task in await json_lines("jobs", "maintenance") if task["name"] == "tidy"]  # a worker beside us may do its own
     assert (task["runs"], task["failures"], task["changed"], task["error"]) == (3, 1, 7, "It broke.")
-    assert "It broke." in (await trellis("jobs", "chores")).stdout
+    assert "It broke." in (await trellis("jobs", "maintenance")).stdout
+    assert (await trellis("jobs", "chores")).stdout.startswith("task ")  # the deprecated name
 
 
 async def test_a_maintenance_task_can_be_done_now(unserved_queue: UnservedQueue) -> None:
-    assert (await trellis("jobs", "chores", "run", "forget_keys")).stdout == "forget_keys: 0 changed.\n"
-    (task,) = [task for task in await json_lines("jobs", "chores") if task["name"] == "forget_keys"]
+    assert (await trellis("jobs", "maintenance", "run", "forget_keys")).stdout == "forget_keys: 0 changed.\n"
+    (task,) = [task for task in await json_lines("jobs", "maintenance") if task["name"] == "forget_keys"]
     assert (task["failures"], task["error"]) == (0, None)
     assert task["runs"] >= 1
     assert task["worker"].startswith("trellis jobs at ")
-    refused = await trellis("jobs", "chores", "run", "dishes")
+    refused = await trellis("jobs", "maintenance", "run", "dishes")
     assert refused.returncode == 1
-    assert refused.stderr.startswith("There is no chore 'dishes'. The chores are ")
+    assert refused.stderr.startswith("There is no maintenance task 'dishes'. The tasks are ")
 
 
 async def test_a_worker_refuses_a_queue_that_there_is_not(settings: StateSettings) -> None:
