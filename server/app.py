@@ -1,4 +1,4 @@
-"""The application: the GraphQL endpoint, the console's assets, health and metrics, and the connections they share."""
+"""The Starlette application: the GraphQL endpoint, the console's assets, health, metrics, and the connections they share."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ if TYPE_CHECKING:
 
 
 def create_app(settings: ServerSettings | None = None, spans: Spans | None = None, limits: GraphSettings | None = None) -> Starlette:
-    """A fresh application from these settings, or from those in the environment; uvicorn's factory. It closes the `spans` that it is given."""
+    """Create the application from these settings or the environment's; the factory for uvicorn. It closes the given `spans`."""
     settings, state = settings or server_settings(), state_settings()
     if settings.tracing and spans is None:
-        from server.tracing import Spans  # an extra: not imported unless it is asked for
+        from server.tracing import Spans  # an optional extra, imported only when tracing is on
 
         spans = Spans("trellis-api")
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncGenerator[None]:
-        # What was imported lives for ever, and an answer of a thousand fields makes many short-lived objects: with Python's own
-        # thresholds, walking them all took 28 % of a nested read's CPU time.
+        # Imported objects live for ever, and a response of a thousand fields makes many short-lived ones: with Python's default
+        # thresholds, garbage collection took 28 % of a nested read's CPU time.
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 10, 10)
@@ -93,7 +93,7 @@ def create_app(settings: ServerSettings | None = None, spans: Spans | None = Non
         exception_handlers={HTTPException: _error_response},
         lifespan=lifespan,
     )
-    app.router.redirect_slashes = False  # it would redirect to whatever host the request names, by http behind a proxy that ends TLS
+    app.router.redirect_slashes = False  # it would redirect to the host that the request names, and by http behind a proxy that ends TLS
     return app
 
 
@@ -108,9 +108,9 @@ _ERRORS_BY_STATUS = {
 
 
 async def _error_response(_request: Request, error: Exception) -> Response:
-    """What no route takes is told as everything else is."""
+    """Render routing errors as GraphQL responses, like all others."""
     assert isinstance(error, HTTPException)
-    code, message = _ERRORS_BY_STATUS.get(error.status_code, ("BAD_REQUEST", "This makes no sense here. Operations go to `/graphql`."))
+    code, message = _ERRORS_BY_STATUS.get(error.status_code, ("BAD_REQUEST", "The request is not valid here. Operations go to `/graphql`."))
     request_id = uuid4().hex
     record_rejection(request_id, error.status_code, code)
     headers = {

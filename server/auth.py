@@ -1,4 +1,4 @@
-"""From a request to a viewer. A token comes as `Authorization: Bearer …`, in a header or in a websocket's `connection_init`."""
+"""Authentication: the viewer of a bearer token, from the `Authorization` header or a websocket's `connection_init` payload."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ MAX_TOKEN_LENGTH = 512
 
 
 class InvalidToken(Exception):
-    """A token was given and names nobody. Answered as UNAUTHENTICATED, never taken for no token at all."""
+    """The token given is not valid. The response is UNAUTHENTICATED; the request is never treated as anonymous."""
 
     def __init__(self) -> None:
         super().__init__("The bearer token is unknown, revoked or expired. Send `Authorization: Bearer <token>` with a valid one.")
 
 
 def bearer_token(headers: Mapping[str, object]) -> str | None:
-    """The token that headers or a `connection_init` payload carry, whatever the case of the name; None where there is none.
+    """The token in the headers or a `connection_init` payload, case-insensitive by name; None if there is none.
 
-    Raises `BadToken` for an `Authorization` that is no bearer token, and for two of them: a gateway may have looked at the other one.
+    Raises `InvalidToken` for an `Authorization` that is no bearer token, and for two of them: a gateway may have checked the other one.
     """
     values = [value for name, value in headers.items() if name.lower() == "authorization"]
     if not values:
@@ -38,15 +38,15 @@ def bearer_token(headers: Mapping[str, object]) -> str | None:
 
 
 async def authenticate(database: Database, headers: Mapping[str, object], timeout: float | None = None) -> Viewer | None:
-    """Whom the headers name; None where they carry no token. Raises `BadToken`, and `Unavailable` after `patience` seconds."""
+    """The viewer of the headers' token; None without a token. Raises `InvalidToken`, and `Unavailable` after `timeout` seconds."""
     token = bearer_token(headers)
     if token is None:
         return None
     try:
         async with asyncio.timeout(timeout):
             viewer = await viewer_of_token(database, token)
-    except TimeoutError as error:  # a database that is cut off from us gives up nothing by itself
-        raise Unavailable("database", "It did not say whose the token is.") from error
+    except TimeoutError as error:  # a statement to a database that the network cut off does not end by itself
+        raise Unavailable("database", "The token could not be looked up in time.") from error
     if viewer is None:
         raise InvalidToken
     return viewer

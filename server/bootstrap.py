@@ -1,4 +1,4 @@
-"""What must be in place before the API and the workers start, and making people from the command line."""
+"""Migrations, bucket and admin, before the API and the workers start; users and tokens for the command line."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
 def prepare(settings: StateSettings, admin_token_file: Path | None = None) -> None:
-    """Tables, step catalogue, bucket, admin; safe to repeat and to run in several places at once.
+    """Create or update tables, step catalogue, bucket and admin; idempotent and safe to run concurrently.
 
-    The admin's token is that of the settings, else that of the file, which is made where missing; without either there is no admin.
+    The admin's token is the one of the settings, else of the file, which is created if missing; without either, no admin is created.
     """
-    from workers.catalogue import project_steps_sync  # the steps' own libraries: only a migration pays for them
+    from workers.catalogue import project_steps_sync  # imports the libraries of all steps, which only a migration needs
 
     upgrade(settings.database_url)
     project_steps_sync(settings.database_url)
@@ -39,7 +39,7 @@ def prepare(settings: StateSettings, admin_token_file: Path | None = None) -> No
 
 
 def create_user(settings: StateSettings, email: str, username: str, full_name: str | None, role: UserRole, tier: UserTier) -> str:
-    """The new user's bearer token. Raises what `add_user` raises."""
+    """Create a user; return their bearer token. Raises what `add_user` raises."""
 
     async def create() -> str:
         async with Database.open(settings) as database, database.work(SYSTEM) as work:
@@ -49,7 +49,7 @@ def create_user(settings: StateSettings, email: str, username: str, full_name: s
 
 
 def create_token(settings: StateSettings, email: str) -> str:
-    """A further bearer token of a user. Raises `NotFound`."""
+    """Create a further bearer token of a user. Raises `NotFound`."""
 
     async def create() -> str:
         async with Database.open(settings) as database, database.work(SYSTEM) as work:
@@ -59,7 +59,7 @@ def create_token(settings: StateSettings, email: str) -> str:
 
 
 def revoke(settings: StateSettings, email: str) -> int:
-    """Every token of a user, at once also for connections that are open; how many. Raises `NotFound`."""
+    """Revoke all tokens of a user, also for open connections; return their number. Raises `NotFound`."""
 
     async def revoke_all() -> int:
         async with (

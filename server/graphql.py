@@ -1,6 +1,6 @@
-"""The GraphQL endpoint: Strawberry's ASGI view with our way of reading requests, our context, our errors and our console.
+"""The GraphQL endpoint: Strawberry's ASGI view with our request parsing, context, errors and console.
 
-Every answer to a GraphQL request is a GraphQL response, the refused ones too, and carries the request's id.
+Every response, rejections included, is a GraphQL response with the request's id.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ if TYPE_CHECKING:
     from db.streams.feed import Feed
 
 REQUEST_ID_HEADER = "x-request-id"
-COST_HEADER = "x-trellis-cost"  # whoever sends it, whatever its value, is told in `extensions.cost` what each operation costs
+COST_HEADER = "x-trellis-cost"  # with this request header, whatever its value, responses have `extensions.cost`
 ALLOW_HEADER = {"Allow": "GET, HEAD, POST, OPTIONS"}
 _COMMON_HEADERS = {"Cache-Control": "no-store", "Vary": "Accept, Origin"}
 
 
 class GraphQLView(GraphQL[RequestServices, None]):
-    """`/graphql` over HTTP, server-sent events and graphql-transport-ws; to a browser that asks for HTML, the GraphiQL page."""
+    """`/graphql` over HTTP, server-sent events and graphql-transport-ws; for browsers that prefer HTML, the GraphiQL page."""
 
     graphql_transport_ws_handler_class = WebSocketHandler
 
@@ -87,14 +87,14 @@ class GraphQLView(GraphQL[RequestServices, None]):
             response = self._error_response(request, HttpError(401, "UNAUTHENTICATED", str(error), {"WWW-Authenticate": "Bearer"}))
         except Unavailable as error:
             response = self._error_response(request, HttpError(503, "UNAVAILABLE", error.message, {"Retry-After": "1"}))
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is told as an operation's failure would be, and logged there
+        except Exception as error:  # noqa: BLE001 - rendered and logged as an operation's unexpected error is
             response = self._error_response(request, _to_http_error(error, request.state.request_id))
         if response is not None:
             response.headers[REQUEST_ID_HEADER] = request.state.request_id
             await response(scope, receive, send)
 
     async def _respond(self, request: Request, receive: Receive, send: Send) -> Response | None:
-        """None where the answer was a stream, which by now has ended. Raises `Refused`."""
+        """None after a stream, which has been sent completely. Raises `HttpError`."""
         accept = Accept(", ".join(request.headers.getlist("accept")))
         if request.method == "OPTIONS":
             return Response(status_code=204, headers={**ALLOW_HEADER, "Accept-Post": JSON, **_COMMON_HEADERS})
@@ -137,7 +137,7 @@ class GraphQLView(GraphQL[RequestServices, None]):
             operation_name=graphql_request.operation_name,
             operation_extensions=graphql_request.extensions,
         )
-        # What a mutation has begun is not cut off: it might be at its commit, and its client could not tell.
+        # A mutation is not cancelled: it may be committing, and the client could not know the outcome.
         result = await (cancel_on_disconnect(request, execution) if type_ is OperationType.QUERY else execution)
         return self._result_response(result, accept, context)
 
@@ -145,10 +145,10 @@ class GraphQLView(GraphQL[RequestServices, None]):
         self, result: ExecutionResult, accept: Accept, context: OperationContext, *, instead_of_stream: bool = False
     ) -> Response:
         media_type = accept.json or JSON
-        # 200 would look like a stream to whoever waits for one.
+        # A client that waits for a stream would take 200 for one.
         status_media_type = GRAPHQL_RESPONSE if instead_of_stream or accept.json is None else media_type
         status, headers = responses.status_and_headers(result, status_media_type, draft=self.settings.draft_statuses)
-        if instead_of_stream and status < 400:  # refused by its source, which is a field
+        if instead_of_stream and status < 400:  # the source field raised the error, so the result has a path
             status = 400
         body = responses.encode(result, request_id=context.request_id, limit=self.settings.max_response_bytes)
         return Response(body, status, {"Content-Type": f"{media_type}; charset=utf-8", **_COMMON_HEADERS, **headers})
@@ -218,7 +218,7 @@ class GraphQLView(GraphQL[RequestServices, None]):
         )
 
     def decode_json(self, data: str | bytes) -> object:
-        """A message of a websocket. Raises the error that closes the socket as the protocol says."""
+        """Decode a websocket message. Raises the JSONDecodeError upon which Strawberry closes the socket with 4400."""
         try:
             return json_body.parse_object(data.encode() if isinstance(data, str) else data, "The message")
         except HttpError as error:

@@ -1,4 +1,4 @@
-"""Whether we are alive, and whether we can work."""
+"""`/healthz` (liveness) and `/readyz` (readiness)."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from server.settings import ServerSettings, server_settings
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
-PROBE_TIMEOUT = 2.0  # seconds that one service has to answer
-CACHE_SECONDS = 0.5  # seconds for which an answer is given again, so that nobody can wear the services out by asking
+PROBE_TIMEOUT = 2.0  # seconds for one service to respond
+CACHE_SECONDS = 0.5  # for which requests get the same results, so that requests cannot overload the services
 
 
 class ProbeFailed(Exception):
-    """What a probe raises when it knows the reason better than the service did."""
+    """Raised by a probe with the reason to report."""
 
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """How one service is. `reason` is short, names no address or password, and is empty where the service is up."""
+    """The state of one service. `reason` is short, holds no address or password, and is empty if the service is up."""
 
     up: bool
     reason: str = ""
@@ -45,7 +45,7 @@ async def _postgres(state: State) -> None:
 
 
 async def _redis(state: State) -> None:
-    await state.redis.set("trellis:ready", 1, ex=60)  # one that is full still answers a ping, but takes no job
+    await state.redis.set("trellis:ready", 1, ex=60)  # a write, since a Redis without free memory still answers PING
 
 
 async def _s3(state: State) -> None:
@@ -54,12 +54,12 @@ async def _s3(state: State) -> None:
 
 async def _workers(state: State) -> None:
     if not await live_workers(state.database):
-        raise ProbeFailed("no worker has sent a sign of life in the last seconds")
+        raise ProbeFailed("no worker has sent a heartbeat in the last seconds")
 
 
 async def _streams(state: State) -> None:
     if broken := state.feed.broken_parts:
-        raise ProbeFailed(f"what follows jobs for them fails again and again: {', '.join(broken)}")
+        raise ProbeFailed(f"parts of the job feed keep failing: {', '.join(broken)}")
 
 
 PROBES: Mapping[str, Callable[[State], Awaitable[None]]] = {
@@ -72,7 +72,7 @@ PROBES: Mapping[str, Callable[[State], Awaitable[None]]] = {
 
 
 class Readiness:
-    """The findings on all services, looked up at most once in `FRESH` seconds however many ask."""
+    """Probes all services at most once in `CACHE_SECONDS`, whatever the number of requests."""
 
     def __init__(self) -> None:
         self._lock = asyncio.Lock()
@@ -98,15 +98,15 @@ async def _probe(name: str, probe: Callable[[State], Awaitable[None]], state: St
         return ProbeResult(up=False, reason=str(error))
     except Unavailable as error:
         log.info("service_down", service=name, detail=error.detail)
-        return ProbeResult(up=False, reason="does not answer, or refuses us")
-    except Exception as error:  # noqa: BLE001 - whatever a service's client raises, the service cannot be used
+        return ProbeResult(up=False, reason="does not answer, or refuses the connection")
+    except Exception as error:  # noqa: BLE001 - whatever its client raises, the service is unusable
         log.info("service_down", service=name, detail=repr(error))
         return ProbeResult(up=False, reason=type(error).__name__)
     return ProbeResult(up=True)
 
 
 async def is_worker_alive(settings: StateSettings, host: str) -> bool:
-    """Whether a live worker's name begins with this host's."""
+    """Whether a live worker's name begins with this host name."""
     async with Database.open(settings) as database:
         return any(worker.name.startswith(f"{host}-") for worker in await live_workers(database))
 

@@ -1,4 +1,4 @@
-"""Writing the next revision of the schema, for those who change it: against a PostgreSQL of its own that lives for seconds."""
+"""`trellis revision`: autogenerate the next migration against a temporary embedded PostgreSQL."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from server.embedded import embedded_servers
 
 
 def make_migration(name: str) -> Path:
-    """A new file in `db/migrations/versions` with what tables and history differ by. It needs reading: CHECKs, triggers and functions are not seen."""
+    """Write a file in `db/migrations/versions` with the differences. Review it: autogenerate sees no CHECKs, triggers or functions."""
     with (
         tempfile.TemporaryDirectory(prefix="trellis-revision-", ignore_cleanup_errors=True) as folder,
         embedded_servers(Path(folder), valkey=False, s3=False, durable=False) as environment,

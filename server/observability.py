@@ -1,6 +1,6 @@
-"""Around `/graphql`: a line of the log and a place in the numbers for every operation, and for every request that was refused before it was one.
+"""Logs and metrics of `/graphql`: one log line for each operation, and for each request rejected before it became one.
 
-No document, no variable and no token gets into the log; what a client did wrong is never logged as an error of ours.
+Documents, variables and tokens are never logged. Errors of clients are logged as `info`, never as `error`.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ if TYPE_CHECKING:
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
-_SERVICE_ERROR_CODES = frozenset({"UNAVAILABLE", "TIMEOUT"})  # no fault in the code, but something for whoever runs it to look at
-CLIENT_CLOSED_REQUEST = 499  # what is noted for a client that did not stay for its answer; nobody is sent it
+_SERVICE_ERROR_CODES = frozenset({"UNAVAILABLE", "TIMEOUT"})  # not a bug, but of interest to the operator: logged as warnings
+CLIENT_CLOSED_REQUEST = 499  # logged for a client that disconnected before its response; never sent
 _PHASES = ("parse", "validate", "execute")
 
 
 class OperationRecorder:
-    """Hears of the operations of one HTTP request, whose lines wait for the answer's status, or of one socket, whose lines do not wait."""
+    """Records the operations of one HTTP request, which are logged with the response's status, or of one websocket, logged at once."""
 
     def __init__(self, transport: str, headers: Mapping[str, str], spans: Spans | None) -> None:
         self._headers = headers
         self._spans = spans
         self.transport = transport
-        self.rejection_code: str | None = None  # the code with which a request was refused before it was an operation
+        self.rejection_code: str | None = None  # error code of a request that was rejected before it became an operation
         self._waits_for_status = transport == "http"
         self._ended_operations: list[Observation] = []
 
@@ -48,7 +48,7 @@ class OperationRecorder:
     def execution_started(self, observation: Observation) -> None:
         if observation.type == "subscription":
             metrics.SUBSCRIPTIONS.inc()
-            log.info("subscription_began", **self._log_fields(observation))
+            log.info("subscription_started", **self._log_fields(observation))
 
     def operation_ended(self, observation: Observation) -> None:
         if self._spans is not None:
@@ -61,11 +61,11 @@ class OperationRecorder:
             self._log_operation(observation)
 
     def response_sent(self, request_id: str, status: int, sent_bytes: int, seconds: float) -> None:
-        """The whole answer has left."""
+        """Count the response and log its operations."""
         metrics.RESPONSES.labels(str(status)).inc()
         metrics.SENT_BYTES.inc(sent_bytes)
         for observation in self._ended_operations:
-            if self.rejection_code is not None and not observation.error_codes:  # an operation that its transport does not carry
+            if self.rejection_code is not None and not observation.error_codes:  # an operation that its transport does not allow
                 observation.error_codes.append(self.rejection_code)
             self._log_operation(observation, status=status, bytes=sent_bytes)
         if not self._ended_operations and (self.rejection_code is not None or status >= 400):
@@ -73,7 +73,7 @@ class OperationRecorder:
             record_rejection(request_id, status, code, ms=_ms(seconds))
 
     def server_timing_header(self) -> str:
-        """What the `Server-Timing` header says of the operations so far; empty where there was none."""
+        """The value of the `Server-Timing` header; empty without operations."""
         parts: list[str] = []
         for observation in self._ended_operations:
             parts += [f"{name};dur={_ms(observation.phases[name])}" for name in _PHASES if name in observation.phases]
@@ -106,7 +106,7 @@ class OperationRecorder:
             name = "subscription_ended"
         else:
             name = "operation"
-        if observation.is_server_error:  # the traceback stands in the line of the same request id that was written when it happened
+        if observation.is_server_error:  # its traceback was logged under the same request id when it was raised
             log.error(name, **fields)
         elif not _SERVICE_ERROR_CODES.isdisjoint(observation.error_codes):
             log.warning(name, **fields)
@@ -115,17 +115,17 @@ class OperationRecorder:
 
 
 def record_rejection(request_id: str, status: int | None, code: str, **fields: Any) -> None:
-    """What never became an operation gets a line of the log and a place in the numbers too. `status` is None within a websocket."""
+    """Log and count a request that never became an operation. `status` is None within a websocket."""
     metrics.ERRORS.labels(code).inc()
     fields = {"request_id": request_id, "status": status, "codes": [code], **fields}
     if status is not None and status >= 500:
-        log.warning("request_refused", **fields)
+        log.warning("request_rejected", **fields)
     else:
-        log.info("request_refused", **fields)
+        log.info("request_rejected", **fields)
 
 
 class ObservabilityMiddleware:
-    """The endpoint, observed. `scope["state"]["recorder"]` is the journal of the request or the socket."""
+    """Observes the endpoint; puts the `OperationRecorder` of the request or websocket into `scope["state"]["recorder"]`."""
 
     def __init__(self, app: ASGIApp, *, server_timing: bool, spans: Spans | None = None) -> None:
         self._app = app
@@ -166,15 +166,15 @@ class ObservabilityMiddleware:
 
 
 def _trace_headers(scope: Scope) -> dict[str, str]:
-    """The headers that say of which trace the request is a part."""
+    """The headers of W3C trace context."""
     return {name.decode(): value.decode("latin-1") for name, value in scope["headers"] if name in {b"traceparent", b"tracestate"}}
 
 
-_STARTED_AT = "trellis_began"
+_STARTED_AT = "trellis_started_at"
 
 
 def count_statements() -> None:
-    """Let every SQL statement of this process count for the operation it is sent for. Said twice, it holds once."""
+    """Count every SQL statement of this process for the operation that sends it. Idempotent."""
     if not event.contains(Engine, "before_cursor_execute", _before_cursor_execute):
         event.listen(Engine, "before_cursor_execute", _before_cursor_execute)
         event.listen(Engine, "after_cursor_execute", _after_cursor_execute)

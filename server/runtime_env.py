@@ -1,4 +1,4 @@
-"""How other commands find the servers of a running `trellis up`."""
+"""The file by which other commands find the servers of a running `trellis up`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ENVIRONMENT_FILE = "environment.json"
 
 @contextmanager
 def publish_environment(data_dir: Path, environment: Mapping[str, str]) -> Generator[None]:
-    """Let commands of the same user find these servers for the length of the block."""
+    """Publish these servers' settings to commands of the same user until the block ends."""
     path = data_dir / ENVIRONMENT_FILE
     write_private(path, json.dumps(dict(environment), indent=2) + "\n")
     try:
@@ -26,9 +26,9 @@ def publish_environment(data_dir: Path, environment: Mapping[str, str]) -> Gener
 
 
 def load_environment(data_dir: Path) -> None:
-    """Put the settings of a `trellis up` that runs on `data_dir` into our environment, where it has none of its own."""
+    """Set the environment variables of a `trellis up` running on `data_dir` that are not set yet."""
     path = data_dir / ENVIRONMENT_FILE
-    if not path.exists() or not is_locked(data_dir):  # the file of a start that was killed names servers that are gone
+    if not path.exists() or not is_locked(data_dir):  # after a kill, the file names servers that are gone
         return
     for name, value in json.loads(path.read_text()).items():
         os.environ.setdefault(name, value)

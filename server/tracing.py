@@ -1,7 +1,7 @@
-"""OpenTelemetry spans, where a setting asks for them: operations, their SQL statements, and the attempts of jobs.
+"""OpenTelemetry spans of operations, their SQL statements and the attempts of jobs. Imported only where `TRELLIS_TRACING` is on.
 
-The trace of a job's attempts has the job's id as its trace id, and the span of the operation that made the job links to it. So nothing has to
-be kept with the job, and whoever has its id finds the trace. Texts of statements and documents stay out; nothing of this is imported otherwise.
+The trace id of a job's attempts is the job's id, and the span of the operation that submitted the job links to it. So no trace context is
+stored with the job, and its id finds the trace. Spans hold no texts of statements or documents.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from db.core.work import Notice, NoticePublisher
 if TYPE_CHECKING:
     from graph.execution.observation import Observation
 
-_STARTED_AT = "trellis_span_began"
-_CREATED_SEQUENCE = 1  # the sequence of the event that a job begins with
+_STARTED_AT = "trellis_span_started_at"
+_CREATED_SEQUENCE = 1  # sequence of a job's first event
 
 _traced_job_id: ContextVar[UUID | None] = ContextVar("job", default=None)
 
 
 class _IdGenerator(RandomIdGenerator):
-    """Random, but for the root span of an attempt."""
+    """Random ids, except that the root span of an attempt has the job's id as trace id."""
 
     def generate_trace_id(self) -> int:
         job_id = _traced_job_id.get()
@@ -43,7 +43,7 @@ class _IdGenerator(RandomIdGenerator):
 
 
 class Spans:
-    """The spans of one process, called `service`. They leave through `processor`, by default in batches by OTLP over HTTP."""
+    """The tracer of one process, with service name `service`. `processor` exports the spans, by default in batches by OTLP over HTTP."""
 
     def __init__(self, service: str, processor: SpanProcessor | None = None) -> None:
         if processor is None:
@@ -57,19 +57,19 @@ class Spans:
         event.listen(Engine, "after_cursor_execute", self._after_cursor_execute)
 
     def close(self) -> None:
-        """Send what is left, and follow no more statements."""
+        """Flush pending spans and stop tracing statements."""
         event.remove(Engine, "before_cursor_execute", self._before_cursor_execute)
         event.remove(Engine, "after_cursor_execute", self._after_cursor_execute)
         self._provider.shutdown()
 
     def link_jobs(self, publisher: NoticePublisher) -> NoticePublisher:
-        """The post, with every job that an operation makes linked to that operation."""
+        """Wrap the publisher so that an operation's span links to every job that it submits."""
         return _LinkingPublisher(publisher)
 
     def begin_operation(self, observation: Observation, headers: Mapping[str, str]) -> Span:
-        """The span of an operation, in the trace that the client's `traceparent` names, if it names one.
+        """Start the span of an operation, in the trace of the client's `traceparent` if there is one.
 
-        What the present task does from here on is under it; a task serves one operation, so nothing undoes that.
+        The span becomes the current one of this task and is not reset, since a task serves one operation.
         """
         parent = TraceContextTextMapPropagator().extract(headers)
         span = self._tracer.start_span("graphql", context=parent, kind=SpanKind.SERVER)
@@ -78,7 +78,7 @@ class Spans:
         return span
 
     def end_operation(self, span: Span, observation: Observation) -> None:
-        """Named as clients named it: a trace is kept for its own sake, so the name is no label that must be bounded."""
+        """End the span, named by type and name of the operation; unlike a metric's label, a span's name need not be bounded."""
         span.update_name(f"{observation.type} {observation.name}" if observation.name else observation.type)
         span.set_attribute("graphql.operation.type", observation.type)
         span.set_attribute("graphql.document.hash", observation.hash)
@@ -92,7 +92,7 @@ class Spans:
 
     @contextmanager
     def attempt(self, job: Row[Any]) -> Generator[None]:
-        """Around one attempt, with its statements under it."""
+        """Trace one attempt; its statements are child spans."""
         token = _traced_job_id.set(job.id)
         try:
             span = self._tracer.start_span(
@@ -125,7 +125,7 @@ class Spans:
 
 
 class _LinkingPublisher:
-    """Links the operation's span to the traces of the jobs that it made, and carries the notices on."""
+    """Links the operation's span to the traces of the jobs that it submitted, and publishes the notices."""
 
     def __init__(self, publisher: NoticePublisher) -> None:
         self._publisher = publisher

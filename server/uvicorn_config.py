@@ -1,4 +1,4 @@
-"""The API's process: uvicorn around the application, with a guard in front."""
+"""The API process: uvicorn with our protocols and limits."""
 
 from __future__ import annotations
 
@@ -16,15 +16,13 @@ from server.protocol.security_headers import security_headers
 from server.protocol.websocket_protocol import LimitedWebSocketProtocol
 from server.settings import ServerSettings, server_settings
 
-SHUTDOWN_GRACE = 3  # seconds that requests in flight have when we are told to stop
+SHUTDOWN_GRACE = 3  # seconds that requests in flight have after SIGTERM
 MAX_WEBSOCKET_MESSAGE_BYTES = 256 * 1024
-
-
-RESERVED_DESCRIPTORS = 200  # file descriptors for what is no connection of a client
+RESERVED_DESCRIPTORS = 200  # file descriptors for everything but client connections
 
 
 def serve(host: str, port: int, descriptor: int | None = None) -> None:
-    """Serve until a signal says stop. With `descriptor`, on that inherited socket, which is bound already."""
+    """Serve until SIGINT or SIGTERM. With `descriptor`, on that inherited, bound socket."""
     configure_logs()
     settings = server_settings()
     config = build_config(
@@ -35,7 +33,7 @@ def serve(host: str, port: int, descriptor: int | None = None) -> None:
 
 
 def build_config(app: str | Callable[..., Any], settings: ServerSettings, **options: Any) -> uvicorn.Config:
-    """uvicorn as the API needs it."""
+    """uvicorn's configuration for the API."""
     headers = security_headers(settings.hsts_seconds)
     limits = ConnectionLimits(settings.request_timeout, settings.max_header_bytes, _connection_limit(settings.max_connections))
     return uvicorn.Config(
@@ -43,8 +41,8 @@ def build_config(app: str | Callable[..., Any], settings: ServerSettings, **opti
         http=cast("Any", HttpProtocolFactory(limits, headers)),
         ws=cast("Any", partial(LimitedWebSocketProtocol, headers=headers)),
         ws_max_size=MAX_WEBSOCKET_MESSAGE_BYTES,
-        ws_ping_interval=None,  # the protocol's own pings are sent as messages, and answered or missed as such
-        ws_per_message_deflate=False,  # costs a third of a core and 300 kB a socket for messages of a few hundred bytes
+        ws_ping_interval=None,  # WebSocketHandler sends pings of graphql-transport-ws instead
+        ws_per_message_deflate=False,  # it costs a third of a core, and 300 kB per socket, for messages of a few hundred bytes
         timeout_keep_alive=settings.keep_alive_timeout,
         lifespan="on",
         log_config=None,
@@ -55,7 +53,7 @@ def build_config(app: str | Callable[..., Any], settings: ServerSettings, **opti
 
 
 def _connection_limit(requested: int) -> int:
-    """How many the system lets us have, once it was asked for enough files."""
+    """Raise RLIMIT_NOFILE as far as needed; return the number of connections that it allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < requested + RESERVED_DESCRIPTORS:
         descriptors = requested + RESERVED_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(requested + RESERVED_DESCRIPTORS, hard)

@@ -1,4 +1,4 @@
-"""A worker's attempts as spans, where the settings ask for them."""
+"""Spans of a worker's attempts, if `TRELLIS_TRACING` is on."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from server.settings import server_settings
 
 @contextmanager
 def trace_attempts() -> Generator[None]:
-    """Trace what this worker process does until the block ends."""
+    """Trace the attempts of this worker process until the block ends."""
     if not server_settings().tracing:
         yield
         return
-    from server.tracing import Spans  # an extra: not imported unless it is asked for
+    from server.tracing import Spans  # an optional extra, imported only when tracing is on
     from workers.runtime import telemetry
 
     spans = Spans("trellis-worker")

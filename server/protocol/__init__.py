@@ -1,1 +1,1 @@
-"""How GraphQL travels: over HTTP, websockets and server-sent events."""
+"""GraphQL over HTTP, websockets and server-sent events."""

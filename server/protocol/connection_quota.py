@@ -1,4 +1,4 @@
-"""How many event streams, or sockets, there are."""
+"""Limit of open event streams, or websockets, per owner."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from server.protocol.http_errors import HttpError
 
 
 class ConnectionQuota:
-    """Those of this process that are open, by whose they are."""
+    """Counts the open ones of this process by owner (viewer id or client address)."""
 
     def __init__(self, limit: int, noun: str) -> None:
         self._limit = limit
@@ -22,9 +22,9 @@ class ConnectionQuota:
 
     @contextmanager
     def acquire(self, owner: Hashable) -> Generator[None]:
-        """A place for one more, for the length of the block. Raises `Refused` with 429 where there is none."""
+        """Count one more until the block ends. Raises `HttpError` 429 at the limit."""
         if self._open[owner] >= self._limit:
-            message = f"You have {self._limit} {self._noun} open here, and more are not kept. Close one, or follow several things in one."
+            message = f"You have {self._limit} {self._noun} open here, which is the limit. Close one, or run several subscriptions over one websocket."
             raise HttpError(429, "RATE_LIMITED", message, {"Retry-After": "5"})
         self._open[owner] += 1
         try:

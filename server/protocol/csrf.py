@@ -1,7 +1,7 @@
-"""Keeps pages of other origins from running operations with a visitor's browser.
+"""CSRF prevention: pages of other origins cannot run operations through a visitor's browser.
 
-A body is taken only as JSON, and a browser sends that to another origin only after a preflight. A GET needs none, so it must carry a header
-that would, or come from a browser that says, in headers no page can forge, that the request is not from another site.
+A POST body must be JSON, which a browser sends to another origin only after a preflight. A GET needs no preflight by itself, so it must
+have a header that forces one, or Fetch Metadata headers, which pages cannot forge, that show that it is not cross-site.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from starlette.datastructures import Headers
 
 from server.protocol.http_errors import HttpError
 
-# None of them is safelisted (Fetch, 2.2.2), so each forces a preflight, which only allowed origins pass.
+# None is CORS-safelisted (Fetch, 2.2.2), so each forces a preflight, which only allowed origins pass.
 PREFLIGHT_HEADERS = ("graphql-preflight", "apollo-require-preflight", "x-apollo-operation-name", "x-requested-with")
 
 _SIMPLE_CONTENT_TYPES = frozenset({"application/x-www-form-urlencoded", "multipart/form-data", "text/plain"})
@@ -18,13 +18,13 @@ _SAME_SITES = frozenset({"same-origin", "none"})
 
 
 def check_get(headers: Headers) -> None:
-    """Raises `Refused` for a GET that a page of another origin may have caused."""
+    """Raises `HttpError` for a GET that a page of another origin may have caused."""
     if "authorization" in headers or any(name in headers for name in PREFLIGHT_HEADERS):
         return
     content_type = headers.get("content-type")
     if content_type is not None and content_type.split(";")[0].strip().lower() not in _SIMPLE_CONTENT_TYPES and "/" in content_type:
         return
-    # Browsers send all of the Sec-Fetch headers or, to addresses without TLS, none; a client outside a browser may send the mode alone.
+    # Browsers send all Sec-Fetch headers or, without TLS, none; other clients, such as Node, may send the mode alone.
     site = headers.get("sec-fetch-site")
     if site in _SAME_SITES or (site is None and "sec-fetch-mode" in headers and "origin" not in headers):
         return

@@ -1,4 +1,4 @@
-"""A client that leaves before its answer: what was begun for it ends, its statements included."""
+"""Cancellation of an operation, its SQL statements included, when the client disconnects before the response."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from starlette.requests import ClientDisconnect, Request
 
 T = TypeVar("T")
 
-ON_DISCONNECT = "leaving"  # in the scope's state: what the guard calls when it loses the connection of a request that is being answered
+# In the scope's state: a callback that the HTTP protocol calls when the connection of a request in progress is lost.
+ON_DISCONNECT = "on_disconnect"
 
 
 async def cancel_on_disconnect(request: Request, awaitable: Awaitable[T]) -> T:
-    """The outcome of `work`, which is cancelled when the client leaves. Raises `ClientDisconnect`.
+    """Await `awaitable`, and cancel it when the client disconnects. Raises `ClientDisconnect`.
 
-    Only for work that may stop anywhere. The guard says when, since a task that waits for it would cost every request more than this does.
+    Only for what may be cancelled anywhere. The HTTP protocol calls back, since a task that waits for a disconnect would cost every
+    request more.
     """
     state = request.scope["state"]
     timeout = asyncio.timeout(None)

@@ -1,4 +1,4 @@
-"""What a request asks for, whichever way it says so (GraphQL over HTTP draft, 5)."""
+"""Parse a GraphQL request from a body, a URL or a websocket message (GraphQL over HTTP draft, 5)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_PARAMETERS = 20
 
 @dataclass(frozen=True, slots=True)
 class GraphQLRequest:
-    """`query` is None where the document is named instead of sent."""
+    """`query` is None if the request names a persisted or trusted document."""
 
     query: str | None
     operation_name: str | None = None
@@ -28,7 +28,7 @@ class GraphQLRequest:
 
     @classmethod
     def from_mapping(cls, members: Mapping[str, Any]) -> Self:
-        """Raises `Refused` for members of a wrong type; those that nobody knows are left alone."""
+        """Ignore unknown members. Raises `HttpError` for members of a wrong type."""
         return cls(
             _optional_string(members, "query"),
             _optional_string(members, "operationName"),
@@ -39,13 +39,13 @@ class GraphQLRequest:
 
     @classmethod
     async def from_body(cls, request: Request, limit: int) -> Self:
-        """Raises `Refused` for a body that is too long, of another type, or no request."""
+        """Raises `HttpError` for a body that is too long, of another media type, or no GraphQL request."""
         check_body_type(request.headers)
         return cls.from_mapping(await json_body.parse_object_async(await json_body.read(request, limit), "The body"))
 
     @classmethod
     async def from_url(cls, request: Request) -> Self:
-        """Raises `Refused` for an address that is no request."""
+        """Raises `HttpError` for query parameters that are no GraphQL request."""
         members = dict(query_parameters(request))
         for name in ("variables", "extensions"):
             if text := members.pop(name, None):
@@ -54,16 +54,16 @@ class GraphQLRequest:
 
 
 def query_parameters(request: Request) -> Mapping[str, Any]:
-    """Those of the address, each given once. Raises `Refused` for others."""
+    """The URL's query parameters. Raises `HttpError` for repeated, too many, or wrongly encoded ones."""
     try:
         pairs = parse_qsl(
             request.scope["query_string"].decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=MAX_PARAMETERS
         )
     except ValueError:
-        raise bad_request(f"The address is not encoded UTF-8, or has more than {MAX_PARAMETERS} parameters.") from None
+        raise bad_request(f"The URL is not percent-encoded UTF-8, or has more than {MAX_PARAMETERS} parameters.") from None
     parameters = dict(pairs)
     if len(parameters) != len(pairs):
-        raise bad_request("The address gives a parameter twice.")
+        raise bad_request("The URL has a parameter twice.")
     return parameters
 
 

@@ -1,4 +1,4 @@
-"""What is refused before it is an operation."""
+"""Errors of requests that never become operations."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import orjson
 
 
 class HttpError(Exception):
-    """Answered with `status`, these headers, and a GraphQL error of this code; the message is for whoever wrote the client."""
+    """Responded to with `status`, these headers, and a GraphQL error of this code; the message is for the client's developer."""
 
     def __init__(self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
@@ -22,5 +22,5 @@ def bad_request(message: str) -> HttpError:
 
 
 def error_body(code: str, message: str, request_id: str) -> bytes:
-    """The body of a refusal: a GraphQL response like every other answer."""
+    """The body: a GraphQL response with one error."""
     return orjson.dumps({"errors": [{"message": message, "extensions": {"code": code, "requestId": request_id}}]})

@@ -1,6 +1,6 @@
-"""uvicorn's HTTP protocol with an end to its patience: with clients that send slowly, that read slowly, and that are too many.
+"""uvicorn's HTTP protocol with timeouts for slow senders and slow readers, and limits on head size and connections.
 
-uvicorn itself waits for ever for the rest of a head or of a body, takes a head of any length, and keeps every connection it is given.
+uvicorn itself waits for ever for the rest of a head or body, takes a head of any length, and keeps every connection.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ if TYPE_CHECKING:
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
-LINGER_TIMEOUT = 2.0  # seconds in which a client may still send what nobody reads, so that it gets to read the answer
-MAX_PIPELINED = 32  # requests that may wait behind one that is being answered
+LINGER_TIMEOUT = 2.0  # seconds of lingering close, in which the client may send ignored bytes and still read the response
+MAX_PIPELINED = 32  # pipelined requests that may wait behind the one in progress
 MAX_HEADERS = 100
-MAX_HANDSHAKE_LINE_BYTES = 8192  # bytes of a header's line, past which `websockets` reads no handshake
+MAX_HANDSHAKE_LINE_BYTES = 8192  # longest header line that `websockets` accepts in a handshake
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
-    """Of a process. `patience` is in seconds, for a head and for a body each; `head` in bytes."""
+    """Limits of a process. `read_timeout` is in seconds, for the head and the body each."""
 
     read_timeout: float
     max_head_bytes: int
@@ -46,12 +46,12 @@ class ConnectionLimits:
 
 
 class HttpProtocolFactory:
-    """Makes the protocol of each connection; uvicorn calls it as it would the class of one. `headers` are those of all answers."""
+    """Creates the protocol of each connection; uvicorn calls it like a protocol class. `headers` are added to all error responses."""
 
     def __init__(self, limits: ConnectionLimits, headers: Mapping[str, str] = SECURITY_HEADERS) -> None:
         self.limits = limits
         self.headers = b"".join(b"%s: %s\r\n" % (name.lower().encode(), value.encode()) for name, value in headers.items())
-        # Connections without a whole request, and sockets of which it is not known whose they are: the one that has been so for longest first.
+        # Connections without a complete request, and websockets that are not authenticated yet; the longest-idle one first.
         self.evictable: dict[LimitedHttpProtocol | LimitedWebSocketProtocol, None] = {}
 
     def __call__(
@@ -61,7 +61,7 @@ class HttpProtocolFactory:
 
 
 class LimitedHttpProtocol(HttpToolsProtocol):
-    """One connection. It has at most one deadline, for what it is waiting for; bytes that come do not move it."""
+    """One connection. It has at most one deadline, for what it waits for; arriving bytes do not extend it."""
 
     def __init__(
         self, factory: HttpProtocolFactory, config: Config, server_state: ServerState, app_state: dict[str, Any], loop: Any
@@ -74,7 +74,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._in_head = False
         self._head_bytes = 0
         self._in_body = False
-        self._framing_bytes = 0  # bytes since the last of a body: sizes of chunks, and fields that follow them
+        self._framing_bytes = 0  # bytes since the last body data: chunk sizes and trailers
         self._is_lingering = False
 
     # The connection
@@ -85,7 +85,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         factory.evictable[self] = None
         self._set_deadline(factory.limits.read_timeout)
         if len(self.connections) > factory.limits.max_connections:
-            # Whoever has said nothing for longest leaves: with many silent connections nobody else is kept out.
+            # Evict the longest-idle connection, so that idle connections cannot keep others out.
             next(iter(factory.evictable)).evict()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -94,7 +94,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             self._send_timer.cancel()
         self._factory.evictable.pop(self, None)
         if self._active_cycle is not None and not self._active_cycle.response_complete:
-            # uvicorn tells the request that came last, which may be one that waits behind this.
+            # uvicorn notifies the last request received, which may be a pipelined one behind this.
             self._active_cycle.disconnected = True
             self._active_cycle.message_event.set()
             on_disconnect = self._active_cycle.scope.get("state", {}).get(ON_DISCONNECT)
@@ -107,10 +107,10 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self.drop()
 
     def drop(self) -> None:
-        """Close at once; what was not sent yet is not sent."""
+        """Close at once and discard unsent data."""
         self._factory.evictable.pop(self, None)
         if self._active_cycle is not None and not self._active_cycle.response_complete:
-            self._active_cycle.disconnected = True  # what is sent from here on goes nowhere, and is no mistake
+            self._active_cycle.disconnected = True  # further sends of the application are ignored
             self._active_cycle.message_event.set()
         self.transport.abort()
 
@@ -118,15 +118,15 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         cycle = self._active_cycle
         if cycle is not None and not cycle.response_complete and cycle.scope.get("state", {}).get(STREAMING):
             if self.flow.write_paused or self.transport.get_write_buffer_size():
-                self.drop()  # closing would wait until its client reads
+                self.drop()  # close() would wait until the client reads
                 return
-            cycle.disconnected = True  # it has no end to wait for
+            cycle.disconnected = True  # a stream has no end to wait for
             cycle.message_event.set()
             self.transport.close()
             return
         super().shutdown()
 
-    # What comes
+    # Receiving
 
     def data_received(self, data: bytes) -> None:
         if self._is_lingering or self.parser is None:
@@ -149,9 +149,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
                 if isinstance(protocol, LimitedWebSocketProtocol):
                     protocol.make_evictable(self._factory.evictable)
             elif self.cycle is not None:  # pyright: ignore[reportUnnecessaryComparison] - uvicorn begins with None
-                self.cycle.keep_alive = (
-                    False  # an upgrade that we do not know: this request is answered, and what follows is not HTTP to us
-                )
+                self.cycle.keep_alive = False  # unknown upgrade: respond to this request and close, since what follows need not be HTTP
         except httptools.HttpParserError as error:
             cause = error.__context__
             self.send_400_response(cause.args[0] if isinstance(cause, _ParserError) else "This is not HTTP/1.1 as RFC 9112 has it.")
@@ -167,7 +165,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._in_head:
-            return  # a field behind the body, which whoever stands before us need not have looked at: none may pass for a header
+            return  # a trailer, which a proxy in front need not have checked: never treated as a header
         super().on_header(name, value)
         if len(self.headers) > MAX_HEADERS:
             raise _ParserError(_HEAD_TOO_LONG)
@@ -184,7 +182,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         if hosts > 1 or (not hosts and version == "1.1"):
             raise _ParserError("The request must name its Host, once.")
         if version == "1.0" and any(name == b"transfer-encoding" for name, _ in self.headers):
-            # Whoever stands before us may have taken all that follows for the body, or nothing of it (RFC 9112, 6.1).
+            # Request smuggling: a proxy in front may have framed the body differently (RFC 9112, 6.1).
             raise _ParserError("HTTP/1.0 has no Transfer-Encoding. Say how long the body is with Content-Length.")
         if self.parser.should_upgrade() and self._should_upgrade():
             self._check_handshake()
@@ -193,7 +191,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def _check_handshake(self) -> None:
-        """Only what the websocket's side will understand is handed to it: from then on no deadline of ours looks after the connection."""
+        """Check what the websocket protocol will accept, since this class sets no deadline after the upgrade."""
         assert self.parser is not None
         if self._active_cycle is not None and not self._active_cycle.response_complete:
             raise _ParserError(
@@ -218,7 +216,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         if self._active_cycle is None or self.cycle is not self._active_cycle:
             return
         if self._active_cycle.response_complete:
-            self._active_cycle.more_body = False  # a body that nobody wanted has come to its end
+            self._active_cycle.more_body = False  # the ignored body is complete
             self._set_deadline(float(self.timeout_keep_alive))
         else:
             self._factory.evictable.pop(self, None)
@@ -233,7 +231,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._set_deadline(self._factory.limits.read_timeout if cycle.more_body else None)
         super()._start_asgi_task(cycle, app)
 
-    # What goes
+    # Sending
 
     def on_response_complete(self) -> None:
         if self._is_lingering:
@@ -247,7 +245,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             self._set_deadline(self._factory.limits.read_timeout if unfinished else None)
 
     def linger(self) -> None:
-        """Say that no more is sent, and let the client finish. Closed at once, unread bytes would make the kernel tear the answer away."""
+        """Half-close, and let the client finish sending: a close with unread bytes makes the kernel reset the connection and lose the response."""
         if self._is_lingering:
             return
         self._is_lingering = True
@@ -273,15 +271,15 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             self._send_timer = None
 
     def send_400_response(self, msg: str) -> None:
-        """For what never became a request: a GraphQL response all the same, for there is nothing else here."""
+        """Respond to what never became a request with a GraphQL response."""
         if self.transport.is_closing():
             return
         cycle = self._active_cycle
         if cycle is not None and not cycle.response_complete:
             if cycle.response_started or not cycle.more_body:
-                self.transport.close()  # before or in the middle of another answer, where this one may not begin
+                self.transport.close()  # before or within another response, where this one cannot begin
                 return
-            cycle.disconnected = True  # its body went wrong, so this is its answer
+            cycle.disconnected = True  # its body is malformed, so this is its response
             cycle.message_event.set()
         status = 431 if msg == _HEAD_TOO_LONG else 400
         request_id = uuid4().hex
@@ -295,10 +293,10 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self.transport.write(STATUS_LINE[status] + head + body)
         self.linger()
 
-    # Time
+    # Deadlines
 
     def _set_deadline(self, seconds: float | None) -> None:
-        """Set the deadline anew, or lift it."""
+        """Replace the deadline, or clear it with None."""
         if self._deadline is not None:
             self._deadline.cancel()
         self._deadline = None if seconds is None else self.loop.call_later(seconds, self._on_deadline)
@@ -306,19 +304,19 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     def _on_deadline(self) -> None:
         self._deadline = None
         if self._active_cycle is not None and not self._active_cycle.response_complete:
-            log.info("body_stalled")
+            log.info("request_body_timed_out")
         self.drop()
 
 
 class _ParserError(Exception):
-    """Raised inside of the parser, which stops there."""
+    """Raised in a parser callback to stop the parser."""
 
 
 _HEAD_TOO_LONG = "The head of the request, its address included, is too long. Send long documents by POST."
 
 
 class _LingeringTransport:
-    """The connection as a request's answer has it: closing it waits for what the client has yet to send."""
+    """The transport of one response cycle: closing it lingers while the client is still sending its body."""
 
     def __init__(self, protocol: LimitedHttpProtocol, cycle: RequestResponseCycle) -> None:
         self._protocol = protocol

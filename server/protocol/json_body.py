@@ -1,4 +1,4 @@
-"""JSON as it comes from anywhere: read to a limit, and taken only where it means the same to everybody."""
+"""Read and parse untrusted JSON: limited in size and depth, and rejected where parsers could disagree on its meaning."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from server.protocol.http_errors import HttpError, bad_request
 
 MAX_DEPTH = 64
 THREAD_THRESHOLD = 64 * 1024
-MAX_INTEGER_DIGITS = 19  # of the longest integers that fit into 64 bits; some of 19 and 20 digits do not
+MAX_INTEGER_DIGITS = 19  # of integers that surely fit into 64 bits; those of 19 and 20 digits are checked by value
 
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
-# Digits that were taken are not given back, or a number of n digits would be looked at n times over; a sign behind an `e` is an exponent's.
+# Possessive `{n,}+`: with backtracking, a number of n digits would take n scans. A sign behind an `e` belongs to an exponent.
 _LONG_INTEGER = re.compile(rb"(?<![0-9.eE+\-])-?[0-9]{%d,}+(?![.eE])" % MAX_INTEGER_DIGITS)
 _BRACKETS = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 
 
 async def read(request: Request, limit: int) -> bytes:
-    """The body. Raises `Refused` with 413 as soon as it is known to be longer than `limit` bytes, before reading where it says so itself."""
+    """Read the body. Raises `HttpError` 413 as soon as it exceeds `limit` bytes, or before reading by its Content-Length."""
     content_length = request.headers.get("content-length", "0")
     if content_length.isdecimal() and int(content_length[:20]) > limit:
         raise _too_long(limit)
@@ -41,12 +41,12 @@ def _too_long(limit: int) -> HttpError:
 
 
 async def parse_object_async(text: bytes, what: str) -> dict[str, Any]:
-    """As `parsed`; a long text is looked at in a thread, where others get their turn after a few milliseconds."""
+    """`parse_object`, in a thread for long texts, so that the event loop is not blocked."""
     return parse_object(text, what) if len(text) <= THREAD_THRESHOLD else await asyncio.to_thread(parse_object, text, what)
 
 
 def parse_object(text: bytes, what: str) -> dict[str, Any]:
-    """The object. Raises `Refused` for what is no JSON object in UTF-8, and for what two readers could take for different ones."""
+    """Parse a JSON object. Raises `HttpError` if it is none in UTF-8, and for duplicate keys, integers beyond 64 bits and deep nesting."""
     if not text.strip():
         raise bad_request(f"{what} is empty. Send a JSON object: " + '{"query": "…", "variables": {…}}.')
     try:
@@ -70,7 +70,7 @@ def parse_object(text: bytes, what: str) -> dict[str, Any]:
 
 
 def _is_deeper_than(levels: int, without_strings: bytes) -> bool:
-    """Take the innermost brackets away, again and again. `bare` is JSON without what its strings hold."""
+    """Remove innermost pairs of brackets `levels` times. `without_strings` is JSON with its strings emptied."""
     brackets = without_strings.translate(_BRACKETS, _NO_BRACKETS)
     for _ in range(levels):
         brackets = brackets.replace(b"[]", b"")
@@ -80,7 +80,7 @@ def _is_deeper_than(levels: int, without_strings: bytes) -> bool:
 
 
 def _count_keys(value: object) -> int:
-    """How many members the objects in it have, together."""
+    """The number of members of all objects in it."""
     count, stack = 0, [value]
     while stack:
         current = stack.pop()

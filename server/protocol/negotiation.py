@@ -1,4 +1,4 @@
-"""Which media type an answer has (RFC 9110, 12.5.1, and the GraphQL over HTTP draft), and which a body may have."""
+"""Content negotiation of responses (RFC 9110, 12.5.1, and the GraphQL over HTTP draft), and the check of a body's media type."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class MediaRange:
     charset: str | None
 
     def specificity(self, media_type: str) -> int:
-        """3 where it names the type, 2 for `text/*`, 1 for `*/*`, 0 where it does not fit."""
+        """3 for the type itself, 2 for `text/*`, 1 for `*/*`, 0 for no match."""
         kind, _, subtype = media_type.partition("/")
         if self.charset not in {None, "utf-8", "utf8", "*"}:
             return 0
@@ -40,19 +40,19 @@ class MediaRange:
 
 
 class Accept:
-    """What a client takes. Without the header it takes anything; so it does with one in which nothing can be understood."""
+    """What a client accepts: anything without the header, or with one that has no valid entry."""
 
     def __init__(self, header: str | None) -> None:
         self._ranges = _parse_ranges(header or "") or [MediaRange("*", "*", 1.0, None)]
 
     def preference(self, media_type: str) -> tuple[float, int]:
-        """Quality and precision of the most precise entry that fits; (0, 0) where the type is not taken."""
+        """Quality and specificity of the most specific matching entry; (0, 0) if the type is not accepted."""
         specificity, quality = max(((entry.specificity(media_type), entry.quality) for entry in self._ranges), default=(0, 0.0))
         return (quality, specificity) if specificity and quality else (0.0, 0)
 
     @property
     def json(self) -> str | None:
-        """The better liked of the two JSON types. Of equals the newer one, if it is named; a wildcard alone stands for older clients."""
+        """The preferred of the two JSON types. On a tie the newer one if it is named; wildcards alone mean an older client."""
         response, plain = self.preference(GRAPHQL_RESPONSE), self.preference(JSON)
         if response == plain == (0.0, 0):
             return None
@@ -62,12 +62,12 @@ class Accept:
 
     @property
     def stream(self) -> bool:
-        """Whether events are taken. `*/*` does not say so: who sends it expects one answer."""
+        """Whether event streams are accepted. `*/*` does not count: its sender expects a single response."""
         return self.preference(EVENT_STREAM)[1] > 1
 
     @property
     def html(self) -> bool:
-        """Whether a page is liked better than JSON, or as well and by its name."""
+        """Whether HTML is named and preferred at least as much as JSON."""
         page, json = self.preference(HTML), max(self.preference(GRAPHQL_RESPONSE), self.preference(JSON))
         return page[1] == 3 and page >= json
 
@@ -91,9 +91,9 @@ def _parse_ranges(header: str) -> list[MediaRange]:
 
 
 def check_body_type(headers: Headers) -> None:
-    """Bodies are JSON in UTF-8, plain. That is also what keeps pages of other origins out: for this type a browser asks us first.
+    """Require uncompressed JSON in UTF-8. This also prevents CSRF: a browser sends this type cross-origin only after a preflight.
 
-    Raises `Refused` with 415.
+    Raises `HttpError` 415.
     """
     types = headers.getlist("content-type")
     if len(types) != 1:
@@ -101,7 +101,7 @@ def check_body_type(headers: Headers) -> None:
     name, *parameters = (piece.strip().lower() for piece in types[0].split(";"))
     if name == "multipart/form-data":
         raise _unsupported(
-            "Files do not travel through GraphQL here. Ask for an address with `requestUpload`, send the file there with PUT, then call"
+            "Files are not sent through GraphQL here. Call `requestUpload`, PUT the file to the URL that it returns, then call"
             " `completeUpload`."
         )
     if name != JSON:

@@ -1,4 +1,4 @@
-"""From a result to what is sent: the members of the answer, its length within bounds, and its status."""
+"""From an execution result to the response: its members, its length limit, and its status."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from server.protocol.negotiation import GRAPHQL_RESPONSE
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
-# The execution had begun when it ended with one of these, so `data` is null instead of missing.
+# These errors end an execution that had begun, so `data` is null instead of absent.
 _EXECUTION_ERROR_CODES = frozenset({"TIMEOUT", "RESPONSE_TOO_LARGE"})
 
-# What a request as a whole is refused for, whatever media type the client takes. The first that is found counts.
+# Statuses of request errors, whatever the media type. The first code found counts.
 _STATUS_BY_CODE = {
     "RATE_LIMITED": 429,
     "UNAUTHENTICATED": 401,
@@ -31,7 +31,7 @@ _STATUS_BY_CODE = {
 
 
 def response_map(result: ExecutionResult) -> dict[str, Any]:
-    """The answer. Without `data` where nothing was executed (GraphQL specification, 7.1.2)."""
+    """The response; without `data` if nothing was executed (GraphQL specification, 7.1.2)."""
     response: dict[str, Any] = {}
     if result.errors:
         response["errors"] = [error.formatted for error in result.errors]
@@ -43,26 +43,26 @@ def response_map(result: ExecutionResult) -> dict[str, Any]:
 
 
 def encode(result: ExecutionResult, *, request_id: str, limit: int) -> bytes:
-    """The answer as JSON of at most `limit` bytes; where it would be longer, one that says so."""
+    """Encode the response as JSON; if it is longer than `limit` bytes, encode RESPONSE_TOO_LARGE instead."""
     try:
         body = result.text.encode() if isinstance(result, SharedResult) else orjson.dumps(response_map(result))
-    except TypeError:  # orjson's error is one: a value that JSON or UTF-8 cannot carry
-        log.exception("answer_not_json", request_id=request_id)
+    except TypeError:  # includes orjson's JSONEncodeError: a value without a representation in JSON or UTF-8
+        log.exception("response_not_serializable", request_id=request_id)
         return encode_execution_error("INTERNAL_SERVER_ERROR", "Internal error", request_id)
     if len(body) > limit:
-        message = f"The answer has {len(body):,} bytes; at most {limit:,} are sent. Ask for shorter pages or fewer fields."
+        message = f"The response has {len(body):,} bytes; the limit is {limit:,}. Ask for shorter pages or fewer fields."
         return encode_execution_error("RESPONSE_TOO_LARGE", message, request_id)
     return body
 
 
 def encode_execution_error(code: str, message: str, request_id: str) -> bytes:
-    """The answer of an execution that came to nothing."""
+    """Encode the response of an execution that failed as a whole."""
     error = {"message": message, "extensions": {"code": code, "requestId": request_id}}
     return orjson.dumps({"errors": [error], "data": None})
 
 
 def status_and_headers(result: ExecutionResult, media_type: str, *, draft: bool) -> tuple[int, Mapping[str, str]]:
-    """The status, and headers that belong to it. `draft`: with 422 and 294 of the GraphQL over HTTP draft of 2026."""
+    """The HTTP status and its headers. `draft`: with 422 and 294 of the GraphQL over HTTP draft of 2026."""
     errors = result.errors or []
     if not is_request_error(result):
         return (294 if draft and errors and media_type == GRAPHQL_RESPONSE else 200), {}
@@ -77,7 +77,7 @@ def status_and_headers(result: ExecutionResult, media_type: str, *, draft: bool)
 
 
 def is_request_error(result: ExecutionResult) -> bool:
-    """Whether it was refused before it was executed. An error of a field has a path; one of the document or of its variables has none."""
+    """Whether the errors arose before execution. Field errors have a path; errors of the document or its variables have none."""
     if result.data is not None or not result.errors:
         return False
     return all(error.path is None and (error.extensions or {}).get("code") not in _EXECUTION_ERROR_CODES for error in result.errors)

@@ -1,4 +1,4 @@
-"""Headers that every answer of this process has, whatever made it."""
+"""Security headers of every response of this process."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ SECURITY_HEADERS: Mapping[str, str] = {
 
 
 def security_headers(hsts: int) -> dict[str, str]:
-    """Those headers. `hsts` is in seconds; 0 leaves Strict-Transport-Security to whoever ends TLS."""
+    """The headers. `hsts` is the max-age in seconds; 0 leaves Strict-Transport-Security to the proxy that ends TLS."""
     return {**SECURITY_HEADERS, **({"Strict-Transport-Security": f"max-age={hsts}; includeSubDomains"} if hsts else {})}
 
 
 class SecurityHeaders:
-    """Adds what an answer does not say itself."""
+    """ASGI middleware that adds the headers that a response does not set itself."""
 
     def __init__(self, app: ASGIApp, hsts: int = 0) -> None:
         self._app = app
@@ -42,7 +42,7 @@ class SecurityHeaders:
                 headers = MutableHeaders(scope=message)
                 for name, value in self._headers.items():
                     headers.setdefault(name, value)
-                if "vary" in headers:  # of which CORS may have repeated a part
+                if "vary" in headers:  # the CORS middleware may have repeated a part of it
                     headers["vary"] = ", ".join(dict.fromkeys(part.strip() for part in headers["vary"].split(",")))
             await send(message)
 

@@ -1,4 +1,4 @@
-"""Server-sent events in the distinct connections mode of graphql-sse: one operation a request, its results as they come.
+"""Server-sent events in the distinct connections mode of graphql-sse: one operation per request.
 
 https://github.com/enisdenjo/graphql-sse/blob/master/PROTOCOL.md
 """
@@ -25,26 +25,26 @@ if TYPE_CHECKING:
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
-KEEP_ALIVE_INTERVAL = 12.0  # seconds of silence after which a comment is sent; proxies tend to close after 30 or 60
+KEEP_ALIVE_INTERVAL = 12.0  # seconds without an event after which a comment is sent; proxies tend to close idle connections after 30 or 60
 
 HEADERS = {
     "Content-Type": f"{EVENT_STREAM}; charset=utf-8",
-    "Cache-Control": "no-cache, no-store, no-transform",  # the last keeps proxies from compressing, and so from holding events back
+    "Cache-Control": "no-cache, no-store, no-transform",  # no-transform keeps proxies from compressing, which would delay events
     "X-Accel-Buffering": "no",
 }
-CLOSE_TIMEOUT = 1.0  # seconds that a client has to read why its stream ends
+CLOSE_TIMEOUT = 1.0  # seconds that a client has to read the last event
 SendHead: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 SendChunk: TypeAlias = Callable[..., Coroutine[Any, Any, None]]
 
-STREAMING = "streaming"  # in the scope's state: the guard need not wait for its end when the process stops
-DROP = "drop"  # in the scope's state: closes the connection at once, whatever waits to be sent
+STREAMING = "streaming"  # in the scope's state: shutdown of the process does not wait for this response to end
+DROP = "drop"  # in the scope's state: a callback that closes the connection at once, unsent data included
 
 
 class EventStream:
-    """Sends `results` as `next` events, and `complete` at the end. An event carries an id where the stream has cursors.
+    """Sends `results` as `next` events, then `complete`. Events have ids if the stream has cursors.
 
-    Once `signed_out` is set the stream says so and ends, whatever it was waiting for; with a client that does not read it ends unsaid, by
-    `drop`. `progress` says when the operation has begun to run.
+    When `signed_out` is set, the stream sends UNAUTHENTICATED and ends; if the client does not read, `drop` closes the connection instead.
+    `progress` tells when the operation has begun to execute.
     """
 
     def __init__(
@@ -66,10 +66,10 @@ class EventStream:
         self._limit = limit
 
     async def send(self, headers: Mapping[str, str], receive: Receive, send: Send) -> ExecutionResult | None:
-        """Returns when the stream has ended or its client has gone; by then nothing that it started runs any more.
+        """Return when the stream has ended or the client has disconnected; by then all tasks have ended.
 
-        An operation that was refused before it ran has no stream: then nothing is sent, and what it was refused with is returned. A client
-        that got a stream would open it again and again. One that takes a stream up again is refused by whatever its source says, too.
+        If the operation fails before it executes, send nothing and return the error result: upon an error status an EventSource does not
+        reconnect, whereas it would reopen a stream for ever. If the stream is resumed, this holds for errors of its source field too.
         """
         started = ended = False
 
@@ -90,10 +90,10 @@ class EventStream:
 
         try:
             return await self._run(receive, send_head, send_chunk, send_end)
-        except Exception:  # results are made to carry errors, so whatever comes here is ours, and the stream can only end
+        except Exception:  # errors of operations are in their results, so this is a bug of ours; the stream can only end
             if not started:
                 raise
-            log.exception("stream_broke", request_id=self._request_id)
+            log.exception("stream_failed", request_id=self._request_id)
             if not ended:
                 await send_end(
                     self._encode_event(responses.encode_execution_error("INTERNAL_SERVER_ERROR", "Internal error", self._request_id))
@@ -101,7 +101,7 @@ class EventStream:
             return None
 
     async def _run(self, receive: Receive, send_head: SendHead, send_chunk: SendChunk, send_end: SendChunk) -> ExecutionResult | None:
-        # Each step of a generator must see the context variables that the steps before it have set.
+        # Each step of the generator must see the context variables that earlier steps have set.
         variables = contextvars.copy_context()
 
         def spawn(coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
@@ -150,9 +150,9 @@ class EventStream:
                 await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _send_or_drop(self, sending: asyncio.Task[None], *until: asyncio.Task[Any], timeout: float | None = None) -> bool:
-        """Wait until it was sent. False where one of the others was done sooner: the client does not read, and is dropped."""
+        """Wait until it is sent. If one of `until` or the timeout comes first, the client does not read: drop it and return False."""
         try:
-            await asyncio.sleep(0)  # if nothing holds it back, it is sent by now, even where one of the others is done already
+            await asyncio.sleep(0)  # without back-pressure it is sent by now, even if one of the others is done already
             if not sending.done():
                 await asyncio.wait({sending, *until}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
             if sending.done():
@@ -170,7 +170,7 @@ class EventStream:
         return await anext(self._results, None)
 
     def _encode_event(self, data: bytes, cursor: str | None = None) -> bytes:
-        # JSON as we write it has no line breaks outside of strings, where they are escaped.
+        # orjson writes no line breaks, and escapes those in strings.
         return b"event: next\n" + (b"" if cursor is None else b"id: " + cursor.encode() + b"\n") + b"data: " + data + b"\n\n"
 
 

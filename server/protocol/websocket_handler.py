@@ -1,4 +1,4 @@
-"""graphql-transport-ws: Strawberry's handler with limits, with sessions that end, and with every message looked at before it is used.
+"""graphql-transport-ws: Strawberry's handler with limits, sessions that end with their token, and validation of every message.
 
 https://github.com/enisdenjo/graphql-ws/blob/master/PROTOCOL.md
 """
@@ -43,14 +43,14 @@ if TYPE_CHECKING:
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 BAD_REQUEST = 4400
-FORBIDDEN = 4403  # clients may come back with another token, which after 4401 they do not
+FORBIDDEN = 4403  # upon 4403 clients may reconnect with another token, upon 4401 they do not
 TOO_MANY_REQUESTS = 4429
 GOING_AWAY = 1001
 TRY_AGAIN = 1013
-MAX_REASON_BYTES = 123  # bytes of a close frame's reason (RFC 6455, 5.5)
+MAX_REASON_BYTES = 123  # longest reason of a close frame (RFC 6455, 5.5)
 MAX_ID_LENGTH = 255  # characters
-MAX_RUNNING_BYTES = 1024 * 1024  # bytes of the messages whose operations a socket runs at once: what they carry is kept for as long
-MAX_MISSED_PINGS = 2  # pings without any sign of life after which a client has gone
+MAX_RUNNING_BYTES = 1024 * 1024  # total size of the requests whose operations a socket runs: they are kept until the operation ends
+MAX_MISSED_PINGS = 2  # pings without a response after which the client is considered gone
 
 
 class SocketView(Protocol):
@@ -61,7 +61,7 @@ class SocketView(Protocol):
 
 
 class _Operation(Operation[RequestServices, None]):
-    """Strawberry's, with all that its message asked for until it has begun."""
+    """Strawberry's operation, with its request until its execution starts."""
 
     __slots__ = ("graphql_request", "is_mutation", "request_id", "size")
 
@@ -74,7 +74,7 @@ class _Operation(Operation[RequestServices, None]):
 
 
 class WebSocketHandler(BaseGraphQLTransportWSHandler[RequestServices, None]):
-    """One socket. It belongs to whom its `connection_init` or else its handshake names, for as long as that token is good."""
+    """One websocket. Its viewer is that of the token in `connection_init`, or else in the handshake, as long as the token is valid."""
 
     def __init__(self, view: SocketView, *arguments: Any, **options: Any) -> None:
         super().__init__(cast("Any", view), *arguments, **options)
@@ -123,13 +123,13 @@ class WebSocketHandler(BaseGraphQLTransportWSHandler[RequestServices, None]):
             await self.handle_invalid_message("The payload of a message must be an object.")
         else:
             await super().handle_message(message)
-        fields.clear()  # whoever reads messages holds this one until the next, which may be for ever
+        fields.clear()  # Strawberry's read loop references this message until the next one, which may never come
 
     async def handle_invalid_message(self, error_message: str) -> None:
         await self._close(BAD_REQUEST, error_message)
 
     async def handle_connection_init(self, message: ConnectionInitMessage) -> None:
-        """The token comes here, since a browser cannot set headers on a websocket; other clients may use the header."""
+        """Authenticate. Browsers send the token here, since they cannot set headers on a websocket; other clients may use the header."""
         payload: dict[str, object] = message.get("payload") or {}
         if self.connection_timed_out:
             return
@@ -140,7 +140,7 @@ class WebSocketHandler(BaseGraphQLTransportWSHandler[RequestServices, None]):
         cast("asyncio.Task[None]", self.connection_init_timeout_task).cancel()  # pyright: ignore[reportUnknownMemberType] - Strawberry leaves it open
         self.connection_init_timeout_task = None
         try:
-            # Where both name somebody, the message counts: it is the later word.
+            # If both have a token, the one in the message counts.
             database, timeout = self.context.database, self.context.execution_timeout
             message_viewer = await authenticate(database, payload, timeout)
             viewer = message_viewer or await authenticate(database, self._socket.headers, timeout)
@@ -180,17 +180,19 @@ class WebSocketHandler(BaseGraphQLTransportWSHandler[RequestServices, None]):
             return
         running = [*cast("dict[str, _Operation]", self.operations).values(), *self._finishing_mutations]
         if len(running) >= self._max_operations:
-            reason = f"This socket runs {self._max_operations} operations, and no more at a time. Complete one, or open another socket."
+            reason = (
+                f"This socket already runs {self._max_operations} operations, which is the limit. Complete one, or open another socket."
+            )
             await self._send_rate_limited(operation_id, reason)
             return
         size = len(orjson.dumps(payload))
         if sum(operation.size for operation in running) + size > MAX_RUNNING_BYTES:
-            reason = f"The operations that this socket runs came in {MAX_RUNNING_BYTES:,} bytes, and no more are kept. Complete one, or send shorter ones."
+            reason = f"The requests of this socket's running operations would exceed {MAX_RUNNING_BYTES:,} bytes. Complete one, or send shorter ones."
             await self._send_rate_limited(operation_id, reason)
             return
         operation = _Operation(self, operation_id, graphql_request, size)
         self.operations[operation_id] = operation
-        operation.task = asyncio.create_task(self.run_operation(operation), name=f"socket operation {operation_id[:40]}")
+        operation.task = asyncio.create_task(self.run_operation(operation), name=f"websocket operation {operation_id[:40]}")
 
     async def _send_rate_limited(self, operation_id: str, message: str) -> None:
         request_error = _request_error(GraphQLError(message, extensions={"code": "RATE_LIMITED"}), uuid4().hex)
@@ -200,7 +202,7 @@ class WebSocketHandler(BaseGraphQLTransportWSHandler[RequestServices, None]):
         self.operations.pop(id, None)
 
     async def cleanup_operation(self, operation_id: str) -> None:
-        """A mutation that has begun is finished, whoever is still there to hear of it: it might be at its commit."""
+        """Do not cancel a mutation that has started, even if the client is gone: it may be committing."""
         operation = cast("_Operation | None", self.operations.get(operation_id))
         if operation is None or not operation.is_mutation:
             await super().cleanup_operation(operation_id)
@@ -210,7 +212,7 @@ class WebSocketHandler(BaseGraphQLTransportWSHandler[RequestServices, None]):
         self._finishing_mutations.add(operation)
 
     async def run_operation(self, operation: Operation[RequestServices, None]) -> None:
-        """Nothing that goes wrong here ends more than this operation."""
+        """Run an operation; an error ends only this operation, not the socket."""
         operation = cast("_Operation", operation)
         session = self._session
         viewer = self._viewer if session is None else session.viewer
@@ -230,8 +232,8 @@ class WebSocketHandler(BaseGraphQLTransportWSHandler[RequestServices, None]):
             await operation.send_operation_message({"id": operation.id, "type": "complete"})
         except (WebSocketDisconnected, WebSocketDisconnect):
             return
-        except Exception:  # results are made to carry errors, so whatever comes here is ours; its words are not for clients
-            log.exception("socket_operation_failed", request_id=context.request_id)
+        except Exception:  # errors of operations are in their results, so this is a bug of ours; its text is not for clients
+            log.exception("websocket_operation_failed", request_id=context.request_id)
             masked = GraphQLError("Internal error", extensions={"code": "INTERNAL_SERVER_ERROR", "requestId": context.request_id})
             with suppress(WebSocketDisconnected):
                 await operation.send_initial_errors([masked])
@@ -265,11 +267,11 @@ class WebSocketHandler(BaseGraphQLTransportWSHandler[RequestServices, None]):
             assert isinstance(result, ExecutionResult)
             await self._send_text(prefix + self._encode_result(result, cast("_Operation", operation).request_id) + "}")
             first = False
-            del result  # it would be kept until the next
+            del result  # or it would stay referenced until the next result
 
     def _encode_result(self, result: ExecutionResult, request_id: str) -> str:
         limit = self._view.settings.max_response_bytes
-        if isinstance(result, SharedResult) and len(result.text) <= limit // 4:  # no character takes more than four bytes
+        if isinstance(result, SharedResult) and len(result.text) <= limit // 4:  # a character has at most four bytes
             return result.text
         return responses.encode(result, request_id=request_id, limit=limit).decode()
 
@@ -284,7 +286,7 @@ class WebSocketHandler(BaseGraphQLTransportWSHandler[RequestServices, None]):
         except WebSocketDisconnect as error:
             raise WebSocketDisconnected from error
         except RuntimeError as error:
-            if socket.application_state is WebSocketState.DISCONNECTED:  # we have closed it, while an answer was on its way
+            if socket.application_state is WebSocketState.DISCONNECTED:  # we closed it while a message was being sent
                 raise WebSocketDisconnected from error
             raise
 
@@ -293,23 +295,23 @@ class WebSocketHandler(BaseGraphQLTransportWSHandler[RequestServices, None]):
             self._sign_out_task = asyncio.create_task(self._close(FORBIDDEN, "Signed out: the token was revoked or has expired."))
 
     def _schedule_ping(self) -> None:
-        # A timer takes less memory than a task that sleeps, and there may be thousands of quiet sockets.
+        # A timer takes less memory than a sleeping task, and there may be thousands of idle sockets.
         self._ping_timer = asyncio.get_running_loop().call_later(self._ping_interval, self._start_ping)
 
     def _start_ping(self) -> None:
-        self._ping_task = asyncio.create_task(self._ping(), name="socket ping")
+        self._ping_task = asyncio.create_task(self._ping(), name="websocket ping")
 
     async def _ping(self) -> None:
-        """Keeps proxies from closing a quiet socket, and notices a client that vanished without a word."""
+        """Keep proxies from closing an idle socket, and detect a client that vanished."""
         try:
             if self.connection_acknowledged and time.monotonic() - self._last_received_at > MAX_MISSED_PINGS * self._ping_interval + 1:
-                await self._close(GOING_AWAY, "Nothing was heard from you, not even a pong.")
+                await self._close(GOING_AWAY, "No message was received, not even a pong.")
                 return
             if self.connection_acknowledged:
-                async with asyncio.timeout(self._ping_interval):  # a client that does not read holds back what is sent
+                async with asyncio.timeout(self._ping_interval):  # a client that does not read blocks sending
                     await self.send_message({"type": "ping"})
         except (TimeoutError, WebSocketDisconnected):
-            log.debug("socket_not_pinged")
+            log.debug("websocket_ping_failed")
         self._ping_task = None
         if not self._is_closed:
             self._schedule_ping()
@@ -317,8 +319,8 @@ class WebSocketHandler(BaseGraphQLTransportWSHandler[RequestServices, None]):
     async def _close(self, code: int, reason: str) -> None:
         try:
             await self.websocket.close(code, reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore"))
-        except (RuntimeError, WebSocketDisconnect):  # it is closed already: the other side was faster
-            log.debug("socket_closed_before", code=code)
+        except (RuntimeError, WebSocketDisconnect):  # the other side has closed it already
+            log.debug("websocket_already_closed", code=code)
 
 
 def _is_mutation(text: str, name: str | None) -> bool:
@@ -329,21 +331,21 @@ def _is_mutation(text: str, name: str | None) -> bool:
 
 
 def _request_error(error: GraphQLError, request_id: str) -> GraphQLError:
-    """What is sent for a message that never became an operation. It is noted here, since no operation ends that would be."""
+    """The error for a message that never became an operation; logged and counted here, since no operation's end will be."""
     (request_error,) = to_client_errors([error], phase="parse", request_id=request_id)
     record_rejection(request_id, None, str((request_error.extensions or {})["code"]), transport="websocket")
     return request_error
 
 
 class MessageRateLimiter:
-    """At most so many messages a second, with as many at once: a bucket that leaks (GCRA)."""
+    """Limits messages a second, with a burst of as many: a leaky bucket (GCRA)."""
 
     def __init__(self, per_second: float) -> None:
         self._interval = 1 / per_second
         self._next_due = 0.0
 
     def allow(self, now: float) -> bool:
-        """Whether one more may come now."""
+        """Whether one more message is within the limit; counts it if so."""
         due = max(self._next_due, now) + self._interval
         if due - now > 1.0 + self._interval / 2:
             return False

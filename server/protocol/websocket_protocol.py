@@ -1,7 +1,7 @@
-"""uvicorn's websocket protocol with an end to its patience: with frames that are no messages, with many in one go, and with who does not read.
+"""uvicorn's websocket protocol with limits on frames, and timeouts for clients that do not read.
 
-uvicorn itself takes all frames that have come before anybody else gets a turn: 4 MB of empty pings kept a process busy for 5 s. And it waits
-for ever to send to a client that does not read, a close too, while it puts by a pong for each ping.
+uvicorn itself handles all received frames in one go, which blocks the event loop: 4 MB of empty pings took 5 s. It waits for ever to send
+to a client that does not read, also to send a close, and buffers a pong for each ping meanwhile.
 """
 
 from __future__ import annotations
@@ -31,31 +31,30 @@ if TYPE_CHECKING:
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
-PARSE_CHUNK_BYTES = 4096  # bytes that are taken apart before the frames in them are counted
-SEND_TIMEOUT = 60.0  # seconds in which a client must have read what waits for it
-CLOSE_TIMEOUT = 1.0  # seconds that a client has to read the last words, when the process stops or others need its place
+PARSE_CHUNK_BYTES = 4096  # bytes that are parsed before the frames in them are counted
+SEND_TIMEOUT = 60.0  # seconds within which a client must read what is buffered for it
+CLOSE_TIMEOUT = 1.0  # seconds that a client has to read the close frame, on shutdown or eviction
 CONNECTION_INIT_TIMEOUT = 4408  # graphql-transport-ws: no connection_init in time
 
-ON_IDENTIFIED = "settled"  # in the scope's state: what the handler calls once it knows whose the socket is
-MAX_FRAMES_PER_SECOND = 1000  # a second, of whatever kind; how many messages they may make is the handler's to say
+ON_IDENTIFIED = "on_identified"  # in the scope's state: a callback for the handler, once the socket is authenticated
+MAX_FRAMES_PER_SECOND = 1000  # frames of all kinds; the handler limits messages
 
-
-# What is said instead of the library's own words.
+# Our errors instead of the library's texts.
 _HANDSHAKE_ERRORS = {
     403: (
         "FORBIDDEN",
-        "No websocket is opened here. Its address is `/graphql`; pages must be of this origin, or of one in TRELLIS_ALLOWED_ORIGINS.",
+        "Websockets are opened at `/graphql`, by pages of this origin or of one in TRELLIS_ALLOWED_ORIGINS.",
     ),
     500: ("INTERNAL_SERVER_ERROR", "Internal error"),
 }
 _MALFORMED_HANDSHAKE = (
     "BAD_REQUEST",
-    "This is no handshake of a websocket: it needs `Sec-WebSocket-Version: 13` and a `Sec-WebSocket-Key` of 16 bytes.",
+    "This is not a valid websocket handshake: it needs `Sec-WebSocket-Version: 13` and a `Sec-WebSocket-Key` of 16 bytes.",
 )
 
 
 class LimitedWebSocketProtocol(WebSocketsSansIOProtocol):
-    """One websocket. `headers` are those of all answers, for a handshake that is refused."""
+    """One websocket. `headers` are added to the response of a rejected handshake."""
 
     def __init__(self, *arguments: Any, headers: Mapping[str, str] = SECURITY_HEADERS, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -68,7 +67,7 @@ class LimitedWebSocketProtocol(WebSocketsSansIOProtocol):
         self._evictable: dict[Any, None] = {}
 
     def make_evictable(self, evictable: dict[Any, None]) -> None:
-        """Be one of these until it is known whose the socket is; the first of them leaves when others need its place."""
+        """Join the evictable connections until the socket is authenticated; the first of them is evicted at the connection limit."""
         self._evictable = evictable
         evictable[self] = None
 
@@ -78,7 +77,7 @@ class LimitedWebSocketProtocol(WebSocketsSansIOProtocol):
         self._drop_after(CLOSE_TIMEOUT)
 
     def drop(self) -> None:
-        """Close at once; what was not sent yet is not sent."""
+        """Close at once and discard unsent data."""
         self._evictable.pop(self, None)
         self.transport.abort()
 
@@ -108,14 +107,14 @@ class LimitedWebSocketProtocol(WebSocketsSansIOProtocol):
             self._reject_handshake()
 
     def _reject_handshake(self) -> None:
-        """The head has come as a whole, for it was one to the HTTP side; where the library could not read it, it would now wait for ever."""
+        """Reject a handshake that the library did not accept. The head is complete, so the library would wait for ever for the rest."""
         if self.transport.is_closing():
             return
         response = b"".join(self.conn.data_to_send())
         self.transport.write(response or self._error_response(HTTPStatus.BAD_REQUEST, "").serialize())
         self.transport.close()
 
-    def _error_response(self, status: HTTPStatus | int, text: str) -> Response:  # noqa: ARG002 - the library's signature; its text is not ours
+    def _error_response(self, status: HTTPStatus | int, text: str) -> Response:  # noqa: ARG002 - the library's signature; its text is replaced
         status = HTTPStatus(status)
         request_id = uuid4().hex
         code, message = _HANDSHAKE_ERRORS.get(status, _MALFORMED_HANDSHAKE)
@@ -145,7 +144,7 @@ class LimitedWebSocketProtocol(WebSocketsSansIOProtocol):
         self._frame_count += 1
         if self.writable.is_set():
             super().handle_ping()
-        else:  # it asks for answers that it does not read
+        else:  # the client sends pings but does not read the pongs
             self._drop_unread()
 
     def handle_pong(self, event: Frame) -> None:
@@ -156,13 +155,13 @@ class LimitedWebSocketProtocol(WebSocketsSansIOProtocol):
         if self.curr_msg_data_type == "text":
             try:
                 b"".join(self.frames).decode()
-            except UnicodeDecodeError:  # uvicorn would log it as an error of ours
+            except UnicodeDecodeError:  # uvicorn would log it as an error of the server
                 self.frames = []
                 self._fail(CloseCode.INVALID_DATA, "The message is not UTF-8.")
                 return
         super().send_receive_event_to_app()
 
-    # What goes
+    # Sending
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -181,7 +180,7 @@ class LimitedWebSocketProtocol(WebSocketsSansIOProtocol):
         elif self.writable.is_set():
             await super().send(message)
             if self.close_timer is not None:
-                # uvicorn's own would wait for what is yet to be sent.
+                # uvicorn's timer would wait until the buffered data are sent.
                 self.close_timer.cancel()
                 self.close_timer = self.loop.call_later(self.close_timeout, self.drop)
         else:
@@ -194,7 +193,7 @@ class LimitedWebSocketProtocol(WebSocketsSansIOProtocol):
         else:
             self._drop_unread()
 
-    # The end
+    # Closing
 
     def handle_close(self, event: Frame) -> None:
         super().handle_close(event)
@@ -209,19 +208,19 @@ class LimitedWebSocketProtocol(WebSocketsSansIOProtocol):
         self._drop_after(self.close_timeout)
 
     def _drop_after(self, seconds: float) -> None:
-        """The connection is being closed, and that is how long it may take: closing it waits for what is yet to be sent."""
+        """Limit the time of a close, which waits until the buffered data are sent."""
         if self._drop_timer is None and self in self.connections:
             self._drop_timer = self.loop.call_later(seconds, self.drop)
 
     def _drop_unread(self) -> None:
         if not self.transport.is_closing():
-            log.info("socket_unread", waiting=self.transport.get_write_buffer_size())
+            log.info("websocket_client_not_reading", waiting=self.transport.get_write_buffer_size())
         self.drop()
 
     def _fail(self, code: int, reason: str) -> None:
         if self.transport.is_closing():
             return
-        log.info("socket_refused", code=int(code), reason=reason)
+        log.info("websocket_closed_by_server", code=int(code), reason=reason)
         self.conn.fail(code, reason)
         if self.conn.close_sent is None:
             self.transport.close()

@@ -88,7 +88,7 @@ async def test_without_postgres_it_is_unavailable_within_seconds_and_still_alive
         assert time.monotonic() - began < 3
         assert answer.status_code == 503
         assert answer.json()["status"] == "unavailable"
-        assert answer.json()["services"]["postgres"] == {"state": "down", "reason": "does not answer, or refuses us"}
+        assert answer.json()["services"]["postgres"] == {"state": "down", "reason": "does not answer, or refuses the connection"}
         assert "secret" not in answer.text
         alive = await client.get("/healthz")
         assert (alive.status_code, alive.text) == (200, "alive\n")
@@ -108,7 +108,7 @@ async def test_without_streams_it_is_unavailable_and_says_which_part_of_them(
         assert (answer.status_code, answer.json()["status"]) == (503, "unavailable")
         assert answer.json()["services"]["streams"] == {
             "state": "down",
-            "reason": "what follows jobs for them fails again and again: read",
+            "reason": "parts of the job feed keep failing: read",
         }
         assert answer.json()["services"]["postgres"] == {"state": "up"}
 

@@ -27,7 +27,7 @@ def document_hash(document: str) -> str:
 
 
 def entries(logged: list[LogEntry], *events: str) -> list[LogEntry]:
-    return [entry for entry in logged if entry["event"] in (events or ("operation", "request_refused"))]
+    return [entry for entry in logged if entry["event"] in (events or ("operation", "request_rejected"))]
 
 
 async def wait_for_entries(logged: list[LogEntry], event: str, count: int = 1) -> list[LogEntry]:
@@ -100,7 +100,7 @@ async def test_a_request_that_is_refused_before_it_is_an_operation_is_a_line_too
 ) -> None:
     with capture_logs() as logged:
         answer = await ada.http.post("/graphql", content=body, headers={"content-type": "application/json", **headers})
-        (entry,) = await wait_for_entries(logged, "request_refused")
+        (entry,) = await wait_for_entries(logged, "request_rejected")
     assert answer.status_code == status
     assert (entry["log_level"], entry["status"], entry["codes"]) == ("info", status, [code])
     assert entry["request_id"] == answer.headers["x-request-id"]
@@ -152,7 +152,7 @@ async def test_no_document_no_variable_and_no_token_gets_into_the_log(ada: Clien
                 pass
         await ada.http.post("/graphql", content=b"{", headers={"authorization": f"Bearer {secret}"})
         await wait_for_entries(logged, "operation", 3)
-        await wait_for_entries(logged, "request_refused")
+        await wait_for_entries(logged, "request_rejected")
     log_text = orjson.dumps(logged, default=str).decode()
     assert ada.token is not None
     assert ada.token not in log_text
@@ -166,7 +166,7 @@ async def test_a_subscription_is_a_line_when_it_begins_and_one_when_it_ends(ada:
     with capture_logs() as logged:
         async with ada.socket() as (send, _):
             await send({"id": "1", "type": "subscribe", "payload": {"query": document}})
-            (began,) = await wait_for_entries(logged, "subscription_began")
+            (began,) = await wait_for_entries(logged, "subscription_started")
             assert entries(logged, "subscription_ended") == []
             await send({"id": "1", "type": "complete"})
             (ended,) = await wait_for_entries(logged, "subscription_ended")

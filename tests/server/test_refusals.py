@@ -42,7 +42,7 @@ async def test_trusted_documents_alone_are_run_on_a_websocket(trusted_documents_
             await send_subscribe(websocket, "1", VIEWER + " ")
             refused = await receive_message(websocket)
         assert (refused["type"], refused["payload"][0]["extensions"]["code"]) == ("error", "DOCUMENT_REQUIRED")
-        (entry,) = [entry for entry in logged if entry["event"] == "request_refused"]
+        (entry,) = [entry for entry in logged if entry["event"] == "request_rejected"]
         assert (entry["codes"], entry["transport"]) == (["DOCUMENT_REQUIRED"], "websocket")
         assert entry["request_id"] == refused["payload"][0]["extensions"]["requestId"]
         assert error_count("DOCUMENT_REQUIRED") - before == 1
@@ -82,7 +82,7 @@ async def test_a_refusal_that_is_answered_with_200_is_noted(ada: Client) -> None
             while not logged:
                 await asyncio.sleep(0.01)
     assert answer.status_code == 200
-    (entry,) = [entry for entry in logged if entry["event"] == "request_refused"]
+    (entry,) = [entry for entry in logged if entry["event"] == "request_rejected"]
     assert (entry["codes"], entry["status"]) == (["PERSISTED_QUERY_NOT_FOUND"], 200)
     assert entry["request_id"] == answer.json()["errors"][0]["extensions"]["requestId"]
     assert error_count("PERSISTED_QUERY_NOT_FOUND") - before == 1
