@@ -1,4 +1,4 @@
-"""`trellis up`: everything on one machine, as children of this process, which only starts, watches and stops them."""
+"""`trellis up`: everything on one machine, as children of this process, which only starts, supervises and stops them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -23,63 +23,25 @@ from server.embedded.service import LOOPBACK, Service
 from server.logs import configure_logs
 from server.runtime_env import publish_environment
 from server.settings import ServerSettings
+from server.supervisor import SupervisedProcess
 from workers.settings import WorkerSettings
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 SOURCES = Path(__file__).resolve().parent.parent
 READY_TIMEOUT = 90.0
-STOP_TIMEOUT = 5.0  # for the API and the workers; the servers under them get what is left of ten seconds
+STOP_TIMEOUT = 5.0  # for the API and the workers; the embedded servers get the rest of ten seconds
 POLL_INTERVAL = 0.2
-INITIAL_BACKOFF = 0.5
-MAX_BACKOFF = 30.0
-BACKOFF_RESET_AFTER = 60.0  # seconds after which earlier deaths are forgiven
 _LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class StopRequested(BaseException):
-    """A signal said stop. Raised in the main thread wherever it is, so that every `with` on the way out cleans up."""
-
-
-class SupervisedProcess:
-    """A child that is started again when it dies, later and later while it keeps dying."""
-
-    def __init__(self, name: str, launch: Callable[[], ManagedProcess], child: ManagedProcess | None = None) -> None:
-        self.name = name
-        self._launch = launch
-        self.child = child or launch()
-        self._started_at = time.monotonic()
-        self._failures = 0
-        self._restart_at: float | None = None
-
-    def poll(self) -> None:
-        """Notice a death, or bring the child back when its time has come."""
-        now = time.monotonic()
-        if self._restart_at is None:
-            if (code := self.child.exit_code()) is None:
-                return
-            if now - self._started_at > BACKOFF_RESET_AFTER:
-                self._failures = 0
-            self._schedule_restart(now, f"exit code {code}" if code >= 0 else signal.Signals(-code).name)
-        elif now >= self._restart_at:
-            try:
-                self.child = self._launch()
-            except StartFailed as error:
-                self._schedule_restart(now, str(error))
-            else:
-                self._started_at, self._restart_at = now, None
-                log.info("child_restarted", child=self.name, pid=self.child.pid)
-
-    def _schedule_restart(self, now: float, reason: str) -> None:
-        delay = min(INITIAL_BACKOFF * 2**self._failures, MAX_BACKOFF)
-        self._failures += 1
-        self._restart_at = now + delay
-        log.warning("child_died", child=self.name, reason=reason, restart_in=delay)
+    """A stop signal came. Raised in the main thread, wherever that is, so that every `with` block cleans up."""
 
 
 def run(settings: ServerSettings) -> int:
-    """Start everything, say so, and keep it running until a signal; the exit status."""
+    """Start everything and keep it running until a stop signal; return the exit status."""
     configure_logs()
     try:
         with _raise_on_signal():
@@ -87,7 +49,7 @@ def run(settings: ServerSettings) -> int:
     except StopRequested:
         return 0
     except (AlreadyRunning, StartFailed) as error:
-        print(error, file=sys.stderr)  # noqa: T201 - the last word of a command line program
+        print(error, file=sys.stderr)  # noqa: T201 - a command-line program's error message
         return 1
     return 0
 
@@ -119,7 +81,7 @@ def _run_all(settings: ServerSettings) -> None:
         _migrate(environment, token_file)
         if settings.host in _LOOPBACK_HOSTS:
             environment.setdefault("TRELLIS_SERVER_TIMING", "true")
-        environment.pop("TRELLIS_ADMIN_TOKEN", None)  # what they need of it is in the database, as a hash
+        environment.pop("TRELLIS_ADMIN_TOKEN", None)  # the API needs only its hash, which is in the database
 
         def launch_api() -> ManagedProcess:
             address = ("--host", settings.host, "--port", str(settings.port), "--fd", str(listener.fileno()))
@@ -136,10 +98,10 @@ def _run_all(settings: ServerSettings) -> None:
                     )
                 )
             with publish_environment(data_dir, servers.environment):
-                # Without workers of ours there may be others; nothing tells, so they are not waited for.
+                # Without workers of ours there may be workers elsewhere, or none: do not wait for any.
                 status = _await_ready(url, processes, strict=settings.worker_processes > 0)
                 token_source = "in TRELLIS_ADMIN_TOKEN" if settings.admin_token.get_secret_value() else f"in {token_file}"
-                print(f"Trellis is {status} at {url}/graphql; the admin's token is {token_source}", flush=True)  # noqa: T201 - awaited by who started us
+                print(f"Trellis is {status} at {url}/graphql; the admin's token is {token_source}", flush=True)  # noqa: T201 - parsed by programs that start us
                 supervised = [*processes, *map(_supervised_service, servers.services)]
                 while True:
                     for process in supervised:
@@ -150,24 +112,24 @@ def _run_all(settings: ServerSettings) -> None:
 
 
 def _worker_environment(environment: Mapping[str, str], number: int) -> Mapping[str, str]:
-    """What a worker reads: of several, each serves its numbers on a port of its own, counted up from the setting's."""
+    """A worker's environment: each worker serves its metrics on its own port, counted up from the setting's."""
     first = WorkerSettings().metrics_port
     return {**environment, "TRELLIS_WORKER_METRICS_PORT": str(first + number - 1)} if first else environment
 
 
 def _migrate(environment: Mapping[str, str], token_file: Path) -> None:
-    """In a process of its own, so that this one stays small."""
+    """Migrate in a child process, so that this one stays small."""
     child = _start_command(environment, "migrate", "--admin-token-file", str(token_file))
     try:
         code = child.process.wait()
     finally:
         child.stop()
     if code != 0:
-        raise StartFailed("The database could not be brought to this release; the reason is above.")
+        raise StartFailed("The database could not be migrated to this release; the reason is above.")
 
 
 def _await_ready(url: str, processes: list[SupervisedProcess], *, strict: bool) -> str:
-    """`ready`, or `ready (degraded)` where only something other than PostgreSQL is still missing after a long wait."""
+    """Wait for `ready`; after `READY_TIMEOUT` also accept `ready (degraded)`, in which anything but PostgreSQL may be missing."""
     deadline = time.monotonic() + READY_TIMEOUT
     address = url.removeprefix("http://")
     while time.monotonic() < deadline:
@@ -175,7 +137,7 @@ def _await_ready(url: str, processes: list[SupervisedProcess], *, strict: bool) 
             return "ready"
         for process in processes:
             if (code := process.child.exit_code()) is not None:
-                raise StartFailed(f"The {process.name} ended with {code} while it started; the reason is above.")
+                raise StartFailed(f"The {process.name} exited with {code} during startup; the reason is above.")
         time.sleep(0.05)
     if _get_status(address, "/readyz") == 200:
         return "ready (degraded, see /readyz)"
@@ -194,7 +156,7 @@ def _get_status(address: str, path: str) -> int | None:
 
 
 def _start_command(environment: Mapping[str, str], *arguments: str, descriptors: tuple[int, ...] = ()) -> ManagedProcess:
-    """One of our own commands, its output on our terminal."""
+    """Start one of our commands, with output to our terminal."""
     argv = (sys.executable, "-m", "server.cli", *arguments)
     return ManagedProcess(Command(name=arguments[0], argv=argv, environment=environment, cwd=str(SOURCES), descriptors=descriptors))
 
@@ -218,11 +180,11 @@ def _stop(children: list[ManagedProcess]) -> None:
 
 @contextmanager
 def _bind(host: str, port: int) -> Generator[socket.socket]:
-    """The API's address, held by this process: a restarted API finds it free, and nobody's connection is refused meanwhile."""
+    """Bind the API's address in this process, so that connections wait in the backlog while the API restarts, instead of being refused."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
-        raise StartFailed(f"{host} is no address of this machine: {error.strerror}. Choose another with --host.") from error
+        raise StartFailed(f"{host} is not an address of this machine: {error.strerror}. Choose another with --host.") from error
     with socket.socket(family, kind, protocol) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -238,7 +200,7 @@ def _bind(host: str, port: int) -> Generator[socket.socket]:
 
 @contextmanager
 def _raise_on_signal() -> Generator[None]:
-    """The first signal to stop raises `Stopped`; more of them change nothing, since stopping has begun."""
+    """The first stop signal raises `StopRequested`; further ones are ignored, since shutdown has begun."""
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         for signal_number in STOP_SIGNALS:

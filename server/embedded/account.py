@@ -1,4 +1,4 @@
-"""Whom PostgreSQL runs as when we are root, which it refuses to be."""
+"""The user that PostgreSQL runs as if we are root, since it refuses to run as root."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PREFERRED_USERS = ("trellis", "postgres", "nobody")
 
 @dataclass(frozen=True)
 class Account:
-    """A user without privileges. A child becomes it by `user`, `group` and an empty `extra_groups`, so none of our groups stays."""
+    """An unprivileged user. Children are started with `user`, `group` and empty `extra_groups`, so that they keep none of our groups."""
 
     name: str
     uid: int
@@ -20,10 +20,10 @@ class Account:
 
 
 def unprivileged_account(folder: Path) -> Account | None:
-    """None where we are not root. Else the owner of `folder` if it has one other than root, or the first that exists of `PREFERRED`.
+    """None if we are not root; else the owner of `folder` unless that is root, or the first of `PREFERRED_USERS` that exists.
 
-    The owner comes first because a folder keeps its user over restarts, and because a clone's own user may have made it
-    before root started on it.
+    The owner comes first so that a folder keeps its user over restarts, and because the clone's owner may have created it before root
+    started Trellis.
     """
     if os.geteuid() != 0:
         return None
@@ -40,5 +40,5 @@ def unprivileged_account(folder: Path) -> Account | None:
         return Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
     raise LookupError(
         f"PostgreSQL does not run as root, and none of the users {', '.join(PREFERRED_USERS)} exists. "
-        "Make one (`useradd --system trellis`) or start Trellis as another user."
+        "Create one (`useradd --system trellis`) or start Trellis as another user."
     )

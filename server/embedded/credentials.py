@@ -1,4 +1,4 @@
-"""Passwords and keys of the embedded servers, made once per data folder."""
+"""Passwords and keys of the embedded servers, generated once per data folder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Self
 
 
 def write_private(path: Path, text: str) -> None:
-    """Replace `path` by a file that only we can read. Whole or not at all, whenever we are killed."""
+    """Replace `path` atomically by a file that only this user can read."""
     draft = path.with_name(f"{path.name}.new")
     draft.unlink(missing_ok=True)
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -24,7 +24,7 @@ def write_private(path: Path, text: str) -> None:
 
 @dataclass(frozen=True)
 class Credentials:
-    """What a client needs besides an address. Letters and digits only, so that they stand in URLs and settings as they are."""
+    """Credentials of clients. Letters and digits only, so that URLs and settings need no escaping."""
 
     postgres_password: str
     valkey_password: str
@@ -33,14 +33,14 @@ class Credentials:
 
     @classmethod
     def load_or_create(cls, data_dir: Path) -> Self:
-        """The keys of this folder, made and stored where there are none."""
+        """The credentials of this folder, generated and stored if missing."""
         path = data_dir / "keys.json"
         if path.exists():
             return cls(**json.loads(path.read_text()))
         credentials = cls(
             postgres_password=secrets.token_hex(24),
             valkey_password=secrets.token_hex(24),
-            s3_access_key_id=f"trellis{secrets.token_hex(6)}",  # rclone refuses key ids of fewer than ten letters
+            s3_access_key_id=f"trellis{secrets.token_hex(6)}",  # rclone requires ten characters or more
             s3_secret_access_key=secrets.token_hex(24),
         )
         write_private(path, json.dumps(asdict(credentials), indent=2) + "\n")

@@ -1,4 +1,4 @@
-"""One start per data folder."""
+"""The lock that limits a data folder to one running instance."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 
 
 class AlreadyRunning(Exception):
-    """Another process holds the data folder. The message names it."""
+    """Another process holds the data folder's lock. The message names it."""
 
 
 def is_locked(data_dir: Path) -> bool:
-    """Whether a process holds this folder now."""
+    """Whether a process holds this folder's lock now."""
     try:
         descriptor = os.open(data_dir / "lock", os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -31,17 +31,17 @@ def is_locked(data_dir: Path) -> bool:
 
 @contextmanager
 def folder_lock(data_dir: Path, note: str) -> Generator[None]:
-    """Hold `data_dir` for the length of the block; `note` is told to whoever comes second. Raises `AlreadyRunning`.
+    """Lock `data_dir` until the block ends; `note` is shown to processes that try later. Raises `AlreadyRunning`.
 
-    The kernel gives the lock back when the holder ends in whatever way, so a lock file that was left behind means nothing.
+    The kernel releases the lock when the holder ends in any way, so a leftover lock file does no harm.
     """
-    # Not `with`: the lock lives as long as this descriptor, and opening must not truncate what the holder wrote.
+    # os.open: the lock lives as long as this descriptor, and opening must not truncate what the holder wrote.
     descriptor = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.pread(descriptor, 1000, 0).decode(errors="replace").strip() or "a process that has only just started"
+            holder = os.pread(descriptor, 1000, 0).decode(errors="replace").strip() or "a process that has just started"
             raise AlreadyRunning(
                 f"Trellis already runs on {data_dir}: {holder}. Use that one, stop it first, or choose another folder with --data-dir."
             ) from None

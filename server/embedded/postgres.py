@@ -1,11 +1,11 @@
-"""PostgreSQL from its wheel, with a cluster of its own under the data folder.
+"""PostgreSQL from its wheel, with a cluster under the data folder.
 
-Started as root it runs as an unprivileged user (see `account`), and must work wherever the clone lies, below folders such as
-/root that this user may not pass. Neither those folders' rights nor the place of the data are touched for it:
+Started as root it runs as an unprivileged user (see `account`), and must work wherever the clone is, also below folders such as /root
+that this user cannot traverse. Neither those folders' permissions nor the location of the data are changed for it:
 
-- the server gets its data folder as an open descriptor, `-D /proc/self/fd/N`: opening that link asks for rights on the folder
-  itself, which is the user's own, and on nothing above it;
-- the programs, where the user cannot execute them in place, are copied once to `/var/lib/trellis` (see `programs`).
+- the server gets its data folder as an open descriptor, `-D /proc/self/fd/N`: opening that link needs permissions on the folder
+  itself, which the user owns, and on nothing above it;
+- programs that the user cannot execute in place are copied once to `/var/lib/trellis` (see `programs`).
 """
 
 from __future__ import annotations
@@ -40,20 +40,20 @@ SETTINGS = {
     "maintenance_work_mem": "128MB",
     "max_wal_size": "2GB",
     "wal_compression": "on",
-    "random_page_cost": "1.1",  # laptops have solid-state disks
-    "jit": "off",  # our queries are short: compiling one costs more than running it
-    "max_locks_per_transaction": "256",  # a look at a partitioned table locks its partitions
+    "random_page_cost": "1.1",  # for solid-state disks
+    "jit": "off",  # our queries are short: compiling them costs more than it saves
+    "max_locks_per_transaction": "256",  # a query of a partitioned table locks all its partitions
     "timezone": "UTC",
     "log_timezone": "UTC",
     "log_checkpoints": "off",
     "log_min_duration_statement": "2s",
 }
-# For tests: a crash of the machine may lose everything, a crash of PostgreSQL nothing.
+# For tests: a crash of the machine may lose all data, a crash of PostgreSQL none.
 NON_DURABLE_SETTINGS = {"fsync": "off", "full_page_writes": "off"}
 
 
 class Postgres(Service):
-    """A private PostgreSQL that demands a password (SCRAM) of everyone."""
+    """A private PostgreSQL that requires a password (SCRAM) from every client."""
 
     name = "postgres"
 
@@ -100,7 +100,7 @@ class Postgres(Service):
             account=self._account,
             descriptors=(self._descriptor,) if self._account else (),
             cwd="/",
-            # Fast (ends sessions, writes a checkpoint), then immediate (recovers at the next start), then by force.
+            # Fast shutdown (ends sessions, writes a checkpoint), then immediate (recovers at the next start), then SIGKILL.
             stop_signals=(signal.SIGINT, signal.SIGQUIT, signal.SIGKILL),
             orphan_signal=signal.SIGQUIT,
         )
@@ -111,7 +111,7 @@ class Postgres(Service):
             lines = (self.folder / "postmaster.pid").read_text().splitlines()
         except FileNotFoundError:
             return False
-        # The eighth line is the state; the first the server's process, which tells this start's file from one left behind.
+        # The eighth line is the state; the first the server's pid, which distinguishes this start's file from a leftover one.
         return len(lines) >= 8 and lines[0] == str(self.child.pid) and lines[7].strip() == READY_STATE
 
     def stop(self) -> None:
@@ -124,12 +124,12 @@ class Postgres(Service):
             self._descriptor = None
 
     def _create_cluster(self) -> None:
-        """Made beside its place and moved there when complete, so that a start which was killed half-way leaves nothing half-made."""
+        """Run initdb in a draft folder and rename it when complete, so that a killed start leaves no partial cluster."""
         draft = self.data_dir / "postgres.new"
         if draft.exists():
             shutil.rmtree(draft)
         if self.folder.exists():
-            self.folder.rmdir()  # an empty one is fine; one with files that are no cluster is not ours to remove
+            self.folder.rmdir()  # fails unless empty: files that are no cluster are not ours to remove
         draft.mkdir(mode=0o700)
         if self._account:
             os.chown(draft, self._account.uid, self._account.gid)
@@ -144,7 +144,7 @@ class Postgres(Service):
                     f"--pwfile={password_path}",
                     "--auth=scram-sha-256",
                     "--encoding=UTF8",
-                    # The same order of texts on every machine, whatever its C library.
+                    # The same collation on every machine, whatever its C library.
                     "--locale-provider=builtin",
                     "--builtin-locale=C.UTF-8",
                     "--locale=C",
@@ -183,12 +183,12 @@ class Postgres(Service):
             extra_groups=[] if account else None,
         )
         if completed.returncode != 0:
-            raise StartFailed(f"PostgreSQL's {program} ended with {completed.returncode}:\n{completed.stdout}{completed.stderr}".strip())
+            raise StartFailed(f"PostgreSQL's {program} exited with {completed.returncode}:\n{completed.stdout}{completed.stderr}".strip())
 
 
 @contextmanager
 def _readable_pipe(text: str, account: Account | None) -> Generator[tuple[int, str]]:
-    """A pipe that holds `text`, and the path by which `account` alone can read it: no password on a disk or a command line."""
+    """A pipe that holds `text`, and the path by which only `account` can read it: no password on disk or a command line."""
     reader, writer = os.pipe()
     try:
         if account:
@@ -201,10 +201,10 @@ def _readable_pipe(text: str, account: Account | None) -> Generator[tuple[int, s
 
 
 def _terminate_orphans(folder: Path) -> None:
-    """End what a killed start may have left running on this cluster, and forget its pid file where that would mislead.
+    """Terminate processes that a killed start left running on this cluster, and remove a stale pid file.
 
-    Called with the data folder's lock held: whatever still works on the cluster is an orphan. PostgreSQL itself refuses to start
-    while one lives, and also when an unrelated process has got the process id that a stale `postmaster.pid` names.
+    Called with the data folder's lock held, so every process on the cluster is an orphan. PostgreSQL refuses to start while one runs,
+    and also if an unrelated process has the pid in a stale `postmaster.pid`.
     """
     orphans = [process for process in psutil.process_iter() if _is_running_on(process, folder)]
     for signal_number in (signal.SIGQUIT, signal.SIGKILL):
@@ -215,12 +215,12 @@ def _terminate_orphans(folder: Path) -> None:
                 continue
         _, orphans = psutil.wait_procs(orphans, ORPHAN_TIMEOUT / 2)
     if orphans:
-        raise StartFailed(f"Process {orphans[0].pid} still works on {folder} and could not be ended. End it and start again.")
+        raise StartFailed(f"Process {orphans[0].pid} still uses {folder} and could not be stopped. Stop it and start again.")
     (folder / "postmaster.pid").unlink(missing_ok=True)
 
 
 def _is_running_on(process: psutil.Process, folder: Path) -> bool:
-    # PostgreSQL's processes have their cluster as working folder, however it was named to them.
+    # The working folder of PostgreSQL's processes is their cluster, whatever path they were given.
     try:
         return process.name() == "postgres" and Path(process.cwd()) == folder.resolve()
     except psutil.Error:

