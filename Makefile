@@ -1,12 +1,12 @@
-# Every verb of Trellis. `make help` lists them.
+# `make help` lists the targets.
 
 .SHELLFLAGS := -eu -c
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-# Where it is set, each of the many processes compiles every import anew and starts four times slower.
+# If it is set, every process compiles all imports again and starts four times slower.
 unexport PYTHONDONTWRITEBYTECODE
 
-# The newest Python that is not too new for every wheel, tried by running it: a name on PATH may be an empty shim.
+# The newest Python with wheels for everything, tested by running it: a name on PATH may be an empty shim.
 PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3; do \
 	if $$name -c 'import sys; raise SystemExit(sys.version_info < (3, 11))' >/dev/null 2>&1; then echo $$name; break; fi; done)
 VENV := .venv
@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 ARGS ?=
 
-# A stamp is written when its step is done, and the step is done again when what it came from is newer.
+# Stamp files: a step is repeated when its sources are newer than its stamp.
 MADE := $(VENV)/.made
 INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
@@ -22,7 +22,7 @@ CONSOLE := $(VENV)/.console
 NODE_PARTS := tests/conformance/node_modules/.installed tests/clients/node_modules/.installed
 
 .PHONY: help
-help: ## List the verbs
+help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: up
@@ -30,7 +30,7 @@ up: $(INSTALLED) $(CONSOLE) ## Start everything on this machine (options: make u
 	@exec $(BIN)/trellis up $(ARGS)
 
 .PHONY: demo
-demo: $(INSTALLED) ## Train on three real tables through the API, watching, and compare the models
+demo: $(INSTALLED) ## Train on three real tables through the API, show the progress, and compare the models
 	@exec $(BIN)/trellis demo $(ARGS)
 
 .PHONY: test
@@ -39,36 +39,36 @@ test: $(INSTALLED_DEV) $(CONSOLE) $(NODE_PARTS) lint types ## Lint, types, layer
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 .PHONY: conformance
-conformance: $(INSTALLED_DEV) $(NODE_PARTS) ## The audits of GraphQL over HTTP, each with its result (a part of the tests)
+conformance: $(INSTALLED_DEV) $(NODE_PARTS) ## Run the audits of GraphQL over HTTP and print each result (included in the tests)
 	@$(BIN)/python -m pytest -q -s tests/conformance
 
 .PHONY: fuzz
-fuzz: $(INSTALLED_DEV) ## Ask the whole schema for everything, at random and at length (options: make fuzz EXAMPLES=1000)
+fuzz: $(INSTALLED_DEV) ## Fuzz the whole schema at length (options: make fuzz EXAMPLES=1000)
 	@FUZZ_EXAMPLES=$(or $(EXAMPLES),200) $(BIN)/python -m pytest -q -s --timeout 7200 --log-level error tests/fuzz
 
 .PHONY: lint
-lint: $(INSTALLED_DEV) ## Style, format and the layers between the rooms
+lint: $(INSTALLED_DEV) ## Check style, format and the layers between packages
 	@echo "== lint"
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --quiet --check .
 	@$(BIN)/lint-imports > $(VENV)/.layers || { cat $(VENV)/.layers; exit 1; }
 
 .PHONY: types
-types: $(INSTALLED_DEV) ## Types, strictly
+types: $(INSTALLED_DEV) ## Check types, in strict mode
 	@echo "== types"
 	@$(BIN)/pyright
 
 .PHONY: bench
-bench: $(INSTALLED_DEV) ## Measure, and print ratios (options: make bench ARGS="bench_ingest")
+bench: $(INSTALLED_DEV) ## Run the benchmarks and print ratios (options: make bench ARGS="bench_ingest")
 	@for bench in $(or $(ARGS),$(patsubst tests/benchmarks/%.py,%,$(wildcard tests/benchmarks/bench_*.py))); do \
 		echo "== $$bench"; $(BIN)/python -m tests.benchmarks.$$bench; done
 
 .PHONY: chaos
-chaos: $(INSTALLED_DEV) ## A thousand jobs under random faults (options: make chaos ARGS="--seed 7 --jobs 1000", ARGS="--numbers all")
+chaos: $(INSTALLED_DEV) ## Run a thousand jobs under random faults (options: make chaos ARGS="--seed 7 --jobs 1000", ARGS="--numbers all")
 	@exec $(BIN)/python -m tests.faults.chaos $(ARGS)
 
 .PHONY: format
-format: $(INSTALLED_DEV) ## Write the code the one way it is written here
+format: $(INSTALLED_DEV) ## Format the code
 	@$(BIN)/ruff check --quiet --fix --exit-zero .
 	@$(BIN)/ruff format .
 
@@ -78,22 +78,22 @@ console: $(INSTALLED) ## Build the GraphiQL page
 	@touch $(CONSOLE)
 
 .PHONY: migrate
-migrate: $(INSTALLED) ## Bring the database of TRELLIS_DATABASE_URL to this release
+migrate: $(INSTALLED) ## Migrate the database of TRELLIS_DATABASE_URL to this release
 	@$(BIN)/trellis migrate
 
 .PHONY: migration
-migration: $(INSTALLED) ## Write the next revision of the schema: make migration name="reports"
+migration: $(INSTALLED) ## Write the next database migration: make migration name="reports"
 	@$(BIN)/trellis revision "$(name)"
 
 .PHONY: schema
-schema: $(INSTALLED) ## Write graph/schema.graphql and the README's tables of settings and metrics from the code
+schema: $(INSTALLED) ## Generate graph/schema.graphql and the README's tables of settings and metrics
 	@$(BIN)/trellis schema > graph/schema.graphql
 	@$(BIN)/python docs/settings.py
 	@$(BIN)/python docs/metrics.py
 
 .PHONY: lock
 lock: SHELL := /bin/bash
-lock: $(INSTALLED_DEV) ## Resolve the dependencies anew and pin them with their hashes
+lock: $(INSTALLED_DEV) ## Resolve the dependencies again and pin them with hashes
 	@echo "== requirements.lock"
 	@$(COMPILE) --extra embedded pyproject.toml <(echo setuptools) --output-file requirements.lock >/dev/null
 	@echo "== tests/requirements.lock"
@@ -107,7 +107,7 @@ tests/%/node_modules/.installed: tests/%/package-lock.json | $(INSTALLED_DEV)
 	@touch $@
 
 .PHONY: clean
-clean: ## Remove what was installed and built; the data in .trellis stays
+clean: ## Remove what was installed and built, but not the data in .trellis
 	@rm -rf $(VENV) *.egg-info build dist server/console/dist server/console/node_modules tests/*/node_modules .pytest_cache .ruff_cache .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -139,7 +139,7 @@ $(INSTALLED_DEV): $(MADE) tests/requirements.lock pyproject.toml
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $(INSTALLED) $@
 
-# Once for each state of the sources, whether it works or not: everything but the page does without, and `make console` tries again.
+# Built once for each state of the sources; a failure is not fatal, since only the page needs it, and `make console` retries.
 $(CONSOLE): $(wildcard server/console/package-lock.json server/console/*.html server/console/*.ts server/console/src/* server/console/src/*/*) | $(MADE)
 	@echo "== Building the GraphiQL page"
 	@$(BIN)/python -m server.console.build || echo "Trellis works without the page. To try again: make console"

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from prometheus_client.metrics import MetricWrapperBase
 
-from db.stores import stream_metrics
+from db.streams import stream_metrics
 from server import db_metrics, metrics, metrics_endpoint
 from workers.runtime import telemetry
 

@@ -25,7 +25,7 @@ class TrellisSettings(BaseSettings):
         """The environment variable that the field's value comes from: the old name where only that one is set."""
         old_name = cls.deprecated_names.get(field_name)
         new_name = cls.env_name(field_name)
-        return old_name if old_name in os.environ and new_name not in os.environ else new_name
+        return old_name if old_name is not None and old_name in os.environ and new_name not in os.environ else new_name
 
     @classmethod
     def settings_customise_sources(
