@@ -27,7 +27,10 @@ from tests.faults.workload import Workload
 from workers.settings import WorkerSettings
 
 MARGIN = 0.9  # seconds
-DEFAULTS = {f"TRELLIS_WORKER_{name.upper()}": str(WorkerSettings.model_fields[name].default) for name in ("lease", "heartbeat_interval", "poll_interval")}
+DEFAULTS = {
+    f"TRELLIS_WORKER_{name.upper()}": str(WorkerSettings.model_fields[name].default)
+    for name in ("lease", "heartbeat_interval", "poll_interval")
+}
 # On a new cluster all maintenance tasks are due at once, and the only running worker does them all; over an hour they are negligible.
 NO_MAINTENANCE = {f"TRELLIS_{name.upper()}": "0" for name in StateSettings.model_fields if name.startswith("maintenance_")}
 
