@@ -83,7 +83,7 @@ async def test_the_operations_of_a_socket_came_in_so_many_bytes_and_no_more(ada:
         refused = await receive_message(websocket)
         assert (refused["id"], refused["type"]) == ("5", "error")
         (error,) = refused["payload"]
-        assert error["message"].startswith("The operations that this socket runs came in 1,048,576 bytes")
+        assert error["message"].startswith("The requests of this socket's running operations would exceed 1,048,576 bytes")
         assert error["extensions"].keys() == {"code", "requestId"}
         assert error["extensions"]["code"] == "RATE_LIMITED"
         await send_message(websocket, id="1", type="complete")
