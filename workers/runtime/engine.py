@@ -145,7 +145,7 @@ class Engine:
             await asyncio.wait([*self._attempt_tasks, asyncio.create_task(asyncio.sleep(0.1))], return_when=asyncio.FIRST_COMPLETED)
 
     async def _poll_loop(self) -> None:
-        """Poll every `look` seconds, which bounds the cost of a lost notice, and at once on a notice."""
+        """Poll every `poll_interval` seconds, which bounds the cost of a lost notice, and at once on a notice."""
         polled_at = time.monotonic()
         while True:
             # Frequent notices must not postpone the full poll, which alone finds expired leases.
