@@ -6,109 +6,15 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
+from db.migrations.functions import drop_function, install_function
+
 revision = "0001"
 down_revision = None
 branch_labels = None
 depends_on = None
 
 
-# Frozen here: a later change of a function is a later revision. A test compares the guard with `db.tables.jobstates`.
-FUNCTIONS = (
-    """\
-CREATE FUNCTION trellis_touch() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-  NEW.updated_at = clock_timestamp();
-  RETURN NEW;
-END $$""",
-    """\
-CREATE FUNCTION trellis_count_references() RETURNS trigger LANGUAGE plpgsql AS $$
-DECLARE
-  gone uuid; come uuid;
-BEGIN
-  IF TG_OP <> 'INSERT' THEN gone = (to_jsonb(OLD) ->> TG_ARGV[0])::uuid; END IF;
-  IF TG_OP <> 'DELETE' THEN come = (to_jsonb(NEW) ->> TG_ARGV[0])::uuid; END IF;
-  IF gone IS DISTINCT FROM come THEN
-    UPDATE stored_objects SET reference_count = reference_count - 1 WHERE id = gone;
-    UPDATE stored_objects SET reference_count = reference_count + 1 WHERE id = come;
-  END IF;
-  RETURN NULL;
-END $$""",
-    """\
-CREATE FUNCTION trellis_count_storage() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-  IF TG_OP = 'INSERT' THEN
-    UPDATE users SET storage_bytes = storage_bytes + NEW.size_bytes WHERE id = NEW.owner_id;
-  ELSE
-    UPDATE users SET storage_bytes = storage_bytes - OLD.size_bytes WHERE id = OLD.owner_id;
-  END IF;
-  RETURN NULL;
-END $$""",
-    # A uuidv7 begins with 48 bits of milliseconds, so a month of ids is a range of uuids.
-    """\
-CREATE FUNCTION trellis_make_partitions(months integer) RETURNS void LANGUAGE plpgsql AS $$
-DECLARE
-  parent text; month timestamptz; lower_bound uuid; upper_bound uuid; part text;
-BEGIN
-  FOREACH parent IN ARRAY ARRAY['job_events', 'metric_points'] LOOP
-    IF to_regclass(parent || '_default') IS NULL THEN
-      EXECUTE format('CREATE TABLE %I PARTITION OF %I DEFAULT', parent || '_default', parent);
-    END IF;
-    FOR ahead IN 0..months LOOP
-      month = date_trunc('month', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC' + make_interval(months => ahead);
-      part = parent || to_char(month AT TIME ZONE 'UTC', '_YYYY_MM');
-      lower_bound = rpad(lpad(to_hex((extract(epoch FROM month) * 1000)::bigint), 12, '0'), 32, '0')::uuid;
-      upper_bound = rpad(lpad(to_hex((extract(epoch FROM month + interval '1 month') * 1000)::bigint), 12, '0'), 32, '0')::uuid;
-      IF to_regclass(part) IS NULL THEN
-        EXECUTE format('CREATE TABLE %I PARTITION OF %I FOR VALUES FROM (%L) TO (%L)', part, parent, lower_bound, upper_bound);
-      END IF;
-    END LOOP;
-  END LOOP;
-END $$""",
-    """\
-CREATE OR REPLACE FUNCTION trellis_guard_job() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-  IF OLD.status IN ('completed', 'failed', 'cancelled') THEN
-    RAISE EXCEPTION 'job % is % and final', OLD.id, OLD.status USING ERRCODE = 'TR001';
-  END IF;
-  IF NEW.status <> OLD.status AND (OLD.status, NEW.status) NOT IN (
-    ('pending', 'queued'),
-    ('pending', 'running'),
-    ('queued', 'running'),
-    ('pending', 'cancelled'),
-    ('queued', 'cancelled'),
-    ('running', 'completed'),
-    ('running', 'failed'),
-    ('running', 'pending'),
-    ('running', 'cancelling'),
-    ('cancelling', 'cancelled')
-  ) THEN
-    RAISE EXCEPTION 'job % cannot go from % to %', OLD.id, OLD.status, NEW.status USING ERRCODE = 'TR001';
-  END IF;
-  IF (OLD.status, NEW.status) IN (('pending', 'running'), ('queued', 'running')) THEN
-    IF NEW.attempt <> OLD.attempt + 1 THEN
-      RAISE EXCEPTION 'job %: a claim counts the attempt up by one', OLD.id USING ERRCODE = 'TR001';
-    END IF;
-  ELSIF NEW.attempt <> OLD.attempt THEN
-    RAISE EXCEPTION 'job %: only a claim changes the attempt', OLD.id USING ERRCODE = 'TR001';
-  END IF;
-  IF NEW.status <> OLD.status AND NEW.last_sequence <= OLD.last_sequence THEN
-    RAISE EXCEPTION 'job %: a change of status takes the next event sequence', OLD.id USING ERRCODE = 'TR001';
-  END IF;
-  IF NEW.status <> OLD.status THEN
-    UPDATE runs SET started_at = coalesce(started_at, NEW.started_at), completed_at = NEW.completed_at, status = CASE NEW.status
-      WHEN 'pending' THEN 'pending'
-      WHEN 'queued' THEN 'pending'
-      WHEN 'running' THEN 'running'
-      WHEN 'cancelling' THEN 'running'
-      WHEN 'completed' THEN 'completed'
-      WHEN 'failed' THEN 'failed'
-      WHEN 'cancelled' THEN 'cancelled'
-      END
-    WHERE job_id = NEW.id;
-  END IF;
-  RETURN NEW;
-END $$""",
-)
+FUNCTIONS = ("trellis_touch", "trellis_count_references", "trellis_count_storage", "trellis_make_partitions", "trellis_guard_job")
 
 
 def upgrade() -> None:
@@ -867,8 +773,8 @@ def upgrade() -> None:
         op.f("fk_dataset_versions_produced_by_id"), "dataset_versions", "jobs", ["produced_by_id"], ["id"], ondelete="SET NULL"
     )
     op.create_foreign_key(op.f("fk_uploads_job_id"), "uploads", "jobs", ["job_id"], ["id"], ondelete="SET NULL")
-    for statement in FUNCTIONS:
-        op.execute(statement)
+    for name in FUNCTIONS:
+        install_function(op, name, revision)
     for table in ("users", "datasets", "dataset_versions", "pipelines", "jobs", "models", "experiments"):
         op.execute(f"CREATE TRIGGER touch BEFORE UPDATE ON {table} FOR EACH ROW EXECUTE FUNCTION trellis_touch()")
     op.execute("CREATE TRIGGER guard BEFORE UPDATE ON jobs FOR EACH ROW EXECUTE FUNCTION trellis_guard_job()")
@@ -1002,5 +908,5 @@ def downgrade() -> None:
     op.drop_index("uq_users_email", table_name="users", postgresql_where=sa.text("deleted_at IS NULL"))
     op.drop_table("users")
     op.drop_table("step_definitions")
-    for name in ("touch()", "guard_job()", "count_references()", "count_storage()", "make_partitions(integer)"):
-        op.execute(f"DROP FUNCTION trellis_{name}")
+    for name in FUNCTIONS:
+        drop_function(op, name)

@@ -1,22 +1,16 @@
-"""Credits: what users have, what their jobs cost, and the ledger of both."""
+"""Credits: users' balances, the costs of their jobs, and the ledger of both."""
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
 
+from db.migrations.functions import drop_function, install_function
+
 revision = "0003"
 down_revision = "0002"
 branch_labels = None
 depends_on = None
-
-
-# Says no, whoever asks; its argument says why.
-REFUSE = """\
-CREATE FUNCTION trellis_refuse() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-  RAISE EXCEPTION '% of % is refused: %', TG_OP, TG_TABLE_NAME, TG_ARGV[0] USING ERRCODE = 'TR002';
-END $$"""
 
 
 def upgrade() -> None:
@@ -70,8 +64,8 @@ def upgrade() -> None:
         unique=True,
         postgresql_where=sa.text("kind IN ('consumption', 'release')"),
     )
-    op.execute(REFUSE)
-    # For each statement, so that TRUNCATE is refused too, which no trigger for rows ever sees.
+    install_function(op, "trellis_refuse", revision)
+    # A trigger for each statement refuses TRUNCATE too, which a trigger for rows never sees.
     op.execute(
         "CREATE TRIGGER immutable BEFORE UPDATE OR DELETE OR TRUNCATE ON credit_transactions FOR EACH STATEMENT"
         " EXECUTE FUNCTION trellis_refuse('the ledger is only ever added to; correct it by a further line')"
@@ -85,7 +79,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.execute("DROP TRIGGER keep_cost ON jobs")
     op.drop_table("credit_transactions")
-    op.execute("DROP FUNCTION trellis_refuse()")
+    drop_function(op, "trellis_refuse")
     op.drop_constraint(op.f("ck_jobs_cost_not_negative"), "jobs")
     op.drop_column("jobs", "credit_cost")
     op.drop_constraint(op.f("ck_users_credits_not_negative"), "users")
