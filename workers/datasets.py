@@ -11,11 +11,13 @@ from sqlalchemy import Row, select
 
 from db.core.work import Work
 from db.queries.artifacts import PROCESSED, RAW
-from db.services import outputs
+from db.services import versions
 from db.services.jobs.checkpoints import Checkpoint
 from db.services.outputs import StoredFile
 from db.tables import Upload
+from db.tables.jobs import JobKind
 from workers.ml.part_state import PART_CHECKPOINT_PREFIX, PartState, StoredPart
+from workers.registry import task
 from workers.runtime.attempt import Attempt, Effects
 from workers.runtime.body_runner import BodyFailed
 
@@ -23,6 +25,7 @@ PARQUET = "application/vnd.apache.parquet"
 MAX_PROFILE_IN_ROW = 1024**2
 
 
+@task(JobKind.INGEST)
 async def ingest(attempt: Attempt) -> Effects:
     """Copy the upload to a key without a presigned URL; only that copy is read, hashed and referred to.
 
@@ -54,7 +57,7 @@ async def ingest(attempt: Attempt) -> Effects:
     try:
         result = await attempt.run_body("workers.ml.ingest:ingest", spec, span=(5, 95))
     except BodyFailed as error:
-        if error.failure.code == "UPLOAD_MISMATCH":
+        if error.failure.code == versions.UPLOAD_MISMATCH:
             attempt.delete_on_failure(upload.object_key)
         raise
     attempt.progress(95, "Storing")
@@ -72,7 +75,7 @@ async def ingest(attempt: Attempt) -> Effects:
 
     async def effects(work: Work, settled: Row[Any]) -> Sequence[str]:
         assert job.dataset_version_id is not None
-        written = await outputs.mark_version_ready(work, settled, job.dataset_version_id, result, raw, processed, profile)
+        written = await versions.mark_ready(work, settled, job.dataset_version_id, result, raw, processed, profile)
         return [*written.duplicate_keys, upload.object_key]
 
     return effects

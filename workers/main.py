@@ -19,7 +19,7 @@ from db.stores.redis import CONNECTION_ERRORS, connect
 from db.streams.notices import RedisNoticePublisher
 from db.tables.jobs import JobKind
 from workers.catalogue import project_steps
-from workers.registry import TASKS
+from workers.registry import declared_tasks
 from workers.runtime import telemetry
 from workers.runtime.attempt import Task, WorkerResources
 from workers.runtime.engine import Engine
@@ -33,7 +33,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 def run(queues: Sequence[str] | None = None) -> None:
     """Process jobs of the queues, all if none are named, until SIGTERM or SIGINT."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(list(queues) if queues else list(QUEUES), TASKS))
+        runner.run(serve(list(queues) if queues else list(QUEUES), declared_tasks()))
 
 
 async def serve(queues: Sequence[str], tasks: Mapping[JobKind, Task]) -> None:

@@ -10,16 +10,19 @@ from sqlalchemy import Row, select
 
 from db.core.work import Work
 from db.queries.artifacts import PROCESSED
-from db.services import outputs
+from db.services import models, versions
 from db.services.jobs import Failure
 from db.tables import Artifact, Dataset, DatasetVersion, Pipeline, PipelineSnapshot, Run, StoredObject
+from db.tables.jobs import JobKind
 from workers.datasets import PARQUET, store_profile
+from workers.registry import task
 from workers.runtime.attempt import Attempt, Effects
 from workers.runtime.failures import BodyFailed
 
 BODY = "workers.ml.training:run_pipeline"
 
 
+@task(JobKind.TRAIN)
 async def train(attempt: Attempt) -> Effects:
     """Train a model. Metric points are written during the run, the model version in the settle."""
     job = attempt.job
@@ -37,11 +40,12 @@ async def train(attempt: Attempt) -> Effects:
     ]
 
     async def effects(work: Work, settled: Row[Any]) -> Sequence[str]:
-        return (await outputs.add_model_version(work, settled, run, result, files)).duplicate_keys
+        return (await models.add_version(work, settled, run, result, files)).duplicate_keys
 
     return effects
 
 
+@task(JobKind.PROCESS)
 async def process(attempt: Attempt) -> Effects:
     """Write the next version of the output dataset. The settle creates its id, so object keys use the attempt's key instead."""
     job = attempt.job
@@ -51,7 +55,7 @@ async def process(attempt: Attempt) -> Effects:
     profile = await store_profile(attempt, prefix, result["profile"], "profile.json")
 
     async def effects(work: Work, settled: Row[Any]) -> Sequence[str]:
-        return (await outputs.add_derived_version(work, settled, result, processed, profile)).duplicate_keys
+        return (await versions.add_derived(work, settled, result, processed, profile)).duplicate_keys
 
     return effects
 

@@ -184,9 +184,15 @@ RELATIONS = (
         JOB,
         VERSION,
         lambda viewer, id_: (
-            _version(viewer).join(JobOutput, JobOutput.dataset_version_id == DatasetVersion.id).where(JobOutput.job_id == id_)
+            _version(viewer)
+            .join(JobOutput, JobOutput.target_id == DatasetVersion.id)
+            .where(JobOutput.kind == DatasetVersion.output_kind, JobOutput.job_id == id_)
         ),
-        lambda viewer, id_: _job(viewer).join(JobOutput, JobOutput.job_id == Job.id).where(JobOutput.dataset_version_id == id_),
+        lambda viewer, id_: (
+            _job(viewer)
+            .join(JobOutput, JobOutput.job_id == Job.id)
+            .where(JobOutput.kind == DatasetVersion.output_kind, JobOutput.target_id == id_)
+        ),
     ),
     _Relation(
         LineageRelation.PRODUCED,

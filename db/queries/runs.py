@@ -20,7 +20,7 @@ from db.core.sql import Rows
 from db.core.viewer import Viewer
 from db.core.work import Database
 from db.tables import Experiment, Run, RunMetric
-from db.tables.jobstates import RunStatus
+from db.tables.experiments import RunStatus
 
 INFINITY = literal_column("'infinity'::float8", Double)
 

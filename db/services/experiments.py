@@ -1,4 +1,4 @@
-"""Making experiments and the runs in them."""
+"""Creating experiments and the runs in them; what a training does to its run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import Row, delete, exists, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from db.core.checks import Checks
@@ -14,14 +14,14 @@ from db.core.unique import translate_unique_violation
 from db.core.work import Work
 from db.errors import NameTaken, NotFound
 from db.queries.experiments import visible
-from db.tables import Experiment, Run
+from db.tables import Experiment, JobCheckpoint, MetricPoint, Run, RunMetric
 
 DEFAULT = "Default"
 
 
 @dataclass(frozen=True, slots=True)
 class NewExperiment:
-    """An experiment to be made; names are unique per owner, whatever the case."""
+    """An experiment to be created; names are unique per owner, ignoring case."""
 
     name: str
     description: str | None = None
@@ -30,7 +30,7 @@ class NewExperiment:
 
 @dataclass(frozen=True, slots=True)
 class NewRun:
-    """A run to be made together with its job."""
+    """A run to be created together with its job."""
 
     owner_id: UUID
     experiment_id: UUID
@@ -58,7 +58,7 @@ async def create(work: Work, new: NewExperiment) -> UUID:
 
 
 async def owned_experiment(work: Work, owner_id: UUID, experiment_id: UUID) -> UUID | None:
-    """The owner of a live experiment that the viewer may see is `owner_id`: its id, else None. Raises `NotFound`."""
+    """Return the id of a live experiment that the viewer may see if it belongs to `owner_id`, else None. Raises `NotFound`."""
     statement = select(Experiment.owner_id).where(Experiment.id == experiment_id, Experiment.deleted_at.is_(None), visible(work.viewer))
     actual_owner_id = await work.scalar(statement)
     if actual_owner_id is None:
@@ -67,7 +67,7 @@ async def owned_experiment(work: Work, owner_id: UUID, experiment_id: UUID) -> U
 
 
 async def default_experiment(work: Work, owner_id: UUID) -> UUID:
-    """The owner's experiment "Default", made where missing."""
+    """Return the id of the owner's experiment "Default", created where missing."""
     statement = select(Experiment.id).where(
         Experiment.owner_id == owner_id, func.lower(Experiment.name) == DEFAULT.lower(), Experiment.deleted_at.is_(None)
     )
@@ -75,12 +75,12 @@ async def default_experiment(work: Work, owner_id: UUID) -> UUID:
     if experiment_id is None:
         insertion = upsert(Experiment).values(owner_id=owner_id, name=DEFAULT, description="Runs that were started without an experiment.")
         experiment_id = await work.scalar(insertion.on_conflict_do_nothing().returning(Experiment.id))
-    # Two runs at once: the insert waited for the other's commit and did nothing, so its row is there to be read now.
+    # If two works create it at once, this insert has waited for the other's commit and done nothing: read that row.
     return experiment_id if experiment_id is not None else await work.scalar(statement)
 
 
 async def add_run(work: Work, new: NewRun) -> UUID:
-    """A run with the experiment's next number; the experiment's row is locked until the work ends."""
+    """Add a run with the experiment's next number; the experiment's row stays locked until the work ends."""
     increment = update(Experiment).where(Experiment.id == new.experiment_id).values(last_number=Experiment.last_number + 1)
     number = await work.scalar(increment.returning(Experiment.last_number))
     insertion = insert(Run).values(
@@ -95,3 +95,33 @@ async def add_run(work: Work, new: NewRun) -> UUID:
         dataset_version_id=new.dataset_version_id,
     )
     return await work.scalar(insertion.returning(Run.id))
+
+
+async def restart_points(work: Work, job: Row[Any]) -> None:
+    """Delete the points that earlier attempts wrote where none of them left a checkpoint: then this attempt starts over."""
+    if job.attempt == 1:
+        return
+    has_checkpoint = exists().where(JobCheckpoint.job_id == job.id)
+    run_id = select(Run.id).where(Run.job_id == job.id, ~has_checkpoint).scalar_subquery()
+    await work.run(delete(MetricPoint).where(MetricPoint.run_id == run_id))
+    await work.run(delete(RunMetric).where(RunMetric.run_id == run_id))
+
+
+async def copy_run(work: Work, old: Row[Any], new: Row[Any]) -> None:
+    """Add the run of a training that is retried: the next one of the same experiment, with the same seed and configuration."""
+    run = await work.first(select(*Run.__table__.c).where(Run.job_id == old.id))
+    if run is None:
+        return
+    await add_run(
+        work,
+        NewRun(
+            owner_id=run.owner_id,
+            experiment_id=run.experiment_id,
+            job_id=new.id,
+            dataset_version_id=run.dataset_version_id,
+            seed=run.seed,
+            hyperparameters=run.hyperparameters,
+            config=run.config,
+            name=run.name,
+        ),
+    )

@@ -1,23 +1,29 @@
-"""Aliases: names that point to one version of a model and remember where they pointed before."""
+"""Models: their versions, and the aliases that point to one version and remember where they pointed before."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import Row, func, insert, select, update
+from sqlalchemy.dialects.postgresql import insert as upsert
 
 from db.core.checks import Checks
 from db.core.work import Work
 from db.errors import NotFound
 from db.queries.models import visible
-from db.tables import Model, ModelAliasEvent, ModelVersion
+from db.services import outputs
+from db.services.outputs import Result, StoredFile, WrittenOutput
+from db.tables import Model, ModelAliasEvent, ModelVersion, Run, RunMetric
+from db.tables.datasets import ProblemType
 
 _ALIAS = re.compile(r"[a-z][a-z0-9._-]{0,63}")
 
 
 async def set_alias(work: Work, version_id: UUID, name: str, reason: str | None = None) -> UUID:
-    """Point the alias at this version and close the period of the one before. Setting it where it points already changes nothing.
+    """Point the alias at this version and close the period of the one before. Do nothing where it points there already.
 
     Raises `NotFound` or `InvalidInput`.
     """
@@ -32,7 +38,7 @@ async def set_alias(work: Work, version_id: UUID, name: str, reason: str | None 
         checks.add("name", message=f"{alias!r} reads like a version number or the newest version; choose a word such as 'production'.")
     checks.text(reason, "reason", length=2_000)
     checks.raise_if_invalid()
-    # The model's row is the lock: two settings of one alias follow each other.
+    # Lock the model's row, so that two changes of one alias run one after the other.
     statement = (
         select(Model.id)
         .join(ModelVersion, ModelVersion.model_id == Model.id)
@@ -53,3 +59,64 @@ async def set_alias(work: Work, version_id: UUID, name: str, reason: str | None 
         )
     )
     return version_id
+
+
+async def add_version(work: Work, job: Row[Any], run: Row[Any], result: Result, files: Sequence[StoredFile]) -> WrittenOutput:
+    """Add the model of a training as the next version of the model that the job's parameters name, which is created where missing.
+
+    `result` is a `PipelineResult` of kind "model". All points of the run must be written before.
+    """
+    problem_type = ProblemType[result["problem_type"]] if result["problem_type"] else None
+    model_id = await _ensure_model(work, job.owner_id, job.parameters["modelName"], problem_type)
+    increment = update(Model).where(Model.id == model_id).values(last_number=Model.last_number + 1)
+    number = await work.scalar(increment.returning(Model.last_number))
+    columns = (
+        RunMetric.key,
+        RunMetric.last,
+        RunMetric.last_step,
+        RunMetric.min,
+        RunMetric.min_step,
+        RunMetric.max,
+        RunMetric.max_step,
+        RunMetric.count,
+    )
+    cursor_result = await work.connection.execute(select(*columns).where(RunMetric.run_id == run.id).order_by(RunMetric.key))
+    summaries = cursor_result.mappings().all()
+    statement = insert(ModelVersion).values(
+        model_id=model_id,
+        number=number,
+        algorithm=result["algorithm"],
+        architecture=result["architecture"],
+        framework=result["framework"],
+        problem_type=problem_type,
+        metrics=[{**row, "last": _finite_or_none(row["last"])} for row in summaries],
+        hyperparameters=result["hyperparameters"],
+        packages=result["versions"],
+        seed=run.seed,
+        job_id=job.id,
+        run_id=run.id,
+        snapshot_id=job.snapshot_id,
+        dataset_version_id=job.dataset_version_id,
+    )
+    output = WrittenOutput(await work.scalar(statement.returning(ModelVersion.id)))
+    for file in files:
+        await outputs.add_artifact(work, job, file, output.duplicate_keys, model_version_id=output.id)
+    await work.run(update(Run).where(Run.id == run.id).values(hyperparameters=result["hyperparameters"]))
+    await outputs.add_outputs(work, job, [(ModelVersion, output.id)])
+    return output
+
+
+def _finite_or_none(value: float | None) -> float | None:
+    """JSON has no NaN and no infinities; they become null."""
+    return value if value is not None and value - value == 0 else None
+
+
+async def _ensure_model(work: Work, owner_id: UUID, name: str, problem_type: ProblemType | None) -> UUID:
+    insertion = upsert(Model).values(owner_id=owner_id, name=name, problem_type=problem_type)
+    is_live = Model.deleted_at.is_(None)
+    upsert_statement = insertion.on_conflict_do_update(
+        index_elements=[Model.owner_id, func.lower(Model.name)],
+        index_where=is_live,
+        set_={"problem_type": func.coalesce(Model.problem_type, insertion.excluded.problem_type)},
+    )
+    return await work.scalar(upsert_statement.returning(Model.id))

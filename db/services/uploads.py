@@ -13,10 +13,10 @@ from db.core.viewer import Viewer
 from db.core.work import Database, Work
 from db.errors import NotFound, QuotaExceeded, StateError, UploadMismatch, WrongState
 from db.queries.datasets import visible
-from db.services import datasets, idempotency, jobs
+from db.services import datasets, idempotency, jobs, versions
 from db.settings import state_settings
 from db.stores.objects import ObjectMissing, ObjectStore
-from db.tables import Dataset, DatasetVersion, Upload, User
+from db.tables import Dataset, DatasetProfile, DatasetVersion, Upload, User
 from db.tables.datasets import DatasetSource, DatasetVersionStatus, UploadState
 from db.tables.jobs import JobKind
 
@@ -24,6 +24,18 @@ OPERATION = "completeUpload"
 MAX_INLINE_HASH_BYTES = 64 * 1024**2  # above this the ingest hashes its own copy while it parses
 DEFAULT_CONTENT_TYPE = "application/octet-stream"
 _HEX = frozenset("0123456789abcdef")
+
+INGEST = jobs.declare(
+    jobs.JobKindSpec(
+        JobKind.INGEST,
+        title="ingest",
+        queue="upload",
+        price_refusal="`completeUpload` cannot answer that there are too few credits, so an ingest has no price.",
+        outputs=(DatasetVersion, DatasetProfile),
+        on_change=versions.follow_ingest,
+        on_retry=versions.reopen,
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +174,8 @@ async def complete(
             work,
             jobs.NewJob(
                 owner_id=dataset.owner_id,
-                kind=JobKind.INGEST,
-                queue=jobs.queue_for(JobKind.INGEST, dataset.modality),
+                kind=INGEST.kind,
+                queue=jobs.queue_for(INGEST.kind, dataset.modality),
                 parameters={"filename": upload.filename, "sizeBytes": upload.size_bytes, "sha256": upload.sha256},
                 dataset_id=dataset.id,
                 dataset_version_id=upload.version_id,
@@ -221,7 +233,7 @@ async def _reject(work: Work, upload: Row[Any], mismatch: StateError) -> bool:
     rejection = update(Upload).where(Upload.id == upload.id, Upload.state == UploadState.OPEN)
     was_open = bool(await work.run(rejection.values(state=UploadState.MISMATCHED)))
     if was_open:
-        issue = {"code": "UPLOAD_MISMATCH", "message": mismatch.message, "column": None, "row": None}
+        issue = {"code": versions.UPLOAD_MISMATCH, "message": mismatch.message, "column": None, "row": None}
         version_update = update(DatasetVersion).where(DatasetVersion.id == upload.version_id)
         await work.run(version_update.values(status=DatasetVersionStatus.FAILED, issues=[issue], issue_count=1))
     return was_open

@@ -125,6 +125,7 @@ class DatasetVersion(Table):
     """One state of a dataset's data; immutable once READY. `columns`, `issues` and `preview` are documents so that one row is one read."""
 
     __tablename__ = "dataset_versions"
+    output_kind = "version"
     __table_args__ = (
         UniqueConstraint("dataset_id", "number"),
         Index("ix_dataset_versions_ready", "dataset_id", text("number DESC"), postgresql_where=text("status = 'ready'")),
@@ -201,6 +202,7 @@ class DatasetProfile(Table):
     """What a profiler found in a version. The report lies here below 1 MiB, else in the store; readers do not see which."""
 
     __tablename__ = "dataset_profiles"
+    output_kind = "profile"
     __table_args__ = (
         UniqueConstraint("version_id", "profiler_version"),
         CheckConstraint("num_nonnulls(report, report_object_id) = 1", name="report_lies_somewhere"),

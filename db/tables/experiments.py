@@ -1,8 +1,9 @@
-"""Experiments group runs; a run is one training; its metrics are points and, per key, a summary that lists sort by."""
+"""Experiments group runs. A run is one training; its metrics are points and, for each key, a summary that lists sort by."""
 
 from __future__ import annotations
 
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
@@ -10,11 +11,47 @@ from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, UniqueCon
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.core.base import Table, bigint_column, enum_column, jsonb_column, listing_indexes, now_column, unique_name_index, uuid_primary_key
-from db.tables.jobstates import RunStatus
+from db.tables.jobstates import JobStatus
+
+
+class RunStatus(StrEnum):
+    """Where a run stands: it follows its job."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+RUN_STATUS: dict[JobStatus, RunStatus] = {
+    JobStatus.PENDING: RunStatus.PENDING,
+    JobStatus.QUEUED: RunStatus.PENDING,
+    JobStatus.RUNNING: RunStatus.RUNNING,
+    JobStatus.CANCELLING: RunStatus.RUNNING,
+    JobStatus.COMPLETED: RunStatus.COMPLETED,
+    JobStatus.FAILED: RunStatus.FAILED,
+    JobStatus.CANCELLED: RunStatus.CANCELLED,
+}
+
+
+def run_follows_job_sql() -> str:
+    """Render the trigger function that copies a job's status and times to its run; a house test compares it with its newest file."""
+    run_status = "\n    ".join(f"WHEN '{job}' THEN '{run}'" for job, run in RUN_STATUS.items())
+    return f"""\
+CREATE OR REPLACE FUNCTION trellis_run_follows_job() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  UPDATE runs SET started_at = coalesce(started_at, NEW.started_at), completed_at = NEW.completed_at, status = CASE NEW.status
+    {run_status}
+    END
+  WHERE job_id = NEW.id;
+  RETURN NULL;
+END $$;
+"""  # noqa: S608 - made of our own enums
 
 
 class Experiment(Table):
-    """A question that runs try to answer."""
+    """A group of runs that answer one question."""
 
     __tablename__ = "experiments"
     __table_args__ = (unique_name_index("experiments"), *listing_indexes("experiments"))
@@ -31,7 +68,7 @@ class Experiment(Table):
 
 
 class Run(Table):
-    """One training. Status and times follow the job by a trigger."""
+    """One training. A trigger on `jobs` keeps status and times equal to the job's."""
 
     __tablename__ = "runs"
     __table_args__ = (
@@ -80,7 +117,7 @@ class RunMetric(Table):
 
 
 class StagedPoint(Table):
-    """Points on their way in: copied here without a lock, then moved under one. Unlogged, since what a crash takes is reported again."""
+    """Points that were copied here without a lock, to be moved to `metric_points` under one. Unlogged: points lost to a crash are reported again."""
 
     __tablename__ = "staged_points"
     __table_args__ = (Index("ix_staged_points_staged_at", "staged_at"), {"prefixes": ["UNLOGGED"]})

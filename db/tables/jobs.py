@@ -211,19 +211,19 @@ class JobInput(Table):
 
 
 class JobOutput(Table):
-    """Something a completed job made, in the order it made it."""
+    """Something a completed job made, in the order it made it. `kind` is the `output_kind` of the table that holds the row `target_id`.
+
+    No foreign key guards the row: a trigger on its table does (`trellis_guard_output`). The job that inserts an output has inserted or
+    updated its row in the same transaction, so a concurrent delete waits for the row and then sees the output.
+    """
 
     __tablename__ = "job_outputs"
-    __table_args__ = (
-        CheckConstraint("num_nonnulls(dataset_version_id, profile_id, model_version_id, artifact_id) = 1", name="is_one_thing"),
-    )
+    __table_args__ = (UniqueConstraint("kind", "target_id"),)
 
     job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     position: Mapped[int] = mapped_column(primary_key=True)
-    dataset_version_id: Mapped[UUID | None] = mapped_column(ForeignKey("dataset_versions.id", ondelete="RESTRICT"), index=True)
-    profile_id: Mapped[UUID | None] = mapped_column(ForeignKey("dataset_profiles.id", ondelete="CASCADE"), index=True)
-    model_version_id: Mapped[UUID | None] = mapped_column(ForeignKey("model_versions.id", ondelete="RESTRICT"), index=True)
-    artifact_id: Mapped[UUID | None] = mapped_column(ForeignKey("artifacts.id", ondelete="CASCADE"), index=True)
+    kind: Mapped[str]
+    target_id: Mapped[UUID]
 
 
 class IdempotencyKey(Table):

@@ -1,4 +1,4 @@
-"""The one table of a job's states, from which the trigger, the services and the run's status are made.
+"""The one table of a job's states. The services read it, and the guards of the table `jobs` are rendered from it.
 
 `docs/adr/0002-job-transitions.md` gives the reasons.
 """
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 
 class JobStatus(StrEnum):
-    """Where a job stands. *pending* is written and not yet sent, *queued* waits in Redis."""
+    """Where a job stands. *pending* is written and not yet dispatched, *queued* waits in Redis."""
 
     PENDING = "pending"
     QUEUED = "queued"
@@ -21,18 +21,8 @@ class JobStatus(StrEnum):
     CANCELLED = "cancelled"
 
 
-class RunStatus(StrEnum):
-    """Where a run stands: it follows its job."""
-
-    PENDING = "pending"
-    RUNNING = "running"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-
 class Transition(NamedTuple):
-    """One allowed step. `claims` marks the only way in which the attempt number grows."""
+    """An allowed change of status. `claims` marks the only one that increments the attempt number."""
 
     before: JobStatus
     after: JobStatus
@@ -57,19 +47,9 @@ WAITING = frozenset({JobStatus.PENDING, JobStatus.QUEUED})
 ACTIVE = frozenset({JobStatus.RUNNING, JobStatus.CANCELLING})
 TERMINAL = frozenset({JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED})
 
-RUN_STATUS: dict[JobStatus, RunStatus] = {
-    JobStatus.PENDING: RunStatus.PENDING,
-    JobStatus.QUEUED: RunStatus.PENDING,
-    JobStatus.RUNNING: RunStatus.RUNNING,
-    JobStatus.CANCELLING: RunStatus.RUNNING,
-    JobStatus.COMPLETED: RunStatus.COMPLETED,
-    JobStatus.FAILED: RunStatus.FAILED,
-    JobStatus.CANCELLED: RunStatus.CANCELLED,
-}
-
 
 def allowed_before(after: JobStatus, operation: str) -> frozenset[JobStatus]:
-    """The states from which `by` may lead to `after`; `KeyError` where the table has no such step, so a typo never becomes a no-op."""
+    """Return the states from which `operation` may lead to `after`. Raise `KeyError` for a transition the table lacks: a typo never becomes a no-op."""
     states = frozenset(transition.before for transition in TRANSITIONS if transition.after is after and transition.operation == operation)
     if not states:
         raise KeyError(f"{operation} never leads to {after}")
@@ -77,12 +57,11 @@ def allowed_before(after: JobStatus, operation: str) -> frozenset[JobStatus]:
 
 
 def transition_guard_sql() -> str:
-    """The trigger function that refuses every transition the table does not have; compared with the live one by a house test."""
+    """Render the trigger function that refuses every transition the table lacks; a house test compares it with its newest file."""
     steps = ",\n    ".join(f"('{transition.before}', '{transition.after}')" for transition in TRANSITIONS)
     active = ", ".join(f"'{state}'" for state in JobStatus if state in ACTIVE)
     claims = ", ".join(f"('{transition.before}', '{transition.after}')" for transition in TRANSITIONS if transition.claims)
     terminal = ", ".join(f"'{state}'" for state in JobStatus if state in TERMINAL)
-    run_status = "\n      ".join(f"WHEN '{job}' THEN '{run}'" for job, run in RUN_STATUS.items())
     return f"""\
 CREATE OR REPLACE FUNCTION trellis_guard_job() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -110,18 +89,13 @@ BEGIN
   IF NEW.last_sequence NOT IN (OLD.last_sequence, OLD.last_sequence + 1) THEN
     RAISE EXCEPTION 'job %: events are numbered one by one', OLD.id USING ERRCODE = 'TR001';
   END IF;
-  IF NEW.status <> OLD.status THEN
-    UPDATE runs SET started_at = coalesce(started_at, NEW.started_at), completed_at = NEW.completed_at, status = CASE NEW.status
-      {run_status}
-      END
-    WHERE job_id = NEW.id;
-  END IF;
   RETURN NEW;
-END $$"""  # noqa: S608 - made of our own enums
+END $$;
+"""
 
 
 def insert_guard_sql() -> str:
-    """The trigger function that refuses a job which does not begin at the beginning; compared with the live one too."""
+    """Render the trigger function that refuses a job inserted in any state but the first; a house test compares it too."""
     return f"""\
 CREATE OR REPLACE FUNCTION trellis_guard_new_job() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -129,4 +103,5 @@ BEGIN
     RAISE EXCEPTION 'job %: a job begins as {JobStatus.PENDING}, without an attempt and with its first event', NEW.id USING ERRCODE = 'TR001';
   END IF;
   RETURN NEW;
-END $$"""
+END $$;
+"""

@@ -34,6 +34,7 @@ class ModelVersion(Table):
     """One trained model. `metrics` is [{key, last, last_step, min, min_step, max, max_step, count}] as its run ended; `packages` is {name: version}."""
 
     __tablename__ = "model_versions"
+    output_kind = "mversion"
     __table_args__ = (UniqueConstraint("model_id", "number"), CheckConstraint("number > 0", name="number_is_positive"))
 
     id: Mapped[UUID] = uuid_primary_key()
@@ -77,6 +78,7 @@ class Artifact(Table):
     """A file with a role: of a dataset version, of a model version, or else of the job that wrote it (`attempt` says in which attempt)."""
 
     __tablename__ = "artifacts"
+    output_kind = "artifact"
     __table_args__ = (
         CheckConstraint("num_nonnulls(dataset_version_id, model_version_id) <= 1", name="has_one_parent"),
         CheckConstraint("num_nonnulls(dataset_version_id, model_version_id, job_id) >= 1", name="belongs_to_something"),

@@ -16,6 +16,7 @@ from graph.core.edges import one
 from graph.core.errors import BadUserInput
 from graph.core.ids import Node, encode
 from graph.core.scalars import BigInt
+from graph.jobs.outputs import job_output
 
 if TYPE_CHECKING:
     from graph.datasets.types import DatasetVersion
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 MIN_EXPIRY, MAX_EXPIRY = 60, 604_800  # S3 signs for a week at most
 
 
+@job_output(artifacts.by_id)
 @strawberry.type(description="A file with a role: of a dataset version, of a model version, or of the job that wrote it.")
 class Artifact(Node, prefix="artifact", found_by=artifacts.by_id):
     object_key: strawberry.Private[str]

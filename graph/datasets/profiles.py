@@ -17,6 +17,7 @@ from graph.core.ids import Node
 from graph.core.loading import identity
 from graph.core.scalars import JSON, BigInt, Duration
 from graph.datasets.enums import ColumnType
+from graph.jobs.outputs import job_output
 
 
 def _column_type(value: str) -> ColumnType:
@@ -92,6 +93,7 @@ class ColumnProfile:
         )
 
 
+@job_output(versions.profile_by_id)
 @strawberry.type(description="What a profiler found in a version.")
 class DatasetProfile(Node, prefix="profile", found_by=versions.profile_by_id):
     version_id: strawberry.Private[UUID]

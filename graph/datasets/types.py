@@ -22,6 +22,7 @@ from graph.datasets.enums import DatasetSource, DatasetVersionStatus, FileFormat
 from graph.datasets.files import Artifact
 from graph.datasets.profiles import Column, DatasetProfile, ValidationIssue
 from graph.jobs.inputs import JobFilter, JobOrder
+from graph.jobs.outputs import job_output
 
 if TYPE_CHECKING:
     from graph.accounts.types import User
@@ -59,6 +60,7 @@ class Dataset(Node, prefix="dataset", found_by=datasets.live_by_id):
         return await info.context.loaders.one(versions.by_number, DatasetVersion.of).load((self.uuid, number))
 
 
+@job_output(versions.by_id)
 @strawberry.type(description="One state of a dataset's data. Once READY it never changes, so whatever was made of it can be traced to it.")
 class DatasetVersion(Node, prefix="version", found_by=versions.by_id):
     dataset_id: strawberry.Private[UUID]

@@ -7,7 +7,7 @@ from enum import StrEnum
 from db.queries.experiments import ExperimentOrderField
 from db.queries.lineage import LineageDirection, LineageKind, LineageRelation
 from db.queries.runs import RunOrderField
-from db.tables.jobstates import RunStatus
+from db.tables.experiments import RunStatus
 from graph.core.enums import describe
 
 __all__ = [

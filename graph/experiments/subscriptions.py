@@ -14,7 +14,7 @@ from strawberry import ID
 
 from db.errors import NotFound, Unavailable
 from db.queries import jobs, metrics, runs
-from db.tables.jobstates import RunStatus
+from db.tables.experiments import RunStatus
 from graph.core.context import Context, Info
 from graph.core.errors import BadUserInput
 from graph.core.ids import decode

@@ -33,14 +33,13 @@ class CancelJobPayload:
 @strawberry.type(description="A new job does the same again.")
 class RetryJobPayload:
     job_id: strawberry.Private[UUID]
-    run_id: strawberry.Private[UUID | None]
     job: Job = one(
         job_queries.by_id,
         key="job_id",
         description="The new job, of the same inputs, parameters and seed; its `retryOf` is the old one, which stays as it ended.",
     )
     run: Annotated[Run, strawberry.lazy("graph.experiments.types")] | None = one(
-        runs.by_id, key="run_id", description="The new run, if the job trains."
+        runs.of_job, key="job_id", description="The new run, if the job trains."
     )
 
 
@@ -76,7 +75,7 @@ class JobMutations:
     ) -> RetryJobResult:
         try:
             async with info.context.work() as work:
-                job_id, run_id = await jobs.retry(work, decode("job", input.id), input.idempotency_key)
+                job_id = await jobs.retry(work, decode("job", input.id), input.idempotency_key)
         except errors.NotFound as error:
             return NotFound.of(error, input.id)
         except errors.WrongState as error:
@@ -87,4 +86,4 @@ class JobMutations:
             return QuotaExceeded.of(error)
         except errors.InsufficientCredits as error:
             return InsufficientCredits.of(error)
-        return RetryJobPayload(job_id=job_id, run_id=run_id)
+        return RetryJobPayload(job_id=job_id)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,47 +9,24 @@ from uuid import UUID
 
 import strawberry
 
-from db.queries import accounts, artifacts, datasets, jobevents, jobs, models, pipelines, runs, versions
+from db.queries import accounts, datasets, jobevents, jobs, pipelines, runs, versions
 from db.tables.jobstates import WAITING
-from graph.core.context import Context, Info
+from graph.core.context import Info
 from graph.core.costs import costs
 from graph.core.edges import connection, many, one
 from graph.core.ids import Node
-from graph.core.loading import Batch, identity
+from graph.core.loading import identity
 from graph.core.paging import Connection
 from graph.core.scalars import JSON, BigInt, Duration
-from graph.datasets.files import Artifact
-from graph.datasets.profiles import DatasetProfile
 from graph.datasets.types import Dataset, DatasetVersion
 from graph.jobs.enums import JobKind, JobStatus, WaitReason
+from graph.jobs.outputs import JobOutput, load_outputs
 from graph.jobs.parts import JobAttempt, JobError, JobEvent, JobNode
-from graph.models.types import ModelVersion
 
 if TYPE_CHECKING:
     from graph.accounts.types import User
     from graph.experiments.types import Run
     from graph.pipelines.types import Pipeline, PipelineSnapshot
-
-JobOutput = Annotated[
-    DatasetVersion | DatasetProfile | ModelVersion | Artifact,
-    strawberry.union("JobOutput", description="Something that a job made. It is there once the job has completed, never before."),
-]
-
-# Which column of an output is set, what reads it, and what it is.
-_OUTPUT_SOURCES: tuple[tuple[str, Batch, type[Node]], ...] = (
-    ("dataset_version_id", versions.by_id, DatasetVersion),
-    ("profile_id", versions.profile_by_id, DatasetProfile),
-    ("model_version_id", models.version_by_id, ModelVersion),
-    ("artifact_id", artifacts.by_id, Artifact),
-)
-
-
-async def _load_output(context: Context, row: Any) -> Any:
-    for column, batch, type_ in _OUTPUT_SOURCES:
-        key = getattr(row, column)
-        if key is not None:
-            return await context.loaders.one(batch, type_.of).load(key)
-    return None
 
 
 @strawberry.type(description="A piece of work: who asked for it, where it stands, what it made. Follow it with `jobEvents`.")
@@ -141,11 +117,13 @@ class Job(Node, prefix="job", found_by=jobs.by_id):
             return None
         return await info.context.loaders.one(jobs.wait_info, identity).load(self.uuid)
 
-    @strawberry.field(metadata=costs(entries=5), description="What it made, in the order it made it; empty until it has completed.")
-    async def outputs(self, info: Info) -> list[JobOutput]:
-        rows = await info.context.loaders.many(jobs.outputs, identity).load(self.uuid)
-        loaded = await asyncio.gather(*(_load_output(info.context, row) for row in rows))
-        return [output for output in loaded if output is not None]
+    @strawberry.field(
+        graphql_type=list[JobOutput],
+        metadata=costs(entries=5),
+        description="What it made, in the order it made it; empty until it has completed.",
+    )
+    async def outputs(self, info: Info) -> list[Any]:
+        return await load_outputs(info.context, await info.context.loaders.many(jobs.outputs, identity).load(self.uuid))
 
 
 def duration(started_at: datetime | None, completed_at: datetime | None) -> Duration | None:

@@ -19,6 +19,7 @@ from graph.core.paging import Connection
 from graph.core.scalars import JSON
 from graph.datasets.enums import ProblemType
 from graph.experiments.metrics import MetricSummary
+from graph.jobs.outputs import job_output
 
 if TYPE_CHECKING:
     from graph.accounts.types import User
@@ -82,6 +83,7 @@ class Model(Node, prefix="model", found_by=models.live_by_id):
         return await info.context.loaders.one(models.VersionByAlias(name.lower(), at), ModelVersion.of).load(self.uuid)
 
 
+@job_output(models.version_by_id)
 @strawberry.type(description="One trained model. It never changes, and everything that it came of can be traced; see `lineage`.")
 class ModelVersion(Node, prefix="mversion", found_by=models.live_version_by_id):
     model_id: strawberry.Private[UUID]

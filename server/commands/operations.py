@@ -151,7 +151,7 @@ async def cancel(settings: StateSettings, job_id: str) -> str:
 async def retry(settings: StateSettings, job_id: str) -> str:
     """Retry; return the new job's id. Raises `NotFound`, `WrongState` or `Conflict`."""
     async with open_database(settings) as database, database.work(SYSTEM) as work:
-        new_id, _ = await jobs.retry(work, parse_job_id(job_id))
+        new_id = await jobs.retry(work, parse_job_id(job_id))
     return f"job_{new_id.hex}"
 
 

@@ -60,7 +60,7 @@ SELECT m.id, 1, 'Ridge', 'scikit-learn', 'classification', n.job_id, n.id, n.sna
 FROM numbered n JOIN (SELECT id, row_number() OVER (ORDER BY id) AS i FROM models) m USING (i);
 
 INSERT INTO model_alias_events (model_id, model_version_id, name) SELECT model_id, id, 'production' FROM model_versions;
-INSERT INTO job_outputs (job_id, position, model_version_id) SELECT job_id, 0, id FROM model_versions;
+INSERT INTO job_outputs (job_id, position, kind, target_id) SELECT job_id, 0, 'mversion', id FROM model_versions;
 
 INSERT INTO stored_objects (owner_id, object_key, size_bytes, sha256)
 SELECT d.owner_id, 'test/' || v.id || '/' || role, 10, md5(v.id::text || role) || repeat('0', 32)

@@ -58,8 +58,12 @@ INVARIANTS: dict[str, str] = {
         SELECT job_id FROM job_events GROUP BY job_id HAVING count(*) FILTER (WHERE type::text IN {TERMINAL_STATES}) <> 1""",
     "2  COMPLETED has one set of effects": """
         SELECT j.id FROM jobs j LEFT JOIN job_outputs o ON o.job_id = j.id WHERE j.status = 'completed'
-        GROUP BY j.id, j.kind HAVING (count(o.dataset_version_id), count(o.profile_id), count(o.model_version_id)) <>
-          CASE j.kind WHEN 'train' THEN (0::bigint, 0::bigint, 1::bigint) ELSE (1::bigint, 1::bigint, 0::bigint) END
+        GROUP BY j.id, j.kind HAVING array_agg(o.kind ORDER BY o.kind) IS DISTINCT FROM
+          CASE j.kind WHEN 'train' THEN ARRAY['mversion'] ELSE ARRAY['profile', 'version'] END
+        UNION ALL
+        SELECT o.job_id FROM job_outputs o LEFT JOIN dataset_versions v ON o.kind = 'version' AND v.id = o.target_id
+        LEFT JOIN dataset_profiles p ON o.kind = 'profile' AND p.id = o.target_id
+        LEFT JOIN model_versions m ON o.kind = 'mversion' AND m.id = o.target_id WHERE num_nonnulls(v.id, p.id, m.id) <> 1
         UNION ALL
         SELECT v.produced_by_id FROM dataset_versions v JOIN jobs j ON j.id = v.produced_by_id
         WHERE v.status = 'ready' GROUP BY v.produced_by_id HAVING count(*) > 1
@@ -67,10 +71,10 @@ INVARIANTS: dict[str, str] = {
         SELECT job_id FROM model_versions WHERE job_id IS NOT NULL GROUP BY job_id HAVING count(*) > 1""",
     "2  made by the attempt that the row names": f"""
         SELECT j.id FROM jobs j JOIN pipelines p ON p.id = j.pipeline_id JOIN job_outputs o ON o.job_id = j.id
-        JOIN dataset_versions v ON v.id = o.dataset_version_id WHERE {_SCRIPTED} AND v.row_count <> j.attempt
+        JOIN dataset_versions v ON o.kind = 'version' AND v.id = o.target_id WHERE {_SCRIPTED} AND v.row_count <> j.attempt
         UNION ALL
         SELECT j.id FROM jobs j JOIN pipelines p ON p.id = j.pipeline_id JOIN job_outputs o ON o.job_id = j.id
-        JOIN artifacts a ON a.dataset_version_id = o.dataset_version_id JOIN stored_objects s ON s.id = a.object_id
+        JOIN artifacts a ON o.kind = 'version' AND a.dataset_version_id = o.target_id JOIN stored_objects s ON s.id = a.object_id
         WHERE {_SCRIPTED} AND NOT EXISTS (
           SELECT FROM faults.attempt_keys k WHERE k.job_id = j.id AND k.attempt = j.attempt AND s.object_key LIKE '%' || k.key || '%')
         UNION ALL

@@ -30,7 +30,7 @@ SELECT (SELECT id FROM script WHERE status = 'completed' AND turn = 1) AS done,
 DONE, OTHER, FAILED = "(SELECT done FROM picked)", "(SELECT other FROM picked)", "(SELECT failed FROM picked)"
 OWNER = f"(SELECT owner_id FROM jobs WHERE id = {DONE})"
 TRAINED, WATCH = "(SELECT trained FROM picked)", "(SELECT watch FROM picked)"
-OUTPUT = f"(SELECT dataset_version_id FROM job_outputs WHERE job_id = {DONE} AND dataset_version_id IS NOT NULL)"
+OUTPUT = f"(SELECT target_id FROM job_outputs WHERE job_id = {DONE} AND kind = 'version')"
 AN_ARTIFACT = f"SELECT * FROM artifacts WHERE dataset_version_id = {OUTPUT} LIMIT 1"
 A_KEY = f"(SELECT s.object_key FROM artifacts a JOIN stored_objects s ON s.id = a.object_id WHERE a.dataset_version_id = {OUTPUT} LIMIT 1)"
 
@@ -44,10 +44,16 @@ DAMAGE: dict[str, tuple[str, ...]] = {
         f"UPDATE jobs SET status = 'running', completed_at = NULL, lease_until = now() WHERE id = {FAILED}",
     ),
     "1  every row ends in one terminal state: once": (f"UPDATE job_events SET type = 'failed' WHERE job_id = {FAILED} AND sequence = 1",),
-    "2  COMPLETED has one set of effects": (f"DELETE FROM job_outputs WHERE job_id = {DONE} AND profile_id IS NOT NULL",),
+    "2  COMPLETED has one set of effects": (f"DELETE FROM job_outputs WHERE job_id = {DONE} AND kind = 'profile'",),
+    "2  COMPLETED has one set of effects: that exist": (
+        f"UPDATE job_outputs SET target_id = '00000000-0000-0000-0000-000000000001' WHERE job_id = {DONE} AND kind = 'profile'",
+    ),
     "2  made by the attempt that the row names": (f"UPDATE dataset_versions SET row_count = 2 WHERE id = {OUTPUT}",),
     "3  no effect of a job that did not complete": (
-        f"INSERT INTO job_outputs (job_id, position, profile_id) SELECT {FAILED}, 1, max(profile_id::text)::uuid FROM job_outputs WHERE job_id = {DONE}",
+        f"CREATE TEMP TABLE another ON COMMIT DROP AS SELECT * FROM dataset_profiles WHERE version_id = {OUTPUT}",
+        "UPDATE another SET id = gen_random_uuid(), profiler_version = 'another'",
+        "INSERT INTO dataset_profiles SELECT * FROM another",
+        f"INSERT INTO job_outputs (job_id, position, kind, target_id) SELECT {FAILED}, 0, 'profile', id FROM another",
     ),
     "3  no effect of a job that did not complete: artifacts": (
         f"CREATE TEMP TABLE one ON COMMIT DROP AS {AN_ARTIFACT}",

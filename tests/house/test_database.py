@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+from collections.abc import AsyncGenerator
 
+import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.operations import Operations
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from db.core.work import Database
 from db.migrations import configuration
+from db.migrations.enums import change_enum
+from db.migrations.functions import newest_functions
 from db.migrations.partitions import include_name
 from db.settings import StateSettings
 from db.tables import Table
+from db.tables.experiments import run_follows_job_sql
 from db.tables.jobstates import insert_guard_sql, transition_guard_sql
 
 UNINDEXED = text("""
@@ -54,7 +62,7 @@ async def test_the_tables_in_code_and_in_the_database_are_the_same(database: Dat
 
 
 async def test_every_check_of_the_code_is_in_the_database(database: Database) -> None:
-    """Autogenerate compares no checks, so the tables are made a second time from the code, and what Postgres understood is compared."""
+    """Autogenerate compares no checks, so the tables are created a second time from the code, and PostgreSQL's own rendering of them is compared."""
     migrated = [tuple(row) for row in await database.rows(CHECKS)]
     async with database.engine.connect() as connection:
         await connection.execute(text("CREATE SCHEMA shadow"))
@@ -70,36 +78,137 @@ async def test_no_table_maps_a_relationship() -> None:
     assert [str(relationship) for mapper in Table.registry.mappers for relationship in mapper.relationships] == []
 
 
-async def test_the_guard_in_the_database_is_the_table_of_transitions(database: Database) -> None:
-    for name, rendered in (("trellis_guard_job", transition_guard_sql()), ("trellis_guard_new_job", insert_guard_sql())):
-        live = await database.rows(text(f"SELECT pg_get_functiondef('{name}'::regproc)"))
-        assert rendered.split("$$")[1].strip() in live[0][0]
+async def test_every_function_in_the_database_is_its_newest_file(database: Database) -> None:
+    rows = await database.rows(text("SELECT proname, prosrc FROM pg_proc WHERE pronamespace = current_schema()::regnamespace"))
+    assert {row.proname: row.prosrc for row in rows} == {name: sql.split("$$")[1] for name, sql in newest_functions().items()}
+    assert [name for name, sql in newest_functions().items() if f"CREATE OR REPLACE FUNCTION {name}(" not in sql] == []
+
+
+def test_the_functions_that_are_rendered_are_their_newest_files() -> None:
+    rendered = {
+        "trellis_guard_job": transition_guard_sql(),
+        "trellis_guard_new_job": insert_guard_sql(),
+        "trellis_run_follows_job": run_follows_job_sql(),
+    }
+    assert rendered == {name: newest_functions()[name] for name in rendered}
+
+
+async def test_the_values_of_an_enum_change_in_one_line(database: Database) -> None:
+    async with database.engine.connect() as connection:
+        await connection.run_sync(
+            lambda sync: change_enum(Operations(MigrationContext.configure(sync)), "jobs", "kind", ("ingest", "report"))
+        )
+        checks = [row.definition for row in await connection.execute(CHECKS) if row.name == "ck_jobs_kind_is_known"]
+        await connection.rollback()
+    assert checks == ["CHECK ((kind = ANY (ARRAY['ingest'::text, 'report'::text])))"]
 
 
 def test_history_has_one_head() -> None:
     assert len(ScriptDirectory.from_config(configuration("")).get_heads()) == 1
 
 
-async def test_every_revision_goes_up_down_and_up_again(settings: StateSettings, database: Database) -> None:
-    name = settings.database_url.rsplit("/", 1)[1] + "_history"
-    url = settings.database_url.rsplit("/", 1)[0] + f"/{name}"
+@pytest.fixture
+async def history_url(settings: StateSettings, database: Database) -> AsyncGenerator[str]:
+    """The URL of an empty database, in which the history can be taken."""
+    base, name = settings.database_url.rsplit("/", 1)
+    name += "_history"
     async with database.read() as connection:
         await connection.exec_driver_sql(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
         await connection.exec_driver_sql(f'CREATE DATABASE "{name}"')
-    revisions = [script.revision for script in ScriptDirectory.from_config(configuration("")).walk_revisions()][::-1]
-    # Alembic runs an event loop of its own, which needs a process (or a thread) of its own.
-    steps = "\n".join(
-        f"upgrade({url!r}, {revision!r}); downgrade({url!r}, {previous!r}); upgrade({url!r}, {revision!r})"
-        for previous, revision in zip(["base", *revisions], revisions, strict=False)
-    )
-    code = f"from db.migrations import downgrade, upgrade\n{steps}\ndowngrade({url!r}, 'base')"
+    yield f"{base}/{name}"
+    async with database.read() as connection:
+        await connection.exec_driver_sql(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+def _take(*steps: str) -> None:
+    """Take steps of the history: alembic runs an event loop of its own, which needs a process (or a thread) of its own."""
+    code = "\n".join(["from db.migrations import downgrade, upgrade", *steps])
     completed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=False)
     assert completed.returncode == 0, completed.stderr
+
+
+async def test_every_revision_goes_up_down_and_up_again(history_url: str) -> None:
+    revisions = [script.revision for script in ScriptDirectory.from_config(configuration("")).walk_revisions()][::-1]
+    url = history_url
+    _take(
+        *(
+            f"upgrade({url!r}, {revision!r}); downgrade({url!r}, {previous!r}); upgrade({url!r}, {revision!r})"
+            for previous, revision in zip(["base", *revisions], revisions, strict=False)
+        ),
+        f"downgrade({url!r}, 'base')",
+    )
     async with Database.open(StateSettings(database_url=url)) as emptied:
         relations = await emptied.rows(
             text("SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relname !~ '^alembic_version'")
         )
         functions = await emptied.rows(text("SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace"))
     assert [*relations, *functions] == []
-    async with database.read() as connection:
-        await connection.exec_driver_sql(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+# One row of each table that outputs were in when a foreign key held each kind of them.
+_OUTPUT_ROWS = """
+SET LOCAL session_replication_role = replica;
+INSERT INTO users (id, email, username, role) VALUES (uuid(1), 'a@example.org', 'a', 'member');
+INSERT INTO datasets (id, owner_id, name, modality, source) VALUES (uuid(2), uuid(1), 'd', 'tabular', 'upload');
+INSERT INTO dataset_versions (id, dataset_id, number, status, source) VALUES (uuid(3), uuid(2), 1, 'ready', 'upload');
+INSERT INTO dataset_profiles (id, version_id, profiler_version, generation_time, is_exact, row_count, duplicate_row_count, missing_cell_ratio, report)
+  VALUES (uuid(4), uuid(3), '1', 0, true, 0, 0, 0, '{}');
+INSERT INTO models (id, owner_id, name) VALUES (uuid(5), uuid(1), 'm');
+INSERT INTO model_versions (id, model_id, number, algorithm, framework) VALUES (uuid(6), uuid(5), 1, 'Ridge', 'scikit-learn');
+INSERT INTO stored_objects (id, owner_id, object_key, size_bytes, sha256, reference_count) VALUES (uuid(7), uuid(1), 'key', 1, 'abc', 1);
+INSERT INTO jobs (id, owner_id, kind, queue) VALUES (uuid(8), uuid(1), 'export', 'default');
+INSERT INTO artifacts (id, owner_id, object_id, job_id, role, filename, content_type) VALUES (uuid(9), uuid(1), uuid(7), uuid(8), 'LOG', 'f', 't');
+INSERT INTO job_outputs (job_id, position, dataset_version_id) VALUES (uuid(8), 0, uuid(3));
+INSERT INTO job_outputs (job_id, position, profile_id) VALUES (uuid(8), 1, uuid(4));
+INSERT INTO job_outputs (job_id, position, model_version_id) VALUES (uuid(8), 2, uuid(6));
+INSERT INTO job_outputs (job_id, position, artifact_id) VALUES (uuid(8), 3, uuid(9))
+"""
+
+
+def _output_rows() -> list[str]:
+    return [re.sub(r"uuid\((\d)\)", r"'00000000-0000-0000-0000-00000000000\1'", row) for row in _OUTPUT_ROWS.split(";\n")]
+
+
+async def test_outputs_of_jobs_survive_the_change_of_their_table(history_url: str) -> None:
+    by_key = text("SELECT * FROM job_outputs ORDER BY position")
+    by_kind = text("SELECT position, kind, right(target_id::text, 1) FROM job_outputs ORDER BY position")
+    _take(f"upgrade({history_url!r}, '0003')")
+    async with Database.open(StateSettings(database_url=history_url)) as opened:
+        async with opened.engine.begin() as connection:
+            for statement in _output_rows():
+                await connection.exec_driver_sql(statement)
+        before = [row._mapping for row in await opened.rows(by_key)]
+    _take(f"upgrade({history_url!r}, '0004')")
+    async with Database.open(StateSettings(database_url=history_url)) as opened:
+        kinds = [tuple(row) for row in await opened.rows(by_kind)]
+    assert kinds == [(0, "version", "3"), (1, "profile", "4"), (2, "mversion", "6"), (3, "artifact", "9")]
+    _take(f"downgrade({history_url!r}, '0003')")
+    async with Database.open(StateSettings(database_url=history_url)) as opened:
+        assert [row._mapping for row in await opened.rows(by_key)] == before
+
+
+async def test_a_delete_takes_the_output_with_it_or_is_refused(history_url: str) -> None:
+    _take(f"upgrade({history_url!r}, 'head')")
+    async with Database.open(StateSettings(database_url=history_url)) as opened, opened.engine.connect() as connection:
+        for statement in _output_rows()[:-4]:
+            await connection.exec_driver_sql(statement)
+        outputs = {
+            "dataset_versions": ("version", 3),
+            "dataset_profiles": ("profile", 4),
+            "model_versions": ("mversion", 6),
+            "artifacts": ("artifact", 9),
+        }
+        for position, (kind, target) in enumerate(outputs.values()):
+            values = f"('00000000-0000-0000-0000-000000000008', {position}, '{kind}', '00000000-0000-0000-0000-00000000000{target}')"
+            await connection.exec_driver_sql(f"INSERT INTO job_outputs (job_id, position, kind, target_id) VALUES {values}")
+        await connection.exec_driver_sql("SET LOCAL session_replication_role = origin")
+        for table, (kind, _) in outputs.items():
+            if kind in {"version", "mversion"}:
+                with pytest.raises(DBAPIError, match=f"{kind} .* is an output of a job"):
+                    async with connection.begin_nested():
+                        await connection.exec_driver_sql(f"DELETE FROM {table}")
+            else:
+                await connection.exec_driver_sql(f"DELETE FROM {table}")
+        kinds = (await connection.exec_driver_sql("SELECT kind FROM job_outputs ORDER BY position")).scalars().all()
+        assert kinds == ["version", "mversion"]
+        await connection.rollback()

@@ -17,8 +17,9 @@ from db.services import accounts, experiments, jobs, workers
 from db.services.jobs import Claim, Failure, HeldJob, Point, metrics
 from db.tables import Dataset, DatasetVersion, Experiment, Job, MetricPoint, Run, RunMetric, User, Worker
 from db.tables.datasets import DatasetSource, DatasetVersionStatus, Modality
+from db.tables.experiments import RunStatus
 from db.tables.jobs import JobKind
-from db.tables.jobstates import ACTIVE, TERMINAL, TRANSITIONS, JobStatus, RunStatus
+from db.tables.jobstates import ACTIVE, TERMINAL, TRANSITIONS, JobStatus
 from tests.jobs.job_driver import LEASE, QUEUE, JobDriver
 
 PERMANENT = Failure("BROKEN", "It broke.", retryable=False)
@@ -265,13 +266,13 @@ async def test_the_version_of_an_ingest_follows_its_job(job_driver: JobDriver) -
     await job_driver.cancel(claim.job_id)
     assert await status() is DatasetVersionStatus.UPLOADED
     async with job_driver.database.work(job_driver.owner) as work:
-        retried, _ = await jobs.retry(work, claim.job_id)
+        retried = await jobs.retry(work, claim.job_id)
     claim = await job_driver.claim(retried)
     assert claim is not None
     await job_driver.fail(claim, PERMANENT)
     assert await status() is DatasetVersionStatus.FAILED
     async with job_driver.database.work(job_driver.owner) as work:
-        again, _ = await jobs.retry(work, retried)
+        again = await jobs.retry(work, retried)
     assert await status() is DatasetVersionStatus.UPLOADED
     with pytest.raises(WrongState):
         async with job_driver.database.work(job_driver.owner) as work:
@@ -293,7 +294,7 @@ async def _claimed_training(desk: JobDriver) -> tuple[Claim, UUID]:
 
 
 async def test_a_retry_is_a_new_job_with_the_same_seed_and_a_run_of_its_own(job_driver: JobDriver) -> None:
-    claim, run_id = await _claimed_training(job_driver)
+    claim, _ = await _claimed_training(job_driver)
     await job_driver.fail(claim, PERMANENT)
     async with job_driver.database.work(job_driver.owner) as work:
         answer = await jobs.retry(work, claim.job_id, "a key")
@@ -301,14 +302,14 @@ async def test_a_retry_is_a_new_job_with_the_same_seed_and_a_run_of_its_own(job_
         assert await jobs.retry(work, claim.job_id, "a key") == answer
     with pytest.raises(Conflict):
         async with job_driver.database.work(job_driver.owner) as work:
-            await jobs.retry(work, answer[0], "a key")
-    new = await job_driver.job(answer[0])
+            await jobs.retry(work, answer, "a key")
+    new = await job_driver.job(answer)
     assert (new.retry_of_id, new.parameters, new.status) == (claim.job_id, {"seed": 7}, JobStatus.PENDING)
-    columns = (Run.id, Run.number, Run.status, Run.seed, Run.hyperparameters)
+    columns = (Run.job_id, Run.number, Run.status, Run.seed, Run.hyperparameters)
     runs = await job_driver.database.rows(select(*columns).join(Experiment).order_by(Run.number))
     assert [tuple(run) for run in runs] == [
-        (run_id, 1, RunStatus.FAILED, 7, {"depth": 3}),
-        (answer[1], 2, RunStatus.PENDING, 7, {"depth": 3}),
+        (claim.job_id, 1, RunStatus.FAILED, 7, {"depth": 3}),
+        (answer, 2, RunStatus.PENDING, 7, {"depth": 3}),
     ]
 
 

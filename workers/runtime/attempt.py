@@ -18,7 +18,7 @@ from db.core.viewer import SYSTEM
 from db.core.work import Database
 from db.errors import Unavailable
 from db.queries.artifacts import LOG
-from db.services.jobs import Claim, Failure, nodes
+from db.services.jobs import Claim, Failure, nodes, spec_of
 from db.services.jobs.transitions import lock_if_held
 from db.services.outputs import StoredFile
 from db.stores.objects import ObjectStore
@@ -294,7 +294,7 @@ class Attempt:
         log_file.close()
         job = self.job
         key = f"jobs/{job.owner_id}/{job.id}/{self.key}/logs/{uuid4()}"
-        filename = f"{job.kind.value}-{job.id.hex[-8:]}-attempt-{job.attempt}.log"
+        filename = f"{spec_of(job.kind).title}-{job.id.hex[-8:]}-attempt-{job.attempt}.log"
         try:
             async with asyncio.timeout(LOG_UPLOAD_TIMEOUTS.get(self._stop_reason, LOG_UPLOAD_TIMEOUTS[StopReason.GIVE_BACK])):
                 size, sha256 = await self.objects.upload(log_file.path, key, TEXT_CONTENT_TYPE)

@@ -5,13 +5,14 @@ from db.services.jobs.cancelling import cancel
 from db.services.jobs.claiming import claim, claim_waiting
 from db.services.jobs.dispatching import DispatchNotice, current_dispatches, dispatch
 from db.services.jobs.heartbeat import HeldJob, heartbeat
+from db.services.jobs.kinds import JobKindSpec, declare, declared_kinds, queue_for, spec_of
 from db.services.jobs.metrics import Point
 from db.services.jobs.nodes import NodeChange
 from db.services.jobs.reaping import poll, reap, retire_silent_workers
 from db.services.jobs.requeueing import requeue
 from db.services.jobs.retrying import retry
 from db.services.jobs.settling import Backoff, Failure, complete, fail, give_back, postpone, record_loss, settle_cancelled
-from db.services.jobs.submitting import NewJob, queue_for, submit
+from db.services.jobs.submitting import NewJob, submit
 from db.services.jobs.transitions import Claim
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "DispatchNotice",
     "Failure",
     "HeldJob",
+    "JobKindSpec",
     "NewJob",
     "NodeChange",
     "Point",
@@ -29,6 +31,8 @@ __all__ = [
     "claim_waiting",
     "complete",
     "current_dispatches",
+    "declare",
+    "declared_kinds",
     "dispatch",
     "fail",
     "give_back",
@@ -42,5 +46,6 @@ __all__ = [
     "retire_silent_workers",
     "retry",
     "settle_cancelled",
+    "spec_of",
     "submit",
 ]

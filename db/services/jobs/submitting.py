@@ -1,4 +1,4 @@
-"""A job begins: its row, its inputs and its first event, in the transaction of whoever asks for it."""
+"""Submitting a job: its row, its inputs and its first event, in the transaction of the caller."""
 
 from __future__ import annotations
 
@@ -9,22 +9,19 @@ from uuid import UUID
 from sqlalchemy import Row, Select, Table, Uuid, bindparam, func, insert, literal, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from db.core.queues import QUEUES
 from db.core.work import Work
 from db.services import credits
+from db.services.jobs.kinds import spec_of
 from db.services.jobs.transitions import notify_change
 from db.settings import state_settings
 from db.tables import Job, JobEvent, JobInput
-from db.tables.datasets import Modality
 from db.tables.jobs import JobEventType, JobKind
 from db.tables.jobstates import JobStatus
-
-_UPLOAD_KINDS = frozenset({JobKind.INGEST, JobKind.PROFILE, JobKind.IMPORT})
 
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """A job to be made. It belongs to `owner_id`, whoever asked; `timeout` is in seconds, `max_tries` by default the setting's."""
+    """A job to be submitted. It belongs to `owner_id`, whoever asked. `timeout` is in seconds; without `max_tries` its kind says how often."""
 
     owner_id: UUID
     kind: JobKind
@@ -41,17 +38,8 @@ class NewJob:
     timeout: float | None = None
 
 
-def queue_for(kind: JobKind, modality: Modality | None) -> str:
-    """The queue of a job of this kind on a dataset of this modality; None where it works on no dataset."""
-    if kind in _UPLOAD_KINDS:
-        return "upload"
-    if modality is None or modality.value not in QUEUES:
-        return "default"
-    return modality.value
-
-
 def _submit_statement() -> Select[Any]:
-    # One statement, made once: it is what a caller waits for, and three of them took as long to make as to run.
+    # One statement, built once: the caller waits for it, and three statements took as long to build as to run.
     values = {name: bindparam(f"the_{name}", type_=Job.__table__.c[name].type) for name in _INSERTED_COLUMNS}
     job = insert(_JOBS).values(values).returning(*_JOBS.c).cte("job")
     event_values = {
@@ -89,10 +77,11 @@ _SUBMIT_STATEMENT = _submit_statement()
 
 
 async def submit(work: Work, new: NewJob) -> Row[Any]:
-    """The job's row, PENDING. Workers hear of it after the commit; should they not, their next look finds it.
+    """Insert the job as PENDING and return its row. Workers are notified after the commit; a notice that is lost costs a poll interval.
 
     Where the owner has too few credits for it, the end of the work raises `InsufficientCredits`.
     """
+    max_tries = new.max_tries or spec_of(new.kind).max_tries or state_settings().max_tries
     values = {
         "owner_id": new.owner_id,
         "kind": new.kind,
@@ -105,7 +94,7 @@ async def submit(work: Work, new: NewJob) -> Row[Any]:
         "pipeline_id": new.pipeline_id,
         "snapshot_id": new.snapshot_id,
         "retry_of_id": new.retry_of_id,
-        "max_tries": state_settings().max_tries if new.max_tries is None else new.max_tries,
+        "max_tries": max_tries,
         "timeout_seconds": new.timeout,
         "credit_cost": credits.price(new.kind),
         "inputs": list(dict.fromkeys(new.inputs)),

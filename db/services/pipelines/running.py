@@ -15,9 +15,10 @@ from db.core.work import Work
 from db.errors import InvalidInput, NotFound, WrongState, invalid
 from db.queries import datasets as dataset_queries
 from db.services import datasets, experiments, idempotency, jobs
+from db.services.jobs.retrying import lock_dataset
 from db.services.pipelines import definitions
 from db.services.pipelines.editing import lock
-from db.tables import Dataset, DatasetVersion, PipelineSnapshot
+from db.tables import Dataset, DatasetProfile, DatasetVersion, ModelVersion, PipelineSnapshot
 from db.tables.datasets import DatasetSource, DatasetVersionStatus
 from db.tables.jobs import JobKind
 from db.tables.pipelines import PipelineStatus
@@ -54,6 +55,29 @@ def _insert_dataset() -> Executable:
 _INSERT_DATASET = _insert_dataset()
 _EXISTING_SNAPSHOT = select(PipelineSnapshot.id).where(
     PipelineSnapshot.pipeline_id == bindparam("the_pipeline"), PipelineSnapshot.sha256 == bindparam("the_sha256")
+)
+
+
+async def _lock_output_dataset(work: Work, old: Row[Any], _new: Row[Any]) -> None:
+    await lock_dataset(work, old, UUID(old.parameters["outputDatasetId"]))
+
+
+TRAIN = jobs.declare(
+    jobs.JobKindSpec(
+        JobKind.TRAIN,
+        title="training",
+        outputs=(ModelVersion,),
+        on_begin=experiments.restart_points,
+        on_retry=experiments.copy_run,
+    )
+)
+PROCESS = jobs.declare(
+    jobs.JobKindSpec(
+        JobKind.PROCESS,
+        title="processing",
+        outputs=(DatasetVersion, DatasetProfile),
+        on_retry=_lock_output_dataset,
+    )
 )
 
 
@@ -103,7 +127,7 @@ async def run(work: Work, request: RunRequest) -> RunResult:
         parameters["outputDatasetId"] = str(target_id)
     else:
         parameters["modelName"] = (request.model_name or pipeline.name).strip()
-    kind = JobKind.PROCESS if training is None else JobKind.TRAIN
+    kind = (PROCESS if training is None else TRAIN).kind
     job = await jobs.submit(
         work,
         jobs.NewJob(

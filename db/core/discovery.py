@@ -1,0 +1,16 @@
+"""Import all modules of a package, so that what each of them declares is registered and no list of them is kept."""
+
+from __future__ import annotations
+
+import pkgutil
+from functools import cache
+from importlib import import_module
+
+
+@cache
+def import_submodules(package: str) -> tuple[str, ...]:
+    """Import the direct submodules of a package and return their names; repeated calls cost nothing."""
+    names = tuple(f"{package}.{module.name}" for module in pkgutil.iter_modules(import_module(package).__path__))
+    for name in names:
+        import_module(name)
+    return names

@@ -1,0 +1,161 @@
+"""What jobs do to dataset versions: an INGEST makes one READY or FAILED, a pipeline adds a derived one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, exists, func, insert, select, update
+
+from db.core.work import Work
+from db.errors import WrongState
+from db.services import outputs
+from db.services.outputs import Result, StoredFile, WrittenOutput
+from db.tables import Dataset, DatasetProfile, DatasetVersion, Job, Upload
+from db.tables.datasets import DatasetSource, DatasetVersionStatus, FileFormat, UploadState
+from db.tables.jobstates import TERMINAL, JobStatus
+
+UPLOAD_MISMATCH = "UPLOAD_MISMATCH"
+
+_VERSION_STATUS = {
+    JobStatus.PENDING: DatasetVersionStatus.UPLOADED,
+    JobStatus.RUNNING: DatasetVersionStatus.PROCESSING,
+    JobStatus.CANCELLED: DatasetVersionStatus.UPLOADED,
+}
+
+
+async def mark_ready(
+    work: Work,
+    job: Row[Any],
+    version_id: UUID,
+    result: Result,
+    raw: StoredFile,
+    processed: StoredFile,
+    profile_file: StoredFile | None = None,
+) -> WrittenOutput:
+    """Make an ingested version READY, with its files and its profile; `result` is an `IngestResult`."""
+    output = WrittenOutput(version_id)
+    values = {
+        "format": FileFormat[result["format"]],
+        "size_bytes": result["size"],
+        "sha256": result["sha256"],
+        "issues": result["issues"],
+        "issue_count": result["issue_count"],
+        "produced_by_id": job.id,
+    }
+    await work.run(update(DatasetVersion).where(DatasetVersion.id == version_id).values({**values, **_ready_values(result)}))
+    await outputs.add_artifact(work, job, raw, output.duplicate_keys, dataset_version_id=version_id)
+    await _finish_version(work, job, output, result, processed, profile_file)
+    return output
+
+
+async def add_derived(
+    work: Work, job: Row[Any], result: Result, processed: StoredFile, profile_file: StoredFile | None = None
+) -> WrittenOutput:
+    """Add the next version of the output dataset of a pipeline that does not train; `result` is a `PipelineResult` of kind "dataset"."""
+    dataset_id = UUID(job.parameters["outputDatasetId"])
+    increment = update(Dataset).where(Dataset.id == dataset_id).values(last_number=Dataset.last_number + 1)
+    number = await work.scalar(increment.returning(Dataset.last_number))
+    statement = insert(DatasetVersion).values(
+        dataset_id=dataset_id,
+        number=number,
+        source=DatasetSource.DERIVED,
+        format=FileFormat.PARQUET,
+        size_bytes=processed.size,
+        sha256=processed.sha256,
+        content_type=processed.content_type,
+        produced_by_id=job.id,
+        **_ready_values(result),
+    )
+    output = WrittenOutput(await work.scalar(statement.returning(DatasetVersion.id)))
+    await _finish_version(work, job, output, result, processed, profile_file)
+    return output
+
+
+def _ready_values(result: Result) -> dict[str, Any]:
+    return {
+        "status": DatasetVersionStatus.READY,
+        "ready_at": func.now(),
+        "row_count": result["row_count"],
+        "column_count": result["column_count"],
+        "columns": result["columns"],
+        "preview": result["preview"],
+    }
+
+
+async def _finish_version(
+    work: Work, job: Row[Any], output: WrittenOutput, result: Result, processed: StoredFile, profile_file: StoredFile | None
+) -> None:
+    await outputs.add_artifact(work, job, processed, output.duplicate_keys, dataset_version_id=output.id)
+    profile_id = await _add_profile(work, job, output, result["profile"], profile_file)
+    await outputs.add_outputs(work, job, [(DatasetVersion, output.id), (DatasetProfile, profile_id)])
+
+
+async def _add_profile(work: Work, job: Row[Any], output: WrittenOutput, report: Result, file: StoredFile | None) -> UUID:
+    """Insert the profile; its report lies in the row unless it was stored as a file."""
+    report_values: dict[str, Any] = {"report": {"columns": report["columns"], "correlations": report["correlations"]}}
+    if file is not None:
+        object_id, stored_key = await outputs.store_object(work, job.owner_id, file)
+        if stored_key != file.key:
+            output.duplicate_keys.append(file.key)
+        report_values = {"report_object_id": object_id}
+    statement = insert(DatasetProfile).values(
+        version_id=output.id,
+        profiler_version=report["profiler_version"],
+        generation_time=report["generation_time"],
+        is_exact=report["is_exact"],
+        row_count=report["row_count"],
+        duplicate_row_count=report["duplicate_row_count"],
+        missing_cell_ratio=report["missing_cell_ratio"],
+        **report_values,
+    )
+    return await work.scalar(statement.returning(DatasetProfile.id))
+
+
+async def mark_failed(work: Work, version_id: UUID, issues: Sequence[Result], issue_count: int | None = None) -> None:
+    """Make the version of an ingest that failed for good FAILED, with what was wrong."""
+    statement = update(DatasetVersion).where(DatasetVersion.id == version_id, DatasetVersion.status != DatasetVersionStatus.READY)
+    await work.run(
+        statement.values(
+            status=DatasetVersionStatus.FAILED, issues=list(issues), issue_count=len(issues) if issue_count is None else issue_count
+        )
+    )
+
+
+async def follow_ingest(work: Work, job: Row[Any]) -> None:
+    """Bring the version that an INGEST makes to the status of the job; `mark_ready` writes READY when the job settles."""
+    if job.dataset_version_id is None:
+        return
+    if job.status is JobStatus.FAILED:
+        error = job.error
+        issue = {"code": error["code"], "message": error["message"], "column": error.get("column"), "row": error.get("row")}
+        await mark_failed(work, job.dataset_version_id, [issue])
+        if error["code"] == UPLOAD_MISMATCH:  # its file is removed, so that a retry is refused
+            upload_update = update(Upload).where(Upload.version_id == job.dataset_version_id)
+            await work.run(upload_update.values(state=UploadState.MISMATCHED))
+    elif job.status in _VERSION_STATUS:
+        unfinished = DatasetVersion.status.in_((DatasetVersionStatus.UPLOADED, DatasetVersionStatus.PROCESSING))
+        version_update = update(DatasetVersion).where(DatasetVersion.id == job.dataset_version_id, unfinished)
+        await work.run(version_update.values(status=_VERSION_STATUS[job.status], updated_at=func.clock_timestamp()))
+
+
+async def reopen(work: Work, old: Row[Any], new: Row[Any]) -> None:
+    """Return the version of an INGEST that is retried to UPLOADED. Raises `WrongState` where its file is gone, or another job ingests it."""
+    version = await work.one(
+        select(DatasetVersion.status, Upload.state)
+        .outerjoin(Upload, Upload.version_id == DatasetVersion.id)
+        .where(DatasetVersion.id == old.dataset_version_id)
+        .with_for_update(of=DatasetVersion, key_share=True)
+    )
+    if version.status is DatasetVersionStatus.READY:
+        raise WrongState(version.status.name, "The dataset version is READY already; upload the file again to make another version.")
+    if version.state is UploadState.MISMATCHED:
+        raise WrongState(
+            version.status.name, "The uploaded file was not the one announced and has been removed. Ask for a new upload and send it again."
+        )
+    other_ingest = (Job.dataset_version_id == old.dataset_version_id) & (Job.kind == old.kind) & (Job.id != new.id)
+    if await work.scalar(select(exists().where(other_ingest, Job.status.not_in(TERMINAL)))):
+        raise WrongState(version.status.name, "This dataset version is being ingested by another job already. Wait for it, or cancel it.")
+    version_update = update(DatasetVersion).where(DatasetVersion.id == old.dataset_version_id)
+    await work.run(version_update.values(status=DatasetVersionStatus.UPLOADED, issues=[], issue_count=0))
