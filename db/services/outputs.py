@@ -20,7 +20,7 @@ Result = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """An object that lies in the store already, checked by size and SHA-256 (hex), and what people call it."""
+    """An object that is in the store already, checked by size and SHA-256 (hex), and its name for people."""
 
     key: str
     size: int
@@ -32,16 +32,16 @@ class StoredFile:
 
 @dataclass(frozen=True, slots=True)
 class WrittenOutput:
-    """What was written, and the objects that turned out to be stored already: delete their keys after the commit."""
+    """The id of the row that was written, and the keys of objects that turned out to be stored already: delete them after the commit."""
 
     id: UUID
     duplicate_keys: list[str] = field(default_factory=list[str])
 
 
 async def store_object(work: Work, owner_id: UUID, file: StoredFile) -> tuple[UUID, str]:
-    """The one object of this owner with these bytes: its id, and the key that it is kept under."""
+    """Store the object unless its owner has one with the same bytes; return the id of that one and the key under which it is stored."""
     insertion = upsert(StoredObject).values(owner_id=owner_id, object_key=file.key, sha256=file.sha256, size_bytes=file.size)
-    # The update changes nothing; it makes the statement return the row that is there already, locked.
+    # The update changes nothing; it makes the statement lock and return an existing row.
     upsert_statement = insertion.on_conflict_do_update(index_elements=["owner_id", "sha256", "size_bytes"], set_={"size_bytes": file.size})
     stored = await work.one(upsert_statement.returning(StoredObject.id, StoredObject.object_key))
     return stored.id, stored.object_key
@@ -50,7 +50,7 @@ async def store_object(work: Work, owner_id: UUID, file: StoredFile) -> tuple[UU
 async def add_artifact(
     work: Work, job: Row[Any], file: StoredFile, duplicate_keys: list[str], attempt: int | None = None, **parent: UUID
 ) -> UUID:
-    """A file of a dataset version, a model version, or of the job itself where no parent is named; then `attempt` says of which."""
+    """Add a file of a dataset version or a model version (`parent`), or of the job itself: then `attempt` is the attempt that wrote it."""
     object_id, stored_key = await store_object(work, job.owner_id, file)
     if stored_key != file.key:
         duplicate_keys.append(file.key)

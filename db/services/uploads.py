@@ -1,4 +1,4 @@
-"""Files on their way in: a presigned PUT is announced, then checked; only an INGEST job makes data of it."""
+"""Uploads: a presigned PUT is announced, then checked; only an INGEST job makes data of it."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class NewUpload:
 
 
 async def request(work: Work, new: NewUpload) -> Row[Any]:
-    """Make a version that waits for its file, and the upload that brings it. The answer is the upload's row; presign `object_key`.
+    """Create a version that waits for its file, and the upload that brings it. Return the upload's row; presign `object_key`.
 
     Raises `NotFound`, `InvalidInput`, `QuotaExceeded` or `Conflict`.
     """
@@ -136,7 +136,7 @@ async def complete(
     request_input = {"upload_id": str(upload_id)}
 
     async def load(work: Work) -> tuple[tuple[UUID, UUID] | None, Row[Any] | None]:
-        """What a call with the same key was answered, and the upload. In this order: one that ends between the two is seen by the second."""
+        """Read the upload, then the stored answer of a call with the same key: a call that ends between the two is seen by the second read."""
         upload = await work.first(_visible_upload(work, upload_id))
         return _parse_answer(await idempotency.recall(work, OPERATION, idempotency_key, request_input, claim=False)), upload
 
@@ -148,14 +148,14 @@ async def complete(
     try:
         await _verify(objects, upload)
     except (UploadMismatch, WrongState) as problem:
-        # Another call may have completed it meanwhile, and its job have taken the object away: then that is what happened.
+        # Another call may have completed it meanwhile, and its job removed the object: then return that call's answer.
         async with database.work(viewer) as work:
             stored_answer, current = await load(work)
             if stored_answer is not None:
                 return stored_answer
             upload = _require_open(upload_id, current)
             was_rejected = isinstance(problem, UploadMismatch) and await _reject(work, upload, problem)
-        if was_rejected:  # else it was completed at this very moment, and its job is to find the object
+        if was_rejected:  # else it was completed meanwhile, and its job needs the object
             await objects.delete([upload.object_key])
         raise
     async with database.work(viewer) as work:
@@ -196,7 +196,7 @@ def _visible_upload(work: Work, upload_id: UUID) -> Select[Upload, UUID, Dataset
 
 
 def _require_open(upload_id: UUID, upload: Row[Any] | None) -> Row[Any]:
-    """The upload, if it can still be completed."""
+    """Return the upload if it can still be completed."""
     if upload is None:
         raise NotFound(str(upload_id))
     if upload.state is not UploadState.OPEN:
@@ -212,7 +212,7 @@ def _parse_answer(stored: dict[str, Any] | None) -> tuple[UUID, UUID] | None:
 
 
 async def _verify(objects: ObjectStore, upload: Row[Any]) -> None:
-    """Compare what lies in the store with what was announced; the hash only where reading it all is cheap."""
+    """Compare the object in the store with the announcement; the hash only where reading all of it is cheap."""
     not_uploaded = WrongState("UPLOADING", "The file has not arrived. Send it with PUT to the upload's URL, then complete the upload.")
     info = await objects.head(upload.object_key)
     if info is None:
@@ -229,7 +229,7 @@ async def _verify(objects: ObjectStore, upload: Row[Any]) -> None:
 
 
 async def _reject(work: Work, upload: Row[Any], mismatch: StateError) -> bool:
-    """Whether it was still open."""
+    """Return whether it was still open."""
     rejection = update(Upload).where(Upload.id == upload.id, Upload.state == UploadState.OPEN)
     was_open = bool(await work.run(rejection.values(state=UploadState.MISMATCHED)))
     if was_open:

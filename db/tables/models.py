@@ -56,7 +56,7 @@ class ModelVersion(Table):
 
 
 class ModelAliasEvent(Table):
-    """A period in which an alias pointed to a version. The open one (`superseded_at` null) is the alias; the rest is its history."""
+    """A period in which an alias pointed to a version. The open one (`superseded_at` null) is the alias; the others are its history."""
 
     __tablename__ = "model_alias_events"
     __table_args__ = (

@@ -1,4 +1,4 @@
-"""Running a pipeline: the definition is frozen, then a job (and, where it trains, a run) is made of it in one transaction."""
+"""Running a pipeline: freeze the definition, then create a job (and a run, where it trains) of it in one transaction."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from db.tables.pipelines import PipelineStatus
 OPERATION = "runPipeline"
 MAX_TIMEOUT = 7 * 86_400  # seconds
 
-# A number that no name of ours carries: numbers are doubled up to a free one, then halved towards the last that is taken. To try one after
-# the other took a statement for each run that there had been.
+# Find a number that no name of the owner has: double up to a free one, then bisect towards the last that is taken. Trying one number after
+# the other took a statement for each earlier run.
 _FREE_NAME_NUMBER = text("""
     WITH RECURSIVE probes (taken, free, number) AS (
         SELECT 1::bigint, NULL::bigint, 2::bigint
@@ -83,7 +83,7 @@ PROCESS = jobs.declare(
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """What to run on what; `parameters` is {nodeKey: {name: value}}, laid over the definition before it is frozen."""
+    """What to run on what; `parameters` is {nodeKey: {name: value}}, applied to the definition before it is frozen."""
 
     pipeline_id: UUID
     dataset_version_id: UUID
@@ -99,7 +99,7 @@ class RunRequest:
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """What was made: always a job; a run where the pipeline trains, else the dataset that gets a new version."""
+    """What was created: always a job; a run where the pipeline trains, else the dataset that gets a new version."""
 
     job_id: UUID
     run_id: UUID | None
@@ -168,7 +168,7 @@ async def run(work: Work, request: RunRequest) -> RunResult:
 
 
 async def _load_inputs(work: Work, request: RunRequest) -> tuple[Row[Any], Row[Any], Row[Any] | None]:
-    """The version, its dataset and the dataset that is to take the output, if one is named; neither is deleted meanwhile."""
+    """Load the version, its dataset and the output dataset, if one is named; lock both datasets against deletion."""
     version_id = request.dataset_version_id
     columns = (DatasetVersion.id, DatasetVersion.dataset_id, DatasetVersion.status, DatasetVersion.columns.label("file_columns"))
     version = await work.first(
@@ -193,7 +193,7 @@ async def _load_inputs(work: Work, request: RunRequest) -> tuple[Row[Any], Row[A
 def _freeze(
     pipeline: Row[Any], version: Row[Any], dataset: Row[Any], steps: definitions.Steps, request: RunRequest
 ) -> definitions.Definition:
-    """The definition with the parameters laid over it, once everything that can be known to fail has been checked."""
+    """Return the definition with the parameters applied. Raise for everything that is known to fail before the job runs."""
     if pipeline.status is PipelineStatus.ARCHIVED:
         raise WrongState("ARCHIVED", "The pipeline is archived. Set its status to VALIDATED to run it again.")
     definition, issues = definitions.apply_parameters(pipeline.definition, request.parameters)
@@ -229,7 +229,7 @@ def _freeze(
 async def _ensure_snapshot(work: Work, pipeline: Row[Any], definition: definitions.Definition) -> UUID:
     digest = definitions.sha256(definition)
     parameters = {"the_pipeline": pipeline.id, "the_sha256": digest}
-    # Mostly it is there already. To write its row again would let only one at a time run a pipeline.
+    # It mostly exists. Writing its row again would let only one work at a time run the pipeline.
     if (existing_id := await work.scalar(_EXISTING_SNAPSHOT, parameters)) is not None:
         return existing_id
     statement = upsert(PipelineSnapshot).values(pipeline_id=pipeline.id, owner_id=pipeline.owner_id, sha256=digest, definition=definition)
@@ -247,7 +247,7 @@ async def _experiment_id(work: Work, request: RunRequest, owner_id: UUID) -> UUI
 
 
 async def _output_dataset_id(work: Work, request: RunRequest, dataset: Row[Any], output: Row[Any] | None, pipeline: Row[Any]) -> UUID:
-    """The dataset that the new version goes to, made where none is named."""
+    """Return the dataset that gets the new version; create one where none is named."""
     if request.output_dataset_id is not None:
         if output is None:
             raise NotFound(str(request.output_dataset_id))
@@ -270,7 +270,7 @@ async def _output_dataset_id(work: Work, request: RunRequest, dataset: Row[Any],
         if created_id is not None:
             return created_id
         number = await work.scalar(_FREE_NAME_NUMBER, {"owner": dataset.owner_id, "base": base})
-        # Of those who are at it at this moment each found the same number, and one got it: the others spread, lest they meet again and again.
+        # Concurrent works found the same number and one took it: the others spread at random, so that they do not collide again and again.
         values["name"] = f"{base} ({number + (secrets.randbelow(4**collisions) if collisions else 0)})"
         collisions += 1
 
