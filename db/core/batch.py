@@ -8,7 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import Row
 
-from db.core.sql import Column, Rows
+from db.core.sql import Column, Rows, equals_any
 from db.core.viewer import Viewer
 from db.core.work import Database
 
@@ -31,7 +31,7 @@ def rows_by_key(statement: Statement, key: Column, name: str = "id") -> Batch:
     """At most one row a key; `name` is the label of `key` among the selected columns."""
 
     async def load(database: Database, viewer: Viewer, keys: Sequence[UUID], /) -> Mapping[UUID, Row[Any]]:
-        rows = await database.rows(statement(viewer).where(key.in_(keys)))
+        rows = await database.rows(statement(viewer).where(equals_any(key, keys)))
         return {getattr(row, name): row for row in rows}
 
     return load
@@ -42,7 +42,7 @@ def rows_by_parent(statement: Statement, parent: Column, name: str, *order: Colu
 
     async def load(database: Database, viewer: Viewer, keys: Sequence[UUID], /) -> Mapping[UUID, list[Row[Any]]]:
         grouped: dict[UUID, list[Row[Any]]] = {key: [] for key in keys}
-        for row in await database.rows(statement(viewer).where(parent.in_(keys)).order_by(parent, *order)):
+        for row in await database.rows(statement(viewer).where(equals_any(parent, keys)).order_by(parent, *order)):
             grouped[getattr(row, name)].append(row)
         return grouped
 

@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, func
 
 from db.core.page import Sort
-from db.core.sql import Column
+from db.core.sql import Column, lower_equals_any
 
 UNMATCHED_ID = UUID(int=0)  # what an id that names nothing stands for in a filter: it matches no row
 
@@ -34,7 +34,7 @@ class TextMatch:
         if self.starts_with is not None:
             yield column.istartswith(self.starts_with, autoescape=True)
         if self.one_of is not None:
-            yield func.lower(column).in_([func.lower(text) for text in self.one_of])
+            yield lower_equals_any(column, self.one_of)
 
 
 @dataclass(frozen=True, slots=True)

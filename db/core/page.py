@@ -33,7 +33,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from db.core.sql import Column, Rows
+from db.core.sql import Column, Rows, equals_any
 from db.errors import InvalidCursor
 
 DEFAULT_SIZE = 20
@@ -231,7 +231,7 @@ def _empty_page(page_slice: Slice) -> Page:
 async def counts_by_parent(connection: AsyncConnection, statement: Rows, parent: Column, parents: Sequence[UUID]) -> dict[UUID, int]:
     """How many rows each parent's whole list has, 0 where none."""
     count_statement = statement.with_only_columns(parent.label("parent"), func.count().label("count"), maintain_column_froms=True)
-    count_statement = count_statement.where(parent.in_(parents)).group_by(parent)
+    count_statement = count_statement.where(equals_any(parent, parents)).group_by(parent)
     counts = {row[0]: row[1] for row in (await connection.execute(count_statement)).all()}
     return {key: counts.get(key, 0) for key in parents}
 

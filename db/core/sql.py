@@ -1,11 +1,36 @@
-"""Types of SQL as the queries write it."""
+"""Types of SQL as the queries write it, and how a list of values goes into a statement."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
-from sqlalchemy import ColumnElement, Select
+from sqlalchemy import ARRAY, ColumnElement, Select, Text, any_, bindparam, func, literal_column, select, tuple_
 from sqlalchemy.orm import InstrumentedAttribute
 
 Rows: TypeAlias = Select[*tuple[Any, ...]]  # a select, whatever its columns
 Column: TypeAlias = ColumnElement[Any] | InstrumentedAttribute[Any]  # a column of a table, or an expression
+
+
+def equals_any(column: Column, values: Iterable[Any]) -> ColumnElement[bool]:
+    """`column = ANY(array)`. The values are one parameter, so the text of the statement, and with it the prepared statement, is the same
+    for any number of them; `IN` has one parameter per value."""
+    return column == any_(bindparam(None, list(values), type_=ARRAY(column.type), unique=True))
+
+
+def lower_equals_any(column: Column, texts: Iterable[str]) -> ColumnElement[bool]:
+    """`lower(column) = ANY(array)`, with the texts folded by PostgreSQL too: its rules for case are not Python's."""
+    texts_parameter = bindparam(None, list(texts), type_=ARRAY(Text), unique=True)
+    rows = func.unnest(texts_parameter).table_valued(literal_column("value", Text), name="texts").render_derived()
+    return func.lower(column) == any_(func.array(select(func.lower(rows.c.value)).scalar_subquery()))
+
+
+def equals_any_tuple(columns: Sequence[Column], keys: Iterable[Sequence[Any]]) -> ColumnElement[bool]:
+    """The same for keys of several columns: `(a, b) IN (SELECT ... FROM unnest(array_a, array_b))`."""
+    arrays = zip(*keys, strict=True)
+    parameters = [
+        bindparam(None, list(values), type_=ARRAY(column.type), unique=True) for column, values in zip(columns, arrays, strict=True)
+    ]
+    names = [literal_column(f"key_{position}", column.type) for position, column in enumerate(columns)]
+    rows = func.unnest(*parameters).table_valued(*names, name="keys").render_derived()
+    return tuple_(*columns).in_(select(*rows.c))

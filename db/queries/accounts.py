@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Mapping
 
-from sqlalchemy import ARRAY, ColumnElement, Uuid, any_, bindparam, func, literal, or_, select, true
+from sqlalchemy import ColumnElement, bindparam, func, or_, select, true
 
 from db.core.batch import rows_by_key
-from db.core.sql import Rows
+from db.core.sql import Rows, equals_any
 from db.core.viewer import Viewer
 from db.core.work import Database
 from db.tables import ApiKey, User
@@ -72,7 +72,7 @@ async def viewer_of_token(database: Database, token: str) -> Viewer | None:
 
 async def current_viewers(database: Database, viewers: Collection[Viewer]) -> Mapping[Viewer, Viewer]:
     """Who those are by now that signed in with a token; left out are those whose token no longer names them."""
-    keys = literal([viewer.key_id for viewer in viewers if viewer.key_id is not None], ARRAY(Uuid))
-    rows_by_key_id = {row.key_id: row for row in await database.rows(_VALID_TOKENS.where(ApiKey.id == any_(keys)))}
+    keys = [viewer.key_id for viewer in viewers if viewer.key_id is not None]
+    rows_by_key_id = {row.key_id: row for row in await database.rows(_VALID_TOKENS.where(equals_any(ApiKey.id, keys)))}
     rows_by_viewer = {viewer: rows_by_key_id[viewer.key_id] for viewer in viewers if viewer.key_id in rows_by_key_id}
     return {viewer: Viewer(row.id, row.role, row.key_id, row.tier) for viewer, row in rows_by_viewer.items()}

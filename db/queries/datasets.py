@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, select, true
 from db.core.batch import rows_by_key
 from db.core.criteria import Period, TextMatch, named_sort
 from db.core.listing import Listing
-from db.core.sql import Rows
+from db.core.sql import Rows, equals_any
 from db.core.viewer import Viewer
 from db.tables import Dataset
 from db.tables.datasets import DatasetSource, Modality, ProblemType
@@ -53,7 +53,7 @@ class DatasetFilter:
         allowed_values = ((Dataset.modality, self.modality), (Dataset.problem_type, self.problem_type), (Dataset.source, self.source))
         return [
             *(self.name.conditions(Dataset.name) if self.name is not None else ()),
-            *(column.in_(members) for column, members in allowed_values if members is not None),
+            *(equals_any(column, members) for column, members in allowed_values if members is not None),
             *(self.created_at.conditions(Dataset.created_at) if self.created_at is not None else ()),
             *((Dataset.owner_id == self.owner_id,) if self.owner_id is not None else ()),
         ]

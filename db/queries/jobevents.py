@@ -6,11 +6,11 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, cast
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Integer, Row, Uuid, any_, literal, select, union_all
+from sqlalchemy import Integer, Row, literal, select, union_all
 
 from db.core.listing import Listing
 from db.core.page import Sort, decode_cursor, encode_cursor
-from db.core.sql import Rows
+from db.core.sql import Rows, equals_any
 from db.core.viewer import Viewer
 from db.core.work import Database
 from db.errors import InvalidCursor
@@ -64,9 +64,7 @@ async def visible_jobs(database: Database, jobs_by_viewer: Mapping[Viewer, Colle
     for start in range(0, len(all_viewers), BATCH_SIZE):
         viewers = all_viewers[start : start + BATCH_SIZE]
         statements = [
-            select(literal(index, Integer).label("place"), Job.id).where(
-                Job.id == any_(literal(list(jobs_by_viewer[viewer]), ARRAY(Uuid))), visible(viewer)
-            )
+            select(literal(index, Integer).label("place"), Job.id).where(equals_any(Job.id, jobs_by_viewer[viewer]), visible(viewer))
             for index, viewer in enumerate(viewers)
         ]
         rows: Any = await database.rows(union_all(*statements))

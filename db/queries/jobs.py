@@ -14,7 +14,7 @@ from db.core.batch import rows_by_key, rows_by_parent
 from db.core.criteria import Order, Period
 from db.core.listing import Listing
 from db.core.page import Sort
-from db.core.sql import Rows
+from db.core.sql import Rows, equals_any
 from db.core.viewer import Viewer
 from db.core.work import Database
 from db.queries import scheduling
@@ -76,7 +76,7 @@ class JobFilter:
         allowed_values = ((Job.kind, self.kind), (Job.status, self.status), (Job.queue, self.queue))
         equal = ((Job.dataset_id, self.dataset_id), (Job.pipeline_id, self.pipeline_id), (Job.owner_id, self.owner_id))
         return [
-            *(column.in_(members) for column, members in allowed_values if members is not None),
+            *(equals_any(column, members) for column, members in allowed_values if members is not None),
             *(column == value for column, value in equal if value is not None),
             *(self.created_at.conditions(Job.created_at) if self.created_at is not None else ()),
         ]

@@ -13,7 +13,7 @@ from sqlalchemy.sql.selectable import CTE
 
 from db.core.batch import rows_by_parent
 from db.core.page import Sort, decode_cursor, encode_cursor
-from db.core.sql import Rows
+from db.core.sql import Rows, equals_any
 from db.core.viewer import Viewer
 from db.core.work import Database
 from db.errors import InvalidCursor
@@ -67,9 +67,9 @@ class History:
     max_points: int
 
     async def __call__(self, database: Database, viewer: Viewer, keys: Sequence[UUID], /) -> Mapping[UUID, Sequence[Series]]:
-        run_points = _points(viewer).where(MetricPoint.run_id.in_(keys))
+        run_points = _points(viewer).where(equals_any(MetricPoint.run_id, keys))
         if self.metrics is not None:
-            run_points = run_points.where(MetricPoint.key.in_(self.metrics))
+            run_points = run_points.where(equals_any(MetricPoint.key, self.metrics))
         points = run_points.cte("points").prefix_with("NOT MATERIALIZED")
         counted = select(
             points.c.run_id,
@@ -149,7 +149,7 @@ async def points_after(
     """The next points of a run by batch, key and step: whole batches, about 2,000 points or one batch that has more."""
     statement = _points(viewer).where(MetricPoint.run_id == run_id, MetricPoint.batch > batch)
     if metrics is not None:
-        statement = statement.where(MetricPoint.key.in_(metrics))
+        statement = statement.where(equals_any(MetricPoint.key, metrics))
     next_batches = (
         statement.with_only_columns(MetricPoint.batch, maintain_column_froms=True)
         .order_by(MetricPoint.batch)

@@ -17,7 +17,7 @@ from db.core.batch import rows_by_key, rows_by_parent
 from db.core.criteria import Period, TextMatch, named_sort
 from db.core.listing import Listing
 from db.core.page import Slice, Sort, page_by_parent
-from db.core.sql import Rows
+from db.core.sql import Rows, equals_any
 from db.core.viewer import Viewer
 from db.core.work import Database
 from db.tables import Model, ModelAliasEvent, ModelVersion
@@ -51,7 +51,7 @@ class ModelFilter:
         if self.name is not None:
             conditions += self.name.conditions(Model.name)
         if self.problem_type is not None:
-            conditions.append(Model.problem_type.in_(self.problem_type))
+            conditions.append(equals_any(Model.problem_type, self.problem_type))
         if self.alias is not None:
             conditions.append(exists().where(ModelAliasEvent.model_id == Model.id, *_is_current_alias(self.alias)))
         if self.created_at is not None:
@@ -149,5 +149,5 @@ class VersionByAlias:
             still_set = or_(ModelAliasEvent.superseded_at.is_(None), ModelAliasEvent.superseded_at > self.at)
             conditions = (ModelAliasEvent.name == self.name.lower(), ModelAliasEvent.set_at <= self.at, still_set)
         statement = versions(viewer).join(ModelAliasEvent, ModelAliasEvent.model_version_id == ModelVersion.id)
-        rows = await database.rows(statement.where(ModelVersion.model_id.in_(keys), *conditions))
+        rows = await database.rows(statement.where(equals_any(ModelVersion.model_id, keys), *conditions))
         return {row.model_id: row for row in rows}

@@ -15,7 +15,7 @@ from db.core.batch import rows_by_key
 from db.core.criteria import Period, TextMatch, named_sort
 from db.core.listing import Listing
 from db.core.page import Sort
-from db.core.sql import Rows
+from db.core.sql import Rows, equals_any
 from db.core.viewer import Viewer
 from db.core.work import Database
 from db.tables import Pipeline, PipelineSnapshot, StepDefinition
@@ -58,7 +58,7 @@ class PipelineFilter:
         allowed_values = ((Pipeline.modality, self.modality), (Pipeline.status, self.status))
         return [
             *(self.name.conditions(Pipeline.name) if self.name is not None else ()),
-            *(column.in_(members) for column, members in allowed_values if members is not None),
+            *(equals_any(column, members) for column, members in allowed_values if members is not None),
             *((Pipeline.is_template == self.is_template,) if self.is_template is not None else ()),
             *(self.created_at.conditions(Pipeline.created_at) if self.created_at is not None else ()),
             *((Pipeline.owner_id == self.owner_id,) if self.owner_id is not None else ()),
@@ -133,5 +133,5 @@ async def steps(database: Database) -> Sequence[Row[Any]]:
 
 async def step_by_key(database: Database, _viewer: Viewer, keys: Sequence[str], /) -> Mapping[str, Row[Any]]:
     """Steps by key; those that have left the catalogue are left out."""
-    rows = await database.rows(_steps().where(StepDefinition.key.in_(keys)))
+    rows = await database.rows(_steps().where(equals_any(StepDefinition.key, keys)))
     return {row.key: row for row in rows}

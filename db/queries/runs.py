@@ -16,7 +16,7 @@ from sqlalchemy.orm import aliased
 from db.core.batch import rows_by_key
 from db.core.criteria import Period
 from db.core.page import Sort
-from db.core.sql import Rows
+from db.core.sql import Rows, equals_any
 from db.core.viewer import Viewer
 from db.core.work import Database
 from db.tables import Experiment, Run, RunMetric
@@ -107,7 +107,7 @@ class RunFilter:
         if self.experiment_id is not None:
             yield Run.experiment_id == self.experiment_id
         if self.status is not None:
-            yield Run.status.in_(self.status)
+            yield equals_any(Run.status, self.status)
         if self.created_at is not None:
             yield from self.created_at.conditions(Run.created_at)
         if self.owner_id is not None:

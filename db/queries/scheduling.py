@@ -19,7 +19,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import aliased
 from sqlalchemy.sql.selectable import Subquery
 
-from db.core.sql import Column, Rows
+from db.core.sql import Column, Rows, equals_any
 from db.settings import state_settings
 from db.tables import Job, OwnerTurn, User, Worker
 from db.tables.jobstates import ACTIVE, WAITING, JobStatus
@@ -146,7 +146,7 @@ def is_live() -> ColumnElement[bool]:
 
 def wait_positions(keys: Sequence[UUID], allowed: ColumnElement[bool]) -> Rows:
     """`id`, `reason` and `position` of those of the jobs that wait and that `allowed` lets through."""
-    queues = select(Job.queue).where(Job.id.in_(keys), in_states(WAITING), allowed).distinct()
+    queues = select(Job.queue).where(equals_any(Job.id, keys), in_states(WAITING), allowed).distinct()
     positions = (
         select(scheduling_order(Job.queue.in_(queues))).cte("places").prefix_with("MATERIALIZED")
     )  # or it is worked out anew for each job
@@ -159,4 +159,4 @@ def wait_positions(keys: Sequence[UUID], allowed: ColumnElement[bool]) -> Rows:
     )
     columns: tuple[Any, ...] = (Job.id, reason.label("reason"), positions.c.position)
     statement = select(*columns).select_from(Job).outerjoin(positions, positions.c.id == Job.id)
-    return statement.where(Job.id.in_(keys), in_states(WAITING), allowed)
+    return statement.where(equals_any(Job.id, keys), in_states(WAITING), allowed)

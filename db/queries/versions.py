@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, bindparam, select, tuple_
+from sqlalchemy import Row, bindparam, select
 from sqlalchemy.dialects.postgresql import distinct_on
 
 from db.core.batch import rows_by_key
 from db.core.listing import Listing
 from db.core.page import Slice, Sort, page_by_parent
-from db.core.sql import Rows
+from db.core.sql import Rows, equals_any, equals_any_tuple
 from db.core.viewer import Viewer
 from db.core.work import Database
 from db.queries.datasets import visible
@@ -60,7 +60,7 @@ async def current(database: Database, viewer: Viewer, keys: Sequence[UUID], /) -
 
 async def by_number(database: Database, viewer: Viewer, keys: Sequence[tuple[UUID, int]], /) -> Mapping[tuple[UUID, int], Row[Any]]:
     """Versions by dataset and number."""
-    rows = await database.rows(with_deleted(viewer).where(tuple_(DatasetVersion.dataset_id, DatasetVersion.number).in_(keys)))
+    rows = await database.rows(with_deleted(viewer).where(equals_any_tuple((DatasetVersion.dataset_id, DatasetVersion.number), keys)))
     return {(row.dataset_id, row.number): row for row in rows}
 
 
@@ -72,19 +72,19 @@ def _documents(viewer: Viewer, *columns: Any) -> Rows:
 async def columns(database: Database, viewer: Viewer, keys: Sequence[UUID], /) -> Mapping[UUID, list[Any]]:
     """Each version's columns, in the order of the file: [{name, type, nullable}]."""
     statement = _documents(viewer, DatasetVersion.columns.label("document"))
-    return {row.id: row.document for row in await database.rows(statement.where(DatasetVersion.id.in_(keys)))}
+    return {row.id: row.document for row in await database.rows(statement.where(equals_any(DatasetVersion.id, keys)))}
 
 
 async def issues(database: Database, viewer: Viewer, keys: Sequence[UUID], /) -> Mapping[UUID, list[Any]]:
     """What was wrong with each version's file: [{code, message, column, row}]."""
     statement = _documents(viewer, DatasetVersion.issues.label("document"))
-    return {row.id: row.document for row in await database.rows(statement.where(DatasetVersion.id.in_(keys)))}
+    return {row.id: row.document for row in await database.rows(statement.where(equals_any(DatasetVersion.id, keys)))}
 
 
 async def previews(database: Database, viewer: Viewer, keys: Sequence[UUID], /) -> Mapping[UUID, list[Any]]:
     """The first rows of each version, at most 100, as objects."""
     statement = _documents(viewer, DatasetVersion.preview.label("document"))
-    return {row.id: row.document for row in await database.rows(statement.where(DatasetVersion.id.in_(keys)))}
+    return {row.id: row.document for row in await database.rows(statement.where(equals_any(DatasetVersion.id, keys)))}
 
 
 PROFILE_COLUMNS = (

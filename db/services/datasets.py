@@ -10,6 +10,7 @@ from sqlalchemy import Row, exists, func, insert, or_, select
 from sqlalchemy import update as update_rows
 
 from db.core.checks import Checks
+from db.core.sql import equals_any
 from db.core.unique import translate_unique_violation
 from db.core.work import Work
 from db.errors import NameTaken, NotFound, WrongState
@@ -96,7 +97,7 @@ async def lock_shared(work: Work, *dataset_ids: UUID | None) -> dict[UUID, Row[A
     Any number may hold a dataset at once, and it may be changed meanwhile: who submits a job waits for no other, nor for a job that ends.
     """
     ids = [dataset_id for dataset_id in dataset_ids if dataset_id is not None]
-    statement = select(Dataset).where(Dataset.id.in_(ids), Dataset.deleted_at.is_(None), visible(work.viewer))
+    statement = select(Dataset).where(equals_any(Dataset.id, ids), Dataset.deleted_at.is_(None), visible(work.viewer))
     rows = await work.all(statement.order_by(Dataset.id).with_for_update(read=True, key_share=True))
     return {row.id: row for row in rows}
 

@@ -14,7 +14,7 @@ from db.core.viewer import Viewer
 from db.core.work import Database
 from graph.core.errors import Unauthenticated
 
-MAX_KEYS = 10_000  # PostgreSQL takes at most 32,767 parameters a statement
+MAX_KEYS = 10_000  # bounds the array parameter of one statement and the rows that it answers
 
 Make = Callable[[Any], Any]
 

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from sqlalchemy import func, select, update
 
+from db.core.sql import equals_any
 from db.core.viewer import SYSTEM
 from db.services.maintenance.context import MaintenanceContext
 from db.tables import DatasetVersion, Upload
@@ -35,7 +36,7 @@ async def expire_uploads(context: MaintenanceContext) -> int:
                 update(Upload).where(in_batch).values(state=UploadState.EXPIRED).returning(Upload.version_id, Upload.object_key)
             )
             version_update = update(DatasetVersion).where(
-                DatasetVersion.id.in_([row.version_id for row in rows]), DatasetVersion.status == DatasetVersionStatus.UPLOADING
+                equals_any(DatasetVersion.id, [row.version_id for row in rows]), DatasetVersion.status == DatasetVersionStatus.UPLOADING
             )
             await work.run(version_update.values(status=DatasetVersionStatus.FAILED, issues=[ISSUE], issue_count=1))
         await context.objects.delete([row.object_key for row in rows])

@@ -1,0 +1,71 @@
+"""The text of a statement says what is read, never how many keys are: one prepared statement serves any number of parents."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import pytest
+
+from db.core.viewer import SYSTEM
+from db.core.work import Database
+from db.services import accounts
+from graph.schema import schema
+from tests import selection
+from tests.client import Client
+from tests.conftest import LiveServer, clean_tables
+from tests.factories import platform
+
+PARENTS = (1, 2, 17)
+LISTS = {"datasets": "Dataset", "pipelines": "Pipeline", "jobs": "Job", "models": "Model", "experiments": "Experiment", "runs": "Run"}
+
+Capture = Callable[[], AbstractContextManager[list[str]]]
+
+
+@pytest.fixture(scope="module")
+async def filled_client(database: Database, live_server: LiveServer) -> AsyncGenerator[Client]:
+    """A user with `max(PARENTS)` rows of each kind; the tests of this module only read."""
+    await clean_tables(database)
+    async with database.work(SYSTEM) as work:
+        token = await accounts.add_user(work, "ada@example.org", "ada")
+    await platform.fill(database, "ada", max(PARENTS))
+    client = Client(live_server.url, token)
+    yield client
+    await client.close()
+
+
+async def texts(client: Client, capture_statements: Capture, query: str, **variables: Any) -> list[str]:
+    """The texts of the statements that a query sends, sorted: loaders of one level run in no fixed order."""
+    with capture_statements() as sent:
+        await client.one(query, **variables)
+    return sorted(sent)
+
+
+@pytest.mark.parametrize("root", LISTS)
+async def test_a_nested_read_sends_the_same_texts_for_any_number_of_parents(
+    root: str, filled_client: Client, capture_statements: Capture
+) -> None:
+    nested = selection.all_fields(schema._schema, LISTS[root], 1)
+    sent = [
+        await texts(filled_client, capture_statements, f"{{ {root}(first: {count}) {{ totalCount edges {{ node {{ {nested} }} }} }} }}")
+        for count in PARENTS
+    ]
+    assert len(sent[0]) > 3
+    assert sent[0] == sent[1] == sent[2]
+
+
+@pytest.mark.parametrize(
+    ("root", "filters"),
+    [
+        ("datasets", [{"modality": ["TABULAR", "TEXT", "IMAGE"][:count]} for count in (1, 2, 3)]),
+        ("datasets", [{"name": {"in": [f"dataset {number}" for number in range(count)]}} for count in PARENTS]),
+        ("jobs", [{"queue": [f"queue {number}" for number in range(count)]} for count in PARENTS]),
+    ],
+)
+async def test_a_filter_sends_the_same_text_for_any_number_of_values(
+    root: str, filters: list[dict[str, Any]], filled_client: Client, capture_statements: Capture
+) -> None:
+    query = f"query($filter: {root.capitalize()[:-1]}Filter) {{ {root}(filter: $filter) {{ edges {{ cursor }} }} }}"
+    sent = [await texts(filled_client, capture_statements, query, filter=criteria) for criteria in filters]
+    assert sent[0] == sent[1] == sent[2]
