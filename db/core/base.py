@@ -12,6 +12,8 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
+from db.core.policy import POLICIES, Policy
+
 
 class Table(DeclarativeBase):
     """Base of the mapped tables. They are written and read as Core rows; no ORM session exists, so no relationship either.
@@ -37,6 +39,10 @@ class Table(DeclarativeBase):
         list[Any]: JSONB,
         float: Double,
     }
+
+    def __init_subclass__(cls, *, policy: Policy, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        POLICIES[cls.__tablename__] = policy
 
 
 class EnumText(TypeDecorator[StrEnum]):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Mapping
 
-from sqlalchemy import ColumnElement, bindparam, func, or_, select, true
+from sqlalchemy import bindparam, func, or_, select
 
 from db.core.batch import rows_by_key
+from db.core.policy import visible
 from db.core.sql import Rows, equals_any
 from db.core.viewer import Viewer
 from db.core.work import Database
@@ -29,14 +30,9 @@ COLUMNS = (
 )
 
 
-def visible(viewer: Viewer) -> ColumnElement[bool]:
-    """A user sees themselves; admins see all."""
-    return true() if viewer.sees_all else User.id == viewer.id
-
-
 def users(viewer: Viewer) -> Rows:
     """The users a viewer may see, deleted ones too: edges still lead to them."""
-    return select(*COLUMNS).where(visible(viewer))
+    return select(*COLUMNS).where(visible(User, viewer))
 
 
 by_id = rows_by_key(users, User.id)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, select, true
+from sqlalchemy import select
 
 from db.core.batch import rows_by_key, rows_by_parent
+from db.core.policy import visible
 from db.core.sql import Rows
 from db.core.viewer import Viewer
 from db.tables import Artifact, StoredObject
@@ -29,14 +30,9 @@ COLUMNS = (
 )
 
 
-def visible(viewer: Viewer) -> ColumnElement[bool]:
-    """Owners see their artifacts; admins see all."""
-    return true() if viewer.sees_all else Artifact.owner_id == viewer.id
-
-
 def artifacts(viewer: Viewer) -> Rows:
     """The artifacts a viewer may see."""
-    return select(*COLUMNS).join(StoredObject, StoredObject.id == Artifact.object_id).where(visible(viewer))
+    return select(*COLUMNS).join(StoredObject, StoredObject.id == Artifact.object_id).where(visible(Artifact, viewer))
 
 
 def _raw(viewer: Viewer) -> Rows:

@@ -7,11 +7,12 @@ from enum import StrEnum
 from functools import partial
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, select, true
+from sqlalchemy import ColumnElement, select
 
 from db.core.batch import rows_by_key
 from db.core.criteria import Period, TextMatch, named_sort
 from db.core.listing import Listing
+from db.core.policy import visible
 from db.core.sql import Rows, equals_any
 from db.core.viewer import Viewer
 from db.tables import Dataset
@@ -31,11 +32,6 @@ COLUMNS = (
     Dataset.updated_at,
     Dataset.deleted_at,
 )
-
-
-def visible(viewer: Viewer) -> ColumnElement[bool]:
-    """Owners see their datasets, and all that is in them; admins see all."""
-    return true() if viewer.sees_all else Dataset.owner_id == viewer.id
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +68,7 @@ class DatasetOrderField(StrEnum):
 
 def with_deleted(viewer: Viewer) -> Rows:
     """The datasets a viewer may see, deleted ones too: edges still lead to them."""
-    return select(*COLUMNS).where(visible(viewer))
+    return select(*COLUMNS).where(visible(Dataset, viewer))
 
 
 def datasets(viewer: Viewer, criteria: DatasetFilter | None = None) -> Rows:

@@ -7,19 +7,15 @@ from enum import StrEnum
 from functools import partial
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, select, true
+from sqlalchemy import ColumnElement, select
 
 from db.core.batch import rows_by_key
 from db.core.criteria import Period, TextMatch, named_sort
 from db.core.listing import Listing
+from db.core.policy import visible
 from db.core.sql import Rows
 from db.core.viewer import Viewer
 from db.tables import Experiment
-
-
-def visible(viewer: Viewer) -> ColumnElement[bool]:
-    """Owners see their experiments; admins see all."""
-    return true() if viewer.sees_all else Experiment.owner_id == viewer.id
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +50,7 @@ class ExperimentOrderField(StrEnum):
 
 def with_deleted(viewer: Viewer) -> Rows:
     """The experiments a viewer may see, deleted ones too: edges still lead to them."""
-    return select(Experiment.__table__).where(visible(viewer))
+    return select(Experiment.__table__).where(visible(Experiment, viewer))
 
 
 def experiments(viewer: Viewer, criteria: ExperimentFilter | None = None) -> Rows:

@@ -11,10 +11,11 @@ from uuid import UUID
 from sqlalchemy import ARRAY, BigInteger, Row, Text, Uuid, and_, func, literal, select, true, tuple_
 from sqlalchemy.dialects.postgresql import aggregate_order_by, array
 
+from db.core.policy import visible
 from db.core.sql import Rows
 from db.core.viewer import Viewer
 from db.core.work import Database
-from db.queries.jobs import COLUMNS, NO_FILTER, JobFilter, jobs, visible
+from db.queries.jobs import COLUMNS, NO_FILTER, JobFilter, jobs
 from db.tables import Job, JobEvent
 from db.tables.jobstates import JobStatus
 
@@ -50,7 +51,7 @@ def _changes_statement(watches: Sequence[Watch], sequences: Mapping[UUID, int | 
     before = before.where(JobEvent.job_id == Job.id, JobEvent.sequence == baseline.c.sequence).correlate(Job, baseline)
     later_statuses = select(func.array_agg(aggregate_order_by(JobEvent.status, JobEvent.sequence.asc()), type_=ARRAY(Text)))
     later_statuses = later_statuses.where(JobEvent.job_id == Job.id, JobEvent.sequence > baseline.c.sequence).correlate(Job, baseline)
-    matches = array([and_(visible(viewer), *_immutable_criteria(criteria).conditions()) for viewer, criteria in watches])
+    matches = array([and_(visible(Job, viewer), *_immutable_criteria(criteria).conditions()) for viewer, criteria in watches])
     return (
         select(*COLUMNS, before.scalar_subquery().label("before"), later_statuses.scalar_subquery().label("passed"), matches.label("fits"))
         .join(requested, requested.c.job_id == Job.id)

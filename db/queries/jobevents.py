@@ -10,11 +10,11 @@ from sqlalchemy import Integer, Row, literal, select, union_all
 
 from db.core.listing import Listing
 from db.core.page import Sort, decode_cursor, encode_cursor
+from db.core.policy import visible
 from db.core.sql import Rows, equals_any
 from db.core.viewer import Viewer
 from db.core.work import Database
 from db.errors import InvalidCursor
-from db.queries.jobs import visible
 from db.tables import Job, JobEvent
 
 REPLAY = 200
@@ -26,7 +26,7 @@ ORDER = Sort("EVENT", JobEvent.sequence, JobEvent.job_id, descending=False, kind
 
 def events(viewer: Viewer, _criteria: None = None) -> Rows:
     """The events of the jobs a viewer may see."""
-    return select(JobEvent.__table__).join(Job, Job.id == JobEvent.job_id).where(visible(viewer))
+    return select(JobEvent.__table__).where(visible(JobEvent, viewer))
 
 
 of_job = Listing(events, lambda _: ORDER, JobEvent.job_id)
@@ -64,7 +64,7 @@ async def visible_jobs(database: Database, jobs_by_viewer: Mapping[Viewer, Colle
     for start in range(0, len(all_viewers), BATCH_SIZE):
         viewers = all_viewers[start : start + BATCH_SIZE]
         statements = [
-            select(literal(index, Integer).label("place"), Job.id).where(equals_any(Job.id, jobs_by_viewer[viewer]), visible(viewer))
+            select(literal(index, Integer).label("place"), Job.id).where(equals_any(Job.id, jobs_by_viewer[viewer]), visible(Job, viewer))
             for index, viewer in enumerate(viewers)
         ]
         rows: Any = await database.rows(union_all(*statements))

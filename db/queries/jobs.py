@@ -8,12 +8,13 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, select, true
+from sqlalchemy import ColumnElement, Row, select
 
 from db.core.batch import rows_by_key, rows_by_parent
 from db.core.criteria import Order, Period
 from db.core.listing import Listing
 from db.core.page import Sort
+from db.core.policy import visible
 from db.core.sql import Rows, equals_any
 from db.core.viewer import Viewer
 from db.core.work import Database
@@ -53,11 +54,6 @@ COLUMNS = (
     Job.completed_at,
     Job.estimated_completed_at,
 )
-
-
-def visible(viewer: Viewer) -> ColumnElement[bool]:
-    """Owners see their jobs; admins see all."""
-    return true() if viewer.sees_all else Job.owner_id == viewer.id
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +99,7 @@ def sort(order: Order | None = None) -> Sort:
 
 def jobs(viewer: Viewer, criteria: JobFilter | None = None) -> Rows:
     """The jobs a viewer may see, as lists show them."""
-    return select(*COLUMNS).where(visible(viewer), *((criteria or NO_FILTER).conditions()))
+    return select(*COLUMNS).where(visible(Job, viewer), *((criteria or NO_FILTER).conditions()))
 
 
 by_id = rows_by_key(jobs, Job.id)
@@ -121,18 +117,18 @@ def _attempts(viewer: Viewer) -> Rows:
     is_log = (Artifact.job_id == JobAttempt.job_id) & (Artifact.attempt == JobAttempt.number) & (Artifact.role == LOG)
     log = select(Artifact.id).where(is_log).limit(1).scalar_subquery().label("log_id")
     attempts = select(*columns, JobAttempt.error.label("failure"), Job.owner_id, log)
-    return attempts.join(Job, Job.id == JobAttempt.job_id).where(visible(viewer))
+    return attempts.join(Job, Job.id == JobAttempt.job_id).where(visible(JobAttempt, viewer))
 
 
 def _nodes(viewer: Viewer) -> Rows:
     """Nodes of the latest attempt: earlier ones have been superseded as a whole."""
     latest = (Job.id == JobNode.job_id) & (Job.attempt == JobNode.attempt)
     columns = (column for column in JobNode.__table__.c if column.name != "error")
-    return select(*columns, JobNode.error.label("failure"), Job.owner_id).join(Job, latest).where(visible(viewer))
+    return select(*columns, JobNode.error.label("failure"), Job.owner_id).join(Job, latest).where(visible(JobNode, viewer))
 
 
 def _outputs(viewer: Viewer) -> Rows:
-    return select(JobOutput.__table__).join(Job, Job.id == JobOutput.job_id).where(visible(viewer))
+    return select(JobOutput.__table__).where(visible(JobOutput, viewer))
 
 
 attempts = rows_by_parent(_attempts, JobAttempt.job_id, "job_id", JobAttempt.number.asc())
@@ -146,7 +142,7 @@ async def wait_info(database: Database, viewer: Viewer, keys: Sequence[UUID], /)
     The place counts the jobs of all owners, and says nothing else of them. It is None while a retry is not yet due, for then the job
     stands in no line.
     """
-    rows = await database.rows(scheduling.wait_positions(keys, visible(viewer)))
+    rows = await database.rows(scheduling.wait_positions(keys, visible(Job, viewer)))
     return {row.id: row for row in rows}
 
 

@@ -41,10 +41,10 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, aggregate_order_by
 from sqlalchemy.orm import aliased
 
+from db.core.policy import visible
 from db.core.sql import Column, Rows
 from db.core.viewer import Viewer
 from db.core.work import Database
-from db.queries import datasets, jobs, models, pipelines, runs
 from db.tables import (
     Dataset,
     DatasetVersion,
@@ -117,23 +117,23 @@ class Lineage:
 
 
 def _version(viewer: Viewer) -> Rows:
-    return select(DatasetVersion.id).join(Dataset, Dataset.id == DatasetVersion.dataset_id).where(datasets.visible(viewer))
+    return select(DatasetVersion.id).where(visible(DatasetVersion, viewer))
 
 
 def _model(viewer: Viewer) -> Rows:
-    return select(ModelVersion.id).join(Model, Model.id == ModelVersion.model_id).where(models.visible(viewer))
+    return select(ModelVersion.id).where(visible(ModelVersion, viewer))
 
 
 def _job(viewer: Viewer) -> Rows:
-    return select(Job.id).where(jobs.visible(viewer))
+    return select(Job.id).where(visible(Job, viewer))
 
 
 def _run(viewer: Viewer) -> Rows:
-    return select(Run.id).where(runs.visible(viewer))
+    return select(Run.id).where(visible(Run, viewer))
 
 
 def _snapshot(viewer: Viewer) -> Rows:
-    return select(PipelineSnapshot.id).where(pipelines.visible_snapshot(viewer))
+    return select(PipelineSnapshot.id).where(visible(PipelineSnapshot, viewer))
 
 
 NeighbourSelect = Callable[[Viewer, Column], Rows]
@@ -222,11 +222,11 @@ def _derived_from(viewer: Viewer, id_: Column) -> Rows:
 
 
 _START_ROWS: dict[LineageKind, Callable[[Viewer], Rows]] = {
-    VERSION: lambda viewer: _version(viewer).where(Dataset.deleted_at.is_(None)),
+    VERSION: lambda viewer: _version(viewer).join(Dataset, Dataset.id == DatasetVersion.dataset_id).where(Dataset.deleted_at.is_(None)),
     SNAPSHOT: _snapshot,
     JOB: _job,
     RUN: lambda viewer: _run(viewer).join(Experiment, Experiment.id == Run.experiment_id).where(Experiment.deleted_at.is_(None)),
-    MODEL: lambda viewer: _model(viewer).where(Model.deleted_at.is_(None)),
+    MODEL: lambda viewer: _model(viewer).join(Model, Model.id == ModelVersion.model_id).where(Model.deleted_at.is_(None)),
 }
 _KEYS: dict[LineageKind, Column] = {
     VERSION: DatasetVersion.id,

@@ -13,12 +13,13 @@ from sqlalchemy.sql.selectable import CTE
 
 from db.core.batch import rows_by_parent
 from db.core.page import Sort, decode_cursor, encode_cursor
+from db.core.policy import visible
 from db.core.sql import Rows, equals_any
 from db.core.viewer import Viewer
 from db.core.work import Database
 from db.errors import InvalidCursor
-from db.queries.runs import is_finite, visible
-from db.tables import MetricPoint, Run, RunMetric
+from db.queries.runs import is_finite
+from db.tables import MetricPoint, RunMetric
 
 MAX_POINTS = 10_000
 REPLAY = 2_000
@@ -35,14 +36,14 @@ _BATCH = Sort("BATCH", MetricPoint.batch, MetricPoint.run_id, descending=False, 
 
 
 def _summaries(viewer: Viewer) -> Rows:
-    return select(RunMetric.__table__).join(Run, Run.id == RunMetric.run_id).where(visible(viewer))
+    return select(RunMetric.__table__).where(visible(RunMetric, viewer))
 
 
 summaries = rows_by_parent(_summaries, RunMetric.run_id, "run_id", RunMetric.key.asc())
 
 
 def _points(viewer: Viewer) -> Rows:
-    return select(*_POINT).join(Run, Run.id == MetricPoint.run_id).where(visible(viewer))
+    return select(*_POINT).where(visible(MetricPoint, viewer))
 
 
 @dataclass(slots=True)

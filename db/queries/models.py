@@ -10,13 +10,14 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, exists, or_, select, true
+from sqlalchemy import ColumnElement, Row, exists, or_, select
 from sqlalchemy.dialects.postgresql import distinct_on
 
 from db.core.batch import rows_by_key, rows_by_parent
 from db.core.criteria import Period, TextMatch, named_sort
 from db.core.listing import Listing
 from db.core.page import Slice, Sort, page_by_parent
+from db.core.policy import visible
 from db.core.sql import Rows, equals_any
 from db.core.viewer import Viewer
 from db.core.work import Database
@@ -29,11 +30,6 @@ _VERSION = (
     *(column for column in ModelVersion.__table__.c if column.name not in {"metrics", "packages"}),
     ModelVersion.metrics.label("measured"),
 )
-
-
-def visible(viewer: Viewer) -> ColumnElement[bool]:
-    """Owners see their models; admins see all."""
-    return true() if viewer.sees_all else Model.owner_id == viewer.id
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +73,7 @@ NEWEST_VERSION = Sort("NUMBER", ModelVersion.number, ModelVersion.id, kind="int"
 
 def with_deleted(viewer: Viewer) -> Rows:
     """The models a viewer may see, deleted ones too: edges still lead to them."""
-    return select(Model.__table__).where(visible(viewer))
+    return select(Model.__table__).where(visible(Model, viewer))
 
 
 def models(viewer: Viewer, criteria: ModelFilter | None = None) -> Rows:
@@ -94,12 +90,12 @@ of_owner = listing.under(Model.owner_id)
 
 def versions(viewer: Viewer, _criteria: None = None) -> Rows:
     """The model versions a viewer may see, those of deleted models too."""
-    return select(*_VERSION).join(Model, Model.id == ModelVersion.model_id).where(visible(viewer))
+    return select(*_VERSION).where(visible(ModelVersion, viewer))
 
 
 def live_versions(viewer: Viewer) -> Rows:
     """The model versions that a look-up by id finds."""
-    return versions(viewer).where(Model.deleted_at.is_(None))
+    return versions(viewer).join(Model, Model.id == ModelVersion.model_id).where(Model.deleted_at.is_(None))
 
 
 of_model = Listing(versions, lambda _: NEWEST_VERSION, ModelVersion.model_id)
@@ -127,8 +123,7 @@ def _is_current_alias(name: str) -> tuple[ColumnElement[bool], ...]:
 
 def _aliases(viewer: Viewer) -> Rows:
     """The aliases that are set now."""
-    statement = select(ModelAliasEvent.__table__).join(Model, Model.id == ModelAliasEvent.model_id)
-    return statement.where(visible(viewer), ModelAliasEvent.superseded_at.is_(None))
+    return select(ModelAliasEvent.__table__).where(visible(ModelAliasEvent, viewer), ModelAliasEvent.superseded_at.is_(None))
 
 
 aliases_of_model = rows_by_parent(_aliases, ModelAliasEvent.model_id, "model_id", ModelAliasEvent.name.asc())

@@ -10,11 +10,11 @@ from sqlalchemy import Row, Text, and_, func, literal, select, table, text, unio
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db.core.base import Table
+from db.core.policy import visible
 from db.core.sql import Rows
 from db.core.viewer import Viewer
 from db.core.work import Database
 from db.queries import scheduling
-from db.queries.accounts import visible
 from db.tables import Job, JobAttempt, MaintenanceTaskState, User, Worker
 from db.tables.jobstates import ACTIVE, TERMINAL, WAITING
 
@@ -127,6 +127,6 @@ async def workers(database: Database, *, stopped: bool) -> Sequence[Row[Any]]:
 
 async def owner_by_email(database: Database, viewer: Viewer, email: str) -> Row[Any] | None:
     """`id` and `email` of the user with this address, whatever its case; a live one before a deleted one."""
-    statement = select(User.id, User.email).where(visible(viewer), func.lower(User.email) == email.lower())
+    statement = select(User.id, User.email).where(visible(User, viewer), func.lower(User.email) == email.lower())
     rows = await database.rows(statement.order_by(User.deleted_at.is_not(None)).limit(1))
     return rows[0] if rows else None

@@ -9,12 +9,13 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, select, true
+from sqlalchemy import ColumnElement, Row, select
 
 from db.core.batch import rows_by_key
 from db.core.criteria import Period, TextMatch, named_sort
 from db.core.listing import Listing
 from db.core.page import Sort
+from db.core.policy import visible
 from db.core.sql import Rows, equals_any
 from db.core.viewer import Viewer
 from db.core.work import Database
@@ -36,11 +37,6 @@ COLUMNS = (
     Pipeline.validated_at,
     Pipeline.deleted_at,
 )
-
-
-def visible(viewer: Viewer) -> ColumnElement[bool]:
-    """Owners see their pipelines; admins see all."""
-    return true() if viewer.sees_all else Pipeline.owner_id == viewer.id
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +74,7 @@ class PipelineOrderField(StrEnum):
 
 def with_deleted(viewer: Viewer) -> Rows:
     """The pipelines a viewer may see, deleted ones too: edges still lead to them."""
-    return select(*COLUMNS).where(visible(viewer))
+    return select(*COLUMNS).where(visible(Pipeline, viewer))
 
 
 def pipelines(viewer: Viewer, criteria: PipelineFilter | None = None) -> Rows:
@@ -94,25 +90,20 @@ of_owner = listing.under(Pipeline.owner_id)
 
 
 def _definitions(viewer: Viewer) -> Rows:
-    return select(Pipeline.id, Pipeline.definition).where(visible(viewer))
+    return select(Pipeline.id, Pipeline.definition).where(visible(Pipeline, viewer))
 
 
 definition_of_pipeline = rows_by_key(_definitions, Pipeline.id)
 
 
-def visible_snapshot(viewer: Viewer) -> ColumnElement[bool]:
-    """Owners see their snapshots; admins see all."""
-    return true() if viewer.sees_all else PipelineSnapshot.owner_id == viewer.id
-
-
 def snapshots(viewer: Viewer, _criteria: None = None) -> Rows:
     """The snapshots a viewer may see. They outlive the pipeline that they were made of."""
     columns = (PipelineSnapshot.id, PipelineSnapshot.pipeline_id, PipelineSnapshot.sha256, PipelineSnapshot.created_at)
-    return select(*columns).where(visible_snapshot(viewer))
+    return select(*columns).where(visible(PipelineSnapshot, viewer))
 
 
 def _snapshot_definitions(viewer: Viewer) -> Rows:
-    return select(PipelineSnapshot.id, PipelineSnapshot.definition).where(visible_snapshot(viewer))
+    return select(PipelineSnapshot.id, PipelineSnapshot.definition).where(visible(PipelineSnapshot, viewer))
 
 
 NEWEST_SNAPSHOT = Sort("created_at", PipelineSnapshot.created_at, PipelineSnapshot.id)

@@ -16,6 +16,7 @@ from sqlalchemy.orm import aliased
 from db.core.batch import rows_by_key
 from db.core.criteria import Period
 from db.core.page import Sort
+from db.core.policy import visible
 from db.core.sql import Rows, equals_any
 from db.core.viewer import Viewer
 from db.core.work import Database
@@ -23,11 +24,6 @@ from db.tables import Experiment, Run, RunMetric
 from db.tables.experiments import RunStatus
 
 INFINITY = literal_column("'infinity'::float8", Double)
-
-
-def visible(viewer: Viewer) -> ColumnElement[bool]:
-    """Owners see their runs; admins see all."""
-    return true() if viewer.sees_all else Run.owner_id == viewer.id
 
 
 def is_finite(value: Any) -> ColumnElement[bool]:
@@ -148,7 +144,7 @@ def sort(order: RunOrder | None = None) -> Sort:
 
 def with_deleted(viewer: Viewer, criteria: RunFilter | None = None) -> Rows:
     """The runs a viewer may see, those of deleted experiments too: edges still lead to them."""
-    return select(Run.__table__).where(visible(viewer), *((criteria or NO_FILTER).conditions()))
+    return select(Run.__table__).where(visible(Run, viewer), *((criteria or NO_FILTER).conditions()))
 
 
 def runs(viewer: Viewer, criteria: RunFilter | None = None) -> Rows:

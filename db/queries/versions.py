@@ -12,11 +12,11 @@ from sqlalchemy.dialects.postgresql import distinct_on
 from db.core.batch import rows_by_key
 from db.core.listing import Listing
 from db.core.page import Slice, Sort, page_by_parent
+from db.core.policy import visible
 from db.core.sql import Rows, equals_any, equals_any_tuple
 from db.core.viewer import Viewer
 from db.core.work import Database
-from db.queries.datasets import visible
-from db.tables import Dataset, DatasetProfile, DatasetVersion, StoredObject
+from db.tables import DatasetProfile, DatasetVersion, StoredObject
 from db.tables.datasets import DatasetVersionStatus
 
 COLUMNS = (
@@ -41,7 +41,7 @@ NEWEST = Sort("number", DatasetVersion.number, DatasetVersion.id, kind="int")
 
 def with_deleted(viewer: Viewer, _criteria: None = None) -> Rows:
     """The versions a viewer may see, by edge and by id, those of deleted datasets too: a version itself is never deleted."""
-    return select(*COLUMNS).join(Dataset, Dataset.id == DatasetVersion.dataset_id).where(visible(viewer))
+    return select(*COLUMNS).where(visible(DatasetVersion, viewer))
 
 
 by_id = rows_by_key(with_deleted, DatasetVersion.id)
@@ -65,8 +65,7 @@ async def by_number(database: Database, viewer: Viewer, keys: Sequence[tuple[UUI
 
 
 def _documents(viewer: Viewer, *columns: Any) -> Rows:
-    statement = select(DatasetVersion.id, *columns).join(Dataset, Dataset.id == DatasetVersion.dataset_id)
-    return statement.where(visible(viewer))
+    return select(DatasetVersion.id, *columns).where(visible(DatasetVersion, viewer))
 
 
 async def columns(database: Database, viewer: Viewer, keys: Sequence[UUID], /) -> Mapping[UUID, list[Any]]:
@@ -101,8 +100,7 @@ PROFILE_COLUMNS = (
 
 
 def _profiles(viewer: Viewer, *columns: Any) -> Rows:
-    statement = select(*columns).join(DatasetVersion, DatasetVersion.id == DatasetProfile.version_id)
-    return statement.join(Dataset, Dataset.id == DatasetVersion.dataset_id).where(visible(viewer))
+    return select(*columns).where(visible(DatasetProfile, viewer))
 
 
 def profiles(viewer: Viewer) -> Rows:

@@ -10,11 +10,11 @@ from sqlalchemy import Row, exists, func, insert, or_, select
 from sqlalchemy import update as update_rows
 
 from db.core.checks import Checks
+from db.core.policy import visible
 from db.core.sql import equals_any
 from db.core.unique import translate_unique_violation
 from db.core.work import Work
 from db.errors import NameTaken, NotFound, WrongState
-from db.queries.datasets import visible
 from db.tables import Dataset, Job
 from db.tables.datasets import DatasetSource, Modality, ProblemType
 from db.tables.jobstates import TERMINAL
@@ -97,7 +97,7 @@ async def lock_shared(work: Work, *dataset_ids: UUID | None) -> dict[UUID, Row[A
     Any number may hold a dataset at once, and it may be changed meanwhile: who submits a job waits for no other, nor for a job that ends.
     """
     ids = [dataset_id for dataset_id in dataset_ids if dataset_id is not None]
-    statement = select(Dataset).where(equals_any(Dataset.id, ids), Dataset.deleted_at.is_(None), visible(work.viewer))
+    statement = select(Dataset).where(equals_any(Dataset.id, ids), Dataset.deleted_at.is_(None), visible(Dataset, work.viewer))
     rows = await work.all(statement.order_by(Dataset.id).with_for_update(read=True, key_share=True))
     return {row.id: row for row in rows}
 
@@ -107,7 +107,7 @@ async def lock(work: Work, dataset_id: UUID, *, to_delete: bool = False) -> Row[
 
     It lets others refer to the row meanwhile: a running job does so each time that it reports, and holds locks of its own.
     """
-    statement = select(Dataset).where(Dataset.id == dataset_id, Dataset.deleted_at.is_(None), visible(work.viewer))
+    statement = select(Dataset).where(Dataset.id == dataset_id, Dataset.deleted_at.is_(None), visible(Dataset, work.viewer))
     row = await work.first(statement.with_for_update(key_share=not to_delete))
     if row is None:
         raise NotFound(str(dataset_id))

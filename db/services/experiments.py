@@ -10,10 +10,10 @@ from sqlalchemy import Row, delete, exists, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from db.core.checks import Checks
+from db.core.policy import visible
 from db.core.unique import translate_unique_violation
 from db.core.work import Work
 from db.errors import NameTaken, NotFound
-from db.queries.experiments import visible
 from db.tables import Experiment, JobCheckpoint, MetricPoint, Run, RunMetric
 
 DEFAULT = "Default"
@@ -59,7 +59,9 @@ async def create(work: Work, new: NewExperiment) -> UUID:
 
 async def owned_experiment(work: Work, owner_id: UUID, experiment_id: UUID) -> UUID | None:
     """Return the id of a live experiment that the viewer may see if it belongs to `owner_id`, else None. Raises `NotFound`."""
-    statement = select(Experiment.owner_id).where(Experiment.id == experiment_id, Experiment.deleted_at.is_(None), visible(work.viewer))
+    statement = select(Experiment.owner_id).where(
+        Experiment.id == experiment_id, Experiment.deleted_at.is_(None), visible(Experiment, work.viewer)
+    )
     actual_owner_id = await work.scalar(statement)
     if actual_owner_id is None:
         raise NotFound(str(experiment_id))

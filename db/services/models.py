@@ -11,9 +11,9 @@ from sqlalchemy import Row, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from db.core.checks import Checks
+from db.core.policy import visible
 from db.core.work import Work
 from db.errors import NotFound
-from db.queries.models import visible
 from db.services import outputs
 from db.services.outputs import Result, StoredFile, WrittenOutput
 from db.tables import Model, ModelAliasEvent, ModelVersion, Run, RunMetric
@@ -42,7 +42,7 @@ async def set_alias(work: Work, version_id: UUID, name: str, reason: str | None 
     statement = (
         select(Model.id)
         .join(ModelVersion, ModelVersion.model_id == Model.id)
-        .where(ModelVersion.id == version_id, Model.deleted_at.is_(None), visible(work.viewer))
+        .where(ModelVersion.id == version_id, Model.deleted_at.is_(None), visible(ModelVersion, work.viewer))
         .with_for_update(of=Model, key_share=True)
     )
     model_id = await work.scalar(statement)

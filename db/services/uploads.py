@@ -9,10 +9,10 @@ from uuid import UUID
 from sqlalchemy import Row, Select, func, insert, select, text, update
 
 from db.core.checks import Checks
+from db.core.policy import visible
 from db.core.viewer import Viewer
 from db.core.work import Database, Work
 from db.errors import NotFound, QuotaExceeded, StateError, UploadMismatch, WrongState
-from db.queries.datasets import visible
 from db.services import datasets, idempotency, jobs, versions
 from db.settings import state_settings
 from db.stores.objects import ObjectMissing, ObjectStore
@@ -191,7 +191,7 @@ def _visible_upload(work: Work, upload_id: UUID) -> Select[Upload, UUID, Dataset
         select(Upload, DatasetVersion.dataset_id, DatasetVersion.status.label("version_status"))
         .join(DatasetVersion, DatasetVersion.id == Upload.version_id)
         .join(Dataset, Dataset.id == DatasetVersion.dataset_id)
-        .where(Upload.id == upload_id, Dataset.deleted_at.is_(None), visible(work.viewer))
+        .where(Upload.id == upload_id, Dataset.deleted_at.is_(None), visible(Upload, work.viewer))
     )
 
 

@@ -9,10 +9,11 @@ from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.core.base import Table, bigint_column, enum_column, now_column, uuid_primary_key
+from db.core.policy import Personal
 from db.core.viewer import UserRole, UserTier
 
 
-class User(Table):
+class User(Table, policy=Personal("id")):
     """A person or a service that owns rows. Never removed: a purge leaves the row without its personal words.
 
     The three columns of credits are changed by `db.services.credits` alone, with a line in the ledger each time.
@@ -41,7 +42,7 @@ class User(Table):
     deleted_at: Mapped[datetime | None]
 
 
-class ApiKey(Table):
+class ApiKey(Table, policy=Personal("user_id")):
     """A bearer token, found by the SHA-256 of the whole; the prefix is for people to recognise it."""
 
     __tablename__ = "api_keys"

@@ -10,6 +10,7 @@ from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, tex
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.core.base import Table, bigint_column, enum_column, now_column, uuid_primary_key
+from db.core.policy import Owned
 
 
 class CreditKind(StrEnum):
@@ -23,7 +24,7 @@ class CreditKind(StrEnum):
     RELEASE = "release"
 
 
-class CreditTransaction(Table):
+class CreditTransaction(Table, policy=Owned()):
     """One line of a user's ledger, numbered from 1 without a gap. A trigger refuses every UPDATE, DELETE and TRUNCATE.
 
     `amount` changes what can be spent and `held` what is held; the two columns `*_after` say what came of it.

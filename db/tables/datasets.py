@@ -12,6 +12,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.core.base import Table, bigint_column, enum_column, jsonb_column, listing_indexes, now_column, unique_name_index, uuid_primary_key
+from db.core.policy import Owned, Through
 
 
 class Modality(StrEnum):
@@ -96,7 +97,7 @@ class UploadState(StrEnum):
     EXPIRED = "expired"
 
 
-class Dataset(Table):
+class Dataset(Table, policy=Owned()):
     """A mutable container of versions."""
 
     __tablename__ = "datasets"
@@ -121,7 +122,7 @@ class Dataset(Table):
     deleted_at: Mapped[datetime | None]
 
 
-class DatasetVersion(Table):
+class DatasetVersion(Table, policy=Through("dataset_id")):
     """One state of a dataset's data; immutable once READY. `columns`, `issues` and `preview` are documents so that one row is one read."""
 
     __tablename__ = "dataset_versions"
@@ -155,7 +156,7 @@ class DatasetVersion(Table):
     ready_at: Mapped[datetime | None]
 
 
-class Upload(Table):
+class Upload(Table, policy=Owned()):
     """One presigned PUT and what was announced of it. Nothing refers to the key it writes."""
 
     __tablename__ = "uploads"
@@ -179,7 +180,7 @@ class Upload(Table):
     completed_at: Mapped[datetime | None]
 
 
-class StoredObject(Table):
+class StoredObject(Table, policy=Owned()):
     """An object in the store; the same bytes of one owner are kept once. A trigger counts the references."""
 
     __tablename__ = "stored_objects"
@@ -198,7 +199,7 @@ class StoredObject(Table):
     created_at: Mapped[datetime] = now_column()
 
 
-class DatasetProfile(Table):
+class DatasetProfile(Table, policy=Through("version_id")):
     """What a profiler found in a version. The report lies here below 1 MiB, else in the store; readers do not see which."""
 
     __tablename__ = "dataset_profiles"

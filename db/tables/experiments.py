@@ -11,6 +11,7 @@ from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, UniqueCon
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.core.base import Table, bigint_column, enum_column, jsonb_column, listing_indexes, now_column, unique_name_index, uuid_primary_key
+from db.core.policy import Internal, Owned, Through
 from db.tables.jobstates import JobStatus
 
 
@@ -50,7 +51,7 @@ END $$;
 """  # noqa: S608 - made of our own enums
 
 
-class Experiment(Table):
+class Experiment(Table, policy=Owned()):
     """A group of runs that answer one question."""
 
     __tablename__ = "experiments"
@@ -67,7 +68,7 @@ class Experiment(Table):
     deleted_at: Mapped[datetime | None]
 
 
-class Run(Table):
+class Run(Table, policy=Owned()):
     """One training. A trigger on `jobs` keeps status and times equal to the job's."""
 
     __tablename__ = "runs"
@@ -99,7 +100,7 @@ class Run(Table):
     completed_at: Mapped[datetime | None]
 
 
-class RunMetric(Table):
+class RunMetric(Table, policy=Through("run_id")):
     """Last, least and greatest value of one metric of one run. NaN and infinities count as last, never as least or greatest."""
 
     __tablename__ = "run_metrics"
@@ -116,7 +117,7 @@ class RunMetric(Table):
     count: Mapped[int] = bigint_column(server_default="0")
 
 
-class StagedPoint(Table):
+class StagedPoint(Table, policy=Internal("Metric points between the worker's COPY and their move into metric_points.")):
     """Points that were copied here without a lock, to be moved to `metric_points` under one. Unlogged: points lost to a crash are reported again."""
 
     __tablename__ = "staged_points"
@@ -130,7 +131,7 @@ class StagedPoint(Table):
     staged_at: Mapped[datetime] = now_column()
 
 
-class MetricPoint(Table):
+class MetricPoint(Table, policy=Through("run_id")):
     """One value at one step. `batch` is the sequence of the job event that announced it, and so the stream's cursor. Partitioned by month of the run's id."""
 
     __tablename__ = "metric_points"

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.types import Text
 
 from db.core.base import Table, bigint_column, enum_column, jsonb_column, listing_indexes, now_column, uuid_primary_key
+from db.core.policy import Internal, Owned, Personal, Through
 from db.tables.jobstates import JobStatus
 
 
@@ -62,7 +63,7 @@ class JobEventType(StrEnum):
     CANCELLED = "cancelled"
 
 
-class Job(Table):
+class Job(Table, policy=Owned()):
     """A piece of work and where it stands. Changed only by the compare-and-set transitions of `db.services.jobs`; a trigger guards them.
 
     `error` is {code, message, retryable, traceback}. `worker_id` and `lease_until` belong to the current attempt. `credit_cost` is what
@@ -125,7 +126,7 @@ class Job(Table):
     completed_at: Mapped[datetime | None]
 
 
-class JobAttempt(Table):
+class JobAttempt(Table, policy=Through("job_id")):
     """One claim of a job by a worker. `outcome` is completed, failed, cancelled, retrying, given_back or lost."""
 
     __tablename__ = "job_attempts"
@@ -141,7 +142,7 @@ class JobAttempt(Table):
     error: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
 
 
-class JobNode(Table):
+class JobNode(Table, policy=Through("job_id")):
     """One node of the job's pipeline (or one stage of an ingest) in one attempt."""
 
     __tablename__ = "job_nodes"
@@ -160,7 +161,7 @@ class JobNode(Table):
     completed_at: Mapped[datetime | None]
 
 
-class JobEvent(Table):
+class JobEvent(Table, policy=Through("job_id")):
     """What happened to a job, numbered from 1 without a gap. Partitioned by month of the job's id."""
 
     __tablename__ = "job_events"
@@ -178,7 +179,7 @@ class JobEvent(Table):
     created_at: Mapped[datetime] = now_column()
 
 
-class JobCheckpoint(Table):
+class JobCheckpoint(Table, policy=Internal("State that the next attempt of the job resumes from.")):
     """How far an attempt came, for the next one to go on from; gone once the job has ended.
 
     `position` counts what is done (row groups, boosting rounds) and only grows. What does not fit `state` lies in the store.
@@ -201,7 +202,7 @@ class JobCheckpoint(Table):
     created_at: Mapped[datetime] = now_column()
 
 
-class JobInput(Table):
+class JobInput(Table, policy=Through("job_id")):
     """A version that a job reads; what lineage calls INPUT_OF."""
 
     __tablename__ = "job_inputs"
@@ -210,7 +211,7 @@ class JobInput(Table):
     dataset_version_id: Mapped[UUID] = mapped_column(ForeignKey("dataset_versions.id", ondelete="RESTRICT"), primary_key=True, index=True)
 
 
-class JobOutput(Table):
+class JobOutput(Table, policy=Through("job_id")):
     """Something a completed job made, in the order it made it. `kind` is the `output_kind` of the table that holds the row `target_id`.
 
     No foreign key guards the row: a trigger on its table does (`trellis_guard_output`). The job that inserts an output has inserted or
@@ -226,7 +227,7 @@ class JobOutput(Table):
     target_id: Mapped[UUID]
 
 
-class IdempotencyKey(Table):
+class IdempotencyKey(Table, policy=Personal("owner_id")):
     """What a key was first used for and what was answered, as ids; kept for a day."""
 
     __tablename__ = "idempotency_keys"
@@ -240,7 +241,7 @@ class IdempotencyKey(Table):
     created_at: Mapped[datetime] = now_column()
 
 
-class Worker(Table):
+class Worker(Table, policy=Internal("Worker processes, which operators look at.")):
     """A worker process and its last heartbeat."""
 
     __tablename__ = "workers"
@@ -255,7 +256,7 @@ class Worker(Table):
     stopped_at: Mapped[datetime | None]
 
 
-class OwnerTurn(Table):
+class OwnerTurn(Table, policy=Internal("When each owner last had a turn, for the scheduler.")):
     """When a job of this owner last started in this queue: what makes owners take turns."""
 
     __tablename__ = "owner_turns"
@@ -265,7 +266,7 @@ class OwnerTurn(Table):
     started_at: Mapped[datetime] = now_column()
 
 
-class Uptime(Table):
+class Uptime(Table, policy=Internal("When PostgreSQL was last restarted, for the reaper.")):
     """One row: since when, at the latest, Postgres has run without a crash. Unlogged, so that the recovery from a crash empties it."""
 
     __tablename__ = "uptime"
@@ -275,7 +276,7 @@ class Uptime(Table):
     since: Mapped[datetime] = now_column()
 
 
-class MaintenanceTaskState(Table):
+class MaintenanceTaskState(Table, policy=Internal("How the maintenance tasks ran, for workers and operators.")):
     """A recurring task of the workers: when one of them last did it and how it went. An advisory lock keeps it to one worker at a time."""
 
     __tablename__ = "chores"

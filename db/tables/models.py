@@ -10,10 +10,11 @@ from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, tex
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.core.base import Table, bigint_column, enum_column, jsonb_column, listing_indexes, now_column, unique_name_index, uuid_primary_key
+from db.core.policy import Owned, Through
 from db.tables.datasets import ProblemType
 
 
-class Model(Table):
+class Model(Table, policy=Owned()):
     """A name under which versions are trained."""
 
     __tablename__ = "models"
@@ -30,7 +31,7 @@ class Model(Table):
     deleted_at: Mapped[datetime | None]
 
 
-class ModelVersion(Table):
+class ModelVersion(Table, policy=Through("model_id")):
     """One trained model. `metrics` is [{key, last, last_step, min, min_step, max, max_step, count}] as its run ended; `packages` is {name: version}."""
 
     __tablename__ = "model_versions"
@@ -55,7 +56,7 @@ class ModelVersion(Table):
     created_at: Mapped[datetime] = now_column()
 
 
-class ModelAliasEvent(Table):
+class ModelAliasEvent(Table, policy=Through("model_id")):
     """A period in which an alias pointed to a version. The open one (`superseded_at` null) is the alias; the others are its history."""
 
     __tablename__ = "model_alias_events"
@@ -74,7 +75,7 @@ class ModelAliasEvent(Table):
     superseded_at: Mapped[datetime | None]
 
 
-class Artifact(Table):
+class Artifact(Table, policy=Owned()):
     """A file with a role: of a dataset version, of a model version, or else of the job that wrote it (`attempt` says in which attempt)."""
 
     __tablename__ = "artifacts"

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.types import Text
 
 from db.core.base import Table, enum_column, listing_indexes, now_column, unique_name_index, uuid_primary_key
+from db.core.policy import Owned, Shared
 from db.tables.datasets import Modality
 
 
@@ -38,7 +39,7 @@ class StepType(StrEnum):
     EXPORT = "export"
 
 
-class Pipeline(Table):
+class Pipeline(Table, policy=Owned()):
     """An editable graph of steps. `definition` is {"nodes": [{key, step, parameters}], "links": [{source, target}]}."""
 
     __tablename__ = "pipelines"
@@ -63,7 +64,7 @@ class Pipeline(Table):
     deleted_at: Mapped[datetime | None]
 
 
-class PipelineSnapshot(Table):
+class PipelineSnapshot(Table, policy=Owned()):
     """A definition as it ran, its parameters applied; addressed by the SHA-256 of its canonical JSON, so equal runs share one."""
 
     __tablename__ = "pipeline_snapshots"
@@ -77,7 +78,7 @@ class PipelineSnapshot(Table):
     created_at: Mapped[datetime] = now_column()
 
 
-class StepDefinition(Table):
+class StepDefinition(Table, policy=Shared("The catalogue of steps is the same for everyone.")):
     """A step as the workers' code declares it, projected here at start. A step that left the code keeps its row, retired."""
 
     __tablename__ = "step_definitions"

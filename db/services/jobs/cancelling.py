@@ -6,9 +6,9 @@ from uuid import UUID
 
 from sqlalchemy import select
 
+from db.core.policy import visible
 from db.core.work import Work
 from db.errors import NotFound, WrongState
-from db.queries.jobs import visible
 from db.services.jobs import attempts
 from db.services.jobs.transitions import THE_JOB, TransitionStatement
 from db.tables import Job
@@ -25,7 +25,7 @@ async def cancel(work: Work, job_id: UUID) -> JobStatus:
     Raises `NotFound`, or `WrongState` for a job that has ended otherwise.
     """
     work.viewer.require_write()
-    status_statement = select(Job.status).where(Job.id == job_id, visible(work.viewer))
+    status_statement = select(Job.status).where(Job.id == job_id, visible(Job, work.viewer))
     if await work.scalar(status_statement) is None:
         raise NotFound(str(job_id))
     while True:

@@ -6,9 +6,9 @@ from uuid import UUID
 
 from sqlalchemy import select, update
 
+from db.core.policy import visible
 from db.core.work import Notice, Work
 from db.errors import NotFound, WrongState
-from db.queries.jobs import visible
 from db.services.jobs.transitions import THE_JOB
 from db.tables import Job
 from db.tables.jobstates import TERMINAL, WAITING, JobStatus
@@ -25,7 +25,7 @@ _MAKE_DUE = (
 async def requeue(work: Work, job_id: UUID) -> JobStatus:
     """The job's status: it waits as before, but for nothing except its turn. Raises `NotFound`, or `WrongState` for one that does not wait."""
     work.viewer.require_write()
-    status = await work.scalar(select(Job.status).where(Job.id == job_id, visible(work.viewer)))
+    status = await work.scalar(select(Job.status).where(Job.id == job_id, visible(Job, work.viewer)))
     if status is None:
         raise NotFound(str(job_id))
     job = await work.first(_MAKE_DUE, {"the_job": job_id})

@@ -7,9 +7,9 @@ from uuid import UUID
 
 from sqlalchemy import Row, select
 
+from db.core.policy import visible
 from db.core.work import Work
 from db.errors import NotFound, WrongState
-from db.queries.jobs import visible
 from db.services import datasets, idempotency
 from db.services.jobs.kinds import spec_of
 from db.services.jobs.submitting import NewJob, submit
@@ -26,7 +26,7 @@ async def retry(work: Work, job_id: UUID, idempotency_key: str | None = None) ->
     stored_answer = await idempotency.recall(work, "retryJob", idempotency_key, {"job_id": str(job_id)})
     if stored_answer is not None:
         return UUID(stored_answer["job"])
-    old = await work.first(select(*Job.__table__.c).where(Job.id == job_id, visible(work.viewer)).with_for_update(key_share=True))
+    old = await work.first(select(*Job.__table__.c).where(Job.id == job_id, visible(Job, work.viewer)).with_for_update(key_share=True))
     if old is None:
         raise NotFound(str(job_id))
     if old.status not in TERMINAL:

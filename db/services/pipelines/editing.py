@@ -10,10 +10,10 @@ from sqlalchemy import Row, func, insert, select
 from sqlalchemy import update as update_rows
 
 from db.core.checks import Checks
+from db.core.policy import visible
 from db.core.unique import translate_unique_violation
 from db.core.work import Work
 from db.errors import Conflict, NameTaken, NotFound, WrongState
-from db.queries.pipelines import visible
 from db.services.pipelines import definitions
 from db.tables import Pipeline
 from db.tables.datasets import Modality
@@ -119,7 +119,7 @@ async def lock(work: Work, pipeline_id: UUID, *, to_run: bool = False) -> Row[An
 
     What runs is the definition that was read, frozen: whoever runs a pipeline waits for nobody who runs or changes it.
     """
-    statement = select(Pipeline).where(Pipeline.id == pipeline_id, Pipeline.deleted_at.is_(None), visible(work.viewer))
+    statement = select(Pipeline).where(Pipeline.id == pipeline_id, Pipeline.deleted_at.is_(None), visible(Pipeline, work.viewer))
     row = await work.first(statement.with_for_update(read=to_run, key_share=True))
     if row is None:
         raise NotFound(str(pipeline_id))

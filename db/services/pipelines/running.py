@@ -11,9 +11,9 @@ from sqlalchemy import Executable, Row, Table, Text, bindparam, func, select, te
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from db.core.checks import NAME_LENGTH, Checks
+from db.core.policy import visible
 from db.core.work import Work
 from db.errors import InvalidInput, NotFound, WrongState, invalid
-from db.queries import datasets as dataset_queries
 from db.services import datasets, experiments, idempotency, jobs
 from db.services.jobs.retrying import lock_dataset
 from db.services.pipelines import definitions
@@ -171,11 +171,7 @@ async def _load_inputs(work: Work, request: RunRequest) -> tuple[Row[Any], Row[A
     """Load the version, its dataset and the output dataset, if one is named; lock both datasets against deletion."""
     version_id = request.dataset_version_id
     columns = (DatasetVersion.id, DatasetVersion.dataset_id, DatasetVersion.status, DatasetVersion.columns.label("file_columns"))
-    version = await work.first(
-        select(*columns)
-        .join(Dataset, Dataset.id == DatasetVersion.dataset_id)
-        .where(DatasetVersion.id == version_id, dataset_queries.visible(work.viewer))
-    )
+    version = await work.first(select(*columns).where(DatasetVersion.id == version_id, visible(DatasetVersion, work.viewer)))
     if version is None:
         raise NotFound(str(version_id))
     live_datasets = await datasets.lock_shared(work, version.dataset_id, request.output_dataset_id)
