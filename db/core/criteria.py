@@ -1,20 +1,24 @@
-"""What a list can be narrowed and ordered by, as plain values: hashable, so that equal questions share one statement."""
+"""What a list is narrowed and ordered by, as plain hashable values, and how they become SQL.
+
+A field `x` of a filter conditions the column `x` of the list's table, and an order by `x` sorts by that column. A domain names only what
+cannot be derived so: `Filters(Model, alias=_has_alias)`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, func
+from sqlalchemy import ColumnElement, DateTime, Double, Integer, Text, func, inspect
 
+from db.core.base import Table
 from db.core.page import Sort
-from db.core.sql import Column, lower_equals_any
+from db.core.sql import Column, equals_any, lower_equals_any
 
-UNMATCHED_ID = UUID(int=0)  # what an id that names nothing stands for in a filter: it matches no row
+UNMATCHED_ID = UUID(int=0)  # stands for an id that names nothing: no row has it
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +56,123 @@ class Period:
 
 
 @dataclass(frozen=True, slots=True)
+class Equals:
+    """The column has this value."""
+
+    value: Any
+
+    def conditions(self, column: Column) -> Iterator[ColumnElement[bool]]:
+        yield column == self.value
+
+
+@dataclass(frozen=True, slots=True)
+class OneOf:
+    """The column has one of these values; without values nothing matches."""
+
+    values: tuple[Any, ...]
+
+    def conditions(self, column: Column) -> Iterator[ColumnElement[bool]]:
+        yield equals_any(column, self.values)
+
+
+@dataclass(frozen=True, slots=True)
+class AllOf:
+    """Conditions in a form of the domain's own, all of which hold; only a function of `Filters` understands them."""
+
+    items: tuple[Hashable, ...]
+
+    def conditions(self, column: Column) -> Iterator[ColumnElement[bool]]:
+        raise TypeError(f"{column} has no condition of this form; name a function for it in `Filters`.")
+
+
+Condition = TextMatch | Period | Equals | OneOf | AllOf
+
+
+@dataclass(frozen=True, slots=True)
+class Criteria:
+    """Conditions by the name of their field, all of which hold."""
+
+    fields: tuple[tuple[str, Condition], ...] = ()
+
+    @classmethod
+    def of(cls, **conditions: Condition | None) -> Criteria:
+        """None is no condition."""
+        return cls(tuple((field, condition) for field, condition in conditions.items() if condition is not None))
+
+    def get(self, field: str) -> Condition | None:
+        return dict(self.fields).get(field)
+
+    def without(self, field: str) -> Criteria:
+        return Criteria(tuple(entry for entry in self.fields if entry[0] != field))
+
+
+SpecialCondition = Callable[[Any], Iterable[ColumnElement[bool]]]
+
+
+class Filters:
+    """Turns `Criteria` into conditions on a table. `special` has a function for each field that is no column: condition in, SQL out."""
+
+    def __init__(self, table: type[Table], **special: SpecialCondition) -> None:
+        self._table = table
+        self._special = special
+
+    def conditions(self, criteria: Criteria | None) -> list[ColumnElement[bool]]:
+        return [sql for field, condition in (criteria.fields if criteria is not None else ()) for sql in self._sql(field, condition)]
+
+    def _sql(self, field: str, condition: Condition) -> Iterable[ColumnElement[bool]]:
+        special = self._special.get(field)
+        return condition.conditions(_column(self._table, field)) if special is None else special(condition)
+
+    def require(self, fields: Iterable[str]) -> None:
+        """Raise `TypeError` for a field that is neither a column nor has a function."""
+        for field in fields:
+            if field not in self._special:
+                _column(self._table, field)
+
+
+@dataclass(frozen=True, slots=True)
 class Order:
     """A field of the list and a direction."""
 
-    field: StrEnum
+    field: str
     descending: bool = True
 
 
-def named_sort(table: Any, order: Order | None) -> Sort:
-    """The order of a list of named things: by `created_at` (newest first, also when nothing was asked), `updated_at` or `name`."""
-    field = "created_at" if order is None else order.field.value
-    descending = True if order is None else order.descending
-    if field == "name":
-        return Sort(f"name.{descending:d}", func.lower(table.name), table.id, descending, "text")
-    return Sort(f"{field}.{descending:d}", getattr(table, field), table.id, descending)
+Kind = Literal["time", "text", "int", "float"]
+
+
+class Orders:
+    """Turns an `Order` by a column into a `Sort`; without an order it is `created_at`, newest first. Texts are sorted whatever their case.
+
+    The name of the sort is in cursors, which outlive a release: it is the column and the direction.
+    """
+
+    def __init__(self, table: Any) -> None:
+        self._table = table
+
+    def __call__(self, order: Order | None) -> Sort:
+        field, descending = ("created_at", True) if order is None else (order.field, order.descending)
+        column, kind = self._sorted_column(field)
+        nullable = bool(_column(self._table, field).property.columns[0].nullable)
+        return Sort(f"{field}.{descending:d}", column, self._table.id, descending, kind, nullable)
+
+    def require(self, fields: Iterable[str]) -> None:
+        """Raise `TypeError` for a field that is no column, or one whose values have no order."""
+        for field in fields:
+            self._sorted_column(field)
+
+    def _sorted_column(self, field: str) -> tuple[Column, Kind]:
+        column = _column(self._table, field)
+        if isinstance(column.type, Text):
+            return func.lower(column), "text"
+        kinds: tuple[tuple[Any, Kind], ...] = ((DateTime, "time"), (Integer, "int"), (Double, "float"))
+        for type_, kind in kinds:
+            if isinstance(column.type, type_):
+                return column, kind
+        raise TypeError(f"Lists of {self._table.__tablename__} cannot be ordered by {field}: {column.type!r} has no order.")
+
+
+def _column(table: type[Table], field: str) -> Any:
+    if field not in inspect(table).column_attrs:
+        raise TypeError(f"{table.__tablename__} has no column {field!r}: add it, or name a function for it in `Filters`.")
+    return getattr(table, field)

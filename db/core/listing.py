@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Self
 from uuid import UUID
 
+from db.core.batch import Statement
+from db.core.criteria import Criteria, Filters, Orders
 from db.core.page import Page, Slice, Sort, count, counts_by_parent, page, page_by_parent
 from db.core.sql import Column, Rows
 from db.core.viewer import Viewer
@@ -15,43 +17,74 @@ from db.core.work import Database
 
 @dataclass(frozen=True, eq=False)
 class Listing:
-    """`statement(viewer, criteria)` selects the rows that a viewer may see, without order or limit; `sort(order)` orders them.
+    """`statement(viewer)` selects the rows that a viewer may see, without order or limit; `sort(order)` orders them, `filters` narrow them.
 
     With a `parent` column it is the list under each parent, else the whole list. Criteria and order are None where none were given.
     """
 
-    statement: Callable[[Viewer, Any], Rows]
+    statement: Statement
     sort: Callable[[Any], Sort]
+    filters: Filters | None = None
     parent: Column | None = None
 
     def under(self, parent: Any) -> Self:
         """The same list under each value of a column, e.g. `listing.under(Dataset.owner_id)`."""
-        return type(self)(self.statement, self.sort, parent)
+        return replace(self, parent=parent)
+
+    def require_filters(self, fields: Iterable[str]) -> None:
+        """Raise `TypeError` for a field of a filter that the list cannot be narrowed by."""
+        if self.filters is None:
+            raise TypeError("This list has no filters: give its `Listing` some.")
+        self.filters.require(fields)
+
+    def require_orders(self, columns: Iterable[str]) -> None:
+        """Raise `TypeError` for a column that the list cannot be ordered by."""
+        if not isinstance(self.sort, Orders):
+            raise TypeError("This list has one fixed order: give its `Listing` `Orders`.")
+        self.sort.require(columns)
+
+    def rows(self, viewer: Viewer, criteria: Criteria | None = None) -> Rows:
+        """The rows that meet the criteria, without order or limit."""
+        statement = self.statement(viewer)
+        if criteria is None:
+            return statement
+        assert self.filters is not None
+        return statement.where(*self.filters.conditions(criteria))
 
     async def pages(
-        self, database: Database, viewer: Viewer, parents: Sequence[UUID], page_slice: Slice, criteria: Any = None, order: Any = None
+        self,
+        database: Database,
+        viewer: Viewer,
+        parents: Sequence[UUID],
+        page_slice: Slice,
+        criteria: Criteria | None = None,
+        order: Any = None,
     ) -> Mapping[UUID, Page]:
         """The same page under every parent. Raises `InvalidCursor`."""
         assert self.parent is not None
-        statement, sort = self.statement(viewer, criteria), self.sort(order)
+        statement, sort = self.rows(viewer, criteria), self.sort(order)
         async with database.read() as connection:
             return await page_by_parent(connection, statement, self.parent, parents, sort, page_slice)
 
-    async def counts(self, database: Database, viewer: Viewer, parents: Sequence[UUID], criteria: Any = None) -> Mapping[UUID, int]:
+    async def counts(
+        self, database: Database, viewer: Viewer, parents: Sequence[UUID], criteria: Criteria | None = None
+    ) -> Mapping[UUID, int]:
         """How many rows the list under each parent has."""
         assert self.parent is not None
-        statement = self.statement(viewer, criteria)
+        statement = self.rows(viewer, criteria)
         async with database.read() as connection:
             return await counts_by_parent(connection, statement, self.parent, parents)
 
-    async def page(self, database: Database, viewer: Viewer, page_slice: Slice, criteria: Any = None, order: Any = None) -> Page:
+    async def page(
+        self, database: Database, viewer: Viewer, page_slice: Slice, criteria: Criteria | None = None, order: Any = None
+    ) -> Page:
         """A page of the whole list. Raises `InvalidCursor`."""
-        statement, sort = self.statement(viewer, criteria), self.sort(order)
+        statement, sort = self.rows(viewer, criteria), self.sort(order)
         async with database.read() as connection:
             return await page(connection, statement, sort, page_slice)
 
-    async def count(self, database: Database, viewer: Viewer, criteria: Any = None) -> int:
+    async def count(self, database: Database, viewer: Viewer, criteria: Criteria | None = None) -> int:
         """How many rows the whole list has."""
-        statement = self.statement(viewer, criteria)
+        statement = self.rows(viewer, criteria)
         async with database.read() as connection:
             return await count(connection, statement)

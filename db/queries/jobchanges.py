@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -11,22 +10,23 @@ from uuid import UUID
 from sqlalchemy import ARRAY, BigInteger, Row, Text, Uuid, and_, func, literal, select, true, tuple_
 from sqlalchemy.dialects.postgresql import aggregate_order_by, array
 
+from db.core.criteria import Criteria, OneOf
 from db.core.policy import visible
 from db.core.sql import Rows
 from db.core.viewer import Viewer
 from db.core.work import Database
-from db.queries.jobs import COLUMNS, NO_FILTER, JobFilter, jobs
+from db.queries.jobs import COLUMNS, FILTERS, jobs
 from db.tables import Job, JobEvent
 from db.tables.jobstates import JobStatus
 
 BATCH_SIZE = 100  # looked for in one statement
 
-Watch = tuple[Viewer, JobFilter | None]
+Watch = tuple[Viewer, Criteria | None]
 
 
-def _immutable_criteria(criteria: JobFilter | None) -> JobFilter:
+def _immutable_criteria(criteria: Criteria | None) -> Criteria | None:
     """The conditions on what never changes of a job: all but its status."""
-    return replace(criteria or NO_FILTER, status=None)
+    return None if criteria is None else criteria.without("status")
 
 
 def _changes_statement(watches: Sequence[Watch], sequences: Mapping[UUID, int | None], as_of: datetime) -> Rows:
@@ -51,7 +51,7 @@ def _changes_statement(watches: Sequence[Watch], sequences: Mapping[UUID, int | 
     before = before.where(JobEvent.job_id == Job.id, JobEvent.sequence == baseline.c.sequence).correlate(Job, baseline)
     later_statuses = select(func.array_agg(aggregate_order_by(JobEvent.status, JobEvent.sequence.asc()), type_=ARRAY(Text)))
     later_statuses = later_statuses.where(JobEvent.job_id == Job.id, JobEvent.sequence > baseline.c.sequence).correlate(Job, baseline)
-    matches = array([and_(visible(Job, viewer), *_immutable_criteria(criteria).conditions()) for viewer, criteria in watches])
+    matches = array([and_(visible(Job, viewer), *FILTERS.conditions(_immutable_criteria(criteria))) for viewer, criteria in watches])
     return (
         select(*COLUMNS, before.scalar_subquery().label("before"), later_statuses.scalar_subquery().label("passed"), matches.label("fits"))
         .join(requested, requested.c.job_id == Job.id)
@@ -80,12 +80,12 @@ async def load_changes(
 async def changed_since(database: Database, watch: Watch, position: tuple[datetime, UUID], limit: int) -> Sequence[tuple[datetime, UUID]]:
     """The next jobs that a watch may be about and that changed after a place, in the order of their last change; each is a place."""
     viewer, criteria = watch
-    statement = jobs(viewer, _immutable_criteria(criteria)).with_only_columns(Job.updated_at, Job.id)
+    statement = jobs(viewer).with_only_columns(Job.updated_at, Job.id).where(*FILTERS.conditions(_immutable_criteria(criteria)))
     statement = statement.where(tuple_(Job.updated_at, Job.id) > position).order_by(Job.updated_at, Job.id).limit(limit)
     return [(row.updated_at, row.id) for row in await database.rows(statement)]
 
 
-def _is_relevant(criteria: JobFilter | None, row: Row[Any]) -> bool:
+def _is_relevant(criteria: Criteria | None, row: Row[Any]) -> bool:
     """Whether status or progress changed, and the status fitted the filter at some moment from before the change on."""
     if row.before is not None:
         status, progress = row.before
@@ -94,4 +94,5 @@ def _is_relevant(criteria: JobFilter | None, row: Row[Any]) -> bool:
             return False
     else:
         statuses = {row.status, *(JobStatus(later) for later in row.passed or ())}
-    return criteria is None or criteria.status is None or not statuses.isdisjoint(criteria.status)
+    allowed = None if criteria is None else criteria.get("status")
+    return not isinstance(allowed, OneOf) or not statuses.isdisjoint(allowed.values)

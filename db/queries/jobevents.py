@@ -24,12 +24,12 @@ BATCH_SIZE = 100  # whose rights are looked at in one statement
 ORDER = Sort("EVENT", JobEvent.sequence, JobEvent.job_id, descending=False, kind="int")
 
 
-def events(viewer: Viewer, _criteria: None = None) -> Rows:
+def events(viewer: Viewer) -> Rows:
     """The events of the jobs a viewer may see."""
     return select(JobEvent.__table__).where(visible(JobEvent, viewer))
 
 
-of_job = Listing(events, lambda _: ORDER, JobEvent.job_id)
+of_job = Listing(events, lambda _: ORDER, parent=JobEvent.job_id)
 
 
 def cursor_of(job_id: UUID, sequence: int) -> str:

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, select
+from sqlalchemy import Row, select
 
 from db.core.batch import rows_by_key, rows_by_parent
-from db.core.criteria import Order, Period
+from db.core.criteria import Filters, Orders
 from db.core.listing import Listing
-from db.core.page import Sort
 from db.core.policy import visible
-from db.core.sql import Rows, equals_any
+from db.core.sql import Rows
 from db.core.viewer import Viewer
 from db.core.work import Database
 from db.queries import scheduling
 from db.queries.artifacts import LOG
 from db.tables import Artifact, Job, JobAttempt, JobNode, JobOutput, Worker
-from db.tables.jobs import JobKind
-from db.tables.jobstates import JobStatus
 
 COLUMNS = (
     Job.id,
@@ -56,55 +51,16 @@ COLUMNS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class JobFilter:
-    """Which jobs a list holds; what is None does not restrict, an empty tuple matches nothing."""
-
-    kind: tuple[JobKind, ...] | None = None
-    status: tuple[JobStatus, ...] | None = None
-    queue: tuple[str, ...] | None = None
-    dataset_id: UUID | None = None
-    pipeline_id: UUID | None = None
-    created_at: Period | None = None
-    owner_id: UUID | None = None
-
-    def conditions(self) -> list[ColumnElement[bool]]:
-        allowed_values = ((Job.kind, self.kind), (Job.status, self.status), (Job.queue, self.queue))
-        equal = ((Job.dataset_id, self.dataset_id), (Job.pipeline_id, self.pipeline_id), (Job.owner_id, self.owner_id))
-        return [
-            *(equals_any(column, members) for column, members in allowed_values if members is not None),
-            *(column == value for column, value in equal if value is not None),
-            *(self.created_at.conditions(Job.created_at) if self.created_at is not None else ()),
-        ]
-
-
-NO_FILTER = JobFilter()
-
-
-class JobOrderField(StrEnum):
-    """What a list of jobs is sorted by."""
-
-    CREATED_AT = "created_at"
-    PRIORITY = "priority"
-
-
-def sort(order: Order | None = None) -> Sort:
-    """The order of a list, newest first where none is asked; jobs of one priority follow each other by age."""
-    field = JobOrderField.CREATED_AT.value if order is None else order.field.value
-    descending = True if order is None else order.descending
-    if field == JobOrderField.PRIORITY.value:
-        return Sort(f"{field}.{descending:d}", Job.priority, Job.id, descending, kind="int")
-    return Sort(f"{field}.{descending:d}", Job.created_at, Job.id, descending)
-
-
-def jobs(viewer: Viewer, criteria: JobFilter | None = None) -> Rows:
+def jobs(viewer: Viewer) -> Rows:
     """The jobs a viewer may see, as lists show them."""
-    return select(*COLUMNS).where(visible(Job, viewer), *((criteria or NO_FILTER).conditions()))
+    return select(*COLUMNS).where(visible(Job, viewer))
 
 
 by_id = rows_by_key(jobs, Job.id)
 
-listing = Listing(jobs, sort)
+FILTERS = Filters(Job)
+
+listing = Listing(jobs, Orders(Job), FILTERS)
 of_owner = listing.under(Job.owner_id)
 of_dataset = listing.under(Job.dataset_id)
 of_version = listing.under(Job.dataset_version_id)

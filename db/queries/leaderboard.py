@@ -14,13 +14,14 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Double, cast, exists, null
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from db.core.criteria import AllOf, Criteria, Orders
 from db.core.listing import Listing
 from db.core.page import Page, Slice, Sort, decode_cursor, page, page_by_parent
 from db.core.sql import Column, Rows
 from db.core.viewer import Viewer
 from db.core.work import Database
 from db.queries import runs
-from db.queries.runs import RunFilter, RunOrder, is_finite
+from db.queries.runs import FILTERS, MetricBound, MetricOrder, is_finite
 from db.tables import Run, RunMetric
 
 
@@ -29,28 +30,36 @@ class Leaderboard(Listing):
     """A listing of runs that can be ordered by a metric."""
 
     async def pages(
-        self, database: Database, viewer: Viewer, parents: Sequence[UUID], page_slice: Slice, criteria: Any = None, order: Any = None
+        self,
+        database: Database,
+        viewer: Viewer,
+        parents: Sequence[UUID],
+        page_slice: Slice,
+        criteria: Criteria | None = None,
+        order: Any = None,
     ) -> Mapping[UUID, Page]:
-        if order is None or order.metric is None:
+        if not isinstance(order, MetricOrder):
             return await super().pages(database, viewer, parents, page_slice, criteria, order)
         assert self.parent is not None
         async with database.read() as connection:
             return await _pages(connection, self._source(viewer, criteria), _PagePlan.of(page_slice, order), list(parents), self.parent)
 
-    async def page(self, database: Database, viewer: Viewer, page_slice: Slice, criteria: Any = None, order: Any = None) -> Page:
-        if order is None or order.metric is None:
+    async def page(
+        self, database: Database, viewer: Viewer, page_slice: Slice, criteria: Criteria | None = None, order: Any = None
+    ) -> Page:
+        if not isinstance(order, MetricOrder):
             return await super().page(database, viewer, page_slice, criteria, order)
         async with database.read() as connection:
             return (await _pages(connection, self._source(viewer, criteria), _PagePlan.of(page_slice, order), [None], None))[None]
 
-    def _source(self, viewer: Viewer, criteria: RunFilter | None) -> _Source:
-        return _Source(lambda: self.statement(viewer, criteria), criteria)
+    def _source(self, viewer: Viewer, criteria: Criteria | None) -> _Source:
+        return _Source(lambda: self.rows(viewer, criteria), criteria)
 
 
 @dataclass(frozen=True, slots=True)
 class _Source:
     statement: Callable[[], Rows]
-    criteria: RunFilter | None
+    criteria: Criteria | None
 
     def ranked(self, metric: str) -> Rows:
         """The runs that have a finite last value."""
@@ -59,7 +68,8 @@ class _Source:
 
     def unranked(self, metric: str) -> Rows | None:
         """The other runs; None where the filter already says that there are none."""
-        if self.criteria is not None and any(bound.key == metric for bound in self.criteria.metrics):
+        bounds = None if self.criteria is None else self.criteria.get("metrics")
+        if isinstance(bounds, AllOf) and any(isinstance(bound, MetricBound) and bound.key == metric for bound in bounds.items):
             return None
         return self.statement().where(~exists().where(RunMetric.run_id == Run.id, RunMetric.key == metric, is_finite(RunMetric.last)))
 
@@ -76,8 +86,7 @@ class _PagePlan:
     unranked_sort: Sort
 
     @classmethod
-    def of(cls, page_slice: Slice, order: RunOrder) -> _PagePlan:
-        assert order.metric is not None
+    def of(cls, page_slice: Slice, order: MetricOrder) -> _PagePlan:
         name = f"metric.{order.descending:d}.{order.metric}"
         ranked = Sort(name, RunMetric.last, RunMetric.run_id, order.descending, "float")  # both columns of the index
         null_value: ColumnElement[Any] = cast(null(), Double)
@@ -134,6 +143,6 @@ def _join(near: Page | None, far: Page | None, page_slice: Slice) -> Page:
     return Page(rows, cursors, has_next=has_more, has_previous=page_slice.after is not None)
 
 
-listing = Leaderboard(runs.runs, runs.sort)
+listing = Leaderboard(runs.runs, Orders(Run), FILTERS)
 of_owner = listing.under(Run.owner_id)
-of_experiment = Leaderboard(runs.with_deleted, runs.sort, Run.experiment_id)
+of_experiment = Leaderboard(runs.with_deleted, Orders(Run), FILTERS, Run.experiment_id)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
-from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -14,7 +12,7 @@ from sqlalchemy import ColumnElement, Row, exists, or_, select
 from sqlalchemy.dialects.postgresql import distinct_on
 
 from db.core.batch import rows_by_key, rows_by_parent
-from db.core.criteria import Period, TextMatch, named_sort
+from db.core.criteria import Equals, Filters, Orders
 from db.core.listing import Listing
 from db.core.page import Slice, Sort, page_by_parent
 from db.core.policy import visible
@@ -22,7 +20,6 @@ from db.core.sql import Rows, equals_any
 from db.core.viewer import Viewer
 from db.core.work import Database
 from db.tables import Model, ModelAliasEvent, ModelVersion
-from db.tables.datasets import ProblemType
 
 PRODUCTION = "production"
 
@@ -30,42 +27,6 @@ _VERSION = (
     *(column for column in ModelVersion.__table__.c if column.name not in {"metrics", "packages"}),
     ModelVersion.metrics.label("measured"),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class ModelFilter:
-    """Which models a list holds; what is None does not restrict. `alias`: one of that name is set now."""
-
-    name: TextMatch | None = None
-    problem_type: tuple[ProblemType, ...] | None = None
-    alias: str | None = None
-    created_at: Period | None = None
-    owner_id: UUID | None = None
-
-    def conditions(self) -> list[ColumnElement[bool]]:
-        conditions: list[ColumnElement[bool]] = []
-        if self.name is not None:
-            conditions += self.name.conditions(Model.name)
-        if self.problem_type is not None:
-            conditions.append(equals_any(Model.problem_type, self.problem_type))
-        if self.alias is not None:
-            conditions.append(exists().where(ModelAliasEvent.model_id == Model.id, *_is_current_alias(self.alias)))
-        if self.created_at is not None:
-            conditions += self.created_at.conditions(Model.created_at)
-        if self.owner_id is not None:
-            conditions.append(Model.owner_id == self.owner_id)
-        return conditions
-
-
-NO_FILTER = ModelFilter()
-
-
-class ModelOrderField(StrEnum):
-    """What a list of models is sorted by."""
-
-    CREATED_AT = "created_at"
-    UPDATED_AT = "updated_at"
-    NAME = "name"
 
 
 NEWEST_VERSION = Sort("NUMBER", ModelVersion.number, ModelVersion.id, kind="int")
@@ -76,19 +37,29 @@ def with_deleted(viewer: Viewer) -> Rows:
     return select(Model.__table__).where(visible(Model, viewer))
 
 
-def models(viewer: Viewer, criteria: ModelFilter | None = None) -> Rows:
+def models(viewer: Viewer) -> Rows:
     """The models that lists and look-ups by id find."""
-    return with_deleted(viewer).where(Model.deleted_at.is_(None), *((criteria or NO_FILTER).conditions()))
+    return with_deleted(viewer).where(Model.deleted_at.is_(None))
 
 
 by_id = rows_by_key(with_deleted, Model.id)
 live_by_id = rows_by_key(models, Model.id)
 
-listing = Listing(models, partial(named_sort, Model))
+
+def _is_current_alias(name: str) -> tuple[ColumnElement[bool], ...]:
+    return ModelAliasEvent.name == name.lower(), ModelAliasEvent.superseded_at.is_(None)
+
+
+def _has_alias(condition: Equals) -> Iterator[ColumnElement[bool]]:
+    """An alias of this name points to one of the model's versions now."""
+    yield exists().where(ModelAliasEvent.model_id == Model.id, *_is_current_alias(condition.value))
+
+
+listing = Listing(models, Orders(Model), Filters(Model, alias=_has_alias))
 of_owner = listing.under(Model.owner_id)
 
 
-def versions(viewer: Viewer, _criteria: None = None) -> Rows:
+def versions(viewer: Viewer) -> Rows:
     """The model versions a viewer may see, those of deleted models too."""
     return select(*_VERSION).where(visible(ModelVersion, viewer))
 
@@ -98,7 +69,7 @@ def live_versions(viewer: Viewer) -> Rows:
     return versions(viewer).join(Model, Model.id == ModelVersion.model_id).where(Model.deleted_at.is_(None))
 
 
-of_model = Listing(versions, lambda _: NEWEST_VERSION, ModelVersion.model_id)
+of_model = Listing(versions, lambda _: NEWEST_VERSION, parent=ModelVersion.model_id)
 version_by_id = rows_by_key(versions, ModelVersion.id)
 live_version_by_id = rows_by_key(live_versions, ModelVersion.id)
 
@@ -115,10 +86,6 @@ async def latest_version(database: Database, viewer: Viewer, keys: Sequence[UUID
     async with database.read() as connection:
         pages = await page_by_parent(connection, versions(viewer), ModelVersion.model_id, keys, NEWEST_VERSION, Slice(size=1))
     return {key: page.rows[0] for key, page in pages.items() if page.rows}
-
-
-def _is_current_alias(name: str) -> tuple[ColumnElement[bool], ...]:
-    return ModelAliasEvent.name == name.lower(), ModelAliasEvent.superseded_at.is_(None)
 
 
 def _aliases(viewer: Viewer) -> Rows:

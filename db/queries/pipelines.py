@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
-from functools import partial
 from typing import Any
-from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, select
+from sqlalchemy import Row, select
 
 from db.core.batch import rows_by_key
-from db.core.criteria import Period, TextMatch, named_sort
+from db.core.criteria import Filters, Orders
 from db.core.listing import Listing
 from db.core.page import Sort
 from db.core.policy import visible
@@ -20,8 +16,6 @@ from db.core.sql import Rows, equals_any
 from db.core.viewer import Viewer
 from db.core.work import Database
 from db.tables import Pipeline, PipelineSnapshot, StepDefinition
-from db.tables.datasets import Modality
-from db.tables.pipelines import PipelineStatus
 
 COLUMNS = (
     Pipeline.id,
@@ -39,53 +33,20 @@ COLUMNS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class PipelineFilter:
-    """Which pipelines a list holds; what is None does not restrict, an empty tuple matches nothing."""
-
-    name: TextMatch | None = None
-    modality: tuple[Modality, ...] | None = None
-    status: tuple[PipelineStatus, ...] | None = None
-    is_template: bool | None = None
-    created_at: Period | None = None
-    owner_id: UUID | None = None
-
-    def conditions(self) -> list[ColumnElement[bool]]:
-        allowed_values = ((Pipeline.modality, self.modality), (Pipeline.status, self.status))
-        return [
-            *(self.name.conditions(Pipeline.name) if self.name is not None else ()),
-            *(equals_any(column, members) for column, members in allowed_values if members is not None),
-            *((Pipeline.is_template == self.is_template,) if self.is_template is not None else ()),
-            *(self.created_at.conditions(Pipeline.created_at) if self.created_at is not None else ()),
-            *((Pipeline.owner_id == self.owner_id,) if self.owner_id is not None else ()),
-        ]
-
-
-NO_FILTER = PipelineFilter()
-
-
-class PipelineOrderField(StrEnum):
-    """What a list of pipelines is sorted by."""
-
-    CREATED_AT = "created_at"
-    UPDATED_AT = "updated_at"
-    NAME = "name"
-
-
 def with_deleted(viewer: Viewer) -> Rows:
     """The pipelines a viewer may see, deleted ones too: edges still lead to them."""
     return select(*COLUMNS).where(visible(Pipeline, viewer))
 
 
-def pipelines(viewer: Viewer, criteria: PipelineFilter | None = None) -> Rows:
+def pipelines(viewer: Viewer) -> Rows:
     """The pipelines that lists and look-ups by id find."""
-    return with_deleted(viewer).where(Pipeline.deleted_at.is_(None), *((criteria or NO_FILTER).conditions()))
+    return with_deleted(viewer).where(Pipeline.deleted_at.is_(None))
 
 
 by_id = rows_by_key(with_deleted, Pipeline.id)
 live_by_id = rows_by_key(pipelines, Pipeline.id)
 
-listing = Listing(pipelines, partial(named_sort, Pipeline))
+listing = Listing(pipelines, Orders(Pipeline), Filters(Pipeline))
 of_owner = listing.under(Pipeline.owner_id)
 
 
@@ -96,7 +57,7 @@ def _definitions(viewer: Viewer) -> Rows:
 definition_of_pipeline = rows_by_key(_definitions, Pipeline.id)
 
 
-def snapshots(viewer: Viewer, _criteria: None = None) -> Rows:
+def snapshots(viewer: Viewer) -> Rows:
     """The snapshots a viewer may see. They outlive the pipeline that they were made of."""
     columns = (PipelineSnapshot.id, PipelineSnapshot.pipeline_id, PipelineSnapshot.sha256, PipelineSnapshot.created_at)
     return select(*columns).where(visible(PipelineSnapshot, viewer))
@@ -109,7 +70,7 @@ def _snapshot_definitions(viewer: Viewer) -> Rows:
 NEWEST_SNAPSHOT = Sort("created_at", PipelineSnapshot.created_at, PipelineSnapshot.id)
 
 snapshot_by_id = rows_by_key(snapshots, PipelineSnapshot.id)
-snapshots_of_pipeline = Listing(snapshots, lambda _: NEWEST_SNAPSHOT, PipelineSnapshot.pipeline_id)
+snapshots_of_pipeline = Listing(snapshots, lambda _: NEWEST_SNAPSHOT, parent=PipelineSnapshot.pipeline_id)
 definition_of_snapshot = rows_by_key(_snapshot_definitions, PipelineSnapshot.id)
 
 

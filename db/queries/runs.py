@@ -4,24 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import orjson
-from sqlalchemy import ColumnElement, Double, Row, Uuid, bindparam, exists, func, literal, literal_column, or_, select, true
+from sqlalchemy import ColumnElement, Double, Row, Uuid, and_, bindparam, exists, func, literal, literal_column, or_, select, true
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import aliased
 
 from db.core.batch import rows_by_key
-from db.core.criteria import Period
-from db.core.page import Sort
+from db.core.criteria import AllOf, Filters
 from db.core.policy import visible
-from db.core.sql import Rows, equals_any
+from db.core.sql import Rows
 from db.core.viewer import Viewer
 from db.core.work import Database
 from db.tables import Experiment, Run, RunMetric
-from db.tables.experiments import RunStatus
 
 INFINITY = literal_column("'infinity'::float8", Double)
 
@@ -51,27 +48,30 @@ class MetricBound:
 
 @dataclass(frozen=True, slots=True)
 class ParameterMatch:
-    """A hyperparameter equals one of some JSON values; without values: it is there. Dots in the key lead into objects.
+    """A hyperparameter equals one value of each of `sets`; without sets: it is there. Dots in the key lead into objects.
 
     The values are kept as JSON text, so that equal questions are equal values; `of` makes one.
     """
 
     key: str
-    one_of: tuple[bytes, ...] | None = None
+    sets: tuple[tuple[bytes, ...], ...] = ()
 
     @classmethod
-    def of(cls, key: str, values: Sequence[Any] | None) -> ParameterMatch:
+    def of(cls, key: str, *sets: Sequence[Any]) -> ParameterMatch:
         """Raises `TypeError` for a value that is no JSON or an integer beyond 64 bits."""
-        return cls(key, None if values is None else tuple(orjson.dumps(value, option=orjson.OPT_SORT_KEYS) for value in values))
+        return cls(key, tuple(tuple(orjson.dumps(value, option=orjson.OPT_SORT_KEYS) for value in values) for values in sets))
 
     def condition(self) -> ColumnElement[bool]:
         path = self.key.split(".")
         # A key with dots may also stand as it is, at the top.
         candidates = [path] if len(path) == 1 else [path, [self.key]]
-        if self.one_of is None:
+        if not self.sets:
             return or_(*(self._value_at(candidate).is_not(None) for candidate in candidates))
-        return or_(
-            *(self._equals(candidate, orjson.loads(value)) for value in self.one_of for candidate in candidates), literal(value=False)
+        return and_(
+            *(
+                or_(*(self._equals(candidate, orjson.loads(value)) for value in values for candidate in candidates), literal(value=False))
+                for values in self.sets
+            )
         )
 
     @staticmethod
@@ -88,68 +88,31 @@ class ParameterMatch:
         return contains & equals
 
 
-@dataclass(frozen=True, slots=True)
-class RunFilter:
-    """Which runs a list holds; what is None does not restrict. All metrics and all parameters must fit."""
-
-    experiment_id: UUID | None = None
-    status: tuple[RunStatus, ...] | None = None
-    metrics: tuple[MetricBound, ...] = ()
-    parameters: tuple[ParameterMatch, ...] = ()
-    created_at: Period | None = None
-    owner_id: UUID | None = None
-
-    def conditions(self) -> Iterator[ColumnElement[bool]]:
-        if self.experiment_id is not None:
-            yield Run.experiment_id == self.experiment_id
-        if self.status is not None:
-            yield equals_any(Run.status, self.status)
-        if self.created_at is not None:
-            yield from self.created_at.conditions(Run.created_at)
-        if self.owner_id is not None:
-            yield Run.owner_id == self.owner_id
-        for bound in self.metrics:
-            yield bound.condition()
-        for parameter in self.parameters:
-            yield parameter.condition()
+def _all_conditions(condition: AllOf) -> Iterator[ColumnElement[bool]]:
+    """Of a list of `MetricBound` or `ParameterMatch`."""
+    for item in cast("tuple[MetricBound | ParameterMatch, ...]", condition.items):
+        yield item.condition()
 
 
-NO_FILTER = RunFilter()
-
-
-class RunOrderField(StrEnum):
-    """What a list of runs is sorted by, apart from metrics."""
-
-    CREATED_AT = "created_at"
-    NUMBER = "number"
+FILTERS = Filters(Run, metrics=_all_conditions, parameters=_all_conditions)
 
 
 @dataclass(frozen=True, slots=True)
-class RunOrder:
-    """By a field, or by the last value of a metric."""
+class MetricOrder:
+    """By the last value of a metric, see `db.queries.leaderboard`."""
 
-    field: RunOrderField = RunOrderField.CREATED_AT
-    metric: str | None = None
+    metric: str
     descending: bool = True
 
 
-def sort(order: RunOrder | None = None) -> Sort:
-    """The order of a list by a field, newest first where none is asked; by a metric see `db.queries.leaderboard`."""
-    effective = order or RunOrder()
-    name = f"{effective.field}.{effective.descending:d}"
-    if effective.field is RunOrderField.NUMBER:
-        return Sort(name, Run.number, Run.id, effective.descending, kind="int")
-    return Sort(name, Run.created_at, Run.id, effective.descending)
-
-
-def with_deleted(viewer: Viewer, criteria: RunFilter | None = None) -> Rows:
+def with_deleted(viewer: Viewer) -> Rows:
     """The runs a viewer may see, those of deleted experiments too: edges still lead to them."""
-    return select(Run.__table__).where(visible(Run, viewer), *((criteria or NO_FILTER).conditions()))
+    return select(Run.__table__).where(visible(Run, viewer))
 
 
-def runs(viewer: Viewer, criteria: RunFilter | None = None) -> Rows:
+def runs(viewer: Viewer) -> Rows:
     """The runs that lists and look-ups by id find."""
-    return with_deleted(viewer, criteria).join(Experiment, Experiment.id == Run.experiment_id).where(Experiment.deleted_at.is_(None))
+    return with_deleted(viewer).join(Experiment, Experiment.id == Run.experiment_id).where(Experiment.deleted_at.is_(None))
 
 
 by_id = rows_by_key(with_deleted, Run.id)

@@ -39,13 +39,13 @@ COLUMNS = (
 NEWEST = Sort("number", DatasetVersion.number, DatasetVersion.id, kind="int")
 
 
-def with_deleted(viewer: Viewer, _criteria: None = None) -> Rows:
+def with_deleted(viewer: Viewer) -> Rows:
     """The versions a viewer may see, by edge and by id, those of deleted datasets too: a version itself is never deleted."""
     return select(*COLUMNS).where(visible(DatasetVersion, viewer))
 
 
 by_id = rows_by_key(with_deleted, DatasetVersion.id)
-of_dataset = Listing(with_deleted, lambda _: NEWEST, DatasetVersion.dataset_id)
+of_dataset = Listing(with_deleted, lambda _: NEWEST, parent=DatasetVersion.dataset_id)
 
 
 async def current(database: Database, viewer: Viewer, keys: Sequence[UUID], /) -> Mapping[UUID, Row[Any]]:

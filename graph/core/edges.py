@@ -9,10 +9,10 @@ field by field; a planner can run the same batch for all parents of a level toge
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Hashable, Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import strawberry
 from strawberry.annotation import StrawberryAnnotation
@@ -23,22 +23,11 @@ from strawberry.types.lazy_type import LazyType
 
 from db.core.listing import Listing
 from graph.core.context import Context, Info
+from graph.core.filters import Filter, OrderInput
 from graph.core.ids import parse
 from graph.core.loading import Batch, Make
 from graph.core.paging import Connection, parse_slice
 from graph.core.permissions import Metadata, Scope, require_scope
-
-
-class FilterInput(Protocol):
-    """An input that has a plain, hashable form, which the state room understands."""
-
-    def to_criteria(self) -> Hashable: ...
-
-
-class OrderInput(Protocol):
-    """An input that has a plain, hashable order, which the state room understands."""
-
-    def to_order(self) -> Hashable: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +61,7 @@ class Paged:
     key: str | None
 
     def load(self, parent: Any, context: Context, make: Make, arguments: dict[str, Any]) -> Connection[Any]:
-        filter_input: FilterInput | None = arguments.get("filter")
+        filter_input: Filter | None = arguments.get("filter")
         order_input: OrderInput | None = arguments.get("order_by")
         criteria = None if filter_input is None else filter_input.to_criteria()
         return Connection(
@@ -174,23 +163,23 @@ def connection(
     listing: Listing,
     *,
     key: str = "uuid",
-    filtered_by: type[FilterInput] | None = None,
+    filtered_by: type[Filter] | None = None,
     ordered_by: type[OrderInput] | None = None,
     description: str,
 ) -> Any:
     """A page of the listing under the parent's attribute `key`. `filtered_by` and `ordered_by` are the input types that it takes."""
-    return _field(Paged(listing, key), description, _page_arguments(filtered_by, ordered_by))
+    return _field(Paged(listing, key), description, _page_arguments(listing, filtered_by, ordered_by))
 
 
 def listing(
     root_listing: Listing,
     *,
-    filtered_by: type[FilterInput] | None = None,
+    filtered_by: type[Filter] | None = None,
     ordered_by: type[OrderInput] | None = None,
     description: str,
 ) -> Any:
     """A root field: a page of the whole listing."""
-    return _field(Paged(root_listing, None), description, _page_arguments(filtered_by, ordered_by), Scope.READ)
+    return _field(Paged(root_listing, None), description, _page_arguments(root_listing, filtered_by, ordered_by), Scope.READ)
 
 
 def lookup(batch: Batch, *, prefix: str, description: str) -> Any:
@@ -201,7 +190,8 @@ def lookup(batch: Batch, *, prefix: str, description: str) -> Any:
     return _field(Lookup(batch, prefix), description, [id_], Scope.READ)
 
 
-def _page_arguments(filtered_by: type[FilterInput] | None, ordered_by: type[OrderInput] | None) -> list[StrawberryArgument]:
+def _page_arguments(listing: Listing, filtered_by: type[Filter] | None, ordered_by: type[OrderInput] | None) -> list[StrawberryArgument]:
+    """Raises `TypeError` where the inputs name a field that the listing does not know."""
     arguments = [
         _argument(
             "first", int | None, "How many entries from the start, or after `after`: 0 to 100, 20 when neither `first` nor `last` is given."
@@ -211,7 +201,9 @@ def _page_arguments(filtered_by: type[FilterInput] | None, ordered_by: type[Orde
         _argument("before", str | None, "End before the entry with this cursor."),
     ]
     if filtered_by is not None:
+        listing.require_filters(filtered_by.field_names())
         arguments.append(_argument("filter", filtered_by | None, "Only entries that meet all of these conditions."))
     if ordered_by is not None:
+        listing.require_orders(ordered_by.columns)
         arguments.append(_argument("order_by", ordered_by | None, "The order of the list; newest first when not given."))
     return arguments

@@ -1,14 +1,30 @@
-"""Inputs that every list shares: conditions on texts and times, and directions."""
+"""What every list's inputs share: the bases of filters and orders, conditions on texts and times, and directions.
+
+A filter is declared once, as an input. A field conditions the column of its name by what its type says; ids say what they refer to:
+
+    @strawberry.input(description="Conditions on datasets, all of which must hold.")
+    class DatasetFilter(Filter):
+        name: StringFilter | None = strawberry.field(description="The dataset's name.")
+        modality: list[Modality] | None = strawberry.field(description="What kind of data it holds.")
+        owner_id: ID | None = reference("user", description="Whose it is.")
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import re
+from collections.abc import Iterator
 from datetime import datetime
 from enum import StrEnum
+from typing import Any, ClassVar, cast
 
 import strawberry
 
-from db.core.criteria import Order, Period, TextMatch
+from db.core.criteria import AllOf, Condition, Criteria, Equals, OneOf, Order, Period, TextMatch
 from graph.core.enums import describe
+from graph.core.ids import filter_id
+
+_ID_TYPE = re.compile(r"\bID\b", re.ASCII)
 
 
 class OrderDirection(StrEnum):
@@ -39,6 +55,69 @@ class DateTimeFilter:
         return Period(self.gte, self.lt)
 
 
-def field_order(field: StrEnum, direction: OrderDirection) -> Order:
-    """An order as plain values."""
-    return Order(field, direction is OrderDirection.DESC)
+def reference(prefix: str, *, description: str) -> Any:
+    """A field of a filter that takes an id, or a list of ids, with this prefix. Ids of another kind match no row."""
+    return strawberry.field(description=description, metadata={"prefix": prefix})
+
+
+class Filter:
+    """Base of the inputs that narrow a list. What is null or left out does not restrict; an empty list of values matches nothing."""
+
+    def to_criteria(self) -> Criteria:
+        """The conditions as plain values.
+
+        A list of values means any of them; a list of inputs with a `to_criteria` of their own means all of them.
+        """
+        return Criteria.of(**{name: _condition(prefix, getattr(self, name)) for name, prefix in _fields(type(self))})
+
+    @classmethod
+    def field_names(cls) -> list[str]:
+        """What `Filters` must know: a column or a function of each name. Raises `TypeError` for an id without a prefix."""
+        for name, annotation in cls.__annotations__.items():
+            if _ID_TYPE.search(str(annotation)) and dict(_fields(cls))[name] is None:
+                raise TypeError(f"{cls.__name__}.{name} is an id: declare it with `reference`, which names the prefix.")
+        return [name for name, _ in _fields(cls)]
+
+
+def _fields(cls: type[Any]) -> Iterator[tuple[str, str | None]]:
+    """Names and, of ids, prefixes."""
+    return ((field.name, field.metadata.get("prefix")) for field in dataclasses.fields(cls))
+
+
+def _condition(prefix: str | None, value: Any) -> Condition | None:
+    if value is None:
+        return None
+    if hasattr(value, "to_criteria"):
+        return value.to_criteria()
+    if not isinstance(value, list):
+        return Equals(value if prefix is None else filter_id(prefix, value))
+    items = cast("list[Any]", value)
+    if items and hasattr(items[0], "to_criteria"):
+        return AllOf(tuple(item.to_criteria() for item in items))
+    return OneOf(tuple(items if prefix is None else (filter_id(prefix, item) for item in items)))
+
+
+class OrderInput:
+    """Base of the inputs that order a list; `columns` are the columns that it can be ordered by."""
+
+    columns: ClassVar[tuple[str, ...]]
+
+    def to_order(self) -> Any:
+        """The order as a plain value."""
+        order = cast("Any", self)
+        return Order(order.field.value, order.direction is OrderDirection.DESC)
+
+
+def order_input(subject: str, plural: str, **columns: str) -> type[OrderInput]:
+    """The input `<subject>Order` and its enum `<subject>OrderField`: a member per column, with its description."""
+    members = {column.upper(): column for column in columns}
+    enum: Any = StrEnum(f"{subject}OrderField", members)  # pyright: ignore[reportArgumentType] - the members are known at run time alone
+    descriptions = {column.upper(): description for column, description in columns.items()}
+    describe(enum, f"What a list of {plural} can be ordered by.", **descriptions)
+    namespace = {
+        "__annotations__": {"field": enum, "direction": OrderDirection},
+        "field": strawberry.field(description="What to order by."),
+        "direction": strawberry.field(default=OrderDirection.DESC, description="Which end comes first."),
+        "columns": tuple(columns),
+    }
+    return strawberry.input(type(f"{subject}Order", (OrderInput,), namespace), description=f"The order of a list of {plural}.")

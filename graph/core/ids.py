@@ -39,12 +39,10 @@ def decode_optional(prefix: str, text: str | None) -> UUID | None:
     return None if text is None else decode(prefix, text)
 
 
-def filter_id(prefix: str, text: str | None) -> UUID | None:
+def filter_id(prefix: str, text: str) -> UUID:
     """The key in an id that a filter names; one of another kind stands for no row, as an id that was never made does."""
-    parsed = None if text is None else parse(text)
-    if text is None or (parsed is not None and parsed[0] == prefix):
-        return None if parsed is None else parsed[1]
-    return UNMATCHED_ID
+    parsed = parse(text)
+    return parsed[1] if parsed is not None and parsed[0] == prefix else UNMATCHED_ID
 
 
 class NodeRegistration(NamedTuple):

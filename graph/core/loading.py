@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from strawberry.dataloader import DataLoader
 
+from db.core.criteria import Criteria
 from db.core.listing import Listing
 from db.core.page import Page, Slice
 from db.core.viewer import Viewer
@@ -58,7 +59,7 @@ class Loaders:
 
         return self._loader(("many", batch, make), load)
 
-    def pages(self, listing: Listing, page_slice: Slice, criteria: Hashable, order: Hashable) -> DataLoader[Any, Page]:
+    def pages(self, listing: Listing, page_slice: Slice, criteria: Criteria | None, order: Hashable) -> DataLoader[Any, Page]:
         """The page under each parent; of a listing without parents the key is None."""
 
         async def load(database: Database, viewer: Viewer, keys: list[Any]) -> list[Any]:
@@ -69,7 +70,7 @@ class Loaders:
 
         return self._loader(("page", listing, page_slice, criteria, order), load)
 
-    def counts(self, listing: Listing, criteria: Hashable) -> DataLoader[Any, int]:
+    def counts(self, listing: Listing, criteria: Criteria | None) -> DataLoader[Any, int]:
         """How many rows there are under each parent; of a listing without parents the key is None."""
 
         async def load(database: Database, viewer: Viewer, keys: list[Any]) -> list[Any]:

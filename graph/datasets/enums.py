@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from db.queries.datasets import DatasetOrderField
 from db.tables.datasets import ColumnType, DatasetSource, DatasetVersionStatus, FileFormat, Modality, ProblemType
 from graph.core.enums import describe
 
-__all__ = ["ColumnType", "DatasetOrderField", "DatasetSource", "DatasetVersionStatus", "FileFormat", "Modality", "ProblemType"]
+__all__ = ["ColumnType", "DatasetSource", "DatasetVersionStatus", "FileFormat", "Modality", "ProblemType"]
 
 describe(
     Modality,
@@ -74,11 +73,4 @@ describe(
     DATETIME="Moments.",
     JSON="Nested values.",
     BINARY="Bytes that are none of these.",
-)
-describe(
-    DatasetOrderField,
-    "What a list of datasets can be ordered by.",
-    CREATED_AT="When it was made.",
-    UPDATED_AT="When it was last changed.",
-    NAME="Its name, upper and lower case alike.",
 )

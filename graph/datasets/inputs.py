@@ -7,40 +7,28 @@ from typing import Any
 import strawberry
 from strawberry import ID, Maybe
 
-from db.queries import datasets
-from graph.core.filters import DateTimeFilter, OrderDirection, StringFilter, field_order
-from graph.core.ids import filter_id
+from graph.core.filters import DateTimeFilter, Filter, StringFilter, order_input, reference
 from graph.core.scalars import JSON, BigInt
-from graph.datasets.enums import DatasetOrderField, DatasetSource, Modality, ProblemType
+from graph.datasets.enums import DatasetSource, Modality, ProblemType
 
 
 @strawberry.input(description="Conditions on datasets, all of which must hold. A list of values means any of them.")
-class DatasetFilter:
+class DatasetFilter(Filter):
     name: StringFilter | None = strawberry.field(description="The dataset's name.")
     modality: list[Modality] | None = strawberry.field(description="What kind of data it holds.")
     problem_type: list[ProblemType] | None = strawberry.field(description="What models on it are to do.")
     source: list[DatasetSource] | None = strawberry.field(description="How its data came to be here.")
     created_at: DateTimeFilter | None = strawberry.field(description="When it was made.")
-    owner_id: ID | None = strawberry.field(description="Whose it is; of use to admins, who see everybody's.")
-
-    def to_criteria(self) -> datasets.DatasetFilter:
-        return datasets.DatasetFilter(
-            name=self.name.to_criteria() if self.name else None,
-            modality=None if self.modality is None else tuple(self.modality),
-            problem_type=None if self.problem_type is None else tuple(self.problem_type),
-            source=None if self.source is None else tuple(self.source),
-            created_at=self.created_at.to_criteria() if self.created_at else None,
-            owner_id=filter_id("user", self.owner_id),
-        )
+    owner_id: ID | None = reference("user", description="Whose it is; of use to admins, who see everybody's.")
 
 
-@strawberry.input(description="The order of a list of datasets.")
-class DatasetOrder:
-    field: DatasetOrderField = strawberry.field(description="What to order by.")
-    direction: OrderDirection = strawberry.field(default=OrderDirection.DESC, description="Which end comes first.")
-
-    def to_order(self) -> Any:
-        return field_order(self.field, self.direction)
+DatasetOrder = order_input(
+    "Dataset",
+    "datasets",
+    created_at="When it was made.",
+    updated_at="When it was last changed.",
+    name="Its name, upper and lower case alike.",
+)
 
 
 @strawberry.input(description="A dataset to be made. It starts empty: bring a file with `requestUpload`.")

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from db.queries.experiments import ExperimentOrderField
 from db.queries.lineage import LineageDirection, LineageKind, LineageRelation
-from db.queries.runs import RunOrderField
 from db.tables.experiments import RunStatus
 from graph.core.enums import describe
 
 __all__ = [
-    "ExperimentOrderField",
     "Goal",
     "LineageDirection",
     "LineageKind",
@@ -19,6 +16,11 @@ __all__ = [
     "RunOrderField",
     "RunStatus",
 ]
+
+
+class RunOrderField(StrEnum):
+    CREATED_AT = "created_at"
+    NUMBER = "number"
 
 
 class Goal(StrEnum):
@@ -35,13 +37,6 @@ describe(
     COMPLETED="Its job completed, and its model version is there.",
     FAILED="Its job failed; what was measured until then stays.",
     CANCELLED="Its job was stopped; what was measured until then stays.",
-)
-describe(
-    ExperimentOrderField,
-    "What a list of experiments can be ordered by.",
-    CREATED_AT="When it was made.",
-    UPDATED_AT="When it was last changed, by a new run too.",
-    NAME="Its name, upper and lower case alike.",
 )
 describe(
     RunOrderField,

@@ -2,40 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import ClassVar
 
 import strawberry
 from strawberry import ID, UNSET, Maybe
 
-from db.queries import experiments, runs
+from db.core.criteria import Criteria, Order
+from db.queries import runs
 from graph.core.errors import BadUserInput
-from graph.core.filters import DateTimeFilter, OrderDirection, StringFilter, field_order
-from graph.core.ids import filter_id
+from graph.core.filters import DateTimeFilter, Filter, OrderDirection, OrderInput, StringFilter, order_input, reference
 from graph.core.scalars import JSON
-from graph.experiments.enums import ExperimentOrderField, RunOrderField, RunStatus
+from graph.experiments.enums import RunOrderField, RunStatus
 
 
 @strawberry.input(description="Conditions on experiments, all of which must hold.")
-class ExperimentFilter:
+class ExperimentFilter(Filter):
     name: StringFilter | None = strawberry.field(description="The experiment's name.")
     created_at: DateTimeFilter | None = strawberry.field(description="When it was made.")
-    owner_id: ID | None = strawberry.field(description="Whose it is; of use to admins, who see everybody's.")
-
-    def to_criteria(self) -> experiments.ExperimentFilter:
-        return experiments.ExperimentFilter(
-            name=self.name.to_criteria() if self.name else None,
-            created_at=self.created_at.to_criteria() if self.created_at else None,
-            owner_id=filter_id("user", self.owner_id),
-        )
+    owner_id: ID | None = reference("user", description="Whose it is; of use to admins, who see everybody's.")
 
 
-@strawberry.input(description="The order of a list of experiments.")
-class ExperimentOrder:
-    field: ExperimentOrderField = strawberry.field(description="What to order by.")
-    direction: OrderDirection = strawberry.field(default=OrderDirection.DESC, description="Which end comes first.")
-
-    def to_order(self) -> Any:
-        return field_order(self.field, self.direction)
+ExperimentOrder = order_input(
+    "Experiment",
+    "experiments",
+    created_at="When it was made.",
+    updated_at="When it was last changed, by a new run too.",
+    name="Its name, upper and lower case alike.",
+)
 
 
 @strawberry.input(description="Bounds on the last value of a metric; without bounds: the metric has a finite last value.")
@@ -55,39 +48,28 @@ class ParameterFilter:
     eq: Maybe[JSON | None] = strawberry.field(description="It is this value; null means that it is there and null.")
     in_: list[JSON] | None = strawberry.field(name="in", description="It is one of these values; an empty list matches nothing.")
 
-    def to_criteria(self) -> list[runs.ParameterMatch]:
+    def to_criteria(self) -> runs.ParameterMatch:
         _check_key(self.key)
-        matches: list[runs.ParameterMatch] = []
-        if self.eq is not None:
-            matches.append(runs.ParameterMatch.of(self.key, [self.eq.value]))
-        if self.in_ is not None:
-            matches.append(runs.ParameterMatch.of(self.key, self.in_))
-        return matches or [runs.ParameterMatch(self.key)]
+        sets = ([] if self.eq is None else [[self.eq.value]]) + ([] if self.in_ is None else [self.in_])
+        return runs.ParameterMatch.of(self.key, *sets)
 
 
 @strawberry.input(description="Conditions on runs, all of which must hold. A list of statuses means any of them.")
-class RunFilter:
-    experiment_id: ID | None = strawberry.field(description="The experiment that it belongs to.")
+class RunFilter(Filter):
+    experiment_id: ID | None = reference("experiment", description="The experiment that it belongs to.")
     status: list[RunStatus] | None = strawberry.field(description="Where it stands.")
     metrics: list[MetricFilter] | None = strawberry.field(description="Bounds on its metrics, all of which must hold.")
     parameters: list[ParameterFilter] | None = strawberry.field(description="Conditions on its hyperparameters, all of which must hold.")
     created_at: DateTimeFilter | None = strawberry.field(description="When it was asked for.")
-    owner_id: ID | None = strawberry.field(description="Whose it is; of use to admins, who see everybody's.")
+    owner_id: ID | None = reference("user", description="Whose it is; of use to admins, who see everybody's.")
 
-    def to_criteria(self) -> runs.RunFilter:
+    def to_criteria(self) -> Criteria:
         conditions = (self.metrics or [], self.parameters or [])
         if max(map(len, conditions)) > MAX_CONDITIONS:
             raise BadUserInput(f"At most {MAX_CONDITIONS} conditions on metrics, and as many on parameters, are taken at once.")
         if sum(len(parameter.in_ or ()) for parameter in conditions[1]) > MAX_VALUES:
             raise BadUserInput(f"At most {MAX_VALUES} values are taken at once in the `in` of all parameters. Ask in several operations.")
-        return runs.RunFilter(
-            experiment_id=filter_id("experiment", self.experiment_id),
-            status=None if self.status is None else tuple(self.status),
-            metrics=tuple(bound.to_criteria() for bound in conditions[0]),
-            parameters=tuple(match for parameter in conditions[1] for match in parameter.to_criteria()),
-            created_at=self.created_at.to_criteria() if self.created_at else None,
-            owner_id=filter_id("user", self.owner_id),
-        )
+        return super().to_criteria()
 
 
 MAX_CONDITIONS = 20  # each is a join or a look into an index
@@ -112,17 +94,18 @@ class RunOrderKey:
 
 
 @strawberry.input(description="The order of a list of runs.")
-class RunOrder:
+class RunOrder(OrderInput):
+    columns: ClassVar = tuple(member.value for member in RunOrderField)
     by: RunOrderKey = strawberry.field(description="What to order by.")
     direction: OrderDirection = strawberry.field(default=OrderDirection.DESC, description="Which end comes first.")
 
-    def to_order(self) -> runs.RunOrder:
+    def to_order(self) -> Order | runs.MetricOrder:
         descending = self.direction is OrderDirection.DESC
         if isinstance(self.by.metric, str):
-            return runs.RunOrder(metric=self.by.metric, descending=descending)
+            return runs.MetricOrder(self.by.metric, descending)
         field = self.by.field
         assert isinstance(field, RunOrderField)
-        return runs.RunOrder(field, descending=descending)
+        return Order(field.value, descending)
 
 
 @strawberry.input(description="An experiment to be made.")

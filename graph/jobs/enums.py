@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from db.queries.jobs import JobOrderField
 from db.queries.scheduling import WaitReason
 from db.tables.jobs import JobEventType, JobKind, JobNodeStatus
 from db.tables.jobstates import JobStatus
 from graph.core.enums import describe
 
-__all__ = ["JobEventType", "JobKind", "JobNodeStatus", "JobOrderField", "JobStatus", "WaitReason"]
+__all__ = ["JobEventType", "JobKind", "JobNodeStatus", "JobStatus", "WaitReason"]
 
 describe(
     JobKind,
@@ -72,10 +71,4 @@ describe(
     COMPLETED="It ended well; no event follows.",
     FAILED="It ended badly; no event follows.",
     CANCELLED="It was stopped; no event follows.",
-)
-describe(
-    JobOrderField,
-    "What a list of jobs can be ordered by.",
-    CREATED_AT="When it was asked for.",
-    PRIORITY="Its priority as it was given, 1 to 10, and then its age.",
 )

@@ -2,46 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import strawberry
 from strawberry import ID
 
-from db.queries import jobs
-from graph.core.filters import DateTimeFilter, OrderDirection, field_order
-from graph.core.ids import filter_id
-from graph.jobs.enums import JobKind, JobOrderField, JobStatus
+from graph.core.filters import DateTimeFilter, Filter, order_input, reference
+from graph.jobs.enums import JobKind, JobStatus
 
 
 @strawberry.input(description="Conditions on jobs, all of which must hold. A list of values means any of them.")
-class JobFilter:
+class JobFilter(Filter):
     kind: list[JobKind] | None = strawberry.field(description="What it does.")
     status: list[JobStatus] | None = strawberry.field(description="Where it stands.")
     queue: list[str] | None = strawberry.field(description="The queue that it waits in, or was taken from.")
-    dataset_id: ID | None = strawberry.field(description="The dataset that it works on.")
-    pipeline_id: ID | None = strawberry.field(description="The pipeline that it runs.")
+    dataset_id: ID | None = reference("dataset", description="The dataset that it works on.")
+    pipeline_id: ID | None = reference("pipeline", description="The pipeline that it runs.")
     created_at: DateTimeFilter | None = strawberry.field(description="When it was asked for.")
-    owner_id: ID | None = strawberry.field(description="Whose it is; of use to admins, who see everybody's.")
-
-    def to_criteria(self) -> jobs.JobFilter:
-        return jobs.JobFilter(
-            kind=None if self.kind is None else tuple(self.kind),
-            status=None if self.status is None else tuple(self.status),
-            queue=None if self.queue is None else tuple(self.queue),
-            dataset_id=filter_id("dataset", self.dataset_id),
-            pipeline_id=filter_id("pipeline", self.pipeline_id),
-            created_at=self.created_at.to_criteria() if self.created_at else None,
-            owner_id=filter_id("user", self.owner_id),
-        )
+    owner_id: ID | None = reference("user", description="Whose it is; of use to admins, who see everybody's.")
 
 
-@strawberry.input(description="The order of a list of jobs.")
-class JobOrder:
-    field: JobOrderField = strawberry.field(description="What to order by.")
-    direction: OrderDirection = strawberry.field(default=OrderDirection.DESC, description="Which end comes first.")
-
-    def to_order(self) -> Any:
-        return field_order(self.field, self.direction)
+JobOrder = order_input(
+    "Job",
+    "jobs",
+    created_at="When it was asked for.",
+    priority="Its priority as it was given, 1 to 10, and then its age.",
+)
 
 
 @strawberry.input(description="A job to be stopped.")

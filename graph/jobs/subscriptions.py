@@ -11,9 +11,9 @@ from uuid import UUID
 import strawberry
 from strawberry import ID
 
+from db.core.criteria import Criteria
 from db.errors import NotFound, Unavailable
 from db.queries import jobevents, jobs
-from db.queries.jobs import JobFilter as JobCriteria
 from db.streams import stream_metrics
 from db.streams.job_tail import StreamEvent
 from db.streams.job_watch import MAX_COMMIT_DELAY
@@ -139,7 +139,7 @@ async def _read_with_retry(follower: Follower, read: Callable[[Viewer], Awaitabl
             await asyncio.sleep(RETRY_DELAY)
 
 
-async def _stream_updates(context: Context, criteria: JobCriteria | None) -> AsyncGenerator[StreamEvent, None]:
+async def _stream_updates(context: Context, criteria: Criteria | None) -> AsyncGenerator[StreamEvent, None]:
     assert context.session is not None
     job_watch = context.feed.job_watch
     with job_watch.watch(context.session, criteria) as watcher:

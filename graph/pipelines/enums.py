@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from db.queries.pipelines import PipelineOrderField
 from db.tables.pipelines import PipelineStatus, StepType
 from graph.core.enums import describe
 
-__all__ = ["PipelineOrderField", "PipelineStatus", "StepType"]
+__all__ = ["PipelineStatus", "StepType"]
 
 describe(
     PipelineStatus,
@@ -27,11 +26,4 @@ describe(
     EVALUATE="Measures the model.",
     EXPLAIN="Says what the model goes by.",
     EXPORT="Writes what came out as a file.",
-)
-describe(
-    PipelineOrderField,
-    "What a list of pipelines can be ordered by.",
-    CREATED_AT="When it was made.",
-    UPDATED_AT="When it was last changed.",
-    NAME="Its name, upper and lower case alike.",
 )

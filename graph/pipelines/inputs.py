@@ -7,41 +7,29 @@ from typing import Any
 import strawberry
 from strawberry import ID, Maybe
 
-from db.queries import pipelines
-from graph.core.filters import DateTimeFilter, OrderDirection, StringFilter, field_order
-from graph.core.ids import filter_id
+from graph.core.filters import DateTimeFilter, Filter, StringFilter, order_input, reference
 from graph.core.scalars import JSON, BigInt
 from graph.datasets.enums import Modality
-from graph.pipelines.enums import PipelineOrderField, PipelineStatus
+from graph.pipelines.enums import PipelineStatus
 
 
 @strawberry.input(description="Conditions on pipelines, all of which must hold. A list of values means any of them.")
-class PipelineFilter:
+class PipelineFilter(Filter):
     name: StringFilter | None = strawberry.field(description="The pipeline's name.")
     modality: list[Modality] | None = strawberry.field(description="What kind of data it works on.")
     status: list[PipelineStatus] | None = strawberry.field(description="Whether it can run.")
     is_template: bool | None = strawberry.field(description="Whether it is there to be copied.")
     created_at: DateTimeFilter | None = strawberry.field(description="When it was made.")
-    owner_id: ID | None = strawberry.field(description="Whose it is; of use to admins, who see everybody's.")
-
-    def to_criteria(self) -> pipelines.PipelineFilter:
-        return pipelines.PipelineFilter(
-            name=self.name.to_criteria() if self.name else None,
-            modality=None if self.modality is None else tuple(self.modality),
-            status=None if self.status is None else tuple(self.status),
-            is_template=self.is_template,
-            created_at=self.created_at.to_criteria() if self.created_at else None,
-            owner_id=filter_id("user", self.owner_id),
-        )
+    owner_id: ID | None = reference("user", description="Whose it is; of use to admins, who see everybody's.")
 
 
-@strawberry.input(description="The order of a list of pipelines.")
-class PipelineOrder:
-    field: PipelineOrderField = strawberry.field(description="What to order by.")
-    direction: OrderDirection = strawberry.field(default=OrderDirection.DESC, description="Which end comes first.")
-
-    def to_order(self) -> Any:
-        return field_order(self.field, self.direction)
+PipelineOrder = order_input(
+    "Pipeline",
+    "pipelines",
+    created_at="When it was made.",
+    updated_at="When it was last changed.",
+    name="Its name, upper and lower case alike.",
+)
 
 
 @strawberry.input(description="One step of a definition.")

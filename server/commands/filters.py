@@ -6,16 +6,12 @@ import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import TypeVar
 from uuid import UUID
 
-from db.core.criteria import Period
-from db.queries.jobs import JobFilter
+from db.core.criteria import Criteria, Equals, OneOf, Period
 from db.services.jobs import QUEUES
 from db.tables.jobs import JobKind
 from db.tables.jobstates import JobStatus
-
-E = TypeVar("E", bound=StrEnum)
 
 _RELATIVE_TIME = re.compile(r"(\d{1,6})\s*([smhd])", re.ASCII)
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -27,14 +23,14 @@ class InvalidOption(Exception):
 
 def job_filter(
     status: Sequence[str] | None, queue: Sequence[str] | None, kind: Sequence[str] | None, since: str | None, owner_id: UUID | None
-) -> JobFilter:
+) -> Criteria:
     """Raises `InvalidOption`."""
-    return JobFilter(
+    return Criteria.of(
         status=_parse_enum("status", status, JobStatus),
-        queue=None if not queue else parse_queues(queue),
+        queue=None if not queue else OneOf(parse_queues(queue)),
         kind=_parse_enum("kind", kind, JobKind),
         created_at=None if since is None else Period(gte=_parse_time(since)),
-        owner_id=owner_id,
+        owner_id=None if owner_id is None else Equals(owner_id),
     )
 
 
@@ -53,11 +49,11 @@ def _split_values(values: Iterable[str]) -> list[str]:
     return [part.strip() for text in values for part in text.split(",") if part.strip()]
 
 
-def _parse_enum(option: str, values: Sequence[str] | None, enum_type: type[E]) -> tuple[E, ...] | None:
+def _parse_enum(option: str, values: Sequence[str] | None, enum_type: type[StrEnum]) -> OneOf | None:
     if not values:
         return None
     try:
-        return tuple(enum_type(word.lower()) for word in _split_values(values))
+        return OneOf(tuple(enum_type(word.lower()) for word in _split_values(values)))
     except ValueError:
         raise InvalidOption(f"--{option} takes one or more of {', '.join(word.value for word in enum_type)}.") from None
 

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from sqlalchemy import Row
 
+from db.core.criteria import Criteria
 from db.core.page import Slice
 from db.core.viewer import SYSTEM
 from db.core.work import Database
@@ -103,7 +104,7 @@ async def owner_id(database: Database, email: str) -> UUID:
     return row.id
 
 
-async def list_jobs(database: Database, criteria: queries.JobFilter, limit: int, after: str | None) -> JobPage:
+async def list_jobs(database: Database, criteria: Criteria, limit: int, after: str | None) -> JobPage:
     """A page of jobs. Raises `InvalidCursor`."""
     page = await queries.listing.page(database, SYSTEM, Slice(limit, after), criteria)
     owners = await _owner_emails(database, [row.owner_id for row in page.rows])

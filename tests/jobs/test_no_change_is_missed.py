@@ -13,11 +13,11 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import text
 
+from db.core.criteria import Criteria, OneOf
 from db.core.viewer import SYSTEM, UserRole, Viewer
 from db.core.work import Database
 from db.errors import SignedOut, Unavailable
 from db.queries import jobchanges
-from db.queries.jobs import NO_FILTER
 from db.streams.job_watch import ChangeQueries, JobWatch, Position, Watch, Watcher
 from db.streams.sessions import Session
 from db.tables.jobstates import JobStatus
@@ -145,7 +145,7 @@ async def test_those_who_come_again_and_again_during_a_look_read_by_themselves(a
 async def test_a_change_between_two_statements_of_a_look_is_told_to_all(ada: Client, notifying_database: Database) -> None:
     """More than a hundred watches take two statements, each with a moment of its own."""
     (job,) = await create_jobs_of(ada, notifying_database)
-    cancelled_only = replace(NO_FILTER, status=(JobStatus.CANCELLED,))
+    cancelled_only = Criteria.of(status=OneOf((JobStatus.CANCELLED,)))
 
     async def after_statement(statement: int) -> None:
         if statement == 1:
