@@ -1,4 +1,4 @@
-"""The viewer on whose behalf a query or a service runs; policy functions read it."""
+"""The viewer on whose behalf a query or a service runs; the policies of the tables read it."""
 
 from __future__ import annotations
 

@@ -3,6 +3,10 @@
     owner: User = one(users.by_id, key="owner_id", description="...")
     versions: Connection[DatasetVersion] = connection(versions.of_dataset, description="...")
 
+or, on a type of another domain, by the domain that the edge leads to:
+
+    extend(User, "datasets", Connection[Dataset], connection(datasets.of_owner, description="..."))
+
 A declaration names the batch that reads the edge, the attribute of the parent that is its key, and its arguments. The loaders run it
 field by field; a planner can run the same batch for all parents of a level together.
 """
@@ -188,6 +192,21 @@ def lookup(batch: Batch, *, prefix: str, description: str) -> Any:
         "id", strawberry.ID, f"The id, `{prefix}_…`. An id of anything else, or of something that you may not see, names nothing."
     )
     return _field(Lookup(batch, prefix), description, [id_], Scope.READ)
+
+
+def extend(type_: type[Any], name: str, edge_type: Any, edge: Any) -> None:
+    """Add an edge to a type of another domain, from the domain that the edge leads to:
+
+        extend(User, "datasets", Connection[Dataset], connection(datasets.of_owner, description="..."))
+
+    So the extended type imports no domain that refers to it. It must happen on import, before the schema is built. Raises `TypeError` where
+    the type has a field of this name.
+    """
+    definition = get_object_definition(type_, strict=True)
+    if definition.get_field(name) is not None:
+        raise TypeError(f"{definition.name} has a field {name!r} already.")
+    edge.python_name, edge.origin, edge.type_annotation = name, type_, StrawberryAnnotation(edge_type)
+    definition.fields.append(edge)
 
 
 def _page_arguments(listing: Listing, filtered_by: type[Filter] | None, ordered_by: type[OrderInput] | None) -> list[StrawberryArgument]:

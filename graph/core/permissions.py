@@ -1,6 +1,6 @@
 """Who may call a root field. Each declares it; one that does not is refused when the schema is built, so nothing is open by oversight.
 
-Below the roots no field asks again: what a viewer may not see is left out by the policy functions of `db.queries`.
+Below the roots no field asks again: what a viewer may not see is left out by the policies of the tables, see `db.core.policy`.
 """
 
 from __future__ import annotations

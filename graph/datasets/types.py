@@ -10,9 +10,10 @@ import strawberry
 
 from db.core.page import MAX_SIZE
 from db.queries import accounts, artifacts, datasets, jobs, versions
+from graph.accounts.types import User
 from graph.core.context import Info
 from graph.core.costs import PROFILE, costs
-from graph.core.edges import connection, many, one
+from graph.core.edges import connection, extend, many, one
 from graph.core.errors import BadUserInput
 from graph.core.ids import Node
 from graph.core.loading import identity
@@ -20,12 +21,11 @@ from graph.core.paging import Connection
 from graph.core.scalars import JSON, BigInt
 from graph.datasets.enums import DatasetSource, DatasetVersionStatus, FileFormat, Modality, ProblemType
 from graph.datasets.files import Artifact
+from graph.datasets.inputs import DatasetFilter, DatasetOrder
 from graph.datasets.profiles import Column, DatasetProfile, ValidationIssue
-from graph.jobs.inputs import JobFilter, JobOrder
 from graph.jobs.outputs import job_output
 
 if TYPE_CHECKING:
-    from graph.accounts.types import User
     from graph.jobs.types import Job
 
 
@@ -46,12 +46,9 @@ class Dataset(Node, prefix="dataset", found_by=datasets.live_by_id):
     deleted_at: datetime | None = strawberry.field(
         description="When it was deleted; it has left lists and look-ups, and edges still lead to it."
     )
-    owner: Annotated[User, strawberry.lazy("graph.accounts.types")] = one(accounts.by_id, key="owner_id", description="Whose it is.")
+    owner: User = one(accounts.by_id, key="owner_id", description="Whose it is.")
     current_version: DatasetVersion | None = one(versions.current, description="The READY version with the highest number.")
     versions: Connection[DatasetVersion] = connection(versions.of_dataset, description="Its versions, newest first.")
-    jobs: Connection[Annotated[Job, strawberry.lazy("graph.jobs.types")]] = connection(
-        jobs.of_dataset, filtered_by=JobFilter, ordered_by=JobOrder, description="The jobs that worked on it."
-    )
 
     @strawberry.field(description="The version with this number, READY or not.")
     async def version(
@@ -92,9 +89,6 @@ class DatasetVersion(Node, prefix="version", found_by=versions.by_id):
     )
     raw_file: Artifact | None = one(artifacts.raw_of_version, description="The file as it was uploaded.")
     processed_file: Artifact | None = one(artifacts.processed_of_version, description="Its rows as Parquet, columns typed.")
-    jobs: Connection[Annotated[Job, strawberry.lazy("graph.jobs.types")]] = connection(
-        jobs.of_version, description="The jobs that worked on it, newest first."
-    )
 
     @strawberry.field(metadata=costs(5), description="Its first rows, each an object from column to cell; empty until it is READY.")
     async def preview(
@@ -104,3 +98,11 @@ class DatasetVersion(Node, prefix="version", found_by=versions.by_id):
             raise BadUserInput(f"`first` is {first}; it must be between 0 and {MAX_SIZE}.")
         rows = await info.context.loaders.many(versions.previews, identity).load(self.uuid)
         return rows[:first]
+
+
+extend(
+    User,
+    "datasets",
+    Connection[Dataset],
+    connection(datasets.of_owner, filtered_by=DatasetFilter, ordered_by=DatasetOrder, description="The datasets that are theirs."),
+)

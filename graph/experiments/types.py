@@ -9,23 +9,22 @@ from uuid import UUID
 import strawberry
 
 from db.queries import accounts, experiments, jobs, leaderboard, metrics, models, runs, versions
+from graph.accounts.types import User
 from graph.core.context import Info
 from graph.core.costs import costs
-from graph.core.edges import connection, many, one
+from graph.core.edges import connection, extend, many, one
 from graph.core.errors import BadUserInput
 from graph.core.ids import Node
 from graph.core.loading import identity
 from graph.core.paging import Connection
 from graph.core.scalars import JSON, BigInt, Duration
 from graph.experiments.enums import Goal, RunStatus
-from graph.experiments.inputs import RunFilter, RunOrder
+from graph.experiments.inputs import ExperimentFilter, ExperimentOrder, RunFilter, RunOrder
 from graph.experiments.metrics import MetricSeries, MetricSummary
-from graph.jobs.types import duration
+from graph.jobs.types import Job, duration
 
 if TYPE_CHECKING:
-    from graph.accounts.types import User
     from graph.datasets.types import DatasetVersion
-    from graph.jobs.types import Job
     from graph.models.types import ModelVersion
 
 MAX_KEYS = 100
@@ -42,7 +41,7 @@ class Experiment(Node, prefix="experiment", found_by=experiments.live_by_id):
     deleted_at: datetime | None = strawberry.field(
         description="When it was deleted; it has left lists and look-ups, and edges still lead to it."
     )
-    owner: Annotated[User, strawberry.lazy("graph.accounts.types")] = one(accounts.by_id, key="owner_id", description="Whose it is.")
+    owner: User = one(accounts.by_id, key="owner_id", description="Whose it is.")
     runs: Connection[Run] = connection(
         leaderboard.of_experiment, filtered_by=RunFilter, ordered_by=RunOrder, description="Its runs, newest first unless asked otherwise."
     )
@@ -78,16 +77,14 @@ class Run(Node, prefix="run", found_by=runs.live_by_id):
     experiment: Experiment = one(
         experiments.by_id, key="experiment_id", description="The experiment that it belongs to, also where that is deleted."
     )
-    job: Annotated[Job, strawberry.lazy("graph.jobs.types")] | None = one(
-        jobs.by_id, key="job_id", description="The job that does it; null for one that was imported."
-    )
+    job: Job | None = one(jobs.by_id, key="job_id", description="The job that does it; null for one that was imported.")
     dataset_version: Annotated[DatasetVersion, strawberry.lazy("graph.datasets.types")] | None = one(
         versions.by_id, key="dataset_version_id", description="The data that it trains on."
     )
     model_version: Annotated[ModelVersion, strawberry.lazy("graph.models.types")] | None = one(
         models.version_of_run, description="The model that came of it, once it has completed."
     )
-    owner: Annotated[User, strawberry.lazy("graph.accounts.types")] = one(accounts.by_id, key="owner_id", description="Whose it is.")
+    owner: User = one(accounts.by_id, key="owner_id", description="Whose it is.")
     metrics: list[MetricSummary] = many(
         metrics.summaries, metadata=costs(entries=10), description="What became of each metric so far, by key."
     )
@@ -115,3 +112,14 @@ class Run(Node, prefix="run", found_by=runs.live_by_id):
         selected_keys = None if keys is None else tuple(sorted(set(keys)))
         series = await info.context.loaders.many(metrics.History(selected_keys, max_points), identity).load(self.uuid)
         return [MetricSeries.of(item) for item in series]
+
+
+extend(
+    User,
+    "experiments",
+    Connection[Experiment],
+    connection(
+        experiments.of_owner, filtered_by=ExperimentFilter, ordered_by=ExperimentOrder, description="The experiments that are theirs."
+    ),
+)
+extend(Job, "run", Run | None, one(runs.of_job, description="The run that records its training; null for a job that does not train."))

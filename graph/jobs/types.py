@@ -4,29 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Any
 from uuid import UUID
 
 import strawberry
 
-from db.queries import accounts, datasets, jobevents, jobs, pipelines, runs, versions
+from db.queries import accounts, datasets, jobevents, jobs, pipelines, versions
 from db.tables.jobstates import WAITING
+from graph.accounts.types import User
 from graph.core.context import Info
 from graph.core.costs import costs
-from graph.core.edges import connection, many, one
+from graph.core.edges import connection, extend, many, one
 from graph.core.ids import Node
 from graph.core.loading import identity
 from graph.core.paging import Connection
 from graph.core.scalars import JSON, BigInt, Duration
 from graph.datasets.types import Dataset, DatasetVersion
 from graph.jobs.enums import JobKind, JobStatus, WaitReason
+from graph.jobs.inputs import JobFilter, JobOrder
 from graph.jobs.outputs import JobOutput, load_outputs
 from graph.jobs.parts import JobAttempt, JobError, JobEvent, JobNode
-
-if TYPE_CHECKING:
-    from graph.accounts.types import User
-    from graph.experiments.types import Run
-    from graph.pipelines.types import Pipeline, PipelineSnapshot
+from graph.pipelines.types import Pipeline, PipelineSnapshot
 
 
 @strawberry.type(description="A piece of work: who asked for it, where it stands, what it made. Follow it with `jobEvents`.")
@@ -59,20 +57,15 @@ class Job(Node, prefix="job", found_by=jobs.by_id):
     started_at: datetime | None = strawberry.field(description="When a worker first took it.")
     completed_at: datetime | None = strawberry.field(description="When it ended, in whatever way.")
     retry_of: Job | None = one(jobs.by_id, key="retry_of_id", description="The job that this one does again.")
-    owner: Annotated[User, strawberry.lazy("graph.accounts.types")] = one(accounts.by_id, key="owner_id", description="Whose it is.")
+    owner: User = one(accounts.by_id, key="owner_id", description="Whose it is.")
     dataset: Dataset | None = one(datasets.by_id, key="dataset_id", description="The dataset that it works on.")
     dataset_version: DatasetVersion | None = one(
         versions.by_id, key="dataset_version_id", description="The version that it works on; of an ingest the one that it fills."
     )
-    pipeline: Annotated[Pipeline, strawberry.lazy("graph.pipelines.types")] | None = one(
+    pipeline: Pipeline | None = one(
         pipelines.by_id, key="pipeline_id", description="The pipeline that it runs, as that is now; `snapshot` is what runs."
     )
-    snapshot: Annotated[PipelineSnapshot, strawberry.lazy("graph.pipelines.types")] | None = one(
-        pipelines.snapshot_by_id, key="snapshot_id", description="The frozen definition that it runs."
-    )
-    run: Annotated[Run, strawberry.lazy("graph.experiments.types")] | None = one(
-        runs.of_job, description="The run that records its training; null for a job that does not train."
-    )
+    snapshot: PipelineSnapshot | None = one(pipelines.snapshot_by_id, key="snapshot_id", description="The frozen definition that it runs.")
     nodes: list[JobNode] = many(
         jobs.nodes, metadata=costs(entries=10), description="Its parts in their order, as they stand in the latest attempt."
     )
@@ -132,3 +125,24 @@ def duration(started_at: datetime | None, completed_at: datetime | None) -> Dura
         return None
     end = datetime.now(UTC) if completed_at is None else completed_at
     return Duration(max(end - started_at, timedelta()).total_seconds())
+
+
+extend(
+    User,
+    "jobs",
+    Connection[Job],
+    connection(jobs.of_owner, filtered_by=JobFilter, ordered_by=JobOrder, description="The jobs that are theirs."),
+)
+extend(
+    Dataset,
+    "jobs",
+    Connection[Job],
+    connection(jobs.of_dataset, filtered_by=JobFilter, ordered_by=JobOrder, description="The jobs that worked on it."),
+)
+extend(DatasetVersion, "jobs", Connection[Job], connection(jobs.of_version, description="The jobs that worked on it, newest first."))
+extend(
+    Pipeline,
+    "jobs",
+    Connection[Job],
+    connection(jobs.of_pipeline, filtered_by=JobFilter, ordered_by=JobOrder, description="The jobs that ran it."),
+)

@@ -10,9 +10,10 @@ from uuid import UUID
 import strawberry
 
 from db.queries import accounts, artifacts, jobs, models, pipelines, runs, versions
+from graph.accounts.types import User
 from graph.core.context import Info
 from graph.core.costs import costs
-from graph.core.edges import connection, many, one
+from graph.core.edges import connection, extend, many, one
 from graph.core.ids import Node
 from graph.core.loading import identity
 from graph.core.paging import Connection
@@ -20,9 +21,9 @@ from graph.core.scalars import JSON
 from graph.datasets.enums import ProblemType
 from graph.experiments.metrics import MetricSummary
 from graph.jobs.outputs import job_output
+from graph.models.inputs import ModelFilter, ModelOrder
 
 if TYPE_CHECKING:
-    from graph.accounts.types import User
     from graph.datasets.files import Artifact
     from graph.datasets.types import DatasetVersion
     from graph.experiments.types import Run
@@ -40,9 +41,7 @@ class ModelAlias:
     set_at: datetime = strawberry.field(description="Since when it points here.")
     reason: str | None = strawberry.field(description="Why it was set, for people.")
     version: ModelVersion = one(models.version_by_id, key="model_version_id", description="The version that it points to.")
-    set_by: Annotated[User, strawberry.lazy("graph.accounts.types")] | None = one(
-        accounts.by_id, key="set_by_id", description="Who set it; null where that is somebody whom you do not see."
-    )
+    set_by: User | None = one(accounts.by_id, key="set_by_id", description="Who set it; null where that is somebody whom you do not see.")
 
     @classmethod
     def of(cls, row: Any) -> Self:
@@ -66,7 +65,7 @@ class Model(Node, prefix="model", found_by=models.live_by_id):
     deleted_at: datetime | None = strawberry.field(
         description="When it was deleted; it has left lists and look-ups, and edges still lead to it."
     )
-    owner: Annotated[User, strawberry.lazy("graph.accounts.types")] = one(accounts.by_id, key="owner_id", description="Whose it is.")
+    owner: User = one(accounts.by_id, key="owner_id", description="Whose it is.")
     latest_version: ModelVersion | None = one(models.latest_version, description="The version with the highest number.")
     versions: Connection[ModelVersion] = connection(models.of_model, description="Its versions, newest first.")
     aliases: list[ModelAlias] = many(
@@ -131,3 +130,11 @@ class ModelVersion(Node, prefix="mversion", found_by=models.live_version_by_id):
     async def is_production(self, info: Info) -> bool:
         aliases = await info.context.loaders.many(models.aliases_of_version, identity).load(self.uuid)
         return any(alias.name == models.PRODUCTION for alias in aliases)
+
+
+extend(
+    User,
+    "models",
+    Connection[Model],
+    connection(models.of_owner, filtered_by=ModelFilter, ordered_by=ModelOrder, description="The models that are theirs."),
+)

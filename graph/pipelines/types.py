@@ -4,24 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import Any, Self
 from uuid import UUID
 
 import strawberry
 
-from db.queries import accounts, jobs, pipelines
+from db.queries import accounts, pipelines
+from graph.accounts.types import User
 from graph.core.costs import costs
-from graph.core.edges import connection, one
+from graph.core.edges import connection, extend, one
 from graph.core.ids import Node
 from graph.core.paging import Connection
 from graph.core.scalars import JSON
 from graph.datasets.enums import Modality
-from graph.jobs.inputs import JobFilter, JobOrder
 from graph.pipelines.enums import PipelineStatus, StepType
-
-if TYPE_CHECKING:
-    from graph.accounts.types import User
-    from graph.jobs.types import Job
+from graph.pipelines.inputs import PipelineFilter, PipelineOrder
 
 
 @strawberry.type(description="A step that pipelines can be made of.")
@@ -93,12 +90,9 @@ class Pipeline(Node, prefix="pipeline", found_by=pipelines.live_by_id):
         description="When it was deleted; it has left lists and look-ups, and edges still lead to it."
     )
     definition: PipelineDefinition = one(pipelines.definition_of_pipeline, description="Its steps and links.")
-    owner: Annotated[User, strawberry.lazy("graph.accounts.types")] = one(accounts.by_id, key="owner_id", description="Whose it is.")
+    owner: User = one(accounts.by_id, key="owner_id", description="Whose it is.")
     snapshots: Connection[PipelineSnapshot] = connection(
         pipelines.snapshots_of_pipeline, description="The definitions that have run, newest first; equal ones share a snapshot."
-    )
-    jobs: Connection[Annotated[Job, strawberry.lazy("graph.jobs.types")]] = connection(
-        jobs.of_pipeline, filtered_by=JobFilter, ordered_by=JobOrder, description="The jobs that ran it."
     )
 
 
@@ -111,3 +105,11 @@ class PipelineSnapshot(Node, prefix="snapshot", found_by=pipelines.snapshot_by_i
     pipeline: Pipeline | None = one(
         pipelines.by_id, key="pipeline_id", description="The pipeline that it was made of; null once that has been purged."
     )
+
+
+extend(
+    User,
+    "pipelines",
+    Connection[Pipeline],
+    connection(pipelines.of_owner, filtered_by=PipelineFilter, ordered_by=PipelineOrder, description="The pipelines that are theirs."),
+)
