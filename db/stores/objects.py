@@ -1,4 +1,4 @@
-"""The objects in S3: signed URLs for clients, streams for workers. Which object means what is for PostgreSQL to say."""
+"""The objects in S3: presigned URLs for clients, streams for workers. PostgreSQL holds what each object means."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ PART_SIZE = 8 * MIB
 MAX_PARTS = 10_000
 MAX_PLAIN_COPY = 5 * 1024**3
 COPY_PART_SIZE = 512 * MIB
-MAX_READ_BACK = 64 * MIB  # up to which what was stored is read again; a limit of all reading of whole objects that somebody waits for
+MAX_READ_BACK = 64 * MIB  # an upload up to this size is read back; reading larger objects would keep the caller waiting
 DELETE_BATCH = 1_000
 READ_TIMEOUT = 30.0
 ATTEMPTS = 3
-ABORT_TIMEOUT = 2.0  # seconds that taking back a multipart upload may take; who was cancelled, or failed, is waiting for it
-# A copy answers when it is done: rclone copies about 200 MB/s, so 50 GB take four minutes; the rest is for slower disks.
+ABORT_TIMEOUT = 2.0  # seconds for aborting a multipart upload: a caller that failed or was cancelled waits for it
+# The response to a copy comes when it is done: rclone copies about 200 MB/s, so 50 GB take four minutes; the rest is for slower disks.
 COPY_TIMEOUT = 3_600.0
 SERVICE = "object storage"
 MISSING_CODES = frozenset({"404", "NoSuchKey", "NotFound"})
@@ -53,7 +53,7 @@ class ObjectMissing(StateError):
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """What a look at an object tells. `etag` is empty where the store has none, and never a checksum to rely on."""
+    """The metadata of an object. `etag` is empty where the store has none, and never a checksum to rely on."""
 
     size: int
     etag: str
@@ -69,14 +69,14 @@ class ListedObject:
 
 @dataclass(frozen=True, slots=True)
 class ListedPage:
-    """Some objects, and the store's clock when it listed them, rounded up: it tells whole seconds, and objects know fractions."""
+    """Some objects, and the store's clock when it listed them, rounded up: it has whole seconds, and timestamps of objects have fractions."""
 
     now: datetime
     objects: list[ListedObject]
 
 
 class ObjectStore:
-    """One bucket. Every method raises `Unavailable` when the store does not answer or refuses us, after its own retries."""
+    """One bucket. Every method raises `Unavailable` when the store does not reply or refuses the request, after the client's retries."""
 
     def __init__(self, bucket: str, region: str, client: S3Client, signer: S3Client, copier: S3Client) -> None:
         self.bucket = bucket
@@ -88,7 +88,7 @@ class ObjectStore:
     @classmethod
     @asynccontextmanager
     async def open(cls, settings: StateSettings) -> AsyncGenerator[Self]:
-        """One for the life of a process; it connects on first use. Usable in the event loop that opened it."""
+        """Open the store for the life of a process; it connects on first use. Usable in the event loop that opened it."""
         endpoint_url = settings.s3_endpoint_url
         session = aioboto3.Session()
         async with AsyncExitStack() as clients:
@@ -104,7 +104,7 @@ class ObjectStore:
             )
 
     async def ensure_bucket(self) -> None:
-        """Make the bucket where there is none."""
+        """Create the bucket if it does not exist."""
         with _translate_errors():
             try:
                 await self._client.head_bucket(Bucket=self.bucket)
@@ -121,12 +121,12 @@ class ObjectStore:
                     raise
 
     async def check(self) -> None:
-        """Return when the store answers and knows the bucket."""
+        """Return if the store replies and has the bucket; else raise."""
         with _translate_errors():
             await self._client.head_bucket(Bucket=self.bucket)
 
     async def presign_put(self, key: str, size: int, content_type: str, sha256_hex: str | None, expires: int) -> tuple[str, dict[str, str]]:
-        """A URL that takes one file of exactly `size` bytes for `expires` seconds, and the headers to send with it, all of them signed.
+        """Return a URL that accepts one file of exactly `size` bytes for `expires` seconds, and the headers to send with it, all signed.
 
         A claimed SHA-256 is signed too, but not every store checks it: what was uploaded is verified before it counts.
         """
@@ -140,7 +140,7 @@ class ObjectStore:
         return url, headers
 
     async def presign_get(self, key: str, filename: str, content_type: str, expires: int) -> str:
-        """A URL that downloads the object under the name `filename`, whatever characters that has, and never shows it in a browser."""
+        """Return a URL that downloads the object under any `filename`, and never displays it in a browser."""
         with _translate_errors():
             return await self._signer.generate_presigned_url(
                 "get_object",
@@ -155,7 +155,7 @@ class ObjectStore:
             )
 
     async def head(self, key: str) -> ObjectInfo | None:
-        """None where there is no such object."""
+        """Return the metadata of an object; None where there is none."""
         with _translate_errors():
             try:
                 response = await self._client.head_object(Bucket=self.bucket, Key=key)
@@ -176,7 +176,7 @@ class ObjectStore:
             await self._copier.copy_object(Bucket=self.bucket, Key=key_to, CopySource={"Bucket": self.bucket, "Key": key_from})
 
     async def _copy_in_parts(self, key_from: str, key_to: str, size: int) -> bool:
-        """False where the store has no copying of parts (rclone): its plain copy knows no limit instead."""
+        """Copy in parts; return False where the store cannot (rclone): its plain copy has no size limit."""
         source = {"Bucket": self.bucket, "Key": key_from}
 
         async def send(upload: dict[str, Any]) -> list[dict[str, Any]]:
@@ -200,7 +200,7 @@ class ObjectStore:
         return True
 
     async def download(self, key: str, path: Path) -> tuple[int, str]:
-        """Write the object to `path`, a MiB at a time; its size and SHA-256. A transfer that is cut goes on where it stopped.
+        """Write the object to `path`, a MiB at a time; return its size and SHA-256. A transfer that is cut resumes where it stopped.
 
         Raises `ObjectMissing`.
         """
@@ -216,15 +216,15 @@ class ObjectStore:
             return file.tell(), digest.hexdigest()
 
     async def upload(self, path: Path, key: str, content_type: str) -> tuple[int, str]:
-        """Store the file at `path`, in parts where it is large; its size and SHA-256 (hexadecimal) as they were read.
+        """Store the file at `path`, in parts where it is large; return its size and SHA-256 (hexadecimal) as they were read.
 
-        What the store has is held against them before it counts. Raises `Unavailable` where it is something else: sent again, it may arrive whole.
+        The stored object is compared with them. Raises `Unavailable` if it differs: a retry may succeed.
         """
         size, sha256 = await self._send(path, key, content_type)
         info = await self.head(key)
         if info is None or info.size != size:
             raise Unavailable(SERVICE, f"of {size:,} bytes that were sent, {'none' if info is None else f'{info.size:,}'} were stored")
-        # No store is asked for a checksum: some keep what was claimed, and answer with that. Larger files are guarded part by part.
+        # The store's own checksum is not used: some stores return the one that was claimed. Larger files are checked part by part (Content-MD5).
         try:
             stored = await self.sha256(key, MAX_READ_BACK)
         except ObjectMissing as error:
@@ -251,7 +251,7 @@ class ObjectStore:
                 await self._client.put_object(**target, Body=body, ContentType=content_type, ContentMD5=_md5(body))
                 return len(body), digest.hexdigest()
 
-            # One part at a time and in order: memory stays at one part, and rclone wants them so.
+            # One part at a time and in order: memory stays at one part, and rclone requires the order.
             async def send(upload: dict[str, Any]) -> list[dict[str, Any]]:
                 nonlocal sent
                 parts: list[dict[str, Any]] = []
@@ -270,7 +270,7 @@ class ObjectStore:
             await self._client.put_object(Bucket=self.bucket, Key=key, Body=body, ContentType=content_type)
 
     async def read(self, key: str, limit: int) -> bytes:
-        """The first `limit` bytes of the object, all of it where it has no more. Raises `ObjectMissing`."""
+        """Return the first `limit` bytes of the object. Raises `ObjectMissing`."""
         with _translate_errors(key):
             try:
                 response = await self._client.get_object(Bucket=self.bucket, Key=key, Range=f"bytes=0-{limit - 1}")
@@ -285,7 +285,7 @@ class ObjectStore:
                 body.close()
 
     async def sha256(self, key: str, limit: int) -> str | None:
-        """The object's SHA-256 in hexadecimal, by reading it; None where it is larger than `limit` bytes. Raises `ObjectMissing`."""
+        """Read the object and return its SHA-256 in hexadecimal; None where it is larger than `limit` bytes. Raises `ObjectMissing`."""
         info = await self.head(key)
         if info is None:
             raise ObjectMissing(key)
@@ -297,7 +297,7 @@ class ObjectStore:
         return digest.hexdigest()
 
     async def delete(self, keys: Iterable[str]) -> None:
-        """Remove these objects; those that are not there count as removed."""
+        """Delete these objects; those that do not exist are no error."""
         remaining = [{"Key": key} for key in keys]
         for start in range(0, len(remaining), DELETE_BATCH):
             batch = remaining[start : start + DELETE_BATCH]
@@ -307,13 +307,13 @@ class ObjectStore:
                 raise Unavailable(SERVICE, f"{len(errors)} objects could not be removed, first {errors[0]}")
 
     async def list(self, prefix: str) -> AsyncIterator[ListedObject]:
-        """Every object whose key begins with `prefix`, in the order of keys, a thousand at a request."""
+        """Yield every object whose key begins with `prefix`, in the order of keys, a thousand a request."""
         async for page in self.pages(prefix):
             for listed in page.objects:
                 yield listed
 
     async def pages(self, prefix: str) -> AsyncIterator[ListedPage]:
-        """The same, a request at a time."""
+        """Yield the same by request."""
         with _translate_errors():
             async for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix):
                 now = parsedate_to_datetime(page["ResponseMetadata"]["HTTPHeaders"]["date"]) + timedelta(seconds=1)
@@ -322,7 +322,7 @@ class ObjectStore:
                 )
 
     async def _stream(self, key: str) -> AsyncIterator[bytes]:
-        """The object's bytes, in pieces of a MiB at most, asked for again from where a transfer was cut."""
+        """Yield the object's bytes in chunks of at most a MiB; resume where a transfer was cut."""
         offset, size, failures = 0, 1, 0
         with _translate_errors(key):
             while offset < size:
@@ -345,24 +345,24 @@ class ObjectStore:
     async def _multipart_upload(
         self, client: S3Client, target: dict[str, str], send: Callable[[dict[str, Any]], Any], **properties: str
     ) -> None:
-        """A multipart upload that is completed with the parts that `send` returns, and given up when it raises."""
+        """Run a multipart upload: complete it with the parts that `send` returns, abort it when `send` raises."""
         created = await client.create_multipart_upload(**target, **properties)
         upload = {**target, "UploadId": created["UploadId"]}
         try:
             parts = await send(upload)
             await client.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts})
         except BaseException:
-            # Also when we are cancelled: parts that nobody completes cost space until the store forgets them.
+            # Also on cancellation: parts of an upload that is not completed take space until the store removes them.
             await asyncio.shield(_abort_quietly(client.abort_multipart_upload(**upload)))
             raise
 
 
 class _PartCopyUnsupported(Exception):
-    """The store answered a copy of a part without having made it."""
+    """The store replied to a copy of a part without having made it."""
 
 
 def content_disposition(filename: str) -> str:
-    """A Content-Disposition (RFC 6266) that saves under `filename`: plain ASCII for old clients, the true name as RFC 5987 has it."""
+    """Return a Content-Disposition (RFC 6266) that saves under `filename`: in ASCII for old clients, in full as RFC 5987 encodes it."""
     name = re.sub(r"[/\\]", "_", "".join(c for c in filename if unicodedata.category(c)[0] != "C")).strip()[:200] or "download"
     ascii_name = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
     ascii_name = re.sub(r'["%;\\]', "_", ascii_name).strip() or "download"
@@ -370,7 +370,7 @@ def content_disposition(filename: str) -> str:
 
 
 def _md5(body: bytes) -> str:
-    """As the header Content-MD5 has it, which stores compare with what arrives."""
+    """Return the value of the header Content-MD5, which stores compare with what arrives."""
     return base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
 
 
@@ -380,7 +380,7 @@ def _error_code(error: ClientError) -> str:
 
 @contextmanager
 def _translate_errors(key: str | None = None) -> Generator[None]:
-    """Turns what the client raises into errors of ours; a missing object is `ObjectMissing` where `key` says which."""
+    """Translate the client's exceptions into ours; a missing object becomes `ObjectMissing` if `key` is given."""
     try:
         yield
     except ClientError as error:

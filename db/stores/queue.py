@@ -1,7 +1,7 @@
-"""ARQ as the doorbell: an entry invites workers to look at a job's row, and carries its id alone.
+"""Dispatch through ARQ: an entry of a queue tells workers to claim a job's row, and carries its id alone.
 
-What arq 0.28 does by itself and is turned off here: it pickles, keeps results (and then refuses an id it has seen), tries again, and keeps
-an entry of a vanished worker hidden for its job timeout.
+What arq 0.28 does by default and is turned off here: it pickles, keeps results (and then refuses an id it has seen), retries, and hides an
+entry of a vanished worker for its job timeout.
 """
 
 from __future__ import annotations
@@ -21,30 +21,28 @@ from arq.typing import WorkerCoroutine
 from arq.utils import timestamp_ms
 from redis.asyncio import ConnectionPool
 
-logging.getLogger("arq").setLevel(logging.WARNING)  # two lines a ring, and a ring is not the work
+logging.getLogger("arq").setLevel(logging.WARNING)  # it logs two lines an entry, and an entry is not the work
 
 PREFIX = "trellis:queue:"
 FUNCTION_NAME = "ring"
 
-CLAIM_TIMEOUT = (
-    3.0  # seconds (arq adds 10) for which an entry whose worker vanished between taking it and claiming the job stays out of sight
-)
-EXPIRES_MS = 3_600_000  # an entry that nobody answered for so long is dropped; the dispatcher has rung again long before
+CLAIM_TIMEOUT = 3.0  # seconds (arq adds 10) for which an entry stays hidden whose worker vanished between taking it and claiming the job
+EXPIRES_MS = 3_600_000  # an entry that no worker took for so long is dropped; the dispatcher has enqueued the job again long before
 READ_LIMIT = 100  # entries of a queue that arq reads at a time
-MAX_CLOCK_SKEW_MS = 3_600_000  # arq passes over entries that are later than the reader's own clock: no worker's is as slow as that
+MAX_CLOCK_SKEW_MS = 3_600_000  # arq skips entries later than the reader's own clock: no worker's clock is as slow as that
 TIDY_LIMIT = 1_000  # entries of a queue that are compared with their jobs at a time
 
 
 def connect(redis_url: str) -> ArqRedis:
-    """A client that both rings and answers; closing it is the caller's."""
+    """Return a client that enqueues and reads. The caller closes it."""
     pool: ConnectionPool = ConnectionPool.from_url(redis_url, socket_timeout=2.0, socket_connect_timeout=1.0)  # pyright: ignore[reportUnknownMemberType] - redis types its keyword arguments thinly
     return ArqRedis(pool, job_serializer=orjson.dumps, job_deserializer=orjson.loads, expires_extra_ms=EXPIRES_MS)
 
 
 async def enqueue(redis: ArqRedis, queue: str, dispatches: Sequence[tuple[UUID, int]]) -> None:
-    """Invite whoever serves the queue to each of the jobs. A repeated (job, dispatch number) is one entry."""
-    # What `enqueue_job` writes, without its four questions an entry: the dispatch number makes each id new. Redis's own clock orders the
-    # entries, whichever worker rings, and a fraction of a millisecond keeps the order of those that are rung together.
+    """Enqueue the jobs for the workers of the queue. A repeated (job, dispatch number) is one entry."""
+    # What `enqueue_job` writes, without its four commands an entry: the dispatch number makes each id new. Redis's own clock orders the
+    # entries, whichever process enqueues, and a fraction of a millisecond keeps the order of those that are enqueued together.
     client: Any = redis
     seconds, microseconds = await client.time()
     first_score = seconds * 1000 + microseconds / 1000 - MAX_CLOCK_SKEW_MS
@@ -58,9 +56,9 @@ async def enqueue(redis: ArqRedis, queue: str, dispatches: Sequence[tuple[UUID, 
 
 
 async def next_counts(redis: ArqRedis, queues: Sequence[str], count: int) -> dict[str, int]:
-    """Of the next `count` invitations of all these queues together, those rung first, how many lie in each. A queue with none is left out.
+    """Return how many of the next `count` entries of all these queues together, the oldest first, lie in each. Empty queues are left out.
 
-    One that was taken by somebody else and is hidden is not counted. Where all that is read of a queue is hidden, there may be more behind.
+    Hidden entries, which another worker has taken, are not counted. Where all that is read of a queue is hidden, there may be more behind.
     """
     pipe: Any = redis.pipeline(transaction=False)
     for queue in queues:
@@ -79,13 +77,13 @@ async def next_counts(redis: ArqRedis, queues: Sequence[str], count: int) -> dic
 
 
 async def list_entries(redis: ArqRedis, queue: str) -> list[str]:
-    """The entries of the queue, the oldest thousand of them: each `(job, dispatch number)` as `ring` wrote it."""
+    """Return the oldest thousand entries of the queue, each as `enqueue` wrote it."""
     client: Any = redis
     return [entry.decode() for entry in await client.zrange(PREFIX + queue, 0, TIDY_LIMIT - 1)]
 
 
 def parse_entry(entry: str) -> tuple[UUID, int] | None:
-    """The job and the dispatch number that an entry stands for; None for what `ring` never wrote."""
+    """Return the job and the dispatch number of an entry; None for one that `enqueue` never wrote."""
     job, _, dispatch_no = entry.partition(":")
     try:
         return UUID(job), int(dispatch_no)
@@ -94,7 +92,7 @@ def parse_entry(entry: str) -> tuple[UUID, int] | None:
 
 
 async def remove(redis: ArqRedis, queue: str, entries: Sequence[str]) -> None:
-    """Take invitations back, and all that arq keeps about them. What is gone already counts as taken back."""
+    """Remove entries, and all that arq keeps about them. Entries that are gone already are no error."""
     if entries:
         pipe: Any = redis.pipeline(transaction=True)
         pipe.zrem(PREFIX + queue, *entries)
@@ -107,7 +105,7 @@ def _entry_id(job_id: UUID, dispatch_no: int) -> str:
 
 
 class QueueReader(Worker):
-    """arq's reader of one queue, driven from outside: it has no loop, no signal handlers and no slots of its own."""
+    """arq's reader of one queue, called from outside: it has no loop, no signal handlers and no slots of its own."""
 
     def __init__(self, redis: ArqRedis, queue: str, handler: WorkerCoroutine, slots: int) -> None:
         super().__init__(
@@ -128,9 +126,9 @@ class QueueReader(Worker):
         self._started_tasks: list[Any] = []
 
     async def poll(self, free: int) -> int:
-        """Answer at most `free` invitations, those at the head of the queue first, and say how many; they are gone when this returns.
+        """Handle at most `free` entries from the head of the queue and return how many; they are removed when this returns.
 
-        Where the head of the queue is all hidden (taken by workers that vanished), what stands behind it is read.
+        Where the head of the queue is all hidden (taken by workers that vanished), the entries behind it are read.
         """
         self.max_jobs = free
         for offset in range(0, await self.pool.zcard(self.queue_name), READ_LIMIT):
@@ -138,7 +136,9 @@ class QueueReader(Worker):
             self._started_tasks = []
             await self._poll_iteration()
             self.tasks.clear()
-            outcomes = await asyncio.gather(*self._started_tasks, return_exceptions=True)  # all, for of each somebody must hear how it went
+            outcomes = await asyncio.gather(
+                *self._started_tasks, return_exceptions=True
+            )  # all of them: an error must not leave others unobserved
             for error in (outcome for outcome in outcomes if isinstance(outcome, BaseException)):
                 raise error
             if self._started_tasks:
@@ -146,8 +146,11 @@ class QueueReader(Worker):
         return 0
 
     async def start_jobs(self, job_ids: list[bytes]) -> None:
-        """As many as there are slots, and no more: arq counts those alone that have not ended, and an answer ends with the claim, which keeps
-        its slot. An invitation that finds none is spent, and its job would wait until it is rung for again. Those that end at once, arq forgets."""
+        """Start one handler for each free slot and no more.
+
+        arq counts only handlers that have not ended, but a handler ends with the claim, which keeps its slot. An entry without a slot would
+        be spent, and its job would wait until it is dispatched again. arq forgets handlers that end at once, so their tasks are kept here.
+        """
         for job_id in job_ids:
             if len(self.tasks) >= self.max_jobs:
                 break

@@ -1,4 +1,4 @@
-"""What we use of the S3 client, typed: the library generates its methods at run time and types none of them."""
+"""The part of the S3 client that is used here, typed: the library generates its methods at run time and types none of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from db.settings import StateSettings
 
 
 class Body(Protocol):
-    """The bytes of an answer, as they come."""
+    """The body of a response, read as it arrives."""
 
     async def read(self) -> bytes: ...
 
@@ -27,7 +27,7 @@ class Paginator(Protocol):
 
 
 class S3Client(Protocol):
-    """Parameters and answers are named as in Amazon's S3 API reference."""
+    """Parameters and responses are named as in Amazon's S3 API reference."""
 
     async def head_bucket(self, **parameters: Any) -> dict[str, Any]: ...
 
@@ -61,7 +61,7 @@ class S3Client(Protocol):
 def s3_client(
     session: aioboto3.Session, settings: StateSettings, url: str, *, read_timeout: float, attempts: int
 ) -> AbstractAsyncContextManager[S3Client]:
-    """A client of the store at `url`. `attempts` counts the first one. Clients of one session read the description of S3 once (0.2 s)."""
+    """Return a client of the store at `url`. `attempts` includes the first one. Clients of one session load the description of S3 once (0.2 s)."""
     config = AioConfig(
         signature_version="s3v4",
         s3={"addressing_style": "path"},  # a bucket as a host name needs DNS of its own, which few private stores have
