@@ -1,14 +1,29 @@
-"""From a few ids to every node that can be reached from them."""
+"""Ways through the graph: from a few ids to every node behind them, and from the root lists to the nodes of one type."""
 
 from __future__ import annotations
 
+import heapq
+import itertools
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
+
+from graphql import (
+    GraphQLList,
+    GraphQLNamedType,
+    GraphQLObjectType,
+    GraphQLSchema,
+    GraphQLUnionType,
+    get_named_type,
+    get_nullable_type,
+)
 
 from graph.schema import schema
 from tests import selection
 from tests.client import Client
+
+LONGEST_PATH = 12  # how much a path may cost, see `paths`: a page within a page, and two edges
 
 
 async def walk(client: Client, ids: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
@@ -41,3 +56,63 @@ def _ids(value: Any) -> set[str]:
     if isinstance(value, list):
         return set().union(*(_ids(inner) for inner in value))
     return set()
+
+
+@dataclass(frozen=True)
+class Path:
+    """A way from a root list to nodes of one type: the selections that lie within each other, the list's own first."""
+
+    root: str
+    steps: tuple[str, ...] = ()
+
+    def query(self, inner: str, first: int) -> str:
+        """The operation that asks `inner` of the nodes behind the first entries of the list."""
+        parts = [f"{self.root}(first: {first})", "edges", "node", *self.steps]
+        return f"{{ {' { '.join(parts)} {{ {inner} }} {'} ' * len(parts)}"
+
+    def targets(self, page: Any) -> list[dict[str, Any]]:
+        """What the path led to, in the answer of `query`."""
+        values: list[Any] = [page]
+        for step in ("edges", "node", *self.steps):
+            if not step.startswith("..."):
+                values = [value[step.partition("(")[0]] for value in values]
+                values = [entry for value in values for entry in (value if isinstance(value, list) else [value]) if entry]
+        return values
+
+    def __str__(self) -> str:
+        return ".".join((self.root, *self.steps))
+
+
+def paths(core: GraphQLSchema, type_name: str) -> Iterator[Path]:
+    """The ways from the root lists to the nodes of a type, the shortest first. One edge is nearer than a list, a list nearer than a page."""
+    order = itertools.count()
+    heap: list[tuple[int, int, GraphQLObjectType, Path, frozenset[str]]] = []
+    for root, node in selection.root_lists(core).items():
+        heapq.heappush(heap, (0, next(order), node, Path(root), frozenset({node.name})))
+    while heap:
+        cost, _, here, path, visited = heapq.heappop(heap)
+        if here.name == type_name:
+            yield path
+            continue
+        for name in here.fields:
+            for extra, steps, there in _steps(core, here, name):
+                if there.name not in visited and cost + extra <= LONGEST_PATH:
+                    further = Path(path.root, (*path.steps, *steps))
+                    heapq.heappush(heap, (cost + extra, next(order), there, further, visited | {there.name}))
+
+
+def _steps(core: GraphQLSchema, here: GraphQLObjectType, name: str) -> Iterator[tuple[int, tuple[str, ...], GraphQLObjectType]]:
+    """Where a field leads, at what cost and by which selections."""
+    if selection.missing_arguments(here, name):
+        return
+    field = here.fields[name]
+    field_text = f"{name}{selection.arguments_text(here, name, first=1)}"
+    listed = selection.connected_type(field)
+    named_type: GraphQLNamedType = get_named_type(field.type)
+    if listed is not None:
+        yield 5, (field_text, "edges", "node"), listed
+    elif isinstance(named_type, GraphQLUnionType):
+        for member in named_type.types:
+            yield 4, (field_text, f"... on {member.name}"), member
+    elif isinstance(named_type, GraphQLObjectType):
+        yield 3 if isinstance(get_nullable_type(field.type), GraphQLList) else 1, (field_text,), named_type

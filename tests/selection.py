@@ -11,10 +11,38 @@ from graphql import (
     GraphQLUnionType,
     get_named_type,
     is_leaf_type,
+    is_required_argument,
 )
 
-# What to give fields that cannot be asked without an argument.
-ARGUMENTS = {"number": "1", "name": '"production"', "metric": '"accuracy"'}
+from tests.factories import arguments
+
+
+def node_types(schema: GraphQLSchema) -> list[GraphQLObjectType]:
+    """The types that have an id of their own."""
+    node = schema.type_map["Node"]
+    assert isinstance(node, GraphQLInterfaceType)
+    return sorted(schema.get_possible_types(node), key=lambda node_type: node_type.name)
+
+
+def connected_type(field: GraphQLField) -> GraphQLObjectType | None:
+    """What the edges of a connection lead to; None for a field that is no connection."""
+    connection = get_named_type(field.type)
+    if not isinstance(connection, GraphQLObjectType) or not {"edges", "pageInfo"} <= connection.fields.keys():
+        return None
+    edge = get_named_type(connection.fields["edges"].type)
+    assert isinstance(edge, GraphQLObjectType)
+    node = get_named_type(edge.fields["node"].type)
+    assert isinstance(node, GraphQLObjectType)
+    return node
+
+
+def root_lists(schema: GraphQLSchema) -> dict[str, GraphQLObjectType]:
+    """The connections of `Query` that need no argument, and what each lists."""
+    assert schema.query_type is not None
+    listed = {
+        name: connected_type(field) for name, field in schema.query_type.fields.items() if not missing_arguments(schema.query_type, name)
+    }
+    return {name: node for name, node in listed.items() if node is not None}
 
 
 def all_fields(schema: GraphQLSchema, type_name: str, depth: int = 3) -> str:
@@ -25,14 +53,14 @@ def all_fields(schema: GraphQLSchema, type_name: str, depth: int = 3) -> str:
 
 
 def _fields(schema: GraphQLSchema, object_type: GraphQLObjectType, depth: int) -> str:
-    selections = (field_selection(schema, name, definition, depth) for name, definition in object_type.fields.items())
+    selections = (field_selection(schema, object_type, name, depth) for name in object_type.fields)
     return " ".join(["__typename", *(selection for selection in selections if selection is not None)])
 
 
-def field_selection(schema: GraphQLSchema, name: str, definition: GraphQLField, depth: int) -> str | None:
+def field_selection(schema: GraphQLSchema, object_type: GraphQLObjectType, name: str, depth: int) -> str | None:
     """One field with everything below it, or None where the depth is used up."""
-    named_type = get_named_type(definition.type)
-    field_text = f"{name}{_arguments(definition)}"
+    named_type = get_named_type(object_type.fields[name].type)
+    field_text = f"{name}{arguments_text(object_type, name)}"
     if is_leaf_type(named_type):
         return field_text
     if isinstance(named_type, GraphQLInterfaceType):
@@ -45,12 +73,22 @@ def field_selection(schema: GraphQLSchema, name: str, definition: GraphQLField, 
     return f"{field_text} {{ {_fields(schema, named_type, depth - 1)} }}"
 
 
-def _arguments(field: GraphQLField) -> str:
-    arguments = [
-        f"{name}: {ARGUMENTS[name]}"
-        for name, argument in field.args.items()
-        if isinstance(argument.type, GraphQLNonNull) and name in ARGUMENTS
+def missing_arguments(object_type: GraphQLObjectType, name: str) -> list[str]:
+    """The arguments that a field cannot do without and that no factory gives a value for, as `Type.field(argument)`."""
+    given = arguments()
+    places = [f"{object_type.name}.{name}({key})" for key, value in object_type.fields[name].args.items() if is_required_argument(value)]
+    return [place for place in places if place not in given]
+
+
+def arguments_text(object_type: GraphQLObjectType, name: str, first: int = 2) -> str:
+    """The arguments that the factories give values for, and the length of a page, in parentheses."""
+    given = arguments()
+    field = object_type.fields[name]
+    texts = [
+        f"{key}: {given[place]}"
+        for key, argument in field.args.items()
+        if isinstance(argument.type, GraphQLNonNull) and (place := f"{object_type.name}.{name}({key})") in given
     ]
     if "first" in field.args:
-        arguments.append("first: 2")
-    return f"({', '.join(arguments)})" if arguments else ""
+        texts.append(f"first: {first}")
+    return f"({', '.join(texts)})" if texts else ""

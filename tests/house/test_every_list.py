@@ -2,28 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
 import pytest
-from graphql import GraphQLEnumType
+from graphql import GraphQLEnumType, GraphQLInputObjectType, GraphQLInputType, build_schema, get_named_type
 
 from graph.schema import schema
+from tests import selection
 from tests.client import Client
-from tests.house.test_statement_counts import PARENTS, ROOTS, filled_client
+from tests.factories import arguments
+from tests.house.conftest import PARENTS
 
-__all__ = ["filled_client"]  # a fixture is found by its name in the module
+CORE = build_schema(schema.as_str())  # Strawberry's own does not say which inputs take one field alone
+ROOTS = list(selection.root_lists(CORE))
 
 
-def orders(kind: str) -> list[str]:
+def orders(root: str) -> list[str]:
     """The literals that `orderBy` takes for this list."""
-    fields = schema._schema.type_map[f"{kind}OrderField"]
-    assert isinstance(fields, GraphQLEnumType)
-    wrap = "by: {{field: {}}}" if kind == "Run" else "field: {}"
-    return [f"{{{wrap.format(name)}, direction: {direction}}}" for name in fields.values for direction in ("ASC", "DESC")]
+    assert CORE.query_type is not None
+    return list(_literals(CORE.query_type.fields[root].args["orderBy"].type, "orderBy"))
 
 
-@pytest.mark.parametrize(("root", "order"), [(root, order) for root, kind in ROOTS.items() for order in orders(kind)])
+def _literals(kind: GraphQLInputType, place: str) -> Iterator[str]:
+    named_type = get_named_type(kind)
+    if isinstance(named_type, GraphQLEnumType):
+        yield from named_type.values
+    elif isinstance(named_type, GraphQLInputObjectType):
+        literals = {name: list(_literals(field.type, f"{named_type.name}.{name}")) for name, field in named_type.fields.items()}
+        if named_type.is_one_of:
+            yield from (f"{{{name}: {literal}}}" for name, choices in literals.items() for literal in choices)
+        else:
+            combined = [""]
+            for name, choices in literals.items():
+                combined = [f"{before}{name}: {literal} " for before in combined for literal in choices]
+            yield from (f"{{{text.strip()}}}" for text in combined)
+    else:
+        assert place in arguments(), f"No value is known for {place}: give one in `arguments` of a factory in tests/factories."
+        yield arguments()[place]
+
+
+@pytest.mark.parametrize(("root", "order"), [(root, order) for root in ROOTS for order in orders(root)])
 async def test_a_list_goes_both_ways_in_every_order(root: str, order: str, filled_client: Client) -> None:
     async def page(arguments: str) -> tuple[list[str], dict[str, str]]:
         query = f"{{ {root}({arguments}, orderBy: {order}) {{ pageInfo {{ startCursor endCursor }} edges {{ node {{ id }} }} }} }}"

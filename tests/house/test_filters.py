@@ -2,74 +2,141 @@
 
 from __future__ import annotations
 
-from typing import Any
+import itertools
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import pytest
-from sqlalchemy import text
+from graphql import build_schema
 
+from db.core.viewer import SYSTEM
 from db.core.work import Database
+from db.services import accounts
+from graph.schema import schema
 from tests.client import Client
-from tests.factories import platform
+from tests.conftest import LiveServer, clean_tables
+from tests.factories import Example, Row, examples, platform
+from tests.graph_walk import paths
+from tests.house.filter_cases import Case, FilteredList, Member, complaints, filtered_lists, members
 
-ALL = 3
-LONG_AGO, FAR_OFF = "2000-01-01T00:00:00Z", "2100-01-01T00:00:00Z"
-
-# (list, filter, how many fit). {dataset}, {pipeline}, {experiment} and {owner} stand for ids that one row in three, or every row, has.
-CASES: list[tuple[str, dict[str, Any], int]] = [
-    ("pipelines", {"name": {"eq": "PIPELINE 2"}}, 1),
-    ("pipelines", {"name": {"startsWith": "pipe"}}, ALL),
-    ("pipelines", {"modality": ["TABULAR"]}, ALL),
-    ("pipelines", {"modality": ["AUDIO", "TEXT"]}, 0),
-    ("pipelines", {"status": ["VALIDATED"]}, 2),
-    ("pipelines", {"status": ["DRAFT", "ARCHIVED"]}, 1),
-    ("pipelines", {"isTemplate": False}, ALL),
-    ("pipelines", {"isTemplate": True}, 0),
-    ("pipelines", {"createdAt": {"gte": LONG_AGO, "lt": FAR_OFF}}, ALL),
-    ("pipelines", {"createdAt": {"gte": FAR_OFF}}, 0),
-    ("pipelines", {"ownerId": "{owner}"}, ALL),
-    ("jobs", {"kind": ["TRAIN"]}, ALL),
-    ("jobs", {"kind": ["INGEST"]}, 0),
-    ("jobs", {"status": ["COMPLETED", "FAILED"]}, ALL),
-    ("jobs", {"status": ["RUNNING"]}, 0),
-    ("jobs", {"queue": ["tabular", "default"]}, ALL),
-    ("jobs", {"queue": ["image"]}, 0),
-    ("jobs", {"datasetId": "{dataset}"}, 1),
-    ("jobs", {"pipelineId": "{pipeline}"}, 1),
-    ("jobs", {"datasetId": "{dataset}", "queue": ["image"]}, 0),
-    ("jobs", {"createdAt": {"lt": LONG_AGO}}, 0),
-    ("jobs", {"ownerId": "{owner}"}, ALL),
-    ("models", {"name": {"contains": "DEL 3"}}, 1),
-    ("models", {"problemType": ["CLASSIFICATION"]}, ALL),
-    ("models", {"problemType": ["REGRESSION"]}, 0),
-    ("models", {"alias": "production"}, ALL),
-    ("models", {"createdAt": {"lt": FAR_OFF}}, ALL),
-    ("models", {"ownerId": "{owner}"}, ALL),
-    ("experiments", {"name": {"in": ["experiment 1", "EXPERIMENT 3", "nothing"]}}, 2),
-    ("experiments", {"createdAt": {"gte": FAR_OFF}}, 0),
-    ("experiments", {"ownerId": "{owner}"}, ALL),
-    ("runs", {"experimentId": "{experiment}"}, 1),
-    ("runs", {"status": ["COMPLETED"]}, ALL),
-    ("runs", {"createdAt": {"gte": LONG_AGO}}, ALL),
-    ("runs", {"ownerId": "{owner}"}, ALL),
-]
+CORE = schema._schema
+PAGE = 12  # more than there are rows of a kind, which the counts prove
+ROOT_FIELDS = 20  # what one operation may have
+LISTS = filtered_lists(CORE)
+MEMBERS = [(filtered, member) for filtered in LISTS for member in members(filtered, examples())]
 
 
-@pytest.mark.parametrize(("name", "criteria", "fitting"), CASES, ids=str)
-async def test_a_filter_keeps_what_fits(
-    ada: Client, bob: Client, database: Database, name: str, criteria: dict[str, Any], fitting: int
-) -> None:
-    await platform.fill(database, "ada", ALL)
-    async with database.engine.begin() as connection:
-        await connection.execute(text("UPDATE pipelines SET status = 'draft' WHERE name = 'pipeline 1'"))
-    first = await ada.execute(
-        "{ datasets(first: 1) { edges { node { id owner { id } } } } pipelines(first: 1) { edges { node { id } } }"
-        " experiments(first: 1) { edges { node { id } } } }"
+class Viewers(NamedTuple):
+    """Ada, who has rows in every state, and Bob, who has none."""
+
+    ada: Client
+    bob: Client
+
+
+@pytest.fixture(scope="module")
+async def viewers(database: Database, live_server: LiveServer) -> AsyncGenerator[Viewers]:
+    await clean_tables(database)
+    async with database.work(SYSTEM) as work:
+        tokens = [await accounts.add_user(work, f"{name}@example.org", name) for name in ("ada", "bob")]
+    await platform.fill(database, "ada", 3)
+    await platform.add_states(database, "ada")
+    both = Viewers(*(Client(live_server.url, token) for token in tokens))
+    yield both
+    for client in both:
+        await client.close()
+
+
+async def rows_of(client: Client, filtered: FilteredList, chosen: str, criteria: Sequence[dict[str, Any] | None]) -> list[list[Row]]:
+    """For each of the criteria the rows that fit, in one operation; of a list of nodes the rows under any of its parents."""
+    if len(criteria) > ROOT_FIELDS:
+        return [
+            *await rows_of(client, filtered, chosen, criteria[:ROOT_FIELDS]),
+            *await rows_of(client, filtered, chosen, criteria[ROOT_FIELDS:]),
+        ]
+    declared = ", ".join(f"$f{number}: {filtered.filter.name}" for number in range(len(criteria)))
+    inner = " ".join(
+        f"a{number}: {filtered.field}(filter: $f{number}, first: {PAGE}) {{ totalCount edges {{ node {{ id {chosen} }} }} }}"
+        for number in range(len(criteria))
     )
-    ids = {kind.removesuffix("s"): page["edges"][0]["node"]["id"] for kind, page in first.items()}
-    ids["owner"] = first["datasets"]["edges"][0]["node"]["owner"]["id"]
-    criteria = {key: value.format(**ids) if isinstance(value, str) else value for key, value in criteria.items()}
-    kind = f"{name.removesuffix('s').capitalize()}Filter"
-    query = f"query($filter: {kind}) {{ {name}(filter: $filter) {{ totalCount edges {{ node {{ id }} }} }} }}"
-    result = await ada.one(query, filter=criteria)
-    assert (result["totalCount"], len({edge["node"]["id"] for edge in result["edges"]})) == (fitting, fitting)
-    assert await bob.one(query, filter=criteria) == {"totalCount": 0, "edges": []}, "a filter never widens what a stranger sees"
+    variables = {f"f{number}": given for number, given in enumerate(criteria)}
+    if filtered.parent is CORE.query_type:
+        parents = [await client.execute(f"query({declared}) {{ {inner} }}", **variables)]
+    else:
+        path = next(paths(CORE, filtered.parent.name))
+        parents = path.targets(await client.one(f"query({declared}) {path.query(inner, PAGE)}", **variables))
+    rows: list[list[Row]] = []
+    for number in range(len(criteria)):
+        pages = [parent[f"a{number}"] for parent in parents]
+        assert [page["totalCount"] for page in pages] == [len(page["edges"]) for page in pages], criteria[number]
+        rows.append(list({edge["node"]["id"]: edge["node"] for page in pages for edge in page["edges"]}.values()))
+    return rows
+
+
+async def compare(viewers: Viewers, filtered: FilteredList, cases: Sequence[Mapping[str, Case]], rows: Sequence[Row]) -> list[int]:
+    """That exactly those rows are left that fit all conditions of a case, for each of the cases; answers how many they are."""
+    criteria = [{name: condition.value for name, condition in case.items()} for case in cases]
+    expected = [{row["id"] for row in rows if all(condition.fits(row) for condition in case.values())} for case in cases]
+    left = [{row["id"] for row in found} for found in await rows_of(viewers.ada, filtered, "", criteria)]
+    assert [values for values, wanted, got in zip(criteria, expected, left, strict=True) if wanted != got] == []
+    if filtered.parent is CORE.query_type:
+        widened = await rows_of(viewers.bob, filtered, "", criteria)
+        assert widened == [[]] * len(cases), "a filter never widens what a stranger sees"
+    return [len(fitting) for fitting in expected]
+
+
+def test_every_member_of_every_filter_has_values_to_be_tried_with() -> None:
+    assert complaints(CORE, examples()) == []
+
+
+@pytest.mark.parametrize(("filtered", "member"), MEMBERS, ids=[f"{filtered}.{member.name}" for filtered, member in MEMBERS])
+async def test_a_filter_keeps_what_fits(viewers: Viewers, filtered: FilteredList, member: Member) -> None:
+    (rows,) = await rows_of(viewers.ada, filtered, member.selection, [None])
+    fitting = await compare(viewers, filtered, [{member.name: case} for case in member.cases(rows)], rows)
+    assert max(fitting) > 0, f"no value of {filtered.filter.name}.{member.name} that is tried fits a row of the factories"
+    assert min(fitting) < len(rows), f"every value of {filtered.filter.name}.{member.name} that is tried fits all rows of the factories"
+
+
+@pytest.mark.parametrize("filtered", LISTS, ids=str)
+async def test_all_conditions_hold_at_once(viewers: Viewers, filtered: FilteredList) -> None:
+    """For each pair of members, and for all of them, with the values that the most rows fit."""
+    known = members(filtered, examples())
+    (rows,) = await rows_of(viewers.ada, filtered, " ".join(member.selection for member in known), [None])
+    best = {member.name: max(member.cases(rows), key=lambda case: sum(case.fits(row) for row in rows)) for member in known}
+    pairs = [dict(pair) for pair in itertools.combinations(best.items(), 2)]
+    await compare(viewers, filtered, [*pairs, best], rows)
+
+
+SDL = """
+type Query { reports(first: Int, filter: ReportFilter): ReportConnection! }
+type ReportConnection { edges: [ReportEdge!]! pageInfo: PageInfo! }
+type ReportEdge { node: Report! }
+type PageInfo { hasNextPage: Boolean! }
+interface Node { id: ID! }
+type Report implements Node { id: ID! name: String! kind: Kind! sent: Boolean! owner: Report! }
+enum Kind { ONE TWO }
+input StringFilter { eq: String contains: String startsWith: String in: [String!] }
+input Bound { key: String! gte: Float lte: Float }
+input ReportFilter { name: StringFilter kind: [Kind!] sent: Boolean ownerId: ID }
+"""
+
+
+def test_a_member_without_values_is_reported() -> None:
+    assert complaints(build_schema(SDL), {}) == []
+    added = build_schema(SDL.replace("ownerId: ID", "ownerId: ID pages: Int authorId: ID bounds: [Bound!]"))
+    reported = complaints(added, {})
+    assert [text.split(" is known")[0] for text in reported] == [
+        f"No value of ReportFilter.{name}" for name in ("pages", "authorId", "bounds")
+    ]
+    assert "give `examples` of it in the factory of Report in tests/factories" in reported[0]
+
+
+def test_an_example_that_leaves_something_out_is_reported() -> None:
+    added = build_schema(SDL.replace("ownerId: ID", "ownerId: ID bounds: [Bound!]"))
+    given = {"ReportFilter.bounds": (Example([{"key": "a", "gte": 1}], "name", lambda _: True),)}
+    assert [text.split(" is known")[0] for text in complaints(added, given)] == ["No value of ReportFilter.bounds.lte"]
+    assert complaints(build_schema(SDL), given) == ["ReportFilter.bounds has examples and is no member of a filter."]
+
+
+def test_an_operator_that_is_not_known_is_reported() -> None:
+    added = build_schema(SDL.replace("startsWith: String", "startsWith: String endsWith: String"))
+    assert [text.split(" is known")[0] for text in complaints(added, {})] == ["No value of ReportFilter.name"]

@@ -1,0 +1,98 @@
+"""Experiments: each with one run of a training and its metrics; runs in every state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from db.tables import Experiment, Run
+from tests.factories import Example, Factory, Row
+
+_ROWS = """
+INSERT INTO experiments (owner_id, name, last_number)
+SELECT u.id, 'experiment ' || i, 1 FROM users u, generate_series(1, :count) i WHERE u.username = :owner;
+
+WITH numbered_jobs AS (
+  SELECT j.*, row_number() OVER (ORDER BY j.id) AS i FROM jobs j JOIN users u ON u.id = j.owner_id WHERE u.username = :owner AND j.kind = 'train'),
+numbered_experiments AS (
+  SELECT e.id, row_number() OVER (ORDER BY e.id) AS i FROM experiments e JOIN users u ON u.id = e.owner_id WHERE u.username = :owner)
+INSERT INTO runs (owner_id, experiment_id, number, status, seed, job_id, dataset_version_id, hyperparameters, started_at, completed_at)
+SELECT j.owner_id, e.id, 1, 'completed', 7, j.id, j.dataset_version_id, jsonb_build_object('alpha', j.i), now(), now()
+FROM numbered_jobs j JOIN numbered_experiments e USING (i);
+
+INSERT INTO metric_points (run_id, key, step, value, batch)
+SELECT r.id, 'accuracy', s, s / 10.0, 2 FROM runs r JOIN users u ON u.id = r.owner_id, generate_series(0, 9) s WHERE u.username = :owner;
+
+INSERT INTO run_metrics (run_id, key, last, last_step, min, min_step, max, max_step, count)
+SELECT r.id, 'accuracy', 0.9, 9, 0, 0, 0.9, 9, 10 FROM runs r JOIN users u ON u.id = r.owner_id WHERE u.username = :owner;
+"""
+
+_STATES = """
+INSERT INTO experiments (owner_id, name, description, notes, deleted_at)
+SELECT u.id, name, 'for people', 'notes', v.deleted_at FROM users u, (VALUES
+  ('Without a run', NULL::timestamptz), ('Every state', NULL), ('Deleted', now())) v(name, deleted_at) WHERE u.username = :owner;
+
+INSERT INTO runs (owner_id, experiment_id, number, status, seed, job_id, hyperparameters, started_at, completed_at)
+SELECT j.owner_id, e.id, row_number() OVER (ORDER BY j.id), CASE
+    WHEN j.status IN ('pending', 'queued') THEN 'pending' WHEN j.status IN ('running', 'cancelling') THEN 'running' ELSE j.status END,
+  0, j.id, '{"alpha": "none", "nested": {"beta": null}}', j.started_at, j.completed_at
+FROM jobs j JOIN users u ON u.id = j.owner_id JOIN experiments e ON e.owner_id = u.id AND e.name = 'Every state'
+WHERE u.username = :owner AND j.kind = 'train' AND NOT EXISTS (SELECT FROM runs r WHERE r.job_id = j.id);
+
+INSERT INTO run_metrics (run_id, key, last, last_step, min, min_step, max, max_step, count)
+SELECT r.id, 'accuracy', CASE r.status WHEN 'failed' THEN 'NaN' ELSE 0.5 END, 1, 0.5, 1, 0.5, 1, 1
+FROM runs r JOIN experiments e ON e.id = r.experiment_id JOIN users u ON u.id = r.owner_id
+WHERE u.username = :owner AND e.name = 'Every state' AND r.status IN ('running', 'failed');
+
+UPDATE experiments e SET last_number = (SELECT count(*) FROM runs r WHERE r.experiment_id = e.id)
+FROM users u WHERE u.id = e.owner_id AND u.username = :owner AND e.name = 'Every state';
+"""
+
+
+def _metric(holds: Callable[[float], bool]) -> Callable[[Row], bool]:
+    """Whether the last accuracy is finite and such; JSON has no NaN, so what is not finite is null."""
+
+    def fits(run: Row) -> bool:
+        return any(metric["key"] == "accuracy" and metric["last"] is not None and holds(metric["last"]) for metric in run["metrics"])
+
+    return fits
+
+
+def _parameter(*values: Any) -> Callable[[Row], bool]:
+    return lambda run: run["hyperparameters"].get("alpha") in values
+
+
+def _metrics(bounds: dict[str, Any], holds: Callable[[float], bool]) -> Example:
+    return Example([{"key": "accuracy", **bounds}], "metrics { key last }", _metric(holds))
+
+
+def _parameters(condition: dict[str, Any], fits: Callable[[Row], bool]) -> Example:
+    return Example([condition], "hyperparameters", fits)
+
+
+FACTORY = Factory(
+    ids={"experiment": Experiment, "run": Run},
+    after=("jobs",),
+    rows=_ROWS,
+    states=_STATES,
+    examples={
+        "RunFilter.metrics": (
+            _metrics({}, lambda _: True),
+            _metrics({"gte": 0.9}, lambda last: last >= 0.9),
+            _metrics({"gte": 0.91}, lambda last: last >= 0.91),
+            _metrics({"lte": 0.5}, lambda last: last <= 0.5),
+            _metrics({"gte": 0.4, "lte": 0.6}, lambda last: 0.4 <= last <= 0.6),
+            Example([{"key": "loss"}], "id", lambda _: False),
+        ),
+        "RunFilter.parameters": (
+            _parameters({"key": "alpha"}, lambda run: "alpha" in run["hyperparameters"]),
+            _parameters({"key": "alpha", "eq": 2}, _parameter(2)),
+            _parameters({"key": "alpha", "eq": "none"}, _parameter("none")),
+            _parameters({"key": "alpha", "in": [1, 3, "nothing"]}, _parameter(1, 3)),
+            _parameters({"key": "alpha", "in": []}, _parameter()),
+            _parameters({"key": "nested.beta", "eq": None}, lambda run: "nested" in run["hyperparameters"]),
+            _parameters({"key": "beta"}, _parameter()),
+        ),
+    },
+    arguments={"Experiment.bestRun(metric)": '"accuracy"', "RunOrderKey.metric": '"accuracy"'},
+)
