@@ -23,29 +23,30 @@ from graph.schema import schema
 from tests import selection
 from tests.client import Client
 
+AT_ONCE = 4  # nodes that are asked for whole by one operation
 LONGEST_PATH = 12  # how much a path may cost, see `paths`: a page within a page, and two edges
 
 
 async def walk(client: Client, ids: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
     """Every node that can be reached from `ids`, each with all its fields, by type."""
-    core = schema._schema
     requested: set[str] = set()
     pending = set(ids)
     nodes_by_type: dict[str, list[dict[str, Any]]] = defaultdict(list)
     while pending:
-        batch = sorted(pending)[:20]
+        batch = sorted(pending)[:100]
         pending -= set(batch)
         requested |= set(batch)
+        ids_by_type: dict[str, list[str]] = defaultdict(list)
         for reference in await client.one("query($ids: [ID!]!) { nodes(ids: $ids) { __typename id } }", ids=batch):
-            if reference is None:  # deleted rows are reached by edge alone
-                continue
-            type_name = reference["__typename"]
-            node = await client.one(
-                f"query($id: ID!) {{ node(id: $id) {{ ... on {type_name} {{ {selection.all_fields(core, type_name, 2)} }} }} }}",
-                id=reference["id"],
-            )
-            nodes_by_type[type_name].append(node)
-            pending |= _ids(node) - requested
+            if reference is not None:  # deleted rows are reached by edge alone
+                ids_by_type[reference["__typename"]].append(reference["id"])
+        for type_name, typed in ids_by_type.items():
+            chosen = selection.all_fields(schema._schema, type_name, 2)
+            query = f"query($ids: [ID!]!) {{ nodes(ids: $ids) {{ ... on {type_name} {{ {chosen} }} }} }}"
+            for first in range(0, len(typed), AT_ONCE):
+                nodes = await client.one(query, ids=typed[first : first + AT_ONCE])
+                nodes_by_type[type_name] += nodes
+                pending |= _ids(nodes) - requested
     return nodes_by_type
 
 

@@ -140,9 +140,9 @@ def _member(filtered: FilteredList, name: str, field: GraphQLInputField, example
     read = get_named_type(field_of_node.type)
     cases: Cases | None = None
     if kind.name == "StringFilter" and read.name == "String" and isinstance(kind, GraphQLInputObjectType):
-        cases = _text_cases(name, frozenset(kind.fields))
+        cases = _text_cases(name, set(kind.fields))
     elif kind.name == "DateTimeFilter" and read.name == "DateTime" and isinstance(kind, GraphQLInputObjectType):
-        cases = _time_cases(name, frozenset(kind.fields))
+        cases = _time_cases(name, set(kind.fields))
     elif kind.name == read.name and is_list and isinstance(kind, GraphQLEnumType):
         words = tuple(kind.values)
         cases = lambda rows: _word_cases(name, rows, words)  # noqa: E731 - one of four alike
@@ -153,7 +153,7 @@ def _member(filtered: FilteredList, name: str, field: GraphQLInputField, example
     return None if cases is None else Member(name, name, cases)
 
 
-def _text_cases(name: str, operators: frozenset[str]) -> Cases | None:
+def _text_cases(name: str, operators: set[str]) -> Cases | None:
     """None where the input has an operator that is not known here: then its values would go untested."""
     if operators != {"eq", "contains", "startsWith", "in"}:
         return None
@@ -180,7 +180,7 @@ def _text_cases(name: str, operators: frozenset[str]) -> Cases | None:
     return cases
 
 
-def _time_cases(name: str, operators: frozenset[str]) -> Cases | None:
+def _time_cases(name: str, operators: set[str]) -> Cases | None:
     """None as for texts."""
     if operators != {"gte", "lt"}:
         return None

@@ -1,0 +1,106 @@
+"""What a new type must bring with it, as functions that take a schema, a registry or tables and return complaints, one sentence each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import strawberry
+from graphql import (
+    GraphQLEnumType,
+    GraphQLInputObjectType,
+    GraphQLInterfaceType,
+    GraphQLNamedType,
+    GraphQLObjectType,
+    GraphQLSchema,
+    is_introspection_type,
+    is_specified_scalar_type,
+)
+
+from graph.core.permissions import Scope, scopes
+from tests import selection
+from tests.factories import Factory
+from tests.graph_walk import paths
+
+LEAST_DESCRIPTION = 4  # characters; less says nothing
+
+
+def without_factory(types_by_prefix: Mapping[str, type], factories: Mapping[str, Factory]) -> list[str]:
+    """Node types whose rows no factory makes, and id prefixes that two factories claim."""
+    made_by: dict[str, str] = {}
+    complaints: list[str] = []
+    for domain, factory in factories.items():
+        for prefix in factory.ids:
+            if prefix in made_by:
+                complaints.append(
+                    f"tests/factories/{made_by[prefix]}.py and tests/factories/{domain}.py both make the rows of `{prefix}_…`."
+                )
+            made_by[prefix] = domain
+    for prefix, type_ in types_by_prefix.items():
+        if prefix not in made_by:
+            domain = type_.__module__.split(".")[1]
+            complaints.append(
+                f"{type_.__name__} has no factory: write tests/factories/{domain}.py, or add {prefix!r} and its table to the `ids` of the"
+                " factory there, with rows of it."
+            )
+    return complaints
+
+
+def without_description(schema: GraphQLSchema) -> list[str]:
+    """Types, fields, arguments, input fields and enum values whose description is missing or says nothing."""
+    return [
+        f"{name} has no description."
+        for named_type in schema.type_map.values()
+        if not is_introspection_type(named_type) and not is_specified_scalar_type(named_type)
+        for name, description in _descriptions(named_type)
+        if not description or len(description.strip()) < LEAST_DESCRIPTION
+    ]
+
+
+def _descriptions(named_type: GraphQLNamedType) -> Iterator[tuple[str, str | None]]:
+    name = named_type.name
+    yield name, named_type.description
+    if isinstance(named_type, GraphQLObjectType | GraphQLInterfaceType):
+        for field, definition in named_type.fields.items():
+            yield f"{name}.{field}", definition.description
+            yield from ((f"{name}.{field}({argument})", value.description) for argument, value in definition.args.items())
+    elif isinstance(named_type, GraphQLInputObjectType):
+        yield from ((f"{name}.{field}", value.description) for field, value in named_type.fields.items())
+    elif isinstance(named_type, GraphQLEnumType):
+        yield from ((f"{name}.{value}", member.description) for value, member in named_type.values.items())
+
+
+def without_scope(schema: strawberry.Schema) -> list[str]:
+    """Root fields that do not say who may call them, mutations that ask for less than a role that writes, and other fields for more."""
+    complaints: list[str] = []
+    for name, scope in scopes(schema).items():
+        required = Scope.WRITE if name.startswith("Mutation.") else Scope.READ
+        if scope is None:
+            complaints.append(f"{name} has no scope: declare it with `query`, `mutation` or `subscription` of graph/core/permissions.py.")
+        elif scope is not required:
+            complaints.append(f"{name} is for whoever is {scope.value}, and has to be for whoever is {required.value}.")
+    return complaints
+
+
+def unreachable(schema: GraphQLSchema) -> list[str]:
+    """Node types that no path from a list of `Query` leads to: no client finds one without having been told its id."""
+    return [
+        f"No path from a list of Query leads to {node_type.name}: give another type an edge to it, or Query a list of it."
+        for node_type in selection.node_types(schema)
+        if next(paths(schema, node_type.name), None) is None
+    ]
+
+
+def without_argument(schema: GraphQLSchema) -> list[str]:
+    """Fields of node types that have an argument without a default that no factory gives a value for."""
+    return [
+        f"No value is known for {place}: give one in `arguments` of the factory of {node_type.name} in tests/factories."
+        for node_type in selection.node_types(schema)
+        for name in node_type.fields
+        for place in selection.missing_arguments(node_type, name)
+    ]
+
+
+def registered(registry: Mapping[str, Any]) -> dict[str, type]:
+    """The node types by their prefix."""
+    return {prefix: registration.type for prefix, registration in registry.items()}

@@ -1,0 +1,131 @@
+"""A type that is new and lacks something is reported, in a sentence that says what to do; so is each in a throw-away declaration here."""
+
+from __future__ import annotations
+
+import strawberry
+from graphql import build_schema
+
+from db.tables import Dataset
+from graph.core.ids import NODE_REGISTRY
+from graph.core.permissions import mutation, query
+from graph.schema import schema
+from tests.factories import Factory, factories
+from tests.house.registration import registered, unreachable, without_argument, without_description, without_factory, without_scope
+
+CORE = schema._schema
+
+
+def test_every_node_type_has_a_factory() -> None:
+    assert without_factory(registered(NODE_REGISTRY), factories()) == []
+
+
+def test_everything_has_a_description_that_says_something() -> None:
+    assert without_description(CORE) == []
+
+
+def test_every_root_field_says_who_may_call_it() -> None:
+    assert without_scope(schema) == []
+
+
+def test_every_node_type_is_reached_from_a_list() -> None:
+    assert unreachable(CORE) == []
+
+
+def test_every_argument_that_must_be_given_has_a_value_to_be_tried_with() -> None:
+    assert without_argument(CORE) == []
+
+
+# What each of them says of a type that is wrong.
+
+
+def report_type(description: str | None) -> type:
+    """A type as graph/reports/types.py would declare it; not among the nodes, so that nothing else sees it."""
+
+    @strawberry.type(description=description)
+    class Report:
+        title: str
+
+    Report.__module__ = "graph.reports.types"
+    return Report
+
+
+def test_a_type_without_a_factory_is_reported() -> None:
+    types = {**registered(NODE_REGISTRY), "report": report_type("What was found.")}
+    assert without_factory(types, factories()) == [
+        "Report has no factory: write tests/factories/reports.py, or add 'report' and its table to the `ids` of the factory there, with rows of it."
+    ]
+    assert without_factory(types, {**factories(), "reports": Factory(ids={"report": Dataset})}) == []
+
+
+def test_two_factories_of_one_type_are_reported() -> None:
+    both = {"reports": Factory(ids={"report": Dataset}), "studies": Factory(ids={"report": Dataset})}
+    assert without_factory({}, both) == ["tests/factories/reports.py and tests/factories/studies.py both make the rows of `report_…`."]
+
+
+def test_what_has_no_description_is_reported() -> None:
+    @strawberry.type(description="What can be asked.")
+    class Query:
+        @strawberry.field(description="...")
+        def title(self, draft: bool) -> str:
+            return ""
+
+    described = strawberry.Schema(query=Query, types=[report_type(None)])
+    assert sorted(without_description(described._schema)) == [
+        f"{name} has no description." for name in ("Query.title", "Query.title(draft)", "Report", "Report.title")
+    ]
+
+
+def test_a_root_field_without_its_scope_is_reported() -> None:
+    @strawberry.type
+    class Query:
+        @strawberry.field
+        def reports(self) -> int:
+            return 0
+
+        @query(description="Everybody's.")
+        def report(self) -> int:
+            return 0
+
+    @strawberry.type
+    class Mutation:
+        @query(description="It writes.")
+        def create_report(self) -> int:
+            return 0
+
+        @mutation(description="It writes.")
+        def delete_report(self) -> int:
+            return 0
+
+    assert without_scope(strawberry.Schema(query=Query, mutation=Mutation)) == [
+        "Query.reports has no scope: declare it with `query`, `mutation` or `subscription` of graph/core/permissions.py.",
+        "Mutation.createReport is for whoever is signed in, and has to be for whoever is signed in, with a role that may write.",
+    ]
+
+
+SDL = """
+type Query { reports(first: Int): ReportConnection! page(id: ID!): Page }
+type ReportConnection { edges: [ReportEdge!]! pageInfo: PageInfo! }
+type ReportEdge { node: Report! }
+type PageInfo { hasNextPage: Boolean! }
+interface Node { id: ID! }
+type Report implements Node { id: ID! }
+type Page implements Node { id: ID! line(number: Int!): String }
+"""
+
+
+def test_a_type_that_no_list_leads_to_is_reported() -> None:
+    assert unreachable(build_schema(SDL)) == [
+        "No path from a list of Query leads to Page: give another type an edge to it, or Query a list of it."
+    ]
+    assert (
+        unreachable(
+            build_schema(SDL.replace("type Report implements Node { id: ID!", "type Report implements Node { id: ID! pages: [Page!]!"))
+        )
+        == []
+    )
+
+
+def test_an_argument_without_a_value_is_reported() -> None:
+    assert without_argument(build_schema(SDL)) == [
+        "No value is known for Page.line(number): give one in `arguments` of the factory of Page in tests/factories."
+    ]
