@@ -44,6 +44,8 @@ class Factory:
     story: Story | None = None
     fates: Mapping[str, Callable[[Nodes], bool]] = field(default_factory=dict[str, Callable[[Nodes], bool]])
     """What must be among the rows of `states` and `story` besides each status: a sentence, and whether it holds."""
+    unfilled: tuple[str, ...] = ()
+    """The fields that no complete row has, as `Job.error`: all others are tried on rows that have them."""
     examples: Mapping[str, tuple[Example, ...]] = field(default_factory=dict[str, tuple[Example, ...]])
     """Examples for filters, as `ModelFilter.alias`, where none can be derived from the fields of the rows."""
     arguments: Mapping[str, str] = field(default_factory=dict[str, str])

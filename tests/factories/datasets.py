@@ -12,12 +12,16 @@ _ROWS = """
 INSERT INTO datasets (owner_id, name, modality, source, last_number)
 SELECT u.id, 'dataset ' || i, 'tabular', 'upload', 1 FROM users u, generate_series(1, :count) i WHERE u.username = :owner;
 
-INSERT INTO dataset_versions (dataset_id, number, status, source, format, size_bytes, row_count, column_count, columns, preview, ready_at)
-SELECT d.id, 1, 'ready', 'upload', 'csv', 10, 2, 1, '[{"name": "x", "type": "integer", "nullable": false}]', '[{"x": 1}, {"x": 2}]', now()
+INSERT INTO dataset_versions (dataset_id, number, status, source, format, size_bytes, row_count, column_count, columns, issues, issue_count,
+  preview, ready_at)
+SELECT d.id, 1, 'ready', 'upload', 'csv', 10, 2, 1, '[{"name": "x", "type": "integer", "nullable": false}]',
+  '[{"code": "RAGGED_ROW", "message": "A row was longer.", "column": null, "row": 2}]', 1, '[{"x": 1}, {"x": 2}]', now()
 FROM datasets d JOIN users u ON u.id = d.owner_id WHERE u.username = :owner;
 
 INSERT INTO dataset_profiles (version_id, profiler_version, generation_time, is_exact, row_count, duplicate_row_count, missing_cell_ratio, report)
-SELECT v.id, '1', 0.1, true, 2, 0, 0, '{"columns": [], "correlations": {}}'
+SELECT v.id, '1', 0.1, true, 2, 0, 0,
+  '{"columns": [{"name": "x", "type": "integer", "missing_count": 0, "distinct_count": 2, "min": 1, "max": 2, "mean": 1.5,
+    "histogram": [{"lower": 1, "upper": 2, "count": 2}], "top_values": [{"value": 1, "count": 1}]}], "correlations": {}}'
 FROM dataset_versions v JOIN datasets d ON d.id = v.dataset_id JOIN users u ON u.id = d.owner_id WHERE u.username = :owner;
 
 INSERT INTO stored_objects (owner_id, object_key, size_bytes, sha256)
@@ -96,5 +100,6 @@ FACTORY = Factory(
         "versions are uploaded and derived": _has_all_sources,
         "a version outlives its dataset": _has_a_version_of_a_deleted_dataset,
     },
+    unfilled=("DatasetVersion.producedBy",),  # the rows of jobs come later
     arguments={"Dataset.version(number)": "1"},
 )

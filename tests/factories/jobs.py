@@ -113,4 +113,5 @@ FACTORY = Factory(
     states=_STATES,
     story=_tell,
     fates={"a job does another one again": _has_a_retry},
+    unfilled=("Job.error", "Job.retryOf"),  # each completed at its first attempt
 )

@@ -15,8 +15,10 @@ WITH numbered_runs AS (
   FROM runs r JOIN jobs j ON j.id = r.job_id JOIN users u ON u.id = r.owner_id WHERE u.username = :owner),
 numbered_models AS (
   SELECT m.id, row_number() OVER (ORDER BY m.id) AS i FROM models m JOIN users u ON u.id = m.owner_id WHERE u.username = :owner)
-INSERT INTO model_versions (model_id, number, algorithm, framework, problem_type, job_id, run_id, snapshot_id, dataset_version_id)
-SELECT m.id, 1, 'Ridge', 'scikit-learn', 'classification', r.job_id, r.id, r.snapshot_id, r.dataset_version_id
+INSERT INTO model_versions (model_id, number, algorithm, framework, problem_type, metrics, job_id, run_id, snapshot_id, dataset_version_id)
+SELECT m.id, 1, 'Ridge', 'scikit-learn', 'classification',
+  '[{"key": "accuracy", "last": 0.9, "last_step": 9, "min": 0, "min_step": 0, "max": 0.9, "max_step": 9, "count": 10}]',
+  r.job_id, r.id, r.snapshot_id, r.dataset_version_id
 FROM numbered_runs r JOIN numbered_models m USING (i);
 
 INSERT INTO model_alias_events (model_id, model_version_id, name)
