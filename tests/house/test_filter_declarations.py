@@ -21,9 +21,6 @@ from graph.core.edges import connection
 from graph.core.filters import Filter, StringFilter, order_input, reference
 from graph.core.ids import NODE_REGISTRY
 from tests.client import Client
-from tests.house.test_statement_counts import filled_client
-
-__all__ = ["filled_client"]  # a fixture is found by its name in the module
 
 
 def sql(criteria: Criteria) -> str:
