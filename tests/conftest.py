@@ -33,6 +33,7 @@ from db.settings import StateSettings, state_settings
 from db.stores.objects import ObjectStore
 from server.embedded import embedded_servers
 from tests.client import Client
+from tests.exhaustive import pytest_collection_modifyitems  # noqa: F401 # pyright: ignore[reportUnusedImport] - a hook, found here
 from tests.xdist_groups import pytest_xdist_make_scheduler  # noqa: F401 # pyright: ignore[reportUnusedImport] - a hook, found here
 
 # What all tests of a file ask for in a minute is no measure of anybody's use; the tests of these limits set their own.

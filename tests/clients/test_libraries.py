@@ -60,6 +60,7 @@ async def test_apollo_client(ada: Client, job: str) -> None:
     assert "by apollo.mjs" in await names(ada)
 
 
+@pytest.mark.exhaustive  # it speaks as Apollo's does
 async def test_urql(ada: Client, job: str) -> None:
     report = await run_client_script(ada, "urql.mjs", job)
     assert report == {

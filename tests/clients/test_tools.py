@@ -10,6 +10,7 @@ import pytest
 
 from graph.schema import schema
 from tests.clients import node
+from tests.exhaustive import exhaustive
 
 
 @pytest.fixture
@@ -42,9 +43,9 @@ async def test_the_linter_reports_nothing(sdl: Path) -> None:
 @pytest.mark.parametrize(
     ("before", "after", "rule"),
     [
-        ("progress: Int!", "get_progress: Int!", "naming-convention"),
+        exhaustive("progress: Int!", "get_progress: Int!", "naming-convention"),
         ('"""What it does."""', "", "require-description"),
-        ("edges: [DatasetEdge!]!", "edges: DatasetEdge", "relay-connection-types"),
+        exhaustive("edges: [DatasetEdge!]!", "edges: DatasetEdge", "relay-connection-types"),
     ],
 )
 async def test_the_linter_would_have_noticed(sdl: Path, before: str, after: str, rule: str) -> None:

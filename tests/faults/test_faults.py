@@ -13,6 +13,7 @@ import pytest
 
 from server.embedded import ManagedProcess
 from tests.client import GraphQLErrors
+from tests.exhaustive import exhaustive
 from tests.faults import hooks
 from tests.faults.cluster import Cluster, eventually
 from tests.faults.fault_injection import ALL_LINK_FAULTS, LINKS, SINGLE_LINK_FAULTS, FaultInjector, fault_kinds
@@ -27,12 +28,23 @@ TESTED_SEPARATELY = {
     "store_loses_answers",
     "shift_clock",
 }  # each has a test of its own
+EXHAUSTIVE = {  # what each does, another kind or another test does once
+    "freeze_worker",
+    "freeze_forkserver",
+    "restart_redis",
+    "wipe_redis",
+    "restart_postgres",
+    "kill_backend",
+    "partition_postgres",
+    "store_hangs",
+}
 REPLACE_WORKER = {"kill_worker", "roll_worker"}  # these replace the worker process
 UNAVAILABLE_TIMEOUT = 3.0
 MARGIN = 0.7  # seconds that a busy machine may add to a bound
 STOPPING_WORKERS: list[tuple[ManagedProcess, asyncio.Task[None]]] = []
 
 
+@pytest.mark.exhaustive
 async def test_a_worker_that_cannot_take_leave_of_anybody_is_told_to_stop(cluster: Cluster, workload: Workload) -> None:
     """PostgreSQL, Redis and S3 hang for this worker alone. It stops within seconds; the last test here checks the outcome."""
     proxies, proxied_environment = cluster.start_proxies()
@@ -49,7 +61,9 @@ async def test_a_worker_that_cannot_take_leave_of_anybody_is_told_to_stop(cluste
     assert (row["attempt"], row["tries"]) == (2, 0), "what it could not give back was taken from it when its lease ran out"
 
 
-@pytest.mark.parametrize("kind", [kind for kind in fault_kinds() if kind not in TESTED_SEPARATELY])
+@pytest.mark.parametrize(
+    "kind", [exhaustive(kind) if kind in EXHAUSTIVE else kind for kind in fault_kinds() if kind not in TESTED_SEPARATELY]
+)
 async def test_no_job_is_lost_or_done_twice(kind: str, cluster: Cluster, workload: Workload, fault_injector: FaultInjector) -> None:
     workers = cluster.worker_pids()
     async with workload.under_load(*MIXED_SCRIPTS) as jobs:
@@ -92,7 +106,7 @@ async def test_a_worker_that_waits_for_postgres_can_be_told_to_stop(cluster: Clu
     await cluster.stop_worker(worker)
 
 
-@pytest.mark.parametrize("how", ["silent", "refusing", "stopped"])
+@pytest.mark.parametrize("how", ["silent", exhaustive("refusing"), exhaustive("stopped")])
 async def test_without_postgres_people_are_told_within_seconds(how: str, cluster: Cluster, workload: Workload) -> None:
     """With many viewers: on connections already checked out, on new ones, and with an exhausted pool."""
     viewer = workload.viewers[0]
@@ -125,6 +139,7 @@ async def test_without_postgres_people_are_told_within_seconds(how: str, cluster
     await assert_invariants(cluster, workload)
 
 
+@pytest.mark.exhaustive
 async def test_the_worker_that_could_not_take_leave_has_gone(cluster: Cluster, workload: Workload) -> None:
     ((worker, stopping),) = STOPPING_WORKERS
     await stopping

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.exhaustive import exhaustive
 from tests.faults.cluster import Cluster, eventually
 from tests.faults.fault_injection import ALL_LINK_FAULTS, LINKS, SINGLE_LINK_FAULTS, FaultInjector
 from tests.faults.invariants import assert_invariants
@@ -22,7 +23,7 @@ async def test_links_may_do_whatever_networks_do(cluster: Cluster, workload: Wor
     assert cluster.worker_pids() == workers
 
 
-@pytest.mark.parametrize("link", LINKS)
+@pytest.mark.parametrize("link", [link if link == "redis" else exhaustive(link) for link in LINKS])
 async def test_a_link_may_fall_silent_or_refuse_everybody(
     link: str, cluster: Cluster, workload: Workload, fault_injector: FaultInjector
 ) -> None:
@@ -36,7 +37,7 @@ async def test_a_link_may_fall_silent_or_refuse_everybody(
     assert cluster.worker_pids() == workers
 
 
-@pytest.mark.parametrize("fault", ["cut", "lose"])
+@pytest.mark.parametrize("fault", ["cut", exhaustive("lose")])
 async def test_transfers_of_megabytes_may_be_broken_off(fault: str, cluster: Cluster, workload: Workload) -> None:
     """Viewers' uploads bypass the proxy: the faults hit the workers' copies, downloads and uploads."""
     uploaded = [await workload.upload(megabytes=4) for _ in range(2)]

@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import random
 
+import pytest
+
 from db.settings import StateSettings
 from tests.faults.cluster import Cluster, eventually
 from tests.faults.fault_injection import FaultInjector
@@ -43,6 +45,7 @@ async def test_a_job_whose_child_was_killed_runs_again_within_a_second(workload:
     await assert_invariants(workload.cluster, workload)
 
 
+@pytest.mark.exhaustive
 async def test_a_job_whose_worker_was_killed_runs_again_a_lease_later(
     cluster: Cluster, workload: Workload, fault_injector: FaultInjector
 ) -> None:
@@ -66,6 +69,7 @@ async def test_who_is_cancelled_is_gone_within_seconds(cluster: Cluster, workloa
     await assert_invariants(cluster, workload)
 
 
+@pytest.mark.exhaustive
 async def test_rolling_restarts_cost_no_try_and_no_event(cluster: Cluster, workload: Workload, fault_injector: FaultInjector) -> None:
     api = cluster.urls[-1]
     report = await rolling_restarts(workload, fault_injector, api, turns=3, viewers=8, script="nap 0.5")
@@ -73,6 +77,7 @@ async def test_rolling_restarts_cost_no_try_and_no_event(cluster: Cluster, workl
     await assert_invariants(cluster, workload)
 
 
+@pytest.mark.exhaustive
 async def test_jobs_run_where_there_never_was_a_redis(cluster: Cluster, workload: Workload) -> None:
     """Throughput of processes started without Redis while those with Redis are frozen, and the other way round."""
     workers_with_redis = list(cluster.workers)
@@ -103,6 +108,7 @@ async def test_jobs_run_where_there_never_was_a_redis(cluster: Cluster, workload
     await assert_invariants(cluster, workload)
 
 
+@pytest.mark.exhaustive
 async def test_subscribers_that_come_and_go_miss_nothing_though_redis_is_wiped(
     cluster: Cluster, workload: Workload, fault_injector: FaultInjector
 ) -> None:
@@ -118,6 +124,7 @@ async def test_hundreds_of_sockets_hear_each_event_once_and_in_order(cluster: Cl
     await assert_invariants(cluster, workload)
 
 
+@pytest.mark.exhaustive
 async def test_an_idle_worker_asks_twice_a_second_at_most_and_a_subscriber_never(cluster: Cluster, workload: Workload) -> None:
     """Includes the APIs' polls, of which there are none without subscribers."""
     idle_worker = cluster.launch_spare_worker(**DEFAULTS, **NO_MAINTENANCE)

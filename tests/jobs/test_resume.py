@@ -28,6 +28,7 @@ from db.settings import StateSettings
 from db.stores.objects import ObjectStore
 from db.tables import JobCheckpoint, StoredObject, Upload
 from tests.client import Client
+from tests.exhaustive import exhaustive
 from tests.prefork import ForkedProcess, prefork_server
 
 FREQUENT_CHECKPOINTS = {
@@ -42,8 +43,8 @@ FREQUENT_CHECKPOINTS = {
     "CHECKPOINT_INTERVAL": "0",
     "CHECKPOINT_MIN_BYTES": "100000",
 }
-ROUNDS = 400
-QUIET = 2.0  # seconds
+ROUNDS = 200
+QUIET = 1.0  # seconds
 UNDISTURBED: dict[str, Any] = {}
 """What comes of an undisturbed ingest of each file, and of an undisturbed training."""
 RUN = """query($id: ID!) { run(id: $id) { status metrics { key last lastStep min minStep max maxStep count }
@@ -147,7 +148,7 @@ def table(rows: int) -> str:
 
 async def training(ada: Client) -> tuple[str, str]:
     """A pipeline and a version that it takes some seconds to learn from."""
-    version = await ada.ingest("numbers", table(4_000))
+    version = await ada.ingest("numbers", table(2_000))
     parameters = {"target": "y", "n_estimators": ROUNDS, "num_leaves": 31}
     steps = ("data", "dataset", {}), ("split", "split", {"validation_fraction": 0.2}), ("train", "train_lightgbm", parameters)
     return (await ada.create_pipeline("p", *steps))["pipeline"]["id"], version
@@ -171,7 +172,7 @@ def model(run: dict[str, Any]) -> str:
     return next(artifact["sha256"] for artifact in run["modelVersion"]["artifacts"] if artifact["role"] == "MODEL")
 
 
-@pytest.mark.parametrize("killed", ["body", "worker"])
+@pytest.mark.parametrize("killed", [exhaustive("body"), "worker"])
 async def test_a_killed_training_goes_on_from_its_checkpoint_and_makes_the_same_model(
     ada: Client, checkpointing_worker: CheckpointingWorker, killed: str
 ) -> None:
@@ -275,9 +276,9 @@ async def downloaded(version: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("stage", "log_line", "killed"),
     [
-        ("raw", "Resumes with the copy of the file", "worker"),
-        ("rows-0002", "Goes on after ", "body"),
-        ("rows-0002", "Goes on after ", "worker"),
+        exhaustive("raw", "Resumes with the copy of the file", "worker"),
+        exhaustive("rows-0002", "Goes on after ", "body"),
+        exhaustive("rows-0002", "Goes on after ", "worker"),
         ("table", "Goes on with the table of 4,000 rows", "body"),
     ],
 )
@@ -308,6 +309,7 @@ async def test_a_killed_ingest_goes_on_with_what_was_fetched_and_read(
         assert orphans == set()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("harm", ["damaged", "missing"])
 async def test_a_reading_goes_on_from_the_part_before_a_damaged_one(
     ada: Client, checkpointing_worker: CheckpointingWorker, harm: str

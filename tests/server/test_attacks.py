@@ -21,6 +21,7 @@ from uuid import uuid4
 import pytest
 
 from db.settings import StateSettings
+from tests.exhaustive import exhaustive
 from tests.graph import attacks as documents
 from tests.server.attacks import ATTACKS, REQUEST_TIMEOUT
 from tests.server.serving import QUERY, post_request, raw_connection
@@ -28,6 +29,13 @@ from tests.server.serving import QUERY, post_request, raw_connection
 MIN_REQUESTS = 5  # times that a bystander asks at least
 AT_ONCE = 0.1  # seconds for a refusal, and for a bystander meanwhile; the best of some tries, since others use the machine too
 TRIES = 8
+EXHAUSTIVE = {  # each takes as long as a request may, and is ended as another is
+    "a body byte by byte",
+    "chunks byte by byte",
+    "a chunk of a terabyte",
+    "2,000 half heads",
+    "1,000 half bodies",
+}
 SLOWEST = 1.0  # of a bystander, in seconds, on a machine that does other things too; alone it is some 20 ms
 
 
@@ -98,7 +106,7 @@ class Bystander(threading.Thread):
         return max(self.latencies)
 
 
-@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize("name", [exhaustive(name) if name in EXHAUSTIVE else name for name in ATTACKS])
 async def test_an_attack_is_refused_or_closed_and_nobody_else_notices(target: tuple[str, Path], name: str) -> None:
     url, log = target
     attack, expected = ATTACKS[name]

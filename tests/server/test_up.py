@@ -20,6 +20,7 @@ import psutil
 import pytest
 
 from server.embedded import embedded_servers
+from tests.exhaustive import exhaustive
 
 ROOT = Path(__file__).parents[2]
 
@@ -136,7 +137,7 @@ def test_another_user_is_made_beside_the_running_servers(up: Up) -> None:
     assert "ada@example.org" in again.stderr
 
 
-@pytest.mark.parametrize("victim", ["api", "worker", "valkey-server", "postgres"])
+@pytest.mark.parametrize("victim", [exhaustive("api"), "worker", exhaustive("valkey-server"), "postgres"])
 def test_a_child_that_dies_comes_back_at_the_same_address(up: Up, victim: str) -> None:
     before = up.children()[victim]
     before.kill()

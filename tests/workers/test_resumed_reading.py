@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.exhaustive import exhaustive
 from tests.workers.ingest_runner import IngestRecorder, column_types, issue_locations, run_ingest
 from workers.ml import limits
 from workers.ml.ingest import IngestResult, ingest
@@ -202,7 +203,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("workers.ml.reading.parquet._MIN_CHUNK_ROWS", 1_000)
 
 
-@pytest.mark.parametrize("blocks", [3, 7])
+@pytest.mark.parametrize("blocks", [exhaustive(3), 7])
 @pytest.mark.parametrize("name", SOURCES)
 def test_a_reading_broken_off_again_and_again_makes_the_same_file(tmp_path: Path, name: str, blocks: int) -> None:
     data = SOURCES[name]()
