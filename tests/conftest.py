@@ -33,8 +33,11 @@ from db.settings import StateSettings, state_settings
 from db.stores.objects import ObjectStore
 from server.embedded import embedded_servers
 from tests.client import Client
-from tests.exhaustive import pytest_collection_modifyitems  # noqa: F401 # pyright: ignore[reportUnusedImport] - a hook, found here
-from tests.xdist_groups import pytest_xdist_make_scheduler  # noqa: F401 # pyright: ignore[reportUnusedImport] - a hook, found here
+from tests.exhaustive import COLLECTED_ITEMS
+from tests.xdist_groups import (
+    pytest_xdist_make_scheduler,  # noqa: F401 # pyright: ignore[reportUnusedImport] - a hook, found here
+    sort_longest_first,
+)
 
 # What all tests of a file ask for in a minute is no measure of anybody's use; the tests of these limits set their own.
 os.environ.update({f"TRELLIS_RATE_LIMIT_{who}": "0" for who in ("ANONYMOUS", "FREE", "PRO", "ENTERPRISE")})
@@ -64,6 +67,14 @@ def pytest_configure(config: pytest.Config) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
     config.add_cleanup(stop)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Before any of them is deselected."""
+    config.stash[COLLECTED_ITEMS] = tuple(items)
+    if hasattr(config, "workerinput"):
+        sort_longest_first(items)
 
 
 def _needs_no_shared_servers(config: pytest.Config) -> bool:

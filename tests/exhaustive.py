@@ -18,7 +18,3 @@ def exhaustive(*values: Any, id: str | None = None) -> Any:
     """A case for `pytest.mark.parametrize`, of a mechanism that another case exercises."""
     return pytest.param(*values, id=id, marks=pytest.mark.exhaustive)
 
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    config.stash[COLLECTED_ITEMS] = tuple(items)

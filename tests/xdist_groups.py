@@ -1,6 +1,9 @@
-"""Which files share a process of the tests, because what they stand on takes long to make.
+"""Which files share a process of the tests, and which come first.
 
-pytest-xdist's own mark for it writes the group into the test's id, which pytest 9.2 no longer lets anybody do, and says nothing.
+A file goes to one process, so that what its fixtures make is made once. The long ones come first: what is left when the others have nothing
+more to do is short.
+
+pytest-xdist's own mark for groups writes the group into the test's id, which pytest 9.2 no longer lets anybody do, and says nothing.
 """
 
 from __future__ import annotations
@@ -17,17 +20,65 @@ GROUPS: Mapping[str, str] = {
     "tests/faults/test_network_faults.py": "numbers",
     "tests/faults/test_performance_targets.py": "numbers",
     "tests/faults/test_invariants.py": "faults",
-    "tests/server/test_up.py": "up",  # one start serves them all
 }
+
+# Files and groups that take more than some ten seconds, by what they take together with the exhaustive tests.
+LONGEST_FIRST = (
+    "tests/jobs/test_resume.py",
+    "faults",
+    "numbers",
+    "tests/workers/test_bodies.py",
+    "tests/server/test_up.py",
+    "tests/jobs/test_logs.py",
+    "tests/billing/test_credits.py",
+    "tests/workers/test_worker_errors.py",
+    "tests/workers/test_engine.py",
+    "tests/workers/test_training.py",
+    "tests/workers/test_training_checkpoints.py",
+    "tests/workers/test_forkserver.py",
+    "tests/pipelines/test_running.py",
+    "tests/server/test_attacks.py",
+    "tests/jobs/test_many_subscribers.py",
+    "tests/workers/test_resumed_reading.py",
+    "tests/workers/test_nasty_data.py",
+    "tests/server/test_embedded_servers.py",
+    "tests/house/test_isolation.py",
+    "tests/server/test_console.py",
+    "tests/jobs/test_progress.py",
+    "tests/workers/test_maintenance.py",
+    "tests/workers/test_stopping.py",
+    "tests/workers/test_final_reports.py",
+    "tests/workers/test_dispatch_listener.py",
+    "tests/server/test_guard.py",
+    "tests/jobs/test_the_feed_goes_on.py",
+    "tests/server/test_jobs_command.py",
+    "tests/clients/test_tools.py",
+    "tests/fuzz/test_fuzz.py",
+)
+
+
+def group_of(nodeid: str) -> str:
+    """The group of a test's file, or the file."""
+    path = nodeid.partition("::")[0]
+    return GROUPS.get(path, path)
 
 
 class GroupScheduling(LoadGroupScheduling):
-    """A group goes to one process, in its order; every other test to whichever is free."""
+    """In the order in which the tests were collected: the next group to whichever process is free."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return GROUPS.get(nodeid.partition("::")[0], nodeid)
+        return group_of(nodeid)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> GroupScheduling | None:
-    return GroupScheduling(config, log) if config.getvalue("dist") == "loadgroup" else None
+    if config.getvalue("dist") != "loadgroup":
+        return None
+    config.option.loadscopereorder = False  # which would put the files with the most tests first
+    return GroupScheduling(config, log)
+
+
+def sort_longest_first(items: list[pytest.Item]) -> None:
+    """The same in each process."""
+    places = {group: place for place, group in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: places.get(group_of(item.nodeid), len(places)))

@@ -221,7 +221,7 @@ async def test_a_job_has_so_many_log_events_with_all_its_attempts_and_the_last_l
     harness: WorkerHarness, owner: Client
 ) -> None:
     await harness.start_worker(LOG_EVENTS="10", EVENTS_PER_SECOND="1000", BACKOFF_BASE="0.1", BACKOFF_FACTOR="1")
-    job = await harness.submit("print_lines", lines=120, pause=0.02, failures=2)
+    job = await harness.submit("print_lines", lines=120, pause=0.01, failures=2)
     await harness.wait_for_status(job, JobStatus.COMPLETED)
     events = [event for event in await harness.events(job) if event.type is JobEventType.LOG]
     assert len(events) <= 10

@@ -59,7 +59,7 @@ async def test_the_time_left_is_told_once_there_is_something_to_go_by(harness_wi
 async def test_a_job_that_takes_longer_than_was_foreseen_says_nothing_of_the_time_left(
     harness_with_worker: WorkerHarness, owner: Client
 ) -> None:
-    job_id = await harness_with_worker.submit("report_percents", percents=[*range(0, 96, 5)], pause=0.2, stay=3.0)
+    job_id = await harness_with_worker.submit("report_percents", percents=[*range(0, 96, 5)], pause=0.17, stay=1.5)
 
     async def overdue() -> bool:
         job = await look(owner, job_id)

@@ -101,7 +101,7 @@ async def test_objects_stay_where_nobody_knows_whether_the_settle_was_committed(
 
         return effects
 
-    async with running_worker(task) as objects:
+    async with running_worker(task, lease=5.0) as objects:  # the second attempt begins when it has run out
         job = await harness.wait_for_status(await harness.submit("none"), JobStatus.COMPLETED)
         assert (job.attempt, job.losses, job.tries) == (2, 1, 0)
         assert [await objects.head(key) is not None for key in keys] == [True, True]
