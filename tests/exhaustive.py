@@ -17,4 +17,3 @@ COLLECTED_ITEMS = pytest.StashKey[Sequence[pytest.Item]]()
 def exhaustive(*values: Any, id: str | None = None) -> Any:
     """A case for `pytest.mark.parametrize`, of a mechanism that another case exercises."""
     return pytest.param(*values, id=id, marks=pytest.mark.exhaustive)
-

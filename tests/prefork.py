@@ -83,11 +83,6 @@ class PreforkServer:
             self._process.stdin.flush()
             return json.loads(self._process.stdout.readline())
 
-    def stop(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(5)
-
 
 @cache
 def prefork_server() -> PreforkServer:

@@ -20,6 +20,7 @@ from db.tables.billing import CreditKind
 from db.tables.jobstates import JobStatus
 from tests.billing.conftest import BillingDriver
 from tests.client import Client
+from tests.exhaustive import exhaustive
 from tests.factories import platform
 from tests.workers.worker_harness import WorkerHarness
 
@@ -65,12 +66,13 @@ async def seed_platform(till: BillingDriver, ada: Client) -> tuple[str, str, str
     return pipeline, f"version_{row.version.hex}", f"job_{row.job.hex}"
 
 
-async def test_of_2000_spends_at_once_exactly_as_many_are_accepted_as_there_are_credits(
-    billing: BillingDriver, prices: Mapping[str, int], ada: Client
+@pytest.mark.parametrize("credits", [100, exhaustive(500)])
+async def test_of_many_spends_at_once_exactly_as_many_are_accepted_as_there_are_credits(
+    billing: BillingDriver, prices: Mapping[str, int], ada: Client, credits: int
 ) -> None:
     ada_id = await billing.user_id(ada)
-    await billing.grant(ada_id, 500)
-    attempts = iter(range(2000))
+    await billing.grant(ada_id, credits)
+    attempts = iter(range(4 * credits))
 
     outcomes = Counter[str]()
 
@@ -83,13 +85,13 @@ async def test_of_2000_spends_at_once_exactly_as_many_are_accepted_as_there_are_
                 outcomes[str(error)] += 1
 
     await asyncio.gather(*(spend() for _ in range(16)))
-    assert outcomes == {"accepted": 500, str(InsufficientCredits(1, 0)): 1500}
-    assert await balances(ada) == (0, 500)
-    assert await billing.job_count() == 500
+    assert outcomes == {"accepted": credits, str(InsufficientCredits(1, 0)): 3 * credits}
+    assert await balances(ada) == (0, credits)
+    assert await billing.job_count() == credits
     ledger = await billing.ledger(ada_id)
-    assert [row.sequence for row in ledger] == list(range(1, 502))
-    assert [row.balance_after for row in ledger] == list(range(500, -1, -1))
-    assert len({row.job_id for row in ledger[1:]}) == 500
+    assert [row.sequence for row in ledger] == list(range(1, credits + 2))
+    assert [row.balance_after for row in ledger] == list(range(credits, -1, -1))
+    assert len({row.job_id for row in ledger[1:]}) == credits
 
 
 async def test_a_run_that_costs_more_than_there_is_writes_nothing(billing: BillingDriver, prices: Mapping[str, int], ada: Client) -> None:

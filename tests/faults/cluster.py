@@ -26,7 +26,7 @@ from server.embedded.processes import Command, ManagedProcess
 from server.embedded.service import Service
 from tests.faults import hooks
 from tests.faults.proxy import Faults, free_port
-from tests.prefork import PreforkServer
+from tests.prefork import prefork_server
 
 T = TypeVar("T")
 
@@ -102,13 +102,12 @@ class Cluster:
         self._seed = seed
         self._log_count = 0
         self._proxies: list[ProxyProcess] = []
-        self._prefork_server: PreforkServer
         self.pool: asyncpg.Pool
 
     def __enter__(self) -> Self:
         self.traces.mkdir(parents=True)
         self._mount_scratch()
-        self._prefork_server = PreforkServer()  # it imports while the servers start up
+        prefork_server()  # it imports while the servers start up
         self.servers.__enter__()
         self.direct_environment = dict(self.servers.environment)
         self.proxies, proxied_environment = self.start_proxies()
@@ -133,7 +132,6 @@ class Cluster:
             child.request_stop()
         for child in children:
             child.stop()
-        self._prefork_server.stop()
         for proxies in self._proxies:
             proxies.stop()
         self.servers.__exit__(None, None, None)
@@ -197,7 +195,7 @@ class Cluster:
             cwd=str(ROOT),
             log=self.folder / "logs" / f"{self._log_count:03}-{name}.log",
         )
-        return ManagedProcess(command) if name == "up" else self._prefork_server.start_child(command)
+        return ManagedProcess(command) if name == "up" else prefork_server().start_child(command)
 
     async def start_up(self, workers: int, **environment: str) -> None:
         """Start `trellis up` with its API and `workers` workers."""

@@ -12,18 +12,24 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from db.core.work import Database
 from graph.schema import schema
 from tests.client import Client
+from tests.exhaustive import exhaustive
 from tests.factories import platform
 from tests.graph_walk import walk
 
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "6"))
-SEED = int(os.environ.get("FUZZ_SEED", "0")) or (1 if EXAMPLES == 6 else secrets.randbelow(2**31))
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "0"))
+SEED = int(os.environ.get("FUZZ_SEED", "0")) or (secrets.randbelow(2**31) if EXAMPLES else 1)
 HOOKS = Path(__file__).parent / "hooks.py"
 
 
-async def test_nothing_that_can_be_asked_is_answered_with_an_error_of_ours(ada: Client, database: Database, tmp_path: Path) -> None:
+@pytest.mark.parametrize("examples", [EXAMPLES] if EXAMPLES else [2, exhaustive(12)])
+async def test_nothing_that_can_be_asked_is_answered_with_an_error_of_ours(
+    ada: Client, database: Database, tmp_path: Path, examples: int
+) -> None:
     await platform.fill(database, "ada", 2)
     job = (await ada.one("{ jobs(first: 1) { edges { node { id } } } }"))["edges"][0]["node"]["id"]
     nodes_by_type = await walk(ada, [job])
@@ -32,10 +38,10 @@ async def test_nothing_that_can_be_asked_is_answered_with_an_error_of_ours(ada: 
         *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(_config(tmp_path)), "run", f"{ada.url}/graphql"),
         *("--header", f"Authorization: Bearer {ada.token}"),
         *("--checks", "not_a_server_error,no_error_of_ours"),
-        *("--max-examples", str(EXAMPLES), "--seed", str(SEED), "--no-color", "--generation-database", "none", "--continue-on-failure"),
+        *("--max-examples", str(examples), "--seed", str(SEED), "--no-color", "--generation-database", "none", "--continue-on-failure"),
         *("--suppress-health-check", "all", "--workers", "1"),
     ]
-    print(f"seed {SEED}, {EXAMPLES} examples of each operation")
+    print(f"seed {SEED}, {examples} examples of each operation")
     process = await asyncio.create_subprocess_exec(
         *command,
         cwd=tmp_path,

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import numpy as np
 import polars as pl
+import pytest
 import skops.io
 from sklearn.datasets import load_breast_cancer
 from sqlalchemy import select
@@ -21,9 +22,9 @@ from db.settings import StateSettings
 from db.stores.objects import ObjectStore
 from db.tables import Artifact, StoredObject
 from tests.client import Client
+from tests.exhaustive import exhaustive
 from workers.ml.artifacts.trust import TRUSTED_TYPES
 
-CLASSIFIERS = ("logistic_regression", "random_forest", "gradient_boosting", "lightgbm")
 RUN = """query($id: ID!) { run(id: $id) { number status seed hyperparameters config startedAt completedAt duration owner { username } experiment { name }
   metrics { key last lastStep min max count } metricHistory { key totalPoints points { step value } }
   job { id kind status progress attempt nodes { key step status progress output } outputs { __typename } }
@@ -38,6 +39,11 @@ def breast_cancer() -> pl.DataFrame:
     return table.with_columns(target=pl.Series(np.where(bunch.target == 1, "benign", "malignant")))
 
 
+def load(content: bytes) -> Any:
+    """The model in a file."""
+    return skops.io.loads(content, trusted=list(TRUSTED_TYPES))
+
+
 def steps(estimator: str, **parameters: Any) -> list[tuple[str, str, dict[str, Any]]]:
     return [
         ("data", "dataset", {}),
@@ -48,50 +54,52 @@ def steps(estimator: str, **parameters: Any) -> list[tuple[str, str, dict[str, A
     ]
 
 
-async def test_every_classifier_learns_breast_cancer_and_its_model_predicts_what_the_run_reported(ada: Client, worker: object) -> None:
+@pytest.mark.parametrize("estimator", ["lightgbm", *map(exhaustive, ("logistic_regression", "random_forest", "gradient_boosting"))])
+async def test_a_classifier_learns_breast_cancer_and_its_model_predicts_what_the_run_reported(
+    ada: Client, worker: object, estimator: str
+) -> None:
     table = breast_cancer()
     version = await ada.ingest("breast cancer", table.write_csv())
-    for estimator in CLASSIFIERS:
-        pipeline = (await ada.create_pipeline(estimator, *steps(estimator)))["pipeline"]["id"]
-        started = await ada.run_pipeline(pipeline, version, seed=7)
-        ended = await ada.wait(started["job"]["id"])
-        assert ended["status"] == "COMPLETED", ended
-        run = await ada.one(RUN, id=started["run"]["id"])
-        metrics = {metric["key"]: metric["last"] for metric in run["metrics"]}
-        assert metrics["accuracy"] >= 0.93, estimator
-        artifacts = {artifact["role"]: artifact for artifact in run["modelVersion"]["artifacts"]}
-        content = httpx.get(artifacts["MODEL"]["downloadUrl"]).content
-        assert (len(content), hashlib.sha256(content).hexdigest()) == (artifacts["MODEL"]["sizeBytes"], artifacts["MODEL"]["sha256"])
-        model = skops.io.loads(content, trusted=list(TRUSTED_TYPES))
-        # The run's split is drawn again from what the split node says of it; the accuracy over all rows is computed by hand.
-        predicted = np.asarray(model.predict(table.drop("target").to_pandas()))
-        assert set(predicted) <= {"benign", "malignant"}
-        accuracy = float((predicted == table["target"].to_numpy()).mean())
-        assert accuracy >= 0.93
-        held_out = round(metrics["accuracy"] * 171)
-        assert abs(metrics["accuracy"] * 171 - held_out) < 1e-6, "the accuracy is one of 171 held-out rows"
-        assert accuracy * 569 <= held_out + 398 + 1e-6, "no more rows are right than the run's test and all of its training rows"
+    pipeline = (await ada.create_pipeline(estimator, *steps(estimator)))["pipeline"]["id"]
+    started = await ada.run_pipeline(pipeline, version, seed=7)
+    ended = await ada.wait(started["job"]["id"])
+    assert ended["status"] == "COMPLETED", ended
+    run = await ada.one(RUN, id=started["run"]["id"])
+    metrics = {metric["key"]: metric["last"] for metric in run["metrics"]}
+    assert metrics["accuracy"] >= 0.93
+    artifacts = {artifact["role"]: artifact for artifact in run["modelVersion"]["artifacts"]}
+    content = httpx.get(artifacts["MODEL"]["downloadUrl"]).content
+    assert (len(content), hashlib.sha256(content).hexdigest()) == (artifacts["MODEL"]["sizeBytes"], artifacts["MODEL"]["sha256"])
+    # The run's split is drawn again from what the split node says of it; the accuracy over all rows is computed by hand.
+    predicted = np.asarray(load(content).predict(table.drop("target").to_pandas()))
+    assert set(predicted) <= {"benign", "malignant"}
+    accuracy = float((predicted == table["target"].to_numpy()).mean())
+    assert accuracy >= 0.93
+    held_out = round(metrics["accuracy"] * 171)
+    assert abs(metrics["accuracy"] * 171 - held_out) < 1e-6, "the accuracy is one of 171 held-out rows"
+    assert accuracy * 569 <= held_out + 398 + 1e-6, "no more rows are right than the run's test and all of its training rows"
 
 
-async def test_the_downloaded_model_scores_on_the_held_out_rows_exactly_what_the_run_reported(ada: Client, worker: object) -> None:
+@pytest.mark.parametrize("estimator", ["random_forest", *map(exhaustive, ("logistic_regression", "gradient_boosting", "lightgbm"))])
+async def test_the_downloaded_model_scores_on_the_held_out_rows_exactly_what_the_run_reported(
+    ada: Client, worker: object, estimator: str
+) -> None:
     table = breast_cancer().sample(fraction=1, shuffle=True, seed=5).with_row_index("order")
     version = await ada.ingest("ordered", table.write_csv())
     held_out = table.tail(171)  # by time, the newest 30 % are the test
-    for estimator in CLASSIFIERS:
-        chain = (
-            ("data", "dataset", {}),
-            ("split", "split", {"strategy": "time", "time_column": "order", "test_fraction": 0.3}),
-            ("scale", "scale", {}),
-            ("train", f"train_{estimator}", {"target": "target", "exclude": ["order"]}),
-        )
-        started = await ada.run_pipeline((await ada.create_pipeline(estimator, *chain))["pipeline"]["id"], version, seed=7)
-        assert (await ada.wait(started["job"]["id"]))["status"] == "COMPLETED"
-        run = await ada.one(RUN, id=started["run"]["id"])
-        reported = next(metric["last"] for metric in run["metrics"] if metric["key"] == "accuracy")
-        url = next(artifact["downloadUrl"] for artifact in run["modelVersion"]["artifacts"] if artifact["role"] == "MODEL")
-        model = skops.io.loads(httpx.get(url).content, trusted=list(TRUSTED_TYPES))
-        predicted = np.asarray(model.predict(held_out.drop("target").to_pandas()))
-        assert float((predicted == held_out["target"].to_numpy()).mean()) == reported, estimator
+    chain = (
+        ("data", "dataset", {}),
+        ("split", "split", {"strategy": "time", "time_column": "order", "test_fraction": 0.3}),
+        ("scale", "scale", {}),
+        ("train", f"train_{estimator}", {"target": "target", "exclude": ["order"]}),
+    )
+    started = await ada.run_pipeline((await ada.create_pipeline(estimator, *chain))["pipeline"]["id"], version, seed=7)
+    assert (await ada.wait(started["job"]["id"]))["status"] == "COMPLETED"
+    run = await ada.one(RUN, id=started["run"]["id"])
+    reported = next(metric["last"] for metric in run["metrics"] if metric["key"] == "accuracy")
+    url = next(artifact["downloadUrl"] for artifact in run["modelVersion"]["artifacts"] if artifact["role"] == "MODEL")
+    predicted = np.asarray(load(httpx.get(url).content).predict(held_out.drop("target").to_pandas()))
+    assert float((predicted == held_out["target"].to_numpy()).mean()) == reported
 
 
 async def test_a_run_tells_its_whole_story(ada: Client, worker: object) -> None:
