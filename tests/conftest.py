@@ -1,7 +1,7 @@
 """The ground every test stands on: real servers, a fresh database for each test process, the real application, real workers.
 
-The servers start once, in the process that starts the others. Each test process then has its own database, Redis number and
-bucket, one API served by uvicorn in the tests' own event loop, and, where a test asks for it, one worker process.
+PostgreSQL and S3 start once, in the process that starts the others. Each test process then has its own database, bucket and
+Redis, one API served by uvicorn in the tests' own event loop, and, where a test asks for it, one worker process.
 """
 
 from __future__ import annotations
@@ -50,16 +50,20 @@ _PRESERVED_TABLES = {
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Start the servers before the test processes, which inherit their addresses."""
-    if (
-        hasattr(config, "workerinput")
-        or config.option.collectonly
-        or "TRELLIS_DATABASE_URL" in os.environ
-        or _needs_no_shared_servers(config)
-    ):
+    """Start the servers before the test processes, which inherit their addresses.
+
+    A Redis each of them starts for itself: some tests wipe it and cut off all who listen to it, and its channels know no numbers.
+    """
+    if config.option.collectonly or _needs_no_shared_servers(config):
+        return
+    is_worker = hasattr(config, "workerinput")
+    has_workers = not is_worker and config.getoption("dist", "no") != "no"
+    shared = not is_worker and "TRELLIS_DATABASE_URL" not in os.environ
+    own = not has_workers and "TRELLIS_REDIS_URL" not in os.environ
+    if not shared and not own:
         return
     folder = Path(tempfile.mkdtemp(prefix="trellis-tests-"))
-    servers = embedded_servers(folder, durable=False)
+    servers = embedded_servers(folder, postgres=shared, valkey=own, s3=shared, durable=False)
     os.environ.update(servers.__enter__())
 
     def stop() -> None:
@@ -85,7 +89,7 @@ def _needs_no_shared_servers(config: pytest.Config) -> bool:
 
 @pytest.fixture(scope="session")
 def settings(worker_id: str) -> StateSettings:
-    """This test process's own database, Redis number and bucket, the schema in place."""
+    """This test process's own database, Redis (or a number of it) and bucket, the schema in place."""
     number = int(worker_id.removeprefix("gw")) if worker_id.startswith("gw") else 15
     name = f"trellis_{worker_id}"
     base = os.environ["TRELLIS_DATABASE_URL"]

@@ -59,6 +59,7 @@ async def test_a_job_whose_worker_was_killed_runs_again_a_lease_later(
     await assert_invariants(cluster, workload)
 
 
+@pytest.mark.exhaustive
 async def test_who_is_cancelled_is_gone_within_seconds(cluster: Cluster, workload: Workload, fault_injector: FaultInjector) -> None:
     """A body that ignores SIGTERM is killed after the grace period, two seconds here."""
     cancel_timeout = float(cluster.settings["TRELLIS_WORKER_CANCEL_GRACE"])

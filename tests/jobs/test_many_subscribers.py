@@ -24,14 +24,13 @@ from graph.core.ids import decode, encode
 from tests.client import Client, GraphQLErrors
 from tests.conftest import ADMIN_TOKEN
 from tests.event_writer import create_waiting_jobs, write_events
+from tests.exhaustive import exhaustive
 
 EVENTS = "subscription($id: ID!, $after: String) { jobEvents(id: $id, after: $after) { sequence type message cursor } }"
 UPDATES = "subscription { jobUpdates { id status } }"
 CANCEL = "mutation($id: ID!) { cancelJob(input: {id: $id}) { __typename } }"
 SEED = 20_260_101
 SIGNED_OUT = {"['UNAUTHENTICATED']", "4403"}
-FOLLOWERS = 8
-TOTAL_EVENTS = 600
 
 
 async def create_waiting_job(database: Database, owner: Client) -> tuple[UUID, str]:
@@ -51,8 +50,9 @@ async def wait_for_count(count: Callable[[], int], expected: int) -> None:
             await asyncio.sleep(0.01)
 
 
+@pytest.mark.parametrize(("follower_count", "event_count"), [(5, 250), exhaustive(8, 600)])
 async def test_everyone_hears_everything_once_whoever_comes_and_goes_and_whatever_redis_forgets(
-    ada: Client, notifying_database: Database, settings: StateSettings
+    ada: Client, notifying_database: Database, settings: StateSettings, follower_count: int, event_count: int
 ) -> None:
     rng = random.Random(SEED)
     job, id_ = await create_waiting_job(notifying_database, ada)
@@ -87,10 +87,10 @@ async def test_everyone_hears_everything_once_whoever_comes_and_goes_and_whateve
                 await redis.execute_command("FLUSHALL")  # pyright: ignore[reportUnknownMemberType]
                 await redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")  # pyright: ignore[reportUnknownMemberType]
 
-    followers = [asyncio.create_task(follow(random.Random(rng.random()))) for _ in range(FOLLOWERS)]
+    followers = [asyncio.create_task(follow(random.Random(rng.random()))) for _ in range(follower_count)]
     disturbing = asyncio.create_task(disturb())
     written = 1
-    while written < TOTAL_EVENTS:
+    while written < event_count:
         count = rng.choice((1, 1, 1, 2, 5, 30, 150))
         await write_events(notifying_database, [job], count)
         written += count

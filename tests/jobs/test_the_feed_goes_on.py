@@ -42,6 +42,7 @@ NOTICES = [
     '{"events": [["x", 1]], "doubted": []}',
     '{"events": [], "doubted": [null]}',
 ]
+MAX_COMMIT_DELAY = 0.5  # seconds
 CANCEL = "mutation($id: ID!) { cancelJob(input: {id: $id}) { __typename } }"
 
 
@@ -92,12 +93,21 @@ class InterruptibleDatabase:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._queries = 0
         self.is_unavailable = False
 
     async def rows(self, statement: Any, parameters: Any = None) -> Sequence[Any]:
+        self._queries += 1
         if self.is_unavailable:
             raise Unavailable("database")
         return await self._database.rows(statement, parameters)
+
+    async def wait_for_queries(self, count: int) -> None:
+        """Return when it was asked so many times more."""
+        expected = self._queries + count
+        async with asyncio.timeout(20):
+            while self._queries < expected:
+                await asyncio.sleep(0.02)
 
 
 @pytest.mark.parametrize("from_the_start", [False, True])
@@ -105,7 +115,7 @@ async def test_a_gap_that_is_longer_than_its_overlap_loses_no_change(
     ada: Client, notifying_database: Database, monkeypatch: pytest.MonkeyPatch, from_the_start: bool
 ) -> None:
     """Without Redis, and with a database that is away before any change was ever found."""
-    monkeypatch.setattr("db.streams.feed.MAX_COMMIT_DELAY", timedelta(seconds=0.5))
+    monkeypatch.setattr("db.streams.feed.MAX_COMMIT_DELAY", timedelta(seconds=MAX_COMMIT_DELAY))
     (job,) = await create_waiting_jobs(notifying_database, decode("user", (await ada.one("{ viewer { id } }"))["id"]), 1)
     interruptible = InterruptibleDatabase(notifying_database)
     rights, looks = (
@@ -115,10 +125,12 @@ async def test_a_gap_that_is_longer_than_its_overlap_loses_no_change(
     async with Feed.open(UNREACHABLE_REDIS, cast("Database", interruptible), rights, looks) as feed:
         with feed.job_watch.watch(Session(Viewer(uuid4(), UserRole.ADMIN)), None) as watcher:
             interruptible.is_unavailable = from_the_start
-            await asyncio.sleep(1.2)  # a look or two
+            await interruptible.wait_for_queries(1)
             interruptible.is_unavailable = True
             await ada.one(CANCEL, id=encode("job", job))
-            await asyncio.sleep(2)
+            cancelled_at = time.monotonic()
+            while time.monotonic() < cancelled_at + 2 * MAX_COMMIT_DELAY:
+                await interruptible.wait_for_queries(1)
             interruptible.is_unavailable = False
             async with asyncio.timeout(5):
                 assert [change.row.id for change in await watcher.next()] == [job]

@@ -299,13 +299,13 @@ def write_large_file(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]
 
 
 def fork_bomb(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
-    """Fork a thousand sleeping processes, up to 200 a second."""
+    """Fork a thousand sleeping processes, several hundred a second."""
     record_start(spec, reporter)
     for _ in range(1_000):
         if os.fork() == 0:
             time.sleep(60)
             os._exit(0)
-        time.sleep(0.005)
+        time.sleep(0.001)
     time.sleep(60)
     return {}
 

@@ -79,7 +79,7 @@ async def test_a_job_that_cannot_tell_its_rest_in_time_runs_again_and_uses_no_tr
     monkeypatch.setattr(settlement, "RETRY_TIMEOUT", 0.1)
     monkeypatch.setattr(settlement, "RETRY_INTERVAL", 0.2)
     await refuse_rows("job_events", "NEW.type::text ILIKE 'log'", "40001", 3)
-    async with running_worker(report_last_line):
+    async with running_worker(report_last_line, backoff_base=0.1, backoff_factor=1.0):
         job_id = await harness.submit("none", max_tries=1)
         job = await harness.wait_for_status(job_id, JobStatus.COMPLETED)
     *earlier, last = await harness.outcomes(job_id)

@@ -41,7 +41,7 @@ if "preload" in sys.orig_argv:
     real = importlib.import_module
     def slow(name, *rest):
         if sys._getframe(1).f_globals["__name__"] == "__main__":  # not what libraries import by themselves
-            time.sleep(0.4)
+            time.sleep(0.25)
         return real(name, *rest)
     importlib.import_module = slow
 """
@@ -128,7 +128,7 @@ async def test_a_forkserver_that_stands_still_is_given_up_and_the_job_begins_els
 
 
 async def test_a_job_whose_forkserver_dies_runs_again_without_a_try_and_nothing_of_it_is_left(harness: WorkerHarness) -> None:
-    worker = await harness.start_worker()
+    worker = await harness.start_worker(BACKOFF_BASE="0.1", BACKOFF_FACTOR="1", CANCEL_PATIENCE="0.5")
     job_id = await harness.submit("fork_descendants")
     descendants = [pid for pid, _ in await harness.wait_for_starts(job_id, 3)]
     (forkserver,) = [child for child in psutil.Process(worker.pid).children() if "workers.runtime.forkserver" in child.cmdline()]
@@ -150,7 +150,7 @@ async def test_deadlines_hold_while_libraries_are_imported(tmp_path: Path, monke
     async with ProcessPool(preload=True) as process_pool:
         unpreloaded = await process_pool.acquire()
         first_pid = process_pool.pid
-        for _ in range(8):
+        for _ in range(4):
             child = await process_pool.acquire()
             deadline = time.monotonic() + 0.3
             await start_body(child, tmp_path, "spin_cpu", deadline)

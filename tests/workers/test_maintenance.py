@@ -180,7 +180,7 @@ async def test_one_that_is_turned_off_is_never_due(context: maintenance.Maintena
 async def test_an_idle_worker_sends_two_statements_a_second_at_most(
     context: maintenance.MaintenanceContext, settings: StateSettings, tmp_path: Path
 ) -> None:
-    seconds, sent = 8, list[str]()
+    seconds, sent = 5, list[str]()
     worker_settings = WorkerSettings(scratch=tmp_path)
     redis = connect(settings.redis_url)
     with Scratch.open(worker_settings.scratch) as scratch:
