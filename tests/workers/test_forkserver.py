@@ -128,7 +128,7 @@ async def test_a_forkserver_that_stands_still_is_given_up_and_the_job_begins_els
 
 
 async def test_a_job_whose_forkserver_dies_runs_again_without_a_try_and_nothing_of_it_is_left(harness: WorkerHarness) -> None:
-    worker = await harness.start_worker(BACKOFF_BASE="0.1", BACKOFF_FACTOR="1", CANCEL_PATIENCE="0.5")
+    worker = await harness.start_worker(BACKOFF_BASE="0.1", BACKOFF_FACTOR="1", CANCEL_GRACE="0.5")
     job_id = await harness.submit("fork_descendants")
     descendants = [pid for pid, _ in await harness.wait_for_starts(job_id, 3)]
     (forkserver,) = [child for child in psutil.Process(worker.pid).children() if "workers.runtime.forkserver" in child.cmdline()]
