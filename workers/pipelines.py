@@ -32,7 +32,7 @@ async def train(attempt: Attempt) -> Effects:
     model_path = attempt.folder / "found"
     checkpoint = await attempt.checkpoints.load("training", model_path)
     resume_from = None if checkpoint is None else {"state": checkpoint.state["body"], "path": str(model_path)}
-    result = await _run(attempt, keeping={"every": attempt.checkpoint_interval, "found": resume_from})
+    result = await _run(attempt, checkpointing={"interval": attempt.checkpoint_interval, "checkpoint": resume_from})
     prefix = f"models/{job.owner_id}/{job.id}/{attempt.key}/artifacts"
     files = [
         await attempt.upload(Path(artifact["path"]), prefix, artifact["role"], artifact["filename"], artifact["content_type"])

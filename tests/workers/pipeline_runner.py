@@ -81,7 +81,7 @@ def column_schema(frame: pl.DataFrame) -> list[dict[str, Any]]:
 
 
 def run(folder: Path, frame: pl.DataFrame, definition: dict[str, Any], **options: Any) -> tuple[Mapping[str, Any], PipelineRecorder]:
-    """Return the result, which must survive JSON, and the recorder. Options: target, problem, seed, max_cells, keeping, report."""
+    """Return the result, which must survive JSON, and the recorder. Options: target, problem, seed, max_cells, checkpointing, report."""
     output = folder / "out"
     output.mkdir(exist_ok=True)
     frame.write_parquet(folder / "in.parquet")
@@ -98,8 +98,8 @@ def run(folder: Path, frame: pl.DataFrame, definition: dict[str, Any], **options
     }
     if "max_cells" in options:
         spec["max_cells"] = options["max_cells"]
-    if "keeping" in options:
-        spec["keeping"] = options["keeping"]
+    if "checkpointing" in options:
+        spec["checkpointing"] = options["checkpointing"]
     result = run_pipeline(spec, report)
     return json.loads(json.dumps(result, allow_nan=False)), report
 

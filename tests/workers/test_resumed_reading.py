@@ -101,7 +101,7 @@ def interrupted_reading(
         source.write_bytes(data)
         parts = recorder.resumable_parts()
         spec: Any = {"source": str(source), "folder": str(output), "filename": name, "size": len(data), "sha256": None}
-        spec |= {"found_sha256": hashlib.sha256(data).hexdigest(), "keeping": {"every": 0.0, "left": parts}}
+        spec |= {"actual_sha256": hashlib.sha256(data).hexdigest(), "checkpointing": {"interval": 0.0, "parts": parts}}
         recorder.blocks_left = blocks + attempt // 5
         try:
             result = ingest(spec, recorder)

@@ -69,7 +69,7 @@ def interrupted_training(
     folder.mkdir()
     recorder = InterruptingRecorder(checkpoint_count=checkpoint_count)
     with pytest.raises(Interrupted):
-        run(folder, FRAME, definition, target=target, keeping={"every": 0.0}, report=recorder)
+        run(folder, FRAME, definition, target=target, checkpointing={"interval": 0.0}, report=recorder)
     state, path = recorder.checkpoints[-1]
     return {"state": state, "path": str(path)}, recorder
 
@@ -105,7 +105,9 @@ def test_the_model_and_its_curves_are_those_of_a_training_at_one_go(
     expected, uninterrupted = run(make_folder(tmp_path / "whole"), FRAME, definition, target=target)
     checkpoint, first = interrupted_training(tmp_path / "first", definition, target)
     done = checkpoint["state"]["done"]
-    result, second = run(make_folder(tmp_path / "second"), FRAME, definition, target=target, keeping={"every": 0.0, "found": checkpoint})
+    result, second = run(
+        make_folder(tmp_path / "second"), FRAME, definition, target=target, checkpointing={"interval": 0.0, "checkpoint": checkpoint}
+    )
     word = "tree" if step == "train_random_forest" else "round"
     assert second.resume_messages == [f"Goes on from {word} {done} of {checkpoint['state']['total']}."]
     assert model_contents(result) == model_contents(expected)
@@ -119,7 +121,7 @@ def test_the_model_and_its_curves_are_those_of_a_training_at_one_go(
 def test_checkpoints_change_nothing_of_a_training_that_is_not_broken_off(tmp_path: Path, step: str, parameters: dict[str, Any]) -> None:
     definition = chain((step, {**parameters, "exclude": ["amount"]}))
     expected, _ = run(make_folder(tmp_path / "a"), FRAME, definition, target="label")
-    result, report = run(make_folder(tmp_path / "b"), FRAME, definition, target="label", keeping={"every": 0.0})
+    result, report = run(make_folder(tmp_path / "b"), FRAME, definition, target="label", checkpointing={"interval": 0.0})
     assert report.checkpoints
     assert model_contents(result) == model_contents(expected)
 
@@ -140,7 +142,9 @@ def test_a_checkpoint_of_something_else_is_not_used_and_the_training_starts_over
         import skops.io
 
         skops.io.dump({"model": pickle.Unpickler}, checkpoint["path"])
-    result, report = run(make_folder(tmp_path / "second"), frame, definition, target="label", keeping={"every": 0.0, "found": checkpoint})
+    result, report = run(
+        make_folder(tmp_path / "second"), frame, definition, target="label", checkpointing={"interval": 0.0, "checkpoint": checkpoint}
+    )
     expected, uninterrupted = run(make_folder(tmp_path / "whole"), frame, definition, target="label")
     (message,) = report.resume_messages
     assert message.startswith("The checkpoint of an earlier attempt is not used: ")

@@ -39,9 +39,9 @@ class IngestSpec(TypedDict):
     filename: str
     size: int
     sha256: str | None
-    found_sha256: NotRequired[str]
+    actual_sha256: NotRequired[str]
     """Of the file as it was fetched; otherwise it is hashed while it is read."""
-    keeping: NotRequired[PartCheckpointSettings | None]
+    checkpointing: NotRequired[PartCheckpointSettings | None]
     """How to keep what was read, if that is worth it: the table, and its parts until it is whole."""
     table: NotRequired[TableSummary | None]
     """What an earlier attempt read; the Parquet file lies in the folder already, and there is no source."""
@@ -78,7 +78,7 @@ def ingest(spec: IngestSpec, reporter: Reporter) -> IngestResult:
     table = spec.get("table")
     if table is None:
         table = _read_table(spec, target, reporter)
-        if spec.get("keeping"):
+        if spec.get("checkpointing"):
             reporter.checkpoint("table", table["rows"], dict(table), target)
     else:
         reporter.resumed("table", f"Goes on with the table of {table['rows']:,} rows that an earlier attempt read.")
@@ -103,7 +103,7 @@ def ingest(spec: IngestSpec, reporter: Reporter) -> IngestResult:
 
 
 def _read_table(spec: IngestSpec, target: Path, reporter: Reporter) -> TableSummary:
-    raw = RawFile(Path(spec["source"]), spec.get("found_sha256"))
+    raw = RawFile(Path(spec["source"]), spec.get("actual_sha256"))
     if raw.size != spec["size"]:
         raise BadInput(
             "UPLOAD_MISMATCH",
@@ -128,7 +128,7 @@ def _read_table(spec: IngestSpec, target: Path, reporter: Reporter) -> TableSumm
 def _read_file(raw: RawFile, spec: IngestSpec, target: Path, reporter: Reporter) -> tuple[str, TableReader, int]:
     reporter.progress(0.0, "recognising the format")
     format_name, encoding = detect_format(raw, spec["filename"])
-    checkpoints = PartCheckpoints(spec.get("keeping"), reporter)
+    checkpoints = PartCheckpoints(spec.get("checkpointing"), reporter)
 
     def progress(share: float, step: str) -> None:
         # The first pass takes five sevenths of the reading, a second one the rest: nobody knows yet whether one comes.

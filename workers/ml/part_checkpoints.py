@@ -43,7 +43,7 @@ class PartCheckpoints:
 
     def resume(self, reader: TableReader) -> None:
         """The reader's first pass begins after the parts that are left, if there are any."""
-        parts = self._settings["left"] if self._settings is not None else []
+        parts = self._settings["parts"] if self._settings is not None else []
         if not parts or not isinstance(reader, ResumableReader):
             return
         last = parts[-1]
@@ -66,7 +66,11 @@ class PartCheckpoints:
     def checkpoint_if_due(self, sink: ParquetSink, reader: TableReader) -> None:
         """To be called where a part may be cut."""
         settings = self._settings
-        if settings is None or time.monotonic() - self._last_checkpoint_at < settings["every"] or not isinstance(reader, ResumableReader):
+        if (
+            settings is None
+            or time.monotonic() - self._last_checkpoint_at < settings["interval"]
+            or not isinstance(reader, ResumableReader)
+        ):
             return
         reader_state = reader.state()
         if reader_state is None:

@@ -24,5 +24,5 @@ class StoredPart(PartState):
 class PartCheckpointSettings(TypedDict):
     """`every` so many seconds a part is cut; `left` are those of earlier attempts, each beginning where the one before ends."""
 
-    every: float
-    left: list[StoredPart]
+    interval: float
+    parts: list[StoredPart]

@@ -40,7 +40,7 @@ class PipelineSpec(TypedDict):
     folder: str
     context: dict[str, Any]
     max_cells: NotRequired[int]
-    keeping: NotRequired[CheckpointSettings]
+    checkpointing: NotRequired[CheckpointSettings]
 
 
 class ModelResult(TypedDict):
@@ -102,7 +102,7 @@ def _make_bundle(spec: PipelineSpec, plan: Plan, reporter: Reporter) -> Bundle:
         spec["seed"],
         max_cells=spec.get("max_cells", MAX_CELLS),
         folder=Path(spec["folder"]),
-        checkpoint_settings=spec.get("keeping"),
+        checkpoint_settings=spec.get("checkpointing"),
     )
     for node in plan.nodes_at("split"):
         bundle.time_column = node.parameters.time_column

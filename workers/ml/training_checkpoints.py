@@ -36,8 +36,8 @@ class SavedCheckpoint(TypedDict):
 class CheckpointSettings(TypedDict):
     """`every`: seconds of training between two checkpoints."""
 
-    every: float
-    found: NotRequired[SavedCheckpoint | None]
+    interval: float
+    checkpoint: NotRequired[SavedCheckpoint | None]
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,8 @@ class CheckpointManager:
     def __init__(self, reporter: Reporter, folder: Path, settings: CheckpointSettings | None, **identity: Any) -> None:
         self._reporter = reporter
         self._folder = folder
-        self._saved = None if settings is None else settings.get("found")
-        self._interval = math.inf if settings is None else settings["every"]
+        self._saved = None if settings is None else settings.get("checkpoint")
+        self._interval = math.inf if settings is None else settings["interval"]
         self._identity = identity
         self._fingerprint = ""
         self._last_saved_at = time.monotonic()
