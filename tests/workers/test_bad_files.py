@@ -69,8 +69,8 @@ _PARQUET = parquet(pa.table({"a": list(range(1_000))}))
 REFUSED: list[tuple[str, str, bytes, str, int | None, str]] = [
     # case, file name, bytes, code, row, words of the message
     ("empty", "a.csv", b"", "EMPTY_FILE", None, "'a.csv' is empty: it has 0 bytes"),
-    ("blank lines alone", "a.csv", b"\n \r\n\n", "EMPTY_FILE", None, "nothing but blank lines"),
-    ("a mark alone", "a.csv", b"\xef\xbb\xbf", "EMPTY_FILE", None, "nothing but blank lines"),
+    ("blank lines alone", "a.csv", b"\n \r\n\n", "EMPTY_FILE", None, "only blank lines"),
+    ("a mark alone", "a.csv", b"\xef\xbb\xbf", "EMPTY_FILE", None, "only blank lines"),
     ("a header alone", "a.csv", b"name,age\n", "HEADER_ONLY", None, "a header (name, age) and no rows"),
     ("a header alone without a line end", "a.csv", b"name;age", "HEADER_ONLY", None, "a header (name, age) and no rows"),
     (
@@ -81,7 +81,7 @@ REFUSED: list[tuple[str, str, bytes, str, int | None, str]] = [
         None,
         "20,000",
     ),
-    ("300,000 columns", "a.csv", b"1," * 299_999 + b"1\n", "TOO_MANY_COLUMNS", None, "at most 2,000"),
+    ("300,000 columns", "a.csv", b"1," * 299_999 + b"1\n", "TOO_MANY_COLUMNS", None, "the maximum is 2,000"),
     ("every row ragged", "a.csv", b"a,b,c\n1\n2,3\n4\n", "RAGGED_ROWS", 1, "3 of 3 rows do not have 3 fields; the first is row 1 with 1"),
     ("one row in five ragged", "a.csv", b"a,b,c\n" + b"1,2,3\n1,2,3\n1,2,3\n1,2,3\n1,2\n" * 50, "RAGGED_ROWS", 5, "50 of 250 rows"),
     ("a line without end", "a.csv", b"a,b\n" + b"x" * 6_000_000, "ROW_TOO_LONG", 1, "Row 1 is longer than 4 MiB"),
@@ -97,7 +97,7 @@ REFUSED: list[tuple[str, str, bytes, str, int | None, str]] = [
     ("MAT", "a.csv", b"MATLAB 5.0 MAT-file, Platform: GLNXA64" + bytes(100), "UNSUPPORTED_FORMAT", None, "a MATLAB file"),
     ("SEG-Y", "a.csv", b"\xc3\x40\xf1" + b"\x40" * 3_200, "UNSUPPORTED_FORMAT", None, "a SEG-Y file"),
     ("HTML", "a.csv", b"<!DOCTYPE html><table></table>", "UNSUPPORTED_FORMAT", None, "an HTML page"),
-    ("Parquet without its end", "a.parquet", _PARQUET[:-50], "UNREADABLE_FILE", None, "the file was cut"),
+    ("Parquet without its end", "a.parquet", _PARQUET[:-50], "UNREADABLE_FILE", None, "the file is truncated"),
     ("Parquet with a broken end", "a.parquet", _PARQUET[:40] + bytes(30) + b"PAR1", "UNREADABLE_FILE", 1, "damaged Parquet"),
     ("Parquet with broken pages", "a.parquet", _PARQUET[:20] + b"\xff" * 500 + _PARQUET[520:], "UNREADABLE_FILE", 1, "damaged Parquet"),
     ("Parquet without rows", "a.parquet", parquet(pa.table({"a": pa.array([], pa.int64())})), "EMPTY_FILE", None, "no rows"),
@@ -128,14 +128,14 @@ REFUSED: list[tuple[str, str, bytes, str, int | None, str]] = [
         None,
         "reaches 1,048,576 rows and 16,384 columns",
     ),
-    ("JSON cut short", "a.json", b'[{"a": 1}, {"a": 2}, {"a', "BAD_JSON", 2, "never closed; the last whole element is row 2"),
-    ("JSON with a fault", "a.json", b'[{"a": 1}, {"a": }]', "BAD_JSON", 1, "is not JSON"),
-    ("JSON with an epilogue", "a.json", b'[{"a": 1}] {"b": 2}', "BAD_JSON", None, "After the array comes"),
+    ("JSON cut short", "a.json", b'[{"a": 1}, {"a": 2}, {"a', "BAD_JSON", 2, "not closed; the last complete element is row 2"),
+    ("JSON with a fault", "a.json", b'[{"a": 1}, {"a": }]', "BAD_JSON", 1, "is not valid JSON"),
+    ("JSON with an epilogue", "a.json", b'[{"a": 1}] {"b": 2}', "BAD_JSON", None, "The array is followed by"),
     ("an array of numbers", "a.json", b"[1, 2, 3]", "JSON_NOT_A_TABLE", None, "element 1 of the array is 1"),
-    ("an object with no table", "a.json", b'{"a": {"b": 1}}', "JSON_NOT_A_TABLE", None, "holds no array of objects"),
+    ("an object with no table", "a.json", b'{"a": {"b": 1}}', "JSON_NOT_A_TABLE", None, "contains no array of objects"),
     ("an empty array", "a.json", b"[]", "EMPTY_FILE", None, "an empty array"),
-    ("deep nesting", "a.json", b"[" * 100_000, "BAD_JSON", 0, "never closed"),
-    ("JSON lines without objects", "a.jsonl", b"1\n2\n3\n", "BAD_JSON", 1, "3 of 3 lines hold no JSON object"),
+    ("deep nesting", "a.json", b"[" * 100_000, "BAD_JSON", 0, "not closed"),
+    ("JSON lines without objects", "a.jsonl", b"1\n2\n3\n", "BAD_JSON", 1, "3 of 3 lines are not JSON objects"),
     (
         "JSON with 3,000 keys",
         "a.jsonl",
@@ -223,7 +223,7 @@ def test_a_zip_bomb_is_refused_while_it_unfolds(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(limits, "MAX_EXCEL_UNCOMPRESSED_BYTES", 30_000_000)
     monkeypatch.setattr(limits, "MAX_EXCEL_CELLS", 100_000)
     blank = ingest_error(tmp_path, workbook_with(_SHEET % (b" " * 40_000_000)), "a.xlsx")
-    assert (blank.code, "unfold to more than 28 MiB (in 'xl/worksheets/sheet1.xml')" in blank.message) == ("EXCEL_TOO_LARGE", True)
+    assert (blank.code, "decompress to more than 28 MiB (in 'xl/worksheets/sheet1.xml')" in blank.message) == ("EXCEL_TOO_LARGE", True)
     # Cells without a reference are counted.
     cells = ingest_error(tmp_path, workbook_with(_SHEET % (b"<row>" + b"<c><v>1</v></c>" * 200_000 + b"</row>")), "a.xlsx")
     assert (cells.code, "more than 100,000 cells" in cells.message) == ("EXCEL_TOO_LARGE", True)

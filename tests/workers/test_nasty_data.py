@@ -89,11 +89,11 @@ def test_nasty_data_are_learnt_from_or_refused(tmp_path: Path, name: str) -> Non
 @pytest.mark.parametrize(
     ("name", "steps", "code", "words"),
     [
-        ("values near the end of the floats", ["train_random_forest"], "VALUES_TOO_LARGE", "as great as 1e+308"),
+        ("values near the end of the floats", ["train_random_forest"], "VALUES_TOO_LARGE", "as large as 1e+308"),
         ("a target whose square is infinite", ["train_ridge_regression"], "VALUES_TOO_LARGE", "in another unit"),
         ("a column without a text", ["one_hot_encode", "train_lightgbm"], "ALL_MISSING", "'c' has no value in any of the"),
         ("a label that ends with NUL", ["train_lightgbm"], "BAD_LABEL", "Clean the labels"),
-        ("a target near the end of the floats", ["train_logistic_regression"], "CONTINUOUS_TARGET", "no whole numbers"),
+        ("a target near the end of the floats", ["train_logistic_regression"], "CONTINUOUS_TARGET", "not integers"),
     ],
 )
 def test_what_libraries_stumble_over_is_named(tmp_path: Path, name: str, steps: list[str], code: str, words: str) -> None:
@@ -108,5 +108,5 @@ def test_what_nobody_foresaw_is_refused_with_the_step_and_what_the_library_said(
     nasty_frame = frame(c=[None, 1.0] * (ROWS // 2))
     error = pipeline_error(tmp_path, nasty_frame, chain(*steps), target="y", report=recorder)
     assert error.code == "UNSUITABLE_DATA"
-    assert error.message.startswith("Step 'train_random_forest' (Train random forest) cannot work on these data: Input X contains infinity")
+    assert error.message.startswith("Step 'train_random_forest' (Train random forest) cannot process this data: Input X contains infinity")
     assert recorder.errors["train_random_forest"]["code"] == "UNSUITABLE_DATA"

@@ -141,7 +141,7 @@ def test_up_to_one_percent_of_misfits_become_missing_and_are_named(tmp_path: Pat
     assert result["issues"] == [
         {
             "code": "BAD_VALUE",
-            "message": "Row 150, column 'n': 'abc' is not a whole number; it was taken as missing.",
+            "message": "Row 150, column 'n': 'abc' is not an integer; it was treated as missing.",
             "column": "n",
             "row": 150,
         }

@@ -85,13 +85,13 @@ NODES: dict[str, dict[str, Any]] = {
         ("scale>train", "", "no dataset node", ["nodes"]),
         ("data>train more>train", "", "more than one dataset node: 'data', 'more'", ["nodes", "2"]),
         ("data>train data>other", "", "more than one training node", ["nodes", "2"]),
-        ("data>scale scale>impute impute>scale impute>train", "", "a circle through 'scale', 'impute', 'train'", ["links"]),
-        ("data>train", "scale", "'scale' has no input", ["nodes", "2"]),
-        ("data>scale data>impute scale>train impute>train", "", "'scale' and 'impute' stand side by side", ["nodes", "2"]),
+        ("data>scale scale>impute impute>scale impute>train", "", "a cycle through 'scale', 'impute', 'train'", ["links"]),
+        ("data>train", "scale", "'scale' is not reachable", ["nodes", "2"]),
+        ("data>scale data>impute scale>train impute>train", "", "'scale' and 'impute' are parallel", ["nodes", "2"]),
         ("data>train train>scale", "", "after the training node 'train'", ["nodes", "2"]),
         ("data>scale scale>evaluate", "", "no training node leads to it", ["nodes", "2"]),
-        ("data>scale scale>data", "", "a circle", ["links"]),
-        ("", "data", "no step but the dataset", ["nodes"]),
+        ("data>scale scale>data", "", "a cycle", ["links"]),
+        ("", "data", "no step besides the dataset", ["nodes"]),
         ("data>nowhere", "", "'nowhere', which does not exist", ["links", "0", "target"]),
     ],
 )
@@ -186,7 +186,7 @@ def test_columns_are_selected_and_dropped_in_the_datasets_order(tmp_path: Path) 
     error = pipeline_error(tmp_path, FRAME, chain(("drop_columns", {"columns": FRAME.columns})))
     assert error.code == "NO_COLUMNS"
     error = pipeline_error(tmp_path, FRAME, chain(("drop_columns", {"columns": ["age"]}), ("impute", {"columns": ["age"]})))
-    assert "'drop_columns' before it left out" in error.message
+    assert "the earlier step 'drop_columns' dropped" in error.message
 
 
 def test_a_column_may_be_used_before_it_is_dropped(tmp_path: Path) -> None:

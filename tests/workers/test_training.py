@@ -285,7 +285,7 @@ def test_rows_without_a_target_are_left_out_and_counted(tmp_path: Path) -> None:
     _, report = run(tmp_path, frame, chain("scale", "train_logistic_regression"), target="target")
     assert report.outputs["train_logistic_regression"]["rows"] == 500
     assert report.outputs["train_logistic_regression"]["rows_without_target"] == 69
-    assert report.log_lines == ["69 of 569 rows have no value of the target 'target' and are left out."]
+    assert report.log_lines == ["69 of 569 rows have no value for the target 'target' and are ignored."]
 
 
 def test_auto_tells_classes_from_quantities(tmp_path: Path) -> None:
@@ -336,13 +336,13 @@ REFUSED: list[tuple[pl.DataFrame, list[Any], str | None, str, list[str], str]] =
         (SMALL.with_columns(x=pl.when(pl.col("x") > 3).then("x")), [TRAIN], "y", "MISSING_VALUES", ["2", "parameters"], "'x' has 4 missing values"),
         (SMALL.with_columns(t=pl.lit("text")), [TRAIN], "y", "NOT_ENCODED", ["2", "parameters"], "one_hot_encode"),
         (SMALL.with_columns(t=pl.date(2024, 1, 1)), [TRAIN], "y", "WRONG_COLUMN_TYPE", ["2", "parameters"], "exclude"),
-        (SMALL.with_columns(x=pl.col("x").replace(5.0, math.inf)), [TRAIN], "y", "INFINITE_VALUES", ["2", "parameters"], "data row 6"),
-        (SMALL.with_columns(y=pl.lit(None, dtype=pl.String)), [TRAIN], "y", "TARGET_MISSING", ["2", "parameters", "target"], "all of 40 rows"),
+        (SMALL.with_columns(x=pl.col("x").replace(5.0, math.inf)), [TRAIN], "y", "INFINITE_VALUES", ["2", "parameters"], "row 6 of the rows"),
+        (SMALL.with_columns(y=pl.lit(None, dtype=pl.String)), [TRAIN], "y", "TARGET_MISSING", ["2", "parameters", "target"], "all 40 rows"),
         (SMALL.with_columns(y=pl.lit("a")), [TRAIN], "y", "ONE_CLASS", ["2", "parameters", "target"], "two classes"),
         (SMALL.with_columns(z=pl.col("z") + 0.5), [(TRAIN, {"target": "z"})], None, "CONTINUOUS_TARGET", ["2", "parameters", "target"], "regression step"),
         (SMALL, ["train_ridge_regression"], "y", "WRONG_COLUMN_TYPE", ["2", "parameters", "target"], "numeric target"),
         (SMALL[:5], [TRAIN], "y", "TOO_FEW_ROWS", ["2", "parameters"], "Add rows"),
-        (SMALL, [("split", {"test_fraction": 0.93}), TRAIN], "y", "TOO_FEW_ROWS", ["2", "parameters", "test_fraction"], "40 rows divide into 3"),
+        (SMALL, [("split", {"test_fraction": 0.93}), TRAIN], "y", "TOO_FEW_ROWS", ["2", "parameters", "test_fraction"], "40 rows split into 3"),
         (SMALL.with_columns(y=pl.col("y").replace({"b": "a"})).with_columns(y=pl.when(pl.col("x") == 0).then(pl.lit("c")).otherwise("y")),
          [("split", {"strategy": "stratified"}), TRAIN], "y", "RARE_CLASS", ["2", "parameters", "strategy"], "'c'"),
         (SMALL, [("split", {"strategy": "time"}), TRAIN], "y", "BAD_PARAMETER", ["2", "parameters", "time_column"], "time_column"),
@@ -354,10 +354,10 @@ REFUSED: list[tuple[pl.DataFrame, list[Any], str | None, str, list[str], str]] =
         (SMALL, [TRAIN, ("cross_validate", {"folds": 20})], "y", "TOO_FEW_ROWS", ["3", "parameters", "folds"], "at most 16"),
         (SMALL.drop("y"), ["train_k_means", "cross_validate"], None, "BAD_PARAMETER", ["3", "parameters"], "Remove the step"),
         (SMALL.drop("y"), [("train_k_means", {"n_clusters": 40})], None, "TOO_FEW_ROWS", ["2", "parameters"], "at least 41"),
-        (SMALL, [("drop_columns", {"columns": ["y"]}), TRAIN], "y", "UNKNOWN_COLUMN", ["3", "parameters", "target"], "left out"),
+        (SMALL, [("drop_columns", {"columns": ["y"]}), TRAIN], "y", "UNKNOWN_COLUMN", ["3", "parameters", "target"], "dropped"),
         (SMALL, [(TRAIN, {"exclude": ["x", "z", "n"]})], "y", "NO_COLUMNS", ["2", "parameters", "exclude"], "learn from"),
-        (SMALL, [(TRAIN, {"exclude": ["y"]})], "y", "BAD_PARAMETER", ["2", "parameters", "exclude", "0"], "predict"),
-        (SMALL, [("one_hot_encode", {"columns": ["y"]}), TRAIN], "y", "TARGET_TRANSFORMED", ["2", "parameters", "columns", "0"], "as it is"),
+        (SMALL, [(TRAIN, {"exclude": ["y"]})], "y", "BAD_PARAMETER", ["2", "parameters", "exclude", "0"], "its target"),
+        (SMALL, [("one_hot_encode", {"columns": ["y"]}), TRAIN], "y", "TARGET_TRANSFORMED", ["2", "parameters", "columns", "0"], "must not be transformed"),
     ]  # fmt: skip
 
 

@@ -148,7 +148,7 @@ def test_a_checkpoint_of_something_else_is_not_used_and_the_training_starts_over
     expected, uninterrupted = run(make_folder(tmp_path / "whole"), frame, definition, target="label")
     (message,) = report.resume_messages
     assert message.startswith("The checkpoint of an earlier attempt is not used: ")
-    assert message.endswith("The training starts from its beginning.")
+    assert message.endswith("Training starts from the beginning.")
     assert report.metric_points == uninterrupted.metric_points
     assert model_contents(result) == model_contents(expected)
 

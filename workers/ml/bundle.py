@@ -1,7 +1,7 @@
-"""What a link of a pipeline carries: the rows, their division into training, validation and test, and the transforms learnt so far.
+"""The state that a pipeline's nodes work on: the rows, their split into training, validation and test, and the transforms so far.
 
-Values stay as the dataset has them. A transform is added to the columns it works on as a stage, and every fit starts from the raw
-values of the training rows; so the same stages, cloned, make the one scikit-learn Pipeline that takes raw columns.
+The values stay raw. A transform is added to its columns as a stage, and every fit starts from the raw values of the training rows.
+Clones of the same stages therefore form the one scikit-learn Pipeline that takes raw columns.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ValueKind = Literal["number", "text", "time", "other"]
 Subset = Literal["train", "validation", "test"]
 SUBSETS: tuple[Subset, ...] = ("train", "validation", "test")
 
-# Values held in memory at once, rows times columns: 400 MB as float64, and about four times that while a model is trained.
+# Rows times columns in memory: 400 MB as float64, and about four times that while a model is trained.
 MAX_CELLS = 50_000_000
 MIN_TRAINING_ROWS = 5
 MAX_FEATURE_VALUE = 1e37
@@ -35,7 +35,7 @@ MIN_TEST_ROWS = 2
 
 @dataclass(frozen=True)
 class Stage:
-    """One transform of a column. Columns with the very same transforms are transformed together."""
+    """One transform of a column. Columns that share the same transformer objects are transformed together."""
 
     name: str
     transformer: Any
@@ -43,7 +43,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the dataset. `kind` is what its values are after the stages, `missing` how many are still missing."""
+    """A column of the dataset. `kind` and the number of `missing` values apply after the stages; `type` is the raw ColumnType."""
 
     name: str
     type: str
@@ -54,7 +54,7 @@ class Column:
 
 @dataclass(frozen=True)
 class DataSplit:
-    """Row numbers of each part. `by_default` where the pipeline has no split; `note` says why it is as it is where the pipeline did not."""
+    """Row indices of each subset. `is_default` if the pipeline has no split step; `note` explains a strategy that was chosen automatically."""
 
     strategy: str
     train: np.ndarray
@@ -79,6 +79,8 @@ class _Dropped:
 
 @dataclass
 class Bundle:
+    """Mutable state of one pipeline run. `lazy` scans the dataset with the row filters so far; `columns` are the remaining ones by name."""
+
     lazy: pl.LazyFrame
     columns: dict[str, Column]
     reporter: Reporter
@@ -87,10 +89,10 @@ class Bundle:
     problem: str | None = None
     max_cells: int = MAX_CELLS
     folder: Path = Path()
-    """For files; what a training leaves on its way goes there."""
+    """Folder for output files and checkpoints."""
     checkpoint_settings: CheckpointSettings | None = None
     extra_columns: set[str] = field(default_factory=set)
-    """Columns that are read although no feature: the target, the column of a split by time."""
+    """Columns that are loaded without being features: the target, the columns of a split."""
     time_column: str | None = None
     data_split: DataSplit | None = None
     trained: Trained | None = None
@@ -102,7 +104,7 @@ class Bundle:
 
     @property
     def random_state(self) -> int:
-        """The seed as scikit-learn and LightGBM take it, in 31 bits; a run's seed has 64 and may be negative."""
+        """The seed reduced to the 31 bits that scikit-learn and LightGBM accept; a run's seed has 64 bits and may be negative."""
         if 0 <= self.seed < 2**31:
             return self.seed
         return int(np.random.SeedSequence(self.seed % 2**64).generate_state(1)[0]) >> 1
@@ -110,14 +112,14 @@ class Bundle:
     # ---- columns
 
     def column(self, name: str, node: Node, *rest: str) -> Column:
-        """The column as it stands at `node`; BadInput where there is none."""
+        """Return the column as it is at `node`; raise BadInput (UNKNOWN_COLUMN) if it does not exist there."""
         dropped = self._dropped.get(name)
         if dropped is not None:
             if dropped.node.order > node.order:
                 return dropped.column
             raise BadInput(
                 "UNKNOWN_COLUMN",
-                f"Step '{node.key}' names the column '{name}', which step '{dropped.node.key}' before it left out. Keep it there, or take it out here.",
+                f"Step '{node.key}' names the column '{name}', which the earlier step '{dropped.node.key}' dropped. Keep it there, or remove it here.",
                 column=name,
                 path=node.path(*rest),
             )
@@ -135,22 +137,26 @@ class Bundle:
         return self.columns[name]
 
     def drop(self, name: str, node: Node, *, by_name: bool) -> None:
-        """`named` tells a column that was dropped by name from one that was merely not selected."""
+        """Drop a column. `by_name` tells a column dropped explicitly from one that was not selected."""
         self._dropped[name] = _Dropped(self.columns.pop(name), node, by_name)
 
     def require_columns(self, node: Node) -> None:
+        """Raises BadInput (NO_COLUMNS)."""
         if not self.columns:
-            raise BadInput("NO_COLUMNS", f"Step '{node.key}' leaves no column. Name fewer columns.", path=node.path("columns"))
+            raise BadInput("NO_COLUMNS", f"Step '{node.key}' drops all columns. Name fewer columns.", path=node.path("columns"))
 
     def target_or_split_column(self, name: str, node: Node, parameter: str) -> Column:
-        """A column that a training step or a split uses beside the features: it may have been left out by a selection, not by name."""
+        """Return a column that a training or split step uses besides the features. It may be unselected, but not dropped by name."""
         dropped = self._dropped.get(name)
         if dropped is not None and not dropped.by_name:
             return dropped.column
         return self.column(name, node, parameter)
 
     def columns_to_transform(self, node: Node, names: list[str] | None, kinds: tuple[ValueKind, ...]) -> list[Column]:
-        """The columns a transform works on: those it names, or all features of the kinds it suits."""
+        """Return the columns in `names`, or by default all features of the accepted kinds.
+
+        Raises BadInput: UNKNOWN_COLUMN, TARGET_TRANSFORMED, WRONG_COLUMN_TYPE.
+        """
         if names is None:
             return [column for column in self.columns.values() if column.kind in kinds and column.name != self.target]
         columns = [self.column(name, node, "columns", str(index)) for index, name in enumerate(dict.fromkeys(names))]
@@ -158,22 +164,27 @@ class Bundle:
             path = node.path("columns", str(index))
             if column.name == self.target and self.problem is not None:
                 raise BadInput(
-                    "TARGET_TRANSFORMED", f"Step '{node.key}' names the target '{column.name}', which is predicted as it is. Take it out of the columns.",
+                    "TARGET_TRANSFORMED", f"Step '{node.key}' names the target '{column.name}', which must not be transformed. Remove it from the columns.",
                     column=column.name, path=path,
                 )  # fmt: skip
             if column.kind not in kinds:
                 raise BadInput("WRONG_COLUMN_TYPE", _wrong_kind_message(node, column, kinds), column=column.name, path=path)
         return columns
 
-    def add_stage(self, node: Node, columns: list[Column], transformer: Any, *, kind: ValueKind | None = None, fills: bool = False) -> None:
-        """Adds a transform to columns, which are then fitted together; give each its own where what comes out of each must be known."""
+    def add_stage(
+        self, node: Node, columns: list[Column], transformer: Any, *, kind: ValueKind | None = None, fills: bool = False
+    ) -> None:
+        """Add a transform to columns, which are then fitted together. For per-column outputs, add a separate transformer to each column.
+
+        Raises BadInput (FILTER_AFTER_TRANSFORM).
+        """
         for column in columns:
             filter_node = self._filter_nodes.get(column.name)
             if filter_node is not None and filter_node.order > node.order:
                 raise BadInput(
                     "FILTER_AFTER_TRANSFORM",
-                    f"Step '{filter_node.key}' filters by the column '{column.name}', which step '{node.key}' before it changes; conditions read the values "
-                    f"of the dataset. Link '{filter_node.key}' before '{node.key}'.",
+                    f"Step '{filter_node.key}' filters by the column '{column.name}', which the earlier step '{node.key}' changes; conditions apply to the "
+                    f"dataset's own values. Link '{filter_node.key}' before '{node.key}'.",
                     column=column.name,
                     path=filter_node.path("conditions"),
                 )  # fmt: skip
@@ -190,14 +201,14 @@ class Bundle:
         return int(self.lazy.select(pl.len()).collect(engine="streaming").item())
 
     def filter_rows(self, condition: pl.Expr, node: Node, names: set[str]) -> None:
-        """Keeps the rows that meet `condition`; may only be called before the rows are read."""
+        """Keep the rows that meet `condition`. Call it only before `frame` is read."""
         self.lazy = self.lazy.filter(condition)
         for name in names:
             self._filter_nodes[name] = node
 
     @property
     def frame(self) -> pl.DataFrame:
-        """The rows, in memory; read on first use, only the columns that are still there. BadInput when they are too many."""
+        """The rows in memory, loaded on first use with only the columns still needed. Raises BadInput (TOO_LARGE)."""
         if self._frame is None:
             names = [name for name in self.lazy.collect_schema().names() if name in self.columns or name in self.extra_columns]
             self.check_size(self.count(), len(names))
@@ -208,17 +219,19 @@ class Bundle:
         return self._frame
 
     def check_size(self, rows: int, columns: int, node: Node | None = None) -> None:
+        """Raises BadInput (TOO_LARGE) for more than `max_cells` values."""
         if rows * columns <= self.max_cells:
             return
-        subject = f"Step '{node.key}' makes" if node else "The pipeline reads"
+        subject = f"Step '{node.key}' produces" if node else "The pipeline reads"
         raise BadInput(
             "TOO_LARGE",
-            f"{subject} {rows:,} rows of {columns:,} columns, {rows * columns:,} values; at most {self.max_cells:,} are held in memory at once. "
+            f"{subject} {rows:,} rows of {columns:,} columns, {rows * columns:,} values; the maximum is {self.max_cells:,}. "
             "Filter rows, select fewer columns, or encode fewer categories.",
             path=node.path() if node else None,
         )
 
     def rows_of(self, subset: Subset) -> np.ndarray:
+        """Return the row indices of a subset; without a split, all rows are training rows."""
         return (
             self.data_split.rows(subset)
             if self.data_split is not None
@@ -228,19 +241,19 @@ class Bundle:
     # ---- fitting
 
     def features(self, names: list[str], rows: np.ndarray | None = None) -> pl.DataFrame:
-        """Raw values as the model takes them: booleans as 0 and 1, categories as text, missing as null."""
+        """Return raw values as the model takes them: booleans as 0 and 1, categories as text, missing as null."""
         frame = self.frame.select(names)
         return as_features(frame if rows is None else frame[rows])
 
     def transformer(self, names: list[str]) -> Any:
-        """An unfitted ColumnTransformer of the stages so far, from raw columns to numbers."""
+        """Return an unfitted ColumnTransformer of the stages so far, from raw columns to numbers."""
         from sklearn.base import clone  # sklearn takes seconds to import, and importing the registry must not
         from sklearn.compose import ColumnTransformer
         from sklearn.pipeline import Pipeline
 
         groups: dict[tuple[int, ...], list[str]] = {}
         for name in names:
-            # One node may give numbers and texts different transforms, so it is the transforms that are compared.
+            # Grouped by transformer, not by node: one node may give numbers and text different transformers.
             groups.setdefault(tuple(id(stage.transformer) for stage in self.columns[name].stages), []).append(name)
         transformers: list[tuple[str, Any, list[str]]] = []
         for number, (key, members) in enumerate(groups.items()):
@@ -249,10 +262,10 @@ class Bundle:
         return ColumnTransformer(transformers, remainder="drop", sparse_threshold=0, verbose_feature_names_out=False)
 
     def fit_transformer(self, names: list[str], node: Node) -> Any:
-        """Fits the stages of these columns on the training rows and on nothing else."""
+        """Fit the stages of these columns on the training rows only. Raises BadInput: NO_ROWS, INFINITE_VALUES, ALL_MISSING, TOO_LARGE."""
         rows = self.rows_of("train")
         if not len(rows):
-            raise BadInput("NO_ROWS", f"No row is left for step '{node.key}' to learn from. Filter fewer rows.", path=node.path())
+            raise BadInput("NO_ROWS", f"No rows are left for step '{node.key}' to learn from. Filter fewer rows.", path=node.path())
         self.check_finite(names, node)
         self._check_texts(names, rows, node)
         fitted = self.transformer(names).fit(self.features(names, rows))
@@ -260,6 +273,7 @@ class Bundle:
         return fitted
 
     def check_finite(self, names: list[str], node: Node) -> None:
+        """Raises BadInput (INFINITE_VALUES)."""
         float_columns = self.frame.select(names).select(pl.selectors.float())
         has_infinite = float_columns.select(pl.all().is_infinite().any()).row(0, named=True) if float_columns.width else {}
         for name, is_infinite in has_infinite.items():
@@ -267,14 +281,14 @@ class Bundle:
                 row = int(self.frame[name].is_infinite().arg_max() or 0)
                 raise BadInput(
                     "INFINITE_VALUES",
-                    f"The column '{name}' holds an infinite value (data row {row + 1} of those in use), which step '{node.key}' cannot use. "
+                    f"The column '{name}' has an infinite value (row {row + 1} of the rows in use), which step '{node.key}' cannot use. "
                     "Filter such rows, or drop the column.",
                     column=name,
                     path=node.path(),
                 )
 
     def check_range(self, names: list[str], node: Node) -> None:
-        """For what learns: values that 32 bits cannot hold, or whose squares are no numbers, are refused."""
+        """Raise BadInput for features that a float32 cannot hold or whose squares overflow: INFINITE_VALUES, VALUES_TOO_LARGE."""
         self.check_finite(names, node)
         float_columns = self.frame.select(names).select(pl.selectors.float())
         maxima = float_columns.select(pl.all().abs().max()).row(0, named=True) if float_columns.width else {}
@@ -282,14 +296,14 @@ class Bundle:
             if greatest is not None and greatest > MAX_FEATURE_VALUE:
                 raise BadInput(
                     "VALUES_TOO_LARGE",
-                    f"The column '{name}' holds values as great as {greatest:.3g}; step '{node.key}' works with numbers up to {MAX_FEATURE_VALUE:g}. "
+                    f"The column '{name}' has values as large as {greatest:.3g}; step '{node.key}' accepts numbers up to {MAX_FEATURE_VALUE:g}. "
                     "Filter such rows, or drop the column.",
                     column=name,
                     path=node.path(),
                 )
 
     def _check_texts(self, names: list[str], rows: np.ndarray, node: Node) -> None:
-        """Nothing can be learnt of a text column without a text, not even which categories there are."""
+        """Raise BadInput (ALL_MISSING) for a text column without a value in the training rows: no categories can be learned from it."""
         for name in names:
             stages = self.columns[name].stages
             if not stages or stages[0].name.startswith("impute") or kind_of(self.frame[name].dtype) != "text":
@@ -297,7 +311,7 @@ class Bundle:
             if self.frame[name][rows].null_count() == len(rows):
                 raise BadInput(
                     "ALL_MISSING",
-                    f"The column '{name}' has no value in any of the {len(rows):,} training rows, so step '{node.key}' can learn nothing of it. "
+                    f"The column '{name}' has no value in any of the {len(rows):,} training rows, so step '{node.key}' cannot learn from it. "
                     "Drop the column, or fill it with a constant.",
                     column=name,
                     path=node.path(),
@@ -305,7 +319,7 @@ class Bundle:
 
 
 def as_features(frame: pl.DataFrame) -> pl.DataFrame:
-    """What a model's Pipeline takes, from raw columns."""
+    """Convert raw columns to what a model's Pipeline takes."""
     changes: list[pl.Expr] = []
     for name, dtype in frame.schema.items():
         if dtype == pl.Boolean or dtype.is_decimal():
@@ -318,6 +332,7 @@ def as_features(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def kind_of(dtype: pl.DataType) -> ValueKind:
+    """Return the kind of a column's values; booleans are numbers."""
     if dtype.is_numeric() or dtype == pl.Boolean:
         return "number"
     if dtype == pl.String or isinstance(dtype, pl.Categorical | pl.Enum):
@@ -327,7 +342,7 @@ def kind_of(dtype: pl.DataType) -> ValueKind:
 
 def _wrong_kind_message(node: Node, column: Column, kinds: tuple[ValueKind, ...]) -> str:
     description = {"text": "text", "number": "numeric"}.get(column.kind, f"of type {column.type}")
-    encoding_advice = " or link a one_hot_encode or ordinal_encode step before." if column.kind == "text" else ""
+    encoding_advice = " or link a one_hot_encode or ordinal_encode step before it." if column.kind == "text" else ""
     accepted = " or ".join({"number": "numeric", "text": "text"}.get(kind, kind) for kind in kinds)
-    removal_advice = "Take it out of the columns" + ("," if encoding_advice else ".")
+    removal_advice = "Remove it from the columns" + ("," if encoding_advice else ".")
     return f"The column '{column.name}' is {description}, and step '{node.key}' takes {accepted} columns. {removal_advice}{encoding_advice}"

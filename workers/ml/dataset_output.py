@@ -1,4 +1,4 @@
-"""What a pipeline without training leaves: a dataset."""
+"""The output of a pipeline without training: a dataset."""
 
 from __future__ import annotations
 
@@ -15,20 +15,24 @@ from workers.ml.plan import Plan
 
 PREVIEW_ROWS = 100
 SPLIT_COLUMN = "split"
-INT64_LIMIT = 2.0**63  # from here on, a float is no whole number of 64 bits
+INT64_LIMIT = 2.0**63  # floats from here on do not fit a signed 64-bit integer
 INTEGER_PRESERVING_STAGES = ("impute",)
 
 
 @dataclass(frozen=True)
 class WrittenDataset:
+    """`columns` are {name, type, nullable}; `preview` holds at most 100 rows as JSON."""
+
     row_count: int
     columns: list[dict[str, Any]]
     preview: list[dict[str, Any]]
 
 
 def write_dataset(bundle: Bundle, plan: Plan, path: Path) -> WrittenDataset:
-    """Writes the rows with all transforms applied as Parquet (zstd). Without transforms and split nothing is held in memory,
-    so that a file larger than it passes."""
+    """Write the rows with all transforms applied as Parquet (zstd). Raises BadInput (NAME_TAKEN).
+
+    Without transforms and split the rows are streamed, so a file may be larger than memory.
+    """
     if not plan.nodes_at("split", "fit"):
         lazy_frame = bundle.lazy.select(list(bundle.columns))
         lazy_frame.sink_parquet(path, compression="zstd")
@@ -46,7 +50,7 @@ def write_dataset(bundle: Bundle, plan: Plan, path: Path) -> WrittenDataset:
 
 
 def _transformed(bundle: Bundle, plan: Plan) -> pl.DataFrame:
-    """Columns in the dataset's order, those that a column was encoded into in its place."""
+    """Return the transformed columns in the dataset's order; encoded columns take the place of their source."""
     frame, encoded = bundle.frame, dict[str, list[pl.Series]]()
     transformed = [name for name, column in bundle.columns.items() if column.stages]
     if transformed:
@@ -73,7 +77,7 @@ def _transformed(bundle: Bundle, plan: Plan) -> pl.DataFrame:
         if output.name in used_names or (output.name == SPLIT_COLUMN and bundle.data_split is not None):
             raise BadInput(
                 "NAME_TAKEN",
-                f"The pipeline makes the column '{output.name}' and there is one of that name already. Drop that column before.",
+                f"The pipeline creates the column '{output.name}', but a column of that name already exists. Drop that column first.",
                 column=output.name,
                 path=last_node.path(),
             )
@@ -87,7 +91,7 @@ def _transformed(bundle: Bundle, plan: Plan) -> pl.DataFrame:
 
 
 def _series(name: str, values: np.ndarray, column: Column, dtype: pl.DataType) -> pl.Series:
-    """Numbers as floats, but whole ones where the column was of whole numbers and only had missing values filled; texts as text."""
+    """Build one output column: text as text, category codes and imputed integer columns as integers, other numbers as floats."""
     if column.kind == "text":
         return pl.Series(name, [value if isinstance(value, str) else None for value in values.tolist()], dtype=pl.String)
     numbers = pl.Series(name, np.asarray(values, dtype=np.float64)).fill_nan(None)

@@ -1,13 +1,13 @@
-"""What a body raises to say whether trying again may help."""
+"""Errors that a body raises: `BadInput` is final, `Transient` is retried."""
 
 from __future__ import annotations
 
 
 class BadInput(Exception):
-    """The file, a parameter or the data cannot be worked on; trying again changes nothing, so the job is never retried.
+    """The file, a parameter or the data cannot be processed. A retry would fail the same way, so the job is never retried.
 
-    `code` is UPPER_SNAKE and stable, `message` says what happened, where, and what to do next. `row` counts data rows
-    from 1 (the header is not counted), `column` is a column's name, `path` leads to a parameter of the definition.
+    `code` is UPPER_SNAKE and stable; `message` says what happened, where, and what to do next. `row` counts data rows from 1
+    (the header is not counted), `column` is a column's name, `path` points to a parameter in the pipeline definition.
     """
 
     def __init__(
@@ -28,7 +28,7 @@ class BadInput(Exception):
 
 
 class Transient(Exception):
-    """It may work next time, with the same input: something that the body needs was away for a moment. The job is tried again.
+    """A dependency of the body failed temporarily; the same input may succeed next time. The job is retried.
 
-    The message says what happened and where. `OSError`s count as this by themselves; anything else that a body raises is final.
+    The message says what happened and where. The engine treats an `OSError` as transient, too; any other exception is final.
     """

@@ -1,7 +1,6 @@
-"""The body of INGEST: a raw file in, a Parquet file, its columns, issues, preview and profile out.
+"""The body of INGEST jobs: reads a raw file and produces a Parquet file with its columns, issues, preview and profile.
 
-The file is read block by block; memory does not grow with its size. Reading and typing take 70 % of the progress, the
-profile the rest.
+The file is read block by block, so memory does not grow with its size. Reading takes the first 70 % of the progress, the profile the rest.
 """
 
 from __future__ import annotations
@@ -28,11 +27,11 @@ from workers.ml.reading.table_reader import ColumnOut, ProgressCallback, TableRe
 from workers.ml.reporting import Reporter
 
 _READ_PERCENT = 70.0
-_MAX_PASSES = 3  # the first proposes types, the second settles them; a third is only a guard
+_MAX_PASSES = 3  # the first pass proposes types, the second applies the revised ones; a third guards against a bug
 
 
 class IngestSpec(TypedDict):
-    """`size` and `sha256` are what the client announced; `folder` exists and is ours alone."""
+    """`size` (bytes) and `sha256` are what the client declared; `folder` exists and is used by this body alone."""
 
     source: str
     folder: str
@@ -40,15 +39,15 @@ class IngestSpec(TypedDict):
     size: int
     sha256: str | None
     actual_sha256: NotRequired[str]
-    """Of the file as it was fetched; otherwise it is hashed while it is read."""
+    """SHA-256 of the downloaded file; if absent, the file is hashed while it is read."""
     checkpointing: NotRequired[PartCheckpointSettings | None]
-    """How to keep what was read, if that is worth it: the table, and its parts until it is whole."""
+    """Checkpoint the parts of the table while reading and the whole table at the end; None for files too small to be worth it."""
     table: NotRequired[TableSummary | None]
-    """What an earlier attempt read; the Parquet file lies in the folder already, and there is no source."""
+    """Result of reading by an earlier attempt; its Parquet file is already in `folder`, and `source` does not exist."""
 
 
 class TableSummary(TypedDict):
-    """What reading a file found out, beside the Parquet file that it wrote."""
+    """What reading the file produced besides the Parquet file; stored as the state of the checkpoint `table`."""
 
     format: str
     sha256: str
@@ -73,7 +72,7 @@ class IngestResult(TypedDict):
 
 
 def ingest(spec: IngestSpec, reporter: Reporter) -> IngestResult:
-    """Raises BadInput with the codes that `workers.ml.reading` documents; UPLOAD_MISMATCH goes before any other."""
+    """Raises BadInput with the codes that the readers in `workers.ml.reading` document; UPLOAD_MISMATCH takes precedence over all others."""
     target = Path(spec["folder"]) / "processed.parquet"
     table = spec.get("table")
     if table is None:
@@ -107,7 +106,7 @@ def _read_table(spec: IngestSpec, target: Path, reporter: Reporter) -> TableSumm
     if raw.size != spec["size"]:
         raise BadInput(
             "UPLOAD_MISMATCH",
-            f"{spec['filename']!r} was announced with {spec['size']:,} bytes and has {raw.size:,}. Upload it again.",
+            f"{spec['filename']!r} was declared to have {spec['size']:,} bytes and has {raw.size:,}. Upload it again.",
         )
     try:
         format_name, reader, rows = _read_file(raw, spec, target, reporter)
@@ -131,7 +130,7 @@ def _read_file(raw: RawFile, spec: IngestSpec, target: Path, reporter: Reporter)
     checkpoints = PartCheckpoints(spec.get("checkpointing"), reporter)
 
     def progress(share: float, step: str) -> None:
-        # The first pass takes five sevenths of the reading, a second one the rest: nobody knows yet whether one comes.
+        # The first pass takes five sevenths of the reading's progress, a second pass the rest; whether there is one is not known yet.
         percent = 50.0 + (_READ_PERCENT - 50.0) * share if checkpoints.passes else 50.0 * share
         reporter.progress(percent, step)
 
@@ -150,8 +149,8 @@ def _read_file(raw: RawFile, spec: IngestSpec, target: Path, reporter: Reporter)
             break
         checkpoints.start_next_pass(rows)
         if checkpoints.passes >= _MAX_PASSES:
-            raise RuntimeError("the types of the columns do not settle")
-        reporter.log("The whole file did not bear out the types that its beginning proposed; it is read again.")
+            raise RuntimeError(f"column types still changed after {_MAX_PASSES} passes")
+        reporter.log("Some values later in the file do not fit the types inferred from its beginning; the file is read again.")
     reporter.progress(_READ_PERCENT, "read")
     return format_name, reader, rows
 
@@ -161,7 +160,7 @@ def _open_reader(format_name: str, encoding: Encoding | None, raw: RawFile, file
         return ParquetReader(raw, filename, progress)
     if format_name == "EXCEL":
         return ExcelReader(raw, filename, progress)
-    assert encoding is not None  # the rest is text
+    assert encoding is not None  # all other formats are text
     if format_name == "JSON":
         return JsonArrayReader(raw, encoding, filename, progress)
     if format_name == "JSONL":
@@ -174,5 +173,5 @@ def _check_digest(raw: RawFile, spec: IngestSpec, cause: BadInput | None = None)
     if expected is not None and raw.sha256() != expected.lower():
         raise BadInput(
             "UPLOAD_MISMATCH",
-            f"{spec['filename']!r} does not have the SHA-256 it was announced with: expected {expected.lower()}, found {raw.sha256()}. Upload it again.",
+            f"{spec['filename']!r} does not have the declared SHA-256: expected {expected.lower()}, found {raw.sha256()}. Upload it again.",
         ) from cause

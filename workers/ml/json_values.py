@@ -1,4 +1,4 @@
-"""Values as JSON and PostgreSQL can hold them."""
+"""Conversion of values to what JSON and PostgreSQL's jsonb can store."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from typing import Any
 
 
 def json_value(value: Any, text_limit: int = 1_000) -> Any:
-    """`value` as JSON: NaN and infinities are null, times ISO 8601, bytes hexadecimal; texts are cut and hold no NUL, which jsonb refuses."""
+    """Convert `value` to JSON types: NaN and infinities to null, dates and times to ISO 8601, durations to seconds, bytes to hexadecimal.
+
+    Text longer than `text_limit` characters is truncated with "…"; NUL becomes U+FFFD, because jsonb rejects it.
+    """
     match value:
         case None | bool():
             return value

@@ -1,4 +1,4 @@
-"""Every bound that reading a stranger's file respects, in one place: what lies beyond is named to its owner, never attempted."""
+"""All limits on reading untrusted files. A file beyond a limit is rejected with an error that names the limit."""
 
 from __future__ import annotations
 
@@ -7,70 +7,70 @@ from typing import Final
 MIB: Final = 1 << 20
 
 MAX_COLUMNS: Final = 2_000
-"""Columns of a table."""
+"""Columns in a table."""
 
 MAX_NAME_LENGTH: Final = 200
-"""Characters of a column's name; longer ones are cut."""
+"""Characters in a column name; longer names are truncated."""
 
 MAX_ISSUES: Final = 1_000
-"""Issues that are kept word for word; the rest are only counted."""
+"""Issues stored with their message; further issues are only counted."""
 
 BLOCK_BYTES: Final = 8 * MIB
-"""Text is read, checked and parsed this many bytes at a time: the unit of memory for a file of any size."""
+"""Block size for reading, checking and parsing text; bounds memory for files of any size."""
 
 SAMPLE_BYTES: Final = 256 * 1024
-"""Bytes from which encoding, delimiter, quote and header are told."""
+"""Bytes at the start of the file from which encoding, delimiter, quote and header are detected."""
 
 MAX_RECORD_BYTES: Final = 4 * MIB
-"""One row of a text file, quoted line breaks included. A quote still open after this many bytes is a stray one."""
+"""One row of a text file, including quoted line breaks. A quote still open after this many bytes is treated as literal text."""
 
 MAX_RAGGED_SHARE: Final = 0.10
 RAGGED_ROWS_ALLOWED: Final = 10
-"""A delimited file fails when more than this share of its rows, and more than this many, have the wrong number of fields."""
+"""A delimited file is rejected when both more than this share and more than this number of its rows have the wrong field count."""
 
 EARLY_ABORT_ROWS: Final = 1_000
-"""A file of which more than half of the first thousand rows are ragged or unreadable fails at once."""
+"""Reading aborts when more than half of the first thousand rows are ragged or unreadable."""
 
 MAX_MISFIT_SHARE: Final = 0.01
-"""A column keeps its type while at most this share of its values does not fit; those become missing, each named."""
+"""A column keeps its type if at most this share of its values fails to parse; each such value becomes missing and is reported."""
 
 MIN_PROPOSAL_SHARE: Final = 0.90
-"""A type is tried on the whole file when this share of the first block fits it."""
+"""A type is proposed for a column when at least this share of the values in the first block parses as it."""
 
 MAX_JSON_DOCUMENT_BYTES: Final = 32 * MIB
-"""A JSON document that is one object has to be held as a whole; arrays and lines of objects are streamed."""
+"""A JSON document that is a single object is loaded into memory; arrays and JSON lines are streamed."""
 
 MAX_EXCEL_BYTES: Final = 64 * MIB
 """Size of an Excel file."""
 
 MAX_EXCEL_UNCOMPRESSED_BYTES: Final = 512 * MIB
-"""All members of an .xlsx after decompression, counted while they unfold."""
+"""Total size of all members of an .xlsx, counted while decompressing."""
 
 MAX_EXCEL_CELLS: Final = 10_000_000
-"""Rows times columns of the sheet's used range, empty cells included."""
+"""Rows times columns of the sheet's used range, including empty cells."""
 
 MAX_PARQUET_DECODED_BYTES: Final = 1024 * MIB
 MAX_PARQUET_DECODED_RATIO: Final = 200
-"""A Parquet file may unfold to the larger of this many bytes and this many times its size."""
+"""A Parquet file may decode to at most this many bytes or this multiple of its size, whichever is larger."""
 
 MAX_CELL_BYTES: Final = 16 * MIB
-"""One value of a Parquet or JSON file."""
+"""One value in a Parquet or JSON file."""
 
 ROW_GROUP_BYTES: Final = 64 * MIB
 ROW_GROUP_ROWS: Final = 262_144
-"""A row group of the Parquet we write holds at most about this much."""
+"""A row group is written once it reaches either size."""
 
 PREVIEW_ROWS: Final = 100
 PREVIEW_TEXT_LENGTH: Final = 1_000
 PREVIEW_BYTES: Final = 1 * MIB
-"""The preview: rows, characters of one text, bytes of all of it as JSON."""
+"""Limits of the preview: rows, characters per text, bytes of the whole as JSON."""
 
 MAX_EXACT_PROFILE_ROWS: Final = 5_000_000
-"""Profiles are exact up to here; above, distinct counts, quantiles, top values and duplicates are sketches."""
+"""Rows up to which a profile is exact; above, distinct counts, quantiles, top values and duplicates are estimated by sketches."""
 
 MAX_CORRELATION_COLUMNS: Final = 100
-"""Pearson correlations cover this many numeric columns, the first in file order."""
+"""Pearson correlations cover only this many numeric columns, the first in file order."""
 
 MAX_CATEGORY_VALUES: Final = 1_000
 MIN_CATEGORY_REPEATS: Final = 5
-"""A text column is a CATEGORY when it has at most this many different values, each met this often on average."""
+"""A text column is a CATEGORY when it has at most this many distinct values, each occurring at least this often on average."""

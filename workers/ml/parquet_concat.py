@@ -1,7 +1,7 @@
-"""Parquet files of the same columns put one after another: their bytes are copied, only the index at the end is written anew.
+"""Concatenation of Parquet files with the same schema: column chunks are copied as bytes, only the footer is rewritten.
 
-The index (FileMetaData of parquet.thrift) is Thrift's compact protocol. It is read as fields without names, so that whatever else a
-writer notes there stays as it is: only the offsets, counts and places of row groups change.
+The footer (FileMetaData in parquet.thrift) uses Thrift's compact protocol. It is parsed as numbered fields, so that everything a writer
+put there is preserved; only offsets, row counts and ordinals of row groups change.
 """
 
 from __future__ import annotations
@@ -11,27 +11,31 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple
 
 MAGIC: Final = b"PAR1"
-_FOOTER_TAIL_BYTES: Final = 8  # length of the index, then the magic word
+_FOOTER_TAIL_BYTES: Final = 8  # length of the footer, then the magic number
 _COPY_BYTES: Final = 4 * 1024**2
 
 _TRUE, _FALSE, _BYTE, _I16, _I32, _I64, _DOUBLE, _BINARY, _LIST, _SET = range(1, 11)
 _STRUCT: Final = 12
 _INTEGERS = frozenset({_I16, _I32, _I64})
 
-# Fields by number, as parquet.thrift has them.
+# Field numbers of parquet.thrift.
 _SCHEMA, _NUM_ROWS, _ROW_GROUPS, _KEY_VALUE_METADATA = 2, 3, 4, 5
 _COLUMNS, _FILE_OFFSET, _ORDINAL = 1, 5, 7
-_CHUNK_OFFSET_FIELDS: Final = (2, 4, 6)  # of the chunk, of its offset index and of its column index
+_CHUNK_OFFSET_FIELDS: Final = (2, 4, 6)  # file_offset, offset_index_offset, column_index_offset
 _META_DATA: Final = 3
-_PAGE_OFFSET_FIELDS: Final = (9, 10, 11, 14)  # data, index and dictionary page, Bloom filter
+_PAGE_OFFSET_FIELDS: Final = (9, 10, 11, 14)  # data page, index page, dictionary page, Bloom filter
 
 
 class Field(NamedTuple):
+    """A field's value with its type id in Thrift's compact protocol."""
+
     kind: int
     value: Any
 
 
 class ListValue(NamedTuple):
+    """A list or set with the type id of its elements."""
+
     kind: int
     values: list[Any]
 
@@ -40,7 +44,10 @@ Struct = dict[int, Field]
 
 
 def concatenate(parts: Sequence[Path], target: Path, metadata: Mapping[bytes, bytes]) -> None:
-    """The row groups of all parts in their order; `notes` and the first part's Arrow schema become the file's key-value metadata."""
+    """Write the row groups of all parts in order. The key-value metadata is `metadata` plus the Arrow schema of the first part.
+
+    Raises ValueError if the schemas differ or a part is not a whole Parquet file.
+    """
     merged: Struct = {}
     row_groups: list[Struct] = []
     with target.open("wb") as file:
@@ -55,7 +62,7 @@ def concatenate(parts: Sequence[Path], target: Path, metadata: Mapping[bytes, by
                 row_groups = merged[_ROW_GROUPS].value.values
             else:
                 if footer[_SCHEMA] != merged[_SCHEMA]:
-                    raise ValueError(f"{part.name} has other columns than the parts before it")
+                    raise ValueError(f"the schema of {part.name} differs from that of the parts before it")
                 merged[_NUM_ROWS] = Field(_I64, merged[_NUM_ROWS].value + footer[_NUM_ROWS].value)
                 _shift_row_groups(footer[_ROW_GROUPS].value.values, shift, first=len(row_groups))
                 row_groups.extend(footer[_ROW_GROUPS].value.values)
@@ -72,12 +79,12 @@ def concatenate(parts: Sequence[Path], target: Path, metadata: Mapping[bytes, by
 
 
 def _read_footer(file: BinaryIO) -> tuple[Struct, int]:
-    """The index, and the length of what lies between it and the magic word at the file's beginning."""
+    """Return the footer, and the number of bytes between the leading magic number and the footer."""
     size = file.seek(0, 2)
     file.seek(size - _FOOTER_TAIL_BYTES)
     tail = file.read(_FOOTER_TAIL_BYTES)
     if tail[4:] != MAGIC:
-        raise ValueError("the file does not end as Parquet does")
+        raise ValueError("the file does not end with Parquet's magic number")
     length = int.from_bytes(tail[:4], "little")
     file.seek(size - _FOOTER_TAIL_BYTES - length)
     return _CompactReader(file.read(length)).struct(), size - _FOOTER_TAIL_BYTES - length - len(MAGIC)
@@ -88,7 +95,7 @@ def _copy_bytes(source: BinaryIO, target: BinaryIO, length: int) -> None:
     while length:
         block = source.read(min(length, _COPY_BYTES))
         if not block:
-            raise ValueError("the file is shorter than its index says")
+            raise ValueError("the file is shorter than its footer says")
         target.write(block)
         length -= len(block)
 
@@ -105,7 +112,7 @@ def _shift_row_groups(row_groups: list[Struct], shift: int, *, first: int) -> No
 
 def _shift_fields(struct: Struct, fields: tuple[int, ...], shift: int) -> None:
     for field in fields:
-        # Writers put 0 where they do not tell the offset.
+        # Writers put 0 for an unknown offset.
         if field in struct and struct[field].value:
             struct[field] = Field(struct[field].kind, struct[field].value + shift)
 
@@ -142,7 +149,7 @@ class _CompactReader:
             return self._byte()
         if kind == _DOUBLE:
             return self._bytes(8)
-        raise ValueError(f"the index of a Parquet file holds type {kind}, which the format does not use")
+        raise ValueError(f"the footer of a Parquet file holds Thrift type {kind}, which the format does not use")
 
     def _bytes(self, length: int) -> bytes:
         self._position += length

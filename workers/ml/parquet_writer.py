@@ -1,4 +1,4 @@
-"""Parquet written beside the parser, in row groups of bounded size, and in parts where some of it is kept for another attempt."""
+"""Parquet writing in a thread beside the parser: row groups of bounded size, and separate part files if the table is checkpointed."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from workers.ml import limits
 from workers.ml.parquet_concat import concatenate
 
 TYPES_KEY: Final = b"trellis.types"
-"""Key of the file's metadata that holds ColumnType by name, for what Parquet's own types do not tell."""
+"""Metadata key of the ColumnType by column name, for types that Parquet does not distinguish."""
 RESUME_STATE_KEY: Final = b"trellis.note"
-"""Key of a part's metadata that holds what was noted when it was cut."""
+"""Metadata key of a part's resume state. The value is stored in existing checkpoints: do not change it."""
 
 _DICTIONARY_BYTES: Final = 65_536
-# A column of many different values gives up its dictionary early: with the default of 1 MiB writing took 2.5 times as long
-# and the file was larger.
+# A column of many distinct values abandons dictionary encoding early: with the default of 1 MiB writing took 2.5 times as long and
+# the file was larger.
 
 
 @dataclass(frozen=True, slots=True)
 class _PartEnd:
-    """The part ends here, with this note; `done` is told when it is whole."""
+    """Marks the end of a part in the queue; `on_written` is called once the file is complete."""
 
     path: Path
     resume_state: bytes
@@ -38,14 +38,14 @@ class _PartEnd:
 
 
 class ParquetSink:
-    """Takes frames, writes row groups of about 64 MiB in its own thread; `close` has to be called for the file to be whole.
+    """Writes frames as row groups of about 64 MiB in its own thread. The file is complete only after `close`.
 
-    A table that was never cut is one file from the beginning. One that was is several parts, whose row groups are those that it
-    would have without cuts: joined, the file is the same byte for byte.
+    A table without checkpoints is written as one file. One with checkpoints is written as several parts with the same row groups; their
+    concatenation is byte for byte the same file.
     """
 
     def __init__(self, path: Path, parts: Sequence[Path] = (), row_count: int = 0) -> None:
-        """`left` are parts cut by an earlier sink, with so many rows, to which more come."""
+        """`parts` were written by the sink of an earlier attempt and hold the first `row_count` rows of the table."""
         self.path = path
         self.row_count = row_count
         self._parts = list(parts)
@@ -77,10 +77,10 @@ class ParquetSink:
             raise self._error
 
     def write(self, frame: pl.DataFrame) -> bool:
-        """Whether all that came is in whole row groups now, and a part may be cut. Raises what the writing thread met.
+        """Add a frame. Return whether all rows so far are in complete row groups, so that a part may end. Re-raises the writer thread's error.
 
-        After a frame of other types than the first nothing more is written: a column without values had to be written as
-        something, and its first value says otherwise. Then the file will be read again.
+        After a frame with other types than the first, frames are only counted: a column without values so far was written as text, and its
+        first value has another type. The file is then read again.
         """
         if self._schema is None:
             self._schema = frame.schema
@@ -100,7 +100,7 @@ class ParquetSink:
         return False
 
     def end_part(self, resume_state: bytes, on_written: Callable[[Path], None]) -> None:
-        """After a `write` that gave True: what was written so far becomes a part. `done` is called by the writing thread."""
+        """End the current part; call it only after `write` returned True. `on_written` runs in the writer thread."""
         if self._error is not None:
             raise self._error
         self._queue.put(_PartEnd(self._next_part(), resume_state, on_written))
@@ -108,11 +108,11 @@ class ParquetSink:
         self._part_rows = 0
 
     def close(self, types: dict[str, str]) -> None:
-        """`types` become part of the file."""
+        """Complete the file; `types` (ColumnType by column name) go into its metadata. Re-raises the writer thread's error."""
         if self._is_closed:
             return
         if self._is_discarding:
-            raise RuntimeError("the types of a column changed while the file was read, and it is not read again")
+            raise RuntimeError("the type of a column changed during the last pass over the file")
         self._is_closed = True
         self._types = types
         if self._pending:
@@ -148,7 +148,7 @@ class ParquetSink:
         try:
             while (item := self._queue.get()) is not None:
                 if isinstance(item, _PartEnd):
-                    assert writer is not None  # a cut follows a row group
+                    assert writer is not None  # a part ends after a row group
                     writer.add_key_value_metadata({RESUME_STATE_KEY: item.resume_state})
                     writer.close()
                     writer = None
@@ -157,7 +157,7 @@ class ParquetSink:
                 path, frame = item
                 table = arrow_table(frame)
                 if writer is None:
-                    path.unlink(missing_ok=True)  # of an earlier pass, and perhaps just being stored under another name
+                    path.unlink(missing_ok=True)  # left by an earlier pass; a hard link to it may still be uploading
                     writer = pq.ParquetWriter(
                         path,
                         table.schema,
@@ -168,7 +168,7 @@ class ParquetSink:
                 writer.write_table(table, row_group_size=max(1, table.num_rows))
             if writer is not None:
                 writer.add_key_value_metadata({TYPES_KEY: orjson.dumps(self._types)})
-        except BaseException as error:  # noqa: BLE001 - carried to the thread that writes, which raises it
+        except BaseException as error:  # noqa: BLE001 - re-raised in the calling thread
             self._error = error
             while self._queue.get() is not None:
                 pass
@@ -178,20 +178,21 @@ class ParquetSink:
 
 
 def part_path(folder: Path, number: int) -> Path:
-    """Of a table's part, numbered from 1."""
+    """Path of a table's part; parts are numbered from 1."""
     return folder / f"part-{number:04}.parquet"
 
 
 def part_resume_state(path: Path) -> bytes:
-    """What was noted when the part was cut."""
+    """Return the resume state stored in a part's metadata."""
     return (pq.read_metadata(path).metadata or {})[RESUME_STATE_KEY]
 
 
 def arrow_table(frame: pl.DataFrame) -> pa.Table:
+    """Convert to Arrow types that older readers support (no string views)."""
     return frame.to_arrow(compat_level=pl.CompatLevel.oldest())
 
 
 def stored_types(path: Path) -> dict[str, str]:
-    """ColumnType by name as `ParquetSink` left them in the file; empty for a file of another make."""
+    """Return the ColumnType by column name that `ParquetSink` stored; empty for a file that it did not write."""
     metadata = pq.read_metadata(path).metadata or {}
     return orjson.loads(metadata.get(TYPES_KEY, b"{}"))

@@ -1,7 +1,7 @@
-"""The parts of a table that are kept while it is read, so that another attempt goes on after them.
+"""Checkpoints of a partially read table, from which a later attempt resumes.
 
-Each part is Parquet with whole row groups, and says in its metadata where the reader stood when it was cut. How many of them
-there are and what they hold is of no consequence for the table.
+Each part is a Parquet file of whole row groups, with the reader's state at its end in its metadata. The resulting table does not
+depend on how many parts there are or where they were cut.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from workers.ml.reading.table_reader import ResumableReader, TableReader
 from workers.ml.reporting import Reporter
 
 _FORMAT_VERSION: Final = 1
-"""To be raised with each change to what marks hold, or to what becomes of a file that is read."""
+"""Raise it with each change to the format of reader states or to the result of reading a file; older checkpoints are then discarded."""
 
 _MAX_RESUME_STATE_BYTES: Final = 16 * 1024**2
-# A file with that many faults in that many columns is read again rather than written down.
+# A state that large comes from very many issues in very many columns; reading the file again is cheaper than storing it.
 
 
 class PartCheckpoints:
-    """`left` are the parts from which this attempt goes on, `rows` what they hold, `passes` how often the file was read before."""
+    """`parts` are the files this attempt resumes from, `row_count` their rows, `passes` the number of completed passes over the file."""
 
     def __init__(self, settings: PartCheckpointSettings | None, reporter: Reporter) -> None:
         self._settings = settings
         self._reporter = reporter
         self._last_checkpoint_at = time.monotonic()
         self._earlier_pass_rows = 0  # of earlier passes
-        self._checkpointed_rows = 0  # rows of this pass in parts
+        self._checkpointed_rows = 0  # rows of this pass that are in checkpointed parts
         self._part_count = 0
         self.passes = 0
         self.parts: list[Path] = []
         self.row_count = 0
 
     def resume(self, reader: TableReader) -> None:
-        """The reader's first pass begins after the parts that are left, if there are any."""
+        """Make the reader's next pass start after the stored parts, if there are any and they can be used."""
         parts = self._settings["parts"] if self._settings is not None else []
         if not parts or not isinstance(reader, ResumableReader):
             return
@@ -50,7 +50,7 @@ class PartCheckpoints:
         checkpoint_name = _checkpoint_name(len(parts))
         if last["made_by"] != software_versions():
             self._reporter.restarted(
-                checkpoint_name, "The rows that an earlier attempt kept were read by other versions of the libraries; they are read again."
+                checkpoint_name, "The rows stored by an earlier attempt were read with other library versions; they are read again."
             )
             return
         resume_state = json.loads(part_resume_state(Path(last["path"])))
@@ -64,7 +64,7 @@ class PartCheckpoints:
         self._reporter.resumed(checkpoint_name, f"Goes on after {self.row_count:,} rows that an earlier attempt read{again}.")
 
     def checkpoint_if_due(self, sink: ParquetSink, reader: TableReader) -> None:
-        """To be called where a part may be cut."""
+        """End the current part and report it as a checkpoint if the interval has passed. Call only between row groups."""
         settings = self._settings
         if (
             settings is None
@@ -75,7 +75,7 @@ class PartCheckpoints:
         reader_state = reader.state()
         if reader_state is None:
             return
-        # Not with orjson: text from JSON may hold lone surrogates.
+        # json, not orjson: text from JSON files may contain lone surrogates, which orjson rejects.
         resume_state = json.dumps({"reader": reader_state, "rows_before": self._earlier_pass_rows}).encode()
         if len(resume_state) > _MAX_RESUME_STATE_BYTES:
             return
@@ -87,7 +87,7 @@ class PartCheckpoints:
         self._last_checkpoint_at = time.monotonic()
 
     def start_next_pass(self, row_count: int) -> None:
-        """The file is read again; so many rows were read this time. Parts of the next pass take the places of those of this one."""
+        """Start another pass, after one of `row_count` rows. The parts of the next pass replace those of this one."""
         self._earlier_pass_rows += row_count
         self._checkpointed_rows = self._part_count = self.row_count = 0
         self.parts = []
@@ -96,7 +96,7 @@ class PartCheckpoints:
 
 def _checkpoint_callback(reporter: Reporter, name: str, position: int, state: dict[str, Any]) -> Callable[[Path], None]:
     def checkpoint(path: Path) -> None:
-        # The part is needed here too, and the worker removes what it has stored.
+        # The worker deletes a disposable file once it is uploaded, but this body still needs the part: hand over a hard link.
         link = path.with_name(f"{position}.kept")
         os.link(path, link)
         reporter.checkpoint(name, position, state, link, disposable=True)
@@ -109,6 +109,6 @@ def _checkpoint_name(number: int) -> str:
 
 
 def software_versions() -> str:
-    """What has a say in how a file is read."""
+    """Versions of everything that affects how a file is read."""
     packages = ("polars", "pyarrow", "orjson", "charset-normalizer")
     return " ".join([f"form={_FORMAT_VERSION}", f"python={python_version()}", *(f"{package}={version(package)}" for package in packages)])

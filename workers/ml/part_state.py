@@ -1,15 +1,15 @@
-"""What the checkpoints of a table's parts say, to the worker and to the body alike. The worker loads nothing heavy for it."""
+"""State of part checkpoints, shared by the worker and the body. Imports nothing heavy, because the worker imports it."""
 
 from __future__ import annotations
 
 from typing import Final, TypedDict
 
 PART_CHECKPOINT_PREFIX: Final = "rows"
-"""What the checkpoints of parts are called, before their number."""
+"""Prefix of the names of part checkpoints; a number follows."""
 
 
 class PartState(TypedDict):
-    """Rows are those of the part's pass over the file, without and with its own; `made_by` are the programs that read them."""
+    """`after` and `rows` count the rows of pass number `passes` before and including this part; `made_by` names the library versions."""
 
     passes: int
     after: int
@@ -18,11 +18,13 @@ class PartState(TypedDict):
 
 
 class StoredPart(PartState):
+    """A part that the worker has downloaded to `path`."""
+
     path: str
 
 
 class PartCheckpointSettings(TypedDict):
-    """`every` so many seconds a part is cut; `left` are those of earlier attempts, each beginning where the one before ends."""
+    """`interval` is in seconds; `parts` are those of earlier attempts, each starting where the previous one ends."""
 
     interval: float
     parts: list[StoredPart]

@@ -1,7 +1,7 @@
-"""A definition checked and put in order.
+"""Validation of a pipeline definition, and its execution order.
 
-Before training the steps form one line that begins at the dataset; after it come steps that use the model, side by side or in a row.
-A link that only shortens a way which other links already lead (say from the split past the training to `evaluate`) changes nothing.
+The steps up to the training form one chain that starts at the dataset; steps that use the model follow it, in any arrangement.
+A redundant link, parallel to a longer path (such as one from the split past the training to `evaluate`), has no effect.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MAX_NODES = 200
 
 @dataclass(frozen=True)
 class Plan:
-    """`line` leads from the dataset to the training node, or to the last step where nothing is trained; `after` follows the training."""
+    """`chain` runs from the dataset to the training node, or to the last step if nothing is trained; `after` holds the nodes after the training."""
 
     chain: list[PipelineNode]
     after: list[PipelineNode]
@@ -36,7 +36,7 @@ class Plan:
 
     @property
     def execution_order(self) -> list[PipelineNode]:
-        """As they run: rows are settled before anything is learnt from them."""
+        """Nodes as they run: rows are filtered and split before anything is fitted on them."""
         return [
             *self.nodes_at("source"),
             *self.nodes_at("choose"),
@@ -48,11 +48,11 @@ class Plan:
 
 
 def make_plan(definition: dict[str, Any]) -> Plan:
-    """BadInput with a path into the definition where it is unsound."""
+    """Raises BadInput (UNSOUND_PIPELINE, UNKNOWN_STEP, BAD_PARAMETER) with the path of the faulty part of the definition."""
     nodes: list[dict[str, Any]] = list(definition.get("nodes") or [])
     if len(nodes) > MAX_NODES:
         raise BadInput(
-            "UNSOUND_PIPELINE", f"The pipeline has {len(nodes)} nodes; at most {MAX_NODES} are allowed.", path=["definition", "nodes"]
+            "UNSOUND_PIPELINE", f"The pipeline has {len(nodes)} nodes; the maximum is {MAX_NODES}.", path=["definition", "nodes"]
         )
     index_by_key: dict[str, int] = {}
     for index, node in enumerate(nodes):
@@ -116,7 +116,7 @@ def _link_sources(definition: dict[str, Any], index_by_key: dict[str, int]) -> l
 
 
 def _topological_order(nodes: list[dict[str, Any]], sources: list[set[int]]) -> tuple[list[int], list[set[int]]]:
-    """Nodes with all that lead to them first, by place in the definition where links leave it open; and the ancestors of each."""
+    """Node indices in topological order, ties broken by position in the definition, and the ancestors of each node."""
     order: list[int] = []
     ancestors: list[set[int]] = [set() for _ in nodes]
     remaining = list(range(len(nodes)))
@@ -124,9 +124,7 @@ def _topological_order(nodes: list[dict[str, Any]], sources: list[set[int]]) -> 
         ready = next((index for index in remaining if sources[index].isdisjoint(remaining)), None)
         if ready is None:
             names = ", ".join(f"'{nodes[index]['key']}'" for index in remaining)
-            raise BadInput(
-                "UNSOUND_PIPELINE", f"The links go round in a circle through {names}. Remove one of them.", path=["definition", "links"]
-            )
+            raise BadInput("UNSOUND_PIPELINE", f"The links form a cycle through {names}. Remove one of them.", path=["definition", "links"])
         remaining.remove(ready)
         order.append(ready)
         ancestors[ready] = sources[ready].union(*(ancestors[source] for source in sources[ready]))
@@ -156,29 +154,31 @@ def _check_chain(chain: list[PipelineNode], after: list[PipelineNode], ancestors
         if node.step.place == "source":
             if ancestors[node.index]:
                 raise BadInput(
-                    "UNSOUND_PIPELINE", f"A link leads to the dataset node '{node.key}', which takes none. Remove it.", path=path
+                    "UNSOUND_PIPELINE", f"A link leads to the dataset node '{node.key}', which takes no input. Remove it.", path=path
                 )
         elif chain[0].step.place != "source" or chain[0].index not in ancestors[node.index]:
-            raise BadInput("UNSOUND_PIPELINE", f"Node '{node.key}' has no input. Link it so that the dataset leads to it.", path=path)
+            raise BadInput("UNSOUND_PIPELINE", f"Node '{node.key}' is not reachable from the dataset node. Link it.", path=path)
     for previous, node in pairwise(chain):
         path = ["definition", "nodes", str(node.index)]
         if training is not None and training.index in ancestors[node.index]:
             raise BadInput(
-                "UNSOUND_PIPELINE", f"Node '{node.key}' comes after the training node '{training.key}'. Link it before.", path=path
+                "UNSOUND_PIPELINE",
+                f"Node '{node.key}' comes after the training node '{training.key}'. Link it before the training.",
+                path=path,
             )
         if previous.index not in ancestors[node.index]:
             raise BadInput(
                 "UNSOUND_PIPELINE",
-                f"The nodes '{previous.key}' and '{node.key}' stand side by side. Link the steps before training in one line.",
+                f"The nodes '{previous.key}' and '{node.key}' are parallel. Link the steps before training in one chain.",
                 path=path,
             )
     for node in after:
         if training is None or training.index not in ancestors[node.index]:
-            message = f"Node '{node.key}' uses a model and no training node leads to it. Link it after a training node."
+            message = f"Node '{node.key}' uses a model, but no training node leads to it. Link it after a training node."
             raise BadInput("UNSOUND_PIPELINE", message, path=["definition", "nodes", str(node.index)])
     if len(chain) == 1 and not after:
         raise BadInput(
             "UNSOUND_PIPELINE",
-            "The pipeline has no step but the dataset. Add a step that prepares columns, or one that trains.",
+            "The pipeline has no step besides the dataset. Add a step that prepares columns, or one that trains.",
             path=["definition", "nodes"],
         )

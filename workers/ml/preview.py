@@ -13,7 +13,7 @@ from workers.ml.json_values import json_value
 
 
 def preview(path: Path, types: dict[str, str]) -> list[dict[str, Any]]:
-    """At most 100 rows and 1 MiB of JSON; texts are cut at 1,000 characters, and a JSON value that is not cut is unfolded."""
+    """Return at most 100 rows and 1 MiB of JSON. Text is truncated to 1,000 characters; a JSON value within that length is parsed."""
     frame = pl.scan_parquet(path).head(limits.PREVIEW_ROWS).collect()
     rows: list[dict[str, Any]] = []
     size = 2

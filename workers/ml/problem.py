@@ -1,4 +1,4 @@
-"""What a training pipeline predicts: its target and its kind of problem, settled before rows are divided."""
+"""Target and problem type of a training pipeline, determined before the rows are split."""
 
 from __future__ import annotations
 
@@ -9,17 +9,21 @@ from workers.ml.errors import BadInput
 from workers.ml.steps.step import PipelineNode
 from workers.ml.steps.training_parameters import ClassifierOrRegressorParameters, SupervisedParameters
 
-# A whole number with more different values than this is taken for a quantity, unless the dataset or the step says otherwise.
+# An integer target with more distinct values is a regression target, unless the dataset or the step sets the problem type.
 MAX_INTEGER_CLASSES = 20
 MAX_CLASSES = 200
-# A float beyond this stands for several whole numbers.
+# Above 2^53 not every integer has its own double.
 MAX_EXACT_INTEGER = 2.0**53
-# The square of an error must be a number, and the sum of many of them.
+# Squared errors and their sum must not overflow a double.
 MAX_TARGET_VALUE = 1e100
 
 
 def determine_problem(bundle: Bundle, node: PipelineNode, default_target: str | None, default_problem: str | None) -> None:
-    """Sets the bundle's target and problem, and leaves out rows whose target is missing. BadInput where nothing can be predicted."""
+    """Set the bundle's target and problem type and drop rows without a target value.
+
+    Raises BadInput: NO_TARGET, UNKNOWN_COLUMN, TARGET_MISSING, INFINITE_VALUES, WRONG_COLUMN_TYPE, VALUES_TOO_LARGE, BAD_LABEL, ONE_CLASS,
+    CONTINUOUS_TARGET.
+    """
     if "CLUSTERING" in node.step.problem_types:
         bundle.problem = "CLUSTERING"
         bundle.target = default_target if default_target in bundle.columns else None
@@ -29,7 +33,7 @@ def determine_problem(bundle: Bundle, node: PipelineNode, default_target: str | 
     if target is None:
         raise BadInput(
             "NO_TARGET",
-            f"Step '{node.key}' does not know what to predict: it names no target and the dataset has no target column. Set one of them.",
+            f"Step '{node.key}' has no target: neither the step nor the dataset names a target column. Set one of them.",
             path=node.path("target"),
         )
     column = bundle.target_or_split_column(target, node, "target")
@@ -38,9 +42,9 @@ def determine_problem(bundle: Bundle, node: PipelineNode, default_target: str | 
     _drop_unlabelled(bundle, node, column)
     target_statistics = bundle.lazy.select(
         pl.col(target).n_unique().alias("distinct"),
-        (_is_integral(target) if column.kind == "number" else pl.lit(value=False)).alias("whole"),
+        (_is_integral(target) if column.kind == "number" else pl.lit(value=False)).alias("is_integral"),
     ).collect(engine="streaming")
-    distinct, is_integral = int(target_statistics["distinct"][0]), bool(target_statistics["whole"][0])
+    distinct, is_integral = int(target_statistics["distinct"][0]), bool(target_statistics["is_integral"][0])
     bundle.problem = _problem_type(node, column, bundle, distinct, default_problem if target == default_target else None)
     if bundle.problem == "REGRESSION":
         if column.kind != "number":
@@ -54,8 +58,8 @@ def determine_problem(bundle: Bundle, node: PipelineNode, default_target: str | 
         if greatest > MAX_TARGET_VALUE:
             raise BadInput(
                 "VALUES_TOO_LARGE",
-                f"The target '{target}' holds values as great as {greatest:.3g}; errors of more than {MAX_TARGET_VALUE:g} cannot be measured. "
-                "Filter such rows, or give the target in another unit.",
+                f"The target '{target}' has values as large as {greatest:.3g}; errors above {MAX_TARGET_VALUE:g} cannot be measured. "
+                "Filter such rows, or express the target in another unit.",
                 column=target,
                 path=node.path("target"),
             )
@@ -65,7 +69,7 @@ def determine_problem(bundle: Bundle, node: PipelineNode, default_target: str | 
         if bundle.lazy.select(text.str.ends_with("\0").any()).collect(engine="streaming").item():
             raise BadInput(
                 "BAD_LABEL",
-                f"The target '{target}' holds a label that ends with a NUL character, which no model can tell from the label without it. "
+                f"The target '{target}' has a label that ends with a NUL character; a model cannot distinguish it from the same label without it. "
                 "Clean the labels and upload the file again.",
                 column=target,
                 path=node.path("target"),
@@ -73,27 +77,27 @@ def determine_problem(bundle: Bundle, node: PipelineNode, default_target: str | 
     if column.kind not in ("number", "text"):
         raise BadInput(
             "WRONG_COLUMN_TYPE",
-            f"The target '{target}' is of type {column.type}; classes are text, booleans or whole numbers.",
+            f"The target '{target}' is of type {column.type}; classes must be text, booleans or integers.",
             column=target,
             path=node.path("target"),
         )
     if distinct < 2:
         raise BadInput(
             "ONE_CLASS",
-            f"The target '{target}' has the same value in every row that is left, and step '{node.key}' needs two classes or more. "
+            f"The target '{target}' has the same value in every remaining row, and step '{node.key}' needs at least two classes. "
             "Filter fewer rows, or choose another target.",
             column=target,
             path=node.path("target"),
         )
     if distinct > MAX_CLASSES or (column.kind == "number" and not is_integral):
         description = (
-            f"{distinct:,} different values; at most {MAX_CLASSES} classes are told apart"
+            f"{distinct:,} distinct values; at most {MAX_CLASSES} classes are supported"
             if is_integral or column.kind == "text"
-            else "values that are no whole numbers"
+            else "values that are not integers"
         )
         raise BadInput(
             "CONTINUOUS_TARGET",
-            f"The target '{target}' has {description}. Predict it as a number with a regression step, or choose another target.",
+            f"The target '{target}' has {description}. Use a regression step, or choose another target.",
             column=target,
             path=node.path("target"),
         )
@@ -109,20 +113,20 @@ def _drop_unlabelled(bundle: Bundle, node: PipelineNode, column: Column) -> None
     if rows_after == 0:
         raise BadInput(
             "TARGET_MISSING",
-            f"The target '{column.name}' is missing in all of {rows_before:,} rows, so step '{node.key}' has nothing to learn. Choose another target.",
+            f"The target '{column.name}' is missing in all {rows_before:,} rows, so step '{node.key}' has nothing to learn from. Choose another target.",
             column=column.name,
             path=node.path("target"),
         )
     if floats and bundle.lazy.select(pl.col(column.name).is_infinite().any()).collect(engine="streaming").item():
         raise BadInput(
             "INFINITE_VALUES",
-            f"The target '{column.name}' holds an infinite value. Filter such rows.",
+            f"The target '{column.name}' has an infinite value. Filter such rows.",
             column=column.name,
             path=node.path("target"),
         )
     if bundle.unlabelled_rows:
         bundle.reporter.log(
-            f"{bundle.unlabelled_rows:,} of {rows_before:,} rows have no value of the target '{column.name}' and are left out."
+            f"{bundle.unlabelled_rows:,} of {rows_before:,} rows have no value for the target '{column.name}' and are ignored."
         )
 
 

@@ -1,4 +1,4 @@
-"""How a body tells the worker what it is doing; the only way out of the child besides its result."""
+"""The interface through which a body reports to the worker. Besides its result, nothing else leaves the child process."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ NodeStatus = Literal["pending", "running", "completed", "failed", "skipped", "ca
 
 
 class Reporter(Protocol):
-    """Calls are cheap: the worker thins them out, so a body reports as often as it likes."""
+    """Calls are cheap: the worker coalesces them, so a body may report as often as it likes."""
 
     def progress(self, percent: float, step: str) -> None:
-        """`percent` of the whole body, 0 to 100, never falling; `step` in words people read."""
+        """Report `percent` of the whole body, 0 to 100 and never decreasing; `step` is a description for users."""
         ...
 
     def node(
@@ -23,28 +23,28 @@ class Reporter(Protocol):
         output: dict[str, Any] | None = None,
         error: dict[str, Any] | None = None,
     ) -> None:
-        """State of one node of a pipeline; `output` is a small summary (rows, columns, metrics), JSON-able."""
+        """Report the state of one pipeline node. `progress` is in percent; `output` is a small JSON summary (rows, columns, metrics)."""
         ...
 
     def metric(self, key: str, step: int, value: float) -> None:
-        """One point of a curve: `step` is an epoch, boosting round or fold counted from 0; NaN and infinities are kept."""
+        """Report one point of a curve. `step` is an epoch, boosting round or fold counted from 0; NaN and infinities are kept."""
         ...
 
     def checkpoint(self, name: str, position: int, state: dict[str, Any], file: Path | None = None, *, disposable: bool = False) -> None:
-        """What is done so far, for another attempt to go on from: `position` counts it and only grows, `state` is small and JSON-able.
+        """Store a checkpoint from which a later attempt can resume. `position` measures progress and only grows; `state` is small JSON.
 
-        `file` is whole and no longer changes. It is stored while the body goes on, and then removed if it is disposable.
+        `file` must be complete and must not change any more. It is uploaded while the body continues, then deleted if `disposable`.
         """
         ...
 
     def resumed(self, name: str, message: str) -> None:
-        """The checkpoint that came with the spec is used; to be told before any point. `message` goes to the job's log."""
+        """Report that the checkpoint in the spec is used. Call before any `metric`; `message` goes to the job's log."""
         ...
 
     def restarted(self, name: str, message: str) -> None:
-        """It could not be used: all that an earlier attempt reported is forgotten. To be told before any point."""
+        """Report that the checkpoint could not be used: what earlier attempts reported is discarded. Call before any `metric`."""
         ...
 
     def log(self, message: str) -> None:
-        """A line for the job's log."""
+        """Add a line to the job's log."""
         ...

@@ -1,7 +1,8 @@
-"""The metrics, their names, and how they are computed.
+"""Metrics: names, descriptions and computation.
 
-A plain name is measured on the test rows. `train_`, `validation_` and `oob_` say other rows; `cv_` a fold of a cross-validation (its
-points count folds), with `_mean` and `_std` over the folds. Losses are the log loss of a classifier and the mean squared error of a regressor.
+A name without a prefix is measured on the test rows; `train_`, `validation_` and `oob_` (out of bag) name other rows. `cv_` is one fold of a
+cross-validation (the step is the fold's number), with `_mean` and `_std` over the folds. A loss is log loss for classifiers and mean squared
+error for regressors.
 """
 
 from __future__ import annotations
@@ -12,29 +13,33 @@ from typing import Any
 import numpy as np
 
 METRICS: dict[str, str] = {
-    "train_loss": "Log loss, or mean squared error, on the training rows while training.",
-    "validation_loss": "The same on the validation rows.",
-    "accuracy": "Share of rows whose class is predicted rightly.",
+    "train_loss": "Log loss (classification) or mean squared error (regression) on the training rows, during training.",
+    "validation_loss": "Log loss (classification) or mean squared error (regression) on the validation rows, during training.",
+    "accuracy": "Share of rows whose class is predicted correctly.",
     "f1_macro": "Harmonic mean of precision and recall, averaged over classes.",
-    "precision_macro": "Share of rightly predicted rows among those predicted as a class, averaged over classes.",
-    "recall_macro": "Share of rightly predicted rows among those of a class, averaged over classes.",
-    "roc_auc": "Area under the ROC curve; with more than two classes the mean of each against the rest.",
-    "log_loss": "Mean negative logarithm of the probability given to the true class.",
-    "rmse": "Root of the mean squared error, in units of the target.",
+    "precision_macro": "Share of correct predictions among the rows predicted as a class, averaged over classes.",
+    "recall_macro": "Share of correct predictions among the rows of a class, averaged over classes.",
+    "roc_auc": "Area under the ROC curve; with more than two classes, the mean over classes of one against the rest.",
+    "log_loss": "Mean negative logarithm of the probability predicted for the true class.",
+    "rmse": "Square root of the mean squared error, in units of the target.",
     "mae": "Mean absolute error, in units of the target.",
-    "r2": "Share of the target's variance that is explained.",
-    "inertia": "Sum of squared distances of the training rows to their cluster's centre.",
-    "silhouette": "How much nearer rows are to their own cluster than to the next one, from -1 to 1.",
+    "r2": "Coefficient of determination: share of the target's variance that the model explains.",
+    "inertia": "Sum of squared distances from the training rows to their cluster's centre.",
+    "silhouette": "How much closer rows are to their own cluster than to the nearest other one, from -1 to 1.",
 }
 SILHOUETTE_ROWS = 2_000
 
 
 def finite_scores(scores: dict[str, float]) -> dict[str, float]:
+    """Drop scores that are NaN or infinite."""
     return {name: float(value) for name, value in scores.items() if math.isfinite(value)}
 
 
 def classification_scores(truth: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray, classes: np.ndarray) -> dict[str, float]:
-    """`roc_auc` and `log_loss` are left out where the rows hold a class unseen in training, `roc_auc` also where they lack one."""
+    """Score `predicted` labels and `probabilities` (rows by `classes`) against `truth`.
+
+    `roc_auc` and `log_loss` are omitted if `truth` holds a class that is not in `classes`; `roc_auc` also if it lacks one.
+    """
     from sklearn import metrics  # sklearn takes seconds to import
 
     scores: dict[str, Any] = {"accuracy": metrics.accuracy_score(truth, predicted)}
@@ -53,6 +58,7 @@ def classification_scores(truth: np.ndarray, predicted: np.ndarray, probabilitie
 
 
 def regression_scores(truth: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
+    """Score `predicted` values against `truth`; `r2` is omitted for a single row."""
     from sklearn import metrics  # see classification_scores
 
     return finite_scores(
@@ -65,7 +71,7 @@ def regression_scores(truth: np.ndarray, predicted: np.ndarray) -> dict[str, flo
 
 
 def clustering_scores(matrix: np.ndarray, labels: np.ndarray, seed: int) -> dict[str, float]:
-    """The silhouette, of a seeded sample where there are many rows: it compares each row with each."""
+    """Silhouette of `matrix` (rows by features). It is quadratic in the rows, so more than 2,000 are sampled with `seed`."""
     from sklearn import metrics  # see classification_scores
 
     if len(labels) > SILHOUETTE_ROWS:
@@ -77,7 +83,7 @@ def clustering_scores(matrix: np.ndarray, labels: np.ndarray, seed: int) -> dict
 
 
 def loss(estimator: Any, matrix: np.ndarray, truth: np.ndarray) -> float:
-    """Log loss of a classifier, mean squared error of a regressor; the rows' classes must all be known to it."""
+    """Log loss of a classifier, mean squared error of a regressor. `truth` must not hold a class that the classifier was not fitted on."""
     from sklearn import metrics  # see classification_scores
 
     if hasattr(estimator, "predict_proba"):

@@ -12,14 +12,14 @@ from workers.ml.training_checkpoints import CheckpointManager
 if TYPE_CHECKING:
     import numpy as np
 
-# One thread: sums taken in another order end in other last digits, and the same seed is to give the same model.
+# One thread: with several, the order of sums and thus the last digits vary, but the same seed must give the same model.
 THREADS = 1
 TRAINING_START_PERCENT, TRAINING_END_PERCENT = 20.0, 75.0
 
 
 @dataclass
 class TrainingMonitor:
-    """Points of the curves of one training, its share of the job's progress, and its checkpoints."""
+    """Reports the curves and progress of one training, and holds its checkpoint manager."""
 
     reporter: Reporter
     label: str
@@ -31,7 +31,7 @@ class TrainingMonitor:
         self.reporter.metric(key, step, float(value))
 
     def add_final_point(self, key: str, value: float) -> None:
-        """A value measured once, at the end: at step 0, or after the points of a curve of the same name."""
+        """Add a value measured once at the end: at step 0, or at the step after the last point of a curve with the same name."""
         self.add_point(key, self.last_steps.get(key, -1) + 1, value)
 
     def progress(self, done: int, total: int) -> None:
@@ -41,8 +41,8 @@ class TrainingMonitor:
 
 @dataclass(frozen=True)
 class TrainingRows:
-    """Transformed features and the target as it stands in the dataset. Validation rows are there when the pipeline holds some out,
-    without those of a class that the training rows lack."""
+    """Transformed features (float64, rows by features) and untransformed targets. Validation rows of classes that the training rows lack are
+    omitted; the validation arrays are None if no rows are held out."""
 
     train: np.ndarray
     train_target: np.ndarray
@@ -52,8 +52,8 @@ class TrainingRows:
 
 @dataclass(frozen=True)
 class Trainer:
-    """How a training step makes its estimator and fits it. `fit` gives the estimator back fitted exactly as `parameters` say,
-    reporting while it works; `takes_missing` tells of estimators that work on missing values."""
+    """How a training step builds and fits its estimator. `fit` returns the estimator fitted as its parameters specify and reports meanwhile;
+    `takes_missing` marks estimators that accept missing values."""
 
     framework: Literal["scikit-learn", "lightgbm"]
     build: Callable[[Any, str, int], Any]
@@ -63,7 +63,7 @@ class Trainer:
 
 @dataclass
 class Trained:
-    """A model and what it was made of. `pipeline` takes a frame of the raw `features`."""
+    """A fitted model and how it was made. `pipeline` takes a frame of the raw `features`; `template` is the unfitted estimator."""
 
     pipeline: Any
     estimator: Any

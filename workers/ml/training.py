@@ -1,4 +1,4 @@
-"""The body of TRAIN and PROCESS jobs: a pipeline run node by node."""
+"""The body of TRAIN and PROCESS jobs: runs a pipeline node by node."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 
 PREPARATION_START_PERCENT = 2.0
-# What steps before the training cost next to each other: those that choose or divide go over all rows, one that fits first has them read.
+# Relative cost of the steps before training: "choose" and "split" scan all rows, the first "fit" loads them into memory.
 _PLACEMENT_COSTS: dict[str, float] = {"source": 1.0, "choose": 4.0, "split": 4.0, "fit": 3.0}
 
 
 class PipelineSpec(TypedDict):
-    """`columns` are {name, type, nullable} as in the dataset version; `context` names things in the model card."""
+    """`columns` are {name, type, nullable} as in the dataset version; `context` holds the names shown in the model card."""
 
     definition: dict[str, Any]
     parquet: str
@@ -44,6 +44,8 @@ class PipelineSpec(TypedDict):
 
 
 class ModelResult(TypedDict):
+    """`kind` is "model". `artifacts` as from `write_artifacts`; `nodes` are {key, output}; `versions` are of Python and packages."""
+
     kind: str
     algorithm: str
     framework: str
@@ -57,6 +59,8 @@ class ModelResult(TypedDict):
 
 
 class DatasetResult(TypedDict):
+    """`kind` is "dataset". `columns` are {name, type, nullable}; `parquet` is a path; `nodes` are {key, output}."""
+
     kind: str
     parquet: str
     row_count: int
@@ -68,11 +72,11 @@ class DatasetResult(TypedDict):
 
 
 def run_pipeline(spec: PipelineSpec, reporter: Reporter) -> ModelResult | DatasetResult:
-    """Runs a definition on one Parquet file; writes into `spec["folder"]` and nowhere else.
+    """Run a definition on one Parquet file, writing only into `spec["folder"]`.
 
-    Raises BadInput where the definition is unsound or the data do not suit it; the node at fault has then been reported as failed.
+    Raises BadInput if the definition is invalid or does not fit the data; the node at fault is then reported as failed.
     """
-    from threadpoolctl import threadpool_limits  # with scikit-learn, which it comes with: seconds to import
+    from threadpoolctl import threadpool_limits  # a dependency of scikit-learn, imported only when the body runs
 
     plan = make_plan(spec["definition"])
     reporter.progress(1, "Reading")
@@ -86,7 +90,7 @@ def run_pipeline(spec: PipelineSpec, reporter: Reporter) -> ModelResult | Datase
             return _write_dataset(bundle, plan, spec, nodes)
         except unsuitable_data_errors() as error:
             outcome = (
-                "made a model that cannot be measured on these data" if bundle.trained is not None else "cannot be applied to these data"
+                "trained a model that cannot be evaluated on this data" if bundle.trained is not None else "cannot be applied to this data"
             )
             raise _unsuitable_data(error, last_node, outcome) from error
 
@@ -134,7 +138,7 @@ def _run_nodes(bundle: Bundle, plan: Plan, spec: PipelineSpec) -> list[dict[str,
             _report_failure(bundle.reporter, error, node, nodes)
             raise
         except unsuitable_data_errors() as error:
-            bad_input = _unsuitable_data(error, node, "cannot work on these data")
+            bad_input = _unsuitable_data(error, node, "cannot process this data")
             _report_failure(bundle.reporter, bad_input, node, nodes)
             raise bad_input from error
         if node.step.place in _PLACEMENT_COSTS:
@@ -144,12 +148,12 @@ def _run_nodes(bundle: Bundle, plan: Plan, spec: PipelineSpec) -> list[dict[str,
 
 
 def _percent_after(costs: list[float], completed: int) -> float:
-    """Percent, with so many steps done."""
+    """Progress in percent after `completed` of the steps."""
     return PREPARATION_START_PERCENT + (TRAINING_START_PERCENT - PREPARATION_START_PERCENT) * sum(costs[:completed]) / sum(costs)
 
 
 def unsuitable_data_errors() -> tuple[type[Exception], ...]:
-    """What the libraries raise of numbers and columns that they cannot work on. Steps name what they foresee; this is the rest of it."""
+    """Errors that the libraries raise for data they cannot process. Steps check for known cases themselves; these are the remaining ones."""
     from lightgbm.basic import LightGBMError  # see run_pipeline
 
     return (ValueError, ArithmeticError, LightGBMError, pl.exceptions.InvalidOperationError, pl.exceptions.SchemaError)
@@ -157,32 +161,32 @@ def unsuitable_data_errors() -> tuple[type[Exception], ...]:
 
 def _unsuitable_data(error: Exception, node: PipelineNode, outcome: str) -> BadInput:
     detail = " ".join(str(error).split()).rstrip(".")[:500]
-    advice = "Look at the columns it works on for values that are extreme, missing or of another kind, and at its parameters."
+    advice = "Check its columns for extreme, missing or differently typed values, and check its parameters."
     return BadInput("UNSUITABLE_DATA", f"Step '{node.key}' ({node.step.title}) {outcome}: {detail}. {advice}", path=node.path())
 
 
 def _determine_target(bundle: Bundle, plan: Plan, spec: PipelineSpec) -> None:
-    """Target, problem and excluded columns: known once rows are filtered, needed before they are divided."""
+    """Determine target, problem type and excluded columns. Needs the filtered rows; the split needs the result."""
     training = plan.training
     assert training is not None
     problem.determine_problem(bundle, training, spec["target_column"], spec["problem_type"])
     for index, name in enumerate(dict.fromkeys(training.parameters.exclude)):
         bundle.column(name, training, "exclude", str(index))
         if name == bundle.target and bundle.problem != "CLUSTERING":
-            message = f"Step '{training.key}' excludes the column '{name}', which it is to predict. Take it out of exclude."
+            message = f"Step '{training.key}' excludes the column '{name}', which is its target. Remove it from exclude."
             raise BadInput("BAD_PARAMETER", message, column=name, path=training.path("exclude", str(index)))
         bundle.drop(name, training, by_name=True)
 
 
 def _load_rows(bundle: Bundle, plan: Plan) -> None:
-    """Rows are in memory and divided before anything is learnt from them."""
+    """Load the rows and split them before anything is fitted."""
     _ = bundle.frame
     if plan.training is not None and bundle.data_split is None:
         default_split(bundle, plan.training)
 
 
 def _report_failure(reporter: Reporter, error: BadInput, running: PipelineNode, nodes: list[PipelineNode]) -> None:
-    """The node that the error's path names failed, which may be another than the one that found out."""
+    """Report as failed the node that the error's path names, which may not be the one that raised; the rest are skipped."""
     failed_index = error.path[2] if error.path and error.path[:2] == ["definition", "nodes"] else str(running.index)
     failed = next((node for node in nodes if str(node.index) == failed_index), running)
     if failed is not running:
@@ -194,10 +198,10 @@ def _report_failure(reporter: Reporter, error: BadInput, running: PipelineNode, 
 
 
 def _write_model(bundle: Bundle, trained: Trained, spec: PipelineSpec, nodes: list[dict[str, Any]]) -> ModelResult:
-    from workers.ml.artifacts import write_artifacts  # matplotlib and skops: a second to import, needed at the end
+    from workers.ml.artifacts import write_artifacts  # matplotlib and skops take a second to import
     from workers.ml.steps.evaluate import measure
 
-    bundle.reporter.progress(86, "Measuring")
+    bundle.reporter.progress(86, "Evaluating")
     measure(bundle, "test")
     packages = ["scikit-learn", *(["lightgbm"] if trained.framework == "lightgbm" else []), "numpy", "polars", "skops"]
     versions = {"python": platform.python_version(), **{package: version(package) for package in packages}}

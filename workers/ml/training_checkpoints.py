@@ -1,7 +1,7 @@
-"""Checkpoints of a training: written now and then, read back by the next attempt, and used only for the very same training.
+"""Training checkpoints: written at intervals and restored by the next attempt, only if it is exactly the same training.
 
-A checkpoint holds a model that is not yet finished, in a form that holds no code: LightGBM's own text, or skops with the types that
-model files may have. Nothing is unpickled.
+A checkpoint holds an unfinished model in a format without code: LightGBM's text format, or skops with the types allowed in model files.
+Nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
     import numpy as np
 
 CHECKPOINT_NAME = "training"
-# Writing one may take at most about this share of the time between two.
+# Maximum share of the training time spent on writing checkpoints.
 MAX_SAVE_SHARE = 0.1
 
 
 class SavedCheckpoint(TypedDict):
-    """What an earlier attempt left; the file has been held against its checksum."""
+    """A checkpoint of an earlier attempt. The worker has verified the file's checksum."""
 
     state: dict[str, Any]
     path: str
 
 
 class CheckpointSettings(TypedDict):
-    """`every`: seconds of training between two checkpoints."""
+    """`interval`: seconds of training between two checkpoints."""
 
     interval: float
     checkpoint: NotRequired[SavedCheckpoint | None]
@@ -42,7 +42,7 @@ class CheckpointSettings(TypedDict):
 
 @dataclass(frozen=True)
 class RestoredModel:
-    """A model after `done` rounds or trees; `notes` is what its training wrote beside it."""
+    """A model after `done` rounds or trees; `notes` are what the training passed to `CheckpointManager.save` with it."""
 
     model: Any
     done: int
@@ -50,7 +50,10 @@ class RestoredModel:
 
 
 class CheckpointManager:
-    """Of one training. Without a `keeping`, nothing is kept and nothing is found."""
+    """Saves and restores the checkpoints of one training; does neither if `settings` is None.
+
+    `identity` (step, parameters, seed) is part of the fingerprint.
+    """
 
     def __init__(self, reporter: Reporter, folder: Path, settings: CheckpointSettings | None, **identity: Any) -> None:
         self._reporter = reporter
@@ -64,7 +67,7 @@ class CheckpointManager:
         self._save_count = 0
 
     def set_fingerprint(self, *arrays: np.ndarray | None) -> None:
-        """These arrays, with the parameters and the libraries, decide what the training makes; to be told before all else."""
+        """Compute the fingerprint of the training from its arrays, parameters and library versions. Call it before `restore` and `save`."""
         if self._interval == math.inf:
             return
         digest = hashlib.sha256()
@@ -78,17 +81,17 @@ class CheckpointManager:
         self._last_saved_at = time.monotonic()
 
     def restore(self, unit: str, load: Callable[[Path], Any]) -> RestoredModel | None:
-        """The model that an earlier attempt left of this same training, read by `read`; it is told what became of it."""
+        """Return the model that an earlier attempt of the same training saved, read by `load`, or None; report which to the worker."""
         saved, self._saved = self._saved, None
         if saved is None:
             return None
         state = saved["state"]
         if state["fingerprint"] != self._fingerprint:
-            self._report_restart("it is of other data, other parameters or other versions of the libraries")
+            self._report_restart("its data, parameters or library versions differ")
             return None
         try:
             model = load(Path(saved["path"]))
-        except Exception as error:  # noqa: BLE001 - whatever is wrong with it, the training can do without
+        except Exception as error:  # noqa: BLE001 - the training can start without it, whatever is wrong
             self._report_restart(f"it cannot be read ({type(error).__name__}: {error})")
             return None
         self._reporter.resumed(CHECKPOINT_NAME, f"Goes on from {unit} {state['done']} of {state['total']}.")
@@ -96,15 +99,16 @@ class CheckpointManager:
 
     def _report_restart(self, reason: str) -> None:
         self._reporter.restarted(
-            CHECKPOINT_NAME, f"The checkpoint of an earlier attempt is not used: {reason}. The training starts from its beginning."
+            CHECKPOINT_NAME, f"The checkpoint of an earlier attempt is not used: {reason}. Training starts from the beginning."
         )
 
     @property
     def is_due(self) -> bool:
+        """True once the interval has passed, or ten times the duration of the last save if that is longer."""
         return time.monotonic() - self._last_saved_at >= max(self._interval, self._save_seconds / MAX_SAVE_SHARE)
 
     def save(self, done: int, total: int, write: Callable[[Path], None], **notes: Any) -> None:
-        """Checkpoint a model after `done` of `total` rounds."""
+        """Save a checkpoint after `done` of `total` rounds: `write` writes the model to a path, `notes` are JSON values stored with it."""
         started = time.monotonic()
         self._save_count += 1
         path = self._folder / f"checkpoint-{self._save_count}"
@@ -116,13 +120,13 @@ class CheckpointManager:
 
 
 def write_estimator(estimator: Any) -> Callable[[Path], None]:
-    import skops.io  # takes a second to import, and the API imports the registry for its schemas alone
+    import skops.io  # takes a second to import; the API imports the registry only for its schemas
 
     return lambda path: skops.io.dump(estimator, path)
 
 
 def read_estimator(path: Path) -> Any:
-    """Only types that a model file may have; nothing else is built."""
+    """Load an estimator; only types allowed in model files are constructed."""
     from workers.ml.artifacts.trust import load_model
 
     return load_model(path)

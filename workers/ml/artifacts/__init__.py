@@ -1,4 +1,4 @@
-"""What a training leaves beside its numbers: the model file, its signature, importances, plots and a card."""
+"""Artifacts of a training: model file, signature, feature importance, plots and model card."""
 
 from workers.ml.artifacts.writer import write_artifacts
 

@@ -1,4 +1,4 @@
-"""How much each feature counts in a model."""
+"""Feature importance of a model."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from workers.ml.trainer import Trained
 
 
 def feature_importance(bundle: Bundle, trained: Trained) -> dict[str, Any] | None:
-    """Shares that add up to 1, by raw column and by the numeric feature made of it, greatest first; None where the model has none.
+    """Return shares that sum to 1, by raw column and by derived numeric feature, largest first; None if the model has no importances.
 
-    Trees: how much the splits on a feature lower the loss. Linear models: the size of a coefficient times the deviation of its
-    feature over the training rows, averaged over classes.
+    Trees: the loss reduction by splits on the feature. Linear models: the absolute coefficient times the standard deviation of its feature
+    over the training rows, averaged over classes.
     """
     transformer = trained.pipeline["features"]
     estimator = trained.estimator

@@ -1,4 +1,4 @@
-"""The model card: what a person has to know before using a model."""
+"""The model card: what to know before using a model, as Markdown."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ PREDICTION_NOUNS = {"CLASSIFICATION": "classes", "REGRESSION": "a number", "CLUS
 
 
 def model_card(bundle: Bundle, trained: Trained, versions: dict[str, str], context: dict[str, Any], definition: dict[str, Any]) -> str:
+    """Return the card's Markdown. `versions` are of packages; `context` as in `PipelineSpec`."""
     name = _escape_markdown(context.get("model_name") or context.get("pipeline_name") or type(trained.estimator).__name__)
     sections = [
         f"# {name}\n\n`{type(trained.estimator).__name__}` of {trained.framework}, predicting {PREDICTION_NOUNS[trained.problem]}"
@@ -43,7 +44,7 @@ def _data(bundle: Bundle, trained: Trained, context: dict[str, Any]) -> str:
         lines.append(["version", str(context["version_number"])])
     lines.append(["rows used", f"{bundle.frame.height:,}"])
     if bundle.unlabelled_rows:
-        lines.append(["rows left out for want of a target", f"{bundle.unlabelled_rows:,}"])
+        lines.append(["rows ignored (no target value)", f"{bundle.unlabelled_rows:,}"])
     lines += [["split", data_split.strategy], *([[f"{subset} rows", f"{len(data_split.rows(subset)):,}"] for subset in SUBSETS])]
     text = _table(["", ""], lines)
     if data_split.note:
@@ -57,9 +58,9 @@ def _metrics(bundle: Bundle) -> str:
     rows: list[list[str]] = []
     for key, value in sorted(bundle.metrics.items()):
         rows.append([f"`{key}`", f"{value:.6g}", _meaning(key)])
-    note = "Names without a part before them are measured on the test rows, which nothing was learnt from."
+    note = "Metrics without a prefix are measured on the test rows, which were not used for training."
     if bundle.data_split is not None and not len(bundle.data_split.test):
-        note = "There were no test rows: all is measured on the rows the model was fitted on."
+        note = "There were no test rows: everything is measured on the rows that the model was fitted on."
     return _table(["metric", "value", "meaning"], rows) + f"\n\n{note}"
 
 
@@ -67,7 +68,7 @@ def _meaning(key: str) -> str:
     for prefix, words in (("cv_", "Over folds: "), ("train_", "Training rows: "), ("validation_", "Validation rows: ")):
         if key.startswith(prefix) and key not in METRICS:
             metric = key.removeprefix(prefix)
-            for suffix, statistic in (("_mean", "mean. "), ("_std", "deviation. ")):
+            for suffix, statistic in (("_mean", "mean. "), ("_std", "standard deviation. ")):
                 if metric.endswith(suffix):
                     return words + statistic + METRICS.get(metric.removesuffix(suffix), "")
             return words + METRICS.get(metric, "")
@@ -83,7 +84,7 @@ def _steps(definition: dict[str, Any]) -> str:
         ]
         for node in definition["nodes"]
     ]
-    return _table(["node", "step", "parameters given"], rows) + "\n\nTransforms were fitted on the training rows alone."
+    return _table(["node", "step", "parameters set"], rows) + "\n\nTransforms were fitted on the training rows only."
 
 
 def _features(bundle: Bundle, trained: Trained) -> str:
@@ -102,9 +103,9 @@ def _use(trained: Trained, versions: dict[str, str]) -> str:
     )
     trusted = "\n".join(f'    "{name}",' for name in TRUSTED_TYPES)
     labels = {"CLASSIFICATION": "labels", "REGRESSION": "values", "CLUSTERING": "clusters"}[trained.problem]
-    return f"""`model.skops` holds one scikit-learn `Pipeline` that takes the raw feature columns (in any order, further columns are ignored) as a polars or pandas
-DataFrame and predicts {labels}. Booleans go in as 0 and 1, missing numbers as null or NaN, missing texts as null.
-A skops file runs no code when it is loaded; the types below are all it may hold beyond what skops trusts by itself.
+    return f"""`model.skops` holds one scikit-learn `Pipeline` that takes the raw feature columns (in any order, additional columns are ignored) as a polars or pandas
+    DataFrame and predicts {labels}. Pass booleans as 0 and 1, missing numbers as null or NaN, and missing text as null.
+    Loading a skops file runs no code; the types below are the only ones it may hold besides those that skops trusts by default.
 
 ```
 pip install {packages}
@@ -129,19 +130,19 @@ print(model.predict(rows))
 def _limits(bundle: Bundle, trained: Trained) -> str:
     data_split = bundle.data_split
     assert data_split is not None
-    lines = ["It says nothing reliable about rows unlike those it was trained on."]
+    lines = ["Predictions for rows unlike the training rows are not reliable."]
     if 0 < len(data_split.test) < 100:
-        lines.append(f"The metrics rest on {len(data_split.test)} test rows only; another seed may shift them noticeably.")
+        lines.append(f"The metrics are based on only {len(data_split.test)} test rows; another seed may change them noticeably.")
     if data_split.strategy != "time" and trained.problem != "CLUSTERING":
         lines.append(
-            "Rows were divided without regard to time or groups: where neighbouring rows resemble each other the metrics are too good."
+            "Rows were split without regard to time or groups: if neighbouring rows resemble each other, the metrics are too optimistic."
         )
     if trained.problem == "CLASSIFICATION":
         lines.append("Probabilities are not calibrated.")
     if any(
         stage.name.startswith(("one_hot_encode", "ordinal_encode")) for name in trained.features for stage in bundle.columns[name].stages
     ):
-        lines.append("Categories that the training rows did not hold are all treated alike.")
+        lines.append("All categories that do not occur in the training rows are treated the same.")
     lines.append("Fairness between groups of people was not examined.")
     return "\n".join(f"- {line}" for line in lines)
 
@@ -152,7 +153,7 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def _escape_markdown(text: Any) -> str:
-    """Names that people chose, as text: Markdown would act on some of their characters, and a page that shows the card on HTML."""
+    """Escape a user-supplied name: its characters must not act as Markdown, nor as HTML on a page that shows the card."""
     cleaned = " ".join(str(text).split())
     return "".join(f"\\{character}" if character in "\\`*_[]|#!~<>&" else character for character in cleaned)
 

@@ -1,4 +1,4 @@
-"""The model file: skops, written so that the same model gives the same bytes, and read back before anyone relies on it."""
+"""The model file in skops format: the same model gives the same bytes, and the file is verified by reading it back."""
 
 from __future__ import annotations
 
@@ -15,22 +15,24 @@ import skops.io
 from workers.ml.artifacts.trust import load_model
 
 SCHEMA_FILENAME = "schema.json"
-ARRAY_HEADER_BYTES = 1_024  # bytes of an array's file in which its type stands
-# The oldest time a zip archive can hold: when a file was written is no part of a model.
+ARRAY_HEADER_BYTES = 1_024  # the dtype of an .npy file is within its first bytes
+# The earliest timestamp of a zip archive: the time of writing must not change the bytes.
 ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 def write_model(pipeline: Any, path: Path, sample: pl.DataFrame) -> None:
-    """Raises RuntimeError when the file, loaded as a stranger would load it, does not predict what the model does."""
+    """Write the model. Raises RuntimeError if the loaded file predicts other values for `sample` than `pipeline` does."""
     path.write_bytes(canonical_archive(skops.io.dumps(pipeline)))
     loaded = load_model(path)
     if not np.array_equal(loaded.predict(sample), pipeline.predict(sample)):
-        raise RuntimeError("the model file, read back, predicts otherwise than the model that was trained")
+        raise RuntimeError("the model file, read back, does not predict what the trained model predicts")
 
 
 def canonical_archive(archive: bytes) -> bytes:
-    """The same archive with object numbers counted from 1, and nothing in it that was not written. skops numbers objects by their address in memory,
-    which no two runs share, and names the arrays after those numbers."""
+    """Rewrite a skops archive so that its bytes depend only on the model.
+
+    skops identifies objects by their memory address and names array files after it, which differs in every run; they are numbered from 1.
+    """
     with ZipFile(io.BytesIO(archive)) as source:
         schema = json.loads(source.read(SCHEMA_FILENAME))
         numbers: dict[int, int] = {}
@@ -45,14 +47,14 @@ def canonical_archive(archive: bytes) -> bytes:
 
 
 def _zero_padding(array: bytes) -> bytes:
-    """The array of a tree's nodes has gaps between its fields, which hold whatever the memory did; as zeros they are the same each time."""
+    """Zero the padding between the fields of a structured array (a tree's nodes), which holds uninitialized memory."""
     if b"'|V" not in array[:ARRAY_HEADER_BYTES]:
         return array
     values = np.load(io.BytesIO(array), allow_pickle=False)
-    zeroed = np.zeros(values.shape, values.dtype)  # zeros_like writes fields only
+    zeroed = np.zeros(values.shape, values.dtype)  # zeros_like would not clear the padding
     for name in values.dtype.names or ():
         zeroed[name] = values[name]
-    return array[: -values.nbytes] + zeroed.tobytes()  # numpy's own writing copies field by field, which leaves the gaps as they are
+    return array[: -values.nbytes] + zeroed.tobytes()  # np.save copies field by field and would keep the padding
 
 
 def _renumber(state: Any, numbers: dict[int, int], names: dict[str, str]) -> None:

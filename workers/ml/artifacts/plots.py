@@ -1,4 +1,4 @@
-"""Plots as PNG. Figures are made and drawn as objects: pyplot keeps global state, which a body has no use for."""
+"""Plots as PNG, drawn with matplotlib's object API; pyplot keeps global state."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def plot_importance(importance: dict[str, Any], path: Path) -> None:
 
 
 def plot_confusion(truth: np.ndarray, predicted: np.ndarray, path: Path, rows_label: str) -> None:
-    """Counts in each cell, shaded by the share of the true class; with many classes the numbers are left out."""
+    """Draw a confusion matrix: counts, shaded by the share of the true class; the numbers are omitted for more than 15 classes."""
     classes = np.unique(np.concatenate([truth, predicted]))
     counts = np.zeros((len(classes), len(classes)), dtype=np.int64)
     np.add.at(counts, (np.searchsorted(classes, truth), np.searchsorted(classes, predicted)), 1)
@@ -86,12 +86,12 @@ def plot_residuals(truth: np.ndarray, predicted: np.ndarray, path: Path, rows_la
 
 
 def plot_clusters(points: np.ndarray, labels: np.ndarray, path: Path, rows_label: str) -> None:
-    """The first two principal components, coloured by cluster."""
+    """Draw `points` (rows by features) on their first two principal components, coloured by cluster."""
     points, labels = _downsample(points, labels)
     centered = points - points.mean(axis=0)
     _, singular, components = np.linalg.svd(centered, full_matrices=False)
     variance_shares = singular**2 / max(float((singular**2).sum()), 1e-300)
-    # The sign of a component is arbitrary; the largest loading points up, so that a plot does not flip between runs.
+    # The sign of a component is arbitrary; its largest loading is made positive so that plots do not flip between runs.
     components = components[:2] * np.sign(components[np.arange(min(2, len(components))), np.abs(components[:2]).argmax(axis=1)])[:, None]
     projected = centered @ components.T
     if projected.shape[1] == 1:
@@ -124,7 +124,7 @@ def plot_clusters(points: np.ndarray, labels: np.ndarray, path: Path, rows_label
 
 
 def _downsample(*arrays: np.ndarray) -> list[np.ndarray]:
-    """At most so many points, spread evenly: more do not show, and cost time."""
+    """Take at most 5,000 evenly spaced points: more are not visible and cost time."""
     step = -(-len(arrays[0]) // MAX_POINTS)
     return [array[:: max(1, step)] for array in arrays]
 
@@ -140,10 +140,10 @@ def _remove_spines(axes: Any) -> None:
 
 
 def _shorten(text: str, max_length: int = MAX_LABEL_LENGTH) -> str:
-    # A dollar sign would start a formula.
+    # matplotlib treats "$" as the start of a formula.
     return (text if len(text) <= max_length else text[: max_length - 1] + "…").replace("$", r"\$")
 
 
 def _save(figure: Figure, path: Path) -> None:
-    # Without a date and a version the same figure is the same file.
+    # Without the matplotlib version in its metadata, the same figure gives the same bytes.
     figure.savefig(path, format="png", metadata={"Software": None})

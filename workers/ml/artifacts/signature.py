@@ -1,4 +1,4 @@
-"""What a model takes and gives, for programs."""
+"""The model's signature: its inputs and output in machine-readable form."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NUMERIC_TYPES = {"INTEGER": "number", "FLOAT": "number", "BOOLEAN": "number"}
 
 
 def signature(bundle: Bundle, trained: Trained) -> dict[str, Any]:
-    """`number` is a number, a boolean as 0 or 1; missing values of either kind are null."""
+    """Return {inputs: [{name, kind, type}], output}. Kind `number` includes booleans as 0 or 1; missing values of both kinds are null."""
     schema = bundle.frame.schema
     inputs = [
         {

@@ -1,12 +1,12 @@
-"""Which types a model file may hold beyond those that skops trusts by itself: the whole list, and it does not grow with a file.
+"""Types that a model file may hold besides those that skops trusts by default. The list is fixed and never extended by a file.
 
-A skops file names types and never code. Loading calls a type's own restoring method on plain data, so each type here was read for what that method does:
+A skops file names types, never code. Loading calls a type's own restore method with plain data; that method was reviewed for each type here:
 
 - `sklearn.tree._tree.Tree`: nodes of a decision tree, restored from one array of numbers.
-- `lightgbm.basic.Booster`: restored from LightGBM's own text format, which is parsed and holds no code.
+- `lightgbm.basic.Booster`: restored from LightGBM's text format, which is parsed and holds no code.
 - `lightgbm.sklearn.LGBMClassifier` and `LGBMRegressor`: attributes around the booster, restored as a dictionary.
 - `collections.OrderedDict`: plain data in those attributes.
-- `numpy.dtype`: the type of an array, by name.
+- `numpy.dtype`: the data type of an array, by name.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TRUSTED_TYPES: list[str] = [
 
 
 def load_model(path: str | Path) -> Any:
-    """The Pipeline of a model file. skops raises UntrustedTypesFoundException, before anything is built, where it holds any other type."""
+    """Load the Pipeline of a model file. If it holds any other type, skops raises UntrustedTypesFoundException before building anything."""
     import skops.io  # takes a second to import
 
     return skops.io.load(path, trusted=TRUSTED_TYPES)

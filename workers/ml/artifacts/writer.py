@@ -1,4 +1,4 @@
-"""Writing all artifacts of a training into one folder."""
+"""Writes all artifacts of a training into one folder."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ VERIFIED_ROWS = 10_000
 def write_artifacts(
     bundle: Bundle, trained: Trained, folder: Path, versions: dict[str, str], context: dict[str, Any], definition: dict[str, Any]
 ) -> list[dict[str, str]]:
-    """{role, filename, content_type, path} of each file; the first is the MODEL."""
+    """Return {role, filename, content_type, path} of each file; the first is the MODEL. Raises RuntimeError as `write_model` does."""
     artifacts: list[dict[str, str]] = []
 
     def add(role: str, filename: str, content_type: str) -> Path:

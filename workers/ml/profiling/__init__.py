@@ -1,13 +1,13 @@
-"""What a table holds, in numbers.
+"""Statistical profile of a table.
 
-Exact up to 5 M rows, one column in memory at a time. Above, row, missing and moment counts, extremes and histograms stay
-exact, while distinct counts, quantiles, top values and duplicates come from sketches, and memory no longer grows.
+Up to 5 M rows everything is exact, with one batch of columns in memory at a time. Above, distinct counts, quantiles, top values and
+duplicates are estimated by sketches in constant memory; row and missing counts, moments, extremes and histograms stay exact.
 
-Definitions, the same in both: NaN is missing. Mean and standard deviation (n - 1 in the denominator) run over the values
-that are not missing, and are null where infinities make them undefined. Quantiles interpolate linearly between order
-statistics. Histograms have up to 30 bins of equal width over the finite values, all but the last half open; the edges of
-dates and times are seconds since 1970-01-01 UTC. Distinct counts leave missing out. A duplicate row is one that an earlier
-row equals in every column, missing equal to missing; distinct texts and rows are told apart by 64-bit hashes.
+Definitions for both: NaN is missing. Mean and standard deviation (n - 1 in the denominator) cover the values that are not missing, and
+are null if infinities make them undefined. Quantiles interpolate linearly between order statistics. Histograms have up to 30 bins of
+equal width over the finite values, half-open except the last; edges of dates and times are seconds since 1970-01-01 UTC. Distinct
+counts exclude missing. A duplicate row equals an earlier row in every column, missing equal to missing. Texts and rows are compared by
+64-bit hashes.
 """
 
 from workers.ml.profiling.profiler import profile_parquet

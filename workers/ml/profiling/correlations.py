@@ -1,4 +1,4 @@
-"""Pearson correlation over the rows where both columns hold a value."""
+"""Pearson correlation over the rows in which both columns have a value."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _SLICE_ROWS = 32_768
 
 
 class Correlations:
-    """Pairwise complete, infinities as missing; null where a column is constant over the pair.
+    """Pairwise-complete correlations; infinities count as missing. Null if a column is constant over the rows of the pair.
 
-    Numbers are centred and scaled by the first frame's means and deviations, so that sums of squares keep their digits.
+    Values are centred and scaled by the first frame's means and standard deviations, so that sums of squares keep their precision.
     """
 
     def __init__(self, names: list[str]) -> None:
@@ -22,14 +22,14 @@ class Correlations:
         self._center: Any = None
         self._scale: Any = None
         width = len(names)
-        # Over the rows where both columns of a pair hold a number; the first index is the column that is summed.
+        # Sums over the rows in which both columns of a pair have a number; the first index is the summed column.
         self._count, self._sums, self._squares, self._products = (np.zeros((width, width)) for _ in range(4))
 
     def add(self, frame: pl.DataFrame) -> None:
         if not self._names:
             return
         numbers = frame.select(pl.col(name).cast(pl.Float64) for name in self._names)
-        # What overflows becomes null in the end, as it does in pandas.
+        # Overflows end as null, as in pandas.
         with np.errstate(all="ignore"):
             if self._center is None:
                 finite = [column.filter(column.is_finite()) for column in numbers.fill_null(math.nan)]
@@ -64,7 +64,7 @@ class Correlations:
     def _matrix(self) -> Any:
         covariance = self._products - self._sums * self._sums.T / self._count
         variance = self._squares - self._sums * self._sums / self._count
-        # A column that is constant over the pair leaves nothing but the rounding of its squares.
+        # The computed variance of a constant column is only the rounding error of its squares.
         variance[variance <= 1e-13 * self._squares] = np.nan
         matrix = np.clip(covariance / np.sqrt(variance * variance.T), -1.0, 1.0)
         diagonal = np.diagonal(matrix)

@@ -1,4 +1,4 @@
-"""Runs, quantiles, histograms and moments of sorted keys."""
+"""Unique counts, quantiles, histograms and moments of numpy keys."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from workers.ml.profiling.report import BINS, QUANTILES, TOP_VALUES, Bin
 
 
 def unique_counts(ordered: Keys) -> tuple[Keys, Keys]:
-    """Different values of a sorted array and how often each is met."""
+    """Return the distinct values of a sorted array and their counts."""
     if not ordered.size:
         return ordered, np.empty(0, dtype=np.int64)
     starts = np.concatenate(([0], np.flatnonzero(ordered[1:] != ordered[:-1]) + 1))
@@ -21,12 +21,15 @@ def unique_counts(ordered: Keys) -> tuple[Keys, Keys]:
 
 
 def unique_values(keys: Keys) -> Keys:
-    """Different values in order. numpy.unique hashes where sorting is several times as fast."""
+    """Return the sorted distinct values. numpy.unique hashes; sorting is several times as fast."""
     return unique_counts(np.sort(keys))[0]
 
 
 def most_common(values: Keys, counts: Keys, distinct: int) -> tuple[Keys, Keys]:
-    """The ten most common and all that tie with the tenth (at most 1,000); nothing where no value comes twice among many."""
+    """Return the ten most common values and all ties with the tenth, at most 1,000, and their counts.
+
+    With more than ten `distinct` values, those that occur once are omitted.
+    """
     if counts.size > TOP_VALUES:
         threshold = max(int(np.partition(counts, counts.size - TOP_VALUES)[counts.size - TOP_VALUES]), 2 if distinct > TOP_VALUES else 1)
         indices = np.flatnonzero(counts >= threshold)[:1_000]
@@ -37,6 +40,7 @@ def most_common(values: Keys, counts: Keys, distinct: int) -> tuple[Keys, Keys]:
 
 
 def quantiles(ordered: Keys, domain: Domain) -> dict[str, Any] | None:
+    """Return the quantiles of sorted keys by share, such as "0.25", with linear interpolation; None without keys."""
     if not ordered.size:
         return None
     result: dict[str, Any] = {}
@@ -45,7 +49,7 @@ def quantiles(ordered: Keys, domain: Domain) -> dict[str, Any] | None:
         low = math.floor(position)
         high = min(low + 1, ordered.size - 1)
         below, above, fraction = ordered[low].item(), ordered[high].item(), position - low
-        # Interpolating from the nearer end, as numpy does, keeps equal neighbours equal.
+        # Interpolate from the nearer end, as numpy does, so that equal neighbours stay equal.
         value = below + (above - below) * fraction if fraction < 0.5 else above - (above - below) * (1 - fraction)
         if below == above:
             value = below
@@ -54,7 +58,7 @@ def quantiles(ordered: Keys, domain: Domain) -> dict[str, Any] | None:
 
 
 def bin_edges(low: float, high: float, *, distinct: int | None, is_whole: bool) -> Keys:
-    """Bounds of up to 30 bins of equal width, all finite and different; halves keep the whole range of doubles from overflowing."""
+    """Return the finite, distinct edges of up to 30 bins of equal width. Halving avoids overflow over the full range of doubles."""
     if low == high:
         return np.array([low, high], dtype=np.float64)
     bins = BINS
@@ -68,7 +72,7 @@ def bin_edges(low: float, high: float, *, distinct: int | None, is_whole: bool) 
 
 
 def bin_counts(ordered: Keys, edges: Keys) -> Keys:
-    """How many sorted keys lie in each bin; the last bin holds its upper edge, too."""
+    """Count the sorted keys in each bin; the last bin includes its upper edge."""
     if edges.size == 2 and edges[0] == edges[1]:
         return np.array([int((ordered == edges[0]).sum())], dtype=np.int64)
     inner = np.searchsorted(ordered, edges[1:-1], side="left")
@@ -84,7 +88,7 @@ def make_bins(edges: Keys, counts: Keys, domain: Domain) -> list[Bin]:
 
 
 def finite_keys(ordered: Keys) -> Keys:
-    """Sorted keys without the infinities at their ends."""
+    """Return sorted keys without the infinities at their ends."""
     if ordered.dtype.kind != "f" or not ordered.size or (np.isfinite(ordered[0]) and np.isfinite(ordered[-1])):
         return ordered
     return ordered[np.isfinite(ordered)]

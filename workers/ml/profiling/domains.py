@@ -1,4 +1,4 @@
-"""How the values of each column type are ordered, hashed and shown: sorting and counting run on plain numpy keys."""
+"""How values of each column type are ordered, hashed and converted to JSON. Sorting and counting run on plain numpy keys."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from workers.ml.profiling.report import TEXT_LIMIT
 Keys = np.ndarray[Any, np.dtype[Any]]
 Hashes = np.ndarray[Any, np.dtype[np.uint64]]
 
-_NAIVE_EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - the origin of columns that have no zone
+_NAIVE_EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - epoch of columns without a time zone
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_DAY: Final = date(1970, 1, 1)
 
 
 @dataclass(frozen=True)
 class Domain:
-    """One column: its type and how its keys turn back into values."""
+    """A column's type and the conversion of its keys to values."""
 
     name: str
     type: str
     to_json: Callable[[Any], Any]
     to_axis: Callable[[float], float] = float
-    """A key on the histogram's axis."""
+    """Converts a key to its position on the histogram's axis."""
     has_order: bool = True
-    """Keys are the values themselves, in their order; otherwise they are hashes."""
+    """True if keys are the values themselves and sort like them; otherwise keys are hashes."""
     has_histogram: bool = True
 
     @property
@@ -39,7 +39,7 @@ class Domain:
         return self.type in {"INTEGER", "FLOAT"}
 
     def prepare(self, values: pl.Series) -> pl.Series:
-        """With NaN as missing and times in microseconds."""
+        """Convert NaN to null, times to microseconds and categories to text."""
         if values.dtype.is_float():
             return values.fill_nan(None)
         if isinstance(values.dtype, pl.Datetime):
@@ -49,7 +49,7 @@ class Domain:
         return values
 
     def keys(self, filled: pl.Series) -> Keys:
-        """Of values without a missing one, in row order."""
+        """Return the keys of values without nulls, in row order."""
         if filled.dtype.is_temporal():
             return filled.to_physical().cast(pl.Int64).to_numpy()
         if filled.dtype.is_float():
@@ -60,7 +60,7 @@ class Domain:
 
 
 def domain_of(name: str, dtype: pl.DataType, recorded_type: str | None) -> Domain:
-    """`written` is the type that the file itself records."""
+    """Return the domain of a column; `recorded_type` is the ColumnType that the file's metadata holds."""
 
     def datetime_to_json(key: Any) -> str:
         epoch = _EPOCH if isinstance(dtype, pl.Datetime) and dtype.time_zone else _NAIVE_EPOCH
@@ -90,19 +90,19 @@ def domain_of(name: str, dtype: pl.DataType, recorded_type: str | None) -> Domai
 
 
 def _iso_date(build: Callable[[], date]) -> str:
-    """Parquet holds years that Python's calendar does not; those are shown as its nearest end."""
+    """ISO 8601 text of a date. Parquet can hold years outside of Python's range; those are described in words."""
     try:
         return build().isoformat()
     except OverflowError:
-        return "out of the calendar (years 1 to 9999)"
+        return "out of range (years 1 to 9999)"
 
 
 def hashes(values: pl.Series, seed: int) -> Hashes:
-    """64 well-mixed bits a value, missing ones included; equal values have equal hashes in every chunk of the column."""
+    """Return a 64-bit hash of each value, nulls included. Equal values have equal hashes in every chunk of the column."""
     if values.dtype.is_nested():
         values = pl.Series(values.name, [str(value) for value in values], dtype=pl.String)
     mixed = cast("Hashes", values.hash(seed).to_numpy()).copy()
-    # The finaliser of splitmix64: sums of hashes of neighbouring integers must not meet.
+    # Finalizer of splitmix64 (Steele, Lea and Flood, 2014): without it, sums of hashes of neighbouring integers collide.
     mixed ^= mixed >> np.uint64(30)
     mixed *= np.uint64(0xBF58476D1CE4E5B9)
     mixed ^= mixed >> np.uint64(27)

@@ -1,4 +1,4 @@
-"""One column, all of it."""
+"""Exact profile of one column."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from workers.ml.profiling.report import TOP_VALUES, ColumnReport, ValueCount
 _SLICE_ROWS: Final = 131_072
 
 Chunks = Callable[[], Iterator[pl.Series]]
-"""The column's parts in row order, as often as asked."""
+"""Iterates over the column's chunks in row order; may be called repeatedly."""
 
 
 def profile_column(domain: Domain, chunks: Chunks, seed: int) -> tuple[ColumnReport, Hashes]:
-    """The report, and a hash for each row."""
+    """Return the report and a 64-bit hash of each row's value."""
     return _ordered(domain, chunks, seed) if domain.has_order else _hashed(domain, chunks, seed)
 
 
@@ -108,10 +108,10 @@ def _hashed(domain: Domain, chunks: Chunks, seed: int) -> tuple[ColumnReport, Ha
 
 
 def values_of_hashes(values: pl.Series, seed: int, sought_hashes: Keys, known_values: dict[int, Any]) -> dict[int, Any]:
-    """Values whose hashes are wanted and not yet known."""
+    """Return the values in `values` for those of `sought_hashes` that are not in `known_values`."""
     unresolved = {key for key in sought_hashes.tolist() if key not in known_values}
     value_by_hash: dict[int, Any] = {}
-    # A common value lies near the beginning: the rest is not looked at.
+    # Common values appear early, so the scan usually stops long before the end.
     for start in range(0, values.len(), _SLICE_ROWS):
         if not unresolved:
             break
@@ -125,14 +125,14 @@ def values_of_hashes(values: pl.Series, seed: int, sought_hashes: Keys, known_va
 
 
 def rank_values(domain: Domain, values: list[tuple[Any, int]]) -> list[ValueCount]:
-    """By count, then by value."""
+    """Return the top values by descending count, then by value."""
     pairs = [(domain.to_json(value), count) for value, count in values]
     pairs.sort(key=lambda pair: (-pair[1], str(pair[0])))
     return [{"value": value, "count": count} for value, count in pairs[:TOP_VALUES]]
 
 
 class Extremes:
-    """The first and the last of texts, by code point."""
+    """Tracks the smallest and largest text, by code point."""
 
     def __init__(self) -> None:
         self.low: Any = None

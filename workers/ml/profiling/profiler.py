@@ -1,4 +1,4 @@
-"""The profile of a Parquet file: which columns are read together, and what becomes of them."""
+"""Profile of a Parquet file: batches of columns, exact or sketched."""
 
 from __future__ import annotations
 
@@ -26,13 +26,16 @@ from workers.ml.reporting import Reporter
 _CHUNK_ROWS: Final = 262_144
 _CHUNK_CELLS: Final = 8_000_000
 _COLUMN_BYTES: Final = 192 * limits.MIB
-"""A text column larger than this is read in chunks even where the profile is exact."""
+"""A text column larger than this is read in chunks even for an exact profile."""
 _SKETCH_BATCH_COLUMNS: Final = 64
 _THREADS: Final = 2
 
 
 def profile_parquet(path: str, reporter: Reporter, start_percent: float = 0.0, end_percent: float = 100.0) -> ProfileReport:
-    """Progress runs from `lo` to `hi` percent, most of it with the columns, in words like "profiling column 3 of 31 (alcohol)"."""
+    """Profile a Parquet file; see `workers.ml.profiling` for the definitions.
+
+    Progress runs from `start_percent` to `end_percent`, with steps such as "profiling column 3 of 31 (alcohol)".
+    """
     return _Profiler(Path(path), reporter, start_percent, end_percent).run()
 
 
@@ -116,7 +119,7 @@ class _Profiler:
         return reports, int(row_hashes.size - unique_counts(row_hashes)[0].size)
 
     def _batches(self) -> Iterator[list[Domain]]:
-        """Columns that are small enough to be read together; a large one comes alone."""
+        """Group columns that are small enough to be read together; a large one forms its own batch."""
         batch: list[Domain] = []
         cells = size = 0
         for domain in self._domains:
@@ -140,12 +143,12 @@ class _Profiler:
             yield frame[name]
 
     def _frames(self, names: list[str]) -> Iterator[pl.DataFrame]:
-        """Row groups, or parts of large ones."""
+        """Yield the rows by row group; large row groups are sliced."""
         max_rows = max(1_000, min(_CHUNK_ROWS, _CHUNK_CELLS // max(1, len(names))))
         source = pl.scan_parquet(self._path).select(names)
         first_row = 0
         for group_rows in self._row_group_sizes:
-            # Reading a group twice costs less than cutting a small part off it.
+            # Each slice reads its row group again, so one below twice the maximum is not sliced.
             slice_rows = group_rows if group_rows < 2 * max_rows else max_rows
             for start in range(first_row, first_row + group_rows, max(1, slice_rows)):
                 yield source.slice(start, min(slice_rows, first_row + group_rows - start)).collect()
@@ -211,7 +214,7 @@ class _Profiler:
         return [sketch.report() for sketch in sketches]
 
     def _histogram_edges(self) -> dict[str, Keys]:
-        """Edges of the histograms, from the least and greatest finite values: those the file records, or else those found in it."""
+        """Histogram edges from the finite extremes of each column: those in the file's statistics, else computed by a scan."""
         domains = [domain for domain in self._domains if domain.has_order and domain.has_histogram]
         extremes: dict[str, tuple[float, float]] = {}
         expressions: list[pl.Expr] = []
@@ -237,7 +240,7 @@ class _Profiler:
         return {name: bin_edges(low, high, distinct=None, is_whole=is_whole[name]) for name, (low, high) in extremes.items()}
 
     def _recorded_extremes(self, domain: Domain) -> tuple[float, float] | None:
-        """Least and greatest number of a column by the statistics of every row group."""
+        """Minimum and maximum of a numeric column by its row group statistics; None if any row group lacks finite ones."""
         if not domain.is_number:
             return None
         low, high = math.inf, -math.inf
@@ -263,6 +266,6 @@ class _Profiler:
 
 
 def _is_category(column: ColumnReport, row_count: int) -> bool:
-    """Few different values, each met often: at most 1,000, and five times each on average."""
+    """True for at most 1,000 distinct values that occur five times each on average."""
     filled = row_count - column["missing_count"]
     return 0 < column["distinct_count"] <= limits.MAX_CATEGORY_VALUES and filled >= limits.MIN_CATEGORY_REPEATS * column["distinct_count"]

@@ -1,4 +1,4 @@
-"""The profile's shape, as `DatasetProfile` and `ColumnProfile` are served."""
+"""Structure of a profile, as served by `DatasetProfile` and `ColumnProfile`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ TEXT_LIMIT: Final = 200
 
 
 class Bin(TypedDict):
+    """One histogram bin, [lower, upper); the last one includes `upper`."""
+
     lower: float
     upper: float
     count: int
@@ -23,7 +25,7 @@ class ValueCount(TypedDict):
 
 
 class ColumnReport(TypedDict):
-    """`quantiles` maps "0.25" to its value; null for columns without an order worth naming."""
+    """`quantiles` maps shares such as "0.25" to values; null for columns of a type without quantiles."""
 
     name: str
     type: str

@@ -1,9 +1,9 @@
-"""One column of a table too long to hold: what can be merged from chunk to chunk in a fixed amount of memory.
+"""Profile of one column in constant memory, merged chunk by chunk.
 
-Moments, extremes and histograms are exact. Distinct counts come from the 16,384 smallest hashes (Bar-Yossef et al., 2002;
-standard error 0.8 %, exact below that many), quantiles from a uniform sample of 250,000 rows (standard error of the rank at
-the median 0.1 %), top values from counters of which the rare are dropped (Misra and Gries, 1982; exact while a column has
-at most 4,096 different values a chunk and 16,384 in all).
+Moments, extremes and histograms are exact. Distinct counts come from the 16,384 smallest hashes (Bar-Yossef et al., 2002; standard error
+0.8 %, exact below that many). Quantiles come from a uniform sample of 250,000 rows (standard error of the rank at the median 0.1 %). Top
+values come from counters of which the rare ones are dropped (Misra and Gries, 1982; exact while a column has at most 4,096 distinct
+values per chunk and 16,384 in total).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _MAX_CHUNK_COUNTERS: Final = 4_096
 
 
 class DistinctSketch:
-    """Estimates how many different hashes there are from the smallest ones."""
+    """Estimates the number of distinct hashes from the smallest ones (k minimum values)."""
 
     def __init__(self) -> None:
         self._smallest: Hashes = np.empty(0, dtype=np.uint64)
@@ -57,7 +57,7 @@ class DistinctSketch:
 
 
 class FrequentItemsSketch:
-    """Counts of the keys that are met often."""
+    """Approximate counts of frequent keys."""
 
     def __init__(self, dtype: Any) -> None:
         self.keys: Keys = np.empty(0, dtype=dtype)
@@ -83,7 +83,7 @@ class FrequentItemsSketch:
 
 
 class ColumnSketch:
-    """`bounds` are the histogram's edges where the column has one; `seed` is that of its hashes."""
+    """`edges` are the histogram's, None for a column without one; `seed` is the seed of the column's hashes."""
 
     def __init__(self, domain: Domain, edges: Keys | None, seed: int) -> None:
         self.domain = domain
@@ -101,7 +101,7 @@ class ColumnSketch:
         self._texts: dict[int, Any] = {}
 
     def add(self, values: pl.Series, hashes: Hashes, sampled: Keys) -> None:
-        """`values` prepared by the domain; `sampled` are the places of the chunk's rows that are in the sample."""
+        """Add a chunk. `values` were prepared by the domain; `sampled` are the indices of the chunk's rows that are in the sample."""
         missing = values.null_count()
         self._missing += missing
         is_filled = values.is_not_null().to_numpy() if missing else None
@@ -113,7 +113,7 @@ class ColumnSketch:
             self._extremes.add(filled)
             keys: Keys = hashes if is_filled is None else hashes[is_filled]
             self._count(*unique_counts(np.sort(keys)))
-            assert self._frequent is not None  # counted just now
+            assert self._frequent is not None  # set by _count
             top_keys = self._frequent.keys[np.argsort(-self._frequent.counts)[:50]]
             self._texts.update(values_of_hashes(filled, self._seed, top_keys, self._texts))
             return
@@ -162,7 +162,10 @@ class ColumnSketch:
 
 
 class DuplicateSketch:
-    """Duplicates among the rows whose hash falls into a thin slice: all copies of a row fall together, so no duplicates stay none."""
+    """Estimates duplicate rows from the rows whose hash falls into a sampled slice.
+
+    All copies of a row have the same hash, so a table without duplicates is estimated as zero.
+    """
 
     def __init__(self, row_count: int) -> None:
         self._sampling_factor = 1 << max(0, (row_count // 1_000_000).bit_length())

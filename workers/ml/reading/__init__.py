@@ -1,1 +1,1 @@
-"""From a file of unknown origin to typed columns: sniffing, checking, repairing and typing, block by block."""
+"""Reads untrusted files into typed columns: format detection, checks, repairs and type inference, block by block."""

@@ -1,4 +1,4 @@
-"""Column names that are present, unique and short."""
+"""Cleaning of column names: non-empty, unique, at most 200 characters."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from workers.ml.reading.issues import IssueLog, short_repr
 
 
 def clean_names(raw: Iterable[str], issues: IssueLog) -> list[str]:
-    """Names as they will be used: trimmed; an empty one becomes `column_<position>`, a repeated one gets `_2`, `_3`…; each change is an issue.
+    """Return trimmed, unique names: an empty one becomes `column_<position>`, a duplicate gets `_2`, `_3`…; each such change is an issue.
 
     Raises BadInput (TOO_MANY_COLUMNS).
     """
@@ -25,7 +25,7 @@ def clean_names(raw: Iterable[str], issues: IssueLog) -> list[str]:
             shortened = name[: limits.MAX_NAME_LENGTH]
             issues.add(
                 "LONG_COLUMN_NAME",
-                f"The name of column {position} has {len(name):,} characters; it was cut to {short_repr(shortened)}.",
+                f"The name of column {position} has {len(name):,} characters; it was shortened to {short_repr(shortened)}.",
                 column=shortened,
             )
             name = shortened
@@ -36,7 +36,7 @@ def clean_names(raw: Iterable[str], issues: IssueLog) -> list[str]:
             renamed = _unused_name(name, used_names | original_names, first=2)
             issues.add(
                 "DUPLICATE_COLUMN_NAME",
-                f"Column {position} is the second to be named {name!r}; it was renamed {renamed!r}.",
+                f"Column {position} has the same name as another column, {name!r}; it was renamed {renamed!r}.",
                 column=renamed,
             )
             name = renamed
@@ -46,12 +46,12 @@ def clean_names(raw: Iterable[str], issues: IssueLog) -> list[str]:
 
 
 def check_width(width: int, *, is_at_least: bool = False) -> None:
-    """Raises BadInput (TOO_MANY_COLUMNS); `is_at_least` where the counting stopped early."""
+    """Raises BadInput (TOO_MANY_COLUMNS); `is_at_least` if `width` is only a lower bound."""
     if width > limits.MAX_COLUMNS:
         raise BadInput(
             "TOO_MANY_COLUMNS",
             f"The file has {'at least ' if is_at_least else ''}{width:,} columns; "
-            f"at most {limits.MAX_COLUMNS:,} are taken. Drop columns, or turn columns into rows, and upload again.",
+            f"the maximum is {limits.MAX_COLUMNS:,}. Drop columns, or turn columns into rows, and upload again.",
         )
 
 

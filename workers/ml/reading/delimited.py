@@ -1,4 +1,4 @@
-"""Delimited text of any size: transcoded, checked, parsed and typed in blocks of 8 MiB."""
+"""Reader for delimited text of any size: transcodes, checks, parses and types it in blocks of 8 MiB."""
 
 from __future__ import annotations
 
@@ -25,10 +25,13 @@ from workers.ml.reading.type_inference import TypeInference
 
 
 class DelimitedReader:
-    """CSV in its many forms. Blank lines are skipped and not counted as rows."""
+    """Reads CSV in any dialect. Blank lines are skipped and not counted as rows.
+
+    `frames` raises BadInput: HEADER_ONLY, RAGGED_ROWS, ROW_TOO_LONG, UNREADABLE_FILE.
+    """
 
     def __init__(self, raw: RawFile, encoding: Encoding, filename: str, progress: ProgressCallback) -> None:
-        """Reads the layout from the first block. Raises BadInput: EMPTY_FILE, HEADER_ONLY, TOO_MANY_COLUMNS, ROW_TOO_LONG."""
+        """Detect the layout from a sample. Raises BadInput: EMPTY_FILE, HEADER_ONLY, TOO_MANY_COLUMNS."""
         self._raw = raw
         self._encoding = encoding
         self._filename = filename
@@ -45,7 +48,7 @@ class DelimitedReader:
         self._column_issues = IssueLog()
         self._type_inference: TypeInference | None = None
         self._row_issues = IssueLog()
-        self._row_count = 0  # of this pass, those left out not counted
+        self._row_count = 0  # of this pass, without omitted rows
         self._resume_state: ReaderState | None = None
         self._block_state: ReaderState | None = None
         self.issues = IssueLog()
@@ -61,7 +64,7 @@ class DelimitedReader:
             type_inference.restore(state["typist"])
             checker.restore(state["checker"])
             source.restore(state["source"])
-        step = "checking and typing" if self._types is None else "typing again"
+        step = "reading" if self._types is None else "reading again"
         for block, block_state in prefetch(self._blocks(source, checker)):
             self._block_state = block_state
             frame = self._parse(block)
@@ -79,7 +82,7 @@ class DelimitedReader:
         return {
             **self._block_state,
             "rows": self._row_count,
-            "row_issues": self._row_issues.state(*self._block_state["checker"]["issues"]),  # the check is ahead of the frames
+            "row_issues": self._row_issues.state(*self._block_state["checker"]["issues"]),  # the checker is ahead of the frames
             "typist": self._type_inference.state(),
             "types": types_to_state(self._types),
             "remarks": self._column_issues.state(),
@@ -118,7 +121,7 @@ class DelimitedReader:
 
     @staticmethod
     def _check_first_line(sample: bytes) -> None:
-        """A first line of many thousand fields is refused before anything parses it."""
+        """Reject a first line with very many fields before anything parses it."""
         line = sample[: sample.find(b"\n")] if b"\n" in sample else sample
         widest = max(line.count(delimiter) for delimiter in (b",", b";", b"\t", b"|"))
         if widest > 20 * limits.MAX_COLUMNS:
@@ -135,7 +138,7 @@ class DelimitedReader:
         layout = self._layout
         if layout.header is None:
             self._name_issues.add(
-                "NO_HEADER", "The first row looks like data, not like names; columns are named column_1, column_2 and so on.", row=1
+                "NO_HEADER", "The first row looks like data, not like column names; columns are named column_1, column_2 and so on.", row=1
             )
             return [f"column_{position}" for position in range(1, layout.width + 1)]
         return clean_names(layout.header + [""] * (layout.width - len(layout.header)), self._name_issues)
@@ -143,7 +146,7 @@ class DelimitedReader:
     # -- blocks
 
     def _blocks(self, source: Transcoder, checker: RecordChecker) -> Iterator[tuple[CleanBlock, ReaderState | None]]:
-        """Each with where source and checker stand after it."""
+        """Yield clean blocks, each with the state of source and checker after it."""
         is_header_due = self._layout.header is not None and source.position == 0
         pending = b""
         for block in source.blocks(self._raw.blocks(start=source.position)):
@@ -173,7 +176,7 @@ class DelimitedReader:
         )
         if frame.height == block.row_count:
             return frame
-        # The check knows the number of rows; a parser that counts otherwise is not believed.
+        # The checker's row count is authoritative. If polars counts otherwise, parse again with Arrow.
         table = pyarrow.csv.read_csv(
             pa.BufferReader(block.data),
             read_options=pyarrow.csv.ReadOptions(column_names=self.names, block_size=len(block.data) + 1),
@@ -188,11 +191,11 @@ class DelimitedReader:
         if table.num_rows != block.row_count:
             raise BadInput(
                 "UNREADABLE_FILE",
-                f"The rows after row {block.first_row} cannot be told apart: {block.row_count} were counted and {table.num_rows} parsed. Check the quoting there.",
+                f"The rows from row {block.first_row} on cannot be separated: {block.row_count} were counted and {table.num_rows} parsed. Check the quoting there.",
                 row=block.first_row,
             )
         frame = pl.from_arrow(table)
-        assert isinstance(frame, pl.DataFrame)  # a table is a frame
+        assert isinstance(frame, pl.DataFrame)  # from_arrow makes a DataFrame of a Table
         return frame
 
 

@@ -1,4 +1,4 @@
-"""From whatever bytes a text file is written in to UTF-8."""
+"""Encoding detection, and transcoding to UTF-8."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _BOMS: list[tuple[bytes, str]] = [
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 ]
-# What files are really written in; the detector is kept from the rest, which only makes it err.
+# Encodings in common use. The detector is restricted to them, because rarer ones cause false matches.
 _LATIN_CODECS = ["cp1252", "cp1250", "iso8859_2"]
 _OTHER_CODECS = [
     "cp1251", "koi8_r", "cp1253", "cp1255", "cp1256", "iso8859_5", "iso8859_7", "cp866",
@@ -36,19 +36,19 @@ _CONTROL = re.compile(rb"[\x01-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 
 @dataclass(frozen=True)
 class Encoding:
-    """A codec and the length of the byte order mark before the text."""
+    """A codec, and the length of the byte order mark before the text in bytes."""
 
     name: str
     bom_length: int = 0
     is_ascii_so_far: bool = False
-    """UTF-8 because no byte said otherwise yet; the first one that does decides anew."""
+    """The sample is pure ASCII: assumed to be UTF-8 and detected again at the first other byte."""
 
     def decode(self, sample: bytes) -> str:
         return codecs.getincrementaldecoder(self.name)("replace").decode(sample[self.bom_length :], final=False)
 
 
 def detect_encoding(sample: bytes, *, is_whole: bool) -> Encoding | None:
-    """The encoding of text that begins with `sample`, or None where it is no text at all."""
+    """Return the encoding of text that begins with `sample`, or None if it is not text."""
     for bom, name in _BOMS:
         if sample.startswith(bom):
             return Encoding(name, len(bom))
@@ -78,14 +78,14 @@ def _detect_eight_bit(sample: bytes, *, is_whole: bool) -> str:
     damaged = text.count("\ufffd")
     good = sum(1 for character in text if character > "\x7f") - damaged
     if good >= 2 * damaged:
-        return "utf-8"  # with damaged places, which the reader names: text of another encoding is hardly ever valid by chance
-    # Latin text has single accented letters among ASCII ones; other alphabets write whole words above 0x7f.
+        return "utf-8"  # with damaged bytes, which the reader reports: text of another encoding is rarely valid UTF-8 by chance
+    # Latin text has single accented letters among ASCII ones; other alphabets have whole words above 0x7f.
     runs = [len(run) for run in _NON_ASCII_RUN.findall(sample)]
     return _most_likely(sample, _LATIN_CODECS if sum(runs) < 2 * len(runs) else _OTHER_CODECS)
 
 
 def _most_likely(sample: bytes, candidates: list[str]) -> str:
-    """The candidate that reads most like a language; the first one unless another does so clearly."""
+    """Return the candidate whose decoded text looks most like a language; the first one unless another is clearly better."""
     matches = {match.encoding: match for match in from_bytes(sample[:65_536], cp_isolation=candidates)}
     if not matches:
         return candidates[0]
@@ -96,26 +96,27 @@ def _most_likely(sample: bytes, candidates: list[str]) -> str:
 
 
 class Transcoder:
-    """Blocks of any encoding as blocks of UTF-8 bytes, cut anywhere. UTF-8 passes untouched: `repair` checks it where lines are whole.
+    """Converts blocks of any encoding to blocks of UTF-8; block boundaries are arbitrary. UTF-8 input passes unchecked: callers apply
+    `sanitize_utf8` to whole lines.
 
-    `name` may change once: from UTF-8 of nothing but ASCII to what the first other byte tells.
+    `name` may change once, when the first non-ASCII byte appears in text that was ASCII so far.
     """
 
     def __init__(self, encoding: Encoding) -> None:
         self.encoding = encoding
         self.name = encoding.name
         self.position = 0
-        """Bytes of the file of which the text has been given."""
+        """Offset in the file up to which text was yielded."""
         self._is_ascii = encoding.is_ascii_so_far
         self._decoder_state: tuple[bytes, int] | None = None
 
     def state(self) -> ReaderState:
-        """After the block given last."""
+        """The state after the last yielded block."""
         decoder = None if self._decoder_state is None else [encode_bytes(self._decoder_state[0]), self._decoder_state[1]]
         return {"position": self.position, "name": self.name, "is_ascii": self._is_ascii, "decoder": decoder}
 
     def restore(self, state: ReaderState) -> None:
-        """The blocks to come are those from the mark's position."""
+        """Continue at the state's position; `blocks` must then get the bytes from there on."""
         self.position, self.name, self._is_ascii = state["position"], state["name"], state["is_ascii"]
         if state["decoder"] is not None:
             self._decoder_state = decode_bytes(state["decoder"][0]), state["decoder"][1]
@@ -150,7 +151,7 @@ class Transcoder:
             try:
                 text = decoder.decode(block, final=following is None)
             except UnicodeDecodeError:
-                # The same bytes again, with a mark in each damaged place, which the check of lines then names.
+                # Decode the block again with U+FFFD in damaged places, which the line check then reports.
                 lenient = codecs.getincrementaldecoder(self.name)("replace")
                 lenient.setstate(state)
                 text = lenient.decode(block, final=following is None)
@@ -168,13 +169,13 @@ def _around_first_non_ascii(block: bytes) -> bytes:
 
 
 def sanitize_utf8(body: bytes) -> tuple[bytes, str | None]:
-    """`body` as valid UTF-8 without NUL bytes, and what was wrong: "NUL_BYTE", "UNDECODABLE_BYTES" or None. Damaged places hold U+FFFD."""
+    """Return `body` as valid UTF-8 without NUL, and the issue code: "NUL_BYTE", "UNDECODABLE_BYTES" or None. Damaged places become U+FFFD."""
     issue_code = None
     if not body.isascii():
         if not _is_utf8(body):
             body = body.decode("utf-8", "replace").encode("utf-8")
             issue_code = "UNDECODABLE_BYTES"
-        elif REPLACEMENT[:1] in body and REPLACEMENT in body:  # the search for one byte is many times as fast
+        elif REPLACEMENT[:1] in body and REPLACEMENT in body:  # searching for a single byte is many times as fast
             issue_code = "UNDECODABLE_BYTES"
     if b"\0" in body:
         body = body.replace(b"\0", REPLACEMENT)
@@ -183,7 +184,7 @@ def sanitize_utf8(body: bytes) -> tuple[bytes, str | None]:
 
 
 def _is_utf8(body: bytes) -> bool:
-    """Arrow validates several gigabytes a second; bytes.decode, which builds a string only to drop it, a third of one."""
+    """Validate with Arrow: several GB/s, against a third of one for bytes.decode, which builds a string."""
     offsets = pa.py_buffer(np.array([0, len(body)], dtype=np.int64))
     try:
         pa.Array.from_buffers(pa.large_string(), 1, [None, offsets, pa.py_buffer(body)]).validate(full=True)

@@ -1,7 +1,8 @@
-"""Excel workbooks: the first sheet that holds anything. Read as a whole, and so measured before: an .xlsx is unfolded once without keeping it.
+"""Reader for Excel workbooks: the first sheet that has cells.
 
-Caps: 64 MiB of file, 512 MiB unfolded, 10 M cells of the used range. Cells come as text and are typed like those of a
-delimited file; a time at midnight throughout is a DATE.
+A workbook is loaded into memory, so its size is checked before: an .xlsx is decompressed once and discarded. Limits: 64 MiB of file,
+512 MiB decompressed, 10 M cells in the used range. Cells are read as text and typed like those of a delimited file; a column of times
+that are all midnight is a DATE.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class ExcelReader:
         self.issues = IssueLog()
         if raw.size > limits.MAX_EXCEL_BYTES:
             raise self._too_large(
-                f"it has {raw.size / limits.MIB:,.0f} MiB, and Excel files are read up to {limits.MAX_EXCEL_BYTES // limits.MIB} MiB"
+                f"it has {raw.size / limits.MIB:,.0f} MiB, and the maximum for Excel files is {limits.MAX_EXCEL_BYTES // limits.MIB} MiB"
             )
         if raw.head(4) == b"PK\x03\x04":
             self._check_uncompressed_size(raw)
@@ -73,19 +74,19 @@ class ExcelReader:
     def _too_large(self, reason: str) -> BadInput:
         return BadInput(
             "EXCEL_TOO_LARGE",
-            f"{self._filename!r} is too large: {reason}. Save the sheet as CSV, which may be of any size, and upload that.",
+            f"{self._filename!r} is too large: {reason}. Save the sheet as CSV, which may have any size, and upload that.",
         )
 
     def _unreadable(self, reason: object) -> BadInput:
         return BadInput(
             "UNREADABLE_FILE",
-            f"{self._filename!r} cannot be read as an Excel workbook ({str(reason)[:200]}). Save it anew and upload again.",
+            f"{self._filename!r} cannot be read as an Excel workbook ({str(reason)[:200]}). Save it again and upload it.",
         )
 
     # -- before anything parses it
 
     def _check_uncompressed_size(self, raw: RawFile) -> None:
-        """Unfolds every member once and throws it away: the sizes that a ZIP claims are whatever its author liked."""
+        """Decompress every member once and discard it, because the sizes in a ZIP directory cannot be trusted."""
         uncompressed = 0
         try:
             with zipfile.ZipFile(raw.path) as archive:
@@ -100,7 +101,7 @@ class ExcelReader:
                             uncompressed += len(chunk)
                             if uncompressed > limits.MAX_EXCEL_UNCOMPRESSED_BYTES:
                                 raise self._too_large(
-                                    f"its {raw.size / limits.MIB:,.1f} MiB unfold to more than {limits.MAX_EXCEL_UNCOMPRESSED_BYTES // limits.MIB} MiB "
+                                    f"its {raw.size / limits.MIB:,.1f} MiB decompress to more than {limits.MAX_EXCEL_UNCOMPRESSED_BYTES // limits.MIB} MiB "
                                     f"(in {member.filename!r})",
                                 )
                             if is_sheet:
@@ -142,7 +143,7 @@ class ExcelReader:
         header = find_header(first_rows)
         if header is None:
             self._layout_issues.add(
-                "NO_HEADER", "The first row looks like data, not like names; columns are named column_1, column_2 and so on.", row=1
+                "NO_HEADER", "The first row looks like data, not like column names; columns are named column_1, column_2 and so on.", row=1
             )
             names = [f"column_{position}" for position in range(1, frame.width + 1)]
         else:
@@ -157,7 +158,7 @@ class ExcelReader:
 
 
 class _UsedRange:
-    """The used range of a sheet, from the places its cells name; the rectangle is what reading it costs."""
+    """The used range of a sheet, from the references of its cells. The cost of reading is that of the whole rectangle."""
 
     def __init__(self) -> None:
         self.rows = 0

@@ -1,4 +1,4 @@
-"""What was wrong with a file without making it unreadable."""
+"""Issues: problems in a file that do not make it unreadable."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from workers.ml.reading.reader_state import ReaderState
 
 
 class Issue(TypedDict):
-    """As `ValidationIssue` is served; `row` counts the file's data rows from 1, rows left out included."""
+    """Served as `ValidationIssue`. `row` counts the file's data rows from 1, including omitted rows."""
 
     code: str
     message: str
@@ -18,7 +18,7 @@ class Issue(TypedDict):
 
 
 class IssueLog:
-    """Keeps the first thousand issues word for word and counts all of them."""
+    """Stores the first thousand issues and counts all of them."""
 
     def __init__(self) -> None:
         self.entries: list[Issue] = []
@@ -30,7 +30,7 @@ class IssueLog:
             self.entries.append({"code": code, "message": message, "column": column, "row": row})
 
     def add_uncounted(self, count: int) -> None:
-        """Issues of a kind already described, which there is no room to keep."""
+        """Count issues without storing them, once the log is full."""
         self.count += count
 
     @property
@@ -38,7 +38,7 @@ class IssueLog:
         return len(self.entries) >= limits.MAX_ISSUES
 
     def state(self, length: int | None = None, count: int | None = None) -> ReaderState:
-        """As it is, or as it was when it kept so few."""
+        """The current state, or the earlier one with `length` stored issues and this `count`."""
         return {"kept": self.entries[:length], "count": self.count if count is None else count}
 
     @classmethod
@@ -54,6 +54,6 @@ class IssueLog:
 
 
 def short_repr(value: object, length: int = 60) -> str:
-    """A value as messages quote it: short, on one line."""
+    """Return `repr(value)` shortened to `length` characters, for messages."""
     text = repr(value)
     return text if len(text) <= length else f"{text[: length - 1]}…"

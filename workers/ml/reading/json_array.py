@@ -1,7 +1,7 @@
-"""A JSON document that is a table: an array of objects, of any size; or one object of at most 32 MiB that holds one.
+"""Reader for JSON documents that are tables: an array of objects, of any size, or one object of at most 32 MiB that contains a table.
 
-An object may hold exactly one array of objects (beside other things), or arrays of equal length, one a column, or be a
-single row itself.
+Such an object contains exactly one array of objects (besides other members), or one array per column, all of equal length, or it is a
+single row.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class JsonArrayReader:
         self._text_issues = IssueLog()
         self._row_count = 0
         self._source = Transcoder(encoding)
-        self._carry: bytes | None = None  # of an array; None before it has begun
+        self._carry: bytes | None = None  # text after the last parsed element; None before the array begins
         self._has_ended = False
         self._resume_state: ReaderState | None = None
         self.issues = IssueLog()
@@ -65,11 +65,11 @@ class JsonArrayReader:
                 yield self._table.frame(rows, range(first_row, self._row_count + 1))
             self._progress(self._raw.share_read, f"reading JSON, {self._row_count:,} rows")
         if not self._row_count:
-            raise BadInput("EMPTY_FILE", f"{self._filename!r} holds an empty array. Upload an array with at least one object.")
+            raise BadInput("EMPTY_FILE", f"{self._filename!r} is an empty array. Upload an array with at least one object.")
 
     def state(self) -> ReaderState | None:
         if self._carry is None or len(self._carry) > MAX_CARRY_BYTES:
-            return None  # an object, which is read as a whole, or the middle of a long element
+            return None  # a single object, which is loaded whole, or the middle of a long element
         return {
             "source": self._source.state(),
             "carry": encode_bytes(self._carry),
@@ -103,7 +103,7 @@ class JsonArrayReader:
     def _not_a_table(self, reason: str) -> BadInput:
         return BadInput(
             "JSON_NOT_A_TABLE",
-            f"{self._filename!r} is JSON, but not a table: {reason}. Upload an array of objects, an object that holds one array of objects, or JSON lines.",
+            f"{self._filename!r} is JSON, but not a table: {reason}. Upload an array of objects, an object that contains one array of objects, or JSON lines.",
         )
 
     # -- an array, element by element
@@ -124,19 +124,19 @@ class JsonArrayReader:
                 row = self._row_count + 1
                 raise BadInput(
                     "ROW_TOO_LONG",
-                    f"Element {row} of the array is longer than {limits.MAX_CELL_BYTES // limits.MIB} MiB, or never ends.",
+                    f"Element {row} of the array is longer than {limits.MAX_CELL_BYTES // limits.MIB} MiB, or is not terminated.",
                     row=row,
                 )
         if not self._has_ended:
             raise BadInput(
                 "BAD_JSON",
-                f"The array is never closed; the last whole element is row {self._row_count}. The file was cut: upload it whole.",
+                f"The array is not closed; the last complete element is row {self._row_count}. The file is truncated: upload all of it.",
                 row=self._row_count,
             )
         if self._carry and self._carry.strip():
             raise BadInput(
                 "BAD_JSON",
-                f"After the array comes {short_repr(self._carry.strip()[:40].decode('utf-8', 'replace'))}. One array is expected.",
+                f"The array is followed by {short_repr(self._carry.strip()[:40].decode('utf-8', 'replace'))}. The file must contain a single array.",
             )
 
     def _parse_elements(self, body: bytes, *, is_last: bool) -> Iterator[list[Any]]:
@@ -148,9 +148,9 @@ class JsonArrayReader:
     def _sanitized(self, body: bytes) -> bytes:
         body, issue_code = sanitize_utf8(body)
         if issue_code:
-            description = "NUL bytes" if issue_code == "NUL_BYTE" else "bytes that are no text in the file's encoding"
+            description = "NUL bytes" if issue_code == "NUL_BYTE" else "bytes that are invalid in the file's encoding"
             row = self._row_count + 1
-            self._text_issues.add(issue_code, f"After row {self._row_count} come {description}; each was replaced by U+FFFD.", row=row)
+            self._text_issues.add(issue_code, f"After row {self._row_count} there are {description}; each was replaced by U+FFFD.", row=row)
         return body
 
     def _loads(self, text: bytes) -> Any:
@@ -166,7 +166,7 @@ class JsonArrayReader:
         excerpt = text.decode("utf-8", "replace")[max(0, position - 20) : position + 20]
         raise BadInput(
             "BAD_JSON",
-            f"{self._filename!r} is not JSON after row {self._row_count}: {reason}, near {short_repr(excerpt)}.",
+            f"{self._filename!r} is not valid JSON after row {self._row_count}: {reason}, near {short_repr(excerpt)}.",
             row=self._row_count + 1,
         )
 
@@ -176,8 +176,8 @@ class JsonArrayReader:
         if self._raw.size > limits.MAX_JSON_DOCUMENT_BYTES:
             raise BadInput(
                 "JSON_TOO_LARGE",
-                f"{self._filename!r} is one JSON object of {self._raw.size / limits.MIB:,.0f} MiB; such documents are read up to "
-                f"{limits.MAX_JSON_DOCUMENT_BYTES // limits.MIB} MiB. Write it as an array of objects or as JSON lines, which may be of any size.",
+                f"{self._filename!r} is one JSON object of {self._raw.size / limits.MIB:,.0f} MiB; the maximum for such documents is "
+                f"{limits.MAX_JSON_DOCUMENT_BYTES // limits.MIB} MiB. Write it as an array of objects or as JSON lines, which may have any size.",
             )
         body = self._sanitized(b"".join(Transcoder(self._encoding).blocks(self._raw.blocks())))
         rows = self._rows_of_document(self._loads(body))
@@ -191,7 +191,7 @@ class JsonArrayReader:
         if len(tables) == 1:
             return document[tables[0]]
         if tables:
-            raise self._not_a_table(f"the object holds {len(tables)} arrays of objects ({', '.join(map(repr, tables[:5]))})")
+            raise self._not_a_table(f"the object contains {len(tables)} arrays of objects ({', '.join(map(repr, tables[:5]))})")
         lists = {key: value for key, value in document.items() if isinstance(value, list)}
         if lists and len(lists) == len(document):
             lengths = {len(value) for value in lists.values()}
@@ -200,18 +200,18 @@ class JsonArrayReader:
             raise self._not_a_table("its arrays have different lengths")
         if document and not lists and not any(isinstance(value, dict) for value in document.values()):
             return [document]
-        raise self._not_a_table("the object holds no array of objects")
+        raise self._not_a_table("the object contains no array of objects")
 
 
 def _last_separator(text: bytes) -> tuple[int, bool]:
-    """Offset of the last comma between elements, or of the bracket that ends the array, and whether it is that bracket.
+    """Return the offset of the last comma between elements, or of the bracket that ends the array, and whether it is that bracket.
 
-    `text` begins inside the array and outside of its elements.
+    `text` must begin inside the array and outside of its elements.
     """
     unescaped = _ESCAPE.sub(b"__", text) if b"\\" in text else text
     buffer = np.frombuffer(unescaped, np.uint8)
     is_unquoted = ~np.bitwise_xor.accumulate(buffer == 0x22)
-    folded = buffer | 0x20  # "{" and "[" differ in this bit alone, as do "}" and "]"
+    folded = buffer | 0x20  # "{" and "[" differ only in this bit, as do "}" and "]"
     opens, closes = folded == 0x7B, folded == 0x7D
     positions = np.flatnonzero((opens | closes | (buffer == 0x2C)) & is_unquoted)
     if not positions.size:

@@ -1,4 +1,4 @@
-"""JSON lines of any size: one object a line, in any encoding."""
+"""Reader for JSON lines of any size: one object per line, in any encoding."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from workers.ml.reading.table_reader import ProgressCallback
 
 
 class JsonLinesReader:
-    """Blank lines are skipped; a line that is no object is an issue and left out, and more than 10 % of them fail the file."""
+    """Skips blank lines. A line that is not an object is omitted and reported as an issue; more than 10 % of them fail the file."""
 
     def __init__(self, raw: RawFile, encoding: Encoding, filename: str, progress: ProgressCallback) -> None:
         self._raw = raw
@@ -56,7 +56,7 @@ class JsonLinesReader:
                 yield self._table.frame(rows, row_numbers)
             self._progress(self._raw.share_read, f"reading JSON lines, {self._row_count:,} rows")
         if not self._row_count:
-            raise BadInput("EMPTY_FILE", f"{self._filename!r} holds no objects. Upload a file with one JSON object a line.")
+            raise BadInput("EMPTY_FILE", f"{self._filename!r} contains no objects. Upload a file with one JSON object per line.")
         if self._bad_count == self._row_count or (
             self._bad_count > limits.RAGGED_ROWS_ALLOWED and self._bad_count > limits.MAX_RAGGED_SHARE * self._row_count
         ):
@@ -98,7 +98,7 @@ class JsonLinesReader:
         return self._table.column_types()
 
     def _line_blocks(self) -> Iterator[bytes]:
-        """Whole lines."""
+        """Yield blocks of whole lines."""
         for block in self._source.blocks(self._raw.blocks(limits.BLOCK_BYTES // 2, self._source.position)):
             text = self._carry + block
             cut = text.rfind(b"\n") + 1
@@ -106,7 +106,7 @@ class JsonLinesReader:
             if len(self._carry) > limits.MAX_CELL_BYTES:
                 row = self._row_count + 1
                 raise BadInput(
-                    "ROW_TOO_LONG", f"Row {row} is longer than {limits.MAX_CELL_BYTES // limits.MIB} MiB without a line end.", row=row
+                    "ROW_TOO_LONG", f"Row {row} is longer than {limits.MAX_CELL_BYTES // limits.MIB} MiB without a line break.", row=row
                 )
             if cut:
                 yield text[:cut]
@@ -134,9 +134,9 @@ class JsonLinesReader:
         for line in lines:
             self._row_count += 1
             if issue_code and REPLACEMENT in line:
-                description = "a NUL byte" if issue_code == "NUL_BYTE" else "bytes that are no text in the file's encoding"
+                description = "a NUL byte" if issue_code == "NUL_BYTE" else "bytes that are invalid in the file's encoding"
                 self._line_issues.add(
-                    issue_code, f"Row {self._row_count} holds {description}; each was replaced by U+FFFD.", row=self._row_count
+                    issue_code, f"Row {self._row_count} has {description}; each was replaced by U+FFFD.", row=self._row_count
                 )
             value, reason = _parse_line(line)
             if isinstance(value, dict):
@@ -150,13 +150,13 @@ class JsonLinesReader:
         self._bad_count += 1
         if self._first_bad is None:
             self._first_bad = (self._row_count, reason)
-        self._line_issues.add("BAD_JSON", f"Row {self._row_count} {reason}; it was left out.", row=self._row_count)
+        self._line_issues.add("BAD_JSON", f"Row {self._row_count} {reason}; it was omitted.", row=self._row_count)
 
     def _fail(self) -> None:
-        assert self._first_bad is not None  # there is one
+        assert self._first_bad is not None  # called only with bad lines
         row, reason = self._first_bad
         raise BadInput(
-            "BAD_JSON", f"{self._bad_count:,} of {self._row_count:,} lines hold no JSON object; the first, row {row}, {reason}.", row=row
+            "BAD_JSON", f"{self._bad_count:,} of {self._row_count:,} lines are not JSON objects; the first, row {row}, {reason}.", row=row
         )
 
 
@@ -164,9 +164,9 @@ def _parse_line(line: bytes) -> tuple[Any, str | None]:
     try:
         return orjson.loads(line), None
     except orjson.JSONDecodeError as error:
-        reason = f"is not JSON ({error.msg}, column {error.colno})"
+        reason = f"is not valid JSON ({error.msg}, column {error.colno})"
     if b"NaN" in line or b"Infinity" in line:
-        # Python writes NaN where JSON has no word; here it is missing.
+        # Python writes NaN and Infinity, which JSON does not have; they are read as missing.
         try:
             return json.loads(line, parse_constant=lambda _: None), None
         except (ValueError, RecursionError):

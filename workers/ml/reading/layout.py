@@ -1,7 +1,7 @@
-"""Delimiter, quote and header, told from the first rows.
+"""Detection of delimiter, quote and header from the first rows.
 
-Each pair of delimiter and quote is scored as in van den Burg, Nazábal and Sutton, "Wrangling messy CSV files by detecting
-row and type patterns" (2019): how even the rows become, times how many of the cells then look like values.
+Each dialect is scored as in van den Burg, Nazábal and Sutton, "Wrangling messy CSV files by detecting row and type patterns" (2019):
+how regular the rows are, times the share of cells that look like values.
 """
 
 from __future__ import annotations
@@ -23,20 +23,22 @@ _BOOLEAN = re.compile(rb"(?i)\s*(?:true|false)\s*")
 _YEAR = re.compile(rb"\s*(?:1[89]|20|21)\d\d\s*")
 _NAME = re.compile(rb"\s*\w[^,;\t|]{0,39}")
 _MAX_SAMPLE_ROWS = 200
-_NO_DELIMITER = b"\x1f"  # a table of one column: no text holds the unit separator
+_NO_DELIMITER = b"\x1f"  # for a table of one column: text does not contain the unit separator
 
 
 @dataclass(frozen=True)
 class Layout:
+    """`header` is None if the first row is data; `width` is the number of columns."""
+
     dialect: Dialect
     header: list[str] | None
     width: int
     row_count: int
-    """Records in the sample, blank ones not counted."""
+    """Records in the sample, without blank ones."""
 
 
 def detect_layout(sample: bytes, filename: str, *, is_whole: bool) -> Layout:
-    """`sample` is UTF-8 and begins at the first byte of the text."""
+    """Detect the layout of text that begins with `sample` (UTF-8)."""
     best: tuple[float, Dialect, list[Record]] | None = None
     quote = _detect_quote(sample)
     for delimiter in _DELIMITERS:
@@ -59,13 +61,13 @@ def detect_layout(sample: bytes, filename: str, *, is_whole: bool) -> Layout:
     most_common = Counter(len(record.fields) for record in body).most_common(1)
     width = len(records[0].fields)
     if most_common and most_common[0][1] > len(body) // 2:
-        # Rows wider than the header have columns that it does not name; narrower ones are ragged.
+        # If most rows are wider than the header, the header lacks names; narrower rows are ragged.
         width = max(width, most_common[0][0]) if has_header else most_common[0][0]
     return Layout(dialect, header, width, len(records))
 
 
 def _header_delimiter(sample: bytes, quote: bytes, *, is_whole: bool) -> bytes | None:
-    """Where the rows tell nothing, a first line that splits into short names does; its rows are then ragged, and named so."""
+    """Return the delimiter that splits the first line into short names, if the rows do not reveal one. Its rows are then reported as ragged."""
     for delimiter in _DELIMITERS[:-1]:
         records = _sample_records(sample, Dialect(delimiter, quote), is_whole=is_whole)[:1]
         if records and len(records[0].fields) > 1 and all(_NAME.fullmatch(field) for field in records[0].fields):
@@ -74,7 +76,7 @@ def _header_delimiter(sample: bytes, quote: bytes, *, is_whole: bool) -> bytes |
 
 
 def first_record_end(sample: bytes, dialect: Dialect) -> int:
-    """Offset after the first record that is not blank: the header's end."""
+    """Return the offset after the first non-blank record, which is the header."""
     for record in RecordParser(dialect).records(sample, is_end=True):
         if not _is_blank(record):
             return record.end
@@ -98,7 +100,7 @@ def _is_blank(record: Record) -> bool:
 
 
 def _detect_quote(sample: bytes) -> bytes:
-    """The apostrophe quotes only where it both opens and closes fields, and does so more often than the double quote."""
+    """Return the quote character: the apostrophe only if it opens and closes fields more often than the double quote does."""
     counts: dict[bytes, int] = {}
     for quote in (b'"', b"'"):
         opens = len(re.findall(rb"(?:^|[,;\t|:\n]) ?" + quote, sample))
@@ -124,15 +126,15 @@ def _score(records: list[Record], delimiter: bytes) -> float:
 
 
 def find_header(rows: list[list[str]]) -> list[str] | None:
-    """The first row of a table of text where it is a header."""
+    """Return the first row of a table of text if it is a header, else None."""
     records = [Record([cell.encode() for cell in row], None, 0, 0) for row in rows]
     return rows[0] if records and _has_header(records) else None
 
 
 def _has_header(records: list[Record]) -> bool:
-    """The first row is data when one of its cells is a number, a date or a truth value; a row of nothing but years may be names.
+    """The first row is data if a cell is a number, a date or a boolean; but distinct years may be column names.
 
-    Where everything is text nobody can tell; then the first row is taken as names, as most files have them.
+    If everything is text it is undecidable; the first row is then taken as the header, as most files have one.
     """
     first = records[0].fields
     filled = [field for field in first if field.strip()]

@@ -1,10 +1,10 @@
-"""Columns from JSON objects.
+"""Typed columns from JSON objects.
 
-JSON says what a value is, so a string is never taken for a number; strings may become DATE or DATETIME where all but 1 %
-are. Whole numbers and fractions together are FLOAT; objects and arrays are JSON, kept as text. Where a column mixes kinds
-and at least 99 % of its values are numbers (or truth values), the others become missing, each an issue; otherwise the
-column is JSON when it holds an object or array, and text when not. Keys that appear late in the file are columns like any
-other. Numbers beyond 64 bits leave a column text up to 2^64, and are FLOAT above.
+JSON values are typed, so a string is never read as a number; strings become DATE or DATETIME if at least 99 % parse as such. A column of
+integers and fractions is FLOAT; objects and arrays are JSON, stored as text. If a column mixes kinds and at least 99 % of its values are
+numbers (or booleans), the others become missing and are reported as issues; otherwise the column is JSON if it holds an object or array,
+and text if not. Keys that first appear late in the file are columns, too. Integers beyond 64 bits make a column text up to 2^64, and
+FLOAT above.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from workers.ml.reading.text_types import TextType, types_from_state, types_to_s
 from workers.ml.reading.type_inference import TypeInference
 
 _DTYPES = {"INTEGER": pl.Int64(), "FLOAT": pl.Float64(), "BOOLEAN": pl.Boolean()}
-_NOUNS = {"INTEGER": "a whole number", "FLOAT": "a number", "BOOLEAN": "true or false"}
+_NOUNS = {"INTEGER": "an integer", "FLOAT": "a number", "BOOLEAN": "true or false"}
 _TEMPORAL_TYPES = frozenset({"DATE", "DATETIME"})
 
 
 class ObjectTable:
-    """Types of a table of objects over one or more passes; `start` begins each."""
+    """Determines the types of a table of objects over one or more passes; `begin_pass` starts each."""
 
     def __init__(self) -> None:
         self._kinds: dict[str, str] = {}
-        """Kind by key, in the order the keys were first met."""
+        """Kind by key, in the order of first appearance."""
         self._names: dict[str, str] = {}
         self._counts: dict[str, Counter[str]] = {}
         self._text_types: dict[str, TextType] | None = None
@@ -60,7 +60,7 @@ class ObjectTable:
         }
 
     def restore(self, state: ReaderState) -> None:
-        """Instead of `start`: what the table of another process was in the middle of a pass."""
+        """Restore a state taken in the middle of a pass; replaces `begin_pass`."""
         self._kinds, self._names = dict(state["kinds"]), dict(state["names"])
         self._counts = {key: Counter(counts) for key, counts in state["counts"].items()}
         self._text_types = types_from_state(state["text_types"])
@@ -72,7 +72,7 @@ class ObjectTable:
         self._name_issues, self._value_issues, self._column_issues = (IssueLog.from_state(log) for log in state["issues"])
 
     def frame(self, rows: list[dict[str, Any]], row_numbers: Sequence[int]) -> pl.DataFrame:
-        """Raises BadInput (TOO_MANY_COLUMNS)."""
+        """Convert rows to a typed frame; `row_numbers` are for issues. Raises BadInput (TOO_MANY_COLUMNS)."""
         for key in dict.fromkeys(chain.from_iterable(rows)):
             if key not in self._counts:
                 self._counts[key] = Counter()
@@ -106,7 +106,7 @@ class ObjectTable:
         else:
             types_by_key = {}
         self._set_kinds(kinds)
-        # A column that has become text only now is proposed anew by the typist of the next pass.
+        # If a column has only now become text, the next pass infers the types of all text columns again.
         are_all_known = all(key in types_by_key for key, kind in kinds.items() if kind == "STRING")
         self._text_types = (
             {self._names[key]: kind for key, kind in types_by_key.items() if kinds[key] == "STRING"} if are_all_known else None
@@ -153,7 +153,7 @@ class ObjectTable:
         row = row_numbers[index]
         self._value_issues.add(
             "BAD_VALUE",
-            f"Row {row}, column {name!r}: {short_repr(value)} is not {_NOUNS[kind]}; it was taken as missing.",
+            f"Row {row}, column {name!r}: {short_repr(value)} is not {_NOUNS[kind]}; it was treated as missing.",
             column=name,
             row=row,
         )

@@ -1,8 +1,8 @@
-"""Parquet from outside, unfolded piece by piece: what its metadata promises is not believed.
+"""Reader for untrusted Parquet: decoded batch by batch, without relying on the sizes in its metadata.
 
-Text and binary columns are read as dictionaries, so that a value stored once and repeated a million times is measured
-before it is repeated. Types: whole numbers are INTEGER (a column with an unsigned one beyond 2^63 is text), decimals FLOAT, timestamps
-DATETIME in microseconds, lists, structs and maps JSON, times of day and durations text; declared types are kept.
+Text and binary columns are read as dictionaries, so that the decoded size of a value stored once and repeated a million times is known
+before it is materialized. Types: integers are INTEGER (a column with an unsigned value of 2^63 or more is text), decimals FLOAT,
+timestamps DATETIME in microseconds, lists, structs and maps JSON, times of day and durations text.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class ParquetReader:
         self._types: dict[str, str] = {}
         self._beyond_int64: set[str] = set()
         self._needs_another_pass = False
-        self._position = (0, 0, 0)  # stretches; batches of the next stretch; slices of its next batch
+        self._position = (0, 0, 0)  # completed chunks; batches of the next chunk; slices of its next batch
         self._resume_state: ReaderState | None = None
         self._batch_state: ReaderState = {}
 
@@ -74,7 +74,7 @@ class ParquetReader:
             if state is not None:
                 rows = self._restore(state)
             first_chunk, batches_done, slices_done = self._position
-            # A folded value is measured before it is repeated. Nested ones are repeated by Arrow itself, so few rows at a time.
+            # Dictionary values are measured before they are repeated. Arrow decodes nested values at once, so their batches are small.
             with pq.ParquetFile(self._raw.path, read_dictionary=dictionary_columns) as file:
                 for chunk_index, row_groups in enumerate(chunks[first_chunk:], start=first_chunk):
                     batches = file.iter_batches(batch_size=_batch_rows(schema), row_groups=row_groups, use_threads=False)
@@ -92,7 +92,7 @@ class ParquetReader:
             raise self._unreadable(error, rows) from error
 
     def state(self) -> ReaderState | None:
-        """Within a stretch the next reader unfolds the batches again that were done, without making frames of them."""
+        """The position within the file. A resuming reader decodes the completed batches of the current chunk again, without yielding them."""
         types = {"types": self._types, "wide": sorted(self._beyond_int64), "must_repeat": self._needs_another_pass}
         return {"done": self._position, **self._batch_state, **types}
 
@@ -100,7 +100,7 @@ class ParquetReader:
         self._resume_state = state
 
     def _restore(self, state: ReaderState) -> int:
-        """Gives the rows before the batch in which the mark stands."""
+        """Return the number of rows before the batch in which the state was taken."""
         self._types, self._beyond_int64, self._needs_another_pass = dict(state["types"]), set(state["wide"]), state["must_repeat"]
         self._position = (state["done"][0], state["done"][1], state["done"][2])
         self._decoded_bytes = state["unfolded"]
@@ -116,12 +116,12 @@ class ParquetReader:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         return BadInput(
             "UNREADABLE_FILE",
-            f"{self._filename!r} is damaged Parquet: after row {rows:,} it cannot be read ({reason}). Write it anew and upload again.",
+            f"{self._filename!r} is damaged Parquet: it cannot be read after row {rows:,} ({reason}). Write it again and upload it.",
             row=rows + 1,
         )
 
     def _slices(self, batch: pa.RecordBatch, schema: pa.Schema, rows: int) -> Iterator[pl.DataFrame]:
-        """The batch unfolded, in parts of bounded size."""
+        """Decode the batch into frames of bounded size. Raises BadInput: CELL_TOO_LARGE, UNFOLDS_TOO_LARGE."""
         size = 0
         for name, column in zip(self._names, batch.columns, strict=True):
             column_bytes, longest = _decoded_sizes(column)
@@ -129,16 +129,16 @@ class ParquetReader:
             if longest > limits.MAX_CELL_BYTES:
                 raise BadInput(
                     "CELL_TOO_LARGE",
-                    f"Column {name!r} holds a value of {longest / limits.MIB:,.0f} MiB in one of the rows before row {rows + 1:,}; "
-                    f"at most {limits.MAX_CELL_BYTES // limits.MIB} MiB are taken.",
+                    f"Column {name!r} has a value of {longest / limits.MIB:,.0f} MiB in one of the rows before row {rows + 1:,}; "
+                    f"the maximum is {limits.MAX_CELL_BYTES // limits.MIB} MiB.",
                     column=name,
                 )
         self._decoded_bytes += size
         if self._decoded_bytes > self._max_decoded_bytes:
             raise BadInput(
                 "UNFOLDS_TOO_LARGE",
-                f"{self._filename!r} has {self._raw.size / limits.MIB:,.1f} MiB and unfolds to more than {self._max_decoded_bytes / limits.MIB:,.0f} MiB "
-                f"by row {rows:,}. Split the file, or store long repeated values once.",
+                f"{self._filename!r} has {self._raw.size / limits.MIB:,.1f} MiB and decodes to more than {self._max_decoded_bytes / limits.MIB:,.0f} MiB "
+                f"by row {rows:,}. Split the file, or shorten long repeated values.",
                 row=rows,
             )
         slice_count = max(1, -(-size // _BATCH_BYTES))
@@ -173,7 +173,7 @@ class ParquetReader:
 
 
 def _row_group_chunks(metadata: pq.FileMetaData) -> list[list[int]]:
-    """Row groups by number, small ones together: batches do not reach over the end of a stretch, and shall not become small."""
+    """Group row group indices into chunks of at least 262,144 rows: batches do not span chunks, and small ones are slow."""
     chunks: list[list[int]] = []
     rows = _MIN_CHUNK_ROWS
     for row_group in range(metadata.num_row_groups):
@@ -191,13 +191,13 @@ def _batch_rows(schema: pa.Schema) -> int:
 
 
 def _dictionary_columns(schema: pq.ParquetSchema) -> list[str]:
-    """Columns of text and bytes; decimals may lie in byte arrays, too, and are not read as dictionaries."""
+    """Paths of text and binary columns. Decimals may be byte arrays, too, but are not read as dictionaries."""
     columns = [schema.column(index) for index in range(len(schema))]
     return [column.path for column in columns if column.physical_type == "BYTE_ARRAY" and column.converted_type != "DECIMAL"]
 
 
 def _decoded_sizes(column: pa.Array) -> tuple[int, int]:
-    """Bytes of the whole column once unfolded, and of its longest value where it holds text or bytes."""
+    """Decoded bytes of the whole column and of its longest value; the latter is 0 unless the column holds text or bytes."""
     if not len(column):
         return 0, 0
     if not pa.types.is_dictionary(column.type):

@@ -1,4 +1,4 @@
-"""Work one step ahead of its reader, in a thread: numpy and the decoders let go of the interpreter's lock."""
+"""Prefetching iterator: produces items in a thread. numpy and the decoders release the GIL."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from contextlib import suppress
 from typing import TypeVar
 
 T = TypeVar("T")
-_PUT_TIMEOUT = 0.2  # seconds between two looks at whether anybody still reads
+_PUT_TIMEOUT = 0.2  # seconds between checks whether the consumer is gone
 
 
 def prefetch(items: Iterator[T]) -> Iterator[T]:
-    """The same items; at most two wait. What the thread raises is raised here, and it ends when the reader does."""
+    """Yield the same items, at most two ahead. The thread's exceptions are re-raised here; it ends when the consumer closes the generator."""
     buffer: queue.Queue[tuple[T] | BaseException | None] = queue.Queue(maxsize=1)
     is_cancelled = threading.Event()
 
@@ -29,7 +29,7 @@ def prefetch(items: Iterator[T]) -> Iterator[T]:
             for item in items:
                 if not put((item,)):
                     return
-        except BaseException as error:  # noqa: BLE001 - carried to the reader's thread
+        except BaseException as error:  # noqa: BLE001 - re-raised in the consumer's thread
             put(error)
         else:
             put(None)

@@ -1,4 +1,4 @@
-"""The raw file, read once and hashed on the way."""
+"""The raw file, hashed while it is read."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from workers.ml import limits
 
 
 class RawFile:
-    """Bytes of the uploaded file in order; the SHA-256 of what was read grows in a thread beside the parser."""
+    """The uploaded file's bytes. The first full pass computes the SHA-256 in a thread beside the parser."""
 
     def __init__(self, path: Path, sha256: str | None = None) -> None:
-        """`sha256` where it is known already."""
+        """`sha256` if it is already known."""
         self.path = path
         self.size = path.stat().st_size
         self.position = 0
@@ -31,7 +31,7 @@ class RawFile:
             return file.read(length)
 
     def blocks(self, size: int | None = None, start: int = 0) -> Iterator[bytes]:
-        """The whole file, or all from `start`; a second pass over it does not hash again."""
+        """Yield blocks of the file from `start`. Only a full pass without a known SHA-256 is hashed."""
         self.position = start
         hasher = _Hasher() if self._sha256 is None and start == 0 else None
         try:
@@ -50,10 +50,11 @@ class RawFile:
 
     @property
     def share_read(self) -> float:
+        """Share of the file read in the current pass, 0 to 1."""
         return self.position / self.size if self.size else 1.0
 
     def sha256(self) -> str:
-        """Reads the file only where no pass over `blocks` has come to its end."""
+        """Return the SHA-256 in hexadecimal; reads the file if no pass over `blocks` was completed."""
         if self._sha256 is None:
             with self.path.open("rb") as file:
                 self._sha256 = hashlib.file_digest(file, "sha256").hexdigest()
@@ -61,7 +62,7 @@ class RawFile:
 
 
 class _Hasher:
-    """SHA-256 in its own thread: hashlib lets go of the interpreter's lock while it works."""
+    """SHA-256 in its own thread; hashlib releases the GIL."""
 
     def __init__(self) -> None:
         self._hash = hashlib.sha256()

@@ -1,4 +1,4 @@
-"""Where a reader stands after a frame, written down so that another process can go on there."""
+"""A reader's state after a frame, from which a reader in another process can resume."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from base64 import b64decode, b64encode
 from typing import Any, Final
 
 ReaderState = dict[str, Any]
-"""Fit for JSON; of no use to another version of the reader."""
+"""JSON-serializable; valid only for the same version of the reader."""
 
 MAX_CARRY_BYTES: Final = 64 * 1024
-"""Bytes of an unfinished row that a mark may hold. With more there is no mark: the next block will have one."""
+"""Maximum bytes of an incomplete row in a state. With more there is no state; a later block will have one."""
 
 
 def encode_bytes(data: bytes) -> str:

@@ -1,8 +1,8 @@
-"""Is this block of delimited text a rectangle? Answered by counting its delimiters, quotes and line ends with numpy.
+"""Check that a block of delimited text is rectangular, by counting delimiters, quotes and line ends with numpy.
 
-A parser that meets a ragged row aborts or cuts it without a number. So each block is checked first: where every row has
-the same number of fields and the quoting follows RFC 4180 the block goes to the parser as it is; rows with another number
-of fields are padded or left out by their offsets; only where quoting is broken is the block read record by record.
+Parsers abort at a ragged row or truncate it without reporting its number, so each block is checked first. If every row has the expected
+number of fields and the quoting follows RFC 4180, the block goes to the parser unchanged. Rows with another number of fields are padded
+or omitted by their offsets. Only a block with broken quoting is parsed record by record.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ _LF, _CR = 10, 13
 
 @dataclass(frozen=True)
 class CleanBlock:
-    """Rows that are rectangular, well quoted, valid UTF-8, each ended by a line feed."""
+    """Rows of equal width, correctly quoted, valid UTF-8, each ended by a line feed."""
 
     data: bytes
     row_count: int
     first_row: int
     row_numbers: Positions | None
-    """Number of each row in the file where rows were left out between them."""
+    """Number of each row in the file if rows between them were omitted; otherwise they are contiguous."""
     has_quoting: bool = False
-    """Quotes in `data` enclose fields; otherwise they are text."""
+    """True if quotes in `data` enclose fields; otherwise they are literal text."""
 
     def row_number(self, index: int) -> int:
         return self.first_row + index if self.row_numbers is None else int(self.row_numbers[index])
 
 
 class RecordChecker:
-    """Takes UTF-8 text cut anywhere, gives blocks of whole clean rows. Rows are numbered from 1, those left out included."""
+    """Turns UTF-8 text, with arbitrary block boundaries, into blocks of whole clean rows. Rows are numbered from 1, including omitted ones."""
 
     def __init__(self, dialect: Dialect, names: list[str], issues: IssueLog) -> None:
         self._dialect = dialect
@@ -59,7 +59,7 @@ class RecordChecker:
         self._line_end: bytes | None = None
 
     def state(self) -> ReaderState | None:
-        """After the block given last; None in the middle of a long row. Of the issues only how many there are: their log has them."""
+        """The state after the last returned block; None in the middle of a long row. Holds only the number of issues; the reader saves their log."""
         if len(self._carry) > MAX_CARRY_BYTES:
             return None
         return {
@@ -78,7 +78,7 @@ class RecordChecker:
         self._line_end = None if state["line_end"] is None else state["line_end"].encode()
 
     def feed(self, data: bytes, *, is_end: bool = False) -> CleanBlock | None:
-        """Raises BadInput: ROW_TOO_LONG, RAGGED_ROWS."""
+        """Return the whole rows so far as a block, or None if there are none. Raises BadInput: ROW_TOO_LONG, RAGGED_ROWS."""
         if not is_end and self._dialect.quote not in data and self._dialect.quote not in self._carry:
             block = self._unquoted_block(data)
         else:
@@ -95,7 +95,7 @@ class RecordChecker:
         if not body:
             return None
         if self._dialect.quote not in body or not self._has_quoted_field(body):
-            return self._unquoted_block(body)  # no field begins with a quote: each is text, like the inches of a 5" pipe
+            return self._unquoted_block(body)  # no field begins with a quote: quotes are literal text, as in 5" pipe
         block = self._quoted_block(body, is_end=is_end)
         return None if block is None else replace(block, has_quoting=True)
 
@@ -106,7 +106,7 @@ class RecordChecker:
         return b" " + quote in body and self._spaced_quote.search(body) is not None
 
     def finish(self) -> None:
-        """Raises BadInput (RAGGED_ROWS) where too many rows of the whole file were ragged."""
+        """Raises BadInput (RAGGED_ROWS) if too many rows of the whole file were ragged."""
         if (self.ragged_count > limits.RAGGED_ROWS_ALLOWED and self.ragged_count > limits.MAX_RAGGED_SHARE * self.row_count) or (
             self.row_count and self.ragged_count == self.row_count
         ):
@@ -117,20 +117,20 @@ class RecordChecker:
             self._fail_ragged()
 
     def _fail_ragged(self) -> None:
-        assert self._first_ragged is not None  # there is a ragged row
+        assert self._first_ragged is not None  # called only with ragged rows
         row, width = self._first_ragged
         raise BadInput(
             "RAGGED_ROWS",
             f"{self.ragged_count:,} of {self.row_count:,} rows do not have {self._width} fields; the first is row {row} with {width}. "
-            f"The delimiter was taken to be {self._dialect.delimiter.decode()!r} and the quote {self._dialect.quote.decode()}. "
-            "Check that fields which hold the delimiter are quoted.",
+            f"The detected delimiter is {self._dialect.delimiter.decode()!r} and the quote {self._dialect.quote.decode()}. "
+            "Check that fields which contain the delimiter are quoted.",
             row=row,
         )
 
     # -- cutting at the last whole row
 
     def _unquoted_block(self, data: bytes) -> CleanBlock | None:
-        """`data` after what was carried, neither with a quote; joined in one copy."""
+        """Check the carried text plus `data`, both without quoted fields. They are joined in a single copy."""
         cut = data.rfind(b"\n") + 1
         if cut == 0:
             self._set_carry(self._carry + data)
@@ -160,7 +160,7 @@ class RecordChecker:
             positions = np.flatnonzero(((buffer == self._delimiter) | (buffer == _LF)) & ~is_quoted)
             return self._rectangular_block(body, buffer, positions, issue_code)
         if not cut and not is_end and len(body) < limits.BLOCK_BYTES + limits.MAX_RECORD_BYTES:
-            self._carry = body  # a quoted field that has not been closed yet
+            self._carry = body  # a quoted field that is not closed yet
             return None
         return self._repaired_block(body, is_end=is_end)
 
@@ -168,8 +168,8 @@ class RecordChecker:
         if len(rest) > limits.MAX_RECORD_BYTES and b"\n" not in rest:
             raise BadInput(
                 "ROW_TOO_LONG",
-                f"Row {self.row_count + 1} is longer than {limits.MAX_RECORD_BYTES // limits.MIB} MiB without a line end. "
-                "Is this a table with one row a line?",
+                f"Row {self.row_count + 1} is longer than {limits.MAX_RECORD_BYTES // limits.MIB} MiB without a line break. "
+                "Check that the file is a table with one row per line.",
                 row=self.row_count + 1,
             )
         self._carry = rest
@@ -186,7 +186,7 @@ class RecordChecker:
         return body.replace(b"\r", b"\n") if crlf_count != cr_count else body
 
     def _normalize_unquoted_line_ends(self, body: bytes) -> bytes:
-        """Line ends outside of quotes become line feeds; those inside belong to their values."""
+        """Convert line ends outside of quotes to line feeds; those inside are part of the value."""
         if b"\r" not in body:
             self._record_line_end(b"\n")
             return body
@@ -210,12 +210,12 @@ class RecordChecker:
             self._line_end = b"mixed"
             self._issues.add(
                 "MIXED_LINE_ENDS",
-                f"Lines end in different ways (CRLF, LF, CR), for the first time among the rows after row {self.row_count}; each was taken as a line end.",
+                f"The file mixes line ends (CRLF, LF, CR), first among the rows after row {self.row_count}; each was treated as a line end.",
                 row=self.row_count + 1,
             )
 
     def _is_well_quoted(self, body: bytes) -> bool:
-        """RFC 4180: each opening quote begins a field, each closing one ends it; a doubled one is a close and an opening at once."""
+        """Per RFC 4180, an opening quote begins a field and a closing one ends it; a doubled quote counts as a closing and an opening one."""
         buffer = np.frombuffer(body, np.uint8)
         quotes = np.flatnonzero(buffer == self._quote)
         if quotes.size % 2:
@@ -272,15 +272,15 @@ class RecordChecker:
             row, field_count = int(row_of_line[line]), int(widths[line])
             first_separator = int(ends[line]) - field_count + 1  # index of the line's first separator
             if field_count < self._width:
-                self._add_ragged_issue(row, field_count, "those at its end were taken as missing")
+                self._add_ragged_issue(row, field_count, "the fields missing at its end were treated as missing values")
                 pieces.append(body[start:stop] + self._dialect.delimiter * (self._width - field_count) + b"\n")
                 continue
             extra = int(positions[first_separator + self._width - 1])
             if body[extra:stop].strip(self._dialect.delimiter + b" \t"):
-                self._add_ragged_issue(row, field_count, "the row was left out")
+                self._add_ragged_issue(row, field_count, "the row was omitted")
                 is_kept[line] = False
             else:
-                self._add_ragged_issue(row, field_count, "the extra ones are empty and were cut")
+                self._add_ragged_issue(row, field_count, "the extra fields are empty and were dropped")
                 pieces.append(body[start:extra] + b"\n")
         pieces.append(body[copied:])
         if issue_code:
@@ -323,8 +323,8 @@ class RecordChecker:
     def _add_damage_issue(self, issue_code: str, row: int, field: int) -> None:
         column = self._names[field] if field < self._width else None
         location = f"Row {row}" if column is None else f"Row {row}, column {column!r},"
-        description = "a NUL byte" if issue_code == "NUL_BYTE" else "bytes that are no text in the file's encoding"
-        self._issues.add(issue_code, f"{location} holds {description}; each was replaced by U+FFFD.", column=column, row=row)
+        description = "a NUL byte" if issue_code == "NUL_BYTE" else "bytes that are invalid in the file's encoding"
+        self._issues.add(issue_code, f"{location} has {description}; each was replaced by U+FFFD.", column=column, row=row)
 
     # -- broken quoting
 
@@ -348,13 +348,13 @@ class RecordChecker:
                         self._add_damage_issue(issue_code, row, field)
             field_count = len(fields)
             if field_count < self._width:
-                self._add_ragged_issue(row, field_count, "those at its end were taken as missing")
+                self._add_ragged_issue(row, field_count, "the fields missing at its end were treated as missing values")
                 fields += [b""] * (self._width - field_count)
             elif field_count > self._width:
                 if any(field.strip() for field in fields[self._width :]):
-                    self._add_ragged_issue(row, field_count, "the row was left out")
+                    self._add_ragged_issue(row, field_count, "the row was omitted")
                     continue
-                self._add_ragged_issue(row, field_count, "the extra ones are empty and were cut")
+                self._add_ragged_issue(row, field_count, "the extra fields are empty and were dropped")
                 del fields[self._width :]
             kept_rows.append(row)
             lines.append(encode_record(fields, self._dialect) if self._width > 1 or fields[0] else self._dialect.quote * 2 + b"\n")

@@ -1,8 +1,8 @@
-"""Delimited text whose quoting is broken, read record by record: slow, and sure of the place.
+"""Record-by-record parser for delimited text with broken quoting: slow, but it reports exact positions.
 
-A quoted field is taken as RFC 4180 has it (a doubled quote is one quote, line breaks belong to it) when a delimiter or a
-line's end follows its closing quote. Otherwise its quoting is broken: it then ends at the first quote of its line that a
-delimiter or the line's end follows, quotes inside it being text, and where there is none the opening quote is text itself.
+A quoted field is read as RFC 4180 defines it (a doubled quote is one quote, line breaks are part of it) if a delimiter or a line end
+follows its closing quote. Otherwise its quoting is broken: it then ends at the first quote in its line that a delimiter or the line end
+follows, with quotes inside it as literal text. If there is no such quote, the opening quote is literal text, too.
 """
 
 from __future__ import annotations
@@ -16,12 +16,16 @@ from workers.ml import limits
 
 @dataclass(frozen=True)
 class Dialect:
+    """Delimiter and quote, one byte each."""
+
     delimiter: bytes
     quote: bytes
 
 
 @dataclass(frozen=True)
 class Record:
+    """A record's unquoted fields, and its offsets in the parsed data."""
+
     fields: list[bytes]
     first_broken: int | None
     """Index of the first field with broken quoting."""
@@ -42,7 +46,7 @@ class RecordParser:
         self._unquoted_field = re.compile(rb"[^" + delimiter + rb"\r\n]*")
 
     def records(self, data: bytes, *, is_end: bool) -> Iterator[Record]:
-        """Records of `data`, blank lines among them as one empty field; without `is_end`, the last one only when it is whole."""
+        """Yield the records of `data`; a blank line is a record of one empty field. Unless `is_end`, an incomplete last record is not yielded."""
         position, length = 0, len(data)
         while position < length:
             record = self._record(data, position, is_end=is_end)
@@ -59,7 +63,7 @@ class RecordParser:
             opening = self._opening_quote.match(data, position)
             if opening is None:
                 unquoted = self._unquoted_field.match(data, position)
-                assert unquoted is not None  # it matches nothing, too
+                assert unquoted is not None  # the pattern also matches empty text
                 field, position, is_sound = unquoted.group(), unquoted.end(), True
             else:
                 quoted = self._quoted(
@@ -82,10 +86,10 @@ class RecordParser:
             return Record(fields, first_broken, start, end)
 
     def _quoted(self, data: bytes, start: int, body_start: int, *, may_be_incomplete: bool) -> tuple[bytes, int, bool] | None:
-        """The field, the offset after it and whether it was sound; None where its end has not been read yet."""
+        """Return the field, the offset after it and whether its quoting is valid; None if its end is not in `data` yet."""
         quote = self._dialect.quote
         body = self._quoted_body.match(data, body_start)
-        assert body is not None  # it matches nothing, too
+        assert body is not None  # the pattern also matches empty text
         if body.end() - body_start <= limits.MAX_RECORD_BYTES:
             closing = self._closing_quote.match(data, body.end())
             if closing is not None:
@@ -101,7 +105,7 @@ class RecordParser:
 
 
 def encode_record(fields: list[bytes], dialect: Dialect) -> bytes:
-    """One record as RFC 4180 writes it, ended by a line feed."""
+    """Encode one record per RFC 4180, but ended by a line feed."""
     quote = dialect.quote
     cells = [
         quote + field.replace(quote, quote * 2) + quote

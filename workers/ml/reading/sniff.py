@@ -1,4 +1,4 @@
-"""What a file is: told from its content first and from its name second."""
+"""File format detection: by content first, by name second."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from workers.ml.reading.raw import RawFile
 
 READABLE: Final = "CSV and other delimited text, JSON, JSON lines, Parquet and Excel (.xlsx, .xls)"
 
-# (offset, magic, what people call it)
+# (offset, magic number, name for users)
 _MAGIC_NUMBERS: Final[list[tuple[int, bytes, str]]] = [
     (0, b"\x89PNG\r\n\x1a\n", "a PNG image"),
     (0, b"\xff\xd8\xff", "a JPEG image"),
@@ -54,14 +54,14 @@ _MAGIC_NUMBERS: Final[list[tuple[int, bytes, str]]] = [
     (0, b"<!doctype", "an HTML page"),
     (0, b"<html", "an HTML page"),
 ]
-# "C 1" in EBCDIC opens the textual header of a SEG-Y file (SEG Technical Standards, rev 2.0, section 4).
+# "C 1" in EBCDIC begins the textual header of a SEG-Y file (SEG Technical Standards, rev 2.0, section 4).
 _SEGY: Final = b"\xc3\x40\xf1"
 
 
 def detect_format(raw: RawFile, filename: str) -> tuple[str, Encoding | None]:
-    """The format as `FileFormat` names it, and the encoding when it is text.
+    """Return the FileFormat, and the encoding if it is a text format.
 
-    Raises BadInput: EMPTY_FILE, UNSUPPORTED_FORMAT (named by what it looks like), BINARY_FILE.
+    Raises BadInput: EMPTY_FILE, UNREADABLE_FILE (truncated Parquet), UNSUPPORTED_FORMAT (with the detected format), BINARY_FILE.
     """
     if raw.size == 0:
         raise BadInput("EMPTY_FILE", f"{filename!r} is empty: it has 0 bytes. Upload a file with a header and at least one row.")
@@ -69,7 +69,7 @@ def detect_format(raw: RawFile, filename: str) -> tuple[str, Encoding | None]:
     if head.startswith(b"PAR1"):
         if raw.size < 12 or raw.tail(4) != b"PAR1":
             raise BadInput(
-                "UNREADABLE_FILE", f"{filename!r} begins like Parquet but its end is missing: the file was cut. Upload it whole."
+                "UNREADABLE_FILE", f"{filename!r} begins like Parquet but its end is missing: the file is truncated. Upload all of it."
             )
         return "PARQUET", None
     if head.startswith(b"PK\x03\x04"):
@@ -86,13 +86,13 @@ def detect_format(raw: RawFile, filename: str) -> tuple[str, Encoding | None]:
     encoding = detect_encoding(head, is_whole=len(head) == raw.size)
     if encoding is None:
         raise BadInput(
-            "BINARY_FILE", f"{filename!r} is not text: its first bytes are binary data of no known table format. Readable are {READABLE}."
+            "BINARY_FILE", f"{filename!r} is not text: it begins with binary data of no known table format. Supported are {READABLE}."
         )
     text = encoding.decode(head)
     if not text.strip("\ufeff\0 \t\r\n"):
         if len(head) == raw.size:
-            raise BadInput("EMPTY_FILE", f"{filename!r} holds nothing but blank lines. Upload a file with a header and at least one row.")
-        raise BadInput("BINARY_FILE", f"{filename!r} begins with {len(head):,} blank or zero bytes. Readable are {READABLE}.")
+            raise BadInput("EMPTY_FILE", f"{filename!r} contains only blank lines. Upload a file with a header and at least one row.")
+        raise BadInput("BINARY_FILE", f"{filename!r} begins with {len(head):,} blank or zero bytes. Supported are {READABLE}.")
     return _detect_text_format(text, filename, is_whole=len(head) == raw.size), encoding
 
 
@@ -103,7 +103,7 @@ def _detect_text_format(text: str, filename: str, *, is_whole: bool) -> str:
         inner = body[1:].lstrip()
         return "JSON" if suffix == ".json" or (inner[:1] in {"{", "]", "["} and _is_plausible_json(suffix, inner)) else "CSV"
     if not body.startswith("{"):
-        # A name that promises JSON is believed only so far that the reader may explain what is wrong.
+        # With a JSON extension, let the JSON reader report what is wrong.
         return {".json": "JSON", ".jsonl": "JSONL", ".ndjson": "JSONL"}.get(suffix, "CSV")
     first, newline, rest = body.partition("\n")
     is_first_whole = bool(newline) or is_whole
@@ -126,4 +126,4 @@ def _is_object(line: str) -> bool:
 
 
 def _unsupported_format(filename: str, name: str, advice: str | None = None) -> BadInput:
-    return BadInput("UNSUPPORTED_FORMAT", f"{filename!r} looks like {name}, not like a table. {advice or f'Readable are {READABLE}.'}")
+    return BadInput("UNSUPPORTED_FORMAT", f"{filename!r} looks like {name}, not like a table. {advice or f'Supported are {READABLE}.'}")

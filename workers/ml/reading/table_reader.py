@@ -1,4 +1,4 @@
-"""What every reader gives: frames of typed columns, in as many passes as the types need."""
+"""Protocols of the readers: frames of typed columns, in as many passes as type inference needs."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from workers.ml.reading.issues import IssueLog
 from workers.ml.reading.reader_state import ReaderState
 
 ProgressCallback = Callable[[float, str], None]
-"""Share of the pass that is done, 0 to 1, and what is being done."""
+"""Takes the completed share of the pass, 0 to 1, and a description for users."""
 
 
 class ColumnOut(TypedDict):
-    """As `Column` is served; `type` is a ColumnType."""
+    """Served as `Column`; `type` is a ColumnType."""
 
     name: str
     type: str
@@ -23,30 +23,35 @@ class ColumnOut(TypedDict):
 
 
 class TableReader(Protocol):
+    """Reads one file. Call `frames` and `needs_another_pass` alternately until the latter returns False."""
+
     issues: IssueLog
     """Complete after the last pass."""
 
     def frames(self) -> Iterator[pl.DataFrame]:
-        """One pass over the file: frames with the same columns and types, in the file's order."""
+        """Make one pass over the file: yield frames in file order, normally with the same columns and types.
+
+        If a frame differs, the pass was in vain and `needs_another_pass` will return True. Raises BadInput.
+        """
         ...
 
     def needs_another_pass(self) -> bool:
-        """After a pass: the whole file did not bear out the types, and it has to be read again."""
+        """Call after a pass: revise the types and return whether the file has to be read again with them."""
         ...
 
     def column_types(self) -> dict[str, str]:
-        """ColumnType by column name; CATEGORY is decided later, from the profile."""
+        """Return the ColumnType by column name; CATEGORY is determined later from the profile."""
         ...
 
 
 @runtime_checkable
 class ResumableReader(TableReader, Protocol):
-    """A reader of anything but workbooks, which are read as a whole."""
+    """A reader that can resume within a file: all but the Excel reader, which loads the whole workbook."""
 
     def state(self) -> ReaderState | None:
-        """Where the pass stands after the frame given last, earlier passes included; None where nobody can go on from here."""
+        """Return the state after the last yielded frame, including earlier passes; None if reading cannot resume here."""
         ...
 
     def resume_from(self, state: ReaderState) -> None:
-        """The next pass gives the frames after the mark, which another reader of the same file made, and only those."""
+        """Make the next pass yield only the frames after `state`, which another reader of the same file returned."""
         ...

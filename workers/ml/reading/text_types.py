@@ -1,14 +1,14 @@
-"""The type of a column of text.
+"""Types of text columns.
 
-The first block (8 MiB) proposes a type for each column: the narrowest that 90 % of its values fit. The rest of the file
-then holds it against the type, and the whole decides: where at most 1 % of the values do not fit they become missing,
-each an issue with row and column; where more do, the column is text (or the wider type) and the file is parsed again.
-Nothing that would be lost is converted: one number with leading zeros ("007") or beyond 64 bits leaves a column text.
+The first block (8 MiB) proposes a type for each column: the narrowest that fits 90 % of its values. The whole file then decides. If at
+most 1 % of the values do not fit, they become missing, each an issue with row and column; if more do not, the column is text (or the
+wider type) and the file is parsed again. Nothing is converted with a loss: a single number with leading zeros ("007") or beyond 64 bits
+makes a column text.
 
-INTEGER: an optional sign and digits. FLOAT: the same with a point and an exponent, `inf`; with a decimal comma where the
-delimiter is another character. BOOLEAN: true, True, TRUE and the same of false. DATE and DATETIME: ISO 8601 first, then the forms
-below; day/month/year is told from month/day/year only where the values themselves decide, and is text otherwise. A time
-with an offset is taken to UTC. JSON: every value is an object or array. Numbers with thousands separators stay text.
+INTEGER: an optional sign and digits. FLOAT: also a decimal point, an exponent or `inf`; a decimal comma if the delimiter is another
+character. BOOLEAN: true, True, TRUE and the same forms of false. DATE and DATETIME: ISO 8601 first, then the formats below;
+day/month/year and month/day/year are distinguished only if the values are unambiguous, otherwise the column is text. A time with an
+offset is converted to UTC. JSON: every value is an object or array. Numbers with thousands separators stay text.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from workers.ml import limits
 from workers.ml.reading.issues import IssueLog, short_repr
 from workers.ml.reading.reader_state import ReaderState
 
-# pandas.read_csv takes exactly these for missing, with "Null" added.
+# The defaults of pandas.read_csv, plus "Null".
 MISSING_WORDS: Final = [
     "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA", "NULL", "Null", "NaN",
     "None", "n/a", "nan", "null",
 ]  # fmt: skip
 PLACEHOLDERS: Final = ["?", "-", "--", ".", "*"]
-"""Missing too, in a column that otherwise holds numbers, truth values or times; text elsewhere."""
+"""Also missing in columns of numbers, booleans or times; text elsewhere."""
 
 _LONGEST_WORD: Final = max(map(len, MISSING_WORDS))
 _DATE_FORMATS: Final = [
@@ -45,18 +45,18 @@ _DATE_FORMATS: Final = [
 _TIME_PATTERN: Final = re.compile(
     r"(?P<join>[T ])\d{1,2}:\d{2}(?P<seconds>:\d{2}(?P<fraction>[.]\d+)?)?(?P<zone> ?(?:Z|[+-]\d{2}:?\d{2}))?"
 )
-_FIRST_DATE: Final = date(1000, 1, 1)  # "01.02.20" would otherwise be a day of the year 20
+_FIRST_DATE: Final = date(1000, 1, 1)  # otherwise "01.02.20" would be a date in the year 20
 
 
 @dataclass(frozen=True)
 class TextType:
-    """A column type and, for times, the chrono format."""
+    """A ColumnType with its parse format: chrono's for DATE and DATETIME, "," for FLOAT with a decimal comma."""
 
     name: str
     parse_format: str | None = None
 
     def parse(self, text: pl.Expr) -> pl.Expr:
-        """Values of the type; missing where the text does not fit, NaN where it says so."""
+        """Parse text to this type; null if it does not fit, NaN if the text is a form of NaN."""
         match self.name:
             case "INTEGER":
                 return text.cast(pl.Int64, strict=False)
@@ -94,9 +94,8 @@ class TextType:
 
     @property
     def noun(self) -> str:
-        return {"INTEGER": "a whole number", "FLOAT": "a number", "BOOLEAN": "true or false", "DATE": "a date", "DATETIME": "a time"}[
-            self.name
-        ]
+        """The type in words for messages; not defined for text and JSON."""
+        return {"INTEGER": "an integer", "FLOAT": "a number", "BOOLEAN": "true or false", "DATE": "a date", "DATETIME": "a time"}[self.name]
 
 
 TEXT: Final = TextType("STRING")
@@ -117,15 +116,15 @@ def types_from_state(state: ReaderState | None) -> dict[str, TextType] | None:
 
 @dataclass
 class TypeTally:
-    """What the whole file said about one column's proposed type."""
+    """Counts of how the values of the whole file fit one column's proposed type."""
 
     filled: int = 0
     misfits: int = 0
     float_misfits: int = 0
-    """Misfits of INTEGER that are FLOAT."""
+    """Misfits of INTEGER that parse as FLOAT."""
     first_misfit: tuple[int, str] | None = None
     lossy_value: tuple[int, str] | None = None
-    """A value that no number can hold: leading zeros, or more than 64 bits."""
+    """Row and text of the first value that a number would not preserve: leading zeros, or more than 64 bits."""
     issues: IssueLog = field(default_factory=IssueLog)
 
     def state(self) -> ReaderState:
@@ -140,6 +139,7 @@ class TypeTally:
         return cls(state["filled"], state["misfits"], state["wider"], first_misfit, lossy_value, IssueLog.from_state(state["issues"]))
 
     def final_type(self, proposed: TextType) -> TextType:
+        """Return the type that the counts justify: the proposed one, FLOAT instead of INTEGER, or text."""
         if proposed == TEXT or (not self.misfits and self.lossy_value is None):
             return proposed
         if proposed == JSON or self.lossy_value is not None:
@@ -150,7 +150,7 @@ class TypeTally:
 
 
 def propose(values: pl.Series, *, has_decimal_comma: bool = False) -> TextType | None:
-    """The narrowest type that most values of the first block fit; None where all are missing."""
+    """Return the narrowest type that fits at least 90 % of the first block's values; None if all are missing."""
     filled = values.to_frame("v").select(TEXT.parse(pl.col("v"))).to_series().drop_nulls()
     if not filled.len():
         return None
@@ -208,7 +208,7 @@ def _temporal_candidates(texts: list[str]) -> list[TextType]:
 
 
 def _is_ambiguous(candidate: TextType, values: pl.Series) -> bool:
-    """Day/month/year and month/day/year both fit: nobody can tell the third of April from the fourth of March."""
+    """True if day/month/year and month/day/year both fit: 03/04 could be the third of April or the fourth of March."""
     if candidate.parse_format is None or "/%Y" not in candidate.parse_format:
         return False
     other = TextType(
@@ -225,6 +225,7 @@ def _fitting_share(values: pl.Series, kind: TextType) -> float:
 
 
 def is_json(text: str) -> bool:
+    """True for the text of a JSON object or array."""
     try:
         return isinstance(orjson.loads(text), dict | list)
     except orjson.JSONDecodeError:
@@ -232,4 +233,4 @@ def is_json(text: str) -> bool:
 
 
 def describe_misfit(column: str, row: int, value: str, kind: TextType) -> str:
-    return f"Row {row}, column {column!r}: {short_repr(value)} is not {kind.noun}; it was taken as missing."
+    return f"Row {row}, column {column!r}: {short_repr(value)} is not {kind.noun}; it was treated as missing."

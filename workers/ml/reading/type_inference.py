@@ -1,4 +1,4 @@
-"""Holds every value of a text table against its column's type, block by block, and says at the end which types held."""
+"""Type inference for tables of text: converts block by block and reports at the end which types fit the whole file."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _LONG_INTEGER = r"^[+-]?\d{19,}$"
 
 
 class TypeInference:
-    """One pass over a table of text; `only` restricts the types that are tried (JSON strings are never numbers)."""
+    """One pass over a table of text. `only` restricts the types that are tried (JSON strings are never numbers)."""
 
     def __init__(
         self,
@@ -57,14 +57,14 @@ class TypeInference:
         }
 
     def restore(self, state: ReaderState) -> None:
-        """What another typist of the same columns had seen counts here, too."""
+        """Continue from the state of another inference over the same columns."""
         self._types = types_from_state(state["types"]) or {}
         self._tallies = {name: TypeTally.from_state(tally) for name, tally in state["tallies"].items()}
         self._written_untyped = set(state["written_blank"])
         self._kept_as_text = {name: (row, value) for name, (row, value) in state["kept_as_text"].items()}
 
     def convert(self, frame: pl.DataFrame, row_number: Callable[[int], int]) -> pl.DataFrame:
-        """`frame` of text as typed columns; `number` gives a row's number in the file."""
+        """Convert a frame of text to typed columns; `row_number` maps an index in the frame to the row's number in the file."""
         for name in self.names:
             if name not in self._types:
                 self._propose(name, frame[name], row_number)
@@ -113,7 +113,7 @@ class TypeInference:
     def _check_leading_zeros(self, text: pl.Series, tally: TypeTally, row_number: Callable[[int], int]) -> None:
         if tally.lossy_value is not None:
             return
-        # Text by text this costs as much as parsing, so the cheap question goes first.
+        # The regular expression costs as much as parsing, so a cheap test comes first.
         has_zero = (text.str.starts_with("0") & (text.str.len_bytes() > 1)) | text.str.starts_with("-0")
         if has_zero.any():
             indices = has_zero.arg_true()
@@ -124,7 +124,7 @@ class TypeInference:
     def _retry_misfits(
         self, name: str, kind: TextType, text: pl.Series, values: pl.Series, row_number: Callable[[int], int]
     ) -> pl.Series | None:
-        """Counts and names what did not parse; gives the column anew where trimming made values fit."""
+        """Count and report values that did not parse; return the corrected column if trimming made some fit, else None."""
         indices = (values.is_null() & text.is_not_null()).arg_true()
         unparsed = text.gather(indices).str.strip_chars()
         is_missing = unparsed.is_in(MISSING_WORDS + PLACEHOLDERS)
@@ -168,15 +168,15 @@ class TypeInference:
         return {name: self._types.get(name, TEXT) for name in self.names}
 
     def revised_types(self) -> dict[str, TextType] | None:
-        """Types for another pass where the whole file did not bear out the proposed ones."""
+        """Return the types for another pass, or None if the proposed ones fit the whole file."""
         final_types = {name: self._tallies[name].final_type(kind) for name, kind in self.types().items()}
         for name in self._written_untyped:
             if self._types.get(name, TEXT) != TEXT:
-                return final_types  # the first blocks held no value, and were written as text
+                return final_types  # the first blocks had no value and were written as text
         return final_types if final_types != self.types() else None
 
     def issues(self) -> IssueLog:
-        """Values that do not fit, by row; call it when `revised` has nothing more to say."""
+        """Return issues for values that do not fit, ordered by row. Call it once `revised_types` returns None."""
         log = IssueLog()
         misfit_issues = [issue for name in self.names for issue in self._tallies[name].issues.entries]
         log.entries = sorted(misfit_issues, key=lambda issue: issue["row"] or 0)[: limits.MAX_ISSUES]
@@ -184,7 +184,7 @@ class TypeInference:
         return log
 
     def column_issues(self) -> IssueLog:
-        """Why a column that looks like something else is text."""
+        """Return issues that explain why a column that looks like another type is text."""
         log = IssueLog()
         for name, kind in self.types().items():
             tally = self._tallies[name]
@@ -192,19 +192,19 @@ class TypeInference:
             if lossy_value is not None:
                 row, value = lossy_value
                 reason = "has leading zeros" if value.strip().lstrip("+-").startswith("0") else "is beyond 64 bits"
-                message = f"Column {name!r} is kept as text: {short_repr(value)} in row {row} {reason}, which a number would lose."
+                message = f"Column {name!r} is kept as text: {short_repr(value)} in row {row} {reason}, which a number would not preserve."
                 log.add("KEPT_AS_TEXT", message, column=name, row=row)
             elif tally.first_misfit is not None and tally.final_type(kind) == TEXT and kind != JSON:
                 row, value = tally.first_misfit
                 message = (
                     f"Column {name!r} is kept as text: {tally.misfits - tally.float_misfits:,} of {tally.filled:,} values are not {kind.noun}, "
-                    f"the first is {short_repr(value)} in row {row}. Up to 1 % would have been taken as missing."
+                    f"the first is {short_repr(value)} in row {row}. Up to 1 % would have been treated as missing."
                 )
                 log.add("MIXED_COLUMN", message, column=name, row=row)
         return log
 
 
 def _exceeds_int64(text: pl.Series) -> pl.Series:
-    """Whole numbers that 64 bits cannot hold."""
+    """Mask of integers that do not fit 64 bits."""
     trimmed = text.str.strip_chars()
     return trimmed.str.contains(_LONG_INTEGER) & trimmed.cast(pl.Int64, strict=False).is_null()

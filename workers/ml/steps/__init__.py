@@ -1,4 +1,4 @@
-"""The steps that a pipeline can be made of. Importing this stays light: what does the work is imported where it is done."""
+"""The pipeline steps. Importing this package stays cheap: heavy libraries are imported inside the functions that use them."""
 
 from workers.ml.steps.registry import DEFINITIONS, STEPS
 

@@ -1,4 +1,4 @@
-"""Choosing columns: select and drop."""
+"""Steps that select and drop columns."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ SELECT = Step(
     key="select_columns",
     type="TRANSFORM",
     title="Select columns",
-    description="Keeps the named columns and leaves out all others. The target and the column of a split by time need not be named.",
+    description="Keeps the named columns and drops all others. The target and the time column of a split need not be named.",
     parameters=ChosenColumns,
     place="choose",
     run=select,
@@ -52,7 +52,7 @@ DROP = Step(
     key="drop_columns",
     type="TRANSFORM",
     title="Drop columns",
-    description="Leaves out the named columns and keeps all others.",
+    description="Drops the named columns and keeps all others.",
     parameters=ChosenColumns,
     place="choose",
     run=drop,

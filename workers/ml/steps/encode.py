@@ -1,4 +1,4 @@
-"""Turning categories into numbers."""
+"""Steps that encode categories as numbers."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class OneHotParameters(EncodeParameters):
         default=100,
         ge=2,
         le=1_000,
-        title="Most categories",
-        description="A column with more categories keeps its most frequent ones and puts the others together.",
+        title="Maximum categories",
+        description="A column with more categories keeps its most frequent ones and groups the others.",
     )
 
 
 def one_hot(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
-    from sklearn.preprocessing import OneHotEncoder  # the API imports the registry for its schemas alone
+    from sklearn.preprocessing import OneHotEncoder  # the API imports the registry only for its schemas
 
     encoder = OneHotEncoder(handle_unknown="infrequent_if_exist", max_categories=node.parameters.max_categories, sparse_output=False)
     return _encode(bundle, node, encoder)
@@ -75,11 +75,11 @@ def _column_encoder(encoder: Any, column: Column) -> Any:
 
     if column.kind != "text":
         return clone(encoder)
-    # A missing text is a category of its own, whether pandas says NaN for it or polars None.
+    # A missing text is a separate category, whether it is NaN (pandas) or None (polars).
     return Pipeline(
         [
             ("nan", SimpleImputer(missing_values=np.nan, strategy="constant", fill_value=MISSING)),
-            ("none", SimpleImputer(missing_values=None, strategy="constant", fill_value=MISSING)),  # pyright: ignore[reportArgumentType] - None is a value
+            ("none", SimpleImputer(missing_values=None, strategy="constant", fill_value=MISSING)),  # pyright: ignore[reportArgumentType] - None is accepted
             ("encode", clone(encoder)),
         ]
     )
@@ -89,7 +89,7 @@ ONE_HOT = Step(
     key="one_hot_encode",
     type="TRANSFORM",
     title="One-hot encode",
-    description="Makes a column of 0 and 1 for each category. A missing text is a category of its own; categories not seen in training become zeros.",
+    description="Creates a column of 0 and 1 for each category. Missing text is a separate category; categories not seen in training become zeros.",
     parameters=OneHotParameters,
     place="fit",
     run=one_hot,
@@ -98,7 +98,7 @@ ORDINAL = Step(
     key="ordinal_encode",
     type="TRANSFORM",
     title="Ordinal encode",
-    description="Numbers the categories of each column in sorted order from 0; categories not seen in training become -1. It suits trees, and sorted grades.",
+    description="Numbers the categories of each column from 0 in sorted order; categories not seen in training become -1. Suited to trees and ordered categories.",
     parameters=EncodeParameters,
     place="fit",
     run=ordinal,

@@ -1,4 +1,4 @@
-"""Measuring a model: on rows held out, and by cross-validation."""
+"""Steps that evaluate a model: on held-out rows and by cross-validation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 class EvaluateParameters(Parameters):
     part: Literal["test", "validation", "train"] = Field(
-        default="test", title="Rows", description="The rows to measure on. Metrics of other rows than the test's carry their name in front."
+        default="test",
+        title="Rows",
+        description="The rows to measure on. Metrics of rows other than the test rows have a prefix, such as `validation_`.",
     )
 
 
@@ -29,23 +31,24 @@ class CrossValidateParameters(Parameters):
         ge=2,
         le=20,
         title="Folds",
-        description="In how many parts the rows are divided; each is predicted once, by a model of the others.",
+        description="Number of folds. Each fold is predicted once, by a model trained on the others.",
     )
 
 
 def evaluate(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
+    """Raises BadInput (NO_ROWS)."""
     subset = node.parameters.part
     if not len(bundle.rows_of(subset)) and not (subset == "test" and bundle.problem == "CLUSTERING"):
         raise BadInput(
             "NO_ROWS",
-            f"Step '{node.key}' measures on the {subset} rows, and there are none. Set {subset}_fraction in a split step.",
+            f"Step '{node.key}' measures on the {subset} rows, but there are none. Set {subset}_fraction in a split step.",
             path=node.path("part"),
         )
     return {"rows": len(bundle.rows_of(subset)), "metrics": measure(bundle, subset)}
 
 
 def measure(bundle: Bundle, subset: Literal["test", "validation", "train"]) -> dict[str, float]:
-    """Metrics of the finished Pipeline on raw rows, reported as points and kept in the bundle; once for each part."""
+    """Evaluate the fitted Pipeline on raw rows, report the metrics as points and store them in the bundle; only once per subset."""
     trained = bundle.trained
     assert trained is not None
     prefix = "" if subset == "test" else f"{subset}_"
@@ -70,7 +73,7 @@ def _metric_names(prefix: str) -> set[str]:
 
 
 def _scores(bundle: Bundle, trained: Trained, rows: np.ndarray) -> dict[str, float]:
-    from workers.ml import scoring  # numpy; the API imports the registry for its schemas alone
+    from workers.ml import scoring  # numpy; the API imports the registry only for its schemas
     from workers.ml.steps.train import feature_matrix, target_values
 
     if trained.problem == "CLUSTERING":
@@ -85,7 +88,10 @@ def _scores(bundle: Bundle, trained: Trained, rows: np.ndarray) -> dict[str, flo
 
 
 def cross_validate(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
-    """Fits transforms and estimator anew in each fold, on its training rows alone; the test rows take no part."""
+    """Fit transforms and estimator again in each fold, on its training rows only; the test rows are not used.
+
+    Raises BadInput: BAD_PARAMETER (clustering), TOO_FEW_ROWS, ONE_CLASS.
+    """
     import numpy as np  # see _scores
     from sklearn.base import clone
     from sklearn.exceptions import ConvergenceWarning
@@ -99,7 +105,7 @@ def cross_validate(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
     if trained.problem == "CLUSTERING":
         raise BadInput(
             "BAD_PARAMETER",
-            f"Step '{node.key}' compares predictions with a target, and clustering has none. Remove the step.",
+            f"Step '{node.key}' compares predictions with a target, which clustering does not have. Remove the step.",
             path=node.path(),
         )
     rows = np.concatenate([bundle.rows_of("train"), bundle.rows_of("validation")])
@@ -110,7 +116,7 @@ def cross_validate(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
     for fold, (train_rows, test_rows) in enumerate(folds):
         model = Pipeline([("features", bundle.transformer(trained.features)), ("model", clone(trained.template))])
         with warnings.catch_warnings():
-            # The training step has logged it, and says what to do.
+            # The training step already logged it with advice.
             warnings.simplefilter("ignore", ConvergenceWarning)
             model.fit(frame[train_rows], truth[train_rows])
         predicted = model.predict(frame[test_rows])
@@ -124,7 +130,7 @@ def cross_validate(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
             trained.monitor.add_point(f"cv_{name}", fold, value)
         bundle.reporter.node(node.key, "running", round(100 * (fold + 1) / len(folds)))
         bundle.reporter.progress(75 + 10 * (fold + 1) / len(folds), f"{node.step.title}: {fold + 1} of {len(folds)}")
-    # A metric that some fold lacks has no mean over the folds.
+    # A metric that is missing in some fold has no mean.
     for name in [name for name in per_fold[0] if all(name in scores for scores in per_fold)]:
         values = np.array([scores[name] for scores in per_fold])
         for key, value in ((f"cv_{name}_mean", values.mean()), (f"cv_{name}_std", values.std())):
@@ -143,7 +149,7 @@ def _folds(bundle: Bundle, node: PipelineNode, truth: np.ndarray) -> tuple[list[
     placeholder = np.zeros(len(truth))
     max_folds = len(truth) // 2
     if data_split.strategy == "time":
-        # Rows stand in order of time here; each fold is predicted from those before it.
+        # The rows are in order of time; each fold is predicted by a model of the earlier ones.
         splitter, strategy = TimeSeriesSplit(fold_count), "time"
     elif bundle.problem == "CLASSIFICATION":
         max_folds = int(np.unique(truth, return_counts=True)[1].min())
@@ -152,13 +158,13 @@ def _folds(bundle: Bundle, node: PipelineNode, truth: np.ndarray) -> tuple[list[
         splitter, strategy = KFold(fold_count, shuffle=True, random_state=bundle.random_state), "random"
     if max_folds < fold_count:
         reason = f"the rarest class has {max_folds} rows" if strategy == "stratified" else f"there are {len(truth)} rows"
-        message = f"Step '{node.key}' divides the rows into {fold_count} folds, and {reason}. Choose at most {max_folds} folds, or filter rare classes."
+        message = f"Step '{node.key}' splits the rows into {fold_count} folds, but {reason}. Choose at most {max_folds} folds, or filter rare classes."
         raise BadInput("TOO_FEW_ROWS", message, path=node.path("folds"))
     folds = list(splitter.split(placeholder, truth))
     if bundle.problem == "CLASSIFICATION" and any(len(np.unique(truth[train_rows])) < 2 for train_rows, _ in folds):
         raise BadInput(
             "ONE_CLASS",
-            f"Step '{node.key}' has a fold whose training rows are all of one class. Choose fewer folds.",
+            f"Step '{node.key}' has a fold whose training rows all belong to one class. Choose fewer folds.",
             path=node.path("folds"),
         )
     return folds, strategy
@@ -168,7 +174,7 @@ EVALUATE = Step(
     key="evaluate",
     type="EVALUATE",
     title="Evaluate",
-    description="Measures the model on rows held out. A pipeline that trains always measures on its test rows; this step shows it, or measures on other rows.",
+    description="Measures the model on held-out rows. Training pipelines always measure on their test rows; this step shows the result, or measures on other rows.",
     parameters=EvaluateParameters,
     place="after",
     run=evaluate,
@@ -177,7 +183,7 @@ CROSS_VALIDATE = Step(
     key="cross_validate",
     type="EVALUATE",
     title="Cross-validate",
-    description="Trains and measures again on folds of the training and validation rows, transforms included, and reports each fold. It follows a training step.",
+    description="Trains and measures again on folds of the training and validation rows, including transforms, and reports each fold. Follows a training step.",
     parameters=CrossValidateParameters,
     place="after",
     run=cross_validate,

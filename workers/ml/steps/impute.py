@@ -1,4 +1,4 @@
-"""Filling missing values."""
+"""Step that fills missing values."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ImputeParameters(Parameters):
     columns: list[ColumnName] | None = Field(
         default=None,
         title="Columns",
-        description="The columns to fill; by default every feature that the strategy suits.",
+        description="The columns to fill; by default every feature of a type that the strategy supports.",
         min_length=1,
         max_length=20_000,
         json_schema_extra={"x-column": True},
@@ -28,7 +28,7 @@ class ImputeParameters(Parameters):
     strategy: Literal["mean", "median", "most_frequent", "constant"] = Field(
         default="mean",
         title="Strategy",
-        description="What stands in for a missing value, learnt from the training rows. `mean` and `median` suit numbers, `most_frequent` numbers and text.",
+        description="What replaces a missing value, computed from the training rows. `mean` and `median` are for numbers, `most_frequent` for numbers and text.",
     )
     fill_value: StrictInt | StrictFloat | StrictStr | None = Field(
         default=None,
@@ -38,6 +38,7 @@ class ImputeParameters(Parameters):
 
 
 def run(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
+    """Raises BadInput: BAD_PARAMETER, ALL_MISSING, and those of `Bundle.columns_to_transform`."""
     from workers.ml.bundle import ValueKind
 
     parameters: ImputeParameters = node.parameters
@@ -55,7 +56,7 @@ def run(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
             if column.missing and train[column.name].null_count() == train.height:
                 raise BadInput(
                     "ALL_MISSING",
-                    f"The column '{column.name}' has no value in any of the {train.height:,} training rows, so step '{node.key}' can learn none. "
+                    f"The column '{column.name}' has no value in any of the {train.height:,} training rows, so step '{node.key}' cannot compute one to fill in. "
                     "Drop the column, or fill it with a constant.",
                     column=column.name,
                     path=node.path("columns", str(index)) if parameters.columns else node.path("columns"),
@@ -72,21 +73,21 @@ def run(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
 
 
 def _imputer(parameters: ImputeParameters, kind: str) -> Any:
-    import numpy as np  # the API imports the registry for its schemas alone
+    import numpy as np  # the API imports the registry only for its schemas
     from sklearn.impute import SimpleImputer
     from sklearn.pipeline import Pipeline
 
     options: dict[str, Any] = {"strategy": parameters.strategy, "fill_value": parameters.fill_value, "keep_empty_features": True}
     if kind == "number":
         return SimpleImputer(**options)
-    # pandas says NaN for a missing text and polars None; a model takes frames of either.
+    # A missing text is NaN in pandas and None in polars; a model takes frames of either.
     nan = SimpleImputer(missing_values=np.nan, **options)
-    none = SimpleImputer(missing_values=None, **options)  # pyright: ignore[reportArgumentType] - None is a value that may stand for missing
+    none = SimpleImputer(missing_values=None, **options)  # pyright: ignore[reportArgumentType] - None is accepted
     return Pipeline([("nan", nan), ("none", none)])
 
 
 def _fill_values(bundle: Bundle, node: PipelineNode, names: list[str]) -> dict[str, Any]:
-    """What each of these columns is filled with."""
+    """Return the fill value of each of these columns."""
     if not names:
         return {}
     transformer = bundle.fit_transformer(names, node)
@@ -103,7 +104,7 @@ IMPUTE = Step(
     key="impute",
     type="TRANSFORM",
     title="Fill missing values",
-    description="Puts a value where one is missing: the mean, median or most frequent of the training rows, or a constant.",
+    description="Replaces missing values with the mean, median or most frequent value of the training rows, or with a constant.",
     parameters=ImputeParameters,
     place="fit",
     run=run,

@@ -1,4 +1,4 @@
-"""Every step by its key, and the rows that `step_definitions` is filled with. Nothing outside this table can be run."""
+"""Registry of all steps by key, and the rows of the table `step_definitions`. Only registered steps can run."""
 
 from __future__ import annotations
 

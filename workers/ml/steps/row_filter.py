@@ -1,4 +1,4 @@
-"""Choosing rows by typed conditions. A condition is data, never an expression that is evaluated."""
+"""Step that filters rows by typed conditions. A condition is data, never an evaluated expression."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ TEXT_OPERATORS = {"contains", "starts_with", "ends_with"}
 
 
 class Condition(Parameters):
-    """One test of one column. A missing value meets no condition but `is_missing`."""
+    """One test of one column. A missing value meets no condition except `is_missing`."""
 
     column: ColumnName = Field(title="Column", description="The column whose values are tested.", json_schema_extra={"x-column": True})
     operator: Operator = Field(title="Operator", description="How a value is tested. `between` includes both ends.")
     value: Scalar | list[Scalar] | None = Field(
         default=None,
         title="Value",
-        description="What it is compared with: one value; a list for `in` and `not_in`; [lowest, highest] for `between`; nothing for "
-        "`is_missing` and `is_not_missing`. Dates are written as in ISO 8601.",
+        description="What the column is compared with: one value; a list for `in` and `not_in`; [lowest, highest] for `between`; nothing for "
+        "`is_missing` and `is_not_missing`. Dates are ISO 8601.",
     )
 
 
 class FilterParameters(Parameters):
-    conditions: list[Condition] = Field(title="Conditions", description="The tests a row is put to.", min_length=1, max_length=50)
+    conditions: list[Condition] = Field(title="Conditions", description="The tests applied to each row.", min_length=1, max_length=50)
     match: Literal["all", "any"] = Field(
-        default="all", title="Match", description="Whether a row has to meet all conditions or any one of them."
+        default="all", title="Match", description="Whether a row must meet all conditions or any one of them."
     )
     action: Literal["keep", "remove"] = Field(
         default="keep", title="Action", description="Whether the rows that match are kept or removed."
@@ -51,7 +51,8 @@ class FilterParameters(Parameters):
 
 
 def run(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
-    import polars as pl  # the API imports the registry for its schemas alone
+    """Raises BadInput: UNKNOWN_COLUMN, WRONG_COLUMN_TYPE, BAD_PARAMETER, NO_ROWS."""
+    import polars as pl  # the API imports the registry only for its schemas
 
     rows_before = bundle.count()
     schema = bundle.lazy.collect_schema()
@@ -66,7 +67,7 @@ def run(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
     rows_after = bundle.count()
     if rows_after == 0:
         raise BadInput(
-            "NO_ROWS", f"Step '{node.key}' leaves none of {rows_before:,} rows. Loosen its conditions.", path=node.path("conditions")
+            "NO_ROWS", f"Step '{node.key}' removes all {rows_before:,} rows. Relax its conditions.", path=node.path("conditions")
         )
     return {"rows": rows_after, "removed_rows": rows_before - rows_after, "columns": len(bundle.columns)}
 
@@ -90,7 +91,7 @@ def _condition_expression(condition: Condition, column: Column, dtype: pl.DataTy
     ):
         raise BadInput(
             "WRONG_COLUMN_TYPE",
-            f"Condition {index + 1} of step '{node.key}' tests the column '{column.name}' of type {column.type} with '{operator}', which does not suit it. "
+            f"Condition {index + 1} of step '{node.key}' tests the column '{column.name}' of type {column.type} with '{operator}', which does not support that type. "
             "Choose another operator.",
             column=column.name,
             path=node.path("conditions", str(index), "operator"),
@@ -132,7 +133,7 @@ def _operands(operator: Operator, operand: Any, column: Column, node: PipelineNo
 
 
 def _literal(value: Any, column: Column, dtype: pl.DataType, node: PipelineNode, index: int) -> pl.Expr:
-    """The value as one of the column's type; BadInput where it cannot be."""
+    """Return the value as a literal of the column's type. Raises BadInput (BAD_PARAMETER)."""
     import polars as pl  # see run
 
     if dtype == pl.Boolean and isinstance(value, bool):
@@ -144,7 +145,7 @@ def _literal(value: Any, column: Column, dtype: pl.DataType, node: PipelineNode,
         and not isinstance(value, bool)
         and math.isfinite(value)
     ):
-        # Beyond 64 bits a whole number has no type of its own in the column's engine; as a float it still compares rightly.
+        # polars has no integer literal beyond 64 bits; as a float the value still compares correctly.
         return pl.lit(value if abs(value) < 2**63 else float(value))
     if column.kind == "text" and isinstance(value, str):
         return pl.lit(value)
@@ -180,7 +181,7 @@ FILTER = Step(
     key="filter_rows",
     type="FILTER",
     title="Filter rows",
-    description="Keeps or removes the rows that meet conditions on the dataset's values. It chooses what is learnt from and tested on; it is no part of the model.",
+    description="Keeps or removes rows by conditions on the dataset's values, before training and test. It is not part of the model.",
     parameters=FilterParameters,
     place="choose",
     run=run,

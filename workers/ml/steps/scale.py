@@ -1,4 +1,4 @@
-"""Bringing numeric columns to one scale."""
+"""Step that scales numeric columns."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class ScaleParameters(Parameters):
     columns: list[ColumnName] | None = Field(
         default=None,
         title="Columns",
-        description="The columns to scale; by default every numeric feature, encoded ones included.",
+        description="The columns to scale; by default every numeric feature, including encoded ones.",
         min_length=1,
         max_length=20_000,
         json_schema_extra={"x-column": True},
@@ -25,12 +25,12 @@ class ScaleParameters(Parameters):
     method: Literal["standard", "minmax", "robust"] = Field(
         default="standard",
         title="Method",
-        description="`standard`: mean 0 and deviation 1; `minmax`: from 0 to 1; `robust`: median 0 and quartile distance 1, for data with outliers.",
+        description="`standard`: mean 0 and standard deviation 1; `minmax`: from 0 to 1; `robust`: median 0 and interquartile range 1, for data with outliers.",
     )
 
 
 def run(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
-    from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler  # the API imports the registry for its schemas alone
+    from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler  # the API imports the registry only for its schemas
 
     scalers: dict[str, Any] = {"standard": StandardScaler, "minmax": MinMaxScaler, "robust": RobustScaler}
     columns = [
@@ -47,7 +47,7 @@ SCALE = Step(
     key="scale",
     type="TRANSFORM",
     title="Scale",
-    description="Brings numeric columns to one scale, learnt from the training rows.",
+    description="Scales numeric columns by statistics of the training rows.",
     parameters=ScaleParameters,
     place="fit",
     run=run,

@@ -1,4 +1,4 @@
-"""The dataset node, where every pipeline begins."""
+"""The dataset node, the start of every pipeline."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class DatasetParameters(Parameters):
-    """None: which dataset and version are read is said when the pipeline is run."""
+    """No parameters: dataset and version are chosen when the pipeline is run."""
 
 
 def run(bundle: Bundle, _node: PipelineNode) -> dict[str, Any]:

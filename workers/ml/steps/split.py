@@ -1,4 +1,4 @@
-"""Dividing the rows into training, validation and test."""
+"""Step that splits the rows into training, validation and test."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class SplitParameters(Parameters):
     strategy: Literal["auto", "random", "stratified", "time"] = Field(
         default="auto",
         title="Strategy",
-        description="`random`; `stratified`: each class in the same share in every part; `time`: the newest rows are the test; `auto`: stratified where "
-        "classes are predicted and each has two rows or more, random elsewhere.",
+        description="`random`; `stratified`: each class has the same share in every part; `time`: the newest rows are the test; `auto`: stratified if "
+        "classes are predicted and each has at least two rows, otherwise random.",
     )
     test_fraction: float = Field(
         default=DEFAULT_TEST_FRACTION,
@@ -37,12 +37,12 @@ class SplitParameters(Parameters):
         ge=0,
         lt=0.95,
         title="Validation fraction",
-        description="Share of the rows that training is watched on, and early stopping decides by.",
+        description="Share of the rows that training is monitored on and that decide early stopping.",
     )
     stratify_by: ColumnName | None = Field(
         default=None,
         title="Stratify by",
-        description="Column whose values keep their shares; by default the target.",
+        description="Column whose values have the same share in every part; by default the target.",
         json_schema_extra={"x-column": True},
     )
     time_column: ColumnName | None = Field(
@@ -51,12 +51,11 @@ class SplitParameters(Parameters):
         description="With the strategy `time`: the date, time or number that rows are ordered by.",
         json_schema_extra={"x-column": True},
     )
-    seed: int | None = Field(
-        default=None, ge=0, le=2**32 - 1, title="Seed", description="Fixes the division; by default the run's seed does."
-    )
+    seed: int | None = Field(default=None, ge=0, le=2**32 - 1, title="Seed", description="Seed of the split; by default the run's seed.")
 
 
 def run(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
+    """Raises BadInput: BAD_PARAMETER, UNKNOWN_COLUMN, WRONG_COLUMN_TYPE, MISSING_VALUES, RARE_CLASS, TOO_FEW_ROWS."""
     parameters: SplitParameters = node.parameters
     if parameters.test_fraction + parameters.validation_fraction > 0.95:
         message = f"Step '{node.key}' holds out {parameters.test_fraction + parameters.validation_fraction:.0%} of the rows. Leave at least 5 % for training."
@@ -75,14 +74,17 @@ def run(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
 
 
 def default_split(bundle: Bundle, node: PipelineNode) -> None:
-    """Where a pipeline that predicts has no split: 80 % training and 20 % test, stratified where classes allow it."""
-    import numpy as np  # the API imports the registry for its schemas alone
+    """Split the rows of a training pipeline without a split step: 80 % training and 20 % test, stratified if every class has two rows.
+
+    Clustering uses all rows for training. Raises BadInput (TOO_FEW_ROWS).
+    """
+    import numpy as np  # the API imports the registry only for its schemas
 
     from workers.ml.bundle import DataSplit
 
     if bundle.problem == "CLUSTERING":
         all_rows = np.arange(bundle.frame.height)
-        note = "No split step: the model is fitted on all rows and measured on them."
+        note = "No split step: the model is fitted and measured on all rows."
         bundle.data_split = DataSplit("none", all_rows, all_rows[:0], all_rows[:0], note, is_default=True)
         return
     labels = _labels(bundle, bundle.target) if bundle.problem == "CLASSIFICATION" and bundle.target else None
@@ -105,6 +107,7 @@ def split_summary(data_split: DataSplit) -> dict[str, Any]:
 
 
 def check_split_sizes(bundle: Bundle, node: PipelineNode) -> None:
+    """Raises BadInput (TOO_FEW_ROWS)."""
     from workers.ml.bundle import MIN_TEST_ROWS, MIN_TRAINING_ROWS
 
     data_split = bundle.data_split
@@ -119,14 +122,14 @@ def check_split_sizes(bundle: Bundle, node: PipelineNode) -> None:
     sizes = data_split.sizes()
     raise BadInput(
         "TOO_FEW_ROWS",
-        f"{bundle.frame.height:,} rows divide into {sizes['train']} for training, {sizes['validation']} for validation and {sizes['test']} for the test; at least "
-        f"{MIN_TRAINING_ROWS} and {MIN_TEST_ROWS} are needed for training and test. Add rows, filter fewer, or change the fractions.",
+        f"{bundle.frame.height:,} rows split into {sizes['train']} for training, {sizes['validation']} for validation and {sizes['test']} for the test; at least "
+        f"{MIN_TRAINING_ROWS} training and {MIN_TEST_ROWS} test rows are needed. Add rows, filter fewer, or change the fractions.",
         path=node.path("test_fraction") if node.step.key == "split" else node.path(),
     )
 
 
 def _random_split(bundle: Bundle, node: PipelineNode) -> DataSplit:
-    import numpy as np  # see default_division
+    import numpy as np  # see default_split
 
     from workers.ml.bundle import DataSplit
 
@@ -135,7 +138,7 @@ def _random_split(bundle: Bundle, node: PipelineNode) -> DataSplit:
     labels: np.ndarray | None = None
     note: str | None = None
     if parameters.strategy == "stratified" and stratify_column is None:
-        message = f"Step '{node.key}' is to keep the shares of classes, and there are none to go by. Set stratify_by, or choose the strategy 'random'."
+        message = f"Step '{node.key}' is stratified, but there is no class column. Set stratify_by, or choose the strategy 'random'."
         raise BadInput("BAD_PARAMETER", message, path=node.path("stratify_by"))
     if (
         parameters.strategy == "stratified"
@@ -151,19 +154,19 @@ def _random_split(bundle: Bundle, node: PipelineNode) -> DataSplit:
             if parameters.strategy == "stratified":
                 raise BadInput(
                     "RARE_CLASS",
-                    f"The value {rare_value!r} of the column '{stratify_column}' occurs in one row only, so step '{node.key}' cannot keep its share in every part. "
+                    f"The value {rare_value!r} of the column '{stratify_column}' occurs in only one row, so step '{node.key}' cannot put its share into every part. "
                     "Filter that row, or choose the strategy 'random'.",
                     column=stratify_column,
                     path=node.path("strategy"),
                 )
-            labels, note = None, f"Random, as the value {rare_value!r} of '{stratify_column}' occurs in one row only."
+            labels, note = None, f"Random, because the value {rare_value!r} of '{stratify_column}' occurs in only one row."
     seed = bundle.random_state if parameters.seed is None else parameters.seed
     train, validation, test = _draw_split(bundle.frame.height, parameters.test_fraction, parameters.validation_fraction, seed, labels)
     return DataSplit("random" if labels is None else "stratified", train, validation, test, note)
 
 
 def _time_split(bundle: Bundle, node: PipelineNode) -> DataSplit:
-    import numpy as np  # see default_division
+    import numpy as np  # see default_split
 
     from workers.ml.bundle import DataSplit
 
@@ -172,7 +175,7 @@ def _time_split(bundle: Bundle, node: PipelineNode) -> DataSplit:
     if name is None:
         raise BadInput(
             "BAD_PARAMETER",
-            f"Step '{node.key}' splits by time and names no time_column. Name the column to order rows by.",
+            f"Step '{node.key}' splits by time but has no time_column. Name the column to order rows by.",
             path=node.path("time_column"),
         )
     column = bundle.target_or_split_column(name, node, "time_column")
@@ -185,7 +188,7 @@ def _time_split(bundle: Bundle, node: PipelineNode) -> DataSplit:
     if times.null_count():
         raise BadInput(
             "MISSING_VALUES",
-            f"The time column '{name}' is missing in {times.null_count():,} rows, first in data row {int(times.is_null().arg_max() or 0) + 1} of those in use. "
+            f"The time column '{name}' is missing in {times.null_count():,} rows, first in row {int(times.is_null().arg_max() or 0) + 1} of the rows in use. "
             f"Remove them with a filter_rows step ('is_not_missing').",
             column=name,
             path=node.path("time_column"),
@@ -195,15 +198,15 @@ def _time_split(bundle: Bundle, node: PipelineNode) -> DataSplit:
     total = len(order)
     boundaries: list[int] = []
     for share in (1 - parameters.test_fraction - parameters.validation_fraction, 1 - parameters.test_fraction):
-        # Rows of one moment stay together: what is known only at that moment must not be on both sides.
+        # Rows with the same time stay together, so that nothing known only at that time is on both sides.
         position = min(round(total * share), total - 1)
         boundaries.append(int(np.searchsorted(ranks, ranks[position])))
     return DataSplit("time", order[: boundaries[0]], order[boundaries[0] : boundaries[1]], order[boundaries[1] :])
 
 
 def _labels(bundle: Bundle, name: str) -> np.ndarray:
-    """Each row's class as a number, counted from 0 without a gap."""
-    import numpy as np  # see default_division
+    """Return each row's class as an index, contiguous from 0."""
+    import numpy as np  # see default_split
     import polars as pl
 
     return np.unique(bundle.frame[name].cast(pl.String).fill_null("").to_numpy(), return_inverse=True)[1]
@@ -212,12 +215,12 @@ def _labels(bundle: Bundle, name: str) -> np.ndarray:
 def _draw_split(
     rows: int, test_fraction: float, validation_fraction: float, seed: int, labels: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Row numbers of training, validation and test, each in the dataset's order.
+    """Return row indices of training, validation and test, each in the dataset's order.
 
-    Stratified, the rows of each class are spread evenly over 0..1 and the first share of that line is the test: every class then
-    has its share in each part to within one row, and the parts have exactly the sizes asked for.
+    With `labels`, the rows of each class are spread evenly over 0..1 and the first share of that range is the test. Every class then has its
+    share in each part to within one row, and the parts have exactly the requested sizes.
     """
-    import numpy as np  # see default_division
+    import numpy as np  # see default_split
 
     order = np.random.default_rng(seed).permutation(rows)
     if labels is not None:
@@ -240,7 +243,7 @@ SPLIT = Step(
     key="split",
     type="SPLIT",
     title="Split",
-    description="Divides the rows into training, validation and test. Transforms learn from the training rows alone, wherever this step stands.",
+    description="Splits the rows into training, validation and test. Transforms are fitted on the training rows only, wherever this step is placed.",
     parameters=SplitParameters,
     place="split",
     run=run,

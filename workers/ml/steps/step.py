@@ -1,4 +1,4 @@
-"""What a step is: a name, a schema of its parameters, its place in a pipeline, and what it does."""
+"""Definition of a step: key, parameter schema, place in the pipeline and function."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from workers.ml.trainer import Trainer
 
 StepType = Literal["DATASET", "TRANSFORM", "FILTER", "SPLIT", "TRAIN", "EVALUATE"]
-# Where a step may stand and when it runs. Rows are settled ("source", "choose", "split") before anything is learnt
-# from them ("fit", "train"), so that no transform sees a row that is held out, wherever the split stands.
+# When a step runs. Rows are filtered and split ("source", "choose", "split") before anything is fitted on them ("fit", "train"), so that no
+# transform sees a held-out row, wherever the split is placed.
 Place = Literal["source", "choose", "split", "fit", "train", "after"]
 
 
 class Parameters(BaseModel):
-    """Base of every step's parameters; what a step does not know is refused rather than ignored."""
+    """Base of all step parameters; unknown parameters are rejected."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -43,7 +43,7 @@ StepFunction = Callable[["Bundle", PipelineNode], dict[str, Any]]
 
 @dataclass(frozen=True)
 class Step:
-    """A step of the registry. `run` works on the bundle in place and returns the node's output, a small JSON-able summary."""
+    """A registered step. `run` modifies the bundle in place, returns the node's output (a small JSON summary) and raises BadInput."""
 
     key: str
     type: StepType
@@ -59,10 +59,10 @@ class Step:
 
     @property
     def parameter_schema(self) -> dict[str, Any]:
-        """JSON Schema 2020-12 of the parameters. The `x-` members tell a validator of whole definitions what the step needs:
+        """JSON Schema 2020-12 of the parameters. The `x-` keywords tell a validator of whole definitions what the step needs:
 
-        `x-place`: source, choose, split, fit, train or after (see `Place`); `x-inputs`: least number of links that lead to it;
-        `x-requires-target`: it needs the column to predict, from its own `target` or the dataset's; `x-problem-types`: what it solves.
+        `x-place`: source, choose, split, fit, train or after (see `Place`); `x-inputs`: minimum number of incoming links; `x-requires-target`:
+        it needs a target column, from its own `target` or the dataset's; `x-problem-types`: the problem types it supports.
         """
         schema = self.parameters.model_json_schema()
         schema.pop("description", None)

@@ -1,4 +1,4 @@
-"""Running a training step: which rows and columns it gets, and the one Pipeline that comes out."""
+"""Runs a training step: selects its rows and features and builds the resulting Pipeline."""
 
 from __future__ import annotations
 
@@ -17,14 +17,19 @@ if TYPE_CHECKING:
     from workers.ml.bundle import Bundle, Column
 
 ADVICE_BY_KIND = {
-    "text": "Link a one_hot_encode or ordinal_encode step before, or drop the column.",
+    "text": "Link a one_hot_encode or ordinal_encode step before it, or drop the column.",
     "time": "Drop the column, or exclude it in this step.",
     "other": "Drop the column, or exclude it in this step.",
 }
 
 
 def run(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
-    from sklearn.base import clone  # the API imports the registry for its schemas alone
+    """Fit transforms and estimator and set `bundle.trained`.
+
+    Raises BadInput: NO_COLUMNS, NOT_ENCODED, WRONG_COLUMN_TYPE, MISSING_VALUES, TOO_FEW_ROWS, BAD_PARAMETER, ONE_CLASS, and those of
+    `Bundle.check_range` and `Bundle.fit_transformer`.
+    """
+    from sklearn.base import clone  # the API imports the registry only for its schemas
     from sklearn.pipeline import Pipeline
 
     trainer = node.step.trainer
@@ -53,7 +58,7 @@ def run(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
     monitor = TrainingMonitor(bundle.reporter, node.step.title, checkpoints)
     fitted = trainer.fit(estimator, rows, monitor)
     if (getattr(fitted, "best_iteration_", None) or 0) > 0:
-        # Where rounds were stopped early, folds of a cross-validation take as many.
+        # After early stopping, the folds of a cross-validation train for the same number of rounds.
         template.set_params(n_estimators=fitted.best_iteration_, early_stopping_rounds=None)
     bundle.reporter.progress(TRAINING_END_PERCENT, node.step.title)
 
@@ -95,7 +100,7 @@ def run(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
 
 
 def _features(bundle: Bundle, node: PipelineNode) -> tuple[list[str], list[str]]:
-    """Names of the features, and of columns that are none though the pipeline did not say so."""
+    """Return the features, and the columns that are excluded automatically."""
     non_features = {bundle.target} if bundle.target is not None else set()
     excluded_columns = sorted(name for name in non_features if bundle.problem == "CLUSTERING" and name in bundle.columns)
     if bundle.time_column is not None and bundle.time_column in bundle.columns and bundle.columns[bundle.time_column].kind == "time":
@@ -103,7 +108,7 @@ def _features(bundle: Bundle, node: PipelineNode) -> tuple[list[str], list[str]]
         excluded_columns.append(bundle.time_column)
     features = [name for name in bundle.columns if name not in non_features]
     if not features:
-        message = f"No column is left for step '{node.key}' to learn from. Drop or exclude fewer columns."
+        message = f"No columns are left for step '{node.key}' to learn from. Drop or exclude fewer columns."
         raise BadInput("NO_COLUMNS", message, path=node.path("exclude"))
     for name in features:
         _check_feature(bundle.columns[name], node)
@@ -114,10 +119,10 @@ def _check_feature(column: Column, node: PipelineNode) -> None:
     trainer = node.step.trainer
     assert trainer is not None
     if column.kind != "number":
-        description = "text, which is not encoded" if column.kind == "text" else f"of type {column.type}"
+        description = "text that is not encoded" if column.kind == "text" else f"of type {column.type}"
         raise BadInput(
             "NOT_ENCODED" if column.kind == "text" else "WRONG_COLUMN_TYPE",
-            f"The column '{column.name}' is {description}, and step '{node.key}' learns from numbers. {ADVICE_BY_KIND[column.kind]}",
+            f"The column '{column.name}' is {description}, and step '{node.key}' learns only from numbers. {ADVICE_BY_KIND[column.kind]}",
             column=column.name,
             path=node.path(),
         )
@@ -125,7 +130,7 @@ def _check_feature(column: Column, node: PipelineNode) -> None:
         raise BadInput(
             "MISSING_VALUES",
             f"The column '{column.name}' has {column.missing:,} missing values, which step '{node.key}' cannot take. "
-            "Link an impute step before, filter those rows, or drop the column.",
+            "Link an impute step before it, filter those rows, or drop the column.",
             column=column.name,
             path=node.path(),
         )
@@ -146,7 +151,7 @@ def _check_rows(bundle: Bundle, node: PipelineNode) -> None:
     if getattr(node.parameters, "early_stopping_rounds", None) is not None and not len(data_split.validation):
         raise BadInput(
             "BAD_PARAMETER",
-            f"Step '{node.key}' is to stop early and has no validation rows to decide by. Set validation_fraction in a split step, or leave early_stopping_rounds empty.",
+            f"Step '{node.key}' uses early stopping but has no validation rows. Set validation_fraction in a split step, or leave early_stopping_rounds empty.",
             path=node.path("early_stopping_rounds"),
         )
     if bundle.problem == "CLASSIFICATION":
@@ -155,7 +160,7 @@ def _check_rows(bundle: Bundle, node: PipelineNode) -> None:
         if len(classes) < 2:
             raise BadInput(
                 "ONE_CLASS",
-                f"All training rows have the same value of the target '{bundle.target}', {classes.to_list()[0]!r}; step '{node.key}' needs two classes or more. "
+                f"All training rows have the same value of the target '{bundle.target}', {classes.to_list()[0]!r}; step '{node.key}' needs at least two classes. "
                 "Filter fewer rows, split stratified, or choose another target.",
                 column=bundle.target,
                 path=node.path("target"),
@@ -180,13 +185,14 @@ def _training_rows(bundle: Bundle, transformer: Any, features: list[str]) -> Tra
 
 
 def feature_matrix(transformer: Any, bundle: Bundle, features: list[str], rows: np.ndarray) -> np.ndarray:
+    """Return the transformed features of these rows as a C-contiguous float64 array, rows by features."""
     import numpy as np  # see run
 
     return np.ascontiguousarray(transformer.transform(bundle.features(features, rows)), dtype=np.float64)
 
 
 def target_values(bundle: Bundle, rows: np.ndarray) -> np.ndarray:
-    """The target as the model predicts it: labels in the dataset's own values."""
+    """Return the target values of these rows: labels as in the dataset, numbers as float64."""
     import polars as pl  # see run
 
     assert bundle.target is not None

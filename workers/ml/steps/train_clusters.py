@@ -1,4 +1,4 @@
-"""Clustering."""
+"""Clustering step: k-means."""
 
 from __future__ import annotations
 
@@ -19,24 +19,26 @@ class KMeansParameters(TrainParameters):
         default=3,
         ge=1,
         le=50,
-        title="Starts",
-        description="How many seeded starts (k-means++) are tried; the one with the least inertia stays.",
+        title="Initializations",
+        description="Number of seeded initializations (k-means++); the one with the lowest inertia is kept.",
     )
     max_iter: int = Field(
-        default=300, ge=1, le=10_000, title="Most iterations", description="Iterations after which a start ends in any case."
+        default=300, ge=1, le=10_000, title="Maximum iterations", description="Maximum number of iterations per initialization."
     )
 
 
 def build(parameters: KMeansParameters, _problem: str, seed: int) -> Any:
-    from sklearn.cluster import KMeans  # the API imports the registry for its schemas alone
+    from sklearn.cluster import KMeans  # the API imports the registry only for its schemas
 
     options: dict[str, Any] = {"n_clusters": parameters.n_clusters, "n_init": parameters.n_init, "max_iter": parameters.max_iter}
     return KMeans(**options, random_state=seed)
 
 
 def fit(estimator: Any, rows: TrainingRows, monitor: TrainingMonitor) -> Any:
-    """Each start iteration by iteration; a point is the least inertia found so far. The steps of Lloyd's algorithm follow from the centres alone,
-    so taking them one at a time ends where a single fit ends."""
+    """Fit iteration by iteration, reporting the lowest inertia so far.
+
+    An iteration of Lloyd's algorithm depends only on the current centres, so single iterations give the same result as one fit.
+    """
     import numpy as np
     from sklearn.cluster import kmeans_plusplus
     from sklearn.exceptions import ConvergenceWarning
@@ -69,7 +71,7 @@ K_MEANS = Step(
     key="train_k_means",
     type="TRAIN",
     title="Train k-means",
-    description="Groups rows around centres; the dataset's target is no feature. Features should be scaled. Reports the inertia each iteration.",
+    description="Groups rows around centres; the dataset's target is not used. Features should be scaled. Reports the inertia after each iteration.",
     parameters=KMeansParameters,
     place="train",
     run=run,

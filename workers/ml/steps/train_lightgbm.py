@@ -1,4 +1,4 @@
-"""Gradient boosting by LightGBM."""
+"""Training step: gradient boosting by LightGBM."""
 
 from __future__ import annotations
 
@@ -15,41 +15,41 @@ from workers.ml.steps.train import run
 from workers.ml.steps.training_parameters import ClassifierOrRegressorParameters
 from workers.ml.trainer import THREADS, Trainer, TrainingMonitor, TrainingRows
 
-# Where something is drawn by lot: a tenth of the rounds, but not fewer than these.
+# With random sampling, a segment is a tenth of the rounds, but at least this many.
 SEGMENTS, MIN_SEGMENT_ROUNDS = 10, 50
 
 
 class LightGBMParameters(ClassifierOrRegressorParameters):
     n_estimators: int = Field(default=100, ge=1, le=10_000, title="Rounds", description="Number of boosting rounds.")
-    learning_rate: float = Field(default=0.1, gt=0, le=1, title="Learning rate", description="How much each round contributes.")
-    num_leaves: int = Field(default=31, ge=2, le=10_000, title="Leaves", description="Most leaves of a tree.")
+    learning_rate: float = Field(default=0.1, gt=0, le=1, title="Learning rate", description="Factor applied to each round's contribution.")
+    num_leaves: int = Field(default=31, ge=2, le=10_000, title="Leaves", description="Maximum leaves per tree.")
     max_depth: int | None = Field(
-        default=None, ge=1, le=200, title="Most levels", description="Most levels of a tree; without, only the leaves are limited."
+        default=None, ge=1, le=200, title="Maximum depth", description="Maximum depth of a tree; if unset, only the leaves are limited."
     )
     min_child_samples: int = Field(
-        default=20, ge=1, le=1_000_000, title="Least rows of a leaf", description="Least number of training rows in a leaf."
+        default=20, ge=1, le=1_000_000, title="Minimum rows per leaf", description="Minimum number of training rows in a leaf."
     )
     subsample: float = Field(
-        default=1.0, gt=0, le=1, title="Rows of a round", description="Share of the training rows that each round learns from."
+        default=1.0, gt=0, le=1, title="Rows per round", description="Share of the training rows sampled for each round."
     )
     colsample_bytree: float = Field(
-        default=1.0, gt=0, le=1, title="Features of a tree", description="Share of the features that each tree chooses from."
+        default=1.0, gt=0, le=1, title="Features per tree", description="Share of the features sampled for each tree."
     )
-    reg_lambda: float = Field(default=0.0, ge=0, le=1e6, title="L2 penalty", description="Penalty on the values of leaves.")
+    reg_lambda: float = Field(default=0.0, ge=0, le=1e6, title="L2 penalty", description="L2 penalty on leaf values.")
     class_weight: Literal["balanced"] | None = Field(
-        default=None, title="Class weight", description="`balanced` weighs classes by the inverse of their frequency."
+        default=None, title="Class weight", description="`balanced` weights classes inversely to their frequency."
     )
     early_stopping_rounds: int | None = Field(
         default=None,
         ge=1,
         le=10_000,
         title="Early stopping",
-        description="Stops when the validation loss has not fallen for so many rounds; the split must hold out validation rows.",
+        description="Stops when the validation loss has not improved for this many rounds; the split must hold out validation rows.",
     )
 
 
 def build(parameters: LightGBMParameters, problem: str, seed: int) -> Any:
-    from lightgbm import LGBMClassifier, LGBMRegressor  # the API imports the registry for its schemas alone
+    from lightgbm import LGBMClassifier, LGBMRegressor  # the API imports the registry only for its schemas
 
     options: dict[str, Any] = {
         "n_estimators": parameters.n_estimators,
@@ -74,11 +74,11 @@ def build(parameters: LightGBMParameters, problem: str, seed: int) -> Any:
 
 
 def fit(estimator: Any, rows: TrainingRows, monitor: TrainingMonitor) -> Any:
-    """In stretches, each going on from the model of the one before, so that a checkpoint at the end of one is the start of the next.
+    """Fit in segments, each continuing from the model of the one before, so that training can resume from a checkpoint at a segment's end.
 
-    LightGBM goes on from a model exactly, as long as nothing is drawn by lot: its generators begin anew with each fit, and their state
-    cannot be read. So where rows or features are drawn, the stretches are fixed and each has a seed of its own; then a training that was
-    interrupted takes the same ones as another. Where nothing is drawn there is one, and it may be broken off after any round.
+    LightGBM continues exactly from a model unless rows or features are sampled: its random generators restart with each fit, and their state
+    cannot be read. With sampling, segments are therefore fixed and each has its own seed, so that an interrupted training uses the same
+    segments as an uninterrupted one. Without sampling there is one segment, which can be checkpointed after any round.
     """
     checkpoints, total = monitor.checkpoints, estimator.n_estimators
     is_randomized = estimator.subsample < 1 or estimator.colsample_bytree < 1
@@ -104,7 +104,7 @@ def fit(estimator: Any, rows: TrainingRows, monitor: TrainingMonitor) -> Any:
         estimator.set_params(**{**dict.fromkeys(options), "n_estimators": segment_end - done, "random_state": seed})
         callback = _RoundCallback(monitor, early_stopping, done, total, saves_any_round=not is_randomized)
         with warnings.catch_warnings():
-            # LightGBM 4.7 wants eval_X and eval_y instead, and its classifier then forgets to number the labels of eval_y.
+            # LightGBM 4.7 prefers eval_X and eval_y, but its classifier then does not encode the labels of eval_y.
             warnings.filterwarnings("ignore", message="The argument 'eval_set' is deprecated")
             estimator.fit(
                 rows.train,
@@ -122,9 +122,9 @@ def fit(estimator: Any, rows: TrainingRows, monitor: TrainingMonitor) -> Any:
 
 
 def _as_single_fit(booster: Any, total: int) -> Any:
-    """The booster without a trace of the stretches it was made in: the model before it, and the number of rounds that the last one took.
+    """Return the booster as one fit would have made it, without traces of segments: the initial model and the rounds of the last segment.
 
-    The losses of each round are left out of the estimator too. They are points already, and the model file would carry them.
+    The caller also removes the losses per round from the estimator: they are already reported as points and would enlarge the model file.
     """
     from lightgbm import Booster  # see build
 
@@ -135,7 +135,7 @@ def _as_single_fit(booster: Any, total: int) -> Any:
 
 
 class _EarlyStopping:
-    """LightGBM's early stopping, with a state that can be kept."""
+    """LightGBM's early stopping, with a state that a checkpoint can store."""
 
     def __init__(self, patience: int | None) -> None:
         self.patience = patience
@@ -144,7 +144,7 @@ class _EarlyStopping:
         self.has_stopped = False
 
     def update(self, done: int, total: int, loss: float, results: list[Any]) -> None:
-        """After `done` rounds; raises what LightGBM ends a training with."""
+        """Update after `done` rounds. Raises EarlyStopException, with which LightGBM ends a training."""
         from lightgbm.callback import EarlyStopException  # see build
 
         if self.patience is None:
@@ -157,7 +157,7 @@ class _EarlyStopping:
 
 
 class _RoundCallback:
-    """Called by LightGBM after each round. Rounds are counted here: a booster that finds nothing more to split has fewer trees."""
+    """Callback after each round. Counts rounds itself: a booster that finds no more splits has fewer trees than rounds."""
 
     def __init__(self, monitor: TrainingMonitor, early_stopping: _EarlyStopping, done: int, total: int, *, saves_any_round: bool) -> None:
         self.done = done
@@ -203,7 +203,7 @@ LIGHTGBM = Step(
     key="train_lightgbm",
     type="TRAIN",
     title="Train LightGBM",
-    description="Gradient boosting on histograms, fast on many rows. Takes missing numbers. Reports the loss each round.",
+    description="Histogram-based gradient boosting, fast on many rows. Accepts missing numbers. Reports the loss after each round.",
     parameters=LightGBMParameters,
     place="train",
     run=run,

@@ -1,4 +1,4 @@
-"""Linear models."""
+"""Training steps: linear models."""
 
 from __future__ import annotations
 
@@ -13,21 +13,27 @@ from workers.ml.steps.training_parameters import SupervisedParameters
 from workers.ml.trainer import Trainer, TrainingMonitor, TrainingRows
 
 MAX_DOUBLINGS = 4
-# A hundredth of scikit-learn's: where the solver was restarted no longer shows in the fourth digit of a probability.
+# A hundredth of scikit-learn's default, so that restarting the solver does not affect the fourth digit of a probability.
 TOLERANCE = 1e-6
 
 
 class LogisticParameters(SupervisedParameters):
-    C: float = Field(default=1.0, gt=0, le=1e6, title="C", description="Inverse of the strength of the L2 penalty: smaller is simpler.")
+    C: float = Field(
+        default=1.0,
+        gt=0,
+        le=1e6,
+        title="C",
+        description="Inverse of the strength of the L2 penalty: smaller values mean stronger regularization.",
+    )
     max_iter: int = Field(
         default=500,
         ge=10,
         le=10_000,
-        title="Most iterations",
-        description="Iterations of the solver (lbfgs) after which it stops in any case.",
+        title="Maximum iterations",
+        description="Maximum number of iterations of the solver (lbfgs).",
     )
     class_weight: Literal["balanced"] | None = Field(
-        default=None, title="Class weight", description="`balanced` weighs classes by the inverse of their frequency."
+        default=None, title="Class weight", description="`balanced` weights classes inversely to their frequency."
     )
 
 
@@ -40,7 +46,7 @@ class RidgeParameters(LinearParameters):
 
 
 def build_logistic(parameters: LogisticParameters, _problem: str, seed: int) -> Any:
-    from sklearn.linear_model import LogisticRegression  # the API imports the registry for its schemas alone
+    from sklearn.linear_model import LogisticRegression  # the API imports the registry only for its schemas
 
     return LogisticRegression(
         C=parameters.C, max_iter=parameters.max_iter, class_weight=parameters.class_weight, tol=TOLERANCE, random_state=seed
@@ -48,8 +54,10 @@ def build_logistic(parameters: LogisticParameters, _problem: str, seed: int) -> 
 
 
 def fit_logistic(estimator: Any, rows: TrainingRows, monitor: TrainingMonitor) -> Any:
-    """Epochs of 1, 2, 4, ... 16, 16, ... iterations, each going on from the coefficients of the one before: the loss falls most at the start. It is
-    convex, so restarting the solver changes the way and not the goal; it has converged when an epoch needs fewer iterations than it may take."""
+    """Fit in epochs of 1, 2, 4, ... 16, 16, ... iterations, each continuing from the coefficients of the one before; the loss falls most at first.
+
+    The loss is convex, so restarting the solver does not change the optimum. It has converged when an epoch uses fewer iterations than allowed.
+    """
     from sklearn.exceptions import ConvergenceWarning
 
     max_iter = estimator.max_iter
@@ -85,13 +93,14 @@ def build_ridge(parameters: RidgeParameters, _problem: str, seed: int) -> Any:
 
 
 def fit_closed_form(estimator: Any, rows: TrainingRows, monitor: TrainingMonitor) -> Any:
-    """A closed form has no curve, only its end."""
+    """Fit a model without iterations; its loss is a single point."""
     estimator.fit(rows.train, rows.train_target)
     record_losses(estimator, rows, monitor, 0)
     return estimator
 
 
 def record_losses(estimator: Any, rows: TrainingRows, monitor: TrainingMonitor, step: int) -> None:
+    """Report the loss on training rows, and on validation rows if there are any."""
     from workers.ml.scoring import loss  # numpy; see build_logistic
 
     monitor.add_point("train_loss", step, loss(estimator, rows.train, rows.train_target))
@@ -103,7 +112,7 @@ LOGISTIC_REGRESSION = Step(
     key="train_logistic_regression",
     type="TRAIN",
     title="Train logistic regression",
-    description="A linear classifier with an L2 penalty. Features should be scaled. Reports the loss every few iterations.",
+    description="Linear classifier with an L2 penalty. Features should be scaled. Reports the loss every few iterations.",
     parameters=LogisticParameters,
     place="train",
     run=run,

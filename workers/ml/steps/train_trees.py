@@ -1,4 +1,4 @@
-"""Ensembles of trees by scikit-learn."""
+"""Training steps: tree ensembles by scikit-learn."""
 
 from __future__ import annotations
 
@@ -20,33 +20,37 @@ FOREST_CHUNKS = 20
 class ForestParameters(ClassifierOrRegressorParameters):
     n_estimators: int = Field(default=100, ge=1, le=5_000, title="Trees", description="Number of trees.")
     max_depth: int | None = Field(
-        default=None, ge=1, le=200, title="Most levels", description="Most levels of a tree; without, trees grow until leaves are pure."
+        default=None,
+        ge=1,
+        le=200,
+        title="Maximum depth",
+        description="Maximum depth of a tree; if unset, trees grow until leaves are pure.",
     )
     min_samples_leaf: int = Field(
-        default=1, ge=1, le=1_000_000, title="Least rows of a leaf", description="Least number of training rows in a leaf."
+        default=1, ge=1, le=1_000_000, title="Minimum rows per leaf", description="Minimum number of training rows in a leaf."
     )
     max_features: Literal["sqrt", "log2", "all"] = Field(
-        default="sqrt", title="Features of a split", description="How many features each split chooses from."
+        default="sqrt", title="Features per split", description="How many features are considered at each split."
     )
     class_weight: Literal["balanced"] | None = Field(
-        default=None, title="Class weight", description="`balanced` weighs classes by the inverse of their frequency."
+        default=None, title="Class weight", description="`balanced` weights classes inversely to their frequency."
     )
 
 
 class BoostingParameters(ClassifierOrRegressorParameters):
     n_estimators: int = Field(default=100, ge=1, le=5_000, title="Rounds", description="Number of boosting rounds.")
-    learning_rate: float = Field(default=0.1, gt=0, le=1, title="Learning rate", description="How much each round contributes.")
-    max_depth: int = Field(default=3, ge=1, le=50, title="Most levels", description="Most levels of a tree.")
+    learning_rate: float = Field(default=0.1, gt=0, le=1, title="Learning rate", description="Factor applied to each round's contribution.")
+    max_depth: int = Field(default=3, ge=1, le=50, title="Maximum depth", description="Maximum depth of a tree.")
     min_samples_leaf: int = Field(
-        default=1, ge=1, le=1_000_000, title="Least rows of a leaf", description="Least number of training rows in a leaf."
+        default=1, ge=1, le=1_000_000, title="Minimum rows per leaf", description="Minimum number of training rows in a leaf."
     )
     subsample: float = Field(
-        default=1.0, gt=0, le=1, title="Rows of a round", description="Share of the training rows that each round learns from."
+        default=1.0, gt=0, le=1, title="Rows per round", description="Share of the training rows sampled for each round."
     )
 
 
 def build_forest(parameters: ForestParameters, problem: str, seed: int) -> Any:
-    from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor  # the API imports the registry for its schemas alone
+    from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor  # the API imports the registry only for its schemas
 
     options: dict[str, Any] = {
         "n_estimators": parameters.n_estimators,
@@ -64,17 +68,20 @@ def build_forest(parameters: ForestParameters, problem: str, seed: int) -> Any:
 
 
 def fit_forest(estimator: Any, rows: TrainingRows, monitor: TrainingMonitor) -> Any:
-    """In chunks of trees. scikit-learn draws the seeds of later trees from where the earlier ones stopped, so the forest is the one that a single fit
-    makes. Without validation rows a chunk is scored on the rows that its trees did not see (out of bag). The loss on training rows is left out: it says
-    nothing of a forest, and to measure it takes as long as to grow the trees."""
-    from workers.ml.scoring import loss  # numpy; the API imports the registry for its schemas alone
+    """Fit in chunks of trees, reporting a score after each.
+
+    scikit-learn draws the seeds of later trees from where earlier ones stopped, so the forest equals that of a single fit. Without validation
+    rows, scores are out of bag. The training loss is omitted: it is not meaningful for a forest, and measuring it takes as long as growing the
+    trees.
+    """
+    from workers.ml.scoring import loss  # numpy; see build_forest
 
     checkpoints = monitor.checkpoints
     total, class_weight = estimator.n_estimators, getattr(estimator, "class_weight", None)
     is_classifier = hasattr(estimator, "predict_proba")
     chunk = max(1, -(-total // FOREST_CHUNKS))
     if is_classifier and class_weight == "balanced":
-        # With warm starts scikit-learn wants the weights spelled out; these are what "balanced" means for these rows.
+        # scikit-learn does not accept "balanced" with warm starts, so the equivalent weights are computed here.
         import numpy as np
         from sklearn.utils.class_weight import compute_class_weight
 
@@ -104,7 +111,7 @@ def fit_forest(estimator: Any, rows: TrainingRows, monitor: TrainingMonitor) -> 
                 checkpoints.save(done, total, write_estimator(estimator))
     estimator.set_params(warm_start=False, oob_score=False)
     for name in ("oob_decision_function_", "oob_prediction_"):
-        # One number for each training row: of no use to a prediction, and the model file would carry it.
+        # One number per training row: not used for predictions, but it would be stored in the model file.
         vars(estimator).pop(name, None)
     return estimator.set_params(class_weight=class_weight) if is_classifier else estimator
 
@@ -124,8 +131,10 @@ def build_boosting(parameters: BoostingParameters, problem: str, seed: int) -> A
 
 
 def fit_boosting(estimator: Any, rows: TrainingRows, monitor: TrainingMonitor) -> Any:
-    """One fit, watched round by round, and stopped where a checkpoint is due: a warm start goes on as if it had not been. The staged
-    predictions are a generator that reads one more tree at each step, so the validation loss costs one pass over the trees in all."""
+    """Fit while monitoring each round; stop for a checkpoint when one is due and continue by a warm start, which gives the same model.
+
+    Staged predictions are a generator that evaluates one more tree per step, so all validation losses together cost one pass over the trees.
+    """
     from sklearn.metrics import log_loss, mean_squared_error
 
     checkpoints = monitor.checkpoints
@@ -138,7 +147,7 @@ def fit_boosting(estimator: Any, rows: TrainingRows, monitor: TrainingMonitor) -
     staged_predictions: list[Any] = []
 
     def on_round(done: int, model: Any, _locals: dict[str, Any]) -> bool:
-        # With two classes scikit-learn keeps the deviance, which is twice the log loss.
+        # With two classes scikit-learn records the deviance, which is twice the log loss.
         is_deviance = is_classifier and len(model.classes_) == 2
         monitor.add_point("train_loss", done, float(model.train_score_[done]) / (2 if is_deviance else 1))
         if rows.validation is not None:
@@ -165,7 +174,7 @@ RANDOM_FOREST = Step(
     key="train_random_forest",
     type="TRAIN",
     title="Train random forest",
-    description="Averages trees grown on samples of the rows. Takes missing numbers. Reports a score each twentieth of the trees.",
+    description="Averages trees grown on samples of the rows. Accepts missing numbers. Reports a score after each twentieth of the trees.",
     parameters=ForestParameters,
     place="train",
     run=run,
@@ -177,7 +186,7 @@ GRADIENT_BOOSTING = Step(
     key="train_gradient_boosting",
     type="TRAIN",
     title="Train gradient boosting",
-    description="Trees that each correct the ones before, by scikit-learn. Reports the loss each round.",
+    description="Trees that each correct the ones before, by scikit-learn. Reports the loss after each round.",
     parameters=BoostingParameters,
     place="train",
     run=run,
