@@ -1,7 +1,7 @@
 import { ApolloClient, ApolloLink, CombinedGraphQLErrors, HttpLink, InMemoryCache, gql } from "@apollo/client/core";
 import { GraphQLWsLink } from "@apollo/client/link/subscriptions";
 import { createClient } from "graphql-ws";
-import { CREATE, EVENTS, REFUSED, UNKNOWN, VIEWER, codes, headers, job, name, socketUrl, told, url } from "./platform.mjs";
+import { CREATE, EVENTS, BAD_ARGUMENT, UNKNOWN, VIEWER, codes, headers, job, name, socketUrl, printResult, url } from "./platform.mjs";
 
 const sockets = createClient({ url: socketUrl, connectionParams: headers, retryAttempts: 0 });
 const isSubscription = ({ operationType }) => operationType === "subscription";
@@ -10,7 +10,7 @@ const client = new ApolloClient({
   cache: new InMemoryCache(),
 });
 
-const refused = async (query) => {
+const errorCodes = async (query) => {
   const { error } = await client.query({ query: gql(query), errorPolicy: "all", fetchPolicy: "no-cache" });
   return CombinedGraphQLErrors.is(error) ? codes(error.errors) : [String(error)];
 };
@@ -18,21 +18,21 @@ const refused = async (query) => {
 const { data } = await client.query({ query: gql(VIEWER) });
 const create = async () => (await client.mutate({ mutation: gql(CREATE), variables: { name } })).data.createDataset;
 const events = await new Promise((resolve, reject) => {
-  const seen = [];
+  const sequences = [];
   client.subscribe({ query: gql(EVENTS), variables: { id: job } }).subscribe({
-    next: (answer) => seen.push(answer.data.jobEvents.sequence),
+    next: (result) => sequences.push(result.data.jobEvents.sequence),
     error: reject,
-    complete: () => resolve(seen),
+    complete: () => resolve(sequences),
   });
 });
-told({
+printResult({
   viewer: data.viewer.username,
   cached: client.cache.extract()[`User:${data.viewer.id}`]?.username,
   created: (await create()).__typename,
   again: (await create()).code,
   events,
-  unknown: await refused(UNKNOWN),
-  badArgument: await refused(REFUSED),
+  unknown: await errorCodes(UNKNOWN),
+  badArgument: await errorCodes(BAD_ARGUMENT),
 });
 await sockets.dispose();
 client.stop();

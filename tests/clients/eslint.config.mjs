@@ -1,4 +1,4 @@
-// The rules that graphql-eslint recommends for schemas and for Relay, widened to require a description of everything.
+// graphql-eslint's recommended rules for schemas and for Relay; in addition, everything needs a description.
 import graphql from "@graphql-eslint/eslint-plugin";
 
 const recommended = graphql.configs["flat/schema-recommended"];

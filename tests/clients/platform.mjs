@@ -1,4 +1,4 @@
-// What every client library is given, and what it must bring back: pytest reads the JSON and compares it with what the server holds.
+// Input and output shared by all client scripts: pytest reads the JSON and compares it with the server's state.
 export const url = process.env.TRELLIS_URL;
 export const socketUrl = url.replace(/^http/, "ws");
 export const token = process.env.TRELLIS_TOKEN;
@@ -16,10 +16,10 @@ export const CREATE = `mutation Create($name: String!) {
 }`;
 export const EVENTS = "subscription Events($id: ID!) { jobEvents(id: $id) { sequence type } }";
 export const UNKNOWN = "query Unknown { viewer { id nothing } }";
-export const REFUSED = "query Refused { datasets(first: -1) { totalCount } }";
+export const BAD_ARGUMENT = "query Refused { datasets(first: -1) { totalCount } }";
 
-export function told(found) {
-  console.log(JSON.stringify(found));
+export function printResult(result) {
+  console.log(JSON.stringify(result));
 }
 
 export function codes(errors) {

@@ -1,4 +1,4 @@
-"""The client libraries that people use, each by its own rules: a query, a mutation, a live stream, errors."""
+"""Common client libraries work against the API: a query, a mutation, a live stream and errors with each."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ VALIDATION = ["GRAPHQL_VALIDATION_FAILED"]
 
 @pytest.fixture
 async def job(ada: Client, worker: object) -> str:
-    """One that is under way when the libraries begin to watch."""
+    """A job that is running when the libraries subscribe."""
     for name in ("first", "second", "third"):
         await ada.create_dataset(name)
     _, job = await ada.upload(await ada.create_dataset("watched"), "watched.csv", CSV)
@@ -104,7 +104,7 @@ async def test_graphql_sse(ada: Client, job: str) -> None:
 
 
 async def test_relay(ada: Client, job: str) -> None:
-    """Compiled by relay-compiler against the schema, with a connection, a refetchable fragment and one that pages."""
+    """Documents compiled by relay-compiler against the schema: a connection, a refetchable fragment and a pagination fragment."""
     relay = node.FOLDER / "relay"
     (relay / "generated").mkdir(exist_ok=True)
     status, output = await node.run_command(node.BIN / "relay-compiler", "relay.config.json", cwd=relay)

@@ -1,4 +1,4 @@
-"""What frontends build with: GraphQL Code Generator with a strict compiler, and graphql-eslint over the schema."""
+"""Frontend tooling works with the schema: GraphQL Code Generator with a strict compiler, and graphql-eslint."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from tests.exhaustive import exhaustive
 
 @pytest.fixture
 def sdl() -> Iterator[Path]:
-    """The schema as it is now, where ESLint will look at it: inside its own folder."""
+    """The current schema, written inside the folder of the ESLint configuration, where ESLint finds it."""
     folder = node.FOLDER / "generated"
     folder.mkdir(exist_ok=True)
-    path = folder / f"linted-{os.getpid()}.graphql"  # tests run side by side
+    path = folder / f"linted-{os.getpid()}.graphql"  # tests run in parallel
     path.write_text(schema.as_str() + "\n")
     yield path
     path.unlink()
@@ -29,7 +29,7 @@ async def lint(path: Path) -> tuple[int, str]:
 
 
 async def test_generated_types_are_strictly_typed() -> None:
-    """`usage.ts` also holds a line that must not compile."""
+    """`usage.ts` also contains a line that must not compile."""
     status, output = await node.run_command(node.BIN / "graphql-codegen", "--config", "codegen.json")
     assert status == 0, output
     status, output = await node.run_command(node.BIN / "tsc", "--strict", "-p", ".")

@@ -1,19 +1,19 @@
-// What a frontend would write with the generated types; `tsc --strict` must accept it, and must refuse the line it is told to expect an error in.
+// What a frontend would write with the generated types. `tsc --strict` must accept it and report an error in the line marked @ts-expect-error.
 import type { CreateMutation, DashboardQuery, FollowSubscription, JobStatus } from "./generated/operations.js";
 
-export function names(answer: DashboardQuery): string[] {
-  return answer.datasets.edges.map((edge) => edge.node.name);
+export function names(result: DashboardQuery): string[] {
+  return result.datasets.edges.map((edge) => edge.node.name);
 }
 
-export function outcome(answer: CreateMutation): string {
-  const ended = answer.createDataset;
-  switch (ended.__typename) {
+export function outcome(result: CreateMutation): string {
+  const payload = result.createDataset;
+  switch (payload.__typename) {
     case "CreateDatasetPayload":
-      return ended.dataset.id;
+      return payload.dataset.id;
     case "InvalidInput":
-      return ended.issues.map((issue) => `${issue.path.join(".")}: ${issue.message}`).join("; ");
+      return payload.issues.map((issue) => `${issue.path.join(".")}: ${issue.message}`).join("; ");
     case "NameTaken":
-      return ended.message;
+      return payload.message;
   }
 }
 

@@ -1,4 +1,4 @@
-// Runs every audit against TRELLIS_URL and tells the results as JSON: [{id, name, status, reason}].
+// Runs every audit against TRELLIS_URL and prints the results as JSON: [{id, name, status, reason}].
 import { auditServer } from "graphql-http";
 
 const { TRELLIS_URL: url, TRELLIS_TOKEN: token } = process.env;
@@ -6,5 +6,5 @@ const fetchFn = (address, options = {}) =>
   fetch(address, { ...options, headers: { ...options.headers, ...(token ? { authorization: `Bearer ${token}` } : {}) } });
 
 const results = await auditServer({ url, fetchFn });
-const told = results.map(({ id, name, status, reason }) => ({ id, name, status, reason: reason ?? null }));
-process.stdout.write(`${JSON.stringify(told)}\n`);
+const report = results.map(({ id, name, status, reason }) => ({ id, name, status, reason: reason ?? null }));
+process.stdout.write(`${JSON.stringify(report)}\n`);

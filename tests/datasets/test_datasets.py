@@ -1,4 +1,4 @@
-"""A dataset is a name with an owner: made, changed, listed and deleted."""
+"""Datasets are created, updated, listed and deleted."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ async def test_pages_go_forward_and_backward_without_repeat_or_gap(ada: Client) 
         "startCursor": first["edges"][0]["cursor"],
         "endCursor": first["edges"][2]["cursor"],
     }
-    await ada.create_dataset("d00")  # before the cursor: neither repeats nor skips a row
+    await ada.create_dataset("d00")  # sorts before the cursor: rows are neither repeated nor skipped
     second = await ada.one(NAMES, first=3, after=first["pageInfo"]["endCursor"], orderBy=order)
     assert [edge["node"]["name"] for edge in second["edges"]] == ["d3", "d4", "d5"]
     third = await ada.one(NAMES, first=3, after=second["pageInfo"]["endCursor"], orderBy=order)

@@ -1,4 +1,4 @@
-"""A file comes in by a presigned PUT, is checked, and becomes a version."""
+"""A file is uploaded by a presigned PUT, checked and ingested as a version."""
 
 from __future__ import annotations
 
@@ -90,12 +90,12 @@ async def test_a_file_too_large_to_be_hashed_at_once_is_found_out_by_its_ingest_
     retry = "mutation($id: ID!) { retryJob(input: {id: $id}) { __typename ... on WrongState { state } } }"
     assert await ada.one(retry, id=job) == {"__typename": "WrongState", "state": "FAILED"}
     async with ObjectStore.open(settings) as objects, asyncio.timeout(10):
-        while await objects.head(object_key_of(upload, settings)) is not None:  # it goes after the job has ended
+        while await objects.head(object_key_of(upload, settings)) is not None:  # deleted after the job has ended
             await asyncio.sleep(0.05)
 
 
 def object_key_of(upload: dict[str, Any], settings: StateSettings) -> str:
-    """Where the presigned URL of an upload puts its file."""
+    """The object key in an upload's presigned URL."""
     return urlsplit(upload["url"]).path.split(f"/{settings.s3_bucket}/", 1)[1]
 
 
@@ -165,7 +165,7 @@ async def test_a_dataset_with_a_job_that_has_not_ended_cannot_be_deleted(ada: Cl
 async def test_who_completes_what_was_ingested_meanwhile_is_told_so(
     ada: Client, worker: object, monkeypatch: pytest.MonkeyPatch, moment: str, key: str | None
 ) -> None:
-    """The one call is held in the middle of its look into the store until the other's job has taken the file away."""
+    """The first call is held while it reads the object store until the other call's job has removed the file."""
     dataset = await ada.create_dataset("d")
     upload = (await ada.request_upload(dataset, "d.csv", CSV, sha256=hashlib.sha256(CSV).hexdigest()))["upload"]
     assert (await ada.put(upload, CSV)).status_code == 200
@@ -197,7 +197,7 @@ async def test_who_completes_what_was_ingested_meanwhile_is_told_so(
 async def test_who_completes_with_the_same_key_at_the_same_time_is_answered_the_same(
     ada: Client, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The one call is held, once it has found that nobody used the key before, until the other has ended."""
+    """The first call is held, after it has found the key unused, until the other call has ended."""
     dataset = await ada.create_dataset("d")
     upload = (await ada.request_upload(dataset, "d.csv", CSV))["upload"]
     assert (await ada.put(upload, CSV)).status_code == 200

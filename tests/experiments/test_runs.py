@@ -1,4 +1,4 @@
-"""Runs are sorted, filtered, compared and drawn by what they measured."""
+"""Runs are sorted, filtered, compared and plotted by their metrics."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BY_ACCURACY = {"by": {"metric": "accuracy"}, "direction": "DESC"}
 
 @pytest.fixture
 async def runs(ada: Client, database: Database) -> dict[int, str]:
-    """Six runs; alpha is 1 to 6, the accuracy of all but the last is alpha / 10; by alpha."""
+    """Ids of six runs by alpha, which is 1 to 6; the accuracy of all but the last is alpha / 10."""
     await platform.fill(database, "ada", 6)
     async with database.engine.begin() as connection:
         await connection.execute(

@@ -1,4 +1,4 @@
-"""An alias points to one version and remembers where it pointed before."""
+"""An alias points to one version and keeps the history of earlier ones."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MODEL = """query($id: ID!, $at: DateTime) { model(id: $id) { aliases { name vers
 
 @pytest.fixture
 async def versions(ada: Client, database: Database) -> list[dict[str, Any]]:
-    """A model of Ada's with two versions, the first in production."""
+    """The two versions of a model of Ada's, newest first; number 1 has the alias `production`."""
     await platform.fill(database, "ada", 1)
     async with database.engine.begin() as connection:
         await connection.execute(

@@ -1,4 +1,4 @@
-"""Who runs a pipeline waits for no other run and no change, and yet no dataset is deleted from under a job."""
+"""Submitting a run does not wait for other runs or uncommitted changes, and a dataset in use by a job cannot be deleted."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ AT_ONCE = 10
 
 @dataclass
 class RunSetup:
-    """What is run: a pipeline on a version of a dataset, its output to another."""
+    """A pipeline, a version of a dataset to run it on, and another dataset for the output."""
 
     pipeline: str
     version: str
@@ -57,7 +57,7 @@ async def test_many_runs_at_once_make_a_dataset_each(ada: Client, run_setup: Run
 async def test_a_run_does_not_wait_for_what_has_not_been_committed(
     ada: Client, database: Database, run_setup: RunSetup, uncommitted: str
 ) -> None:
-    # The first to freeze a definition makes its snapshot, and those that come at that moment wait for it.
+    # The first run of a definition creates its snapshot, and concurrent runs wait for that; so create it beforehand.
     await ada.run_pipeline(run_setup.pipeline, run_setup.version, outputDatasetId=run_setup.output)
 
     async def hold(work: Work) -> None:
@@ -91,7 +91,7 @@ async def test_a_dataset_is_not_deleted_beside_a_run_that_is_being_submitted(
 
 
 async def _wait_for_blocked_statement(database: Database) -> None:
-    """Return once a statement waits for a lock."""
+    """Wait until a statement is blocked on a lock."""
     waiting = text("SELECT 1 FROM pg_locks WHERE NOT granted")
     async with asyncio.timeout(10):
         while not await database.rows(waiting):

@@ -1,4 +1,4 @@
-"""A definition is judged when it is written: unsound is refused with the place, incomplete is a draft, complete is validated."""
+"""A definition is checked when saved: an invalid one is rejected with the path, an incomplete one is DRAFT, a complete one VALIDATED."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A pipeline runs: what trains makes a run and a model version, what does not makes a dataset version."""
+"""Running pipelines: training ones create a run and a model version, others a dataset version."""
 
 from __future__ import annotations
 

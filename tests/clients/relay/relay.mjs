@@ -1,6 +1,6 @@
 import runtime from "relay-runtime";
 import { createClient } from "graphql-ws";
-import { codes, headers, job, name, socketUrl, told, url } from "../platform.mjs";
+import { codes, headers, job, name, socketUrl, printResult, url } from "../platform.mjs";
 import createMutation from "./generated/documentsCreateMutation.graphql.js";
 import datasets from "./generated/documentsDatasets.graphql.js";
 import pageQuery from "./generated/documentsDatasetsPageQuery.graphql.js";
@@ -13,17 +13,17 @@ const { Environment, Network, Observable, RecordSource, Store, commitMutation, c
 
 const sockets = createClient({ url: socketUrl, connectionParams: headers, retryAttempts: 0 });
 let last = null;
-const ask = async ({ text }, variables) => {
-  const answer = await fetch(url, {
+const fetchOperation = async ({ text }, variables) => {
+  const response = await fetch(url, {
     method: "POST",
     headers: { ...headers, "content-type": "application/json", accept: "application/graphql-response+json" },
     body: JSON.stringify({ query: text, variables }),
   });
-  return (last = await answer.json());
+  return (last = await response.json());
 };
-const follow = ({ text, name: operationName }, variables) =>
+const subscribe = ({ text, name: operationName }, variables) =>
   Observable.create((sink) => sockets.subscribe({ query: text, operationName, variables }, sink));
-const environment = new Environment({ network: Network.create(ask, follow), store: new Store(new RecordSource()) });
+const environment = new Environment({ network: Network.create(fetchOperation, subscribe), store: new Store(new RecordSource()) });
 
 const create = () =>
   new Promise((resolve, reject) =>
@@ -33,17 +33,17 @@ const viewer = (await fetchQuery(environment, viewerQuery, {}).toPromise()).view
 const created = (await create()).__typename;
 const again = (await create()).code;
 const events = await new Promise((resolve, reject) => {
-  const seen = [];
+  const sequences = [];
   requestSubscription(environment, {
     subscription: eventsSubscription,
     variables: { id: job },
-    onNext: (data) => seen.push(data.jobEvents.sequence),
-    onCompleted: () => resolve(seen),
+    onNext: (data) => sequences.push(data.jobEvents.sequence),
+    onCompleted: () => resolve(sequences),
     onError: reject,
   });
 });
 
-// Two pages into one connection of the store, as usePaginationFragment does it.
+// Load two pages into one connection of the store, as usePaginationFragment does.
 const root = createOperationDescriptor(datasetsQuery, {});
 environment.retain(root);
 await fetchQuery(environment, datasetsQuery, {}).toPromise();
@@ -54,5 +54,5 @@ const pages = [before.edges.length, connection().edges.length];
 
 await fetchQuery(environment, refusedQuery, {}).toPromise().catch(() => null);
 const badArgument = codes(last.errors);
-told({ viewer, created, again, events, pages, badArgument });
+printResult({ viewer, created, again, events, pages, badArgument });
 await sockets.dispose();

@@ -1,4 +1,4 @@
-// The artifacts import each other the way bundlers resolve it, without the ending; Node wants it.
+// The artifacts import each other without file extensions, as bundlers resolve them; Node requires the extension.
 import { registerHooks } from "node:module";
 
 registerHooks({

@@ -1,4 +1,4 @@
-// Compiled by relay-compiler against the schema; the artifacts are what relay.mjs runs.
+// Compiled by relay-compiler against the schema; relay.mjs runs the artifacts.
 graphql`
   query documentsViewerQuery {
     viewer {
