@@ -171,9 +171,7 @@ class Bundle:
                 raise BadInput("WRONG_COLUMN_TYPE", _wrong_kind_message(node, column, kinds), column=column.name, path=path)
         return columns
 
-    def add_stage(
-        self, node: Node, columns: list[Column], transformer: Any, *, kind: ValueKind | None = None, fills: bool = False
-    ) -> None:
+    def add_stage(self, node: Node, columns: list[Column], transformer: Any, *, kind: ValueKind | None = None, fills: bool = False) -> None:
         """Add a transform to columns, which are then fitted together. For per-column outputs, add a separate transformer to each column.
 
         Raises BadInput (FILTER_AFTER_TRANSFORM).

@@ -1,4 +1,4 @@
-"""A node of a pipeline, as far as the rows that pass through it know it."""
+"""The part of a pipeline node that the bundle needs, so that the bundle does not import the steps."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Node(ABC):
-    """`index` is its place in `definition.nodes`, for paths in errors; `order` its place along the links, from the dataset on."""
+    """`index` is the position in `definition.nodes`, for error paths; `order` the position in topological order."""
 
     key: str
     index: int

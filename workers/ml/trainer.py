@@ -1,4 +1,4 @@
-"""How an estimator is trained: the rows it is given, how its progress is reported, and the model that comes out."""
+"""Training of an estimator: its rows, its monitor and the resulting model."""
 
 from __future__ import annotations
 

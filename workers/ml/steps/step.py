@@ -28,7 +28,7 @@ class Parameters(BaseModel):
 
 @dataclass(frozen=True)
 class PipelineNode(Node):
-    """One step of a definition, its parameters checked."""
+    """One node of a definition with validated parameters."""
 
     step: Step
     parameters: Any

@@ -14,7 +14,7 @@ class TrainParameters(Parameters):
     exclude: list[ColumnName] = Field(
         default=[],
         title="Exclude",
-        description="Columns that are no features, such as row numbers.",
+        description="Columns that are not features, such as row numbers.",
         max_length=20_000,
         json_schema_extra={"x-column": True},
     )
@@ -33,6 +33,6 @@ class ClassifierOrRegressorParameters(SupervisedParameters):
     problem_type: Literal["auto", "classification", "regression"] = Field(
         default="auto",
         title="Problem type",
-        description="Whether classes or numbers are predicted. `auto`: as the dataset says; else classes for text, booleans and whole numbers of at "
-        "most 20 different values, and numbers for the rest.",
+        description="Whether classes or numbers are predicted. `auto`: as set in the dataset; otherwise classes for text, booleans and integers with "
+        "at most 20 distinct values, and numbers for the rest.",
     )
