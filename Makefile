@@ -34,26 +34,26 @@ demo: $(INSTALLED) ## Train on three real tables through the API, show the progr
 	@exec $(BIN)/trellis demo $(ARGS)
 
 .PHONY: test
-test: dev lint ## Lint, layers, types and the tests, but for the exhaustive ones (options: make test ARGS="-k upload")
+test: dev lint ## Run lint, types, the layers between packages and the tests, without the exhaustive ones (options: make test ARGS="-k upload")
 	@$(call run_tests,)
 
 .PHONY: test-all
-test-all: dev lint ## The same with the exhaustive tests: long proofs, and every case of what is otherwise shown once
+test-all: dev lint ## Run the same with the exhaustive tests, as a nightly CI would (about twice as long)
 	@$(call run_tests,-m "")
 
-# Half of the tests' time is waiting, so there are more processes of them than cores. What they leave of the cores is enough for pyright.
+# The tests spend half of their time waiting, so they get more processes than a small machine has cores; pyright runs in what they leave.
 define run_tests
 	echo "== tests"; \
 	nice -n 10 $(BIN)/pyright > $(VENV)/.types 2>&1 & types=$$!; trap 'kill $$types 2>/dev/null || true' EXIT; \
 	tests_status=0; $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup $(1) $(ARGS) || tests_status=$$?; \
 	types_status=0; wait $$types || types_status=$$?; \
-	echo "== types, which were checked meanwhile"; cat $(VENV)/.types; \
+	echo "== types (checked during the tests)"; cat $(VENV)/.types; \
 	exit $$(( tests_status ? tests_status : types_status ))
 endef
 TEST_PROCESSES ?= 3
 
 .PHONY: dev
-dev: $(INSTALLED_DEV) ## Install and build everything that the tests need
+dev: $(INSTALLED_DEV) ## Install and build what the tests need
 	@$(MAKE) --jobs 3 --output-sync=target $(CONSOLE) $(NODE_PARTS)
 
 .PHONY: conformance
