@@ -188,10 +188,10 @@ async def test_a_killed_training_goes_on_from_its_checkpoint_and_makes_the_same_
     ended = await ada.wait(job)
     assert (ended["status"], ended["attempt"], ended["tries"]) == ("COMPLETED", 2, 1 if killed == "body" else 0)
     messages = await log_messages(ada, job, attempt=2)
-    resume_lines = [line for message in messages for line in message.splitlines() if line.startswith("Goes on from round ")]
+    resume_lines = [line for message in messages for line in message.splitlines() if line.startswith("Resumes from round ")]
     assert len(resume_lines) == 1
-    rounds_done = int(resume_lines[0].split()[4])
-    assert resume_lines == [f"Goes on from round {rounds_done} of {ROUNDS}."]
+    rounds_done = int(resume_lines[0].split()[3])
+    assert resume_lines == [f"Resumes from round {rounds_done} of {ROUNDS}."]
     assert 0 < rounds_done < ROUNDS
     run = await ada.one(RUN, id=started["run"]["id"])
     assert {series["key"]: [point["step"] for point in series["points"]] for series in run["metricHistory"]}.items() >= {
@@ -222,7 +222,7 @@ async def test_a_damaged_checkpoint_is_not_used(ada: Client, checkpointing_worke
     assert (ended["status"], ended["attempt"]) == ("COMPLETED", 2)
     log_text = "\n".join(await log_messages(ada, job, attempt=2))
     assert "The checkpoint of an earlier attempt cannot be used: its file has 8 bytes" in log_text
-    assert "Goes on from" not in log_text
+    assert "Resumes from" not in log_text
     run = await ada.one(RUN, id=started["run"]["id"])
     assert (run["metricHistory"], run["metrics"], model(run)) == (expected["metricHistory"], expected["metrics"], model(expected))
     assert await checkpointing_worker.leftovers() == (0, set())
@@ -277,9 +277,9 @@ async def downloaded(version: dict[str, Any]) -> dict[str, Any]:
     ("stage", "log_line", "killed"),
     [
         exhaustive("raw", "Resumes with the copy of the file", "worker"),
-        exhaustive("rows-0002", "Goes on after ", "body"),
-        exhaustive("rows-0002", "Goes on after ", "worker"),
-        ("table", "Goes on with the table of 4,000 rows", "body"),
+        exhaustive("rows-0002", "Resumes after ", "body"),
+        exhaustive("rows-0002", "Resumes after ", "worker"),
+        ("table", "Resumes with the table of 4,000 rows", "body"),
     ],
 )
 async def test_a_killed_ingest_goes_on_with_what_was_fetched_and_read(
@@ -299,7 +299,7 @@ async def test_a_killed_ingest_goes_on_with_what_was_fetched_and_read(
     log_text = "\n".join(await log_messages(ada, job, attempt=2))
     assert log_line in log_text
     if stage == "rows-0002":
-        assert f"Goes on after {checkpoint.position:,} rows that an earlier attempt read." in log_text
+        assert f"Resumes after {checkpoint.position:,} rows that an earlier attempt read." in log_text
         progress = [event["progress"] async for event in ada.events(job) if event["type"] == "PROGRESS" and event["attempt"] == 2]
         assert min(progress) >= checkpoint.state["percent"] >= 20
     assert await downloaded(await ada.one(VERSION, id=version)) == expected
@@ -332,6 +332,6 @@ async def test_a_reading_goes_on_from_the_part_before_a_damaged_one(
     log_text = "\n".join(await log_messages(ada, job, attempt=2))
     reason = "its file has 8 bytes" if harm == "damaged" else "its file is missing from the object store"
     assert f"A checkpoint of an earlier attempt cannot be used: {reason}" in log_text
-    assert f"Goes on after {first.position:,} rows that an earlier attempt read." in log_text
+    assert f"Resumes after {first.position:,} rows that an earlier attempt read." in log_text
     assert await downloaded(await ada.one(VERSION, id=version)) == expected
     assert await checkpointing_worker.leftovers() == (0, set())

@@ -109,7 +109,7 @@ def test_the_model_and_its_curves_are_those_of_a_training_at_one_go(
         make_folder(tmp_path / "second"), FRAME, definition, target=target, checkpointing={"interval": 0.0, "checkpoint": checkpoint}
     )
     word = "tree" if step == "train_random_forest" else "round"
-    assert second.resume_messages == [f"Goes on from {word} {done} of {checkpoint['state']['total']}."]
+    assert second.resume_messages == [f"Resumes from {word} {done} of {checkpoint['state']['total']}."]
     assert model_contents(result) == model_contents(expected)
     assert result["metrics"] == expected["metrics"]
     for key, points in second.metric_points.items():

@@ -80,7 +80,7 @@ def ingest(spec: IngestSpec, reporter: Reporter) -> IngestResult:
         if spec.get("checkpointing"):
             reporter.checkpoint("table", table["rows"], dict(table), target)
     else:
-        reporter.resumed("table", f"Goes on with the table of {table['rows']:,} rows that an earlier attempt read.")
+        reporter.resumed("table", f"Resumes with the table of {table['rows']:,} rows that an earlier attempt read.")
     profile = profile_parquet(str(target), reporter, start_percent=_READ_PERCENT, end_percent=99.0)
     columns: list[ColumnOut] = [
         {"name": column["name"], "type": column["type"], "nullable": column["missing_count"] > 0} for column in profile["columns"]

@@ -61,7 +61,7 @@ class PartCheckpoints:
         self.passes = last["passes"]
         self.parts = [Path(part["path"]) for part in parts]
         again = " again" if self.passes else ""
-        self._reporter.resumed(checkpoint_name, f"Goes on after {self.row_count:,} rows that an earlier attempt read{again}.")
+        self._reporter.resumed(checkpoint_name, f"Resumes after {self.row_count:,} rows that an earlier attempt read{again}.")
 
     def checkpoint_if_due(self, sink: ParquetSink, reader: TableReader) -> None:
         """End the current part and report it as a checkpoint if the interval has passed. Call only between row groups."""

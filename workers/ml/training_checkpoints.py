@@ -94,7 +94,7 @@ class CheckpointManager:
         except Exception as error:  # noqa: BLE001 - the training can start without it, whatever is wrong
             self._report_restart(f"it cannot be read ({type(error).__name__}: {error})")
             return None
-        self._reporter.resumed(CHECKPOINT_NAME, f"Goes on from {unit} {state['done']} of {state['total']}.")
+        self._reporter.resumed(CHECKPOINT_NAME, f"Resumes from {unit} {state['done']} of {state['total']}.")
         return RestoredModel(model, state["done"], state["notes"])
 
     def _report_restart(self, reason: str) -> None:
