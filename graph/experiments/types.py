@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 from uuid import UUID
 
 import strawberry
 
-from db.queries import accounts, experiments, jobs, leaderboard, metrics, models, runs, versions
+from db.queries import accounts, experiments, jobs, leaderboard, metrics, runs, versions
 from graph.accounts.types import User
 from graph.core.context import Info
 from graph.core.costs import costs
@@ -18,14 +18,11 @@ from graph.core.ids import Node
 from graph.core.loading import identity
 from graph.core.paging import Connection
 from graph.core.scalars import JSON, BigInt, Duration
+from graph.datasets.types import DatasetVersion
 from graph.experiments.enums import Goal, RunStatus
 from graph.experiments.inputs import ExperimentFilter, ExperimentOrder, RunFilter, RunOrder
 from graph.experiments.metrics import MetricSeries, MetricSummary
 from graph.jobs.types import Job, duration
-
-if TYPE_CHECKING:
-    from graph.datasets.types import DatasetVersion
-    from graph.models.types import ModelVersion
 
 MAX_KEYS = 100
 
@@ -78,12 +75,7 @@ class Run(Node, prefix="run", found_by=runs.live_by_id):
         experiments.by_id, key="experiment_id", description="The experiment that it belongs to, also where that is deleted."
     )
     job: Job | None = one(jobs.by_id, key="job_id", description="The job that does it; null for one that was imported.")
-    dataset_version: Annotated[DatasetVersion, strawberry.lazy("graph.datasets.types")] | None = one(
-        versions.by_id, key="dataset_version_id", description="The data that it trains on."
-    )
-    model_version: Annotated[ModelVersion, strawberry.lazy("graph.models.types")] | None = one(
-        models.version_of_run, description="The model that came of it, once it has completed."
-    )
+    dataset_version: DatasetVersion | None = one(versions.by_id, key="dataset_version_id", description="The data that it trains on.")
     owner: User = one(accounts.by_id, key="owner_id", description="Whose it is.")
     metrics: list[MetricSummary] = many(
         metrics.summaries, metadata=costs(entries=10), description="What became of each metric so far, by key."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import Annotated, Any, Self
 from uuid import UUID
 
 import strawberry
@@ -19,16 +19,14 @@ from graph.core.loading import identity
 from graph.core.paging import Connection
 from graph.core.scalars import JSON
 from graph.datasets.enums import ProblemType
+from graph.datasets.files import Artifact
+from graph.datasets.types import DatasetVersion
 from graph.experiments.metrics import MetricSummary
+from graph.experiments.types import Run
 from graph.jobs.outputs import job_output
+from graph.jobs.types import Job
 from graph.models.inputs import ModelFilter, ModelOrder
-
-if TYPE_CHECKING:
-    from graph.datasets.files import Artifact
-    from graph.datasets.types import DatasetVersion
-    from graph.experiments.types import Run
-    from graph.jobs.types import Job
-    from graph.pipelines.types import PipelineSnapshot
+from graph.pipelines.types import PipelineSnapshot
 
 
 @strawberry.type(
@@ -99,19 +97,15 @@ class ModelVersion(Node, prefix="mversion", found_by=models.live_version_by_id):
     problem_type: ProblemType | None = strawberry.field(description="What it is to do.")
     created_at: datetime = strawberry.field(description="When its training completed.")
     model: Model = one(models.by_id, key="model_id", description="The model that it is a version of, also where that is deleted.")
-    job: Annotated[Job, strawberry.lazy("graph.jobs.types")] | None = one(
-        jobs.by_id, key="job_id", description="The job that trained it; null for one that was imported."
-    )
-    run: Annotated[Run, strawberry.lazy("graph.experiments.types")] | None = one(
-        runs.by_id, key="run_id", description="The run that recorded its training; null for one that was imported."
-    )
-    snapshot: Annotated[PipelineSnapshot, strawberry.lazy("graph.pipelines.types")] | None = one(
+    job: Job | None = one(jobs.by_id, key="job_id", description="The job that trained it; null for one that was imported.")
+    run: Run | None = one(runs.by_id, key="run_id", description="The run that recorded its training; null for one that was imported.")
+    snapshot: PipelineSnapshot | None = one(
         pipelines.snapshot_by_id, key="snapshot_id", description="The frozen pipeline that trained it; null for one that was imported."
     )
-    dataset_version: Annotated[DatasetVersion, strawberry.lazy("graph.datasets.types")] | None = one(
+    dataset_version: DatasetVersion | None = one(
         versions.by_id, key="dataset_version_id", description="The data that it was trained on; null for one that was imported."
     )
-    artifacts: list[Annotated[Artifact, strawberry.lazy("graph.datasets.files")]] = many(
+    artifacts: list[Artifact] = many(
         artifacts.of_model_version,
         metadata=costs(entries=10),
         description="Its files: the model itself, its card, plots and importances, in the order they were written.",
@@ -137,4 +131,7 @@ extend(
     "models",
     Connection[Model],
     connection(models.of_owner, filtered_by=ModelFilter, ordered_by=ModelOrder, description="The models that are theirs."),
+)
+extend(
+    Run, "model_version", ModelVersion | None, one(models.version_of_run, description="The model that came of it, once it has completed.")
 )

@@ -18,7 +18,7 @@ from tests.conftest import LiveServer, clean_tables
 from tests.factories import platform
 
 PARENTS = (1, 2, 17)
-LISTS = {"datasets": "Dataset", "pipelines": "Pipeline", "jobs": "Job", "models": "Model", "experiments": "Experiment", "runs": "Run"}
+LISTS = selection.root_lists(schema._schema)
 
 Capture = Callable[[], AbstractContextManager[list[str]]]
 
@@ -46,7 +46,7 @@ async def texts(client: Client, capture_statements: Capture, query: str, **varia
 async def test_a_nested_read_sends_the_same_texts_for_any_number_of_parents(
     root: str, filled_client: Client, capture_statements: Capture
 ) -> None:
-    nested = selection.all_fields(schema._schema, LISTS[root], 1)
+    nested = selection.all_fields(schema._schema, LISTS[root].name, 1)
     sent = [
         await texts(filled_client, capture_statements, f"{{ {root}(first: {count}) {{ totalCount edges {{ node {{ {nested} }} }} }} }}")
         for count in PARENTS
