@@ -18,6 +18,8 @@ from db.core.policy import POLICIES, Policy
 class Table(DeclarativeBase):
     """Base of the mapped tables. They are written and read as Core rows; no ORM session exists, so no relationship either.
 
+    A table says in its class header which rows a viewer may see: `class Dataset(Table, policy=Owned())`, see `db.core.policy`.
+
     A table whose rows jobs may leave as outputs names their kind: the prefix of their ids in the graph. Its revision calls `guard_outputs`.
     """
 

@@ -1,4 +1,4 @@
-"""What can be asked of users and their tokens."""
+"""Queries of users and their tokens."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ COLUMNS = (
 
 
 def users(viewer: Viewer) -> Rows:
-    """The users a viewer may see, deleted ones too: edges still lead to them."""
+    """The users a viewer may see, deleted ones included, since edges still lead to them."""
     return select(*COLUMNS).where(visible(User, viewer))
 
 
@@ -39,7 +39,7 @@ by_id = rows_by_key(users, User.id)
 
 
 def live(viewer: Viewer) -> Rows:
-    """The users that a look-up by id finds."""
+    """The users that lookups by id find: those not deleted."""
     return users(viewer).where(User.deleted_at.is_(None))
 
 
@@ -47,7 +47,7 @@ live_by_id = rows_by_key(live, User.id)
 
 
 def token_hash(token: str) -> bytes:
-    """Tokens are 256 random bits, so one SHA-256 is enough, and it can be looked up by index."""
+    """One SHA-256, which an index can find; a slow hash adds nothing to 256 random bits."""
     return hashlib.sha256(token.encode()).digest()
 
 
@@ -56,18 +56,18 @@ _VALID_TOKENS = (
     .join(ApiKey, ApiKey.user_id == User.id)
     .where(ApiKey.revoked_at.is_(None), or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > func.now()), User.deleted_at.is_(None))
 )
-_TOKEN_BY_HASH = _VALID_TOKENS.where(ApiKey.token_sha256 == bindparam("the_hash"))  # made once: every request asks it
+_TOKEN_BY_HASH = _VALID_TOKENS.where(ApiKey.token_sha256 == bindparam("the_hash"))  # built once, since every request runs it
 
 
 async def viewer_of_token(database: Database, token: str) -> Viewer | None:
-    """Whom a bearer token names; None for one that is unknown, revoked or expired, or whose user is deleted."""
+    """The viewer of a bearer token; None for one that is unknown, revoked or expired, or whose user is deleted."""
     for row in await database.rows(_TOKEN_BY_HASH, {"the_hash": token_hash(token)}):
         return Viewer(row.id, row.role, row.key_id, row.tier)
     return None
 
 
 async def current_viewers(database: Database, viewers: Collection[Viewer]) -> Mapping[Viewer, Viewer]:
-    """Who those are by now that signed in with a token; left out are those whose token no longer names them."""
+    """The current role and tier of viewers who signed in with a token. Viewers whose token is no longer valid are left out."""
     keys = [viewer.key_id for viewer in viewers if viewer.key_id is not None]
     rows_by_key_id = {row.key_id: row for row in await database.rows(_VALID_TOKENS.where(equals_any(ApiKey.id, keys)))}
     rows_by_viewer = {viewer: rows_by_key_id[viewer.key_id] for viewer in viewers if viewer.key_id in rows_by_key_id}

@@ -1,4 +1,4 @@
-"""What can be asked of artifacts. Their size and checksum are those of the object that holds them."""
+"""Queries of artifacts. Size and checksum are those of the stored object."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be asked of credits."""
+"""Queries of credits."""
 
 from __future__ import annotations
 
@@ -15,6 +15,6 @@ from db.tables import CreditTransaction
 
 
 async def last_of_owner(database: Database, viewer: Viewer, owner_id: UUID, limit: int) -> Sequence[Row[Any]]:
-    """The last lines of a user's ledger, the newest first."""
+    """The last entries of a user's ledger, newest first."""
     statement = select(*CreditTransaction.__table__.c).where(CreditTransaction.owner_id == owner_id, visible(CreditTransaction, viewer))
     return await database.rows(statement.order_by(CreditTransaction.sequence.desc()).limit(limit))

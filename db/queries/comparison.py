@@ -20,7 +20,7 @@ MAX_RUNS = 20
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A value a run, None where a run lacks the key or has null there; lacking it and having null differ."""
+    """One value per run, None where a run lacks the key or has null there; `differs` tells these two apart."""
 
     key: str
     values: Sequence[Any]
@@ -29,7 +29,7 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A last value a run, None where it has no finite one, and where the first least and the first greatest are."""
+    """One last value per run, None where it is not finite, and the indexes of the first least and the first greatest value."""
 
     key: str
     values: Sequence[float | None]
@@ -40,7 +40,7 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Rows of the runs in the order asked for; parameters and metrics by key."""
+    """The rows of the runs in the requested order; parameters and metrics by key."""
 
     runs: Sequence[Row[Any]]
     parameters: Sequence[Parameter]
@@ -48,7 +48,7 @@ class Comparison:
 
 
 async def compare(database: Database, viewer: Viewer, keys: Sequence[UUID]) -> Comparison | None:
-    """None where one of the runs is not there for the viewer. Two statements, however many runs."""
+    """None where the viewer cannot see one of the runs. Two statements for any number of runs."""
     runs_by_id = await runs.live_by_id(database, viewer, keys)
     if any(key not in runs_by_id for key in keys):
         return None
@@ -78,7 +78,7 @@ def _parameters(columns: Sequence[Mapping[str, Any]]) -> list[Parameter]:
 
 
 def _canonical(value: Any) -> bytes:
-    """Equal for values that are equal as JSON: 1 and 1.0 are, 1 and true are not, and the order of keys says nothing."""
+    """Equal for values that are equal as JSON: 1 and 1.0 are, 1 and true are not; the order of keys does not matter."""
 
     def normalise(item: Any) -> Any:
         if isinstance(item, float) and item.is_integer() and abs(item) < 2**53:

@@ -1,4 +1,4 @@
-"""What can be asked of datasets."""
+"""Queries of datasets."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ COLUMNS = (
 
 
 def with_deleted(viewer: Viewer) -> Rows:
-    """The datasets a viewer may see, deleted ones too: edges still lead to them."""
+    """The datasets a viewer may see, deleted ones included, since edges still lead to them."""
     return select(*COLUMNS).where(visible(Dataset, viewer))
 
 
 def datasets(viewer: Viewer) -> Rows:
-    """The datasets that lists and look-ups by id find."""
+    """The datasets that lists and lookups by id find: those not deleted."""
     return with_deleted(viewer).where(Dataset.deleted_at.is_(None))
 
 

@@ -1,4 +1,4 @@
-"""What can be asked of experiments."""
+"""Queries of experiments."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from db.tables import Experiment
 
 
 def with_deleted(viewer: Viewer) -> Rows:
-    """The experiments a viewer may see, deleted ones too: edges still lead to them."""
+    """The experiments a viewer may see, deleted ones included, since edges still lead to them."""
     return select(Experiment.__table__).where(visible(Experiment, viewer))
 
 
 def experiments(viewer: Viewer) -> Rows:
-    """The experiments that lists and look-ups by id find."""
+    """The experiments that lists and lookups by id find: those not deleted."""
     return with_deleted(viewer).where(Experiment.deleted_at.is_(None))
 
 

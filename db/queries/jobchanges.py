@@ -1,4 +1,4 @@
-"""What a stream of changed jobs needs: the jobs that announcements name, and how each stood before."""
+"""Reads for streams of job changes: the jobs that notices name, and the state of each before the change."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from db.queries.jobs import COLUMNS, FILTERS, jobs
 from db.tables import Job, JobEvent
 from db.tables.jobstates import JobStatus
 
-BATCH_SIZE = 100  # looked for in one statement
+BATCH_SIZE = 100  # watches per statement
 
 Watch = tuple[Viewer, Criteria | None]
 
 
 def _immutable_criteria(criteria: Criteria | None) -> Criteria | None:
-    """The conditions on what never changes of a job: all but its status."""
+    """The conditions on columns that never change: all but the status."""
     return None if criteria is None else criteria.without("status")
 
 
 def _changes_statement(watches: Sequence[Watch], sequences: Mapping[UUID, int | None], as_of: datetime) -> Rows:
-    """The jobs among `known` that one of the watches may be about, as lists show them, with `before`, `passed` and `fits`.
+    """The jobs of `sequences` with the columns of lists, and `before`, `passed` and `fits`.
 
-    `known` says up to which sequence each has been looked at; None means as far as it was at `moment`. `before` is [status, progress] at
-    that sequence, None for a job that is new; `passed` are the statuses of the events after it, in their order; `fits` tells watch by
-    watch whether its viewer may see the job and what never changes of it meets its filter.
+    `sequences` has the last sequence read of each job; None stands for the job's last sequence at `as_of`. `before` is [status, progress]
+    at that sequence, None for a new job; `passed` are the statuses of the later events, by sequence; `fits` has for each watch whether its
+    viewer may see the job and whether the columns that never change meet its filter.
     """
     requested = (
         func.unnest(literal(list(sequences), ARRAY(Uuid)), literal(list(sequences.values()), ARRAY(BigInteger)))
@@ -63,10 +63,10 @@ def _changes_statement(watches: Sequence[Watch], sequences: Mapping[UUID, int | 
 async def load_changes(
     database: Database, watches: Sequence[Watch], sequences: Mapping[UUID, int | None], as_of: datetime
 ) -> Sequence[tuple[Row[Any], Sequence[int]]]:
-    """The jobs in `known`, each with the places of those watches that its change matters to and whose viewers may see it.
+    """The jobs of `sequences`, each with the indexes of the watches that match its change and whose viewers may see it.
 
-    One statement for up to 100 watches: the policy of each is a column of it, so who sees what is decided where it always is. Each
-    statement sees its own moment, so a job that changes between two of them comes as each of the two found it.
+    One statement serves up to 100 watches: the policy of each viewer is a column of it. Each statement has its own snapshot, so a job that
+    changes between two of them is answered once as each of the two read it.
     """
     changes: dict[tuple[UUID, int], tuple[Row[Any], list[int]]] = {}
     for start in range(0, len(watches), BATCH_SIZE):
@@ -78,7 +78,7 @@ async def load_changes(
 
 
 async def changed_since(database: Database, watch: Watch, position: tuple[datetime, UUID], limit: int) -> Sequence[tuple[datetime, UUID]]:
-    """The next jobs that a watch may be about and that changed after a place, in the order of their last change; each is a place."""
+    """The positions (time of the last change, id) of the next jobs after `position` that a watch may match, in that order."""
     viewer, criteria = watch
     statement = jobs(viewer).with_only_columns(Job.updated_at, Job.id).where(*FILTERS.conditions(_immutable_criteria(criteria)))
     statement = statement.where(tuple_(Job.updated_at, Job.id) > position).order_by(Job.updated_at, Job.id).limit(limit)
@@ -86,7 +86,7 @@ async def changed_since(database: Database, watch: Watch, position: tuple[dateti
 
 
 def _is_relevant(criteria: Criteria | None, row: Row[Any]) -> bool:
-    """Whether status or progress changed, and the status fitted the filter at some moment from before the change on."""
+    """Whether status or progress changed, and the filter allows the status before the change, after it or in between."""
     if row.before is not None:
         status, progress = row.before
         statuses = {JobStatus(status), row.status, *(JobStatus(later) for later in row.passed or ())}

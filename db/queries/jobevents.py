@@ -1,4 +1,4 @@
-"""Events of jobs: pages of one job's, what a stream replays, and the cursor that both understand."""
+"""Queries of job events: pages of one job's events, what a stream replays, and the cursor that both use."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from db.errors import InvalidCursor
 from db.tables import Job, JobEvent
 
 REPLAY = 200
-BATCH_SIZE = 100  # whose rights are looked at in one statement
+BATCH_SIZE = 100  # viewers per statement
 
-# A job's events have no ids of their own: the sequence is the place, and the job's id marks whose sequence it is.
+# Events have no id of their own: a cursor holds the sequence and the id of the job.
 ORDER = Sort("EVENT", JobEvent.sequence, JobEvent.job_id, descending=False, kind="int")
 
 
@@ -38,7 +38,7 @@ def cursor_of(job_id: UUID, sequence: int) -> str:
 
 
 def sequence_of(cursor: str, job_id: UUID, last: int) -> int:
-    """The sequence that a cursor of this job names; `InvalidCursor` for another job's, for one past its `last`, or anything else."""
+    """The sequence in a cursor of this job. Raises `InvalidCursor` for another job's cursor, one past `last`, or anything else."""
     sequence, key = decode_cursor(ORDER, cursor)
     if key != job_id:
         raise InvalidCursor(
@@ -52,7 +52,7 @@ def sequence_of(cursor: str, job_id: UUID, last: int) -> int:
 
 
 async def events_after(database: Database, viewer: Viewer, job_id: UUID, sequence: int, limit: int = REPLAY) -> Sequence[Row[Any]]:
-    """The next events of a job in their order, at most `limit`."""
+    """The next events of a job by sequence, at most `limit`."""
     statement = events(viewer).where(JobEvent.job_id == job_id, JobEvent.sequence > sequence)
     return await database.rows(statement.order_by(JobEvent.sequence).limit(limit))
 

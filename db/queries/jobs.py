@@ -1,4 +1,4 @@
-"""What can be asked of jobs: lists, their parts, and where they stand in the line."""
+"""Queries of jobs: lists, their parts, and their positions in the queues."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ of_pipeline = listing.under(Job.pipeline_id)
 
 
 def _attempts(viewer: Viewer) -> Rows:
-    """`log_id` is the artifact with what the attempt said."""
+    """`log_id` is the artifact with the attempt's log."""
     columns = (column for column in JobAttempt.__table__.c if column.name != "error")
     is_log = (Artifact.job_id == JobAttempt.job_id) & (Artifact.attempt == JobAttempt.number) & (Artifact.role == LOG)
     log = select(Artifact.id).where(is_log).limit(1).scalar_subquery().label("log_id")
@@ -77,7 +77,7 @@ def _attempts(viewer: Viewer) -> Rows:
 
 
 def _nodes(viewer: Viewer) -> Rows:
-    """Nodes of the latest attempt: earlier ones have been superseded as a whole."""
+    """The nodes of the latest attempt, which replace those of earlier ones."""
     latest = (Job.id == JobNode.job_id) & (Job.attempt == JobNode.attempt)
     columns = (column for column in JobNode.__table__.c if column.name != "error")
     return select(*columns, JobNode.error.label("failure"), Job.owner_id).join(Job, latest).where(visible(JobNode, viewer))
@@ -93,10 +93,9 @@ outputs = rows_by_parent(_outputs, JobOutput.job_id, "job_id", JobOutput.positio
 
 
 async def wait_info(database: Database, viewer: Viewer, keys: Sequence[UUID], /) -> Mapping[UUID, Row[Any]]:
-    """For those of the jobs that wait: `reason` (a `line.WaitReason`) and `position`, the place in the queue's order, 1 being next.
+    """For those of the jobs that wait: `reason` (a `scheduling.WaitReason`) and `position` in the queue, 1 being next.
 
-    The place counts the jobs of all owners, and says nothing else of them. It is None while a retry is not yet due, for then the job
-    stands in no line.
+    The position counts the jobs of all owners and tells nothing else of them. It is None while the backoff before a retry lasts.
     """
     rows = await database.rows(scheduling.wait_positions(keys, visible(Job, viewer)))
     return {row.id: row for row in rows}

@@ -1,7 +1,7 @@
-"""Lists of runs, by their columns or by the last value of a metric.
+"""Lists of runs, ordered by a column or by the last value of a metric.
 
-By a metric a list has two stretches: the runs with a finite last value, read off the index on (key, last, run_id), and then the rest by id.
-As one outer join neither would be read in order; so the rest is asked for only where a page reaches it.
+A list by a metric has two parts: the runs with a finite last value, read off the index on (key, last, run_id), then the others by id. One
+outer join could read neither part in order, so the second part is queried only where a page reaches it.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class _Source:
         return self.statement().join(RunMetric, has_metric).where(is_finite(RunMetric.last))
 
     def unranked(self, metric: str) -> Rows | None:
-        """The other runs; None where the filter already says that there are none."""
+        """The other runs; None where the filter excludes them."""
         bounds = None if self.criteria is None else self.criteria.get("metrics")
         if isinstance(bounds, AllOf) and any(isinstance(bound, MetricBound) and bound.key == metric for bound in bounds.items):
             return None
@@ -76,7 +76,7 @@ class _Source:
 
 @dataclass(frozen=True, slots=True)
 class _PagePlan:
-    """What part of each stretch the page's cursors leave; None for nothing of it."""
+    """The slice of each part that the page's cursors leave; None for no row of it."""
 
     page_slice: Slice
     metric: str
@@ -88,7 +88,7 @@ class _PagePlan:
     @classmethod
     def of(cls, page_slice: Slice, order: MetricOrder) -> _PagePlan:
         name = f"metric.{order.descending:d}.{order.metric}"
-        ranked = Sort(name, RunMetric.last, RunMetric.run_id, order.descending, "float")  # both columns of the index
+        ranked = Sort(name, RunMetric.last, RunMetric.run_id, order.descending, "float")  # both are columns of the index
         null_value: ColumnElement[Any] = cast(null(), Double)
         unranked = Sort(name, null_value, Run.id, order.descending, "float", nullable=True)
         after_in_unranked = None if page_slice.after is None else decode_cursor(unranked, page_slice.after)[0] is None
@@ -127,7 +127,7 @@ def _has_more(result: Page, page_slice: Slice) -> bool:
 
 
 def _join(near: Page | None, far: Page | None, page_slice: Slice) -> Page:
-    """The page made of a stretch and of what follows it in the direction of reading."""
+    """One page of the rows of the first part read and of the second."""
     rows, cursors = (list(near.rows), list(near.cursors)) if near is not None else ([], [])
     has_more = near is not None and _has_more(near, page_slice)
     if far is not None:

@@ -1,4 +1,4 @@
-"""What came of what, as one recursive statement over version → snapshot → job → run → model version.
+"""Lineage as one recursive statement over version → snapshot → job → run → model version.
 
 Edges point from cause to effect:
 
@@ -7,10 +7,10 @@ Edges point from cause to effect:
     job      EXECUTED_AS  run            the run is the job's training
     job      PRODUCED     version        an ingest's version, or a derived one
     run      PRODUCED     model version  (the job itself where there is no run)
-    version  DERIVED_FROM version        from the one read to the one made of it; told of versions found, never followed
+    version  DERIVED_FROM version        from the version read to the one made of it; reported between nodes, never followed
 
-Upstream goes from effects to causes, downstream from causes to effects. BOTH is the two walks from the start, not every path: what else
-came of a cause is no part of what was asked.
+Upstream goes from effects to causes, downstream from causes to effects. BOTH is the two walks from the start, not every path: other
+effects of a cause are not included.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class LineageDirection(StrEnum):
 
 
 class LineageKind(StrEnum):
-    """What a node is."""
+    """The kind of a node."""
 
     DATASET_VERSION = "dataset_version"
     PIPELINE_SNAPSHOT = "pipeline_snapshot"
@@ -85,7 +85,7 @@ class LineageKind(StrEnum):
 
 
 class LineageRelation(StrEnum):
-    """What an edge says of its source."""
+    """How the source of an edge led to its target."""
 
     INPUT_OF = "input_of"
     USED_BY = "used_by"
@@ -108,7 +108,7 @@ VERSION, SNAPSHOT, JOB, RUN, MODEL = (
 class Lineage:
     """`nodes`: kind, id, depth, label, status, aliases; nearest first. `edges`: (source, target, relation).
 
-    `is_partial` says that the bounds left something out.
+    `is_partial`: the bounds left something out.
     """
 
     nodes: Sequence[Row[Any]]
@@ -141,7 +141,7 @@ NeighbourSelect = Callable[[Viewer, Column], Rows]
 
 @dataclass(frozen=True, slots=True)
 class _Relation:
-    """From a cause to its effects (`down`) and back (`up`): each selects the ids next to the one given."""
+    """From a cause to its effects (`down`) and back (`up`): each selects the ids of the neighbours of an id."""
 
     name: LineageRelation
     cause: LineageKind
@@ -247,22 +247,22 @@ async def trace(
     depth: int = 5,
     max_nodes: int = 200,
 ) -> Lineage | None:
-    """What is within `depth` edges of the start, the nearest `max_nodes`. None where the start is not there for the viewer."""
+    """The nearest `max_nodes` nodes within `depth` edges of the start. None where the viewer sees no such start."""
     rows = await database.rows(_statement(viewer, kind, key, direction, depth, max_nodes))
     if not rows:
         return None
     edges = {
         (UUID(source), row.id, LineageRelation(relation))
         for row in rows
-        for source, relation in row.causes  # as the effect's row tells them: an effect has few causes, a cause may have many effects
+        for source, relation in row.causes  # listed with the effect: an effect has few causes, a cause may have many effects
     }
     return Lineage(rows, sorted(edges), rows[0].is_partial)
 
 
 def _statement(viewer: Viewer, kind: LineageKind, key: UUID, direction: LineageDirection, depth: int, max_nodes: int) -> Rows:
     walk = _walk(viewer, kind, key, direction, depth, max_nodes)
-    # Rows come level by level as they are found, so the limit ends the recursion and keeps the nearest. A node may be there more than
-    # once, on paths of different lengths: hence the room.
+    # Rows come level by level, so the limit ends the recursion and keeps the nearest. A node may occur several times, on paths of
+    # different lengths, so the limit is a multiple of the nodes.
     row_limit = 4 * (max_nodes + 1)
     visited = select(walk.c.kind, walk.c.id, walk.c.depth).limit(row_limit).cte("found")
     nearest = (
@@ -286,7 +286,7 @@ def _statement(viewer: Viewer, kind: LineageKind, key: UUID, direction: LineageD
 
 
 def _walk(viewer: Viewer, kind: LineageKind, key: UUID, direction: LineageDirection, depth: int, max_nodes: int) -> CTE:
-    """(kind, id, depth, up): a step further than asked, so that what was left out is known."""
+    """(kind, id, depth, up): one level more than asked for, to know whether anything was left out."""
     directions = {
         LineageDirection.UPSTREAM: (True,),
         LineageDirection.DOWNSTREAM: (False,),
@@ -320,7 +320,7 @@ def _walk(viewer: Viewer, kind: LineageKind, key: UUID, direction: LineageDirect
 
 
 def _edges(viewer: Viewer, nodes: CTE) -> CTE:
-    """(source, target, relation) between nodes found, looked up from the effects."""
+    """(source, target, relation) between the nodes, looked up from the effects."""
     lookups = [(relation.name, relation.effect, relation.up) for relation in RELATIONS]
     lookups.append((LineageRelation.DERIVED_FROM, VERSION, _derived_from))
     steps = [
@@ -337,12 +337,12 @@ def _edges(viewer: Viewer, nodes: CTE) -> CTE:
 
 
 def _literal_kind(value: LineageKind | LineageRelation) -> ColumnElement[str]:
-    """Written into the statement, so that the planner sees which branch is for which kind."""
+    """A literal, not a parameter, so that the planner skips the branches of other kinds."""
     return literal_column(f"'{value.value}'::text", Text)
 
 
 def _by_kind(nodes: CTE, values: dict[LineageKind, Callable[[Column], Rows]]) -> ColumnElement[Any]:
-    """One look-up by key a node, in the table of its kind."""
+    """One lookup by key per node, in the table of its kind."""
     return case(
         *((nodes.c.kind == _literal_kind(kind), value(nodes.c.id).correlate(nodes).scalar_subquery()) for kind, value in values.items())
     )

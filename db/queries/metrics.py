@@ -1,4 +1,4 @@
-"""What can be asked of the metrics of runs: their summaries, their history made small enough to draw, and what a stream replays."""
+"""Queries of the metrics of runs: summaries, downsampled history, and what a stream replays."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ class Series:
 class History:
     """A batch: the series of each run, by key, of at most `max_points` points each, in one statement.
 
-    A longer series is divided into equal stretches of steps; of each the points with the least and the greatest finite value are kept,
-    the earlier of equal ones, and of the whole the first and the last. So the same points give the same answer, and no extreme is lost
-    (from two points on). A stretch without a finite value keeps its first point. A single point is the last one.
+    A longer series is divided into buckets of equally many steps. Each bucket keeps the points with the least and the greatest finite value,
+    the earlier of equal ones, and a bucket without a finite value its first point; the series keeps its first and last point. So the same
+    points always give the same answer, and no extreme is lost (from two points on). A single point is the last one.
     """
 
     metrics: tuple[str, ...] | None
@@ -97,7 +97,7 @@ class History:
 
 
 def _sampled(points: CTE, sizes: CTE, max_points: int) -> Rows:
-    """Run, key and step of what stays of the series that are too long."""
+    """Run, key and step of the points kept of the series that are too long."""
     ends = {1: 1, 2: 0, 3: 1}.get(max_points, 2)
     bucket_count = (max_points - ends) // 2
     is_long = sizes.c.total > max_points
@@ -109,7 +109,7 @@ def _sampled(points: CTE, sizes: CTE, max_points: int) -> Rows:
     if bucket_count > 0:
         value = case((is_finite(points.c.value), points.c.value))
         width = cast(sizes.c.last, BigInteger) - sizes.c.first + 1
-        # Arrays compare value first, then step, null values last: so one pass finds an extreme together with its place.
+        # Arrays compare by value, then by step, nulls last: one aggregate finds an extreme together with its step.
         low = func.min(array([value, cast(points.c.step, Double)]), type_=ARRAY(Double))
         high = func.max(array([value, -cast(points.c.step, Double)]), type_=ARRAY(Double)).filter(value.is_not(None))
         extremes = (
@@ -131,7 +131,7 @@ def cursor_of(run_id: UUID, batch: int) -> str:
 
 
 def batch_of(cursor: str, run_id: UUID, last: int | None = None) -> int:
-    """The batch that a cursor of this run names; `InvalidCursor` for another run's, for one past the `last` event of its job, or anything else."""
+    """The batch in a cursor of this run. Raises `InvalidCursor` for another run's, one past the `last` event of its job, or anything else."""
     batch, key = decode_cursor(_BATCH, cursor)
     if key != run_id:
         raise InvalidCursor(
@@ -147,7 +147,7 @@ def batch_of(cursor: str, run_id: UUID, last: int | None = None) -> int:
 async def points_after(
     database: Database, viewer: Viewer, run_id: UUID, batch: int, metrics: Sequence[str] | None = None
 ) -> Sequence[Row[Any]]:
-    """The next points of a run by batch, key and step: whole batches, about 2,000 points or one batch that has more."""
+    """The next points of a run by batch, key and step: whole batches of about 2,000 points, or one larger batch."""
     statement = _points(viewer).where(MetricPoint.run_id == run_id, MetricPoint.batch > batch)
     if metrics is not None:
         statement = statement.where(equals_any(MetricPoint.key, metrics))

@@ -1,4 +1,4 @@
-"""What can be asked of models, their versions and the aliases that point to them."""
+"""Queries of models, their versions and the aliases that point to them."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ NEWEST_VERSION = Sort("NUMBER", ModelVersion.number, ModelVersion.id, kind="int"
 
 
 def with_deleted(viewer: Viewer) -> Rows:
-    """The models a viewer may see, deleted ones too: edges still lead to them."""
+    """The models a viewer may see, deleted ones included, since edges still lead to them."""
     return select(Model.__table__).where(visible(Model, viewer))
 
 
 def models(viewer: Viewer) -> Rows:
-    """The models that lists and look-ups by id find."""
+    """The models that lists and lookups by id find: those not deleted."""
     return with_deleted(viewer).where(Model.deleted_at.is_(None))
 
 
@@ -60,12 +60,12 @@ of_owner = listing.under(Model.owner_id)
 
 
 def versions(viewer: Viewer) -> Rows:
-    """The model versions a viewer may see, those of deleted models too."""
+    """The model versions a viewer may see, those of deleted models included."""
     return select(*_VERSION).where(visible(ModelVersion, viewer))
 
 
 def live_versions(viewer: Viewer) -> Rows:
-    """The model versions that a look-up by id finds."""
+    """The model versions that lookups by id find."""
     return versions(viewer).join(Model, Model.id == ModelVersion.model_id).where(Model.deleted_at.is_(None))
 
 
@@ -99,7 +99,7 @@ aliases_of_version = rows_by_parent(_aliases, ModelAliasEvent.model_version_id, 
 
 @dataclass(frozen=True, slots=True)
 class VersionByAlias:
-    """A batch: the version of each model that the alias points to now, or pointed to at a moment."""
+    """A batch: the version of each model that the alias points to now, or pointed to at the time `at`."""
 
     name: str
     at: datetime | None = None

@@ -1,4 +1,4 @@
-"""What operators ask: how the queues stand, what ended, who works. Every question is answered off an index, however many jobs there are."""
+"""Queries of operators: queues, ended jobs, workers. Each is answered from an index, however many jobs there are."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from db.queries import scheduling
 from db.tables import Job, JobAttempt, MaintenanceTaskState, User, Worker
 from db.tables.jobstates import ACTIVE, TERMINAL, WAITING
 
-MAX_COMMIT_DELAY = timedelta(seconds=15)  # a row is stamped before its transaction commits: how long before, at most
-MAX_COUNTED = 10_000  # rows of a default partition, in which there should be none
+MAX_COMMIT_DELAY = timedelta(seconds=15)  # longest time between the timestamp of a row and its commit
+MAX_COUNTED = 10_000  # rows of a default partition, which should be empty
 
 _now = func.statement_timestamp()
 _in_backoff = and_(Job.run_after.is_not(None), Job.run_after > _now)
@@ -50,7 +50,7 @@ def worker_totals() -> Rows:
 
 
 def maintenance_tasks() -> Rows:
-    """Every recurring task that was ever begun, by name, with `age`, the seconds since its last run began, and `seconds`, how long that took.
+    """Every maintenance task that ever ran, by name, with `age`, the seconds since its last run began, and `seconds`, its duration.
 
     `runs`, `failures` and `changed` only grow; `ended_at` is null while one runs, or when its worker died of it.
     """
@@ -60,14 +60,14 @@ def maintenance_tasks() -> Rows:
 
 
 def horizon() -> Rows:
-    """One row: the `until` before which every stamp is committed."""
+    """One row: `until`, before which every timestamp is committed."""
     return select((func.clock_timestamp() - MAX_COMMIT_DELAY).label("until"))
 
 
 def jobs_ended(since: datetime | None, until: datetime) -> Rows:
     """By status: jobs that ended after `since` (from the first one on) and by `until`, and the `recent` ones after it.
 
-    Only the first look, without `since`, reads all jobs; the later ones find the few that changed by when they did.
+    Only the first query, without `since`, reads all jobs; later ones find the changed jobs by an index.
     """
     counts = func.count().filter(Job.completed_at <= until).label("settled"), func.count().filter(Job.completed_at > until).label("recent")
     statement = select(Job.status.label("word"), *counts).where(Job.status.in_(TERMINAL)).group_by(Job.status)
@@ -75,7 +75,7 @@ def jobs_ended(since: datetime | None, until: datetime) -> Rows:
 
 
 def attempts_ended(since: datetime | None, until: datetime) -> Rows:
-    """The same of attempts, by outcome. An attempt ends in the transaction that changes its job."""
+    """The same for attempts, by outcome. An attempt ends in the transaction that changes its job."""
     counts = (
         func.count().filter(JobAttempt.ended_at <= until).label("settled"),
         func.count().filter(JobAttempt.ended_at > until).label("recent"),

@@ -1,4 +1,4 @@
-"""What can be asked of pipelines, their snapshots and the catalogue of steps. Definitions are read only when asked for."""
+"""Queries of pipelines, their snapshots and the catalogue of steps. Definitions have batches of their own."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ COLUMNS = (
 
 
 def with_deleted(viewer: Viewer) -> Rows:
-    """The pipelines a viewer may see, deleted ones too: edges still lead to them."""
+    """The pipelines a viewer may see, deleted ones included, since edges still lead to them."""
     return select(*COLUMNS).where(visible(Pipeline, viewer))
 
 
 def pipelines(viewer: Viewer) -> Rows:
-    """The pipelines that lists and look-ups by id find."""
+    """The pipelines that lists and lookups by id find: those not deleted."""
     return with_deleted(viewer).where(Pipeline.deleted_at.is_(None))
 
 
@@ -58,7 +58,7 @@ definition_of_pipeline = rows_by_key(_definitions, Pipeline.id)
 
 
 def snapshots(viewer: Viewer) -> Rows:
-    """The snapshots a viewer may see. They outlive the pipeline that they were made of."""
+    """The snapshots a viewer may see. They outlive their pipeline."""
     columns = (PipelineSnapshot.id, PipelineSnapshot.pipeline_id, PipelineSnapshot.sha256, PipelineSnapshot.created_at)
     return select(*columns).where(visible(PipelineSnapshot, viewer))
 
@@ -79,11 +79,11 @@ def _steps() -> Rows:
 
 
 async def steps(database: Database) -> Sequence[Row[Any]]:
-    """The catalogue of steps, in its own order; the same for everyone."""
+    """The catalogue of steps in its order; the same for everyone."""
     return await database.rows(_steps().order_by(StepDefinition.position, StepDefinition.key))
 
 
 async def step_by_key(database: Database, _viewer: Viewer, keys: Sequence[str], /) -> Mapping[str, Row[Any]]:
-    """Steps by key; those that have left the catalogue are left out."""
+    """Steps by key, without retired ones."""
     rows = await database.rows(_steps().where(equals_any(StepDefinition.key, keys)))
     return {row.key: row for row in rows}

@@ -1,4 +1,4 @@
-"""What can be asked of runs: lists by their columns, by parameters and by metrics."""
+"""Queries of runs: lists narrowed by columns, parameters and metrics."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ INFINITY = literal_column("'infinity'::float8", Double)
 
 
 def is_finite(value: Any) -> ColumnElement[bool]:
-    """A number proper: PostgreSQL sorts NaN above infinity, so one range leaves out NaN, both infinities and null, and an index can serve it."""
+    """Whether a value is neither NaN nor infinite nor null. PostgreSQL sorts NaN above infinity, so an index can serve this one range."""
     return (value > -INFINITY) & (value < INFINITY)
 
 
@@ -63,7 +63,7 @@ class ParameterMatch:
 
     def condition(self) -> ColumnElement[bool]:
         path = self.key.split(".")
-        # A key with dots may also stand as it is, at the top.
+        # A key with dots may also be a key of the top level.
         candidates = [path] if len(path) == 1 else [path, [self.key]]
         if not self.sets:
             return or_(*(self._value_at(candidate).is_not(None) for candidate in candidates))
@@ -79,7 +79,7 @@ class ParameterMatch:
         return func.jsonb_extract_path(Run.hyperparameters, *path, type_=JSONB)
 
     def _equals(self, path: list[str], value: Any) -> ColumnElement[bool]:
-        """Containment, which the GIN index answers, and equality, because {"a": [1, 2]} contains {"a": [1]}."""
+        """Containment, which the GIN index serves, and equality, since {"a": [1, 2]} contains {"a": [1]}."""
         document = value
         for name in reversed(path):
             document = {name: document}
@@ -106,12 +106,12 @@ class MetricOrder:
 
 
 def with_deleted(viewer: Viewer) -> Rows:
-    """The runs a viewer may see, those of deleted experiments too: edges still lead to them."""
+    """The runs a viewer may see, those of deleted experiments included, since edges still lead to them."""
     return select(Run.__table__).where(visible(Run, viewer))
 
 
 def runs(viewer: Viewer) -> Rows:
-    """The runs that lists and look-ups by id find."""
+    """The runs that lists and lookups by id find: those of experiments not deleted."""
     return with_deleted(viewer).join(Experiment, Experiment.id == Run.experiment_id).where(Experiment.deleted_at.is_(None))
 
 
@@ -124,7 +124,7 @@ of_job = rows_by_key(with_deleted, Run.job_id, "job_id")
 class BestRuns:
     """A batch: the run of each experiment whose last value of the metric is greatest (or least, not `descending`).
 
-    It is the run that leads the experiment's list in that order. Experiments without a finite value are left out.
+    It is the first run of the experiment's list in that order. Experiments without a finite value are left out.
     """
 
     metric: str

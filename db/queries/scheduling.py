@@ -1,10 +1,10 @@
-"""The order in which waiting jobs of a queue start, as SQL: priority raised by one for each 5 minutes waited, then owners in turn, then age.
+"""The order in which the waiting jobs of a queue start, as SQL: priority raised by one for each 5 minutes waited, then owners in turn, then age.
 
-Owners in turn: the n-th job of an owner, counting those that run in this queue, stands with the n-th of the others; among these the owner
-who has gone longest without a start is first. So the turn goes round even where slots become free one at a time.
+Owners in turn: the n-th job of an owner, counting those of the owner that run in this queue, is level with the n-th job of any other; among
+these the owner whose last start is longest ago comes first. So turns alternate even where slots become free one at a time.
 
-Jobs that could not start even if every worker were free, because of a cap on what runs at once, stand behind those that could.
-Everything that asks for this order takes it from here, so that the place people are shown is the one that the dispatcher follows.
+Jobs that could not start even if every worker were free, because of a concurrency limit, come after those that could.
+The API and the dispatcher both take the order from here, so the position reported is the one that the dispatcher follows.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from db.tables.jobstates import ACTIVE, WAITING, JobStatus
 AGEING_SECONDS = 300
 LIVE_SECONDS = 15
 
-# The settings as they are when a statement runs; the same for the API, which tells the order, and for the workers, which follow it.
+# Read from the settings when a statement runs, the same in the API, which reports the order, and in the workers, which follow it.
 _PER_USER = bindparam("user_concurrency_limits", callable_=lambda: state_settings().user_concurrency_limits, type_=JSONB)
 _PER_QUEUE = bindparam("queue_concurrency_limits", callable_=lambda: state_settings().queue_concurrency_limits, type_=JSONB)
 
@@ -43,8 +43,8 @@ class WaitReason(StrEnum):
 
 
 def in_states(statuses: Collection[JobStatus], status: Column = Job.status) -> ColumnElement[bool]:
-    """Whether a job is in one of these states, with the states written out: as parameters they would keep a plan that Postgres makes for
-    all values alike from the partial indexes, and each look would read every job there ever was."""
+    """Whether a job is in one of these states. The states are literals: with parameters a generic plan cannot use the partial indexes, and
+    would read every job there ever was."""
     return status.in_([literal_column(f"'{state.value}'", Text) for state in sorted(statuses)])
 
 
@@ -59,7 +59,7 @@ def queue_limit(queue: Column) -> ColumnElement[int]:
 
 
 def below_limits() -> ColumnElement[bool]:
-    """Whether one more job of this owner and in this queue may run. Exact only for whoever holds what `caps.hold` locks."""
+    """Whether one more job of this owner and in this queue may run. Exact only while the locks of `db.services.jobs.concurrency` are held."""
     owner_jobs, queue_jobs = aliased(Job, name="mine"), aliased(Job, name="beside")
     of_owner = select(func.count()).where(owner_jobs.owner_id == Job.owner_id, in_states(ACTIVE, owner_jobs.status)).scalar_subquery()
     of_queue = select(func.count()).where(queue_jobs.queue == Job.queue, in_states(ACTIVE, queue_jobs.status)).scalar_subquery()
@@ -68,29 +68,29 @@ def below_limits() -> ColumnElement[bool]:
 
 
 def effective_priority() -> ColumnElement[int]:
-    """A job's priority with its ageing: only waiting counts, and not the pause before a retry. Time is the statement's, so all rows of one
-    look are measured alike."""
+    """A job's priority raised by its waiting time, the backoff before a retry excluded. The time is that of the statement, so it is the same
+    for all rows."""
     since = func.greatest(Job.waiting_since, Job.run_after)
     waited = func.date_part("epoch", func.statement_timestamp() - since)
     return Job.priority + cast(func.greatest(func.floor(waited / AGEING_SECONDS), 0), Integer)
 
 
 def due() -> ColumnElement[bool]:
-    """Waiting, and not held back for a retry."""
+    """Waiting, and not in the backoff before a retry."""
     return in_states(WAITING) & or_(Job.run_after.is_(None), Job.run_after <= func.statement_timestamp())
 
 
 def scheduling_order(*conditions: ColumnElement[bool], max_position: ColumnElement[int] | None = None) -> Subquery:
-    """The due jobs of the queues that `conditions` choose: `id`, `queue`, `position` in it from 1, whether a cap has it `held` back, and
-    `started`, when a job of the queue started last: who takes from several queues goes by position, and among equals by this.
+    """The due jobs of the queues that `conditions` choose: `id`, `queue`, `position` in the queue from 1, `held` for a job over a concurrency
+    limit, and `started`, the time of the last start in the queue. A worker that serves several queues orders by position, then by that time.
 
-    Conditions may only choose whole queues: a job left out would move the others up. An owner's allowance counts for each queue alone,
-    since a job in a queue that nobody serves must not hold back one in another.
+    Conditions may only choose whole queues: leaving out a job would move up the others. An owner's limit applies to each queue alone, since
+    a job in a queue without workers must not hold back one in another queue.
 
-    Who wants only the places up to `first` says so: what stands further back in its own owner's order is not placed at all, which spares
-    most of the work on a long line, and of the rest the places up to there are the same.
+    With `max_position`, jobs further back in their owner's own order are left out. That saves most of the work for a long queue, and the
+    positions up to `max_position` stay the same.
     """
-    # `behind` is the priority, falling: counted so, one sort serves both numberings, and sorting is what a long line costs.
+    # `behind` is the negative priority: one sort serves both row numbers, and the sort is what a long queue costs.
     ranked = select(Job.id, Job.queue, Job.owner_id, Job.created_at, (-effective_priority()).label("behind")).where(due(), *conditions)
     aged = ranked.subquery("aged")
     age = (aged.c.created_at, aged.c.id)
@@ -129,27 +129,27 @@ def scheduling_order(*conditions: ColumnElement[bool], max_position: ColumnEleme
 
 
 def round_robin_order(placed: Subquery) -> tuple[ColumnElement[Any], ...]:
-    """The order in which somebody takes jobs from several lines: the first of each, then the second; first from the queue that has gone
-    longest without a start."""
+    """The order in which a worker takes jobs from several queues: the first of each, then the second of each; among these first the queue
+    whose last start is longest ago."""
     return (placed.c.position, placed.c.started.nulls_first(), placed.c.queue)
 
 
 def _running_counts(name: str, *keys: Column) -> Subquery:
-    """How many jobs run, by `keys`. What is being cancelled still runs."""
+    """How many jobs run, by `keys`. A job that is being cancelled still runs."""
     return select(*keys, func.count().label("running")).where(in_states(ACTIVE)).group_by(*keys).subquery(name)
 
 
 def is_live() -> ColumnElement[bool]:
-    """Workers whose heart beat within the last 15 seconds and that have not said goodbye."""
+    """Workers with a heartbeat within the last 15 seconds that have not stopped."""
     return Worker.stopped_at.is_(None) & (Worker.heartbeat_at > func.now() - func.make_interval(0, 0, 0, 0, 0, 0, LIVE_SECONDS))
 
 
 def wait_positions(keys: Sequence[UUID], allowed: ColumnElement[bool]) -> Rows:
-    """`id`, `reason` and `position` of those of the jobs that wait and that `allowed` lets through."""
+    """`id`, `reason` and `position` of those of the jobs that wait and meet `allowed`."""
     queues = select(Job.queue).where(equals_any(Job.id, keys), in_states(WAITING), allowed).distinct()
     positions = (
         select(scheduling_order(Job.queue.in_(queues))).cte("places").prefix_with("MATERIALIZED")
-    )  # or it is worked out anew for each job
+    )  # otherwise it is computed again for each job
     is_served = exists().where(is_live(), Job.queue == any_(Worker.queues))
     reason = case(
         (~is_served, WaitReason.NO_WORKER.value),

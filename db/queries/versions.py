@@ -1,4 +1,4 @@
-"""What can be asked of dataset versions, their profiles and their uploads. The documents of a version are read only when asked for."""
+"""Queries of dataset versions and their profiles. The documents of a version have batches of their own."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ NEWEST = Sort("number", DatasetVersion.number, DatasetVersion.id, kind="int")
 
 
 def with_deleted(viewer: Viewer) -> Rows:
-    """The versions a viewer may see, by edge and by id, those of deleted datasets too: a version itself is never deleted."""
+    """The versions a viewer may see, those of deleted datasets included: a version itself is never deleted."""
     return select(*COLUMNS).where(visible(DatasetVersion, viewer))
 
 
@@ -50,7 +50,7 @@ of_dataset = Listing(with_deleted, lambda _: NEWEST, parent=DatasetVersion.datas
 
 async def current(database: Database, viewer: Viewer, keys: Sequence[UUID], /) -> Mapping[UUID, Row[Any]]:
     """The READY version with the highest number of each dataset that has one."""
-    # Written into the statement, not sent as a parameter: only so does a plan that is kept use the partial index.
+    # A literal, not a parameter: only then can a generic plan use the partial index.
     ready = bindparam(None, DatasetVersionStatus.READY, type_=DatasetVersion.status.type, unique=True, literal_execute=True)
     statement = with_deleted(viewer).where(DatasetVersion.status == ready)
     async with database.read() as connection:
@@ -75,7 +75,7 @@ async def columns(database: Database, viewer: Viewer, keys: Sequence[UUID], /) -
 
 
 async def issues(database: Database, viewer: Viewer, keys: Sequence[UUID], /) -> Mapping[UUID, list[Any]]:
-    """What was wrong with each version's file: [{code, message, column, row}]."""
+    """The issues of each version's file: [{code, message, column, row}]."""
     statement = _documents(viewer, DatasetVersion.issues.label("document"))
     return {row.id: row.document for row in await database.rows(statement.where(equals_any(DatasetVersion.id, keys)))}
 

@@ -93,7 +93,7 @@ def test_the_functions_that_are_rendered_are_their_newest_files() -> None:
     assert rendered == {name: newest_functions()[name] for name in rendered}
 
 
-async def test_the_values_of_an_enum_change_in_one_line(database: Database) -> None:
+async def test_the_values_of_an_enum_change_in_one_line(clean: None, database: Database) -> None:
     async with database.engine.connect() as connection:
         await connection.run_sync(
             lambda sync: change_enum(Operations(MigrationContext.configure(sync)), "jobs", "kind", ("ingest", "report"))
