@@ -71,6 +71,14 @@ WHERE u.username = :owner AND j.status = 'failed' AND j.error ->> 'message' = 'I
 INSERT INTO job_events (job_id, sequence, attempt, type, status, progress)
 SELECT j.id, 1, 0, 'created', 'pending', 0 FROM jobs j JOIN users u ON u.id = j.owner_id
 WHERE u.username = :owner AND NOT EXISTS (SELECT FROM job_events e WHERE e.job_id = j.id);
+
+INSERT INTO job_checkpoints (job_id, name, attempt, position)
+SELECT j.id, 'train', 1, 2 FROM jobs j JOIN users u ON u.id = j.owner_id WHERE u.username = :owner AND j.status = 'running';
+
+INSERT INTO owner_turns (owner_id, queue) SELECT u.id, 'video' FROM users u WHERE u.username = :owner;
+
+INSERT INTO idempotency_keys (owner_id, key, operation, request_sha256)
+SELECT u.id, 'of a factory', 'runPipeline', repeat('c', 64) FROM users u WHERE u.username = :owner;
 """
 
 

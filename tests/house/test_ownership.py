@@ -1,43 +1,66 @@
-"""Each table leads to the users whose rows it holds, or is named here among those that hold nobody's."""
+"""A policy shows each user the rows that lead to them, which is read from columns and foreign keys, and no others."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Mapping
 from uuid import UUID
 
-from sqlalchemy import Column, ForeignKey, MetaData, Table, Uuid, select
+from sqlalchemy import Column, ForeignKey, MetaData, Table, Uuid, func, select
 from sqlalchemy.dialects import postgresql
 
+from db.core.policy import POLICIES, Internal, Owned, Policy, Shared, Through
+from db.core.viewer import UserRole, Viewer
+from db.core.work import Database
 from db.tables import Table as MappedTable
+from db.tables import User
+from tests.client import Client
+from tests.factories import platform
 from tests.ownership import owner_condition
 
-OF_NOBODY = {
-    "chores": "how the maintenance tasks of the workers went",
-    "staged_points": "points of metrics on their way into the table that leads to their run",
-    "step_definitions": "the catalogue of steps, the same for everybody",
-    "uptime": "since when PostgreSQL runs",
-    "workers": "the processes that do the jobs",
-}
 OWNER = UUID(int=7)
+TABLES = MappedTable.metadata.sorted_tables
 
 
-def complaints(tables: Iterable[Table], of_nobody: Collection[str]) -> list[str]:
-    """Tables whose rows lead to no user and that are not known for it, and those that are known for it and lead to one."""
+def complaints(tables: Iterable[Table], policies: Mapping[str, Policy]) -> list[str]:
+    """Tables whose rows lead to users and are everybody's, or lead to none and are no secret of the services either."""
     found: list[str] = []
     for table in tables:
-        leads_to_users = owner_condition(table, OWNER) is not None
-        if not leads_to_users and table.name not in of_nobody:
+        leads_to_users, policy = owner_condition(table, OWNER) is not None, policies.get(table.name)
+        if leads_to_users and isinstance(policy, Shared):
+            found.append(f"The rows of {table.name} lead to users, and its policy shows them to everybody.")
+        if not leads_to_users and not isinstance(policy, Shared | Internal):
             found.append(
-                f"{table.name} has neither an owner_id nor a foreign key that leads to one: give it one, or say in {__name__} whose it is not."
+                f"{table.name} has neither an owner_id nor a foreign key that leads to one: give it one, or declare it Shared or Internal."
             )
-        if leads_to_users and table.name in of_nobody:
-            found.append(f"{table.name} is said to hold nobody's rows and leads to users.")
     return found
 
 
 def test_every_table_leads_to_its_owners_or_says_that_it_has_none() -> None:
-    assert complaints(MappedTable.metadata.tables.values(), OF_NOBODY) == []
-    assert set(OF_NOBODY) <= set(MappedTable.metadata.tables)
+    assert complaints(TABLES, POLICIES) == []
+
+
+async def test_a_policy_shows_each_user_exactly_the_rows_that_lead_to_them(ada: Client, bob: Client, database: Database) -> None:
+    for name in ("ada", "bob"):
+        await platform.fill(database, name, 2)
+        await platform.add_states(database, name)
+    users = {row.username: row.id for row in await database.rows(select(User.id, User.username))}
+    wrong: list[str] = []
+    for table in TABLES:
+        for name in ("ada", "bob"):
+            owned = owner_condition(table, users[name])
+            if owned is None:
+                continue
+            visible = POLICIES[table.name].condition(table, Viewer(users[name], UserRole.MEMBER))
+            expected = owned & (not isinstance(POLICIES[table.name], Internal))
+            statement = select(
+                func.count().filter(owned).label("rows"), func.count().filter(visible.is_distinct_from(expected)).label("differing")
+            ).select_from(table)
+            (counts,) = await database.rows(statement)
+            if counts.rows == 0:
+                wrong.append(f"No factory in tests/factories makes a row of {table.name}, so nothing is proven of it.")
+            if counts.differing:
+                wrong.append(f"Of {table.name}, {name} sees {counts.differing} rows too many or too few.")
+    assert wrong == []
 
 
 def test_a_table_without_an_owner_is_reported() -> None:
@@ -45,11 +68,14 @@ def test_a_table_without_an_owner_is_reported() -> None:
     Table("users", metadata, Column("id", Uuid, primary_key=True))
     Table("reports", metadata, Column("id", Uuid, primary_key=True), Column("owner_id", Uuid, ForeignKey("users.id")))
     Table("pages", metadata, Column("id", Uuid, primary_key=True), Column("report_id", Uuid, ForeignKey("reports.id"), nullable=False))
-    assert complaints(metadata.tables.values(), ()) == []
+    policies: dict[str, Policy] = {"users": Owned("id"), "reports": Owned(), "pages": Through("report_id")}
+    assert complaints(metadata.tables.values(), policies) == []
     Table("lines", metadata, Column("id", Uuid, primary_key=True), Column("page_id", Uuid))
-    assert [text.split(" has ")[0] for text in complaints(metadata.tables.values(), ())] == ["lines"]
-    assert complaints(metadata.tables.values(), {"lines"}) == []
-    assert complaints(metadata.tables.values(), {"lines", "pages"}) == ["pages is said to hold nobody's rows and leads to users."]
+    tables = metadata.tables.values()
+    assert [text.split(" has ")[0] for text in complaints(tables, policies)] == ["lines"]
+    assert complaints(tables, {**policies, "lines": Internal("For nobody to read.")}) == []
+    shared = {**policies, "lines": Shared("For everybody."), "pages": Shared("For everybody.")}
+    assert complaints(tables, shared) == ["The rows of pages lead to users, and its policy shows them to everybody."]
 
 
 def test_a_part_belongs_to_the_owner_of_its_parent_whoever_else_it_names() -> None:
