@@ -149,7 +149,7 @@ async def answer_text(client: Client, place: Place, target: str, own: Mapping[st
     """The whole answer as text, without the target and what is new in every answer."""
     query, values = document(place), variables(place, target, own)
     if place.operation == "subscription":
-        timeout_seconds = 0.5 if place.root == "jobUpdates" else 15  # a filter that fits nothing is answered with silence
+        timeout_seconds = 0.5 if place.path[0] == "filter" else 15  # a filter that fits nothing is answered with silence
         answer = await _first(client, query, values, timeout_seconds)
     else:
         answer = await client.post(query, **values)
