@@ -12,6 +12,8 @@ PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3; do \
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# On all cores, where pip takes one; the packages hold templates that are no Python.
+COMPILE_MODULES := $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 ARGS ?=
 
 # Stamp files: a step is repeated when its sources are newer than its stamp.
@@ -147,13 +149,15 @@ $(MADE):
 
 $(INSTALLED): $(MADE) requirements.lock pyproject.toml
 	@echo "== Installing what Trellis needs (the first time about 700 MB; some minutes)"
-	@$(PIP) install --require-hashes --requirement requirements.lock
+	@$(PIP) install --no-compile --require-hashes --requirement requirements.lock
+	@$(COMPILE_MODULES)
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(INSTALLED_DEV): $(MADE) tests/requirements.lock pyproject.toml
 	@echo "== Installing what Trellis and its tests need (the first time about 1 GB; some minutes)"
-	@$(PIP) install --require-hashes --requirement tests/requirements.lock
+	@$(PIP) install --no-compile --require-hashes --requirement tests/requirements.lock
+	@$(COMPILE_MODULES)
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $(INSTALLED) $@
 

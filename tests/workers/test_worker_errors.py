@@ -153,16 +153,17 @@ async def test_an_answer_that_is_too_large_is_named_as_such(harness_with_worker:
 
 
 async def test_the_largest_answer_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measured in CPU time of all threads, which other processes of the machine do not lengthen."""
     rows = [{"name": f"row {number}\x00", "values": [1, 2, 3]} for number in range(200_000)]
     reader = asyncio.StreamReader(limit=frames.MAX_FRAME_BYTES)
     message = frames.encode({"result": rows})
     assert len(message) > 8 * 1024**2
     reader.feed_data(message)
-    longest, last = 0.0, time.monotonic()
+    longest, last = 0.0, time.process_time()
     read_task = asyncio.create_task(frames.read(reader))
     while not read_task.done():
         await asyncio.sleep(0.005)
-        longest, last = max(longest, time.monotonic() - last), time.monotonic()
+        longest, last = max(longest, time.process_time() - last), time.process_time()
     decoded = await read_task
     assert decoded is not None
     assert decoded["result"][-1] == {"name": "row 199999\ufffd", "values": [1, 2, 3]}
