@@ -42,8 +42,10 @@ class Factory:
     rows: str = ""
     states: str = ""
     story: Story | None = None
+    told: tuple[tuple[str, str], ...] = ()
+    """The statuses that rows of `story` end with, as ("Job", "FAILED"): what users do and the workers made of it, not what SQL wrote."""
     fates: Mapping[str, Callable[[Nodes], bool]] = field(default_factory=dict[str, Callable[[Nodes], bool]])
-    """What must be among the rows of `states` and `story` besides each status: a sentence, and whether it holds."""
+    """What must be among the rows of `story` besides: a sentence, and whether it holds."""
     unfilled: tuple[str, ...] = ()
     """The fields that no complete row has, as `Job.error`: all others are tried on rows that have them."""
     examples: Mapping[str, tuple[Example, ...]] = field(default_factory=dict[str, tuple[Example, ...]])

@@ -96,6 +96,7 @@ FACTORY = Factory(
     rows=_ROWS,
     states=_STATES,
     story=_tell,
+    told=(("DatasetVersion", "UPLOADING"), ("DatasetVersion", "FAILED"), ("DatasetVersion", "READY")),
     fates={
         "versions are uploaded and derived": _has_all_sources,
         "a version outlives its dataset": _has_a_version_of_a_deleted_dataset,

@@ -7,7 +7,7 @@ from graphql import build_schema
 
 from db.tables import Dataset
 from graph.core.ids import NODE_REGISTRY
-from graph.core.permissions import mutation, query
+from graph.core.permissions import mutation, query, scopes
 from graph.schema import schema
 from tests.factories import Factory, factories
 from tests.house.registration import registered, unreachable, without_argument, without_description, without_factory, without_scope
@@ -25,6 +25,7 @@ def test_everything_has_a_description_that_says_something() -> None:
 
 def test_every_root_field_says_who_may_call_it() -> None:
     assert without_scope(schema) == []
+    assert len(scopes(schema)) > 30, "root fields are found"
 
 
 def test_every_node_type_is_reached_from_a_list() -> None:
