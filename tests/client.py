@@ -1,4 +1,4 @@
-"""A client as a frontend would write it: GraphQL over HTTP and graphql-transport-ws, files by presigned PUT."""
+"""A frontend-like client: GraphQL over HTTP and graphql-transport-ws, uploads by presigned PUT."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TERMINAL = {"COMPLETED", "FAILED", "CANCELLED"}
 
 
 class GraphQLErrors(Exception):
-    """The answer had errors; `codes` lists their codes."""
+    """The response has errors; `codes` lists their codes."""
 
     def __init__(self, errors: list[dict[str, Any]]) -> None:
         super().__init__("; ".join(f"{error.get('extensions', {}).get('code')}: {error['message']}" for error in errors))
@@ -30,7 +30,7 @@ class GraphQLErrors(Exception):
 
 
 class Client:
-    """One viewer's view of a Trellis at `url`; without a token, nobody's."""
+    """A client for one viewer of the Trellis at `url`; anonymous without a token."""
 
     def __init__(self, url: str, token: str | None = None) -> None:
         self.url = url
@@ -44,21 +44,21 @@ class Client:
         await self.store.aclose()
 
     async def post(self, query: str, **variables: Any) -> dict[str, Any]:
-        """The whole answer, errors included."""
+        """Return the whole response, errors included."""
         answer = await self.http.post(
             "/graphql", content=orjson.dumps({"query": query, "variables": variables}), headers={"content-type": "application/json"}
         )
         return answer.json()
 
     async def execute(self, query: str, **variables: Any) -> dict[str, Any]:
-        """The data; raises `GraphQLErrors` when there are any."""
+        """Return the data; raise `GraphQLErrors` if the response has errors."""
         answer = await self.post(query, **variables)
         if answer.get("errors"):
             raise GraphQLErrors(answer["errors"])
         return answer["data"]
 
     async def one(self, query: str, **variables: Any) -> Any:
-        """The value of the only root field."""
+        """Return the value of the only root field."""
         (value,) = (await self.execute(query, **variables)).values()
         return value
 
@@ -92,7 +92,7 @@ class Client:
         )
 
     async def upload(self, dataset: str, filename: str, content: bytes, *, hashed: bool = True) -> tuple[str, str]:
-        """Send a file and start its ingest: (version, job)."""
+        """Upload a file and start its ingest; return (version, job)."""
         extra = {"sha256": hashlib.sha256(content).hexdigest()} if hashed else {}
         upload = (await self.request_upload(dataset, filename, content, **extra))["upload"]
         response = await self.put(upload, content)
@@ -101,7 +101,7 @@ class Client:
         return answer["version"]["id"], answer["job"]["id"]
 
     async def ingest(self, name: str, content: bytes | str | Path, filename: str | None = None, **fields: Any) -> str:
-        """A new dataset with one READY version: the version's id."""
+        """Create a dataset with one READY version; return the version's id."""
         if isinstance(content, Path):
             filename, content = filename or content.name, content.read_bytes()
         if isinstance(content, str):
@@ -115,7 +115,7 @@ class Client:
     # Pipelines
 
     async def create_pipeline(self, name: str, *steps: tuple[str, str, dict[str, Any]], **fields: Any) -> dict[str, Any]:
-        """A chain of (key, step, parameters), each linked to the one before."""
+        """Create a chain of (key, step, parameters), each linked to the previous one."""
         definition = {
             "nodes": [{"key": key, "step": step, "parameters": parameters} for key, step, parameters in steps],
             "links": [{"source": before[0], "target": after[0]} for before, after in itertools.pairwise(steps)],
@@ -138,7 +138,7 @@ class Client:
     # Jobs
 
     async def wait(self, job: str, timeout: float = 90) -> dict[str, Any]:
-        """The job once it has ended, awaited by its event stream."""
+        """Follow the job's events until it ends; return the job."""
         async with asyncio.timeout(timeout):
             async for _ in self.events(job):
                 pass
@@ -154,7 +154,7 @@ class Client:
             yield answer["jobEvents"]
 
     async def subscribe(self, query: str, **variables: Any) -> AsyncGenerator[dict[str, Any]]:
-        """The data of each event until the stream completes; raises `GraphQLErrors`."""
+        """Yield the data of each event until the stream completes; raise `GraphQLErrors` if one has errors."""
         async with self.socket() as (send, receive):
             await send({"id": "1", "type": "subscribe", "payload": {"query": query, "variables": variables}})
             while True:
@@ -173,7 +173,7 @@ class Client:
 
     @asynccontextmanager
     async def socket(self) -> AsyncGenerator[tuple[Callable[[dict[str, Any]], Awaitable[None]], Callable[[], Awaitable[dict[str, Any]]]]]:
-        """A graphql-transport-ws socket after `connection_ack`, as (send, receive)."""
+        """Open a graphql-transport-ws socket and wait for `connection_ack`; yield (send, receive)."""
         address = self.url.replace("http", "ws", 1) + "/graphql"
         async with connect(address, subprotocols=["graphql-transport-ws"], max_size=None, close_timeout=1) as socket:  # pyright: ignore[reportArgumentType] - a NewType of str
 

@@ -1,7 +1,7 @@
-"""The ground every test stands on: real servers, a fresh database for each test process, the real application, real workers.
+"""Shared fixtures: real servers, a fresh database for each test process, the real application, real workers.
 
-PostgreSQL and S3 start once, in the process that starts the others. Each test process then has its own database, bucket and
-Redis, one API served by uvicorn in the tests' own event loop, and, where a test asks for it, one worker process.
+PostgreSQL and S3 start once, in pytest's main process. Each test process has its own database, bucket and Redis, one API served by uvicorn
+in the tests' event loop, and, if a test asks for it, one worker process.
 """
 
 from __future__ import annotations
@@ -35,24 +35,25 @@ from server.embedded import embedded_servers
 from tests.client import Client
 from tests.exhaustive import COLLECTED_ITEMS
 from tests.xdist_groups import (
-    pytest_xdist_make_scheduler,  # noqa: F401 # pyright: ignore[reportUnusedImport] - a hook, found here
+    pytest_xdist_make_scheduler,  # noqa: F401 # pyright: ignore[reportUnusedImport] - a hook that pytest finds here
     sort_longest_first,
 )
 
-# What all tests of a file ask for in a minute is no measure of anybody's use; the tests of these limits set their own.
+# Disable rate limits: the tests of a file together exceed them. Tests of rate limits set their own.
 os.environ.update({f"TRELLIS_RATE_LIMIT_{who}": "0" for who in ("ANONYMOUS", "FREE", "PRO", "ENTERPRISE")})
 
 _PRESERVED_TABLES = {
     "alembic_version",
     "step_definitions",
     "workers",
-}  # outlive a test: they belong to the running code, not to anybody's data
+}  # kept between tests: they belong to the running code, not to a user
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Start the servers before the test processes, which inherit their addresses.
 
-    A Redis each of them starts for itself: some tests wipe it and cut off all who listen to it, and its channels know no numbers.
+    Each test process starts its own Redis: some tests flush it and disconnect all subscribers, and pub/sub channels are shared by all
+    databases of a server.
     """
     if config.option.collectonly or _needs_no_shared_servers(config):
         return
@@ -75,21 +76,21 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Before any of them is deselected."""
+    """Remember all collected tests before any is deselected."""
     config.stash[COLLECTED_ITEMS] = tuple(items)
     if hasattr(config, "workerinput"):
         sort_longest_first(items)
 
 
 def _needs_no_shared_servers(config: pytest.Config) -> bool:
-    """Whether nothing is asked for but what stands on servers of its own."""
+    """Return whether all requested tests start servers of their own."""
     paths = [config.invocation_params.dir / argument.partition("::")[0] for argument in config.args]
     return all(path.is_relative_to(Path(__file__).parent / "faults") for path in paths)
 
 
 @pytest.fixture(scope="session")
 def settings(worker_id: str) -> StateSettings:
-    """This test process's own database, Redis (or a number of it) and bucket, the schema in place."""
+    """Settings of this test process's own database, Redis and bucket, with the schema in place."""
     number = int(worker_id.removeprefix("gw")) if worker_id.startswith("gw") else 15
     name = f"trellis_{worker_id}"
     base = os.environ["TRELLIS_DATABASE_URL"]
@@ -107,7 +108,7 @@ def settings(worker_id: str) -> StateSettings:
     os.environ["TRELLIS_SESSION_REVALIDATION_INTERVAL"] = "1"
     state_settings.cache_clear()
     upgrade(os.environ["TRELLIS_DATABASE_URL"])
-    from workers.catalogue import project_steps_sync  # heavy: only the tests that need the state pay for it
+    from workers.catalogue import project_steps_sync  # slow import: only tests that need the database pay for it
 
     project_steps_sync(os.environ["TRELLIS_DATABASE_URL"])
     return state_settings()
@@ -115,14 +116,14 @@ def settings(worker_id: str) -> StateSettings:
 
 @pytest.fixture(scope="session")
 async def database(settings: StateSettings) -> AsyncGenerator[Database]:
-    """The state as the tests look at it, beside the API."""
+    """The tests' own connection to the database, beside the API's."""
     async with Database.open(settings) as opened:
         yield opened
 
 
 @dataclass(frozen=True)
 class LiveServer:
-    """A Trellis that answers at `url`; `token` is the admin's."""
+    """A running Trellis at `url`; `token` is the admin's."""
 
     url: str
     token: str
@@ -133,8 +134,8 @@ ADMIN_TOKEN = "the-admin-token-of-the-tests"
 
 @pytest.fixture(scope="session")
 async def live_server(settings: StateSettings, database: Database) -> AsyncGenerator[LiveServer]:
-    """The real application behind a real uvicorn, in this event loop."""
-    from server.app import create_app  # heavy: only the tests that need it pay for it
+    """The real application in a real uvicorn, in this event loop."""
+    from server.app import create_app  # slow import: only tests that need it pay for it
     from server.settings import server_settings
     from server.uvicorn_config import build_config
 
@@ -142,8 +143,8 @@ async def live_server(settings: StateSettings, database: Database) -> AsyncGener
         await objects.ensure_bucket()
 
     server = uvicorn.Server(build_config(create_app(), server_settings(), port=0, timeout_graceful_shutdown=2))
-    server.install_signal_handlers = lambda: None  # pyright: ignore[reportAttributeAccessIssue] - the tests' own handlers stay
-    serving = asyncio.create_task(server._serve())  # pyright: ignore[reportPrivateUsage] - `serve` would take the signals over
+    server.install_signal_handlers = lambda: None  # pyright: ignore[reportAttributeAccessIssue] - pytest's own handlers stay
+    serving = asyncio.create_task(server._serve())  # pyright: ignore[reportPrivateUsage] - `serve` would install signal handlers
     while not server.started:
         await asyncio.sleep(0.01)
         if serving.done():
@@ -158,7 +159,7 @@ async def live_server(settings: StateSettings, database: Database) -> AsyncGener
 async def worker(
     settings: StateSettings, live_server: LiveServer, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncGenerator[subprocess.Popen[bytes]]:
-    """One real worker process for as long as the tests run."""
+    """One real worker process for the whole session."""
     with (tmp_path_factory.getbasetemp() / "worker.log").open("wb") as log:
         process = subprocess.Popen([sys.executable, "-m", "server.cli", "worker"], stdout=log, stderr=subprocess.STDOUT)
         yield process
@@ -167,9 +168,9 @@ async def worker(
 
 
 async def clean_tables(database: Database) -> None:
-    """Delete every row, in no particular order: with the foreign keys asleep that takes milliseconds.
+    """Delete all rows in any order: with foreign keys disabled that takes milliseconds.
 
-    A worker that still settles what the last test left under way locks rows in an order of its own; Postgres then ends one of the two.
+    A worker that still settles a job of the last test locks rows in a different order; PostgreSQL then aborts one of the two as a deadlock.
     """
     for _ in range(5):
         try:
@@ -196,7 +197,7 @@ async def _delete_all(database: Database) -> None:
 
 @pytest.fixture
 async def clean(database: Database) -> None:
-    """Rows are deleted before a test that uses people, so that a failed one can be looked at."""
+    """Delete rows before a test with users, not after, so that a failed test's rows can be inspected."""
     await clean_tables(database)
     async with database.work(SYSTEM) as work:
         await accounts.ensure_admin(work, "admin@trellis.local", ADMIN_TOKEN)
@@ -207,7 +208,7 @@ ClientFactory = Callable[..., Awaitable[Client]]
 
 @pytest.fixture
 async def make_client(clean: None, database: Database, live_server: LiveServer) -> AsyncGenerator[ClientFactory]:
-    """Makes named viewers: `ada = await person("ada")`."""
+    """Create named viewers: `ada = await person("ada")`."""
     async with AsyncExitStack() as stack:
 
         async def make(name: str, role: UserRole = UserRole.MEMBER) -> Client:
@@ -222,25 +223,25 @@ async def make_client(clean: None, database: Database, live_server: LiveServer) 
 
 @pytest.fixture
 async def ada(make_client: ClientFactory) -> Client:
-    """A member, who does things."""
+    """A MEMBER, who owns most test data."""
     return await make_client("ada")
 
 
 @pytest.fixture
 async def bob(make_client: ClientFactory) -> Client:
-    """Another member, a stranger to Ada's rows."""
+    """Another MEMBER, without rights to Ada's rows."""
     return await make_client("bob")
 
 
 @pytest.fixture
 async def reader(make_client: ClientFactory) -> Client:
-    """A VIEWER, who only reads."""
+    """A VIEWER, who has read access only."""
     return await make_client("reader", UserRole.VIEWER)
 
 
 @pytest.fixture
 async def admin(clean: None, live_server: LiveServer) -> AsyncGenerator[Client]:
-    """The admin, who sees all."""
+    """The admin, who sees all rows."""
     client = Client(live_server.url, ADMIN_TOKEN)
     yield client
     await client.close()
@@ -248,7 +249,7 @@ async def admin(clean: None, live_server: LiveServer) -> AsyncGenerator[Client]:
 
 @pytest.fixture
 async def anonymous(clean: None, live_server: LiveServer) -> AsyncGenerator[Client]:
-    """Somebody without a token."""
+    """A client without a token."""
     client = Client(live_server.url)
     yield client
     await client.close()
@@ -256,7 +257,7 @@ async def anonymous(clean: None, live_server: LiveServer) -> AsyncGenerator[Clie
 
 @pytest.fixture
 def capture_statements(live_server: LiveServer) -> Generator[Callable[[], Any]]:
-    """`with statements() as sent:` collects every SQL statement that this process sends meanwhile."""
+    """Collect every SQL statement that this process sends: `with statements() as sent:`."""
 
     @contextmanager
     def capture() -> Generator[list[str]]:

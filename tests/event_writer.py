@@ -1,4 +1,4 @@
-"""Events written to jobs without a worker: as many as a test wants, as fast as Postgres takes them, announced as always."""
+"""Write job events without a worker, as many and as fast as a test needs, with the usual change notices."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ _INSERT_EVENTS = text("""
 
 @pytest.fixture
 async def notifying_database(settings: StateSettings) -> AsyncGenerator[Database]:
-    """The state, whose changes are announced as those of the API and the workers are."""
+    """The database with the change notices that the API and the workers publish."""
     redis = connect(settings.redis_url)
     async with redis, Database.open(settings, RedisNoticePublisher(redis)) as opened:
         yield opened
 
 
 async def create_waiting_jobs(database: Database, owner_id: UUID, count: int) -> list[UUID]:
-    """Jobs that no worker takes, each with its first event."""
+    """Create jobs that no worker claims, each with its first event."""
     async with database.work(SYSTEM) as work:
         return [(await submit(work, NewJob(owner_id=owner_id, kind=JobKind.PROFILE, queue="nobodys"))).id for _ in range(count)]
 
 
 async def write_events(database: Database, job_ids: Sequence[UUID], count: int = 1, message: str = "word") -> None:
-    """`count` more LOG events for each of the jobs, in one transaction."""
+    """Add `count` LOG events to each of the jobs in one transaction."""
     async with database.work(SYSTEM) as work:
         for _ in range(count):
             for row in await work.all(_INSERT_EVENTS, {"ids": list(job_ids), "message": message}):

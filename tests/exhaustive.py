@@ -1,6 +1,6 @@
-"""What `make test` leaves to `make test-all`: long proofs, and cases of which another shows the same once.
+"""Tests that only `make test-all` runs: long ones, and further cases of a mechanism that another case covers.
 
-`-m "not exhaustive"`, the default in pyproject.toml, deselects what is marked; `pytest -m ""` runs everything.
+`-m "not exhaustive"`, the default in pyproject.toml, deselects them; `pytest -m ""` runs all tests.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 COLLECTED_ITEMS = pytest.StashKey[Sequence[pytest.Item]]()
-"""Every test that was collected, those included that are deselected."""
+"""All collected tests, deselected ones included."""
 
 
 def exhaustive(*values: Any, id: str | None = None) -> Any:
-    """A case for `pytest.mark.parametrize`, of a mechanism that another case exercises."""
+    """A case for `pytest.mark.parametrize` of a mechanism that another case covers."""
     return pytest.param(*values, id=id, marks=pytest.mark.exhaustive)

@@ -1,4 +1,4 @@
-"""Ways through the graph: from a few ids to every node behind them, and from the root lists to the nodes of one type."""
+"""Paths through the graph: from ids to every node that they lead to, and from the root lists to nodes of one type."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from graph.schema import schema
 from tests import selection
 from tests.client import Client
 
-AT_ONCE = 4  # nodes that are asked for whole by one operation
-LONGEST_PATH = 12  # how much a path may cost, see `paths`: a page within a page, and two edges
+AT_ONCE = 4  # nodes that one operation reads with all fields
+LONGEST_PATH = 12  # maximum cost of a path, see `paths`: a page within a page, and two edges
 
 
 async def walk(client: Client, ids: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
-    """Every node that can be reached from `ids`, each with all its fields, by type."""
+    """Read every node that `ids` lead to, each with all its fields; return them by type."""
     requested: set[str] = set()
     pending = set(ids)
     nodes_by_type: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -38,7 +38,7 @@ async def walk(client: Client, ids: Iterable[str]) -> dict[str, list[dict[str, A
         requested |= set(batch)
         ids_by_type: dict[str, list[str]] = defaultdict(list)
         for reference in await client.one("query($ids: [ID!]!) { nodes(ids: $ids) { __typename id } }", ids=batch):
-            if reference is not None:  # deleted rows are reached by edge alone
+            if reference is not None:  # deleted rows have an edge to them but no node
                 ids_by_type[reference["__typename"]].append(reference["id"])
         for type_name, typed in ids_by_type.items():
             chosen = selection.all_fields(schema._schema, type_name, 2)
@@ -61,18 +61,18 @@ def _ids(value: Any) -> set[str]:
 
 @dataclass(frozen=True)
 class Path:
-    """A way from a root list to nodes of one type: the selections that lie within each other, the list's own first."""
+    """A path from a root list to nodes of one type, as nested selections; the root list comes first."""
 
     root: str
     steps: tuple[str, ...] = ()
 
     def query(self, inner: str, first: int) -> str:
-        """The operation that asks `inner` of the nodes behind the first entries of the list."""
+        """Return an operation that selects `inner` of the nodes behind the first entries of the list."""
         parts = [f"{self.root}(first: {first})", "edges", "node", *self.steps]
         return f"{{ {' { '.join(parts)} {{ {inner} }} {'} ' * len(parts)}"
 
     def targets(self, page: Any) -> list[dict[str, Any]]:
-        """What the path led to, in the answer of `query`."""
+        """Return the nodes at the end of the path in the result of `query`."""
         values: list[Any] = [page]
         for step in ("edges", "node", *self.steps):
             if not step.startswith("..."):
@@ -85,7 +85,7 @@ class Path:
 
 
 def paths(core: GraphQLSchema, type_name: str) -> Iterator[Path]:
-    """The ways from the root lists to the nodes of a type, the shortest first. One edge is nearer than a list, a list nearer than a page."""
+    """Yield paths from the root lists to the nodes of a type by increasing cost: an edge costs less than a list, a list less than a page."""
     order = itertools.count()
     heap: list[tuple[int, int, GraphQLObjectType, Path, frozenset[str]]] = []
     for root, node in selection.root_lists(core).items():
@@ -103,7 +103,7 @@ def paths(core: GraphQLSchema, type_name: str) -> Iterator[Path]:
 
 
 def _steps(core: GraphQLSchema, here: GraphQLObjectType, name: str) -> Iterator[tuple[int, tuple[str, ...], GraphQLObjectType]]:
-    """Where a field leads, at what cost and by which selections."""
+    """Yield where a field leads, its cost and its selection."""
     if selection.missing_arguments(here, name):
         return
     field = here.fields[name]

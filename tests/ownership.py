@@ -1,4 +1,4 @@
-"""Whose a row is, read from the tables' columns and foreign keys: an oracle beside the policies that the product declares."""
+"""The owner of a row, derived from columns and foreign keys: an oracle independent of the declared policies."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ USERS = "users"
 
 
 def owner_condition(table: Table, owner: UUID) -> ColumnElement[bool] | None:
-    """Whether a row of `table` belongs to `owner`; None where no row of it belongs to anybody.
+    """Return the condition that a row of `table` belongs to `owner`; None if rows of the table have no owner.
 
-    A row belongs to the user in its `owner_id`; without such a column to the users that its foreign keys lead to, over keys that are
-    never null where it has some. `set_by_id` and the like name who did something: a table that has other parents goes by these.
+    A row belongs to the user in its `owner_id`; without such a column to the owners of the rows that its foreign keys reference, preferring
+    keys that are not nullable. `set_by_id` and the like name an actor: they count only for tables without another parent.
     """
     return _condition(table, owner, frozenset())
 

@@ -1,8 +1,8 @@
-"""A process that has imported the product once and forks a `trellis` for each order: to start one afresh takes two seconds of a core, nearly
-all of them for imports, and the tests need hundreds.
+"""A prefork server: a process that has imported the product once and forks a `trellis` process for each request.
 
-What is forked has the environment, the arguments, the log and the process group that it would have had, and reads its settings anew. `trellis up`
-and what it keeps are started as people start them.
+A fresh start takes two seconds of a core, nearly all of them for imports, and the tests need hundreds. A forked process has the
+environment, arguments, log and process group that a fresh one would have, and reads its settings anew. `trellis up` and the processes it
+supervises are started without prefork, as users start them.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ PRELOADED_MODULES = (
 
 
 class PreforkServer:
-    """To be made in the main thread, whose end is the process's end, as it is that of all whom it has forked."""
+    """Create it in the main thread: the server and its forked processes die when the thread that created it ends."""
 
     def __init__(self) -> None:
         base_environment = {name: value for name, value in os.environ.items() if not name.startswith("TRELLIS_")}
@@ -52,12 +52,12 @@ class PreforkServer:
             env=base_environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            preexec_fn=die_with_parent(signal.SIGKILL),  # noqa: PLW1509 - calls nothing but two system calls, loaded beforehand
+            preexec_fn=die_with_parent(signal.SIGKILL),  # noqa: PLW1509 - makes two system calls only, loaded beforehand
         )
         self._lock = threading.Lock()
 
     def start_child(self, command: Command) -> ManagedProcess:
-        """What `Child(command)` is, for a `command` that is one of ours."""
+        """Like `ManagedProcess(command)`, for a `command` that runs a module of the product."""
         assert command.log is not None
         command.log.parent.mkdir(exist_ok=True)
         return ForkedChild(command, self.start(command.argv, command.environment, command.log, folder=command.cwd))
@@ -65,14 +65,14 @@ class PreforkServer:
     def start(
         self, argv: Sequence[str], environment: Mapping[str, str], log: Path, *, errors: Path | None = None, folder: str | None = None
     ) -> ForkedProcess:
-        """A `python -m` of ours with these arguments; what it prints is added to `log`, and to `errors` what goes to its other output."""
+        """Fork a process for `python -m …` arguments; append its stdout to `log` and its stderr to `errors`, by default the same file."""
         for path in filter(None, (log, errors)):
             path.touch()
         request = {"argv": list(argv), "environment": dict(environment), "folder": folder or str(ROOT), "log": str(log)}
         return ForkedProcess(self._request({**request, "errors": str(errors or log)}), self)
 
     def exit_code(self, pid: int) -> int | None:
-        """The exit code of one that was forked here, once it has one."""
+        """Return the exit code of a process forked here, or None while it runs."""
         return self._request({"ended": pid})
 
     def _request(self, request: dict[str, Any]) -> Any:
@@ -86,12 +86,12 @@ class PreforkServer:
 
 @cache
 def prefork_server() -> PreforkServer:
-    """Those of a process of the tests. Its end is theirs."""
+    """The prefork server of this test process, which ends with it."""
     return PreforkServer()
 
 
 class ForkedProcess:
-    """As much of a `subprocess.Popen` as is used of one, of somebody else's child."""
+    """The part of `subprocess.Popen` that tests use, for a child of the prefork server."""
 
     def __init__(self, pid: int, server: PreforkServer) -> None:
         self.pid = pid
@@ -112,7 +112,7 @@ class ForkedProcess:
         return code
 
     def send_signal(self, signal_number: int) -> None:
-        if self.poll() is None:  # until it has been asked about, its number is nobody else's
+        if self.poll() is None:  # not yet reaped, so its pid cannot have been reused
             os.kill(self.pid, signal_number)
 
     def terminate(self) -> None:
@@ -123,9 +123,9 @@ class ForkedProcess:
 
 
 class ForkedChild(ManagedProcess):
-    """A child of the process here."""
+    """A managed process that is a child of the prefork server."""
 
-    def __init__(self, command: Command, process: Any) -> None:  # pyright: ignore[reportMissingSuperCall] - which would start another
+    def __init__(self, command: Command, process: Any) -> None:  # pyright: ignore[reportMissingSuperCall] - it would start another process
         self.command = command
         self.process = process
         self._stop_requested = False
@@ -143,7 +143,7 @@ def _main() -> None:
         request = json.loads(line)
         if "ended" in request:
             child_pid = request["ended"]
-            if child_pid not in exit_codes:  # two may ask about one at the same time
+            if child_pid not in exit_codes:  # two threads may ask about the same process
                 pid, status = os.waitpid(child_pid, os.WNOHANG)
                 if pid:
                     exit_codes[child_pid] = os.waitstatus_to_exitcode(status)
@@ -151,7 +151,7 @@ def _main() -> None:
         else:
             set_death_signal = die_with_parent(signal.SIGKILL)
             reply = os.fork()
-            exit_codes.pop(reply, None)  # its number may have been another's
+            exit_codes.pop(reply, None)  # the pid may be reused
             if not reply:
                 set_death_signal()
                 replies.close()
@@ -160,7 +160,7 @@ def _main() -> None:
 
 
 def _run_forked(request: dict[str, Any]) -> None:
-    """What a fresh interpreter would be by now. Returns by `SystemExit` alone."""
+    """Set up what a fresh interpreter would have and run the module. Ends with `SystemExit` only."""
     os.setpgid(0, 0)
     os.chdir(request["folder"])
     null_device = os.open(os.devnull, os.O_RDONLY)

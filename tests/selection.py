@@ -1,4 +1,4 @@
-"""Selections made from the schema itself, so that a field added tomorrow is asked for tomorrow."""
+"""Selections generated from the schema, so that new fields are covered automatically."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from tests.factories import arguments
 
 
 def node_types(schema: GraphQLSchema) -> list[GraphQLObjectType]:
-    """The types that have an id of their own."""
+    """Return the types that implement `Node`."""
     node = schema.type_map["Node"]
     assert isinstance(node, GraphQLInterfaceType)
     return sorted(schema.get_possible_types(node), key=lambda node_type: node_type.name)
 
 
 def connected_type(field: GraphQLField) -> GraphQLObjectType | None:
-    """What the edges of a connection lead to; None for a field that is no connection."""
+    """Return the node type of a connection field; None if the field is not a connection."""
     connection = get_named_type(field.type)
     if not isinstance(connection, GraphQLObjectType) or not {"edges", "pageInfo"} <= connection.fields.keys():
         return None
@@ -37,7 +37,7 @@ def connected_type(field: GraphQLField) -> GraphQLObjectType | None:
 
 
 def root_lists(schema: GraphQLSchema) -> dict[str, GraphQLObjectType]:
-    """The connections of `Query` that need no argument, and what each lists."""
+    """Return the connections of `Query` without required arguments, and the node type of each."""
     assert schema.query_type is not None
     listed = {
         name: connected_type(field) for name, field in schema.query_type.fields.items() if not missing_arguments(schema.query_type, name)
@@ -46,7 +46,7 @@ def root_lists(schema: GraphQLSchema) -> dict[str, GraphQLObjectType]:
 
 
 def all_fields(schema: GraphQLSchema, type_name: str, depth: int = 3) -> str:
-    """Every field of a type, and of what it leads to, down to `depth`; lists are asked for two rows."""
+    """Return every field of a type and of the types it leads to, down to `depth`; lists are limited to two rows."""
     object_type = schema.type_map[type_name]
     assert isinstance(object_type, GraphQLObjectType)
     return _fields(schema, object_type, depth)
@@ -58,7 +58,7 @@ def _fields(schema: GraphQLSchema, object_type: GraphQLObjectType, depth: int) -
 
 
 def field_selection(schema: GraphQLSchema, object_type: GraphQLObjectType, name: str, depth: int) -> str | None:
-    """One field with everything below it, or None where the depth is used up."""
+    """Return one field with its subselections, or None below the maximum depth."""
     named_type = get_named_type(object_type.fields[name].type)
     field_text = f"{name}{arguments_text(object_type, name)}"
     if is_leaf_type(named_type):
@@ -74,14 +74,14 @@ def field_selection(schema: GraphQLSchema, object_type: GraphQLObjectType, name:
 
 
 def missing_arguments(object_type: GraphQLObjectType, name: str) -> list[str]:
-    """The arguments that a field cannot do without and that no factory gives a value for, as `Type.field(argument)`."""
+    """Return the required arguments that no factory gives a value for, as `Type.field(argument)`."""
     given = arguments()
     places = [f"{object_type.name}.{name}({key})" for key, value in object_type.fields[name].args.items() if is_required_argument(value)]
     return [place for place in places if place not in given]
 
 
 def arguments_text(object_type: GraphQLObjectType, name: str, first: int = 2) -> str:
-    """The arguments that the factories give values for, and the length of a page, in parentheses."""
+    """Return the arguments that factories give values for, and the page size, in parentheses."""
     given = arguments()
     field = object_type.fields[name]
     texts = [

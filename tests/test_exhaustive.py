@@ -1,4 +1,4 @@
-"""What is left to `make test-all` is more of the same: `make test` runs at least one test of each file."""
+"""`make test` runs at least one test of each file: only further cases are left to `make test-all`."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Which files share a process of the tests, and which come first.
+"""Which test files share an xdist process, and which start first.
 
-A file goes to one process, so that what its fixtures make is made once. The long ones come first: what is left when the others have nothing
-more to do is short.
+All tests of a file run in one process, so that module fixtures are made once. The longest files start first, so that the processes finish
+at about the same time.
 
-pytest-xdist's own mark for groups writes the group into the test's id, which pytest 9.2 no longer lets anybody do, and says nothing.
+pytest-xdist's `xdist_group` mark is not used: it appends the group to the test's id, which pytest 9.2 silently ignores.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ GROUPS: Mapping[str, str] = {
     "tests/faults/test_invariants.py": "faults",
 }
 
-# Files and groups that take more than some ten seconds, by what they take together with the exhaustive tests.
+# Files and groups that take more than about ten seconds, by their total duration with the exhaustive tests.
 LONGEST_FIRST = (
     "tests/jobs/test_resume.py",
     "faults",
@@ -58,13 +58,13 @@ LONGEST_FIRST = (
 
 
 def group_of(nodeid: str) -> str:
-    """The group of a test's file, or the file."""
+    """Return the group of a test's file, or the file itself."""
     path = nodeid.partition("::")[0]
     return GROUPS.get(path, path)
 
 
 class GroupScheduling(LoadGroupScheduling):
-    """In the order in which the tests were collected: the next group to whichever process is free."""
+    """Assign groups in collection order: the next group goes to the next free process."""
 
     def _split_scope(self, nodeid: str) -> str:
         return group_of(nodeid)
@@ -74,11 +74,11 @@ class GroupScheduling(LoadGroupScheduling):
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> GroupScheduling | None:
     if config.getvalue("dist") != "loadgroup":
         return None
-    config.option.loadscopereorder = False  # which would put the files with the most tests first
+    config.option.loadscopereorder = False  # xdist would start the files with the most tests first
     return GroupScheduling(config, log)
 
 
 def sort_longest_first(items: list[pytest.Item]) -> None:
-    """The same in each process."""
+    """Sort stably, so that each process has the same order."""
     places = {group: place for place, group in enumerate(LONGEST_FIRST)}
     items.sort(key=lambda item: places.get(group_of(item.nodeid), len(places)))

@@ -1,4 +1,4 @@
-"""People with credits, jobs that cost some, and the ledger as it lies in the database."""
+"""Fixtures for credits: users with credits, jobs that cost some, and direct access to the ledger."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["harness", "harness_with_worker", "owner", "shared_worker_queue"]
 
 @dataclass
 class BillingDriver:
-    """Gives credits, submits jobs that cost one each to a queue that nobody serves, and reads the ledger."""
+    """Grant credits, submit jobs that cost one credit each to a queue without workers, and read the ledger."""
 
     database: Database
     queue: str
@@ -43,7 +43,7 @@ class BillingDriver:
             return (await jobs.submit(work, jobs.NewJob(owner_id, kind, self.queue))).id
 
     async def claim(self, job_id: UUID, lease: float = 60.0) -> Claim:
-        """A worker that does nothing takes the job."""
+        """Claim the job for a worker that does nothing."""
         async with self.database.work(SYSTEM) as work:
             name = f"idle-{uuid4().hex[:8]}"
             worker_id = await workers.register(work, name, [self.queue], 1)
@@ -56,7 +56,7 @@ class BillingDriver:
             return await jobs.reap(work, 0.0, max_losses)
 
     async def balances(self, owner_id: UUID) -> tuple[int, int]:
-        """What can be spent, and what is held."""
+        """Return (spendable credits, held credits)."""
         (row,) = await self.database.rows(select(User.credit_balance, User.credits_held).where(User.id == owner_id))
         return row.credit_balance, row.credits_held
 
@@ -71,7 +71,7 @@ class BillingDriver:
         return (await self.database.rows(select(func.count()).select_from(Job)))[0][0]
 
     async def tamper(self, *statements: str) -> None:
-        """Change what nothing may change, with the triggers asleep."""
+        """Change rows that are immutable, with triggers disabled."""
         async with self.database.engine.begin() as connection:
             await connection.execute(text("SET LOCAL session_replication_role = replica"))
             for statement in statements:
@@ -85,7 +85,7 @@ def billing(database: Database, clean: None) -> BillingDriver:
 
 @pytest.fixture
 def prices(settings: StateSettings, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
-    """What jobs cost in this process, the API's too; a test may change it."""
+    """The prices of jobs in this process, which the API shares; a test may change them."""
     costs = {"EXPORT": 1, "PROCESS": 10, "TRAIN": 25}
     monkeypatch.setattr(state_settings(), "credit_prices", costs)
     return costs

@@ -1,4 +1,4 @@
-"""Credits: held when a job is asked for, charged when it completes, given back when it ends otherwise, each exactly once."""
+"""Credits are held when a job is submitted, charged when it completes, released when it ends otherwise, each exactly once."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ async def row_counts(till: BillingDriver) -> dict[str, int]:
 
 
 async def seed_platform(till: BillingDriver, ada: Client) -> tuple[str, str, str]:
-    """Ada's: a pipeline that does not train, a version that is READY, and a training that completed and that no worker would take again."""
+    """Create, for Ada, a pipeline that does not train, a READY version, and a completed training that no worker can claim."""
     database = till.database
     await platform.fill(database, "ada", 1)
     await till.tamper(f"UPDATE jobs SET queue = '{till.queue}'")
@@ -179,7 +179,7 @@ async def test_what_costs_nothing_sends_no_statement_more(
     assert await billing.ledger(ada_id) == []
 
 
-# However a job ends that did not complete
+# Every way in which a job ends without completing
 
 
 RELEASED = [("PURCHASE", 5, 0), ("HOLD", -1, 1), ("RELEASE", 1, -1)]
@@ -218,11 +218,11 @@ async def test_a_job_whose_workers_were_lost_costs_nothing(
 ) -> None:
     await billing.grant(harness.owner_id, 5)
     lost, cancelled = await harness.submit("long"), await harness.submit("long")
-    async with billing.database.work(SYSTEM) as work:  # whichever worker finds it lost, this was once too often
+    async with billing.database.work(SYSTEM) as work:  # one loss below the limit: the next one fails the job, whichever worker reaps it
         await work.run(text("UPDATE jobs SET losses = 9"))
     worker = await harness.start_worker()
     await asyncio.gather(harness.wait_for_starts(lost), harness.wait_for_starts(cancelled))
-    worker.send_signal(signal.SIGSTOP)  # so that the cancel reaches nobody
+    worker.send_signal(signal.SIGSTOP)  # the worker must not receive the cancel
     assert (await owner.one(CANCEL, id=f"job_{cancelled.hex}"))["job"]["status"] == "CANCELLING"
     assert await balances(owner) == (3, 2)
     worker.kill()
@@ -262,12 +262,12 @@ async def test_a_superseded_attempt_charges_nothing(billing: BillingDriver, pric
 async def test_whoever_ends_jobs_of_many_at_once_waits_for_nobody_in_a_circle(
     billing: BillingDriver, prices: Mapping[str, int], ada: Client, bob: Client, admin: Client
 ) -> None:
-    """A sweep, and works that cancel one job of each in ever another order, beside submits and settles: a deadlock would be an error here."""
+    """A reaper and transactions that cancel one job of every owner in varying order run beside submits and settles: a deadlock fails here."""
     owner_ids = [await billing.user_id(client) for client in (ada, bob, admin)]
     for person in owner_ids:
         await billing.grant(person, 200)
     async with billing.database.work(SYSTEM) as work:
-        await work.run(update(User).values(tier=UserTier.ENTERPRISE))  # no cap on what runs
+        await work.run(update(User).values(tier=UserTier.ENTERPRISE))  # no concurrency limit
     lost = [await billing.submit(person) for _ in range(20) for person in owner_ids]
     async with billing.database.work(SYSTEM) as work:
         await work.run(update(Job).values(losses=9))

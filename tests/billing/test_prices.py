@@ -1,4 +1,4 @@
-"""Prices are set by operators, and what cannot be meant is refused in words."""
+"""Prices are settings; meaningless ones are rejected with an explanation."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_price_that_cannot_be_is_refused(
 
 
 def test_kinds_are_known_to_settings_that_are_read_first() -> None:
-    """The process that reads the settings has imported no domain yet."""
+    """The process that reads the settings has not imported any domain yet."""
     code = "from db.settings import StateSettings; print(StateSettings().credit_prices)"
     environment = {**os.environ, "TRELLIS_CREDIT_PRICES": '{"TRAIN": 10}'}
     completed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)

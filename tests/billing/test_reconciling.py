@@ -1,4 +1,4 @@
-"""A ledger that was tampered with is found: by the workers each night, and by the invariants after every fault. Nothing is set right."""
+"""Tampering with the ledger is detected, by the nightly maintenance task and by the invariants after every fault, and not repaired."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.faults.invariants import INVARIANTS
 CREDIT_INVARIANTS = {name: query for name, query in INVARIANTS.items() if name.startswith("4")}
 ENDS, SUMS = sorted(CREDIT_INVARIANTS)  # "a hold ends once", "the ledger adds up"
 
-# What somebody with the rights to do so might do, what the chore says then, and which invariants notice.
+# Statements that a database superuser could run, what the maintenance task then reports, and which invariants are violated.
 TAMPERING = [
     ("UPDATE users SET credit_balance = credit_balance + 1 WHERE username = 'ada'", ["user"], [SUMS]),
     ("UPDATE users SET credits_held = 0 WHERE username = 'ada'", ["user"], [SUMS]),
@@ -40,7 +40,7 @@ TAMPERING = [
 
 @pytest.fixture
 async def owner_with_jobs(billing: BillingDriver, prices: Mapping[str, int], ada: Client, bob: Client) -> UUID:
-    """Ada, of whose jobs one completed, one was cancelled and one waits."""
+    """Ada, with one completed, one cancelled and one pending job."""
     ada_id = await billing.user_id(ada)
     await billing.grant(ada_id, 9)
     await billing.submit(ada_id)
@@ -55,7 +55,7 @@ async def owner_with_jobs(billing: BillingDriver, prices: Mapping[str, int], ada
 
 
 async def reconcile(settings: StateSettings, database: Database) -> tuple[maintenance.MaintenanceResult | None, list[str]]:
-    """How it went, and of what it complained."""
+    """Run the maintenance task; return its result and the kinds of rows it reported."""
     async with ObjectStore.open(settings) as objects:
         with capture_logs() as logged:
             ran = await maintenance.run_task(maintenance.MaintenanceContext(database, objects, settings), "reconcile_credits", "test")
@@ -81,7 +81,7 @@ async def test_what_does_not_add_up_is_told_and_not_set_right(
     complaints: list[str],
     noticed: list[str],
 ) -> None:
-    # One waits, and the invariants are for when all has ended: what they say of it is no news.
+    # One job is pending; the invariants hold only once all jobs have ended, so violations that exist beforehand do not count.
     violations_before = await violated_invariants(database)
     assert violations_before == []
     await billing.tamper(statement)

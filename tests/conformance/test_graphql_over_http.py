@@ -1,4 +1,4 @@
-"""The endpoint conforms to the GraphQL over HTTP specification, by the audits of its reference server. `make conformance` prints them."""
+"""The endpoint conforms to GraphQL over HTTP, by the audits of the specification's reference server. `make conformance` prints them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def test_all_audits_pass(who: str, anonymous: Client, ada: Client) -> None
     )
     assert status == 0, output
     results = json.loads(output.strip().splitlines()[-1])
-    # Visible with `pytest -s`.
+    # Shown by `pytest -s`.
     print(f"\n{sum(result['status'] == 'ok' for result in results)} of {len(results)} audits passed, as {who}")
     for result in results:
         print(f"  {result['status']:5} {result['id']} {result['name']}" + (f"\n        {result['reason']}" if result["reason"] else ""))

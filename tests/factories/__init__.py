@@ -1,4 +1,4 @@
-"""Rows for tests. Each domain declares a `Factory` in its own module of this package; `platform` finds and composes them."""
+"""Factories of rows for tests. Each domain declares a `Factory` in its own module of this package; `platform` composes them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Story = Callable[[Client, dict[str, str]], Awaitable[None]]
 
 
 class Example(NamedTuple):
-    """A value for a member of a filter, and which of the list's rows fit it; `selection` is what `fits` reads of a row."""
+    """A value for a member of a filter, and which of the list's rows match it; `selection` selects what `fits` reads of a row."""
 
     value: Any
     selection: str
@@ -28,35 +28,35 @@ class Example(NamedTuple):
 
 @dataclass(frozen=True)
 class Factory:
-    """How the tables of one domain get rows.
+    """How the tables of one domain are filled.
 
-    `rows` makes `:count` complete rows of each kind for the user named `:owner`, whose tables are empty. `states` adds, once, what the graph
-    can show besides: at least one row of each status. Both are SQL, statements ending with `;` at the end of a line. `story` makes rows as
-    users make them, through the API and with a real worker, and writes each id under a name; domains that come later find them there.
+    `rows` inserts `:count` complete rows of each kind for the user named `:owner`, who has none yet. `states` adds, once, at least one row
+    of each other status. Both are SQL statements that end with `;` at the end of a line. `story` creates rows through the API with a real
+    worker and stores each id under a name, for the factories of later domains.
     """
 
     ids: Mapping[str, type[Table]]
-    """The id prefixes of the rows that are made here, and the tables of the rows."""
+    """Tables of the rows made here, by id prefix."""
     after: tuple[str, ...] = ()
-    """The domains whose rows these refer to."""
+    """The domains whose rows these reference."""
     rows: str = ""
     states: str = ""
     story: Story | None = None
     told: tuple[tuple[str, str], ...] = ()
     """The statuses that rows of `story` end with, as ("Job", "FAILED"): what users do and the workers made of it, not what SQL wrote."""
     fates: Mapping[str, Callable[[Nodes], bool]] = field(default_factory=dict[str, Callable[[Nodes], bool]])
-    """What must be among the rows of `story` besides: a sentence, and whether it holds."""
+    """Conditions on the rows of `story`: a description, and whether it holds."""
     unfilled: tuple[str, ...] = ()
-    """The fields that no complete row has, as `Job.error`: all others are tried on rows that have them."""
+    """Fields that are empty in all complete rows, such as `Job.error`: all other fields are tested on rows that have a value."""
     examples: Mapping[str, tuple[Example, ...]] = field(default_factory=dict[str, tuple[Example, ...]])
-    """Examples for filters, as `ModelFilter.alias`, where none can be derived from the fields of the rows."""
+    """Examples for filters, such as `ModelFilter.alias`, if none can be derived from the fields of the rows."""
     arguments: Mapping[str, str] = field(default_factory=dict[str, str])
-    """Literals for arguments that must be given, as `Model.alias(name)`, and for texts of orders, as `RunOrderKey.metric`; they fit `rows`."""
+    """Literals for required arguments, such as `Model.alias(name)`, and for text keys, such as `RunOrderKey.metric`; they match `rows`."""
 
 
 @cache
 def factories() -> Mapping[str, Factory]:
-    """Every domain's factory by the name of its module, each after those that it refers to."""
+    """Return every domain's factory by module name, each after the ones it depends on."""
     names = {module.name for module in pkgutil.iter_modules(__path__)} - {"platform"}
     found: dict[str, Factory] = {name: import_module(f"{__name__}.{name}").FACTORY for name in sorted(names)}
     order = TopologicalSorter({name: factory.after for name, factory in found.items()}).static_order()
@@ -64,10 +64,10 @@ def factories() -> Mapping[str, Factory]:
 
 
 def examples() -> Mapping[str, tuple[Example, ...]]:
-    """The examples of all domains."""
+    """Return the filter examples of all domains."""
     return {member: given for factory in factories().values() for member, given in factory.examples.items()}
 
 
 def arguments() -> Mapping[str, str]:
-    """The arguments of all domains."""
+    """Return the argument literals of all domains."""
     return {place: literal for factory in factories().values() for place, literal in factory.arguments.items()}

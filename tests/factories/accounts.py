@@ -1,4 +1,4 @@
-"""Users: the fixtures of the tests make them, so there are no rows to be added."""
+"""Users: fixtures create them, so this factory adds no rows."""
 
 from __future__ import annotations
 

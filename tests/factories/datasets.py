@@ -1,4 +1,4 @@
-"""Datasets: each with one READY version, its profile and its files; versions in every state; an upload that is awaited."""
+"""Datasets: each with one READY version, its profile and its files; versions in every state; a pending upload."""
 
 from __future__ import annotations
 
@@ -101,6 +101,6 @@ FACTORY = Factory(
         "versions are uploaded and derived": _has_all_sources,
         "a version outlives its dataset": _has_a_version_of_a_deleted_dataset,
     },
-    unfilled=("DatasetVersion.producedBy",),  # the rows of jobs come later
+    unfilled=("DatasetVersion.producedBy",),  # the rows of jobs are made later
     arguments={"Dataset.version(number)": "1"},
 )

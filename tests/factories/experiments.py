@@ -50,7 +50,7 @@ FROM users u WHERE u.id = e.owner_id AND u.username = :owner AND e.name = 'Every
 
 
 def _metric(holds: Callable[[float], bool]) -> Callable[[Row], bool]:
-    """Whether the last accuracy is finite and such; JSON has no NaN, so what is not finite is null."""
+    """Return a predicate on the last accuracy; JSON has no NaN, so a value that is not finite is null."""
 
     def fits(run: Row) -> bool:
         return any(metric["key"] == "accuracy" and metric["last"] is not None and holds(metric["last"]) for metric in run["metrics"])

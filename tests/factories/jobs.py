@@ -1,4 +1,4 @@
-"""Jobs: for each dataset a training that completed, with its attempt, its node, its input and its events; jobs in every state."""
+"""Jobs: for each dataset a completed training with its attempt, node, input and events; jobs in every state."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from db.tables import Job
 from tests.client import Client
 from tests.factories import Factory, Nodes
 
-# The triggers want each job to begin as pending and to take one step at a time, so they sleep while whole histories are written.
+# Triggers require each job to start as pending and to follow the state machine, so they are disabled while whole histories are inserted.
 _ROWS = """
 SET LOCAL session_replication_role = replica;
 

@@ -1,4 +1,4 @@
-"""Models: each with one version that a training made, its file, and the alias `production`."""
+"""Models: each with one version from a training, its file, and the alias `production`."""
 
 from __future__ import annotations
 

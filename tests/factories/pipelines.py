@@ -1,4 +1,4 @@
-"""Pipelines: each with the snapshot that ran."""
+"""Pipelines: each with the snapshot of a run."""
 
 from __future__ import annotations
 

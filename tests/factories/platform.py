@@ -1,4 +1,4 @@
-"""A whole platform in a few statements, composed of the factories of all domains."""
+"""A populated platform in a few statements, composed of the factories of all domains."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from tests.ownership import owner_condition
 
 
 async def fill(database: Database, owner: str, count: int) -> None:
-    """Complete rows of `owner` (a username, who has none yet), `count` of each kind. Its jobs have ended already, for which the trigger sleeps."""
+    """Insert `count` complete rows of each kind for `owner`, a username without rows. Its jobs have ended; triggers are disabled meanwhile."""
     await _execute(database, [factory.rows for factory in factories().values()], {"owner": owner, "count": count})
 
 
 async def add_states(database: Database, owner: str) -> None:
-    """One row of each state to those that `fill` made. What has not ended waits for a day, so that no worker touches it."""
+    """Add one row of each state to the rows of `fill`. Unfinished jobs are scheduled a day ahead, so that no worker claims them."""
     await _execute(database, [factory.states for factory in factories().values()], {"owner": owner})
 
 
 async def tell_story(client: Client) -> dict[str, str]:
-    """Rows as users make them, through the API with a real worker; their ids by name."""
+    """Create rows through the API with a real worker; return their ids by name."""
     ids: dict[str, str] = {}
     for factory in factories().values():
         if factory.story is not None:
@@ -32,7 +32,7 @@ async def tell_story(client: Client) -> dict[str, str]:
 
 
 async def ids_by_prefix(database: Database, owner: str) -> dict[str, list[str]]:
-    """The ids of all rows of `owner`, the oldest first, as clients see them."""
+    """Return the client-side ids of all rows of `owner` by prefix, the oldest first."""
     owner_id = (await database.rows(select(User.id).where(User.username == owner)))[0].id
     ids: dict[str, list[str]] = {}
     for factory in factories().values():

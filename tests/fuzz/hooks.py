@@ -1,4 +1,4 @@
-"""What schemathesis must know of our scalars, and what counts as an error of ours. Loaded by it, in its own process."""
+"""Hooks that schemathesis loads in its own process: values for our scalars, and the check for internal errors."""
 
 from __future__ import annotations
 
@@ -71,5 +71,5 @@ schemathesis.graphql.scalar("JSON", json_values)
 
 @schemathesis.check
 def no_error_of_ours(_context: Any, response: Any, _case: Any) -> None:
-    """An unexpected error is masked and may be answered with status 200, so the status alone does not tell."""
+    """Fail on internal errors: they are masked and may come with status 200, so the status alone is not enough."""
     assert "INTERNAL_SERVER_ERROR" not in response.text, response.text[:2_000]

@@ -1,6 +1,6 @@
-"""schemathesis asks everything of the schema, with whatever fits it and whatever does not: no answer is an error of ours.
+"""schemathesis queries the whole schema with valid and invalid values: no response is an internal error.
 
-`make fuzz` gives it more examples and another seed; the seed is printed, and `FUZZ_SEED` repeats it.
+`make fuzz` runs more examples with another seed; the seed is printed, and `FUZZ_SEED` repeats it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Documents that are made to take long: a few kilobytes that unfold to millions, or that some rule compares each with each."""
+"""Documents that are expensive to process: a few kilobytes that expand to millions, or that make a rule compare all pairs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 
 def _chain(length: int, link: Callable[[int], str], last: str = "id") -> str:
-    """A fragment that leads to the next, which leads to the next."""
+    """Return a chain of fragments, each of which spreads the next."""
     links = "".join(f"fragment F{i} on User {{ {link(i + 1)} }} " for i in range(length))
     return f"{{ viewer {{ ...F0 }} }} {links} fragment F{length} on User {{ {last} }}"
 

@@ -1,4 +1,4 @@
-"""What an operation costs is known before it runs, from its document and its variables."""
+"""The cost of an operation is computed before it runs, from its document and its variables."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NESTED = """{ datasets(first: 50) { edges { node { id name createdAt owner { id 
 
 
 async def cost_of(viewer: Client, document: str, **variables: Any) -> int:
-    """What the server says of it in a dry run."""
+    """Return the cost that the server reports in a dry run."""
     answer = await viewer.execute(document.replace("{", "{ rateLimit(dryRun: true) { cost } ", 1), **variables)
     assert list(answer) == ["rateLimit"]
     return answer["rateLimit"]["cost"]
@@ -32,32 +32,32 @@ async def cost_of(viewer: Client, document: str, **variables: Any) -> int:
     ("document", "cost"),
     [
         ("{ viewer { id username } }", 1),
-        # The list, and the things on a page of it: 20 unless said otherwise.
+        # The list itself and the nodes of its page, 20 by default.
         ("{ datasets { edges { node { id } } } }", 1 + 20),
         ("{ datasets(first: 3) { edges { cursor node { id } } pageInfo { endCursor } } }", 1 + 3),
         ("{ datasets(last: 3) { edges { node { id } } } }", 1 + 3),
         ("{ datasets(first: null) { edges { node { id } } } }", 1 + 20),
         ("{ datasets(first: 0) { edges { node { id } } } }", 1),
         ("{ datasets(first: 3) { totalCount } }", 1 + 5),
-        # Down the path, pages multiply: 50 times a dataset, its owner, a page of 3 and a page of 5.
+        # Page sizes multiply along the path: 50 times a dataset, its owner, a page of 3 and a page of 5.
         (NESTED, 1 + 50 * (1 + 1 + (1 + 3) + (1 + 5))),
-        # By any name, and in fragments.
+        # Aliases and fragments.
         ("{ a: datasets(first: 3) { edges { node { id } } } b: datasets(first: 4) { edges { node { id } } } }", 4 + 5),
         (
             "{ ...F } fragment F on Query { datasets(first: 3) { ...P } } fragment P on DatasetConnection { edges { node { owner { id } } } }",
             7,
         ),
-        # Of the kinds that a thing may be, the dearest counts.
+        # Of the possible types of a field, the most expensive counts.
         ('{ node(id: "x") { ... on Dataset { owner { id } } ... on Job { owner { id } attempts { number } } } }', 1 + 1 + 3),
         ('{ nodes(ids: ["a", "b", "c"]) { id ... on Dataset { owner { id } } } }', 3 * (1 + 1)),
-        # What is left out costs nothing.
+        # Skipped fields cost nothing.
         ("{ datasets(first: 3) @skip(if: true) { edges { node { id } } } viewer { id } }", 1),
         ("{ viewer { id ... @include(if: false) { datasets { edges { node { id } } } } } }", 1),
-        # Dear fields.
+        # Expensive fields.
         ('{ node(id: "x") { ... on DatasetVersion { profile { rowCount } } } }', 1 + 50),
         ('{ node(id: "x") { ... on Artifact { downloadUrl } } }', 1 + 10),
         ('{ node(id: "x") { ... on DatasetVersion { profile { columns { name } } } } }', 1 + 50 + 100),
-        # As much as they are told to read: a node of lineage is a point, and so are a hundred points of a metric.
+        # Fields with a size argument: a node of lineage costs one point, a hundred points of a metric cost one.
         ('{ lineage(id: "x") { nodes { label } edges { source } } }', 50 + 200 * (1 + 1)),
         ('{ lineage(id: "x", maxNodes: 1000) { nodes { label } } }', 50 + 1000),
         ('{ node(id: "x") { ... on Run { metricHistory { key points { step } } } } }', 1 + 10 + 10 * 10 * (1 + 1)),
@@ -135,7 +135,7 @@ async def test_a_dry_run_changes_nothing_and_answers_nothing_else(ada: Client, c
 
 
 class NaiveCost:
-    """The same cost the long way: every fragment written out wherever it is spread, every thing counted for itself."""
+    """The cost model computed naively: every fragment expanded where it is spread, every entry counted separately."""
 
     def __init__(self, prices: CostModel, fragments: dict[str, tuple[str, list[Any]]]) -> None:
         self.prices = prices
@@ -175,7 +175,7 @@ class NaiveCost:
 
 
 class DocumentGenerator:
-    """Writes random documents that are valid but for leaving out arguments."""
+    """Generates random documents that are valid except for missing arguments."""
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
@@ -249,7 +249,7 @@ def test_the_cost_is_what_counting_each_thing_gives_for_any_document() -> None:
         parsed = parse(document)
         settings = GraphSettings(query_max_depth=100)
         validation = schema.document_validator.validate_document(document, parsed, (), settings, hide_suggestions=False)
-        estimated = schema.document_validator.cost(validation, parsed, parsed.definitions[0], {}, settings, is_dry_run=True)  # pyright: ignore[reportArgumentType] - the operation comes first
+        estimated = schema.document_validator.cost(validation, parsed, parsed.definitions[0], {}, settings, is_dry_run=True)  # pyright: ignore[reportArgumentType] - the operation is the first definition
         expected = max(1, NaiveCost(prices, generator.fragments).cost(selections, CORE.query_type, 0))
         assert estimated == expected, document
         expensive_count += estimated > 10
@@ -266,7 +266,7 @@ def test_every_list_of_things_knows_how_long_it_is() -> None:
                 definition: Any = field.extensions.get("strawberry-definition")
                 if price is not None and price.entry_weight and "cost" not in (definition.metadata or {}):
                     undeclared.append(f"{type_.name}.{name}")
-    # Taken for ten entries each.
+    # Counts as ten entries each.
     assert sorted(undeclared) == []
 
 

@@ -1,4 +1,4 @@
-"""A document can be named instead of sent: by its hash, once it was sent, or by the id that it was trusted under."""
+"""A document can be referenced instead of sent: by its hash once it was sent, or by the id of a trusted document."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def code(answer: dict[str, Any]) -> str:
     return error["extensions"]["code"]
 
 
-# By hash
+# Automatic persisted queries, by hash
 
 
 async def test_a_document_is_sent_once_and_named_by_its_hash_from_then_on(ada: Client, bob: Client) -> None:
@@ -182,12 +182,12 @@ async def test_only_version_1_of_the_protocol_is_spoken(ada: Client, version: ob
     assert code(await post(ada, {"query": VIEWER, "extensions": extensions})) == "PERSISTED_QUERY_NOT_SUPPORTED"
 
 
-# Trusted
+# Trusted documents
 
 
 @pytest.fixture
 def persisted_queries_file(tmp_path: Path) -> Path:
-    """As Relay's compiler and GraphQL Code Generator write it."""
+    """A file in the format of Relay's compiler and GraphQL Code Generator."""
     path = tmp_path / "persisted.json"
     path.write_text(json.dumps({"viewer-1": VIEWER, sha256(DATASETS): DATASETS}))
     return path
@@ -195,7 +195,7 @@ def persisted_queries_file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def apollo_manifest_file(tmp_path: Path) -> Path:
-    """As Apollo's generator writes it."""
+    """A file in the format of Apollo's generator."""
     path = tmp_path / "manifest.json"
     operations = [
         {"id": "viewer-1", "name": "Viewer", "type": "query", "body": VIEWER},
@@ -213,7 +213,7 @@ async def test_only_trusted_documents_run_where_the_setting_says_so(ada: Client,
         assert (await post(ada, {"documentId": "viewer-1"}, url))["data"] == viewer
         assert (await post(ada, {"documentId": f"sha256:{sha256(DATASETS)}", "variables": {"first": 3}}, url))["data"] == counted
         assert (await ada.http.get(f"{url}/graphql", params={"documentId": "viewer-1"})).json()["data"] == viewer
-        # Apollo's client names them by hash, and who sends the text of one sends nothing else.
+        # Apollo's client references trusted documents by hash; sending the text of a trusted document works as well.
         assert (await post(ada, by_hash(DATASETS), url))["data"] == counted
         assert (await post(ada, {"query": VIEWER}, url))["data"] == viewer
         for body in (

@@ -1,4 +1,4 @@
-"""What no document may do to the server: take long, whatever it asks for."""
+"""Limits on documents: no document takes the server long to process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from graph.settings import GraphSettings
 from tests.client import Client
 from tests.graph.attacks import ATTACKS
 
-SLOW = 0.1  # seconds that refusing one may take on a machine that does nothing else; tests allow for others at work
+SLOW = 0.1  # seconds in which a document must be refused on an idle machine; tests allow for load
 CODES = {"BAD_REQUEST", "GRAPHQL_PARSE_FAILED", "GRAPHQL_VALIDATION_FAILED", "PAYLOAD_TOO_LARGE", "COST_LIMIT_EXCEEDED"}
 
 
@@ -111,7 +111,7 @@ async def test_limits_are_met_exactly(ada: Client) -> None:
     for count, is_allowed in ((50, True), (51, False)):
         assert ("errors" not in await ada.post("{ viewer {" + " ".join(f"a{i}: id" for i in range(count)) + "} }")) is is_allowed
     for count, is_allowed in ((5, True), (6, False)):
-        # Repeating one is an error of its own, so here only the number of the limit is looked at.
+        # A repeated directive is an error of its own, so only the message of the limit is checked.
         answer = await ada.post("{ viewer { id" + " @include(if: true)" * count + " } }")
         assert ("stand in one place" not in answer["errors"][0]["message"]) is is_allowed
 
@@ -137,7 +137,7 @@ async def test_variables_are_checked_in_few_words(ada: Client) -> None:
 
 
 def _fastest_seconds(document: str) -> float:
-    """The least of five times, of all that happens before an operation runs."""
+    """Return the shortest of five durations of everything before execution."""
     durations: list[float] = []
     settings = GraphSettings(query_max_depth=10_000, query_max_aliases=10_000, query_max_selections=100_000, query_max_fragments=10_000)
     for round_ in range(5):
@@ -147,7 +147,7 @@ def _fastest_seconds(document: str) -> float:
         parsed = parse(text, max_tokens=5_000)
         validation = schema.document_validator.validate_document(text, parsed, tuple(specified_rules), settings, hide_suggestions=False)
         if not validation.errors:
-            schema.document_validator.cost(validation, parsed, parsed.definitions[0], {}, settings, is_dry_run=True)  # pyright: ignore[reportArgumentType] - the operation comes first
+            schema.document_validator.cost(validation, parsed, parsed.definitions[0], {}, settings, is_dry_run=True)  # pyright: ignore[reportArgumentType] - the operation is the first definition
         durations.append(time.perf_counter() - began)
     return min(durations)
 
@@ -170,7 +170,7 @@ GROWING = {
 @pytest.mark.parametrize("grow", GROWING.values(), ids=GROWING.keys())
 def test_twice_the_document_takes_about_twice_the_time(grow: Any) -> None:
     durations = [_fastest_seconds(grow(size)) for size in (200, 400, 800)]
-    # 2.5 would be the bound on a machine of one's own.
+    # On an idle machine 2.5 would be the bound.
     assert durations[2] / durations[0] < 4 * 2.5
 
 
@@ -182,7 +182,7 @@ def test_the_walks_alone_are_linear_however_far_a_document_unfolds() -> None:
         began = time.perf_counter()
         for _ in range(20):
             validation = schema.document_validator.validate_document(None, document, (), settings, hide_suggestions=False)
-            schema.document_validator.cost(validation, document, document.definitions[0], {}, settings)  # pyright: ignore[reportArgumentType] - the operation comes first
+            schema.document_validator.cost(validation, document, document.definitions[0], {}, settings)  # pyright: ignore[reportArgumentType] - the operation is the first definition
         return time.perf_counter() - began
 
     seconds_for(10)

@@ -1,4 +1,4 @@
-"""Points flow into each viewer's bucket evenly, and what is not there cannot be spent."""
+"""Each viewer's token bucket refills evenly with points; an operation that costs more than it holds is refused."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ async def test_a_viewer_who_has_spent_all_is_told_when_to_come_back(rate_limited
     refused = await post_query(rate_limited_server, ada.token)
     assert refused.status_code == 429
     wait = int(refused.headers["retry-after"])
-    assert 1 <= wait <= 6  # ten points of a hundred a minute
+    assert 1 <= wait <= 6  # ten points at a hundred a minute
     (error,) = refused.json()["errors"]
     assert "data" not in refused.json()
     extensions = error["extensions"]
     assert (extensions["code"], extensions["retryAfter"], extensions["cost"], extensions["limit"]) == ("RATE_LIMITED", wait, 10, 100)
     assert 0 <= extensions["remaining"] < 10
     assert error["message"].startswith("This operation costs 10 points, and ")
-    # Cheaper ones may still go, and others have their own buckets.
+    # Cheaper operations still run, and other viewers have their own buckets.
     assert (await post_query(rate_limited_server, bob.token)).status_code == 200
 
 

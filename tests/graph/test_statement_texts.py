@@ -1,4 +1,4 @@
-"""The text of a statement says what is read, never how many keys are: one prepared statement serves any number of parents."""
+"""The text of a statement depends on the selected fields, not on the number of keys: one prepared statement serves any number of parents."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def filled_client(database: Database, live_server: LiveServer) -> AsyncGen
 
 
 async def texts(client: Client, capture_statements: Capture, query: str, **variables: Any) -> list[str]:
-    """The texts of the statements that a query sends, sorted: loaders of one level run in no fixed order."""
+    """Return the texts of the statements of a query, sorted: loaders of one level run in no fixed order."""
     with capture_statements() as sent:
         await client.one(query, **variables)
     return sorted(sent)

@@ -1,4 +1,4 @@
-"""A document that was found sound is not validated again."""
+"""A document that was found valid is not validated again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tests that only read share."""
+"""Fixtures of tests that only read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PARENTS = 6
 
 @pytest.fixture(scope="module")
 async def filled_client(database: Database, live_server: LiveServer) -> AsyncGenerator[Client]:
-    """Ada with `PARENTS` complete rows of each kind, filled once for the module: its tests only read."""
+    """Ada with `PARENTS` complete rows of each kind, inserted once for the module: its tests only read."""
     await clean_tables(database)
     async with database.work(SYSTEM) as work:
         token = await accounts.add_user(work, "ada@example.org", "ada")

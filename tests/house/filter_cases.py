@@ -1,4 +1,4 @@
-"""Values for every member of every filter, and which rows fit each: derived from the rows themselves, or given by the factories."""
+"""Values for every member of every filter, and which rows match each: derived from the rows, or given by the factories."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LONG_AGO, FAR_OFF = "2000-01-01T00:00:00+00:00", "2100-01-01T00:00:00+00:00"
 
 @dataclass(frozen=True)
 class Case:
-    """A value for one member of a filter, and whether a row fits it."""
+    """A value for one member of a filter, and whether a row matches it."""
 
     value: Any
     fits: Callable[[Row], bool]
@@ -39,7 +39,7 @@ Cases = Callable[[Sequence[Row]], list[Case]]
 
 @dataclass(frozen=True)
 class Member:
-    """One member of a filter: what has to be read of the rows, and the cases that follow from them."""
+    """One member of a filter: which fields of the rows to read, and the cases derived from them."""
 
     name: str
     selection: str
@@ -60,7 +60,7 @@ class FilteredList:
 
 
 def filtered_lists(schema: GraphQLSchema) -> list[FilteredList]:
-    """Every connection that takes a filter."""
+    """Return every connection with a filter."""
     assert schema.query_type is not None
     lists: list[FilteredList] = []
     for parent in (schema.query_type, *selection.node_types(schema)):
@@ -74,13 +74,13 @@ def filtered_lists(schema: GraphQLSchema) -> list[FilteredList]:
 
 
 def members(filtered: FilteredList, examples: Mapping[str, tuple[Example, ...]]) -> list[Member]:
-    """Those members of a filter whose cases are known."""
+    """Return the members of a filter for which values are known."""
     known = (_member(filtered, name, field, examples) for name, field in filtered.filter.fields.items())
     return [member for member in known if member is not None]
 
 
 def complaints(schema: GraphQLSchema, examples: Mapping[str, tuple[Example, ...]]) -> list[str]:
-    """Members of filters for which no value is known, and examples of what is no member."""
+    """Return a complaint for each filter member without known values, and for each example of an unknown member."""
     lists = filtered_lists(schema)
     missing: dict[str, str] = {}
     for filtered in lists:
@@ -100,7 +100,7 @@ def complaints(schema: GraphQLSchema, examples: Mapping[str, tuple[Example, ...]
 
 
 def _leaves(field: GraphQLInputField, place: str) -> set[str]:
-    """The scalar and enum members of a filter's member, as paths; the member itself where it has none."""
+    """Return the paths of the scalar and enum members of a filter's member; the member itself if it has none."""
     named_type = get_named_type(field.type)
     if not isinstance(named_type, GraphQLInputObjectType):
         return {place}
@@ -108,7 +108,7 @@ def _leaves(field: GraphQLInputField, place: str) -> set[str]:
 
 
 def _used(examples: Sequence[Example], place: str) -> set[str]:
-    """The paths that the values of these examples give."""
+    """Return the paths that the values of these examples set."""
 
     def paths(value: Any, path: str) -> Iterator[str]:
         yield path
@@ -154,7 +154,7 @@ def _member(filtered: FilteredList, name: str, field: GraphQLInputField, example
 
 
 def _text_cases(name: str, operators: set[str]) -> Cases | None:
-    """None where the input has an operator that is not known here: then its values would go untested."""
+    """Return cases for a text filter; None if the input has an operator unknown here, whose values would go untested."""
     if operators != {"eq", "contains", "startsWith", "in"}:
         return None
 
@@ -181,7 +181,7 @@ def _text_cases(name: str, operators: set[str]) -> Cases | None:
 
 
 def _time_cases(name: str, operators: set[str]) -> Cases | None:
-    """None as for texts."""
+    """Return cases for a time filter; None as for texts."""
     if operators != {"gte", "lt"}:
         return None
 
@@ -207,14 +207,14 @@ def _time_cases(name: str, operators: set[str]) -> Cases | None:
 
 
 def _word_cases(name: str, rows: Sequence[Row], words: Sequence[str]) -> list[Case]:
-    """Each word alone, all words of the rows, and none."""
+    """Test each word alone, all words of the rows, and none."""
     present = {row[name] for row in rows if row[name] is not None}
     choices = [[word] for word in sorted({*words, *present})] + [sorted(present), sorted({*words} - present), []]
     return [Case(choice, lambda row, choice=frozenset(choice): row[name] in choice) for choice in choices]
 
 
 def _id_cases(edge: str, rows: Sequence[Row]) -> list[Case]:
-    """The ids that the rows have, one that was never made, and one of another kind of thing."""
+    """Test the ids of the rows, an unused one, and one of another type."""
     present = sorted({row[edge]["id"] for row in rows if row[edge]})
     prefix = present[0].partition("_")[0] if present else "job"
     digits = present[0].partition("_")[2] if present else uuid4().hex

@@ -1,4 +1,4 @@
-"""What a new type must bring with it, as functions that take a schema, a registry or tables and return complaints, one sentence each."""
+"""Checks for what a new type requires: functions that take a schema, a registry or tables and return complaints, one sentence each."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from tests import selection
 from tests.factories import Factory
 from tests.graph_walk import paths
 
-LEAST_DESCRIPTION = 4  # characters; less says nothing
+LEAST_DESCRIPTION = 4  # characters; a shorter description says nothing
 
 
 def without_factory(types_by_prefix: Mapping[str, type], factories: Mapping[str, Factory]) -> list[str]:
-    """Node types whose rows no factory makes, and id prefixes that two factories claim."""
+    """Report node types without a factory, and id prefixes that two factories claim."""
     made_by: dict[str, str] = {}
     complaints: list[str] = []
     for domain, factory in factories.items():
@@ -47,7 +47,7 @@ def without_factory(types_by_prefix: Mapping[str, type], factories: Mapping[str,
 
 
 def without_description(schema: GraphQLSchema) -> list[str]:
-    """Types, fields, arguments, input fields and enum values whose description is missing or says nothing."""
+    """Report types, fields, arguments, input fields and enum values whose description is missing or too short."""
     return [
         f"{name} has no description."
         for named_type in schema.type_map.values()
@@ -71,7 +71,7 @@ def _descriptions(named_type: GraphQLNamedType) -> Iterator[tuple[str, str | Non
 
 
 def without_scope(schema: strawberry.Schema) -> list[str]:
-    """Root fields that do not say who may call them, mutations that ask for less than a role that writes, and other fields for more."""
+    """Report root fields without a scope, mutations without the scope WRITE, and other fields with a scope other than READ."""
     complaints: list[str] = []
     for name, scope in scopes(schema).items():
         required = Scope.WRITE if name.startswith("Mutation.") else Scope.READ
@@ -83,7 +83,7 @@ def without_scope(schema: strawberry.Schema) -> list[str]:
 
 
 def unreachable(schema: GraphQLSchema) -> list[str]:
-    """Node types that no path from a list of `Query` leads to: no client finds one without having been told its id."""
+    """Report node types that no path from a list of `Query` leads to: clients could not discover their ids."""
     return [
         f"No path from a list of Query leads to {node_type.name}: give another type an edge to it, or Query a list of it."
         for node_type in selection.node_types(schema)
@@ -92,7 +92,7 @@ def unreachable(schema: GraphQLSchema) -> list[str]:
 
 
 def without_argument(schema: GraphQLSchema) -> list[str]:
-    """Fields of node types that have an argument without a default that no factory gives a value for."""
+    """Report required arguments of fields of node types that no factory gives a value for."""
     return [
         f"No value is known for {place}: give one in `arguments` of the factory of {node_type.name} in tests/factories."
         for node_type in selection.node_types(schema)
@@ -102,5 +102,5 @@ def without_argument(schema: GraphQLSchema) -> list[str]:
 
 
 def registered(registry: Mapping[str, Any]) -> dict[str, type]:
-    """The node types by their prefix."""
+    """Return the node types by prefix."""
     return {prefix: registration.type for prefix, registration in registry.items()}

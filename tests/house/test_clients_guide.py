@@ -1,4 +1,4 @@
-"""The guide for clients names every code that an error can have, and no other."""
+"""The guide for clients documents exactly the codes that errors can have."""
 
 from __future__ import annotations
 

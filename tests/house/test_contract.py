@@ -1,4 +1,4 @@
-"""The served schema has everything that clients were promised in `core.graphql`, exactly so; it may have more."""
+"""The served schema contains every definition of `core.graphql`, unchanged; it may have more."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ TYPES = [type_ for type_ in PROMISED.type_map.values() if not is_introspection_t
 
 
 def default(value: GraphQLArgument | GraphQLInputField) -> str | None:
-    """A default as it is written, None where there is none: `= null` and nothing at all differ."""
+    """Return a default as it is printed, None without one: `= null` and no default differ."""
     node = value.ast_node
     return None if node is None or node.default_value is None else print_ast(node.default_value)
 

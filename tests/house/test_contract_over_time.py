@@ -1,4 +1,4 @@
-"""What was released is kept until the day that its deprecation gave."""
+"""A released definition is kept until the date in its deprecation."""
 
 from __future__ import annotations
 

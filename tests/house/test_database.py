@@ -1,4 +1,4 @@
-"""The database is what the tables say, and every step of its history can be taken in both directions."""
+"""The migrated database matches the tables, and every migration runs in both directions."""
 
 from __future__ import annotations
 
@@ -62,7 +62,10 @@ async def test_the_tables_in_code_and_in_the_database_are_the_same(database: Dat
 
 
 async def test_every_check_of_the_code_is_in_the_database(database: Database) -> None:
-    """Autogenerate compares no checks, so the tables are created a second time from the code, and PostgreSQL's own rendering of them is compared."""
+    """Autogenerate does not compare CHECK constraints.
+
+    So the tables are also created from the code, and PostgreSQL's renderings of the constraints are compared.
+    """
     migrated = [tuple(row) for row in await database.rows(CHECKS)]
     async with database.engine.connect() as connection:
         await connection.execute(text("CREATE SCHEMA shadow"))
@@ -109,7 +112,7 @@ def test_history_has_one_head() -> None:
 
 @pytest.fixture
 async def history_url(settings: StateSettings, database: Database) -> AsyncGenerator[str]:
-    """The URL of an empty database, in which the history can be taken."""
+    """The URL of an empty database for migrations."""
     base, name = settings.database_url.rsplit("/", 1)
     name += "_history"
     async with database.read() as connection:
@@ -121,7 +124,7 @@ async def history_url(settings: StateSettings, database: Database) -> AsyncGener
 
 
 def _take(*steps: str) -> None:
-    """Take steps of the history: alembic runs an event loop of its own, which needs a process (or a thread) of its own."""
+    """Run migrations in a process of their own: alembic runs an event loop, which cannot nest in ours."""
     code = "\n".join(["from db.migrations import downgrade, upgrade", *steps])
     completed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=False)
     assert completed.returncode == 0, completed.stderr
@@ -145,7 +148,7 @@ async def test_every_revision_goes_up_down_and_up_again(history_url: str) -> Non
     assert [*relations, *functions] == []
 
 
-# One row of each table that outputs were in when a foreign key held each kind of them.
+# One row of each table that held outputs when each kind of output had its own foreign key.
 _OUTPUT_ROWS = """
 SET LOCAL session_replication_role = replica;
 INSERT INTO users (id, email, username, role) VALUES (uuid(1), 'a@example.org', 'a', 'member');

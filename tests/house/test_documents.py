@@ -1,4 +1,4 @@
-"""What the documents say can be tried: their queries are valid, and their links lead somewhere."""
+"""The queries in the documentation are valid, and its links resolve."""
 
 from __future__ import annotations
 

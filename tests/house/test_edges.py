@@ -1,4 +1,4 @@
-"""A domain adds its edges to other domains' types from its own folder, so a type is never edited for what refers to it."""
+"""A domain adds its edges to other domains' types from its own package, so a new domain requires no edits to existing types."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DOMAINS = sorted(path.parent.name for path in GRAPH.glob("*/types.py"))
 
 
 def imports_of(domain: str) -> set[str]:
-    """The modules of `graph` that a domain's folder imports, those for type checkers alone among them."""
+    """Return the modules of `graph` that a domain's package imports, including imports for type checkers."""
     trees = [ast.parse(path.read_text(encoding="utf-8")) for path in (GRAPH / domain).glob("*.py")]
     modules = {node.module for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module is not None}
     return {module for module in modules if module.startswith("graph.")}

@@ -1,4 +1,4 @@
-"""Every list of the graph is a keyset connection: each of its orders goes forward and backward, without a repeat or a gap."""
+"""Every list of the graph is a keyset connection: each of its orders pages forward and backward without repeats or gaps."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tests.client import Client
 from tests.factories import arguments
 from tests.house.conftest import PARENTS
 
-CORE = build_schema(schema.as_str())  # Strawberry's own does not say which inputs take one field alone
+CORE = build_schema(schema.as_str())  # Strawberry's own schema object does not mark OneOf inputs
 ROOTS = list(selection.root_lists(CORE))
 
 
 def orders(root: str) -> list[str]:
-    """The literals that `orderBy` takes for this list."""
+    """Return the literals that `orderBy` of this list accepts."""
     assert CORE.query_type is not None
     return list(_literals(CORE.query_type.fields[root].args["orderBy"].type, "orderBy"))
 

@@ -1,4 +1,4 @@
-"""A non-null field holds for every row there can be: each is asked for whole, field by field, whatever became of it."""
+"""Non-null fields resolve for every possible row: all fields are read of one row of each type and status."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CORE = schema._schema
 
 
 def statuses_without_a_row(nodes: Nodes) -> list[str]:
-    """For each value that the field `status` of a type can have and none of its rows has, which file should make one."""
+    """For each value of a type's field `status` that no row has, report which factory should create one."""
     prefixes = {registration.type.__name__: prefix for prefix, registration in NODE_REGISTRY.items()}
     domains = {prefix: domain for domain, factory in factories().items() for prefix in factory.ids}
     complaints: list[str] = []

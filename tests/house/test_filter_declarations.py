@@ -1,4 +1,4 @@
-"""A filter and an order are declared once, as inputs: their fields are columns of the list's table, and what is not is refused at start."""
+"""A filter or order is declared once, as an input whose fields are columns of the list's table; an unknown column is rejected at start-up."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_the_kind_of_an_order_follows_from_its_column() -> None:
 
 
 async def test_the_names_in_cursors_stay_what_they_are(filled_client: Client) -> None:
-    """A cursor that was given out before a release is good after it."""
+    """A cursor issued before a release remains valid after it."""
     names: dict[str, list[str]] = {}
     for root, orders in {
         "datasets": ("{field: NAME}", "{field: UPDATED_AT, direction: ASC}", "{field: CREATED_AT}"),

@@ -1,4 +1,4 @@
-"""Each member of each filter narrows its list, and the count with it, to exactly what fits."""
+"""Each member of each filter restricts its list, and `totalCount`, to exactly the matching rows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.house.filter_cases import Case, FilteredList, Member, complaints, fil
 
 CORE = schema._schema
 PAGE = 12  # more than there are rows of a kind, which the counts prove
-ROOT_FIELDS = 20  # what one operation may have
+ROOT_FIELDS = 20  # the limit of one operation
 LISTS = filtered_lists(CORE)
 MEMBERS = [(filtered, member) for filtered in LISTS for member in members(filtered, examples())]
 
@@ -47,7 +47,7 @@ async def viewers(database: Database, live_server: LiveServer) -> AsyncGenerator
 
 
 async def rows_of(client: Client, filtered: FilteredList, chosen: str, criteria: Sequence[dict[str, Any] | None]) -> list[list[Row]]:
-    """For each of the criteria the rows that fit, in one operation; of a list of nodes the rows under any of its parents."""
+    """Return the matching rows for each of the criteria, in one operation; for a list of nodes, the rows of all parents."""
     if len(criteria) > ROOT_FIELDS:
         return [
             *await rows_of(client, filtered, chosen, criteria[:ROOT_FIELDS]),
@@ -73,7 +73,7 @@ async def rows_of(client: Client, filtered: FilteredList, chosen: str, criteria:
 
 
 async def compare(viewers: Viewers, filtered: FilteredList, cases: Sequence[Mapping[str, Case]], rows: Sequence[Row]) -> list[int]:
-    """That exactly those rows are left that fit all conditions of a case, for each of the cases; answers how many they are."""
+    """Assert that each case returns exactly the rows that match all its conditions; return how many match each case."""
     criteria = [{name: condition.value for name, condition in case.items()} for case in cases]
     expected = [{row["id"] for row in rows if all(condition.fits(row) for condition in case.values())} for case in cases]
     left = [{row["id"] for row in found} for found in await rows_of(viewers.ada, filtered, "", criteria)]
@@ -98,7 +98,7 @@ async def test_a_filter_keeps_what_fits(viewers: Viewers, filtered: FilteredList
 
 @pytest.mark.parametrize("filtered", LISTS, ids=str)
 async def test_all_conditions_hold_at_once(viewers: Viewers, filtered: FilteredList) -> None:
-    """For each pair of members, and for all of them, with the values that the most rows fit."""
+    """Combine each pair of members, and all of them, with the values that match the most rows."""
     known = members(filtered, examples())
     (rows,) = await rows_of(viewers.ada, filtered, " ".join(member.selection for member in known), [None])
     best = {member.name: max(member.cases(rows), key=lambda case: sum(case.fits(row) for row in rows)) for member in known}

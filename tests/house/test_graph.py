@@ -1,4 +1,4 @@
-"""What is checked in is what is served."""
+"""The checked-in schema is the served one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Modules import each other in one direction; what import-linter's contracts cannot say without a list of the domains is said here."""
+"""Modules import each other in one direction: the rules that import-linter's contracts cannot express without a list of the domains."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ import pytest
 
 PACKAGES = ("server", "graph", "db", "workers")
 NOT_DOMAINS = frozenset({"core", "execution"})
-# Modules of a domain that no module of another domain needs, so none of them is ever part of a circle.
+# Modules of a domain that no other domain imports, so they never take part in a permitted cycle.
 NOT_TYPES = frozenset({"queries", "mutations", "subscriptions", "inputs", "enums"})
 
 
 @pytest.fixture(scope="module")
 def imports() -> grimp.ImportGraph:
-    """All imports, those for type checkers and those within functions included."""
+    """The graph of all imports, including those for type checkers and within functions."""
     return grimp.build_graph(*PACKAGES, cache_dir=None)
 
 
 def domain_of(module: str) -> str | None:
-    """The domain of the graph that a module belongs to."""
+    """Return the domain of the graph that a module belongs to."""
     package, *rest = module.split(".")
     return rest[0] if package == "graph" and len(rest) > 1 and rest[0] not in NOT_DOMAINS else None
 
 
 def circles(imports: grimp.ImportGraph) -> Iterator[frozenset[str]]:
-    """The strongly connected components of more than one module."""
+    """Yield the strongly connected components of more than one module."""
     seen: set[str] = set()
     for module in sorted(imports.modules):
         if module not in seen:
@@ -37,7 +37,7 @@ def circles(imports: grimp.ImportGraph) -> Iterator[frozenset[str]]:
 
 
 def faulty_circles(imports: grimp.ImportGraph) -> list[str]:
-    """GraphQL types of different domains refer to each other; any other circle is a fault."""
+    """Report import cycles other than those between GraphQL types of different domains, which refer to each other."""
     return [
         f"{', '.join(sorted(circle))} import each other. Move what they share into a module that both import."
         for circle in circles(imports)
@@ -46,7 +46,7 @@ def faulty_circles(imports: grimp.ImportGraph) -> list[str]:
 
 
 def crossed_boundaries(imports: grimp.ImportGraph) -> list[str]:
-    """Domains use core; core and execution know no domain, and no domain knows execution."""
+    """Report imports of a domain by core or execution, and of execution by a domain; domains may import core."""
     complaints: list[str] = []
     for importer in sorted(imports.modules):
         for imported in sorted(imports.find_modules_directly_imported_by(importer)):

@@ -1,4 +1,7 @@
-"""What is not yours does not exist: every place that takes an ID, with every kind of id, as nobody, a stranger, the owner and the admin."""
+"""Rows of other users are indistinguishable from missing ones.
+
+Every argument that takes an ID is tested with an id of every type, as an anonymous client, a stranger, the owner and the admin.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +54,7 @@ Value = GraphQLArgument | GraphQLInputField
 
 @dataclass(frozen=True)
 class Place:
-    """Where an ID goes in: a root field, and the path from its arguments to the ID."""
+    """An argument that takes an ID: a root field, and the path from its arguments to the ID."""
 
     operation: str
     root: str
@@ -86,7 +89,7 @@ PLACES = tuple(places())
 
 @cache
 def document(place: Place) -> str:
-    """The root field with all its arguments as variables, and everything of the answer."""
+    """Return the root field with all its arguments as variables and all fields of its result."""
     root = _root(place)
     declared = ", ".join(f"${name}: {argument.type}" for name, argument in root.args.items())
     arguments = ", ".join(f"{name}: ${name}" for name in root.args)
@@ -97,20 +100,20 @@ def document(place: Place) -> str:
     elif isinstance(named_type, GraphQLObjectType):
         selection_set = f" {{ {selection.all_fields(SCHEMA, named_type.name, 2)} }}"
     else:
-        possible = SCHEMA.get_possible_types(named_type)  # pyright: ignore[reportArgumentType] - what is no object here is abstract
+        possible = SCHEMA.get_possible_types(named_type)  # pyright: ignore[reportArgumentType] - a type that is no object here is abstract
         parts = " ".join(_as_one_of_many(number, type_) for number, type_ in enumerate(possible))
         selection_set = f" {{ __typename {parts} }}"
     return f"{place.operation}{declared} {{ {place.root}{arguments}{selection_set} }}"
 
 
 def _as_one_of_many(number: int, type_: GraphQLObjectType) -> str:
-    """Members of a union disagree on the types of fields of one name, so each has its own aliases."""
+    """Alias the fields for each type: members of a union may disagree on the type of fields with one name."""
     own = ((name, field_text) for name in type_.fields if (field_text := selection.field_selection(SCHEMA, type_, name, 1)) is not None)
     return f"... on {type_.name} {{ {' '.join(f'a{number}_{name}: {field_text}' for name, field_text in own)} }}"
 
 
 def variables(place: Place, target: str, own: Mapping[str, str]) -> dict[str, Any]:
-    """What must be given, with `target` at the place; other ids are the asker's own."""
+    """Return the required variables, with `target` at the place; other ids are the viewer's own."""
     values: dict[str, Any] = {}
     for name, argument in _root(place).args.items():
         if place.path[0] == name or isinstance(argument.type, GraphQLNonNull):
@@ -146,10 +149,10 @@ def _root(place: Place) -> Any:
 
 
 async def answer_text(client: Client, place: Place, target: str, own: Mapping[str, str]) -> str:
-    """The whole answer as text, without the target and what is new in every answer."""
+    """Return the whole response as text, without the target and values that differ in every response."""
     query, values = document(place), variables(place, target, own)
     if place.operation == "subscription":
-        timeout_seconds = 0.5 if place.path[0] == "filter" else 15  # a filter that fits nothing is answered with silence
+        timeout_seconds = 0.5 if place.path[0] == "filter" else 15  # a filter that matches nothing sends no event
         answer = await _first(client, query, values, timeout_seconds)
     else:
         answer = await client.post(query, **values)
@@ -159,7 +162,7 @@ async def answer_text(client: Client, place: Place, target: str, own: Mapping[st
 
 
 async def _first(client: Client, query: str, values: dict[str, Any], timeout_seconds: float) -> dict[str, Any]:
-    """What a subscription says first, or that it says nothing."""
+    """Return the first event of a subscription, or that there is none within the timeout."""
     async with client.socket() as (send, receive):
         await send({"id": "1", "type": "subscribe", "payload": {"query": query, "variables": values}})
         try:
@@ -176,12 +179,12 @@ def unused_id(like: str) -> str:
 
 
 async def _is_indistinguishable(client: Client, place: Place, target: str, own: Mapping[str, str]) -> bool:
-    """Whether the answer is that for an id that was never made."""
+    """Return whether the response equals the one for an unused id."""
     return await answer_text(client, place, target, own) == await answer_text(client, place, unused_id(target), own)
 
 
 async def _rows_of(database: Database, owner: UUID) -> dict[str, str]:
-    """A digest of all that belongs to somebody, table by table."""
+    """Return a digest of all rows of an owner, by table."""
     digests: dict[str, str] = {}
     for table in Table.metadata.sorted_tables:
         condition = owner_condition(table, owner)
@@ -193,14 +196,14 @@ async def _rows_of(database: Database, owner: UUID) -> dict[str, str]:
 
 
 async def _ids_of_every_kind(database: Database) -> dict[str, str]:
-    """One id of Ada's of every kind that there is."""
+    """Return one id of Ada's of every type."""
     await platform.fill(database, "ada", 1)
     await platform.add_states(database, "ada")
     return {prefix: ids[0] for prefix, ids in (await platform.ids_by_prefix(database, "ada")).items()}
 
 
 class OwnIds(dict[str, str]):
-    """Ids by the names of input fields: `runId` is that of a run, `ownerId` that of the viewer; what else is named was never made."""
+    """Ids by the names of input fields: `runId` is the id of a run, `ownerId` that of the viewer; an unknown name gets an unused id."""
 
     def __init__(self, ids: Mapping[str, str]) -> None:
         named = {registration.type.__name__: ids[prefix] for prefix, registration in NODE_REGISTRY.items()}
@@ -212,7 +215,7 @@ class OwnIds(dict[str, str]):
 
 
 async def _own_ids(bob: Client, database: Database) -> OwnIds:
-    """What he fills other ID fields with, so that only the foreign id can be what is wrong."""
+    """Return Bob's own ids for the other ID fields, so that only the foreign id can cause an error."""
     await platform.fill(database, "bob", 1)
     own = OwnIds({prefix: ids[0] for prefix, ids in (await platform.ids_by_prefix(database, "bob")).items() if ids})
     training = ("train", "train_random_forest", {"target": "label"})
@@ -231,7 +234,7 @@ async def test_a_foreign_id_answers_exactly_as_one_that_was_never_made(
     leaks: list[str] = []
     for place in PLACES:
         probes = [(bob, target) for target in ada_ids.values()]
-        if place.operation == "query":  # who may only read is refused every mutation before anything is looked up
+        if place.operation == "query":  # a VIEWER is refused every mutation before any id is resolved
             probes += [(reader, ada_ids[kind]) for kind in ("job", "dataset", "model")]
         results = await asyncio.gather(*(_is_indistinguishable(stranger, place, target, bob_ids) for stranger, target in probes))
         leaks += [f"{place} with {target}" for (_, target), is_same in zip(probes, results, strict=True) if not is_same]
@@ -239,7 +242,8 @@ async def test_a_foreign_id_answers_exactly_as_one_that_was_never_made(
     assert [str(place) for place in PLACES if "UNAUTHENTICATED" not in await answer_text(anonymous, place, ada_ids["job"], bob_ids)] == []
     assert await _rows_of(database, ada_id) == before, "nothing of hers has changed"
 
-    # That the walk can find anything at all: for her and for an admin there is an id at every place that is told from one never made.
+    # Check that the comparison can detect a difference: at every place, the owner and the admin get another response for some id than for
+    # an unused one.
     for client in (ada, admin):
         for place in (place for place in PLACES if place.operation == "query"):
             for target in ada_ids.values():
@@ -252,7 +256,7 @@ async def test_a_foreign_id_answers_exactly_as_one_that_was_never_made(
 async def test_a_foreign_id_makes_no_more_work_than_one_that_was_never_made(
     ada: Client, bob: Client, database: Database, worker: object, capture_statements: Callable[[], AbstractContextManager[list[str]]]
 ) -> None:
-    """What a clock could tell is told by the statements: the same ones are sent for both, so that none of them can find anything."""
+    """Timing cannot reveal that an id exists: the same statements are sent for both ids, and none of them finds a row."""
     ada_ids, bob_ids = await _ids_of_every_kind(database), await _own_ids(bob, database)
 
     async def sent(place: Place, target: str) -> list[str]:
@@ -264,13 +268,13 @@ async def test_a_foreign_id_makes_no_more_work_than_one_that_was_never_made(
         return await sent(place, target) != await sent(place, unused_id(target))
 
     probes = [(place, target) for place in PLACES if place.operation != "subscription" for target in ada_ids.values()]
-    for _ in range(3):  # what this process looks for each second may come between; it does not do so three times in a row
+    for _ in range(3):  # periodic statements of this process may interfere, but not three times in a row
         probes = [(place, target) for place, target in probes if await differ(place, target)]
     assert [f"{place} with {target}" for place, target in probes] == []
 
 
 async def test_nobody_is_answered_nothing(anonymous: Client) -> None:
-    """Every field of every root asks who is there, whatever else it is given."""
+    """Every root field requires authentication, whatever its arguments."""
     for operation, type_ in (("query", SCHEMA.query_type), ("mutation", SCHEMA.mutation_type)):
         assert type_ is not None
         for name, field in type_.fields.items():

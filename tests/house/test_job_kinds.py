@@ -1,4 +1,4 @@
-"""A kind of job is one declaration, one task, and outputs that the graph and the database know."""
+"""A kind of job is one declaration, one task function, and outputs that the graph and the database know."""
 
 from __future__ import annotations
 

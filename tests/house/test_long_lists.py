@@ -1,4 +1,4 @@
-"""No list of an input is read past its limit, whichever field has it: the client is told which list it is, and nobody waits meanwhile."""
+"""A list in an input that exceeds its limit is refused, in any field: the error names the list, and the event loop is not blocked."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ACCEPT = "application/json, text/event-stream"
 
 
 def list_inputs() -> dict[str, tuple[str, dict[str, Any], str]]:
-    """For each list-typed argument or input field that a root field leads to: the document, its variables, and the list's place."""
+    """Return for each list-typed argument or input field of a root field: the document, its variables, and the list's path."""
     core = schema._schema
     list_inputs_by_name: dict[str, tuple[str, dict[str, Any], str]] = {}
     for root, keyword in ((core.query_type, "query"), (core.mutation_type, "mutation"), (core.subscription_type, "subscription")):
@@ -49,7 +49,7 @@ def _places(kind: Any, place: str, above: tuple[str, ...]) -> list[tuple[str, An
 
 
 def _required_arguments(arguments: dict[str, GraphQLArgument], excluded: str) -> str:
-    """Literals for what else the field must have."""
+    """Return literals for the other required arguments of the field."""
     required = [name for name, definition in arguments.items() if str(definition.type) == "ID!" and name != excluded]
     return "".join(f', {name}: "run_{"0" * 32}"' for name in required)
 
@@ -84,7 +84,7 @@ async def test_a_list_of_50_000_entries_is_refused_by_its_place_before_it_is_rea
 
 
 async def _measure_lag(lags: list[float]) -> None:
-    """How late the loop comes to what is due; the server's and ours may be the same."""
+    """Record how late the event loop wakes up; the server may share it."""
     while True:
         began = time.perf_counter()
         await asyncio.sleep(0.005)

@@ -1,4 +1,4 @@
-"""A type that is new and lacks something is reported, in a sentence that says what to do; so is each in a throw-away declaration here."""
+"""A new type that lacks something is reported with a sentence that says what to do, here for throw-away declarations."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ def test_every_argument_that_must_be_given_has_a_value_to_be_tried_with() -> Non
     assert without_argument(CORE) == []
 
 
-# What each of them says of a type that is wrong.
+# The complaint of each check about an incomplete type.
 
 
 def report_type(description: str | None) -> type:
-    """A type as graph/reports/types.py would declare it; not among the nodes, so that nothing else sees it."""
+    """A type as graph/reports/types.py would declare it; it is not registered as a node, so nothing else sees it."""
 
     @strawberry.type(description=description)
     class Report:

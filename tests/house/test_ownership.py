@@ -1,4 +1,4 @@
-"""A policy shows each user the rows that lead to them, which is read from columns and foreign keys, and no others."""
+"""A policy shows each user exactly the rows that lead to them by columns and foreign keys."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TABLES = MappedTable.metadata.sorted_tables
 
 
 def complaints(tables: Iterable[Table], policies: Mapping[str, Policy]) -> list[str]:
-    """Tables whose rows lead to users and are everybody's, or lead to none and are no secret of the services either."""
+    """Report shared tables whose rows lead to users, and tables that lead to none and are neither shared nor internal."""
     found: list[str] = []
     for table in tables:
         leads_to_users, policy = owner_condition(table, OWNER) is not None, policies.get(table.name)

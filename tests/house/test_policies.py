@@ -1,4 +1,4 @@
-"""Every table says in one place which of its rows a viewer may see, and each policy leads to an owner."""
+"""Every table declares in one place which of its rows a viewer may see, and each policy leads to an owner."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ADA = Viewer(UUID(int=1), UserRole.MEMBER)
 
 
 def complaints(tables: Iterable[Table], policies: Mapping[str, Policy]) -> list[str]:
-    """What is wrong with the policies of these tables, one sentence each."""
+    """Report what is wrong with the policies of these tables, one sentence each."""
     return [complaint for table in tables if (complaint := _complaint(table, policies, ())) is not None]
 
 

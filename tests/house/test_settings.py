@@ -1,4 +1,4 @@
-"""Every setting is explained, in code and in the README."""
+"""Every setting is documented, in code and in the README."""
 
 from __future__ import annotations
 

@@ -27,12 +27,12 @@ UNFILLED = {place for factory in factories().values() for place in factory.unfil
 
 
 def leads_somewhere(value: Any) -> bool:
-    """Whether an edge, a list or a page has anything."""
+    """Return whether an edge, a list or a page has any value."""
     return bool(value["edges"] if isinstance(value, dict) and "edges" in value else value) or value is False or value == 0
 
 
 async def path_with_rows(client: Client, type_name: str) -> Path:
-    """The shortest path on which each parent of the factories' rows leads to a node of the type."""
+    """Return the shortest path on which each parent in the factories' rows leads to a node of the type."""
     for path in paths(CORE, type_name):
         page = await client.one(path.query("__typename", PARENTS))
         if len(path.targets(page)) == PARENTS:
@@ -44,7 +44,7 @@ async def path_with_rows(client: Client, type_name: str) -> Path:
 
 @pytest.fixture(scope="module")
 async def path_by_type(filled_client: Client) -> dict[str, Path]:
-    """The paths that were found already."""
+    """Cache of paths."""
     return {}
 
 

@@ -1,4 +1,4 @@
-"""The stage on which bodies of jobs play, and a database whose changes are told."""
+"""Fixtures of the job tests: workers with scripted job bodies, and a database that publishes its changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A desk at which jobs are pushed through their states by hand, as workers and people would."""
+"""Drives jobs through their states by hand, as workers and users would."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ LEASE = 30.0
 
 @dataclass
 class JobDriver:
-    """Where jobs are pushed through their states by hand."""
+    """Calls the services for submitting, claiming, settling and reaping jobs, as one owner and one worker."""
 
     database: Database
     owner: Viewer
     worker_id: UUID
 
     async def add_owner(self, name: str) -> UUID:
-        """Another owner of jobs."""
+        """Create another owner of jobs."""
         async with self.database.work(SYSTEM) as work:
             await accounts.add_user(work, f"{name}@example.org", name, None, UserRole.MEMBER)
             return await work.scalar(select(User.id).where(User.username == name))

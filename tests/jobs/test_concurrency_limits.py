@@ -1,4 +1,4 @@
-"""Only so many jobs of a user, and of a queue, run at once; whoever is held back by that holds nobody else back."""
+"""Concurrency limits of a user and of a queue: jobs over the limit do not block other jobs."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ QUEUE_PLACE = """query($id: ID!) { job(id: $id) { waitReason queuePosition } }""
 
 
 class ManualWorker:
-    """Jobs in a queue whose worker has as many slots as anybody could want, claimed by hand."""
+    """Claims jobs by hand, for a queue whose worker has enough slots for all of them."""
 
     def __init__(self, database: Database, worker_id: UUID) -> None:
         self.database = database
         self.worker_id = worker_id
-        self._connection_limit = asyncio.Semaphore(16)  # fewer than there are connections
+        self._connection_limit = asyncio.Semaphore(16)  # less than the size of the connection pool
 
     async def submit(self, owner_id: UUID, count: int = 1, priority: int = 5, queue: str = QUEUE) -> list[UUID]:
         async with self.database.work(SYSTEM) as work:
@@ -73,7 +73,7 @@ async def manual_worker(database: Database, clean: None) -> AsyncGenerator[Manua
 
 @pytest.fixture
 def concurrency_limits(settings: StateSettings, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """Three at once for each user of the tier FREE, five for PRO."""
+    """Three concurrent jobs for each user of the tier FREE, five for PRO."""
     monkeypatch.setattr(state_settings(), "user_concurrency_limits", {"free": 3, "pro": 5, "enterprise": 0})
     return monkeypatch
 
@@ -166,7 +166,7 @@ async def test_one_that_was_dispatched_and_refused_is_dispatched_again_as_soon_a
     assert not await manual_worker.claim(here[0])
     assert await manual_worker.dispatch() == []
     await manual_worker.complete(elsewhere[0])
-    assert await manual_worker.dispatch() == here  # though the first ring is not five seconds old
+    assert await manual_worker.dispatch() == here  # though the first notice is less than five seconds old
 
 
 async def test_a_queue_that_nobody_serves_holds_back_no_other(
@@ -185,7 +185,7 @@ async def test_every_priority_has_its_place_and_they_start_in_that_order(manual_
     highest_first = [by_priority[priority] for priority in range(10, 0, -1)]
     places = [place for _, place in await queue_places(ada, *highest_first)]
     assert places == list(range(1, 11))
-    assert await manual_worker.dispatch() == highest_first[:8]  # of this tier's default, eight at once
+    assert await manual_worker.dispatch() == highest_first[:8]  # the default concurrency limit of this tier
     async with manual_worker.database.work(SYSTEM) as work:
         aged = update(Job).where(Job.id == by_priority[1]).values(waiting_since=func.now() - func.make_interval(0, 0, 0, 0, 0, 51))
         await work.run(aged)
@@ -210,17 +210,17 @@ def test_a_limit_for_what_there_is_not_is_refused_at_the_start(settings: StateSe
 async def test_what_every_worker_asks_each_second_reads_none_of_the_jobs_that_have_ended(
     manual_worker: ManualWorker, capture_statements: Callable[[], AbstractContextManager[list[str]]]
 ) -> None:
-    """Also in the plan that Postgres keeps for all values alike, which cannot see into parameters."""
+    """The generic plan, which does not know the parameters, must not read them either."""
     with capture_statements() as sent:
         await jobs.poll(manual_worker.database, [QUEUE], 5.0)
     query = re.sub(
         r"\$\d+::([\w ]+(\[\])?)", r"(SELECT NULL::\1)::\1", sent[0]
-    )  # known only when it runs, as a parameter is to such a plan
+    )  # an expression unknown at planning time, like a parameter of a generic plan
     async with manual_worker.database.session() as connection:
         await connection.exec_driver_sql("SET enable_seqscan = off")
         plan = (await connection.exec_driver_sql(f"EXPLAIN {query}")).scalars().all()
         await connection.exec_driver_sql("RESET enable_seqscan")
     used_indexes = {index for line in plan for index in re.findall(r"ix_jobs_\w+", line)}
-    # Which of the indexes without ended jobs it takes is the planner's to choose.
+    # The planner may choose any index that excludes ended jobs.
     assert used_indexes
     assert used_indexes <= {"ix_jobs_waiting", "ix_jobs_leased", "ix_jobs_unfinished_dataset"}

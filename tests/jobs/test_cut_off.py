@@ -1,4 +1,4 @@
-"""Work whose connection was cut off, because Postgres answered nobody, is UNAVAILABLE, whatever the driver says of it."""
+"""A unit of work whose connection was aborted, because PostgreSQL stopped answering, raises `Unavailable`, whatever the driver raises."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ async def test_whatever_a_driver_says_whose_connection_was_cut_off(
     settings: StateSettings, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connect = connection_watchdog._connect  # pyright: ignore[reportPrivateUsage]
-    with socket.create_server(("127.0.0.1", 0)) as silent:  # it lets everybody in and says nothing
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts connections and sends nothing
 
         async def connect_to_silent_server(**options: Any) -> Any:
             return await connect(**{**options, "host": "127.0.0.1", "port": silent.getsockname()[1]})
@@ -36,12 +36,12 @@ async def test_whatever_a_driver_says_whose_connection_was_cut_off(
                 await asyncio.sleep(wait)
                 if error is not None:
                     raise error
-                assert driver._protocol.bind_execute  # as it does between two of its steps
+                assert driver._protocol.bind_execute  # as asyncpg does between two steps; None after an abort
 
         with pytest.raises(Unavailable):
             await run_idle_work(1.0)
         with pytest.raises(NotFound):
             await run_idle_work(1.0, NotFound("what was looked for before"))
-        with pytest.raises(AttributeError, match="a fault"):  # of a connection that nobody cut off
+        with pytest.raises(AttributeError, match="a fault"):  # of a connection that was not aborted
             await run_idle_work(0.0, AttributeError("a fault"))
     assert (await database.rows(text("SELECT 1")))[0][0] == 1

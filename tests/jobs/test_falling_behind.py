@@ -1,4 +1,4 @@
-"""Who watches many jobs and does not keep up: what changed meanwhile is read anew, and nothing of it is missed."""
+"""A watcher of many jobs that falls behind rereads what changed meanwhile and misses nothing."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def test_a_watcher_that_more_than_500_jobs_have_overtaken_hears_the_last_o
                 await asyncio.sleep(0.02)
 
     async def create_and_update_jobs(count: int, size: int) -> set[str]:
-        """So many new jobs, each changed once, with parameters that are as long."""
+        """Create `count` jobs with `size` characters of parameters and update each once."""
         async with notifying_database.work(SYSTEM) as work:
             new = NewJob(owner_id=owner_id, kind=JobKind.PROFILE, queue="nobodys", parameters={"filling": "x" * size})
             ids = [(await submit(work, new)).id for _ in range(count)]
@@ -55,7 +55,7 @@ async def test_a_watcher_that_more_than_500_jobs_have_overtaken_hears_the_last_o
         await send({"id": "1", "type": "subscribe", "payload": {"query": UPDATES}})
         watching = asyncio.create_task(watch())
         await asyncio.sleep(0.5)
-        # From here on nothing is taken from the first socket until its client's buffers and the server's are full.
+        # From here on the first socket is not read, so its client's and the server's buffers fill up.
         expected = await create_and_update_jobs(LARGE, 100_000)
         await wait_until_received(LARGE)
         expected |= await create_and_update_jobs(SMALL, 1)

@@ -1,4 +1,4 @@
-"""What a transaction that hangs, of a process that is frozen or cut off, may hold up, and for how long."""
+"""What a hanging transaction of a frozen or disconnected process can block, and for how long."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.workers.worker_harness import WorkerHarness
 
 @asynccontextmanager
 async def uncommitted_work(database: Database) -> AsyncGenerator[Work]:
-    """A transaction that is begun here and never committed."""
+    """Begin a transaction that is rolled back at the end."""
     with suppress(ZeroDivisionError):
         async with database.work(SYSTEM) as work:
             yield work
@@ -69,7 +69,7 @@ async def test_the_lease_of_a_job_that_a_frozen_transaction_has_locked_still_run
 async def test_nor_does_it_hold_its_locks_between_the_preparing_of_a_statement_and_its_execution(
     job_driver: JobDriver, settings: StateSettings
 ) -> None:
-    """Where Postgres takes a transaction neither for one that rests nor for one with a statement under way."""
+    """PostgreSQL then counts the transaction neither as idle nor as running a statement, so neither timeout applies."""
     claim = await job_driver.claim((await job_driver.submit()).id, lease=0.0)
     assert claim is not None
     async with Database.open(settings, statement_timeout=0.4, idle_timeout=0.2) as freezing:
@@ -127,7 +127,7 @@ async def test_a_heartbeat_never_queues_up_behind_other_reads(settings: StateSet
 async def test_while_a_claim_hangs_the_slots_serve_other_owners(
     harness: WorkerHarness, job_driver: JobDriver, settings: StateSettings
 ) -> None:
-    """One worker with one slot; whoever hangs holds the first owner."""
+    """One worker with one slot; the hanging transaction locks the first owner."""
     blocked, free = harness.owner_id, job_driver.owner.id
     held = await harness.submit("quick")
     async with Database.open(settings, idle_timeout=60) as freezing, uncommitted_work(freezing) as frozen:

@@ -1,4 +1,4 @@
-"""What a job says: the beginning and the end of it as events, all of it as a file of each attempt."""
+"""Job logs: the first and last lines as events, the whole log as a file of each attempt."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def global_id(key: UUID) -> str:
 
 
 async def attempt_logs(viewer: Client, job: UUID) -> list[dict[str, Any] | None]:
-    """The log of each attempt, with its text where there is one."""
+    """Return the log of each attempt, with its text if there is one."""
     attempts = (await viewer.one(ATTEMPTS, id=global_id(job)))["attempts"]
     entries: list[dict[str, Any] | None] = []
     for attempt in attempts:
@@ -49,7 +49,7 @@ async def attempt_logs(viewer: Client, job: UUID) -> list[dict[str, Any] | None]
 
 
 def log_lines(log: dict[str, Any] | None) -> list[str]:
-    """Its lines without their times, each of which is checked."""
+    """Return the lines without their timestamps, after checking those."""
     assert log is not None
     texts: list[str] = []
     for line in log["text"].splitlines():
@@ -234,7 +234,7 @@ async def test_a_job_has_so_many_log_events_with_all_its_attempts_and_the_last_l
 async def test_a_job_ends_as_it_should_when_its_log_cannot_be_stored(harness: WorkerHarness, owner: Client) -> None:
     await harness.start_worker(
         TRELLIS_S3_ENDPOINT_URL="http://127.0.0.1:1", LEASE="10"
-    )  # the log is waited for longer than the short lease lasts
+    )  # storing the log is retried for longer than this lease
     job = await harness.submit("print_lines", lines=1)
     await harness.wait_for_status(job, JobStatus.COMPLETED)
     assert set(await attempt_logs(owner, job)) == {None}

@@ -1,4 +1,4 @@
-"""Many follow the same jobs: each hears all of it once, none waits for another, and what is read is read once for all."""
+"""Many subscribers follow the same jobs: each receives every event once, none blocks another, and rows are read once for all."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SIGNED_OUT = {"['UNAUTHENTICATED']", "4403"}
 
 
 async def create_waiting_job(database: Database, owner: Client) -> tuple[UUID, str]:
-    """A job that no worker takes: its key, and its id."""
+    """Create a job that no worker claims; return its key and its id."""
     me = decode("user", (await owner.one("{ viewer { id } }"))["id"])
     (job,) = await create_waiting_jobs(database, me, 1)
     return job, encode("job", job)
@@ -59,7 +59,7 @@ async def test_everyone_hears_everything_once_whoever_comes_and_goes_and_whateve
     is_done = asyncio.Event()
 
     async def follow(rng: random.Random) -> list[int]:
-        """Come at some time, leave after some events, come back with the cursor; a straggler reads slowly."""
+        """Subscribe after a random delay, disconnect after some events, resume from the cursor; some events are consumed slowly."""
         sequences: list[int] = []
         cursor = None
         await asyncio.sleep(rng.random())
@@ -129,7 +129,7 @@ async def test_a_shared_answer_is_the_one_that_each_would_have_had(ada: Client, 
     fragments = FRAGMENTS if "...On" in selection else ""
     variables = {name: value for name, value in (("yes", True), ("no", False), ("some", 2)) if f"${name}" in selection}
     shared_query = f"{head}jobEvents(id: $id) {{ {selection} }} }}{fragments}"
-    # A root field in a fragment is answered one by one.
+    # A root field in a fragment is executed once for each subscriber.
     unshared_query = f"{head}...Root }} fragment Root on Subscription {{ jobEvents(id: $id) {{ {selection} }} }}{fragments}"
     following = [
         asyncio.create_task(received_events(ada, id_, query, **variables))
@@ -142,7 +142,7 @@ async def test_a_shared_answer_is_the_one_that_each_would_have_had(ada: Client, 
     await ada.one(CANCEL, id=id_)
     first, second, third, unshared = await asyncio.gather(*following)
     assert len(unshared) == 12
-    if "totalCount" not in selection:  # how many there are is as of the moment, and nobody's moment is another's
+    if "totalCount" not in selection:  # the total count depends on the moment, so results with it are not shared
         assert first == second == third == unshared
     assert [event.keys() for event in first] == [event.keys() for event in unshared]
 
@@ -190,7 +190,7 @@ async def test_who_does_not_read_brakes_nobody_grows_nothing_and_misses_nothing(
     async with ada.socket() as (send, receive):
         await send({"id": "1", "type": "subscribe", "payload": {"query": EVENTS, "variables": {"id": id_}}})
         assert (await receive())["payload"]["data"]["jobEvents"]["sequence"] == 1
-        # From here on nothing is taken from this socket: its client's own buffers fill up, and then the server's.
+        # From here on this socket is not read: its client's buffers fill up, then the server's.
         fast_reader = asyncio.create_task(received_events(ada, id_))
         await asyncio.sleep(0.3)
         for _ in range(batches):
@@ -215,7 +215,7 @@ async def test_a_stream_ends_when_its_token_does(ada: Client, admin: Client, not
     _, id_ = await create_waiting_job(notifying_database, ada)
 
     async def listen(client: Client, query: str, **variables: Any) -> str:
-        """How it was told: by the stream's own last answer, or by the socket's end, whichever came first."""
+        """Return how the subscription ended: by an error in the stream, or by the close of the socket, whichever came first."""
         try:
             async for _ in client.subscribe(query, **variables):
                 pass

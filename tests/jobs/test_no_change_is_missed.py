@@ -1,4 +1,4 @@
-"""Changes of jobs that come at the wrong moment: in the middle of a look, between two statements of one, or while rights are lost."""
+"""Changes of jobs at critical moments: during a poll, between two of its statements, or while access is revoked."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ _WRITE_PROGRESS = text("""
 
 
 def new_admin() -> Viewer:
-    """An admin, unlike every other viewer."""
+    """An admin distinct from every other viewer, so that no results are shared."""
     return Viewer(uuid4(), UserRole.ADMIN)
 
 
 async def write_progress(database: Database, *jobs: UUID) -> None:
-    """One more event for each, with some progress."""
+    """Add one event with progress to each job."""
     async with database.work(SYSTEM) as work:
         await work.run(_WRITE_PROGRESS, {"ids": list(jobs)})
 
@@ -63,7 +63,7 @@ async def running_changes(database: Database, looks: ChangeQueries) -> AsyncGene
 
 
 async def sequences_until(watcher: Watcher, sequence: int) -> list[int]:
-    """The sequences that it is told of, up to this one."""
+    """Return the sequences that the watcher receives, up to this one."""
     sequences: list[int] = []
     async with asyncio.timeout(5):
         while sequence not in sequences:
@@ -72,7 +72,7 @@ async def sequences_until(watcher: Watcher, sequence: int) -> list[int]:
 
 
 class InterruptedDatabase:
-    """The state, with something that happens after each statement's snapshot."""
+    """A database that runs a callback after each statement's snapshot."""
 
     def __init__(self, database: Database, after_statement: Callable[[int], Awaitable[None]]) -> None:
         self._database = database
@@ -87,7 +87,7 @@ class InterruptedDatabase:
 
 
 def interrupted(after_statement: Callable[[int], Awaitable[None]]) -> ChangeQueries:
-    """Looks with something that happens after each of their statements, counted through."""
+    """Polls that run a callback after each statement, numbered across all polls."""
     databases: list[InterruptedDatabase] = []
 
     async def look(database: Database, watches: Sequence[Watch], known: Mapping[UUID, int | None], moment: datetime) -> Any:
@@ -103,7 +103,7 @@ async def test_who_comes_during_a_look_hears_of_what_happens_after(ada: Client, 
     look_started, may_proceed = asyncio.Event(), asyncio.Event()
 
     async def delayed_look(database: Database, watches: Sequence[Watch], known: Mapping[UUID, int | None], moment: datetime) -> Any:
-        """As a look that waits for a connection: what it finds is of later than when it was asked for."""
+        """Delay the poll as if it waited for a connection: its snapshot is later than its request."""
         look_started.set()
         await may_proceed.wait()
         return await jobchanges.load_changes(database, watches, known, moment)
@@ -143,7 +143,7 @@ async def test_those_who_come_again_and_again_during_a_look_read_by_themselves(a
 
 
 async def test_a_change_between_two_statements_of_a_look_is_told_to_all(ada: Client, notifying_database: Database) -> None:
-    """More than a hundred watches take two statements, each with a moment of its own."""
+    """More than a hundred watches take two statements, each with its own snapshot."""
     (job,) = await create_jobs_of(ada, notifying_database)
     cancelled_only = Criteria.of(status=OneOf((JobStatus.CANCELLED,)))
 

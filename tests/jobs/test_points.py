@@ -1,4 +1,4 @@
-"""Points of curves reach the run whole, once, and only from the attempt that holds the job."""
+"""Points of metrics reach the run completely, once, and only from the attempt that holds the lease."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ QUEUE = "points"
 
 
 class TrainingJob:
-    """A job that trains, claimed by a worker that is not there."""
+    """A training job claimed by a worker that does not exist."""
 
     def __init__(self, database: Database, claim: Claim, run_id: UUID) -> None:
         self.database = database
@@ -99,7 +99,7 @@ async def test_of_equal_values_the_first_step_counts(training_job: TrainingJob) 
 async def test_staged_points_that_are_gone_are_missed_and_nothing_is_told(training_job: TrainingJob) -> None:
     staged = await metrics.stage(training_job.database, [Point("loss", 0, 1.0)])
     async with training_job.database.work(SYSTEM) as work:
-        await work.run(delete(StagedPoint))  # as a crash of Postgres does
+        await work.run(delete(StagedPoint))  # as a crash of PostgreSQL does: the table is unlogged
     before = await training_job.sequence()
     with pytest.raises(Unavailable):
         async with training_job.database.work(SYSTEM) as work:

@@ -1,4 +1,4 @@
-"""What costs a try, what costs a loss, what costs neither; and what a job shows of it while it waits, runs and has ended."""
+"""What counts as a try, what counts as a loss, what as neither; and what a job shows of it while it waits, runs and has ended."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RETRYABLE = Failure("BROKEN", "It broke.", retryable=True)
 
 
 async def claim_again(desk: JobDriver, job_id: UUID) -> Claim:
-    """The next claim, the pause passed over."""
+    """Claim the job again without waiting for its backoff."""
     async with desk.database.work(SYSTEM) as work:
         await work.run(update(Job).where(Job.id == job_id).values(run_after=None))
     claim = await desk.claim(job_id)
@@ -102,7 +102,7 @@ async def test_a_job_shows_an_error_only_while_it_is_true(job_driver: JobDriver)
 
 
 async def test_after_a_crash_that_its_postmaster_survives_no_lease_is_taken_within_a_lease(job_driver: JobDriver) -> None:
-    """Recovery empties what is unlogged; nothing else tells an ordinary role of the crash."""
+    """Crash recovery truncates unlogged tables; nothing else reveals the crash to an ordinary role."""
     (kind,) = await job_driver.database.rows(text("SELECT relpersistence::text FROM pg_class WHERE oid = 'uptime'::regclass"))
     assert kind[0] == "u"
     claim = await job_driver.claim((await job_driver.submit()).id, lease=0.0)
@@ -132,7 +132,7 @@ async def test_a_heartbeat_notes_that_postgres_has_recovered(job_driver: JobDriv
 
 @asynccontextmanager
 async def unwritable_attempts(desk: JobDriver, job_id: UUID) -> AsyncGenerator[None]:
-    """Nothing can be written of this job's attempts."""
+    """Make every write to this job's attempts fail."""
     async with desk.database.work(SYSTEM) as work:
         refuses = "CREATE FUNCTION curse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'cursed'; END $$"
         await work.run(text(refuses))

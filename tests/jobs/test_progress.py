@@ -1,4 +1,4 @@
-"""Progress that means something: it only rises, says what is being done, and when it will be over."""
+"""Progress of jobs: it never falls, names the current step, and estimates the time left."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A job whose body or worker is killed goes on where it was, and nobody can tell from what it made."""
+"""A job whose body or worker is killed resumes from its checkpoint, and its results are the same as without the kill."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ FREQUENT_CHECKPOINTS = {
 ROUNDS = 200
 QUIET = 1.0  # seconds
 UNDISTURBED: dict[str, Any] = {}
-"""What comes of an undisturbed ingest of each file, and of an undisturbed training."""
+"""The results of an undisturbed ingest of each file, and of an undisturbed training."""
 RUN = """query($id: ID!) { run(id: $id) { status metrics { key last lastStep min minStep max maxStep count }
   metricHistory(maxPoints: 2000) { key totalPoints points { step value } }
   modelVersion { artifacts { role sha256 } } job { status attempt tries nodes { key status } } } }"""
@@ -57,7 +57,7 @@ VERSION = """query($id: ID!) { node(id: $id) { ... on DatasetVersion { status ro
 
 @dataclass
 class CheckpointingWorker:
-    """One worker that checkpoints often, and ways to harm it."""
+    """One worker with frequent checkpoints, and ways to disturb it."""
 
     database: Database
     objects: ObjectStore
@@ -69,13 +69,13 @@ class CheckpointingWorker:
         return cls(database, objects, folder, _start_worker(folder))
 
     def kill_worker(self) -> None:
-        """And start another."""
+        """Kill the worker and start another."""
         self.process.kill()
         self.process.wait()
         self.process = _start_worker(self.folder)
 
     async def body(self) -> psutil.Process:
-        """The process that works on the job: it stands in a folder of its own, once it has been told what to do."""
+        """Return the child process that runs the job; its working directory is set once it has received the job."""
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline:
             for process in psutil.Process(self.process.pid).children(recursive=True):
@@ -86,7 +86,7 @@ class CheckpointingWorker:
         pytest.fail("No body ran within 10 s.")
 
     async def checkpoint(self, job: str, name: str) -> Row[Any]:
-        """The job's checkpoint, once there is one."""
+        """Return the job's checkpoint as soon as there is one."""
         statement = select(*JobCheckpoint.__table__.c).where(
             JobCheckpoint.job_id == UUID(job.removeprefix("job_")), JobCheckpoint.name == name
         )
@@ -99,7 +99,7 @@ class CheckpointingWorker:
         pytest.fail("There was no checkpoint within 60 s.")
 
     async def last_checkpoint(self, job: str, name: str) -> Row[Any]:
-        """That of a body that stands still: what it handed over before has been stored, when for long there was nothing newer."""
+        """Return the last checkpoint of a suspended body: wait until no newer one is stored for `QUIET` seconds."""
         latest, since = await self.checkpoint(job, name), time.monotonic()
         while time.monotonic() < since + QUIET:
             await asyncio.sleep(0.05)
@@ -109,7 +109,7 @@ class CheckpointingWorker:
         return latest
 
     async def leftovers(self) -> tuple[int, set[str]]:
-        """How many checkpoints there are, and which objects nothing refers to."""
+        """Return the number of checkpoints, and the objects that nothing references."""
         rows = await self.database.rows(select(JobCheckpoint.job_id))
         referenced = {row.object_key for row in await self.database.rows(select(StoredObject.object_key))}
         referenced |= {row.object_key for row in await self.database.rows(select(Upload.object_key))}
@@ -129,7 +129,7 @@ def _start_worker(folder: Path) -> ForkedProcess:
 async def checkpointing_worker(
     settings: StateSettings, database: Database, ada: Client, worker: subprocess.Popen[bytes], tmp_path: Path
 ) -> AsyncGenerator[CheckpointingWorker]:
-    """The tests' own worker stands still meanwhile, so that it takes no job away."""
+    """Suspend the tests' shared worker meanwhile, so that it claims no job."""
     worker.send_signal(signal.SIGSTOP)
     async with ObjectStore.open(settings) as objects:
         workshop = CheckpointingWorker.open(database, objects, tmp_path)
@@ -147,7 +147,7 @@ def table(rows: int) -> str:
 
 
 async def training(ada: Client) -> tuple[str, str]:
-    """A pipeline and a version that it takes some seconds to learn from."""
+    """Create a pipeline and a version whose training takes some seconds."""
     version = await ada.ingest("numbers", table(2_000))
     parameters = {"target": "y", "n_estimators": ROUNDS, "num_leaves": 31}
     steps = ("data", "dataset", {}), ("split", "split", {"validation_fraction": 0.2}), ("train", "train_lightgbm", parameters)
@@ -155,7 +155,7 @@ async def training(ada: Client) -> tuple[str, str]:
 
 
 async def trained(ada: Client, pipeline: str, version: str) -> dict[str, Any]:
-    """The undisturbed run; one is enough for all tests."""
+    """Return the results of the undisturbed run; one is enough for all tests."""
     if "run" not in UNDISTURBED:
         started = await ada.run_pipeline(pipeline, version, seed=7)
         assert (await ada.wait(started["job"]["id"]))["status"] == "COMPLETED"
@@ -200,10 +200,10 @@ async def test_a_killed_training_goes_on_from_its_checkpoint_and_makes_the_same_
     }.items()
     assert (run["metricHistory"], run["metrics"], model(run)) == (expected["metricHistory"], expected["metrics"], model(expected))
     progress = [event["progress"] async for event in ada.events(job) if event["type"] in ("PROGRESS", "METRIC") and event["attempt"] == 2]
-    assert min(progress) >= 20  # where the training begins: it went on from its checkpoint
+    assert min(progress) >= 20  # where training begins: it resumed from its checkpoint
     rows, orphans = await checkpointing_worker.leftovers()
     assert rows == 0
-    if killed == "body":  # with a worker goes what it was just storing, which is collected later
+    if killed == "body":  # killing the worker orphans the object that it was storing, which maintenance deletes later
         assert orphans == set()
 
 
@@ -237,7 +237,7 @@ async def test_a_cancelled_job_leaves_no_checkpoint(ada: Client, checkpointing_w
     assert (await ada.wait(job))["status"] == "CANCELLED"
     deadline = time.monotonic() + 10
     while await checkpointing_worker.leftovers() != (0, set()) and time.monotonic() < deadline:
-        await asyncio.sleep(0.05)  # objects go after the commit
+        await asyncio.sleep(0.05)  # objects are deleted after the commit
     assert await checkpointing_worker.leftovers() == (0, set())
 
 
@@ -248,7 +248,7 @@ def wide() -> bytes:
 
 
 def long() -> bytes:
-    """Two blocks that are read at once, each a part, and one that takes its time: it has to be read record by record."""
+    """Two blocks that are read in parallel, one part each, and a slow one that has to be parsed record by record."""
     rows = np.arange(2_000_000)
     text = "row;note\n" + "\n".join(map("{};a".format, rows))
     sound = text[: text.index("\n", 17 * 1024**2) + 1]
@@ -265,7 +265,7 @@ async def undisturbed(ada: Client, name: str, content: bytes) -> dict[str, Any]:
 
 
 async def downloaded(version: dict[str, Any]) -> dict[str, Any]:
-    """Its files are in the store as they are said to be."""
+    """Check the files in the store against their sizes and digests."""
     async with httpx.AsyncClient() as http:
         for file in ("rawFile", "processedFile"):
             content = (await http.get(version[file].pop("downloadUrl"))).content
@@ -305,7 +305,7 @@ async def test_a_killed_ingest_goes_on_with_what_was_fetched_and_read(
     assert await downloaded(await ada.one(VERSION, id=version)) == expected
     rows, orphans = await checkpointing_worker.leftovers()
     assert rows == 0
-    if killed == "body":  # with a worker goes what it was just storing, which is collected later
+    if killed == "body":  # killing the worker orphans the object that it was storing, which maintenance deletes later
         assert orphans == set()
 
 

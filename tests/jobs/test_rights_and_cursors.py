@@ -1,4 +1,4 @@
-"""Where a stream may be taken up, and what is said of a page when its reader may not see it any more."""
+"""Where a stream can be resumed, and what happens to a page of events whose reader has lost access meanwhile."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def create_waiting_job(database: Database, owner: Client) -> tuple[UUID, s
 
 
 async def subscription_error(client: Client, query: str, **variables: Any) -> tuple[list[str | None], str]:
-    """The codes of the error, and its text."""
+    """Return the codes of the error, and its text."""
 
     async def consume() -> None:
         async for _ in client.subscribe(query, **variables):
@@ -79,13 +79,13 @@ async def set_role(database: Database, role: str) -> None:
 
 async def test_a_right_that_is_lost_in_the_middle_of_a_page_ends_it_there(bob: Client, ada: Client, notifying_database: Database) -> None:
     job, id_ = await create_waiting_job(notifying_database, ada)
-    await write_events(notifying_database, [job], 150, "x" * 100_000)  # more than the buffers between us take
+    await write_events(notifying_database, [job], 150, "x" * 100_000)  # more than the buffers in between hold
     await set_role(notifying_database, "admin")
     async with bob.socket() as (send, receive):
         await send({"id": "1", "type": "subscribe", "payload": {"query": EVENTS, "variables": {"id": id_}}})
         assert (await receive())["payload"]["data"]["jobEvents"]["sequence"] == 1
         await set_role(notifying_database, "member")
-        await asyncio.sleep(2.5)  # sessions are looked at each second here
+        await asyncio.sleep(2.5)  # sessions are revalidated each second here
         sequences = [1]
         async with asyncio.timeout(10):
             while (message := await receive())["payload"].get("data") is not None:

@@ -1,4 +1,4 @@
-"""A job is watched live: every event once, in order, from any cursor, until the last."""
+"""A job's event stream has every event once, in order, from any cursor, until the last."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ METRICS = "subscription($id: ID!, $keys: [String!], $after: String) { runMetrics
 
 
 async def start_training(ada: Client, rounds: int = 40) -> tuple[str, str]:
-    """A training under way: (job, run)."""
+    """Start a training; return (job, run)."""
     version = await ada.ingest("d", CSV)
     steps = (("data", "dataset", {}), ("train", "train_lightgbm", {"target": "label", "n_estimators": rounds}))
     pipeline = (await ada.create_pipeline("p", *steps))["pipeline"]["id"]

@@ -1,4 +1,4 @@
-"""What follows jobs and sessions for everybody goes on, whatever it is told, whatever fails, and whatever else there is to do."""
+"""The process-wide watchers of jobs and sessions survive malformed notices, failures and load."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from db.streams.sessions import Session, Sessions
 from graph.core.ids import decode, encode
 from graph.execution.context import RequestServices
 from graph.execution.result_sharing import Sharing
-from graph.execution.subscriptions import _ActiveSubscription  # pyright: ignore[reportPrivateUsage] - how long it takes shows nowhere else
+from graph.execution.subscriptions import _ActiveSubscription  # pyright: ignore[reportPrivateUsage] - the only place that shows how long it takes
 from tests.client import Client
 from tests.event_writer import create_waiting_jobs, write_events
 
@@ -89,7 +89,7 @@ async def test_a_part_that_fails_begins_again(database: Database, monkeypatch: p
 
 
 class InterruptibleDatabase:
-    """The state, which can be away."""
+    """A database that can become unavailable."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -103,7 +103,7 @@ class InterruptibleDatabase:
         return await self._database.rows(statement, parameters)
 
     async def wait_for_queries(self, count: int) -> None:
-        """Return when it was asked so many times more."""
+        """Return after this many more queries."""
         expected = self._queries + count
         async with asyncio.timeout(20):
             while self._queries < expected:
@@ -114,7 +114,7 @@ class InterruptibleDatabase:
 async def test_a_gap_that_is_longer_than_its_overlap_loses_no_change(
     ada: Client, notifying_database: Database, monkeypatch: pytest.MonkeyPatch, from_the_start: bool
 ) -> None:
-    """Without Redis, and with a database that is away before any change was ever found."""
+    """Without Redis, and with a database that becomes unavailable before the first poll found a change."""
     monkeypatch.setattr("db.streams.feed.MAX_COMMIT_DELAY", timedelta(seconds=MAX_COMMIT_DELAY))
     (job,) = await create_waiting_jobs(notifying_database, decode("user", (await ada.one("{ viewer { id } }"))["id"]), 1)
     interruptible = InterruptibleDatabase(notifying_database)
@@ -140,7 +140,7 @@ async def test_news_of_others_do_not_put_off_the_look_at_a_session() -> None:
     revoked, valid = new_viewer(), new_viewer()
 
     async def look(_: Database, viewers: Collection[Viewer]) -> Mapping[Viewer, Viewer]:
-        return {viewer: viewer for viewer in viewers if viewer != revoked}  # her token has run out, of which nobody tells
+        return {viewer: viewer for viewer in viewers if viewer != revoked}  # its token has expired, for which there is no notice
 
     sessions = Sessions(cast("Database", None), look, 0.5)
     running = asyncio.create_task(sessions.run())
@@ -180,10 +180,10 @@ async def test_who_comes_brings_the_news_of_their_session() -> None:
 
 
 async def test_a_token_that_was_revoked_while_redis_was_away_closes_its_streams(ada: Client, database: Database) -> None:
-    """At the next look at sessions, which is each second here."""
+    """The next revalidation of sessions finds it; the interval is one second here."""
     async with AsyncExitStack() as stack:
         _, receive = await stack.enter_async_context(ada.socket())
-        async with database.work(SYSTEM) as work:  # of which nobody is told
+        async with database.work(SYSTEM) as work:  # without a notice
             assert await revoke_tokens(work, "ada@example.org") == 1
         began = time.monotonic()
         with pytest.raises(Exception, match="4403"):
@@ -211,7 +211,7 @@ async def test_a_redis_that_comes_back_has_everybody_looked_at(ada: Client, data
 
 
 class _SlowRun(_ActiveSubscription):
-    """Answers as it is told to, after a while."""
+    """Returns a fixed result after a delay."""
 
     def __init__(self, viewer: Viewer, answer: ExecutionResult) -> None:
         self._context = RequestServices(cast("Any", None), cast("Any", None), cast("Any", None)).for_operation(viewer)

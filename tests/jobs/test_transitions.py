@@ -1,4 +1,4 @@
-"""The job's row decides: one claim, one settle, and no step that the table of states does not have."""
+"""The job's row decides: one claim, one settlement, and no transition outside the state machine."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ RETRYABLE = Failure("BROKEN", "It broke.", retryable=True)
 
 
 def _columns_of(status: JobStatus) -> dict[str, Any]:
-    """The columns that a row in this state must have."""
+    """Return the columns that a row in this state must have."""
     active, terminal = status in ACTIVE, status in TERMINAL
     return {
         "status": status,
@@ -140,7 +140,7 @@ async def test_what_a_dead_worker_has_left_takes_no_slot_of_the_living(job_drive
         living = await workers.register(work, f"living-{job_driver.worker_id}", [QUEUE], 3)
     waiting = [(await job_driver.submit()).id for _ in range(8)]
     async with job_driver.database.work(SYSTEM) as work:
-        assert [notice.job_id for notice in await jobs.dispatch(work, [QUEUE], 5.0)] == waiting[:4]  # of eight under the cap, four run
+        assert [notice.job_id for notice in await jobs.dispatch(work, [QUEUE], 5.0)] == waiting[:4]  # the limit is eight, four run
         await work.run(update(User).values(tier=UserTier.PRO))
         assert [notice.job_id for notice in await jobs.dispatch(work, [QUEUE], 5.0)] == waiting[4:6]
         await workers.stop(work, living)

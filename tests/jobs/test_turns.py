@@ -1,4 +1,4 @@
-"""Owners take turns, and queues do, however few slots become free at a time; and only waiting makes a job older."""
+"""Owners take turns, and so do queues, even if slots become free one at a time; a job ages only while it waits."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Pick = Callable[[], Awaitable[Claim]]
 
 
 class SingleSlotWorker:
-    """The next job of a worker with one slot, in each of the two ways in which it comes to it."""
+    """The next job of a worker with one slot, by polling and by dispatch notice."""
 
     def __init__(self, desk: JobDriver, *queues: str) -> None:
         self.desk = desk
@@ -101,7 +101,7 @@ async def test_claims_of_many_owners_at_once_wait_for_no_turn_to_be_written(job_
 
 
 async def test_only_waiting_makes_a_job_older(job_driver: JobDriver) -> None:
-    """A job of two hours of which it waited none stands behind an urgent one."""
+    """A job created two hours ago that has not waited at all ranks behind an urgent one."""
     claim = await job_driver.submit_and_claim(priority=1)
     async with job_driver.database.work(SYSTEM) as work:
         long_ago = func.now() - func.make_interval(0, 0, 0, 0, 2)
@@ -123,7 +123,7 @@ async def test_the_pause_before_a_retry_makes_no_job_older(job_driver: JobDriver
 
 
 async def test_what_is_dispatched_are_the_first_places_that_people_are_shown(job_driver: JobDriver) -> None:
-    """The dispatcher places no more of each owner than it may ring for, and arrives at the same order."""
+    """The dispatcher ranks only as many jobs of each owner as it may dispatch, and arrives at the same order."""
     await set_slots(job_driver, 6, QUEUE)
     owners = [await job_driver.add_owner(name) for name in "abcd"]
     await job_driver.submit_and_claim(owner_id=owners[0])

@@ -1,4 +1,4 @@
-"""A job that waits says why, and at which place of its queue it stands."""
+"""A waiting job shows why it waits and its position in the queue."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def execute(database: Database, statement: str, **parameters: Any) -> None
 
 @pytest.fixture
 async def served(database: Database) -> AsyncGenerator[None]:
-    """Somebody serves the queue, and is busy with something else."""
+    """A worker serves the queue but has no free slot."""
     await execute(database, "INSERT INTO workers (name, queues, slots) VALUES ('busy', ARRAY['nowhere'], 1)")
     yield
     await execute(database, "DELETE FROM workers WHERE name = 'busy'")

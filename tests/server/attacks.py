@@ -1,4 +1,4 @@
-"""What strangers may send, as bytes, and how each may end."""
+"""Malicious requests as bytes, and the permitted responses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ REQUEST_TIMEOUT = 2.0
 
 
 def send_once(data: bytes) -> Callable[[str], Awaitable[list[int]]]:
-    """Send that on one connection: the statuses of what is answered before it is closed, or nothing more comes."""
+    """Send `data` on one connection; return the statuses of the responses until it is closed."""
 
     async def attack(url: str) -> list[int]:
         async with raw_connection(url) as connection:
@@ -40,7 +40,7 @@ async def response_statuses(connection: RawConnection, data: bytes) -> list[int]
 
 
 def open_many(count: int, data: bytes) -> Callable[[str], Awaitable[list[int]]]:
-    """Open so many connections, say that on each, and keep them."""
+    """Open `count` connections, send `data` on each, and keep them open."""
 
     async def attack(url: str) -> list[int]:
         async with AsyncExitStack() as stack:
@@ -100,11 +100,11 @@ MEGABYTE = 1024 * 1024
 
 
 def text_frame(text: bytes) -> bytes:
-    """One frame of a client, its mask all zeros."""
+    """Return a text frame of a client, with a mask of zeros."""
     return b"\x81\xff" + len(text).to_bytes(8) + b"\0\0\0\0" + text
 
 
-# How each may end: the status, or None where the connection is closed without a word.
+# The permitted responses: a status, or None if the connection is closed without one.
 ATTACKS: dict[str, tuple[Callable[[str], Awaitable[list[int]]], set[int | None]]] = {
     # JSON
     "null": (send_once(post_request(b"null")), {400}),
@@ -138,7 +138,7 @@ ATTACKS: dict[str, tuple[Callable[[str], Awaitable[list[int]]], set[int | None]]
     "NUL in the document": (send_once(post_request(b'{"query": "{ \\u0000 }"}')), {200}),
     "an address that is no UTF-8": (send_once(b"GET /graphql?query=%ff HTTP/1.1\r\nhost: t\r\ngraphql-preflight: 1\r\n\r\n"), {400}),
     "raw bytes in the address": (send_once(b"GET /graphql?query=\xff\xfe HTTP/1.1\r\nhost: t\r\n\r\n"), {400}),
-    # other bodies
+    # Other bodies
     "multipart": (send_once(MULTIPART), {415}),
     "text/plain": (send_once(post_request().replace(b"application/json", b"text/plain")), {415}),
     "a form": (send_once(post_request(b"query={__typename}").replace(b"application/json", b"application/x-www-form-urlencoded")), {415}),
@@ -179,7 +179,7 @@ ATTACKS: dict[str, tuple[Callable[[str], Awaitable[list[int]]], set[int | None]]
         send_once(CHUNKED + b"%x\r\n" % len(QUERY) + QUERY + b"\r\n0\r\nx-a: " + b"a" * MEGABYTE),
         {431, None},
     ),
-    # websockets
+    # WebSockets
     "80,000 digits before connection_init": (send_once(HANDSHAKE + text_frame(variables_body(b"1" * 80_000 + b"e-80000"))), {101}),
     "an upgrade with a body": (send_once(HANDSHAKE.replace(b"host: t", b"host: t\r\ncontent-length: 5") + b"hello"), {400}),
     "an upgrade in chunks": (send_once(HANDSHAKE.replace(b"host: t", b"host: t\r\ntransfer-encoding: chunked") + b"0\r\n\r\n"), {400}),
@@ -189,7 +189,7 @@ ATTACKS: dict[str, tuple[Callable[[str], Awaitable[list[int]]], set[int | None]]
     "2,000 upgrades with a body": (open_many(2000, HANDSHAKE.replace(b"host: t", b"host: t\r\ncontent-length: 5")), {400, None}),
     "200,000 pings": (send_once(HANDSHAKE + b"\x89\x80\0\0\0\0" * 200_000), {101}),
     "200,000 pieces of a message": (send_once(HANDSHAKE + b"\x01\x80\0\0\0\0" + b"\x00\x80\0\0\0\0" * 200_000), {101}),
-    # time and number
+    # Slow and numerous connections
     "a head byte by byte": (send_slowly(b"POST /graphql HTTP/1.1\r\nhost: t\r\nx-a: ", b"a" * 200), {None}),
     "a body byte by byte": (send_slowly(post_request(b"", length=200), b" " * 200), {None}),
     "chunks byte by byte": (send_slowly(CHUNKED, b"1\r\n \r\n" * 40), {None}),

@@ -1,4 +1,4 @@
-"""A database whose changes are told."""
+"""Fixtures of the server tests: a database that publishes its changes."""
 
 from __future__ import annotations
 

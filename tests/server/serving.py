@@ -1,4 +1,4 @@
-"""Servers beside the one that all tests share, for settings of their own, and requests written byte by byte."""
+"""Servers with settings of their own, beside the shared one, and requests written byte by byte."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from server.uvicorn_config import build_config
 
 @asynccontextmanager
 async def serving(limits: GraphSettings | None = None, **changes: Any) -> AsyncGenerator[str]:
-    """The real application behind the real server, with these settings changed: its address."""
+    """Run the real application in a real uvicorn with these settings; yield its address."""
     settings = server_settings().model_copy(update=changes)
     server = uvicorn.Server(build_config(create_app(settings, limits=limits), settings, port=0, timeout_graceful_shutdown=2))
-    task = asyncio.create_task(server._serve())  # pyright: ignore[reportPrivateUsage] - `serve` would take the signals over
+    task = asyncio.create_task(server._serve())  # pyright: ignore[reportPrivateUsage] - `serve` would install signal handlers
     while not server.started:
         await asyncio.sleep(0.01)
         if task.done():
@@ -31,7 +31,7 @@ async def serving(limits: GraphSettings | None = None, **changes: Any) -> AsyncG
 
 
 class RawConnection:
-    """A connection on which every byte is ours."""
+    """A connection that sends exactly the given bytes."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
@@ -42,7 +42,7 @@ class RawConnection:
         await self.writer.drain()
 
     async def read_head(self) -> tuple[int, dict[str, str]]:
-        """The status and the headers of the next answer; (0, {}) where the connection was closed instead."""
+        """Return the status and headers of the next response; (0, {}) if the connection was closed instead."""
         try:
             raw = await self.reader.readuntil(b"\r\n\r\n")
         except (asyncio.IncompleteReadError, OSError):
@@ -56,7 +56,7 @@ class RawConnection:
         return status, headers, await self.reader.readexactly(int(headers.get("content-length", "0")))
 
     async def read_to_end(self) -> bytes:
-        """All that comes until the other side closes."""
+        """Read until the other side closes the connection."""
         try:
             return await self.reader.read()
         except OSError:
@@ -77,7 +77,7 @@ QUERY = b'{"query": "{ __typename }"}'
 
 
 def post_request(body: bytes = QUERY, *headers: bytes, length: int | None = None) -> bytes:
-    """A whole request; `length` is what it says of its body."""
+    """Return a whole request; `length` overrides its Content-Length."""
     lines = [b"POST /graphql HTTP/1.1", b"host: trellis", b"content-type: application/json", *headers]
     lines.append(b"content-length: %d" % (len(body) if length is None else length))
     return b"\r\n".join(lines) + b"\r\n\r\n" + body

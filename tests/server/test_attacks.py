@@ -1,6 +1,6 @@
-"""What strangers may send to a process of its own: each is refused or closed, none breaks anything, and nobody else waits for it.
+"""Malicious requests to a separate server: each is refused or disconnected, nothing breaks, and other clients are not delayed.
 
-`pytest -s` shows for each attack how it ended, how long that took, and the slowest answer that a bystander had meanwhile.
+`pytest -s` shows for each attack its outcome, its duration, and the slowest response that a bystander had meanwhile.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ from tests.graph import attacks as documents
 from tests.server.attacks import ATTACKS, REQUEST_TIMEOUT
 from tests.server.serving import QUERY, post_request, raw_connection
 
-MIN_REQUESTS = 5  # times that a bystander asks at least
+MIN_REQUESTS = 5  # minimum number of requests of a bystander
 AT_ONCE = 0.1  # seconds for a refusal, and for a bystander meanwhile; the best of some tries, since others use the machine too
 TRIES = 8
-EXHAUSTIVE = {  # each takes as long as a request may, and is ended as another is
+EXHAUSTIVE = {  # each takes the whole request timeout, and a similar attack is not exhaustive
     "a body byte by byte",
     "chunks byte by byte",
     "a chunk of a terabyte",
     "2,000 half heads",
     "1,000 half bodies",
 }
-SLOWEST = 1.0  # of a bystander, in seconds, on a machine that does other things too; alone it is some 20 ms
+SLOWEST = 1.0  # seconds for a bystander on a loaded machine; on an idle one it takes some 20 ms
 
 
 @pytest.fixture(scope="module")
 async def target(
     settings: StateSettings, live_server: object, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncGenerator[tuple[str, Path]]:
-    """The address of an API as it is deployed, and its log."""
+    """The address of an API server as it is deployed, and its log."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -69,7 +69,7 @@ async def target(
 
 
 class Bystander(threading.Thread):
-    """Asks for something small, again and again, on a connection of its own."""
+    """Sends small requests continuously on a connection of its own."""
 
     def __init__(self, url: str) -> None:
         super().__init__(daemon=True)
@@ -85,7 +85,7 @@ class Bystander(threading.Thread):
             try:
                 try:
                     self._request(connection)
-                except (ConnectionError, http.client.RemoteDisconnected):  # a kept connection may be closed; every client comes again
+                except (ConnectionError, http.client.RemoteDisconnected):  # the server may close a kept-alive connection; clients reconnect
                     connection.close()
                     self._request(connection)
             except (OSError, http.client.HTTPException) as error:
@@ -128,7 +128,7 @@ async def test_an_attack_is_refused_or_closed_and_nobody_else_notices(target: tu
     assert '"level": "error"' not in log_text
 
 
-# A document, or a whole body, and how it is refused.
+# Documents, or whole bodies, and the code of the refusal.
 REFUSED: dict[str, tuple[bytes, int]] = {
     "a body of 20 MB": (b" " * 20_000_000, 413),
     "80,000 digits and an exponent": (b'{"query": "{ nothing }", "variables": {"a": ' + b"1" * 80_000 + b"e-80000}}", 400),
@@ -147,7 +147,7 @@ async def test_what_is_made_to_take_long_is_refused_in_less_than_a_tenth_of_a_se
     body, expected = REFUSED[name]
     durations, slowest = [], []
     for _ in range(TRIES):
-        # Anew each time: what was refused before is remembered.
+        # Each attempt needs a new document: refusals are cached.
         fresh = body.replace(b'"}', b' #%s"}' % uuid4().hex.encode()) if body.endswith(b'"}') else body
         bystander = Bystander(url)
         bystander.start()
@@ -164,6 +164,6 @@ async def test_what_is_made_to_take_long_is_refused_in_less_than_a_tenth_of_a_se
         if durations[-1] < AT_ONCE and slowest[-1] < AT_ONCE:
             break
     print(f"\n{name:45} {expected} {min(durations) * 1000:8.1f} ms {min(slowest) * 1000:8.1f} ms")
-    limit = AT_ONCE * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))  # where more wants to run than can, all takes longer
+    limit = AT_ONCE * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))  # more time if more processes are runnable than cores
     assert min(durations) < limit
     assert min(slowest) < limit

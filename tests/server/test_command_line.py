@@ -1,4 +1,4 @@
-"""The command line explains itself fast, and says what is missing."""
+"""The command line shows its help fast, and explains missing settings."""
 
 from __future__ import annotations
 

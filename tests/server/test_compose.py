@@ -1,4 +1,4 @@
-"""docker-compose.yml is sound: it follows the Compose specification, keeps no secret, and checks the health of what it runs."""
+"""docker-compose.yml is sound: it follows the Compose specification, contains no secret, and has a health check for each service."""
 
 from __future__ import annotations
 

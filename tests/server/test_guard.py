@@ -1,4 +1,4 @@
-"""Connections that stall, that never end, or that are too many are closed; all others are left alone."""
+"""Connections that stall, that never end, or that exceed the limit are closed; all others are unaffected."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ANSWER = {"data": {"__typename": "Query"}}
 
 
 async def send_slowly(connection: RawConnection, data: bytes, pause: float = 0.05) -> float:
-    """Send a byte now and then until the other side closes; how long that took."""
+    """Send a byte now and then until the other side closes; return how long that took."""
     began = time.monotonic()
     response = asyncio.create_task(connection.read_to_end())
     for at in range(len(data)):
@@ -87,21 +87,21 @@ async def test_a_connection_is_kept_between_requests_and_timed_anew_for_each() -
             await asyncio.sleep(0.2)
             await connection.send(body)
             assert json.loads((await connection.read_response())[2]) == ANSWER
-            await asyncio.sleep(0.5)  # longer than a request may take to come; idle is not slow
+            await asyncio.sleep(0.5)  # longer than the request timeout; an idle connection is not a slow one
 
 
 async def test_a_body_that_is_too_long_is_refused_before_it_is_sent_and_while_it_comes(anonymous: Client) -> None:
     async with serving(max_body_bytes=10_000) as url:
-        async with raw_connection(url) as connection:  # it says so
+        async with raw_connection(url) as connection:  # Content-Length exceeds the limit
             await connection.send(post_request(b"", length=20_000_000))
             status, headers, body = await connection.read_response()
             assert (status, headers["connection"]) == (413, "close")
             assert json.loads(body)["errors"][0]["extensions"]["code"] == "PAYLOAD_TOO_LARGE"
             assert await connection.read_to_end() == b""
-        async with raw_connection(url) as connection:  # it asks first
+        async with raw_connection(url) as connection:  # Expect: 100-continue
             await connection.send(post_request(b"", b"expect: 100-continue", length=20_000_000))
             assert (await connection.read_head())[0] == 413
-        async with raw_connection(url) as connection:  # it does not say
+        async with raw_connection(url) as connection:  # chunked, without a length
             await connection.send(
                 b"POST /graphql HTTP/1.1\r\nhost: t\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
             )
@@ -202,7 +202,7 @@ async def test_an_answer_that_nobody_reads_is_given_up(ada: Client, monkeypatch:
     async with serving() as url, raw_connection(url) as connection:
         assert ada.token is not None
         request = post_request(json.dumps({"query": document}).encode(), b"authorization: Bearer " + ada.token.encode())
-        connection.writer.transport.pause_reading()  # pyright: ignore[reportAttributeAccessIssue] - a transport that reads
+        connection.writer.transport.pause_reading()  # pyright: ignore[reportAttributeAccessIssue] - a readable transport
         for _ in range(8):
             await connection.send(request)
         async with asyncio.timeout(15):
@@ -220,7 +220,7 @@ async def test_a_stopping_process_does_not_wait_for_its_streams(ada: Client) -> 
             for _ in range(3)
         ]
         began = time.monotonic()
-    assert time.monotonic() - began < 1.5  # the grace is two seconds
+    assert time.monotonic() - began < 1.5  # the grace period is two seconds
     for stream in streams:
         await stream.aclose()
     await client.close()

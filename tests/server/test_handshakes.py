@@ -1,4 +1,4 @@
-"""A websocket is opened by a handshake that is one; whatever only looks like it is answered and closed, and no connection is forgotten."""
+"""A websocket opens with a valid handshake only; an invalid one gets a response and is closed, and no connection leaks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Health says which service is down, and takes nobody down with it."""
+"""Health checks name the unavailable service, and answer without it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ UNREACHABLE = "127.0.0.1:1"
 
 @asynccontextmanager
 async def health_client(settings: StateSettings, **changes: str) -> AsyncGenerator[httpx.AsyncClient]:
-    """A client of an application that reaches its services as the settings say."""
+    """A client of an application that connects to its services by these settings."""
     overridden = settings.model_copy(update=changes)
     app = Starlette(routes=health.routes())
     async with AsyncExitStack() as stack:
@@ -44,7 +44,7 @@ async def health_client(settings: StateSettings, **changes: str) -> AsyncGenerat
 
 @pytest.fixture
 async def live_worker(database: Database, settings: StateSettings) -> None:
-    """A worker that has just given a sign of life, and the bucket."""
+    """A worker with a recent heartbeat, and the bucket."""
     async with database.work(SYSTEM) as work:
         await workers.register(work, f"health-{time.monotonic_ns()}", ["default"], 1)
     async with ObjectStore.open(settings) as objects:

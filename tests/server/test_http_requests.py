@@ -1,4 +1,4 @@
-"""Which requests are operations, which are refused, and how that is said."""
+"""Which HTTP requests are GraphQL operations, which are refused, and the responses to both."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def post_content(client: Client, content: str | bytes = TYPENAME, **header
 
 
 def refusal(answer: httpx.Response) -> tuple[int, str, str]:
-    """Status, code and message, of an answer that says everything a refusal must."""
+    """Return status, code and message of a refusal, after checking what every refusal must have."""
     (error,) = answer.json()["errors"]
     assert "data" not in answer.json()
     assert error["extensions"]["requestId"] == answer.headers["x-request-id"]

@@ -1,4 +1,4 @@
-"""An operation that takes too long, or says too much, is given up: with a reason, and with everything it had begun."""
+"""An operation that takes too long, or whose result is too large, is cancelled with a reason, and so is all work it started."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_databas
 
 @asynccontextmanager
 async def locked_table(database: Database, table: str) -> AsyncGenerator[None]:
-    """Nobody else reads or writes the table meanwhile."""
+    """Lock the table against reads and writes."""
     async with database.engine.begin() as connection:
         await connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
         await connection.exec_driver_sql(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
@@ -55,7 +55,7 @@ async def test_an_operation_that_takes_too_long_is_given_up_with_its_statements(
                     while not await blocked_statements(database):
                         await asyncio.sleep(0.01)
                 answer = await answering
-                assert answer.status_code == 200  # it had begun, so it is a result
+                assert answer.status_code == 200  # execution had begun, so the response is a result
                 assert answer.json()["data"] is None
                 (error,) = answer.json()["errors"]
                 assert error["extensions"] == {"code": "TIMEOUT", "requestId": answer.headers["x-request-id"]}
@@ -107,7 +107,7 @@ async def test_whose_a_token_is_must_be_found_out_in_time(ada: Client, database:
 
 
 async def send_and_disconnect(client: Client, url: str, query: str, database: Database) -> None:
-    """Ask, and leave while it waits for a lock."""
+    """Send the operation, and disconnect while it waits for a lock."""
     asking = asyncio.create_task(client.http.post(f"{url}/graphql", json={"query": query}))
     async with asyncio.timeout(5):
         while not await blocked_statements(database):

@@ -1,4 +1,4 @@
-"""`trellis jobs` and `trellis workers`: an operator sees and steers jobs from a terminal, without the API."""
+"""`trellis jobs` and `trellis workers`: an operator inspects and controls jobs from a terminal, without the API."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ROOT = Path(__file__).parents[2]
 
 
 async def trellis(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """The command as an operator runs it, on the tests' database."""
+    """Run the command as an operator would, on the tests' database."""
 
     environment = {**os.environ, "TRELLIS_DATA_DIR": "/nonexistent", "COLUMNS": "200"}
     command = [sys.executable, "-m", "server.cli", *arguments]
@@ -44,14 +44,14 @@ async def trellis(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 async def json_lines(*arguments: str) -> list[dict[str, Any]]:
-    """What a machine reads from a command that succeeds."""
+    """Return the JSON lines that a command prints; it must succeed."""
     answer = await trellis(*arguments, "--json")
     assert answer.returncode == 0, answer.stderr
     return [json.loads(line) for line in answer.stdout.splitlines()]
 
 
 class UnservedQueue:
-    """Jobs of Ada's and Bob's in a queue that nobody serves."""
+    """Jobs of Ada's and Bob's in a queue without workers."""
 
     def __init__(self, database: Database, owners: dict[str, UUID]) -> None:
         self.database = database
@@ -63,7 +63,7 @@ class UnservedQueue:
             return (await jobs.submit(work, jobs.NewJob(self.owners[owner], kind, queue or self.queue))).id
 
     async def claim(self, job_id: UUID) -> Claim:
-        """A worker that does nothing takes the job."""
+        """Claim the job for a worker that does nothing."""
         async with self.database.work(SYSTEM) as work:
             name = f"idle-{uuid4().hex[:8]}"
             worker = await workers.register(work, name, [self.queue], 1)
@@ -72,7 +72,7 @@ class UnservedQueue:
             return Claim(job_id, job.attempt, worker)
 
     async def heartbeat(self, claim: Claim) -> None:
-        """The worker gives a sign of life: without one for 15 s, its queue counts as served by nobody."""
+        """Send a heartbeat of the worker: without one for 15 s, its queue counts as not served."""
         async with self.database.work(SYSTEM) as work:
             await workers.heartbeat(work, claim.worker_id)
 
@@ -97,7 +97,7 @@ async def unserved_queue(clean: None, database: Database) -> UnservedQueue:
 
 @asynccontextmanager
 async def dispatch_notices(settings: StateSettings) -> AsyncGenerator[list[str]]:
-    """What rings for the workers meanwhile."""
+    """Collect the dispatch notices published meanwhile."""
     received: list[str] = []
     is_subscribed = asyncio.Event()
 
@@ -295,7 +295,7 @@ async def test_workers_are_listed_with_what_they_do(unserved_queue: UnservedQueu
 async def test_maintenance_tasks_are_listed_with_how_they_went(unserved_queue: UnservedQueue) -> None:
     async with unserved_queue.database.work(SYSTEM) as work:
         await work.run(insert(MaintenanceTaskState).values(name="tidy", worker="w", runs=3, failures=1, changed=7, error="It broke."))
-    (task,) = [task for task in await json_lines("jobs", "maintenance") if task["name"] == "tidy"]  # a worker beside us may do its own
+    (task,) = [task for task in await json_lines("jobs", "maintenance") if task["name"] == "tidy"]  # a worker beside us may run its own
     assert (task["runs"], task["failures"], task["changed"], task["error"]) == (3, 1, 7, "It broke.")
     assert "It broke." in (await trellis("jobs", "maintenance")).stdout
     assert (await trellis("jobs", "chores")).stdout.startswith("task ")  # the deprecated name

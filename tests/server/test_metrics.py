@@ -1,4 +1,4 @@
-"""Prometheus reads how the queues stand, what ended and how operations went; strangers read nothing."""
+"""Prometheus scrapes the state of the queues, ended jobs and operations; strangers cannot read the metrics."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ TOKEN = "the-token-of-prometheus"
 
 @asynccontextmanager
 async def scraper(settings: StateSettings, *, client: str = "127.0.0.1", **server: Any) -> AsyncGenerator[httpx.AsyncClient]:
-    """Somebody at the address `client` who reads the numbers of an application with these settings."""
+    """A client at the address `client` of an application with these settings."""
     app = Starlette(routes=health.routes(ServerSettings(**server)))
     async with Database.open(settings) as database, ObjectStore.open(settings) as objects, connect(settings.redis_url) as redis:
         app.state.database, app.state.objects, app.state.redis = database, objects, redis
@@ -59,13 +59,13 @@ MetricValues = dict[tuple[str, ...], float]
 
 
 def parse_metrics(text: str) -> MetricValues:
-    """(name, label values in the order of their names) to value."""
+    """Map (name, label values in the order of their names) to value."""
     samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
     return {(sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value for sample in samples}
 
 
 class DedicatedQueue:
-    """Jobs in a queue of their own, and idle workers that take them."""
+    """Jobs in a queue of their own, and idle workers that claim them."""
 
     def __init__(self, database: Database, owner_id: UUID) -> None:
         self.database = database
@@ -102,7 +102,7 @@ async def dedicated_queue(clean: None, database: Database) -> DedicatedQueue:
 
 
 async def read_db_metrics(collector: DatabaseMetrics, database: Database) -> MetricValues:
-    collector._collected_at = float("-inf")  # a second has passed
+    collector._collected_at = float("-inf")  # as if a second had passed
     families = await collector.metrics(database)
     return {(sample.name, *sample.labels.values()): sample.value for family in families for sample in family.samples}
 
@@ -145,7 +145,7 @@ async def test_what_ended_is_counted_once_and_never_falls(
     assert await ended_counts() == ({"completed": 0, "failed": 0, "cancelled": 1}, none)
     await dedicated_queue.fail(await dedicated_queue.claim(await dedicated_queue.submit()), retryable=False)
     assert await ended_counts() == ({"completed": 0, "failed": 1, "cancelled": 1}, {**none, "failed": 1})
-    monkeypatch.setattr(operations, "MAX_COMMIT_DELAY", operations.timedelta(0))  # from here on, what has ended is counted for good
+    monkeypatch.setattr(operations, "MAX_COMMIT_DELAY", operations.timedelta(0))  # from here on ended jobs are counted permanently
     await dedicated_queue.fail(await dedicated_queue.claim(await dedicated_queue.submit()), retryable=True)
     for _ in range(3):
         assert await ended_counts() == ({"completed": 0, "failed": 1, "cancelled": 1}, {**none, "failed": 1, "retrying": 1})
@@ -175,7 +175,7 @@ async def test_a_scrape_costs_as_many_statements_with_many_jobs_as_with_none(
         await dedicated_queue.submit()
     with capture_statements() as sent:
         await read_db_metrics(collector, database)
-        await collector.metrics(database)  # within a second nobody asks again
+        await collector.metrics(database)  # the first result is cached for a second
     assert len([statement for statement in sent if statement.lstrip().upper().startswith("SELECT")]) == 9
 
 
@@ -191,7 +191,7 @@ async def test_maintenance_tasks_and_default_partitions_are_told(dedicated_queue
     assert values["trellis_maintenance_changed_total", "tidy"] == 7
     assert 0 <= values["trellis_maintenance_age_seconds", "tidy"] < 60
     assert 0 <= values["trellis_maintenance_seconds", "tidy"] < 60
-    for name in ("runs_total", "failures_total", "changed_total", "age_seconds", "seconds"):  # dashboards made before the rename
+    for name in ("runs_total", "failures_total", "changed_total", "age_seconds", "seconds"):  # names from before the rename
         assert values[f"trellis_chore_{name}", "tidy"] == values[f"trellis_maintenance_{name}", "tidy"]
     assert values["trellis_default_partition_rows", "job_events"] == values["trellis_default_partition_rows", "metric_points"] == 0
 
@@ -218,7 +218,7 @@ async def test_strangers_read_nothing_unless_a_setting_lets_them(
 ) -> None:
     async with scraper(settings, client=client, **server) as http:
         sent = {name: value.encode() for name, value in headers.items()}
-        answer = await http.get("/metrics", headers=sent)  # pyright: ignore[reportArgumentType] - bytes are taken as they are
+        answer = await http.get("/metrics", headers=sent)  # pyright: ignore[reportArgumentType] - httpx accepts bytes
         assert answer.status_code == status
         assert ("trellis_jobs_waiting" in answer.text) == (status == 200)
 
@@ -287,7 +287,7 @@ def free_port() -> int:
 
 @asynccontextmanager
 async def worker(queue: str, folder: Path, **settings: str) -> AsyncGenerator[tuple[subprocess.Popen[bytes], Path]]:
-    """A worker of this queue with a task that runs what a job names, and its log."""
+    """A worker of this queue whose task runs the body that a job names, and its log."""
     environment = {**os.environ, "TRELLIS_WORKER_PRELOAD": "false", "TRELLIS_WORKER_SLOTS": "2", **settings}
     log_path = folder / "worker.log"
     with log_path.open("wb") as log:
@@ -301,7 +301,7 @@ async def worker(queue: str, folder: Path, **settings: str) -> AsyncGenerator[tu
 
 
 async def scrape_until_positive(port: int, names: Sequence[tuple[str, ...]]) -> MetricValues:
-    """The worker's numbers, once these are above zero."""
+    """Return the worker's metrics as soon as these are above zero."""
     async with httpx.AsyncClient() as http, asyncio.timeout(40):
         while True:
             try:

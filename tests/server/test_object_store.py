@@ -1,4 +1,4 @@
-"""The object store against a real S3 endpoint: signed URLs bind what they say, streams carry files whole."""
+"""The object store against a real S3 endpoint: signed URLs bind their conditions, and streams transfer whole files."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def shared_store(settings: StateSettings) -> AsyncGenerator[ObjectStore]:
 
 @pytest.fixture
 async def store(shared_store: ObjectStore) -> ObjectStore:
-    """An empty one."""
+    """An empty store."""
     await shared_store.delete([item.key async for item in shared_store.list("")])
     return shared_store
 
@@ -111,7 +111,7 @@ async def test_a_download_is_an_attachment_under_its_human_name(store: ObjectSto
 async def test_a_download_can_ask_for_a_range(store: ObjectStore, client: httpx.AsyncClient) -> None:
     await store.write("datasets/x", CSV, "text/csv")
     answer = await client.get(await store.presign_get("datasets/x", "x.csv", "text/csv", 60), headers={"Range": "bytes=5-8"})
-    # 206 would be right; rclone says 200, and which part it is in Content-Range.
+    # 206 would be correct; rclone responds 200, with the range in Content-Range.
     assert (answer.status_code, answer.content, answer.headers["content-range"]) == (200, b"mass", f"bytes 5-8/{len(CSV)}")
 
 
@@ -228,7 +228,7 @@ def test_no_file_name_breaks_out_of_its_header(filename: str, plain: str) -> Non
 
 
 class CorruptingClient:
-    """The store's client over a network that spoils one byte of all that is sent; `is_noticed` leaves the sender's checksum in place."""
+    """The store's client over a network that corrupts one byte of every upload; `is_noticed` keeps the sender's checksum."""
 
     def __init__(self, client: S3Client, *, is_noticed: bool) -> None:
         self._client = client

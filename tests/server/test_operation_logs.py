@@ -1,4 +1,4 @@
-"""Every operation is one line of the log, which tells who did what and how it went, and nothing that is secret."""
+"""Every operation is logged in one line: who ran it, what it did and how it ended, without secrets."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def entries(logged: list[LogEntry], *events: str) -> list[LogEntry]:
 
 
 async def wait_for_entries(logged: list[LogEntry], event: str, count: int = 1) -> list[LogEntry]:
-    """The lines of this event, once there are so many: a line may be written just after its answer was read."""
+    """Wait for this many log entries of the event: one may be written just after its response was read."""
     async with asyncio.timeout(10):
         while len(entries(logged, event)) < count:
             await asyncio.sleep(0.01)
@@ -183,7 +183,7 @@ async def test_a_subscription_is_a_line_when_it_begins_and_one_when_it_ends(ada:
 
 @asynccontextmanager
 async def app_client(token: str, settings: ServerSettings) -> AsyncGenerator[httpx.AsyncClient]:
-    """An application of its own."""
+    """A separate application."""
     app = create_app(settings)
     transport = httpx.ASGITransport(app)
     async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://trellis") as http:

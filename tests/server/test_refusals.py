@@ -1,4 +1,4 @@
-"""What is refused before it is an operation is answered as everything else, over every transport, and is noted: a line of the log, a number."""
+"""Requests refused before execution have the usual response format over every transport, are logged, and are counted."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def error_count(code: str) -> float:
 
 @pytest.fixture
 async def trusted_documents_server(tmp_path: Path) -> AsyncGenerator[str]:
-    """A server that runs trusted documents alone."""
+    """A server that runs trusted documents only."""
     path = tmp_path / "documents.json"
     path.write_text(json.dumps({"viewer": VIEWER, "updates": UPDATES}))
     async with serving(GraphSettings(documents="trusted", documents_file=path)) as url:

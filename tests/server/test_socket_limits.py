@@ -1,4 +1,4 @@
-"""What a websocket may cost: places that nobody has asked for by name, bytes that are kept, and mutations whose client left."""
+"""Limits of a websocket: unauthenticated connections, buffered bytes, and mutations whose client disconnects."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ CREATE = "mutation($input: CreateDatasetInput!) { createDataset(input: $input) {
 
 @pytest.mark.parametrize("leave", ["complete", "close", "vanish"])
 async def test_a_mutation_whose_client_leaves_is_finished(ada: Client, database: Database, leave: str) -> None:
-    """As over HTTP: it might be at its commit, and nobody could tell."""
+    """As over HTTP: it might be at its commit, and the client could not know."""
     async with database.work(SYSTEM) as work:
         await work.run(text("LOCK TABLE datasets IN SHARE MODE"))
         async with open_websocket(ada.url, bearer(ada)) as websocket:

@@ -1,4 +1,4 @@
-"""graphql-transport-ws: limits, sessions that end, and operations that fail alone."""
+"""graphql-transport-ws: limits, sessions that end, and operations that fail independently."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ UPDATES = "subscription { jobUpdates { id } }"
 
 @asynccontextmanager
 async def open_websocket(url: str, payload: dict[str, Any] | None = None, **options: Any) -> AsyncGenerator[ClientConnection]:
-    """Open, and initialised unless `payload` is None."""
+    """Open a websocket, and initialise it unless `payload` is None."""
     address = url.replace("http", "ws", 1) + "/graphql"
     async with connect(address, subprotocols=["graphql-transport-ws"], **options) as websocket:  # pyright: ignore[reportArgumentType] - a NewType of str
         if payload is not None:
@@ -53,7 +53,7 @@ async def send_subscribe(websocket: ClientConnection, key: str, query: str, **mo
 
 
 async def wait_closed(websocket: ClientConnection) -> tuple[int, str]:
-    """The code and the reason, whatever comes before."""
+    """Return the close code and reason, skipping earlier messages."""
     async with asyncio.timeout(10):
         try:
             while True:
@@ -243,7 +243,7 @@ async def test_a_revoked_token_closes_its_sockets_and_no_others(ada: Client, bob
 
 
 async def test_nothing_stays_of_sockets_that_are_gone(ada: Client, settings: StateSettings) -> None:
-    """Ended by every means: by the client's word, by a lost connection, in the middle of operations."""
+    """Sockets closed by every means, by the client, by a lost connection, in the middle of operations, leak nothing."""
     dataset = await ada.create_dataset("watched")
     upload = (await ada.request_upload(dataset, "a.csv", b"x"))["upload"]
     assert upload["id"]
@@ -265,7 +265,7 @@ async def test_nothing_stays_of_sockets_that_are_gone(ada: Client, settings: Sta
 
 
 async def _resources(redis: Redis) -> tuple[int, int]:
-    """Tasks of the server's process, which is ours, and readers of Redis."""
+    """Return the server's tasks, which run in this process, and the subscribers of Redis."""
     gc.collect()
     tasks = [task for task in asyncio.all_tasks() if "socket" in task.get_name() or "WebSocket" in repr(task.get_coro())]
     readers: Any = await redis.execute_command("CLIENT", "LIST", "TYPE", "pubsub")  # pyright: ignore[reportUnknownMemberType] - redis leaves it untyped
@@ -286,7 +286,7 @@ FLOODS = {
 
 
 async def closing_code(connection: RawConnection) -> int:
-    """The code with which the socket was closed; what came before is passed over."""
+    """Return the close code of the socket, skipping earlier messages."""
     received = await connection.read_to_end()
     at = received.rfind(b"\x88")
     return int.from_bytes(received[at + 2 : at + 4])

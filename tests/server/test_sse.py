@@ -1,4 +1,4 @@
-"""Server-sent events, byte by byte: the frames, where a stream is taken up again, when it ends, and that nothing of it stays behind."""
+"""Server-sent events byte by byte: the frames, where a stream resumes, when it ends, and that it leaks nothing."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ UPDATES = {"query": "subscription { jobUpdates { id } }"}
 
 @asynccontextmanager
 async def streaming(client: Client, body: dict[str, Any], **headers: str) -> AsyncGenerator[tuple[httpx.Response, AsyncGenerator[str]]]:
-    """The answer, and its frames as they come, each without the empty line that ends it."""
+    """Yield the response and its frames as they arrive, each without the empty line that ends it."""
     all_headers = {"accept": STREAM, **{name.replace("_", "-"): value for name, value in headers.items()}}
 
     async def frames(answer: httpx.Response) -> AsyncGenerator[str]:
@@ -51,7 +51,7 @@ async def all_frames(client: Client, body: dict[str, Any], **headers: str) -> li
 
 @pytest.fixture
 async def ended_job(ada: Client, worker: object) -> str:
-    """A job that is over."""
+    """A job that has ended."""
     _, job = await ada.upload(await ada.create_dataset("streamed"), "streamed.csv", b"x\n1\n")
     await ada.wait(job)
     return job
@@ -80,12 +80,12 @@ async def test_a_stream_is_taken_up_after_the_last_event_that_arrived(ada: Clien
     everything = await all_frames(ada, {"query": EVENTS, "variables": {"id": ended_job}})
     event_ids = cursors(everything)
     for number, cursor in enumerate(event_ids):
-        again = {"query": EVENTS, "variables": {"id": ended_job, "after": event_ids[0]}}  # as it was sent the first time
+        again = {"query": EVENTS, "variables": {"id": ended_job, "after": event_ids[0]}}  # sent as the first time
         assert await all_frames(ada, again, last_event_id=cursor) == everything[number + 1 :]
 
 
 async def test_what_cannot_be_taken_up_again_has_no_stream(ada: Client, bob: Client, ended_job: str) -> None:
-    """A page's EventSource, which sends the header by itself, would open a stream that says so again and again."""
+    """A browser's EventSource sends the header by itself; after a stream with an error it would reconnect again and again."""
     body = {"query": EVENTS, "variables": {"id": ended_job}}
     (*_, last) = cursors(await all_frames(ada, body))
     for client, cursor, code in ((ada, "nonsense", "BAD_USER_INPUT"), (bob, last, "NOT_FOUND")):
@@ -123,9 +123,9 @@ NEVER_RUN = [
 @pytest.mark.parametrize("accept", [STREAM, f"{STREAM}, application/json;q=0.5"])
 @pytest.mark.parametrize(("body", "code"), NEVER_RUN[:3])
 async def test_what_is_refused_before_it_runs_has_no_stream(ada: Client, body: dict[str, Any], code: str, accept: str) -> None:
-    """A page's EventSource opens a stream that ended again and again; after a 400 it does not."""
+    """A browser's EventSource reconnects whenever a stream ends, but not after a 400."""
     if "subscription" not in body["query"] and accept != STREAM:
-        return  # nothing says that it was meant as a stream
+        return  # nothing indicates that a stream was intended
     answer = await ada.http.post("/graphql", json=body, headers={"accept": accept})
     assert (answer.status_code, answer.headers["content-type"]) == (400, "application/json; charset=utf-8")
     (error,) = answer.json()["errors"]
@@ -188,7 +188,7 @@ async def test_a_stream_that_breaks_says_so_and_ends() -> None:
     assert [message.get("more_body", True) for message in sent] == [True] * (len(sent) - 1) + [False]
 
     sent.clear()
-    with pytest.raises(RuntimeError):  # nothing was sent, so it can still be answered as any other failure
+    with pytest.raises(RuntimeError):  # nothing was sent yet, so an error response is still possible
         await stream(0).send({}, cast("Any", never), send)
     assert sent == []
 
@@ -240,7 +240,7 @@ async def test_a_viewer_has_so_many_streams_and_no_more(ada: Client, bob: Client
 
 
 def active_tasks() -> int:
-    """Tasks of this process that answer a request or follow something for it."""
+    """Return the tasks of this process that handle a request or follow events for it."""
     names = [getattr(task.get_coro(), "__qualname__", "") for task in asyncio.all_tasks()]
     return sum(name.split(".")[0] in {"RequestResponseCycle", "EventStream", "_wait_for_disconnect", "Event"} for name in names)
 

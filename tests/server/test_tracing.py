@@ -1,4 +1,4 @@
-"""With tracing on, an operation, its statements and the jobs it makes are spans that find each other; with it off, nothing of it is loaded."""
+"""With tracing on, an operation, its statements and the jobs it submits are linked spans; with it off, nothing of it is imported."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ROOT = Path(__file__).parents[2]
 
 @asynccontextmanager
 async def traced_app(client: Client) -> AsyncGenerator[tuple[httpx.AsyncClient, InMemorySpanExporter]]:
-    """An application of its own that traces into memory, as this client's viewer sees it."""
+    """An application that traces into memory, with a client of this viewer."""
     exporter = InMemorySpanExporter()
     app = create_app(ServerSettings(tracing=True), Spans("trellis-api", SimpleSpanProcessor(exporter)))
     transport = httpx.ASGITransport(app)
@@ -98,7 +98,7 @@ async def test_an_attempt_is_a_trace_of_its_jobs_own(database: Database) -> None
 
     with pytest.raises(ZeroDivisionError):
         await attempt()
-    await database.rows(select(Job.id).limit(1))  # of nobody: no span
+    await database.rows(select(Job.id).limit(1))  # outside any operation: no span
     spans.close()
     statement, root = exporter.get_finished_spans()
     assert (statement.name, root.name) == ("sql SELECT", "job train")

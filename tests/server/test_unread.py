@@ -1,4 +1,4 @@
-"""Clients that do not read: whatever closes others closes them too, in time, and little waits for them meanwhile."""
+"""Clients that do not read: their connections are closed in time by the usual reasons, and little is buffered for them meanwhile."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def message(**members: object) -> bytes:
 
 
 class NonReadingConnection:
-    """A connection of which nothing is read unless it is said."""
+    """A connection that reads only on request."""
 
     def __init__(self, raw_socket: socket.socket) -> None:
         self._socket = raw_socket
@@ -70,12 +70,12 @@ async def non_reading_connection(url: str) -> AsyncGenerator[NonReadingConnectio
 
 
 def open_sockets() -> list[LimitedWebSocketProtocol]:
-    """Those of this process that are open."""
+    """Return the open websockets of this process."""
     return [protocol for protocol in gc.get_objects() if type(protocol) is LimitedWebSocketProtocol and not protocol.disconnected]
 
 
 def paused_streams() -> list[LimitedHttpProtocol]:
-    """Connections whose stream is held back."""
+    """Return the connections whose stream is paused by flow control."""
     return [
         protocol
         for protocol in gc.get_objects()
@@ -86,7 +86,7 @@ def paused_streams() -> list[LimitedHttpProtocol]:
 
 
 async def wait_until(condition: Callable[[], bool], seconds: float = 20) -> float:
-    """How many seconds it took."""
+    """Return how many seconds it took."""
     began = time.monotonic()
     async with asyncio.timeout(seconds):
         while not condition():
@@ -95,7 +95,7 @@ async def wait_until(condition: Callable[[], bool], seconds: float = 20) -> floa
 
 
 async def write_events_until(database: Database, job: UUID, condition: Callable[[], bool]) -> None:
-    """Long events of the job, until there are more of them on their way than a client takes."""
+    """Write long events of the job until the condition holds, such as that the client's buffers are full."""
     async with asyncio.timeout(20):
         while not condition():
             await write_events(database, [job], 200, "x" * 8000)
@@ -103,7 +103,7 @@ async def write_events_until(database: Database, job: UUID, condition: Callable[
 
 
 async def create_waiting_job(client: Client, database: Database) -> tuple[UUID, dict[str, object]]:
-    """One that no worker takes, and how it is followed."""
+    """Create a job that no worker claims; return it and the operation that follows it."""
     me = decode("user", (await client.one("{ viewer { id } }"))["id"])
     (job,) = await create_waiting_jobs(database, me, 1)
     return job, {"query": EVENTS, "variables": {"id": encode("job", job)}}
@@ -111,7 +111,7 @@ async def create_waiting_job(client: Client, database: Database) -> tuple[UUID, 
 
 @asynccontextmanager
 async def blocked_socket(url: str, client: Client, database: Database) -> AsyncGenerator[NonReadingConnection]:
-    """Initialised, and with more events on their way than its client takes."""
+    """An initialised socket with more pending events than its client's buffers hold."""
     job, operation = await create_waiting_job(client, database)
     await wait_until(lambda: not open_sockets())
     async with non_reading_connection(url) as connection:
@@ -126,7 +126,7 @@ async def blocked_socket(url: str, client: Client, database: Database) -> AsyncG
 
 @asynccontextmanager
 async def blocked_stream(url: str, client: Client, database: Database) -> AsyncGenerator[None]:
-    """A stream with more events on their way than its client takes."""
+    """A stream with more pending events than its client's buffers hold."""
     job, operation = await create_waiting_job(client, database)
     body = json.dumps(operation).encode()
     async with non_reading_connection(url) as connection:
@@ -170,7 +170,7 @@ async def test_pings_that_are_not_read_either_are_the_end(ada: Client, notifying
 
 
 async def test_a_close_that_is_not_read_ends_the_connection_all_the_same(ada: Client) -> None:
-    """With less on its way than what pauses the server: the close frame waits for its place, and not for ever."""
+    """Fewer bytes are pending than what pauses the server: sending the close frame waits for buffer space, with a timeout."""
     async with serving() as url, non_reading_connection(url) as connection:
         await wait_until(lambda: not open_sockets())
         await connection.send(HANDSHAKE)

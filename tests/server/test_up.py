@@ -1,4 +1,4 @@
-"""`trellis up`: one command that starts everything, keeps it running and takes it down again."""
+"""`trellis up`: one command that starts everything, supervises it and shuts it down."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 
 @dataclass
 class Up:
-    """A `trellis up` in a process of its own, its output in a file."""
+    """A `trellis up` in a separate process, its output in a file."""
 
     process: subprocess.Popen[bytes]
     data_dir: Path
@@ -35,7 +35,7 @@ class Up:
     url: str
 
     def children(self) -> dict[str, psutil.Process]:
-        """By the last word that tells them apart."""
+        """Return the child processes by subcommand, or by program name."""
         processes = psutil.Process(self.process.pid).children()
         return {child.cmdline()[3] if "server.cli" in child.cmdline() else child.name(): child for child in processes}
 
@@ -51,7 +51,7 @@ def command(data_dir: Path, port: int) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """Without the servers of the other tests."""
+    """Return the environment without the servers of the other tests."""
     return {name: value for name, value in os.environ.items() if not name.startswith("TRELLIS_")} | {"TRELLIS_EMBEDDED_DURABLE": "false"}
 
 
