@@ -144,7 +144,7 @@ async def test_the_same_request_twice_holds_once(billing: BillingDriver, prices:
     assert first["__typename"] == "RunPipelinePayload"
     assert others == [first] * 4
     prices["PROCESS"] = 99
-    assert await ada.one(RUN, input=request) == first, "a repeat is answered, whatever it would cost today"
+    assert await ada.one(RUN, input=request) == first, "an idempotent repeat gets the result at any current price"
     assert [kind for kind, _, _ in await billing.entries(ada_id)].count("HOLD") == 1
 
 
@@ -159,12 +159,12 @@ async def test_a_completed_run_costs_what_was_held_for_it(
     job = (await ada.one(RUN, input={"pipelineId": pipeline, "datasetVersionId": version}))["job"]
     prices["PROCESS"] = 1
     assert (await ada.wait(job["id"]))["status"] == "COMPLETED"
-    assert (await ada.one(JOB, id=job["id"]))["creditCost"] == 10, "the price of the day it was asked for"
+    assert (await ada.one(JOB, id=job["id"]))["creditCost"] == 10, "the price when it was submitted"
     assert await balances(ada) == (2, 0)
     assert await billing.entries(ada_id) == [("PURCHASE", 12, 0), ("HOLD", -10, 10), ("CONSUMPTION", 0, -10)]
     (_, held, charged) = await billing.ledger(ada_id)
     assert held.job_id == charged.job_id == UUID(job["id"].removeprefix("job_"))
-    assert (held.actor_id, charged.actor_id) == (ada_id, None), "she asked for it, and no person ended it"
+    assert (held.actor_id, charged.actor_id) == (ada_id, None), "the owner submitted it, and no user ended it"
 
 
 async def test_what_costs_nothing_sends_no_statement_more(
@@ -259,7 +259,7 @@ async def test_a_superseded_attempt_charges_nothing(billing: BillingDriver, pric
     assert await billing.entries(ada_id) == [("PURCHASE", 5, 0), ("HOLD", -1, 1), ("CONSUMPTION", 0, -1)]
 
 
-async def test_whoever_ends_jobs_of_many_at_once_waits_for_nobody_in_a_circle(
+async def test_ending_jobs_of_many_owners_at_once_never_deadlocks(
     billing: BillingDriver, prices: Mapping[str, int], ada: Client, bob: Client, admin: Client
 ) -> None:
     """A reaper and transactions that cancel one job of every owner in varying order run beside submits and settles: a deadlock fails here."""

@@ -67,12 +67,12 @@ async def violated_invariants(database: Database) -> list[str]:
     return [name for name, query in sorted(CREDIT_INVARIANTS.items()) if await database.rows(text(query))]
 
 
-async def test_a_ledger_that_adds_up_is_left_in_peace(owner_with_jobs: UUID, settings: StateSettings, database: Database) -> None:
+async def test_a_ledger_that_adds_up_is_not_reported(owner_with_jobs: UUID, settings: StateSettings, database: Database) -> None:
     assert await reconcile(settings, database) == (maintenance.MaintenanceResult("reconcile_credits", 0), [])
 
 
 @pytest.mark.parametrize(("statement", "complaints", "noticed"), TAMPERING, ids=[each[0][:60] for each in TAMPERING])
-async def test_what_does_not_add_up_is_told_and_not_set_right(
+async def test_a_ledger_that_does_not_add_up_is_reported_and_not_repaired(
     owner_with_jobs: UUID,
     billing: BillingDriver,
     settings: StateSettings,

@@ -58,9 +58,9 @@ class Factory:
 def factories() -> Mapping[str, Factory]:
     """Return every domain's factory by module name, each after the ones it depends on."""
     names = {module.name for module in pkgutil.iter_modules(__path__)} - {"platform"}
-    found: dict[str, Factory] = {name: import_module(f"{__name__}.{name}").FACTORY for name in sorted(names)}
-    order = TopologicalSorter({name: factory.after for name, factory in found.items()}).static_order()
-    return {name: found[name] for name in order}
+    factories_by_name: dict[str, Factory] = {name: import_module(f"{__name__}.{name}").FACTORY for name in sorted(names)}
+    order = TopologicalSorter({name: factory.after for name, factory in factories_by_name.items()}).static_order()
+    return {name: factories_by_name[name] for name in order}
 
 
 def examples() -> Mapping[str, tuple[Example, ...]]:

@@ -52,7 +52,7 @@ async def test_nothing_that_can_be_asked_is_answered_with_an_error_of_ours(
     output, _ = await process.communicate()
     print(output.decode()[-6_000:])
     assert process.returncode == 0
-    assert f"Selected: {len(_operations())}/{len(_operations())}" in output.decode(), "every field of the roots was asked for"
+    assert f"Selected: {len(_operations())}/{len(_operations())}" in output.decode(), "every root field was queried"
 
 
 def _operations() -> list[str]:

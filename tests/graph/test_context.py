@@ -15,24 +15,24 @@ VIEWER = Viewer(uuid4(), UserRole.MEMBER)
 
 
 def services() -> RequestServices:
-    lent: Any = [object() for _ in range(5)]
-    return RequestServices(*lent, address="192.0.2.1")
+    shared: Any = [object() for _ in range(5)]
+    return RequestServices(*shared, address="192.0.2.1")
 
 
 def test_operations_share_no_state() -> None:
     request = services()
     first, second = (request.for_operation(VIEWER) for _ in range(2))
-    lent = {id(getattr(request, field.name)) for field in dataclasses.fields(request)} | {id(request), id(VIEWER)}
+    shared = {id(getattr(request, field.name)) for field in dataclasses.fields(request)} | {id(request), id(VIEWER)}
     immutable = (str, int, bool, type(None))
     for field in dataclasses.fields(first):
         mine, others = getattr(first, field.name), getattr(second, field.name)
-        assert mine is not others or id(mine) in lent or isinstance(mine, immutable), field.name
+        assert mine is not others or id(mine) in shared or isinstance(mine, immutable), field.name
     assert first.request_id != second.request_id
     first.progress.last_cursor, first.prepaid_points, first.phase = "cursor", 7, "execute"
     assert (second.progress.last_cursor, second.prepaid_points, second.phase) == (None, 0, "parse")
 
 
-def test_what_a_request_lends_does_not_change() -> None:
+def test_the_services_of_a_request_are_immutable() -> None:
     request = services()
     with pytest.raises(dataclasses.FrozenInstanceError):
         cast("Any", request).address = "192.0.2.2"

@@ -91,7 +91,7 @@ async def test_starting_a_job_costs_a_hundred_points(ada: Client) -> None:
     assert answer["extensions"]["cost"]["requested"] == 100 + 1
 
 
-async def test_the_answer_tells_the_cost_to_whoever_asks_for_it(ada: Client) -> None:
+async def test_a_response_has_the_cost_on_request(ada: Client) -> None:
     answer = (await ada.http.post("/graphql", json={"query": NESTED}, headers={"X-Trellis-Cost": "1"})).json()
     cost = answer["extensions"]["cost"]
     assert (cost["requested"], cost["maximum"]) == (601, 10_000)
@@ -99,7 +99,9 @@ async def test_the_answer_tells_the_cost_to_whoever_asks_for_it(ada: Client) -> 
     assert "extensions" not in (await ada.http.post("/graphql", json={"query": NESTED})).json()
 
 
-async def test_what_costs_too_much_is_refused_before_it_runs_and_told_where(ada: Client, capture_statements: Any) -> None:
+async def test_an_operation_that_costs_too_much_is_refused_before_it_runs_and_the_error_says_where(
+    ada: Client, capture_statements: Any
+) -> None:
     document = """query($n: Int) { viewer { id } d: datasets(first: $n) { edges { node { owner { id }
       jobs(first: 100) { totalCount edges { node { events(last: 50) { edges { node { type } } } } } } } } } }"""
     await ada.post(document, n=1)
@@ -119,7 +121,7 @@ async def test_what_costs_too_much_is_refused_before_it_runs_and_told_where(ada:
     assert [statement for statement in sent if "datasets" in statement] == []
 
 
-async def test_a_dry_run_tells_the_cost_of_what_would_be_refused(ada: Client) -> None:
+async def test_a_dry_run_returns_the_cost_of_an_operation_that_would_be_refused(ada: Client) -> None:
     document = "{ rateLimit(dryRun: true) { cost } datasets(first: 100) { edges { node { jobs(first: 100) { edges { node { id } } } } } } }"
     assert await ada.execute(document) == {"rateLimit": {"cost": 1 + 100 * (1 + 1 + 100)}}
 
@@ -160,17 +162,17 @@ class NaiveCost:
             if price.type is None:
                 continue
             page = arguments.get("first", 20) if price.is_paged else 0
-            dearest = max(self.cost(below, possible, page) for possible in self.prices.possible_types(price.type))
+            most_expensive = max(self.cost(below, possible, page) for possible in self.prices.possible_types(price.type))
             if price.is_page_edges:
                 for _ in range(size):
-                    total += dearest
+                    total += most_expensive
             elif price.is_paged:
-                total += dearest
+                total += most_expensive
             else:
                 assert isinstance(price.entries, int)
                 times = 1 if price.scaled is None else ceil(price.scaled[2] / price.scaled[1])
                 for _ in range(price.entries * times):
-                    total += price.entry_weight + dearest
+                    total += price.entry_weight + most_expensive
         return total
 
 

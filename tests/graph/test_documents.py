@@ -275,7 +275,7 @@ def test_a_file_of_trusted_documents_that_cannot_be_used_stops_the_start(tmp_pat
 # Introspection and memory
 
 
-async def test_without_introspection_nothing_of_the_schema_is_told(ada: Client) -> None:
+async def test_without_introspection_nothing_of_the_schema_is_revealed(ada: Client) -> None:
     async with serving(introspection=False) as url:
         assert (await post(ada, {"query": "{ __typename viewer { __typename } }"}, url))["data"] == {
             "__typename": "Query",

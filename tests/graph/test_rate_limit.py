@@ -42,7 +42,7 @@ async def post_query(url: str, token: str | None, query: str = TEN, **headers: s
         return await http.post(f"{url}/graphql", json={"query": query}, headers=headers)
 
 
-async def test_a_viewer_who_has_spent_all_is_told_when_to_come_back(rate_limited_server: str, ada: Client, bob: Client) -> None:
+async def test_a_viewer_who_has_spent_all_is_told_when_to_retry(rate_limited_server: str, ada: Client, bob: Client) -> None:
     for _ in range(10):
         assert (await post_query(rate_limited_server, ada.token)).json()["data"] == {"datasets": {"edges": []}}
     refused = await post_query(rate_limited_server, ada.token)
@@ -71,11 +71,11 @@ async def test_what_was_refused_is_not_charged_and_points_flow_back(rate_limited
     after = (await post_query(rate_limited_server, ada.token, "{ rateLimit(dryRun: true) { remaining resetAt } }")).json()["data"][
         "rateLimit"
     ]
-    assert after["remaining"] - before in {1, 2, 3}, "two, of which the question took one"
+    assert after["remaining"] - before in {1, 2, 3}, "two points, of which this query took one"
     assert datetime.now(UTC) < datetime.fromisoformat(after["resetAt"]) < datetime.now(UTC) + timedelta(minutes=1)
 
 
-async def test_rate_limit_tells_what_was_taken_and_a_dry_run_takes_a_point(rate_limited_server: str, ada: Client) -> None:
+async def test_rate_limit_returns_what_was_taken_and_a_dry_run_takes_a_point(rate_limited_server: str, ada: Client) -> None:
     query = "{ rateLimit { cost limit remaining } datasets(first: 9) { edges { node { id } } } }"
     assert (await post_query(rate_limited_server, ada.token, query)).json()["data"]["rateLimit"] == {
         "cost": 10,
@@ -112,15 +112,15 @@ async def test_those_without_a_token_share_the_bucket_of_their_address(rate_limi
     assert statuses[-1] == 429
 
 
-async def test_a_document_that_is_refused_costs_what_it_takes_to_look_at_it_once(rate_limited_server: str, ada: Client) -> None:
+async def test_a_refused_document_costs_its_validation_once(rate_limited_server: str, ada: Client) -> None:
     expensive = "{ datasets(first: 100) { edges { node { jobs(first: 100) { edges { node { id } } } } } } }"
     for query in (f"{{ nothing }} #{uuid4()}", f"{{ #{uuid4()}", f"{expensive} #{uuid4()}", *[f"{{ no{'o' * 5_000} }} #{uuid4()}"] * 20):
         assert "errors" in (await post_query(rate_limited_server, ada.token, query)).json()
     data = (await post_query(rate_limited_server, ada.token, "{ rateLimit { remaining } }")).json()["data"]
-    assert 85 <= data["rateLimit"]["remaining"] <= 87, "three for 1, one for 11, that one again for nothing"
+    assert 85 <= data["rateLimit"]["remaining"] <= 87, "three documents cost 1 each, one costs 11, its repeats nothing"
 
 
-async def test_whoever_sends_nothing_but_documents_that_are_refused_is_held_up(rate_limited_server: str, ada: Client) -> None:
+async def test_a_viewer_who_sends_only_refused_documents_is_rate_limited(rate_limited_server: str, ada: Client) -> None:
     statuses = [
         (await post_query(rate_limited_server, ada.token, f"{{ nothing{number} }} #{'n' * 10_000}")).status_code for number in range(8)
     ]
@@ -192,7 +192,7 @@ async def test_one_bucket_is_shared_by_all_processes_and_never_overdrawn(setting
     assert all(result.retry_in > 0 for result in results if not result.ok)
 
 
-async def test_an_operation_dearer_than_the_bucket_takes_a_full_one(settings: StateSettings) -> None:
+async def test_an_operation_that_costs_more_than_the_bucket_holds_takes_a_full_one(settings: StateSettings) -> None:
     async with connect_redis(settings.redis_url) as redis:
         buckets, name = TokenBuckets(redis, CircuitBreaker()), uuid4().hex
         assert (await buckets.take(name, 5_000, 1_000)).ok

@@ -78,7 +78,7 @@ def without_scope(schema: strawberry.Schema) -> list[str]:
         if scope is None:
             complaints.append(f"{name} has no scope: declare it with `query`, `mutation` or `subscription` of graph/core/permissions.py.")
         elif scope is not required:
-            complaints.append(f"{name} is for whoever is {scope.value}, and has to be for whoever is {required.value}.")
+            complaints.append(f"{name} is for viewers who are {scope.value}, and has to be for viewers who are {required.value}.")
     return complaints
 
 

@@ -39,14 +39,14 @@ def test_a_status_without_a_row_is_reported() -> None:
 async def test_every_field_of_every_kind_of_row_can_be_asked_for(
     ada: Client, bob: Client, admin: Client, database: Database, worker: object
 ) -> None:
-    told = await platform.tell_story(ada)
-    as_told = await walk(ada, told.values())  # before rows are added that no worker made
-    statuses = {(type_name, node["status"]) for type_name, nodes in as_told.items() for node in nodes if "status" in node}
+    story_ids = await platform.tell_story(ada)
+    story_nodes = await walk(ada, story_ids.values())  # before rows are added that no worker made
+    statuses = {(type_name, node["status"]) for type_name, nodes in story_nodes.items() for node in nodes if "status" in node}
     assert statuses >= {(type_name, status) for factory in factories().values() for type_name, status in factory.told}
     await platform.add_states(database, "ada")
     ids_by_prefix = await platform.ids_by_prefix(database, "ada")
     ids = {own_id for prefix in NODE_REGISTRY for own_id in ids_by_prefix[prefix]}
-    assert set(told.values()) <= ids
+    assert set(story_ids.values()) <= ids
     nodes_by_type = await walk(ada, ids)
     kinds = {registration.type.__name__ for registration in NODE_REGISTRY.values()}
     assert set(nodes_by_type) == kinds

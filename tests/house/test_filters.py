@@ -76,8 +76,8 @@ async def compare(viewers: Viewers, filtered: FilteredList, cases: Sequence[Mapp
     """Assert that each case returns exactly the rows that match all its conditions; return how many match each case."""
     criteria = [{name: condition.value for name, condition in case.items()} for case in cases]
     expected = [{row["id"] for row in rows if all(condition.fits(row) for condition in case.values())} for case in cases]
-    left = [{row["id"] for row in found} for found in await rows_of(viewers.ada, filtered, "", criteria)]
-    assert [values for values, wanted, got in zip(criteria, expected, left, strict=True) if wanted != got] == []
+    left = [{row["id"] for row in result} for result in await rows_of(viewers.ada, filtered, "", criteria)]
+    assert [values for values, expected_ids, ids in zip(criteria, expected, left, strict=True) if expected_ids != ids] == []
     if filtered.parent is CORE.query_type:
         widened = await rows_of(viewers.bob, filtered, "", criteria)
         assert widened == [[]] * len(cases), "a filter never widens what a stranger sees"

@@ -229,7 +229,7 @@ async def test_a_foreign_id_answers_exactly_as_one_that_was_never_made(
 ) -> None:
     ada_ids, bob_ids = await _ids_of_every_kind(database), await _own_ids(bob, database)
     ada_id = UUID((await ada.one("{ viewer { id } }"))["id"].partition("_")[2])
-    assert set(ada_ids) >= set(NODE_REGISTRY), "there is a row of every kind to be looked for"
+    assert set(ada_ids) >= set(NODE_REGISTRY), "there is a row of every type"
     before = await _rows_of(database, ada_id)
     leaks: list[str] = []
     for place in PLACES:
@@ -240,7 +240,7 @@ async def test_a_foreign_id_answers_exactly_as_one_that_was_never_made(
         leaks += [f"{place} with {target}" for (_, target), is_same in zip(probes, results, strict=True) if not is_same]
     assert leaks == []
     assert [str(place) for place in PLACES if "UNAUTHENTICATED" not in await answer_text(anonymous, place, ada_ids["job"], bob_ids)] == []
-    assert await _rows_of(database, ada_id) == before, "nothing of hers has changed"
+    assert await _rows_of(database, ada_id) == before, "Ada's rows have not changed"
 
     # Check that the comparison can detect a difference: at every place, the owner and the admin get another response for some id than for
     # an unused one.
@@ -250,7 +250,7 @@ async def test_a_foreign_id_answers_exactly_as_one_that_was_never_made(
                 if not await _is_indistinguishable(client, place, target, bob_ids):
                     break
             else:
-                raise AssertionError(f"{place} tells nobody anything")
+                raise AssertionError(f"{place} has the same response for every id")
 
 
 async def test_a_foreign_id_makes_no_more_work_than_one_that_was_never_made(
@@ -273,7 +273,7 @@ async def test_a_foreign_id_makes_no_more_work_than_one_that_was_never_made(
     assert [f"{place} with {target}" for place, target in probes] == []
 
 
-async def test_nobody_is_answered_nothing(anonymous: Client) -> None:
+async def test_an_anonymous_client_is_refused_everything(anonymous: Client) -> None:
     """Every root field requires authentication, whatever its arguments."""
     for operation, type_ in (("query", SCHEMA.query_type), ("mutation", SCHEMA.mutation_type)):
         assert type_ is not None

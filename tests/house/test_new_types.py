@@ -99,7 +99,7 @@ def test_a_root_field_without_its_scope_is_reported() -> None:
 
     assert without_scope(strawberry.Schema(query=Query, mutation=Mutation)) == [
         "Query.reports has no scope: declare it with `query`, `mutation` or `subscription` of graph/core/permissions.py.",
-        "Mutation.createReport is for whoever is signed in, and has to be for whoever is signed in, with a role that may write.",
+        "Mutation.createReport is for viewers who are signed in, and has to be for viewers who are signed in, with a role that may write.",
     ]
 
 

@@ -23,16 +23,16 @@ TABLES = MappedTable.metadata.sorted_tables
 
 def complaints(tables: Iterable[Table], policies: Mapping[str, Policy]) -> list[str]:
     """Report shared tables whose rows lead to users, and tables that lead to none and are neither shared nor internal."""
-    found: list[str] = []
+    reported: list[str] = []
     for table in tables:
         leads_to_users, policy = owner_condition(table, OWNER) is not None, policies.get(table.name)
         if leads_to_users and isinstance(policy, Shared):
-            found.append(f"The rows of {table.name} lead to users, and its policy shows them to everybody.")
+            reported.append(f"The rows of {table.name} lead to users, and its policy shows them to everybody.")
         if not leads_to_users and not isinstance(policy, Shared | Internal):
-            found.append(
+            reported.append(
                 f"{table.name} has neither an owner_id nor a foreign key that leads to one: give it one, or declare it Shared or Internal."
             )
-    return found
+    return reported
 
 
 def test_every_table_leads_to_its_owners_or_says_that_it_has_none() -> None:

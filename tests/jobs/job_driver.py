@@ -42,7 +42,7 @@ class JobDriver:
 
     async def claim(self, job_id: UUID, lease: float = LEASE) -> Claim | None:
         async with self.database.work(SYSTEM) as work:
-            job = await jobs.claim(work, job_id, self.worker_id, "desk", lease)
+            job = await jobs.claim(work, job_id, self.worker_id, "test-worker", lease)
             return None if job is None else Claim(job.id, job.attempt, self.worker_id)
 
     async def submit_and_claim(self, **new: Any) -> Claim:
@@ -87,7 +87,7 @@ async def job_driver(database: Database, clean: None) -> AsyncGenerator[JobDrive
         await accounts.add_user(work, "clerk@example.org", "clerk", None, UserRole.MEMBER)
         owner_id = await work.scalar(select(User.id).where(User.username == "clerk"))
         suffix = await work.scalar(select(func.uuidv7()))
-        worker_id = await workers.register(work, f"desk-{suffix}", [QUEUE], 4)
+        worker_id = await workers.register(work, f"test-worker-{suffix}", [QUEUE], 4)
     yield JobDriver(database, Viewer(owner_id, UserRole.MEMBER), worker_id)
     async with database.work(SYSTEM) as work:
         await workers.stop(work, worker_id)

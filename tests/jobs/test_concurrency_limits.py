@@ -42,11 +42,11 @@ class ManualWorker:
 
     async def claim(self, job_id: UUID) -> bool:
         async with self._connection_limit, self.database.work(SYSTEM) as work:
-            return await jobs.claim(work, job_id, self.worker_id, "yard", 30.0) is not None
+            return await jobs.claim(work, job_id, self.worker_id, "test-worker", 30.0) is not None
 
     async def claim_waiting(self, limit: int) -> list[UUID]:
         async with self._connection_limit, self.database.work(SYSTEM) as work:
-            return [job.id for job in await jobs.claim_waiting(work, [QUEUE], limit, self.worker_id, "yard", 30.0)]
+            return [job.id for job in await jobs.claim_waiting(work, [QUEUE], limit, self.worker_id, "test-worker", 30.0)]
 
     async def dispatch(self) -> list[UUID]:
         async with self.database.work(SYSTEM) as work:
@@ -64,7 +64,7 @@ class ManualWorker:
 @pytest.fixture
 async def manual_worker(database: Database, clean: None) -> AsyncGenerator[ManualWorker]:
     async with database.work(SYSTEM) as work:
-        worker_id = await work.scalar(insert(Worker).values(name="yard", queues=[QUEUE, "beside"], slots=100).returning(Worker.id))
+        worker_id = await work.scalar(insert(Worker).values(name="test-worker", queues=[QUEUE, "beside"], slots=100).returning(Worker.id))
     yield ManualWorker(database, worker_id)
     async with database.work(SYSTEM) as work:
         await work.run(delete(Job))

@@ -41,7 +41,7 @@ async def test_whatever_a_driver_says_whose_connection_was_cut_off(
         with pytest.raises(Unavailable):
             await run_idle_work(1.0)
         with pytest.raises(NotFound):
-            await run_idle_work(1.0, NotFound("what was looked for before"))
+            await run_idle_work(1.0, NotFound("a row that does not exist"))
         with pytest.raises(AttributeError, match="a fault"):  # of a connection that was not aborted
             await run_idle_work(0.0, AttributeError("a fault"))
     assert (await database.rows(text("SELECT 1")))[0][0] == 1

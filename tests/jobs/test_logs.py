@@ -65,7 +65,7 @@ async def messages(harness: WorkerHarness, job: UUID) -> list[str]:
     return [event.message for event in await harness.events(job) if event.type is JobEventType.LOG]
 
 
-async def test_whatever_a_body_prints_logs_and_warns_of_is_told_in_its_order(harness_with_worker: WorkerHarness, owner: Client) -> None:
+async def test_prints_logs_and_warnings_of_a_body_are_reported_in_order(harness_with_worker: WorkerHarness, owner: Client) -> None:
     job = await harness_with_worker.submit("print_everywhere")
     await harness_with_worker.wait_for_status(job, JobStatus.COMPLETED)
     expected = [
@@ -89,7 +89,7 @@ async def test_whatever_a_body_prints_logs_and_warns_of_is_told_in_its_order(har
     assert re.fullmatch(r"export-[0-9a-f]{8}-attempt-1\.log", log["filename"])
 
 
-async def test_what_a_body_has_not_yet_handed_on_when_it_returns_is_told_too(harness_with_worker: WorkerHarness, owner: Client) -> None:
+async def test_output_that_is_still_buffered_when_a_body_returns_is_reported_too(harness_with_worker: WorkerHarness, owner: Client) -> None:
     job = await harness_with_worker.submit("print_buffered")
     await harness_with_worker.wait_for_status(job, JobStatus.COMPLETED)
     (log,) = await attempt_logs(owner, job)
@@ -201,8 +201,8 @@ async def test_a_flood_of_prints_leaves_a_short_log_and_a_worker_no_larger_than_
     cut_lines = sum(bool(re.search(r"x{1,55}$", line)) for line in job_lines) - whole_lines
     assert whole_lines + cut_lines + left_out in {FLOOD * 16_384, FLOOD * 16_384 + 1}
     events = await messages(harness, job)
-    assert events[0].splitlines()[0] == "the first line"
-    assert events[-1].endswith("\nthe last line")
+    assert events[0].split("\n")[0] == "the first line"
+    assert events[-1].split("\n")[-1] == "the last line"
     assert all(len(event) < 8_200 for event in events)
 
 
@@ -269,7 +269,7 @@ def test_a_log_on_a_full_disk_is_none_and_harms_nobody() -> None:
 
 
 @pytest.mark.parametrize("limit", [0, 10, 50, 4_000, 5_000, 40_000, MIB])
-def test_a_log_keeps_its_size_and_tells_how_much_it_left_out(tmp_path: Path, limit: int) -> None:
+def test_a_log_keeps_its_size_and_says_how_much_it_left_out(tmp_path: Path, limit: int) -> None:
     log = LogFile(tmp_path / "log", limit)
     for number in range(1_000):
         log.add(f"line {number}\nand its second half\n")

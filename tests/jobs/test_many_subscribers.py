@@ -111,7 +111,7 @@ SELECTIONS = {
     "aliases and the type's name": "n: sequence again: sequence __typename when: createdAt",
     "what is left out": "sequence message @skip(if: $no) cursor @include(if: $yes) step @include(if: $no)",
     "fragments": "...On ... on JobEvent { type ...Further }",
-    "the job, which depends on who looks": "sequence job { id owner { username } parameters retryOf { id } }",
+    "the job, which depends on the viewer": "sequence job { id owner { username } parameters retryOf { id } }",
     "a page, with arguments": "sequence job { events(first: $some) { totalCount edges { node { sequence } } } }",
 }
 FRAGMENTS = " fragment On on JobEvent { sequence data } fragment Further on JobEvent { status step }"
@@ -258,7 +258,7 @@ async def test_a_role_that_is_taken_away_takes_the_streams_with_it(bob: Client, 
         assert await listening == ["NOT_FOUND"]
 
 
-async def test_a_look_at_changes_serves_all_who_watch_and_shows_each_their_own(
+async def test_one_poll_serves_all_watchers_and_shows_each_viewer_their_own_jobs(
     ada: Client, bob: Client, admin: Client, notifying_database: Database, capture_statements: Callable[[], Any]
 ) -> None:
     ids_by_viewer: dict[str, list[list[str]]] = {"ada": [], "bob": [], "admin": []}
@@ -279,8 +279,8 @@ async def test_a_look_at_changes_serves_all_who_watch_and_shows_each_their_own(
     with capture_statements() as sent:
         await ada.one(CANCEL, id=ada_job)
         await wait_for_count(lambda: min(ids.count(ada_job) for ids in ids_by_viewer["admin"] + ids_by_viewer["ada"]), 2)
-    looks = [statement for statement in sent if "jsonb_build_array" in statement]
-    assert len(looks) <= 3, "45 watchers of three viewers, and a change or two"
+    polls = [statement for statement in sent if "jsonb_build_array" in statement]
+    assert len(polls) <= 3, "45 watchers of three viewers, and a change or two"
     for task in watching:
         task.cancel()
     await asyncio.gather(*watching, return_exceptions=True)

@@ -52,8 +52,8 @@ async def create_jobs_of(client: Client, database: Database, count: int = 1) -> 
 
 
 @asynccontextmanager
-async def running_changes(database: Database, looks: ChangeQueries) -> AsyncGenerator[JobWatch]:
-    changes = JobWatch(database, looks)
+async def running_changes(database: Database, queries: ChangeQueries) -> AsyncGenerator[JobWatch]:
+    changes = JobWatch(database, queries)
     task = asyncio.create_task(changes.run())
     try:
         yield changes
@@ -90,28 +90,28 @@ def interrupted(after_statement: Callable[[int], Awaitable[None]]) -> ChangeQuer
     """Polls that run a callback after each statement, numbered across all polls."""
     databases: list[InterruptedDatabase] = []
 
-    async def look(database: Database, watches: Sequence[Watch], known: Mapping[UUID, int | None], moment: datetime) -> Any:
+    async def poll(database: Database, watches: Sequence[Watch], known: Mapping[UUID, int | None], moment: datetime) -> Any:
         if not databases:
             databases.append(InterruptedDatabase(database, after_statement))
         return await jobchanges.load_changes(cast("Database", databases[0]), watches, known, moment)
 
-    return ChangeQueries(look, jobchanges.changed_since)
+    return ChangeQueries(poll, jobchanges.changed_since)
 
 
-async def test_who_comes_during_a_look_hears_of_what_happens_after(ada: Client, notifying_database: Database) -> None:
+async def test_a_watcher_that_subscribes_during_a_poll_gets_later_changes(ada: Client, notifying_database: Database) -> None:
     (job,) = await create_jobs_of(ada, notifying_database)
-    look_started, may_proceed = asyncio.Event(), asyncio.Event()
+    poll_started, may_proceed = asyncio.Event(), asyncio.Event()
 
-    async def delayed_look(database: Database, watches: Sequence[Watch], known: Mapping[UUID, int | None], moment: datetime) -> Any:
+    async def delayed_poll(database: Database, watches: Sequence[Watch], known: Mapping[UUID, int | None], moment: datetime) -> Any:
         """Delay the poll as if it waited for a connection: its snapshot is later than its request."""
-        look_started.set()
+        poll_started.set()
         await may_proceed.wait()
         return await jobchanges.load_changes(database, watches, known, moment)
 
-    async with running_changes(notifying_database, ChangeQueries(delayed_look, jobchanges.changed_since)) as changes:
+    async with running_changes(notifying_database, ChangeQueries(delayed_poll, jobchanges.changed_since)) as changes:
         with changes.watch(Session(new_admin()), None) as first:
             changes.notify(job, 1)
-            await look_started.wait()
+            await poll_started.wait()
             with changes.watch(Session(new_admin()), None) as newcomer:
                 await write_progress(notifying_database, job)
                 may_proceed.set()
@@ -120,7 +120,7 @@ async def test_who_comes_during_a_look_hears_of_what_happens_after(ada: Client, 
                 assert await sequences_until(newcomer, 2) == [2]
 
 
-async def test_those_who_come_again_and_again_during_a_look_read_by_themselves(ada: Client, notifying_database: Database) -> None:
+async def test_watchers_that_keep_subscribing_during_a_poll_catch_up_by_themselves(ada: Client, notifying_database: Database) -> None:
     (job,) = await create_jobs_of(ada, notifying_database)
     newcomers: list[Watcher] = []
     with ExitStack() as stack:
@@ -142,7 +142,7 @@ async def test_those_who_come_again_and_again_during_a_look_read_by_themselves(a
             assert newcomers[2].behind_since is None
 
 
-async def test_a_change_between_two_statements_of_a_look_is_told_to_all(ada: Client, notifying_database: Database) -> None:
+async def test_a_change_between_two_statements_of_a_poll_reaches_all_watchers(ada: Client, notifying_database: Database) -> None:
     """More than a hundred watches take two statements, each with its own snapshot."""
     (job,) = await create_jobs_of(ada, notifying_database)
     cancelled_only = Criteria.of(status=OneOf((JobStatus.CANCELLED,)))

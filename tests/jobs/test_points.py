@@ -96,7 +96,7 @@ async def test_of_equal_values_the_first_step_counts(training_job: TrainingJob) 
     assert await training_job.summary("loss") == (5.0, 5, 1.0, 0, 5.0, 1, 6)
 
 
-async def test_staged_points_that_are_gone_are_missed_and_nothing_is_told(training_job: TrainingJob) -> None:
+async def test_lost_staged_points_are_noticed_and_no_event_is_written(training_job: TrainingJob) -> None:
     staged = await metrics.stage(training_job.database, [Point("loss", 0, 1.0)])
     async with training_job.database.work(SYSTEM) as work:
         await work.run(delete(StagedPoint))  # as a crash of PostgreSQL does: the table is unlogged

@@ -23,11 +23,11 @@ UNAVAILABLE = Failure("UNAVAILABLE", "The store does not answer.", retryable=Tru
 RETRYABLE = Failure("BROKEN", "It broke.", retryable=True)
 
 
-async def claim_again(desk: JobDriver, job_id: UUID) -> Claim:
+async def claim_again(job_driver: JobDriver, job_id: UUID) -> Claim:
     """Claim the job again without waiting for its backoff."""
-    async with desk.database.work(SYSTEM) as work:
+    async with job_driver.database.work(SYSTEM) as work:
         await work.run(update(Job).where(Job.id == job_id).values(run_after=None))
-    claim = await desk.claim(job_id)
+    claim = await job_driver.claim(job_id)
     assert claim is not None
     return claim
 
@@ -131,9 +131,9 @@ async def test_a_heartbeat_notes_that_postgres_has_recovered(job_driver: JobDriv
 
 
 @asynccontextmanager
-async def unwritable_attempts(desk: JobDriver, job_id: UUID) -> AsyncGenerator[None]:
+async def unwritable_attempts(job_driver: JobDriver, job_id: UUID) -> AsyncGenerator[None]:
     """Make every write to this job's attempts fail."""
-    async with desk.database.work(SYSTEM) as work:
+    async with job_driver.database.work(SYSTEM) as work:
         refuses = "CREATE FUNCTION curse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'cursed'; END $$"
         await work.run(text(refuses))
         when = f"WHEN (NEW.job_id = '{job_id}')"
@@ -141,14 +141,14 @@ async def unwritable_attempts(desk: JobDriver, job_id: UUID) -> AsyncGenerator[N
     try:
         yield
     finally:
-        async with desk.database.work(SYSTEM) as work:
+        async with job_driver.database.work(SYSTEM) as work:
             await work.run(text("DROP FUNCTION curse CASCADE"))
 
 
 async def test_one_job_that_cannot_begin_keeps_no_other_from_it(job_driver: JobDriver) -> None:
     first, second, third = [(await job_driver.submit()).id for _ in range(3)]
     async with unwritable_attempts(job_driver, first), job_driver.database.work(SYSTEM) as work:
-        claimed = await jobs.claim_waiting(work, [QUEUE], 3, job_driver.worker_id, "desk", LEASE)
+        claimed = await jobs.claim_waiting(work, [QUEUE], 3, job_driver.worker_id, "test-worker", LEASE)
         assert [job.id for job in claimed] == [second, third]
         assert set(work.notices) == {second, third}
     assert [(await job_driver.job(job_id)).status for job_id in (first, second)] == [JobStatus.PENDING, JobStatus.RUNNING]
@@ -170,7 +170,7 @@ async def test_a_savepoint_of_a_work_that_fails_leaves_no_notice(job_driver: Job
         work.notify(Notice(job_driver.worker_id, 1))
         with suppress(ZeroDivisionError):
             async with work.savepoint():
-                work.notify(Notice(job_driver.worker_id, 2, "ring"))
+                work.notify(Notice(job_driver.worker_id, 2, "default"))
                 work.revalidate_sessions(job_driver.owner.id)
                 raise ZeroDivisionError
         assert (work.notices, work.revalidated) == ({job_driver.worker_id: Notice(job_driver.worker_id, 1)}, set())

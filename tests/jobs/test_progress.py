@@ -18,7 +18,7 @@ from workers.runtime.eta import EtaEstimator
 JOB = "query($id: ID!) { job(id: $id) { status progress currentStep timeLeft } }"
 
 
-async def look(viewer: Client, job_id: Any) -> dict[str, Any]:
+async def read_job(viewer: Client, job_id: Any) -> dict[str, Any]:
     return await viewer.one(JOB, id=f"job_{job_id.hex}")
 
 
@@ -31,14 +31,14 @@ async def test_progress_never_falls_and_is_100_only_at_the_end(harness_with_work
     assert [event.progress for event in events if event.type is JobEventType.COMPLETED] == [100]
     assert max(event.progress for event in events if event.type is JobEventType.PROGRESS) == 99
     assert {"at 10", "at 60"} <= {event.step for event in events}
-    assert await look(owner, job_id) == {"status": "COMPLETED", "progress": 100, "currentStep": None, "timeLeft": None}
+    assert await read_job(owner, job_id) == {"status": "COMPLETED", "progress": 100, "currentStep": None, "timeLeft": None}
 
 
-async def test_the_time_left_is_told_once_there_is_something_to_go_by(harness_with_worker: WorkerHarness, owner: Client) -> None:
+async def test_the_time_left_is_estimated_once_there_is_enough_progress(harness_with_worker: WorkerHarness, owner: Client) -> None:
     job_id = await harness_with_worker.submit("report_percents", percents=list(range(0, 50, 2)), pause=0.2, stay=20.0)
 
     async def job_with_estimate() -> dict[str, Any] | None:
-        job = await look(owner, job_id)
+        job = await read_job(owner, job_id)
         assert job["timeLeft"] is None or job["status"] == "RUNNING"
         return job if job["timeLeft"] is not None else None
 
@@ -52,7 +52,7 @@ async def test_the_time_left_is_told_once_there_is_something_to_go_by(harness_wi
     async with harness_with_worker.database.work(SYSTEM) as work:
         await jobs.cancel(work, job_id)
     await harness_with_worker.wait_for_status(job_id, JobStatus.CANCELLED)
-    assert (await look(owner, job_id))["timeLeft"] is None
+    assert (await read_job(owner, job_id))["timeLeft"] is None
     assert (await harness_with_worker.job(job_id)).estimated_completed_at is None
 
 
@@ -62,7 +62,7 @@ async def test_a_job_that_takes_longer_than_was_foreseen_says_nothing_of_the_tim
     job_id = await harness_with_worker.submit("report_percents", percents=[*range(0, 96, 5)], pause=0.17, stay=1.5)
 
     async def overdue() -> bool:
-        job = await look(owner, job_id)
+        job = await read_job(owner, job_id)
         return job["status"] == "RUNNING" and job["progress"] == 95 and job["timeLeft"] is None
 
     await eventually(overdue)

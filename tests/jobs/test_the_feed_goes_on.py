@@ -77,11 +77,11 @@ async def test_a_part_that_fails_begins_again(database: Database, monkeypatch: p
         await asyncio.sleep(60)
 
     monkeypatch.setattr(Feed, "_listen", fail_once)
-    rights, looks = (
+    revalidation, queries = (
         Revalidation(accounts.current_viewers, jobevents.visible_jobs, 30),
         ChangeQueries(jobchanges.load_changes, jobchanges.changed_since),
     )
-    async with Feed.open(UNREACHABLE_REDIS, database, rights, looks) as feed:
+    async with Feed.open(UNREACHABLE_REDIS, database, revalidation, queries) as feed:
         async with asyncio.timeout(5):
             while len(start_times) < 2:
                 await asyncio.sleep(0.02)
@@ -118,11 +118,11 @@ async def test_a_gap_that_is_longer_than_its_overlap_loses_no_change(
     monkeypatch.setattr("db.streams.feed.MAX_COMMIT_DELAY", timedelta(seconds=MAX_COMMIT_DELAY))
     (job,) = await create_waiting_jobs(notifying_database, decode("user", (await ada.one("{ viewer { id } }"))["id"]), 1)
     interruptible = InterruptibleDatabase(notifying_database)
-    rights, looks = (
+    revalidation, queries = (
         Revalidation(accounts.current_viewers, jobevents.visible_jobs, 30),
         ChangeQueries(jobchanges.load_changes, jobchanges.changed_since),
     )
-    async with Feed.open(UNREACHABLE_REDIS, cast("Database", interruptible), rights, looks) as feed:
+    async with Feed.open(UNREACHABLE_REDIS, cast("Database", interruptible), revalidation, queries) as feed:
         with feed.job_watch.watch(Session(Viewer(uuid4(), UserRole.ADMIN)), None) as watcher:
             interruptible.is_unavailable = from_the_start
             await interruptible.wait_for_queries(1)
@@ -136,13 +136,13 @@ async def test_a_gap_that_is_longer_than_its_overlap_loses_no_change(
                 assert [change.row.id for change in await watcher.next()] == [job]
 
 
-async def test_news_of_others_do_not_put_off_the_look_at_a_session() -> None:
+async def test_notices_about_other_viewers_do_not_delay_the_revalidation_of_a_session() -> None:
     revoked, valid = new_viewer(), new_viewer()
 
-    async def look(_: Database, viewers: Collection[Viewer]) -> Mapping[Viewer, Viewer]:
+    async def current_viewers(_: Database, viewers: Collection[Viewer]) -> Mapping[Viewer, Viewer]:
         return {viewer: viewer for viewer in viewers if viewer != revoked}  # its token has expired, for which there is no notice
 
-    sessions = Sessions(cast("Database", None), look, 0.5)
+    sessions = Sessions(cast("Database", None), current_viewers, 0.5)
     running = asyncio.create_task(sessions.run())
     with sessions.acquire(revoked) as session, sessions.acquire(valid) as other:
         began = time.monotonic()
@@ -154,22 +154,22 @@ async def test_news_of_others_do_not_put_off_the_look_at_a_session() -> None:
     running.cancel()
 
 
-async def test_who_comes_brings_the_news_of_their_session() -> None:
+async def test_a_newer_viewer_updates_the_shared_session() -> None:
     old_viewer = new_viewer()
     promoted = Viewer(old_viewer.id, UserRole.ADMIN, old_viewer.key_id)
-    look_started, may_answer = asyncio.Event(), asyncio.Event()
+    revalidation_started, may_answer = asyncio.Event(), asyncio.Event()
 
-    async def look(_: Database, viewers: Collection[Viewer]) -> Mapping[Viewer, Viewer]:
+    async def current_viewers(_: Database, viewers: Collection[Viewer]) -> Mapping[Viewer, Viewer]:
         unchanged = {viewer: viewer for viewer in viewers}
-        look_started.set()
+        revalidation_started.set()
         await may_answer.wait()
         return unchanged
 
-    sessions = Sessions(cast("Database", None), look, 60)
+    sessions = Sessions(cast("Database", None), current_viewers, 60)
     running = asyncio.create_task(sessions.run())
     with sessions.acquire(old_viewer) as session:
         sessions.revalidate_all()
-        await look_started.wait()
+        await revalidation_started.wait()
         with sessions.acquire(promoted) as same:
             assert same is session
             assert session.viewer == promoted
@@ -191,23 +191,26 @@ async def test_a_token_that_was_revoked_while_redis_was_away_closes_its_streams(
         assert time.monotonic() - began < 3
 
 
-async def test_a_redis_that_comes_back_has_everybody_looked_at(ada: Client, database: Database, settings: StateSettings) -> None:
-    look_sizes: list[int] = []
+async def test_all_sessions_are_revalidated_when_redis_comes_back(ada: Client, database: Database, settings: StateSettings) -> None:
+    revalidation_sizes: list[int] = []
 
-    async def still(_: Database, viewers: Collection[Viewer]) -> Mapping[Viewer, Viewer]:
-        look_sizes.append(len(viewers))
+    async def current_viewers(_: Database, viewers: Collection[Viewer]) -> Mapping[Viewer, Viewer]:
+        revalidation_sizes.append(len(viewers))
         return {viewer: viewer for viewer in viewers}
 
-    rights, looks = Revalidation(still, jobevents.visible_jobs, 60), ChangeQueries(jobchanges.load_changes, jobchanges.changed_since)
-    async with Feed.open(settings.redis_url, database, rights, looks) as feed, connect(settings.redis_url) as redis:
+    revalidation, queries = (
+        Revalidation(current_viewers, jobevents.visible_jobs, 60),
+        ChangeQueries(jobchanges.load_changes, jobchanges.changed_since),
+    )
+    async with Feed.open(settings.redis_url, database, revalidation, queries) as feed, connect(settings.redis_url) as redis:
         with feed.sessions.acquire(new_viewer()), feed.sessions.acquire(new_viewer()):
             await asyncio.sleep(0.5)
-            look_sizes.clear()
+            revalidation_sizes.clear()
             await redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")  # pyright: ignore[reportUnknownMemberType] - redis leaves it untyped
             async with asyncio.timeout(5):
-                while not look_sizes:
+                while not revalidation_sizes:
                     await asyncio.sleep(0.02)
-    assert look_sizes == [2]
+    assert revalidation_sizes == [2]
 
 
 class _SlowRun(_ActiveSubscription):

@@ -155,7 +155,7 @@ async def test_the_urgent_go_first_then_owners_in_turn(job_driver: JobDriver) ->
         theirs = (await jobs.submit(work, jobs.NewJob(other_id, JobKind.EXPORT, QUEUE))).id
     urgent = (await job_driver.submit(priority=9)).id
     async with job_driver.database.work(SYSTEM) as work:
-        claimed = await jobs.claim_waiting(work, [QUEUE], 3, job_driver.worker_id, "desk", LEASE)
+        claimed = await jobs.claim_waiting(work, [QUEUE], 3, job_driver.worker_id, "test-worker", LEASE)
     assert {job.id for job in claimed} == {urgent, mine[0], theirs}
 
 
@@ -192,7 +192,7 @@ async def test_no_lease_is_taken_within_a_lease_of_postgres_own_start(job_driver
         assert await jobs.reap(work, 10 * 365 * 86_400.0, 10) == []
 
 
-async def test_a_heartbeat_renews_what_is_held_and_tells_of_the_rest(job_driver: JobDriver) -> None:
+async def test_a_heartbeat_renews_held_leases_and_reports_the_rest(job_driver: JobDriver) -> None:
     held, cancelled, lost = await job_driver.submit_and_claim(), await job_driver.submit_and_claim(), await job_driver.submit_and_claim()
     await job_driver.cancel(cancelled.job_id)
     await job_driver.complete(lost)
@@ -282,13 +282,13 @@ async def test_the_version_of_an_ingest_follows_its_job(job_driver: JobDriver) -
             await jobs.retry(work, retried)
 
 
-async def _claimed_training(desk: JobDriver) -> tuple[Claim, UUID]:
-    async with desk.database.work(desk.owner) as work:
-        job = await jobs.submit(work, jobs.NewJob(desk.owner.id, JobKind.TRAIN, QUEUE, parameters={"seed": 7}))
-        experiment_id = await experiments.default_experiment(work, desk.owner.id)
-        run = experiments.NewRun(desk.owner.id, experiment_id, job.id, None, 7, {"depth": 3}, {})
+async def _claimed_training(job_driver: JobDriver) -> tuple[Claim, UUID]:
+    async with job_driver.database.work(job_driver.owner) as work:
+        job = await jobs.submit(work, jobs.NewJob(job_driver.owner.id, JobKind.TRAIN, QUEUE, parameters={"seed": 7}))
+        experiment_id = await experiments.default_experiment(work, job_driver.owner.id)
+        run = experiments.NewRun(job_driver.owner.id, experiment_id, job.id, None, 7, {"depth": 3}, {})
         run_id = await experiments.add_run(work, run)
-    claim = await desk.claim(job.id)
+    claim = await job_driver.claim(job.id)
     assert claim is not None
     return claim, run_id
 

@@ -21,31 +21,31 @@ Pick = Callable[[], Awaitable[Claim]]
 class SingleSlotWorker:
     """The next job of a worker with one slot, by polling and by dispatch notice."""
 
-    def __init__(self, desk: JobDriver, *queues: str) -> None:
-        self.desk = desk
+    def __init__(self, job_driver: JobDriver, *queues: str) -> None:
+        self.job_driver = job_driver
         self.queues = queues
         self._dispatched: list[UUID] = []
 
     async def _claim_of(self, job_id: UUID) -> Claim:
-        (row,) = await self.desk.database.rows(select(Job.attempt).where(Job.id == job_id))
-        return Claim(job_id, row.attempt, self.desk.worker_id)
+        (row,) = await self.job_driver.database.rows(select(Job.attempt).where(Job.id == job_id))
+        return Claim(job_id, row.attempt, self.job_driver.worker_id)
 
     async def claim_waiting(self) -> Claim:
-        async with self.desk.database.work(SYSTEM) as work:
-            (job,) = await jobs.claim_waiting(work, self.queues, 1, self.desk.worker_id, "desk", LEASE)
+        async with self.job_driver.database.work(SYSTEM) as work:
+            (job,) = await jobs.claim_waiting(work, self.queues, 1, self.job_driver.worker_id, "test-worker", LEASE)
         return await self._claim_of(job.id)
 
     async def claim_dispatched(self) -> Claim:
-        async with self.desk.database.work(SYSTEM) as work:
+        async with self.job_driver.database.work(SYSTEM) as work:
             self._dispatched += [notice.job_id for notice in await jobs.dispatch(work, self.queues, 60.0)]
-        claim = await self.desk.claim(self._dispatched.pop(0))
+        claim = await self.job_driver.claim(self._dispatched.pop(0))
         assert claim is not None
         return claim
 
 
-async def set_slots(desk: JobDriver, count: int, *queues: str) -> None:
-    async with desk.database.work(SYSTEM) as work:
-        await work.run(update(Worker).where(Worker.id == desk.worker_id).values(slots=count, queues=list(queues)))
+async def set_slots(job_driver: JobDriver, count: int, *queues: str) -> None:
+    async with job_driver.database.work(SYSTEM) as work:
+        await work.run(update(Worker).where(Worker.id == job_driver.worker_id).values(slots=count, queues=list(queues)))
 
 
 @pytest.mark.parametrize("way", ["claim_waiting", "claim_dispatched"])
@@ -73,7 +73,7 @@ async def test_what_runs_counts_as_a_turn_that_its_owner_has_had(job_driver: Job
     assert [places[job_id].position for job_id in second] == [1, 2, 3]
     assert [places[job_id].position for job_id in first] == [4, 5]
     async with job_driver.database.work(SYSTEM) as work:
-        claimed = await jobs.claim_waiting(work, [QUEUE], 5, job_driver.worker_id, "desk", LEASE)
+        claimed = await jobs.claim_waiting(work, [QUEUE], 5, job_driver.worker_id, "test-worker", LEASE)
     assert [places[job.id].position for job in claimed] == [1, 2, 3, 4, 5]
 
 
@@ -122,7 +122,7 @@ async def test_the_pause_before_a_retry_makes_no_job_older(job_driver: JobDriver
     assert [places[job_id].position for job_id in (other, paused)] == [1, 2]
 
 
-async def test_what_is_dispatched_are_the_first_places_that_people_are_shown(job_driver: JobDriver) -> None:
+async def test_the_dispatched_jobs_are_those_with_the_first_positions(job_driver: JobDriver) -> None:
     """The dispatcher ranks only as many jobs of each owner as it may dispatch, and arrives at the same order."""
     await set_slots(job_driver, 6, QUEUE)
     owners = [await job_driver.add_owner(name) for name in "abcd"]
@@ -133,5 +133,5 @@ async def test_what_is_dispatched_are_the_first_places_that_people_are_shown(job
     in_order = sorted(waiting, key=lambda job_id: places[job_id].position)
     async with job_driver.database.work(SYSTEM) as work:
         assert [notice.job_id for notice in await jobs.dispatch(work, [QUEUE], 5.0)] == in_order[:10]
-        claimed = await jobs.claim_waiting(work, [QUEUE], 5, job_driver.worker_id, "desk", LEASE)
+        claimed = await jobs.claim_waiting(work, [QUEUE], 5, job_driver.worker_id, "test-worker", LEASE)
     assert [job.id for job in claimed] == in_order[:5]

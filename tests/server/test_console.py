@@ -182,7 +182,7 @@ async def test_a_file_that_did_not_arrive_is_sent_again_into_the_dataset_made_fo
 
 
 @needs_chromium
-async def test_the_token_is_entered_once_checked_and_forgotten_when_told(built_console: None, browser: Browser, ada: Client) -> None:
+async def test_the_token_is_entered_once_checked_and_forgotten_on_request(built_console: None, browser: Browser, ada: Client) -> None:
     async with open_console(browser, f"{ada.url}/graphql") as console:
         await console.sign_in("trk_of_nobody")
         await console.page.get_by_text("The API does not know this token.").wait_for()

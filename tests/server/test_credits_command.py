@@ -23,7 +23,7 @@ async def ada(clean: None, database: Database) -> None:
         await accounts.add_user(work, ADA, "ada", "Ada", UserRole.MEMBER)
 
 
-async def test_what_is_given_can_be_spent_and_is_told(
+async def test_granted_credits_can_be_spent_and_are_shown(
     ada: None, database: Database, settings: StateSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     granted = await trellis("credits", "grant", ADA, "10", "--note", "a [red] start")
@@ -72,7 +72,7 @@ async def test_what_is_given_can_be_spent_and_is_told(
         (("grant", ADA, "1", "--knot", "x"), 2, "unexpected extra argument"),
     ],
 )
-async def test_what_cannot_be_given_is_refused_in_words(ada: None, arguments: tuple[str, ...], status: int, message: str) -> None:
+async def test_invalid_grants_are_refused_with_an_explanation(ada: None, arguments: tuple[str, ...], status: int, message: str) -> None:
     refused = await trellis("credits", *arguments)
     assert refused.returncode == status
     assert message in refused.stderr

@@ -118,7 +118,7 @@ async def test_two_folders_run_side_by_side(tmp_path: Path) -> None:
     assert not set(a.values()) & set(b.values()) - {"trellis", "us-east-1"}
 
 
-def test_a_second_start_on_the_same_folder_is_told_who_runs_there(tmp_path: Path) -> None:
+def test_a_second_start_on_the_same_folder_is_refused_with_the_process_that_runs_there(tmp_path: Path) -> None:
     message = rf"Trellis already runs on {re.escape(str(tmp_path))}: process {os.getpid()}\."
     with (
         embedded_servers(tmp_path, postgres=False, s3=False),

@@ -33,11 +33,11 @@ async def health_client(settings: StateSettings, **changes: str) -> AsyncGenerat
     async with AsyncExitStack() as stack:
         app.state.database = await stack.enter_async_context(Database.open(overridden))
         app.state.objects = await stack.enter_async_context(ObjectStore.open(overridden))
-        rights, looks = (
+        revalidation, queries = (
             Revalidation(accounts.current_viewers, jobevents.visible_jobs, 30),
             ChangeQueries(jobchanges.load_changes, jobchanges.changed_since),
         )
-        app.state.feed = await stack.enter_async_context(Feed.open(overridden.redis_url, app.state.database, rights, looks))
+        app.state.feed = await stack.enter_async_context(Feed.open(overridden.redis_url, app.state.database, revalidation, queries))
         app.state.redis = await stack.enter_async_context(connect(overridden.redis_url))
         yield await stack.enter_async_context(httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1"))
 

@@ -307,7 +307,7 @@ async def test_an_address_with_a_slash_behind_it_leads_to_the_right_one_on_whate
     assert (await ada.http.get("/healthz/")).status_code == 404
 
 
-async def test_of_variables_with_everything_wrong_a_little_is_told(ada: Client) -> None:
+async def test_errors_about_many_invalid_variables_are_truncated(ada: Client) -> None:
     document = "mutation($input: CreateDatasetInput!) { createDataset(input: $input) { __typename } }"
     wrong = {f"k{number}": "x" * 20 for number in range(10_000)}
     answer = await ada.http.post("/graphql", json={"query": document, "variables": {"input": wrong}})

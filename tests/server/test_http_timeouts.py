@@ -97,7 +97,7 @@ async def test_a_source_that_does_not_open_is_given_up(ada: Client, database: Da
     assert answer.text.endswith("event: complete\ndata:\n\n")
 
 
-async def test_whose_a_token_is_must_be_found_out_in_time(ada: Client, database: Database) -> None:
+async def test_authentication_has_a_timeout(ada: Client, database: Database) -> None:
     async with serving(operation_timeout=0.4) as hasty:
         async with locked_table(database, "api_keys"):
             answer = await ada.http.post(f"{hasty}/graphql", json={"query": "{ __typename }"})

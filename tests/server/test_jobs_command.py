@@ -122,7 +122,7 @@ def global_id(job_id: UUID) -> str:
     return f"job_{job_id.hex}"
 
 
-async def test_the_list_can_be_narrowed_by_everything_that_tells_jobs_apart(unserved_queue: UnservedQueue) -> None:
+async def test_the_list_can_be_filtered_by_everything_that_distinguishes_jobs(unserved_queue: UnservedQueue) -> None:
     first = await unserved_queue.submit()
     bobs = await unserved_queue.submit("bob")
     training = await unserved_queue.submit(kind=JobKind.TRAIN, queue="tabular")
@@ -186,14 +186,14 @@ async def test_a_list_says_why_a_job_waits_and_at_which_place(unserved_queue: Un
     ],
     ids=["status", "since", "owner", "show", "cancel", "retry", "requeue"],
 )
-async def test_what_names_nothing_is_refused_in_words(
+async def test_unknown_names_are_refused_with_an_explanation(
     unserved_queue: UnservedQueue, arguments: tuple[str, ...], status: int, message: str
 ) -> None:
     answer = await trellis("jobs", *arguments)
     assert (answer.returncode, answer.stdout, answer.stderr) == (status, "", message + "\n")
 
 
-async def test_show_tells_all_there_is_of_a_job(unserved_queue: UnservedQueue) -> None:
+async def test_show_prints_everything_about_a_job(unserved_queue: UnservedQueue) -> None:
     job_id = await unserved_queue.submit()
     claim = await unserved_queue.claim(job_id)
     await unserved_queue.fail(claim, retryable=True)

@@ -157,7 +157,7 @@ async def test_what_ended_is_counted_once_and_never_falls(
     assert await ended_counts() == ({"completed": 0, "failed": 1, "cancelled": 2}, {**none, "failed": 1, "retrying": 1})
 
 
-async def test_two_processes_that_began_at_different_times_tell_the_same(dedicated_queue: DedicatedQueue, database: Database) -> None:
+async def test_two_processes_that_began_at_different_times_export_the_same(dedicated_queue: DedicatedQueue, database: Database) -> None:
     early = DatabaseMetrics()
     await read_db_metrics(early, database)
     await dedicated_queue.cancel(await dedicated_queue.submit())
@@ -179,7 +179,7 @@ async def test_a_scrape_costs_as_many_statements_with_many_jobs_as_with_none(
     assert len([statement for statement in sent if statement.lstrip().upper().startswith("SELECT")]) == 9
 
 
-async def test_maintenance_tasks_and_default_partitions_are_told(dedicated_queue: DedicatedQueue, database: Database) -> None:
+async def test_metrics_cover_maintenance_tasks_and_default_partitions(dedicated_queue: DedicatedQueue, database: Database) -> None:
     async with database.work(SYSTEM) as work:
         now = text("clock_timestamp()")
         await work.run(
@@ -270,7 +270,7 @@ async def test_sockets_and_subscriptions_are_counted_while_they_are_open(ada: Cl
             await asyncio.sleep(0.02)
 
 
-async def test_the_process_tells_of_its_event_loop_and_its_connections(ada: Client, settings: StateSettings) -> None:
+async def test_the_process_exports_metrics_of_its_event_loop_and_its_connections(ada: Client, settings: StateSettings) -> None:
     async with asyncio.timeout(10):
         while sample_value("trellis_event_loop_lag_seconds_count") < 2:
             await asyncio.sleep(0.1)
@@ -313,7 +313,7 @@ async def scrape_until_positive(port: int, names: Sequence[tuple[str, ...]]) -> 
             await asyncio.sleep(0.1)
 
 
-async def test_a_worker_tells_what_it_did_where_it_is_asked_to(dedicated_queue: DedicatedQueue, tmp_path: Path) -> None:
+async def test_a_worker_exports_metrics_if_a_port_is_set(dedicated_queue: DedicatedQueue, tmp_path: Path) -> None:
     port = free_port()
     async with worker(dedicated_queue.queue, tmp_path, TRELLIS_WORKER_METRICS_PORT=str(port)):
         spec = {"trace": str(tmp_path / "trace")}
@@ -332,7 +332,7 @@ async def test_a_worker_tells_what_it_did_where_it_is_asked_to(dedicated_queue: 
     assert values["trellis_worker_process_slots",] == 2
 
 
-async def test_a_port_that_is_taken_costs_the_numbers_and_not_the_worker(dedicated_queue: DedicatedQueue, tmp_path: Path) -> None:
+async def test_a_port_that_is_taken_costs_the_metrics_and_not_the_worker(dedicated_queue: DedicatedQueue, tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

@@ -89,7 +89,7 @@ async def test_a_refusal_that_is_answered_with_200_is_noted(ada: Client) -> None
 
 
 @pytest.mark.parametrize(("method", "path", "status"), [("POST", "/", 405), ("PUT", "/graphql/", 405), ("GET", "/other", 404)])
-async def test_what_no_route_takes_is_told_in_json(anonymous: Client, method: str, path: str, status: int) -> None:
+async def test_a_request_without_a_route_gets_an_error_in_json(anonymous: Client, method: str, path: str, status: int) -> None:
     answer = await anonymous.http.request(method, path)
     (error,) = answer.json()["errors"]
     assert answer.status_code == status
@@ -120,7 +120,7 @@ async def test_a_long_integer_in_a_document_is_refused_in_our_words(ada: Client,
     ("host", "status"),
     [("127.0.0.1:80", 200), ("localhost", 200), ("[::1]:8000", 200), ("evil.example", 403), ("127.0.0.1.evil.example", 403), ("", 403)],
 )
-async def test_numbers_for_this_machine_are_not_told_to_a_page_that_names_it_as_its_own(host: str, status: int) -> None:
+async def test_metrics_for_this_machine_are_protected_against_dns_rebinding(host: str, status: int) -> None:
     async with serving() as url, httpx.AsyncClient() as client:
         assert (await client.get(f"{url}/metrics", headers={"host": host})).status_code == status
 

@@ -29,7 +29,7 @@ from tests.server.test_sockets import (
 UPDATES = "subscription($filter: JobFilter) { jobUpdates(filter: $filter) { id } }"
 
 
-async def test_sockets_that_never_say_whose_they_are_keep_nobody_out(ada: Client) -> None:
+async def test_sockets_that_never_authenticate_keep_no_client_out(ada: Client) -> None:
     async with serving(max_connections=60) as url, AsyncExitStack() as stack:
         async with open_websocket(url, bearer(ada)) as ada_websocket:
             newcomers: list[RawConnection] = []

@@ -153,7 +153,7 @@ async def test_whoever_has_spent_their_points_gets_no_stream(ada: Client) -> Non
     assert (status, error["extensions"]["code"], wait) == (429, "RATE_LIMITED", str(error["extensions"]["retryAfter"]))
 
 
-async def test_what_its_source_refuses_is_told_in_the_stream(bob: Client, ended_job: str) -> None:
+async def test_an_error_of_the_event_source_is_sent_in_the_stream(bob: Client, ended_job: str) -> None:
     frame, complete = await all_frames(bob, {"query": EVENTS, "variables": {"id": ended_job}})
     (error,) = json.loads(frame.partition("data: ")[2])["errors"]
     assert error["extensions"]["code"] == "NOT_FOUND"

@@ -191,7 +191,9 @@ async def test_a_token_that_is_revoked_ends_a_stream_that_is_not_read(
         assert await wait_until(lambda: not paused_streams()) < 2
 
 
-async def test_stopping_waits_for_nobody_who_does_not_read_and_tells_those_who_do(ada: Client, notifying_database: Database) -> None:
+async def test_shutdown_does_not_wait_for_clients_that_do_not_read_and_notifies_those_that_do(
+    ada: Client, notifying_database: Database
+) -> None:
     async with AsyncExitStack() as clients:
         server = serving()
         url = await server.__aenter__()
@@ -203,7 +205,7 @@ async def test_stopping_waits_for_nobody_who_does_not_read_and_tells_those_who_d
         assert stream.status_code == 200
         began = time.monotonic()
         await server.__aexit__(None, None, None)
-        assert time.monotonic() - began < 1.9, "which is before the server cuts off what is left"
+        assert time.monotonic() - began < 1.9, "before the server aborts the remaining connections"
         assert await wait_closed(attentive) == (1012, "")
         async with asyncio.timeout(1):
             with pytest.raises(httpx.RemoteProtocolError):
