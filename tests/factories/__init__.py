@@ -42,9 +42,9 @@ class Factory:
     rows: str = ""
     states: str = ""
     story: Story | None = None
-    told: tuple[tuple[str, str], ...] = ()
-    """The statuses that rows of `story` end with, as ("Job", "FAILED"): what users do and the workers made of it, not what SQL wrote."""
-    fates: Mapping[str, Callable[[Nodes], bool]] = field(default_factory=dict[str, Callable[[Nodes], bool]])
+    story_statuses: tuple[tuple[str, str], ...] = ()
+    """Statuses that rows of `story` reach through the API and the worker, not by SQL, such as ("Job", "FAILED")."""
+    conditions: Mapping[str, Callable[[Nodes], bool]] = field(default_factory=dict[str, Callable[[Nodes], bool]])
     """Conditions on the rows of `story`: a description, and whether it holds."""
     unfilled: tuple[str, ...] = ()
     """Fields that are empty in all complete rows, such as `Job.error`: all other fields are tested on rows that have a value."""

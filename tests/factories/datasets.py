@@ -96,8 +96,8 @@ FACTORY = Factory(
     rows=_ROWS,
     states=_STATES,
     story=_tell,
-    told=(("DatasetVersion", "UPLOADING"), ("DatasetVersion", "FAILED"), ("DatasetVersion", "READY")),
-    fates={
+    story_statuses=(("DatasetVersion", "UPLOADING"), ("DatasetVersion", "FAILED"), ("DatasetVersion", "READY")),
+    conditions={
         "versions are uploaded and derived": _has_all_sources,
         "a version outlives its dataset": _has_a_version_of_a_deleted_dataset,
     },

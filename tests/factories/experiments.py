@@ -75,7 +75,7 @@ FACTORY = Factory(
     after=("jobs",),
     rows=_ROWS,
     states=_STATES,
-    told=(("Run", "COMPLETED"), ("Run", "CANCELLED")),  # by the jobs of the story
+    story_statuses=(("Run", "COMPLETED"), ("Run", "CANCELLED")),  # by the jobs of the story
     examples={
         "RunFilter.metrics": (
             _metrics({}, lambda _: True),

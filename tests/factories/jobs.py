@@ -120,7 +120,7 @@ FACTORY = Factory(
     rows=_ROWS,
     states=_STATES,
     story=_tell,
-    told=(("Job", "COMPLETED"), ("Job", "FAILED"), ("Job", "CANCELLED")),
-    fates={"a job does another one again": _has_a_retry},
+    story_statuses=(("Job", "COMPLETED"), ("Job", "FAILED"), ("Job", "CANCELLED")),
+    conditions={"a job is a retry of another one": _has_a_retry},
     unfilled=("Job.error", "Job.retryOf"),  # each completed at its first attempt
 )

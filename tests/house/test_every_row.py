@@ -42,7 +42,7 @@ async def test_every_field_of_every_kind_of_row_can_be_asked_for(
     story_ids = await platform.tell_story(ada)
     story_nodes = await walk(ada, story_ids.values())  # before rows are added that no worker made
     statuses = {(type_name, node["status"]) for type_name, nodes in story_nodes.items() for node in nodes if "status" in node}
-    assert statuses >= {(type_name, status) for factory in factories().values() for type_name, status in factory.told}
+    assert statuses >= {(type_name, status) for factory in factories().values() for type_name, status in factory.story_statuses}
     await platform.add_states(database, "ada")
     ids_by_prefix = await platform.ids_by_prefix(database, "ada")
     ids = {own_id for prefix in NODE_REGISTRY for own_id in ids_by_prefix[prefix]}
@@ -51,8 +51,8 @@ async def test_every_field_of_every_kind_of_row_can_be_asked_for(
     kinds = {registration.type.__name__ for registration in NODE_REGISTRY.values()}
     assert set(nodes_by_type) == kinds
     assert statuses_without_a_row(nodes_by_type) == []
-    fates = {sentence: holds for factory in factories().values() for sentence, holds in factory.fates.items()}
-    assert [sentence for sentence, holds in fates.items() if not holds(as_told)] == []
+    conditions = {sentence: holds for factory in factories().values() for sentence, holds in factory.conditions.items()}
+    assert [sentence for sentence, holds in conditions.items() if not holds(story_nodes)] == []
     assert set(await walk(admin, ids)) == kinds
     ada_node_ids = sorted(node["id"] for nodes in nodes_by_type.values() for node in nodes)
     for first in range(0, len(ada_node_ids), 100):
