@@ -19,7 +19,7 @@ from db.tables.jobs import JobKind
 _INSERT_EVENTS = text("""
     WITH moved AS (
         UPDATE jobs SET last_sequence = last_sequence + 1 WHERE id = ANY(:ids) RETURNING id, last_sequence, attempt, status, progress
-    ), told AS (
+    ), inserted AS (
         INSERT INTO job_events (job_id, sequence, attempt, type, status, progress, message)
         SELECT id, last_sequence, attempt, 'log', status, progress, :message FROM moved
     )

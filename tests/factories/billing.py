@@ -1,4 +1,4 @@
-"""Credits: a line of the ledger."""
+"""Credits: an entry of the ledger."""
 
 from __future__ import annotations
 

@@ -128,7 +128,7 @@ def test_only_nodes_and_uploads_have_an_id() -> None:
 
 
 def test_every_prefix_names_its_type() -> None:
-    """Ids that clients keep name the same types for ever; a new type has a prefix that no other has."""
+    """A prefix never changes its type, because clients store ids; a new type has a unique prefix."""
     nodes = {t.name for t in SERVED.get_possible_types(SERVED.type_map["Node"])}  # pyright: ignore[reportArgumentType] - Node is an interface
     served = {prefix: kind.type.__name__ for prefix, kind in NODE_REGISTRY.items()}
     assert served.items() >= PROMISED_PREFIXES.items()

@@ -29,7 +29,7 @@ _WRITE_PROGRESS = text("""
     WITH moved AS (
         UPDATE jobs SET progress = progress + 1, last_sequence = last_sequence + 1 WHERE id = ANY(:ids)
         RETURNING id, last_sequence, attempt, status, progress
-    ), told AS (
+    ), inserted AS (
         INSERT INTO job_events (job_id, sequence, attempt, type, status, progress)
         SELECT id, last_sequence, attempt, 'progress', status, progress FROM moved
     )
