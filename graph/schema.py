@@ -1,4 +1,4 @@
-"""The whole graph: one mixin a domain for each of the three roots."""
+"""The schema: each domain contributes a mixin to each of the three root types."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ from graph.pipelines.queries import PipelineQueries
 
 
 @strawberry.type(
-    description="What can be asked. Everything is yours or, for admins, everybody's; what you may not see does not exist for you."
+    description="The reads. You see what is yours; admins see everything. What you may not see is treated as if it did not exist."
 )
 class Query(AccountQueries, DatasetQueries, PipelineQueries, JobQueries, ModelQueries, ExperimentQueries):
     pass
 
 
 @strawberry.type(
-    description="What can be done. Each mutation names every way in which it can end; end a selection with `... on Problem { message code }`."
+    description="The writes. The result of each mutation is a union of its payload and its possible problems; end a selection with `... on Problem { message code }`."
 )
 class Mutation(DatasetMutations, PipelineMutations, JobMutations, ModelMutations, ExperimentMutations):
     pass
 
 
-@strawberry.type(description="What can be followed live: over a websocket (graphql-transport-ws) or as server-sent events (graphql-sse).")
+@strawberry.type(description="Live streams, over a websocket (graphql-transport-ws) or as server-sent events (graphql-sse).")
 class Subscription(JobSubscriptions, ExperimentSubscriptions):
     pass
 

@@ -1,4 +1,4 @@
-"""Who is signed in, and anything by its id."""
+"""The signed-in user, the rate limit, and lookups of nodes of any type."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MAX_NODES = 100
 
 
 async def load_node(context: Context, id_: str) -> Node | None:
-    """What an id of any kind names, if the viewer may see it and it is not deleted."""
+    """Load the node that an id of any type names, if it is not deleted and the viewer may see it."""
     parsed = parse(id_)
     registration = None if parsed is None else NODE_REGISTRY.get(parsed[0])
     if parsed is None or registration is None:
@@ -30,25 +30,25 @@ async def load_node(context: Context, id_: str) -> Node | None:
 
 
 @strawberry.type(
-    description="What this operation costs, and what you may still spend. Points flow back evenly, all of them within a minute."
+    description="The cost of this operation, and the points that you may still spend. Points are refilled evenly, all of them within a minute."
 )
 class RateLimit:
-    cost: int = strawberry.field(description="What this operation costs in points: about the number of things that it reads.")
-    limit: int = strawberry.field(description="How many points you may spend in a minute; 2147483647 where there is no limit.")
-    remaining: int = strawberry.field(description="How many points you may spend at once now, this operation's already taken.")
-    reset_at: datetime = strawberry.field(description="When all of them will be there again, if you spend none until then.")
+    cost: int = strawberry.field(description="The cost of this operation in points: about one for each object that it reads.")
+    limit: int = strawberry.field(description="How many points you may spend in a minute; 2147483647 if there is no limit.")
+    remaining: int = strawberry.field(description="How many points you may spend now, after this operation.")
+    reset_at: datetime = strawberry.field(description="When all points will be available again if you spend none until then.")
 
 
 @strawberry.type
 class AccountQueries:
-    @query(description="Anything by its id; null where there is nothing of that id that you may see.")
+    @query(description="An object of any type by its id; null if there is none that you may see.")
     async def node(
-        self, info: Info, id: Annotated[ID, strawberry.argument(description="The id, as some field `id` answered it.")]
+        self, info: Info, id: Annotated[ID, strawberry.argument(description="The id, as returned by a field `id`.")]
     ) -> Node | None:
         return await load_node(info.context, id)
 
     @query(
-        description="Several things by their ids, in the same order; null for each of which there is nothing that you may see.",
+        description="Several objects of any types by their ids, in the same order; null for each that does not exist or that you may not see.",
         metadata=costs(entries="ids"),
     )
     async def nodes(
@@ -58,24 +58,24 @@ class AccountQueries:
             raise BadUserInput(f"`ids` has {len(ids)} entries; at most {MAX_NODES} are looked up at once.")
         return await asyncio.gather(*(load_node(info.context, id_) for id_ in ids))
 
-    @query(description="You: the user whose token was sent.")
+    @query(description="The signed-in user, whose token was sent.")
     async def viewer(self, info: Info) -> User:
         user = await info.context.loaders.one(accounts.live_by_id, User.of).load(info.context.signed_in_viewer.id)
         if user is None:  # deleted since the token was read
             raise Unauthenticated
         return user
 
-    @query(description="What this operation costs, and what you may still spend.", metadata=costs(0))
+    @query(description="The cost of this operation, and the points that you may still spend.", metadata=costs(0))
     async def rate_limit(
         self,
         info: Info,
-        dry_run: Annotated[  # noqa: ARG002 - the document was cut down to this field before it ran
+        dry_run: Annotated[  # noqa: ARG002 - the document was reduced to this field before execution
             bool | None,
             strawberry.argument(
-                description="Only tell what the operation would cost: nothing else of it is run or answered, and nothing is taken."
+                description="Only report what the operation would cost: nothing else in it is executed or returned, and no points are taken."
             ),
         ] = False,
     ) -> RateLimit:
         spent = info.context.rate_limit_status
-        assert spent is not None, "set before an operation runs"
+        assert spent is not None, "set before an operation is executed"
         return RateLimit(cost=spent.cost, limit=spent.limit, remaining=spent.remaining, reset_at=spent.reset_at)

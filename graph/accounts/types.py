@@ -14,33 +14,35 @@ from graph.core.scalars import BigInt
 
 describe(
     UserRole,
-    "What a user may do.",
-    VIEWER="Read what is theirs, and change nothing.",
-    MEMBER="Read and change what is theirs.",
-    ADMIN="Read and change everything.",
+    "The permissions of a user.",
+    VIEWER="Reads what is theirs and changes nothing.",
+    MEMBER="Reads and changes what is theirs.",
+    ADMIN="Reads and changes everything.",
 )
 describe(
     UserTier,
-    "How much a user may use up. It sets limits, never permissions.",
-    FREE="What everybody starts with.",
-    PRO="More of all that is limited.",
-    ENTERPRISE="The most, or without a limit.",
+    "How much a user may use. It sets limits, never permissions.",
+    FREE="The tier of new users.",
+    PRO="Higher limits.",
+    ENTERPRISE="The highest limits, or none.",
 )
 
 
-@strawberry.type(description="Somebody who owns things here. You see yourself; admins see everyone.")
+@strawberry.type(
+    description="A user, who may own datasets, pipelines, jobs, models and experiments. You see yourself; admins see everyone."
+)
 class User(Node, prefix="user", found_by=accounts.live_by_id):
     email: str = strawberry.field(description="Their e-mail address.")
-    username: str = strawberry.field(description="Their short name, unique here.")
-    full_name: str | None = strawberry.field(description="Their name as people say it.")
-    role: UserRole = strawberry.field(description="What they may do.")
-    tier: UserTier = strawberry.field(description="How much they may use up.")
-    credit_balance: BigInt = strawberry.field(
-        description="The credits that they can spend. What jobs under way hold is not among them any more."
-    )
+    username: str = strawberry.field(description="Their short name, unique among all users.")
+    full_name: str | None = strawberry.field(description="Their full name, for display.")
+    role: UserRole = strawberry.field(description="Their permissions.")
+    tier: UserTier = strawberry.field(description="Their limits.")
+    credit_balance: BigInt = strawberry.field(description="The credits that they can spend, without those that unfinished jobs hold.")
     credits_held: BigInt = strawberry.field(
-        description="The credits that jobs under way hold: each is charged once its job has completed, or given back to `creditBalance`."
+        description="The credits that unfinished jobs hold. They are charged when the job completes, and otherwise returned to `creditBalance`."
     )
-    created_at: datetime = strawberry.field(description="When they were added.")
-    updated_at: datetime = strawberry.field(description="When something about them was last changed.")
-    deleted_at: datetime | None = strawberry.field(description="When they were deleted; edges still lead to them.")
+    created_at: datetime = strawberry.field(description="When the user was added.")
+    updated_at: datetime = strawberry.field(description="When the user was last changed.")
+    deleted_at: datetime | None = strawberry.field(
+        description="When the user was deleted. A deleted user is still reachable through edges."
+    )

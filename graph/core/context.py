@@ -1,6 +1,6 @@
-"""What resolvers find at `info.context`: the services that the process lends, the viewer, and the state of the operation.
+"""The resolver context at `info.context`: the services of the process, the viewer, and the state of the operation.
 
-It holds no database session: reads go through the loaders, writes through one `work()` a mutation.
+It holds no database session: reads go through the loaders, writes through one `work()` per mutation.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class StreamProgress:
-    """The position of a stream with cursors, apart from what its document selects: a transport that numbers its events reads it.
+    """The position of a stream with cursors. A transport that numbers its events reads it, whatever the document selects.
 
-    The stream has started once its source is open, before its first event. `after` is the cursor from which a client that lost its
-    connection resumes; it takes precedence over the document's argument, which is sent again unchanged.
+    The stream has started once its source is open, before its first event. A client that lost its connection resumes from the cursor
+    `after`, which takes precedence over the document's argument: the client sends the document again unchanged.
     """
 
     after: str | None = None
     last_cursor: str | None = None
     _has_started: bool = False
-    _started_event: asyncio.Event | None = None  # made for the first waiter: an event takes more memory than all else here
+    _started_event: asyncio.Event | None = None  # created for the first waiter: an event takes more memory than all other attributes
 
     def mark_started(self) -> None:
         self._has_started = True
@@ -61,7 +61,7 @@ class Context:
     objects: ObjectStore
     feed: Feed
     viewer: Viewer | None
-    session: Session | None = None  # of a subscription: says whether its viewer is still signed in
+    session: Session | None = None  # of a subscription; knows whether its viewer is still signed in
     request_id: str = field(default_factory=lambda: uuid4().hex)
     progress: StreamProgress = field(default_factory=StreamProgress)
     rate_limit_status: RateLimitStatus | None = None  # set before the operation is executed
@@ -71,18 +71,18 @@ class Context:
         self.reset_loaders()
 
     def reset_loaders(self) -> None:
-        """Forget what was loaded, as before each event of a subscription."""
+        """Drop the loader caches, as before each event of a subscription."""
         self.loaders = Loaders(self.database, self.viewer)
 
     @property
     def signed_in_viewer(self) -> Viewer:
-        """The viewer; raises `Unauthenticated` where there is none."""
+        """The viewer. Raises `Unauthenticated` if nobody is signed in."""
         if self.viewer is None:
             raise Unauthenticated
         return self.viewer
 
     def work(self) -> AbstractAsyncContextManager[Work]:
-        """Return a unit of work of the viewer, committed when its block ends."""
+        """Open a unit of work for the viewer. It commits when its block ends."""
         return self.database.work(self.signed_in_viewer)
 
 

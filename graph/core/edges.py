@@ -1,14 +1,14 @@
-"""Edges are declared, not coded:
+"""Declarations of edges:
 
     owner: User = one(users.by_id, key="owner_id", description="...")
     versions: Connection[DatasetVersion] = connection(versions.of_dataset, description="...")
 
-or, on a type of another domain, by the domain that the edge leads to:
+or, on a type of another domain, from the domain of the target:
 
     extend(User, "datasets", Connection[Dataset], connection(datasets.of_owner, description="..."))
 
 A declaration names the batch that reads the edge, the attribute of the parent that is its key, and its arguments. The loaders run it
-field by field; a planner can run the same batch for all parents of a level together.
+field by field; a planner could run the same batch once for all parents of a level.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from graph.core.permissions import Metadata, Scope, require_scope
 
 @dataclass(frozen=True, slots=True)
 class One:
-    """At most one thing: the batch's row for the parent's `key`."""
+    """A to-one edge: the batch's row for the parent's `key`."""
 
     batch: Batch
     key: str
@@ -48,7 +48,7 @@ class One:
 
 @dataclass(frozen=True, slots=True)
 class Many:
-    """A short list, whole: the batch's rows for the parent's `key`."""
+    """An unpaged to-many edge: all of the batch's rows for the parent's `key`."""
 
     batch: Batch
     key: str
@@ -59,7 +59,7 @@ class Many:
 
 @dataclass(frozen=True, slots=True)
 class Paged:
-    """A page of a listing: under the parent's `key`, or of the whole where there is none."""
+    """A page of a listing: of the rows under the parent's `key`, or of all rows if `key` is None."""
 
     listing: Listing
     key: str | None
@@ -80,7 +80,7 @@ class Paged:
 
 @dataclass(frozen=True, slots=True)
 class Lookup:
-    """What the argument `id` names, if the viewer may see it and it is not deleted."""
+    """The row that the argument `id` names, if it is not deleted and the viewer may see it."""
 
     batch: Batch
     prefix: str
@@ -94,7 +94,7 @@ Declaration = One | Many | Paged | Lookup
 
 
 class EdgeField(StrawberryField):
-    """A field that runs its declaration. `scope` is set on root fields alone."""
+    """A field that runs its declaration. Only root fields have a `scope`."""
 
     declaration: Declaration
     scope: Scope | None = None
@@ -110,7 +110,7 @@ class EdgeField(StrawberryField):
 
     @cached_property
     def make(self) -> Make:
-        """What makes the edge's type of a row; known only once all types are."""
+        """The constructor of the edge's type from a row. Resolved late, because types refer to each other."""
         return _node_type(self.type).of
 
     def get_result(self, source: Any, info: Info | None, args: list[Any], kwargs: dict[str, Any]) -> Any:  # noqa: ARG002 - the signature is Strawberry's
@@ -121,7 +121,7 @@ class EdgeField(StrawberryField):
 
 
 def _node_type(type_: Any) -> Any:
-    """The type in the middle: of `[Column!]!` Column, of `DatasetConnection!` Dataset."""
+    """Unwrap a type: `[Column!]!` to Column, `DatasetConnection!` to Dataset."""
     while True:
         if isinstance(type_, LazyType):
             type_ = type_.resolve_type()
@@ -146,7 +146,7 @@ def _field(
     metadata: Metadata = None,
 ) -> Any:
     field = EdgeField(description=description, metadata=metadata)
-    field.init = field.repr = field.compare = False  # rows make the instances; the edge is not a part of them
+    field.init = field.repr = field.compare = False  # instances are made from rows, which do not contain the edge
     field.declaration = declaration
     field.scope = scope
     field.arguments = list(arguments)
@@ -154,12 +154,12 @@ def _field(
 
 
 def one(batch: Batch, *, key: str = "uuid", description: str, metadata: Metadata = None) -> Any:
-    """The row that `batch` has for the parent's attribute `key`; null where that is null or the batch leaves it out."""
+    """A to-one edge: the row of `batch` for the parent's attribute `key`; null if the key is null or the batch omits it."""
     return _field(One(batch, key), description, metadata=metadata)
 
 
 def many(batch: Batch, *, key: str = "uuid", description: str, metadata: Metadata = None) -> Any:
-    """The rows that `batch` has for the parent's attribute `key`, all of them; for lists that are short by their nature."""
+    """A to-many edge without paging: all rows of `batch` for the parent's attribute `key`. Use it for lists that are always short."""
     return _field(Many(batch, key), description, metadata=metadata)
 
 
@@ -171,7 +171,7 @@ def connection(
     ordered_by: type[OrderInput] | None = None,
     description: str,
 ) -> Any:
-    """A page of the listing under the parent's attribute `key`. `filtered_by` and `ordered_by` are the input types that it takes."""
+    """A page of the listing under the parent's attribute `key`. `filtered_by` and `ordered_by` are the types of its input arguments."""
     return _field(Paged(listing, key), description, _page_arguments(listing, filtered_by, ordered_by))
 
 
@@ -182,47 +182,51 @@ def listing(
     ordered_by: type[OrderInput] | None = None,
     description: str,
 ) -> Any:
-    """A root field: a page of the whole listing."""
+    """A root field: a page of the listing without a parent."""
     return _field(Paged(root_listing, None), description, _page_arguments(root_listing, filtered_by, ordered_by), Scope.READ)
 
 
 def lookup(batch: Batch, *, prefix: str, description: str) -> Any:
-    """A root field: what its argument `id` names. `batch` leaves deleted rows out."""
+    """A root field: the row that its argument `id` names. `batch` omits deleted rows."""
     id_ = _argument(
-        "id", strawberry.ID, f"The id, `{prefix}_…`. An id of anything else, or of something that you may not see, names nothing."
+        "id", strawberry.ID, f"The id, `{prefix}_…`. The result is null for an id of another type and for something that you may not see."
     )
     return _field(Lookup(batch, prefix), description, [id_], Scope.READ)
 
 
 def extend(type_: type[Any], name: str, edge_type: Any, edge: Any) -> None:
-    """Add an edge to a type of another domain, from the domain that the edge leads to:
+    """Add an edge to a type of another domain, from the domain of the edge's target:
 
         extend(User, "datasets", Connection[Dataset], connection(datasets.of_owner, description="..."))
 
-    So the extended type imports no domain that refers to it. It must happen on import, before the schema is built. Raises `TypeError` where
+    So the extended type does not import the domains that refer to it. Call it on import, before the schema is built. Raises `TypeError` if
     the type has a field of this name.
     """
     definition = get_object_definition(type_, strict=True)
     if definition.get_field(name) is not None:
-        raise TypeError(f"{definition.name} has a field {name!r} already.")
+        raise TypeError(f"{definition.name} already has a field {name!r}.")
     edge.python_name, edge.origin, edge.type_annotation = name, type_, StrawberryAnnotation(edge_type)
     definition.fields.append(edge)
 
 
 def _page_arguments(listing: Listing, filtered_by: type[Filter] | None, ordered_by: type[OrderInput] | None) -> list[StrawberryArgument]:
-    """Raises `TypeError` where the inputs name a field that the listing does not know."""
+    """Return the arguments of a page. Raises `TypeError` if an input names a field that the listing does not know."""
     arguments = [
         _argument(
-            "first", int | None, "How many entries from the start, or after `after`: 0 to 100, 20 when neither `first` nor `last` is given."
+            "first",
+            int | None,
+            "How many entries to return from the start, or after `after`: 0 to 100; 20 if neither `first` nor `last` is given.",
         ),
-        _argument("after", str | None, "Begin after the entry with this cursor."),
-        _argument("last", int | None, "How many entries from the end, or before `before`: 0 to 100. Not together with `first`."),
-        _argument("before", str | None, "End before the entry with this cursor."),
+        _argument("after", str | None, "Return entries after this cursor."),
+        _argument(
+            "last", int | None, "How many entries to return from the end, or before `before`: 0 to 100. Cannot be combined with `first`."
+        ),
+        _argument("before", str | None, "Return entries before this cursor."),
     ]
     if filtered_by is not None:
         listing.require_filters(filtered_by.field_names())
-        arguments.append(_argument("filter", filtered_by | None, "Only entries that meet all of these conditions."))
+        arguments.append(_argument("filter", filtered_by | None, "Return only entries that meet all of these conditions."))
     if ordered_by is not None:
         listing.require_orders(ordered_by.columns)
-        arguments.append(_argument("order_by", ordered_by | None, "The order of the list; newest first when not given."))
+        arguments.append(_argument("order_by", ordered_by | None, "The order of the list; newest first by default."))
     return arguments

@@ -1,4 +1,4 @@
-"""Python's enums as GraphQL's: the same members, each described here, since the state room knows no GraphQL."""
+"""Publication of Python enums as GraphQL enums, with their descriptions: `db` imports no GraphQL."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from strawberry.types.enum import StrawberryEnumDefinition
 
 
 def describe(enum: type[Enum], description: str, **members: str) -> None:
-    """Publish an enum under its own name. Every member is described by a keyword of its name; `TypeError` when one is missing."""
+    """Publish an enum under its own name, with one keyword per member for its description. Raises `TypeError` if one is missing."""
     names = [member.name for member in enum]
     if names != list(members):
-        raise TypeError(f"{enum.__name__} has the members {names}, in this order; described are {list(members)}.")
+        raise TypeError(f"{enum.__name__} has the members {names}, in this order, but {list(members)} are described.")
     published: Any = strawberry.enum(enum, description=description)
     definition: StrawberryEnumDefinition = published.__strawberry_definition__
     for value in definition.values:

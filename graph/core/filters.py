@@ -1,12 +1,13 @@
-"""What every list's inputs share: the bases of filters and orders, conditions on texts and times, and directions.
+"""Base classes of filter and order inputs, conditions on texts and times, and order directions.
 
-A filter is declared once, as an input. A field conditions the column of its name by what its type says; ids say what they refer to:
+A filter is declared once, as an input. A field is a condition on the column of the same name, and its type decides which; a field with
+ids is declared with `reference`:
 
     @strawberry.input(description="Conditions on datasets, all of which must hold.")
     class DatasetFilter(Filter):
         name: StringFilter | None = strawberry.field(description="The dataset's name.")
         modality: list[Modality] | None = strawberry.field(description="What kind of data it holds.")
-        owner_id: ID | None = reference("user", description="Whose it is.")
+        owner_id: ID | None = reference("user", description="The user who owns it.")
 """
 
 from __future__ import annotations
@@ -32,13 +33,18 @@ class OrderDirection(StrEnum):
     DESC = "desc"
 
 
-describe(OrderDirection, "Which end of an order comes first.", ASC="Least, oldest or A first.", DESC="Greatest, newest or Z first.")
+describe(
+    OrderDirection,
+    "The direction of an order.",
+    ASC="Ascending: least, oldest or A first.",
+    DESC="Descending: greatest, newest or Z first.",
+)
 
 
-@strawberry.input(description="Conditions on a text, all of which must hold. Upper and lower case are not told apart.")
+@strawberry.input(description="Conditions on a text, all of which must hold. Comparisons ignore case.")
 class StringFilter:
-    eq: str | None = strawberry.field(description="The text is this one.")
-    contains: str | None = strawberry.field(description="The text has this somewhere in it.")
+    eq: str | None = strawberry.field(description="The text equals this.")
+    contains: str | None = strawberry.field(description="The text contains this.")
     starts_with: str | None = strawberry.field(description="The text begins with this.")
     in_: list[str] | None = strawberry.field(name="in", description="The text is one of these; an empty list matches nothing.")
 
@@ -48,31 +54,31 @@ class StringFilter:
 
 @strawberry.input(description="A period of time; give either bound or both.")
 class DateTimeFilter:
-    gte: datetime | None = strawberry.field(description="At this moment or later.")
-    lt: datetime | None = strawberry.field(description="Before this moment.")
+    gte: datetime | None = strawberry.field(description="At or after this time.")
+    lt: datetime | None = strawberry.field(description="Before this time.")
 
     def to_criteria(self) -> Period:
         return Period(self.gte, self.lt)
 
 
 def reference(prefix: str, *, description: str) -> Any:
-    """A field of a filter that takes an id, or a list of ids, with this prefix. Ids of another kind match no row."""
+    """A filter field for an id, or a list of ids, with this prefix. Ids with another prefix match no row."""
     return strawberry.field(description=description, metadata={"prefix": prefix})
 
 
 class Filter:
-    """Base of the inputs that narrow a list. What is null or left out does not restrict; an empty list of values matches nothing."""
+    """Base of filter inputs. A condition that is null or omitted does not restrict; an empty list of values matches nothing."""
 
     def to_criteria(self) -> Criteria:
-        """The conditions as plain values.
+        """Return the conditions as plain values.
 
-        A list of values means any of them; a list of inputs with a `to_criteria` of their own means all of them.
+        A list of values matches any of them; a list of inputs with a `to_criteria` of their own requires all of them.
         """
         return Criteria.of(**{name: _condition(prefix, getattr(self, name)) for name, prefix in _fields(type(self))})
 
     @classmethod
     def field_names(cls) -> list[str]:
-        """What `Filters` must know: a column or a function of each name. Raises `TypeError` for an id without a prefix."""
+        """Return the names for which `Filters` needs a column or a function. Raises `TypeError` for an id without a prefix."""
         for name, annotation in cls.__annotations__.items():
             if _ID_TYPE.search(str(annotation)) and dict(_fields(cls))[name] is None:
                 raise TypeError(f"{cls.__name__}.{name} is an id: declare it with `reference`, which names the prefix.")
@@ -80,7 +86,7 @@ class Filter:
 
 
 def _fields(cls: type[Any]) -> Iterator[tuple[str, str | None]]:
-    """Names and, of ids, prefixes."""
+    """Yield the name of each field and, for ids, the prefix."""
     return ((field.name, field.metadata.get("prefix")) for field in dataclasses.fields(cls))
 
 
@@ -98,26 +104,26 @@ def _condition(prefix: str | None, value: Any) -> Condition | None:
 
 
 class OrderInput:
-    """Base of the inputs that order a list; `columns` are the columns that it can be ordered by."""
+    """Base of order inputs; `columns` are the columns that a list can be ordered by."""
 
     columns: ClassVar[tuple[str, ...]]
 
     def to_order(self) -> Any:
-        """The order as a plain value."""
+        """Return the order as a plain value."""
         order = cast("Any", self)
         return Order(order.field.value, order.direction is OrderDirection.DESC)
 
 
 def order_input(subject: str, plural: str, **columns: str) -> type[OrderInput]:
-    """The input `<subject>Order` and its enum `<subject>OrderField`: a member per column, with its description."""
+    """Make the input `<subject>Order` and its enum `<subject>OrderField`, which has a member per column."""
     members = {column.upper(): column for column in columns}
-    enum: Any = StrEnum(f"{subject}OrderField", members)  # pyright: ignore[reportArgumentType] - the members are known at run time alone
+    enum: Any = StrEnum(f"{subject}OrderField", members)  # pyright: ignore[reportArgumentType] - the members are known only at run time
     descriptions = {column.upper(): description for column, description in columns.items()}
-    describe(enum, f"What a list of {plural} can be ordered by.", **descriptions)
+    describe(enum, f"The fields that a list of {plural} can be ordered by.", **descriptions)
     namespace = {
         "__annotations__": {"field": enum, "direction": OrderDirection},
-        "field": strawberry.field(description="What to order by."),
-        "direction": strawberry.field(default=OrderDirection.DESC, description="Which end comes first."),
+        "field": strawberry.field(description="The field to order by."),
+        "direction": strawberry.field(default=OrderDirection.DESC, description="The direction; descending by default."),
         "columns": tuple(columns),
     }
     return strawberry.input(type(f"{subject}Order", (OrderInput,), namespace), description=f"The order of a list of {plural}.")

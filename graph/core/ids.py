@@ -1,4 +1,4 @@
-"""Ids outside, `<prefix>_<32 hex>`, and the interface of everything that has one."""
+"""Global ids, `<prefix>_<32 hex>`, and the `Node` interface."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ _ID = re.compile(r"([a-z]+)_([0-9a-f]{32})", re.ASCII)
 
 
 def encode(prefix: str, key: UUID) -> str:
-    """The id that clients see."""
+    """Return the global id."""
     return f"{prefix}_{key.hex}"
 
 
 def parse(text: str) -> tuple[str, UUID] | None:
-    """Prefix and key; None for whatever was not made by `encode`, upper-case digits included."""
+    """Return prefix and key, or None if the text does not have the exact format of `encode`; upper-case digits do not."""
     match = _ID.fullmatch(text)
     return None if match is None else (match[1], UUID(hex=match[2]))
 
 
 def decode(prefix: str, text: str) -> UUID:
-    """The key in an id of this kind. Any other id names nothing here: `NotFound`."""
+    """Return the key of an id with this prefix. Raises `NotFound` for any other id."""
     parsed = parse(text)
     if parsed is None or parsed[0] != prefix:
         raise NotFound(text)
@@ -35,18 +35,18 @@ def decode(prefix: str, text: str) -> UUID:
 
 
 def decode_optional(prefix: str, text: str | None) -> UUID | None:
-    """`decode` where an id was given."""
+    """`decode`, with None for None."""
     return None if text is None else decode(prefix, text)
 
 
 def filter_id(prefix: str, text: str) -> UUID:
-    """The key in an id that a filter names; one of another kind stands for no row, as an id that was never made does."""
+    """Return the key of an id in a filter; for an id with another prefix, a key that matches no row."""
     parsed = parse(text)
     return parsed[1] if parsed is not None and parsed[0] == prefix else UNMATCHED_ID
 
 
 class NodeRegistration(NamedTuple):
-    """What ids of a prefix name, and the batch that looks them up: without deleted rows."""
+    """The type of the ids with a prefix, and the batch that looks them up; it omits deleted rows."""
 
     type: type[Node]
     found_by: Batch
@@ -55,16 +55,16 @@ class NodeRegistration(NamedTuple):
 NODE_REGISTRY: dict[str, NodeRegistration] = {}
 
 
-@strawberry.interface(description="Something with an id of its own, which `node` finds again.")
+@strawberry.interface(description="An object with a globally unique id, by which `node` returns it.")
 class Node:
-    """Made from a Core row whose columns are named as the fields: `of` puts them on the instance, so a plain field is one attribute.
+    """Base of types that are made from a Core row: `of` sets its columns as attributes, so a plain field is one attribute lookup.
 
-    A type names its prefix and how it is found by id: `class Dataset(Node, prefix="dataset", found_by=datasets.live_by_id)`.
+    A type declares its prefix and the batch that finds it by id: `class Dataset(Node, prefix="dataset", found_by=datasets.live_by_id)`.
     """
 
     prefix: ClassVar[str]
     uuid: strawberry.Private[UUID]
-    id: strawberry.ID = strawberry.field(description="Opaque, stable and unique among everything there is: `<prefix>_<32 hex digits>`.")
+    id: strawberry.ID = strawberry.field(description="Opaque, stable and globally unique: `<prefix>_<32 hex digits>`.")
 
     def __init_subclass__(cls, *, prefix: str, found_by: Batch, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -75,7 +75,7 @@ class Node:
     def of(cls, row: Any) -> Self:
         instance = object.__new__(cls)
         attributes = instance.__dict__
-        attributes.update(zip(row._fields, row, strict=True))  # as a named tuple has them; twice as fast as a Row's mapping
+        attributes.update(zip(row._fields, row, strict=True))  # a Row is a named tuple; twice as fast as its mapping
         key: UUID = attributes["id"]
         attributes["uuid"] = key
         attributes["id"] = f"{cls.prefix}_{key.hex}"
@@ -83,5 +83,5 @@ class Node:
 
 
 def global_id(node_type: type[Node], key: UUID) -> strawberry.ID:
-    """The id of a row of this type."""
+    """Return the global id of a row of this type."""
     return strawberry.ID(encode(node_type.prefix, key))

@@ -1,4 +1,4 @@
-"""The machine that makes loaders of batch functions: keys asked for in one tick become one statement, and equal keys one row."""
+"""DataLoaders made from batch functions: the keys requested in one tick become one statement, and equal keys share one row."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from db.core.viewer import Viewer
 from db.core.work import Database
 from graph.core.errors import Unauthenticated
 
-MAX_KEYS = 10_000  # bounds the array parameter of one statement and the rows that it answers
+MAX_KEYS = 10_000  # bounds the array parameter of one statement and its result
 
 Make = Callable[[Any], Any]
 
 
 def identity(row: Any) -> Any:
-    """The `make` of loaders whose rows are wanted as they are."""
+    """The `make` of loaders that return rows unchanged."""
     return row
 
 
@@ -32,7 +32,7 @@ class Batch(Protocol):
 
 
 class Loaders:
-    """The loaders of one operation, made when first used. Each is known by what it asks, so equal questions share one."""
+    """The loaders of one operation, created on first use and cached by batch and arguments, so that equal reads share one."""
 
     __slots__ = ("_database", "_loaders", "_viewer")
 
@@ -42,7 +42,7 @@ class Loaders:
         self._loaders: dict[Hashable, DataLoader[Any, Any]] = {}
 
     def one(self, batch: Batch, make: Make) -> DataLoader[Any, Any]:
-        """What `make` makes of a key's row; None where the batch left the key out."""
+        """Load `make(row)` for the row of a key; None if the batch omits the key."""
 
         async def load(database: Database, viewer: Viewer, keys: list[Any]) -> list[Any]:
             row_by_key = await batch(database, viewer, keys)
@@ -51,7 +51,7 @@ class Loaders:
         return self._loader(("one", batch, make), load)
 
     def many(self, batch: Batch, make: Make) -> DataLoader[Any, list[Any]]:
-        """What `make` makes of each of a key's rows; an empty list where the batch left the key out."""
+        """Load `make(row)` for each row of a key; an empty list if the batch omits the key."""
 
         async def load(database: Database, viewer: Viewer, keys: list[Any]) -> list[Any]:
             rows_by_key = await batch(database, viewer, keys)
@@ -60,7 +60,7 @@ class Loaders:
         return self._loader(("many", batch, make), load)
 
     def pages(self, listing: Listing, page_slice: Slice, criteria: Criteria | None, order: Hashable) -> DataLoader[Any, Page]:
-        """The page under each parent; of a listing without parents the key is None."""
+        """Load the page under each parent key. The key of a listing without parents is None."""
 
         async def load(database: Database, viewer: Viewer, keys: list[Any]) -> list[Any]:
             if listing.parent is None:
@@ -71,7 +71,7 @@ class Loaders:
         return self._loader(("page", listing, page_slice, criteria, order), load)
 
     def counts(self, listing: Listing, criteria: Criteria | None) -> DataLoader[Any, int]:
-        """How many rows there are under each parent; of a listing without parents the key is None."""
+        """Load the number of rows under each parent key. The key of a listing without parents is None."""
 
         async def load(database: Database, viewer: Viewer, keys: list[Any]) -> list[Any]:
             if listing.parent is None:
@@ -82,7 +82,7 @@ class Loaders:
         return self._loader(("count", listing, criteria), load)
 
     def unbatched(self, name: str, load_one: Callable[[Any], Awaitable[Any]]) -> DataLoader[Any, Any]:
-        """For what only comes one at a time, such as an object of the store: once a key, however many fields ask."""
+        """Load what cannot be read in batches, such as an S3 object: once per key, however many fields request it."""
 
         async def load(_database: Database, _viewer: Viewer, keys: list[Any]) -> list[Any]:
             return await asyncio.gather(*map(load_one, keys))

@@ -1,4 +1,4 @@
-"""Relay connections. Nothing is read until asked for: edges and pageInfo share one page, totalCount is counted on its own."""
+"""Relay connections. Reads are lazy: edges and pageInfo share one page, totalCount is a query of its own."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from graph.core.errors import BadUserInput
 T = TypeVar("T")
 
 
-@strawberry.type(description="Where a page stands in its list.")
+@strawberry.type(description="The position of a page within its list.")
 class PageInfo:
-    has_next_page: bool = strawberry.field(description="More follows; ask with `after: endCursor`.")
-    has_previous_page: bool = strawberry.field(description="More comes before; ask with `before: startCursor` and `last`.")
+    has_next_page: bool = strawberry.field(description="Whether more entries follow; request them with `after: endCursor`.")
+    has_previous_page: bool = strawberry.field(
+        description="Whether entries precede the page; request them with `before: startCursor` and `last`."
+    )
     start_cursor: str | None = strawberry.field(description="The cursor of the first edge; null on an empty page.")
     end_cursor: str | None = strawberry.field(description="The cursor of the last edge; null on an empty page.")
 
@@ -33,14 +35,16 @@ class PageInfo:
         )
 
 
-@strawberry.type(description="One entry of a list and its place there.")
+@strawberry.type(description="One entry of a list and its cursor.")
 class Edge(Generic[T]):
-    cursor: str = strawberry.field(description="Its place: give it as `after` or `before` to go on from here. Valid in this order only.")
+    cursor: str = strawberry.field(
+        description="Its position: pass it as `after` or `before` to continue from here. Valid for the same order only."
+    )
     node: T = strawberry.field(description="The entry itself.")
 
 
 @strawberry.type(
-    description="A page of a list. Cursors hold a place by value, so what is added or deleted elsewhere neither repeats nor skips an entry."
+    description="A page of a list. A cursor encodes the values that entries are ordered by, so rows added or deleted elsewhere neither repeat nor skip an entry."
 )
 class Connection(Generic[T]):
     pages: strawberry.Private[DataLoader[Any, Page]]
@@ -48,24 +52,24 @@ class Connection(Generic[T]):
     parent: strawberry.Private[Any]
     make: strawberry.Private[Callable[[Any], Any]]
 
-    @strawberry.field(description="The entries of this page, in the list's order.")
+    @strawberry.field(description="The entries of this page, in the order of the list.")
     async def edges(self) -> list[Edge[T]]:
         page = await self.pages.load(self.parent)
         return [Edge(cursor=cursor, node=self.make(row)) for row, cursor in zip(page.rows, page.cursors, strict=True)]
 
-    @strawberry.field(description="Whether there is more, and from where.")
+    @strawberry.field(description="Whether there are more pages, and the cursors to request them with.")
     async def page_info(self) -> PageInfo:
         return PageInfo.of(await self.pages.load(self.parent))
 
     @strawberry.field(
-        metadata=costs(COUNT), description="How many entries the whole list has under this filter, exactly. Counted only when asked for."
+        metadata=costs(COUNT), description="The exact number of entries in the whole list under this filter. Counted only if selected."
     )
     async def total_count(self) -> int:
         return await self.counts.load(self.parent)
 
 
 def parse_slice(arguments: dict[str, Any]) -> Slice:
-    """Relay's four arguments, checked; raises `BadUserInput`."""
+    """Return the slice of Relay's four arguments. Raises `BadUserInput`."""
     try:
         return Slice.of(arguments.get("first"), arguments.get("after"), arguments.get("last"), arguments.get("before"))
     except ValueError as error:

@@ -1,6 +1,6 @@
-"""Who may call a root field. Each declares it; one that does not is refused when the schema is built, so nothing is open by oversight.
+"""Permissions of root fields. Each declares its scope; building the schema fails for one that does not, so none is open by oversight.
 
-Below the roots no field asks again: what a viewer may not see is left out by the policies of the tables, see `db.core.policy`.
+Fields below the roots check nothing: the policies of the tables omit the rows that a viewer may not see, see `db.core.policy`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from graph.core.context import Context, Info
 
 
 class Scope(StrEnum):
-    """What a signed-in user needs to be."""
+    """The permission that a root field requires."""
 
     READ = "signed in"
     WRITE = "signed in, with a role that may write"
@@ -31,7 +31,7 @@ def require_scope(scope: Scope, context: Context) -> None:
 
 
 class RootField(StrawberryField):
-    """A root field with a resolver of its own."""
+    """A root field with a resolver."""
 
     scope: Scope
 
@@ -44,12 +44,12 @@ class RootField(StrawberryField):
         assert info is not None
         require_scope(self.scope, info.context)
         if self.scope is Scope.WRITE:
-            info.context.reset_loaders()  # mutations of one operation follow each other, and none may answer with what an earlier one read
+            info.context.reset_loaders()  # the mutations of an operation run in sequence, and none may return rows that an earlier one read
         return super().get_result(source, info, args, kwargs)
 
 
 Resolver = Callable[..., Any]
-Metadata = dict[str, Any] | None  # what the field costs, see `graph.core.costs`
+Metadata = dict[str, Any] | None  # the cost of the field, see `graph.core.costs`
 
 
 def _root_field(scope: Scope, description: str, metadata: Metadata, *, is_subscription: bool = False) -> Callable[[Resolver], Any]:
@@ -62,23 +62,23 @@ def _root_field(scope: Scope, description: str, metadata: Metadata, *, is_subscr
 
 
 def query(*, description: str, metadata: Metadata = None) -> Callable[[Resolver], Any]:
-    """A query for everyone who is signed in."""
+    """Declare a query for every signed-in user."""
     return _root_field(Scope.READ, description, metadata)
 
 
 def mutation(*, description: str, metadata: Metadata = None) -> Callable[[Resolver], Any]:
-    """A mutation for those who may write."""
+    """Declare a mutation for users who may write."""
     return _root_field(Scope.WRITE, description, metadata)
 
 
 def subscription(*, description: str, metadata: Metadata = None) -> Callable[[Resolver], Any]:
-    """A subscription for everyone who is signed in."""
+    """Declare a subscription for every signed-in user."""
     return _root_field(Scope.READ, description, metadata, is_subscription=True)
 
 
 def scopes(schema: strawberry.Schema) -> dict[str, Scope | None]:
-    """Every root field, as `Type.field`, and who may call it; None where nobody said."""
-    core_schema = schema._schema  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - Strawberry has no public way to it
+    """Return the scope of every root field by `Type.field`; None for one that declares none."""
+    core_schema = schema._schema  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - Strawberry has no public accessor
     roots: list[GraphQLObjectType] = [
         root for root in (core_schema.query_type, core_schema.mutation_type, core_schema.subscription_type) if root is not None
     ]
@@ -90,7 +90,9 @@ def scopes(schema: strawberry.Schema) -> dict[str, Scope | None]:
 
 
 def require_declared_scopes(schema: strawberry.Schema) -> None:
-    """Raises `TypeError` when a root field does not say who may call it."""
+    """Raise `TypeError` if a root field declares no scope."""
     undeclared = [name for name, scope in scopes(schema).items() if scope is None]
     if undeclared:
-        raise TypeError(f"These root fields do not declare who may call them: {', '.join(undeclared)}. Use graph.core.permissions.")
+        raise TypeError(
+            f"These root fields declare no scope: {', '.join(undeclared)}. Use `query`, `mutation` or `subscription` of graph.core.permissions."
+        )

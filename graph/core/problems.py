@@ -1,4 +1,4 @@
-"""The ways in which a mutation can end other than well. Each is made of the error that the state room raised."""
+"""The problems with which a mutation can end. Each is made from the error that `db` raised."""
 
 from __future__ import annotations
 
@@ -26,37 +26,37 @@ class ProblemCode(StrEnum):
 
 describe(
     ProblemCode,
-    "Which problem it is, for clients that do not know its type yet.",
-    NOT_FOUND="What an id names does not exist, or is not yours to see.",
-    NAME_TAKEN="You have something of this name already.",
-    INVALID_INPUT="The input breaks rules, each named with the path to it.",
-    WRONG_STATE="It exists, but is not in a state that allows this.",
-    CONFLICT="Somebody was faster, or an idempotency key was used for something else.",
-    QUOTA_EXCEEDED="A limit on what you may keep or use would be passed.",
-    INSUFFICIENT_CREDITS="It costs more credits than you have.",
-    UPLOAD_MISMATCH="What lies in the store is not what was announced.",
+    "The kind of problem, for clients that do not know its type yet.",
+    NOT_FOUND="An id names nothing that exists and that you may see.",
+    NAME_TAKEN="You already have something with this name.",
+    INVALID_INPUT="The input is invalid; each issue has the path to its cause.",
+    WRONG_STATE="It exists, but its present state does not allow this.",
+    CONFLICT="A concurrent change came first, or the idempotency key was used with another input.",
+    QUOTA_EXCEEDED="The request would exceed a limit on what you may store or use.",
+    INSUFFICIENT_CREDITS="The request costs more credits than you can spend.",
+    UPLOAD_MISMATCH="The uploaded file is not the one that was announced.",
 )
 
 
-@strawberry.interface(description="A way in which a mutation did not do what was asked; nothing was changed.")
+@strawberry.interface(description="The reason why a mutation did not do what was requested. Nothing was changed.")
 class Problem:
-    message: str = strawberry.field(description="What happened, where, and what to do next, for people.")
-    code: ProblemCode = strawberry.field(description="The kind of problem, for programs.")
+    message: str = strawberry.field(description="What happened, where, and what to do next; for display.")
+    code: ProblemCode = strawberry.field(description="The kind of problem, to branch on.")
 
 
-@strawberry.type(description="There is nothing with this id that you can see.")
+@strawberry.type(description="Nothing with this id exists that you may see.")
 class NotFound(Problem):
-    id: strawberry.ID = strawberry.field(description="The id as it was given.")
+    id: strawberry.ID = strawberry.field(description="The id as it was sent.")
 
     @classmethod
     def of(cls, error: errors.NotFound, *input_ids: str | None) -> Self:
-        """`given` are the ids in the client's input: services know keys alone, and the client is told the id that it sent."""
+        """Make it with the id that the client sent, which is one of `input_ids`: the services' error knows only the key."""
         key = error.id.replace("-", "")
         client_id = next((text for text in input_ids if text is not None and text.endswith(f"_{key}")), error.id)
         return cls(message=errors.NotFound(client_id).message, code=ProblemCode.NOT_FOUND, id=strawberry.ID(client_id))
 
 
-@strawberry.type(description="A live row of yours has this name; names are compared without regard to case.")
+@strawberry.type(description="You already have one with this name that is not deleted. Names are compared ignoring case.")
 class NameTaken(Problem):
     name: str = strawberry.field(description="The name that is taken.")
 
@@ -65,17 +65,17 @@ class NameTaken(Problem):
         return cls(message=error.message, code=ProblemCode.NAME_TAKEN, name=error.name)
 
 
-@strawberry.type(description="One thing that is wrong with an input.")
+@strawberry.type(description="One error in an input.")
 class InputIssue:
     path: list[str] = strawberry.field(
-        description='Where it is, from the input\'s root, list positions as digits: ["definition", "nodes", "2", "parameters", "alpha"].'
+        description='The path from the root of the input, with list positions as digits: ["definition", "nodes", "2", "parameters", "alpha"].'
     )
-    message: str = strawberry.field(description="What is wrong with it and what would be right.")
+    message: str = strawberry.field(description="What is wrong, and what would be valid.")
 
 
-@strawberry.type(description="The input breaks rules.")
+@strawberry.type(description="The input is invalid.")
 class InvalidInput(Problem):
-    issues: list[InputIssue] = strawberry.field(metadata=costs(entries=1), description="Everything that was found wrong.")
+    issues: list[InputIssue] = strawberry.field(metadata=costs(entries=1), description="All errors that were found.")
 
     @classmethod
     def of(cls, error: errors.InvalidInput) -> Self:
@@ -83,23 +83,23 @@ class InvalidInput(Problem):
         return cls(message=error.message, code=ProblemCode.INVALID_INPUT, issues=issues)
 
 
-@strawberry.type(description="It exists, but is not in a state that allows this.")
+@strawberry.type(description="It exists, but its present state does not allow this.")
 class WrongState(Problem):
-    state: str = strawberry.field(description="The state that it is in.")
+    state: str = strawberry.field(description="Its present state.")
 
     @classmethod
     def of(cls, error: errors.WrongState) -> Self:
         return cls(message=error.message, code=ProblemCode.WRONG_STATE, state=error.state)
 
 
-@strawberry.type(description="Somebody changed it first, or the idempotency key was used with another input.")
+@strawberry.type(description="A concurrent change came first, or the idempotency key was used with another input.")
 class Conflict(Problem):
     @classmethod
     def of(cls, error: errors.Conflict) -> Self:
         return cls(message=error.message, code=ProblemCode.CONFLICT)
 
 
-@strawberry.type(description="What lies in the store is not what was announced; it has been removed.")
+@strawberry.type(description="The uploaded file is not the one that was announced. It has been removed.")
 class UploadMismatch(Problem):
     expected: str = strawberry.field(description="The size or the checksum that was announced.")
     actual: str = strawberry.field(description="The size or the checksum of what was uploaded.")
@@ -109,11 +109,11 @@ class UploadMismatch(Problem):
         return cls(message=error.message, code=ProblemCode.UPLOAD_MISMATCH, expected=error.expected, actual=error.actual)
 
 
-@strawberry.type(description="A limit on what you may keep or use would be passed.")
+@strawberry.type(description="The request would exceed a limit on what you may store or use.")
 class QuotaExceeded(Problem):
-    resource: str = strawberry.field(description="What is limited.")
-    limit: BigInt = strawberry.field(description="How much of it you may have.")
-    used: BigInt = strawberry.field(description="How much of it you have.")
+    resource: str = strawberry.field(description="The limited resource.")
+    limit: BigInt = strawberry.field(description="The most that you may have of it.")
+    used: BigInt = strawberry.field(description="How much of it you have now.")
 
     @classmethod
     def of(cls, error: errors.QuotaExceeded) -> Self:
@@ -126,10 +126,10 @@ class QuotaExceeded(Problem):
         )
 
 
-@strawberry.type(description="It costs more credits than its owner can spend; what jobs under way hold is not among these.")
+@strawberry.type(description="The request costs more credits than the owner can spend. Credits that unfinished jobs hold cannot be spent.")
 class InsufficientCredits(Problem):
-    required: BigInt = strawberry.field(description="What it costs.")
-    available: BigInt = strawberry.field(description="What can be spent.")
+    required: BigInt = strawberry.field(description="The cost in credits.")
+    available: BigInt = strawberry.field(description="The credits that can be spent.")
 
     @classmethod
     def of(cls, error: errors.InsufficientCredits) -> Self:

@@ -1,4 +1,4 @@
-"""What an operation cost in points, and what its viewer has left of them in this minute."""
+"""The cost of an operation in points, and the points that its viewer has left."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The scalars: how each is written into answers and read from inputs.
+"""The custom scalars: serialization into results and parsing of inputs.
 
-A reader raises `ValueError` with half a sentence; graphql-core says around it which variable or argument it is about, and what was found.
+A parser raises `ValueError` with a part of a sentence; graphql-core adds the variable or argument and the value.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NewType, TypeAlias, cast
 import strawberry
 from strawberry.types.scalar import ScalarDefinition
 
-if TYPE_CHECKING:  # rows and documents are put into fields as they come
+if TYPE_CHECKING:  # fields take the values of rows and documents unconverted
     BigInt: TypeAlias = int
     Duration: TypeAlias = float
     JSON: TypeAlias = Any
@@ -31,30 +31,30 @@ MAX_JSON_DEPTH = 64
 
 def serialize_datetime(value: object) -> str:
     if not isinstance(value, datetime) or value.tzinfo is None:
-        raise TypeError(f"DateTime is made of an aware datetime, not of {value!r}.")
+        raise TypeError(f"DateTime needs an aware datetime, not {value!r}.")
     utc_time = value if value.tzinfo is UTC else value.astimezone(UTC)
     return utc_time.isoformat(timespec="microseconds")[:-6] + "Z"
 
 
 def parse_datetime(value: object) -> datetime:
-    """RFC 3339 alone; more than six digits of a second are cut to microseconds."""
+    """Parse RFC 3339 only; fractions of a second are truncated to microseconds."""
     if isinstance(value, str) and (match := _RFC3339.fullmatch(value)):
         fraction = (match[1] or "")[:7]
         try:
             return datetime.fromisoformat(f"{value[:10]}T{value[11:19]}{fraction}{match[2].upper()}").astimezone(UTC)
         except (ValueError, OverflowError):
             pass
-    raise ValueError("write a moment as RFC 3339 does, with an offset: 2026-01-31T12:00:00Z")
+    raise ValueError("give a time in RFC 3339 format, with an offset: 2026-01-31T12:00:00Z")
 
 
 def serialize_integer(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not _MIN_INT64 <= value <= _MAX_INT64:
-        raise TypeError(f"BigInt is made of a 64-bit integer, not of {value!r}.")
+        raise TypeError(f"BigInt needs a 64-bit integer, not {value!r}.")
     return value
 
 
 def parse_integer(value: object) -> int:
-    """A JSON number without a fraction, or a string of digits, within 64 bits."""
+    """Parse a JSON number without a fraction, or a string of digits, within 64 bits."""
     if isinstance(value, str) and _INTEGER.fullmatch(value):
         value = int(value)
     if isinstance(value, float) and value.is_integer() and abs(value) <= 2**53:
@@ -68,7 +68,7 @@ def serialize_duration(value: object) -> float | None:
     if isinstance(value, timedelta):
         return value.total_seconds()
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"Duration is made of seconds, not of {value!r}.")
+        raise TypeError(f"Duration needs seconds, not {value!r}.")
     return float(value)
 
 
@@ -79,7 +79,7 @@ def parse_duration(value: object) -> float:
 
 
 def serialize_json(value: object) -> Any:
-    """The value with NaN and the infinities as null, which JSON does not have."""
+    """Return the value with NaN and infinities, which JSON lacks, as null."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
@@ -90,23 +90,23 @@ def serialize_json(value: object) -> Any:
 
 
 def parse_json(value: object) -> Any:
-    """Any JSON value that PostgreSQL can keep: at most 64 deep, numbers finite and integers within 64 bits, no NUL in texts."""
+    """Accept any JSON value that PostgreSQL can store: at most 64 levels, finite numbers, integers within 64 bits, no NUL in texts."""
     _check_json(value, 0)
     return value
 
 
 def _check_json(value: object, depth: int) -> None:
     if depth > MAX_JSON_DEPTH:
-        raise ValueError(f"it is nested more than {MAX_JSON_DEPTH} deep; flatten it")
+        raise ValueError(f"it is nested more than {MAX_JSON_DEPTH} levels deep; flatten it")
     if isinstance(value, str):
         if "\x00" in value or any("\ud800" <= character <= "\udfff" for character in value):
-            raise ValueError("a text in it holds a character that cannot be stored, NUL or half of a surrogate pair; remove it")
+            raise ValueError("it contains a character that cannot be stored, NUL or half of a surrogate pair; remove it")
     elif isinstance(value, float):
         if not math.isfinite(value):
-            raise ValueError("it holds NaN or an infinity, which JSON does not have; use null")
+            raise ValueError("it contains NaN or an infinity, which JSON does not have; use null")
     elif isinstance(value, int):
         if not _MIN_INT64 <= value <= _MAX_INT64:
-            raise ValueError("it holds an integer of more than 64 bits; write it as a string")
+            raise ValueError("it contains an integer of more than 64 bits; send it as a string")
     elif isinstance(value, Mapping):
         for key, item in cast("Mapping[Any, Any]", value).items():
             _check_json(key, depth + 1)
@@ -119,27 +119,27 @@ def _check_json(value: object, depth: int) -> None:
 SCALARS: Mapping[object, ScalarDefinition] = {
     datetime: strawberry.scalar(
         name="DateTime",
-        description="A moment as RFC 3339 writes it, in UTC with microseconds: `2026-01-31T12:00:00.000000Z`. Inputs may have any offset.",
+        description="A time in RFC 3339 format, in UTC with microseconds: `2026-01-31T12:00:00.000000Z`. Inputs may have any offset.",
         specified_by_url="https://www.rfc-editor.org/rfc/rfc3339",
         serialize=serialize_datetime,
         parse_value=parse_datetime,
     ),
     BigInt: strawberry.scalar(
         name="BigInt",
-        description="A whole number of 64 bits, written as a JSON number (JavaScript reads it exactly up to 2^53). Inputs may also be strings of digits.",
+        description="A 64-bit integer, written as a JSON number (JavaScript reads it exactly up to 2^53). Inputs may also be strings of digits.",
         serialize=serialize_integer,
         parse_value=parse_integer,
     ),
     JSON: strawberry.scalar(
         name="JSON",
-        description="Any JSON value: object, list, text, number, boolean or null. NaN and infinities are null.",
+        description="Any JSON value: object, array, string, number, boolean or null. NaN and infinities become null.",
         specified_by_url="https://www.rfc-editor.org/rfc/rfc8259",
         serialize=serialize_json,
         parse_value=parse_json,
     ),
     Duration: strawberry.scalar(
         name="Duration",
-        description="A length of time in seconds, with fractions.",
+        description="A duration in seconds, with fractions.",
         serialize=serialize_duration,
         parse_value=parse_duration,
     ),

@@ -1,4 +1,4 @@
-"""Files that can be downloaded, and uploads under way."""
+"""Downloadable files, and pending uploads."""
 
 from __future__ import annotations
 
@@ -25,23 +25,24 @@ MIN_EXPIRY, MAX_EXPIRY = 60, 604_800  # S3 signs for a week at most
 
 
 @job_output(artifacts.by_id)
-@strawberry.type(description="A file with a role: of a dataset version, of a model version, or of the job that wrote it.")
+@strawberry.type(description="A stored file of a dataset version, of a model version, or of the job that wrote it.")
 class Artifact(Node, prefix="artifact", found_by=artifacts.by_id):
     object_key: strawberry.Private[str]
-    role: str = strawberry.field(description="What it is there for, such as RAW, PROCESSED, MODEL, MODEL_CARD or LOG.")
-    filename: str = strawberry.field(description="The name that a download is saved under.")
+    role: str = strawberry.field(description="The purpose of the file, such as RAW, PROCESSED, MODEL, MODEL_CARD or LOG.")
+    filename: str = strawberry.field(description="The filename of a download.")
     content_type: str = strawberry.field(description="Its media type.")
     size_bytes: BigInt = strawberry.field(description="Its size in bytes.")
     sha256: str = strawberry.field(description="Its SHA-256 in hexadecimal.")
     created_at: datetime = strawberry.field(description="When it was written.")
 
     @strawberry.field(
-        metadata=costs(PRESIGN), description="A URL that downloads it without a token until it expires. Whoever has it can use it."
+        metadata=costs(PRESIGN),
+        description="A presigned URL that downloads the file without a token until it expires. Anyone who has the URL can use it.",
     )
     async def download_url(
         self,
         info: Info,
-        expires_in: Annotated[int, strawberry.argument(description="Seconds until it expires, 60 to 604,800 (a week).")] = 900,
+        expires_in: Annotated[int, strawberry.argument(description="Seconds until the URL expires, 60 to 604,800 (a week).")] = 900,
     ) -> str:
         if not MIN_EXPIRY <= expires_in <= MAX_EXPIRY:
             raise BadUserInput(f"`expiresIn` is {expires_in}; it must be between {MIN_EXPIRY} and {MAX_EXPIRY} seconds.")
@@ -51,22 +52,22 @@ class Artifact(Node, prefix="artifact", found_by=artifacts.by_id):
 @strawberry.type(description="A header of an HTTP request.")
 class HttpHeader:
     name: str = strawberry.field(description="Its name.")
-    value: str = strawberry.field(description="Its value, to be sent exactly so.")
+    value: str = strawberry.field(description="Its value, to be sent unchanged.")
 
 
 @strawberry.type(
-    description="Leave to send one file to a URL. Send it with `method` and every header as given, then call `completeUpload` with the `id`."
+    description="A presigned upload of one file. Send the file to `url` with `method` and exactly these headers, then call `completeUpload` with the `id`."
 )
 class Upload:
     version_id: strawberry.Private[UUID]
-    id: ID = strawberry.field(description="What `completeUpload` takes.")
+    id: ID = strawberry.field(description="The id to pass to `completeUpload`.")
     method: str = strawberry.field(description="The HTTP method: PUT.")
-    url: str = strawberry.field(description="Where to send the file. It carries its own permission; send no token with it.")
+    url: str = strawberry.field(description="The presigned URL for the file. It is authorized by itself; send no token with it.")
     headers: list[HttpHeader] = strawberry.field(
-        metadata=costs(entries=1), description="The headers that were signed; the store refuses a request without them."
+        metadata=costs(entries=1), description="The signed headers; the object store rejects a request without them."
     )
-    expires_at: datetime = strawberry.field(description="When the URL stops taking the file.")
-    max_bytes: BigInt = strawberry.field(description="The size that was announced; the URL takes exactly that many bytes.")
+    expires_at: datetime = strawberry.field(description="When the URL expires.")
+    max_bytes: BigInt = strawberry.field(description="The announced size; the URL accepts exactly that many bytes.")
     version: Annotated[DatasetVersion, strawberry.lazy("graph.datasets.types")] = one(
         versions.by_id, key="version_id", description="The version that the file becomes, UPLOADING until it is completed."
     )

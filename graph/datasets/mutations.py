@@ -1,4 +1,4 @@
-"""Making, changing and deleting datasets, and bringing files to them."""
+"""Mutations that create, update and delete datasets, and upload files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from graph.jobs.types import Job
 
 
-@strawberry.type(description="The dataset was made.")
+@strawberry.type(description="The dataset was created.")
 class CreateDatasetPayload:
     dataset_id: strawberry.Private[UUID]
     dataset: Dataset = one(dataset_queries.by_id, key="dataset_id", description="The new dataset.")
@@ -36,20 +36,22 @@ class CreateDatasetPayload:
 @strawberry.type(description="The dataset was changed.")
 class UpdateDatasetPayload:
     dataset_id: strawberry.Private[UUID]
-    dataset: Dataset = one(dataset_queries.by_id, key="dataset_id", description="The dataset as it is now.")
+    dataset: Dataset = one(dataset_queries.by_id, key="dataset_id", description="The updated dataset.")
 
 
-@strawberry.type(description="The dataset was deleted: it has left lists and look-ups, its name is free, and edges still lead to it.")
+@strawberry.type(
+    description="The dataset was deleted. It is absent from lists and lookups and its name is free, but it is still reachable through edges."
+)
 class DeleteDatasetPayload:
-    deleted_id: ID = strawberry.field(description="The id of the deleted dataset, for caches to forget.")
+    deleted_id: ID = strawberry.field(description="The id of the deleted dataset, to remove it from caches.")
 
 
-@strawberry.type(description="The upload may begin.")
+@strawberry.type(description="The upload can begin.")
 class RequestUploadPayload:
     upload: Upload = strawberry.field(description="Where and how to send the file.")
 
 
-@strawberry.type(description="The file has arrived, and a job reads it.")
+@strawberry.type(description="The file has arrived, and a job was submitted to read it.")
 class CompleteUploadPayload:
     version_id: strawberry.Private[UUID]
     job_id: strawberry.Private[UUID]
@@ -61,31 +63,31 @@ class CompleteUploadPayload:
 
 CreateDatasetResult = Annotated[
     CreateDatasetPayload | NameTaken | InvalidInput,
-    strawberry.union("CreateDatasetResult", description="How `createDataset` can end."),
+    strawberry.union("CreateDatasetResult", description="The possible results of `createDataset`."),
 ]
 UpdateDatasetResult = Annotated[
     UpdateDatasetPayload | NotFound | NameTaken | InvalidInput,
-    strawberry.union("UpdateDatasetResult", description="How `updateDataset` can end."),
+    strawberry.union("UpdateDatasetResult", description="The possible results of `updateDataset`."),
 ]
 DeleteDatasetResult = Annotated[
     DeleteDatasetPayload | NotFound | WrongState,
-    strawberry.union("DeleteDatasetResult", description="How `deleteDataset` can end."),
+    strawberry.union("DeleteDatasetResult", description="The possible results of `deleteDataset`."),
 ]
 RequestUploadResult = Annotated[
     RequestUploadPayload | NotFound | InvalidInput | Conflict | QuotaExceeded,
-    strawberry.union("RequestUploadResult", description="How `requestUpload` can end."),
+    strawberry.union("RequestUploadResult", description="The possible results of `requestUpload`."),
 ]
 CompleteUploadResult = Annotated[
     CompleteUploadPayload | NotFound | UploadMismatch | WrongState | Conflict,
-    strawberry.union("CompleteUploadResult", description="How `completeUpload` can end."),
+    strawberry.union("CompleteUploadResult", description="The possible results of `completeUpload`."),
 ]
 
 
 @strawberry.type
 class DatasetMutations:
-    @mutation(description="Make an empty dataset.")
+    @mutation(description="Create an empty dataset.")
     async def create_dataset(
-        self, info: Info, input: Annotated[CreateDatasetInput, strawberry.argument(description="The dataset to be made.")]
+        self, info: Info, input: Annotated[CreateDatasetInput, strawberry.argument(description="The dataset to create.")]
     ) -> CreateDatasetResult:
         new_dataset = datasets.NewDataset(
             name=input.name,
@@ -104,7 +106,7 @@ class DatasetMutations:
             return InvalidInput.of(error)
         return CreateDatasetPayload(dataset_id=dataset_id)
 
-    @mutation(description="Rename a dataset or describe it anew.")
+    @mutation(description="Change the name, description, metadata or prediction target of a dataset.")
     async def update_dataset(
         self, info: Info, input: Annotated[UpdateDatasetInput, strawberry.argument(description="The changes.")]
     ) -> UpdateDatasetResult:
@@ -119,9 +121,9 @@ class DatasetMutations:
             return InvalidInput.of(error)
         return UpdateDatasetPayload(dataset_id=dataset_id)
 
-    @mutation(description="Delete a dataset. What was made of it stays, and edges still lead to it.")
+    @mutation(description="Delete a dataset. What was made from it is kept, and edges still lead to the dataset.")
     async def delete_dataset(
-        self, info: Info, input: Annotated[DeleteDatasetInput, strawberry.argument(description="The dataset to be deleted.")]
+        self, info: Info, input: Annotated[DeleteDatasetInput, strawberry.argument(description="The dataset to delete.")]
     ) -> DeleteDatasetResult:
         try:
             async with info.context.work() as work:
@@ -132,9 +134,12 @@ class DatasetMutations:
             return WrongState.of(error)
         return DeleteDatasetPayload(deleted_id=input.id)
 
-    @mutation(metadata=costs(PRESIGN), description="Ask for a URL to send a file to. It makes the dataset's next version, UPLOADING.")
+    @mutation(
+        metadata=costs(PRESIGN),
+        description="Request a presigned URL for a file. Creates the next version of the dataset, in status UPLOADING.",
+    )
     async def request_upload(
-        self, info: Info, input: Annotated[RequestUploadInput, strawberry.argument(description="The file to come.")]
+        self, info: Info, input: Annotated[RequestUploadInput, strawberry.argument(description="The file to upload.")]
     ) -> RequestUploadResult:
         try:
             new_upload = uploads.NewUpload(
@@ -156,14 +161,14 @@ class DatasetMutations:
             return Conflict.of(error)
         except errors.QuotaExceeded as error:
             return QuotaExceeded.of(error)
-        # A repeated call gets a URL that ends when the first one's does.
+        # The URL of a repeated call expires when the first one does.
         expires_in = max(1, int((row.expires_at - datetime.now(UTC)).total_seconds()))
         url, headers = await info.context.objects.presign_put(row.object_key, row.size_bytes, row.content_type, row.sha256, expires_in)
         return RequestUploadPayload(upload=Upload.of(row, url, headers))
 
     @mutation(
         metadata=costs(JOB),
-        description="Say that the file has been sent. It is checked against what was announced, and a job begins to read it.",
+        description="Confirm that the file has been sent. The file is verified against the announced size and checksum, and a job is submitted to read it.",
     )
     async def complete_upload(
         self, info: Info, input: Annotated[CompleteUploadInput, strawberry.argument(description="The upload.")]

@@ -1,4 +1,4 @@
-"""What is found in a version: its columns, what is wrong with it, and its profile."""
+"""The analysis of a version: its columns, validation issues and profile."""
 
 from __future__ import annotations
 
@@ -27,31 +27,35 @@ def _column_type(value: str) -> ColumnType:
 @strawberry.type(description="A column of a version.")
 class Column:
     name: str = strawberry.field(description="Its name in the processed file, unique there.")
-    type: ColumnType = strawberry.field(description="What its cells are.")
-    nullable: bool = strawberry.field(description="Whether a cell of it is missing anywhere.")
+    type: ColumnType = strawberry.field(description="The type of its cells.")
+    nullable: bool = strawberry.field(description="Whether any of its cells is missing.")
 
     @classmethod
     def of(cls, column: Mapping[str, Any]) -> Self:
         return cls(name=column["name"], type=_column_type(column["type"]), nullable=column["nullable"])
 
 
-@strawberry.type(description="Something that was wrong with a file.")
+@strawberry.type(description="A problem found in a file.")
 class ValidationIssue:
-    code: str = strawberry.field(description="Which kind of trouble, for programs: UPPER_SNAKE and stable.")
-    message: str = strawberry.field(description="What was found, where, and what was done about it.")
-    column: str | None = strawberry.field(description="The column that it concerns, where it is one.")
-    row: BigInt | None = strawberry.field(description="The row that it concerns, where it is one: the first after the header is 1.")
+    code: str = strawberry.field(description="The kind of problem, a stable UPPER_SNAKE code to branch on.")
+    message: str = strawberry.field(description="What was found, where, and what was done about it; for display.")
+    column: str | None = strawberry.field(description="The column that it concerns; null if it is not about one column.")
+    row: BigInt | None = strawberry.field(
+        description="The row that it concerns, 1 being the first after the header; null if it is not about one row."
+    )
 
     @classmethod
     def of(cls, issue: Mapping[str, Any]) -> Self:
         return cls(code=issue["code"], message=issue["message"], column=issue.get("column"), row=issue.get("row"))
 
 
-@strawberry.type(description="One bar of a histogram: values from `lower` on and below `upper`; the last bar holds its upper bound too.")
+@strawberry.type(
+    description="A bin of a histogram: values from `lower` up to but not including `upper`; the last bin includes its upper bound."
+)
 class HistogramBin:
-    lower: float = strawberry.field(description="Where the bar begins.")
-    upper: float = strawberry.field(description="Where the bar ends.")
-    count: BigInt = strawberry.field(description="How many values lie in it.")
+    lower: float = strawberry.field(description="The inclusive lower bound.")
+    upper: float = strawberry.field(description="The upper bound.")
+    count: BigInt = strawberry.field(description="How many values are in it.")
 
 
 @strawberry.type(description="A value and how often it occurs.")
@@ -60,19 +64,19 @@ class ValueCount:
     count: BigInt = strawberry.field(description="How many cells have it.")
 
 
-@strawberry.type(description="What the profiler found in one column.")
+@strawberry.type(description="The profile of one column.")
 class ColumnProfile:
     name: str = strawberry.field(description="The column's name.")
-    type: ColumnType = strawberry.field(description="What its cells are.")
+    type: ColumnType = strawberry.field(description="The type of its cells.")
     missing_count: BigInt = strawberry.field(description="How many cells are missing.")
-    distinct_count: BigInt = strawberry.field(description="How many different values it has, missing ones not counted.")
-    min: JSON | None = strawberry.field(description="The least value, where values have an order.")
-    max: JSON | None = strawberry.field(description="The greatest value, where values have an order.")
-    mean: float | None = strawberry.field(description="The arithmetic mean of a column of numbers.")
-    standard_deviation: float | None = strawberry.field(description="The sample standard deviation of a column of numbers.")
-    quantiles: JSON | None = strawberry.field(description='Quantiles of a column of numbers, by name: {"0.25": 1.5, "0.5": 2}.')
+    distinct_count: BigInt = strawberry.field(description="How many distinct values it has, not counting missing ones.")
+    min: JSON | None = strawberry.field(description="The least value, if the values are ordered.")
+    max: JSON | None = strawberry.field(description="The greatest value, if the values are ordered.")
+    mean: float | None = strawberry.field(description="The arithmetic mean of a numeric column.")
+    standard_deviation: float | None = strawberry.field(description="The sample standard deviation of a numeric column.")
+    quantiles: JSON | None = strawberry.field(description='The quantiles of a numeric column, by name: {"0.25": 1.5, "0.5": 2}.')
     histogram: list[HistogramBin] = strawberry.field(
-        metadata=costs(entries=1), description="The distribution of a column of numbers; empty for other columns."
+        metadata=costs(entries=1), description="The distribution of a numeric column; empty for other columns."
     )
     top_values: list[ValueCount] = strawberry.field(metadata=costs(entries=1), description="The most frequent values, most frequent first.")
 
@@ -94,33 +98,33 @@ class ColumnProfile:
 
 
 @job_output(versions.profile_by_id)
-@strawberry.type(description="What a profiler found in a version.")
+@strawberry.type(description="The statistics that the profiler computed for a version.")
 class DatasetProfile(Node, prefix="profile", found_by=versions.profile_by_id):
     version_id: strawberry.Private[UUID]
-    profiler_version: str = strawberry.field(description="Which profiler made it; another version may count otherwise.")
-    generated_at: datetime = strawberry.field(description="When it was made.")
-    generation_time: Duration = strawberry.field(description="How long that took.")
+    profiler_version: str = strawberry.field(description="The version of the profiler; another one may compute values differently.")
+    generated_at: datetime = strawberry.field(description="When it was computed.")
+    generation_time: Duration = strawberry.field(description="How long the computation took.")
     is_exact: bool = strawberry.field(
-        description="False where distinct counts, quantiles and duplicates are sketches: above 5 million rows."
+        description="False if distinct counts, quantiles and duplicates are estimates from sketches, as above 5 million rows."
     )
-    row_count: BigInt = strawberry.field(description="How many rows were profiled: all of them.")
-    duplicate_row_count: BigInt = strawberry.field(description="How many rows equal an earlier one.")
+    row_count: BigInt = strawberry.field(description="How many rows were profiled, which are all rows.")
+    duplicate_row_count: BigInt = strawberry.field(description="How many rows are equal to an earlier one.")
     missing_cell_ratio: float = strawberry.field(description="The share of cells that are missing, 0 to 1.")
 
     async def _report(self, info: Info) -> Mapping[str, Any]:
-        """The report, from its row or from the store: which of the two depends on its size alone."""
+        """Load the report from its row or, if it is large, from the object store."""
         row = await info.context.loaders.one(versions.report_of_profile, identity).load(self.uuid)
         if row.report is not None:
             return row.report
         report_loader = info.context.loaders.unbatched("report", lambda location: info.context.objects.read(*location))
         return orjson.loads(await report_loader.load((row.object_key, row.size_bytes)))
 
-    @strawberry.field(metadata=costs(entries=100), description="What was found in each column, in the order of the file.")
+    @strawberry.field(metadata=costs(entries=100), description="The profile of each column, in the order of the file.")
     async def columns(self, info: Info) -> list[ColumnProfile]:
         return [ColumnProfile.of(column) for column in (await self._report(info))["columns"]]
 
     @strawberry.field(
-        description="Pearson's correlations of the first 100 columns of numbers: {column: {other: coefficient}}, null where undefined."
+        description="Pearson correlations of the first 100 numeric columns: {column: {other: coefficient}}; null if undefined."
     )
     async def correlations(self, info: Info) -> JSON:
         return (await self._report(info))["correlations"]

@@ -1,4 +1,4 @@
-"""Looking for datasets."""
+"""Root queries for datasets."""
 
 from __future__ import annotations
 
@@ -15,5 +15,5 @@ from graph.datasets.types import Dataset
 class DatasetQueries:
     dataset: Dataset | None = lookup(datasets.live_by_id, prefix="dataset", description="A dataset by its id.")
     datasets: Connection[Dataset] = listing(
-        datasets.listing, filtered_by=DatasetFilter, ordered_by=DatasetOrder, description="Your datasets; of admins everybody's."
+        datasets.listing, filtered_by=DatasetFilter, ordered_by=DatasetOrder, description="Your datasets; for admins, everybody's."
     )

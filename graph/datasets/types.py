@@ -30,23 +30,23 @@ if TYPE_CHECKING:
 
 
 @strawberry.type(
-    description="A container of versions. It can be renamed and described anew; the data in a version never changes once it is READY."
+    description="A container of versions. Its name and description can change; the data of a version never changes once it is READY."
 )
 class Dataset(Node, prefix="dataset", found_by=datasets.live_by_id):
     owner_id: strawberry.Private[UUID]
-    name: str = strawberry.field(description="Unique among the owner's datasets, whatever the case.")
-    description: str | None = strawberry.field(description="What is in it, for people.")
-    modality: Modality = strawberry.field(description="What kind of data it holds.")
-    problem_type: ProblemType | None = strawberry.field(description="What models on it are to do, where that is known.")
-    target_column: str | None = strawberry.field(description="The column that models are to predict, unless a training step names another.")
-    source: DatasetSource = strawberry.field(description="How its data comes here.")
-    metadata: JSON = strawberry.field(description="An object with whatever its owner keeps beside it.")
-    created_at: datetime = strawberry.field(description="When it was made.")
+    name: str = strawberry.field(description="Unique among the owner's datasets, ignoring case.")
+    description: str | None = strawberry.field(description="Free text that describes its content.")
+    modality: Modality = strawberry.field(description="The kind of its data.")
+    problem_type: ProblemType | None = strawberry.field(description="The task of models trained on it, if known.")
+    target_column: str | None = strawberry.field(description="The column that models predict, unless a training step names another.")
+    source: DatasetSource = strawberry.field(description="The origin of its data.")
+    metadata: JSON = strawberry.field(description="An object for the owner's own use.")
+    created_at: datetime = strawberry.field(description="When it was created.")
     updated_at: datetime = strawberry.field(description="When it was last changed.")
     deleted_at: datetime | None = strawberry.field(
-        description="When it was deleted; it has left lists and look-ups, and edges still lead to it."
+        description="When it was deleted. A deleted one is absent from lists and lookups, but still reachable through edges."
     )
-    owner: User = one(accounts.by_id, key="owner_id", description="Whose it is.")
+    owner: User = one(accounts.by_id, key="owner_id", description="The user who owns it.")
     current_version: DatasetVersion | None = one(versions.current, description="The READY version with the highest number.")
     versions: Connection[DatasetVersion] = connection(versions.of_dataset, description="Its versions, newest first.")
 
@@ -62,37 +62,35 @@ class Dataset(Node, prefix="dataset", found_by=datasets.live_by_id):
 class DatasetVersion(Node, prefix="version", found_by=versions.by_id):
     dataset_id: strawberry.Private[UUID]
     produced_by_id: strawberry.Private[UUID | None]
-    number: int = strawberry.field(description="Counts up from 1 within the dataset; failed versions keep theirs.")
-    label: str | None = strawberry.field(description="A name that was given to it.")
-    status: DatasetVersionStatus = strawberry.field(description="Where it stands on its way to being usable.")
-    source: DatasetSource = strawberry.field(description="How its data came here.")
-    original_filename: str | None = strawberry.field(description="The name of the file that was uploaded; null where no file was.")
-    format: FileFormat = strawberry.field(description="What the raw file was found to be; UNKNOWN until it has been looked into.")
-    size_bytes: BigInt | None = strawberry.field(description="The size of the raw file, once it is there.")
+    number: int = strawberry.field(description="Counts up from 1 within the dataset; failed versions keep their numbers.")
+    label: str | None = strawberry.field(description="An optional name.")
+    status: DatasetVersionStatus = strawberry.field(description="Its status; only a READY version can be used.")
+    source: DatasetSource = strawberry.field(description="The origin of its data.")
+    original_filename: str | None = strawberry.field(description="The name of the uploaded file; null if there was none.")
+    format: FileFormat = strawberry.field(description="The detected format of the raw file; UNKNOWN until the file has been inspected.")
+    size_bytes: BigInt | None = strawberry.field(description="The size of the raw file in bytes, once it has arrived.")
     sha256: str | None = strawberry.field(description="The SHA-256 of the raw file in hexadecimal, once it has been read.")
     row_count: BigInt | None = strawberry.field(description="How many rows it has, once it is READY.")
     column_count: int | None = strawberry.field(description="How many columns it has, once it is READY.")
-    created_at: datetime = strawberry.field(description="When it was announced.")
+    created_at: datetime = strawberry.field(description="When it was announced, before its data arrived.")
     ready_at: datetime | None = strawberry.field(description="When it became READY.")
-    dataset: Dataset = one(datasets.by_id, key="dataset_id", description="The dataset that it is a state of, also where that is deleted.")
+    dataset: Dataset = one(datasets.by_id, key="dataset_id", description="The dataset that it belongs to, even if that is deleted.")
     produced_by: Annotated[Job, strawberry.lazy("graph.jobs.types")] | None = one(
-        jobs.by_id, key="produced_by_id", description="The job that made its data: an ingest, or the pipeline that derived it."
+        jobs.by_id, key="produced_by_id", description="The job that produced its data: an ingest, or the pipeline run that derived it."
     )
     columns: list[Column] = many(
-        versions.columns, metadata=costs(entries=30), description="Its columns in the order of the file; empty until it is READY."
+        versions.columns, metadata=costs(entries=30), description="Its columns, in the order of the file; empty until it is READY."
     )
     issues: list[ValidationIssue] = many(
-        versions.issues, metadata=costs(entries=30), description="What was wrong with the file, row and column named; at most 1,000."
+        versions.issues, metadata=costs(entries=30), description="The problems found in the file, with row and column; at most 1,000."
     )
-    profile: DatasetProfile | None = one(
-        versions.profile_of_version, metadata=costs(PROFILE), description="What the profiler found in it: the newest profile."
-    )
-    raw_file: Artifact | None = one(artifacts.raw_of_version, description="The file as it was uploaded.")
-    processed_file: Artifact | None = one(artifacts.processed_of_version, description="Its rows as Parquet, columns typed.")
+    profile: DatasetProfile | None = one(versions.profile_of_version, metadata=costs(PROFILE), description="Its newest profile.")
+    raw_file: Artifact | None = one(artifacts.raw_of_version, description="The uploaded file, unchanged.")
+    processed_file: Artifact | None = one(artifacts.processed_of_version, description="Its rows as Parquet, with typed columns.")
 
-    @strawberry.field(metadata=costs(5), description="Its first rows, each an object from column to cell; empty until it is READY.")
+    @strawberry.field(metadata=costs(5), description="Its first rows, each an object of cells by column; empty until it is READY.")
     async def preview(
-        self, info: Info, first: Annotated[int, strawberry.argument(description="How many rows, 0 to 100.")] = 20
+        self, info: Info, first: Annotated[int, strawberry.argument(description="How many rows to return, 0 to 100.")] = 20
     ) -> list[JSON]:
         if not 0 <= first <= MAX_SIZE:
             raise BadUserInput(f"`first` is {first}; it must be between 0 and {MAX_SIZE}.")
@@ -104,5 +102,5 @@ extend(
     User,
     "datasets",
     Connection[Dataset],
-    connection(datasets.of_owner, filtered_by=DatasetFilter, ordered_by=DatasetOrder, description="The datasets that are theirs."),
+    connection(datasets.of_owner, filtered_by=DatasetFilter, ordered_by=DatasetOrder, description="The datasets that the user owns."),
 )

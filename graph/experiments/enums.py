@@ -1,4 +1,4 @@
-"""The words of experiments, runs and lineage, published. The graph takes them from here, so that none is used before it is described."""
+"""The words of experiments, runs and lineage, published. `graph` imports them from here, so that none is used without a description."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ describe(
 describe(
     RunOrderField,
     "What a list of runs can be ordered by, apart from metrics.",
-    CREATED_AT="When it was asked for.",
+    CREATED_AT="When it was requested.",
     NUMBER="Its number within its experiment.",
 )
 describe(

@@ -18,16 +18,16 @@ from graph.experiments.enums import RunOrderField, RunStatus
 @strawberry.input(description="Conditions on experiments, all of which must hold.")
 class ExperimentFilter(Filter):
     name: StringFilter | None = strawberry.field(description="The experiment's name.")
-    created_at: DateTimeFilter | None = strawberry.field(description="When it was made.")
-    owner_id: ID | None = reference("user", description="Whose it is; of use to admins, who see everybody's.")
+    created_at: DateTimeFilter | None = strawberry.field(description="When it was created.")
+    owner_id: ID | None = reference("user", description="The owner; useful to admins, who see everybody's.")
 
 
 ExperimentOrder = order_input(
     "Experiment",
     "experiments",
-    created_at="When it was made.",
-    updated_at="When it was last changed, by a new run too.",
-    name="Its name, upper and lower case alike.",
+    created_at="When it was created.",
+    updated_at="When it was last changed; a new run is a change too.",
+    name="Its name, ignoring case.",
 )
 
 
@@ -57,11 +57,11 @@ class ParameterFilter:
 @strawberry.input(description="Conditions on runs, all of which must hold. A list of statuses means any of them.")
 class RunFilter(Filter):
     experiment_id: ID | None = reference("experiment", description="The experiment that it belongs to.")
-    status: list[RunStatus] | None = strawberry.field(description="Where it stands.")
+    status: list[RunStatus] | None = strawberry.field(description="Its current status.")
     metrics: list[MetricFilter] | None = strawberry.field(description="Bounds on its metrics, all of which must hold.")
     parameters: list[ParameterFilter] | None = strawberry.field(description="Conditions on its hyperparameters, all of which must hold.")
-    created_at: DateTimeFilter | None = strawberry.field(description="When it was asked for.")
-    owner_id: ID | None = reference("user", description="Whose it is; of use to admins, who see everybody's.")
+    created_at: DateTimeFilter | None = strawberry.field(description="When it was requested.")
+    owner_id: ID | None = reference("user", description="The owner; useful to admins, who see everybody's.")
 
     def to_criteria(self) -> Criteria:
         conditions = (self.metrics or [], self.parameters or [])
@@ -110,6 +110,6 @@ class RunOrder(OrderInput):
 
 @strawberry.input(description="An experiment to be made.")
 class CreateExperimentInput:
-    name: str = strawberry.field(description="Unique among your experiments, whatever the case; 1 to 200 characters.")
+    name: str = strawberry.field(description="Unique among your experiments, ignoring case; 1 to 200 characters.")
     description: str | None = strawberry.field(description="The question that it is to answer, for people.")
     notes: str | None = strawberry.field(description="Whatever you want to keep beside it, such as Markdown.")

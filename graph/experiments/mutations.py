@@ -26,7 +26,7 @@ class CreateExperimentPayload:
 
 CreateExperimentResult = Annotated[
     CreateExperimentPayload | NameTaken | InvalidInput,
-    strawberry.union("CreateExperimentResult", description="How `createExperiment` can end."),
+    strawberry.union("CreateExperimentResult", description="The possible results of `createExperiment`."),
 ]
 
 

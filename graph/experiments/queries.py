@@ -30,11 +30,14 @@ class ExperimentQueries:
         experiments.listing,
         filtered_by=ExperimentFilter,
         ordered_by=ExperimentOrder,
-        description="Your experiments; of admins everybody's.",
+        description="Your experiments; for admins, everybody's.",
     )
     run: Run | None = lookup(runs.live_by_id, prefix="run", description="A run by its id.")
     runs: Connection[Run] = listing(
-        leaderboard.listing, filtered_by=RunFilter, ordered_by=RunOrder, description="Your runs, of all experiments; of admins everybody's."
+        leaderboard.listing,
+        filtered_by=RunFilter,
+        ordered_by=RunOrder,
+        description="Your runs, of all experiments; for admins, everybody's.",
     )
 
     @query(

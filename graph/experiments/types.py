@@ -30,15 +30,15 @@ MAX_KEYS = 100
 @strawberry.type(description="A question that runs try to answer.")
 class Experiment(Node, prefix="experiment", found_by=experiments.live_by_id):
     owner_id: strawberry.Private[UUID]
-    name: str = strawberry.field(description="Unique among the owner's experiments, whatever the case.")
+    name: str = strawberry.field(description="Unique among the owner's experiments, ignoring case.")
     description: str | None = strawberry.field(description="The question, for people.")
-    notes: str | None = strawberry.field(description="Whatever its owner keeps beside it.")
-    created_at: datetime = strawberry.field(description="When it was made.")
-    updated_at: datetime = strawberry.field(description="When it was last changed, by a new run too.")
+    notes: str | None = strawberry.field(description="Notes of the owner, such as Markdown.")
+    created_at: datetime = strawberry.field(description="When it was created.")
+    updated_at: datetime = strawberry.field(description="When it was last changed; a new run is a change too.")
     deleted_at: datetime | None = strawberry.field(
-        description="When it was deleted; it has left lists and look-ups, and edges still lead to it."
+        description="When it was deleted. A deleted one is absent from lists and lookups, but still reachable through edges."
     )
-    owner: User = one(accounts.by_id, key="owner_id", description="Whose it is.")
+    owner: User = one(accounts.by_id, key="owner_id", description="The user who owns it.")
     runs: Connection[Run] = connection(
         leaderboard.of_experiment, filtered_by=RunFilter, ordered_by=RunOrder, description="Its runs, newest first unless asked otherwise."
     )
@@ -62,21 +62,21 @@ class Run(Node, prefix="run", found_by=runs.live_by_id):
     job_id: strawberry.Private[UUID | None]
     dataset_version_id: strawberry.Private[UUID | None]
     number: int = strawberry.field(description="Counts up from 1 within the experiment.")
-    name: str | None = strawberry.field(description="A name that was given to it.")
-    status: RunStatus = strawberry.field(description="Where it stands.")
+    name: str | None = strawberry.field(description="An optional name.")
+    status: RunStatus = strawberry.field(description="Its current status.")
     hyperparameters: JSON = strawberry.field(description="The parameters that it trains with, as an object.")
     config: JSON = strawberry.field(description="What else it was told, as an object.")
-    notes: str | None = strawberry.field(description="Whatever its owner keeps beside it.")
+    notes: str | None = strawberry.field(description="Notes of the owner, such as Markdown.")
     seed: BigInt = strawberry.field(description="The seed of everything random in it: the same seed and inputs give the same metrics.")
-    created_at: datetime = strawberry.field(description="When it was asked for.")
+    created_at: datetime = strawberry.field(description="When it was requested.")
     started_at: datetime | None = strawberry.field(description="When a worker first took its job.")
-    completed_at: datetime | None = strawberry.field(description="When it ended, in whatever way.")
+    completed_at: datetime | None = strawberry.field(description="When it ended, successfully or not.")
     experiment: Experiment = one(
         experiments.by_id, key="experiment_id", description="The experiment that it belongs to, also where that is deleted."
     )
     job: Job | None = one(jobs.by_id, key="job_id", description="The job that does it; null for one that was imported.")
     dataset_version: DatasetVersion | None = one(versions.by_id, key="dataset_version_id", description="The data that it trains on.")
-    owner: User = one(accounts.by_id, key="owner_id", description="Whose it is.")
+    owner: User = one(accounts.by_id, key="owner_id", description="The user who owns it.")
     metrics: list[MetricSummary] = many(
         metrics.summaries, metadata=costs(entries=10), description="What became of each metric so far, by key."
     )

@@ -1,4 +1,4 @@
-"""Stopping jobs and doing them again."""
+"""Mutations that cancel and retry jobs."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
     from graph.experiments.types import Run
 
 
-@strawberry.type(description="The job is stopped, or is being stopped.")
+@strawberry.type(description="The job is cancelled, or is being stopped.")
 class CancelJobPayload:
     job_id: strawberry.Private[UUID]
     job: Job = one(job_queries.by_id, key="job_id", description="The job: CANCELLED if it was waiting, else CANCELLING.")
 
 
-@strawberry.type(description="A new job does the same again.")
+@strawberry.type(description="A new job runs the same work again.")
 class RetryJobPayload:
     job_id: strawberry.Private[UUID]
     job: Job = one(
         job_queries.by_id,
         key="job_id",
-        description="The new job, of the same inputs, parameters and seed; its `retryOf` is the old one, which stays as it ended.",
+        description="The new job, with the same inputs, parameters and seed. Its `retryOf` is the old job, which is unchanged.",
     )
     run: Annotated[Run, strawberry.lazy("graph.experiments.types")] | None = one(
         runs.of_job, key="job_id", description="The new run, if the job trains."
@@ -45,19 +45,19 @@ class RetryJobPayload:
 
 CancelJobResult = Annotated[
     CancelJobPayload | NotFound | WrongState,
-    strawberry.union("CancelJobResult", description="How `cancelJob` can end."),
+    strawberry.union("CancelJobResult", description="The possible results of `cancelJob`."),
 ]
 RetryJobResult = Annotated[
     RetryJobPayload | NotFound | WrongState | Conflict | QuotaExceeded | InsufficientCredits,
-    strawberry.union("RetryJobResult", description="How `retryJob` can end."),
+    strawberry.union("RetryJobResult", description="The possible results of `retryJob`."),
 ]
 
 
 @strawberry.type
 class JobMutations:
-    @mutation(description="Stop a job: at once if it waits, within seconds if it runs. Once this is accepted it never completes.")
+    @mutation(description="Cancel a job: at once if it waits, within seconds if it runs. Once accepted, the job never completes.")
     async def cancel_job(
-        self, info: Info, input: Annotated[CancelJobInput, strawberry.argument(description="The job to be stopped.")]
+        self, info: Info, input: Annotated[CancelJobInput, strawberry.argument(description="The job to cancel.")]
     ) -> CancelJobResult:
         try:
             job_id = decode("job", input.id)
@@ -69,9 +69,9 @@ class JobMutations:
             return WrongState.of(error)
         return CancelJobPayload(job_id=job_id)
 
-    @mutation(metadata=costs(JOB), description="Do a job that has ended again, as a new job.")
+    @mutation(metadata=costs(JOB), description="Run a job that has ended again, as a new job.")
     async def retry_job(
-        self, info: Info, input: Annotated[RetryJobInput, strawberry.argument(description="The job to be done again.")]
+        self, info: Info, input: Annotated[RetryJobInput, strawberry.argument(description="The job to run again.")]
     ) -> RetryJobResult:
         try:
             async with info.context.work() as work:

@@ -1,4 +1,4 @@
-"""The types of what jobs make: a domain marks its type, and the union and the look-up of outputs are collected from the marks."""
+"""The output types of jobs: domains register them, and the union and the lookup of outputs use the registry."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NodeType = TypeVar("NodeType", bound=type[Node])
 
 
 class OutputRegistration(NamedTuple):
-    """What an output of a kind is, and the batch that looks it up."""
+    """The type of outputs of a kind, and the batch that looks them up."""
 
     type: type[Node]
     found_by: Batch
@@ -27,7 +27,7 @@ OUTPUT_REGISTRY: dict[str, OutputRegistration] = {}
 
 
 def job_output(found_by: Batch) -> Callable[[NodeType], NodeType]:
-    """Mark a type as an output of jobs; its prefix is the `kind` of the rows. `found_by` finds deleted ones too, unlike the batch of `node`."""
+    """Register a type as an output of jobs; its prefix is the `kind` of the rows. Unlike the batch of `node`, `found_by` returns deleted rows."""
 
     def mark(node_type: NodeType) -> NodeType:
         OUTPUT_REGISTRY[node_type.prefix] = OutputRegistration(node_type, found_by)
@@ -37,19 +37,19 @@ def job_output(found_by: Batch) -> Callable[[NodeType], NodeType]:
 
 
 class _OutputUnion(StrawberryUnion):
-    """A union of all marked types, read when the schema is made: by then every domain is imported."""
+    """A union of all registered types, evaluated when the schema is built: by then every domain is imported."""
 
     @property
     def types(self) -> tuple[StrawberryType, ...]:
         members = sorted((registration.type for registration in OUTPUT_REGISTRY.values()), key=lambda member: member.__name__)
-        return tuple(members)  # pyright: ignore[reportReturnType] - Strawberry calls a decorated class a StrawberryType too
+        return tuple(members)  # pyright: ignore[reportReturnType] - Strawberry treats a decorated class as a StrawberryType too
 
 
-JobOutput = _OutputUnion("JobOutput", description="Something that a job made. It is there once the job has completed, never before.")
+JobOutput = _OutputUnion("JobOutput", description="An output of a job. It exists only once the job has completed.")
 
 
 async def load_outputs(context: Context, rows: Sequence[Any]) -> list[Any]:
-    """Load the outputs in the order of the rows, one batch a kind. Skip what the viewer may not see, and kinds of a newer release."""
+    """Load the outputs in the order of the rows, one batch per kind. Skip those that the viewer may not see, and kinds of a newer release."""
     registrations = [(OUTPUT_REGISTRY[row.kind], row.target_id) for row in rows if row.kind in OUTPUT_REGISTRY]
     loads = (context.loaders.one(registration.found_by, registration.type.of).load(key) for registration, key in registrations)
     return [output for output in await asyncio.gather(*loads) if output is not None]

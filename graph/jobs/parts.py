@@ -20,24 +20,22 @@ if TYPE_CHECKING:
     from graph.jobs.types import Job
 
 
-@strawberry.type(description="Why a job, one of its attempts or one of its nodes ended badly.")
+@strawberry.type(description="The failure of a job, of one of its attempts or of one of its nodes.")
 class JobError:
     owner_id: strawberry.Private[UUID]
     stored_traceback: strawberry.Private[str | None]
-    code: str = strawberry.field(description="The kind of failure, for programs, such as OUT_OF_MEMORY or BAD_INPUT.")
-    message: str = strawberry.field(description="What happened, where, and what to do next, for people.")
-    retryable: bool = strawberry.field(
-        description="Whether trying again may help. If so, the job was tried again until its tries were used up."
-    )
+    code: str = strawberry.field(description="The kind of failure, such as OUT_OF_MEMORY or BAD_INPUT, to branch on.")
+    message: str = strawberry.field(description="What happened, where, and what to do next; for display.")
+    retryable: bool = strawberry.field(description="Whether a retry may succeed. If so, the job was retried until its tries were used up.")
 
-    @strawberry.field(description="Where in the code it happened; only for the job's owner and for admins.")
+    @strawberry.field(description="The Python traceback; visible to the job's owner and to admins only.")
     def traceback(self, info: Info) -> str | None:
         viewer = info.context.signed_in_viewer
         return self.stored_traceback if viewer.sees_all or viewer.id == self.owner_id else None
 
     @classmethod
     def of(cls, failure: Mapping[str, Any] | None, owner_id: UUID) -> Self | None:
-        """Of a stored error, {code, message, retryable, traceback}; None of none."""
+        """Make it from a stored error, {code, message, retryable, traceback}; None for None."""
         if failure is None:
             return None
         return cls(
@@ -49,16 +47,16 @@ class JobError:
         )
 
 
-@strawberry.type(description="A part of a job: a node of its pipeline, or a stage of an ingest; as it stands in the latest attempt.")
+@strawberry.type(description="A part of a job in its latest attempt: a node of its pipeline, or a stage of an ingest.")
 class JobNode:
-    key: str = strawberry.field(description="Its name within the job: the node's key in the definition, or the stage's name.")
-    step: str = strawberry.field(description="The key of the step that it carries out.")
-    status: JobNodeStatus = strawberry.field(description="Where it stands.")
-    progress: int = strawberry.field(description="How far it is, 0 to 100.")
-    output: JSON | None = strawberry.field(description="What it found out, such as counts of rows or scores; null until it has ended.")
-    error: JobError | None = strawberry.field(description="Why it ended badly.")
-    started_at: datetime | None = strawberry.field(description="When it began.")
-    completed_at: datetime | None = strawberry.field(description="When it ended, in whatever way.")
+    key: str = strawberry.field(description="Its name within the job: the key of the node in the definition, or the name of the stage.")
+    step: str = strawberry.field(description="The key of the step that it runs.")
+    status: JobNodeStatus = strawberry.field(description="Its current status.")
+    progress: int = strawberry.field(description="Its progress in percent, 0 to 100.")
+    output: JSON | None = strawberry.field(description="Its results, such as row counts or scores; null until it has ended.")
+    error: JobError | None = strawberry.field(description="Why it failed; null if it did not.")
+    started_at: datetime | None = strawberry.field(description="When it started.")
+    completed_at: datetime | None = strawberry.field(description="When it ended, successfully or not.")
 
     @classmethod
     def of(cls, row: Any) -> Self:
@@ -74,23 +72,23 @@ class JobNode:
         )
 
 
-@strawberry.type(description="One time that a worker took the job. Deploys and lost workers add attempts; only failures use up tries.")
+@strawberry.type(description="One claim of the job by a worker. Deploys and lost workers add attempts; only failures use up tries.")
 class JobAttempt:
     log_id: strawberry.Private[UUID | None]
     number: int = strawberry.field(description="Counts up from 1.")
-    worker: str = strawberry.field(description="The name of the worker that took it.")
-    started_at: datetime = strawberry.field(description="When the worker took it.")
-    ended_at: datetime | None = strawberry.field(description="When it was over; null while it runs.")
-    heartbeat_at: datetime | None = strawberry.field(description="When its worker was last heard of.")
+    worker: str = strawberry.field(description="The name of the worker that claimed it.")
+    started_at: datetime = strawberry.field(description="When the worker claimed it.")
+    ended_at: datetime | None = strawberry.field(description="When it ended; null while it runs.")
+    heartbeat_at: datetime | None = strawberry.field(description="When its worker last sent a heartbeat.")
     outcome: str | None = strawberry.field(
-        description="How it was over: completed, failed, cancelled, retrying, given_back (the worker was stopped) or lost (it vanished)."
+        description="How it ended: completed, failed, cancelled, retrying, given_back (the worker shut down) or lost (the worker disappeared)."
     )
-    error: JobError | None = strawberry.field(description="Why it ended badly.")
+    error: JobError | None = strawberry.field(description="Why it failed; null if it did not.")
     log: Artifact | None = one(
         artifacts.by_id,
         key="log_id",
-        description="All that it printed and logged, each line with its time, however it ended. Null while it runs, where it said nothing,"
-        " and of an attempt whose worker vanished.",
+        description="Its complete output and log, each line with its time, however it ended. Null while it runs, if there was no output,"
+        " and if its worker disappeared.",
     )
 
     @classmethod
@@ -107,23 +105,23 @@ class JobAttempt:
         )
 
 
-@strawberry.type(description="Something that happened to a job. Events are numbered without a gap and never change.")
+@strawberry.type(description="An event of a job. Events are numbered without gaps and never change.")
 class JobEvent:
     job_id: strawberry.Private[UUID]
     sequence: BigInt = strawberry.field(description="Counts up from 1 within the job.")
-    attempt: int = strawberry.field(description="The attempt that it belongs to; 0 before the first.")
+    attempt: int = strawberry.field(description="The number of its attempt; 0 before the first.")
     type: JobEventType = strawberry.field(description="What happened.")
-    status: JobStatus = strawberry.field(description="Where the job stood after it.")
-    progress: int = strawberry.field(description="How far the job was, 0 to 100.")
-    step: str | None = strawberry.field(description="The part of the job that it is about.")
-    message: str | None = strawberry.field(description="What it says, for people.")
-    data: JSON | None = strawberry.field(description="What it says, for programs; its shape depends on the type.")
+    status: JobStatus = strawberry.field(description="The status of the job after the event.")
+    progress: int = strawberry.field(description="The progress of the job in percent, 0 to 100.")
+    step: str | None = strawberry.field(description="The part of the job that it concerns.")
+    message: str | None = strawberry.field(description="Its text, for display.")
+    data: JSON | None = strawberry.field(description="Its structured data; the keys depend on the type.")
     created_at: datetime = strawberry.field(description="When it happened.")
     job: Annotated[Job, strawberry.lazy("graph.jobs.types")] = one(
-        jobs.by_id, key="job_id", description="The job, as it is when this is answered."
+        jobs.by_id, key="job_id", description="The job in its present state, not as it was at the event."
     )
 
-    @strawberry.field(description="Its place: `jobEvents(after:)` goes on after it, and so does a page of the job's events.")
+    @strawberry.field(description="Its position: pass it as `after` to `jobEvents` or to `Job.events` to continue after this event.")
     def cursor(self) -> str:
         return jobevents.cursor_of(self.job_id, self.sequence)
 

@@ -1,4 +1,4 @@
-"""Looking for jobs."""
+"""Root queries for jobs."""
 
 from __future__ import annotations
 
@@ -15,5 +15,5 @@ from graph.jobs.types import Job
 class JobQueries:
     job: Job | None = lookup(jobs.by_id, prefix="job", description="A job by its id.")
     jobs: Connection[Job] = listing(
-        jobs.listing, filtered_by=JobFilter, ordered_by=JobOrder, description="Your jobs; of admins everybody's."
+        jobs.listing, filtered_by=JobFilter, ordered_by=JobOrder, description="Your jobs; for admins, everybody's."
     )

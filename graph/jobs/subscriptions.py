@@ -1,4 +1,4 @@
-"""Jobs as they happen. A stream is told that there is something new, then reads it: what is told may be lost, what is read is not."""
+"""Subscriptions to jobs. A notice only wakes a stream, which then reads the rows: a notice may be lost, a row is not."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-RETRY_DELAY = 0.5  # seconds before Postgres is asked again, when it is away
+RETRY_DELAY = 0.5  # seconds between reads while PostgreSQL is unavailable
 
 EVENT_DELIVERIES, EVENT_REREADS = stream_metrics.DELIVERIES.labels("jobEvents"), stream_metrics.REREADS.labels("jobEvents")
 UPDATE_DELIVERIES, UPDATE_REREADS = stream_metrics.DELIVERIES.labels("jobUpdates"), stream_metrics.REREADS.labels("jobUpdates")
@@ -41,15 +41,16 @@ UPDATE_DELIVERIES, UPDATE_REREADS = stream_metrics.DELIVERIES.labels("jobUpdates
 @strawberry.type
 class JobSubscriptions:
     @subscription(
-        description="The events of a job, from the first or from after a cursor: those there are, then each as it happens, without a gap or a"
-        " repeat. Completes after the job's last event."
+        description="The events of a job, from the first one or from after a cursor: first those that exist, then new ones as they happen, without"
+        " gaps or duplicates. Completes after the job's last event."
     )
     async def job_events(
         self,
         info: Info,
         id: Annotated[ID, strawberry.argument(description="The job.")],
         after: Annotated[
-            str | None, strawberry.argument(description="A `JobEvent.cursor` of this job; from the start when not given.")
+            str | None,
+            strawberry.argument(description="A `JobEvent.cursor` of this job; by default, the stream starts with the first event."),
         ] = None,
     ) -> AsyncGenerator[JobEvent, None]:
         context = info.context
@@ -61,17 +62,17 @@ class JobSubscriptions:
         events = _stream_events(
             context, job_id, 0 if after is None else jobevents.sequence_of(after, job_id, jobs_by_id[job_id].last_sequence)
         )
-        return cast("AsyncGenerator[JobEvent, None]", events)  # each is taken out of its `Told` when it is answered
+        return cast("AsyncGenerator[JobEvent, None]", events)  # executing an event takes it from its `StreamEvent`
 
     @subscription(
-        description="Jobs that you can see, each time that their status or progress changes, if they meet the conditions before or after the"
-        " change. Changes that follow each other closely come as one."
+        description="Every change of status or progress of the jobs that you may see, if the job meets the conditions before or after the"
+        " change. Changes in quick succession are merged into one."
     )
     async def job_updates(
         self,
         info: Info,
         filter: Annotated[
-            JobFilter | None, strawberry.argument(description="Only jobs that meet all of these conditions; all when not given.")
+            JobFilter | None, strawberry.argument(description="Only jobs that meet all of these conditions; all jobs by default.")
         ] = None,
     ) -> AsyncGenerator[Job, None]:
         updates = _stream_updates(info.context, None if filter is None else filter.to_criteria())
@@ -86,7 +87,7 @@ async def _stream_events(context: Context, job_id: UUID, last_sequence: int) -> 
         events = await _read_events(context, follower, job_id, last_sequence)
         while True:
             for event in events:
-                # A page is told for as long as its reader takes, and rights may be lost within it.
+                # A slow client may take long to receive a batch, and lose its permissions meanwhile.
                 follower.check()
                 if session.viewer != viewer:
                     break
@@ -97,11 +98,11 @@ async def _stream_events(context: Context, job_id: UUID, last_sequence: int) -> 
                 yield event
                 if event.row.status in TERMINAL:
                     return
-            event = None  # while nothing happens, nothing of what did is kept
+            event = None  # keep no event in memory while waiting
             if session.viewer == viewer and len(events) < jobevents.REPLAY:
                 if events:
                     feed.mark_read(job_id, last_sequence)
-                elif await _has_ended(context, follower, job_id, last_sequence):  # the cursor was that of the last event
+                elif await _has_ended(context, follower, job_id, last_sequence):  # the client resumed after the last event
                     return
                 events = ()
                 events = await follower.after(last_sequence)
@@ -113,7 +114,7 @@ async def _stream_events(context: Context, job_id: UUID, last_sequence: int) -> 
 
 
 async def _read_events(context: Context, follower: Follower, job_id: UUID, last_sequence: int) -> Sequence[StreamEvent]:
-    """The next rows after `seen`, at most 200."""
+    """Return the next events after `last_sequence`, at most 200."""
     return [
         StreamEvent(row)
         for row in await _read_with_retry(follower, lambda viewer: jobevents.events_after(context.database, viewer, job_id, last_sequence))
@@ -121,7 +122,7 @@ async def _read_events(context: Context, follower: Follower, job_id: UUID, last_
 
 
 async def _has_ended(context: Context, follower: Follower, job_id: UUID, last_sequence: int) -> bool:
-    """Whether there is nothing more to come; if there is, the feed learns where the job stands."""
+    """Whether no event can follow. Also tell the feed the last sequence of the job. Raise `NotFound` for a job that is gone or hidden."""
     jobs_by_id = await _read_with_retry(follower, lambda viewer: jobs.by_id(context.database, viewer, [job_id]))
     if job_id not in jobs_by_id:
         raise NotFound(str(job_id))
@@ -130,7 +131,7 @@ async def _has_ended(context: Context, follower: Follower, job_id: UUID, last_se
 
 
 async def _read_with_retry(follower: Follower, read: Callable[[Viewer], Awaitable[T]]) -> T:
-    """What is read, as the viewer that the follower is by now; while Postgres is away, it is waited for."""
+    """Read as the present viewer of the follower's session; retry while PostgreSQL is unavailable."""
     while True:
         follower.check()
         try:
@@ -157,7 +158,7 @@ async def _stream_updates(context: Context, criteria: Criteria | None) -> AsyncG
 
 
 def _while_unchanged_viewer(watcher: Watcher, changes: Sequence[StreamEvent]) -> Iterator[StreamEvent]:
-    """One after the other, for as long as their reader is who they were read for; what is left then is read anew."""
+    """Yield the changes while the viewer is the one for whom they were read. When it changes, mark the rest to be read again."""
     viewer = watcher.session.viewer
     for change in changes:
         watcher.session.check()

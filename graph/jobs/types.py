@@ -1,4 +1,4 @@
-"""Jobs and what they make."""
+"""Jobs and their outputs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from graph.jobs.parts import JobAttempt, JobError, JobEvent, JobNode
 from graph.pipelines.types import Pipeline, PipelineSnapshot
 
 
-@strawberry.type(description="A piece of work: who asked for it, where it stands, what it made. Follow it with `jobEvents`.")
+@strawberry.type(description="A unit of background work, with its status, inputs and outputs. Follow it with `jobEvents`.")
 class Job(Node, prefix="job", found_by=jobs.by_id):
     owner_id: strawberry.Private[UUID]
     failure: strawberry.Private[Mapping[str, Any] | None]
@@ -38,53 +38,59 @@ class Job(Node, prefix="job", found_by=jobs.by_id):
     snapshot_id: strawberry.Private[UUID | None]
     estimated_completed_at: strawberry.Private[datetime | None]
     kind: JobKind = strawberry.field(description="What it does.")
-    status: JobStatus = strawberry.field(description="Where it stands.")
-    progress: int = strawberry.field(description="How far it is, 0 to 100; 100 only once it has completed.")
-    current_step: str | None = strawberry.field(description="What it is at.")
-    priority: int = strawberry.field(description="1 to 10, 10 first; waiting raises it by one every 5 minutes, which this does not show.")
-    queue: str = strawberry.field(description="The queue that it waits in, or was taken from.")
-    attempt: int = strawberry.field(description="How often a worker has taken it.")
-    tries: int = strawberry.field(description="How many tries failures have used up.")
-    max_tries: int = strawberry.field(description="How many it may use before it is FAILED.")
-    timeout_seconds: float | None = strawberry.field(description="How long each attempt may run; null where the workers' own limit holds.")
-    parameters: JSON = strawberry.field(description="What it was asked to do, as an object; its keys depend on the kind.")
-    credit_cost: BigInt = strawberry.field(
-        description="What it costs in credits, by the price on the day it was asked for: held from then on, charged once it has completed,"
-        " and given back if it fails or is cancelled. 0 for what costs nothing."
+    status: JobStatus = strawberry.field(description="Its current status.")
+    progress: int = strawberry.field(description="Its progress in percent, 0 to 100; 100 only once it has completed.")
+    current_step: str | None = strawberry.field(description="The part that is running.")
+    priority: int = strawberry.field(
+        description="1 to 10, 10 being the highest. Waiting raises it by one every 5 minutes, which this value does not show."
     )
-    created_at: datetime = strawberry.field(description="When it was asked for.")
-    queued_at: datetime | None = strawberry.field(description="When it was first sent to the workers.")
-    started_at: datetime | None = strawberry.field(description="When a worker first took it.")
-    completed_at: datetime | None = strawberry.field(description="When it ended, in whatever way.")
-    retry_of: Job | None = one(jobs.by_id, key="retry_of_id", description="The job that this one does again.")
-    owner: User = one(accounts.by_id, key="owner_id", description="Whose it is.")
+    queue: str = strawberry.field(description="The queue that it waits in, or was claimed from.")
+    attempt: int = strawberry.field(description="How often a worker has claimed it.")
+    tries: int = strawberry.field(description="How many tries failures have used up.")
+    max_tries: int = strawberry.field(description="How many tries failures may use up before it is FAILED.")
+    timeout_seconds: float | None = strawberry.field(
+        description="The time limit of each attempt in seconds; null if the workers' default applies."
+    )
+    parameters: JSON = strawberry.field(description="The parameters that it was submitted with, as an object; the keys depend on the kind.")
+    credit_cost: BigInt = strawberry.field(
+        description="Its cost in credits, by the prices on the day of its submission: held from then on, charged when it completes,"
+        " and returned if it fails or is cancelled. 0 for a free job."
+    )
+    created_at: datetime = strawberry.field(description="When it was submitted.")
+    queued_at: datetime | None = strawberry.field(description="When it was first dispatched to the workers.")
+    started_at: datetime | None = strawberry.field(description="When a worker first claimed it.")
+    completed_at: datetime | None = strawberry.field(description="When it ended, successfully or not.")
+    retry_of: Job | None = one(jobs.by_id, key="retry_of_id", description="The job that this one retries.")
+    owner: User = one(accounts.by_id, key="owner_id", description="The user who owns it.")
     dataset: Dataset | None = one(datasets.by_id, key="dataset_id", description="The dataset that it works on.")
     dataset_version: DatasetVersion | None = one(
-        versions.by_id, key="dataset_version_id", description="The version that it works on; of an ingest the one that it fills."
+        versions.by_id, key="dataset_version_id", description="The version that it works on; for an ingest, the version that it fills."
     )
     pipeline: Pipeline | None = one(
-        pipelines.by_id, key="pipeline_id", description="The pipeline that it runs, as that is now; `snapshot` is what runs."
+        pipelines.by_id,
+        key="pipeline_id",
+        description="The pipeline that it runs, in its present state; `snapshot` is the definition that runs.",
     )
     snapshot: PipelineSnapshot | None = one(pipelines.snapshot_by_id, key="snapshot_id", description="The frozen definition that it runs.")
     nodes: list[JobNode] = many(
-        jobs.nodes, metadata=costs(entries=10), description="Its parts in their order, as they stand in the latest attempt."
+        jobs.nodes, metadata=costs(entries=10), description="Its parts in order, with their status in the latest attempt."
     )
-    attempts: list[JobAttempt] = many(
-        jobs.attempts, metadata=costs(entries=3), description="The times that a worker took it, the first one first."
-    )
-    events: Connection[JobEvent] = connection(jobevents.of_job, description="What happened to it, the first event first.")
+    attempts: list[JobAttempt] = many(jobs.attempts, metadata=costs(entries=3), description="Its attempts, the first one first.")
+    events: Connection[JobEvent] = connection(jobevents.of_job, description="Its events, the first one first.")
 
-    @strawberry.field(description="Why it failed; also why its last attempt failed, while it waits for the next.")
+    @strawberry.field(description="Why it failed or, while it waits for a retry, why its last attempt failed.")
     def error(self) -> JobError | None:
         return JobError.of(self.failure, self.owner_id)
 
-    @strawberry.field(description="From its first start to its end, pauses between attempts included; so far, while it has not ended.")
+    @strawberry.field(
+        description="The time from its first start to its end, or until now while it has not ended. Includes the pauses between attempts."
+    )
     def duration(self) -> Duration | None:
         return duration(self.started_at, self.completed_at)
 
     @strawberry.field(
-        description="How long it will probably still take, from how fast its progress moves. Null while it does not run, while that is not"
-        " known yet, and once it has taken longer than was foreseen."
+        description="The estimated remaining time, computed from the rate of its progress. Null if it is not running, while there is no"
+        " estimate yet, and once the estimate has passed."
     )
     def time_left(self) -> Duration | None:
         if self.status is not JobStatus.RUNNING or self.estimated_completed_at is None:
@@ -92,14 +98,14 @@ class Job(Node, prefix="job", found_by=jobs.by_id):
         seconds_left = (self.estimated_completed_at - datetime.now(UTC)).total_seconds()
         return Duration(seconds_left) if seconds_left >= 0 else None
 
-    @strawberry.field(description="Why it has not started; null when it does not wait.")
+    @strawberry.field(description="Why it has not started; null if it is not waiting.")
     async def wait_reason(self, info: Info) -> WaitReason | None:
         wait_info = await self._wait_info(info)
         return None if wait_info is None else WaitReason(wait_info.reason)
 
     @strawberry.field(
-        description="Its place among the jobs that wait in its queue, everybody's, 1 being next: by priority with ageing, then owners in turn,"
-        " then age, and behind them those that only a limit on what runs at once holds back. Null when it does not wait, or not yet again."
+        description="Its position among everybody's waiting jobs of its queue, 1 being next: ordered by priority with ageing, then owners in turn,"
+        " then age; jobs held back by a concurrency limit come last. Null if it is not waiting, or is waiting for a retry."
     )
     async def queue_position(self, info: Info) -> int | None:
         wait_info = await self._wait_info(info)
@@ -113,14 +119,14 @@ class Job(Node, prefix="job", found_by=jobs.by_id):
     @strawberry.field(
         graphql_type=list[JobOutput],
         metadata=costs(entries=5),
-        description="What it made, in the order it made it; empty until it has completed.",
+        description="Its outputs, in the order of their creation; empty until it has completed.",
     )
     async def outputs(self, info: Info) -> list[Any]:
         return await load_outputs(info.context, await info.context.loaders.many(jobs.outputs, identity).load(self.uuid))
 
 
 def duration(started_at: datetime | None, completed_at: datetime | None) -> Duration | None:
-    """Seconds between the two, or until now; None before the start."""
+    """Return the seconds between the two times, or until now; None before the start."""
     if started_at is None:
         return None
     end = datetime.now(UTC) if completed_at is None else completed_at
@@ -131,7 +137,7 @@ extend(
     User,
     "jobs",
     Connection[Job],
-    connection(jobs.of_owner, filtered_by=JobFilter, ordered_by=JobOrder, description="The jobs that are theirs."),
+    connection(jobs.of_owner, filtered_by=JobFilter, ordered_by=JobOrder, description="The jobs that the user owns."),
 )
 extend(
     Dataset,

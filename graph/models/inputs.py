@@ -14,16 +14,16 @@ class ModelFilter(Filter):
     name: StringFilter | None = strawberry.field(description="The model's name.")
     problem_type: list[ProblemType] | None = strawberry.field(description="What it is to do.")
     alias: str | None = strawberry.field(description="It has a version with this alias now, such as `production`.")
-    created_at: DateTimeFilter | None = strawberry.field(description="When it was made.")
-    owner_id: ID | None = reference("user", description="Whose it is; of use to admins, who see everybody's.")
+    created_at: DateTimeFilter | None = strawberry.field(description="When it was created.")
+    owner_id: ID | None = reference("user", description="The owner; useful to admins, who see everybody's.")
 
 
 ModelOrder = order_input(
     "Model",
     "models",
-    created_at="When it was made.",
-    updated_at="When it was last changed, by a new version too.",
-    name="Its name, upper and lower case alike.",
+    created_at="When it was created.",
+    updated_at="When it was last changed; a new version is a change too.",
+    name="Its name, ignoring case.",
 )
 
 

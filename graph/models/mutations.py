@@ -1,4 +1,4 @@
-"""Pointing aliases to versions."""
+"""Mutations on model aliases."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class SetModelAliasPayload:
 
 SetModelAliasResult = Annotated[
     SetModelAliasPayload | NotFound | InvalidInput,
-    strawberry.union("SetModelAliasResult", description="How `setModelAlias` can end."),
+    strawberry.union("SetModelAliasResult", description="The possible results of `setModelAlias`."),
 ]
 
 

@@ -15,5 +15,5 @@ from graph.models.types import Model
 class ModelQueries:
     model: Model | None = lookup(models.live_by_id, prefix="model", description="A model by its id.")
     models: Connection[Model] = listing(
-        models.listing, filtered_by=ModelFilter, ordered_by=ModelOrder, description="Your models; of admins everybody's."
+        models.listing, filtered_by=ModelFilter, ordered_by=ModelOrder, description="Your models; for admins, everybody's."
     )

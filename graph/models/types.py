@@ -55,15 +55,15 @@ class ModelAlias:
 @strawberry.type(description="A name under which versions are trained.")
 class Model(Node, prefix="model", found_by=models.live_by_id):
     owner_id: strawberry.Private[UUID]
-    name: str = strawberry.field(description="Unique among the owner's models, whatever the case.")
+    name: str = strawberry.field(description="Unique among the owner's models, ignoring case.")
     description: str | None = strawberry.field(description="What it is for, for people.")
     problem_type: ProblemType | None = strawberry.field(description="What it is to do.")
     created_at: datetime = strawberry.field(description="When its first version was made.")
-    updated_at: datetime = strawberry.field(description="When it was last changed, by a new version too.")
+    updated_at: datetime = strawberry.field(description="When it was last changed; a new version is a change too.")
     deleted_at: datetime | None = strawberry.field(
-        description="When it was deleted; it has left lists and look-ups, and edges still lead to it."
+        description="When it was deleted. A deleted one is absent from lists and lookups, but still reachable through edges."
     )
-    owner: User = one(accounts.by_id, key="owner_id", description="Whose it is.")
+    owner: User = one(accounts.by_id, key="owner_id", description="The user who owns it.")
     latest_version: ModelVersion | None = one(models.latest_version, description="The version with the highest number.")
     versions: Connection[ModelVersion] = connection(models.of_model, description="Its versions, newest first.")
     aliases: list[ModelAlias] = many(
@@ -74,7 +74,7 @@ class Model(Node, prefix="model", found_by=models.live_by_id):
     async def alias(
         self,
         info: Info,
-        name: Annotated[str, strawberry.argument(description="The alias, whatever the case.")],
+        name: Annotated[str, strawberry.argument(description="The alias; case is ignored.")],
         at: Annotated[datetime | None, strawberry.argument(description="The moment; now when not given.")] = None,
     ) -> ModelVersion | None:
         return await info.context.loaders.one(models.VersionByAlias(name.lower(), at), ModelVersion.of).load(self.uuid)

@@ -1,4 +1,4 @@
-"""The words of the pipelines, published. The graph takes them from here, so that none is used before it is described."""
+"""The enums of pipelines, published in the schema. `graph` imports them from here, so that none is used without a description."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ __all__ = ["PipelineStatus", "StepType"]
 describe(
     PipelineStatus,
     "Whether a pipeline can run.",
-    DRAFT="Its definition is sound but not complete.",
-    VALIDATED="Its definition is complete: it can run.",
-    ARCHIVED="Put away: it cannot run, and its definition stays as it is.",
+    DRAFT="Its definition is valid but incomplete.",
+    VALIDATED="Its definition is valid and complete: it can run.",
+    ARCHIVED="It is archived: it cannot run, and its definition cannot change.",
 )
 describe(
     StepType,
-    "What a step does to the data that passes through it.",
-    DATASET="Brings the dataset version in; every pipeline has one.",
-    TRANSFORM="Changes columns; what it learns, it learns from training rows alone.",
-    FILTER="Leaves rows out.",
-    AUGMENT="Adds rows made of others.",
+    "The function of a step in a pipeline.",
+    DATASET="Reads the dataset version; every pipeline has exactly one.",
+    TRANSFORM="Changes columns; it is fitted on training rows only.",
+    FILTER="Removes rows.",
+    AUGMENT="Adds rows derived from others.",
     SPLIT="Sets rows aside for validation and test.",
     TRAIN="Trains a model; a pipeline has at most one.",
-    EVALUATE="Measures the model.",
-    EXPLAIN="Says what the model goes by.",
-    EXPORT="Writes what came out as a file.",
+    EVALUATE="Evaluates the model.",
+    EXPLAIN="Explains the predictions of the model.",
+    EXPORT="Writes the result as a file.",
 )

@@ -1,4 +1,4 @@
-"""What lists of pipelines can be narrowed and ordered by, and what the mutations on pipelines take."""
+"""Filters and orders of lists of pipelines, and inputs of mutations on pipelines."""
 
 from __future__ import annotations
 
@@ -16,43 +16,43 @@ from graph.pipelines.enums import PipelineStatus
 @strawberry.input(description="Conditions on pipelines, all of which must hold. A list of values means any of them.")
 class PipelineFilter(Filter):
     name: StringFilter | None = strawberry.field(description="The pipeline's name.")
-    modality: list[Modality] | None = strawberry.field(description="What kind of data it works on.")
+    modality: list[Modality] | None = strawberry.field(description="The kind of data that it processes.")
     status: list[PipelineStatus] | None = strawberry.field(description="Whether it can run.")
-    is_template: bool | None = strawberry.field(description="Whether it is there to be copied.")
-    created_at: DateTimeFilter | None = strawberry.field(description="When it was made.")
-    owner_id: ID | None = reference("user", description="Whose it is; of use to admins, who see everybody's.")
+    is_template: bool | None = strawberry.field(description="Whether it is a template, to be copied.")
+    created_at: DateTimeFilter | None = strawberry.field(description="When it was created.")
+    owner_id: ID | None = reference("user", description="The owner; useful to admins, who see everybody's.")
 
 
 PipelineOrder = order_input(
     "Pipeline",
     "pipelines",
-    created_at="When it was made.",
+    created_at="When it was created.",
     updated_at="When it was last changed.",
-    name="Its name, upper and lower case alike.",
+    name="Its name, ignoring case.",
 )
 
 
 @strawberry.input(description="One step of a definition.")
 class PipelineNodeInput:
-    key: str = strawberry.field(description="Its name within the definition; links and parameters refer to it.")
-    step: str = strawberry.field(description="The key of a step, as `stepDefinitions` lists them.")
+    key: str = strawberry.field(description="Its name within the definition, which links and parameters refer to.")
+    step: str = strawberry.field(description="The key of a step, one of `stepDefinitions`.")
     parameters: JSON | None = strawberry.field(
-        description="An object that fits the step's parameterSchema; what is left out has its default."
+        description="An object that conforms to the step's `parameterSchema`; omitted parameters have their defaults."
     )
 
 
-@strawberry.input(description="An arrow from one step to the next.")
+@strawberry.input(description="A directed edge from one node to the next.")
 class PipelineLinkInput:
-    source: str = strawberry.field(description="The key of the node that it leaves.")
+    source: str = strawberry.field(description="The key of the node that it starts at.")
     target: str = strawberry.field(description="The key of the node that it leads to.")
 
 
 @strawberry.input(
-    description="The steps and how data passes through them. Exactly one dataset node, at most one training node, and no circle."
+    description="The nodes and the data flow between them. Exactly one dataset node, at most one training node, and no cycle."
 )
 class PipelineDefinitionInput:
-    nodes: list[PipelineNodeInput] = strawberry.field(description="The steps, in any order.")
-    links: list[PipelineLinkInput] = strawberry.field(description="What leads where; a node has at most one input.")
+    nodes: list[PipelineNodeInput] = strawberry.field(description="The nodes, in any order.")
+    links: list[PipelineLinkInput] = strawberry.field(description="The edges between the nodes; a node has at most one input.")
 
     def to_document(self) -> dict[str, Any]:
         return {
@@ -61,28 +61,28 @@ class PipelineDefinitionInput:
         }
 
 
-@strawberry.input(description="A pipeline to be made. An incomplete definition makes a DRAFT, an unsound one is refused.")
+@strawberry.input(description="The pipeline to create. An incomplete definition makes a DRAFT, an invalid one is rejected.")
 class CreatePipelineInput:
-    name: str = strawberry.field(description="Unique among your pipelines, whatever the case; 1 to 200 characters.")
-    description: str | None = strawberry.field(description="What it is for, for people.")
-    modality: Modality = strawberry.field(default=Modality.TABULAR, description="What kind of data it works on.")
-    definition: PipelineDefinitionInput = strawberry.field(description="Its steps and links.")
-    is_template: bool = strawberry.field(default=False, description="Whether it is there to be copied.")
+    name: str = strawberry.field(description="Unique among your pipelines, ignoring case; 1 to 200 characters.")
+    description: str | None = strawberry.field(description="Free text that describes its purpose.")
+    modality: Modality = strawberry.field(default=Modality.TABULAR, description="The kind of data that it processes.")
+    definition: PipelineDefinitionInput = strawberry.field(description="Its nodes and links.")
+    is_template: bool = strawberry.field(default=False, description="Whether it is a template, to be copied.")
 
 
-@strawberry.input(description="Changes to a pipeline. What is left out stays; null clears what can be empty.")
+@strawberry.input(description="Changes to a pipeline. Omitted fields stay unchanged; null clears a field that may be empty.")
 class UpdatePipelineInput:
     id: ID = strawberry.field(description="The pipeline.")
     expected_version: int | None = strawberry.field(
-        description="The version that the change was made for; when somebody has changed the pipeline since, it is a Conflict."
+        description="The version that the change is based on; if the pipeline has changed since, the result is a Conflict."
     )
     name: Maybe[str | None] = strawberry.field(description="A new name; it cannot be cleared.")
-    description: Maybe[str | None] = strawberry.field(description="What it is for, for people.")
+    description: Maybe[str | None] = strawberry.field(description="Free text that describes its purpose.")
     definition: Maybe[PipelineDefinitionInput | None] = strawberry.field(description="Replaces the whole definition; it cannot be cleared.")
-    status: Maybe[PipelineStatus | None] = strawberry.field(description="ARCHIVED puts it away; VALIDATED asks for a complete definition.")
+    status: Maybe[PipelineStatus | None] = strawberry.field(description="ARCHIVED archives it; VALIDATED requires a complete definition.")
 
     def changes(self) -> dict[str, Any]:
-        """The fields that were given, None where one is to be cleared."""
+        """Return the given fields; None clears one."""
         fields = {"name": self.name, "description": self.description, "status": self.status}
         changes: dict[str, Any] = {name: change.value for name, change in fields.items() if change is not None}
         if self.definition is not None:
@@ -94,22 +94,26 @@ class UpdatePipelineInput:
 class RunPipelineInput:
     pipeline_id: ID = strawberry.field(description="The pipeline; it must be VALIDATED.")
     dataset_version_id: ID = strawberry.field(description="The version to run it on; it must be READY.")
-    experiment_id: ID | None = strawberry.field(description='Where the run goes if it trains; your experiment "Default" when not given.')
-    model_name: str | None = strawberry.field(description="The model that gets the new version; named as the pipeline when not given.")
+    experiment_id: ID | None = strawberry.field(
+        description='The experiment of the run, if the pipeline trains; by default, your experiment "Default".'
+    )
+    model_name: str | None = strawberry.field(
+        description="The model that gets the new version; by default, it has the name of the pipeline."
+    )
     output_dataset_id: ID | None = strawberry.field(
-        description="The dataset that gets the new version if it does not train; a new dataset when not given."
+        description="The dataset that gets the new version, if the pipeline does not train; a new dataset by default."
     )
     parameters: JSON | None = strawberry.field(
-        description="{nodeKey: {name: value}}, laid over the definition for this run before it is frozen as a snapshot."
+        description="{nodeKey: {name: value}}, overrides for this run, applied before the definition is frozen as a snapshot."
     )
     seed: BigInt | None = strawberry.field(
-        description="Fixes all chance: the same seed and inputs give the same metrics. Drawn when not given."
+        description="The random seed: the same seed and inputs give the same metrics. Random by default."
     )
-    priority: int = strawberry.field(default=5, description="1 to 10; higher starts earlier, and waiting raises it.")
+    priority: int = strawberry.field(default=5, description="1 to 10; a higher priority starts earlier, and waiting raises it.")
     timeout_seconds: float | None = strawberry.field(
-        description="How long each attempt may run, at least 1 s; past it, the job is FAILED with the code TIMEOUT. Without it the workers' own"
-        " limit holds."
+        description="The time limit of each attempt, at least 1 s; a job that exceeds it is FAILED with the code TIMEOUT. By default, the"
+        " workers' own limit applies."
     )
     idempotency_key: str | None = strawberry.field(
-        description="The same key with the same input answers what the first call answered; with another input it is a Conflict. Kept for a day."
+        description="Makes retries safe: the same key with the same input returns the result of the first call; with another input it is a Conflict. Kept for a day."
     )

@@ -1,4 +1,4 @@
-"""Making, changing and running pipelines."""
+"""Mutations that create, update and run pipelines."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from graph.jobs.types import Job
 
 
-@strawberry.type(description="The pipeline was made.")
+@strawberry.type(description="The pipeline was created.")
 class CreatePipelinePayload:
     pipeline_id: strawberry.Private[UUID]
     pipeline: Pipeline = one(
@@ -37,10 +37,10 @@ class CreatePipelinePayload:
 @strawberry.type(description="The pipeline was changed.")
 class UpdatePipelinePayload:
     pipeline_id: strawberry.Private[UUID]
-    pipeline: Pipeline = one(pipeline_queries.by_id, key="pipeline_id", description="The pipeline as it is now.")
+    pipeline: Pipeline = one(pipeline_queries.by_id, key="pipeline_id", description="The updated pipeline.")
 
 
-@strawberry.type(description="A job runs the pipeline.")
+@strawberry.type(description="A job was submitted to run the pipeline.")
 class RunPipelinePayload:
     job_id: strawberry.Private[UUID]
     run_id: strawberry.Private[UUID | None]
@@ -58,23 +58,25 @@ class RunPipelinePayload:
 
 CreatePipelineResult = Annotated[
     CreatePipelinePayload | NameTaken | InvalidInput,
-    strawberry.union("CreatePipelineResult", description="How `createPipeline` can end."),
+    strawberry.union("CreatePipelineResult", description="The possible results of `createPipeline`."),
 ]
 UpdatePipelineResult = Annotated[
     UpdatePipelinePayload | NotFound | NameTaken | InvalidInput | Conflict | WrongState,
-    strawberry.union("UpdatePipelineResult", description="How `updatePipeline` can end."),
+    strawberry.union("UpdatePipelineResult", description="The possible results of `updatePipeline`."),
 ]
 RunPipelineResult = Annotated[
     RunPipelinePayload | NotFound | InvalidInput | WrongState | Conflict | QuotaExceeded | InsufficientCredits,
-    strawberry.union("RunPipelineResult", description="How `runPipeline` can end."),
+    strawberry.union("RunPipelineResult", description="The possible results of `runPipeline`."),
 ]
 
 
 @strawberry.type
 class PipelineMutations:
-    @mutation(description="Make a pipeline. Every unknown step, wrong parameter, missing input and circle is named with the path to it.")
+    @mutation(
+        description="Create a pipeline. Unknown steps, wrong parameters, missing inputs and cycles are all reported with their paths."
+    )
     async def create_pipeline(
-        self, info: Info, input: Annotated[CreatePipelineInput, strawberry.argument(description="The pipeline to be made.")]
+        self, info: Info, input: Annotated[CreatePipelineInput, strawberry.argument(description="The pipeline to create.")]
     ) -> CreatePipelineResult:
         new_pipeline = pipelines.NewPipeline(
             name=input.name,
@@ -113,7 +115,7 @@ class PipelineMutations:
 
     @mutation(
         metadata=costs(JOB),
-        description="Run a pipeline on a version: as a training with a run, or, where it does not train, to make a new version.",
+        description="Run a pipeline on a dataset version. One that trains records a run and makes a model version; any other makes a new dataset version.",
     )
     async def run_pipeline(
         self, info: Info, input: Annotated[RunPipelineInput, strawberry.argument(description="The pipeline and what to run it on.")]

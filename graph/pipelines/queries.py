@@ -1,4 +1,4 @@
-"""Looking for pipelines and for the steps that they are made of."""
+"""Root queries for pipelines and for the available steps."""
 
 from __future__ import annotations
 
@@ -21,16 +21,14 @@ from graph.pipelines.types import Pipeline, StepDefinition
 class PipelineQueries:
     pipeline: Pipeline | None = lookup(pipelines.live_by_id, prefix="pipeline", description="A pipeline by its id.")
     pipelines: Connection[Pipeline] = listing(
-        pipelines.listing, filtered_by=PipelineFilter, ordered_by=PipelineOrder, description="Your pipelines; of admins everybody's."
+        pipelines.listing, filtered_by=PipelineFilter, ordered_by=PipelineOrder, description="Your pipelines; for admins, everybody's."
     )
 
-    @query(
-        metadata=costs(entries=30), description="The steps that pipelines can be made of, in the order in which they are usually needed."
-    )
+    @query(metadata=costs(entries=30), description="The steps available to pipelines, in the order of their usual use.")
     async def step_definitions(
         self,
         info: Info,
-        modality: Annotated[Modality | None, strawberry.argument(description="Only steps that work on this kind of data.")] = None,
+        modality: Annotated[Modality | None, strawberry.argument(description="Return only steps that process this kind of data.")] = None,
     ) -> list[StepDefinition]:
         steps = [StepDefinition.of(row) for row in await pipelines.steps(info.context.database)]
         return [step for step in steps if not modality or modality in step.modalities]

@@ -1,4 +1,4 @@
-"""Pipelines, the frozen definitions that ran, and the catalogue of steps."""
+"""Pipelines, snapshots of their definitions, and the catalogue of steps."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from graph.pipelines.enums import PipelineStatus, StepType
 from graph.pipelines.inputs import PipelineFilter, PipelineOrder
 
 
-@strawberry.type(description="A step that pipelines can be made of.")
+@strawberry.type(description="A step available to pipelines.")
 class StepDefinition:
     key: str = strawberry.field(description="Its name, which nodes refer to.")
-    type: StepType = strawberry.field(description="What it does to the data that passes through it.")
-    title: str = strawberry.field(description="Its name for people.")
-    description: str = strawberry.field(description="What it does, for people.")
-    modalities: list[Modality] = strawberry.field(description="The kinds of data that it works on.")
+    type: StepType = strawberry.field(description="Its function in a pipeline.")
+    title: str = strawberry.field(description="Its name for display.")
+    description: str = strawberry.field(description="What it does, as text for display.")
+    modalities: list[Modality] = strawberry.field(description="The kinds of data that it processes.")
     parameter_schema: JSON = strawberry.field(description="Its parameters and their defaults, as JSON Schema 2020-12.")
 
     @classmethod
@@ -42,24 +42,24 @@ class StepDefinition:
         )
 
 
-@strawberry.type(description="One step of a definition, with its parameters.")
+@strawberry.type(description="A node of a definition: a step with its parameters.")
 class PipelineNode:
     key: str = strawberry.field(description="Its name within the definition.")
     step_key: str = strawberry.field(description="The key of its step.")
-    parameters: JSON = strawberry.field(description="The parameters that were given; what is left out has the step's default.")
-    step: StepDefinition | None = one(pipelines.step_by_key, key="step_key", description="Its step; null once that has been retired.")
+    parameters: JSON = strawberry.field(description="The given parameters; omitted ones have the step's defaults.")
+    step: StepDefinition | None = one(pipelines.step_by_key, key="step_key", description="Its step; null if that has been retired.")
 
 
-@strawberry.type(description="An arrow from one step to the next.")
+@strawberry.type(description="A directed edge from one node to the next.")
 class PipelineLink:
-    source: str = strawberry.field(description="The key of the node that it leaves.")
+    source: str = strawberry.field(description="The key of the node that it starts at.")
     target: str = strawberry.field(description="The key of the node that it leads to.")
 
 
-@strawberry.type(description="The steps of a pipeline and how data passes through them.")
+@strawberry.type(description="The nodes of a pipeline and the data flow between them.")
 class PipelineDefinition:
-    nodes: list[PipelineNode] = strawberry.field(metadata=costs(entries=1), description="The steps.")
-    links: list[PipelineLink] = strawberry.field(metadata=costs(entries=1), description="What leads where.")
+    nodes: list[PipelineNode] = strawberry.field(metadata=costs(entries=1), description="The nodes.")
+    links: list[PipelineLink] = strawberry.field(metadata=costs(entries=1), description="The edges between the nodes.")
 
     @classmethod
     def of(cls, row: Any) -> Self:
@@ -73,37 +73,39 @@ class PipelineDefinition:
 
 
 @strawberry.type(
-    description="A graph of steps that can be edited. Each run freezes it as a snapshot, so that changing it changes nothing that has run."
+    description="An editable graph of steps. Each run freezes the definition as a snapshot, so that later changes do not affect past runs."
 )
 class Pipeline(Node, prefix="pipeline", found_by=pipelines.live_by_id):
     owner_id: strawberry.Private[UUID]
-    name: str = strawberry.field(description="Unique among the owner's pipelines, whatever the case.")
-    description: str | None = strawberry.field(description="What it is for, for people.")
-    modality: Modality = strawberry.field(description="What kind of data it works on.")
+    name: str = strawberry.field(description="Unique among the owner's pipelines, ignoring case.")
+    description: str | None = strawberry.field(description="Free text that describes its purpose.")
+    modality: Modality = strawberry.field(description="The kind of data that it processes.")
     status: PipelineStatus = strawberry.field(description="Whether it can run.")
-    version: int = strawberry.field(description="Counts its changes; give it as `expectedVersion` so as not to overwrite another's.")
-    is_template: bool = strawberry.field(description="Whether it is there to be copied.")
-    created_at: datetime = strawberry.field(description="When it was made.")
+    version: int = strawberry.field(
+        description="Counts its changes; pass it as `expectedVersion` so as not to overwrite a concurrent change."
+    )
+    is_template: bool = strawberry.field(description="Whether it is a template, to be copied.")
+    created_at: datetime = strawberry.field(description="When it was created.")
     updated_at: datetime = strawberry.field(description="When it was last changed.")
-    validated_at: datetime | None = strawberry.field(description="When its definition was found complete; null for a DRAFT.")
+    validated_at: datetime | None = strawberry.field(description="When its definition passed validation; null for a DRAFT.")
     deleted_at: datetime | None = strawberry.field(
-        description="When it was deleted; it has left lists and look-ups, and edges still lead to it."
+        description="When it was deleted. A deleted one is absent from lists and lookups, but still reachable through edges."
     )
-    definition: PipelineDefinition = one(pipelines.definition_of_pipeline, description="Its steps and links.")
-    owner: User = one(accounts.by_id, key="owner_id", description="Whose it is.")
+    definition: PipelineDefinition = one(pipelines.definition_of_pipeline, description="Its nodes and links.")
+    owner: User = one(accounts.by_id, key="owner_id", description="The user who owns it.")
     snapshots: Connection[PipelineSnapshot] = connection(
-        pipelines.snapshots_of_pipeline, description="The definitions that have run, newest first; equal ones share a snapshot."
+        pipelines.snapshots_of_pipeline, description="The definitions that have run, newest first; equal definitions share a snapshot."
     )
 
 
-@strawberry.type(description="A definition as it ran, its parameters applied. It never changes.")
+@strawberry.type(description="A definition as it ran, with the parameters of the run applied. It never changes.")
 class PipelineSnapshot(Node, prefix="snapshot", found_by=pipelines.snapshot_by_id):
     pipeline_id: strawberry.Private[UUID | None]
-    sha256: str = strawberry.field(description="The SHA-256 of its canonical form in hexadecimal: equal definitions have equal ones.")
+    sha256: str = strawberry.field(description="The SHA-256 of its canonical form in hexadecimal; equal definitions have equal hashes.")
     created_at: datetime = strawberry.field(description="When it first ran.")
-    definition: PipelineDefinition = one(pipelines.definition_of_snapshot, description="Its steps and links.")
+    definition: PipelineDefinition = one(pipelines.definition_of_snapshot, description="Its nodes and links.")
     pipeline: Pipeline | None = one(
-        pipelines.by_id, key="pipeline_id", description="The pipeline that it was made of; null once that has been purged."
+        pipelines.by_id, key="pipeline_id", description="The pipeline that it was made from; null once that has been purged."
     )
 
 
@@ -111,5 +113,5 @@ extend(
     User,
     "pipelines",
     Connection[Pipeline],
-    connection(pipelines.of_owner, filtered_by=PipelineFilter, ordered_by=PipelineOrder, description="The pipelines that are theirs."),
+    connection(pipelines.of_owner, filtered_by=PipelineFilter, ordered_by=PipelineOrder, description="The pipelines that the user owns."),
 )
