@@ -106,7 +106,7 @@ class DatasetMutations:
             return InvalidInput.of(error)
         return CreateDatasetPayload(dataset_id=dataset_id)
 
-    @mutation(description="Change the name, description, metadata or prediction target of a dataset.")
+    @mutation(description="Change the name, description, problem type, target column or metadata of a dataset.")
     async def update_dataset(
         self, info: Info, input: Annotated[UpdateDatasetInput, strawberry.argument(description="The changes.")]
     ) -> UpdateDatasetResult:

@@ -1,4 +1,4 @@
-"""Runs side by side."""
+"""Comparison of runs."""
 
 from __future__ import annotations
 
@@ -12,28 +12,30 @@ from graph.core.scalars import JSON
 from graph.experiments.types import Run
 
 
-@strawberry.type(description="A hyperparameter in each of the runs.")
+@strawberry.type(description="The values of a hyperparameter in each of the compared runs.")
 class ComparedParameter:
-    key: str = strawberry.field(description="Its name; dots lead into objects.")
+    key: str = strawberry.field(description="Its name; dots separate the levels of nested objects.")
     values: list[JSON | None] = strawberry.field(
-        description="Its value in each run, in the order of the runs; null where the run lacks it."
+        description="Its value in each run, in the order of the runs; null if the run does not have it."
     )
-    differs: bool = strawberry.field(description="Whether the runs differ in it. A run that lacks it differs from one where it is null.")
+    differs: bool = strawberry.field(
+        description="Whether its values differ. A run that does not have it differs from one where it is null."
+    )
 
     @classmethod
     def of(cls, parameter: comparison.Parameter) -> Self:
         return cls(key=parameter.key, values=list(parameter.values), differs=parameter.differs)
 
 
-@strawberry.type(description="The last value of a metric in each of the runs.")
+@strawberry.type(description="The last value of a metric in each of the compared runs.")
 class ComparedMetric:
     key: str = strawberry.field(description="The metric's name.")
     values: list[float | None] = strawberry.field(
-        description="Its last value in each run, in the order of the runs; null where there is no finite one."
+        description="Its last value in each run, in the order of the runs; null if there is no finite one."
     )
-    differs: bool = strawberry.field(description="Whether the runs differ in it.")
-    min_index: int | None = strawberry.field(description="Which run has the least value, from 0; the first of equal ones.")
-    max_index: int | None = strawberry.field(description="Which run has the greatest value, from 0; the first of equal ones.")
+    differs: bool = strawberry.field(description="Whether its values differ.")
+    min_index: int | None = strawberry.field(description="The index, from 0, of the run with the least value; the first of equal ones.")
+    max_index: int | None = strawberry.field(description="The index, from 0, of the run with the greatest value; the first of equal ones.")
 
     @classmethod
     def of(cls, metric: comparison.Metric) -> Self:
@@ -46,11 +48,13 @@ class ComparedMetric:
         )
 
 
-@strawberry.type(description="Runs side by side.")
+@strawberry.type(description="A comparison of runs by their hyperparameters and metrics.")
 class RunComparison:
-    runs: list[Run] = strawberry.field(metadata=costs(entries=20), description="The runs, in the order asked for.")
-    parameters: list[ComparedParameter] = strawberry.field(metadata=costs(entries=20), description="Their hyperparameters, by key.")
-    metrics: list[ComparedMetric] = strawberry.field(metadata=costs(entries=20), description="The last values of their metrics, by key.")
+    runs: list[Run] = strawberry.field(metadata=costs(entries=20), description="The runs, in the order of the request.")
+    parameters: list[ComparedParameter] = strawberry.field(metadata=costs(entries=20), description="Their hyperparameters, ordered by key.")
+    metrics: list[ComparedMetric] = strawberry.field(
+        metadata=costs(entries=20), description="The last values of their metrics, ordered by key."
+    )
 
     @classmethod
     def of(cls, result: comparison.Comparison, *, only_differences: bool) -> Self:

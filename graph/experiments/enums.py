@@ -1,4 +1,4 @@
-"""The words of experiments, runs and lineage, published. `graph` imports them from here, so that none is used without a description."""
+"""The enums of experiments, runs and lineage, published in the schema. `graph` imports them from here, so that none is used without a description."""
 
 from __future__ import annotations
 
@@ -28,46 +28,48 @@ class Goal(StrEnum):
     MINIMIZE = "minimize"
 
 
-describe(Goal, "Which values of a metric are good.", MAXIMIZE="Great ones, as of accuracy.", MINIMIZE="Small ones, as of an error.")
+describe(
+    Goal, "Which values of a metric are better.", MAXIMIZE="Greater values, as of an accuracy.", MINIMIZE="Smaller values, as of an error."
+)
 describe(
     RunStatus,
-    "Where a run stands: it follows its job.",
-    PENDING="Its job waits.",
-    RUNNING="Its job runs.",
-    COMPLETED="Its job completed, and its model version is there.",
-    FAILED="Its job failed; what was measured until then stays.",
-    CANCELLED="Its job was stopped; what was measured until then stays.",
+    "The status of a run, which follows that of its job.",
+    PENDING="Its job is waiting.",
+    RUNNING="Its job is running.",
+    COMPLETED="Its job completed, and its model version exists.",
+    FAILED="Its job failed; the metrics recorded until then are kept.",
+    CANCELLED="Its job was cancelled; the metrics recorded until then are kept.",
 )
 describe(
     RunOrderField,
-    "What a list of runs can be ordered by, apart from metrics.",
+    "The fields that a list of runs can be ordered by, besides metrics.",
     CREATED_AT="When it was requested.",
     NUMBER="Its number within its experiment.",
 )
 describe(
     LineageDirection,
-    "Which way to go from the start.",
-    UPSTREAM="To what it came of.",
-    DOWNSTREAM="To what came of it.",
-    BOTH="To both; not to what else came of its causes.",
+    "The direction to follow lineage edges from the start.",
+    UPSTREAM="To its causes.",
+    DOWNSTREAM="To its effects.",
+    BOTH="To causes and to effects, but not to other effects of its causes.",
 )
 describe(
     LineageKind,
-    "What a node of a lineage is.",
+    "The kind of a lineage node.",
     DATASET_VERSION="A version of a dataset.",
-    PIPELINE_SNAPSHOT="A frozen definition of a pipeline.",
+    PIPELINE_SNAPSHOT="A snapshot of a pipeline's definition.",
     JOB="A job that ran.",
     RUN="A run of an experiment.",
     MODEL_VERSION="A version of a model.",
-    EXPORT="Data or a model written in another form.",
+    EXPORT="Data or a model written in another format.",
 )
 describe(
     LineageRelation,
-    "How the source of an edge led to its target.",
-    INPUT_OF="The job read the version.",
-    USED_BY="The job ran the snapshot.",
-    EXECUTED_AS="The run is the job's training.",
-    PRODUCED="The run made the model version, or the job the version.",
-    DERIVED_FROM="The target was made of the source: both are versions.",
-    EXPORTED_AS="The target is the source in another form.",
+    "The relation of the source of an edge to its target.",
+    INPUT_OF="The job (target) read the version (source).",
+    USED_BY="The job (target) ran the snapshot (source).",
+    EXECUTED_AS="The run (target) records the training of the job (source).",
+    PRODUCED="The run produced the model version, or the job produced the dataset version.",
+    DERIVED_FROM="The target was derived from the source; both are versions.",
+    EXPORTED_AS="The target is the source in another format.",
 )

@@ -1,4 +1,4 @@
-"""What lists of experiments and runs can be narrowed and ordered by, and what the mutations on experiments take."""
+"""Filters and orders of lists of experiments and runs, and inputs of mutations on experiments."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ ExperimentOrder = order_input(
 )
 
 
-@strawberry.input(description="Bounds on the last value of a metric; without bounds: the metric has a finite last value.")
+@strawberry.input(description="Bounds on the last value of a metric. Without bounds: the metric has a finite last value.")
 class MetricFilter:
     key: str = strawberry.field(description="The metric's name.")
-    gte: float | None = strawberry.field(description="It is this or greater.")
-    lte: float | None = strawberry.field(description="It is this or less.")
+    gte: float | None = strawberry.field(description="The value is greater than or equal to this.")
+    lte: float | None = strawberry.field(description="The value is less than or equal to this.")
 
     def to_criteria(self) -> runs.MetricBound:
         _check_key(self.key)
         return runs.MetricBound(self.key, self.gte, self.lte)
 
 
-@strawberry.input(description="A condition on a hyperparameter; with neither `eq` nor `in`: it is there.")
+@strawberry.input(description="A condition on a hyperparameter. With neither `eq` nor `in`: the run has it.")
 class ParameterFilter:
-    key: str = strawberry.field(description="Its name; dots lead into objects, as in `train.alpha`.")
-    eq: Maybe[JSON | None] = strawberry.field(description="It is this value; null means that it is there and null.")
-    in_: list[JSON] | None = strawberry.field(name="in", description="It is one of these values; an empty list matches nothing.")
+    key: str = strawberry.field(description="Its name; dots separate the levels of nested objects, as in `train.alpha`.")
+    eq: Maybe[JSON | None] = strawberry.field(description="It equals this value; null matches runs that have it and where it is null.")
+    in_: list[JSON] | None = strawberry.field(name="in", description="It equals one of these values; an empty list matches nothing.")
 
     def to_criteria(self) -> runs.ParameterMatch:
         _check_key(self.key)
@@ -66,15 +66,17 @@ class RunFilter(Filter):
     def to_criteria(self) -> Criteria:
         conditions = (self.metrics or [], self.parameters or [])
         if max(map(len, conditions)) > MAX_CONDITIONS:
-            raise BadUserInput(f"At most {MAX_CONDITIONS} conditions on metrics, and as many on parameters, are taken at once.")
+            raise BadUserInput(f"At most {MAX_CONDITIONS} conditions on metrics, and as many on parameters, are accepted at once.")
         if sum(len(parameter.in_ or ()) for parameter in conditions[1]) > MAX_VALUES:
-            raise BadUserInput(f"At most {MAX_VALUES} values are taken at once in the `in` of all parameters. Ask in several operations.")
+            raise BadUserInput(
+                f"At most {MAX_VALUES} values are accepted at once in the `in` of all parameters. Split the query into several operations."
+            )
         return super().to_criteria()
 
 
-MAX_CONDITIONS = 20  # each is a join or a look into an index
-MAX_VALUES = 100  # each is a look into an index too
-MAX_KEY, MAX_DOTS = 200, 20  # each dot is one more level to look at
+MAX_CONDITIONS = 20  # each is a join or an index lookup
+MAX_VALUES = 100  # each is an index lookup too
+MAX_KEY, MAX_DOTS = 200, 20  # each dot is one more level to descend
 
 
 def _check_key(key: str) -> None:
@@ -84,20 +86,20 @@ def _check_key(key: str) -> None:
         )
 
 
-@strawberry.input(one_of=True, description="What to order runs by: a field or a metric.")
+@strawberry.input(one_of=True, description="The key to order runs by: a field or a metric.")
 class RunOrderKey:
     field: RunOrderField | None = strawberry.field(default=UNSET, description="A field of the run.")
     metric: str | None = strawberry.field(
         default=UNSET,
-        description="The last value of the metric of this name; runs without a finite one come last, whichever the direction.",
+        description="The last value of the metric with this name; runs without a finite one come last in either direction.",
     )
 
 
 @strawberry.input(description="The order of a list of runs.")
 class RunOrder(OrderInput):
     columns: ClassVar = tuple(member.value for member in RunOrderField)
-    by: RunOrderKey = strawberry.field(description="What to order by.")
-    direction: OrderDirection = strawberry.field(default=OrderDirection.DESC, description="Which end comes first.")
+    by: RunOrderKey = strawberry.field(description="The key to order by.")
+    direction: OrderDirection = strawberry.field(default=OrderDirection.DESC, description="The direction; descending by default.")
 
     def to_order(self) -> Order | runs.MetricOrder:
         descending = self.direction is OrderDirection.DESC
@@ -108,8 +110,8 @@ class RunOrder(OrderInput):
         return Order(field.value, descending)
 
 
-@strawberry.input(description="An experiment to be made.")
+@strawberry.input(description="The experiment to create.")
 class CreateExperimentInput:
     name: str = strawberry.field(description="Unique among your experiments, ignoring case; 1 to 200 characters.")
-    description: str | None = strawberry.field(description="The question that it is to answer, for people.")
-    notes: str | None = strawberry.field(description="Whatever you want to keep beside it, such as Markdown.")
+    description: str | None = strawberry.field(description="Free text, such as the question that it should answer.")
+    notes: str | None = strawberry.field(description="Notes for your own use, such as Markdown.")

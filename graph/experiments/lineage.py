@@ -1,4 +1,4 @@
-"""What came of what."""
+"""Lineage: a graph of causes and effects."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from graph.core.ids import NODE_REGISTRY, Node, encode
 from graph.core.loading import Batch
 from graph.experiments.enums import LineageKind, LineageRelation
 
-# What ids of each kind begin with, and what reads it: deleted things too, since edges lead to them.
+# The id prefix and the batch of each kind. The batches return deleted rows too, since edges lead to them.
 _NODE_SOURCES: dict[LineageKind, tuple[str, Batch]] = {
     LineageKind.DATASET_VERSION: ("version", versions.by_id),
     LineageKind.PIPELINE_SNAPSHOT: ("snapshot", pipelines.snapshot_by_id),
@@ -25,17 +25,19 @@ _NODE_SOURCES: dict[LineageKind, tuple[str, Batch]] = {
 KIND_BY_PREFIX = {prefix: kind for kind, (prefix, _) in _NODE_SOURCES.items()}
 
 
-@strawberry.type(description="Something in a lineage.")
+@strawberry.type(description="A node of a lineage.")
 class LineageNode:
     key: strawberry.Private[UUID]
-    node_id: strawberry.ID = strawberry.field(description="The id of the thing itself; edges name it.")
-    kind: LineageKind = strawberry.field(description="What it is.")
-    label: str = strawberry.field(description="What to call it, for people.")
-    status: str | None = strawberry.field(description="Where it stands, in the words of its type; null for what has no status.")
-    aliases: list[str] = strawberry.field(description="The aliases that point to it now; of model versions alone.")
-    depth: int = strawberry.field(description="How many edges it is from the start, by the shortest way; the start is 0.")
+    node_id: strawberry.ID = strawberry.field(description="The id of the object itself, which edges refer to.")
+    kind: LineageKind = strawberry.field(description="The kind of the object.")
+    label: str = strawberry.field(description="A label for display.")
+    status: str | None = strawberry.field(
+        description="Its status, a value of its type's own status enum; null for a type without a status."
+    )
+    aliases: list[str] = strawberry.field(description="The aliases that point to it now; empty except for model versions.")
+    depth: int = strawberry.field(description="Its distance from the start in edges, by the shortest path; 0 for the start itself.")
 
-    @strawberry.field(description="The thing itself.")
+    @strawberry.field(description="The object itself.")
     async def node(self, info: Info) -> Node:
         prefix, batch = _NODE_SOURCES[self.kind]
         return await info.context.loaders.one(batch, NODE_REGISTRY[prefix].type.of).load(self.key)
@@ -54,18 +56,18 @@ class LineageNode:
         )
 
 
-@strawberry.type(description="That one thing led to another.")
+@strawberry.type(description="An edge from a cause to its effect.")
 class LineageEdge:
     source: strawberry.ID = strawberry.field(description="The `nodeId` of the cause.")
     target: strawberry.ID = strawberry.field(description="The `nodeId` of the effect.")
-    relation: LineageRelation = strawberry.field(description="How the cause led to the effect.")
+    relation: LineageRelation = strawberry.field(description="The relation of the cause to the effect.")
 
 
-@strawberry.type(description="What something came of and what came of it, as a graph whose edges lead from causes to effects.")
+@strawberry.type(description="The causes and effects of an object, as a graph whose edges lead from causes to effects.")
 class Lineage:
-    nodes: list[LineageNode] = strawberry.field(metadata=costs(entries=1), description="The nearest first, the start among them.")
+    nodes: list[LineageNode] = strawberry.field(metadata=costs(entries=1), description="The nodes, including the start, the nearest first.")
     edges: list[LineageEdge] = strawberry.field(metadata=costs(entries=1), description="The edges between these nodes.")
-    is_partial: bool = strawberry.field(description="Whether `depth` or `maxNodes` left something out.")
+    is_partial: bool = strawberry.field(description="Whether `depth` or `maxNodes` cut the graph off.")
 
     @classmethod
     def of(cls, result: lineage.Lineage) -> Self:

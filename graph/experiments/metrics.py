@@ -15,12 +15,12 @@ from graph.core.scalars import BigInt
 
 
 def _finite_or_none(value: float | None) -> float | None:
-    """NaN and infinities are null."""
+    """Return the value, or None if it is NaN or infinite."""
     return value if value is not None and math.isfinite(value) else None
 
 
 @strawberry.type(
-    description="What became of one metric. NaN and infinities are null as a last value and no candidates for least and greatest."
+    description="A summary of one metric. NaN and infinities are null as the last value and ignored for the least and the greatest."
 )
 class MetricSummary:
     key: str = strawberry.field(description="The metric's name, such as `validation.accuracy`.")
@@ -38,7 +38,7 @@ class MetricSummary:
 
     @classmethod
     def of_document(cls, document: Mapping[str, Any]) -> Self:
-        """Of a stored summary; what is missing in it is null."""
+        """Make it from a stored summary; missing keys become null."""
         return cls(
             key=document["key"],
             last=_finite_or_none(document.get("last")),
@@ -54,7 +54,7 @@ class MetricSummary:
 @strawberry.type(description="The value of a metric at a step.")
 class MetricPoint:
     key: str = strawberry.field(description="The metric's name.")
-    step: int = strawberry.field(description="The epoch, boosting round or fold.")
+    step: int = strawberry.field(description="The epoch, boosting round or fold that it belongs to.")
     value: float | None = strawberry.field(description="The value; null for NaN and infinities.")
     recorded_at: datetime = strawberry.field(description="When it was recorded.")
 
@@ -63,11 +63,11 @@ class MetricPoint:
         return cls(key=row.key, step=row.step, value=_finite_or_none(row.value), recorded_at=row.recorded_at)
 
 
-@strawberry.type(description="One metric of a run, step by step.")
+@strawberry.type(description="The points of one metric of a run.")
 class MetricSeries:
     key: str = strawberry.field(description="The metric's name.")
     points: list[MetricPoint] = strawberry.field(
-        metadata=costs(entries=1), description="Its points by step; of a long series some of them."
+        metadata=costs(entries=1), description="Its points, ordered by step; a long series is downsampled."
     )
     total_points: BigInt = strawberry.field(description="How many points were recorded.")
 
@@ -76,11 +76,11 @@ class MetricSeries:
         return cls(key=series.key, points=[MetricPoint.of(row) for row in series.points], total_points=BigInt(series.total))
 
 
-@strawberry.type(description="Points that were recorded together, or closely after each other.")
+@strawberry.type(description="Metric points that were recorded together or in quick succession.")
 class MetricBatch:
-    cursor: str = strawberry.field(description="Its place: `runMetrics(after:)` goes on after it.")
+    cursor: str = strawberry.field(description="Its position: pass it as `after` to `runMetrics` to continue after this batch.")
     points: list[MetricPoint] = strawberry.field(
-        metadata=costs(entries=5), description="The points, by the time of their recording, then by key and step."
+        metadata=costs(entries=5), description="The points, ordered by the time of their recording, then by key and step."
     )
 
     @classmethod

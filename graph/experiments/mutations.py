@@ -1,4 +1,4 @@
-"""Making experiments."""
+"""Mutations on experiments."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from graph.experiments.inputs import CreateExperimentInput
 from graph.experiments.types import Experiment
 
 
-@strawberry.type(description="The experiment was made.")
+@strawberry.type(description="The experiment was created.")
 class CreateExperimentPayload:
     experiment_id: strawberry.Private[UUID]
     experiment: Experiment = one(experiment_queries.by_id, key="experiment_id", description="The new experiment.")
@@ -32,9 +32,9 @@ CreateExperimentResult = Annotated[
 
 @strawberry.type
 class ExperimentMutations:
-    @mutation(description="Make an experiment for runs to belong to; give its id to `runPipeline`.")
+    @mutation(description="Create an experiment, which groups runs; pass its id to `runPipeline`.")
     async def create_experiment(
-        self, info: Info, input: Annotated[CreateExperimentInput, strawberry.argument(description="The experiment to be made.")]
+        self, info: Info, input: Annotated[CreateExperimentInput, strawberry.argument(description="The experiment to create.")]
     ) -> CreateExperimentResult:
         try:
             async with info.context.work() as work:

@@ -1,4 +1,4 @@
-"""Looking for experiments and runs, comparing runs, and asking what came of what."""
+"""Root queries for experiments, runs, comparisons of runs, and lineage."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ class ExperimentQueries:
         leaderboard.listing,
         filtered_by=RunFilter,
         ordered_by=RunOrder,
-        description="Your runs, of all experiments; for admins, everybody's.",
+        description="Your runs in all experiments; for admins, everybody's.",
     )
 
     @query(
         metadata=costs(COMPUTED),
-        description="Runs side by side: what they were given and what came of it. Null when one of them is not there.",
+        description="Compare the hyperparameters and last metrics of runs. Null if one of the runs does not exist or you may not see it.",
     )
     async def compare_runs(
         self,
         info: Info,
         ids: Annotated[list[ID], strawberry.argument(description="The runs, at most 20.")],
         only_differences: Annotated[
-            bool, strawberry.argument(description="Leave out the parameters and metrics in which all runs agree.")
+            bool, strawberry.argument(description="Omit parameters and metrics that are the same in all runs.")
         ] = False,
     ) -> RunComparison | None:
         if len(ids) > comparison.MAX_RUNS:
@@ -63,16 +63,16 @@ class ExperimentQueries:
 
     @query(
         metadata=costs(COMPUTED, scaled=("maxNodes", 1)),
-        description="What a dataset version, a snapshot, a job, a run or a model version came of, and what came of it. Null for ids of other"
-        " kinds, and where there is nothing of that id that you may see.",
+        description="The causes and effects of a dataset version, a snapshot, a job, a run or a model version. Null for ids of other types,"
+        " and if there is no such object that you may see.",
     )
     async def lineage(
         self,
         info: Info,
-        id: Annotated[ID, strawberry.argument(description="Where to start.")],
-        direction: Annotated[LineageDirection, strawberry.argument(description="Which way to go.")] = LineageDirection.BOTH,
-        depth: Annotated[int, strawberry.argument(description="How many edges to go, 0 to 50.")] = 5,
-        max_nodes: Annotated[int, strawberry.argument(description="How many nodes to answer, the nearest first, 1 to 1,000.")] = 200,
+        id: Annotated[ID, strawberry.argument(description="The id of the object to start from.")],
+        direction: Annotated[LineageDirection, strawberry.argument(description="The direction to follow.")] = LineageDirection.BOTH,
+        depth: Annotated[int, strawberry.argument(description="How many edges to follow, 0 to 50.")] = 5,
+        max_nodes: Annotated[int, strawberry.argument(description="How many nodes to return, the nearest first, 1 to 1,000.")] = 200,
     ) -> Lineage | None:
         if not 0 <= depth <= lineages.MAX_DEPTH:
             raise BadUserInput(f"`depth` is {depth}; it must be between 0 and {lineages.MAX_DEPTH}.")

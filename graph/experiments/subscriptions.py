@@ -1,4 +1,4 @@
-"""Metrics as they are recorded."""
+"""Subscription to the metrics of a run."""
 
 from __future__ import annotations
 
@@ -28,28 +28,31 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-BATCH_INTERVAL = 0.3  # seconds between two batches of a run that goes on
+BATCH_INTERVAL = 0.3  # seconds between two batches while the run goes on
 TERMINAL_STATUSES = frozenset({RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED})
 
 
 @strawberry.type
 class ExperimentSubscriptions:
     @subscription(
-        description="The metric points of a run, from the first or from after a cursor: those there are, then each as it is recorded, in"
-        " batches, at most a few a second. Completes with the run, after all of its points."
+        description="The metric points of a run, from the first one or from after a cursor: first those that exist, then new ones as they are"
+        " recorded, in batches, at most a few per second. Completes when the run has ended, after all of its points."
     )
     async def run_metrics(
         self,
         info: Info,
         id: Annotated[ID, strawberry.argument(description="The run.")],
-        keys: Annotated[list[str] | None, strawberry.argument(description="The metrics, at most 100; all of them when not given.")] = None,
+        keys: Annotated[
+            list[str] | None, strawberry.argument(description="The keys of the metrics, at most 100; all metrics by default.")
+        ] = None,
         after: Annotated[
-            str | None, strawberry.argument(description="A `MetricBatch.cursor` of this run; from the start when not given.")
+            str | None,
+            strawberry.argument(description="A `MetricBatch.cursor` of this run; by default, the stream starts with the first point."),
         ] = None,
     ) -> AsyncGenerator[MetricBatch, None]:
         context = info.context
         if keys is not None and len(keys) > MAX_KEYS:
-            raise BadUserInput(f"`keys` has {len(keys)} entries; at most {MAX_KEYS} are taken at once.")
+            raise BadUserInput(f"`keys` has {len(keys)} entries; at most {MAX_KEYS} are accepted at once.")
         run_id = decode("run", id)
         runs_by_id = await runs.live_by_id(context.database, context.signed_in_viewer, [run_id])
         if run_id not in runs_by_id:
@@ -70,7 +73,7 @@ async def _stream_batches(context: Context, run: Any, last_batch: int, keys: lis
         signal = None if run.job_id is None else stack.enter_context(context.feed.signal(run.job_id, session))
         while True:
             viewer = session.viewer
-            # In this order: whatever the run recorded was there before it was over.
+            # Read the status before the points: a run that has ended records no more points.
             has_ended = await _read_with_retry(session, lambda: _has_ended(context, session.viewer, run.id))
             rows = await _read_with_retry(session, lambda: metrics.points_after(context.database, session.viewer, run.id, last_batch, keys))  # noqa: B023 - called at once
             if session.viewer != viewer:
@@ -84,12 +87,12 @@ async def _stream_batches(context: Context, run: Any, last_batch: int, keys: lis
                 continue
             if has_ended or signal is None:
                 return
-            await signal.wait()  # which event it is does not matter, for the points are read in any case
+            await signal.wait()  # any event of the job may mean new points
             await asyncio.sleep(max(0.0, sent_at + BATCH_INTERVAL - time.monotonic()))
 
 
 async def _has_ended(context: Context, viewer: Viewer, run_id: UUID) -> bool:
-    """Raises `NotFound` for a run that the viewer may not see any more, or that is gone."""
+    """Return whether the run has ended. Raises `NotFound` if it is gone or the viewer may no longer see it."""
     runs_by_id = await runs.by_id(context.database, viewer, [run_id])
     if run_id not in runs_by_id:
         raise NotFound(str(run_id))
@@ -97,7 +100,7 @@ async def _has_ended(context: Context, viewer: Viewer, run_id: UUID) -> bool:
 
 
 async def _read_with_retry(session: Session, read: Callable[[], Awaitable[T]]) -> T:
-    """What is read; while Postgres is away, it is waited for. Raises `SignedOut`."""
+    """Read, and retry while PostgreSQL is unavailable. Raises `SignedOut`."""
     while True:
         session.check()
         try:

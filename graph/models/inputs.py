@@ -1,4 +1,4 @@
-"""What lists of models can be narrowed and ordered by, and what the mutations on models take."""
+"""Filters and orders of lists of models, and inputs of mutations on models."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from graph.datasets.enums import ProblemType
 @strawberry.input(description="Conditions on models, all of which must hold. A list of values means any of them.")
 class ModelFilter(Filter):
     name: StringFilter | None = strawberry.field(description="The model's name.")
-    problem_type: list[ProblemType] | None = strawberry.field(description="What it is to do.")
-    alias: str | None = strawberry.field(description="It has a version with this alias now, such as `production`.")
+    problem_type: list[ProblemType] | None = strawberry.field(description="The task of the model.")
+    alias: str | None = strawberry.field(description="The alias that one of its versions has now, such as `production`.")
     created_at: DateTimeFilter | None = strawberry.field(description="When it was created.")
     owner_id: ID | None = reference("user", description="The owner; useful to admins, who see everybody's.")
 
@@ -27,10 +27,10 @@ ModelOrder = order_input(
 )
 
 
-@strawberry.input(description="An alias and the version that it is to point to from now on.")
+@strawberry.input(description="An alias and the version to point it to.")
 class SetModelAliasInput:
     model_version_id: ID = strawberry.field(description="The version.")
     name: str = strawberry.field(
-        description="The alias: 1 to 64 lower-case letters, digits, dots, dashes and underscores, beginning with a letter, such as `production`."
+        description="The alias, such as `production`: 1 to 64 lower-case letters, digits, dots, dashes and underscores, starting with a letter."
     )
-    reason: str | None = strawberry.field(description="Why, for people; kept in the alias's history.")
+    reason: str | None = strawberry.field(description="The reason, as free text; kept in the history of the alias.")

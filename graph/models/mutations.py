@@ -19,7 +19,7 @@ from graph.models.inputs import SetModelAliasInput
 from graph.models.types import ModelVersion
 
 
-@strawberry.type(description="The alias points to the version.")
+@strawberry.type(description="The alias now points to the version.")
 class SetModelAliasPayload:
     model_version_id: strawberry.Private[UUID]
     model_version: ModelVersion = one(
@@ -36,8 +36,8 @@ SetModelAliasResult = Annotated[
 @strawberry.type
 class ModelMutations:
     @mutation(
-        description="Point an alias of a model to one of its versions. It leaves the version that it pointed to before; setting it where it"
-        " points already changes nothing."
+        description="Point an alias of a model to one of its versions. The version that it pointed to before loses it; setting it to the"
+        " same version again changes nothing."
     )
     async def set_model_alias(
         self, info: Info, input: Annotated[SetModelAliasInput, strawberry.argument(description="The alias and the version.")]

@@ -1,4 +1,4 @@
-"""Looking for models."""
+"""Root queries for models."""
 
 from __future__ import annotations
 

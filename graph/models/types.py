@@ -30,16 +30,16 @@ from graph.pipelines.types import PipelineSnapshot
 
 
 @strawberry.type(
-    description="A name that points to one version of a model, and can be pointed to another; where it pointed before is kept."
+    description="A name that points to one version of a model and can be moved to another; the history of its targets is kept."
 )
 class ModelAlias:
     model_version_id: strawberry.Private[UUID]
     set_by_id: strawberry.Private[UUID | None]
     name: str = strawberry.field(description="The name, in lower case, such as `production`.")
-    set_at: datetime = strawberry.field(description="Since when it points here.")
-    reason: str | None = strawberry.field(description="Why it was set, for people.")
+    set_at: datetime = strawberry.field(description="When it was pointed to this version.")
+    reason: str | None = strawberry.field(description="Why it was set, as free text.")
     version: ModelVersion = one(models.version_by_id, key="model_version_id", description="The version that it points to.")
-    set_by: User | None = one(accounts.by_id, key="set_by_id", description="Who set it; null where that is somebody whom you do not see.")
+    set_by: User | None = one(accounts.by_id, key="set_by_id", description="The user who set it; null if you may not see that user.")
 
     @classmethod
     def of(cls, row: Any) -> Self:
@@ -52,13 +52,13 @@ class ModelAlias:
         )
 
 
-@strawberry.type(description="A name under which versions are trained.")
+@strawberry.type(description="A named series of trained versions.")
 class Model(Node, prefix="model", found_by=models.live_by_id):
     owner_id: strawberry.Private[UUID]
     name: str = strawberry.field(description="Unique among the owner's models, ignoring case.")
-    description: str | None = strawberry.field(description="What it is for, for people.")
-    problem_type: ProblemType | None = strawberry.field(description="What it is to do.")
-    created_at: datetime = strawberry.field(description="When its first version was made.")
+    description: str | None = strawberry.field(description="Free text that describes its purpose.")
+    problem_type: ProblemType | None = strawberry.field(description="The task of the model.")
+    created_at: datetime = strawberry.field(description="When its first version was created.")
     updated_at: datetime = strawberry.field(description="When it was last changed; a new version is a change too.")
     deleted_at: datetime | None = strawberry.field(
         description="When it was deleted. A deleted one is absent from lists and lookups, but still reachable through edges."
@@ -67,21 +67,21 @@ class Model(Node, prefix="model", found_by=models.live_by_id):
     latest_version: ModelVersion | None = one(models.latest_version, description="The version with the highest number.")
     versions: Connection[ModelVersion] = connection(models.of_model, description="Its versions, newest first.")
     aliases: list[ModelAlias] = many(
-        models.aliases_of_model, metadata=costs(entries=3), description="The aliases that are set now, by name."
+        models.aliases_of_model, metadata=costs(entries=3), description="Its present aliases, ordered by name."
     )
 
-    @strawberry.field(description="The version that an alias points to, or pointed to at a moment; null where it did not.")
+    @strawberry.field(description="The version that an alias points to, or pointed to at a given time; null if it points to none.")
     async def alias(
         self,
         info: Info,
         name: Annotated[str, strawberry.argument(description="The alias; case is ignored.")],
-        at: Annotated[datetime | None, strawberry.argument(description="The moment; now when not given.")] = None,
+        at: Annotated[datetime | None, strawberry.argument(description="The time; now by default.")] = None,
     ) -> ModelVersion | None:
         return await info.context.loaders.one(models.VersionByAlias(name.lower(), at), ModelVersion.of).load(self.uuid)
 
 
 @job_output(models.version_by_id)
-@strawberry.type(description="One trained model. It never changes, and everything that it came of can be traced; see `lineage`.")
+@strawberry.type(description="A trained model. It never changes, and everything that it was derived from can be traced; see `lineage`.")
 class ModelVersion(Node, prefix="mversion", found_by=models.live_version_by_id):
     model_id: strawberry.Private[UUID]
     job_id: strawberry.Private[UUID | None]
@@ -90,32 +90,32 @@ class ModelVersion(Node, prefix="mversion", found_by=models.live_version_by_id):
     dataset_version_id: strawberry.Private[UUID | None]
     measured: strawberry.Private[Sequence[Mapping[str, Any]]]
     number: int = strawberry.field(description="Counts up from 1 within the model.")
-    algorithm: str = strawberry.field(description="What was trained, such as RandomForestClassifier.")
-    architecture: str | None = strawberry.field(description="The shape of a network; null for other algorithms.")
-    framework: str = strawberry.field(description="The library that trained it, and its version.")
+    algorithm: str = strawberry.field(description="The algorithm, such as RandomForestClassifier.")
+    architecture: str | None = strawberry.field(description="The architecture of a neural network; null for other algorithms.")
+    framework: str = strawberry.field(description="The library that trained it, with its version.")
     hyperparameters: JSON = strawberry.field(description="The parameters that it was trained with, as an object.")
-    problem_type: ProblemType | None = strawberry.field(description="What it is to do.")
+    problem_type: ProblemType | None = strawberry.field(description="The task of the model.")
     created_at: datetime = strawberry.field(description="When its training completed.")
-    model: Model = one(models.by_id, key="model_id", description="The model that it is a version of, also where that is deleted.")
-    job: Job | None = one(jobs.by_id, key="job_id", description="The job that trained it; null for one that was imported.")
-    run: Run | None = one(runs.by_id, key="run_id", description="The run that recorded its training; null for one that was imported.")
+    model: Model = one(models.by_id, key="model_id", description="The model that it is a version of, even if that is deleted.")
+    job: Job | None = one(jobs.by_id, key="job_id", description="The job that trained it; null if it was imported.")
+    run: Run | None = one(runs.by_id, key="run_id", description="The run that recorded its training; null if it was imported.")
     snapshot: PipelineSnapshot | None = one(
-        pipelines.snapshot_by_id, key="snapshot_id", description="The frozen pipeline that trained it; null for one that was imported."
+        pipelines.snapshot_by_id, key="snapshot_id", description="The pipeline snapshot that trained it; null if it was imported."
     )
     dataset_version: DatasetVersion | None = one(
-        versions.by_id, key="dataset_version_id", description="The data that it was trained on; null for one that was imported."
+        versions.by_id, key="dataset_version_id", description="The data that it was trained on; null if it was imported."
     )
     artifacts: list[Artifact] = many(
         artifacts.of_model_version,
         metadata=costs(entries=10),
-        description="Its files: the model itself, its card, plots and importances, in the order they were written.",
+        description="Its files: the model itself, its model card, plots and feature importances, in the order they were written.",
     )
     aliases: list[ModelAlias] = many(
-        models.aliases_of_version, metadata=costs(entries=3), description="The aliases that point to it now, by name."
+        models.aliases_of_version, metadata=costs(entries=3), description="The aliases that point to it now, ordered by name."
     )
 
     @strawberry.field(
-        metadata=costs(entries=1), description="Its results as its run ended: last, least and greatest value of each metric, by key."
+        metadata=costs(entries=1), description="The final metrics of its run: last, least and greatest value of each, ordered by key."
     )
     def metrics(self) -> list[MetricSummary]:
         return [MetricSummary.of_document(document) for document in self.measured]
@@ -130,8 +130,8 @@ extend(
     User,
     "models",
     Connection[Model],
-    connection(models.of_owner, filtered_by=ModelFilter, ordered_by=ModelOrder, description="The models that are theirs."),
+    connection(models.of_owner, filtered_by=ModelFilter, ordered_by=ModelOrder, description="The models that the user owns."),
 )
 extend(
-    Run, "model_version", ModelVersion | None, one(models.version_of_run, description="The model that came of it, once it has completed.")
+    Run, "model_version", ModelVersion | None, one(models.version_of_run, description="The model version that it produced, once it has completed.")
 )

@@ -63,9 +63,9 @@ INPUTS = "type Query { a(b: Int! = 1, c: In): Int } input In { d: Int! = 1 e: [I
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (("b: Int! = 1", "b: Int!"), ["Query.a(b) has lost its default."]),
+        (("b: Int! = 1", "b: Int!"), ["Query.a(b) no longer has a default."]),
         (("b: Int! = 1", "b: Int! = 2"), ["The default of Query.a(b) was 1 and is 2."]),
-        (("d: Int! = 1", "d: Int!"), ["In.d has lost its default."]),
+        (("d: Int! = 1", "d: Int!"), ["In.d no longer has a default."]),
         (("e: [Int!] = [1]", "e: [Int!] = [1, 2]"), ["The default of In.e was [1] and is [1, 2]."]),
         (("e: [Int!] = [1]", "e: [Int!] = [1] f: Int = 3"), []),
         (("b: Int! = 1", "b: Int = 1"), []),
@@ -78,7 +78,7 @@ def test_a_default_that_was_released_stays(change: tuple[str, str], expected: li
 def test_an_input_of_several_fields_does_not_become_one_of_a_single_one() -> None:
     before = "type Query { a(c: In): Int } input In { d: Int e: Int }"
     after = before.replace("input In", "input In @oneOf")
-    assert contract.breaking_changes(before, after, date(2027, 1, 1)) == ["In takes one field alone, and took several."]
+    assert contract.breaking_changes(before, after, date(2027, 1, 1)) == ["In now takes exactly one field, but took several."]
     assert contract.breaking_changes(after, before, date(2027, 1, 1)) == []
 
 
@@ -88,11 +88,11 @@ def test_a_deprecation_leaves_the_time_that_it_promised() -> None:
 
     today, plain = date(2027, 1, 1), "type Query { a: Int b: Int }"
     assert contract.breaking_changes(plain, deprecated("2026-12-31"), today) == [
-        "Query.b is deprecated with a day that has passed: 2026-12-31."
+        "Query.b is deprecated with a date that has passed: 2026-12-31."
     ]
     assert contract.breaking_changes(plain, deprecated("2027-06-30"), today) == []
     assert contract.breaking_changes(deprecated("2027-06-30"), deprecated("2027-03-31"), today) == [
-        "Query.b was to stay until 2027-06-30, and now goes after 2027-03-31."
+        "Query.b was to stay until 2027-06-30, but is now removed after 2027-03-31."
     ]
     assert contract.breaking_changes(deprecated("2027-06-30"), deprecated("2027-09-30"), today) == []
     assert contract.breaking_changes(deprecated("2026-06-30"), deprecated("2026-06-30"), today) == []
