@@ -1,4 +1,4 @@
-"""What an operation runs with: the services that a process and a request lend, and the state that is the operation's own."""
+"""The context of an operation: the services of its process and request, and its own state."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RequestServices:
-    """What the operations of one request, or of one websocket, share. None of it changes while they run."""
+    """The services that the operations of one request, or of one websocket, share. They do not change while an operation runs."""
 
     database: Database
     objects: ObjectStore
@@ -30,7 +30,7 @@ class RequestServices:
     introspection: bool = True
     execution_timeout: float | None = None  # seconds that one execution may take
     address: str | None = None  # of the client: anonymous clients are rate limited by it
-    shows_cost: bool = False  # whether the extensions of results tell what the operation cost
+    shows_cost: bool = False  # whether `extensions` of results report the cost of the operation
 
     def for_operation(
         self, viewer: Viewer | None, *, session: Session | None = None, request_id: str | None = None, after: str | None = None

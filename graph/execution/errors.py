@@ -57,13 +57,13 @@ _CODES_BY_EXCEPTION: tuple[tuple[type[Exception], str], ...] = (
 )
 # The SQLSTATEs that clients should know: a character that no text column takes (NUL), one that the encoding lacks, and a statement that
 # reached its timeout.
-_UNSTORABLE_MESSAGE = "A text of the input holds a character that cannot be stored, such as NUL (U+0000). Remove it."
+_UNSTORABLE_MESSAGE = "A text of the input contains a character that cannot be stored, such as NUL (U+0000). Remove it."
 _CODES_BY_SQLSTATE = {
     "22021": ("BAD_USER_INPUT", _UNSTORABLE_MESSAGE),
     "22P05": ("BAD_USER_INPUT", _UNSTORABLE_MESSAGE),
     "57014": (
         "TIMEOUT",
-        "Reading this took too long and was given up. Ask for less at once: shorter pages, fewer levels, a narrower filter.",
+        "A database query reached its timeout and was cancelled. Request less at once: shorter pages, fewer levels, a narrower filter.",
     ),
 }
 

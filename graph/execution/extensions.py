@@ -1,4 +1,4 @@
-"""What surrounds every operation: its phases, its observation, and loaders that live for one event. Admission is in `limits.admission`."""
+"""Extensions of every operation: its phases, its observation, and loaders that live for one event. Admission is in `limits.admission`."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class OperationExtension(SchemaExtension):
         yield
 
     def on_stream_result(self, result: StreamExecutionResult) -> Iterator[None]:  # noqa: ARG002 - the signature is Strawberry's
-        # The next event is executed only after this one was taken, so it finds nothing of the present one.
+        # The next event is executed only after this result was taken, so it shares no loader cache with this one.
         self.context.reset_loaders()
         yield
 

@@ -1,4 +1,4 @@
-"""What is known of an operation once it has ended, for logs and metrics. The document and its variables are not part of it."""
+"""Observation of operations for logs and metrics. It excludes the document and its variables."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SERVER_ERROR_CODES = frozenset({"INTERNAL_SERVER_ERROR"})  # the codes of errors
 
 @dataclass(slots=True)
 class Observation:
-    """Of one operation, filled in while it runs. Times are in seconds; `phases` are parse, validate and execute.
+    """The record of one operation, filled in while it runs. Times are in seconds; `phases` are parse, validate and execute.
 
     `hash` is the first 16 hex digits of the document's SHA-256. `cost` stays None where it was not estimated. A subscription counts `events`.
     """
@@ -67,7 +67,7 @@ class Observation:
 
 
 class Observer(Protocol):
-    """Is called for the operations of one request or one websocket."""
+    """Receives the operations of one request or one websocket."""
 
     def operation_received(self, observation: Observation) -> None:
         """The operation has arrived; nothing is known of it yet."""
@@ -78,7 +78,7 @@ class Observer(Protocol):
         ...
 
     def operation_ended(self, observation: Observation) -> None:
-        """The last result was made, or the operation was given up; also called for one that was never executed."""
+        """The operation has produced its last result or was abandoned; also called for one that was never executed."""
         ...
 
 

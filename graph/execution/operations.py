@@ -16,13 +16,11 @@ def select_operation(document: DocumentNode, name: str | None) -> OperationDefin
         if operation.name is not None and operation.name.value == name:
             return operation
     if not operations:
-        message = "The document holds no operation, only fragments or definitions of types. Add a query, a mutation or a subscription."
+        message = "The document contains no operation, only fragments or type definitions. Add a query, a mutation or a subscription."
     elif name is None:
-        message = (
-            f"The document holds {len(operations)} operations. Say which one is meant with `operationName`: {_list_names(operations)}."
-        )
+        message = f"The document contains {len(operations)} operations. Select one with `operationName`: {_list_names(operations)}."
     else:
-        message = f"The document holds no operation named {_truncate(name)!r}. It has {_list_names(operations)}."
+        message = f"The document contains no operation named {_truncate(name)!r}. It has {_list_names(operations)}."
     raise GraphQLError(message, extensions={"code": "BAD_REQUEST"})
 
 

@@ -133,7 +133,7 @@ def persisted_query_hash(extensions: object) -> str | None:
 
 def _untrusted_error() -> DocumentRejected:
     return DocumentRejected(
-        "DOCUMENT_REQUIRED", "This server runs trusted documents alone. Send the `documentId` of one instead of a text or a hash."
+        "DOCUMENT_REQUIRED", "This server runs only trusted documents. Send a `documentId` instead of a text or a hash."
     )
 
 

@@ -1,6 +1,6 @@
-"""How subscriptions run: an event is answered once for all who select the same of it, and each viewer's rights are the present ones.
+"""Execution of subscriptions: equal selections of an event share one result, and permissions are checked for each event.
 
-Strawberry's own way from an event to its result took a third of the cost of a delivery, and ran once for every subscriber.
+Strawberry's own path from an event to its result took a third of the cost of a delivery, and ran once per subscriber.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ NOT_SERIALIZABLE = object()
 
 @dataclass(frozen=True, slots=True)
 class DeliveryPlan:
-    """How the events of a subscription are answered: shared or not, and by a leaf serializer or an executor."""
+    """How the results of a subscription are computed: shared or not, and by a leaf serializer or an executor."""
 
     sharing: Sharing | None = None
     serializer: LeafSerializer | None = None

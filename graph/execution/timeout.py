@@ -65,7 +65,7 @@ class TimedExecutionContext(StrawberryGraphQLCoreExecutionContext):
 def timeout_result(context: OperationContext) -> ExecutionResult:
     """Return the result of an operation, or of a subscription whose source does not open, that timed out."""
     message = (
-        f"This took longer than {context.services.execution_timeout:g} s and was given up. Ask for less at once: shorter pages, fewer levels, a narrower"
-        " filter. If it was a mutation, look at what has become of it before you send it again."
+        f"The operation exceeded its timeout of {context.services.execution_timeout:g} s. Request less at once: shorter pages, fewer levels, a narrower filter."
+        " If it was a mutation, check whether it took effect before you retry it."
     )
     return ExecutionResult(None, [GraphQLError(message, extensions={"code": "TIMEOUT"})])

@@ -95,7 +95,7 @@ async def test_a_list_in_the_document_is_held_to_the_same(ada: Client) -> None:
     names = " ".join('"a"' for _ in range(101))
     (error,) = (await ada.post(f"{{ datasets(filter: {{name: {{in: [{names}]}}}}) {{ totalCount }} }}"))["errors"]
     assert error["extensions"]["code"] == "BAD_USER_INPUT"
-    assert error["message"].startswith("`filter.name.in` has 101 entries; at most 100 are taken.")
+    assert error["message"].startswith("`filter.name.in` has 101 entries; at most 100 are allowed.")
 
 
 @pytest.mark.parametrize("key", ["." * 20_000, "a." * 99, "a" * 201, "a." * 20 + "a" * 170])

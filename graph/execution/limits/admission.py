@@ -69,7 +69,7 @@ class DocumentValidator:
         self._seen: DocumentCache[bool] = DocumentCache()
 
     def has_seen(self, text: str) -> bool:
-        """Whether the document was validated before, with whatever result: then it takes no time that would have to be paid for."""
+        """Whether the document was validated before, successfully or not. Validation is charged only once."""
         return self._seen.get(text) is not None
 
     def validate_document(
@@ -110,15 +110,15 @@ class DocumentValidator:
         estimator = CostEstimator(self.cost_model, document, operation, variables)
         if estimator.aliases > settings.query_max_aliases:
             raise GraphQLError(
-                f"The operation has {estimator.aliases:,} aliases, fragments followed; at most {settings.query_max_aliases:,} are allowed. Ask for"
-                " lists, or for `nodes` by their ids, instead.",
+                f"The operation has {estimator.aliases:,} aliases, with fragments expanded; at most {settings.query_max_aliases:,} are allowed."
+                " Select lists, or `nodes` with several ids, instead.",
                 operation,
                 extensions={"code": "GRAPHQL_VALIDATION_FAILED"},
             )
         if estimator.introspection_size > self._introspection_limit:
             raise GraphQLError(
-                "This asks for more of the schema at once than the standard introspection query does twice over, or more than four times."
-                " Ask for fewer levels or aliases at and below `__schema`.",
+                "The operation introspects more than twice as much as the standard introspection query, or has more than four introspection fields."
+                " Select fewer levels or aliases at and below `__schema` and `__type`.",
                 operation,
                 extensions={"code": "COST_LIMIT_EXCEEDED"},
             )
@@ -200,19 +200,19 @@ def _cost_extension(rate_limit_status: RateLimitStatus, context: OperationContex
 def _cost_limit_error(estimator: CostEstimator, operation: OperationDefinitionNode, limit: int) -> GraphQLError:
     most_expensive_path = estimator.most_expensive_path()
     return GraphQLError(
-        f"This operation costs {estimator.cost:,} points, and one may cost at most {limit:,}. Most of it goes to {most_expensive_path}. Ask for shorter"
-        " pages there (`first`, `last`), or fetch the inner list in operations of its own for the entries that need it.",
+        f"This operation costs {estimator.cost:,} points, and one may cost at most {limit:,}. The most expensive path is {most_expensive_path}. Request"
+        " shorter pages there (`first`, `last`), or fetch the inner list in separate operations for the entries that need it.",
         operation,
         extensions={"code": "COST_LIMIT_EXCEEDED", "cost": estimator.cost, "limit": limit, "dearestPath": most_expensive_path},
     )
 
 
 def _readable_error(error: GraphQLError) -> GraphQLError:
-    """Return the error with a message that is short, and with a reason where graphql-core gives none."""
+    """Return the error with a short message, and with a reason where graphql-core gives none."""
     message = error.message
     if message == "Validation aborted.":
         message = (
-            "Too many fields of one name stand in the same selections to be compared, or fragments are nested too deeply. Name each field"
+            "Too many fields with the same name in one selection to be validated, or fragments are nested too deeply. Select each field"
             " once, or split the document."
         )
     elif len(message) > MAX_MESSAGE_CHARACTERS:

@@ -1,4 +1,4 @@
-"""What a process checks for all requests: which documents are executed, and how many points each viewer may spend in a minute."""
+"""Checks of a process for all requests: which documents may be executed, and how many points each viewer may spend in a minute."""
 
 from __future__ import annotations
 
@@ -88,6 +88,6 @@ def _rate_limited(cost: int, limit: int, remaining: int, seconds: int) -> GraphQ
     retry_after = max(seconds, 1)
     return GraphQLError(
         f"This operation costs {cost:,} points, and {remaining:,} are left of the {limit:,} that you may spend in a minute."
-        f" Try again in {retry_after} s, or ask for less: shorter pages, fewer levels. `rateLimit` tells how you stand.",
+        f" Retry in {retry_after} s, or request less: shorter pages, fewer levels. `rateLimit` returns your remaining points.",
         extensions={"code": "RATE_LIMITED", "retryAfter": retry_after, "cost": cost, "limit": limit, "remaining": remaining},
     )

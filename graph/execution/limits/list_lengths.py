@@ -88,7 +88,5 @@ def _max_entries(type_: Any) -> int:
 
 
 def _error(path: str, length: int, limit: int, node: Any) -> GraphQLError:
-    message = (
-        f"`{path}` has {length:,} entries; at most {limit:,} are taken. Ask in several operations, or narrow the list down in another way."
-    )
+    message = f"`{path}` has {length:,} entries; at most {limit:,} are allowed. Split it into several operations, or use another filter."
     return GraphQLError(message, node, extensions={"code": "BAD_USER_INPUT"})

@@ -72,7 +72,9 @@ def shape_errors(document: DocumentNode, limits: GraphSettings) -> list[GraphQLE
     if selections > limits.query_max_selections:
         limit = limits.query_max_selections
         return [
-            _error(f"The document names {selections:,} fields and fragments; at most {limit:,} are allowed. Name each once, or split it.")
+            _error(
+                f"The document selects {selections:,} fields and fragments; at most {limit:,} are allowed. Select each once, or split it."
+            )
         ]
     try:
         tallies = {fragment.name.value: _tally_definition(fragment) for fragment in fragments}
