@@ -42,7 +42,7 @@ describe(
     NO_WORKER="No live worker serves its queue; start one, or wait for one.",
     QUEUE="Other jobs are ahead of it, or a worker is about to claim it.",
     CONCURRENCY="A concurrency limit, of its owner or its queue, is used up by jobs that run or are ahead of it; more workers would not help.",
-    CREDITS="Its owner has too few credits. Not returned at present: a job's credits are held when it is submitted, or it is rejected.",
+    CREDITS="Its owner has too few credits. Not returned at present: the cost is held on submission, and a job that its owner cannot pay for is rejected.",
     RETRY_BACKOFF="It failed with a retryable error, and is retried after a backoff.",
 )
 describe(
