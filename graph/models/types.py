@@ -133,5 +133,8 @@ extend(
     connection(models.of_owner, filtered_by=ModelFilter, ordered_by=ModelOrder, description="The models that the user owns."),
 )
 extend(
-    Run, "model_version", ModelVersion | None, one(models.version_of_run, description="The model version that it produced, once it has completed.")
+    Run,
+    "model_version",
+    ModelVersion | None,
+    one(models.version_of_run, description="The model version that it produced, once it has completed."),
 )
