@@ -117,8 +117,8 @@ class MonotonicCounter:
         recent: Counter[str] = Counter()
         final = self._final.copy()
         for row in await operations.fetch(connection, self._statement(self._counted_until, horizon)):
-            final[str(row.word)] += row.settled
-            recent[str(row.word)] += row.recent
+            final[str(row.state)] += row.final
+            recent[str(row.state)] += row.recent
         self._final, self._counted_until = final, horizon
         for label in {*self._labels, *final, *recent}:
             self._reported[label] = max(self._reported[label], final[label] + recent[label])

@@ -56,12 +56,12 @@ _VALID_TOKENS = (
     .join(ApiKey, ApiKey.user_id == User.id)
     .where(ApiKey.revoked_at.is_(None), or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > func.now()), User.deleted_at.is_(None))
 )
-_TOKEN_BY_HASH = _VALID_TOKENS.where(ApiKey.token_sha256 == bindparam("the_hash"))  # built once, since every request runs it
+_TOKEN_BY_HASH = _VALID_TOKENS.where(ApiKey.token_sha256 == bindparam("p_hash"))  # built once, since every request runs it
 
 
 async def viewer_of_token(database: Database, token: str) -> Viewer | None:
     """The viewer of a bearer token; None for one that is unknown, revoked or expired, or whose user is deleted."""
-    for row in await database.rows(_TOKEN_BY_HASH, {"the_hash": token_hash(token)}):
+    for row in await database.rows(_TOKEN_BY_HASH, {"p_hash": token_hash(token)}):
         return Viewer(row.id, row.role, row.key_id, row.tier)
     return None
 

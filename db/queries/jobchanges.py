@@ -30,22 +30,22 @@ def _immutable_criteria(criteria: Criteria | None) -> Criteria | None:
 
 
 def _changes_statement(watches: Sequence[Watch], sequences: Mapping[UUID, int | None], as_of: datetime) -> Rows:
-    """The jobs of `sequences` with the columns of lists, and `before`, `passed` and `fits`.
+    """The jobs of `sequences` with the columns of lists, and `before`, `later_statuses` and `matches`.
 
     `sequences` has the last sequence read of each job; None stands for the job's last sequence at `as_of`. `before` is [status, progress]
-    at that sequence, None for a new job; `passed` are the statuses of the later events, by sequence; `fits` has for each watch whether its
+    at that sequence, None for a new job; `later_statuses` are the statuses of the later events, by sequence; `matches` has for each watch whether its
     viewer may see the job and whether the columns that never change meet its filter.
     """
     requested = (
         func.unnest(literal(list(sequences), ARRAY(Uuid)), literal(list(sequences.values()), ARRAY(BigInteger)))
-        .table_valued("job_id", "sequence", name="asked")
+        .table_valued("job_id", "sequence", name="requested")
         .render_derived()
     )
     last_sequence = select(func.max(JobEvent.sequence)).where(JobEvent.job_id == Job.id, JobEvent.created_at <= as_of).correlate(Job)
     baseline = (
         select(func.coalesce(requested.c.sequence, last_sequence.scalar_subquery(), 0).label("sequence"))
         .correlate(Job, requested)
-        .lateral("seen")
+        .lateral("baseline")
     )
     before = select(func.jsonb_build_array(JobEvent.status, JobEvent.progress))
     before = before.where(JobEvent.job_id == Job.id, JobEvent.sequence == baseline.c.sequence).correlate(Job, baseline)
@@ -53,7 +53,7 @@ def _changes_statement(watches: Sequence[Watch], sequences: Mapping[UUID, int | 
     later_statuses = later_statuses.where(JobEvent.job_id == Job.id, JobEvent.sequence > baseline.c.sequence).correlate(Job, baseline)
     matches = array([and_(visible(Job, viewer), *FILTERS.conditions(_immutable_criteria(criteria))) for viewer, criteria in watches])
     return (
-        select(*COLUMNS, before.scalar_subquery().label("before"), later_statuses.scalar_subquery().label("passed"), matches.label("fits"))
+        select(*COLUMNS, before.scalar_subquery().label("before"), later_statuses.scalar_subquery().label("later_statuses"), matches.label("matches"))
         .join(requested, requested.c.job_id == Job.id)
         .join(baseline, true())
         .order_by(Job.updated_at, Job.id)
@@ -72,7 +72,7 @@ async def load_changes(
     for start in range(0, len(watches), BATCH_SIZE):
         batch = watches[start : start + BATCH_SIZE]
         for row in await database.rows(_changes_statement(batch, sequences, as_of)):
-            indexes = [start + index for index, matches in enumerate(row.fits) if matches and _is_relevant(batch[index][1], row)]
+            indexes = [start + index for index, matches in enumerate(row.matches) if matches and _is_relevant(batch[index][1], row)]
             changes.setdefault((row.id, row.last_sequence), (row, []))[1].extend(indexes)
     return list(changes.values())
 
@@ -89,10 +89,10 @@ def _is_relevant(criteria: Criteria | None, row: Row[Any]) -> bool:
     """Whether status or progress changed, and the filter allows the status before the change, after it or in between."""
     if row.before is not None:
         status, progress = row.before
-        statuses = {JobStatus(status), row.status, *(JobStatus(later) for later in row.passed or ())}
+        statuses = {JobStatus(status), row.status, *(JobStatus(later) for later in row.later_statuses or ())}
         if len(statuses) == 1 and progress == row.progress:
             return False
     else:
-        statuses = {row.status, *(JobStatus(later) for later in row.passed or ())}
+        statuses = {row.status, *(JobStatus(later) for later in row.later_statuses or ())}
     allowed = None if criteria is None else criteria.get("status")
     return not isinstance(allowed, OneOf) or not statuses.isdisjoint(allowed.values)

@@ -264,7 +264,7 @@ def _statement(viewer: Viewer, kind: LineageKind, key: UUID, direction: LineageD
     # Rows come level by level, so the limit ends the recursion and keeps the nearest. A node may occur several times, on paths of
     # different lengths, so the limit is a multiple of the nodes.
     row_limit = 4 * (max_nodes + 1)
-    visited = select(walk.c.kind, walk.c.id, walk.c.depth).limit(row_limit).cte("found")
+    visited = select(walk.c.kind, walk.c.id, walk.c.depth).limit(row_limit).cte("visited")
     nearest = (
         select(visited.c.kind, visited.c.id, func.min(visited.c.depth).label("depth")).group_by(visited.c.kind, visited.c.id).cte("nearest")
     )
@@ -293,7 +293,7 @@ def _walk(viewer: Viewer, kind: LineageKind, key: UUID, direction: LineageDirect
         LineageDirection.BOTH: (True, False),
     }[direction]
     start = _START_ROWS[kind](viewer).where(_KEYS[kind] == key).subquery("start")
-    direction_rows = func.unnest(literal(list(directions), ARRAY(Boolean))).table_valued("up", name="ways").render_derived()
+    direction_rows = func.unnest(literal(list(directions), ARRAY(Boolean))).table_valued("up", name="directions").render_derived()
     seed = select(
         _literal_kind(kind).label("kind"), start.c.id, cast(0, Integer).label("depth"), cast(direction_rows.c.up, Boolean).label("up")
     ).select_from(start.join(direction_rows, true()))
@@ -312,7 +312,7 @@ def _walk(viewer: Viewer, kind: LineageKind, key: UUID, direction: LineageDirect
         )
         if upstream in directions
     ]
-    neighbour_rows = union_all(*steps).lateral("onward")
+    neighbour_rows = union_all(*steps).lateral("neighbours")
     next_level = select(neighbour_rows.c.kind, neighbour_rows.c.id, walk.c.depth + 1, walk.c.up).select_from(
         walk.join(neighbour_rows, true())
     )

@@ -122,7 +122,7 @@ def _sampled(points: CTE, sizes: CTE, max_points: int) -> Rows:
         selects.append(select(extremes.c.run_id, extremes.c.key, cast(extremes.c.low[2], Integer)))
         greatest = select(extremes.c.run_id, extremes.c.key, cast(-extremes.c.high[2], Integer))
         selects.append(greatest.where(extremes.c.high.is_not(None)))
-    return select(*union(*selects).subquery("kept").c)
+    return select(*union(*selects).subquery("sampled").c)
 
 
 def cursor_of(run_id: UUID, batch: int) -> str:

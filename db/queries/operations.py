@@ -40,8 +40,8 @@ def running() -> Rows:
 
 def workers_by_queue() -> Rows:
     """By queue: live `workers` that serve it, and their `slots`; each worker counts in each of its queues."""
-    each = select(func.unnest(Worker.queues).label("queue"), Worker.slots).where(scheduling.is_live()).subquery("each")
-    return select(each.c.queue, func.count().label("workers"), func.sum(each.c.slots).label("slots")).group_by(each.c.queue)
+    queue_workers = select(func.unnest(Worker.queues).label("queue"), Worker.slots).where(scheduling.is_live()).subquery("queue_workers")
+    return select(queue_workers.c.queue, func.count().label("workers"), func.sum(queue_workers.c.slots).label("slots")).group_by(queue_workers.c.queue)
 
 
 def worker_totals() -> Rows:
@@ -65,22 +65,22 @@ def horizon() -> Rows:
 
 
 def jobs_ended(since: datetime | None, until: datetime) -> Rows:
-    """By status: jobs that ended after `since` (from the first one on) and by `until`, and the `recent` ones after it.
+    """By status (`state`): `final`, the jobs that ended after `since` and by `until`, and `recent`, those after it.
 
     Only the first query, without `since`, reads all jobs; later ones find the changed jobs by an index.
     """
-    counts = func.count().filter(Job.completed_at <= until).label("settled"), func.count().filter(Job.completed_at > until).label("recent")
-    statement = select(Job.status.label("word"), *counts).where(Job.status.in_(TERMINAL)).group_by(Job.status)
+    counts = func.count().filter(Job.completed_at <= until).label("final"), func.count().filter(Job.completed_at > until).label("recent")
+    statement = select(Job.status.label("state"), *counts).where(Job.status.in_(TERMINAL)).group_by(Job.status)
     return statement if since is None else statement.where(Job.updated_at > since, Job.completed_at > since)
 
 
 def attempts_ended(since: datetime | None, until: datetime) -> Rows:
-    """The same for attempts, by outcome. An attempt ends in the transaction that changes its job."""
+    """The same for attempts, by outcome (`state`). An attempt ends in the transaction that changes its job."""
     counts = (
-        func.count().filter(JobAttempt.ended_at <= until).label("settled"),
+        func.count().filter(JobAttempt.ended_at <= until).label("final"),
         func.count().filter(JobAttempt.ended_at > until).label("recent"),
     )
-    statement = select(JobAttempt.outcome.label("word"), *counts).where(JobAttempt.ended_at.is_not(None)).group_by(JobAttempt.outcome)
+    statement = select(JobAttempt.outcome.label("state"), *counts).where(JobAttempt.ended_at.is_not(None)).group_by(JobAttempt.outcome)
     if since is None:
         return statement
     changed = select(Job.id).where(Job.updated_at > since - MAX_COMMIT_DELAY)
@@ -99,7 +99,7 @@ def default_partitions() -> Rows:
 
 def partitioned() -> list[str]:
     """The names of the tables that have partitions."""
-    return [each.name for each in Table.metadata.sorted_tables if each.dialect_options["postgresql"].get("partition_by")]
+    return [partitioned_table.name for partitioned_table in Table.metadata.sorted_tables if partitioned_table.dialect_options["postgresql"].get("partition_by")]
 
 
 async def fetch(connection: AsyncConnection, statement: Rows) -> Sequence[Row[Any]]:

@@ -131,7 +131,7 @@ class BestRuns:
     descending: bool
 
     async def __call__(self, database: Database, viewer: Viewer, keys: Sequence[UUID], /) -> Mapping[UUID, Row[Any]]:
-        experiment_ids = func.unnest(literal(list(keys), ARRAY(Uuid))).table_valued("id", name="wanted").render_derived()
+        experiment_ids = func.unnest(literal(list(keys), ARRAY(Uuid))).table_valued("id", name="experiment_ids").render_derived()
         value, tie = (RunMetric.last.desc(), Run.id.desc()) if self.descending else (RunMetric.last.asc(), Run.id.asc())
         leader = (
             with_deleted(viewer)

@@ -60,7 +60,7 @@ def queue_limit(queue: Column) -> ColumnElement[int]:
 
 def below_limits() -> ColumnElement[bool]:
     """Whether one more job of this owner and in this queue may run. Exact only while the locks of `db.services.jobs.concurrency` are held."""
-    owner_jobs, queue_jobs = aliased(Job, name="mine"), aliased(Job, name="beside")
+    owner_jobs, queue_jobs = aliased(Job, name="owner_jobs"), aliased(Job, name="queue_jobs")
     of_owner = select(func.count()).where(owner_jobs.owner_id == Job.owner_id, in_states(ACTIVE, owner_jobs.status)).scalar_subquery()
     of_queue = select(func.count()).where(queue_jobs.queue == Job.queue, in_states(ACTIVE, queue_jobs.status)).scalar_subquery()
     limit = select(owner_limit(User.tier)).where(User.id == Job.owner_id).scalar_subquery()
@@ -81,8 +81,8 @@ def due() -> ColumnElement[bool]:
 
 
 def scheduling_order(*conditions: ColumnElement[bool], max_position: ColumnElement[int] | None = None) -> Subquery:
-    """The due jobs of the queues that `conditions` choose: `id`, `queue`, `position` in the queue from 1, `held` for a job over a concurrency
-    limit, and `started`, the time of the last start in the queue. A worker that serves several queues orders by position, then by that time.
+    """The due jobs of the queues that `conditions` choose: `id`, `queue`, `position` in the queue from 1, `is_held` for a job over a
+    concurrency limit, and `last_started_at`, the time of the last start in the queue. A worker that serves several queues orders by position, then by that time.
 
     Conditions may only choose whole queues: leaving out a job would move up the others. An owner's limit applies to each queue alone, since
     a job in a queue without workers must not hold back one in another queue.
@@ -90,20 +90,20 @@ def scheduling_order(*conditions: ColumnElement[bool], max_position: ColumnEleme
     With `max_position`, jobs further back in their owner's own order are left out. That saves most of the work for a long queue, and the
     positions up to `max_position` stay the same.
     """
-    # `behind` is the negative priority: one sort serves both row numbers, and the sort is what a long queue costs.
-    ranked = select(Job.id, Job.queue, Job.owner_id, Job.created_at, (-effective_priority()).label("behind")).where(due(), *conditions)
-    aged = ranked.subquery("aged")
-    age = (aged.c.created_at, aged.c.id)
-    turn = func.row_number().over(partition_by=(aged.c.queue, aged.c.owner_id, aged.c.behind), order_by=age)
-    nth = func.row_number().over(partition_by=(aged.c.queue, aged.c.owner_id), order_by=(aged.c.behind, *age))
-    turns = select(*aged.c, turn.label("turn"), nth.label("nth")).subquery("turns")
-    of_owner, of_owner_in_queue = _running_counts("of_owner", Job.owner_id), _running_counts("here", Job.owner_id, Job.queue)
+    # `negated_priority` is the negative priority: one sort serves both row numbers, and the sort is what a long queue costs.
+    ranked = select(Job.id, Job.queue, Job.owner_id, Job.created_at, (-effective_priority()).label("negated_priority")).where(due(), *conditions)
+    prioritised = ranked.subquery("prioritised")
+    age = (prioritised.c.created_at, prioritised.c.id)
+    turn = func.row_number().over(partition_by=(prioritised.c.queue, prioritised.c.owner_id, prioritised.c.negated_priority), order_by=age)
+    owner_position = func.row_number().over(partition_by=(prioritised.c.queue, prioritised.c.owner_id), order_by=(prioritised.c.negated_priority, *age))
+    turns = select(*prioritised.c, turn.label("turn"), owner_position.label("owner_position")).subquery("turns")
+    of_owner, of_owner_in_queue = _running_counts("of_owner", Job.owner_id), _running_counts("of_owner_in_queue", Job.owner_id, Job.queue)
     allowance = owner_limit(User.tier) - func.coalesce(of_owner.c.running, 0)
-    is_over_allowance = func.coalesce(turns.c.nth > allowance, False)
+    is_over_allowance = func.coalesce(turns.c.owner_position > allowance, False)
     entries = (
         select(
-            *(turns.c[name] for name in ("id", "queue", "created_at", "behind")),
-            is_over_allowance.label("late"),
+            *(turns.c[name] for name in ("id", "queue", "created_at", "negated_priority")),
+            is_over_allowance.label("is_over_allowance"),
             (turns.c.turn + func.coalesce(of_owner_in_queue.c.running, 0)).label("turn"),
             OwnerTurn.started_at,
         )
@@ -111,27 +111,27 @@ def scheduling_order(*conditions: ColumnElement[bool], max_position: ColumnEleme
         .outerjoin(of_owner, of_owner.c.owner_id == turns.c.owner_id)
         .outerjoin(of_owner_in_queue, (of_owner_in_queue.c.owner_id == turns.c.owner_id) & (of_owner_in_queue.c.queue == turns.c.queue))
         .outerjoin(OwnerTurn, (OwnerTurn.owner_id == turns.c.owner_id) & (OwnerTurn.queue == turns.c.queue))
-        .where(*(() if max_position is None else (turns.c.nth <= max_position,)))
-        .subquery("known")
+        .where(*(() if max_position is None else (turns.c.owner_position <= max_position,)))
+        .subquery("entries")
     )
-    order = (entries.c.late, entries.c.behind, entries.c.turn, entries.c.started_at.nulls_first(), entries.c.created_at, entries.c.id)
+    order = (entries.c.is_over_allowance, entries.c.negated_priority, entries.c.turn, entries.c.started_at.nulls_first(), entries.c.created_at, entries.c.id)
     position = func.row_number().over(partition_by=entries.c.queue, order_by=order)
-    placed = select(entries.c.id, entries.c.queue, entries.c.late, position.label("position")).subquery("placed")
+    placed = select(entries.c.id, entries.c.queue, entries.c.is_over_allowance, position.label("position")).subquery("placed")
     of_queue = _running_counts("of_queue", Job.queue)
     remaining = queue_limit(placed.c.queue) - func.coalesce(of_queue.c.running, 0)
-    is_held = placed.c.late | func.coalesce(placed.c.position > remaining, False)
-    last_starts = select(OwnerTurn.queue, func.max(OwnerTurn.started_at).label("started")).group_by(OwnerTurn.queue).subquery("last")
-    statement = select(placed.c.id, placed.c.queue, placed.c.position, is_held.label("held"), last_starts.c.started)
+    is_held = placed.c.is_over_allowance | func.coalesce(placed.c.position > remaining, False)
+    last_starts = select(OwnerTurn.queue, func.max(OwnerTurn.started_at).label("last_started_at")).group_by(OwnerTurn.queue).subquery("last_starts")
+    statement = select(placed.c.id, placed.c.queue, placed.c.position, is_held.label("is_held"), last_starts.c.last_started_at)
     statement = statement.outerjoin(of_queue, of_queue.c.queue == placed.c.queue).outerjoin(
         last_starts, last_starts.c.queue == placed.c.queue
     )
-    return statement.subquery("line")
+    return statement.subquery("schedule")
 
 
 def round_robin_order(placed: Subquery) -> tuple[ColumnElement[Any], ...]:
     """The order in which a worker takes jobs from several queues: the first of each, then the second of each; among these first the queue
     whose last start is longest ago."""
-    return (placed.c.position, placed.c.started.nulls_first(), placed.c.queue)
+    return (placed.c.position, placed.c.last_started_at.nulls_first(), placed.c.queue)
 
 
 def _running_counts(name: str, *keys: Column) -> Subquery:
@@ -148,13 +148,13 @@ def wait_positions(keys: Sequence[UUID], allowed: ColumnElement[bool]) -> Rows:
     """`id`, `reason` and `position` of those of the jobs that wait and meet `allowed`."""
     queues = select(Job.queue).where(equals_any(Job.id, keys), in_states(WAITING), allowed).distinct()
     positions = (
-        select(scheduling_order(Job.queue.in_(queues))).cte("places").prefix_with("MATERIALIZED")
+        select(scheduling_order(Job.queue.in_(queues))).cte("positions").prefix_with("MATERIALIZED")
     )  # otherwise it is computed again for each job
     is_served = exists().where(is_live(), Job.queue == any_(Worker.queues))
     reason = case(
         (~is_served, WaitReason.NO_WORKER.value),
         (Job.run_after > func.statement_timestamp(), WaitReason.RETRY_BACKOFF.value),
-        (positions.c.held, WaitReason.CONCURRENCY.value),
+        (positions.c.is_held, WaitReason.CONCURRENCY.value),
         else_=WaitReason.QUEUE.value,
     )
     columns: tuple[Any, ...] = (Job.id, reason.label("reason"), positions.c.position)

@@ -29,8 +29,8 @@ GRANTABLE_KINDS = frozenset({CreditKind.PURCHASE, CreditKind.REFUND, CreditKind.
 
 
 def _entry_statement() -> Select[Any]:
-    amount, held = bindparam("the_amount", type_=BigInteger()), bindparam("the_held", type_=BigInteger())
-    has_enough = (User.id == bindparam("the_owner", type_=Uuid())) & (User.credit_balance + amount >= 0)
+    amount, held = bindparam("p_amount", type_=BigInteger()), bindparam("p_held", type_=BigInteger())
+    has_enough = (User.id == bindparam("p_owner_id", type_=Uuid())) & (User.credit_balance + amount >= 0)
     new_values = {
         "credit_balance": User.credit_balance + amount,
         "credits_held": User.credits_held + held,
@@ -41,14 +41,14 @@ def _entry_statement() -> Select[Any]:
     entry = {
         "owner_id": account.c.id,
         "sequence": account.c.credit_sequence,
-        "kind": bindparam("the_kind", type_=CreditTransaction.__table__.c.kind.type),
+        "kind": bindparam("p_kind", type_=CreditTransaction.__table__.c.kind.type),
         "amount": amount,
         "held": held,
         "balance_after": account.c.credit_balance,
         "held_after": account.c.credits_held,
-        "job_id": bindparam("the_job", type_=Uuid()),
-        "actor_id": bindparam("the_actor", type_=Uuid()),
-        "note": bindparam("the_note", type_=Text()),
+        "job_id": bindparam("p_job_id", type_=Uuid()),
+        "actor_id": bindparam("p_actor_id", type_=Uuid()),
+        "note": bindparam("p_note", type_=Text()),
     }
     inserted = insert(CreditTransaction).from_select(list(entry), select(*entry.values())).cte("entered")
     return select(account.c.credit_balance).add_cte(inserted)
@@ -61,9 +61,9 @@ async def _write_entry(
     work: Work, owner_id: UUID, kind: CreditKind, amount: int, held: int = 0, job_id: UUID | None = None, note: str | None = None
 ) -> int:
     """What can be spent after this. Raises `InsufficientCredits` where it would be less than nothing, or `NotFound`."""
-    entry = {"the_owner": owner_id, "the_kind": kind, "the_amount": amount, "the_held": held, "the_job": job_id, "the_note": note}
+    entry = {"p_owner_id": owner_id, "p_kind": kind, "p_amount": amount, "p_held": held, "p_job_id": job_id, "p_note": note}
     actor = None if work.viewer is SYSTEM else work.viewer.id
-    balance = await work.scalar(_ENTRY_STATEMENT, {**entry, "the_actor": actor})
+    balance = await work.scalar(_ENTRY_STATEMENT, {**entry, "p_actor_id": actor})
     if balance is not None:
         return balance
     available = await work.scalar(select(User.credit_balance).where(User.id == owner_id))

@@ -230,7 +230,7 @@ class Feed:
         if not positions:
             return
         rows_by_job: dict[UUID, list[object]] = {}
-        rows = await self._database.rows(NEWER_EVENTS, {"the_jobs": list(positions), "the_places": list(positions.values())})
+        rows = await self._database.rows(NEWER_EVENTS, {"p_job_ids": list(positions), "p_sequences": list(positions.values())})
         for row in rows:
             rows_by_job.setdefault(row.job_id, []).append(row)
         now = datetime.now(UTC)

@@ -81,12 +81,12 @@ def _remove_fence() -> None:
     """Let any worker settle a job as COMPLETED and renew every lease, as an engine without a fence would."""
     from db.services import jobs
     from db.services.jobs import settling
-    from db.services.jobs.transitions import THE_JOB, TransitionStatement
+    from db.services.jobs.transitions import JOB_BY_ID, TransitionStatement
     from db.tables.jobs import JobEventType
     from db.tables.jobstates import JobStatus
     from workers.runtime.reports import Reports
 
-    settling._COMPLETE = TransitionStatement(JobStatus.COMPLETED, "settle", JobEventType.COMPLETED, THE_JOB, error=None)
+    settling._COMPLETE = TransitionStatement(JobStatus.COMPLETED, "settle", JobEventType.COMPLETED, JOB_BY_ID, error=None)
 
     async def heartbeat(_database: Any, _worker: Any, claims: Any, _lease: float) -> dict[Any, jobs.HeldJob]:
         return {claim.job_id: jobs.HeldJob(JobStatus.RUNNING, is_renewed=True) for claim in claims}

@@ -271,11 +271,11 @@ async def test_only_a_waiting_job_can_be_requeued(unserved_queue: UnservedQueue)
     answer = await trellis("jobs", "requeue", global_id(job_id))
     assert (answer.returncode, answer.stderr) == (
         1,
-        "The job is RUNNING; only one that waits can be rung for again. Cancel it and retry it, or let its worker finish.\n",
+        "The job is RUNNING; only a waiting job can be requeued. Cancel it and retry it, or let its worker finish.\n",
     )
     await unserved_queue.fail(claim, retryable=False)
     answer = await trellis("jobs", "requeue", global_id(job_id))
-    assert answer.stderr == "The job is FAILED; only one that waits can be rung for again. Retry it: that makes a new job.\n"
+    assert answer.stderr == "The job is FAILED; only a waiting job can be requeued. Retry it: that submits a new job.\n"
 
 
 async def test_workers_are_listed_with_what_they_do(unserved_queue: UnservedQueue) -> None:

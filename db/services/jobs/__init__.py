@@ -1,4 +1,4 @@
-"""What can be done to a job. Every change of status is one compare-and-set that writes its event; see `transitions`."""
+"""The operations on jobs. Every change of status is one compare-and-set statement that also writes the event; see `transitions`."""
 
 from db.core.queues import QUEUES
 from db.services.jobs.cancelling import cancel

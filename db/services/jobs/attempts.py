@@ -1,4 +1,4 @@
-"""What begins and ends with an attempt besides the job's own row: the attempt's record, its nodes, its credits, and the hooks of its kind."""
+"""The start and the end of an attempt beside the job's own row: the attempt's row, its nodes, credits, and the hooks of the job's kind."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NODE_STATUS = {
 
 
 async def begin(work: Work, job: Row[Any]) -> None:
-    """Let the domain of the job prepare its rows for the attempt that was just claimed."""
+    """Run the `on_begin` hook of the job's kind for the attempt that was just claimed."""
     on_begin = spec_of(job.kind).on_begin
     if on_begin is not None:
         await on_begin(work, job)
@@ -32,7 +32,7 @@ async def begin(work: Work, job: Row[Any]) -> None:
 
 
 async def end(work: Work, job: Row[Any], outcome: str, error: dict[str, Any] | None = None) -> None:
-    """Close the attempt's record as `outcome`: completed, failed, cancelled, retrying, given_back or lost."""
+    """Close the attempt's row with `outcome`: completed, failed, cancelled, retrying, given_back or lost."""
     statement = update(JobAttempt).where(JobAttempt.job_id == job.id, JobAttempt.number == job.attempt, JobAttempt.ended_at.is_(None))
     await work.run(statement.values(ended_at=clock(), outcome=outcome, error=error))
     await nodes.end(work, job.id, job.attempt, _NODE_STATUS[job.status], error)
@@ -40,7 +40,7 @@ async def end(work: Work, job: Row[Any], outcome: str, error: dict[str, Any] | N
 
 
 async def apply_job_status(work: Work, job: Row[Any]) -> None:
-    """Bring what belongs to a job to its status. Every end passes here: checkpoints are deleted, held credits charged or released."""
+    """Update what depends on a job's status. At a terminal status, delete the checkpoints and charge or release the held credits."""
     if job.status in TERMINAL:
         await checkpoints.delete_all(work, job.id)
         credits.settle_for_job(work, job)

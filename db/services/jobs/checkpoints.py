@@ -1,4 +1,4 @@
-"""How far attempts came: what the next one goes on from. A row is written only by the attempt that holds the job, and goes when the job ends."""
+"""Checkpoints, from which the next attempt resumes. Only the attempt that holds the job writes them; they are deleted when the job ends."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from db.tables import JobCheckpoint
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """`position` counts what is done and only grows. The object, where there is one, lies in the store before the row names it."""
+    """`position` counts what is done and only grows. The object, if any, is stored before the row names it."""
 
     name: str
     position: int
@@ -30,14 +30,14 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class SaveResult:
-    """`is_held`: the attempt still holds the job. `is_kept`: this checkpoint stands now. `replaced`: the object that no row names any more."""
+    """`is_held`: the attempt still holds the job. `is_current`: this checkpoint was written. `replaced`: key of the object that it replaced."""
 
     is_held: bool
     is_current: bool
     replaced: str | None = None
 
 
-_OF_JOB = select(*JobCheckpoint.__table__.c).where(JobCheckpoint.job_id == bindparam("the_job"))
+_OF_JOB = select(*JobCheckpoint.__table__.c).where(JobCheckpoint.job_id == bindparam("p_job_id"))
 
 
 def _save_statement() -> Any:
@@ -56,7 +56,7 @@ _SAVE_STATEMENT = _save_statement()
 
 
 async def save(work: Work, claim: Claim, checkpoint: Checkpoint) -> SaveResult:
-    """Write the checkpoint unless another attempt holds the job, or one of this name has come as far."""
+    """Write the checkpoint unless the claim is lost or the stored checkpoint of this name has the same or a later position."""
     if not await lock_if_held(work, claim):
         return SaveResult(is_held=False, is_current=False)
     row = await work.first(
@@ -76,20 +76,20 @@ async def save(work: Work, claim: Claim, checkpoint: Checkpoint) -> SaveResult:
 
 
 async def load(database: Database, job_id: UUID) -> dict[str, Checkpoint]:
-    """All that stand, by name."""
-    rows = await database.rows(_OF_JOB, {"the_job": job_id})
+    """Return the job's checkpoints by name."""
+    rows = await database.rows(_OF_JOB, {"p_job_id": job_id})
     return {row.name: Checkpoint(row.name, row.position, row.state, row.object_key, row.size_bytes, row.sha256) for row in rows}
 
 
 async def drop(work: Work, claim: Claim, names: Sequence[str]) -> list[str] | None:
-    """These are of no use: the keys of their objects, to be removed after the commit. None when the claim is lost."""
+    """Delete checkpoints. Return the keys of their objects, to be deleted after the commit; None if the claim is lost."""
     if not await lock_if_held(work, claim):
         return None
-    condition = (JobCheckpoint.job_id == claim.job_id) & (JobCheckpoint.name == any_(bindparam("the_names", type_=ARRAY(Text))))
-    deleted = await work.all(delete(JobCheckpoint).where(condition).returning(JobCheckpoint.object_key), {"the_names": list(names)})
+    condition = (JobCheckpoint.job_id == claim.job_id) & (JobCheckpoint.name == any_(bindparam("p_names", type_=ARRAY(Text))))
+    deleted = await work.all(delete(JobCheckpoint).where(condition).returning(JobCheckpoint.object_key), {"p_names": list(names)})
     return [row.object_key for row in deleted if row.object_key is not None]
 
 
 async def delete_all(work: Work, job_id: UUID) -> None:
-    """The job has ended. The objects are removed by whoever knows of them, or collected."""
+    """Delete the checkpoints of a job that has ended. Its worker deletes the objects; those it misses are collected as orphans."""
     await work.run(delete(JobCheckpoint).where(JobCheckpoint.job_id == job_id))

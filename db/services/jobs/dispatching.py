@@ -1,4 +1,4 @@
-"""Which waiting jobs to ring for, and in which order. Any number of workers do this at once; there is no leader."""
+"""The dispatcher: select waiting jobs and number their dispatch notices. Every worker runs one; there is no leader."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from db.core.work import Database, Work
 from db.queries import scheduling
-from db.services.jobs.transitions import THE_JOBS, TransitionStatement, clock, interval
+from db.services.jobs.transitions import JOBS_BY_ID, TransitionStatement, clock, interval
 from db.tables import Job, Worker
 from db.tables.jobs import JobEventType
 from db.tables.jobstates import ACTIVE, WAITING, JobStatus
@@ -23,7 +23,7 @@ BATCH_SIZE = 50
 
 @dataclass(frozen=True, slots=True)
 class DispatchNotice:
-    """An invitation to be sent after the commit."""
+    """A dispatch notice, to be sent after the commit."""
 
     queue: str
     job_id: UUID
@@ -31,28 +31,28 @@ class DispatchNotice:
 
 
 def _capacities() -> CTE:
-    """Twice the free slots of the live workers that serve each of the queues; counted once, however many jobs wait.
+    """Twice the free slots of the live workers of each queue; computed once, however many jobs wait.
 
-    Each worker's are counted by themselves: the jobs that a dead one has left behind take no slot of the living.
+    Free slots are counted per worker, so jobs of a dead worker take no slot of a live one.
     """
-    served = select(func.unnest(bindparam("the_queues", type_=ARRAY(Text))).label("queue")).subquery("served")
+    served = select(func.unnest(bindparam("p_queues", type_=ARRAY(Text))).label("queue")).subquery("served")
     busy = select(Job.worker_id, func.count().label("running")).where(scheduling.in_states(ACTIVE)).group_by(Job.worker_id).subquery("busy")
     free = func.greatest(Worker.slots - func.coalesce(busy.c.running, 0), 0)
     free_slots = select(func.coalesce(func.sum(free), 0)).select_from(Worker).outerjoin(busy, busy.c.worker_id == Worker.id)
     capacity = 2 * free_slots.where(scheduling.is_live(), served.c.queue == any_(Worker.queues)).scalar_subquery()
-    return select(served.c.queue, capacity.label("room")).cte("rooms").prefix_with("MATERIALIZED", dialect="postgresql")
+    return select(served.c.queue, capacity.label("capacity")).cte("capacities").prefix_with("MATERIALIZED", dialect="postgresql")
 
 
 def _due_jobs() -> Select[UUID, JobStatus]:
     capacities = _capacities()
-    max_capacity = select(func.max(capacities.c.room)).scalar_subquery()
-    placed = scheduling.scheduling_order(Job.queue == any_(bindparam("the_queues", type_=ARRAY(Text))), max_position=max_capacity)
-    needs_dispatch = or_(Job.dispatched_at.is_(None), Job.dispatched_at <= clock() - interval("the_patience"))
+    max_capacity = select(func.max(capacities.c.capacity)).scalar_subquery()
+    placed = scheduling.scheduling_order(Job.queue == any_(bindparam("p_queues", type_=ARRAY(Text))), max_position=max_capacity)
+    needs_dispatch = or_(Job.dispatched_at.is_(None), Job.dispatched_at <= clock() - interval("p_redispatch_after"))
     return (
         select(Job.id, Job.status)
         .join(placed, placed.c.id == Job.id)
         .join(capacities, capacities.c.queue == placed.c.queue)
-        .where(placed.c.position <= capacities.c.room, ~placed.c.held, scheduling.in_states(WAITING), needs_dispatch)
+        .where(placed.c.position <= capacities.c.capacity, ~placed.c.is_held, scheduling.in_states(WAITING), needs_dispatch)
         .order_by(*scheduling.round_robin_order(placed))
         .limit(BATCH_SIZE)
         .with_for_update(of=Job, skip_locked=True)
@@ -61,30 +61,33 @@ def _due_jobs() -> Select[UUID, JobStatus]:
 
 _DUE_JOBS = _due_jobs()
 _DISPATCHED: dict[str, Any] = {"dispatch_no": Job.dispatch_no + 1, "dispatched_at": clock()}
-_FIRST_DISPATCH = TransitionStatement(JobStatus.QUEUED, "dispatch", JobEventType.QUEUED, THE_JOBS, **_DISPATCHED)
-_REDISPATCH = update(Job).where(THE_JOBS, Job.status == JobStatus.QUEUED).values(_DISPATCHED).returning(Job.id, Job.queue, Job.dispatch_no)
+_FIRST_DISPATCH = TransitionStatement(JobStatus.QUEUED, "dispatch", JobEventType.QUEUED, JOBS_BY_ID, **_DISPATCHED)
+_REDISPATCH = (
+    update(Job).where(JOBS_BY_ID, Job.status == JobStatus.QUEUED).values(_DISPATCHED).returning(Job.id, Job.queue, Job.dispatch_no)
+)
 
-_CURRENT_DISPATCHES = select(Job.id, Job.dispatch_no).where(THE_JOBS, scheduling.in_states(WAITING))
+_CURRENT_DISPATCHES = select(Job.id, Job.dispatch_no).where(JOBS_BY_ID, scheduling.in_states(WAITING))
 
 
 async def current_dispatches(database: Database, job_ids: Sequence[UUID]) -> set[tuple[UUID, int]]:
-    """Those of the jobs that wait, each with the number of its latest dispatch: every other invitation is void."""
-    return {(row.id, row.dispatch_no) for row in await database.rows(_CURRENT_DISPATCHES, {"the_jobs": list(job_ids)})}
+    """Return (id, dispatch number) of those jobs that wait. A dispatch notice with another number is obsolete."""
+    return {(row.id, row.dispatch_no) for row in await database.rows(_CURRENT_DISPATCHES, {"p_job_ids": list(job_ids)})}
 
 
 async def dispatch(work: Work, queues: Sequence[str], redispatch_after: float) -> list[DispatchNotice]:
-    """The invitations that are due in these queues: jobs never rung for, or rung for more than `rung_before` seconds ago.
+    """Mark due jobs of these queues as dispatched and return their notices, in scheduling order.
 
-    Those that a cap holds back are passed over. About twice as many are outstanding in a queue as its workers have free slots, so that
-    the order is decided here and not in Redis.
+    Selects jobs that were never dispatched, or last more than `redispatch_after` seconds ago, and skips those held back by a concurrency
+    limit. A queue has at most about twice as many notices outstanding as its workers have free slots, so the order is decided here, not
+    in Redis.
     """
-    rows = await work.all(_DUE_JOBS, {"the_queues": list(queues), "the_patience": timedelta(seconds=redispatch_after)})
+    rows = await work.all(_DUE_JOBS, {"p_queues": list(queues), "p_redispatch_after": timedelta(seconds=redispatch_after)})
     notices: list[DispatchNotice] = []
     pending = [row.id for row in rows if row.status is JobStatus.PENDING]
     if pending:
-        notices += [DispatchNotice(row.queue, row.id, row.dispatch_no) for row in await _FIRST_DISPATCH.apply(work, the_jobs=pending)]
+        notices += [DispatchNotice(row.queue, row.id, row.dispatch_no) for row in await _FIRST_DISPATCH.apply(work, p_job_ids=pending)]
     queued = [row.id for row in rows if row.status is JobStatus.QUEUED]
     if queued:
-        notices += [DispatchNotice(row.queue, row.id, row.dispatch_no) for row in await work.all(_REDISPATCH, {"the_jobs": queued})]
+        notices += [DispatchNotice(row.queue, row.id, row.dispatch_no) for row in await work.all(_REDISPATCH, {"p_job_ids": queued})]
     positions = {row.id: position for position, row in enumerate(rows)}
     return sorted(notices, key=lambda notice: positions[notice.job_id])

@@ -1,4 +1,4 @@
-"""The heartbeat of a worker and of everything it runs, in one statement."""
+"""The heartbeat of a worker and of all jobs it holds, in one statement."""
 
 from __future__ import annotations
 
@@ -18,23 +18,27 @@ from db.tables.jobstates import ACTIVE, JobStatus
 
 
 class HeldJob(NamedTuple):
-    """A job that is still this worker's: RUNNING, or CANCELLING when it is to be stopped. Not `is_renewed`: its lease runs on as it was."""
+    """A job that this worker still holds: RUNNING, or CANCELLING if it is to be stopped. Not `is_renewed`: its row was locked, the lease is unchanged."""
 
     status: JobStatus
     is_renewed: bool
 
 
 def _heartbeat_statement() -> CompoundSelect[Any, Any, bool]:
-    # A row that somebody else has locked is passed over: a transaction that hangs on one job must not cost the leases of all the others.
-    worker_id = bindparam("the_worker", type_=Uuid())
-    job_ids = func.unnest(bindparam("the_jobs", type_=ARRAY(Uuid)))
-    attempt_numbers = func.unnest(bindparam("the_attempts", type_=ARRAY(Integer)))
-    claims = select(job_ids.label("id"), attempt_numbers.label("attempt")).cte("mine")
-    unlocked_worker = select(Worker.id).where(Worker.id == worker_id).with_for_update(key_share=True, skip_locked=True).cte("myself")
-    worker_heartbeat = update(Worker).where(Worker.id == unlocked_worker.c.id).values(heartbeat_at=clock(), stopped_at=None).cte("beat")
+    # Locked rows are skipped: a transaction that hangs on one job must not cost the leases of all others.
+    worker_id = bindparam("p_worker_id", type_=Uuid())
+    job_ids = func.unnest(bindparam("p_job_ids", type_=ARRAY(Uuid)))
+    attempt_numbers = func.unnest(bindparam("p_attempts", type_=ARRAY(Integer)))
+    claims = select(job_ids.label("id"), attempt_numbers.label("attempt")).cte("claims")
+    unlocked_worker = (
+        select(Worker.id).where(Worker.id == worker_id).with_for_update(key_share=True, skip_locked=True).cte("unlocked_worker")
+    )
+    worker_heartbeat = (
+        update(Worker).where(Worker.id == unlocked_worker.c.id).values(heartbeat_at=clock(), stopped_at=None).cte("worker_heartbeat")
+    )
     is_held = (Job.id == claims.c.id) & (Job.attempt == claims.c.attempt) & (Job.worker_id == worker_id) & Job.status.in_(ACTIVE)
-    unlocked_jobs = select(Job.id).join(claims, is_held).with_for_update(of=Job, key_share=True, skip_locked=True).cte("free")
-    lease_until = clock() + interval("the_lease")
+    unlocked_jobs = select(Job.id).join(claims, is_held).with_for_update(of=Job, key_share=True, skip_locked=True).cte("unlocked_jobs")
+    lease_until = clock() + interval("p_lease")
     renewed = (
         update(Job)
         .where(Job.id == unlocked_jobs.c.id)
@@ -47,7 +51,7 @@ def _heartbeat_statement() -> CompoundSelect[Any, Any, bool]:
     locked = select(Job.id, Job.status, false().label("is_renewed")).join(claims, is_held).where(Job.id.not_in(select(unlocked_jobs.c.id)))
     return (
         select(renewed.c.id, renewed.c.status, true().label("is_renewed"))
-        .add_cte(worker_heartbeat, attempts, uptime.record_start().cte("noted"))
+        .add_cte(worker_heartbeat, attempts, uptime.record_start().cte("uptime_start"))
         .union_all(locked)
     )
 
@@ -56,14 +60,14 @@ _HEARTBEAT_STATEMENT = _heartbeat_statement()
 
 
 async def heartbeat(database: Database, worker_id: UUID, claims: Sequence[Claim], lease: float) -> dict[UUID, HeldJob]:
-    """Renew the leases of `claims`, as far as nobody has locked the job; the answer has those that are still this worker's.
+    """Renew the leases of `claims` whose rows are not locked; return the jobs that this worker still holds.
 
-    A claim that is missing was taken away: its body must die, and nothing it made counts.
+    A missing claim is lost: its body must be killed, and its results do not count.
     """
     parameters = {
-        "the_worker": worker_id,
-        "the_jobs": [claim.job_id for claim in claims],
-        "the_attempts": [claim.attempt for claim in claims],
-        "the_lease": timedelta(seconds=lease),
+        "p_worker_id": worker_id,
+        "p_job_ids": [claim.job_id for claim in claims],
+        "p_attempts": [claim.attempt for claim in claims],
+        "p_lease": timedelta(seconds=lease),
     }
     return {row.id: HeldJob(row.status, row.is_renewed) for row in await database.rows(_HEARTBEAT_STATEMENT, parameters)}

@@ -1,4 +1,4 @@
-"""The kinds of jobs: each is declared once, in the module of its domain. The engine asks the declaration and knows no kind by name."""
+"""The kinds of jobs. Each is declared once, in the module of its domain; the engine reads the declaration and knows no kind by name."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ RetryHook = Callable[[Work, Row[Any], Row[Any]], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class JobKindSpec:
-    """What the engine must know of a kind of job. A worker that has no task for it ends such a job as FAILED with NOT_SUPPORTED.
+    """The declaration of a kind of job. A worker without a task for it ends the job as FAILED with NOT_SUPPORTED.
 
     title: Its name for people, in lower case; log files are named by it.
-    queue: Where its jobs wait; None for the queue of the dataset's modality.
-    max_tries: How often a job is tried before it is FAILED; None for the setting's number.
+    queue: The queue of its jobs; None for the queue of the dataset's modality.
+    max_tries: Tries before a job is FAILED; None for the setting.
     price_refusal: Why it has no price, as a sentence; None where it may have one.
-    outputs: The tables whose rows it may leave as outputs.
-    on_begin: Runs in the work of the claim, with the job's row, before `on_change`.
-    on_change: Runs in the work of every change of status but the dispatch and a request to cancel, with the job's row after the change.
-        The job's record, checkpoints and credits are written before; COMPLETED comes before the task's own effects.
-    on_retry: Runs in the work that makes a job anew, with the old job's row and the new one's. It raises `WrongState` to refuse the retry.
+    outputs: The tables whose rows may be its outputs.
+    on_begin: Runs in the claim's unit of work, with the job's row, before `on_change`.
+    on_change: Runs in the unit of work of every change of status except dispatch and cancel request, with the changed row. It runs after
+        the rows of job and attempt are written and, for COMPLETED, before the task writes its results.
+    on_retry: Runs in the unit of work that submits a retry, with the old and the new job's row. It raises `WrongState` to refuse.
     """
 
     kind: JobKind
@@ -65,7 +65,7 @@ def declared_kinds() -> dict[JobKind, JobKindSpec]:
 
 
 def spec_of(kind: JobKind) -> JobKindSpec:
-    """Return the declaration of a kind; one without hooks for a kind that this release does not declare, as a newer one may."""
+    """Return the declaration of a kind; a default without hooks for a kind that only another release declares."""
     return declared_kinds().get(kind) or JobKindSpec(kind, title=kind.value)
 
 

@@ -1,7 +1,7 @@
-"""Points of curves, a batch at a time: one event says how far they reach, and its sequence is the batch's number.
+"""Metric points in batches. One METRIC event announces a batch, and its sequence is the batch's number.
 
-They are copied beside the tables first, which takes no lock, and moved under the lock of the job's row afterwards. Whatever
-happens between the two leaves nothing but staged rows, which nobody reads and a chore sweeps.
+Points are first copied to a staging table, which takes no lock, then moved under the lock of the job's row. A failure in between leaves
+only staged rows, which nobody reads and a maintenance task deletes.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class StagedBatch:
-    """Points that lie ready, each step once."""
+    """A batch in the staging table; each step of a key is there once."""
 
     batch_id: UUID
     keys: list[str]
@@ -62,7 +62,7 @@ class StagedBatch:
 
 
 async def stage(database: Database, points: Sequence[Point]) -> StagedBatch:
-    """Copy the points beside the tables, in a transaction of their own. Of a step that is reported twice the last value stays."""
+    """COPY points to the staging table in a transaction of their own. Of a step that is reported twice, the last value counts."""
     latest = {(point.key, point.step): point.value for point in points}
     batch_id = uuid4()
     records = [(batch_id, position, key, step, value) for position, ((key, step), value) in enumerate(latest.items())]
@@ -71,33 +71,33 @@ async def stage(database: Database, points: Sequence[Point]) -> StagedBatch:
 
 
 async def record(work: Work, claim: Claim, run_id: UUID, staged: StagedBatch) -> int | None:
-    """Move staged points to the run, with their summaries. The event comes first: it locks the job and proves the claim. None when that is lost.
+    """Move staged points to the run and update its summaries. The event is written first: it locks the job and checks the claim. None if that is lost.
 
-    Raises `Unavailable` where the staged points are gone, as after a crash of Postgres: stage them again.
+    Raises `Unavailable` if the staged points are gone, as after a crash of PostgreSQL: stage them again.
     """
     job = await events.append(work, claim, JobEventType.METRIC, data={"keys": staged.keys, "points": staged.count})
     if job is None:
         return None
-    moved_count = await work.scalar(_MOVE, {"the_batch": staged.batch_id, "the_run": run_id, "the_sequence": job.last_sequence})
+    moved_count = await work.scalar(_MOVE, {"p_batch_id": staged.batch_id, "p_run_id": run_id, "p_sequence": job.last_sequence})
     if moved_count != staged.count:
-        raise Unavailable("database", f"{staged.count} points were staged and {moved_count} found.")
+        raise Unavailable("database", f"{staged.count} points were staged, {moved_count} are there.")
     return job.last_sequence
 
 
 async def rewind(work: Work, claim: Claim, run_id: UUID, last_steps: Mapping[str, int]) -> bool:
-    """Remove the points past `reach`, the last step of each key that is to stay. False when the claim is lost."""
+    """Delete the points after `last_steps`, the last step to keep of each key. False if the claim is lost."""
     if not await lock_if_held(work, claim):
         return False
-    await work.run(_DELETE_PAST, {"the_run": run_id, "the_keys": list(last_steps), "the_steps": list(last_steps.values())})
+    await work.run(_DELETE_PAST, {"p_run_id": run_id, "p_keys": list(last_steps), "p_steps": list(last_steps.values())})
     await work.run(delete(RunMetric).where(RunMetric.run_id == run_id))
-    await work.run(_REBUILD_SUMMARIES, {"the_run": run_id})
+    await work.run(_REBUILD_SUMMARIES, {"p_run_id": run_id})
     return True
 
 
 def _summaries(points: FromClause) -> Select[*tuple[Any, ...]]:
-    """Last, least and greatest value of each key, and where. NaN and infinities count as last only; of equal values the first step counts.
+    """Last, least and greatest value of each key, with their steps. NaN and infinities count as last only; of equal values the first step counts.
 
-    Greatest of arrays compares their members in turn, which finds a value and its step in one pass without sorting.
+    min and max of arrays compare element by element, which finds a value and its step in one pass without sorting.
     """
     key, step, value = points.c.key, cast(points.c.step, Double), points.c.value
     is_finite = func.abs(value) < literal_column("'Infinity'::float8")  # NaN is above infinity here
@@ -105,7 +105,7 @@ def _summaries(points: FromClause) -> Select[*tuple[Any, ...]]:
     least = func.min(array([value, step]), type_=ARRAY(Double)).filter(is_finite)
     greatest = func.max(array([value, -step]), type_=ARRAY(Double)).filter(is_finite)
     aggregates = select(key, last.label("last"), least.label("least"), greatest.label("greatest"), func.count().label("count"))
-    per_key = aggregates.group_by(key).subquery("each")
+    per_key = aggregates.group_by(key).subquery("per_key")
     return select(
         per_key.c.key,
         per_key.c.last[2].label("last"),
@@ -118,23 +118,23 @@ def _summaries(points: FromClause) -> Select[*tuple[Any, ...]]:
     )
 
 
-_RUN: ColumnElement[UUID] = bindparam("the_run", type_=Uuid())
+_RUN: ColumnElement[UUID] = bindparam("p_run_id", type_=Uuid())
 
 
 def _move() -> Select[int]:
-    """One statement for a batch: out of the staging table, into the points, and into the summaries."""
-    moved = delete(StagedPoint).where(StagedPoint.batch_id == bindparam("the_batch", type_=Uuid()))
+    """Build the statement that moves a batch from the staging table to the points and the summaries."""
+    moved = delete(StagedPoint).where(StagedPoint.batch_id == bindparam("p_batch_id", type_=Uuid()))
     moved = moved.returning(StagedPoint.key, StagedPoint.step, StagedPoint.value).cte("moved")
-    rows = select(_RUN, moved.c.key, moved.c.step, moved.c.value, bindparam("the_sequence", type_=MetricPoint.batch.type))
+    rows = select(_RUN, moved.c.key, moved.c.step, moved.c.value, bindparam("p_sequence", type_=MetricPoint.batch.type))
     point = upsert(MetricPoint).from_select(["run_id", "key", "step", "value", "batch"], rows)
     new = point.excluded
     point = point.on_conflict_do_update(
         index_elements=["run_id", "key", "step"], set_={"value": new.value, "batch": new.batch, "recorded_at": func.now()}
     )
-    # In Postgres 18 RETURNING sees the row as it was: absent for a point that was not there before.
-    written = point.returning(MetricPoint.key, literal_column("old.step IS NULL", Boolean).label("is_fresh")).cte("written")
-    new_counts = select(written.c.key, func.count().filter(written.c.is_fresh).label("count")).group_by(written.c.key).cte("fresh")
-    summaries = _summaries(moved).subquery("found")
+    # PostgreSQL 18: RETURNING old.step is null for a point that was inserted.
+    written = point.returning(MetricPoint.key, literal_column("old.step IS NULL", Boolean).label("is_new")).cte("written")
+    new_counts = select(written.c.key, func.count().filter(written.c.is_new).label("count")).group_by(written.c.key).cte("new_counts")
+    summaries = _summaries(moved).subquery("summaries")
     summary_rows = select(_RUN, *(summaries.c[name] for name in ("key", *_SUMMARY)), new_counts.c.count).join(
         new_counts, new_counts.c.key == summaries.c.key
     )
@@ -155,19 +155,19 @@ def _move() -> Select[int]:
             "count": RunMetric.count + new.count,
         },
     )
-    return select(func.count()).select_from(moved).add_cte(summary.cte("summarised"))
+    return select(func.count()).select_from(moved).add_cte(summary.cte("upserted_summaries"))
 
 
 def _delete_past() -> Any:
-    bounds = func.unnest(bindparam("the_keys", type_=ARRAY(Text)), bindparam("the_steps", type_=ARRAY(Integer)))
-    bounds = bounds.table_valued("key", "step").render_derived(name="kept")
+    bounds = func.unnest(bindparam("p_keys", type_=ARRAY(Text)), bindparam("p_steps", type_=ARRAY(Integer)))
+    bounds = bounds.table_valued("key", "step").render_derived(name="bounds")
     is_within = exists(select(1).select_from(bounds).where(bounds.c.key == MetricPoint.key, MetricPoint.step <= bounds.c.step))
     return delete(MetricPoint).where(MetricPoint.run_id == _RUN, ~is_within)
 
 
 def _rebuild_summaries() -> Any:
-    points = select(MetricPoint.key, MetricPoint.step, MetricPoint.value).where(MetricPoint.run_id == _RUN).subquery("mine")
-    summaries = _summaries(points).subquery("found")
+    points = select(MetricPoint.key, MetricPoint.step, MetricPoint.value).where(MetricPoint.run_id == _RUN).subquery("points")
+    summaries = _summaries(points).subquery("summaries")
     columns = ("key", *_SUMMARY, "count")
     return upsert(RunMetric).from_select(["run_id", *columns], select(_RUN, *(summaries.c[name] for name in columns)))
 

@@ -20,7 +20,7 @@ _ENDED = frozenset({JobNodeStatus.COMPLETED, JobNodeStatus.FAILED, JobNodeStatus
 
 @dataclass(frozen=True, slots=True)
 class NodeChange:
-    """Where a node stands now; `output` is a small summary, `error` is {code, message, retryable}."""
+    """The new state of a node; `output` is a small summary, `error` is {code, message, retryable}."""
 
     key: str
     status: JobNodeStatus
@@ -30,7 +30,7 @@ class NodeChange:
 
 
 async def begin(work: Work, claim: Claim, nodes: Sequence[tuple[str, str]]) -> None:
-    """Write down what is to be done, in order: (key, step) each. To be called once an attempt, inside a fenced work."""
+    """Insert the attempt's nodes, (key, step) each, in order. To be called once an attempt, in a fenced unit of work."""
     if nodes:
         rows = [
             {"job_id": claim.job_id, "attempt": claim.attempt, "key": key, "position": position, "step": step}
@@ -40,7 +40,7 @@ async def begin(work: Work, claim: Claim, nodes: Sequence[tuple[str, str]]) -> N
 
 
 async def record(work: Work, claim: Claim, changes: Mapping[str, NodeChange]) -> None:
-    """Bring the nodes up to date, inside a fenced work."""
+    """Update nodes, in a fenced unit of work."""
     for change in changes.values():
         statement = update(JobNode).where(JobNode.job_id == claim.job_id, JobNode.attempt == claim.attempt, JobNode.key == change.key)
         values: dict[str, Any] = {"status": change.status, "progress": change.progress, "error": change.error}
@@ -54,7 +54,7 @@ async def record(work: Work, claim: Claim, changes: Mapping[str, NodeChange]) ->
 
 
 async def end(work: Work, job_id: UUID, attempt: int, status: JobNodeStatus, error: dict[str, Any] | None) -> None:
-    """Nothing runs on: a node at work ends as its attempt did, one that waited is skipped."""
+    """End the attempt's nodes: a running node gets `status`, a pending one SKIPPED."""
     statement = update(JobNode).where(JobNode.job_id == job_id, JobNode.attempt == attempt)
     pending = statement.where(JobNode.status == JobNodeStatus.PENDING)
     await work.run(pending.values(status=JobNodeStatus.SKIPPED, completed_at=clock()))

@@ -1,4 +1,4 @@
-"""Ringing for a waiting job again, now: whatever held it back or was lost on the way."""
+"""Requeue a waiting job: end its backoff and dispatch it again, in case a dispatch notice was lost."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from sqlalchemy import select, update
 from db.core.policy import visible
 from db.core.work import Notice, Work
 from db.errors import NotFound, WrongState
-from db.services.jobs.transitions import THE_JOB
+from db.services.jobs.transitions import JOB_BY_ID
 from db.tables import Job
 from db.tables.jobstates import TERMINAL, WAITING, JobStatus
 
-# The status stays, so this is no step of the table and has no event: a retry's pause ends, and the next dispatch rings anew.
+# The status does not change, so this is no transition and writes no event.
 _MAKE_DUE = (
     update(Job)
-    .where(THE_JOB, Job.status.in_(WAITING))
+    .where(JOB_BY_ID, Job.status.in_(WAITING))
     .values(run_after=None, dispatched_at=None)
     .returning(Job.status, Job.queue, Job.last_sequence)
 )
 
 
 async def requeue(work: Work, job_id: UUID) -> JobStatus:
-    """The job's status: it waits as before, but for nothing except its turn. Raises `NotFound`, or `WrongState` for one that does not wait."""
+    """Make a waiting job due now and return its status. Raises `NotFound`, or `WrongState` for a job that does not wait."""
     work.viewer.require_write()
     status = await work.scalar(select(Job.status).where(Job.id == job_id, visible(Job, work.viewer)))
     if status is None:
         raise NotFound(str(job_id))
-    job = await work.first(_MAKE_DUE, {"the_job": job_id})
+    job = await work.first(_MAKE_DUE, {"p_job_id": job_id})
     if job is not None:
         work.notify(Notice(job_id, job.last_sequence, job.queue))
         return job.status
     status = await work.scalar(select(Job.status).where(Job.id == job_id))
-    advice = "Retry it: that makes a new job." if status in TERMINAL else "Cancel it and retry it, or let its worker finish."
-    raise WrongState(status.name, f"The job is {status.name}; only one that waits can be rung for again. {advice}")
+    advice = "Retry it: that submits a new job." if status in TERMINAL else "Cancel it and retry it, or let its worker finish."
+    raise WrongState(status.name, f"The job is {status.name}; only a waiting job can be requeued. {advice}")

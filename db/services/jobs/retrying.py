@@ -1,4 +1,4 @@
-"""Doing a job again: a new one with the same inputs, parameters, seed and snapshot; the old one stays as it ended."""
+"""Retry a job: submit a new one with the same inputs, parameters, seed and snapshot. The old job is unchanged."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from db.tables.jobstates import TERMINAL
 
 
 async def retry(work: Work, job_id: UUID, idempotency_key: str | None = None) -> UUID:
-    """Submit a job that does the same again and return its id. One that completed may be done again too, unless its kind refuses.
+    """Submit a copy of a job that has ended, also of a completed one unless its kind refuses, and return the new id.
 
-    Raises `NotFound`, `WrongState` or `Conflict`; the end of the work `InsufficientCredits`.
+    Raises `NotFound`, `WrongState` or `Conflict`; the end of the unit of work raises `InsufficientCredits`.
     """
     work.viewer.require_write()
     stored_answer = await idempotency.recall(work, "retryJob", idempotency_key, {"job_id": str(job_id)})
@@ -62,6 +62,6 @@ async def retry(work: Work, job_id: UUID, idempotency_key: str | None = None) ->
 
 
 async def lock_dataset(work: Work, old: Row[Any], dataset_id: UUID) -> None:
-    """Keep a dataset of the job from being deleted until the work ends. Raises `WrongState` where it is deleted already."""
+    """Lock a dataset of the job against deletion until the transaction ends. Raises `WrongState` if it is deleted already."""
     if not await datasets.lock_shared(work, dataset_id):
         raise WrongState(old.status.name, "A dataset that this job works on was deleted, so it cannot be done again.")

@@ -1,4 +1,4 @@
-"""How an attempt ends, decided by the worker that holds it. None back means: it holds it no longer, and nothing was written."""
+"""Settle an attempt, by the worker that holds it. Each function returns None, and writes nothing, if the claim is lost."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from db.core.work import Work
 from db.services.jobs import attempts
-from db.services.jobs.transitions import HELD, Claim, TransitionStatement, clock, interval
+from db.services.jobs.transitions import IS_HELD, Claim, TransitionStatement, clock, interval
 from db.tables.jobs import JobEventType
 from db.tables.jobstates import JobStatus
 
-MAX_POSTPONEMENT = 30.0  # seconds before a job asks again for a service that was away, which may be back at any moment
+MAX_POSTPONEMENT = 30.0  # seconds; a service that was unavailable may be back at any moment
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a body did not make it. `at_once` leaves the pause before the next try out: the body itself was not at fault.
+    """Why a body failed. `retry_immediately` skips the backoff: the body itself was not at fault.
 
-    `away` says that a service did not answer that the job needs, which is no try and no loss either; `lost` that the worker had troubles
-    of its own, which is a loss.
+    `service_unavailable`: a service that the job needs did not answer; counts neither as a try nor as a loss. `worker_lost`: the worker
+    itself failed; counts as a loss.
     """
 
     code: str
@@ -38,14 +38,14 @@ class Failure:
     worker_lost: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """As the columns called `error` keep it."""
+        """The value of the columns called `error`."""
         values = {"code": self.code, "message": self.message, "retryable": self.retryable, "traceback": self.traceback}
         return {**values, "row": self.row, "column": self.column}
 
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """The pause before try n+1 is base · factorⁿ⁻¹ seconds, more or less by the jitter, and never above the limit."""
+    """Exponential backoff: the delay before try n+1 is min(base · factorⁿ⁻¹, limit) seconds, ± the jitter."""
 
     base: float = 2.0
     factor: float = 4.0
@@ -54,34 +54,34 @@ class Backoff:
 
     def delay(self, tries: int) -> float:
         spread = random.uniform(1 - self.jitter, 1 + self.jitter)  # noqa: S311 - spreads load, guards nothing
-        return min(self.base * self.factor ** min(tries - 1, 99), self.limit) * spread  # beyond any limit, and still a number
+        return min(self.base * self.factor ** min(tries - 1, 99), self.limit) * spread  # 99 keeps the float from overflowing
 
 
-_TRY_VALUES: dict[str, Any] = {"tries": bindparam("the_tries"), "error": bindparam("the_error", type_=JSONB(none_as_null=True))}
+_TRY_VALUES: dict[str, Any] = {"tries": bindparam("p_tries"), "error": bindparam("p_error", type_=JSONB(none_as_null=True))}
 
-_COMPLETE = TransitionStatement(JobStatus.COMPLETED, "settle", JobEventType.COMPLETED, HELD)
-_FAIL = TransitionStatement(JobStatus.FAILED, "settle", JobEventType.FAILED, HELD, **_TRY_VALUES)
+_COMPLETE = TransitionStatement(JobStatus.COMPLETED, "settle", JobEventType.COMPLETED, IS_HELD)
+_FAIL = TransitionStatement(JobStatus.FAILED, "settle", JobEventType.FAILED, IS_HELD, **_TRY_VALUES)
 _RETRY = TransitionStatement(
-    JobStatus.PENDING, "give back", JobEventType.RETRYING, HELD, run_after=clock() + interval("the_pause"), **_TRY_VALUES
+    JobStatus.PENDING, "give back", JobEventType.RETRYING, IS_HELD, run_after=clock() + interval("p_delay"), **_TRY_VALUES
 )
 _POSTPONEMENT_VALUES: dict[str, Any] = {
-    "postponements": bindparam("the_count"),
-    "error": bindparam("the_error", type_=JSONB(none_as_null=True)),
+    "postponements": bindparam("p_postponements"),
+    "error": bindparam("p_error", type_=JSONB(none_as_null=True)),
 }
 _POSTPONE = TransitionStatement(
-    JobStatus.PENDING, "give back", JobEventType.RETRYING, HELD, run_after=clock() + interval("the_pause"), **_POSTPONEMENT_VALUES
+    JobStatus.PENDING, "give back", JobEventType.RETRYING, IS_HELD, run_after=clock() + interval("p_delay"), **_POSTPONEMENT_VALUES
 )
-_LOSS_VALUES: dict[str, Any] = {"losses": bindparam("the_losses"), "error": bindparam("the_error", type_=JSONB(none_as_null=True))}
+_LOSS_VALUES: dict[str, Any] = {"losses": bindparam("p_losses"), "error": bindparam("p_error", type_=JSONB(none_as_null=True))}
 _LOSE = TransitionStatement(
-    JobStatus.PENDING, "give back", JobEventType.RETRYING, HELD, run_after=clock() + interval("the_pause"), **_LOSS_VALUES
+    JobStatus.PENDING, "give back", JobEventType.RETRYING, IS_HELD, run_after=clock() + interval("p_delay"), **_LOSS_VALUES
 )
-_FAIL_LOST = TransitionStatement(JobStatus.FAILED, "settle", JobEventType.FAILED, HELD, **_LOSS_VALUES)
-_GIVE_BACK = TransitionStatement(JobStatus.PENDING, "give back", JobEventType.RETRYING, HELD, run_after=None)
-_CANCELLED = TransitionStatement(JobStatus.CANCELLED, "settle", JobEventType.CANCELLED, HELD)
+_FAIL_LOST = TransitionStatement(JobStatus.FAILED, "settle", JobEventType.FAILED, IS_HELD, **_LOSS_VALUES)
+_GIVE_BACK = TransitionStatement(JobStatus.PENDING, "give back", JobEventType.RETRYING, IS_HELD, run_after=None)
+_CANCELLED = TransitionStatement(JobStatus.CANCELLED, "settle", JobEventType.CANCELLED, IS_HELD)
 
 
 async def complete(work: Work, claim: Claim) -> Row[Any] | None:
-    """COMPLETED; what the job made is to be written in the same work, after this, so that a superseded attempt writes none of it."""
+    """Settle as COMPLETED. Write the results after this, in the same unit of work, so that a superseded attempt writes none."""
     job = await _COMPLETE.apply_one(work, **claim.parameters())
     if job is not None:
         await attempts.end(work, job, "completed")
@@ -89,18 +89,18 @@ async def complete(work: Work, claim: Claim) -> Row[Any] | None:
 
 
 async def fail(work: Work, claim: Claim, failure: Failure, tries: int, max_tries: int, backoff: Backoff) -> Row[Any] | None:
-    """Use a try (`tries` counts it) and wait for the next, or end as FAILED when there is none left or another would change nothing."""
+    """Use a try (`tries` includes it): requeue after the backoff, or end as FAILED if no try is left or the failure is not retryable."""
     error = failure.to_dict()
     data: dict[str, Any] = {"error": {"code": failure.code, "message": failure.message}}
     if failure.retryable and tries < max_tries:
-        pause = 0.0 if failure.retry_immediately else backoff.delay(tries)
-        message = f"{failure.message} Try {tries} of {max_tries} failed; the next one starts in {pause:.0f} s."
+        delay = 0.0 if failure.retry_immediately else backoff.delay(tries)
+        message = f"{failure.message} Try {tries} of {max_tries} failed; the next one starts in {delay:.0f} s."
         data["reason"] = "failed"
-        parameters = {"the_tries": tries, "the_error": error, "the_pause": timedelta(seconds=pause)}
+        parameters = {"p_tries": tries, "p_error": error, "p_delay": timedelta(seconds=delay)}
         job = await _RETRY.apply_one(work, message=message, data=data, **claim.parameters(), **parameters)
         outcome = "retrying"
     else:
-        parameters = {"the_tries": tries, "the_error": error}
+        parameters = {"p_tries": tries, "p_error": error}
         job = await _FAIL.apply_one(work, message=failure.message, data=data, **claim.parameters(), **parameters)
         outcome = "failed"
     if job is not None:
@@ -109,12 +109,12 @@ async def fail(work: Work, claim: Claim, failure: Failure, tries: int, max_tries
 
 
 async def postpone(work: Work, claim: Claim, failure: Failure, count: int, backoff: Backoff) -> Row[Any] | None:
-    """A service is away: neither a try nor a loss, however often. `count` is how often in a row, with this time."""
+    """Requeue because a service is unavailable; counts neither as a try nor as a loss. `count` is how often in a row, including this one."""
     error = failure.to_dict()
-    pause = min(backoff.delay(count), MAX_POSTPONEMENT)
-    message = f"{failure.message} No try was used; the job starts again in {pause:.0f} s."
+    delay = min(backoff.delay(count), MAX_POSTPONEMENT)
+    message = f"{failure.message} No try was used; the job starts again in {delay:.0f} s."
     data = {"error": {"code": failure.code, "message": failure.message}, "reason": "postponed"}
-    parameters = {"the_count": count, "the_error": error, "the_pause": timedelta(seconds=pause)}
+    parameters = {"p_postponements": count, "p_error": error, "p_delay": timedelta(seconds=delay)}
     job = await _POSTPONE.apply_one(work, message=message, data=data, **claim.parameters(), **parameters)
     if job is not None:
         await attempts.end(work, job, "retrying", error)
@@ -122,17 +122,15 @@ async def postpone(work: Work, claim: Claim, failure: Failure, count: int, backo
 
 
 async def record_loss(work: Work, claim: Claim, failure: Failure, losses: int, max_losses: int, backoff: Backoff) -> Row[Any] | None:
-    """The worker could not do its part: no try is used. `losses` counts this one; when there are `max_losses`, the job ends as FAILED."""
+    """Requeue because the worker failed; no try is used. `losses` includes this one; at `max_losses` the job ends as FAILED."""
     error = failure.to_dict()
     data: dict[str, Any] = {"error": {"code": failure.code, "message": failure.message}}
-    parameters: dict[str, Any] = {"the_losses": losses, "the_error": error}
+    parameters: dict[str, Any] = {"p_losses": losses, "p_error": error}
     if losses < max_losses:
-        pause = min(backoff.delay(losses), MAX_POSTPONEMENT)
+        delay = min(backoff.delay(losses), MAX_POSTPONEMENT)
         data["reason"] = "lost"
-        message = f"{failure.message} No try was used; the job starts again in {pause:.0f} s."
-        job = await _LOSE.apply_one(
-            work, message=message, data=data, the_pause=timedelta(seconds=pause), **claim.parameters(), **parameters
-        )
+        message = f"{failure.message} No try was used; the job starts again in {delay:.0f} s."
+        job = await _LOSE.apply_one(work, message=message, data=data, p_delay=timedelta(seconds=delay), **claim.parameters(), **parameters)
         outcome = "retrying"
     else:
         job = await _FAIL_LOST.apply_one(work, message=failure.message, data=data, **claim.parameters(), **parameters)
@@ -143,7 +141,7 @@ async def record_loss(work: Work, claim: Claim, failure: Failure, losses: int, m
 
 
 async def give_back(work: Work, claim: Claim) -> Row[Any] | None:
-    """The worker stops: the job waits again, no try used."""
+    """Requeue because the worker shuts down; no try is used."""
     message = "The worker stopped and gave the job back."
     job = await _GIVE_BACK.apply_one(work, message=message, data={"reason": "given_back"}, **claim.parameters())
     if job is not None:
@@ -152,7 +150,7 @@ async def give_back(work: Work, claim: Claim) -> Row[Any] | None:
 
 
 async def settle_cancelled(work: Work, claim: Claim) -> Row[Any] | None:
-    """The body of a job that was to be cancelled is dead."""
+    """Settle as CANCELLED, once the body has exited."""
     job = await _CANCELLED.apply_one(work, **claim.parameters())
     if job is not None:
         await attempts.end(work, job, "cancelled")

@@ -1,4 +1,4 @@
-"""Submitting a job: its row, its inputs and its first event, in the transaction of the caller."""
+"""Submit a job: insert its row, inputs and first event in the caller's transaction."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from db.tables.jobstates import JobStatus
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """A job to be submitted. It belongs to `owner_id`, whoever asked. `timeout` is in seconds; without `max_tries` its kind says how often."""
+    """A job to be submitted. It belongs to `owner_id`, whoever submits it. `timeout` is in seconds; `max_tries` defaults to its kind's."""
 
     owner_id: UUID
     kind: JobKind
@@ -39,8 +39,8 @@ class NewJob:
 
 
 def _submit_statement() -> Select[Any]:
-    # One statement, built once: the caller waits for it, and three statements took as long to build as to run.
-    values = {name: bindparam(f"the_{name}", type_=Job.__table__.c[name].type) for name in _INSERTED_COLUMNS}
+    # One statement, built once: building three took as long as running them.
+    values = {name: bindparam(f"p_{name}", type_=Job.__table__.c[name].type) for name in _INSERTED_COLUMNS}
     job = insert(_JOBS).values(values).returning(*_JOBS.c).cte("job")
     event_values = {
         "job_id": job.c.id,
@@ -51,7 +51,7 @@ def _submit_statement() -> Select[Any]:
         "progress": literal(0),
     }
     created = insert(_EVENTS).from_select(list(event_values), select(*event_values.values())).cte("created")
-    versions = func.unnest(bindparam("the_inputs", type_=ARRAY(Uuid)))
+    versions = func.unnest(bindparam("p_inputs", type_=ARRAY(Uuid)))
     inputs = insert(_INPUTS).from_select(["job_id", "dataset_version_id"], select(job.c.id, versions)).cte("inputs")
     return select(job).add_cte(created, inputs)
 
@@ -77,9 +77,9 @@ _SUBMIT_STATEMENT = _submit_statement()
 
 
 async def submit(work: Work, new: NewJob) -> Row[Any]:
-    """Insert the job as PENDING and return its row. Workers are notified after the commit; a notice that is lost costs a poll interval.
+    """Insert the job as PENDING and return its row. Workers are notified after the commit; a lost notice delays the job by a poll interval.
 
-    Where the owner has too few credits for it, the end of the work raises `InsufficientCredits`.
+    If the owner has too few credits, the end of the unit of work raises `InsufficientCredits`.
     """
     max_tries = new.max_tries or spec_of(new.kind).max_tries or state_settings().max_tries
     values = {
@@ -99,7 +99,7 @@ async def submit(work: Work, new: NewJob) -> Row[Any]:
         "credit_cost": credits.price(new.kind),
         "inputs": list(dict.fromkeys(new.inputs)),
     }
-    job = await work.one(_SUBMIT_STATEMENT, {f"the_{name}": value for name, value in values.items()})
+    job = await work.one(_SUBMIT_STATEMENT, {f"p_{name}": value for name, value in values.items()})
     credits.hold_for_job(work, job)
     notify_change(work, job)
     return job

@@ -1,6 +1,7 @@
-"""One step of a job's life as one statement: compare, set, and write the event, made from the table of `db.tables.jobstates`.
+"""Transitions of jobs: each is one compare-and-set statement that also writes the event, built from the table in `db.tables.jobstates`.
 
-Statements are made once and run with parameters: building them costs more than Postgres takes to run them.
+Statements are built once and run with parameters: building one takes longer than PostgreSQL takes to run it. Parameters are named `p_…`,
+because SQLAlchemy takes a parameter that has a column's name for a value of SET or VALUES.
 """
 
 from __future__ import annotations
@@ -19,52 +20,52 @@ from db.tables import Job, JobEvent
 from db.tables.jobs import JobEventType
 from db.tables.jobstates import ACTIVE, TERMINAL, JobStatus, allowed_before
 
-# What workers are told, besides the name of a queue that has work and the id of a worker that has something to stop.
-REQUEUED_PREFIX = "back:"  # a job that ran waits again in this queue
-CANCELLED_PREFIX = "cancelled:"  # nobody is to be invited to this job of this queue any more
-ENDED = "ended"  # a job runs no more, so that another may under the caps
+# Values of `Notice.dispatch`, besides the name of a queue that has work and the id of a worker that has to cancel a job.
+REQUEUED_PREFIX = "back:"  # followed by a queue: a job that ran waits in it again
+CANCELLED_PREFIX = "cancelled:"  # followed by queue and job id: its dispatch notice is obsolete
+ENDED = "ended"  # a running job has ended, so the concurrency limits may allow another
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The fence: what a worker must still hold to change a job. Everything an attempt writes passes through it."""
+    """The fence: job, attempt and worker must still match for an attempt to write anything."""
 
     job_id: UUID
     attempt: int
     worker_id: UUID
 
     def parameters(self) -> dict[str, Any]:
-        """For statements with the condition `HELD`."""
-        return {"the_job": self.job_id, "the_attempt": self.attempt, "the_worker": self.worker_id}
+        """Parameters of the condition `IS_HELD`."""
+        return {"p_job_id": self.job_id, "p_attempt": self.attempt, "p_worker_id": self.worker_id}
 
 
 def clock() -> ColumnElement[Any]:
-    """The database's clock at this statement; `now()` would be the time at which the transaction began."""
+    """The database's clock; `now()` would be the start of the transaction."""
     return func.clock_timestamp()
 
 
 def interval(name: str) -> ColumnElement[timedelta]:
-    """A parameter that is a duration; give it `timedelta`s."""
+    """A parameter of type interval, which takes a `timedelta`."""
     return bindparam(name, type_=Interval())
 
 
-THE_JOB = Job.id == bindparam("the_job", type_=Uuid())
-THE_JOBS = Job.id == any_(bindparam("the_jobs", type_=ARRAY(Uuid)))
-HELD = THE_JOB & (Job.attempt == bindparam("the_attempt")) & (Job.worker_id == bindparam("the_worker", type_=Uuid()))
+JOB_BY_ID = Job.id == bindparam("p_job_id", type_=Uuid())
+JOBS_BY_ID = Job.id == any_(bindparam("p_job_ids", type_=ARRAY(Uuid)))
+IS_HELD = JOB_BY_ID & (Job.attempt == bindparam("p_attempt")) & (Job.worker_id == bindparam("p_worker_id", type_=Uuid()))
 
-_LOCK_IF_HELD = select(Job.id).where(HELD, Job.status.in_(ACTIVE)).with_for_update(key_share=True)
+_LOCK_IF_HELD = select(Job.id).where(IS_HELD, Job.status.in_(ACTIVE)).with_for_update(key_share=True)
 
 
 async def lock_if_held(work: Work, claim: Claim) -> bool:
-    """Lock the job's row if the claim still holds: until the commit, no settle and no other claim passes."""
+    """Lock the job's row if the claim is still held; no settle and no other claim can pass until the transaction ends."""
     return await work.first(_LOCK_IF_HELD, claim.parameters()) is not None
 
 
 class TransitionStatement:
-    """A step of the table: takes every job that `conditions` choose to `after`, if the table lets `by` do so.
+    """Move the jobs that meet `conditions` to the status `after`, from the states that the table allows for `operation`.
 
-    A job that does not go was taken by someone else, or is not in a state from which the step leads. `also` makes further changes for
-    the jobs that went, in the same statement. Parameters in conditions and values are named, and given to `take`.
+    A job that does not move is held by someone else or in another state. `extra_changes` adds CTEs that change other rows for the jobs
+    that moved, in the same statement. Parameters in conditions and values are given to `apply` by name.
     """
 
     def __init__(
@@ -78,15 +79,15 @@ class TransitionStatement:
     ) -> None:
         changes: dict[str, Any] = {"status": after, "last_sequence": Job.last_sequence + 1, **_default_values(after), **values}
         change = update(Job).where(Job.status.in_(allowed_before(after, operation)), *conditions).values(changes)
-        moved = change.returning(*Job.__table__.c).cte("moved")
+        moved = change.returning(*Job.__table__.c).cte("changed_jobs")
         extra_ctes = () if extra_changes is None else extra_changes(moved)
         self._statement = select(*moved.c).add_cte(insert_event(moved, event_type), *extra_ctes)
 
     async def apply(
         self, work: Work, *, message: str | None = None, data: dict[str, Any] | None = None, **parameters: Any
     ) -> Sequence[Row[Any]]:
-        """The rows that went, all columns; each is announced, and one that waits again rings its queue."""
-        rows = await work.all(self._statement, {"the_message": message, "the_data": data, **parameters})
+        """Return the changed rows with all columns. Streams and workers are notified of each after the commit."""
+        rows = await work.all(self._statement, {"p_message": message, "p_data": data, **parameters})
         for row in rows:
             notify_change(work, row)
         return rows
@@ -94,27 +95,27 @@ class TransitionStatement:
     async def apply_one(
         self, work: Work, *, message: str | None = None, data: dict[str, Any] | None = None, **parameters: Any
     ) -> Row[Any] | None:
-        """The same where the conditions name one job; None when it did not go."""
+        """The same for conditions that name one job; None if it did not change."""
         rows = await self.apply(work, message=message, data=data, **parameters)
         return rows[0] if rows else None
 
 
 def insert_event(moved: CTE, event_type: JobEventType | None = None) -> CTE:
-    """The insert of one event for each row of `moved`, which has taken the next sequence already; without `says`, its type is a parameter too."""
+    """Insert one event for each row of `moved`, which has taken the next sequence already. Without `event_type`, the type is a parameter."""
     columns = ("job_id", "sequence", "attempt", "type", "status", "progress", "step", "message", "data")
     event_types = JobEvent.__table__.c.type.type
     event_row = select(
         moved.c.id,
         moved.c.last_sequence,
         moved.c.attempt,
-        bindparam("the_type", type_=event_types) if event_type is None else literal(event_type, event_types),
+        bindparam("p_type", type_=event_types) if event_type is None else literal(event_type, event_types),
         moved.c.status,
         moved.c.progress,
         moved.c.current_step,
-        bindparam("the_message", type_=Text()),
-        bindparam("the_data", type_=JSONB(none_as_null=True)),
+        bindparam("p_message", type_=Text()),
+        bindparam("p_data", type_=JSONB(none_as_null=True)),
     )
-    return insert(JobEvent).from_select(columns, event_row).cte("told")
+    return insert(JobEvent).from_select(columns, event_row).cte("inserted_events")
 
 
 def _default_values(after: JobStatus) -> dict[str, Any]:
@@ -127,13 +128,13 @@ def _default_values(after: JobStatus) -> dict[str, Any]:
         cleared = {"lease_until": None, "completed_at": clock(), "progress": 100, "current_step": None}
         return {**cleared, "estimated_completed_at": None, "error": None}
     if after in TERMINAL:
-        # What an earlier try said is not why a job was cancelled; one that FAILED is given its own.
+        # The error of an earlier try is not why a job was cancelled; a transition to FAILED sets its own.
         return {"lease_until": None, "completed_at": clock(), "estimated_completed_at": None, "error": None}
-    return {"estimated_completed_at": None, "error": None}  # a job that waits to be tried again shows why, and one that runs nothing
+    return {"estimated_completed_at": None, "error": None}  # only a job that waits for a retry shows the last error
 
 
 def notify_change(work: Work, row: Row[Any]) -> None:
-    """Tell the streams; and the workers, where there is something for them: work, a job of theirs to stop, or room under a cap."""
+    """Notify streams and, if needed, workers: of work, of a job to cancel, or of a free place under a concurrency limit."""
     dispatch = None
     if row.status is JobStatus.PENDING:
         dispatch = row.queue if row.attempt == 0 else f"{REQUEUED_PREFIX}{row.queue}"

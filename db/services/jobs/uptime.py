@@ -1,6 +1,6 @@
-"""Since when Postgres has run without a crash: the row is written by whoever finds it gone, and only a crash removes it.
+"""When PostgreSQL last started or recovered from a crash. Workers insert the row where it is missing; only a crash removes it.
 
-`pg_postmaster_start_time` does not tell of a crash that the postmaster itself survives, and what does is hidden from ordinary roles.
+`pg_postmaster_start_time` misses a crash that the postmaster survives, and what shows it is hidden from ordinary roles.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from db.tables import Uptime
 
 
 def record_start() -> Insert:
-    """The statement that notes the time if nobody has since the last crash."""
+    """Build the statement that inserts the time unless the row exists."""
     return insert(Uptime).values(since=clock()).on_conflict_do_nothing()
 
 
 def started_at() -> ColumnElement[object]:
-    """When Postgres started, or was found to have recovered; to be asked after `noted`."""
+    """When PostgreSQL started or was seen to have recovered; run `record_start` before."""
     return func.greatest(func.pg_postmaster_start_time(), select(Uptime.since).scalar_subquery())

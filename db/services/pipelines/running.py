@@ -46,7 +46,7 @@ _FREE_NAME_NUMBER = text("""
 def _insert_dataset() -> Executable:
     table = cast("Table", Dataset.__table__)
     columns = ("owner_id", "name", "description", "modality", "problem_type", "target_column", "source")
-    insertion = upsert(table).values({name: bindparam(f"the_{name}", type_=table.c[name].type) for name in columns})
+    insertion = upsert(table).values({name: bindparam(f"p_{name}", type_=table.c[name].type) for name in columns})
     is_live = table.c.deleted_at.is_(None)
     statement = insertion.on_conflict_do_nothing(index_elements=[table.c.owner_id, func.lower(table.c.name)], index_where=is_live)
     return statement.returning(table.c.id)
@@ -54,7 +54,7 @@ def _insert_dataset() -> Executable:
 
 _INSERT_DATASET = _insert_dataset()
 _EXISTING_SNAPSHOT = select(PipelineSnapshot.id).where(
-    PipelineSnapshot.pipeline_id == bindparam("the_pipeline"), PipelineSnapshot.sha256 == bindparam("the_sha256")
+    PipelineSnapshot.pipeline_id == bindparam("p_pipeline_id"), PipelineSnapshot.sha256 == bindparam("p_sha256")
 )
 
 
@@ -224,7 +224,7 @@ def _freeze(
 
 async def _ensure_snapshot(work: Work, pipeline: Row[Any], definition: definitions.Definition) -> UUID:
     digest = definitions.sha256(definition)
-    parameters = {"the_pipeline": pipeline.id, "the_sha256": digest}
+    parameters = {"p_pipeline_id": pipeline.id, "p_sha256": digest}
     # It mostly exists. Writing its row again would let only one work at a time run the pipeline.
     if (existing_id := await work.scalar(_EXISTING_SNAPSHOT, parameters)) is not None:
         return existing_id
@@ -262,7 +262,7 @@ async def _output_dataset_id(work: Work, request: RunRequest, dataset: Row[Any],
     }
     collisions = 0
     while True:
-        created_id = await work.scalar(_INSERT_DATASET, {f"the_{name}": value for name, value in values.items()})
+        created_id = await work.scalar(_INSERT_DATASET, {f"p_{name}": value for name, value in values.items()})
         if created_id is not None:
             return created_id
         number = await work.scalar(_FREE_NAME_NUMBER, {"owner": dataset.owner_id, "base": base})
