@@ -51,7 +51,7 @@ class _DeprecatedNamesSource(EnvSettingsSource):
 
 
 def deprecated_settings_in_use(*settings_classes: type[TrellisSettings]) -> Iterator[tuple[str, str]]:
-    """The old name and the new one of each renamed setting that this process's environment still sets by its old name."""
+    """Yield (old name, new name) of each renamed setting that the environment still sets by its old name."""
     for settings_class in settings_classes:
         for field_name, old_name in settings_class.deprecated_names.items():
             if old_name in os.environ:

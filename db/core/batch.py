@@ -1,4 +1,4 @@
-"""Many keys in, a mapping out: the one shape of a read that the loaders know."""
+"""Batch functions, which loaders call: many keys in, a mapping out."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ K = TypeVar("K", bound=Hashable)
 
 
 class Batch(Protocol):
-    """A read of many keys at once on behalf of a viewer. Keys that have nothing, or nothing the viewer may see, are left out."""
+    """Read many keys in one call for a viewer. Keys without a row that the viewer may see are left out."""
 
     async def __call__(self, database: Database, viewer: Viewer, keys: Sequence[UUID], /) -> Mapping[UUID, Any]: ...
 
 
 class Statement(Protocol):
-    """A select of the rows that a viewer may see, without order or limit."""
+    """Build a select of the rows that a viewer may see, without order or limit."""
 
     def __call__(self, viewer: Viewer, /) -> Rows: ...
 
 
 def rows_by_key(statement: Statement, key: Column, name: str = "id") -> Batch:
-    """At most one row a key; `name` is the label of `key` among the selected columns."""
+    """A batch of at most one row per key; `name` is the label of `key` among the selected columns."""
 
     async def load(database: Database, viewer: Viewer, keys: Sequence[UUID], /) -> Mapping[UUID, Row[Any]]:
         rows = await database.rows(statement(viewer).where(equals_any(key, keys)))
@@ -38,7 +38,7 @@ def rows_by_key(statement: Statement, key: Column, name: str = "id") -> Batch:
 
 
 def rows_by_parent(statement: Statement, parent: Column, name: str, *order: Column) -> Batch:
-    """Every row of each parent, in order; for lists that are short by their nature. Parents without rows get an empty list."""
+    """A batch of all rows of each parent, in order, for lists that are always short. Parents without rows get an empty list."""
 
     async def load(database: Database, viewer: Viewer, keys: Sequence[UUID], /) -> Mapping[UUID, list[Row[Any]]]:
         grouped: dict[UUID, list[Row[Any]]] = {key: [] for key in keys}

@@ -1,7 +1,7 @@
-"""What a list is narrowed and ordered by, as plain hashable values, and how they become SQL.
+"""Filters and orders of listings, as hashable values, and their translation to SQL.
 
-A field `x` of a filter conditions the column `x` of the list's table, and an order by `x` sorts by that column. A domain names only what
-cannot be derived so: `Filters(Model, alias=_has_alias)`.
+The field `x` of a filter is a condition on the column `x` of the listing's table, and an order by `x` sorts by that column. A domain declares
+only the exceptions: `Filters(Model, alias=_has_alias)`.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from db.core.base import Table
 from db.core.page import Sort
 from db.core.sql import Column, equals_any, lower_equals_any
 
-UNMATCHED_ID = UUID(int=0)  # stands for an id that names nothing: no row has it
+UNMATCHED_ID = UUID(int=0)  # stands for an invalid id: no row has it
 
 
 @dataclass(frozen=True, slots=True)
 class TextMatch:
-    """Conditions on a text, all of which hold, whatever the case. None is no condition."""
+    """Conditions on a text, combined with AND, ignoring case. None is no condition."""
 
     eq: str | None = None
     contains: str | None = None
@@ -43,7 +43,7 @@ class TextMatch:
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """A time from `gte` on and before `lt`; None is no bound."""
+    """The half-open period from `gte` to before `lt`; None is no bound."""
 
     gte: datetime | None = None
     lt: datetime | None = None
@@ -77,12 +77,12 @@ class OneOf:
 
 @dataclass(frozen=True, slots=True)
 class AllOf:
-    """Conditions in a form of the domain's own, all of which hold; only a function of `Filters` understands them."""
+    """Domain-specific conditions, combined with AND, which only a function of `Filters` can translate."""
 
     items: tuple[Hashable, ...]
 
     def conditions(self, column: Column) -> Iterator[ColumnElement[bool]]:
-        raise TypeError(f"{column} has no condition of this form; name a function for it in `Filters`.")
+        raise TypeError(f"{column} has no condition of this form; pass a function for it to `Filters`.")
 
 
 Condition = TextMatch | Period | Equals | OneOf | AllOf
@@ -90,13 +90,13 @@ Condition = TextMatch | Period | Equals | OneOf | AllOf
 
 @dataclass(frozen=True, slots=True)
 class Criteria:
-    """Conditions by the name of their field, all of which hold."""
+    """Conditions by field name, combined with AND."""
 
     fields: tuple[tuple[str, Condition], ...] = ()
 
     @classmethod
     def of(cls, **conditions: Condition | None) -> Criteria:
-        """None is no condition."""
+        """Build from keyword arguments; None is no condition."""
         return cls(tuple((field, condition) for field, condition in conditions.items() if condition is not None))
 
     def get(self, field: str) -> Condition | None:
@@ -110,7 +110,7 @@ SpecialCondition = Callable[[Any], Iterable[ColumnElement[bool]]]
 
 
 class Filters:
-    """Turns `Criteria` into conditions on a table. `special` has a function for each field that is no column: condition in, SQL out."""
+    """Translate `Criteria` to conditions on a table. `special` has a function for each field that is not a column: condition in, SQL out."""
 
     def __init__(self, table: type[Table], **special: SpecialCondition) -> None:
         self._table = table
@@ -124,7 +124,7 @@ class Filters:
         return condition.conditions(_column(self._table, field)) if special is None else special(condition)
 
     def require(self, fields: Iterable[str]) -> None:
-        """Raise `TypeError` for a field that is neither a column nor has a function."""
+        """Raise `TypeError` for a field that is neither a column nor in `special`."""
         for field in fields:
             if field not in self._special:
                 _column(self._table, field)
@@ -132,7 +132,7 @@ class Filters:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A field of the list and a direction."""
+    """A field of the listing and a direction."""
 
     field: str
     descending: bool = True
@@ -142,9 +142,9 @@ Kind = Literal["time", "text", "int", "float"]
 
 
 class Orders:
-    """Turns an `Order` by a column into a `Sort`; without an order it is `created_at`, newest first. Texts are sorted whatever their case.
+    """Translate an `Order` by a column to a `Sort`; the default is `created_at`, newest first. Texts are sorted ignoring case.
 
-    The name of the sort is in cursors, which outlive a release: it is the column and the direction.
+    Cursors contain the name of the sort and outlive a release, so the name is the column and the direction and must not change.
     """
 
     def __init__(self, table: Any) -> None:
@@ -157,7 +157,7 @@ class Orders:
         return Sort(f"{field}.{descending:d}", column, self._table.id, descending, kind, nullable)
 
     def require(self, fields: Iterable[str]) -> None:
-        """Raise `TypeError` for a field that is no column, or one whose values have no order."""
+        """Raise `TypeError` for a field that is not a column of a sortable type."""
         for field in fields:
             self._sorted_column(field)
 
@@ -174,5 +174,5 @@ class Orders:
 
 def _column(table: type[Table], field: str) -> Any:
     if field not in inspect(table).column_attrs:
-        raise TypeError(f"{table.__tablename__} has no column {field!r}: add it, or name a function for it in `Filters`.")
+        raise TypeError(f"{table.__tablename__} has no column {field!r}: add it, or pass a function for it to `Filters`.")
     return getattr(table, field)

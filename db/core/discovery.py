@@ -1,4 +1,4 @@
-"""Import all modules of a package, so that what each of them declares is registered and no list of them is kept."""
+"""Import all modules of a package, so that their declarations are registered without a list of modules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A list as it is served: pages and counts of the whole, or of the part under each of many parents in one statement."""
+"""Listings: pages and counts of a whole list, or under each of many parents in one statement."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from db.core.work import Database
 class Listing:
     """`statement(viewer)` selects the rows that a viewer may see, without order or limit; `sort(order)` orders them, `filters` narrow them.
 
-    With a `parent` column it is the list under each parent, else the whole list. Criteria and order are None where none were given.
+    With a `parent` column it is one list per parent, else the whole list. Criteria and order are None if not given.
     """
 
     statement: Statement
@@ -28,19 +28,19 @@ class Listing:
     parent: Column | None = None
 
     def under(self, parent: Any) -> Self:
-        """The same list under each value of a column, e.g. `listing.under(Dataset.owner_id)`."""
+        """The same listing under each value of a column, e.g. `listing.under(Dataset.owner_id)`."""
         return replace(self, parent=parent)
 
     def require_filters(self, fields: Iterable[str]) -> None:
-        """Raise `TypeError` for a field of a filter that the list cannot be narrowed by."""
+        """Raise `TypeError` for a field that the listing has no filter for."""
         if self.filters is None:
-            raise TypeError("This list has no filters: give its `Listing` some.")
+            raise TypeError("This listing has no filters: pass `filters` to its `Listing`.")
         self.filters.require(fields)
 
     def require_orders(self, columns: Iterable[str]) -> None:
-        """Raise `TypeError` for a column that the list cannot be ordered by."""
+        """Raise `TypeError` for a column that the listing cannot be ordered by."""
         if not isinstance(self.sort, Orders):
-            raise TypeError("This list has one fixed order: give its `Listing` `Orders`.")
+            raise TypeError("This listing has a fixed order: pass `Orders` to its `Listing`.")
         self.sort.require(columns)
 
     def rows(self, viewer: Viewer, criteria: Criteria | None = None) -> Rows:
@@ -69,7 +69,7 @@ class Listing:
     async def counts(
         self, database: Database, viewer: Viewer, parents: Sequence[UUID], criteria: Criteria | None = None
     ) -> Mapping[UUID, int]:
-        """How many rows the list under each parent has."""
+        """The number of rows under each parent."""
         assert self.parent is not None
         statement = self.rows(viewer, criteria)
         async with database.read() as connection:
@@ -84,7 +84,7 @@ class Listing:
             return await page(connection, statement, sort, page_slice)
 
     async def count(self, database: Database, viewer: Viewer, criteria: Criteria | None = None) -> int:
-        """How many rows the whole list has."""
+        """The number of rows of the whole list."""
         statement = self.rows(viewer, criteria)
         async with database.read() as connection:
             return await count(connection, statement)

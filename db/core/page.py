@@ -1,6 +1,6 @@
-"""Keyset pages: of one list, or of the same list under many parents in one statement.
+"""Keyset pagination: of one list, or of the lists under many parents in one statement.
 
-A page starts after a row's own values, never at an offset, so rows added or deleted elsewhere neither repeat nor skip any.
+A page starts after the sort values of a row, not at an offset, so rows added or deleted elsewhere cause no repeats or gaps.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ MAX_SIZE = 100
 _SORT_KEY = "page_sort_key"
 _ROW_KEY = "page_row_key"
 _PARENT = "page_parent"
-_INTEGER_BITS = ((SmallInteger, 15), (BigInteger, 63), (Integer, 31))  # the first that fits: the others are integers too
+_INTEGER_BITS = ((SmallInteger, 15), (BigInteger, 63), (Integer, 31))  # first match: the other types are subclasses of Integer
 
 
 @dataclass(frozen=True)
 class Sort:
-    """An order of a list: `column`, then the row's key, both in one direction; nulls come last either way.
+    """The order of a list: `column`, then the row's key, both in one direction; nulls come last in both directions.
 
-    `name` marks cursors, so that one made under another order is refused. `kind` is the Python type of the column's values.
+    `name` is in cursors, so that a cursor of another order is refused. `kind` is the Python type of the column's values.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Sort:
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """Which part of a list: `size` rows after (or, `backward`, before) a cursor. Made by `Slice.of`, which checks the arguments."""
+    """A slice of a list: `size` rows after (or, if `backward`, before) a cursor. Build with `Slice.of`, which validates the arguments."""
 
     size: int = DEFAULT_SIZE
     after: str | None = None
@@ -71,7 +71,7 @@ class Slice:
 
     @classmethod
     def of(cls, first: int | None, after: str | None, last: int | None, before: str | None) -> Slice:
-        """Check Relay's four arguments; raises `ValueError` with words for people."""
+        """Validate the four arguments of Relay connections. Raises `ValueError` with a message for users."""
         if first is not None and last is not None:
             raise ValueError("Give `first` or `last`, not both.")
         for name, size in (("first", first), ("last", last)):
@@ -83,7 +83,7 @@ class Slice:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Rows in the list's order, a cursor each."""
+    """Rows in the list's order, and the cursor of each."""
 
     rows: Sequence[Row[Any]]
     cursors: Sequence[str]
@@ -92,13 +92,13 @@ class Page:
 
 
 def encode_cursor(sort: Sort, value: Any, key: UUID) -> str:
-    """An opaque cursor: the order's name and the row's place in it."""
+    """Return an opaque cursor: the order's name and the row's position in it."""
     json_value = value.isoformat() if isinstance(value, datetime) else value
     return base64.urlsafe_b64encode(orjson.dumps([sort.name, json_value, key.hex])).decode().rstrip("=")
 
 
 def decode_cursor(sort: Sort, cursor: str) -> tuple[Any, UUID]:
-    """The place that a cursor of this order names; `InvalidCursor` for anything else."""
+    """Return the sort value and key of a cursor of this order. Raises `InvalidCursor` for anything else."""
     invalid_cursor = InvalidCursor(f"The cursor {cursor[:60]!r} does not belong to this list in this order. Start again without a cursor.")
     try:
         name, value, key = orjson.loads(base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True))
@@ -126,7 +126,7 @@ def decode_cursor(sort: Sort, cursor: str) -> tuple[Any, UUID]:
 
 
 def _integer(value: object, column: Column) -> int:
-    """Within what the column holds: the driver refuses to send anything else."""
+    """Check the range of the column's type, since the driver raises beyond it."""
     bits = next(bits for kind, bits in _INTEGER_BITS if isinstance(column.type, kind))
     if not isinstance(value, int) or isinstance(value, bool) or not -(2**bits) <= value < 2**bits:
         raise ValueError
@@ -140,7 +140,7 @@ def _text(value: object) -> str:
 
 
 def _past_cursor(sort: Sort, cursor: str, *, forward: bool) -> ColumnElement[bool]:
-    """Rows that come after the cursor's place (or before it, not `forward`)."""
+    """The condition for rows after the cursor's position (before it, if not `forward`)."""
     value, key = decode_cursor(sort, cursor)
     smaller = sort.descending == forward
     if value is None:  # among the nulls, which come last
@@ -198,13 +198,13 @@ async def page_by_parent(
     sort: Sort,
     page_slice: Slice,
 ) -> dict[UUID, Page]:
-    """The same page under each of `parents`, in one statement: a lateral sub-select runs off the index once per parent."""
+    """The same page under each of `parents`, in one statement: a lateral subquery scans the index once per parent."""
     parent_rows = (
         func.unnest(bindparam("page_parents", list(parents), type_=ARRAY(Uuid)))
-        .table_valued(literal_column("parent", Uuid), with_ordinality="position", name="wanted")
+        .table_valued(literal_column("parent", Uuid), with_ordinality="position", name="parents")
         .render_derived()
     )
-    inner = _ordered(statement.where(parent == parent_rows.c.parent), sort, page_slice).lateral("part")
+    inner = _ordered(statement.where(parent == parent_rows.c.parent), sort, page_slice).lateral("page")
     query = select(parent_rows.c.parent.label(_PARENT), *inner.c).select_from(parent_rows.join(inner, true()))
     descending = sort.descending != page_slice.backward
     column, key = inner.c[_SORT_KEY], inner.c[_ROW_KEY]
@@ -219,7 +219,7 @@ async def page_by_parent(
 
 
 def _empty_page(page_slice: Slice) -> Page:
-    """A page without rows still knows whether a cursor led to it."""
+    """An empty page; if it was reached by a cursor, there are rows on the other side."""
     return Page(
         (),
         (),
@@ -229,7 +229,7 @@ def _empty_page(page_slice: Slice) -> Page:
 
 
 async def counts_by_parent(connection: AsyncConnection, statement: Rows, parent: Column, parents: Sequence[UUID]) -> dict[UUID, int]:
-    """How many rows each parent's whole list has, 0 where none."""
+    """The number of rows under each parent, 0 if none."""
     count_statement = statement.with_only_columns(parent.label("parent"), func.count().label("count"), maintain_column_froms=True)
     count_statement = count_statement.where(equals_any(parent, parents)).group_by(parent)
     counts = {row[0]: row[1] for row in (await connection.execute(count_statement)).all()}
@@ -237,6 +237,6 @@ async def counts_by_parent(connection: AsyncConnection, statement: Rows, parent:
 
 
 async def count(connection: AsyncConnection, statement: Rows) -> int:
-    """How many rows the whole list has."""
+    """The number of rows of the whole list."""
     count_statement = statement.with_only_columns(func.count(), maintain_column_froms=True)
     return int((await connection.execute(count_statement)).scalar_one())

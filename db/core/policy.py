@@ -3,7 +3,7 @@
     class Dataset(Table, policy=Owned()): ...
     class DatasetVersion(Table, policy=Through("dataset_id")): ...
 
-`visible(DatasetVersion, viewer)` is the condition that every read and every service puts into its statement. A mapped class without a policy
+`visible(DatasetVersion, viewer)` is the condition that every query and service adds to its statement. A mapped class without a policy
 raises `TypeError` when it is defined.
 """
 
@@ -25,7 +25,7 @@ class Policy(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Owned:
-    """A row belongs to the user in `column`. What owning means is decided here alone; accounts shared by several users will be added here."""
+    """A row belongs to the user in `column`. The only definition of ownership; accounts shared by several users will be added here."""
 
     column: str = "owner_id"
 
@@ -35,7 +35,7 @@ class Owned:
 
 @dataclass(frozen=True, slots=True)
 class Personal:
-    """A row is the user in `column`, or something that only this user may use, such as a token. It is never shared with an account."""
+    """A row is the user in `column`, or usable by this user alone, such as a token. Never shared with an account."""
 
     column: str
 

@@ -1,4 +1,4 @@
-"""Types of SQL as the queries write it, and how a list of values goes into a statement."""
+"""Types of SQL expressions, and conditions with a list of values as one parameter."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ Column: TypeAlias = ColumnElement[Any] | InstrumentedAttribute[Any]  # a column 
 
 
 def equals_any(column: Column, values: Iterable[Any]) -> ColumnElement[bool]:
-    """`column = ANY(array)`. The values are one parameter, so the text of the statement, and with it the prepared statement, is the same
-    for any number of them; `IN` has one parameter per value."""
+    """`column = ANY(array)`. The values are one parameter, so the statement's text, and thus the prepared statement, is the same for any
+    number of values; `IN` has one parameter per value."""
     return column == any_(bindparam(None, list(values), type_=ARRAY(column.type), unique=True))
 
 
 def lower_equals_any(column: Column, texts: Iterable[str]) -> ColumnElement[bool]:
-    """`lower(column) = ANY(array)`, with the texts folded by PostgreSQL too: its rules for case are not Python's."""
+    """`lower(column) = ANY(array)`, with the texts lower-cased by PostgreSQL too: its case rules differ from Python's."""
     texts_parameter = bindparam(None, list(texts), type_=ARRAY(Text), unique=True)
     rows = func.unnest(texts_parameter).table_valued(literal_column("value", Text), name="texts").render_derived()
     return func.lower(column) == any_(func.array(select(func.lower(rows.c.value)).scalar_subquery()))
 
 
 def equals_any_tuple(columns: Sequence[Column], keys: Iterable[Sequence[Any]]) -> ColumnElement[bool]:
-    """The same for keys of several columns: `(a, b) IN (SELECT ... FROM unnest(array_a, array_b))`."""
+    """`equals_any` for composite keys: `(a, b) IN (SELECT ... FROM unnest(array_a, array_b))`."""
     arrays = zip(*keys, strict=True)
     parameters = [
         bindparam(None, list(values), type_=ARRAY(column.type), unique=True) for column, values in zip(columns, arrays, strict=True)

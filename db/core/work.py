@@ -97,10 +97,10 @@ class Work:
         self.revalidated.add(user_id)
 
     def before_commit(self, user_id: UUID, action: Callable[[], Awaitable[None]]) -> None:
-        """Run `act`, which locks a user's row, just before the commit; if it raises, the whole unit of work is rolled back.
+        """Run `action`, which locks a user's row, just before the commit; if it raises, the whole unit of work is rolled back.
 
-        All concurrent work of a user wants that row. Locked last, and several users in the order of their ids, it is held only during
-        the commit, and no transaction that holds one waits for another kind of lock.
+        All concurrent work of a user contends for that row. Locked last, in the order of the users' ids, it is held only during the commit,
+        and no transaction that holds one waits for another kind of lock.
         """
         self.before_commit_actions.append((user_id, action))
 
@@ -207,7 +207,7 @@ class Database:
             try:
                 await self.publisher.publish(notices, tuple(work.revalidated))
             except Exception:  # the commit stands even if its notices are lost; dispatcher and feed reconcile
-                log.warning("notices_not_sent", count=len(notices), exc_info=True)
+                log.warning("notices_not_published", count=len(notices), exc_info=True)
 
 
 def _engine(url: str, connections: int, statement_timeout: float, idle_timeout: float) -> AsyncEngine:
@@ -248,7 +248,7 @@ def _terminate_in_background(dbapi_connection: Any) -> None:
     """
     connection = dbapi_connection.driver_connection
     try:
-        closing = asyncio.get_running_loop().create_task(_close_or_terminate(connection), name="leave of a connection")
+        closing = asyncio.get_running_loop().create_task(_close_or_terminate(connection), name="close connection")
     except RuntimeError:  # no event loop is running
         connection.terminate()
     else:

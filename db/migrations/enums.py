@@ -1,4 +1,4 @@
-"""The CHECK of a column that holds the values of an enum (`db.core.base.enum_column`), changed in one line of a revision."""
+"""Change the CHECK of an enum column (`db.core.base.enum_column`) in a migration."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from alembic.operations import Operations
 
 
 def change_enum(op: Operations, table: str, column: str, values: Sequence[str]) -> None:
-    """Let the column hold these values alone. Write them out: a revision is frozen, and the enum in code goes on changing.
+    """Allow only these values. Write them out: a revision is frozen, while the enum in code changes.
 
-    PostgreSQL reads the whole table under an exclusive lock and refuses where a row holds another value; move such rows before.
+    PostgreSQL scans the whole table under an exclusive lock and fails if a row has another value; change such rows before.
     """
     drop_enum(op, table, column)
     quoted = ", ".join(f"'{value}'" for value in values)
@@ -18,5 +18,5 @@ def change_enum(op: Operations, table: str, column: str, values: Sequence[str]) 
 
 
 def drop_enum(op: Operations, table: str, column: str) -> None:
-    """Let the column hold any value, as before the check was first written."""
+    """Drop the CHECK, so that any value is allowed."""
     op.drop_constraint(op.f(f"ck_{table}_{column}_is_known"), table, if_exists=True)

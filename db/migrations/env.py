@@ -1,4 +1,4 @@
-"""How alembic runs here: online, over asyncpg, every revision in one transaction behind an advisory lock."""
+"""Alembic's environment: online, over asyncpg, all revisions in one transaction under an advisory lock."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from db.migrations.partitions import include_name
 from db.tables import Table
 
-_LOCK = 7_263_001  # any number, as long as nothing else here takes the same
+_LOCK = 7_263_001  # advisory lock key; arbitrary, but used for nothing else
 
 
 def _run(connection: Connection) -> None:

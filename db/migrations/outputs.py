@@ -1,4 +1,4 @@
-"""The guard of a table whose rows are outputs of jobs; it does what a foreign key from `job_outputs` to the table would do on a delete."""
+"""Triggers on tables whose rows are outputs of jobs, in place of a foreign key from `job_outputs`."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from alembic.operations import Operations
 
 
 def guard_outputs(op: Operations, table: str, kind: str, on_delete: Literal["cascade", "restrict"]) -> None:
-    """Remove the output with its row (`cascade`), or refuse to delete a row that is one (`restrict`)."""
+    """On delete of a row, delete its output (`cascade`), or refuse if there is one (`restrict`)."""
     op.execute(
         f"CREATE TRIGGER guard_output AFTER DELETE ON {table} FOR EACH ROW EXECUTE FUNCTION trellis_guard_output('{kind}', '{on_delete}')"
     )
 
 
 def unguard_outputs(op: Operations, table: str) -> None:
-    """Remove the guard."""
+    """Drop the trigger."""
     op.execute(f"DROP TRIGGER guard_output ON {table}")

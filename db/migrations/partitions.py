@@ -1,4 +1,4 @@
-"""Partitions are made by a function in the database, not by the tables in code, so what compares the two must pass over them."""
+"""Exclude partitions from Alembic's comparison: a database function creates them, the tables in code do not declare them."""
 
 from __future__ import annotations
 

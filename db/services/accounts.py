@@ -1,4 +1,4 @@
-"""Making users and their tokens."""
+"""Create users and their bearer tokens."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MIN_TOKEN = 16
 
 
 def new_token() -> str:
-    """A bearer token: `trk_<prefix>_<256 random bits>`, shown once and kept only as a hash."""
+    """Return a new bearer token, `trk_<prefix>_<256 random bits>`. It is shown once; only its hash is stored."""
     return f"trk_{secrets.token_hex(4)}_{secrets.token_urlsafe(32)}"
 
 
@@ -35,7 +35,7 @@ async def add_user(
     role: UserRole = UserRole.MEMBER,
     tier: UserTier = UserTier.FREE,
 ) -> str:
-    """Make a user and answer their bearer token, which is nowhere else. Raises `InvalidInput` or `NameTaken`."""
+    """Create a user and return their bearer token, which is not stored. Raises `InvalidInput` or `NameTaken`."""
     checks = Checks()
     checks.text(full_name, "fullName", length=200)
     if not _EMAIL.fullmatch(email) or len(email) > 254:
@@ -57,14 +57,14 @@ async def add_user(
 
 
 async def add_token(work: Work, email: str, name: str) -> str:
-    """A further bearer token of a user, shown this once. Raises `NotFound`."""
+    """Create another bearer token of a user. Raises `NotFound`."""
     token = new_token()
     await _store_token(work, await _live_user_id(work, email), token, name)
     return token
 
 
 async def revoke_tokens(work: Work, email: str) -> int:
-    """Every token of a user; how many there were. Connections that they opened end within seconds. Raises `NotFound`."""
+    """Revoke all tokens of a user; return how many. Connections opened with them end within seconds. Raises `NotFound`."""
     user_id = await _live_user_id(work, email)
     revoked = await work.run(update(ApiKey).where(ApiKey.user_id == user_id, ApiKey.revoked_at.is_(None)).values(revoked_at=func.now()))
     work.revalidate_sessions(user_id)
@@ -79,9 +79,9 @@ async def _live_user_id(work: Work, email: str) -> UUID:
 
 
 async def ensure_admin(work: Work, email: str, token: str) -> UUID:
-    """The admin of this installation, made where missing, with exactly this token as the one named `admin`. Safe to repeat.
+    """Create the admin of this installation if missing, and make `token` the only valid one named `admin`. Idempotent.
 
-    Raises `InvalidInput` for a token that could be guessed.
+    Raises `InvalidInput` for a token shorter than 16 printable ASCII characters.
     """
     checks = Checks()
     if len(token) < MIN_TOKEN or not token.isascii() or not token.isprintable() or " " in token:

@@ -1,10 +1,10 @@
-"""What users have, what jobs under way hold of it, and a line in the ledger for every change.
+"""Credits: balances of users, holds of unfinished jobs, and a ledger entry for every change.
 
-A balance that is read and then written is spent twice by two at once. So an operation is one statement: it changes the user's row if
-that leaves nothing below zero, takes the next number of the ledger from it, and writes the line.
+Two transactions that read a balance and then write it could spend it twice. So an operation is one statement: it updates the user's row
+unless a column would become negative, takes the ledger's next sequence from it, and inserts the entry.
 
-The user's row is wanted by everything that the user does at once. It is locked last: holds, charges and releases are left to the end of
-their work (`Work.at_last`), which takes the rows of several users in the order of their ids.
+All concurrent work of a user contends for the user's row. So it is locked last: holds, charges and releases run just before the commit
+(`Work.before_commit`), which locks the rows of several users in the order of their ids.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from db.tables.billing import CreditKind
 from db.tables.jobs import JobKind
 from db.tables.jobstates import JobStatus
 
-GRANTABLE_KINDS = frozenset({CreditKind.PURCHASE, CreditKind.REFUND, CreditKind.ADJUSTMENT})  # what operators write; jobs write the rest
+GRANTABLE_KINDS = frozenset({CreditKind.PURCHASE, CreditKind.REFUND, CreditKind.ADJUSTMENT})  # written by admins; jobs write the others
 
 
 def _entry_statement() -> Select[Any]:
@@ -50,7 +50,7 @@ def _entry_statement() -> Select[Any]:
         "actor_id": bindparam("p_actor_id", type_=Uuid()),
         "note": bindparam("p_note", type_=Text()),
     }
-    inserted = insert(CreditTransaction).from_select(list(entry), select(*entry.values())).cte("entered")
+    inserted = insert(CreditTransaction).from_select(list(entry), select(*entry.values())).cte("inserted_entry")
     return select(account.c.credit_balance).add_cte(inserted)
 
 
@@ -60,7 +60,7 @@ _ENTRY_STATEMENT = _entry_statement()
 async def _write_entry(
     work: Work, owner_id: UUID, kind: CreditKind, amount: int, held: int = 0, job_id: UUID | None = None, note: str | None = None
 ) -> int:
-    """What can be spent after this. Raises `InsufficientCredits` where it would be less than nothing, or `NotFound`."""
+    """Write one ledger entry and return the new balance. Raises `InsufficientCredits` if it would be negative, or `NotFound`."""
     entry = {"p_owner_id": owner_id, "p_kind": kind, "p_amount": amount, "p_held": held, "p_job_id": job_id, "p_note": note}
     actor = None if work.viewer is SYSTEM else work.viewer.id
     balance = await work.scalar(_ENTRY_STATEMENT, {**entry, "p_actor_id": actor})
@@ -73,35 +73,35 @@ async def _write_entry(
 
 
 def price(kind: JobKind) -> int:
-    """What a job of this kind costs that is submitted now."""
+    """The current price of a job of this kind."""
     return state_settings().credit_prices.get(kind.name, 0)
 
 
 async def hold(work: Work, owner_id: UUID, cost: int, job_id: UUID) -> None:
-    """Keep what a job costs from being spent, until `charge` or `release`. Raises `InsufficientCredits`."""
+    """Hold a job's cost until `charge` or `release`. Raises `InsufficientCredits`."""
     await _write_entry(work, owner_id, CreditKind.HOLD, -cost, cost, job_id)
 
 
 async def charge(work: Work, owner_id: UUID, cost: int, job_id: UUID) -> None:
-    """What was held is gone."""
+    """Consume held credits."""
     await _write_entry(work, owner_id, CreditKind.CONSUMPTION, 0, -cost, job_id)
 
 
 async def release(work: Work, owner_id: UUID, cost: int, job_id: UUID) -> None:
-    """What was held can be spent again."""
+    """Return held credits to the balance."""
     await _write_entry(work, owner_id, CreditKind.RELEASE, cost, -cost, job_id)
 
 
 def hold_for_job(work: Work, job: Row[Any]) -> None:
-    """Hold what a job costs that was just submitted. The end of the work raises `InsufficientCredits`, and then nothing of it is written."""
+    """Hold the cost of a submitted job before the commit, which raises `InsufficientCredits` and rolls back if the balance is too low."""
     if job.credit_cost:
         work.before_commit(job.owner_id, lambda: hold(work, job.owner_id, job.credit_cost, job.id))
 
 
 def settle_for_job(work: Work, job: Row[Any]) -> None:
-    """A job that completed has cost what was held for it; one that ended otherwise has cost nothing.
+    """Charge the held credits of a completed job before the commit; release those of a job that ended otherwise.
 
-    To be called once, in the work of the transition; an index refuses a second end of the same hold.
+    To be called once, in the transition's unit of work; a unique index refuses a second end of one hold.
     """
     if job.credit_cost:
         operation = charge if job.status is JobStatus.COMPLETED else release
@@ -109,9 +109,9 @@ def settle_for_job(work: Work, job: Row[Any]) -> None:
 
 
 async def grant(work: Work, owner_id: UUID, kind: CreditKind, amount: int, note: str | None = None) -> int:
-    """Give credits, or by an adjustment take some; what can be spent after this.
+    """Grant credits, or take some by a negative adjustment; return the new balance.
 
-    Raises `Forbidden` for all but admins, `InvalidInput`, `NotFound`, or `InsufficientCredits` when more is taken than there is.
+    Raises `Forbidden` for all but admins, `InvalidInput`, `NotFound`, or `InsufficientCredits` if more is taken than the balance.
     """
     if not work.viewer.sees_all:
         raise Forbidden("Only an admin gives credits.")

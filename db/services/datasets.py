@@ -1,4 +1,4 @@
-"""Making, changing and deleting datasets."""
+"""Create, change and delete datasets."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _UNIQUE = "uq_datasets_owner_id_name"
 
 @dataclass(frozen=True, slots=True)
 class NewDataset:
-    """A dataset to be made; names are unique per owner, whatever the case."""
+    """A dataset to be created; names are unique per owner, ignoring case."""
 
     name: str
     description: str | None = None
@@ -80,7 +80,7 @@ async def update(work: Work, dataset_id: UUID, changes: dict[str, Any]) -> UUID:
 
 
 async def delete(work: Work, dataset_id: UUID) -> UUID:
-    """Hide a dataset; edges still reach it. Raises `NotFound`, or `WrongState` while a job on it has not ended."""
+    """Mark a dataset as deleted; edges still lead to it. Raises `NotFound`, or `WrongState` while a job on it has not ended."""
     work.viewer.require_write()
     await lock(work, dataset_id, to_delete=True)
     on_dataset = or_(Job.dataset_id == dataset_id, Job.parameters["outputDatasetId"].astext == str(dataset_id))
@@ -92,9 +92,10 @@ async def delete(work: Work, dataset_id: UUID) -> UUID:
 
 
 async def lock_shared(work: Work, *dataset_ids: UUID | None) -> dict[UUID, Row[Any]]:
-    """The live ones of these datasets, by id, kept from being deleted until the work ends; so no job slips in beside a deletion.
+    """Lock those of these datasets that are not deleted against deletion until the transaction ends; return them by id.
 
-    Any number may hold a dataset at once, and it may be changed meanwhile: who submits a job waits for no other, nor for a job that ends.
+    So no job is submitted while its dataset is deleted. The lock is shared and permits changes: submissions wait neither for each other
+    nor for jobs that settle.
     """
     ids = [dataset_id for dataset_id in dataset_ids if dataset_id is not None]
     statement = select(Dataset).where(equals_any(Dataset.id, ids), Dataset.deleted_at.is_(None), visible(Dataset, work.viewer))
@@ -103,9 +104,9 @@ async def lock_shared(work: Work, *dataset_ids: UUID | None) -> dict[UUID, Row[A
 
 
 async def lock(work: Work, dataset_id: UUID, *, to_delete: bool = False) -> Row[Any]:
-    """The live dataset, locked against change until the work ends; against being held as well where it is to be deleted. Raises `NotFound`.
+    """Lock a live dataset against changes, and `to_delete` also against `lock_shared`, until the transaction ends. Raises `NotFound`.
 
-    It lets others refer to the row meanwhile: a running job does so each time that it reports, and holds locks of its own.
+    Foreign keys may still refer to the row: each report of a running job does, while it holds other locks.
     """
     statement = select(Dataset).where(Dataset.id == dataset_id, Dataset.deleted_at.is_(None), visible(Dataset, work.viewer))
     row = await work.first(statement.with_for_update(key_share=not to_delete))

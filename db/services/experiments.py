@@ -1,4 +1,4 @@
-"""Creating experiments and the runs in them; what a training does to its run."""
+"""Create experiments and runs; reset and copy the runs of training jobs."""
 
 from __future__ import annotations
 
@@ -77,12 +77,12 @@ async def default_experiment(work: Work, owner_id: UUID) -> UUID:
     if experiment_id is None:
         insertion = upsert(Experiment).values(owner_id=owner_id, name=DEFAULT, description="Runs that were started without an experiment.")
         experiment_id = await work.scalar(insertion.on_conflict_do_nothing().returning(Experiment.id))
-    # If two works create it at once, this insert has waited for the other's commit and done nothing: read that row.
+    # If a concurrent transaction created it, the insert waited for its commit and did nothing: read that row.
     return experiment_id if experiment_id is not None else await work.scalar(statement)
 
 
 async def add_run(work: Work, new: NewRun) -> UUID:
-    """Add a run with the experiment's next number; the experiment's row stays locked until the work ends."""
+    """Add a run with the experiment's next number; the experiment's row stays locked until the transaction ends."""
     increment = update(Experiment).where(Experiment.id == new.experiment_id).values(last_number=Experiment.last_number + 1)
     number = await work.scalar(increment.returning(Experiment.last_number))
     insertion = insert(Run).values(
@@ -100,7 +100,7 @@ async def add_run(work: Work, new: NewRun) -> UUID:
 
 
 async def restart_points(work: Work, job: Row[Any]) -> None:
-    """Delete the points that earlier attempts wrote where none of them left a checkpoint: then this attempt starts over."""
+    """Delete the points of earlier attempts if there is no checkpoint, since this attempt then starts over."""
     if job.attempt == 1:
         return
     has_checkpoint = exists().where(JobCheckpoint.job_id == job.id)
@@ -110,7 +110,7 @@ async def restart_points(work: Work, job: Row[Any]) -> None:
 
 
 async def copy_run(work: Work, old: Row[Any], new: Row[Any]) -> None:
-    """Add the run of a training that is retried: the next one of the same experiment, with the same seed and configuration."""
+    """Add the run of a retried training to the same experiment, with the same seed and configuration."""
     run = await work.first(select(*Run.__table__.c).where(Run.job_id == old.id))
     if run is None:
         return

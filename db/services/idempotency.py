@@ -1,4 +1,4 @@
-"""The same key with the same input answers what the first call answered."""
+"""Idempotency keys: a repeated call with the same key and input returns the result of the first."""
 
 from __future__ import annotations
 
@@ -19,11 +19,10 @@ KEY_LENGTH = 200
 
 
 async def recall(work: Work, operation: str, key: str | None, request: dict[str, Any], *, claim: bool = True) -> dict[str, Any] | None:
-    """The first call's answer, or None when this is the first; then `remember` must follow in the same work.
+    """Return the stored result of the first call, or None if this is the first; then call `remember` in the same unit of work.
 
-    The row is written before anything else, so of two calls at once the second waits for the first's commit. `Conflict` when the key was
-    used for something else. Without `claim` it only looks, for a call that has slow things to do before its work. Keys are the caller's
-    own, not shared between users.
+    Inserts the key's row first, so a concurrent call with the key waits for the commit. Without `claim`, it only reads, for a call that
+    has slow work to do before its transaction. Keys are per user. Raises `Conflict` if the key was used with another input.
     """
     if key is None:
         return None
@@ -51,7 +50,7 @@ async def recall(work: Work, operation: str, key: str | None, request: dict[str,
 
 
 async def remember(work: Work, key: str | None, answer: dict[str, Any]) -> None:
-    """Keep what was answered, as ids in text."""
+    """Store the result, as ids in text."""
     if key is not None:
         is_own_key = (IdempotencyKey.owner_id == work.viewer.id) & (IdempotencyKey.key == key)
         await work.run(update(IdempotencyKey).where(is_own_key).values(answer=answer))

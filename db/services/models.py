@@ -1,4 +1,4 @@
-"""Models: their versions, and the aliases that point to one version and remember where they pointed before."""
+"""Models: add versions, and set aliases, whose history is kept."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ALIAS = re.compile(r"[a-z][a-z0-9._-]{0,63}")
 
 
 async def set_alias(work: Work, version_id: UUID, name: str, reason: str | None = None) -> UUID:
-    """Point the alias at this version and close the period of the one before. Do nothing where it points there already.
+    """Point an alias to this version and end its previous period. Does nothing if it points there already.
 
     Raises `NotFound` or `InvalidInput`.
     """
@@ -38,7 +38,7 @@ async def set_alias(work: Work, version_id: UUID, name: str, reason: str | None 
         checks.add("name", message=f"{alias!r} reads like a version number or the newest version; choose a word such as 'production'.")
     checks.text(reason, "reason", length=2_000)
     checks.raise_if_invalid()
-    # Lock the model's row, so that two changes of one alias run one after the other.
+    # Lock the model's row to serialize changes of one alias.
     statement = (
         select(Model.id)
         .join(ModelVersion, ModelVersion.model_id == Model.id)
@@ -62,7 +62,7 @@ async def set_alias(work: Work, version_id: UUID, name: str, reason: str | None 
 
 
 async def add_version(work: Work, job: Row[Any], run: Row[Any], result: Result, files: Sequence[StoredFile]) -> WrittenOutput:
-    """Add the model of a training as the next version of the model that the job's parameters name, which is created where missing.
+    """Add a trained model as the next version of the model that the job's parameters name; create that model if missing.
 
     `result` is a `PipelineResult` of kind "model". All points of the run must be written before.
     """

@@ -1,4 +1,4 @@
-"""What jobs leave behind, written in the transaction that settles them: all of it becomes visible with COMPLETED, or none of it."""
+"""Outputs of jobs, written in the transaction that settles the job: all become visible with COMPLETED, or none."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Result = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """An object that is in the store already, checked by size and SHA-256 (hex), and its name for people."""
+    """A stored object whose size and SHA-256 (hex) were checked, and its file name."""
 
     key: str
     size: int
@@ -32,16 +32,16 @@ class StoredFile:
 
 @dataclass(frozen=True, slots=True)
 class WrittenOutput:
-    """The id of the row that was written, and the keys of objects that turned out to be stored already: delete them after the commit."""
+    """The id of the written row, and the keys of objects whose bytes were stored before: delete those objects after the commit."""
 
     id: UUID
     duplicate_keys: list[str] = field(default_factory=list[str])
 
 
 async def store_object(work: Work, owner_id: UUID, file: StoredFile) -> tuple[UUID, str]:
-    """Store the object unless its owner has one with the same bytes; return the id of that one and the key under which it is stored."""
+    """Insert the object unless its owner has one with the same bytes; return the id and key of the row."""
     insertion = upsert(StoredObject).values(owner_id=owner_id, object_key=file.key, sha256=file.sha256, size_bytes=file.size)
-    # The update changes nothing; it makes the statement lock and return an existing row.
+    # The update changes nothing, but makes the statement lock and return an existing row.
     upsert_statement = insertion.on_conflict_do_update(index_elements=["owner_id", "sha256", "size_bytes"], set_={"size_bytes": file.size})
     stored = await work.one(upsert_statement.returning(StoredObject.id, StoredObject.object_key))
     return stored.id, stored.object_key
@@ -50,7 +50,7 @@ async def store_object(work: Work, owner_id: UUID, file: StoredFile) -> tuple[UU
 async def add_artifact(
     work: Work, job: Row[Any], file: StoredFile, duplicate_keys: list[str], attempt: int | None = None, **parent: UUID
 ) -> UUID:
-    """Add a file of a dataset version or a model version (`parent`), or of the job itself: then `attempt` is the attempt that wrote it."""
+    """Add a file of a dataset version or model version (`parent`), or of the job itself, with the `attempt` that wrote it."""
     object_id, stored_key = await store_object(work, job.owner_id, file)
     if stored_key != file.key:
         duplicate_keys.append(file.key)
@@ -68,11 +68,11 @@ async def add_artifact(
 
 
 async def add_outputs(work: Work, job: Row[Any], outputs: Sequence[tuple[type[Table], UUID]]) -> None:
-    """Record what the job made, as (table, id of the row), in this order; the rows were written in this work. To be called once a job.
+    """Record the job's outputs, as (table, id of the row), in this order; the rows were written in this transaction. To be called once a job.
 
     Raises `ValueError` for a table that the job's kind does not declare among its outputs.
     """
     for position, (table, target_id) in enumerate(outputs):
         if table not in spec_of(job.kind).outputs:
-            raise ValueError(f"A job of the kind {job.kind.name} leaves no {table.__tablename__}.")
+            raise ValueError(f"The job kind {job.kind.name} does not declare {table.__tablename__} as outputs.")
         await work.run(insert(JobOutput).values(job_id=job.id, position=position, kind=table.output_kind, target_id=target_id))

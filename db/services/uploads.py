@@ -1,4 +1,4 @@
-"""Uploads: a presigned PUT is announced, then checked; only an INGEST job makes data of it."""
+"""Uploads: the client requests a presigned PUT, then completes it; an INGEST job parses the file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from db.tables.datasets import DatasetSource, DatasetVersionStatus, UploadState
 from db.tables.jobs import JobKind
 
 OPERATION = "completeUpload"
-MAX_INLINE_HASH_BYTES = 64 * 1024**2  # above this the ingest hashes its own copy while it parses
+MAX_INLINE_HASH_BYTES = 64 * 1024**2  # larger files are hashed by the ingest while it parses
 DEFAULT_CONTENT_TYPE = "application/octet-stream"
 _HEX = frozenset("0123456789abcdef")
 
@@ -30,7 +30,7 @@ INGEST = jobs.declare(
         JobKind.INGEST,
         title="ingest",
         queue="upload",
-        price_refusal="`completeUpload` cannot answer that there are too few credits, so an ingest has no price.",
+        price_refusal="`completeUpload` cannot report insufficient credits, so an ingest has no price.",
         outputs=(DatasetVersion, DatasetProfile),
         on_change=versions.follow_ingest,
         on_retry=versions.reopen,
@@ -40,7 +40,7 @@ INGEST = jobs.declare(
 
 @dataclass(frozen=True, slots=True)
 class NewUpload:
-    """What the client says of the file; `sha256` is hex."""
+    """What the client announces of the file; `sha256` is hex."""
 
     dataset_id: UUID
     filename: str
@@ -52,7 +52,7 @@ class NewUpload:
 
 
 async def request(work: Work, new: NewUpload) -> Row[Any]:
-    """Create a version that waits for its file, and the upload that brings it. Return the upload's row; presign `object_key`.
+    """Create a version in the status UPLOADING and its upload. Return the upload's row; the caller presigns `object_key`.
 
     Raises `NotFound`, `InvalidInput`, `QuotaExceeded` or `Conflict`.
     """
@@ -128,15 +128,15 @@ async def _check_quota(work: Work, owner_id: UUID, size: int) -> None:
 async def complete(
     database: Database, objects: ObjectStore, viewer: Viewer, upload_id: UUID, idempotency_key: str | None = None
 ) -> tuple[UUID, UUID]:
-    """Check what was uploaded and submit its INGEST job: (version, job). The store is asked before the work begins.
+    """Check the uploaded object and submit its INGEST job; return the ids of version and job. No transaction is open while the store is read.
 
-    Raises `NotFound`, `WrongState`, `UploadMismatch` (the object is removed and the version failed) or `Conflict`.
+    Raises `NotFound`, `WrongState`, `UploadMismatch` (the object is deleted, the version is FAILED) or `Conflict`.
     """
     viewer.require_write()
     request_input = {"upload_id": str(upload_id)}
 
     async def load(work: Work) -> tuple[tuple[UUID, UUID] | None, Row[Any] | None]:
-        """Read the upload, then the stored answer of a call with the same key: a call that ends between the two is seen by the second read."""
+        """Read the upload, then the stored result of a call with the same key: if that call commits between the two reads, the second sees it."""
         upload = await work.first(_visible_upload(work, upload_id))
         return _parse_answer(await idempotency.recall(work, OPERATION, idempotency_key, request_input, claim=False)), upload
 
@@ -148,14 +148,14 @@ async def complete(
     try:
         await _verify(objects, upload)
     except (UploadMismatch, WrongState) as problem:
-        # Another call may have completed it meanwhile, and its job removed the object: then return that call's answer.
+        # A concurrent call may have completed it, and its job deleted the object: then return that call's result.
         async with database.work(viewer) as work:
             stored_answer, current = await load(work)
             if stored_answer is not None:
                 return stored_answer
             upload = _require_open(upload_id, current)
             was_rejected = isinstance(problem, UploadMismatch) and await _reject(work, upload, problem)
-        if was_rejected:  # else it was completed meanwhile, and its job needs the object
+        if was_rejected:  # else a concurrent call completed it, and its job needs the object
             await objects.delete([upload.object_key])
         raise
     async with database.work(viewer) as work:
@@ -212,7 +212,7 @@ def _parse_answer(stored: dict[str, Any] | None) -> tuple[UUID, UUID] | None:
 
 
 async def _verify(objects: ObjectStore, upload: Row[Any]) -> None:
-    """Compare the object in the store with the announcement; the hash only where reading all of it is cheap."""
+    """Compare the stored object with what was announced; the hash only up to `MAX_INLINE_HASH_BYTES`."""
     not_uploaded = WrongState("UPLOADING", "The file has not arrived. Send it with PUT to the upload's URL, then complete the upload.")
     info = await objects.head(upload.object_key)
     if info is None:
@@ -229,7 +229,7 @@ async def _verify(objects: ObjectStore, upload: Row[Any]) -> None:
 
 
 async def _reject(work: Work, upload: Row[Any], mismatch: StateError) -> bool:
-    """Return whether it was still open."""
+    """Mark an open upload as mismatched and its version as FAILED. Return whether it was open."""
     rejection = update(Upload).where(Upload.id == upload.id, Upload.state == UploadState.OPEN)
     was_open = bool(await work.run(rejection.values(state=UploadState.MISMATCHED)))
     if was_open:

@@ -1,4 +1,4 @@
-"""What jobs do to dataset versions: an INGEST makes one READY or FAILED, a pipeline adds a derived one."""
+"""How jobs change dataset versions: an INGEST makes one READY or FAILED, a pipeline adds a derived one."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ async def _finish_version(
 
 
 async def _add_profile(work: Work, job: Row[Any], output: WrittenOutput, report: Result, file: StoredFile | None) -> UUID:
-    """Insert the profile; its report lies in the row unless it was stored as a file."""
+    """Insert the profile; its report is in the row unless it was stored as a file."""
     report_values: dict[str, Any] = {"report": {"columns": report["columns"], "correlations": report["correlations"]}}
     if file is not None:
         object_id, stored_key = await outputs.store_object(work, job.owner_id, file)
@@ -114,7 +114,7 @@ async def _add_profile(work: Work, job: Row[Any], output: WrittenOutput, report:
 
 
 async def mark_failed(work: Work, version_id: UUID, issues: Sequence[Result], issue_count: int | None = None) -> None:
-    """Make the version of an ingest that failed for good FAILED, with what was wrong."""
+    """Mark the version of a failed ingest as FAILED, with its issues."""
     statement = update(DatasetVersion).where(DatasetVersion.id == version_id, DatasetVersion.status != DatasetVersionStatus.READY)
     await work.run(
         statement.values(
@@ -124,14 +124,14 @@ async def mark_failed(work: Work, version_id: UUID, issues: Sequence[Result], is
 
 
 async def follow_ingest(work: Work, job: Row[Any]) -> None:
-    """Bring the version that an INGEST makes to the status of the job; `mark_ready` writes READY when the job settles."""
+    """Update the status of an INGEST's version after its job; READY is written by `mark_ready`."""
     if job.dataset_version_id is None:
         return
     if job.status is JobStatus.FAILED:
         error = job.error
         issue = {"code": error["code"], "message": error["message"], "column": error.get("column"), "row": error.get("row")}
         await mark_failed(work, job.dataset_version_id, [issue])
-        if error["code"] == UPLOAD_MISMATCH:  # its file is removed, so that a retry is refused
+        if error["code"] == UPLOAD_MISMATCH:  # its file is deleted, so a retry must be refused
             upload_update = update(Upload).where(Upload.version_id == job.dataset_version_id)
             await work.run(upload_update.values(state=UploadState.MISMATCHED))
     elif job.status in _VERSION_STATUS:
@@ -141,7 +141,7 @@ async def follow_ingest(work: Work, job: Row[Any]) -> None:
 
 
 async def reopen(work: Work, old: Row[Any], new: Row[Any]) -> None:
-    """Return the version of an INGEST that is retried to UPLOADED. Raises `WrongState` where its file is gone, or another job ingests it."""
+    """Reset the version of a retried INGEST to UPLOADED. Raises `WrongState` if its file is gone or another job ingests it."""
     version = await work.one(
         select(DatasetVersion.status, Upload.state)
         .outerjoin(Upload, Upload.version_id == DatasetVersion.id)

@@ -1,4 +1,4 @@
-"""Worker processes, as the others and the API see them."""
+"""Register worker processes."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from db.tables import Worker
 
 
 async def register(work: Work, name: str, queues: Sequence[str], slots: int) -> UUID:
-    """A process that serves `queues` with so many slots; `name` is unique among all that ever ran."""
+    """Register a process that serves `queues`; `name` must be unique among all registered workers."""
     await work.run(uptime.record_start())
     return await work.scalar(insert(Worker).values(name=name, queues=list(queues), slots=slots).returning(Worker.id))
 
 
 async def heartbeat(work: Work, worker_id: UUID) -> None:
-    """Say that the process lives; the pulse does so along with its leases."""
+    """Record a heartbeat of the process; `jobs.heartbeat` does so together with its leases."""
     await work.run(update(Worker).where(Worker.id == worker_id).values(heartbeat_at=func.clock_timestamp(), stopped_at=None))
 
 
 async def stop(work: Work, worker_id: UUID) -> None:
-    """The process ends of its own will."""
+    """Mark the process as stopped."""
     await work.run(update(Worker).where(Worker.id == worker_id, Worker.stopped_at.is_(None)).values(stopped_at=func.clock_timestamp()))

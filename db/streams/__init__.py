@@ -1,1 +1,1 @@
-"""The streams of a process: notices through Redis, the events of jobs that clients follow, and the sessions of connections that last."""
+"""Streams: notices through Redis, events of followed jobs, and sessions of long-lived connections."""

@@ -126,7 +126,7 @@ class Follower:
 def _newer_events() -> Select[Any]:
     """Build the statement for the next events of each of `p_job_ids` after its sequence in `p_sequences`, at most as many as a tail keeps."""
     job_ids, positions = bindparam("p_job_ids", type_=ARRAY(Uuid)), bindparam("p_sequences", type_=ARRAY(BigInteger))
-    requested = func.unnest(job_ids, positions).table_valued("job_id", "sequence", name="asked").render_derived()
+    requested = func.unnest(job_ids, positions).table_valued("job_id", "sequence", name="requested").render_derived()
     events = (
         select(JobEvent.__table__)
         .where(JobEvent.job_id == requested.c.job_id, JobEvent.sequence > requested.c.sequence)

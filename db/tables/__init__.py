@@ -1,4 +1,4 @@
-"""The tables, one module a domain; imported here so that the metadata is whole."""
+"""The tables, one module per domain; all are imported here so that the metadata is complete."""
 
 from db.core.base import Table
 from db.tables.accounts import ApiKey, User

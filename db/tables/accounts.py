@@ -1,4 +1,4 @@
-"""Users and the tokens that name them."""
+"""Users and their bearer tokens."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from db.core.viewer import UserRole, UserTier
 
 
 class User(Table, policy=Personal("id")):
-    """A person or a service that owns rows. Never removed: a purge leaves the row without its personal words.
+    """A person or a service that owns rows. The row is never deleted: a purge clears its personal data.
 
-    The three columns of credits are changed by `db.services.credits` alone, with a line in the ledger each time.
+    The three credit columns are changed only by `db.services.credits`, with a ledger entry each time.
     """
 
     __tablename__ = "users"
@@ -43,7 +43,7 @@ class User(Table, policy=Personal("id")):
 
 
 class ApiKey(Table, policy=Personal("user_id")):
-    """A bearer token, found by the SHA-256 of the whole; the prefix is for people to recognise it."""
+    """A bearer token, looked up by its SHA-256; users recognise it by the prefix."""
 
     __tablename__ = "api_keys"
 

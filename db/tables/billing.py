@@ -1,4 +1,4 @@
-"""Credits: the ledger behind what each user has."""
+"""The ledger of users' credits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from db.core.policy import Owned
 
 
 class CreditKind(StrEnum):
-    """What a line of the ledger is: credits come or go, or are held for a job until it is charged or they are released."""
+    """The kind of a ledger entry. A hold ends with a consumption (charge) or a release."""
 
     PURCHASE = "purchase"
     CONSUMPTION = "consumption"
@@ -25,9 +25,9 @@ class CreditKind(StrEnum):
 
 
 class CreditTransaction(Table, policy=Owned()):
-    """One line of a user's ledger, numbered from 1 without a gap. A trigger refuses every UPDATE, DELETE and TRUNCATE.
+    """One entry of a user's ledger, numbered from 1 without a gap. A trigger refuses every UPDATE, DELETE and TRUNCATE.
 
-    `amount` changes what can be spent and `held` what is held; the two columns `*_after` say what came of it.
+    `amount` changes the balance and `held` the held credits; the columns `*_after` have the results.
     """
 
     __tablename__ = "credit_transactions"

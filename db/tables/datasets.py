@@ -1,4 +1,4 @@
-"""Datasets, their immutable versions, the uploads they come from, the objects they lie in and their profiles."""
+"""Datasets, their immutable versions and profiles, uploads, and stored objects."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from db.core.policy import Owned, Through
 
 
 class Modality(StrEnum):
-    """What kind of data a dataset holds, a pipeline works on, a step understands."""
+    """The kind of data of a dataset, a pipeline or a step."""
 
     TABULAR = "tabular"
     TEXT = "text"
@@ -28,7 +28,7 @@ class Modality(StrEnum):
 
 
 class ProblemType(StrEnum):
-    """What a model trained on the data is to do."""
+    """The task of a model trained on the data."""
 
     CLASSIFICATION = "classification"
     REGRESSION = "regression"
@@ -37,7 +37,7 @@ class ProblemType(StrEnum):
 
 
 class DatasetSource(StrEnum):
-    """How data came to be here."""
+    """The origin of data."""
 
     UPLOAD = "upload"
     API = "api"
@@ -48,7 +48,7 @@ class DatasetSource(StrEnum):
 
 
 class DatasetVersionStatus(StrEnum):
-    """Where a version stands on its way to being usable."""
+    """The status of a version; only READY ones can be used."""
 
     PENDING = "pending"
     UPLOADING = "uploading"
@@ -59,7 +59,7 @@ class DatasetVersionStatus(StrEnum):
 
 
 class FileFormat(StrEnum):
-    """What the raw file was found to be."""
+    """The detected format of the raw file."""
 
     CSV = "csv"
     JSON = "json"
@@ -75,7 +75,7 @@ class FileFormat(StrEnum):
 
 
 class ColumnType(StrEnum):
-    """What a column's cells are."""
+    """The type of a column's values."""
 
     INTEGER = "integer"
     FLOAT = "float"
@@ -89,7 +89,7 @@ class ColumnType(StrEnum):
 
 
 class UploadState(StrEnum):
-    """What became of a presigned URL."""
+    """The state of an upload."""
 
     OPEN = "open"
     COMPLETED = "completed"
@@ -123,7 +123,7 @@ class Dataset(Table, policy=Owned()):
 
 
 class DatasetVersion(Table, policy=Through("dataset_id")):
-    """One state of a dataset's data; immutable once READY. `columns`, `issues` and `preview` are documents so that one row is one read."""
+    """One state of a dataset's data; immutable once READY. `columns`, `issues` and `preview` are documents, so that one read of the row suffices."""
 
     __tablename__ = "dataset_versions"
     output_kind = "version"
@@ -157,7 +157,7 @@ class DatasetVersion(Table, policy=Through("dataset_id")):
 
 
 class Upload(Table, policy=Owned()):
-    """One presigned PUT and what was announced of it. Nothing refers to the key it writes."""
+    """One presigned PUT and the announced file. `object_key` is only for the upload; an ingest copies the object."""
 
     __tablename__ = "uploads"
     __table_args__ = (
@@ -181,7 +181,7 @@ class Upload(Table, policy=Owned()):
 
 
 class StoredObject(Table, policy=Owned()):
-    """An object in the store; the same bytes of one owner are kept once. A trigger counts the references."""
+    """An object in the store; identical bytes of one owner are stored once. A trigger counts the references."""
 
     __tablename__ = "stored_objects"
     __table_args__ = (
@@ -200,7 +200,7 @@ class StoredObject(Table, policy=Owned()):
 
 
 class DatasetProfile(Table, policy=Through("version_id")):
-    """What a profiler found in a version. The report lies here below 1 MiB, else in the store; readers do not see which."""
+    """The profile of a version. The report is in the row if below 1 MiB, else in the store; readers do not see which."""
 
     __tablename__ = "dataset_profiles"
     output_kind = "profile"

@@ -1,4 +1,4 @@
-"""Experiments group runs. A run is one training; its metrics are points and, for each key, a summary that lists sort by."""
+"""Experiments group runs. A run is one training; its metrics are points, with a summary per key that listings sort by."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from db.tables.jobstates import JobStatus
 
 
 class RunStatus(StrEnum):
-    """Where a run stands: it follows its job."""
+    """The status of a run, which follows its job."""
 
     PENDING = "pending"
     RUNNING = "running"
@@ -37,7 +37,7 @@ RUN_STATUS: dict[JobStatus, RunStatus] = {
 
 
 def run_follows_job_sql() -> str:
-    """Render the trigger function that copies a job's status and times to its run; a house test compares it with its newest file."""
+    """Render the trigger function that copies a job's status and times to its run; a test compares it with its newest SQL file."""
     run_status = "\n    ".join(f"WHEN '{job}' THEN '{run}'" for job, run in RUN_STATUS.items())
     return f"""\
 CREATE OR REPLACE FUNCTION trellis_run_follows_job() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -48,7 +48,7 @@ BEGIN
   WHERE job_id = NEW.id;
   RETURN NULL;
 END $$;
-"""  # noqa: S608 - made of our own enums
+"""  # noqa: S608 - built from our own enums
 
 
 class Experiment(Table, policy=Owned()):
@@ -101,7 +101,7 @@ class Run(Table, policy=Owned()):
 
 
 class RunMetric(Table, policy=Through("run_id")):
-    """Last, least and greatest value of one metric of one run. NaN and infinities count as last, never as least or greatest."""
+    """Last, least and greatest value of one metric of one run. NaN and infinities count only as last."""
 
     __tablename__ = "run_metrics"
     __table_args__ = (Index("ix_run_metrics_key_last", "key", "last", "run_id"),)
@@ -118,7 +118,7 @@ class RunMetric(Table, policy=Through("run_id")):
 
 
 class StagedPoint(Table, policy=Internal("Metric points between the worker's COPY and their move into metric_points.")):
-    """Points that were copied here without a lock, to be moved to `metric_points` under one. Unlogged: points lost to a crash are reported again."""
+    """Points copied here without a lock, then moved to `metric_points` under the job's lock. Unlogged: points lost in a crash are staged again."""
 
     __tablename__ = "staged_points"
     __table_args__ = (Index("ix_staged_points_staged_at", "staged_at"), {"prefixes": ["UNLOGGED"]})

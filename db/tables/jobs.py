@@ -1,4 +1,4 @@
-"""Jobs: the row is the truth, Redis only carries it."""
+"""Jobs and all that belongs to them. The row is the source of truth; Redis only carries notices."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from db.tables.jobstates import JobStatus
 
 
 class JobKind(StrEnum):
-    """What a job does."""
+    """The kind of a job."""
 
     INGEST = "ingest"
     PROFILE = "profile"
@@ -35,7 +35,7 @@ class JobKind(StrEnum):
 
 
 class JobNodeStatus(StrEnum):
-    """Where one node of a job's pipeline stands in the current attempt."""
+    """The status of one node of a job's pipeline in one attempt."""
 
     PENDING = "pending"
     RUNNING = "running"
@@ -46,7 +46,7 @@ class JobNodeStatus(StrEnum):
 
 
 class JobEventType(StrEnum):
-    """What an event of a job says."""
+    """The type of a job event."""
 
     CREATED = "created"
     QUEUED = "queued"
@@ -64,11 +64,11 @@ class JobEventType(StrEnum):
 
 
 class Job(Table, policy=Owned()):
-    """A piece of work and where it stands. Changed only by the compare-and-set transitions of `db.services.jobs`; a trigger guards them.
+    """A job and its status. Changed only by the compare-and-set transitions of `db.services.jobs`, which a trigger enforces.
 
-    `error` is {code, message, retryable, traceback}. `worker_id` and `lease_until` belong to the current attempt. `credit_cost` is what
-    was held for it when it was submitted; a trigger refuses its change. `waiting_since` is when it began to wait, the last time;
-    `postponements` counts how often in a row a service was away for it.
+    `error` is {code, message, retryable, traceback}. `worker_id` and `lease_until` belong to the current attempt. `credit_cost` is
+    what was held for it when it was submitted; a trigger refuses its change. `waiting_since` is when it last began to wait;
+    `postponements` counts how often in a row a service was unavailable for it.
     """
 
     __tablename__ = "jobs"
@@ -162,7 +162,7 @@ class JobNode(Table, policy=Through("job_id")):
 
 
 class JobEvent(Table, policy=Through("job_id")):
-    """What happened to a job, numbered from 1 without a gap. Partitioned by month of the job's id."""
+    """An event of a job, numbered from 1 without gaps. Partitioned by month of the job's id."""
 
     __tablename__ = "job_events"
     __table_args__ = {"postgresql_partition_by": "RANGE (job_id)"}  # noqa: RUF012 - SQLAlchemy's own class attribute
@@ -180,9 +180,9 @@ class JobEvent(Table, policy=Through("job_id")):
 
 
 class JobCheckpoint(Table, policy=Internal("State that the next attempt of the job resumes from.")):
-    """How far an attempt came, for the next one to go on from; gone once the job has ended.
+    """A checkpoint of a job, from which the next attempt resumes; deleted when the job ends.
 
-    `position` counts what is done (row groups, boosting rounds) and only grows. What does not fit `state` lies in the store.
+    `position` counts what is done (row groups, boosting rounds) and only grows. What does not fit `state` is in the store.
     """
 
     __tablename__ = "job_checkpoints"
@@ -203,7 +203,7 @@ class JobCheckpoint(Table, policy=Internal("State that the next attempt of the j
 
 
 class JobInput(Table, policy=Through("job_id")):
-    """A version that a job reads; what lineage calls INPUT_OF."""
+    """A version that a job reads; the lineage relation INPUT_OF."""
 
     __tablename__ = "job_inputs"
 
@@ -212,10 +212,10 @@ class JobInput(Table, policy=Through("job_id")):
 
 
 class JobOutput(Table, policy=Through("job_id")):
-    """Something a completed job made, in the order it made it. `kind` is the `output_kind` of the table that holds the row `target_id`.
+    """An output of a completed job, in order. `kind` is the `output_kind` of the table that holds the row `target_id`.
 
-    No foreign key guards the row: a trigger on its table does (`trellis_guard_output`). The job that inserts an output has inserted or
-    updated its row in the same transaction, so a concurrent delete waits for the row and then sees the output.
+    No foreign key protects the row; a trigger on its table does (`trellis_guard_output`). The transaction that inserts an output has
+    inserted or updated its row before, so a concurrent delete waits for the row's lock and then sees the output.
     """
 
     __tablename__ = "job_outputs"
@@ -228,7 +228,7 @@ class JobOutput(Table, policy=Through("job_id")):
 
 
 class IdempotencyKey(Table, policy=Personal("owner_id")):
-    """What a key was first used for and what was answered, as ids; kept for a day."""
+    """An idempotency key, its first request and result, as ids; kept for a day."""
 
     __tablename__ = "idempotency_keys"
     __table_args__ = (Index("ix_idempotency_keys_created_at", "created_at"),)
@@ -241,7 +241,7 @@ class IdempotencyKey(Table, policy=Personal("owner_id")):
     created_at: Mapped[datetime] = now_column()
 
 
-class Worker(Table, policy=Internal("Worker processes, which operators look at.")):
+class Worker(Table, policy=Internal("Worker processes, for operators.")):
     """A worker process and its last heartbeat."""
 
     __tablename__ = "workers"
@@ -256,8 +256,8 @@ class Worker(Table, policy=Internal("Worker processes, which operators look at."
     stopped_at: Mapped[datetime | None]
 
 
-class OwnerTurn(Table, policy=Internal("When each owner last had a turn, for the scheduler.")):
-    """When a job of this owner last started in this queue: what makes owners take turns."""
+class OwnerTurn(Table, policy=Internal("When a job of each owner last started, for the scheduler.")):
+    """When a job of this owner last started in this queue; the scheduler alternates between owners by it."""
 
     __tablename__ = "owner_turns"
 
@@ -267,7 +267,7 @@ class OwnerTurn(Table, policy=Internal("When each owner last had a turn, for the
 
 
 class Uptime(Table, policy=Internal("When PostgreSQL was last restarted, for the reaper.")):
-    """One row: since when, at the latest, Postgres has run without a crash. Unlogged, so that the recovery from a crash empties it."""
+    """One row: an upper bound of when PostgreSQL last started or recovered. Unlogged, so that crash recovery empties it."""
 
     __tablename__ = "uptime"
     __table_args__ = (CheckConstraint("is_only", name="one_row"), {"prefixes": ["UNLOGGED"]})
@@ -277,7 +277,7 @@ class Uptime(Table, policy=Internal("When PostgreSQL was last restarted, for the
 
 
 class MaintenanceTaskState(Table, policy=Internal("How the maintenance tasks ran, for workers and operators.")):
-    """A recurring task of the workers: when one of them last did it and how it went. An advisory lock keeps it to one worker at a time."""
+    """The last run of a maintenance task and its outcome. An advisory lock keeps it to one worker at a time."""
 
     __tablename__ = "chores"
     __table_args__ = (CheckConstraint("runs >= 0 AND failures >= 0", name="counts_not_negative"),)

@@ -1,4 +1,4 @@
-"""The one table of a job's states. The services read it, and the guards of the table `jobs` are rendered from it.
+"""The table of job states and transitions. Services read it, and the trigger functions on `jobs` are rendered from it.
 
 `docs/adr/0002-job-transitions.md` gives the reasons.
 """
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 
 class JobStatus(StrEnum):
-    """Where a job stands. *pending* is written and not yet dispatched, *queued* waits in Redis."""
+    """The status of a job. *pending* is not yet dispatched, *queued* has a dispatch notice in Redis."""
 
     PENDING = "pending"
     QUEUED = "queued"
@@ -49,7 +49,7 @@ TERMINAL = frozenset({JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED
 
 
 def allowed_before(after: JobStatus, operation: str) -> frozenset[JobStatus]:
-    """Return the states from which `operation` may lead to `after`. Raise `KeyError` for a transition the table lacks: a typo never becomes a no-op."""
+    """Return the states from which `operation` may lead to `after`. Raises `KeyError` if there are none, so that a typo is not a no-op."""
     states = frozenset(transition.before for transition in TRANSITIONS if transition.after is after and transition.operation == operation)
     if not states:
         raise KeyError(f"{operation} never leads to {after}")
@@ -57,7 +57,7 @@ def allowed_before(after: JobStatus, operation: str) -> frozenset[JobStatus]:
 
 
 def transition_guard_sql() -> str:
-    """Render the trigger function that refuses every transition the table lacks; a house test compares it with its newest file."""
+    """Render the trigger function that refuses other transitions; a test compares it with its newest SQL file."""
     steps = ",\n    ".join(f"('{transition.before}', '{transition.after}')" for transition in TRANSITIONS)
     active = ", ".join(f"'{state}'" for state in JobStatus if state in ACTIVE)
     claims = ", ".join(f"('{transition.before}', '{transition.after}')" for transition in TRANSITIONS if transition.claims)
@@ -95,7 +95,7 @@ END $$;
 
 
 def insert_guard_sql() -> str:
-    """Render the trigger function that refuses a job inserted in any state but the first; a house test compares it too."""
+    """Render the trigger function that refuses a job inserted in another state than the first; a test compares it too."""
     return f"""\
 CREATE OR REPLACE FUNCTION trellis_guard_new_job() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

@@ -15,7 +15,7 @@ from db.tables.datasets import ProblemType
 
 
 class Model(Table, policy=Owned()):
-    """A name under which versions are trained."""
+    """A model: a name for trained versions."""
 
     __tablename__ = "models"
     __table_args__ = (unique_name_index("models"), *listing_indexes("models"))
@@ -32,7 +32,7 @@ class Model(Table, policy=Owned()):
 
 
 class ModelVersion(Table, policy=Through("model_id")):
-    """One trained model. `metrics` is [{key, last, last_step, min, min_step, max, max_step, count}] as its run ended; `packages` is {name: version}."""
+    """One trained model. `metrics` is [{key, last, last_step, min, min_step, max, max_step, count}] when its run ended; `packages` is {name: version}."""
 
     __tablename__ = "model_versions"
     output_kind = "mversion"
@@ -57,7 +57,7 @@ class ModelVersion(Table, policy=Through("model_id")):
 
 
 class ModelAliasEvent(Table, policy=Through("model_id")):
-    """A period in which an alias pointed to a version. The open one (`superseded_at` null) is the alias; the others are its history."""
+    """A period in which an alias pointed to a version. The current one has `superseded_at` null; the others are its history."""
 
     __tablename__ = "model_alias_events"
     __table_args__ = (
@@ -76,7 +76,7 @@ class ModelAliasEvent(Table, policy=Through("model_id")):
 
 
 class Artifact(Table, policy=Owned()):
-    """A file with a role: of a dataset version, of a model version, or else of the job that wrote it (`attempt` says in which attempt)."""
+    """A file with a role, of a dataset version, a model version, or else of the job whose `attempt` wrote it."""
 
     __tablename__ = "artifacts"
     output_kind = "artifact"

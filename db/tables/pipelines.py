@@ -1,4 +1,4 @@
-"""Pipelines, the frozen definitions that ran, and the catalogue of steps."""
+"""Pipelines, snapshots of definitions that ran, and the catalogue of steps."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from db.tables.datasets import Modality
 
 
 class PipelineStatus(StrEnum):
-    """Whether a pipeline can run."""
+    """The status of a pipeline; only VALIDATED ones can run."""
 
     DRAFT = "draft"
     VALIDATED = "validated"
@@ -26,7 +26,7 @@ class PipelineStatus(StrEnum):
 
 
 class StepType(StrEnum):
-    """What a step does to the bundle that passes through it."""
+    """The type of a step."""
 
     DATASET = "dataset"
     TRANSFORM = "transform"
@@ -65,7 +65,7 @@ class Pipeline(Table, policy=Owned()):
 
 
 class PipelineSnapshot(Table, policy=Owned()):
-    """A definition as it ran, its parameters applied; addressed by the SHA-256 of its canonical JSON, so equal runs share one."""
+    """A frozen definition with parameters applied, identified by the SHA-256 of its canonical JSON, so equal runs share one."""
 
     __tablename__ = "pipeline_snapshots"
     __table_args__ = (UniqueConstraint("pipeline_id", "sha256"),)
@@ -79,7 +79,7 @@ class PipelineSnapshot(Table, policy=Owned()):
 
 
 class StepDefinition(Table, policy=Shared("The catalogue of steps is the same for everyone.")):
-    """A step as the workers' code declares it, projected here at start. A step that left the code keeps its row, retired."""
+    """A step declared in the workers' code, copied here when a worker starts. A step that left the code is marked as retired."""
 
     __tablename__ = "step_definitions"
 

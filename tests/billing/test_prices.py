@@ -31,15 +31,15 @@ def test_prices_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize(
     ("prices", "message"),
     [
-        ({"INGEST": 1}, "`completeUpload` cannot answer that there are too few credits, so an ingest has no price. Leave INGEST out."),
-        ({"PURGE": 1}, "There is no kind of job 'PURGE' that may have a price. These may: PROCESS, TRAIN."),
-        ({"train": 1}, "There is no kind of job 'train' that may have a price. These may: PROCESS, TRAIN."),
+        ({"INGEST": 1}, "`completeUpload` cannot report insufficient credits, so an ingest has no price. Leave INGEST out."),
+        ({"PURGE": 1}, "There is no job kind 'PURGE' that may have a price. These may: PROCESS, TRAIN."),
+        ({"train": 1}, "There is no job kind 'train' that may have a price. These may: PROCESS, TRAIN."),
         ({"TRAIN": -1}, f"The price of TRAIN is -1; a price is a whole number of credits from 0 to {MAX_CREDITS}."),
         ({"TRAIN": 1.5}, "The price of TRAIN is 1.5; a price is a whole number"),
         ({"TRAIN": "10"}, "The price of TRAIN is '10'; a price is a whole number"),
         ({"TRAIN": True}, "The price of TRAIN is True; a price is a whole number"),
         ({"TRAIN": MAX_CREDITS + 1}, "a price is a whole number of credits"),
-        ([10], 'Prices are a JSON object by the kind of job: {"TRAIN": 10}.'),
+        ([10], 'Prices are a JSON object by job kind: {"TRAIN": 10}.'),
     ],
 )
 def test_a_price_that_cannot_be_is_refused(

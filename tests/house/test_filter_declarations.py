@@ -57,7 +57,7 @@ def test_a_field_that_is_no_column_is_refused_when_its_edge_is_declared() -> Non
 
     with pytest.raises(TypeError, match="datasets has no column 'colour'"):
         connection(datasets.listing, filtered_by=ColourFilter, description="")
-    with pytest.raises(TypeError, match="This list has no filters"):
+    with pytest.raises(TypeError, match="This listing has no filters"):
         connection(versions.of_dataset, filtered_by=ColourFilter, description="")
     Filters(Dataset, colour=lambda _: ()).require(ColourFilter.field_names())
 
@@ -76,12 +76,12 @@ def test_an_order_is_by_a_column_whose_values_have_an_order() -> None:
         connection(datasets.listing, ordered_by=order_input("Colour", "colours", colour="Its colour."), description="")
     with pytest.raises(TypeError, match="cannot be ordered by modality"):
         Orders(Dataset).require(["modality"])
-    with pytest.raises(TypeError, match="This list has one fixed order"):
+    with pytest.raises(TypeError, match="This listing has a fixed order"):
         versions.of_dataset.require_orders(["number"])
 
 
 def test_a_condition_of_the_domains_own_form_needs_a_function() -> None:
-    with pytest.raises(TypeError, match="name a function"):
+    with pytest.raises(TypeError, match="pass a function"):
         sql(Criteria.of(name=AllOf((1,))))
 
 

@@ -1,4 +1,4 @@
-"""What recurs without anybody asking: sweeps, removals, recounts. One worker at a time does each; `run_chore` does one now."""
+"""Maintenance tasks: recurring removals, recounts and checks. One worker at a time runs each; `run_task` runs one now."""
 
 from db.services.maintenance.registry import MAINTENANCE_TASKS, MaintenanceContext, MaintenanceTask, MaintenanceTaskFailed
 from db.services.maintenance.rows import PARTITIONS_AHEAD

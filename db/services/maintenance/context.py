@@ -1,4 +1,4 @@
-"""What a chore stands on, and how it says that something is not as it should be."""
+"""The context of maintenance tasks, and the error by which they report a finding."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from db.stores.objects import ObjectStore
 
 @dataclass(frozen=True, slots=True)
 class MaintenanceContext:
-    """The state that chores work on, and the settings that say how."""
+    """What maintenance tasks work on, and their settings."""
 
     database: Database
     objects: ObjectStore
@@ -19,4 +19,4 @@ class MaintenanceContext:
 
 
 class MaintenanceTaskFailed(Exception):
-    """What the chore found needs a person; the message says what to do. It is recorded, logged and counted as a failure."""
+    """The task found something that an operator must repair; the message says how. Recorded, logged and counted as a failure."""

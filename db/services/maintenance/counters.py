@@ -1,4 +1,4 @@
-"""Counters that triggers keep, counted anew."""
+"""Recount the counters that triggers maintain."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STATEMENT_TIMEOUT = "15min"  # every row of a table is recounted in one statemen
 REFERENCES: tuple[Column[object], ...] = tuple(
     key.parent for table in Table.metadata.sorted_tables for key in table.foreign_keys if key.column is StoredObject.__table__.c.id
 )
-"""The columns that refer to stored objects, whichever tables come to have one."""
+"""The columns of all tables that refer to stored objects."""
 
 
 def _reference_count() -> ColumnElement[int]:
@@ -33,7 +33,7 @@ def _stored_bytes() -> ColumnElement[int]:
 
 
 async def reconcile_counters(context: MaintenanceContext) -> int:
-    """How many counters had drifted; each is logged and set right. None ever should: triggers keep them."""
+    """Correct and log drifted counters; return how many. There should be none, since triggers maintain them."""
     drifted = 0
     counters: tuple[tuple[Any, Any, ColumnElement[int]], ...] = (
         (StoredObject, StoredObject.reference_count, _reference_count()),
@@ -45,8 +45,8 @@ async def reconcile_counters(context: MaintenanceContext) -> int:
             await work.run(text("SET LOCAL transaction_timeout = 0"))
             drifted_rows = await work.all(select(model.id).where(counter != actual).order_by(model.id))
         for row in drifted_rows:
-            # Whoever changes what is counted holds or awaits this row's lock for its trigger's update: once it is ours, whatever the next
-            # statement sees is counted already, and whatever it does not see is added after us.
+            # A transaction that changes what is counted holds or awaits this row's lock for its trigger's update. Under the lock, the
+            # next statement sees exactly the changes that the counter includes; all others update it later.
             async with context.database.work(SYSTEM) as work:
                 before = await work.scalar(select(counter).where(model.id == row.id).with_for_update(key_share=True))
                 repair = update(model).where(model.id == row.id, counter != actual).values({counter.key: actual}).returning(counter)
@@ -54,6 +54,6 @@ async def reconcile_counters(context: MaintenanceContext) -> int:
             if after is not None:
                 drifted += 1
                 log.warning(
-                    "counter_had_drifted", counter=f"{model.__tablename__}.{counter.key}", row=str(row.id), was=before, is_now=after
+                    "counter_drift_corrected", counter=f"{model.__tablename__}.{counter.key}", row=str(row.id), was=before, is_now=after
                 )
     return drifted

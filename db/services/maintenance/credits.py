@@ -1,4 +1,4 @@
-"""Credits, counted anew. What does not add up is told and left: whoever made it so is to be found first."""
+"""Check credits against the ledger. Mismatches are logged and not corrected: their cause must be found first."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from db.services.maintenance.counters import STATEMENT_TIMEOUT
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
-# Each asks in one statement, and so sees every operation of the ledger, which is one statement too, whole or not at all.
+# One statement each: it sees every ledger operation, which is one statement too, entirely or not at all.
 _UNBALANCED_ACCOUNTS = text("""
     WITH lines AS (
-        SELECT owner_id, amount, held, sequence = row_number() OVER mine AS in_place,
-            balance_after = sum(amount) OVER mine AND held_after = sum(held) OVER mine AS adds_up
-        FROM credit_transactions WINDOW mine AS (PARTITION BY owner_id ORDER BY sequence)
+        SELECT owner_id, amount, held, sequence = row_number() OVER per_owner AS in_place,
+            balance_after = sum(amount) OVER per_owner AND held_after = sum(held) OVER per_owner AS adds_up
+        FROM credit_transactions WINDOW per_owner AS (PARTITION BY owner_id ORDER BY sequence)
     ), ledgers AS (
         SELECT owner_id, count(*) AS lines, sum(amount) AS balance, sum(held) AS held, bool_and(in_place AND adds_up) AS whole
         FROM lines GROUP BY owner_id
@@ -28,7 +28,7 @@ _UNBALANCED_ACCOUNTS = text("""
         OR NOT coalesce(l.whole, true)
     ORDER BY u.id""")
 
-# Of every job that costs: one hold while it is under way, and beside it one charge or one release once it has ended.
+# Of every job with a cost: one hold, and one charge or release once it has ended.
 _UNBALANCED_JOBS = text("""
     SELECT j.id, j.owner_id, j.status, j.credit_cost, coalesce(sum(t.held), 0) AS held, -coalesce(sum(t.amount), 0) AS taken
     FROM jobs j LEFT JOIN credit_transactions t ON t.job_id = j.id AND t.owner_id = j.owner_id AND t.kind IN ('hold', 'consumption', 'release')
@@ -39,7 +39,7 @@ _UNBALANCED_JOBS = text("""
 
 
 async def reconcile_credits(context: MaintenanceContext) -> int:
-    """How many users and jobs there are whose credits are not what the ledger says; each is logged as an error, and nothing is changed."""
+    """Log users and jobs whose credits differ from the ledger, as errors, and return how many. Changes nothing."""
     async with context.database.work(SYSTEM) as work:
         await work.run(text(f"SET LOCAL statement_timeout = '{STATEMENT_TIMEOUT}'"))
         await work.run(text("SET LOCAL transaction_timeout = 0"))
@@ -47,7 +47,7 @@ async def reconcile_credits(context: MaintenanceContext) -> int:
         jobs = await work.all(_UNBALANCED_JOBS)
     for row in users:
         log.error(
-            "credits_do_not_add_up",
+            "user_credits_mismatched",
             user=str(row.id),
             says={"balance": row.credit_balance, "held": row.credits_held, "lines": row.credit_sequence},
             ledger={"balance": int(row.balance), "held": int(row.held), "lines": row.lines},
@@ -55,5 +55,5 @@ async def reconcile_credits(context: MaintenanceContext) -> int:
         )
     for row in jobs:
         details = {"status": row.status, "cost": row.credit_cost, "held": int(row.held), "taken": int(row.taken)}
-        log.error("credits_of_a_job_do_not_add_up", job=str(row.id), user=str(row.owner_id), **details)
+        log.error("job_credits_mismatched", job=str(row.id), user=str(row.owner_id), **details)
     return len(users) + len(jobs)

@@ -1,4 +1,4 @@
-"""Objects that nothing needs: rows without a reference and their objects, and objects without a row."""
+"""Remove unneeded objects: rows without a reference and their objects, and objects without a row (orphans)."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ PREFIXES = ("uploads/", "datasets/", "models/", "jobs/", "exports/")
 
 
 async def remove_unreferenced(context: MaintenanceContext) -> int:
-    """Stored objects that nothing refers to any more. The rows go first: an object without a row is collected, a row without its object
-    would be a reference into the void.
+    """Remove stored objects without references; return how many. Rows are deleted first: an object without a row is collected as an
+    orphan, but a row without its object would be a dangling reference.
 
-    A settle that is about to refer to such a row holds it locked, and is passed over; one that comes later stores its own object.
-    The owners, whose counters the removal changes, are locked first and in the order of their ids: from then on nothing is waited for.
+    A row that a concurrent settle is about to refer to is locked and skipped; a later settle stores its own object. The owners, whose
+    counters the removal changes, are locked first, in the order of their ids, so that no lock is waited for afterwards.
     """
-    unreferenced = [~select(column_).where(column_ == StoredObject.id).exists() for column_ in REFERENCES]  # whatever the counter says
+    unreferenced = [~select(column_).where(column_ == StoredObject.id).exists() for column_ in REFERENCES]  # not trusting the counter alone
     candidates = select(StoredObject.id, StoredObject.owner_id).where(StoredObject.reference_count == 0, *unreferenced)
     candidates = candidates.order_by(StoredObject.created_at).limit(BATCH_SIZE)
     owners = select(User.id).where(User.id.in_(select(candidates.subquery().c.owner_id))).order_by(User.id).with_for_update(key_share=True)
@@ -53,11 +53,11 @@ async def remove_unreferenced(context: MaintenanceContext) -> int:
 
 
 async def collect_orphans(context: MaintenanceContext) -> int:
-    """Walk through the bucket a page at a time and remove what no row refers to and what is old enough by the store's own clock.
+    """Remove objects that no row refers to and that are old enough by the store's clock, page by page; return how many.
 
-    After each page, first the attempts that run are read and then the references. What lies in the page was written before by an attempt
-    that either still runs, and is left alone; or has ended, and then its references are there to be seen, and it can add none. So nothing
-    removed here is ever referred to, even where a copy has the age of what it was copied from.
+    For each page, first the running attempts are read, then the references. An object in the page was written before by an attempt that
+    either still runs, and is skipped, or has ended, so that its references are visible and it cannot add more. So no removed object is
+    ever referred to, even if a copy has the timestamp of its source.
     """
     age = timedelta(seconds=context.settings.orphan_age)
     removed = 0
@@ -83,13 +83,13 @@ async def _orphans(database: Database, keys: Sequence[str]) -> list[str]:
 
 
 def attempt_key(job_id: UUID, number: int) -> UUID:
-    """What names an attempt in the keys of what it writes."""
+    """The id of an attempt in the keys of objects that it writes."""
     return uuid5(job_id, str(number))
 
 
 def _unreferenced() -> Select[str]:
-    """Of `keys`, those that no row refers to. An upload needs its object until it is a version that is READY, or is given up."""
-    key = func.unnest(bindparam("keys", type_=ARRAY(Text))).table_valued(column("key", Text)).render_derived(name="found").c.key
+    """Those of `keys` that no row refers to. An upload needs its object until its version is READY, or it expired or mismatched."""
+    key = func.unnest(bindparam("keys", type_=ARRAY(Text))).table_valued(column("key", Text)).render_derived(name="listed").c.key
     is_awaited = or_(
         Upload.state == UploadState.OPEN,
         (Upload.state == UploadState.COMPLETED) & (DatasetVersion.status != DatasetVersionStatus.READY),

@@ -1,4 +1,4 @@
-"""The chores there are."""
+"""The maintenance tasks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["MAINTENANCE_TASKS", "MaintenanceContext", "MaintenanceTask", "Mainte
 
 @dataclass(frozen=True, slots=True)
 class MaintenanceTask:
-    """A recurring task. `step` says how many rows or objects it changed; it may be killed at any point and done by two at once."""
+    """A recurring task. `run` returns the number of rows or objects changed; it must tolerate being killed at any point and running twice at once."""
 
     name: str
     run: Callable[[MaintenanceContext], Awaitable[int]]

@@ -1,4 +1,4 @@
-"""Chores that keep the tables in shape."""
+"""Maintenance tasks on tables: partitions, and removal of old rows."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ PARTITIONED = ("job_events", "metric_points")
 PARTITIONS_AHEAD = 3
 BATCH_SIZE = 5_000
 WORKER_RETENTION = "interval '30 days'"
-STAGED_POINT_RETENTION = "interval '1 hour'"  # far longer than any transaction that takes points over
+STAGED_POINT_RETENTION = "interval '1 hour'"  # far longer than any transaction that moves staged points
 
 
 async def make_partitions(context: MaintenanceContext) -> int:
-    """Partitions for this month and the next three. Fails when rows have fallen into a default partition, for these block the making."""
+    """Create partitions for this month and the next three; return how many. Fails if a default partition has rows, which block creating them."""
     full = [parent for parent in PARTITIONED if await _rows_in_default(context.database, parent)]
     if full:
         log.warning("default_partitions_not_empty", tables=full)
@@ -40,12 +40,12 @@ async def make_partitions(context: MaintenanceContext) -> int:
 
 
 async def _rows_in_default(database: Database, parent: str) -> bool:
-    (row,) = await database.rows(select(exists().select_from(table(f"{parent}_default")).label("there")))
-    return row.there
+    (row,) = await database.rows(select(exists().select_from(table(f"{parent}_default")).label("has_rows")))
+    return row.has_rows
 
 
 async def retire_workers(context: MaintenanceContext) -> int:
-    """Workers that went silent count as stopped; those that stopped a month ago go, unless a job still names them."""
+    """Mark workers without a heartbeat as stopped; delete those stopped 30 days ago unless a job refers to them."""
     async with context.database.work(SYSTEM) as work:
         retired = await retire_silent_workers(work, context.settings.worker_heartbeat_timeout)
     has_job = exists().where(Job.worker_id == Worker.id)
@@ -55,20 +55,20 @@ async def retire_workers(context: MaintenanceContext) -> int:
 
 
 async def forget_keys(context: MaintenanceContext) -> int:
-    """Idempotency keys are good for a day."""
+    """Delete idempotency keys older than 24 hours."""
     return await _delete_in_batches(context.database, IdempotencyKey, IdempotencyKey.created_at < func.now() - text(idempotency.RETENTION))
 
 
 async def forget_staged_points(context: MaintenanceContext) -> int:
-    """Points that an attempt staged and never took over: it died in between."""
+    """Delete points that an attempt staged and did not move, because it died in between."""
     return await _delete_in_batches(context.database, StagedPoint, StagedPoint.staged_at < func.now() - text(STAGED_POINT_RETENTION))
 
 
 async def _delete_in_batches(database: Database, model: Any, condition: ColumnElement[bool]) -> int:
-    """Delete a few thousand at a time, each lot on its own; rows that somebody holds wait for the next time."""
+    """Delete in batches, one transaction each; locked rows are left for the next run."""
     target: Table = model.__table__
     keys = list(target.primary_key.columns)
-    batch = select(*keys).where(condition).limit(BATCH_SIZE).with_for_update(skip_locked=True).cte("some")
+    batch = select(*keys).where(condition).limit(BATCH_SIZE).with_for_update(skip_locked=True).cte("batch")
     statement: Delete = delete(model)
     for key in keys:
         statement = statement.where(key == batch.c[key.name])

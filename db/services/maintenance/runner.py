@@ -1,7 +1,7 @@
-"""Doing a chore: one worker at a time, not more often than it is due, and told in its row.
+"""Run maintenance tasks: each on one worker at a time, when it is due, with its outcome in the task's row.
 
-The lock is an advisory one of a session that does nothing else, so it lasts over the chore's transactions and ends with its process. A
-worker that loses that session (Postgres restarted) may for a moment do a chore beside another; every chore bears that.
+The lock is an advisory lock of a dedicated session, so it spans the task's transactions and ends with the process. After that session is
+lost (PostgreSQL restarted), two workers may briefly run the same task; every task tolerates that.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from db.tables import MaintenanceTaskState as TaskState
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
-RETRY_AFTER = 60.0  # seconds until a chore that failed, or that nobody ended, is done again, if it is not due sooner
+RETRY_AFTER = 60.0  # seconds until a failed or interrupted task is run again, if it is not due sooner
 
 
 @dataclass(frozen=True, slots=True)
 class MaintenanceResult:
-    """How a chore went. `changed` counts rows or objects; `error` says why it failed."""
+    """The outcome of a task. `changed` counts rows or objects; `error` says why it failed."""
 
     name: str
     changed: int
@@ -39,18 +39,18 @@ class MaintenanceResult:
 
 
 async def run_task(context: MaintenanceContext, name: str, worker: str) -> MaintenanceResult | None:
-    """Do this chore now, due or not, and say how it went; None while another process does it. `KeyError` for a name that there is not."""
+    """Run a task now, whether due or not; None if another process runs it. Raises `KeyError` for an unknown name."""
     return await _run(context, MAINTENANCE_TASKS[name], worker, 0.0)
 
 
 async def run_if_due(context: MaintenanceContext, name: str, worker: str) -> MaintenanceResult | None:
-    """The same, but only when it is due; None also when it is not."""
+    """Run a task if it is due; None if it is not, or another process runs it."""
     task = MAINTENANCE_TASKS[name]
     return await _run(context, task, worker, task.interval(context.settings))
 
 
 def _seconds_until_due(interval: Any) -> Any:
-    """Seconds until a chore is due; one that failed or was broken off is due sooner."""
+    """Seconds until a task is due; a failed or interrupted one is due sooner."""
     effective_interval = case(
         (or_(TaskState.ended_at.is_(None), TaskState.error.is_not(None)), func.least(interval, RETRY_AFTER)), else_=interval
     )
@@ -58,9 +58,9 @@ def _seconds_until_due(interval: Any) -> Any:
 
 
 def _due_statement() -> Any:
-    names = func.unnest(bindparam("names", type_=ARRAY(Text)), bindparam("every", type_=ARRAY(Double)))
-    tasks = names.table_valued(column("name", Text), column("every", Double)).render_derived(name="known")
-    return select(tasks.c.name, func.coalesce(_seconds_until_due(tasks.c.every), 0.0).label("left")).outerjoin(
+    names = func.unnest(bindparam("names", type_=ARRAY(Text)), bindparam("intervals", type_=ARRAY(Double)))
+    tasks = names.table_valued(column("name", Text), column("interval_seconds", Double)).render_derived(name="tasks")
+    return select(tasks.c.name, func.coalesce(_seconds_until_due(tasks.c.interval_seconds), 0.0).label("seconds_left")).outerjoin(
         TaskState, TaskState.name == tasks.c.name
     )
 
@@ -69,10 +69,10 @@ _DUE_STATEMENT = _due_statement()
 
 
 async def seconds_until_due(context: MaintenanceContext) -> dict[str, float]:
-    """How many seconds each chore still waits, by name; those that are due have none left, those that are turned off are left out."""
+    """Seconds until each task is due, by name: 0 for due tasks; disabled tasks are left out."""
     intervals = {task.name: task.interval(context.settings) for task in MAINTENANCE_TASKS.values() if task.interval(context.settings) > 0}
-    rows = await context.database.rows(_DUE_STATEMENT, {"names": list(intervals), "every": list(intervals.values())})
-    return {row.name: max(float(row.left), 0.0) for row in rows}
+    rows = await context.database.rows(_DUE_STATEMENT, {"names": list(intervals), "intervals": list(intervals.values())})
+    return {row.name: max(float(row.seconds_left), 0.0) for row in rows}
 
 
 async def _run(context: MaintenanceContext, task: MaintenanceTask, worker: str, interval: float) -> MaintenanceResult | None:
@@ -84,19 +84,20 @@ async def _run(context: MaintenanceContext, task: MaintenanceTask, worker: str, 
             changed = await task.run(context)
         except (MaintenanceTaskFailed, Unavailable) as failure:
             error = str(failure)
-            log.warning("chore_failed", chore=task.name, error=error)
-        except Exception as failure:  # recorded like any other end, for an operator to find
+            log.warning("maintenance_task_failed", task=task.name, error=error)
+        except Exception as failure:  # recorded like any other failure
             error = f"{type(failure).__name__}: {failure}"
-            log.exception("chore_failed", chore=task.name)
+            log.exception("maintenance_task_failed", task=task.name)
         await _end(context.database, task.name, changed, error)
         if changed:
-            log.info("chore_done", chore=task.name, changed=changed)
+            log.info("maintenance_task_completed", task=task.name, changed=changed)
         return MaintenanceResult(task.name, changed, error)
 
 
 @asynccontextmanager
 async def _exclusive(database: Database, name: str) -> AsyncGenerator[bool]:
-    """Whether nobody else does this chore, for as long as the block lasts."""
+    """Yield whether this process holds the task's lock, until the block ends."""
+    # "chore" stays in the key: during a rolling restart, old and new releases must take the same lock.
     lock_key = func.hashtextextended(literal(f"chore {name}", Text), 0)
     async with database.session() as connection:
         if not (await connection.execute(select(func.pg_try_advisory_lock(lock_key)))).scalar():
@@ -108,12 +109,12 @@ async def _exclusive(database: Database, name: str) -> AsyncGenerator[bool]:
             try:
                 await connection.execute(select(func.pg_advisory_unlock(lock_key)))
             except BaseException:
-                await connection.invalidate()  # or the pool would lend the lock to somebody else
+                await connection.invalidate()  # else the pool would hand out a session that holds the lock
                 raise
 
 
 async def _begin(database: Database, name: str, worker: str, interval: float) -> bool:
-    """Whether it was due: another may have done it since we looked."""
+    """Record the start; return whether the task was still due, as another worker may have run it since."""
     insertion = upsert(TaskState).values(name=name, worker=worker, started_at=func.clock_timestamp())
     is_due = or_(TaskState.started_at.is_(None), _seconds_until_due(cast(interval, Double)) <= 0) if interval > 0 else None
     upsert_statement = insertion.on_conflict_do_update(

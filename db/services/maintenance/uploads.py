@@ -1,4 +1,4 @@
-"""Uploads that were announced and never completed."""
+"""Expire uploads that were never completed."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ ISSUE = {
 
 
 async def expire_uploads(context: MaintenanceContext) -> int:
-    """Long after its URL ended an open upload expires: its version is FAILED and says why, and what was sent is removed.
+    """Expire open uploads `upload_grace` after their URL: mark the versions as FAILED, delete the objects, return how many.
 
-    The rows go first; objects that are left when this is broken off belong to nobody from then on, and are collected as such.
+    Rows are updated first; objects that remain after an interruption are collected as orphans.
     """
     is_overdue = Upload.expires_at < func.now() - timedelta(seconds=context.settings.upload_grace)
     batch = select(Upload.id).where(Upload.state == UploadState.OPEN, is_overdue).order_by(Upload.expires_at).limit(BATCH_SIZE)

@@ -1,8 +1,8 @@
-"""When a definition is sound, and when it is complete.
+"""Validation of pipeline definitions: soundness, required to save one, and completeness, required to run it.
 
-Sound: every step is known and takes its parameters, keys and links fit together, nothing runs in a circle, there is at most one
-dataset node and one training node, and beside a dataset node every node has its input. Complete: sound, with exactly one dataset
-node and at least one step behind it.
+Sound: every step exists and accepts its parameters, keys and links are consistent, the graph is acyclic with at most one dataset, split
+and training node, and if there is a dataset node, every other node has an input. Complete: sound, with exactly one dataset node and at
+least one more step.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ _STEPS = select(StepDefinition).where(StepDefinition.retired_at.is_(None))
 
 
 async def load_steps(work: Work) -> dict[str, Row[Any]]:
-    """The steps that can be used, by key."""
+    """Return the steps that are not retired, by key."""
     return {row.key: row for row in await work.all(_STEPS)}
 
 
 def normalise(definition: Definition) -> Definition:
-    """The same definition with every node's parameters an object."""
+    """Return the definition with only the known keys; missing parameters become an empty object."""
     nodes: list[dict[str, Any]] = [
         {"key": node["key"], "step": node["step"], "parameters": node.get("parameters") or {}} for node in definition["nodes"]
     ]
@@ -49,7 +49,7 @@ def normalise(definition: Definition) -> Definition:
 
 
 def sha256(definition: Definition) -> str:
-    """Hex digest of the canonical form: nodes by key, links in order, keys sorted, so that drawing order does not count."""
+    """Hex digest of the canonical form: nodes, links and keys sorted, so that their order does not count."""
     canonical = {
         "nodes": sorted(definition["nodes"], key=lambda node: node["key"]),
         "links": sorted(definition["links"], key=lambda link: (link["source"], link["target"])),
@@ -58,7 +58,7 @@ def sha256(definition: Definition) -> str:
 
 
 def soundness_issues(definition: Definition, steps: Steps, modality: Modality) -> list[Issue]:
-    """Everything that makes a normalised definition unsound; paths begin with "definition"."""
+    """Return what makes a normalised definition unsound; paths begin with "definition"."""
     checks = Checks()
     nodes, links = definition["nodes"], definition["links"]
     if len(nodes) > MAX_NODES or len(orjson.dumps(definition)) > MAX_BYTES:
@@ -103,12 +103,12 @@ def _check_node(checks: Checks, index: int, node: dict[str, Any], index_by_key: 
 
 
 def parameter_issues(step: Row[Any], parameters: Any, *path: str | int) -> list[Issue]:
-    """What a step's JSON Schema has against the parameters, each issue at the parameter it speaks of."""
+    """Validate parameters by the step's JSON Schema; each issue has the path of its parameter."""
     checks = Checks()
     checks.document(parameters, *(str(part) for part in path), size=MAX_BYTES)
     if checks.issues:
         return checks.issues
-    validator: Any = Draft202012Validator(step.parameter_schema)  # its generics leave too much open to be checked
+    validator: Any = Draft202012Validator(step.parameter_schema)  # Any: jsonschema types its validators thinly
     for error in sorted(validator.iter_errors(parameters), key=lambda issue: list(map(str, issue.absolute_path))):
         message = error.message if len(error.message) <= 300 else f"{error.message[:300]}…"
         error_path = [*path, *error.absolute_path]
@@ -138,7 +138,7 @@ def _check_links(
         if missing:
             continue
         if _step_type(nodes[index_by_key[link["target"]]], steps) is StepType.DATASET:
-            checks.add(*path, "target", message=f"{link['target']!r} is the dataset; nothing leads to it.")
+            checks.add(*path, "target", message=f"{link['target']!r} is the dataset node, which takes no input.")
         elif inputs[link["target"]]:
             checks.add(
                 *path, "target", message=f"{link['target']!r} has its input from {inputs[link['target']][0]!r} already; a node takes one."
@@ -150,7 +150,7 @@ def _check_links(
         cycle = [str(key) for key in error.args[1]]
         index = next(i for i, link in enumerate(links) if link["source"] in cycle and link["target"] in cycle)
         checks.add(
-            "definition", "links", index, message=f"The nodes {' → '.join(reversed(cycle))} run in a circle; remove one of their links."
+            "definition", "links", index, message=f"The nodes {' → '.join(reversed(cycle))} form a cycle; remove one of their links."
         )
     if any(_step_type(node, steps) is StepType.DATASET for node in nodes):
         for key, index in index_by_key.items():
@@ -159,7 +159,7 @@ def _check_links(
 
 
 def _check_shape(checks: Checks, definition: Definition, steps: Steps) -> None:
-    """One dataset, one split and one training at most, on one line; what measures stands behind the training, and nothing else does."""
+    """At most one dataset, split and training node, on one path without branches; only evaluating nodes come after the training."""
     nodes: dict[str, dict[str, Any]] = {node["key"]: node for node in definition["nodes"]}
     for type_, label in ((StepType.DATASET, "dataset"), (StepType.SPLIT, "split"), (StepType.TRAIN, "training")):
         indexes = [index for index, node in enumerate(definition["nodes"]) if _step_type(node, steps) is type_]
@@ -176,10 +176,10 @@ def _check_shape(checks: Checks, definition: Definition, steps: Steps) -> None:
             continue
         path = ("definition", "links", index)
         if _step_type(nodes[source], steps) in {StepType.TRAIN, StepType.EVALUATE}:
-            checks.add(*path, "target", message=f"Only steps that evaluate stand behind the training; {target!r} does not.")
+            checks.add(*path, "target", message=f"Only steps that evaluate may come after the training; {target!r} does not evaluate.")
         elif next_of.setdefault(source, target) != target:
             checks.add(
-                *path, "source", message=f"{source!r} leads to {next_of[source]!r} already; the way to the training has no branches."
+                *path, "source", message=f"{source!r} leads to {next_of[source]!r} already; the path to the training must not branch."
             )
     for index, node in enumerate(definition["nodes"]):
         if _step_type(node, steps) is StepType.EVALUATE and node["key"] in source_of:
@@ -197,7 +197,7 @@ def _step_type(node: dict[str, Any], steps: Steps) -> StepType | None:
 
 
 def completeness_issues(definition: Definition, steps: Steps) -> list[Issue]:
-    """What a sound definition lacks before it can run."""
+    """Return what a sound definition lacks to be complete."""
     types = [_step_type(node, steps) for node in definition["nodes"]]
     if StepType.DATASET not in types:
         return [Issue(("definition", "nodes"), "There is no dataset node; add one with the step 'dataset' and link it to the first step.")]
@@ -207,12 +207,12 @@ def completeness_issues(definition: Definition, steps: Steps) -> list[Issue]:
 
 
 def training_node(definition: Definition, steps: Steps) -> dict[str, Any] | None:
-    """The training node, where there is one."""
+    """Return the training node, if any."""
     return next((node for node in definition["nodes"] if _step_type(node, steps) is StepType.TRAIN), None)
 
 
 def apply_parameters(definition: Definition, overrides: Any) -> tuple[Definition, list[Issue]]:
-    """The definition with {nodeKey: {name: value}} laid over it, and what is wrong with the overrides."""
+    """Return the definition with {nodeKey: {name: value}} applied, and the issues of the overrides."""
     checks = Checks()
     overrides_by_node = checks.document(overrides, "parameters", size=MAX_BYTES)
     keys = {node["key"] for node in definition["nodes"]}
@@ -228,7 +228,7 @@ def apply_parameters(definition: Definition, overrides: Any) -> tuple[Definition
 
 
 def unknown_columns(definition: Definition, steps: Steps, columns: list[str]) -> list[Issue]:
-    """Parameters that name a column (`x-column` in the step's schema) which the nodes before cannot have made and the file does not have."""
+    """Return issues for parameters that name a column (`x-column` in the step's schema) which the dataset version does not have."""
     checks = Checks()
     present = set(columns)
     for index, node in enumerate(definition["nodes"]):

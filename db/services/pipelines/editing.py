@@ -1,4 +1,4 @@
-"""Making and changing pipelines. A sound definition is kept, as DRAFT until it is complete; an unsound one is refused whole."""
+"""Create and change pipelines. A sound definition is saved, as DRAFT until it is complete; an unsound one is refused."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _UNIQUE = "uq_pipelines_owner_id_name"
 
 @dataclass(frozen=True, slots=True)
 class NewPipeline:
-    """A pipeline to be made; `definition` is {"nodes": [{key, step, parameters}], "links": [{source, target}]}."""
+    """A pipeline to be created; `definition` is {"nodes": [{key, step, parameters}], "links": [{source, target}]}."""
 
     name: str
     definition: dict[str, Any]
@@ -59,7 +59,7 @@ async def create(work: Work, new: NewPipeline) -> UUID:
 
 
 async def update(work: Work, pipeline_id: UUID, expected_version: int | None, changes: dict[str, Any]) -> UUID:
-    """`changes` holds the fields to set: name, description, definition, status. Each change counts the version up.
+    """`changes` holds the fields to set: name, description, definition, status. Each change increments the version.
 
     Raises `NotFound`, `InvalidInput`, `NameTaken`, `Conflict` (the pipeline is not at `expected_version`) or `WrongState`.
     """
@@ -91,7 +91,7 @@ async def update(work: Work, pipeline_id: UUID, expected_version: int | None, ch
 
 
 async def _validated_changes(work: Work, pipeline: Row[Any], values: dict[str, Any]) -> dict[str, Any]:
-    """Definition, status and time of validation that the changes lead to."""
+    """Return the new definition, status and `validated_at`."""
     requested_status: PipelineStatus | None = values.get("status")
     if pipeline.status is PipelineStatus.ARCHIVED and requested_status in {None, PipelineStatus.ARCHIVED} and "definition" in values:
         raise WrongState(
@@ -115,9 +115,9 @@ async def _validated_changes(work: Work, pipeline: Row[Any], values: dict[str, A
 
 
 async def lock(work: Work, pipeline_id: UUID, *, to_run: bool = False) -> Row[Any]:
-    """The live pipeline, locked against change until the work ends; to run it, only against being removed. Raises `NotFound`.
+    """Lock a live pipeline against changes until the transaction ends; `to_run`, only against removal of the row. Raises `NotFound`.
 
-    What runs is the definition that was read, frozen: whoever runs a pipeline waits for nobody who runs or changes it.
+    A run freezes the definition that it read, so it need not wait for other runs or changes.
     """
     statement = select(Pipeline).where(Pipeline.id == pipeline_id, Pipeline.deleted_at.is_(None), visible(Pipeline, work.viewer))
     row = await work.first(statement.with_for_update(read=to_run, key_share=True))

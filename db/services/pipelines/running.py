@@ -1,4 +1,4 @@
-"""Running a pipeline: freeze the definition, then create a job (and a run, where it trains) of it in one transaction."""
+"""Run a pipeline: freeze the definition and create its job (and run, if it trains) in one transaction."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from db.tables.pipelines import PipelineStatus
 OPERATION = "runPipeline"
 MAX_TIMEOUT = 7 * 86_400  # seconds
 
-# Find a number that no name of the owner has: double up to a free one, then bisect towards the last that is taken. Trying one number after
-# the other took a statement for each earlier run.
+# Find a number that no name of the owner has: double up to a free one, then bisect down to the last taken one. Trying numbers in turn took
+# one statement per earlier run.
 _FREE_NAME_NUMBER = text("""
     WITH RECURSIVE probes (taken, free, number) AS (
         SELECT 1::bigint, NULL::bigint, 2::bigint
         UNION ALL
-        SELECT CASE WHEN found THEN number ELSE taken END, CASE WHEN found THEN free ELSE number END,
-            CASE WHEN NOT found THEN (taken + number) / 2 WHEN free IS NULL THEN number * 2 ELSE (number + free) / 2 END
+        SELECT CASE WHEN is_taken THEN number ELSE taken END, CASE WHEN is_taken THEN free ELSE number END,
+            CASE WHEN NOT is_taken THEN (taken + number) / 2 WHEN free IS NULL THEN number * 2 ELSE (number + free) / 2 END
         FROM probes, LATERAL (SELECT EXISTS (
             SELECT FROM datasets
             WHERE owner_id = :owner AND lower(name) = lower(:base || ' (' || number || ')') AND deleted_at IS NULL
-        )) AS name (found)
+        )) AS name (is_taken)
         WHERE free IS NULL OR free - taken > 1
     )
     SELECT free FROM probes WHERE free - taken = 1""").bindparams(bindparam("base", type_=Text))
@@ -99,7 +99,7 @@ class RunRequest:
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """What was created: always a job; a run where the pipeline trains, else the dataset that gets a new version."""
+    """What was created: a job, and a run if the pipeline trains; `target_dataset_id` gets a new version if it does not."""
 
     job_id: UUID
     run_id: UUID | None
@@ -107,7 +107,7 @@ class RunResult:
 
 
 async def run(work: Work, request: RunRequest) -> RunResult:
-    """Raises `NotFound`, `InvalidInput`, `WrongState` or `Conflict`; the end of the work `InsufficientCredits`."""
+    """Raises `NotFound`, `InvalidInput`, `WrongState` or `Conflict`; the end of the unit of work raises `InsufficientCredits`."""
     work.viewer.require_write()
     request_input = {key: value for key, value in asdict(request).items() if key != "idempotency_key"}
     stored_answer = await idempotency.recall(work, OPERATION, request.idempotency_key, request_input)
@@ -189,7 +189,7 @@ async def _load_inputs(work: Work, request: RunRequest) -> tuple[Row[Any], Row[A
 def _freeze(
     pipeline: Row[Any], version: Row[Any], dataset: Row[Any], steps: definitions.Steps, request: RunRequest
 ) -> definitions.Definition:
-    """Return the definition with the parameters applied. Raise for everything that is known to fail before the job runs."""
+    """Return the definition with the parameters applied. Raise for every failure that is known before the job runs."""
     if pipeline.status is PipelineStatus.ARCHIVED:
         raise WrongState("ARCHIVED", "The pipeline is archived. Set its status to VALIDATED to run it again.")
     definition, issues = definitions.apply_parameters(pipeline.definition, request.parameters)
@@ -225,7 +225,7 @@ def _freeze(
 async def _ensure_snapshot(work: Work, pipeline: Row[Any], definition: definitions.Definition) -> UUID:
     digest = definitions.sha256(definition)
     parameters = {"p_pipeline_id": pipeline.id, "p_sha256": digest}
-    # It mostly exists. Writing its row again would let only one work at a time run the pipeline.
+    # It mostly exists. An upsert that locks its row would serialize runs of the pipeline.
     if (existing_id := await work.scalar(_EXISTING_SNAPSHOT, parameters)) is not None:
         return existing_id
     statement = upsert(PipelineSnapshot).values(pipeline_id=pipeline.id, owner_id=pipeline.owner_id, sha256=digest, definition=definition)
@@ -266,7 +266,7 @@ async def _output_dataset_id(work: Work, request: RunRequest, dataset: Row[Any],
         if created_id is not None:
             return created_id
         number = await work.scalar(_FREE_NAME_NUMBER, {"owner": dataset.owner_id, "base": base})
-        # Concurrent works found the same number and one took it: the others spread at random, so that they do not collide again and again.
+        # Concurrent transactions found the same number and one took it: the others pick at random from a growing range to collide less.
         values["name"] = f"{base} ({number + (secrets.randbelow(4**collisions) if collisions else 0)})"
         collisions += 1
 
