@@ -33,8 +33,8 @@ def _changes_statement(watches: Sequence[Watch], sequences: Mapping[UUID, int | 
     """The jobs of `sequences` with the columns of lists, and `before`, `later_statuses` and `matches`.
 
     `sequences` has the last sequence read of each job; None stands for the job's last sequence at `as_of`. `before` is [status, progress]
-    at that sequence, None for a new job; `later_statuses` are the statuses of the later events, by sequence; `matches` has for each watch whether its
-    viewer may see the job and whether the columns that never change meet its filter.
+    at that sequence, None for a new job; `later_statuses` are those of the later events, by sequence; `matches` has for each
+    watch whether its viewer may see the job and whether the columns that never change meet its filter.
     """
     requested = (
         func.unnest(literal(list(sequences), ARRAY(Uuid)), literal(list(sequences.values()), ARRAY(BigInteger)))
@@ -53,7 +53,12 @@ def _changes_statement(watches: Sequence[Watch], sequences: Mapping[UUID, int | 
     later_statuses = later_statuses.where(JobEvent.job_id == Job.id, JobEvent.sequence > baseline.c.sequence).correlate(Job, baseline)
     matches = array([and_(visible(Job, viewer), *FILTERS.conditions(_immutable_criteria(criteria))) for viewer, criteria in watches])
     return (
-        select(*COLUMNS, before.scalar_subquery().label("before"), later_statuses.scalar_subquery().label("later_statuses"), matches.label("matches"))
+        select(
+            *COLUMNS,
+            before.scalar_subquery().label("before"),
+            later_statuses.scalar_subquery().label("later_statuses"),
+            matches.label("matches"),
+        )
         .join(requested, requested.c.job_id == Job.id)
         .join(baseline, true())
         .order_by(Job.updated_at, Job.id)

@@ -64,7 +64,9 @@ async def visible_jobs(database: Database, jobs_by_viewer: Mapping[Viewer, Colle
     for start in range(0, len(all_viewers), BATCH_SIZE):
         viewers = all_viewers[start : start + BATCH_SIZE]
         statements = [
-            select(literal(index, Integer).label("viewer_index"), Job.id).where(equals_any(Job.id, jobs_by_viewer[viewer]), visible(Job, viewer))
+            select(literal(index, Integer).label("viewer_index"), Job.id).where(
+                equals_any(Job.id, jobs_by_viewer[viewer]), visible(Job, viewer)
+            )
             for index, viewer in enumerate(viewers)
         ]
         rows: Any = await database.rows(union_all(*statements))

@@ -41,7 +41,9 @@ def running() -> Rows:
 def workers_by_queue() -> Rows:
     """By queue: live `workers` that serve it, and their `slots`; each worker counts in each of its queues."""
     queue_workers = select(func.unnest(Worker.queues).label("queue"), Worker.slots).where(scheduling.is_live()).subquery("queue_workers")
-    return select(queue_workers.c.queue, func.count().label("workers"), func.sum(queue_workers.c.slots).label("slots")).group_by(queue_workers.c.queue)
+    return select(queue_workers.c.queue, func.count().label("workers"), func.sum(queue_workers.c.slots).label("slots")).group_by(
+        queue_workers.c.queue
+    )
 
 
 def worker_totals() -> Rows:
@@ -99,7 +101,11 @@ def default_partitions() -> Rows:
 
 def partitioned() -> list[str]:
     """The names of the tables that have partitions."""
-    return [partitioned_table.name for partitioned_table in Table.metadata.sorted_tables if partitioned_table.dialect_options["postgresql"].get("partition_by")]
+    return [
+        partitioned_table.name
+        for partitioned_table in Table.metadata.sorted_tables
+        if partitioned_table.dialect_options["postgresql"].get("partition_by")
+    ]
 
 
 async def fetch(connection: AsyncConnection, statement: Rows) -> Sequence[Row[Any]]:

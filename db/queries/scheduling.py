@@ -82,7 +82,8 @@ def due() -> ColumnElement[bool]:
 
 def scheduling_order(*conditions: ColumnElement[bool], max_position: ColumnElement[int] | None = None) -> Subquery:
     """The due jobs of the queues that `conditions` choose: `id`, `queue`, `position` in the queue from 1, `is_held` for a job over a
-    concurrency limit, and `last_started_at`, the time of the last start in the queue. A worker that serves several queues orders by position, then by that time.
+    concurrency limit, and `last_started_at`, the time of the last start in the queue. A worker that serves several queues orders by position,
+    then by that time.
 
     Conditions may only choose whole queues: leaving out a job would move up the others. An owner's limit applies to each queue alone, since
     a job in a queue without workers must not hold back one in another queue.
@@ -90,12 +91,16 @@ def scheduling_order(*conditions: ColumnElement[bool], max_position: ColumnEleme
     With `max_position`, jobs further back in their owner's own order are left out. That saves most of the work for a long queue, and the
     positions up to `max_position` stay the same.
     """
-    # `negated_priority` is the negative priority: one sort serves both row numbers, and the sort is what a long queue costs.
-    ranked = select(Job.id, Job.queue, Job.owner_id, Job.created_at, (-effective_priority()).label("negated_priority")).where(due(), *conditions)
+    # Priority is negated so that one sort serves both row numbers, and the sort is what a long queue costs.
+    ranked = select(Job.id, Job.queue, Job.owner_id, Job.created_at, (-effective_priority()).label("negated_priority")).where(
+        due(), *conditions
+    )
     prioritised = ranked.subquery("prioritised")
     age = (prioritised.c.created_at, prioritised.c.id)
     turn = func.row_number().over(partition_by=(prioritised.c.queue, prioritised.c.owner_id, prioritised.c.negated_priority), order_by=age)
-    owner_position = func.row_number().over(partition_by=(prioritised.c.queue, prioritised.c.owner_id), order_by=(prioritised.c.negated_priority, *age))
+    owner_position = func.row_number().over(
+        partition_by=(prioritised.c.queue, prioritised.c.owner_id), order_by=(prioritised.c.negated_priority, *age)
+    )
     turns = select(*prioritised.c, turn.label("turn"), owner_position.label("owner_position")).subquery("turns")
     of_owner, of_owner_in_queue = _running_counts("of_owner", Job.owner_id), _running_counts("of_owner_in_queue", Job.owner_id, Job.queue)
     allowance = owner_limit(User.tier) - func.coalesce(of_owner.c.running, 0)
@@ -114,13 +119,22 @@ def scheduling_order(*conditions: ColumnElement[bool], max_position: ColumnEleme
         .where(*(() if max_position is None else (turns.c.owner_position <= max_position,)))
         .subquery("entries")
     )
-    order = (entries.c.is_over_allowance, entries.c.negated_priority, entries.c.turn, entries.c.started_at.nulls_first(), entries.c.created_at, entries.c.id)
+    order = (
+        entries.c.is_over_allowance,
+        entries.c.negated_priority,
+        entries.c.turn,
+        entries.c.started_at.nulls_first(),
+        entries.c.created_at,
+        entries.c.id,
+    )
     position = func.row_number().over(partition_by=entries.c.queue, order_by=order)
     placed = select(entries.c.id, entries.c.queue, entries.c.is_over_allowance, position.label("position")).subquery("placed")
     of_queue = _running_counts("of_queue", Job.queue)
     remaining = queue_limit(placed.c.queue) - func.coalesce(of_queue.c.running, 0)
     is_held = placed.c.is_over_allowance | func.coalesce(placed.c.position > remaining, False)
-    last_starts = select(OwnerTurn.queue, func.max(OwnerTurn.started_at).label("last_started_at")).group_by(OwnerTurn.queue).subquery("last_starts")
+    last_starts = (
+        select(OwnerTurn.queue, func.max(OwnerTurn.started_at).label("last_started_at")).group_by(OwnerTurn.queue).subquery("last_starts")
+    )
     statement = select(placed.c.id, placed.c.queue, placed.c.position, is_held.label("is_held"), last_starts.c.last_started_at)
     statement = statement.outerjoin(of_queue, of_queue.c.queue == placed.c.queue).outerjoin(
         last_starts, last_starts.c.queue == placed.c.queue
