@@ -47,7 +47,7 @@ test-all: dev lint ## Run the same with the exhaustive tests, as a nightly CI wo
 define run_tests
 	echo "== tests"; \
 	nice -n 10 $(BIN)/pyright > $(VENV)/.types 2>&1 & types=$$!; trap 'kill $$types 2>/dev/null || true' EXIT; \
-	tests_status=0; $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup $(1) $(ARGS) || tests_status=$$?; \
+	tests_status=0; $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup --durations 20 --durations-min 4 $(1) $(ARGS) || tests_status=$$?; \
 	types_status=0; wait $$types || types_status=$$?; \
 	echo "== types (checked during the tests)"; cat $(VENV)/.types; \
 	exit $$(( tests_status ? tests_status : types_status ))
