@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any, Literal
 
 from alembic import context
 from sqlalchemy import Connection, pool, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from db.core.base import EnumText
 from db.migrations.partitions import include_name
 from db.tables import Table
 
@@ -17,10 +19,20 @@ _LOCK = 7_263_001  # advisory lock key; arbitrary, but used for nothing else
 def _run(connection: Connection) -> None:
     connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
     context.configure(
-        connection=connection, target_metadata=Table.metadata, compare_type=True, compare_server_default=True, include_name=include_name
+        connection=connection,
+        target_metadata=Table.metadata,
+        compare_type=True,
+        compare_server_default=True,
+        include_name=include_name,
+        render_item=_render_item,
     )
     with context.begin_transaction():
         context.run_migrations()
+
+
+def _render_item(kind: str, item: Any, _context: object) -> str | Literal[False]:
+    """Write an enum as the text that it is stored as: a revision is frozen and imports no type of the code."""
+    return "sa.Text()" if kind == "type" and isinstance(item, EnumText) else False
 
 
 async def _main() -> None:

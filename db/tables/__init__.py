@@ -1,6 +1,7 @@
-"""The tables, one module per domain; all are imported here so that the metadata is complete."""
+"""The tables, one module per domain. All modules are imported here, so that the metadata is complete; names that several domains use are listed."""
 
 from db.core.base import Table
+from db.core.discovery import import_submodules
 from db.tables.accounts import ApiKey, User
 from db.tables.billing import CreditTransaction
 from db.tables.datasets import Dataset, DatasetProfile, DatasetVersion, StoredObject, Upload
@@ -57,3 +58,5 @@ __all__ = [
     "User",
     "Worker",
 ]
+
+import_submodules(__name__)

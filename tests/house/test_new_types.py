@@ -39,28 +39,28 @@ def test_every_argument_that_must_be_given_has_a_value_to_be_tried_with() -> Non
 # The complaint of each check about an incomplete type.
 
 
-def report_type(description: str | None) -> type:
-    """A type as graph/reports/types.py would declare it; it is not registered as a node, so nothing else sees it."""
+def example_type(description: str | None) -> type:
+    """A type as graph/examples/types.py would declare it; it is not registered as a node, so nothing else sees it."""
 
     @strawberry.type(description=description)
-    class Report:
+    class Example:
         title: str
 
-    Report.__module__ = "graph.reports.types"
-    return Report
+    Example.__module__ = "graph.examples.types"
+    return Example
 
 
 def test_a_type_without_a_factory_is_reported() -> None:
-    types = {**registered(NODE_REGISTRY), "report": report_type("What was found.")}
+    types = {**registered(NODE_REGISTRY), "example": example_type("What was found.")}
     assert without_factory(types, factories()) == [
-        "Report has no factory: write tests/factories/reports.py, or add 'report' and its table to the `ids` of the factory there, with rows of it."
+        "Example has no factory: write tests/factories/examples.py, or add 'example' and its table to the `ids` of the factory there, with rows of it."
     ]
-    assert without_factory(types, {**factories(), "reports": Factory(ids={"report": Dataset})}) == []
+    assert without_factory(types, {**factories(), "examples": Factory(ids={"example": Dataset})}) == []
 
 
 def test_two_factories_of_one_type_are_reported() -> None:
-    both = {"reports": Factory(ids={"report": Dataset}), "studies": Factory(ids={"report": Dataset})}
-    assert without_factory({}, both) == ["tests/factories/reports.py and tests/factories/studies.py both make the rows of `report_…`."]
+    both = {"examples": Factory(ids={"example": Dataset}), "studies": Factory(ids={"example": Dataset})}
+    assert without_factory({}, both) == ["tests/factories/examples.py and tests/factories/studies.py both make the rows of `example_…`."]
 
 
 def test_what_has_no_description_is_reported() -> None:
@@ -70,9 +70,9 @@ def test_what_has_no_description_is_reported() -> None:
         def title(self, draft: bool) -> str:
             return ""
 
-    described = strawberry.Schema(query=Query, types=[report_type(None)])
+    described = strawberry.Schema(query=Query, types=[example_type(None)])
     assert sorted(without_description(described._schema)) == [
-        f"{name} has no description." for name in ("Query.title", "Query.title(draft)", "Report", "Report.title")
+        f"{name} has no description." for name in ("Example", "Example.title", "Query.title", "Query.title(draft)")
     ]
 
 

@@ -80,8 +80,8 @@ def test_each_way_to_get_a_policy_wrong_is_reported() -> None:
 
 def test_a_table_without_a_policy_cannot_be_defined() -> None:
     with pytest.raises(TypeError, match="policy"):
-        type("Report", (MappedTable,), {"__tablename__": "reports"})
-    assert "reports" not in MappedTable.metadata.tables
+        type("Example", (MappedTable,), {"__tablename__": "examples"})
+    assert "examples" not in MappedTable.metadata.tables
 
 
 def test_a_part_is_visible_with_what_it_is_part_of() -> None:
