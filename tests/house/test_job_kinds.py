@@ -25,7 +25,9 @@ GUARDS = text("""
 
 
 def test_every_declared_kind_has_one_task_and_every_task_a_declared_kind() -> None:
-    assert sorted(declared_tasks()) == sorted(jobs.declared_kinds())
+    declared, done = {kind.name for kind in jobs.declared_kinds()}, {kind.name for kind in declared_tasks()}
+    assert [f"{name} has no task: write one in a module of workers, with `@task(JobKind.{name})`." for name in declared - done] == []
+    assert [f"{name} is not declared: call `jobs.declare` in the service that submits it." for name in done - declared] == []
 
 
 def test_a_kind_is_declared_once_and_has_one_task() -> None:
@@ -51,7 +53,11 @@ def test_a_kind_that_is_not_declared_has_no_hooks() -> None:
 
 
 def test_the_graph_has_a_type_for_every_kind_of_output() -> None:
-    assert sorted(OUTPUT_REGISTRY) == sorted(OUTPUT_TABLES)
+    missing = [(kind, table) for kind, table in OUTPUT_TABLES.items() if kind not in OUTPUT_REGISTRY]
+    assert [f"{table} holds outputs, and no type is theirs: mark that of `{kind}_…` with `@job_output`." for kind, table in missing] == []
+    assert [
+        f"No table holds the outputs `{kind}_…`: give it the `output_kind`." for kind in OUTPUT_REGISTRY if kind not in OUTPUT_TABLES
+    ] == []
     assert all(registration.type is NODE_REGISTRY[kind].type for kind, registration in OUTPUT_REGISTRY.items())
     assert f"union JobOutput = {' | '.join(sorted(registration.type.__name__ for registration in OUTPUT_REGISTRY.values()))}\n" in str(
         schema
@@ -60,4 +66,6 @@ def test_the_graph_has_a_type_for_every_kind_of_output() -> None:
 
 async def test_every_table_of_outputs_has_its_guard(database: Database) -> None:
     guards = [(row.arguments.split("\\000")[0], row.table) for row in await database.rows(GUARDS)]
-    assert sorted(guards) == sorted(OUTPUT_TABLES.items())
+    unguarded = [(table, kind) for kind, table in OUTPUT_TABLES.items() if (kind, table) not in guards]
+    assert [f"{table} has no guard: its migration calls `guard_outputs(op, {table!r}, {kind!r}, …)`." for table, kind in unguarded] == []
+    assert len(guards) == len(OUTPUT_TABLES)
