@@ -1,48 +1,66 @@
-"""The schema: each domain contributes a mixin to each of the three root types."""
+"""The whole graph. A domain is one line here: its root fields are found in its modules `queries`, `mutations` and `subscriptions`."""
 
 from __future__ import annotations
+
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
 
 import strawberry
 from strawberry.schema.config import StrawberryConfig
 
-from graph.accounts.queries import AccountQueries
 from graph.core.ids import NODE_REGISTRY
 from graph.core.permissions import require_declared_scopes
 from graph.core.scalars import SCALARS
-from graph.datasets.mutations import DatasetMutations
-from graph.datasets.queries import DatasetQueries
 from graph.execution.extensions import ObservationExtension, OperationExtension
 from graph.execution.limits.admission import AdmissionExtension
 from graph.execution.schema import Schema
-from graph.experiments.mutations import ExperimentMutations
-from graph.experiments.queries import ExperimentQueries
-from graph.experiments.subscriptions import ExperimentSubscriptions
-from graph.jobs.mutations import JobMutations
-from graph.jobs.queries import JobQueries
-from graph.jobs.subscriptions import JobSubscriptions
-from graph.models.mutations import ModelMutations
-from graph.models.queries import ModelQueries
-from graph.pipelines.mutations import PipelineMutations
-from graph.pipelines.queries import PipelineQueries
 
-
-@strawberry.type(
-    description="The reads. You see what is yours; admins see everything. What you may not see is treated as if it did not exist."
+# In the order in which their root fields stand in the schema.
+DOMAINS = (
+    "accounts",
+    "datasets",
+    "pipelines",
+    "jobs",
+    "models",
+    "experiments",
 )
-class Query(AccountQueries, DatasetQueries, PipelineQueries, JobQueries, ModelQueries, ExperimentQueries):
-    pass
 
 
-@strawberry.type(
-    description="The writes. The result of each mutation is a union of its payload and its possible problems; end a selection with `... on Problem { message code }`."
+def _root(name: str, module: str, description: str) -> type[Any]:
+    """Compose a root type from the domains' mixins: `graph.<domain>.queries`, where it exists, has one class `…Queries`.
+
+    Raises `TypeError` for a module with none or several of them.
+    """
+    suffix = module.capitalize()
+    mixins: list[type[Any]] = []
+    for path in (f"graph.{domain}.{module}" for domain in DOMAINS):
+        if find_spec(path) is None:
+            continue
+        members = vars(import_module(path)).values()
+        classes = [
+            member for member in members if isinstance(member, type) and member.__module__ == path and member.__name__.endswith(suffix)
+        ]
+        if len(classes) != 1:
+            raise TypeError(f"{path} has {len(classes)} classes whose name ends with {suffix}; it must have one.")
+        mixins += classes
+    return strawberry.type(type(name, tuple(mixins), {}), description=description)
+
+
+Query = _root(
+    "Query", "queries", "The reads. You see what is yours; admins see everything. What you may not see is treated as if it did not exist."
 )
-class Mutation(DatasetMutations, PipelineMutations, JobMutations, ModelMutations, ExperimentMutations):
-    pass
-
-
-@strawberry.type(description="Live streams, over a websocket (graphql-transport-ws) or as server-sent events (graphql-sse).")
-class Subscription(JobSubscriptions, ExperimentSubscriptions):
-    pass
+Mutation = _root(
+    "Mutation",
+    "mutations",
+    "The writes. The result of each mutation is a union of its payload and its possible problems; end a selection with"
+    " `... on Problem { message code }`.",
+)
+Subscription = _root(
+    "Subscription",
+    "subscriptions",
+    "Live streams, over a websocket (graphql-transport-ws) or as server-sent events (graphql-sse).",
+)
 
 
 schema = Schema(
