@@ -143,12 +143,12 @@ def _fastest_seconds(document: str) -> float:
     for round_ in range(5):
         text = document + f"#{round_}"
         gc.collect()
-        began = time.perf_counter()
+        began = time.thread_time()
         parsed = parse(text, max_tokens=5_000)
         validation = schema.document_validator.validate_document(text, parsed, tuple(specified_rules), settings, hide_suggestions=False)
         if not validation.errors:
             schema.document_validator.cost(validation, parsed, parsed.definitions[0], {}, settings, is_dry_run=True)  # pyright: ignore[reportArgumentType] - the operation is the first definition
-        durations.append(time.perf_counter() - began)
+        durations.append(time.thread_time() - began)
     return min(durations)
 
 
@@ -179,11 +179,11 @@ def test_the_walks_alone_are_linear_however_far_a_document_unfolds() -> None:
 
     def seconds_for(links: int) -> float:
         document = parse(_doubling_chain(links))
-        began = time.perf_counter()
+        began = time.thread_time()
         for _ in range(20):
             validation = schema.document_validator.validate_document(None, document, (), settings, hide_suggestions=False)
             schema.document_validator.cost(validation, document, document.definitions[0], {}, settings)  # pyright: ignore[reportArgumentType] - the operation is the first definition
-        return time.perf_counter() - began
+        return time.thread_time() - began
 
     seconds_for(10)
     assert min(seconds_for(40) for _ in range(3)) / min(seconds_for(10) for _ in range(3)) < 12
