@@ -46,9 +46,11 @@ def running_worker(harness: WorkerHarness, settings: StateSettings, tmp_path: Pa
                 resources = WorkerResources(database, objects, process_pool, scratch, worker_settings)
                 engine = Engine(resources, settings.redis_url, [harness.queue], {JobKind.EXPORT: task})
                 engine_task = asyncio.create_task(engine.run())
-                yield objects
-                engine.stop()
-                await engine_task
+                try:
+                    yield objects
+                finally:  # an engine that outlives a failed test would disturb all later tests of the process
+                    engine.stop()
+                    await engine_task
         await redis.aclose()
 
     return running_worker

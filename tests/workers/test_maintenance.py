@@ -195,22 +195,32 @@ async def test_an_idle_worker_sends_two_statements_a_second_at_most(
                 [f"idle-{queue}" for queue in QUEUES],
                 {},
             )
-            engine_task = asyncio.create_task(engine.run())
-
-            async def all_ran() -> bool:
-                ended = {task.name for task in await context.database.rows(operations.maintenance_tasks()) if task.ended_at is not None}
-                return ended >= set(maintenance.MAINTENANCE_TASKS)
-
-            await eventually(all_ran)
             event.listen(
                 database.engine.sync_engine, "before_cursor_execute", lambda _connection, _cursor, statement, *_: sent.append(statement)
             )
-            await asyncio.sleep(seconds)
-            print(f"{len(sent)} statements in {seconds} s")
-            assert len(sent) <= 2 * seconds, sent
-            assert len(sent) >= seconds / 2  # the worker is alive
-            engine.stop()
-            await engine_task
+            engine_task = asyncio.create_task(engine.run())
+            try:
+
+                async def all_ran() -> bool:
+                    ended = {task.name for task in await context.database.rows(operations.maintenance_tasks()) if task.ended_at is not None}
+                    return ended >= set(maintenance.MAINTENANCE_TASKS)
+
+                async def is_quiet() -> bool:
+                    """Another worker may have run the tasks; this one then still looks at each of them once."""
+                    sent.clear()
+                    await asyncio.sleep(1)
+                    return not any("chores" in statement or "advisory" in statement for statement in sent)
+
+                await eventually(all_ran)
+                await eventually(is_quiet)
+                sent.clear()
+                await asyncio.sleep(seconds)
+                print(f"{len(sent)} statements in {seconds} s")
+                assert len(sent) <= 2 * seconds, sent
+                assert len(sent) >= seconds / 2  # the worker is alive
+            finally:
+                engine.stop()
+                await engine_task
     await redis.aclose()
 
 
