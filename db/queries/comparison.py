@@ -14,6 +14,7 @@ from sqlalchemy import Row
 from db.core.viewer import Viewer
 from db.core.work import Database
 from db.queries import metrics, runs
+from db.queries.goals import Goal, goal_of
 
 MAX_RUNS = 20
 
@@ -36,6 +37,15 @@ class Metric:
     differs: bool
     min_index: int | None
     max_index: int | None
+
+    @property
+    def goal(self) -> Goal | None:
+        return goal_of(self.key)
+
+    @property
+    def best_index(self) -> int | None:
+        """The index of the first best value; None if the metric's goal is not known."""
+        return None if self.goal is None else self.max_index if self.goal is Goal.MAXIMIZE else self.min_index
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ import strawberry
 from db.queries import comparison
 from graph.core.costs import costs
 from graph.core.scalars import JSON
+from graph.experiments.enums import Goal
 from graph.experiments.types import Run
 
 
@@ -36,6 +37,10 @@ class ComparedMetric:
     differs: bool = strawberry.field(description="Whether its values differ.")
     min_index: int | None = strawberry.field(description="The index, from 0, of the run with the least value; the first of equal ones.")
     max_index: int | None = strawberry.field(description="The index, from 0, of the run with the greatest value; the first of equal ones.")
+    goal: Goal | None = strawberry.field(description="Which of its values are better; null if that is not known by its name.")
+    best_index: int | None = strawberry.field(
+        description="The index, from 0, of the run with the best value by `goal`; the first of equal ones. Null if `goal` is."
+    )
 
     @classmethod
     def of(cls, metric: comparison.Metric) -> Self:
@@ -45,6 +50,8 @@ class ComparedMetric:
             differs=metric.differs,
             min_index=metric.min_index,
             max_index=metric.max_index,
+            goal=metric.goal,
+            best_index=metric.best_index,
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from db.queries.goals import Goal
 from db.queries.lineage import LineageDirection, LineageKind, LineageRelation
 from db.tables.experiments import RunStatus
 from graph.core.enums import describe
@@ -21,11 +22,6 @@ __all__ = [
 class RunOrderField(StrEnum):
     CREATED_AT = "created_at"
     NUMBER = "number"
-
-
-class Goal(StrEnum):
-    MAXIMIZE = "maximize"
-    MINIMIZE = "minimize"
 
 
 describe(

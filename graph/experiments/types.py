@@ -9,6 +9,7 @@ from uuid import UUID
 import strawberry
 
 from db.queries import accounts, experiments, jobs, leaderboard, metrics, runs, versions
+from db.queries.goals import goal_of
 from graph.accounts.types import User
 from graph.core.context import Info
 from graph.core.costs import costs
@@ -50,8 +51,19 @@ class Experiment(Node, prefix="experiment", found_by=experiments.live_by_id):
         self,
         info: Info,
         metric: Annotated[str, strawberry.argument(description="The metric's name.")],
-        goal: Annotated[Goal, strawberry.argument(description="Whether greater or smaller values are better.")] = Goal.MAXIMIZE,
+        goal: Annotated[
+            Goal | None,
+            strawberry.argument(
+                description="Whether greater or smaller values are better; by default what is known of the metric by its name, such as"
+                " MINIMIZE for `rmse` and `validation_loss`. Required for a metric that is not known."
+            ),
+        ] = None,
     ) -> Run | None:
+        goal = goal or goal_of(metric)
+        if goal is None:
+            raise BadUserInput(
+                f"Whether greater or smaller values of the metric {metric!r} are better is not known. Say so with `goal: MAXIMIZE` or `goal: MINIMIZE`."
+            )
         return await info.context.loaders.one(runs.BestRuns(metric, goal is Goal.MAXIMIZE), Run.of).load(self.uuid)
 
 

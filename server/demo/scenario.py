@@ -28,27 +28,19 @@ WATCH = "subscription($id: ID!) { jobEvents(id: $id) { type status progress step
 
 @dataclass(frozen=True)
 class Example:
-    """A table that ships with scikit-learn, its problem type and metric, and three estimators to compare."""
+    """A table that ships with scikit-learn, its problem type, the metric that decides, and three estimators to compare."""
 
     name: str
     loader: str
     problem: str
     metric: str
-    goal: str
     estimators: tuple[str, ...]
 
 
 EXAMPLES = (
-    Example(
-        "breast-cancer",
-        "load_breast_cancer",
-        "CLASSIFICATION",
-        "accuracy",
-        "MAXIMIZE",
-        ("logistic_regression", "random_forest", "lightgbm"),
-    ),
-    Example("wine", "load_wine", "CLASSIFICATION", "accuracy", "MAXIMIZE", ("logistic_regression", "random_forest", "gradient_boosting")),
-    Example("diabetes", "load_diabetes", "REGRESSION", "rmse", "MINIMIZE", ("ridge_regression", "random_forest", "gradient_boosting")),
+    Example("breast-cancer", "load_breast_cancer", "CLASSIFICATION", "accuracy", ("logistic_regression", "random_forest", "lightgbm")),
+    Example("wine", "load_wine", "CLASSIFICATION", "accuracy", ("logistic_regression", "random_forest", "gradient_boosting")),
+    Example("diabetes", "load_diabetes", "REGRESSION", "rmse", ("ridge_regression", "random_forest", "gradient_boosting")),
 )
 
 
@@ -251,12 +243,12 @@ def _strongest(correlations: dict[str, Any]) -> str:
 async def _compare(api: Api, console: Console, example: Example, results: list[TrainingResult]) -> None:
     comparison = await api.execute(
         "query($ids: [ID!]!) { compareRuns(ids: $ids) { runs { id number duration modelVersion { id number algorithm } }"
-        " metrics { key values minIndex maxIndex } } }",
+        " metrics { key values bestIndex } } }",
         ids=[result.run for result in results],
     )
     metrics = {metric["key"]: metric for metric in comparison["metrics"]}
     decisive = metrics[example.metric]
-    best_index = decisive["maxIndex" if example.goal == "MAXIMIZE" else "minIndex"]
+    best_index = decisive["bestIndex"]
     metric_keys = [example.metric, *(key for key in ("f1_macro", "roc_auc", "log_loss", "mae", "r2") if key in metrics)]
     table = Table(title=f"{example.name}: compared by {example.metric}")
     for heading in ("run", "algorithm", "seconds", *metric_keys, ""):

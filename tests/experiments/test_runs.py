@@ -11,8 +11,10 @@ import pytest
 from sqlalchemy import text
 
 from db.core.work import Database
+from db.queries.goals import goal_of
 from tests.client import Client, GraphQLErrors
 from tests.factories import platform
+from workers.ml.scoring import METRICS
 
 RUNS = """query($filter: RunFilter, $orderBy: RunOrder, $first: Int, $after: String) {
   runs(filter: $filter, orderBy: $orderBy, first: $first, after: $after) { totalCount pageInfo { endCursor hasNextPage } edges { node { id hyperparameters } } } }"""
@@ -64,10 +66,69 @@ async def test_runs_are_filtered_by_metric_and_parameter(ada: Client, runs: dict
         assert (alphas(page), page["totalCount"]) == (expected, len(expected)), criteria
 
 
-async def test_the_best_run_of_an_experiment_is_by_goal(ada: Client, runs: dict[int, str]) -> None:
-    query = """query($id: ID!) { run(id: $id) { experiment { best: bestRun(metric: "accuracy") { id } least: bestRun(metric: "accuracy", goal: MINIMIZE) { id }
-        none: bestRun(metric: "nothing") { id } } } }"""
-    assert (await ada.one(query, id=runs[3]))["experiment"] == {"best": {"id": runs[3]}, "least": {"id": runs[3]}, "none": None}
+@pytest.fixture
+async def measured(database: Database, runs: dict[int, str]) -> dict[int, str]:
+    """The six runs in one experiment, with metrics of several names whose last value is alpha; the last run has only accuracy."""
+    keys = ["accuracy", "test_f1_macro", "rmse", "validation/loss", "cv_mae_mean", "cv_accuracy_std", "charm"]
+    async with database.engine.begin() as connection:
+        await connection.execute(
+            text(
+                "UPDATE runs SET experiment_id = (SELECT min(experiment_id::text)::uuid FROM runs), number = (hyperparameters ->> 'alpha')::int"
+            )
+        )
+        await connection.execute(
+            text(
+                "INSERT INTO run_metrics (run_id, key, last, last_step, min, min_step, max, max_step, count)"
+                " SELECT r.id, key, alpha, 1, alpha, 1, alpha, 1, 1"
+                " FROM runs r, unnest(cast(:keys AS text[])) key, LATERAL (SELECT (r.hyperparameters ->> 'alpha')::float AS alpha) a"
+                " WHERE alpha < 6 OR key = 'accuracy' ON CONFLICT (run_id, key) DO UPDATE SET last = excluded.last"
+            ),
+            {"keys": keys},
+        )
+    return runs
+
+
+BEST = """query($id: ID!, $metric: String!, $goal: Goal) { run(id: $id) { experiment { bestRun(metric: $metric, goal: $goal) { hyperparameters } } } }"""
+
+
+@pytest.mark.parametrize(
+    ("metric", "own", "greatest"),
+    [("accuracy", 6, 6), ("test_f1_macro", 5, 5), ("rmse", 1, 5), ("validation/loss", 1, 5), ("cv_mae_mean", 1, 5)],
+)
+async def test_the_best_run_follows_the_metrics_own_goal_and_a_given_one_before_it(
+    ada: Client, measured: dict[int, str], metric: str, own: int, greatest: int
+) -> None:
+    async def best(**goal: str | None) -> int:
+        experiment = (await ada.one(BEST, id=measured[3], metric=metric, **goal))["experiment"]
+        return experiment["bestRun"]["hyperparameters"]["alpha"]
+
+    assert [await best(), await best(goal=None), await best(goal="MAXIMIZE"), await best(goal="MINIMIZE")] == [own, own, greatest, 1]
+
+
+@pytest.mark.parametrize("metric", ["charm", "cv_accuracy_std", "nothing"])
+async def test_an_unknown_metric_has_no_best_run_without_a_goal(ada: Client, measured: dict[int, str], metric: str) -> None:
+    with pytest.raises(GraphQLErrors, match=f"the metric '{metric}' are better is not known. Say so with `goal: MAXIMIZE`") as refused:
+        await ada.one(BEST, id=measured[3], metric=metric)
+    assert refused.value.codes == ["BAD_USER_INPUT"]
+    best = (await ada.one(BEST, id=measured[3], metric=metric, goal="MINIMIZE"))["experiment"]["bestRun"]
+    assert best == (None if metric == "nothing" else {"hyperparameters": {"alpha": 1}})
+
+
+async def test_a_comparison_names_the_best_run_of_each_metric(ada: Client, measured: dict[int, str]) -> None:
+    query = "query($ids: [ID!]!) { compareRuns(ids: $ids) { metrics { key goal bestIndex minIndex maxIndex } } }"
+    compared = await ada.one(query, ids=[measured[alpha] for alpha in (3, 1, 5)])
+    assert {metric["key"]: (metric["goal"], metric["bestIndex"]) for metric in compared["metrics"]} == {
+        "accuracy": ("MAXIMIZE", 2), "test_f1_macro": ("MAXIMIZE", 2), "rmse": ("MINIMIZE", 1), "validation/loss": ("MINIMIZE", 1),
+        "cv_mae_mean": ("MINIMIZE", 1), "cv_accuracy_std": (None, None), "charm": (None, None),
+    }  # fmt: skip
+
+
+def test_every_metric_of_the_workers_has_a_goal() -> None:
+    for name in METRICS:
+        variants = (name, f"train_{name}", f"validation_{name}", f"oob_{name}", f"cv_{name}", f"cv_{name}_mean")
+        assert len({goal_of(variant) for variant in variants} - {None}) == 1, name
+        assert all(goal_of(variant) for variant in variants), name
+        assert goal_of(f"cv_{name}_std") is None
 
 
 async def test_runs_are_compared_side_by_side(ada: Client, runs: dict[int, str]) -> None:
