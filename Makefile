@@ -46,13 +46,13 @@ test-all: dev lint ## Run the same with the exhaustive tests, as a nightly CI wo
 # The tests spend half of their time waiting, so they get more processes than a small machine has cores; pyright runs in what they leave.
 define run_tests
 	echo "== tests"; \
-	nice -n 10 $(BIN)/pyright > $(VENV)/.types 2>&1 & types=$$!; trap 'kill $$types 2>/dev/null || true' EXIT; \
+	nice -n 19 $(BIN)/pyright > $(VENV)/.types 2>&1 & types=$$!; trap 'kill $$types 2>/dev/null || true' EXIT; \
 	tests_status=0; $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup --durations 20 --durations-min 4 $(1) $(ARGS) || tests_status=$$?; \
 	types_status=0; wait $$types || types_status=$$?; \
 	echo "== types (checked during the tests)"; cat $(VENV)/.types; \
 	exit $$(( tests_status ? tests_status : types_status ))
 endef
-TEST_PROCESSES ?= 3
+TEST_PROCESSES ?= 4
 
 .PHONY: dev
 dev: $(INSTALLED_DEV) ## Install and build what the tests need

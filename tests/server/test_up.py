@@ -51,8 +51,9 @@ def command(data_dir: Path, port: int) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """Return the environment without the servers of the other tests."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("TRELLIS_")} | {"TRELLIS_EMBEDDED_DURABLE": "false"}
+    """Return the environment without the servers of the other tests. No job runs here, so workers import no libraries for any."""
+    settings = {"TRELLIS_EMBEDDED_DURABLE": "false", "TRELLIS_WORKER_PRELOAD": "false"}
+    return {name: value for name, value in os.environ.items() if not name.startswith("TRELLIS_")} | settings
 
 
 def free_port() -> int:
