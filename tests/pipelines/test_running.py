@@ -12,8 +12,6 @@ import httpx
 import numpy as np
 import polars as pl
 import pytest
-import skops.io
-from sklearn.datasets import load_breast_cancer
 from sqlalchemy import select
 
 from db.core.work import Database
@@ -23,8 +21,11 @@ from db.stores.objects import ObjectStore
 from db.tables import Artifact, StoredObject
 from tests.client import Client
 from tests.exhaustive import exhaustive
-from workers.ml.artifacts.trust import TRUSTED_TYPES
+from tests.lazy_module import LazyModule
 
+DATASETS: Any = LazyModule("sklearn.datasets")
+SKOPS: Any = LazyModule("skops.io")
+TRUST: Any = LazyModule("workers.ml.artifacts.trust")
 RUN = """query($id: ID!) { run(id: $id) { number status seed hyperparameters config startedAt completedAt duration owner { username } experiment { name }
   metrics { key last lastStep min max count } metricHistory { key totalPoints points { step value } }
   job { id kind status progress attempt nodes { key step status progress output } outputs { __typename } }
@@ -34,14 +35,14 @@ RUN = """query($id: ID!) { run(id: $id) { number status seed hyperparameters con
 
 
 def breast_cancer() -> pl.DataFrame:
-    bunch: Any = load_breast_cancer()
+    bunch = DATASETS.load_breast_cancer()
     table = pl.DataFrame(bunch.data, schema=[str(name) for name in bunch.feature_names])
     return table.with_columns(target=pl.Series(np.where(bunch.target == 1, "benign", "malignant")))
 
 
 def load(content: bytes) -> Any:
     """The model in a file."""
-    return skops.io.loads(content, trusted=list(TRUSTED_TYPES))
+    return SKOPS.loads(content, trusted=list(TRUST.TRUSTED_TYPES))
 
 
 def steps(estimator: str, **parameters: Any) -> list[tuple[str, str, dict[str, Any]]]:

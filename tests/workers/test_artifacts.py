@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-import skops.io
-from skops.io.exceptions import UntrustedTypesFoundException
 
+from tests.lazy_module import LazyModule
 from tests.workers.pipeline_runner import artifact_path, chain, run
-from workers.ml.artifacts.model_file import canonical_archive
-from workers.ml.artifacts.plots import plot_clusters, plot_confusion, plot_importance, plot_residuals
-from workers.ml.artifacts.trust import TRUSTED_TYPES, load_model
 from workers.ml.steps import STEPS
 
+SKOPS: Any = LazyModule("skops.io")
+MODEL_FILE: Any = LazyModule("workers.ml.artifacts.model_file")
+PLOTS: Any = LazyModule("workers.ml.artifacts.plots")
+TRUST: Any = LazyModule("workers.ml.artifacts.trust")
 SIZE = 200
 RNG = np.random.default_rng(11)
 FRAME = pl.DataFrame({"a": RNG.normal(size=SIZE), "b": RNG.normal(size=SIZE), "kind": RNG.choice(["x", "y", "z"], SIZE)}).with_columns(
@@ -45,8 +45,8 @@ def train(folder: Path, step: str, **options: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("step", TRAINERS)
 def test_every_model_file_loads_with_the_documented_types_and_no_more(tmp_path: Path, step: str) -> None:
     path = artifact_path(train(tmp_path, step), "MODEL")
-    assert set(skops.io.get_untrusted_types(file=path)) <= set(TRUSTED_TYPES)
-    assert type(load_model(path)).__name__ == "Pipeline"
+    assert set(SKOPS.get_untrusted_types(file=path)) <= set(TRUST.TRUSTED_TYPES)
+    assert type(TRUST.load_model(path)).__name__ == "Pipeline"
     with zipfile.ZipFile(path) as archive:
         assert all(name == "schema.json" or name.endswith(".npy") for name in archive.namelist())
         assert not any(content.startswith(b"\x80\x04") for content in (archive.read(name) for name in archive.namelist()))
@@ -62,15 +62,15 @@ def test_the_list_of_trusted_types_holds_none_that_no_model_needs(tmp_path: Path
     for number, (step, options) in enumerate(trainings):
         folder = tmp_path / str(number)
         folder.mkdir()
-        found_types |= set(skops.io.get_untrusted_types(file=artifact_path(train(folder, step, **options), "MODEL")))
-    assert found_types == set(TRUSTED_TYPES)
+        found_types |= set(SKOPS.get_untrusted_types(file=artifact_path(train(folder, step, **options), "MODEL")))
+    assert found_types == set(TRUST.TRUSTED_TYPES)
 
 
 def test_a_file_with_any_other_type_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.skops"
-    path.write_bytes(canonical_archive(skops.io.dumps({"model": pickle.Unpickler})))
-    with pytest.raises(UntrustedTypesFoundException):
-        load_model(path)
+    path.write_bytes(MODEL_FILE.canonical_archive(SKOPS.dumps({"model": pickle.Unpickler})))
+    with pytest.raises(SKOPS.exceptions.UntrustedTypesFoundException):
+        TRUST.load_model(path)
 
 
 def test_the_card_tells_how_to_predict_and_its_code_runs(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_the_card_tells_how_to_predict_and_its_code_runs(tmp_path: Path) -> None
     completed = subprocess.run([sys.executable, "-c", code[1]], cwd=folder, check=True, capture_output=True, text=True)
     assert (
         re.findall(r"'(yes|no)'", completed.stdout)[:3]
-        == load_model(artifact_path(result, "MODEL")).predict(FRAME.select("a", "b", "kind")).tolist()[:3]
+        == TRUST.load_model(artifact_path(result, "MODEL")).predict(FRAME.select("a", "b", "kind")).tolist()[:3]
     )
 
 
@@ -143,10 +143,10 @@ def test_each_kind_of_problem_has_its_artifacts(tmp_path: Path, step: str, roles
 
 def test_plots_bear_awkward_data(tmp_path: Path) -> None:
     long = [{"name": f"{'$price_' * 20}{number}", "importance": 0.0} for number in range(50)]
-    plot_importance({"columns": long, "method": "split gain"}, tmp_path / "a.png")
+    PLOTS.plot_importance({"columns": long, "method": "split gain"}, tmp_path / "a.png")
     labels = np.array([f"class number {number}" for number in range(60)])
-    plot_confusion(labels, labels[::-1], tmp_path / "b.png", "test rows")
-    plot_residuals(np.zeros(3), np.zeros(3), tmp_path / "c.png", "test rows", "$y")
-    plot_clusters(np.ones((20, 1)), np.arange(20), tmp_path / "d.png", "all rows")
-    plot_clusters(np.ones((20, 3)), np.zeros(20, dtype=int), tmp_path / "e.png", "all rows")
+    PLOTS.plot_confusion(labels, labels[::-1], tmp_path / "b.png", "test rows")
+    PLOTS.plot_residuals(np.zeros(3), np.zeros(3), tmp_path / "c.png", "test rows", "$y")
+    PLOTS.plot_clusters(np.ones((20, 1)), np.arange(20), tmp_path / "d.png", "all rows")
+    PLOTS.plot_clusters(np.ones((20, 3)), np.zeros(20, dtype=int), tmp_path / "e.png", "all rows")
     assert all((tmp_path / f"{name}.png").stat().st_size > 5_000 for name in "abcde")

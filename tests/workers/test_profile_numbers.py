@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import polars as pl
 import pytest
-from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
 
+from tests.lazy_module import LazyModule
 from tests.workers.ingest_runner import IngestRecorder, run_ingest
 from workers.ml import limits
 from workers.ml.profiling import ColumnReport, ProfileReport, profile_parquet
+
+DATASETS: Any = LazyModule("sklearn.datasets")
+PANDAS: Any = LazyModule("pandas")
 
 
 def mixed(rows: int, seed: int) -> bytes:
@@ -44,16 +46,16 @@ def mixed(rows: int, seed: int) -> bytes:
     return frame.write_csv(datetime_format="%Y-%m-%dT%H:%M:%S%.6f").encode()
 
 
-def dataset_csv(load: Any) -> bytes:
-    return load(as_frame=True).frame.to_csv(index=False).encode()
+def dataset_csv(name: str) -> bytes:
+    return getattr(DATASETS, f"load_{name}")(as_frame=True).frame.to_csv(index=False).encode()
 
 
 TABLES = {
-    "mixed": mixed(3_000, 1),
-    "small": mixed(60, 2),
-    "breast cancer": dataset_csv(load_breast_cancer),
-    "wine": dataset_csv(load_wine),
-    "diabetes": dataset_csv(load_diabetes),
+    "mixed": lambda: mixed(3_000, 1),
+    "small": lambda: mixed(60, 2),
+    "breast cancer": lambda: dataset_csv("breast_cancer"),
+    "wine": lambda: dataset_csv("wine"),
+    "diabetes": lambda: dataset_csv("diabetes"),
 }
 _TEMPORAL_COLUMNS = ["day", "at"]
 
@@ -69,9 +71,9 @@ def is_close(actual: float | None, expected: float) -> bool:
 
 @pytest.mark.parametrize("table", TABLES)
 def test_every_number_is_the_one_pandas_computes(tmp_path: Path, table: str) -> None:
-    data = TABLES[table]
+    data = TABLES[table]()
     profile, columns = run_profile(tmp_path, data)
-    frame: Any = pd.read_csv(io.BytesIO(data))  # pandas types a column access as one or many columns
+    frame: Any = PANDAS.read_csv(io.BytesIO(data))  # pandas types a column access as one or many columns
     assert profile["is_exact"] is True
     assert profile["row_count"] == len(frame)
     assert profile["duplicate_row_count"] == int(frame.duplicated().sum())
@@ -83,7 +85,7 @@ def test_every_number_is_the_one_pandas_computes(tmp_path: Path, table: str) -> 
         counts = values.value_counts()
         for entry in column["top_values"]:
             key = (
-                pd.Timestamp(entry["value"]).strftime("%Y-%m-%d" if name == "day" else "%Y-%m-%dT%H:%M:%S.%f")
+                PANDAS.Timestamp(entry["value"]).strftime("%Y-%m-%d" if name == "day" else "%Y-%m-%dT%H:%M:%S.%f")
                 if name in _TEMPORAL_COLUMNS
                 else entry["value"]
             )
@@ -101,7 +103,7 @@ def test_every_number_is_the_one_pandas_computes(tmp_path: Path, table: str) -> 
 
 @pytest.mark.parametrize("table", TABLES)
 def test_every_number_is_the_one_polars_computes(tmp_path: Path, table: str) -> None:
-    data = TABLES[table]
+    data = TABLES[table]()
     profile, columns = run_profile(tmp_path, data)
     frame = pl.read_csv(data, infer_schema_length=None, try_parse_dates=True)
     assert profile["duplicate_row_count"] == frame.height - frame.unique().height
@@ -125,12 +127,12 @@ def test_every_number_is_the_one_polars_computes(tmp_path: Path, table: str) -> 
 
 @pytest.mark.parametrize("table", TABLES)
 def test_correlations_are_those_of_pandas_pair_by_pair(tmp_path: Path, table: str) -> None:
-    data = TABLES[table]
+    data = TABLES[table]()
     profile, columns = run_profile(tmp_path, data)
     correlations = profile["correlations"]
     numeric = [name for name, column in columns.items() if column["type"] in {"INTEGER", "FLOAT"}]
     assert (correlations["method"], correlations["columns"]) == ("pearson", numeric)
-    frame: Any = pd.read_csv(io.BytesIO(data))
+    frame: Any = PANDAS.read_csv(io.BytesIO(data))
     expected = frame[numeric].corr().to_numpy()
     for first, row in enumerate(correlations["matrix"]):
         for second, value in enumerate(row):

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import polars as pl
 import pytest
-from sklearn import datasets, ensemble, linear_model, preprocessing
 
+from tests.lazy_module import LazyModule
 from tests.workers.pipeline_runner import PipelineRecorder, artifact_path, chain, pipeline_error, run
-from workers.ml.artifacts.trust import load_model
 
-# scikit-learn has too few types for a strict check.
-LINEAR: Any = linear_model
-FORESTS: Any = ensemble
-SCALERS: Any = preprocessing
+DATASETS: Any = LazyModule("sklearn.datasets")
+LINEAR: Any = LazyModule("sklearn.linear_model")
+FORESTS: Any = LazyModule("sklearn.ensemble")
+SCALERS: Any = LazyModule("sklearn.preprocessing")
+PANDAS: Any = LazyModule("pandas")
+TRUST: Any = LazyModule("workers.ml.artifacts.trust")
 CLASSIFIERS = ["train_logistic_regression", "train_random_forest", "train_gradient_boosting", "train_lightgbm"]
 REGRESSORS = ["train_linear_regression", "train_ridge_regression", "train_random_forest", "train_gradient_boosting", "train_lightgbm"]
 THIRD = {"strategy": "stratified", "test_fraction": 0.3}
@@ -30,9 +31,18 @@ def table(load: Any, *, names: bool = False) -> pl.DataFrame:
     return pl.DataFrame(data.data, schema=[str(name) for name in data.feature_names]).with_columns(target=pl.Series(target))
 
 
-CANCER = table(datasets.load_breast_cancer, names=True)
-DIABETES = table(datasets.load_diabetes)
-FEATURES = [name for name in CANCER.columns if name != "target"]
+@cache
+def cancer() -> pl.DataFrame:
+    return table(DATASETS.load_breast_cancer, names=True)
+
+
+@cache
+def diabetes() -> pl.DataFrame:
+    return table(DATASETS.load_diabetes)
+
+
+def features() -> list[str]:
+    return [name for name in cancer().columns if name != "target"]
 
 
 def split_parts(folder: Path, frame: pl.DataFrame, definition: dict[str, Any], **options: Any) -> pl.DataFrame:
@@ -45,17 +55,17 @@ def split_parts(folder: Path, frame: pl.DataFrame, definition: dict[str, Any], *
 
 @pytest.mark.parametrize("step", CLASSIFIERS)
 def test_a_classifier_reaches_93_percent_on_breast_cancer_and_its_file_predicts_what_was_reported(tmp_path: Path, step: str) -> None:
-    result, report = run(tmp_path, CANCER, chain(("split", THIRD), "scale", step, "evaluate"), target="target", problem="CLASSIFICATION")
+    result, report = run(tmp_path, cancer(), chain(("split", THIRD), "scale", step, "evaluate"), target="target", problem="CLASSIFICATION")
     assert result["metrics"]["accuracy"] >= 0.93
 
-    parts = split_parts(tmp_path, CANCER, chain(("split", {**THIRD, "stratify_by": "target"})))
+    parts = split_parts(tmp_path, cancer(), chain(("split", {**THIRD, "stratify_by": "target"})))
     test_rows = parts.filter(pl.col("split") == "test")
-    model = load_model(artifact_path(result, "MODEL"))
-    predicted = model.predict(test_rows.select(FEATURES))
+    model = TRUST.load_model(artifact_path(result, "MODEL"))
+    predicted = model.predict(test_rows.select(features()))
     actual = test_rows["target"].to_numpy()
     assert test_rows.height == 171
     assert (predicted == actual).mean() == result["metrics"]["accuracy"]
-    probabilities = model.predict_proba(test_rows.select(FEATURES))
+    probabilities = model.predict_proba(test_rows.select(features()))
     true_class_probabilities = probabilities[np.arange(len(actual)), [["benign", "malignant"].index(label) for label in actual]]
     assert -np.log(true_class_probabilities).mean() == pytest.approx(result["metrics"]["log_loss"], rel=1e-9)
     assert report.metric_points["accuracy"] == [(0, result["metrics"]["accuracy"])]
@@ -69,7 +79,7 @@ def test_the_same_seed_gives_the_same_metrics_points_and_files(tmp_path: Path, s
     results: list[tuple[Any, Any, dict[str, bytes]]] = []
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-        result, report = run(tmp_path / name, CANCER, definition, target="target")
+        result, report = run(tmp_path / name, cancer(), definition, target="target")
         results.append(
             (result["metrics"], report.metric_points, {entry["role"]: Path(entry["path"]).read_bytes() for entry in result["artifacts"]})
         )
@@ -80,14 +90,14 @@ def test_the_same_seed_gives_the_same_metrics_points_and_files(tmp_path: Path, s
 @pytest.mark.parametrize("step", ["train_logistic_regression", "train_lightgbm", "train_k_means"])
 def test_every_seed_of_64_bits_can_be_used(tmp_path: Path, step: str, seed: int) -> None:
     definition = chain("split", "scale", (step, {"n_estimators": 5} if step == "train_lightgbm" else {}))
-    result, _ = run(tmp_path, CANCER, definition, target="target", seed=seed)
+    result, _ = run(tmp_path, cancer(), definition, target="target", seed=seed)
     assert result["kind"] == "model"
     assert f"Seed {seed}," in artifact_path(result, "MODEL_CARD").read_text()
 
 
 def test_another_seed_divides_the_rows_otherwise(tmp_path: Path) -> None:
     metrics = [
-        run(tmp_path, CANCER, chain("scale", "train_logistic_regression"), target="target", seed=seed)[0]["metrics"]["log_loss"]
+        run(tmp_path, cancer(), chain("scale", "train_logistic_regression"), target="target", seed=seed)[0]["metrics"]["log_loss"]
         for seed in (1, 2)
     ]
     assert metrics[0] != metrics[1]
@@ -97,23 +107,23 @@ def test_another_seed_divides_the_rows_otherwise(tmp_path: Path) -> None:
 def test_transforms_learn_from_the_training_rows_alone_wherever_the_split_stands(tmp_path: Path, order: str) -> None:
     split = ("split", {"test_fraction": 0.3, "validation_fraction": 0.1, "stratify_by": "target"})
     steps = [split, "scale"] if order == "split first" else ["scale", split]
-    result, _ = run(tmp_path, CANCER, chain(*steps, "train_logistic_regression"), target="target")
-    parts = split_parts(tmp_path, CANCER, chain(split))
-    train = parts.filter(pl.col("split") == "train").select(FEATURES).to_numpy()
-    scaler = load_model(artifact_path(result, "MODEL"))["features"].named_transformers_["columns_0"][-1]
+    result, _ = run(tmp_path, cancer(), chain(*steps, "train_logistic_regression"), target="target")
+    parts = split_parts(tmp_path, cancer(), chain(split))
+    train = parts.filter(pl.col("split") == "train").select(features()).to_numpy()
+    scaler = TRUST.load_model(artifact_path(result, "MODEL"))["features"].named_transformers_["columns_0"][-1]
     assert train.shape == (341, 30)
     np.testing.assert_allclose(scaler.mean_, train.mean(axis=0), rtol=1e-12)
     np.testing.assert_allclose(scaler.scale_, train.std(axis=0), rtol=1e-12)
-    assert not np.allclose(scaler.mean_, CANCER.select(FEATURES).to_numpy().mean(axis=0))
+    assert not np.allclose(scaler.mean_, cancer().select(features()).to_numpy().mean(axis=0))
 
 
 def test_logistic_regression_ends_where_a_single_fit_ends(tmp_path: Path) -> None:
-    result, report = run(tmp_path, CANCER, chain(("split", THIRD), "scale", "train_logistic_regression"), target="target")
-    train = split_parts(tmp_path, CANCER, chain(("split", {**THIRD, "stratify_by": "target"}))).filter(pl.col("split") == "train")
-    matrix = SCALERS.StandardScaler().fit_transform(train.select(FEATURES).to_numpy())
+    result, report = run(tmp_path, cancer(), chain(("split", THIRD), "scale", "train_logistic_regression"), target="target")
+    train = split_parts(tmp_path, cancer(), chain(("split", {**THIRD, "stratify_by": "target"}))).filter(pl.col("split") == "train")
+    matrix = SCALERS.StandardScaler().fit_transform(train.select(features()).to_numpy())
     single = LINEAR.LogisticRegression(tol=1e-8, max_iter=5000).fit(matrix, train["target"].to_numpy())
-    model = load_model(artifact_path(result, "MODEL"))
-    np.testing.assert_allclose(model.predict_proba(train.select(FEATURES)), single.predict_proba(matrix), atol=1e-4)
+    model = TRUST.load_model(artifact_path(result, "MODEL"))
+    np.testing.assert_allclose(model.predict_proba(train.select(features())), single.predict_proba(matrix), atol=1e-4)
     losses = [value for _, value in report.metric_points["train_loss"]]
     assert len(losses) >= 4
     assert losses[0] > losses[1] > losses[2]
@@ -122,11 +132,11 @@ def test_logistic_regression_ends_where_a_single_fit_ends(tmp_path: Path) -> Non
 @pytest.mark.parametrize("step", REGRESSORS)
 def test_a_regressors_metrics_are_those_of_its_predictions(tmp_path: Path, step: str) -> None:
     split = ("split", {"strategy": "random", "test_fraction": 0.3})
-    result, _ = run(tmp_path, DIABETES, chain(split, "scale", step), target="target", problem="REGRESSION")
-    parts = split_parts(tmp_path, DIABETES, chain(split))
+    result, _ = run(tmp_path, diabetes(), chain(split, "scale", step), target="target", problem="REGRESSION")
+    parts = split_parts(tmp_path, diabetes(), chain(split))
     train, test_rows = (parts.filter(pl.col("split") == part).drop("split") for part in ("train", "test"))
     actual = test_rows["target"].to_numpy()
-    predicted = load_model(artifact_path(result, "MODEL")).predict(test_rows.drop("target"))
+    predicted = TRUST.load_model(artifact_path(result, "MODEL")).predict(test_rows.drop("target"))
     errors = actual - predicted
     assert result["metrics"]["rmse"] == pytest.approx(math.sqrt((errors**2).mean()))
     assert result["metrics"]["mae"] == pytest.approx(np.abs(errors).mean())
@@ -150,7 +160,7 @@ def test_a_regressors_metrics_are_those_of_its_predictions(tmp_path: Path, step:
 )
 def test_a_training_reports_points_while_it_works(tmp_path: Path, step: str, keys: set[str], least: int) -> None:
     split = ("split", {"test_fraction": 0.3, "validation_fraction": 0.1})
-    result, report = run(tmp_path, CANCER, chain(split, "scale", step), target="target")
+    result, report = run(tmp_path, cancer(), chain(split, "scale", step), target="target")
     for key in keys:
         steps = [at for at, _ in report.metric_points[key]]
         assert len(steps) >= least
@@ -164,26 +174,28 @@ def test_the_last_losses_are_those_of_the_finished_model(tmp_path: Path) -> None
     for step in CLASSIFIERS:
         folder = tmp_path / step
         folder.mkdir()
-        result, report = run(folder, CANCER, chain(("split", split), step, ("evaluate", {"part": "validation"})), target="target")
+        result, report = run(folder, cancer(), chain(("split", split), step, ("evaluate", {"part": "validation"})), target="target")
         assert report.metric_points["validation_loss"][-1][1] == pytest.approx(result["metrics"]["validation_log_loss"], rel=1e-6)
 
 
 def test_a_forest_grown_in_chunks_is_the_forest_of_a_single_fit(tmp_path: Path) -> None:
-    result, report = run(tmp_path, CANCER, chain(("split", THIRD), ("train_random_forest", {"n_estimators": 30})), target="target", seed=3)
-    parts = split_parts(tmp_path, CANCER, chain(("split", {**THIRD, "stratify_by": "target"})), seed=3)
+    result, report = run(
+        tmp_path, cancer(), chain(("split", THIRD), ("train_random_forest", {"n_estimators": 30})), target="target", seed=3
+    )
+    parts = split_parts(tmp_path, cancer(), chain(("split", {**THIRD, "stratify_by": "target"})), seed=3)
     train, test_rows = (parts.filter(pl.col("split") == part) for part in ("train", "test"))
     single = FORESTS.RandomForestClassifier(n_estimators=30, random_state=3).fit(
-        train.select(FEATURES).to_numpy(), train["target"].to_numpy()
+        train.select(features()).to_numpy(), train["target"].to_numpy()
     )
-    model = load_model(artifact_path(result, "MODEL"))
-    assert (model.predict_proba(test_rows.select(FEATURES)) == single.predict_proba(test_rows.select(FEATURES).to_numpy())).all()
+    model = TRUST.load_model(artifact_path(result, "MODEL"))
+    assert (model.predict_proba(test_rows.select(features())) == single.predict_proba(test_rows.select(features()).to_numpy())).all()
     assert report.metric_points["oob_accuracy"][-1][0] == 29
 
 
 def test_early_stopping_ends_where_the_validation_loss_is_least(tmp_path: Path) -> None:
     split = ("split", {"test_fraction": 0.3, "validation_fraction": 0.15})
     definition = chain(split, ("train_lightgbm", {"n_estimators": 400, "early_stopping_rounds": 15}), "cross_validate")
-    result, report = run(tmp_path, CANCER, definition, target="target")
+    result, report = run(tmp_path, cancer(), definition, target="target")
     losses = [value for _, value in report.metric_points["validation_loss"]]
     assert len(losses) < 400
     assert report.outputs["train_lightgbm"]["best_round"] == int(np.argmin(losses)) + 1
@@ -192,7 +204,7 @@ def test_early_stopping_ends_where_the_validation_loss_is_least(tmp_path: Path) 
 
 def test_cross_validation_reports_each_fold_and_leaves_the_test_rows_alone(tmp_path: Path) -> None:
     definition = chain(("split", THIRD), "scale", "train_logistic_regression", ("cross_validate", {"folds": 4}), "evaluate")
-    result, report = run(tmp_path, CANCER, definition, target="target")
+    result, report = run(tmp_path, cancer(), definition, target="target")
     folds = [value for _, value in report.metric_points["cv_accuracy"]]
     assert [at for at, _ in report.metric_points["cv_accuracy"]] == [0, 1, 2, 3]
     assert result["metrics"]["cv_accuracy_mean"] == pytest.approx(np.mean(folds))
@@ -201,11 +213,11 @@ def test_cross_validation_reports_each_fold_and_leaves_the_test_rows_alone(tmp_p
 
 
 def test_k_means_puts_three_wines_into_three_clusters(tmp_path: Path) -> None:
-    wine = table(datasets.load_wine, names=True)
+    wine = table(DATASETS.load_wine, names=True)
     result, report = run(tmp_path, wine, chain("scale", ("train_k_means", {"n_clusters": 3})), target="target")
     assert report.outputs["train_k_means"]["left_out"] == ["target"]
     points = wine.drop("target")
-    labels = load_model(artifact_path(result, "MODEL")).predict(points)
+    labels = TRUST.load_model(artifact_path(result, "MODEL")).predict(points)
     scaled = (points.to_numpy() - points.to_numpy().mean(axis=0)) / points.to_numpy().std(axis=0)
     inertia = sum(((scaled[labels == label] - scaled[labels == label].mean(axis=0)) ** 2).sum() for label in range(3))
     assert result["metrics"]["inertia"] == pytest.approx(inertia, rel=1e-6)
@@ -219,7 +231,7 @@ def test_k_means_puts_three_wines_into_three_clusters(tmp_path: Path) -> None:
 
 
 def test_without_a_split_a_fifth_is_held_out_and_the_node_says_so(tmp_path: Path) -> None:
-    _, report = run(tmp_path, CANCER, chain("scale", "train_logistic_regression"), target="target")
+    _, report = run(tmp_path, cancer(), chain("scale", "train_logistic_regression"), target="target")
     split = report.outputs["train_logistic_regression"]["split"]
     assert (split["strategy"], split["train_rows"], split["test_rows"]) == ("stratified", 455, 114)
     assert "No split step" in split["note"]
@@ -227,7 +239,7 @@ def test_without_a_split_a_fifth_is_held_out_and_the_node_says_so(tmp_path: Path
 
 def test_nodes_run_in_order_and_each_ends_completed(tmp_path: Path) -> None:
     definition = chain("scale", ("split", {"test_fraction": 0.3}), "train_ridge_regression")
-    _, report = run(tmp_path, DIABETES, definition, target="target")
+    _, report = run(tmp_path, diabetes(), definition, target="target")
     ended = [key for key, status in report.nodes if status == "completed"]
     assert ended == ["dataset", "split", "scale", "train_ridge_regression"]
     assert [key for key, status in report.nodes if status == "running"] == ended
@@ -253,9 +265,9 @@ def test_one_pipeline_takes_raw_columns_with_text_booleans_and_gaps(tmp_path: Pa
     steps = [("impute", {"strategy": "median"}), encode, "scale", ("split", THIRD), "train_gradient_boosting"]
     result, _ = run(tmp_path, frame, chain(*steps), target="label")
     assert result["metrics"]["accuracy"] > 0.85
-    model = load_model(artifact_path(result, "MODEL"))
+    model = TRUST.load_model(artifact_path(result, "MODEL"))
     expected = model.predict(frame.drop("label").with_columns(pl.col("active").cast(pl.Float64)))
-    raw = pd.DataFrame({name: frame[name].to_list() for name in ("wage", "active", "age", "color")})
+    raw = PANDAS.DataFrame({name: frame[name].to_list() for name in ("wage", "active", "age", "color")})
     raw["active"] = raw["active"].astype("float64")
     assert (model.predict(raw) == expected).all()
     unseen = frame.drop("label").with_columns(color=pl.lit("violet"), active=pl.lit(None, dtype=pl.Float64))
@@ -275,13 +287,13 @@ def test_missing_numbers_need_no_filling_for_estimators_that_take_them(tmp_path:
 def test_predictions_are_the_labels_of_the_dataset(tmp_path: Path, step: str, labels: list[Any]) -> None:
     frame = pl.DataFrame({"x": list(range(60)), "y": [labels[0]] * 30 + [labels[1]] * 30})
     result, _ = run(tmp_path, frame, chain((step, {"target": "y"})), problem="CLASSIFICATION", target="y")
-    predicted = load_model(artifact_path(result, "MODEL")).predict(frame.select("x"))
+    predicted = TRUST.load_model(artifact_path(result, "MODEL")).predict(frame.select("x"))
     assert predicted.tolist() == frame["y"].to_list()
     assert predicted.dtype == frame["y"].to_numpy().dtype
 
 
 def test_rows_without_a_target_are_left_out_and_counted(tmp_path: Path) -> None:
-    frame = CANCER.with_columns(target=pl.when(pl.int_range(pl.len()) < 69).then(None).otherwise(pl.col("target")))
+    frame = cancer().with_columns(target=pl.when(pl.int_range(pl.len()) < 69).then(None).otherwise(pl.col("target")))
     _, report = run(tmp_path, frame, chain("scale", "train_logistic_regression"), target="target")
     assert report.outputs["train_logistic_regression"]["rows"] == 500
     assert report.outputs["train_logistic_regression"]["rows_without_target"] == 69
@@ -299,9 +311,9 @@ def test_auto_tells_classes_from_quantities(tmp_path: Path) -> None:
 
 def test_a_link_that_shortens_the_way_changes_nothing(tmp_path: Path) -> None:
     definition = chain("scale", ("split", THIRD), "train_logistic_regression", "evaluate")
-    before, _ = run(tmp_path, CANCER, definition, target="target")
+    before, _ = run(tmp_path, cancer(), definition, target="target")
     definition["links"] += [{"source": "split", "target": "evaluate"}, {"source": "dataset", "target": "split"}]
-    after, _ = run(tmp_path, CANCER, definition, target="target")
+    after, _ = run(tmp_path, cancer(), definition, target="target")
     assert after["metrics"] == before["metrics"]
 
 
@@ -379,13 +391,13 @@ def test_data_that_do_not_suit_are_refused_with_the_place_and_the_way_out(
 
 
 def test_too_many_values_are_refused_before_they_are_read(tmp_path: Path) -> None:
-    error = pipeline_error(tmp_path, CANCER, chain("scale", "train_logistic_regression"), target="target", max_cells=10_000)
+    error = pipeline_error(tmp_path, cancer(), chain("scale", "train_logistic_regression"), target="target", max_cells=10_000)
     assert error.code == "TOO_LARGE"
     assert "569 rows of 31 columns" in error.message
     run(
         tmp_path,
-        CANCER,
-        chain(("select_columns", {"columns": FEATURES[:10]}), "scale", "train_logistic_regression"),
+        cancer(),
+        chain(("select_columns", {"columns": features()[:10]}), "scale", "train_logistic_regression"),
         target="target",
         max_cells=10_000,
     )
