@@ -33,6 +33,7 @@ from db.services import accounts
 from db.settings import StateSettings, state_settings
 from db.stores.objects import ObjectStore
 from server.embedded import embedded_servers
+from server.embedded.processes import die_with_parent
 from tests.client import Client
 from tests.exhaustive import COLLECTED_ITEMS
 from tests.xdist_groups import (
@@ -43,11 +44,18 @@ from tests.xdist_groups import (
 # Disable rate limits: the tests of a file together exceed them. Tests of rate limits set their own.
 os.environ.update({f"TRELLIS_RATE_LIMIT_{who}": "0" for who in ("ANONYMOUS", "FREE", "PRO", "ENTERPRISE")})
 
-_PRESERVED_TABLES = {
-    "alembic_version",
-    "step_definitions",
-    "workers",
-}  # kept between tests: they belong to the running code, not to a user
+# Step definitions and workers outlive a test: they belong to the running code, not to anybody's data.
+_DELETE_ALL = """
+DO $$ DECLARE name text; BEGIN
+  PERFORM set_config('session_replication_role', 'replica', true);
+  FOR name IN
+    SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = 'public' AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+      AND c.relname NOT IN ('alembic_version', 'step_definitions', 'workers')
+  LOOP
+    EXECUTE format('DELETE FROM %I', name);
+  END LOOP;
+END $$"""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -168,7 +176,12 @@ async def worker(
 ) -> AsyncGenerator[subprocess.Popen[bytes]]:
     """One real worker process for the whole session."""
     with (tmp_path_factory.getbasetemp() / "worker.log").open("wb") as log:
-        process = subprocess.Popen([sys.executable, "-m", "server.cli", "worker"], stdout=log, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "server.cli", "worker"],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            preexec_fn=die_with_parent(signal.SIGKILL),  # noqa: PLW1509 - calls nothing but two system calls, loaded beforehand
+        )
         yield process
         process.send_signal(signal.SIGTERM)
         await asyncio.to_thread(process.wait, 20)
@@ -181,25 +194,14 @@ async def clean_tables(database: Database) -> None:
     """
     for _ in range(5):
         try:
-            await _delete_all(database)
+            async with database.engine.begin() as connection:
+                await connection.exec_driver_sql(_DELETE_ALL)
         except DBAPIError as error:
             if getattr(error.orig, "sqlstate", None) != "40P01":
                 raise
         else:
             return
     raise AssertionError("Something goes on writing to the tables, so that they could not be cleaned.")
-
-
-async def _delete_all(database: Database) -> None:
-    async with database.engine.begin() as connection:
-        names = await connection.exec_driver_sql(
-            "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
-            " WHERE n.nspname = 'public' AND c.relkind IN ('r', 'p') AND NOT c.relispartition"
-        )
-        await connection.exec_driver_sql("SET LOCAL session_replication_role = replica")
-        for (name,) in names.all():
-            if name not in _PRESERVED_TABLES:
-                await connection.exec_driver_sql(f'DELETE FROM "{name}"')
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, Self, cast
 from urllib.parse import quote
@@ -75,6 +76,12 @@ class ListedPage:
     objects: list[ListedObject]
 
 
+@cache
+def _session() -> aioboto3.Session:
+    """The session of the process, which loads the description of S3 once however often the store is opened."""
+    return aioboto3.Session()
+
+
 class ObjectStore:
     """One bucket. Every method raises `Unavailable` when the store does not reply or refuses the request, after the client's retries."""
 
@@ -90,7 +97,7 @@ class ObjectStore:
     async def open(cls, settings: StateSettings) -> AsyncGenerator[Self]:
         """Open the store for the life of a process; it connects on first use. Usable in the event loop that opened it."""
         endpoint_url = settings.s3_endpoint_url
-        session = aioboto3.Session()
+        session = _session()
         async with AsyncExitStack() as clients:
             yield cls(
                 settings.s3_bucket,
