@@ -28,7 +28,8 @@ from server.embedded.service import Service
 ROLE = "trellis"
 DATABASE = "trellis"
 READY_STATE = "ready"
-ORPHAN_TIMEOUT = 10.0
+ORPHAN_STOP_TIMEOUT = 5.0
+ORPHAN_KILL_TIMEOUT = 10.0
 
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
@@ -207,13 +208,13 @@ def _terminate_orphans(folder: Path) -> None:
     and also if an unrelated process has the pid in a stale `postmaster.pid`.
     """
     orphans = [process for process in psutil.process_iter() if _is_running_on(process, folder)]
-    for signal_number in (signal.SIGQUIT, signal.SIGKILL):
+    for signal_number, timeout in ((signal.SIGQUIT, ORPHAN_STOP_TIMEOUT), (signal.SIGKILL, ORPHAN_KILL_TIMEOUT)):
         for process in orphans:
             try:
                 process.send_signal(signal_number)
             except psutil.NoSuchProcess:
                 continue
-        _, orphans = psutil.wait_procs(orphans, ORPHAN_TIMEOUT / 2)
+        _, orphans = psutil.wait_procs(orphans, timeout)
     if orphans:
         raise StartFailed(f"Process {orphans[0].pid} still uses {folder} and could not be stopped. Stop it and start again.")
     (folder / "postmaster.pid").unlink(missing_ok=True)

@@ -189,7 +189,7 @@ async def test_a_stale_pid_file_that_names_somebody_else_does_not_stop_a_start(t
 
 
 async def test_a_server_that_outlived_its_parent_is_ended_by_the_next_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.embedded.postgres.ORPHAN_TIMEOUT", 1.0)
+    monkeypatch.setattr("server.embedded.postgres.ORPHAN_STOP_TIMEOUT", 0.5)
     with separate_servers(tmp_path) as (process, _url):
         (postmaster,) = [child for child in psutil.Process(process.pid).children() if child.name() == "postgres"]
         postmaster.suspend()  # so that the signal of its parent's death stays pending
