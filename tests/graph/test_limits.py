@@ -39,20 +39,22 @@ async def test_a_document_made_to_take_long_is_refused_at_once(ada: Client, docu
 
 
 async def test_a_bystander_waits_for_no_attack(ada: Client, bob: Client) -> None:
-    baseline: list[float] = []
-    for _ in range(30):
+    async def latency() -> float:
         began = time.perf_counter()
         await bob.one("{ viewer { id } }")
-        baseline.append(time.perf_counter() - began)
-    latencies: list[float] = []
-    for document in ATTACKS.values():
+        return time.perf_counter() - began
+
+    async def latency_beside(document: str) -> float:
         attack = asyncio.create_task(ada.post(document))
         await asyncio.sleep(0)
-        began = time.perf_counter()
-        await bob.one("{ viewer { id } }")
-        latencies.append(time.perf_counter() - began)
+        seconds = await latency()
         await attack
-    assert max(latencies) < max(2.5 * SLOW, 10 * max(baseline))
+        return seconds
+
+    bound = max(2.5 * SLOW, 10 * max([await latency() for _ in range(30)]))
+    for name, document in ATTACKS.items():
+        # Another process may delay one of them, but an attack that is slow to refuse delays each.
+        assert min([await latency_beside(document) for _ in range(3)]) < bound, name
 
 
 async def test_it_is_the_same_on_a_websocket_where_only_the_operation_fails(ada: Client) -> None:

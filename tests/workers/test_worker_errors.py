@@ -152,14 +152,15 @@ async def test_an_answer_that_is_too_large_is_named_as_such(harness_with_worker:
     assert (job.error["code"], job.error["message"], job.error["retryable"]) == ("RESULT_TOO_LARGE", message, False)
 
 
-async def test_the_largest_answer_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Measured in CPU time of all threads, which other processes of the machine do not lengthen."""
+async def test_the_largest_answer_keeps_nobody_waiting() -> None:
+    """In CPU time of all threads, as a share of the decoding: a busy machine lengthens both."""
     rows = [{"name": f"row {number}\x00", "values": [1, 2, 3]} for number in range(200_000)]
     reader = asyncio.StreamReader(limit=frames.MAX_FRAME_BYTES)
     message = frames.encode({"result": rows})
     assert len(message) > 8 * 1024**2
     reader.feed_data(message)
-    longest, last = 0.0, time.process_time()
+    began = last = time.process_time()
+    longest = 0.0
     read_task = asyncio.create_task(frames.read(reader))
     while not read_task.done():
         await asyncio.sleep(0.005)
@@ -167,7 +168,7 @@ async def test_the_largest_answer_keeps_nobody_waiting(monkeypatch: pytest.Monke
     decoded = await read_task
     assert decoded is not None
     assert decoded["result"][-1] == {"name": "row 199999\ufffd", "values": [1, 2, 3]}
-    assert longest < 1.5
+    assert longest < (last - began) / 2
 
 
 @pytest.mark.parametrize("value", [{"a": [1, 2.5, "ü", None, True]}, {"n": float("nan")}, {"i": -float("inf")}, {"s": "\ud800x"}])
