@@ -16,7 +16,7 @@ from workers.runtime import telemetry
 
 README = Path(__file__).parents[1] / "README.md"
 PROCESSES: tuple[tuple[str, Sequence[ModuleType]], ...] = (
-    ("each API process, for itself", (metrics, stream_metrics)),
+    ("the API processes behind one port, together", (metrics, stream_metrics)),
     ("each worker, for itself", (telemetry,)),
 )
 
@@ -45,8 +45,6 @@ def metric_rows() -> Iterator[tuple[str, str, str, str]]:
                     (metric,) = value.describe()
                     name = metric.name + "_total" * (metric.type == "counter")
                     yield _format_name(name, cast("Any", value)._labelnames), metric.type, process, metric.documentation  # noqa: SLF001 - it has no public name
-    for metric in metrics.POOL.collect():
-        yield _format_name(metric.name, ()), metric.type, PROCESSES[0][0], metric.documentation
 
 
 def _format_name(name: str, labels: Sequence[str]) -> str:

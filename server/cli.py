@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -45,6 +46,9 @@ app.add_typer(credits.app, name="credits")
 
 Host = Annotated[str | None, typer.Option(help="Address to listen on. [TRELLIS_HOST, else 127.0.0.1]", show_default=False)]
 Port = Annotated[int | None, typer.Option(help="Port to listen on. [TRELLIS_PORT, else 8000]", min=1, max=65_535, show_default=False)]
+ApiProcesses = Annotated[
+    int | None, typer.Option(help="API processes behind the port. [TRELLIS_API_PROCESSES, else 1]", min=1, max=64, show_default=False)
+]
 
 
 @app.command()
@@ -52,6 +56,7 @@ def up(
     host: Host = None,
     port: Port = None,
     data_dir: DataDir = None,
+    api_processes: ApiProcesses = None,
     worker_processes: Annotated[
         int | None, typer.Option(help="Worker processes. [TRELLIS_WORKER_PROCESSES, else 1]", min=0, max=64, show_default=False)
     ] = None,
@@ -60,7 +65,13 @@ def up(
     from server.settings import server_settings
     from server.up import run
 
-    overrides = {"host": host, "port": port, "data_dir": data_dir, "worker_processes": worker_processes}
+    overrides = {
+        "host": host,
+        "port": port,
+        "data_dir": data_dir,
+        "api_processes": api_processes,
+        "worker_processes": worker_processes,
+    }
     valid_settings()
     settings = server_settings().model_copy(update={name: value for name, value in overrides.items() if value is not None})
     raise typer.Exit(run(settings))
@@ -70,16 +81,23 @@ def up(
 def api(
     host: Host = None,
     port: Port = None,
+    processes: ApiProcesses = None,
     descriptor: Annotated[int | None, typer.Option("--fd", hidden=True, help="An inherited, bound socket to serve on.")] = None,
 ) -> None:
     """Serve the API; PostgreSQL, Redis and S3 come from the settings."""
     require_settings()
     check_tracing_packages()
     from server.settings import server_settings
-    from server.uvicorn_config import serve
 
     settings = server_settings()
-    serve(host or settings.host, port or settings.port, descriptor)
+    host, port, processes = host or settings.host, port or settings.port, processes or settings.api_processes
+    if descriptor is None and processes > 1:
+        from server.api_processes import run
+
+        raise typer.Exit(run(os.environ, host, port, processes))
+    from server.uvicorn_config import serve
+
+    serve(host, port, descriptor)
 
 
 @app.command()

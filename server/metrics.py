@@ -1,18 +1,22 @@
-"""Metrics of this API process. Those of all processes together are in `server.db_metrics`."""
+"""Metrics of this API process, or of all those behind one port. Those of all processes of a deployment are in `server.db_metrics`."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
-from prometheus_client import REGISTRY, Counter, Gauge, Histogram
-from prometheus_client.metrics_core import GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from server.settings import METRICS_FOLDER
 
 if TYPE_CHECKING:
+    from sqlalchemy import Pool
+
     from db.core.work import Database
     from graph.execution.observation import Observation
 
@@ -36,8 +40,8 @@ OPERATION_COST = Histogram(
 )
 RESPONSES = Counter("trellis_graphql_responses", "HTTP responses of /graphql, by status.", ["status"])
 SENT_BYTES = Counter("trellis_graphql_sent_bytes", "Bytes of HTTP response bodies of /graphql.")
-SOCKETS = Gauge("trellis_sockets", "Open websockets.")
-SUBSCRIPTIONS = Gauge("trellis_subscriptions", "Running subscriptions, over all transports.")
+SOCKETS = Gauge("trellis_sockets", "Open websockets.", multiprocess_mode="livesum")
+SUBSCRIPTIONS = Gauge("trellis_subscriptions", "Running subscriptions, over all transports.", multiprocess_mode="livesum")
 EVENTS = Counter("trellis_subscription_events", "Events delivered to subscriptions, counted when the subscription ends.")
 STATEMENTS = Counter("trellis_operation_statements", "SQL statements sent by operations.")
 EVENT_LOOP_LAG = Histogram(
@@ -87,46 +91,43 @@ def record_operation(observation: Observation) -> None:
         OPERATION_SECONDS.labels(observation.type, name).observe(observation.seconds)
 
 
-class _PoolCollector(Collector):
-    """Connections of the database pool at the time of the scrape; of the pool opened last."""
-
-    database: Database | None = None
-
-    def collect(self) -> Iterable[Metric]:
-        used = GaugeMetricFamily("trellis_database_connections_used", "PostgreSQL connections that this process is using.")
-        maximum = GaugeMetricFamily("trellis_database_connections_max", "PostgreSQL connections that this process may use.")
-        deprecated = GaugeMetricFamily("trellis_database_connections_most", "Deprecated name of trellis_database_connections_max.")
-        if self.database is not None:
-            pool = self.database.engine.pool
-            checked_out: Callable[[], int] | None = getattr(pool, "checkedout", None)
-            size: Callable[[], int] | None = getattr(pool, "size", None)
-            if checked_out is not None and size is not None:
-                used.add_metric([], checked_out())
-                maximum.add_metric([], size())
-                deprecated.add_metric([], size())
-        return used, maximum, deprecated
+def _pool_gauge(name: str, description: str) -> Gauge:
+    return Gauge(f"trellis_database_connections_{name}", description, multiprocess_mode="livesum")
 
 
-POOL = _PoolCollector()
-REGISTRY.register(POOL)
+CONNECTIONS_USED = _pool_gauge("used", "PostgreSQL connections in use, as of the last quarter of a second.")
+CONNECTIONS_MAX = _pool_gauge("max", "PostgreSQL connections that may be in use.")
+CONNECTIONS_MOST = _pool_gauge("most", "Deprecated name of trellis_database_connections_max.")
+
+
+def current_registry() -> CollectorRegistry:
+    """The registry to export: of this process, or of all processes that keep their metrics in one folder."""
+    if METRICS_FOLDER not in os.environ:
+        return REGISTRY
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)
+    return registry
 
 
 @asynccontextmanager
 async def measure_process(database: Database) -> AsyncGenerator[None]:
     """Measure this process's event loop and connection pool until the block ends."""
-    previous, POOL.database = POOL.database, database
-    lag_task = asyncio.create_task(_measure_lag(), name="event loop lag")
+    measurement = asyncio.create_task(_measure(database.engine.pool), name="measurement of the process")
     try:
         yield
     finally:
-        POOL.database = previous
-        lag_task.cancel()
+        measurement.cancel()
         with suppress(asyncio.CancelledError):
-            await lag_task
+            await measurement
 
 
-async def _measure_lag() -> None:
+async def _measure(pool: Pool) -> None:
+    checked_out: Callable[[], int] = getattr(pool, "checkedout", lambda: 0)
+    size: Callable[[], int] = getattr(pool, "size", lambda: 0)
     while True:
+        CONNECTIONS_USED.set(checked_out())
+        CONNECTIONS_MAX.set(size())
+        CONNECTIONS_MOST.set(size())
         due = time.monotonic() + LAG_INTERVAL
         await asyncio.sleep(LAG_INTERVAL)
         EVENT_LOOP_LAG.observe(max(0.0, time.monotonic() - due))

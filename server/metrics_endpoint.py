@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from db.errors import Unavailable
 from server.db_metrics import DatabaseMetrics, MetricFamily
-from server.metrics import REGISTRY
+from server.metrics import current_registry
 from server.settings import ServerSettings
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -57,7 +57,7 @@ def route(services: Callable[[State], Awaitable[dict[str, bool]]], settings: Ser
                 log.info("database_metrics_unavailable", detail=error.detail)
         registry = CollectorRegistry(auto_describe=False)
         registry.register(_StaticCollector(collected))
-        return Response(generate_latest(REGISTRY) + generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+        return Response(generate_latest(current_registry()) + generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
     return Route("/metrics", metrics)
 

@@ -13,6 +13,8 @@ from pydantic_settings import SettingsConfigDict
 from db.core.base_settings import TrellisSettings
 
 MIN_TOKEN_LENGTH = 16
+# Where the API's processes keep their metrics, if there are several. prometheus_client looks for this variable when it is imported.
+METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
 
 class ServerSettings(TrellisSettings):
@@ -24,6 +26,12 @@ class ServerSettings(TrellisSettings):
     host: str = Field(default="127.0.0.1", description="Address the API listens on. `0.0.0.0` admits other machines.")
     port: int = Field(default=8000, ge=1, le=65_535, description="Port the API listens on.")
     data_dir: Path = Field(default=Path(".trellis"), description="Folder of all data of `trellis up`.")
+    api_processes: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="API processes behind the one port, for `trellis up` and `trellis api`. Each has its own database pool and its own limits per process.",
+    )
     worker_processes: int = Field(default=1, ge=0, le=64, description="Worker processes that `trellis up` starts.")
     admin_email: str = Field(default="admin@trellis.local", description="Email address of the first admin.")
     admin_token: SecretStr = Field(

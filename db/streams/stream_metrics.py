@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Gauge, Histogram
 
-FOLLOWERS = Gauge("trellis_stream_subscribers", "Subscriptions that are open in this process, as of the last second.", ["stream"])
-FOLLOWED_JOBS = Gauge("trellis_stream_jobs", "Jobs that somebody follows in this process, as of the last second.")
+FOLLOWERS = Gauge("trellis_stream_subscribers", "Open subscriptions, as of the last second.", ["stream"], multiprocess_mode="livesum")
+FOLLOWED_JOBS = Gauge(
+    "trellis_stream_jobs", "Jobs that somebody follows, as of the last second; once for each process.", multiprocess_mode="livesum"
+)
 DELIVERIES = Counter(
     "trellis_stream_deliveries", "Events handed to subscriptions, whether read for all of them at once or for one.", ["stream"]
 )
