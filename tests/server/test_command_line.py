@@ -42,8 +42,8 @@ def test_help_names_every_command() -> None:
 @pytest.mark.parametrize(
     ("command", "options"),
     [
-        (("up",), ["--host", "--port", "--data-dir", "--worker-processes"]),
-        (("api",), ["--host", "--port"]),
+        (("up",), ["--host", "--port", "--data-dir", "--api-processes", "--worker-processes"]),
+        (("api",), ["--host", "--port", "--processes"]),
         (("worker",), ["--queues"]),
         (("migrate",), []),
         (("schema",), ["--release"]),
