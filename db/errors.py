@@ -110,7 +110,7 @@ class QuotaExceeded(StateError):
     used: int
 
     def __str__(self) -> str:
-        return f"This would exceed your limit of {self.limit} for {self.resource}; {self.used} are used. Delete something first, or ask for a higher limit."
+        return f"This would exceed your limit of {self.limit} for {self.resource}; {self.used} are used. Ask whoever runs this Trellis for a higher limit."
 
 
 @dataclass

@@ -12,11 +12,11 @@ from db.core.checks import Checks
 from db.core.policy import visible
 from db.core.viewer import Viewer
 from db.core.work import Database, Work
-from db.errors import NotFound, QuotaExceeded, StateError, UploadMismatch, WrongState
-from db.services import datasets, idempotency, jobs, versions
+from db.errors import NotFound, StateError, UploadMismatch, WrongState
+from db.services import datasets, idempotency, jobs, quota, versions
 from db.settings import state_settings
 from db.stores.objects import ObjectMissing, ObjectStore
-from db.tables import Dataset, DatasetProfile, DatasetVersion, Upload, User
+from db.tables import Dataset, DatasetProfile, DatasetVersion, Upload
 from db.tables.datasets import DatasetSource, DatasetVersionStatus, UploadState
 from db.tables.jobs import JobKind
 
@@ -54,7 +54,7 @@ class NewUpload:
 async def request(work: Work, new: NewUpload) -> Row[Any]:
     """Create a version in the status UPLOADING and its upload. Return the upload's row; the caller presigns `object_key`.
 
-    Raises `NotFound`, `InvalidInput`, `QuotaExceeded` or `Conflict`.
+    Raises `NotFound`, `InvalidInput` or `Conflict`; the end of the unit of work raises `QuotaExceeded`.
     """
     work.viewer.require_write()
     request_input = {key: value for key, value in asdict(new).items() if key != "idempotency_key"}
@@ -64,7 +64,7 @@ async def request(work: Work, new: NewUpload) -> Row[Any]:
     values = _validated(new)
     label = values.pop("label")
     dataset = await datasets.lock(work, new.dataset_id)
-    await _check_quota(work, dataset.owner_id, new.size_bytes)
+    quota.check_before_commit(work, dataset.owner_id, new.size_bytes)
     number = await work.scalar(
         update(Dataset).where(Dataset.id == dataset.id).values(last_number=Dataset.last_number + 1).returning(Dataset.last_number)
     )
@@ -112,25 +112,13 @@ def _validated(new: NewUpload) -> dict[str, Any]:
     return {"filename": filename, "content_type": content_type, "size_bytes": new.size_bytes, "sha256": sha256, "label": label}
 
 
-async def _check_quota(work: Work, owner_id: UUID, size: int) -> None:
-    limit = state_settings().storage_quota_bytes
-    if limit == 0:
-        return
-    under_way = select(func.coalesce(func.sum(Upload.size_bytes), 0)).where(
-        Upload.owner_id == owner_id, Upload.state == UploadState.OPEN, Upload.expires_at > func.now()
-    )
-    stored = select(User.storage_bytes).where(User.id == owner_id).with_for_update(key_share=True)
-    used = int(await work.scalar(stored)) + int(await work.scalar(under_way))
-    if used + size > limit:
-        raise QuotaExceeded("storage bytes", limit, used)
-
-
 async def complete(
     database: Database, objects: ObjectStore, viewer: Viewer, upload_id: UUID, idempotency_key: str | None = None
 ) -> tuple[UUID, UUID]:
     """Check the uploaded object and submit its INGEST job; return the ids of version and job. No transaction is open while the store is read.
 
-    Raises `NotFound`, `WrongState`, `UploadMismatch` (the object is deleted, the version is FAILED) or `Conflict`.
+    Raises `NotFound`, `InvalidInput`, `WrongState`, `UploadMismatch` (the object is deleted, the version is FAILED), `Conflict`, or
+    `QuotaExceeded` (the upload stays open).
     """
     viewer.require_write()
     request_input = {"upload_id": str(upload_id)}
@@ -165,6 +153,7 @@ async def complete(
         dataset = (await datasets.lock_shared(work, upload.dataset_id)).get(upload.dataset_id)
         if dataset is None:
             raise NotFound(str(upload_id))
+        quota.check_before_commit(work, dataset.owner_id)  # since the request, jobs may have stored more, or the limit may be lower
         completion = update(Upload).where(Upload.id == upload_id, Upload.state == UploadState.OPEN)
         if not await work.run(completion.values(state=UploadState.COMPLETED, completed_at=func.now())):
             _require_open(upload_id, await work.first(_visible_upload(work, upload_id)))

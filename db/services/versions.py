@@ -45,6 +45,7 @@ async def mark_ready(
         "produced_by_id": job.id,
     }
     await work.run(update(DatasetVersion).where(DatasetVersion.id == version_id).values({**values, **_ready_values(result)}))
+    await work.run(update(Upload).where(Upload.version_id == version_id).values(state=UploadState.INGESTED))
     await outputs.add_artifact(work, job, raw, output.duplicate_keys, dataset_version_id=version_id)
     await _finish_version(work, job, output, result, processed, profile_file)
     return output

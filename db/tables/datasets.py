@@ -89,12 +89,17 @@ class ColumnType(StrEnum):
 
 
 class UploadState(StrEnum):
-    """The state of an upload."""
+    """The state of an upload. COMPLETED until its ingest has succeeded: a failed one keeps the object for a retry."""
 
     OPEN = "open"
     COMPLETED = "completed"
+    INGESTED = "ingested"
     MISMATCHED = "mismatched"
     EXPIRED = "expired"
+
+
+HOLDING_UPLOAD_STATES = (UploadState.OPEN, UploadState.COMPLETED)
+"""The states in which the object of an upload may exist and is needed; its announced size counts in the storage quota."""
 
 
 class Dataset(Table, policy=Owned()):
@@ -162,6 +167,7 @@ class Upload(Table, policy=Owned()):
     __tablename__ = "uploads"
     __table_args__ = (
         Index("ix_uploads_open", "expires_at", postgresql_where=text("state = 'open'")),
+        Index("ix_uploads_holding", "owner_id", postgresql_include=["size_bytes"], postgresql_where=text("state IN ('open', 'completed')")),
         CheckConstraint("size_bytes >= 0", name="size_not_negative"),
     )
 

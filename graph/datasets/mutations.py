@@ -78,7 +78,7 @@ RequestUploadResult = Annotated[
     strawberry.union("RequestUploadResult", description="The possible results of `requestUpload`."),
 ]
 CompleteUploadResult = Annotated[
-    CompleteUploadPayload | NotFound | UploadMismatch | WrongState | Conflict,
+    CompleteUploadPayload | NotFound | InvalidInput | UploadMismatch | WrongState | Conflict | QuotaExceeded,
     strawberry.union("CompleteUploadResult", description="The possible results of `completeUpload`."),
 ]
 
@@ -180,10 +180,14 @@ class DatasetMutations:
             )
         except errors.NotFound as error:
             return NotFound.of(error, input.upload_id)
+        except errors.InvalidInput as error:
+            return InvalidInput.of(error)
         except errors.UploadMismatch as error:
             return UploadMismatch.of(error)
         except errors.WrongState as error:
             return WrongState.of(error)
         except errors.Conflict as error:
             return Conflict.of(error)
+        except errors.QuotaExceeded as error:
+            return QuotaExceeded.of(error)
         return CompleteUploadPayload(version_id=version_id, job_id=job_id)

@@ -16,7 +16,7 @@ from graph.core.costs import JOB, costs
 from graph.core.edges import one
 from graph.core.ids import decode
 from graph.core.permissions import mutation
-from graph.core.problems import Conflict, InsufficientCredits, NotFound, QuotaExceeded, WrongState
+from graph.core.problems import Conflict, InsufficientCredits, InvalidInput, NotFound, QuotaExceeded, WrongState
 from graph.jobs.inputs import CancelJobInput, RetryJobInput
 from graph.jobs.types import Job
 
@@ -48,7 +48,7 @@ CancelJobResult = Annotated[
     strawberry.union("CancelJobResult", description="The possible results of `cancelJob`."),
 ]
 RetryJobResult = Annotated[
-    RetryJobPayload | NotFound | WrongState | Conflict | QuotaExceeded | InsufficientCredits,
+    RetryJobPayload | NotFound | InvalidInput | WrongState | Conflict | QuotaExceeded | InsufficientCredits,
     strawberry.union("RetryJobResult", description="The possible results of `retryJob`."),
 ]
 
@@ -78,6 +78,8 @@ class JobMutations:
                 job_id = await jobs.retry(work, decode("job", input.id), input.idempotency_key)
         except errors.NotFound as error:
             return NotFound.of(error, input.id)
+        except errors.InvalidInput as error:
+            return InvalidInput.of(error)
         except errors.WrongState as error:
             return WrongState.of(error)
         except errors.Conflict as error:

@@ -25,7 +25,7 @@ from db.settings import StateSettings
 from db.stores.objects import ObjectStore
 from db.stores.redis import connect
 from db.streams.notices import RedisNoticePublisher
-from db.tables import Artifact, IdempotencyKey, Job, JobCheckpoint, MaintenanceTaskState, StagedPoint, StoredObject, User, Worker
+from db.tables import Artifact, IdempotencyKey, Job, JobCheckpoint, MaintenanceTaskState, StagedPoint, StoredObject, Upload, User, Worker
 from db.tables.jobs import JobKind
 from tests.client import Client
 from tests.workers.worker_harness import WorkerHarness, eventually
@@ -398,3 +398,13 @@ async def test_counters_that_drifted_are_told_and_set_right(context: maintenance
     assert await storage(context, owner_id) == 5
     (row,) = await context.database.rows(select(StoredObject.reference_count))
     assert row.reference_count == 0
+
+
+async def test_an_upload_that_a_worker_of_the_release_before_ingested_is_released(
+    context: maintenance.MaintenanceContext, ada: Client, worker: object
+) -> None:
+    await ada.ingest("d", CSV)
+    await ada.request_upload(await ada.create_dataset("open"), "d.csv", CSV)
+    await execute(context, text("UPDATE uploads SET state = 'completed' WHERE state = 'ingested'"))
+    assert await run_task(context, "reconcile_counters") == 1
+    assert sorted(row.state for row in await context.database.rows(select(Upload.state))) == ["ingested", "open"]

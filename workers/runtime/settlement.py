@@ -14,8 +14,8 @@ from sqlalchemy.exc import DBAPIError
 
 from db.core.viewer import SYSTEM
 from db.core.work import Database, Work
-from db.errors import Unavailable
-from db.services import jobs, outputs
+from db.errors import QuotaExceeded, Unavailable
+from db.services import jobs, outputs, quota
 from db.services.jobs import Backoff, Claim, Failure
 from db.services.outputs import StoredFile
 from db.stores.objects import ObjectStore
@@ -38,6 +38,14 @@ STOPPING_REMOVAL_TIMEOUT = 2.0
 _REPORTS_NOT_WRITTEN = Failure(
     "UNAVAILABLE", "The database did not accept the job's final reports in time.", retryable=True, service_unavailable=True
 )
+
+
+def _outputs_too_large(error: QuotaExceeded) -> Failure:
+    message = (
+        f"The outputs were not kept: with them, {error.used:,} {error.resource} would be used, and the limit is {error.limit:,}."
+        " Ask whoever runs this Trellis for a higher limit, then retry the job."
+    )
+    return Failure("QUOTA_EXCEEDED", message, retryable=False)
 
 
 class Effects(Protocol):
@@ -72,7 +80,10 @@ class Settlement:
         return True
 
     async def complete(self, effects: Effects, *, reports_written: bool) -> bool:
-        """Settle as COMPLETED; return whether the job is. Without its final reports it fails and is retried, since outputs need them."""
+        """Settle as COMPLETED; return whether the job is. Without its final reports it fails and is retried, since outputs need them.
+
+        It fails as well if with the outputs its owner would store more than the quota allows.
+        """
         if not reports_written:
             return await self.fail(_REPORTS_NOT_WRITTEN) is JobStatus.COMPLETED
         surplus: list[str] = []
@@ -81,12 +92,15 @@ class Settlement:
             job = await jobs.complete(work, self._claim)
             if job is not None:
                 surplus[:] = await effects(work, job)
+                quota.check_before_commit(work, job.owner_id)
             return job
 
         try:
             status = await self._settle(write)
         except Unavailable:
             raise  # the transaction may have been committed, so its objects must stay
+        except QuotaExceeded as error:
+            return await self.fail(_outputs_too_large(error)) is JobStatus.COMPLETED
         except Exception as error:  # settle as a failure: otherwise the lease would expire and count as a lost worker
             log.warning("effects_not_written", job=str(self._job.id), attempt=self._job.attempt, exc_info=True)
             return await self.fail(failure_of(error, body_started=True)) is JobStatus.COMPLETED

@@ -10,7 +10,7 @@ from sqlalchemy import Row, select
 from db.core.policy import visible
 from db.core.work import Work
 from db.errors import NotFound, WrongState
-from db.services import datasets, idempotency
+from db.services import datasets, idempotency, quota
 from db.services.jobs.kinds import spec_of
 from db.services.jobs.submitting import NewJob, submit
 from db.tables import Job, JobInput
@@ -20,7 +20,7 @@ from db.tables.jobstates import TERMINAL
 async def retry(work: Work, job_id: UUID, idempotency_key: str | None = None) -> UUID:
     """Submit a copy of a job that has ended, also of a completed one unless its kind refuses, and return the new id.
 
-    Raises `NotFound`, `WrongState` or `Conflict`; the end of the unit of work raises `InsufficientCredits`.
+    Raises `NotFound`, `InvalidInput`, `WrongState`, `Conflict` or `QuotaExceeded`; the end of the unit of work raises `InsufficientCredits`.
     """
     work.viewer.require_write()
     stored_answer = await idempotency.recall(work, "retryJob", idempotency_key, {"job_id": str(job_id)})
@@ -57,6 +57,7 @@ async def retry(work: Work, job_id: UUID, idempotency_key: str | None = None) ->
     on_retry = spec_of(old.kind).on_retry
     if on_retry is not None:
         await on_retry(work, old, new)
+    await quota.require_space(work, old.owner_id)
     await idempotency.remember(work, idempotency_key, {"job": str(new.id)})
     return new.id
 

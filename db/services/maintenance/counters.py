@@ -10,7 +10,8 @@ from sqlalchemy import BigInteger, Column, ColumnElement, cast, func, literal, s
 from db.core.base import Table
 from db.core.viewer import SYSTEM
 from db.services.maintenance.context import MaintenanceContext
-from db.tables import StoredObject, User
+from db.tables import DatasetVersion, StoredObject, Upload, User
+from db.tables.datasets import DatasetVersionStatus, UploadState
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -32,9 +33,22 @@ def _stored_bytes() -> ColumnElement[int]:
     return cast(sizes.scalar_subquery(), BigInteger)
 
 
+async def _release_ingested(context: MaintenanceContext) -> int:
+    is_ready = select(DatasetVersion.id).where(DatasetVersion.id == Upload.version_id, DatasetVersion.status == DatasetVersionStatus.READY)
+    statement = update(Upload).where(Upload.state == UploadState.COMPLETED, is_ready.exists()).values(state=UploadState.INGESTED)
+    async with context.database.work(SYSTEM) as work:
+        released = await work.all(statement.returning(Upload.id))
+    for row in released:
+        log.warning("upload_released", upload=str(row.id))
+    return len(released)
+
+
 async def reconcile_counters(context: MaintenanceContext) -> int:
-    """Correct and log drifted counters; return how many. There should be none, since triggers maintain them."""
-    drifted = 0
+    """Correct and log drifted counters, and uploads that count in a quota though they are ingested; return how many.
+
+    There should be none: triggers maintain the counters, and the settle of an ingest its upload, except that of a worker of a release before.
+    """
+    drifted = await _release_ingested(context)
     counters: tuple[tuple[Any, Any, ColumnElement[int]], ...] = (
         (StoredObject, StoredObject.reference_count, _reference_count()),
         (User, User.storage_bytes, _stored_bytes()),

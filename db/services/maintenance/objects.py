@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID, uuid5
 
-from sqlalchemy import Select, Text, Uuid, any_, bindparam, column, delete, func, or_, select
+from sqlalchemy import Select, Text, Uuid, any_, bindparam, column, delete, func, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from db.core.viewer import SYSTEM
@@ -14,8 +14,8 @@ from db.core.work import Database
 from db.queries import scheduling
 from db.services.maintenance.context import MaintenanceContext
 from db.services.maintenance.counters import REFERENCES
-from db.tables import DatasetVersion, Job, JobCheckpoint, StoredObject, Upload, User
-from db.tables.datasets import DatasetVersionStatus, UploadState
+from db.tables import Job, JobCheckpoint, StoredObject, Upload, User
+from db.tables.datasets import HOLDING_UPLOAD_STATES
 from db.tables.jobstates import ACTIVE
 
 BATCH_SIZE = 200
@@ -88,13 +88,9 @@ def attempt_key(job_id: UUID, number: int) -> UUID:
 
 
 def _unreferenced() -> Select[str]:
-    """Those of `keys` that no row refers to. An upload needs its object until its version is READY, or it expired or mismatched."""
+    """Those of `keys` that no row refers to."""
     key = func.unnest(bindparam("keys", type_=ARRAY(Text))).table_valued(column("key", Text)).render_derived(name="listed").c.key
-    is_awaited = or_(
-        Upload.state == UploadState.OPEN,
-        (Upload.state == UploadState.COMPLETED) & (DatasetVersion.status != DatasetVersionStatus.READY),
-    )
-    upload = select(Upload.id).join(DatasetVersion, DatasetVersion.id == Upload.version_id).where(Upload.object_key == key, is_awaited)
+    upload = select(Upload.id).where(Upload.object_key == key, Upload.state.in_(HOLDING_UPLOAD_STATES))
     stored = select(StoredObject.id).where(StoredObject.object_key == key)
     checkpoint = select(JobCheckpoint.job_id).where(JobCheckpoint.object_key == key)
     return select(key).where(~stored.exists(), ~checkpoint.exists(), ~upload.exists())

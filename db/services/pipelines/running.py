@@ -14,7 +14,7 @@ from db.core.checks import NAME_LENGTH, Checks
 from db.core.policy import visible
 from db.core.work import Work
 from db.errors import InvalidInput, NotFound, WrongState, invalid
-from db.services import datasets, experiments, idempotency, jobs
+from db.services import datasets, experiments, idempotency, jobs, quota
 from db.services.jobs.retrying import lock_dataset
 from db.services.pipelines import definitions
 from db.services.pipelines.editing import lock
@@ -107,7 +107,7 @@ class RunResult:
 
 
 async def run(work: Work, request: RunRequest) -> RunResult:
-    """Raises `NotFound`, `InvalidInput`, `WrongState` or `Conflict`; the end of the unit of work raises `InsufficientCredits`."""
+    """Raises `NotFound`, `InvalidInput`, `WrongState`, `Conflict` or `QuotaExceeded`; the end of the unit of work `InsufficientCredits`."""
     work.viewer.require_write()
     request_input = {key: value for key, value in asdict(request).items() if key != "idempotency_key"}
     stored_answer = await idempotency.recall(work, OPERATION, request.idempotency_key, request_input)
@@ -117,6 +117,7 @@ async def run(work: Work, request: RunRequest) -> RunResult:
     version, dataset, output = await _load_inputs(work, request)
     steps = await definitions.load_steps(work)
     definition = _freeze(pipeline, version, dataset, steps, request)
+    await quota.require_space(work, pipeline.owner_id)
     snapshot_id = await _ensure_snapshot(work, pipeline, definition)
     training = definitions.training_node(definition, steps)
     seed = secrets.randbelow(2**31) if request.seed is None else request.seed
