@@ -8,7 +8,9 @@ from typing import Any
 
 from sqlalchemy import Row, select
 
+from db.core.viewer import SYSTEM
 from db.core.work import Work
+from db.errors import Conflict
 from db.queries.artifacts import PROCESSED
 from db.services import models, versions
 from db.services.jobs import Failure
@@ -32,7 +34,11 @@ async def train(attempt: Attempt) -> Effects:
     model_path = attempt.folder / "found"
     checkpoint = await attempt.checkpoints.load("training", model_path)
     resume_from = None if checkpoint is None else {"state": checkpoint.state["body"], "path": str(model_path)}
-    result = await _run(attempt, checkpointing={"interval": attempt.checkpoint_interval, "checkpoint": resume_from})
+    result = await _run(
+        attempt,
+        checkpointing={"interval": attempt.checkpoint_interval, "checkpoint": resume_from},
+        model={"name": job.parameters["modelName"], "problem_type": await _model_problem_type(attempt)},
+    )
     prefix = f"models/{job.owner_id}/{job.id}/{attempt.key}/artifacts"
     files = [
         await attempt.upload(Path(artifact["path"]), prefix, artifact["role"], artifact["filename"], artifact["content_type"])
@@ -40,7 +46,10 @@ async def train(attempt: Attempt) -> Effects:
     ]
 
     async def effects(work: Work, settled: Row[Any]) -> Sequence[str]:
-        return (await models.add_version(work, settled, run, result, files)).duplicate_keys
+        try:
+            return (await models.add_version(work, settled, run, result, files)).duplicate_keys
+        except Conflict as error:  # another first version of the model was settled during this training
+            raise BodyFailed(Failure("OTHER_PROBLEM_TYPE", error.message, retryable=False)) from error
 
     return effects
 
@@ -58,6 +67,13 @@ async def process(attempt: Attempt) -> Effects:
         return (await versions.add_derived(work, settled, result, processed, profile)).duplicate_keys
 
     return effects
+
+
+async def _model_problem_type(attempt: Attempt) -> str | None:
+    """Return the problem type that the model has now. The submission could not compare it if only the data tell what is trained."""
+    async with attempt.database.work(SYSTEM) as work:
+        problem_type = await models.problem_type(work, attempt.job.owner_id, attempt.job.parameters["modelName"])
+    return None if problem_type is None else problem_type.name
 
 
 async def _run(attempt: Attempt, **options: Any) -> dict[str, Any]:

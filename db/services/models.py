@@ -7,19 +7,24 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, func, insert, select, update
+from sqlalchemy import Row, Uuid, bindparam, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from db.core.checks import Checks
 from db.core.policy import visible
 from db.core.work import Work
-from db.errors import NotFound
+from db.errors import Conflict, NotFound
 from db.services import outputs
 from db.services.outputs import Result, StoredFile, WrittenOutput
 from db.tables import Model, ModelAliasEvent, ModelVersion, Run, RunMetric
 from db.tables.datasets import ProblemType
 
 _ALIAS = re.compile(r"[a-z][a-z0-9._-]{0,63}")
+_PROBLEM_TYPE = select(Model.problem_type).where(
+    Model.owner_id == bindparam("p_owner_id", type_=Uuid()),
+    func.lower(Model.name) == func.lower(bindparam("p_name")),
+    Model.deleted_at.is_(None),
+)
 
 
 async def set_alias(work: Work, version_id: UUID, name: str, reason: str | None = None) -> UUID:
@@ -61,13 +66,27 @@ async def set_alias(work: Work, version_id: UUID, name: str, reason: str | None 
     return version_id
 
 
+async def problem_type(work: Work, owner_id: UUID, name: str) -> ProblemType | None:
+    """Return the problem type of the owner's live model of this name; None if there is no such model, or no version has set it."""
+    return await work.scalar(_PROBLEM_TYPE, {"p_owner_id": owner_id, "p_name": name})
+
+
+def other_problem_type(name: str, existing: ProblemType, trained: ProblemType) -> str:
+    """The message for a training whose problem type is not that of its model."""
+    return (
+        f"The model {name!r} is a {existing.name} model, and this is a {trained.name} training; all versions of a model have one problem type. "
+        "Run the pipeline with another modelName."
+    )
+
+
 async def add_version(work: Work, job: Row[Any], run: Row[Any], result: Result, files: Sequence[StoredFile]) -> WrittenOutput:
     """Add a trained model as the next version of the model that the job's parameters name; create that model if missing.
 
-    `result` is a `PipelineResult` of kind "model". All points of the run must be written before.
+    `result` is a `PipelineResult` of kind "model". All points of the run must be written before. Raises `Conflict` if the model has another
+    problem type: one without versions gets it from whichever training settles first.
     """
-    problem_type = ProblemType[result["problem_type"]] if result["problem_type"] else None
-    model_id = await _ensure_model(work, job.owner_id, job.parameters["modelName"], problem_type)
+    trained = ProblemType[result["problem_type"]]
+    model_id = await _ensure_model(work, job.owner_id, job.parameters["modelName"], trained)
     increment = update(Model).where(Model.id == model_id).values(last_number=Model.last_number + 1)
     number = await work.scalar(increment.returning(Model.last_number))
     columns = (
@@ -88,7 +107,7 @@ async def add_version(work: Work, job: Row[Any], run: Row[Any], result: Result, 
         algorithm=result["algorithm"],
         architecture=result["architecture"],
         framework=result["framework"],
-        problem_type=problem_type,
+        problem_type=trained,
         metrics=[{**row, "last": _finite_or_none(row["last"])} for row in summaries],
         hyperparameters=result["hyperparameters"],
         packages=result["versions"],
@@ -111,12 +130,18 @@ def _finite_or_none(value: float | None) -> float | None:
     return value if value is not None and value - value == 0 else None
 
 
-async def _ensure_model(work: Work, owner_id: UUID, name: str, problem_type: ProblemType | None) -> UUID:
-    insertion = upsert(Model).values(owner_id=owner_id, name=name, problem_type=problem_type)
+async def _ensure_model(work: Work, owner_id: UUID, name: str, trained: ProblemType) -> UUID:
+    insertion = upsert(Model).values(owner_id=owner_id, name=name, problem_type=trained)
     is_live = Model.deleted_at.is_(None)
     upsert_statement = insertion.on_conflict_do_update(
         index_elements=[Model.owner_id, func.lower(Model.name)],
         index_where=is_live,
         set_={"problem_type": func.coalesce(Model.problem_type, insertion.excluded.problem_type)},
+        where=Model.problem_type.is_(None) | (Model.problem_type == insertion.excluded.problem_type),
     )
-    return await work.scalar(upsert_statement.returning(Model.id))
+    model_id = await work.scalar(upsert_statement.returning(Model.id))
+    if model_id is None:
+        existing = await problem_type(work, owner_id, name)
+        assert existing is not None
+        raise Conflict(other_problem_type(name, existing, trained))
+    return model_id

@@ -57,7 +57,7 @@ class Model(Node, prefix="model", found_by=models.live_by_id):
     owner_id: strawberry.Private[UUID]
     name: str = strawberry.field(description="Unique among the owner's models, ignoring case.")
     description: str | None = strawberry.field(description="Free text that describes its purpose.")
-    problem_type: ProblemType | None = strawberry.field(description="The task of the model.")
+    problem_type: ProblemType | None = strawberry.field(description="The task of all its versions; its first version sets it.")
     created_at: datetime = strawberry.field(description="When its first version was created.")
     updated_at: datetime = strawberry.field(description="When it was last changed; a new version is a change too.")
     deleted_at: datetime | None = strawberry.field(

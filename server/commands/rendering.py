@@ -98,7 +98,9 @@ def print_event(row: Row[Any], *, as_json: bool) -> None:
     if as_json:
         _print_json_line(_event_record(row))
         return
-    summary = row.message or row.step or ""
+    data: Mapping[str, Any] = row.data or {}
+    nodes = ", ".join(str(node["key"]) for node in data.get("nodes", ()))
+    summary = ": ".join(_non_empty((nodes, row.message or row.step or "")))
     text = summary.replace("\n", "\n" + " " * 34)
     typer.echo(f"{_format_time(row.created_at)}  {row.sequence:>5}  {row.type.name:<16} {row.progress:>3} %  {text}".rstrip())
 

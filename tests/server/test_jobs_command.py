@@ -20,11 +20,11 @@ from sqlalchemy import insert, select, update
 from db.core.viewer import SYSTEM, UserRole
 from db.core.work import Database
 from db.services import accounts, jobs, workers
-from db.services.jobs import Backoff, Claim, Failure
+from db.services.jobs import Backoff, Claim, Failure, NodeChange, nodes
 from db.settings import StateSettings
 from db.streams.notices import DISPATCH_CHANNEL, listen
 from db.tables import Job, MaintenanceTaskState, User
-from db.tables.jobs import JobKind
+from db.tables.jobs import JobKind, JobNodeStatus
 from db.tables.jobstates import JobStatus
 from tests.prefork import prefork_server
 
@@ -80,6 +80,12 @@ class UnservedQueue:
         failure = Failure("BODY_FAILED", "It broke.", retryable=retryable, traceback="Traceback: here")
         async with self.database.work(SYSTEM) as work:
             await jobs.fail(work, claim, failure, 1, 3, Backoff(base=600))
+
+    async def begin_nodes(self, claim: Claim, *keys: str) -> None:
+        """Insert nodes, of which the first is running."""
+        async with self.database.work(SYSTEM) as work:
+            await nodes.begin(work, claim, [(key, "scale") for key in keys])
+            await nodes.record(work, claim, {keys[0]: NodeChange(keys[0], JobNodeStatus.RUNNING, 10)})
 
     async def job(self, job_id: UUID) -> Any:
         (row,) = await self.database.rows(select(*Job.__table__.c).where(Job.id == job_id))
@@ -196,6 +202,7 @@ async def test_unknown_names_are_refused_with_an_explanation(
 async def test_show_prints_everything_about_a_job(unserved_queue: UnservedQueue) -> None:
     job_id = await unserved_queue.submit()
     claim = await unserved_queue.claim(job_id)
+    await unserved_queue.begin_nodes(claim, "first", "second")
     await unserved_queue.fail(claim, retryable=True)
     await unserved_queue.heartbeat(claim)
     (job,) = await json_lines("jobs", "show", str(job_id))
@@ -205,12 +212,15 @@ async def test_show_prints_everything_about_a_job(unserved_queue: UnservedQueue)
     assert job["error"]["code"] == "BODY_FAILED"
     assert [(attempt["number"], attempt["outcome"]) for attempt in job["attempts"]] == [(1, "retrying")]
     assert [(event["sequence"], event["type"]) for event in job["events"]] == [(1, "CREATED"), (2, "STARTED"), (3, "RETRYING")]
+    assert [(node["key"], node["status"]) for node in job["nodes"]] == [("first", "FAILED"), ("second", "SKIPPED")]
+    assert job["events"][-1]["data"]["nodes"] == [{"key": "first", "status": "FAILED"}]
     (brief,) = await json_lines("jobs", "show", global_id(job_id), "--events", "1")
     assert [event["type"] for event in brief["events"]] == ["RETRYING"]
     await unserved_queue.heartbeat(claim)
     text = (await trellis("jobs", "show", global_id(job_id))).stdout
     assert "waits: retry_backoff until " in text
     assert "BODY_FAILED: It broke." in text
+    assert " first: It broke." in text
     assert text.endswith("Traceback: here\n")
 
 

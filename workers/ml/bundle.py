@@ -15,14 +15,13 @@ import numpy as np
 import polars as pl
 
 from workers.ml.errors import BadInput
-from workers.ml.node import Node
+from workers.ml.node import Node, ValueKind
 from workers.ml.reporting import Reporter
 
 if TYPE_CHECKING:
     from workers.ml.trainer import Trained
     from workers.ml.training_checkpoints import CheckpointSettings
 
-ValueKind = Literal["number", "text", "time", "other"]
 Subset = Literal["train", "validation", "test"]
 SUBSETS: tuple[Subset, ...] = ("train", "validation", "test")
 
@@ -98,6 +97,8 @@ class Bundle:
     trained: Trained | None = None
     metrics: dict[str, float] = field(default_factory=dict)
     unlabelled_rows: int = 0
+    progress_span: tuple[float, float] = (0.0, 0.0)
+    """The share of the body's progress, in percent, that the running node has."""
     _frame: pl.DataFrame | None = None
     _dropped: dict[str, _Dropped] = field(default_factory=dict)
     _filter_nodes: dict[str, Node] = field(default_factory=dict)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Literal
+
+ValueKind = Literal["number", "text", "time", "other"]
+"""The kind of a column's values; booleans are numbers."""
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from importlib.metadata import version
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
@@ -16,7 +17,7 @@ from workers.ml.plan import Plan, make_plan
 from workers.ml.reporting import Reporter
 from workers.ml.steps.split import default_split
 from workers.ml.steps.step import PipelineNode
-from workers.ml.trainer import THREADS, TRAINING_START_PERCENT, Trained
+from workers.ml.trainer import THREADS, TRAINING_END_PERCENT, TRAINING_START_PERCENT, Trained
 from workers.ml.training_checkpoints import CheckpointSettings
 
 if TYPE_CHECKING:
@@ -24,8 +25,16 @@ if TYPE_CHECKING:
 
 
 PREPARATION_START_PERCENT = 2.0
+EVALUATION_END_PERCENT = 85.0
 # Relative cost of the steps before training: "choose" and "split" scan all rows, the first "fit" loads them into memory.
 _PLACEMENT_COSTS: dict[str, float] = {"source": 1.0, "choose": 4.0, "split": 4.0, "fit": 3.0}
+
+
+class ModelSpec(TypedDict):
+    """The model that gets a new version; `problem_type` is None if it has no version yet."""
+
+    name: str
+    problem_type: str | None
 
 
 class PipelineSpec(TypedDict):
@@ -41,6 +50,7 @@ class PipelineSpec(TypedDict):
     context: dict[str, Any]
     max_cells: NotRequired[int]
     checkpointing: NotRequired[CheckpointSettings]
+    model: NotRequired[ModelSpec]
 
 
 class ModelResult(TypedDict):
@@ -121,11 +131,11 @@ def _run_nodes(bundle: Bundle, plan: Plan, spec: PipelineSpec) -> list[dict[str,
     is_target_determined = plan.training is None
     is_loaded = False
     nodes = plan.execution_order
-    costs = [_PLACEMENT_COSTS.get(node.step.place, 0.0) for node in nodes]
-    for index, node in enumerate(nodes):
+    spans = _progress_spans(plan)
+    for node, span in zip(nodes, spans, strict=True):
         bundle.reporter.node(node.key, "running")
-        if node.step.place in _PLACEMENT_COSTS:
-            bundle.reporter.progress(_percent_after(costs, index), node.step.title)
+        bundle.progress_span = span
+        bundle.reporter.progress(span[0], node.step.title)
         try:
             if not is_target_determined and node.step.place not in ("source", "choose"):
                 _determine_target(bundle, plan, spec)
@@ -135,21 +145,32 @@ def _run_nodes(bundle: Bundle, plan: Plan, spec: PipelineSpec) -> list[dict[str,
                 is_loaded = True
             outputs[node.key] = node.step.run(bundle, node)
         except BadInput as error:
-            _report_failure(bundle.reporter, error, node, nodes)
+            _report_failure(bundle, error, node, nodes)
             raise
         except unsuitable_data_errors() as error:
             bad_input = _unsuitable_data(error, node, "cannot process this data")
-            _report_failure(bundle.reporter, bad_input, node, nodes)
+            _report_failure(bundle, bad_input, node, nodes)
             raise bad_input from error
-        if node.step.place in _PLACEMENT_COSTS:
-            bundle.reporter.progress(_percent_after(costs, index + 1), node.step.title)
+        bundle.reporter.progress(span[1], node.step.title)
         bundle.reporter.node(node.key, "completed", 100, outputs[node.key])
     return [{"key": node.key, "output": outputs[node.key]} for node in (*plan.chain, *plan.after)]
 
 
-def _percent_after(costs: list[float], completed: int) -> float:
-    """Progress in percent after `completed` of the steps."""
-    return PREPARATION_START_PERCENT + (TRAINING_START_PERCENT - PREPARATION_START_PERCENT) * sum(costs[:completed]) / sum(costs)
+def _progress_spans(plan: Plan) -> list[tuple[float, float]]:
+    """The progress at the start and the end of each node in execution order, in percent."""
+    nodes = plan.execution_order
+    costs = [_PLACEMENT_COSTS.get(node.step.place, 0.0) for node in nodes]
+    shares = [start / sum(costs) for start in accumulate(costs, initial=0.0)]
+    prepared = [PREPARATION_START_PERCENT + (TRAINING_START_PERCENT - PREPARATION_START_PERCENT) * share for share in shares]
+    spans = list(pairwise(prepared))
+    if plan.training is not None:
+        first = len(nodes) - len(plan.after)
+        step = (EVALUATION_END_PERCENT - TRAINING_END_PERCENT) / max(len(plan.after), 1)
+        spans[first - 1] = (TRAINING_START_PERCENT, TRAINING_END_PERCENT)
+        spans[first:] = [
+            (TRAINING_END_PERCENT + step * number, TRAINING_END_PERCENT + step * (number + 1)) for number in range(len(plan.after))
+        ]
+    return spans
 
 
 def unsuitable_data_errors() -> tuple[type[Exception], ...]:
@@ -170,12 +191,26 @@ def _determine_target(bundle: Bundle, plan: Plan, spec: PipelineSpec) -> None:
     training = plan.training
     assert training is not None
     problem.determine_problem(bundle, training, spec["target_column"], spec["problem_type"])
+    _check_model(bundle, training, spec.get("model"))
     for index, name in enumerate(dict.fromkeys(training.parameters.exclude)):
         bundle.column(name, training, "exclude", str(index))
         if name == bundle.target and bundle.problem != "CLUSTERING":
             message = f"Step '{training.key}' excludes the column '{name}', which is its target. Remove it from exclude."
             raise BadInput("BAD_PARAMETER", message, column=name, path=training.path("exclude", str(index)))
         bundle.drop(name, training, by_name=True)
+
+
+def _check_model(bundle: Bundle, training: PipelineNode, model: ModelSpec | None) -> None:
+    """Raises BadInput (OTHER_PROBLEM_TYPE)."""
+    if model is None or model["problem_type"] in (None, bundle.problem):
+        return
+    own_choice = " or set its problem_type," if len(training.step.problem_types) > 1 else ""
+    raise BadInput(
+        "OTHER_PROBLEM_TYPE",
+        f"The model '{model['name']}' is a {model['problem_type']} model, and step '{training.key}' would train {bundle.problem}; all versions of a model "
+        f"have one problem type. Choose another step{own_choice} or run the pipeline with another modelName.",
+        path=training.path(*(["problem_type"] if own_choice else [])),
+    )
 
 
 def _load_rows(bundle: Bundle, plan: Plan) -> None:
@@ -185,11 +220,13 @@ def _load_rows(bundle: Bundle, plan: Plan) -> None:
         default_split(bundle, plan.training)
 
 
-def _report_failure(reporter: Reporter, error: BadInput, running: PipelineNode, nodes: list[PipelineNode]) -> None:
+def _report_failure(bundle: Bundle, error: BadInput, running: PipelineNode, nodes: list[PipelineNode]) -> None:
     """Report as failed the node that the error's path names, which may not be the one that raised; the rest are skipped."""
     failed_index = error.path[2] if error.path and error.path[:2] == ["definition", "nodes"] else str(running.index)
     failed = next((node for node in nodes if str(node.index) == failed_index), running)
+    reporter = bundle.reporter
     if failed is not running:
+        reporter.progress(bundle.progress_span[0], failed.step.title)  # the job's current step is the one that failed
         reporter.node(running.key, "skipped")
     reporter.node(failed.key, "failed", 0, None, {"code": error.code, "message": error.message, "retryable": False})
     for node in nodes[nodes.index(running) + 1 :]:

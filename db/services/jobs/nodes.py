@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, insert, update
+from sqlalchemy import func, insert, select, update
 
 from db.core.work import Work
 from db.services.jobs.transitions import Claim, clock
@@ -51,6 +51,13 @@ async def record(work: Work, claim: Claim, changes: Mapping[str, NodeChange]) ->
         if change.status in _ENDED:
             values["completed_at"] = clock()
         await work.run(statement.values(values))
+
+
+async def failing(work: Work, claim: Claim) -> list[dict[str, Any]]:
+    """Return the attempt's nodes that have failed or fail now, as events list them: [{key, status}]."""
+    is_failing = JobNode.status.in_((JobNodeStatus.FAILED, JobNodeStatus.RUNNING))
+    statement = select(JobNode.key).where(JobNode.job_id == claim.job_id, JobNode.attempt == claim.attempt, is_failing)
+    return [{"key": row.key, "status": JobNodeStatus.FAILED.name} for row in await work.all(statement.order_by(JobNode.position))]
 
 
 async def end(work: Work, job_id: UUID, attempt: int, status: JobNodeStatus, error: dict[str, Any] | None) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy import Row, bindparam
 from sqlalchemy.dialects.postgresql import JSONB
 
 from db.core.work import Work
-from db.services.jobs import attempts
+from db.services.jobs import attempts, nodes
 from db.services.jobs.transitions import IS_HELD, Claim, TransitionStatement, clock, interval
 from db.tables.jobs import JobEventType
 from db.tables.jobstates import JobStatus
@@ -91,7 +91,7 @@ async def complete(work: Work, claim: Claim) -> Row[Any] | None:
 async def fail(work: Work, claim: Claim, failure: Failure, tries: int, max_tries: int, backoff: Backoff) -> Row[Any] | None:
     """Use a try (`tries` includes it): requeue after the backoff, or end as FAILED if no try is left or the failure is not retryable."""
     error = failure.to_dict()
-    data: dict[str, Any] = {"error": {"code": failure.code, "message": failure.message}}
+    data = await _failure_data(work, claim, failure)
     if failure.retryable and tries < max_tries:
         delay = 0.0 if failure.retry_immediately else backoff.delay(tries)
         message = f"{failure.message} Try {tries} of {max_tries} failed; the next one starts in {delay:.0f} s."
@@ -108,12 +108,18 @@ async def fail(work: Work, claim: Claim, failure: Failure, tries: int, max_tries
     return job
 
 
+async def _failure_data(work: Work, claim: Claim, failure: Failure) -> dict[str, Any]:
+    """Return the data of a failure's event: the error, and the nodes that end as FAILED, if any."""
+    failed_nodes = await nodes.failing(work, claim)
+    return {"error": {"code": failure.code, "message": failure.message}, **({"nodes": failed_nodes} if failed_nodes else {})}
+
+
 async def postpone(work: Work, claim: Claim, failure: Failure, count: int, backoff: Backoff) -> Row[Any] | None:
     """Requeue because a service is unavailable; counts neither as a try nor as a loss. `count` is how often in a row, including this one."""
     error = failure.to_dict()
     delay = min(backoff.delay(count), MAX_POSTPONEMENT)
     message = f"{failure.message} No try was used; the job starts again in {delay:.0f} s."
-    data = {"error": {"code": failure.code, "message": failure.message}, "reason": "postponed"}
+    data = {**await _failure_data(work, claim, failure), "reason": "postponed"}
     parameters = {"p_postponements": count, "p_error": error, "p_delay": timedelta(seconds=delay)}
     job = await _POSTPONE.apply_one(work, message=message, data=data, **claim.parameters(), **parameters)
     if job is not None:
@@ -124,7 +130,7 @@ async def postpone(work: Work, claim: Claim, failure: Failure, count: int, backo
 async def record_loss(work: Work, claim: Claim, failure: Failure, losses: int, max_losses: int, backoff: Backoff) -> Row[Any] | None:
     """Requeue because the worker failed; no try is used. `losses` includes this one; at `max_losses` the job ends as FAILED."""
     error = failure.to_dict()
-    data: dict[str, Any] = {"error": {"code": failure.code, "message": failure.message}}
+    data = await _failure_data(work, claim, failure)
     parameters: dict[str, Any] = {"p_losses": losses, "p_error": error}
     if losses < max_losses:
         delay = min(backoff.delay(losses), MAX_POSTPONEMENT)

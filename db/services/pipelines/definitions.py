@@ -206,11 +206,6 @@ def completeness_issues(definition: Definition, steps: Steps) -> list[Issue]:
     return []
 
 
-def training_node(definition: Definition, steps: Steps) -> dict[str, Any] | None:
-    """Return the training node, if any."""
-    return next((node for node in definition["nodes"] if _step_type(node, steps) is StepType.TRAIN), None)
-
-
 def apply_parameters(definition: Definition, overrides: Any) -> tuple[Definition, list[Issue]]:
     """Return the definition with {nodeKey: {name: value}} applied, and the issues of the overrides."""
     checks = Checks()

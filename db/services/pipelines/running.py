@@ -14,9 +14,9 @@ from db.core.checks import NAME_LENGTH, Checks
 from db.core.policy import visible
 from db.core.work import Work
 from db.errors import InvalidInput, NotFound, WrongState, invalid
-from db.services import datasets, experiments, idempotency, jobs, quota
+from db.services import datasets, experiments, idempotency, jobs, models, quota
 from db.services.jobs.retrying import lock_dataset
-from db.services.pipelines import definitions
+from db.services.pipelines import definitions, suitability
 from db.services.pipelines.editing import lock
 from db.tables import Dataset, DatasetProfile, DatasetVersion, ModelVersion, PipelineSnapshot
 from db.tables.datasets import DatasetSource, DatasetVersionStatus
@@ -116,10 +116,14 @@ async def run(work: Work, request: RunRequest) -> RunResult:
     pipeline = await lock(work, request.pipeline_id, to_run=True)
     version, dataset, output = await _load_inputs(work, request)
     steps = await definitions.load_steps(work)
-    definition = _freeze(pipeline, version, dataset, steps, request)
+    definition, training = _freeze(pipeline, version, dataset, steps, request)
+    model_name = (request.model_name or pipeline.name).strip()
+    if training is not None and training.problem_type is not None:
+        existing = await models.problem_type(work, pipeline.owner_id, model_name)
+        if existing is not None and existing is not training.problem_type:
+            raise invalid("modelName", message=models.other_problem_type(model_name, existing, training.problem_type))
     await quota.require_space(work, pipeline.owner_id)
     snapshot_id = await _ensure_snapshot(work, pipeline, definition)
-    training = definitions.training_node(definition, steps)
     seed = secrets.randbelow(2**31) if request.seed is None else request.seed
     parameters: dict[str, Any] = {"seed": seed, "parameters": request.parameters or {}}
     target_id = run_id = None
@@ -127,7 +131,7 @@ async def run(work: Work, request: RunRequest) -> RunResult:
         target_id = await _output_dataset_id(work, request, dataset, output, pipeline)
         parameters["outputDatasetId"] = str(target_id)
     else:
-        parameters["modelName"] = (request.model_name or pipeline.name).strip()
+        parameters["modelName"] = model_name
     kind = (PROCESS if training is None else TRAIN).kind
     job = await jobs.submit(
         work,
@@ -154,11 +158,11 @@ async def run(work: Work, request: RunRequest) -> RunResult:
                 job_id=job.id,
                 dataset_version_id=version.id,
                 seed=seed,
-                hyperparameters=training["parameters"],
+                hyperparameters=dict(training.parameters),
                 config={
                     "pipeline": pipeline.name,
                     "pipelineVersion": pipeline.version,
-                    "step": training["step"],
+                    "step": training.step.key,
                     "parameters": request.parameters or {},
                 },
             ),
@@ -189,8 +193,8 @@ async def _load_inputs(work: Work, request: RunRequest) -> tuple[Row[Any], Row[A
 
 def _freeze(
     pipeline: Row[Any], version: Row[Any], dataset: Row[Any], steps: definitions.Steps, request: RunRequest
-) -> definitions.Definition:
-    """Return the definition with the parameters applied. Raise for every failure that is known before the job runs."""
+) -> tuple[definitions.Definition, suitability.Training | None]:
+    """Return the definition with the parameters applied, and its training. Raise for every failure that is known before the job runs."""
     if pipeline.status is PipelineStatus.ARCHIVED:
         raise WrongState("ARCHIVED", "The pipeline is archived. Set its status to VALIDATED to run it again.")
     definition, issues = definitions.apply_parameters(pipeline.definition, request.parameters)
@@ -200,6 +204,10 @@ def _freeze(
         checks.issues.extend(definitions.completeness_issues(definition, steps))
         checks.issues.extend(definitions.soundness_issues(definition, steps, pipeline.modality))
         checks.issues.extend(definitions.unknown_columns(definition, steps, [column["name"] for column in version.file_columns]))
+    training = suitability.find_training(definition, steps, version.file_columns, dataset.target_column, dataset.problem_type)
+    if training is not None and not checks.issues:
+        target = dataset.target_column
+        checks.issues.extend(suitability.suitability_issues(definition, steps, version.file_columns, training, target))
     if pipeline.status is PipelineStatus.DRAFT and not checks.issues:
         checks.add("pipelineId", message="The pipeline is a DRAFT. Complete its definition, or set its status to VALIDATED.")
     if not 1 <= request.priority <= 10:
@@ -210,17 +218,16 @@ def _freeze(
         checks.add("datasetVersionId", message="Pipeline and dataset belong to different users; both must belong to one.")
     if request.model_name is not None:
         checks.name(request.model_name, "modelName")
-    is_training = definitions.training_node(definition, steps) is not None
     for name, value, needs_training in (
         ("experimentId", request.experiment_id, True),
         ("modelName", request.model_name, True),
         ("outputDatasetId", request.output_dataset_id, False),
     ):
-        if value is not None and is_training is not needs_training:
+        if value is not None and (training is not None) is not needs_training:
             explanation = "does not train, so there is no run and no model" if needs_training else "trains a model and writes no dataset"
             checks.add(name, message=f"This pipeline {explanation}. Leave this out.")
     checks.raise_if_invalid()
-    return definition
+    return definition, training
 
 
 async def _ensure_snapshot(work: Work, pipeline: Row[Any], definition: definitions.Definition) -> UUID:

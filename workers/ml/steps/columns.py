@@ -47,6 +47,7 @@ SELECT = Step(
     parameters=ChosenColumns,
     place="choose",
     run=select,
+    chooses="keep",
 )
 DROP = Step(
     key="drop_columns",
@@ -56,4 +57,5 @@ DROP = Step(
     parameters=ChosenColumns,
     place="choose",
     run=drop,
+    chooses="drop",
 )

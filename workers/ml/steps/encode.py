@@ -93,6 +93,8 @@ ONE_HOT = Step(
     parameters=OneHotParameters,
     place="fit",
     run=one_hot,
+    takes=("text",),
+    gives="number",
 )
 ORDINAL = Step(
     key="ordinal_encode",
@@ -102,4 +104,6 @@ ORDINAL = Step(
     parameters=EncodeParameters,
     place="fit",
     run=ordinal,
+    takes=("text",),
+    gives="number",
 )

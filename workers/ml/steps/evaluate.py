@@ -129,7 +129,8 @@ def cross_validate(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
         for name, value in scores.items():
             trained.monitor.add_point(f"cv_{name}", fold, value)
         bundle.reporter.node(node.key, "running", round(100 * (fold + 1) / len(folds)))
-        bundle.reporter.progress(75 + 10 * (fold + 1) / len(folds), f"{node.step.title}: {fold + 1} of {len(folds)}")
+        start, end = bundle.progress_span
+        bundle.reporter.progress(start + (end - start) * (fold + 1) / len(folds), f"{node.step.title}: {fold + 1} of {len(folds)}")
     # A metric that is missing in some fold has no mean.
     for name in [name for name in per_fold[0] if all(name in scores for scores in per_fold)]:
         values = np.array([scores[name] for scores in per_fold])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, StrictFloat, StrictInt, StrictStr
 
 from workers.ml.errors import BadInput
+from workers.ml.node import ValueKind
 from workers.ml.steps.columns import ColumnName
 from workers.ml.steps.step import Parameters, PipelineNode, Step
 
@@ -39,8 +40,6 @@ class ImputeParameters(Parameters):
 
 def run(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
     """Raises BadInput: BAD_PARAMETER, ALL_MISSING, and those of `Bundle.columns_to_transform`."""
-    from workers.ml.bundle import ValueKind
-
     parameters: ImputeParameters = node.parameters
     fill_value = parameters.fill_value
     if (parameters.strategy == "constant") != (fill_value is not None):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from workers.ml.node import Node
+from workers.ml.node import Node, ValueKind
 
 if TYPE_CHECKING:
     from workers.ml.bundle import Bundle
@@ -43,7 +43,11 @@ StepFunction = Callable[["Bundle", PipelineNode], dict[str, Any]]
 
 @dataclass(frozen=True)
 class Step:
-    """A registered step. `run` modifies the bundle in place, returns the node's output (a small JSON summary) and raises BadInput."""
+    """A registered step. `run` modifies the bundle in place, returns the node's output (a small JSON summary) and raises BadInput.
+
+    `chooses` says what happens to the columns that the parameter `columns` names. `takes` are the kinds of values that the step works on by
+    default, for a training step the only ones that it learns from; `gives` is the kind that it turns them into.
+    """
 
     key: str
     type: StepType
@@ -56,13 +60,17 @@ class Step:
     trainer: Trainer | None = None
     requires_target: bool = False
     problem_types: tuple[str, ...] = field(default=())
+    chooses: Literal["keep", "drop"] | None = None
+    takes: tuple[ValueKind, ...] = field(default=())
+    gives: ValueKind | None = None
 
     @property
     def parameter_schema(self) -> dict[str, Any]:
         """JSON Schema 2020-12 of the parameters. The `x-` keywords tell a validator of whole definitions what the step needs:
 
         `x-place`: source, choose, split, fit, train or after (see `Place`); `x-inputs`: minimum number of incoming links; `x-requires-target`:
-        it needs a target column, from its own `target` or the dataset's; `x-problem-types`: the problem types it supports.
+        it needs a target column, from its own `target` or the dataset's; `x-problem-types`: the problem types it supports; `x-chooses`,
+        `x-takes` and `x-gives`: see the class.
         """
         schema = self.parameters.model_json_schema()
         schema.pop("description", None)
@@ -74,4 +82,7 @@ class Step:
             "x-inputs": 0 if self.place == "source" else 1,
             "x-requires-target": self.requires_target,
             "x-problem-types": list(self.problem_types),
+            **({"x-chooses": self.chooses} if self.chooses else {}),
+            **({"x-takes": list(self.takes)} if self.takes else {}),
+            **({"x-gives": self.gives} if self.gives else {}),
         }

@@ -74,6 +74,7 @@ K_MEANS = Step(
     description="Groups rows around centres; the dataset's target is not used. Features should be scaled. Reports the inertia after each iteration.",
     parameters=KMeansParameters,
     place="train",
+    takes=("number",),
     run=run,
     trainer=Trainer("scikit-learn", build, fit),
     problem_types=("CLUSTERING",),

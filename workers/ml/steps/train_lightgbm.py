@@ -206,6 +206,7 @@ LIGHTGBM = Step(
     description="Histogram-based gradient boosting, fast on many rows. Accepts missing numbers. Reports the loss after each round.",
     parameters=LightGBMParameters,
     place="train",
+    takes=("number",),
     run=run,
     trainer=Trainer("lightgbm", build, fit, takes_missing=True),
     requires_target=True,

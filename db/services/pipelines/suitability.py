@@ -1,0 +1,152 @@
+"""Whether a training pipeline can learn from a dataset version, as far as the types of its columns tell.
+
+The steps say by `x-` keywords of their parameter schemas what they do with columns (see `workers.ml.steps.step.Step`). What cannot be decided
+without the values, such as whether an integer target is a class, is left to the body; so is a step or a type that another release declares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from db.errors import Issue
+from db.services.pipelines.definitions import Definition, Steps
+from db.tables.datasets import ProblemType
+from db.tables.pipelines import StepType
+
+MAX_COLUMN_ISSUES = 20  # a table of texts may have thousands of columns
+
+_KINDS = {
+    **dict.fromkeys(("INTEGER", "FLOAT", "BOOLEAN", "DECIMAL"), "number"),
+    **dict.fromkeys(("STRING", "CATEGORY", "JSON"), "text"),
+    **dict.fromkeys(("DATE", "DATETIME"), "time"),
+    **dict.fromkeys(("BINARY", "DURATION", "TIME"), "other"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """The training node of a definition, applied to a version. `problem_type` is None where only the values decide it."""
+
+    index: int
+    key: str
+    step: Any
+    parameters: Mapping[str, Any]
+    target: str | None
+    problem_type: ProblemType | None
+
+    def issue(self, message: str, *path: str) -> Issue:
+        return Issue(("definition", "nodes", str(self.index), "parameters", *path), message)
+
+
+def find_training(
+    definition: Definition,
+    steps: Steps,
+    columns: Sequence[Mapping[str, Any]],
+    default_target: str | None,
+    default_problem: ProblemType | None,
+) -> Training | None:
+    """Return the training node of a definition, if any, with its target and problem type on these columns, [{name, type}]."""
+    for index, node in enumerate(definition["nodes"]):
+        step = steps.get(node["step"])
+        if step is None or step.type is not StepType.TRAIN:
+            continue
+        parameters = node["parameters"]
+        supported = step.parameter_schema.get("x-problem-types", [])
+        chosen = parameters.get("target")
+        target = None if supported == [ProblemType.CLUSTERING.name] else chosen if isinstance(chosen, str) else default_target
+        types = {column["name"]: str(column["type"]) for column in columns}
+        problem_name = _problem_name(supported, parameters, default_problem if target == default_target else None, types.get(target or ""))
+        problem_type = None if problem_name is None else ProblemType.__members__.get(problem_name)
+        return Training(index, node["key"], step, parameters, target, problem_type)
+    return None
+
+
+def _problem_name(
+    supported: Sequence[str], parameters: Mapping[str, Any], default_problem: ProblemType | None, target_type: str | None
+) -> str | None:
+    if len(supported) == 1:
+        return supported[0]
+    chosen = parameters.get("problem_type", "auto")
+    if chosen != "auto":
+        return str(chosen).upper()
+    if default_problem is not None and default_problem.name in supported:
+        return default_problem.name
+    if target_type == "BOOLEAN" or _KINDS.get(target_type or "") == "text":
+        return ProblemType.CLASSIFICATION.name
+    return ProblemType.REGRESSION.name if target_type in {"FLOAT", "DECIMAL"} else None
+
+
+def suitability_issues(
+    definition: Definition, steps: Steps, columns: Sequence[Mapping[str, Any]], training: Training, default_target: str | None
+) -> list[Issue]:
+    """Return why the training cannot learn from these columns: of its target, then of its features in their order."""
+    types = {column["name"]: str(column["type"]) for column in columns}
+    issues = list(_target_issues(training, types))
+    if issues or "number" not in (takes := training.step.parameter_schema.get("x-takes", [])):
+        return issues
+    kinds = _feature_kinds(definition, steps, types, training.target or default_target)
+    unsuitable = [(name, kind) for name, kind in kinds.items() if kind is not None and kind not in takes]
+    issues = [training.issue(_feature_message(training, steps, name, kind, types[name])) for name, kind in unsuitable[:MAX_COLUMN_ISSUES]]
+    if len(unsuitable) > MAX_COLUMN_ISSUES:
+        issues.append(training.issue(f"The same holds for {len(unsuitable) - MAX_COLUMN_ISSUES:,} more columns."))
+    return issues
+
+
+def _target_issues(training: Training, types: Mapping[str, str]) -> Iterator[Issue]:
+    if not training.step.parameter_schema.get("x-requires-target"):
+        return
+    target, key = training.target, training.key
+    if target is None:
+        message = f"{key!r} has no target: neither this parameter nor the dataset names the column to predict. Set one of them."
+        yield training.issue(message, "target")
+    elif target not in types:
+        if training.parameters.get("target") is None:  # a column that the step names is checked as every other parameter
+            message = f"The dataset's target column {target[:100]!r} is not in this version. Name the column to predict here."
+            yield training.issue(message, "target")
+    elif training.problem_type is ProblemType.REGRESSION and _KINDS.get(types[target], "number") != "number":
+        message = f"{key!r} predicts numbers, and the target {target!r} is of type {types[target]}. Choose a numeric target, or a step that predicts classes."
+        yield training.issue(message, "target")
+    elif _KINDS.get(types[target]) in {"time", "other"}:
+        message = f"The target {target!r} is of type {types[target]}; classes must be text, booleans or integers. Choose another target."
+        yield training.issue(message, "target")
+
+
+def _feature_kinds(definition: Definition, steps: Steps, types: Mapping[str, str], target: str | None) -> dict[str, str | None]:
+    """Return the kinds of the features as the training gets them, by name; None for one that cannot be told."""
+    kinds: dict[str, str | None] = {name: _KINDS.get(type_) for name, type_ in types.items()}
+    non_features: set[str | None] = {target}
+    for node in definition["nodes"]:
+        parameters, step = node["parameters"], steps.get(node["step"])
+        if step is None:
+            return {}
+        schema = step.parameter_schema
+        named = parameters.get("columns")
+        if schema.get("x-chooses") == "keep":
+            non_features |= kinds.keys() - set(named or kinds)
+        elif schema.get("x-chooses") == "drop":
+            non_features |= set(named or ())
+        elif schema.get("x-gives") is not None:
+            for name, kind in kinds.items():
+                if name in named if named is not None else kind in schema.get("x-takes", []):
+                    kinds[name] = None if types[name] == "JSON" else schema["x-gives"]  # JSON is kept as text, or as nested values
+        time_column = parameters.get("time_column")
+        if time_column is not None and kinds.get(time_column) == "time":
+            non_features.add(time_column)
+        non_features |= set(parameters.get("exclude") or ())
+    return {name: kind for name, kind in kinds.items() if name not in non_features}
+
+
+def _feature_message(training: Training, steps: Steps, name: str, kind: str, type_: str) -> str:
+    droppers = _step_names(steps, **{"x-chooses": "drop"})
+    advice = f"Leave it out: name it in `exclude` of {training.key!r}{f', or in a {droppers} step' if droppers else ''}."
+    if kind == "text":
+        encoders = _step_names(steps, **{"x-gives": "number"})
+        advice = f"Link a step before it that encodes text ({encoders}), or l{advice[1:]}" if encoders else advice
+        return f"The column {name!r} is text which is not encoded, and {training.key!r} learns only from numbers. {advice}"
+    return f"The column {name!r} is of type {type_}, and {training.key!r} learns only from numbers. {advice}"
+
+
+def _step_names(steps: Steps, **keywords: str) -> str:
+    return " or ".join(key for key, step in sorted(steps.items()) if all(step.parameter_schema.get(k) == v for k, v in keywords.items()))
