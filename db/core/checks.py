@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Any
 
 import orjson
@@ -11,6 +12,10 @@ from db.errors import InvalidInput, Issue
 NAME_LENGTH = 200
 TEXT_LENGTH = 10_000
 DOCUMENT_BYTES = 65_536
+
+_JOINERS = frozenset("\u200c\u200d") | frozenset(map(chr, range(0xE0020, 0xE0080)))
+# Format characters that are part of words and emoji: ZWNJ in Persian, ZWJ in families, tags in flags of regions.
+_REFUSED_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
 
 
 class Checks:
@@ -23,13 +28,13 @@ class Checks:
         self.issues.append(Issue(tuple(str(part) for part in path), message))
 
     def name(self, value: str, *path: str, length: int = NAME_LENGTH) -> str:
-        """Validate a name: trimmed, one line, not empty. Return the trimmed name."""
-        cleaned = value.strip()
-        if not cleaned:
+        """Validate a name: one line, not empty. Return it trimmed and in Unicode's form NFC, so that equal spellings are equal names."""
+        cleaned = canonical_name(value)
+        if not cleaned or _JOINERS.issuperset(cleaned):
             self.add(*path, message="A name needs at least one character that is not a space.")
         elif len(cleaned) > length:
             self.add(*path, message=f"This is {len(cleaned)} characters long; at most {length} are kept.")
-        elif not cleaned.isprintable():
+        elif not cleaned.isprintable() and any(map(_is_refused, cleaned)):
             self.add(*path, message="Control characters and line breaks cannot stand in a name.")
         return cleaned
 
@@ -63,3 +68,12 @@ class Checks:
         """Raise `InvalidInput` if there are issues."""
         if self.issues:
             raise InvalidInput(self.issues)
+
+
+def canonical_name(value: str) -> str:
+    """Return a name as it is stored and compared: trimmed, in the composed form NFC."""
+    return unicodedata.normalize("NFC", value.strip())
+
+
+def _is_refused(character: str) -> bool:
+    return character not in _JOINERS and unicodedata.category(character) in _REFUSED_CATEGORIES

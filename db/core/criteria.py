@@ -6,6 +6,7 @@ only the exceptions: `Filters(Model, alias=_has_alias)`.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,7 +24,7 @@ UNMATCHED_ID = UUID(int=0)  # stands for an invalid id: no row has it
 
 @dataclass(frozen=True, slots=True)
 class TextMatch:
-    """Conditions on a text, combined with AND, ignoring case. None is no condition."""
+    """Conditions on a text, combined with AND, ignoring case; texts are compared in the form NFC. None is no condition."""
 
     eq: str | None = None
     contains: str | None = None
@@ -32,13 +33,13 @@ class TextMatch:
 
     def conditions(self, column: Column) -> Iterator[ColumnElement[bool]]:
         if self.eq is not None:
-            yield func.lower(column) == func.lower(self.eq)
+            yield func.lower(column) == func.lower(_composed(self.eq))
         if self.contains is not None:
-            yield column.icontains(self.contains, autoescape=True)
+            yield column.icontains(_composed(self.contains), autoescape=True)
         if self.starts_with is not None:
-            yield column.istartswith(self.starts_with, autoescape=True)
+            yield column.istartswith(_composed(self.starts_with), autoescape=True)
         if self.one_of is not None:
-            yield lower_equals_any(column, self.one_of)
+            yield lower_equals_any(column, map(_composed, self.one_of))
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +171,10 @@ class Orders:
             if isinstance(column.type, type_):
                 return column, kind
         raise TypeError(f"Lists of {self._table.__tablename__} cannot be ordered by {field}: {column.type!r} has no order.")
+
+
+def _composed(value: str) -> str:
+    return unicodedata.normalize("NFC", value)
 
 
 def _column(table: type[Table], field: str) -> Any:

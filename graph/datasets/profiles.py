@@ -24,6 +24,11 @@ def _column_type(value: str) -> ColumnType:
     return ColumnType(value.lower())
 
 
+def _float(value: float | None) -> float | None:
+    """PostgreSQL's jsonb returns a large float without fraction as an integer, which GraphQL's Float refuses as inexact."""
+    return None if value is None else float(value)
+
+
 @strawberry.type(description="A column of a version.")
 class Column:
     name: str = strawberry.field(description="Its name in the processed file, unique there.")
@@ -89,10 +94,13 @@ class ColumnProfile:
             distinct_count=column["distinct_count"],
             min=column.get("min"),
             max=column.get("max"),
-            mean=column.get("mean"),
-            standard_deviation=column.get("standard_deviation"),
+            mean=_float(column.get("mean")),
+            standard_deviation=_float(column.get("standard_deviation")),
             quantiles=column.get("quantiles"),
-            histogram=[HistogramBin(**bar) for bar in column.get("histogram") or ()],
+            histogram=[
+                HistogramBin(lower=float(bar["lower"]), upper=float(bar["upper"]), count=bar["count"])
+                for bar in column.get("histogram") or ()
+            ],
             top_values=[ValueCount(**value) for value in column.get("top_values") or ()],
         )
 

@@ -15,6 +15,7 @@ from workers.ml.bundle import MAX_CELLS, Bundle, Column, kind_of
 from workers.ml.errors import BadInput
 from workers.ml.plan import Plan, make_plan
 from workers.ml.reporting import Reporter
+from workers.ml.steps.columns import composed
 from workers.ml.steps.split import default_split
 from workers.ml.steps.step import PipelineNode
 from workers.ml.trainer import THREADS, TRAINING_END_PERCENT, TRAINING_START_PERCENT, Trained
@@ -107,7 +108,10 @@ def run_pipeline(spec: PipelineSpec, reporter: Reporter) -> ModelResult | Datase
 
 def _make_bundle(spec: PipelineSpec, plan: Plan, reporter: Reporter) -> Bundle:
     lazy = pl.scan_parquet(spec["parquet"])
-    types = {column["name"]: str(column["type"]) for column in spec["columns"]}
+    names = lazy.collect_schema().names()
+    if len({composed(name) for name in names}) == len(names):  # files written before names were composed
+        lazy = lazy.rename({name: composed(name) for name in names if not name.isascii()})
+    types = {composed(column["name"]): str(column["type"]) for column in spec["columns"]}
     columns = {name: Column(name, types.get(name, str(dtype)), kind_of(dtype)) for name, dtype in lazy.collect_schema().items()}
     bundle = Bundle(
         lazy,
@@ -121,9 +125,13 @@ def _make_bundle(spec: PipelineSpec, plan: Plan, reporter: Reporter) -> Bundle:
     for node in plan.nodes_at("split"):
         bundle.time_column = node.parameters.time_column
         bundle.extra_columns |= {name for name in (node.parameters.time_column, node.parameters.stratify_by) if name in columns}
-    if plan.training is None and spec["target_column"] in columns:
-        bundle.target = spec["target_column"]
+    if plan.training is None and _default_target(spec) in columns:
+        bundle.target = _default_target(spec)
     return bundle
+
+
+def _default_target(spec: PipelineSpec) -> str | None:
+    return None if spec["target_column"] is None else composed(spec["target_column"])
 
 
 def _run_nodes(bundle: Bundle, plan: Plan, spec: PipelineSpec) -> list[dict[str, Any]]:
@@ -190,7 +198,7 @@ def _determine_target(bundle: Bundle, plan: Plan, spec: PipelineSpec) -> None:
     """Determine target, problem type and excluded columns. Needs the filtered rows; the split needs the result."""
     training = plan.training
     assert training is not None
-    problem.determine_problem(bundle, training, spec["target_column"], spec["problem_type"])
+    problem.determine_problem(bundle, training, _default_target(spec), spec["problem_type"])
     _check_model(bundle, training, spec.get("model"))
     for index, name in enumerate(dict.fromkeys(training.parameters.exclude)):
         bundle.column(name, training, "exclude", str(index))

@@ -18,7 +18,7 @@ import orjson
 from jsonschema import Draft202012Validator
 from sqlalchemy import Row, select
 
-from db.core.checks import Checks
+from db.core.checks import Checks, canonical_name
 from db.core.work import Work
 from db.errors import Issue
 from db.tables import StepDefinition
@@ -225,7 +225,7 @@ def apply_parameters(definition: Definition, overrides: Any) -> tuple[Definition
 def unknown_columns(definition: Definition, steps: Steps, columns: list[str]) -> list[Issue]:
     """Return issues for parameters that name a column (`x-column` in the step's schema) which the dataset version does not have."""
     checks = Checks()
-    present = set(columns)
+    present = {canonical_name(column) for column in columns}
     for index, node in enumerate(definition["nodes"]):
         step = steps.get(node["step"])
         properties: dict[str, Any] = step.parameter_schema.get("properties", {}) if step is not None else {}
@@ -235,7 +235,7 @@ def unknown_columns(definition: Definition, steps: Steps, columns: list[str]) ->
                 continue
             is_list = isinstance(value, list)
             for position, column in enumerate(value if is_list else [value]):  # pyright: ignore[reportUnknownArgumentType,reportUnknownVariableType] - JSON
-                if isinstance(column, str) and column not in present:
+                if isinstance(column, str) and canonical_name(column) not in present:
                     suffix = (position,) if is_list else ()
                     checks.add(
                         "definition", "nodes", index, "parameters", name, *suffix,

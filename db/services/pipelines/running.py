@@ -10,7 +10,7 @@ from uuid import UUID
 from sqlalchemy import Executable, Row, Table, Text, bindparam, func, select, text
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from db.core.checks import NAME_LENGTH, Checks
+from db.core.checks import NAME_LENGTH, Checks, canonical_name
 from db.core.policy import visible
 from db.core.work import Work
 from db.errors import InvalidInput, NotFound, WrongState, invalid
@@ -117,7 +117,7 @@ async def run(work: Work, request: RunRequest) -> RunResult:
     version, dataset, output = await _load_inputs(work, request)
     steps = await definitions.load_steps(work)
     definition, training = _freeze(pipeline, version, dataset, steps, request)
-    model_name = (request.model_name or pipeline.name).strip()
+    model_name = canonical_name(request.model_name or pipeline.name)
     if training is not None and training.problem_type is not None:
         existing = await models.problem_type(work, pipeline.owner_id, model_name)
         if existing is not None and existing is not training.problem_type:

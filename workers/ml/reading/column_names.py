@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable
 
 from workers.ml import limits
@@ -14,7 +15,7 @@ def clean_names(raw: Iterable[str], issues: IssueLog) -> list[str]:
 
     Raises BadInput (TOO_MANY_COLUMNS).
     """
-    names = list(raw)
+    names = [unicodedata.normalize("NFC", name) for name in raw]  # two spellings of a name are one name
     check_width(len(names))
     original_names = {name.strip() for name in names}
     used_names: set[str] = set()

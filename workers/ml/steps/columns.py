@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import unicodedata
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from workers.ml.steps.step import Parameters, PipelineNode, Step
 
 if TYPE_CHECKING:
     from workers.ml.bundle import Bundle
 
-ColumnName = Annotated[str, Field(min_length=1, max_length=500)]
+
+def composed(name: str) -> str:
+    """The form NFC, in which column names are stored and compared."""
+    return unicodedata.normalize("NFC", name)
+
+
+ColumnName = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(composed)]
 
 
 class ChosenColumns(Parameters):
