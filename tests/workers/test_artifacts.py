@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from PIL import Image
 
 from tests.lazy_module import LazyModule
 from tests.workers.pipeline_runner import artifact_path, chain, run
@@ -149,4 +150,44 @@ def test_plots_bear_awkward_data(tmp_path: Path) -> None:
     PLOTS.plot_residuals(np.zeros(3), np.zeros(3), tmp_path / "c.png", "test rows", "$y")
     PLOTS.plot_clusters(np.ones((20, 1)), np.arange(20), tmp_path / "d.png", "all rows")
     PLOTS.plot_clusters(np.ones((20, 3)), np.zeros(20, dtype=int), tmp_path / "e.png", "all rows")
-    assert all((tmp_path / f"{name}.png").stat().st_size > 5_000 for name in "abcde")
+    PLOTS.plot_residuals(np.array([1e300, -1e300]), np.array([0.0, 1e-300]), tmp_path / "f.png", "test rows", "y" * 300)
+    for name in "abcdef":
+        with Image.open(tmp_path / f"{name}.png") as image:
+            assert image.format == "PNG"
+            pixels = np.asarray(image.convert("L"))
+        assert 300 < min(pixels.shape) <= max(pixels.shape) < 3_000
+        assert 0.003 < (pixels < 250).mean() < 0.7, "neither empty nor full"
+        assert pixels[:3].min() == pixels[-3:].min() == 255, "nothing is cut off above or below"
+
+
+def test_the_same_values_make_the_same_plot(tmp_path: Path) -> None:
+    """Each value has its place: the matrix is dark on its diagonal alone, and a longer bar is the one of the larger share."""
+    labels = np.array(["a", "b", "c"] * 20)
+    for name in ("one", "two"):
+        PLOTS.plot_confusion(labels, labels, tmp_path / f"{name}.png", "test rows")
+    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
+    with Image.open(tmp_path / "one.png") as image:
+        pixels = np.asarray(image.convert("L"))
+    dark_rows, dark_columns = np.nonzero(pixels < 60)
+    assert np.corrcoef(dark_rows, dark_columns)[0, 1] > 0.6
+    columns = [{"name": "large", "importance": 0.75}, {"name": "small", "importance": 0.25}]
+    PLOTS.plot_importance({"columns": columns, "method": "split gain"}, tmp_path / "bars.png")
+    with Image.open(tmp_path / "bars.png") as image:
+        blue = (np.asarray(image.convert("RGB"), dtype=int) == (42, 111, 151)).all(axis=2).sum(axis=1)
+    lengths = sorted(set(blue[blue > 0].tolist()))
+    assert lengths[-1] / lengths[0] == pytest.approx(3, rel=0.02)
+
+
+def test_a_loss_is_the_one_of_sklearn() -> None:
+    from sklearn.linear_model import LogisticRegression, Ridge
+    from sklearn.metrics import log_loss, mean_squared_error
+
+    from workers.ml.scoring import loss
+
+    rng = np.random.default_rng(7)
+    matrix = np.vstack([rng.normal(size=(300, 4)), rng.normal(size=(30, 4)) * 1e4])
+    for truth in (rng.choice(["x", "y", "z"], 330), rng.integers(0, 2, 330).astype(bool), matrix[:, 0] > 0):
+        model = LogisticRegression(max_iter=2_000).fit(matrix, truth)
+        assert loss(model, matrix, truth) == pytest.approx(log_loss(truth, model.predict_proba(matrix), labels=model.classes_), rel=1e-12)
+    ridge = Ridge().fit(matrix, matrix[:, 1] + 1)
+    assert loss(ridge, matrix, matrix[:, 1]) == pytest.approx(mean_squared_error(matrix[:, 1], ridge.predict(matrix)), rel=1e-12)

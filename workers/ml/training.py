@@ -243,7 +243,7 @@ def _report_failure(bundle: Bundle, error: BadInput, running: PipelineNode, node
 
 
 def _write_model(bundle: Bundle, trained: Trained, spec: PipelineSpec, nodes: list[dict[str, Any]]) -> ModelResult:
-    from workers.ml.artifacts import write_artifacts  # matplotlib and skops take a second to import
+    from workers.ml.artifacts import write_artifacts  # skops takes a second to import
     from workers.ml.steps.evaluate import measure
 
     bundle.reporter.progress(86, "Evaluating")
