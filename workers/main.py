@@ -20,7 +20,7 @@ from db.streams.notices import RedisNoticePublisher
 from db.tables.jobs import JobKind
 from workers.catalogue import project_steps
 from workers.registry import declared_tasks
-from workers.runtime import telemetry
+from workers.runtime import process_tree, sandbox, telemetry
 from workers.runtime.attempt import Task, WorkerResources
 from workers.runtime.engine import Engine
 from workers.runtime.process_pool import ProcessPool
@@ -39,6 +39,8 @@ def run(queues: Sequence[str] | None = None) -> None:
 async def serve(queues: Sequence[str], tasks: Mapping[JobKind, Task]) -> None:
     """Process jobs of the queues with `tasks` until SIGTERM or SIGINT."""
     state, settings = state_settings(), worker_settings()
+    process_tree.set_dumpable(value=False)  # bodies run as the same user
+    _log_sandbox(sandbox.landlock_abi())
     async with AsyncExitStack() as stack:
         stack.enter_context(telemetry.serve_metrics(settings))
         scratch = stack.enter_context(Scratch.open(settings.scratch))
@@ -47,7 +49,9 @@ async def serve(queues: Sequence[str], tasks: Mapping[JobKind, Task]) -> None:
         idle_timeout = settings.idle_timeout(state.idle_transaction_timeout)
         database = await stack.enter_async_context(Database.open(state, RedisNoticePublisher(redis), idle_timeout=idle_timeout))
         objects = await stack.enter_async_context(ObjectStore.open(state))
-        process_pool = await stack.enter_async_context(ProcessPool(preload=settings.preload, is_subreaper=True))
+        process_pool = await stack.enter_async_context(
+            ProcessPool(preload=settings.preload, is_subreaper=True, variables=settings.body_environment)
+        )
         resources = WorkerResources(database, objects, process_pool, scratch, settings)
         engine = Engine(resources, state.redis_url, queues, tasks)
 
@@ -61,6 +65,12 @@ async def serve(queues: Sequence[str], tasks: Mapping[JobKind, Task]) -> None:
         with suppress(Unavailable):  # the engine waits for PostgreSQL; `trellis migrate` projects the steps too
             await project_steps(database)
         await engine.run()
+
+
+def _log_sandbox(abi: int) -> None:
+    if abi < sandbox.NETWORK_ABI:
+        unprotected = "the network, and files of this user" if abi == 0 else "the network"
+        log.warning("bodies_not_sandboxed", landlock_abi=abi, unprotected=unprotected, needs="Linux 6.7 with Landlock")
 
 
 async def _close_redis(redis: object) -> None:

@@ -79,6 +79,16 @@ class WorkerSettings(TrellisSettings):
     scratch: Path | None = Field(
         default=None, description="Folder for downloads and the files of bodies. Empty: the system's temporary folder."
     )
+    body_environment: list[str] = Field(
+        default_factory=list[str],
+        description='Further environment variables that bodies get, as JSON: `["MY_LICENSE_FILE"]`. They get those that Python and its numerical'
+        " libraries read, and no setting of Trellis.",
+    )
+    body_paths: list[Path] = Field(
+        default_factory=list[Path],
+        description='Further files and folders that bodies may read and write, as JSON: `["/dev/nvidia0"]`. Where the kernel has Landlock, they'
+        " reach only their own folder, the system's and Python's libraries.",
+    )
     checkpoint_interval: float = Field(
         default=30.0, ge=0, description="Seconds of training or reading between two checkpoints, from which a later attempt resumes."
     )

@@ -113,7 +113,10 @@ class Cluster:
         self.proxies, proxied_environment = self.start_proxies()
         base_environment = {name: value for name, value in os.environ.items() if not name.startswith("TRELLIS_")}
         hook_environment = {"PYTHONPATH": os.pathsep.join([str(SITE), str(ROOT)]), hooks.TRACES: str(self.traces)}
-        scratch_environment = {"TRELLIS_WORKER_SCRATCH": str(self.folder / "scratch")}
+        scratch_environment = {
+            "TRELLIS_WORKER_SCRATCH": str(self.folder / "scratch"),
+            "TRELLIS_WORKER_BODY_PATHS": json.dumps([str(self.traces)]),
+        }
         self.environment = {
             **base_environment,
             **self.direct_environment,

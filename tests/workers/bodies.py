@@ -20,6 +20,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from tests.workers.hostile_body import reach_out as reach_out  # noqa: PLC0414 - a body that jobs name
 from workers.ml.errors import BadInput, Transient
 from workers.ml.reporting import Reporter
 from workers.runtime import process_tree

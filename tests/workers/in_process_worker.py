@@ -35,7 +35,7 @@ def running_worker(harness: WorkerHarness, settings: StateSettings, tmp_path: Pa
     @asynccontextmanager
     async def running_worker(task: Task, statement_timeout: float | None = None, **changes: Any) -> AsyncGenerator[ObjectStore]:
         quick_settings = {name.lower(): value for name, value in QUICK_SETTINGS.items()}
-        worker_settings = WorkerSettings(scratch=tmp_path, **{**quick_settings, "lease": LEASE, **changes})  # pyright: ignore[reportArgumentType] - read from text
+        worker_settings = WorkerSettings(scratch=tmp_path, body_paths=[tmp_path], **{**quick_settings, "lease": LEASE, **changes})  # pyright: ignore[reportArgumentType] - read from text
         redis = connect(settings.redis_url)
         with Scratch.open(worker_settings.scratch) as scratch:
             async with (

@@ -60,6 +60,7 @@ async def start_body(child: ChildHandle, folder: Path, body: str, deadline: floa
             "folder": str(folder),
             "limits": {},
             "niceness": 0,
+            "paths": [],
             "deadline": deadline,
         }
     )

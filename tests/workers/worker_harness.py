@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -111,7 +112,9 @@ def launch_worker(queue: str, folder: Path, settings: Mapping[str, str]) -> Fork
     worker_environment = {
         name if name.startswith("TRELLIS_") else f"TRELLIS_WORKER_{name}": value for name, value in {**QUICK_SETTINGS, **settings}.items()
     }
-    environment = {**os.environ, "TRELLIS_WORKER_SCRATCH": str(folder / "scratch"), **worker_environment}
+    # Bodies of tests write traces into their test's folder; tests may share the worker.
+    folders = {"TRELLIS_WORKER_SCRATCH": str(folder / "scratch"), "TRELLIS_WORKER_BODY_PATHS": json.dumps([str(folder.parent)])}
+    environment = {**os.environ, **folders, **worker_environment}
     return prefork_server().start([sys.executable, "-m", "tests.workers.scripted_worker", queue], environment, folder / "worker.log")
 
 

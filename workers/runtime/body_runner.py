@@ -88,7 +88,8 @@ class BodyRunner:
                 raise LeaseExpired
             child.set_limits(self._kill_deadline, self._settings.memory_bytes)
             request = {"target": target, "spec": dict(spec), "folder": str(folder), "deadline": self._kill_deadline}
-            await child.send_request({**request, "limits": self._limits(), "niceness": self._settings.niceness})
+            paths = [str(path) for path in self._settings.body_paths]
+            await child.send_request({**request, "limits": self._limits(), "niceness": self._settings.niceness, "paths": paths})
             if self.on_started is not None:
                 self.on_started()
             try:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from workers.ml.reporting import NodeStatus
-from workers.runtime import error_classification, frames, process_tree
+from workers.runtime import error_classification, frames, process_tree, sandbox
 
 SEND_INTERVAL = 0.05  # seconds between report messages
 CPU_KILL_MARGIN = 10  # CPU seconds between SIGXCPU (soft limit) and SIGKILL (hard limit)
@@ -108,12 +108,15 @@ class PipeReporter:
 
 def main(connection: socket.socket) -> int:
     """Wait for one request, run it and send the response. Return the exit status."""
+    body_sandbox = sandbox.Sandbox()
     request = frames.receive(connection)
     if request is None:
         return 0
     _set_up_process(request["folder"], request["limits"])
     process_tree.lower_priority(request["niceness"])
     _set_up_output()
+    # Before the body's code is imported, since a library may start threads, which would remain unrestricted.
+    body_sandbox.enter(request["target"], [request["folder"], *request["paths"]])
     reporter = PipeReporter(connection)
     # The worker may have been frozen since its claim. All processes of a machine share the monotonic clock.
     response = _run(request, reporter) if time.monotonic() < request["deadline"] else {"expired": True}

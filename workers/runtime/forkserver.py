@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
-from workers.runtime import child_main, process_tree
+from workers.runtime import child_main, process_tree, sandbox
 
 SAMPLE_INTERVAL = 0.1  # seconds between memory samples
 FAST_SAMPLE_INTERVAL = 0.02  # the same once a body uses half of its limit; a core fills some GB a second
@@ -70,11 +70,14 @@ class ExitedChild:
 
 def main(descriptor: int, *, preload: bool) -> None:
     """Serve the worker at the other end of the socket `descriptor` until it closes it."""
+    process_tree.set_dumpable(value=False)
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, signal.SIG_IGN)  # the worker stops this process over the socket
     process_tree.become_subreaper()  # orphans of bodies are reparented to us, and killed
     if preload:
         _preload_modules()
+    if sandbox.landlock_abi():
+        sandbox.library_paths()  # cached for all children
     Forkserver(socket.socket(fileno=descriptor)).serve()
 
 
@@ -195,6 +198,9 @@ class Forkserver:
         status = 1
         try:
             os.setsid()
+            process_tree.set_dumpable(
+                value=True
+            )  # the forkserver must read its memory's size, and has no secret that it could have inherited
             process_tree.die_with_parent()
             process_tree.become_subreaper()  # a daemonized process stays a descendant of the body and counts for its memory
             if os.getppid() != parent:
@@ -222,19 +228,16 @@ class Forkserver:
             os._exit(status)  # skips exit handlers of libraries and does not wait for a body's threads
 
     def _reap(self) -> None:
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                break
-            if pid == 0:
-                break
+        while (pid := process_tree.exited_child()) is not None:
             for number, child in list(self._children.items()):
                 if child.pid == pid:
                     self._kill(child, signal.SIGKILL)  # the rest of its process group
                     del self._children[number]
-                    exit_code = os.waitstatus_to_exitcode(status)
+                    exit_code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
                     self._exited.append(ExitedChild(number, exit_code, _exit_reason(child, exit_code), time.monotonic() + ORPHAN_TIMEOUT))
+                    break
+            else:  # a descendant of a dead body
+                os.waitpid(pid, 0)
         if self._exited:
             # Descendants of a dead body were reparented to us.
             has_orphans = process_tree.kill_orphans({child.pid for child in self._children.values()})

@@ -10,18 +10,16 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import structlog
 
-from workers.runtime import frames
+from workers.runtime import frames, sandbox
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
-PROJECT_ROOT = Path(__file__).resolve().parents[2]
 TAIL_BYTES = 4_000
 CHUNK_BYTES = 64 * 1024
 EXIT_TIMEOUT = 2.0  # seconds in which a forkserver exits after its socket was closed
@@ -106,13 +104,16 @@ class ChildHandle:
 class ForkserverClient:
     """Starts a forkserver; needs a running event loop.
 
+    It gets a clean environment, with the variables named in `variables` (see `sandbox`), since its children inherit its memory.
     `kill_orphans` kills processes that a dead forkserver left to the worker, and returns whether there were any.
     """
 
-    def __init__(self, *, preload: bool, kill_orphans: Callable[[], bool]) -> None:
+    def __init__(self, *, preload: bool, kill_orphans: Callable[[], bool], variables: Collection[str] = ()) -> None:
         ours, theirs = socket.socketpair()
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(PROJECT_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])}
-        command = [sys.executable, "-m", "workers.runtime.forkserver", str(theirs.fileno()), "preload" if preload else "lazy"]
+        environment = sandbox.clean_environment(os.environ, variables)
+        environment["PYTHONPATH"] = os.pathsep.join([str(sandbox.PROJECT_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+        # -P: modules are not imported from the working folder, which bodies may not read.
+        command = [sys.executable, "-P", "-m", "workers.runtime.forkserver", str(theirs.fileno()), "preload" if preload else "lazy"]
         try:
             with theirs:
                 self._process = subprocess.Popen(  # noqa: S603 - the command is ours

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Collection
 from typing import Self
 
 import structlog
@@ -27,11 +28,14 @@ class ProcessPool:
 
     With `is_subreaper`, descendants of bodies are reparented to this process when the forkserver dies, and killed. This process must then
     create no children besides those it has at the start.
+
+    Bodies get the environment variables named in `variables` besides those that Python and the libraries read.
     """
 
-    def __init__(self, *, preload: bool, is_subreaper: bool = False) -> None:
+    def __init__(self, *, preload: bool, is_subreaper: bool = False, variables: Collection[str] = ()) -> None:
         self._preload = preload
         self._is_subreaper = is_subreaper
+        self._variables = variables
         self._forkserver: ForkserverClient | None = None
         self._forkservers: set[ForkserverClient] = set()
         self._preexisting_children: set[int] = set()
@@ -96,7 +100,7 @@ class ProcessPool:
             return await self._forkserver.spawn()
 
     def _start_forkserver(self, *, preload: bool) -> ForkserverClient:
-        forkserver = ForkserverClient(preload=preload, kill_orphans=self._kill_orphans)
+        forkserver = ForkserverClient(preload=preload, kill_orphans=self._kill_orphans, variables=self._variables)
         self._forkservers.add(forkserver)
         forkserver.closed.add_done_callback(lambda _: self._forkservers.discard(forkserver))
         return forkserver

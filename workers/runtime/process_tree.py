@@ -18,15 +18,25 @@ _PSS_MEMORY = re.compile(rb"^(?:Pss_Anon|Pss_Shmem|SwapPss):\s+(\d+) kB", re.MUL
 _OOM_KILLS = re.compile(rb"^oom_kill (\d+)", re.MULTILINE)
 _PROC = Path("/proc")
 _PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
+
+
+def exited_child() -> int | None:
+    """Return a child that has exited, which the caller must reap; None if there is none.
+
+    Until it is reaped, no other process can get its pid, so its process group can be killed.
+    """
+    try:
+        result = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return None
+    return None if result is None else result.si_pid
 
 
 def descendants(pid: int) -> list[int]:
     """Return the process's children, their children, and so on; empty if it has died."""
-    try:
-        return [process.pid for process in psutil.Process(pid).children(recursive=True)]
-    except psutil.Error:
-        return []
+    return [process.pid for process in _descendants(pid)]
 
 
 def children() -> list[int]:
@@ -68,12 +78,22 @@ def kill_orphans(excluded: Collection[int]) -> bool:
     """Kill all our children but `excluded`, with their descendants, and reap them. Return whether there were any."""
     orphans = [pid for pid in children() if pid not in excluded]
     for orphan in orphans:
-        for pid in (orphan, *descendants(orphan)):
-            with contextlib.suppress(ProcessLookupError, PermissionError):  # it may run as another user
-                os.kill(pid, signal.SIGKILL)
+        processes = _descendants(orphan)
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # it may run as another user
+            os.kill(orphan, signal.SIGKILL)
+        for process in processes:
+            with contextlib.suppress(psutil.Error):
+                process.kill()  # unless it has died and another process has its pid
         with contextlib.suppress(ChildProcessError):
             os.waitpid(orphan, os.WNOHANG)
     return bool(orphans)
+
+
+def _descendants(pid: int) -> list[psutil.Process]:
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.Error:
+        return []
 
 
 def exceeds_memory(pids: Collection[int], limit: int) -> bool:
