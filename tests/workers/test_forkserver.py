@@ -35,6 +35,21 @@ if any("workers.runtime.forkserver" in word for word in sys.orig_argv):
         return fork()
     os.fork = fails_third
 """
+WATCHED_KILLS = """
+import os, sys
+if any("workers.runtime.forkserver" in word for word in sys.orig_argv):
+    killpg = os.killpg
+    def watched(pid, signum):
+        try:
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            state = "ours"
+        except ChildProcessError:
+            state = "reaped"
+        with open({path!r}, "a") as log:
+            log.write(state + "\\n")
+        killpg(pid, signum)
+    os.killpg = watched
+"""
 SLOW_LIBRARIES = """
 import importlib, sys, time
 if "preload" in sys.orig_argv:
@@ -105,6 +120,20 @@ async def test_a_fork_that_fails_costs_one_child_and_no_body(tmp_path: Path, mon
         assert [alive(pid) for pid in bodies] == [True, True]
         for child in (first, second, third):
             child.close()
+
+
+async def test_no_process_is_killed_whose_pid_another_may_have_got(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = tmp_path / "kills"
+    install_sitecustomize(tmp_path, WATCHED_KILLS.format(path=str(log)), monkeypatch)
+    async with ProcessPool(preload=False) as process_pool:
+        for body in ("quick", "fork_and_crash"):
+            child = await process_pool.acquire()
+            trace = await start_body(child, tmp_path, body)
+            await child.exited
+            child.close()
+        forked = int(trace.read_text().split()[0])
+        assert not alive(forked)
+    assert set(log.read_text().split()) == {"ours"}
 
 
 async def test_a_forkserver_that_stands_still_is_given_up_and_the_job_begins_elsewhere(

@@ -291,7 +291,7 @@ class Forkserver:
 
 
 def _ignore_signal(_number: int, _frame: FrameType | None) -> None:
-    """A handler must be set for the signal to write to the wakeup descriptor; `waitpid` does the work."""
+    """A handler must be set for the signal to write to the wakeup descriptor; `_reap` does the work."""
 
 
 def _exit_reason(child: ChildProcess, exit_code: int) -> str | None:

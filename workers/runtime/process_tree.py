@@ -54,6 +54,14 @@ def die_with_parent() -> None:
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+def set_dumpable(value: bool) -> None:
+    """Whether processes of the same user may read this one's environment, memory and descriptors (PR_SET_DUMPABLE); root always may.
+
+    `exec` sets it, `fork` keeps it. A process that is not dumpable may not write its own files in /proc, unless it is root.
+    """
+    _prctl(_PR_SET_DUMPABLE, int(value))
+
+
 def lower_priority(niceness: int) -> None:
     """Raise the niceness, so that the API and the worker's heartbeats come first.
 
