@@ -1,0 +1,70 @@
+"""The endings of mutations on datasets and uploads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.endings import BAD_KEY, CSV, UNKNOWN, Endings, World, endings_of
+
+
+@endings_of("createDataset")
+async def create_dataset(world: World) -> Endings:
+    yield "CreateDatasetPayload", {"name": "d", "description": "x", "targetColumn": "a", "metadata": {"a": 1}, "problemType": "REGRESSION"}
+    yield "NameTaken", {"name": "D"}
+    yield "InvalidInput", {"name": " "}
+
+
+@endings_of("updateDataset")
+async def update_dataset(world: World) -> Endings:
+    dataset = await world.ada.create_dataset("d")
+    await world.ada.create_dataset("other")
+    changes = {"name": "new", "description": "x", "targetColumn": "a", "metadata": {"a": 1}, "problemType": "REGRESSION"}
+    yield "UpdateDatasetPayload", {"id": dataset, **changes}
+    yield "NotFound", {"id": await world.bob.create_dataset("d"), "name": "mine"}
+    yield "NameTaken", {"id": dataset, "name": "OTHER"}
+    yield "InvalidInput", {"id": dataset, "name": None}
+
+
+@endings_of("deleteDataset")
+async def delete_dataset(world: World) -> Endings:
+    yield "DeleteDatasetPayload", {"id": await world.ada.create_dataset("d")}
+    yield "NotFound", {"id": f"dataset_{UNKNOWN}"}
+    busy = await world.ada.create_dataset("busy")
+    await world.submit_job(busy)
+    yield "WrongState", {"id": busy}
+
+
+@endings_of("requestUpload")
+async def request_upload(world: World) -> Endings:
+    dataset = await world.ada.create_dataset("d")
+    file: dict[str, Any] = {"datasetId": dataset, "filename": "d.csv", "sizeBytes": 10}
+    yield "RequestUploadPayload", {**file, "sha256": "a" * 64, "contentType": "text/csv", "label": "x", "idempotencyKey": "k"}
+    yield "Conflict", {**file, "filename": "other.csv", "idempotencyKey": "k"}
+    yield "NotFound", {**file, "datasetId": await world.bob.create_dataset("d")}
+    yield "InvalidInput", {**file, "sizeBytes": 0}
+    yield "InvalidInput", {**file, "idempotencyKey": BAD_KEY}
+    world.set_quota(11)
+    yield "QuotaExceeded", file
+    world.set_quota(None)
+
+
+@endings_of("completeUpload")
+async def complete_upload(world: World) -> Endings:
+    dataset = await world.ada.create_dataset("d")
+
+    async def upload(**fields: Any) -> str:
+        requested = (await world.ada.request_upload(dataset, "d.csv", CSV, **fields))["upload"]
+        assert (await world.ada.put(requested, CSV)).status_code == 200
+        return requested["id"]
+
+    yield "CompleteUploadPayload", {"uploadId": await upload(), "idempotencyKey": "k"}
+    yield "Conflict", {"uploadId": await upload(), "idempotencyKey": "k"}
+    yield "NotFound", {"uploadId": f"upload_{UNKNOWN}"}
+    yield "UploadMismatch", {"uploadId": await upload(sha256="0" * 64)}
+    yield "WrongState", {"uploadId": (await world.ada.request_upload(dataset, "d.csv", CSV))["upload"]["id"]}
+    kept = await upload()
+    yield "InvalidInput", {"uploadId": kept, "idempotencyKey": BAD_KEY}
+    world.set_quota(1)
+    yield "QuotaExceeded", {"uploadId": kept}
+    world.set_quota(None)
+    yield "CompleteUploadPayload", {"uploadId": kept}

@@ -1,0 +1,125 @@
+"""Every mutation ends in each of the ways that its result union names, and in no other, whatever its input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+from graphql import (
+    GraphQLEnumType,
+    GraphQLInputObjectType,
+    GraphQLInputType,
+    GraphQLList,
+    GraphQLNamedType,
+    GraphQLNonNull,
+    GraphQLObjectType,
+    GraphQLUnionType,
+    build_schema,
+    get_named_type,
+)
+
+from db.core.work import Database
+from db.settings import StateSettings, state_settings
+from graph.schema import schema
+from tests.client import Client
+from tests.endings import UNKNOWN, World, cases
+
+SERVED = build_schema(schema.as_str())
+assert isinstance(SERVED.mutation_type, GraphQLObjectType)
+MUTATIONS = SERVED.mutation_type.fields
+LONG = "x" * 20_001
+HOSTILE: dict[str, list[Any]] = {
+    "String": ["", " ", "\x00", "a\x00b", "a\nb", "\u202e", LONG],
+    "ID": ["", "x", "\x00", f"dataset_{UNKNOWN}", f"job_{UNKNOWN}"],
+    "Int": [-(2**31), 0, 2**31 - 1],
+    "BigInt": [-(2**63), -1, 0, 2**63 - 1],
+    "Float": [-1.0, 0.0, 1e308],
+    "Boolean": [True, False],
+    "JSON": ["text", 1, [], {}, {"a": {"b": [None]}}, {"\x00": "\x00"}, {LONG: LONG}, {"a": 2**64 - 1}, {"scale": {"a": "\x00"}}],
+}
+
+
+@pytest.fixture
+def world(ada: Client, bob: Client, database: Database, worker: object, settings: StateSettings, monkeypatch: pytest.MonkeyPatch) -> World:
+    default_quota = state_settings().storage_quota_bytes
+
+    def set_quota(quota: int | None) -> None:
+        monkeypatch.setattr(state_settings(), "storage_quota_bytes", default_quota if quota is None else quota)
+
+    def set_prices(prices: Mapping[str, int]) -> None:
+        monkeypatch.setattr(state_settings(), "credit_prices", dict(prices))
+
+    return World(ada, bob, database, set_quota, set_prices)
+
+
+def documented_endings(mutation: str) -> set[str]:
+    result = get_named_type(MUTATIONS[mutation].type)
+    assert isinstance(result, GraphQLUnionType), f"{mutation} does not answer a union"
+    return {member.name for member in result.types}
+
+
+async def send(client: Client, mutation: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    (argument,) = MUTATIONS[mutation].args.values()
+    document = f"mutation($input: {argument.type}) {{ {mutation}(input: $input) {{ __typename ... on Problem {{ code message }} }} }}"
+    return await client.post(document, input=given)
+
+
+@pytest.mark.parametrize("mutation", sorted(MUTATIONS))
+async def test_a_mutation_ends_in_each_of_the_documented_ways(mutation: str, world: World) -> None:
+    assert mutation in cases(), "Declare its endings in tests/endings/<domain>.py."
+    reached: set[str] = set()
+    async for expected, given in cases()[mutation](world):
+        answer = await send(world.ada, mutation, given)
+        assert answer.get("errors") is None, (given, answer)
+        assert answer["data"][mutation]["__typename"] == expected, (given, answer)
+        reached.add(expected)
+    assert reached == documented_endings(mutation)
+
+
+@pytest.mark.parametrize("mutation", sorted(MUTATIONS))
+async def test_a_mutation_ends_in_no_other_way_whatever_its_input(mutation: str, world: World) -> None:
+    """Each value of an input that succeeds is replaced in turn. What GraphQL itself refuses, such as an integer out of range, is not executed."""
+    documented, endings, executed = documented_endings(mutation), cases()[mutation](world), 0
+    _, succeeding = await anext(endings)
+    (argument,) = MUTATIONS[mutation].args.values()
+    for given in variants(argument.type, succeeding):
+        answer = await send(world.ada, mutation, given)
+        if "data" not in answer:
+            assert {error["extensions"]["code"] for error in answer["errors"]} == {"BAD_USER_INPUT"}, (given, answer)
+            continue
+        executed += 1
+        assert answer.get("errors") is None, (shortened(given), answer)
+        assert answer["data"][mutation]["__typename"] in documented, (shortened(given), answer)
+    assert executed >= len(HOSTILE["ID"])
+    await endings.aclose()
+
+
+def variants(type_: GraphQLInputType, value: Any) -> Iterator[Any]:
+    """Yield the value with each of its parts replaced in turn."""
+    if not isinstance(type_, GraphQLNonNull):
+        yield None
+    bare = type_.of_type if isinstance(type_, GraphQLNonNull) else type_
+    if isinstance(bare, GraphQLList):
+        yield []
+        yield value * 150
+        for position, item in enumerate(value):
+            yield from ([*value[:position], variant, *value[position + 1 :]] for variant in variants(bare.of_type, item))
+    elif isinstance(bare, GraphQLInputObjectType):
+        for name, field in bare.fields.items():
+            present = value.get(name)
+            for variant in hostile_values(field.type) if present is None else variants(field.type, present):
+                if variant is not None or not isinstance(field.type, GraphQLNonNull):
+                    yield {**value, name: variant}
+    else:
+        yield from hostile_values(bare)
+
+
+def hostile_values(type_: GraphQLInputType) -> list[Any]:
+    """Values for a scalar or an enum. Of a list of one, GraphQL makes the list."""
+    named: GraphQLNamedType = get_named_type(type_)
+    return list(named.values) if isinstance(named, GraphQLEnumType) else HOSTILE.get(named.name, [])
+
+
+def shortened(given: Any) -> str:
+    return str(given).replace(LONG, "<long>")[:1_000]
