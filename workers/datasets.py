@@ -16,6 +16,7 @@ from db.services.jobs.checkpoints import Checkpoint
 from db.services.outputs import StoredFile
 from db.tables import Upload
 from db.tables.jobs import JobKind
+from workers.ml import stages
 from workers.ml.part_state import PART_CHECKPOINT_PREFIX, PartState, StoredPart
 from workers.registry import task
 from workers.runtime.attempt import Attempt, Effects
@@ -23,6 +24,8 @@ from workers.runtime.body_runner import BodyFailed
 
 PARQUET = "application/vnd.apache.parquet"
 MAX_PROFILE_IN_ROW = 1024**2
+COPY, STORE = "copy", "store"  # the stages outside the body
+STAGES = (COPY, stages.READ, stages.PROFILE, STORE)
 
 
 @task(JobKind.INGEST)
@@ -39,11 +42,14 @@ async def ingest(attempt: Attempt) -> Effects:
     folder.mkdir()
     checkpoints = attempt.checkpoints
     checkpoints.key_prefix, checkpoints.content_type = f"{prefix}/processed/{attempt.key}", PARQUET
-    raw, table, parts = await _load_checkpoints(attempt, upload, source, folder / "processed.parquet")
-    if raw is None:
-        raw = await _copy(attempt, upload, f"{prefix}/raw/{attempt.key}", source)
-        if raw.size >= attempt.checkpoint_min_bytes:
-            await attempt.save_checkpoint("raw", raw)
+    await attempt.begin_nodes([(key, key) for key in STAGES])
+    with attempt.stage(COPY) as output:
+        raw, table, parts = await _load_checkpoints(attempt, upload, source, folder / "processed.parquet")
+        if raw is None:
+            raw = await _copy(attempt, upload, f"{prefix}/raw/{attempt.key}", source)
+            if raw.size >= attempt.checkpoint_min_bytes:
+                await attempt.save_checkpoint("raw", raw)
+        output["bytes"] = raw.size
     spec = {
         "source": str(source),
         "folder": str(folder),
@@ -61,17 +67,19 @@ async def ingest(attempt: Attempt) -> Effects:
             attempt.delete_on_failure(upload.object_key)
         raise
     attempt.progress(95, "Storing")
-    stem = Path(upload.filename).stem
-    table = table or await checkpoints.wait_stored("table")
-    if table is None:
-        processed = await attempt.upload(
-            Path(result["parquet"]), f"{prefix}/processed/{attempt.key}", PROCESSED, f"{stem}.parquet", PARQUET
-        )
-    else:
-        processed = _stored_file(table, PROCESSED, f"{stem}.parquet", PARQUET)
-        attempt.retain_key(processed.key)
-    attempt.retain_key(raw.key)
-    profile = await store_profile(attempt, prefix, result["profile"], f"{stem}.profile.json")
+    with attempt.stage(STORE) as output:
+        stem = Path(upload.filename).stem
+        table = table or await checkpoints.wait_stored("table")
+        if table is None:
+            processed = await attempt.upload(
+                Path(result["parquet"]), f"{prefix}/processed/{attempt.key}", PROCESSED, f"{stem}.parquet", PARQUET
+            )
+        else:
+            processed = _stored_file(table, PROCESSED, f"{stem}.parquet", PARQUET)
+            attempt.retain_key(processed.key)
+        attempt.retain_key(raw.key)
+        profile = await store_profile(attempt, prefix, result["profile"], f"{stem}.profile.json")
+        output["bytes"] = processed.size
 
     async def effects(work: Work, settled: Row[Any]) -> Sequence[str]:
         assert job.dataset_version_id is not None

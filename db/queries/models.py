@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, exists, or_, select
+from sqlalchemy import ColumnElement, Row, exists, func, or_, select
 from sqlalchemy.dialects.postgresql import distinct_on
 
 from db.core.batch import rows_by_key, rows_by_parent
@@ -24,7 +24,8 @@ from db.tables import Model, ModelAliasEvent, ModelVersion
 PRODUCTION = "production"
 
 _VERSION = (
-    *(column for column in ModelVersion.__table__.c if column.name not in {"metrics", "packages"}),
+    *(column for column in ModelVersion.__table__.c if column.name not in {"metrics", "framework"}),
+    (ModelVersion.framework + func.coalesce(" " + ModelVersion.packages[ModelVersion.framework].astext, "")).label("framework"),
     ModelVersion.metrics.label("measured"),
 )
 

@@ -32,7 +32,9 @@ class Model(Table, policy=Owned()):
 
 
 class ModelVersion(Table, policy=Through("model_id")):
-    """One trained model. `metrics` is [{key, last, last_step, min, min_step, max, max_step, count}] when its run ended; `packages` is {name: version}."""
+    """One trained model. `metrics` is [{key, last, last_step, min, min_step, max, max_step, count}] when its run ended; `packages` is
+    {name: version}, with `framework` among the names unless the version was imported.
+    """
 
     __tablename__ = "model_versions"
     output_kind = "mversion"

@@ -17,7 +17,7 @@ from graph.core.edges import connection, extend, many, one
 from graph.core.ids import Node
 from graph.core.loading import identity
 from graph.core.paging import Connection
-from graph.core.scalars import JSON
+from graph.core.scalars import JSON, BigInt
 from graph.datasets.enums import ProblemType
 from graph.datasets.files import Artifact
 from graph.datasets.types import DatasetVersion
@@ -94,6 +94,10 @@ class ModelVersion(Node, prefix="mversion", found_by=models.live_version_by_id):
     architecture: str | None = strawberry.field(description="The architecture of a neural network; null for other algorithms.")
     framework: str = strawberry.field(description="The library that trained it, with its version.")
     hyperparameters: JSON = strawberry.field(description="The parameters that it was trained with, as an object.")
+    seed: BigInt | None = strawberry.field(description="The random seed of its training; null if it was imported.")
+    packages: JSON = strawberry.field(
+        description="The versions of Python and of the packages that its training used, by name; empty if it was imported."
+    )
     problem_type: ProblemType | None = strawberry.field(description="The task of the model.")
     created_at: datetime = strawberry.field(description="When its training completed.")
     model: Model = one(models.by_id, key="model_id", description="The model that it is a version of, even if that is deleted.")

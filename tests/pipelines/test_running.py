@@ -6,6 +6,8 @@ import asyncio
 import hashlib
 import io
 import json
+import platform
+from importlib.metadata import version as version_of
 from typing import Any
 
 import httpx
@@ -29,7 +31,7 @@ TRUST: Any = LazyModule("workers.ml.artifacts.trust")
 RUN = """query($id: ID!) { run(id: $id) { number status seed hyperparameters config startedAt completedAt duration owner { username } experiment { name }
   metrics { key last lastStep min max count } metricHistory { key totalPoints points { step value } }
   job { id kind status progress attempt nodes { key step status progress output } outputs { __typename } }
-  modelVersion { number algorithm framework problemType hyperparameters isProduction model { name latestVersion { number } }
+  modelVersion { number algorithm framework seed packages problemType hyperparameters isProduction model { name latestVersion { number } }
     metrics { key last } snapshot { sha256 definition { nodes { key parameters } } } datasetVersion { number }
     artifacts { role filename contentType sizeBytes sha256 downloadUrl } } } }"""
 
@@ -133,9 +135,11 @@ async def test_a_run_tells_its_whole_story(ada: Client, worker: object) -> None:
     assert (model_version["number"], model_version["model"]["name"], model_version["framework"], model_version["problemType"]) == (
         1,
         "tumours",
-        "lightgbm",
+        f"lightgbm {version_of('lightgbm')}",
         "CLASSIFICATION",
     )
+    packages = {name: version_of(name) for name in ("scikit-learn", "lightgbm", "numpy", "polars", "skops")}
+    assert (model_version["seed"], model_version["packages"]) == (3, {**packages, "python": platform.python_version()})
     assert {node["key"]: node["parameters"] for node in model_version["snapshot"]["definition"]["nodes"]}["train"]["n_estimators"] == 30
     roles = {artifact["role"] for artifact in model_version["artifacts"]}
     assert {"MODEL", "MODEL_CARD", "FEATURE_IMPORTANCE", "CONFUSION_MATRIX"} <= roles

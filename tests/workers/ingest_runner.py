@@ -19,6 +19,7 @@ class IngestRecorder:
 
     def __init__(self) -> None:
         self.steps: list[tuple[float, str]] = []
+        self.nodes: dict[str, tuple[str, int]] = {}
         self.checkpoints: list[tuple[dict[str, Any], Path | None]] = []
         self.resume_messages: list[str] = []
 
@@ -26,7 +27,10 @@ class IngestRecorder:
         self.steps.append((percent, step))
 
     def node(self, key: str, status: str, progress: int = 0, output: Any = None, error: Any = None) -> None:
-        raise AssertionError(f"ingest has no nodes, and yet {key} is {status}")
+        previous_status, previous_progress = self.nodes.get(key, (None, 0))
+        assert previous_status in (None, "running"), f"{key} is {status} after it was {previous_status}"
+        assert previous_progress <= progress <= 100
+        self.nodes[key] = (status, progress)
 
     def metric(self, key: str, step: int, value: float) -> None:
         raise AssertionError(f"ingest has no metrics, and yet {key} is {value} at {step}")
@@ -59,6 +63,8 @@ def run_ingest(folder: Path, data: bytes, name: str = "table.csv", **changes: An
     result = ingest(spec | changes, recorder)
     percents = [percent for percent, _ in recorder.steps]
     assert percents == sorted(percents), "progress never falls"
+    assert {status for status, _ in recorder.nodes.values()} <= {"completed", "skipped"}
+    assert list(recorder.nodes) == ["read", "profile"]
     assert json.loads(json.dumps(result, allow_nan=False)) == result, "the result crosses a pipe as JSON"
     assert result["sha256"] == hashlib.sha256(data).hexdigest()
     frame = pl.read_parquet(result["parquet"])

@@ -41,6 +41,7 @@ class InterruptingRecorder(IngestRecorder):
         if "rows" in step:
             self.blocks_left -= 1
             if self.blocks_left == 0:
+                self.nodes.clear()  # another attempt has nodes of its own
                 raise Interrupted
         super().progress(percent, step)
 

@@ -25,6 +25,7 @@ from workers.ml.reading.raw import RawFile
 from workers.ml.reading.sniff import detect_format
 from workers.ml.reading.table_reader import ColumnOut, ProgressCallback, TableReader
 from workers.ml.reporting import Reporter
+from workers.ml.stages import PROFILE, READ, Stage, stage
 
 _READ_PERCENT = 70.0
 _MAX_PASSES = 3  # the first pass proposes types, the second applies the revised ones; a third guards against a bug
@@ -76,12 +77,17 @@ def ingest(spec: IngestSpec, reporter: Reporter) -> IngestResult:
     target = Path(spec["folder"]) / "processed.parquet"
     table = spec.get("table")
     if table is None:
-        table = _read_table(spec, target, reporter)
+        with stage(reporter, READ, 0.0, _READ_PERCENT) as reading:
+            table = _read_table(spec, target, reporter, reading)
+            reading.output = {"format": table["format"], "rows": table["rows"], "issues": table["issue_count"]}
         if spec.get("checkpointing"):
             reporter.checkpoint("table", table["rows"], dict(table), target)
     else:
         reporter.resumed("table", f"Resumes with the table of {table['rows']:,} rows that an earlier attempt read.")
-    profile = profile_parquet(str(target), reporter, start_percent=_READ_PERCENT, end_percent=99.0)
+        reporter.node(READ, "skipped", 0, {"format": table["format"], "rows": table["rows"], "issues": table["issue_count"]})
+    with stage(reporter, PROFILE, _READ_PERCENT, 99.0) as profiling:
+        profile = profile_parquet(str(target), profiling, start_percent=_READ_PERCENT, end_percent=99.0)
+        profiling.output = {"rows": profile["row_count"], "columns": len(profile["columns"])}
     columns: list[ColumnOut] = [
         {"name": column["name"], "type": column["type"], "nullable": column["missing_count"] > 0} for column in profile["columns"]
     ]
@@ -101,7 +107,7 @@ def ingest(spec: IngestSpec, reporter: Reporter) -> IngestResult:
     }
 
 
-def _read_table(spec: IngestSpec, target: Path, reporter: Reporter) -> TableSummary:
+def _read_table(spec: IngestSpec, target: Path, reporter: Reporter, reading: Stage) -> TableSummary:
     raw = RawFile(Path(spec["source"]), spec.get("actual_sha256"))
     if raw.size != spec["size"]:
         raise BadInput(
@@ -109,7 +115,7 @@ def _read_table(spec: IngestSpec, target: Path, reporter: Reporter) -> TableSumm
             f"{spec['filename']!r} was declared to have {spec['size']:,} bytes and has {raw.size:,}. Upload it again.",
         )
     try:
-        format_name, reader, rows = _read_file(raw, spec, target, reporter)
+        format_name, reader, rows = _read_file(raw, spec, target, reporter, reading)
     except BadInput as error:
         _check_digest(raw, spec, cause=error)
         raise
@@ -124,15 +130,15 @@ def _read_table(spec: IngestSpec, target: Path, reporter: Reporter) -> TableSumm
     }
 
 
-def _read_file(raw: RawFile, spec: IngestSpec, target: Path, reporter: Reporter) -> tuple[str, TableReader, int]:
-    reporter.progress(0.0, "recognising the format")
+def _read_file(raw: RawFile, spec: IngestSpec, target: Path, reporter: Reporter, reading: Stage) -> tuple[str, TableReader, int]:
+    reading.progress(0.0, "recognising the format")
     format_name, encoding = detect_format(raw, spec["filename"])
     checkpoints = PartCheckpoints(spec.get("checkpointing"), reporter)
 
     def progress(share: float, step: str) -> None:
         # The first pass takes five sevenths of the reading's progress, a second pass the rest; whether there is one is not known yet.
         percent = 50.0 + (_READ_PERCENT - 50.0) * share if checkpoints.passes else 50.0 * share
-        reporter.progress(percent, step)
+        reading.progress(percent, step)
 
     reader = _open_reader(format_name, encoding, raw, spec["filename"], progress)
     checkpoints.resume(reader)
@@ -151,7 +157,7 @@ def _read_file(raw: RawFile, spec: IngestSpec, target: Path, reporter: Reporter)
         if checkpoints.passes >= _MAX_PASSES:
             raise RuntimeError(f"column types still changed after {_MAX_PASSES} passes")
         reporter.log("Some values later in the file do not fit the types inferred from its beginning; the file is read again.")
-    reporter.progress(_READ_PERCENT, "read")
+    reading.progress(_READ_PERCENT, "read")
     return format_name, reader, rows
 
 

@@ -8,12 +8,16 @@ from typing import Any, Literal, Protocol
 NodeStatus = Literal["pending", "running", "completed", "failed", "skipped", "cancelled"]
 
 
-class Reporter(Protocol):
-    """Calls are cheap: the worker coalesces them, so a body may report as often as it likes."""
+class ProgressReporter(Protocol):
+    """The part of `Reporter` that reports progress."""
 
     def progress(self, percent: float, step: str) -> None:
         """Report `percent` of the whole body, 0 to 100 and never decreasing; `step` is a description for users."""
         ...
+
+
+class Reporter(ProgressReporter, Protocol):
+    """Calls are cheap: the worker coalesces them, so a body may report as often as it likes."""
 
     def node(
         self,
@@ -23,7 +27,7 @@ class Reporter(Protocol):
         output: dict[str, Any] | None = None,
         error: dict[str, Any] | None = None,
     ) -> None:
-        """Report the state of one pipeline node. `progress` is in percent; `output` is a small JSON summary (rows, columns, metrics)."""
+        """Report the state of one node: of a pipeline, or a stage of an ingest. `progress` is in percent; `output` is a small JSON summary."""
         ...
 
     def metric(self, key: str, step: int, value: float) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
@@ -18,10 +18,11 @@ from db.core.viewer import SYSTEM
 from db.core.work import Database
 from db.errors import Unavailable
 from db.queries.artifacts import LOG
-from db.services.jobs import Claim, Failure, nodes, spec_of
+from db.services.jobs import Claim, Failure, NodeChange, nodes, spec_of
 from db.services.jobs.transitions import lock_if_held
 from db.services.outputs import StoredFile
 from db.stores.objects import ObjectStore
+from db.tables.jobs import JobNodeStatus
 from db.tables.jobstates import TERMINAL, JobStatus
 from workers.runtime import telemetry
 from workers.runtime.body_runner import BodyRunner, BodyTerminated, LeaseExpired
@@ -115,6 +116,14 @@ class Attempt:
             if not await lock_if_held(work, self.claim):
                 raise Superseded
             await nodes.begin(work, self.claim, node_steps)
+
+    @contextmanager
+    def stage(self, key: str) -> Generator[dict[str, Any]]:
+        """Report the node as running and, unless the block raises, as completed with the output that it fills in. The settle ends a node that failed."""
+        output: dict[str, Any] = {}
+        self.reports.node(NodeChange(key, JobNodeStatus.RUNNING, 0))
+        yield output
+        self.reports.node(NodeChange(key, JobNodeStatus.COMPLETED, 100, output))
 
     async def run_body(self, target: str, spec: Mapping[str, Any], *, span: tuple[float, float] = (0, 100)) -> dict[str, Any]:
         """Run "module:function" in a child process; see `BodyRunner.run`."""

@@ -21,7 +21,7 @@ from workers.ml.profiling.domains import Domain, Hashes, domain_of, hashes
 from workers.ml.profiling.exact import profile_column
 from workers.ml.profiling.report import PROFILER_VERSION, ColumnReport, ProfileReport
 from workers.ml.profiling.sketches import SAMPLED_ROWS, ColumnSketch, DuplicateSketch
-from workers.ml.reporting import Reporter
+from workers.ml.reporting import ProgressReporter
 
 _CHUNK_ROWS: Final = 262_144
 _CHUNK_CELLS: Final = 8_000_000
@@ -31,7 +31,7 @@ _SKETCH_BATCH_COLUMNS: Final = 64
 _THREADS: Final = 2
 
 
-def profile_parquet(path: str, reporter: Reporter, start_percent: float = 0.0, end_percent: float = 100.0) -> ProfileReport:
+def profile_parquet(path: str, reporter: ProgressReporter, start_percent: float = 0.0, end_percent: float = 100.0) -> ProfileReport:
     """Profile a Parquet file; see `workers.ml.profiling` for the definitions.
 
     Progress runs from `start_percent` to `end_percent`, with steps such as "profiling column 3 of 31 (alcohol)".
@@ -40,7 +40,7 @@ def profile_parquet(path: str, reporter: Reporter, start_percent: float = 0.0, e
 
 
 class _Profiler:
-    def __init__(self, path: Path, reporter: Reporter, start_percent: float, end_percent: float) -> None:
+    def __init__(self, path: Path, reporter: ProgressReporter, start_percent: float, end_percent: float) -> None:
         self._path = path
         self._reporter = reporter
         self._start_percent, self._end_percent = start_percent, end_percent
