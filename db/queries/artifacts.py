@@ -8,7 +8,7 @@ from db.core.batch import rows_by_key, rows_by_parent
 from db.core.policy import visible
 from db.core.sql import Rows
 from db.core.viewer import Viewer
-from db.tables import Artifact, StoredObject
+from db.tables import Artifact, Dataset, DatasetVersion, Model, ModelVersion, StoredObject
 
 RAW = "RAW"
 PROCESSED = "PROCESSED"
@@ -31,8 +31,16 @@ COLUMNS = (
 
 
 def artifacts(viewer: Viewer) -> Rows:
-    """The artifacts a viewer may see."""
-    return select(*COLUMNS).join(StoredObject, StoredObject.id == Artifact.object_id).where(visible(Artifact, viewer))
+    """The artifacts a viewer may see. The files of a deleted dataset or model are not served, by lookups or by edges."""
+    return (
+        select(*COLUMNS)
+        .join(StoredObject, StoredObject.id == Artifact.object_id)
+        .outerjoin(DatasetVersion, DatasetVersion.id == Artifact.dataset_version_id)
+        .outerjoin(Dataset, Dataset.id == DatasetVersion.dataset_id)
+        .outerjoin(ModelVersion, ModelVersion.id == Artifact.model_version_id)
+        .outerjoin(Model, Model.id == ModelVersion.model_id)
+        .where(visible(Artifact, viewer), Dataset.deleted_at.is_(None), Model.deleted_at.is_(None))
+    )
 
 
 def _raw(viewer: Viewer) -> Rows:

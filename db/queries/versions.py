@@ -16,7 +16,7 @@ from db.core.policy import visible
 from db.core.sql import Rows, equals_any, equals_any_tuple
 from db.core.viewer import Viewer
 from db.core.work import Database
-from db.tables import DatasetProfile, DatasetVersion, StoredObject
+from db.tables import Dataset, DatasetProfile, DatasetVersion, StoredObject
 from db.tables.datasets import DatasetVersionStatus
 
 COLUMNS = (
@@ -44,7 +44,18 @@ def with_deleted(viewer: Viewer) -> Rows:
     return select(*COLUMNS).where(visible(DatasetVersion, viewer))
 
 
+def of_live_datasets(statement: Rows) -> Rows:
+    """Only versions whose dataset is not deleted: lookups by id find no others, and nothing serves the data of others."""
+    return statement.join(Dataset, Dataset.id == DatasetVersion.dataset_id).where(Dataset.deleted_at.is_(None))
+
+
+def versions(viewer: Viewer) -> Rows:
+    """The versions that lookups by id find."""
+    return of_live_datasets(with_deleted(viewer))
+
+
 by_id = rows_by_key(with_deleted, DatasetVersion.id)
+live_by_id = rows_by_key(versions, DatasetVersion.id)
 of_dataset = Listing(with_deleted, lambda _: NEWEST, parent=DatasetVersion.dataset_id)
 
 
@@ -81,8 +92,8 @@ async def issues(database: Database, viewer: Viewer, keys: Sequence[UUID], /) ->
 
 
 async def previews(database: Database, viewer: Viewer, keys: Sequence[UUID], /) -> Mapping[UUID, list[Any]]:
-    """The first rows of each version, at most 100, as objects."""
-    statement = _documents(viewer, DatasetVersion.preview.label("document"))
+    """The first rows of each version, at most 100, as objects; none of a version of a deleted dataset."""
+    statement = of_live_datasets(_documents(viewer, DatasetVersion.preview.label("document")))
     return {row.id: row.document for row in await database.rows(statement.where(equals_any(DatasetVersion.id, keys)))}
 
 
@@ -103,21 +114,32 @@ def _profiles(viewer: Viewer, *columns: Any) -> Rows:
     return select(*columns).where(visible(DatasetProfile, viewer))
 
 
-def profiles(viewer: Viewer) -> Rows:
-    """The profiles a viewer may see, without their reports."""
+def profiles_with_deleted(viewer: Viewer) -> Rows:
+    """The profiles a viewer may see, those of deleted datasets included, without their reports."""
     return _profiles(viewer, *PROFILE_COLUMNS)
+
+
+def profiles(viewer: Viewer) -> Rows:
+    """The profiles that lookups by id find."""
+    return _of_live_datasets(profiles_with_deleted(viewer))
+
+
+def _of_live_datasets(statement: Rows) -> Rows:
+    return of_live_datasets(statement.join(DatasetVersion, DatasetVersion.id == DatasetProfile.version_id))
 
 
 def _latest_profiles(viewer: Viewer) -> Rows:
     newest = (DatasetProfile.version_id, DatasetProfile.generated_at.desc(), DatasetProfile.id.desc())
-    return profiles(viewer).ext(distinct_on(DatasetProfile.version_id)).order_by(*newest)
+    return profiles_with_deleted(viewer).ext(distinct_on(DatasetProfile.version_id)).order_by(*newest)
 
 
 def _reports(viewer: Viewer) -> Rows:
-    statement = _profiles(viewer, DatasetProfile.id, DatasetProfile.report, StoredObject.object_key, StoredObject.size_bytes)
+    columns = (DatasetProfile.id, DatasetProfile.report, StoredObject.object_key, StoredObject.size_bytes)
+    statement = _of_live_datasets(_profiles(viewer, *columns).select_from(DatasetProfile))
     return statement.outerjoin(StoredObject, StoredObject.id == DatasetProfile.report_object_id)
 
 
-profile_by_id = rows_by_key(profiles, DatasetProfile.id)
+profile_by_id = rows_by_key(profiles_with_deleted, DatasetProfile.id)
+live_profile_by_id = rows_by_key(profiles, DatasetProfile.id)
 profile_of_version = rows_by_key(_latest_profiles, DatasetProfile.version_id, "version_id")
 report_of_profile = rows_by_key(_reports, DatasetProfile.id)

@@ -60,7 +60,10 @@ async def request(work: Work, new: NewUpload) -> Row[Any]:
     request_input = {key: value for key, value in asdict(new).items() if key != "idempotency_key"}
     stored_answer = await idempotency.recall(work, "requestUpload", new.idempotency_key, request_input)
     if stored_answer is not None:
-        return await work.one(select(Upload).where(Upload.id == UUID(stored_answer["upload"])))
+        upload = await work.first(_visible_upload(work, UUID(stored_answer["upload"])))
+        if upload is None:  # the dataset was deleted since, and its URL must not be signed again
+            raise NotFound(str(new.dataset_id))
+        return upload
     values = _validated(new)
     label = values.pop("label")
     dataset = await datasets.lock(work, new.dataset_id)

@@ -121,7 +121,10 @@ class DatasetMutations:
             return InvalidInput.of(error)
         return UpdateDatasetPayload(dataset_id=dataset_id)
 
-    @mutation(description="Delete a dataset. What was made from it is kept, and edges still lead to the dataset.")
+    @mutation(
+        description="Delete a dataset. What was made from it is kept, and edges still lead to the dataset and its versions, but no longer to their"
+        " files and rows."
+    )
     async def delete_dataset(
         self, info: Info, input: Annotated[DeleteDatasetInput, strawberry.argument(description="The dataset to delete.")]
     ) -> DeleteDatasetResult:

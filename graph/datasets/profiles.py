@@ -107,7 +107,7 @@ class ColumnProfile:
 
 @job_output(versions.profile_by_id)
 @strawberry.type(description="The statistics that the profiler computed for a version.")
-class DatasetProfile(Node, prefix="profile", found_by=versions.profile_by_id):
+class DatasetProfile(Node, prefix="profile", found_by=versions.live_profile_by_id):
     version_id: strawberry.Private[UUID]
     profiler_version: str = strawberry.field(description="The version of the profiler; another one may compute values differently.")
     generated_at: datetime = strawberry.field(description="When it was computed.")
@@ -120,19 +120,24 @@ class DatasetProfile(Node, prefix="profile", found_by=versions.profile_by_id):
     missing_cell_ratio: float = strawberry.field(description="The share of cells that are missing, 0 to 1.")
 
     async def _report(self, info: Info) -> Mapping[str, Any]:
-        """Load the report from its row or, if it is large, from the object store."""
+        """Load the report from its row or, if it is large, from the object store; an empty one if the dataset is deleted."""
         row = await info.context.loaders.one(versions.report_of_profile, identity).load(self.uuid)
+        if row is None:
+            return {"columns": [], "correlations": {}}
         if row.report is not None:
             return row.report
         report_loader = info.context.loaders.unbatched("report", lambda location: info.context.objects.read(*location))
         return orjson.loads(await report_loader.load((row.object_key, row.size_bytes)))
 
-    @strawberry.field(metadata=costs(entries=100), description="The profile of each column, in the order of the file.")
+    @strawberry.field(
+        metadata=costs(entries=100), description="The profile of each column, in the order of the file; empty if the dataset is deleted."
+    )
     async def columns(self, info: Info) -> list[ColumnProfile]:
         return [ColumnProfile.of(column) for column in (await self._report(info))["columns"]]
 
     @strawberry.field(
         description="Pearson correlations of the first 100 numeric columns: {column: {other: coefficient}}; null if undefined."
+        " Empty if the dataset is deleted."
     )
     async def correlations(self, info: Info) -> JSON:
         return (await self._report(info))["correlations"]

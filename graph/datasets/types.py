@@ -59,7 +59,7 @@ class Dataset(Node, prefix="dataset", found_by=datasets.live_by_id):
 
 @job_output(versions.by_id)
 @strawberry.type(description="One state of a dataset's data. Once READY it never changes, so whatever was made of it can be traced to it.")
-class DatasetVersion(Node, prefix="version", found_by=versions.by_id):
+class DatasetVersion(Node, prefix="version", found_by=versions.live_by_id):
     dataset_id: strawberry.Private[UUID]
     produced_by_id: strawberry.Private[UUID | None]
     number: int = strawberry.field(description="Counts up from 1 within the dataset; failed versions keep their numbers.")
@@ -85,10 +85,15 @@ class DatasetVersion(Node, prefix="version", found_by=versions.by_id):
         versions.issues, metadata=costs(entries=30), description="The problems found in the file, with row and column; at most 1,000."
     )
     profile: DatasetProfile | None = one(versions.profile_of_version, metadata=costs(PROFILE), description="Its newest profile.")
-    raw_file: Artifact | None = one(artifacts.raw_of_version, description="The uploaded file, unchanged.")
-    processed_file: Artifact | None = one(artifacts.processed_of_version, description="Its rows as Parquet, with typed columns.")
+    raw_file: Artifact | None = one(artifacts.raw_of_version, description="The uploaded file, unchanged; null if its dataset is deleted.")
+    processed_file: Artifact | None = one(
+        artifacts.processed_of_version, description="Its rows as Parquet, with typed columns; null if its dataset is deleted."
+    )
 
-    @strawberry.field(metadata=costs(5), description="Its first rows, each an object of cells by column; empty until it is READY.")
+    @strawberry.field(
+        metadata=costs(5),
+        description="Its first rows, each an object of cells by column; empty until it is READY, and if its dataset is deleted.",
+    )
     async def preview(
         self, info: Info, first: Annotated[int, strawberry.argument(description="How many rows to return, 0 to 100.")] = 20
     ) -> list[JSON]:

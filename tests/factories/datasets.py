@@ -87,7 +87,7 @@ def _has_all_sources(nodes: Nodes) -> bool:
 
 
 def _has_a_version_of_a_deleted_dataset(nodes: Nodes) -> bool:
-    return any(version["dataset"]["deletedAt"] for version in nodes["DatasetVersion"])
+    return any((job["datasetVersion"] or {}).get("dataset", {}).get("deletedAt") for job in nodes["Job"])  # edges alone lead to it
 
 
 FACTORY = Factory(
