@@ -90,6 +90,12 @@ async def test_a_batch_leaves_nothing_behind_and_a_repeated_step_keeps_its_last_
     assert rest == [2, 1.0, 1, 3.0, 1, 3]
 
 
+async def test_the_event_of_a_batch_has_the_last_value_of_each_metric(training_job: TrainingJob) -> None:
+    await training_job.record(Point("loss", 1, 1.5), Point("loss", 0, 2.0), Point("accuracy", 0, math.nan))
+    rows = await training_job.database.rows(select(JobEvent.data).where(JobEvent.type == JobEventType.METRIC))
+    assert [row.data for row in rows] == [{"keys": ["accuracy", "loss"], "points": 3, "values": {"accuracy": None, "loss": 1.5}}]
+
+
 async def test_of_equal_values_the_first_step_counts(training_job: TrainingJob) -> None:
     await training_job.record(*(Point("loss", step, value) for step, value in enumerate([1.0, 5.0, 1.0, 5.0])))
     await training_job.record(*(Point("loss", step, value) for step, value in enumerate([1.0, 5.0], start=4)))

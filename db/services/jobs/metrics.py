@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
+from operator import itemgetter
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -54,10 +56,10 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class StagedBatch:
-    """A batch in the staging table; each step of a key is there once."""
+    """A batch in the staging table; each step of a key is there once. `values` has the last of each key, None if it is not finite."""
 
     batch_id: UUID
-    keys: list[str]
+    values: dict[str, float | None]
     count: int
 
 
@@ -67,7 +69,9 @@ async def stage(database: Database, points: Sequence[Point]) -> StagedBatch:
     batch_id = uuid4()
     records = [(batch_id, position, key, step, value) for position, ((key, step), value) in enumerate(latest.items())]
     await database.copy(StagedPoint.__tablename__, _COLUMNS, records)
-    return StagedBatch(batch_id, sorted({key for key, _ in latest}), len(records))
+    # Sorted by key and step, so that the last step of a key is the one that stays.
+    values = {key: value if isfinite(value) else None for (key, _), value in sorted(latest.items(), key=itemgetter(0))}
+    return StagedBatch(batch_id, values, len(records))
 
 
 async def record(work: Work, claim: Claim, run_id: UUID, staged: StagedBatch) -> int | None:
@@ -75,7 +79,8 @@ async def record(work: Work, claim: Claim, run_id: UUID, staged: StagedBatch) ->
 
     Raises `Unavailable` if the staged points are gone, as after a crash of PostgreSQL: stage them again.
     """
-    job = await events.append(work, claim, JobEventType.METRIC, data={"keys": staged.keys, "points": staged.count})
+    data = {"keys": list(staged.values), "points": staged.count, "values": staged.values}
+    job = await events.append(work, claim, JobEventType.METRIC, data=data)
     if job is None:
         return None
     moved_count = await work.scalar(_MOVE, {"p_batch_id": staged.batch_id, "p_run_id": run_id, "p_sequence": job.last_sequence})
