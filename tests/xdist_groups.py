@@ -43,6 +43,7 @@ LONGEST_FIRST = (
     "tests/workers/test_nasty_data.py",
     "tests/server/test_embedded_servers.py",
     "tests/house/test_isolation.py",
+    "tests/server/test_console_tabs.py",
     "tests/server/test_console.py",
     "tests/jobs/test_progress.py",
     "tests/workers/test_maintenance.py",

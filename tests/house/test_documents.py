@@ -12,11 +12,16 @@ from graph.schema import schema
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-QUERIES = re.findall(r"```graphql\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+QUERIES = re.findall(r"```graphql\n(.*?)```", README, re.DOTALL)
 
 
-def test_the_readme_has_five_queries_to_try() -> None:
-    assert len(QUERIES) == 5
+def test_the_readme_has_five_numbered_queries_to_try() -> None:
+    steps = [
+        (number, text.count("```graphql"))
+        for number, text in re.findall(r"^\*\*(\d)\. (.+?)(?=^\*\*\d|^## )", README, re.DOTALL | re.MULTILINE)
+    ]
+    assert steps == [("1", 1), ("2", 2), ("3", 2), ("4", 1), ("5", 1)]
 
 
 @pytest.mark.parametrize("query", QUERIES, ids=range(1, len(QUERIES) + 1))

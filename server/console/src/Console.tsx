@@ -2,9 +2,9 @@ import { explorerPlugin } from "@graphiql/plugin-explorer";
 import { HISTORY_PLUGIN } from "@graphiql/plugin-history";
 import { GraphiQL } from "graphiql";
 import { useCallback, useEffect, useMemo, useState } from "react";
-import { carry, idsIn } from "./carry";
+import { carry, carryFor, idsIn } from "./carry";
 import { Live } from "./live/Live";
-import { closed, opened, streamed } from "./live/stream";
+import { closed, opened, stopped, streamed } from "./live/stream";
 import { type Check, check as checkToken, forgetToken, keepToken, openSession } from "./session";
 import { SessionContext } from "./SessionContext";
 import { TabKeeper } from "./TabKeeper";
@@ -22,6 +22,7 @@ const SEEN: Observed = {
   opened,
   streamed,
   closed,
+  stopped,
 };
 
 export function Console() {
@@ -33,8 +34,11 @@ export function Console() {
     let current = true;
     void checkToken(token).then((answer) => {
       if (!current) return;
+      if (answer.state === "viewer") {
+        keepToken(token);
+        carryFor(answer.viewer.username);
+      }
       setCheck(answer);
-      if (answer.state === "viewer") keepToken(token);
     });
     return () => {
       current = false;

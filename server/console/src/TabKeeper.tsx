@@ -34,7 +34,10 @@ export function TabKeeper() {
       actions.moveTab(filled); // The one action that takes tabs other than the active one; it sets the editors anew.
       queryEditor?.restoreViewState(view);
     }
-    if (own !== null) variableEditor?.setValue(own);
+    if (own !== null) {
+      variableEditor?.setValue(own);
+      actions.updateActiveTabValues({ variables: own }); // The editor's own report comes 100 ms later, and a click on the tab would undo this.
+    }
   }, [ready, isFetching, news, tabs, activeTabIndex, queryEditor, variableEditor, actions]);
 
   return null;

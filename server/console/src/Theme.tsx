@@ -1,4 +1,4 @@
-import { useMonaco } from "@graphiql/react";
+import { useGraphiQL, useGraphiQLActions, useMonaco } from "@graphiql/react";
 import { useEffect } from "react";
 
 const CLEAR = "#ffffff00";
@@ -6,7 +6,7 @@ const PANEL = "#212a3b";
 const ACCENT = "#ff5794";
 const TINT = "#ff579419";
 
-/** GraphiQL's dark theme with comments bright enough to read: here they tell people what to do. Renders nothing. */
+/** GraphiQL's dark theme with comments bright enough to read, and the editors' theme in step with the system's. Renders nothing. */
 export function Theme() {
   const monaco = useMonaco((state) => state.monaco);
   useEffect(() => {
@@ -41,5 +41,16 @@ export function Theme() {
       },
     });
   }, [monaco]);
+
+  // GraphiQL asks the system once; its style sheets follow every change, its editors would not.
+  const followsSystem = useGraphiQL((state) => state.theme === null);
+  const { setTheme } = useGraphiQLActions();
+  useEffect(() => {
+    if (!followsSystem) return;
+    const system = matchMedia("(prefers-color-scheme: dark)");
+    const follow = () => setTheme(null);
+    system.addEventListener("change", follow);
+    return () => system.removeEventListener("change", follow);
+  }, [followsSystem, setTheme]);
   return null;
 }

@@ -5,6 +5,7 @@ import type { Result } from "./transport";
 export type Carried = Record<string, string | string[]>;
 
 const STORED = "trellis:carried";
+const OWNER = "trellis:carried-by";
 const ID = /^([a-z]+)_[0-9a-f]{32}$/;
 const VARIABLE_OF: Record<string, string> = {
   dataset: "datasetId",
@@ -28,6 +29,8 @@ export function carry(found: Carried): void {
   carried.set({ last, now });
 }
 
+type RankedRun = { node?: { id?: string; modelVersion?: { id?: string } | null } };
+
 function stored(): Carried {
   try {
     return JSON.parse(localStorage.getItem(STORED) ?? "{}") as Carried;
@@ -36,11 +39,21 @@ function stored(): Carried {
   }
 }
 
-/** What a mutation made, and the runs that a list ranked; other queries only look, so they move nothing. */
+/** Ids are their viewer's: for another one the blanks are emptied again, lest an admin be offered what somebody else made before. */
+export function carryFor(username: string): void {
+  const before = localStorage.getItem(OWNER);
+  localStorage.setItem(OWNER, username);
+  if (before === null || before === username) return;
+  localStorage.removeItem(STORED);
+  const last = carried.get().now;
+  carried.set({ last, now: Object.fromEntries(Object.entries(last).map(([name, value]) => [name, Array.isArray(value) ? [] : ""])) });
+}
+
+/** What a mutation made, and the runs of one experiment that a list ranked; other queries only look, so they move nothing. */
 export function idsIn(kind: "query" | "mutation", result: Result<unknown>): Carried {
   const found: Carried = {};
   if (kind === "mutation") collect(result.data, found);
-  const runs = (result.data as { runs?: { edges?: { node?: { id?: string; modelVersion?: { id?: string } | null } }[] } } | null)?.runs?.edges;
+  const runs = (result.data as { experiment?: { runs?: { edges?: RankedRun[] } | null } | null } | null)?.experiment?.runs?.edges;
   if (runs?.length) {
     found["runIds"] = runs.flatMap((edge) => edge.node?.id ?? []);
     const best = runs.find((edge) => edge.node?.modelVersion?.id)?.node?.modelVersion?.id;

@@ -61,6 +61,7 @@ export type Observed = {
   opened?: (operation: Operation) => void;
   streamed?: (result: Result<unknown>) => void;
   closed?: (failure: Error | null) => void;
+  stopped?: () => void;
 };
 
 /** GraphiQL's fetcher. It must change with the token: GraphiQL asks for the schema again when it does. */
@@ -91,7 +92,12 @@ export function fetcherFor(token: string | null, client: Client, seen: Observed)
             observer.complete();
           },
         });
-        return { unsubscribe: end };
+        return {
+          unsubscribe() {
+            seen.stopped?.(); // Before graphql-ws reports this end as that of the stream.
+            end();
+          },
+        };
       },
     } as never;
   };

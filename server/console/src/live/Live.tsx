@@ -5,7 +5,7 @@ import { useCell } from "../store";
 import { Metrics } from "./Metrics";
 import { stream } from "./stream";
 
-const STATES = { open: "live", ended: "ended", failed: "broken off" };
+const STATES = { open: "live", ended: "ended", stopped: "stopped watching", failed: "broken off" };
 
 /** The pane under the answer: what the tab's subscription has said so far, as lines or, of metrics, as curves. */
 export function Live() {

@@ -1,4 +1,4 @@
-import type { Series } from "./stream";
+import { type Series, short } from "./stream";
 
 /** Metrics of many steps as curves; those with one value, such as a test's score, as figures. */
 export function Metrics({ series }: { series: Map<string, Series> }) {
@@ -54,9 +54,4 @@ function Curve({ name, series }: { name: string; series: Series }) {
       </div>
     </figure>
   );
-}
-
-function short(value: number): string {
-  if (Number.isInteger(value) && Math.abs(value) < 1e6) return String(value);
-  return Math.abs(value) < 1e-3 ? value.toExponential(2) : value.toPrecision(4);
 }

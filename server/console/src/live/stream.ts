@@ -7,7 +7,7 @@ export type Stream = {
   name: string;
   /** The tab it was started in, which alone shows it; null until the pane has seen it. */
   tab: string | null;
-  state: "open" | "ended" | "failed";
+  state: "open" | "ended" | "stopped" | "failed";
   failure: string | null;
   count: number;
   progress: number | null;
@@ -40,6 +40,12 @@ export function closed(failure: Error | null): void {
   if (now?.state === "open") stream.set({ ...now, state: failure ? "failed" : "ended", failure: failure?.message ?? null });
 }
 
+/** By the person who watches: what was watched goes on. */
+export function stopped(): void {
+  const now = stream.get();
+  if (now?.state === "open") stream.set({ ...now, state: "stopped" });
+}
+
 type Event = {
   type?: string;
   status?: string;
@@ -47,6 +53,7 @@ type Event = {
   step?: string | null;
   currentStep?: string | null;
   message?: string | null;
+  data?: { values?: Record<string, number | null> } | null;
   createdAt?: string;
   points?: Point[];
 };
@@ -88,12 +95,18 @@ function longer(before: Map<string, Series>, points: Point[]): Map<string, Serie
   return series;
 }
 
+export function short(value: number): string {
+  if (Number.isInteger(value) && Math.abs(value) < 1e6) return String(value);
+  return Math.abs(value) < 1e-3 ? value.toExponential(2) : value.toPrecision(4);
+}
+
 function timeOf(moment: string | undefined): string {
   return (moment ? new Date(moment) : new Date()).toLocaleTimeString([], { hour12: false });
 }
 
 function textOf(event: Event | null | undefined): string {
-  const said = [event?.step ?? event?.currentStep, event?.message].filter(Boolean).join(": ");
+  const values = Object.entries(event?.data?.values ?? {}).map(([key, value]) => `${key} ${value === null ? "not finite" : short(value)}`);
+  const said = [event?.step ?? event?.currentStep, event?.message, values.join(", ")].filter(Boolean).join(": ");
   if (said || event?.type || event?.status) return said;
   return JSON.stringify(event ?? null).slice(0, 160);
 }

@@ -1,7 +1,9 @@
 import type { GraphiQLPlugin } from "@graphiql/react";
 import { type DragEvent, type FormEvent, useContext, useEffect, useRef, useState } from "react";
 import { Bar } from "../Bar";
+import { carried } from "../carry";
 import { SessionContext } from "../SessionContext";
+import { useCell } from "../store";
 import { post } from "../transport";
 import { createDataset, type Outcome, type Stage, upload } from "./upload";
 
@@ -27,21 +29,36 @@ function UploadPanel() {
   const [problem, setProblem] = useState<string | null>(null);
   const running = useRef<AbortController | null>(null);
   const busy = progress !== null && !outcome && !problem;
+  const madeLast = useCell(carried).now["datasetId"] || null;
+  const offered = useRef<string | null>(null); // Offered once: a choice of another dataset stays.
 
   useEffect(() => {
     if (!session.viewer) return;
     let current = true;
-    post<{ datasets: { edges: { node: Dataset }[] } }>(
-      { query: "query DatasetsToFill { datasets(first: 50, orderBy: { field: UPDATED_AT }) { edges { node { id name } } } }" },
+    post<{ datasets: { edges: { node: Dataset }[] }; dataset?: Dataset | null }>(
+      {
+        query: `query DatasetsToFill($madeLast: ID!, $isMade: Boolean!) {
+          datasets(first: 50, orderBy: { field: UPDATED_AT }) { edges { node { id name } } }
+          dataset(id: $madeLast) @include(if: $isMade) { id name }
+        }`,
+        variables: { madeLast: madeLast ?? "", isMade: madeLast !== null },
+      },
       session.token,
     ).then(
-      (result) => current && setDatasets(result.data?.datasets.edges.map((edge) => edge.node) ?? []),
+      ({ data }) => {
+        if (!current) return;
+        const made = data?.dataset ?? null;
+        const others = data?.datasets.edges.map((edge) => edge.node).filter((dataset) => dataset.id !== made?.id) ?? [];
+        setDatasets(made ? [made, ...others] : others);
+        if (made && made.id !== offered.current) setDatasetId(made.id);
+        offered.current = made?.id ?? null;
+      },
       () => current && setDatasets([]),
     );
     return () => {
       current = false;
     };
-  }, [session.viewer, session.token, outcome]);
+  }, [session.viewer, session.token, outcome, madeLast]);
 
   // Leaving the panel stops what is still on its way; a file that has arrived is ingested all the same.
   useEffect(() => () => running.current?.abort(), []);
