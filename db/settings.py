@@ -14,6 +14,7 @@ from db.core.prices import validate_prices
 from db.core.queues import QUEUES
 from db.core.viewer import UserTier
 
+MAX_PUT_BYTES = 5 * 1024**3  # the largest object that S3 takes in one PUT, and copies in one request
 _PER_TIER = {UserTier.FREE.value: 8, UserTier.PRO.value: 32, UserTier.ENTERPRISE.value: 0}
 
 Interval = Annotated[float, Field(ge=0)]
@@ -70,7 +71,12 @@ class StateSettings(TrellisSettings):
         gt=0,
         description="Seconds between checks that the viewers of open connections are still signed in and may still see what they subscribe to.",
     )
-    upload_max_bytes: int = Field(default=50 * 1024**3, gt=0, description="Largest file that `requestUpload` accepts, in bytes.")
+    upload_max_bytes: int = Field(
+        default=MAX_PUT_BYTES,
+        gt=0,
+        le=MAX_PUT_BYTES,
+        description="Largest file that `requestUpload` accepts, in bytes; at most 5 GiB, because S3 takes no more in one PUT.",
+    )
     storage_quota_bytes: int = Field(
         default=1024**4, ge=0, description="Bytes that one user may store, pending uploads included. 0: no limit."
     )

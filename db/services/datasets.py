@@ -16,7 +16,7 @@ from db.core.unique import translate_unique_violation
 from db.core.work import Work
 from db.errors import NameTaken, NotFound, WrongState
 from db.tables import Dataset, Job
-from db.tables.datasets import DatasetSource, Modality, ProblemType
+from db.tables.datasets import READABLE_MODALITIES, DatasetSource, Modality, ProblemType
 from db.tables.jobstates import TERMINAL
 
 _UNIQUE = "uq_datasets_owner_id_name"
@@ -40,6 +40,12 @@ async def create(work: Work, new: NewDataset) -> UUID:
     work.viewer.require_write()
     checks = Checks()
     name = checks.name(new.name, "name")
+    if new.modality not in READABLE_MODALITIES:
+        readable = ", ".join(modality.name for modality in READABLE_MODALITIES)
+        checks.add(
+            "modality",
+            message=f"Files of the kind {new.modality.name} cannot be read yet, so nothing could fill the dataset. What can be read: {readable}.",
+        )
     values = {
         "name": name,
         "description": checks.text(new.description, "description"),

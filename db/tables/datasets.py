@@ -27,6 +27,10 @@ class Modality(StrEnum):
     MULTIMODAL = "multimodal"
 
 
+READABLE_MODALITIES = (Modality.TABULAR,)
+"""The kinds of data of which a file can be ingested."""
+
+
 class ProblemType(StrEnum):
     """The task of a model trained on the data."""
 

@@ -43,6 +43,4 @@ class User(Node, prefix="user", found_by=accounts.live_by_id):
     )
     created_at: datetime = strawberry.field(description="When the user was added.")
     updated_at: datetime = strawberry.field(description="When the user was last changed.")
-    deleted_at: datetime | None = strawberry.field(
-        description="When the user was deleted. A deleted user is still reachable through edges."
-    )
+    deleted_at: datetime | None = strawberry.field(description="When the user was deleted. Null at present: users cannot be deleted yet.")

@@ -35,7 +35,10 @@ DatasetOrder = order_input(
 class CreateDatasetInput:
     name: str = strawberry.field(description="Unique among your datasets, ignoring case; 1 to 200 characters.")
     description: str | None = strawberry.field(description="Free text that describes its content.")
-    modality: Modality = strawberry.field(default=Modality.TABULAR, description="The kind of data that it is for.")
+    modality: Modality = strawberry.field(
+        default=Modality.TABULAR,
+        description="The kind of data that it is for; only TABULAR can be read at present, any other is InvalidInput.",
+    )
     problem_type: ProblemType | None = strawberry.field(description="The task of models trained on it, if known.")
     target_column: str | None = strawberry.field(description="The column that models predict, unless a training step names another.")
     metadata: JSON | None = strawberry.field(description="An object for your own use.")

@@ -36,9 +36,7 @@ class Experiment(Node, prefix="experiment", found_by=experiments.live_by_id):
     notes: str | None = strawberry.field(description="Notes of the owner, such as Markdown.")
     created_at: datetime = strawberry.field(description="When it was created.")
     updated_at: datetime = strawberry.field(description="When it was last changed; a new run is a change too.")
-    deleted_at: datetime | None = strawberry.field(
-        description="When it was deleted. A deleted one is absent from lists and lookups, but still reachable through edges."
-    )
+    deleted_at: datetime | None = strawberry.field(description="When it was deleted. Null at present: experiments cannot be deleted yet.")
     owner: User = one(accounts.by_id, key="owner_id", description="The user who owns it.")
     runs: Connection[Run] = connection(
         leaderboard.of_experiment, filtered_by=RunFilter, ordered_by=RunOrder, description="Its runs, newest first by default."
@@ -74,11 +72,11 @@ class Run(Node, prefix="run", found_by=runs.live_by_id):
     job_id: strawberry.Private[UUID | None]
     dataset_version_id: strawberry.Private[UUID | None]
     number: int = strawberry.field(description="Counts up from 1 within the experiment.")
-    name: str | None = strawberry.field(description="An optional name.")
+    name: str | None = strawberry.field(description="An optional name. Null at present: nothing sets it yet.")
     status: RunStatus = strawberry.field(description="Its current status.")
     hyperparameters: JSON = strawberry.field(description="The parameters that it trains with, as an object.")
     config: JSON = strawberry.field(description="Its other settings, as an object.")
-    notes: str | None = strawberry.field(description="Notes of the owner, such as Markdown.")
+    notes: str | None = strawberry.field(description="Notes of the owner, such as Markdown. Null at present: nothing sets them yet.")
     seed: BigInt = strawberry.field(description="The random seed: the same seed and inputs give the same metrics.")
     created_at: datetime = strawberry.field(description="When it was requested.")
     started_at: datetime | None = strawberry.field(description="When a worker first claimed its job.")

@@ -60,9 +60,7 @@ class Model(Node, prefix="model", found_by=models.live_by_id):
     problem_type: ProblemType | None = strawberry.field(description="The task of all its versions; its first version sets it.")
     created_at: datetime = strawberry.field(description="When its first version was created.")
     updated_at: datetime = strawberry.field(description="When it was last changed; a new version is a change too.")
-    deleted_at: datetime | None = strawberry.field(
-        description="When it was deleted. A deleted one is absent from lists and lookups, but still reachable through edges."
-    )
+    deleted_at: datetime | None = strawberry.field(description="When it was deleted. Null at present: models cannot be deleted yet.")
     owner: User = one(accounts.by_id, key="owner_id", description="The user who owns it.")
     latest_version: ModelVersion | None = one(models.latest_version, description="The version with the highest number.")
     versions: Connection[ModelVersion] = connection(models.of_model, description="Its versions, newest first.")
@@ -91,7 +89,9 @@ class ModelVersion(Node, prefix="mversion", found_by=models.live_version_by_id):
     measured: strawberry.Private[Sequence[Mapping[str, Any]]]
     number: int = strawberry.field(description="Counts up from 1 within the model.")
     algorithm: str = strawberry.field(description="The algorithm, such as RandomForestClassifier.")
-    architecture: str | None = strawberry.field(description="The architecture of a neural network; null for other algorithms.")
+    architecture: str | None = strawberry.field(
+        description="The architecture of a neural network; null for other algorithms, which are all that can be trained at present."
+    )
     framework: str = strawberry.field(description="The library that trained it, with its version.")
     hyperparameters: JSON = strawberry.field(description="The parameters that it was trained with, as an object.")
     seed: BigInt | None = strawberry.field(description="The random seed of its training; null if it was imported.")

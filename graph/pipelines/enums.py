@@ -20,10 +20,10 @@ describe(
     DATASET="Reads the dataset version; every pipeline has exactly one.",
     TRANSFORM="Changes columns; it is fitted on training rows only.",
     FILTER="Removes rows.",
-    AUGMENT="Adds rows derived from others.",
+    AUGMENT="Adds rows derived from others. Not available yet.",
     SPLIT="Sets rows aside for validation and test.",
     TRAIN="Trains a model; a pipeline has at most one.",
     EVALUATE="Evaluates the model.",
-    EXPLAIN="Explains the predictions of the model.",
-    EXPORT="Writes the result as a file.",
+    EXPLAIN="Explains the predictions of the model. Not available yet.",
+    EXPORT="Writes the result as a file. Not available yet.",
 )

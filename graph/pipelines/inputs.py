@@ -18,7 +18,7 @@ class PipelineFilter(Filter):
     name: StringFilter | None = strawberry.field(description="The pipeline's name.")
     modality: list[Modality] | None = strawberry.field(description="The kind of data that it processes.")
     status: list[PipelineStatus] | None = strawberry.field(description="Whether it can run.")
-    is_template: bool | None = strawberry.field(description="Whether it is a template, to be copied.")
+    is_template: bool | None = strawberry.field(description="Whether it is marked as a template.")
     created_at: DateTimeFilter | None = strawberry.field(description="When it was created.")
     owner_id: ID | None = reference("user", description="The owner; useful to admins, who see everybody's.")
 
@@ -65,9 +65,11 @@ class PipelineDefinitionInput:
 class CreatePipelineInput:
     name: str = strawberry.field(description="Unique among your pipelines, ignoring case; 1 to 200 characters.")
     description: str | None = strawberry.field(description="Free text that describes its purpose.")
-    modality: Modality = strawberry.field(default=Modality.TABULAR, description="The kind of data that it processes.")
+    modality: Modality = strawberry.field(
+        default=Modality.TABULAR, description="The kind of data that it processes; one that no step works on is InvalidInput."
+    )
     definition: PipelineDefinitionInput = strawberry.field(description="Its nodes and links.")
-    is_template: bool = strawberry.field(default=False, description="Whether it is a template, to be copied.")
+    is_template: bool = strawberry.field(default=False, description="Whether it is marked as a template.")
 
 
 @strawberry.input(description="Changes to a pipeline. Omitted fields stay unchanged; null clears a field that may be empty.")

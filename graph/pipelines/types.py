@@ -84,13 +84,13 @@ class Pipeline(Node, prefix="pipeline", found_by=pipelines.live_by_id):
     version: int = strawberry.field(
         description="Counts its changes; pass it as `expectedVersion` so as not to overwrite a concurrent change."
     )
-    is_template: bool = strawberry.field(description="Whether it is a template, to be copied.")
+    is_template: bool = strawberry.field(
+        description="Whether it is marked as a template. A mark to filter by: nothing copies templates yet."
+    )
     created_at: datetime = strawberry.field(description="When it was created.")
     updated_at: datetime = strawberry.field(description="When it was last changed.")
     validated_at: datetime | None = strawberry.field(description="When its definition passed validation; null for a DRAFT.")
-    deleted_at: datetime | None = strawberry.field(
-        description="When it was deleted. A deleted one is absent from lists and lookups, but still reachable through edges."
-    )
+    deleted_at: datetime | None = strawberry.field(description="When it was deleted. Null at present: pipelines cannot be deleted yet.")
     definition: PipelineDefinition = one(pipelines.definition_of_pipeline, description="Its nodes and links.")
     owner: User = one(accounts.by_id, key="owner_id", description="The user who owns it.")
     snapshots: Connection[PipelineSnapshot] = connection(

@@ -5,9 +5,15 @@ from __future__ import annotations
 import base64
 import json
 from typing import Any
+from uuid import UUID
 
 import pytest
+from sqlalchemy import update
 
+from db.core.viewer import SYSTEM
+from db.core.work import Database
+from db.tables import Dataset
+from db.tables.datasets import Modality
 from tests.client import Client, GraphQLErrors
 
 CREATE = """mutation($input: CreateDatasetInput!) { createDataset(input: $input) {
@@ -108,6 +114,20 @@ async def test_bad_input_names_its_place_and_changes_nothing(ada: Client, fields
     assert await dataset_names(ada) == []
 
 
+@pytest.mark.parametrize("modality", [modality.name for modality in Modality if modality is not Modality.TABULAR])
+async def test_a_dataset_or_pipeline_that_nothing_could_fill_or_run_is_refused(ada: Client, modality: str) -> None:
+    refused = await ada.one(CREATE, input={"name": "d", "modality": modality})
+    assert (refused["code"], [issue["path"] for issue in refused["issues"]]) == ("INVALID_INPUT", [["modality"]])
+    assert "TABULAR" in refused["issues"][0]["message"]
+    assert await dataset_names(ada) == []
+    created = await ada.create_pipeline("p", modality=modality)
+    if modality == "MULTIMODAL":  # takes the steps of all kinds
+        assert created["pipeline"]["status"] == "DRAFT"
+    else:
+        assert [issue["path"] for issue in created["issues"]] == [["modality"]]
+        assert "TABULAR" in created["issues"][0]["message"]
+
+
 async def test_pages_go_forward_and_backward_without_repeat_or_gap(ada: Client) -> None:
     for number in range(7):
         await ada.create_dataset(f"d{number}")
@@ -140,9 +160,11 @@ async def test_the_newest_comes_first_by_default(ada: Client) -> None:
     assert await dataset_names(ada, orderBy={"field": "CREATED_AT", "direction": "ASC"}) == ["a", "b", "c"]
 
 
-async def test_filters_narrow_the_list_and_its_count(ada: Client) -> None:
+async def test_filters_narrow_the_list_and_its_count(ada: Client, database: Database) -> None:
     await ada.create_dataset("Red wine", problemType="CLASSIFICATION")
-    await ada.create_dataset("white wine", modality="TEXT")
+    text_dataset = await ada.create_dataset("white wine")
+    async with database.work(SYSTEM) as work:  # no mutation creates one
+        await work.run(update(Dataset).where(Dataset.id == UUID(text_dataset.removeprefix("dataset_"))).values(modality=Modality.TEXT))
     await ada.create_dataset("100% beer_")
     for criteria, expected in [
         ({"name": {"contains": "WINE"}}, ["white wine", "Red wine"]),

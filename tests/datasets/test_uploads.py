@@ -132,7 +132,13 @@ async def test_one_idempotency_key_makes_one_upload_and_one_job(ada: Client, wor
 
 @pytest.mark.parametrize(
     ("fields", "path"),
-    [({"sizeBytes": 0}, "sizeBytes"), ({"sizeBytes": 10**15}, "sizeBytes"), ({"filename": " "}, "filename"), ({"sha256": "xyz"}, "sha256")],
+    [
+        ({"sizeBytes": 0}, "sizeBytes"),
+        ({"sizeBytes": 10**15}, "sizeBytes"),
+        ({"sizeBytes": 5 * 1024**3 + 1}, "sizeBytes"),
+        ({"filename": " "}, "filename"),
+        ({"sha256": "xyz"}, "sha256"),
+    ],
 )
 async def test_a_file_that_cannot_be_is_refused_before_it_is_sent(ada: Client, fields: dict[str, Any], path: str) -> None:
     dataset = await ada.create_dataset("d")

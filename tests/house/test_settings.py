@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from db.core.base_settings import TrellisSettings
 from db.settings import StateSettings
@@ -45,6 +46,13 @@ def test_the_new_name_of_a_setting_wins_over_the_old_one(monkeypatch: pytest.Mon
     monkeypatch.setenv("TRELLIS_RUNNING_PER_QUEUE", '{"video": 2}')
     monkeypatch.setenv("TRELLIS_QUEUE_CONCURRENCY_LIMITS", '{"default": 3}')
     assert StateSettings().queue_concurrency_limits == {"default": 3}
+
+
+def test_no_upload_may_be_larger_than_the_store_takes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert StateSettings().upload_max_bytes == 5 * 1024**3
+    monkeypatch.setenv("TRELLIS_UPLOAD_MAX_BYTES", str(5 * 1024**3 + 1))
+    with pytest.raises(ValidationError, match="less than or equal to 5368709120"):
+        StateSettings()
 
 
 def test_a_process_logs_each_deprecated_setting_with_its_new_name() -> None:

@@ -41,7 +41,7 @@ async def create(work: Work, new: NewPipeline) -> UUID:
     checks.text(new.description, "description")
     steps = await definitions.load_steps(work)
     definition = definitions.normalise(new.definition)
-    checks.issues.extend(definitions.soundness_issues(definition, steps, new.modality))
+    checks.issues.extend(definitions.modality_issues(steps, new.modality) or definitions.soundness_issues(definition, steps, new.modality))
     checks.raise_if_invalid()
     is_complete = not definitions.completeness_issues(definition, steps)
     statement = insert(Pipeline).values(
