@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import PurePosixPath
 from typing import Any
 from uuid import UUID
 
@@ -17,12 +18,22 @@ from db.services import datasets, idempotency, jobs, quota, versions
 from db.settings import state_settings
 from db.stores.objects import ObjectMissing, ObjectStore
 from db.tables import Dataset, DatasetProfile, DatasetVersion, Upload
-from db.tables.datasets import DatasetSource, DatasetVersionStatus, UploadState
+from db.tables.datasets import DatasetSource, DatasetVersionStatus, FileFormat, UploadState
 from db.tables.jobs import JobKind
 
 OPERATION = "completeUpload"
 MAX_INLINE_HASH_BYTES = 64 * 1024**2  # larger files are hashed by the ingest while it parses
 DEFAULT_CONTENT_TYPE = "application/octet-stream"
+UNREADABLE_FORMATS = {
+    ".npy": FileFormat.NPY,
+    ".npz": FileFormat.NPY,
+    ".sgy": FileFormat.SEGY,
+    ".segy": FileFormat.SEGY,
+    ".mat": FileFormat.MAT,
+    ".wav": FileFormat.WAV,
+    ".zip": FileFormat.ZIP,
+}
+"""Formats that no ingest reads yet, by the extension of the filename: refused before the file is sent. An ingest decides by the content."""
 _HEX = frozenset("0123456789abcdef")
 
 INGEST = jobs.declare(
@@ -99,6 +110,13 @@ async def request(work: Work, new: NewUpload) -> Row[Any]:
 def _validated(new: NewUpload) -> dict[str, Any]:
     checks = Checks()
     filename = checks.name(new.filename.replace("\\", "/").rsplit("/", 1)[-1], "filename", length=255)
+    extension = PurePosixPath(filename.lower()).suffix
+    if extension in UNREADABLE_FORMATS:
+        checks.add(
+            "filename",
+            message=f"Files of the format {UNREADABLE_FORMATS[extension].name} ({extension}) cannot be read yet. Send the data as CSV, JSON, JSON lines,"
+            " Parquet or Excel, under a name with that extension.",
+        )
     content_type = checks.name(new.content_type or DEFAULT_CONTENT_TYPE, "contentType")
     if not content_type.isascii():
         checks.add("contentType", message="A media type is plain ASCII, for instance text/csv.")

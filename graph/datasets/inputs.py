@@ -73,7 +73,10 @@ class DeleteDatasetInput:
 @strawberry.input(description="A file to upload as the next version of a dataset.")
 class RequestUploadInput:
     dataset_id: ID = strawberry.field(description="The dataset that gets the version.")
-    filename: str = strawberry.field(description="The name of the file, for display; the format is detected from its content.")
+    filename: str = strawberry.field(
+        description="The name of the file, for display; the format is detected from its content. A name with the extension of a format that is"
+        " not available yet is InvalidInput."
+    )
     size_bytes: BigInt = strawberry.field(description="Its exact size; the URL accepts only a file of this size.")
     sha256: str | None = strawberry.field(description="Its SHA-256 in hexadecimal, if known; the uploaded file is verified against it.")
     content_type: str | None = strawberry.field(description="Its media type, sent with the file; `application/octet-stream` by default.")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 from uuid import UUID
 
@@ -93,6 +95,21 @@ async def test_requests_at_the_same_time_take_exactly_what_fits(
     set_limit(120)
     number = answers.index(refused)  # a refusal has not used up its key
     assert (await request_upload(ada, datasets[number], 30, idempotencyKey=f"{number}"))["__typename"] == "RequestUploadPayload"
+
+
+async def test_the_sum_reads_no_upload_that_was_ingested(
+    ada: Client, database: Database, capture_statements: Callable[[], AbstractContextManager[list[str]]]
+) -> None:
+    """Not with a generic plan either, which does not know the parameters."""
+    with capture_statements() as sent:
+        await request_upload(ada, await ada.create_dataset("d"), 30)
+    (query,) = [statement for statement in sent if "sum(uploads.size_bytes)" in statement]
+    unknown = re.sub(r"\$\d+::(\w+)", r"(SELECT NULL::\1)::\1", query)
+    async with database.session() as connection:
+        await connection.exec_driver_sql("SET enable_seqscan = off")
+        plan = (await connection.exec_driver_sql(f"EXPLAIN {unknown}")).scalars().all()
+        await connection.exec_driver_sql("RESET enable_seqscan")
+    assert {index for line in plan for index in re.findall(r"ix_uploads_\w+", line)} == {"ix_uploads_holding"}
 
 
 async def test_completed_uploads_count_before_and_after_they_are_ingested(

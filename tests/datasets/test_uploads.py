@@ -137,6 +137,8 @@ async def test_one_idempotency_key_makes_one_upload_and_one_job(ada: Client, wor
         ({"sizeBytes": 10**15}, "sizeBytes"),
         ({"sizeBytes": 5 * 1024**3 + 1}, "sizeBytes"),
         ({"filename": " "}, "filename"),
+        ({"filename": "traces.SGY"}, "filename"),
+        ({"filename": "images.tar.zip"}, "filename"),
         ({"sha256": "xyz"}, "sha256"),
     ],
 )

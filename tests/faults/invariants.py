@@ -156,6 +156,8 @@ INVARIANTS: dict[str, str] = {
         HAVING NOT w.done OR count(s.sequence) <> j.last_sequence OR count(*) FILTER (WHERE s.sequence <> s.turn) > 0""",
     "-  what a body forked dies with it": f"""
         SELECT l.job_id FROM faults.left_behind l JOIN jobs j ON j.id = l.job_id WHERE j.status IN {TERMINAL_STATES}""",
+    "-  an upload counts in the quota until its version is READY": """
+        SELECT u.id FROM uploads u JOIN dataset_versions v ON v.id = u.version_id WHERE (u.state = 'ingested') <> (v.status = 'ready')""",
     "-  a run follows its job": """
         SELECT j.id FROM jobs j JOIN runs r ON r.job_id = j.id
         WHERE r.status::text <> CASE j.status::text WHEN 'queued' THEN 'pending' WHEN 'cancelling' THEN 'running' ELSE j.status::text END""",

@@ -87,6 +87,9 @@ DAMAGE: dict[str, tuple[str, ...]] = {
     "13 every subscriber saw 1..n, once": (f"UPDATE faults.seen SET sequence = sequence - 1 WHERE watch = {WATCH} AND turn = 2",),
     "13 every subscriber saw 1..n, once: to its end": (f"DELETE FROM faults.seen WHERE watch = {WATCH} AND turn = 2",),
     "-  what a body forked dies with it": (f"INSERT INTO faults.left_behind VALUES ({DONE}, 1)",),
+    "-  an upload counts in the quota until its version is READY": (
+        "UPDATE uploads SET state = 'completed' WHERE id = (SELECT id FROM uploads WHERE state = 'ingested' LIMIT 1)",
+    ),
     "-  a run follows its job": (f"UPDATE runs SET status = 'running' WHERE job_id = {TRAINED}",),
     "-  a curve has each step once, and its summary counts them": (
         f"UPDATE run_metrics SET count = count + 1 WHERE run_id = (SELECT id FROM runs WHERE job_id = {TRAINED})",

@@ -9,7 +9,8 @@ import pytest
 from graphql import GraphQLEnumType
 
 from db.services.jobs.kinds import declared_kinds
-from db.tables.datasets import READABLE_MODALITIES, Modality
+from db.services.uploads import UNREADABLE_FORMATS
+from db.tables.datasets import READABLE_MODALITIES, FileFormat, Modality
 from db.tables.jobs import JobKind
 from db.tables.pipelines import StepType
 from graph.schema import schema
@@ -18,6 +19,7 @@ from workers.ml.steps import DEFINITIONS
 AVAILABLE: dict[type[Enum], set[Any]] = {
     JobKind: set(declared_kinds()),
     StepType: {StepType[definition["type"]] for definition in DEFINITIONS},
+    FileFormat: {*FileFormat} - {*UNREADABLE_FORMATS.values()},
     Modality: {*READABLE_MODALITIES, Modality.MULTIMODAL},  # as of a pipeline
 }
 
