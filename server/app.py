@@ -34,6 +34,7 @@ from server.protocol import csrf
 from server.protocol.http_errors import error_body
 from server.protocol.security_headers import SecurityHeaders
 from server.settings import ServerSettings, server_settings
+from server.token_usage import TokenUsage
 
 if TYPE_CHECKING:
     from server.tracing import Spans
@@ -63,10 +64,12 @@ def create_app(settings: ServerSettings | None = None, spans: Spans | None = Non
             Database.open(state, publisher if spans is None else spans.link_jobs(publisher)) as database,
             ObjectStore.open(state) as objects,
             Feed.open(state.redis_url, database, rights, watch_queries) as feed,
+            TokenUsage.open(database, lambda: feed.sessions.key_ids) as token_usage,
             measure_process(database),
         ):
             app.state.gate = Gate.of(limits or graph_settings(), redis)
             app.state.database, app.state.redis, app.state.objects, app.state.feed = database, redis, objects, feed
+            app.state.token_usage = token_usage
             yield
         if spans is not None:
             spans.close()

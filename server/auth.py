@@ -9,6 +9,7 @@ from db.core.viewer import Viewer
 from db.core.work import Database
 from db.errors import Unavailable
 from db.queries.accounts import viewer_of_token
+from server.token_usage import TokenUsage
 
 MAX_TOKEN_LENGTH = 512
 
@@ -20,25 +21,36 @@ class InvalidToken(Exception):
         super().__init__("The bearer token is unknown, revoked or expired. Send `Authorization: Bearer <token>` with a valid one.")
 
 
+def sole_authorization(headers: Mapping[str, object]) -> object | None:
+    """The `Authorization` of headers or of a payload, case-insensitive by name; None without one. Raises `InvalidToken` for several."""
+    values = [value for name, value in headers.items() if name.lower() == "authorization"]
+    if len(values) > 1:
+        raise InvalidToken
+    return values[0] if values else None
+
+
 def bearer_token(headers: Mapping[str, object]) -> str | None:
     """The token in the headers or a `connection_init` payload, case-insensitive by name; None if there is none.
 
     Raises `InvalidToken` for an `Authorization` that is no bearer token, and for two of them: a gateway may have checked the other one.
     """
-    values = [value for name, value in headers.items() if name.lower() == "authorization"]
-    if not values:
+    value = sole_authorization(headers)
+    if value is None:
         return None
-    if len(values) > 1 or not isinstance(values[0], str):
+    if not isinstance(value, str):
         raise InvalidToken
-    scheme, _, token = values[0].strip().partition(" ")
+    scheme, _, token = value.strip().partition(" ")
     token = token.strip()
     if scheme.lower() != "bearer" or not token or len(token) > MAX_TOKEN_LENGTH:
         raise InvalidToken
     return token
 
 
-async def authenticate(database: Database, headers: Mapping[str, object], timeout: float | None = None) -> Viewer | None:
-    """The viewer of the headers' token; None without a token. Raises `InvalidToken`, and `Unavailable` after `timeout` seconds."""
+async def authenticate(database: Database, usage: TokenUsage, headers: Mapping[str, object], timeout: float | None = None) -> Viewer | None:
+    """The viewer of the headers' token, whose use is noted; None without a token.
+
+    Raises `InvalidToken`, and `Unavailable` after `timeout` seconds.
+    """
     token = bearer_token(headers)
     if token is None:
         return None
@@ -49,4 +61,6 @@ async def authenticate(database: Database, headers: Mapping[str, object], timeou
         raise Unavailable("database", "The token could not be looked up in time.") from error
     if viewer is None:
         raise InvalidToken
+    if viewer.key_id is not None:
+        usage.note(viewer.key_id)
     return viewer

@@ -1,17 +1,21 @@
-"""Migrations, bucket and admin, before the API and the workers start; users and tokens for the command line."""
+"""Migrations, bucket and admin, before the API and the workers start."""
 
 from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID
 
+import asyncpg
 import structlog
 
-from db.core.viewer import SYSTEM, UserRole, UserTier
+from db.core.viewer import SYSTEM
 from db.core.work import Database
+from db.errors import StateError
 from db.migrations import upgrade
-from db.services.accounts import add_token, add_user, ensure_admin, new_token, revoke_tokens
+from db.services.accounts import ensure_admin, new_token
 from db.settings import StateSettings
 from db.stores.objects import ObjectStore
 from db.stores.redis import connect
@@ -19,16 +23,26 @@ from db.streams.notices import RedisNoticePublisher
 from server.embedded.credentials import write_private
 from server.settings import server_settings
 
+CONNECT_TIMEOUT = 5  # seconds
+INVALID_URL = "TRELLIS_DATABASE_URL is no address of PostgreSQL: write it as postgresql://user:password@host:port/name."
+
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+
+class DatabaseUnusable(StateError):
+    """PostgreSQL cannot be connected to with these settings."""
 
 
 def prepare(settings: StateSettings, admin_token_file: Path | None = None) -> None:
     """Create or update tables, step catalogue, bucket and admin; idempotent and safe to run concurrently.
 
-    The admin's token is the one of the settings, else of the file, which is created if missing; without either, no admin is created.
+    The admin's token is the one of the settings, else of the file, which is created if missing; without either, no admin is created. Raises
+    `InvalidInput` for an unusable address or token, `DatabaseUnusable` if PostgreSQL refuses or does not answer, `Unavailable` for the
+    object store.
     """
     from workers.catalogue import project_steps_sync  # imports the libraries of all steps, which only a migration needs
 
+    asyncio.run(_check_database(settings.database_url))
     upgrade(settings.database_url)
     project_steps_sync(settings.database_url)
     token = server_settings().admin_token.get_secret_value()
@@ -38,38 +52,22 @@ def prepare(settings: StateSettings, admin_token_file: Path | None = None) -> No
     log.info("prepared", admin=bool(token))
 
 
-def create_user(settings: StateSettings, email: str, username: str, full_name: str | None, role: UserRole, tier: UserTier) -> str:
-    """Create a user; return their bearer token. Raises what `add_user` raises."""
-
-    async def create() -> str:
-        async with Database.open(settings) as database, database.work(SYSTEM) as work:
-            return await add_user(work, email, username, full_name, role, tier)
-
-    return asyncio.run(create())
-
-
-def create_token(settings: StateSettings, email: str) -> str:
-    """Create a further bearer token of a user. Raises `NotFound`."""
-
-    async def create() -> str:
-        async with Database.open(settings) as database, database.work(SYSTEM) as work:
-            return await add_token(work, email, "by the command line")
-
-    return asyncio.run(create())
-
-
-def revoke(settings: StateSettings, email: str) -> int:
-    """Revoke all tokens of a user, also for open connections; return their number. Raises `NotFound`."""
-
-    async def revoke_all() -> int:
-        async with (
-            connect(settings.redis_url) as redis,
-            Database.open(settings, RedisNoticePublisher(redis)) as database,
-            database.work(SYSTEM) as work,
-        ):
-            return await revoke_tokens(work, email)
-
-    return asyncio.run(revoke_all())
+async def _check_database(url: str) -> None:
+    """Raise `DatabaseUnusable` with the place and the reason, without the password."""
+    try:
+        parts = urlsplit(url)
+        place = f"{parts.hostname}:{parts.port or 5432}"
+    except ValueError as error:
+        raise DatabaseUnusable(INVALID_URL) from error
+    connect_to: Any = asyncpg.connect  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType] - asyncpg leaves it untyped
+    try:
+        connection = await connect_to(url, timeout=CONNECT_TIMEOUT)
+    except (asyncpg.PostgresError, OSError) as error:
+        reason = str(error) or f"it did not answer within {CONNECT_TIMEOUT} s"
+        raise DatabaseUnusable(f"PostgreSQL at {place} cannot be used: {reason}. Start it, or correct TRELLIS_DATABASE_URL.") from error
+    except (asyncpg.InterfaceError, ValueError) as error:
+        raise DatabaseUnusable(INVALID_URL) from error
+    await connection.close()
 
 
 async def _ensure_bucket_and_admin(settings: StateSettings, token: str) -> UUID | None:
@@ -77,7 +75,11 @@ async def _ensure_bucket_and_admin(settings: StateSettings, token: str) -> UUID 
         await objects.ensure_bucket()
     if not token:
         return None
-    async with Database.open(settings) as database, database.work(SYSTEM) as work:
+    async with (
+        connect(settings.redis_url) as redis,
+        Database.open(settings, RedisNoticePublisher(redis)) as database,
+        database.work(SYSTEM) as work,
+    ):
         return await ensure_admin(work, server_settings().admin_email, token)
 
 

@@ -3,33 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from datetime import UTC, datetime
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import typer
 
-from server.commands import credits, jobs
-from server.commands.services import DataDir, check_tracing_packages, command_error, require_settings, running_settings, valid_settings
-
-
-class Role(StrEnum):
-    """The roles of `db.core.viewer`, repeated here so that `--help` need not import `db`; a test compares the two."""
-
-    VIEWER = "viewer"
-    MEMBER = "member"
-    ADMIN = "admin"
-
-
-class Tier(StrEnum):
-    """The tiers of `db.core.viewer`, repeated here for the same reason."""
-
-    FREE = "free"
-    PRO = "pro"
-    ENTERPRISE = "enterprise"
-
+from server.commands import credits, jobs, users
+from server.commands.services import DataDir, check_tracing_packages, command_error, require_settings, valid_settings
 
 app = typer.Typer(
     name="trellis",
@@ -39,8 +20,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-users = typer.Typer(help="Users and their bearer tokens.", no_args_is_help=True, rich_markup_mode=None)
-app.add_typer(users, name="user")
+app.add_typer(users.app, name="user")
+app.add_typer(users.tokens, name="token")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(credits.app, name="credits")
 
@@ -49,6 +30,21 @@ Port = Annotated[int | None, typer.Option(help="Port to listen on. [TRELLIS_PORT
 ApiProcesses = Annotated[
     int | None, typer.Option(help="API processes behind the port. [TRELLIS_API_PROCESSES, else 1]", min=1, max=64, show_default=False)
 ]
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        from importlib.metadata import version
+
+        typer.echo(f"trellis {version('trellis')}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")] = False,
+) -> None:
+    """The options of `trellis` itself; typer calls it before each command."""
 
 
 @app.command()
@@ -143,11 +139,15 @@ def migrate(
 ) -> None:
     """Migrate the database to this release; create the step catalogue, the bucket, and the admin if TRELLIS_ADMIN_TOKEN is set."""
     settings = require_settings()
+    from db.errors import StateError
     from server.bootstrap import prepare
     from server.logs import configure_logs
 
     configure_logs()
-    prepare(settings, admin_token_file)
+    try:
+        prepare(settings, admin_token_file)
+    except StateError as error:
+        raise command_error(error) from None
 
 
 @app.command()
@@ -191,69 +191,6 @@ def demo(
     from server.settings import server_settings
 
     raise typer.Exit(main(url, data_dir or server_settings().data_dir))
-
-
-@users.command("add")
-def add_user(
-    email: Annotated[str, typer.Argument(help="Email address, unique.")],
-    username: Annotated[str, typer.Option(help="Display name.")],
-    full_name: Annotated[str | None, typer.Option(help="Full name.", show_default=False)] = None,
-    role: Annotated[
-        Role, typer.Option(help="A viewer reads, a member also writes, an admin sees all data.", case_sensitive=False)
-    ] = Role.MEMBER,
-    tier: Annotated[Tier, typer.Option(help="Rate limit, as TRELLIS_RATE_LIMIT_* define it.", case_sensitive=False)] = Tier.FREE,
-    data_dir: DataDir = None,
-) -> None:
-    """Create a user and print their bearer token, which is shown only once. Finds a running `trellis up` by its data folder."""
-    from db.core.viewer import UserRole, UserTier
-    from db.errors import StateError
-    from server.bootstrap import create_user
-
-    settings = running_settings(data_dir)
-    try:
-        typer.echo(create_user(settings, email, username, full_name, UserRole(role.value), UserTier(tier.value)))
-    except StateError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(1) from error
-
-
-@users.command("token")
-def add_token(
-    email: Annotated[str, typer.Argument(help="Email address of the user.")],
-    data_dir: DataDir = None,
-) -> None:
-    """Create a further bearer token and print it; it is shown only once."""
-    from server.bootstrap import create_token
-
-    typer.echo(_run_or_exit(lambda: create_token(running_settings(data_dir), email)))
-
-
-@users.command("revoke")
-def revoke_tokens(
-    email: Annotated[str, typer.Argument(help="Email address of the user.")],
-    data_dir: DataDir = None,
-) -> None:
-    """Revoke all bearer tokens of a user. Their streams and websockets are closed within seconds."""
-    from server.bootstrap import revoke
-
-    count = _run_or_exit(lambda: revoke(running_settings(data_dir), email))
-    typer.echo(f"{count} token{'' if count == 1 else 's'} of {email} revoked. `trellis user token {email}` creates a new one.")
-
-
-T = TypeVar("T")
-
-
-def _run_or_exit(action: Callable[[], T]) -> T:
-    from db.errors import NotFound, StateError
-
-    try:
-        return action()
-    except NotFound as error:
-        typer.echo("No user has this email address. `trellis user add` creates one.", err=True)
-        raise typer.Exit(1) from error
-    except StateError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(1) from error
 
 
 app.command("workers")(jobs.list_workers)

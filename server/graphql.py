@@ -114,7 +114,7 @@ class GraphQLView(GraphQL[RequestServices, None]):
         else:
             graphql_request = await GraphQLRequest.from_body(request, self.settings.max_body_bytes)
         services = await self.get_context(request, request)
-        viewer = await authenticate(services.database, request.headers, services.execution_timeout)
+        viewer = await authenticate(services.database, request.app.state.token_usage, request.headers, services.execution_timeout)
         context = services.for_operation(viewer, request_id=request.state.request_id, after=request.headers.get("last-event-id") or None)
         try:
             text = await resolve_document(graphql_request, context)

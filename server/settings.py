@@ -33,7 +33,10 @@ class ServerSettings(TrellisSettings):
         description="API processes behind the one port, for `trellis up` and `trellis api`. Each has its own database pool and its own limits per process.",
     )
     worker_processes: int = Field(default=1, ge=0, le=64, description="Worker processes that `trellis up` starts.")
-    admin_email: str = Field(default="admin@trellis.local", description="Email address of the first admin.")
+    admin_email: str = Field(
+        default="admin@trellis.local",
+        description="Email address of the admin: each start makes this user an admin, and creates them if missing.",
+    )
     admin_token: SecretStr = Field(
         default=SecretStr(""),
         description="The admin's bearer token, 16 characters or more. Empty: `trellis up` generates one and writes it to `<data-dir>/admin-token`.",

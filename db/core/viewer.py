@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from uuid import UUID
 
@@ -33,6 +33,8 @@ class Viewer:
     role: UserRole
     key_id: UUID | None = None
     tier: UserTier = UserTier.FREE
+    expires_at: float | None = field(default=None, compare=False)
+    """When the token expires, on this process's monotonic clock: the database's clock decides, and others may differ from it."""
 
     @property
     def sees_all(self) -> bool:
@@ -41,7 +43,7 @@ class Viewer:
     def require_write(self) -> None:
         """Raise `Forbidden` if the role is read-only."""
         if self.role is UserRole.VIEWER:
-            raise Forbidden("Your role, VIEWER, can read but not change anything. Ask an admin for the role MEMBER.")
+            raise Forbidden("Your role, VIEWER, can read but not change anything. Ask an admin for the role MEMBER (`trellis user role`).")
 
 
 SYSTEM = Viewer(UUID(int=0), UserRole.ADMIN)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Collection, Mapping
+from typing import Any
 
-from sqlalchemy import bindparam, func, or_, select
+from sqlalchemy import ColumnElement, Row, bindparam, func, or_, select
 
 from db.core.batch import rows_by_key
 from db.core.policy import visible
@@ -46,23 +48,31 @@ def live(viewer: Viewer) -> Rows:
 live_by_id = rows_by_key(live, User.id)
 
 
+def has_email(email: str) -> ColumnElement[bool]:
+    """The condition that a user is not deleted and has this address."""
+    return (func.lower(User.email) == email.lower()) & User.deleted_at.is_(None)
+
+
 def token_hash(token: str) -> bytes:
     """One SHA-256, which an index can find; a slow hash adds nothing to 256 random bits."""
     return hashlib.sha256(token.encode()).digest()
 
 
 _VALID_TOKENS = (
-    select(User.id, User.role, User.tier, ApiKey.id.label("key_id"))
+    select(
+        User.id, User.role, User.tier, ApiKey.id.label("key_id"), func.extract("epoch", ApiKey.expires_at - func.now()).label("lifetime")
+    )
     .join(ApiKey, ApiKey.user_id == User.id)
-    .where(ApiKey.revoked_at.is_(None), or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > func.now()), User.deleted_at.is_(None))
+    .where(ApiKey.revoked_at.is_(None), or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > func.now()))
+    .where(User.deleted_at.is_(None), User.disabled_at.is_(None))
 )
 _TOKEN_BY_HASH = _VALID_TOKENS.where(ApiKey.token_sha256 == bindparam("p_hash"))  # built once, since every request runs it
 
 
 async def viewer_of_token(database: Database, token: str) -> Viewer | None:
-    """The viewer of a bearer token; None for one that is unknown, revoked or expired, or whose user is deleted."""
+    """The viewer of a bearer token; None for one that is unknown, revoked or expired, or whose user is deleted or disabled."""
     for row in await database.rows(_TOKEN_BY_HASH, {"p_hash": token_hash(token)}):
-        return Viewer(row.id, row.role, row.key_id, row.tier)
+        return _viewer(row)
     return None
 
 
@@ -71,4 +81,9 @@ async def current_viewers(database: Database, viewers: Collection[Viewer]) -> Ma
     keys = [viewer.key_id for viewer in viewers if viewer.key_id is not None]
     rows_by_key_id = {row.key_id: row for row in await database.rows(_VALID_TOKENS.where(equals_any(ApiKey.id, keys)))}
     rows_by_viewer = {viewer: rows_by_key_id[viewer.key_id] for viewer in viewers if viewer.key_id in rows_by_key_id}
-    return {viewer: Viewer(row.id, row.role, row.key_id, row.tier) for viewer, row in rows_by_viewer.items()}
+    return {viewer: _viewer(row) for viewer, row in rows_by_viewer.items()}
+
+
+def _viewer(row: Row[Any]) -> Viewer:
+    expires_at = None if row.lifetime is None else time.monotonic() + float(row.lifetime)
+    return Viewer(row.id, row.role, row.key_id, row.tier, expires_at)

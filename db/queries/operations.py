@@ -6,16 +6,19 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, Text, and_, func, literal, select, table, text, union_all
+from sqlalchemy import Row, Text, and_, func, literal, or_, select, table, text, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db.core.base import Table
+from db.core.criteria import Filters
+from db.core.listing import Listing
+from db.core.page import Sort
 from db.core.policy import visible
 from db.core.sql import Rows
 from db.core.viewer import Viewer
 from db.core.work import Database
-from db.queries import scheduling
-from db.tables import Job, JobAttempt, MaintenanceTaskState, User, Worker
+from db.queries import accounts, scheduling
+from db.tables import ApiKey, Job, JobAttempt, MaintenanceTaskState, User, Worker
 from db.tables.jobstates import ACTIVE, TERMINAL, WAITING
 
 MAX_COMMIT_DELAY = timedelta(seconds=15)  # longest time between the timestamp of a row and its commit
@@ -49,6 +52,27 @@ def workers_by_queue() -> Rows:
 def worker_totals() -> Rows:
     """One row: how many live `workers` there are and how many `slots` they have."""
     return select(func.count().label("workers"), func.coalesce(func.sum(Worker.slots), 0).label("slots")).where(scheduling.is_live())
+
+
+def user_rows(viewer: Viewer) -> Rows:
+    """The users that are not deleted, disabled ones included."""
+    return select(*accounts.COLUMNS, User.disabled_at).where(visible(User, viewer), User.deleted_at.is_(None))
+
+
+def _tokens(viewer: Viewer) -> Rows:
+    columns = (ApiKey.id, ApiKey.user_id, ApiKey.name, ApiKey.prefix)
+    times = (ApiKey.created_at, ApiKey.expires_at, ApiKey.revoked_at, ApiKey.last_used_at)
+    is_valid = and_(ApiKey.revoked_at.is_(None), or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > _now))
+    return (
+        select(*columns, *times, is_valid.label("is_valid"), User.email)
+        .join(User, User.id == ApiKey.user_id)
+        .where(visible(ApiKey, viewer))
+    )
+
+
+# Users by address, tokens with the newest first; each from an index.
+users = Listing(user_rows, lambda _: Sort("email", func.lower(User.email), User.id, descending=False, kind="text"))
+tokens = Listing(_tokens, lambda _: Sort("createdAt", ApiKey.created_at, ApiKey.id), Filters(ApiKey))
 
 
 def maintenance_tasks() -> Rows:

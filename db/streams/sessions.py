@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Collection, Generator, Mapping
 from contextlib import contextmanager
 from uuid import UUID
@@ -16,6 +17,7 @@ from db.errors import SignedOut
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 RETRY_DELAY = 1.0  # seconds before a failed revalidation is retried
+EXPIRY_MARGIN = 0.05  # seconds after which a token has expired by the database's clock too
 
 SessionKey = tuple[UUID, UUID | None]
 LoadViewers = Callable[[Database, Collection[Viewer]], Awaitable[Mapping[Viewer, Viewer]]]
@@ -24,12 +26,13 @@ LoadViewers = Callable[[Database, Collection[Viewer]], Awaitable[Mapping[Viewer,
 class Session:
     """One user's token in use by this process. `viewer` is the user as of the last revalidation; `is_over` is set once the token is invalid."""
 
-    __slots__ = ("_end_callbacks", "holders", "is_over", "viewer")
+    __slots__ = ("_end_callbacks", "expiry_timer", "holders", "is_over", "viewer")
 
     def __init__(self, viewer: Viewer) -> None:
         self.viewer = viewer
         self.is_over = False
         self.holders = 0
+        self.expiry_timer: asyncio.TimerHandle | None = None
         self._end_callbacks: set[Callable[[], None]] = set()
 
     def check(self) -> None:
@@ -73,14 +76,21 @@ class Sessions:
         session = self._sessions.get(session_key)
         if session is None:
             session = self._sessions[session_key] = Session(viewer)
-        session.viewer = viewer
         session.holders += 1
+        self._update(session, viewer)
         try:
             yield session
         finally:
             session.holders -= 1
-            if not session.holders and self._sessions.get(session_key) is session:
-                del self._sessions[session_key]
+            if not session.holders:
+                _cancel_timer(session)
+                if self._sessions.get(session_key) is session:
+                    del self._sessions[session_key]
+
+    @property
+    def key_ids(self) -> set[UUID]:
+        """The tokens of the open connections."""
+        return {key_id for _, key_id in self._sessions if key_id is not None}
 
     def revalidate(self, user_ids: Collection[UUID]) -> None:
         """Revalidate the sessions of these users at once: their keys or rights have changed."""
@@ -124,11 +134,26 @@ class Sessions:
             viewer = current_viewers.get(previous)
             if viewer is not None:
                 if session.viewer is previous:  # else a new connection has updated it meanwhile
-                    session.viewer = viewer
+                    self._update(session, viewer)
                 continue
             session_key = (previous.id, previous.key_id)
             if (
                 self._sessions.get(session_key) is session
             ):  # a connection that comes now gets a new session, for its token has just been checked
                 del self._sessions[session_key]
+            _cancel_timer(session)
             session.end()
+
+    def _update(self, session: Session, viewer: Viewer) -> None:
+        """Set the viewer as of now, and have the session revalidated when its token expires."""
+        session.viewer = viewer
+        _cancel_timer(session)
+        if viewer.expires_at is not None and session.holders:
+            delay = max(0.0, viewer.expires_at - time.monotonic()) + EXPIRY_MARGIN
+            session.expiry_timer = asyncio.get_running_loop().call_later(delay, self.revalidate, [viewer.id])
+
+
+def _cancel_timer(session: Session) -> None:
+    if session.expiry_timer is not None:
+        session.expiry_timer.cancel()
+        session.expiry_timer = None

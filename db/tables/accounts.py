@@ -40,12 +40,14 @@ class User(Table, policy=Personal("id")):
     created_at: Mapped[datetime] = now_column()
     updated_at: Mapped[datetime] = now_column()
     deleted_at: Mapped[datetime | None]
+    disabled_at: Mapped[datetime | None]
 
 
 class ApiKey(Table, policy=Personal("user_id")):
-    """A bearer token, looked up by its SHA-256; users recognise it by the prefix."""
+    """A bearer token, looked up by its SHA-256; users recognise it by the prefix. `last_used_at` is written once a minute at most."""
 
     __tablename__ = "api_keys"
+    __table_args__ = (Index("ix_api_keys_created_at", "created_at", "id"),)
 
     id: Mapped[UUID] = uuid_primary_key()
     user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)

@@ -58,6 +58,16 @@ def _parse_enum(option: str, values: Sequence[str] | None, enum_type: type[StrEn
         raise InvalidOption(f"--{option} takes one or more of {', '.join(word.value for word in enum_type)}.") from None
 
 
+def parse_lifetime(text: str | None) -> timedelta | None:
+    """A duration such as `90d`; None without one. Raises `InvalidOption`."""
+    if text is None:
+        return None
+    match = _RELATIVE_TIME.fullmatch(text.strip().lower())
+    if match is None or not int(match[1]):
+        raise InvalidOption(f"--expires takes a duration such as `12h` or `90d`; {text!r} is none.")
+    return timedelta(**{_UNITS[match[2]]: int(match[1])})
+
+
 def _parse_time(text: str) -> datetime:
     match = _RELATIVE_TIME.fullmatch(text.strip().lower())
     if match is not None:

@@ -157,6 +157,75 @@ def print_credits(account: CreditAccount, *, as_json: bool) -> None:
     _print_table(table)
 
 
+def print_users(rows: Sequence[Row[Any]], *, as_json: bool) -> None:
+    """Print a page of users."""
+    if as_json:
+        for row in rows:
+            _print_json_line(_user_record(row))
+        return
+    if not rows:
+        typer.echo("No user.")
+        return
+    table = _table("email", "username", "role", "tier", "created", "access")
+    for row in rows:
+        table.add_row(
+            Text(row.email), Text(row.username), row.role.name, row.tier.name, _format_time(row.created_at), _access(row.disabled_at)
+        )
+    _print_table(table)
+
+
+def print_user(user: Row[Any], tokens: Sequence[Row[Any]], *, as_json: bool) -> None:
+    """Print a user with their tokens."""
+    if as_json:
+        _print_json_line({**_user_record(user), "tokens": [_token_record(row) for row in tokens]})
+        return
+    fields = {
+        "email": user.email,
+        "username": user.username,
+        "full name": user.full_name or "",
+        "role": user.role.name,
+        "tier": user.tier.name,
+        "access": _access(user.disabled_at),
+        "stored": f"{user.storage_bytes} bytes",
+        "credits": f"{user.credit_balance}, and {user.credits_held} held" if user.credit_balance or user.credits_held else "",
+        "created": _format_time(user.created_at),
+    }
+    typer.echo("\n".join(f"{name:<9} {value}" for name, value in fields.items() if value))
+    if tokens:
+        print_tokens(tokens, as_json=False)
+
+
+def print_tokens(rows: Sequence[Row[Any]], *, as_json: bool) -> None:
+    """Print a page of tokens."""
+    if as_json:
+        for row in rows:
+            _print_json_line(_token_record(row))
+        return
+    if not rows:
+        typer.echo("No token.")
+        return
+    table = _table("token", "user", "name", "created", "expires", "last used", "state")
+    for row in rows:
+        state = "valid" if row.is_valid else "revoked" if row.revoked_at else "expired"
+        used = _format_age(row.last_used_at) or "never"
+        expires = _format_time(row.expires_at) or "never"
+        table.add_row(Text(f"{row.prefix}…"), Text(row.email), Text(row.name), _format_time(row.created_at), expires, used, state)
+    _print_table(table)
+
+
+def _access(disabled_at: datetime | None) -> str:
+    return "enabled" if disabled_at is None else f"disabled since {_format_time(disabled_at)}"
+
+
+def _user_record(row: Row[Any]) -> dict[str, Any]:
+    names = ("email", "username", "full_name", "storage_bytes", "credit_balance", "credits_held", "created_at", "disabled_at")
+    return {"id": f"user_{row.id.hex}", **_record(row, *names), "role": row.role.name, "tier": row.tier.name}
+
+
+def _token_record(row: Row[Any]) -> dict[str, Any]:
+    return _record(row, "id", "prefix", "name", "email", "is_valid", "created_at", "expires_at", "last_used_at", "revoked_at")
+
+
 def _job_record(row: Row[Any], owner: str, wait: Row[Any] | None) -> dict[str, Any]:
     names = ("progress", "current_step", "queue", "priority", "attempt", "tries", "max_tries", "timeout_seconds", "credit_cost")
     times = ("run_after", "created_at", "queued_at", "started_at", "completed_at")

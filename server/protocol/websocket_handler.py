@@ -26,7 +26,7 @@ from db.errors import Unavailable
 from graph.execution.context import OperationContext, RequestServices
 from graph.execution.errors import to_client_errors
 from graph.execution.subscriptions import SharedResult
-from server.auth import InvalidToken, authenticate
+from server.auth import InvalidToken, authenticate, sole_authorization
 from server.observability import record_rejection
 from server.protocol import responses
 from server.protocol.documents import operation_type, resolve_document
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from db.streams.sessions import Session
     from server.protocol.connection_quota import ConnectionQuota
     from server.settings import ServerSettings
+    from server.token_usage import TokenUsage
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -140,10 +141,12 @@ class WebSocketHandler(BaseGraphQLTransportWSHandler[RequestServices, None]):
         cast("asyncio.Task[None]", self.connection_init_timeout_task).cancel()  # pyright: ignore[reportUnknownMemberType] - Strawberry leaves it open
         self.connection_init_timeout_task = None
         try:
-            # If both have a token, the one in the message counts.
+            # If both have a token, the one in the message counts. A handshake with two is refused all the same.
+            sole_authorization(self._socket.headers)
             database, timeout = self.context.database, self.context.execution_timeout
-            message_viewer = await authenticate(database, payload, timeout)
-            viewer = message_viewer or await authenticate(database, self._socket.headers, timeout)
+            usage: TokenUsage = self._socket.app.state.token_usage
+            message_viewer = await authenticate(database, usage, payload, timeout)
+            viewer = message_viewer or await authenticate(database, usage, self._socket.headers, timeout)
             self._exit_stack.enter_context(self._view.socket_quota.acquire(viewer.id if viewer else self.context.address))
         except InvalidToken:
             await self._close(FORBIDDEN, "Forbidden")

@@ -6,12 +6,13 @@ import os
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 from db.core.viewer import UserRole, UserTier
-from server.cli import Role, Tier
+from server.commands.users import Role, Tier
 
 ROOT = Path(__file__).parents[2]
 
@@ -35,7 +36,7 @@ def test_help_names_every_command() -> None:
     commands = answer.stdout.split("Commands:")[1].split("\n")
     assert [line.split()[0] for line in commands if line.strip()] == [
         *("up", "api", "worker", "migrate", "schema", "demo", "workers"),
-        *("user", "jobs", "credits"),
+        *("user", "token", "jobs", "credits"),
     ]
 
 
@@ -49,7 +50,15 @@ def test_help_names_every_command() -> None:
         (("schema",), ["--release"]),
         (("demo",), ["--url", "--data-dir"]),
         (("user", "add"), ["--username", "--full-name", "--role", "--tier", "--data-dir"]),
-        (("user", "token"), ["--data-dir"]),
+        (("user", "list"), ["--limit", "--after", "--json", "--data-dir"]),
+        (("user", "show"), ["--json", "--data-dir"]),
+        (("user", "role"), ["--data-dir"]),
+        (("user", "tier"), ["--data-dir"]),
+        (("user", "disable"), ["--data-dir"]),
+        (("user", "enable"), ["--data-dir"]),
+        (("user", "token"), ["--name", "--expires", "--data-dir"]),
+        (("token", "list"), ["--user", "--limit", "--after", "--json", "--data-dir"]),
+        (("token", "revoke"), ["--data-dir"]),
         (("user", "revoke"), ["--data-dir"]),
         (("jobs", "list"), ["--status", "--queue", "--kind", "--owner", "--since", "--limit", "--after", "--json", "--data-dir"]),
         (("jobs", "show"), ["--events", "--follow", "--json", "--data-dir"]),
@@ -83,6 +92,30 @@ def test_a_command_that_needs_services_names_the_settings_it_lacks(command: tupl
     assert answer.stderr == (
         "Trellis needs TRELLIS_DATABASE_URL, TRELLIS_S3_ENDPOINT_URL. Set it, or run `trellis up`, which starts its own servers.\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        (
+            "postgresql://trellis:secret@127.0.0.1:1/trellis",
+            "PostgreSQL at 127.0.0.1:1 cannot be used: [Errno 111] Connect call failed ('127.0.0.1', 1). Start it, or correct TRELLIS_DATABASE_URL.",
+        ),
+        (
+            "not an address",
+            "TRELLIS_DATABASE_URL is no address of PostgreSQL: write it as postgresql://user:password@host:port/name.",
+        ),
+    ],
+)
+def test_migrate_without_postgresql_says_where_it_looked(url: str, reason: str) -> None:
+    services = {"TRELLIS_REDIS_URL": "redis://127.0.0.1:1/0", "TRELLIS_S3_ENDPOINT_URL": "http://127.0.0.1:1"}
+    answer = trellis("migrate", TRELLIS_DATABASE_URL=url, **services)
+    assert (answer.returncode, answer.stderr) == (1, f"{reason}\n")
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    answer = trellis("--version")
+    assert (answer.returncode, answer.stdout) == (0, f"trellis {version('trellis')}\n")
 
 
 def test_a_data_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:

@@ -31,10 +31,10 @@ from tests.prefork import prefork_server
 ROOT = Path(__file__).parents[2]
 
 
-async def trellis(*arguments: str) -> subprocess.CompletedProcess[str]:
+async def trellis(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """Run the command as an operator would, on the tests' database."""
 
-    environment = {**os.environ, "TRELLIS_DATA_DIR": "/nonexistent", "COLUMNS": "200"}
+    environment = {**os.environ, "TRELLIS_DATA_DIR": "/nonexistent", "COLUMNS": "200", **settings}
     command = [sys.executable, "-m", "server.cli", *arguments]
     with tempfile.TemporaryDirectory() as folder:
         stdout_path, stderr_path = Path(folder) / "said", Path(folder) / "errors"

@@ -223,6 +223,18 @@ async def test_a_client_that_does_not_answer_pings_is_given_up(ada: Client) -> N
             assert (await wait_closed(silent))[0] == 1001
 
 
+@pytest.mark.parametrize("payload", [{}, None], ids=["token in the handshake", "token in the message too"])
+async def test_a_handshake_with_two_tokens_is_refused_as_over_http(ada: Client, payload: dict[str, Any] | None) -> None:
+    valid, other = ("Authorization", f"Bearer {ada.token}"), ("authorization", "Bearer another")
+    for headers in ([valid, other], [other, valid], [valid, valid]):
+        async with open_websocket(ada.url, additional_headers=headers) as websocket:
+            await send_message(websocket, type="connection_init", payload=bearer(ada) if payload is None else payload)
+            assert await wait_closed(websocket) == (4403, "Forbidden")
+    async with open_websocket(ada.url, payload={}, additional_headers=[valid]) as websocket:
+        await send_subscribe(websocket, "1", VIEWER_QUERY)
+        assert (await receive_message(websocket))["payload"] == {"data": {"viewer": {"username": "ada"}}}
+
+
 async def test_a_revoked_token_closes_its_sockets_and_no_others(ada: Client, bob: Client, settings: StateSettings) -> None:
     async with open_websocket(ada.url, bearer(ada)) as ada_websocket, open_websocket(ada.url, bearer(bob)) as bob_websocket:
         await send_subscribe(ada_websocket, "1", UPDATES)

@@ -15,7 +15,7 @@ from strawberry.types import ExecutionResult
 from db.settings import StateSettings
 from graph.core.context import StreamProgress
 from graph.settings import GraphSettings
-from server.bootstrap import revoke
+from server.commands.user_operations import revoke_tokens
 from server.protocol import sse
 from tests.client import Client
 from tests.server.serving import serving
@@ -210,7 +210,7 @@ async def test_silence_is_broken_by_comments(ada: Client, monkeypatch: pytest.Mo
 async def test_a_revoked_token_ends_its_streams_and_no_others(ada: Client, bob: Client, settings: StateSettings) -> None:
     async with streaming(ada, UPDATES) as (_, ada_frames), streaming(bob, UPDATES) as (_, bob_frames):
         assert [await anext(ada_frames), await anext(bob_frames)] == [":", ":"]
-        await asyncio.to_thread(revoke, settings, "bob@example.org")
+        await revoke_tokens(settings, "bob@example.org")
         async with asyncio.timeout(2):
             error_frame, complete = [frame async for frame in bob_frames]
         assert json.loads(error_frame.partition("data: ")[2])["errors"][0]["extensions"]["code"] == "UNAUTHENTICATED"

@@ -18,7 +18,7 @@ import pytest
 from db.core.work import Database
 from db.settings import StateSettings
 from graph.core.ids import decode, encode
-from server.bootstrap import revoke
+from server.commands.user_operations import revoke_tokens
 from server.protocol.http_protocol import LimitedHttpProtocol
 from server.protocol.websocket_protocol import LimitedWebSocketProtocol
 from tests.client import Client
@@ -156,7 +156,7 @@ async def test_a_token_that_is_revoked_closes_a_socket_that_is_not_read(
     ada: Client, notifying_database: Database, settings: StateSettings
 ) -> None:
     async with blocked_socket(ada.url, ada, notifying_database):
-        await asyncio.to_thread(revoke, settings, "ada@example.org")
+        await revoke_tokens(settings, "ada@example.org")
         assert await wait_until(lambda: not open_sockets()) < 2
 
 
@@ -187,7 +187,7 @@ async def test_a_token_that_is_revoked_ends_a_stream_that_is_not_read(
     ada: Client, notifying_database: Database, settings: StateSettings
 ) -> None:
     async with blocked_stream(ada.url, ada, notifying_database):
-        await asyncio.to_thread(revoke, settings, "ada@example.org")
+        await revoke_tokens(settings, "ada@example.org")
         assert await wait_until(lambda: not paused_streams()) < 2
 
 

@@ -1,0 +1,82 @@
+"""Create users, and change their role, tier and access."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import func, insert, update
+
+from db.core.checks import Checks
+from db.core.unique import translate_unique_violation
+from db.core.viewer import UserRole, UserTier
+from db.core.work import Work
+from db.errors import NameTaken, NotFound
+from db.queries.accounts import has_email
+from db.services.accounts.tokens import new_token, store_token
+from db.tables import User
+
+_EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.?[^@\s]*")
+_USERNAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def check_email(checks: Checks, email: str, name: str) -> None:
+    """Add an issue named `name` for what is no address."""
+    if not _EMAIL.fullmatch(email) or len(email) > 254:
+        checks.add(name, message=f"{email!r} is not an e-mail address; write it as name@domain.")
+
+
+async def add_user(
+    work: Work,
+    email: str,
+    username: str,
+    full_name: str | None = None,
+    role: UserRole = UserRole.MEMBER,
+    tier: UserTier = UserTier.FREE,
+) -> str:
+    """Create a user and return their bearer token, which is not stored. Raises `InvalidInput` or `NameTaken`."""
+    checks = Checks()
+    checks.text(full_name, "fullName", length=200)
+    check_email(checks, email, "email")
+    if not _USERNAME.fullmatch(username):
+        checks.add(
+            "username", message="A username is 1 to 64 letters, digits, dots, dashes and underscores, and begins with a letter or digit."
+        )
+    checks.raise_if_invalid()
+    statement = insert(User).values(email=email, username=username, full_name=full_name, role=role, tier=tier).returning(User.id)
+    with (
+        translate_unique_violation("uq_users_email", NameTaken("user", email)),
+        translate_unique_violation("uq_users_username", NameTaken("user", username)),
+    ):
+        user_id: UUID = await work.scalar(statement)
+    token = new_token()
+    await store_token(work, user_id, token, "first token")
+    return token
+
+
+async def set_role(work: Work, email: str, role: UserRole) -> None:
+    """Change a user's role, for open connections within seconds. Raises `NotFound`."""
+    await _change(work, email, role=role)
+
+
+async def set_tier(work: Work, email: str, tier: UserTier) -> None:
+    """Change a user's tier, for open connections within seconds. Raises `NotFound`."""
+    await _change(work, email, tier=tier)
+
+
+async def disable(work: Work, email: str) -> None:
+    """Refuse the user's tokens until `enable`; open connections end within seconds. Their rows and jobs stay. Raises `NotFound`."""
+    await _change(work, email, disabled_at=func.coalesce(User.disabled_at, func.now()))
+
+
+async def enable(work: Work, email: str) -> None:
+    """Accept the user's tokens again. Raises `NotFound`."""
+    await _change(work, email, disabled_at=None)
+
+
+async def _change(work: Work, email: str, **values: Any) -> None:
+    user_id: UUID | None = await work.scalar(update(User).where(has_email(email)).values(**values).returning(User.id))
+    if user_id is None:
+        raise NotFound(email)
+    work.revalidate_sessions(user_id)

@@ -1,0 +1,135 @@
+"""Reads and actions of `trellis user` and `trellis token`, as the viewer SYSTEM, who sees everything."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Row
+
+from db.core.criteria import Criteria, Equals
+from db.core.page import Page, Slice
+from db.core.viewer import SYSTEM, UserRole, UserTier
+from db.core.work import Work
+from db.errors import NotFound, StateError
+from db.queries import accounts as queries
+from db.queries import operations
+from db.services import accounts
+from db.settings import StateSettings
+from server.commands.filters import parse_lifetime
+from server.commands.operations import open_database, owner_id
+
+SHOWN_TOKENS = 100
+
+
+class NoSuchUser(StateError):
+    """No user has this email address."""
+
+
+class NoSuchToken(StateError):
+    """No valid token begins so or has this id."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowPage:
+    """A page of rows; `next_cursor` is None on the last page."""
+
+    rows: Sequence[Row[Any]]
+    next_cursor: str | None
+
+    @classmethod
+    def of(cls, page: Page) -> RowPage:
+        return cls(page.rows, page.cursors[-1] if page.has_next else None)
+
+
+async def add_user(settings: StateSettings, email: str, username: str, full_name: str | None, role: str, tier: str) -> str:
+    """Create a user; return their token. Raises `InvalidInput` or `NameTaken`."""
+    async with open_database(settings) as database, database.work(SYSTEM) as work:
+        return await accounts.add_user(work, email, username, full_name, UserRole(role), UserTier(tier))
+
+
+async def add_token(settings: StateSettings, email: str, name: str, expires: str | None) -> str:
+    """Create a token. Raises `NoSuchUser`, `InvalidInput` or `InvalidOption`."""
+    lifetime = parse_lifetime(expires)
+    async with _work_on_user(settings, email) as work:
+        return await accounts.add_token(work, email, name, lifetime)
+
+
+async def revoke_tokens(settings: StateSettings, email: str) -> int:
+    """Revoke all tokens of a user; return how many. Raises `NoSuchUser`."""
+    async with _work_on_user(settings, email) as work:
+        return await accounts.revoke_tokens(work, email)
+
+
+async def revoke_token(settings: StateSettings, name: str) -> str:
+    """Revoke the token with this prefix or id; return its owner's address. Raises `NoSuchToken` or `Conflict`."""
+    async with open_database(settings) as database:
+        try:
+            async with database.work(SYSTEM) as work:
+                owner = await accounts.revoke_token(work, name)
+        except NotFound:
+            raise NoSuchToken(f"No valid token begins with {name!r} or has this id. `trellis token list` shows them.") from None
+        return (await queries.by_id(database, SYSTEM, [owner]))[owner].email
+
+
+async def set_role(settings: StateSettings, email: str, role: str) -> None:
+    """Raises `NoSuchUser`."""
+    async with _work_on_user(settings, email) as work:
+        await accounts.set_role(work, email, UserRole(role))
+
+
+async def set_tier(settings: StateSettings, email: str, tier: str) -> None:
+    """Raises `NoSuchUser`."""
+    async with _work_on_user(settings, email) as work:
+        await accounts.set_tier(work, email, UserTier(tier))
+
+
+async def disable(settings: StateSettings, email: str) -> None:
+    """Raises `NoSuchUser`."""
+    async with _work_on_user(settings, email) as work:
+        await accounts.disable(work, email)
+
+
+async def enable(settings: StateSettings, email: str) -> None:
+    """Raises `NoSuchUser`."""
+    async with _work_on_user(settings, email) as work:
+        await accounts.enable(work, email)
+
+
+async def list_users(settings: StateSettings, limit: int, after: str | None) -> RowPage:
+    """A page of users. Raises `InvalidCursor`."""
+    async with open_database(settings) as database:
+        return RowPage.of(await operations.users.page(database, SYSTEM, Slice(limit, after)))
+
+
+async def user_with_tokens(settings: StateSettings, email: str) -> tuple[Row[Any], Sequence[Row[Any]]]:
+    """A user and their newest tokens. Raises `NoSuchUser`."""
+    async with open_database(settings) as database:
+        rows = await database.rows(operations.user_rows(SYSTEM).where(queries.has_email(email)))
+        if not rows:
+            raise _no_such_user(email)
+        mine = Criteria.of(user_id=Equals(rows[0].id))
+        return rows[0], (await operations.tokens.page(database, SYSTEM, Slice(SHOWN_TOKENS), mine)).rows
+
+
+async def list_tokens(settings: StateSettings, email: str | None, limit: int, after: str | None) -> RowPage:
+    """A page of tokens, of one user or of all. Raises `NoSuchOwner` or `InvalidCursor`."""
+    async with open_database(settings) as database:
+        criteria = None if email is None else Criteria.of(user_id=Equals(await owner_id(database, email)))
+        return RowPage.of(await operations.tokens.page(database, SYSTEM, Slice(limit, after), criteria))
+
+
+@asynccontextmanager
+async def _work_on_user(settings: StateSettings, email: str) -> AsyncGenerator[Work]:
+    """A unit of work whose `NotFound` is about the user."""
+    try:
+        async with open_database(settings) as database, database.work(SYSTEM) as work:
+            yield work
+    except NotFound:
+        raise _no_such_user(email) from None
+
+
+def _no_such_user(email: str) -> NoSuchUser:
+    return NoSuchUser(f"No user has the email address {email!r}. `trellis user list` shows all, `trellis user add` creates one.")

@@ -1,0 +1,175 @@
+"""`trellis user` and `trellis token`: people, what they may do, and their bearer tokens. They work on the database, so the API need not run."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from server.commands.services import WITHOUT_OBJECT_STORE, AsJson, DataDir, run_async, running_settings
+
+app = typer.Typer(help="Users, their roles and access.", no_args_is_help=True, rich_markup_mode=None)
+tokens = typer.Typer(help="Bearer tokens of users.", no_args_is_help=True, rich_markup_mode=None)
+
+
+class Role(StrEnum):
+    """The roles of `db.core.viewer`, repeated here so that `--help` need not import `db`; a test compares the two."""
+
+    VIEWER = "viewer"
+    MEMBER = "member"
+    ADMIN = "admin"
+
+
+class Tier(StrEnum):
+    """The tiers of `db.core.viewer`, repeated here for the same reason."""
+
+    FREE = "free"
+    PRO = "pro"
+    ENTERPRISE = "enterprise"
+
+
+Email = Annotated[str, typer.Argument(help="Email address of the user.", metavar="EMAIL")]
+Limit = Annotated[int, typer.Option(help="Page size.", min=1, max=1000)]
+After = Annotated[str | None, typer.Option(help="Cursor that the previous page printed.", show_default=False)]
+
+
+@app.command("add")
+def add(
+    email: Annotated[str, typer.Argument(help="Email address, unique.")],
+    username: Annotated[str, typer.Option(help="Display name.")],
+    full_name: Annotated[str | None, typer.Option(help="Full name.", show_default=False)] = None,
+    role: Annotated[
+        Role, typer.Option(help="A viewer reads, a member also writes, an admin sees all data.", case_sensitive=False)
+    ] = Role.MEMBER,
+    tier: Annotated[Tier, typer.Option(help="Rate limit, as TRELLIS_RATE_LIMIT_* define it.", case_sensitive=False)] = Tier.FREE,
+    data_dir: DataDir = None,
+) -> None:
+    """Create a user and print their bearer token, which is shown only once. Finds a running `trellis up` by its data folder."""
+    from server.commands import user_operations as operations
+
+    settings = running_settings(data_dir, WITHOUT_OBJECT_STORE)
+    typer.echo(run_async(operations.add_user(settings, email, username, full_name, role.value, tier.value)))
+
+
+@app.command("list")
+def list_users(limit: Limit = 50, after: After = None, as_json: AsJson = False, data_dir: DataDir = None) -> None:
+    """List users by their addresses."""
+    from server.commands import rendering
+    from server.commands import user_operations as operations
+
+    page = run_async(operations.list_users(running_settings(data_dir, WITHOUT_OBJECT_STORE), limit, after))
+    rendering.print_users(page.rows, as_json=as_json)
+    _print_next(page.next_cursor)
+
+
+@app.command()
+def show(email: Email, as_json: AsJson = False, data_dir: DataDir = None) -> None:
+    """Show a user with their last hundred tokens."""
+    from server.commands import rendering
+    from server.commands import user_operations as operations
+
+    user, rows = run_async(operations.user_with_tokens(running_settings(data_dir, WITHOUT_OBJECT_STORE), email))
+    rendering.print_user(user, rows, as_json=as_json)
+
+
+@app.command("role")
+def set_role(
+    email: Email,
+    role: Annotated[Role, typer.Argument(help="A viewer reads, a member also writes, an admin sees all data.", case_sensitive=False)],
+    data_dir: DataDir = None,
+) -> None:
+    """Change a user's role. Open streams and websockets have it within seconds."""
+    from server.commands import user_operations as operations
+
+    run_async(operations.set_role(running_settings(data_dir, WITHOUT_OBJECT_STORE), email, role.value))
+    typer.echo(f"{email} has the role {role.name}.")
+
+
+@app.command("tier")
+def set_tier(
+    email: Email,
+    tier: Annotated[Tier, typer.Argument(help="Rate limit, as TRELLIS_RATE_LIMIT_* define it.", case_sensitive=False)],
+    data_dir: DataDir = None,
+) -> None:
+    """Change a user's tier, which sets their limits."""
+    from server.commands import user_operations as operations
+
+    run_async(operations.set_tier(running_settings(data_dir, WITHOUT_OBJECT_STORE), email, tier.value))
+    typer.echo(f"{email} has the tier {tier.name}.")
+
+
+@app.command()
+def disable(email: Email, data_dir: DataDir = None) -> None:
+    """Refuse a user's tokens until `enable`, and close their streams and websockets. Their data and their jobs stay."""
+    from server.commands import user_operations as operations
+
+    run_async(operations.disable(running_settings(data_dir, WITHOUT_OBJECT_STORE), email))
+    typer.echo(f"{email} is disabled. `trellis user enable {email}` undoes it.")
+
+
+@app.command()
+def enable(email: Email, data_dir: DataDir = None) -> None:
+    """Accept a disabled user's tokens again."""
+    from server.commands import user_operations as operations
+
+    run_async(operations.enable(running_settings(data_dir, WITHOUT_OBJECT_STORE), email))
+    typer.echo(f"{email} is enabled.")
+
+
+@app.command("token")
+def add_token(
+    email: Email,
+    name: Annotated[str, typer.Option(help="What the token is for, shown in lists.")] = "by the command line",
+    expires: Annotated[
+        str | None, typer.Option(help="Time for which the token is valid, such as `12h` or `90d`. [for ever]", show_default=False)
+    ] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Create a further bearer token and print it; it is shown only once."""
+    from server.commands import user_operations as operations
+
+    typer.echo(run_async(operations.add_token(running_settings(data_dir, WITHOUT_OBJECT_STORE), email, name, expires)))
+
+
+@app.command("revoke")
+def revoke_all(email: Email, data_dir: DataDir = None) -> None:
+    """Revoke all bearer tokens of a user. Their streams and websockets are closed within seconds."""
+    from server.commands import user_operations as operations
+
+    count = run_async(operations.revoke_tokens(running_settings(data_dir, WITHOUT_OBJECT_STORE), email))
+    typer.echo(f"{count} token{'' if count == 1 else 's'} of {email} revoked. `trellis user token {email}` creates a new one.")
+
+
+@tokens.command("list")
+def list_tokens(
+    user: Annotated[str | None, typer.Option(help="Only those of the user with this email address.", show_default=False)] = None,
+    limit: Limit = 50,
+    after: After = None,
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+) -> None:
+    """List tokens, newest first: what they begin with, when they expire and were last used. A token itself is not stored."""
+    from server.commands import rendering
+    from server.commands import user_operations as operations
+
+    page = run_async(operations.list_tokens(running_settings(data_dir, WITHOUT_OBJECT_STORE), user, limit, after))
+    rendering.print_tokens(page.rows, as_json=as_json)
+    _print_next(page.next_cursor)
+
+
+@tokens.command("revoke")
+def revoke_one(
+    token: Annotated[str, typer.Argument(help="What it begins with, as `trellis token list` shows it, or its id.", metavar="TOKEN")],
+    data_dir: DataDir = None,
+) -> None:
+    """Revoke one token. Streams and websockets opened with it are closed within seconds; other tokens stay valid."""
+    from server.commands import user_operations as operations
+
+    email = run_async(operations.revoke_token(running_settings(data_dir, WITHOUT_OBJECT_STORE), token))
+    typer.echo(f"The token {token} of {email} is revoked.")
+
+
+def _print_next(cursor: str | None) -> None:
+    if cursor:
+        typer.echo(f"There are more. For the next page add: --after {cursor}", err=True)

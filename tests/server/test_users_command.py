@@ -1,0 +1,189 @@
+"""`trellis user` and `trellis token`: an operator says who may do what, and which tokens are valid; open connections follow."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+
+from db.core.viewer import SYSTEM
+from db.core.work import Database
+from db.services import accounts
+from db.settings import StateSettings
+from db.tables import ApiKey
+from tests.client import Client
+from tests.conftest import ADMIN_TOKEN
+from tests.server.test_jobs_command import json_lines, trellis
+from tests.server.test_sockets import VIEWER_QUERY, bearer, open_websocket, receive_message, send_message, send_subscribe, wait_closed
+from tests.server.test_sse import UPDATES, streaming
+
+ADA = "ada@example.org"
+CREATE = 'mutation { createDataset(input: {name: "NAME"}) { __typename ... on Problem { code } } }'
+
+
+async def username(client: Client, token: str) -> str | None:
+    """Whose token it is; None for one that is not valid."""
+    other = Client(client.url, token)
+    answer = await other.post("{ viewer { username } }")
+    await other.close()
+    if answer.get("errors"):
+        assert [error["extensions"]["code"] for error in answer["errors"]] == ["UNAUTHENTICATED"]
+        return None
+    return answer["data"]["viewer"]["username"]
+
+
+async def told(*arguments: str) -> str:
+    """What a command prints; it must succeed."""
+    answer = await trellis(*arguments)
+    assert (answer.returncode, answer.stderr) == (0, "")
+    return answer.stdout.strip()
+
+
+async def test_one_token_is_revoked_and_the_others_stay(ada: Client) -> None:
+    assert ada.token is not None
+    laptop = await told("user", "token", ADA, "--name", "laptop")
+    async with open_websocket(ada.url, {"Authorization": f"Bearer {laptop}"}) as lost, open_websocket(ada.url, bearer(ada)) as kept:
+        assert await told("token", "revoke", laptop[:12]) == f"The token {laptop[:12]} of {ADA} is revoked."
+        async with asyncio.timeout(2):
+            assert (await wait_closed(lost))[0] == 4403
+        await send_subscribe(kept, "1", VIEWER_QUERY)
+        assert (await receive_message(kept))["payload"] == {"data": {"viewer": {"username": "ada"}}}
+    assert [await username(ada, token) for token in (laptop, ada.token)] == [None, "ada"]
+    rows = await json_lines("token", "list", "--user", ADA)
+    assert [(row["name"], row["isValid"]) for row in rows] == [("laptop", False), ("first token", True)]
+    await told("token", "revoke", rows[1]["id"])
+    assert await username(ada, ada.token) is None
+    again = await trellis("token", "revoke", laptop[:12])
+    reason = f"No valid token begins with {laptop[:12]!r} or has this id. `trellis token list` shows them.\n"
+    assert (again.returncode, again.stderr) == (1, reason)
+
+
+async def test_a_token_expires_on_every_transport(ada: Client, database: Database) -> None:
+    token = await told("user", "token", ADA, "--expires", "90d")
+    (row, _) = await json_lines("token", "list", "--user", ADA)
+    remaining = datetime.fromisoformat(row["expiresAt"]) - datetime.now(UTC)
+    assert timedelta(days=89, hours=23) < remaining < timedelta(days=90, minutes=1)
+    async with database.work(SYSTEM) as work:
+        soon = datetime.now(UTC) + timedelta(seconds=1.5)
+        await work.run(update(ApiKey).where(ApiKey.prefix == token[:12]).values(expires_at=soon))
+    client = Client(ada.url, token)
+    async with open_websocket(ada.url, {"Authorization": f"Bearer {token}"}) as websocket, streaming(client, UPDATES) as (_, frames):
+        assert await anext(frames) == ":"
+        async with asyncio.timeout(4):
+            assert (await wait_closed(websocket))[0] == 4403
+            error_frame, _ = [frame async for frame in frames]
+        assert datetime.now(UTC) >= soon
+        assert json.loads(error_frame.partition("data: ")[2])["errors"][0]["extensions"]["code"] == "UNAUTHENTICATED"
+    await client.close()
+    assert await username(ada, token) is None
+    async with open_websocket(ada.url) as again:
+        await send_message(again, type="connection_init", payload={"Authorization": f"Bearer {token}"})
+        assert await wait_closed(again) == (4403, "Forbidden")
+
+
+@pytest.mark.parametrize("expires", ["soon", "0d", "-1d", "90"])
+async def test_a_lifetime_that_is_none_is_refused(ada: Client, expires: str) -> None:
+    answer = await trellis("user", "token", ADA, f"--expires={expires}")
+    assert (answer.returncode, answer.stderr) == (2, f"--expires takes a duration such as `12h` or `90d`; {expires!r} is none.\n")
+
+
+async def test_the_last_use_of_a_token_is_known_within_seconds_and_written_once_a_minute(ada: Client, database: Database) -> None:
+    unused = await told("user", "token", ADA, "--name", "unused")
+
+    async def last_uses() -> dict[str, Any]:
+        return {row["prefix"]: row["lastUsedAt"] for row in await json_lines("token", "list", "--user", ADA)}
+
+    assert ada.token is not None
+    prefix = ada.token[:12]
+    await ada.one("{ viewer { username } }")
+    async with asyncio.timeout(20):
+        while (used := (await last_uses())[prefix]) is None:
+            await asyncio.sleep(0.1)
+    assert abs(datetime.fromisoformat(used) - datetime.now(UTC)) < timedelta(seconds=20)
+    keys = [row.id for row in await database.rows(ApiKey.__table__.select().where(ApiKey.prefix.in_([prefix, unused[:12]])))]
+    for minutes, is_due in ((0.9, False), (1.1, True)):
+        before = datetime.now(UTC) - timedelta(minutes=minutes)
+        async with database.work(SYSTEM) as work:
+            await work.run(update(ApiKey).where(ApiKey.id.in_(keys)).values(last_used_at=before))
+            await accounts.record_token_use(work, keys)
+        uses = {datetime.fromisoformat(use) for use in (await last_uses()).values()}
+        assert {use > before for use in uses} == {is_due}, "another process may have written it"
+
+
+async def test_a_disabled_user_is_signed_out_until_enabled(ada: Client, bob: Client) -> None:
+    assert ada.token is not None
+    async with open_websocket(ada.url, bearer(ada)) as websocket, streaming(ada, UPDATES) as (_, frames):
+        assert await anext(frames) == ":"
+        assert await told("user", "disable", ADA) == f"{ADA} is disabled. `trellis user enable {ADA}` undoes it."
+        async with asyncio.timeout(2):
+            assert (await wait_closed(websocket))[0] == 4403
+            assert [frame async for frame in frames][-1] == "event: complete\ndata:"
+    assert [await username(ada, ada.token), await username(bob, bob.token or "")] == [None, "bob"]
+    assert "disabled since" in await told("user", "show", ADA)
+    await told("user", "enable", ADA)
+    assert await username(ada, ada.token) == "ada"
+
+
+async def test_a_role_reaches_sockets_that_are_open(reader: Client) -> None:
+    async def create(websocket: Any, name: str) -> str:
+        await send_subscribe(websocket, name, CREATE.replace("NAME", name))
+        answer = (await receive_message(websocket))["payload"]
+        assert (await receive_message(websocket))["type"] == "complete"
+        return answer["data"]["createDataset"]["__typename"] if answer.get("data") else answer["errors"][0]["extensions"]["code"]
+
+    async with open_websocket(reader.url, bearer(reader)) as websocket:
+        assert await create(websocket, "refused") in {"FORBIDDEN", "Forbidden"}
+        assert await told("user", "role", "Reader@example.org", "member") == "Reader@example.org has the role MEMBER."
+        async with asyncio.timeout(2):
+            number = 0
+            while await create(websocket, f"wine {number}") != "CreateDatasetPayload":
+                number += 1
+        await told("user", "role", "reader@example.org", "viewer")
+        async with asyncio.timeout(2):
+            while await create(websocket, f"beer {number}") == "CreateDatasetPayload":
+                number += 1
+
+
+async def test_users_are_listed_page_by_page_and_shown(ada: Client, bob: Client, reader: Client) -> None:
+    await told("user", "tier", ADA, "pro")
+    addresses: list[str] = []
+    after: list[str] = []
+    while True:
+        answer = await trellis("user", "list", "--json", "--limit", "3", *after)
+        addresses += [json.loads(line)["email"] for line in answer.stdout.splitlines()]
+        if not answer.stderr:
+            break
+        after = ["--after", answer.stderr.split()[-1]]
+    assert addresses == [ADA, "admin@trellis.local", "bob@example.org", "reader@example.org"]
+    (shown,) = await json_lines("user", "show", "ADA@example.org")
+    assert (shown["username"], shown["role"], shown["tier"], shown["disabledAt"]) == ("ada", "MEMBER", "PRO", None)
+    assert [token["name"] for token in shown["tokens"]] == ["first token"]
+    table = await told("user", "list")
+    assert table.splitlines()[2].split()[:4] == [ADA, "ada", "MEMBER", "PRO"]
+    listed = await told("token", "list")
+    assert ada.token is not None
+    assert ada.token[:12] in listed
+    assert ada.token not in listed
+    prefixes = {row["email"]: row["prefix"] for row in await json_lines("token", "list")}
+    assert prefixes["admin@trellis.local"] == ADMIN_TOKEN[:4], "an operator's token may be short"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("show",), ("role", "admin"), ("tier", "pro"), ("disable",), ("enable",), ("token",), ("revoke",)],
+    ids=lambda words: words[0],
+)
+async def test_a_user_who_does_not_exist_is_named(clean: None, settings: StateSettings, command: tuple[str, ...]) -> None:
+    name, *rest = command
+    answer = await trellis("user", name, "nobody@example.org", *rest)
+    reason = "No user has the email address 'nobody@example.org'. `trellis user list` shows all, `trellis user add` creates one.\n"
+    assert (answer.returncode, answer.stderr) == (1, reason)
+
+
+async def test_the_name_of_the_admins_token_is_taken(ada: Client) -> None:
+    answer = await trellis("user", "token", ADA, "--name", "admin")
+    assert (answer.returncode, answer.stderr) == (1, "name: The name 'admin' is that of TRELLIS_ADMIN_TOKEN. Choose another.\n")
