@@ -17,7 +17,7 @@ from db.core.work import Database, Work
 from db.services import maintenance
 from db.settings import StateSettings, state_settings
 from db.stores.objects import ObjectStore
-from db.tables import Dataset, Job, ModelVersion, Run, StoredObject, Upload
+from db.tables import Artifact, Dataset, Job, ModelVersion, Run, StoredObject, Upload
 from tests.client import Client
 from tests.workers.worker_harness import eventually
 
@@ -174,12 +174,16 @@ async def test_an_upload_gives_its_bytes_back_when_it_expires_or_mismatches_and_
 
 
 async def fill(database: Database, client: Client, left: int) -> None:
-    """Store so much that `left` bytes fit in the default quota."""
+    """Store so much that `left` bytes fit in the default quota; as a log, since maintenance removes what nothing refers to."""
+    owner_id = await owner_of(client)
     async with database.work(SYSTEM) as work:
+        await work.run(delete(Artifact).where(Artifact.filename == "ballast"))
         await work.run(delete(StoredObject).where(StoredObject.object_key == "models/ballast"))
         size = state_settings().storage_quota_bytes - await work.scalar(select(func.sum(StoredObject.size_bytes))) - left
-        ballast = {"owner_id": await owner_of(client), "object_key": "models/ballast", "sha256": "0" * 64, "size_bytes": size}
-        await work.run(insert(StoredObject).values(ballast))
+        ballast = {"owner_id": owner_id, "object_key": "models/ballast", "sha256": "0" * 64, "size_bytes": size}
+        object_id = await work.scalar(insert(StoredObject).values(ballast).returning(StoredObject.id))
+        file = {"role": "LOG", "filename": "ballast", "content_type": "text/plain", "job_id": await work.scalar(select(Job.id).limit(1))}
+        await work.run(insert(Artifact).values(owner_id=owner_id, object_id=object_id, **file))
 
 
 async def test_an_account_at_its_quota_starts_no_job(ada: Client, database: Database, worker: object) -> None:

@@ -10,9 +10,12 @@ from typing import Self
 
 import psutil
 import pytest
+from sqlalchemy import insert
 
 from db.core.viewer import SYSTEM
 from db.services import jobs
+from db.settings import state_settings
+from db.tables import Artifact, StoredObject
 from db.tables.jobs import JobEventType
 from db.tables.jobstates import JobStatus
 from tests.workers.worker_harness import LEASE, WorkerHarness, alive, eventually
@@ -257,3 +260,25 @@ async def test_a_body_that_is_asked_to_end_has_its_time_for_it_however_short_the
         await jobs.cancel(work, job_id)
     await harness.wait_for_status(job_id, JobStatus.CANCELLED)
     assert [event.message for event in await harness.events(job_id) if event.type is JobEventType.LOG] == ["farewell"]
+
+
+async def test_a_job_of_a_kind_without_outputs_completes_whatever_its_owner_stores(harness_with_worker: WorkerHarness) -> None:
+    """Else a job that only removes could not help an owner whose limit was lowered."""
+    owner_id, job_id = harness_with_worker.owner_id, await harness_with_worker.submit("quick")
+    await harness_with_worker.wait_for_status(job_id, JobStatus.COMPLETED)
+    async with harness_with_worker.database.work(SYSTEM) as work:
+        values = {
+            "owner_id": owner_id,
+            "object_key": "models/x",
+            "sha256": "0" * 64,
+            "size_bytes": 2 * state_settings().storage_quota_bytes,
+        }
+        object_id = await work.scalar(insert(StoredObject).values(values).returning(StoredObject.id))
+        file = {
+            "role": "LOG",
+            "filename": "x",
+            "content_type": "text/plain",
+            "job_id": job_id,
+        }  # maintenance removes what nothing refers to
+        await work.run(insert(Artifact).values(owner_id=owner_id, object_id=object_id, **file))
+    await harness_with_worker.wait_for_status(await harness_with_worker.submit("quick"), JobStatus.COMPLETED, within=20)

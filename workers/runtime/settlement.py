@@ -17,6 +17,7 @@ from db.core.work import Database, Work
 from db.errors import QuotaExceeded, Unavailable
 from db.services import jobs, outputs, quota
 from db.services.jobs import Backoff, Claim, Failure
+from db.services.jobs.kinds import spec_of
 from db.services.outputs import StoredFile
 from db.stores.objects import ObjectStore
 from db.tables import Job
@@ -82,7 +83,7 @@ class Settlement:
     async def complete(self, effects: Effects, *, reports_written: bool) -> bool:
         """Settle as COMPLETED; return whether the job is. Without its final reports it fails and is retried, since outputs need them.
 
-        It fails as well if with the outputs its owner would store more than the quota allows.
+        A job of a kind with outputs fails as well if with them its owner would store more than the quota allows.
         """
         if not reports_written:
             return await self.fail(_REPORTS_NOT_WRITTEN) is JobStatus.COMPLETED
@@ -92,7 +93,8 @@ class Settlement:
             job = await jobs.complete(work, self._claim)
             if job is not None:
                 surplus[:] = await effects(work, job)
-                quota.check_before_commit(work, job.owner_id)
+                if spec_of(job.kind).outputs:
+                    quota.check_before_commit(work, job.owner_id)
             return job
 
         try:
