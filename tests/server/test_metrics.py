@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import socket
@@ -288,7 +289,8 @@ def free_port() -> int:
 @asynccontextmanager
 async def worker(queue: str, folder: Path, **settings: str) -> AsyncGenerator[tuple[subprocess.Popen[bytes], Path]]:
     """A worker of this queue whose task runs the body that a job names, and its log."""
-    environment = {**os.environ, "TRELLIS_WORKER_PRELOAD": "false", "TRELLIS_WORKER_SLOTS": "2", **settings}
+    own_settings = {"PRELOAD": "false", "SLOTS": "2", "BODY_PATHS": json.dumps([str(folder)])}
+    environment = {**os.environ, **{f"TRELLIS_WORKER_{name}": value for name, value in own_settings.items()}, **settings}
     log_path = folder / "worker.log"
     with log_path.open("wb") as log:
         command = [sys.executable, "-m", "tests.workers.scripted_worker", queue]
