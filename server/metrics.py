@@ -43,6 +43,11 @@ SENT_BYTES = Counter("trellis_graphql_sent_bytes", "Bytes of HTTP response bodie
 SOCKETS = Gauge("trellis_sockets", "Open websockets.", multiprocess_mode="livesum")
 SUBSCRIPTIONS = Gauge("trellis_subscriptions", "Running subscriptions, over all transports.", multiprocess_mode="livesum")
 EVENTS = Counter("trellis_subscription_events", "Events delivered to subscriptions, counted when the subscription ends.")
+UNPLANNED = Counter(
+    "trellis_operations_unplanned",
+    "Operations executed field by field because they have no plan, by reason (introspection, condition).",
+    ["reason"],
+)
 STATEMENTS = Counter("trellis_operation_statements", "SQL statements sent by operations.")
 EVENT_LOOP_LAG = Histogram(
     "trellis_event_loop_lag_seconds",
@@ -81,6 +86,8 @@ def record_operation(observation: Observation) -> None:
     outcome = "failed" if observation.is_server_error else "refused" if observation.error_codes else "ok"
     OPERATIONS.labels(observation.type, name, outcome).inc()
     STATEMENTS.inc(observation.statements)
+    if observation.unplanned_reason is not None:
+        UNPLANNED.labels(observation.unplanned_reason).inc()
     for code in observation.error_codes:
         ERRORS.labels(code).inc()
     if observation.cost is not None:

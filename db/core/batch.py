@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
-from sqlalchemy import Row
+from sqlalchemy import ARRAY, Row, any_, bindparam
 
+from db.core.prepared import SELECTS, Record, RecordColumn, pick_columns, record_columns
 from db.core.sql import Column, Rows, equals_any
-from db.core.viewer import Viewer
+from db.core.viewer import SYSTEM, Viewer
 from db.core.work import Database
 
 K = TypeVar("K", bound=Hashable)
+_KEYS = "batch_keys"
 
 
 class Batch(Protocol):
@@ -22,28 +26,84 @@ class Batch(Protocol):
 
 
 class Statement(Protocol):
-    """Build a select of the rows that a viewer may see, without order or limit."""
+    """Build a select of the rows that a viewer may see, without order or limit. It may use `viewer.id` only as a value in SQL."""
 
     def __call__(self, viewer: Viewer, /) -> Rows: ...
 
 
-def rows_by_key(statement: Statement, key: Column, name: str = "id") -> Batch:
-    """A batch of at most one row per key; `name` is the label of `key` among the selected columns."""
+@dataclass(frozen=True, eq=False)
+class _KeyedRows:
+    """Rows of a statement by a key; `name` is the label of `key` among the selected columns."""
 
-    async def load(database: Database, viewer: Viewer, keys: Sequence[UUID], /) -> Mapping[UUID, Row[Any]]:
-        rows = await database.rows(statement(viewer).where(equals_any(key, keys)))
-        return {getattr(row, name): row for row in rows}
+    statement: Statement
+    key: Column
+    name: str
 
-    return load
+    @cached_property
+    def columns(self) -> Mapping[str, RecordColumn]:
+        """The columns that `records` can select."""
+        return record_columns(self.statement(SYSTEM))
+
+    def _rows(self, viewer: Viewer, keys: Sequence[Any]) -> Rows:
+        return self.statement(viewer).where(equals_any(self.key, keys))
+
+    def _records(self, names: Sequence[str]) -> Callable[[Viewer], Rows]:
+        """Build the statement of records: the named columns, and the key as the last one."""
+
+        def build(viewer: Viewer) -> Rows:
+            statement = self.statement(viewer)
+            columns = [*pick_columns(statement, names), self.key.label(_KEYS)]
+            keys = bindparam(_KEYS, type_=ARRAY(self.key.type))
+            return statement.with_only_columns(*columns, maintain_column_froms=True).where(self.key == any_(keys))
+
+        return build
+
+    async def _read(self, database: Database, viewer: Viewer, keys: Sequence[Any], names: Sequence[str]) -> list[Record]:
+        select = SELECTS.get((self, tuple(names)), viewer, self._records(names), frozenset({_KEYS}))
+        return await database.records(select, select.values(viewer, {_KEYS: keys}))
 
 
-def rows_by_parent(statement: Statement, parent: Column, name: str, *order: Column) -> Batch:
+@dataclass(frozen=True, eq=False)
+class RowsByKey(_KeyedRows):
+    """A batch of at most one row per key."""
+
+    async def __call__(self, database: Database, viewer: Viewer, keys: Sequence[UUID], /) -> Mapping[UUID, Row[Any]]:
+        return {getattr(row, self.name): row for row in await database.rows(self._rows(viewer, keys))}
+
+    async def records(self, database: Database, viewer: Viewer, keys: Sequence[Any], names: Sequence[str]) -> Mapping[Any, Record]:
+        """The same as records with the columns `names`."""
+        return {record[-1]: record for record in await self._read(database, viewer, keys, names)}
+
+
+@dataclass(frozen=True, eq=False)
+class RowsByParent(_KeyedRows):
     """A batch of all rows of each parent, in order, for lists that are always short. Parents without rows get an empty list."""
 
-    async def load(database: Database, viewer: Viewer, keys: Sequence[UUID], /) -> Mapping[UUID, list[Row[Any]]]:
+    order: tuple[Column, ...] = ()
+
+    async def __call__(self, database: Database, viewer: Viewer, keys: Sequence[UUID], /) -> Mapping[UUID, list[Row[Any]]]:
         grouped: dict[UUID, list[Row[Any]]] = {key: [] for key in keys}
-        for row in await database.rows(statement(viewer).where(equals_any(parent, keys)).order_by(parent, *order)):
-            grouped[getattr(row, name)].append(row)
+        for row in await database.rows(self._rows(viewer, keys).order_by(self.key, *self.order)):
+            grouped[getattr(row, self.name)].append(row)
         return grouped
 
-    return load
+    def _records(self, names: Sequence[str]) -> Callable[[Viewer], Rows]:
+        build = super()._records(names)
+        return lambda viewer: build(viewer).order_by(self.key, *self.order)
+
+    async def records(self, database: Database, viewer: Viewer, keys: Sequence[Any], names: Sequence[str]) -> Mapping[Any, list[Record]]:
+        """The same as records with the columns `names`."""
+        grouped: dict[Any, list[Record]] = {key: [] for key in keys}
+        for record in await self._read(database, viewer, keys, names):
+            grouped[record[-1]].append(record)
+        return grouped
+
+
+def rows_by_key(statement: Statement, key: Column, name: str = "id") -> RowsByKey:
+    """A batch of at most one row per key; `name` is the label of `key` among the selected columns."""
+    return RowsByKey(statement, key, name)
+
+
+def rows_by_parent(statement: Statement, parent: Column, name: str, *order: Column) -> RowsByParent:
+    """A batch of all rows of each parent, in order, for lists that are always short. Parents without rows get an empty list."""
+    return RowsByParent(statement, parent, name, order)

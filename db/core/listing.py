@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Self
 from uuid import UUID
 
 from db.core.batch import Statement
 from db.core.criteria import Criteria, Filters, Orders
 from db.core.page import Page, Slice, Sort, count, counts_by_parent, page, page_by_parent
+from db.core.prepared import RecordColumn, record_columns
+from db.core.record_page import PageParts, PageSource, record_counts, record_pages
 from db.core.sql import Column, Rows
-from db.core.viewer import Viewer
+from db.core.viewer import SYSTEM, Viewer
 from db.core.work import Database
 
 
@@ -50,6 +53,37 @@ class Listing:
             return statement
         assert self.filters is not None
         return statement.where(*self.filters.conditions(criteria))
+
+    @cached_property
+    def columns(self) -> Mapping[str, RecordColumn]:
+        """The columns that `record_pages` can select."""
+        return record_columns(self.statement(SYSTEM))
+
+    def has_records(self, order: Any) -> bool:  # noqa: ARG002 - for subclasses
+        """Whether `record_pages` can read the list in this order."""
+        return True
+
+    def _source(self, criteria: Criteria | None, order: Any) -> PageSource:
+        return PageSource((self, criteria, order), lambda viewer: self.rows(viewer, criteria), lambda: self.sort(order), self.parent)
+
+    async def record_pages(
+        self,
+        database: Database,
+        viewer: Viewer,
+        parents: Sequence[UUID],
+        page_slice: Slice,
+        criteria: Criteria | None,
+        order: Any,
+        parts: PageParts,
+    ) -> Mapping[Any, Page]:
+        """The same page under every parent; of a listing without parents under None. Its rows are records. Raises `InvalidCursor`."""
+        return await record_pages(database, viewer, self._source(criteria, order), parents, page_slice, parts)
+
+    async def record_counts(
+        self, database: Database, viewer: Viewer, parents: Sequence[UUID], criteria: Criteria | None
+    ) -> Mapping[Any, int]:
+        """The number of rows under every parent; of a listing without parents under None."""
+        return await record_counts(database, viewer, self._source(criteria, None), parents)
 
     async def pages(
         self,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -39,8 +39,8 @@ from db.errors import InvalidCursor
 DEFAULT_SIZE = 20
 MAX_SIZE = 100
 
-_SORT_KEY = "page_sort_key"
-_ROW_KEY = "page_row_key"
+SORT_KEY = "page_sort_key"
+ROW_KEY = "page_row_key"
 _PARENT = "page_parent"
 _INTEGER_BITS = ((SmallInteger, 15), (BigInteger, 63), (Integer, 31))  # first match: the other types are subclasses of Integer
 
@@ -139,55 +139,101 @@ def _text(value: object) -> str:
     return value
 
 
-def _past_cursor(sort: Sort, cursor: str, *, forward: bool) -> ColumnElement[bool]:
-    """The condition for rows after the cursor's position (before it, if not `forward`)."""
-    value, key = decode_cursor(sort, cursor)
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a cursor points: the sort value, which may be null, and the row's key, as SQL."""
+
+    value: ColumnElement[Any] | None
+    key: ColumnElement[Any]
+
+    @classmethod
+    def of(cls, sort: Sort, cursor: str | None) -> Position | None:
+        """The position as values. Raises `InvalidCursor`."""
+        if cursor is None:
+            return None
+        value, key = decode_cursor(sort, cursor)
+        value_parameter = None if value is None else bindparam(None, value, type_=sort.column.type, unique=True)
+        return cls(value_parameter, bindparam(None, key, type_=sort.key.type, unique=True))
+
+
+def _past(sort: Sort, position: Position, *, forward: bool) -> ColumnElement[bool]:
+    """The condition for rows after the position (before it, if not `forward`)."""
     smaller = sort.descending == forward
-    if value is None:  # among the nulls, which come last
-        key_condition = sort.key < key if smaller else sort.key > key
+    if position.value is None:  # among the nulls, which come last
+        key_condition = sort.key < position.key if smaller else sort.key > position.key
         return (
             and_(sort.column.is_(None), key_condition)
             if forward
             else or_(sort.column.is_not(None), and_(sort.column.is_(None), key_condition))
         )
-    position = tuple_(sort.column, sort.key)
-    bound = tuple_(
-        bindparam(None, value, type_=sort.column.type, unique=True),
-        bindparam(None, key, type_=sort.key.type, unique=True),
-    )
-    past = position < bound if smaller else position > bound
+    row, bound = tuple_(sort.column, sort.key), tuple_(position.value, position.key)
+    past = row < bound if smaller else row > bound
     return or_(past, sort.column.is_(None)) if sort.nullable and forward else past
 
 
 def _ordered(statement: Rows, sort: Sort, page_slice: Slice) -> Rows:
-    descending = sort.descending != page_slice.backward
+    statement = statement.add_columns(sort.column.label(SORT_KEY), sort.key.label(ROW_KEY))
+    after, before = Position.of(sort, page_slice.after), Position.of(sort, page_slice.before)
+    return between(statement, sort, after, before, backward=page_slice.backward).limit(page_slice.size + 1)
+
+
+def between(statement: Rows, sort: Sort, after: Position | None, before: Position | None, *, backward: bool) -> Rows:
+    """The rows between two positions, in the order of the list or, if `backward`, from its end."""
+    descending = sort.descending != backward
     column = sort.column.desc() if descending else sort.column.asc()
     key = sort.key.desc() if descending else sort.key.asc()
     if sort.nullable:
-        column = column.nulls_first() if page_slice.backward else column.nulls_last()
-    statement = statement.add_columns(sort.column.label(_SORT_KEY), sort.key.label(_ROW_KEY))
-    if page_slice.after is not None:
-        statement = statement.where(_past_cursor(sort, page_slice.after, forward=True))
-    if page_slice.before is not None:
-        statement = statement.where(_past_cursor(sort, page_slice.before, forward=False))
-    return statement.order_by(column, key).limit(page_slice.size + 1)
+        column = column.nulls_first() if backward else column.nulls_last()
+    if after is not None:
+        statement = statement.where(_past(sort, after, forward=True))
+    if before is not None:
+        statement = statement.where(_past(sort, before, forward=False))
+    return statement.order_by(column, key)
 
 
-def _page(rows: Sequence[Row[Any]], sort: Sort, page_slice: Slice) -> Page:
+def make_page(rows: Sequence[Any], page_slice: Slice, cursor_of: Callable[[Any], str] | None) -> Page:
+    """The page of rows that were read in the slice's direction, one more than its size where there are more. Without cursors if there is
+    no `cursor_of`."""
     has_more = len(rows) > page_slice.size
     rows = rows[: page_slice.size]
     if page_slice.backward:
         rows = rows[::-1]
-    cursors = [encode_cursor(sort, getattr(row, _SORT_KEY), getattr(row, _ROW_KEY)) for row in rows]
+    cursors = () if cursor_of is None else [cursor_of(row) for row in rows]
     if page_slice.backward:
         return Page(rows, cursors, has_next=page_slice.before is not None, has_previous=has_more)
     return Page(rows, cursors, has_next=has_more, has_previous=page_slice.after is not None)
+
+
+def _page(rows: Sequence[Row[Any]], sort: Sort, page_slice: Slice) -> Page:
+    return make_page(rows, page_slice, lambda row: encode_cursor(sort, getattr(row, SORT_KEY), getattr(row, ROW_KEY)))
 
 
 async def page(connection: AsyncConnection, statement: Rows, sort: Sort, page_slice: Slice) -> Page:
     """One page of a statement that has neither order nor limit."""
     rows = (await connection.execute(_ordered(statement, sort, page_slice))).all()
     return _page(rows, sort, page_slice)
+
+
+def under_parents(
+    rows_of: Callable[[ColumnElement[UUID]], Rows],
+    parents: ColumnElement[Any],
+    sort: Sort,
+    page_slice: Slice,
+    columns: Sequence[str] | None = None,
+) -> Rows:
+    """The rows under each parent: a lateral subquery scans the index once per parent. `columns` are those of the result, all by default."""
+    parent_rows = (
+        func.unnest(parents).table_valued(literal_column("parent", Uuid), with_ordinality="position", name="parents").render_derived()
+    )
+    inner = rows_of(parent_rows.c.parent).lateral("page")
+    selected = [*inner.c] if columns is None else [inner.c[name] for name in columns]
+    query = select(*selected, parent_rows.c.parent.label(_PARENT)).select_from(parent_rows.join(inner, true()))
+    descending = sort.descending != page_slice.backward
+    column, key = inner.c[SORT_KEY], inner.c[ROW_KEY]
+    order = column.desc() if descending else column.asc()
+    if sort.nullable:
+        order = order.nulls_first() if page_slice.backward else order.nulls_last()
+    return query.order_by(parent_rows.c.position, order, key.desc() if descending else key.asc())
 
 
 async def page_by_parent(
@@ -199,26 +245,15 @@ async def page_by_parent(
     page_slice: Slice,
 ) -> dict[UUID, Page]:
     """The same page under each of `parents`, in one statement: a lateral subquery scans the index once per parent."""
-    parent_rows = (
-        func.unnest(bindparam("page_parents", list(parents), type_=ARRAY(Uuid)))
-        .table_valued(literal_column("parent", Uuid), with_ordinality="position", name="parents")
-        .render_derived()
-    )
-    inner = _ordered(statement.where(parent == parent_rows.c.parent), sort, page_slice).lateral("page")
-    query = select(parent_rows.c.parent.label(_PARENT), *inner.c).select_from(parent_rows.join(inner, true()))
-    descending = sort.descending != page_slice.backward
-    column, key = inner.c[_SORT_KEY], inner.c[_ROW_KEY]
-    order = column.desc() if descending else column.asc()
-    if sort.nullable:
-        order = order.nulls_first() if page_slice.backward else order.nulls_last()
-    query = query.order_by(parent_rows.c.position, order, key.desc() if descending else key.asc())
+    parents_parameter = bindparam("page_parents", list(parents), type_=ARRAY(Uuid))
+    query = under_parents(lambda key: _ordered(statement.where(parent == key), sort, page_slice), parents_parameter, sort, page_slice)
     grouped: dict[UUID, list[Row[Any]]] = {}
     for row in (await connection.execute(query)).all():
         grouped.setdefault(getattr(row, _PARENT), []).append(row)
-    return {key: _page(grouped[key], sort, page_slice) if key in grouped else _empty_page(page_slice) for key in parents}
+    return {key: _page(grouped[key], sort, page_slice) if key in grouped else empty_page(page_slice) for key in parents}
 
 
-def _empty_page(page_slice: Slice) -> Page:
+def empty_page(page_slice: Slice) -> Page:
     """An empty page; if it was reached by a cursor, there are rows on the other side."""
     return Page(
         (),

@@ -18,6 +18,7 @@ from sqlalchemy import Executable, Row, exc
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from db.core.connection_watchdog import CheckedOutConnection, ConnectionWatchdog
+from db.core.prepared import PreparedSelect, Record, execute
 from db.core.viewer import Viewer
 from db.errors import StateError, Unavailable
 from db.settings import StateSettings
@@ -173,6 +174,11 @@ class Database:
         """Return the rows of one statement."""
         async with self.read() as connection:
             return (await connection.execute(statement, parameters)).all()
+
+    async def records(self, select: PreparedSelect, values: Sequence[Any]) -> list[Record]:
+        """Return the records of a prepared select."""
+        async with self.read() as connection:
+            return await execute(connection, select, values)
 
     async def copy(self, table: str, columns: Sequence[str], records: Sequence[tuple[Any, ...]]) -> None:
         """COPY records into a table, committed at once. The driver is used directly and knows no column types of ours: pass database values."""

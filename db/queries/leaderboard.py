@@ -29,6 +29,9 @@ from db.tables import Run, RunMetric
 class Leaderboard(Listing):
     """A listing of runs that can be ordered by a metric."""
 
+    def has_records(self, order: Any) -> bool:
+        return not isinstance(order, MetricOrder)
+
     async def pages(
         self,
         database: Database,
@@ -42,7 +45,7 @@ class Leaderboard(Listing):
             return await super().pages(database, viewer, parents, page_slice, criteria, order)
         assert self.parent is not None
         async with database.read() as connection:
-            return await _pages(connection, self._source(viewer, criteria), _PagePlan.of(page_slice, order), list(parents), self.parent)
+            return await _pages(connection, self._runs(viewer, criteria), _PagePlan.of(page_slice, order), list(parents), self.parent)
 
     async def page(
         self, database: Database, viewer: Viewer, page_slice: Slice, criteria: Criteria | None = None, order: Any = None
@@ -50,9 +53,9 @@ class Leaderboard(Listing):
         if not isinstance(order, MetricOrder):
             return await super().page(database, viewer, page_slice, criteria, order)
         async with database.read() as connection:
-            return (await _pages(connection, self._source(viewer, criteria), _PagePlan.of(page_slice, order), [None], None))[None]
+            return (await _pages(connection, self._runs(viewer, criteria), _PagePlan.of(page_slice, order), [None], None))[None]
 
-    def _source(self, viewer: Viewer, criteria: Criteria | None) -> _Source:
+    def _runs(self, viewer: Viewer, criteria: Criteria | None) -> _Source:
         return _Source(lambda: self.rows(viewer, criteria), criteria)
 
 

@@ -7,8 +7,8 @@ or, on a type of another domain, from the domain of the target:
 
     extend(User, "datasets", Connection[Dataset], connection(datasets.of_owner, description="..."))
 
-A declaration names the batch that reads the edge, the attribute of the parent that is its key, and its arguments. The loaders run it
-field by field; a planner could run the same batch once for all parents of a level.
+A declaration names the batch that reads the edge, the attribute of the parent that is its key, and its arguments. A plan runs it once for
+all parents of a level, see `graph.execution.planning`; the loaders run it where one object is resolved by itself.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Self
+from uuid import UUID
 
 import strawberry
 from strawberry.annotation import StrawberryAnnotation
@@ -25,7 +26,9 @@ from strawberry.types.base import StrawberryContainer, get_object_definition
 from strawberry.types.field import StrawberryField
 from strawberry.types.lazy_type import LazyType
 
+from db.core.criteria import Criteria
 from db.core.listing import Listing
+from db.core.page import Slice
 from graph.core.context import Context, Info
 from graph.core.filters import Filter, OrderInput
 from graph.core.ids import parse
@@ -58,21 +61,33 @@ class Many:
 
 
 @dataclass(frozen=True, slots=True)
+class PageRequest:
+    """The arguments of a page as plain values."""
+
+    page_slice: Slice
+    criteria: Criteria | None
+    order: Any
+
+
+@dataclass(frozen=True, slots=True)
 class Paged:
     """A page of a listing: of the rows under the parent's `key`, or of all rows if `key` is None."""
 
     listing: Listing
     key: str | None
 
-    def load(self, parent: Any, context: Context, make: Make, arguments: dict[str, Any]) -> Connection[Any]:
+    def request(self, arguments: dict[str, Any]) -> PageRequest:
+        """Return the page that the arguments ask for. Raises `BadUserInput`."""
         filter_input: Filter | None = arguments.get("filter")
         order_input: OrderInput | None = arguments.get("order_by")
         criteria = None if filter_input is None else filter_input.to_criteria()
+        return PageRequest(parse_slice(arguments), criteria, None if order_input is None else order_input.to_order())
+
+    def load(self, parent: Any, context: Context, make: Make, arguments: dict[str, Any]) -> Connection[Any]:
+        request = self.request(arguments)
         return Connection(
-            pages=context.loaders.pages(
-                self.listing, parse_slice(arguments), criteria, None if order_input is None else order_input.to_order()
-            ),
-            counts=context.loaders.counts(self.listing, criteria),
+            pages=context.loaders.pages(self.listing, request.page_slice, request.criteria, request.order),
+            counts=context.loaders.counts(self.listing, request.criteria),
             parent=None if self.key is None else getattr(parent, self.key),
             make=make,
         )
@@ -85,9 +100,14 @@ class Lookup:
     batch: Batch
     prefix: str
 
-    def load(self, parent: Any, context: Context, make: Make, arguments: dict[str, Any]) -> Awaitable[Any] | None:  # noqa: ARG002 - one signature for all
+    def wanted_key(self, arguments: dict[str, Any]) -> UUID | None:
+        """Return the key in the argument; None for an id of another type."""
         parsed = parse(arguments["id"])
-        return context.loaders.one(self.batch, make).load(parsed[1]) if parsed is not None and parsed[0] == self.prefix else None
+        return parsed[1] if parsed is not None and parsed[0] == self.prefix else None
+
+    def load(self, parent: Any, context: Context, make: Make, arguments: dict[str, Any]) -> Awaitable[Any] | None:  # noqa: ARG002 - one signature for all
+        key = self.wanted_key(arguments)
+        return None if key is None else context.loaders.one(self.batch, make).load(key)
 
 
 Declaration = One | Many | Paged | Lookup
@@ -109,9 +129,14 @@ class EdgeField(StrawberryField):
         return False
 
     @cached_property
+    def node_type(self) -> Any:
+        """The type at the end of the edge. Resolved late, because types refer to each other."""
+        return _node_type(self.type)
+
+    @cached_property
     def make(self) -> Make:
-        """The constructor of the edge's type from a row. Resolved late, because types refer to each other."""
-        return _node_type(self.type).of
+        """The constructor of the edge's type from a row."""
+        return self.node_type.of
 
     def get_result(self, source: Any, info: Info | None, args: list[Any], kwargs: dict[str, Any]) -> Any:  # noqa: ARG002 - the signature is Strawberry's
         assert info is not None

@@ -81,6 +81,16 @@ class Node:
         attributes["id"] = f"{cls.prefix}_{key.hex}"
         return instance
 
+    @classmethod
+    def is_made_from_columns(cls) -> bool:
+        """Whether the attributes are those that `of` sets, and not those of a constructor of the type's own."""
+        return cls.of.__func__ is Node.of.__func__
+
+
+def column_of(attribute: str) -> str:
+    """Return the column that `Node.of` makes an attribute from."""
+    return "id" if attribute == "uuid" else attribute
+
 
 def global_id(node_type: type[Node], key: UUID) -> strawberry.ID:
     """Return the global id of a row of this type."""

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NewType, TypeAlias, cast
 
+import orjson
 import strawberry
 from strawberry.types.scalar import ScalarDefinition
 
@@ -34,6 +35,16 @@ def serialize_datetime(value: object) -> str:
         raise TypeError(f"DateTime needs an aware datetime, not {value!r}.")
     utc_time = value if value.tzinfo is UTC else value.astimezone(UTC)
     return utc_time.isoformat(timespec="microseconds")[:-6] + "Z"
+
+
+def is_encoded_alike(type_: Any) -> bool:
+    """Whether `encode_json` writes times in UTC as `serialize_datetime` would, which takes ten times as long: those with microseconds."""
+    return type_.coerce_output_value is serialize_datetime
+
+
+def encode_json(value: object) -> bytes:
+    """Encode a result. Its times may still be `datetime`, in UTC. Raises `TypeError` for what has no representation in JSON or UTF-8."""
+    return orjson.dumps(value, option=orjson.OPT_UTC_Z)
 
 
 def parse_datetime(value: object) -> datetime:

@@ -31,6 +31,7 @@ class Observation:
     type: str = "unknown"
     hash: str = ""
     cost: int | None = None
+    unplanned_reason: str | None = None  # why graphql-core executed it
     error_codes: list[str] = field(default_factory=list[str])
     phases: dict[str, float] = field(default_factory=dict[str, float])
     events: int = 0

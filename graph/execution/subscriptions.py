@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from inspect import isawaitable
 from typing import Any, cast
 
-import orjson
 import strawberry
 from graphql import DocumentNode, GraphQLError
 from graphql import ExecutionResult as CoreResult
@@ -22,6 +21,7 @@ from strawberry.types.execution import PreExecutionError
 from strawberry.types.graphql import OperationType
 
 from db.streams.job_tail import StreamEvent
+from graph.core.scalars import encode_json
 from graph.execution.context import OperationContext
 from graph.execution.document_cache import DocumentCache
 from graph.execution.leaf_serializer import LeafSerializer, NotSerializable, build_leaf_serializer
@@ -248,7 +248,7 @@ def _serialize(serializer: LeafSerializer, source: Any) -> SharedResult | object
     """Return what the serializer makes of the event; NOT_SERIALIZABLE where graphql-core has to execute it."""
     try:
         data = serializer.serialize(source)
-        return SharedResult(data, None, None, orjson.dumps({"data": data}).decode())
+        return SharedResult(data, None, None, encode_json({"data": data}).decode())
     except (NotSerializable, TypeError):
         return NOT_SERIALIZABLE
 
@@ -258,6 +258,6 @@ def _to_shared_result(result: ExecutionResult) -> SharedResult | None:
     if result.errors or result.extensions:
         return None
     try:
-        return SharedResult(result.data, None, None, orjson.dumps({"data": result.data}).decode())
+        return SharedResult(result.data, None, None, encode_json({"data": result.data}).decode())
     except TypeError:
         return None

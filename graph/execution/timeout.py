@@ -11,7 +11,10 @@ from graphql import ExecutionResult, GraphQLError
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
 from graph.execution.context import OperationContext
+from graph.execution.planning.builder import Unplannable
+from graph.execution.planning.plan import Planner
 
+PLANNER = Planner()
 MAX_COERCION_ERRORS = 5  # about the variables of one operation
 
 
@@ -48,7 +51,14 @@ class TimedExecutionContext(StrawberryGraphQLCoreExecutionContext):
         )
 
     def execute_operation(self, serially: bool | None = None) -> Any:
-        result: Any = super().execute_operation(serially)
+        """Run the operation's plan or, where it has none, execute it as graphql-core does."""
+        context: OperationContext = self.context_value
+        try:
+            result: Any = PLANNER.plan(self).execute(self)
+        except Unplannable as unplannable:
+            if context.observation is not None:
+                context.observation.unplanned_reason = unplannable.reason
+            result = super().execute_operation(serially)
         return self._with_timeout(result) if isawaitable(result) else result
 
     async def _with_timeout(self, result: Awaitable[Any]) -> Any:

@@ -10,6 +10,7 @@ import orjson
 import structlog
 from strawberry.types import ExecutionResult
 
+from graph.core.scalars import encode_json
 from graph.execution.subscriptions import SharedResult
 from server.protocol.negotiation import GRAPHQL_RESPONSE
 
@@ -45,7 +46,7 @@ def response_map(result: ExecutionResult) -> dict[str, Any]:
 def encode(result: ExecutionResult, *, request_id: str, limit: int) -> bytes:
     """Encode the response as JSON; if it is longer than `limit` bytes, encode RESPONSE_TOO_LARGE instead."""
     try:
-        body = result.text.encode() if isinstance(result, SharedResult) else orjson.dumps(response_map(result))
+        body = result.text.encode() if isinstance(result, SharedResult) else encode_json(response_map(result))
     except TypeError:  # includes orjson's JSONEncodeError: a value without a representation in JSON or UTF-8
         log.exception("response_not_serializable", request_id=request_id)
         return encode_execution_error("INTERNAL_SERVER_ERROR", "Internal error", request_id)

@@ -1,0 +1,207 @@
+"""Selects that are built and compiled once and then executed by the driver, with plain records as their result.
+
+Building a page's statement with SQLAlchemy takes longer than PostgreSQL needs to run it, and a `Row` costs more than the record that it
+wraps. A prepared select is shared by all viewers with the same rights: the viewer's id is a parameter.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from types import SimpleNamespace
+from typing import Any, Final, NoReturn, TypeAlias, cast
+from uuid import UUID, uuid4
+
+import asyncpg
+import orjson
+from sqlalchemy import BigInteger, Boolean, Column, DateTime, Float, Integer, Text, exc
+from sqlalchemy.dialects.postgresql import asyncpg as asyncpg_dialect
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.types import TypeDecorator
+
+from db.core.base import EnumText
+from db.core.sql import Rows
+from db.core.viewer import Viewer
+
+MAX_SELECTS = 1_000  # kept by the process
+MAX_STATEMENTS = 200  # prepared on one connection
+
+Record: TypeAlias = Sequence[Any]  # a record of the driver: values by position
+
+_DIALECT: Any = asyncpg_dialect.dialect(json_deserializer=orjson.loads)  # pyright: ignore[reportUnknownMemberType] - untyped in SQLAlchemy
+
+_FLOAT_OID = 701  # PostgreSQL's type of double precision
+
+# They stand for the viewer's id and key while a statement is built, and are replaced when it runs.
+_ANY_VIEWER: Final = uuid4()
+_ANY_KEY: Final = uuid4()
+_SUBSTITUTES: Final[Mapping[UUID, str]] = {_ANY_VIEWER: "id", _ANY_KEY: "key_id"}
+
+
+@dataclass(frozen=True, slots=True)
+class RecordColumn:
+    """How the driver's values of a selected column are read. None is None in every column.
+
+    `kind` is their exact Python type where it is known; `members` has the values for the stored ones of an enum. Otherwise `process` makes
+    the value, unless it is None.
+    """
+
+    kind: type | None = None
+    members: Mapping[str, Any] | None = None
+    process: Callable[[Any], Any] | None = None
+
+    def read(self, value: Any) -> Any:
+        """Return the value that a `Row` would have."""
+        return value if value is None or self.process is None else self.process(value)
+
+
+def record_columns(statement: Rows) -> Mapping[str, RecordColumn]:
+    """Describe the selected columns by their names."""
+    return {column.key: _record_column(column) for column in statement.selected_columns if column.key is not None}
+
+
+def _record_column(column: Any) -> RecordColumn:
+    type_: Any = column.type
+    if isinstance(type_, EnumText):
+        members = {member.value: member for member in type_.enum}
+        return RecordColumn(members=members, process=type_.enum)
+    process = type_.dialect_impl(_DIALECT).result_processor(_DIALECT, _FLOAT_OID if isinstance(type_, Float) else None)
+    if process is not None or isinstance(type_, TypeDecorator):
+        return RecordColumn(process=process)
+    if not isinstance(getattr(column, "element", column), Column):
+        return RecordColumn()  # the type of an expression is a guess
+    kinds: tuple[tuple[Any, type | None], ...] = ((Text, str), (Boolean, bool), (BigInteger, None), (Integer, int), (DateTime, datetime))
+    return RecordColumn(next((kind for sql_type, kind in kinds if isinstance(type_, sql_type)), None))
+
+
+def pick_columns(statement: Rows, names: Sequence[str]) -> list[Any]:
+    """The selected columns of these names, in this order."""
+    by_name = {column.key: column for column in statement.selected_columns}
+    return [by_name[name] for name in names]
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedSelect:
+    """The text of a select, and for each of its parameters the name of an argument, the viewer's attribute, or the value itself."""
+
+    text: str
+    parameters: tuple[tuple[str | None, str | None, Any], ...]
+
+    def values(self, viewer: Viewer, arguments: Mapping[str, Any]) -> list[Any]:
+        """The parameters in the order of the text."""
+        return [
+            arguments[argument] if argument is not None else value if attribute is None else getattr(viewer, attribute)
+            for argument, attribute, value in self.parameters
+        ]
+
+
+class PreparedSelects:
+    """A cache of prepared selects. A key stands for one way to build a statement; the viewer's rights are a part of it."""
+
+    def __init__(self, limit: int = MAX_SELECTS) -> None:
+        self._limit = limit
+        self._selects: OrderedDict[Hashable, PreparedSelect | None] = OrderedDict()
+
+    def get(self, key: Hashable, viewer: Viewer, build: Callable[[Viewer], Rows], arguments: frozenset[str]) -> PreparedSelect:
+        """Return the select for this key and the rights of the viewer. `arguments` are the names of its parameters.
+
+        A statement that uses the viewer's id for anything but a parameter is prepared for this viewer alone.
+        """
+        rights = replace(viewer, id=_ANY_VIEWER, key_id=_ANY_KEY)
+        select = self._find((key, rights), lambda: _prepare(build(rights), arguments, is_shared=True))
+        return select or cast("PreparedSelect", self._find((key, viewer), lambda: _prepare(build(viewer), arguments, is_shared=False)))
+
+    def clear(self) -> None:
+        """Forget all of them."""
+        self._selects.clear()
+
+    def _find(self, key: Hashable, make: Callable[[], PreparedSelect | None]) -> PreparedSelect | None:
+        if key in self._selects:
+            self._selects.move_to_end(key)
+            return self._selects[key]
+        select = self._selects[key] = make()
+        if len(self._selects) > self._limit:
+            self._selects.popitem(last=False)
+        return select
+
+
+def _prepare(statement: Rows, arguments: frozenset[str], *, is_shared: bool) -> PreparedSelect | None:
+    """Compile a statement; None if it is to be shared and the viewer's id is in it as anything but a parameter."""
+    compiled: Any = statement.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
+    parameters: list[tuple[str | None, str | None, Any]] = []
+    for name in compiled.positiontup or ():
+        if name in arguments:
+            parameters.append((name, None, None))
+            continue
+        value = compiled.params[name]
+        attribute = _SUBSTITUTES.get(value) if is_shared and isinstance(value, UUID) else None
+        process = compiled._bind_processors.get(name)  # noqa: SLF001 - SQLAlchemy applies them only while it executes
+        parameters.append((None, attribute, None if attribute is not None else value if process is None else process(value)))
+    fixed_values = repr([value for _, _, value in parameters])
+    if is_shared and any(form in text for form in (str(_ANY_VIEWER), _ANY_VIEWER.hex) for text in (compiled.string, fixed_values)):
+        return None
+    return PreparedSelect(compiled.string, tuple(parameters))
+
+
+SELECTS = PreparedSelects()
+
+
+async def execute(connection: AsyncConnection, select: PreparedSelect, values: Sequence[Any]) -> list[Record]:
+    """Run a select on a connection that nothing else uses meanwhile. Raises SQLAlchemy's errors, as its own execution does."""
+    sync_connection: Any = connection.sync_connection
+    fairy = sync_connection.connection
+    driver_connection = fairy.driver_connection
+    notify = _notify if sync_connection._has_events or sync_connection.engine._has_events else None  # noqa: SLF001 - what its own execution asks
+    context = SimpleNamespace()
+    if notify is not None:
+        notify("before_cursor_execute", sync_connection, select.text, values, context)
+    try:
+        statement = await _statement(fairy.info, driver_connection, select.text)
+        try:
+            records = await statement.fetch(*values)
+        except (asyncpg.InvalidCachedStatementError, asyncpg.OutdatedSchemaCacheError, asyncpg.InvalidSQLStatementNameError):
+            fairy.info.pop(_STATEMENTS, None)  # a migration changed what the statement reads
+            await driver_connection.reload_schema_state()
+            records = await (await _statement(fairy.info, driver_connection, select.text)).fetch(*values)
+    except BaseException as error:
+        if not isinstance(error, asyncpg.PostgresError) or driver_connection.is_closed():
+            await connection.invalidate()  # broken, or in the middle of a statement
+        if isinstance(error, (asyncpg.PostgresError, asyncpg.InterfaceError)):
+            _raise_as_sqlalchemy_does(error, fairy.dbapi_connection, select.text)
+        raise
+    if notify is not None:
+        notify("after_cursor_execute", sync_connection, select.text, values, context)
+    return records
+
+
+_STATEMENTS = "trellis_prepared_selects"
+
+
+async def _statement(info: dict[str, Any], driver_connection: Any, text: str) -> Any:
+    """The prepared statement of this connection, prepared on first use."""
+    statements: OrderedDict[str, Any] = info.setdefault(_STATEMENTS, OrderedDict[str, Any]())
+    statement = statements.get(text)
+    if statement is None:
+        statement = statements[text] = await driver_connection.prepare(text)
+        if len(statements) > MAX_STATEMENTS:
+            statements.popitem(last=False)  # the driver closes it on the server once nothing refers to it
+    else:
+        statements.move_to_end(text)
+    return statement
+
+
+def _notify(name: str, connection: Any, text: str, values: Sequence[Any], context: SimpleNamespace) -> None:
+    """Call the listeners of an event of the engine, which count and trace the statements."""
+    for listener in getattr(connection.dispatch, name):
+        listener(connection, None, text, values, context, False)  # noqa: FBT003 - the arguments of the event
+
+
+def _raise_as_sqlalchemy_does(error: Exception, adapted_connection: Any, text: str) -> NoReturn:
+    try:
+        adapted_connection._handle_exception(error)  # noqa: SLF001 - where the dialect translates the driver's errors
+    except adapted_connection.dbapi.Error as translated:
+        make_error: Any = exc.DBAPIError.instance  # pyright: ignore[reportUnknownMemberType] - untyped in SQLAlchemy
+        raise make_error(text, None, translated, adapted_connection.dbapi.Error, hide_parameters=True, dialect=_DIALECT) from error
+    raise error

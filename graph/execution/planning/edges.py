@@ -1,0 +1,168 @@
+"""Steps that run the declared edges, `graph.core.edges`: one call of the batch for all objects of a level."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from typing import Any
+
+from graphql import is_object_type
+
+from db.core.batch import RowsByKey, RowsByParent
+from graph.core.edges import EdgeField, Lookup, Many, One
+from graph.core.loading import MAX_KEYS
+from graph.core.permissions import require_scope
+from graph.execution.planning.completion import complete
+from graph.execution.planning.failures import Failure, Shape
+from graph.execution.planning.fields import Field, Run, Selection
+from graph.execution.planning.selections import Level
+
+
+class Target:
+    """The objects at the end of an edge: read as records where the selection needs columns alone, and otherwise as instances."""
+
+    def __init__(self, field: Field, edge: EdgeField, source: Any, selection: Selection | None) -> None:
+        self.field = field
+        self.edge = edge
+        self.selection = selection
+        names = selection.columns(edge.node_type, source.columns) if selection is not None and hasattr(source, "columns") else None
+        self.names = None if names is None else tuple(sorted(names))
+        self._source = source
+
+    async def complete_records(self, run: Run, records: Sequence[Any], names: tuple[str, ...]) -> list[Any]:
+        assert self.selection is not None
+        return await self.selection.complete_records(run, records, names, self._source.columns, self.edge.node_type)
+
+
+async def read_keys(read: Callable[[Sequence[Any]], Awaitable[Mapping[Any, Any]]], keys: Sequence[Any]) -> Mapping[Any, Any]:
+    """Call a batch for keys that are all different; several times if there are more than one statement takes."""
+    if len(keys) <= MAX_KEYS:
+        return await read(keys)
+    rows: dict[Any, Any] = {}
+    for start in range(0, len(keys), MAX_KEYS):
+        rows |= await read(keys[start : start + MAX_KEYS])
+    return rows
+
+
+class EdgeStep:
+    """Base of the steps: `_values` returns the completed values of all objects of a level."""
+
+    needs_instances = False
+
+    def __init__(self, field: Field, edge: EdgeField, attribute: str | None) -> None:
+        self.field = field
+        self.edge = edge
+        self.attribute = attribute
+
+    @property
+    def shape(self) -> Shape | None:
+        return self.field.shape
+
+    async def run(self, run: Run, level: Level) -> None:
+        try:
+            if self.edge.scope is not None:
+                require_scope(self.edge.scope, run.context)
+            values = await self._values(run, level)
+        except Exception as error:  # noqa: BLE001 - it becomes the error of the field, masked where it was not meant for clients
+            values = [run.fail(error, self.field)] * len(level.sources)
+        level.fill(self.field.name, values)
+
+    async def _values(self, run: Run, level: Level) -> Sequence[Any]:
+        raise NotImplementedError
+
+
+class OneStep(EdgeStep):
+    """A to-one edge. Objects with equal keys share one value."""
+
+    def __init__(self, field: Field, edge: EdgeField, declaration: One) -> None:
+        super().__init__(field, edge, declaration.key)
+        selection = field.selection(field.named_type) if is_object_type(field.named_type) else None
+        self._batch = declaration.batch
+        self._target = Target(field, edge, self._batch if isinstance(self._batch, RowsByKey) else None, selection)
+
+    async def _values(self, run: Run, level: Level) -> Sequence[Any]:
+        return await self._load(run, self._keys(run, level))
+
+    def _keys(self, run: Run, level: Level) -> Sequence[Any]:  # noqa: ARG002 - `run` has the arguments of a lookup
+        assert self.attribute is not None
+        return level.keys(self.attribute)
+
+    async def _load(self, run: Run, keys: Sequence[Any]) -> Sequence[Any]:
+        wanted = list(dict.fromkeys(key for key in keys if key is not None))
+        values: Mapping[Any, Any] = {}
+        if wanted:
+            try:
+                values = await self._objects(run, wanted)
+            except Exception as error:  # noqa: BLE001 - objects without a key did not need the batch
+                values = dict.fromkeys(wanted, run.fail(error, self.field))
+        missing = self.field.null_or_failure(run) if len(values) < len(wanted) or None in keys else None
+        return [values.get(key, missing) for key in keys]
+
+    async def _objects(self, run: Run, keys: list[Any]) -> Mapping[Any, Any]:
+        """Return the completed object of each key that has a row."""
+        rows = await self._rows(run, keys)
+        existing = [key for key in keys if rows.get(key) is not None]
+        if self._target.names is not None:
+            objects: Sequence[Any] = await self._target.complete_records(run, [rows[key] for key in existing], self._target.names)
+        else:
+            instances = [self.edge.make(rows[key]) for key in existing]
+            objects = await complete(run, self.field, self.field.type, instances)
+        return dict(zip(existing, objects, strict=True))
+
+    async def _rows(self, run: Run, keys: list[Any]) -> Mapping[Any, Any]:
+        """Return the rows of the keys; those that the run has read before are not read again."""
+        batch, names = self._batch, self._target.names
+        viewer, database = run.viewer, run.context.database
+
+        async def read(wanted: Sequence[Any]) -> Mapping[Any, Any]:
+            if isinstance(batch, RowsByKey) and names is not None:
+                return await batch.records(database, viewer, wanted, names)
+            return await batch(database, viewer, wanted)
+
+        known: dict[Any, Any] = run.rows_of((batch, names))
+        unknown = [key for key in keys if key not in known]
+        if unknown:
+            rows = await read_keys(read, unknown)
+            known.update((key, rows.get(key)) for key in unknown)
+        return known
+
+
+class LookupStep(OneStep):
+    """A root field: the object that the argument `id` names."""
+
+    def __init__(self, field: Field, edge: EdgeField, declaration: Lookup) -> None:
+        super().__init__(field, edge, One(declaration.batch, ""))
+        self.attribute = None
+        self._declaration = declaration
+
+    def _keys(self, run: Run, level: Level) -> Sequence[Any]:
+        return [self._declaration.wanted_key(self.field.python_arguments(run))] * len(level.sources)
+
+
+class ManyStep(EdgeStep):
+    """An unpaged to-many edge."""
+
+    def __init__(self, field: Field, edge: EdgeField, declaration: Many) -> None:
+        super().__init__(field, edge, declaration.key)
+        selection = field.selection(field.named_type) if is_object_type(field.named_type) else None
+        self._batch = declaration.batch
+        self._target = Target(field, edge, self._batch if isinstance(self._batch, RowsByParent) else None, selection)
+
+    async def _values(self, run: Run, level: Level) -> Sequence[Any]:
+        assert self.attribute is not None
+        keys = level.keys(self.attribute)
+        wanted = list(dict.fromkeys(keys))
+        batch, names = self._batch, self._target.names
+        viewer, database = run.viewer, run.context.database
+        if isinstance(batch, RowsByParent) and names is not None:
+            records = await read_keys(lambda keys: batch.records(database, viewer, keys, names), wanted)
+            lists = [records.get(key, ()) for key in wanted]
+            flat = [record for rows in lists for record in rows]
+            completed = iter(await self._target.complete_records(run, flat, names))
+            values = [[next(completed) for _ in rows] for rows in lists]
+        else:
+            rows_by_key = await read_keys(lambda keys: batch(database, viewer, keys), wanted)
+            make = self.edge.make
+            instances = [[make(row) for row in rows_by_key.get(key, ())] for key in wanted]
+            values = await complete(run, self.field, self.field.type, instances)
+        by_key: dict[Hashable, Any | Failure] = dict(zip(wanted, values, strict=True))
+        return [by_key[key] for key in keys]

@@ -1,0 +1,59 @@
+"""Faults that both ways of execution meet alike: batches that fail, and rows that are not there for their keys."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from db.core.batch import RowsByKey, RowsByParent
+from db.core.listing import Listing
+from db.errors import Unavailable
+
+
+class Faults:
+    """What fails is decided by the salt, and by the batch and the key alone, so that it is the same in every execution."""
+
+    def __init__(self) -> None:
+        self.salt: int | None = None
+        self._batches: dict[int, int] = {}
+
+    def _number(self, batch: object, key: object = None) -> float:
+        batch_number = self._batches.setdefault(id(batch), len(self._batches))
+        return zlib.crc32(f"{self.salt} {batch_number} {key}".encode()) / 2**32
+
+    def check(self, batch: object) -> None:
+        if self.salt is not None and self._number(batch) < 0.04:
+            raise Unavailable("database", "A fault of the test.")
+
+    def remaining(self, batch: object, rows: Mapping[Any, Any]) -> Mapping[Any, Any]:
+        return rows if self.salt is None else {key: row for key, row in rows.items() if self._number(batch, key) > 0.05}
+
+
+@contextmanager
+def injected_faults(monkeypatch: pytest.MonkeyPatch) -> Generator[Faults]:
+    """Every batch and listing meets the faults while their salt is set."""
+    faults = Faults()
+
+    def wrap(owner: type[Any], name: str, *, by_key: bool) -> None:
+        original = vars(owner)[name]
+
+        async def wrapped(self: Any, *arguments: Any) -> Any:
+            faults.check(self)
+            rows = await original(self, *arguments)
+            return faults.remaining(self, rows) if by_key else rows
+
+        monkeypatch.setattr(owner, name, wrapped)
+
+    wrap(RowsByKey, "__call__", by_key=True)
+    wrap(RowsByKey, "records", by_key=True)
+    for owner, names in (
+        (RowsByParent, ("__call__", "records")),
+        (Listing, ("page", "pages", "record_pages", "count", "counts", "record_counts")),
+    ):
+        for name in names:
+            wrap(owner, name, by_key=False)
+    yield faults
