@@ -88,6 +88,9 @@ class ColumnType(StrEnum):
     CATEGORY = "category"
     DATE = "date"
     DATETIME = "datetime"
+    TIME = "time"
+    DURATION = "duration"
+    DECIMAL = "decimal"
     JSON = "json"
     BINARY = "binary"
 

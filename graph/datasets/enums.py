@@ -72,6 +72,9 @@ describe(
     CATEGORY="Texts with few distinct values.",
     DATE="Dates without a time.",
     DATETIME="Points in time.",
+    TIME="Times of day, in cells as ISO 8601: `06:00:00`.",
+    DURATION="Lengths of time, in cells as seconds.",
+    DECIMAL="Exact numbers of up to 38 digits, in cells as text: whole numbers beyond 64 bits.",
     JSON="Nested values.",
     BINARY="Bytes of any other kind.",
 )

@@ -169,7 +169,7 @@ def test_a_bad_file_is_refused_with_its_reason_and_place(
         ("a.csv", b'a,b\n1,"open\n2,x\n3,y\n', 3, [("BROKEN_QUOTE", "b", 1)]),
         ("a.csv", b"a,b\n1,x\0y\n", 1, [("NUL_BYTE", "b", 1)]),
         ("a.jsonl", b'{"a": 1}\n{"a": \n[1]\n{"a": 2}\n', 2, [("BAD_JSON", None, 2), ("BAD_JSON", None, 3)]),
-        ("a.jsonl", b'{"a": 1}\n{"a": NaN}\n', 2, []),
+        ("a.jsonl", b'{"a": 1}\n{"a": NaN}\n', 2, [("MISSING_WORDS", "a", 2)]),
     ],
 )
 def test_what_can_be_read_is_read_and_the_rest_is_named(tmp_path: Path, name: str, data: bytes, rows: int, issues: list[Any]) -> None:

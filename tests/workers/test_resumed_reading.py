@@ -228,7 +228,7 @@ def test_the_files_of_these_tests_are_as_bad_as_they_should_be(tmp_path: Path) -
     assert results["broken.csv"]["issue_count"] == ROWS
     assert {code for code, _, _ in issue_locations(results["lines.jsonl"])} == {"BAD_JSON", "BAD_VALUE"}
     assert column_types(results["late.csv"]) == {"a": "INTEGER", "b": "INTEGER"}
-    assert column_types(results["table.parquet"])["wide"] == "STRING"
+    assert column_types(results["table.parquet"])["wide"] == "DECIMAL"
     for name in ("latin.csv", "wide.csv", "chinese.csv"):
         assert "\ufffd" not in "".join(pl.read_parquet(results[name]["parquet"])["word"])
 

@@ -20,6 +20,7 @@ from workers.ml.reading.excel import ExcelReader
 from workers.ml.reading.issues import Issue
 from workers.ml.reading.json_array import JsonArrayReader
 from workers.ml.reading.jsonlines import JsonLinesReader
+from workers.ml.reading.options import ReadingOptions
 from workers.ml.reading.parquet import ParquetReader
 from workers.ml.reading.raw import RawFile
 from workers.ml.reading.sniff import detect_format
@@ -28,7 +29,7 @@ from workers.ml.reporting import Reporter
 from workers.ml.stages import PROFILE, READ, Stage, stage
 
 _READ_PERCENT = 70.0
-_MAX_PASSES = 3  # the first pass proposes types, the second applies the revised ones; a third guards against a bug
+_MAX_PASSES = 5  # one proposes types, one may count digits, one applies the revised types; more guard against a bug
 
 
 class IngestSpec(TypedDict):
@@ -39,6 +40,8 @@ class IngestSpec(TypedDict):
     filename: str
     size: int
     sha256: str | None
+    reading: NotRequired[dict[str, Any] | None]
+    """The options of the upload, see `ReadingOptions`; None or absent without any."""
     actual_sha256: NotRequired[str]
     """SHA-256 of the downloaded file; if absent, the file is hashed while it is read."""
     checkpointing: NotRequired[PartCheckpointSettings | None]
@@ -132,7 +135,8 @@ def _read_table(spec: IngestSpec, target: Path, reporter: Reporter, reading: Sta
 
 def _read_file(raw: RawFile, spec: IngestSpec, target: Path, reporter: Reporter, reading: Stage) -> tuple[str, TableReader, int]:
     reading.progress(0.0, "recognising the format")
-    format_name, encoding = detect_format(raw, spec["filename"])
+    options = ReadingOptions.of(spec.get("reading"))
+    format_name, encoding = detect_format(raw, spec["filename"], options.encoding)
     checkpoints = PartCheckpoints(spec.get("checkpointing"), reporter)
 
     def progress(share: float, step: str) -> None:
@@ -140,7 +144,7 @@ def _read_file(raw: RawFile, spec: IngestSpec, target: Path, reporter: Reporter,
         percent = 50.0 + (_READ_PERCENT - 50.0) * share if checkpoints.passes else 50.0 * share
         reading.progress(percent, step)
 
-    reader = _open_reader(format_name, encoding, raw, spec["filename"], progress)
+    reader = _open_reader(format_name, encoding, raw, spec["filename"], progress, options)
     checkpoints.resume(reader)
     while True:
         with ParquetSink(target, checkpoints.parts, checkpoints.row_count) as sink:
@@ -161,17 +165,19 @@ def _read_file(raw: RawFile, spec: IngestSpec, target: Path, reporter: Reporter,
     return format_name, reader, rows
 
 
-def _open_reader(format_name: str, encoding: Encoding | None, raw: RawFile, filename: str, progress: ProgressCallback) -> TableReader:
+def _open_reader(
+    format_name: str, encoding: Encoding | None, raw: RawFile, filename: str, progress: ProgressCallback, options: ReadingOptions
+) -> TableReader:
     if format_name == "PARQUET":
-        return ParquetReader(raw, filename, progress)
+        return ParquetReader(raw, filename, progress, options.text_rules())
     if format_name == "EXCEL":
-        return ExcelReader(raw, filename, progress)
+        return ExcelReader(raw, filename, progress, options)
     assert encoding is not None  # all other formats are text
     if format_name == "JSON":
-        return JsonArrayReader(raw, encoding, filename, progress)
+        return JsonArrayReader(raw, encoding, filename, progress, options)
     if format_name == "JSONL":
-        return JsonLinesReader(raw, encoding, filename, progress)
-    return DelimitedReader(raw, encoding, filename, progress)
+        return JsonLinesReader(raw, encoding, filename, progress, options)
+    return DelimitedReader(raw, encoding, filename, progress, options)
 
 
 def _check_digest(raw: RawFile, spec: IngestSpec, cause: BadInput | None = None) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 
 
 def json_value(value: Any, text_limit: int = 1_000) -> Any:
-    """Convert `value` to JSON types: NaN and infinities to null, dates and times to ISO 8601, durations to seconds, bytes to hexadecimal.
+    """Convert `value` to JSON types: NaN and infinities to null, dates and times to ISO 8601, durations to seconds, bytes to hexadecimal;
+    a decimal to a number if that keeps its digits, else to text.
 
     Text longer than `text_limit` characters is truncated with "…"; NUL becomes U+FFFD, because jsonb rejects it.
     """
@@ -28,7 +29,7 @@ def json_value(value: Any, text_limit: int = 1_000) -> Any:
         case timedelta():
             return value.total_seconds()
         case Decimal():
-            return json_value(float(value))
+            return float(value) if Decimal(repr(float(value))) == value else f"{value:f}"
         case bytes():
             return json_value(value[:text_limit].hex(), text_limit)
         case dict():

@@ -20,7 +20,7 @@ from workers.ml.part_state import PART_CHECKPOINT_PREFIX, PartCheckpointSettings
 from workers.ml.reading.table_reader import ResumableReader, TableReader
 from workers.ml.reporting import Reporter
 
-_FORMAT_VERSION: Final = 1
+_FORMAT_VERSION: Final = 2
 """Raise it with each change to the format of reader states or to the result of reading a file; older checkpoints are then discarded."""
 
 _MAX_RESUME_STATE_BYTES: Final = 16 * 1024**2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -29,4 +30,6 @@ def preview(path: Path, types: dict[str, str]) -> list[dict[str, Any]]:
 def _cell(value: Any, column_type: str) -> Any:
     if column_type == "JSON" and isinstance(value, str) and len(value) <= limits.PREVIEW_TEXT_LENGTH:
         return json_value(orjson.loads(value), limits.PREVIEW_TEXT_LENGTH)
+    if isinstance(value, Decimal):
+        return f"{value:f}"  # as text throughout the column, with all digits
     return json_value(value, limits.PREVIEW_TEXT_LENGTH)

@@ -112,6 +112,7 @@ def _make_bundle(spec: PipelineSpec, plan: Plan, reporter: Reporter) -> Bundle:
     if len({composed(name) for name in names}) == len(names):  # files written before names were composed
         lazy = lazy.rename({name: composed(name) for name in names if not name.isascii()})
     types = {composed(column["name"]): str(column["type"]) for column in spec["columns"]}
+    lazy = _as_numbers(lazy, types, is_training=plan.training is not None)
     columns = {name: Column(name, types.get(name, str(dtype)), kind_of(dtype)) for name, dtype in lazy.collect_schema().items()}
     bundle = Bundle(
         lazy,
@@ -128,6 +129,19 @@ def _make_bundle(spec: PipelineSpec, plan: Plan, reporter: Reporter) -> Bundle:
     if plan.training is None and _default_target(spec) in columns:
         bundle.target = _default_target(spec)
     return bundle
+
+
+def _as_numbers(lazy: pl.LazyFrame, types: dict[str, str], *, is_training: bool) -> pl.LazyFrame:
+    """Durations and times of day become FLOAT columns of seconds; a training, which computes with doubles, reads decimals as such."""
+    changes: list[pl.Expr] = []
+    for name, dtype in lazy.collect_schema().items():
+        if dtype == pl.Time or isinstance(dtype, pl.Duration):
+            unit = 1e9 if dtype == pl.Time else {"ms": 1e3, "us": 1e6, "ns": 1e9}[dtype.time_unit]
+            changes.append(pl.col(name).to_physical().cast(pl.Float64) / unit)
+            types[name] = "FLOAT"
+        elif dtype.is_decimal() and is_training:
+            changes.append(pl.col(name).cast(pl.Float64))
+    return lazy.with_columns(changes)
 
 
 def _default_target(spec: PipelineSpec) -> str | None:

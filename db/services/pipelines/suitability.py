@@ -18,10 +18,10 @@ from db.tables.pipelines import StepType
 MAX_COLUMN_ISSUES = 20  # a table of texts may have thousands of columns
 
 _KINDS = {
-    **dict.fromkeys(("INTEGER", "FLOAT", "BOOLEAN", "DECIMAL"), "number"),
+    **dict.fromkeys(("INTEGER", "FLOAT", "BOOLEAN", "DECIMAL", "DURATION", "TIME"), "number"),
     **dict.fromkeys(("STRING", "CATEGORY", "JSON"), "text"),
     **dict.fromkeys(("DATE", "DATETIME"), "time"),
-    **dict.fromkeys(("BINARY", "DURATION", "TIME"), "other"),
+    "BINARY": "other",
 }
 
 

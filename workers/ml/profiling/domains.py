@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Final, cast
 
 import numpy as np
@@ -36,13 +36,21 @@ class Domain:
 
     @property
     def is_number(self) -> bool:
-        return self.type in {"INTEGER", "FLOAT"}
+        return self.type in {"INTEGER", "FLOAT", "DECIMAL"}
+
+    @property
+    def has_moments(self) -> bool:
+        return self.is_number or self.type == "DURATION"
+
+    def amounts(self, keys: Keys) -> Keys:
+        """The numbers of which mean and standard deviation are computed; seconds for durations."""
+        return keys / 1e6 if self.type == "DURATION" else keys
 
     def prepare(self, values: pl.Series) -> pl.Series:
-        """Convert NaN to null, times to microseconds and categories to text."""
+        """Convert NaN to null, times and durations to microseconds and categories to text."""
         if values.dtype.is_float():
             return values.fill_nan(None)
-        if isinstance(values.dtype, pl.Datetime):
+        if isinstance(values.dtype, pl.Datetime | pl.Duration):
             return values.dt.cast_time_unit("us")
         if isinstance(values.dtype, pl.Categorical | pl.Enum):
             return values.cast(pl.String)
@@ -52,7 +60,7 @@ class Domain:
         """Return the keys of values without nulls, in row order."""
         if filled.dtype.is_temporal():
             return filled.to_physical().cast(pl.Int64).to_numpy()
-        if filled.dtype.is_float():
+        if filled.dtype.is_float() or filled.dtype.is_decimal():
             return filled.cast(pl.Float64).to_numpy()
         if filled.dtype == pl.Boolean:
             return filled.cast(pl.UInt8).to_numpy()
@@ -78,6 +86,13 @@ def domain_of(name: str, dtype: pl.DataType, recorded_type: str | None) -> Domai
         )
     if isinstance(dtype, pl.Datetime):
         return Domain(name, "DATETIME", datetime_to_json, lambda key: float(key) / 1e6)
+    if dtype == pl.Time:
+        return Domain(name, "TIME", _time_to_json, lambda key: float(key) / 1e9)
+    if isinstance(dtype, pl.Duration):
+        return Domain(name, "DURATION", lambda key: float(key) / 1e6, lambda key: float(key) / 1e6)
+    if dtype.is_decimal():
+        # As text, because a JSON number of 38 digits is rounded by most who read it. Distinct values are told by hashes, not as floats.
+        return Domain(name, "DECIMAL", lambda value: value if isinstance(value, float) else f"{value:f}", has_order=False)
     if isinstance(dtype, pl.Categorical | pl.Enum):
         kind = "CATEGORY"
     elif dtype == pl.Binary:
@@ -87,6 +102,12 @@ def domain_of(name: str, dtype: pl.DataType, recorded_type: str | None) -> Domai
     else:
         kind = "JSON" if dtype.is_nested() else "STRING"
     return Domain(name, kind, lambda value: json_value(value, TEXT_LIMIT), has_order=False)
+
+
+def _time_to_json(key: Any) -> str:
+    """ISO 8601 text of a time of day, from nanoseconds; the fraction is cut to microseconds."""
+    seconds, nanoseconds = divmod(round(key), 1_000_000_000)
+    return time(seconds // 3_600, seconds // 60 % 60, seconds % 60, nanoseconds // 1_000).isoformat()
 
 
 def _iso_date(build: Callable[[], date]) -> str:

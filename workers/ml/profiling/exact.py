@@ -20,7 +20,9 @@ Chunks = Callable[[], Iterator[pl.Series]]
 
 def profile_column(domain: Domain, chunks: Chunks, seed: int) -> tuple[ColumnReport, Hashes]:
     """Return the report and a 64-bit hash of each row's value."""
-    return _ordered(domain, chunks, seed) if domain.has_order else _hashed(domain, chunks, seed)
+    if domain.has_order:
+        return _ordered(domain, chunks, seed)
+    return _decimal(domain, chunks, seed) if domain.type == "DECIMAL" else _hashed(domain, chunks, seed)
 
 
 def empty_report(domain: Domain) -> ColumnReport:
@@ -48,9 +50,9 @@ def _ordered(domain: Domain, chunks: Chunks, seed: int) -> tuple[ColumnReport, H
     keys = domain.keys(filled)
     if not keys.size:
         return report, row_hashes
-    if domain.is_number:
+    if domain.has_moments:
         moments = Moments()
-        moments.add(keys)
+        moments.add(domain.amounts(keys))
         report["mean"], report["standard_deviation"] = moments.mean_or_none, moments.deviation_or_none
     ordered = np.sort(keys)
     distinct, counts = unique_counts(ordered)
@@ -58,14 +60,30 @@ def _ordered(domain: Domain, chunks: Chunks, seed: int) -> tuple[ColumnReport, H
     report["min"], report["max"] = domain.to_json(ordered[0].item()), domain.to_json(ordered[-1].item())
     report["top_values"] = _value_counts(domain, *most_common(distinct, counts, int(distinct.size)))
     if domain.has_histogram:
-        report["quantiles"] = quantiles(ordered, domain)
-        finite_values = finite_keys(ordered)
-        if finite_values.size:
-            edges = bin_edges(
-                finite_values[0].item(), finite_values[-1].item(), distinct=int(distinct.size), is_whole=finite_values.dtype.kind != "f"
-            )
-            report["histogram"] = make_bins(edges, bin_counts(finite_values, edges), domain)
+        _add_distribution(report, domain, ordered, int(distinct.size))
     return report, row_hashes
+
+
+def _decimal(domain: Domain, chunks: Chunks, seed: int) -> tuple[ColumnReport, Hashes]:
+    """Distinct values, extremes and top values are exact; mean, deviation, quantiles and histogram are those of the values as doubles."""
+    report, row_hashes = _hashed(domain, chunks, seed)
+    filled = pl.concat([chunk.drop_nulls() for chunk in chunks()])
+    if filled.len():
+        keys = domain.keys(filled)
+        moments = Moments()
+        moments.add(keys)
+        report["mean"], report["standard_deviation"] = moments.mean_or_none, moments.deviation_or_none
+        report["min"], report["max"] = domain.to_json(filled.min()), domain.to_json(filled.max())
+        _add_distribution(report, domain, np.sort(keys), report["distinct_count"])
+    return report, row_hashes
+
+
+def _add_distribution(report: ColumnReport, domain: Domain, ordered: Keys, distinct: int) -> None:
+    report["quantiles"] = quantiles(ordered, domain)
+    finite_values = finite_keys(ordered)
+    if finite_values.size:
+        edges = bin_edges(finite_values[0].item(), finite_values[-1].item(), distinct=distinct, is_whole=finite_values.dtype.kind != "f")
+        report["histogram"] = make_bins(edges, bin_counts(finite_values, edges), domain)
 
 
 def _value_counts(domain: Domain, values: Keys, counts: Keys) -> list[ValueCount]:

@@ -215,7 +215,7 @@ class _Profiler:
 
     def _histogram_edges(self) -> dict[str, Keys]:
         """Histogram edges from the finite extremes of each column: those in the file's statistics, else computed by a scan."""
-        domains = [domain for domain in self._domains if domain.has_order and domain.has_histogram]
+        domains = [domain for domain in self._domains if (domain.has_order or domain.is_number) and domain.has_histogram]
         extremes: dict[str, tuple[float, float]] = {}
         expressions: list[pl.Expr] = []
         for domain in domains:
@@ -225,7 +225,9 @@ class _Profiler:
             column = pl.col(domain.name)
             if self._schema[domain.name].is_float():
                 column = column.filter(column.is_finite()).cast(pl.Float64)
-            elif isinstance(self._schema[domain.name], pl.Datetime):
+            elif self._schema[domain.name].is_decimal():
+                column = column.cast(pl.Float64)
+            elif isinstance(self._schema[domain.name], pl.Datetime | pl.Duration):
                 column = column.dt.cast_time_unit("us")
             expressions += [
                 column.to_physical().min().alias(f"{domain.name}\0low"),
@@ -236,7 +238,7 @@ class _Profiler:
             for domain in domains:
                 if row.get(f"{domain.name}\0low") is not None:
                     extremes[domain.name] = row[f"{domain.name}\0low"], row[f"{domain.name}\0high"]
-        is_whole = {domain.name: not self._schema[domain.name].is_float() for domain in domains}
+        is_whole = {domain.name: not (self._schema[domain.name].is_float() or domain.type == "DECIMAL") for domain in domains}
         return {name: bin_edges(low, high, distinct=None, is_whole=is_whole[name]) for name, (low, high) in extremes.items()}
 
     def _recorded_extremes(self, domain: Domain) -> tuple[float, float] | None:
@@ -248,7 +250,7 @@ class _Profiler:
             statistics = self._metadata.row_group(group).column(self._column_indices[domain.name]).statistics
             if statistics is None or not statistics.has_min_max or not (math.isfinite(statistics.min) and math.isfinite(statistics.max)):
                 return None
-            low, high = min(low, statistics.min), max(high, statistics.max)
+            low, high = min(low, float(statistics.min)), max(high, float(statistics.max))
         return (low, high) if low <= high else None
 
     # -- correlations

@@ -116,19 +116,32 @@ class ColumnSketch:
             assert self._frequent is not None  # set by _count
             top_keys = self._frequent.keys[np.argsort(-self._frequent.counts)[:50]]
             self._texts.update(values_of_hashes(filled, self._seed, top_keys, self._texts))
+            if self.domain.type == "DECIMAL":
+                self._add_decimals(values, filled, sampled)
             return
         keys = self.domain.keys(filled)
         ordered = np.sort(keys)
-        if self.domain.is_number:
-            self._moments.add(keys)
+        if self.domain.has_moments:
+            self._moments.add(self.domain.amounts(keys))
         self._low = ordered[0].item() if self._low is None else min(self._low, ordered[0].item())
         self._high = ordered[-1].item() if self._high is None else max(self._high, ordered[-1].item())
         self._count(*unique_counts(ordered))
         if self.domain.has_histogram:
-            self._sample.append(self.domain.keys(values.gather(sampled).drop_nulls()))
-            if self._edges is not None:
-                counts = bin_counts(finite_keys(ordered), self._edges)
-                self._bins = counts if self._bins is None else self._bins + counts
+            self._add_distribution(values, ordered, sampled)
+
+    def _add_decimals(self, values: pl.Series, filled: pl.Series, sampled: Keys) -> None:
+        keys = self.domain.keys(filled)
+        self._moments.add(keys)
+        low, high = filled.min(), filled.max()
+        self._low = low if self._low is None else min(self._low, low)
+        self._high = high if self._high is None else max(self._high, high)
+        self._add_distribution(values, np.sort(keys), sampled)
+
+    def _add_distribution(self, values: pl.Series, ordered: Keys, sampled: Keys) -> None:
+        self._sample.append(self.domain.keys(values.gather(sampled).drop_nulls()))
+        if self._edges is not None:
+            counts = bin_counts(finite_keys(ordered), self._edges)
+            self._bins = counts if self._bins is None else self._bins + counts
 
     def _count(self, keys: Keys, counts: Keys) -> None:
         if self._frequent is None:
@@ -147,12 +160,15 @@ class ColumnSketch:
                 report["min"], report["max"] = self.domain.to_json(self._extremes.low), self.domain.to_json(self._extremes.high)
             pairs = [(self._texts[key], count) for key, count in zip(keys.tolist(), counts.tolist(), strict=True) if key in self._texts]
             report["top_values"] = rank_values(self.domain, pairs)
-            return report
+            if self.domain.type != "DECIMAL":
+                return report
         report["min"], report["max"] = self.domain.to_json(self._low), self.domain.to_json(self._high)
-        report["top_values"] = [
-            {"value": self.domain.to_json(key), "count": count} for key, count in zip(keys[:10].tolist(), counts[:10].tolist(), strict=True)
-        ]
-        if self.domain.is_number:
+        if self.domain.has_order:
+            report["top_values"] = [
+                {"value": self.domain.to_json(key), "count": count}
+                for key, count in zip(keys[:10].tolist(), counts[:10].tolist(), strict=True)
+            ]
+        if self.domain.has_moments:
             report["mean"], report["standard_deviation"] = self._moments.mean_or_none, self._moments.deviation_or_none
         if self.domain.has_histogram:
             report["quantiles"] = quantiles(np.sort(np.concatenate(self._sample)), self.domain) if self._sample else None

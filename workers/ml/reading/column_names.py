@@ -46,6 +46,10 @@ def clean_names(raw: Iterable[str], issues: IssueLog) -> list[str]:
     return cleaned
 
 
+def composed_name(name: str) -> str:
+    return unicodedata.normalize("NFC", name).strip()
+
+
 def check_width(width: int, *, is_at_least: bool = False) -> None:
     """Raises BadInput (TOO_MANY_COLUMNS); `is_at_least` if `width` is only a lower bound."""
     if width > limits.MAX_COLUMNS:

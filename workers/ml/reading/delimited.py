@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from dataclasses import replace
 
 import polars as pl
 import pyarrow as pa
@@ -11,10 +12,13 @@ import pyarrow.csv
 
 from workers.ml import limits
 from workers.ml.errors import BadInput
+from workers.ml.reading import preamble
 from workers.ml.reading.column_names import check_width, clean_names
+from workers.ml.reading.decimal_marks import DecimalMark
 from workers.ml.reading.encodings import Encoding, Transcoder, sanitize_utf8
 from workers.ml.reading.issues import IssueLog
 from workers.ml.reading.layout import Layout, detect_layout, first_record_end
+from workers.ml.reading.options import ReadingOptions
 from workers.ml.reading.prefetch import prefetch
 from workers.ml.reading.raw import RawFile
 from workers.ml.reading.reader_state import ReaderState
@@ -30,7 +34,9 @@ class DelimitedReader:
     `frames` raises BadInput: HEADER_ONLY, RAGGED_ROWS, ROW_TOO_LONG, UNREADABLE_FILE.
     """
 
-    def __init__(self, raw: RawFile, encoding: Encoding, filename: str, progress: ProgressCallback) -> None:
+    def __init__(
+        self, raw: RawFile, encoding: Encoding, filename: str, progress: ProgressCallback, options: ReadingOptions | None = None
+    ) -> None:
         """Detect the layout from a sample. Raises BadInput: EMPTY_FILE, HEADER_ONLY, TOO_MANY_COLUMNS."""
         self._raw = raw
         self._encoding = encoding
@@ -39,14 +45,23 @@ class DelimitedReader:
         self._name_issues = IssueLog()
         sample, self._has_only_returns, is_whole = self._sample()
         self._check_first_line(sample)
-        self._layout: Layout = detect_layout(sample, filename, is_whole=is_whole)
+        options = options or ReadingOptions()
+        self._layout: Layout = detect_layout(
+            sample,
+            filename,
+            is_whole=is_whole,
+            delimiter=None if options.delimiter is None else options.delimiter.encode(),
+            header_row=options.header_row,
+        )
         if self._layout.row_count == 0:
             raise BadInput("EMPTY_FILE", f"{filename!r} holds no rows. Upload a file with a header and at least one row.")
         self._check_rows(is_whole=is_whole)
         self.names = self._names()
+        self._rules = options.text_rules(self._layout.dialect.delimiter.decode())
         self._types: dict[str, TextType] | None = None
         self._column_issues = IssueLog()
         self._type_inference: TypeInference | None = None
+        self._source = Transcoder(encoding)
         self._row_issues = IssueLog()
         self._row_count = 0  # of this pass, without omitted rows
         self._resume_state: ReaderState | None = None
@@ -57,9 +72,9 @@ class DelimitedReader:
         dialect = self._layout.dialect
         state, self._resume_state = self._resume_state, None
         self._row_count, self._row_issues = (state["rows"], IssueLog.from_state(state["row_issues"])) if state else (0, IssueLog())
-        type_inference = self._type_inference = TypeInference(self.names, self._types, has_decimal_comma=dialect.delimiter != b",")
+        type_inference = self._type_inference = TypeInference(self.names, self._types, self._rules)
         checker = RecordChecker(dialect, self.names, self._row_issues)
-        source = Transcoder(self._encoding)
+        source = self._source = Transcoder(self._encoding)
         if state:
             type_inference.restore(state["typist"])
             checker.restore(state["checker"])
@@ -91,6 +106,8 @@ class DelimitedReader:
     def resume_from(self, state: ReaderState) -> None:
         self._resume_state = state
         self._types = types_from_state(state["types"])
+        if state["typist"]["mark"] is not None:
+            self._rules = replace(self._rules, mark=DecimalMark.from_state(state["typist"]["mark"]))
         self._column_issues = IssueLog.from_state(state["remarks"])
 
     def needs_another_pass(self) -> bool:
@@ -99,9 +116,17 @@ class DelimitedReader:
         revised = self._type_inference.revised_types()
         if revised is not None:
             self._types = revised
+            self._rules = replace(self._rules, mark=self._type_inference.mark)
             return True
         self.issues = IssueLog()
-        for log in (self._name_issues, self._row_issues, self._column_issues, self._type_inference.issues()):
+        self._source.add_issue(self.issues)
+        for log in (
+            self._name_issues,
+            self._row_issues,
+            self._column_issues,
+            self._type_inference.mark_issues(),
+            self._type_inference.issues(),
+        ):
             self.issues.extend(log)
         return False
 
@@ -136,6 +161,7 @@ class DelimitedReader:
 
     def _names(self) -> list[str]:
         layout = self._layout
+        preamble.add_issue(self._name_issues, list(layout.preamble))
         if layout.header is None:
             self._name_issues.add(
                 "NO_HEADER", "The first row looks like data, not like column names; columns are named column_1, column_2 and so on.", row=1
@@ -147,7 +173,7 @@ class DelimitedReader:
 
     def _blocks(self, source: Transcoder, checker: RecordChecker) -> Iterator[tuple[CleanBlock, ReaderState | None]]:
         """Yield clean blocks, each with the state of source and checker after it."""
-        is_header_due = self._layout.header is not None and source.position == 0
+        is_header_due = (self._layout.header is not None or bool(self._layout.preamble)) and source.position == 0
         pending = b""
         for block in source.blocks(self._raw.blocks(start=source.position)):
             text = block.replace(b"\r", b"\n") if self._has_only_returns else block
@@ -156,7 +182,9 @@ class DelimitedReader:
                 if len(text) < limits.SAMPLE_BYTES and self._raw.position < self._raw.size:
                     pending = text
                     continue
-                text = text[first_record_end(text, self._layout.dialect) :]
+                text = _after_lines(text, len(self._layout.preamble))
+                if self._layout.header is not None:
+                    text = text[first_record_end(text, self._layout.dialect) :]
                 is_header_due = False
             if (clean_block := checker.feed(text)) is not None:
                 yield clean_block, _source_state(source, checker)
@@ -197,6 +225,13 @@ class DelimitedReader:
         frame = pl.from_arrow(table)
         assert isinstance(frame, pl.DataFrame)  # from_arrow makes a DataFrame of a Table
         return frame
+
+
+def _after_lines(text: bytes, count: int) -> bytes:
+    position = 0
+    for _ in range(count):
+        position = text.find(b"\n", position) + 1
+    return text[position:]
 
 
 def _source_state(source: Transcoder, checker: RecordChecker) -> ReaderState | None:

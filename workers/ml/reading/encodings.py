@@ -12,6 +12,7 @@ import pyarrow as pa
 from charset_normalizer import from_bytes
 
 from workers.ml import limits
+from workers.ml.reading.issues import IssueLog
 from workers.ml.reading.reader_state import ReaderState, decode_bytes, encode_bytes
 
 _BOMS: list[tuple[bytes, str]] = [
@@ -41,10 +42,21 @@ class Encoding:
     name: str
     bom_length: int = 0
     is_ascii_so_far: bool = False
+    is_given: bool = False
+    """The user chose it."""
     """The sample is pure ASCII: assumed to be UTF-8 and detected again at the first other byte."""
 
     def decode(self, sample: bytes) -> str:
         return codecs.getincrementaldecoder(self.name)("replace").decode(sample[self.bom_length :], final=False)
+
+
+def given_encoding(name: str, sample: bytes) -> Encoding:
+    """The encoding that the user chose; a byte order mark of the same encoding is skipped."""
+    codec = codecs.lookup(name).name
+    for bom, bom_name in _BOMS:
+        if sample.startswith(bom) and (codec == bom_name or bom_name.startswith(codec)):
+            return Encoding(bom_name, len(bom), is_given=True)
+    return Encoding({"utf-8-sig": "utf-8", "utf-16": "utf-16-le", "utf-32": "utf-32-le"}.get(codec, codec), is_given=True)
 
 
 def detect_encoding(sample: bytes, *, is_whole: bool) -> Encoding | None:
@@ -109,6 +121,15 @@ class Transcoder:
         """Offset in the file up to which text was yielded."""
         self._is_ascii = encoding.is_ascii_so_far
         self._decoder_state: tuple[bytes, int] | None = None
+
+    def add_issue(self, log: IssueLog) -> None:
+        """Call at the end of the file: list an encoding that was guessed."""
+        if not self.encoding.is_given and not self.encoding.bom_length and self.name != "utf-8":
+            log.add(
+                "ENCODING_GUESSED",
+                f"The file does not say its encoding; by its letters it was read as {self.name}. "
+                "If texts look wrong, give the encoding when you upload the file.",
+            )
 
     def state(self) -> ReaderState:
         """The state after the last yielded block."""

@@ -1,4 +1,5 @@
-"""Reader for JSON documents that are tables: an array of objects, of any size, or one object of at most 32 MiB that contains a table.
+"""Reader for JSON documents that are tables: an array of objects or of arrays (the first may have the names), of any size, or one object
+of at most 32 MiB that contains a table.
 
 Such an object contains exactly one array of objects (besides other members), or one array per column, all of equal length, or it is a
 single row.
@@ -6,9 +7,8 @@ single row.
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,9 +17,12 @@ import polars as pl
 
 from workers.ml import limits
 from workers.ml.errors import BadInput
+from workers.ml.reading import json_numbers
+from workers.ml.reading.array_rows import ArrayRows
 from workers.ml.reading.encodings import Encoding, Transcoder, sanitize_utf8
 from workers.ml.reading.issues import IssueLog, short_repr
 from workers.ml.reading.objects import ObjectTable
+from workers.ml.reading.options import ReadingOptions
 from workers.ml.reading.raw import RawFile
 from workers.ml.reading.reader_state import MAX_CARRY_BYTES, ReaderState, decode_bytes, encode_bytes
 from workers.ml.reading.table_reader import ProgressCallback
@@ -31,12 +34,15 @@ _BATCH_ROWS = 50_000
 class JsonArrayReader:
     """Raises BadInput: BAD_JSON (with the row), JSON_NOT_A_TABLE, JSON_TOO_LARGE, EMPTY_FILE, ROW_TOO_LONG, TOO_MANY_COLUMNS."""
 
-    def __init__(self, raw: RawFile, encoding: Encoding, filename: str, progress: ProgressCallback) -> None:
+    def __init__(
+        self, raw: RawFile, encoding: Encoding, filename: str, progress: ProgressCallback, options: ReadingOptions | None = None
+    ) -> None:
         self._raw = raw
         self._encoding = encoding
         self._filename = filename
         self._progress = progress
-        self._table = ObjectTable()
+        self._table = ObjectTable((options or ReadingOptions()).text_rules())
+        self._arrays = ArrayRows()
         self._text_issues = IssueLog()
         self._row_count = 0
         self._source = Transcoder(encoding)
@@ -50,22 +56,33 @@ class JsonArrayReader:
         state, self._resume_state = self._resume_state, None
         if state is None:
             self._table.begin_pass()
+            self._arrays = ArrayRows()
             self._text_issues = IssueLog()
             self._row_count = 0
         else:
             self._restore(state)
         opening = self._encoding.decode(self._raw.head(limits.SAMPLE_BYTES)).lstrip()[:1]
         for rows in self._array_elements() if opening == "[" else self._document_rows():
-            for row, value in enumerate(rows, start=self._row_count + 1):
-                if not isinstance(value, dict):
-                    raise self._not_a_table(f"element {row} of the array is {short_repr(value, 30)}, not an object")
-            first_row = self._row_count + 1
-            self._row_count += len(rows)
-            if rows:
-                yield self._table.frame(rows, range(first_row, self._row_count + 1))
+            objects, row_numbers = self._objects(rows)
+            if objects:
+                yield self._table.frame(objects, row_numbers)
             self._progress(self._raw.share_read, f"reading JSON, {self._row_count:,} rows")
         if not self._row_count:
             raise BadInput("EMPTY_FILE", f"{self._filename!r} is an empty array. Upload an array with at least one object.")
+
+    def _objects(self, rows: list[Any]) -> tuple[list[dict[str, Any]], Sequence[int]]:
+        first_row, is_array = self._row_count + 1, self._arrays.names is not None
+        if rows and set(map(type, rows)) == {list} and (is_array or not self._row_count):
+            objects, row_numbers = self._arrays.objects(rows, first_row, self._text_issues)
+            self._row_count = self._arrays.row_count
+            return objects, row_numbers
+        for row, value in enumerate(rows, start=first_row):
+            if is_array or not isinstance(value, dict):
+                raise self._not_a_table(
+                    f"element {row} of the array is {short_repr(value, 30)}, not an {'array' if is_array else 'object'}"
+                )
+        self._row_count += len(rows)
+        return rows, range(first_row, self._row_count + 1)
 
     def state(self) -> ReaderState | None:
         if self._carry is None or len(self._carry) > MAX_CARRY_BYTES:
@@ -77,6 +94,7 @@ class JsonArrayReader:
             "rows": self._row_count,
             "text_issues": self._text_issues.state(),
             "table": self._table.state(),
+            "arrays": self._arrays.state(),
         }
 
     def resume_from(self, state: ReaderState) -> None:
@@ -88,11 +106,13 @@ class JsonArrayReader:
         self._row_count = state["rows"]
         self._text_issues = IssueLog.from_state(state["text_issues"])
         self._table.restore(state["table"])
+        self._arrays.restore(state["arrays"])
 
     def needs_another_pass(self) -> bool:
         if self._table.needs_another_pass():
             return True
         self.issues = IssueLog()
+        self._source.add_issue(self.issues)
         self.issues.extend(self._text_issues)
         self.issues.extend(self._table.issues())
         return False
@@ -155,12 +175,12 @@ class JsonArrayReader:
 
     def _loads(self, text: bytes) -> Any:
         try:
-            return orjson.loads(text)
+            return json_numbers.loads(text)
         except orjson.JSONDecodeError as error:
             reason, position = error.msg, error.pos
         if b"NaN" in text or b"Infinity" in text:
             try:
-                return json.loads(text, parse_constant=lambda _: None)
+                return json_numbers.loads_with_constants(text)
             except (ValueError, RecursionError):
                 pass
         excerpt = text.decode("utf-8", "replace")[max(0, position - 20) : position + 20]

@@ -1,8 +1,7 @@
-"""Reader for JSON lines of any size: one object per line, in any encoding."""
+"""Reader for JSON lines of any size: one object per line, or one array per line (the first may have the names), in any encoding."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,9 +10,12 @@ import polars as pl
 
 from workers.ml import limits
 from workers.ml.errors import BadInput
+from workers.ml.reading import json_numbers
+from workers.ml.reading.array_rows import ArrayRows
 from workers.ml.reading.encodings import REPLACEMENT, Encoding, Transcoder, sanitize_utf8
 from workers.ml.reading.issues import IssueLog, short_repr
 from workers.ml.reading.objects import ObjectTable
+from workers.ml.reading.options import ReadingOptions
 from workers.ml.reading.raw import RawFile
 from workers.ml.reading.reader_state import MAX_CARRY_BYTES, ReaderState, decode_bytes, encode_bytes
 from workers.ml.reading.table_reader import ProgressCallback
@@ -22,12 +24,15 @@ from workers.ml.reading.table_reader import ProgressCallback
 class JsonLinesReader:
     """Skips blank lines. A line that is not an object is omitted and reported as an issue; more than 10 % of them fail the file."""
 
-    def __init__(self, raw: RawFile, encoding: Encoding, filename: str, progress: ProgressCallback) -> None:
+    def __init__(
+        self, raw: RawFile, encoding: Encoding, filename: str, progress: ProgressCallback, options: ReadingOptions | None = None
+    ) -> None:
         self._raw = raw
         self._encoding = encoding
         self._filename = filename
         self._progress = progress
-        self._table = ObjectTable()
+        self._table = ObjectTable((options or ReadingOptions()).text_rules())
+        self._arrays = ArrayRows()
         self._line_issues = IssueLog()
         self._row_count = 0
         self._bad_count = 0
@@ -43,6 +48,7 @@ class JsonLinesReader:
         state, self._resume_state = self._resume_state, None
         if state is None:
             self._table.begin_pass()
+            self._arrays = ArrayRows()
             self._line_issues = IssueLog()
             self._row_count = self._bad_count = 0
             self._first_bad = None
@@ -73,6 +79,7 @@ class JsonLinesReader:
             "first_bad": self._first_bad,
             "line_issues": self._line_issues.state(),
             "table": self._table.state(),
+            "arrays": self._arrays.state(),
         }
 
     def resume_from(self, state: ReaderState) -> None:
@@ -85,11 +92,13 @@ class JsonLinesReader:
         self._first_bad = None if state["first_bad"] is None else (state["first_bad"][0], state["first_bad"][1])
         self._line_issues = IssueLog.from_state(state["line_issues"])
         self._table.restore(state["table"])
+        self._arrays.restore(state["arrays"])
 
     def needs_another_pass(self) -> bool:
         if self._table.needs_another_pass():
             return True
         self.issues = IssueLog()
+        self._source.add_issue(self.issues)
         self.issues.extend(self._line_issues)
         self.issues.extend(self._table.issues())
         return False
@@ -120,10 +129,15 @@ class JsonLinesReader:
         first_row = self._row_count + 1
         if issue_code is None:
             try:
-                rows = orjson.loads(b"[" + b",".join(lines) + b"]")
+                rows = json_numbers.loads(b"[" + b",".join(lines) + b"]")
             except orjson.JSONDecodeError:
                 rows = []
-            if len(rows) == len(lines) and set(map(type, rows)) == {dict}:
+            kinds, is_array = set(map(type, rows)), self._arrays.names is not None
+            if len(rows) == len(lines) and kinds == {list} and (is_array or not self._row_count):
+                objects, row_numbers = self._arrays.objects(rows, first_row, self._line_issues)
+                self._row_count = self._arrays.row_count
+                return objects, row_numbers
+            if len(rows) == len(lines) and kinds == {dict} and not is_array:
                 self._row_count += len(rows)
                 return rows, range(first_row, first_row + len(rows))
         return self._parse_lines(lines, issue_code)
@@ -139,11 +153,15 @@ class JsonLinesReader:
                     issue_code, f"Row {self._row_count} has {description}; each was replaced by U+FFFD.", row=self._row_count
                 )
             value, reason = _parse_line(line)
-            if isinstance(value, dict):
+            if isinstance(value, list) and self._arrays.names is not None:
+                objects, _ = self._arrays.objects([value], self._row_count, self._line_issues)
+                rows += objects
+                row_numbers += [self._row_count] * len(objects)
+            elif isinstance(value, dict) and self._arrays.names is None:
                 rows.append(value)
                 row_numbers.append(self._row_count)
             else:
-                self._add_bad_line(reason or f"is {short_repr(value, 30)}, not an object")
+                self._add_bad_line(reason or f"is {short_repr(value, 30)}, not an {'object' if self._arrays.names is None else 'array'}")
         return rows, row_numbers
 
     def _add_bad_line(self, reason: str) -> None:
@@ -162,13 +180,13 @@ class JsonLinesReader:
 
 def _parse_line(line: bytes) -> tuple[Any, str | None]:
     try:
-        return orjson.loads(line), None
+        return json_numbers.loads(line), None
     except orjson.JSONDecodeError as error:
         reason = f"is not valid JSON ({error.msg}, column {error.colno})"
     if b"NaN" in line or b"Infinity" in line:
-        # Python writes NaN and Infinity, which JSON does not have; they are read as missing.
+        # Python writes NaN and Infinity, which JSON does not have.
         try:
-            return json.loads(line, parse_constant=lambda _: None), None
+            return json_numbers.loads_with_constants(line), None
         except (ValueError, RecursionError):
             pass
     return None, reason

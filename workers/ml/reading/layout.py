@@ -1,4 +1,4 @@
-"""Detection of delimiter, quote and header from the first rows.
+"""Detection of delimiter, quote, header and what stands before it, from the first rows.
 
 Each dialect is scored as in van den Burg, Nazábal and Sutton, "Wrangling messy CSV files by detecting row and type patterns" (2019):
 how regular the rows are, times the share of cells that look like values.
@@ -11,6 +11,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import PurePath
 
+from workers.ml.reading import preamble
 from workers.ml.reading.record_parser import Dialect, Record, RecordParser
 
 _DELIMITERS = [b",", b";", b"\t", b"|", b":"]
@@ -34,36 +35,78 @@ class Layout:
     header: list[str] | None
     width: int
     row_count: int
-    """Records in the sample, without blank ones."""
+    """Records in the sample, without blank ones and those before the table."""
+    preamble: tuple[str, ...] = ()
+    """The physical lines before the table, blank ones included."""
 
 
-def detect_layout(sample: bytes, filename: str, *, is_whole: bool) -> Layout:
-    """Detect the layout of text that begins with `sample` (UTF-8)."""
-    best: tuple[float, Dialect, list[Record]] | None = None
+def detect_layout(sample: bytes, filename: str, *, is_whole: bool, delimiter: bytes | None = None, header_row: int | None = None) -> Layout:
+    """Detect the layout of text that begins with `sample` (UTF-8). `header_row` counts the rows that are not blank, 0 is no header."""
+    start = 0
+    if (separator := preamble.separator_line(sample)) is not None:
+        delimiter, start = delimiter or separator[0], separator[1]
+    if header_row is None and _has_whole_lines(sample):
+        start += preamble.comment_end(sample[start:], lambda line, rest: _is_commented_header(line, rest, is_whole=is_whole))
+    dialect, records = _detect_dialect(sample[start:], filename, delimiter, is_whole=is_whole)
+    if not records:
+        return Layout(dialect, None, 0, 0)
+    skipped = header_row - 1 if header_row else 0
+    if header_row is None and _has_whole_lines(sample):
+        rows = [[field.decode("utf-8", "replace") for field in record.fields] for record in records]
+        skipped = preamble.table_start(rows, lambda rest: _has_header(records[len(rows) - len(rest) :]))
+    if skipped >= len(records):
+        return Layout(dialect, None, 0, 0)
+    has_header = bool(header_row) if header_row is not None else _has_header(records[skipped:])
+    before = sample[: start + records[skipped].start]
+    lines = tuple(line.decode("utf-8", "replace") for line in before.split(b"\n")[:-1])
+    return _layout(dialect, records[skipped:], lines, has_header=has_header)
+
+
+def _has_whole_lines(sample: bytes) -> bool:
+    """Whether line feeds alone end the lines, so that lines can be counted."""
+    return sample.count(b"\r") == sample.count(b"\r\n")
+
+
+def _is_commented_header(line: bytes, rest: bytes, *, is_whole: bool) -> bool:
+    """`#id,name` has the names if it has as many fields as the rows, and the first row is data."""
+    dialect, records = _detect_dialect(rest, "", None, is_whole=is_whole)
+    names = next(RecordParser(dialect).records(line, is_end=True), None)
+    if names is None or not records or len(names.fields) != len(records[0].fields) or line.lstrip()[1:2] in (b"", b" ", b"\t"):
+        return False
+    return not _has_header(records)
+
+
+def _detect_dialect(sample: bytes, filename: str, delimiter: bytes | None, *, is_whole: bool) -> tuple[Dialect, list[Record]]:
     quote = _detect_quote(sample)
-    for delimiter in _DELIMITERS:
-        if delimiter not in sample:
-            continue
+    if delimiter is not None:
         dialect = Dialect(delimiter, quote)
+        return dialect, _sample_records(sample, dialect, is_whole=is_whole)
+    best: tuple[float, Dialect, list[Record]] | None = None
+    for candidate in _DELIMITERS:
+        if candidate not in sample:
+            continue
+        dialect = Dialect(candidate, quote)
         records = _sample_records(sample, dialect, is_whole=is_whole)
-        score = _score(records, delimiter) * (1.2 if delimiter == b"\t" and PurePath(filename).suffix.lower() in {".tsv", ".tab"} else 1.0)
+        score = _score(records, candidate) * (1.2 if candidate == b"\t" and PurePath(filename).suffix.lower() in {".tsv", ".tab"} else 1.0)
         if best is None or score > best[0] + 1e-9:
             best = score, dialect, records
     if best is None or best[0] < 0.2:
         dialect = Dialect(_header_delimiter(sample, quote, is_whole=is_whole) or _NO_DELIMITER, quote)
         best = 0.0, dialect, _sample_records(sample, dialect, is_whole=is_whole)
-    _, dialect, records = best
-    if not records:
-        return Layout(dialect, None, 0, 0)
-    has_header = _has_header(records)
+    return best[1], best[2]
+
+
+def _layout(dialect: Dialect, records: list[Record], lines: tuple[str, ...], *, has_header: bool) -> Layout:
     header = [field.decode("utf-8", "replace") for field in records[0].fields] if has_header else None
+    if header and header[0].lstrip().startswith("#") and len(header[0].strip()) > 1:
+        header[0] = header[0].lstrip()[1:]
     body = records[1:] if has_header else records
     most_common = Counter(len(record.fields) for record in body).most_common(1)
     width = len(records[0].fields)
     if most_common and most_common[0][1] > len(body) // 2:
         # If most rows are wider than the header, the header lacks names; narrower rows are ragged.
         width = max(width, most_common[0][0]) if has_header else most_common[0][0]
-    return Layout(dialect, header, width, len(records))
+    return Layout(dialect, header, width, len(records), lines)
 
 
 def _header_delimiter(sample: bytes, quote: bytes, *, is_whole: bool) -> bytes | None:
@@ -125,10 +168,10 @@ def _score(records: list[Record], delimiter: bytes) -> float:
     return score / 2 if delimiter == b":" else score
 
 
-def find_header(rows: list[list[str]]) -> list[str] | None:
-    """Return the first row of a table of text if it is a header, else None."""
+def is_header(rows: list[list[str]]) -> bool:
+    """Whether the first row of a table of text has the names."""
     records = [Record([cell.encode() for cell in row], None, 0, 0) for row in rows]
-    return rows[0] if records and _has_header(records) else None
+    return bool(records) and _has_header(records)
 
 
 def _has_header(records: list[Record]) -> bool:

@@ -1,13 +1,16 @@
 """Reader for untrusted Parquet: decoded batch by batch, without relying on the sizes in its metadata.
 
 Text and binary columns are read as dictionaries, so that the decoded size of a value stored once and repeated a million times is known
-before it is materialized. Types: integers are INTEGER (a column with an unsigned value of 2^63 or more is text), decimals FLOAT,
-timestamps DATETIME in microseconds, lists, structs and maps JSON, times of day and durations text.
+before it is materialized. Types: integers and decimals without fraction follow the rule in `numbers`; decimals with a fraction are FLOAT
+where 15 digits hold all of them, else DECIMAL; timestamps are DATETIME in microseconds, times of day TIME, durations DURATION, lists,
+structs and maps JSON. Texts are read as those of JSON are: the same words are missing, and dates and times written as text are such.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from decimal import Decimal
 from itertools import islice
 from typing import Any
 
@@ -22,26 +25,33 @@ from workers.ml.errors import BadInput
 from workers.ml.json_values import json_value
 from workers.ml.reading.column_names import check_width, clean_names
 from workers.ml.reading.issues import IssueLog
+from workers.ml.reading.numbers import MAX_DIGITS, describe_long_number
+from workers.ml.reading.objects import STRING_RULES, TEMPORAL_TYPES
 from workers.ml.reading.raw import RawFile
 from workers.ml.reading.reader_state import ReaderState
 from workers.ml.reading.table_reader import ProgressCallback
+from workers.ml.reading.text_types import TextType, types_from_state, types_to_state
+from workers.ml.reading.type_inference import TextRules, TypeInference
+from workers.ml.reading.value_notes import ValueNotes
 
-_MAX_INT64 = (1 << 63) - 1
 _NESTED_BATCH_ROWS = 1_024
 _BATCH_ROWS = 65_536
 _MIN_CHUNK_ROWS = 262_144
 _BATCH_BYTES = 32 * limits.MIB
+_MAX_FLOAT_DIGITS = 15  # any decimal of so many digits survives the way to a double and back
 
 
 class ParquetReader:
     """Raises BadInput: UNREADABLE_FILE, EMPTY_FILE, TOO_MANY_COLUMNS, CELL_TOO_LARGE, UNFOLDS_TOO_LARGE."""
 
-    def __init__(self, raw: RawFile, filename: str, progress: ProgressCallback) -> None:
+    def __init__(self, raw: RawFile, filename: str, progress: ProgressCallback, rules: TextRules = STRING_RULES) -> None:
         self._raw = raw
         self._filename = filename
         self._progress = progress
         self._decoded_bytes = 0
         self._max_decoded_bytes = max(limits.MAX_PARQUET_DECODED_BYTES, limits.MAX_PARQUET_DECODED_RATIO * raw.size)
+        self._rules = replace(rules, only=TEMPORAL_TYPES)
+        self._name_issues = IssueLog()
         self.issues = IssueLog()
         try:
             schema = pq.read_schema(raw.path)
@@ -50,10 +60,15 @@ class ParquetReader:
         check_width(len(schema))
         if not len(schema):
             raise BadInput("EMPTY_FILE", f"{filename!r} is Parquet without columns.")
-        self._names = clean_names(schema.names, self.issues)
+        self._names = clean_names(schema.names, self._name_issues)
         self._types: dict[str, str] = {}
-        self._beyond_int64: set[str] = set()
+        self._revised: dict[str, str] = {}
+        """Types of columns of numbers that turned out wider than declared."""
+        self._kept_as_text: dict[str, tuple[int, str]] = {}
         self._needs_another_pass = False
+        self._notes: dict[str, ValueNotes] = {}
+        self._text_types: dict[str, TextType] | None = None
+        self._type_inference: TypeInference | None = None
         self._position = (0, 0, 0)  # completed chunks; batches of the next chunk; slices of its next batch
         self._resume_state: ReaderState | None = None
         self._batch_state: ReaderState = {}
@@ -69,7 +84,13 @@ class ParquetReader:
             if total == 0:
                 raise BadInput("EMPTY_FILE", f"{self._filename!r} is Parquet with {len(schema)} columns and no rows.")
             kinds = [_column_type(field.type) for field in schema]
-            self._types = dict(zip(self._names, kinds, strict=True)) | dict.fromkeys(self._beyond_int64, "STRING")
+            self._types = dict(zip(self._names, kinds, strict=True)) | self._revised
+            self._notes = {name: ValueNotes() for name in self._names}
+            texts = [
+                name for name, field in zip(self._names, schema, strict=True)
+                if (self._types[name] == "STRING" and _is_text(field.type)) or name in self._rules.fixed
+            ]  # fmt: skip
+            self._type_inference = TypeInference(texts, self._text_types, self._rules) if texts else None
             self._decoded_bytes, self._needs_another_pass, self._position = 0, False, (0, 0, 0)
             if state is not None:
                 rows = self._restore(state)
@@ -81,10 +102,12 @@ class ParquetReader:
                     for batch_index, batch in enumerate(islice(batches, batches_done, None), start=batches_done):
                         self._batch_state = {"rows": rows, "unfolded": self._decoded_bytes}
                         rows += batch.num_rows
-                        for slice_index, frame in enumerate(self._slices(batch, schema, rows)):
+                        first_row = rows - batch.num_rows + 1
+                        for slice_index, part in enumerate(self._slices(batch, rows)):
                             if slice_index >= slices_done:
                                 self._position = (chunk_index, batch_index, slice_index + 1)
-                                yield frame
+                                yield self._frame(part, schema, first_row)
+                            first_row += part.num_rows
                         slices_done = 0
                         self._progress(rows / max(1, total), f"reading Parquet, {rows:,} of {total:,} rows")
                     batches_done = 0
@@ -93,24 +116,53 @@ class ParquetReader:
 
     def state(self) -> ReaderState | None:
         """The position within the file. A resuming reader decodes the completed batches of the current chunk again, without yielding them."""
-        types = {"types": self._types, "wide": sorted(self._beyond_int64), "must_repeat": self._needs_another_pass}
+        types = {
+            "types": self._types,
+            "revised": self._revised,
+            "kept_as_text": self._kept_as_text,
+            "must_repeat": self._needs_another_pass,
+            "notes": {name: notes.state() for name, notes in self._notes.items()},
+            "text_types": types_to_state(self._text_types),
+            "typist": None if self._type_inference is None else self._type_inference.state(),
+        }
         return {"done": self._position, **self._batch_state, **types}
 
     def resume_from(self, state: ReaderState) -> None:
         self._resume_state = state
+        self._revised = dict(state["revised"])
+        self._text_types = types_from_state(state["text_types"])
 
     def _restore(self, state: ReaderState) -> int:
         """Return the number of rows before the batch in which the state was taken."""
-        self._types, self._beyond_int64, self._needs_another_pass = dict(state["types"]), set(state["wide"]), state["must_repeat"]
+        self._types, self._needs_another_pass = dict(state["types"]), state["must_repeat"]
+        self._kept_as_text = {name: (row, value) for name, (row, value) in state["kept_as_text"].items()}
+        self._notes = {name: ValueNotes.from_state(notes) for name, notes in state["notes"].items()}
+        if self._type_inference is not None:
+            self._type_inference.restore(state["typist"])
         self._position = (state["done"][0], state["done"][1], state["done"][2])
         self._decoded_bytes = state["unfolded"]
         return state["rows"]
 
     def needs_another_pass(self) -> bool:
-        return self._needs_another_pass
+        inference = self._type_inference
+        revised = None if inference is None else inference.revised_types()
+        if revised is not None or self._needs_another_pass:
+            self._text_types = revised or (inference.types() if inference is not None else None)
+            return True
+        self.issues = IssueLog()
+        self.issues.extend(self._name_issues)
+        for name, (row, value) in self._kept_as_text.items():
+            self.issues.add("KEPT_AS_TEXT", describe_long_number(name, row, value), column=name, row=row)
+        for name, notes in self._notes.items():
+            notes.add_issues(name, self.issues)
+        if inference is not None:
+            self.issues.extend(inference.column_issues())
+            self.issues.extend(inference.issues())
+        return False
 
     def column_types(self) -> dict[str, str]:
-        return self._types
+        texts = {} if self._type_inference is None else self._type_inference.types()
+        return self._types | {name: kind.name for name, kind in texts.items()}
 
     def _unreadable(self, error: BaseException, rows: int = 0) -> BadInput:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
@@ -120,8 +172,8 @@ class ParquetReader:
             row=rows + 1,
         )
 
-    def _slices(self, batch: pa.RecordBatch, schema: pa.Schema, rows: int) -> Iterator[pl.DataFrame]:
-        """Decode the batch into frames of bounded size. Raises BadInput: CELL_TOO_LARGE, UNFOLDS_TOO_LARGE."""
+    def _slices(self, batch: pa.RecordBatch, rows: int) -> Iterator[pa.RecordBatch]:
+        """Cut the batch into slices of bounded decoded size. Raises BadInput: CELL_TOO_LARGE, UNFOLDS_TOO_LARGE."""
         size = 0
         for name, column in zip(self._names, batch.columns, strict=True):
             column_bytes, longest = _decoded_sizes(column)
@@ -144,13 +196,20 @@ class ParquetReader:
         slice_count = max(1, -(-size // _BATCH_BYTES))
         slice_rows = max(1, -(-batch.num_rows // slice_count))
         for start in range(0, batch.num_rows, slice_rows):
-            record_slice = batch.slice(start, slice_rows)
-            yield pl.DataFrame(
-                [self._column(record_slice.column(index), name, schema.field(index).type) for index, name in enumerate(self._names)]
-            )
+            yield batch.slice(start, slice_rows)
 
-    def _column(self, values: pa.Array, name: str, declared: pa.DataType) -> pl.Series:
+    def _frame(self, part: pa.RecordBatch, schema: pa.Schema, first_row: int) -> pl.DataFrame:
+        columns = [self._column(part.column(index), name, schema.field(index).type, first_row) for index, name in enumerate(self._names)]
+        frame = pl.DataFrame(columns)
+        if self._type_inference is None:
+            return frame
+        texts = frame.select(self._type_inference.names)
+        return frame.with_columns(self._type_inference.convert(texts, lambda index: first_row + index).get_columns())
+
+    def _column(self, values: pa.Array, name: str, declared: pa.DataType, first_row: int) -> pl.Series:
         kind = self._types[name]
+        if name in self._rules.fixed:
+            return _as_text(values, name)
         if pa.types.is_dictionary(values.type):
             values = values.cast(values.type.value_type)
         if kind == "JSON":
@@ -160,16 +219,65 @@ class ParquetReader:
             return pl.Series(name, texts, dtype=pl.String)
         if kind == "CATEGORY" and not _is_text(values.type):
             return pl.Series(name, [None if item is None else str(item) for item in values.to_pylist()], dtype=pl.String)
-        if pa.types.is_decimal(declared) or pa.types.is_float16(declared):
-            values = values.cast(pa.float64(), safe=False)
-        elif kind == "STRING" and not _is_text(declared):
+        if pa.types.is_decimal(declared) or pa.types.is_uint64(declared):
+            return self._exact_number(values, name, declared, first_row)
+        if kind == "STRING" and not _is_text(declared):
             return pl.Series(name, [None if item is None else str(item) for item in values.to_pylist()], dtype=pl.String)
-        series = pl.Series(name, values)
-        if pa.types.is_uint64(declared) and kind == "INTEGER" and (series > _MAX_INT64).any():
-            self._beyond_int64.add(name)
-            self._needs_another_pass = True
-            return series.cast(pl.Int64, strict=False)
-        return series.cast(_polars_type(kind, declared))
+        if pa.types.is_float16(declared):
+            values = values.cast(pa.float64())
+        series = pl.Series(name, values).cast(_polars_type(kind, declared))
+        return self._noted_floats(series, first_row) if kind == "FLOAT" else series
+
+    def _noted_floats(self, series: pl.Series, first_row: int) -> pl.Series:
+        notes = self._notes[series.name]
+        is_nan = series.is_nan()
+        if is_nan.any():
+            indices = is_nan.fill_null(value=False).arg_true()
+            notes.add_words(pl.Series(["NaN"] * indices.len()), indices, lambda index: first_row + index)
+            series = series.fill_nan(None)
+        if series.is_infinite().any():
+            notes.add_infinite(series, lambda index: first_row + index)
+        return series
+
+    def _exact_number(self, values: pa.Array, name: str, declared: pa.DataType, first_row: int) -> pl.Series:
+        """Convert decimals and unsigned integers to the narrowest type that holds them exactly; a wider one takes another pass."""
+        kind = self._types[name]
+        scale = max(0, declared.scale) if pa.types.is_decimal(declared) else 0
+        if kind == "STRING":
+            return _as_text(values, name)
+        decimal = pa.decimal128(MAX_DIGITS, scale)
+        if kind == "FLOAT":
+            series = None if _exceeds_float(values, scale) else pl.Series(name, values.cast(pa.float64(), safe=False))
+        else:
+            series = _cast(values, name, decimal if kind == "DECIMAL" else pa.int64())
+        if series is not None:
+            return series
+        is_decimal = self._revised.get(name) != "STRING" and _cast(values, name, decimal) is not None
+        self._revised[name] = "DECIMAL" if is_decimal else "STRING"
+        if not is_decimal and name not in self._kept_as_text:
+            index, value = max(enumerate(values.to_pylist()), key=lambda item: 0 if item[1] is None else abs(item[1]))
+            self._kept_as_text[name] = first_row + index, str(value)
+        self._needs_another_pass = True
+        return pl.Series(name, [None] * len(values), dtype=pl.Int64)
+
+
+def _cast(values: pa.Array, name: str, target: pa.DataType) -> pl.Series | None:
+    """None if the type cannot hold a value exactly."""
+    try:
+        return pl.Series(name, values.cast(target))
+    except pa.ArrowException:
+        return None
+
+
+def _as_text(values: pa.Array, name: str) -> pl.Series:
+    texts = [None if item is None else f"{item:f}" if isinstance(item, Decimal) else str(item) for item in values.to_pylist()]
+    return pl.Series(name, texts, dtype=pl.String)
+
+
+def _exceeds_float(values: pa.Array, scale: int) -> bool:
+    extremes = pc.min_max(values).as_py()
+    greatest = max((abs(value) for value in extremes.values() if value is not None), default=Decimal(0))
+    return greatest.scaleb(scale) >= 10**_MAX_FLOAT_DIGITS
 
 
 def _row_group_chunks(metadata: pq.FileMetaData) -> list[list[int]]:
@@ -217,10 +325,13 @@ def _column_type(declared: pa.DataType) -> str:
     tests: list[tuple[str, Any]] = [
         ("CATEGORY", pa.types.is_dictionary),
         ("INTEGER", pa.types.is_integer),
+        ("INTEGER", lambda kind: pa.types.is_decimal(kind) and kind.scale <= 0),
         ("FLOAT", lambda kind: pa.types.is_floating(kind) or pa.types.is_decimal(kind)),
         ("BOOLEAN", pa.types.is_boolean),
         ("DATE", pa.types.is_date),
         ("DATETIME", pa.types.is_timestamp),
+        ("TIME", pa.types.is_time),
+        ("DURATION", pa.types.is_duration),
         ("JSON", pa.types.is_nested),
         ("BINARY", lambda kind: pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind)),
     ]
@@ -232,4 +343,8 @@ def _polars_type(kind: str, declared: pa.DataType) -> pl.DataType:
         return pl.Datetime("us", "UTC" if declared.tz else None)
     if kind == "FLOAT":
         return pl.Float32() if pa.types.is_float32(declared) else pl.Float64()
-    return {"INTEGER": pl.Int64(), "BOOLEAN": pl.Boolean(), "DATE": pl.Date(), "BINARY": pl.Binary()}.get(kind, pl.String())
+    if kind == "DURATION":
+        return pl.Duration("us")
+    return {"TIME": pl.Time(), "INTEGER": pl.Int64(), "BOOLEAN": pl.Boolean(), "DATE": pl.Date(), "BINARY": pl.Binary()}.get(
+        kind, pl.String()
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import PurePath
 from typing import Final
 
@@ -9,7 +10,7 @@ import orjson
 
 from workers.ml import limits
 from workers.ml.errors import BadInput
-from workers.ml.reading.encodings import Encoding, detect_encoding
+from workers.ml.reading.encodings import Encoding, detect_encoding, given_encoding
 from workers.ml.reading.raw import RawFile
 
 READABLE: Final = "CSV and other delimited text, JSON, JSON lines, Parquet and Excel (.xlsx, .xls)"
@@ -54,12 +55,29 @@ _MAGIC_NUMBERS: Final[list[tuple[int, bytes, str]]] = [
     (0, b"<!doctype", "an HTML page"),
     (0, b"<html", "an HTML page"),
 ]
+# (beginning of the text in lower case, name for users)
+_TEXT_KINDS: Final[list[tuple[str, str]]] = [
+    ("<?xml", "an XML document"),
+    ("<!doctype", "an HTML page"),
+    ("<html", "an HTML page"),
+    ("<!--", "an HTML page or an XML document"),
+    ("<svg", "an SVG image"),
+    ("{\\rtf", "a rich text document"),
+    ("%!ps", "a PostScript document"),
+    ("@relation", "an ARFF file"),
+    ("begin:vcard", "a vCard"),
+    ("begin:vcalendar", "a calendar"),
+    ("-----begin ", "a key or a certificate"),
+    ("version https://git-lfs.github.com/spec/", "a pointer of Git LFS to the file"),
+    ("#!/", "a program"),
+]
+_TAG: Final = re.compile(r"</?[a-z!?][^<>]*>")
 # "C 1" in EBCDIC begins the textual header of a SEG-Y file (SEG Technical Standards, rev 2.0, section 4).
 _SEGY: Final = b"\xc3\x40\xf1"
 
 
-def detect_format(raw: RawFile, filename: str) -> tuple[str, Encoding | None]:
-    """Return the FileFormat, and the encoding if it is a text format.
+def detect_format(raw: RawFile, filename: str, given: str | None = None) -> tuple[str, Encoding | None]:
+    """Return the FileFormat, and the encoding if it is a text format, `given` if the user chose one.
 
     Raises BadInput: EMPTY_FILE, UNREADABLE_FILE (truncated Parquet), UNSUPPORTED_FORMAT (with the detected format), BINARY_FILE.
     """
@@ -83,7 +101,7 @@ def detect_format(raw: RawFile, filename: str) -> tuple[str, Encoding | None]:
             raise _unsupported_format(filename, name)
     if head.startswith(_SEGY):
         raise _unsupported_format(filename, "a SEG-Y file")
-    encoding = detect_encoding(head, is_whole=len(head) == raw.size)
+    encoding = detect_encoding(head, is_whole=len(head) == raw.size) if given is None else given_encoding(given, head)
     if encoding is None:
         raise BadInput(
             "BINARY_FILE", f"{filename!r} is not text: it begins with binary data of no known table format. Supported are {READABLE}."
@@ -99,8 +117,13 @@ def detect_format(raw: RawFile, filename: str) -> tuple[str, Encoding | None]:
 def _detect_text_format(text: str, filename: str, *, is_whole: bool) -> str:
     body = text.lstrip()
     suffix = PurePath(filename).suffix.lower()
+    _check_markup(body, filename)
     if body.startswith("["):
         inner = body[1:].lstrip()
+        if _are_array_lines(body, is_whole=is_whole):
+            return "JSONL"
+        if suffix in {".jsonl", ".ndjson"}:
+            return "JSONL" if body.partition("\n")[0].rstrip().endswith("]") else "JSON"
         return "JSON" if suffix == ".json" or (inner[:1] in {"{", "]", "["} and _is_plausible_json(suffix, inner)) else "CSV"
     if not body.startswith("{"):
         # With a JSON extension, let the JSON reader report what is wrong.
@@ -112,6 +135,29 @@ def _detect_text_format(text: str, filename: str, *, is_whole: bool) -> str:
     if suffix in {".csv", ".tsv", ".txt"} and not body[1:].lstrip().startswith('"'):
         return "CSV"
     return "JSONL" if suffix in {".jsonl", ".ndjson"} else "JSON"
+
+
+def _check_markup(body: str, filename: str) -> None:
+    """Refuse text of other kinds, which would make a nonsense table. Raises BadInput (UNSUPPORTED_FORMAT)."""
+    start = body[:4_096].lower()
+    for opening, name in _TEXT_KINDS:
+        if start.startswith(opening):
+            raise _unsupported_format(filename, name)
+    # One line in brackets may be a header (<DATE>,<OPEN>); several are markup.
+    lines = [line.strip() for line in start.split("\n") if line.strip()][:3]
+    if len(lines) > 1 and all(_TAG.match(line) for line in lines):
+        raise _unsupported_format(filename, "an HTML page or an XML document")
+
+
+def _are_array_lines(body: str, *, is_whole: bool) -> bool:
+    """Whether the first two lines are a JSON array each."""
+    lines = body.split("\n", 2)
+    if len(lines) < 2 or not lines[1].strip() or (len(lines) == 2 and not is_whole):
+        return False
+    try:
+        return all(isinstance(orjson.loads(line), list) for line in lines[:2])
+    except orjson.JSONDecodeError:
+        return False
 
 
 def _is_plausible_json(suffix: str, inner: str) -> bool:

@@ -2,39 +2,35 @@
 
 The first block (8 MiB) proposes a type for each column: the narrowest that fits 90 % of its values. The whole file then decides. If at
 most 1 % of the values do not fit, they become missing, each an issue with row and column; if more do not, the column is text (or the
-wider type) and the file is parsed again. Nothing is converted with a loss: a single number with leading zeros ("007") or beyond 64 bits
-makes a column text.
+wider type) and the file is parsed again. Nothing is converted with a loss: a single number with leading zeros ("007") makes a column
+text; `numbers` has the rule for long numbers.
 
-INTEGER: an optional sign and digits. FLOAT: also a decimal point, an exponent or `inf`; a decimal comma if the delimiter is another
-character. BOOLEAN: true, True, TRUE and the same forms of false. DATE and DATETIME: ISO 8601 first, then the formats below;
-day/month/year and month/day/year are distinguished only if the values are unambiguous, otherwise the column is text. A time with an
-offset is converted to UTC. JSON: every value is an object or array. Numbers with thousands separators stay text.
+INTEGER: an optional sign and digits. FLOAT: also a decimal mark, an exponent or `inf`. The decimal mark is the file's (`decimal_marks`);
+the other mark may stand between groups of three digits. BOOLEAN: true, True, TRUE and the same forms of false. DATE and DATETIME: ISO
+8601 first, then the formats below; day/month/year and month/day/year are distinguished only if the values are unambiguous, otherwise the
+column is text. A time with an offset is converted to UTC. TIME and DURATION: `clock`. JSON: every value is an object or array.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
-from typing import Final
+from typing import Any, Final
 
 import orjson
 import polars as pl
 
 from workers.ml import limits
+from workers.ml.reading import missing_words
+from workers.ml.reading.clock import CLOCK, parse_clock
 from workers.ml.reading.issues import IssueLog, short_repr
+from workers.ml.reading.missing_words import MissingWords
+from workers.ml.reading.numbers import MAX_DIGITS, NumberTally, parse_decimals
 from workers.ml.reading.reader_state import ReaderState
+from workers.ml.reading.value_notes import ValueNotes
 
-# The defaults of pandas.read_csv, plus "Null".
-MISSING_WORDS: Final = [
-    "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA", "NULL", "Null", "NaN",
-    "None", "n/a", "nan", "null",
-]  # fmt: skip
-PLACEHOLDERS: Final = ["?", "-", "--", ".", "*"]
-"""Also missing in columns of numbers, booleans or times; text elsewhere."""
-
-_LONGEST_WORD: Final = max(map(len, MISSING_WORDS))
 _DATE_FORMATS: Final = [
     (re.compile(r"\d{4}-\d{1,2}-\d{1,2}"), "%Y-%m-%d"),
     (re.compile(r"\d{4}/\d{1,2}/\d{1,2}"), "%Y/%m/%d"),
@@ -46,24 +42,28 @@ _TIME_PATTERN: Final = re.compile(
     r"(?P<join>[T ])\d{1,2}:\d{2}(?P<seconds>:\d{2}(?P<fraction>[.]\d+)?)?(?P<zone> ?(?:Z|[+-]\d{2}:?\d{2}))?"
 )
 _FIRST_DATE: Final = date(1000, 1, 1)  # otherwise "01.02.20" would be a date in the year 20
+_NUMERIC: Final = frozenset({"INTEGER", "FLOAT", "DECIMAL"})
 
 
 @dataclass(frozen=True)
 class TextType:
-    """A ColumnType with its parse format: chrono's for DATE and DATETIME, "," for FLOAT with a decimal comma."""
+    """A ColumnType with its parse format: chrono's for DATE and DATETIME; for numbers "," or "." if they have that decimal mark and the
+    other mark may group digits, None if they have a decimal point and no groups. `scale` is that of DECIMAL."""
 
     name: str
     parse_format: str | None = None
+    scale: int = 0
 
-    def parse(self, text: pl.Expr) -> pl.Expr:
+    def parse(self, text: pl.Expr, words: MissingWords = missing_words.DEFAULT) -> pl.Expr:
         """Parse text to this type; null if it does not fit, NaN if the text is a form of NaN."""
         match self.name:
             case "INTEGER":
-                return text.cast(pl.Int64, strict=False)
-            case "FLOAT" if self.parse_format == ",":
-                return text.str.replace(",", ".", literal=True, n=1).cast(pl.Float64, strict=False)
+                return self.plain(text).cast(pl.Int64, strict=False)
             case "FLOAT":
-                return text.cast(pl.Float64, strict=False)
+                return self.plain(text).cast(pl.Float64, strict=False)
+            case "DECIMAL":
+                scale = self.scale
+                return self.plain(text).map_batches(lambda values: parse_decimals(values, scale), return_dtype=self.dtype)
             case "BOOLEAN":
                 is_true = text.is_in(["true", "True", "TRUE"])
                 return pl.when(is_true | text.is_in(["false", "False", "FALSE"])).then(is_true)
@@ -72,9 +72,24 @@ class TextType:
                 return day if self.parse_format == "%Y-%m-%d" else pl.when(day >= _FIRST_DATE).then(day)
             case "DATETIME":
                 return text.str.to_datetime(self.parse_format, strict=False, time_unit="us")
+            case "TIME" | "DURATION":
+                return parse_clock(text, is_time=self.name == "TIME")
             case _:
-                missing = (text.str.len_bytes() <= _LONGEST_WORD) & text.is_in(MISSING_WORDS)
-                return pl.when(missing).then(None).otherwise(text)
+                return pl.when(words.in_text(text)).then(None).otherwise(text)
+
+    def plain(self, text: pl.Expr) -> pl.Expr:
+        """Numbers with a decimal point and without groups; null if the marks are not those of this type."""
+        if self.parse_format is None:
+            return text
+        group = "." if self.parse_format == "," else ","
+        is_grouped = text.str.contains(group, literal=True)
+        pattern = rf"^[+-]?\d{{1,3}}(?:[{group}]\d{{3}})+(?:[{self.parse_format}]\d*)?$"
+        ungrouped = pl.when(text.str.contains(pattern)).then(text.str.replace_all(group, "", literal=True))
+        plain = pl.when(is_grouped).then(ungrouped).otherwise(text)
+        return plain.str.replace(",", ".", literal=True, n=1) if self.parse_format == "," else plain
+
+    def plain_values(self, texts: pl.Series) -> pl.Series:
+        return texts if self.parse_format is None else texts.to_frame("v").select(self.plain(pl.col("v"))).to_series()
 
     @property
     def dtype(self) -> pl.DataType:
@@ -83,35 +98,56 @@ class TextType:
                 return pl.Int64()
             case "FLOAT":
                 return pl.Float64()
+            case "DECIMAL":
+                return pl.Decimal(MAX_DIGITS, self.scale)
             case "BOOLEAN":
                 return pl.Boolean()
             case "DATE":
                 return pl.Date()
             case "DATETIME":
                 return pl.Datetime("us", "UTC" if self.parse_format and self.parse_format.endswith("%#z") else None)
+            case "TIME":
+                return pl.Time()
+            case "DURATION":
+                return pl.Duration("us")
             case _:
                 return pl.String()
 
     @property
+    def is_number(self) -> bool:
+        return self.name in _NUMERIC
+
+    @property
+    def wider(self) -> TextType | None:
+        """The type that also takes some values which do not fit this one."""
+        if self.name == "TIME":
+            return DURATION
+        return replace(self, name="FLOAT") if self.name == "INTEGER" else None
+
+    @property
     def noun(self) -> str:
         """The type in words for messages; not defined for text and JSON."""
-        return {"INTEGER": "an integer", "FLOAT": "a number", "BOOLEAN": "true or false", "DATE": "a date", "DATETIME": "a time"}[self.name]
+        return {
+            "INTEGER": "an integer", "FLOAT": "a number", "DECIMAL": "a number", "BOOLEAN": "true or false", "DATE": "a date",
+            "DATETIME": "a time", "TIME": "a time of day", "DURATION": "a duration",
+        }[self.name]  # fmt: skip
 
 
 TEXT: Final = TextType("STRING")
 JSON: Final = TextType("JSON")
 INTEGER: Final = TextType("INTEGER")
 FLOAT: Final = TextType("FLOAT")
-COMMA_FLOAT: Final = TextType("FLOAT", ",")
 BOOLEAN: Final = TextType("BOOLEAN")
+TIME: Final = TextType("TIME")
+DURATION: Final = TextType("DURATION")
 
 
 def types_to_state(types: Mapping[str, TextType] | None) -> ReaderState | None:
-    return None if types is None else {name: [kind.name, kind.parse_format] for name, kind in types.items()}
+    return None if types is None else {name: [kind.name, kind.parse_format, kind.scale] for name, kind in types.items()}
 
 
 def types_from_state(state: ReaderState | None) -> dict[str, TextType] | None:
-    return None if state is None else {name: TextType(kind, form) for name, (kind, form) in state.items()}
+    return None if state is None else {name: TextType(*parts) for name, parts in state.items()}
 
 
 @dataclass
@@ -120,72 +156,114 @@ class TypeTally:
 
     filled: int = 0
     misfits: int = 0
-    float_misfits: int = 0
-    """Misfits of INTEGER that parse as FLOAT."""
+    wider_misfits: int = 0
+    """Misfits that parse as the wider type, or as a number."""
     first_misfit: tuple[int, str] | None = None
-    lossy_value: tuple[int, str] | None = None
-    """Row and text of the first value that a number would not preserve: leading zeros, or more than 64 bits."""
+    leading_zeros: tuple[int, str] | None = None
+    """Row and text of the first number with leading zeros."""
+    numbers: NumberTally = field(default_factory=NumberTally)
+    """Complete for INTEGER; for FLOAT and DECIMAL only what raises a doubt."""
     issues: IssueLog = field(default_factory=IssueLog)
+    notes: ValueNotes = field(default_factory=ValueNotes)
 
     def state(self) -> ReaderState:
-        positions = {"first": self.first_misfit, "keeps_text": self.lossy_value}
-        return {"filled": self.filled, "misfits": self.misfits, "wider": self.float_misfits, **positions, "issues": self.issues.state()}
+        return {
+            **vars(self), "numbers": self.numbers.state(), "issues": self.issues.state(), "notes": self.notes.state(),
+        }  # fmt: skip
 
     @classmethod
     def from_state(cls, state: ReaderState) -> TypeTally:
-        first_misfit, lossy_value = (
-            None if position is None else (position[0], position[1]) for position in (state["first"], state["keeps_text"])
-        )
-        return cls(state["filled"], state["misfits"], state["wider"], first_misfit, lossy_value, IssueLog.from_state(state["issues"]))
+        positions = {name: None if state[name] is None else (state[name][0], state[name][1]) for name in ("first_misfit", "leading_zeros")}
+        parts = {
+            "numbers": NumberTally.from_state(state["numbers"]),
+            "issues": IssueLog.from_state(state["issues"]),
+            "notes": ValueNotes.from_state(state["notes"]),
+        }
+        values: dict[str, Any] = {**state, **positions, **parts}
+        return cls(**values)
 
     def final_type(self, proposed: TextType) -> TextType:
-        """Return the type that the counts justify: the proposed one, FLOAT instead of INTEGER, or text."""
-        if proposed == TEXT or (not self.misfits and self.lossy_value is None):
+        """Return the type that the counts justify: the proposed one, a wider one, or text.
+
+        INTEGER for a proposed FLOAT or DECIMAL means another pass, which counts everything that the rule for numbers needs.
+        """
+        if proposed == TEXT or (proposed == JSON and not self.misfits):
             return proposed
-        if proposed == JSON or self.lossy_value is not None:
+        if proposed == JSON or self.leading_zeros is not None or self.misfits - self.wider_misfits > limits.MAX_MISFIT_SHARE * self.filled:
             return TEXT
-        if self.misfits - self.float_misfits > limits.MAX_MISFIT_SHARE * self.filled:
-            return TEXT
-        return FLOAT if self.float_misfits else proposed
+        match proposed.name:
+            case "INTEGER":
+                return replace(
+                    proposed, name=self.numbers.kind, scale=self.numbers.fraction_digits if self.numbers.kind == "DECIMAL" else 0
+                )
+            case "FLOAT" if self.numbers.inexact is not None:
+                return replace(proposed, name="INTEGER")
+            case "DECIMAL" if self.wider_misfits:
+                return replace(proposed, name="INTEGER", scale=0)
+            case _:
+                return proposed.wider or proposed if self.wider_misfits else proposed
 
 
-def propose(values: pl.Series, *, has_decimal_comma: bool = False) -> TextType | None:
+def propose(values: pl.Series, mark: str = ".", words: MissingWords = missing_words.DEFAULT) -> TextType | None:
     """Return the narrowest type that fits at least 90 % of the first block's values; None if all are missing."""
-    filled = values.to_frame("v").select(TEXT.parse(pl.col("v"))).to_series().drop_nulls()
+    filled = values.to_frame("v").select(TEXT.parse(pl.col("v"), words)).to_series().drop_nulls()
     if not filled.len():
         return None
-    sample = filled.head(2_000)
-    candidates = _candidates(sample, has_decimal_comma=has_decimal_comma)
+    candidates = _candidates(filled.head(2_000), mark)
     for candidate in candidates:
         if candidate == JSON:
             if all(map(is_json, filled)):
                 return JSON
             continue
-        non_placeholders = filled.filter(~filled.is_in(PLACEHOLDERS))
-        if not non_placeholders.len():
+        values = filled.filter(~filled.str.strip_chars().is_in(words.placeholders)) if words.placeholders else filled
+        if not values.len():
             return TEXT
-        share = (
-            1
-            - non_placeholders.to_frame("v").select(candidate.parse(pl.col("v").str.strip_chars())).to_series().null_count()
-            / non_placeholders.len()
-        )
-        if candidate == INTEGER and share < 1 and _fitting_share(non_placeholders, FLOAT) > share:
+        share = _fitting_share(values, candidate)
+        wider = candidate.wider
+        if wider is not None and share < 1 and _fitting_share(values, wider) > share:
             continue
         if share >= limits.MIN_PROPOSAL_SHARE:
-            return TEXT if _is_ambiguous(candidate, non_placeholders) else candidate
+            return TEXT if _is_ambiguous(candidate, values) else candidate
     return TEXT
 
 
-def _candidates(sample: pl.Series, *, has_decimal_comma: bool) -> list[TextType]:
+def propose_of_type(name: str, values: pl.Series, mark: str) -> TextType:
+    """Return the form of a type that a user chose which fits most values of the first block."""
+    if name in {"STRING", "CATEGORY", "JSON", "BINARY"}:
+        return TextType(name)
+    filled = values.drop_nulls().str.strip_chars()
+    if name in _NUMERIC:
+        is_marked = mark == "," or filled.str.contains(",", literal=True).any()
+        kind = TextType(name, mark if is_marked else None)
+        if name == "DECIMAL":
+            plain = kind.plain_values(filled).drop_nulls()
+            digits = plain.str.extract(r"\.(\d+)$").str.len_bytes().max()
+            kind = replace(kind, scale=min(digits if isinstance(digits, int) else 0, MAX_DIGITS - 1))
+        return kind
+    candidates = [kind for kind in _temporal_candidates(filled.head(200).to_list()) if kind.name == name]
+    default = TextType(name, {"DATE": "%Y-%m-%d", "DATETIME": "%Y-%m-%d %H:%M:%S"}.get(name))
+    return max(candidates, key=lambda kind: _fitting_share(filled, kind), default=default)
+
+
+def _candidates(sample: pl.Series, mark: str) -> list[TextType]:
     texts = [text.strip() for text in sample.head(200)]
     threshold = len(texts) * 0.5
-    if sum(text[:1] in "0123456789+-.iInN,?*" for text in texts) >= threshold:
-        return [INTEGER, FLOAT, *([COMMA_FLOAT] if has_decimal_comma else []), *_temporal_candidates(texts)]
+    if sum(text[:1] in "0123456789+-.,iInN?*" for text in texts) >= threshold:
+        clock = [TIME, DURATION] if any(re.match(CLOCK, text) for text in texts[:20]) else []
+        return [*_number_candidates(sample, mark), *clock, *_temporal_candidates(texts)]
     if sum(text.lower() in {"true", "false"} for text in texts) >= threshold:
         return [BOOLEAN]
     if all(text[:1] in {"{", "["} for text in texts):
         return [JSON]
     return []
+
+
+def _number_candidates(sample: pl.Series, mark: str) -> list[TextType]:
+    if mark == ",":
+        return [TextType("INTEGER", mark), TextType("FLOAT", mark)]
+    if not sample.str.contains(",", literal=True).any():
+        return [INTEGER, FLOAT]
+    return [INTEGER, TextType("INTEGER", mark), TextType("FLOAT", mark)]
 
 
 def _temporal_candidates(texts: list[str]) -> list[TextType]:

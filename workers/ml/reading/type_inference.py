@@ -2,49 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
 
 import polars as pl
 
 from workers.ml import limits
+from workers.ml.reading import missing_words, number_checks
+from workers.ml.reading.decimal_marks import DecimalMark, detect_decimal_mark
 from workers.ml.reading.issues import IssueLog, short_repr
+from workers.ml.reading.missing_words import MissingWords
+from workers.ml.reading.numbers import describe_long_number
 from workers.ml.reading.reader_state import ReaderState
 from workers.ml.reading.text_types import (
-    FLOAT,
-    INTEGER,
     JSON,
-    MISSING_WORDS,
-    PLACEHOLDERS,
     TEXT,
     TextType,
     TypeTally,
     describe_misfit,
     is_json,
     propose,
+    propose_of_type,
     types_from_state,
     types_to_state,
 )
 
-_LEADING_ZERO = r"^[+-]?0\d+$"
-_LONG_INTEGER = r"^[+-]?\d{19,}$"
+POINT: Final = DecimalMark()
+
+
+@dataclass(frozen=True)
+class TextRules:
+    """How text is read, as far as it is known before reading: from the format of the file or from its user."""
+
+    mark: DecimalMark | None = POINT
+    """None: the first block decides, with `delimiter`."""
+    delimiter: str = ","
+    words: MissingWords = missing_words.DEFAULT
+    only: frozenset[str] | None = None
+    """The types that are tried; all if None. JSON strings are never numbers."""
+    fixed: Mapping[str, str] = field(default_factory=dict[str, str])
+    """ColumnType by column, chosen by the user: values that do not fit are missing, however many they are."""
 
 
 class TypeInference:
-    """One pass over a table of text. `only` restricts the types that are tried (JSON strings are never numbers)."""
+    """One pass over a table of text."""
 
-    def __init__(
-        self,
-        names: list[str],
-        types: dict[str, TextType] | None = None,
-        *,
-        has_decimal_comma: bool = False,
-        only: frozenset[str] | None = None,
-    ) -> None:
+    def __init__(self, names: list[str], types: dict[str, TextType] | None = None, rules: TextRules | None = None) -> None:
         self.names = names
+        self._rules = rules or TextRules()
         self._types: dict[str, TextType] = dict(types or {})
         self._tallies = {name: TypeTally() for name in names}
-        self._has_decimal_comma = has_decimal_comma
-        self._only = only
+        self.mark = self._rules.mark
+        """The file's decimal mark, for further passes; None before the first block."""
         self._written_untyped: set[str] = set()
         self._kept_as_text: dict[str, tuple[int, str]] = {}
 
@@ -52,6 +62,7 @@ class TypeInference:
         return {
             "types": types_to_state(self._types),
             "tallies": {name: tally.state() for name, tally in self._tallies.items()},
+            "mark": None if self.mark is None else self.mark.state(),
             "written_blank": sorted(self._written_untyped),
             "kept_as_text": self._kept_as_text,
         }
@@ -60,66 +71,83 @@ class TypeInference:
         """Continue from the state of another inference over the same columns."""
         self._types = types_from_state(state["types"]) or {}
         self._tallies = {name: TypeTally.from_state(tally) for name, tally in state["tallies"].items()}
+        self.mark = None if state["mark"] is None else DecimalMark.from_state(state["mark"])
         self._written_untyped = set(state["written_blank"])
         self._kept_as_text = {name: (row, value) for name, (row, value) in state["kept_as_text"].items()}
 
     def convert(self, frame: pl.DataFrame, row_number: Callable[[int], int]) -> pl.DataFrame:
         """Convert a frame of text to typed columns; `row_number` maps an index in the frame to the row's number in the file."""
+        if self.mark is None:
+            self.mark = detect_decimal_mark(frame.select(self.names), self._rules.delimiter)
         for name in self.names:
             if name not in self._types:
                 self._propose(name, frame[name], row_number)
-        result = frame.select(self._types.get(name, TEXT).parse(pl.col(name)).alias(name) for name in self.names)
+        result = frame.select(self._types.get(name, TEXT).parse(pl.col(name), self._rules.words).alias(name) for name in self.names)
         repaired_columns: list[pl.Series] = []
         for name in self.names:
             kind = self._types.get(name)
             if kind is None:
                 self._written_untyped.add(name)
-                continue
-            text, values = frame[name], result[name]
-            tally = self._tallies[name]
-            if kind in (TEXT, JSON):
-                tally.filled += values.len() - values.null_count()
-                if kind == JSON and not all(map(is_json, values.drop_nulls())):
-                    tally.misfits += 1
-                continue
-            if kind.name == "FLOAT" and values.is_nan().any():
-                values = values.fill_nan(None)
-                repaired_columns.append(values)
-            null_count = text.null_count()
-            missing = values.null_count()
-            tally.filled += values.len() - missing
-            if kind == INTEGER:
-                self._check_leading_zeros(text, tally, row_number)
-            if missing > null_count:
-                refitted = self._retry_misfits(name, kind, text, values, row_number)
-                if refitted is not None:
-                    repaired_columns = [*(column for column in repaired_columns if column.name != name), refitted]
+                kind = TEXT
+            column = self._check(name, kind, frame[name], result[name], row_number)
+            if column is not None:
+                repaired_columns.append(column)
         return result.with_columns(repaired_columns) if repaired_columns else result
 
+    def _check(self, name: str, kind: TextType, text: pl.Series, values: pl.Series, row_number: Callable[[int], int]) -> pl.Series | None:
+        """Count how the values fit; return the column if some of them were corrected, else None."""
+        tally = self._tallies[name]
+        missing, null_count = values.null_count(), text.null_count()
+        tally.filled += values.len() - missing
+        if kind in (TEXT, JSON):
+            if missing > null_count:
+                indices = (values.is_null() & text.is_not_null()).arg_true()
+                tally.notes.add_words(text.gather(indices), indices, row_number)
+            if kind == JSON and not all(map(is_json, values.drop_nulls())):
+                tally.misfits += 1
+            return None
+        repaired: pl.Series | None = None
+        if kind.name == "FLOAT":
+            is_nan = values.is_nan()
+            if is_nan.any():
+                indices = is_nan.fill_null(value=False).arg_true()
+                tally.notes.add_words(text.gather(indices), indices, row_number)
+                tally.filled -= indices.len()
+                repaired = values = values.fill_nan(None)
+            number_checks.check_floats(kind, values, text, tally, row_number)
+        elif kind.name in ("INTEGER", "DECIMAL"):
+            if kind.name == "INTEGER":
+                number_checks.check_integers(values, text, tally, row_number)
+            number_checks.check_leading_zeros(kind, text, tally, row_number)
+        if missing > null_count:
+            refitted = self._retry_misfits(name, kind, text, values, row_number)
+            return repaired if refitted is None else refitted
+        return repaired
+
     def _propose(self, name: str, text: pl.Series, row_number: Callable[[int], int]) -> None:
-        kind = propose(text, has_decimal_comma=self._has_decimal_comma)
+        assert self.mark is not None  # set by convert
+        fixed = self._rules.fixed.get(name)
+        if fixed is not None:
+            self._types[name] = propose_of_type(fixed, text, self.mark.mark)
+            return
+        kind = propose(text, self.mark.mark, self._rules.words)
         if kind is None:
             return
-        if self._only is not None and kind.name not in self._only:
+        if self._rules.only is not None and kind.name not in self._rules.only:
             kind = TEXT
-        is_whole = kind == INTEGER or (kind == FLOAT and not text.str.contains("[.eEnN]").any())
-        if is_whole:
-            lossy_rows = (text.str.strip_chars().str.contains(_LEADING_ZERO) | _exceeds_int64(text)).arg_true()
-            if lossy_rows.len():
-                self._kept_as_text[name] = row_number(lossy_rows[0]), text[lossy_rows[0]]
+        if kind.name in ("INTEGER", "FLOAT") and (numbers := number_checks.whole_kind(kind, text.drop_nulls())) is not None:
+            tally = TypeTally()
+            number_checks.check_leading_zeros(kind, text.str.strip_chars(), tally, row_number)
+            lossy_value = tally.leading_zeros
+            if numbers.kind == "STRING" and numbers.lossy_value is not None:
+                index = (text == numbers.lossy_value[1]).arg_true()[0]
+                lossy_value = lossy_value or (row_number(index), numbers.lossy_value[1])
+            if lossy_value is not None:
+                self._kept_as_text[name] = lossy_value
                 kind = TEXT
+            else:
+                kind = replace(kind, name=numbers.kind)
         self._types[name] = kind
-
-    def _check_leading_zeros(self, text: pl.Series, tally: TypeTally, row_number: Callable[[int], int]) -> None:
-        if tally.lossy_value is not None:
-            return
-        # The regular expression costs as much as parsing, so a cheap test comes first.
-        has_zero = (text.str.starts_with("0") & (text.str.len_bytes() > 1)) | text.str.starts_with("-0")
-        if has_zero.any():
-            indices = has_zero.arg_true()
-            indices = indices.filter(text.gather(indices).str.contains(_LEADING_ZERO))
-            if indices.len():
-                tally.lossy_value = row_number(indices[0]), text[indices[0]]
 
     def _retry_misfits(
         self, name: str, kind: TextType, text: pl.Series, values: pl.Series, row_number: Callable[[int], int]
@@ -127,84 +155,127 @@ class TypeInference:
         """Count and report values that did not parse; return the corrected column if trimming made some fit, else None."""
         indices = (values.is_null() & text.is_not_null()).arg_true()
         unparsed = text.gather(indices).str.strip_chars()
-        is_missing = unparsed.is_in(MISSING_WORDS + PLACEHOLDERS)
-        if is_missing.all():
-            return None
+        tally = self._tallies[name]
+        is_missing = unparsed.is_in(self._rules.words.all) | (unparsed.cast(pl.Float64, strict=False).is_nan().fill_null(value=False))
+        if is_missing.any():
+            tally.notes.add_words(unparsed.filter(is_missing), indices.filter(is_missing), row_number)
+            if is_missing.all():
+                return None
         indices, unparsed = indices.filter(~is_missing), unparsed.filter(~is_missing)
-        retried = unparsed.to_frame("v").select(kind.parse(pl.col("v"))).to_series()
+        retried = unparsed.to_frame("v").select(kind.parse(pl.col("v"), self._rules.words)).to_series()
         fits = retried.is_not_null()
         refitted: pl.Series | None = None
-        tally = self._tallies[name]
         if fits.any():
-            refitted = values.clone()
-            refitted = refitted.scatter(indices.filter(fits), retried.filter(fits))
-            tally.filled += int(fits.sum())
-            if kind == INTEGER:
-                self._check_leading_zeros(unparsed.filter(fits), tally, lambda index: row_number(indices.filter(fits)[index]))
+            places, trimmed = indices.filter(fits), unparsed.filter(fits)
+            refitted = values.clone().scatter(places, retried.filter(fits))
+            tally.filled += places.len()
+            self._check_trimmed(kind, trimmed, retried.filter(fits), tally, lambda index: row_number(places[index]))
         indices, unparsed = indices.filter(~fits), unparsed.filter(~fits)
+        if unparsed.len():
+            self._count_misfits(name, kind, indices, unparsed, row_number)
+        return refitted
+
+    @staticmethod
+    def _check_trimmed(kind: TextType, text: pl.Series, values: pl.Series, tally: TypeTally, row_number: Callable[[int], int]) -> None:
+        if kind.name in ("INTEGER", "DECIMAL"):
+            number_checks.check_leading_zeros(kind, text, tally, row_number)
+        if kind.name == "INTEGER":
+            number_checks.check_integers(values, text, tally, row_number)
+        elif kind.name == "FLOAT":
+            number_checks.check_floats(kind, values, text, tally, row_number)
+
+    def _count_misfits(self, name: str, kind: TextType, indices: pl.Series, unparsed: pl.Series, row_number: Callable[[int], int]) -> None:
+        tally = self._tallies[name]
         tally.filled += unparsed.len()
         tally.misfits += unparsed.len()
-        if not unparsed.len():
-            return refitted
         if tally.first_misfit is None:
             tally.first_misfit = row_number(indices[0]), unparsed[0]
-        if kind == INTEGER:
-            is_wide = _exceeds_int64(unparsed)
-            if tally.lossy_value is None and is_wide.any():
-                row_index = is_wide.arg_true()[0]
-                tally.lossy_value = row_number(indices[row_index]), unparsed[row_index]
-            is_float = unparsed.to_frame("v").select(FLOAT.parse(pl.col("v"))).to_series().is_not_null() & ~is_wide
-            tally.float_misfits += int(is_float.sum())
-            indices, unparsed = indices.filter(~is_float), unparsed.filter(~is_float)
+        if name not in self._rules.fixed:
+            is_wider: pl.Series | None = None
+            if kind.name in ("INTEGER", "DECIMAL"):
+                is_wider = number_checks.count_numbers(kind, unparsed, tally, lambda index: row_number(indices[index]))
+            elif kind.wider is not None:
+                is_wider = unparsed.to_frame("v").select(kind.wider.parse(pl.col("v"))).to_series().is_not_null()
+            if is_wider is not None:
+                tally.wider_misfits += int(is_wider.sum())
+                indices, unparsed = indices.filter(~is_wider), unparsed.filter(~is_wider)
         for row_index, value in zip(indices[: limits.MAX_ISSUES].to_list(), unparsed[: limits.MAX_ISSUES].to_list(), strict=True):
             if tally.issues.is_full:
                 break
             row = row_number(row_index)
             tally.issues.add("BAD_VALUE", describe_misfit(name, row, value, kind), column=name, row=row)
-        tally.issues.count = tally.misfits - tally.float_misfits
-        return refitted
+        tally.issues.count = tally.misfits - tally.wider_misfits
 
     def types(self) -> dict[str, TextType]:
         return {name: self._types.get(name, TEXT) for name in self.names}
 
+    def _final_type(self, name: str) -> TextType:
+        kind = self._types.get(name, TEXT)
+        return kind if name in self._rules.fixed else self._tallies[name].final_type(kind)
+
     def revised_types(self) -> dict[str, TextType] | None:
         """Return the types for another pass, or None if the proposed ones fit the whole file."""
-        final_types = {name: self._tallies[name].final_type(kind) for name, kind in self.types().items()}
+        final_types = {name: self._final_type(name) for name in self.names}
         for name in self._written_untyped:
             if self._types.get(name, TEXT) != TEXT:
                 return final_types  # the first blocks had no value and were written as text
         return final_types if final_types != self.types() else None
 
     def issues(self) -> IssueLog:
-        """Return issues for values that do not fit, ordered by row. Call it once `revised_types` returns None."""
-        log = IssueLog()
+        """Return issues for values, ordered by row. Call it once `revised_types` returns None."""
+        notes = IssueLog()
+        for name in self.names:
+            self._tallies[name].notes.add_issues(name, notes)
         misfit_issues = [issue for name in self.names for issue in self._tallies[name].issues.entries]
-        log.entries = sorted(misfit_issues, key=lambda issue: issue["row"] or 0)[: limits.MAX_ISSUES]
-        log.count = sum(self._tallies[name].issues.count for name in self.names)
+        log = IssueLog()
+        log.entries = sorted([*notes.entries, *misfit_issues], key=lambda issue: issue["row"] or 0)[: limits.MAX_ISSUES]
+        log.count = notes.count + sum(self._tallies[name].issues.count for name in self.names)
         return log
 
     def column_issues(self) -> IssueLog:
-        """Return issues that explain why a column that looks like another type is text."""
+        """Return issues that explain why a column that looks like another type is text, or what was assumed."""
         log = IssueLog()
         for name, kind in self.types().items():
-            tally = self._tallies[name]
-            lossy_value = self._kept_as_text.get(name) or tally.lossy_value
+            if name in self._rules.fixed:
+                continue
+            tally, is_text = self._tallies[name], self._final_type(name) == TEXT
+            lossy_value = self._kept_as_text.get(name) or (is_text and (tally.leading_zeros or tally.numbers.lossy_value)) or None
             if lossy_value is not None:
                 row, value = lossy_value
-                reason = "has leading zeros" if value.strip().lstrip("+-").startswith("0") else "is beyond 64 bits"
-                message = f"Column {name!r} is kept as text: {short_repr(value)} in row {row} {reason}, which a number would not preserve."
+                message = describe_long_number(name, row, value)
+                if value.strip().lstrip("+-").startswith("0"):
+                    message = f"Column {name!r} is kept as text: {short_repr(value)} in row {row} has leading zeros, which a number would not preserve."
                 log.add("KEPT_AS_TEXT", message, column=name, row=row)
-            elif tally.first_misfit is not None and tally.final_type(kind) == TEXT and kind != JSON:
+            elif tally.first_misfit is not None and is_text and kind != JSON:
                 row, value = tally.first_misfit
                 message = (
-                    f"Column {name!r} is kept as text: {tally.misfits - tally.float_misfits:,} of {tally.filled:,} values are not {kind.noun}, "
+                    f"Column {name!r} is kept as text: {tally.misfits - tally.wider_misfits:,} of {tally.filled:,} values are not {kind.noun}, "
                     f"the first is {short_repr(value)} in row {row}. Up to 1 % would have been treated as missing."
                 )
                 log.add("MIXED_COLUMN", message, column=name, row=row)
         return log
 
-
-def _exceeds_int64(text: pl.Series) -> pl.Series:
-    """Mask of integers that do not fit 64 bits."""
-    trimmed = text.str.strip_chars()
-    return trimmed.str.contains(_LONG_INTEGER) & trimmed.cast(pl.Int64, strict=False).is_null()
+    def mark_issues(self) -> IssueLog:
+        """Return issues about the decimal mark."""
+        log = IssueLog()
+        mark = self.mark or POINT
+        name_of = {".": "point", ",": "comma"}
+        other = name_of["," if mark.mark == "." else "."]
+        for name in mark.contrary:
+            if name not in self._rules.fixed:
+                message = (
+                    f"Column {name!r} is kept as text: its numbers have a decimal {other}, and those of the other columns a decimal "
+                    f"{name_of[mark.mark]}. Give the decimal mark or the column's type when you upload the file."
+                )
+                log.add("OTHER_DECIMAL_MARK", message, column=name)
+        for name in mark.assumed:
+            if name not in self._rules.fixed and self.types()[name].is_number:
+                kind = self.types()[name]
+                reading = "between groups of three digits" if kind.name != "FLOAT" else f"a decimal {name_of[mark.mark]}"
+                message = (
+                    f"Column {name!r}: nothing in the file shows whether the mark in its numbers is a decimal mark or stands between groups of "
+                    f"three digits; it was read as {'a mark ' if kind.name != 'FLOAT' else ''}{reading}. "
+                    "If that is wrong, give the decimal mark when you upload the file."
+                )
+                log.add("DECIMAL_MARK_ASSUMED", message, column=name)
+        return log

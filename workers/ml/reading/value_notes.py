@@ -1,0 +1,77 @@
+"""What was done to the values of a column without changing its type: words taken for missing, and infinities. Each becomes an issue."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import polars as pl
+
+from workers.ml.reading.issues import IssueLog, short_repr
+from workers.ml.reading.reader_state import ReaderState
+
+_MAX_WORDS: Final = 100
+
+
+@dataclass
+class ValueNotes:
+    """Counts of one column; rows are the first of their kind."""
+
+    words: Counter[str] = field(default_factory=Counter)
+    word_row: int | None = None
+    infinite: int = 0
+    infinite_row: int | None = None
+
+    def add_words(self, words: pl.Series, indices: pl.Series, row_number: Callable[[int], int]) -> None:
+        """Add values that were taken for missing; an empty cell is no word. `indices` are their places in the frame."""
+        is_word = words.str.strip_chars() != ""
+        if not is_word.any():
+            return
+        first = row_number(indices.filter(is_word)[0])
+        self.word_row = first if self.word_row is None else self.word_row
+        counts = words.filter(is_word).str.strip_chars().value_counts()
+        for word, count in counts.head(_MAX_WORDS).iter_rows():
+            self.words[word] += count
+
+    def add_word(self, word: str, row: int) -> None:
+        self.words[word] += 1
+        self.word_row = row if self.word_row is None else self.word_row
+
+    def add_infinite(self, values: pl.Series, row_number: Callable[[int], int]) -> None:
+        indices = values.is_infinite().arg_true()
+        self.infinite += indices.len()
+        if self.infinite_row is None and indices.len():
+            self.infinite_row = row_number(indices[0])
+
+    def add_issues(self, column: str, log: IssueLog) -> None:
+        if self.words:
+            total = self.words.total()
+            listed = ", ".join(
+                f"{short_repr(word)} {count:,} times"
+                for word, count in sorted(self.words.items(), key=lambda item: (-item[1], item[0]))[:5]
+            )
+            log.add(
+                "MISSING_WORDS",
+                f"Column {column!r}: {total:,} {'value was' if total == 1 else 'values were'} taken for missing ({listed}), the first in row "
+                f"{self.word_row}. If they are values, give the words that mean missing when you upload the file.",
+                column=column,
+                row=self.word_row,
+            )
+        if self.infinite:
+            log.add(
+                "INFINITE_VALUES",
+                f"Column {column!r} has {self.infinite:,} infinite {'value' if self.infinite == 1 else 'values'}, the first in row "
+                f"{self.infinite_row}. They are kept, and left out of histogram and correlations; training refuses them.",
+                column=column,
+                row=self.infinite_row,
+            )
+
+    def state(self) -> ReaderState:
+        return {"words": dict(self.words), "word_row": self.word_row, "infinite": self.infinite, "infinite_row": self.infinite_row}
+
+    @classmethod
+    def from_state(cls, state: ReaderState) -> ValueNotes:
+        values: dict[str, Any] = {**state, "words": Counter(state["words"])}
+        return cls(**values)
