@@ -14,17 +14,11 @@ from workers.ml.part_checkpoints import PartCheckpoints
 from workers.ml.part_state import PartCheckpointSettings
 from workers.ml.preview import preview
 from workers.ml.profiling import ProfileReport, profile_parquet
-from workers.ml.reading.delimited import DelimitedReader
-from workers.ml.reading.encodings import Encoding
-from workers.ml.reading.excel import ExcelReader
 from workers.ml.reading.issues import Issue
-from workers.ml.reading.json_array import JsonArrayReader
-from workers.ml.reading.jsonlines import JsonLinesReader
+from workers.ml.reading.opening import open_reader
 from workers.ml.reading.options import ReadingOptions
-from workers.ml.reading.parquet import ParquetReader
 from workers.ml.reading.raw import RawFile
-from workers.ml.reading.sniff import detect_format
-from workers.ml.reading.table_reader import ColumnOut, ProgressCallback, TableReader
+from workers.ml.reading.table_reader import ColumnOut, TableReader
 from workers.ml.reporting import Reporter
 from workers.ml.stages import PROFILE, READ, Stage, stage
 
@@ -135,8 +129,6 @@ def _read_table(spec: IngestSpec, target: Path, reporter: Reporter, reading: Sta
 
 def _read_file(raw: RawFile, spec: IngestSpec, target: Path, reporter: Reporter, reading: Stage) -> tuple[str, TableReader, int]:
     reading.progress(0.0, "recognising the format")
-    options = ReadingOptions.of(spec.get("reading"))
-    format_name, encoding = detect_format(raw, spec["filename"], options.encoding)
     checkpoints = PartCheckpoints(spec.get("checkpointing"), reporter)
 
     def progress(share: float, step: str) -> None:
@@ -144,7 +136,7 @@ def _read_file(raw: RawFile, spec: IngestSpec, target: Path, reporter: Reporter,
         percent = 50.0 + (_READ_PERCENT - 50.0) * share if checkpoints.passes else 50.0 * share
         reading.progress(percent, step)
 
-    reader = _open_reader(format_name, encoding, raw, spec["filename"], progress, options)
+    format_name, reader = open_reader(raw, spec["filename"], progress, ReadingOptions.of(spec.get("reading")))
     checkpoints.resume(reader)
     while True:
         with ParquetSink(target, checkpoints.parts, checkpoints.row_count) as sink:
@@ -163,21 +155,6 @@ def _read_file(raw: RawFile, spec: IngestSpec, target: Path, reporter: Reporter,
         reporter.log("Some values later in the file do not fit the types inferred from its beginning; the file is read again.")
     reading.progress(_READ_PERCENT, "read")
     return format_name, reader, rows
-
-
-def _open_reader(
-    format_name: str, encoding: Encoding | None, raw: RawFile, filename: str, progress: ProgressCallback, options: ReadingOptions
-) -> TableReader:
-    if format_name == "PARQUET":
-        return ParquetReader(raw, filename, progress, options.text_rules())
-    if format_name == "EXCEL":
-        return ExcelReader(raw, filename, progress, options)
-    assert encoding is not None  # all other formats are text
-    if format_name == "JSON":
-        return JsonArrayReader(raw, encoding, filename, progress, options)
-    if format_name == "JSONL":
-        return JsonLinesReader(raw, encoding, filename, progress, options)
-    return DelimitedReader(raw, encoding, filename, progress, options)
 
 
 def _check_digest(raw: RawFile, spec: IngestSpec, cause: BadInput | None = None) -> None:

@@ -21,6 +21,7 @@ _VALUE = re.compile(
 _NUMBER = re.compile(rb"\s*[-+]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][-+]?\d+)?\s*")
 _TIMESTAMP = re.compile(rb"\s*\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}(?:[T ].*)?\s*")
 _BOOLEAN = re.compile(rb"(?i)\s*(?:true|false)\s*")
+_CLOCK_ROW = re.compile(rb"(?:^|[ T])-?\d{1,7}:[0-5]\d(?::[0-5]\d(?:[.,]\d+)?)?(?: ?Z| ?[+-]\d\d:?\d\d)?\s*$")
 _YEAR = re.compile(rb"\s*(?:1[89]|20|21)\d\d\s*")
 _NAME = re.compile(rb"\s*\w[^,;\t|]{0,39}")
 _MAX_SAMPLE_ROWS = 200
@@ -164,6 +165,8 @@ def _score(records: list[Record], delimiter: bytes) -> float:
         for field in record.fields[:100]:
             cells += 1
             value_like += _VALUE.fullmatch(field) is not None
+    if delimiter == b":" and sum(_CLOCK_ROW.search(b":".join(record.fields)) is not None for record in records) > len(records) // 2:
+        return 0.0  # times, not fields
     score = (width_count / len(records)) * (width - 1) / width * (0.1 + 0.9 * value_like / cells)
     return score / 2 if delimiter == b":" else score
 

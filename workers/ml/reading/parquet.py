@@ -255,7 +255,12 @@ class ParquetReader:
         is_decimal = self._revised.get(name) != "STRING" and _cast(values, name, decimal) is not None
         self._revised[name] = "DECIMAL" if is_decimal else "STRING"
         if not is_decimal and name not in self._kept_as_text:
-            index, value = max(enumerate(values.to_pylist()), key=lambda item: 0 if item[1] is None else abs(item[1]))
+            inexact = (
+                (index, value)
+                for index, value in enumerate(values.to_pylist())
+                if value is not None and Decimal(float(value)) != Decimal(value)
+            )
+            index, value = next(inexact)
             self._kept_as_text[name] = first_row + index, str(value)
         self._needs_another_pass = True
         return pl.Series(name, [None] * len(values), dtype=pl.Int64)
