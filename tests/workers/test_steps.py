@@ -285,8 +285,9 @@ def test_a_split_without_training_writes_the_part_of_each_row_and_fits_on_the_tr
     train = rows.filter(pl.col("split") == "train")["x"].to_numpy()
     assert (train.mean(), train.std()) == (pytest.approx(0), pytest.approx(1))
     assert abs(rows["x"].to_numpy().mean()) > 1e-6
-    error = pipeline_error(tmp_path, frame.with_columns(split=pl.lit("x")), chain(split))
-    assert (error.code, error.column) == ("NAME_TAKEN", "split")
+    rows = run_and_read(tmp_path, split, frame=frame.with_columns(split=pl.lit("x")))
+    assert rows.columns == ["x", "y", "split", "split_2"]
+    assert rows["split_2"].value_counts(sort=True)["count"].to_list() == [70, 20, 10]
 
 
 def test_the_result_describes_the_dataset_that_was_written(tmp_path: Path) -> None:

@@ -7,7 +7,9 @@ Clones of the same stages therefore form the one scikit-learn Pipeline that take
 from __future__ import annotations
 
 import difflib
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -97,6 +99,10 @@ class Bundle:
     trained: Trained | None = None
     metrics: dict[str, float] = field(default_factory=dict)
     unlabelled_rows: int = 0
+    encoded_names: dict[str, list[str]] = field(default_factory=dict)
+    """The names of the features that a column was encoded into, unique among all columns and features."""
+    renamed_features: dict[str, str] = field(default_factory=dict)
+    """Features whose own name was taken: the name of each, by the taken one."""
     progress_span: tuple[float, float] = (0.0, 0.0)
     """The share of the body's progress, in percent, that the running node has."""
     _frame: pl.DataFrame | None = None
@@ -140,6 +146,11 @@ class Bundle:
     def drop(self, name: str, node: Node, *, by_name: bool) -> None:
         """Drop a column. `by_name` tells a column dropped explicitly from one that was not selected."""
         self._dropped[name] = _Dropped(self.columns.pop(name), node, by_name)
+
+    @property
+    def has_dropped_columns(self) -> bool:
+        """Whether a step dropped or did not select some column."""
+        return bool(self._dropped)
 
     def require_columns(self, node: Node) -> None:
         """Raises BadInput (NO_COLUMNS)."""
@@ -258,7 +269,9 @@ class Bundle:
         for number, (key, members) in enumerate(groups.items()):
             stages = [(stage.name, clone(stage.transformer)) for stage in self.columns[members[0]].stages]
             transformers.append((f"columns_{number}" if key else "unchanged", Pipeline(stages) if stages else "passthrough", members))
-        return ColumnTransformer(transformers, remainder="drop", sparse_threshold=0, verbose_feature_names_out=False)
+        # scikit-learn refuses names that are not unique, unless it prefixes all of them.
+        has_clashes = bool(self.renamed_features)
+        return ColumnTransformer(transformers, remainder="drop", sparse_threshold=0, verbose_feature_names_out=has_clashes)
 
     def fit_transformer(self, names: list[str], node: Node) -> Any:
         """Fit the stages of these columns on the training rows only. Raises BadInput: NO_ROWS, INFINITE_VALUES, ALL_MISSING, TOO_LARGE."""
@@ -268,8 +281,41 @@ class Bundle:
         self.check_finite(names, node)
         self._check_texts(names, rows, node)
         fitted = self.transformer(names).fit(self.features(names, rows))
-        self.check_size(self.frame.height, len(fitted.get_feature_names_out()), node)
+        self.check_size(self.frame.height, output_width(fitted), node)
         return fitted
+
+    def name_features(self, column: str, names: Iterable[str], node: Node) -> dict[str, str]:
+        """Name the features that `column` was encoded into. A name that is taken gets a number; return and log these, by the taken name."""
+        taken = {*self.columns, *self.extra_columns, *((self.target and [self.target]) or [])} - {column}
+        taken |= {name for other, own_names in self.encoded_names.items() if other != column for name in own_names}
+        own_names: list[str] = []
+        renamed: dict[str, str] = {}
+        for name in names:
+            unique_name = unique(name, taken)
+            taken.add(unique_name)
+            own_names.append(unique_name)
+            if unique_name != name:
+                renamed[name] = unique_name
+                self.reporter.log(
+                    f"Step '{node.key}' makes the column '{name}' from '{column}', but there is one of that name already; it is called '{unique_name}'."
+                )
+        self.encoded_names[column] = own_names
+        self.renamed_features |= renamed
+        return renamed
+
+    def feature_names(self, transformer: Any) -> list[str]:
+        """Return the names of the outputs of a fitted transformer, in order and unique."""
+        names = [""] * output_width(transformer)
+        for group, _, members in transformer.transformers_:
+            if group == "remainder":
+                continue
+            outputs = range(len(names))[transformer.output_indices_[group]]
+            width = len(outputs) // len(members)
+            for number, member in enumerate(members):
+                own_names = self.encoded_names.get(member, [member])
+                for index, name in zip(outputs[number * width : (number + 1) * width], own_names, strict=True):
+                    names[index] = name
+        return names
 
     def check_finite(self, names: list[str], node: Node) -> None:
         """Raises BadInput (INFINITE_VALUES)."""
@@ -315,6 +361,16 @@ class Bundle:
                     column=name,
                     path=node.path(),
                 )
+
+
+def output_width(transformer: Any) -> int:
+    """Return the number of features that a fitted ColumnTransformer makes."""
+    return max((outputs.stop for outputs in transformer.output_indices_.values()), default=0)
+
+
+def unique(name: str, taken: Collection[str]) -> str:
+    """Return the name, with the first free number from 2 if it is taken."""
+    return name if name not in taken else next(other for number in count(2) if (other := f"{name}_{number}") not in taken)
 
 
 def as_features(frame: pl.DataFrame) -> pl.DataFrame:

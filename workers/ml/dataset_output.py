@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from workers.ml.bundle import SUBSETS, Bundle, Column
-from workers.ml.errors import BadInput
+from workers.ml.bundle import SUBSETS, Bundle, Column, unique
 from workers.ml.plan import Plan
 
 PREVIEW_ROWS = 100
@@ -29,7 +28,7 @@ class WrittenDataset:
 
 
 def write_dataset(bundle: Bundle, plan: Plan, path: Path) -> WrittenDataset:
-    """Write the rows with all transforms applied as Parquet (zstd). Raises BadInput (NAME_TAKEN).
+    """Write the rows with all transforms applied as Parquet (zstd).
 
     Without transforms and split the rows are streamed, so a file may be larger than memory.
     """
@@ -56,7 +55,7 @@ def _transformed(bundle: Bundle, plan: Plan) -> pl.DataFrame:
     if transformed:
         transformer = bundle.fit_transformer(transformed, plan.nodes_at("fit")[-1])
         values = transformer.transform(bundle.features(transformed))
-        names = [str(name) for name in transformer.get_feature_names_out()]
+        names = bundle.feature_names(transformer)
         for group, _, members in transformer.transformers_:
             if group == "remainder":
                 continue
@@ -71,22 +70,14 @@ def _transformed(bundle: Bundle, plan: Plan) -> pl.DataFrame:
                     for index in own_outputs
                 ]
     series = [output for name in bundle.columns for output in encoded.get(name, [frame[name]])]
-    used_names: set[str] = set()
-    last_node = plan.nodes_at("split", "fit")[-1]
-    for output in series:
-        if output.name in used_names or (output.name == SPLIT_COLUMN and bundle.data_split is not None):
-            raise BadInput(
-                "NAME_TAKEN",
-                f"The pipeline creates the column '{output.name}', but a column of that name already exists. Drop that column first.",
-                column=output.name,
-                path=last_node.path(),
-            )
-        used_names.add(output.name)
     if bundle.data_split is not None:
+        split_name = unique(SPLIT_COLUMN, [column.name for column in series])
+        if split_name != SPLIT_COLUMN:
+            bundle.reporter.log(f"There is a column '{SPLIT_COLUMN}' already; the part of each row is in the column '{split_name}'.")
         subset_names = np.empty(frame.height, dtype=object)
         for part in SUBSETS:
             subset_names[bundle.data_split.rows(part)] = part
-        series.append(pl.Series(SPLIT_COLUMN, subset_names.tolist(), dtype=pl.String))
+        series.append(pl.Series(split_name, subset_names.tolist(), dtype=pl.String))
     return pl.DataFrame(series)
 
 

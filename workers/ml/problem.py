@@ -77,7 +77,7 @@ def determine_problem(bundle: Bundle, node: PipelineNode, default_target: str | 
     if column.kind not in ("number", "text"):
         raise BadInput(
             "WRONG_COLUMN_TYPE",
-            f"The target '{target}' is of type {column.type}; classes must be text, booleans or integers.",
+            f"The target '{target}' is of type {column.type}; classes must be text, booleans or integers. Choose another target.",
             column=target,
             path=node.path("target"),
         )
@@ -95,9 +95,14 @@ def determine_problem(bundle: Bundle, node: PipelineNode, default_target: str | 
             if is_integral or column.kind == "text"
             else "values that are not integers"
         )
+        advice = "Use a regression step, or choose another target."
+        if column.kind == "text":
+            advice = "Keep fewer classes with a filter_rows step, or choose another target."
+        elif "REGRESSION" in node.step.problem_types:
+            advice = "Set problem_type to regression, or choose another target."
         raise BadInput(
             "CONTINUOUS_TARGET",
-            f"The target '{target}' has {description}. Use a regression step, or choose another target.",
+            f"The target '{target}' has {description}. {advice}",
             column=target,
             path=node.path("target"),
         )

@@ -13,6 +13,7 @@ import polars as pl
 from workers.ml import problem
 from workers.ml.bundle import MAX_CELLS, Bundle, Column, kind_of
 from workers.ml.errors import BadInput
+from workers.ml.node_errors import RETRYABLE, as_bad_input, keep_model, optional, report_failure
 from workers.ml.plan import Plan, make_plan
 from workers.ml.reporting import Reporter
 from workers.ml.steps.columns import composed
@@ -94,16 +95,17 @@ def run_pipeline(spec: PipelineSpec, reporter: Reporter) -> ModelResult | Datase
     bundle = _make_bundle(spec, plan, reporter)
     with threadpool_limits(limits=THREADS):
         nodes = _run_nodes(bundle, plan, spec)
-        last_node = plan.training or plan.chain[-1]
+        if bundle.trained is not None:
+            return _write_model(bundle, bundle.trained, spec, nodes)
         try:
-            if bundle.trained is not None:
-                return _write_model(bundle, bundle.trained, spec, nodes)
             return _write_dataset(bundle, plan, spec, nodes)
-        except unsuitable_data_errors() as error:
-            outcome = (
-                "trained a model that cannot be evaluated on this data" if bundle.trained is not None else "cannot be applied to this data"
-            )
-            raise _unsuitable_data(error, last_node, outcome) from error
+        except Exception as error:
+            last_node = plan.chain[-1]
+            bad_input = as_bad_input(reporter, error, last_node)
+            if bad_input is None:
+                raise
+            report_failure(bundle, bad_input, last_node, [last_node])
+            raise bad_input from error
 
 
 def _make_bundle(spec: PipelineSpec, plan: Plan, reporter: Reporter) -> Bundle:
@@ -165,17 +167,21 @@ def _run_nodes(bundle: Bundle, plan: Plan, spec: PipelineSpec) -> list[dict[str,
             if not is_loaded and node.step.place in ("fit", "train"):
                 _load_rows(bundle, plan)
                 is_loaded = True
+            if node is plan.training:
+                _check_later_steps(bundle, plan)
             outputs[node.key] = node.step.run(bundle, node)
-        except BadInput as error:
-            _report_failure(bundle, error, node, nodes)
-            raise
-        except unsuitable_data_errors() as error:
-            bad_input = _unsuitable_data(error, node, "cannot process this data")
-            _report_failure(bundle, bad_input, node, nodes)
+        except Exception as error:
+            if bundle.trained is not None and not isinstance(error, RETRYABLE):
+                keep_model(bundle.reporter, error, node)
+                continue
+            bad_input = as_bad_input(bundle.reporter, error, node)
+            if bad_input is None:
+                raise
+            report_failure(bundle, bad_input, node, nodes)
             raise bad_input from error
         bundle.reporter.progress(span[1], node.step.title)
         bundle.reporter.node(node.key, "completed", 100, outputs[node.key])
-    return [{"key": node.key, "output": outputs[node.key]} for node in (*plan.chain, *plan.after)]
+    return [{"key": node.key, "output": outputs[node.key]} for node in (*plan.chain, *plan.after) if node.key in outputs]
 
 
 def _progress_spans(plan: Plan) -> list[tuple[float, float]]:
@@ -193,19 +199,6 @@ def _progress_spans(plan: Plan) -> list[tuple[float, float]]:
             (TRAINING_END_PERCENT + step * number, TRAINING_END_PERCENT + step * (number + 1)) for number in range(len(plan.after))
         ]
     return spans
-
-
-def unsuitable_data_errors() -> tuple[type[Exception], ...]:
-    """Errors that the libraries raise for data they cannot process. Steps check for known cases themselves; these are the remaining ones."""
-    from lightgbm.basic import LightGBMError  # see run_pipeline
-
-    return (ValueError, ArithmeticError, LightGBMError, pl.exceptions.InvalidOperationError, pl.exceptions.SchemaError)
-
-
-def _unsuitable_data(error: Exception, node: PipelineNode, outcome: str) -> BadInput:
-    detail = " ".join(str(error).split()).rstrip(".")[:500]
-    advice = "Check its columns for extreme, missing or differently typed values, and check its parameters."
-    return BadInput("UNSUITABLE_DATA", f"Step '{node.key}' ({node.step.title}) {outcome}: {detail}. {advice}", path=node.path())
 
 
 def _determine_target(bundle: Bundle, plan: Plan, spec: PipelineSpec) -> None:
@@ -242,18 +235,11 @@ def _load_rows(bundle: Bundle, plan: Plan) -> None:
         default_split(bundle, plan.training)
 
 
-def _report_failure(bundle: Bundle, error: BadInput, running: PipelineNode, nodes: list[PipelineNode]) -> None:
-    """Report as failed the node that the error's path names, which may not be the one that raised; the rest are skipped."""
-    failed_index = error.path[2] if error.path and error.path[:2] == ["definition", "nodes"] else str(running.index)
-    failed = next((node for node in nodes if str(node.index) == failed_index), running)
-    reporter = bundle.reporter
-    if failed is not running:
-        reporter.progress(bundle.progress_span[0], failed.step.title)  # the job's current step is the one that failed
-        reporter.node(running.key, "skipped")
-    reporter.node(failed.key, "failed", 0, None, {"code": error.code, "message": error.message, "retryable": False})
-    for node in nodes[nodes.index(running) + 1 :]:
-        if node is not failed:
-            reporter.node(node.key, "skipped")
+def _check_later_steps(bundle: Bundle, plan: Plan) -> None:
+    """Raise BadInput, before anything is trained, for a step after the training that could not run."""
+    for node in plan.after:
+        if node.step.check is not None:
+            node.step.check(bundle, node)
 
 
 def _write_model(bundle: Bundle, trained: Trained, spec: PipelineSpec, nodes: list[dict[str, Any]]) -> ModelResult:
@@ -261,7 +247,8 @@ def _write_model(bundle: Bundle, trained: Trained, spec: PipelineSpec, nodes: li
     from workers.ml.steps.evaluate import measure
 
     bundle.reporter.progress(86, "Evaluating")
-    measure(bundle, "test")
+    with optional(bundle.reporter, "The metrics of the test rows"):
+        measure(bundle, "test")
     packages = ["scikit-learn", *(["lightgbm"] if trained.framework == "lightgbm" else []), "numpy", "polars", "skops"]
     versions = {"python": platform.python_version(), **{package: version(package) for package in packages}}
     bundle.reporter.progress(88, "Writing the model")

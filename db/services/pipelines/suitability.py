@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from db.core.checks import canonical_name
 from db.errors import Issue
 from db.services.pipelines.definitions import Definition, Steps
 from db.tables.datasets import ProblemType
@@ -55,9 +56,10 @@ def find_training(
         parameters = node["parameters"]
         supported = step.parameter_schema.get("x-problem-types", [])
         chosen = parameters.get("target")
-        target = None if supported == [ProblemType.CLUSTERING.name] else chosen if isinstance(chosen, str) else default_target
-        types = {column["name"]: str(column["type"]) for column in columns}
-        problem_name = _problem_name(supported, parameters, default_problem if target == default_target else None, types.get(target or ""))
+        default = None if default_target is None else canonical_name(default_target)
+        target = None if supported == [ProblemType.CLUSTERING.name] else canonical_name(chosen) if isinstance(chosen, str) else default
+        types = _types(columns)
+        problem_name = _problem_name(supported, parameters, default_problem if target == default else None, types.get(target or ""))
         problem_type = None if problem_name is None else ProblemType.__members__.get(problem_name)
         return Training(index, node["key"], step, parameters, target, problem_type)
     return None
@@ -82,16 +84,27 @@ def suitability_issues(
     definition: Definition, steps: Steps, columns: Sequence[Mapping[str, Any]], training: Training, default_target: str | None
 ) -> list[Issue]:
     """Return why the training cannot learn from these columns: of its target, then of its features in their order."""
-    types = {column["name"]: str(column["type"]) for column in columns}
+    types = _types(columns)
     issues = list(_target_issues(training, types))
     if issues or "number" not in (takes := training.step.parameter_schema.get("x-takes", [])):
         return issues
-    kinds = _feature_kinds(definition, steps, types, training.target or default_target)
+    target = training.target or (default_target and canonical_name(default_target))
+    kinds = _feature_kinds(definition, steps, types, target)
     unsuitable = [(name, kind) for name, kind in kinds.items() if kind is not None and kind not in takes]
     issues = [training.issue(_feature_message(training, steps, name, kind, types[name])) for name, kind in unsuitable[:MAX_COLUMN_ISSUES]]
     if len(unsuitable) > MAX_COLUMN_ISSUES:
         issues.append(training.issue(f"The same holds for {len(unsuitable) - MAX_COLUMN_ISSUES:,} more columns."))
     return issues
+
+
+def _types(columns: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the types of the columns by name, in the form in which names are compared."""
+    return {canonical_name(column["name"]): str(column["type"]) for column in columns}
+
+
+def _names(value: Any) -> set[str]:
+    """Return the columns that a parameter names, one or a list."""
+    return {canonical_name(name) for name in (value if isinstance(value, list) else [value]) if isinstance(name, str)}  # pyright: ignore[reportUnknownVariableType] - JSON
 
 
 def _target_issues(training: Training, types: Mapping[str, str]) -> Iterator[Issue]:
@@ -122,19 +135,17 @@ def _feature_kinds(definition: Definition, steps: Steps, types: Mapping[str, str
         if step is None:
             return {}
         schema = step.parameter_schema
-        named = parameters.get("columns")
+        named = _names(parameters.get("columns"))
         if schema.get("x-chooses") == "keep":
-            non_features |= kinds.keys() - set(named or kinds)
+            non_features |= kinds.keys() - named
         elif schema.get("x-chooses") == "drop":
-            non_features |= set(named or ())
+            non_features |= named
         elif schema.get("x-gives") is not None:
             for name, kind in kinds.items():
-                if name in named if named is not None else kind in schema.get("x-takes", []):
+                if name in named if named else kind in schema.get("x-takes", []):
                     kinds[name] = None if types[name] == "JSON" else schema["x-gives"]  # JSON is kept as text, or as nested values
-        time_column = parameters.get("time_column")
-        if time_column is not None and kinds.get(time_column) == "time":
-            non_features.add(time_column)
-        non_features |= set(parameters.get("exclude") or ())
+        non_features |= {name for name in _names(parameters.get("time_column")) if kinds.get(name) == "time"}
+        non_features |= _names(parameters.get("exclude"))
     return {name: kind for name, kind in kinds.items() if name not in non_features}
 
 

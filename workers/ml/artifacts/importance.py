@@ -28,7 +28,7 @@ def feature_importance(bundle: Bundle, trained: Trained) -> dict[str, Any] | Non
         return None
     total = raw.sum()
     shares = raw / total if total > 0 else raw
-    names = [str(name) for name in transformer.get_feature_names_out()]
+    names = bundle.feature_names(transformer)
     columns: dict[str, float] = {}
     for group, _, members in transformer.transformers_:
         if group == "remainder":

@@ -14,6 +14,7 @@ from workers.ml.artifacts.model_file import write_model
 from workers.ml.artifacts.plots import plot_clusters, plot_confusion, plot_importance, plot_residuals
 from workers.ml.artifacts.signature import signature
 from workers.ml.bundle import Bundle
+from workers.ml.node_errors import optional
 from workers.ml.steps.train import feature_matrix, target_values
 from workers.ml.trainer import Trained
 
@@ -37,22 +38,24 @@ def write_artifacts(
     write_model(trained.pipeline, add("MODEL", "model.skops", "application/octet-stream"), sample[:VERIFIED_ROWS])
     bundle.reporter.progress(93, "Drawing plots")
     _write_json(signature(bundle, trained), add("SIGNATURE", "signature.json", "application/json"))
-    importance = feature_importance(bundle, trained)
-    if importance is not None:
-        _write_json(importance, add("FEATURE_IMPORTANCE", "feature_importance.json", "application/json"))
-        plot_importance(importance, add("FEATURE_IMPORTANCE_PLOT", "feature_importance.png", "image/png"))
-    if trained.problem == "CLUSTERING":
-        points = feature_matrix(trained.pipeline["features"], bundle, trained.features, rows)
-        plot_clusters(points, trained.estimator.predict(points), add("CLUSTER_PLOT", "clusters.png", "image/png"), rows_label)
-    else:
-        truth, predicted = target_values(bundle, rows), trained.pipeline.predict(sample)
-        if trained.problem == "CLASSIFICATION":
-            plot_confusion(truth, predicted, add("CONFUSION_MATRIX", "confusion_matrix.png", "image/png"), rows_label)
+    with optional(bundle.reporter, "The feature importance"):
+        importance = feature_importance(bundle, trained)
+        if importance is not None:
+            _write_json(importance, add("FEATURE_IMPORTANCE", "feature_importance.json", "application/json"))
+            plot_importance(importance, add("FEATURE_IMPORTANCE_PLOT", "feature_importance.png", "image/png"))
+    with optional(bundle.reporter, "The plot of the predictions"):
+        if trained.problem == "CLUSTERING":
+            points = feature_matrix(trained.pipeline["features"], bundle, trained.features, rows)
+            plot_clusters(points, trained.estimator.predict(points), add("CLUSTER_PLOT", "clusters.png", "image/png"), rows_label)
         else:
-            plot_residuals(truth, predicted, add("RESIDUAL_PLOT", "residuals.png", "image/png"), rows_label, str(trained.target))
+            truth, predicted = target_values(bundle, rows), trained.pipeline.predict(sample)
+            if trained.problem == "CLASSIFICATION":
+                plot_confusion(truth, predicted, add("CONFUSION_MATRIX", "confusion_matrix.png", "image/png"), rows_label)
+            else:
+                plot_residuals(truth, predicted, add("RESIDUAL_PLOT", "residuals.png", "image/png"), rows_label, str(trained.target))
     card = model_card(bundle, trained, versions, context, definition)
     add("MODEL_CARD", "model_card.md", "text/markdown; charset=utf-8").write_text(card, encoding="utf-8")
-    return artifacts
+    return [artifact for artifact in artifacts if Path(artifact["path"]).exists()]
 
 
 def _write_json(value: Any, path: Path) -> None:

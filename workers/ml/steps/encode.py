@@ -57,14 +57,19 @@ def _encode(bundle: Bundle, node: PipelineNode, encoder: Any) -> dict[str, Any]:
         bundle.add_stage(node, [column], _column_encoder(encoder, column), kind="number", fills=True)
     names = [column.name for column in columns]
     category_counts: dict[str, int] = {}
+    renamed: dict[str, str] = {}
     if names:
         transformer = bundle.fit_transformer(names, node)
         for _, pipeline, members in transformer.transformers_:
             last_step = pipeline[-1]
             fitted_encoder = last_step["encode"] if hasattr(last_step, "named_steps") else last_step
             category_counts[members[0]] = len(fitted_encoder.categories_[0])
+            features = [str(name) for name in pipeline.get_feature_names_out(members)]
+            if features != members:
+                renamed |= bundle.name_features(members[0], features, node)
     reported_counts = dict(list(category_counts.items())[:MAX_REPORTED_COLUMNS])
-    return {"rows": bundle.frame.height, "columns": len(bundle.columns), "encoded_columns": len(names), "categories": reported_counts}
+    output = {"rows": bundle.frame.height, "columns": len(bundle.columns), "encoded_columns": len(names), "categories": reported_counts}
+    return {**output, **({"renamed": dict(list(renamed.items())[:MAX_REPORTED_COLUMNS])} if renamed else {})}
 
 
 def _column_encoder(encoder: Any, column: Column) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
     from workers.ml.bundle import Bundle
     from workers.ml.trainer import Trained
+
+
+MAX_NAMED_CLASSES = 10
 
 
 class EvaluateParameters(Parameters):
@@ -35,15 +39,19 @@ class CrossValidateParameters(Parameters):
     )
 
 
-def evaluate(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
+def check_part(bundle: Bundle, node: PipelineNode) -> None:
     """Raises BadInput (NO_ROWS)."""
     subset = node.parameters.part
     if not len(bundle.rows_of(subset)) and not (subset == "test" and bundle.problem == "CLUSTERING"):
         raise BadInput(
             "NO_ROWS",
-            f"Step '{node.key}' measures on the {subset} rows, but there are none. Set {subset}_fraction in a split step.",
+            f"Step '{node.key}' measures on the {subset} rows, but there are none. Set {subset}_fraction in a split step, or measure on other rows.",
             path=node.path("part"),
         )
+
+
+def evaluate(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
+    subset = node.parameters.part
     return {"rows": len(bundle.rows_of(subset)), "metrics": measure(bundle, subset)}
 
 
@@ -87,11 +95,48 @@ def _scores(bundle: Bundle, trained: Trained, rows: np.ndarray) -> dict[str, flo
     return scoring.classification_scores(truth, predicted, trained.pipeline.predict_proba(frame), trained.pipeline.classes_)
 
 
-def cross_validate(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
-    """Fit transforms and estimator again in each fold, on its training rows only; the test rows are not used.
+def check_folds(bundle: Bundle, node: PipelineNode) -> None:
+    """Raises BadInput: BAD_PARAMETER (clustering), TOO_FEW_ROWS, ONE_CLASS."""
+    import numpy as np  # see _scores
 
-    Raises BadInput: BAD_PARAMETER (clustering), TOO_FEW_ROWS, ONE_CLASS.
-    """
+    from workers.ml.steps.train import target_values
+
+    if bundle.problem == "CLUSTERING":
+        raise BadInput(
+            "BAD_PARAMETER",
+            f"Step '{node.key}' compares predictions with a target, which clustering does not have. Remove the step.",
+            path=node.path(),
+        )
+    truth = target_values(bundle, _fold_rows(bundle))
+    fold_count = node.parameters.folds
+    problem = _folds_problem(bundle, truth, fold_count)
+    if problem is None:
+        return
+    possible = next((fewer for fewer in range(fold_count - 1, 1, -1) if _folds_problem(bundle, truth, fewer) is None), None)
+    code, reason = problem
+    advice = f"set folds to at most {possible}" if possible is not None else f"remove the step '{node.key}'"
+    classes, counts = np.unique(truth, return_counts=True)
+    rare = classes[counts < fold_count].tolist()
+    is_stratified = _splitter(bundle, fold_count)[1] == "stratified"
+    if is_stratified and 0 < len(rare) <= min(MAX_NAMED_CLASSES, len(classes) - 2):
+        condition = f"'{bundle.target}' not_in {json.dumps(rare, ensure_ascii=False)}"
+        advice += f", or remove the rows of such classes with a filter_rows step and the condition {condition}"
+    raise BadInput(
+        code,
+        f"Step '{node.key}' splits the training and validation rows into {fold_count} folds, but {reason}. {advice[0].upper()}{advice[1:]}.",
+        column=bundle.target,
+        path=node.path("folds"),
+    )
+
+
+def _fold_rows(bundle: Bundle) -> np.ndarray:
+    import numpy as np  # see _scores
+
+    return np.concatenate([bundle.rows_of("train"), bundle.rows_of("validation")])
+
+
+def cross_validate(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
+    """Fit transforms and estimator again in each fold, on its training rows only; the test rows are not used."""
     import numpy as np  # see _scores
     from sklearn.base import clone
     from sklearn.exceptions import ConvergenceWarning
@@ -102,16 +147,11 @@ def cross_validate(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
 
     trained = bundle.trained
     assert trained is not None
-    if trained.problem == "CLUSTERING":
-        raise BadInput(
-            "BAD_PARAMETER",
-            f"Step '{node.key}' compares predictions with a target, which clustering does not have. Remove the step.",
-            path=node.path(),
-        )
-    rows = np.concatenate([bundle.rows_of("train"), bundle.rows_of("validation")])
+    rows = _fold_rows(bundle)
     truth = target_values(bundle, rows)
     frame = bundle.features(trained.features, rows)
-    folds, strategy = _folds(bundle, node, truth)
+    splitter, strategy = _splitter(bundle, node.parameters.folds)
+    folds = list(splitter.split(np.zeros(len(truth)), truth))
     per_fold: list[dict[str, float]] = []
     for fold, (train_rows, test_rows) in enumerate(folds):
         model = Pipeline([("features", bundle.transformer(trained.features)), ("model", clone(trained.template))])
@@ -141,34 +181,38 @@ def cross_validate(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
     return {"rows": len(rows), "folds": len(folds), "strategy": strategy, "metrics": summary}
 
 
-def _folds(bundle: Bundle, node: PipelineNode, truth: np.ndarray) -> tuple[list[tuple[np.ndarray, np.ndarray]], str]:
-    import numpy as np  # see _scores
-    from sklearn.model_selection import KFold, StratifiedKFold, TimeSeriesSplit
+def _splitter(bundle: Bundle, fold_count: int) -> tuple[Any, str]:
+    """Return the splitter and the name of its strategy."""
+    from sklearn.model_selection import KFold, StratifiedKFold, TimeSeriesSplit  # see _scores
 
-    fold_count, data_split = node.parameters.folds, bundle.data_split
-    assert data_split is not None
-    placeholder = np.zeros(len(truth))
-    max_folds = len(truth) // 2
-    if data_split.strategy == "time":
+    assert bundle.data_split is not None
+    if bundle.data_split.strategy == "time":
         # The rows are in order of time; each fold is predicted by a model of the earlier ones.
-        splitter, strategy = TimeSeriesSplit(fold_count), "time"
-    elif bundle.problem == "CLASSIFICATION":
-        max_folds = int(np.unique(truth, return_counts=True)[1].min())
-        splitter, strategy = StratifiedKFold(fold_count, shuffle=True, random_state=bundle.random_state), "stratified"
-    else:
-        splitter, strategy = KFold(fold_count, shuffle=True, random_state=bundle.random_state), "random"
-    if max_folds < fold_count:
-        reason = f"the rarest class has {max_folds} rows" if strategy == "stratified" else f"there are {len(truth)} rows"
-        message = f"Step '{node.key}' splits the rows into {fold_count} folds, but {reason}. Choose at most {max_folds} folds, or filter rare classes."
-        raise BadInput("TOO_FEW_ROWS", message, path=node.path("folds"))
-    folds = list(splitter.split(placeholder, truth))
-    if bundle.problem == "CLASSIFICATION" and any(len(np.unique(truth[train_rows])) < 2 for train_rows, _ in folds):
-        raise BadInput(
-            "ONE_CLASS",
-            f"Step '{node.key}' has a fold whose training rows all belong to one class. Choose fewer folds.",
-            path=node.path("folds"),
+        return TimeSeriesSplit(fold_count), "time"
+    if bundle.problem == "CLASSIFICATION":
+        return StratifiedKFold(fold_count, shuffle=True, random_state=bundle.random_state), "stratified"
+    return KFold(fold_count, shuffle=True, random_state=bundle.random_state), "random"
+
+
+def _folds_problem(bundle: Bundle, truth: np.ndarray, fold_count: int) -> tuple[str, str] | None:
+    """Return why these rows cannot be split into so many folds, as the code and the reason of an error; None if they can."""
+    import numpy as np  # see _scores
+
+    splitter, strategy = _splitter(bundle, fold_count)
+    classes, counts = np.unique(truth, return_counts=True)
+    if strategy == "stratified" and counts.min() < fold_count:
+        rarest, rows = classes[counts.argmin()].item(), int(counts.min())
+        return (
+            "TOO_FEW_ROWS",
+            f"the class {rarest!r} of '{bundle.target}' has {rows} row{'' if rows == 1 else 's'} there and every fold needs one",
         )
-    return folds, strategy
+    if len(truth) < 2 * fold_count:
+        return "TOO_FEW_ROWS", f"there are {len(truth)} and every fold needs two"
+    if bundle.problem == "CLASSIFICATION":
+        for train_rows, _ in splitter.split(np.zeros(len(truth)), truth):
+            if len(np.unique(truth[train_rows])) < 2:
+                return "ONE_CLASS", f"all rows that the model of one fold would learn from have the same value of '{bundle.target}'"
+    return None
 
 
 EVALUATE = Step(
@@ -179,6 +223,7 @@ EVALUATE = Step(
     parameters=EvaluateParameters,
     place="after",
     run=evaluate,
+    check=check_part,
 )
 CROSS_VALIDATE = Step(
     key="cross_validate",
@@ -188,4 +233,5 @@ CROSS_VALIDATE = Step(
     parameters=CrossValidateParameters,
     place="after",
     run=cross_validate,
+    check=check_folds,
 )

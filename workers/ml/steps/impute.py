@@ -75,8 +75,13 @@ def _imputer(parameters: ImputeParameters, kind: str) -> Any:
     import numpy as np  # the API imports the registry only for its schemas
     from sklearn.impute import SimpleImputer
     from sklearn.pipeline import Pipeline
+    from sklearn.preprocessing import StandardScaler
 
     options: dict[str, Any] = {"strategy": parameters.strategy, "fill_value": parameters.fill_value, "keep_empty_features": True}
+    if kind == "number" and isinstance(parameters.fill_value, float):
+        # A column of whole numbers becomes one of floats first, since it cannot hold the fill value.
+        floats = StandardScaler(with_mean=False, with_std=False)
+        return Pipeline([("floats", floats), ("fill", SimpleImputer(**options))])
     if kind == "number":
         return SimpleImputer(**options)
     # A missing text is NaN in pandas and None in polars; a model takes frames of either.
@@ -93,7 +98,7 @@ def _fill_values(bundle: Bundle, node: PipelineNode, names: list[str]) -> dict[s
     fill_values: dict[str, Any] = {}
     for _, pipeline, members in transformer.transformers_:
         last_step = pipeline[-1]
-        imputer = last_step["none"] if hasattr(last_step, "named_steps") else last_step
+        imputer = last_step[-1] if hasattr(last_step, "named_steps") else last_step
         for name, value in zip(members, imputer.statistics_, strict=True):
             fill_values[name] = value.item() if hasattr(value, "item") else value
     return fill_values

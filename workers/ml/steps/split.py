@@ -120,10 +120,16 @@ def check_split_sizes(bundle: Bundle, node: PipelineNode) -> None:
     ):
         return
     sizes = data_split.sizes()
+    min_rows = MIN_TRAINING_ROWS + MIN_TEST_ROWS + needs_validation
+    advice = f"Add rows or filter fewer, {min_rows} are the least"
+    if bundle.frame.height >= min_rows:
+        advice = "Add rows, filter fewer, or " + (
+            "change its fractions" if node.step.key == "split" else "link a split step with a test_fraction of 0.3"
+        )
     raise BadInput(
         "TOO_FEW_ROWS",
         f"{bundle.frame.height:,} rows split into {sizes['train']} for training, {sizes['validation']} for validation and {sizes['test']} for the test; at least "
-        f"{MIN_TRAINING_ROWS} training and {MIN_TEST_ROWS} test rows are needed. Add rows, filter fewer, or change the fractions.",
+        f"{MIN_TRAINING_ROWS} training and {MIN_TEST_ROWS} test rows are needed. {advice}.",
         path=node.path("test_fraction") if node.step.key == "split" else node.path(),
     )
 
@@ -146,7 +152,14 @@ def _random_split(bundle: Bundle, node: PipelineNode) -> DataSplit:
         or (parameters.strategy == "auto" and bundle.problem == "CLASSIFICATION")
     ):
         assert stratify_column is not None
-        bundle.target_or_split_column(stratify_column, node, "stratify_by")
+        column = bundle.target_or_split_column(stratify_column, node, "stratify_by")
+        if column.kind == "other":
+            raise BadInput(
+                "WRONG_COLUMN_TYPE",
+                f"Step '{node.key}' is stratified by '{stratify_column}', which is of type {column.type}. Name a column of text, numbers or dates.",
+                column=stratify_column,
+                path=node.path("stratify_by"),
+            )
         labels = _labels(bundle, stratify_column)
         counts = np.bincount(labels)
         if counts.min() < 2:

@@ -32,6 +32,8 @@ def run(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
     from sklearn.base import clone  # the API imports the registry only for its schemas
     from sklearn.pipeline import Pipeline
 
+    from workers.ml.bundle import output_width
+
     trainer = node.step.trainer
     assert trainer is not None
     assert bundle.problem is not None
@@ -45,7 +47,7 @@ def run(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
     transformer = bundle.fit_transformer(features, node)
     estimator = trainer.build(node.parameters, bundle.problem, bundle.random_state)
     template = clone(estimator)
-    rows = _training_rows(bundle, transformer, features)
+    rows = _training_rows(bundle, node, transformer, features)
     checkpoints = CheckpointManager(
         bundle.reporter,
         bundle.folder,
@@ -82,7 +84,7 @@ def run(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
         "rows": bundle.frame.height,
         "training_rows": len(data_split.train),
         "columns": len(features),
-        "features": len(transformer.get_feature_names_out()),
+        "features": output_width(transformer),
         "problem_type": bundle.problem,
         "algorithm": type(fitted).__name__,
     }
@@ -108,14 +110,24 @@ def _features(bundle: Bundle, node: PipelineNode) -> tuple[list[str], list[str]]
         excluded_columns.append(bundle.time_column)
     features = [name for name in bundle.columns if name not in non_features]
     if not features:
-        message = f"No columns are left for step '{node.key}' to learn from. Drop or exclude fewer columns."
-        raise BadInput("NO_COLUMNS", message, path=node.path("exclude"))
+        raise BadInput("NO_COLUMNS", _no_columns_message(bundle, node, excluded_columns), path=node.path("exclude"))
     for name in features:
-        _check_feature(bundle.columns[name], node)
+        _check_feature(bundle.columns[name], node, bundle.frame.height)
     return features, excluded_columns
 
 
-def _check_feature(column: Column, node: PipelineNode) -> None:
+def _no_columns_message(bundle: Bundle, node: PipelineNode, excluded_columns: list[str]) -> str:
+    others = [f"the target '{bundle.target}'"] if bundle.target is not None and bundle.problem != "CLUSTERING" else []
+    others += [f"the column '{name}', which is not a feature" for name in excluded_columns]
+    if bundle.has_dropped_columns:
+        return f"No columns are left for step '{node.key}' to learn from. Drop or exclude fewer columns."
+    return (
+        f"The version has no column for step '{node.key}' to learn from besides {' and '.join(others) or 'those left out'}. "
+        "Upload a version with more columns, or choose another target."
+    )
+
+
+def _check_feature(column: Column, node: PipelineNode, rows: int) -> None:
     trainer = node.step.trainer
     assert trainer is not None
     if column.kind != "number":
@@ -127,10 +139,12 @@ def _check_feature(column: Column, node: PipelineNode) -> None:
             path=node.path(),
         )
     if column.missing and not trainer.takes_missing:
+        advice = "Link an impute step before it, filter those rows, or drop the column."
+        if column.missing == rows:
+            advice = "No row has a value to learn from: drop the column, or exclude it in this step."
         raise BadInput(
             "MISSING_VALUES",
-            f"The column '{column.name}' has {column.missing:,} missing values, which step '{node.key}' cannot take. "
-            "Link an impute step before it, filter those rows, or drop the column.",
+            f"The column '{column.name}' has {column.missing:,} missing values, which step '{node.key}' cannot take. {advice}",
             column=column.name,
             path=node.path(),
         )
@@ -141,11 +155,16 @@ def _check_rows(bundle: Bundle, node: PipelineNode) -> None:
 
     data_split = bundle.data_split
     assert data_split is not None
-    min_rows = max(MIN_TRAINING_ROWS, getattr(node.parameters, "n_clusters", 0) + 1)
+    n_clusters = getattr(node.parameters, "n_clusters", 0)
+    min_rows = max(MIN_TRAINING_ROWS, n_clusters + 1)
     if len(data_split.train) < min_rows:
+        advice = ["add rows", "filter fewer", *([] if data_split.is_default else ["hold out less"])]
+        if len(data_split.train) >= MIN_TRAINING_ROWS:
+            advice.insert(0, f"set n_clusters to at most {len(data_split.train) - 1}")
+        text = f"{', '.join(advice[:-1])} or {advice[-1]}"
         raise BadInput(
             "TOO_FEW_ROWS",
-            f"Step '{node.key}' has {len(data_split.train):,} training rows and needs at least {min_rows}. Add rows, filter fewer, or hold out less.",
+            f"Step '{node.key}' has {len(data_split.train):,} training rows and needs at least {min_rows}. {text[0].upper()}{text[1:]}.",
             path=node.path(),
         )
     if getattr(node.parameters, "early_stopping_rounds", None) is not None and not len(data_split.validation):
@@ -167,12 +186,37 @@ def _check_rows(bundle: Bundle, node: PipelineNode) -> None:
             )
 
 
-def _training_rows(bundle: Bundle, transformer: Any, features: list[str]) -> TrainingRows:
+def _check_transformed(transformer: Any, matrix: np.ndarray, node: PipelineNode) -> None:
+    """Raise BadInput (VALUES_TOO_LARGE) for values that an earlier step made, such as a fill value. The raw ones are checked before."""
+    import numpy as np  # see run
+
+    from workers.ml.bundle import MAX_FEATURE_VALUE
+
+    maxima = np.nanmax(np.abs(matrix), axis=0, initial=0.0)
+    too_large = np.flatnonzero(maxima > MAX_FEATURE_VALUE)
+    if not len(too_large):
+        return
+    output = int(too_large[0])
+    for group, _, members in transformer.transformers_:
+        outputs = range(matrix.shape[1])[transformer.output_indices_[group]]
+        if output in outputs:
+            column = str(members[(output - outputs.start) * len(members) // len(outputs)])
+            raise BadInput(
+                "VALUES_TOO_LARGE",
+                f"The column '{column}' has values as large as {maxima[output]:.3g} after the steps before '{node.key}', which accepts numbers up to "
+                f"{MAX_FEATURE_VALUE:g}. Change those steps' parameters, filter such rows, or drop the column.",
+                column=column,
+                path=node.path(),
+            )
+
+
+def _training_rows(bundle: Bundle, node: PipelineNode, transformer: Any, features: list[str]) -> TrainingRows:
     import numpy as np  # see run
 
     data_split = bundle.data_split
     assert data_split is not None
     train = feature_matrix(transformer, bundle, features, data_split.train)
+    _check_transformed(transformer, train, node)
     if bundle.problem == "CLUSTERING":
         return TrainingRows(train, np.zeros(len(train)))
     truth = target_values(bundle, data_split.train)
