@@ -75,6 +75,10 @@ class PreforkServer:
         """Return the exit code of a process forked here, or None while it runs."""
         return self._request({"ended": pid})
 
+    def send_signal(self, pid: int, signal_number: int) -> None:
+        """Signal a process forked here unless it has been reaped: only its parent knows that nothing else has its pid."""
+        self._request({"signalled": pid, "signal": int(signal_number)})
+
     def _request(self, request: dict[str, Any]) -> Any:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -112,8 +116,7 @@ class ForkedProcess:
         return code
 
     def send_signal(self, signal_number: int) -> None:
-        if self.poll() is None:  # not yet reaped, so its pid cannot have been reused
-            os.kill(self.pid, signal_number)
+        self._server.send_signal(self.pid, signal_number)
 
     def terminate(self) -> None:
         self.send_signal(signal.SIGTERM)
@@ -148,6 +151,10 @@ def _main() -> None:
                 if pid:
                     exit_codes[child_pid] = os.waitstatus_to_exitcode(status)
             reply = exit_codes.get(child_pid)
+        elif "signalled" in request:
+            reply = None
+            if request["signalled"] not in exit_codes:
+                os.kill(request["signalled"], request["signal"])
         else:
             set_death_signal = die_with_parent(signal.SIGKILL)
             reply = os.fork()

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,23 @@ async def test_no_process_is_killed_whose_pid_another_may_have_got(tmp_path: Pat
         forked = int(trace.read_text().split()[0])
         assert not alive(forked)
     assert set(log.read_text().split()) == {"ours"}
+
+
+async def test_a_forkserver_is_reaped_in_the_thread_that_kills_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two threads, the pid could become another's after one has reaped and before the other kills."""
+    threads: set[int] = set()
+    waitpid = os.waitpid
+
+    def recorded(pid: int, options: int) -> tuple[int, int]:
+        threads.add(threading.get_ident())
+        return waitpid(pid, options)
+
+    monkeypatch.setattr(os, "waitpid", recorded)
+    async with ProcessPool(preload=False) as process_pool:
+        child = await process_pool.acquire()
+        await wait_for_start(await start_body(child, tmp_path, "quick"))
+        child.close()
+    assert threads == {threading.get_ident()}
 
 
 async def test_a_forkserver_that_stands_still_is_given_up_and_the_job_begins_elsewhere(

@@ -255,11 +255,11 @@ class ForkserverClient:
                     self._handle_message(json.loads(line))
         except OSError:
             log.warning("forkserver_unreachable", exc_info=True)
-        try:
-            await asyncio.to_thread(self._process.wait, EXIT_TIMEOUT)
-        except subprocess.TimeoutExpired:
+        exited = asyncio.create_task(asyncio.to_thread(_wait_without_reaping, self.pid))
+        if not (await asyncio.wait([exited], timeout=EXIT_TIMEOUT))[0]:
             self._process.kill()
-            self._process.wait()
+            await exited
+        self._process.wait()  # in the thread in which `kill` is called, so that no signal goes to another process that got the pid
         deadline = loop.time() + ORPHAN_TIMEOUT
         while self._kill_orphans() and loop.time() < deadline:  # noqa: ASYNC110 - there is no event for the death of all descendants
             await asyncio.sleep(ORPHAN_POLL_INTERVAL)
@@ -292,6 +292,11 @@ class ForkserverClient:
             if not child.exited.done():
                 child.exited.set_result(ChildExit(-signal.SIGKILL, "forkserver"))
         self._children.clear()
+
+
+def _wait_without_reaping(pid: int) -> None:
+    with contextlib.suppress(ChildProcessError):  # `is_alive` has reaped it
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
 
 
 def _fail(future: asyncio.Future[Any], reason: str) -> None:
