@@ -24,18 +24,16 @@ RESOURCE = "storage bytes"
 # The states are literals: with parameters, a generic plan cannot use the partial index.
 _HOLDS = Upload.state.in_([literal_column(f"'{state.value}'", Text) for state in HOLDING_UPLOAD_STATES])
 _UPLOADED = select(func.coalesce(func.sum(Upload.size_bytes), 0)).where(Upload.owner_id == User.id, _HOLDS).scalar_subquery()
-_IS_OWNER = User.id == bindparam("p_owner_id", type_=Uuid())
-_USED = select(User.storage_bytes + cast(_UPLOADED, BigInteger)).where(_IS_OWNER)
-_LOCK = select(User.id).where(_IS_OWNER).with_for_update(key_share=True)
+_OWNER_ID = bindparam("p_owner_id", type_=Uuid())
+USED = select(User.storage_bytes + cast(_UPLOADED, BigInteger)).where(User.id == _OWNER_ID)
+"""Select the bytes that the account `p_owner_id` uses."""
+_LOCK = select(User.id).where(User.id == _OWNER_ID).with_for_update(key_share=True)
 
 
-async def require_space(work: Work, owner_id: UUID) -> None:
+def require_space(used: int) -> None:
     """Raise `QuotaExceeded` for an account at its quota, which could keep nothing of what a new job makes."""
     limit = state_settings().storage_quota_bytes
-    if limit == 0:
-        return
-    used = await work.scalar(_USED, {"p_owner_id": owner_id})
-    if used >= limit:
+    if 0 < limit <= used:
         raise QuotaExceeded(RESOURCE, limit, used)
 
 
@@ -49,7 +47,7 @@ def check_before_commit(work: Work, owner_id: UUID, added: int = 0) -> None:
     async def check() -> None:
         await work.run(_LOCK, {"p_owner_id": owner_id})
         # Another statement, whose snapshot has what committed while this one waited for the lock.
-        used = await work.scalar(_USED, {"p_owner_id": owner_id})
+        used = await work.scalar(USED, {"p_owner_id": owner_id})
         if used > limit:
             raise QuotaExceeded(RESOURCE, limit, used - added)
 

@@ -10,7 +10,7 @@ from sqlalchemy import Row, select
 from db.core.policy import visible
 from db.core.work import Work
 from db.errors import NotFound, WrongState
-from db.services import datasets, idempotency, quota
+from db.services import datasets, idempotency
 from db.services.jobs.kinds import spec_of
 from db.services.jobs.submitting import NewJob, submit
 from db.tables import Job, JobInput
@@ -52,12 +52,12 @@ async def retry(work: Work, job_id: UUID, idempotency_key: str | None = None) ->
             inputs=[row.dataset_version_id for row in inputs],
             max_tries=old.max_tries,
             timeout=old.timeout_seconds,
+            requires_space=True,
         ),
     )
     on_retry = spec_of(old.kind).on_retry
     if on_retry is not None:
         await on_retry(work, old, new)
-    await quota.require_space(work, old.owner_id)
     await idempotency.remember(work, idempotency_key, {"job": str(new.id)})
     return new.id
 

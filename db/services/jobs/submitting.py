@@ -10,7 +10,7 @@ from sqlalchemy import Row, Select, Table, Uuid, bindparam, func, insert, litera
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from db.core.work import Work
-from db.services import credits
+from db.services import credits, quota
 from db.services.jobs.kinds import spec_of
 from db.services.jobs.transitions import notify_change
 from db.settings import state_settings
@@ -21,7 +21,10 @@ from db.tables.jobstates import JobStatus
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """A job to be submitted. It belongs to `owner_id`, whoever submits it. `timeout` is in seconds; `max_tries` defaults to its kind's."""
+    """A job to be submitted. It belongs to `owner_id`, whoever submits it. `timeout` is in seconds; `max_tries` defaults to its kind's.
+
+    With `requires_space`, it is refused if its owner is at the storage quota.
+    """
 
     owner_id: UUID
     kind: JobKind
@@ -36,9 +39,10 @@ class NewJob:
     inputs: list[UUID] = field(default_factory=list[UUID])
     max_tries: int | None = None
     timeout: float | None = None
+    requires_space: bool = False
 
 
-def _submit_statement() -> Select[Any]:
+def _submit_statement() -> Select[*tuple[Any, ...]]:
     # One statement, built once: building three took as long as running them.
     values = {name: bindparam(f"p_{name}", type_=Job.__table__.c[name].type) for name in _INSERTED_COLUMNS}
     job = insert(_JOBS).values(values).returning(*_JOBS.c).cte("job")
@@ -53,7 +57,7 @@ def _submit_statement() -> Select[Any]:
     created = insert(_EVENTS).from_select(list(event_values), select(*event_values.values())).cte("created")
     versions = func.unnest(bindparam("p_inputs", type_=ARRAY(Uuid)))
     inputs = insert(_INPUTS).from_select(["job_id", "dataset_version_id"], select(job.c.id, versions)).cte("inputs")
-    return select(job).add_cte(created, inputs)
+    return select(job, quota.USED.scalar_subquery().label("used_bytes")).add_cte(created, inputs)
 
 
 _JOBS, _EVENTS, _INPUTS = (cast("Table", table.__table__) for table in (Job, JobEvent, JobInput))
@@ -79,7 +83,8 @@ _SUBMIT_STATEMENT = _submit_statement()
 async def submit(work: Work, new: NewJob) -> Row[Any]:
     """Insert the job as PENDING and return its row. Workers are notified after the commit; a lost notice delays the job by a poll interval.
 
-    If the owner has too few credits, the end of the unit of work raises `InsufficientCredits`.
+    Raises `QuotaExceeded` if the job requires space. If the owner has too few credits, the end of the unit of work raises
+    `InsufficientCredits`.
     """
     max_tries = new.max_tries or spec_of(new.kind).max_tries or state_settings().max_tries
     values = {
@@ -100,6 +105,8 @@ async def submit(work: Work, new: NewJob) -> Row[Any]:
         "inputs": list(dict.fromkeys(new.inputs)),
     }
     job = await work.one(_SUBMIT_STATEMENT, {f"p_{name}": value for name, value in values.items()})
+    if new.requires_space:
+        quota.require_space(job.used_bytes)
     credits.hold_for_job(work, job)
     notify_change(work, job)
     return job

@@ -14,7 +14,7 @@ from db.core.checks import NAME_LENGTH, Checks, canonical_name
 from db.core.policy import visible
 from db.core.work import Work
 from db.errors import InvalidInput, NotFound, WrongState, invalid
-from db.services import datasets, experiments, idempotency, jobs, models, quota
+from db.services import datasets, experiments, idempotency, jobs, models
 from db.services.jobs.retrying import lock_dataset
 from db.services.pipelines import definitions, suitability
 from db.services.pipelines.editing import lock
@@ -122,7 +122,6 @@ async def run(work: Work, request: RunRequest) -> RunResult:
         existing = await models.problem_type(work, pipeline.owner_id, model_name)
         if existing is not None and existing is not training.problem_type:
             raise invalid("modelName", message=models.other_problem_type(model_name, existing, training.problem_type))
-    await quota.require_space(work, pipeline.owner_id)
     snapshot_id = await _ensure_snapshot(work, pipeline, definition)
     seed = secrets.randbelow(2**31) if request.seed is None else request.seed
     parameters: dict[str, Any] = {"seed": seed, "parameters": request.parameters or {}}
@@ -147,6 +146,7 @@ async def run(work: Work, request: RunRequest) -> RunResult:
             pipeline_id=pipeline.id,
             snapshot_id=snapshot_id,
             inputs=[version.id],
+            requires_space=True,
         ),
     )
     if training is not None:
