@@ -117,7 +117,7 @@ class OperationRecorder:
 def record_rejection(request_id: str, status: int | None, code: str, **fields: Any) -> None:
     """Log and count a request that never became an operation. `status` is None within a websocket."""
     metrics.ERRORS.labels(code).inc()
-    fields = {"request_id": request_id, "status": status, "codes": [code], **fields}
+    fields = {"request_id": request_id, "status": None if status is None else int(status), "codes": [code], **fields}
     if status is not None and status >= 500:
         log.warning("request_rejected", **fields)
     else:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Redis
+from structlog.testing import capture_logs
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -175,10 +176,12 @@ async def test_an_unknown_protocol_is_not_spoken(ada: Client) -> None:
 
 
 async def test_a_page_of_another_origin_is_not_let_in(ada: Client) -> None:
-    with pytest.raises(InvalidStatus) as refused:
+    with capture_logs() as logged, pytest.raises(InvalidStatus) as refused:
         async with open_websocket(ada.url, bearer(ada), origin="https://evil.example"):
             pass
     assert refused.value.response.status_code == 403
+    (entry,) = [entry for entry in logged if entry["event"] == "request_rejected"]
+    assert (repr(entry["status"]), entry["codes"]) == ("403", ["FORBIDDEN"])
     async with open_websocket(ada.url, bearer(ada), origin=ada.url) as websocket:
         await send_subscribe(websocket, "1", VIEWER_QUERY)
         assert (await receive_message(websocket))["type"] == "next"
