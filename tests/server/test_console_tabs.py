@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from db.core.work import Database
 from tests.client import Client
+from tests.clients.dropping_proxy import dropping_proxy
 from tests.factories import platform
 from tests.server.console_page import needs_chromium, open_console
 
@@ -122,3 +123,18 @@ async def test_the_editors_follow_the_theme_of_the_system(built_console: None, b
             await console.page.emulate_media(color_scheme=scheme)  # pyright: ignore[reportArgumentType] - one of its literals
             await console.page.locator(f".graphiql-query-editor .monaco-editor.{theme}").first.wait_for()
         assert "vs-dark" in (await editor.get_attribute("class") or "").split()
+
+
+@needs_chromium
+async def test_a_stream_goes_on_after_its_connection_dropped(built_console: None, browser: Browser, ada: Client, worker: object) -> None:
+    _, job = await ada.upload(await ada.create_dataset("followed"), "followed.csv", table_with_gaps())
+    async with dropping_proxy(ada.url, drops=1) as proxy, open_console(browser, f"{proxy.address}/graphql#token={ada.token}") as console:
+        await console.page.get_by_text("Signed in as ada").wait_for()
+        await console.show(3)
+        await console.set_variables(jobId=job)
+        await console.page.wait_for_function("id => localStorage['graphiql:tabState'].includes(id)", arg=job)
+        await console.run(3, "WatchJob")
+        await console.page.locator(".live-state.ended").wait_for()
+        assert proxy.drops_left == 0
+        events = [event["type"] async for event in ada.events(job)]
+        assert await console.page.locator(".live li b").all_text_contents() == events

@@ -1,7 +1,7 @@
 // How operations reach the API: POST for queries and mutations, graphql-transport-ws at the same path for subscriptions.
 import type { Fetcher, FetcherParams } from "@graphiql/toolkit";
-import { type DocumentNode, getOperationAST, parse } from "graphql";
-import { type Client, createClient } from "graphql-ws";
+import { type DocumentNode, type FormattedExecutionResult, getOperationAST, parse } from "graphql";
+import { type Client, createClient, type Sink } from "graphql-ws";
 
 const API = "/graphql";
 
@@ -40,8 +40,22 @@ export function connect(token: string | null): Client {
   return createClient({
     url: url.href,
     lazy: true,
-    retryAttempts: 3,
+    retryAttempts: 5,
+    shouldRetry: (cause) => (cause as { code?: number }).code !== 4403, // A connection that is reset is an error first, not a close code.
     connectionParams: token ? { Authorization: `Bearer ${token}` } : {},
+  });
+}
+
+/** A subscription that goes on where a dropped connection ended: graphql-ws sends the variables again, and `after` has the last cursor by then. */
+export function subscribe<T>(client: Client, operation: Operation, sink: Sink<FormattedExecutionResult<T>>): () => void {
+  const current = { ...operation, variables: { ...operation.variables } };
+  return client.subscribe<T>(current, {
+    ...sink,
+    next(result) {
+      const [event] = Object.values((result.data ?? {}) as Record<string, { cursor?: unknown } | null>);
+      if (event?.cursor) current.variables["after"] = event.cursor;
+      sink.next(result as FormattedExecutionResult<T>);
+    },
   });
 }
 
@@ -77,7 +91,7 @@ export function fetcherFor(token: string | null, client: Client, seen: Observed)
     return {
       subscribe(observer: { next(value: unknown): void; error(error: unknown): void; complete(): void }) {
         seen.opened?.(operation);
-        const end = client.subscribe(operation, {
+        const end = subscribe<unknown>(client, operation, {
           next(result) {
             seen.streamed?.(result as Result<unknown>);
             observer.next(result);

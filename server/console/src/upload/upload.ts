@@ -4,7 +4,7 @@
 // not every file store lets a browser send those (rclone's does not).
 import type { Client } from "graphql-ws";
 import { carry, idsIn } from "../carry";
-import { post, streamFailure } from "../transport";
+import { post, streamFailure, subscribe } from "../transport";
 import { hashOf } from "./hash";
 
 export type Stage = "hash" | "send" | "ingest";
@@ -112,9 +112,10 @@ type JobEvent = { type: string; progress: number; step: string | null; message: 
 function follow(jobId: string, client: Client, told: Told): Promise<void> {
   return new Promise((resolve, reject) => {
     let last: JobEvent | undefined;
-    client.subscribe<{ jobEvents: JobEvent }>(
+    subscribe<{ jobEvents: JobEvent }>(
+      client,
       {
-        query: "subscription FollowIngest($id: ID!) { jobEvents(id: $id) { type progress step message job { error { message } } } }",
+        query: "subscription FollowIngest($id: ID!, $after: String) { jobEvents(id: $id, after: $after) { cursor type progress step message job { error { message } } } }",
         variables: { id: jobId },
       },
       {
