@@ -66,9 +66,12 @@ async def test_the_tabs_train_on_text_and_gaps_and_rank_the_runs_of_that_experim
         await page.get_by_role("button", name="Hide Upload").click()
 
         await console.run(2, "CreatePipeline")
-        assert (await console.answer())["data"]["createPipeline"]["pipeline"]["status"] == "VALIDATED"
+        created = (await console.answer())["data"]["createPipeline"]["pipeline"]
+        assert created["status"] == "VALIDATED"
+        await page.wait_for_function("id => localStorage['graphiql:tabState'].includes(id)", arg=created["id"])
         await console.run(2, "RunPipeline")
         started = (await console.answer())["data"]["runPipeline"]
+        await page.wait_for_function("id => localStorage['graphiql:tabState'].includes(id)", arg=started["job"]["id"])
         await console.run(3, "WatchJob")
         await page.locator(".live-state.ended").wait_for()
         ends = await page.locator(".live li b.kind-completed").count()

@@ -28,15 +28,19 @@ export function TabKeeper() {
       const variables = index === activeTabIndex ? null : fill(tab.variables ?? "", news);
       return variables === null ? tab : { ...tab, variables };
     });
-    const own = variableEditor ? fill(variableEditor.getValue(), news) : null;
+    // The tabs know what is typed 100 ms later; until then the editors are right, and setting them anew must not undo it.
+    const query = queryEditor?.getValue() ?? "";
+    const typed = variableEditor?.getValue() ?? "";
+    const variables = fill(typed, news) ?? typed;
     if (filled.some((tab, index) => tab !== tabs[index])) {
       const view = queryEditor?.saveViewState() ?? null;
       actions.moveTab(filled); // The one action that takes tabs other than the active one; it sets the editors anew.
+      if (queryEditor?.getValue() !== query) queryEditor?.setValue(query);
       queryEditor?.restoreViewState(view);
     }
-    if (own !== null) {
-      variableEditor?.setValue(own);
-      actions.updateActiveTabValues({ variables: own }); // The editor's own report comes 100 ms later, and a click on the tab would undo this.
+    if (variableEditor?.getValue() !== variables) {
+      variableEditor?.setValue(variables);
+      actions.updateActiveTabValues({ variables });
     }
   }, [ready, isFetching, news, tabs, activeTabIndex, queryEditor, variableEditor, actions]);
 
