@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
+from collections.abc import Callable
+from typing import Any
 
+import orjson
 import structlog
 
 from db.core.base_settings import deprecated_settings_in_use
@@ -18,6 +22,13 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 NOISY_LOGGERS = ("botocore", "aiobotocore", "aioboto3", "boto3", "urllib3", "asyncio", "uvicorn", "alembic", "matplotlib", "PIL")
 
 
+def _to_json(event: object, default: Callable[[Any], Any], **_options: Any) -> str:
+    try:
+        return orjson.dumps(event, default=default).decode()
+    except TypeError:  # such as half of a surrogate pair, which JSON can escape and UTF-8 cannot hold
+        return json.dumps(event, default=default)
+
+
 def configure_logs() -> None:
     """Render what structlog and the standard library log as the settings say, and warn of deprecated settings in the environment."""
     settings = server_settings()
@@ -28,10 +39,10 @@ def configure_logs() -> None:
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    json = settings.log_format == "json"
+    is_json = settings.log_format == "json"
     renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer()
-        if json
+        structlog.processors.JSONRenderer(serializer=_to_json)
+        if is_json
         else structlog.dev.ConsoleRenderer(
             colors=sys.stderr.isatty(),
             # The default shows local variables, which hold tokens and people's data.
@@ -42,7 +53,7 @@ def configure_logs() -> None:
         processors=[
             structlog.stdlib.filter_by_level,
             *shared_processors,
-            *([structlog.processors.format_exc_info] if json else []),
+            *([structlog.processors.format_exc_info] if is_json else []),
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
         logger_factory=structlog.stdlib.LoggerFactory(),

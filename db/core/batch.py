@@ -10,8 +10,8 @@ from uuid import UUID
 
 from sqlalchemy import ARRAY, Row, any_, bindparam
 
-from db.core.prepared import SELECTS, Record, RecordColumn, pick_columns, record_columns
-from db.core.sql import Column, Rows, equals_any
+from db.core.prepared import SELECTS, Record, RecordColumn, RowMaker, pick_columns, record_columns
+from db.core.sql import Column, Rows
 from db.core.viewer import SYSTEM, Viewer
 from db.core.work import Database
 
@@ -33,19 +33,19 @@ class Statement(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class _KeyedRows:
-    """Rows of a statement by a key; `name` is the label of `key` among the selected columns."""
+    """Rows of a statement by a key."""
 
     statement: Statement
     key: Column
-    name: str
 
     @cached_property
     def columns(self) -> Mapping[str, RecordColumn]:
         """The columns that `records` can select."""
         return record_columns(self.statement(SYSTEM))
 
-    def _rows(self, viewer: Viewer, keys: Sequence[Any]) -> Rows:
-        return self.statement(viewer).where(equals_any(self.key, keys))
+    @cached_property
+    def _make_row(self) -> RowMaker:
+        return RowMaker(self.columns)
 
     def _records(self, names: Sequence[str]) -> Callable[[Viewer], Rows]:
         """Build the statement of records: the named columns, and the key as the last one."""
@@ -68,7 +68,8 @@ class RowsByKey(_KeyedRows):
     """A batch of at most one row per key."""
 
     async def __call__(self, database: Database, viewer: Viewer, keys: Sequence[UUID], /) -> Mapping[UUID, Row[Any]]:
-        return {getattr(row, self.name): row for row in await database.rows(self._rows(viewer, keys))}
+        make = self._make_row
+        return {key: make(record) for key, record in (await self.records(database, viewer, keys, make.names)).items()}
 
     async def records(self, database: Database, viewer: Viewer, keys: Sequence[Any], names: Sequence[str]) -> Mapping[Any, Record]:
         """The same as records with the columns `names`."""
@@ -82,10 +83,10 @@ class RowsByParent(_KeyedRows):
     order: tuple[Column, ...] = ()
 
     async def __call__(self, database: Database, viewer: Viewer, keys: Sequence[UUID], /) -> Mapping[UUID, list[Row[Any]]]:
-        grouped: dict[UUID, list[Row[Any]]] = {key: [] for key in keys}
-        for row in await database.rows(self._rows(viewer, keys).order_by(self.key, *self.order)):
-            grouped[getattr(row, self.name)].append(row)
-        return grouped
+        make = self._make_row
+        return {
+            key: [make(record) for record in records] for key, records in (await self.records(database, viewer, keys, make.names)).items()
+        }
 
     def _records(self, names: Sequence[str]) -> Callable[[Viewer], Rows]:
         build = super()._records(names)
@@ -99,11 +100,11 @@ class RowsByParent(_KeyedRows):
         return grouped
 
 
-def rows_by_key(statement: Statement, key: Column, name: str = "id") -> RowsByKey:
-    """A batch of at most one row per key; `name` is the label of `key` among the selected columns."""
-    return RowsByKey(statement, key, name)
+def rows_by_key(statement: Statement, key: Column) -> RowsByKey:
+    """A batch of at most one row per key."""
+    return RowsByKey(statement, key)
 
 
-def rows_by_parent(statement: Statement, parent: Column, name: str, *order: Column) -> RowsByParent:
+def rows_by_parent(statement: Statement, parent: Column, *order: Column) -> RowsByParent:
     """A batch of all rows of each parent, in order, for lists that are always short. Parents without rows get an empty list."""
-    return RowsByParent(statement, parent, name, order)
+    return RowsByParent(statement, parent, order)

@@ -11,8 +11,8 @@ from uuid import UUID
 from db.core.batch import Statement
 from db.core.criteria import Criteria, Filters, Orders
 from db.core.page import Page, Slice, Sort, count, counts_by_parent, page, page_by_parent
-from db.core.prepared import RecordColumn, record_columns
-from db.core.record_page import PageParts, PageSource, record_counts, record_pages
+from db.core.prepared import RecordColumn, RowMaker, record_columns
+from db.core.record_page import PageParts, PageSource, RecordPages, record_counts, record_pages
 from db.core.sql import Column, Rows
 from db.core.viewer import SYSTEM, Viewer
 from db.core.work import Database
@@ -59,6 +59,11 @@ class Listing:
         """The columns that `record_pages` can select."""
         return record_columns(self.statement(SYSTEM))
 
+    @cached_property
+    def make_row(self) -> RowMaker:
+        """Makes rows of records with all columns."""
+        return RowMaker(self.columns)
+
     def has_records(self, order: Any) -> bool:  # noqa: ARG002 - for subclasses
         """Whether `record_pages` can read the list in this order."""
         return True
@@ -75,8 +80,8 @@ class Listing:
         criteria: Criteria | None,
         order: Any,
         parts: PageParts,
-    ) -> Mapping[Any, Page]:
-        """The same page under every parent; of a listing without parents under None. Its rows are records. Raises `InvalidCursor`."""
+    ) -> RecordPages:
+        """The same page under every parent, in their order, or the one of a listing without parents. Raises `InvalidCursor`."""
         return await record_pages(database, viewer, self._source(criteria, order), parents, page_slice, parts)
 
     async def record_counts(

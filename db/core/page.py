@@ -24,6 +24,7 @@ from sqlalchemy import (
     Uuid,
     and_,
     bindparam,
+    cast,
     func,
     literal_column,
     or_,
@@ -221,13 +222,20 @@ def under_parents(
     page_slice: Slice,
     columns: Sequence[str] | None = None,
 ) -> Rows:
-    """The rows under each parent: a lateral subquery scans the index once per parent. `columns` are those of the result, all by default."""
+    """The rows under each parent: a lateral subquery scans the index once per parent.
+
+    They have all columns and the parent. With `columns`, they have only these and the position of the parent, from 1.
+    """
     parent_rows = (
         func.unnest(parents).table_valued(literal_column("parent", Uuid), with_ordinality="position", name="parents").render_derived()
     )
     inner = rows_of(parent_rows.c.parent).lateral("page")
-    selected = [*inner.c] if columns is None else [inner.c[name] for name in columns]
-    query = select(*selected, parent_rows.c.parent.label(_PARENT)).select_from(parent_rows.join(inner, true()))
+    selected = (
+        [*inner.c, parent_rows.c.parent.label(_PARENT)]
+        if columns is None
+        else [*(inner.c[name] for name in columns), cast(parent_rows.c.position, Integer)]
+    )
+    query = select(*selected).select_from(parent_rows.join(inner, true()))
     descending = sort.descending != page_slice.backward
     column, key = inner.c[SORT_KEY], inner.c[ROW_KEY]
     order = column.desc() if descending else column.asc()

@@ -16,8 +16,9 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import orjson
-from sqlalchemy import BigInteger, Boolean, Column, DateTime, Float, Integer, Text, exc
+from sqlalchemy import BigInteger, Boolean, Column, DateTime, Float, Integer, Row, Text, exc
 from sqlalchemy.dialects.postgresql import asyncpg as asyncpg_dialect
+from sqlalchemy.engine.result import SimpleResultMetaData
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.types import TypeDecorator
 
@@ -74,6 +75,21 @@ def _record_column(column: Any) -> RecordColumn:
         return RecordColumn()  # the type of an expression is a guess
     kinds: tuple[tuple[Any, type | None], ...] = ((Text, str), (Boolean, bool), (BigInteger, None), (Integer, int), (DateTime, datetime))
     return RecordColumn(next((kind for sql_type, kind in kinds if isinstance(type_, sql_type)), None))
+
+
+class RowMaker:
+    """Makes rows of records with these columns, as the same statement executed by SQLAlchemy would return them."""
+
+    def __init__(self, columns: Mapping[str, RecordColumn]) -> None:
+        self.names = tuple(columns)
+        self._metadata: Any = SimpleResultMetaData(self.names)
+        self._processors = [column.process and column.read for column in columns.values()]
+
+    def __call__(self, record: Record) -> Row[Any]:
+        """Make a row of the first values of a record."""
+        make: Any = Row
+        index = self._metadata._key_to_index  # noqa: SLF001 - what SQLAlchemy's own results pass
+        return make(self._metadata, self._processors, index, tuple(record[: len(self.names)]))
 
 
 def pick_columns(statement: Rows, names: Sequence[str]) -> list[Any]:

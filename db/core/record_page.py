@@ -52,13 +52,23 @@ class PageSource:
     parent: Column | None
 
 
+@dataclass(frozen=True, slots=True)
+class RecordPages:
+    """The pages under several parents, one after the other: `lengths` has the number of records of each, `cursors` those of all records.
+
+    `ends` has whether there are rows after and before each page. Cursors and ends are empty if they were not wanted.
+    """
+
+    records: Sequence[Record]
+    lengths: Sequence[int]
+    cursors: Sequence[str] = ()
+    ends: Sequence[tuple[bool, bool]] = ()
+
+
 async def record_pages(
     database: Database, viewer: Viewer, source: PageSource, parents: Sequence[UUID], page_slice: Slice, parts: PageParts
-) -> Mapping[Any, Page]:
-    """The same page under each of the parents; of a list without parents under None. The rows of the pages are records.
-
-    Raises `InvalidCursor`.
-    """
+) -> RecordPages:
+    """The same page under each of the parents, in their order, or the one of a list without parents. Raises `InvalidCursor`."""
     sort = source.sort() if parts.cursors or page_slice.after is not None or page_slice.before is not None else None
     arguments: dict[str, Any] = {_PARENTS: parents, _LIMIT: page_slice.size + parts.ends}
     nulls = [
@@ -68,17 +78,31 @@ async def record_pages(
     key = (*source.key, parts.names, parts.cursors, page_slice.backward, *nulls)
     select = SELECTS.get(key, viewer, lambda viewer: _statement(source, viewer, page_slice, parts, nulls), _ARGUMENTS)
     records = await database.records(select, select.values(viewer, arguments))
+    lengths = [len(records)] if source.parent is None else _lengths(records, len(parents))
+    if not (parts.cursors or parts.ends or page_slice.backward):
+        return RecordPages(records, lengths)
     cursor_of = _cursor_of(sort, len(parts.names)) if parts.cursors and sort is not None else None
-    if source.parent is None:
-        return {None: make_page(records, page_slice, cursor_of)}
-    grouped: dict[UUID, list[Record]] = {}
+    pages: list[Page] = []
+    start = 0
+    for length in lengths:
+        pages.append(
+            make_page(records[start : start + length], page_slice, cursor_of) if length or source.parent is None else empty_page(page_slice)
+        )
+        start += length
+    return RecordPages(
+        [record for page in pages for record in page.rows],
+        [len(page.rows) for page in pages],
+        [cursor for page in pages for cursor in page.cursors],
+        [(page.has_next, page.has_previous) for page in pages] if parts.ends else (),
+    )
+
+
+def _lengths(records: Sequence[Record], parents: int) -> list[int]:
+    """The number of records of each parent; the last value of a record is the parent's position, from 1."""
+    lengths = [0] * parents
     for record in records:
-        parent = record[-1]
-        if parent in grouped:
-            grouped[parent].append(record)
-        else:
-            grouped[parent] = [record]
-    return {key: make_page(grouped[key], page_slice, cursor_of) if key in grouped else empty_page(page_slice) for key in parents}
+        lengths[record[-1] - 1] += 1
+    return lengths
 
 
 def _cursor_of(sort: Sort, position: int) -> Callable[[Record], str]:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Collection, Mapping
-from typing import Any
+from decimal import Decimal
+from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, bindparam, func, or_, select
+from sqlalchemy import ColumnElement, bindparam, func, or_, select
 
 from db.core.batch import rows_by_key
 from db.core.policy import visible
+from db.core.prepared import SELECTS, record_columns
 from db.core.sql import Rows, equals_any
-from db.core.viewer import Viewer
+from db.core.viewer import SYSTEM, UserRole, UserTier, Viewer
 from db.core.work import Database
 from db.tables import ApiKey, User
 
@@ -66,13 +68,16 @@ _VALID_TOKENS = (
     .where(ApiKey.revoked_at.is_(None), or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > func.now()))
     .where(User.deleted_at.is_(None), User.disabled_at.is_(None))
 )
-_TOKEN_BY_HASH = _VALID_TOKENS.where(ApiKey.token_sha256 == bindparam("p_hash"))  # built once, since every request runs it
+_HASH = "token_hash"
+_TOKEN_BY_HASH = _VALID_TOKENS.where(ApiKey.token_sha256 == bindparam(_HASH))
+_TOKEN_COLUMNS = tuple(record_columns(_VALID_TOKENS).values())
 
 
 async def viewer_of_token(database: Database, token: str) -> Viewer | None:
     """The viewer of a bearer token; None for one that is unknown, revoked or expired, or whose user is deleted or disabled."""
-    for row in await database.rows(_TOKEN_BY_HASH, {"p_hash": token_hash(token)}):
-        return _viewer(row)
+    select = SELECTS.get("viewer_of_token", SYSTEM, lambda _viewer: _TOKEN_BY_HASH, frozenset({_HASH}))
+    for record in await database.records(select, select.values(SYSTEM, {_HASH: token_hash(token)})):
+        return _viewer(*(column.read(value) for column, value in zip(_TOKEN_COLUMNS, record, strict=True)))
     return None
 
 
@@ -81,9 +86,9 @@ async def current_viewers(database: Database, viewers: Collection[Viewer]) -> Ma
     keys = [viewer.key_id for viewer in viewers if viewer.key_id is not None]
     rows_by_key_id = {row.key_id: row for row in await database.rows(_VALID_TOKENS.where(equals_any(ApiKey.id, keys)))}
     rows_by_viewer = {viewer: rows_by_key_id[viewer.key_id] for viewer in viewers if viewer.key_id in rows_by_key_id}
-    return {viewer: _viewer(row) for viewer, row in rows_by_viewer.items()}
+    return {viewer: _viewer(*row) for viewer, row in rows_by_viewer.items()}
 
 
-def _viewer(row: Row[Any]) -> Viewer:
-    expires_at = None if row.lifetime is None else time.monotonic() + float(row.lifetime)
-    return Viewer(row.id, row.role, row.key_id, row.tier, expires_at)
+def _viewer(user_id: UUID, role: UserRole, tier: UserTier, key_id: UUID, lifetime: Decimal | None) -> Viewer:
+    """The viewer of the columns of `_VALID_TOKENS`."""
+    return Viewer(user_id, role, key_id, tier, None if lifetime is None else time.monotonic() + float(lifetime))

@@ -52,6 +52,6 @@ def _processed(viewer: Viewer) -> Rows:
 
 
 by_id = rows_by_key(artifacts, Artifact.id)
-raw_of_version = rows_by_key(_raw, Artifact.dataset_version_id, "dataset_version_id")
-processed_of_version = rows_by_key(_processed, Artifact.dataset_version_id, "dataset_version_id")
-of_model_version = rows_by_parent(artifacts, Artifact.model_version_id, "model_version_id", Artifact.created_at.asc(), Artifact.id.asc())
+raw_of_version = rows_by_key(_raw, Artifact.dataset_version_id)
+processed_of_version = rows_by_key(_processed, Artifact.dataset_version_id)
+of_model_version = rows_by_parent(artifacts, Artifact.model_version_id, Artifact.created_at.asc(), Artifact.id.asc())

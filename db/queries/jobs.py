@@ -87,9 +87,9 @@ def _outputs(viewer: Viewer) -> Rows:
     return select(JobOutput.__table__).where(visible(JobOutput, viewer))
 
 
-attempts = rows_by_parent(_attempts, JobAttempt.job_id, "job_id", JobAttempt.number.asc())
-nodes = rows_by_parent(_nodes, JobNode.job_id, "job_id", JobNode.position.asc(), JobNode.key.asc())
-outputs = rows_by_parent(_outputs, JobOutput.job_id, "job_id", JobOutput.position.asc())
+attempts = rows_by_parent(_attempts, JobAttempt.job_id, JobAttempt.number.asc())
+nodes = rows_by_parent(_nodes, JobNode.job_id, JobNode.position.asc(), JobNode.key.asc())
+outputs = rows_by_parent(_outputs, JobOutput.job_id, JobOutput.position.asc())
 
 
 async def wait_info(database: Database, viewer: Viewer, keys: Sequence[UUID], /) -> Mapping[UUID, Row[Any]]:

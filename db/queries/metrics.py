@@ -39,7 +39,7 @@ def _summaries(viewer: Viewer) -> Rows:
     return select(RunMetric.__table__).where(visible(RunMetric, viewer))
 
 
-summaries = rows_by_parent(_summaries, RunMetric.run_id, "run_id", RunMetric.key.asc())
+summaries = rows_by_parent(_summaries, RunMetric.run_id, RunMetric.key.asc())
 
 
 def _points(viewer: Viewer) -> Rows:

@@ -79,7 +79,7 @@ def _newest_of_run(viewer: Viewer) -> Rows:
     return versions(viewer).ext(distinct_on(ModelVersion.run_id)).order_by(ModelVersion.run_id, ModelVersion.id.desc())
 
 
-version_of_run = rows_by_key(_newest_of_run, ModelVersion.run_id, "run_id")
+version_of_run = rows_by_key(_newest_of_run, ModelVersion.run_id)
 
 
 async def latest_version(database: Database, viewer: Viewer, keys: Sequence[UUID], /) -> Mapping[UUID, Row[Any]]:
@@ -94,8 +94,8 @@ def _aliases(viewer: Viewer) -> Rows:
     return select(ModelAliasEvent.__table__).where(visible(ModelAliasEvent, viewer), ModelAliasEvent.superseded_at.is_(None))
 
 
-aliases_of_model = rows_by_parent(_aliases, ModelAliasEvent.model_id, "model_id", ModelAliasEvent.name.asc())
-aliases_of_version = rows_by_parent(_aliases, ModelAliasEvent.model_version_id, "model_version_id", ModelAliasEvent.name.asc())
+aliases_of_model = rows_by_parent(_aliases, ModelAliasEvent.model_id, ModelAliasEvent.name.asc())
+aliases_of_version = rows_by_parent(_aliases, ModelAliasEvent.model_version_id, ModelAliasEvent.name.asc())
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,7 +117,7 @@ def runs(viewer: Viewer) -> Rows:
 
 by_id = rows_by_key(with_deleted, Run.id)
 live_by_id = rows_by_key(runs, Run.id)
-of_job = rows_by_key(with_deleted, Run.job_id, "job_id")
+of_job = rows_by_key(with_deleted, Run.job_id)
 
 
 @dataclass(frozen=True, slots=True)

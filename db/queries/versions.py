@@ -141,5 +141,5 @@ def _reports(viewer: Viewer) -> Rows:
 
 profile_by_id = rows_by_key(profiles_with_deleted, DatasetProfile.id)
 live_profile_by_id = rows_by_key(profiles, DatasetProfile.id)
-profile_of_version = rows_by_key(_latest_profiles, DatasetProfile.version_id, "version_id")
+profile_of_version = rows_by_key(_latest_profiles, DatasetProfile.version_id)
 report_of_profile = rows_by_key(_reports, DatasetProfile.id)

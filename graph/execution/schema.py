@@ -15,6 +15,7 @@ from graph.execution.context import OperationContext
 from graph.execution.document_cache import DocumentCache
 from graph.execution.errors import to_client_errors
 from graph.execution.limits.admission import DocumentValidator
+from graph.execution.phases import PhaseRunner
 from graph.execution.subscriptions import SubscriptionRunner
 from graph.execution.timeout import TimedExecutionContext
 from graph.settings import graph_settings
@@ -66,6 +67,9 @@ class Schema(strawberry.Schema):
             return error
         self._parsed_documents.put(text, document)
         return document
+
+    def create_extensions_runner(self, execution_context: ExecutionContext, extensions: list[Any]) -> PhaseRunner:
+        return PhaseRunner(execution_context, extensions)
 
     async def _prepare_operation_async(self, context: ExecutionContext, extensions_runner: Any) -> PreExecutionError | None:
         """Read the document first, under our limits, so that Strawberry has nothing left to parse."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
 
 from graphql import GraphQLObjectType
 
@@ -12,6 +13,7 @@ from db.core.listing import Listing
 from db.core.page import Page
 from db.core.record_page import PageParts
 from graph.core.edges import EdgeField, Paged, PageRequest
+from graph.core.loading import MAX_KEYS
 from graph.core.paging import PageInfo
 from graph.execution.planning.completion import complete
 from graph.execution.planning.edges import EdgeStep, Target, read_keys
@@ -21,6 +23,32 @@ from graph.execution.planning.leaves import complete_leaf
 from graph.execution.planning.selections import Level
 
 Entries = Mapping[str, Field | str]  # the fields of a connection or of an edge; texts are `__typename`
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Pages:
+    """The rows of the pages of several parents, one after the other, the number in each, and whether rows follow and precede it.
+
+    The rows are records with the columns `names`; if that is None, they are rows of the listing.
+    """
+
+    rows: Sequence[Any]
+    lengths: Sequence[int]
+    cursors: Sequence[str]
+    ends: Sequence[tuple[bool, bool]]
+    names: tuple[str, ...] | None
+
+    def infos(self) -> list[PageInfo]:
+        """The PageInfo of each page."""
+        infos: list[PageInfo] = []
+        start = 0
+        for length, (has_next, has_previous) in zip(self.lengths, self.ends, strict=True):
+            infos.append(PageInfo.of(Page((), self.cursors[start : start + length], has_next, has_previous)))
+            start += length
+        return infos
 
 
 class EdgesPart(NamedTuple):
@@ -61,15 +89,14 @@ class PagedStep(EdgeStep):
         ]
         selected = {entry.strawberry_field.python_name for entry in entries.values() if isinstance(entry, Field)}
         self._has_page, self._has_count = bool(selected & {"edges", "page_info"}), "total_count" in selected
-        self._parts = self._page_parts()
+        targets = [target for part in self._edges for target in part.nodes.values()]
+        self._is_recorded = all(target.names is not None for target in targets)  # else the selection needs instances
+        self._parts = self._page_parts(targets)
         self._fixed_request: PageRequest | None = None
 
-    def _page_parts(self) -> PageParts | None:
-        """What records must have; None if instances are needed."""
-        targets = [target for part in self._edges for target in part.nodes.values()]
-        if any(target.names is None for target in targets):
-            return None
-        names = sorted({name for target in targets for name in target.names or ()})
+    def _page_parts(self, targets: Sequence[Target]) -> PageParts:
+        """What the records of pages must have: for instances, all columns."""
+        names = sorted({name for target in targets for name in target.names or ()}) if self._is_recorded else self._listing.columns
         infos = [
             entry for entry in self._entries.values() if isinstance(entry, Field) and entry.strawberry_field.python_name == "page_info"
         ]
@@ -106,107 +133,143 @@ class PagedStep(EdgeStep):
                 self._fixed_request = request
         keys: list[Any] = [None] * len(level.sources) if self.attribute is None else level.keys(self.attribute)
         parents = list(dict.fromkeys(keys))
-        is_recorded = self._parts is not None and self._listing.has_records(request.order)
-        pages, counts = await asyncio.gather(
-            _attempt(lambda: self._read_pages(run, parents, request, is_recorded=is_recorded), needed=self._has_page),
-            _attempt(lambda: self._read_counts(run, parents, request), needed=self._has_count),
-        )
-        connections = await self._connections(run, parents, pages, counts, is_recorded=is_recorded)
+        pages: Pages | Exception
+        counts: Mapping[Any, int] | Exception
+        if not self._has_count:
+            pages, counts = await self._attempt_pages(run, parents, request), {}
+        else:
+            pages, counts = await asyncio.gather(
+                self._attempt_pages(run, parents, request), _attempt(lambda: self._read_counts(run, parents, request))
+            )
+        connections = await self._connections(run, parents, pages, counts)
+        if len(parents) == len(keys):
+            return connections
         by_parent = dict(zip(parents, connections, strict=True))
-        return connections if len(parents) == len(keys) else [by_parent[key] for key in keys]
+        return [by_parent[key] for key in keys]
 
-    async def _read_pages(self, run: Run, parents: list[Any], request: PageRequest, *, is_recorded: bool) -> Mapping[Any, Page]:
+    async def _attempt_pages(self, run: Run, parents: list[Any], request: PageRequest) -> Pages | Exception:
+        if not self._has_page:
+            return Pages((), (), (), (), names=None)
+        return await _attempt(lambda: self._read_pages(run, parents, request))
+
+    async def _read_pages(self, run: Run, parents: list[Any], request: PageRequest) -> Pages:
+        """Read the pages of all parents, several thousand at a time: records where they do, and otherwise rows."""
         listing, viewer, database = self._listing, run.viewer, run.context.database
         parts = self._parts
+        if listing.has_records(request.order):
+            chunks = [
+                await listing.record_pages(
+                    database, viewer, parents[start : start + MAX_KEYS], request.page_slice, request.criteria, request.order, parts
+                )
+                for start in range(0, len(parents), MAX_KEYS)
+            ]
+            records: Sequence[Any] = chunks[0].records if len(chunks) == 1 else [record for chunk in chunks for record in chunk.records]
+            return Pages(
+                records if self._is_recorded else [listing.make_row(record) for record in records],
+                [length for chunk in chunks for length in chunk.lengths],
+                [cursor for chunk in chunks for cursor in chunk.cursors],
+                [ends for chunk in chunks for ends in chunk.ends],
+                names=parts.names if self._is_recorded else None,
+            )
 
         async def read(keys: Sequence[Any]) -> Mapping[Any, Page]:
-            if is_recorded and parts is not None:
-                return await listing.record_pages(database, viewer, keys, request.page_slice, request.criteria, request.order, parts)
             if listing.parent is None:
                 return {None: await listing.page(database, viewer, request.page_slice, request.criteria, request.order)}
             return await listing.pages(database, viewer, keys, request.page_slice, request.criteria, request.order)
 
-        return await read_keys(read, parents)
+        pages_by_parent = await read_keys(read, parents)
+        pages = [pages_by_parent[key] for key in parents]
+        return Pages(
+            [row for page in pages for row in page.rows],
+            [len(page.rows) for page in pages],
+            [cursor for page in pages for cursor in page.cursors],
+            [(page.has_next, page.has_previous) for page in pages],
+            names=None,
+        )
 
     async def _read_counts(self, run: Run, parents: list[Any], request: PageRequest) -> Mapping[Any, int]:
         viewer, database = run.viewer, run.context.database
         return await read_keys(lambda keys: self._listing.record_counts(database, viewer, keys, request.criteria), parents)
 
     async def _connections(
-        self,
-        run: Run,
-        parents: list[Any],
-        pages: Mapping[Any, Page] | Exception,
-        counts: Mapping[Any, int] | Exception,
-        *,
-        is_recorded: bool,
+        self, run: Run, parents: list[Any], pages: Pages | Exception, counts: Mapping[Any, int] | Exception
     ) -> list[dict[str, Any]]:
-        connections: list[dict[str, Any]] = [
-            {name: entry if isinstance(entry, str) else None for name, entry in self._entries.items()} for _ in parents
-        ]
+        columns: list[Sequence[Any]] = []
         edges = {part.field.name: part for part in self._edges}
         for name, entry in self._entries.items():
             if isinstance(entry, str):
-                continue
-            values: Sequence[Any]
-            if entry.strawberry_field.python_name == "total_count":
-                values = _complete_counts(run, entry, counts, parents)
+                columns.append([entry] * len(parents))
+            elif entry.strawberry_field.python_name == "total_count":
+                columns.append(_complete_counts(run, entry, counts, parents))
             elif isinstance(pages, Exception):
-                values = [run.fail(pages, entry)] * len(parents)
+                columns.append([run.fail(pages, entry)] * len(parents))
             elif name in edges:
-                values = await self._edge_lists(run, edges[name], [pages[key] for key in parents], is_recorded=is_recorded)
+                columns.append(await self._edge_lists(run, edges[name], pages))
             else:
-                values = await complete(run, entry, entry.type, [PageInfo.of(pages[key]) for key in parents])
-            for connection, value in zip(connections, values, strict=True):
-                connection[name] = value
-        return connections
+                columns.append(await complete(run, entry, entry.type, pages.infos()))
+        return _objects(tuple(self._entries), columns, len(parents))
 
-    async def _edge_lists(self, run: Run, part: EdgesPart, pages: Sequence[Page], *, is_recorded: bool) -> list[Any]:
+    async def _edge_lists(self, run: Run, part: EdgesPart, pages: Pages) -> list[Any]:
         """Return the list of edges of each page, or a failure where an entry cannot be made from its row."""
+        rows, lengths, cursors = pages.rows, pages.lengths, pages.cursors
         failures: dict[int, Failure] = {}
-        rows: list[Any] = []
-        lengths: list[int] = []
-        for position, page in enumerate(pages):
-            page_rows: Sequence[Any] = page.rows
-            if not is_recorded:
-                try:
-                    page_rows = [self.edge.make(row) for row in page.rows]
-                except Exception as error:  # noqa: BLE001 - it becomes the error of this page's edges
-                    failures[position], page_rows = run.fail(error, part.field), ()
-            lengths.append(len(page_rows))
-            rows += page_rows
-        cursors = [cursor for position, page in enumerate(pages) if position not in failures for cursor in page.cursors]
-        columns = [
-            await self._edge_column(run, part, name, entry, rows, cursors, is_recorded=is_recorded) for name, entry in part.entries.items()
-        ]
-        flat: list[dict[str, Any]] = [{} for _ in rows]
-        for name, values in zip(part.entries, columns, strict=True):
-            for edge, value in zip(flat, values, strict=True):
-                edge[name] = value
+        if pages.names is None:
+            rows, lengths, cursors, failures = self._make_instances(run, part.field, pages)
+        columns: list[Sequence[Any]] = []
+        for name, entry in part.entries.items():
+            if isinstance(entry, str):
+                columns.append([entry] * len(rows))
+            elif name not in part.nodes:
+                columns.append(cursors)
+            elif pages.names is not None:
+                columns.append(await part.nodes[name].complete_records(run, rows, pages.names))
+            else:
+                columns.append(await complete(run, entry, entry.type, rows))
+        flat = _objects(tuple(part.entries), columns, len(rows))
         lists: list[Any] = []
         start = 0
-        for position, length in enumerate(lengths):
-            lists.append(failures.get(position) or flat[start : start + length])
+        for length in lengths:
+            lists.append(flat[start : start + length])
             start += length
+        for position, failure in failures.items():
+            lists[position] = failure
         return lists
 
-    async def _edge_column(
-        self, run: Run, part: EdgesPart, name: str, entry: Field | str, rows: Sequence[Any], cursors: Sequence[str], *, is_recorded: bool
-    ) -> Sequence[Any]:
-        """Return one field of all edges."""
-        if isinstance(entry, str):
-            return [entry] * len(rows)
-        if name not in part.nodes:
-            return cursors
-        if is_recorded and self._parts is not None:
-            return await part.nodes[name].complete_records(run, rows, self._parts.names)
-        return await complete(run, entry, entry.type, rows)
+    def _make_instances(
+        self, run: Run, field: Field, pages: Pages
+    ) -> tuple[Sequence[Any], Sequence[int], Sequence[str], dict[int, Failure]]:
+        """Return the entries of all pages as instances, and a failure for each page with a row that makes none."""
+        instances: list[Any] = []
+        lengths: list[int] = []
+        cursors: list[str] = []
+        failures: dict[int, Failure] = {}
+        start = 0
+        for position, length in enumerate(pages.lengths):
+            end = start + length
+            try:
+                instances += [self.edge.make(row) for row in pages.rows[start:end]]
+            except Exception as error:  # noqa: BLE001 - it becomes the error of this page's edges
+                failures[position] = run.fail(error, field)
+                lengths.append(0)
+            else:
+                cursors += pages.cursors[start:end]
+                lengths.append(length)
+            start = end
+        return instances, lengths, cursors, failures
 
 
-async def _attempt(read: Callable[[], Awaitable[Mapping[Any, Any]]], *, needed: bool) -> Mapping[Any, Any] | Exception:
+def _objects(names: tuple[str, ...], columns: Sequence[Sequence[Any]], count: int) -> list[dict[str, Any]]:
+    """Return `count` objects with these fields, of which each column has the values."""
+    if len(names) == 1:
+        (name,) = names
+        return [{name: value} for value in columns[0]]
+    if not names:
+        return [{} for _ in range(count)]
+    return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
+
+
+async def _attempt(read: Callable[[], Awaitable[T]]) -> T | Exception:
     """Return the result, or the exception: it is an error of the fields of the connection, and not of the connection itself."""
-    if not needed:
-        return {}
     try:
         return await read()
     except Exception as error:  # noqa: BLE001 - as above
