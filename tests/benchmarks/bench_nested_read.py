@@ -1,25 +1,38 @@
-"""50 datasets, each with its owner, 3 versions and 5 jobs, over HTTP: ours against stock Strawberry with DataLoaders.
+"""50 datasets, each with its owner, 3 versions and 5 jobs, over HTTP: ours against PostGraphile, stock Strawberry with DataLoaders, and one SQL
+statement, which is the limit.
 
-Both servers run on the same PostgreSQL and are measured alternately, so that other load on the machine affects both.
+All servers run on the same PostgreSQL and are measured alternately in short rounds, so that other load on the machine affects all. Ours has a
+viewer, policies, limits and logs; PostGraphile and the statement have none.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
 from statistics import median
 from typing import Any
 
 import httpx
+import uvloop
 from sqlalchemy import text
 
 from db.core.work import Database
 from tests.benchmarks import deployment
+from tests.benchmarks.raw_client import rate
+from tests.clients import node
 
 QUERY = """{ datasets(first: 50) { edges { node { id name createdAt owner { id username }
   versions(first: 3) { edges { node { id number status createdAt } } }
   jobs(first: 5) { edges { node { id kind status progress createdAt } } } } } } }"""
-ROUNDS, SECONDS = 5, 2.0
+POSTGRAPHILE_QUERY = """{ allDatasets(first: 50, orderBy: [PRIMARY_KEY_DESC]) { edges { node { id name createdAt userByOwnerId { id username }
+  datasetVersionsByDatasetId(first: 3, orderBy: [NUMBER_DESC]) { edges { node { id number status createdAt } } }
+  jobsByDatasetId(first: 5, orderBy: [CREATED_AT_DESC]) { edges { node { id kind status progress createdAt } } } } } } }"""
+POSTGRAPHILE = Path(__file__).parent / "postgraphile"
+ROUNDS, SECONDS = 9, 0.8
+SHORTEST = 60_000  # bytes of a response with all rows
 
 ROWS = (
     "INSERT INTO datasets (owner_id, name, modality, source) SELECT u.id, 'd' || i, 'tabular', 'upload' FROM users u, generate_series(1, 200) i",
@@ -40,25 +53,6 @@ async def fill(state: Database) -> None:
             await connection.execute(text(statement))
 
 
-async def rate(url: str, clients: int, seconds: float) -> tuple[float, float]:
-    """Return (requests a second, median seconds of a request) with `clients` concurrent clients."""
-    times: list[float] = []
-    async with httpx.AsyncClient(
-        base_url=url, headers={"authorization": f"Bearer {deployment.TOKEN}"}, limits=httpx.Limits(max_connections=clients)
-    ) as http:
-        deadline = time.perf_counter() + seconds
-
-        async def ask() -> None:
-            while (started := time.perf_counter()) < deadline:
-                answer = await http.post("/graphql", json={"query": QUERY})
-                assert answer.status_code == 200
-                times.append(time.perf_counter() - started)
-
-        started = time.perf_counter()
-        await asyncio.gather(*(ask() for _ in range(clients)))
-        return len(times) / (time.perf_counter() - started), median(times)
-
-
 async def answers(*urls: str) -> list[object]:
     async with httpx.AsyncClient(headers={"authorization": f"Bearer {deployment.TOKEN}"}) as http:
         return [(await http.post(f"{url}/graphql", json={"query": QUERY})).json()["data"] for url in urls]
@@ -71,22 +65,63 @@ def _without_times(value: Any) -> Any:
     return [_without_times(inner) for inner in value] if isinstance(value, list) else value
 
 
-async def main() -> None:
+@contextmanager
+def postgraphile() -> Generator[int]:
+    """Serve PostGraphile in a process of Node; yield its port. Its packages are installed on first use."""
+    if not (POSTGRAPHILE / "node_modules").exists() and node.install(POSTGRAPHILE) != 0:
+        raise SystemExit("npm could not install PostGraphile.")
+    port = deployment.free_port()
+    environment = node.environment(PORT=str(port), NODE_ENV="production")
+    with deployment.run_command([str(node.NODE / "node"), str(POSTGRAPHILE / "server.mjs")], environment):
+        deployment.wait_until_served(f"http://127.0.0.1:{port}")
+        yield port
+
+
+def port_of(url: str) -> int:
+    return int(url.rpartition(":")[2])
+
+
+async def measure(servers: dict[str, tuple[int, str]]) -> None:
+    print(f"{'clients':>8} {'server':>14} {'req/s':>8} {'p50 ms':>7} {'ours / it':>10}")
+    for clients in (1, 8, 32):
+        rounds: dict[str, list[tuple[float, float]]] = {name: [] for name in servers}
+        for number in range(ROUNDS + 1):
+            for name, (port, query) in servers.items():
+                measured = await rate(port, query, clients, SECONDS, SHORTEST)
+                if number:  # the first round warms up
+                    rounds[name].append(measured)
+        for name, measured_rounds in rounds.items():
+            ratio = median(ours[0] / its[0] for ours, its in zip(rounds["ours"], measured_rounds, strict=True))
+            requests, seconds = (median(values) for values in zip(*measured_rounds, strict=True))
+            print(f"{clients:>8} {name:>14} {requests:>8.1f} {seconds * 1000:>7.1f} {ratio:>9.2f}x")
+
+
+async def prepare() -> None:
     async with deployment.database() as state:
         await fill(state)
-    with deployment.api("server.app:create_app", "--factory") as ours, deployment.api("tests.benchmarks.stock_strawberry:app") as stock:
-        mine, theirs = await answers(ours, stock)
+
+
+def main() -> None:
+    asyncio.run(prepare())
+    with (
+        deployment.trellis_api() as (ours, _),
+        deployment.api("tests.benchmarks.stock_strawberry:app") as stock,
+        deployment.api("tests.benchmarks.one_statement:app") as statement,
+        postgraphile() as postgraphile_port,
+    ):
+        mine, theirs = asyncio.run(answers(ours, stock))
         if _without_times(mine) != _without_times(theirs):
             raise SystemExit("the two answers differ, so their times do not compare")
-        print(f"{'clients':>8} {'ours req/s':>11} {'p50 ms':>7} {'stock req/s':>12} {'p50 ms':>7} {'ratio':>6}")
-        for clients in (1, 8):
-            await asyncio.gather(rate(ours, 1, 0.5), rate(stock, 1, 0.5))
-            rounds = [(await rate(ours, clients, SECONDS), await rate(stock, clients, SECONDS)) for _ in range(ROUNDS)]
-            ratios = sorted(our[0] / their[0] for our, their in rounds)
-            our, their = rounds[len(rounds) // 2]
-            print(f"{clients:>8} {our[0]:>11.1f} {our[1] * 1000:>7.1f} {their[0]:>12.1f} {their[1] * 1000:>7.1f} {median(ratios):>5.2f}x")
+        servers = {
+            "ours": (port_of(ours), QUERY),
+            "PostGraphile": (postgraphile_port, POSTGRAPHILE_QUERY),
+            "stock": (port_of(stock), QUERY),
+            "one statement": (port_of(statement), QUERY),
+        }
+        uvloop.run(measure(servers))
 
 
 if __name__ == "__main__":
     with deployment.servers():
-        asyncio.run(main())
+        main()
+        sys.stdout.flush()

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -52,10 +52,15 @@ async def database() -> AsyncGenerator[Database]:
 
 @contextmanager
 def run_process(*command: str, **environment: str) -> Generator[subprocess.Popen[bytes]]:
+    """A child process of Python that ends with the block; its output is discarded."""
+    with run_command([sys.executable, "-m", *command], {**os.environ, **environment}) as child:
+        yield child
+
+
+@contextmanager
+def run_command(command: Sequence[str], environment: Mapping[str, str]) -> Generator[subprocess.Popen[bytes]]:
     """A child process that ends with the block; its output is discarded."""
-    child = subprocess.Popen(
-        [sys.executable, "-m", *command], env={**os.environ, **environment}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    child = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         yield child
     finally:
@@ -86,15 +91,26 @@ def uvicorn_app(application: str, *options: str) -> Generator[tuple[str, int]]:
 
 @contextmanager
 def _http_process(*command: str) -> Generator[tuple[str, int]]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     with run_process(*command, "--port", str(port)) as child:
         url = f"http://127.0.0.1:{port}"
-        for _ in range(300):
-            try:
-                httpx.post(f"{url}/graphql", json={"query": "{ __typename }"}, headers={"authorization": f"Bearer {TOKEN}"})
-                break
-            except httpx.TransportError:
-                time.sleep(0.1)
+        wait_until_served(url)
         yield url, child.pid
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_until_served(url: str) -> None:
+    """Wait until the address takes a request."""
+    for _ in range(300):
+        try:
+            httpx.post(f"{url}/graphql", json={"query": "{ __typename }"}, headers={"authorization": f"Bearer {TOKEN}"})
+        except httpx.TransportError:
+            time.sleep(0.1)
+        else:
+            return
+    raise SystemExit(f"Nothing answers at {url}.")
