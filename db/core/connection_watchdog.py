@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import asyncpg
 import structlog
+from sqlalchemy import Connection, PoolProxiedConnection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.util import greenlet_spawn
 
 from db.errors import StateError, Unavailable
 
@@ -65,55 +67,63 @@ class ConnectionWatchdog:
         return True
 
 
-class CheckedOutConnection:
+C = TypeVar("C", bound="AsyncConnection | PoolProxiedConnection")
+
+
+class _CheckedOut(Generic[C]):
     """Check out a pooled connection under `limit`; raise `Unavailable` if PostgreSQL stops answering meanwhile.
 
     Probing starts with the wait for the connection. This is a class because every read passes here, and nested generator context managers
     cost more.
     """
 
-    def __init__(self, watchdog: ConnectionWatchdog, engine: AsyncEngine, limit: asyncio.Semaphore | None = None) -> None:
+    def __init__(self, watchdog: ConnectionWatchdog, limit: asyncio.Semaphore | None) -> None:
         self._watchdog = watchdog
-        self._connection = engine.connect()
         self._limit = limit
         self._driver_connection: Any = None
         self._is_terminated = False
         self._probe_task: asyncio.Task[None] | None = None
 
-    async def __aenter__(self) -> AsyncConnection:
+    async def _connect(self) -> C:
+        raise NotImplementedError
+
+    async def _release(self) -> None:
+        raise NotImplementedError
+
+    async def __aenter__(self) -> C:
         self._watchdog.raise_if_unavailable()
         self._checkout_timeout = asyncio.timeout(None)
         self._probe_timer = asyncio.get_running_loop().call_later(FIRST_PROBE_DELAY, self._start_probing)
         try:
             async with self._checkout_timeout:
-                await self._check_out()
+                return await self._check_out()
         except BaseException as error:
             self._stop_probing()
             if isinstance(error, TimeoutError) and self._is_terminated:
                 raise Unavailable("database", "PostgreSQL does not answer.") from error
             raise
-        return self._connection
 
-    async def _check_out(self) -> None:
+    async def _check_out(self) -> C:
         if self._limit is not None:
             await self._limit.acquire()
         try:
-            await self._connection
+            connection = await self._connect()
             try:
                 self._watchdog.raise_if_unavailable()
-                self._driver_connection = _driver_connection_of(self._connection)
+                self._driver_connection = _driver_connection_of(connection)
             except BaseException:
-                await self._connection.__aexit__(None, None, None)
+                await self._release()
                 raise
         except BaseException:
             if self._limit is not None:
                 self._limit.release()
             raise
+        return connection
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._stop_probing()
         try:
-            await self._connection.__aexit__(None, None, None)
+            await self._release()
         finally:
             if self._limit is not None:
                 self._limit.release()
@@ -141,7 +151,51 @@ class CheckedOutConnection:
             self._probe_task.cancel()
 
 
-def _driver_connection_of(connection: AsyncConnection) -> Any:
-    sync_connection = connection.sync_connection
-    assert sync_connection is not None
-    return sync_connection.connection.driver_connection
+class CheckedOutConnection(_CheckedOut[AsyncConnection]):
+    """A connection of SQLAlchemy's."""
+
+    def __init__(self, watchdog: ConnectionWatchdog, engine: AsyncEngine, limit: asyncio.Semaphore | None = None) -> None:
+        super().__init__(watchdog, limit)
+        self._connection = engine.connect()
+
+    async def _connect(self) -> AsyncConnection:
+        return await self._connection
+
+    async def _release(self) -> None:
+        await self._connection.__aexit__(None, None, None)
+
+
+class CheckedOutDriverConnection(_CheckedOut[PoolProxiedConnection]):
+    """A connection as it is in the pool, for statements that the driver executes: each is a transaction of its own.
+
+    SQLAlchemy's connection around it would take as long as the statement.
+    """
+
+    def __init__(self, watchdog: ConnectionWatchdog, engine: AsyncEngine, limit: asyncio.Semaphore | None = None) -> None:
+        super().__init__(watchdog, limit)
+        self._engine = engine.sync_engine
+        self._connection: PoolProxiedConnection | None = None
+
+    async def _connect(self) -> PoolProxiedConnection:
+        self._connection = await greenlet_spawn(self._check_out_of_pool)
+        return self._connection
+
+    def _check_out_of_pool(self) -> PoolProxiedConnection:
+        dialect = self._engine.dialect
+        try:
+            return self._engine.raw_connection()
+        except dialect.loaded_dbapi.Error as error:
+            Connection._handle_dbapi_exception_noconnection(error, dialect, self._engine)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - raises the same as `connect`
+            raise
+
+    async def _release(self) -> None:
+        if self._connection is not None:
+            await greenlet_spawn(self._connection.close)
+
+
+def _driver_connection_of(connection: AsyncConnection | PoolProxiedConnection) -> Any:
+    if isinstance(connection, AsyncConnection):
+        sync_connection = connection.sync_connection
+        assert sync_connection is not None
+        return sync_connection.connection.driver_connection
+    return connection.driver_connection

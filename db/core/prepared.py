@@ -16,11 +16,11 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import orjson
-from sqlalchemy import BigInteger, Boolean, Column, DateTime, Float, Integer, Row, Text, exc
+from sqlalchemy import BigInteger, Boolean, Column, DateTime, Engine, Float, Integer, PoolProxiedConnection, Row, Text, exc
 from sqlalchemy.dialects.postgresql import asyncpg as asyncpg_dialect
 from sqlalchemy.engine.result import SimpleResultMetaData
-from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.types import TypeDecorator
+from sqlalchemy.util import greenlet_spawn
 
 from db.core.base import EnumText
 from db.core.sql import Rows
@@ -164,31 +164,35 @@ def _prepare(statement: Rows, arguments: frozenset[str], *, is_shared: bool) -> 
 SELECTS = PreparedSelects()
 
 
-async def execute(connection: AsyncConnection, select: PreparedSelect, values: Sequence[Any]) -> list[Record]:
-    """Run a select on a connection that nothing else uses meanwhile. Raises SQLAlchemy's errors, as its own execution does."""
-    sync_connection: Any = connection.sync_connection
-    fairy = sync_connection.connection
-    driver_connection = fairy.driver_connection
-    notify = _notify if sync_connection._has_events or sync_connection.engine._has_events else None  # noqa: SLF001 - what its own execution asks
+async def execute(connection: PoolProxiedConnection, engine: Engine, select: PreparedSelect, values: Sequence[Any]) -> list[Record]:
+    """Run a select on a connection that nothing else uses meanwhile. Raises SQLAlchemy's errors, as its own execution does.
+
+    The listeners of the engine, which count and trace statements, are notified.
+    """
+    driver_connection: Any = connection.driver_connection
+    events: Any = engine.dispatch if engine._has_events else None  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - what its own execution asks
     context = SimpleNamespace()
-    if notify is not None:
-        notify("before_cursor_execute", sync_connection, select.text, values, context)
+    if events is not None:
+        for listener in events.before_cursor_execute:
+            listener(None, None, select.text, values, context, False)  # noqa: FBT003 - the arguments of the event
     try:
-        statement = await _statement(fairy.info, driver_connection, select.text)
+        statement = await _statement(connection.info, driver_connection, select.text)
         try:
             records = await statement.fetch(*values)
         except (asyncpg.InvalidCachedStatementError, asyncpg.OutdatedSchemaCacheError, asyncpg.InvalidSQLStatementNameError):
-            fairy.info.pop(_STATEMENTS, None)  # a migration changed what the statement reads
+            connection.info.pop(_STATEMENTS, None)  # a migration changed what the statement reads
             await driver_connection.reload_schema_state()
-            records = await (await _statement(fairy.info, driver_connection, select.text)).fetch(*values)
+            records = await (await _statement(connection.info, driver_connection, select.text)).fetch(*values)
     except BaseException as error:
-        if not isinstance(error, asyncpg.PostgresError) or driver_connection.is_closed():
-            await connection.invalidate()  # broken, or in the middle of a statement
-        if isinstance(error, (asyncpg.PostgresError, asyncpg.InterfaceError)):
-            _raise_as_sqlalchemy_does(error, fairy.dbapi_connection, select.text)
+        adapted_connection, is_lost = connection.dbapi_connection, driver_connection.is_closed()
+        if is_lost or not isinstance(error, asyncpg.PostgresError):
+            await greenlet_spawn(connection.invalidate, error)  # broken, or in the middle of a statement
+        if isinstance(error, Exception):
+            _raise_as_sqlalchemy_does(error, adapted_connection, select.text, is_lost=is_lost)
         raise
-    if notify is not None:
-        notify("after_cursor_execute", sync_connection, select.text, values, context)
+    if events is not None:
+        for listener in events.after_cursor_execute:
+            listener(None, None, select.text, values, context, False)  # noqa: FBT003 - the arguments of the event
     return records
 
 
@@ -208,16 +212,13 @@ async def _statement(info: dict[str, Any], driver_connection: Any, text: str) ->
     return statement
 
 
-def _notify(name: str, connection: Any, text: str, values: Sequence[Any], context: SimpleNamespace) -> None:
-    """Call the listeners of an event of the engine, which count and trace the statements."""
-    for listener in getattr(connection.dispatch, name):
-        listener(connection, None, text, values, context, False)  # noqa: FBT003 - the arguments of the event
-
-
-def _raise_as_sqlalchemy_does(error: Exception, adapted_connection: Any, text: str) -> NoReturn:
+def _raise_as_sqlalchemy_does(error: Exception, adapted_connection: Any, text: str, *, is_lost: bool) -> NoReturn:
+    """Raise what SQLAlchemy would make of an error of the driver; other errors as they are."""
+    base: type[Exception] = adapted_connection.dbapi.Error
     try:
         adapted_connection._handle_exception(error)  # noqa: SLF001 - where the dialect translates the driver's errors
-    except adapted_connection.dbapi.Error as translated:
+    except base as translated:
         make_error: Any = exc.DBAPIError.instance  # pyright: ignore[reportUnknownMemberType] - untyped in SQLAlchemy
-        raise make_error(text, None, translated, adapted_connection.dbapi.Error, hide_parameters=True, dialect=_DIALECT) from error
+        options = {"hide_parameters": True, "connection_invalidated": is_lost, "dialect": _DIALECT}
+        raise make_error(text, None, translated, base, **options) from translated
     raise error

@@ -17,7 +17,7 @@ import structlog
 from sqlalchemy import Executable, Row, exc
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from db.core.connection_watchdog import CheckedOutConnection, ConnectionWatchdog
+from db.core.connection_watchdog import CheckedOutConnection, CheckedOutDriverConnection, ConnectionWatchdog
 from db.core.prepared import PreparedSelect, Record, execute
 from db.core.viewer import Viewer
 from db.errors import StateError, Unavailable
@@ -178,8 +178,8 @@ class Database:
     async def records(self, select: PreparedSelect, values: Sequence[Any]) -> list[Record]:
         """Return the records of a prepared select."""
         with _translate_errors():  # as in `read`, without the cost of its generator
-            async with CheckedOutConnection(self._watchdog, self._autocommit, self._reads) as connection:
-                return await execute(connection, select, values)
+            async with CheckedOutDriverConnection(self._watchdog, self.engine, self._reads) as connection:
+                return await execute(connection, self.engine.sync_engine, select, values)
 
     async def copy(self, table: str, columns: Sequence[str], records: Sequence[tuple[Any, ...]]) -> None:
         """COPY records into a table, committed at once. The driver is used directly and knows no column types of ours: pass database values."""

@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import aliased
 
 from db.core.batch import rows_by_key
-from db.core.criteria import AllOf, Filters
+from db.core.criteria import AllOf, Filters, OneOf
 from db.core.policy import visible
 from db.core.sql import Rows
 from db.core.viewer import Viewer
@@ -88,9 +88,10 @@ class ParameterMatch:
         return contains & equals
 
 
-def _all_conditions(condition: AllOf) -> Iterator[ColumnElement[bool]]:
-    """Of a list of `MetricBound` or `ParameterMatch`."""
-    for item in cast("tuple[MetricBound | ParameterMatch, ...]", condition.items):
+def _all_conditions(condition: AllOf | OneOf) -> Iterator[ColumnElement[bool]]:
+    """Of a list of `MetricBound` or `ParameterMatch`. An empty list, which does not tell what it is of, has none."""
+    items = condition.items if isinstance(condition, AllOf) else ()
+    for item in cast("tuple[MetricBound | ParameterMatch, ...]", items):
         yield item.condition()
 
 

@@ -66,6 +66,11 @@ async def test_runs_are_filtered_by_metric_and_parameter(ada: Client, runs: dict
         assert (alphas(page), page["totalCount"]) == (expected, len(expected)), criteria
 
 
+@pytest.mark.parametrize("member", ["metrics", "parameters"])
+async def test_an_empty_list_of_conditions_restricts_nothing(ada: Client, runs: dict[int, str], member: str) -> None:
+    assert (await ada.one(RUNS, filter={member: []}))["totalCount"] == len(runs)
+
+
 @pytest.fixture
 async def measured(database: Database, runs: dict[int, str]) -> dict[int, str]:
     """The six runs in one experiment, with metrics of several names whose last value is alpha; the last run has only accuracy."""
