@@ -27,7 +27,7 @@ from db.core.sql import Rows
 from db.core.viewer import Viewer
 
 MAX_SELECTS = 1_000  # kept by the process
-MAX_STATEMENTS = 200  # prepared on one connection
+MAX_STATEMENTS = 100  # prepared on one connection, each some ten kilobytes of its server process
 
 Record: TypeAlias = Sequence[Any]  # a record of the driver: values by position
 
