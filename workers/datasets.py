@@ -56,6 +56,7 @@ async def ingest(attempt: Attempt) -> Effects:
         "filename": upload.filename,
         "size": upload.size_bytes,
         "sha256": upload.sha256,
+        "reading": job.parameters.get("reading"),
         "actual_sha256": raw.sha256,
         "checkpointing": {"interval": attempt.checkpoint_interval, "parts": parts} if raw.size >= attempt.checkpoint_min_bytes else None,
         "table": None if table is None else table.state["body"],

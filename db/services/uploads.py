@@ -14,7 +14,8 @@ from db.core.policy import visible
 from db.core.viewer import Viewer
 from db.core.work import Database, Work
 from db.errors import NotFound, StateError, UploadMismatch, WrongState
-from db.services import datasets, idempotency, jobs, quota, versions
+from db.services import datasets, idempotency, jobs, quota, reading_options, versions
+from db.services.reading_options import ReadingOptions
 from db.settings import state_settings
 from db.stores.objects import ObjectMissing, ObjectStore
 from db.tables import Dataset, DatasetProfile, DatasetVersion, Upload
@@ -59,6 +60,7 @@ class NewUpload:
     sha256: str | None = None
     content_type: str | None = None
     label: str | None = None
+    reading: ReadingOptions | None = None
     idempotency_key: str | None = None
 
 
@@ -76,7 +78,7 @@ async def request(work: Work, new: NewUpload) -> Row[Any]:
             raise NotFound(str(new.dataset_id))
         return upload
     values = _validated(new)
-    label = values.pop("label")
+    label, reading = values.pop("label"), values.pop("reading")
     dataset = await datasets.lock(work, new.dataset_id)
     quota.check_before_commit(work, dataset.owner_id, new.size_bytes)
     number = await work.scalar(
@@ -90,6 +92,7 @@ async def request(work: Work, new: NewUpload) -> Row[Any]:
         source=DatasetSource.UPLOAD,
         original_filename=values["filename"],
         content_type=values["content_type"],
+        reading=reading,
     )
     version_id = await work.scalar(version_insertion.returning(DatasetVersion.id))
     upload_id = await work.scalar(select(func.uuidv7()))
@@ -129,8 +132,16 @@ def _validated(new: NewUpload) -> dict[str, Any]:
     sha256 = new.sha256.lower() if new.sha256 is not None else None
     if sha256 is not None and (len(sha256) != 64 or not _HEX.issuperset(sha256)):
         checks.add("sha256", message="A SHA-256 is 64 hexadecimal digits; leave it out when you do not know it.")
+    reading = reading_options.validated(new.reading, checks)
     checks.raise_if_invalid()
-    return {"filename": filename, "content_type": content_type, "size_bytes": new.size_bytes, "sha256": sha256, "label": label}
+    return {
+        "reading": reading,
+        "filename": filename,
+        "content_type": content_type,
+        "size_bytes": new.size_bytes,
+        "sha256": sha256,
+        "label": label,
+    }
 
 
 async def complete(
@@ -186,7 +197,8 @@ async def complete(
                 owner_id=dataset.owner_id,
                 kind=INGEST.kind,
                 queue=jobs.queue_for(INGEST.kind, dataset.modality),
-                parameters={"filename": upload.filename, "sizeBytes": upload.size_bytes, "sha256": upload.sha256},
+                parameters={"filename": upload.filename, "sizeBytes": upload.size_bytes, "sha256": upload.sha256}
+                | ({} if upload.reading is None else {"reading": upload.reading}),
                 dataset_id=dataset.id,
                 dataset_version_id=upload.version_id,
             ),
@@ -196,9 +208,9 @@ async def complete(
     return upload.version_id, job.id
 
 
-def _visible_upload(work: Work, upload_id: UUID) -> Select[Upload, UUID, DatasetVersionStatus]:
+def _visible_upload(work: Work, upload_id: UUID) -> Select[Upload, UUID, dict[str, Any] | None, DatasetVersionStatus]:
     return (
-        select(Upload, DatasetVersion.dataset_id, DatasetVersion.status.label("version_status"))
+        select(Upload, DatasetVersion.dataset_id, DatasetVersion.reading, DatasetVersion.status.label("version_status"))
         .join(DatasetVersion, DatasetVersion.id == Upload.version_id)
         .join(Dataset, Dataset.id == DatasetVersion.dataset_id)
         .where(Upload.id == upload_id, Dataset.deleted_at.is_(None), visible(Upload, work.viewer))

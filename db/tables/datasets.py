@@ -156,6 +156,7 @@ class DatasetVersion(Table, policy=Through("dataset_id")):
     format: Mapped[FileFormat] = enum_column("format", FileFormat, server_default="unknown")
     size_bytes: Mapped[int | None] = bigint_column()
     sha256: Mapped[str | None]
+    reading: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     row_count: Mapped[int | None] = bigint_column()
     column_count: Mapped[int | None]
     columns: Mapped[list[Any]] = jsonb_column("[]")

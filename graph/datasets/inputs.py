@@ -7,9 +7,10 @@ from typing import Any
 import strawberry
 from strawberry import ID, Maybe
 
+from db.services.reading_options import ReadingOptions
 from graph.core.filters import DateTimeFilter, Filter, StringFilter, order_input, reference
 from graph.core.scalars import JSON, BigInt
-from graph.datasets.enums import DatasetSource, Modality, ProblemType
+from graph.datasets.enums import ColumnType, DatasetSource, Modality, ProblemType
 
 
 @strawberry.input(description="Conditions on datasets, all of which must hold. A list of values means any of them.")
@@ -70,6 +71,39 @@ class DeleteDatasetInput:
     id: ID = strawberry.field(description="The dataset.")
 
 
+@strawberry.input(description="The type of one column.")
+class ColumnTypeInput:
+    column: str = strawberry.field(description="The column's name in the file.")
+    type: ColumnType = strawberry.field(
+        description="Its type: any but JSON and BINARY. Cells that do not fit become missing, each an issue."
+    )
+
+
+@strawberry.input(
+    description="How to read a file, where it is known. What is left out is detected, and what was assumed is listed in `issues`."
+)
+class ReadingOptionsInput:
+    delimiter: str | None = strawberry.field(description="The character between the fields of delimited text, such as `;`.")
+    decimal_mark: str | None = strawberry.field(
+        description="`.` or `,` in the numbers of delimited text and of text cells; the other one may stand between groups of three digits."
+    )
+    encoding: str | None = strawberry.field(description="The encoding of text, such as `utf-8`, `cp1252` or `shift_jis`.")
+    header_row: int | None = strawberry.field(
+        description="The row with the column names, 1 to 200, not counting blank rows; rows before it are skipped. 0: the file has no header."
+    )
+    sheet: str | None = strawberry.field(description="The sheet of a workbook; by default the first visible one that has cells.")
+    missing_words: list[str] | None = strawberry.field(
+        description="The words that mean a missing value, in place of the usual ones, such as `NA`. An empty cell is missing in any case."
+    )
+    column_types: list[ColumnTypeInput] | None = strawberry.field(
+        description="The types of columns, instead of those that their values suggest."
+    )
+
+    def options(self) -> ReadingOptions:
+        types = tuple((entry.column, entry.type) for entry in self.column_types or ())
+        return ReadingOptions(self.delimiter, self.decimal_mark, self.encoding, self.header_row, self.sheet, self.missing_words, types)
+
+
 @strawberry.input(description="A file to upload as the next version of a dataset.")
 class RequestUploadInput:
     dataset_id: ID = strawberry.field(description="The dataset that gets the version.")
@@ -81,6 +115,9 @@ class RequestUploadInput:
     sha256: str | None = strawberry.field(description="Its SHA-256 in hexadecimal, if known; the uploaded file is verified against it.")
     content_type: str | None = strawberry.field(description="Its media type, sent with the file; `application/octet-stream` by default.")
     label: str | None = strawberry.field(description="A name for the version, such as `after cleaning`.")
+    reading: ReadingOptionsInput | None = strawberry.field(
+        description="How to read the file, where detection would fail; a retry keeps it."
+    )
     idempotency_key: str | None = strawberry.field(
         description="Makes retries safe: the same key with the same input returns the result of the first call; with another input it is a Conflict. Kept for a day."
     )

@@ -152,6 +152,7 @@ class DatasetMutations:
                 sha256=input.sha256,
                 content_type=input.content_type,
                 label=input.label,
+                reading=None if input.reading is None else input.reading.options(),
                 idempotency_key=input.idempotency_key,
             )
             async with info.context.work() as work:

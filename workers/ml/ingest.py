@@ -84,6 +84,9 @@ def ingest(spec: IngestSpec, reporter: Reporter) -> IngestResult:
         reporter.node(READ, "skipped", 0, {"format": table["format"], "rows": table["rows"], "issues": table["issue_count"]})
     with stage(reporter, PROFILE, _READ_PERCENT, 99.0) as profiling:
         profile = profile_parquet(str(target), profiling, start_percent=_READ_PERCENT, end_percent=99.0)
+        for column in profile["columns"]:
+            if ReadingOptions.of(spec.get("reading")).column_types.get(column["name"]) == "STRING":
+                column["type"] = "STRING"  # the user's choice, however few its values are
         profiling.output = {"rows": profile["row_count"], "columns": len(profile["columns"])}
     columns: list[ColumnOut] = [
         {"name": column["name"], "type": column["type"], "nullable": column["missing_count"] > 0} for column in profile["columns"]
@@ -117,6 +120,7 @@ def _read_table(spec: IngestSpec, target: Path, reporter: Reporter, reading: Sta
         _check_digest(raw, spec, cause=error)
         raise
     _check_digest(raw, spec)
+    _add_unknown_columns(reader, ReadingOptions.of(spec.get("reading")))
     return {
         "format": format_name,
         "sha256": raw.sha256(),
@@ -155,6 +159,16 @@ def _read_file(raw: RawFile, spec: IngestSpec, target: Path, reporter: Reporter,
         reporter.log("Some values later in the file do not fit the types inferred from its beginning; the file is read again.")
     reading.progress(_READ_PERCENT, "read")
     return format_name, reader, rows
+
+
+def _add_unknown_columns(reader: TableReader, options: ReadingOptions) -> None:
+    names = reader.column_types()
+    for name in options.column_types:
+        if name not in names:
+            listed = ", ".join(map(repr, list(names)[:10]))
+            reader.issues.add(
+                "UNKNOWN_COLUMN", f"A type was given for the column {name!r}, which the file does not have. Its columns are: {listed}."
+            )
 
 
 def _check_digest(raw: RawFile, spec: IngestSpec, cause: BadInput | None = None) -> None:

@@ -53,6 +53,10 @@ class DelimitedReader:
             delimiter=None if options.delimiter is None else options.delimiter.encode(),
             header_row=options.header_row,
         )
+        if self._layout.row_count == 0 and options.header_row:
+            raise BadInput(
+                "HEADER_ONLY", f"{filename!r} has no row {options.header_row} to take the names from, or none after it. Name another row."
+            )
         if self._layout.row_count == 0:
             raise BadInput("EMPTY_FILE", f"{filename!r} holds no rows. Upload a file with a header and at least one row.")
         self._check_rows(is_whole=is_whole)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 from itertools import islice
 from typing import Any
@@ -23,6 +24,7 @@ import pyarrow.parquet as pq
 from workers.ml import limits
 from workers.ml.errors import BadInput
 from workers.ml.json_values import json_value
+from workers.ml.reading.clock import clock_text
 from workers.ml.reading.column_names import check_width, clean_names
 from workers.ml.reading.issues import IssueLog
 from workers.ml.reading.numbers import MAX_DIGITS, describe_long_number
@@ -88,7 +90,7 @@ class ParquetReader:
             self._notes = {name: ValueNotes() for name in self._names}
             texts = [
                 name for name, field in zip(self._names, schema, strict=True)
-                if (self._types[name] == "STRING" and _is_text(field.type)) or name in self._rules.fixed
+                if (self._types[name] == "STRING" and _is_text(field.type)) or self._is_fixed(name)
             ]  # fmt: skip
             self._type_inference = TypeInference(texts, self._text_types, self._rules) if texts else None
             self._decoded_bytes, self._needs_another_pass, self._position = 0, False, (0, 0, 0)
@@ -198,6 +200,10 @@ class ParquetReader:
         for start in range(0, batch.num_rows, slice_rows):
             yield batch.slice(start, slice_rows)
 
+    def _is_fixed(self, name: str) -> bool:
+        """Whether the user chose another type than the file has."""
+        return self._rules.fixed.get(name, self._types[name]) != self._types[name]
+
     def _frame(self, part: pa.RecordBatch, schema: pa.Schema, first_row: int) -> pl.DataFrame:
         columns = [self._column(part.column(index), name, schema.field(index).type, first_row) for index, name in enumerate(self._names)]
         frame = pl.DataFrame(columns)
@@ -208,7 +214,7 @@ class ParquetReader:
 
     def _column(self, values: pa.Array, name: str, declared: pa.DataType, first_row: int) -> pl.Series:
         kind = self._types[name]
-        if name in self._rules.fixed:
+        if self._is_fixed(name):
             return _as_text(values, name)
         if pa.types.is_dictionary(values.type):
             values = values.cast(values.type.value_type)
@@ -275,8 +281,13 @@ def _cast(values: pa.Array, name: str, target: pa.DataType) -> pl.Series | None:
 
 
 def _as_text(values: pa.Array, name: str) -> pl.Series:
-    texts = [None if item is None else f"{item:f}" if isinstance(item, Decimal) else str(item) for item in values.to_pylist()]
-    return pl.Series(name, texts, dtype=pl.String)
+    return pl.Series(name, [None if item is None else _text_of(item) for item in values.to_pylist()], dtype=pl.String)
+
+
+def _text_of(item: Any) -> str:
+    if isinstance(item, timedelta):
+        return clock_text(item)
+    return f"{item:f}" if isinstance(item, Decimal) else str(item)
 
 
 def _exceeds_float(values: pa.Array, scale: int) -> bool:

@@ -99,7 +99,7 @@ class TypeInference:
         tally = self._tallies[name]
         missing, null_count = values.null_count(), text.null_count()
         tally.filled += values.len() - missing
-        if kind in (TEXT, JSON):
+        if kind.name in ("STRING", "CATEGORY", "JSON"):
             if missing > null_count:
                 indices = (values.is_null() & text.is_not_null()).arg_true()
                 tally.notes.add_words(text.gather(indices), indices, row_number)
