@@ -22,6 +22,7 @@ import redis.asyncio as redis_client
 from rich.console import Console
 from rich.table import Table
 
+from db.services.jobs.kinds import declared_kinds
 from tests.faults.bodies import JOB_VARIABLE, SCRIPT_PREFIX
 from tests.faults.cluster import Cluster
 from tests.faults.hooks import TRACES
@@ -45,6 +46,22 @@ CREATE TABLE faults.left_behind (job_id uuid, pid int);
 TERMINAL_STATES = "('completed', 'failed', 'cancelled')"
 _SCRIPTED = f"p.name LIKE '{SCRIPT_PREFIX}%'"
 
+
+def _declared_outputs() -> str:
+    """The WHEN clauses that map a kind of job to the kinds of its outputs: one row of each table that its declaration names."""
+    outputs = {kind.value: sorted(str(table.output_kind) for table in spec.outputs) for kind, spec in declared_kinds().items()}
+    return " ".join(f"WHEN '{kind}' THEN ARRAY{kinds}::text[]" for kind, kinds in outputs.items())
+
+
+def _target_exists() -> str:
+    """The condition that the row exists to which an output refers."""
+    tables = {table for spec in declared_kinds().values() for table in spec.outputs}
+    exists = (
+        f"o.kind = '{table.output_kind}' AND EXISTS (SELECT FROM {table.__tablename__} t WHERE t.id = o.target_id)" for table in tables
+    )
+    return " OR ".join(sorted(exists))
+
+
 INVARIANTS: dict[str, str] = {
     "1  every accepted submit is one row": """
         SELECT s.job_id FROM faults.submits s LEFT JOIN jobs j ON j.id = s.job_id WHERE j.id IS NULL
@@ -56,14 +73,11 @@ INVARIANTS: dict[str, str] = {
         SELECT id FROM jobs WHERE status NOT IN {TERMINAL_STATES}
         UNION ALL
         SELECT job_id FROM job_events GROUP BY job_id HAVING count(*) FILTER (WHERE type::text IN {TERMINAL_STATES}) <> 1""",
-    "2  COMPLETED has one set of effects": """
+    "2  COMPLETED has one set of effects": f"""
         SELECT j.id FROM jobs j LEFT JOIN job_outputs o ON o.job_id = j.id WHERE j.status = 'completed'
-        GROUP BY j.id, j.kind HAVING array_agg(o.kind ORDER BY o.kind) IS DISTINCT FROM
-          CASE j.kind WHEN 'train' THEN ARRAY['mversion'] ELSE ARRAY['profile', 'version'] END
+        GROUP BY j.id, j.kind HAVING array_remove(array_agg(o.kind ORDER BY o.kind), NULL) <> CASE j.kind {_declared_outputs()} ELSE ARRAY[]::text[] END
         UNION ALL
-        SELECT o.job_id FROM job_outputs o LEFT JOIN dataset_versions v ON o.kind = 'version' AND v.id = o.target_id
-        LEFT JOIN dataset_profiles p ON o.kind = 'profile' AND p.id = o.target_id
-        LEFT JOIN model_versions m ON o.kind = 'mversion' AND m.id = o.target_id WHERE num_nonnulls(v.id, p.id, m.id) <> 1
+        SELECT o.job_id FROM job_outputs o WHERE NOT ({_target_exists()})
         UNION ALL
         SELECT v.produced_by_id FROM dataset_versions v JOIN jobs j ON j.id = v.produced_by_id
         WHERE v.status = 'ready' GROUP BY v.produced_by_id HAVING count(*) > 1
