@@ -100,7 +100,6 @@ class Sandbox:
     """
 
     def __init__(self) -> None:
-        drop_capabilities()
         abi = landlock_abi()
         self._ruleset: int | None = None
         if abi:
@@ -113,7 +112,11 @@ class Sandbox:
             self._allow(_DEVICES, self._all_rights)
 
     def enter(self, target: str, writable: Iterable[str]) -> None:
-        """Restrict this thread, and what it starts, to the libraries, the package of `target` and the paths `writable`."""
+        """Restrict this thread, and what it starts, to the libraries, the package of `target` and the paths `writable`.
+
+        Lower the priority before: without a capability, the kernel changes that of few sessions a second.
+        """
+        drop_capabilities()
         if self._ruleset is None:
             return
         self._allow(_package_paths(target), _READ)
