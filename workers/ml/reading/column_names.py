@@ -15,9 +15,9 @@ def clean_names(raw: Iterable[str], issues: IssueLog) -> list[str]:
 
     Raises BadInput (TOO_MANY_COLUMNS).
     """
-    names = [unicodedata.normalize("NFC", name) for name in raw]  # two spellings of a name are one name
+    names = [composed_name(name) for name in raw]  # two spellings of a name are one name
     check_width(len(names))
-    original_names = {name.strip() for name in names}
+    original_names = set(names)
     used_names: set[str] = set()
     cleaned: list[str] = []
     for position, original in enumerate(names, start=1):
@@ -47,7 +47,11 @@ def clean_names(raw: Iterable[str], issues: IssueLog) -> list[str]:
 
 
 def composed_name(name: str) -> str:
-    return unicodedata.normalize("NFC", name).strip()
+    """The name in its NFC form, without spaces and byte order marks around it."""
+    name = unicodedata.normalize("NFC", name).strip()
+    while name.startswith("\ufeff") or name.endswith("\ufeff"):
+        name = name.strip("\ufeff").strip()
+    return name
 
 
 def check_width(width: int, *, is_at_least: bool = False) -> None:

@@ -61,7 +61,7 @@ class ExcelReader:
             except TooLarge as error:
                 raise self._too_large(str(error)) from error
             except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError) as error:
-                raise self._unreadable(error) from error
+                raise self._unreadable() from error
         elif _ENCRYPTED in raw.head(limits.MIB) + raw.tail(limits.MIB):
             raise BadInput(
                 "UNREADABLE_FILE",
@@ -98,10 +98,11 @@ class ExcelReader:
             f"{self._filename!r} is too large: {reason}. Save the sheet as CSV, which may have any size, and upload that.",
         )
 
-    def _unreadable(self, reason: object) -> BadInput:
+    def _unreadable(self) -> BadInput:
         return BadInput(
             "UNREADABLE_FILE",
-            f"{self._filename!r} cannot be read as an Excel workbook ({str(reason)[:200]}). Save it again and upload it.",
+            f"{self._filename!r} cannot be read as an Excel workbook: it is damaged, incomplete or of another kind. Open it in a spreadsheet "
+            "program, save it again or as CSV, and upload that.",
         )
 
     # -- sheets
@@ -122,9 +123,9 @@ class ExcelReader:
             cells = _SheetCells(workbook, name, frame, scan, columns)
             frame = cells.exact_text()
         except fastexcel.FastExcelError as error:
-            raise self._unreadable(error) from error
+            raise self._unreadable() from error
         except pl.exceptions.PanicException as error:
-            raise self._unreadable(error) from error
+            raise self._unreadable() from error
         return self._with_names(frame, cells)
 
     def _choose_sheet(self, workbook: Any) -> tuple[str, Any]:

@@ -178,6 +178,14 @@ class JsonArrayReader:
             return json_numbers.loads(text)
         except orjson.JSONDecodeError as error:
             reason, position = error.msg, error.pos
+        if (whole := json_numbers.without_half_characters(text)) != text:
+            row = self._row_count + 1
+            self._text_issues.add(
+                "UNDECODABLE_BYTES",
+                f"After row {self._row_count} there are escapes of half a character, such as \\ud83d; each was replaced by U+FFFD.",
+                row=row,
+            )
+            return self._loads(whole)
         if b"NaN" in text or b"Infinity" in text:
             try:
                 return json_numbers.loads_with_constants(text)

@@ -9,6 +9,7 @@ from typing import Any, Final
 import orjson
 
 _LONG_NUMBER: Final = re.compile(rb"\d{19}")
+_ESCAPE: Final = re.compile(rb"(\\u[dD][89abAB][\da-fA-F]{2}\\u[dD][c-fC-F][\da-fA-F]{2})|(\\u[dD][89a-fA-F][\da-fA-F]{2})|\\.", re.DOTALL)
 _MAX_INT_TEXT: Final = 4_000  # Python converts at most 4,300 digits
 
 
@@ -21,6 +22,11 @@ def loads(text: bytes) -> Any:
 def loads_with_constants(text: bytes) -> Any:
     """Parse JSON with NaN and Infinity, as Python writes them. Raises `ValueError` or `RecursionError`."""
     return json.loads(text, parse_int=_whole)
+
+
+def without_half_characters(text: bytes) -> bytes:
+    """Replace escapes of unpaired surrogates, which JSON's grammar allows and no text holds, by U+FFFD."""
+    return _ESCAPE.sub(lambda escape: b"\\ufffd" if escape[2] else escape[0], text)
 
 
 def dumps(value: Any) -> str:

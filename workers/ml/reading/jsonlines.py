@@ -153,6 +153,13 @@ class JsonLinesReader:
                     issue_code, f"Row {self._row_count} has {description}; each was replaced by U+FFFD.", row=self._row_count
                 )
             value, reason = _parse_line(line)
+            if reason is not None and (whole := json_numbers.without_half_characters(line)) != line:
+                value, reason = _parse_line(whole)
+                self._line_issues.add(
+                    "UNDECODABLE_BYTES",
+                    f"Row {self._row_count} has escapes of half a character, such as \\ud83d; each was replaced by U+FFFD.",
+                    row=self._row_count,
+                )
             if isinstance(value, list) and self._arrays.names is not None:
                 objects, _ = self._arrays.objects([value], self._row_count, self._line_issues)
                 rows += objects

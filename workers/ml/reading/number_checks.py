@@ -15,7 +15,7 @@ from workers.ml.reading.text_types import FLOAT, TextType, TypeTally
 
 RowNumber = Callable[[int], int]
 WHOLE: Final = r"^[+-]?\d+$"
-_LEADING_ZERO: Final = r"^[+-]?0\d+$"
+_LEADING_ZERO: Final = r"^[+-]?0\d+(?:[eE][+-]?\d+)?$"
 _PLAIN_FRACTION: Final = r"^[+-]?\d*\.?\d*$"
 
 
@@ -39,6 +39,10 @@ def check_floats(kind: TextType, values: pl.Series, text: pl.Series, tally: Type
         return
     if low == float("-inf") or high == float("inf"):
         tally.notes.add_infinite(values, row_number)
+        # Digits that become an infinity are an identifier like 101E010031 rather than a number.
+        is_beyond = (values.is_infinite() & text.str.contains(r"\d")).arg_true()
+        if is_beyond.len():
+            tally.numbers.add_beyond_floats(row_number(is_beyond[0]), text[is_beyond[0]])
     if tally.numbers.inexact is None and (low <= -MAX_EXACT_FLOAT or high >= MAX_EXACT_FLOAT):
         indices = ((values.abs() >= MAX_EXACT_FLOAT) & values.is_finite()).arg_true()
         _note_inexact(text.gather(indices), kind, tally.numbers, lambda index: row_number(indices[index]))
@@ -48,7 +52,10 @@ def check_leading_zeros(kind: TextType, text: pl.Series, tally: TypeTally, row_n
     if tally.leading_zeros is not None:
         return
     # The regular expression costs as much as parsing, so a cheap test comes first.
-    has_zero = (text.str.starts_with("0") & (text.str.len_bytes() > 1)) | text.str.starts_with("-0") | text.str.starts_with("+0")
+    has_zero = text.str.starts_with("0") & (text.str.len_bytes() > 1)
+    if kind.parse_format is None:
+        has_zero &= ~text.str.starts_with("0.")
+    has_zero = has_zero | text.str.starts_with("-0") | text.str.starts_with("+0")
     if has_zero.any():
         indices = has_zero.arg_true()
         indices = indices.filter(kind.plain_values(text.gather(indices)).str.contains(_LEADING_ZERO))

@@ -2,7 +2,8 @@
 
 Whole numbers are INTEGER where 64 bits hold all of them, DECIMAL where 38 digits do, and text otherwise. A column with a value that is
 written with a point or an exponent is FLOAT, if a double holds each of its whole numbers exactly; otherwise it is DECIMAL where all
-values are exact in 38 digits, and text where they are not. So no digit of a whole number is ever lost.
+values are exact in 38 digits, and text where they are not. So no digit of a whole number is ever lost. Text with an exponent that no double
+holds (204E020041) is rather an identifier: its column is text.
 """
 
 from __future__ import annotations
@@ -61,6 +62,12 @@ class NumberTally:
                 self.is_unlimited = True
             self.whole_digits, self.fraction_digits = max(self.whole_digits, whole), max(self.fraction_digits, fraction)
 
+    def add_beyond_floats(self, row: int, text: str) -> None:
+        """Add a value with an exponent that no double holds."""
+        self.fractions += 1
+        self.is_unlimited = True
+        self.inexact = self.inexact or (row, text)
+
     @property
     def kind(self) -> NumberKind:
         if self.fractions:
@@ -87,6 +94,10 @@ class NumberTally:
 
 
 def describe_long_number(column: str, row: int, value: str) -> str:
+    if "e" in value.lower():
+        return (
+            f"Column {column!r} is kept as text: {short_repr(value)} in row {row} is larger than any number here, and may be an identifier."
+        )
     return (
         f"Column {column!r} is kept as text: {short_repr(value)} in row {row} has more digits than a number keeps here, which a number would "
         "not preserve."

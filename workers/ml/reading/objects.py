@@ -53,6 +53,8 @@ class ObjectTable:
         self._counts: dict[str, Counter[str]] = {}
         self._numbers: dict[str, NumberTally] = {}
         self._notes: dict[str, ValueNotes] = {}
+        self._first_texts: dict[str, tuple[int, str]] = {}
+        """The first string of each column, with its row."""
         self._scales: dict[str, int] = {}
         self._surveyed: set[str] = set()
         """Keys of which each pass counts all digits."""
@@ -64,7 +66,7 @@ class ObjectTable:
         self._column_issues = IssueLog()
 
     def begin_pass(self) -> None:
-        self._counts, self._numbers, self._notes = {}, {}, {}
+        self._counts, self._numbers, self._notes, self._first_texts = {}, {}, {}, {}
         self._value_issues = IssueLog()
         self._type_inference = None
 
@@ -75,6 +77,7 @@ class ObjectTable:
             "counts": self._counts,
             "numbers": {key: tally.state() for key, tally in self._numbers.items()},
             "notes": {key: notes.state() for key, notes in self._notes.items()},
+            "first_texts": self._first_texts,
             "scales": self._scales,
             "surveyed": sorted(self._surveyed),
             "text_types": types_to_state(self._text_types),
@@ -89,6 +92,7 @@ class ObjectTable:
         self._counts = {key: Counter(counts) for key, counts in state["counts"].items()}
         self._numbers = {key: NumberTally.from_state(tally) for key, tally in state["numbers"].items()}
         self._notes = {key: ValueNotes.from_state(notes) for key, notes in state["notes"].items()}
+        self._first_texts = {key: (row, text) for key, (row, text) in state["first_texts"].items()}
         self._text_types = types_from_state(state["text_types"])
         self._has_kinds = True
         self._type_inference = None
@@ -168,6 +172,9 @@ class ObjectTable:
     def _count(self, key: str, values: list[Any], row_numbers: Sequence[int]) -> None:
         counts = Counter(kind.__name__ for kind in map(type, values))
         numbers, notes = self._numbers[key], self._notes[key]
+        if counts["str"] and key not in self._first_texts:
+            index, text = next((index, value) for index, value in enumerate(values) if type(value) is str)
+            self._first_texts[key] = row_numbers[index], short_repr(text)
         if counts["int"]:
             whole = [value for value in values if type(value) is int]
             if min(whole) < -MAX_EXACT_FLOAT or max(whole) > MAX_EXACT_FLOAT:
@@ -226,7 +233,22 @@ class ObjectTable:
             if self._kinds[key] == "STRING" and position is not None and not counts["str"]:
                 row, value = position
                 log.add("KEPT_AS_TEXT", describe_long_number(name, row, value), column=name, row=row)
+            elif self._kinds[key] == "STRING" and composed_name(key) not in self._rules.fixed and key in self._first_texts:
+                self._add_mixed(key, name, log)
         return log
+
+    def _add_mixed(self, key: str, name: str, log: IssueLog) -> None:
+        """List a column that is text because of few of its values."""
+        counts = self._counts[key]
+        filled = counts.total() - counts["NoneType"]
+        for noun, fitting in (("a number", counts["int"] + counts["float"]), ("true or false", counts["bool"])):
+            if fitting >= limits.MIN_PROPOSAL_SHARE * filled:
+                row, text = self._first_texts[key]
+                message = (
+                    f"Column {name!r} is kept as text: {filled - fitting:,} of {filled:,} values are not {noun}, the first is {text} in "
+                    f"row {row}. Up to 1 % would have been treated as missing."
+                )
+                log.add("MIXED_COLUMN", message, column=name, row=row)
 
     # -- values
 

@@ -72,6 +72,8 @@ _TEXT_KINDS: Final[list[tuple[str, str]]] = [
     ("#!/", "a program"),
 ]
 _TAG: Final = re.compile(r"</?[a-z!?][^<>]*>")
+_ELEMENT: Final = re.compile(r"<([a-z]\w*)\b[^<>]*>.*</\1>")
+_YAML_ROW: Final = re.compile(r"(?:- |  +)[\w.-]+:(?: |$)")
 # "C 1" in EBCDIC begins the textual header of a SEG-Y file (SEG Technical Standards, rev 2.0, section 4).
 _SEGY: Final = b"\xc3\x40\xf1"
 
@@ -144,9 +146,14 @@ def _check_markup(body: str, filename: str) -> None:
         if start.startswith(opening):
             raise _unsupported_format(filename, name)
     # One line in brackets may be a header (<DATE>,<OPEN>); several are markup.
-    lines = [line.strip() for line in start.split("\n") if line.strip()][:3]
-    if len(lines) > 1 and all(_TAG.match(line) for line in lines):
+    rows = [line.rstrip() for line in start.split("\n") if line.strip()][:3]
+    lines = [row.strip() for row in rows]
+    if (len(lines) > 1 and all(_TAG.match(line) for line in lines)) or (len(lines) == 1 and _ELEMENT.fullmatch(lines[0])):
         raise _unsupported_format(filename, "an HTML page or an XML document")
+    if PurePath(filename).suffix.lower() in {".yaml", ".yml"} or (
+        len(rows) > 1 and rows[0].startswith("- ") and all(map(_YAML_ROW.match, rows))
+    ):
+        raise _unsupported_format(filename, "a YAML document")
 
 
 def _are_array_lines(body: str, *, is_whole: bool) -> bool:

@@ -3,7 +3,7 @@
 The first block (8 MiB) proposes a type for each column: the narrowest that fits 90 % of its values. The whole file then decides. If at
 most 1 % of the values do not fit, they become missing, each an issue with row and column; if more do not, the column is text (or the
 wider type) and the file is parsed again. Nothing is converted with a loss: a single number with leading zeros ("007") makes a column
-text; `numbers` has the rule for long numbers.
+text, and so does one with an exponent (003E7); `numbers` has the rule for long numbers.
 
 INTEGER: an optional sign and digits. FLOAT: also a decimal mark, an exponent or `inf`. The decimal mark is the file's (`decimal_marks`);
 the other mark may stand between groups of three digits. BOOLEAN: true, True, TRUE and the same forms of false. DATE and DATETIME: ISO
@@ -196,6 +196,8 @@ class TypeTally:
                 return replace(
                     proposed, name=self.numbers.kind, scale=self.numbers.fraction_digits if self.numbers.kind == "DECIMAL" else 0
                 )
+            case "FLOAT" if self.numbers.lossy_value is not None:
+                return TEXT
             case "FLOAT" if self.numbers.inexact is not None:
                 return replace(proposed, name="INTEGER")
             case "DECIMAL" if self.wider_misfits:

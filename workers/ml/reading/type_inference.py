@@ -115,9 +115,9 @@ class TypeInference:
                 tally.filled -= indices.len()
                 repaired = values = values.fill_nan(None)
             number_checks.check_floats(kind, values, text, tally, row_number)
-        elif kind.name in ("INTEGER", "DECIMAL"):
-            if kind.name == "INTEGER":
-                number_checks.check_integers(values, text, tally, row_number)
+        elif kind.name == "INTEGER":
+            number_checks.check_integers(values, text, tally, row_number)
+        if kind.is_number:
             number_checks.check_leading_zeros(kind, text, tally, row_number)
         if missing > null_count:
             refitted = self._retry_misfits(name, kind, text, values, row_number)
@@ -177,7 +177,7 @@ class TypeInference:
 
     @staticmethod
     def _check_trimmed(kind: TextType, text: pl.Series, values: pl.Series, tally: TypeTally, row_number: Callable[[int], int]) -> None:
-        if kind.name in ("INTEGER", "DECIMAL"):
+        if kind.is_number:
             number_checks.check_leading_zeros(kind, text, tally, row_number)
         if kind.name == "INTEGER":
             number_checks.check_integers(values, text, tally, row_number)
