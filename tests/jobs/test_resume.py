@@ -252,7 +252,7 @@ def long() -> bytes:
     rows = np.arange(2_000_000)
     text = "row;note\n" + "\n".join(map("{};a".format, rows))
     sound = text[: text.index("\n", 17 * 1024**2) + 1]
-    return (sound + "".join(f'{row};"5" pipe\n' for row in range(60_000))).encode()
+    return (sound + "".join(f'{row};"5" pipe\n' for row in range(180_000))).encode()
 
 
 async def undisturbed(ada: Client, name: str, content: bytes) -> dict[str, Any]:
