@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from abc import ABC, abstractmethod
 from typing import Any, Generic, TypeVar
 
 import asyncpg
@@ -70,7 +71,7 @@ class ConnectionWatchdog:
 C = TypeVar("C", bound="AsyncConnection | PoolProxiedConnection")
 
 
-class _CheckedOut(Generic[C]):
+class _CheckedOut(ABC, Generic[C]):
     """Check out a pooled connection under `limit`; raise `Unavailable` if PostgreSQL stops answering meanwhile.
 
     Probing starts with the wait for the connection. This is a class because every read passes here, and nested generator context managers
@@ -84,11 +85,11 @@ class _CheckedOut(Generic[C]):
         self._is_terminated = False
         self._probe_task: asyncio.Task[None] | None = None
 
-    async def _connect(self) -> C:
-        raise NotImplementedError
+    @abstractmethod
+    async def _connect(self) -> C: ...
 
-    async def _release(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    async def _release(self) -> None: ...
 
     async def __aenter__(self) -> C:
         self._watchdog.raise_if_unavailable()

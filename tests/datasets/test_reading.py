@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import json
 from datetime import time, timedelta
 from decimal import Decimal
 from typing import Any
 
-import openpyxl
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
+from tests import files
 from tests.client import Client
+from tests.files import parquet
 
 VERSION = """query($id: ID!) { node(id: $id) { ... on DatasetVersion { format columns { name type } preview(first: 3) issues { code column row message }
   profile { columns { type min max mean quantiles histogram { count } } } } } }"""
@@ -21,24 +20,7 @@ REQUEST = """mutation($input: RequestUploadInput!) { requestUpload(input: $input
 
 
 def workbook(rows: list[list[Any]], **hidden: list[list[Any]]) -> bytes:
-    book = openpyxl.Workbook()
-    sheet: Any = book.active
-    for row in rows:
-        sheet.append(row)
-    for name, cells in hidden.items():
-        other = book.create_sheet(name)
-        other.sheet_state = "hidden"
-        for row in cells:
-            other.append(row)
-    target = io.BytesIO()
-    book.save(target)
-    return target.getvalue()
-
-
-def parquet(**columns: Any) -> bytes:
-    target = io.BytesIO()
-    pq.write_table(pa.table(columns), target)
-    return target.getvalue()
+    return files.workbook(*hidden, Sheet=rows, **hidden)  # pyright: ignore[reportArgumentType] - no sheet is called `since` or `shown`
 
 
 LONG = 2**64 + 1

@@ -184,8 +184,8 @@ def lost_error(patch: pytest.MonkeyPatch) -> None:
 
 def resolved_once(patch: pytest.MonkeyPatch) -> None:
     """All objects of a level get the value of the first."""
-    original = steps.ResolverStep._resolve
-    patch.setattr(steps.ResolverStep, "_resolve", lambda self, run, level: original(self, run, level)[:1] * len(level.sources))
+    original = steps.ResolverStep._values
+    patch.setattr(steps.ResolverStep, "_values", lambda self, run, level: original(self, run, level)[:1] * len(level.sources))
 
 
 MUTANTS: tuple[Mutant, ...] = (

@@ -117,6 +117,7 @@ async def test_connections_are_spread_and_metrics_added_up(api: ApiProcesses, ad
             assert metrics["trellis_operations_total", "anonymous", "ok", "query"] == 40
             assert metrics["trellis_database_connections_max",] == PROCESSES * int(os.environ.get("TRELLIS_DATABASE_POOL_SIZE", "20"))
             assert metrics["trellis_sockets",] == 0
+            assert not any(name.startswith(("process_", "python_")) for name, *_ in metrics), "those of one process would mislead"
     finally:
         await asyncio.gather(*(client.aclose() for client in clients))
 

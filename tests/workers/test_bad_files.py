@@ -12,26 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openpyxl
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.files import workbook
 from tests.workers.ingest_runner import ingest_error, issue_locations, run_ingest
 from workers.ml import limits
-
-
-def workbook(**sheets: list[list[Any]]) -> bytes:
-    book = openpyxl.Workbook()
-    book.remove(book.worksheets[0])
-    for name, rows in sheets.items():
-        sheet = book.create_sheet(name)
-        for row in rows:
-            sheet.append(row)
-    target = io.BytesIO()
-    book.save(target)
-    return target.getvalue()
 
 
 def workbook_with(sheet: bytes) -> bytes:

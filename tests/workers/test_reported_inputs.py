@@ -6,19 +6,17 @@ A row holds the report, the name and the content of the file, the types and cell
 from __future__ import annotations
 
 import gzip
-import io
 import math
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import openpyxl
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
+from tests.files import parquet, workbook
 from workers.ml.errors import BadInput
 from workers.ml.reading.opening import open_reader
 from workers.ml.reading.raw import RawFile
@@ -28,29 +26,6 @@ Case = tuple[str, str, str | bytes, Columns, list[tuple[str, str | None, int | N
 NO_HEADER = ("NO_HEADER", None, 1)
 SKIPPED = ("SKIPPED_LINES", None, None)
 GUESSED = ("ENCODING_GUESSED", None, None)
-
-
-def workbook(*hidden: str, since: datetime | None = None, shown: str | None = None, **sheets: list[list[Any]]) -> bytes:
-    book = openpyxl.Workbook()
-    book.remove(book.worksheets[0])
-    if since is not None:
-        book.epoch = since
-    for name, rows in sheets.items():
-        sheet = book.create_sheet(name)
-        sheet.sheet_state = "hidden" if name in hidden else "visible"
-        for row in rows:
-            sheet.append(row)
-        for cell in sheet["A"][1:] if shown else ():
-            cell.number_format = shown
-    target = io.BytesIO()
-    book.save(target)
-    return target.getvalue()
-
-
-def parquet(**columns: Any) -> bytes:
-    target = io.BytesIO()
-    pq.write_table(pa.table(columns), target)
-    return target.getvalue()
 
 
 def integers(*cells: int | None) -> tuple[str, list[Any]]:

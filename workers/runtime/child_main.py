@@ -23,7 +23,7 @@ from workers.runtime import error_classification, frames, process_tree, sandbox
 
 SEND_INTERVAL = 0.05  # seconds between report messages
 CPU_KILL_MARGIN = 10  # CPU seconds between SIGXCPU (soft limit) and SIGKILL (hard limit)
-NOISY_LOGGERS = ("matplotlib", "PIL", "fontTools")  # libraries whose INFO records are of no use in a job's log
+NOISY_LOGGERS = ("PIL",)  # libraries whose INFO records are of no use in a job's log
 
 
 class PipeReporter:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from typing import Any
 
@@ -43,7 +44,7 @@ async def read_keys(read: Callable[[Sequence[Any]], Awaitable[Mapping[Any, Any]]
     return rows
 
 
-class EdgeStep:
+class EdgeStep(ABC):
     """Base of the steps: `_values` returns the completed values of all objects of a level."""
 
     needs_instances = False
@@ -66,8 +67,8 @@ class EdgeStep:
             values = [run.fail(error, self.field)] * len(level.sources)
         level.fill(self.field.name, values)
 
-    async def _values(self, run: Run, level: Level) -> Sequence[Any]:
-        raise NotImplementedError
+    @abstractmethod
+    async def _values(self, run: Run, level: Level) -> Sequence[Any]: ...
 
 
 class OneStep(EdgeStep):

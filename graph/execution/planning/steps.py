@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 from graph.execution.planning.completion import complete, resolve_awaitables
@@ -10,8 +11,8 @@ from graph.execution.planning.fields import Field, Run
 from graph.execution.planning.selections import Level
 
 
-class ResolverStep:
-    """Runs the resolver of a field for each object of a level, and awaits what they return together."""
+class _InstanceStep(ABC):
+    """Base of the steps that need instances: `_values` returns a value, an awaitable or a failure for each object of a level."""
 
     attribute = None
     needs_instances = True
@@ -25,10 +26,17 @@ class ResolverStep:
 
     async def run(self, run: Run, level: Level) -> None:
         field = self.field
-        values = await resolve_awaitables(run, field, self._resolve(run, level))
+        values = await resolve_awaitables(run, field, self._values(run, level))
         level.fill(field.name, await complete(run, field, field.type, values))
 
-    def _resolve(self, run: Run, level: Level) -> list[Any]:
+    @abstractmethod
+    def _values(self, run: Run, level: Level) -> list[Any]: ...
+
+
+class ResolverStep(_InstanceStep):
+    """Runs the resolver of a field for each object of a level, and awaits what they return together."""
+
+    def _values(self, run: Run, level: Level) -> list[Any]:
         field = self.field
         try:
             arguments = field.core_arguments(run)
@@ -44,24 +52,11 @@ class ResolverStep:
         return values
 
 
-class AttributeStep:
+class AttributeStep(_InstanceStep):
     """Completes an attribute that holds objects or a list."""
 
-    attribute = None
-    needs_instances = True
-
-    def __init__(self, field: Field) -> None:
-        self.field = field
-
-    @property
-    def shape(self) -> Shape | None:
-        return self.field.shape
-
-    async def run(self, run: Run, level: Level) -> None:
-        field = self.field
-        values = [self._get(run, level, source) for source in level.sources]
-        values = await resolve_awaitables(run, field, values)
-        level.fill(field.name, await complete(run, field, field.type, values))
+    def _values(self, run: Run, level: Level) -> list[Any]:
+        return [self._get(run, level, source) for source in level.sources]
 
     def _get(self, run: Run, level: Level, source: Any) -> Any | Failure:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import colorsys
 from pathlib import Path
 from typing import Any
 
@@ -183,8 +184,6 @@ def _shade(share: float) -> tuple[int, int, int]:
 
 def _rainbow(share: float) -> tuple[int, int, int]:
     """Colours from violet to red, for more clusters than have colours of their own."""
-    import colorsys
-
     red, green, blue = colorsys.hsv_to_rgb(0.75 * (1 - share), 0.85, 0.85)
     return round(255 * red), round(255 * green), round(255 * blue)
 
