@@ -25,6 +25,7 @@ from tests.client import Client
 from tests.conftest import ADMIN_TOKEN, LiveServer, clean_tables
 from tests.factories import platform
 from tests.planning.comparison import Difference, compare
+from tests.planning.faults import NO_ROWS
 from tests.planning.operations import Operation, OperationGenerator, Pool
 
 # Fates that the factories do not have: deleted rows that edges still lead to, and a value that no GraphQL type can hold.
@@ -82,7 +83,7 @@ class Both:
                     viewers.owner,
                     salt,
                 )
-                for salt in range(20)
+                for salt in (NO_ROWS, *range(20))
             ),
             (
                 Operation("{ datasets(first: 100) { edges { node { createdAt description source metadata owner { id } } } } }", {}),

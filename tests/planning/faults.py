@@ -17,6 +17,8 @@ from db.core.work import Database
 from db.errors import Unavailable
 from graph.execution.timeout import PLANNER
 
+NO_ROWS = -1  # a salt: no batch has a row for any key
+
 
 class Faults:
     """What fails is decided by the salt, and by the batch and the key alone, so that it is the same in every execution."""
@@ -30,11 +32,13 @@ class Faults:
         return zlib.crc32(f"{self.salt} {batch_number} {key}".encode()) / 2**32
 
     def check(self, batch: object) -> None:
-        if self.salt is not None and self._number(batch) < 0.04:
+        if self.salt not in (None, NO_ROWS) and self._number(batch) < 0.04:
             raise Unavailable("database", "A fault of the test.")
 
     def remaining(self, batch: object, rows: Mapping[Any, Any]) -> Mapping[Any, Any]:
-        return rows if self.salt is None else {key: row for key, row in rows.items() if self._number(batch, key) > 0.05}
+        if self.salt is None:
+            return rows
+        return {key: row for key, row in rows.items() if self.salt != NO_ROWS and self._number(batch, key) > 0.05}
 
 
 async def rows_by_key(batch: RowsByKey, database: Database, viewer: Viewer, keys: Sequence[Any]) -> Mapping[Any, Any]:
