@@ -27,7 +27,7 @@ from db.streams.notices import RedisNoticePublisher
 from graph.execution.limits.gate import Gate
 from graph.settings import GraphSettings, graph_settings
 from server import console, health
-from server.graphql import COST_HEADER, REQUEST_ID_HEADER, GraphQLView
+from server.graphql import COST_HEADER, PLAN_HEADER, REQUEST_ID_HEADER, GraphQLView
 from server.metrics import measure_process
 from server.observability import ObservabilityMiddleware, record_rejection
 from server.protocol import csrf
@@ -79,7 +79,7 @@ def create_app(settings: ServerSettings | None = None, spans: Spans | None = Non
         CORSMiddleware,
         allow_origins=settings.allowed_origins,
         allow_methods=["GET", "POST"],
-        allow_headers=["authorization", "content-type", "last-event-id", *csrf.PREFLIGHT_HEADERS, COST_HEADER],
+        allow_headers=["authorization", "content-type", "last-event-id", *csrf.PREFLIGHT_HEADERS, COST_HEADER, PLAN_HEADER],
         expose_headers=[REQUEST_ID_HEADER, "retry-after"],
         max_age=3600,
     )

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
 REQUEST_ID_HEADER = "x-request-id"
 COST_HEADER = "x-trellis-cost"  # with this request header, whatever its value, responses have `extensions.cost`
+PLAN_HEADER = "x-trellis-plan"  # the same for `extensions.plan`, see `OperationContext.shows_plan`
 ALLOW_HEADER = {"Allow": "GET, HEAD, POST, OPTIONS"}
 _COMMON_HEADERS = {"Cache-Control": "no-store", "Vary": "Accept, Origin"}
 
@@ -215,6 +216,8 @@ class GraphQLView(GraphQL[RequestServices, None]):
             execution_timeout=self.settings.operation_timeout,
             address=request.client.host if request.client else None,
             shows_cost=COST_HEADER in request.headers,
+            plan_requested=PLAN_HEADER in request.headers,
+            shows_plan_to_all=self.settings.show_plans,
         )
 
     def decode_json(self, data: str | bytes) -> object:

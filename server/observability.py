@@ -193,8 +193,7 @@ def _after_cursor_execute(
     started_at = getattr(context, _STARTED_AT, None)
     observation = current_observation.get()
     if started_at is not None and observation is not None:
-        observation.statements += 1
-        observation.database_seconds += time.perf_counter() - started_at
+        observation.add_statement(time.perf_counter() - started_at, max(context.rowcount, 0))
 
 
 def _ms(seconds: float) -> float:

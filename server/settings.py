@@ -57,6 +57,10 @@ class ServerSettings(TrellisSettings):
         default=False,
         description="Whether responses have a `Server-Timing` header. `trellis up` on a loopback address turns it on.",
     )
+    show_plans: bool = Field(
+        default=False,
+        description="Whether everybody may request `extensions.plan`, as admins may. `trellis up` on a loopback address turns it on.",
+    )
     tracing: bool = Field(
         default=False,
         description="Whether OpenTelemetry spans are exported, by OTLP over HTTP as the `OTEL_EXPORTER_OTLP_*` variables say. Needs `trellis[otel]`.",

@@ -171,7 +171,7 @@ async def execute(connection: PoolProxiedConnection, engine: Engine, select: Pre
     """
     driver_connection: Any = connection.driver_connection
     events: Any = engine.dispatch if engine._has_events else None  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - what its own execution asks
-    context = SimpleNamespace()
+    context = SimpleNamespace(rowcount=0)
     if events is not None:
         for listener in events.before_cursor_execute:
             listener(None, None, select.text, values, context, False)  # noqa: FBT003 - the arguments of the event
@@ -191,6 +191,7 @@ async def execute(connection: PoolProxiedConnection, engine: Engine, select: Pre
             _raise_as_sqlalchemy_does(error, adapted_connection, select.text, is_lost=is_lost)
         raise
     if events is not None:
+        context.rowcount = len(records)
         for listener in events.after_cursor_execute:
             listener(None, None, select.text, values, context, False)  # noqa: FBT003 - the arguments of the event
     return records

@@ -31,6 +31,8 @@ class RequestServices:
     execution_timeout: float | None = None  # seconds that one execution may take
     address: str | None = None  # of the client: anonymous clients are rate limited by it
     shows_cost: bool = False  # whether `extensions` of results report the cost of the operation
+    plan_requested: bool = False  # whether `extensions` of results report how the operation was executed, to those who may know
+    shows_plan_to_all: bool = False  # not to admins alone
 
     def for_operation(
         self, viewer: Viewer | None, *, session: Session | None = None, request_id: str | None = None, after: str | None = None
@@ -63,3 +65,9 @@ class OperationContext(Context):
     observation: Observation | None = None
     prepaid_points: int = 0  # points taken for validating the document
     hash_to_register: str | None = None  # the hash under which the document is registered once it has been admitted
+
+    @property
+    def shows_plan(self) -> bool:
+        """Whether the client asked how the operation is executed, and may know it."""
+        services = self.services
+        return services.plan_requested and (services.shows_plan_to_all or (self.viewer is not None and self.viewer.sees_all))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from typing import Any
 
 from graphql import GraphQLError, NoSchemaIntrospectionCustomRule
 from strawberry.extensions import SchemaExtension
@@ -71,6 +72,10 @@ class ObservationExtension(SchemaExtension):
                 observation.cost = context.rate_limit_status.cost
             if observer is not None:
                 observer.operation_ended(observation)
+
+    def get_results(self) -> dict[str, Any]:
+        trace = self.observation.trace
+        return {} if trace is None else {"plan": trace.report()}
 
     def on_parse(self) -> Iterator[None]:
         with self.observation.phase("parse"):

@@ -14,6 +14,8 @@ from uuid import UUID
 if TYPE_CHECKING:
     from strawberry.types import ExecutionContext
 
+    from graph.execution.planning.trace import ExecutionTrace
+
 HASH_LENGTH = 16
 SERVER_ERROR_CODES = frozenset({"INTERNAL_SERVER_ERROR"})  # the codes of errors that are no client's fault
 
@@ -40,6 +42,14 @@ class Observation:
     started_at: float = field(default_factory=time.perf_counter)
     seconds: float = 0.0
     span: Any = None  # the observer's own, if it traces
+    trace: ExecutionTrace | None = None  # if the client asked for it and may see it
+
+    def add_statement(self, seconds: float, rows: int) -> None:
+        """Count a statement that the operation sent."""
+        self.statements += 1
+        self.database_seconds += seconds
+        if self.trace is not None:
+            self.trace.add_statement(seconds, rows)
 
     @property
     def is_server_error(self) -> bool:

@@ -7,12 +7,13 @@ from collections.abc import Awaitable
 from inspect import isawaitable
 from typing import Any, cast
 
-from graphql import ExecutionResult, GraphQLError
+from graphql import ExecutionResult, GraphQLError, OperationType
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
 from graph.execution.context import OperationContext
 from graph.execution.planning.builder import Unplannable
 from graph.execution.planning.plan import Planner
+from graph.execution.planning.trace import ExecutionTrace
 
 PLANNER = Planner()
 MAX_COERCION_ERRORS = 5  # about the variables of one operation
@@ -53,13 +54,27 @@ class TimedExecutionContext(StrawberryGraphQLCoreExecutionContext):
     def execute_operation(self, serially: bool | None = None) -> Any:
         """Run the operation's plan or, where it has none, execute it as graphql-core does."""
         context: OperationContext = self.context_value
+        trace = self._trace()
         try:
-            result: Any = PLANNER.plan(self).execute(self)
+            plan = PLANNER.plan(self)
+            result: Any = plan.execute(self) if trace is None else trace.execute(plan.execute(self, trace))
         except Unplannable as unplannable:
             if context.observation is not None:
                 context.observation.unplanned_reason = unplannable.reason
+            if trace is not None:
+                trace.unplanned_reason = unplannable.reason
             result = super().execute_operation(serially)
+            if trace is not None and isawaitable(result):
+                result = trace.execute(_completed(result))
         return self._with_timeout(result) if isawaitable(result) else result
+
+    def _trace(self) -> ExecutionTrace | None:
+        """The trace to fill in; of a subscription none is made, since its results are shared."""
+        context: OperationContext = self.context_value
+        if not context.shows_plan or context.observation is None or self.operation.operation is OperationType.SUBSCRIPTION:
+            return None
+        trace = context.observation.trace = ExecutionTrace()
+        return trace
 
     async def _with_timeout(self, result: Awaitable[Any]) -> Any:
         context: OperationContext = self.context_value
@@ -70,6 +85,10 @@ class TimedExecutionContext(StrawberryGraphQLCoreExecutionContext):
             # What a resolver raises became an error of its field before it came here, so this is our own deadline. A loader's batch ends by
             # itself when nobody waits for it any more; cancelled a second time, its driver could not cancel the statement in PostgreSQL.
             return timeout_result(context)
+
+
+async def _completed(result: Awaitable[Any]) -> Any:
+    return await result
 
 
 def timeout_result(context: OperationContext) -> ExecutionResult:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -85,6 +86,40 @@ async def test_a_file_that_did_not_arrive_is_sent_again_into_the_dataset_made_fo
         await console.page.get_by_text("Version 2 is ready: 3 rows").wait_for()
     answer = await ada.one("{ datasets { edges { node { name currentVersion { number } } } } }")
     assert [edge["node"] for edge in answer["edges"]] == [{"name": "flowers", "currentVersion": {"number": 2}}]
+
+
+@needs_chromium
+async def test_a_plan_is_shown_beside_its_answer_and_hidden_again_by_keyboard(built_console: None, browser: Browser, admin: Client) -> None:
+    async with open_console(browser, f"{admin.url}/graphql#token={admin.token}") as console:
+        await console.page.get_by_text("Signed in as").wait_for()
+        await console.page.get_by_role("button", name="Show plan").focus()
+        await console.page.keyboard.press("Enter")
+        pane = console.page.get_by_label("Plan", exact=True)
+        await pane.get_by_text("Run a query or a mutation to see how it is executed.").wait_for()
+        await console.run(4, "RankRuns")
+        await pane.locator("summary, li").first.wait_for()
+        assert (await console.answer()).keys() == {"data"}, "the answer is shown without its plan"
+        text = await pane.inner_text()
+        assert "a row by" in text
+        assert re.search(r"\d+ statements?, \d+ rows?, [\d.]+ ms \(database [\d.]+, own [\d.]+\)", text)
+        colors = set()
+        for scheme in ("light", "dark"):
+            await console.page.emulate_media(color_scheme=scheme)
+            colors.add(await pane.evaluate("pane => getComputedStyle(pane).color"))
+        assert len(colors) == 2
+        await console.page.get_by_role("button", name="Hide plan").focus()
+        await console.page.keyboard.press("Space")
+        await pane.wait_for(state="detached")
+        assert console.complaints == []
+
+
+@needs_chromium
+async def test_the_plan_pane_says_who_may_see_plans(built_console: None, browser: Browser, ada: Client) -> None:
+    async with open_console(browser, f"{ada.url}/graphql#token={ada.token}") as console:
+        await console.page.get_by_text("Signed in as ada").wait_for()
+        await console.page.get_by_role("button", name="Show plan").click()
+        await console.run(4, "RankRuns")
+        await console.page.get_by_text("The API shows plans to admins, and to everybody where TRELLIS_SHOW_PLANS is true.").wait_for()
 
 
 @needs_chromium

@@ -44,6 +44,11 @@ async def read_keys(read: Callable[[Sequence[Any]], Awaitable[Mapping[Any, Any]]
     return rows
 
 
+def _name(batch: Any) -> str:
+    """The column of a batch's keys, or the name of the function that it is."""
+    return str(batch.key) if isinstance(batch, RowsByKey | RowsByParent) else getattr(batch, "__name__", type(batch).__name__)
+
+
 class EdgeStep(ABC):
     """Base of the steps: `_values` returns the completed values of all objects of a level."""
 
@@ -67,6 +72,10 @@ class EdgeStep(ABC):
             values = [run.fail(error, self.field)] * len(level.sources)
         level.fill(self.field.name, values)
 
+    @property
+    @abstractmethod
+    def reads(self) -> str: ...
+
     @abstractmethod
     async def _values(self, run: Run, level: Level) -> Sequence[Any]: ...
 
@@ -79,6 +88,10 @@ class OneStep(EdgeStep):
         selection = field.selection(field.named_type) if is_object_type(field.named_type) else None
         self._batch = declaration.batch
         self._target = Target(field, edge, self._batch if isinstance(self._batch, RowsByKey) else None, selection)
+
+    @property
+    def reads(self) -> str:
+        return f"a row by {_name(self._batch)}"
 
     async def _values(self, run: Run, level: Level) -> Sequence[Any]:
         return await self._load(run, self._keys(run, level))
@@ -147,6 +160,10 @@ class ManyStep(EdgeStep):
         selection = field.selection(field.named_type) if is_object_type(field.named_type) else None
         self._batch = declaration.batch
         self._target = Target(field, edge, self._batch if isinstance(self._batch, RowsByParent) else None, selection)
+
+    @property
+    def reads(self) -> str:
+        return f"rows by {_name(self._batch)}"
 
     async def _values(self, run: Run, level: Level) -> Sequence[Any]:
         assert self.attribute is not None

@@ -33,14 +33,16 @@ from graph.execution.planning.failures import Failure, FieldShape, Shape, merge_
 if TYPE_CHECKING:
     from db.core.viewer import Viewer
     from graph.execution.context import OperationContext
+    from graph.execution.planning.trace import ExecutionTrace
 
 
 class Run:
     """One execution of a plan. `executor` is graphql-core's, with the variables; `has_failed` is set by the first failure."""
 
-    __slots__ = ("_rows", "context", "executor", "has_failed")
+    __slots__ = ("_rows", "context", "executor", "has_failed", "trace")
 
-    def __init__(self, executor: Any) -> None:
+    def __init__(self, executor: Any, trace: ExecutionTrace | None = None) -> None:
+        self.trace = trace
         self.executor = executor
         self.context: OperationContext = executor.context_value
         self.has_failed = False

@@ -125,6 +125,11 @@ class PagedStep(EdgeStep):
                 fields[name] = FieldShape(entry.type, entry.shape)
         return Shape(fields)
 
+    @property
+    def reads(self) -> str:
+        part = " and ".join([*(["a page"] if self._has_page else []), *(["the count"] if self._has_count else [])]) or "nothing"
+        return part if self._listing.parent is None else f"{part} by {self._listing.parent}"
+
     async def _values(self, run: Run, level: Level) -> Sequence[Any]:
         request = self._fixed_request
         if request is None:

@@ -29,7 +29,8 @@ from graph.execution.planning.builder import PlanBuilder, Unplannable
 from graph.execution.planning.failures import FieldShape, NonNullViolation, settle, settle_object
 from graph.execution.planning.fields import Run
 from graph.execution.planning.leaves import INSTANCES
-from graph.execution.planning.selections import Level, ObjectSelection
+from graph.execution.planning.selections import Level, ObjectSelection, run_step
+from graph.execution.planning.trace import ExecutionTrace
 
 MAX_VARIANTS = 16  # plans of one operation, by the variables of its conditions
 _CONDITIONS = frozenset({"skip", "include"})
@@ -42,9 +43,9 @@ class Plan:
         self._root = root
         self._is_serial = is_serial
 
-    async def execute(self, executor: Any) -> ExecutionResult:
+    async def execute(self, executor: Any, trace: ExecutionTrace | None = None) -> ExecutionResult:
         """Return the result of an execution; `executor` is graphql-core's, built for it."""
-        run = Run(executor)
+        run = Run(executor, trace)
         errors: list[GraphQLError] = []
         try:
             data = await (self._execute_serially(run, errors) if self._is_serial else self._execute(run, errors))
@@ -67,7 +68,7 @@ class Plan:
                 data[name] = leaf
                 continue
             run.forget_rows()
-            await step.run(run, Level([run.executor.root_value], INSTANCES, [data]))
+            await run_step(run, step, Level([run.executor.root_value], INSTANCES, [data]))
             if run.has_failed:
                 field = FieldShape(step.field.type, step.shape)
                 data[name] = settle(data[name], field.type, field.shape, [name], errors)

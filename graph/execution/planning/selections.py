@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -36,7 +36,8 @@ class Level:
 class Step(Protocol):
     """Reads or computes one field of a level, with everything below it.
 
-    `attribute` is what it needs of records; None if it needs instances or nothing. It raises no exceptions of fields.
+    `attribute` is what it needs of records; None if it needs instances or nothing. `reads` describes for people what it runs. It raises no
+    exceptions of fields.
     """
 
     @property
@@ -51,7 +52,16 @@ class Step(Protocol):
     @property
     def shape(self) -> Shape | None: ...
 
-    async def run(self, run: Run, level: Level) -> None: ...
+    @property
+    def reads(self) -> str: ...
+
+    def run(self, run: Run, level: Level) -> Coroutine[Any, Any, None]: ...
+
+
+def run_step(run: Run, step: Step, level: Level) -> Coroutine[Any, Any, None]:
+    """Run a step, and trace it where that is requested."""
+    running = step.run(run, level)
+    return running if run.trace is None else run.trace.run(step, len(level.sources), running)
 
 
 class ObjectSelection(Selection):
@@ -115,7 +125,7 @@ class ObjectSelection(Selection):
         if self.steps and objects:
             level = Level(sources, access, objects)
             if len(self.steps) == 1:
-                await self.steps[0].run(run, level)
+                await run_step(run, self.steps[0], level)
             else:
-                await asyncio.gather(*(step.run(run, level) for step in self.steps))
+                await asyncio.gather(*(run_step(run, step, level) for step in self.steps))
         return objects

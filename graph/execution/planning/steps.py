@@ -16,6 +16,7 @@ class _InstanceStep(ABC):
 
     attribute = None
     needs_instances = True
+    reads: str
 
     def __init__(self, field: Field) -> None:
         self.field = field
@@ -36,6 +37,8 @@ class _InstanceStep(ABC):
 class ResolverStep(_InstanceStep):
     """Runs the resolver of a field for each object of a level, and awaits what they return together."""
 
+    reads = "resolver"
+
     def _values(self, run: Run, level: Level) -> list[Any]:
         field = self.field
         try:
@@ -54,6 +57,8 @@ class ResolverStep(_InstanceStep):
 
 class AttributeStep(_InstanceStep):
     """Completes an attribute that holds objects or a list."""
+
+    reads = "attribute"
 
     def _values(self, run: Run, level: Level) -> list[Any]:
         return [self._get(run, level, source) for source in level.sources]

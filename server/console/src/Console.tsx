@@ -5,6 +5,7 @@ import { useCallback, useEffect, useMemo, useState } from "react";
 import { carry, carryFor, idsIn } from "./carry";
 import { Live } from "./live/Live";
 import { closed, opened, stopped, streamed } from "./live/stream";
+import { PlanButton, PlanPane } from "./plan/PlanPane";
 import { type Check, check as checkToken, forgetToken, keepToken, openSession } from "./session";
 import { SessionContext } from "./SessionContext";
 import { TabKeeper } from "./TabKeeper";
@@ -77,8 +78,19 @@ export function Console() {
       >
         <GraphiQL.Logo> </GraphiQL.Logo>
         <GraphiQL.Footer>
+          <PlanPane />
           <Live />
         </GraphiQL.Footer>
+        <GraphiQL.Toolbar>
+          {({ prettify, merge, copy }) => (
+            <>
+              {prettify}
+              {merge}
+              {copy}
+              <PlanButton />
+            </>
+          )}
+        </GraphiQL.Toolbar>
         <TabKeeper />
         <Theme />
       </GraphiQL>

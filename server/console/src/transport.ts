@@ -2,11 +2,12 @@
 import type { Fetcher, FetcherParams } from "@graphiql/toolkit";
 import { type DocumentNode, type FormattedExecutionResult, getOperationAST, parse } from "graphql";
 import { type Client, createClient, type Sink } from "graphql-ws";
+import { planHeaders, takePlan } from "./plan/plan";
 
 const API = "/graphql";
 
 export type Failure = { message: string; extensions?: Record<string, unknown> };
-export type Result<T> = { data?: T | null; errors?: Failure[] };
+export type Result<T> = { data?: T | null; errors?: Failure[]; extensions?: Record<string, unknown> };
 export type Operation = { query: string; variables?: Record<string, unknown>; operationName?: string | null };
 
 /** Throws an Error that a person can act on when no GraphQL answer came back. */
@@ -84,7 +85,9 @@ export function fetcherFor(token: string | null, client: Client, seen: Observed)
     const operation = params as Operation;
     const kind = kindOf(operation, options?.documentAST);
     if (kind !== "subscription") {
-      const result = await post<unknown>(operation, token, options?.headers as Record<string, string> | undefined);
+      const headers = { ...planHeaders(operation), ...(options?.headers as Record<string, string> | undefined) };
+      const result = await post<unknown>(operation, token, headers);
+      takePlan(operation, result);
       seen.answered?.(operation, kind, result);
       return result as never;
     }
