@@ -1,8 +1,7 @@
-"""An S3 server on a folder: `rclone serve s3` from its wheel.
+"""An S3 server on a folder, `rclone serve s3` from its wheel, and the reverse proxy through which clients reach it.
 
-Tested with rclone 1.75: presigned PUT and GET, multipart and signatures (headers, length and expiry) work; Range works, with status 200
-instead of 206. `x-amz-checksum-sha256` is stored unchecked; UploadPartCopy writes an empty part; and CORS preflights allow
-`Content-Type` but no `x-amz-*` header, so a browser cannot send a signed checksum.
+Tested with rclone 1.75: presigned PUT and GET, multipart and signatures (headers, length and expiry) work. `x-amz-checksum-sha256` is stored
+unchecked, and UploadPartCopy writes an empty part. Ranges and CORS are the proxy's; the API and the workers need neither and use no proxy.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from pathlib import Path
 from server.embedded.processes import Command, StartFailed
 from server.embedded.service import LOOPBACK, Service
 
+SOURCES = Path(__file__).resolve().parents[2]
 WILDCARD_HOSTS = ("0.0.0.0", "::")  # noqa: S104 - compared with, never bound here
 
 
@@ -32,12 +32,12 @@ def rclone_binary() -> Path:
 
 
 class S3Server(Service):
-    """A private S3 server whose buckets are folders under `<data-dir>/objects`."""
+    """A private S3 server whose buckets are folders under `<data-dir>/objects`, for processes of this machine."""
 
     name = "objects"
 
-    def __init__(self, data_dir: Path, bucket: str, key_id: str, secret: str, host: str = LOOPBACK) -> None:
-        super().__init__(host)
+    def __init__(self, data_dir: Path, bucket: str, key_id: str, secret: str) -> None:
+        super().__init__()
         self.root = data_dir / "objects"
         self.bucket = bucket
         self.key_id = key_id
@@ -46,13 +46,7 @@ class S3Server(Service):
 
     @property
     def url(self) -> str:
-        """The address for processes of this machine."""
-        return f"http://{_url_host(LOOPBACK if self.host in WILDCARD_HOSTS else self.host)}:{self.port}"
-
-    @property
-    def public_url(self) -> str:
-        """The address for clients: this machine's network address if the server listens on all interfaces."""
-        return f"http://{_url_host(_outgoing_address() if self.host in WILDCARD_HOSTS else self.host)}:{self.port}"
+        return f"http://{_url_host(self.host)}:{self.port}"
 
     def prepare(self) -> None:
         (self.root / self.bucket).mkdir(parents=True, exist_ok=True)
@@ -85,14 +79,47 @@ class S3Server(Service):
         return Command(name=self.name, argv=argv, environment=environment, log=self.log)
 
     def is_ready(self) -> bool:
-        connection = http.client.HTTPConnection(LOOPBACK if self.host in WILDCARD_HOSTS else self.host, self.port, timeout=1)
-        try:
-            connection.request("GET", "/")
-            return connection.getresponse().status in (400, 403)  # the response to an unsigned request
-        except OSError:
-            return False
-        finally:
-            connection.close()
+        return _answers(self.host, self.port)
+
+
+class S3ReverseProxy(Service):
+    """The address of an `S3Server` for clients. Launch it when that server is ready, since its port may change until then."""
+
+    name = "objects-proxy"
+
+    def __init__(self, data_dir: Path, server: S3Server, host: str = LOOPBACK) -> None:
+        super().__init__(host)
+        self.server = server
+        self.log = data_dir / "logs" / "objects-proxy.log"
+
+    @property
+    def url(self) -> str:
+        """This machine's network address if the proxy listens on all interfaces."""
+        return f"http://{_url_host(_outgoing_address() if self.host in WILDCARD_HOSTS else self.host)}:{self.port}"
+
+    def command(self) -> Command:
+        arguments = (f"--host={self.host}", f"--port={self.port}", f"--upstream={self.server.url}")
+        return Command(
+            name=self.name,
+            argv=(sys.executable, "-m", "server.embedded.s3_proxy", *arguments),
+            environment={"PATH": os.environ.get("PATH", "")},
+            log=self.log,
+            cwd=str(SOURCES),
+        )
+
+    def is_ready(self) -> bool:
+        return _answers(LOOPBACK if self.host in WILDCARD_HOSTS else self.host, self.port)
+
+
+def _answers(host: str, port: int) -> bool:
+    connection = http.client.HTTPConnection(host, port, timeout=1)
+    try:
+        connection.request("GET", "/")
+        return connection.getresponse().status in (400, 403)  # the response to an unsigned request
+    except OSError:
+        return False
+    finally:
+        connection.close()
 
 
 def _url_host(host: str) -> str:

@@ -10,7 +10,7 @@ from typing import Self
 from server.embedded.credentials import Credentials
 from server.embedded.lock import folder_lock
 from server.embedded.postgres import Postgres
-from server.embedded.s3 import S3Server
+from server.embedded.s3 import S3ReverseProxy, S3Server
 from server.embedded.service import LOOPBACK, Service
 from server.embedded.valkey import Valkey
 
@@ -51,15 +51,20 @@ class EmbeddedServers:
             credentials = Credentials.load_or_create(self.data_dir)
             with_postgres, with_valkey, with_s3 = self._enabled
             environment: dict[str, str] = {}
-            # PostgreSQL last: initdb takes longest, and the others start meanwhile.
             valkey = Valkey(self.data_dir, credentials.valkey_password)
-            s3_server = S3Server(self.data_dir, self._bucket, credentials.s3_access_key_id, credentials.s3_secret_access_key, self._s3_host)
+            s3_server = S3Server(self.data_dir, self._bucket, credentials.s3_access_key_id, credentials.s3_secret_access_key)
+            s3_proxy = S3ReverseProxy(self.data_dir, s3_server, self._s3_host)
             postgres = Postgres(self.data_dir, credentials.postgres_password, durable=self._durable)
-            candidates = zip((valkey, s3_server, postgres), (with_valkey, with_s3, with_postgres), strict=True)
-            self.services = [service for service, enabled in candidates if enabled]
             stack.callback(self._stop)
-            for service in self.services:
+            # PostgreSQL last: initdb takes longest, and the others start meanwhile.
+            candidates = zip((valkey, s3_server, postgres), (with_valkey, with_s3, with_postgres), strict=True)
+            for service in (service for service, enabled in candidates if enabled):
+                self.services.append(service)
                 service.launch()
+            if with_s3:
+                s3_server.wait()
+                self.services.append(s3_proxy)
+                s3_proxy.launch()
             for service in self.services:
                 service.wait()
             if with_postgres:
@@ -69,7 +74,7 @@ class EmbeddedServers:
             if with_s3:
                 environment |= {
                     "TRELLIS_S3_ENDPOINT_URL": s3_server.url,
-                    "TRELLIS_S3_PUBLIC_URL": s3_server.public_url,
+                    "TRELLIS_S3_PUBLIC_URL": s3_proxy.url,
                     "TRELLIS_S3_BUCKET": s3_server.bucket,
                     "TRELLIS_S3_REGION": "us-east-1",
                     "TRELLIS_S3_ACCESS_KEY_ID": s3_server.key_id,

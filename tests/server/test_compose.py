@@ -37,7 +37,7 @@ def test_it_follows_the_compose_specification(compose: dict[str, Any]) -> None:
 
 def test_it_runs_the_whole_of_trellis(compose: dict[str, Any]) -> None:
     services = compose["services"]
-    assert set(services) == {"postgres", "valkey", "objects", "migrate", "api", "worker"}
+    assert set(services) == {"postgres", "valkey", "objects", "objects-proxy", "migrate", "api", "worker"}
     assert services["postgres"]["image"] == "postgres:18"
     assert services["valkey"]["image"].startswith("valkey/valkey:")
     assert {name: services[name]["command"] for name in ("migrate", "api", "worker")} == {

@@ -37,13 +37,20 @@ class Up:
     def children(self) -> dict[str, psutil.Process]:
         """Return the child processes by subcommand, or by program name."""
         processes = psutil.Process(self.process.pid).children()
-        return {child.cmdline()[3] if "server.cli" in child.cmdline() else child.name(): child for child in processes}
+        return {_name_of(child): child for child in processes}
 
     def viewer(self) -> str:
         token = (self.data_dir / "admin-token").read_text().strip()
         headers = {"Authorization": f"Bearer {token}"}
         answer = httpx.post(f"{self.url}/graphql", json={"query": "{ viewer { email } }"}, headers=headers, timeout=10)
         return answer.json()["data"]["viewer"]["email"]
+
+
+def _name_of(child: psutil.Process) -> str:
+    words = child.cmdline()
+    if "server.cli" in words:
+        return words[3]
+    return "s3_proxy" if "server.embedded.s3_proxy" in words else child.name()
 
 
 def command(data_dir: Path, port: int) -> list[str]:
@@ -138,7 +145,7 @@ def test_another_user_is_made_beside_the_running_servers(up: Up) -> None:
     assert "ada@example.org" in again.stderr
 
 
-@pytest.mark.parametrize("victim", [exhaustive("api"), "worker", exhaustive("valkey-server"), "postgres"])
+@pytest.mark.parametrize("victim", [exhaustive("api"), "worker", exhaustive("valkey-server"), exhaustive("s3_proxy"), "postgres"])
 def test_a_child_that_dies_comes_back_at_the_same_address(up: Up, victim: str) -> None:
     before = up.children()[victim]
     before.kill()
@@ -157,7 +164,7 @@ def test_sigterm_stops_all_of_it_within_ten_seconds_and_the_next_start_finds_the
     assert time.monotonic() - began < 10
     assert all_exited(everything)
     with embedded_servers(data_dir.with_name("outside"), postgres=False, s3=False) as outside, started(data_dir, outside) as again:
-        assert set(again.children()) == {"api", "worker", "postgres", "rclone"}, "a service that a setting names is not started"
+        assert set(again.children()) == {"api", "worker", "postgres", "rclone", "s3_proxy"}, "a service that a setting names is not started"
         assert (data_dir / "admin-token").read_text() == token
         assert again.viewer() == "admin@trellis.local"
         everything = psutil.Process(again.process.pid).children(recursive=True)
