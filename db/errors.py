@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import ceil
 from typing import NamedTuple
 
 
@@ -136,6 +137,27 @@ class Unavailable(StateError):
 
     def __str__(self) -> str:
         return f"The {self.service} does not answer at the moment. Try again in a few seconds."
+
+
+class InvalidCredentials(StateError):
+    """Nobody can sign in with these credentials; the text is the same whatever is wrong with them."""
+
+    def __str__(self) -> str:
+        return "No account has this name and this password, or it cannot be used. Check both; whoever runs this Trellis can set a new password."
+
+
+@dataclass
+class TooManyAttempts(StateError):
+    """Too many sign-ins failed lately; the next one is tried after `retry_in` seconds."""
+
+    retry_in: float
+
+    @property
+    def retry_seconds(self) -> int:
+        return max(ceil(self.retry_in), 1)
+
+    def __str__(self) -> str:
+        return f"Too many sign-ins failed. Try again in {self.retry_seconds} s."
 
 
 class Forbidden(StateError):

@@ -71,6 +71,15 @@ class StateSettings(TrellisSettings):
         gt=0,
         description="Seconds between checks that the viewers of open connections are still signed in and may still see what they subscribe to.",
     )
+    session_lifetime: float = Field(
+        default=2_592_000.0, gt=0, description="Seconds after which a session, which a sign-in with a password begins, ends in any case."
+    )
+    session_idle_timeout: float = Field(
+        default=604_800.0, ge=300, description="Seconds without use after which a session ends. Settings of sessions hold for new ones."
+    )
+    sign_in_retention: float = Field(
+        default=7_776_000.0, gt=0, description="Seconds for which sign-ins stay in their history, and sessions that are over are kept."
+    )
     upload_max_bytes: int = Field(
         default=MAX_PUT_BYTES,
         gt=0,
@@ -119,6 +128,9 @@ class StateSettings(TrellisSettings):
     )
     maintenance_forget_staged_points: Interval = Field(
         default=600.0, description="Seconds between removals of staged metric points that were never settled. 0: never."
+    )
+    maintenance_forget_sign_ins: Interval = Field(
+        default=3_600.0, description="Seconds between removals of sign-ins and sessions older than `TRELLIS_SIGN_IN_RETENTION`. 0: never."
     )
     maintenance_expire_uploads: Interval = Field(
         default=300.0, description="Seconds between runs that expire uploads that were never completed. 0: never."

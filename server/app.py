@@ -17,7 +17,10 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route, WebSocketRoute
 
 from db.core.work import Database
+from db.limits.sign_in_attempts import SignInAttempts
 from db.queries import accounts, jobchanges, jobevents
+from db.services.accounts import SignIns
+from db.services.accounts.passwords import HashingThreads
 from db.settings import state_settings
 from db.stores.objects import ObjectStore
 from db.stores.redis import connect
@@ -65,11 +68,13 @@ def create_app(settings: ServerSettings | None = None, spans: Spans | None = Non
             ObjectStore.open(state) as objects,
             Feed.open(state.redis_url, database, rights, watch_queries) as feed,
             TokenUsage.open(database, lambda: feed.sessions.key_ids) as token_usage,
+            HashingThreads.open() as hashing_threads,
             measure_process(database),
         ):
             app.state.gate = Gate.of(limits or graph_settings(), redis)
             app.state.database, app.state.redis, app.state.objects, app.state.feed = database, redis, objects, feed
             app.state.token_usage = token_usage
+            app.state.sign_ins = SignIns(database, SignInAttempts(redis), hashing_threads, state)
             yield
         if spans is not None:
             spans.close()

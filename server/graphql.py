@@ -22,6 +22,7 @@ from strawberry.asgi import GraphQL
 from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
 from strawberry.types import ExecutionResult
 
+from db.core.networks import ClientInfo
 from db.errors import Unavailable
 from graph.execution.context import OperationContext, RequestServices
 from graph.execution.errors import to_client_errors
@@ -214,7 +215,8 @@ class GraphQLView(GraphQL[RequestServices, None]):
             request.state.recorder,
             introspection=self.settings.introspection,
             execution_timeout=self.settings.operation_timeout,
-            address=request.client.host if request.client else None,
+            client=ClientInfo(request.client.host if request.client else None, request.headers.get("user-agent")),
+            sign_ins=state.sign_ins,
             shows_cost=COST_HEADER in request.headers,
             plan_requested=PLAN_HEADER in request.headers,
             shows_plan_to_all=self.settings.show_plans,

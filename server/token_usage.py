@@ -14,7 +14,7 @@ import structlog
 from db.core.viewer import SYSTEM
 from db.core.work import Database
 from db.services.accounts import record_token_use
-from db.services.accounts.tokens import USE_INTERVAL
+from db.services.accounts.sessions import USE_INTERVAL
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 

@@ -14,6 +14,11 @@ import httpx
 import orjson
 from websockets.asyncio.client import connect
 
+PASSWORD = "correct horse battery"
+LOGIN = (
+    "mutation($input: LoginInput!) { login(input: $input) { __typename ... on Problem { code message } ... on InvalidInput { issues { path } }"
+    " ... on LoginPayload { token session { id isCurrent } viewer { username } } } }"
+)
 TERMINAL = {"COMPLETED", "FAILED", "CANCELLED"}
 
 
@@ -62,6 +67,12 @@ class Client:
         """Return the value of the only root field."""
         (value,) = (await self.execute(query, **variables)).values()
         return value
+
+    async def login(self, login: str, password: str = PASSWORD, **headers: str) -> dict[str, Any]:
+        """Sign in; return the result, or the first error with its extensions."""
+        body = {"query": LOGIN, "variables": {"input": {"login": login, "password": password}}}
+        answer = (await self.http.post("/graphql", json=body, headers=headers)).json()
+        return answer["errors"][0] if answer.get("errors") else answer["data"]["login"]
 
     # Datasets
 

@@ -63,13 +63,20 @@ class PreforkServer:
         return ForkedChild(command, self.start(command.argv, command.environment, command.log, folder=command.cwd))
 
     def start(
-        self, argv: Sequence[str], environment: Mapping[str, str], log: Path, *, errors: Path | None = None, folder: str | None = None
+        self,
+        argv: Sequence[str],
+        environment: Mapping[str, str],
+        log: Path,
+        *,
+        errors: Path | None = None,
+        folder: str | None = None,
+        stdin: Path | None = None,
     ) -> ForkedProcess:
         """Fork a process for `python -m …` arguments; append its stdout to `log` and its stderr to `errors`, by default the same file."""
         for path in filter(None, (log, errors)):
             path.touch()
         request = {"argv": list(argv), "environment": dict(environment), "folder": folder or str(ROOT), "log": str(log)}
-        return ForkedProcess(self._request({**request, "errors": str(errors or log)}), self)
+        return ForkedProcess(self._request({**request, "errors": str(errors or log), "stdin": str(stdin or os.devnull)}), self)
 
     def exit_code(self, pid: int) -> int | None:
         """Return the exit code of a process forked here, or None while it runs."""
@@ -170,10 +177,11 @@ def _run_forked(request: dict[str, Any]) -> None:
     """Set up what a fresh interpreter would have and run the module. Ends with `SystemExit` only."""
     os.setpgid(0, 0)
     os.chdir(request["folder"])
-    null_device = os.open(os.devnull, os.O_RDONLY)
+    stdin = os.open(request["stdin"], os.O_RDONLY)
     log, errors = (os.open(request[name], os.O_WRONLY | os.O_APPEND) for name in ("log", "errors"))
-    for descriptor, target in ((null_device, 0), (log, 1), (errors, 2)):
+    for descriptor, target in ((stdin, 0), (log, 1), (errors, 2)):
         os.dup2(descriptor, target)
+    sys.stdin = os.fdopen(0, closefd=False)
     os.environ.clear()
     os.environ.update(request["environment"])
     from db.settings import state_settings

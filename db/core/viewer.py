@@ -35,10 +35,18 @@ class Viewer:
     tier: UserTier = UserTier.FREE
     expires_at: float | None = field(default=None, compare=False)
     """When the token expires, on this process's monotonic clock: the database's clock decides, and others may differ from it."""
+    is_session: bool = field(default=False, compare=False)
+    """Whether `key_id` is a session, which a sign-in began, and not an API key."""
 
     @property
     def sees_all(self) -> bool:
         return self.role is UserRole.ADMIN
+
+    def require_session(self) -> UUID:
+        """Return the id of the session. Raise `Forbidden` for an API key, which may not change how its owner signs in."""
+        if not self.is_session or self.key_id is None:
+            raise Forbidden("An API key cannot do this. Sign in with `login`, and send the token of that session.")
+        return self.key_id
 
     def require_write(self) -> None:
         """Raise `Forbidden` if the role is read-only."""

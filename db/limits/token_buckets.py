@@ -1,7 +1,7 @@
 """Token buckets by the generic cell rate algorithm (GCRA), which stores one number a bucket.
 
 The number is the time at which the bucket will be full again, by Redis's clock, so that all processes agree. A bucket's capacity is what
-flows in within a minute. Source: ITU-T I.371; the same form as in throttled and redis-cell.
+flows in within its window, by default a minute. Source: ITU-T I.371; the same form as in throttled and redis-cell.
 """
 
 from __future__ import annotations
@@ -17,18 +17,19 @@ from redis.asyncio import Redis
 from db.stores.redis import CircuitBreaker, RedisUnavailable
 
 PREFIX = "trellis:bucket:"
-MINUTE_US = 60_000_000  # a minute in microseconds, the unit of all times here
+MINUTE = 60.0  # seconds
 MAX_LOCAL_BUCKETS = 10_000  # kept by a process while Redis is unavailable
 
-# KEYS: the bucket. ARGV: points, points a minute. Returns: taken (0 or 1), microseconds until the bucket is full, microseconds to wait.
+# KEYS: the bucket. ARGV: points, points a window, microseconds of the window. Negative points flow back into the bucket.
+# Returns: taken (0 or 1), microseconds until the bucket is full, microseconds to wait.
 _TAKE = """
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
 local full = tonumber(redis.call('GET', KEYS[1]) or now)
 if full < now then full = now end
-local after = full + ARGV[1] * 60000000 / ARGV[2]
+local after = math.max(full + ARGV[1] * ARGV[3] / ARGV[2], now)
 if ARGV[1] == '0' then return {1, full - now, 0} end
-if after - now > 60000000 then return {0, full - now, math.ceil(after - now - 60000000)} end
+if after - now > tonumber(ARGV[3]) then return {0, full - now, math.ceil(after - now - ARGV[3])} end
 redis.call('SET', KEYS[1], string.format('%.0f', after), 'PX', math.ceil((after - now) / 1000) + 1000)
 return {1, math.ceil(after - now), 0}
 """
@@ -54,23 +55,26 @@ class TokenBuckets:
         self._breaker = breaker
         self._local: OrderedDict[str, float] = OrderedDict()
 
-    async def take(self, name: str, points: int, per_minute: int) -> TakeResult:
-        """Take points if available; 0 points only read the state. Larger amounts are capped at a full bucket, else they could never be granted."""
-        points = min(points, per_minute)
-        try:
-            ok, full_in, retry_in = await self._breaker.call(lambda: self._script(keys=[PREFIX + name], args=[points, per_minute]))
-        except RedisUnavailable:
-            per_minute = max(per_minute // 2, 1)
-            ok, full_in, retry_in = self._take_locally(name, min(points, per_minute), per_minute)
-        remaining = max(int((MINUTE_US - full_in) * per_minute / MINUTE_US), 0)
-        return TakeResult(bool(ok), per_minute, remaining, full_in / 1e6, retry_in / 1e6)
+    async def take(self, name: str, points: int, limit: int, window: float = MINUTE) -> TakeResult:
+        """Take points of the `limit` that flow in within `window` seconds, if available; 0 points only read the state.
 
-    def _take_locally(self, name: str, points: int, per_minute: int) -> tuple[bool, int, int]:
+        Larger amounts are capped at a full bucket, else they could never be granted. Negative points return what was taken before.
+        """
+        points, window_us = min(points, limit), int(window * 1e6)
+        try:
+            ok, full_in, retry_in = await self._breaker.call(lambda: self._script(keys=[PREFIX + name], args=[points, limit, window_us]))
+        except RedisUnavailable:
+            limit = max(limit // 2, 1)
+            ok, full_in, retry_in = self._take_locally(name, min(points, limit), limit, window_us)
+        remaining = max(int((window_us - full_in) * limit / window_us), 0)
+        return TakeResult(bool(ok), limit, remaining, full_in / 1e6, retry_in / 1e6)
+
+    def _take_locally(self, name: str, points: int, limit: int, window_us: int) -> tuple[bool, int, int]:
         now = time.monotonic() * 1e6
         full_at = max(self._local.get(name, now), now)
-        full_at_after = full_at + points * MINUTE_US / per_minute
-        if full_at_after - now > MINUTE_US and points:
-            return False, ceil(full_at - now), ceil(full_at_after - now - MINUTE_US)
+        full_at_after = max(full_at + points * window_us / limit, now)
+        if full_at_after - now > window_us and points:
+            return False, ceil(full_at - now), ceil(full_at_after - now - window_us)
         self._local[name] = full_at_after
         self._local.move_to_end(name)
         if len(self._local) > MAX_LOCAL_BUCKETS:

@@ -1,4 +1,4 @@
-"""Queries of users and their tokens."""
+"""Queries of users, and of the tokens that they sign in with: API keys, and sessions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from db.core.prepared import SELECTS, record_columns
 from db.core.sql import Rows, equals_any
 from db.core.viewer import SYSTEM, UserRole, UserTier, Viewer
 from db.core.work import Database
-from db.tables import ApiKey, User
+from db.queries.sign_ins import EXPIRES_AT, is_live
+from db.tables import ApiKey, User, UserSession
+
+SESSION_PREFIX = "trs_"  # of the tokens of sessions
 
 COLUMNS = (
     User.id,
@@ -31,6 +34,8 @@ COLUMNS = (
     User.created_at,
     User.updated_at,
     User.deleted_at,
+    User.last_login_at,
+    User.password_changed_at,
 )
 
 
@@ -55,12 +60,17 @@ def has_email(email: str) -> ColumnElement[bool]:
     return (func.lower(User.email) == email.lower()) & User.deleted_at.is_(None)
 
 
+def has_login(login: str) -> ColumnElement[bool]:
+    """The condition that a user is not deleted and has this address or this username."""
+    return or_(func.lower(User.email) == login.lower(), func.lower(User.username) == login.lower()) & User.deleted_at.is_(None)
+
+
 def token_hash(token: str) -> bytes:
     """One SHA-256, which an index can find; a slow hash adds nothing to 256 random bits."""
     return hashlib.sha256(token.encode()).digest()
 
 
-_VALID_TOKENS = (
+_VALID_KEYS = (
     select(
         User.id, User.role, User.tier, ApiKey.id.label("key_id"), func.extract("epoch", ApiKey.expires_at - func.now()).label("lifetime")
     )
@@ -68,27 +78,45 @@ _VALID_TOKENS = (
     .where(ApiKey.revoked_at.is_(None), or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > func.now()))
     .where(User.deleted_at.is_(None), User.disabled_at.is_(None))
 )
+_VALID_SESSIONS = (
+    select(User.id, User.role, User.tier, UserSession.id.label("key_id"), func.extract("epoch", EXPIRES_AT - func.now()).label("lifetime"))
+    .join(UserSession, UserSession.user_id == User.id)
+    .where(is_live(), User.deleted_at.is_(None), User.disabled_at.is_(None))
+)
 _HASH = "token_hash"
-_TOKEN_BY_HASH = _VALID_TOKENS.where(ApiKey.token_sha256 == bindparam(_HASH))
-_TOKEN_COLUMNS = tuple(record_columns(_VALID_TOKENS).values())
+_KEY_BY_HASH = _VALID_KEYS.where(ApiKey.token_sha256 == bindparam(_HASH))
+_SESSION_BY_HASH = _VALID_SESSIONS.where(UserSession.token_sha256 == bindparam(_HASH))
+_TOKEN_COLUMNS = tuple(record_columns(_VALID_KEYS).values())
 
 
 async def viewer_of_token(database: Database, token: str) -> Viewer | None:
-    """The viewer of a bearer token; None for one that is unknown, revoked or expired, or whose user is deleted or disabled."""
-    select = SELECTS.get("viewer_of_token", SYSTEM, lambda _viewer: _TOKEN_BY_HASH, frozenset({_HASH}))
+    """The viewer of a bearer token, an API key or a session's; None for one that is unknown, revoked or expired, or whose user is deleted or disabled."""
+    if token.startswith(SESSION_PREFIX):
+        viewer = await _viewer_of_hash(database, token, _SESSION_BY_HASH, is_session=True)
+        if viewer is not None:
+            return viewer
+    return await _viewer_of_hash(database, token, _KEY_BY_HASH, is_session=False)
+
+
+async def _viewer_of_hash(database: Database, token: str, statement: Rows, *, is_session: bool) -> Viewer | None:
+    select = SELECTS.get(("viewer_of_token", is_session), SYSTEM, lambda _viewer: statement, frozenset({_HASH}))
     for record in await database.records(select, select.values(SYSTEM, {_HASH: token_hash(token)})):
-        return _viewer(*(column.read(value) for column, value in zip(_TOKEN_COLUMNS, record, strict=True)))
+        return _viewer(*(column.read(value) for column, value in zip(_TOKEN_COLUMNS, record, strict=True)), is_session=is_session)
     return None
 
 
 async def current_viewers(database: Database, viewers: Collection[Viewer]) -> Mapping[Viewer, Viewer]:
     """The current role and tier of viewers who signed in with a token. Viewers whose token is no longer valid are left out."""
-    keys = [viewer.key_id for viewer in viewers if viewer.key_id is not None]
-    rows_by_key_id = {row.key_id: row for row in await database.rows(_VALID_TOKENS.where(equals_any(ApiKey.id, keys)))}
-    rows_by_viewer = {viewer: rows_by_key_id[viewer.key_id] for viewer in viewers if viewer.key_id in rows_by_key_id}
-    return {viewer: _viewer(*row) for viewer, row in rows_by_viewer.items()}
+    current: dict[UUID, Viewer] = {}
+    for is_session, id_column, statement in ((False, ApiKey.id, _VALID_KEYS), (True, UserSession.id, _VALID_SESSIONS)):
+        ids = [viewer.key_id for viewer in viewers if viewer.key_id is not None and viewer.is_session is is_session]
+        if ids:
+            rows = await database.rows(statement.where(equals_any(id_column, ids)))
+            current |= {row.key_id: _viewer(*row, is_session=is_session) for row in rows}
+    return {viewer: current[viewer.key_id] for viewer in viewers if viewer.key_id is not None and viewer.key_id in current}
 
 
-def _viewer(user_id: UUID, role: UserRole, tier: UserTier, key_id: UUID, lifetime: Decimal | None) -> Viewer:
-    """The viewer of the columns of `_VALID_TOKENS`."""
-    return Viewer(user_id, role, key_id, tier, None if lifetime is None else time.monotonic() + float(lifetime))
+def _viewer(user_id: UUID, role: UserRole, tier: UserTier, key_id: UUID, lifetime: Decimal | None, *, is_session: bool) -> Viewer:
+    """The viewer of the columns of `_VALID_KEYS` and `_VALID_SESSIONS`."""
+    expires_at = None if lifetime is None else time.monotonic() + float(lifetime)
+    return Viewer(user_id, role, key_id, tier, expires_at, is_session)

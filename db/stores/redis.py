@@ -37,15 +37,16 @@ class RedisUnavailable(Exception):
 class CircuitBreaker:
     """Shared by all that send commands to one Redis: after a failure none is sent for a second."""
 
-    def __init__(self) -> None:
+    def __init__(self, timeout: float = COMMAND_TIMEOUT) -> None:
+        self._timeout = timeout
         self._open_until = 0.0
 
     async def call(self, command: Callable[[], Awaitable[T]]) -> T:
-        """Run the command and return its reply. Raises `RedisUnavailable` after 0.2 s without one, or at once while the breaker is open."""
+        """Run the command and return its reply. Raises `RedisUnavailable` after the timeout, by default 0.2 s, or at once while the breaker is open."""
         if time.monotonic() < self._open_until:
             raise RedisUnavailable
         try:
-            async with asyncio.timeout(COMMAND_TIMEOUT):
+            async with asyncio.timeout(self._timeout):
                 return await command()
         except CONNECTION_ERRORS as error:
             now = time.monotonic()

@@ -2,7 +2,7 @@
 
 from db.core.base import Table
 from db.core.discovery import import_submodules
-from db.tables.accounts import ApiKey, User
+from db.tables.accounts import ApiKey, LoginEvent, User, UserSession
 from db.tables.billing import CreditTransaction
 from db.tables.datasets import Dataset, DatasetProfile, DatasetVersion, StoredObject, Upload
 from db.tables.experiments import Experiment, MetricPoint, Run, RunMetric, StagedPoint
@@ -39,6 +39,7 @@ __all__ = [
     "JobInput",
     "JobNode",
     "JobOutput",
+    "LoginEvent",
     "MaintenanceTaskState",
     "MetricPoint",
     "Model",
@@ -56,6 +57,7 @@ __all__ = [
     "Upload",
     "Uptime",
     "User",
+    "UserSession",
     "Worker",
 ]
 

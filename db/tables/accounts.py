@@ -1,8 +1,9 @@
-"""Users and their bearer tokens."""
+"""Users, and what they sign in with: bearer tokens, and passwords that begin sessions."""
 
 from __future__ import annotations
 
 from datetime import datetime
+from enum import StrEnum
 from uuid import UUID
 
 from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, text
@@ -41,6 +42,9 @@ class User(Table, policy=Personal("id")):
     updated_at: Mapped[datetime] = now_column()
     deleted_at: Mapped[datetime | None]
     disabled_at: Mapped[datetime | None]
+    password_hash: Mapped[str | None]
+    password_changed_at: Mapped[datetime | None]
+    last_login_at: Mapped[datetime | None]
 
 
 class ApiKey(Table, policy=Personal("user_id")):
@@ -58,3 +62,56 @@ class ApiKey(Table, policy=Personal("user_id")):
     expires_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
     last_used_at: Mapped[datetime | None]
+
+
+class UserSession(Table, policy=Personal("user_id")):
+    """A sign-in, whose token is looked up by its SHA-256. It ends by `ended_at`, at `expires_at`, or `idle_seconds` after `last_active_at`.
+
+    `network` is `db.core.networks.client_network` of the address. `last_active_at` is written once a minute at most.
+    """
+
+    __tablename__ = "sessions"
+    __table_args__ = (
+        Index("ix_sessions_user_id_last_active_at", "user_id", "last_active_at"),
+        Index("ix_sessions_expires_at", "expires_at"),
+        CheckConstraint("idle_seconds > 0", name="idle_seconds_positive"),
+    )
+
+    id: Mapped[UUID] = uuid_primary_key()
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    token_sha256: Mapped[bytes] = mapped_column(LargeBinary, unique=True)
+    created_at: Mapped[datetime] = now_column()
+    last_active_at: Mapped[datetime] = now_column()
+    expires_at: Mapped[datetime]
+    idle_seconds: Mapped[int]
+    ended_at: Mapped[datetime | None]
+    ip_address: Mapped[str | None]
+    network: Mapped[str]
+    user_agent: Mapped[str | None]
+    device: Mapped[str | None]
+    browser: Mapped[str | None]
+
+
+class LoginMethod(StrEnum):
+    """What a sign-in was tried with."""
+
+    PASSWORD = "password"  # noqa: S105 - the name of a method
+
+
+class LoginEvent(Table, policy=Personal("user_id")):
+    """A sign-in that succeeded or failed, never changed. `user_id` is null if nobody has the name that was given."""
+
+    __tablename__ = "login_events"
+    __table_args__ = (
+        Index("ix_login_events_user_id_created_at", "user_id", "created_at", "id"),
+        Index("ix_login_events_created_at", "created_at"),
+    )
+
+    id: Mapped[UUID] = uuid_primary_key()
+    user_id: Mapped[UUID | None] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    method: Mapped[LoginMethod] = enum_column("method", LoginMethod)
+    succeeded: Mapped[bool]
+    reason: Mapped[str | None]
+    ip_address: Mapped[str | None]
+    user_agent: Mapped[str | None]
+    created_at: Mapped[datetime] = now_column()

@@ -9,8 +9,8 @@ from typing import Annotated
 import strawberry
 from strawberry import ID
 
-from db.queries import accounts
-from graph.accounts.types import User
+from db.queries import accounts, sign_ins
+from graph.accounts.types import Session, User
 from graph.core.context import Context, Info
 from graph.core.costs import costs
 from graph.core.errors import BadUserInput, Unauthenticated
@@ -64,6 +64,14 @@ class AccountQueries:
         if user is None:  # deleted since the token was read
             raise Unauthenticated
         return user
+
+    @query(
+        description="Your sessions that have not ended, at most 50, the most recently used first. They begin by `login`; API keys are no sessions.",
+        metadata=costs(entries=50),
+    )
+    async def sessions(self, info: Info) -> list[Session]:
+        loader = info.context.loaders.many(sign_ins.sessions_of_user, Session.of)
+        return await loader.load(info.context.signed_in_viewer.id)
 
     @query(description="The cost of this operation, and the points that you may still spend.", metadata=costs(0))
     async def rate_limit(

@@ -1,15 +1,21 @@
-"""Users."""
+"""Users, their sessions, and the history of their sign-ins."""
 
 from __future__ import annotations
 
 from datetime import datetime
+from uuid import UUID
 
 import strawberry
 
 from db.core.viewer import UserRole, UserTier
-from db.queries import accounts
+from db.queries import accounts, sign_ins
+from db.tables.accounts import LoginMethod
+from graph.core.context import Info
+from graph.core.costs import costs
+from graph.core.edges import connection, many
 from graph.core.enums import describe
 from graph.core.ids import Node
+from graph.core.paging import Connection
 from graph.core.scalars import BigInt
 
 describe(
@@ -28,6 +34,41 @@ describe(
 )
 
 
+describe(
+    LoginMethod,
+    "What a sign-in was tried with.",
+    PASSWORD="A password.",  # noqa: S106 - the description of a method
+)
+
+
+@strawberry.type(description="A sign-in of a user, and the token that it gave. It ends by `logout` or `revokeSession`, or at `expiresAt`.")
+class Session(Node, prefix="session", found_by=sign_ins.session_by_id):
+    user_id: strawberry.Private[UUID]
+    created_at: datetime = strawberry.field(description="When the user signed in.")
+    last_active_at: datetime = strawberry.field(description="When the token was last used, to the minute.")
+    expires_at: datetime = strawberry.field(
+        description="When the session ends if the token is not used any more. Use postpones it, to an absolute limit."
+    )
+    ip_address: str | None = strawberry.field(description="The address from which the user signed in.")
+    user_agent: str | None = strawberry.field(description="What the client called itself when the user signed in.")
+    device: str | None = strawberry.field(description="The kind of device, as the client named it, such as `iPhone` or `Windows`.")
+    browser: str | None = strawberry.field(description="The browser, as the client named it; for other clients their name, such as `curl`.")
+
+    @strawberry.field(description="Whether this request came with the token of this session.")
+    def is_current(self, info: Info) -> bool:
+        return info.context.signed_in_viewer.key_id == self.uuid
+
+
+@strawberry.type(description="An attempt to sign in. Attempts that had to wait, and were not tried, are left out.")
+class LoginEvent(Node, prefix="login", found_by=sign_ins.login_event_by_id):
+    method: LoginMethod = strawberry.field(description="What was tried.")
+    succeeded: bool = strawberry.field(description="Whether a session began.")
+    reason: str | None = strawberry.field(description="Why it failed, for display; null if it succeeded.")
+    ip_address: str | None = strawberry.field(description="The address from which it came.")
+    user_agent: str | None = strawberry.field(description="What the client called itself.")
+    created_at: datetime = strawberry.field(description="When it was tried.")
+
+
 @strawberry.type(
     description="A user, who may own datasets, pipelines, jobs, models and experiments. You see yourself; admins see everyone."
 )
@@ -40,6 +81,18 @@ class User(Node, prefix="user", found_by=accounts.live_by_id):
     credit_balance: BigInt = strawberry.field(description="The credits that they can spend, without those that unfinished jobs hold.")
     credits_held: BigInt = strawberry.field(
         description="The credits that unfinished jobs hold. They are charged when the job completes, and otherwise returned to `creditBalance`."
+    )
+    last_login_at: datetime | None = strawberry.field(
+        description="When they last signed in with a password; the use of API keys does not count."
+    )
+    password_changed_at: datetime | None = strawberry.field(description="When their password was last set after they were added.")
+    sessions: list[Session] = many(
+        sign_ins.sessions_of_user,
+        metadata=costs(entries=50),
+        description="Their sessions that have not ended, at most 50, the most recently used first.",
+    )
+    login_events: Connection[LoginEvent] = connection(
+        sign_ins.login_events_of_user, description="The history of their sign-ins, failed ones included, newest first."
     )
     created_at: datetime = strawberry.field(description="When the user was added.")
     updated_at: datetime = strawberry.field(description="When the user was last changed.")

@@ -13,12 +13,14 @@ from uuid import uuid4
 
 import strawberry
 
+from db.core.networks import NO_CLIENT, ClientInfo
 from db.core.viewer import Viewer
 from db.core.work import Database, Work
 from graph.core.errors import Unauthenticated
 from graph.core.loading import Loaders
 
 if TYPE_CHECKING:
+    from db.services.accounts import SignIns
     from db.stores.objects import ObjectStore
     from db.streams.feed import Feed
     from db.streams.sessions import Session
@@ -61,6 +63,8 @@ class Context:
     objects: ObjectStore
     feed: Feed
     viewer: Viewer | None
+    client: ClientInfo = NO_CLIENT
+    sign_ins: SignIns | None = None  # of an API process
     session: Session | None = None  # of a subscription; knows whether its viewer is still signed in
     request_id: str = field(default_factory=lambda: uuid4().hex)
     progress: StreamProgress = field(default_factory=StreamProgress)

@@ -19,31 +19,38 @@ from graph.core.context import Context, Info
 class Scope(StrEnum):
     """The permission that a root field requires."""
 
+    PUBLIC = "anybody"
     READ = "signed in"
+    SESSION = "signed in by a session, and not by an API key"
     WRITE = "signed in, with a role that may write"
 
 
 def require_scope(scope: Scope, context: Context) -> None:
     """Raises `Unauthenticated` or `Forbidden`."""
+    if scope is Scope.PUBLIC:
+        return
     viewer = context.signed_in_viewer
     if scope is Scope.WRITE:
         viewer.require_write()
+    elif scope is Scope.SESSION:
+        viewer.require_session()
 
 
 class RootField(StrawberryField):
     """A root field with a resolver."""
 
     scope: Scope
+    is_mutation: bool = False
 
     def __copy__(self) -> Self:
         copied = super().__copy__()
-        copied.scope = self.scope
+        copied.scope, copied.is_mutation = self.scope, self.is_mutation
         return copied
 
     def get_result(self, source: Any, info: Info | None, args: list[Any], kwargs: Any) -> Any:
         assert info is not None
         require_scope(self.scope, info.context)
-        if self.scope is Scope.WRITE:
+        if self.is_mutation:
             info.context.reset_loaders()  # the mutations of an operation run in sequence, and none may return rows that an earlier one read
         return super().get_result(source, info, args, kwargs)
 
@@ -52,10 +59,12 @@ Resolver = Callable[..., Any]
 Metadata = dict[str, Any] | None  # the cost of the field, see `graph.core.costs`
 
 
-def _root_field(scope: Scope, description: str, metadata: Metadata, *, is_subscription: bool = False) -> Callable[[Resolver], Any]:
+def _root_field(
+    scope: Scope, description: str, metadata: Metadata, *, is_subscription: bool = False, is_mutation: bool = False
+) -> Callable[[Resolver], Any]:
     def declare(resolver: Resolver) -> RootField:
         field = RootField(description=description, metadata=metadata, is_subscription=is_subscription)
-        field.scope = scope
+        field.scope, field.is_mutation = scope, is_mutation
         return field(resolver)
 
     return declare
@@ -66,9 +75,9 @@ def query(*, description: str, metadata: Metadata = None) -> Callable[[Resolver]
     return _root_field(Scope.READ, description, metadata)
 
 
-def mutation(*, description: str, metadata: Metadata = None) -> Callable[[Resolver], Any]:
-    """Declare a mutation for users who may write."""
-    return _root_field(Scope.WRITE, description, metadata)
+def mutation(*, description: str, metadata: Metadata = None, scope: Scope = Scope.WRITE) -> Callable[[Resolver], Any]:
+    """Declare a mutation, for users who may write unless it names another scope."""
+    return _root_field(scope, description, metadata, is_mutation=True)
 
 
 def subscription(*, description: str, metadata: Metadata = None) -> Callable[[Resolver], Any]:

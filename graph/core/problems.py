@@ -22,6 +22,7 @@ class ProblemCode(StrEnum):
     QUOTA_EXCEEDED = "quota_exceeded"
     INSUFFICIENT_CREDITS = "insufficient_credits"
     UPLOAD_MISMATCH = "upload_mismatch"
+    INVALID_CREDENTIALS = "invalid_credentials"
 
 
 describe(
@@ -35,6 +36,7 @@ describe(
     QUOTA_EXCEEDED="The request would exceed a limit on what you may store or use.",
     INSUFFICIENT_CREDITS="The request costs more credits than you can spend.",
     UPLOAD_MISMATCH="The uploaded file is not the one that was announced.",
+    INVALID_CREDENTIALS="Nobody can sign in with these credentials.",
 )
 
 
@@ -97,6 +99,13 @@ class Conflict(Problem):
     @classmethod
     def of(cls, error: errors.Conflict) -> Self:
         return cls(message=error.message, code=ProblemCode.CONFLICT)
+
+
+@strawberry.type(description="Nobody can sign in with these credentials. It is not told which part of them is wrong.")
+class InvalidCredentials(Problem):
+    @classmethod
+    def of(cls, error: errors.InvalidCredentials) -> Self:
+        return cls(message=error.message, code=ProblemCode.INVALID_CREDENTIALS)
 
 
 @strawberry.type(description="The uploaded file is not the one that was announced. It has been removed.")

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+from db.core.networks import NO_CLIENT, ClientInfo
 from graph.core.context import Context, StreamProgress
 
 if TYPE_CHECKING:
     from db.core.viewer import Viewer
     from db.core.work import Database
+    from db.services.accounts import SignIns
     from db.stores.objects import ObjectStore
     from db.streams.feed import Feed
     from db.streams.sessions import Session
@@ -29,10 +31,15 @@ class RequestServices:
     observer: Observer | None = None
     introspection: bool = True
     execution_timeout: float | None = None  # seconds that one execution may take
-    address: str | None = None  # of the client: anonymous clients are rate limited by it
+    client: ClientInfo = NO_CLIENT  # anonymous clients are rate limited by its address
+    sign_ins: SignIns | None = None
     shows_cost: bool = False  # whether `extensions` of results report the cost of the operation
     plan_requested: bool = False  # whether `extensions` of results report how the operation was executed, to those who may know
     shows_plan_to_all: bool = False  # not to admins alone
+
+    @property
+    def address(self) -> str | None:
+        return self.client.address
 
     def for_operation(
         self, viewer: Viewer | None, *, session: Session | None = None, request_id: str | None = None, after: str | None = None
@@ -46,6 +53,8 @@ class RequestServices:
             self.objects,
             self.feed,
             viewer,
+            self.client,
+            self.sign_ins,
             session,
             request_id or uuid4().hex,
             StreamProgress(after),

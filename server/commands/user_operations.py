@@ -44,10 +44,20 @@ class RowPage:
         return cls(page.rows, page.cursors[-1] if page.has_next else None)
 
 
-async def add_user(settings: StateSettings, email: str, username: str, full_name: str | None, role: str, tier: str) -> str:
+async def add_user(
+    settings: StateSettings, email: str, username: str, full_name: str | None, role: str, tier: str, password: str | None = None
+) -> str:
     """Create a user; return their token. Raises `InvalidInput` or `NameTaken`."""
+    password_hash = None if password is None else accounts.password_hash(password, email, username)
     async with open_database(settings) as database, database.work(SYSTEM) as work:
-        return await accounts.add_user(work, email, username, full_name, UserRole(role), UserTier(tier))
+        return await accounts.add_user(work, email, username, full_name, UserRole(role), UserTier(tier), password_hash)
+
+
+async def set_password(settings: StateSettings, email: str, password: str, *, is_hash: bool) -> None:
+    """Set a user's password, or the hash of it. Raises `NoSuchUser` or `InvalidInput`."""
+    password_hash = accounts.password_hash(password, email, is_hash=is_hash)
+    async with _work_on_user(settings, email) as work:
+        await accounts.set_password_hash(work, email, password_hash)
 
 
 async def add_token(settings: StateSettings, email: str, name: str, expires: str | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from enum import StrEnum
 from typing import Annotated
 
@@ -43,13 +44,33 @@ def add(
         Role, typer.Option(help="A viewer reads, a member also writes, an admin sees all data.", case_sensitive=False)
     ] = Role.MEMBER,
     tier: Annotated[Tier, typer.Option(help="Rate limit, as TRELLIS_RATE_LIMIT_* define it.", case_sensitive=False)] = Tier.FREE,
+    password: Annotated[
+        bool, typer.Option("--password", help="Ask for a password to sign in with, or read it from standard input.")
+    ] = False,
     data_dir: DataDir = None,
 ) -> None:
     """Create a user and print their bearer token, which is shown only once. Finds a running `trellis up` by its data folder."""
     from server.commands import user_operations as operations
 
     settings = running_settings(data_dir, WITHOUT_OBJECT_STORE)
-    typer.echo(run_async(operations.add_user(settings, email, username, full_name, role.value, tier.value)))
+    secret = _read_password() if password else None
+    typer.echo(run_async(operations.add_user(settings, email, username, full_name, role.value, tier.value, secret)))
+
+
+@app.command("set-password")
+def set_password(
+    email: Email,
+    is_hash: Annotated[
+        bool, typer.Option("--hash", help="Read a hash made elsewhere, of bcrypt or Argon2id, in place of the password.")
+    ] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Ask for a user's new password, or read it from standard input, and end their sessions. Their bearer tokens stay valid."""
+    from server.commands import user_operations as operations
+
+    settings = running_settings(data_dir, WITHOUT_OBJECT_STORE)
+    run_async(operations.set_password(settings, email, _read_password("Hash" if is_hash else "Password"), is_hash=is_hash))
+    typer.echo(f"{email} has a new password. Their sessions have ended.")
 
 
 @app.command("list")
@@ -134,11 +155,13 @@ def add_token(
 
 @app.command("revoke")
 def revoke_all(email: Email, data_dir: DataDir = None) -> None:
-    """Revoke all bearer tokens of a user. Their streams and websockets are closed within seconds."""
+    """Revoke all bearer tokens of a user and end their sessions. Their streams and websockets are closed within seconds."""
     from server.commands import user_operations as operations
 
     count = run_async(operations.revoke_tokens(running_settings(data_dir, WITHOUT_OBJECT_STORE), email))
-    typer.echo(f"{count} token{'' if count == 1 else 's'} of {email} revoked. `trellis user token {email}` creates a new one.")
+    typer.echo(
+        f"{count} token{'' if count == 1 else 's'} of {email} revoked, sessions included. `trellis user token {email}` creates a new one."
+    )
 
 
 @tokens.command("list")
@@ -168,6 +191,13 @@ def revoke_one(
 
     email = run_async(operations.revoke_token(running_settings(data_dir, WITHOUT_OBJECT_STORE), token))
     typer.echo(f"The token {token} of {email} is revoked.")
+
+
+def _read_password(name: str = "Password") -> str:
+    """Read a secret without showing it, or a line of standard input: other users of the machine can read arguments of a command."""
+    if sys.stdin.isatty():
+        return str(typer.prompt(name, hide_input=True, confirmation_prompt=name == "Password"))
+    return sys.stdin.readline().rstrip("\r\n")
 
 
 def _print_next(cursor: str | None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -22,9 +22,12 @@ BAD_KEY = " "
 """An idempotency key that no mutation accepts."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class World:
-    """What the inputs are made in: two users with rows of their own, a worker, and the settings of the API."""
+    """What the inputs are made in: two users with rows of their own, a worker, and the settings of the API.
+
+    `sender` sends the mutation: Ada with an API key, or as `sign_in` sets.
+    """
 
     ada: Client
     bob: Client
@@ -32,6 +35,9 @@ class World:
     set_quota: Callable[[int | None], None]
     """Set the storage quota; None restores it."""
     set_prices: Callable[[Mapping[str, int]], None]
+    sender: Client
+    sign_in: Callable[[str], Awaitable[Client]]
+    """Give the user with this name a password (`PASSWORD`), and sign them in: a client with the token of a session."""
 
     async def submit_job(self, dataset: str | None = None) -> str:
         """Submit a job of Ada's to a queue that no worker serves."""

@@ -1,8 +1,26 @@
-"""Users: fixtures create them, so this factory adds no rows."""
+"""Users, whom fixtures create; their sessions, and sign-ins that failed."""
 
 from __future__ import annotations
 
-from db.tables import User
+from db.tables import LoginEvent, User, UserSession
 from tests.factories import Factory
 
-FACTORY = Factory(ids={"user": User})
+_ROWS = """
+UPDATE users SET last_login_at = now(), password_changed_at = now() WHERE username = :owner;
+
+INSERT INTO sessions (user_id, token_sha256, expires_at, idle_seconds, ip_address, network, user_agent, device, browser)
+SELECT u.id, sha256(uuid_send(gen_random_uuid())), now() + interval '1 day', 3600, '192.0.2.1', '192.0.2.1', 'Mozilla/5.0 (X11; Linux)', 'Linux', 'Firefox'
+FROM users u, generate_series(1, :count) i WHERE u.username = :owner;
+
+INSERT INTO login_events (user_id, method, succeeded, reason, ip_address, user_agent)
+SELECT u.id, 'password', false, 'The password was wrong.', '192.0.2.1', 'curl/8.5.0' FROM users u, generate_series(1, :count) i WHERE u.username = :owner;
+"""
+
+_STATES = """
+INSERT INTO login_events (user_id, method, succeeded) SELECT u.id, 'password', true FROM users u WHERE u.username = :owner;
+
+INSERT INTO sessions (user_id, token_sha256, expires_at, idle_seconds, network)
+SELECT u.id, sha256(uuid_send(gen_random_uuid())), now() + interval '1 day', 3600, 'unknown' FROM users u WHERE u.username = :owner;
+"""
+
+FACTORY = Factory(ids={"user": User, "session": UserSession, "login": LoginEvent}, rows=_ROWS, states=_STATES)

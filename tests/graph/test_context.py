@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import pytest
 
+from db.core.networks import ClientInfo
 from db.core.viewer import UserRole, Viewer
 from graph.execution.context import RequestServices
 
@@ -16,7 +17,7 @@ VIEWER = Viewer(uuid4(), UserRole.MEMBER)
 
 def services() -> RequestServices:
     shared: Any = [object() for _ in range(5)]
-    return RequestServices(*shared, address="192.0.2.1")
+    return RequestServices(*shared, client=ClientInfo("192.0.2.1"))
 
 
 def test_operations_share_no_state() -> None:
@@ -35,7 +36,7 @@ def test_operations_share_no_state() -> None:
 def test_the_services_of_a_request_are_immutable() -> None:
     request = services()
     with pytest.raises(dataclasses.FrozenInstanceError):
-        cast("Any", request).address = "192.0.2.2"
+        cast("Any", request).client = ClientInfo("192.0.2.2")
 
 
 def test_a_resumed_stream_begins_after_its_cursor() -> None:

@@ -31,14 +31,15 @@ from tests.prefork import prefork_server
 ROOT = Path(__file__).parents[2]
 
 
-async def trellis(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+async def trellis(*arguments: str, stdin: str = "", **settings: str) -> subprocess.CompletedProcess[str]:
     """Run the command as an operator would, on the tests' database."""
 
     environment = {**os.environ, "TRELLIS_DATA_DIR": "/nonexistent", "COLUMNS": "200", **settings}
     command = [sys.executable, "-m", "server.cli", *arguments]
     with tempfile.TemporaryDirectory() as folder:
-        stdout_path, stderr_path = Path(folder) / "said", Path(folder) / "errors"
-        process = prefork_server().start(command, environment, stdout_path, errors=stderr_path)
+        stdin_path, stdout_path, stderr_path = (Path(folder) / name for name in ("input", "said", "errors"))
+        stdin_path.write_text(stdin)
+        process = prefork_server().start(command, environment, stdout_path, errors=stderr_path, stdin=stdin_path)
         code = await asyncio.to_thread(process.wait, 60)
         return subprocess.CompletedProcess(command, code, stdout_path.read_text(), stderr_path.read_text())
 

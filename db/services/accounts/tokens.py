@@ -15,9 +15,9 @@ from db.core.sql import equals_any
 from db.core.work import Work
 from db.errors import Conflict, NotFound, invalid
 from db.queries.accounts import has_email, token_hash
+from db.services.accounts.sessions import USE_INTERVAL, end_sessions, record_session_use
 from db.tables import ApiKey, User
 
-USE_INTERVAL = timedelta(minutes=1)  # the last use of a token is recorded once in it
 ADMIN_TOKEN_NAME = "admin"  # noqa: S105 - the name of the token that the settings give
 PREFIX_LENGTH = 12  # characters of a token of ours that may be shown: `trk_` and eight digits
 FOREIGN_PREFIX_LENGTH = 4  # the same for a token that an operator made, which may be short
@@ -40,8 +40,9 @@ async def add_token(work: Work, email: str, name: str, lifetime: timedelta | Non
 
 
 async def revoke_tokens(work: Work, email: str) -> int:
-    """Revoke all tokens of a user; return how many. Connections opened with them end within seconds. Raises `NotFound`."""
-    return len(await _revoke(work, ApiKey.user_id == await _user_id(work, email)))
+    """Revoke all tokens of a user and end their sessions; return how many. Connections opened with them end within seconds. Raises `NotFound`."""
+    user_id = await _user_id(work, email)
+    return len(await _revoke(work, ApiKey.user_id == user_id)) + await end_sessions(work, user_id)
 
 
 async def revoke_token(work: Work, name: str) -> UUID:
@@ -58,13 +59,17 @@ async def revoke_token(work: Work, name: str) -> UUID:
 
 
 async def record_token_use(work: Work, key_ids: Collection[UUID]) -> None:
-    """Set the last use of tokens to now, unless it was set less than `USE_INTERVAL` ago. Rows that another process updates are skipped."""
+    """Set the last use of API keys and sessions to now, unless it was set less than `USE_INTERVAL` ago.
+
+    Rows that another process updates are skipped.
+    """
     due = (
         select(ApiKey.id)
         .where(equals_any(ApiKey.id, list(key_ids)), or_(ApiKey.last_used_at.is_(None), ApiKey.last_used_at < func.now() - USE_INTERVAL))
         .with_for_update(skip_locked=True)
     )
     await work.run(update(ApiKey).where(ApiKey.id.in_(due)).values(last_used_at=func.now()))
+    await record_session_use(work, key_ids)
 
 
 async def _user_id(work: Work, email: str) -> UUID:

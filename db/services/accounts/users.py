@@ -14,6 +14,7 @@ from db.core.viewer import UserRole, UserTier
 from db.core.work import Work
 from db.errors import NameTaken, NotFound
 from db.queries.accounts import has_email
+from db.services.accounts.sessions import end_sessions
 from db.services.accounts.tokens import new_token, store_token
 from db.tables import User
 
@@ -34,6 +35,7 @@ async def add_user(
     full_name: str | None = None,
     role: UserRole = UserRole.MEMBER,
     tier: UserTier = UserTier.FREE,
+    password_hash: str | None = None,
 ) -> str:
     """Create a user and return their bearer token, which is not stored. Raises `InvalidInput` or `NameTaken`."""
     checks = Checks()
@@ -44,7 +46,8 @@ async def add_user(
             "username", message="A username is 1 to 64 letters, digits, dots, dashes and underscores, and begins with a letter or digit."
         )
     checks.raise_if_invalid()
-    statement = insert(User).values(email=email, username=username, full_name=full_name, role=role, tier=tier).returning(User.id)
+    values = {"email": email, "username": username, "full_name": full_name, "role": role, "tier": tier, "password_hash": password_hash}
+    statement = insert(User).values(values).returning(User.id)
     with (
         translate_unique_violation("uq_users_email", NameTaken("user", email)),
         translate_unique_violation("uq_users_username", NameTaken("user", username)),
@@ -53,6 +56,12 @@ async def add_user(
     token = new_token()
     await store_token(work, user_id, token, "first token")
     return token
+
+
+async def set_password_hash(work: Work, email: str, password_hash: str) -> None:
+    """Set the hash of a user's password, and end their sessions; their API keys stay valid. Raises `NotFound`."""
+    user_id = await _change(work, email, password_hash=password_hash, password_changed_at=func.now())
+    await end_sessions(work, user_id)
 
 
 async def set_role(work: Work, email: str, role: UserRole) -> None:
@@ -75,8 +84,9 @@ async def enable(work: Work, email: str) -> None:
     await _change(work, email, disabled_at=None)
 
 
-async def _change(work: Work, email: str, **values: Any) -> None:
+async def _change(work: Work, email: str, **values: Any) -> UUID:
     user_id: UUID | None = await work.scalar(update(User).where(has_email(email)).values(**values).returning(User.id))
     if user_id is None:
         raise NotFound(email)
     work.revalidate_sessions(user_id)
+    return user_id

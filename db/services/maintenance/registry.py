@@ -28,6 +28,7 @@ MAINTENANCE_TASKS: dict[str, MaintenanceTask] = {
         MaintenanceTask("retire_workers", rows.retire_workers, lambda settings: settings.maintenance_retire_workers),
         MaintenanceTask("forget_keys", rows.forget_keys, lambda settings: settings.maintenance_forget_keys),
         MaintenanceTask("forget_staged_points", rows.forget_staged_points, lambda settings: settings.maintenance_forget_staged_points),
+        MaintenanceTask("forget_sign_ins", rows.forget_sign_ins, lambda settings: settings.maintenance_forget_sign_ins),
         MaintenanceTask("expire_uploads", uploads.expire_uploads, lambda settings: settings.maintenance_expire_uploads),
         MaintenanceTask("reconcile_counters", counters.reconcile_counters, lambda settings: settings.maintenance_reconcile_counters),
         MaintenanceTask("reconcile_credits", credits.reconcile_credits, lambda settings: settings.maintenance_reconcile_credits),

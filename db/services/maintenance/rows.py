@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import structlog
@@ -12,7 +13,7 @@ from db.core.work import Database
 from db.services import idempotency
 from db.services.jobs import retire_silent_workers
 from db.services.maintenance.context import MaintenanceContext, MaintenanceTaskFailed
-from db.tables import IdempotencyKey, Job, StagedPoint, Worker
+from db.tables import IdempotencyKey, Job, LoginEvent, StagedPoint, UserSession, Worker
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -62,6 +63,13 @@ async def forget_keys(context: MaintenanceContext) -> int:
 async def forget_staged_points(context: MaintenanceContext) -> int:
     """Delete points that an attempt staged and did not move, because it died in between."""
     return await _delete_in_batches(context.database, StagedPoint, StagedPoint.staged_at < func.now() - text(STAGED_POINT_RETENTION))
+
+
+async def forget_sign_ins(context: MaintenanceContext) -> int:
+    """Delete the sessions that expired, and the sign-ins that were tried, before the retention."""
+    kept_since = func.now() - timedelta(seconds=context.settings.sign_in_retention)
+    sessions = await _delete_in_batches(context.database, UserSession, UserSession.expires_at < kept_since)
+    return sessions + await _delete_in_batches(context.database, LoginEvent, LoginEvent.created_at < kept_since)
 
 
 async def _delete_in_batches(database: Database, model: Any, condition: ColumnElement[bool]) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from datetime import UTC, datetime, timedelta
 from math import ceil
 from typing import Self
@@ -10,6 +9,7 @@ from typing import Self
 from graphql import GraphQLError
 from redis.asyncio import Redis
 
+from db.core.networks import client_network
 from db.core.viewer import UserTier, Viewer
 from db.limits.token_buckets import TokenBuckets
 from db.stores.redis import CircuitBreaker
@@ -66,22 +66,11 @@ class Gate:
         rate = self.settings.rate_limit_anonymous if viewer is None else self._rates[viewer.tier]
         if rate == 0 or self._buckets is None:
             return unlimited_status(cost)
-        bucket_name = f"address:{_client_network(address)}" if viewer is None else f"user:{viewer.id.hex}"
+        bucket_name = f"address:{client_network(address)}" if viewer is None else f"user:{viewer.id.hex}"
         take_result = await self._buckets.take(bucket_name, max((1 if is_dry_run else cost) - prepaid_points, 0), rate)
         if not take_result.ok:
             raise _rate_limited(cost, take_result.limit, take_result.remaining, ceil(take_result.retry_in))
         return RateLimitStatus(cost, take_result.limit, take_result.remaining, datetime.now(UTC) + timedelta(seconds=take_result.full_in))
-
-
-def _client_network(address: str | None) -> str:
-    """Return the network that counts as one client: of IPv6 the first 64 bits, since a client can vary the rest."""
-    try:
-        ip = ipaddress.ip_address((address or "").partition("%")[0])
-    except ValueError:
-        return "unknown"
-    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is None:
-        return str(ipaddress.ip_network((ip, 64), strict=False).network_address)
-    return str(getattr(ip, "ipv4_mapped", None) or ip)
 
 
 def _rate_limited(cost: int, limit: int, remaining: int, seconds: int) -> GraphQLError:

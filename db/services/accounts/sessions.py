@@ -1,0 +1,93 @@
+"""Sessions of users: begun by a sign-in, and ended by their owner or an operator, or when they expire."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Collection
+from datetime import timedelta
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, func, insert, select, update
+
+from db.core.networks import ClientInfo, client_network
+from db.core.policy import visible
+from db.core.sql import equals_any
+from db.core.work import Work
+from db.errors import NotFound
+from db.queries.accounts import SESSION_PREFIX, token_hash
+from db.queries.sign_ins import is_live
+from db.services.accounts import user_agents
+from db.tables import UserSession
+
+USE_INTERVAL = timedelta(minutes=1)  # the last use of a token is recorded once in it
+MAX_SESSIONS = 50  # of one user at once; a further sign-in ends the one that was idle for longest
+
+
+async def start_session(work: Work, user_id: UUID, client: ClientInfo, lifetime: timedelta, idle_timeout: timedelta) -> tuple[UUID, str]:
+    """Begin a session; return its id and its token, which is not stored."""
+    token = f"{SESSION_PREFIX}{secrets.token_urlsafe(32)}"
+    user_agent = user_agents.shortened(client.user_agent)
+    idlest = (
+        select(UserSession.id)
+        .where(UserSession.user_id == user_id, is_live())
+        .order_by(UserSession.last_active_at.desc())
+        .offset(MAX_SESSIONS - 1)
+    )
+    if await work.run(update(UserSession).where(UserSession.id.in_(idlest)).values(ended_at=func.now())):
+        work.revalidate_sessions(user_id)
+    statement = insert(UserSession).values(
+        user_id=user_id,
+        token_sha256=token_hash(token),
+        expires_at=func.now() + lifetime,
+        idle_seconds=int(idle_timeout.total_seconds()),
+        ip_address=client.address,
+        network=client_network(client.address),
+        user_agent=user_agent,
+        device=user_agents.device(user_agent),
+        browser=user_agents.browser(user_agent),
+    )
+    return await work.scalar(statement.returning(UserSession.id)), token
+
+
+async def end_session(work: Work, session_id: UUID) -> None:
+    """End the session that a request came with. Connections opened with it end within seconds."""
+    await _end(work, UserSession.id == session_id)
+
+
+async def revoke_session(work: Work, session_id: UUID) -> UUID:
+    """End a session that the viewer may see; return its id. Connections opened with it end within seconds. Raises `NotFound`.
+
+    One that has ended already is as one that does not exist: the list of sessions leaves it out too.
+    """
+    if not await _end(work, UserSession.id == session_id, visible(UserSession, work.viewer)):
+        raise NotFound(str(session_id))
+    return session_id
+
+
+async def revoke_other_sessions(work: Work) -> int:
+    """End all sessions of the viewer except the one that the request came with; return how many."""
+    kept = work.viewer.require_session()
+    return await _end(work, UserSession.user_id == work.viewer.id, UserSession.id != kept)
+
+
+async def end_sessions(work: Work, user_id: UUID) -> int:
+    """End all sessions of a user; return how many."""
+    return await _end(work, UserSession.user_id == user_id)
+
+
+async def record_session_use(work: Work, session_ids: Collection[UUID]) -> None:
+    """Set the last use of sessions to now, unless it was set less than `USE_INTERVAL` ago. Rows that another process updates are skipped."""
+    due = (
+        select(UserSession.id)
+        .where(equals_any(UserSession.id, session_ids), UserSession.last_active_at < func.now() - USE_INTERVAL, is_live())
+        .with_for_update(skip_locked=True)
+    )
+    await work.run(update(UserSession).where(UserSession.id.in_(due)).values(last_active_at=func.now()))
+
+
+async def _end(work: Work, *conditions: ColumnElement[bool]) -> int:
+    statement = update(UserSession).where(*conditions, is_live()).values(ended_at=func.now()).returning(UserSession.user_id)
+    user_ids = [row.user_id for row in await work.all(statement)]
+    for user_id in user_ids:
+        work.revalidate_sessions(user_id)
+    return len(user_ids)

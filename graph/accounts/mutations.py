@@ -1,0 +1,114 @@
+"""Signing in and out."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from uuid import UUID
+
+import strawberry
+from graphql import GraphQLError
+
+from db import errors
+from db.queries import accounts as account_queries
+from db.queries import sign_ins
+from db.services import accounts
+from graph.accounts.inputs import LoginInput, RevokeSessionInput
+from graph.accounts.types import Session, User
+from graph.core.context import Info
+from graph.core.costs import costs
+from graph.core.edges import one
+from graph.core.ids import decode, global_id
+from graph.core.permissions import Scope, mutation
+from graph.core.problems import InvalidCredentials, InvalidInput, NotFound
+
+LOGIN = 20  # points: an attempt costs more than a read, and the points of an address bound how many it can make
+
+
+@strawberry.type(description="You are signed in. The rest of this operation is executed as the user who signed in.")
+class LoginPayload:
+    user_id: strawberry.Private[UUID]
+    session_id: strawberry.Private[UUID]
+    token: str | None = strawberry.field(
+        description="The token of the session: send it as `Authorization: Bearer <token>`, and keep it secret. It is shown only here."
+    )
+    session: Session = one(sign_ins.session_by_id, key="session_id", description="The session that begins.")
+    viewer: User = one(account_queries.live_by_id, key="user_id", description="The user who signed in.")
+
+
+@strawberry.type(description="The session has ended: its token is refused, and websockets and streams opened with it are closed.")
+class LogoutPayload:
+    session_id: strawberry.ID = strawberry.field(description="The id of the session that ended.")
+
+
+@strawberry.type(description="The session has ended: its token is refused, and websockets and streams opened with it are closed.")
+class RevokeSessionPayload:
+    session_id: strawberry.ID = strawberry.field(description="The id of the session that ended.")
+
+
+@strawberry.type(description="All other sessions have ended.")
+class RevokeOtherSessionsPayload:
+    count: int = strawberry.field(description="How many sessions ended.")
+
+
+LoginResult = Annotated[
+    LoginPayload | InvalidCredentials | InvalidInput,
+    strawberry.union("LoginResult", description="The possible results of `login`."),
+]
+LogoutResult = Annotated[LogoutPayload, strawberry.union("LogoutResult", description="The possible results of `logout`.")]
+RevokeSessionResult = Annotated[
+    RevokeSessionPayload | NotFound, strawberry.union("RevokeSessionResult", description="The possible results of `revokeSession`.")
+]
+RevokeOtherSessionsResult = Annotated[
+    RevokeOtherSessionsPayload,
+    strawberry.union("RevokeOtherSessionsResult", description="The possible results of `revokeOtherSessions`."),
+]
+
+
+@strawberry.type
+class AccountMutations:
+    @mutation(
+        scope=Scope.PUBLIC,
+        description="Sign in with a password, which begins a session. After a few failures the next attempts have to wait: the error has the"
+        " code RATE_LIMITED and `retryAfter`. A failure tells neither by its text nor by its time whether the account exists.",
+        metadata=costs(LOGIN),
+    )
+    async def login(self, info: Info, input: Annotated[LoginInput, strawberry.argument(description="Who signs in.")]) -> LoginResult:
+        assert info.context.sign_ins is not None
+        try:
+            signed_in = await info.context.sign_ins.sign_in(input.login, input.password, info.context.client)
+        except errors.InvalidCredentials as error:
+            return InvalidCredentials.of(error)
+        except errors.InvalidInput as error:
+            return InvalidInput.of(error)
+        except errors.TooManyAttempts as error:
+            raise GraphQLError(error.message, extensions={"code": "RATE_LIMITED", "retryAfter": error.retry_seconds}) from None
+        info.context.viewer = signed_in.viewer
+        info.context.reset_loaders()
+        session_id = signed_in.viewer.require_session()
+        return LoginPayload(user_id=signed_in.viewer.id, session_id=session_id, token=signed_in.token)
+
+    @mutation(scope=Scope.SESSION, description="End the session whose token was sent.")
+    async def logout(self, info: Info) -> LogoutResult:
+        async with info.context.work() as work:
+            session_id = work.viewer.require_session()
+            await accounts.end_session(work, session_id)
+        return LogoutPayload(session_id=global_id(Session, session_id))
+
+    @mutation(
+        scope=Scope.SESSION,
+        description="End a session of yours, such as that of a device you lost; for admins, anybody's.",
+    )
+    async def revoke_session(
+        self, info: Info, input: Annotated[RevokeSessionInput, strawberry.argument(description="The session.")]
+    ) -> RevokeSessionResult:
+        try:
+            async with info.context.work() as work:
+                session_id = await accounts.revoke_session(work, decode("session", input.id))
+        except errors.NotFound as error:
+            return NotFound.of(error, input.id)
+        return RevokeSessionPayload(session_id=global_id(Session, session_id))
+
+    @mutation(scope=Scope.SESSION, description="End all of your sessions except the one whose token was sent. API keys stay valid.")
+    async def revoke_other_sessions(self, info: Info) -> RevokeOtherSessionsResult:
+        async with info.context.work() as work:
+            return RevokeOtherSessionsPayload(count=await accounts.revoke_other_sessions(work))
