@@ -38,6 +38,10 @@ from server.embedded import embedded_servers
 from server.embedded.processes import die_with_parent
 from tests.client import Client
 from tests.exhaustive import COLLECTED_ITEMS
+from tests.unplanned import (
+    only_planned_operations,  # noqa: F401 # pyright: ignore[reportUnusedImport] - fixtures that pytest finds here
+    unplanned_report,  # noqa: F401 # pyright: ignore[reportUnusedImport] - as above
+)
 from tests.xdist_groups import (
     pytest_xdist_make_scheduler,  # noqa: F401 # pyright: ignore[reportUnusedImport] - a hook that pytest finds here
     sort_longest_first,

@@ -24,6 +24,7 @@ from typing import Any, cast
 
 from server.embedded.processes import Command, ManagedProcess, die_with_parent
 from tests.faults import hooks
+from tests.unplanned import report_unplanned
 
 ROOT = Path(__file__).parents[1]
 POLL_INTERVAL = 0.01  # seconds
@@ -198,6 +199,8 @@ def _run_forked(request: dict[str, Any]) -> None:
         raise SystemExit
     if "worker" in arguments:
         hooks.install()
+    if "api" in arguments:
+        report_unplanned()
     app(arguments, prog_name="trellis")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from prometheus_client import REGISTRY
 
 from db.core.work import Database
@@ -87,4 +88,13 @@ async def test_introspection_is_executed_field_by_field_and_counted(ada: Client)
     reason = {"reason": "introspection"}
     before = REGISTRY.get_sample_value("trellis_operations_unplanned_total", reason) or 0
     assert (await ada.execute("{ __schema { queryType { name } } viewer { username } }"))["viewer"] == {"username": "ada"}
+    assert REGISTRY.get_sample_value("trellis_operations_unplanned_total", reason) == before + 1
+
+
+@pytest.mark.unplanned("condition")
+async def test_a_condition_that_is_null_has_the_error_of_graphql_core_and_is_counted(ada: Client) -> None:
+    reason = {"reason": "condition"}
+    before = REGISTRY.get_sample_value("trellis_operations_unplanned_total", reason) or 0
+    answer = await ada.post("query($is: Boolean = true) { viewer { username @skip(if: $is) } }", **{"is": None})
+    assert [error["extensions"]["code"] for error in answer["errors"]] == ["BAD_USER_INPUT"]
     assert REGISTRY.get_sample_value("trellis_operations_unplanned_total", reason) == before + 1
