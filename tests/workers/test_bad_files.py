@@ -117,7 +117,7 @@ REFUSED: list[tuple[str, str, bytes, str, int | None, str]] = [
         "reaches 1,048,576 rows and 16,384 columns",
     ),
     ("JSON cut short", "a.json", b'[{"a": 1}, {"a": 2}, {"a', "BAD_JSON", 2, "not closed; the last complete element is row 2"),
-    ("JSON with a fault", "a.json", b'[{"a": 1}, {"a": }]', "BAD_JSON", 1, "is not valid JSON"),
+    ("JSON with a fault", "a.json", b'[{"a": 1}, {"a": }]', "BAD_JSON", 2, "is not valid JSON in row 2: '}' where a value is missing"),
     ("JSON with an epilogue", "a.json", b'[{"a": 1}] {"b": 2}', "BAD_JSON", None, "The array is followed by"),
     ("an array of numbers", "a.json", b"[1, 2, 3]", "JSON_NOT_A_TABLE", None, "element 1 of the array is 1"),
     ("an object with no table", "a.json", b'{"a": {"b": 1}}', "JSON_NOT_A_TABLE", None, "contains no array of objects"),

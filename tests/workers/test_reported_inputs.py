@@ -6,42 +6,34 @@ A row holds the report, the name and the content of the file, the types and cell
 from __future__ import annotations
 
 import gzip
+import io
 import math
+import zipfile
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 import pyarrow as pa
 import pytest
 
 from tests.files import parquet, workbook
+from tests.workers.read_files import Columns, Places, columns_and_issues, dates, floats, integers, opened, texts
 from workers.ml.errors import BadInput
-from workers.ml.reading.opening import open_reader
-from workers.ml.reading.raw import RawFile
 
-Columns = dict[str, tuple[str, list[Any]]]
-Case = tuple[str, str, str | bytes, Columns, list[tuple[str, str | None, int | None]]]
+Case = tuple[str, str, str | bytes, Columns, Places]
 NO_HEADER = ("NO_HEADER", None, 1)
 SKIPPED = ("SKIPPED_LINES", None, None)
+OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 GUESSED = ("ENCODING_GUESSED", None, None)
 
 
-def integers(*cells: int | None) -> tuple[str, list[Any]]:
-    return "INTEGER", list(cells)
-
-
-def floats(*cells: float | None) -> tuple[str, list[Any]]:
-    return "FLOAT", list(cells)
-
-
-def texts(*cells: str | None) -> tuple[str, list[Any]]:
-    return "STRING", list(cells)
-
-
-def dates(*cells: date) -> tuple[str, list[Any]]:
-    return "DATE", list(cells)
+def archive(**files: str) -> bytes:
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return target.getvalue()
 
 
 def two_names(name: str, data: bytes) -> Case:
@@ -93,6 +85,11 @@ NUMBERS: list[Case] = [
     ("exceljs#219", "a.xlsx", workbook(since=datetime(1904, 1, 1), s=[["d"], [date(2015, 10, 6)]]), {"d": dates(date(2015, 10, 6))}, []),
     ("ClickHouse#120634", "a.jsonl", '{"a": 1}\n' * 19 + '{"a": "008"}\n', {"a": texts(*"1" * 19, "008")}, [("MIXED_COLUMN", "a", 20)]),
     ("ClickHouse#120634", "a.csv", "a\n" + "1\n" * 19 + "x8\n", {"a": texts(*"1" * 19, "x8")}, [("MIXED_COLUMN", "a", 20)]),
+    (
+        "csvkit#1028", "a.csv", "n,price\n1,0050.25\n2,3.5\n", {"n": integers(1, 2), "price": texts("0050.25", "3.5")},
+        [("KEPT_AS_TEXT", "price", 1)],
+    ),
+    ("smarter_csv#345", "a.xlsx", workbook(s=[["id"], ["-007.5"], ["12"]]), {"id": texts("-007.5", "12")}, [("KEPT_AS_TEXT", "id", 1)]),
 ]  # fmt: skip
 LISTED: list[Case] = [
     ("r2dii.analysis#127", "a.csv", "iso,n\nNA,1\nNO,2\n", {"iso": texts(None, "NO"), "n": integers(1, 2)}, [("MISSING_WORDS", "iso", 1)]),
@@ -132,6 +129,55 @@ LISTED: list[Case] = [
     ("genoffice#438", "a.csv", "name,town\nBea,Oslo\n".encode("utf-16-le"), {"name": texts("Bea"), "town": texts("Oslo")}, [GUESSED]),
     ("unstructured#4443", "a.csv", "name,age\nBea,41\n".encode("utf-16"), {"name": texts("Bea"), "age": integers(41)}, []),
     ("csv#558", "a.csv", "á,é\nZoë,".encode() + b"Ren\xe9\n", {"á": texts("Zoë"), "é": texts("Ren\ufffd")}, [("UNDECODABLE_BYTES", "é", 1)]),
+    ("smoothcsv3#239", "a.csv", "点検連番,型式\r\n1,2\r\n".encode("cp932"), {"点検連番": integers(1), "型式": integers(2)}, [GUESSED]),
+    (
+        "polygonplanet/encoding.js#12", "a.csv", "Prénom;Nom\ninvitéàçù01;x\ninvite02;invitéàçù01\n".encode("cp1252"),
+        {"Prénom": texts("invitéàçù01", "invite02"), "Nom": texts("x", "invitéàçù01")}, [GUESSED],
+    ),
+    ("gbif/pipelines#228", "a.csv", "d,n\n03/08/2019,1\n10/06/2019,2\n", {"d": texts("03/08/2019", "10/06/2019"), "n": integers(1, 2)}, [("OPEN_DATES", "d", 1)]),
+    ("SheetJS#1005", "a.xlsx", workbook(s=[["d"], ["01/04/2018"]]), {"d": texts("01/04/2018")}, [("OPEN_DATES", "d", 1)]),
+    (
+        "wealthfolio#1601", "a.jsonl", '{"d": "03/08/2026 10:00", "n": 1}\n{"d": "10/06/2026 11:30", "n": null}\n',
+        {"d": texts("03/08/2026 10:00", "10/06/2026 11:30"), "n": integers(1, None)}, [("OPEN_DATES", "d", 1)],
+    ),
+    (
+        "ResInsight#9611", "a.csv", "TIME;WBHPH\nDAYS;BARS\n1;45.5\n2;78.5\n", {"TIME": texts("DAYS", "1", "2"), "WBHPH": texts("BARS", "45.5", "78.5")},
+        [("UNITS_ROW", None, 1)],
+    ),
+    (
+        "ResInsight#9611", "a.xlsx", workbook(s=[["t", "name"], ["s", "-"], [1, "a"], [2, "b"]]), {"t": texts("s", "1", "2"), "name": texts("-", "a", "b")},
+        [("UNITS_ROW", "t", 1)],
+    ),
+    (
+        "ResInsight#9611", "a.jsonl", '["t", "v"]\n["s", "m"]\n[1, 2.5]\n[2, 3.5]\n', {"t": texts("s", "1", "2"), "v": texts("m", "2.5", "3.5")},
+        [("UNITS_ROW", None, 1)],
+    ),
+    ("ResInsight#9611", "a.csv", "t\ns\n" + "1\n" * 30, {"t": texts("s", *"1" * 30)}, [("UNITS_ROW", "t", 1)]),
+    (
+        "readr#88", "a.csv", 'Id,Race\n653,Other\n433,White\n"Grand Total: 6,634",\n',
+        {"Id": texts("653", "433", "Grand Total: 6,634"), "Race": texts("Other", "White", None)},
+        [("FOOTER_ROW", None, 3)],
+    ),
+    (
+        "CsvHelper#893", "a.xlsx", workbook(s=[["item", "n"], ["a", 1], ["b", 2], ["Summe", 3]]), {"item": texts("a", "b", "Summe"), "n": integers(1, 2, 3)},
+        [("FOOTER_ROW", None, 3)],
+    ),
+    (
+        "beangulp#173", "a.jsonl", '{"item": "a", "n": 1}\n{"item": "b", "n": 2}\n{"item": "Total", "n": 3}\n',
+        {"item": texts("a", "b", "Total"), "n": integers(1, 2, 3)}, [("FOOTER_ROW", None, 3)],
+    ),
+    (
+        "datapackage#813", "a.parquet", parquet(item=["a", "b", "合計"], n=[1, 2, 3]), {"item": texts("a", "b", "合計"), "n": integers(1, 2, 3)},
+        [("FOOTER_ROW", None, 3)],
+    ),
+    (
+        "hledger#1076", "a.csv", "d,n\n" + "x,1\n" * 4 + "***END OF FILE***\n", {"d": texts(*"x" * 4, "***END OF FILE***"), "n": integers(1, 1, 1, 1, None)},
+        [("FOOTER_ROW", None, 5), ("RAGGED_ROW", None, 5)],
+    ),
+    (
+        "node-csv#356", "a.csv", "H,n,m\n" + "D,1,2\n" * 12 + "T,12,\n", {"H": texts(*"D" * 12, "T"), "n": integers(*[1] * 12, 12), "m": integers(*[2] * 12, None)},
+        [("FOOTER_ROW", None, 13)],
+    ),
 ]  # fmt: skip
 BEFORE: list[Case] = [
     (
@@ -184,10 +230,28 @@ UNICODE: list[Case] = [
     ("gson#3113", "a.json", '[{"t": "ab \\udc00"}, {"t": "\\ud83d\\ude00"}]', {"t": texts("ab \ufffd", "😀")}, [("UNDECODABLE_BYTES", None, 1)]),
     ("stringi#37", "a.csv", "a,b\nx\u2028y,1\nz\u0085w,2\n", {"a": texts("x\u2028y", "z\u0085w"), "b": integers(1, 2)}, []),
     ("stringi#37", "a.jsonl", '{"t": "x\u2028y"}\n{"t": "z\u0085w"}\n', {"t": texts("x\u2028y", "z\u0085w")}, []),
-    ("polars#21875", "a.csv", "n,k\n٣٤٥,1\n٣٤٦,2\n", {"n": texts("٣٤٥", "٣٤٦"), "k": integers(1, 2)}, []),
-    ("superpower#70", "a.csv", "n,k\n\uff11\uff12,1\n", {"n": texts("\uff11\uff12"), "k": integers(1)}, []),
-    ("ofbiz-framework#845", "a.csv", "n;k\n39\u202f000;1\n2\u202f500;2\n", {"n": texts("39\u202f000", "2\u202f500"), "k": integers(1, 2)}, []),
+    ("polars#21875", "a.csv", "n,k\n٣٤٥,1\n٣٤٦,2\n", {"n": integers(345, 346), "k": integers(1, 2)}, [("NUMBER_SPELLING", "n", 1)]),
+    ("superpower#70", "a.csv", "n,k\n\uff11\uff12,1\n", {"n": integers(12), "k": integers(1)}, [("NUMBER_SPELLING", "n", 1)]),
+    ("ofbiz-framework#845", "a.csv", "n;k\n39\u202f000;1\n2\u202f500;2\n", {"n": integers(39000, 2500), "k": integers(1, 2)}, [("NUMBER_SPELLING", "n", 1)]),
     ("globalize#288", "a.csv", "\u00a0id,n\n5\u00a0,2\n\u00a06,4\n", {"id": integers(5, 6), "n": integers(2, 4)}, []),
+    ("polars#28163", "a.csv", "price;n\n1,5;1\n\u22123,5;2\n−0,50;3\n", {"price": floats(1.5, -3.5, -0.5), "n": integers(1, 2, 3)}, [("NUMBER_SPELLING", "price", 2)]),
+    ("actual#6206", "a.xlsx", workbook(s=[["sum"], ["\u2212100"], ["\u2013200"], ["300"]]), {"sum": integers(-100, -200, 300)}, [("NUMBER_SPELLING", "sum", 1)]),
+    (
+        "bank2ynab#527", "a.csv", "n;k\n\u22121\u00a0234,5;1\n22\u00a0000,25;2\n1\u2019000,5;3\n", {"n": floats(-1234.5, 22000.25, 1000.5), "k": integers(1, 2, 3)},
+        [("NUMBER_SPELLING", "n", 1)],
+    ),
+    ("bank2ynab#527", "a.csv", "n,k\n39 000,1\n2 500,2\n", {"n": texts("39 000", "2 500"), "k": integers(1, 2)}, []),
+    ("PapaParse#917", "a.csv", "a,b\n1,x\n\u200b\n2,y\n", {"a": integers(1, 2), "b": texts("x", "y")}, [("INVISIBLE_LINE", None, 2)]),
+    (
+        "PapaParse#917", "a.csv", 'a,b\n1,x\n\ufeff\u200b\n2,"y" z\n3,w\n', {"a": integers(1, 2, 3), "b": texts("x", '"y" z', "w")},
+        [("BROKEN_QUOTE", "b", 2), ("INVISIBLE_LINE", None, 2)],
+    ),
+    ("PapaParse#917", "a.jsonl", '{"a": 1}\n\u200b\n{"a": 2}\n', {"a": integers(1, 2)}, [("INVISIBLE_LINE", None, 2)]),
+    (
+        "postmangovsg#88", "a.csv", "a,b\n1,\u200b\n2\u200b,3\n", {"a": integers(1, 2), "b": integers(None, 3)},
+        [("MISSING_WORDS", "b", 1), ("NUMBER_SPELLING", "a", 2)],
+    ),
+    ("postmangovsg#88", "a.jsonl", '{"a": "\u2060"}\n{"a": "x"}\n', {"a": texts(None, "x")}, [("MISSING_WORDS", "a", 1)]),
     two_names("a.csv", "Zoë,Zoe\u0308\n1,2\n".encode()),
     two_names("a.json", '[{"Zoë": 1, "Zoe\u0308": 2}]'.encode()),
     two_names("a.parquet", parquet(**dict(zip(("Zoë", "Zoe\u0308"), ([1], [2]), strict=True)))),
@@ -200,16 +264,35 @@ REFUSED: list[tuple[str, str, str | bytes, str, str]] = [
     ("alasql#484", "a.xls", '<?xml version="1.0"?>\n<Workbook></Workbook>', "UNSUPPORTED_FORMAT", "an XML document"),
     ("data-cli#262", "a.csv", "- a: 1\n  b: 2\n- a: 3\n  b: 4\n", "UNSUPPORTED_FORMAT", "a YAML document"),
     ("h2o-3#1550", "a.parquet", parquet(a=[1])[:-20], "UNREADABLE_FILE", "the file is truncated"),
-    ("excelize#1877", "a.xlsx", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(500) + "EncryptedPackage".encode("utf-16-le"), "UNREADABLE_FILE", "password"),
-    ("xlsx#303", "a.xls", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(5_000), "UNREADABLE_FILE", "it is damaged, incomplete or of another kind"),
+    ("excelize#1877", "a.xlsx", OLE + bytes(500) + "EncryptedPackage".encode("utf-16-le"), "UNREADABLE_FILE", "password"),
+    ("xlsx#303", "a.xls", OLE + bytes(5_000), "UNREADABLE_FILE", "it is damaged, incomplete or of another kind"),
     ("qiita#3076", "a.csv", "a,b,c\n" + "1,2\n" * 50 + "1,2,3\n" * 60, "RAGGED_ROWS", "50 of 110 rows do not have 3 fields"),
+    ("flux#4763", "a.json", '[{"a": 1}, {"a": 2,}]', "BAD_JSON", "in row 2: a comma before a closing bracket"),
+    ("trace-viewer#119", "a.json", '[{"a": 1}, {"a": 2},]', "BAD_JSON", "Remove the comma"),
+    ("flux#4763", "a.jsonl", '{"a": 1,}\n{"a": 2,}\n', "BAD_JSON", "row 1, is not valid JSON: a comma before a closing bracket"),
+    ("insomnia#1150", "a.json", "[{'a': 1}]", "BAD_JSON", "JSON has names and texts in double quotes"),
+    ("insomnia#1150", "a.jsonl", "{'a': 1}\n{'a': 2}\n", "BAD_JSON", "JSON has names and texts in double quotes"),
+    ("cols-agent-tasks#71", "a.json", '[{"a": 1}, /* two */ {"a": 2}]', "BAD_JSON", "in row 2: a comment"),
+    ("commentjson#10", "a.json", '[{"a": 1}, # this is a quote: "\n {"a": 2}]', "BAD_JSON", "JSON has no comments: remove them"),
+    ("cols-agent-tasks#71", "a.json", '// two\n[{"a": 1}]', "BAD_JSON", "at its beginning: a comment"),
+    ("jsonlite#281", "a.json", '[{"a": +Infinity}]', "BAD_JSON", "the word +Infinity"),
+    ("JSON3.jl#230", "a.jsonl", '{"a": True}\n{"a": None}\n', "BAD_JSON", "the word True"),
+    ("csv-parser#323", "a.json", '[{"n": 67, "m": 069}]', "BAD_JSON", "a number with a leading zero"),
+    ("web-ext-translator#25", "a.json", "[{a: 1}]", "BAD_JSON", "a name without quotes"),
+    ("misode.github.io#276", "a.json", '[{"a": "x\ny"}]', "BAD_JSON", "inside a text"),
+    ("json-iterator#274", "a.json", '[{"a": "x" "b": 1}]', "BAD_JSON", "where a comma or a colon is missing"),
+    ("parquet-java#3069", "a.parquet", parquet(a=[1])[:-1], "UNREADABLE_FILE", "the file is truncated"),
+    ("parquet-java#2058", "a.parquet", parquet(a=[1])[:-8] + b"\xff\xff\xff\x7fPAR1", "UNREADABLE_FILE", "has 2,147,483,647 bytes, and the whole file has"),
+    ("parquet-java#2109", "a.parquet", parquet(a=[1])[:-100] + bytes(92) + parquet(a=[1])[-8:], "UNREADABLE_FILE", "its footer, which describes the columns"),
+    ("PyExcelerate#71", "a.xlsx", archive(mimetype="application/vnd.oasis.opendocument.spreadsheet"), "UNSUPPORTED_FORMAT", "an OpenDocument file"),
+    ("docx2python#12", "a.xlsx", archive(**{"[Content_Types].xml": "", "word/document.xml": ""}), "UNSUPPORTED_FORMAT", "a Word document"),
+    ("addons-server#19994", "a.xlsx", archive(**{"readme.txt": "x"}), "UNSUPPORTED_FORMAT", "a ZIP archive ('readme.txt')"),
+    ("PhpSpreadsheet#2981", "a.xlsx", OLE + bytes(3 << 20) + "EncryptedPackage".encode("utf-16-le") + bytes(3 << 20), "UNREADABLE_FILE", "is protected with a password"),
+    ("npoi#1650", "a.xls", OLE + bytes(500) + "WordDocument".encode("utf-16-le"), "UNSUPPORTED_FORMAT", "a Word document"),
+    ("pandas#12494", "a.csv", ",,\n", "EMPTY_FILE", "contains only delimiters (',,')"),
+    ("pandas#12494", "a.csv", ";;\n;;\n", "EMPTY_FILE", "contains only delimiters"),
+    ("sqlite-utils#808", "a.csv", "\u200b\n \n", "EMPTY_FILE", "contains only blank lines"),
 ]  # fmt: skip
-
-
-def opened(folder: Path, name: str, content: str | bytes) -> Any:
-    path = folder / name
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return open_reader(RawFile(path), name, lambda _share, _step: None)[1]
 
 
 def names_of(cases: list[Any]) -> list[str]:
@@ -221,16 +304,10 @@ CASES = [*NUMBERS, *LISTED, *BEFORE, *SNIFFED, *UNICODE]
 
 @pytest.mark.parametrize(("report", "name", "content", "columns", "issues"), CASES, ids=names_of(CASES))
 def test_a_reported_input_is_read_without_a_silent_change(
-    tmp_path: Path, report: str, name: str, content: str | bytes, columns: Columns, issues: list[Any]
+    tmp_path: Path, report: str, name: str, content: str | bytes, columns: Columns, issues: Places
 ) -> None:
-    reader = opened(tmp_path, name, content)
-    frames = list(reader.frames())
-    while reader.needs_another_pass():
-        frames = list(reader.frames())
-    frame, types = pl.concat(frames), reader.column_types()
-    assert {column: (types[column], frame[column].to_list()) for column in frame.columns} == columns, report
-    found = [(issue["code"], issue["column"], issue["row"]) for issue in reader.issues.entries]
-    assert sorted(found, key=str) == sorted(issues, key=str), report
+    found, places = columns_and_issues(tmp_path, name, content)
+    assert (found, places) == (columns, sorted(issues, key=str)), report
 
 
 @pytest.mark.parametrize(("report", "name", "content", "code", "said"), REFUSED, ids=names_of(REFUSED))

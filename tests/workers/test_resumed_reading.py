@@ -179,6 +179,26 @@ def parquet() -> bytes:
     return file.getvalue()
 
 
+def odd_csv() -> bytes:
+    """Units, typographic numbers, open dates, invisible lines and a sum at the end."""
+    lines = ["item,t,minus,day", "a,s,\u22121,01/02/2024"]
+    for row in range(ROWS):
+        minus = "\u2212" if row % 50 == 7 else ""
+        lines.append(f"a,{row},{minus}{row},0{1 + row % 9}/02/2024")
+        if row % 200 == 11:
+            lines.append("\u200b")
+    return "\n".join([*lines, "Total,5,6,"]).encode()
+
+
+def odd_lines() -> bytes:
+    """Repeated keys, numbers that no double holds, invisible lines."""
+    lines: list[str] = []
+    for row in range(ROWS):
+        key, number = "l" if row % 10 else "k", "1e-400" if row == 900 else row
+        lines.append(f'{{"a": {row}, "o": {{"k": {row}, "{key}": "x:y"}}, "a": {row % 7}.5, "w": {number}}}')
+    return "\n\u200b\n".join(["\n".join(lines[start : start + 100]) for start in range(0, ROWS, 100)]).encode()
+
+
 SOURCES = {
     "quoted.csv": quoted_csv,
     "broken.csv": broken_quotes,
@@ -187,6 +207,8 @@ SOURCES = {
     "wide.csv": lambda: late_accents("utf-16", "😀"),
     "chinese.csv": lambda: late_accents("gb18030", "汉字和文字"),
     "late.csv": late_values,
+    "odd.csv": odd_csv,
+    "odd.jsonl": odd_lines,
     "lines.jsonl": json_lines,
     "array.json": json_array,
     "table.parquet": parquet,
@@ -226,6 +248,14 @@ def test_the_files_of_these_tests_are_as_bad_as_they_should_be(tmp_path: Path) -
     codes = {code for code, _, _ in issue_locations(results["quoted.csv"])}
     assert codes == {"KEPT_AS_TEXT", "BAD_VALUE", "RAGGED_ROW", "MIXED_LINE_ENDS"}
     assert results["broken.csv"]["issue_count"] == ROWS
+    codes = {code for code, _, _ in issue_locations(results["odd.csv"])}
+    assert codes == {"BAD_VALUE", "NUMBER_SPELLING", "OPEN_DATES", "INVISIBLE_LINE", "FOOTER_ROW"}
+    assert {code for code, _, _ in issue_locations(results["odd.jsonl"])} == {
+        "DUPLICATE_COLUMN_NAME",
+        "DUPLICATE_KEY",
+        "KEPT_AS_TEXT",
+        "INVISIBLE_LINE",
+    }
     assert {code for code, _, _ in issue_locations(results["lines.jsonl"])} == {"BAD_JSON", "BAD_VALUE"}
     assert column_types(results["late.csv"]) == {"a": "INTEGER", "b": "INTEGER"}
     assert column_types(results["table.parquet"])["wide"] == "DECIMAL"

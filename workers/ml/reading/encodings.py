@@ -32,6 +32,10 @@ REPLACEMENT = b"\xef\xbf\xbd"
 """U+FFFD in UTF-8."""
 
 _NON_ASCII_RUN = re.compile(rb"[\x80-\xff]+")
+_WORD_END = re.compile(r"[\s,;|:\"'()\[\]/_.-]+")
+_COMMON_LEADS = frozenset(range(0x81, 0xA0))
+"""First bytes of kana and of the common kanji in Shift-JIS."""
+_BLANK_LINE = re.compile(rb"(?:\s|\xe2\x80\x8b|\xe2\x81\xa0|\xef\xbb\xbf)*")
 _CONTROL = re.compile(rb"[\x01-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 
 
@@ -91,9 +95,23 @@ def _detect_eight_bit(sample: bytes, *, is_whole: bool) -> str:
     good = sum(1 for character in text if character > "\x7f") - damaged
     if good >= 2 * damaged:
         return "utf-8"  # with damaged bytes, which the reader reports: text of another encoding is rarely valid UTF-8 by chance
+    if _is_shift_jis(sample, is_whole=is_whole):
+        return "cp932"
     # Latin text has single accented letters among ASCII ones; other alphabets have whole words above 0x7f.
     runs = [len(run) for run in _NON_ASCII_RUN.findall(sample)]
     return _most_likely(sample, _LATIN_CODECS if sum(runs) < 2 * len(runs) else _OTHER_CODECS)
+
+
+def _is_shift_jis(sample: bytes, *, is_whole: bool) -> bool:
+    """Whether all words beyond ASCII are Japanese in Shift-JIS, whose kana and common kanji begin with bytes that no letters of Latin or
+    Cyrillic encodings have. A short header is enough for that, where statistics fail."""
+    try:
+        text = codecs.getincrementaldecoder("cp932")("strict").decode(sample, final=is_whole)
+    except UnicodeDecodeError:
+        return False
+    characters = "".join(word for word in _WORD_END.split(text) if not word.isascii())
+    common = sum(character.encode("cp932", "replace")[0] in _COMMON_LEADS for character in characters)
+    return common > 1 and common > 0.6 * len(characters)  # one alone may be a bullet or a dash before a letter
 
 
 def _most_likely(sample: bytes, candidates: list[str]) -> str:
@@ -187,6 +205,11 @@ def _around_first_non_ascii(block: bytes) -> bytes:
     match = _NON_ASCII_RUN.search(block)
     start = max(0, (match.start() if match else 0) - 1_000)
     return block[start : start + limits.SAMPLE_BYTES]
+
+
+def shows_nothing(line: bytes) -> bool:
+    """Whether a line of UTF-8 shows nothing: it has spaces and invisible characters (U+200B, U+2060, U+FEFF) alone."""
+    return _BLANK_LINE.fullmatch(line) is not None
 
 
 def sanitize_utf8(body: bytes) -> tuple[bytes, str | None]:

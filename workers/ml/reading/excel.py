@@ -21,6 +21,7 @@ import polars as pl
 from workers.ml import limits
 from workers.ml.errors import BadInput
 from workers.ml.reading import preamble
+from workers.ml.reading.archives import is_encrypted_ole
 from workers.ml.reading.clock import clock_text
 from workers.ml.reading.column_names import check_width, clean_names
 from workers.ml.reading.excel_scan import Cell, SheetScan, TooLarge, cell_ranges, column_letters, scan_workbook
@@ -35,7 +36,6 @@ from workers.ml.reading.type_inference import TypeInference
 
 _ONE_DAY: Final = timedelta(days=1)
 _SAMPLE_ROWS: Final = 200
-_ENCRYPTED: Final = "EncryptedPackage".encode("utf-16-le")
 
 
 class ExcelReader:
@@ -62,11 +62,8 @@ class ExcelReader:
                 raise self._too_large(str(error)) from error
             except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError) as error:
                 raise self._unreadable() from error
-        elif _ENCRYPTED in raw.head(limits.MIB) + raw.tail(limits.MIB):
-            raise BadInput(
-                "UNREADABLE_FILE",
-                f"{filename!r} is protected with a password. Save it without one, or save the sheet as CSV, and upload that.",
-            )
+        elif is_encrypted_ole(raw.path):
+            raise self._protected()
         self._rules = self._options.text_rules()
         self._frame = self._load(raw)
 
@@ -105,6 +102,12 @@ class ExcelReader:
             "program, save it again or as CSV, and upload that.",
         )
 
+    def _protected(self) -> BadInput:
+        return BadInput(
+            "UNREADABLE_FILE",
+            f"{self._filename!r} is protected with a password. Save it without one, or save the sheet as CSV, and upload that.",
+        )
+
     # -- sheets
 
     def _load(self, raw: RawFile) -> pl.DataFrame:
@@ -123,7 +126,7 @@ class ExcelReader:
             cells = _SheetCells(workbook, name, frame, scan, columns)
             frame = cells.exact_text()
         except fastexcel.FastExcelError as error:
-            raise self._unreadable() from error
+            raise (self._protected() if "password" in str(error).lower() else self._unreadable()) from error
         except pl.exceptions.PanicException as error:
             raise self._unreadable() from error
         return self._with_names(frame, cells)

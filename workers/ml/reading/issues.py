@@ -47,6 +47,13 @@ class IssueLog:
         log.entries, log.count = list(state["kept"]), state["count"]
         return log
 
+    def extend_once(self, other: IssueLog) -> None:
+        """Add the issues that are not there yet: another pass over a file finds the same again."""
+        known = {(issue["code"], issue["column"], issue["row"]) for issue in self.entries}
+        for issue in other.entries:
+            if (issue["code"], issue["column"], issue["row"]) not in known:
+                self.add(**issue)
+
     def extend(self, other: IssueLog) -> None:
         capacity = limits.MAX_ISSUES - len(self.entries)
         self.entries.extend(other.entries[:capacity])

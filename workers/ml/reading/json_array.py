@@ -7,7 +7,6 @@ single row.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -17,17 +16,17 @@ import polars as pl
 
 from workers.ml import limits
 from workers.ml.errors import BadInput
-from workers.ml.reading import json_numbers
+from workers.ml.reading import json_faults, json_numbers
 from workers.ml.reading.array_rows import ArrayRows
 from workers.ml.reading.encodings import Encoding, Transcoder, sanitize_utf8
 from workers.ml.reading.issues import IssueLog, short_repr
+from workers.ml.reading.json_repeats import number_repeats
 from workers.ml.reading.objects import ObjectTable
 from workers.ml.reading.options import ReadingOptions
 from workers.ml.reading.raw import RawFile
 from workers.ml.reading.reader_state import MAX_CARRY_BYTES, ReaderState, decode_bytes, encode_bytes
 from workers.ml.reading.table_reader import ProgressCallback
 
-_ESCAPE = re.compile(rb"\\.", re.DOTALL)
 _BATCH_ROWS = 50_000
 
 
@@ -48,6 +47,8 @@ class JsonArrayReader:
         self._source = Transcoder(encoding)
         self._carry: bytes | None = None  # text after the last parsed element; None before the array begins
         self._has_ended = False
+        self._repeated: list[str] = []
+        """Keys that objects repeat."""
         self._resume_state: ReaderState | None = None
         self.issues = IssueLog()
 
@@ -62,8 +63,11 @@ class JsonArrayReader:
         else:
             self._restore(state)
         opening = self._encoding.decode(self._raw.head(limits.SAMPLE_BYTES)).lstrip()[:1]
+        self._repeated = []
         for rows in self._array_elements() if opening == "[" else self._document_rows():
             objects, row_numbers = self._objects(rows)
+            if self._repeated:
+                number_repeats(objects, row_numbers, self._text_issues)
             if objects:
                 yield self._table.frame(objects, row_numbers)
             self._progress(self._raw.share_read, f"reading JSON, {self._row_count:,} rows")
@@ -148,6 +152,10 @@ class JsonArrayReader:
                     row=row,
                 )
         if not self._has_ended:
+            text = "[" + (self._carry or b"").decode("utf-8", "replace")
+            fault = json_faults.find_fault(text)
+            if fault is not None and not fault.is_cut and fault.found != json_numbers.TOO_DEEP:
+                raise self._bad_json(fault, text)
             raise BadInput(
                 "BAD_JSON",
                 f"The array is not closed; the last complete element is row {self._row_count}. The file is truncated: upload all of it.",
@@ -175,9 +183,9 @@ class JsonArrayReader:
 
     def _loads(self, text: bytes) -> Any:
         try:
-            return json_numbers.loads(text)
+            return json_numbers.loads(text, self._repeated)
         except orjson.JSONDecodeError as error:
-            reason, position = error.msg, error.pos
+            reason = error.msg
         if (whole := json_numbers.without_half_characters(text)) != text:
             row = self._row_count + 1
             self._text_issues.add(
@@ -188,14 +196,19 @@ class JsonArrayReader:
             return self._loads(whole)
         if b"NaN" in text or b"Infinity" in text:
             try:
-                return json_numbers.loads_with_constants(text)
+                return json_numbers.loads_with_constants(text, self._repeated)
             except (ValueError, RecursionError):
                 pass
-        excerpt = text.decode("utf-8", "replace")[max(0, position - 20) : position + 20]
-        raise BadInput(
-            "BAD_JSON",
-            f"{self._filename!r} is not valid JSON after row {self._row_count}: {reason}, near {short_repr(excerpt)}.",
-            row=self._row_count + 1,
+        readable = text.decode("utf-8", "replace")
+        raise self._bad_json(
+            json_faults.find_fault(readable) or json_faults.Fault(reason, 0, "Write the data with a JSON library."), readable
+        )
+
+    def _bad_json(self, fault: json_faults.Fault, text: str) -> BadInput:
+        row = self._row_count + 1 + json_faults.place_of(fault, text)
+        where = f"in row {row}" if text.startswith("[") else "in its only object" if text.startswith("{") else "at its beginning"
+        return BadInput(
+            "BAD_JSON", f"{self._filename!r} is not valid JSON {where}: {json_faults.describe(fault, text)}. {fault.advice}", row=row
         )
 
     # -- one object
@@ -219,7 +232,9 @@ class JsonArrayReader:
         if len(tables) == 1:
             return document[tables[0]]
         if tables:
-            raise self._not_a_table(f"the object contains {len(tables)} arrays of objects ({', '.join(map(repr, tables[:5]))})")
+            raise self._not_a_table(
+                f"the object contains {len(tables)} arrays of objects ({', '.join(repr(key.rstrip(json_numbers.REPEATED)) for key in tables[:5])})"
+            )
         lists = {key: value for key, value in document.items() if isinstance(value, list)}
         if lists and len(lists) == len(document):
             lengths = {len(value) for value in lists.values()}
@@ -236,9 +251,7 @@ def _last_separator(text: bytes) -> tuple[int, bool]:
 
     `text` must begin inside the array and outside of its elements.
     """
-    unescaped = _ESCAPE.sub(b"__", text) if b"\\" in text else text
-    buffer = np.frombuffer(unescaped, np.uint8)
-    is_unquoted = ~np.bitwise_xor.accumulate(buffer == 0x22)
+    buffer, is_unquoted = json_numbers.outside_strings(text)
     folded = buffer | 0x20  # "{" and "[" differ only in this bit, as do "}" and "]"
     opens, closes = folded == 0x7B, folded == 0x7D
     positions = np.flatnonzero((opens | closes | (buffer == 0x2C)) & is_unquoted)

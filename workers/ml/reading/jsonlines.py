@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import orjson
@@ -10,10 +11,11 @@ import polars as pl
 
 from workers.ml import limits
 from workers.ml.errors import BadInput
-from workers.ml.reading import json_numbers
+from workers.ml.reading import json_faults, json_numbers
 from workers.ml.reading.array_rows import ArrayRows
-from workers.ml.reading.encodings import REPLACEMENT, Encoding, Transcoder, sanitize_utf8
+from workers.ml.reading.encodings import REPLACEMENT, Encoding, Transcoder, sanitize_utf8, shows_nothing
 from workers.ml.reading.issues import IssueLog, short_repr
+from workers.ml.reading.json_repeats import number_repeats
 from workers.ml.reading.objects import ObjectTable
 from workers.ml.reading.options import ReadingOptions
 from workers.ml.reading.raw import RawFile
@@ -126,21 +128,38 @@ class JsonLinesReader:
     def _parse_block(self, body: bytes) -> tuple[list[dict[str, Any]], range | list[int]]:
         body, issue_code = sanitize_utf8(body)
         lines = [line for line in body.split(b"\n") if line and not line.isspace()]
-        first_row = self._row_count + 1
+        if not body.isascii():
+            lines = self._without_invisible(lines)
+        first_row, repeated = self._row_count + 1, list[str]()
         if issue_code is None:
             try:
-                rows = json_numbers.loads(b"[" + b",".join(lines) + b"]")
+                rows = json_numbers.loads(b"[" + b",".join(lines) + b"]", repeated)
             except orjson.JSONDecodeError:
                 rows = []
             kinds, is_array = set(map(type, rows)), self._arrays.names is not None
             if len(rows) == len(lines) and kinds == {list} and (is_array or not self._row_count):
                 objects, row_numbers = self._arrays.objects(rows, first_row, self._line_issues)
                 self._row_count = self._arrays.row_count
-                return objects, row_numbers
+                return self._numbered(objects, repeated, row_numbers), row_numbers
             if len(rows) == len(lines) and kinds == {dict} and not is_array:
                 self._row_count += len(rows)
-                return rows, range(first_row, first_row + len(rows))
+                row_range = range(first_row, first_row + len(rows))
+                return self._numbered(rows, repeated, row_range), row_range
         return self._parse_lines(lines, issue_code)
+
+    def _numbered(self, rows: list[dict[str, Any]], repeated: list[str], row_numbers: Sequence[int]) -> list[dict[str, Any]]:
+        if repeated:
+            number_repeats(rows, row_numbers, self._line_issues)
+        return rows
+
+    def _without_invisible(self, lines: list[bytes]) -> list[bytes]:
+        shown = [line for line in lines if line[0] < 0x80 or not shows_nothing(line)]
+        if len(shown) != len(lines):
+            row = next(index for index, line in enumerate(lines) if line[0] >= 0x80 and shows_nothing(line)) + self._row_count
+            count = len(lines) - len(shown)
+            message = f"After row {row} there {'is a line' if count == 1 else f'are {count:,} lines'} of invisible characters alone, skipped as blank."
+            self._line_issues.add("INVISIBLE_LINE", message, row=row + 1)
+        return shown
 
     def _parse_lines(self, lines: list[bytes], issue_code: str | None) -> tuple[list[dict[str, Any]], list[int]]:
         rows: list[dict[str, Any]] = []
@@ -152,9 +171,10 @@ class JsonLinesReader:
                 self._line_issues.add(
                     issue_code, f"Row {self._row_count} has {description}; each was replaced by U+FFFD.", row=self._row_count
                 )
-            value, reason = _parse_line(line)
+            repeated: list[str] = []
+            value, reason = self._parse_line(line, repeated)
             if reason is not None and (whole := json_numbers.without_half_characters(line)) != line:
-                value, reason = _parse_line(whole)
+                value, reason = self._parse_line(whole, repeated)
                 self._line_issues.add(
                     "UNDECODABLE_BYTES",
                     f"Row {self._row_count} has escapes of half a character, such as \\ud83d; each was replaced by U+FFFD.",
@@ -162,14 +182,31 @@ class JsonLinesReader:
                 )
             if isinstance(value, list) and self._arrays.names is not None:
                 objects, _ = self._arrays.objects([value], self._row_count, self._line_issues)
-                rows += objects
+                rows += self._numbered(objects, repeated, [self._row_count] * len(objects))
                 row_numbers += [self._row_count] * len(objects)
             elif isinstance(value, dict) and self._arrays.names is None:
-                rows.append(value)
+                rows += self._numbered([value], repeated, [self._row_count])
                 row_numbers.append(self._row_count)
             else:
                 self._add_bad_line(reason or f"is {short_repr(value, 30)}, not an {'object' if self._arrays.names is None else 'array'}")
         return rows, row_numbers
+
+    @staticmethod
+    def _parse_line(line: bytes, repeated: list[str]) -> tuple[Any, str | None]:
+        try:
+            value = json_numbers.loads(line, repeated)
+        except orjson.JSONDecodeError as error:
+            value = None
+            if b"NaN" in line or b"Infinity" in line:
+                # Python writes NaN and Infinity, which JSON does not have.
+                with contextlib.suppress(ValueError, RecursionError):
+                    value = json_numbers.loads_with_constants(line, repeated)
+            if value is None:
+                text = line.decode("utf-8", "replace")
+                fault = json_faults.find_fault(text)
+                found = error.msg if fault is None else f"{json_faults.describe(fault, text)} ({fault.advice[:-1]})"
+                return None, f"is not valid JSON: {found}"
+        return value, None
 
     def _add_bad_line(self, reason: str) -> None:
         self._bad_count += 1
@@ -183,17 +220,3 @@ class JsonLinesReader:
         raise BadInput(
             "BAD_JSON", f"{self._bad_count:,} of {self._row_count:,} lines are not JSON objects; the first, row {row}, {reason}.", row=row
         )
-
-
-def _parse_line(line: bytes) -> tuple[Any, str | None]:
-    try:
-        return json_numbers.loads(line), None
-    except orjson.JSONDecodeError as error:
-        reason = f"is not valid JSON ({error.msg}, column {error.colno})"
-    if b"NaN" in line or b"Infinity" in line:
-        # Python writes NaN and Infinity, which JSON does not have.
-        try:
-            return json_numbers.loads_with_constants(line), None
-        except (ValueError, RecursionError):
-            pass
-    return None, reason

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from workers.ml.reading import preamble
+from workers.ml.reading.encodings import shows_nothing
 from workers.ml.reading.record_parser import Dialect, Record, RecordParser
 
 _DELIMITERS = [b",", b";", b"\t", b"|", b":"]
@@ -140,7 +141,7 @@ def _sample_records(sample: bytes, dialect: Dialect, *, is_whole: bool) -> list[
 
 
 def _is_blank(record: Record) -> bool:
-    return len(record.fields) == 1 and not record.fields[0].strip(b" \t\0\xef\xbb\xbf")
+    return len(record.fields) == 1 and shows_nothing(record.fields[0].replace(b"\0", b""))
 
 
 def _detect_quote(sample: bytes) -> bytes:

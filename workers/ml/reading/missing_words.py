@@ -11,6 +11,8 @@ import polars as pl
 _DEFAULT_WORDS: Final = (
     "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA", "NULL", "Null", "NaN",
     "None", "n/a", "nan", "null",
+    # Invisible characters alone.
+    "\u200b", "\u2060", "\ufeff",
 )  # fmt: skip
 _DEFAULT_PLACEHOLDERS: Final = ("?", "-", "--", ".", "*")
 

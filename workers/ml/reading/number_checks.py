@@ -15,7 +15,8 @@ from workers.ml.reading.text_types import FLOAT, TextType, TypeTally
 
 RowNumber = Callable[[int], int]
 WHOLE: Final = r"^[+-]?\d+$"
-_LEADING_ZERO: Final = r"^[+-]?0\d+(?:[eE][+-]?\d+)?$"
+_LEADING_ZERO: Final = r"^[+-]?0\d+(?:\.\d*)?(?:[eE][+-]?\d+)?$"
+_NOT_ZERO: Final = r"^[+-]?[0.,]*[1-9]"
 _PLAIN_FRACTION: Final = r"^[+-]?\d*\.?\d*$"
 
 
@@ -32,20 +33,27 @@ def check_integers(values: pl.Series, text: pl.Series, tally: TypeTally, row_num
             numbers.inexact = row_number(index), text[index]
 
 
-def check_floats(kind: TextType, values: pl.Series, text: pl.Series, tally: TypeTally, row_number: RowNumber) -> None:
-    """`values` are without NaN."""
+def check_floats(kind: TextType, values: pl.Series, text: pl.Series, tally: TypeTally, row_number: RowNumber) -> pl.Series | None:
+    """Return which values no double holds, infinite or zero while the text is not, or None. `values` are without NaN."""
     low, high = values.min(), values.max()
     if not isinstance(low, float) or not isinstance(high, float):
-        return
+        return None
+    is_beyond: pl.Series | None = None
     if low == float("-inf") or high == float("inf"):
-        tally.notes.add_infinite(values, row_number)
         # Digits that become an infinity are an identifier like 101E010031 rather than a number.
-        is_beyond = (values.is_infinite() & text.str.contains(r"\d")).arg_true()
-        if is_beyond.len():
-            tally.numbers.add_beyond_floats(row_number(is_beyond[0]), text[is_beyond[0]])
+        is_beyond = values.is_infinite() & text.str.contains(r"\d")
+        tally.notes.add_infinite(values.set(is_beyond.fill_null(value=False), None), row_number)
+    if low <= 0 <= high:
+        zeros = (values == 0).arg_true()
+        if zeros.len() and text.gather(zeros).str.contains(_NOT_ZERO).any():
+            is_tiny = (values == 0) & text.str.contains(_NOT_ZERO)
+            is_beyond = is_tiny if is_beyond is None else is_beyond | is_tiny
+    if is_beyond is not None and (places := is_beyond.arg_true()).len():
+        tally.numbers.add_beyond_floats(row_number(places[0]), text[places[0]])
     if tally.numbers.inexact is None and (low <= -MAX_EXACT_FLOAT or high >= MAX_EXACT_FLOAT):
         indices = ((values.abs() >= MAX_EXACT_FLOAT) & values.is_finite()).arg_true()
         _note_inexact(text.gather(indices), kind, tally.numbers, lambda index: row_number(indices[index]))
+    return is_beyond
 
 
 def check_leading_zeros(kind: TextType, text: pl.Series, tally: TypeTally, row_number: RowNumber) -> None:

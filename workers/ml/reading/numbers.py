@@ -3,7 +3,7 @@
 Whole numbers are INTEGER where 64 bits hold all of them, DECIMAL where 38 digits do, and text otherwise. A column with a value that is
 written with a point or an exponent is FLOAT, if a double holds each of its whole numbers exactly; otherwise it is DECIMAL where all
 values are exact in 38 digits, and text where they are not. So no digit of a whole number is ever lost. Text with an exponent that no double
-holds (204E020041) is rather an identifier: its column is text.
+holds, because it is too large (204E020041) or too near to zero (1e-400), is rather an identifier: its column is text.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class NumberTally:
             self.whole_digits, self.fraction_digits = max(self.whole_digits, whole), max(self.fraction_digits, fraction)
 
     def add_beyond_floats(self, row: int, text: str) -> None:
-        """Add a value with an exponent that no double holds."""
+        """Add a value with a point or an exponent that no double holds: it would become infinite, or zero."""
         self.fractions += 1
         self.is_unlimited = True
         self.inexact = self.inexact or (row, text)
@@ -94,9 +94,10 @@ class NumberTally:
 
 
 def describe_long_number(column: str, row: int, value: str) -> str:
-    if "e" in value.lower():
+    if "e" in value.lower() or value.lstrip("+-")[:2] in ("0.", "0,"):
         return (
-            f"Column {column!r} is kept as text: {short_repr(value)} in row {row} is larger than any number here, and may be an identifier."
+            f"Column {column!r} is kept as text: {short_repr(value)} in row {row} is beyond the range of numbers (about 5e-324 to 1.8e308), "
+            "and may be an identifier."
         )
     return (
         f"Column {column!r} is kept as text: {short_repr(value)} in row {row} has more digits than a number keeps here, which a number would "

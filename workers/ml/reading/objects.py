@@ -22,7 +22,9 @@ from workers.ml import limits
 from workers.ml.reading import json_numbers
 from workers.ml.reading.column_names import check_width, clean_names, composed_name
 from workers.ml.reading.issues import IssueLog, short_repr
+from workers.ml.reading.json_numbers import WideNumber
 from workers.ml.reading.numbers import MAX_DIGITS, MAX_EXACT_FLOAT, MAX_INT64, MIN_INT64, NumberTally, decimal_digits, describe_long_number
+from workers.ml.reading.odd_rows import add_units_issue
 from workers.ml.reading.reader_state import ReaderState
 from workers.ml.reading.text_types import TextType, types_from_state, types_to_state
 from workers.ml.reading.type_inference import TextRules, TypeInference
@@ -64,6 +66,8 @@ class ObjectTable:
         self._name_issues = IssueLog()
         self._value_issues = IssueLog()
         self._column_issues = IssueLog()
+        self._text_issues = IssueLog()
+        """About columns of text, of all passes."""
 
     def begin_pass(self) -> None:
         self._counts, self._numbers, self._notes, self._first_texts = {}, {}, {}, {}
@@ -82,7 +86,7 @@ class ObjectTable:
             "surveyed": sorted(self._surveyed),
             "text_types": types_to_state(self._text_types),
             "typist": None if self._type_inference is None else [self._type_inference.names, self._type_inference.state()],
-            "issues": [log.state() for log in (self._name_issues, self._value_issues, self._column_issues)],
+            "issues": [log.state() for log in (self._name_issues, self._value_issues, self._column_issues, self._text_issues)],
         }
 
     def restore(self, state: ReaderState) -> None:
@@ -99,7 +103,7 @@ class ObjectTable:
         if state["typist"] is not None:
             self._type_inference = TypeInference(state["typist"][0], rules=self._rules)
             self._type_inference.restore(state["typist"][1])
-        self._name_issues, self._value_issues, self._column_issues = (IssueLog.from_state(log) for log in state["issues"])
+        self._name_issues, self._value_issues, self._column_issues, self._text_issues = map(IssueLog.from_state, state["issues"])
 
     def frame(self, rows: list[dict[str, Any]], row_numbers: Sequence[int]) -> pl.DataFrame:
         """Convert rows to a typed frame; `row_numbers` are for issues. Raises BadInput (TOO_MANY_COLUMNS)."""
@@ -128,10 +132,11 @@ class ObjectTable:
         kinds = {key: self._kind_of(key) for key in self._counts}
         scales = {key: self._numbers[key].fraction_digits for key, kind in kinds.items() if kind == "DECIMAL"}
         revised = self._type_inference.revised_types() if self._type_inference is not None else None
+        if self._type_inference is not None:
+            self._text_issues.extend_once(self._type_inference.column_issues())
         if kinds == self._kinds and scales == self._scales and revised is None:
             self._column_issues = self._kept_as_text()
-            if self._type_inference is not None:
-                self._column_issues.extend(self._type_inference.column_issues())
+            self._column_issues.extend(self._text_issues)
             return False
         if self._type_inference is not None:
             text_types = revised or self._type_inference.types()
@@ -174,7 +179,7 @@ class ObjectTable:
         numbers, notes = self._numbers[key], self._notes[key]
         if counts["str"] and key not in self._first_texts:
             index, text = next((index, value) for index, value in enumerate(values) if type(value) is str)
-            self._first_texts[key] = row_numbers[index], short_repr(text)
+            self._first_texts[key] = row_numbers[index], text[:100]
         if counts["int"]:
             whole = [value for value in values if type(value) is int]
             if min(whole) < -MAX_EXACT_FLOAT or max(whole) > MAX_EXACT_FLOAT:
@@ -183,6 +188,10 @@ class ObjectTable:
                         numbers.add_whole(value, row_numbers[index])
             else:
                 numbers.whole_digits = max(numbers.whole_digits, len(str(max(map(abs, whole)))))
+        if counts[WideNumber.__name__]:
+            for index, value in enumerate(values):
+                if type(value) is WideNumber:
+                    numbers.add_beyond_floats(row_numbers[index], value)
         if counts["float"]:
             counts["float"] -= self._count_special(values, notes, row_numbers)
             if key in self._surveyed:
@@ -211,7 +220,7 @@ class ObjectTable:
         counts = self._counts[key]
         if composed_name(key) in self._rules.fixed:
             return "STRING"  # converted from text to the type that the user chose
-        numbers, booleans, texts, nested = counts["int"] + counts["float"], counts["bool"], counts["str"], counts["dict"] + counts["list"]
+        numbers, booleans, texts, nested = _count_of_numbers(counts), counts["bool"], counts["str"], counts["dict"] + counts["list"]
         total = numbers + booleans + texts + nested
         if not total:
             return "STRING"
@@ -224,28 +233,35 @@ class ObjectTable:
 
     def _number_kind(self, key: str) -> str:
         tally = self._numbers[key]
-        return _SURVEY if tally.fractions and tally.inexact is not None and key not in self._surveyed else tally.kind
+        is_open = tally.fractions and tally.inexact is not None and not tally.is_unlimited
+        return _SURVEY if is_open and key not in self._surveyed else tally.kind
 
     def _kept_as_text(self) -> IssueLog:
-        log = IssueLog()
+        log, units = IssueLog(), dict[str, str]()
         for key, name in self._names.items():
             counts, position = self._counts[key], self._numbers[key].inexact or self._numbers[key].beyond_int64
             if self._kinds[key] == "STRING" and position is not None and not counts["str"]:
                 row, value = position
                 log.add("KEPT_AS_TEXT", describe_long_number(name, row, value), column=name, row=row)
             elif self._kinds[key] == "STRING" and composed_name(key) not in self._rules.fixed and key in self._first_texts:
-                self._add_mixed(key, name, log)
+                row, text = self._first_texts[key]
+                others = counts.total() - counts["NoneType"] - 1
+                if row == 1 and counts["str"] == 1 and others > 1 and others in (_count_of_numbers(counts), counts["bool"]):
+                    units[name] = text
+                else:
+                    self._add_mixed(key, name, log)
+        add_units_issue(log, units)
         return log
 
     def _add_mixed(self, key: str, name: str, log: IssueLog) -> None:
         """List a column that is text because of few of its values."""
         counts = self._counts[key]
         filled = counts.total() - counts["NoneType"]
-        for noun, fitting in (("a number", counts["int"] + counts["float"]), ("true or false", counts["bool"])):
+        for noun, fitting in (("a number", _count_of_numbers(counts)), ("true or false", counts["bool"])):
             if fitting >= limits.MIN_PROPOSAL_SHARE * filled:
                 row, text = self._first_texts[key]
                 message = (
-                    f"Column {name!r} is kept as text: {filled - fitting:,} of {filled:,} values are not {noun}, the first is {text} in "
+                    f"Column {name!r} is kept as text: {filled - fitting:,} of {filled:,} values are not {noun}, the first is {short_repr(text)} in "
                     f"row {row}. Up to 1 % would have been treated as missing."
                 )
                 log.add("MIXED_COLUMN", message, column=name, row=row)
@@ -288,6 +304,8 @@ class ObjectTable:
             # Another pass will have a wider type.
             if type(value) is not bool and isinstance(value, int | float):
                 return None
+        if type(value) is WideNumber:
+            return None  # and so it will here
         self._value_issues.add(
             "BAD_VALUE",
             f"Row {row}, column {name!r}: {short_repr(value)} is not {_NOUNS[kind]}; it was treated as missing.",
@@ -295,6 +313,10 @@ class ObjectTable:
             row=row,
         )
         return None
+
+
+def _count_of_numbers(counts: Counter[str]) -> int:
+    return counts["int"] + counts["float"] + counts[WideNumber.__name__]
 
 
 def _are_simple(values: list[Any], kind: str) -> bool:

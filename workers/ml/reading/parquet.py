@@ -54,7 +54,10 @@ class ParquetReader:
         self._max_decoded_bytes = max(limits.MAX_PARQUET_DECODED_BYTES, limits.MAX_PARQUET_DECODED_RATIO * raw.size)
         self._rules = replace(rules, only=TEMPORAL_TYPES)
         self._name_issues = IssueLog()
+        self._column_issues = IssueLog()
+        """About columns of text, of all passes."""
         self.issues = IssueLog()
+        self._check_footer()
         try:
             schema = pq.read_schema(raw.path)
         except (pa.ArrowException, OSError, ValueError) as error:
@@ -74,6 +77,17 @@ class ParquetReader:
         self._position = (0, 0, 0)  # completed chunks; batches of the next chunk; slices of its next batch
         self._resume_state: ReaderState | None = None
         self._batch_state: ReaderState = {}
+
+    def _check_footer(self) -> None:
+        """Raises BadInput (UNREADABLE_FILE)."""
+        length = int.from_bytes(self._raw.tail(8)[:4], "little")
+        if length + 12 > self._raw.size:
+            raise BadInput(
+                "UNREADABLE_FILE",
+                f"{self._filename!r} is damaged Parquet: its end says that the footer, which describes the columns, has {length:,} bytes, and the whole "
+                f"file has {self._raw.size:,}. A part of it is missing or overwritten: write it again and upload all of it.",
+                row=1,
+            )
 
     def frames(self) -> Iterator[pl.DataFrame]:
         state, self._resume_state = self._resume_state, None
@@ -125,6 +139,7 @@ class ParquetReader:
             "must_repeat": self._needs_another_pass,
             "notes": {name: notes.state() for name, notes in self._notes.items()},
             "text_types": types_to_state(self._text_types),
+            "column_issues": self._column_issues.state(),
             "typist": None if self._type_inference is None else self._type_inference.state(),
         }
         return {"done": self._position, **self._batch_state, **types}
@@ -132,6 +147,7 @@ class ParquetReader:
     def resume_from(self, state: ReaderState) -> None:
         self._resume_state = state
         self._revised = dict(state["revised"])
+        self._column_issues = IssueLog.from_state(state["column_issues"])
         self._text_types = types_from_state(state["text_types"])
 
     def _restore(self, state: ReaderState) -> int:
@@ -148,6 +164,8 @@ class ParquetReader:
     def needs_another_pass(self) -> bool:
         inference = self._type_inference
         revised = None if inference is None else inference.revised_types()
+        if inference is not None:
+            self._column_issues.extend_once(inference.column_issues())
         if revised is not None or self._needs_another_pass:
             self._text_types = revised or (inference.types() if inference is not None else None)
             return True
@@ -157,8 +175,8 @@ class ParquetReader:
             self.issues.add("KEPT_AS_TEXT", describe_long_number(name, row, value), column=name, row=row)
         for name, notes in self._notes.items():
             notes.add_issues(name, self.issues)
+        self.issues.extend(self._column_issues)
         if inference is not None:
-            self.issues.extend(inference.column_issues())
             self.issues.extend(inference.issues())
         return False
 
@@ -166,13 +184,20 @@ class ParquetReader:
         texts = {} if self._type_inference is None else self._type_inference.types()
         return self._types | {name: kind.name for name, kind in texts.items()}
 
-    def _unreadable(self, error: BaseException, rows: int = 0) -> BadInput:
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        return BadInput(
-            "UNREADABLE_FILE",
-            f"{self._filename!r} is damaged Parquet: it cannot be read after row {rows:,} ({reason}). Write it again and upload it.",
-            row=rows + 1,
+    def _unreadable(self, error: BaseException, rows: int | None = None) -> BadInput:
+        where = (
+            "its footer, which describes the columns,"
+            if rows is None
+            else "its footer or the beginning of its data"
+            if not rows
+            else "its data"
         )
+        found = f"is damaged Parquet: {where} cannot be read{f' after row {rows:,}' if rows else ''}"
+        advice = "Write it again and upload all of it."
+        if isinstance(error, NotImplementedError):
+            found = f"is Parquet with a compression or an encoding that is not read here{f', after row {rows:,}' if rows else ''}"
+            advice = "Write it with common settings (compression snappy, zstd or gzip) and upload it."
+        return BadInput("UNREADABLE_FILE", f"{self._filename!r} {found}. {advice}", row=(rows or 0) + 1)
 
     def _slices(self, batch: pa.RecordBatch, rows: int) -> Iterator[pa.RecordBatch]:
         """Cut the batch into slices of bounded decoded size. Raises BadInput: CELL_TOO_LARGE, UNFOLDS_TOO_LARGE."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from workers.ml import limits
 from workers.ml.errors import BadInput
-from workers.ml.reading.encodings import REPLACEMENT, sanitize_utf8
+from workers.ml.reading.encodings import REPLACEMENT, sanitize_utf8, shows_nothing
 from workers.ml.reading.issues import IssueLog, short_repr
 from workers.ml.reading.reader_state import MAX_CARRY_BYTES, ReaderState, decode_bytes, encode_bytes
 from workers.ml.reading.record_parser import Dialect, RecordParser, encode_record
@@ -256,10 +256,16 @@ class RecordChecker:
         starts = np.concatenate(([0], stops[:-1] + 1))
         is_blank = stops == starts
         suspects = np.flatnonzero((widths != self._width) | is_blank)
+        invisible: list[int] = []
         if self._width > 1:
             for line in suspects[widths[suspects] == 1].tolist():
-                is_blank[line] = not body[int(starts[line]) : int(stops[line])].strip()
+                text = body[int(starts[line]) : int(stops[line])]
+                is_blank[line] = shows_nothing(text)
+                if is_blank[line] and text.strip():
+                    invisible.append(line)
         row_of_line = first_row - 1 + np.cumsum(~is_blank)
+        for line in invisible:
+            self._add_invisible_line(int(row_of_line[line]))
         is_kept = ~is_blank
         pieces: list[bytes] = []
         copied = 0
@@ -291,6 +297,13 @@ class RecordChecker:
             return None
         is_contiguous = int(row_numbers[-1]) - int(row_numbers[0]) + 1 == row_numbers.size
         return CleanBlock(b"".join(pieces), int(row_numbers.size), int(row_numbers[0]), None if is_contiguous else row_numbers)
+
+    def _add_invisible_line(self, rows_before: int) -> None:
+        self._issues.add(
+            "INVISIBLE_LINE",
+            f"After row {rows_before} there is a line of invisible characters alone; it was skipped as a blank one.",
+            row=rows_before + 1,
+        )
 
     def _add_ragged_issue(self, row: int, field_count: int, outcome: str) -> None:
         self.ragged_count += 1
@@ -336,8 +349,12 @@ class RecordChecker:
         for record in self._parser.records(body, is_end=is_end):
             consumed = record.end
             fields = record.fields
-            if len(fields) == 1 and not fields[0].strip() and not body[record.start : record.end].strip().startswith(self._dialect.quote):
-                continue
+            if len(fields) == 1 and shows_nothing(body[record.start : record.end]):
+                if not fields[0].strip():
+                    continue
+                if self._width > 1:
+                    self._add_invisible_line(self.row_count)
+                    continue
             self.row_count += 1
             row = self.row_count
             if record.first_broken is not None:

@@ -10,7 +10,9 @@ import orjson
 
 from workers.ml import limits
 from workers.ml.errors import BadInput
+from workers.ml.reading.archives import foreign_ole, foreign_zip
 from workers.ml.reading.encodings import Encoding, detect_encoding, given_encoding
+from workers.ml.reading.issues import short_repr
 from workers.ml.reading.raw import RawFile
 
 READABLE: Final = "CSV and other delimited text, JSON, JSON lines, Parquet and Excel (.xlsx, .xls)"
@@ -71,6 +73,8 @@ _TEXT_KINDS: Final[list[tuple[str, str]]] = [
     ("version https://git-lfs.github.com/spec/", "a pointer of Git LFS to the file"),
     ("#!/", "a program"),
 ]
+_BLANK: Final = "\ufeff\u200b\u2060\0 \t\r\n"
+_DELIMITERS: Final = ",;|\"'"
 _TAG: Final = re.compile(r"</?[a-z!?][^<>]*>")
 _ELEMENT: Final = re.compile(r"<([a-z]\w*)\b[^<>]*>.*</\1>")
 _YAML_ROW: Final = re.compile(r"(?:- |  +)[\w.-]+:(?: |$)")
@@ -81,23 +85,13 @@ _SEGY: Final = b"\xc3\x40\xf1"
 def detect_format(raw: RawFile, filename: str, given: str | None = None) -> tuple[str, Encoding | None]:
     """Return the FileFormat, and the encoding if it is a text format, `given` if the user chose one.
 
-    Raises BadInput: EMPTY_FILE, UNREADABLE_FILE (truncated Parquet), UNSUPPORTED_FORMAT (with the detected format), BINARY_FILE.
+    Raises BadInput: EMPTY_FILE, UNREADABLE_FILE (truncated or encrypted Parquet), UNSUPPORTED_FORMAT (with the detected format), BINARY_FILE.
     """
     if raw.size == 0:
         raise BadInput("EMPTY_FILE", f"{filename!r} is empty: it has 0 bytes. Upload a file with a header and at least one row.")
     head = raw.head(limits.SAMPLE_BYTES)
-    if head.startswith(b"PAR1"):
-        if raw.size < 12 or raw.tail(4) != b"PAR1":
-            raise BadInput(
-                "UNREADABLE_FILE", f"{filename!r} begins like Parquet but its end is missing: the file is truncated. Upload all of it."
-            )
-        return "PARQUET", None
-    if head.startswith(b"PK\x03\x04"):
-        if b"xl/" in head or b"[Content_Types].xml" in head or PurePath(filename).suffix.lower() in {".xlsx", ".xlsm"}:
-            return "EXCEL", None
-        raise _unsupported_format(filename, "a ZIP archive", "Unpack it and upload the table inside.")
-    if head.startswith(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"):
-        return "EXCEL", None
+    if (container := _detect_container(raw, head, filename)) is not None:
+        return container, None
     for offset, magic, name in _MAGIC_NUMBERS:
         if head[offset : offset + len(magic)] == magic:
             raise _unsupported_format(filename, name)
@@ -109,11 +103,40 @@ def detect_format(raw: RawFile, filename: str, given: str | None = None) -> tupl
             "BINARY_FILE", f"{filename!r} is not text: it begins with binary data of no known table format. Supported are {READABLE}."
         )
     text = encoding.decode(head)
-    if not text.strip("\ufeff\0 \t\r\n"):
+    if not text.strip(_BLANK + _DELIMITERS) and len(head) == raw.size and text.strip(_BLANK):
+        raise BadInput(
+            "EMPTY_FILE",
+            f"{filename!r} contains only delimiters ({short_repr(text.strip(_BLANK)[:20])}) and no cell. Upload a file with a header and at least one row.",
+        )
+    if not text.strip(_BLANK):
         if len(head) == raw.size:
             raise BadInput("EMPTY_FILE", f"{filename!r} contains only blank lines. Upload a file with a header and at least one row.")
         raise BadInput("BINARY_FILE", f"{filename!r} begins with {len(head):,} blank or zero bytes. Supported are {READABLE}.")
     return _detect_text_format(text, filename, is_whole=len(head) == raw.size), encoding
+
+
+def _detect_container(raw: RawFile, head: bytes, filename: str) -> str | None:
+    """Return PARQUET or EXCEL, or None. Raises BadInput: UNREADABLE_FILE, UNSUPPORTED_FORMAT."""
+    is_workbook_size = raw.size <= limits.MAX_EXCEL_BYTES
+    if head.startswith(b"PARE") or (head.startswith(b"PAR1") and raw.tail(4) == b"PARE"):
+        raise BadInput("UNREADABLE_FILE", f"{filename!r} is encrypted Parquet. Write it without encryption and upload it.")
+    if head.startswith(b"PAR1"):
+        if raw.size < 12 or raw.tail(4) != b"PAR1":
+            raise BadInput(
+                "UNREADABLE_FILE", f"{filename!r} begins like Parquet but its end is missing: the file is truncated. Upload all of it."
+            )
+        return "PARQUET"
+    if head.startswith(b"PK\x03\x04"):
+        if is_workbook_size and (foreign := foreign_zip(raw.path)) is not None:
+            raise _unsupported_format(filename, *foreign)
+        if b"xl/" in head or b"[Content_Types].xml" in head or PurePath(filename).suffix.lower() in {".xlsx", ".xlsm"}:
+            return "EXCEL"
+        raise _unsupported_format(filename, "a ZIP archive", "Unpack it and upload the table inside.")
+    if head.startswith(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"):
+        if is_workbook_size and (found := foreign_ole(raw.path)) is not None:
+            raise _unsupported_format(filename, found)
+        return "EXCEL"
+    return None
 
 
 def _detect_text_format(text: str, filename: str, *, is_whole: bool) -> str:

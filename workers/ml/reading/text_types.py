@@ -3,7 +3,7 @@
 The first block (8 MiB) proposes a type for each column: the narrowest that fits 90 % of its values. The whole file then decides. If at
 most 1 % of the values do not fit, they become missing, each an issue with row and column; if more do not, the column is text (or the
 wider type) and the file is parsed again. Nothing is converted with a loss: a single number with leading zeros ("007") makes a column
-text, and so does one with an exponent (003E7); `numbers` has the rule for long numbers.
+text, and so does one with a point or an exponent (001.5, 003E7); `numbers` has the rule for long numbers.
 
 INTEGER: an optional sign and digits. FLOAT: also a decimal mark, an exponent or `inf`. The decimal mark is the file's (`decimal_marks`);
 the other mark may stand between groups of three digits. BOOLEAN: true, True, TRUE and the same forms of false. DATE and DATETIME: ISO
@@ -17,13 +17,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 import polars as pl
 
 from workers.ml import limits
-from workers.ml.reading import missing_words
+from workers.ml.reading import missing_words, typography
 from workers.ml.reading.clock import CLOCK, parse_clock
 from workers.ml.reading.issues import IssueLog, short_repr
 from workers.ml.reading.missing_words import MissingWords
@@ -206,27 +206,40 @@ class TypeTally:
                 return proposed.wider or proposed if self.wider_misfits else proposed
 
 
-def propose(values: pl.Series, mark: str = ".", words: MissingWords = missing_words.DEFAULT) -> TextType | None:
+class Proposal(NamedTuple):
+    kind: TextType
+    is_open_date: bool = False
+    """Text, because day/month/year and month/day/year fit its dates alike."""
+
+
+def propose(values: pl.Series, mark: str = ".", words: MissingWords = missing_words.DEFAULT) -> Proposal | None:
     """Return the narrowest type that fits at least 90 % of the first block's values; None if all are missing."""
     filled = values.to_frame("v").select(TEXT.parse(pl.col("v"), words)).to_series().drop_nulls()
     if not filled.len():
         return None
-    candidates = _candidates(filled.head(2_000), mark)
-    for candidate in candidates:
+    proposal = _propose(filled, mark, words)
+    if proposal.kind == TEXT and typography.is_used(filled):
+        plain = _propose(typography.plain_numbers(filled.str.strip_chars()), mark, words)
+        return plain if plain.kind.is_number else proposal
+    return proposal
+
+
+def _propose(filled: pl.Series, mark: str, words: MissingWords) -> Proposal:
+    for candidate in _candidates(filled.head(2_000), mark):
         if candidate == JSON:
             if all(map(is_json, filled)):
-                return JSON
+                return Proposal(JSON)
             continue
         values = filled.filter(~filled.str.strip_chars().is_in(words.placeholders)) if words.placeholders else filled
         if not values.len():
-            return TEXT
+            return Proposal(TEXT)
         share = _fitting_share(values, candidate)
         wider = candidate.wider
         if wider is not None and share < 1 and _fitting_share(values, wider) > share:
             continue
         if share >= limits.MIN_PROPOSAL_SHARE:
-            return TEXT if _is_ambiguous(candidate, values) else candidate
-    return TEXT
+            return Proposal(TEXT, is_open_date=True) if _is_ambiguous(candidate, values) else Proposal(candidate)
+    return Proposal(TEXT)
 
 
 def propose_of_type(name: str, values: pl.Series, mark: str) -> TextType:
@@ -313,4 +326,6 @@ def is_json(text: str) -> bool:
 
 
 def describe_misfit(column: str, row: int, value: str, kind: TextType) -> str:
+    if kind.is_number and _fitting_share(pl.Series([value]), replace(kind, name="FLOAT")):
+        return f"Row {row}, column {column!r}: {short_repr(value)} is beyond the range of numbers; it was treated as missing."
     return f"Row {row}, column {column!r}: {short_repr(value)} is not {kind.noun}; it was treated as missing."

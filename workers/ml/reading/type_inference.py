@@ -9,11 +9,12 @@ from typing import Final
 import polars as pl
 
 from workers.ml import limits
-from workers.ml.reading import missing_words, number_checks
+from workers.ml.reading import missing_words, number_checks, typography
 from workers.ml.reading.decimal_marks import DecimalMark, detect_decimal_mark
 from workers.ml.reading.issues import IssueLog, short_repr
 from workers.ml.reading.missing_words import MissingWords
 from workers.ml.reading.numbers import describe_long_number
+from workers.ml.reading.odd_rows import LastRow, add_units_issue
 from workers.ml.reading.reader_state import ReaderState
 from workers.ml.reading.text_types import (
     JSON,
@@ -57,6 +58,9 @@ class TypeInference:
         """The file's decimal mark, for further passes; None before the first block."""
         self._written_untyped: set[str] = set()
         self._kept_as_text: dict[str, tuple[int, str]] = {}
+        self._open_dates: dict[str, tuple[int, str]] = {}
+        self._units: dict[str, str] = {}
+        self._last_row = LastRow()
 
     def state(self) -> ReaderState:
         return {
@@ -65,6 +69,9 @@ class TypeInference:
             "mark": None if self.mark is None else self.mark.state(),
             "written_blank": sorted(self._written_untyped),
             "kept_as_text": self._kept_as_text,
+            "open_dates": self._open_dates,
+            "units": self._units,
+            "last_row": self._last_row.state(),
         }
 
     def restore(self, state: ReaderState) -> None:
@@ -74,11 +81,15 @@ class TypeInference:
         self.mark = None if state["mark"] is None else DecimalMark.from_state(state["mark"])
         self._written_untyped = set(state["written_blank"])
         self._kept_as_text = {name: (row, value) for name, (row, value) in state["kept_as_text"].items()}
+        self._open_dates = {name: (row, value) for name, (row, value) in state["open_dates"].items()}
+        self._units = dict(state["units"])
+        self._last_row = LastRow.from_state(state["last_row"])
 
     def convert(self, frame: pl.DataFrame, row_number: Callable[[int], int]) -> pl.DataFrame:
         """Convert a frame of text to typed columns; `row_number` maps an index in the frame to the row's number in the file."""
         if self.mark is None:
-            self.mark = detect_decimal_mark(frame.select(self.names), self._rules.delimiter)
+            plain = [typography.plain_numbers(texts) if typography.is_used(texts) else texts for texts in frame.select(self.names)]
+            self.mark = detect_decimal_mark(pl.DataFrame(plain), self._rules.delimiter)
         for name in self.names:
             if name not in self._types:
                 self._propose(name, frame[name], row_number)
@@ -92,6 +103,9 @@ class TypeInference:
             column = self._check(name, kind, frame[name], result[name], row_number)
             if column is not None:
                 repaired_columns.append(column)
+        first_text = next((name for name in self.names if self._types.get(name) == TEXT), None)
+        if first_text is not None and frame.height:
+            self._last_row.add(frame, first_text, row_number(frame.height - 1))
         return result.with_columns(repaired_columns) if repaired_columns else result
 
     def _check(self, name: str, kind: TextType, text: pl.Series, values: pl.Series, row_number: Callable[[int], int]) -> pl.Series | None:
@@ -107,6 +121,7 @@ class TypeInference:
                 tally.misfits += 1
             return None
         repaired: pl.Series | None = None
+        is_beyond: pl.Series | None = None
         if kind.name == "FLOAT":
             is_nan = values.is_nan()
             if is_nan.any():
@@ -114,15 +129,26 @@ class TypeInference:
                 tally.notes.add_words(text.gather(indices), indices, row_number)
                 tally.filled -= indices.len()
                 repaired = values = values.fill_nan(None)
-            number_checks.check_floats(kind, values, text, tally, row_number)
+            is_beyond = number_checks.check_floats(kind, values, text, tally, row_number)
         elif kind.name == "INTEGER":
             number_checks.check_integers(values, text, tally, row_number)
         if kind.is_number:
             number_checks.check_leading_zeros(kind, text, tally, row_number)
         if missing > null_count:
             refitted = self._retry_misfits(name, kind, text, values, row_number)
-            return repaired if refitted is None else refitted
+            repaired = repaired if refitted is None else refitted
+        if is_beyond is not None and name in self._rules.fixed:
+            return self._without_beyond(name, kind, values if repaired is None else repaired, text, is_beyond, row_number)
         return repaired
+
+    def _without_beyond(
+        self, name: str, kind: TextType, values: pl.Series, text: pl.Series, is_beyond: pl.Series, row_number: Callable[[int], int]
+    ) -> pl.Series:
+        """Where the user wants numbers, those that no double holds are missing."""
+        indices = is_beyond.arg_true()
+        if indices.len():
+            self._count_misfits(name, kind, indices, text.gather(indices).str.strip_chars(), row_number)
+        return values.set(is_beyond.fill_null(value=False), None)
 
     def _propose(self, name: str, text: pl.Series, row_number: Callable[[int], int]) -> None:
         assert self.mark is not None  # set by convert
@@ -130,11 +156,17 @@ class TypeInference:
         if fixed is not None:
             self._types[name] = propose_of_type(fixed, text, self.mark.mark)
             return
-        kind = propose(text, self.mark.mark, self._rules.words)
-        if kind is None:
+        proposal = propose(text, self.mark.mark, self._rules.words)
+        if proposal is None:
             return
+        kind = proposal.kind
+        if proposal.is_open_date:
+            index = (text.is_not_null() & ~self._is_word(text)).arg_true()[0]
+            self._open_dates[name] = row_number(index), text[index]
         if self._rules.only is not None and kind.name not in self._rules.only:
             kind = TEXT
+        elif kind == TEXT and row_number(0) == 1 and (unit := self._unit(text)) is not None:
+            self._units[name] = unit
         if kind.name in ("INTEGER", "FLOAT") and (numbers := number_checks.whole_kind(kind, text.drop_nulls())) is not None:
             tally = TypeTally()
             number_checks.check_leading_zeros(kind, text.str.strip_chars(), tally, row_number)
@@ -149,40 +181,69 @@ class TypeInference:
                 kind = replace(kind, name=numbers.kind)
         self._types[name] = kind
 
+    def _is_word(self, text: pl.Series) -> pl.Series:
+        return text.str.strip_chars().is_in(self._rules.words.all).fill_null(value=False)
+
+    def _unit(self, text: pl.Series) -> str | None:
+        """The first text of a column whose other values are of one type that is not text."""
+        assert self.mark is not None  # set by convert
+        sample = text.head(2_000)
+        rest = sample.slice(1).filter(sample.slice(1).is_not_null())
+        rest = rest.filter(~self._is_word(rest))
+        if text[0] is None or text[0][:1].isdigit() or rest.len() < 2 or not rest[0][:1].strip("+-").isascii():
+            return None
+        if sum(value.strip()[:1].isdigit() or value.strip()[:1] in "+-.," for value in rest.head(20)) < min(rest.len(), 20):
+            return None
+        proposal = propose(rest, self.mark.mark, self._rules.words)
+        return None if proposal is None or proposal.kind in (TEXT, JSON) else text[0].strip()
+
     def _retry_misfits(
         self, name: str, kind: TextType, text: pl.Series, values: pl.Series, row_number: Callable[[int], int]
     ) -> pl.Series | None:
         """Count and report values that did not parse; return the corrected column if trimming made some fit, else None."""
         indices = (values.is_null() & text.is_not_null()).arg_true()
-        unparsed = text.gather(indices).str.strip_chars()
+        unparsed = written = text.gather(indices).str.strip_chars()
         tally = self._tallies[name]
+        if kind.is_number:
+            unparsed = typography.plain_numbers(unparsed)
         is_missing = unparsed.is_in(self._rules.words.all) | (unparsed.cast(pl.Float64, strict=False).is_nan().fill_null(value=False))
         if is_missing.any():
             tally.notes.add_words(unparsed.filter(is_missing), indices.filter(is_missing), row_number)
             if is_missing.all():
                 return None
-        indices, unparsed = indices.filter(~is_missing), unparsed.filter(~is_missing)
+        indices, unparsed, written = indices.filter(~is_missing), unparsed.filter(~is_missing), written.filter(~is_missing)
         retried = unparsed.to_frame("v").select(kind.parse(pl.col("v"), self._rules.words)).to_series()
         fits = retried.is_not_null()
         refitted: pl.Series | None = None
         if fits.any():
             places, trimmed = indices.filter(fits), unparsed.filter(fits)
-            refitted = values.clone().scatter(places, retried.filter(fits))
+            parsed = retried.filter(fits)
+            is_respelled = trimmed != written.filter(fits)
+            if is_respelled.any():
+                tally.notes.add_respelled(
+                    written.filter(fits).filter(is_respelled), trimmed.filter(is_respelled), places.filter(is_respelled), row_number
+                )
+            is_beyond = self._check_trimmed(kind, trimmed, parsed, tally, lambda index: row_number(places[index]))
+            if is_beyond is not None and name in self._rules.fixed:
+                parsed = self._without_beyond(name, kind, parsed, trimmed, is_beyond, lambda index: row_number(places[index]))
+            refitted = values.clone().scatter(places, parsed)
             tally.filled += places.len()
-            self._check_trimmed(kind, trimmed, retried.filter(fits), tally, lambda index: row_number(places[index]))
         indices, unparsed = indices.filter(~fits), unparsed.filter(~fits)
         if unparsed.len():
             self._count_misfits(name, kind, indices, unparsed, row_number)
         return refitted
 
     @staticmethod
-    def _check_trimmed(kind: TextType, text: pl.Series, values: pl.Series, tally: TypeTally, row_number: Callable[[int], int]) -> None:
+    def _check_trimmed(
+        kind: TextType, text: pl.Series, values: pl.Series, tally: TypeTally, row_number: Callable[[int], int]
+    ) -> pl.Series | None:
         if kind.is_number:
             number_checks.check_leading_zeros(kind, text, tally, row_number)
         if kind.name == "INTEGER":
             number_checks.check_integers(values, text, tally, row_number)
         elif kind.name == "FLOAT":
-            number_checks.check_floats(kind, values, text, tally, row_number)
+            return number_checks.check_floats(kind, values, text, tally, row_number)
+        return None
 
     def _count_misfits(self, name: str, kind: TextType, indices: pl.Series, unparsed: pl.Series, row_number: Callable[[int], int]) -> None:
         tally = self._tallies[name]
@@ -227,6 +288,7 @@ class TypeInference:
         for name in self.names:
             self._tallies[name].notes.add_issues(name, notes)
         misfit_issues = [issue for name in self.names for issue in self._tallies[name].issues.entries]
+        self._last_row.add_issue(notes)
         log = IssueLog()
         log.entries = sorted([*notes.entries, *misfit_issues], key=lambda issue: issue["row"] or 0)[: limits.MAX_ISSUES]
         log.count = notes.count + sum(self._tallies[name].issues.count for name in self.names)
@@ -234,7 +296,7 @@ class TypeInference:
 
     def column_issues(self) -> IssueLog:
         """Return issues that explain why a column that looks like another type is text, or what was assumed."""
-        log = IssueLog()
+        log, units = IssueLog(), dict(self._units)
         for name, kind in self.types().items():
             if name in self._rules.fixed:
                 continue
@@ -246,6 +308,16 @@ class TypeInference:
                 if value.strip().lstrip("+-").startswith("0"):
                     message = f"Column {name!r} is kept as text: {short_repr(value)} in row {row} has leading zeros, which a number would not preserve."
                 log.add("KEPT_AS_TEXT", message, column=name, row=row)
+            elif name in self._open_dates and is_text:
+                row, value = self._open_dates[name]
+                message = (
+                    f"Column {name!r} is kept as text: its dates, the first of which is {short_repr(value)} in row {row}, may have the day or the "
+                    "month first. Write them as 2024-12-31, or give the column the type DATE or DATETIME when you upload the file, which takes "
+                    "the day first."
+                )
+                log.add("OPEN_DATES", message, column=name, row=row)
+            elif tally.first_misfit is not None and is_text and kind != JSON and tally.misfits == 1 and tally.first_misfit[0] == 1:
+                units[name] = tally.first_misfit[1]
             elif tally.first_misfit is not None and is_text and kind != JSON:
                 row, value = tally.first_misfit
                 message = (
@@ -253,6 +325,7 @@ class TypeInference:
                     f"the first is {short_repr(value)} in row {row}. Up to 1 % would have been treated as missing."
                 )
                 log.add("MIXED_COLUMN", message, column=name, row=row)
+        add_units_issue(log, units)
         return log
 
     def mark_issues(self) -> IssueLog:

@@ -1,4 +1,5 @@
-"""What was done to the values of a column without changing its type: words taken for missing, and infinities. Each becomes an issue."""
+"""What was done to the values of a column without changing its type: words taken for missing,
+unusual spellings of numbers, and infinities. Each becomes an issue."""
 
 from __future__ import annotations
 
@@ -23,6 +24,15 @@ class ValueNotes:
     word_row: int | None = None
     infinite: int = 0
     infinite_row: int | None = None
+    respelled: int = 0
+    """Numbers of `typography`."""
+    first_respelled: tuple[int, str, str] | None = None
+    """Row, text and number."""
+
+    def add_respelled(self, texts: pl.Series, plain: pl.Series, indices: pl.Series, row_number: Callable[[int], int]) -> None:
+        self.respelled += texts.len()
+        if self.first_respelled is None and texts.len():
+            self.first_respelled = row_number(indices[0]), texts[0], plain[0]
 
     def add_words(self, words: pl.Series, indices: pl.Series, row_number: Callable[[int], int]) -> None:
         """Add values that were taken for missing; an empty cell is no word. `indices` are their places in the frame."""
@@ -59,6 +69,15 @@ class ValueNotes:
                 column=column,
                 row=self.word_row,
             )
+        if self.first_respelled is not None:
+            row, text, plain = self.first_respelled
+            log.add(
+                "NUMBER_SPELLING",
+                f"Column {column!r} has {self.respelled:,} {'number' if self.respelled == 1 else 'numbers'} with signs, digits or group marks of "
+                f"typography: {short_repr(text)} in row {row} was read as {plain}. If that is wrong, give the column's type when you upload the file.",
+                column=column,
+                row=row,
+            )
         if self.infinite:
             log.add(
                 "INFINITE_VALUES",
@@ -69,9 +88,10 @@ class ValueNotes:
             )
 
     def state(self) -> ReaderState:
-        return {"words": dict(self.words), "word_row": self.word_row, "infinite": self.infinite, "infinite_row": self.infinite_row}
+        return {**vars(self), "words": dict(self.words)}
 
     @classmethod
     def from_state(cls, state: ReaderState) -> ValueNotes:
-        values: dict[str, Any] = {**state, "words": Counter(state["words"])}
+        first = state["first_respelled"]
+        values: dict[str, Any] = {**state, "words": Counter(state["words"]), "first_respelled": None if first is None else tuple(first)}
         return cls(**values)
