@@ -6,9 +6,8 @@ import asyncio
 from collections.abc import Mapping
 
 from db.core.viewer import Viewer
-from db.core.work import Database
 from db.errors import Unavailable
-from db.queries.accounts import viewer_of_token
+from db.streams.viewers import Viewers
 from server.token_usage import TokenUsage
 
 MAX_TOKEN_LENGTH = 512
@@ -46,8 +45,10 @@ def bearer_token(headers: Mapping[str, object]) -> str | None:
     return token
 
 
-async def authenticate(database: Database, usage: TokenUsage, headers: Mapping[str, object], timeout: float | None = None) -> Viewer | None:
-    """The viewer of the headers' token, whose use is noted; None without a token.
+async def authenticate(
+    viewers: Viewers, usage: TokenUsage, headers: Mapping[str, object], timeout: float | None = None, *, is_long_lived: bool = False
+) -> Viewer | None:
+    """The viewer of the headers' token, whose use is noted; None without a token. One look-up serves a second, except for a long-lived connection.
 
     Raises `InvalidToken`, and `Unavailable` after `timeout` seconds.
     """
@@ -56,7 +57,7 @@ async def authenticate(database: Database, usage: TokenUsage, headers: Mapping[s
         return None
     try:
         async with asyncio.timeout(timeout):
-            viewer = await viewer_of_token(database, token)
+            viewer = await viewers.of_token(token, fresh=is_long_lived)
     except TimeoutError as error:  # a statement to a database that the network cut off does not end by itself
         raise Unavailable("database", "The token could not be looked up in time.") from error
     if viewer is None:

@@ -43,9 +43,11 @@ from server.settings import ServerSettings
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
+    from db.core.viewer import Viewer
     from db.core.work import Database
     from db.settings import StateSettings
     from db.streams.feed import Feed
+    from server.token_usage import TokenUsage
 
 REQUEST_ID_HEADER = "x-request-id"
 COST_HEADER = "x-trellis-cost"  # with this request header, whatever its value, responses have `extensions.cost`
@@ -116,7 +118,7 @@ class GraphQLView(GraphQL[RequestServices, None]):
         else:
             graphql_request = await GraphQLRequest.from_body(request, self.settings.max_body_bytes)
         services = await self.get_context(request, request)
-        viewer = await authenticate(services.database, request.app.state.token_usage, request.headers, services.execution_timeout)
+        viewer = await self._authenticate(request, services)
         context = services.for_operation(viewer, request_id=request.state.request_id, after=request.headers.get("last-event-id") or None)
         try:
             text = await resolve_document(graphql_request, context)
@@ -172,7 +174,8 @@ class GraphQLView(GraphQL[RequestServices, None]):
             raise HttpError(405, "METHOD_NOT_ALLOWED", "A stream comes by GET or POST.", {"Allow": "GET, POST"})
         feed: Feed = context.feed
         signed_out = asyncio.Event()
-        viewer = context.viewer
+        viewer = await self._authenticate(request, context.services, is_long_lived=True)
+        context.sign_in(viewer)
         with ExitStack() as stack:
             stack.enter_context(self.stream_quota.acquire(viewer.id if viewer else request.client and request.client.host))
             if viewer is not None:
@@ -202,6 +205,10 @@ class GraphQLView(GraphQL[RequestServices, None]):
         body = error_body(error.code, str(error), request.state.request_id)
         media_type = Accept(", ".join(request.headers.getlist("accept"))).json or JSON
         return Response(body, error.status, {"Content-Type": f"{media_type}; charset=utf-8", **_COMMON_HEADERS, **error.headers})
+
+    async def _authenticate(self, request: Request, services: RequestServices, *, is_long_lived: bool = False) -> Viewer | None:
+        usage: TokenUsage = request.app.state.token_usage
+        return await authenticate(services.feed.viewers, usage, request.headers, services.execution_timeout, is_long_lived=is_long_lived)
 
     async def get_context(self, request: Request | WebSocket, response: Any) -> RequestServices:  # noqa: ARG002 - Strawberry's signature
         """Return what the operations of a request, or of a websocket, share."""

@@ -25,6 +25,7 @@ import uvicorn
 from sqlalchemy import event, update
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import DBAPIError
+from starlette.applications import Starlette
 
 from db.core.viewer import SYSTEM, UserRole
 from db.core.work import Database
@@ -152,6 +153,7 @@ class LiveServer:
 
 ADMIN_TOKEN = "the-admin-token-of-the-tests"
 PASSWORD_HASH = "$argon2id$v=19$m=19456,t=2,p=1$Wv8WWMccC8z3BJWBD7/SmQ$a5w+7TsCJi4Uxs+c4+Hv51qMcohEZLlF8PaZmxdpflg"
+_live_app: dict[str, Starlette] = {}
 
 
 @pytest.fixture(scope="session")
@@ -164,7 +166,8 @@ async def live_server(settings: StateSettings, database: Database) -> AsyncGener
     async with ObjectStore.open(settings) as objects:
         await objects.ensure_bucket()
 
-    server = uvicorn.Server(build_config(create_app(), server_settings(), port=0, timeout_graceful_shutdown=2))
+    app = _live_app["app"] = create_app()
+    server = uvicorn.Server(build_config(app, server_settings(), port=0, timeout_graceful_shutdown=2))
     server.install_signal_handlers = lambda: None  # pyright: ignore[reportAttributeAccessIssue] - pytest's own handlers stay
     serving = asyncio.create_task(server._serve())  # pyright: ignore[reportPrivateUsage] - `serve` would install signal handlers
     while not server.started:
@@ -173,6 +176,7 @@ async def live_server(settings: StateSettings, database: Database) -> AsyncGener
             serving.result()
     port = server.servers[0].sockets[0].getsockname()[1]
     yield LiveServer(f"http://127.0.0.1:{port}", ADMIN_TOKEN)
+    _live_app.clear()
     server.should_exit = True
     await serving
 
@@ -207,6 +211,8 @@ async def clean_tables(database: Database) -> None:
             if getattr(error.orig, "sqlstate", None) != "40P01":
                 raise
         else:
+            if "app" in _live_app:  # no notice tells it that all users are gone
+                _live_app["app"].state.feed.viewers.forget_all()
             return
     raise AssertionError("Something goes on writing to the tables, so that they could not be cleaned.")
 

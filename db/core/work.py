@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from copy import copy
 from dataclasses import dataclass, field, fields
@@ -120,6 +120,7 @@ class Database:
         self._make_engine = make_engine
         self.engine = engine = make_engine(pool_size)
         self.publisher = publisher
+        self.on_revalidated: Callable[[Collection[UUID]], None] | None = None  # called in this process, before the notice reaches others
         self._reads = asyncio.Semaphore(read_concurrency)
         self._watchdog = ConnectionWatchdog(engine)
         self._autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
@@ -210,6 +211,8 @@ class Database:
 
     async def _publish(self, work: Work) -> None:
         notices = tuple(work.notices.values())
+        if work.revalidated and self.on_revalidated is not None:
+            self.on_revalidated(work.revalidated)
         if (notices or work.revalidated) and self.publisher is not None:
             try:
                 await self.publisher.publish(notices, tuple(work.revalidated))

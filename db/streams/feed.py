@@ -28,6 +28,7 @@ from db.streams.job_tail import NEWER_EVENTS, Follower, Tail
 from db.streams.job_watch import ChangeQueries, JobWatch
 from db.streams.notices import EVENTS_CHANNEL, listen
 from db.streams.sessions import LoadViewers, Session, Sessions
+from db.streams.viewers import Viewers
 from db.tables import Job
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -87,6 +88,7 @@ class Feed:
         self._failures: dict[str, tuple[int, float]] = {}
         self.job_watch = JobWatch(database, change_queries)
         self.sessions = Sessions(database, revalidation.load_viewers, revalidation.interval)
+        self.viewers = Viewers(database)
 
     @classmethod
     @asynccontextmanager
@@ -96,9 +98,11 @@ class Feed:
         """Run a feed until the block ends."""
         feed = cls(redis_url, database, revalidation, change_queries)
         task = feed._task = asyncio.create_task(feed.run(), name="feed")
+        database.on_revalidated = feed.revalidate
         try:
             yield feed
         finally:
+            database.on_revalidated = None
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
@@ -153,6 +157,11 @@ class Feed:
             if not tail.followers and self._tails.get(job_id) is tail:
                 del self._tails[job_id]
 
+    def revalidate(self, user_ids: Collection[UUID]) -> None:
+        """Look up the tokens of these users again, and revalidate their sessions: their keys or rights have changed."""
+        self.viewers.forget(user_ids)
+        self.sessions.revalidate(user_ids)
+
     def mark_read(self, job_id: UUID, sequence: int) -> None:
         """Note that a follower has read the rows up to `sequence`. The first such call is where the tail starts."""
         tail = self._tails[job_id]
@@ -196,6 +205,7 @@ class Feed:
         async with aclosing(listen(self._redis_url, EVENTS_CHANNEL)) as messages:
             async for message in messages:
                 if message is None:
+                    self.viewers.forget_all()
                     self.sessions.revalidate_all()  # events that were missed meanwhile are found by reconciling within a second
                     continue
                 try:
@@ -208,7 +218,7 @@ class Feed:
                 for job_id, sequence in notices:
                     self._apply_notice(job_id, sequence)
                 if revalidated:
-                    self.sessions.revalidate(revalidated)
+                    self.revalidate(revalidated)
 
     async def _read_due(self) -> None:
         """Run one statement at a time: notices that arrive meanwhile wait for the next, so more jobs make longer statements, not more of them."""

@@ -74,6 +74,11 @@ class Context:
     def __post_init__(self) -> None:
         self.reset_loaders()
 
+    def sign_in(self, viewer: Viewer | None) -> None:
+        """Replace the viewer, as of a newer look-up, before the operation runs."""
+        self.viewer = viewer
+        self.reset_loaders()
+
     def reset_loaders(self) -> None:
         """Drop the loader caches, as before each event of a subscription."""
         self.loaders = Loaders(self.database, self.viewer)

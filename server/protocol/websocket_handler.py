@@ -143,10 +143,10 @@ class WebSocketHandler(BaseGraphQLTransportWSHandler[RequestServices, None]):
         try:
             # If both have a token, the one in the message counts. A handshake with two is refused all the same.
             sole_authorization(self._socket.headers)
-            database, timeout = self.context.database, self.context.execution_timeout
+            viewers, timeout = self.context.feed.viewers, self.context.execution_timeout
             usage: TokenUsage = self._socket.app.state.token_usage
-            message_viewer = await authenticate(database, usage, payload, timeout)
-            viewer = message_viewer or await authenticate(database, usage, self._socket.headers, timeout)
+            message_viewer = await authenticate(viewers, usage, payload, timeout, is_long_lived=True)
+            viewer = message_viewer or await authenticate(viewers, usage, self._socket.headers, timeout, is_long_lived=True)
             self._exit_stack.enter_context(self._view.socket_quota.acquire(viewer.id if viewer else self.context.address))
         except InvalidToken:
             await self._close(FORBIDDEN, "Forbidden")

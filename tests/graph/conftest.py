@@ -1,0 +1,7 @@
+"""Fixtures of several files."""
+
+from __future__ import annotations
+
+from tests.event_writer import notifying_database
+
+__all__ = ["notifying_database"]
