@@ -14,11 +14,12 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Generator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 import uvicorn
@@ -138,8 +139,14 @@ def settings(worker_id: str) -> StateSettings:
 
 @pytest.fixture(scope="session")
 async def database(settings: StateSettings) -> AsyncGenerator[Database]:
-    """The tests' own connection to the database, beside the API's."""
+    """The tests' own connection to the database, beside the API's, which hears at once of the rights that change here."""
+
+    def revalidate(user_ids: Collection[UUID]) -> None:
+        if "app" in _live_app:
+            _live_app["app"].state.feed.revalidate(user_ids)
+
     async with Database.open(settings) as opened:
+        opened.on_revalidated = revalidate
         yield opened
 
 
