@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 
 from db.core.networks import client_network
 from db.core.viewer import UserTier, Viewer
+from db.limits.lent_points import LentPoints
 from db.limits.token_buckets import TokenBuckets
 from db.stores.redis import CircuitBreaker
 from db.stores.registered_documents import RegisteredDocuments
@@ -24,10 +25,10 @@ CHARACTERS_PER_POINT = 500  # characters of a document that are validated for on
 class Gate:
     """One for each process. Without Redis, as in a script, it limits nothing."""
 
-    def __init__(self, settings: GraphSettings, documents: PersistedDocuments, buckets: TokenBuckets | None) -> None:
+    def __init__(self, settings: GraphSettings, documents: PersistedDocuments, points: LentPoints | None) -> None:
         self.settings = settings
         self.documents = documents
-        self._buckets = buckets
+        self._points = points
         self._rates = {
             UserTier.FREE: settings.rate_limit_free,
             UserTier.PRO: settings.rate_limit_pro,
@@ -47,27 +48,34 @@ class Gate:
             only_trusted=only_trusted,
             max_bytes=settings.query_max_bytes,
         )
-        return cls(settings, documents, None if redis is None else TokenBuckets(redis, breaker))
+        return cls(settings, documents, None if redis is None else LentPoints(TokenBuckets(redis, breaker)))
 
     async def take_validation_points(self, viewer: Viewer | None, address: str | None, text: str) -> int:
         """Take the points for validating a document that was not seen before, and return how many. Raises as `take_points` does.
 
         Otherwise a client that sends only invalid documents would keep the process busy for free.
         """
-        return (await self.take_points(viewer, address, 1 + len(text) // CHARACTERS_PER_POINT)).cost
+        return (await self.take_points(viewer, address, 1 + len(text) // CHARACTERS_PER_POINT, is_part=True)).cost
 
     async def take_points(
-        self, viewer: Viewer | None, address: str | None, cost: int, *, is_dry_run: bool = False, prepaid_points: int = 0
+        self,
+        viewer: Viewer | None,
+        address: str | None,
+        cost: int,
+        *,
+        is_dry_run: bool = False,
+        prepaid_points: int = 0,
+        is_part: bool = False,
     ) -> RateLimitStatus:
         """Take the points from the bucket of the viewer or, where nobody is signed in, of the address. Raises a GraphQLError, RATE_LIMITED.
 
-        A dry run takes one point. `prepaid_points` are subtracted.
+        A dry run takes one point. `prepaid_points` are subtracted. `is_part`: more are taken for the same request.
         """
         rate = self.settings.rate_limit_anonymous if viewer is None else self._rates[viewer.tier]
-        if rate == 0 or self._buckets is None:
+        if rate == 0 or self._points is None:
             return unlimited_status(cost)
         bucket_name = f"address:{client_network(address)}" if viewer is None else f"user:{viewer.id.hex}"
-        take_result = await self._buckets.take(bucket_name, max((1 if is_dry_run else cost) - prepaid_points, 0), rate)
+        take_result = await self._points.take(bucket_name, max((1 if is_dry_run else cost) - prepaid_points, 0), rate, is_part=is_part)
         if not take_result.ok:
             raise _rate_limited(cost, take_result.limit, take_result.remaining, ceil(take_result.retry_in))
         return RateLimitStatus(cost, take_result.limit, take_result.remaining, datetime.now(UTC) + timedelta(seconds=take_result.full_in))
