@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,6 +32,27 @@ class Statement(Protocol):
     def __call__(self, viewer: Viewer, /) -> Rows: ...
 
 
+class RecordBatch(ABC):
+    """A batch of at most one row per key that can read some of the columns as records."""
+
+    @property
+    @abstractmethod
+    def columns(self) -> Mapping[str, RecordColumn]:
+        """The columns that `records` can select."""
+
+    @property
+    @abstractmethod
+    def key_column(self) -> Column:
+        """The column that has the keys."""
+
+    @abstractmethod
+    async def __call__(self, database: Database, viewer: Viewer, keys: Sequence[UUID], /) -> Mapping[UUID, Row[Any]]: ...
+
+    @abstractmethod
+    async def records(self, database: Database, viewer: Viewer, keys: Sequence[Any], names: Sequence[str]) -> Mapping[Any, Record]:
+        """The same as records with the columns `names`."""
+
+
 @dataclass(frozen=True, eq=False)
 class _KeyedRows:
     """Rows of a statement by a key."""
@@ -38,9 +60,17 @@ class _KeyedRows:
     statement: Statement
     key: Column
 
-    @cached_property
+    @property
+    def key_column(self) -> Column:
+        return self.key
+
+    @property
     def columns(self) -> Mapping[str, RecordColumn]:
         """The columns that `records` can select."""
+        return self._columns
+
+    @cached_property
+    def _columns(self) -> Mapping[str, RecordColumn]:
         return record_columns(self.statement(SYSTEM))
 
     @cached_property
@@ -64,7 +94,7 @@ class _KeyedRows:
 
 
 @dataclass(frozen=True, eq=False)
-class RowsByKey(_KeyedRows):
+class RowsByKey(_KeyedRows, RecordBatch):
     """A batch of at most one row per key."""
 
     async def __call__(self, database: Database, viewer: Viewer, keys: Sequence[UUID], /) -> Mapping[UUID, Row[Any]]:
@@ -72,7 +102,6 @@ class RowsByKey(_KeyedRows):
         return {key: make(record) for key, record in (await self.records(database, viewer, keys, make.names)).items()}
 
     async def records(self, database: Database, viewer: Viewer, keys: Sequence[Any], names: Sequence[str]) -> Mapping[Any, Record]:
-        """The same as records with the columns `names`."""
         return {record[-1]: record for record in await self._read(database, viewer, keys, names)}
 
 

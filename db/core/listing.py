@@ -8,10 +8,12 @@ from functools import cached_property
 from typing import Any, Self
 from uuid import UUID
 
-from db.core.batch import Statement
+from sqlalchemy import Row
+
+from db.core.batch import RecordBatch, Statement
 from db.core.criteria import Criteria, Filters, Orders
 from db.core.page import Page, Slice, Sort, count, counts_by_parent, page, page_by_parent
-from db.core.prepared import RecordColumn, RowMaker, record_columns
+from db.core.prepared import Record, RecordColumn, RowMaker, record_columns
 from db.core.record_page import PageParts, PageSource, RecordPages, record_counts, record_pages
 from db.core.sql import Column, Rows
 from db.core.viewer import SYSTEM, Viewer
@@ -63,10 +65,6 @@ class Listing:
     def make_row(self) -> RowMaker:
         """Makes rows of records with all columns."""
         return RowMaker(self.columns)
-
-    def has_records(self, order: Any) -> bool:  # noqa: ARG002 - for subclasses
-        """Whether `record_pages` can read the list in this order."""
-        return True
 
     def _source(self, criteria: Criteria | None, order: Any) -> PageSource:
         return PageSource((self, criteria, order), lambda viewer: self.rows(viewer, criteria), lambda: self.sort(order), self.parent)
@@ -127,3 +125,29 @@ class Listing:
         statement = self.rows(viewer, criteria)
         async with database.read() as connection:
             return await count(connection, statement)
+
+
+@dataclass(frozen=True, eq=False)
+class FirstRows(RecordBatch):
+    """A batch: the first row of a listing under each parent that has one."""
+
+    listing: Listing
+
+    @property
+    def columns(self) -> Mapping[str, RecordColumn]:
+        return self.listing.columns
+
+    @property
+    def key_column(self) -> Column:
+        assert self.listing.parent is not None
+        return self.listing.parent
+
+    async def __call__(self, database: Database, viewer: Viewer, keys: Sequence[UUID], /) -> Mapping[UUID, Row[Any]]:
+        make = self.listing.make_row
+        return {key: make(record) for key, record in (await self.records(database, viewer, keys, make.names)).items()}
+
+    async def records(self, database: Database, viewer: Viewer, keys: Sequence[Any], names: Sequence[str]) -> Mapping[Any, Record]:
+        parts = PageParts(tuple(names), cursors=False, ends=False)
+        pages = await self.listing.record_pages(database, viewer, keys, Slice(size=1), None, None, parts)
+        records = iter(pages.records)
+        return {key: next(records) for key, length in zip(keys, pages.lengths, strict=True) if length}

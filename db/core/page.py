@@ -84,9 +84,9 @@ class Slice:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Rows in the list's order, and the cursor of each."""
+    """Rows or records in the list's order, and the cursor of each."""
 
-    rows: Sequence[Row[Any]]
+    rows: Sequence[Any]
     cursors: Sequence[str]
     has_next: bool
     has_previous: bool

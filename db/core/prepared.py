@@ -100,17 +100,24 @@ def pick_columns(statement: Rows, names: Sequence[str]) -> list[Any]:
 
 @dataclass(frozen=True, slots=True)
 class PreparedSelect:
-    """The text of a select, and for each of its parameters the name of an argument, the viewer's attribute, or the value itself."""
+    """The text of a select, and for each of its parameters the name of an argument, the viewer's attribute, or the value itself.
+
+    `computed` has the positions of parameters whose values are computed anew each time, such as settings.
+    """
 
     text: str
     parameters: tuple[tuple[str | None, str | None, Any], ...]
+    computed: tuple[tuple[int, Callable[[], Any]], ...] = ()
 
     def values(self, viewer: Viewer, arguments: Mapping[str, Any]) -> list[Any]:
         """The parameters in the order of the text."""
-        return [
+        values = [
             arguments[argument] if argument is not None else value if attribute is None else getattr(viewer, attribute)
             for argument, attribute, value in self.parameters
         ]
+        for position, compute in self.computed:
+            values[position] = compute()
+        return values
 
 
 class PreparedSelects:
@@ -147,18 +154,27 @@ def _prepare(statement: Rows, arguments: frozenset[str], *, is_shared: bool) -> 
     """Compile a statement; None if it is to be shared and the viewer's id is in it as anything but a parameter."""
     compiled: Any = statement.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
     parameters: list[tuple[str | None, str | None, Any]] = []
-    for name in compiled.positiontup or ():
+    computed: list[tuple[int, Callable[[], Any]]] = []
+    for position, name in enumerate(compiled.positiontup or ()):
         if name in arguments:
             parameters.append((name, None, None))
             continue
+        process = compiled._bind_processors.get(name)  # noqa: SLF001 - SQLAlchemy applies them only while it executes
+        if compiled.binds[name].callable is not None:
+            parameters.append((None, None, None))
+            computed.append((position, _computation(compiled.binds[name].callable, process)))
+            continue
         value = compiled.params[name]
         attribute = _SUBSTITUTES.get(value) if is_shared and isinstance(value, UUID) else None
-        process = compiled._bind_processors.get(name)  # noqa: SLF001 - SQLAlchemy applies them only while it executes
         parameters.append((None, attribute, None if attribute is not None else value if process is None else process(value)))
     fixed_values = repr([value for _, _, value in parameters])
     if is_shared and any(form in text for form in (str(_ANY_VIEWER), _ANY_VIEWER.hex) for text in (compiled.string, fixed_values)):
         return None
-    return PreparedSelect(compiled.string, tuple(parameters))
+    return PreparedSelect(compiled.string, tuple(parameters), tuple(computed))
+
+
+def _computation(compute: Callable[[], Any], process: Callable[[Any], Any] | None) -> Callable[[], Any]:
+    return compute if process is None else lambda: process(compute())
 
 
 SELECTS = PreparedSelects()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
@@ -44,12 +44,16 @@ class PageParts:
 
 @dataclass(frozen=True, slots=True)
 class PageSource:
-    """A list, or one list per parent. `key` stands for its statement and order: sources with equal keys have equal ones."""
+    """A list, or one list per parent. `key` stands for its statement and order: sources with equal keys have equal ones.
+
+    `arguments` are the values of further named parameters of the statement.
+    """
 
     key: tuple[Any, ...]
     statement: Callable[[Viewer], Rows]
     sort: Callable[[], Sort]
     parent: Column | None
+    arguments: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,19 +68,41 @@ class RecordPages:
     cursors: Sequence[str] = ()
     ends: Sequence[tuple[bool, bool]] = ()
 
+    @classmethod
+    def of(cls, pages: Sequence[Page], *, ends: bool) -> RecordPages:
+        """These pages of records, one after the other."""
+        return cls(
+            [record for page in pages for record in page.rows],
+            [len(page.rows) for page in pages],
+            [cursor for page in pages for cursor in page.cursors],
+            [(page.has_next, page.has_previous) for page in pages] if ends else (),
+        )
+
+    def split(self) -> list[Page]:
+        """Each page for itself; they have to have ends."""
+        pages: list[Page] = []
+        start = 0
+        for length, (has_next, has_previous) in zip(self.lengths, self.ends, strict=True):
+            end = start + length
+            pages.append(Page(self.records[start:end], self.cursors[start:end], has_next, has_previous))
+            start = end
+        return pages
+
 
 async def record_pages(
     database: Database, viewer: Viewer, source: PageSource, parents: Sequence[UUID], page_slice: Slice, parts: PageParts
 ) -> RecordPages:
     """The same page under each of the parents, in their order, or the one of a list without parents. Raises `InvalidCursor`."""
     sort = source.sort() if parts.cursors or page_slice.after is not None or page_slice.before is not None else None
-    arguments: dict[str, Any] = {_PARENTS: parents, _LIMIT: page_slice.size + parts.ends}
+    arguments: dict[str, Any] = {**source.arguments, _PARENTS: parents, _LIMIT: page_slice.size + parts.ends}
     nulls = [
         _set_position(arguments, sort, *names)
         for names in ((page_slice.after, _AFTER, _AFTER_KEY), (page_slice.before, _BEFORE, _BEFORE_KEY))
     ]
     key = (*source.key, parts.names, parts.cursors, page_slice.backward, *nulls)
-    select = SELECTS.get(key, viewer, lambda viewer: _statement(source, viewer, page_slice, parts, nulls), _ARGUMENTS)
+    select = SELECTS.get(
+        key, viewer, lambda viewer: _statement(source, viewer, page_slice, parts, nulls), _ARGUMENTS | source.arguments.keys()
+    )
     records = await database.records(select, select.values(viewer, arguments))
     lengths = [len(records)] if source.parent is None else _lengths(records, len(parents))
     if not (parts.cursors or parts.ends or page_slice.backward):
@@ -89,12 +115,7 @@ async def record_pages(
             make_page(records[start : start + length], page_slice, cursor_of) if length or source.parent is None else empty_page(page_slice)
         )
         start += length
-    return RecordPages(
-        [record for page in pages for record in page.rows],
-        [len(page.rows) for page in pages],
-        [cursor for page in pages for cursor in page.cursors],
-        [(page.has_next, page.has_previous) for page in pages] if parts.ends else (),
-    )
+    return RecordPages.of(pages, ends=parts.ends)
 
 
 def _lengths(records: Sequence[Record], parents: int) -> list[int]:

@@ -25,12 +25,8 @@ def lower_equals_any(column: Column, texts: Iterable[str]) -> ColumnElement[bool
     return func.lower(column) == any_(func.array(select(func.lower(rows.c.value)).scalar_subquery()))
 
 
-def equals_any_tuple(columns: Sequence[Column], keys: Iterable[Sequence[Any]]) -> ColumnElement[bool]:
-    """`equals_any` for composite keys: `(a, b) IN (SELECT ... FROM unnest(array_a, array_b))`."""
-    arrays = zip(*keys, strict=True)
-    parameters = [
-        bindparam(None, list(values), type_=ARRAY(column.type), unique=True) for column, values in zip(columns, arrays, strict=True)
-    ]
+def equals_any_tuple(columns: Sequence[Column], arrays: Sequence[ColumnElement[Any]]) -> ColumnElement[bool]:
+    """`equals_any` for composite keys, with an array for each column: `(a, b) IN (SELECT ... FROM unnest(array_a, array_b))`."""
     names = [literal_column(f"key_{position}", column.type) for position, column in enumerate(columns)]
-    rows = func.unnest(*parameters).table_valued(*names, name="keys").render_derived()
+    rows = func.unnest(*arrays).table_valued(*names, name="keys").render_derived()
     return tuple_(*columns).in_(select(*rows.c))

@@ -6,11 +6,12 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, cast
 from uuid import UUID
 
-from sqlalchemy import Integer, Row, literal, select, union_all
+from sqlalchemy import Integer, Row, Uuid, bindparam, literal, select, union_all
 
 from db.core.listing import Listing
 from db.core.page import Sort, decode_cursor, encode_cursor
 from db.core.policy import visible
+from db.core.prepared_rows import PreparedRows
 from db.core.sql import Rows, equals_any
 from db.core.viewer import Viewer
 from db.core.work import Database
@@ -53,8 +54,17 @@ def sequence_of(cursor: str, job_id: UUID, last: int) -> int:
 
 async def events_after(database: Database, viewer: Viewer, job_id: UUID, sequence: int, limit: int = REPLAY) -> Sequence[Row[Any]]:
     """The next events of a job by sequence, at most `limit`."""
-    statement = events(viewer).where(JobEvent.job_id == job_id, JobEvent.sequence > sequence)
-    return await database.rows(statement.order_by(JobEvent.sequence).limit(limit))
+    return await _EVENTS_AFTER(database, viewer, job_id=job_id, sequence=sequence, limit=limit)
+
+
+def _events_after(viewer: Viewer) -> Rows:
+    statement = events(viewer).where(
+        JobEvent.job_id == bindparam("job_id", type_=Uuid), JobEvent.sequence > bindparam("sequence", type_=JobEvent.sequence.type)
+    )
+    return statement.order_by(JobEvent.sequence).limit(bindparam("limit", type_=Integer))
+
+
+_EVENTS_AFTER = PreparedRows(_events_after, "job_id", "sequence", "limit")
 
 
 async def visible_jobs(database: Database, jobs_by_viewer: Mapping[Viewer, Collection[UUID]]) -> Collection[tuple[Viewer, UUID]]:

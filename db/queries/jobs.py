@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, select
+from sqlalchemy import ARRAY, Row, Uuid, bindparam, select
 
 from db.core.batch import rows_by_key, rows_by_parent
 from db.core.criteria import Filters, Orders
 from db.core.listing import Listing
 from db.core.policy import visible
+from db.core.prepared_rows import PreparedRows
 from db.core.sql import Rows
 from db.core.viewer import Viewer
 from db.core.work import Database
@@ -97,8 +98,10 @@ async def wait_info(database: Database, viewer: Viewer, keys: Sequence[UUID], /)
 
     The position counts the jobs of all owners and tells nothing else of them. It is None while the backoff before a retry lasts.
     """
-    rows = await database.rows(scheduling.wait_positions(keys, visible(Job, viewer)))
-    return {row.id: row for row in rows}
+    return {row.id: row for row in await _WAITS(database, viewer, job_ids=keys)}
+
+
+_WAITS = PreparedRows(lambda viewer: scheduling.wait_positions(bindparam("job_ids", type_=ARRAY(Uuid)), visible(Job, viewer)), "job_ids")
 
 
 async def live_workers(database: Database) -> Sequence[Row[Any]]:

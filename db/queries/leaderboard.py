@@ -6,31 +6,45 @@ outer join could read neither part in order, so the second part is queried only 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Double, cast, exists, null
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import ColumnElement, Double, Text, bindparam, cast, exists, null
 
 from db.core.criteria import AllOf, Criteria, Orders
 from db.core.listing import Listing
-from db.core.page import Page, Slice, Sort, decode_cursor, page, page_by_parent
-from db.core.sql import Column, Rows
+from db.core.page import Page, Slice, Sort, decode_cursor
+from db.core.record_page import PageParts, PageSource, RecordPages, record_pages
+from db.core.sql import Rows
 from db.core.viewer import Viewer
 from db.core.work import Database
 from db.queries import runs
 from db.queries.runs import FILTERS, MetricBound, MetricOrder, is_finite
 from db.tables import Run, RunMetric
 
+_METRIC = bindparam("metric_order", type_=Text)
+
 
 @dataclass(frozen=True, eq=False)
 class Leaderboard(Listing):
     """A listing of runs that can be ordered by a metric."""
 
-    def has_records(self, order: Any) -> bool:
-        return not isinstance(order, MetricOrder)
+    async def record_pages(
+        self,
+        database: Database,
+        viewer: Viewer,
+        parents: Sequence[UUID],
+        page_slice: Slice,
+        criteria: Criteria | None,
+        order: Any,
+        parts: PageParts,
+    ) -> RecordPages:
+        if not isinstance(order, MetricOrder):
+            return await super().record_pages(database, viewer, parents, page_slice, criteria, order, parts)
+        pages = await self._pages(database, viewer, parents, page_slice, criteria, order, replace(parts, ends=True))
+        return RecordPages.of(pages, ends=parts.ends)
 
     async def pages(
         self,
@@ -43,53 +57,72 @@ class Leaderboard(Listing):
     ) -> Mapping[UUID, Page]:
         if not isinstance(order, MetricOrder):
             return await super().pages(database, viewer, parents, page_slice, criteria, order)
-        assert self.parent is not None
-        async with database.read() as connection:
-            return await _pages(connection, self._runs(viewer, criteria), _PagePlan.of(page_slice, order), list(parents), self.parent)
+        parts = PageParts(self.make_row.names, cursors=True, ends=True)
+        pages = await self._pages(database, viewer, parents, page_slice, criteria, order, parts)
+        return {key: replace(page, rows=[self.make_row(record) for record in page.rows]) for key, page in zip(parents, pages, strict=True)}
 
     async def page(
         self, database: Database, viewer: Viewer, page_slice: Slice, criteria: Criteria | None = None, order: Any = None
     ) -> Page:
         if not isinstance(order, MetricOrder):
             return await super().page(database, viewer, page_slice, criteria, order)
-        async with database.read() as connection:
-            return (await _pages(connection, self._runs(viewer, criteria), _PagePlan.of(page_slice, order), [None], None))[None]
+        nobody: Any = None  # the parent of a list without parents
+        return (await self.pages(database, viewer, [nobody], page_slice, criteria, order))[nobody]
 
-    def _runs(self, viewer: Viewer, criteria: Criteria | None) -> _Source:
-        return _Source(lambda: self.rows(viewer, criteria), criteria)
+    async def _pages(
+        self,
+        database: Database,
+        viewer: Viewer,
+        parents: Sequence[UUID],
+        page_slice: Slice,
+        criteria: Criteria | None,
+        order: MetricOrder,
+        parts: PageParts,
+    ) -> list[Page]:
+        """The page of records under each parent, or the one of the whole list."""
 
+        async def read(part: _Part | None, keys: Sequence[UUID]) -> Mapping[UUID, Page]:
+            if part is None or not keys:
+                return {}
+            pages = await record_pages(database, viewer, part.source, keys, part.page_slice, parts)
+            return dict(zip(keys, pages.split(), strict=True))
 
-@dataclass(frozen=True, slots=True)
-class _Source:
-    statement: Callable[[], Rows]
-    criteria: Criteria | None
+        ranked, unranked = _Positions.of(page_slice, order).parts(self, criteria, order)
+        near, far = (unranked, ranked) if page_slice.backward else (ranked, unranked)
+        first = await read(near, parents)
+        second = await read(far, [key for key in parents if key not in first or not _has_more(first[key], page_slice)])
+        return [_join(first.get(key), second.get(key), page_slice) for key in parents]
 
-    def ranked(self, metric: str) -> Rows:
+    def ranked(self, viewer: Viewer, criteria: Criteria | None) -> Rows:
         """The runs that have a finite last value."""
-        has_metric = (RunMetric.run_id == Run.id) & (RunMetric.key == metric)
-        return self.statement().join(RunMetric, has_metric).where(is_finite(RunMetric.last))
+        has_metric = (RunMetric.run_id == Run.id) & (RunMetric.key == _METRIC)
+        return self.rows(viewer, criteria).join(RunMetric, has_metric).where(is_finite(RunMetric.last))
 
-    def unranked(self, metric: str) -> Rows | None:
-        """The other runs; None where the filter excludes them."""
-        bounds = None if self.criteria is None else self.criteria.get("metrics")
-        if isinstance(bounds, AllOf) and any(isinstance(bound, MetricBound) and bound.key == metric for bound in bounds.items):
-            return None
-        return self.statement().where(~exists().where(RunMetric.run_id == Run.id, RunMetric.key == metric, is_finite(RunMetric.last)))
+    def unranked(self, viewer: Viewer, criteria: Criteria | None) -> Rows:
+        """The other runs."""
+        is_ranked = exists().where(RunMetric.run_id == Run.id, RunMetric.key == _METRIC, is_finite(RunMetric.last))
+        return self.rows(viewer, criteria).where(~is_ranked)
 
 
 @dataclass(frozen=True, slots=True)
-class _PagePlan:
+class _Part:
+    """One part of the list, and the slice of it that the page's cursors leave."""
+
+    source: PageSource
+    page_slice: Slice
+
+
+@dataclass(frozen=True, slots=True)
+class _Positions:
     """The slice of each part that the page's cursors leave; None for no row of it."""
 
-    page_slice: Slice
-    metric: str
     ranked_slice: Slice | None
     unranked_slice: Slice | None
     ranked_sort: Sort
     unranked_sort: Sort
 
     @classmethod
-    def of(cls, page_slice: Slice, order: MetricOrder) -> _PagePlan:
+    def of(cls, page_slice: Slice, order: MetricOrder) -> _Positions:
         name = f"metric.{order.descending:d}.{order.metric}"
         ranked = Sort(name, RunMetric.last, RunMetric.run_id, order.descending, "float")  # both are columns of the index
         null_value: ColumnElement[Any] = cast(null(), Double)
@@ -97,32 +130,30 @@ class _PagePlan:
         after_in_unranked = None if page_slice.after is None else decode_cursor(unranked, page_slice.after)[0] is None
         before_in_unranked = None if page_slice.before is None else decode_cursor(unranked, page_slice.before)[0] is None
         return cls(
-            page_slice,
-            order.metric,
             None if after_in_unranked is True else replace(page_slice, before=None if before_in_unranked is True else page_slice.before),
             None if before_in_unranked is False else replace(page_slice, after=None if after_in_unranked is False else page_slice.after),
             ranked,
             unranked,
         )
 
-
-async def _pages(
-    connection: AsyncConnection, source: _Source, plan: _PagePlan, parents: Sequence[Any], parent: Column | None
-) -> dict[Any, Page]:
-    async def read(statement: Rows | None, sort: Sort, page_slice: Slice | None, keys: Sequence[Any]) -> Mapping[Any, Page]:
-        if statement is None or page_slice is None or not keys:
-            return {}
-        if parent is None:
-            return {None: await page(connection, statement, sort, page_slice)}
-        return await page_by_parent(connection, statement, parent, keys, sort, page_slice)
-
-    ranked = (source.ranked(plan.metric), plan.ranked_sort, plan.ranked_slice)
-    unranked = (source.unranked(plan.metric), plan.unranked_sort, plan.unranked_slice)
-    near, far = (unranked, ranked) if plan.page_slice.backward else (ranked, unranked)
-    first = await read(*near, parents)
-    incomplete = [key for key in parents if key not in first or not _has_more(first[key], plan.page_slice)]
-    second = await read(*far, incomplete)
-    return {key: _join(first.get(key), second.get(key), plan.page_slice) for key in parents}
+    def parts(self, listing: Leaderboard, criteria: Criteria | None, order: MetricOrder) -> tuple[_Part | None, _Part | None]:
+        """The ranked and the unranked part; the second is None too where the filter excludes its rows."""
+        arguments = {_METRIC.key: order.metric}
+        key = (listing, criteria, order.descending)
+        ranked = PageSource(
+            (*key, "ranked"), lambda viewer: listing.ranked(viewer, criteria), lambda: self.ranked_sort, listing.parent, arguments
+        )
+        unranked = PageSource(
+            (*key, "unranked"), lambda viewer: listing.unranked(viewer, criteria), lambda: self.unranked_sort, listing.parent, arguments
+        )
+        bounds = None if criteria is None else criteria.get("metrics")
+        is_excluded = isinstance(bounds, AllOf) and any(
+            isinstance(bound, MetricBound) and bound.key == order.metric for bound in bounds.items
+        )
+        return (
+            None if self.ranked_slice is None else _Part(ranked, self.ranked_slice),
+            None if self.unranked_slice is None or is_excluded else _Part(unranked, self.unranked_slice),
+        )
 
 
 def _has_more(result: Page, page_slice: Slice) -> bool:

@@ -18,16 +18,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
     CTE,
+    BigInteger,
     Boolean,
     ColumnElement,
     Integer,
     Row,
     Text,
+    Uuid,
+    bindparam,
     case,
     cast,
     func,
@@ -42,6 +46,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB, aggregate_order_by
 from sqlalchemy.orm import aliased
 
 from db.core.policy import visible
+from db.core.prepared_rows import PreparedRows
 from db.core.sql import Column, Rows
 from db.core.viewer import Viewer
 from db.core.work import Database
@@ -248,7 +253,9 @@ async def trace(
     max_nodes: int = 200,
 ) -> Lineage | None:
     """The nearest `max_nodes` nodes within `depth` edges of the start. None where the viewer sees no such start."""
-    rows = await database.rows(_statement(viewer, kind, key, direction, depth, max_nodes))
+    # A node may occur several times, on paths of different lengths, so the limit of rows is a multiple of the nodes.
+    arguments = {"start": key, "depth": depth, "nodes": max_nodes, "more_nodes": max_nodes + 1, "rows": 4 * (max_nodes + 1)}
+    rows = await _walks(kind, direction)(database, viewer, **arguments)
     if not rows:
         return None
     edges = {
@@ -259,18 +266,26 @@ async def trace(
     return Lineage(rows, sorted(edges), rows[0].is_partial)
 
 
-def _statement(viewer: Viewer, kind: LineageKind, key: UUID, direction: LineageDirection, depth: int, max_nodes: int) -> Rows:
-    walk = _walk(viewer, kind, key, direction, depth, max_nodes)
-    # Rows come level by level, so the limit ends the recursion and keeps the nearest. A node may occur several times, on paths of
-    # different lengths, so the limit is a multiple of the nodes.
-    row_limit = 4 * (max_nodes + 1)
-    visited = select(walk.c.kind, walk.c.id, walk.c.depth).limit(row_limit).cte("visited")
+_START = bindparam("start", type_=Uuid)
+_DEPTH: ColumnElement[int] = bindparam("depth", type_=Integer)
+_NODES, _MORE_NODES, _ROWS = (bindparam(name, type_=BigInteger) for name in ("nodes", "more_nodes", "rows"))
+
+
+@cache
+def _walks(kind: LineageKind, direction: LineageDirection) -> PreparedRows:
+    return PreparedRows(lambda viewer: _statement(viewer, kind, direction), "start", "depth", "nodes", "more_nodes", "rows")
+
+
+def _statement(viewer: Viewer, kind: LineageKind, direction: LineageDirection) -> Rows:
+    walk = _walk(viewer, kind, direction)
+    # Rows come level by level, so the limit ends the recursion and keeps the nearest.
+    visited = select(walk.c.kind, walk.c.id, walk.c.depth).limit(_ROWS).cte("visited")
     nearest = (
         select(visited.c.kind, visited.c.id, func.min(visited.c.depth).label("depth")).group_by(visited.c.kind, visited.c.id).cte("nearest")
     )
-    nodes = select(nearest).where(nearest.c.depth <= depth).order_by(nearest.c.depth, nearest.c.id).limit(max_nodes).cte("nodes")
+    nodes = select(nearest).where(nearest.c.depth <= _DEPTH).order_by(nearest.c.depth, nearest.c.id).limit(_NODES).cte("nodes")
     counts = [select(func.count()).select_from(cte).scalar_subquery() for cte in (visited, nearest, nodes)]
-    is_cut = or_(counts[0] >= row_limit, counts[1] > counts[2])
+    is_cut = or_(counts[0] >= _ROWS, counts[1] > counts[2])
     edges = _edges(viewer, nodes)
     causes = select(func.jsonb_agg(func.jsonb_build_array(edges.c.source, edges.c.relation))).where(edges.c.target == nodes.c.id)
     return select(
@@ -285,14 +300,14 @@ def _statement(viewer: Viewer, kind: LineageKind, key: UUID, direction: LineageD
     ).order_by(nodes.c.depth, nodes.c.id)
 
 
-def _walk(viewer: Viewer, kind: LineageKind, key: UUID, direction: LineageDirection, depth: int, max_nodes: int) -> CTE:
+def _walk(viewer: Viewer, kind: LineageKind, direction: LineageDirection) -> CTE:
     """(kind, id, depth, up): one level more than asked for, to know whether anything was left out."""
     directions = {
         LineageDirection.UPSTREAM: (True,),
         LineageDirection.DOWNSTREAM: (False,),
         LineageDirection.BOTH: (True, False),
     }[direction]
-    start = _START_ROWS[kind](viewer).where(_KEYS[kind] == key).subquery("start")
+    start = _START_ROWS[kind](viewer).where(_KEYS[kind] == _START).subquery("start")
     direction_rows = func.unnest(literal(list(directions), ARRAY(Boolean))).table_valued("up", name="directions").render_derived()
     seed = select(
         _literal_kind(kind).label("kind"), start.c.id, cast(0, Integer).label("depth"), cast(direction_rows.c.up, Boolean).label("up")
@@ -303,7 +318,7 @@ def _walk(viewer: Viewer, kind: LineageKind, key: UUID, direction: LineageDirect
         .add_columns(_literal_kind(target_kind).label("kind"))
         .where(walk.c.kind == _literal_kind(source_kind), walk.c.up.is_(upstream))
         .order_by(_KEYS[target_kind].desc())
-        .limit(max_nodes + 1)
+        .limit(_MORE_NODES)
         .correlate(walk)
         for relation in RELATIONS
         for source_kind, target_kind, upstream, neighbours in (
@@ -316,7 +331,7 @@ def _walk(viewer: Viewer, kind: LineageKind, key: UUID, direction: LineageDirect
     next_level = select(neighbour_rows.c.kind, neighbour_rows.c.id, walk.c.depth + 1, walk.c.up).select_from(
         walk.join(neighbour_rows, true())
     )
-    return walk.union(next_level.where(walk.c.depth <= depth))
+    return walk.union(next_level.where(walk.c.depth <= _DEPTH))
 
 
 def _edges(viewer: Viewer, nodes: CTE) -> CTE:

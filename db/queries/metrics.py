@@ -4,17 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Double, Integer, Row, case, cast, func, or_, select, tuple_, union
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Double,
+    Integer,
+    Row,
+    Text,
+    Uuid,
+    any_,
+    bindparam,
+    case,
+    cast,
+    func,
+    or_,
+    select,
+    tuple_,
+    union,
+)
 from sqlalchemy.dialects.postgresql import ARRAY, array
 from sqlalchemy.sql.selectable import CTE
 
 from db.core.batch import rows_by_parent
 from db.core.page import Sort, decode_cursor, encode_cursor
 from db.core.policy import visible
-from db.core.sql import Rows, equals_any
+from db.core.prepared_rows import PreparedRows
+from db.core.sql import Rows
 from db.core.viewer import Viewer
 from db.core.work import Database
 from db.errors import InvalidCursor
@@ -68,9 +87,27 @@ class History:
     max_points: int
 
     async def __call__(self, database: Database, viewer: Viewer, keys: Sequence[UUID], /) -> Mapping[UUID, Sequence[Series]]:
-        run_points = _points(viewer).where(equals_any(MetricPoint.run_id, keys))
-        if self.metrics is not None:
-            run_points = run_points.where(equals_any(MetricPoint.key, self.metrics))
+        ends = {1: 1, 2: 0, 3: 1}.get(self.max_points, 2)
+        bucket_count = (self.max_points - ends) // 2
+        read = _histories(ends, has_buckets=bucket_count > 0, has_metrics=self.metrics is not None)
+        arguments = {"run_ids": keys, "metrics": self.metrics, "max_points": self.max_points, "bucket_count": bucket_count}
+        series: dict[UUID, list[Series]] = {key: [] for key in keys}
+        for row in await read(database, viewer, **arguments):
+            run_series = series[row.run_id]
+            if not run_series or run_series[-1].key != row.key:
+                run_series.append(Series(row.key, row.total, []))
+            run_series[-1].points.append(row)
+        return series
+
+
+@cache
+def _histories(ends: int, *, has_buckets: bool, has_metrics: bool) -> PreparedRows:
+    """The points kept of each series: `ends` of its ends, and those of the buckets if there are any."""
+
+    def build(viewer: Viewer) -> Rows:
+        run_points = _points(viewer).where(MetricPoint.run_id == any_(bindparam("run_ids", type_=ARRAY(Uuid))))
+        if has_metrics:
+            run_points = run_points.where(MetricPoint.key == any_(bindparam("metrics", type_=ARRAY(Text))))
         points = run_points.cte("points").prefix_with("NOT MATERIALIZED")
         counted = select(
             points.c.run_id,
@@ -81,32 +118,30 @@ class History:
         )
         sizes = counted.group_by(points.c.run_id, points.c.key).cte("sizes")
         position = tuple_(points.c.run_id, points.c.key, points.c.step)
-        statement = (
+        sampled = _sampled(points, sizes, ends, has_buckets=has_buckets)
+        return (
             select(points.c.run_id, points.c.key, points.c.step, points.c.value, points.c.recorded_at, sizes.c.total)
             .join(sizes, (points.c.run_id == sizes.c.run_id) & (points.c.key == sizes.c.key))
-            .where(or_(sizes.c.total <= self.max_points, position.in_(_sampled(points, sizes, self.max_points))))
+            .where(or_(sizes.c.total <= _MAX_POINTS, position.in_(sampled)))
             .order_by(points.c.run_id, points.c.key, points.c.step)
         )
-        series: dict[UUID, list[Series]] = {key: [] for key in keys}
-        for row in await database.rows(statement):
-            run_series = series[row.run_id]
-            if not run_series or run_series[-1].key != row.key:
-                run_series.append(Series(row.key, row.total, []))
-            run_series[-1].points.append(row)
-        return series
+
+    return PreparedRows(build, "run_ids", "metrics", "max_points", "bucket_count")
 
 
-def _sampled(points: CTE, sizes: CTE, max_points: int) -> Rows:
+_MAX_POINTS: ColumnElement[int] = bindparam("max_points", type_=Integer)
+_BUCKET_COUNT: ColumnElement[int] = bindparam("bucket_count", type_=BigInteger)
+
+
+def _sampled(points: CTE, sizes: CTE, ends: int, *, has_buckets: bool) -> Rows:
     """Run, key and step of the points kept of the series that are too long."""
-    ends = {1: 1, 2: 0, 3: 1}.get(max_points, 2)
-    bucket_count = (max_points - ends) // 2
-    is_long = sizes.c.total > max_points
+    is_long = sizes.c.total > _MAX_POINTS
     selects: list[Rows] = []
     if ends > 0:
         selects.append(select(sizes.c.run_id, sizes.c.key, sizes.c.last.label("step")).where(is_long))
     if ends > 1:
         selects.append(select(sizes.c.run_id, sizes.c.key, sizes.c.first).where(is_long))
-    if bucket_count > 0:
+    if has_buckets:
         value = case((is_finite(points.c.value), points.c.value))
         width = cast(sizes.c.last, BigInteger) - sizes.c.first + 1
         # Arrays compare by value, then by step, nulls last: one aggregate finds an extreme together with its step.
@@ -116,7 +151,7 @@ def _sampled(points: CTE, sizes: CTE, max_points: int) -> Rows:
             select(points.c.run_id, points.c.key, low.label("low"), high.label("high"))
             .join(sizes, (points.c.run_id == sizes.c.run_id) & (points.c.key == sizes.c.key))
             .where(is_long)
-            .group_by(points.c.run_id, points.c.key, (cast(points.c.step, BigInteger) - sizes.c.first) * bucket_count // width)
+            .group_by(points.c.run_id, points.c.key, (cast(points.c.step, BigInteger) - sizes.c.first) * _BUCKET_COUNT // width)
             .cte("extremes")
         )
         selects.append(select(extremes.c.run_id, extremes.c.key, cast(extremes.c.low[2], Integer)))
@@ -148,9 +183,16 @@ async def points_after(
     database: Database, viewer: Viewer, run_id: UUID, batch: int, metrics: Sequence[str] | None = None
 ) -> Sequence[Row[Any]]:
     """The next points of a run by batch, key and step: whole batches of about 2,000 points, or one larger batch."""
-    statement = _points(viewer).where(MetricPoint.run_id == run_id, MetricPoint.batch > batch)
-    if metrics is not None:
-        statement = statement.where(equals_any(MetricPoint.key, metrics))
+    read = _POINTS_AFTER if metrics is None else _POINTS_OF_METRICS_AFTER
+    return await read(database, viewer, run_id=run_id, batch=batch, metrics=metrics)
+
+
+def _points_after(viewer: Viewer, *conditions: ColumnElement[bool]) -> Rows:
+    statement = _points(viewer).where(
+        MetricPoint.run_id == bindparam("run_id", type_=Uuid),
+        MetricPoint.batch > bindparam("batch", type_=MetricPoint.batch.type),
+        *conditions,
+    )
     next_batches = (
         statement.with_only_columns(MetricPoint.batch, maintain_column_froms=True)
         .order_by(MetricPoint.batch)
@@ -158,6 +200,10 @@ async def points_after(
         .subquery("next")
     )
     last_batch = select(func.max(next_batches.c.batch)).scalar_subquery()
-    return await database.rows(
-        statement.where(MetricPoint.batch <= last_batch).order_by(MetricPoint.batch, MetricPoint.key, MetricPoint.step)
-    )
+    return statement.where(MetricPoint.batch <= last_batch).order_by(MetricPoint.batch, MetricPoint.key, MetricPoint.step)
+
+
+_POINTS_AFTER = PreparedRows(_points_after, "run_id", "batch")
+_POINTS_OF_METRICS_AFTER = PreparedRows(
+    lambda viewer: _points_after(viewer, MetricPoint.key == any_(bindparam("metrics", type_=ARRAY(Text)))), "run_id", "batch", "metrics"
+)

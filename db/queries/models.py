@@ -8,15 +8,16 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, exists, func, or_, select
+from sqlalchemy import ARRAY, ColumnElement, Row, Text, Uuid, any_, bindparam, exists, func, or_, select
 from sqlalchemy.dialects.postgresql import distinct_on
 
 from db.core.batch import rows_by_key, rows_by_parent
 from db.core.criteria import Equals, Filters, Orders
-from db.core.listing import Listing
-from db.core.page import Slice, Sort, page_by_parent
+from db.core.listing import FirstRows, Listing
+from db.core.page import Sort
 from db.core.policy import visible
-from db.core.sql import Rows, equals_any
+from db.core.prepared_rows import PreparedRows
+from db.core.sql import Rows
 from db.core.viewer import Viewer
 from db.core.work import Database
 from db.tables import Model, ModelAliasEvent, ModelVersion
@@ -82,11 +83,8 @@ def _newest_of_run(viewer: Viewer) -> Rows:
 version_of_run = rows_by_key(_newest_of_run, ModelVersion.run_id)
 
 
-async def latest_version(database: Database, viewer: Viewer, keys: Sequence[UUID], /) -> Mapping[UUID, Row[Any]]:
-    """The version with the highest number of each model that has one."""
-    async with database.read() as connection:
-        pages = await page_by_parent(connection, versions(viewer), ModelVersion.model_id, keys, NEWEST_VERSION, Slice(size=1))
-    return {key: page.rows[0] for key, page in pages.items() if page.rows}
+latest_version = FirstRows(of_model)
+"""The version with the highest number of each model that has one."""
 
 
 def _aliases(viewer: Viewer) -> Rows:
@@ -98,6 +96,25 @@ aliases_of_model = rows_by_parent(_aliases, ModelAliasEvent.model_id, ModelAlias
 aliases_of_version = rows_by_parent(_aliases, ModelAliasEvent.model_version_id, ModelAliasEvent.name.asc())
 
 
+def _by_alias(viewer: Viewer, *conditions: ColumnElement[bool]) -> Rows:
+    statement = versions(viewer).join(ModelAliasEvent, ModelAliasEvent.model_version_id == ModelVersion.id)
+    return statement.where(
+        ModelVersion.model_id == any_(bindparam("model_ids", type_=ARRAY(Uuid))),
+        ModelAliasEvent.name == bindparam("name", type_=Text),
+        *conditions,
+    )
+
+
+def _by_alias_at(viewer: Viewer) -> Rows:
+    at = bindparam("at", type_=ModelAliasEvent.set_at.type)
+    still_set = or_(ModelAliasEvent.superseded_at.is_(None), ModelAliasEvent.superseded_at > at)
+    return _by_alias(viewer, ModelAliasEvent.set_at <= at, still_set)
+
+
+_BY_ALIAS = PreparedRows(lambda viewer: _by_alias(viewer, ModelAliasEvent.superseded_at.is_(None)), "model_ids", "name")
+_BY_ALIAS_AT = PreparedRows(_by_alias_at, "model_ids", "name", "at")
+
+
 @dataclass(frozen=True, slots=True)
 class VersionByAlias:
     """A batch: the version of each model that the alias points to now, or pointed to at the time `at`."""
@@ -106,11 +123,9 @@ class VersionByAlias:
     at: datetime | None = None
 
     async def __call__(self, database: Database, viewer: Viewer, keys: Sequence[UUID], /) -> Mapping[UUID, Row[Any]]:
+        name = self.name.lower()
         if self.at is None:
-            conditions = _is_current_alias(self.name)
+            rows = await _BY_ALIAS(database, viewer, model_ids=keys, name=name)
         else:
-            still_set = or_(ModelAliasEvent.superseded_at.is_(None), ModelAliasEvent.superseded_at > self.at)
-            conditions = (ModelAliasEvent.name == self.name.lower(), ModelAliasEvent.set_at <= self.at, still_set)
-        statement = versions(viewer).join(ModelAliasEvent, ModelAliasEvent.model_version_id == ModelVersion.id)
-        rows = await database.rows(statement.where(equals_any(ModelVersion.model_id, keys), *conditions))
+            rows = await _BY_ALIAS_AT(database, viewer, model_ids=keys, name=name, at=self.at)
         return {row.model_id: row for row in rows}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Row, select
@@ -12,8 +12,9 @@ from db.core.criteria import Filters, Orders
 from db.core.listing import Listing
 from db.core.page import Sort
 from db.core.policy import visible
-from db.core.sql import Rows, equals_any
-from db.core.viewer import Viewer
+from db.core.prepared_rows import PreparedRows
+from db.core.sql import Rows
+from db.core.viewer import SYSTEM, Viewer
 from db.core.work import Database
 from db.tables import Pipeline, PipelineSnapshot, StepDefinition
 
@@ -74,16 +75,17 @@ snapshots_of_pipeline = Listing(snapshots, lambda _: NEWEST_SNAPSHOT, parent=Pip
 definition_of_snapshot = rows_by_key(_snapshot_definitions, PipelineSnapshot.id)
 
 
-def _steps() -> Rows:
+def _steps(_viewer: Viewer) -> Rows:
     return select(StepDefinition.__table__).where(StepDefinition.retired_at.is_(None))
+
+
+_ALL_STEPS = PreparedRows(lambda viewer: _steps(viewer).order_by(StepDefinition.position, StepDefinition.key))
 
 
 async def steps(database: Database) -> Sequence[Row[Any]]:
     """The catalogue of steps in its order; the same for everyone."""
-    return await database.rows(_steps().order_by(StepDefinition.position, StepDefinition.key))
+    return await _ALL_STEPS(database, SYSTEM)
 
 
-async def step_by_key(database: Database, _viewer: Viewer, keys: Sequence[str], /) -> Mapping[str, Row[Any]]:
-    """Steps by key, without retired ones."""
-    rows = await database.rows(_steps().where(equals_any(StepDefinition.key, keys)))
-    return {row.key: row for row in rows}
+step_by_key = rows_by_key(_steps, StepDefinition.key)
+"""Steps by key, without retired ones."""

@@ -8,13 +8,14 @@ from typing import Any, cast
 from uuid import UUID
 
 import orjson
-from sqlalchemy import ColumnElement, Double, Row, Uuid, and_, bindparam, exists, func, literal, literal_column, or_, select, true
+from sqlalchemy import ColumnElement, Double, Row, Text, Uuid, and_, bindparam, exists, func, literal, literal_column, or_, select, true
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import aliased
 
 from db.core.batch import rows_by_key
 from db.core.criteria import AllOf, Filters, OneOf
 from db.core.policy import visible
+from db.core.prepared_rows import PreparedRows
 from db.core.sql import Rows
 from db.core.viewer import Viewer
 from db.core.work import Database
@@ -121,6 +122,25 @@ live_by_id = rows_by_key(runs, Run.id)
 of_job = rows_by_key(with_deleted, Run.job_id)
 
 
+def _leaders(viewer: Viewer, *, descending: bool) -> Rows:
+    """The first run of each experiment's list by a metric."""
+    experiment_ids = func.unnest(bindparam("experiment_ids", type_=ARRAY(Uuid))).table_valued("id", name="experiment_ids").render_derived()
+    value, tie = (RunMetric.last.desc(), Run.id.desc()) if descending else (RunMetric.last.asc(), Run.id.asc())
+    leader = (
+        with_deleted(viewer)
+        .join(RunMetric, (RunMetric.run_id == Run.id) & (RunMetric.key == bindparam("metric", type_=Text)))
+        .where(Run.experiment_id == experiment_ids.c.id, is_finite(RunMetric.last))
+        .order_by(value, tie)
+        .limit(1)
+        .lateral("leader")
+    )
+    return select(*leader.c).select_from(experiment_ids.join(leader, true()))
+
+
+_GREATEST = PreparedRows(lambda viewer: _leaders(viewer, descending=True), "experiment_ids", "metric")
+_LEAST = PreparedRows(lambda viewer: _leaders(viewer, descending=False), "experiment_ids", "metric")
+
+
 @dataclass(frozen=True, slots=True)
 class BestRuns:
     """A batch: the run of each experiment whose last value of the metric is greatest (or least, not `descending`).
@@ -132,15 +152,5 @@ class BestRuns:
     descending: bool
 
     async def __call__(self, database: Database, viewer: Viewer, keys: Sequence[UUID], /) -> Mapping[UUID, Row[Any]]:
-        experiment_ids = func.unnest(literal(list(keys), ARRAY(Uuid))).table_valued("id", name="experiment_ids").render_derived()
-        value, tie = (RunMetric.last.desc(), Run.id.desc()) if self.descending else (RunMetric.last.asc(), Run.id.asc())
-        leader = (
-            with_deleted(viewer)
-            .join(RunMetric, (RunMetric.run_id == Run.id) & (RunMetric.key == self.metric))
-            .where(Run.experiment_id == experiment_ids.c.id, is_finite(RunMetric.last))
-            .order_by(value, tie)
-            .limit(1)
-            .lateral("leader")
-        )
-        rows = await database.rows(select(*leader.c).select_from(experiment_ids.join(leader, true())))
-        return {row.experiment_id: row for row in rows}
+        read = _GREATEST if self.descending else _LEAST
+        return {row.experiment_id: row for row in await read(database, viewer, experiment_ids=keys, metric=self.metric)}

@@ -19,7 +19,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import aliased
 from sqlalchemy.sql.selectable import Subquery
 
-from db.core.sql import Column, Rows, equals_any
+from db.core.sql import Column, Rows
 from db.settings import state_settings
 from db.tables import Job, OwnerTurn, User, Worker
 from db.tables.jobstates import ACTIVE, WAITING, JobStatus
@@ -158,9 +158,9 @@ def is_live() -> ColumnElement[bool]:
     return Worker.stopped_at.is_(None) & (Worker.heartbeat_at > func.now() - func.make_interval(0, 0, 0, 0, 0, 0, LIVE_SECONDS))
 
 
-def wait_positions(keys: Sequence[UUID], allowed: ColumnElement[bool]) -> Rows:
-    """`id`, `reason` and `position` of those of the jobs that wait and meet `allowed`."""
-    queues = select(Job.queue).where(equals_any(Job.id, keys), in_states(WAITING), allowed).distinct()
+def wait_positions(ids: ColumnElement[Sequence[UUID]], allowed: ColumnElement[bool]) -> Rows:
+    """`id`, `reason` and `position` of those of the jobs with these ids, an array, that wait and meet `allowed`."""
+    queues = select(Job.queue).where(Job.id == any_(ids), in_states(WAITING), allowed).distinct()
     positions = (
         select(scheduling_order(Job.queue.in_(queues))).cte("positions").prefix_with("MATERIALIZED")
     )  # otherwise it is computed again for each job
@@ -173,4 +173,4 @@ def wait_positions(keys: Sequence[UUID], allowed: ColumnElement[bool]) -> Rows:
     )
     columns: tuple[Any, ...] = (Job.id, reason.label("reason"), positions.c.position)
     statement = select(*columns).select_from(Job).outerjoin(positions, positions.c.id == Job.id)
-    return statement.where(equals_any(Job.id, keys), in_states(WAITING), allowed)
+    return statement.where(Job.id == any_(ids), in_states(WAITING), allowed)

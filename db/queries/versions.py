@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, bindparam, select
+from sqlalchemy import ARRAY, Integer, Row, Text, Uuid, bindparam, literal_column, select
 from sqlalchemy.dialects.postgresql import distinct_on
 
-from db.core.batch import rows_by_key
-from db.core.listing import Listing
-from db.core.page import Slice, Sort, page_by_parent
+from db.core.batch import RowsByKey, rows_by_key
+from db.core.listing import FirstRows, Listing
+from db.core.page import Sort
 from db.core.policy import visible
-from db.core.sql import Rows, equals_any, equals_any_tuple
+from db.core.prepared_rows import PreparedRows
+from db.core.sql import Column, Rows, equals_any_tuple
 from db.core.viewer import Viewer
 from db.core.work import Database
 from db.tables import Dataset, DatasetProfile, DatasetVersion, StoredObject
@@ -59,42 +60,58 @@ live_by_id = rows_by_key(versions, DatasetVersion.id)
 of_dataset = Listing(with_deleted, lambda _: NEWEST, parent=DatasetVersion.dataset_id)
 
 
-async def current(database: Database, viewer: Viewer, keys: Sequence[UUID], /) -> Mapping[UUID, Row[Any]]:
-    """The READY version with the highest number of each dataset that has one."""
+def _ready(viewer: Viewer) -> Rows:
     # A literal, not a parameter: only then can a generic plan use the partial index.
-    ready = bindparam(None, DatasetVersionStatus.READY, type_=DatasetVersion.status.type, unique=True, literal_execute=True)
-    statement = with_deleted(viewer).where(DatasetVersion.status == ready)
-    async with database.read() as connection:
-        pages = await page_by_parent(connection, statement, DatasetVersion.dataset_id, keys, NEWEST, Slice(size=1))
-    return {key: page.rows[0] for key, page in pages.items() if page.rows}
+    return with_deleted(viewer).where(DatasetVersion.status == literal_column(f"'{DatasetVersionStatus.READY.value}'", Text))
+
+
+current = FirstRows(Listing(_ready, lambda _: NEWEST, parent=DatasetVersion.dataset_id))
+"""The READY version with the highest number of each dataset that has one."""
+
+
+_BY_NUMBER = PreparedRows(
+    lambda viewer: with_deleted(viewer).where(
+        equals_any_tuple(
+            (DatasetVersion.dataset_id, DatasetVersion.number),
+            (bindparam("dataset_ids", type_=ARRAY(Uuid)), bindparam("numbers", type_=ARRAY(Integer))),
+        )
+    ),
+    "dataset_ids",
+    "numbers",
+)
 
 
 async def by_number(database: Database, viewer: Viewer, keys: Sequence[tuple[UUID, int]], /) -> Mapping[tuple[UUID, int], Row[Any]]:
     """Versions by dataset and number."""
-    rows = await database.rows(with_deleted(viewer).where(equals_any_tuple((DatasetVersion.dataset_id, DatasetVersion.number), keys)))
+    dataset_ids, numbers = zip(*keys, strict=True)
+    rows = await _BY_NUMBER(database, viewer, dataset_ids=dataset_ids, numbers=numbers)
     return {(row.dataset_id, row.number): row for row in rows}
 
 
-def _documents(viewer: Viewer, *columns: Any) -> Rows:
-    return select(DatasetVersion.id, *columns).where(visible(DatasetVersion, viewer))
+def _documents(column: Column, narrow: Callable[[Rows], Rows] = lambda statement: statement) -> RowsByKey:
+    def statement(viewer: Viewer) -> Rows:
+        return narrow(select(DatasetVersion.id, column.label("document")).where(visible(DatasetVersion, viewer)))
+
+    return rows_by_key(statement, DatasetVersion.id)
+
+
+_COLUMNS, _ISSUES = _documents(DatasetVersion.columns), _documents(DatasetVersion.issues)
+_PREVIEWS = _documents(DatasetVersion.preview, of_live_datasets)
 
 
 async def columns(database: Database, viewer: Viewer, keys: Sequence[UUID], /) -> Mapping[UUID, list[Any]]:
     """Each version's columns, in the order of the file: [{name, type, nullable}]."""
-    statement = _documents(viewer, DatasetVersion.columns.label("document"))
-    return {row.id: row.document for row in await database.rows(statement.where(equals_any(DatasetVersion.id, keys)))}
+    return {key: row.document for key, row in (await _COLUMNS(database, viewer, keys)).items()}
 
 
 async def issues(database: Database, viewer: Viewer, keys: Sequence[UUID], /) -> Mapping[UUID, list[Any]]:
     """The issues of each version's file: [{code, message, column, row}]."""
-    statement = _documents(viewer, DatasetVersion.issues.label("document"))
-    return {row.id: row.document for row in await database.rows(statement.where(equals_any(DatasetVersion.id, keys)))}
+    return {key: row.document for key, row in (await _ISSUES(database, viewer, keys)).items()}
 
 
 async def previews(database: Database, viewer: Viewer, keys: Sequence[UUID], /) -> Mapping[UUID, list[Any]]:
     """The first rows of each version, at most 100, as objects; none of a version of a deleted dataset."""
-    statement = of_live_datasets(_documents(viewer, DatasetVersion.preview.label("document")))
-    return {row.id: row.document for row in await database.rows(statement.where(equals_any(DatasetVersion.id, keys)))}
+    return {key: row.document for key, row in (await _PREVIEWS(database, viewer, keys)).items()}
 
 
 PROFILE_COLUMNS = (

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from db.core.batch import RowsByKey, RowsByParent
-from db.core.listing import Listing
+from db.core.listing import FirstRows, Listing
+from db.core.page import Slice
 from db.core.sql import equals_any
 from db.core.viewer import Viewer
 from db.core.work import Database
@@ -55,6 +56,11 @@ async def rows_by_parent(batch: RowsByParent, database: Database, viewer: Viewer
     return grouped
 
 
+async def first_rows(batch: FirstRows, database: Database, viewer: Viewer, keys: Sequence[Any]) -> Mapping[Any, Any]:
+    pages = await batch.listing.pages(database, viewer, keys, Slice(size=1))
+    return {key: page.rows[0] for key, page in pages.items() if page.rows}
+
+
 @contextmanager
 def injected_faults(monkeypatch: pytest.MonkeyPatch) -> Generator[Faults]:
     """Every batch and listing meets the faults while their salt is set."""
@@ -73,7 +79,9 @@ def injected_faults(monkeypatch: pytest.MonkeyPatch) -> Generator[Faults]:
     wrap(RowsByKey, "__call__", by_key=True, reference=rows_by_key)
     wrap(RowsByKey, "records", by_key=True)
     wrap(RowsByParent, "__call__", by_key=False, reference=rows_by_parent)
+    wrap(FirstRows, "__call__", by_key=False, reference=first_rows)
     for owner, names in (
+        (FirstRows, ("records",)),
         (RowsByParent, ("records",)),
         (Listing, ("page", "pages", "record_pages", "count", "counts", "record_counts")),
     ):

@@ -8,7 +8,7 @@ from typing import Any
 
 from graphql import is_object_type
 
-from db.core.batch import RowsByKey, RowsByParent
+from db.core.batch import RecordBatch, RowsByParent
 from graph.core.edges import EdgeField, Lookup, Many, One
 from graph.core.loading import MAX_KEYS
 from graph.core.permissions import require_scope
@@ -46,7 +46,7 @@ async def read_keys(read: Callable[[Sequence[Any]], Awaitable[Mapping[Any, Any]]
 
 def _name(batch: Any) -> str:
     """The column of a batch's keys, or the name of the function that it is."""
-    return str(batch.key) if isinstance(batch, RowsByKey | RowsByParent) else getattr(batch, "__name__", type(batch).__name__)
+    return str(batch.key_column) if isinstance(batch, RecordBatch | RowsByParent) else getattr(batch, "__name__", type(batch).__name__)
 
 
 class EdgeStep(ABC):
@@ -87,7 +87,7 @@ class OneStep(EdgeStep):
         super().__init__(field, edge, declaration.key)
         selection = field.selection(field.named_type) if is_object_type(field.named_type) else None
         self._batch = declaration.batch
-        self._target = Target(field, edge, self._batch if isinstance(self._batch, RowsByKey) else None, selection)
+        self._target = Target(field, edge, self._batch if isinstance(self._batch, RecordBatch) else None, selection)
 
     @property
     def reads(self) -> str:
@@ -128,7 +128,7 @@ class OneStep(EdgeStep):
         viewer, database = run.viewer, run.context.database
 
         async def read(wanted: Sequence[Any]) -> Mapping[Any, Any]:
-            if isinstance(batch, RowsByKey) and names is not None:
+            if isinstance(batch, RecordBatch) and names is not None:
                 return await batch.records(database, viewer, wanted, names)
             return await batch(database, viewer, wanted)
 

@@ -158,38 +158,22 @@ class PagedStep(EdgeStep):
         return await _attempt(lambda: self._read_pages(run, parents, request))
 
     async def _read_pages(self, run: Run, parents: list[Any], request: PageRequest) -> Pages:
-        """Read the pages of all parents, several thousand at a time: records where they do, and otherwise rows."""
+        """Read the pages of all parents, several thousand at a time."""
         listing, viewer, database = self._listing, run.viewer, run.context.database
         parts = self._parts
-        if listing.has_records(request.order):
-            chunks = [
-                await listing.record_pages(
-                    database, viewer, parents[start : start + MAX_KEYS], request.page_slice, request.criteria, request.order, parts
-                )
-                for start in range(0, len(parents), MAX_KEYS)
-            ]
-            records: Sequence[Any] = chunks[0].records if len(chunks) == 1 else [record for chunk in chunks for record in chunk.records]
-            return Pages(
-                records if self._is_recorded else [listing.make_row(record) for record in records],
-                [length for chunk in chunks for length in chunk.lengths],
-                [cursor for chunk in chunks for cursor in chunk.cursors],
-                [ends for chunk in chunks for ends in chunk.ends],
-                names=parts.names if self._is_recorded else None,
+        chunks = [
+            await listing.record_pages(
+                database, viewer, parents[start : start + MAX_KEYS], request.page_slice, request.criteria, request.order, parts
             )
-
-        async def read(keys: Sequence[Any]) -> Mapping[Any, Page]:
-            if listing.parent is None:
-                return {None: await listing.page(database, viewer, request.page_slice, request.criteria, request.order)}
-            return await listing.pages(database, viewer, keys, request.page_slice, request.criteria, request.order)
-
-        pages_by_parent = await read_keys(read, parents)
-        pages = [pages_by_parent[key] for key in parents]
+            for start in range(0, len(parents), MAX_KEYS)
+        ]
+        records: Sequence[Any] = chunks[0].records if len(chunks) == 1 else [record for chunk in chunks for record in chunk.records]
         return Pages(
-            [row for page in pages for row in page.rows],
-            [len(page.rows) for page in pages],
-            [cursor for page in pages for cursor in page.cursors],
-            [(page.has_next, page.has_previous) for page in pages],
-            names=None,
+            records if self._is_recorded else [listing.make_row(record) for record in records],
+            [length for chunk in chunks for length in chunk.lengths],
+            [cursor for chunk in chunks for cursor in chunk.cursors],
+            [ends for chunk in chunks for ends in chunk.ends],
+            names=parts.names if self._is_recorded else None,
         )
 
     async def _read_counts(self, run: Run, parents: list[Any], request: PageRequest) -> Mapping[Any, int]:
