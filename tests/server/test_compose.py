@@ -76,7 +76,7 @@ def test_no_secret_has_a_default() -> None:
 
 def test_nothing_is_published_beyond_this_machine_unless_asked(compose: dict[str, Any]) -> None:
     published = {name: service["ports"] for name, service in compose["services"].items() if "ports" in service}
-    assert set(published) == {"api", "objects"}
+    assert set(published) == {"api", "objects-proxy"}
     assert all(port.split(":-")[1].startswith("127.0.0.1:") for ports in published.values() for port in ports)
     assert compose["networks"]["inside"] == {"internal": True}
 
