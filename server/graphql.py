@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 from uuid import uuid4
 
+import structlog
 from graphql import GraphQLError, OperationType
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
     from db.streams.feed import Feed
     from server.token_usage import TokenUsage
 
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
 REQUEST_ID_HEADER = "x-request-id"
 COST_HEADER = "x-trellis-cost"  # with this request header, whatever its value, responses have `extensions.cost`
 PLAN_HEADER = "x-trellis-plan"  # the same for `extensions.plan`, see `OperationContext.shows_plan`
@@ -74,6 +77,12 @@ class GraphQLView(GraphQL[RequestServices, None]):
         self.upload_origin = f"{public_url.scheme}://{public_url.netloc}" if public_url.netloc else None
         self.stream_quota = ConnectionQuota(settings.streams_per_viewer, "streams")
         self.socket_quota = ConnectionQuota(settings.sockets_per_viewer, "sockets")
+
+    def is_websocket_origin_allowed(self, request: WebSocket, origin: str) -> bool:
+        if super().is_websocket_origin_allowed(request, origin):
+            return True
+        log.warning("websocket_origin_refused", origin=origin, host=request.headers.get("host"), setting="TRELLIS_ALLOWED_ORIGINS")
+        return False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

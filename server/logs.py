@@ -69,5 +69,7 @@ def configure_logs() -> None:
     logging.basicConfig(handlers=[handler], level=level, force=True)
     for name in NOISY_LOGGERS:
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
+    # Its warning of a refused websocket names an argument of Strawberry's; the endpoint logs its own, with our setting.
+    logging.getLogger("strawberry.ws").setLevel(logging.ERROR)
     for old_name, new_name in deprecated_settings_in_use(StateSettings, GraphSettings, ServerSettings, WorkerSettings):
         log.warning("setting_deprecated", setting=old_name, use_instead=new_name)

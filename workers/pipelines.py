@@ -13,7 +13,7 @@ from db.core.work import Work
 from db.errors import Conflict
 from db.queries.artifacts import PROCESSED
 from db.services import models, versions
-from db.services.jobs import Failure
+from db.services.jobs import Failure, target_of
 from db.tables import Artifact, Dataset, DatasetVersion, Pipeline, PipelineSnapshot, Run, StoredObject
 from db.tables.jobs import JobKind
 from workers.datasets import PARQUET, store_profile
@@ -59,7 +59,7 @@ async def process(attempt: Attempt) -> Effects:
     """Write the next version of the output dataset. The settle creates its id, so object keys use the attempt's key instead."""
     job = attempt.job
     result = await _run(attempt)
-    prefix = f"datasets/{job.owner_id}/{job.parameters['outputDatasetId']}/{attempt.key}"
+    prefix = f"datasets/{job.owner_id}/{target_of(job)}/{attempt.key}"
     processed = await attempt.upload(Path(result["parquet"]), f"{prefix}/processed/{attempt.key}", PROCESSED, "data.parquet", PARQUET)
     profile = await store_profile(attempt, prefix, result["profile"], "profile.json")
 

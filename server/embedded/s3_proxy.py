@@ -13,10 +13,11 @@ import asyncio
 import logging
 import re
 import signal
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -51,6 +52,8 @@ class S3Proxy:
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.method == hdrs.METH_OPTIONS and hdrs.ACCESS_CONTROL_REQUEST_METHOD in request.headers:
             return _preflight_response(request)
+        if hdrs.AUTHORIZATION in request.headers and "X-Amz-Signature=" in request.rel_url.raw_query_string:
+            return _error_response(400, "InvalidArgument", "A presigned URL needs no Authorization header. Send the request without it.")
         try:
             async with AsyncExitStack() as stack:
                 return await self._respond(request, stack)
@@ -202,10 +205,10 @@ def _unavailable_response() -> web.Response:
     return _error_response(503, "ServiceUnavailable", "The object store is temporarily unavailable", {hdrs.RETRY_AFTER: "1"})
 
 
-def _error_response(status: int, code: str, message: str, headers: dict[str, str]) -> web.Response:
+def _error_response(status: int, code: str, message: str, headers: Mapping[str, str] = MappingProxyType({})) -> web.Response:
     text = f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code><Message>{message}</Message></Error>'
     own = {hdrs.ACCESS_CONTROL_ALLOW_ORIGIN: ANY_ORIGIN, hdrs.ACCESS_CONTROL_EXPOSE_HEADERS: EXPOSED_HEADERS}
-    return web.Response(status=status, text=text, content_type="application/xml", headers=own | headers)
+    return web.Response(status=status, text=text, content_type="application/xml", headers={**own, **headers})
 
 
 async def _continue(request: web.BaseRequest) -> None:

@@ -31,7 +31,7 @@ class GraphQLRequest:
         """Ignore unknown members. Raises `HttpError` for members of a wrong type."""
         return cls(
             _optional_string(members, "query"),
-            _optional_string(members, "operationName"),
+            _optional_string(members, "operationName") or None,  # several clients send "" for none, and no operation is called that
             _optional_object(members, "variables"),
             _optional_object(members, "extensions"),
             _optional_string(members, "documentId"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import re
 from collections.abc import Iterable
 from typing import Any, cast
@@ -47,6 +48,7 @@ async def parse_object_async(text: bytes, what: str) -> dict[str, Any]:
 
 def parse_object(text: bytes, what: str) -> dict[str, Any]:
     """Parse a JSON object. Raises `HttpError` if it is none in UTF-8, and for duplicate keys, integers beyond 64 bits and deep nesting."""
+    text = text.removeprefix(codecs.BOM_UTF8)  # RFC 8259, 8.1: files that Windows programs write begin with it, and some services send them
     if not text.strip():
         raise bad_request(f"{what} is empty. Send a JSON object: " + '{"query": "…", "variables": {…}}.')
     try:

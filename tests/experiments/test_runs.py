@@ -126,6 +126,9 @@ async def test_a_comparison_names_the_best_run_of_each_metric(ada: Client, measu
         "accuracy": ("MAXIMIZE", 2), "test_f1_macro": ("MAXIMIZE", 2), "rmse": ("MINIMIZE", 1), "validation/loss": ("MINIMIZE", 1),
         "cv_mae_mean": ("MINIMIZE", 1), "cv_accuracy_std": (None, None), "charm": (None, None),
     }  # fmt: skip
+    run = await ada.one("query($id: ID!) { run(id: $id) { metrics { key goal } } }", id=measured[3])
+    goals = {metric["key"]: metric["goal"] for metric in run["metrics"]}
+    assert goals == {metric["key"]: metric["goal"] for metric in compared["metrics"]}
 
 
 def test_every_metric_of_the_workers_has_a_goal() -> None:

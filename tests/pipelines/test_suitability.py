@@ -18,7 +18,10 @@ COLOR = (
     "The column 'color' is text which is not encoded, and 'train' learns only from numbers. Link a step before it that encodes text "
     f"(one_hot_encode or ordinal_encode), or l{LEAVE_OUT}"
 )
-DAY = f"The column 'day' is of type DATE, and 'train' learns only from numbers. L{LEAVE_OUT}"
+DAY = (
+    "The column 'day' is of type DATE, and 'train' learns only from numbers. Link a step before it that turns it into numbers "
+    f"(decompose_dates), or l{LEAVE_OUT}"
+)
 
 Steps = list[tuple[str, dict[str, Any]]]
 FOREST = {"n_estimators": 5}
@@ -50,6 +53,16 @@ ACCEPTED: dict[str, Steps] = {
         ("train_random_forest", {**FOREST, "target": "sold", "exclude": ["day"]}),
     ],
     "left out": [("select_columns", {"columns": ["size", "fresh"]}), ("train_random_forest", {**FOREST, "target": "sold"})],
+    "the parts of the date": [
+        ("decompose_dates", {}),
+        ("one_hot_encode", {}),
+        ("train_random_forest", {**FOREST, "target": "sold"}),
+    ],
+    "the parts of the date that splits": [
+        ("decompose_dates", {"columns": ["day"]}),
+        ("split", {"strategy": "time", "time_column": "day"}),
+        ("train_random_forest", {**FOREST, "target": "sold", "exclude": ["color"]}),
+    ],
     "the time of the split": [
         ("split", {"strategy": "time", "time_column": "day"}),
         ("ordinal_encode", {}),
@@ -109,3 +122,12 @@ async def test_the_event_of_the_failure_and_the_nodes_name_the_same_node(ada: Cl
     titles = {"train": "Train logistic regression", "filter_rows": "Filter rows"}
     assert (events[-1]["type"], events[-1]["step"]) == ("FAILED", titles[failing])
     assert events[-1]["data"]["nodes"] == [{"key": failing, "status": "FAILED"}]
+
+
+async def test_a_column_that_a_condition_names_is_looked_up_before_the_job(ada: Client, worker: object) -> None:
+    version = await ada.ingest("d", TABLE)
+    conditions = [{"column": column, "operator": "is_not_missing"} for column in ("size", "sise", "price")]
+    pipeline = (await ada.create_pipeline("p", *chain([("filter_rows", {"conditions": conditions})])))["pipeline"]["id"]
+    refused = await ada.run_pipeline(pipeline, version)
+    path = ["definition", "nodes", "1", "parameters", "conditions", "1", "column"]
+    assert refused["issues"] == [{"path": path, "message": "The dataset version has no column 'sise'."}]

@@ -20,13 +20,16 @@ SEED = 7
 
 
 def table_with_gaps() -> bytes:
-    """Text and numbers, a sixth of each missing; the kind follows from the two."""
+    """Text, numbers and dates, a sixth of each missing; the kind follows from the first two."""
     chance = random.Random(SEED)
-    lines = ["colour,size,kind"]
-    for _ in range(90):
+    lines = ["colour,size,day,kind"]
+    for row in range(90):
         colour, size = chance.choice(["red", "green", "blue"]), round(chance.uniform(0, 10), 2)
+        day = f"2024-0{row % 9 + 1}-{row % 28 + 1:02}"
         kind = "warm" if colour == "red" or size > 8 else "cold"
-        lines.append(f"{colour if chance.random() > 1 / 6 else ''},{size if chance.random() > 1 / 6 else ''},{kind}")
+        lines.append(
+            f"{colour if chance.random() > 1 / 6 else ''},{size if chance.random() > 1 / 6 else ''},{day if chance.random() > 1 / 6 else ''},{kind}"
+        )
     return "\n".join(lines).encode()
 
 

@@ -182,6 +182,9 @@ async def test_a_page_of_another_origin_is_not_let_in(ada: Client) -> None:
     assert refused.value.response.status_code == 403
     (entry,) = [entry for entry in logged if entry["event"] == "request_rejected"]
     assert (repr(entry["status"]), entry["codes"]) == ("403", ["FORBIDDEN"])
+    (warning,) = [entry for entry in logged if entry["log_level"] == "warning"]
+    assert (warning["event"], warning["origin"]) == ("websocket_origin_refused", "https://evil.example")
+    assert warning["setting"] == "TRELLIS_ALLOWED_ORIGINS"
     async with open_websocket(ada.url, bearer(ada), origin=ada.url) as websocket:
         await send_subscribe(websocket, "1", VIEWER_QUERY)
         assert (await receive_message(websocket))["type"] == "next"

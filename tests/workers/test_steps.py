@@ -37,7 +37,7 @@ def run_and_read(folder: Path, *steps: Any, frame: pl.DataFrame = FRAME, **optio
 
 
 def test_every_step_describes_its_parameters_in_a_valid_schema() -> None:
-    assert len(DEFINITIONS) == len(STEPS) == 18
+    assert len(DEFINITIONS) == len(STEPS) == 19
     for definition in DEFINITIONS:
         schema = definition["parameter_schema"]
         Draft202012Validator.check_schema(schema)
@@ -318,3 +318,23 @@ def test_a_dataset_is_filtered_without_being_held_in_memory(tmp_path: Path) -> N
     frame = pl.DataFrame({"x": np.arange(2_000)})
     assert run_and_read(tmp_path, ("filter_rows", {"conditions": [condition]}), frame=frame, max_cells=100).height == 10
     assert pipeline_error(tmp_path, frame, chain("scale"), max_cells=100).code == "TOO_LARGE"
+
+
+def test_dates_are_decomposed_and_a_taken_name_is_kept(tmp_path: Path) -> None:
+    frame = (
+        FRAME.select("day", "at", pl.lit("x").alias("day_year"))
+        .head(2)
+        .vstack(
+            pl.DataFrame(
+                {"day": [None], "at": [None], "day_year": ["y"]}, schema_overrides={"day": pl.Date, "at": pl.Datetime(time_zone="UTC")}
+            )
+        )
+    )
+    table = run_and_read(tmp_path, ("decompose_dates", {}), frame=frame)
+    assert table.rows(named=True) == [
+        {
+            "day_year": name, "day_year_2": year, "day_month": month, "day_day": day, "day_weekday": weekday,
+            "at_year": year, "at_month": month, "at_day": day, "at_weekday": weekday, "at_hour": hour, "at_minute": minute,
+        }
+        for name, year, month, day, weekday, hour, minute in (("x", 2024, 1, 1, 1, 12, 0), ("x", 2024, 1, 2, 2, 12, 0), ("y", *[None] * 6))
+    ]  # fmt: skip

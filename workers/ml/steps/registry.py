@@ -6,6 +6,7 @@ from typing import Any
 
 from workers.ml.steps import (
     columns,
+    dates,
     encode,
     evaluate,
     impute,
@@ -27,6 +28,7 @@ STEPS: dict[str, Step] = {
         columns.SELECT,
         columns.DROP,
         row_filter.FILTER,
+        dates.DECOMPOSE_DATES,
         impute.IMPUTE,
         scale.SCALE,
         encode.ONE_HOT,
