@@ -9,9 +9,11 @@ from typing import Any, Self
 
 import strawberry
 
+from db.queries.goals import goal_of
 from db.queries.metrics import Series
 from graph.core.costs import costs
 from graph.core.scalars import BigInt
+from graph.experiments.enums import Goal
 
 
 def _finite_or_none(value: float | None) -> float | None:
@@ -31,6 +33,10 @@ class MetricSummary:
     max: float | None = strawberry.field(description="The greatest value.")
     max_step: int | None = strawberry.field(description="The first step with the greatest value.")
     count: BigInt = strawberry.field(description="How many points were recorded.")
+
+    @strawberry.field(description="Which of its values are better; null if that is not known by its name.")
+    def goal(self) -> Goal | None:
+        return goal_of(self.key)
 
     @classmethod
     def of(cls, row: Any) -> Self:
