@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, exists, func, insert, or_, select
+from sqlalchemy import Row, exists, func, insert, select
 from sqlalchemy import update as update_rows
 
 from db.core.checks import Checks
@@ -15,6 +15,7 @@ from db.core.sql import equals_any
 from db.core.unique import translate_unique_violation
 from db.core.work import Work
 from db.errors import NameTaken, NotFound, WrongState
+from db.services.jobs.kinds import uses_dataset
 from db.tables import Dataset, Job
 from db.tables.datasets import READABLE_MODALITIES, DatasetSource, Modality, ProblemType
 from db.tables.jobstates import TERMINAL
@@ -89,8 +90,7 @@ async def delete(work: Work, dataset_id: UUID) -> UUID:
     """Mark a dataset as deleted; edges still lead to it. Raises `NotFound`, or `WrongState` while a job on it has not ended."""
     work.viewer.require_write()
     await lock(work, dataset_id, to_delete=True)
-    on_dataset = or_(Job.dataset_id == dataset_id, Job.parameters["outputDatasetId"].astext == str(dataset_id))
-    unfinished = exists().where(Job.status.not_in(TERMINAL), on_dataset)
+    unfinished = exists().where(Job.status.not_in(TERMINAL), uses_dataset(dataset_id))
     if await work.scalar(select(unfinished)):
         raise WrongState("BUSY", "A job on this dataset has not ended. Wait for it or cancel it, then delete the dataset.")
     await work.run(update_rows(Dataset).where(Dataset.id == dataset_id).values(deleted_at=func.now()))

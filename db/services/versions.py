@@ -11,6 +11,7 @@ from sqlalchemy import Row, exists, func, insert, select, update
 from db.core.work import Work
 from db.errors import WrongState
 from db.services import outputs
+from db.services.jobs.kinds import target_of
 from db.services.outputs import Result, StoredFile, WrittenOutput
 from db.tables import Dataset, DatasetProfile, DatasetVersion, Job, Upload
 from db.tables.datasets import DatasetSource, DatasetVersionStatus, FileFormat, UploadState
@@ -55,7 +56,7 @@ async def add_derived(
     work: Work, job: Row[Any], result: Result, processed: StoredFile, profile_file: StoredFile | None = None
 ) -> WrittenOutput:
     """Add the next version of the output dataset of a pipeline that does not train; `result` is a `PipelineResult` of kind "dataset"."""
-    dataset_id = UUID(job.parameters["outputDatasetId"])
+    dataset_id = target_of(job)
     increment = update(Dataset).where(Dataset.id == dataset_id).values(last_number=Dataset.last_number + 1)
     number = await work.scalar(increment.returning(Dataset.last_number))
     statement = insert(DatasetVersion).values(

@@ -65,7 +65,7 @@ async def test_the_tabs_train_on_text_and_gaps_and_rank_the_runs_of_that_experim
             {"name": "kinds.csv", "mimeType": "text/csv", "buffer": table_with_gaps()}
         )
         await page.get_by_role("button", name="Upload", exact=True).click()
-        await page.get_by_text("Version 1 is ready: 90 rows, 3 columns").wait_for()
+        await page.get_by_text("Version 1 is ready: 90 rows, 4 columns").wait_for()
         await page.get_by_role("button", name="Hide Upload").click()
 
         await console.run(2, "CreatePipeline")

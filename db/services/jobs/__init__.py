@@ -5,7 +5,7 @@ from db.services.jobs.cancelling import cancel
 from db.services.jobs.claiming import claim, claim_waiting
 from db.services.jobs.dispatching import DispatchNotice, current_dispatches, dispatch
 from db.services.jobs.heartbeat import HeldJob, heartbeat
-from db.services.jobs.kinds import JobKindSpec, declare, declared_kinds, queue_for, spec_of
+from db.services.jobs.kinds import JobKindSpec, declare, declared_kinds, queue_for, spec_of, target_of, uses_dataset
 from db.services.jobs.metrics import Point
 from db.services.jobs.nodes import NodeChange
 from db.services.jobs.reaping import poll, reap, retire_silent_workers
@@ -48,4 +48,6 @@ __all__ = [
     "settle_cancelled",
     "spec_of",
     "submit",
+    "target_of",
+    "uses_dataset",
 ]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
-from sqlalchemy import Row
+from sqlalchemy import ColumnElement, Row, and_, or_
 
 from db.core.base import Table
 from db.core.discovery import import_submodules
@@ -14,7 +15,7 @@ from db.core.prices import PRICE_REFUSALS
 from db.core.queues import QUEUES
 from db.core.work import Work
 from db.tables.datasets import Modality
-from db.tables.jobs import JobKind
+from db.tables.jobs import Job, JobKind
 
 Hook = Callable[[Work, Row[Any]], Awaitable[None]]
 RetryHook = Callable[[Work, Row[Any], Row[Any]], Awaitable[None]]
@@ -29,6 +30,7 @@ class JobKindSpec:
     max_tries: Tries before a job is FAILED; None for the setting.
     price_refusal: Why it has no price, as a sentence; None where it may have one.
     outputs: The tables whose rows may be its outputs.
+    target: The parameter that holds the id of the dataset to which its outputs are added; None if that is the dataset it works on, or none.
     on_begin: Runs in the claim's unit of work, with the job's row, before `on_change`.
     on_change: Runs in the unit of work of every change of status except dispatch and cancel request, with the changed row. It runs after
         the rows of job and attempt are written and, for COMPLETED, before the task writes its results.
@@ -41,6 +43,7 @@ class JobKindSpec:
     max_tries: int | None = None
     price_refusal: str | None = None
     outputs: tuple[type[Table], ...] = ()
+    target: str | None = None
     on_begin: Hook | None = None
     on_change: Hook | None = None
     on_retry: RetryHook | None = None
@@ -67,6 +70,20 @@ def declared_kinds() -> dict[JobKind, JobKindSpec]:
 def spec_of(kind: JobKind) -> JobKindSpec:
     """Return the declaration of a kind; a default without hooks for a kind that only another release declares."""
     return declared_kinds().get(kind) or JobKindSpec(kind, title=kind.value)
+
+
+def target_of(job: Row[Any]) -> UUID:
+    """Return the id of the dataset to which a job of a kind with a `target` adds its outputs."""
+    target = spec_of(job.kind).target
+    assert target is not None, f"{job.kind.name} declares no target"
+    return UUID(job.parameters[target])
+
+
+def uses_dataset(dataset_id: UUID) -> ColumnElement[bool]:
+    """Whether a job works on this dataset or adds its outputs to it."""
+    targets = [(kind, spec.target) for kind, spec in declared_kinds().items() if spec.target is not None]
+    adds = [and_(Job.kind == kind, Job.parameters[target].astext == str(dataset_id)) for kind, target in targets]
+    return or_(Job.dataset_id == dataset_id, *adds)
 
 
 def queue_for(kind: JobKind, modality: Modality | None) -> str:

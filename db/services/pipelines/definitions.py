@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
-from typing import Any
+from typing import Any, cast
 
 import orjson
 from jsonschema import Draft202012Validator
@@ -236,17 +236,29 @@ def unknown_columns(definition: Definition, steps: Steps, columns: list[str]) ->
     present = {canonical_name(column) for column in columns}
     for index, node in enumerate(definition["nodes"]):
         step = steps.get(node["step"])
-        properties: dict[str, Any] = step.parameter_schema.get("properties", {}) if step is not None else {}
-        for name, schema in properties.items():
-            value = node["parameters"].get(name)
-            if not schema.get("x-column") or value is None:
-                continue
-            is_list = isinstance(value, list)
-            for position, column in enumerate(value if is_list else [value]):  # pyright: ignore[reportUnknownArgumentType,reportUnknownVariableType] - JSON
-                if isinstance(column, str) and canonical_name(column) not in present:
-                    suffix = (position,) if is_list else ()
-                    checks.add(
-                        "definition", "nodes", index, "parameters", name, *suffix,
-                        message=f"The dataset version has no column {column[:100]!r}.",
-                    )  # fmt: skip
+        for path, column in _named_columns(step.parameter_schema, node["parameters"]) if step is not None else ():
+            if canonical_name(column) not in present:
+                message = f"The dataset version has no column {column[:100]!r}."
+                checks.add("definition", "nodes", index, "parameters", *path, message=message)
     return checks.issues
+
+
+def _named_columns(root: Mapping[str, Any], parameters: Mapping[str, Any]) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Yield each column that the parameters name, also in lists and objects, with its place. They are valid for the schema `root`."""
+
+    def walk(
+        schema: Mapping[str, Any], value: Any, path: tuple[str | int, ...], *, is_column: bool
+    ) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        reference = schema.get("$ref", "").removeprefix("#/$defs/")
+        schema = {**root.get("$defs", {}).get(reference, {}), **schema}
+        is_column = is_column or bool(schema.get("x-column"))
+        if isinstance(value, str) and is_column:
+            yield path, value
+        elif isinstance(value, dict):
+            for name, member in cast("dict[str, Any]", value).items():
+                yield from walk(schema.get("properties", {}).get(name, {}), member, (*path, name), is_column=False)
+        elif isinstance(value, list):
+            for position, item in enumerate(cast("list[Any]", value)):
+                yield from walk(schema.get("items", {}), item, (*path, position), is_column=is_column)
+
+    yield from walk(root, parameters, (), is_column=False)

@@ -59,7 +59,7 @@ _EXISTING_SNAPSHOT = select(PipelineSnapshot.id).where(
 
 
 async def _lock_output_dataset(work: Work, old: Row[Any], _new: Row[Any]) -> None:
-    await lock_dataset(work, old, UUID(old.parameters["outputDatasetId"]))
+    await lock_dataset(work, old, jobs.target_of(old))
 
 
 TRAIN = jobs.declare(
@@ -76,6 +76,7 @@ PROCESS = jobs.declare(
         JobKind.PROCESS,
         title="processing",
         outputs=(DatasetVersion, DatasetProfile),
+        target="outputDatasetId",
         on_retry=_lock_output_dataset,
     )
 )

@@ -152,12 +152,20 @@ def _feature_kinds(definition: Definition, steps: Steps, types: Mapping[str, str
 def _feature_message(training: Training, steps: Steps, name: str, kind: str, type_: str) -> str:
     droppers = _step_names(steps, **{"x-chooses": "drop"})
     advice = f"Leave it out: name it in `exclude` of {training.key!r}{f', or in a {droppers} step' if droppers else ''}."
+    converters = _step_names(steps, **{"x-gives": "number", "x-takes": kind})
+    if converters:
+        what = "encodes text" if kind == "text" else "turns it into numbers"
+        advice = f"Link a step before it that {what} ({converters}), or l{advice[1:]}"
     if kind == "text":
-        encoders = _step_names(steps, **{"x-gives": "number"})
-        advice = f"Link a step before it that encodes text ({encoders}), or l{advice[1:]}" if encoders else advice
         return f"The column {name!r} is text which is not encoded, and {training.key!r} learns only from numbers. {advice}"
     return f"The column {name!r} is of type {type_}, and {training.key!r} learns only from numbers. {advice}"
 
 
 def _step_names(steps: Steps, **keywords: str) -> str:
-    return " or ".join(key for key, step in sorted(steps.items()) if all(step.parameter_schema.get(k) == v for k, v in keywords.items()))
+    """The steps whose schemas have these values, or lists that contain them."""
+    schemas = {key: step.parameter_schema for key, step in sorted(steps.items())}
+    return " or ".join(
+        key
+        for key, schema in schemas.items()
+        if all(value == schema.get(name) or value in schema.get(name, ()) for name, value in keywords.items())
+    )
