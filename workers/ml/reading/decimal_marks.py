@@ -73,11 +73,14 @@ def detect_decimal_mark(frame: pl.DataFrame, delimiter: str) -> DecimalMark:
 
 def _marked_numbers(values: pl.Series) -> pl.Series | None:
     """The values with a point or a comma of a column of numbers, or None. A sample answers unless all of it is open."""
-    sample = values.drop_nulls().head(_SAMPLE_ROWS).str.strip_chars()
-    is_number = sample.str.contains(_NUMBER)
-    if not sample.len() or is_number.sum() < limits.MIN_PROPOSAL_SHARE / 2 * sample.len():
+    column = pl.col("v")
+    sample = values.to_frame("v").select(column.drop_nulls().head(_SAMPLE_ROWS).str.strip_chars())
+    sample = sample.with_columns(is_number=column.str.contains(_NUMBER), is_marked=column.str.contains("[.,]"))
+    if not sample.height or sample["is_number"].sum() < limits.MIN_PROPOSAL_SHARE / 2 * sample.height:
         return None
-    marked = sample.filter(sample.str.contains("[.,]") & is_number)
+    if not sample["is_marked"].any() and values.len() <= _SAMPLE_ROWS:
+        return None
+    marked = sample.filter("is_number", "is_marked")["v"]
     if marked.len() and not marked.str.contains(_OPEN).all():
         return marked
     if values.len() <= _SAMPLE_ROWS:

@@ -84,7 +84,8 @@ class DelimitedReader:
             checker.restore(state["checker"])
             source.restore(state["source"])
         step = "reading" if self._types is None else "reading again"
-        for block, block_state in prefetch(self._blocks(source, checker)):
+        blocks = self._blocks(source, checker)
+        for block, block_state in prefetch(blocks) if self._raw.size > limits.BLOCK_BYTES else blocks:
             self._block_state = block_state
             frame = self._parse(block)
             self._row_count += block.row_count

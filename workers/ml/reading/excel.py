@@ -249,9 +249,11 @@ class _SheetCells:
     def _exact_numbers(texts: pl.Series, values: pl.Series) -> pl.Series:
         if values.dtype != pl.Float64 or not values.count():
             return texts
-        shown = texts.cast(pl.Float64, strict=False)
-        is_rounded = shown.is_not_null() & values.is_not_null() & (shown != values)
-        is_large = values.abs() >= MAX_EXACT_FLOAT
+        value, shown = pl.col("value"), pl.col("text").cast(pl.Float64, strict=False)
+        checks = pl.DataFrame({"text": texts, "value": values}).select(
+            is_rounded=shown.is_not_null() & value.is_not_null() & (shown != value), is_large=value.abs() >= MAX_EXACT_FLOAT
+        )
+        is_rounded, is_large = checks["is_rounded"], checks["is_large"]
         if is_large.any():
             # A number is written with all digits of the double; a text of digits is rarely one of those.
             large = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import polars as pl
@@ -30,12 +31,19 @@ class MissingWords:
         return cls(("", *words), ())
 
     def in_text(self, text: pl.Expr) -> pl.Expr:
-        longest = max(len(word.encode()) for word in self.words)
-        return (text.str.len_bytes() <= longest) & text.is_in(list(self.words))
+        return (text.str.len_bytes() <= self._longest) & text.is_in(self._series)
 
-    @property
-    def all(self) -> list[str]:
-        return [*self.words, *self.placeholders]
+    @cached_property
+    def _longest(self) -> int:
+        return max(len(word.encode()) for word in self.words)
+
+    @cached_property
+    def _series(self) -> pl.Series:
+        return pl.Series(self.words, dtype=pl.String)
+
+    @cached_property
+    def all(self) -> pl.Series:
+        return pl.Series([*self.words, *self.placeholders], dtype=pl.String)
 
 
 DEFAULT: Final = MissingWords()

@@ -16,6 +16,8 @@ from workers.ml.reading.text_types import FLOAT, TextType, TypeTally
 RowNumber = Callable[[int], int]
 WHOLE: Final = r"^[+-]?\d+$"
 _LEADING_ZERO: Final = r"^[+-]?0\d+(?:\.\d*)?(?:[eE][+-]?\d+)?$"
+_EXACT_DIGITS: Final = 15
+"""Any whole number of so many digits is exact as a double."""
 _NOT_ZERO: Final = r"^[+-]?[0.,]*[1-9]"
 _PLAIN_FRACTION: Final = r"^[+-]?\d*\.?\d*$"
 
@@ -60,12 +62,12 @@ def check_leading_zeros(kind: TextType, text: pl.Series, tally: TypeTally, row_n
     if tally.leading_zeros is not None:
         return
     # The regular expression costs as much as parsing, so a cheap test comes first.
-    has_zero = text.str.starts_with("0") & (text.str.len_bytes() > 1)
+    column = pl.col("v").str
+    has_zero = column.starts_with("0") & (column.len_bytes() > 1)
     if kind.parse_format is None:
-        has_zero &= ~text.str.starts_with("0.")
-    has_zero = has_zero | text.str.starts_with("-0") | text.str.starts_with("+0")
-    if has_zero.any():
-        indices = has_zero.arg_true()
+        has_zero &= ~column.starts_with("0.")
+    indices = text.to_frame("v").select((has_zero | column.starts_with("-0") | column.starts_with("+0")).arg_true()).to_series()
+    if indices.len():
         indices = indices.filter(kind.plain_values(text.gather(indices)).str.contains(_LEADING_ZERO))
         if indices.len():
             tally.leading_zeros = row_number(indices[0]), text[indices[0]]
@@ -88,8 +90,10 @@ def count_numbers(kind: TextType, unparsed: pl.Series, tally: TypeTally, row_num
 
 def note_wide(plain: pl.Series, written: pl.Series, numbers: NumberTally, row_number: RowNumber) -> None:
     """Add whole numbers of which some may be beyond 64 bits; `plain` are their digits with a sign."""
-    digits = plain.str.strip_chars_start("+-0").str.len_bytes().max()
+    digits = plain.to_frame("v").select(pl.col("v").str.strip_chars_start("+-0").str.len_bytes().max()).item()
     numbers.whole_digits = max(numbers.whole_digits, digits if isinstance(digits, int) else 0)
+    if not isinstance(digits, int) or digits <= _EXACT_DIGITS:
+        return
     if numbers.beyond_int64 is None:
         beyond = plain.cast(pl.Int64, strict=False).is_null().arg_true()
         if beyond.len():
@@ -127,13 +131,14 @@ def _count_fractions(plain: pl.Series, numbers: NumberTally) -> None:
 
 def whole_kind(kind: TextType, text: pl.Series) -> NumberTally | None:
     """Tally the first block of a column of whole numbers; None if it has a value with a point or an exponent."""
-    plain = kind.plain_values(text.str.strip_chars())
-    values = plain.cast(pl.Float64, strict=False)
-    is_number = values.is_not_null() & values.is_not_nan()
-    if not plain.filter(is_number).str.contains(WHOLE).all():
+    column = kind.plain(pl.col("v").str.strip_chars())
+    value = column.cast(pl.Float64, strict=False)
+    is_number = value.is_not_null() & value.is_not_nan()
+    frame = text.to_frame("v").select(pl.col("v").filter(is_number), column.filter(is_number).alias("plain"))
+    if not frame["plain"].str.contains(WHOLE).all():
         return None
     numbers = NumberTally()
-    note_wide(plain.filter(is_number), text.filter(is_number), numbers, lambda index: index)
+    note_wide(frame["plain"], frame["v"], numbers, lambda index: index)
     return numbers
 
 

@@ -33,11 +33,16 @@ class RawFile:
     def blocks(self, size: int | None = None, start: int = 0) -> Iterator[bytes]:
         """Yield blocks of the file from `start`. Only a full pass without a known SHA-256 is hashed."""
         self.position = start
-        hasher = _Hasher() if self._sha256 is None and start == 0 else None
+        block_size = size or limits.BLOCK_BYTES
+        hasher = None
+        if self._sha256 is None and start == 0 and self.size <= block_size:
+            self.sha256()  # at once: a thread costs more
+        elif self._sha256 is None and start == 0:
+            hasher = _Hasher()
         try:
             with self.path.open("rb") as file:
                 file.seek(start)
-                while block := file.read(size or limits.BLOCK_BYTES):
+                while block := file.read(block_size):
                     if hasher is not None:
                         hasher.feed(block)
                     self.position += len(block)

@@ -214,7 +214,7 @@ class Proposal(NamedTuple):
 
 def propose(values: pl.Series, mark: str = ".", words: MissingWords = missing_words.DEFAULT) -> Proposal | None:
     """Return the narrowest type that fits at least 90 % of the first block's values; None if all are missing."""
-    filled = values.to_frame("v").select(TEXT.parse(pl.col("v"), words)).to_series().drop_nulls()
+    filled = values.to_frame("v").select(TEXT.parse(pl.col("v"), words).drop_nulls()).to_series()
     if not filled.len():
         return None
     proposal = _propose(filled, mark, words)
@@ -225,18 +225,24 @@ def propose(values: pl.Series, mark: str = ".", words: MissingWords = missing_wo
 
 
 def _propose(filled: pl.Series, mark: str, words: MissingWords) -> Proposal:
+    values: pl.Series | None = None
+    shares: dict[TextType, float] = {}
     for candidate in _candidates(filled.head(2_000), mark):
         if candidate == JSON:
             if all(map(is_json, filled)):
                 return Proposal(JSON)
             continue
-        values = filled.filter(~filled.str.strip_chars().is_in(words.placeholders)) if words.placeholders else filled
+        if values is None:
+            stripped = pl.col("v").str.strip_chars()
+            values = filled.to_frame("v").select(stripped.filter(~stripped.is_in(words.placeholders))).to_series()
         if not values.len():
             return Proposal(TEXT)
-        share = _fitting_share(values, candidate)
+        share = shares[candidate] if candidate in shares else _fitting_share(values, candidate)
         wider = candidate.wider
-        if wider is not None and share < 1 and _fitting_share(values, wider) > share:
-            continue
+        if wider is not None and share < 1:
+            shares[wider] = _fitting_share(values, wider)
+            if shares[wider] > share:
+                continue
         if share >= limits.MIN_PROPOSAL_SHARE:
             return Proposal(TEXT, is_open_date=True) if _is_ambiguous(candidate, values) else Proposal(candidate)
     return Proposal(TEXT)
@@ -314,7 +320,8 @@ def _is_ambiguous(candidate: TextType, values: pl.Series) -> bool:
 
 
 def _fitting_share(values: pl.Series, kind: TextType) -> float:
-    return 1 - values.to_frame("v").select(kind.parse(pl.col("v").str.strip_chars())).to_series().null_count() / max(1, values.len())
+    """`values` are without spaces around them."""
+    return 1 - values.to_frame("v").select(kind.parse(pl.col("v")).null_count()).item() / max(1, values.len())
 
 
 def is_json(text: str) -> bool:
@@ -326,6 +333,6 @@ def is_json(text: str) -> bool:
 
 
 def describe_misfit(column: str, row: int, value: str, kind: TextType) -> str:
-    if kind.is_number and _fitting_share(pl.Series([value]), replace(kind, name="FLOAT")):
+    if kind.is_number and _fitting_share(pl.Series([value.strip()]), replace(kind, name="FLOAT")):
         return f"Row {row}, column {column!r}: {short_repr(value)} is beyond the range of numbers; it was treated as missing."
     return f"Row {row}, column {column!r}: {short_repr(value)} is not {kind.noun}; it was treated as missing."

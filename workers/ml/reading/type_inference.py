@@ -167,7 +167,7 @@ class TypeInference:
             kind = TEXT
         elif kind == TEXT and row_number(0) == 1 and (unit := self._unit(text)) is not None:
             self._units[name] = unit
-        if kind.name in ("INTEGER", "FLOAT") and (numbers := number_checks.whole_kind(kind, text.drop_nulls())) is not None:
+        if kind.name in ("INTEGER", "FLOAT") and (numbers := number_checks.whole_kind(kind, text)) is not None:
             tally = TypeTally()
             number_checks.check_leading_zeros(kind, text.str.strip_chars(), tally, row_number)
             lossy_value = tally.leading_zeros

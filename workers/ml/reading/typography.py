@@ -31,7 +31,8 @@ _SAMPLE_ROWS: Final = 200
 
 def is_used(values: pl.Series) -> bool:
     """Whether a sample of a column has such a number."""
-    return any(_plain(text) is not None for text in values.head(_SAMPLE_ROWS).str.strip_chars().unique() if text and not _is_plain(text))
+    sample = set(values.head(_SAMPLE_ROWS).to_list())
+    return any(_plain(text.strip()) is not None for text in sample if text and not _is_plain(text))
 
 
 def plain_numbers(values: pl.Series) -> pl.Series:
