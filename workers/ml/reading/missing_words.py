@@ -31,19 +31,20 @@ class MissingWords:
         return cls(("", *words), ())
 
     def in_text(self, text: pl.Expr) -> pl.Expr:
-        return (text.str.len_bytes() <= self._longest) & text.is_in(self._series)
+        return (text.str.len_bytes() <= self._longest) & text.is_in(self._words)
 
     @cached_property
     def _longest(self) -> int:
         return max(len(word.encode()) for word in self.words)
 
     @cached_property
-    def _series(self) -> pl.Series:
-        return pl.Series(self.words, dtype=pl.String)
+    def _words(self) -> pl.Series:
+        return pl.Series([list(self.words)], dtype=pl.List(pl.String))
 
     @cached_property
     def all(self) -> pl.Series:
-        return pl.Series([*self.words, *self.placeholders], dtype=pl.String)
+        """One list, for `is_in`."""
+        return pl.Series([[*self.words, *self.placeholders]], dtype=pl.List(pl.String))
 
 
 DEFAULT: Final = MissingWords()
