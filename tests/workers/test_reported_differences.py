@@ -144,6 +144,7 @@ SAME: list[Case] = [
         {
             "a.jsonl": '{"o": {"k" : "1:2", "k": [3]}, "n": 1}\n{"o": {}, "n": 2}\n',
             "a.json": '[{"o": {"k" : "1:2", "k": [3]}, "n": 1}, {"o": {}, "n": 2}]',
+            "c.jsonl": '{"o": {"k" : "1\\u003a2", "k": [3]}, "n": 1}\n{"o": {}, "n": 2}\n',
             "b.jsonl": '["o", "n"]\n[{"k": "1:2", "k": [3]}, 1]\n[{}, 2]\n',
         },
         {"o": ("JSON", ['{"k":"1:2","k_2":[3]}', "{}"]), "n": integers(1, 2)},
@@ -214,3 +215,5 @@ def test_text_that_needs_all_of_json_is_read_again_only_then(tmp_path: Path) -> 
     expected = {"a": texts("x:y", '"k": "'), "b": ("JSON", ['{"c":[{"d":1,"e":"1e-400"}]}', "{}"]), "f": floats(1e-300, 2.5)}
     assert columns_and_issues(tmp_path, "a.jsonl", content) == (expected, [])
     assert columns_and_issues(tmp_path, "a.json", json.dumps(rows, indent=1)) == (expected, [])
+    deep = "[" * 400 + "1" + "]" * 400
+    assert columns_and_issues(tmp_path, "a.jsonl", f'{{"a": {deep}, "b": "x:y"}}\n') == ({"a": ("JSON", [deep]), "b": texts("x:y")}, [])

@@ -108,30 +108,20 @@ def _is_changed(text: bytes, value: Any) -> bool:
         return True
     if (b"e-" in text or b"E-" in text) and _TINY_NUMBER.search(text):
         return True
-    return text.count(b":") != _top_members(value) and _count_colons(text) != _count_members(value)
+    # A repeated key costs a colon at least, in the text that is written from the value; an escaped colon would be one more.
+    colons = text.count(b":")
+    if colons == _top_members(value):
+        return False
+    try:
+        return rb"\u003" in text or orjson.dumps(value).count(b":") != colons
+    except TypeError:  # it writes fewer levels than it reads
+        return True
 
 
 def _top_members(value: Any) -> int:
     if isinstance(value, dict):
         return len(value)
     return sum(map(len, value)) if isinstance(value, list) and value and set(map(type, value)) == {dict} else 0
-
-
-def _count_colons(text: bytes) -> int:
-    buffer, is_outside = outside_strings(text)
-    return int(((buffer == 0x3A) & is_outside).sum())
-
-
-def _count_members(value: Any) -> int:
-    count, pending = 0, [value]
-    while pending:
-        item = pending.pop()
-        if type(item) is dict:
-            count += len(item)
-            pending += [part for part in item.values() if type(part) is dict or type(part) is list]
-        elif type(item) is list:
-            pending += [part for part in item if type(part) is dict or type(part) is list]
-    return count
 
 
 def _whole(digits: str) -> int | str:
