@@ -40,10 +40,10 @@ async def train(attempt: Attempt) -> Effects:
         model={"name": job.parameters["modelName"], "problem_type": await _model_problem_type(attempt)},
     )
     prefix = f"models/{job.owner_id}/{job.id}/{attempt.key}/artifacts"
-    files = [
-        await attempt.upload(Path(artifact["path"]), prefix, artifact["role"], artifact["filename"], artifact["content_type"])
-        for artifact in result["artifacts"]
-    ]
+    artifacts = result["artifacts"]
+    files = await attempt.upload_all(
+        [(Path(each["path"]), each["role"], each["filename"], each["content_type"]) for each in artifacts], prefix
+    )
 
     async def effects(work: Work, settled: Row[Any]) -> Sequence[str]:
         try:

@@ -54,7 +54,7 @@ class ObjectMissing(StateError):
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """The metadata of an object. `etag` is empty where the store has none, and never a checksum to rely on."""
+    """The metadata of an object. `etag` is empty where the store has none, and need not be a checksum."""
 
     size: int
     etag: str
@@ -227,7 +227,13 @@ class ObjectStore:
 
         The stored object is compared with them. Raises `Unavailable` if it differs: a retry may succeed.
         """
-        size, sha256 = await self._send(path, key, content_type)
+        size, sha256, is_confirmed = await self._send(path, key, content_type)
+        if not is_confirmed:
+            await self._compare(key, size, sha256)
+        return size, sha256
+
+    async def _compare(self, key: str, size: int, sha256: str) -> None:
+        """Compare a stored object with what was sent. Raises `Unavailable` if they differ."""
         info = await self.head(key)
         if info is None or info.size != size:
             raise Unavailable(SERVICE, f"of {size:,} bytes that were sent, {'none' if info is None else f'{info.size:,}'} were stored")
@@ -238,9 +244,9 @@ class ObjectStore:
             raise Unavailable(SERVICE, str(error)) from error
         if stored not in (None, sha256):
             raise Unavailable(SERVICE, "the bytes that were stored are not those that were sent")
-        return size, sha256
 
-    async def _send(self, path: Path, key: str, content_type: str) -> tuple[int, str]:
+    async def _send(self, path: Path, key: str, content_type: str) -> tuple[int, str, bool]:
+        """Send the file; return its size, its SHA-256, and whether the store confirmed that it received these bytes."""
         size = (await asyncio.to_thread(path.stat)).st_size
         part_size = max(PART_SIZE, -(-size // MAX_PARTS))
         digest = hashlib.sha256()
@@ -255,21 +261,25 @@ class ObjectStore:
             target = {"Bucket": self.bucket, "Key": key}
             if size <= part_size:
                 body = await asyncio.to_thread(next_part)
-                await self._client.put_object(**target, Body=body, ContentType=content_type, ContentMD5=_md5(body))
-                return len(body), digest.hexdigest()
+                md5 = _md5(body)
+                response = await self._client.put_object(**target, Body=body, ContentType=content_type, ContentMD5=_content_md5(md5))
+                # An ETag equal to the MD5 of what was sent was computed from what arrived. Stores that encrypt answer with another one.
+                return len(body), digest.hexdigest(), response.get("ETag", "").strip('"') == md5.hex()
 
             # One part at a time and in order: memory stays at one part, and rclone requires the order.
             async def send(upload: dict[str, Any]) -> list[dict[str, Any]]:
                 nonlocal sent
                 parts: list[dict[str, Any]] = []
                 while body := await asyncio.to_thread(next_part):
-                    part = await self._client.upload_part(**upload, PartNumber=len(parts) + 1, Body=body, ContentMD5=_md5(body))
+                    part = await self._client.upload_part(
+                        **upload, PartNumber=len(parts) + 1, Body=body, ContentMD5=_content_md5(_md5(body))
+                    )
                     parts.append({"PartNumber": len(parts) + 1, "ETag": part["ETag"]})
                     sent += len(body)
                 return parts
 
             await self._multipart_upload(self._client, target, send, ContentType=content_type)
-        return sent, digest.hexdigest()
+        return sent, digest.hexdigest(), False
 
     async def write(self, key: str, body: bytes, content_type: str) -> None:
         """Store a small object that is in memory already."""
@@ -376,9 +386,13 @@ def content_disposition(filename: str) -> str:
     return f"attachment; filename=\"{ascii_name}\"; filename*=UTF-8''{quote(name, safe='')}"
 
 
-def _md5(body: bytes) -> str:
+def _md5(body: bytes) -> bytes:
+    return hashlib.md5(body, usedforsecurity=False).digest()
+
+
+def _content_md5(md5: bytes) -> str:
     """Return the value of the header Content-MD5, which stores compare with what arrives."""
-    return base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
+    return base64.b64encode(md5).decode()
 
 
 def _error_code(error: ClientError) -> str:

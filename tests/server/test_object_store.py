@@ -258,3 +258,40 @@ async def test_a_file_that_is_not_stored_as_it_was_sent_is_not_stored(
     with pytest.raises(Unavailable):
         await corrupting_store.upload(path, "spoilt", "text/plain")
     assert await store.upload(path, "whole", "text/plain") == (size, hashlib.sha256(b"x" * size).hexdigest())
+
+
+class RecordingClient:
+    """The store's client, which records what is called; `etag` replaces that of the store, as an encrypting store's is no checksum."""
+
+    def __init__(self, client: S3Client, etag: str | None = None) -> None:
+        self._client = client
+        self._etag = etag
+        self.calls: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        self.calls.append(name)
+        return getattr(self._client, name)
+
+    async def put_object(self, **parameters: Any) -> dict[str, Any]:
+        self.calls.append("put_object")
+        response = await self._client.put_object(**parameters)
+        return response if self._etag is None else {**response, "ETag": self._etag}
+
+
+@pytest.mark.parametrize(
+    ("etag", "calls"),
+    [
+        (None, ["put_object"]),
+        ('"00000000000000000000000000000000"', ["put_object", "head_object", "head_object", "get_object"]),
+        ("", ["put_object", "head_object", "head_object", "get_object"]),
+    ],
+)
+async def test_a_small_file_takes_one_request_if_the_store_confirms_its_bytes(
+    store: ObjectStore, tmp_path: Path, etag: str | None, calls: list[str]
+) -> None:
+    (tmp_path / "file").write_bytes(CSV)
+    client: Any = RecordingClient(store._client, etag)
+    recording_store = ObjectStore(store.bucket, store.region, client, store._signer, store._copier)
+    assert await recording_store.upload(tmp_path / "file", "file", "text/csv") == (len(CSV), SHA256)
+    assert client.calls == calls
+    assert await store.read("file", MIB) == CSV

@@ -40,6 +40,7 @@ __all__ = ["Attempt", "Effects", "StopReason", "Task", "WorkerResources"]
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 TEXT_CONTENT_TYPE = "text/plain; charset=utf-8"
+CONCURRENT_UPLOADS = 4  # files of one job that are uploaded at once; each takes up to one part (8 MiB) of memory
 FLUSH_INTERVAL = 0.1  # seconds between flushes of reports
 SHUTDOWN_SIGNAL_SKEW = 0.5  # seconds by which a body may receive SIGTERM before its worker does
 
@@ -164,6 +165,22 @@ class Attempt:
         key = self.track_key(f"{prefix}/{uuid4()}")
         size, sha256 = await self.objects.upload(path, key, content_type)
         return StoredFile(key, size, sha256, role, filename, content_type)
+
+    async def upload_all(self, files: Sequence[tuple[Path, str, str, str]], prefix: str) -> list[StoredFile]:
+        """Store files, as (path, role, filename, content type) each, a few at a time. If one fails, the others are stopped and its error is raised."""
+        slots = asyncio.Semaphore(CONCURRENT_UPLOADS)
+
+        async def upload(path: Path, role: str, filename: str, content_type: str) -> StoredFile:
+            async with slots:
+                return await self.upload(path, prefix, role, filename, content_type)
+
+        uploads = [asyncio.create_task(upload(*file)) for file in files]
+        try:
+            return await asyncio.gather(*uploads)
+        finally:
+            for task in uploads:
+                task.cancel()
+            await asyncio.wait(uploads)  # a request on its way could still create an object that was to be removed
 
     def _on_body_started(self) -> None:
         self._body_started = True

