@@ -118,8 +118,7 @@ async def add_version(work: Work, job: Row[Any], run: Row[Any], result: Result, 
         dataset_version_id=job.dataset_version_id,
     )
     output = WrittenOutput(await work.scalar(statement.returning(ModelVersion.id)))
-    for file in files:
-        await outputs.add_artifact(work, job, file, output.duplicate_keys, model_version_id=output.id)
+    await outputs.add_artifacts(work, job, files, output.duplicate_keys, model_version_id=output.id)
     await work.run(update(Run).where(Run.id == run.id).values(hyperparameters=result["hyperparameters"]))
     await outputs.add_outputs(work, job, [(ModelVersion, output.id)])
     return output

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from workers.ml.reporting import Reporter
@@ -11,10 +12,19 @@ from workers.ml.training_checkpoints import CheckpointManager
 
 if TYPE_CHECKING:
     import numpy as np
+    from threadpoolctl import ThreadpoolController
 
 # One thread: with several, the order of sums and thus the last digits vary, but the same seed must give the same model.
 THREADS = 1
 TRAINING_START_PERCENT, TRAINING_END_PERCENT = 20.0, 75.0
+
+
+@cache
+def thread_pools() -> ThreadpoolController:
+    """The thread pools of the numerical libraries, to be limited to `THREADS`. Finding them takes 12 ms."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 @dataclass

@@ -19,7 +19,7 @@ from workers.ml.reporting import Reporter
 from workers.ml.steps.columns import composed
 from workers.ml.steps.split import default_split
 from workers.ml.steps.step import PipelineNode
-from workers.ml.trainer import THREADS, TRAINING_END_PERCENT, TRAINING_START_PERCENT, Trained
+from workers.ml.trainer import THREADS, TRAINING_END_PERCENT, TRAINING_START_PERCENT, Trained, thread_pools
 from workers.ml.training_checkpoints import CheckpointSettings
 
 if TYPE_CHECKING:
@@ -88,12 +88,10 @@ def run_pipeline(spec: PipelineSpec, reporter: Reporter) -> ModelResult | Datase
 
     Raises BadInput if the definition is invalid or does not fit the data; the node at fault is then reported as failed.
     """
-    from threadpoolctl import threadpool_limits  # a dependency of scikit-learn, imported only when the body runs
-
     plan = make_plan(spec["definition"])
     reporter.progress(1, "Reading")
     bundle = _make_bundle(spec, plan, reporter)
-    with threadpool_limits(limits=THREADS):
+    with thread_pools().limit(limits=THREADS):
         nodes = _run_nodes(bundle, plan, spec)
         if bundle.trained is not None:
             return _write_model(bundle, bundle.trained, spec, nodes)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import importlib
 import json
 import os
 import select
@@ -21,6 +20,7 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
+from workers.ml import preloading
 from workers.runtime import child_main, process_tree, sandbox
 
 SAMPLE_INTERVAL = 0.1  # seconds between memory samples
@@ -29,20 +29,6 @@ DESCENDANTS_INTERVAL = 0.5  # seconds between scans for descendants of bodies
 MAX_PROCESSES = 512  # per body; pools use one a core, a fork bomb would exhaust the machine
 ORPHAN_TIMEOUT = 2.0  # seconds to wait until the descendants of a dead body have died
 ORPHAN_POLL_INTERVAL = 0.02
-PRELOADED_MODULES = (
-    "numpy",
-    "polars",
-    "pyarrow.parquet",
-    "pyarrow.csv",
-    "sklearn.compose",
-    "sklearn.ensemble",
-    "sklearn.linear_model",
-    "sklearn.pipeline",
-    "lightgbm",
-    "workers.ml.ingest",
-    "workers.ml.training",
-    "workers.ml.artifacts",
-)
 
 
 @dataclass
@@ -83,11 +69,7 @@ def main(descriptor: int, *, preload: bool) -> None:
 
 def _preload_modules() -> None:
     """Import the heavy libraries while there is no child: an import may take seconds, in which no deadline is enforced."""
-    for name in PRELOADED_MODULES:
-        try:
-            importlib.import_module(name)
-        except Exception:  # noqa: BLE001 - the body that needs the module fails with the same error
-            traceback.print_exc()
+    preloading.preload()
     gc.collect()
     gc.freeze()
 

@@ -5,6 +5,7 @@ Shapes are drawn twice as large and reduced, which smooths their edges; text is 
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,11 +28,17 @@ Color = str | tuple[int, int, int] | tuple[int, int, int, int]
 
 @cache
 def _font(size: int) -> ImageFont.FreeTypeFont:
+    # From memory: processes forked after this would share the position in an open file.
+    return ImageFont.truetype(io.BytesIO(_font_file()), size, layout_engine=ImageFont.Layout.BASIC)
+
+
+@cache
+def _font_file() -> bytes:
     # DejaVu has the letters of most alphabets. matplotlib brings it; only the file is used.
     package = find_spec("matplotlib")
     assert package is not None
     assert package.submodule_search_locations is not None
-    return ImageFont.truetype(Path(package.submodule_search_locations[0]) / FONT_FILE, size, layout_engine=ImageFont.Layout.BASIC)
+    return (Path(package.submodule_search_locations[0]) / FONT_FILE).read_bytes()
 
 
 def text_width(text: str, size: int = NORMAL) -> int:
