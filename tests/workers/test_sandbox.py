@@ -59,7 +59,7 @@ async def test_a_hostile_body_reaches_no_secret_no_file_no_process_and_no_servic
             postmaster=next(process.pid for process in psutil.process_iter(["name"]) if process.info["name"] == "postgres"),
             files=[str(data_dir / "admin-token"), str(data_dir / "environment.json"), str(ROOT / "pyproject.toml")],
             addresses=addresses,
-            reversed_secrets=[secret[::-1] for secret in secrets_of(settings)],
+            halves_of_secrets=[[secret[: len(secret) // 2], secret[len(secret) // 2 :]] for secret in secrets_of(settings)],
         )
         job = await harness.wait_for_status(job_id, JobStatus.COMPLETED, JobStatus.FAILED)
     assert job.error is None

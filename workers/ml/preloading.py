@@ -1,7 +1,8 @@
 """What a forkserver imports and runs once, so that none of its bodies does.
 
-The first call of many functions builds caches or imports modules, and a body always makes a first call. Run here, these cost a training body a
-third of its time less. No polars expression is evaluated: polars starts threads for it, and a fork has none of them.
+The first call of many functions builds caches or imports modules, and a body always makes a first call. With these made here, the body of a training of
+400 rows takes 15 % less CPU, and one that scales 400 rows 30 % less. No polars expression is evaluated: polars starts threads for it, and a fork has none
+of them.
 """
 
 from __future__ import annotations
