@@ -24,20 +24,21 @@ from db.streams.job_tail import StreamEvent
 from graph.core.scalars import encode_json
 from graph.execution.context import OperationContext
 from graph.execution.document_cache import DocumentCache
-from graph.execution.leaf_serializer import LeafSerializer, NotSerializable, build_leaf_serializer
 from graph.execution.operations import select_operation
+from graph.execution.planning.builder import Unplannable
+from graph.execution.planning.plan import EventWriter
 from graph.execution.result_sharing import Sharing, plan_sharing
-from graph.execution.timeout import timeout_result
+from graph.execution.timeout import PLANNER, timeout_result
 
-NOT_SERIALIZABLE = object()
+NOT_WRITTEN = object()
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryPlan:
-    """How the results of a subscription are computed: shared or not, and by a leaf serializer or an executor."""
+    """How the results of a subscription are computed: shared or not, and written at once or by an execution of the plan."""
 
     sharing: Sharing | None = None
-    serializer: LeafSerializer | None = None
+    writer: EventWriter | None = None
 
 
 @dataclass
@@ -132,7 +133,7 @@ class SubscriptionRunner:
             return DeliveryPlan()
         plan = self._delivery_plans.get(text, sharing)
         if plan is None:
-            plan = DeliveryPlan(sharing, None if sharing.per_viewer else build_leaf_serializer(self._core_schema, executor))
+            plan = DeliveryPlan(sharing, None if sharing.per_viewer else _event_writer(executor))
             self._delivery_plans.put(text, plan, sharing, characters=sharing.length)
         return plan
 
@@ -147,6 +148,13 @@ class SubscriptionRunner:
                 return executor, await source if isawaitable(source) else source
         except TimeoutError:  # what a source raises became an error of its field, so this is our own deadline
             return executor, timeout_result(context)
+
+
+def _event_writer(executor: Any) -> EventWriter | None:
+    try:
+        return PLANNER.plan(executor).event_writer()
+    except Unplannable:
+        return None
 
 
 def _drop_undeclared_variables(operation: ExecutionContext) -> None:
@@ -173,7 +181,7 @@ class _ActiveSubscription:
         self._middleware = middleware
         self._context: OperationContext = operation.context
         self._plan = runner.delivery_plan(operation, executor)
-        self._executor: Any = executor if self._plan.serializer is None else None
+        self._executor: Any = executor if self._plan.writer is None else None
 
     async def result_for(self, event: Any) -> ExecutionResult:
         """Return the result for an event: the one that an equal selection got, or a new one."""
@@ -183,14 +191,14 @@ class _ActiveSubscription:
         if not isinstance(event, StreamEvent):
             return await self._execute(event)
         context.progress.last_cursor = event.cursor
-        sharing, serializer = self._plan.sharing, self._plan.serializer
+        sharing, writer = self._plan.sharing, self._plan.writer
         if sharing is None:
             return await self._execute(event.source)
-        if serializer is not None:
+        if writer is not None:
             cached: Any = event.results.get(sharing.key)
             if cached is None:
-                cached = event.results[sharing.key] = _serialize(serializer, event.source)
-            if cached is not NOT_SERIALIZABLE:
+                cached = event.results[sharing.key] = _write(writer, event.source)
+            if cached is not NOT_WRITTEN:
                 if self._context.observation is not None:
                     self._context.observation.events += 1
                 return cached
@@ -244,13 +252,13 @@ class _ActiveSubscription:
         return await self._runner.finalize(self._operation, self._extensions, core_result)
 
 
-def _serialize(serializer: LeafSerializer, source: Any) -> SharedResult | object:
-    """Return what the serializer makes of the event; NOT_SERIALIZABLE where graphql-core has to execute it."""
+def _write(writer: EventWriter, source: Any) -> SharedResult | object:
+    """Return what the writer makes of the event; NOT_WRITTEN where it has to be executed."""
+    data = writer.write(source)
     try:
-        data = serializer.serialize(source)
-        return SharedResult(data, None, None, encode_json({"data": data}).decode())
-    except (NotSerializable, TypeError):
-        return NOT_SERIALIZABLE
+        return NOT_WRITTEN if data is None else SharedResult(data, None, None, encode_json({"data": data}).decode())
+    except TypeError:
+        return NOT_WRITTEN
 
 
 def _to_shared_result(result: ExecutionResult) -> SharedResult | None:

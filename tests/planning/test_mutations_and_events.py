@@ -84,6 +84,17 @@ async def test_the_events_of_a_subscription_are_planned(ada: Client, database: D
     assert planned[0]["jobEvents"]["job"]["owner"] == {"username": "ada"}
 
 
+async def test_events_of_leaves_alone_are_written_as_they_would_be_executed(ada: Client, database: Database) -> None:
+    await platform.fill(database, "ada", 1)
+    job = (await ada.one("{ jobs(first: 1) { edges { node { id } } } }"))["edges"][0]["node"]["id"]
+    leaves = "subscription($id: ID!) { e: jobEvents(id: $id) { __typename again: cursor cursor sequence type createdAt data message step progress } }"
+    written = [event async for event in ada.subscribe(leaves, id=job)]
+    with planning_off():
+        executed = [event async for event in ada.subscribe(f"{leaves} # another document", id=job)]
+    assert written == executed
+    assert [list(event["e"])[:3] for event in written] == [["__typename", "again", "cursor"]] * 3
+
+
 async def test_introspection_is_executed_field_by_field_and_counted(ada: Client) -> None:
     reason = {"reason": "introspection"}
     before = REGISTRY.get_sample_value("trellis_operations_unplanned_total", reason) or 0

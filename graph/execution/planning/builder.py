@@ -78,7 +78,9 @@ class PlanBuilder:
         if isinstance(strawberry_field, EdgeField) and not _is_extended(strawberry_field):
             return self._edge_step(field, strawberry_field)
         if type(strawberry_field) is StrawberryField and strawberry_field.is_basic_field and not _is_extended(strawberry_field):
-            return field if _is_plain_leaf(field) else AttributeStep(field)
+            return field if field.is_leaf and field.is_single else AttributeStep(field)
+        if field.getter is not None and field.is_leaf and field.is_single:
+            return field
         return ResolverStep(field)
 
     def _edge_step(self, field: Field, edge: EdgeField) -> Step:
@@ -102,8 +104,3 @@ class PlanBuilder:
 
 def _is_extended(field: StrawberryField) -> bool:
     return bool(field.extensions or field.permission_classes)
-
-
-def _is_plain_leaf(field: Field) -> bool:
-    """Whether the field is a leaf and no list of leaves."""
-    return field.is_leaf and (field.type is field.named_type or (field.is_non_null and field.type.of_type is field.named_type))

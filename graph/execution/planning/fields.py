@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -24,6 +24,7 @@ from graphql import (
 from graphql.execution.values import get_argument_values
 from graphql.pyutils import Path
 from strawberry.schema.schema_converter import get_arguments
+from strawberry.types.field import StrawberryField
 
 from db.core.prepared import RecordColumn
 from graph.core.errors import Unauthenticated
@@ -123,7 +124,9 @@ class Field:
         self.is_non_null = isinstance(type_, GraphQLNonNull)
         self.named_type: Any = cast("Any", get_named_type)(type_)
         self.is_leaf = is_leaf_type(self.named_type)
+        self.is_single = type_ is self.named_type or (self.is_non_null and type_.of_type is self.named_type)  # no list
         self.strawberry_field: Any = definition.extensions.get("strawberry-definition")
+        self.getter = _getter(self.strawberry_field)
         self.has_fixed_arguments = not any(_has_variable(argument.value) for argument in self.nodes[0].arguments or ())
         self._fixed_arguments: dict[str, Any] | None = None
         self._selections: dict[GraphQLObjectType, Selection] = {}
@@ -184,6 +187,16 @@ class Field:
 def is_missing(value: object) -> bool:
     """Whether a value is null or a failure: there is nothing below it."""
     return value is None or value is Undefined or isinstance(value, Failure)
+
+
+def _getter(field: Any) -> Callable[[Any], Any] | None:
+    """The resolver of a field that depends on its object alone: without arguments, context or extensions, and not async."""
+    if type(field) is not StrawberryField or field.extensions or field.permission_classes or field.arguments:
+        return None
+    resolver: Any = cast("Any", field).base_resolver
+    if resolver is None or resolver.is_async or resolver.info_parameter is not None or resolver.self_parameter is None:
+        return None
+    return resolver
 
 
 def _has_variable(value: ValueNode) -> bool:

@@ -1,7 +1,7 @@
 """Compiled writers: from sources, rows or instances, to the objects of a result with their leaf fields.
 
-A writer is a Python function made of one dict display. It raises for any value that is not plainly valid; then the objects are written one
-value at a time, as graphql-core does, and such values become failures.
+A writer is a Python function made of one dict display, which calls the resolvers that depend on their object alone. It raises for any value
+that is not plainly valid; then the objects are written one value at a time, as graphql-core does, and such values become failures.
 """
 
 from __future__ import annotations
@@ -115,7 +115,12 @@ def _serializer(type_: Any, column: RecordColumn | None, *, is_non_null: bool) -
 def _leaf_code(field: Field, access: Access, constants: dict[str, Any]) -> str:
     """Return the code for the value of a leaf field, and add the functions that it calls."""
     type_, is_non_null = field.named_type, field.is_non_null
-    code, column = access.code(field.strawberry_field.python_name, constants)
+    if field.getter is None:
+        code, column = access.code(field.strawberry_field.python_name, constants)
+    else:
+        name = f"f{len(constants)}"
+        constants[name] = field.getter
+        code, column = f"{name}(s)", None
     is_text = type_ is GraphQLString or type_ is GraphQLID
     name = f"f{len(constants)}"
     if column is not None:
@@ -143,14 +148,19 @@ def _member_names(type_: Any, members: Mapping[str, Any], *, is_non_null: bool) 
     return names
 
 
-def compile_writer(entries: Mapping[str, Field | str | None], access: Access) -> Writer:
-    """Compile the writer of objects with these entries: leaf fields, constant texts, and None for what steps fill in."""
+def compile_plain_writer(entries: Mapping[str, Field | str | None], access: Access) -> Callable[[Sequence[Any]], list[dict[str, Any]]]:
+    """Compile a writer that raises for any value that is not plainly valid."""
     constants: dict[str, Any] = {"require": _require, "datetime": datetime, "UTC": UTC}
     items: list[str] = []
     for name, entry in entries.items():
         items.append(f"{name!r}: {repr(entry) if entry is None or isinstance(entry, str) else _leaf_code(entry, access, constants)}")
     source = f"lambda sources: [{{{', '.join(items)}}} for s in sources]"
-    write_plain: Callable[[Sequence[Any]], list[dict[str, Any]]] = eval(source, constants)  # noqa: S307 - made of names of the schema and of a valid document
+    return eval(source, constants)  # noqa: S307 - made of names of the schema and of a valid document
+
+
+def compile_writer(entries: Mapping[str, Field | str | None], access: Access) -> Writer:
+    """Compile the writer of objects with these entries: leaf fields, constant texts, and None for what steps fill in."""
+    write_plain = compile_plain_writer(entries, access)
 
     def write(run: Run, sources: Sequence[Any]) -> list[dict[str, Any]]:
         try:
@@ -170,7 +180,7 @@ def _write_object(run: Run, source: Any, entries: Mapping[str, Field | str | Non
 
 def _complete_attribute(run: Run, source: Any, field: Field, access: Access) -> Any:
     try:
-        value = access.get(source, field.strawberry_field.python_name)
+        value = access.get(source, field.strawberry_field.python_name) if field.getter is None else field.getter(source)
     except Exception as error:  # noqa: BLE001 - it becomes the field's error, masked where it was not meant for clients
         return run.fail(error, field)
     return complete_leaf(run, field, field.named_type, value, is_non_null=field.is_non_null)

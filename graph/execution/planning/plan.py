@@ -7,7 +7,7 @@ are applied when it runs, by the scopes of root fields and by the policies in ev
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from graphql import (
@@ -20,6 +20,7 @@ from graphql import (
     OperationType,
     VariableNode,
     Visitor,
+    is_object_type,
     visit,
 )
 from graphql.execution.values import VariableValues
@@ -28,8 +29,9 @@ from graph.execution.document_cache import DocumentCache
 from graph.execution.planning.builder import PlanBuilder, Unplannable
 from graph.execution.planning.failures import FieldShape, NonNullViolation, settle, settle_object
 from graph.execution.planning.fields import Run
-from graph.execution.planning.leaves import INSTANCES
+from graph.execution.planning.leaves import INSTANCES, compile_plain_writer
 from graph.execution.planning.selections import Level, ObjectSelection, run_step
+from graph.execution.planning.steps import ResolverStep
 from graph.execution.planning.trace import ExecutionTrace
 
 MAX_VARIANTS = 16  # plans of one operation, by the variables of its conditions
@@ -42,6 +44,18 @@ class Plan:
     def __init__(self, root: ObjectSelection, *, is_serial: bool) -> None:
         self._root = root
         self._is_serial = is_serial
+
+    def event_writer(self) -> EventWriter | None:
+        """What writes the result of an event at once, if it has nothing but leaf fields of the event's object; they depend on it alone."""
+        steps = self._root.steps
+        if len(steps) != 1 or len(self._root.leaves) != 1 or not isinstance(steps[0], ResolverStep):
+            return None
+        field = steps[0].field
+        selection = field.selection(field.named_type) if is_object_type(field.named_type) else None
+        if not isinstance(selection, ObjectSelection) or selection.steps or not field.is_single:
+            return None
+        definition: Any = selection.type.extensions.get("strawberry-definition")
+        return EventWriter(field.name, definition.origin, compile_plain_writer(selection.leaves, INSTANCES))
 
     async def execute(self, executor: Any, trace: ExecutionTrace | None = None) -> ExecutionResult:
         """Return the result of an execution; `executor` is graphql-core's, built for it."""
@@ -74,6 +88,26 @@ class Plan:
                 data[name] = settle(data[name], field.type, field.shape, [name], errors)
                 run.has_failed = False
         return data
+
+
+class EventWriter:
+    """Writes the data of a subscription's result from the object of an event."""
+
+    __slots__ = ("_name", "_type", "_write")
+
+    def __init__(self, name: str, type_: type, write: Callable[[Sequence[Any]], list[dict[str, Any]]]) -> None:
+        self._name = name
+        self._type = type_
+        self._write = write
+
+    def write(self, source: object) -> dict[str, Any] | None:
+        """Return the data; None where it has an error, which an execution has to make."""
+        if type(source) is not self._type:
+            return None
+        try:
+            return {self._name: self._write((source,))[0]}
+        except Exception:  # noqa: BLE001 - what it is will be seen by the execution
+            return None
 
 
 class _Operation:

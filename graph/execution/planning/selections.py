@@ -71,7 +71,8 @@ class ObjectSelection(Selection):
         self.type = type_
         self.leaves = {name: entry if isinstance(entry, Field | str) else None for name, entry in entries.items()}
         self.steps = [entry for entry in entries.values() if not isinstance(entry, Field | str)]
-        self.needs_instances = any(step.needs_instances for step in self.steps)
+        fields = [leaf for leaf in self.leaves.values() if isinstance(leaf, Field)]
+        self.needs_instances = any(step.needs_instances for step in self.steps) or any(field.getter for field in fields)
         self._shape: Shape | None = None  # only results with failures need it
         self._write_instances: Writer | None = None
         self._write_records: dict[tuple[str, ...], tuple[RecordAccess, Writer]] = {}
@@ -94,7 +95,7 @@ class ObjectSelection(Selection):
 
     def leaf_attributes(self) -> set[str]:
         """The attributes that the leaf fields have their values from."""
-        return {leaf.strawberry_field.python_name for leaf in self.leaves.values() if isinstance(leaf, Field)}
+        return {leaf.strawberry_field.python_name for leaf in self.leaves.values() if isinstance(leaf, Field) and leaf.getter is None}
 
     def columns(self, node_type: Any, columns: Mapping[str, RecordColumn]) -> set[str] | None:
         """The columns that the selection needs of records; None if it needs instances, or what is not a column."""
