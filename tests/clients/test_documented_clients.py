@@ -20,6 +20,7 @@ from tests.exhaustive import exhaustive
 from tests.server.serving import serving
 
 EXAMPLE = re.compile(r"^```\w+ (\S+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+SCHEMA = node.FOLDER.parents[1] / "graph" / "schema.graphql"
 DOCUMENT = node.FOLDER.parents[1] / "docs" / "clients.md"
 
 needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="no curl is installed on this machine")
@@ -51,12 +52,18 @@ async def sequences_of(client: Client, job: str) -> list[int]:
     [
         (sys.executable, "client.py", "by Python"),
         ("node", "apollo.js", "by Apollo"),
+        ("node", "relay-example.js", "by Relay"),
         exhaustive("node", "urql.js", "by urql"),  # it follows by the same function as Apollo's
     ],
 )
 async def test_an_example_does_the_whole_job_and_follows_it_through_drops(
     examples: Path, ada: Client, worker: object, command: str, path: str, name: str
 ) -> None:
+    if path == "relay-example.js":
+        shutil.copy(SCHEMA, examples / "schema.graphql")
+        (examples / "generated").mkdir()
+        status, output = await node.run_command(node.BIN / "relay-compiler", "relay.config.json", cwd=examples)
+        assert status == 0, output
     for other in ("first", "second", "third", "fourth"):
         await ada.create_dataset(other)
     async with dropping_proxy(ada.url, drops=1) as proxy:
@@ -68,38 +75,6 @@ async def test_an_example_does_the_whole_job_and_follows_it_through_drops(
     assert sorted(ast.literal_eval(names)) == sorted([name, "first", "second", "third", "fourth"])
     job, _, sequences = followed.partition(" ")
     assert json.loads(sequences) == await sequences_of(ada, job)
-
-
-@pytest.mark.exhaustive  # see urql
-async def test_the_relay_environment_follows_through_drops(examples: Path, ada: Client, worker: object) -> None:
-    (examples / "follow.js").write_text("""
-        import runtime from "relay-runtime";
-        import { environment } from "./relay.js";
-        import { EVENTS, sockets } from "./trellis.js";
-        const selections = [{ kind: "LinkedField", name: "jobEvents", alias: null, concreteType: "JobEvent", plural: false, storageKey: null,
-          args: [{ kind: "Variable", name: "id", variableName: "job" }, { kind: "Variable", name: "after", variableName: "after" }],
-          selections: ["cursor", "sequence", "type"].map((name) => ({ kind: "ScalarField", name, alias: null, args: null, storageKey: null })) }];
-        const argumentDefinitions = ["job", "after"].map((name) => ({ kind: "LocalArgument", name, defaultValue: null }));
-        const subscription = {
-          kind: "Request",
-          fragment: { kind: "Fragment", name: "Events", type: "Subscription", abstractKey: null, metadata: null, argumentDefinitions, selections },
-          operation: { kind: "Operation", name: "Events", argumentDefinitions, selections },
-          params: { name: "Events", operationKind: "subscription", text: EVENTS, id: null, cacheID: "events", metadata: {} },
-        };
-        const sequences = [];
-        await new Promise((resolve, reject) => runtime.requestSubscription(environment, { subscription, variables: { job: process.env.JOB },
-          onNext: (data) => sequences.push(data.jobEvents.sequence), onCompleted: resolve, onError: reject }));
-        console.log(JSON.stringify(sequences));
-        await sockets.dispose();
-    """)
-    _, job = await ada.upload(await ada.create_dataset("followed"), "followed.csv", b"x,y\n1,2\n")
-    async with dropping_proxy(ada.url, drops=1) as proxy:
-        status, output = await node.run_command(
-            "node", examples / "follow.js", cwd=examples, variables=variables(ada, proxy.address, JOB=job)
-        )
-    assert status == 0, output
-    assert proxy.drops_left == 0
-    assert json.loads(output) == await sequences_of(ada, job)
 
 
 @needs_curl
