@@ -139,16 +139,24 @@ class Unavailable(StateError):
         return f"The {self.service} does not answer at the moment. Try again in a few seconds."
 
 
+@dataclass
 class InvalidCredentials(StateError):
     """Nobody can sign in with these credentials; the text is the same whatever is wrong with them."""
 
+    explanation: str = "No account has this name and this password, or it cannot be used. Check both, or reset the password."
+
     def __str__(self) -> str:
-        return "No account has this name and this password, or it cannot be used. Check both; whoever runs this Trellis can set a new password."
+        return self.explanation
+
+
+@dataclass
+class WeakPassword(InvalidInput):
+    """The new password is too easy to guess."""
 
 
 @dataclass
 class TooManyAttempts(StateError):
-    """Too many sign-ins failed lately; the next one is tried after `retry_in` seconds."""
+    """Too many sign-ins failed lately, or too many mails were asked for; the next attempt can succeed after `retry_in` seconds."""
 
     retry_in: float
 
@@ -157,7 +165,14 @@ class TooManyAttempts(StateError):
         return max(ceil(self.retry_in), 1)
 
     def __str__(self) -> str:
-        return f"Too many sign-ins failed. Try again in {self.retry_seconds} s."
+        return f"Too many attempts. Try again in {self.retry_seconds} s."
+
+
+class NoSecretKey(StateError):
+    """A token cannot be made or read."""
+
+    def __str__(self) -> str:
+        return "TRELLIS_SECRET_KEY is not set. Mails with a token need it, the same for the API, the workers and the commands."
 
 
 class Forbidden(StateError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Annotated, ClassVar
+from urllib.parse import urlsplit
 
 from pydantic import Field, NonNegativeInt, SecretStr, field_validator
 from pydantic_settings import SettingsConfigDict
@@ -14,6 +15,7 @@ from db.core.prices import validate_prices
 from db.core.queues import QUEUES
 from db.core.viewer import UserTier
 
+MIN_KEY_LENGTH = 32
 MAX_PUT_BYTES = 5 * 1024**3  # the largest object that S3 takes in one PUT, and copies in one request
 _PER_TIER = {UserTier.FREE.value: 8, UserTier.PRO.value: 32, UserTier.ENTERPRISE.value: 0}
 
@@ -71,6 +73,21 @@ class StateSettings(TrellisSettings):
         gt=0,
         description="Seconds between checks that the viewers of open connections are still signed in and may still see what they subscribe to.",
     )
+    secret_key: SecretStr = Field(
+        default=SecretStr(""),
+        description="Key of the tokens in mails, 32 characters or more, the same for the API and the workers. Empty: `trellis up` generates one"
+        " and keeps it in `<data-dir>/secret-key`; else no password can be reset.",
+    )
+    smtp_url: SecretStr = Field(
+        default=SecretStr(""),
+        description="Mail server, `smtp://user:password@host:587` (with STARTTLS where it is offered) or `smtps://…`. Empty: mails wait, and"
+        " `trellis mail` shows them.",
+    )
+    mail_from: str = Field(default="Trellis <trellis@localhost>", description="Sender of mails.")
+    public_url: str = Field(
+        default="",
+        description="Address of the page that mails link to: `<url>/reset-password#token=…`. Empty: mails name the mutation that takes the token.",
+    )
     session_lifetime: float = Field(
         default=2_592_000.0, gt=0, description="Seconds after which a session, which a sign-in with a password begins, ends in any case."
     )
@@ -78,7 +95,9 @@ class StateSettings(TrellisSettings):
         default=604_800.0, ge=300, description="Seconds without use after which a session ends. Settings of sessions hold for new ones."
     )
     sign_in_retention: float = Field(
-        default=7_776_000.0, gt=0, description="Seconds for which sign-ins stay in their history, and sessions that are over are kept."
+        default=7_776_000.0,
+        gt=0,
+        description="Seconds for which sign-ins stay in their history, and sessions that are over and mails are kept.",
     )
     upload_max_bytes: int = Field(
         default=MAX_PUT_BYTES,
@@ -129,8 +148,10 @@ class StateSettings(TrellisSettings):
     maintenance_forget_staged_points: Interval = Field(
         default=600.0, description="Seconds between removals of staged metric points that were never settled. 0: never."
     )
+    maintenance_send_mail: Interval = Field(default=3.0, description="Seconds between runs that send the mails that wait. 0: never.")
     maintenance_forget_sign_ins: Interval = Field(
-        default=3_600.0, description="Seconds between removals of sign-ins and sessions older than `TRELLIS_SIGN_IN_RETENTION`. 0: never."
+        default=3_600.0,
+        description="Seconds between removals of sign-ins, sessions and mails older than `TRELLIS_SIGN_IN_RETENTION`. 0: never.",
     )
     maintenance_expire_uploads: Interval = Field(
         default=300.0, description="Seconds between runs that expire uploads that were never completed. 0: never."
@@ -153,6 +174,21 @@ class StateSettings(TrellisSettings):
     @classmethod
     def _validate_prices(cls, value: object) -> dict[str, int]:
         return validate_prices(value)
+
+    @field_validator("secret_key")
+    @classmethod
+    def _check_key(cls, key: SecretStr) -> SecretStr:
+        if 0 < len(key.get_secret_value()) < MIN_KEY_LENGTH:
+            raise ValueError(f"the key must have {MIN_KEY_LENGTH} characters or more")
+        return key
+
+    @field_validator("smtp_url")
+    @classmethod
+    def _check_smtp_url(cls, url: SecretStr) -> SecretStr:
+        parts = urlsplit(url.get_secret_value())
+        if url.get_secret_value() and (parts.scheme not in {"smtp", "smtps"} or not parts.hostname):
+            raise ValueError("write it as smtp://user:password@host:port or smtps://user:password@host:port")
+        return url
 
     @field_validator("user_concurrency_limits")
     @classmethod

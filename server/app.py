@@ -19,7 +19,7 @@ from starlette.routing import Route, WebSocketRoute
 from db.core.work import Database
 from db.limits.sign_in_attempts import SignInAttempts
 from db.queries import accounts, jobchanges, jobevents
-from db.services.accounts import SignIns
+from db.services.accounts import PasswordChanges, SignIns
 from db.services.accounts.passwords import HashingThreads
 from db.settings import state_settings
 from db.stores.objects import ObjectStore
@@ -74,7 +74,9 @@ def create_app(settings: ServerSettings | None = None, spans: Spans | None = Non
             app.state.gate = Gate.of(limits or graph_settings(), redis)
             app.state.database, app.state.redis, app.state.objects, app.state.feed = database, redis, objects, feed
             app.state.token_usage = token_usage
-            app.state.sign_ins = SignIns(database, SignInAttempts(redis), hashing_threads, state)
+            attempts = SignInAttempts(redis)
+            app.state.sign_ins = SignIns(database, attempts, hashing_threads, state)
+            app.state.password_changes = PasswordChanges(database, attempts, hashing_threads, state)
             yield
         if spans is not None:
             spans.close()

@@ -233,6 +233,7 @@ class GraphQLView(GraphQL[RequestServices, None]):
             execution_timeout=self.settings.operation_timeout,
             client=ClientInfo(request.client.host if request.client else None, request.headers.get("user-agent")),
             sign_ins=state.sign_ins,
+            password_changes=state.password_changes,
             shows_cost=COST_HEADER in request.headers,
             plan_requested=PLAN_HEADER in request.headers,
             shows_plan_to_all=self.settings.show_plans,

@@ -14,6 +14,7 @@ import structlog
 from db.settings import StateSettings
 from server.api_processes import bind, launch_api_processes, shared_metrics
 from server.embedded import AlreadyRunning, EmbeddedServers, ManagedProcess, StartFailed
+from server.embedded.credentials import load_or_create_secret
 from server.embedded.s3 import WILDCARD_HOSTS
 from server.embedded.service import LOOPBACK, Service
 from server.logs import configure_logs
@@ -65,6 +66,8 @@ def _run_all(settings: ServerSettings) -> None:
         environment = {**os.environ, **servers.environment}
         if state.s3_public_url:
             environment["TRELLIS_S3_PUBLIC_URL"] = state.s3_public_url
+        secret_key = state.secret_key.get_secret_value() or load_or_create_secret(data_dir / "secret-key")
+        environment["TRELLIS_SECRET_KEY"] = secret_key
         token_file = data_dir / "admin-token"
         _migrate(environment, token_file)
         if settings.host in _LOOPBACK_HOSTS:
@@ -82,7 +85,7 @@ def _run_all(settings: ServerSettings) -> None:
                         f"worker {number}", lambda worker_environment=worker_environment: start_command(worker_environment, "worker")
                     )
                 )
-            with publish_environment(data_dir, servers.environment):
+            with publish_environment(data_dir, {**servers.environment, "TRELLIS_SECRET_KEY": secret_key}):
                 # Without workers of ours there may be workers elsewhere, or none: do not wait for any.
                 status = _await_ready(url, processes, strict=settings.worker_processes > 0)
                 token_source = "in TRELLIS_ADMIN_TOKEN" if settings.admin_token.get_secret_value() else f"in {token_file}"

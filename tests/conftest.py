@@ -52,6 +52,8 @@ from tests.xdist_groups import (
 # Disable rate limits: the tests of a file together exceed them. Tests of rate limits set their own.
 os.environ.update({f"TRELLIS_RATE_LIMIT_{who}": "0" for who in ("ANONYMOUS", "FREE", "PRO", "ENTERPRISE")})
 
+os.environ["TRELLIS_SECRET_KEY"] = "the secret key of the tests, which is no secret"
+
 # Step definitions and workers outlive a test: they belong to the running code, not to anybody's data.
 _DELETE_ALL = """
 DO $$ DECLARE name text; BEGIN
@@ -256,9 +258,10 @@ async def make_client(clean: None, database: Database, live_server: LiveServer) 
 async def sign_in(
     clean: None, settings: StateSettings, database: Database, live_server: LiveServer
 ) -> AsyncGenerator[Callable[[str], Awaitable[Client]]]:
-    """Give a user the password `PASSWORD`, and sign them in: `session = await sign_in("ada")`. Failed sign-ins of earlier tests are forgotten."""
+    """Give a user the password `PASSWORD`, and sign them in: `session = await sign_in("ada")`. Failed sign-ins and mails of earlier tests are forgotten."""
     async with connect_redis(settings.redis_url) as redis, AsyncExitStack() as stack:
-        if keys := await redis.keys("trellis:bucket:sign-in:*"):
+        keys = [key for kind in ("sign-in", "mail") for key in await redis.keys(f"trellis:bucket:{kind}:*")]
+        if keys:
             await redis.delete(*keys)
 
         async def sign_in(name: str) -> Client:

@@ -1,4 +1,4 @@
-"""How often a sign-in may fail before the next one has to wait: by account and network, by network, and by account.
+"""How often a sign-in may fail before the next one has to wait: by account and network, by network, and by account; and how many mails are sent.
 
 An attempt is taken before the password is verified, and given back if it was right. Nobody is locked out: a bucket refills evenly, and
 an account's known clients do not depend on what others try elsewhere.
@@ -29,6 +29,8 @@ class Limit:
 PER_ACCOUNT_AND_NETWORK = Limit(5, 900)
 PER_NETWORK = Limit(10, 300)
 PER_ACCOUNT = Limit(5, 900)
+MAILS_PER_NETWORK = Limit(20, 3600)
+MAILS_PER_ADDRESS = Limit(3, 3600)
 REDIS_TIMEOUT = 1.0  # seconds; a sign-in can wait longer than a read, and each process alone would grant attempts of its own
 
 
@@ -51,6 +53,18 @@ class SignInAttempts:
     async def give_back(self, login: str, address: str | None, *, is_known_client: bool) -> None:
         """Give back what `take` took: the attempt did not fail."""
         await self._return(_limits(login, address, is_known_client=is_known_client))
+
+    async def take_mail(self, email: str, address: str | None) -> bool:
+        """Whether a mail may be sent to `email` at a client's request. Raises `TooManyAttempts` if its network asked for too many.
+
+        Too many to one address are no error: it would tell who asked for one before.
+        """
+        network, limit = client_network(address), MAILS_PER_NETWORK
+        result = await self._buckets.take(f"mail:network:{network}", 1, limit.attempts, limit.seconds)
+        if not result.ok:
+            raise TooManyAttempts(result.retry_in)
+        recipient, limit = hashlib.sha256(email.lower().encode()).hexdigest(), MAILS_PER_ADDRESS
+        return (await self._buckets.take(f"mail:address:{recipient}", 1, limit.attempts, limit.seconds)).ok
 
     async def _return(self, taken: list[tuple[str, Limit]]) -> None:
         for bucket, limit in taken:

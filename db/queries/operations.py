@@ -18,7 +18,7 @@ from db.core.sql import Rows
 from db.core.viewer import Viewer
 from db.core.work import Database
 from db.queries import accounts, scheduling
-from db.tables import ApiKey, Job, JobAttempt, MaintenanceTaskState, User, Worker
+from db.tables import ApiKey, EmailMessage, Job, JobAttempt, MaintenanceTaskState, User, Worker
 from db.tables.jobstates import ACTIVE, TERMINAL, WAITING
 
 MAX_COMMIT_DELAY = timedelta(seconds=15)  # longest time between the timestamp of a row and its commit
@@ -73,6 +73,13 @@ def _tokens(viewer: Viewer) -> Rows:
 # Users by address, tokens with the newest first; each from an index.
 users = Listing(user_rows, lambda _: Sort("email", func.lower(User.email), User.id, descending=False, kind="text"))
 tokens = Listing(_tokens, lambda _: Sort("createdAt", ApiKey.created_at, ApiKey.id), Filters(ApiKey))
+
+
+def _mails(viewer: Viewer) -> Rows:
+    return select(EmailMessage.__table__).where(visible(EmailMessage, viewer))
+
+
+mails = Listing(_mails, lambda _: Sort("createdAt", EmailMessage.created_at, EmailMessage.id), Filters(EmailMessage))
 
 
 def maintenance_tasks() -> Rows:

@@ -2,7 +2,7 @@
 
 from db.core.base import Table
 from db.core.discovery import import_submodules
-from db.tables.accounts import ApiKey, LoginEvent, User, UserSession
+from db.tables.accounts import AccountToken, ApiKey, LoginEvent, User, UserSession
 from db.tables.billing import CreditTransaction
 from db.tables.datasets import Dataset, DatasetProfile, DatasetVersion, StoredObject, Upload
 from db.tables.experiments import Experiment, MetricPoint, Run, RunMetric, StagedPoint
@@ -20,16 +20,19 @@ from db.tables.jobs import (
     Uptime,
     Worker,
 )
+from db.tables.mail import EmailMessage
 from db.tables.models import Artifact, Model, ModelAliasEvent, ModelVersion
 from db.tables.pipelines import Pipeline, PipelineSnapshot, StepDefinition
 
 __all__ = [
+    "AccountToken",
     "ApiKey",
     "Artifact",
     "CreditTransaction",
     "Dataset",
     "DatasetProfile",
     "DatasetVersion",
+    "EmailMessage",
     "Experiment",
     "IdempotencyKey",
     "Job",

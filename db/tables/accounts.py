@@ -10,7 +10,7 @@ from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.core.base import Table, bigint_column, enum_column, now_column, uuid_primary_key
-from db.core.policy import Personal
+from db.core.policy import Internal, Personal
 from db.core.viewer import UserRole, UserTier
 
 
@@ -115,3 +115,27 @@ class LoginEvent(Table, policy=Personal("user_id")):
     ip_address: Mapped[str | None]
     user_agent: Mapped[str | None]
     created_at: Mapped[datetime] = now_column()
+
+
+class TokenPurpose(StrEnum):
+    """What a token that is sent by mail allows, once."""
+
+    RESET_PASSWORD = "reset_password"  # noqa: S105 - the name of a purpose
+
+
+class AccountToken(Table, policy=Internal("A token proves that its mail was received; nobody reads the rows.")):
+    """A token sent by mail. Its secret is derived from the id, see `db.services.account_tokens`; it is valid once it was sent.
+
+    `email` is the address that it was sent to: if the user's address or password changes, the token is void.
+    """
+
+    __tablename__ = "account_tokens"
+    __table_args__ = (Index("ix_account_tokens_created_at", "created_at"),)
+
+    id: Mapped[UUID] = uuid_primary_key()
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    purpose: Mapped[TokenPurpose] = enum_column("purpose", TokenPurpose)
+    email: Mapped[str]
+    created_at: Mapped[datetime] = now_column()
+    expires_at: Mapped[datetime | None]
+    used_at: Mapped[datetime | None]

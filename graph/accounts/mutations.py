@@ -6,13 +6,13 @@ from typing import Annotated
 from uuid import UUID
 
 import strawberry
-from graphql import GraphQLError
 
 from db import errors
 from db.queries import accounts as account_queries
 from db.queries import sign_ins
 from db.services import accounts
 from graph.accounts.inputs import LoginInput, RevokeSessionInput
+from graph.accounts.passwords import ATTEMPT, Passwords, raise_rate_limited
 from graph.accounts.types import Session, User
 from graph.core.context import Info
 from graph.core.costs import costs
@@ -20,8 +20,6 @@ from graph.core.edges import one
 from graph.core.ids import decode, global_id
 from graph.core.permissions import Scope, mutation
 from graph.core.problems import InvalidCredentials, InvalidInput, NotFound
-
-LOGIN = 20  # points: an attempt costs more than a read, and the points of an address bound how many it can make
 
 
 @strawberry.type(description="You are signed in. The rest of this operation is executed as the user who signed in.")
@@ -65,12 +63,12 @@ RevokeOtherSessionsResult = Annotated[
 
 
 @strawberry.type
-class AccountMutations:
+class AccountMutations(Passwords):
     @mutation(
         scope=Scope.PUBLIC,
         description="Sign in with a password, which begins a session. After a few failures the next attempts have to wait: the error has the"
         " code RATE_LIMITED and `retryAfter`. A failure tells neither by its text nor by its time whether the account exists.",
-        metadata=costs(LOGIN),
+        metadata=costs(ATTEMPT),
     )
     async def login(self, info: Info, input: Annotated[LoginInput, strawberry.argument(description="Who signs in.")]) -> LoginResult:
         assert info.context.sign_ins is not None
@@ -81,7 +79,7 @@ class AccountMutations:
         except errors.InvalidInput as error:
             return InvalidInput.of(error)
         except errors.TooManyAttempts as error:
-            raise GraphQLError(error.message, extensions={"code": "RATE_LIMITED", "retryAfter": error.retry_seconds}) from None
+            raise_rate_limited(error)
         info.context.viewer = signed_in.viewer
         info.context.reset_loaders()
         session_id = signed_in.viewer.require_session()

@@ -23,6 +23,7 @@ class ProblemCode(StrEnum):
     INSUFFICIENT_CREDITS = "insufficient_credits"
     UPLOAD_MISMATCH = "upload_mismatch"
     INVALID_CREDENTIALS = "invalid_credentials"
+    WEAK_PASSWORD = "weak_password"  # noqa: S105 - the name of a problem
 
 
 describe(
@@ -37,6 +38,7 @@ describe(
     INSUFFICIENT_CREDITS="The request costs more credits than you can spend.",
     UPLOAD_MISMATCH="The uploaded file is not the one that was announced.",
     INVALID_CREDENTIALS="Nobody can sign in with these credentials.",
+    WEAK_PASSWORD="The new password is too easy to guess.",  # noqa: S106 - a description
 )
 
 
@@ -83,6 +85,16 @@ class InvalidInput(Problem):
     def of(cls, error: errors.InvalidInput) -> Self:
         issues = [InputIssue(path=list(issue.path), message=issue.message) for issue in error.issues]
         return cls(message=error.message, code=ProblemCode.INVALID_INPUT, issues=issues)
+
+
+@strawberry.type(description="The new password is too easy to guess.")
+class WeakPassword(Problem):
+    issues: list[InputIssue] = strawberry.field(metadata=costs(entries=1), description="What is wrong with it.")
+
+    @classmethod
+    def of(cls, error: errors.WeakPassword) -> Self:
+        issues = [InputIssue(path=list(issue.path), message=issue.message) for issue in error.issues]
+        return cls(message=error.message, code=ProblemCode.WEAK_PASSWORD, issues=issues)
 
 
 @strawberry.type(description="It exists, but its present state does not allow this.")

@@ -12,7 +12,7 @@ from graph.core.context import Context, StreamProgress
 if TYPE_CHECKING:
     from db.core.viewer import Viewer
     from db.core.work import Database
-    from db.services.accounts import SignIns
+    from db.services.accounts import PasswordChanges, SignIns
     from db.stores.objects import ObjectStore
     from db.streams.feed import Feed
     from db.streams.sessions import Session
@@ -33,6 +33,7 @@ class RequestServices:
     execution_timeout: float | None = None  # seconds that one execution may take
     client: ClientInfo = NO_CLIENT  # anonymous clients are rate limited by its address
     sign_ins: SignIns | None = None
+    password_changes: PasswordChanges | None = None
     shows_cost: bool = False  # whether `extensions` of results report the cost of the operation
     plan_requested: bool = False  # whether `extensions` of results report how the operation was executed, to those who may know
     shows_plan_to_all: bool = False  # not to admins alone
@@ -55,6 +56,7 @@ class RequestServices:
             viewer,
             self.client,
             self.sign_ins,
+            self.password_changes,
             session,
             request_id or uuid4().hex,
             StreamProgress(after),

@@ -213,6 +213,24 @@ def print_tokens(rows: Sequence[Row[Any]], *, as_json: bool) -> None:
     _print_table(table)
 
 
+def print_mails(rows: Sequence[Row[Any]], *, as_json: bool) -> None:
+    """Print a page of mails."""
+    if as_json:
+        for row in rows:
+            _print_json_line(_record(row, "id", "address", "template", "status", "tries", "created_at", "sent_at", "error"))
+        return
+    if not rows:
+        typer.echo("No mail.")
+        return
+    table = _table("mail", "to", "template", "status", "tries", "created", "sent", "error")
+    for row in rows:
+        created, sent = _format_time(row.created_at), _format_time(row.sent_at)
+        table.add_row(
+            str(row.id), Text(row.address), row.template.name, row.status.name, str(row.tries), created, sent, Text(row.error or "")
+        )
+    _print_table(table)
+
+
 def _access(disabled_at: datetime | None) -> str:
     return "enabled" if disabled_at is None else f"disabled since {_format_time(disabled_at)}"
 

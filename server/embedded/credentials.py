@@ -22,6 +22,13 @@ def write_private(path: Path, text: str) -> None:
     draft.replace(path)
 
 
+def load_or_create_secret(path: Path) -> str:
+    """The secret in this file, generated and stored if missing."""
+    if not path.exists():
+        write_private(path, secrets.token_urlsafe(32) + "\n")
+    return path.read_text().strip()
+
+
 @dataclass(frozen=True)
 class Credentials:
     """Credentials of clients. Letters and digits only, so that URLs and settings need no escaping."""

@@ -79,9 +79,7 @@ async def test_guesses_in_one_operation_count_each(ada: Client, sign_in: SignIn,
 
 async def test_an_owner_signs_in_from_where_they_were_whatever_others_try(ada: Client, sign_in: SignIn, anonymous: Client) -> None:
     await sign_in("ada")  # the password is set, and this network is known
-    await in_turns(
-        [guess(anonymous, name, number, network=2 + number % 200) for number in range(100) for name in ("ada", "ada@example.org")]
-    )
+    await in_turns([guess(anonymous, name, number, network=2 + number) for number in range(30) for name in ("ada", "ada@example.org")])
     new_place = {"x-forwarded-for": "203.0.113.9"}
     assert (await anonymous.login("ada", PASSWORD, **new_place))["extensions"]["code"] == "RATE_LIMITED", "a new place has to wait"
     assert [(await anonymous.login("ada"))["__typename"] for _ in range(12)] == ["LoginPayload"] * 12
@@ -102,7 +100,7 @@ async def test_neither_text_nor_time_tells_whether_an_account_exists(
     """Of a user with a password, one without, one whose hash comes from another system and takes longer, one who is disabled, and nobody."""
     for name in ("ada", "reader"):
         await sign_in(name)
-    foreign = bcrypt.hashpw(b"another password", bcrypt.gensalt(10)).decode()
+    foreign = bcrypt.hashpw(b"another password", bcrypt.gensalt(9)).decode()
     async with database.work(SYSTEM) as work:
         await work.run(update(User).where(User.username == "reader").values(password_hash=foreign))
         await work.run(update(User).where(User.username == "admin").values(password_hash=foreign, disabled_at=text("now()")))
@@ -114,8 +112,9 @@ async def test_neither_text_nor_time_tells_whether_an_account_exists(
         answers.append(await guess(anonymous, name, 0, network=network))
         times[name].append(time.perf_counter() - started)
 
-    for turn in range(4):  # together, so that the load of the machine is the same for all
-        await asyncio.gather(*(measure(name, 10 * turn + number) for number, name in enumerate(times)))
+    for turn in range(3):  # in alternation, so that the load of the machine is the same for all
+        for number, name in enumerate(times):
+            await measure(name, 10 * turn + number)
     medians = {name: statistics.median(taken) for name, taken in times.items()}
     assert all(answer == answers[0] for answer in answers)
     assert max(medians.values()) <= 1.1 * min(medians.values()), medians

@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
+from sqlalchemy import func, select, update
+
+from db.core.viewer import SYSTEM
+from db.services.mail import compose
+from db.settings import state_settings
+from db.tables import AccountToken, EmailMessage
 from tests.client import PASSWORD, Client
 from tests.endings import UNKNOWN, Endings, World, endings_of
 
@@ -41,3 +49,32 @@ async def revoke_session(world: World) -> Endings:
 async def revoke_other_sessions(world: World) -> Endings:
     await _signed_in(world)
     yield "RevokeOtherSessionsPayload", {}
+
+
+@endings_of("requestPasswordReset")
+async def request_password_reset(world: World) -> Endings:
+    yield "RequestPasswordResetPayload", {"email": "ada@example.org"}
+    yield "InvalidInput", {"email": "ada"}
+
+
+@endings_of("resetPassword")
+async def reset_password(world: World) -> Endings:
+    await world.ada.one('mutation { requestPasswordReset(input: {email: "ada@example.org"}) { __typename } }')
+    (message,) = await world.database.rows(select(EmailMessage.id))
+    async with world.database.work(SYSTEM) as work:
+        text = (await compose(work, state_settings(), message.id)).text
+    token = next(line.strip() for line in text.splitlines() if "." in line and line.startswith("  "))
+    yield "ResetPasswordPayload", {"token": token, "newPassword": "a new password 7"}
+    yield "InvalidInput", {"token": token, "newPassword": "a new password 7"}
+    async with world.database.work(SYSTEM) as work:
+        await work.run(update(AccountToken).values(used_at=None, created_at=func.now() + timedelta(seconds=1)))
+    yield "WeakPassword", {"token": token, "newPassword": "short"}
+
+
+@endings_of("changePassword")
+async def change_password(world: World) -> Endings:
+    await _signed_in(world)
+    new = "a new password 7"
+    yield "ChangePasswordPayload", {"currentPassword": PASSWORD, "newPassword": new}
+    yield "InvalidCredentials", {"currentPassword": PASSWORD, "newPassword": new}
+    yield "WeakPassword", {"currentPassword": new, "newPassword": "short"}

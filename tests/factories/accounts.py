@@ -23,4 +23,11 @@ INSERT INTO sessions (user_id, token_sha256, expires_at, idle_seconds, network)
 SELECT u.id, sha256(uuid_send(gen_random_uuid())), now() + interval '1 day', 3600, 'unknown' FROM users u WHERE u.username = :owner;
 """
 
-FACTORY = Factory(ids={"user": User, "session": UserSession, "login": LoginEvent}, rows=_ROWS, states=_STATES)
+_MAILS = """
+INSERT INTO account_tokens (user_id, purpose, email) SELECT u.id, 'reset_password', u.email FROM users u WHERE u.username = :owner;
+
+INSERT INTO email_messages (user_id, address, template, token_id, status)
+SELECT t.user_id, t.email, 'password_reset', t.id, 'sent' FROM account_tokens t JOIN users u ON u.id = t.user_id WHERE u.username = :owner;
+"""
+
+FACTORY = Factory(ids={"user": User, "session": UserSession, "login": LoginEvent}, rows=_ROWS, states=_STATES + _MAILS)

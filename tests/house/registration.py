@@ -75,6 +75,9 @@ OTHER_SCOPES: Mapping[str, Scope] = {
     "Mutation.logout": Scope.SESSION,
     "Mutation.revokeSession": Scope.SESSION,
     "Mutation.revokeOtherSessions": Scope.SESSION,
+    "Mutation.requestPasswordReset": Scope.PUBLIC,
+    "Mutation.resetPassword": Scope.PUBLIC,
+    "Mutation.changePassword": Scope.SESSION,
 }
 
 

@@ -114,7 +114,7 @@ def up(data_dir: Path) -> Generator[Up]:
 def test_one_line_says_where_it_is_and_where_the_token_lies(up: Up) -> None:
     lines = [line for line in up.output.read_text().splitlines() if line.startswith("Trellis is ready")]
     assert lines == [f"Trellis is ready at {up.url}/graphql; the admin's token is in {up.data_dir}/admin-token"]
-    assert stat.S_IMODE((up.data_dir / "admin-token").stat().st_mode) == 0o600
+    assert {stat.S_IMODE((up.data_dir / name).stat().st_mode) for name in ("admin-token", "secret-key")} == {0o600}
     assert up.viewer() == "admin@trellis.local"
     assert httpx.get(f"{up.url}/readyz?strict").status_code == 200
 

@@ -21,13 +21,13 @@ from argon2 import PasswordHasher, extract_parameters
 from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatchError
 
 from db.core.checks import Checks
-from db.errors import Unavailable
+from db.errors import Unavailable, WeakPassword
 
 MIN_LENGTH = 10
 MAX_LENGTH = 1_000
 MIN_DISTINCT = 5
 MAX_WAITING = 32  # hashes that a process queues; each takes some 50 ms
-NICENESS = 10  # of the hashing threads: on a busy machine the event loop goes first
+NICENESS = 5  # of the hashing threads: on a busy machine the event loop goes first
 _BCRYPT = re.compile(r"\$2[aby]\$(\d\d)\$[./A-Za-z0-9]{53}")
 _BCRYPT_LENGTH = 72  # bytes of a password that bcrypt hashes; the library refuses longer ones
 MAX_BCRYPT_COST = 13  # one more doubles the time, and a failed sign-in must not take longer than `sign_in.FAILURE_TIME`
@@ -60,14 +60,27 @@ def check_imported_hash(checks: Checks, password_hash: str, name: str) -> None:
 
 
 def password_hash(password: str, *own_names: str, is_hash: bool = False) -> str:
-    """Return the hash of a new password, or check one that was made elsewhere (`is_hash`). Raises `InvalidInput`."""
+    """Return the hash of a new password, or check one that was made elsewhere (`is_hash`). Raises `WeakPassword` or `InvalidInput`."""
+    if not is_hash:
+        require_strong(password, "password", *own_names)
+        return make_hash(password)
     checks = Checks()
-    if is_hash:
-        check_imported_hash(checks, password, "hash")
-    else:
-        check_new_password(checks, password, "password", *own_names)
+    check_imported_hash(checks, password, "hash")
     checks.raise_if_invalid()
-    return password if is_hash else make_hash(password)
+    return password
+
+
+def require_strong(password: str, name: str, *own_names: str) -> None:
+    """Raise `WeakPassword` with issues named `name`, see `check_new_password`."""
+    checks = Checks()
+    check_new_password(checks, password, name, *own_names)
+    if checks.issues:
+        raise WeakPassword(checks.issues)
+
+
+def is_possible(password: str) -> bool:
+    """Whether a user can have this password; what cannot be is not worth a hash."""
+    return 0 < len(password) <= MAX_LENGTH and "\x00" not in password
 
 
 def make_hash(password: str) -> str:

@@ -66,13 +66,12 @@ async def revoke_session(work: Work, session_id: UUID) -> UUID:
 
 async def revoke_other_sessions(work: Work) -> int:
     """End all sessions of the viewer except the one that the request came with; return how many."""
-    kept = work.viewer.require_session()
-    return await _end(work, UserSession.user_id == work.viewer.id, UserSession.id != kept)
+    return await end_sessions(work, work.viewer.id, kept=work.viewer.require_session())
 
 
-async def end_sessions(work: Work, user_id: UUID) -> int:
-    """End all sessions of a user; return how many."""
-    return await _end(work, UserSession.user_id == user_id)
+async def end_sessions(work: Work, user_id: UUID, kept: UUID | None = None) -> int:
+    """End all sessions of a user, except the one `kept`; return how many."""
+    return await _end(work, UserSession.user_id == user_id, *([] if kept is None else [UserSession.id != kept]))
 
 
 async def record_session_use(work: Work, session_ids: Collection[UUID]) -> None:

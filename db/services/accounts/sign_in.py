@@ -44,6 +44,8 @@ class AttemptLimits(Protocol):
 
     async def give_back(self, login: str, address: str | None, *, is_known_client: bool) -> None: ...
 
+    async def take_mail(self, email: str, address: str | None) -> bool: ...
+
 
 @dataclass(frozen=True, slots=True)
 class _Account:
@@ -70,7 +72,7 @@ class SignIns:
         """
         checks = Checks()
         checks.name(login, "login", length=MAX_LOGIN_LENGTH)
-        if not 0 < len(password) <= passwords.MAX_LENGTH or "\x00" in password:
+        if not passwords.is_possible(password):
             checks.add("password", message=f"A password has 1 to {passwords.MAX_LENGTH:,} characters, none of them NUL.")
         checks.raise_if_invalid()
         name, earliest_answer = login.strip(), time.monotonic() + FAILURE_TIME

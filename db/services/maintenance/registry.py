@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from db.services.maintenance import counters, credits, objects, rows, uploads
+from db.services.maintenance import counters, credits, mail, objects, rows, uploads
 from db.services.maintenance.context import MaintenanceContext, MaintenanceTaskFailed
 from db.settings import StateSettings
 
@@ -28,6 +28,7 @@ MAINTENANCE_TASKS: dict[str, MaintenanceTask] = {
         MaintenanceTask("retire_workers", rows.retire_workers, lambda settings: settings.maintenance_retire_workers),
         MaintenanceTask("forget_keys", rows.forget_keys, lambda settings: settings.maintenance_forget_keys),
         MaintenanceTask("forget_staged_points", rows.forget_staged_points, lambda settings: settings.maintenance_forget_staged_points),
+        MaintenanceTask("send_mail", mail.send_mail, lambda settings: settings.maintenance_send_mail),
         MaintenanceTask("forget_sign_ins", rows.forget_sign_ins, lambda settings: settings.maintenance_forget_sign_ins),
         MaintenanceTask("expire_uploads", uploads.expire_uploads, lambda settings: settings.maintenance_expire_uploads),
         MaintenanceTask("reconcile_counters", counters.reconcile_counters, lambda settings: settings.maintenance_reconcile_counters),

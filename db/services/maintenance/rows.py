@@ -13,7 +13,7 @@ from db.core.work import Database
 from db.services import idempotency
 from db.services.jobs import retire_silent_workers
 from db.services.maintenance.context import MaintenanceContext, MaintenanceTaskFailed
-from db.tables import IdempotencyKey, Job, LoginEvent, StagedPoint, UserSession, Worker
+from db.tables import AccountToken, EmailMessage, IdempotencyKey, Job, LoginEvent, StagedPoint, UserSession, Worker
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -66,10 +66,15 @@ async def forget_staged_points(context: MaintenanceContext) -> int:
 
 
 async def forget_sign_ins(context: MaintenanceContext) -> int:
-    """Delete the sessions that expired, and the sign-ins that were tried, before the retention."""
+    """Delete the sessions that expired, the sign-ins that were tried, and the mails and their tokens that were made, before the retention."""
     kept_since = func.now() - timedelta(seconds=context.settings.sign_in_retention)
-    sessions = await _delete_in_batches(context.database, UserSession, UserSession.expires_at < kept_since)
-    return sessions + await _delete_in_batches(context.database, LoginEvent, LoginEvent.created_at < kept_since)
+    conditions = (
+        (UserSession, UserSession.expires_at < kept_since),
+        (LoginEvent, LoginEvent.created_at < kept_since),
+        (EmailMessage, EmailMessage.created_at < kept_since),
+        (AccountToken, AccountToken.created_at < kept_since),
+    )
+    return sum([await _delete_in_batches(context.database, model, condition) for model, condition in conditions])
 
 
 async def _delete_in_batches(database: Database, model: Any, condition: ColumnElement[bool]) -> int:

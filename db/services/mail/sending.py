@@ -1,0 +1,91 @@
+"""Queue mails with the change that they tell of, and send those that wait."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from email.utils import parseaddr
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Double, Interval, func, insert, literal_column, select, update
+
+from db.core.viewer import SYSTEM
+from db.core.work import Database, Work
+from db.services.mail import smtp
+from db.services.mail.composing import ComposedMail, compose
+from db.settings import StateSettings
+from db.tables import EmailMessage
+from db.tables.mail import EmailStatus, EmailTemplate
+
+MAX_PER_RUN = 500
+MAX_AGE = timedelta(days=3)  # after which a mail that could not be sent has failed
+MAX_SENDING = timedelta(minutes=5)  # after which the process that sent a mail is known to have died
+FIRST_BACKOFF = 15  # seconds
+MAX_DOUBLINGS = 8  # of the backoff: an hour
+
+
+async def queue_mail(work: Work, template: EmailTemplate, user_id: UUID, address: str, token_id: UUID | None = None) -> None:
+    """Add a mail, which is sent after the commit."""
+    await work.run(insert(EmailMessage).values(template=template, user_id=user_id, address=address, token_id=token_id))
+
+
+async def send_pending(database: Database, settings: StateSettings) -> int:
+    """Send the mails that are due, one after the other; return how many were sent. Stops at the first that the server cannot take now.
+
+    A mail is marked as SENDING before it is sent: whatever happens then, it is never sent twice.
+    """
+    async with database.work(SYSTEM) as work:
+        await _give_up(work)
+    sent = 0
+    while sent < MAX_PER_RUN:
+        async with database.work(SYSTEM) as work:
+            message_id = await _claim(work)
+            if message_id is None:
+                break
+            mail = await compose(work, settings, message_id)
+        if not await _deliver(database, settings, message_id, mail):
+            break
+        sent += 1
+    return sent
+
+
+async def _give_up(work: Work) -> None:
+    """Mark mails whose sender died as UNCERTAIN, and those that are too old as FAILED."""
+    is_abandoned = (EmailMessage.status == EmailStatus.SENDING) & (EmailMessage.run_after < func.now() - MAX_SENDING)
+    died = "The process that sent it ended before the server's answer was known."
+    await work.run(update(EmailMessage).where(is_abandoned).values(status=EmailStatus.UNCERTAIN, error=died))
+    is_old = (EmailMessage.status == EmailStatus.PENDING) & (EmailMessage.tries > 0) & (EmailMessage.created_at < func.now() - MAX_AGE)
+    await work.run(update(EmailMessage).where(is_old).values(status=EmailStatus.FAILED))
+
+
+async def _claim(work: Work) -> UUID | None:
+    due = (
+        select(EmailMessage.id)
+        .where(EmailMessage.status == EmailStatus.PENDING, EmailMessage.run_after <= func.now())
+        .order_by(EmailMessage.run_after, EmailMessage.id)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+    )
+    values: dict[str, Any] = {"status": EmailStatus.SENDING, "tries": EmailMessage.tries + 1, "run_after": func.now()}
+    return await work.scalar(update(EmailMessage).where(EmailMessage.id == due.scalar_subquery()).values(values).returning(EmailMessage.id))
+
+
+async def _deliver(database: Database, settings: StateSettings, message_id: UUID, mail: ComposedMail) -> bool:
+    """Send a mail and record the outcome; False if the server takes none now."""
+    domain = parseaddr(settings.mail_from)[1].partition("@")[2] or "localhost"
+    url, goes_on = settings.smtp_url.get_secret_value(), True
+    try:
+        await asyncio.to_thread(smtp.deliver, url, settings.mail_from, f"<{message_id.hex}@{domain}>", mail)
+        values: dict[str, Any] = {"status": EmailStatus.SENT, "sent_at": func.now(), "error": None}
+    except smtp.Refused as error:
+        values = {"status": EmailStatus.FAILED, "error": str(error)}
+    except smtp.Uncertain as error:
+        values = {"status": EmailStatus.UNCERTAIN, "error": str(error)}
+    except smtp.NotSent as error:
+        doublings = func.least(EmailMessage.tries - 1, MAX_DOUBLINGS)
+        backoff = func.power(2, doublings, type_=Double) * literal_column(f"interval '{FIRST_BACKOFF} seconds'", Interval)
+        values, goes_on = {"status": EmailStatus.PENDING, "error": str(error), "run_after": func.now() + backoff}, False
+    async with database.work(SYSTEM) as work:
+        await work.run(update(EmailMessage).where(EmailMessage.id == message_id).values(values))
+    return goes_on

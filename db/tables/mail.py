@@ -1,0 +1,52 @@
+"""Mails to users: rows first, sent by a worker. A row holds a template and ids; texts, and links with secrets, are made when it is sent."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from sqlalchemy import ForeignKey, Index, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from db.core.base import Table, enum_column, now_column, uuid_primary_key
+from db.core.policy import Internal
+
+
+class EmailTemplate(StrEnum):
+    """What a mail says."""
+
+    PASSWORD_RESET = "password_reset"  # noqa: S105 - the name of a template
+    PASSWORD_CHANGED = "password_changed"  # noqa: S105 - the name of a template
+
+
+class EmailStatus(StrEnum):
+    """How far a mail has come. UNCERTAIN: the server took it and did not confirm; it is not sent again, since nobody wants it twice."""
+
+    PENDING = "pending"
+    SENDING = "sending"
+    SENT = "sent"
+    FAILED = "failed"
+    UNCERTAIN = "uncertain"
+
+
+class EmailMessage(Table, policy=Internal("Operators read the mails; a recipient reads theirs in a mailbox.")):
+    """A mail to a user at one address. `run_after` is when it is tried next; `error` says why the last try failed."""
+
+    __tablename__ = "email_messages"
+    __table_args__ = (
+        Index("ix_email_messages_pending", "run_after", "id", postgresql_where=text("status IN ('pending', 'sending')")),
+        Index("ix_email_messages_created_at", "created_at", "id"),
+    )
+
+    id: Mapped[UUID] = uuid_primary_key()
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    address: Mapped[str]
+    template: Mapped[EmailTemplate] = enum_column("template", EmailTemplate)
+    token_id: Mapped[UUID | None] = mapped_column(ForeignKey("account_tokens.id", ondelete="SET NULL"), index=True)
+    status: Mapped[EmailStatus] = enum_column("status", EmailStatus, server_default="pending")
+    tries: Mapped[int] = mapped_column(server_default="0")
+    run_after: Mapped[datetime] = now_column()
+    created_at: Mapped[datetime] = now_column()
+    sent_at: Mapped[datetime | None]
+    error: Mapped[str | None]
