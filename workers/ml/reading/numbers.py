@@ -125,6 +125,7 @@ def decimal_digits(text: str) -> tuple[int, int]:
 
 def parse_decimals(texts: pl.Series, scale: int) -> pl.Series:
     """Parse numbers with a decimal point exactly; null for those that are no number or need more digits than DECIMAL(38, scale) has."""
+    texts = texts.str.replace(r"^([+-]?)\.(\d)", "${1}0.${2}")
     plain = texts.str.contains(rf"^[+-]?0*\d{{1,{MAX_DIGITS - scale}}}" + (rf"(?:\.\d{{0,{scale}}})?$" if scale else "$"))
     dtype = pl.Decimal(MAX_DIGITS, scale)
     result = pl.select(pl.when(plain).then(texts.str.strip_chars_start("+"))).to_series().cast(dtype, strict=False)
