@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any, ClassVar
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, DateTime, Dialect, Double, Index, MetaData, Text, Uuid, func, text
+from sqlalchemy import BigInteger, CheckConstraint, DateTime, Dialect, Double, Index, MetaData, Text, Uuid, func, literal_column, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
@@ -95,14 +95,32 @@ def unique_name_index(table: str) -> Index:
 
 
 def listing_indexes(table: str, *, deletable: bool = True) -> tuple[Index, ...]:
-    """The indexes of a table's listings: by owner and creation (and change), and by creation for admins, who see all rows."""
-    where = text("deleted_at IS NULL") if deletable else None
-    owner_created = Index(f"ix_{table}_owner_id_created_at", "owner_id", text("created_at DESC"), text("id DESC"), postgresql_where=where)
-    all_created = Index(f"ix_{table}_created_at", text("created_at DESC"), text("id DESC"), postgresql_where=where)
+    """The indexes of a table's listings, by owner and for admins, who see all rows: by creation and, of a deletable table, by change and name.
+
+    The trigrams find parts of a name. An owner's rows by name are in the index of `unique_name_index`.
+    """
     if not deletable:
-        return owner_created, all_created
+        return filter_index(table, "owner_id"), filter_index(table)
+    where = text("deleted_at IS NULL")
+    name = text("lower(name)")
     return (
-        owner_created,
-        all_created,
+        filter_index(table, "owner_id", deletable=True),
+        filter_index(table, deletable=True),
         Index(f"ix_{table}_owner_id_updated_at", "owner_id", text("updated_at DESC"), text("id DESC"), postgresql_where=where),
+        Index(f"ix_{table}_updated_at", text("updated_at DESC"), text("id DESC"), postgresql_where=where),
+        Index(f"ix_{table}_name", name, "id", postgresql_where=where),
+        Index(
+            f"ix_{table}_name_trigrams",
+            literal_column("lower(name)", Text).label("lower_name"),
+            postgresql_using="gin",
+            postgresql_ops={"lower_name": "gin_trgm_ops"},
+            postgresql_where=where,
+        ),
     )
+
+
+def filter_index(table: str, *columns: str, deletable: bool = False) -> Index:
+    """The index of a listing that is narrowed to one value of each column: newest first. A foreign key in front is served by it too."""
+    where = text("deleted_at IS NULL") if deletable else None
+    name = "_".join((*columns, "created_at"))
+    return Index(f"ix_{table}_{name}", *columns, text("created_at DESC"), text("id DESC"), postgresql_where=where)

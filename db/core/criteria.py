@@ -73,7 +73,8 @@ class OneOf:
     values: tuple[Any, ...]
 
     def conditions(self, column: Column) -> Iterator[ColumnElement[bool]]:
-        yield equals_any(column, self.values)
+        # Only of one value are the rows of an index in the order of the columns behind it.
+        yield column == self.values[0] if len(self.values) == 1 else equals_any(column, self.values)
 
 
 @dataclass(frozen=True, slots=True)

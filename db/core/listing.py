@@ -67,7 +67,14 @@ class Listing:
         return RowMaker(self.columns)
 
     def _source(self, criteria: Criteria | None, order: Any) -> PageSource:
-        return PageSource((self, criteria, order), lambda viewer: self.rows(viewer, criteria), lambda: self.sort(order), self.parent)
+        is_filtered = criteria is not None and criteria != Criteria()
+        return PageSource(
+            (self, criteria, order),
+            lambda viewer: self.rows(viewer, criteria),
+            lambda: self.sort(order),
+            self.parent,
+            for_values=is_filtered,
+        )
 
     async def record_pages(
         self,

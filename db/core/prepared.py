@@ -102,12 +102,14 @@ def pick_columns(statement: Rows, names: Sequence[str]) -> list[Any]:
 class PreparedSelect:
     """The text of a select, and for each of its parameters the name of an argument, the viewer's attribute, or the value itself.
 
-    `computed` has the positions of parameters whose values are computed anew each time, such as settings.
+    `computed` has the positions of parameters whose values are computed anew each time, such as settings. `for_values`: PostgreSQL plans each
+    execution for its values. Otherwise it may keep one plan for all.
     """
 
     text: str
     parameters: tuple[tuple[str | None, str | None, Any], ...]
     computed: tuple[tuple[int, Callable[[], Any]], ...] = ()
+    for_values: bool = False
 
     def values(self, viewer: Viewer, arguments: Mapping[str, Any]) -> list[Any]:
         """The parameters in the order of the text."""
@@ -127,14 +129,21 @@ class PreparedSelects:
         self._limit = limit
         self._selects: OrderedDict[Hashable, PreparedSelect | None] = OrderedDict()
 
-    def get(self, key: Hashable, viewer: Viewer, build: Callable[[Viewer], Rows], arguments: frozenset[str]) -> PreparedSelect:
+    def get(
+        self, key: Hashable, viewer: Viewer, build: Callable[[Viewer], Rows], arguments: frozenset[str], *, for_values: bool = False
+    ) -> PreparedSelect:
         """Return the select for this key and the rights of the viewer. `arguments` are the names of its parameters.
 
         A statement that uses the viewer's id for anything but a parameter is prepared for this viewer alone.
         """
+
+        def prepare(viewer: Viewer, *, is_shared: bool) -> PreparedSelect | None:
+            select = _prepare(build(viewer), arguments, is_shared=is_shared)
+            return select and replace(select, for_values=for_values)
+
         rights = replace(viewer, id=_ANY_VIEWER, key_id=_ANY_KEY)
-        select = self._find((key, rights), lambda: _prepare(build(rights), arguments, is_shared=True))
-        return select or cast("PreparedSelect", self._find((key, viewer), lambda: _prepare(build(viewer), arguments, is_shared=False)))
+        select = self._find((key, rights), lambda: prepare(rights, is_shared=True))
+        return select or cast("PreparedSelect", self._find((key, viewer), lambda: prepare(viewer, is_shared=False)))
 
     def clear(self) -> None:
         """Forget all of them."""
@@ -192,13 +201,13 @@ async def execute(connection: PoolProxiedConnection, engine: Engine, select: Pre
         for listener in events.before_cursor_execute:
             listener(None, None, select.text, values, context, False)  # noqa: FBT003 - the arguments of the event
     try:
-        statement = await _statement(connection.info, driver_connection, select.text)
+        statement = await _statement(connection.info, driver_connection, select)
         try:
             records = await statement.fetch(*values)
         except (asyncpg.InvalidCachedStatementError, asyncpg.OutdatedSchemaCacheError, asyncpg.InvalidSQLStatementNameError):
             connection.info.pop(_STATEMENTS, None)  # a migration changed what the statement reads
             await driver_connection.reload_schema_state()
-            records = await (await _statement(connection.info, driver_connection, select.text)).fetch(*values)
+            records = await (await _statement(connection.info, driver_connection, select)).fetch(*values)
     except BaseException as error:
         adapted_connection, is_lost = connection.dbapi_connection, driver_connection.is_closed()
         if is_lost or not isinstance(error, asyncpg.PostgresError):
@@ -216,8 +225,11 @@ async def execute(connection: PoolProxiedConnection, engine: Engine, select: Pre
 _STATEMENTS = "trellis_prepared_selects"
 
 
-async def _statement(info: dict[str, Any], driver_connection: Any, text: str) -> Any:
-    """The prepared statement of this connection, prepared on first use."""
+async def _statement(info: dict[str, Any], driver_connection: Any, select: PreparedSelect) -> Any:
+    """The prepared statement of this connection, prepared on first use, or each time if its plan depends on its values."""
+    text = select.text
+    if select.for_values:
+        return await driver_connection.prepare(text, name="")  # PostgreSQL forgets the plan of the unnamed statement with the statement
     statements: OrderedDict[str, Any] = info.setdefault(_STATEMENTS, OrderedDict[str, Any]())
     statement = statements.get(text)
     if statement is None:

@@ -46,7 +46,8 @@ class PageParts:
 class PageSource:
     """A list, or one list per parent. `key` stands for its statement and order: sources with equal keys have equal ones.
 
-    `arguments` are the values of further named parameters of the statement.
+    `arguments` are the values of further named parameters of the statement. `for_values`: its best plan depends on how frequent its
+    values are, as that of a filtered list.
     """
 
     key: tuple[Any, ...]
@@ -54,6 +55,7 @@ class PageSource:
     sort: Callable[[], Sort]
     parent: Column | None
     arguments: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    for_values: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,11 @@ async def record_pages(
     ]
     key = (*source.key, parts.names, parts.cursors, page_slice.backward, *nulls)
     select = SELECTS.get(
-        key, viewer, lambda viewer: _statement(source, viewer, page_slice, parts, nulls), _ARGUMENTS | source.arguments.keys()
+        key,
+        viewer,
+        lambda viewer: _statement(source, viewer, page_slice, parts, nulls),
+        _ARGUMENTS | source.arguments.keys(),
+        for_values=source.for_values,
     )
     records = await database.records(select, select.values(viewer, arguments))
     lengths = [len(records)] if source.parent is None else _lengths(records, len(parents))
@@ -177,7 +183,7 @@ async def record_counts(database: Database, viewer: Viewer, source: PageSource, 
         counts = base.with_only_columns(source.parent.label("parent"), func.count(), maintain_column_froms=True)
         return counts.where(source.parent == any_(bindparam(_PARENTS, type_=ARRAY(Uuid)))).group_by(source.parent)
 
-    select = SELECTS.get((*source.key, "count"), viewer, statement, _ARGUMENTS)
+    select = SELECTS.get((*source.key, "count"), viewer, statement, _ARGUMENTS, for_values=source.for_values)
     records = await database.records(select, select.values(viewer, {_PARENTS: parents}))
     if source.parent is None:
         return {None: records[0][0]}

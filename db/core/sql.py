@@ -8,6 +8,8 @@ from typing import Any, TypeAlias
 from sqlalchemy import ARRAY, ColumnElement, Select, Text, any_, bindparam, func, literal_column, select, tuple_
 from sqlalchemy.orm import InstrumentedAttribute
 
+_SEPARATOR = "\x1f"
+
 Rows: TypeAlias = Select[*tuple[Any, ...]]  # a select, whatever its columns
 Column: TypeAlias = ColumnElement[Any] | InstrumentedAttribute[Any]  # a column of a table, or an expression
 
@@ -19,8 +21,15 @@ def equals_any(column: Column, values: Iterable[Any]) -> ColumnElement[bool]:
 
 
 def lower_equals_any(column: Column, texts: Iterable[str]) -> ColumnElement[bool]:
-    """`lower(column) = ANY(array)`, with the texts lower-cased by PostgreSQL too: its case rules differ from Python's."""
-    texts_parameter = bindparam(None, list(texts), type_=ARRAY(Text), unique=True)
+    """`lower(column) = ANY(array)`, with the texts lower-cased by PostgreSQL too: its case rules differ from Python's.
+
+    Joined into one text, their array is a constant to the planner, which then knows how frequent they are; a subquery is not.
+    """
+    texts = list(texts)
+    if all(text and _SEPARATOR not in text for text in texts):
+        joined = func.lower(bindparam(None, _SEPARATOR.join(texts), type_=Text, unique=True))
+        return func.lower(column) == any_(func.string_to_array(joined, _SEPARATOR, type_=ARRAY(Text)))
+    texts_parameter = bindparam(None, texts, type_=ARRAY(Text), unique=True)
     rows = func.unnest(texts_parameter).table_valued(literal_column("value", Text), name="texts").render_derived()
     return func.lower(column) == any_(func.array(select(func.lower(rows.c.value)).scalar_subquery()))
 

@@ -141,10 +141,20 @@ class _Positions:
         arguments = {_METRIC.key: order.metric}
         key = (listing, criteria, order.descending)
         ranked = PageSource(
-            (*key, "ranked"), lambda viewer: listing.ranked(viewer, criteria), lambda: self.ranked_sort, listing.parent, arguments
+            (*key, "ranked"),
+            lambda viewer: listing.ranked(viewer, criteria),
+            lambda: self.ranked_sort,
+            listing.parent,
+            arguments,
+            for_values=True,  # the metric may be frequent or rare
         )
         unranked = PageSource(
-            (*key, "unranked"), lambda viewer: listing.unranked(viewer, criteria), lambda: self.unranked_sort, listing.parent, arguments
+            (*key, "unranked"),
+            lambda viewer: listing.unranked(viewer, criteria),
+            lambda: self.unranked_sort,
+            listing.parent,
+            arguments,
+            for_values=True,  # the metric may be frequent or rare
         )
         bounds = None if criteria is None else criteria.get("metrics")
         is_excluded = isinstance(bounds, AllOf) and any(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any, cast
 from uuid import UUID
 
@@ -21,6 +23,7 @@ from db.core.viewer import Viewer
 from db.core.work import Database
 from db.tables import Experiment, Run, RunMetric
 
+_POSITION = re.compile(r"\s*[+-]?\d+")  # what PostgreSQL takes for a position in an array
 INFINITY = literal_column("'infinity'::float8", Double)
 
 
@@ -67,13 +70,22 @@ class ParameterMatch:
         # A key with dots may also be a key of the top level.
         candidates = [path] if len(path) == 1 else [path, [self.key]]
         if not self.sets:
-            return or_(*(self._value_at(candidate).is_not(None) for candidate in candidates))
+            return or_(*(self._has(candidate) for candidate in candidates))
         return and_(
             *(
                 or_(*(self._equals(candidate, orjson.loads(value)) for value in values for candidate in candidates), literal(value=False))
                 for values in self.sets
             )
         )
+
+    def _has(self, path: list[str]) -> ColumnElement[bool]:
+        """The path is there, and so is, as an index knows, its beginning that cannot lead into an array. Of one name the index knows all."""
+        in_objects = list(takewhile(lambda name: _POSITION.fullmatch(name) is None, path))
+        is_there = self._value_at(path).is_not(None)
+        if not in_objects:
+            return is_there
+        is_indexed = Run.hyperparameter_paths.contains(bindparam(None, [".".join(in_objects)], type_=ARRAY(Text), unique=True))
+        return is_indexed if in_objects == path == path[0].split(".") else is_indexed & is_there
 
     @staticmethod
     def _value_at(path: list[str]) -> ColumnElement[Any]:
@@ -109,7 +121,8 @@ class MetricOrder:
 
 def with_deleted(viewer: Viewer) -> Rows:
     """The runs a viewer may see, those of deleted experiments included, since edges still lead to them."""
-    return select(Run.__table__).where(visible(Run, viewer))
+    columns = (column for column in Run.__table__.c if column.name != "hyperparameter_paths")
+    return select(*columns).where(visible(Run, viewer))
 
 
 def runs(viewer: Viewer) -> Rows:

@@ -11,7 +11,17 @@ from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, tex
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db.core.base import Table, bigint_column, enum_column, jsonb_column, listing_indexes, now_column, unique_name_index, uuid_primary_key
+from db.core.base import (
+    Table,
+    bigint_column,
+    enum_column,
+    filter_index,
+    jsonb_column,
+    listing_indexes,
+    now_column,
+    unique_name_index,
+    uuid_primary_key,
+)
 from db.core.policy import Owned, Through
 
 
@@ -116,6 +126,7 @@ class Dataset(Table, policy=Owned()):
     __table_args__ = (
         unique_name_index("datasets"),
         *listing_indexes("datasets"),
+        *(filter_index("datasets", column, deletable=True) for column in ("modality", "problem_type", "source")),
         CheckConstraint("last_number >= 0", name="last_number_not_negative"),
     )
 
@@ -146,7 +157,7 @@ class DatasetVersion(Table, policy=Through("dataset_id")):
     )
 
     id: Mapped[UUID] = uuid_primary_key()
-    dataset_id: Mapped[UUID] = mapped_column(ForeignKey("datasets.id", ondelete="RESTRICT"), index=True)
+    dataset_id: Mapped[UUID] = mapped_column(ForeignKey("datasets.id", ondelete="RESTRICT"))
     number: Mapped[int]
     label: Mapped[str | None]
     status: Mapped[DatasetVersionStatus] = enum_column("status", DatasetVersionStatus)

@@ -7,10 +7,21 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, UniqueConstraint, text
+from sqlalchemy import BigInteger, CheckConstraint, Computed, ForeignKey, Index, Text, UniqueConstraint, text
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db.core.base import Table, bigint_column, enum_column, jsonb_column, listing_indexes, now_column, unique_name_index, uuid_primary_key
+from db.core.base import (
+    Table,
+    bigint_column,
+    enum_column,
+    filter_index,
+    jsonb_column,
+    listing_indexes,
+    now_column,
+    unique_name_index,
+    uuid_primary_key,
+)
 from db.core.policy import Internal, Owned, Through
 from db.tables.jobstates import JobStatus
 
@@ -69,27 +80,31 @@ class Experiment(Table, policy=Owned()):
 
 
 class Run(Table, policy=Owned()):
-    """One training. A trigger on `jobs` keeps status and times equal to the job's."""
+    """One training. A trigger on `jobs` keeps status and times equal to the job's. `hyperparameter_paths` are for filters alone."""
 
     __tablename__ = "runs"
     __table_args__ = (
         *listing_indexes("runs", deletable=False),
         UniqueConstraint("experiment_id", "number"),
         UniqueConstraint("job_id"),
-        Index("ix_runs_experiment_id_created_at", "experiment_id", text("created_at DESC"), text("id DESC")),
+        filter_index("runs", "experiment_id"),
+        filter_index("runs", "status"),
+        Index("ix_runs_number", "number", "id"),
         Index("ix_runs_owner_id_number", "owner_id", "number", "id"),
         Index("ix_runs_owner_id_status", "owner_id", "status", text("created_at DESC"), text("id DESC")),
         Index("ix_runs_hyperparameters", "hyperparameters", postgresql_using="gin", postgresql_ops={"hyperparameters": "jsonb_path_ops"}),
+        Index("ix_runs_hyperparameter_paths", "hyperparameter_paths", postgresql_using="gin"),
         CheckConstraint("number > 0", name="number_is_positive"),
     )
 
     id: Mapped[UUID] = uuid_primary_key()
-    owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="RESTRICT"), index=True)
-    experiment_id: Mapped[UUID] = mapped_column(ForeignKey("experiments.id", ondelete="RESTRICT"), index=True)
+    owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="RESTRICT"))
+    experiment_id: Mapped[UUID] = mapped_column(ForeignKey("experiments.id", ondelete="RESTRICT"))
     number: Mapped[int]
     name: Mapped[str | None]
     status: Mapped[RunStatus] = enum_column("status", RunStatus, server_default="pending")
     hyperparameters: Mapped[dict[str, Any]] = jsonb_column("{}")
+    hyperparameter_paths: Mapped[list[str]] = mapped_column(ARRAY(Text), Computed("trellis_json_paths(hyperparameters)", persisted=True))
     config: Mapped[dict[str, Any]] = jsonb_column("{}")
     notes: Mapped[str | None]
     seed: Mapped[int] = bigint_column()

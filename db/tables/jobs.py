@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.types import Text
 
-from db.core.base import Table, bigint_column, enum_column, jsonb_column, listing_indexes, now_column, uuid_primary_key
+from db.core.base import Table, bigint_column, enum_column, filter_index, jsonb_column, listing_indexes, now_column, uuid_primary_key
 from db.core.policy import Internal, Owned, Personal, Through
 from db.tables.jobstates import JobStatus
 
@@ -74,8 +74,11 @@ class Job(Table, policy=Owned()):
     __tablename__ = "jobs"
     __table_args__ = (
         *listing_indexes("jobs", deletable=False),
-        Index("ix_jobs_priority", text("priority DESC"), text("id DESC")),
-        Index("ix_jobs_owner_id_priority", "owner_id", text("priority DESC"), text("id DESC")),
+        filter_index("jobs", "owner_id", "status"),
+        *(filter_index("jobs", column) for column in ("kind", "status", "queue", "dataset_id", "dataset_version_id", "pipeline_id")),
+        # With `created_at` behind the order, jobs outside of a period are left out before their rows are read.
+        Index("ix_jobs_priority", text("priority DESC"), text("id DESC"), "created_at"),
+        Index("ix_jobs_owner_id_priority", "owner_id", text("priority DESC"), text("id DESC"), "created_at"),
         Index("ix_jobs_waiting", "queue", "priority", "created_at", postgresql_where=text("status IN ('pending', 'queued')")),
         Index("ix_jobs_leased", "lease_until", postgresql_where=text("status IN ('running', 'cancelling')")),
         Index("ix_jobs_unfinished_dataset", "dataset_id", postgresql_where=text("status NOT IN ('completed', 'failed', 'cancelled')")),
@@ -90,7 +93,7 @@ class Job(Table, policy=Owned()):
     )
 
     id: Mapped[UUID] = uuid_primary_key()
-    owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="RESTRICT"), index=True)
+    owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="RESTRICT"))
     kind: Mapped[JobKind] = enum_column("kind", JobKind)
     status: Mapped[JobStatus] = enum_column("status", JobStatus, server_default="pending")
     queue: Mapped[str]
@@ -106,9 +109,9 @@ class Job(Table, policy=Owned()):
     parameters: Mapped[dict[str, Any]] = jsonb_column("{}")
     error: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     retry_of_id: Mapped[UUID | None] = mapped_column(ForeignKey("jobs.id", ondelete="RESTRICT"), index=True)
-    dataset_id: Mapped[UUID | None] = mapped_column(ForeignKey("datasets.id", ondelete="RESTRICT"), index=True)
-    dataset_version_id: Mapped[UUID | None] = mapped_column(ForeignKey("dataset_versions.id", ondelete="RESTRICT"), index=True)
-    pipeline_id: Mapped[UUID | None] = mapped_column(ForeignKey("pipelines.id", ondelete="RESTRICT"), index=True)
+    dataset_id: Mapped[UUID | None] = mapped_column(ForeignKey("datasets.id", ondelete="RESTRICT"))
+    dataset_version_id: Mapped[UUID | None] = mapped_column(ForeignKey("dataset_versions.id", ondelete="RESTRICT"))
+    pipeline_id: Mapped[UUID | None] = mapped_column(ForeignKey("pipelines.id", ondelete="RESTRICT"))
     snapshot_id: Mapped[UUID | None] = mapped_column(ForeignKey("pipeline_snapshots.id", ondelete="RESTRICT"), index=True)
     worker_id: Mapped[UUID | None] = mapped_column(ForeignKey("workers.id", ondelete="RESTRICT"), index=True)
     lease_until: Mapped[datetime | None]

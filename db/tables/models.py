@@ -9,7 +9,17 @@ from uuid import UUID
 from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db.core.base import Table, bigint_column, enum_column, jsonb_column, listing_indexes, now_column, unique_name_index, uuid_primary_key
+from db.core.base import (
+    Table,
+    bigint_column,
+    enum_column,
+    filter_index,
+    jsonb_column,
+    listing_indexes,
+    now_column,
+    unique_name_index,
+    uuid_primary_key,
+)
 from db.core.policy import Owned, Through
 from db.tables.datasets import ProblemType
 
@@ -18,7 +28,7 @@ class Model(Table, policy=Owned()):
     """A model: a name for trained versions."""
 
     __tablename__ = "models"
-    __table_args__ = (unique_name_index("models"), *listing_indexes("models"))
+    __table_args__ = (unique_name_index("models"), *listing_indexes("models"), filter_index("models", "problem_type", deletable=True))
 
     id: Mapped[UUID] = uuid_primary_key()
     owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="RESTRICT"), index=True)
@@ -41,7 +51,7 @@ class ModelVersion(Table, policy=Through("model_id")):
     __table_args__ = (UniqueConstraint("model_id", "number"), CheckConstraint("number > 0", name="number_is_positive"))
 
     id: Mapped[UUID] = uuid_primary_key()
-    model_id: Mapped[UUID] = mapped_column(ForeignKey("models.id", ondelete="RESTRICT"), index=True)
+    model_id: Mapped[UUID] = mapped_column(ForeignKey("models.id", ondelete="RESTRICT"))
     number: Mapped[int]
     algorithm: Mapped[str]
     architecture: Mapped[str | None]
@@ -64,11 +74,12 @@ class ModelAliasEvent(Table, policy=Through("model_id")):
     __tablename__ = "model_alias_events"
     __table_args__ = (
         Index("uq_model_alias_events_current", "model_id", "name", unique=True, postgresql_where=text("superseded_at IS NULL")),
+        Index("ix_model_alias_events_name", "name", "model_id", postgresql_where=text("superseded_at IS NULL")),
         Index("ix_model_alias_events_history", "model_id", "name", text("set_at DESC")),
     )
 
     id: Mapped[UUID] = uuid_primary_key()
-    model_id: Mapped[UUID] = mapped_column(ForeignKey("models.id", ondelete="RESTRICT"), index=True)
+    model_id: Mapped[UUID] = mapped_column(ForeignKey("models.id", ondelete="RESTRICT"))
     model_version_id: Mapped[UUID] = mapped_column(ForeignKey("model_versions.id", ondelete="RESTRICT"), index=True)
     name: Mapped[str]
     set_by_id: Mapped[UUID | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"), index=True)

@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.types import Text
 
-from db.core.base import Table, enum_column, listing_indexes, now_column, unique_name_index, uuid_primary_key
+from db.core.base import Table, enum_column, filter_index, listing_indexes, now_column, unique_name_index, uuid_primary_key
 from db.core.policy import Owned, Shared
 from db.tables.datasets import Modality
 
@@ -46,6 +46,7 @@ class Pipeline(Table, policy=Owned()):
     __table_args__ = (
         unique_name_index("pipelines"),
         *listing_indexes("pipelines"),
+        *(filter_index("pipelines", column, deletable=True) for column in ("modality", "status", "is_template")),
         CheckConstraint("version > 0", name="version_is_positive"),
     )
 
@@ -68,11 +69,11 @@ class PipelineSnapshot(Table, policy=Owned()):
     """A frozen definition with parameters applied, identified by the SHA-256 of its canonical JSON, so equal runs share one."""
 
     __tablename__ = "pipeline_snapshots"
-    __table_args__ = (UniqueConstraint("pipeline_id", "sha256"),)
+    __table_args__ = (UniqueConstraint("pipeline_id", "sha256"), filter_index("pipeline_snapshots", "pipeline_id"))
 
     id: Mapped[UUID] = uuid_primary_key()
     owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="RESTRICT"), index=True)
-    pipeline_id: Mapped[UUID | None] = mapped_column(ForeignKey("pipelines.id", ondelete="SET NULL"), index=True)
+    pipeline_id: Mapped[UUID | None] = mapped_column(ForeignKey("pipelines.id", ondelete="SET NULL"))
     sha256: Mapped[str]
     definition: Mapped[dict[str, Any]] = mapped_column(JSONB)
     created_at: Mapped[datetime] = now_column()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
+import orjson
 import pytest
 from sqlalchemy import text
 
@@ -64,6 +65,40 @@ async def test_runs_are_filtered_by_metric_and_parameter(ada: Client, runs: dict
     ]:
         page = await ada.one(RUNS, filter=criteria, orderBy=BY_ACCURACY)
         assert (alphas(page), page["totalCount"]) == (expected, len(expected)), criteria
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [
+        ("alpha", [6, 5, 4, 3, 2, 1]),
+        ("train", [4, 3, 2, 1]),
+        ("train.depth", [3, 2, 1]),
+        ("train.depth.1", [2]),
+        ("train.depth.1.unit", [2]),
+        ("train.depth.1.none", []),
+        ("train.none", []),
+        ("none", []),
+        ("none.0", []),
+        ("0", [4]),
+        ("0.unit", [4]),
+    ],
+)
+async def test_runs_are_found_by_whether_they_have_a_parameter(
+    ada: Client, runs: dict[int, str], database: Database, key: str, expected: list[int]
+) -> None:
+    documents = {
+        1: {"train": {"depth": None}},
+        2: {"train": {"depth": [1, {"unit": "m"}]}},
+        3: {"train.depth": 1, "train": "text"},
+        4: {"train": {}, "0": {"unit": "m"}},
+    }
+    async with database.engine.begin() as connection:
+        for alpha, document in documents.items():
+            has_alpha = "hyperparameters @> jsonb_build_object('alpha', cast(:alpha AS int))"
+            added = text(f"UPDATE runs SET hyperparameters = hyperparameters || cast(:document AS jsonb) WHERE {has_alpha}")
+            await connection.execute(added, {"alpha": alpha, "document": orjson.dumps(document).decode()})
+    page = await ada.one(RUNS, filter={"parameters": [{"key": key}]})
+    assert (sorted(alphas(page), reverse=True), page["totalCount"]) == (expected, len(expected))
 
 
 @pytest.mark.parametrize("member", ["metrics", "parameters"])
