@@ -83,16 +83,16 @@ def trellis_api() -> Generator[tuple[str, int]]:
 
 
 @contextmanager
-def uvicorn_app(application: str, *options: str) -> Generator[tuple[str, int]]:
+def uvicorn_app(application: str, *options: str, **environment: str) -> Generator[tuple[str, int]]:
     """Serve `application` in a uvicorn process; yield its URL and process id."""
-    with _http_process("uvicorn", application, *options, "--log-level", "critical", "--no-access-log") as url_and_pid:
+    with _http_process("uvicorn", application, *options, "--log-level", "critical", "--no-access-log", **environment) as url_and_pid:
         yield url_and_pid
 
 
 @contextmanager
-def _http_process(*command: str) -> Generator[tuple[str, int]]:
+def _http_process(*command: str, **environment: str) -> Generator[tuple[str, int]]:
     port = free_port()
-    with run_process(*command, "--port", str(port)) as child:
+    with run_process(*command, "--port", str(port), **environment) as child:
         url = f"http://127.0.0.1:{port}"
         wait_until_served(url)
         yield url, child.pid

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
+from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
@@ -45,8 +47,8 @@ class RawConnection(asyncio.Protocol):
         return await self._response
 
 
-def request(query: str) -> bytes:
-    body = orjson.dumps({"query": query})
+def request(query: str, variables: Mapping[str, Any] | None = None) -> bytes:
+    body = orjson.dumps({"query": query} if variables is None else {"query": query, "variables": variables})
     head = (
         "POST /graphql HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\naccept: application/json\r\n"
         f"authorization: Bearer {deployment.TOKEN}\r\ncontent-length: {len(body)}\r\n\r\n"
@@ -54,16 +56,21 @@ def request(query: str) -> bytes:
     return head.encode() + body
 
 
-async def rate(port: int, query: str, clients: int, seconds: float, shortest: int) -> tuple[float, float]:
-    """Return (requests a second, median seconds of a request) with `clients` connections. A response has at least `shortest` bytes."""
+async def rate(
+    port: int, query: str, clients: int, seconds: float, shortest: int, variables: Sequence[Mapping[str, Any] | None] = (None,)
+) -> tuple[float, float]:
+    """Return (requests a second, median seconds of a request) with `clients` connections, which send the variables in turn.
+
+    A response has at least `shortest` bytes.
+    """
     loop = asyncio.get_running_loop()
     connections = [(await loop.create_connection(RawConnection, "127.0.0.1", port))[1] for _ in range(clients)]
-    sent, times = request(query), list[float]()
+    requests, times = itertools.cycle([request(query, values) for values in variables]), list[float]()
     deadline = time.perf_counter() + seconds
 
     async def send_requests(connection: RawConnection) -> None:
         while (started_at := time.perf_counter()) < deadline:
-            response = await connection.send(sent)
+            response = await connection.send(next(requests))
             if not response.startswith(b"HTTP/1.1 200") or len(response) < shortest:
                 raise SystemExit(f"port {port}: {response[:500].decode()}")
             times.append(time.perf_counter() - started_at)

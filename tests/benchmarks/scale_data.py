@@ -1,0 +1,175 @@
+"""A database of many owners and rows, made by PostgreSQL itself: one thousand owners, 200 thousand jobs and model versions, 2 million runs with
+5 metrics each and 10 million metric points, or a share of that.
+
+Every tenth row is the heavy owner's, and every fiftieth is under one dataset, experiment, model and pipeline. The other owners have equally
+many rows at every size. Each filterable column has values that are frequent, rare and absent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+
+FULL = 200_000  # jobs
+LIGHT, HEAVY = "light", "heavy"
+TOKENS = {"owner": "the-token-of-the-light-owner", "heavy owner": "the-token-of-the-heavy-owner"}
+RARE = "zebra"
+"""A word in the name of every 2,000th row."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How many rows each table gets."""
+
+    jobs: int
+
+    @property
+    def owners(self) -> int:
+        return max(self.jobs // 200, 10)
+
+    @property
+    def datasets(self) -> int:
+        return max(self.jobs // 20, 40)
+
+    @property
+    def experiments(self) -> int:
+        return max(self.jobs // 10, 40)
+
+    @property
+    def models(self) -> int:
+        return max(self.jobs // 4, 40)
+
+    @property
+    def runs(self) -> int:
+        return self.jobs * 10
+
+
+# A uuidv7 of a row: its time, its table and its number. Rows of a table lie evenly in a year.
+_FUNCTIONS = (
+    """CREATE FUNCTION pg_temp.at(i bigint, rows bigint) RETURNS timestamptz LANGUAGE sql STABLE AS $$
+      SELECT timestamptz '2025-06-01' + interval '1 year' * (i::float8 / rows) $$""",
+    """CREATE FUNCTION pg_temp.id(kind int, i bigint, rows bigint) RETURNS uuid LANGUAGE sql STABLE AS $$
+      SELECT (lpad(to_hex((extract(epoch FROM timestamptz '2025-06-01' + interval '1 year' * (i::float8 / rows)) * 1000)::bigint), 12, '0')
+        || '7' || lpad(to_hex(kind), 3, '0') || '8' || lpad(to_hex(i), 15, '0'))::uuid $$""",
+    """CREATE FUNCTION pg_temp.owner(i bigint, owners bigint) RETURNS uuid LANGUAGE sql STABLE AS $$
+      SELECT pg_temp.id(1, CASE WHEN i % 10 = 0 THEN 0 ELSE 1 + i * 7919 % (owners - 1) END, owners) $$""",
+    """CREATE FUNCTION pg_temp.name(i bigint) RETURNS text LANGUAGE sql STABLE AS $$
+      SELECT (ARRAY['Alder','birch','cedar','elm','fir','hazel','larch','maple','oak','pine'])[1 + (hashint8(i) & 1023) % 10] || ' survey '
+        || CASE WHEN i % 2000 = 1 OR i = 10 THEN 'zebra ' ELSE '' END || i $$""",
+)
+
+_ROWS = (
+    """INSERT INTO users (id, email, username, full_name, role, created_at)
+      SELECT pg_temp.id(1, i, :owners), CASE i WHEN 0 THEN 'heavy' WHEN 1 THEN 'light' ELSE 'u' || i END || '@example.org',
+        CASE i WHEN 0 THEN 'heavy' WHEN 1 THEN 'light' ELSE 'u' || i END, 'U', 'member', pg_temp.at(i, :owners)
+      FROM generate_series(0, :owners - 1) i""",
+    """INSERT INTO datasets (id, owner_id, name, modality, problem_type, source, created_at, updated_at, last_number)
+      SELECT pg_temp.id(2, i, :datasets), pg_temp.owner(i, :owners), pg_temp.name(i), CASE WHEN i % 500 = 3 THEN 'signal' ELSE 'tabular' END,
+        CASE WHEN i % 3 = 0 THEN NULL WHEN i % 900 = 7 THEN 'clustering' ELSE 'regression' END,
+        CASE WHEN i % 700 = 5 THEN 'derived' ELSE 'upload' END, pg_temp.at(i, :datasets), pg_temp.at(hashint8(i) & 1048575, 1048576), 1
+      FROM generate_series(0, :datasets - 1) i""",
+    """INSERT INTO pipelines (id, owner_id, name, modality, status, is_template, definition, created_at, updated_at)
+      SELECT pg_temp.id(3, i, :pipelines), pg_temp.owner(i, :owners), pg_temp.name(i), CASE WHEN i % 500 = 3 THEN 'signal' ELSE 'tabular' END,
+        CASE WHEN i % 800 = 9 THEN 'archived' WHEN i % 5 = 0 THEN 'draft' ELSE 'validated' END, i % 1000 = 11, '{"nodes": [], "links": []}',
+        pg_temp.at(i, :pipelines), pg_temp.at(hashint8(i) & 1048575, 1048576)
+      FROM generate_series(0, :pipelines - 1) i""",
+    """INSERT INTO pipeline_snapshots (id, owner_id, pipeline_id, sha256, definition, created_at)
+      SELECT pg_temp.id(4, i, :pipelines), pg_temp.owner(p, :owners), pg_temp.id(3, p, :pipelines), lpad(to_hex(i), 64, '0'),
+        '{"nodes": [], "links": []}', pg_temp.at(i, :pipelines)
+      FROM generate_series(0, :pipelines - 1) i, LATERAL (SELECT CASE WHEN i % 50 = 0 THEN 0 ELSE i END AS p) parent""",
+    """INSERT INTO experiments (id, owner_id, name, created_at, updated_at, last_number)
+      SELECT pg_temp.id(5, i, :experiments), pg_temp.owner(i, :owners), pg_temp.name(i), pg_temp.at(i, :experiments),
+        pg_temp.at(hashint8(i) & 1048575, 1048576), 100
+      FROM generate_series(0, :experiments - 1) i""",
+    """INSERT INTO models (id, owner_id, name, problem_type, created_at, updated_at, last_number)
+      SELECT pg_temp.id(6, i, :models), pg_temp.owner(i, :owners), pg_temp.name(i),
+        CASE WHEN i % 3 = 0 THEN NULL WHEN i % 900 = 7 THEN 'clustering' ELSE 'regression' END, pg_temp.at(i, :models),
+        pg_temp.at(hashint8(i) & 1048575, 1048576), 4
+      FROM generate_series(0, :models - 1) i""",
+    """INSERT INTO dataset_versions (id, dataset_id, number, status, source, created_at)
+      SELECT pg_temp.id(7, i, :jobs / 5), pg_temp.id(2, CASE WHEN i % 50 = 0 THEN 0 ELSE i % :datasets END, :datasets), i + 1,
+        'ready', 'upload', pg_temp.at(i, :jobs / 5)
+      FROM generate_series(0, :jobs / 5 - 1) i""",
+    """INSERT INTO jobs (id, owner_id, kind, status, queue, priority, dataset_id, dataset_version_id, pipeline_id, snapshot_id, error,
+        completed_at, created_at, updated_at)
+      SELECT pg_temp.id(8, i, :jobs), pg_temp.owner(d, :owners),
+        CASE WHEN i % 1000 = 3 THEN 'profile' WHEN kind < 30 THEN 'ingest' WHEN kind < 50 THEN 'process' ELSE 'train' END, status,
+        CASE WHEN i % 2000 = 9 THEN 'signal' WHEN kind < 30 THEN 'upload' ELSE 'tabular' END, CASE WHEN i % 1000 = 1 THEN 9 ELSE 4 + i % 3 END,
+        pg_temp.id(2, d, :datasets), pg_temp.id(7, CASE WHEN i % 50 = 0 THEN 0 ELSE i % (:jobs / 5) END, :jobs / 5), pg_temp.id(3, d, :pipelines),
+        pg_temp.id(4, d, :pipelines), CASE status WHEN 'failed' THEN '{"code": "BAD_INPUT", "message": "m", "retryable": false}'::jsonb END,
+        CASE WHEN status IN ('completed', 'failed', 'cancelled') THEN pg_temp.at(i, :jobs) END, pg_temp.at(i, :jobs), pg_temp.at(i, :jobs)
+      FROM generate_series(0, :jobs - 1) i,
+        LATERAL (SELECT CASE WHEN i % 50 = 0 THEN 0 ELSE i % :datasets END AS d, hashint8(i + 7) & 63 AS kind,
+          CASE WHEN i % 2000 = 7 THEN 'pending' WHEN hashint8(i) & 15 = 1 THEN 'failed' WHEN hashint8(i) & 63 = 2 THEN 'cancelled'
+            ELSE 'completed' END AS status) derived""",
+    "INSERT INTO job_inputs (job_id, dataset_version_id) SELECT id, dataset_version_id FROM jobs",
+    """INSERT INTO job_events (job_id, sequence, attempt, type, status, progress, created_at)
+      SELECT pg_temp.id(8, i, :jobs), n, 0, CASE n WHEN 1 THEN 'created' ELSE 'progress' END, 'pending', 0, pg_temp.at(i, :jobs)
+      FROM generate_series(0, :jobs - 1) i, LATERAL generate_series(1, CASE i WHEN 0 THEN :jobs / 10 ELSE 2 END) n""",
+    """INSERT INTO runs (id, owner_id, experiment_id, number, status, hyperparameters, seed, created_at, completed_at)
+      SELECT pg_temp.id(9, i, :runs), pg_temp.owner(e, :owners), pg_temp.id(5, e, :experiments), i + 1,
+        CASE WHEN i % 20000 = 7 THEN 'running' WHEN hashint8(i) & 15 = 1 THEN 'failed' ELSE 'completed' END,
+        jsonb_build_object('train', jsonb_build_object('alpha', i % 100, 'rare', i % 20000), 'model', CASE i % 2 WHEN 0 THEN 'ridge' ELSE 'lasso' END),
+        i, pg_temp.at(i, :runs), pg_temp.at(i, :runs)
+      FROM generate_series(0::bigint, :runs - 1) i, LATERAL (SELECT CASE WHEN i % 50 = 0 THEN 0 ELSE i % :experiments END AS e) derived""",
+    """INSERT INTO run_metrics (run_id, key, last, last_step, min, min_step, max, max_step, count)
+      SELECT pg_temp.id(9, i, :runs), key, value, 5, value, 5, 1, 1, 5
+      FROM generate_series(0::bigint, :runs - 1) i, LATERAL unnest(ARRAY['accuracy', 'auc', 'f1', 'loss', CASE WHEN i % 20000 = 10 THEN 'rare' ELSE 'mae' END])
+        WITH ORDINALITY k(key, n), LATERAL (SELECT (hashint8(i * 8 + n) & 16777215) / 16777216.0 AS value) derived""",
+    """INSERT INTO metric_points (run_id, key, step, value, batch, recorded_at)
+      SELECT pg_temp.id(9, i, :runs), key, step, step, step, pg_temp.at(i, :runs)
+      FROM generate_series(0::bigint, :runs / 4 - 1) i, unnest(ARRAY['accuracy', 'loss', 'mae', 'auc']) key, generate_series(1, 5) step""",
+    """INSERT INTO model_versions (id, model_id, number, algorithm, framework, problem_type, created_at)
+      SELECT pg_temp.id(10, i, :jobs), pg_temp.id(6, CASE WHEN i % 50 = 0 THEN 0 ELSE i % :models END, :models), i + 1, 'ridge', 'scikit-learn',
+        'regression', pg_temp.at(i, :jobs)
+      FROM generate_series(0, :jobs - 1) i""",
+    """INSERT INTO model_alias_events (model_id, model_version_id, name)
+      SELECT pg_temp.id(6, m, :models), pg_temp.id(10, m, :jobs), CASE WHEN m % 2000 = 1 THEN 'rare' ELSE 'production' END
+      FROM generate_series(1, :models - 1) m WHERE m % 50 <> 0 AND (m % 3 = 0 OR m % 2000 = 1)""",
+)
+_LARGE = ("runs", "run_metrics", "metric_points")  # whose indexes are made after their rows
+
+_INDEXES = """SELECT i.indexrelid::regclass::text AS name, pg_get_indexdef(i.indexrelid) AS definition FROM pg_index i
+  WHERE i.indrelid::regclass::text = ANY($1) AND NOT EXISTS (SELECT FROM pg_constraint c WHERE c.conindid = i.indexrelid)"""
+
+
+async def fill(url: str, size: Size) -> None:
+    """Fill a migrated database without rows, with current statistics and visibility maps."""
+    connect: Any = asyncpg.connect
+    connection = await connect(url, statement_cache_size=0)
+    try:
+        await connection.execute("SET session_replication_role = replica; SET maintenance_work_mem = '512MB'; SET synchronous_commit = off")
+        for function in _FUNCTIONS:
+            await connection.execute(function)
+        indexes = await connection.fetch(_INDEXES, list(_LARGE))
+        for index in indexes:
+            await connection.execute(f"DROP INDEX {index['name']}")
+        numbers = {
+            "owners": size.owners,
+            "datasets": size.datasets,
+            "pipelines": size.datasets * 5,
+            "experiments": size.experiments,
+            "models": size.models,
+            "jobs": size.jobs,
+            "runs": size.runs,
+        }
+        for statement in _ROWS:
+            for name, number in numbers.items():
+                statement = statement.replace(f":{name}", str(number))  # noqa: PLW2901 - a number in place of each name
+            await connection.execute(statement)
+        for index in indexes:
+            await connection.execute(index["definition"])
+        for who, name in (("owner", LIGHT), ("heavy owner", HEAVY)):
+            await connection.execute(
+                "INSERT INTO api_keys (user_id, name, prefix, token_sha256) SELECT id, 'bench', 'bench', sha256($2::text::bytea) FROM users"
+                " WHERE username = $1",
+                name,
+                TOKENS[who],
+            )
+        await connection.execute("RESET session_replication_role")
+        await connection.execute("VACUUM (FREEZE, ANALYZE)")
+        await connection.execute("CHECKPOINT")
+    finally:
+        await connection.close()

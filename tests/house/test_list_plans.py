@@ -1,0 +1,151 @@
+"""PostgreSQL reads no large table from end to end for a list, whatever its filter, order and page: each has an index that serves it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any, Self
+
+import asyncpg
+import orjson
+import pytest
+from sqlalchemy import event, text
+from sqlalchemy.engine import Engine
+
+from db.core.viewer import SYSTEM
+from db.core.work import Database
+from db.services import accounts
+from db.settings import StateSettings
+from tests.benchmarks import scale_data
+from tests.benchmarks.bench_scale import VIEWERS, compare, parents_of
+from tests.client import Client
+from tests.conftest import LiveServer, clean_tables
+from tests.exhaustive import exhaustive
+from tests.list_operations import Operation, Parents, deep_cursor, operations
+
+SIZE = scale_data.Size(400)
+TIMES = 2_000  # how many times larger PostgreSQL believes the tables to be
+LARGE = (
+    *("datasets", "dataset_versions", "pipelines", "pipeline_snapshots", "experiments", "models", "model_versions", "model_alias_events"),
+    *("jobs", "job_events", "job_events_default", "runs", "run_metrics"),
+)
+NEWEST = ({"field": "CREATED_AT", "direction": "DESC"}, {"by": {"field": "CREATED_AT"}, "direction": "DESC"})
+
+
+@pytest.fixture(scope="module")
+async def parents(settings: StateSettings, database: Database, live_server: LiveServer) -> Any:
+    await clean_tables(database)
+    await scale_data.fill(settings.database_url, SIZE)
+    async with database.work(SYSTEM) as work:
+        await accounts.ensure_admin(work, "admin@trellis.local", VIEWERS["admin"])
+    async with database.engine.begin() as connection:
+        grow = text("UPDATE pg_class SET reltuples = reltuples * :times WHERE relname = ANY(:tables)")
+        await connection.execute(grow, {"times": TIMES, "tables": LARGE})
+    yield await parents_of(settings.database_url)
+    await clean_tables(database)
+    async with database.read() as connection:
+        await connection.execute(text("ANALYZE"))
+
+
+class Explainer:
+    """Collects the statements of this process, and explains them."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._sent: list[tuple[str, Any]] = []
+        self._connection: Any = None
+
+    def _record(self, _connection: object, _cursor: object, statement: str, parameters: Any, *_rest: object) -> None:
+        if any(f"FROM {table}" in statement for table in LARGE):
+            self._sent.append((statement, parameters))
+
+    async def __aenter__(self) -> Self:
+        connect: Any = asyncpg.connect
+        self._connection = await connect(self._url, statement_cache_size=0)
+        event.listen(Engine, "before_cursor_execute", self._record)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        event.remove(Engine, "before_cursor_execute", self._record)
+        await self._connection.close()
+
+    async def scanned(self) -> set[str]:
+        """The large tables that the statements sent since the last call read from end to end."""
+        statements, self._sent = self._sent, []
+        plans = [
+            orjson.loads(await self._connection.fetchval(f"EXPLAIN (FORMAT JSON) {statement}", *parameters))[0]["Plan"]
+            for statement, parameters in statements
+        ]
+        return {
+            node["Relation Name"]
+            for plan in plans
+            for node in _nodes(plan)
+            if node["Node Type"] == "Seq Scan" and node["Relation Name"] in LARGE
+        }
+
+
+def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for inner in plan.get("Plans", ()):
+        yield from _nodes(inner)
+
+
+async def scans(explainer: Explainer, client: Client, all_operations: Iterator[Operation]) -> dict[str, set[str]]:
+    """The large tables that each of the operations reads from end to end, by the operation."""
+    found: dict[str, set[str]] = {}
+    for operation in all_operations:
+        request = operation.request()
+        data = await client.execute(request["query"], **request["variables"])
+        if operation.page == "deep":
+            while "edges" not in data:
+                (data,) = data.values()
+            if data["edges"]:
+                request = operation.request(deep_cursor(data["edges"][0]["cursor"]))
+                await client.execute(request["query"], **request["variables"])
+        if tables := await explainer.scanned():
+            found[str(operation)] = tables
+    return found
+
+
+@pytest.mark.parametrize("viewer", ["admin", exhaustive("heavy owner"), exhaustive("owner")])
+async def test_each_filter_and_each_order_has_an_index(
+    viewer: str, parents: dict[str, Parents], settings: StateSettings, live_server: LiveServer
+) -> None:
+    singles = (
+        operation
+        for operation in operations(parents[viewer], pages=("first",), pairs=False, counts=False)
+        if not operation.filter or operation.order in (None, *NEWEST)
+    )
+    client = Client(live_server.url, VIEWERS[viewer])
+    async with Explainer(settings.database_url) as explainer:
+        found = await scans(explainer, client, singles)
+    await client.close()
+    assert found == {}
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("viewer", VIEWERS)
+async def test_each_two_filters_and_each_page_have_an_index(
+    viewer: str, parents: dict[str, Parents], settings: StateSettings, live_server: LiveServer
+) -> None:
+    client = Client(live_server.url, VIEWERS[viewer])
+    async with Explainer(settings.database_url) as explainer:
+        found = await scans(explainer, client, operations(parents[viewer], counts=False))
+    await client.close()
+    assert found == {}
+
+
+async def test_the_benchmark_measures_lists_and_explains_them(
+    parents: dict[str, Parents], settings: StateSettings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await asyncio.to_thread(compare, [settings.database_url] * 2, ("Job.events", "Pipeline.snapshots"), flat=0.001)
+    printed = capsys.readouterr().out
+    assert "18 lists; 18 above 0.001x" in printed
+    assert "buffers  heavy owner: Job.events {} deep" in printed
+    assert "6 totalCounts" in printed
+
+
+async def test_a_scan_is_found(parents: dict[str, Parents], settings: StateSettings, database: Database) -> None:
+    async with Explainer(settings.database_url) as explainer:
+        await database.rows(text("SELECT id FROM runs WHERE notes = 'x'"))
+        assert await explainer.scanned() == {"runs"}
