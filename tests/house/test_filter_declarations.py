@@ -40,11 +40,11 @@ def test_a_new_field_of_a_filter_takes_one_line() -> None:
     datasets.listing.require_filters(WiderFilter.field_names())
     criteria = WiderFilter(
         description=StringFilter(eq="x", contains=None, starts_with=None, in_=None),
-        modality=[Modality.TEXT],
+        modality=[Modality.TEXT, Modality.IMAGE],
         target_column="y",
         owner_id=None,
     ).to_criteria()
-    assert criteria == Criteria.of(description=TextMatch("x"), modality=OneOf((Modality.TEXT,)), target_column=Equals("y"))
+    assert criteria == Criteria.of(description=TextMatch("x"), modality=OneOf((Modality.TEXT, Modality.IMAGE)), target_column=Equals("y"))
     assert hash(criteria) == hash(criteria.without("nothing"))
     for condition in ("lower(datasets.description) = lower(", "datasets.modality = ANY (", "datasets.target_column = "):
         assert condition in sql(criteria)
