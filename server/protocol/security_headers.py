@@ -29,7 +29,7 @@ class SecurityHeaders:
 
     def __init__(self, app: ASGIApp, hsts: int = 0) -> None:
         self._app = app
-        self._headers = security_headers(hsts)
+        self._headers = [(name.lower().encode(), value.encode()) for name, value in security_headers(hsts).items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -38,12 +38,14 @@ class SecurityHeaders:
 
         async def send_with_headers(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
-                message.setdefault("headers", [])
-                headers = MutableHeaders(scope=message)
-                for name, value in self._headers.items():
-                    headers.setdefault(name, value)
-                if "vary" in headers:  # the CORS middleware may have repeated a part of it
-                    headers["vary"] = ", ".join(dict.fromkeys(part.strip() for part in headers["vary"].split(",")))
+                raw_headers: list[tuple[bytes, bytes]] = list(message.get("headers", ()))
+                names = {name for name, _ in raw_headers}
+                message["headers"] = raw_headers + [header for header in self._headers if header[0] not in names]
+                if b"vary" in names:  # the CORS middleware may have repeated a part of it
+                    headers = MutableHeaders(scope=message)
+                    parts = headers["vary"].split(",")
+                    if len(parts) > 2:
+                        headers["vary"] = ", ".join(dict.fromkeys(part.strip() for part in parts))
             await send(message)
 
         await self._app(scope, receive, send_with_headers)

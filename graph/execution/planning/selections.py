@@ -15,6 +15,8 @@ from graph.execution.planning.failures import FieldShape, Shape
 from graph.execution.planning.fields import Field, Run, Selection
 from graph.execution.planning.leaves import INSTANCES, Access, RecordAccess, Writer, compile_writer
 
+SLICE = 500  # objects that are written before other requests of the process have their turn
+
 
 @dataclass(frozen=True, slots=True)
 class Level:
@@ -122,7 +124,7 @@ class ObjectSelection(Selection):
         return await self._complete(run, records, *cached)
 
     async def _complete(self, run: Run, sources: Sequence[Any], access: Access, write: Writer) -> list[dict[str, Any]]:
-        objects = write(run, sources)
+        objects = write(run, sources) if len(sources) <= SLICE else await _write_slices(run, sources, write)
         if self.steps and objects:
             level = Level(sources, access, objects)
             if len(self.steps) == 1:
@@ -130,3 +132,11 @@ class ObjectSelection(Selection):
             else:
                 await asyncio.gather(*(run_step(run, step, level) for step in self.steps))
         return objects
+
+
+async def _write_slices(run: Run, sources: Sequence[Any], write: Writer) -> list[dict[str, Any]]:
+    objects: list[dict[str, Any]] = []
+    for start in range(0, len(sources), SLICE):
+        objects += write(run, sources[start : start + SLICE])
+        await asyncio.sleep(0)
+    return objects
