@@ -1,13 +1,14 @@
 """50 datasets, each with its owner, 3 versions and 5 jobs, over HTTP: ours against PostGraphile, stock Strawberry with DataLoaders, and one SQL
 statement, which is the limit.
 
-All servers run on the same PostgreSQL and are measured alternately in short rounds, so that other load on the machine affects all. Ours has a
-viewer, policies, limits and logs; PostGraphile and the statement have none.
+All servers run on the same PostgreSQL and are measured alternately in short rounds, so that other load on the machine affects all. The variables
+differ from request to request. Ours has a viewer, policies, a rate limit, logs and metrics; PostGraphile and the statement have none.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -21,17 +22,20 @@ from sqlalchemy import text
 
 from db.core.work import Database
 from tests.benchmarks import deployment
-from tests.benchmarks.raw_client import rate
+from tests.benchmarks.raw_client import rate, request
 from tests.clients import node
 
-QUERY = """{ datasets(first: 50) { edges { node { id name createdAt owner { id username }
+QUERY = """query($first: Int!) { datasets(first: $first) { edges { node { id name createdAt owner { id username }
   versions(first: 3) { edges { node { id number status createdAt } } }
   jobs(first: 5) { edges { node { id kind status progress createdAt } } } } } } }"""
-POSTGRAPHILE_QUERY = """{ allDatasets(first: 50, orderBy: [PRIMARY_KEY_DESC]) { edges { node { id name createdAt userByOwnerId { id username }
+POSTGRAPHILE_QUERY = """query($first: Int!) { allDatasets(first: $first, orderBy: [PRIMARY_KEY_DESC]) { edges { node { id name createdAt userByOwnerId { id username }
   datasetVersionsByDatasetId(first: 3, orderBy: [NUMBER_DESC]) { edges { node { id number status createdAt } } }
   jobsByDatasetId(first: 5, orderBy: [CREATED_AT_DESC]) { edges { node { id kind status progress createdAt } } } } } } }"""
 POSTGRAPHILE = Path(__file__).parent / "postgraphile"
+FIRST = 50
+PAGE_SIZES = (50, 48, 52, 49, 51)  # one after the other
 ROUNDS, SECONDS = 9, 0.8
+RATE_LIMIT = "100000000"  # points a minute, which no client of the benchmark reaches
 SHORTEST = 60_000  # bytes of a response with all rows
 
 ROWS = (
@@ -55,7 +59,7 @@ async def fill(state: Database) -> None:
 
 async def answers(*urls: str) -> list[object]:
     async with httpx.AsyncClient(headers={"authorization": f"Bearer {deployment.TOKEN}"}) as http:
-        return [(await http.post(f"{url}/graphql", json={"query": QUERY})).json()["data"] for url in urls]
+        return [(await http.post(f"{url}/graphql", json={"query": QUERY, "variables": {"first": FIRST}})).json()["data"] for url in urls]
 
 
 def _without_times(value: Any) -> Any:
@@ -87,7 +91,8 @@ async def measure(servers: dict[str, tuple[int, str]]) -> None:
         rounds: dict[str, list[tuple[float, float]]] = {name: [] for name in servers}
         for number in range(ROUNDS + 1):
             for name, (port, query) in servers.items():
-                measured = await rate(port, query, clients, SECONDS, SHORTEST)
+                requests = [request(query, {"first": size}) for size in PAGE_SIZES]
+                measured = await rate(port, requests, clients, SECONDS, SHORTEST)
                 if number:  # the first round warms up
                     rounds[name].append(measured)
         for name, measured_rounds in rounds.items():
@@ -103,6 +108,7 @@ async def prepare() -> None:
 
 def main() -> None:
     asyncio.run(prepare())
+    os.environ.update(dict.fromkeys(deployment.UNLIMITED, RATE_LIMIT))
     with (
         deployment.trellis_api() as (ours, _),
         deployment.api("tests.benchmarks.stock_strawberry:app") as stock,

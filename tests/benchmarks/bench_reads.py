@@ -21,7 +21,7 @@ import uvloop
 
 from tests.benchmarks import deployment, scale_data
 from tests.benchmarks.bench_nested_read import port_of, postgraphile
-from tests.benchmarks.raw_client import rate
+from tests.benchmarks.raw_client import rate, request
 
 JOBS = int(os.environ.get("TRELLIS_BENCH_READS_JOBS", "4000"))
 ROUNDS = int(os.environ.get("TRELLIS_BENCH_READS_ROUNDS", "9"))
@@ -114,7 +114,8 @@ async def measure(read: Read, servers: Mapping[str, tuple[str, str]], ids: Seque
         rounds: dict[str, list[tuple[float, float]]] = {name: [] for name in servers}
         for number in range(ROUNDS + 1):
             for name, (url, query) in servers.items():
-                measured = await rate(port_of(url), query, clients, SECONDS, 100, read.variables(ids, name))
+                sent = [request(query, variables) for variables in read.variables(ids, name)]
+                measured = await rate(port_of(url), sent, clients, SECONDS, 100)
                 if number:  # the first round warms up
                     rounds[name].append(measured)
         for name, its_rounds in rounds.items():

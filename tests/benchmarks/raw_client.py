@@ -56,21 +56,19 @@ def request(query: str, variables: Mapping[str, Any] | None = None) -> bytes:
     return head.encode() + body
 
 
-async def rate(
-    port: int, query: str, clients: int, seconds: float, shortest: int, variables: Sequence[Mapping[str, Any] | None] = (None,)
-) -> tuple[float, float]:
-    """Return (requests a second, median seconds of a request) with `clients` connections, which send the variables in turn.
+async def rate(port: int, requests: Sequence[bytes], clients: int, seconds: float, shortest: int) -> tuple[float, float]:
+    """Return (requests a second, median seconds of a request) with `clients` connections, which send the requests in turn.
 
     A response has at least `shortest` bytes.
     """
     loop = asyncio.get_running_loop()
     connections = [(await loop.create_connection(RawConnection, "127.0.0.1", port))[1] for _ in range(clients)]
-    requests, times = itertools.cycle([request(query, values) for values in variables]), list[float]()
+    sent, times = itertools.cycle(requests), list[float]()
     deadline = time.perf_counter() + seconds
 
     async def send_requests(connection: RawConnection) -> None:
         while (started_at := time.perf_counter()) < deadline:
-            response = await connection.send(next(requests))
+            response = await connection.send(next(sent))
             if not response.startswith(b"HTTP/1.1 200") or len(response) < shortest:
                 raise SystemExit(f"port {port}: {response[:500].decode()}")
             times.append(time.perf_counter() - started_at)
