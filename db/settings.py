@@ -148,7 +148,7 @@ class StateSettings(TrellisSettings):
     maintenance_forget_staged_points: Interval = Field(
         default=600.0, description="Seconds between removals of staged metric points that were never settled. 0: never."
     )
-    maintenance_send_mail: Interval = Field(default=3.0, description="Seconds between runs that send the mails that wait. 0: never.")
+    maintenance_send_mail: Interval = Field(default=5.0, description="Seconds between runs that send the mails that wait. 0: never.")
     maintenance_forget_sign_ins: Interval = Field(
         default=3_600.0,
         description="Seconds between removals of sign-ins, sessions and mails older than `TRELLIS_SIGN_IN_RETENTION`. 0: never.",

@@ -148,7 +148,7 @@ async def database(settings: StateSettings) -> AsyncGenerator[Database]:
             _live_app["app"].state.feed.revalidate(user_ids)
 
     async with Database.open(settings) as opened:
-        opened.on_revalidated = revalidate
+        opened.revalidation_listeners.append(revalidate)
         yield opened
 
 

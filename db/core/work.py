@@ -120,7 +120,9 @@ class Database:
         self._make_engine = make_engine
         self.engine = engine = make_engine(pool_size)
         self.publisher = publisher
-        self.on_revalidated: Callable[[Collection[UUID]], None] | None = None  # called in this process, before the notice reaches others
+        self.revalidation_listeners: list[
+            Callable[[Collection[UUID]], None]
+        ] = []  # called in this process, before the notice reaches others
         self._reads = asyncio.Semaphore(read_concurrency)
         self._watchdog = ConnectionWatchdog(engine)
         self._autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
@@ -211,8 +213,9 @@ class Database:
 
     async def _publish(self, work: Work) -> None:
         notices = tuple(work.notices.values())
-        if work.revalidated and self.on_revalidated is not None:
-            self.on_revalidated(work.revalidated)
+        if work.revalidated:
+            for listener in self.revalidation_listeners:
+                listener(work.revalidated)
         if (notices or work.revalidated) and self.publisher is not None:
             try:
                 await self.publisher.publish(notices, tuple(work.revalidated))

@@ -98,11 +98,11 @@ class Feed:
         """Run a feed until the block ends."""
         feed = cls(redis_url, database, revalidation, change_queries)
         task = feed._task = asyncio.create_task(feed.run(), name="feed")
-        database.on_revalidated = feed.revalidate
+        database.revalidation_listeners.append(feed.revalidate)
         try:
             yield feed
         finally:
-            database.on_revalidated = None
+            database.revalidation_listeners.remove(feed.revalidate)
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task

@@ -36,7 +36,7 @@ def test_help_names_every_command() -> None:
     commands = answer.stdout.split("Commands:")[1].split("\n")
     assert [line.split()[0] for line in commands if line.strip()] == [
         *("up", "api", "worker", "migrate", "schema", "demo", "workers"),
-        *("user", "token", "jobs", "credits"),
+        *("user", "token", "jobs", "credits", "mail"),
     ]
 
 
@@ -49,7 +49,10 @@ def test_help_names_every_command() -> None:
         (("migrate",), []),
         (("schema",), ["--release"]),
         (("demo",), ["--url", "--data-dir"]),
-        (("user", "add"), ["--username", "--full-name", "--role", "--tier", "--data-dir"]),
+        (("user", "add"), ["--username", "--full-name", "--role", "--tier", "--password", "--data-dir"]),
+        (("user", "set-password"), ["--hash", "--data-dir"]),
+        (("mail", "list"), ["--status", "--limit", "--after", "--json", "--data-dir"]),
+        (("mail", "show"), ["--data-dir"]),
         (("user", "list"), ["--limit", "--after", "--json", "--data-dir"]),
         (("user", "show"), ["--json", "--data-dir"]),
         (("user", "role"), ["--data-dir"]),
