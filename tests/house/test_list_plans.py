@@ -135,6 +135,7 @@ async def test_each_two_filters_and_each_page_have_an_index(
     assert found == {}
 
 
+@pytest.mark.exhaustive
 async def test_the_benchmark_measures_lists_and_explains_them(
     parents: dict[str, Parents], settings: StateSettings, capsys: pytest.CaptureFixture[str]
 ) -> None:

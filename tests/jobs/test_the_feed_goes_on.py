@@ -95,6 +95,7 @@ class InterruptibleDatabase:
         self._database = database
         self._queries = 0
         self.is_unavailable = False
+        self.revalidation_listeners: list[Any] = []
 
     async def rows(self, statement: Any, parameters: Any = None) -> Sequence[Any]:
         self._queries += 1
