@@ -67,7 +67,8 @@ class ApiKey(Table, policy=Personal("user_id")):
 class UserSession(Table, policy=Personal("user_id")):
     """A sign-in, whose token is looked up by its SHA-256. It ends by `ended_at`, at `expires_at`, or `idle_seconds` after `last_active_at`.
 
-    `network` is `db.core.networks.client_network` of the address. `last_active_at` is written once a minute at most.
+    `network` is `db.core.networks.client_network` of the address. `last_active_at` is written once a minute at most. `checked_at` is when the
+    user last proved who they are by all that their sign-in takes: the password, and the second factor if they have one.
     """
 
     __tablename__ = "sessions"
@@ -82,6 +83,7 @@ class UserSession(Table, policy=Personal("user_id")):
     token_sha256: Mapped[bytes] = mapped_column(LargeBinary, unique=True)
     created_at: Mapped[datetime] = now_column()
     last_active_at: Mapped[datetime] = now_column()
+    checked_at: Mapped[datetime] = now_column()
     expires_at: Mapped[datetime]
     idle_seconds: Mapped[int]
     ended_at: Mapped[datetime | None]

@@ -13,13 +13,14 @@ from db.core.networks import ClientInfo, client_network
 from db.core.policy import visible
 from db.core.sql import equals_any
 from db.core.work import Work
-from db.errors import NotFound
+from db.errors import NotFound, WrongState
 from db.queries.accounts import SESSION_PREFIX, token_hash
 from db.queries.sign_ins import is_live
 from db.services.accounts import user_agents
 from db.tables import UserSession
 
 USE_INTERVAL = timedelta(minutes=1)  # the last use of a token is recorded once in it
+RECENT = timedelta(minutes=10)  # for which a sign-in allows to add a factor or a key, so that a stolen session alone does not
 MAX_SESSIONS = 50  # of one user at once; a further sign-in ends the one that was idle for longest
 
 
@@ -72,6 +73,20 @@ async def revoke_other_sessions(work: Work) -> int:
 async def end_sessions(work: Work, user_id: UUID, kept: UUID | None = None) -> int:
     """End all sessions of a user, except the one `kept`; return how many."""
     return await _end(work, UserSession.user_id == user_id, *([] if kept is None else [UserSession.id != kept]))
+
+
+async def require_recent_check(work: Work) -> None:
+    """Raise `WrongState` unless the session that the request came with began, or was checked again, less than `RECENT` ago.
+
+    Raises `Forbidden` for an API key.
+    """
+    statement = select(UserSession.checked_at > func.now() - RECENT).where(UserSession.id == work.viewer.require_session())
+    if not await work.scalar(statement):
+        raise WrongState(
+            "NOT_RECENTLY_CHECKED",
+            f"You signed in more than {RECENT // timedelta(minutes=1)} minutes ago. Sign in again with `login`, and repeat this with the token"
+            " of that session.",
+        )
 
 
 async def record_session_use(work: Work, session_ids: Collection[UUID]) -> None:
