@@ -175,6 +175,13 @@ class NoSecretKey(StateError):
         return "TRELLIS_SECRET_KEY is not set. Mails with a token need it, the same for the API, the workers and the commands."
 
 
+class DatabaseNotMigrated(StateError):
+    """A table or column of this release does not exist."""
+
+    def __str__(self) -> str:
+        return "The database of TRELLIS_DATABASE_URL lacks tables or columns of this release. Run `trellis migrate` first."
+
+
 class Forbidden(StateError):
     """The viewer's role does not allow this at all."""
 

@@ -105,6 +105,7 @@ def worker(
 ) -> None:
     """Run a worker; PostgreSQL, Redis and S3 come from the settings."""
     require_settings()
+    from db.errors import DatabaseNotMigrated
     from server.commands.filters import InvalidOption, parse_queues
     from server.logs import configure_logs
     from server.worker_tracing import trace_attempts
@@ -116,8 +117,11 @@ def worker(
     except InvalidOption as error:
         raise command_error(error, 2) from None
     configure_logs()
-    with trace_attempts():
-        run(queue_names)
+    try:
+        with trace_attempts():
+            run(queue_names)
+    except DatabaseNotMigrated as error:
+        raise command_error(error) from None
 
 
 @app.command(name="worker-health", hidden=True)

@@ -15,7 +15,8 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from db.core.work import Database
-from db.errors import Unavailable
+from db.errors import DatabaseNotMigrated, Unavailable
+from db.migrations import latest_revision
 from db.queries.jobs import live_workers
 from db.settings import StateSettings
 from server import metrics_endpoint
@@ -41,7 +42,9 @@ class ProbeResult:
 
 async def _postgres(state: State) -> None:
     async with state.database.read() as connection:
-        await connection.exec_driver_sql("SELECT 1")
+        revision = (await connection.exec_driver_sql("SELECT max(version_num) FROM alembic_version")).scalar()
+    if revision is None or revision < latest_revision():  # during a rolling release it may be a later one
+        raise ProbeFailed(f"the database is at revision {revision}, this release needs {latest_revision()}: run `trellis migrate`")
 
 
 async def _redis(state: State) -> None:
@@ -96,6 +99,8 @@ async def _probe(name: str, probe: Callable[[State], Awaitable[None]], state: St
         return ProbeResult(up=False, reason=f"no answer within {PROBE_TIMEOUT:g} s")
     except ProbeFailed as error:
         return ProbeResult(up=False, reason=str(error))
+    except DatabaseNotMigrated:
+        return ProbeResult(up=False, reason="the database has no tables yet: run `trellis migrate`")
     except Unavailable as error:
         log.info("service_down", service=name, detail=error.detail)
         return ProbeResult(up=False, reason="does not answer, or refuses the connection")

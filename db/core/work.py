@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from db.core.connection_watchdog import CheckedOutConnection, CheckedOutDriverConnection, ConnectionWatchdog
 from db.core.prepared import PreparedSelect, Record, execute
 from db.core.viewer import Viewer
-from db.errors import StateError, Unavailable
+from db.errors import DatabaseNotMigrated, StateError, Unavailable
 from db.settings import StateSettings
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -298,6 +298,9 @@ _CONNECTION_LOST = (
     asyncpg.TransactionTimeoutError,
 )
 
+# Undefined table, undefined column.
+_NOT_MIGRATED_SQLSTATES = frozenset({"42P01", "42703"})
+
 # Transient aborts that may pass when retried: deadlock, serialization failure, statement or lock timeout.
 TRANSIENT_SQLSTATES = frozenset({"40P01", "40001", "57014", "55P03"})
 
@@ -313,13 +316,15 @@ def _driver_error(error: exc.DBAPIError) -> BaseException | None:
 
 
 class _translate_errors:  # noqa: N801 - reads as a statement: with _translate_errors()
-    """Translate a lost or refused connection into `Unavailable`; other exceptions pass."""
+    """Translate a lost or refused connection into `Unavailable`, a missing table into `DatabaseNotMigrated`; other exceptions pass."""
 
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if error is None or isinstance(error, StateError):
             return
+        if isinstance(error, exc.DBAPIError) and getattr(error.orig, "sqlstate", None) in _NOT_MIGRATED_SQLSTATES:
+            raise DatabaseNotMigrated from error
         lost = isinstance(error, exc.DBAPIError) and (
             error.connection_invalidated or isinstance(error.orig, exc.InterfaceError) or isinstance(_driver_error(error), _CONNECTION_LOST)
         )

@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 
 from db.core.viewer import SYSTEM
 from db.core.work import Database
+from db.migrations import latest_revision
 from db.queries import accounts, jobchanges, jobevents
 from db.services import workers
 from db.settings import StateSettings
@@ -21,6 +22,7 @@ from db.stores.redis import connect
 from db.streams.feed import Feed, Revalidation
 from db.streams.job_watch import ChangeQueries
 from server import health
+from tests.server.test_jobs_command import trellis
 
 UNREACHABLE = "127.0.0.1:1"
 
@@ -92,6 +94,37 @@ async def test_without_postgres_it_is_unavailable_within_seconds_and_still_alive
         assert "secret" not in answer.text
         alive = await client.get("/healthz")
         assert (alive.status_code, alive.text) == (200, "alive\n")
+
+
+async def test_a_database_without_this_release_says_so(settings: StateSettings, database: Database) -> None:
+    """Not ready until it is migrated; each command and a worker say in one line what to do."""
+    base, name = settings.database_url.rsplit("/", 1)
+    name += "_bare"
+    async with database.read() as connection:
+        await connection.exec_driver_sql(f'CREATE DATABASE "{name}"')
+    try:
+        async with health_client(settings, database_url=f"{base}/{name}") as client:
+            answer = await client.get("/readyz")
+            assert (answer.status_code, answer.json()["services"]["postgres"]) == (
+                503,
+                {"state": "down", "reason": "the database has no tables yet: run `trellis migrate`"},
+            )
+            async with Database.open(settings.model_copy(update={"database_url": f"{base}/{name}"})) as bare, bare.read() as connection:
+                await connection.exec_driver_sql("CREATE TABLE alembic_version AS SELECT '0001' AS version_num")
+            await asyncio.sleep(health.CACHE_SECONDS)
+            answer = await client.get("/readyz")
+            assert answer.json()["services"]["postgres"]["reason"] == (
+                f"the database is at revision 0001, this release needs {latest_revision()}: run `trellis migrate`"
+            )
+        for command in (("user", "add", "eve@example.org", "--username", "eve"), ("jobs", "list"), ("worker",)):
+            said = await trellis(*command, TRELLIS_DATABASE_URL=f"{base}/{name}")
+            assert (said.returncode, said.stderr) == (
+                1,
+                "The database of TRELLIS_DATABASE_URL lacks tables or columns of this release. Run `trellis migrate` first.\n",
+            )
+    finally:
+        async with database.read() as connection:
+            await connection.exec_driver_sql(f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
 async def test_without_streams_it_is_unavailable_and_says_which_part_of_them(
