@@ -232,6 +232,16 @@ def test_only_the_first_thousand_issues_are_kept_and_all_are_counted(tmp_path: P
     assert (len(result["issues"]), result["issue_count"]) == (1_000, 2_000)
 
 
+@pytest.mark.parametrize("name", ["rows.csv", "rows.jsonl"])
+def test_broken_rows_push_out_no_issue_of_a_column(tmp_path: Path, name: str) -> None:
+    whole, broken = (f"1,{'9' * 40}\n", "1,2,3\n") if name == "rows.csv" else (f'{{"a": 1, "b": {"9" * 40}}}\n', "{\n")
+    rows = "".join(whole if row % 12 else broken for row in range(24_000))
+    result, _ = run_ingest(tmp_path, (("a,b\n" if name == "rows.csv" else "") + rows).encode(), name)
+    assert len(result["issues"]) == 1_000
+    of_columns = [issue["column"] for issue in result["issues"] if issue["code"] == "KEPT_AS_TEXT"]
+    assert (of_columns, result["issue_count"]) == (["b"], 2_001)
+
+
 def test_an_announced_size_or_checksum_that_does_not_match_goes_before_every_other_error(tmp_path: Path) -> None:
     assert ingest_error(tmp_path, b"a,b\n1,2\n", size=9).code == "UPLOAD_MISMATCH"
     assert ingest_error(tmp_path, b"a,b\n1,2\n", sha256="0" * 64).code == "UPLOAD_MISMATCH"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TypedDict
 
 from workers.ml import limits
@@ -18,16 +19,16 @@ class Issue(TypedDict):
 
 
 class IssueLog:
-    """Stores the first thousand issues and counts all of them."""
+    """Stores a thousand issues and counts all of them. The first of a kind in a column takes the place of a repeated one."""
 
     def __init__(self) -> None:
         self.entries: list[Issue] = []
         self.count = 0
+        self._kinds: Counter[tuple[str, str | None]] = Counter()  # of `entries`, once the log is full
 
     def add(self, code: str, message: str, *, column: str | None = None, row: int | None = None) -> None:
         self.count += 1
-        if len(self.entries) < limits.MAX_ISSUES:
-            self.entries.append({"code": code, "message": message, "column": column, "row": row})
+        self._store({"code": code, "message": message, "column": column, "row": row})
 
     def add_uncounted(self, count: int) -> None:
         """Count issues without storing them, once the log is full."""
@@ -55,9 +56,30 @@ class IssueLog:
                 self.add(**issue)
 
     def extend(self, other: IssueLog) -> None:
-        capacity = limits.MAX_ISSUES - len(self.entries)
-        self.entries.extend(other.entries[:capacity])
+        for issue in other.entries:
+            self._store(issue)
         self.count += other.count
+
+    def _store(self, issue: Issue) -> None:
+        if not self.is_full:
+            self.entries.append(issue)
+            return
+        if not self._kinds:
+            self._kinds = Counter(map(_kind, self.entries))
+        if _kind(issue) in self._kinds:
+            return
+        # A thousand broken rows must not hide what happened to a column.
+        for index in reversed(range(len(self.entries))):
+            if self._kinds[repeated := _kind(self.entries[index])] > 1:
+                self._kinds[repeated] -= 1
+                self._kinds[_kind(issue)] = 1
+                del self.entries[index]
+                self.entries.append(issue)
+                return
+
+
+def _kind(issue: Issue) -> tuple[str, str | None]:
+    return issue["code"], issue["column"]
 
 
 def short_repr(value: object, length: int = 60) -> str:
