@@ -35,6 +35,22 @@ UNREADABLE_FORMATS = {
     ".zip": FileFormat.ZIP,
 }
 """Formats that no ingest reads yet, by the extension of the filename: refused before the file is sent. An ingest decides by the content."""
+_NO_TABLE = {
+    extension: kind
+    for kind, extensions in {
+        "an image": ".png .jpg .jpeg .gif .webp .bmp .tif .tiff .svg",
+        "a recording": ".mp3 .flac .ogg .m4a .aac",
+        "a video": ".mp4 .mov .avi .mkv .webm",
+        "a compressed file or an archive": ".gz .bz2 .xz .zst .tar .tgz .7z .rar",
+        "a document": ".pdf .doc .docx .odt .ppt .pptx .html .htm",
+        "a spreadsheet or table of another program": ".ods .numbers .dta .sav .sas7bdat .rds .rdata",
+        "an Arrow, ORC, Avro or HDF5 file": ".arrow .feather .orc .avro .h5 .hdf5",
+        "a database": ".sqlite .sqlite3 .duckdb",
+        "a pickle": ".pkl .pickle .joblib .pt .pth",
+    }.items()
+    for extension in extensions.split()
+}
+_READABLE = "Send the data as CSV, JSON, JSON lines, Parquet or Excel, under a name with that extension."
 _HEX = frozenset("0123456789abcdef")
 
 INGEST = jobs.declare(
@@ -115,11 +131,10 @@ def _validated(new: NewUpload) -> dict[str, Any]:
     filename = checks.name(new.filename.replace("\\", "/").rsplit("/", 1)[-1], "filename", length=255)
     extension = PurePosixPath(filename.lower()).suffix
     if extension in UNREADABLE_FORMATS:
-        checks.add(
-            "filename",
-            message=f"Files of the format {UNREADABLE_FORMATS[extension].name} ({extension}) cannot be read yet. Send the data as CSV, JSON, JSON lines,"
-            " Parquet or Excel, under a name with that extension.",
-        )
+        name = UNREADABLE_FORMATS[extension].name
+        checks.add("filename", message=f"Files of the format {name} ({extension}) cannot be read yet. {_READABLE}")
+    elif extension in _NO_TABLE:
+        checks.add("filename", message=f"A file that ends in {extension} is {_NO_TABLE[extension]}, which cannot be read. {_READABLE}")
     content_type = checks.name(new.content_type or DEFAULT_CONTENT_TYPE, "contentType")
     if not content_type.isascii():
         checks.add("contentType", message="A media type is plain ASCII, for instance text/csv.")

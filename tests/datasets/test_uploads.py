@@ -139,6 +139,8 @@ async def test_one_idempotency_key_makes_one_upload_and_one_job(ada: Client, wor
         ({"filename": " "}, "filename"),
         ({"filename": "traces.SGY"}, "filename"),
         ({"filename": "images.tar.zip"}, "filename"),
+        ({"filename": "rows.csv.GZ"}, "filename"),
+        ({"filename": "plot.png"}, "filename"),
         ({"sha256": "xyz"}, "sha256"),
     ],
 )

@@ -122,6 +122,9 @@ REFUSED: list[tuple[str, str, bytes, str, int | None, str]] = [
     ("an array of numbers", "a.json", b"[1, 2, 3]", "JSON_NOT_A_TABLE", None, "element 1 of the array is 1"),
     ("an object with no table", "a.json", b'{"a": {"b": 1}}', "JSON_NOT_A_TABLE", None, "contains no array of objects"),
     ("an empty array", "a.json", b"[]", "EMPTY_FILE", None, "an empty array"),
+    ("objects without keys", "a.json", b"[{}, {}]", "EMPTY_FILE", None, "no keys"),
+    ("lines without keys", "a.jsonl", b"{}\n{}\n", "EMPTY_FILE", None, "no keys"),
+    ("arrays without elements", "a.json", b"[[], []]", "EMPTY_FILE", None, "no keys"),
     ("deep nesting", "a.json", b"[" * 100_000, "BAD_JSON", 0, "not closed"),
     ("JSON lines without objects", "a.jsonl", b"1\n2\n3\n", "BAD_JSON", 1, "3 of 3 lines are not JSON objects"),
     (

@@ -19,6 +19,7 @@ from typing import Any, Final
 import polars as pl
 
 from workers.ml import limits
+from workers.ml.errors import BadInput
 from workers.ml.reading import json_numbers
 from workers.ml.reading.column_names import check_width, clean_names, composed_name
 from workers.ml.reading.issues import IssueLog, short_repr
@@ -129,6 +130,11 @@ class ObjectTable:
         return frame.with_columns(self._type_inference.convert(frame.select(texts), row_numbers.__getitem__).get_columns())
 
     def needs_another_pass(self) -> bool:
+        """Raises BadInput (EMPTY_FILE) if no object has a key."""
+        if not self._counts:
+            raise BadInput(
+                "EMPTY_FILE", "The file's objects have no keys, so there is no column. Upload objects with at least one key each."
+            )
         kinds = {key: self._kind_of(key) for key in self._counts}
         scales = {key: self._numbers[key].fraction_digits for key, kind in kinds.items() if kind == "DECIMAL"}
         revised = self._type_inference.revised_types() if self._type_inference is not None else None
