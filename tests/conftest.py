@@ -49,6 +49,9 @@ from tests.xdist_groups import (
     sort_longest_first,
 )
 
+# Until the tests are collected: imports make hardly any garbage, and its collector would walk through all that is imported again and again.
+gc.disable()
+
 # Disable rate limits: the tests of a file together exceed them. Tests of rate limits set their own.
 os.environ.update({f"TRELLIS_RATE_LIMIT_{who}": "0" for who in ("ANONYMOUS", "FREE", "PRO", "ENTERPRISE")})
 
@@ -103,8 +106,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_collection_finish() -> None:
     """What the tests have imported stays: hundreds of megabytes, which the garbage collector need not walk through with each full collection."""
-    gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def _needs_no_shared_servers(config: pytest.Config) -> bool:

@@ -14,11 +14,12 @@ import polars as pl
 import pytest
 
 from tests.exhaustive import exhaustive
+from tests.lazy_module import LazyModule
 from tests.workers.pipeline_runner import PipelineRecorder, artifact_path, chain, pipeline_error, run
-from workers.ml.artifacts.trust import load_model
 from workers.ml.errors import BadInput
 from workers.ml.steps import STEPS
 
+TRUST: Any = LazyModule("workers.ml.artifacts.trust")
 ROWS = 60
 NUMBERS = np.random.default_rng(3).normal(size=(ROWS, 2))
 LABELS = ["u" if row % 2 else "v" for row in range(ROWS)]
@@ -117,7 +118,7 @@ def test_a_category_named_as_another_column_trains_under_a_name_of_its_own_that_
     assert "there is one of that name already; it is called 'x_red_2'." in "".join(recorder.log_lines)
     importance = json.loads(artifact_path(result, "FEATURE_IMPORTANCE").read_text())
     assert sorted(feature["name"] for feature in importance["features"]) == ["x_blue", "x_red", "x_red_2", "z"]
-    model = load_model(artifact_path(result, "MODEL"))
+    model = TRUST.load_model(artifact_path(result, "MODEL"))
     assert len(set(model["features"].get_feature_names_out())) == 4
     assert len(model.predict(frame)) == ROWS
 
@@ -125,7 +126,7 @@ def test_a_category_named_as_another_column_trains_under_a_name_of_its_own_that_
     assert pl.read_parquet(result["parquet"]).columns == ["x_blue", "x_red_2", "z", "y", "x_red"]
     result, recorder = run(tmp_path, table(z=COLORS), chain("one_hot_encode", "train_logistic_regression"), target="y")
     assert "renamed" not in recorder.outputs["one_hot_encode"]
-    assert list(load_model(artifact_path(result, "MODEL"))["features"].get_feature_names_out()) == ["x", "z_blue", "z_red"]
+    assert list(TRUST.load_model(artifact_path(result, "MODEL"))["features"].get_feature_names_out()) == ["x", "z_blue", "z_red"]
 
 
 def steps_with(error: BadInput, steps: Sequence[Any]) -> list[Any]:
@@ -182,7 +183,7 @@ def test_a_step_that_fails_while_it_only_evaluates_does_not_take_the_model_with_
     result, recorder = run(tmp_path, TABLES["ordinary"], definition, target="y")
     assert result["kind"] == "model"
     assert "accuracy" in result["metrics"]
-    assert load_model(artifact_path(result, "MODEL")).predict(TABLES["ordinary"]).shape == (ROWS,)
+    assert TRUST.load_model(artifact_path(result, "MODEL")).predict(TABLES["ordinary"]).shape == (ROWS,)
     assert dict(recorder.nodes) == {
         "dataset": "completed",
         "train_lightgbm": "completed",
@@ -245,7 +246,7 @@ def test_whole_numbers_are_filled_with_a_fraction(tmp_path: Path) -> None:
     result, recorder = run(
         tmp_path, frame, chain(("impute", {"columns": ["z"], "strategy": "constant", "fill_value": 1.5}), "train_lightgbm"), target="y"
     )
-    model = load_model(artifact_path(result, "MODEL"))
+    model = TRUST.load_model(artifact_path(result, "MODEL"))
     filled = model["features"].transform(pl.DataFrame({"x": [0.0], "z": pl.Series([None], dtype=pl.Float64)}))
     assert 1.5 in filled[0].tolist()
     assert recorder.outputs["impute"]["filled"] == {}

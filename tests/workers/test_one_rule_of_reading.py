@@ -11,15 +11,17 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import polars as pl
 import pytest
 
 from tests.exhaustive import exhaustive
+from tests.lazy_module import LazyModule
 from tests.workers.generated_tables import EXCLUDED, FORMATS, Content, Table, generate_table, names_of, write_table
 from tests.workers.ingest_runner import run_ingest
 from workers.ml.reading.opening import open_reader
 from workers.ml.reading.raw import RawFile
+
+PANDAS: Any = LazyModule("pandas")
 
 Reading = tuple[pl.DataFrame, dict[str, str], list[tuple[str, str | None, int | None]]]
 
@@ -82,7 +84,7 @@ def check_against_others(table: Table, frame: pl.DataFrame) -> None:
     data = write_table(table, "csv")
     if table.delimiter == ";" or table.formats != FORMATS:
         return  # they take no decimal comma by themselves; a share of the tables is enough
-    theirs = pd.read_csv(io.BytesIO(data), sep=table.delimiter)
+    theirs = PANDAS.read_csv(io.BytesIO(data), sep=table.delimiter)
     try:
         polars_frame = pl.read_csv(io.BytesIO(data), separator=table.delimiter, infer_schema_length=None, null_values=["nan"])
     except pl.exceptions.ComputeError:
