@@ -55,7 +55,6 @@ def create_app(settings: ServerSettings | None = None, spans: Spans | None = Non
     async def lifespan(app: Starlette) -> AsyncGenerator[None]:
         # Imported objects live for ever, and a response of a thousand fields makes many short-lived ones: with Python's default
         # thresholds, garbage collection took 28 % of a nested read's CPU time.
-        gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 10, 10)
         redis = connect(state.redis_url)

@@ -7,7 +7,6 @@ supervises are started without prefork, as users start them.
 
 from __future__ import annotations
 
-import gc
 import importlib
 import json
 import os
@@ -22,6 +21,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
+from server.cli import importing
 from server.embedded.processes import Command, ManagedProcess, die_with_parent
 from tests.faults import hooks
 from tests.unplanned import report_unplanned
@@ -143,10 +143,9 @@ class ForkedChild(ManagedProcess):
 
 
 def _main() -> None:
-    for name in PRELOADED_MODULES:
-        importlib.import_module(name)
-    gc.collect()
-    gc.freeze()
+    with importing():
+        for name in PRELOADED_MODULES:
+            importlib.import_module(name)
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     exit_codes: dict[int, int] = {}

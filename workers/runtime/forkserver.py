@@ -69,9 +69,10 @@ def main(descriptor: int, *, preload: bool) -> None:
 
 def _preload_modules() -> None:
     """Import the heavy libraries while there is no child: an import may take seconds, in which no deadline is enforced."""
+    gc.disable()  # an import makes hardly any garbage, and its collector would walk through all that is imported again and again
     preloading.preload()
-    gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 class Forkserver:
