@@ -52,6 +52,16 @@ class NameTaken(StateError):
         return f"You already have a {self.kind} named {self.name!r}. Choose another name, or rename or delete that one."
 
 
+class UsernameTaken(NameTaken):
+    """Another user has this username; usernames are public, so it may be told."""
+
+    def __init__(self, username: str) -> None:
+        super().__init__("user", username)
+
+    def __str__(self) -> str:
+        return f"The username {self.name!r} is taken. Choose another."
+
+
 @dataclass
 class InvalidInput(StateError):
     """The input is invalid; all issues are listed."""
@@ -166,6 +176,16 @@ class TooManyAttempts(StateError):
 
     def __str__(self) -> str:
         return f"Too many attempts. Try again in {self.retry_seconds} s."
+
+
+@dataclass
+class MailVoid(StateError):
+    """What a mail is about has ended, so it is not sent."""
+
+    explanation: str
+
+    def __str__(self) -> str:
+        return self.explanation
 
 
 class NoSecretKey(StateError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, NonNegativeInt, SecretStr, field_validator
@@ -76,7 +76,7 @@ class StateSettings(TrellisSettings):
     secret_key: SecretStr = Field(
         default=SecretStr(""),
         description="Key of the tokens in mails, 32 characters or more, the same for the API and the workers. Empty: `trellis up` generates one"
-        " and keeps it in `<data-dir>/secret-key`; else no password can be reset.",
+        " and keeps it in `<data-dir>/secret-key`; else no password can be reset, and nobody can register.",
     )
     smtp_url: SecretStr = Field(
         default=SecretStr(""),
@@ -86,7 +86,13 @@ class StateSettings(TrellisSettings):
     mail_from: str = Field(default="Trellis <trellis@localhost>", description="Sender of mails.")
     public_url: str = Field(
         default="",
-        description="Address of the page that mails link to: `<url>/reset-password#token=…`. Empty: mails name the mutation that takes the token.",
+        description="Address of the pages that mails link to: `<url>/reset-password#token=…`, `/verify-email` and `/register`. Empty: mails name the"
+        " mutation that takes the token.",
+    )
+    registration: Literal["closed", "invited", "open"] = Field(
+        default="closed",
+        description="Who may register: nobody, so that operators add all users (`closed`); those whom an admin invited (`invited`); or"
+        " everybody (`open`). Addresses are verified by mail.",
     )
     session_lifetime: float = Field(
         default=2_592_000.0, gt=0, description="Seconds after which a session, which a sign-in with a password begins, ends in any case."
@@ -151,7 +157,8 @@ class StateSettings(TrellisSettings):
     maintenance_send_mail: Interval = Field(default=5.0, description="Seconds between runs that send the mails that wait. 0: never.")
     maintenance_forget_sign_ins: Interval = Field(
         default=3_600.0,
-        description="Seconds between removals of sign-ins, sessions and mails older than `TRELLIS_SIGN_IN_RETENTION`. 0: never.",
+        description="Seconds between removals of sign-ins, sessions, mails and invitations older than `TRELLIS_SIGN_IN_RETENTION`, and of"
+        " registrations that were not verified within 48 hours. 0: never.",
     )
     maintenance_expire_uploads: Interval = Field(
         default=300.0, description="Seconds between runs that expire uploads that were never completed. 0: never."

@@ -19,7 +19,7 @@ from starlette.routing import Route, WebSocketRoute
 from db.core.work import Database
 from db.limits.sign_in_attempts import SignInAttempts
 from db.queries import accounts, jobchanges, jobevents
-from db.services.accounts import PasswordChanges, SignIns
+from db.services.accounts import EmailChanges, PasswordChanges, Registrations, SignIns
 from db.services.accounts.passwords import HashingThreads
 from db.settings import state_settings
 from db.stores.objects import ObjectStore
@@ -76,6 +76,8 @@ def create_app(settings: ServerSettings | None = None, spans: Spans | None = Non
             attempts = SignInAttempts(redis)
             app.state.sign_ins = SignIns(database, attempts, hashing_threads, state)
             app.state.password_changes = PasswordChanges(database, attempts, hashing_threads, state)
+            app.state.registrations = Registrations(database, attempts, hashing_threads, state)
+            app.state.email_changes = EmailChanges(database, attempts, hashing_threads)
             yield
         if spans is not None:
             spans.close()

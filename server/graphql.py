@@ -234,6 +234,8 @@ class GraphQLView(GraphQL[RequestServices, None]):
             client=ClientInfo(request.client.host if request.client else None, request.headers.get("user-agent")),
             sign_ins=state.sign_ins,
             password_changes=state.password_changes,
+            registrations=state.registrations,
+            email_changes=state.email_changes,
             shows_cost=COST_HEADER in request.headers,
             plan_requested=PLAN_HEADER in request.headers,
             shows_plan_to_all=self.settings.show_plans,

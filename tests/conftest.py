@@ -280,6 +280,17 @@ async def sign_in(
 
 
 @pytest.fixture
+def set_registration(settings: StateSettings, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Set who may register, for the API and the commands of the test: `closed`, as it is by default, `invited` or `open`."""
+
+    def set_registration(value: str) -> None:
+        monkeypatch.setattr(settings, "registration", value)
+        monkeypatch.setenv("TRELLIS_REGISTRATION", value)
+
+    return set_registration
+
+
+@pytest.fixture
 async def ada(make_client: ClientFactory) -> Client:
     """A MEMBER, who owns most test data."""
     return await make_client("ada")

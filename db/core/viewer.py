@@ -48,6 +48,11 @@ class Viewer:
             raise Forbidden("An API key cannot do this. Sign in with `login`, and send the token of that session.")
         return self.key_id
 
+    def require_admin(self) -> None:
+        """Raise `Forbidden` if the role is another than ADMIN."""
+        if self.role is not UserRole.ADMIN:
+            raise Forbidden("Only an admin can do this. Ask one to do it, or for the role ADMIN (`trellis user role`).")
+
     def require_write(self) -> None:
         """Raise `Forbidden` if the role is read-only."""
         if self.role is UserRole.VIEWER:

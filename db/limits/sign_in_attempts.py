@@ -31,6 +31,8 @@ PER_NETWORK = Limit(10, 300)
 PER_ACCOUNT = Limit(5, 900)
 MAILS_PER_NETWORK = Limit(20, 3600)
 MAILS_PER_ADDRESS = Limit(3, 3600)
+MAILS_PER_ADDRESS_AND_DAY = Limit(10, 86_400)
+LINKS_PER_NETWORK = Limit(20, 300)
 REDIS_TIMEOUT = 1.0  # seconds; a sign-in can wait longer than a read, and each process alone would grant attempts of its own
 
 
@@ -54,17 +56,47 @@ class SignInAttempts:
         """Give back what `take` took: the attempt did not fail."""
         await self._return(_limits(login, address, is_known_client=is_known_client))
 
-    async def take_mail(self, email: str, address: str | None) -> bool:
-        """Whether a mail may be sent to `email` at a client's request. Raises `TooManyAttempts` if its network asked for too many.
+    async def take_mail(self, kind: str, email: str, address: str | None) -> bool:
+        """Whether a mail of this kind may be sent to `email` at a client's request. Raises `TooManyAttempts` if its network asked for too many.
 
-        Too many to one address are no error: it would tell who asked for one before.
+        Too many to one address are no error: it would tell who asked for one before. Each kind has its own buckets, so that nobody can keep
+        a mail from its recipient by asking for others.
         """
         network, limit = client_network(address), MAILS_PER_NETWORK
-        result = await self._buckets.take(f"mail:network:{network}", 1, limit.attempts, limit.seconds)
+        result = await self._buckets.take(f"mail:{kind}:network:{network}", 1, limit.attempts, limit.seconds)
         if not result.ok:
             raise TooManyAttempts(result.retry_in)
-        recipient, limit = hashlib.sha256(email.lower().encode()).hexdigest(), MAILS_PER_ADDRESS
-        return (await self._buckets.take(f"mail:address:{recipient}", 1, limit.attempts, limit.seconds)).ok
+        return await self._mail_wait(kind, email) is None
+
+    async def take_mail_to(self, kind: str, email: str) -> None:
+        """Take a mail of this kind to `email`, whoever asks for it. Raises `TooManyAttempts`."""
+        wait = await self._mail_wait(kind, email)
+        if wait is not None:
+            raise TooManyAttempts(wait)
+
+    async def take_link(self, address: str | None) -> None:
+        """Take an attempt of a client's network to use a token of a mail. Raises `TooManyAttempts`."""
+        limit = LINKS_PER_NETWORK
+        result = await self._buckets.take(f"mail:link:{client_network(address)}", 1, limit.attempts, limit.seconds)
+        if not result.ok:
+            raise TooManyAttempts(result.retry_in)
+
+    async def give_back_link(self, address: str | None) -> None:
+        """Give back what `take_link` took: the token was valid."""
+        await self._return([(f"mail:link:{client_network(address)}", LINKS_PER_NETWORK)])
+
+    async def _mail_wait(self, kind: str, email: str) -> float | None:
+        """Take a mail to an address; return None, or the seconds to wait for the next one, and then none is taken."""
+        recipient = hashlib.sha256(email.lower().encode()).hexdigest()
+        taken: list[tuple[str, Limit]] = []
+        for name, limit in (("address", MAILS_PER_ADDRESS), ("day", MAILS_PER_ADDRESS_AND_DAY)):
+            bucket = f"mail:{kind}:{name}:{recipient}"
+            result = await self._buckets.take(bucket, 1, limit.attempts, limit.seconds)
+            if not result.ok:
+                await self._return(taken)
+                return result.retry_in
+            taken.append((bucket, limit))
+        return None
 
     async def _return(self, taken: list[tuple[str, Limit]]) -> None:
         for bucket, limit in taken:

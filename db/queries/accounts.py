@@ -24,6 +24,7 @@ SESSION_PREFIX = "trs_"  # of the tokens of sessions
 COLUMNS = (
     User.id,
     User.email,
+    User.email_verified_at,
     User.username,
     User.full_name,
     User.role,
@@ -55,9 +56,22 @@ def live(viewer: Viewer) -> Rows:
 live_by_id = rows_by_key(live, User.id)
 
 
+def profiles(_viewer: Viewer) -> Rows:
+    """What everybody may know of a user whose name they come across."""
+    return select(User.id, User.username, User.full_name)
+
+
+profile_by_id = rows_by_key(profiles, User.id)
+
+
 def has_email(email: str) -> ColumnElement[bool]:
     """The condition that a user is not deleted and has this address."""
     return (func.lower(User.email) == email.lower()) & User.deleted_at.is_(None)
+
+
+def has_username(username: str) -> ColumnElement[bool]:
+    """The condition that a user is not deleted and has this username."""
+    return (func.lower(User.username) == username.lower()) & User.deleted_at.is_(None)
 
 
 def has_login(login: str) -> ColumnElement[bool]:

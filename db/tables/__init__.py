@@ -2,7 +2,7 @@
 
 from db.core.base import Table
 from db.core.discovery import import_submodules
-from db.tables.accounts import AccountToken, ApiKey, LoginEvent, User, UserSession
+from db.tables.accounts import AccountToken, ApiKey, Invitation, LoginEvent, Registration, User, UserSession
 from db.tables.billing import CreditTransaction
 from db.tables.datasets import Dataset, DatasetProfile, DatasetVersion, StoredObject, Upload
 from db.tables.experiments import Experiment, MetricPoint, Run, RunMetric, StagedPoint
@@ -35,6 +35,7 @@ __all__ = [
     "EmailMessage",
     "Experiment",
     "IdempotencyKey",
+    "Invitation",
     "Job",
     "JobAttempt",
     "JobCheckpoint",
@@ -51,6 +52,7 @@ __all__ = [
     "OwnerTurn",
     "Pipeline",
     "PipelineSnapshot",
+    "Registration",
     "Run",
     "RunMetric",
     "StagedPoint",

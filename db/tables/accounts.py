@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db.core.base import Table, bigint_column, enum_column, now_column, uuid_primary_key
+from db.core.base import Table, bigint_column, enum_column, filter_index, now_column, uuid_primary_key
 from db.core.policy import Internal, Personal
 from db.core.viewer import UserRole, UserTier
 
@@ -30,6 +30,7 @@ class User(Table, policy=Personal("id")):
 
     id: Mapped[UUID] = uuid_primary_key()
     email: Mapped[str]
+    email_verified_at: Mapped[datetime | None]
     username: Mapped[str]
     full_name: Mapped[str | None]
     role: Mapped[UserRole] = enum_column("role", UserRole)
@@ -123,21 +124,70 @@ class TokenPurpose(StrEnum):
     """What a token that is sent by mail allows, once."""
 
     RESET_PASSWORD = "reset_password"  # noqa: S105 - the name of a purpose
+    CHANGE_EMAIL = "change_email"
 
 
 class AccountToken(Table, policy=Internal("A token proves that its mail was received; nobody reads the rows.")):
     """A token sent by mail. Its secret is derived from the id, see `db.services.account_tokens`; it is valid once it was sent.
 
-    `email` is the address that it was sent to: if the user's address or password changes, the token is void.
+    `email` is the user's address when it was made: if the user's address or password changes, the token is void. `new_email` is the
+    address that a change was asked for; its token is sent there.
     """
 
     __tablename__ = "account_tokens"
-    __table_args__ = (Index("ix_account_tokens_created_at", "created_at"),)
+    __table_args__ = (
+        Index("ix_account_tokens_created_at", "created_at"),
+        CheckConstraint("(purpose = 'change_email') = (new_email IS NOT NULL)", name="a_change_has_a_new_address"),
+    )
 
     id: Mapped[UUID] = uuid_primary_key()
     user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
     purpose: Mapped[TokenPurpose] = enum_column("purpose", TokenPurpose)
     email: Mapped[str]
+    new_email: Mapped[str | None]
     created_at: Mapped[datetime] = now_column()
     expires_at: Mapped[datetime | None]
     used_at: Mapped[datetime | None]
+
+
+class Invitation(Table, policy=Personal("invited_by_id")):
+    """An invitation to register, which an admin sent to one address. It is used at most once, and only while its sender is an admin.
+
+    The secret of its token is derived from the id, see `db.services.account_tokens`.
+    """
+
+    __tablename__ = "invitations"
+    __table_args__ = (
+        filter_index("invitations", "invited_by_id"),
+        Index("ix_invitations_email", text("lower(email)")),
+        Index("ix_invitations_expires_at", "expires_at"),
+    )
+
+    id: Mapped[UUID] = uuid_primary_key()
+    email: Mapped[str]
+    role: Mapped[UserRole] = enum_column("role", UserRole)
+    invited_by_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    created_at: Mapped[datetime] = now_column()
+    expires_at: Mapped[datetime]
+    accepted_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+
+
+class Registration(Table, policy=Internal("Nobody's yet: it becomes a user when its address is verified.")):
+    """A registration whose address is not verified. It reserves neither address nor username, and is deleted once it is verified or expires.
+
+    `token_expires_at` is null until its mail is sent. The secret of the token is derived from the id, see `db.services.account_tokens`.
+    """
+
+    __tablename__ = "registrations"
+    __table_args__ = (Index("ix_registrations_email", text("lower(email)")), Index("ix_registrations_expires_at", "expires_at"))
+
+    id: Mapped[UUID] = uuid_primary_key()
+    email: Mapped[str]
+    username: Mapped[str]
+    full_name: Mapped[str | None]
+    password_hash: Mapped[str]
+    invitation_id: Mapped[UUID | None] = mapped_column(ForeignKey("invitations.id", ondelete="CASCADE"), index=True)
+    created_at: Mapped[datetime] = now_column()
+    expires_at: Mapped[datetime]
+    token_expires_at: Mapped[datetime | None]

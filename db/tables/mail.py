@@ -1,4 +1,7 @@
-"""Mails to users: rows first, sent by a worker. A row holds a template and ids; texts, and links with secrets, are made when it is sent."""
+"""Mails to users and to those who may become one: rows first, sent by a worker.
+
+A row holds a template and ids; texts, and links with secrets, are made when it is sent.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Index, text
+from sqlalchemy import CheckConstraint, ForeignKey, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.core.base import Table, enum_column, now_column, uuid_primary_key
@@ -18,6 +21,12 @@ class EmailTemplate(StrEnum):
 
     PASSWORD_RESET = "password_reset"  # noqa: S105 - the name of a template
     PASSWORD_CHANGED = "password_changed"  # noqa: S105 - the name of a template
+    VERIFY_REGISTRATION = "verify_registration"
+    ADDRESS_TAKEN = "address_taken"
+    INVITATION = "invitation"
+    VERIFY_NEW_EMAIL = "verify_new_email"
+    EMAIL_CHANGE_REQUESTED = "email_change_requested"
+    EMAIL_CHANGED = "email_changed"
 
 
 class EmailStatus(StrEnum):
@@ -31,16 +40,22 @@ class EmailStatus(StrEnum):
 
 
 class EmailMessage(Table, policy=Internal("Operators read the mails; a recipient reads theirs in a mailbox.")):
-    """A mail to a user at one address. `run_after` is when it is tried next; `error` says why the last try failed."""
+    """A mail to one address: of a user, of who registers, or of who is invited. Without the row that it is about, it is deleted.
+
+    `run_after` is when it is tried next; `error` says why the last try failed.
+    """
 
     __tablename__ = "email_messages"
     __table_args__ = (
         Index("ix_email_messages_pending", "run_after", "id", postgresql_where=text("status IN ('pending', 'sending')")),
         Index("ix_email_messages_created_at", "created_at", "id"),
+        CheckConstraint("num_nonnulls(user_id, registration_id, invitation_id) = 1", name="one_recipient"),
     )
 
     id: Mapped[UUID] = uuid_primary_key()
-    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    user_id: Mapped[UUID | None] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    registration_id: Mapped[UUID | None] = mapped_column(ForeignKey("registrations.id", ondelete="CASCADE"), index=True)
+    invitation_id: Mapped[UUID | None] = mapped_column(ForeignKey("invitations.id", ondelete="CASCADE"), index=True)
     address: Mapped[str]
     template: Mapped[EmailTemplate] = enum_column("template", EmailTemplate)
     token_id: Mapped[UUID | None] = mapped_column(ForeignKey("account_tokens.id", ondelete="SET NULL"), index=True)

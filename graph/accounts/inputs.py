@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import strawberry
-from strawberry import ID
+from strawberry import ID, Maybe
+
+from db.core.viewer import UserRole
 
 
 @strawberry.input(description="Who signs in, and their password.")
@@ -32,3 +36,57 @@ class ResetPasswordInput:
 class ChangePasswordInput:
     current_password: str = strawberry.field(description="The password of now: who only has the session may not change it.")
     new_password: str = strawberry.field(description="The new password, 10 to 1,000 characters.")
+
+
+@strawberry.input(description="The account that you want.")
+class RegisterInput:
+    email: str = strawberry.field(description="Your e-mail address. A mail with a token is sent there, which `verifyEmail` takes.")
+    username: str = strawberry.field(
+        description="Your short name, public and unique among all users ignoring case: 1 to 64 letters, digits, dots, dashes and underscores."
+    )
+    password: str = strawberry.field(description="The password to sign in with, 10 to 1,000 characters. Only its hash is stored.")
+    full_name: str | None = strawberry.field(default=None, description="Your full name, for display; at most 200 characters.")
+    invitation_token: str | None = strawberry.field(
+        default=None, description="The token of the mail that invited you. It is for the address that it was sent to."
+    )
+
+
+@strawberry.input(description="The token of the mail that verifies an address.")
+class VerifyEmailInput:
+    token: str = strawberry.field(description="The token that the mail or its link has.")
+    username: str | None = strawberry.field(
+        default=None,
+        description="Another username than you registered with, as when that was taken meanwhile. Changes of address ignore it.",
+    )
+
+
+@strawberry.input(description="The new address, and your password.")
+class ChangeEmailInput:
+    new_email: str = strawberry.field(
+        description="The address that you want to have. A mail with a token is sent there, which `verifyEmail` takes; your present address, to verify it."
+    )
+    current_password: str = strawberry.field(description="The password of now: who only has the session may not change the address.")
+
+
+@strawberry.input(description="Changes to your account. Omitted fields stay unchanged; null clears a field.")
+class UpdateAccountInput:
+    full_name: Maybe[str | None] = strawberry.field(description="Your full name, for display; at most 200 characters.")
+    username: Maybe[str | None] = strawberry.field(
+        description="Your short name, public and unique among all users ignoring case; it cannot be cleared."
+    )
+
+    def changes(self) -> dict[str, Any]:
+        """Return the given fields; None clears one."""
+        fields = {"full_name": self.full_name, "username": self.username}
+        return {name: change.value for name, change in fields.items() if change is not None}
+
+
+@strawberry.input(description="Whom to invite, and what they may do.")
+class InviteMemberInput:
+    email: str = strawberry.field(description="The address of who is invited. The invitation can be used with no other.")
+    role: UserRole = strawberry.field(default=UserRole.MEMBER, description="The role that they get when they register.")
+
+
+@strawberry.input(description="The invitation to end.")
+class RevokeInvitationInput:
+    id: ID = strawberry.field(description="The invitation, as `User.invitations` lists it.")

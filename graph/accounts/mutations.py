@@ -13,6 +13,7 @@ from db.queries import sign_ins
 from db.services import accounts
 from graph.accounts.inputs import LoginInput, RevokeSessionInput
 from graph.accounts.passwords import ATTEMPT, Passwords, raise_rate_limited
+from graph.accounts.registration import Registration
 from graph.accounts.types import Session, User
 from graph.core.context import Info
 from graph.core.costs import costs
@@ -63,7 +64,7 @@ RevokeOtherSessionsResult = Annotated[
 
 
 @strawberry.type
-class AccountMutations(Passwords):
+class AccountMutations(Passwords, Registration):
     @mutation(
         scope=Scope.PUBLIC,
         description="Sign in with a password, which begins a session. After a few failures the next attempts have to wait: the error has the"

@@ -56,7 +56,7 @@ class Passwords:
     @mutation(
         scope=Scope.PUBLIC,
         description="Send a mail with a token to the address, if it is that of an account; the answer is the same if it is not. At most three"
-        " mails an hour go to one address.",
+        " mails an hour, and ten a day, go to one address.",
         metadata=costs(ATTEMPT),
     )
     async def request_password_reset(

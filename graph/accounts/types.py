@@ -1,20 +1,22 @@
-"""Users, their sessions, and the history of their sign-ins."""
+"""Users, their sessions, the history of their sign-ins, and invitations to become one."""
 
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any, Self
 from uuid import UUID
 
 import strawberry
 
 from db.core.viewer import UserRole, UserTier
 from db.queries import accounts, sign_ins
+from db.queries import invitations as invitation_queries
 from db.tables.accounts import LoginMethod
 from graph.core.context import Info
 from graph.core.costs import costs
-from graph.core.edges import connection, many
+from graph.core.edges import connection, many, one
 from graph.core.enums import describe
-from graph.core.ids import Node
+from graph.core.ids import Node, global_id
 from graph.core.paging import Connection
 from graph.core.scalars import BigInt
 
@@ -69,11 +71,38 @@ class LoginEvent(Node, prefix="login", found_by=sign_ins.login_event_by_id):
     created_at: datetime = strawberry.field(description="When it was tried.")
 
 
+@strawberry.type(description="What others may know of a user whose name they come across.")
+class Profile:
+    account_id: strawberry.ID = strawberry.field(description="The id of the user.")
+    username: str = strawberry.field(description="Their short name, unique among all users.")
+    full_name: str | None = strawberry.field(description="Their full name, for display.")
+
+    @classmethod
+    def of(cls, row: Any) -> Self:
+        return cls(account_id=global_id(User, row.id), username=row.username, full_name=row.full_name)
+
+
+@strawberry.type(
+    description="An invitation to register with one address, which is open: it was neither used nor revoked, and has not expired. It is void"
+    " while its sender is no admin."
+)
+class Invitation(Node, prefix="invitation", found_by=invitation_queries.by_id):
+    invited_by_id: strawberry.Private[UUID]
+    email: str = strawberry.field(description="The address that it was sent to, and the only one that it can be used with.")
+    role: UserRole = strawberry.field(description="The role that who registers with it gets.")
+    invited_by: Profile = one(accounts.profile_by_id, key="invited_by_id", description="The admin who sent it.")
+    created_at: datetime = strawberry.field(description="When it was sent.")
+    expires_at: datetime = strawberry.field(description="When it ends by itself: seven days after it was sent.")
+
+
 @strawberry.type(
     description="A user, who may own datasets, pipelines, jobs, models and experiments. You see yourself; admins see everyone."
 )
 class User(Node, prefix="user", found_by=accounts.live_by_id):
     email: str = strawberry.field(description="Their e-mail address.")
+    email_verified_at: datetime | None = strawberry.field(
+        description="When they last showed that mails to the address reach them; null if an operator gave it. `changeEmail` verifies it."
+    )
     username: str = strawberry.field(description="Their short name, unique among all users.")
     full_name: str | None = strawberry.field(description="Their full name, for display.")
     role: UserRole = strawberry.field(description="Their permissions.")
@@ -93,6 +122,9 @@ class User(Node, prefix="user", found_by=accounts.live_by_id):
     )
     login_events: Connection[LoginEvent] = connection(
         sign_ins.login_events_of_user, description="The history of their sign-ins, failed ones included, newest first."
+    )
+    invitations: Connection[Invitation] = connection(
+        invitation_queries.of_inviter, description="The invitations to register that they sent and that are open, newest first."
     )
     created_at: datetime = strawberry.field(description="When the user was added.")
     updated_at: datetime = strawberry.field(description="When the user was last changed.")

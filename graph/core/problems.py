@@ -30,7 +30,7 @@ describe(
     ProblemCode,
     "The kind of problem, for clients that do not know its type yet.",
     NOT_FOUND="An id names nothing that exists and that you may see.",
-    NAME_TAKEN="You already have something with this name.",
+    NAME_TAKEN="You already have something with this name, or somebody has the username.",
     INVALID_INPUT="The input is invalid; each issue has the path to its cause.",
     WRONG_STATE="It exists, but its present state does not allow this.",
     CONFLICT="A concurrent change came first, or the idempotency key was used with another input.",
@@ -60,7 +60,9 @@ class NotFound(Problem):
         return cls(message=errors.NotFound(client_id).message, code=ProblemCode.NOT_FOUND, id=strawberry.ID(client_id))
 
 
-@strawberry.type(description="You already have one with this name that is not deleted. Names are compared ignoring case.")
+@strawberry.type(
+    description="You already have one with this name that is not deleted; of usernames, somebody has it. Names are compared ignoring case."
+)
 class NameTaken(Problem):
     name: str = strawberry.field(description="The name that is taken.")
 

@@ -12,7 +12,7 @@ from graph.core.context import Context, StreamProgress
 if TYPE_CHECKING:
     from db.core.viewer import Viewer
     from db.core.work import Database
-    from db.services.accounts import PasswordChanges, SignIns
+    from db.services.accounts import EmailChanges, PasswordChanges, Registrations, SignIns
     from db.stores.objects import ObjectStore
     from db.streams.feed import Feed
     from db.streams.sessions import Session
@@ -34,6 +34,8 @@ class RequestServices:
     client: ClientInfo = NO_CLIENT  # anonymous clients are rate limited by its address
     sign_ins: SignIns | None = None
     password_changes: PasswordChanges | None = None
+    registrations: Registrations | None = None
+    email_changes: EmailChanges | None = None
     shows_cost: bool = False  # whether `extensions` of results report the cost of the operation
     plan_requested: bool = False  # whether `extensions` of results report how the operation was executed, to those who may know
     shows_plan_to_all: bool = False  # not to admins alone
@@ -57,6 +59,8 @@ class RequestServices:
             self.client,
             self.sign_ins,
             self.password_changes,
+            self.registrations,
+            self.email_changes,
             session,
             request_id or uuid4().hex,
             StreamProgress(after),

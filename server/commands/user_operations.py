@@ -6,18 +6,20 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
-from sqlalchemy import Row
+from sqlalchemy import Row, select
 
 from db.core.criteria import Criteria, Equals
 from db.core.page import Page, Slice
-from db.core.viewer import SYSTEM, UserRole, UserTier
+from db.core.viewer import SYSTEM, UserRole, UserTier, Viewer
 from db.core.work import Work
 from db.errors import NotFound, StateError
 from db.queries import accounts as queries
 from db.queries import operations
 from db.services import accounts
 from db.settings import StateSettings
+from db.tables import EmailMessage
 from server.commands.filters import parse_lifetime
 from server.commands.operations import open_database, owner_id
 
@@ -51,6 +53,19 @@ async def add_user(
     password_hash = None if password is None else accounts.password_hash(password, email, username)
     async with open_database(settings) as database, database.work(SYSTEM) as work:
         return await accounts.add_user(work, email, username, full_name, UserRole(role), UserTier(tier), password_hash)
+
+
+async def invite(settings: StateSettings, email: str, role: str, by: str | None) -> UUID:
+    """Invite who has this address; return the mail's id. Raises `InvalidInput`, or `NoSuchUser` if no admin can do it."""
+    async with open_database(settings) as database:
+        async with database.work(SYSTEM) as work:
+            admin_id = await accounts.first_admin_id(work, by)
+        if admin_id is None:
+            named = "There is no admin" if by is None else f"No admin has the email address {by!r}"
+            raise NoSuchUser(f"{named}. `trellis user list` shows all users, `trellis user role EMAIL admin` makes one an admin.")
+        async with database.work(Viewer(admin_id, UserRole.ADMIN)) as work:
+            invitation_id = await accounts.invite(work, email, UserRole(role))
+            return await work.scalar(select(EmailMessage.id).where(EmailMessage.invitation_id == invitation_id))
 
 
 async def set_password(settings: StateSettings, email: str, password: str, *, is_hash: bool) -> None:

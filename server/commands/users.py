@@ -57,6 +57,27 @@ def add(
     typer.echo(run_async(operations.add_user(settings, email, username, full_name, role.value, tier.value, secret)))
 
 
+@app.command()
+def invite(
+    email: Annotated[str, typer.Argument(help="Address of who is invited; the invitation can be used with no other.", metavar="EMAIL")],
+    role: Annotated[
+        Role, typer.Option(help="A viewer reads, a member also writes, an admin sees all data.", case_sensitive=False)
+    ] = Role.MEMBER,
+    by: Annotated[
+        str | None, typer.Option(help="Address of the admin in whose name. [the first admin]", metavar="EMAIL", show_default=False)
+    ] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Invite somebody to register: a mail takes them a token, valid once, for seven days."""
+    from server.commands import user_operations as operations
+
+    settings = running_settings(data_dir, WITHOUT_OBJECT_STORE)
+    mail_id = run_async(operations.invite(settings, email, role.value, by))
+    typer.echo(f"{email} is invited. `trellis mail show {mail_id}` prints the mail, to hand over where there is no mail server.")
+    if settings.registration == "closed":
+        typer.echo("TRELLIS_REGISTRATION is closed here. The API has to have `invited` or `open` for the invitation to be used.", err=True)
+
+
 @app.command("set-password")
 def set_password(
     email: Email,

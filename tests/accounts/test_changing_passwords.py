@@ -6,25 +6,20 @@ import asyncio
 import re
 import statistics
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from email import message_from_bytes, policy
-from email.message import EmailMessage as Mail
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from aiosmtpd.controller import UnthreadedController
-from aiosmtpd.smtp import SMTP, Envelope, Session
 from pydantic import SecretStr
 from sqlalchemy import func, select, text, update
 
 from db.core.viewer import SYSTEM
 from db.core.work import Database
 from db.limits.sign_in_attempts import MAILS_PER_ADDRESS, MAILS_PER_NETWORK
-from db.services import maintenance
-from db.settings import StateSettings
 from db.tables import AccountToken, EmailMessage, User
 from db.tables.mail import EmailStatus
 from server.commands.mail import Status
+from tests.accounts.mailbox import Post, body, mails
 from tests.client import PASSWORD, Client
 from tests.server.test_jobs_command import json_lines, trellis
 from tests.server.test_sockets import UPDATES, bearer, open_websocket, send_subscribe, wait_closed
@@ -43,71 +38,6 @@ CHANGE = (
     "mutation($current: String!, $new: String!) { changePassword(input: {currentPassword: $current, newPassword: $new}) { __typename"
     " ... on Problem { message } } }"
 )
-
-
-def body(mail: Mail) -> str:
-    return mail.get_content().replace("\r\n", "\n")
-
-
-class Mailbox:
-    """A mail server that keeps what it gets; `reply` is its answer to the content of a mail, `before` runs first."""
-
-    def __init__(self) -> None:
-        self.mails: list[Mail] = []
-        self.reply = "250 OK"
-        self.hang_up = False
-
-    async def handle_DATA(self, server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802 - aiosmtpd's name
-        if self.hang_up:
-            transport: Any = server.transport
-            transport.abort()
-            await asyncio.sleep(3_600)  # cancelled with the connection
-        if self.reply.startswith("250"):
-            assert isinstance(envelope.content, bytes)
-            self.mails.append(message_from_bytes(envelope.content, policy=policy.default))  # pyright: ignore[reportArgumentType] - the policy's class
-        return self.reply
-
-
-class Post:
-    """The worker's part, run now: `send` sends the mails that wait, to a real mail server."""
-
-    def __init__(self, mailbox: Mailbox, context: maintenance.MaintenanceContext) -> None:
-        self.mailbox = mailbox
-        self.context = context
-
-    async def send(self, **settings: Any) -> list[Mail]:
-        """Return the mails that arrived."""
-        before = len(self.mailbox.mails)
-        context = maintenance.MaintenanceContext(
-            self.context.database, self.context.objects, self.context.settings.model_copy(update=settings)
-        )
-        result = await maintenance.run_task(context, "send_mail", "test")
-        assert result is not None
-        assert result.error is None
-        return self.mailbox.mails[before:]
-
-    async def token(self) -> str:
-        """Send the one mail that waits; return its token."""
-        (mail,) = await self.send()
-        match = re.search(r"^  (\S+)$", body(mail), re.MULTILINE)
-        assert match is not None
-        return match[1]
-
-
-@pytest.fixture
-async def post(clean: None, database: Database, settings: StateSettings) -> AsyncGenerator[Post]:
-    mailbox = Mailbox()
-    controller = UnthreadedController(mailbox, hostname="127.0.0.1", port=0, loop=asyncio.get_running_loop())
-    server: Any = await controller._create_server()
-    port = server.sockets[0].getsockname()[1]
-    own = settings.model_copy(update={"smtp_url": SecretStr(f"smtp://127.0.0.1:{port}")})
-    yield Post(mailbox, maintenance.MaintenanceContext(database, None, own))  # pyright: ignore[reportArgumentType] - the task touches no object
-    server.close()
-
-
-async def mails(database: Database) -> list[tuple[str, str, int]]:
-    rows = await database.rows(select(EmailMessage.template, EmailMessage.status, EmailMessage.tries).order_by(EmailMessage.id))
-    return [(row.template.name, row.status.name, row.tries) for row in rows]
 
 
 async def test_a_password_is_reset_by_mail(ada: Client, sign_in: SignIn, anonymous: Client, post: Post) -> None:

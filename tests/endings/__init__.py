@@ -38,6 +38,9 @@ class World:
     sender: Client
     sign_in: Callable[[str], Awaitable[Client]]
     """Give the user with this name a password (`PASSWORD`), and sign them in: a client with the token of a session."""
+    set_registration: Callable[[str], None]
+    """Set who may register."""
+    admin: Client
 
     async def submit_job(self, dataset: str | None = None) -> str:
         """Submit a job of Ada's to a queue that no worker serves."""

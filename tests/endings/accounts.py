@@ -19,6 +19,14 @@ async def _other_session(world: World) -> str:
     return (await other.one("{ sessions { id isCurrent } }"))[0]["id"]
 
 
+async def _token(world: World) -> str:
+    """Compose the newest mail, as when it is sent; return its token."""
+    (message,) = await world.database.rows(select(EmailMessage.id).order_by(EmailMessage.id.desc()).limit(1))
+    async with world.database.work(SYSTEM) as work:
+        text = (await compose(work, state_settings(), message.id)).text
+    return next(line.strip() for line in text.splitlines() if "." in line and line.startswith("  "))
+
+
 async def _signed_in(world: World) -> Client:
     world.sender = await world.sign_in("ada")
     return world.sender
@@ -60,10 +68,7 @@ async def request_password_reset(world: World) -> Endings:
 @endings_of("resetPassword")
 async def reset_password(world: World) -> Endings:
     await world.ada.one('mutation { requestPasswordReset(input: {email: "ada@example.org"}) { __typename } }')
-    (message,) = await world.database.rows(select(EmailMessage.id))
-    async with world.database.work(SYSTEM) as work:
-        text = (await compose(work, state_settings(), message.id)).text
-    token = next(line.strip() for line in text.splitlines() if "." in line and line.startswith("  "))
+    token = await _token(world)
     yield "ResetPasswordPayload", {"token": token, "newPassword": "a new password 7"}
     yield "InvalidInput", {"token": token, "newPassword": "a new password 7"}
     async with world.database.work(SYSTEM) as work:
@@ -78,3 +83,67 @@ async def change_password(world: World) -> Endings:
     yield "ChangePasswordPayload", {"currentPassword": PASSWORD, "newPassword": new}
     yield "InvalidCredentials", {"currentPassword": PASSWORD, "newPassword": new}
     yield "WeakPassword", {"currentPassword": new, "newPassword": "short"}
+
+
+NEWCOMER = {"email": "eve@example.org", "username": "eve", "password": PASSWORD, "fullName": "Eve"}
+REGISTER = "mutation($input: RegisterInput!) { register(input: $input) { __typename } }"
+
+
+@endings_of("register")
+async def register(world: World) -> Endings:
+    world.set_registration("open")
+    yield "RegisterPayload", NEWCOMER
+    yield "NameTaken", {**NEWCOMER, "username": "ADA"}
+    yield "WeakPassword", {**NEWCOMER, "password": "short"}
+    yield "InvalidInput", {**NEWCOMER, "email": "eve"}
+    world.set_registration("closed")
+    yield "WrongState", NEWCOMER
+
+
+@endings_of("verifyEmail")
+async def verify_email(world: World) -> Endings:
+    world.set_registration("open")
+    await world.ada.one(REGISTER, input=NEWCOMER)
+    token = await _token(world)
+    yield "VerifyEmailPayload", {"token": token}
+    yield "InvalidInput", {"token": token}
+    await world.ada.one(REGISTER, input={**NEWCOMER, "email": "eve@example.com", "username": "eve2"})
+    token = await _token(world)
+    yield "NameTaken", {"token": token, "username": "Eve"}
+    world.set_registration("closed")
+    yield "WrongState", {"token": token}
+
+
+@endings_of("changeEmail")
+async def change_email(world: World) -> Endings:
+    await _signed_in(world)
+    yield "ChangeEmailPayload", {"newEmail": "ada@example.com", "currentPassword": PASSWORD}
+    yield "InvalidCredentials", {"newEmail": "ada@example.com", "currentPassword": "not the password"}
+    yield "InvalidInput", {"newEmail": "ada", "currentPassword": PASSWORD}
+
+
+@endings_of("updateAccount")
+async def update_account(world: World) -> Endings:
+    await _signed_in(world)
+    yield "UpdateAccountPayload", {"fullName": "Ada Lovelace", "username": "lovelace"}
+    yield "NameTaken", {"username": "BOB"}
+    yield "InvalidInput", {"username": None}
+
+
+@endings_of("inviteMember")
+async def invite_member(world: World) -> Endings:
+    world.sender = world.admin
+    world.set_registration("invited")
+    yield "InviteMemberPayload", {"email": "eve@example.org", "role": "MEMBER"}
+    yield "InvalidInput", {"email": "eve"}
+    world.set_registration("closed")
+    yield "WrongState", {"email": "eve@example.org"}
+
+
+@endings_of("revokeInvitation")
+async def revoke_invitation(world: World) -> Endings:
+    world.sender = world.admin
+    world.set_registration("invited")
+    query = "mutation($email: String!) { inviteMember(input: {email: $email}) { ... on InviteMemberPayload { invitation { id } } } }"
+    yield "RevokeInvitationPayload", {"id": (await world.admin.one(query, email="eve@example.org"))["invitation"]["id"]}
+    yield "NotFound", {"id": f"invitation_{UNKNOWN}"}

@@ -1,12 +1,12 @@
-"""Users, whom fixtures create; their sessions, and sign-ins that failed."""
+"""Users, whom fixtures create; their sessions, sign-ins that failed, and invitations."""
 
 from __future__ import annotations
 
-from db.tables import LoginEvent, User, UserSession
+from db.tables import Invitation, LoginEvent, User, UserSession
 from tests.factories import Factory
 
 _ROWS = """
-UPDATE users SET last_login_at = now(), password_changed_at = now() WHERE username = :owner;
+UPDATE users SET last_login_at = now(), password_changed_at = now(), email_verified_at = now() WHERE username = :owner;
 
 INSERT INTO sessions (user_id, token_sha256, expires_at, idle_seconds, ip_address, network, user_agent, device, browser)
 SELECT u.id, sha256(uuid_send(gen_random_uuid())), now() + interval '1 day', 3600, '192.0.2.1', '192.0.2.1', 'Mozilla/5.0 (X11; Linux)', 'Linux', 'Firefox'
@@ -14,6 +14,9 @@ FROM users u, generate_series(1, :count) i WHERE u.username = :owner;
 
 INSERT INTO login_events (user_id, method, succeeded, reason, ip_address, user_agent)
 SELECT u.id, 'password', false, 'The password was wrong.', '192.0.2.1', 'curl/8.5.0' FROM users u, generate_series(1, :count) i WHERE u.username = :owner;
+
+INSERT INTO invitations (email, role, invited_by_id, expires_at)
+SELECT i || '@example.com', 'member', u.id, now() + interval '7 days' FROM users u, generate_series(1, :count) i WHERE u.username = :owner;
 """
 
 _STATES = """
@@ -21,6 +24,9 @@ INSERT INTO login_events (user_id, method, succeeded) SELECT u.id, 'password', t
 
 INSERT INTO sessions (user_id, token_sha256, expires_at, idle_seconds, network)
 SELECT u.id, sha256(uuid_send(gen_random_uuid())), now() + interval '1 day', 3600, 'unknown' FROM users u WHERE u.username = :owner;
+
+INSERT INTO invitations (email, role, invited_by_id, expires_at)
+SELECT 'eve@example.com', 'admin', u.id, now() + interval '7 days' FROM users u WHERE u.username = :owner;
 """
 
 _MAILS = """
@@ -28,6 +34,11 @@ INSERT INTO account_tokens (user_id, purpose, email) SELECT u.id, 'reset_passwor
 
 INSERT INTO email_messages (user_id, address, template, token_id, status)
 SELECT t.user_id, t.email, 'password_reset', t.id, 'sent' FROM account_tokens t JOIN users u ON u.id = t.user_id WHERE u.username = :owner;
+
+INSERT INTO registrations (email, username, password_hash, invitation_id, expires_at)
+SELECT i.email, 'somebody', 'no hash', i.id, now() + interval '48 hours' FROM invitations i JOIN users u ON u.id = i.invited_by_id WHERE u.username = :owner;
 """
 
-FACTORY = Factory(ids={"user": User, "session": UserSession, "login": LoginEvent}, rows=_ROWS, states=_STATES + _MAILS)
+FACTORY = Factory(
+    ids={"user": User, "session": UserSession, "login": LoginEvent, "invitation": Invitation}, rows=_ROWS, states=_STATES + _MAILS
+)

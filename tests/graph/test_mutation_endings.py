@@ -48,6 +48,8 @@ def world(
     database: Database,
     worker: object,
     settings: StateSettings,
+    set_registration: Callable[[str], None],
+    admin: Client,
     monkeypatch: pytest.MonkeyPatch,
 ) -> World:
     default_quota = state_settings().storage_quota_bytes
@@ -58,7 +60,7 @@ def world(
     def set_prices(prices: Mapping[str, int]) -> None:
         monkeypatch.setattr(state_settings(), "credit_prices", dict(prices))
 
-    return World(ada, bob, database, set_quota, set_prices, ada, sign_in)
+    return World(ada, bob, database, set_quota, set_prices, ada, sign_in, set_registration, admin)
 
 
 def documented_endings(mutation: str) -> set[str]:

@@ -78,6 +78,10 @@ OTHER_SCOPES: Mapping[str, Scope] = {
     "Mutation.requestPasswordReset": Scope.PUBLIC,
     "Mutation.resetPassword": Scope.PUBLIC,
     "Mutation.changePassword": Scope.SESSION,
+    "Mutation.register": Scope.PUBLIC,
+    "Mutation.verifyEmail": Scope.PUBLIC,
+    "Mutation.changeEmail": Scope.SESSION,
+    "Mutation.updateAccount": Scope.SESSION,
 }
 
 

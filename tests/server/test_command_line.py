@@ -50,6 +50,7 @@ def test_help_names_every_command() -> None:
         (("schema",), ["--release"]),
         (("demo",), ["--url", "--data-dir"]),
         (("user", "add"), ["--username", "--full-name", "--role", "--tier", "--password", "--data-dir"]),
+        (("user", "invite"), ["--role", "--by", "--data-dir"]),
         (("user", "set-password"), ["--hash", "--data-dir"]),
         (("mail", "list"), ["--status", "--limit", "--after", "--json", "--data-dir"]),
         (("mail", "show"), ["--data-dir"]),

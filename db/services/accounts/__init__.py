@@ -1,27 +1,37 @@
 """Create and change users, their bearer tokens, and the admin of the installation."""
 
+from db.services.accounts.email_changes import EmailChanges
 from db.services.accounts.first_admin import ensure_admin
+from db.services.accounts.invitations import first_admin_id, invite, revoke_invitation
 from db.services.accounts.password_changes import PasswordChanges
 from db.services.accounts.passwords import password_hash
+from db.services.accounts.registrations import NewRegistration, Registrations, VerifiedAddress
 from db.services.accounts.sessions import end_session, require_recent_check, revoke_other_sessions, revoke_session
 from db.services.accounts.sign_in import SignedIn, SignIns
 from db.services.accounts.tokens import add_token, new_token, record_token_use, revoke_token, revoke_tokens
-from db.services.accounts.users import add_user, disable, enable, set_password_hash, set_role, set_tier
+from db.services.accounts.users import add_user, disable, enable, set_password_hash, set_role, set_tier, update_account
 
 __all__ = [
+    "EmailChanges",
+    "NewRegistration",
     "PasswordChanges",
+    "Registrations",
     "SignIns",
     "SignedIn",
+    "VerifiedAddress",
     "add_token",
     "add_user",
     "disable",
     "enable",
     "end_session",
     "ensure_admin",
+    "first_admin_id",
+    "invite",
     "new_token",
     "password_hash",
     "record_token_use",
     "require_recent_check",
+    "revoke_invitation",
     "revoke_other_sessions",
     "revoke_session",
     "revoke_token",
@@ -29,4 +39,5 @@ __all__ = [
     "set_password_hash",
     "set_role",
     "set_tier",
+    "update_account",
 ]

@@ -70,7 +70,7 @@ async def _find_or_create(work: Work, email: str) -> UUID:
     )
     if (previous := await work.first(of_earlier_start.limit(1))) is not None:
         log.warning("admin_email_changed", previous=previous.email, email=email)
-        await work.run(update(User).where(User.id == previous.id).values(email=email))
+        await work.run(update(User).where(User.id == previous.id).values(email=email, email_verified_at=None))
         return previous.id
     for username in islice(_usernames(), MAX_USERNAMES):
         values = {"email": email, "username": username, "full_name": "Administrator", "role": UserRole.ADMIN}

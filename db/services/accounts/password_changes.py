@@ -12,10 +12,10 @@ from db.core.checks import Checks
 from db.core.networks import ClientInfo
 from db.core.viewer import SYSTEM, Viewer
 from db.core.work import Database, Work
-from db.errors import InvalidCredentials
 from db.queries.accounts import has_email
 from db.services import account_tokens
 from db.services.accounts import passwords
+from db.services.accounts.confirmations import confirm_password, wrong_password
 from db.services.accounts.passwords import HashingThreads
 from db.services.accounts.sessions import end_sessions
 from db.services.accounts.sign_in import AttemptLimits
@@ -45,12 +45,12 @@ class PasswordChanges:
         checks.text(email, "email")
         checks.raise_if_invalid()
         earliest_answer = time.monotonic() + REQUEST_TIME
-        if await self._attempts.take_mail(email, client.address):
+        if await self._attempts.take_mail("reset", email, client.address):
             async with self._database.work(SYSTEM) as work:
                 user = await work.first(select(User.id, User.email).where(has_email(email), User.disabled_at.is_(None)))
                 if user is not None:
                     token_id = await account_tokens.create_token(work, user.id, TokenPurpose.RESET_PASSWORD, user.email)
-                    await queue_mail(work, EmailTemplate.PASSWORD_RESET, user.id, user.email, token_id)
+                    await queue_mail(work, EmailTemplate.PASSWORD_RESET, user.email, user.id, token_id)
         await asyncio.sleep(earliest_answer - time.monotonic())
 
     async def reset(self, token: str, new_password: str) -> None:
@@ -60,6 +60,8 @@ class PasswordChanges:
         new_hash = await self._threads.run(passwords.make_hash, new_password)
         async with self._database.work(SYSTEM) as work:
             await account_tokens.use_token(work, owner.id)
+            is_verified = func.coalesce(User.email_verified_at, func.now())  # the token was in a mail to the address
+            await work.run(update(User).where(User.id == owner.user_id).values(email_verified_at=is_verified))
             await _set(work, owner.user_id, new_hash)
             await end_sessions(work, owner.user_id)
 
@@ -68,12 +70,7 @@ class PasswordChanges:
         session_id = viewer.require_session()
         (user,) = await self._database.rows(select(User.email, User.username, User.password_hash).where(User.id == viewer.id))
         passwords.require_strong(new_password, "newPassword", user.email, user.username)
-        if user.password_hash is None or not passwords.is_possible(current_password):
-            raise _wrong_password()
-        await self._attempts.take(user.email, client.address, is_known_client=True)
-        if not await self._threads.run(passwords.verify, user.password_hash, current_password):
-            raise _wrong_password()
-        await self._attempts.give_back(user.email, client.address, is_known_client=True)
+        await confirm_password(self._attempts, self._threads, user, current_password, client)
         new_hash = await self._threads.run(passwords.make_hash, new_password)
         async with self._database.work(viewer) as work:
             await _set(work, viewer.id, new_hash, verified_hash=user.password_hash)
@@ -87,9 +84,5 @@ async def _set(work: Work, user_id: UUID, new_hash: str, verified_hash: str | No
         statement = statement.where(User.password_hash == verified_hash)
     email: str | None = await work.scalar(statement.returning(User.email))
     if email is None:
-        raise _wrong_password()
-    await queue_mail(work, EmailTemplate.PASSWORD_CHANGED, user_id, email)
-
-
-def _wrong_password() -> InvalidCredentials:
-    return InvalidCredentials("The current password is not this one. Without it, reset it with `requestPasswordReset`.")
+        raise wrong_password()
+    await queue_mail(work, EmailTemplate.PASSWORD_CHANGED, email, user_id)

@@ -12,7 +12,7 @@ from db.core.checks import Checks
 from db.core.unique import translate_unique_violation
 from db.core.viewer import UserRole, UserTier
 from db.core.work import Work
-from db.errors import NameTaken, NotFound
+from db.errors import NameTaken, NotFound, UsernameTaken
 from db.queries.accounts import has_email
 from db.services.accounts.sessions import end_sessions
 from db.services.accounts.tokens import new_token, store_token
@@ -24,7 +24,7 @@ _USERNAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 def check_email(checks: Checks, email: str, name: str) -> None:
     """Add an issue named `name` for what is no address."""
-    if not _EMAIL.fullmatch(email) or len(email) > 254:
+    if not _EMAIL.fullmatch(email) or len(email) > 254 or not email.isprintable():
         checks.add(name, message=f"{email!r} is not an e-mail address; write it as name@domain.")
 
 
@@ -39,23 +39,52 @@ async def add_user(
 ) -> str:
     """Create a user and return their bearer token, which is not stored. Raises `InvalidInput` or `NameTaken`."""
     checks = Checks()
+    check_new_user(checks, email, username, full_name)
+    checks.raise_if_invalid()
+    values = {"email": email, "username": username, "full_name": full_name, "role": role, "tier": tier, "password_hash": password_hash}
+    with translate_unique_violation("uq_users_email", NameTaken("user", email)):
+        user_id = await insert_user(work, values)
+    token = new_token()
+    await store_token(work, user_id, token, "first token")
+    return token
+
+
+def check_new_user(checks: Checks, email: str, username: str, full_name: str | None) -> None:
+    """Add issues for what is no address, username or full name."""
     checks.text(full_name, "fullName", length=200)
     check_email(checks, email, "email")
+    check_username(checks, username)
+
+
+def check_username(checks: Checks, username: str) -> None:
+    """Add an issue for what is no username."""
     if not _USERNAME.fullmatch(username):
         checks.add(
             "username", message="A username is 1 to 64 letters, digits, dots, dashes and underscores, and begins with a letter or digit."
         )
+
+
+async def insert_user(work: Work, values: dict[str, Any]) -> UUID:
+    """Insert a user; return their id. Raises `UsernameTaken`."""
+    with translate_unique_violation("uq_users_username", UsernameTaken(values["username"])):
+        return await work.scalar(insert(User).values(values).returning(User.id))
+
+
+async def update_account(work: Work, changes: dict[str, Any]) -> UUID:
+    """Change the viewer's `username` or `full_name`; None clears the latter. Raises `InvalidInput` or `UsernameTaken`."""
+    work.viewer.require_session()
+    checks = Checks()
+    checks.text(changes.get("full_name"), "fullName", length=200)
+    if "username" in changes:
+        if changes["username"] is None:
+            checks.add("username", message="A user must have a username; leave the field out to keep the present one.")
+        else:
+            check_username(checks, changes["username"])
     checks.raise_if_invalid()
-    values = {"email": email, "username": username, "full_name": full_name, "role": role, "tier": tier, "password_hash": password_hash}
-    statement = insert(User).values(values).returning(User.id)
-    with (
-        translate_unique_violation("uq_users_email", NameTaken("user", email)),
-        translate_unique_violation("uq_users_username", NameTaken("user", username)),
-    ):
-        user_id: UUID = await work.scalar(statement)
-    token = new_token()
-    await store_token(work, user_id, token, "first token")
-    return token
+    if changes:
+        with translate_unique_violation("uq_users_username", UsernameTaken(str(changes.get("username")))):
+            await work.run(update(User).where(User.id == work.viewer.id).values(changes))
+    return work.viewer.id
 
 
 async def set_password_hash(work: Work, email: str, password_hash: str) -> None:

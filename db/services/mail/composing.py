@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
 from uuid import UUID
 
 from sqlalchemy import Row, func, or_, select
@@ -12,6 +11,8 @@ from sqlalchemy import Row, func, or_, select
 from db.core.work import Work
 from db.errors import NotFound
 from db.services import account_tokens
+from db.services.mail import registering
+from db.services.mail.links import how_to_use
 from db.settings import StateSettings
 from db.tables import ApiKey, EmailMessage, User
 from db.tables.accounts import TokenPurpose
@@ -30,17 +31,38 @@ class ComposedMail:
 
 
 async def compose(work: Work, settings: StateSettings, message_id: UUID) -> ComposedMail:
-    """Compose a mail; the time of its token begins. Raises `NotFound`, or `NoSecretKey` if it has a token."""
-    columns = (EmailMessage.user_id, EmailMessage.address, EmailMessage.template, EmailMessage.token_id, User.username)
-    row = await work.first(select(*columns).join(User, User.id == EmailMessage.user_id).where(EmailMessage.id == message_id))
+    """Compose a mail; the time of its token begins.
+
+    Raises `NotFound`, `MailVoid` if what it is about has ended, or `NoSecretKey` if it has a token.
+    """
+    row = await work.first(
+        select(*EmailMessage.__table__.c, User.username)
+        .outerjoin(User, User.id == EmailMessage.user_id)
+        .where(EmailMessage.id == message_id)
+    )
     if row is None:
         raise NotFound(str(message_id))
     match row.template:
         case EmailTemplate.PASSWORD_RESET:
             subject, paragraphs = "Reset your password", await _password_reset(work, settings, row)
-        case _:
+        case EmailTemplate.PASSWORD_CHANGED:
             subject, paragraphs = "Your password was changed", await _password_changed(work, row)
-    text = "\n\n".join([f"Hello {row.username},", *paragraphs, settings.public_url]).rstrip() + "\n"
+        case EmailTemplate.VERIFY_REGISTRATION:
+            subject, paragraphs = "Verify your address", await registering.verify_registration(work, settings, row)
+        case EmailTemplate.INVITATION:
+            subject, paragraphs = "You are invited", await registering.invitation(work, settings, row)
+        case EmailTemplate.ADDRESS_TAKEN:
+            subject, paragraphs = "You have an account already", registering.address_taken()
+        case EmailTemplate.VERIFY_NEW_EMAIL:
+            subject, paragraphs = "Verify your new address", await registering.verify_new_email(work, settings, row)
+        case EmailTemplate.EMAIL_CHANGE_REQUESTED:
+            subject, paragraphs = "A change of your address was requested", registering.email_change_requested()
+        case _:
+            subject, paragraphs = "Your address was changed", registering.email_changed()
+    # At an address that may be a stranger's, a username could be an advertisement.
+    is_strangers = row.username is None or row.template is EmailTemplate.VERIFY_NEW_EMAIL
+    greeting = "Hello," if is_strangers else f"Hello {row.username},"
+    text = "\n\n".join([greeting, *paragraphs, settings.public_url]).rstrip() + "\n"
     return ComposedMail(row.address, f"Trellis: {subject}", text)
 
 
@@ -49,7 +71,7 @@ async def _password_reset(work: Work, settings: StateSettings, row: Row[Any]) ->
     await account_tokens.activate(work, row.token_id)
     return [
         "somebody, we hope you, asked to reset the password of your account. If it was not you, ignore this mail: nothing has changed.",
-        f"{_how_to_use(settings, token, 'reset-password', 'resetPassword')} It is valid once, for 30 minutes.",
+        f"{how_to_use(settings, token, 'reset-password', 'resetPassword')} It is valid once, for 30 minutes.",
     ]
 
 
@@ -63,10 +85,3 @@ async def _password_changed(work: Work, row: Row[Any]) -> list[str]:
         lines = "\n".join(f"  {key.prefix}…  {' '.join(key.name.split())}" for key in keys)
         paragraphs.append(f"These API keys stay valid. Revoke those that you do not know:\n{lines}")
     return paragraphs
-
-
-def _how_to_use(settings: StateSettings, token: str, page: str, mutation: str) -> str:
-    """A link, whose fragment reaches no server's log; without a public address, the mutation that takes the token."""
-    if settings.public_url:
-        return f"Open this link to go on:\n\n  {settings.public_url.rstrip('/')}/{page}#token={quote(token)}\n\n"
-    return f"To go on, pass this token to the mutation `{mutation}`:\n\n  {token}\n\n"

@@ -12,6 +12,7 @@ from sqlalchemy import Double, Interval, func, insert, literal_column, select, u
 
 from db.core.viewer import SYSTEM
 from db.core.work import Database, Work
+from db.errors import MailVoid
 from db.services.mail import smtp
 from db.services.mail.composing import ComposedMail, compose
 from db.settings import StateSettings
@@ -25,9 +26,19 @@ FIRST_BACKOFF = 15  # seconds
 MAX_DOUBLINGS = 8  # of the backoff: an hour
 
 
-async def queue_mail(work: Work, template: EmailTemplate, user_id: UUID, address: str, token_id: UUID | None = None) -> None:
-    """Add a mail, which is sent after the commit."""
-    await work.run(insert(EmailMessage).values(template=template, user_id=user_id, address=address, token_id=token_id))
+async def queue_mail(
+    work: Work,
+    template: EmailTemplate,
+    address: str,
+    user_id: UUID | None = None,
+    token_id: UUID | None = None,
+    *,
+    registration_id: UUID | None = None,
+    invitation_id: UUID | None = None,
+) -> None:
+    """Add a mail, which is sent after the commit. It is to a user, or about a registration or an invitation."""
+    values = {"template": template, "address": address, "user_id": user_id, "token_id": token_id}
+    await work.run(insert(EmailMessage).values(**values, registration_id=registration_id, invitation_id=invitation_id))
 
 
 async def send_pending(database: Database, settings: StateSettings) -> int:
@@ -43,7 +54,12 @@ async def send_pending(database: Database, settings: StateSettings) -> int:
             message_id = await _claim(work)
             if message_id is None:
                 break
-            mail = await compose(work, settings, message_id)
+            try:
+                mail = await compose(work, settings, message_id)
+            except MailVoid as error:
+                is_void = {"status": EmailStatus.FAILED, "error": error.message}
+                await work.run(update(EmailMessage).where(EmailMessage.id == message_id).values(is_void))
+                continue
         if not await _deliver(database, settings, message_id, mail):
             break
         sent += 1

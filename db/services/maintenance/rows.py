@@ -13,7 +13,18 @@ from db.core.work import Database
 from db.services import idempotency
 from db.services.jobs import retire_silent_workers
 from db.services.maintenance.context import MaintenanceContext, MaintenanceTaskFailed
-from db.tables import AccountToken, EmailMessage, IdempotencyKey, Job, LoginEvent, StagedPoint, UserSession, Worker
+from db.tables import (
+    AccountToken,
+    EmailMessage,
+    IdempotencyKey,
+    Invitation,
+    Job,
+    LoginEvent,
+    Registration,
+    StagedPoint,
+    UserSession,
+    Worker,
+)
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -66,13 +77,18 @@ async def forget_staged_points(context: MaintenanceContext) -> int:
 
 
 async def forget_sign_ins(context: MaintenanceContext) -> int:
-    """Delete the sessions that expired, the sign-ins that were tried, and the mails and their tokens that were made, before the retention."""
+    """Delete what the retention is over for: sessions and invitations that expired, sign-ins that were tried, and mails with their tokens.
+
+    Registrations that were not verified are deleted once they expire, with their mails.
+    """
     kept_since = func.now() - timedelta(seconds=context.settings.sign_in_retention)
     conditions = (
         (UserSession, UserSession.expires_at < kept_since),
         (LoginEvent, LoginEvent.created_at < kept_since),
         (EmailMessage, EmailMessage.created_at < kept_since),
         (AccountToken, AccountToken.created_at < kept_since),
+        (Invitation, Invitation.expires_at < kept_since),
+        (Registration, Registration.expires_at < func.now()),
     )
     return sum([await _delete_in_batches(context.database, model, condition) for model, condition in conditions])
 

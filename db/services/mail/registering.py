@@ -1,0 +1,84 @@
+"""What mails on registrations and addresses say.
+
+Those to addresses that are not verified name nothing that whoever registers has chosen: it could be an advertisement.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Row, exists, func, select, update
+
+from db.core.work import Work
+from db.errors import MailVoid
+from db.queries import invitations
+from db.queries.accounts import has_email
+from db.services import account_tokens
+from db.services.mail.links import how_to_use
+from db.settings import StateSettings
+from db.tables import Registration
+from db.tables.accounts import TokenPurpose
+
+ONCE = "It is valid once, for 30 minutes."
+
+
+async def verify_registration(work: Work, settings: StateSettings, row: Row[Any]) -> list[str]:
+    """The time of the registration's token begins. Raises `MailVoid` if it expired, or if the address has a user by now."""
+    is_waiting = (Registration.id == row.registration_id, Registration.expires_at > func.now(), ~exists().where(has_email(row.address)))
+    statement = update(Registration).where(*is_waiting).values(token_expires_at=func.now() + account_tokens.LIFETIME)
+    if not await work.run(statement):
+        raise MailVoid("The registration was completed or has expired, or the address has an account by now.")
+    token = account_tokens.token_text(settings, row.registration_id, account_tokens.REGISTRATION)
+    return [
+        "somebody, we hope you, registered with this address. If it was not you, ignore this mail: there is no account, and there will be none.",
+        f"{how_to_use(settings, token, 'verify-email', 'verifyEmail')}{ONCE} Then sign in with the password that you registered with.",
+    ]
+
+
+async def invitation(work: Work, settings: StateSettings, row: Row[Any]) -> list[str]:
+    """Raises `MailVoid` if nobody can register with the invitation any more."""
+    invited = await work.first(invitations.usable(row.invitation_id))
+    if invited is None:
+        raise MailVoid("The invitation was used or revoked, or has expired, or its sender is no admin any more.")
+    if await work.scalar(select(exists().where(has_email(row.address)))):
+        return [f"{invited.sender} invited you to register, but you have an account with this address already: sign in with its password."]
+    token = account_tokens.token_text(settings, row.invitation_id, account_tokens.INVITATION)
+    used = how_to_use(settings, token, "register", "register")
+    return [
+        f"{invited.sender} invites you to register with this address. Your role will be {invited.role.name}.",
+        f"{used}It is valid once, until {invited.expires_at:%Y-%m-%d %H:%M} UTC. A further mail will verify your address.",
+    ]
+
+
+def address_taken() -> list[str]:
+    text = (
+        "somebody, perhaps you, gave this address for another account. It is that of yours already, so nothing has changed. If it was you, sign in,"
+        " by this address or your username; if you have forgotten the password, reset it."
+    )
+    return [text]
+
+
+async def verify_new_email(work: Work, settings: StateSettings, row: Row[Any]) -> list[str]:
+    """The time of the token begins."""
+    token = account_tokens.token_text(settings, row.token_id, TokenPurpose.CHANGE_EMAIL)
+    await account_tokens.activate(work, row.token_id)
+    return [
+        "somebody, we hope you, asked for this to be the address of your account. If it was not you, ignore this mail: nothing has changed.",
+        f"{how_to_use(settings, token, 'verify-email', 'verifyEmail')}{ONCE}",
+    ]
+
+
+def email_change_requested() -> list[str]:
+    text = (
+        "somebody, we hope you, asked for your account to have another address. It changes once a link that was sent there is opened. If it was not"
+        " you, change your password now: that makes the link void."
+    )
+    return [text]
+
+
+def email_changed() -> list[str]:
+    text = (
+        "your account has another address, as was asked for; mails about it do not come here any more. If it was not you, tell whoever runs this"
+        " Trellis now."
+    )
+    return [text]

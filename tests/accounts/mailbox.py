@@ -1,0 +1,74 @@
+"""A real mail server that keeps what it gets, and the worker's part of sending mails."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from email import message_from_bytes, policy
+from email.message import EmailMessage as Mail
+from typing import Any
+
+from aiosmtpd.smtp import SMTP, Envelope, Session
+from sqlalchemy import select
+
+from db.core.work import Database
+from db.services import maintenance
+from db.tables import EmailMessage
+
+
+def body(mail: Mail) -> str:
+    return mail.get_content().replace("\r\n", "\n")
+
+
+def token_of(mail: Mail) -> str:
+    match = re.search(r"^  (?:https://\S+#token=)?(\S+)$", body(mail), re.MULTILINE)
+    assert match is not None, body(mail)
+    return match[1]
+
+
+class Mailbox:
+    """A mail server that keeps what it gets; `reply` is its answer to the content of a mail, `before` runs first."""
+
+    def __init__(self) -> None:
+        self.mails: list[Mail] = []
+        self.reply = "250 OK"
+        self.hang_up = False
+
+    async def handle_DATA(self, server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802 - aiosmtpd's name
+        if self.hang_up:
+            transport: Any = server.transport
+            transport.abort()
+            await asyncio.sleep(3_600)  # cancelled with the connection
+        if self.reply.startswith("250"):
+            assert isinstance(envelope.content, bytes)
+            self.mails.append(message_from_bytes(envelope.content, policy=policy.default))  # pyright: ignore[reportArgumentType] - the policy's class
+        return self.reply
+
+
+class Post:
+    """The worker's part, run now: `send` sends the mails that wait, to a real mail server."""
+
+    def __init__(self, mailbox: Mailbox, context: maintenance.MaintenanceContext) -> None:
+        self.mailbox = mailbox
+        self.context = context
+
+    async def send(self, **settings: Any) -> list[Mail]:
+        """Return the mails that arrived."""
+        before = len(self.mailbox.mails)
+        context = maintenance.MaintenanceContext(
+            self.context.database, self.context.objects, self.context.settings.model_copy(update=settings)
+        )
+        result = await maintenance.run_task(context, "send_mail", "test")
+        assert result is not None
+        assert result.error is None
+        return self.mailbox.mails[before:]
+
+    async def token(self) -> str:
+        """Send the one mail that waits; return its token."""
+        (mail,) = await self.send()
+        return token_of(mail)
+
+
+async def mails(database: Database) -> list[tuple[str, str, int]]:
+    rows = await database.rows(select(EmailMessage.template, EmailMessage.status, EmailMessage.tries).order_by(EmailMessage.id))
+    return [(row.template.name, row.status.name, row.tries) for row in rows]
