@@ -189,10 +189,12 @@ class MailVoid(StateError):
 
 
 class NoSecretKey(StateError):
-    """A token cannot be made or read."""
+    """A token or an encrypted secret cannot be made or read."""
 
     def __str__(self) -> str:
-        return "TRELLIS_SECRET_KEY is not set. Mails with a token need it, the same for the API, the workers and the commands."
+        return (
+            "TRELLIS_SECRET_KEY is not set. Tokens in mails and second factors need it, the same for the API, the workers and the commands."
+        )
 
 
 class DatabaseNotMigrated(StateError):

@@ -75,8 +75,9 @@ class StateSettings(TrellisSettings):
     )
     secret_key: SecretStr = Field(
         default=SecretStr(""),
-        description="Key of the tokens in mails, 32 characters or more, the same for the API and the workers. Empty: `trellis up` generates one"
-        " and keeps it in `<data-dir>/secret-key`; else no password can be reset, and nobody can register.",
+        description="Key of the tokens in mails and of the secrets of second factors, 32 characters or more, the same for the API and the workers."
+        " Empty: `trellis up` generates one and keeps it in `<data-dir>/secret-key`; else no password can be reset, nobody can register, and no"
+        " second factor can be added.",
     )
     smtp_url: SecretStr = Field(
         default=SecretStr(""),
@@ -103,7 +104,8 @@ class StateSettings(TrellisSettings):
     sign_in_retention: float = Field(
         default=7_776_000.0,
         gt=0,
-        description="Seconds for which sign-ins stay in their history, and sessions that are over and mails are kept.",
+        description="Seconds for which sign-ins stay in their history, sessions that are over and mails are kept, and devices that are not used are"
+        " known.",
     )
     upload_max_bytes: int = Field(
         default=MAX_PUT_BYTES,

@@ -19,7 +19,7 @@ from starlette.routing import Route, WebSocketRoute
 from db.core.work import Database
 from db.limits.sign_in_attempts import SignInAttempts
 from db.queries import accounts, jobchanges, jobevents
-from db.services.accounts import EmailChanges, PasswordChanges, Registrations, SignIns
+from db.services.accounts import EmailChanges, PasswordChanges, Registrations, SecondFactors, SignIns
 from db.services.accounts.passwords import HashingThreads
 from db.settings import state_settings
 from db.stores.objects import ObjectStore
@@ -78,6 +78,7 @@ def create_app(settings: ServerSettings | None = None, spans: Spans | None = Non
             app.state.password_changes = PasswordChanges(database, attempts, hashing_threads, state)
             app.state.registrations = Registrations(database, attempts, hashing_threads, state)
             app.state.email_changes = EmailChanges(database, attempts, hashing_threads)
+            app.state.second_factors = SecondFactors(database, attempts, hashing_threads, state)
             yield
         if spans is not None:
             spans.close()

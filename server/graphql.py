@@ -236,6 +236,7 @@ class GraphQLView(GraphQL[RequestServices, None]):
             password_changes=state.password_changes,
             registrations=state.registrations,
             email_changes=state.email_changes,
+            second_factors=state.second_factors,
             shows_cost=COST_HEADER in request.headers,
             plan_requested=PLAN_HEADER in request.headers,
             shows_plan_to_all=self.settings.show_plans,

@@ -17,7 +17,7 @@ from websockets.asyncio.client import connect
 PASSWORD = "correct horse battery"
 LOGIN = (
     "mutation($input: LoginInput!) { login(input: $input) { __typename ... on Problem { code message } ... on InvalidInput { issues { path } }"
-    " ... on LoginPayload { token session { id isCurrent } viewer { username } } } }"
+    " ... on TotpRequired { challenge methods } ... on LoginPayload { token session { id isCurrent } viewer { username } } } }"
 )
 TERMINAL = {"COMPLETED", "FAILED", "CANCELLED"}
 

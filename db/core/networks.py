@@ -21,10 +21,18 @@ NO_CLIENT = ClientInfo()
 
 def client_network(address: str | None) -> str:
     """Return the network that counts as one client: of IPv6 the first 64 bits, since a client can vary the rest."""
+    return _network(address, 32, 64)
+
+
+def wide_network(address: str | None) -> str:
+    """Return the network in which the addresses of one connection change: 24 bits of IPv4, 48 of IPv6."""
+    return _network(address, 24, 48)
+
+
+def _network(address: str | None, bits: int, bits_v6: int) -> str:
     try:
         ip = ipaddress.ip_address((address or "").partition("%")[0])
     except ValueError:
         return UNKNOWN
-    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is None:
-        return str(ipaddress.ip_network((ip, 64), strict=False).network_address)
-    return str(getattr(ip, "ipv4_mapped", None) or ip)
+    ip = getattr(ip, "ipv4_mapped", None) or ip
+    return str(ipaddress.ip_network((ip, bits if ip.version == 4 else bits_v6), strict=False).network_address)

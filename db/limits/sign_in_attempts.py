@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from uuid import UUID
 
 from redis.asyncio import Redis
 
@@ -29,6 +30,7 @@ class Limit:
 PER_ACCOUNT_AND_NETWORK = Limit(5, 900)
 PER_NETWORK = Limit(10, 300)
 PER_ACCOUNT = Limit(5, 900)
+CODES = Limit(5, 900)  # of one user, whatever challenges they are for: of a million codes three are right
 MAILS_PER_NETWORK = Limit(20, 3600)
 MAILS_PER_ADDRESS = Limit(3, 3600)
 MAILS_PER_ADDRESS_AND_DAY = Limit(10, 86_400)
@@ -55,6 +57,19 @@ class SignInAttempts:
     async def give_back(self, login: str, address: str | None, *, is_known_client: bool) -> None:
         """Give back what `take` took: the attempt did not fail."""
         await self._return(_limits(login, address, is_known_client=is_known_client))
+
+    async def take_code(self, user_id: UUID, address: str | None, *, is_known_client: bool) -> None:
+        """Take an attempt at a code of a user. Raises `TooManyAttempts`.
+
+        A known client has attempts of its own: somebody else who knows the password does not use up its owner's.
+        """
+        result = await self._buckets.take(_code_bucket(user_id, address, is_known_client=is_known_client), 1, CODES.attempts, CODES.seconds)
+        if not result.ok:
+            raise TooManyAttempts(result.retry_in)
+
+    async def give_back_code(self, user_id: UUID, address: str | None, *, is_known_client: bool) -> None:
+        """Give back what `take_code` took: the code was right."""
+        await self._return([(_code_bucket(user_id, address, is_known_client=is_known_client), CODES)])
 
     async def take_mail(self, kind: str, email: str, address: str | None) -> bool:
         """Whether a mail of this kind may be sent to `email` at a client's request. Raises `TooManyAttempts` if its network asked for too many.
@@ -110,3 +125,7 @@ def _limits(login: str, address: str | None, *, is_known_client: bool) -> list[t
     if not is_known_client:
         limits += [(f"sign-in:network:{network}", PER_NETWORK), (f"sign-in:account:{account}", PER_ACCOUNT)]
     return limits
+
+
+def _code_bucket(user_id: UUID, address: str | None, *, is_known_client: bool) -> str:
+    return f"sign-in:code:{user_id.hex}:{client_network(address) if is_known_client else 'elsewhere'}"

@@ -17,7 +17,7 @@ from db.core.sql import Rows, equals_any
 from db.core.viewer import SYSTEM, UserRole, UserTier, Viewer
 from db.core.work import Database
 from db.queries.sign_ins import EXPIRES_AT, is_live
-from db.tables import ApiKey, User, UserSession
+from db.tables import ApiKey, BackupCode, User, UserSession
 
 SESSION_PREFIX = "trs_"  # of the tokens of sessions
 
@@ -37,6 +37,8 @@ COLUMNS = (
     User.deleted_at,
     User.last_login_at,
     User.password_changed_at,
+    User.totp_secret.is_not(None).label("has_totp"),
+    select(func.count()).where(BackupCode.user_id == User.id, BackupCode.used_at.is_(None)).scalar_subquery().label("backup_codes_left"),
 )
 
 

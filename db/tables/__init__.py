@@ -2,7 +2,18 @@
 
 from db.core.base import Table
 from db.core.discovery import import_submodules
-from db.tables.accounts import AccountToken, ApiKey, Invitation, LoginEvent, Registration, User, UserSession
+from db.tables.accounts import (
+    AccountToken,
+    ApiKey,
+    BackupCode,
+    Invitation,
+    KnownDevice,
+    LoginChallenge,
+    LoginEvent,
+    Registration,
+    User,
+    UserSession,
+)
 from db.tables.billing import CreditTransaction
 from db.tables.datasets import Dataset, DatasetProfile, DatasetVersion, StoredObject, Upload
 from db.tables.experiments import Experiment, MetricPoint, Run, RunMetric, StagedPoint
@@ -28,6 +39,7 @@ __all__ = [
     "AccountToken",
     "ApiKey",
     "Artifact",
+    "BackupCode",
     "CreditTransaction",
     "Dataset",
     "DatasetProfile",
@@ -43,6 +55,8 @@ __all__ = [
     "JobInput",
     "JobNode",
     "JobOutput",
+    "KnownDevice",
+    "LoginChallenge",
     "LoginEvent",
     "MaintenanceTaskState",
     "MetricPoint",

@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, text
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, LargeBinary, PrimaryKeyConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.core.base import Table, bigint_column, enum_column, filter_index, now_column, uuid_primary_key
@@ -17,7 +17,9 @@ from db.core.viewer import UserRole, UserTier
 class User(Table, policy=Personal("id")):
     """A person or a service that owns rows. The row is never deleted: a purge clears its personal data.
 
-    The three credit columns are changed only by `db.services.credits`, with a ledger entry each time.
+    The three credit columns are changed only by `db.services.credits`, with a ledger entry each time. The secrets of the second factor are
+    encrypted, see `db.services.sealing`; `totp_step` is the time step of the last code that was accepted, and `totp_pending_secret` one that its
+    owner has not confirmed yet.
     """
 
     __tablename__ = "users"
@@ -26,6 +28,8 @@ class User(Table, policy=Personal("id")):
         Index("uq_users_username", text("lower(username)"), unique=True, postgresql_where=text("deleted_at IS NULL")),
         CheckConstraint("storage_bytes >= 0", name="storage_not_negative"),
         CheckConstraint("credit_balance >= 0 AND credits_held >= 0", name="credits_not_negative"),
+        CheckConstraint("(totp_secret IS NULL) = (totp_step IS NULL)", name="totp_secret_has_a_step"),
+        CheckConstraint("(totp_pending_secret IS NULL) = (totp_pending_at IS NULL)", name="totp_pending_secret_has_a_time"),
     )
 
     id: Mapped[UUID] = uuid_primary_key()
@@ -46,6 +50,21 @@ class User(Table, policy=Personal("id")):
     password_hash: Mapped[str | None]
     password_changed_at: Mapped[datetime | None]
     last_login_at: Mapped[datetime | None]
+    totp_secret: Mapped[bytes | None] = mapped_column(LargeBinary)
+    totp_step: Mapped[int | None] = mapped_column(BigInteger)
+    totp_pending_secret: Mapped[bytes | None] = mapped_column(LargeBinary)
+    totp_pending_at: Mapped[datetime | None]
+
+
+class BackupCode(Table, policy=Personal("user_id")):
+    """A code that replaces the app's once, kept as its SHA-256. Only how many are left is read."""
+
+    __tablename__ = "backup_codes"
+    __table_args__ = (PrimaryKeyConstraint("user_id", "code_sha256"),)
+
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    code_sha256: Mapped[bytes] = mapped_column(LargeBinary)
+    used_at: Mapped[datetime | None]
 
 
 class ApiKey(Table, policy=Personal("user_id")):
@@ -99,6 +118,42 @@ class LoginMethod(StrEnum):
     """What a sign-in was tried with."""
 
     PASSWORD = "password"  # noqa: S105 - the name of a method
+    TOTP = "totp"
+    BACKUP_CODE = "backup_code"
+
+
+class LoginChallenge(Table, policy=Internal("A challenge proves that a password was right; nobody reads the rows.")):
+    """A sign-in that waits for its second factor, found by the SHA-256 of its token.
+
+    `password_digest` is the SHA-256 of the hash of the password that was given: after a change of it, the challenge is void.
+    """
+
+    __tablename__ = "login_challenges"
+    __table_args__ = (Index("ix_login_challenges_expires_at", "expires_at"),)
+
+    id: Mapped[UUID] = uuid_primary_key()
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    token_sha256: Mapped[bytes] = mapped_column(LargeBinary, unique=True)
+    password_digest: Mapped[bytes] = mapped_column(LargeBinary)
+    expires_at: Mapped[datetime]
+    used_at: Mapped[datetime | None]
+
+
+class KnownDevice(Table, policy=Internal("A sign-in compares with it whether its owner is told; nobody reads the rows.")):
+    """Where a user has signed in from: a wide network (`db.core.networks.wide_network`), a browser and a kind of device, empty if not named."""
+
+    __tablename__ = "known_devices"
+    __table_args__ = (
+        PrimaryKeyConstraint("user_id", "network", "browser", "device"),
+        Index("ix_known_devices_last_seen_at", "last_seen_at"),
+    )
+
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    network: Mapped[str]
+    browser: Mapped[str]
+    device: Mapped[str]
+    created_at: Mapped[datetime] = now_column()
+    last_seen_at: Mapped[datetime] = now_column()
 
 
 class LoginEvent(Table, policy=Personal("user_id")):

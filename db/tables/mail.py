@@ -27,6 +27,10 @@ class EmailTemplate(StrEnum):
     VERIFY_NEW_EMAIL = "verify_new_email"
     EMAIL_CHANGE_REQUESTED = "email_change_requested"
     EMAIL_CHANGED = "email_changed"
+    NEW_DEVICE = "new_device"
+    TOTP_ADDED = "totp_added"
+    TOTP_REMOVED = "totp_removed"
+    BACKUP_CODES_REPLACED = "backup_codes_replaced"
 
 
 class EmailStatus(StrEnum):
@@ -59,6 +63,7 @@ class EmailMessage(Table, policy=Internal("Operators read the mails; a recipient
     address: Mapped[str]
     template: Mapped[EmailTemplate] = enum_column("template", EmailTemplate)
     token_id: Mapped[UUID | None] = mapped_column(ForeignKey("account_tokens.id", ondelete="SET NULL"), index=True)
+    session_id: Mapped[UUID | None] = mapped_column(ForeignKey("sessions.id", ondelete="SET NULL"), index=True)
     status: Mapped[EmailStatus] = enum_column("status", EmailStatus, server_default="pending")
     tries: Mapped[int] = mapped_column(server_default="0")
     run_after: Mapped[datetime] = now_column()

@@ -90,3 +90,31 @@ class InviteMemberInput:
 @strawberry.input(description="The invitation to end.")
 class RevokeInvitationInput:
     id: ID = strawberry.field(description="The invitation, as `User.invitations` lists it.")
+
+
+@strawberry.input(description="The second step of a sign-in.")
+class ConfirmLoginInput:
+    challenge: str = strawberry.field(description="The challenge that `login` returned, valid for 5 minutes.")
+    code: str = strawberry.field(description="The code that your app shows now, or a backup code. Spaces and dashes are ignored.")
+
+
+@strawberry.input(description="Who adds an app for codes.")
+class EnrollTotpInput:
+    password: str = strawberry.field(description="Your password.")
+
+
+@strawberry.input(description="A code of the new secret, which shows that an app has it.")
+class ConfirmTotpInput:
+    code: str = strawberry.field(description="The six digits that the app shows now.")
+
+
+@strawberry.input(description="Who removes the app for codes.")
+class DisableTotpInput:
+    password: str = strawberry.field(description="Your password.")
+    code: str = strawberry.field(description="The code that your app shows now, or a backup code.")
+
+
+@strawberry.input(description="Who replaces the backup codes.")
+class RegenerateBackupCodesInput:
+    password: str = strawberry.field(description="Your password.")
+    code: str = strawberry.field(description="The code that your app shows now, or a backup code.")

@@ -11,9 +11,11 @@ from db import errors
 from db.queries import accounts as account_queries
 from db.queries import sign_ins
 from db.services import accounts
-from graph.accounts.inputs import LoginInput, RevokeSessionInput
+from db.tables.accounts import LoginMethod
+from graph.accounts.inputs import ConfirmLoginInput, LoginInput, RevokeSessionInput
 from graph.accounts.passwords import ATTEMPT, Passwords, raise_rate_limited
 from graph.accounts.registration import Registration
+from graph.accounts.second_factor import SecondFactor
 from graph.accounts.types import Session, User
 from graph.core.context import Info
 from graph.core.costs import costs
@@ -34,6 +36,14 @@ class LoginPayload:
     viewer: User = one(account_queries.live_by_id, key="user_id", description="The user who signed in.")
 
 
+@strawberry.type(
+    description="The password is right, and your account also takes a code: no session has begun. Pass both to `confirmLogin`, within 5 minutes."
+)
+class TotpRequired:
+    challenge: str = strawberry.field(description="What `confirmLogin` takes, for one session. Keep it secret; it is shown only here.")
+    methods: list[LoginMethod] = strawberry.field(metadata=costs(entries=1), description="The kinds of codes that you have.")
+
+
 @strawberry.type(description="The session has ended: its token is refused, and websockets and streams opened with it are closed.")
 class LogoutPayload:
     session_id: strawberry.ID = strawberry.field(description="The id of the session that ended.")
@@ -50,8 +60,12 @@ class RevokeOtherSessionsPayload:
 
 
 LoginResult = Annotated[
-    LoginPayload | InvalidCredentials | InvalidInput,
+    LoginPayload | TotpRequired | InvalidCredentials | InvalidInput,
     strawberry.union("LoginResult", description="The possible results of `login`."),
+]
+ConfirmLoginResult = Annotated[
+    LoginPayload | InvalidCredentials | InvalidInput,
+    strawberry.union("ConfirmLoginResult", description="The possible results of `confirmLogin`."),
 ]
 LogoutResult = Annotated[LogoutPayload, strawberry.union("LogoutResult", description="The possible results of `logout`.")]
 RevokeSessionResult = Annotated[
@@ -64,27 +78,47 @@ RevokeOtherSessionsResult = Annotated[
 
 
 @strawberry.type
-class AccountMutations(Passwords, Registration):
+class AccountMutations(Passwords, Registration, SecondFactor):
     @mutation(
         scope=Scope.PUBLIC,
-        description="Sign in with a password, which begins a session. After a few failures the next attempts have to wait: the error has the"
-        " code RATE_LIMITED and `retryAfter`. A failure tells neither by its text nor by its time whether the account exists.",
+        description="Sign in with a password, which begins a session, or asks for a code first if you have an app for them. After a few failures"
+        " the next attempts have to wait: the error has the code RATE_LIMITED and `retryAfter`. A failure tells neither by its text nor by its"
+        " time whether the account exists.",
         metadata=costs(ATTEMPT),
     )
     async def login(self, info: Info, input: Annotated[LoginInput, strawberry.argument(description="Who signs in.")]) -> LoginResult:
         assert info.context.sign_ins is not None
         try:
-            signed_in = await info.context.sign_ins.sign_in(input.login, input.password, info.context.client)
+            result = await info.context.sign_ins.sign_in(input.login, input.password, info.context.client)
         except errors.InvalidCredentials as error:
             return InvalidCredentials.of(error)
         except errors.InvalidInput as error:
             return InvalidInput.of(error)
         except errors.TooManyAttempts as error:
             raise_rate_limited(error)
-        info.context.viewer = signed_in.viewer
-        info.context.reset_loaders()
-        session_id = signed_in.viewer.require_session()
-        return LoginPayload(user_id=signed_in.viewer.id, session_id=session_id, token=signed_in.token)
+        if isinstance(result, accounts.FactorRequired):
+            return TotpRequired(challenge=result.challenge, methods=list(result.methods))
+        return _go_on_as(info, result)
+
+    @mutation(
+        scope=Scope.PUBLIC,
+        description="Sign in with the challenge of `login` and a code, which begins a session. A code is accepted once, and so is a challenge; after"
+        " a few wrong codes, the next ones have to wait, whatever their challenge: the error has the code RATE_LIMITED and `retryAfter`.",
+        metadata=costs(ATTEMPT),
+    )
+    async def confirm_login(
+        self, info: Info, input: Annotated[ConfirmLoginInput, strawberry.argument(description="The challenge and the code.")]
+    ) -> ConfirmLoginResult:
+        assert info.context.sign_ins is not None
+        try:
+            signed_in = await info.context.sign_ins.confirm(input.challenge, input.code, info.context.client)
+        except errors.InvalidCredentials as error:
+            return InvalidCredentials.of(error)
+        except errors.InvalidInput as error:
+            return InvalidInput.of(error)
+        except errors.TooManyAttempts as error:
+            raise_rate_limited(error)
+        return _go_on_as(info, signed_in)
 
     @mutation(scope=Scope.SESSION, description="End the session whose token was sent.")
     async def logout(self, info: Info) -> LogoutResult:
@@ -111,3 +145,11 @@ class AccountMutations(Passwords, Registration):
     async def revoke_other_sessions(self, info: Info) -> RevokeOtherSessionsResult:
         async with info.context.work() as work:
             return RevokeOtherSessionsPayload(count=await accounts.revoke_other_sessions(work))
+
+
+def _go_on_as(info: Info, signed_in: accounts.SignedIn) -> LoginPayload:
+    """Execute the rest of the operation as the user who signed in."""
+    info.context.viewer = signed_in.viewer
+    info.context.reset_loaders()
+    session_id = signed_in.viewer.require_session()
+    return LoginPayload(user_id=signed_in.viewer.id, session_id=session_id, token=signed_in.token)

@@ -40,6 +40,8 @@ describe(
     LoginMethod,
     "What a sign-in was tried with.",
     PASSWORD="A password.",  # noqa: S106 - the description of a method
+    TOTP="A code that an app shows for 30 seconds (TOTP, RFC 6238), after the password.",
+    BACKUP_CODE="A backup code, after the password, which replaces the app's code once.",
 )
 
 
@@ -115,6 +117,8 @@ class User(Node, prefix="user", found_by=accounts.live_by_id):
         description="When they last signed in with a password; the use of API keys does not count."
     )
     password_changed_at: datetime | None = strawberry.field(description="When their password was last set after they were added.")
+    has_totp: bool = strawberry.field(description="Whether signing in with their password also takes a code of an app, or a backup code.")
+    backup_codes_left: int = strawberry.field(description="How many of their ten backup codes have not been used; 0 without `hasTotp`.")
     sessions: list[Session] = many(
         sign_ins.sessions_of_user,
         metadata=costs(entries=50),

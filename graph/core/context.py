@@ -20,7 +20,7 @@ from graph.core.errors import Unauthenticated
 from graph.core.loading import Loaders
 
 if TYPE_CHECKING:
-    from db.services.accounts import EmailChanges, PasswordChanges, Registrations, SignIns
+    from db.services.accounts import EmailChanges, PasswordChanges, Registrations, SecondFactors, SignIns
     from db.stores.objects import ObjectStore
     from db.streams.feed import Feed
     from db.streams.sessions import Session
@@ -64,10 +64,11 @@ class Context:
     feed: Feed
     viewer: Viewer | None
     client: ClientInfo = NO_CLIENT
-    sign_ins: SignIns | None = None  # of an API process, as the next three
+    sign_ins: SignIns | None = None  # of an API process, as the next four
     password_changes: PasswordChanges | None = None
     registrations: Registrations | None = None
     email_changes: EmailChanges | None = None
+    second_factors: SecondFactors | None = None
     session: Session | None = None  # of a subscription; knows whether its viewer is still signed in
     request_id: str = field(default_factory=lambda: uuid4().hex)
     progress: StreamProgress = field(default_factory=StreamProgress)

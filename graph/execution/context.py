@@ -12,7 +12,7 @@ from graph.core.context import Context, StreamProgress
 if TYPE_CHECKING:
     from db.core.viewer import Viewer
     from db.core.work import Database
-    from db.services.accounts import EmailChanges, PasswordChanges, Registrations, SignIns
+    from db.services.accounts import EmailChanges, PasswordChanges, Registrations, SecondFactors, SignIns
     from db.stores.objects import ObjectStore
     from db.streams.feed import Feed
     from db.streams.sessions import Session
@@ -36,6 +36,7 @@ class RequestServices:
     password_changes: PasswordChanges | None = None
     registrations: Registrations | None = None
     email_changes: EmailChanges | None = None
+    second_factors: SecondFactors | None = None
     shows_cost: bool = False  # whether `extensions` of results report the cost of the operation
     plan_requested: bool = False  # whether `extensions` of results report how the operation was executed, to those who may know
     shows_plan_to_all: bool = False  # not to admins alone
@@ -61,6 +62,7 @@ class RequestServices:
             self.password_changes,
             self.registrations,
             self.email_changes,
+            self.second_factors,
             session,
             request_id or uuid4().hex,
             StreamProgress(after),

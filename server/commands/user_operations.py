@@ -75,6 +75,15 @@ async def set_password(settings: StateSettings, email: str, password: str, *, is
         await accounts.set_password_hash(work, email, password_hash)
 
 
+async def reset_totp(settings: StateSettings, login: str) -> None:
+    """Remove a user's second factor. Raises `NoSuchUser` or `WrongState`."""
+    try:
+        async with open_database(settings) as database, database.work(SYSTEM) as work:
+            await accounts.reset_second_factor(work, login)
+    except NotFound:
+        raise NoSuchUser(f"No user has the email address or the name {login!r}. `trellis user list` shows all.") from None
+
+
 async def add_token(settings: StateSettings, email: str, name: str, expires: str | None) -> str:
     """Create a token. Raises `NoSuchUser`, `InvalidInput` or `InvalidOption`."""
     lifetime = parse_lifetime(expires)

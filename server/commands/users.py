@@ -159,6 +159,18 @@ def enable(email: Email, data_dir: DataDir = None) -> None:
     typer.echo(f"{email} is enabled.")
 
 
+@app.command("reset-totp")
+def reset_totp(
+    user: Annotated[str, typer.Argument(help="Email address or username.", metavar="USER")],
+    data_dir: DataDir = None,
+) -> None:
+    """Remove the app for codes of a user who lost it and the backup codes. A mail tells them; check first that it is them who asks."""
+    from server.commands import user_operations as operations
+
+    run_async(operations.reset_totp(running_settings(data_dir, WITHOUT_OBJECT_STORE), user))
+    typer.echo(f"{user} signs in with the password alone. A mail tells them.")
+
+
 @app.command("token")
 def add_token(
     email: Email,

@@ -1,9 +1,10 @@
-"""Fixtures of tests that read mails."""
+"""Fixtures of tests that read mails, and of those that show codes."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,9 @@ from pydantic import SecretStr
 
 from db.core.work import Database
 from db.services import maintenance
+from db.services.accounts import codes
 from db.settings import StateSettings
+from tests.accounts.authenticator import Clock
 from tests.accounts.mailbox import Mailbox, Post
 
 
@@ -25,3 +28,11 @@ async def post(clean: None, database: Database, settings: StateSettings) -> Asyn
     own = settings.model_copy(update={"smtp_url": SecretStr(f"smtp://127.0.0.1:{port}")})
     yield Post(mailbox, maintenance.MaintenanceContext(database, None, own))  # pyright: ignore[reportArgumentType] - the task touches no object
     server.close()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The time by which the API checks codes."""
+    clock = Clock()
+    monkeypatch.setattr(codes, "time", SimpleNamespace(time=lambda: clock.now))
+    return clock

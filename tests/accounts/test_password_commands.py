@@ -12,6 +12,7 @@ from sqlalchemy import select
 from db.core.work import Database
 from db.services.accounts import passwords
 from db.tables import User
+from tests.accounts.authenticator import FACTOR, Clock, add_factor, challenge, confirm, mails
 from tests.client import PASSWORD, Client
 from tests.server.test_jobs_command import trellis
 from tests.server.test_users_command import username
@@ -85,3 +86,24 @@ async def test_a_weak_password_and_an_unknown_hash_are_refused(
     assert answer.returncode == 1
     assert reason in answer.stderr
     assert [row.password_hash for row in await database.rows(select(User.password_hash).where(User.username == "ada"))] == [None]
+
+
+async def test_an_operator_removes_the_app_of_who_lost_it(
+    ada: Client, bob: Client, sign_in: SignIn, anonymous: Client, clock: Clock, database: Database
+) -> None:
+    session, bobs = await sign_in("ada"), await sign_in("bob")
+    assert "There is no second factor." in (await trellis("user", "reset-totp", "ada")).stderr
+    await add_factor(session, clock)
+    await add_factor(bobs, clock)
+    before = await challenge(anonymous)
+    reset = await trellis("user", "reset-totp", "Ada")
+    assert (reset.returncode, reset.stdout) == (0, "Ada signs in with the password alone. A mail tells them.\n")
+    assert (await confirm(anonymous, before, "000000"))["issues"] == [{"path": ["challenge"]}]
+    assert (await anonymous.login("ada"))["__typename"] == "LoginPayload"
+    assert await session.one(FACTOR) == {"hasTotp": False, "backupCodesLeft": 0}
+    assert await bobs.one(FACTOR) == {"hasTotp": True, "backupCodesLeft": 10}
+    (mail,) = await mails(database, "totp_removed")
+    assert "was removed from your account" in mail
+    unknown = await trellis("user", "reset-totp", "nobody")
+    assert unknown.returncode == 1
+    assert "No user has the email address or the name 'nobody'." in unknown.stderr

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from pyotp.totp import TOTP
 from sqlalchemy import func, select, update
 
 from db.core.viewer import SYSTEM
 from db.services.mail import compose
 from db.settings import state_settings
-from db.tables import AccountToken, EmailMessage
+from db.tables import AccountToken, EmailMessage, User, UserSession
 from tests.client import PASSWORD, Client
 from tests.endings import UNKNOWN, Endings, World, endings_of
 
@@ -38,6 +39,8 @@ async def login(world: World) -> Endings:
     yield "LoginPayload", {"login": "ada@example.org", "password": PASSWORD}
     yield "InvalidCredentials", {"login": "ada", "password": "not the password"}
     yield "InvalidInput", {"login": "ada", "password": ""}
+    await _add_factor(world)
+    yield "TotpRequired", {"login": "ada", "password": PASSWORD}
 
 
 @endings_of("logout")
@@ -147,3 +150,79 @@ async def revoke_invitation(world: World) -> Endings:
     query = "mutation($email: String!) { inviteMember(input: {email: $email}) { ... on InviteMemberPayload { invitation { id } } } }"
     yield "RevokeInvitationPayload", {"id": (await world.admin.one(query, email="eve@example.org"))["invitation"]["id"]}
     yield "NotFound", {"id": f"invitation_{UNKNOWN}"}
+
+
+async def _code(world: World, secret: str) -> str:
+    """The code of now; one that was used in this step before is accepted again."""
+    async with world.database.work(SYSTEM) as work:
+        await work.run(update(User).where(User.totp_secret.is_not(None)).values(totp_step=0))
+    return TOTP(secret).now()
+
+
+async def _enroll(world: World) -> str:
+    """Ada begins to add an app: its secret."""
+    session = await _signed_in(world)
+    document = "mutation($password: String!) { enrollTotp(input: {password: $password}) { ... on EnrollTotpPayload { secret } } }"
+    return (await session.one(document, password=PASSWORD))["secret"]
+
+
+async def _add_factor(world: World) -> str:
+    """Ada has an app: its secret."""
+    secret = await _enroll(world)
+    document = "mutation($code: String!) { confirmTotp(input: {code: $code}) { __typename } }"
+    assert (await world.sender.one(document, code=TOTP(secret).now())) == {"__typename": "ConfirmTotpPayload"}
+    return secret
+
+
+async def _challenge(world: World) -> str:
+    return (await world.bob.login("ada"))["challenge"]
+
+
+@endings_of("confirmLogin")
+async def confirm_login(world: World) -> Endings:
+    secret = await _add_factor(world)
+    yield "LoginPayload", {"challenge": await _challenge(world), "code": await _code(world, secret)}
+    challenge = await _challenge(world)
+    yield "InvalidCredentials", {"challenge": challenge, "code": "abcd-efgh-ijkl-mnop"}
+    yield "InvalidInput", {"challenge": challenge, "code": "1"}
+
+
+@endings_of("enrollTotp")
+async def enroll_totp(world: World) -> Endings:
+    await _signed_in(world)
+    yield "EnrollTotpPayload", {"password": PASSWORD}
+    yield "InvalidCredentials", {"password": "not the password"}
+    async with world.database.work(SYSTEM) as work:
+        await work.run(update(UserSession).values(checked_at=func.now() - timedelta(hours=1)))
+    yield "WrongState", {"password": PASSWORD}
+
+
+@endings_of("confirmTotp")
+async def confirm_totp(world: World) -> Endings:
+    secret = await _enroll(world)
+    yield "ConfirmTotpPayload", {"code": TOTP(secret).now()}
+    yield "WrongState", {"code": TOTP(secret).now()}
+    await world.sender.one(f'mutation {{ enrollTotp(input: {{password: "{PASSWORD}"}}) {{ __typename }} }}')
+    yield "InvalidCredentials", {"code": "abcd-efgh-ijkl-mnop"}
+    yield "InvalidInput", {"code": "1"}
+
+
+@endings_of("disableTotp")
+async def disable_totp(world: World) -> Endings:
+    secret = await _add_factor(world)
+    yield "DisableTotpPayload", {"password": PASSWORD, "code": await _code(world, secret)}
+    yield "WrongState", {"password": PASSWORD, "code": TOTP(secret).now()}
+    secret = await _add_factor(world)
+    yield "InvalidCredentials", {"password": "not the password", "code": await _code(world, secret)}
+    yield "InvalidInput", {"password": PASSWORD, "code": "1"}
+
+
+@endings_of("regenerateBackupCodes")
+async def regenerate_backup_codes(world: World) -> Endings:
+    secret = await _add_factor(world)
+    yield "RegenerateBackupCodesPayload", {"password": PASSWORD, "code": await _code(world, secret)}
+    yield "InvalidCredentials", {"password": "not the password", "code": await _code(world, secret)}
+    yield "InvalidInput", {"password": PASSWORD, "code": "1"}
+    async with world.database.work(SYSTEM) as work:
+        await work.run(update(User).values(totp_secret=None, totp_step=None))
+    yield "WrongState", {"password": PASSWORD, "code": "000000"}

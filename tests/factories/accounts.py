@@ -6,7 +6,11 @@ from db.tables import Invitation, LoginEvent, User, UserSession
 from tests.factories import Factory
 
 _ROWS = """
-UPDATE users SET last_login_at = now(), password_changed_at = now(), email_verified_at = now() WHERE username = :owner;
+UPDATE users SET last_login_at = now(), password_changed_at = now(), email_verified_at = now(), totp_secret = '\\x00', totp_step = 0
+WHERE username = :owner;
+
+INSERT INTO backup_codes (user_id, code_sha256)
+SELECT u.id, sha256(uuid_send(gen_random_uuid())) FROM users u, generate_series(1, :count) i WHERE u.username = :owner;
 
 INSERT INTO sessions (user_id, token_sha256, expires_at, idle_seconds, ip_address, network, user_agent, device, browser)
 SELECT u.id, sha256(uuid_send(gen_random_uuid())), now() + interval '1 day', 3600, '192.0.2.1', '192.0.2.1', 'Mozilla/5.0 (X11; Linux)', 'Linux', 'Firefox'
@@ -20,7 +24,13 @@ SELECT i || '@example.com', 'member', u.id, now() + interval '7 days' FROM users
 """
 
 _STATES = """
-INSERT INTO login_events (user_id, method, succeeded) SELECT u.id, 'password', true FROM users u WHERE u.username = :owner;
+INSERT INTO login_events (user_id, method, succeeded)
+SELECT u.id, m, true FROM users u, unnest(ARRAY['password', 'totp', 'backup_code']) m WHERE u.username = :owner;
+
+INSERT INTO known_devices (user_id, network, browser, device) SELECT u.id, '192.0.2.0', 'Firefox', 'Linux' FROM users u WHERE u.username = :owner;
+
+INSERT INTO login_challenges (user_id, token_sha256, password_digest, expires_at)
+SELECT u.id, sha256(uuid_send(gen_random_uuid())), '', now() + interval '5 minutes' FROM users u WHERE u.username = :owner;
 
 INSERT INTO sessions (user_id, token_sha256, expires_at, idle_seconds, network)
 SELECT u.id, sha256(uuid_send(gen_random_uuid())), now() + interval '1 day', 3600, 'unknown' FROM users u WHERE u.username = :owner;

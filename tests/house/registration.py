@@ -72,6 +72,11 @@ def _descriptions(named_type: GraphQLNamedType) -> Iterator[tuple[str, str | Non
 
 OTHER_SCOPES: Mapping[str, Scope] = {
     "Mutation.login": Scope.PUBLIC,
+    "Mutation.confirmLogin": Scope.PUBLIC,
+    "Mutation.enrollTotp": Scope.SESSION,
+    "Mutation.confirmTotp": Scope.SESSION,
+    "Mutation.disableTotp": Scope.SESSION,
+    "Mutation.regenerateBackupCodes": Scope.SESSION,
     "Mutation.logout": Scope.SESSION,
     "Mutation.revokeSession": Scope.SESSION,
     "Mutation.revokeOtherSessions": Scope.SESSION,

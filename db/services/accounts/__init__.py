@@ -6,16 +6,19 @@ from db.services.accounts.invitations import first_admin_id, invite, revoke_invi
 from db.services.accounts.password_changes import PasswordChanges
 from db.services.accounts.passwords import password_hash
 from db.services.accounts.registrations import NewRegistration, Registrations, VerifiedAddress
+from db.services.accounts.second_factors import SecondFactors, reset_second_factor
 from db.services.accounts.sessions import end_session, require_recent_check, revoke_other_sessions, revoke_session
-from db.services.accounts.sign_in import SignedIn, SignIns
+from db.services.accounts.sign_in import FactorRequired, SignedIn, SignIns
 from db.services.accounts.tokens import add_token, new_token, record_token_use, revoke_token, revoke_tokens
 from db.services.accounts.users import add_user, disable, enable, set_password_hash, set_role, set_tier, update_account
 
 __all__ = [
     "EmailChanges",
+    "FactorRequired",
     "NewRegistration",
     "PasswordChanges",
     "Registrations",
+    "SecondFactors",
     "SignIns",
     "SignedIn",
     "VerifiedAddress",
@@ -31,6 +34,7 @@ __all__ = [
     "password_hash",
     "record_token_use",
     "require_recent_check",
+    "reset_second_factor",
     "revoke_invitation",
     "revoke_other_sessions",
     "revoke_session",

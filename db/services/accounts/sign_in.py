@@ -1,4 +1,7 @@
-"""Sign-in by password: slowed down after failures, never locked, and the same in text and time whether or not the account exists."""
+"""Sign-in by password, and by a second factor where there is one: slowed down after failures, never locked.
+
+Failures of the password are the same in text and time whether or not the account exists.
+"""
 
 from __future__ import annotations
 
@@ -6,22 +9,25 @@ import asyncio
 import time
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, exists, func, insert, select, update
+from sqlalchemy import Boolean, ColumnElement, Row, exists, func, insert, literal_column, select, update
 
 from db.core.checks import Checks
 from db.core.networks import ClientInfo, client_network
 from db.core.viewer import SYSTEM, UserRole, UserTier, Viewer
 from db.core.work import Database, Work
-from db.errors import InvalidCredentials
+from db.errors import InvalidCredentials, InvalidInput
 from db.queries.accounts import has_login
 from db.services.accounts import passwords, user_agents
+from db.services.accounts.challenges import create_challenge, find_challenge, use_challenge
+from db.services.accounts.codes import GivenCode, parse_code, use_code, wrong_code
+from db.services.accounts.devices import note_device
 from db.services.accounts.passwords import HashingThreads
 from db.services.accounts.sessions import start_session
 from db.settings import StateSettings
-from db.tables import LoginEvent, User, UserSession
+from db.tables import BackupCode, LoginEvent, User, UserSession
 from db.tables.accounts import LoginMethod
 
 FAILURE_TIME = 0.5  # seconds that a failed sign-in takes at least, so that its time tells nothing of what was verified
@@ -37,12 +43,24 @@ class SignedIn:
     token: str
 
 
+@dataclass(frozen=True, slots=True)
+class FactorRequired:
+    """The password was right, and a second factor is required. The challenge is shown once and not stored."""
+
+    challenge: str
+    methods: tuple[LoginMethod, ...]
+
+
 class AttemptLimits(Protocol):
     """Count attempts to sign in; see `db.limits.sign_in_attempts`."""
 
     async def take(self, login: str, address: str | None, *, is_known_client: bool) -> None: ...
 
     async def give_back(self, login: str, address: str | None, *, is_known_client: bool) -> None: ...
+
+    async def take_code(self, user_id: UUID, address: str | None, *, is_known_client: bool) -> None: ...
+
+    async def give_back_code(self, user_id: UUID, address: str | None, *, is_known_client: bool) -> None: ...
 
     async def take_mail(self, kind: str, email: str, address: str | None) -> bool: ...
 
@@ -57,6 +75,7 @@ class AttemptLimits(Protocol):
 class _Account:
     id: UUID
     password_hash: str | None
+    has_totp: bool
     is_disabled: bool
     is_known_client: bool
 
@@ -70,8 +89,8 @@ class SignIns:
         self._threads = threads
         self._settings = settings
 
-    async def sign_in(self, login: str, password: str, client: ClientInfo) -> SignedIn:
-        """Begin a session of the user with this address or username, if the password is theirs.
+    async def sign_in(self, login: str, password: str, client: ClientInfo) -> SignedIn | FactorRequired:
+        """Begin a session of the user with this address or username, if the password is theirs; or ask for their second factor.
 
         Raises `InvalidInput` for what can be neither, `InvalidCredentials`, `TooManyAttempts`, or `Unavailable` if too many passwords
         wait to be hashed.
@@ -85,52 +104,106 @@ class SignIns:
         account = await self._find(name, client)
         is_known_client = account is not None and account.is_known_client
         await self._attempts.take(name, client.address, is_known_client=is_known_client)
-        signed_in = await self._verify(account, password, client)
-        if signed_in is None:
+        result = await self._verify(account, password, client)
+        if result is None:
             await asyncio.sleep(earliest_answer - time.monotonic())
             raise InvalidCredentials
         await self._attempts.give_back(name, client.address, is_known_client=is_known_client)
+        return result
+
+    async def confirm(self, challenge: str, code: str, client: ClientInfo) -> SignedIn:
+        """Begin the session of a challenge, if the code is its user's.
+
+        Raises `InvalidInput` for a challenge that is not valid and for what is no code, `InvalidCredentials`, or `TooManyAttempts`.
+        """
+        given = parse_code(code)
+        is_known_client = exists().where(UserSession.user_id == User.id, *_is_known(client)).label("is_known_client")
+        pending = await find_challenge(self._database, challenge, is_known_client)
+        await self._attempts.take_code(pending.user_id, client.address, is_known_client=pending.is_known_client)
+        try:
+            async with self._database.work(SYSTEM) as work:
+                signed_in = await self._begin_confirmed(work, pending, given, client)
+        except (InvalidInput, InvalidCredentials) as error:  # nothing of it was committed
+            reason = (
+                "The code was wrong, or was used before." if isinstance(error, InvalidCredentials) else "The challenge was used meanwhile."
+            )
+            async with self._database.work(SYSTEM) as work:
+                await _record(work, pending.user_id, given.method, client, reason)
+            raise
+        await self._attempts.give_back_code(pending.user_id, client.address, is_known_client=pending.is_known_client)
         return signed_in
 
     async def _find(self, name: str, client: ClientInfo) -> _Account | None:
         statement = select(
-            User.id, User.password_hash, User.disabled_at.is_not(None), exists().where(UserSession.user_id == User.id, *_is_known(client))
+            User.id,
+            User.password_hash,
+            User.totp_secret.is_not(None),
+            User.disabled_at.is_not(None),
+            exists().where(UserSession.user_id == User.id, *_is_known(client)),
         )
         rows = await self._database.rows(statement.where(has_login(name)))
         return _Account(*rows[0]) if rows else None
 
-    async def _verify(self, account: _Account | None, password: str, client: ClientInfo) -> SignedIn | None:
-        """Return the new session; None if there is none. The attempt is a part of the account's history either way."""
+    async def _verify(self, account: _Account | None, password: str, client: ClientInfo) -> SignedIn | FactorRequired | None:
+        """Return the new session or challenge; None if there is none. The attempt is a part of the account's history either way."""
         password_hash = None if account is None else account.password_hash
         is_right = await self._threads.run(passwords.verify, password_hash or passwords.DUMMY_HASH, password)
         if account is None or password_hash is None or not is_right or account.is_disabled:
             reason = _reason(account, is_right=bool(is_right))
             async with self._database.work(SYSTEM) as work:
-                await _record(work, None if account is None else account.id, client, reason)
+                await _record(work, None if account is None else account.id, LoginMethod.PASSWORD, client, reason)
             return None
         new_hash = await self._threads.run(passwords.make_hash, password) if passwords.needs_rehash(password_hash) else password_hash
+        has_factor = User.totp_secret.is_not(None) if account.has_totp else User.totp_secret.is_(None)
+        is_same = (User.password_hash == password_hash) & has_factor
+        proceed = self._challenge if account.has_totp else self._begin
         async with self._database.work(SYSTEM) as work:
-            return await self._begin(work, account.id, password_hash, new_hash, client)
+            result = await proceed(work, account.id, LoginMethod.PASSWORD, client, is_same, password_hash=new_hash)
+            if result is None:
+                await _record(work, account.id, LoginMethod.PASSWORD, client, "The account was changed meanwhile.")
+            return result
 
-    async def _begin(self, work: Work, user_id: UUID, verified_hash: str, new_hash: str, client: ClientInfo) -> SignedIn | None:
-        """Begin a session unless the password was changed, or the user disabled, while the hash was verified."""
-        statement = (
-            update(User)
-            .where(User.id == user_id, User.password_hash == verified_hash, User.deleted_at.is_(None), User.disabled_at.is_(None))
-            .values(last_login_at=func.now(), password_hash=new_hash)
-            .returning(User.role, User.tier)
-        )
-        user = await work.first(statement)
+    async def _challenge(
+        self, work: Work, user_id: UUID, method: LoginMethod, client: ClientInfo, is_same: ColumnElement[bool], *, password_hash: str
+    ) -> FactorRequired | None:
+        """Ask for the second factor; None if the user was changed since the password was read."""
+        if not await work.run(update(User).where(User.id == user_id, *_MAY_SIGN_IN, is_same).values(password_hash=password_hash)):
+            return None
+        await _record(work, user_id, method, client, "The password was right, and a code was asked for.")
+        has_backup_codes = await work.scalar(select(exists().where(BackupCode.user_id == user_id, BackupCode.used_at.is_(None))))
+        methods = (LoginMethod.TOTP, LoginMethod.BACKUP_CODE) if has_backup_codes else (LoginMethod.TOTP,)
+        return FactorRequired(await create_challenge(work, user_id, password_hash), methods)
+
+    async def _begin_confirmed(self, work: Work, pending: Row[Any], given: GivenCode, client: ClientInfo) -> SignedIn:
+        """Use the challenge and the code, and begin the session. Raises `InvalidInput` or `InvalidCredentials`."""
+        user_id, secret = pending.user_id, pending.totp_secret
+        await use_challenge(work, pending.id)
+        if await use_code(work, self._settings, user_id, secret, given):
+            signed_in = await self._begin(work, user_id, given.method, client, User.totp_secret == secret)
+            if signed_in is not None:
+                return signed_in
+        raise wrong_code()
+
+    async def _begin(
+        self, work: Work, user_id: UUID, method: LoginMethod, client: ClientInfo, is_same: ColumnElement[bool], **values: Any
+    ) -> SignedIn | None:
+        """Begin a session; None if the user was changed since the credentials were read."""
+        statement = update(User).where(User.id == user_id, *_MAY_SIGN_IN, is_same).values(last_login_at=func.now(), **values)
+        is_first = literal_column("old.last_login_at IS NULL", Boolean).label("is_first")
+        user = await work.first(statement.returning(User.email, User.role, User.tier, is_first))
         if user is None:
-            await _record(work, user_id, client, "The account was changed meanwhile.")
             return None
         settings = self._settings
         lifetime, idle_timeout = timedelta(seconds=settings.session_lifetime), timedelta(seconds=settings.session_idle_timeout)
         session_id, token = await start_session(work, user_id, client, lifetime, idle_timeout)
-        await _record(work, user_id, client, None)
+        await _record(work, user_id, method, client, None)
+        await note_device(work, user_id, user.email, session_id, client, is_first_sign_in=user.is_first)
         role: UserRole = user.role
         tier: UserTier = user.tier
         return SignedIn(Viewer(user_id, role, session_id, tier, is_session=True), token)
+
+
+_MAY_SIGN_IN = (User.deleted_at.is_(None), User.disabled_at.is_(None))
 
 
 def _is_known(client: ClientInfo) -> tuple[ColumnElement[bool], ...]:
@@ -152,7 +225,7 @@ def _reason(account: _Account | None, *, is_right: bool) -> str:
     return "The account is disabled." if is_right else "The password was wrong."
 
 
-async def _record(work: Work, user_id: UUID | None, client: ClientInfo, reason: str | None) -> None:
+async def _record(work: Work, user_id: UUID | None, method: LoginMethod, client: ClientInfo, reason: str | None) -> None:
     """Add to the history of sign-ins; without a `reason` it succeeded."""
-    values = {"user_id": user_id, "method": LoginMethod.PASSWORD, "succeeded": reason is None, "reason": reason}
+    values = {"user_id": user_id, "method": method, "succeeded": reason is None, "reason": reason}
     await work.run(insert(LoginEvent).values(**values, ip_address=client.address, user_agent=user_agents.shortened(client.user_agent)))

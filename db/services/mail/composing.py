@@ -11,7 +11,7 @@ from sqlalchemy import Row, func, or_, select
 from db.core.work import Work
 from db.errors import NotFound
 from db.services import account_tokens
-from db.services.mail import registering
+from db.services.mail import registering, signing_in
 from db.services.mail.links import how_to_use
 from db.settings import StateSettings
 from db.tables import ApiKey, EmailMessage, User
@@ -57,8 +57,16 @@ async def compose(work: Work, settings: StateSettings, message_id: UUID) -> Comp
             subject, paragraphs = "Verify your new address", await registering.verify_new_email(work, settings, row)
         case EmailTemplate.EMAIL_CHANGE_REQUESTED:
             subject, paragraphs = "A change of your address was requested", registering.email_change_requested()
-        case _:
+        case EmailTemplate.EMAIL_CHANGED:
             subject, paragraphs = "Your address was changed", registering.email_changed()
+        case EmailTemplate.NEW_DEVICE:
+            subject, paragraphs = "A new sign-in to your account", await signing_in.new_device(work, row)
+        case EmailTemplate.TOTP_ADDED:
+            subject, paragraphs = "Codes are asked for when you sign in", signing_in.totp_added()
+        case EmailTemplate.TOTP_REMOVED:
+            subject, paragraphs = "No codes are asked for any more when you sign in", signing_in.totp_removed()
+        case _:
+            subject, paragraphs = "You have new backup codes", signing_in.backup_codes_replaced()
     # At an address that may be a stranger's, a username could be an advertisement.
     is_strangers = row.username is None or row.template is EmailTemplate.VERIFY_NEW_EMAIL
     greeting = "Hello," if is_strangers else f"Hello {row.username},"

@@ -35,9 +35,10 @@ async def queue_mail(
     *,
     registration_id: UUID | None = None,
     invitation_id: UUID | None = None,
+    session_id: UUID | None = None,
 ) -> None:
     """Add a mail, which is sent after the commit. It is to a user, or about a registration or an invitation."""
-    values = {"template": template, "address": address, "user_id": user_id, "token_id": token_id}
+    values = {"template": template, "address": address, "user_id": user_id, "token_id": token_id, "session_id": session_id}
     await work.run(insert(EmailMessage).values(**values, registration_id=registration_id, invitation_id=invitation_id))
 
 

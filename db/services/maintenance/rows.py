@@ -19,6 +19,8 @@ from db.tables import (
     IdempotencyKey,
     Invitation,
     Job,
+    KnownDevice,
+    LoginChallenge,
     LoginEvent,
     Registration,
     StagedPoint,
@@ -77,9 +79,9 @@ async def forget_staged_points(context: MaintenanceContext) -> int:
 
 
 async def forget_sign_ins(context: MaintenanceContext) -> int:
-    """Delete what the retention is over for: sessions and invitations that expired, sign-ins that were tried, and mails with their tokens.
+    """Delete what the retention is over for: expired sessions and invitations, sign-ins, mails with their tokens, and devices not seen since.
 
-    Registrations that were not verified are deleted once they expire, with their mails.
+    Registrations that were not verified, with their mails, and challenges are deleted once they expire.
     """
     kept_since = func.now() - timedelta(seconds=context.settings.sign_in_retention)
     conditions = (
@@ -89,6 +91,8 @@ async def forget_sign_ins(context: MaintenanceContext) -> int:
         (AccountToken, AccountToken.created_at < kept_since),
         (Invitation, Invitation.expires_at < kept_since),
         (Registration, Registration.expires_at < func.now()),
+        (KnownDevice, KnownDevice.last_seen_at < kept_since),
+        (LoginChallenge, LoginChallenge.expires_at < func.now()),
     )
     return sum([await _delete_in_batches(context.database, model, condition) for model, condition in conditions])
 

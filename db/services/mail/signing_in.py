@@ -1,0 +1,43 @@
+"""What mails on sign-ins and second factors say."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from sqlalchemy import Row, select
+
+from db.core.work import Work
+from db.tables import UserSession
+
+_SHOWN_NAME = re.compile(r"[A-Za-z][A-Za-z0-9 _-]{0,29}")  # of a browser: the client chose it, and it must not read as a link
+_IF_NOT_YOU = "If it was not you, reset your password now, and tell whoever runs this Trellis."
+
+
+async def new_device(work: Work, row: Row[Any]) -> list[str]:
+    columns = (UserSession.browser, UserSession.device, UserSession.ip_address, UserSession.created_at)
+    session = await work.first(select(*columns).where(UserSession.id == row.session_id))
+    happened = "somebody, we hope you, signed in to your account from a place that it did not know"
+    if session is None:  # deleted, long after its end
+        return [f"{happened}.", _IF_NOT_YOU]
+    browser = session.browser if _SHOWN_NAME.fullmatch(session.browser or "") else "a program that does not say its name"
+    lines = [
+        f"  {browser}{'' if session.device is None else f' on {session.device}'}",
+        f"  from the address {session.ip_address or 'unknown'}",
+        f"  on {session.created_at:%Y-%m-%d} at {session.created_at:%H:%M} UTC",
+    ]
+    return [f"{happened}:", "\n".join(lines), _IF_NOT_YOU]
+
+
+def totp_added() -> list[str]:
+    added = "an app for codes was added to your account, or replaced another one. From now on you sign in with a code as well."
+    return [added, "Your other sessions have ended.", _IF_NOT_YOU]
+
+
+def totp_removed() -> list[str]:
+    removed = "the app for codes was removed from your account, with its backup codes, by you or by whoever runs this Trellis."
+    return [removed, "From now on you sign in with your password alone.", _IF_NOT_YOU]
+
+
+def backup_codes_replaced() -> list[str]:
+    return ["the backup codes of your account were replaced by new ones. Those from before are not accepted any more.", _IF_NOT_YOU]
