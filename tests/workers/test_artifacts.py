@@ -67,6 +67,16 @@ def test_the_list_of_trusted_types_holds_none_that_no_model_needs(tmp_path: Path
     assert found_types == set(TRUST.TRUSTED_TYPES)
 
 
+def test_what_we_trust_by_default_skops_trusts_too() -> None:
+    """Otherwise users, whose skops has its own list, could not load a model with the code of its card."""
+    program = "import json, skops.io._trusted_types as types; print(json.dumps({name: value for name, value in vars(types).items() if '_NAMES' in name}))"
+    completed = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    theirs = json.loads(completed.stdout)
+    ours = {name: value for name, value in vars(TRUST.default_types()).items() if "_NAMES" in name}
+    assert ours.keys() == theirs.keys()
+    assert {name: set(value) - set(theirs[name]) for name, value in ours.items()} == {name: set() for name in ours}
+
+
 def test_a_file_with_any_other_type_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.skops"
     path.write_bytes(MODEL_FILE.canonical_archive(SKOPS.dumps({"model": pickle.Unpickler})))

@@ -27,6 +27,7 @@ MODULES = (
     "sklearn.pipeline",
     "lightgbm",
     "polars._utils.parquet",
+    "email.parser",  # reads the versions of packages
     "workers.ml.ingest",
     "workers.ml.training",
     "workers.ml.dataset_output",
@@ -64,7 +65,6 @@ def _warm_up() -> None:
     import narwhals.stable.v2 as narwhals
     import numpy as np
     import polars as pl
-    import skops.io
     from sklearn.compose import ColumnTransformer
     from sklearn.impute import SimpleImputer
     from sklearn.linear_model import LogisticRegression
@@ -73,7 +73,7 @@ def _warm_up() -> None:
 
     from workers.ml.artifacts.model_file import canonical_archive
     from workers.ml.artifacts.plots import plot_confusion, plot_importance
-    from workers.ml.artifacts.trust import TRUSTED_TYPES
+    from workers.ml.artifacts.trust import TRUSTED_TYPES, import_skops
     from workers.ml.scoring import classification_scores
     from workers.ml.trainer import THREADS, thread_pools
 
@@ -84,7 +84,8 @@ def _warm_up() -> None:
         numbers, texts = Pipeline([("impute", SimpleImputer()), ("scale", StandardScaler())]), Pipeline([("encode", OneHotEncoder())])
         features = ColumnTransformer([("numbers", numbers, [0]), ("texts", texts, [1])], sparse_threshold=0)
         pipeline = Pipeline([("features", features), ("model", LogisticRegression())]).fit(table, truth)
-        loaded = skops.io.loads(canonical_archive(skops.io.dumps(pipeline)), trusted=TRUSTED_TYPES)
+        skops = import_skops()
+        loaded = skops.loads(canonical_archive(skops.dumps(pipeline)), trusted=TRUSTED_TYPES)
         predicted = loaded.predict(table)
         classification_scores(truth, predicted, pipeline.predict_proba(table), pipeline.classes_)
     plot_importance({"method": "gain", "columns": [{"name": "column", "importance": 1.0}], "features": []}, Path(os.devnull))

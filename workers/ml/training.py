@@ -241,7 +241,7 @@ def _check_later_steps(bundle: Bundle, plan: Plan) -> None:
 
 
 def _write_model(bundle: Bundle, trained: Trained, spec: PipelineSpec, nodes: list[dict[str, Any]]) -> ModelResult:
-    from workers.ml.artifacts import write_artifacts  # skops takes a second to import
+    from workers.ml.artifacts import write_artifacts  # the API imports the steps only for their schemas
     from workers.ml.steps.evaluate import measure
 
     bundle.reporter.progress(86, "Evaluating")

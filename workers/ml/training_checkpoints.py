@@ -120,9 +120,9 @@ class CheckpointManager:
 
 
 def write_estimator(estimator: Any) -> Callable[[Path], None]:
-    import skops.io  # takes a second to import; the API imports the registry only for its schemas
+    from workers.ml.artifacts.trust import import_skops  # takes long; the API imports the registry only for its schemas
 
-    return lambda path: skops.io.dump(estimator, path)
+    return lambda path: import_skops().dump(estimator, path)
 
 
 def read_estimator(path: Path) -> Any:

@@ -10,9 +10,8 @@ from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 import numpy as np
 import polars as pl
-import skops.io
 
-from workers.ml.artifacts.trust import load_model
+from workers.ml.artifacts.trust import import_skops, load_model
 
 SCHEMA_FILENAME = "schema.json"
 ARRAY_HEADER_BYTES = 1_024  # the dtype of an .npy file is within its first bytes
@@ -22,7 +21,7 @@ ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
 
 def write_model(pipeline: Any, path: Path, sample: pl.DataFrame) -> None:
     """Write the model. Raises RuntimeError if the loaded file predicts other values for `sample` than `pipeline` does."""
-    path.write_bytes(canonical_archive(skops.io.dumps(pipeline)))
+    path.write_bytes(canonical_archive(import_skops().dumps(pipeline)))
     loaded = load_model(path)
     if not np.array_equal(loaded.predict(sample), pipeline.predict(sample)):
         raise RuntimeError("the model file, read back, does not predict what the trained model predicts")

@@ -1,18 +1,25 @@
-"""Types that a model file may hold besides those that skops trusts by default. The list is fixed and never extended by a file.
+"""Types that a model file may hold. The list is fixed and never extended by a file.
 
-A skops file names types, never code. Loading calls a type's own restore method with plain data; that method was reviewed for each type here:
+A skops file names types, never code. Loading calls a type's own restore method with plain data; that method was reviewed for each of `TRUSTED_TYPES`,
+which skops does not trust by default:
 
 - `sklearn.tree._tree.Tree`: nodes of a decision tree, restored from one array of numbers.
 - `lightgbm.basic.Booster`: restored from LightGBM's text format, which is parsed and holds no code.
 - `lightgbm.sklearn.LGBMClassifier` and `LGBMRegressor`: attributes around the booster, restored as a dictionary.
 - `collections.OrderedDict`: plain data in those attributes.
 - `numpy.dtype`: the data type of an array, by name.
+
+Of the types that skops trusts by default, only those that our models consist of are trusted here.
 """
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+
+import numpy as np
 
 TRUSTED_TYPES: list[str] = [
     "collections.OrderedDict",
@@ -22,10 +29,66 @@ TRUSTED_TYPES: list[str] = [
     "numpy.dtype",
     "sklearn.tree._tree.Tree",
 ]
+ESTIMATORS = (
+    "sklearn.cluster._kmeans.KMeans",
+    "sklearn.compose._column_transformer.ColumnTransformer",
+    "sklearn.dummy.DummyClassifier",
+    "sklearn.dummy.DummyRegressor",
+    "sklearn.ensemble._forest.RandomForestClassifier",
+    "sklearn.ensemble._forest.RandomForestRegressor",
+    "sklearn.ensemble._gb.GradientBoostingClassifier",
+    "sklearn.ensemble._gb.GradientBoostingRegressor",
+    "sklearn.impute._base.SimpleImputer",
+    "sklearn.linear_model._base.LinearRegression",
+    "sklearn.linear_model._logistic.LogisticRegression",
+    "sklearn.linear_model._ridge.Ridge",
+    "sklearn.pipeline.Pipeline",
+    "sklearn.preprocessing._data.MinMaxScaler",
+    "sklearn.preprocessing._data.RobustScaler",
+    "sklearn.preprocessing._data.StandardScaler",
+    "sklearn.preprocessing._encoders.OneHotEncoder",
+    "sklearn.preprocessing._encoders.OrdinalEncoder",
+    "sklearn.preprocessing._function_transformer.FunctionTransformer",
+    "sklearn.preprocessing._label.LabelEncoder",
+    "sklearn.tree._classes.DecisionTreeClassifier",
+    "sklearn.tree._classes.DecisionTreeRegressor",
+)
+LOSSES = (
+    "sklearn._loss.link.IdentityLink",
+    "sklearn._loss.link.Interval",
+    "sklearn._loss.link.LogitLink",
+    "sklearn._loss.link.MultinomialLogit",
+    "sklearn._loss.loss.HalfBinomialLoss",
+    "sklearn._loss.loss.HalfMultinomialLoss",
+    "sklearn._loss.loss.HalfSquaredError",
+)
+
+
+def import_skops() -> Any:
+    """Return `skops.io`, with the lists above for those that it would build.
+
+    To build them, skops imports all of scikit-learn, and looks for each ufunc of numpy and scipy in every module that is loaded: a sixth of a forkserver's
+    start. In a process that has imported skops before, its own lists remain.
+    """
+    sys.modules.setdefault("skops.io._trusted_types", default_types())
+    import skops.io  # takes long; the API imports the steps only for their schemas
+
+    return skops.io
+
+
+def default_types() -> ModuleType:
+    module: Any = ModuleType("skops.io._trusted_types")
+    module.PRIMITIVE_TYPE_NAMES = [f"builtins.{name}" for name in ("int", "float", "str", "bool")]
+    module.CONTAINER_TYPE_NAMES = [f"builtins.{name}" for name in ("list", "set", "map", "tuple")]
+    module.SKLEARN_ESTIMATOR_TYPE_NAMES = list(ESTIMATORS)
+    module.SKLEARN_INTERNAL_TYPE_NAMES = list(LOSSES)
+    module.NUMPY_DTYPE_TYPE_NAMES = sorted({f"numpy.{dtype.__name__}" for dtype in np.sctypeDict.values()})
+    module.NUMPY_UFUNC_TYPE_NAMES = []
+    module.SCIPY_UFUNC_TYPE_NAMES = []
+    module.NUMPY_RANDOM_BIT_GENERATOR_TYPE_NAMES = []
+    return module
 
 
 def load_model(path: str | Path) -> Any:
     """Load the Pipeline of a model file. If it holds any other type, skops raises UntrustedTypesFoundException before building anything."""
-    import skops.io  # takes a second to import
-
-    return skops.io.load(path, trusted=TRUSTED_TYPES)
+    return import_skops().load(path, trusted=TRUSTED_TYPES)
