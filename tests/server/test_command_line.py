@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from db.core.viewer import UserRole, UserTier
+from server.cli import app
 from server.commands.users import Role, Tier
 
 ROOT = Path(__file__).parents[2]
@@ -76,17 +77,15 @@ def test_help_names_every_command() -> None:
     ids=lambda given: "-".join(given) if isinstance(given, tuple) else "",
 )
 def test_each_command_has_the_options_it_is_documented_with(command: tuple[str, ...], options: list[str]) -> None:
-    text = trellis(*command, "--help").stdout
+    text = CliRunner().invoke(app, [*command, "--help"], env={"COLUMNS": "120"}, prog_name="trellis").stdout
     listed = [line.split()[0] for line in text.splitlines() if line.strip().startswith("--")]
     assert [name for name in listed if name != "--help"] == options
 
 
 def test_help_imports_nothing_heavy() -> None:
     code = "import sys, server.cli; print(*sorted({'sqlalchemy', 'strawberry', 'polars', 'sklearn', 'pydantic', 'aioboto3'} & set(sys.modules)))"
-    began = time.monotonic()
     loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert loaded.stdout.strip() == ""
-    assert time.monotonic() - began < 5
 
 
 @pytest.mark.parametrize("command", [("api",), ("worker",), ("migrate",)], ids=lambda command: command[0])
