@@ -90,6 +90,13 @@ class WrongState(StateError):
         return self.explanation
 
 
+class LastAdmin(StateError):
+    """No admin would be left who can sign in."""
+
+    def __str__(self) -> str:
+        return "This is the last admin. Give another user the role ADMIN first, or enable another admin, and then repeat this."
+
+
 @dataclass
 class Conflict(StateError):
     """A concurrent change was first, or an idempotency key was used with another input."""

@@ -18,6 +18,8 @@ from db.core.viewer import UserTier
 MIN_KEY_LENGTH = 32
 MAX_PUT_BYTES = 5 * 1024**3  # the largest object that S3 takes in one PUT, and copies in one request
 _PER_TIER = {UserTier.FREE.value: 8, UserTier.PRO.value: 32, UserTier.ENTERPRISE.value: 0}
+_TIERS = tuple(_PER_TIER)
+DEFAULT_PRIORITY, MAX_PRIORITY = 5, 10  # of jobs
 
 Interval = Annotated[float, Field(ge=0)]
 
@@ -116,6 +118,11 @@ class StateSettings(TrellisSettings):
     storage_quota_bytes: int = Field(
         default=1024**4, ge=0, description="Bytes that one user may store, pending uploads included. 0: no limit."
     )
+    storage_quotas: dict[str, NonNegativeInt] = Field(
+        default_factory=dict[str, int],
+        description='Bytes that one user may store, by tier, as JSON: `{"pro": 5497558138880, "enterprise": 0}`. 0: no limit. A tier left out has'
+        " `TRELLIS_STORAGE_QUOTA_BYTES`; a quota that an admin gave to a user replaces both.",
+    )
     upload_expires: int = Field(default=900, ge=60, le=604_800, description="Seconds for which an upload's presigned URL is valid.")
     upload_grace: float = Field(
         default=86_400.0, ge=0, description="Seconds for which an upload may still be completed after its URL has expired."
@@ -128,6 +135,11 @@ class StateSettings(TrellisSettings):
     queue_concurrency_limits: dict[str, NonNegativeInt] = Field(
         default_factory=dict[str, int],
         description='Concurrency limit: jobs of a queue that run at once on all workers together, as JSON: `{"video": 2}`. 0, or left out: no limit.',
+    )
+    priority_limits: dict[str, Annotated[int, Field(ge=DEFAULT_PRIORITY, le=MAX_PRIORITY)]] = Field(
+        default_factory=dict[str, int],
+        description=f'Highest priority of a job, by the tier of its owner, as JSON: `{{"free": 5, "pro": 8}}`, each from {DEFAULT_PRIORITY}, the'
+        f" default of a job, to {MAX_PRIORITY}. A tier left out: {MAX_PRIORITY}.",
     )
     credit_prices: dict[str, int] = Field(
         default_factory=dict[str, int],
@@ -172,12 +184,18 @@ class StateSettings(TrellisSettings):
         default=86_400.0, description="Seconds between scans of the bucket for objects that no row refers to. 0: never."
     )
     maintenance_reconcile_counters: Interval = Field(
-        default=86_400.0, description="Seconds between recounts of bytes stored per user and of references to objects. 0: never."
+        default=86_400.0,
+        description="Seconds between recounts of what users own and store, and of references to objects. Drift is corrected, logged as"
+        " `counter_drift_corrected` and counted in `trellis_maintenance_changed`. 0: never.",
     )
 
     maintenance_reconcile_credits: Interval = Field(
         default=86_400.0, description="Seconds between checks of users' credit balances against the ledger. 0: never."
     )
+
+    def highest_priority(self, tier: UserTier) -> int:
+        """The highest priority of a job whose owner has this tier."""
+        return self.priority_limits.get(tier.value, MAX_PRIORITY)
 
     @field_validator("credit_prices", mode="before")
     @classmethod
@@ -202,7 +220,12 @@ class StateSettings(TrellisSettings):
     @field_validator("user_concurrency_limits")
     @classmethod
     def _fill_in_tiers(cls, limits: dict[str, int]) -> dict[str, int]:
-        return {**_PER_TIER, **_check_names(limits, tuple(_PER_TIER), "tier", "tiers")}
+        return {**_PER_TIER, **_check_names(limits, _TIERS, "tier", "tiers")}
+
+    @field_validator("storage_quotas", "priority_limits")
+    @classmethod
+    def _check_tiers(cls, limits: dict[str, int]) -> dict[str, int]:
+        return _check_names(limits, _TIERS, "tier", "tiers")
 
     @field_validator("queue_concurrency_limits")
     @classmethod

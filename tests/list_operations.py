@@ -45,6 +45,9 @@ TIMES = (
 )
 MODALITIES, PROBLEMS = (["TABULAR"], ["SIGNAL"], ["AUDIO"], ["SIGNAL", "AUDIO"]), (["REGRESSION"], ["CLUSTERING"], ["OTHER"])
 VALUES: Mapping[str, Sequence[Any]] = {
+    "UserFilter.role": (["MEMBER"], ["VIEWER"], ["VIEWER", "ADMIN"]),
+    "UserFilter.tier": (["FREE"], ["PRO"], ["ENTERPRISE"]),
+    "UserFilter.isActive": (True, False),
     "DatasetFilter.modality": MODALITIES,
     "DatasetFilter.problemType": PROBLEMS,
     "DatasetFilter.source": (["UPLOAD"], ["DERIVED"], ["API"]),

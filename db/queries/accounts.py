@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from decimal import Decimal
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, bindparam, func, or_, select
+from sqlalchemy import BigInteger, ColumnElement, Text, bindparam, cast, func, literal_column, or_, select
 
 from db.core.batch import rows_by_key
+from db.core.criteria import Equals, Filters, Orders
+from db.core.listing import Listing
 from db.core.policy import visible
 from db.core.prepared import SELECTS, record_columns
 from db.core.sql import Rows, equals_any
 from db.core.viewer import SYSTEM, UserRole, UserTier, Viewer
 from db.core.work import Database
 from db.queries.sign_ins import EXPIRES_AT, is_live
-from db.tables import ApiKey, BackupCode, User, UserSession
+from db.tables import ApiKey, BackupCode, User, UserCounter, UserSession
 
 SESSION_PREFIX = "trs_"  # of the tokens of sessions
 
@@ -32,6 +34,7 @@ COLUMNS = (
     User.storage_bytes,
     User.credit_balance,
     User.credits_held,
+    User.disabled_at.is_(None).label("is_active"),
     User.created_at,
     User.updated_at,
     User.deleted_at,
@@ -64,6 +67,32 @@ def profiles(_viewer: Viewer) -> Rows:
 
 
 profile_by_id = rows_by_key(profiles, User.id)
+
+
+def _is_active(condition: Equals) -> Iterator[ColumnElement[bool]]:
+    yield User.disabled_at.is_(None) if condition.value else User.disabled_at.is_not(None)
+
+
+FILTERS = Filters(User, is_active=_is_active)
+
+listing = Listing(live, Orders(User), FILTERS)
+
+COUNTED = ("datasets", "pipelines", "models", "experiments", "jobs")
+"""The tables whose live rows are counted for each user."""
+
+
+def _counts(viewer: Viewer) -> Rows:
+    numbers = (
+        cast(func.coalesce(func.sum(UserCounter.value).filter(UserCounter.kind == literal_column(f"'{kind}'", Text)), 0), BigInteger)
+        for kind in COUNTED
+    )
+    columns = (number.label(kind) for kind, number in zip(COUNTED, numbers, strict=True))
+    statement = select(User.id, *columns).outerjoin(UserCounter, UserCounter.owner_id == User.id)
+    return statement.where(visible(User, viewer)).group_by(User.id)
+
+
+counts_by_user = rows_by_key(_counts, User.id)
+"""By user: the number of live rows in each table of `COUNTED`."""
 
 
 def has_email(email: str) -> ColumnElement[bool]:

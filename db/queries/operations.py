@@ -71,7 +71,7 @@ def _tokens(viewer: Viewer) -> Rows:
 
 
 # Users by address, tokens with the newest first; each from an index.
-users = Listing(user_rows, lambda _: Sort("email", func.lower(User.email), User.id, descending=False, kind="text"))
+users = Listing(user_rows, lambda _: Sort("email", func.lower(User.email), User.id, descending=False, kind="text"), accounts.FILTERS)
 tokens = Listing(_tokens, lambda _: Sort("createdAt", ApiKey.created_at, ApiKey.id), Filters(ApiKey))
 
 

@@ -12,6 +12,7 @@ from db.tables.accounts import (
     LoginEvent,
     Registration,
     User,
+    UserCounter,
     UserSession,
 )
 from db.tables.billing import CreditTransaction
@@ -76,6 +77,7 @@ __all__ = [
     "Upload",
     "Uptime",
     "User",
+    "UserCounter",
     "UserSession",
     "Worker",
 ]

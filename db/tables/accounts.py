@@ -6,12 +6,25 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, LargeBinary, PrimaryKeyConstraint, text
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, LargeBinary, PrimaryKeyConstraint, Text, literal_column, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.core.base import Table, bigint_column, enum_column, filter_index, now_column, uuid_primary_key
-from db.core.policy import Internal, Personal
+from db.core.policy import Internal, Owned, Personal
 from db.core.viewer import UserRole, UserTier
+
+_LIVE = text("deleted_at IS NULL")
+
+
+def _trigram_index(column: str) -> Index:
+    """An index that finds parts of a text, ignoring case."""
+    return Index(
+        f"ix_users_{column}_trigrams",
+        literal_column(f"lower({column})", Text).label(f"lower_{column}"),
+        postgresql_using="gin",
+        postgresql_ops={f"lower_{column}": "gin_trgm_ops"},
+        postgresql_where=_LIVE,
+    )
 
 
 class User(Table, policy=Personal("id")):
@@ -19,13 +32,29 @@ class User(Table, policy=Personal("id")):
 
     The three credit columns are changed only by `db.services.credits`, with a ledger entry each time. The secrets of the second factor are
     encrypted, see `db.services.sealing`; `totp_step` is the time step of the last code that was accepted, and `totp_pending_secret` one that its
-    owner has not confirmed yet.
+    owner has not confirmed yet. `storage_quota_bytes` replaces the quota of the tier; without one it is null.
     """
 
     __tablename__ = "users"
     __table_args__ = (
-        Index("uq_users_email", text("lower(email)"), unique=True, postgresql_where=text("deleted_at IS NULL")),
-        Index("uq_users_username", text("lower(username)"), unique=True, postgresql_where=text("deleted_at IS NULL")),
+        Index("uq_users_email", text("lower(email)"), unique=True, postgresql_where=_LIVE),
+        Index("uq_users_username", text("lower(username)"), unique=True, postgresql_where=_LIVE),
+        filter_index("users", deletable=True),
+        filter_index("users", "role", deletable=True),
+        filter_index("users", "tier", deletable=True),
+        Index(
+            "ix_users_disabled_created_at",
+            text("created_at DESC"),
+            text("id DESC"),
+            postgresql_where=text("deleted_at IS NULL AND disabled_at IS NOT NULL"),
+        ),
+        # Users who never signed in come last in both directions.
+        Index("ix_users_last_login_at", "last_login_at", "id", postgresql_where=_LIVE),
+        Index("ix_users_newest_login_at", text("last_login_at DESC NULLS LAST"), text("id DESC"), postgresql_where=_LIVE),
+        _trigram_index("email"),
+        _trigram_index("username"),
+        _trigram_index("full_name"),
+        CheckConstraint("storage_quota_bytes >= 0", name="storage_quota_not_negative"),
         CheckConstraint("storage_bytes >= 0", name="storage_not_negative"),
         CheckConstraint("credit_balance >= 0 AND credits_held >= 0", name="credits_not_negative"),
         CheckConstraint("(totp_secret IS NULL) = (totp_step IS NULL)", name="totp_secret_has_a_step"),
@@ -40,6 +69,7 @@ class User(Table, policy=Personal("id")):
     role: Mapped[UserRole] = enum_column("role", UserRole)
     tier: Mapped[UserTier] = enum_column("tier", UserTier, server_default="free")
     storage_bytes: Mapped[int] = bigint_column(server_default="0")
+    storage_quota_bytes: Mapped[int | None] = bigint_column()
     credit_balance: Mapped[int] = bigint_column(server_default="0")
     credits_held: Mapped[int] = bigint_column(server_default="0")
     credit_sequence: Mapped[int] = bigint_column(server_default="0")
@@ -65,6 +95,22 @@ class BackupCode(Table, policy=Personal("user_id")):
     user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
     code_sha256: Mapped[bytes] = mapped_column(LargeBinary)
     used_at: Mapped[datetime | None]
+
+
+class UserCounter(Table, policy=Owned()):
+    """A part of the number of live rows that a user owns in the table `kind`: the number is the sum of all parts, some of which may be negative.
+
+    Triggers change a part that no other transaction has locked, or add one, and so never wait. There are as many parts of a number as
+    transactions ever changed it at once.
+    """
+
+    __tablename__ = "user_counters"
+    __table_args__ = (Index("ix_user_counters_owner_id_kind", "owner_id", "kind"),)
+
+    id: Mapped[UUID] = uuid_primary_key()
+    owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    kind: Mapped[str]
+    value: Mapped[int] = bigint_column()
 
 
 class ApiKey(Table, policy=Personal("user_id")):

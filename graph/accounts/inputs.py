@@ -7,7 +7,49 @@ from typing import Any
 import strawberry
 from strawberry import ID, Maybe
 
-from db.core.viewer import UserRole
+from graph.accounts.enums import UserRole, UserTier
+from graph.core.filters import DateTimeFilter, Filter, StringFilter, order_input
+from graph.core.scalars import BigInt
+
+
+@strawberry.input(description="Conditions on users, all of which must hold. A list of roles or tiers means any of them.")
+class UserFilter(Filter):
+    email: StringFilter | None = strawberry.field(description="Their e-mail address.")
+    username: StringFilter | None = strawberry.field(description="Their short name.")
+    full_name: StringFilter | None = strawberry.field(description="Their full name.")
+    role: list[UserRole] | None = strawberry.field(description="Their permissions.")
+    tier: list[UserTier] | None = strawberry.field(description="Their limits.")
+    is_active: bool | None = strawberry.field(description="Whether they can sign in.")
+    created_at: DateTimeFilter | None = strawberry.field(description="When they were added.")
+    last_login_at: DateTimeFilter | None = strawberry.field(description="When they last signed in with a password.")
+
+
+UserOrder = order_input(
+    "User",
+    "users",
+    created_at="When they were added.",
+    username="Their short name, ignoring case.",
+    email="Their e-mail address, ignoring case.",
+    last_login_at="When they last signed in with a password; those who never did come last.",
+)
+
+
+@strawberry.input(description="Changes to a user. Omitted fields stay unchanged.")
+class AdministerUserInput:
+    id: ID = strawberry.field(description="The user.")
+    role: Maybe[UserRole | None] = strawberry.field(description="New permissions; they cannot be cleared.")
+    tier: Maybe[UserTier | None] = strawberry.field(description="New limits; they cannot be cleared.")
+    is_active: Maybe[bool | None] = strawberry.field(
+        description="False refuses their tokens and closes their streams until it is true again. Their data and their jobs stay."
+    )
+    storage_quota_bytes: Maybe[BigInt | None] = strawberry.field(
+        description="How many bytes they may store; with 0, none. Null takes it back, so that they have the quota of their tier."
+    )
+
+    def changes(self) -> dict[str, Any]:
+        """Return the given fields; None clears one."""
+        fields = {"role": self.role, "tier": self.tier, "is_active": self.is_active, "storage_quota_bytes": self.storage_quota_bytes}
+        return {name: change.value for name, change in fields.items() if change is not None}
 
 
 @strawberry.input(description="Who signs in, and their password.")

@@ -12,6 +12,7 @@ from db.queries import accounts as account_queries
 from db.queries import sign_ins
 from db.services import accounts
 from db.tables.accounts import LoginMethod
+from graph.accounts.administration import Administration
 from graph.accounts.inputs import ConfirmLoginInput, LoginInput, RevokeSessionInput
 from graph.accounts.passwords import ATTEMPT, Passwords, raise_rate_limited
 from graph.accounts.registration import Registration
@@ -78,7 +79,7 @@ RevokeOtherSessionsResult = Annotated[
 
 
 @strawberry.type
-class AccountMutations(Passwords, Registration, SecondFactor):
+class AccountMutations(Administration, Passwords, Registration, SecondFactor):
     @mutation(
         scope=Scope.PUBLIC,
         description="Sign in with a password, which begins a session, or asks for a code first if you have an app for them. After a few failures"

@@ -10,11 +10,14 @@ import strawberry
 from strawberry import ID
 
 from db.queries import accounts, sign_ins
+from graph.accounts.inputs import UserFilter, UserOrder
 from graph.accounts.types import Session, User
 from graph.core.context import Context, Info
 from graph.core.costs import costs
+from graph.core.edges import listing, lookup
 from graph.core.errors import BadUserInput, Unauthenticated
 from graph.core.ids import NODE_REGISTRY, Node, parse
+from graph.core.paging import Connection
 from graph.core.permissions import query
 
 MAX_NODES = 100
@@ -57,6 +60,11 @@ class AccountQueries:
         if len(ids) > MAX_NODES:
             raise BadUserInput(f"`ids` has {len(ids)} entries; at most {MAX_NODES} are looked up at once.")
         return await asyncio.gather(*(load_node(info.context, id_) for id_ in ids))
+
+    user: User | None = lookup(accounts.live_by_id, prefix="user", description="A user by their id: yourself; for admins, anybody.")
+    users: Connection[User] = listing(
+        accounts.listing, filtered_by=UserFilter, ordered_by=UserOrder, description="For admins, all users; for others, only themselves."
+    )
 
     @query(description="The signed-in user, whose token was sent.")
     async def viewer(self, info: Info) -> User:

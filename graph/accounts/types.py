@@ -8,41 +8,15 @@ from uuid import UUID
 
 import strawberry
 
-from db.core.viewer import UserRole, UserTier
-from db.queries import accounts, sign_ins
+from db.queries import accounts, sign_ins, storage
 from db.queries import invitations as invitation_queries
-from db.tables.accounts import LoginMethod
+from graph.accounts.enums import LoginMethod, UserRole, UserTier
 from graph.core.context import Info
 from graph.core.costs import costs
 from graph.core.edges import connection, many, one
-from graph.core.enums import describe
 from graph.core.ids import Node, global_id
 from graph.core.paging import Connection
 from graph.core.scalars import BigInt
-
-describe(
-    UserRole,
-    "The permissions of a user.",
-    VIEWER="Reads what is theirs and changes nothing.",
-    MEMBER="Reads and changes what is theirs.",
-    ADMIN="Reads and changes everything.",
-)
-describe(
-    UserTier,
-    "How much a user may use. It sets limits, never permissions.",
-    FREE="The tier of new users.",
-    PRO="Higher limits.",
-    ENTERPRISE="The highest limits, or none.",
-)
-
-
-describe(
-    LoginMethod,
-    "What a sign-in was tried with.",
-    PASSWORD="A password.",  # noqa: S106 - the description of a method
-    TOTP="A code that an app shows for 30 seconds (TOTP, RFC 6238), after the password.",
-    BACKUP_CODE="A backup code, after the password, which replaces the app's code once.",
-)
 
 
 @strawberry.type(description="A sign-in of a user, and the token that it gave. It ends by `logout` or `revokeSession`, or at `expiresAt`.")
@@ -97,6 +71,34 @@ class Invitation(Node, prefix="invitation", found_by=invitation_queries.by_id):
     expires_at: datetime = strawberry.field(description="When it ends by itself: seven days after it was sent.")
 
 
+@strawberry.type(description="How many objects a user owns. Deleted ones do not count.")
+class UserStats:
+    datasets: BigInt = strawberry.field(description="The datasets.")
+    pipelines: BigInt = strawberry.field(description="The pipelines.")
+    models: BigInt = strawberry.field(description="The models; their versions do not count.")
+    experiments: BigInt = strawberry.field(description="The experiments.")
+    jobs: BigInt = strawberry.field(description="The jobs, ended ones included.")
+
+    @classmethod
+    def of(cls, row: Any) -> Self:
+        return cls(datasets=row.datasets, pipelines=row.pipelines, models=row.models, experiments=row.experiments, jobs=row.jobs)
+
+
+@strawberry.type(description="What a user stores, and how much they may store. `usedBytes` and `pendingBytes` together count in the quota.")
+class StorageUse:
+    used_bytes: BigInt = strawberry.field(description="The bytes of their stored objects; equal files are stored once.")
+    pending_bytes: BigInt = strawberry.field(
+        description="The announced bytes of uploads that are not ingested yet, or whose ingest failed and can be retried."
+    )
+    quota_bytes: BigInt | None = strawberry.field(
+        description="The most that they may store: what an admin set for them, else what their tier has. Null if there is no limit."
+    )
+
+    @classmethod
+    def of(cls, row: Any) -> Self:
+        return cls(used_bytes=row.used_bytes, pending_bytes=row.pending_bytes, quota_bytes=row.quota_bytes)
+
+
 @strawberry.type(
     description="A user, who may own datasets, pipelines, jobs, models and experiments. You see yourself; admins see everyone."
 )
@@ -108,7 +110,12 @@ class User(Node, prefix="user", found_by=accounts.live_by_id):
     username: str = strawberry.field(description="Their short name, unique among all users.")
     full_name: str | None = strawberry.field(description="Their full name, for display.")
     role: UserRole = strawberry.field(description="Their permissions.")
-    tier: UserTier = strawberry.field(description="Their limits.")
+    tier: UserTier = strawberry.field(
+        description="Their limits: points a minute, the storage quota, the highest priority of a job, and how many of their jobs run at once."
+    )
+    is_active: bool = strawberry.field(description="Whether they can sign in; the tokens of a user who is not active are refused.")
+    stats: UserStats = one(accounts.counts_by_user, description="How many objects they own.")
+    storage: StorageUse = one(storage.use_by_user, description="What they store, and their quota.")
     credit_balance: BigInt = strawberry.field(description="The credits that they can spend, without those that unfinished jobs hold.")
     credits_held: BigInt = strawberry.field(
         description="The credits that unfinished jobs hold. They are charged when the job completes, and otherwise returned to `creditBalance`."

@@ -23,6 +23,7 @@ class Scope(StrEnum):
     READ = "signed in"
     SESSION = "signed in by a session, and not by an API key"
     WRITE = "signed in, with a role that may write"
+    ADMIN = "signed in, as an admin"
 
 
 def require_scope(scope: Scope, context: Context) -> None:
@@ -34,6 +35,8 @@ def require_scope(scope: Scope, context: Context) -> None:
         viewer.require_write()
     elif scope is Scope.SESSION:
         viewer.require_session()
+    elif scope is Scope.ADMIN:
+        viewer.require_admin()
 
 
 class RootField(StrawberryField):

@@ -24,6 +24,7 @@ class ProblemCode(StrEnum):
     UPLOAD_MISMATCH = "upload_mismatch"
     INVALID_CREDENTIALS = "invalid_credentials"
     WEAK_PASSWORD = "weak_password"  # noqa: S105 - the name of a problem
+    LAST_ADMIN = "last_admin"
 
 
 describe(
@@ -39,6 +40,7 @@ describe(
     UPLOAD_MISMATCH="The uploaded file is not the one that was announced.",
     INVALID_CREDENTIALS="Nobody can sign in with these credentials.",
     WEAK_PASSWORD="The new password is too easy to guess.",  # noqa: S106 - a description
+    LAST_ADMIN="No admin would be left.",
 )
 
 
@@ -113,6 +115,13 @@ class Conflict(Problem):
     @classmethod
     def of(cls, error: errors.Conflict) -> Self:
         return cls(message=error.message, code=ProblemCode.CONFLICT)
+
+
+@strawberry.type(description="No admin would be left who can sign in. Make another user an admin first.")
+class LastAdmin(Problem):
+    @classmethod
+    def of(cls, error: errors.LastAdmin) -> Self:
+        return cls(message=error.message, code=ProblemCode.LAST_ADMIN)
 
 
 @strawberry.type(description="Nobody can sign in with these credentials. It is not told which part of them is wrong.")

@@ -14,6 +14,7 @@ from db.tables.jobs import JobKind
 from db.tables.jobstates import JobStatus
 
 _RELATIVE_TIME = re.compile(r"(\d{1,6})\s*([smhd])", re.ASCII)
+_BYTES = re.compile(r"(\d{1,19})\s*(?:([kmgtp])(i?)b?|b)?", re.ASCII)
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -66,6 +67,15 @@ def parse_lifetime(text: str | None) -> timedelta | None:
     if match is None or not int(match[1]):
         raise InvalidOption(f"--expires takes a duration such as `12h` or `90d`; {text!r} is none.")
     return timedelta(**{_UNITS[match[2]]: int(match[1])})
+
+
+def parse_bytes(text: str) -> int:
+    """A number of bytes, such as `500000000`, `20GB` or `20GiB`. Raises `InvalidOption`."""
+    match = _BYTES.fullmatch(text.strip().lower())
+    if match is None:
+        raise InvalidOption(f"A quota is a number of bytes such as `500000000` or `20GiB`, or `tier`; {text!r} is neither.")
+    base = 1024 if match[3] else 1000
+    return int(match[1]) * base ** " kmgtp".index(match[2] or " ")
 
 
 def _parse_time(text: str) -> datetime:

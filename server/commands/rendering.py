@@ -14,6 +14,8 @@ from rich.table import Table
 from rich.text import Text
 from sqlalchemy import Row
 
+from db.queries.accounts import COUNTED
+
 if TYPE_CHECKING:
     from server.commands.operations import CreditAccount, JobDetails, JobListEntry
 
@@ -174,11 +176,15 @@ def print_users(rows: Sequence[Row[Any]], *, as_json: bool) -> None:
     _print_table(table)
 
 
-def print_user(user: Row[Any], tokens: Sequence[Row[Any]], *, as_json: bool) -> None:
-    """Print a user with their tokens."""
+def print_user(user: Row[Any], counts: Row[Any], storage: Row[Any], tokens: Sequence[Row[Any]], *, as_json: bool) -> None:
+    """Print a user with what they own and store, and their tokens."""
+    numbers = {name: getattr(counts, name) for name in COUNTED}
     if as_json:
-        _print_json_line({**_user_record(user), "tokens": [_token_record(row) for row in tokens]})
+        use = _record(storage, "used_bytes", "pending_bytes", "quota_bytes")
+        _print_json_line({**_user_record(user), "stats": numbers, "storage": use, "tokens": [_token_record(row) for row in tokens]})
         return
+    pending = f" and {storage.pending_bytes} pending" if storage.pending_bytes else ""
+    quota = "" if storage.quota_bytes is None else f" of {storage.quota_bytes}"
     fields = {
         "email": user.email,
         "username": user.username,
@@ -186,7 +192,8 @@ def print_user(user: Row[Any], tokens: Sequence[Row[Any]], *, as_json: bool) -> 
         "role": user.role.name,
         "tier": user.tier.name,
         "access": _access(user.disabled_at),
-        "stored": f"{user.storage_bytes} bytes",
+        "owns": ", ".join(f"{number} {name}" for name, number in numbers.items()),
+        "stores": f"{storage.used_bytes}{pending}{quota} bytes",
         "credits": f"{user.credit_balance}, and {user.credits_held} held" if user.credit_balance or user.credits_held else "",
         "created": _format_time(user.created_at),
     }

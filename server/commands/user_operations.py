@@ -10,17 +10,18 @@ from uuid import UUID
 
 from sqlalchemy import Row, select
 
-from db.core.criteria import Criteria, Equals
+from db.core.criteria import Criteria, Equals, OneOf, TextMatch
 from db.core.page import Page, Slice
 from db.core.viewer import SYSTEM, UserRole, UserTier, Viewer
 from db.core.work import Work
 from db.errors import NotFound, StateError
 from db.queries import accounts as queries
 from db.queries import operations
+from db.queries import storage as storage_queries
 from db.services import accounts
 from db.settings import StateSettings
 from db.tables import EmailMessage
-from server.commands.filters import parse_lifetime
+from server.commands.filters import parse_bytes, parse_lifetime
 from server.commands.operations import open_database, owner_id
 
 SHOWN_TOKENS = 100
@@ -44,6 +45,34 @@ class RowPage:
     @classmethod
     def of(cls, page: Page) -> RowPage:
         return cls(page.rows, page.cursors[-1] if page.has_next else None)
+
+
+@dataclass(frozen=True, slots=True)
+class UserOptions:
+    """Which users `trellis user list` shows: of these roles and tiers, if any are named, and with this text in their address."""
+
+    roles: Sequence[str] = ()
+    tiers: Sequence[str] = ()
+    is_active: bool | None = None
+    search: str | None = None
+
+    def to_criteria(self) -> Criteria:
+        return Criteria.of(
+            role=OneOf(tuple(map(UserRole, self.roles))) if self.roles else None,
+            tier=OneOf(tuple(map(UserTier, self.tiers))) if self.tiers else None,
+            is_active=None if self.is_active is None else Equals(self.is_active),
+            email=None if self.search is None else TextMatch(contains=self.search),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class UserDetails:
+    """A user, how many objects they own, what they store, and their newest tokens."""
+
+    user: Row[Any]
+    counts: Row[Any]
+    storage: Row[Any]
+    tokens: Sequence[Row[Any]]
 
 
 async def add_user(
@@ -109,7 +138,7 @@ async def revoke_token(settings: StateSettings, name: str) -> str:
 
 
 async def set_role(settings: StateSettings, email: str, role: str) -> None:
-    """Raises `NoSuchUser`."""
+    """Raises `NoSuchUser` or `LastAdmin`."""
     async with _work_on_user(settings, email) as work:
         await accounts.set_role(work, email, UserRole(role))
 
@@ -120,8 +149,16 @@ async def set_tier(settings: StateSettings, email: str, tier: str) -> None:
         await accounts.set_tier(work, email, UserTier(tier))
 
 
+async def set_quota(settings: StateSettings, email: str, quota: str) -> int | None:
+    """Set or, for `tier`, take back a user's own quota; return it in bytes. Raises `NoSuchUser`, `InvalidInput` or `InvalidOption`."""
+    quota_bytes = None if quota.lower() == "tier" else parse_bytes(quota)
+    async with _work_on_user(settings, email) as work:
+        await accounts.set_quota(work, email, quota_bytes)
+    return quota_bytes
+
+
 async def disable(settings: StateSettings, email: str) -> None:
-    """Raises `NoSuchUser`."""
+    """Raises `NoSuchUser` or `LastAdmin`."""
     async with _work_on_user(settings, email) as work:
         await accounts.disable(work, email)
 
@@ -132,20 +169,23 @@ async def enable(settings: StateSettings, email: str) -> None:
         await accounts.enable(work, email)
 
 
-async def list_users(settings: StateSettings, limit: int, after: str | None) -> RowPage:
+async def list_users(settings: StateSettings, options: UserOptions, limit: int, after: str | None) -> RowPage:
     """A page of users. Raises `InvalidCursor`."""
     async with open_database(settings) as database:
-        return RowPage.of(await operations.users.page(database, SYSTEM, Slice(limit, after)))
+        return RowPage.of(await operations.users.page(database, SYSTEM, Slice(limit, after), options.to_criteria()))
 
 
-async def user_with_tokens(settings: StateSettings, email: str) -> tuple[Row[Any], Sequence[Row[Any]]]:
-    """A user and their newest tokens. Raises `NoSuchUser`."""
+async def user_details(settings: StateSettings, email: str) -> UserDetails:
+    """Raises `NoSuchUser`."""
     async with open_database(settings) as database:
         rows = await database.rows(operations.user_rows(SYSTEM).where(queries.has_email(email)))
         if not rows:
             raise _no_such_user(email)
-        mine = Criteria.of(user_id=Equals(rows[0].id))
-        return rows[0], (await operations.tokens.page(database, SYSTEM, Slice(SHOWN_TOKENS), mine)).rows
+        user_id = rows[0].id
+        tokens = await operations.tokens.page(database, SYSTEM, Slice(SHOWN_TOKENS), Criteria.of(user_id=Equals(user_id)))
+        counts = await queries.counts_by_user(database, SYSTEM, [user_id])
+        storage = await storage_queries.use_by_user(database, SYSTEM, [user_id])
+        return UserDetails(rows[0], counts[user_id], storage[user_id], tokens.rows)
 
 
 async def list_tokens(settings: StateSettings, email: str | None, limit: int, after: str | None) -> RowPage:

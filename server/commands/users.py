@@ -43,7 +43,7 @@ def add(
     role: Annotated[
         Role, typer.Option(help="A viewer reads, a member also writes, an admin sees all data.", case_sensitive=False)
     ] = Role.MEMBER,
-    tier: Annotated[Tier, typer.Option(help="Rate limit, as TRELLIS_RATE_LIMIT_* define it.", case_sensitive=False)] = Tier.FREE,
+    tier: Annotated[Tier, typer.Option(help="Limits, as the settings define them for each tier.", case_sensitive=False)] = Tier.FREE,
     password: Annotated[
         bool, typer.Option("--password", help="Ask for a password to sign in with, or read it from standard input.")
     ] = False,
@@ -95,24 +95,37 @@ def set_password(
 
 
 @app.command("list")
-def list_users(limit: Limit = 50, after: After = None, as_json: AsJson = False, data_dir: DataDir = None) -> None:
+def list_users(
+    role: Annotated[list[Role] | None, typer.Option(help="Only users of these roles.", case_sensitive=False, show_default=False)] = None,
+    tier: Annotated[list[Tier] | None, typer.Option(help="Only users of these tiers.", case_sensitive=False, show_default=False)] = None,
+    active: Annotated[
+        bool | None, typer.Option("--active/--disabled", help="Only users who can sign in, or only disabled ones.", show_default=False)
+    ] = None,
+    search: Annotated[str | None, typer.Option(help="Only users whose email address contains this.", show_default=False)] = None,
+    limit: Limit = 50,
+    after: After = None,
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+) -> None:
     """List users by their addresses."""
     from server.commands import rendering
     from server.commands import user_operations as operations
 
-    page = run_async(operations.list_users(running_settings(data_dir, WITHOUT_OBJECT_STORE), limit, after))
+    settings = running_settings(data_dir, WITHOUT_OBJECT_STORE)
+    users_filter = operations.UserOptions([each.value for each in role or ()], [each.value for each in tier or ()], active, search)
+    page = run_async(operations.list_users(settings, users_filter, limit, after))
     rendering.print_users(page.rows, as_json=as_json)
     _print_next(page.next_cursor)
 
 
 @app.command()
 def show(email: Email, as_json: AsJson = False, data_dir: DataDir = None) -> None:
-    """Show a user with their last hundred tokens."""
+    """Show a user with what they own and store, and their last hundred tokens."""
     from server.commands import rendering
     from server.commands import user_operations as operations
 
-    user, rows = run_async(operations.user_with_tokens(running_settings(data_dir, WITHOUT_OBJECT_STORE), email))
-    rendering.print_user(user, rows, as_json=as_json)
+    details = run_async(operations.user_details(running_settings(data_dir, WITHOUT_OBJECT_STORE), email))
+    rendering.print_user(details.user, details.counts, details.storage, details.tokens, as_json=as_json)
 
 
 @app.command("role")
@@ -131,7 +144,7 @@ def set_role(
 @app.command("tier")
 def set_tier(
     email: Email,
-    tier: Annotated[Tier, typer.Argument(help="Rate limit, as TRELLIS_RATE_LIMIT_* define it.", case_sensitive=False)],
+    tier: Annotated[Tier, typer.Argument(help="Limits, as the settings define them for each tier.", case_sensitive=False)],
     data_dir: DataDir = None,
 ) -> None:
     """Change a user's tier, which sets their limits."""
@@ -139,6 +152,21 @@ def set_tier(
 
     run_async(operations.set_tier(running_settings(data_dir, WITHOUT_OBJECT_STORE), email, tier.value))
     typer.echo(f"{email} has the tier {tier.name}.")
+
+
+@app.command("quota")
+def set_quota(
+    email: Email,
+    quota: Annotated[
+        str, typer.Argument(help="Bytes, such as `500000000` or `20GiB`; `0` for none; `tier` for what the tier has.", metavar="BYTES")
+    ],
+    data_dir: DataDir = None,
+) -> None:
+    """Set how much a user may store, instead of what their tier has. What is stored stays; more is refused."""
+    from server.commands import user_operations as operations
+
+    quota_bytes = run_async(operations.set_quota(running_settings(data_dir, WITHOUT_OBJECT_STORE), email, quota))
+    typer.echo(f"{email} may store {'what the tier allows' if quota_bytes is None else f'{quota_bytes} bytes'}.")
 
 
 @app.command()

@@ -61,9 +61,11 @@ _FUNCTIONS = (
 )
 
 _ROWS = (
-    """INSERT INTO users (id, email, username, full_name, role, created_at)
+    """INSERT INTO users (id, email, username, full_name, role, tier, disabled_at, last_login_at, created_at)
       SELECT pg_temp.id(1, i, :owners), CASE i WHEN 0 THEN 'heavy' WHEN 1 THEN 'light' ELSE 'u' || i END || '@example.org',
-        CASE i WHEN 0 THEN 'heavy' WHEN 1 THEN 'light' ELSE 'u' || i END, 'U', 'member', pg_temp.at(i, :owners)
+        CASE i WHEN 0 THEN 'heavy' WHEN 1 THEN 'light' ELSE 'u' || i END, pg_temp.name(i), CASE WHEN i % 200 = 3 THEN 'viewer' ELSE 'member' END,
+        CASE WHEN i % 100 = 5 THEN 'pro' ELSE 'free' END, CASE WHEN i % 100 = 7 THEN pg_temp.at(i, :owners) END,
+        CASE WHEN i % 2 = 0 THEN pg_temp.at(hashint8(i) & 1048575, 1048576) END, pg_temp.at(i, :owners)
       FROM generate_series(0, :owners - 1) i""",
     """INSERT INTO datasets (id, owner_id, name, modality, problem_type, source, created_at, updated_at, last_number)
       SELECT pg_temp.id(2, i, :datasets), pg_temp.owner(i, :owners), pg_temp.name(i), CASE WHEN i % 500 = 3 THEN 'signal' ELSE 'tabular' END,

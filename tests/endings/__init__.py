@@ -24,7 +24,7 @@ BAD_KEY = " "
 
 @dataclass
 class World:
-    """What the inputs are made in: two users with rows of their own, a worker, and the settings of the API.
+    """What the inputs are made in: two users with rows of their own, the admin, a worker, and the settings of the API.
 
     `sender` sends the mutation: Ada with an API key, or as `sign_in` sets.
     """

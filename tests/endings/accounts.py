@@ -43,6 +43,16 @@ async def login(world: World) -> Endings:
     yield "TotpRequired", {"login": "ada", "password": PASSWORD}
 
 
+@endings_of("administerUser")
+async def administer_user(world: World) -> Endings:
+    bob, admin = [(await client.one("{ viewer { id } }"))["id"] for client in (world.bob, world.admin)]
+    world.sender = world.admin
+    yield "AdministerUserPayload", {"id": bob, "role": "VIEWER", "tier": "PRO", "isActive": False, "storageQuotaBytes": 5}
+    yield "NotFound", {"id": f"user_{UNKNOWN}", "role": "VIEWER"}
+    yield "InvalidInput", {"id": bob, "storageQuotaBytes": -1}
+    yield "LastAdmin", {"id": admin, "role": "MEMBER"}
+
+
 @endings_of("logout")
 async def logout(world: World) -> Endings:
     await _signed_in(world)

@@ -6,11 +6,15 @@ from db.tables import Invitation, LoginEvent, User, UserSession
 from tests.factories import Factory
 
 _ROWS = """
-UPDATE users SET last_login_at = now(), password_changed_at = now(), email_verified_at = now(), totp_secret = '\\x00', totp_step = 0
+UPDATE users SET last_login_at = now(), password_changed_at = now(), email_verified_at = now(), totp_secret = '\\x00', totp_step = 0,
+    full_name = initcap(username)
 WHERE username = :owner;
 
 INSERT INTO backup_codes (user_id, code_sha256)
 SELECT u.id, sha256(uuid_send(gen_random_uuid())) FROM users u, generate_series(1, :count) i WHERE u.username = :owner;
+
+INSERT INTO user_counters (owner_id, kind, value)
+SELECT u.id, kind, :count FROM users u, unnest(ARRAY['datasets', 'pipelines', 'models', 'experiments', 'jobs']) kind WHERE u.username = :owner;
 
 INSERT INTO sessions (user_id, token_sha256, expires_at, idle_seconds, ip_address, network, user_agent, device, browser)
 SELECT u.id, sha256(uuid_send(gen_random_uuid())), now() + interval '1 day', 3600, '192.0.2.1', '192.0.2.1', 'Mozilla/5.0 (X11; Linux)', 'Linux', 'Firefox'

@@ -71,6 +71,7 @@ def _descriptions(named_type: GraphQLNamedType) -> Iterator[tuple[str, str | Non
 
 
 OTHER_SCOPES: Mapping[str, Scope] = {
+    "Mutation.administerUser": Scope.ADMIN,
     "Mutation.login": Scope.PUBLIC,
     "Mutation.confirmLogin": Scope.PUBLIC,
     "Mutation.enrollTotp": Scope.SESSION,

@@ -16,11 +16,13 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
+from db.core.viewer import SYSTEM
 from db.core.work import Database
 from db.migrations import configuration
 from db.migrations.enums import change_enum
 from db.migrations.functions import newest_functions
 from db.migrations.partitions import include_name
+from db.queries.accounts import counts_by_user
 from db.settings import StateSettings
 from db.tables import Table
 from db.tables.experiments import run_follows_job_sql
@@ -217,3 +219,31 @@ async def test_a_delete_takes_the_output_with_it_or_is_refused(history_url: str)
         kinds = (await connection.exec_driver_sql("SELECT kind FROM job_outputs ORDER BY position")).scalars().all()
         assert kinds == ["version", "mversion"]
         await connection.rollback()
+
+
+async def test_what_users_of_the_release_before_own_is_counted(history_url: str) -> None:
+    (before,) = ScriptDirectory.from_config(configuration("")).get_revision("0015")._versioned_down_revisions
+    owned = {  # of the first and the second user: live rows and deleted ones
+        "datasets": "(owner_id, name, modality, source, deleted_at) SELECT o, n::text, 'tabular', 'upload', d",
+        "pipelines": "(owner_id, name, modality, definition, status, deleted_at) SELECT o, n::text, 'tabular', '{}'::jsonb, 'draft', d",
+        "models": "(owner_id, name, deleted_at) SELECT o, n::text, d",
+        "experiments": "(owner_id, name, deleted_at) SELECT o, n::text, d",
+        "jobs": "(owner_id, kind, queue) SELECT o, 'export', 'default'",
+    }
+    _take(f"upgrade({history_url!r}, {before!r})")
+    async with Database.open(StateSettings(database_url=history_url)) as opened, opened.engine.begin() as connection:
+        for number in (1, 2, 3):
+            columns = "users (id, email, username, role)"
+            await connection.exec_driver_sql(f"INSERT INTO {columns} VALUES (uuidv7(), '{number}@example.org', '{number}', 'member')")
+        for position, (table, rows) in enumerate(owned.items()):
+            users = "(SELECT id AS o, username::int AS u FROM users WHERE username <> '3') users"
+            numbers = f"generate_series(1, u * 10 + {position}) n, LATERAL (SELECT CASE WHEN n % 4 = 0 THEN now() END AS d) deleted"
+            await connection.exec_driver_sql(f"INSERT INTO {table} {rows} FROM {users}, {numbers}")
+    _take(f"upgrade({history_url!r}, 'head')")
+    async with Database.open(StateSettings(database_url=history_url)) as opened:
+        counts = await counts_by_user(opened, SYSTEM, [row.id for row in await opened.rows(text("SELECT id FROM users ORDER BY username"))])
+    expected = [{table: (n := user * 10 + at) - (0 if table == "jobs" else n // 4) for at, table in enumerate(owned)} for user in (1, 2)]
+    assert [{table: getattr(row, table) for table in owned} for row in sorted(counts.values(), key=lambda row: row.jobs)] == [
+        dict.fromkeys(owned, 0),
+        *expected,
+    ]

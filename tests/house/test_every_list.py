@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 
 import pytest
 from graphql import GraphQLEnumType, GraphQLInputObjectType, GraphQLInputType, build_schema, get_named_type
+from sqlalchemy import func, update
 
+from db.core.viewer import SYSTEM, UserRole
+from db.core.work import Database
+from db.services import accounts
+from db.tables import User
 from graph.schema import schema
 from tests import selection
 from tests.client import Client
@@ -42,11 +47,22 @@ def _literals(kind: GraphQLInputType, place: str) -> Iterator[str]:
         yield arguments()[place]
 
 
+@pytest.fixture(scope="module")
+async def viewers(filled_client: Client, database: Database) -> AsyncGenerator[Mapping[str, Client]]:
+    """By root: Ada, who owns the rows of most lists, or an admin for the list of users, of which others see only themselves."""
+    async with database.work(SYSTEM) as work:
+        tokens = [await accounts.add_user(work, f"{n}@example.org", f"user-{n}", role=UserRole.ADMIN) for n in range(PARENTS)]
+        await work.run(update(User).where(User.username.in_(["user-1", "user-2"])).values(last_login_at=func.now()))
+    admin = Client(filled_client.url, tokens[0])
+    yield {root: admin if root == "users" else filled_client for root in ROOTS}
+    await admin.close()
+
+
 @pytest.mark.parametrize(("root", "order"), [(root, order) for root in ROOTS for order in orders(root)])
-async def test_a_list_goes_both_ways_in_every_order(root: str, order: str, filled_client: Client) -> None:
+async def test_a_list_goes_both_ways_in_every_order(root: str, order: str, viewers: Mapping[str, Client]) -> None:
     async def page(arguments: str) -> tuple[list[str], dict[str, str]]:
         query = f"{{ {root}({arguments}, orderBy: {order}) {{ pageInfo {{ startCursor endCursor }} edges {{ node {{ id }} }} }} }}"
-        answer = await filled_client.one(query)
+        answer = await viewers[root].one(query)
         return [edge["node"]["id"] for edge in answer["edges"]], answer["pageInfo"]
 
     all_ids, _ = await page("first: 100")
@@ -66,11 +82,11 @@ async def test_a_list_goes_both_ways_in_every_order(root: str, order: str, fille
 
 @pytest.mark.parametrize("root", ROOTS)
 async def test_only_a_total_that_is_asked_for_is_counted(
-    root: str, filled_client: Client, capture_statements: Callable[[], AbstractContextManager[list[str]]]
+    root: str, viewers: Mapping[str, Client], capture_statements: Callable[[], AbstractContextManager[list[str]]]
 ) -> None:
     with capture_statements() as plain:
-        await filled_client.one(f"{{ {root}(first: 1) {{ edges {{ cursor }} }} }}")
+        await viewers[root].one(f"{{ {root}(first: 1) {{ edges {{ cursor }} }} }}")
     with capture_statements() as counted:
-        answer = await filled_client.one(f"{{ {root}(first: 1) {{ totalCount edges {{ cursor }} }} }}")
+        answer = await viewers[root].one(f"{{ {root}(first: 1) {{ totalCount edges {{ cursor }} }} }}")
     assert len(counted) - len(plain) == 1
     assert answer["totalCount"] >= PARENTS

@@ -8,13 +8,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
-from db.core.viewer import SYSTEM
+from db.core.viewer import SYSTEM, UserRole
 from db.core.work import Database
 from db.services import accounts
 from db.settings import StateSettings
-from db.tables import ApiKey
+from db.tables import ApiKey, User
 from tests.client import Client
 from tests.conftest import ADMIN_TOKEN
 from tests.server.test_jobs_command import json_lines, trellis
@@ -172,9 +172,48 @@ async def test_users_are_listed_page_by_page_and_shown(ada: Client, bob: Client,
     assert prefixes["admin@trellis.local"] == ADMIN_TOKEN[:4], "an operator's token may be short"
 
 
+async def test_users_are_filtered_and_have_a_quota(ada: Client, bob: Client, reader: Client) -> None:
+    await ada.create_dataset("wine")
+    for given, said in (
+        ("20GiB", "may store 21474836480 bytes."),
+        ("5 kB", "may store 5000 bytes."),
+        ("tier", "may store what the tier allows."),
+    ):
+        assert await told("user", "quota", ADA, given) == f"{ADA} {said}"
+        storage = (await ada.one("{ viewer { storage { quotaBytes } } }"))["storage"]
+        assert storage == {"quotaBytes": {"20GiB": 20 * 1024**3, "5 kB": 5_000, "tier": 1024**4}[given]}
+    refused = await trellis("user", "quota", ADA, "much")
+    assert (refused.returncode, refused.stderr.strip()) == (
+        2,
+        "A quota is a number of bytes such as `500000000` or `20GiB`, or `tier`; 'much' is neither.",
+    )
+    (shown,) = await json_lines("user", "show", ADA)
+    assert (shown["stats"], shown["storage"]) == (
+        {"datasets": 1, "pipelines": 0, "models": 0, "experiments": 0, "jobs": 0},
+        {"usedBytes": 0, "pendingBytes": 0, "quotaBytes": 1024**4},
+    )
+    await told("user", "disable", "bob@example.org")
+    for options, expected in (
+        (["--role", "member", "--active", "--search", "EXAMPLE.org"], [ADA]),
+        (["--role", "viewer", "--role", "admin", "--tier", "free"], ["admin@trellis.local", "reader@example.org"]),
+        (["--disabled"], ["bob@example.org"]),
+    ):
+        assert [row["email"] for row in await json_lines("user", "list", *options)] == expected
+
+
+@pytest.mark.parametrize("command", [("role", "member"), ("disable",)], ids=lambda words: words[0])
+async def test_the_last_admin_stays(clean: None, settings: StateSettings, database: Database, command: tuple[str, ...]) -> None:
+    name, *rest = command
+    answer = await trellis("user", name, "admin@trellis.local", *rest)
+    reason = "This is the last admin. Give another user the role ADMIN first, or enable another admin, and then repeat this.\n"
+    assert (answer.returncode, answer.stderr) == (1, reason)
+    (admin,) = await database.rows(select(User.role, User.disabled_at))
+    assert tuple(admin) == (UserRole.ADMIN, None)
+
+
 @pytest.mark.parametrize(
     "command",
-    [("show",), ("role", "admin"), ("tier", "pro"), ("disable",), ("enable",), ("token",), ("revoke",)],
+    [("show",), ("role", "admin"), ("tier", "pro"), ("disable",), ("enable",), ("quota", "5"), ("token",), ("revoke",)],
     ids=lambda words: words[0],
 )
 async def test_a_user_who_does_not_exist_is_named(clean: None, settings: StateSettings, command: tuple[str, ...]) -> None:

@@ -13,6 +13,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import event, func, insert, select, text, update
+from structlog.testing import capture_logs
 
 from db.core.base import Table
 from db.core.queues import QUEUES
@@ -25,7 +26,19 @@ from db.settings import StateSettings
 from db.stores.objects import ObjectStore
 from db.stores.redis import connect
 from db.streams.notices import RedisNoticePublisher
-from db.tables import Artifact, IdempotencyKey, Job, JobCheckpoint, MaintenanceTaskState, StagedPoint, StoredObject, Upload, User, Worker
+from db.tables import (
+    Artifact,
+    IdempotencyKey,
+    Job,
+    JobCheckpoint,
+    MaintenanceTaskState,
+    StagedPoint,
+    StoredObject,
+    Upload,
+    User,
+    UserCounter,
+    Worker,
+)
 from db.tables.jobs import JobKind
 from tests.client import Client
 from tests.workers.worker_harness import WorkerHarness, eventually
@@ -402,6 +415,25 @@ async def test_counters_that_drifted_are_told_and_set_right(context: maintenance
     assert await storage(context, owner_id) == 5
     (row,) = await context.database.rows(select(StoredObject.reference_count))
     assert row.reference_count == 0
+
+
+async def test_numbers_of_objects_that_drifted_are_told_and_set_right(context: maintenance.MaintenanceContext, ada: Client) -> None:
+    for name in ("a", "b"):
+        await ada.create_dataset(name)
+    stats = "{ viewer { stats { datasets jobs } } }"
+    await execute(context, update(UserCounter).values(value=UserCounter.value + 3))
+    await execute(context, insert(UserCounter).values(owner_id=await owner_of(ada), kind="jobs", value=4))
+    assert await ada.one(stats) == {"stats": {"datasets": 5, "jobs": 4}}
+    with capture_logs() as logged:
+        assert await run_task(context, "reconcile_counters") == 2, "which the metric `trellis_maintenance_changed` exports"
+    owner = str(await owner_of(ada))
+    drift = [(entry["event"], entry["counter"], entry["row"], entry["was"], entry["is_now"]) for entry in logged if "counter" in entry]
+    assert drift == [
+        ("counter_drift_corrected", "user_counters.datasets", owner, 5, 2),
+        ("counter_drift_corrected", "user_counters.jobs", owner, 4, 0),
+    ]
+    assert await ada.one(stats) == {"stats": {"datasets": 2, "jobs": 0}}
+    assert await run_task(context, "reconcile_counters") == 2, "nothing has drifted since"
 
 
 async def test_an_upload_that_a_worker_of_the_release_before_ingested_is_released(

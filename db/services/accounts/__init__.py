@@ -1,5 +1,6 @@
 """Create and change users, their bearer tokens, and the admin of the installation."""
 
+from db.services.accounts.administration import administer, disable, enable, set_quota, set_role, set_tier
 from db.services.accounts.email_changes import EmailChanges
 from db.services.accounts.first_admin import ensure_admin
 from db.services.accounts.invitations import first_admin_id, invite, revoke_invitation
@@ -10,7 +11,7 @@ from db.services.accounts.second_factors import SecondFactors, reset_second_fact
 from db.services.accounts.sessions import end_session, require_recent_check, revoke_other_sessions, revoke_session
 from db.services.accounts.sign_in import FactorRequired, SignedIn, SignIns
 from db.services.accounts.tokens import add_token, new_token, record_token_use, revoke_token, revoke_tokens
-from db.services.accounts.users import add_user, disable, enable, set_password_hash, set_role, set_tier, update_account
+from db.services.accounts.users import add_user, set_password_hash, update_account
 
 __all__ = [
     "EmailChanges",
@@ -24,6 +25,7 @@ __all__ = [
     "VerifiedAddress",
     "add_token",
     "add_user",
+    "administer",
     "disable",
     "enable",
     "end_session",
@@ -41,6 +43,7 @@ __all__ = [
     "revoke_token",
     "revoke_tokens",
     "set_password_hash",
+    "set_quota",
     "set_role",
     "set_tier",
     "update_account",

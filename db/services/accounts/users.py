@@ -1,4 +1,4 @@
-"""Create users, and change their role, tier and access."""
+"""Create users, and change what their accounts are called and the hashes of their passwords."""
 
 from __future__ import annotations
 
@@ -89,33 +89,9 @@ async def update_account(work: Work, changes: dict[str, Any]) -> UUID:
 
 async def set_password_hash(work: Work, email: str, password_hash: str) -> None:
     """Set the hash of a user's password, and end their sessions; their API keys stay valid. Raises `NotFound`."""
-    user_id = await _change(work, email, password_hash=password_hash, password_changed_at=func.now())
-    await end_sessions(work, user_id)
-
-
-async def set_role(work: Work, email: str, role: UserRole) -> None:
-    """Change a user's role, for open connections within seconds. Raises `NotFound`."""
-    await _change(work, email, role=role)
-
-
-async def set_tier(work: Work, email: str, tier: UserTier) -> None:
-    """Change a user's tier, for open connections within seconds. Raises `NotFound`."""
-    await _change(work, email, tier=tier)
-
-
-async def disable(work: Work, email: str) -> None:
-    """Refuse the user's tokens until `enable`; open connections end within seconds. Their rows and jobs stay. Raises `NotFound`."""
-    await _change(work, email, disabled_at=func.coalesce(User.disabled_at, func.now()))
-
-
-async def enable(work: Work, email: str) -> None:
-    """Accept the user's tokens again. Raises `NotFound`."""
-    await _change(work, email, disabled_at=None)
-
-
-async def _change(work: Work, email: str, **values: Any) -> UUID:
-    user_id: UUID | None = await work.scalar(update(User).where(has_email(email)).values(**values).returning(User.id))
+    values = {"password_hash": password_hash, "password_changed_at": func.now()}
+    user_id: UUID | None = await work.scalar(update(User).where(has_email(email)).values(values).returning(User.id))
     if user_id is None:
         raise NotFound(email)
     work.revalidate_sessions(user_id)
-    return user_id
+    await end_sessions(work, user_id)

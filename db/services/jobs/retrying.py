@@ -1,4 +1,7 @@
-"""Retry a job: submit a new one with the same inputs, parameters, seed and snapshot. The old job is unchanged."""
+"""Retry a job: submit a new one with the same inputs, parameters, seed and snapshot. The old job is unchanged.
+
+The priority is that of the old job, or the highest that the tier of its owner now has.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,8 @@ from db.errors import NotFound, WrongState
 from db.services import datasets, idempotency
 from db.services.jobs.kinds import spec_of
 from db.services.jobs.submitting import NewJob, submit
-from db.tables import Job, JobInput
+from db.settings import state_settings
+from db.tables import Job, JobInput, User
 from db.tables.jobstates import TERMINAL
 
 
@@ -26,7 +30,10 @@ async def retry(work: Work, job_id: UUID, idempotency_key: str | None = None) ->
     stored_answer = await idempotency.recall(work, "retryJob", idempotency_key, {"job_id": str(job_id)})
     if stored_answer is not None:
         return UUID(stored_answer["job"])
-    old = await work.first(select(*Job.__table__.c).where(Job.id == job_id, visible(Job, work.viewer)).with_for_update(key_share=True))
+    owner_tier = select(User.tier).where(User.id == Job.owner_id).scalar_subquery().label("owner_tier")
+    old = await work.first(
+        select(*Job.__table__.c, owner_tier).where(Job.id == job_id, visible(Job, work.viewer)).with_for_update(key_share=True)
+    )
     if old is None:
         raise NotFound(str(job_id))
     if old.status not in TERMINAL:
@@ -42,7 +49,7 @@ async def retry(work: Work, job_id: UUID, idempotency_key: str | None = None) ->
             owner_id=old.owner_id,
             kind=old.kind,
             queue=old.queue,
-            priority=old.priority,
+            priority=min(old.priority, state_settings().highest_priority(old.owner_tier)),
             parameters=old.parameters,
             dataset_id=old.dataset_id,
             dataset_version_id=old.dataset_version_id,

@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 from uuid import UUID
 
-from sqlalchemy import Row, Select, Table, Uuid, bindparam, func, insert, literal, select
+from sqlalchemy import Row, Select, Table, Uuid, bindparam, func, insert, literal, select, true
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from db.core.work import Work
 from db.services import credits, quota
 from db.services.jobs.kinds import spec_of
 from db.services.jobs.transitions import notify_change
-from db.settings import state_settings
+from db.settings import DEFAULT_PRIORITY, state_settings
 from db.tables import Job, JobEvent, JobInput
 from db.tables.jobs import JobEventType, JobKind
 from db.tables.jobstates import JobStatus
@@ -29,7 +29,7 @@ class NewJob:
     owner_id: UUID
     kind: JobKind
     queue: str
-    priority: int = 5
+    priority: int = DEFAULT_PRIORITY
     parameters: dict[str, Any] = field(default_factory=dict[str, Any])
     dataset_id: UUID | None = None
     dataset_version_id: UUID | None = None
@@ -57,7 +57,8 @@ def _submit_statement() -> Select[*tuple[Any, ...]]:
     created = insert(_EVENTS).from_select(list(event_values), select(*event_values.values())).cte("created")
     versions = func.unnest(bindparam("p_inputs", type_=ARRAY(Uuid)))
     inputs = insert(_INPUTS).from_select(["job_id", "dataset_version_id"], select(job.c.id, versions)).cte("inputs")
-    return select(job, quota.USED.scalar_subquery().label("used_bytes")).add_cte(created, inputs)
+    use = quota.USE.subquery("storage_use")
+    return select(job, use.c.used_bytes, use.c.quota_bytes).join(use, true()).add_cte(created, inputs)
 
 
 _JOBS, _EVENTS, _INPUTS = (cast("Table", table.__table__) for table in (Job, JobEvent, JobInput))
@@ -106,7 +107,7 @@ async def submit(work: Work, new: NewJob) -> Row[Any]:
     }
     job = await work.one(_SUBMIT_STATEMENT, {f"p_{name}": value for name, value in values.items()})
     if new.requires_space:
-        quota.require_space(job.used_bytes)
+        quota.require_space(job.used_bytes, job.quota_bytes)
     credits.hold_for_job(work, job)
     notify_change(work, job)
     return job

@@ -10,6 +10,7 @@ from sqlalchemy import BigInteger, Column, ColumnElement, cast, func, literal, s
 from db.core.base import Table
 from db.core.viewer import SYSTEM
 from db.services.maintenance.context import MaintenanceContext
+from db.services.maintenance.user_counters import recount
 from db.tables import DatasetVersion, StoredObject, Upload, User
 from db.tables.datasets import DatasetVersionStatus, UploadState
 
@@ -70,4 +71,4 @@ async def reconcile_counters(context: MaintenanceContext) -> int:
                 log.warning(
                     "counter_drift_corrected", counter=f"{model.__tablename__}.{counter.key}", row=str(row.id), was=before, is_now=after
                 )
-    return drifted
+    return drifted + await recount(context, STATEMENT_TIMEOUT)

@@ -15,7 +15,7 @@ from db.core.unique import translate_unique_violation
 from db.core.work import Work
 from db.errors import Conflict, NameTaken, NotFound, WrongState
 from db.services.pipelines import definitions
-from db.tables import Pipeline
+from db.tables import Pipeline, User
 from db.tables.datasets import Modality
 from db.tables.pipelines import PipelineStatus
 
@@ -117,9 +117,12 @@ async def _validated_changes(work: Work, pipeline: Row[Any], values: dict[str, A
 async def lock(work: Work, pipeline_id: UUID, *, to_run: bool = False) -> Row[Any]:
     """Lock a live pipeline against changes until the transaction ends; `to_run`, only against removal of the row. Raises `NotFound`.
 
-    A run freezes the definition that it read, so it need not wait for other runs or changes.
+    A run freezes the definition that it read, so it need not wait for other runs or changes. The row has also `owner_tier`.
     """
-    statement = select(Pipeline).where(Pipeline.id == pipeline_id, Pipeline.deleted_at.is_(None), visible(Pipeline, work.viewer))
+    owner_tier = select(User.tier).where(User.id == Pipeline.owner_id).scalar_subquery().label("owner_tier")
+    statement = select(Pipeline, owner_tier).where(
+        Pipeline.id == pipeline_id, Pipeline.deleted_at.is_(None), visible(Pipeline, work.viewer)
+    )
     row = await work.first(statement.with_for_update(read=to_run, key_share=True))
     if row is None:
         raise NotFound(str(pipeline_id))

@@ -18,6 +18,7 @@ from db.services import datasets, experiments, idempotency, jobs, models
 from db.services.jobs.retrying import lock_dataset
 from db.services.pipelines import definitions, suitability
 from db.services.pipelines.editing import lock
+from db.settings import DEFAULT_PRIORITY, MAX_PRIORITY, state_settings
 from db.tables import Dataset, DatasetProfile, DatasetVersion, ModelVersion, PipelineSnapshot
 from db.tables.datasets import DatasetSource, DatasetVersionStatus
 from db.tables.jobs import JobKind
@@ -93,7 +94,7 @@ class RunRequest:
     output_dataset_id: UUID | None = None
     parameters: dict[str, Any] | None = None
     seed: int | None = None
-    priority: int = 5
+    priority: int = DEFAULT_PRIORITY
     timeout_seconds: float | None = None
     idempotency_key: str | None = None
 
@@ -211,8 +212,12 @@ def _freeze(
         checks.issues.extend(suitability.suitability_issues(definition, steps, version.file_columns, training, target))
     if pipeline.status is PipelineStatus.DRAFT and not checks.issues:
         checks.add("pipelineId", message="The pipeline is a DRAFT. Complete its definition, or set its status to VALIDATED.")
-    if not 1 <= request.priority <= 10:
-        checks.add("priority", message=f"The priority is {request.priority}; it goes from 1, the least urgent, to 10.")
+    highest = state_settings().highest_priority(pipeline.owner_tier)
+    if not 1 <= request.priority <= MAX_PRIORITY:
+        checks.add("priority", message=f"The priority is {request.priority}; it goes from 1, the least urgent, to {highest}.")
+    elif request.priority > highest:
+        message = f"The priority is {request.priority}; jobs of the tier {pipeline.owner_tier.name} have at most {highest}."
+        checks.add("priority", message=message)
     if request.timeout_seconds is not None and not 1 <= request.timeout_seconds <= MAX_TIMEOUT:
         checks.add("timeoutSeconds", message=f"A job may run from 1 to {MAX_TIMEOUT:,} seconds. Leave it out for the workers' own limit.")
     if pipeline.owner_id != dataset.owner_id:

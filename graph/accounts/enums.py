@@ -1,0 +1,31 @@
+"""Enums of accounts."""
+
+from __future__ import annotations
+
+from db.core.viewer import UserRole, UserTier
+from db.tables.accounts import LoginMethod
+from graph.core.enums import describe
+
+__all__ = ["LoginMethod", "UserRole", "UserTier"]
+
+describe(
+    UserRole,
+    "The permissions of a user.",
+    VIEWER="Reads what is theirs and changes nothing.",
+    MEMBER="Reads and changes what is theirs.",
+    ADMIN="Reads and changes everything.",
+)
+describe(
+    UserTier,
+    "How much a user may use. It sets limits, never permissions.",
+    FREE="The tier of new users.",
+    PRO="Higher limits.",
+    ENTERPRISE="The highest limits, or none.",
+)
+describe(
+    LoginMethod,
+    "What a sign-in was tried with.",
+    PASSWORD="A password.",  # noqa: S106 - the description of a method
+    TOTP="A code that an app shows for 30 seconds (TOTP, RFC 6238), after the password.",
+    BACKUP_CODE="A backup code, after the password, which replaces the app's code once.",
+)
