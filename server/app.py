@@ -29,7 +29,7 @@ from db.streams.job_watch import ChangeQueries
 from db.streams.notices import RedisNoticePublisher
 from graph.execution.limits.gate import Gate
 from graph.settings import GraphSettings, graph_settings
-from server import console, health
+from server import console, health, sign_in_cookie
 from server.graphql import COST_HEADER, PLAN_HEADER, REQUEST_ID_HEADER, GraphQLView
 from server.metrics import measure_process
 from server.observability import ObservabilityMiddleware, record_rejection
@@ -99,6 +99,7 @@ def create_app(settings: ServerSettings | None = None, spans: Spans | None = Non
             Route("/graphql", view),
             Route("/graphql/", _redirect_to_graphql, methods=["GET", "POST", "OPTIONS"]),
             WebSocketRoute("/graphql", view),
+            sign_in_cookie.route(state),
             *health.routes(settings),
             *console.routes(),
         ],

@@ -1,4 +1,4 @@
-"""Authentication: the viewer of a bearer token, from the `Authorization` header or a websocket's `connection_init` payload."""
+"""Authentication: the viewer of a bearer token, from the `Authorization` header, a websocket's `connection_init` payload or the cookie."""
 
 from __future__ import annotations
 
@@ -40,21 +40,22 @@ def bearer_token(headers: Mapping[str, object]) -> str | None:
         raise InvalidToken
     scheme, _, token = value.strip().partition(" ")
     token = token.strip()
-    if scheme.lower() != "bearer" or not token or len(token) > MAX_TOKEN_LENGTH:
+    if scheme.lower() != "bearer" or not token:
         raise InvalidToken
     return token
 
 
 async def authenticate(
-    viewers: Viewers, usage: TokenUsage, headers: Mapping[str, object], timeout: float | None = None, *, is_long_lived: bool = False
+    viewers: Viewers, usage: TokenUsage, token: str | None, timeout: float | None = None, *, is_long_lived: bool = False
 ) -> Viewer | None:
-    """The viewer of the headers' token, whose use is noted; None without a token. One look-up serves a second, except for a long-lived connection.
+    """The viewer of a token, whose use is noted; None without a token. One look-up serves a second, except for a long-lived connection.
 
     Raises `InvalidToken`, and `Unavailable` after `timeout` seconds.
     """
-    token = bearer_token(headers)
     if token is None:
         return None
+    if len(token) > MAX_TOKEN_LENGTH:
+        raise InvalidToken
     try:
         async with asyncio.timeout(timeout):
             viewer = await viewers.of_token(token, fresh=is_long_lived)

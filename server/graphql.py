@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import structlog
 from graphql import GraphQLError, OperationType
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
@@ -25,10 +25,11 @@ from strawberry.types import ExecutionResult
 
 from db.core.networks import ClientInfo
 from db.errors import Unavailable
+from graph.core.session_cookie import SessionCookie
 from graph.execution.context import OperationContext, RequestServices
 from graph.execution.errors import to_client_errors
 from graph.schema import schema
-from server.auth import InvalidToken, authenticate
+from server.auth import InvalidToken, authenticate, bearer_token
 from server.console import page
 from server.protocol import csrf, json_body, responses
 from server.protocol.connection_quota import ConnectionQuota
@@ -37,6 +38,7 @@ from server.protocol.documents import operation_type, resolve_document
 from server.protocol.graphql_request import GraphQLRequest, query_parameters
 from server.protocol.http_errors import HttpError, bad_request, error_body
 from server.protocol.negotiation import EVENT_STREAM, GRAPHQL_RESPONSE, HTML, JSON, Accept
+from server.protocol.session_cookie import CookieSite
 from server.protocol.sse import DROP, STREAMING, EventStream
 from server.protocol.websocket_handler import WebSocketHandler
 from server.settings import ServerSettings
@@ -74,6 +76,7 @@ class GraphQLView(GraphQL[RequestServices, None]):
         )
         public_url = urlsplit(state.s3_public_url or state.s3_endpoint_url)
         self.settings = settings
+        self._state = state
         self.upload_origin = f"{public_url.scheme}://{public_url.netloc}" if public_url.netloc else None
         self.stream_quota = ConnectionQuota(settings.streams_per_viewer, "streams")
         self.socket_quota = ConnectionQuota(settings.sockets_per_viewer, "sockets")
@@ -98,6 +101,8 @@ class GraphQLView(GraphQL[RequestServices, None]):
             response = self._error_response(request, error)
         except InvalidToken as error:
             response = self._error_response(request, HttpError(401, "UNAUTHENTICATED", str(error), {"WWW-Authenticate": "Bearer"}))
+            if self.cookie_site(request).token(request.headers) is not None:  # the browser would be refused with every request
+                self._set_cookie(request, response, SessionCookie(is_cleared=True))
         except Unavailable as error:
             response = self._error_response(request, HttpError(503, "UNAVAILABLE", error.message, {"Retry-After": "1"}))
         except Exception as error:  # noqa: BLE001 - rendered and logged as an operation's unexpected error is
@@ -152,7 +157,16 @@ class GraphQLView(GraphQL[RequestServices, None]):
         )
         # A mutation is not cancelled: it may be committing, and the client could not know the outcome.
         result = await (cancel_on_disconnect(request, execution) if type_ is OperationType.QUERY else execution)
-        return self._result_response(result, accept, context)
+        response = self._result_response(result, accept, context)
+        self._set_cookie(request, response, services.cookie)
+        return response
+
+    def cookie_site(self, connection: HTTPConnection) -> CookieSite:
+        return CookieSite.of(connection.scope, connection.headers, self._state.public_url)
+
+    def _set_cookie(self, request: Request, response: Response, cookie: SessionCookie) -> None:
+        if cookie.is_changed and (header := self.cookie_site(request).set_cookie(cookie)) is not None:
+            response.headers.append("set-cookie", header)
 
     def _result_response(
         self, result: ExecutionResult, accept: Accept, context: OperationContext, *, instead_of_stream: bool = False
@@ -217,7 +231,9 @@ class GraphQLView(GraphQL[RequestServices, None]):
 
     async def _authenticate(self, request: Request, services: RequestServices, *, is_long_lived: bool = False) -> Viewer | None:
         usage: TokenUsage = request.app.state.token_usage
-        return await authenticate(services.feed.viewers, usage, request.headers, services.execution_timeout, is_long_lived=is_long_lived)
+        token = self.cookie_site(request).request_token(request.headers) if "cookie" in request.headers else None
+        token = token or bearer_token(request.headers)
+        return await authenticate(services.feed.viewers, usage, token, services.execution_timeout, is_long_lived=is_long_lived)
 
     async def get_context(self, request: Request | WebSocket, response: Any) -> RequestServices:  # noqa: ARG002 - Strawberry's signature
         """Return what the operations of a request, or of a websocket, share."""
@@ -240,6 +256,9 @@ class GraphQLView(GraphQL[RequestServices, None]):
             shows_cost=COST_HEADER in request.headers,
             plan_requested=PLAN_HEADER in request.headers,
             shows_plan_to_all=self.settings.show_plans,
+            cookie=SessionCookie(lambda: self.cookie_site(request).refusal(request.method, request.headers))
+            if isinstance(request, Request)
+            else SessionCookie(),
         )
 
     def decode_json(self, data: str | bytes) -> object:

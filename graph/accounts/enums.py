@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from enum import Enum
+
 from db.core.viewer import UserRole, UserTier
 from db.tables.accounts import LoginMethod
 from graph.core.enums import describe
 
-__all__ = ["LoginMethod", "UserRole", "UserTier"]
+__all__ = ["LoginMethod", "LoginTransport", "UserRole", "UserTier"]
 
 describe(
     UserRole,
@@ -28,4 +30,18 @@ describe(
     PASSWORD="A password.",  # noqa: S106 - the description of a method
     TOTP="A code that an app shows for 30 seconds (TOTP, RFC 6238), after the password.",
     BACKUP_CODE="A backup code, after the password, which replaces the app's code once.",
+)
+
+
+class LoginTransport(Enum):
+    TOKEN = "token"  # noqa: S105 - the name of a transport
+    COOKIE = "cookie"
+
+
+describe(
+    LoginTransport,
+    "How a sign-in hands over the token of its session.",
+    TOKEN="In the answer, for programs.",  # noqa: S106 - the description of a transport
+    COOKIE="In a cookie that scripts cannot read, for pages of Trellis's own origin. It takes a POST with the header `GraphQL-Preflight: 1`, by https"
+    " or on a loopback address, and counts only in requests with that header, and in websockets.",
 )

@@ -7,7 +7,7 @@ from typing import Any
 import strawberry
 from strawberry import ID, Maybe
 
-from graph.accounts.enums import UserRole, UserTier
+from graph.accounts.enums import LoginTransport, UserRole, UserTier
 from graph.core.filters import DateTimeFilter, Filter, StringFilter, order_input
 from graph.core.scalars import BigInt
 
@@ -56,6 +56,7 @@ class AdministerUserInput:
 class LoginInput:
     login: str = strawberry.field(description="The e-mail address or the username, ignoring case.")
     password: str = strawberry.field(description="The password. It is neither stored nor logged.")
+    transport: LoginTransport = strawberry.field(default=LoginTransport.TOKEN, description="How the session's token is handed over.")
 
 
 @strawberry.input(description="The session to end.")
@@ -138,6 +139,7 @@ class RevokeInvitationInput:
 class ConfirmLoginInput:
     challenge: str = strawberry.field(description="The challenge that `login` returned, valid for 5 minutes.")
     code: str = strawberry.field(description="The code that your app shows now, or a backup code. Spaces and dashes are ignored.")
+    transport: LoginTransport = strawberry.field(default=LoginTransport.TOKEN, description="How the session's token is handed over.")
 
 
 @strawberry.input(description="Who adds an app for codes.")

@@ -13,6 +13,7 @@ from db.queries import sign_ins
 from db.services import accounts
 from db.tables.accounts import LoginMethod
 from graph.accounts.administration import Administration
+from graph.accounts.enums import LoginTransport
 from graph.accounts.inputs import ConfirmLoginInput, LoginInput, RevokeSessionInput
 from graph.accounts.passwords import ATTEMPT, Passwords, raise_rate_limited
 from graph.accounts.registration import Registration
@@ -24,6 +25,7 @@ from graph.core.edges import one
 from graph.core.ids import decode, global_id
 from graph.core.permissions import Scope, mutation
 from graph.core.problems import InvalidCredentials, InvalidInput, NotFound
+from graph.core.session_cookie import SessionCookie
 
 
 @strawberry.type(description="You are signed in. The rest of this operation is executed as the user who signed in.")
@@ -31,7 +33,8 @@ class LoginPayload:
     user_id: strawberry.Private[UUID]
     session_id: strawberry.Private[UUID]
     token: str | None = strawberry.field(
-        description="The token of the session: send it as `Authorization: Bearer <token>`, and keep it secret. It is shown only here."
+        description="The token of the session: send it as `Authorization: Bearer <token>`, and keep it secret. It is shown only here. Null if the"
+        " browser has it as a cookie."
     )
     session: Session = one(sign_ins.session_by_id, key="session_id", description="The session that begins.")
     viewer: User = one(account_queries.live_by_id, key="user_id", description="The user who signed in.")
@@ -90,6 +93,7 @@ class AccountMutations(Administration, Passwords, Registration, SecondFactor):
     async def login(self, info: Info, input: Annotated[LoginInput, strawberry.argument(description="Who signs in.")]) -> LoginResult:
         assert info.context.sign_ins is not None
         try:
+            cookie = _cookie_to_set(info, input.transport)
             result = await info.context.sign_ins.sign_in(input.login, input.password, info.context.client)
         except errors.InvalidCredentials as error:
             return InvalidCredentials.of(error)
@@ -99,7 +103,7 @@ class AccountMutations(Administration, Passwords, Registration, SecondFactor):
             raise_rate_limited(error)
         if isinstance(result, accounts.FactorRequired):
             return TotpRequired(challenge=result.challenge, methods=list(result.methods))
-        return _go_on_as(info, result)
+        return _go_on_as(info, result, cookie)
 
     @mutation(
         scope=Scope.PUBLIC,
@@ -112,6 +116,7 @@ class AccountMutations(Administration, Passwords, Registration, SecondFactor):
     ) -> ConfirmLoginResult:
         assert info.context.sign_ins is not None
         try:
+            cookie = _cookie_to_set(info, input.transport)
             signed_in = await info.context.sign_ins.confirm(input.challenge, input.code, info.context.client)
         except errors.InvalidCredentials as error:
             return InvalidCredentials.of(error)
@@ -119,13 +124,14 @@ class AccountMutations(Administration, Passwords, Registration, SecondFactor):
             return InvalidInput.of(error)
         except errors.TooManyAttempts as error:
             raise_rate_limited(error)
-        return _go_on_as(info, signed_in)
+        return _go_on_as(info, signed_in, cookie)
 
     @mutation(scope=Scope.SESSION, description="End the session whose token was sent.")
     async def logout(self, info: Info) -> LogoutResult:
         async with info.context.work() as work:
             session_id = work.viewer.require_session()
             await accounts.end_session(work, session_id)
+        info.context.cookie.clear()
         return LogoutPayload(session_id=global_id(Session, session_id))
 
     @mutation(
@@ -148,9 +154,21 @@ class AccountMutations(Administration, Passwords, Registration, SecondFactor):
             return RevokeOtherSessionsPayload(count=await accounts.revoke_other_sessions(work))
 
 
-def _go_on_as(info: Info, signed_in: accounts.SignedIn) -> LoginPayload:
+def _cookie_to_set(info: Info, transport: LoginTransport) -> SessionCookie | None:
+    """The browser's cookie, if that is to get the token. Raises `InvalidInput` where it cannot be set."""
+    if transport is not LoginTransport.COOKIE:
+        return None
+    if (refusal := info.context.cookie.refusal) is not None:
+        raise errors.invalid("transport", message=refusal)
+    return info.context.cookie
+
+
+def _go_on_as(info: Info, signed_in: accounts.SignedIn, cookie: SessionCookie | None) -> LoginPayload:
     """Execute the rest of the operation as the user who signed in."""
+    assert info.context.sign_ins is not None
     info.context.viewer = signed_in.viewer
     info.context.reset_loaders()
+    if cookie is not None:
+        cookie.set(signed_in.token, info.context.sign_ins.session_lifetime)
     session_id = signed_in.viewer.require_session()
-    return LoginPayload(user_id=signed_in.viewer.id, session_id=session_id, token=signed_in.token)
+    return LoginPayload(user_id=signed_in.viewer.id, session_id=session_id, token=None if cookie else signed_in.token)

@@ -18,6 +18,7 @@ from db.core.viewer import Viewer
 from db.core.work import Database, Work
 from graph.core.errors import Unauthenticated
 from graph.core.loading import Loaders
+from graph.core.session_cookie import SessionCookie
 
 if TYPE_CHECKING:
     from db.services.accounts import EmailChanges, PasswordChanges, Registrations, SecondFactors, SignIns
@@ -69,6 +70,7 @@ class Context:
     registrations: Registrations | None = None
     email_changes: EmailChanges | None = None
     second_factors: SecondFactors | None = None
+    cookie: SessionCookie = field(default_factory=SessionCookie)  # of the browser that sent the request
     session: Session | None = None  # of a subscription; knows whether its viewer is still signed in
     request_id: str = field(default_factory=lambda: uuid4().hex)
     progress: StreamProgress = field(default_factory=StreamProgress)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from db.core.networks import NO_CLIENT, ClientInfo
 from graph.core.context import Context, StreamProgress
+from graph.core.session_cookie import SessionCookie
 
 if TYPE_CHECKING:
     from db.core.viewer import Viewer
@@ -37,6 +38,7 @@ class RequestServices:
     registrations: Registrations | None = None
     email_changes: EmailChanges | None = None
     second_factors: SecondFactors | None = None
+    cookie: SessionCookie = field(default_factory=SessionCookie)  # what the response does with the browser's cookie
     shows_cost: bool = False  # whether `extensions` of results report the cost of the operation
     plan_requested: bool = False  # whether `extensions` of results report how the operation was executed, to those who may know
     shows_plan_to_all: bool = False  # not to admins alone
@@ -63,6 +65,7 @@ class RequestServices:
             self.registrations,
             self.email_changes,
             self.second_factors,
+            self.cookie,
             session,
             request_id or uuid4().hex,
             StreamProgress(after),

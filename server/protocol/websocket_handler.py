@@ -14,6 +14,7 @@ from uuid import uuid4
 import orjson
 import structlog
 from graphql import GraphQLError, OperationType
+from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from strawberry.asgi import ASGIWebSocketAdapter
 from strawberry.http.exceptions import WebSocketDisconnected
@@ -26,12 +27,13 @@ from db.errors import Unavailable
 from graph.execution.context import OperationContext, RequestServices
 from graph.execution.errors import to_client_errors
 from graph.execution.subscriptions import SharedResult
-from server.auth import InvalidToken, authenticate, sole_authorization
+from server.auth import InvalidToken, authenticate, bearer_token, sole_authorization
 from server.observability import record_rejection
 from server.protocol import responses
 from server.protocol.documents import operation_type, resolve_document
 from server.protocol.graphql_request import GraphQLRequest
 from server.protocol.http_errors import HttpError
+from server.protocol.session_cookie import TWO_CREDENTIALS, CookieSite
 from server.protocol.websocket_protocol import ON_IDENTIFIED
 
 if TYPE_CHECKING:
@@ -59,6 +61,8 @@ class SocketView(Protocol):
 
     settings: ServerSettings
     socket_quota: ConnectionQuota
+
+    def cookie_site(self, connection: HTTPConnection) -> CookieSite: ...
 
 
 class _Operation(Operation[RequestServices, None]):
@@ -130,7 +134,7 @@ class WebSocketHandler(BaseGraphQLTransportWSHandler[RequestServices, None]):
         await self._close(BAD_REQUEST, error_message)
 
     async def handle_connection_init(self, message: ConnectionInitMessage) -> None:
-        """Authenticate. Browsers send the token here, since they cannot set headers on a websocket; other clients may use the header."""
+        """Authenticate. Browsers send the token here or the cookie, since they cannot set headers on a websocket; others may use the header."""
         payload: dict[str, object] = message.get("payload") or {}
         if self.connection_timed_out:
             return
@@ -143,10 +147,15 @@ class WebSocketHandler(BaseGraphQLTransportWSHandler[RequestServices, None]):
         try:
             # If both have a token, the one in the message counts. A handshake with two is refused all the same.
             sole_authorization(self._socket.headers)
+            token = bearer_token(payload) or bearer_token(self._socket.headers)
+            site = self._view.cookie_site(self._socket)
+            cookie_token = site.token(self._socket.headers) if site.is_own(self._socket.headers) else None
+            if token is not None and cookie_token is not None:
+                await self._close(BAD_REQUEST, TWO_CREDENTIALS)
+                return
             viewers, timeout = self.context.feed.viewers, self.context.execution_timeout
             usage: TokenUsage = self._socket.app.state.token_usage
-            message_viewer = await authenticate(viewers, usage, payload, timeout, is_long_lived=True)
-            viewer = message_viewer or await authenticate(viewers, usage, self._socket.headers, timeout, is_long_lived=True)
+            viewer = await authenticate(viewers, usage, token or cookie_token, timeout, is_long_lived=True)
             self._exit_stack.enter_context(self._view.socket_quota.acquire(viewer.id if viewer else self.context.address))
         except InvalidToken:
             await self._close(FORBIDDEN, "Forbidden")

@@ -89,6 +89,11 @@ class SignIns:
         self._threads = threads
         self._settings = settings
 
+    @property
+    def session_lifetime(self) -> float:
+        """Seconds after which a session ends in any case."""
+        return self._settings.session_lifetime
+
     async def sign_in(self, login: str, password: str, client: ClientInfo) -> SignedIn | FactorRequired:
         """Begin a session of the user with this address or username, if the password is theirs; or ask for their second factor.
 
