@@ -117,7 +117,7 @@ async def test_a_stopped_stream_says_so_and_the_next_viewer_is_offered_none_of_i
         await page.locator(".live-state", has_text="stopped watching").wait_for()
         assert (await ada.one("query($id: ID!) { job(id: $id) { status } }", id=job))["status"] == "QUEUED"
 
-        await page.get_by_role("button", name="Forget token").click()
+        await page.get_by_role("button", name="Sign out").click()
         await console.sign_in(bob.token or "")
         await page.get_by_text("Signed in as bob").wait_for()
         assert (await console.show(1))["datasetId"] == ""

@@ -6,12 +6,12 @@ import { carry, carryFor, idsIn } from "./carry";
 import { Live } from "./live/Live";
 import { closed, opened, stopped, streamed } from "./live/stream";
 import { PlanButton, PlanPane } from "./plan/PlanPane";
-import { type Check, check as checkToken, forgetToken, keepToken, openSession } from "./session";
+import { type Check, openSession, signInByCode, signInByPassword, signInByToken, signOut } from "./session";
 import { SessionContext } from "./SessionContext";
+import { SignIn } from "./SignIn";
 import { TabKeeper } from "./TabKeeper";
 import { TABS } from "./tabs";
 import { Theme } from "./Theme";
-import { TokenBar } from "./TokenBar";
 import { connect, fetcherFor, type Observed } from "./transport";
 import { UPLOAD_PLUGIN } from "./upload/UploadPanel";
 
@@ -27,44 +27,37 @@ const SEEN: Observed = {
 };
 
 export function Console() {
-  const [token, setToken] = useState(openSession);
-  const [check, setCheck] = useState<Check>({ state: token ? "checking" : "none" });
+  const [check, setCheck] = useState<Check>({ state: "checking" });
 
-  useEffect(() => {
-    if (!token) return;
-    let current = true;
-    void checkToken(token).then((answer) => {
-      if (!current) return;
-      if (answer.state === "viewer") {
-        keepToken(token);
-        carryFor(answer.viewer.username);
-      }
-      setCheck(answer);
-    });
-    return () => {
-      current = false;
-    };
-  }, [token]);
-
-  const client = useMemo(() => connect(token), [token]);
-  useEffect(() => () => void client.dispose(), [client]);
-  const fetcher = useMemo(() => fetcherFor(token, client, SEEN), [token, client]);
-  const viewer = check.state === "viewer" ? check.viewer : null;
-  const session = useMemo(() => ({ token, client, viewer }), [token, client, viewer]);
-
-  const enter = useCallback((given: string) => {
+  const settle = useCallback(async (answer: Promise<Check>) => {
     setCheck({ state: "checking" });
-    setToken(given);
+    const now = await answer;
+    if (now.state === "viewer") carryFor(now.viewer.username);
+    setCheck(now);
   }, []);
-  const forget = useCallback(() => {
-    forgetToken();
-    setCheck({ state: "none" });
-    setToken(null);
+  useEffect(() => void settle(openSession()), [settle]);
+
+  const viewer = check.state === "viewer" ? check.viewer : null;
+  // A websocket has the cookie of its handshake, so another viewer needs another one.
+  const client = useMemo(connect, [viewer]);
+  useEffect(() => () => void client.dispose(), [client]);
+  const fetcher = useMemo(() => fetcherFor(client, SEEN), [client]);
+  const session = useMemo(() => ({ client, viewer }), [client, viewer]);
+
+  const leave = useCallback(async () => {
+    const failure = await signOut();
+    setCheck(failure ? { state: "refused", reason: failure } : { state: "none" });
   }, []);
 
   return (
     <SessionContext value={session}>
-      <TokenBar check={check} onEnter={enter} onForget={forget} />
+      <SignIn
+        check={check}
+        onToken={(token) => void settle(signInByToken(token))}
+        onPassword={(login, password) => void settle(signInByPassword(login, password))}
+        onCode={(challenge, code) => void settle(signInByCode(challenge, code))}
+        onSignOut={() => void leave()}
+      />
       <GraphiQL
         fetcher={fetcher}
         // Asking for the schema as nobody would only bring an error to look at; it is asked for as soon as a viewer is known.

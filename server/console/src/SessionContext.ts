@@ -3,6 +3,6 @@ import { createContext } from "react";
 import type { Viewer } from "./session";
 import { connect } from "./transport";
 
-export type Session = { token: string | null; client: Client; viewer: Viewer | null };
+export type Session = { client: Client; viewer: Viewer | null };
 
-export const SessionContext = createContext<Session>({ token: null, client: connect(null), viewer: null });
+export const SessionContext = createContext<Session>({ client: connect(), viewer: null });

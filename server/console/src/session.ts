@@ -1,46 +1,103 @@
-// Who is looking: the bearer token, where it is kept, and what the API says of it.
-import { post } from "./transport";
+// Who is looking: the browser keeps the token in a cookie that scripts cannot read; here is what the API says of it.
+import { PREFLIGHT, post, type Result } from "./transport";
 
-const KEY = "trellis:token";
+const COOKIE = "/auth/cookie";
+const FORMER_KEY = "trellis:token"; // Earlier releases kept the token here.
 
 export type Viewer = { username: string; role: string };
-export type Check = { state: "none" } | { state: "checking" } | { state: "viewer"; viewer: Viewer } | { state: "refused"; reason: string };
+export type Check =
+  | { state: "none" }
+  | { state: "checking" }
+  | { state: "viewer"; viewer: Viewer }
+  | { state: "refused"; reason: string }
+  /** The password was right, and a code is asked for; `reason` is why the last one was refused. */
+  | { state: "code"; challenge: string; reason: string | null };
+type SignedIn = { message?: string; issues?: { message: string }[]; viewer?: Viewer; challenge?: string };
 
-/** The token of the URL's fragment (`#token=…`), else the stored one. The fragment never reaches the server, and leaves the address bar and the history here. */
-export function openSession(): string | null {
+/** Signs in with the token of the URL's fragment (`#token=…`), which never reaches the server and leaves the address bar and the history here; else by the cookie. */
+export async function openSession(): Promise<Check> {
   const given = new URLSearchParams(location.hash.slice(1)).get("token")?.trim();
-  if (given) {
-    history.replaceState(null, "", location.pathname + location.search);
-    keepToken(given);
-    return given;
-  }
-  return localStorage.getItem(KEY);
+  if (given) history.replaceState(null, "", location.pathname + location.search);
+  const token = given || localStorage.getItem(FORMER_KEY);
+  localStorage.removeItem(FORMER_KEY);
+  return token ? signInByToken(token) : whoAmI();
 }
 
-export function keepToken(token: string): void {
-  localStorage.setItem(KEY, token);
-}
-
-export function forgetToken(): void {
-  localStorage.removeItem(KEY);
-}
-
-export async function check(token: string): Promise<Check> {
+/** Exchanges a token for the cookie. */
+export async function signInByToken(token: string): Promise<Check> {
   // A header holds only visible ASCII; fetch would throw a riddle about ByteString.
   if (!/^[\x21-\x7e]+$/.test(token)) return { state: "refused", reason: "A token has no spaces or special characters. Copy it again, whole and alone." };
-  let result;
+  const refusal = await request("POST", { Authorization: `Bearer ${token}` });
+  return refusal ? { state: "refused", reason: refusal } : whoAmI();
+}
+
+export function signInByPassword(login: string, password: string): Promise<Check> {
+  return asked(async () => {
+    const answer = await signIn("login", "LoginInput", { login, password });
+    return answer.challenge ? { state: "code", challenge: answer.challenge, reason: null } : checkOf(answer);
+  });
+}
+
+/** The second step: a code of the person's app, or a backup code. A wrong one may be followed by another. */
+export async function signInByCode(challenge: string, code: string): Promise<Check> {
+  const check = await asked(async () => checkOf(await signIn("confirmLogin", "ConfirmLoginInput", { challenge, code })));
+  return check.state === "refused" ? { state: "code", challenge, reason: check.reason } : check;
+}
+
+async function signIn(mutation: "login" | "confirmLogin", type: string, input: object): Promise<SignedIn> {
+  const query = `mutation SignIn($input: ${type}!) {
+    answer: ${mutation}(input: $input) {
+      ... on LoginPayload { viewer { username role } }
+      ${mutation === "login" ? "... on TotpRequired { challenge }" : ""}
+      ... on InvalidInput { issues { message } }
+      ... on Problem { message }
+    }
+  }`;
+  const result = await post<{ answer: SignedIn }>({ query, variables: { input: { ...input, transport: "COOKIE" } } });
+  return result.data?.answer ?? { message: failureOf(result) };
+}
+
+function checkOf(answer: SignedIn): Check {
+  if (answer.viewer) return { state: "viewer", viewer: answer.viewer };
+  return { state: "refused", reason: answer.issues?.[0]?.message ?? answer.message ?? "The API did not say why." };
+}
+
+/** Ends the session and removes the cookie; the reason if that failed. */
+export function signOut(): Promise<string | null> {
+  return request("DELETE", {});
+}
+
+async function whoAmI(): Promise<Check> {
+  return asked(async () => {
+    const result = await post<{ viewer: Viewer }>({ query: "query WhoAmI { viewer { username role } }" });
+    if (result.data?.viewer) return { state: "viewer", viewer: result.data.viewer };
+    if (result.errors?.[0]?.extensions?.["code"] === "UNAUTHENTICATED") return { state: "none" };
+    return { state: "refused", reason: failureOf(result) };
+  });
+}
+
+async function request(method: "POST" | "DELETE", headers: Record<string, string>): Promise<string | null> {
+  let response: Response;
   try {
-    result = await post<{ viewer: Viewer }>({ query: "query WhoAmI { viewer { username role } }" }, token);
+    response = await fetch(COOKIE, { method, headers: { ...PREFLIGHT, ...headers } });
+  } catch {
+    return `No answer from ${location.origin}. Is the API still running?`;
+  }
+  if (response.ok) return null;
+  if (response.status === 401)
+    return "The API does not know this token. The admin's lies in the file admin-token of the data folder; `trellis user add` prints one for another user.";
+  const body = (await response.json().catch(() => ({}))) as Result<unknown>;
+  return failureOf(body);
+}
+
+async function asked(ask: () => Promise<Check>): Promise<Check> {
+  try {
+    return await ask();
   } catch (error) {
     return { state: "refused", reason: error instanceof Error ? error.message : String(error) };
   }
-  if (result.data?.viewer) return { state: "viewer", viewer: result.data.viewer };
-  const first = result.errors?.[0];
-  const unknown = first?.extensions?.["code"] === "UNAUTHENTICATED";
-  return {
-    state: "refused",
-    reason: unknown
-      ? "The API does not know this token. The admin's lies in the file admin-token of the data folder; `trellis user add` prints one for another user."
-      : (first?.message ?? "The API gave no answer to who this token belongs to."),
-  };
+}
+
+function failureOf(result: Result<unknown>): string {
+  return result.errors?.[0]?.message ?? "The API gave no answer that says who you are.";
 }

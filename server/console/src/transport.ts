@@ -5,13 +5,16 @@ import { type Client, createClient, type Sink } from "graphql-ws";
 import { planHeaders, takePlan } from "./plan/plan";
 
 const API = "/graphql";
+/** Without it the cookie does not count: a page of another site cannot send it. */
+export const PREFLIGHT = { "GraphQL-Preflight": "1" };
 
 export type Failure = { message: string; extensions?: Record<string, unknown> };
 export type Result<T> = { data?: T | null; errors?: Failure[]; extensions?: Record<string, unknown> };
 export type Operation = { query: string; variables?: Record<string, unknown>; operationName?: string | null };
 
 /** Throws an Error that a person can act on when no GraphQL answer came back. */
-export async function post<T>(operation: Operation, token: string | null, headers: Record<string, string> = {}): Promise<Result<T>> {
+export async function post<T>(operation: Operation, headers: Record<string, string> = {}): Promise<Result<T>> {
+  const hasToken = Object.keys(headers).some((name) => name.toLowerCase() === "authorization");
   let response: Response;
   try {
     response = await fetch(API, {
@@ -19,9 +22,10 @@ export async function post<T>(operation: Operation, token: string | null, header
       headers: {
         "Content-Type": "application/json",
         Accept: "application/graphql-response+json, application/json;q=0.9",
-        ...(token ? { Authorization: `Bearer ${token}` } : {}),
+        ...PREFLIGHT,
         ...headers,
       },
+      credentials: hasToken ? "omit" : "same-origin", // A token of GraphiQL's headers is sent instead of the cookie.
       body: JSON.stringify(operation),
     });
   } catch {
@@ -35,7 +39,7 @@ export async function post<T>(operation: Operation, token: string | null, header
   }
 }
 
-export function connect(token: string | null): Client {
+export function connect(): Client {
   const url = new URL(API, location.href);
   url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
   return createClient({
@@ -43,7 +47,6 @@ export function connect(token: string | null): Client {
     lazy: true,
     retryAttempts: 5,
     shouldRetry: (cause) => (cause as { code?: number }).code !== 4403, // A connection that is reset is an error first, not a close code.
-    connectionParams: token ? { Authorization: `Bearer ${token}` } : {},
   });
 }
 
@@ -79,14 +82,14 @@ export type Observed = {
   stopped?: () => void;
 };
 
-/** GraphiQL's fetcher. It must change with the token: GraphiQL asks for the schema again when it does. */
-export function fetcherFor(token: string | null, client: Client, seen: Observed): Fetcher {
+/** GraphiQL's fetcher. It must change with the viewer: GraphiQL asks for the schema again when it does. */
+export function fetcherFor(client: Client, seen: Observed): Fetcher {
   return async (params: FetcherParams, options) => {
     const operation = params as Operation;
     const kind = kindOf(operation, options?.documentAST);
     if (kind !== "subscription") {
       const headers = { ...planHeaders(operation), ...(options?.headers as Record<string, string> | undefined) };
-      const result = await post<unknown>(operation, token, headers);
+      const result = await post<unknown>(operation, headers);
       takePlan(operation, result);
       seen.answered?.(operation, kind, result);
       return result as never;

@@ -43,7 +43,6 @@ function UploadPanel() {
         }`,
         variables: { madeLast: madeLast ?? "", isMade: madeLast !== null },
       },
-      session.token,
     ).then(
       ({ data }) => {
         if (!current) return;
@@ -58,7 +57,7 @@ function UploadPanel() {
     return () => {
       current = false;
     };
-  }, [session.viewer, session.token, outcome, madeLast]);
+  }, [session.viewer, outcome, madeLast]);
 
   // Leaving the panel stops what is still on its way; a file that has arrived is ingested all the same.
   useEffect(() => () => running.current?.abort(), []);
@@ -86,7 +85,7 @@ function UploadPanel() {
     setOutcome(null);
     setProblem(null);
     try {
-      const done = await upload(file, await chosenDataset(), session, control.signal, (stage, percent, note) =>
+      const done = await upload(file, await chosenDataset(), session.client, control.signal, (stage, percent, note) =>
         setProgress((before) => ({ ...before, [stage]: { percent, note } })),
       );
       setOutcome(done);
@@ -100,7 +99,7 @@ function UploadPanel() {
   /** A dataset that is made here is chosen from then on: should the file not arrive, a second try goes into it, whose name is now taken. */
   async function chosenDataset(): Promise<string> {
     if (datasetId !== NEW) return datasetId;
-    const made = { id: await createDataset({ name: name.trim(), targetColumn: target.trim() || null }, session.token), name: name.trim() };
+    const made = { id: await createDataset({ name: name.trim(), targetColumn: target.trim() || null }), name: name.trim() };
     setDatasets((before) => [made, ...before]);
     setDatasetId(made.id);
     return made.id;
@@ -155,7 +154,7 @@ function UploadPanel() {
             </button>
           )}
         </div>
-        {!session.viewer && <p className="hint">Enter your token at the top first.</p>}
+        {!session.viewer && <p className="hint">Sign in at the top first.</p>}
       </form>
       {progress && (
         <ol className="stages">

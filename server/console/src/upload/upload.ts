@@ -11,7 +11,6 @@ export type Stage = "hash" | "send" | "ingest";
 export type Told = (stage: Stage, percent: number, note?: string) => void;
 export type Outcome = { number: number; rows: number | null; columns: number | null; issues: number };
 
-type Api = { token: string | null; client: Client };
 type Place = { method: string; url: string; headers: { name: string; value: string }[] };
 type Problem = { message: string; issues?: { path: string[]; message: string }[] };
 
@@ -19,7 +18,7 @@ const ISSUES = "... on InvalidInput { issues { path message } }";
 const PROBLEM = "... on Problem { message }";
 
 /** Throws an Error whose message says what happened, and an AbortError when `signal` says so before the file is complete. */
-export async function upload(file: File, datasetId: string, { token, client }: Api, signal: AbortSignal, told: Told): Promise<Outcome> {
+export async function upload(file: File, datasetId: string, client: Client, signal: AbortSignal, told: Told): Promise<Outcome> {
   const place = await ask<{ upload: Place & { id: string } }>(
     "requestUpload",
     `mutation RequestUpload($input: RequestUploadInput!) {
@@ -30,7 +29,6 @@ export async function upload(file: File, datasetId: string, { token, client }: A
       }
     }`,
     { datasetId, filename: file.name, sizeBytes: file.size, ...(file.type ? { contentType: file.type } : {}) },
-    token,
   );
   const sha256 = await sentAndHashed(file, place.upload, signal, told);
   const { version, job } = await ask<{ version: { id: string }; job: { id: string } }>(
@@ -39,10 +37,9 @@ export async function upload(file: File, datasetId: string, { token, client }: A
       completeUpload(input: $input) { ... on CompleteUploadPayload { version { id } job { id } } ${PROBLEM} }
     }`,
     { uploadId: place.upload.id },
-    token,
   );
   await follow(job.id, client, told);
-  return await outcomeOf(version.id, sha256, token);
+  return await outcomeOf(version.id, sha256);
 }
 
 async function sentAndHashed(file: File, place: Place, signal: AbortSignal, told: Told): Promise<string> {
@@ -61,20 +58,19 @@ async function sentAndHashed(file: File, place: Place, signal: AbortSignal, told
 }
 
 /** Its id. Throws an Error that a person can act on. */
-export async function createDataset(input: { name: string; targetColumn: string | null }, token: string | null): Promise<string> {
+export async function createDataset(input: { name: string; targetColumn: string | null }): Promise<string> {
   const made = await ask<{ dataset: { id: string } }>(
     "createDataset",
     `mutation CreateDataset($input: CreateDatasetInput!) {
       createDataset(input: $input) { ... on CreateDatasetPayload { dataset { id } } ${ISSUES} ${PROBLEM} }
     }`,
     input,
-    token,
   );
   return made.dataset.id;
 }
 
-async function ask<T>(field: string, query: string, input: object, token: string | null): Promise<T> {
-  const result = await post<Record<string, T | Problem>>({ query, variables: { input } }, token);
+async function ask<T>(field: string, query: string, input: object): Promise<T> {
+  const result = await post<Record<string, T | Problem>>({ query, variables: { input } });
   if (result.errors?.length) throw new Error(result.errors.map((error) => error.message).join(" "));
   const answer = result.data?.[field];
   if (!answer) throw new Error(`The API gave no answer to ${field}.`);
@@ -134,13 +130,12 @@ function follow(jobId: string, client: Client, told: Told): Promise<void> {
   });
 }
 
-async function outcomeOf(versionId: string, sha256: string, token: string | null): Promise<Outcome> {
+async function outcomeOf(versionId: string, sha256: string): Promise<Outcome> {
   const result = await post<{ node: { number: number; sha256: string | null; rowCount: number | null; columnCount: number | null; issues: unknown[] } | null }>(
     {
       query: "query Uploaded($id: ID!) { node(id: $id) { ... on DatasetVersion { number sha256 rowCount columnCount issues { code } } } }",
       variables: { id: versionId },
     },
-    token,
   );
   const version = result.data?.node;
   if (!version) throw new Error(result.errors?.[0]?.message ?? "The file is in, but its version could not be read.");

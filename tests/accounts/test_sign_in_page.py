@@ -1,0 +1,46 @@
+"""GraphiQL signs in with a password and a code; neither they nor what they give reach a script's stores."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.accounts.authenticator import Clock, SignIn, add_factor
+from tests.client import PASSWORD, Client
+from tests.server.console_page import browser, built_console, needs_chromium, open_console
+
+if TYPE_CHECKING:
+    from playwright.async_api import Browser
+
+__all__ = ["browser", "built_console"]  # fixtures
+
+
+@needs_chromium
+async def test_a_password_and_a_code_sign_in_and_signing_out_ends_the_session(
+    built_console: None, browser: Browser, ada: Client, sign_in: SignIn, clock: Clock
+) -> None:
+    app = await add_factor(await sign_in("ada"), clock)
+    before = len(await ada.one("{ sessions { id } }"))
+    async with open_console(browser, f"{ada.url}/graphql") as console:
+        page = console.page
+        enter = page.get_by_role("button", name="Sign in", exact=True)
+        await page.get_by_role("button", name="Use a password").click()
+        await page.get_by_label("E-mail address or username").fill("Ada")
+        for password, told in (
+            ("wrong password", "No account has this name and this password"),
+            (PASSWORD, "Enter the code that your app shows"),
+        ):
+            await page.get_by_label("Password", exact=True).fill(password)
+            await enter.click()
+            await page.get_by_text(told).wait_for()
+        (wrong,) = app.wrong_codes(1)
+        for code, told in ((wrong, "code is"), (app.code(), "Signed in as ada")):
+            await page.get_by_label("Code", exact=True).fill(code)
+            await enter.click()
+            await page.get_by_text(told).wait_for()
+        assert len(await ada.one("{ sessions { id } }")) == before + 1
+        (cookie,) = await page.context.cookies()
+        kept = await page.evaluate("() => JSON.stringify([document.cookie, {...localStorage}, {...sessionStorage}])")
+        assert [secret for secret in (cookie.get("value", ""), PASSWORD, app.secret) if secret in kept] == []
+        await page.get_by_role("button", name="Sign out").click()
+        await page.get_by_label("Password", exact=True).wait_for()
+        assert len(await ada.one("{ sessions { id } }")) == before
