@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from importlib import import_module
 
 import pytest
 from sqlalchemy import text, update
@@ -126,3 +127,19 @@ async def test_a_device_that_was_not_used_for_long_is_new_again(
 )
 def test_a_network_is_wide(address: str | None, network: str) -> None:
     assert wide_network(address) == network
+
+
+async def test_devices_of_sessions_from_before_the_migration_are_known(
+    ada: Client, bob: Client, sign_in: SignIn, anonymous: Client, database: Database
+) -> None:
+    await sign_in("bob")
+    await sign_in("ada")
+    for address in ("192.0.2.7", "192.0.2.8", "2001:db8:7::1"):
+        await sign_in_from(anonymous, address)
+    devices = text("SELECT user_id, network, browser, device FROM known_devices ORDER BY 1, 2, 3, 4")
+    noted = [tuple(row) for row in await database.rows(devices)]
+    assert len(noted) == 4
+    async with database.work(SYSTEM) as work:
+        await work.run(text("DELETE FROM known_devices"))
+        await work.run(text(import_module("db.migrations.versions.0017_second_factors").KNOWN))
+    assert [tuple(row) for row in await database.rows(devices)] == noted
