@@ -212,7 +212,17 @@ class DatabaseNotMigrated(StateError):
 
 
 class Forbidden(StateError):
-    """The viewer's role does not allow this at all."""
+    """The viewer's role or API key does not allow this at all."""
+
+
+class MissingScope(Forbidden):
+    """The API key lacks a scope. GraphQL adds `extensions` to those of its error."""
+
+    def __init__(self, scope: str, place: str) -> None:
+        super().__init__(
+            f"This API key lacks the scope {scope}, which {place} needs. Use a key that has it: its owner makes one with `createApiKey`."
+        )
+        self.extensions = {"scope": scope}
 
 
 class InvalidCursor(StateError):

@@ -165,7 +165,7 @@ class LiveServer:
 
 ADMIN_TOKEN = "the-admin-token-of-the-tests"
 # Sent at any time: the uses of tokens are written behind the requests, and a look-up of a token serves a second.
-UNRELATED_STATEMENTS = ("last_used_at", "last_active_at=now()", "token_sha256 = $")
+UNRELATED_STATEMENTS = ("last_used_at=now()", "last_active_at=now()", "token_sha256 = $")
 PASSWORD_HASH = "$argon2id$v=19$m=19456,t=2,p=1$Wv8WWMccC8z3BJWBD7/SmQ$a5w+7TsCJi4Uxs+c4+Hv51qMcohEZLlF8PaZmxdpflg"
 _live_app: dict[str, Starlette] = {}
 

@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any, Final, NoReturn, TypeAlias, cast
 from uuid import UUID, uuid4
@@ -24,7 +25,7 @@ from sqlalchemy.util import greenlet_spawn
 
 from db.core.base import EnumText
 from db.core.sql import Rows
-from db.core.viewer import Viewer
+from db.core.viewer import ApiScope, Viewer
 
 MAX_SELECTS = 1_000  # kept by the process
 MAX_STATEMENTS = 100  # prepared on one connection, each some ten kilobytes of its server process
@@ -39,6 +40,7 @@ _FLOAT_OID = 701  # PostgreSQL's type of double precision
 _ANY_VIEWER: Final = uuid4()
 _ANY_KEY: Final = uuid4()
 _SUBSTITUTES: Final[Mapping[UUID, str]] = {_ANY_VIEWER: "id", _ANY_KEY: "key_id"}
+_SCOPES: Final = frozenset({ApiScope.ADMIN})  # on which statements depend
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,12 @@ class PreparedSelect:
         return values
 
 
+@lru_cache(maxsize=MAX_SELECTS)
+def _rights(viewer: Viewer) -> Viewer:
+    """The viewer as far as statements depend on them. Making it takes longer than finding it, and each statement asks for it."""
+    return replace(viewer, id=_ANY_VIEWER, key_id=_ANY_KEY, scopes=viewer.scopes & _SCOPES)
+
+
 class PreparedSelects:
     """A cache of prepared selects. A key stands for one way to build a statement; the viewer's rights are a part of it."""
 
@@ -141,7 +149,7 @@ class PreparedSelects:
             select = _prepare(build(viewer), arguments, is_shared=is_shared)
             return select and replace(select, for_values=for_values)
 
-        rights = replace(viewer, id=_ANY_VIEWER, key_id=_ANY_KEY)
+        rights = _rights(viewer)
         select = self._find((key, rights), lambda: prepare(rights, is_shared=True))
         return select or cast("PreparedSelect", self._find((key, viewer), lambda: prepare(viewer, is_shared=False)))
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from uuid import UUID
 
-from db.errors import Forbidden
+from db.errors import Forbidden, MissingScope
 
 
 class UserRole(StrEnum):
@@ -25,6 +26,30 @@ class UserTier(StrEnum):
     ENTERPRISE = "enterprise"
 
 
+class ApiScope(StrEnum):
+    """What an API key may be used for; stored in lower case."""
+
+    READ = "read"
+    WRITE = "write"
+    RUN = "run"
+    TRACK = "track"
+    ACCOUNT = "account"
+    BILLING = "billing"
+    ADMIN = "admin"
+
+
+_READ_ONLY = "Your role, VIEWER, can read but not change anything. Ask an admin for the role MEMBER (`trellis user role`)."
+_ONLY_ADMINS = "Only an admin can do this. Ask one to do it, or for the role ADMIN (`trellis user role`)."
+
+ALL_SCOPES = frozenset(ApiScope)
+ROLE_SCOPES: Mapping[UserRole, frozenset[ApiScope]] = {
+    UserRole.VIEWER: frozenset({ApiScope.READ, ApiScope.ACCOUNT, ApiScope.BILLING}),
+    UserRole.MEMBER: ALL_SCOPES - {ApiScope.ADMIN},
+    UserRole.ADMIN: ALL_SCOPES,
+}
+"""The scopes that a role allows. A session has all of them, an API key those of them that it was given."""
+
+
 @dataclass(frozen=True, slots=True)
 class Viewer:
     """A signed-in user, or the system itself (workers, migrations), which sees everything like an admin."""
@@ -37,10 +62,26 @@ class Viewer:
     """When the token expires, on this process's monotonic clock: the database's clock decides, and others may differ from it."""
     is_session: bool = field(default=False, compare=False)
     """Whether `key_id` is a session, which a sign-in began, and not an API key."""
+    scopes: frozenset[ApiScope] = ALL_SCOPES
+    """What the viewer may do: never more than the role allows, whatever is passed."""
+    points_per_minute: int | None = field(default=None, compare=False)
+    """The points that the API key may spend in a minute, within those of its owner; None if only the owner's limit it."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "scopes", self.scopes & ROLE_SCOPES[self.role])
 
     @property
     def sees_all(self) -> bool:
-        return self.role is UserRole.ADMIN
+        """Whether the viewer sees the rows of everybody: an admin, though not with a key that lacks the scope ADMIN."""
+        return ApiScope.ADMIN in self.scopes
+
+    def require_scope(self, scope: ApiScope, place: str) -> None:
+        """Raise `Forbidden` if the role does not allow the scope, `MissingScope` if the API key was not given it. `place` needs it."""
+        if scope in self.scopes:
+            return
+        if scope in ROLE_SCOPES[self.role]:
+            raise MissingScope(scope.name, place)
+        raise Forbidden(_ONLY_ADMINS if scope is ApiScope.ADMIN else _READ_ONLY)
 
     def require_session(self) -> UUID:
         """Return the id of the session. Raise `Forbidden` for an API key, which may not change how its owner signs in."""
@@ -49,14 +90,13 @@ class Viewer:
         return self.key_id
 
     def require_admin(self) -> None:
-        """Raise `Forbidden` if the role is another than ADMIN."""
-        if self.role is not UserRole.ADMIN:
-            raise Forbidden("Only an admin can do this. Ask one to do it, or for the role ADMIN (`trellis user role`).")
+        """Raise `Forbidden` if the role is another than ADMIN, or the API key lacks the scope."""
+        self.require_scope(ApiScope.ADMIN, "this")
 
     def require_write(self) -> None:
         """Raise `Forbidden` if the role is read-only."""
         if self.role is UserRole.VIEWER:
-            raise Forbidden("Your role, VIEWER, can read but not change anything. Ask an admin for the role MEMBER (`trellis user role`).")
+            raise Forbidden(_READ_ONLY)
 
 
 SYSTEM = Viewer(UUID(int=0), UserRole.ADMIN)

@@ -23,7 +23,8 @@ LENT_SHARE, LENT_SHARE_WITH_PARTS = 25, 20
 class _Bucket:
     """What a process knows of a bucket: when it is full by the state last read, and the points that it has lent and not yet taken.
 
-    `settling` are being taken by a command whose reply is awaited. Times are in microseconds of the monotonic clock.
+    `settling` are being taken by a command whose reply is awaited. Both are negative where more was given back. Times are in microseconds of the
+    monotonic clock.
     """
 
     full_at: int = 0
@@ -32,7 +33,7 @@ class _Bucket:
     settling: int = 0
 
     def full_in(self, now: int, per_minute: int) -> float:
-        return max(self.full_at - now, 0) + (self.lent + self.settling) * MINUTE_US / per_minute
+        return max(max(self.full_at - now, 0) + (self.lent + self.settling) * MINUTE_US / per_minute, 0)
 
 
 class LentPoints:
@@ -66,6 +67,10 @@ class LentPoints:
         bucket.read_at = now = time.monotonic_ns() // 1_000
         bucket.full_at = now + round(result.full_in * 1e6)
         return result if result.ok and not bucket.lent else _result(bucket, per_minute, now, ok=result.ok, retry_in=result.retry_in)
+
+    def give_back(self, name: str, points: int, per_minute: int) -> None:
+        """Return points that were taken for a request which was then refused; the bucket has them with the next command to Redis."""
+        self._bucket(name).lent -= min(points, per_minute)
 
     def _bucket(self, name: str) -> _Bucket:
         bucket = self._known.get(name)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from decimal import Decimal
+from functools import cache
 from uuid import UUID
 
-from sqlalchemy import BigInteger, ColumnElement, Text, bindparam, cast, func, literal_column, or_, select
+from sqlalchemy import BigInteger, ColumnElement, Text, and_, bindparam, cast, func, literal_column, or_, select
 
 from db.core.batch import rows_by_key
 from db.core.criteria import Equals, Filters, Orders
@@ -16,7 +17,7 @@ from db.core.listing import Listing
 from db.core.policy import visible
 from db.core.prepared import SELECTS, record_columns
 from db.core.sql import Rows, equals_any
-from db.core.viewer import SYSTEM, UserRole, UserTier, Viewer
+from db.core.viewer import ALL_SCOPES, SYSTEM, ApiScope, UserRole, UserTier, Viewer
 from db.core.work import Database
 from db.queries.sign_ins import EXPIRES_AT, is_live
 from db.tables import ApiKey, BackupCode, User, UserCounter, UserSession
@@ -115,13 +116,23 @@ def token_hash(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
 
 
+def is_valid_key() -> ColumnElement[bool]:
+    """The condition that an API key is neither revoked nor expired."""
+    return and_(ApiKey.revoked_at.is_(None), or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > func.now()))
+
+
 _VALID_KEYS = (
     select(
-        User.id, User.role, User.tier, ApiKey.id.label("key_id"), func.extract("epoch", ApiKey.expires_at - func.now()).label("lifetime")
+        User.id,
+        User.role,
+        User.tier,
+        ApiKey.id.label("key_id"),
+        func.extract("epoch", ApiKey.expires_at - func.now()).label("lifetime"),
+        ApiKey.scopes,
+        ApiKey.points_per_minute,
     )
     .join(ApiKey, ApiKey.user_id == User.id)
-    .where(ApiKey.revoked_at.is_(None), or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > func.now()))
-    .where(User.deleted_at.is_(None), User.disabled_at.is_(None))
+    .where(is_valid_key(), User.deleted_at.is_(None), User.disabled_at.is_(None))
 )
 _VALID_SESSIONS = (
     select(User.id, User.role, User.tier, UserSession.id.label("key_id"), func.extract("epoch", EXPIRES_AT - func.now()).label("lifetime"))
@@ -131,7 +142,8 @@ _VALID_SESSIONS = (
 _HASH = "token_hash"
 _KEY_BY_HASH = _VALID_KEYS.where(ApiKey.token_sha256 == bindparam(_HASH))
 _SESSION_BY_HASH = _VALID_SESSIONS.where(UserSession.token_sha256 == bindparam(_HASH))
-_TOKEN_COLUMNS = tuple(record_columns(_VALID_KEYS).values())
+_KEY_COLUMNS = tuple(record_columns(_VALID_KEYS).values())
+_SESSION_COLUMNS = tuple(record_columns(_VALID_SESSIONS).values())
 
 
 async def viewer_of_token(database: Database, token: str) -> Viewer | None:
@@ -146,7 +158,8 @@ async def viewer_of_token(database: Database, token: str) -> Viewer | None:
 async def _viewer_of_hash(database: Database, token: str, statement: Rows, *, is_session: bool) -> Viewer | None:
     select = SELECTS.get(("viewer_of_token", is_session), SYSTEM, lambda _viewer: statement, frozenset({_HASH}))
     for record in await database.records(select, select.values(SYSTEM, {_HASH: token_hash(token)})):
-        return _viewer(*(column.read(value) for column, value in zip(_TOKEN_COLUMNS, record, strict=True)), is_session=is_session)
+        columns = _SESSION_COLUMNS if is_session else _KEY_COLUMNS
+        return _viewer(*(column.read(value) for column, value in zip(columns, record, strict=True)), is_session=is_session)
     return None
 
 
@@ -161,7 +174,23 @@ async def current_viewers(database: Database, viewers: Collection[Viewer]) -> Ma
     return {viewer: current[viewer.key_id] for viewer in viewers if viewer.key_id is not None and viewer.key_id in current}
 
 
-def _viewer(user_id: UUID, role: UserRole, tier: UserTier, key_id: UUID, lifetime: Decimal | None, *, is_session: bool) -> Viewer:
+def _viewer(
+    user_id: UUID,
+    role: UserRole,
+    tier: UserTier,
+    key_id: UUID,
+    lifetime: Decimal | None,
+    scopes: Sequence[str] | None = None,
+    points_per_minute: int | None = None,
+    *,
+    is_session: bool,
+) -> Viewer:
     """The viewer of the columns of `_VALID_KEYS` and `_VALID_SESSIONS`."""
     expires_at = None if lifetime is None else time.monotonic() + float(lifetime)
-    return Viewer(user_id, role, key_id, tier, expires_at, is_session)
+    granted = ALL_SCOPES if scopes is None else _scope_set(tuple(scopes))
+    return Viewer(user_id, role, key_id, tier, expires_at, is_session, granted, points_per_minute)
+
+
+@cache
+def _scope_set(scopes: tuple[str, ...]) -> frozenset[ApiScope]:
+    return frozenset(ApiScope(scope) for scope in scopes)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, Text, and_, func, literal, or_, select, table, text, union_all
+from sqlalchemy import Row, Text, and_, func, literal, select, table, text, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db.core.base import Table
@@ -60,11 +60,10 @@ def user_rows(viewer: Viewer) -> Rows:
 
 
 def _tokens(viewer: Viewer) -> Rows:
-    columns = (ApiKey.id, ApiKey.user_id, ApiKey.name, ApiKey.prefix)
+    columns = (ApiKey.id, ApiKey.user_id, ApiKey.name, ApiKey.prefix, ApiKey.scopes, ApiKey.points_per_minute)
     times = (ApiKey.created_at, ApiKey.expires_at, ApiKey.revoked_at, ApiKey.last_used_at)
-    is_valid = and_(ApiKey.revoked_at.is_(None), or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > _now))
     return (
-        select(*columns, *times, is_valid.label("is_valid"), User.email)
+        select(*columns, *times, accounts.is_valid_key().label("is_valid"), User.email, User.role)
         .join(User, User.id == ApiKey.user_id)
         .where(visible(ApiKey, viewer))
     )

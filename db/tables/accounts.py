@@ -7,11 +7,14 @@ from enum import StrEnum
 from uuid import UUID
 
 from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, LargeBinary, PrimaryKeyConstraint, Text, literal_column, text
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.core.base import Table, bigint_column, enum_column, filter_index, now_column, uuid_primary_key
 from db.core.policy import Internal, Owned, Personal
-from db.core.viewer import UserRole, UserTier
+from db.core.viewer import ApiScope, UserRole, UserTier
+
+_ALL_SCOPES = f"ARRAY[{', '.join(repr(scope.value) for scope in ApiScope)}]"
 
 _LIVE = text("deleted_at IS NULL")
 
@@ -114,16 +117,27 @@ class UserCounter(Table, policy=Owned()):
 
 
 class ApiKey(Table, policy=Personal("user_id")):
-    """A bearer token, looked up by its SHA-256; users recognise it by the prefix. `last_used_at` is written once a minute at most."""
+    """A bearer token, looked up by its SHA-256; users recognise it by the prefix. `last_used_at` is written once a minute at most.
+
+    `scopes` has at least one, each once, in the order of `ApiScope`. Those that the owner's role does not allow have no effect: keys that
+    operators make have all scopes, and so all that the role allows, whichever it becomes.
+    """
 
     __tablename__ = "api_keys"
-    __table_args__ = (Index("ix_api_keys_created_at", "created_at", "id"),)
+    __table_args__ = (
+        Index("ix_api_keys_created_at", "created_at", "id"),
+        filter_index("api_keys", "user_id"),
+        CheckConstraint(f"scopes <@ {_ALL_SCOPES} AND cardinality(scopes) > 0", name="scopes_are_known"),
+        CheckConstraint("points_per_minute > 0", name="points_per_minute_positive"),
+    )
 
     id: Mapped[UUID] = uuid_primary_key()
-    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
     name: Mapped[str]
     prefix: Mapped[str]
     token_sha256: Mapped[bytes] = mapped_column(LargeBinary, unique=True)
+    scopes: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=text(_ALL_SCOPES))
+    points_per_minute: Mapped[int | None]
     created_at: Mapped[datetime] = now_column()
     expires_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]

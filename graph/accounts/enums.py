@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from enum import Enum
 
-from db.core.viewer import UserRole, UserTier
+from db.core.viewer import ApiScope, UserRole, UserTier
 from db.tables.accounts import LoginMethod
 from graph.core.enums import describe
 
-__all__ = ["LoginMethod", "LoginTransport", "UserRole", "UserTier"]
+__all__ = ["ApiScope", "LoginMethod", "LoginTransport", "UserRole", "UserTier"]
 
 describe(
     UserRole,
@@ -44,4 +44,16 @@ describe(
     TOKEN="In the answer, for programs.",  # noqa: S106 - the description of a transport
     COOKIE="In a cookie that scripts cannot read, for pages of Trellis's own origin. It takes a POST with the header `GraphQL-Preflight: 1`, by https"
     " or on a loopback address, and counts only in requests with that header, and in websockets.",
+)
+
+describe(
+    ApiScope,
+    "What an API key may be used for. Each field needs one of them; most keys need READ.",
+    READ="To read datasets, pipelines, jobs, models, experiments and runs.",
+    WRITE="To change datasets, pipelines and models.",
+    RUN="To run pipelines, and to cancel and retry jobs.",
+    TRACK="To record experiments.",
+    ACCOUNT="To read what concerns the account: its address, sessions, sign-ins and API keys.",
+    BILLING="To read the credits of the account.",
+    ADMIN="For keys of admins: to see and change what is everybody's. Without it they see what is their owner's.",
 )

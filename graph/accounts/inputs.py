@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import strawberry
 from strawberry import ID, Maybe
 
-from graph.accounts.enums import LoginTransport, UserRole, UserTier
+from graph.accounts.enums import ApiScope, LoginTransport, UserRole, UserTier
 from graph.core.filters import DateTimeFilter, Filter, StringFilter, order_input
 from graph.core.scalars import BigInt
 
@@ -162,3 +163,31 @@ class DisableTotpInput:
 class RegenerateBackupCodesInput:
     password: str = strawberry.field(description="Your password.")
     code: str = strawberry.field(description="The code that your app shows now, or a backup code.")
+
+
+@strawberry.input(description="The API key to make.")
+class CreateApiKeyInput:
+    name: str = strawberry.field(description="What it is for, 1 to 100 characters. Several keys may have one name.")
+    scopes: list[ApiScope] = strawberry.field(
+        description="What it may be used for: at least one scope, and none that your role does not allow."
+    )
+    expires_at: datetime | None = strawberry.field(
+        description="From when on it is refused; it does not expire if this is left out.", default=None
+    )
+    points_per_minute: int | None = strawberry.field(
+        description="How many points it may spend in a minute, within those of your account; only those limit it if this is left out.",
+        default=None,
+    )
+    replaces: ID | None = strawberry.field(
+        description="A valid key of yours that the new one is to replace. Both are valid for the time `overlap`; then the old one expires.",
+        default=None,
+    )
+    overlap: int = strawberry.field(
+        description="Seconds for which the replaced key stays valid, unless it expires before: 0 to 2,592,000, which is 30 days. A day by default.",
+        default=86_400,
+    )
+
+
+@strawberry.input(description="The API key to revoke.")
+class RevokeApiKeyInput:
+    id: ID = strawberry.field(description="The key, as `apiKeys` lists it.")

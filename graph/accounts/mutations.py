@@ -13,6 +13,7 @@ from db.queries import sign_ins
 from db.services import accounts
 from db.tables.accounts import LoginMethod
 from graph.accounts.administration import Administration
+from graph.accounts.api_keys import ApiKeys
 from graph.accounts.enums import LoginTransport
 from graph.accounts.inputs import ConfirmLoginInput, LoginInput, RevokeSessionInput
 from graph.accounts.passwords import ATTEMPT, Passwords, raise_rate_limited
@@ -82,7 +83,7 @@ RevokeOtherSessionsResult = Annotated[
 
 
 @strawberry.type
-class AccountMutations(Administration, Passwords, Registration, SecondFactor):
+class AccountMutations(Administration, Passwords, Registration, SecondFactor, ApiKeys):
     @mutation(
         scope=Scope.PUBLIC,
         description="Sign in with a password, which begins a session, or asks for a code first if you have an app for them. After a few failures"

@@ -9,16 +9,16 @@ from typing import Annotated
 import strawberry
 from strawberry import ID
 
-from db.queries import accounts, sign_ins
+from db.queries import accounts, api_keys, sign_ins
 from graph.accounts.inputs import UserFilter, UserOrder
-from graph.accounts.types import Session, User
+from graph.accounts.types import ApiKey, Session, User
 from graph.core.context import Context, Info
 from graph.core.costs import costs
 from graph.core.edges import listing, lookup
 from graph.core.errors import BadUserInput, Unauthenticated
 from graph.core.ids import NODE_REGISTRY, Node, parse
 from graph.core.paging import Connection
-from graph.core.permissions import query
+from graph.core.permissions import Scope, query, require_scope
 
 MAX_NODES = 100
 
@@ -29,6 +29,7 @@ async def load_node(context: Context, id_: str) -> Node | None:
     registration = None if parsed is None else NODE_REGISTRY.get(parsed[0])
     if parsed is None or registration is None:
         return None
+    require_scope(registration.type.scope, context, f"an id of the type {registration.type.__name__}")
     return await context.loaders.one(registration.found_by, registration.type.of).load(parsed[1])
 
 
@@ -63,7 +64,11 @@ class AccountQueries:
 
     user: User | None = lookup(accounts.live_by_id, prefix="user", description="A user by their id: yourself; for admins, anybody.")
     users: Connection[User] = listing(
-        accounts.listing, filtered_by=UserFilter, ordered_by=UserOrder, description="For admins, all users; for others, only themselves."
+        accounts.listing,
+        filtered_by=UserFilter,
+        ordered_by=UserOrder,
+        description="For admins, all users; for others, only themselves.",
+        scope=Scope.ACCOUNT,  # filters and cursors tell addresses
     )
 
     @query(description="The signed-in user, whose token was sent.")
@@ -76,10 +81,17 @@ class AccountQueries:
     @query(
         description="Your sessions that have not ended, at most 50, the most recently used first. They begin by `login`; API keys are no sessions.",
         metadata=costs(entries=50),
+        scope=Scope.ACCOUNT,
     )
     async def sessions(self, info: Info) -> list[Session]:
         loader = info.context.loaders.many(sign_ins.sessions_of_user, Session.of)
         return await loader.load(info.context.signed_in_viewer.id)
+
+    api_keys: Connection[ApiKey] = listing(
+        api_keys.listing,
+        description="The API keys, newest first, with those that have expired or were revoked: yours, or everybody's if you are an admin.",
+        scope=Scope.ACCOUNT,
+    )
 
     @query(description="The cost of this operation, and the points that you may still spend.", metadata=costs(0))
     async def rate_limit(

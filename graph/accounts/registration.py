@@ -181,6 +181,7 @@ class Registration:
         return UpdateAccountPayload(user_id=user_id)
 
     @mutation(
+        scope=Scope.ADMIN,
         description="Invite somebody to register, for admins. The invitation is valid once, for seven days, with this address, and only while you"
         " are an admin; it ends earlier ones to the address. At most three mails an hour, and ten a day, go to one address.",
         metadata=costs(ATTEMPT),

@@ -8,19 +8,21 @@ from uuid import UUID
 
 import strawberry
 
-from db.queries import accounts, sign_ins, storage
+from db.core.viewer import ROLE_SCOPES
+from db.queries import accounts, api_keys, sign_ins, storage
 from db.queries import invitations as invitation_queries
-from graph.accounts.enums import LoginMethod, UserRole, UserTier
+from graph.accounts.enums import ApiScope, LoginMethod, UserRole, UserTier
 from graph.core.context import Info
 from graph.core.costs import costs
 from graph.core.edges import connection, many, one
 from graph.core.ids import Node, global_id
 from graph.core.paging import Connection
+from graph.core.permissions import Scope, scoped
 from graph.core.scalars import BigInt
 
 
 @strawberry.type(description="A sign-in of a user, and the token that it gave. It ends by `logout` or `revokeSession`, or at `expiresAt`.")
-class Session(Node, prefix="session", found_by=sign_ins.session_by_id):
+class Session(Node, prefix="session", found_by=sign_ins.session_by_id, scope=Scope.ACCOUNT):
     user_id: strawberry.Private[UUID]
     created_at: datetime = strawberry.field(description="When the user signed in.")
     last_active_at: datetime = strawberry.field(description="When the token was last used, to the minute.")
@@ -38,7 +40,7 @@ class Session(Node, prefix="session", found_by=sign_ins.session_by_id):
 
 
 @strawberry.type(description="An attempt to sign in. Attempts that had to wait, and were not tried, are left out.")
-class LoginEvent(Node, prefix="login", found_by=sign_ins.login_event_by_id):
+class LoginEvent(Node, prefix="login", found_by=sign_ins.login_event_by_id, scope=Scope.ACCOUNT):
     method: LoginMethod = strawberry.field(description="What was tried.")
     succeeded: bool = strawberry.field(description="Whether a session began.")
     reason: str | None = strawberry.field(description="Why it failed, for display; null if it succeeded.")
@@ -62,7 +64,7 @@ class Profile:
     description="An invitation to register with one address, which is open: it was neither used nor revoked, and has not expired. It is void"
     " while its sender is no admin."
 )
-class Invitation(Node, prefix="invitation", found_by=invitation_queries.by_id):
+class Invitation(Node, prefix="invitation", found_by=invitation_queries.by_id, scope=Scope.ACCOUNT):
     invited_by_id: strawberry.Private[UUID]
     email: str = strawberry.field(description="The address that it was sent to, and the only one that it can be used with.")
     role: UserRole = strawberry.field(description="The role that who registers with it gets.")
@@ -102,10 +104,11 @@ class StorageUse:
 @strawberry.type(
     description="A user, who may own datasets, pipelines, jobs, models and experiments. You see yourself; admins see everyone."
 )
-class User(Node, prefix="user", found_by=accounts.live_by_id):
-    email: str = strawberry.field(description="Their e-mail address.")
+class User(Node, prefix="user", found_by=accounts.live_by_id, scope=Scope.READ):
+    email: str = strawberry.field(description="Their e-mail address.", metadata=scoped(Scope.ACCOUNT))
     email_verified_at: datetime | None = strawberry.field(
-        description="When they last showed that mails to the address reach them; null if an operator gave it. `changeEmail` verifies it."
+        description="When they last showed that mails to the address reach them; null if an operator gave it. `changeEmail` verifies it.",
+        metadata=scoped(Scope.ACCOUNT),
     )
     username: str = strawberry.field(description="Their short name, unique among all users.")
     full_name: str | None = strawberry.field(description="Their full name, for display.")
@@ -116,27 +119,67 @@ class User(Node, prefix="user", found_by=accounts.live_by_id):
     is_active: bool = strawberry.field(description="Whether they can sign in; the tokens of a user who is not active are refused.")
     stats: UserStats = one(accounts.counts_by_user, description="How many objects they own.")
     storage: StorageUse = one(storage.use_by_user, description="What they store, and their quota.")
-    credit_balance: BigInt = strawberry.field(description="The credits that they can spend, without those that unfinished jobs hold.")
+    credit_balance: BigInt = strawberry.field(
+        description="The credits that they can spend, without those that unfinished jobs hold.", metadata=scoped(Scope.BILLING)
+    )
     credits_held: BigInt = strawberry.field(
-        description="The credits that unfinished jobs hold. They are charged when the job completes, and otherwise returned to `creditBalance`."
+        description="The credits that unfinished jobs hold. They are charged when the job completes, and otherwise returned to `creditBalance`.",
+        metadata=scoped(Scope.BILLING),
     )
     last_login_at: datetime | None = strawberry.field(
-        description="When they last signed in with a password; the use of API keys does not count."
+        description="When they last signed in with a password; the use of API keys does not count.", metadata=scoped(Scope.ACCOUNT)
     )
-    password_changed_at: datetime | None = strawberry.field(description="When their password was last set after they were added.")
-    has_totp: bool = strawberry.field(description="Whether signing in with their password also takes a code of an app, or a backup code.")
-    backup_codes_left: int = strawberry.field(description="How many of their ten backup codes have not been used; 0 without `hasTotp`.")
+    password_changed_at: datetime | None = strawberry.field(
+        description="When their password was last set after they were added.", metadata=scoped(Scope.ACCOUNT)
+    )
+    has_totp: bool = strawberry.field(
+        description="Whether signing in with their password also takes a code of an app, or a backup code.", metadata=scoped(Scope.ACCOUNT)
+    )
+    backup_codes_left: int = strawberry.field(
+        description="How many of their ten backup codes have not been used; 0 without `hasTotp`.", metadata=scoped(Scope.ACCOUNT)
+    )
     sessions: list[Session] = many(
         sign_ins.sessions_of_user,
-        metadata=costs(entries=50),
+        metadata=costs(entries=50) | scoped(Scope.ACCOUNT),
         description="Their sessions that have not ended, at most 50, the most recently used first.",
     )
     login_events: Connection[LoginEvent] = connection(
-        sign_ins.login_events_of_user, description="The history of their sign-ins, failed ones included, newest first."
+        sign_ins.login_events_of_user,
+        description="The history of their sign-ins, failed ones included, newest first.",
+        metadata=scoped(Scope.ACCOUNT),
     )
     invitations: Connection[Invitation] = connection(
-        invitation_queries.of_inviter, description="The invitations to register that they sent and that are open, newest first."
+        invitation_queries.of_inviter,
+        description="The invitations to register that they sent and that are open, newest first.",
+        metadata=scoped(Scope.ACCOUNT),
     )
     created_at: datetime = strawberry.field(description="When the user was added.")
     updated_at: datetime = strawberry.field(description="When the user was last changed.")
     deleted_at: datetime | None = strawberry.field(description="When the user was deleted. Null at present: users cannot be deleted yet.")
+
+
+@strawberry.type(
+    description="A token for programs, without a sign-in. It may do what its scopes and its owner's role allow, until it expires or is revoked."
+)
+class ApiKey(Node, prefix="apikey", found_by=api_keys.by_id, scope=Scope.ACCOUNT):
+    user_id: strawberry.Private[UUID]
+    given_scopes: strawberry.Private[list[str]]
+    owner_role: strawberry.Private[UserRole]
+    name: str = strawberry.field(description="What it is for, in its owner's words; several keys may have one name.")
+    shown_prefix: str = strawberry.field(
+        name="prefix", description="What the token begins with, to recognise it by. The token is not stored."
+    )
+
+    @strawberry.field(description="What it may be used for: the scopes that it was given, as far as its owner's role allows them now.")
+    def scopes(self) -> list[ApiScope]:
+        allowed = ROLE_SCOPES[self.owner_role]
+        return [scope for scope in map(ApiScope, self.given_scopes) if scope in allowed]
+
+    points_per_minute: int | None = strawberry.field(
+        description="How many points it may spend in a minute, within those of its owner; null if only its owner's limit it."
+    )
+    created_at: datetime = strawberry.field(description="When it was made.")
+    expires_at: datetime | None = strawberry.field(description="From when on it is refused; null if it does not expire.")
+    last_used_at: datetime | None = strawberry.field(description="When it was last used, to the minute; null if it never was.")
+    revoked_at: datetime | None = strawberry.field(description="When it was revoked, since when it is refused.")
+    owner: User = one(accounts.by_id, key="user_id", description="Whose rights it has.")

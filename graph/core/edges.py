@@ -114,7 +114,7 @@ Declaration = One | Many | Paged | Lookup
 
 
 class EdgeField(StrawberryField):
-    """A field that runs its declaration. Only root fields have a `scope`."""
+    """A field that runs its declaration. Only root fields have a `scope`; others name theirs in the metadata, if it is not that of their type."""
 
     declaration: Declaration
     scope: Scope | None = None
@@ -141,7 +141,7 @@ class EdgeField(StrawberryField):
     def get_result(self, source: Any, info: Info | None, args: list[Any], kwargs: dict[str, Any]) -> Any:  # noqa: ARG002 - the signature is Strawberry's
         assert info is not None
         if self.scope is not None:
-            require_scope(self.scope, info.context)
+            require_scope(self.scope, info.context, info.field_name)
         return self.declaration.load(source, info.context, self.make, kwargs)
 
 
@@ -195,9 +195,10 @@ def connection(
     filtered_by: type[Filter] | None = None,
     ordered_by: type[OrderInput] | None = None,
     description: str,
+    metadata: Metadata = None,
 ) -> Any:
     """A page of the listing under the parent's attribute `key`. `filtered_by` and `ordered_by` are the types of its input arguments."""
-    return _field(Paged(listing, key), description, _page_arguments(listing, filtered_by, ordered_by))
+    return _field(Paged(listing, key), description, _page_arguments(listing, filtered_by, ordered_by), metadata=metadata)
 
 
 def listing(
@@ -206,17 +207,18 @@ def listing(
     filtered_by: type[Filter] | None = None,
     ordered_by: type[OrderInput] | None = None,
     description: str,
+    scope: Scope = Scope.READ,
 ) -> Any:
     """A root field: a page of the listing without a parent."""
-    return _field(Paged(root_listing, None), description, _page_arguments(root_listing, filtered_by, ordered_by), Scope.READ)
+    return _field(Paged(root_listing, None), description, _page_arguments(root_listing, filtered_by, ordered_by), scope)
 
 
-def lookup(batch: Batch, *, prefix: str, description: str) -> Any:
+def lookup(batch: Batch, *, prefix: str, description: str, scope: Scope = Scope.READ) -> Any:
     """A root field: the row that its argument `id` names. `batch` omits deleted rows."""
     id_ = _argument(
         "id", strawberry.ID, f"The id, `{prefix}_…`. The result is null for an id of another type and for something that you may not see."
     )
-    return _field(Lookup(batch, prefix), description, [id_], Scope.READ)
+    return _field(Lookup(batch, prefix), description, [id_], scope)
 
 
 def extend(type_: type[Any], name: str, edge_type: Any, edge: Any) -> None:

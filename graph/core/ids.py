@@ -11,6 +11,7 @@ import strawberry
 from db.core.criteria import UNMATCHED_ID
 from db.errors import NotFound
 from graph.core.loading import Batch
+from graph.core.permissions import Scope
 
 _ID = re.compile(r"([a-z]+)_([0-9a-f]{32})", re.ASCII)
 
@@ -59,16 +60,18 @@ NODE_REGISTRY: dict[str, NodeRegistration] = {}
 class Node:
     """Base of types that are made from a Core row: `of` sets its columns as attributes, so a plain field is one attribute lookup.
 
-    A type declares its prefix and the batch that finds it by id: `class Dataset(Node, prefix="dataset", found_by=datasets.live_by_id)`.
+    A type declares its prefix, the batch that finds it by id, and the scope of its fields:
+    `class Dataset(Node, prefix="dataset", found_by=datasets.live_by_id, scope=Scope.READ)`.
     """
 
     prefix: ClassVar[str]
+    scope: ClassVar[Scope]
     uuid: strawberry.Private[UUID]
     id: strawberry.ID = strawberry.field(description="Opaque, stable and globally unique: `<prefix>_<32 hex digits>`.")
 
-    def __init_subclass__(cls, *, prefix: str, found_by: Batch, **options: Any) -> None:
+    def __init_subclass__(cls, *, prefix: str, found_by: Batch, scope: Scope, **options: Any) -> None:
         super().__init_subclass__(**options)
-        cls.prefix = prefix
+        cls.prefix, cls.scope = prefix, scope
         NODE_REGISTRY[prefix] = NodeRegistration(cls, found_by)
 
     @classmethod

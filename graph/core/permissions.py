@@ -1,42 +1,64 @@
-"""Permissions of root fields. Each declares its scope; building the schema fails for one that does not, so none is open by oversight.
+"""Scopes: what a viewer must be allowed to do to select a field.
 
-Fields below the roots check nothing: the policies of the tables omit the rows that a viewer may not see, see `db.core.policy`.
+Each root field and each type with an id declares one, and a field of such a type inherits it unless it names another, `metadata=scoped(...)`.
+Types without an id are parts of what leads to them, and are selected with it. Building the schema fails where a scope is missing, so nothing is
+open by oversight. Which rows a viewer sees is decided by the policies of the tables, see `db.core.policy`.
+
+Root fields are checked when they are resolved. What an operation needs below them is known from its document, see `graph.execution.scopes`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import strawberry
-from graphql import GraphQLObjectType
+from graphql import GraphQLField, GraphQLNamedType, GraphQLObjectType, GraphQLSchema, get_named_type
 from strawberry.types.field import StrawberryField
 
+from db.core.viewer import ApiScope
 from graph.core.context import Context, Info
+
+METADATA_KEY = "scope"
 
 
 class Scope(StrEnum):
-    """The permission that a root field requires."""
+    """What a field requires: one of the scopes of `ApiScope`, or for root fields something that no API key can be given."""
 
-    PUBLIC = "anybody"
-    READ = "signed in"
-    SESSION = "signed in by a session, and not by an API key"
-    WRITE = "signed in, with a role that may write"
-    ADMIN = "signed in, as an admin"
+    PUBLIC = "public"
+    """Nothing: nobody needs to be signed in."""
+    SESSION = "session"
+    """A session: an API key makes no keys, and does not change how its owner signs in."""
+    READ = ApiScope.READ.value
+    WRITE = ApiScope.WRITE.value
+    RUN = ApiScope.RUN.value
+    TRACK = ApiScope.TRACK.value
+    ACCOUNT = ApiScope.ACCOUNT.value
+    BILLING = ApiScope.BILLING.value
+    ADMIN = ApiScope.ADMIN.value
+
+    @property
+    def api_scope(self) -> ApiScope | None:
+        """The scope of API keys; None for PUBLIC and SESSION."""
+        return None if self in {Scope.PUBLIC, Scope.SESSION} else ApiScope(self.value)
 
 
-def require_scope(scope: Scope, context: Context) -> None:
-    """Raises `Unauthenticated` or `Forbidden`."""
+def scoped(scope: Scope) -> dict[str, Any]:
+    """Return the metadata of a field whose scope is not that of its type."""
+    assert scope.api_scope is not None, "below the roots, fields need scopes that a key can have"
+    return {METADATA_KEY: scope}
+
+
+def require_scope(scope: Scope, context: Context, place: str) -> None:
+    """Raises `Unauthenticated` or `Forbidden`. `place` is the field that needs the scope."""
     if scope is Scope.PUBLIC:
         return
     viewer = context.signed_in_viewer
-    if scope is Scope.WRITE:
-        viewer.require_write()
-    elif scope is Scope.SESSION:
+    if scope.api_scope is None:
         viewer.require_session()
-    elif scope is Scope.ADMIN:
-        viewer.require_admin()
+    else:
+        viewer.require_scope(scope.api_scope, place)
 
 
 class RootField(StrawberryField):
@@ -52,7 +74,7 @@ class RootField(StrawberryField):
 
     def get_result(self, source: Any, info: Info | None, args: list[Any], kwargs: Any) -> Any:
         assert info is not None
-        require_scope(self.scope, info.context)
+        require_scope(self.scope, info.context, info.field_name)
         if self.is_mutation:
             info.context.reset_loaders()  # the mutations of an operation run in sequence, and none may return rows that an earlier one read
         return super().get_result(source, info, args, kwargs)
@@ -73,38 +95,78 @@ def _root_field(
     return declare
 
 
-def query(*, description: str, metadata: Metadata = None) -> Callable[[Resolver], Any]:
-    """Declare a query for every signed-in user."""
-    return _root_field(Scope.READ, description, metadata)
+def query(*, description: str, metadata: Metadata = None, scope: Scope = Scope.READ) -> Callable[[Resolver], Any]:
+    """Declare a query, for every user and for keys that may read unless it names another scope."""
+    return _root_field(scope, description, metadata)
 
 
 def mutation(*, description: str, metadata: Metadata = None, scope: Scope = Scope.WRITE) -> Callable[[Resolver], Any]:
-    """Declare a mutation, for users who may write unless it names another scope."""
+    """Declare a mutation, for users and keys that may write unless it names another scope."""
     return _root_field(scope, description, metadata, is_mutation=True)
 
 
-def subscription(*, description: str, metadata: Metadata = None) -> Callable[[Resolver], Any]:
-    """Declare a subscription for every signed-in user."""
-    return _root_field(Scope.READ, description, metadata, is_subscription=True)
+def subscription(*, description: str, metadata: Metadata = None, scope: Scope = Scope.READ) -> Callable[[Resolver], Any]:
+    """Declare a subscription, for every user and for keys that may read unless it names another scope."""
+    return _root_field(scope, description, metadata, is_subscription=True)
+
+
+def field_scope(type_: GraphQLObjectType, field: GraphQLField) -> Scope | None:
+    """Return the scope of a field; None for one of a type without an id, and for a root field that declares none."""
+    definition: Any = field.extensions.get("strawberry-definition")
+    metadata: dict[str, Any] = getattr(definition, "metadata", None) or {}
+    own: Scope | None = getattr(definition, "scope", None) or metadata.get(METADATA_KEY)
+    return own or type_scope(type_)
+
+
+def type_scope(type_: GraphQLNamedType) -> Scope | None:
+    """Return the scope of a type with an id; None for any other."""
+    definition: Any = type_.extensions.get("strawberry-definition")
+    return getattr(getattr(definition, "origin", None), "scope", None)
 
 
 def scopes(schema: strawberry.Schema) -> dict[str, Scope | None]:
-    """Return the scope of every root field by `Type.field`; None for one that declares none."""
-    core_schema = schema._schema  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - Strawberry has no public accessor
-    roots: list[GraphQLObjectType] = [
-        root for root in (core_schema.query_type, core_schema.mutation_type, core_schema.subscription_type) if root is not None
-    ]
-    scope_by_field: dict[str, Scope | None] = {}
-    for root in roots:
-        for name, field in root.fields.items():
-            scope_by_field[f"{root.name}.{name}"] = getattr(field.extensions.get("strawberry-definition"), "scope", None)
-    return scope_by_field
+    """Return the scopes by `Type.field`: those of root fields, of fields of types with an id, and of others that name one themselves.
+
+    A root field that declares none has None.
+    """
+    core_schema = _core(schema)
+    roots = {core_schema.query_type, core_schema.mutation_type, core_schema.subscription_type}
+    return {
+        f"{type_.name}.{name}": scope
+        for type_, name, field in _fields(core_schema)
+        if (scope := field_scope(type_, field)) is not None or type_ in roots
+    }
 
 
 def require_declared_scopes(schema: strawberry.Schema) -> None:
-    """Raise `TypeError` if a root field declares no scope."""
+    """Raise `TypeError` if a root field declares no scope, or a field another one than the type with an id that it leads to needs."""
     undeclared = [name for name, scope in scopes(schema).items() if scope is None]
     if undeclared:
         raise TypeError(
             f"These root fields declare no scope: {', '.join(undeclared)}. Use `query`, `mutation` or `subscription` of graph.core.permissions."
         )
+    for type_, name, field in _fields(_core(schema)):
+        scope, target = field_scope(type_, field), _target(field)
+        needed = type_scope(target)
+        if scope is not None and needed not in {None, Scope.READ, scope}:
+            assert needed is not None
+            raise TypeError(f"{type_.name}.{name} leads to {target.name}, so its scope has to be {needed.name}, and is {scope.name}.")
+
+
+def _core(schema: strawberry.Schema) -> GraphQLSchema:
+    return schema._schema  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - Strawberry has no public accessor
+
+
+def _fields(schema: GraphQLSchema) -> Iterator[tuple[GraphQLObjectType, str, GraphQLField]]:
+    for type_ in schema.type_map.values():
+        if isinstance(type_, GraphQLObjectType) and not type_.name.startswith("__"):
+            yield from ((type_, name, field) for name, field in type_.fields.items())
+
+
+def _target(field: GraphQLField) -> GraphQLNamedType:
+    """Return the type that a field leads to; of a connection that of its nodes."""
+    target: Any = cast("Any", get_named_type)(cast("Any", field).type)
+    for name in ("edges", "node"):
+        if isinstance(target, GraphQLObjectType) and name in target.fields:
+            target = cast("Any", get_named_type)(target.fields[name].type)
+    return target

@@ -15,6 +15,7 @@ from graph.core.context import Info
 from graph.core.costs import costs
 from graph.core.ids import Node
 from graph.core.loading import identity
+from graph.core.permissions import Scope
 from graph.core.scalars import JSON, BigInt, Duration
 from graph.datasets.enums import ColumnType
 from graph.jobs.outputs import job_output
@@ -107,7 +108,7 @@ class ColumnProfile:
 
 @job_output(versions.profile_by_id)
 @strawberry.type(description="The statistics that the profiler computed for a version.")
-class DatasetProfile(Node, prefix="profile", found_by=versions.live_profile_by_id):
+class DatasetProfile(Node, prefix="profile", found_by=versions.live_profile_by_id, scope=Scope.READ):
     version_id: strawberry.Private[UUID]
     profiler_version: str = strawberry.field(description="The version of the profiler; another one may compute values differently.")
     generated_at: datetime = strawberry.field(description="When it was computed.")

@@ -18,6 +18,7 @@ from graph.core.errors import BadUserInput
 from graph.core.ids import Node
 from graph.core.loading import identity
 from graph.core.paging import Connection
+from graph.core.permissions import Scope
 from graph.core.scalars import JSON, BigInt
 from graph.datasets.enums import DatasetSource, DatasetVersionStatus, FileFormat, Modality, ProblemType
 from graph.datasets.files import Artifact
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 @strawberry.type(
     description="A container of versions. Its name and description can change; the data of a version never changes once it is READY."
 )
-class Dataset(Node, prefix="dataset", found_by=datasets.live_by_id):
+class Dataset(Node, prefix="dataset", found_by=datasets.live_by_id, scope=Scope.READ):
     owner_id: strawberry.Private[UUID]
     name: str = strawberry.field(description="Unique among the owner's datasets, ignoring case.")
     description: str | None = strawberry.field(description="Free text that describes its content.")
@@ -59,7 +60,7 @@ class Dataset(Node, prefix="dataset", found_by=datasets.live_by_id):
 
 @job_output(versions.by_id)
 @strawberry.type(description="One state of a dataset's data. Once READY it never changes, so whatever was made of it can be traced to it.")
-class DatasetVersion(Node, prefix="version", found_by=versions.live_by_id):
+class DatasetVersion(Node, prefix="version", found_by=versions.live_by_id, scope=Scope.READ):
     dataset_id: strawberry.Private[UUID]
     produced_by_id: strawberry.Private[UUID | None]
     number: int = strawberry.field(description="Counts up from 1 within the dataset; failed versions keep their numbers.")

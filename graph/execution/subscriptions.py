@@ -20,6 +20,7 @@ from strawberry.types import ExecutionContext, ExecutionResult
 from strawberry.types.execution import PreExecutionError
 from strawberry.types.graphql import OperationType
 
+from db.errors import Forbidden
 from db.streams.job_tail import StreamEvent
 from graph.core.scalars import encode_json
 from graph.execution.context import OperationContext
@@ -141,8 +142,13 @@ class SubscriptionRunner:
         executor = self.build_executor(operation, middleware)
         if isinstance(executor, list):
             return None, CoreResult(None, errors=cast("list[GraphQLError]", executor))
-        source: Any = create_source_event_stream(executor)
         context: OperationContext = operation.context
+        if context.viewer is not None:
+            try:
+                PLANNER.needs(executor).require(context.viewer)
+            except Forbidden as error:  # else each event would be an error
+                return None, CoreResult(None, [GraphQLError(str(error), executor.operation, original_error=error)])
+        source: Any = create_source_event_stream(executor)
         try:
             async with asyncio.timeout(context.services.execution_timeout):
                 return executor, await source if isawaitable(source) else source
@@ -181,6 +187,8 @@ class _ActiveSubscription:
         self._middleware = middleware
         self._context: OperationContext = operation.context
         self._plan = runner.delivery_plan(operation, executor)
+        self._needs = PLANNER.needs(executor)
+        self._granted_viewer = self._context.viewer
         self._executor: Any = executor if self._plan.writer is None else None
 
     async def result_for(self, event: Any) -> ExecutionResult:
@@ -192,7 +200,7 @@ class _ActiveSubscription:
             return await self._execute(event)
         context.progress.last_cursor = event.cursor
         sharing, writer = self._plan.sharing, self._plan.writer
-        if sharing is None:
+        if sharing is None or not self._is_granted():
             return await self._execute(event.source)
         if writer is not None:
             cached: Any = event.results.get(sharing.key)
@@ -204,6 +212,16 @@ class _ActiveSubscription:
                 return cached
             return await self._execute(event.source)
         return await self._get_shared(event, sharing)
+
+    def _is_granted(self) -> bool:
+        """Whether the viewer, as of the last revalidation, may select all fields. Otherwise no result may be shared with them."""
+        viewer = self._context.viewer
+        if viewer is self._granted_viewer:
+            return True
+        if not self._needs.are_granted(viewer):
+            return False
+        self._granted_viewer = viewer
+        return True
 
     async def _get_shared(self, event: StreamEvent, sharing: Sharing) -> ExecutionResult:
         key = (sharing.key, self._context.viewer) if sharing.per_viewer else sharing.key

@@ -14,6 +14,7 @@ from graph.execution.context import OperationContext
 from graph.execution.planning.builder import Unplannable
 from graph.execution.planning.plan import Planner
 from graph.execution.planning.trace import ExecutionTrace
+from graph.execution.scopes import field_error
 
 PLANNER = Planner()
 MAX_COERCION_ERRORS = 5  # about the variables of one operation
@@ -24,6 +25,8 @@ class TimedExecutionContext(StrawberryGraphQLCoreExecutionContext):
 
     A source of events may be silent for any time: only the result of an event has a timeout.
     """
+
+    checks_fields = False  # whether the viewer lacks a scope that the operation needs
 
     @classmethod
     def build(
@@ -57,16 +60,29 @@ class TimedExecutionContext(StrawberryGraphQLCoreExecutionContext):
         trace = self._trace()
         try:
             plan = PLANNER.plan(self)
+            if not plan.needs.are_granted(context.viewer):
+                raise Unplannable("scopes")  # noqa: TRY301 - as the planner does
             result: Any = plan.execute(self) if trace is None else trace.execute(plan.execute(self, trace))
         except Unplannable as unplannable:
             if context.observation is not None:
                 context.observation.unplanned_reason = unplannable.reason
             if trace is not None:
                 trace.unplanned_reason = unplannable.reason
+            self.checks_fields = not PLANNER.needs(self).are_granted(context.viewer)
             result = super().execute_operation(serially)
             if trace is not None and isawaitable(result):
                 result = trace.execute(_completed(result))
         return self._with_timeout(result) if isawaitable(result) else result
+
+    def execute_field(self, parent_type: Any, source: Any, field_details_list: Any, path: Any, position_context: Any) -> Any:
+        """Execute a field as graphql-core does, if the viewer may select it."""
+        if self.checks_fields:
+            error = field_error(self, parent_type, field_details_list)
+            if error is not None:
+                definition: Any = self.schema.get_field(parent_type, field_details_list[0].node.name.value)
+                cast("Any", self).handle_field_error(error, definition.type, field_details_list, path)
+                return None
+        return super().execute_field(parent_type, source, field_details_list, path, position_context)
 
     def _trace(self) -> ExecutionTrace | None:
         """The trace to fill in; of a subscription none is made, since its results are shared."""

@@ -12,7 +12,7 @@ from db.queries import experiments as experiment_queries
 from db.services import experiments
 from graph.core.context import Info
 from graph.core.edges import one
-from graph.core.permissions import mutation
+from graph.core.permissions import Scope, mutation
 from graph.core.problems import InvalidInput, NameTaken
 from graph.experiments.inputs import CreateExperimentInput
 from graph.experiments.types import Experiment
@@ -32,7 +32,7 @@ CreateExperimentResult = Annotated[
 
 @strawberry.type
 class ExperimentMutations:
-    @mutation(description="Create an experiment, which groups runs; pass its id to `runPipeline`.")
+    @mutation(scope=Scope.TRACK, description="Create an experiment, which groups runs; pass its id to `runPipeline`.")
     async def create_experiment(
         self, info: Info, input: Annotated[CreateExperimentInput, strawberry.argument(description="The experiment to create.")]
     ) -> CreateExperimentResult:

@@ -18,6 +18,7 @@ from graph.core.errors import BadUserInput
 from graph.core.ids import Node
 from graph.core.loading import identity
 from graph.core.paging import Connection
+from graph.core.permissions import Scope
 from graph.core.scalars import JSON, BigInt, Duration
 from graph.datasets.types import DatasetVersion
 from graph.experiments.enums import Goal, RunStatus
@@ -29,7 +30,7 @@ MAX_KEYS = 100
 
 
 @strawberry.type(description="A group of runs that answer one question.")
-class Experiment(Node, prefix="experiment", found_by=experiments.live_by_id):
+class Experiment(Node, prefix="experiment", found_by=experiments.live_by_id, scope=Scope.READ):
     owner_id: strawberry.Private[UUID]
     name: str = strawberry.field(description="Unique among the owner's experiments, ignoring case.")
     description: str | None = strawberry.field(description="Free text, such as the question that it should answer.")
@@ -66,7 +67,7 @@ class Experiment(Node, prefix="experiment", found_by=experiments.live_by_id):
 
 
 @strawberry.type(description="One training with its hyperparameters and metrics. Its status follows that of its job.")
-class Run(Node, prefix="run", found_by=runs.live_by_id):
+class Run(Node, prefix="run", found_by=runs.live_by_id, scope=Scope.READ):
     owner_id: strawberry.Private[UUID]
     experiment_id: strawberry.Private[UUID]
     job_id: strawberry.Private[UUID | None]

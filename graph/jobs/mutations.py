@@ -15,7 +15,7 @@ from graph.core.context import Info
 from graph.core.costs import JOB, costs
 from graph.core.edges import one
 from graph.core.ids import decode
-from graph.core.permissions import mutation
+from graph.core.permissions import Scope, mutation
 from graph.core.problems import Conflict, InsufficientCredits, InvalidInput, NotFound, QuotaExceeded, WrongState
 from graph.jobs.inputs import CancelJobInput, RetryJobInput
 from graph.jobs.types import Job
@@ -55,7 +55,9 @@ RetryJobResult = Annotated[
 
 @strawberry.type
 class JobMutations:
-    @mutation(description="Cancel a job: at once if it waits, within seconds if it runs. Once accepted, the job never completes.")
+    @mutation(
+        scope=Scope.RUN, description="Cancel a job: at once if it waits, within seconds if it runs. Once accepted, the job never completes."
+    )
     async def cancel_job(
         self, info: Info, input: Annotated[CancelJobInput, strawberry.argument(description="The job to cancel.")]
     ) -> CancelJobResult:
@@ -69,7 +71,7 @@ class JobMutations:
             return WrongState.of(error)
         return CancelJobPayload(job_id=job_id)
 
-    @mutation(metadata=costs(JOB), description="Run a job that has ended again, as a new job.")
+    @mutation(scope=Scope.RUN, metadata=costs(JOB), description="Run a job that has ended again, as a new job.")
     async def retry_job(
         self, info: Info, input: Annotated[RetryJobInput, strawberry.argument(description="The job to run again.")]
     ) -> RetryJobResult:

@@ -18,6 +18,7 @@ from graph.core.edges import connection, extend, many, one
 from graph.core.ids import Node
 from graph.core.loading import identity
 from graph.core.paging import Connection
+from graph.core.permissions import Scope
 from graph.core.scalars import JSON, BigInt, Duration
 from graph.datasets.types import Dataset, DatasetVersion
 from graph.jobs.enums import JobKind, JobStatus, WaitReason
@@ -28,7 +29,7 @@ from graph.pipelines.types import Pipeline, PipelineSnapshot
 
 
 @strawberry.type(description="A unit of background work, with its status, inputs and outputs. Follow it with `jobEvents`.")
-class Job(Node, prefix="job", found_by=jobs.by_id):
+class Job(Node, prefix="job", found_by=jobs.by_id, scope=Scope.READ):
     owner_id: strawberry.Private[UUID]
     failure: strawberry.Private[Mapping[str, Any] | None]
     retry_of_id: strawberry.Private[UUID | None]

@@ -17,6 +17,7 @@ from graph.core.edges import connection, extend, many, one
 from graph.core.ids import Node
 from graph.core.loading import identity
 from graph.core.paging import Connection
+from graph.core.permissions import Scope
 from graph.core.scalars import JSON, BigInt
 from graph.datasets.enums import ProblemType
 from graph.datasets.files import Artifact
@@ -53,7 +54,7 @@ class ModelAlias:
 
 
 @strawberry.type(description="A named series of trained versions.")
-class Model(Node, prefix="model", found_by=models.live_by_id):
+class Model(Node, prefix="model", found_by=models.live_by_id, scope=Scope.READ):
     owner_id: strawberry.Private[UUID]
     name: str = strawberry.field(description="Unique among the owner's models, ignoring case.")
     description: str | None = strawberry.field(description="Free text that describes its purpose.")
@@ -80,7 +81,7 @@ class Model(Node, prefix="model", found_by=models.live_by_id):
 
 @job_output(models.version_by_id)
 @strawberry.type(description="A trained model. It never changes, and everything that it was derived from can be traced; see `lineage`.")
-class ModelVersion(Node, prefix="mversion", found_by=models.live_version_by_id):
+class ModelVersion(Node, prefix="mversion", found_by=models.live_version_by_id, scope=Scope.READ):
     model_id: strawberry.Private[UUID]
     job_id: strawberry.Private[UUID | None]
     run_id: strawberry.Private[UUID | None]

@@ -15,7 +15,7 @@ from graph.core.context import Info
 from graph.core.costs import JOB, costs
 from graph.core.edges import one
 from graph.core.ids import decode, decode_optional
-from graph.core.permissions import mutation
+from graph.core.permissions import Scope, mutation
 from graph.core.problems import Conflict, InsufficientCredits, InvalidInput, NameTaken, NotFound, QuotaExceeded, WrongState
 from graph.pipelines.inputs import CreatePipelineInput, RunPipelineInput, UpdatePipelineInput
 from graph.pipelines.types import Pipeline
@@ -114,6 +114,7 @@ class PipelineMutations:
         return UpdatePipelinePayload(pipeline_id=pipeline_id)
 
     @mutation(
+        scope=Scope.RUN,
         metadata=costs(JOB),
         description="Run a pipeline on a dataset version. One that trains records a run and makes a model version; any other makes a new dataset version.",
     )

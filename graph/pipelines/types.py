@@ -15,6 +15,7 @@ from graph.core.costs import costs
 from graph.core.edges import connection, extend, one
 from graph.core.ids import Node
 from graph.core.paging import Connection
+from graph.core.permissions import Scope
 from graph.core.scalars import JSON
 from graph.datasets.enums import Modality
 from graph.pipelines.enums import PipelineStatus, StepType
@@ -75,7 +76,7 @@ class PipelineDefinition:
 @strawberry.type(
     description="An editable graph of steps. Each run freezes the definition as a snapshot, so that later changes do not affect past runs."
 )
-class Pipeline(Node, prefix="pipeline", found_by=pipelines.live_by_id):
+class Pipeline(Node, prefix="pipeline", found_by=pipelines.live_by_id, scope=Scope.READ):
     owner_id: strawberry.Private[UUID]
     name: str = strawberry.field(description="Unique among the owner's pipelines, ignoring case.")
     description: str | None = strawberry.field(description="Free text that describes its purpose.")
@@ -99,7 +100,7 @@ class Pipeline(Node, prefix="pipeline", found_by=pipelines.live_by_id):
 
 
 @strawberry.type(description="A definition as it ran, with the parameters of the run applied. It never changes.")
-class PipelineSnapshot(Node, prefix="snapshot", found_by=pipelines.snapshot_by_id):
+class PipelineSnapshot(Node, prefix="snapshot", found_by=pipelines.snapshot_by_id, scope=Scope.READ):
     pipeline_id: strawberry.Private[UUID | None]
     sha256: str = strawberry.field(description="The SHA-256 of its canonical form in hexadecimal; equal definitions have equal hashes.")
     created_at: datetime = strawberry.field(description="When it first ran.")

@@ -59,13 +59,11 @@ def _parse_enum(option: str, values: Sequence[str] | None, enum_type: type[StrEn
         raise InvalidOption(f"--{option} takes one or more of {', '.join(word.value for word in enum_type)}.") from None
 
 
-def parse_lifetime(text: str | None) -> timedelta | None:
-    """A duration such as `90d`; None without one. Raises `InvalidOption`."""
-    if text is None:
-        return None
+def parse_duration(option: str, text: str) -> timedelta:
+    """A duration such as `90d`. Raises `InvalidOption`."""
     match = _RELATIVE_TIME.fullmatch(text.strip().lower())
     if match is None or not int(match[1]):
-        raise InvalidOption(f"--expires takes a duration such as `12h` or `90d`; {text!r} is none.")
+        raise InvalidOption(f"--{option} takes a duration such as `12h` or `90d`; {text!r} is none.")
     return timedelta(**{_UNITS[match[2]]: int(match[1])})
 
 

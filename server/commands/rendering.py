@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 from sqlalchemy import Row
 
+from db.core.viewer import ROLE_SCOPES, ApiScope
 from db.queries.accounts import COUNTED
 
 if TYPE_CHECKING:
@@ -211,12 +212,13 @@ def print_tokens(rows: Sequence[Row[Any]], *, as_json: bool) -> None:
     if not rows:
         typer.echo("No token.")
         return
-    table = _table("token", "user", "name", "created", "expires", "last used", "state")
+    table = _table("token", "user", "name", "scopes", "points", "created", "expires", "last used", "state")
     for row in rows:
         state = "valid" if row.is_valid else "revoked" if row.revoked_at else "expired"
         used = _format_age(row.last_used_at) or "never"
         expires = _format_time(row.expires_at) or "never"
-        table.add_row(Text(f"{row.prefix}…"), Text(row.email), Text(row.name), _format_time(row.created_at), expires, used, state)
+        rights = (", ".join(_scope_names(row)), str(row.points_per_minute or ""))
+        table.add_row(Text(f"{row.prefix}…"), Text(row.email), Text(row.name), *rights, _format_time(row.created_at), expires, used, state)
     _print_table(table)
 
 
@@ -248,7 +250,13 @@ def _user_record(row: Row[Any]) -> dict[str, Any]:
 
 
 def _token_record(row: Row[Any]) -> dict[str, Any]:
-    return _record(row, "id", "prefix", "name", "email", "is_valid", "created_at", "expires_at", "last_used_at", "revoked_at")
+    names = ("id", "prefix", "name", "email", "is_valid", "points_per_minute", "created_at", "expires_at", "last_used_at", "revoked_at")
+    return {**_record(row, *names), "scopes": _scope_names(row)}
+
+
+def _scope_names(row: Row[Any]) -> list[str]:
+    """The scopes of a token, as far as the role of its user allows them."""
+    return [scope.name for scope in map(ApiScope, row.scopes) if scope in ROLE_SCOPES[row.role]]
 
 
 def _job_record(row: Row[Any], owner: str, wait: Row[Any] | None) -> dict[str, Any]:

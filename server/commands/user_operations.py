@@ -12,7 +12,7 @@ from sqlalchemy import Row, select
 
 from db.core.criteria import Criteria, Equals, OneOf, TextMatch
 from db.core.page import Page, Slice
-from db.core.viewer import SYSTEM, UserRole, UserTier, Viewer
+from db.core.viewer import SYSTEM, ApiScope, UserRole, UserTier, Viewer
 from db.core.work import Work
 from db.errors import NotFound, StateError
 from db.queries import accounts as queries
@@ -21,7 +21,7 @@ from db.queries import storage as storage_queries
 from db.services import accounts
 from db.settings import StateSettings
 from db.tables import EmailMessage
-from server.commands.filters import parse_bytes, parse_lifetime
+from server.commands.filters import parse_bytes, parse_duration
 from server.commands.operations import open_database, owner_id
 
 SHOWN_TOKENS = 100
@@ -113,11 +113,24 @@ async def reset_totp(settings: StateSettings, login: str) -> None:
         raise NoSuchUser(f"No user has the email address or the name {login!r}. `trellis user list` shows all.") from None
 
 
-async def add_token(settings: StateSettings, email: str, name: str, expires: str | None) -> str:
+async def add_token(
+    settings: StateSettings, email: str, name: str, expires: str | None, scopes: Sequence[str] | None = None, points: int | None = None
+) -> str:
     """Create a token. Raises `NoSuchUser`, `InvalidInput` or `InvalidOption`."""
-    lifetime = parse_lifetime(expires)
+    lifetime = None if expires is None else parse_duration("expires", expires)
     async with _work_on_user(settings, email) as work:
-        return await accounts.add_token(work, email, name, lifetime)
+        return await accounts.add_token(work, email, name, lifetime, None if scopes is None else list(map(ApiScope, scopes)), points)
+
+
+async def rotate_token(settings: StateSettings, name: str, overlap: str) -> str:
+    """Replace the token with this prefix or id; return the new one. Raises `NoSuchToken`, `Conflict`, `InvalidInput` or `InvalidOption`."""
+    duration = parse_duration("overlap", overlap)
+    async with open_database(settings) as database:
+        try:
+            async with database.work(SYSTEM) as work:
+                return await accounts.replace_token(work, name, duration)
+        except NotFound:
+            raise _no_such_token(name) from None
 
 
 async def revoke_tokens(settings: StateSettings, email: str) -> int:
@@ -133,7 +146,7 @@ async def revoke_token(settings: StateSettings, name: str) -> str:
             async with database.work(SYSTEM) as work:
                 owner = await accounts.revoke_token(work, name)
         except NotFound:
-            raise NoSuchToken(f"No valid token begins with {name!r} or has this id. `trellis token list` shows them.") from None
+            raise _no_such_token(name) from None
         return (await queries.by_id(database, SYSTEM, [owner]))[owner].email
 
 
@@ -203,6 +216,10 @@ async def _work_on_user(settings: StateSettings, email: str) -> AsyncGenerator[W
             yield work
     except NotFound:
         raise _no_such_user(email) from None
+
+
+def _no_such_token(name: str) -> NoSuchToken:
+    return NoSuchToken(f"No valid token begins with {name!r} or has this id. `trellis token list` shows them.")
 
 
 def _no_such_user(email: str) -> NoSuchUser:

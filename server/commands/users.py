@@ -22,6 +22,18 @@ class Role(StrEnum):
     ADMIN = "admin"
 
 
+class Scope(StrEnum):
+    """The scopes of `db.core.viewer`, repeated here for the same reason."""
+
+    READ = "read"
+    WRITE = "write"
+    RUN = "run"
+    TRACK = "track"
+    ACCOUNT = "account"
+    BILLING = "billing"
+    ADMIN = "admin"
+
+
 class Tier(StrEnum):
     """The tiers of `db.core.viewer`, repeated here for the same reason."""
 
@@ -31,6 +43,7 @@ class Tier(StrEnum):
 
 
 Email = Annotated[str, typer.Argument(help="Email address of the user.", metavar="EMAIL")]
+Token = Annotated[str, typer.Argument(help="What it begins with, as `trellis token list` shows it, or its id.", metavar="TOKEN")]
 Limit = Annotated[int, typer.Option(help="Page size.", min=1, max=1000)]
 After = Annotated[str | None, typer.Option(help="Cursor that the previous page printed.", show_default=False)]
 
@@ -206,12 +219,25 @@ def add_token(
     expires: Annotated[
         str | None, typer.Option(help="Time for which the token is valid, such as `12h` or `90d`. [for ever]", show_default=False)
     ] = None,
+    scope: Annotated[
+        list[Scope] | None,
+        typer.Option(
+            help="What the token may be used for; repeat it for several. [all that the role allows]",
+            case_sensitive=False,
+            show_default=False,
+        ),
+    ] = None,
+    points: Annotated[
+        int | None,
+        typer.Option(help="Points a minute of the token, within those of the user. [those of the user]", min=1, show_default=False),
+    ] = None,
     data_dir: DataDir = None,
 ) -> None:
     """Create a further bearer token and print it; it is shown only once."""
     from server.commands import user_operations as operations
 
-    typer.echo(run_async(operations.add_token(running_settings(data_dir, WITHOUT_OBJECT_STORE), email, name, expires)))
+    scopes = None if not scope else [each.value for each in scope]
+    typer.echo(run_async(operations.add_token(running_settings(data_dir, WITHOUT_OBJECT_STORE), email, name, expires, scopes, points)))
 
 
 @app.command("revoke")
@@ -233,7 +259,7 @@ def list_tokens(
     as_json: AsJson = False,
     data_dir: DataDir = None,
 ) -> None:
-    """List tokens, newest first: what they begin with, when they expire and were last used. A token itself is not stored."""
+    """List tokens, newest first: what they begin with and may be used for, when they expire and were last used. A token itself is not stored."""
     from server.commands import rendering
     from server.commands import user_operations as operations
 
@@ -242,9 +268,21 @@ def list_tokens(
     _print_next(page.next_cursor)
 
 
+@tokens.command("rotate")
+def rotate(
+    token: Token,
+    overlap: Annotated[str, typer.Option(help="Time for which the old token stays valid, such as `30m` or `1d`.")] = "1d",
+    data_dir: DataDir = None,
+) -> None:
+    """Create a token that replaces another, with its name, scopes and points, and print it. Both are valid for a time; then the old one ends."""
+    from server.commands import user_operations as operations
+
+    typer.echo(run_async(operations.rotate_token(running_settings(data_dir, WITHOUT_OBJECT_STORE), token, overlap)))
+
+
 @tokens.command("revoke")
 def revoke_one(
-    token: Annotated[str, typer.Argument(help="What it begins with, as `trellis token list` shows it, or its id.", metavar="TOKEN")],
+    token: Token,
     data_dir: DataDir = None,
 ) -> None:
     """Revoke one token. Streams and websockets opened with it are closed within seconds; other tokens stay valid."""

@@ -5,14 +5,16 @@ from __future__ import annotations
 from datetime import timedelta
 
 from pyotp.totp import TOTP
-from sqlalchemy import func, select, update
+from sqlalchemy import func, insert, select, update
 
 from db.core.viewer import SYSTEM
+from db.services.accounts.api_keys import MAX_KEYS
+from db.services.accounts.sessions import RECENT
 from db.services.mail import compose
 from db.settings import state_settings
-from db.tables import AccountToken, EmailMessage, User, UserSession
+from db.tables import AccountToken, ApiKey, EmailMessage, User, UserSession
 from tests.client import PASSWORD, Client
-from tests.endings import UNKNOWN, Endings, World, endings_of
+from tests.endings import UNKNOWN, Endings, World, endings_of, key_of
 
 
 async def _other_session(world: World) -> str:
@@ -236,3 +238,29 @@ async def regenerate_backup_codes(world: World) -> Endings:
     async with world.database.work(SYSTEM) as work:
         await work.run(update(User).values(totp_secret=None, totp_step=None))
     yield "WrongState", {"password": PASSWORD, "code": "000000"}
+
+
+@endings_of("createApiKey")
+async def create_api_key(world: World) -> Endings:
+    await _signed_in(world)
+    key = {"name": "nightly", "scopes": ["READ", "RUN"], "expiresAt": "2100-01-01T00:00:00Z", "pointsPerMinute": 600}
+    old = (await world.ada.one("{ apiKeys { edges { node { id } } } }"))["edges"][0]["node"]["id"]
+    yield "CreateApiKeyPayload", {**key, "replaces": old, "overlap": 3600}
+    yield "NotFound", {**key, "replaces": f"apikey_{UNKNOWN}"}
+    yield "InvalidInput", {**key, "scopes": []}
+    owner = key_of((await world.ada.one("{ viewer { id } }"))["id"])
+    async with world.database.work(SYSTEM) as work:
+        values = [{"user_id": owner, "name": "one of many", "prefix": "trk_", "token_sha256": bytes([i])} for i in range(MAX_KEYS)]
+        await work.run(insert(ApiKey).values(values))
+    yield "QuotaExceeded", key
+    async with world.database.work(SYSTEM) as work:
+        await work.run(update(UserSession).values(checked_at=func.now() - RECENT))
+    yield "WrongState", key
+
+
+@endings_of("revokeApiKey")
+async def revoke_api_key(world: World) -> Endings:
+    await _signed_in(world)
+    key = (await world.ada.one("{ apiKeys { edges { node { id } } } }"))["edges"][0]["node"]["id"]
+    yield "RevokeApiKeyPayload", {"id": key}
+    yield "NotFound", {"id": f"apikey_{UNKNOWN}"}

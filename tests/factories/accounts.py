@@ -1,8 +1,8 @@
-"""Users, whom fixtures create; their sessions, sign-ins that failed, and invitations."""
+"""Users, whom fixtures create; their sessions, sign-ins that failed, API keys and invitations."""
 
 from __future__ import annotations
 
-from db.tables import Invitation, LoginEvent, User, UserSession
+from db.tables import ApiKey, Invitation, LoginEvent, User, UserSession
 from tests.factories import Factory
 
 _ROWS = """
@@ -25,6 +25,10 @@ SELECT u.id, 'password', false, 'The password was wrong.', '192.0.2.1', 'curl/8.
 
 INSERT INTO invitations (email, role, invited_by_id, expires_at)
 SELECT i || '@example.com', 'member', u.id, now() + interval '7 days' FROM users u, generate_series(1, :count) i WHERE u.username = :owner;
+
+INSERT INTO api_keys (user_id, name, prefix, token_sha256, scopes, points_per_minute, expires_at, revoked_at, last_used_at)
+SELECT u.id, 'nightly', 'trk_00000000', sha256(uuid_send(gen_random_uuid())), ARRAY['read', 'run'], 600, now() + interval '1 day', now(), now()
+FROM users u, generate_series(1, :count) i WHERE u.username = :owner;
 """
 
 _STATES = """
@@ -54,5 +58,7 @@ SELECT i.email, 'somebody', 'no hash', i.id, now() + interval '48 hours' FROM in
 """
 
 FACTORY = Factory(
-    ids={"user": User, "session": UserSession, "login": LoginEvent, "invitation": Invitation}, rows=_ROWS, states=_STATES + _MAILS
+    ids={"user": User, "session": UserSession, "login": LoginEvent, "apikey": ApiKey, "invitation": Invitation},
+    rows=_ROWS,
+    states=_STATES + _MAILS,
 )

@@ -119,18 +119,18 @@ def variables(place: Place, target: str, own: Mapping[str, str]) -> dict[str, An
     values: dict[str, Any] = {}
     for name, argument in _root(place).args.items():
         if place.path[0] == name or isinstance(argument.type, GraphQLNonNull):
-            values[name] = _input_value(argument, place, (name,), target, own)
+            values[name] = input_value(argument, place, (name,), target, own)
     return values
 
 
-def _input_value(value: Value, place: Place, path: tuple[str, ...], target: str, own: Mapping[str, str]) -> Any:
+def input_value(value: Value, place: Place, path: tuple[str, ...], target: str, own: Mapping[str, str]) -> Any:
     named_type = get_named_type(value.type)
     if path == place.path:
         return [target] if place.is_list else target
     nullable_type = value.type.of_type if isinstance(value.type, GraphQLNonNull) else value.type
     if isinstance(named_type, GraphQLInputObjectType):
         inner = {
-            name: _input_value(field, place, (*path, name), target, own)
+            name: input_value(field, place, (*path, name), target, own)
             for name, field in named_type.fields.items()
             if isinstance(field.type, GraphQLNonNull) or place.path[: len(path) + 1] == (*path, name)
         }
@@ -286,12 +286,12 @@ async def test_an_anonymous_client_is_refused_everything(anonymous: Client) -> N
                 continue
             place = Place(operation, name, (), is_list=False)
             required = {key: value for key, value in field.args.items() if isinstance(value.type, GraphQLNonNull)}
-            values = {key: _input_value(value, place, (key,), "", _Anything()) for key, value in required.items()}
+            values = {key: input_value(value, place, (key,), "", AnyIds()) for key, value in required.items()}
             answer = await anonymous.post(document(place), **values)
             assert answer["data"] is None or set(answer["data"].values()) == {None}, name
             assert [error["extensions"]["code"] for error in answer["errors"]] == ["UNAUTHENTICATED"], name
 
 
-class _Anything(dict[str, str]):
+class AnyIds(dict[str, str]):
     def __missing__(self, _key: str) -> str:
         return f"job_{uuid4().hex}"

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import pytest
 import strawberry
 from graphql import build_schema
+from strawberry.schema.config import StrawberryConfig
 
+from db.queries import accounts
 from db.tables import Dataset
-from graph.core.ids import NODE_REGISTRY
-from graph.core.permissions import mutation, query, scopes
+from graph.accounts.types import Session
+from graph.core.ids import NODE_REGISTRY, Node
+from graph.core.permissions import Scope, mutation, query, require_declared_scopes, scopes
+from graph.core.scalars import SCALARS
 from graph.schema import schema
 from tests.factories import Factory, factories
-from tests.house.registration import registered, unreachable, without_argument, without_description, without_factory, without_scope
+from tests.house.registration import (
+    OTHER_SCOPES,
+    registered,
+    unreachable,
+    without_argument,
+    without_description,
+    without_factory,
+    without_scope,
+)
 
 CORE = schema._schema
 
@@ -99,8 +112,29 @@ def test_a_root_field_without_its_scope_is_reported() -> None:
 
     assert without_scope(strawberry.Schema(query=Query, mutation=Mutation)) == [
         "Query.reports has no scope: declare it with `query`, `mutation` or `subscription` of graph/core/permissions.py.",
-        "Mutation.createReport is for viewers who are signed in, and has to be for viewers who are signed in, with a role that may write.",
+        "Mutation.createReport has the scope READ, and has to have WRITE: change it, or add it to OTHER_SCOPES of tests/house/registration.py.",
     ]
+
+
+def test_a_type_without_a_scope_and_a_field_with_another_one_than_what_it_leads_to_are_refused() -> None:
+    with pytest.raises(TypeError, match="missing 1 required keyword-only argument: 'scope'"):
+        type("Report", (Node,), {}, prefix="report", found_by=accounts.by_id)
+
+    @strawberry.type
+    class Query:
+        @query(description="They are about the account.")
+        def sessions(self) -> list[Session]:
+            return []
+
+    with pytest.raises(TypeError, match=r"^Query\.sessions leads to Session, so its scope has to be ACCOUNT, and is READ\.$"):
+        require_declared_scopes(strawberry.Schema(query=Query, config=StrawberryConfig(scalar_map=SCALARS)))
+
+
+def test_what_is_about_the_account_is_not_open_to_who_reads() -> None:
+    assert [name for name in OTHER_SCOPES if "." in name and name not in scopes(schema)] == []
+    assert {scopes(schema)[f"Session.{name}"] for name in ("id", "ipAddress", "isCurrent")} == {Scope.ACCOUNT}
+    assert {scopes(schema)[f"Dataset.{name}"] for name in ("id", "versions", "owner")} == {Scope.READ}
+    assert "Column.name" not in scopes(schema), "a part of what has an id is selected with it"
 
 
 SDL = """

@@ -109,7 +109,7 @@ def shared_rights(patch: pytest.MonkeyPatch) -> None:
 
 def skipped_scope(patch: pytest.MonkeyPatch) -> None:
     """Root edges are open to everybody."""
-    patch.setattr(edges, "require_scope", lambda _scope, _context: None)
+    patch.setattr(edges, "require_scope", lambda _scope, _context, _place: None)
 
 
 def ignored_conditions(patch: pytest.MonkeyPatch) -> None:

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from db.core.viewer import UserRole, UserTier
+from db.core.viewer import ApiScope, UserRole, UserTier
 from server.cli import app
-from server.commands.users import Role, Tier
+from server.commands.users import Role, Scope, Tier
 
 ROOT = Path(__file__).parents[2]
 
@@ -62,8 +62,9 @@ def test_help_names_every_command() -> None:
         (("user", "quota"), ["--data-dir"]),
         (("user", "disable"), ["--data-dir"]),
         (("user", "enable"), ["--data-dir"]),
-        (("user", "token"), ["--name", "--expires", "--data-dir"]),
+        (("user", "token"), ["--name", "--expires", "--scope", "--points", "--data-dir"]),
         (("token", "list"), ["--user", "--limit", "--after", "--json", "--data-dir"]),
+        (("token", "rotate"), ["--overlap", "--data-dir"]),
         (("token", "revoke"), ["--data-dir"]),
         (("user", "revoke"), ["--data-dir"]),
         (("jobs", "list"), ["--status", "--queue", "--kind", "--owner", "--since", "--limit", "--after", "--json", "--data-dir"]),
@@ -129,6 +130,7 @@ def test_a_data_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     assert answer.stderr == f"The data folder {tmp_path}/file cannot be used: File exists. Choose another one with --data-dir.\n"
 
 
-def test_the_roles_and_tiers_of_the_command_line_are_those_of_the_state() -> None:
+def test_the_roles_tiers_and_scopes_of_the_command_line_are_those_of_the_state() -> None:
     assert [role.value for role in Role] == [role.value for role in UserRole]
     assert [tier.value for tier in Tier] == [tier.value for tier in UserTier]
+    assert [scope.value for scope in Scope] == [scope.value for scope in ApiScope]

@@ -85,6 +85,47 @@ async def test_a_token_expires_on_every_transport(ada: Client, database: Databas
         assert await wait_closed(again) == (4403, "Forbidden")
 
 
+async def test_a_token_has_the_scopes_and_points_that_it_was_given(ada: Client) -> None:
+    token = await told("user", "token", ADA, "--name", "nightly", "--scope", "read", "--scope", "RUN", "--points", "600")
+    rows = await json_lines("token", "list", "--user", ADA)
+    everything = ["READ", "WRITE", "RUN", "TRACK", "ACCOUNT", "BILLING"]
+    assert [(row["name"], row["scopes"], row["pointsPerMinute"]) for row in rows] == [
+        ("nightly", ["READ", "RUN"], 600),
+        ("first token", everything, None),
+    ]
+    assert "READ, RUN" in await told("token", "list")
+    client = Client(ada.url, token)
+    answer = await client.post(CREATE.replace("NAME", "wine"))
+    assert [error["extensions"]["scope"] for error in answer["errors"]] == ["WRITE"]
+    assert await client.one("{ viewer { username } }") == {"username": "ada"}
+    await client.close()
+    await told("user", "role", ADA, "admin")
+    assert [row["scopes"] for row in await json_lines("token", "list", "--user", ADA)] == [["READ", "RUN"], [*everything, "ADMIN"]]
+
+
+async def test_a_token_is_rotated_and_the_old_one_ends_by_itself(ada: Client) -> None:
+    old = await told("user", "token", ADA, "--name", "nightly", "--expires", "90d", "--scope", "read", "--points", "600")
+    new = await told("token", "rotate", old[:12], "--overlap", "1s")
+    assert await username(ada, new) == "ada"
+    newer, older, _ = await json_lines("token", "list", "--user", ADA)
+    assert (newer["prefix"], older["prefix"]) == (new[:12], old[:12])
+    for name in ("name", "scopes", "pointsPerMinute"):
+        assert newer[name] == older[name]
+    assert datetime.fromisoformat(newer["expiresAt"]) - datetime.fromisoformat(newer["createdAt"]) == timedelta(days=90)
+    async with asyncio.timeout(10):
+        while await username(ada, old) is not None:
+            await asyncio.sleep(0.05)
+    assert await username(ada, new) == "ada"
+    again = await trellis("token", "rotate", old[:12])
+    reason = f"No valid token begins with {old[:12]!r} or has this id. `trellis token list` shows them.\n"
+    assert (again.returncode, again.stderr) == (1, reason)
+    admins = await trellis("token", "rotate", ADMIN_TOKEN[:4])
+    assert (admins.returncode, admins.stderr) == (
+        1,
+        "token: This is the token of TRELLIS_ADMIN_TOKEN: change that setting, and start again.\n",
+    )
+
+
 @pytest.mark.parametrize("expires", ["soon", "0d", "-1d", "90"])
 async def test_a_lifetime_that_is_none_is_refused(ada: Client, expires: str) -> None:
     answer = await trellis("user", "token", ADA, f"--expires={expires}")

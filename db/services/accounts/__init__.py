@@ -1,6 +1,7 @@
 """Create and change users, their bearer tokens, and the admin of the installation."""
 
 from db.services.accounts.administration import administer, disable, enable, set_quota, set_role, set_tier
+from db.services.accounts.api_keys import NewKey, create_api_key, revoke_api_key
 from db.services.accounts.email_changes import EmailChanges
 from db.services.accounts.first_admin import ensure_admin
 from db.services.accounts.invitations import first_admin_id, invite, revoke_invitation
@@ -10,12 +11,13 @@ from db.services.accounts.registrations import NewRegistration, Registrations, V
 from db.services.accounts.second_factors import SecondFactors, reset_second_factor
 from db.services.accounts.sessions import end_session, require_recent_check, revoke_other_sessions, revoke_session
 from db.services.accounts.sign_in import FactorRequired, SignedIn, SignIns
-from db.services.accounts.tokens import add_token, new_token, record_token_use, revoke_token, revoke_tokens
+from db.services.accounts.tokens import add_token, new_token, record_token_use, replace_token, revoke_token, revoke_tokens
 from db.services.accounts.users import add_user, set_password_hash, update_account
 
 __all__ = [
     "EmailChanges",
     "FactorRequired",
+    "NewKey",
     "NewRegistration",
     "PasswordChanges",
     "Registrations",
@@ -26,6 +28,7 @@ __all__ = [
     "add_token",
     "add_user",
     "administer",
+    "create_api_key",
     "disable",
     "enable",
     "end_session",
@@ -35,8 +38,10 @@ __all__ = [
     "new_token",
     "password_hash",
     "record_token_use",
+    "replace_token",
     "require_recent_check",
     "reset_second_factor",
+    "revoke_api_key",
     "revoke_invitation",
     "revoke_other_sessions",
     "revoke_session",

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, func, or_, select
+from sqlalchemy import Row, select
 
 from db.core.work import Work
 from db.errors import NotFound
+from db.queries.accounts import is_valid_key
 from db.services import account_tokens
 from db.services.mail import registering, signing_in
 from db.services.mail.links import how_to_use
@@ -84,8 +85,7 @@ async def _password_reset(work: Work, settings: StateSettings, row: Row[Any]) ->
 
 
 async def _password_changed(work: Work, row: Row[Any]) -> list[str]:
-    is_valid = (ApiKey.revoked_at.is_(None), or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > func.now()))
-    statement = select(ApiKey.prefix, ApiKey.name).where(ApiKey.user_id == row.user_id, *is_valid).order_by(ApiKey.created_at.desc())
+    statement = select(ApiKey.prefix, ApiKey.name).where(ApiKey.user_id == row.user_id, is_valid_key()).order_by(ApiKey.created_at.desc())
     keys = await work.all(statement.limit(MAX_KEYS))
     changed = "the password of your account was changed, and your other sessions have ended."
     paragraphs = [f"{changed} If it was not you, reset your password now, and tell whoever runs this Trellis."]

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from db.core.networks import client_network
 from db.core.viewer import UserTier, Viewer
 from db.limits.lent_points import LentPoints
-from db.limits.token_buckets import TokenBuckets
+from db.limits.token_buckets import TakeResult, TokenBuckets
 from db.stores.redis import CircuitBreaker
 from db.stores.registered_documents import RegisteredDocuments
 from graph.core.rate_limit import RateLimitStatus, unlimited_status
@@ -69,16 +69,36 @@ class Gate:
     ) -> RateLimitStatus:
         """Take the points from the bucket of the viewer or, where nobody is signed in, of the address. Raises a GraphQLError, RATE_LIMITED.
 
-        A dry run takes one point. `prepaid_points` are subtracted. `is_part`: more are taken for the same request.
+        An API key with a limit of its own has a bucket too, from which they are taken as well; the status is that of the one with fewer points
+        left. A dry run takes one point. `prepaid_points` are subtracted. `is_part`: more are taken for the same request.
         """
-        rate = self.settings.rate_limit_anonymous if viewer is None else self._rates[viewer.tier]
-        if rate == 0 or self._points is None:
+        buckets = self._buckets(viewer, address)
+        if self._points is None or not buckets:
             return unlimited_status(cost)
-        bucket_name = f"address:{client_network(address)}" if viewer is None else f"user:{viewer.id.hex}"
-        take_result = await self._points.take(bucket_name, max((1 if is_dry_run else cost) - prepaid_points, 0), rate, is_part=is_part)
-        if not take_result.ok:
-            raise _rate_limited(cost, take_result.limit, take_result.remaining, ceil(take_result.retry_in))
-        return RateLimitStatus(cost, take_result.limit, take_result.remaining, datetime.now(UTC) + timedelta(seconds=take_result.full_in))
+        points = max((1 if is_dry_run else cost) - prepaid_points, 0)
+        tightest: TakeResult | None = None
+        for position, (name, rate) in enumerate(buckets):
+            result = await self._points.take(name, points, rate, is_part=is_part)
+            if not result.ok:
+                for taken_name, taken_rate in buckets[:position]:
+                    self._points.give_back(taken_name, points, taken_rate)
+                raise _rate_limited(cost, result.limit, result.remaining, ceil(result.retry_in))
+            if tightest is None or result.remaining < tightest.remaining:
+                tightest = result
+        assert tightest is not None
+        return RateLimitStatus(cost, tightest.limit, tightest.remaining, datetime.now(UTC) + timedelta(seconds=tightest.full_in))
+
+    def _buckets(self, viewer: Viewer | None, address: str | None) -> list[tuple[str, int]]:
+        """The buckets that a request takes points from, and the points that flow into each in a minute."""
+        if viewer is None:
+            rate = self.settings.rate_limit_anonymous
+            return [(f"address:{client_network(address)}", rate)] if rate else []
+        buckets: list[tuple[str, int]] = []
+        if viewer.points_per_minute is not None and viewer.key_id is not None:
+            buckets.append((f"key:{viewer.key_id.hex}", viewer.points_per_minute))
+        if rate := self._rates[viewer.tier]:
+            buckets.append((f"user:{viewer.id.hex}", rate))
+        return buckets
 
 
 def _rate_limited(cost: int, limit: int, remaining: int, seconds: int) -> GraphQLError:

@@ -66,7 +66,7 @@ class EdgeStep(ABC):
     async def run(self, run: Run, level: Level) -> None:
         try:
             if self.edge.scope is not None:
-                require_scope(self.edge.scope, run.context)
+                require_scope(self.edge.scope, run.context, self.field.field_name)
             values = await self._values(run, level)
         except Exception as error:  # noqa: BLE001 - it becomes the error of the field, masked where it was not meant for clients
             values = [run.fail(error, self.field)] * len(level.sources)

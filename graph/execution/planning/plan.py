@@ -1,7 +1,8 @@
 """Plans, their cache, and their execution in place of graphql-core's.
 
 A plan depends on the document, the name of the operation, and the variables of `@skip` and `@include`. It holds nothing of a viewer: rights
-are applied when it runs, by the scopes of root fields and by the policies in every statement.
+are applied when it runs, by the scopes of root fields and by the policies in every statement. It runs only for viewers who have the scopes
+that it needs below its roots.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from graph.execution.planning.leaves import INSTANCES, compile_plain_writer
 from graph.execution.planning.selections import Level, ObjectSelection, run_step
 from graph.execution.planning.steps import ResolverStep
 from graph.execution.planning.trace import ExecutionTrace
+from graph.execution.scopes import Needs, operation_needs
 
 MAX_VARIANTS = 16  # plans of one operation, by the variables of its conditions
 _CONDITIONS = frozenset({"skip", "include"})
@@ -41,7 +43,8 @@ _CONDITIONS = frozenset({"skip", "include"})
 class Plan:
     """The steps of one operation."""
 
-    def __init__(self, root: ObjectSelection, *, is_serial: bool) -> None:
+    def __init__(self, root: ObjectSelection, needs: Needs, *, is_serial: bool) -> None:
+        self.needs = needs
         self._root = root
         self._is_serial = is_serial
 
@@ -157,6 +160,13 @@ class Planner:
             raise Unplannable(plan.reason)
         return plan
 
+    def needs(self, executor: Any) -> Needs:
+        """Return the scopes that the operation needs, planned or not."""
+        try:
+            return self.plan(executor).needs
+        except Unplannable:
+            return operation_needs(executor, executor.variable_values.coerced)
+
     def _make(self, executor: Any, conditions: tuple[str, ...], values: tuple[Any, ...]) -> Plan | Unplannable:
         operation: OperationDefinitionNode = executor.operation
         root_type = executor.schema.get_root_type(operation.operation)
@@ -170,7 +180,8 @@ class Planner:
             root = PlanBuilder(executor.schema, operation, executor.fragments, variables).root(root_type)
         except Unplannable as reason:
             return reason
-        return Plan(root, is_serial=operation.operation is OperationType.MUTATION)
+        needs = operation_needs(executor, variables.coerced)
+        return Plan(root, needs, is_serial=operation.operation is OperationType.MUTATION)
 
 
 class _ConditionVisitor(Visitor):
