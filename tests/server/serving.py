@@ -16,10 +16,10 @@ from server.uvicorn_config import build_config
 
 
 @asynccontextmanager
-async def serving(limits: GraphSettings | None = None, **changes: Any) -> AsyncGenerator[str]:
-    """Run the real application in a real uvicorn with these settings; yield its address."""
+async def serving(limits: GraphSettings | None = None, *, shutdown_grace: int = 2, **changes: Any) -> AsyncGenerator[str]:
+    """Run the real application in a real uvicorn with these settings; yield its address. At the end, connections have `shutdown_grace` seconds."""
     settings = server_settings().model_copy(update=changes)
-    server = uvicorn.Server(build_config(create_app(settings, limits=limits), settings, port=0, timeout_graceful_shutdown=2))
+    server = uvicorn.Server(build_config(create_app(settings, limits=limits), settings, port=0, timeout_graceful_shutdown=shutdown_grace))
     task = asyncio.create_task(server._serve())  # pyright: ignore[reportPrivateUsage] - `serve` would install signal handlers
     while not server.started:
         await asyncio.sleep(0.01)

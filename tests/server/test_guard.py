@@ -16,10 +16,11 @@ from tests.server.serving import QUERY, RawConnection, post_request, raw_connect
 ANSWER = {"data": {"__typename": "Query"}}
 
 
-async def send_slowly(connection: RawConnection, data: bytes, pause: float = 0.05) -> float:
-    """Send a byte now and then until the other side closes; return how long that took."""
+async def send_slowly(connection: RawConnection, data: bytes, pause: float = 0.05) -> tuple[int, float]:
+    """Send a byte now and then until the other side closes; return how many were sent, and how long that took."""
     began = time.monotonic()
     response = asyncio.create_task(connection.read_to_end())
+    at = 0
     for at in range(len(data)):
         if response.done():
             break
@@ -30,7 +31,7 @@ async def send_slowly(connection: RawConnection, data: bytes, pause: float = 0.0
         await asyncio.sleep(pause)
     async with asyncio.timeout(5):
         await response
-    return time.monotonic() - began
+    return at, time.monotonic() - began
 
 
 async def test_a_head_or_a_body_that_trickles_is_closed_when_its_time_is_over() -> None:
@@ -39,10 +40,10 @@ async def test_a_head_or_a_body_that_trickles_is_closed_when_its_time_is_over() 
         async with raw_connection(url) as one, raw_connection(url) as two, raw_connection(url) as three, raw_connection(url) as four:
             await two.send(head, b"\r\n\r\n")
             await three.send(b"POST /graphql HTTP/1.1\r\nhost: t\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n")
-            took = await asyncio.gather(
+            sent = await asyncio.gather(
                 send_slowly(one, head), send_slowly(two, body), send_slowly(three, b"1\r\n{\r\n" * 50), send_slowly(four, b"\r\n" * 100)
             )
-    assert all(0.3 < seconds < 3 for seconds in took), took
+    assert all(count < 60 and seconds > 0.3 for count, seconds in sent), sent  # half a second is time for ten bytes
 
 
 CHUNKED = b"POST /graphql HTTP/1.1\r\nhost: t\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -210,7 +211,7 @@ async def test_an_answer_that_nobody_reads_is_given_up(ada: Client, monkeypatch:
 
 
 async def test_a_stopping_process_does_not_wait_for_its_streams(ada: Client) -> None:
-    async with serving() as url:
+    async with serving(shutdown_grace=60) as url:
         client = Client(url, ada.token)
         body = {"query": "subscription { jobUpdates { id } }"}
         streams = [
@@ -220,7 +221,7 @@ async def test_a_stopping_process_does_not_wait_for_its_streams(ada: Client) -> 
             for _ in range(3)
         ]
         began = time.monotonic()
-    assert time.monotonic() - began < 1.5  # the grace period is two seconds
+    assert time.monotonic() - began < 30  # half of the grace period
     for stream in streams:
         await stream.aclose()
     await client.close()

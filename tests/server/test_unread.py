@@ -85,13 +85,11 @@ def paused_streams() -> list[LimitedHttpProtocol]:
     ]
 
 
-async def wait_until(condition: Callable[[], bool], seconds: float = 20) -> float:
-    """Return how many seconds it took."""
-    began = time.monotonic()
+async def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
+    """Wait for less than it takes until the pings (31 s) or the general deadline of what is sent (60 s) would end a connection."""
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.05)
-    return time.monotonic() - began
 
 
 async def write_events_until(database: Database, job: UUID, condition: Callable[[], bool]) -> None:
@@ -140,7 +138,7 @@ async def blocked_stream(url: str, client: Client, database: Database) -> AsyncG
 
 async def test_pings_find_out_who_does_not_read(ada: Client, notifying_database: Database) -> None:
     async with serving(socket_ping_interval=0.3) as url, blocked_socket(url, ada, notifying_database):
-        assert await wait_until(lambda: not open_sockets()) < 5
+        await wait_until(lambda: not open_sockets())
 
 
 async def test_who_writes_without_reading_has_a_deadline(
@@ -149,7 +147,7 @@ async def test_who_writes_without_reading_has_a_deadline(
     monkeypatch.setattr("server.protocol.websocket_protocol.SEND_TIMEOUT", 0.5)
     async with blocked_socket(ada.url, ada, notifying_database) as connection:
         await connection.send(message(type="pong"))
-        assert await wait_until(lambda: not open_sockets()) < 2
+        await wait_until(lambda: not open_sockets())
 
 
 async def test_a_token_that_is_revoked_closes_a_socket_that_is_not_read(
@@ -157,7 +155,7 @@ async def test_a_token_that_is_revoked_closes_a_socket_that_is_not_read(
 ) -> None:
     async with blocked_socket(ada.url, ada, notifying_database):
         await revoke_tokens(settings, "ada@example.org")
-        assert await wait_until(lambda: not open_sockets()) < 2
+        await wait_until(lambda: not open_sockets())
 
 
 async def test_pings_that_are_not_read_either_are_the_end(ada: Client, notifying_database: Database) -> None:
@@ -165,7 +163,7 @@ async def test_pings_that_are_not_read_either_are_the_end(ada: Client, notifying
         (protocol,) = open_sockets()
         before = protocol.transport.get_write_buffer_size()
         await connection.send(frame(b"x" * 125, 9) * 500)
-        assert await wait_until(lambda: not open_sockets()) < 2
+        await wait_until(lambda: not open_sockets())
         assert protocol.transport.get_write_buffer_size() <= before
 
 
@@ -180,7 +178,7 @@ async def test_a_close_that_is_not_read_ends_the_connection_all_the_same(ada: Cl
         await connection.send(message(type="connection_init", payload=bearer(ada)))
         await connection.read_until(b"connection_ack")
         await connection.send(message(type="subscribe"))
-        assert await wait_until(lambda: not open_sockets()) < 2
+        await wait_until(lambda: not open_sockets())
 
 
 async def test_a_token_that_is_revoked_ends_a_stream_that_is_not_read(
@@ -188,14 +186,14 @@ async def test_a_token_that_is_revoked_ends_a_stream_that_is_not_read(
 ) -> None:
     async with blocked_stream(ada.url, ada, notifying_database):
         await revoke_tokens(settings, "ada@example.org")
-        assert await wait_until(lambda: not paused_streams()) < 2
+        await wait_until(lambda: not paused_streams())
 
 
 async def test_shutdown_does_not_wait_for_clients_that_do_not_read_and_notifies_those_that_do(
     ada: Client, notifying_database: Database
 ) -> None:
     async with AsyncExitStack() as clients:
-        server = serving()
+        server = serving(shutdown_grace=60)
         url = await server.__aenter__()
         await clients.enter_async_context(blocked_socket(url, ada, notifying_database))
         await clients.enter_async_context(blocked_stream(url, ada, notifying_database))
@@ -205,7 +203,7 @@ async def test_shutdown_does_not_wait_for_clients_that_do_not_read_and_notifies_
         assert stream.status_code == 200
         began = time.monotonic()
         await server.__aexit__(None, None, None)
-        assert time.monotonic() - began < 1.9, "before the server aborts the remaining connections"
+        assert time.monotonic() - began < 30, "before the server aborts the remaining connections"
         assert await wait_closed(attentive) == (1012, "")
         async with asyncio.timeout(1):
             with pytest.raises(httpx.RemoteProtocolError):
