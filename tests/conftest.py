@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Generator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -51,6 +52,10 @@ from tests.xdist_groups import (
 
 # Until the tests are collected: imports make hardly any garbage, and its collector would walk through all that is imported again and again.
 gc.disable()
+
+# httpcore tries to import sniffio with each of its locks, and Python would search for it each time: a twentieth of the CPU time of tests.
+if find_spec("sniffio") is None:
+    sys.modules["sniffio"] = None  # pyright: ignore[reportArgumentType] - "not installed", as the import system remembers it
 
 # Disable rate limits: the tests of a file together exceed them. Tests of rate limits set their own.
 os.environ.update({f"TRELLIS_RATE_LIMIT_{who}": "0" for who in ("ANONYMOUS", "FREE", "PRO", "ENTERPRISE")})

@@ -321,7 +321,7 @@ class Cluster:
             except httpx.HTTPError:
                 return False
 
-        async with httpx.AsyncClient(timeout=5) as client:
+        async with httpx.AsyncClient(timeout=5, verify=False) as client:
             await eventually(ready, START_TIMEOUT)
 
     # The servers

@@ -315,7 +315,7 @@ def test_what_is_kept_of_documents_is_bounded_by_their_number_and_their_length()
 
 
 async def test_an_unknown_path_of_asking_is_no_document(ada: Client) -> None:
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(verify=False) as http:
         answer = await http.post(
             f"{ada.url}/graphql", json={"documentId": None, "query": None}, headers={"Authorization": f"Bearer {ada.token}"}
         )

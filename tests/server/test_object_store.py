@@ -46,7 +46,7 @@ async def store(shared_store: ObjectStore) -> ObjectStore:
 
 @pytest.fixture
 async def client() -> AsyncGenerator[httpx.AsyncClient]:
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(verify=False) as client:
         yield client
 
 

@@ -101,7 +101,7 @@ async def test_a_body_is_asked_for_only_when_its_signature_is_good(servers: Embe
 async def test_bodies_pass_through_as_they_come(servers: EmbeddedServers) -> None:
     url = await presigned(servers, "put_object", "packed")
     packed = gzip.compress(b"x,y\n1,2\n")
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(verify=False) as client:
         assert (await client.put(url, content=packed, headers={"Content-Encoding": "gzip"})).status_code == 200
         assert path_of(servers, "packed").read_bytes() == packed
 
@@ -122,7 +122,7 @@ async def test_bodies_pass_through_as_they_come(servers: EmbeddedServers) -> Non
 async def test_no_character_of_a_signed_address_is_changed(servers: EmbeddedServers, name: str) -> None:
     """viur-framework/viur-core#1697, minio/minio-js#1040, minio/minio#8897."""
     disposition = f"attachment; filename*=UTF-8''{name}" if name.isascii() else 'attachment; filename="a + b;*!\'.csv"'
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(verify=False) as client:
         assert (await client.put(await presigned(servers, "put_object", name), content=b"x")).status_code == 200
         answer = await client.get(await presigned(servers, "get_object", name, ResponseContentDisposition=disposition))
     assert (answer.status_code, answer.content, answer.headers["content-disposition"]) == (200, b"x", disposition)
@@ -130,7 +130,7 @@ async def test_no_character_of_a_signed_address_is_changed(servers: EmbeddedServ
 
 async def test_a_client_that_does_not_read_costs_no_memory(servers: EmbeddedServers) -> None:
     url = await presigned(servers, "get_object", "large")
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(verify=False) as client:
         await client.get(url)  # buffers that the proxy keeps
         before = process_of(servers, "objects-proxy").memory_info().rss
         async with client.stream("GET", url) as answer:
@@ -173,7 +173,7 @@ async def test_pipelined_requests_are_answered_in_their_order(servers: EmbeddedS
 async def test_a_download_that_the_store_does_not_finish_is_cut_and_not_ended(servers: EmbeddedServers) -> None:
     url = await presigned(servers, "get_object", "large")
     store = service(servers, "objects")
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(verify=False) as client:
         async with client.stream("GET", url) as answer:
             assert answer.status_code == 200
             process_of(servers, "objects").send_signal(signal.SIGKILL)

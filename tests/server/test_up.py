@@ -42,7 +42,7 @@ class Up:
     def viewer(self) -> str:
         token = (self.data_dir / "admin-token").read_text().strip()
         headers = {"Authorization": f"Bearer {token}"}
-        answer = httpx.post(f"{self.url}/graphql", json={"query": "{ viewer { email } }"}, headers=headers, timeout=10)
+        answer = httpx.post(f"{self.url}/graphql", json={"query": "{ viewer { email } }"}, headers=headers, timeout=10, verify=False)
         return answer.json()["data"]["viewer"]["email"]
 
 
@@ -116,7 +116,7 @@ def test_one_line_says_where_it_is_and_where_the_token_lies(up: Up) -> None:
     assert lines == [f"Trellis is ready at {up.url}/graphql; the admin's token is in {up.data_dir}/admin-token"]
     assert {stat.S_IMODE((up.data_dir / name).stat().st_mode) for name in ("admin-token", "secret-key")} == {0o600}
     assert up.viewer() == "admin@trellis.local"
-    assert httpx.get(f"{up.url}/readyz?strict").status_code == 200
+    assert httpx.get(f"{up.url}/readyz?strict", verify=False).status_code == 200
 
 
 def test_a_second_start_on_the_folder_names_the_first_and_ends(up: Up) -> None:
@@ -138,7 +138,9 @@ def test_another_user_is_made_beside_the_running_servers(up: Up) -> None:
     assert completed.returncode == 0, completed.stderr
     token = completed.stdout.strip()
     assert re.fullmatch(r"trk_[0-9a-f]{8}_[\w-]{43}", token)
-    response = httpx.post(f"{up.url}/graphql", json={"query": "{ viewer { email } }"}, headers={"Authorization": f"Bearer {token}"})
+    response = httpx.post(
+        f"{up.url}/graphql", json={"query": "{ viewer { email } }"}, headers={"Authorization": f"Bearer {token}"}, verify=False
+    )
     assert response.json() == {"data": {"viewer": {"email": "ada@example.org"}}}
     again = subprocess.run(add, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
     assert (again.returncode, again.stdout) == (1, "")
@@ -150,7 +152,9 @@ def test_a_child_that_dies_comes_back_at_the_same_address(up: Up, victim: str) -
     before = up.children()[victim]
     before.kill()
     assert eventually(lambda: up.children()[victim].pid != before.pid, 20)
-    assert eventually(lambda: httpx.get(f"{up.url}/readyz?strict").status_code == 200, 40), httpx.get(f"{up.url}/readyz").text
+    assert eventually(lambda: httpx.get(f"{up.url}/readyz?strict", verify=False).status_code == 200, 40), httpx.get(
+        f"{up.url}/readyz", verify=False
+    ).text
     assert up.viewer() == "admin@trellis.local"
     assert re.search(r"child_exited .*child=", up.output.read_text())
 
