@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 import socket
 import struct
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
+
+if TYPE_CHECKING:
+    from asyncio import StreamReader
 
 # The result for the widest table has 7 MB, and several times that if its texts are escaped; more belongs in a file.
 MAX_FRAME_BYTES = 32 * 1024**2
@@ -64,8 +66,10 @@ def sanitize(value: Any) -> Any:
     return value
 
 
-async def read(reader: asyncio.StreamReader) -> dict[str, Any] | None:
+async def read(reader: StreamReader) -> dict[str, Any] | None:
     """Read the next message; None at the end of the stream."""
+    import asyncio  # a forkserver imports this module and has no event loop
+
     try:
         (length,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
         if length > MAX_FRAME_BYTES:
