@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -119,6 +120,15 @@ def _needs_no_shared_servers(config: pytest.Config) -> bool:
     """Return whether all requested tests start servers of their own."""
     paths = [config.invocation_params.dir / argument.partition("::")[0] for argument in config.args]
     return all(path.is_relative_to(Path(__file__).parent / "faults") for path in paths)
+
+
+@pytest.fixture
+def seed(request: pytest.FixtureRequest) -> int:
+    """Of what a test generates: the same in each run of `make test`, a new one for each exhaustive test. TEST_SEED repeats one."""
+    is_exhaustive = request.node.get_closest_marker("exhaustive") is not None
+    chosen = int(os.environ.get("TEST_SEED") or (secrets.randbelow(2**32) if is_exhaustive else 1))
+    print(f"TEST_SEED={chosen}")
+    return chosen
 
 
 @pytest.fixture(scope="session")

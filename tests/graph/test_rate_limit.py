@@ -47,6 +47,11 @@ async def post_query(url: str, token: str | None, query: str = TEN, **headers: s
         return await http.post(f"{url}/graphql", json={"query": query}, headers=headers)
 
 
+def flowed_back(began: float) -> float:
+    """The points that a FREE viewer has got back since then, at a hundred a minute."""
+    return (time.monotonic() - began) * 100 / 60
+
+
 async def test_a_viewer_who_has_spent_all_is_told_when_to_retry(rate_limited_server: str, ada: Client, bob: Client) -> None:
     for _ in range(10):
         assert (await post_query(rate_limited_server, ada.token)).json()["data"] == {"datasets": {"edges": []}}
@@ -70,13 +75,14 @@ async def test_what_was_refused_is_not_charged_and_points_flow_back(rate_limited
     waits = [int((await post_query(rate_limited_server, ada.token)).headers["retry-after"]) for _ in range(5)]
     assert waits == sorted(waits, reverse=True)
     await asyncio.sleep(1.3)
+    began = time.monotonic()
     cheap = await post_query(rate_limited_server, ada.token, "{ rateLimit(dryRun: true) { remaining resetAt } }")
     before = cheap.json()["data"]["rateLimit"]["remaining"]
     await asyncio.sleep(1.3)
     after = (await post_query(rate_limited_server, ada.token, "{ rateLimit(dryRun: true) { remaining resetAt } }")).json()["data"][
         "rateLimit"
     ]
-    assert after["remaining"] - before in {1, 2, 3}, "two points, of which this query took one"
+    assert 1 <= after["remaining"] - before <= flowed_back(began), "two points or more, of which this query took one"
     assert datetime.now(UTC) < datetime.fromisoformat(after["resetAt"]) < datetime.now(UTC) + timedelta(minutes=1)
 
 
@@ -87,15 +93,16 @@ async def test_rate_limit_returns_what_was_taken_and_a_dry_run_takes_a_point(rat
         "limit": 100,
         "remaining": 90,
     }
+    began = time.monotonic()
     dry_query = query.replace("rateLimit", "rateLimit(dryRun: true)")
     for _ in range(3):
         data = (await post_query(rate_limited_server, ada.token, dry_query)).json()["data"]
         assert data.keys() == {"rateLimit"}
         assert (data["rateLimit"]["cost"], data["rateLimit"]["limit"]) == (10, 100)
-        assert 86 <= data["rateLimit"]["remaining"] <= 91
+        assert 86 <= data["rateLimit"]["remaining"] <= 91 + flowed_back(began)
     cost = (await post_query(rate_limited_server, ada.token, TEN, **{"X-Trellis-Cost": "1"})).json()["extensions"]["cost"]
     assert (cost["requested"], cost["limit"], cost["maximum"]) == (10, 100, 10_000)
-    assert 76 <= cost["remaining"] <= 82
+    assert 76 <= cost["remaining"] <= 82 + flowed_back(began)
 
 
 async def test_the_tier_sets_the_rate(rate_limited_server: str, ada: Client, notifying_database: Database) -> None:
@@ -217,7 +224,7 @@ async def test_without_redis_each_process_gives_out_half_and_nobody_waits_for_it
         began = time.perf_counter()
         for _ in range(100):
             await buckets.take("other", 1, 1_000)
-        assert time.perf_counter() - began < 1
+        assert time.perf_counter() - began < 10  # a fifth of a second each would be twenty
     assert sum(result.ok for result in results) == 50
     assert {result.limit for result in results} == {500}
     assert all(result.retry_in > 0 for result in results if not result.ok)
@@ -240,8 +247,8 @@ async def test_a_redis_that_says_nothing_holds_an_operation_up_for_a_fifth_of_a_
         for _ in range(20):
             assert (await buckets.take("user", 1, 1_000)).ok
         rest = time.perf_counter() - began
-    assert 0.15 < first < 0.6
-    assert rest < 0.2
+    assert 0.15 < first < 2
+    assert rest < 2  # a fifth of a second each would be four
 
 
 async def script_calls(redis: Redis) -> int:
@@ -270,12 +277,14 @@ async def test_what_a_process_lends_spares_redis_and_is_counted(settings: StateS
         buckets = TokenBuckets(redis, CircuitBreaker())
         points, other = LentPoints(buckets), LentPoints(buckets)
         before = await script_calls(redis)
+        began = time.monotonic()
         results = [await points.take(name, 1, 1_000) for _ in range(100)]
         calls = await script_calls(redis) - before
         assert all(result.ok for result in results)
         # One for the first, then one for every 40 that were lent, and one more a second on a slow machine.
-        assert calls <= 5
-        assert results[-1].remaining - 900 in range(10)
+        seconds = time.monotonic() - began
+        assert calls <= 5 + seconds
+        assert 0 <= results[-1].remaining - 900 <= 10 + seconds * 1_000 / 60
         seen_by_other = (await other.take(name, 0, 1_000)).remaining
         assert seen_by_other - results[-1].remaining <= 40
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import random
-import secrets
 from collections.abc import AsyncGenerator, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -216,11 +214,3 @@ async def both(database: Database, live_server: LiveServer) -> AsyncGenerator[Bo
     yield Both(Viewers(*clients), pool)
     for client in clients:
         await client.close()
-
-
-@pytest.fixture
-def seed() -> str:
-    """A new seed for each run; PLAN_SEED repeats one."""
-    chosen = os.environ.get("PLAN_SEED") or secrets.token_hex(4)
-    print(f"PLAN_SEED={chosen}")
-    return chosen

@@ -12,7 +12,7 @@ from db.core import prepared
 from tests.planning.conftest import Both, send
 
 
-async def test_a_second_execution_of_a_document_builds_no_sql(both: Both, seed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_second_execution_of_a_document_builds_no_sql(both: Both, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     built: list[str] = []
     compile_cached: Any = ClauseElement._compile_w_cache
     prepare_select = prepared._prepare

@@ -20,7 +20,7 @@ CRASH = b"Internal Server Error"
 @pytest.mark.parametrize("count", [200, exhaustive(10_000)])
 @pytest.mark.timeout(1_800)
 async def test_generated_operations_have_the_same_responses_with_and_without_a_plan(
-    both: Both, seed: str, count: int, monkeypatch: pytest.MonkeyPatch
+    both: Both, seed: int, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with_data = executed = crashes = 0
     with injected_faults(monkeypatch) as faults:
@@ -36,7 +36,7 @@ async def test_generated_operations_have_the_same_responses_with_and_without_a_p
                 continue
             difference = await both.difference(operation, client, planned, expected)
             assert difference is None, (
-                f"operation {number} of PLAN_SEED={seed}, faults {faults.salt}:\n{operation.text}\n{orjson.dumps(operation.variables).decode()}\n{difference}"
+                f"operation {number} of TEST_SEED={seed}, faults {faults.salt}:\n{operation.text}\n{orjson.dumps(operation.variables).decode()}\n{difference}"
             )
             executed += b'"data":' in planned
             with_data += b'"data":{' in planned

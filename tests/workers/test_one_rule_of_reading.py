@@ -100,10 +100,8 @@ def check_against_others(table: Table, frame: pl.DataFrame) -> None:
                 assert ours.equals(other.fill_nan(None), check_names=False), content.kind
 
 
-@pytest.mark.parametrize("count", [125] * 4 + [exhaustive(500)] * 40)
-def test_a_table_is_the_same_in_every_format(tmp_path: Path, count: int) -> None:
-    seed = random.randrange(2**32)
-    print("seed", seed)
+@pytest.mark.parametrize("count", [250] + [exhaustive(500)] * 40)
+def test_a_table_is_the_same_in_every_format(tmp_path: Path, seed: int, count: int) -> None:
     for number in range(count):
         rng = random.Random(seed + number)
         table = generate_table(rng)
@@ -114,10 +112,9 @@ def test_a_table_is_the_same_in_every_format(tmp_path: Path, count: int) -> None
             raise
 
 
-def test_profile_and_preview_are_the_same_in_every_format(tmp_path: Path) -> None:
-    seed = random.randrange(2**32)
-    print("seed", seed)
-    for number in range(6):
+@pytest.mark.parametrize("count", [6, exhaustive(60)])
+def test_profile_and_preview_are_the_same_in_every_format(tmp_path: Path, seed: int, count: int) -> None:
+    for number in range(count):
         table = generate_table(random.Random(seed + number)).without(set[str]().union(*EXCLUDED.values()))
         results = [run_ingest(tmp_path, write_table(table, form), f"table.{form}")[0] for form in FORMATS]
         for result, form in zip(results, FORMATS, strict=True):

@@ -14,6 +14,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from tests.exhaustive import exhaustive
 from tests.workers.ingest_runner import column_types, ingest_error, issue_locations, run_ingest
 from workers.ml import limits
 
@@ -248,14 +249,13 @@ def test_an_announced_size_or_checksum_that_does_not_match_goes_before_every_oth
     assert ingest_error(tmp_path, b"", sha256="0" * 64).code == "UPLOAD_MISMATCH"
 
 
-def test_random_tables_come_back_as_they_were_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("count", [60, exhaustive(600)])
+def test_random_tables_come_back_as_they_were_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, count: int) -> None:
     """Compared with Python's csv module, which writes them; small blocks, so that rows span block ends."""
     monkeypatch.setattr(limits, "BLOCK_BYTES", 512)
-    seed = random.randrange(2**32)
-    print("seed", seed)
     rng = random.Random(seed)
     alphabet = ["a", "b", "ü", "漢", " ", "\n", "\r\n", '"', "'", ",", ";", "x", "y", "\t", "|", "7"]
-    for _ in range(60):
+    for _ in range(count):
         width, height = rng.randint(2, 5), rng.randint(3, 40)
         names = [f"name{place}" for place in range(width)]
         rows = [["w" + "".join(rng.choices(alphabet, k=rng.randint(0, 12))) for _ in names] for _ in range(height)]

@@ -14,6 +14,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
+from tests.exhaustive import exhaustive
 from tests.workers.ingest_runner import column_types, issue_locations, run_ingest
 from tests.workers.test_bad_files import parquet, workbook
 from workers.ml import limits
@@ -51,10 +52,9 @@ def test_columns_of_a_json_object_are_a_table(tmp_path: Path) -> None:
     assert frame.rows() == [(1, "x"), (2, None)]
 
 
-def test_random_objects_come_back_through_small_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("count", [400, exhaustive(4_000)])
+def test_random_objects_come_back_through_small_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, count: int) -> None:
     monkeypatch.setattr(limits, "BLOCK_BYTES", 1_024)
-    seed = random.randrange(2**32)
-    print("seed", seed)
     rng = random.Random(seed)
     alphabet = ["a", "é", '"', "\\", "[", "{", "}", "]", ",", ":", "\n", "漢"]
     rows = [
@@ -64,7 +64,7 @@ def test_random_objects_come_back_through_small_blocks(tmp_path: Path, monkeypat
             "s": "w" + "".join(rng.choices(alphabet, k=9)),
             "o": {"k": "".join(rng.choices(alphabet, k=4))},
         }
-        for _ in range(400)
+        for _ in range(count)
     ]
     for name, data in (("a.json", json.dumps(rows)), ("a.jsonl", "\n".join(json.dumps(row) for row in rows))):
         _, frame = run_ingest(tmp_path, data.encode(), name)
