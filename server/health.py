@@ -16,7 +16,7 @@ from starlette.routing import BaseRoute, Route
 
 from db.core.work import Database
 from db.errors import DatabaseNotMigrated, Unavailable
-from db.migrations import latest_revision
+from db.migrations import revisions
 from db.queries.jobs import live_workers
 from db.settings import StateSettings
 from server import metrics_endpoint
@@ -43,8 +43,9 @@ class ProbeResult:
 async def _postgres(state: State) -> None:
     async with state.database.read() as connection:
         revision = (await connection.exec_driver_sql("SELECT max(version_num) FROM alembic_version")).scalar()
-    if revision is None or revision < latest_revision():  # during a rolling release it may be a later one
-        raise ProbeFailed(f"the database is at revision {revision}, this release needs {latest_revision()}: run `trellis migrate`")
+    *earlier, needed = revisions()
+    if revision is None or revision in earlier:  # during a rolling release it may be a later one
+        raise ProbeFailed(f"the database is at revision {revision}, this release needs {needed}: run `trellis migrate`")
 
 
 async def _redis(state: State) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,12 +11,19 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 HERE = Path(__file__).parent
+_REVISION = re.compile(r"^revision(?:: [^=]+)? = \"?(\w+)", re.MULTILINE)
+_DOWN_REVISION = re.compile(r"^down_revision(?:: [^=]+)? = \"?(\w+)", re.MULTILINE)
 
 
 @cache
-def latest_revision() -> str:
-    """Return the revision that this release needs. Revisions are numbers of four digits, so that a later one compares greater."""
-    return max(path.name[:4] for path in (HERE / "versions").glob("[0-9]*.py"))
+def revisions() -> list[str]:
+    """The revisions from the first to the one that this release needs. Read without Alembic, which the API does not load."""
+    texts = [path.read_text() for path in (HERE / "versions").glob("[0-9]*.py")]
+    following = {_DOWN_REVISION.findall(text)[0]: _REVISION.findall(text)[0] for text in texts}
+    chain = [following["None"]]
+    while chain[-1] in following:
+        chain.append(following[chain[-1]])
+    return chain
 
 
 def configuration(database_url: str) -> Config:

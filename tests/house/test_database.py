@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 
 from db.core.viewer import SYSTEM
 from db.core.work import Database
-from db.migrations import configuration
+from db.migrations import configuration, revisions
 from db.migrations.enums import change_enum
 from db.migrations.functions import newest_functions
 from db.migrations.partitions import include_name
@@ -111,7 +111,9 @@ async def test_the_values_of_an_enum_change_in_one_line(clean: None, database: D
 
 
 def test_history_has_one_head() -> None:
-    assert len(ScriptDirectory.from_config(configuration("")).get_heads()) == 1
+    scripts = ScriptDirectory.from_config(configuration(""))
+    assert scripts.get_heads() == [revisions()[-1]]
+    assert [script.revision for script in scripts.walk_revisions()][::-1] == revisions()
 
 
 @pytest.fixture

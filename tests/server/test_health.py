@@ -13,7 +13,7 @@ from starlette.applications import Starlette
 
 from db.core.viewer import SYSTEM
 from db.core.work import Database
-from db.migrations import latest_revision
+from db.migrations import revisions
 from db.queries import accounts, jobchanges, jobevents
 from db.services import workers
 from db.settings import StateSettings
@@ -114,7 +114,7 @@ async def test_a_database_without_this_release_says_so(settings: StateSettings, 
             await asyncio.sleep(health.CACHE_SECONDS)
             answer = await client.get("/readyz")
             assert answer.json()["services"]["postgres"]["reason"] == (
-                f"the database is at revision 0001, this release needs {latest_revision()}: run `trellis migrate`"
+                f"the database is at revision 0001, this release needs {revisions()[-1]}: run `trellis migrate`"
             )
         for command in (("user", "add", "eve@example.org", "--username", "eve"), ("jobs", "list"), ("worker",)):
             said = await trellis(*command, TRELLIS_DATABASE_URL=f"{base}/{name}")
