@@ -25,7 +25,7 @@ from workers.runtime.body_runner import BodyFailed
 PARQUET = "application/vnd.apache.parquet"
 MAX_PROFILE_IN_ROW = 1024**2
 COPY, STORE = "copy", "store"  # the stages outside the body
-STAGES = (COPY, stages.READ, stages.PROFILE, STORE)
+STAGES = {COPY: "Copy", stages.READ: "Read", stages.PROFILE: "Profile", STORE: "Store"}  # with their titles
 
 
 @task(JobKind.INGEST)
@@ -42,7 +42,7 @@ async def ingest(attempt: Attempt) -> Effects:
     folder.mkdir()
     checkpoints = attempt.checkpoints
     checkpoints.key_prefix, checkpoints.content_type = f"{prefix}/processed/{attempt.key}", PARQUET
-    await attempt.begin_nodes([(key, key) for key in STAGES])
+    await attempt.begin_nodes([(key, key) for key in STAGES], STAGES)
     with attempt.stage(COPY) as output:
         raw, table, parts = await _load_checkpoints(attempt, upload, source, folder / "processed.parquet")
         if raw is None:

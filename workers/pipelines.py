@@ -17,6 +17,7 @@ from db.services.jobs import Failure, target_of
 from db.tables import Artifact, Dataset, DatasetVersion, Pipeline, PipelineSnapshot, Run, StoredObject
 from db.tables.jobs import JobKind
 from workers.datasets import PARQUET, store_profile
+from workers.ml.steps.registry import STEPS
 from workers.registry import task
 from workers.runtime.attempt import Attempt, Effects
 from workers.runtime.failures import BodyFailed
@@ -80,7 +81,8 @@ async def _run(attempt: Attempt, **options: Any) -> dict[str, Any]:
     job = attempt.job
     data = await _load_data(attempt)
     definition = data.definition
-    await attempt.begin_nodes([(node["key"], node["step"]) for node in definition["nodes"]])
+    titles = {key: step.title for key, step in STEPS.items()}
+    await attempt.begin_nodes([(node["key"], node["step"]) for node in definition["nodes"]], titles)
     attempt.progress(0, "Downloading")
     source, folder = attempt.folder / "data.parquet", attempt.folder / "out"
     folder.mkdir()

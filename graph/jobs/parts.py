@@ -113,7 +113,9 @@ class JobEvent:
     type: JobEventType = strawberry.field(description="What happened.")
     status: JobStatus = strawberry.field(description="The status of the job after the event.")
     progress: int = strawberry.field(description="The progress of the job in percent, 0 to 100.")
-    step: str | None = strawberry.field(description="The part of the job that it concerns.")
+    step: str | None = strawberry.field(
+        description="The part of the job that it concerns. Parts that start or complete at about the same time share an event; `data.nodes` has their keys."
+    )
     message: str | None = strawberry.field(description="Its text, for display.")
     data: JSON | None = strawberry.field(description="Its structured data; the keys depend on the type.")
     created_at: datetime = strawberry.field(description="When it happened.")

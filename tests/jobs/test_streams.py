@@ -39,6 +39,26 @@ async def test_events_are_numbered_without_a_gap_and_end_with_the_terminal_one(a
     assert [event async for event in ada.events(job, after=live[-1]["cursor"])] == []
 
 
+async def test_an_event_names_the_parts_that_it_is_about_though_it_is_written_later(ada: Client, worker: object) -> None:
+    """A training of more than one write of reports, so that a part completes while the next one runs."""
+    job, _ = await start_training(ada, rounds=400)
+    titles = {"data": "Dataset", "train": "Train LightGBM"}
+    began: list[str] = []
+    ended: list[str] = []
+    async for event in ada.events(job):
+        nodes = [node["key"] for node in (event["data"] or {}).get("nodes", ())]
+        if event["type"] in ("STEP_STARTED", "STEP_COMPLETED"):
+            assert event["step"] == ", ".join(titles[key] for key in nodes)
+            (began if event["type"] == "STEP_STARTED" else ended).extend(nodes)
+            assert set(ended) <= set(began)
+        elif event["type"] == "METRIC":
+            is_loss = {key == "train_loss" for key in event["data"]["keys"]}
+            assert event["step"] == ", ".join(
+                (["Train LightGBM"] if True in is_loss else []) + (["Evaluating"] if False in is_loss else [])
+            )
+    assert began == ended == ["data", "train"]
+
+
 async def test_two_watchers_see_the_same(ada: Client, worker: object) -> None:
     job, _ = await start_training(ada)
 

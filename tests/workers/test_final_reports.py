@@ -52,7 +52,7 @@ async def no_effects(_work: Work, _job: Row[Any]) -> Sequence[str]:
 
 
 async def report_last_line(attempt: Attempt) -> Effects:
-    await attempt.begin_nodes([("split", "Split")])
+    await attempt.begin_nodes([("split", "split")], {"split": "Split"})
     attempt.reports.log_line("the last word")
     attempt.reports.node(NodeChange("split", JobNodeStatus.COMPLETED, 100, None, None))
     return no_effects

@@ -111,12 +111,13 @@ class Attempt:
         """Report `percent` of the whole job, 0 to 100, and the label of the current `step`."""
         self.reports.progress(percent, step)
 
-    async def begin_nodes(self, node_steps: Sequence[tuple[str, str]]) -> None:
-        """Insert the job's nodes in execution order: (key, step) each. Raises `Superseded`."""
+    async def begin_nodes(self, node_steps: Sequence[tuple[str, str]], titles: Mapping[str, str]) -> None:
+        """Insert the job's nodes in execution order: (key, step) each. Events name a node by the title of its step. Raises `Superseded`."""
         async with self.database.work(SYSTEM) as work:
             if not await lock_if_held(work, self.claim):
                 raise Superseded
             await nodes.begin(work, self.claim, node_steps)
+        self.reports.titles = {key: titles.get(step, step) for key, step in node_steps}
 
     @contextmanager
     def stage(self, key: str) -> Generator[dict[str, Any]]:

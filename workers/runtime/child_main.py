@@ -36,9 +36,12 @@ class PipeReporter:
         self._sent_at = 0.0
         self._has_pending = threading.Event()
         self._flush_thread: threading.Thread | None = None
+        self._step: str | None = None
+        self._running_node: str | None = None
 
     def progress(self, percent: float, step: str) -> None:
         with self._lock:
+            self._step = step
             self._pending["progress"] = [float(percent), step]
         self._schedule_flush()
 
@@ -51,13 +54,18 @@ class PipeReporter:
         error: dict[str, Any] | None = None,
     ) -> None:
         with self._lock:
+            if status == "running":
+                self._running_node = key
+            elif key == self._running_node:
+                self._running_node = None
             self._pending.setdefault("nodes", []).append([key, status, progress, output, error])
         self._schedule_flush()
 
     def metric(self, key: str, step: int, value: float) -> None:
         with self._lock:
-            # As text, because JSON has no NaN.
-            self._pending.setdefault("points", []).append([key, int(step), repr(float(value))])
+            # The value as text, because JSON has no NaN; with what reports it, since the message does not keep the order of points and nodes.
+            part = self._running_node or self._step
+            self._pending.setdefault("points", []).append([key, int(step), repr(float(value)), part])
         self._schedule_flush()
 
     def checkpoint(self, name: str, position: int, state: dict[str, Any], file: Path | None = None, *, disposable: bool = False) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -31,6 +31,7 @@ LOG_RESERVE = 0.1  # share of a job's LOG events reserved for the ends of its at
 # Seconds between LOG events; the interval grows as they are used up, so that a job of hours can log until its end.
 MIN_LOG_INTERVAL, MAX_LOG_INTERVAL = 0.2, 600.0
 MAX_PENDING_POINTS = 50_000
+MAX_STEP_LENGTH = 200
 
 _ENDED_STATUSES = frozenset({JobNodeStatus.COMPLETED, JobNodeStatus.FAILED})
 
@@ -48,6 +49,8 @@ class PendingReports:
     started: list[str] = field(default_factory=list[str])
     ended: dict[str, str] = field(default_factory=dict[str, str])
     points: list[Point] = field(default_factory=list[Point])
+    points_from: list[str] = field(default_factory=list[str])
+    """What reported the points, each once: the key of a node, or a step."""
     log_excerpt: Excerpt = field(default_factory=Excerpt)
 
 
@@ -73,6 +76,7 @@ class Reports:
         self._rotation = 0
         self._flush_lock = asyncio.Lock()
         self.run_id: UUID | None = None
+        self.titles: Mapping[str, str] = {}  # of the nodes, by key
         self.last_steps: dict[str, int] = {}  # the last reported step of each metric key
 
     def attach_log(self, log_file: LogFile) -> None:
@@ -91,7 +95,7 @@ class Reports:
 
     def progress(self, percent: float, step: str) -> None:
         self._eta.update(time.monotonic(), percent)
-        rounded, step = max(self._percent, min(99, int(percent))), step[:200]
+        rounded, step = max(self._percent, min(99, int(percent))), step[:MAX_STEP_LENGTH]
         if (rounded, step) != (self._percent, self._step):
             self._percent, self._step = rounded, step
             self._pending.progress_changed = True
@@ -120,9 +124,12 @@ class Reports:
         elif change.status in _ENDED_STATUSES:
             self._pending.ended[change.key] = change.status.name
 
-    def point(self, point: Point) -> None:
+    def point(self, point: Point, part: str | None = None) -> None:
+        """Add a metric point that was reported by `part`: the key of a node, or a step."""
         if self.run_id is not None:
             self._pending.points.append(point)
+            if part is not None and part not in self._pending.points_from:
+                self._pending.points_from.append(part)
             self.last_steps[point.key] = max(point.step, self.last_steps.get(point.key, point.step))
 
     def log_text(self, text: str) -> None:
@@ -159,7 +166,7 @@ class Reports:
     def _drop(self, kind: str) -> None:
         pending = self._pending
         if kind == "points":
-            pending.points = []
+            pending.points, pending.points_from = [], []
         elif kind == "lines":
             pending.log_excerpt = Excerpt()
         else:
@@ -212,16 +219,23 @@ class Reports:
         pending = self._pending
         changes, started, ended = pending.nodes, pending.started, pending.ended
         pending.nodes, pending.started, pending.ended, pending.progress_changed = {}, [], {}, False
-        steps = {
-            JobEventType.STEP_STARTED: [{"key": key, "status": JobNodeStatus.RUNNING.name} for key in started],
-            JobEventType.STEP_COMPLETED: [{"key": key, "status": status} for key, status in ended.items()],
+        parts = {
+            JobEventType.STEP_STARTED: dict.fromkeys(started, JobNodeStatus.RUNNING.name),
+            JobEventType.STEP_COMPLETED: ended,
         }
+        kinds = (
+            list(parts) if ended.keys() & started else list(reversed(parts))
+        )  # none completes before it starts, or starts before the last ends
         seconds_left = self._eta.seconds_left(time.monotonic())
-        progress_data: dict[str, Any] | None = None if seconds_left is None else {"secondsLeft": round(seconds_left)}
-        event_data = {kind: {"nodes": parts} for kind, parts in steps.items() if parts} or {JobEventType.PROGRESS: progress_data}
+        update = events.ProgressUpdate(self._percent, self._step, seconds_left)
         try:
-            for kind, data in event_data.items():
-                await self._append(work, kind, data=data, progress_update=events.ProgressUpdate(self._percent, self._step, seconds_left))
+            for kind in kinds:
+                if statuses := parts[kind]:
+                    data = {"nodes": [{"key": key, "status": status} for key, status in statuses.items()]}
+                    await self._append(work, kind, data=data, progress_update=update, step=self._titles_of(statuses))
+            if not started and not ended:
+                data = None if seconds_left is None else {"secondsLeft": round(seconds_left)}
+                await self._append(work, JobEventType.PROGRESS, data=data, progress_update=update)
             await nodes.record(work, self._claim, changes)
         except BaseException:
             pending.nodes, pending.started = {**changes, **pending.nodes}, started + pending.started
@@ -232,13 +246,15 @@ class Reports:
         """Stage the points without a lock, then move them under one. Idempotent: a commit whose response was lost is repeated."""
         pending = self._pending
         points, pending.points = pending.points, []
+        points_from, pending.points_from = pending.points_from, []
         assert self.run_id is not None
         try:
             staged = await metrics.stage(self._database, points)
             async with self._database.work(SYSTEM) as work:
-                _require_claim(await metrics.record(work, self._claim, self.run_id, staged))
+                _require_claim(await metrics.record(work, self._claim, self.run_id, staged, self._titles_of(points_from)))
         except BaseException:
             pending.points = points + pending.points
+            pending.points_from = list(dict.fromkeys(points_from + pending.points_from))
             raise
 
     async def _write_lines(self, work: Work) -> None:
@@ -256,6 +272,10 @@ class Reports:
         assert self._log_events_used is not None
         self._log_events_used += 1
         self._logged_at = time.monotonic()
+
+    def _titles_of(self, parts: Iterable[str]) -> str | None:
+        """Name the parts, each the key of a node or a step, for an event that concerns them."""
+        return ", ".join(dict.fromkeys(self.titles.get(part, part) for part in parts))[:MAX_STEP_LENGTH] or None
 
     async def _append(self, work: Work, kind: JobEventType, **values: Any) -> None:
         _require_claim(await events.append(work, self._claim, kind, **values))

@@ -52,8 +52,12 @@ async def append(
     message: str | None = None,
     data: dict[str, Any] | None = None,
     progress_update: ProgressUpdate | None = None,
+    step: str | None = None,
 ) -> Row[Any] | None:
-    """Write one event, with the job's progress if given. Return the job's id, last sequence and status; None if the claim is lost."""
+    """Write one event, with the job's progress if given. Return the job's id, last sequence and status; None if the claim is lost.
+
+    `step` is what the event is about, if that is not what the job does now: events are written later than their cause.
+    """
     time_left = (
         None
         if progress_update is None or progress_update.seconds_left is None
@@ -63,6 +67,7 @@ async def append(
         "p_type": kind,
         "p_message": message,
         "p_data": data,
+        "p_event_step": step,
         "p_progress": None if progress_update is None else progress_update.progress,
         "p_step": None if progress_update is None else progress_update.step,
         "p_has_progress": progress_update is not None,

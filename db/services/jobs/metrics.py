@@ -74,13 +74,14 @@ async def stage(database: Database, points: Sequence[Point]) -> StagedBatch:
     return StagedBatch(batch_id, values, len(records))
 
 
-async def record(work: Work, claim: Claim, run_id: UUID, staged: StagedBatch) -> int | None:
+async def record(work: Work, claim: Claim, run_id: UUID, staged: StagedBatch, step: str | None = None) -> int | None:
     """Move staged points to the run and update its summaries. The event is written first: it locks the job and checks the claim. None if that is lost.
 
+    `step` is the step of the event: the part of the job that reported the points.
     Raises `Unavailable` if the staged points are gone, as after a crash of PostgreSQL: stage them again.
     """
     data = {"keys": list(staged.values), "points": staged.count, "values": staged.values}
-    job = await events.append(work, claim, JobEventType.METRIC, data=data)
+    job = await events.append(work, claim, JobEventType.METRIC, data=data, step=step)
     if job is None:
         return None
     moved_count = await work.scalar(_MOVE, {"p_batch_id": staged.batch_id, "p_run_id": run_id, "p_sequence": job.last_sequence})

@@ -101,7 +101,10 @@ class TransitionStatement:
 
 
 def insert_event(moved: CTE, event_type: JobEventType | None = None) -> CTE:
-    """Insert one event for each row of `moved`, which has taken the next sequence already. Without `event_type`, the type is a parameter."""
+    """Insert one event for each row of `moved`, which has taken the next sequence already. Without `event_type`, the type is a parameter.
+
+    The event's step is the job's current one unless `p_event_step` is given.
+    """
     columns = ("job_id", "sequence", "attempt", "type", "status", "progress", "step", "message", "data")
     event_types = JobEvent.__table__.c.type.type
     event_row = select(
@@ -111,7 +114,7 @@ def insert_event(moved: CTE, event_type: JobEventType | None = None) -> CTE:
         bindparam("p_type", type_=event_types) if event_type is None else literal(event_type, event_types),
         moved.c.status,
         moved.c.progress,
-        moved.c.current_step,
+        func.coalesce(bindparam("p_event_step", None, type_=Text()), moved.c.current_step),
         bindparam("p_message", type_=Text()),
         bindparam("p_data", type_=JSONB(none_as_null=True)),
     )
