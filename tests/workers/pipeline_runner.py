@@ -21,6 +21,7 @@ class PipelineRecorder:
 
     percents: list[float] = field(default_factory=list[float])
     nodes: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    node_percents: dict[str, list[int]] = field(default_factory=dict[str, list[int]])
     outputs: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     errors: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     metric_points: dict[str, list[tuple[int, float]]] = field(default_factory=dict[str, list[tuple[int, float]]])
@@ -37,7 +38,12 @@ class PipelineRecorder:
         self, key: str, status: str, progress: int = 0, output: dict[str, Any] | None = None, error: dict[str, Any] | None = None
     ) -> None:
         assert 0 <= progress <= 100
-        self.nodes.append((key, status))
+        percents = self.node_percents.setdefault(key, [])
+        if status == "running" and percents:
+            assert percents[-1] < progress
+        else:
+            self.nodes.append((key, status))
+        percents.append(progress)
         if output is not None:
             self.outputs[key] = output
         if error is not None:

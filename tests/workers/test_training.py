@@ -245,6 +245,16 @@ def test_nodes_run_in_order_and_each_ends_completed(tmp_path: Path) -> None:
     assert [key for key, status in report.nodes if status == "running"] == ended
 
 
+@pytest.mark.parametrize("step", ["train_random_forest", "train_gradient_boosting", "train_lightgbm", "train_k_means"])
+def test_the_node_of_a_training_shows_its_own_share(tmp_path: Path, step: str) -> None:
+    parameters = {} if step == "train_k_means" else {"n_estimators": 40}
+    _, report = run(tmp_path, cancer(), chain("split", "scale", (step, parameters)), target="target")
+    started, *shares, completed = report.node_percents[step]
+    assert (started, shares[-1], completed) == (0, 99, 100)
+    expected = {"train_random_forest": [*range(5, 100, 5), 99], "train_k_means": [33, 66, 99]}
+    assert shares == expected.get(step, [*(int(2.5 * done) for done in range(1, 40)), 99])
+
+
 def mixed() -> pl.DataFrame:
     rng = np.random.default_rng(5)
     size = 400

@@ -33,8 +33,10 @@ class TrainingMonitor:
 
     reporter: Reporter
     label: str
+    node_key: str
     checkpoints: CheckpointManager
     last_steps: dict[str, int] = field(default_factory=dict)
+    node_percent: int = 0
 
     def add_point(self, key: str, step: int, value: float) -> None:
         self.last_steps[key] = step
@@ -45,8 +47,14 @@ class TrainingMonitor:
         self.add_point(key, self.last_steps.get(key, -1) + 1, value)
 
     def progress(self, done: int, total: int) -> None:
-        percent = TRAINING_START_PERCENT + (TRAINING_END_PERCENT - TRAINING_START_PERCENT) * min(1.0, done / max(1, total))
-        self.reporter.progress(percent, f"{self.label}: {done} of {total}")
+        """Report the share of the training that is done, for the body and for the training's node."""
+        share = min(1.0, done / max(1, total))
+        percent = TRAINING_START_PERCENT + (TRAINING_END_PERCENT - TRAINING_START_PERCENT) * share
+        self.reporter.progress(percent, f"{self.label}: {done:,} of {total:,}")
+        node_percent = min(99, int(100 * share))  # 100 is for a completed node
+        if node_percent > self.node_percent:
+            self.node_percent = node_percent
+            self.reporter.node(self.node_key, "running", node_percent)
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ def run(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
         seed=bundle.random_state,
     )
     checkpoints.set_fingerprint(rows.train, rows.train_target, rows.validation, rows.validation_target)
-    monitor = TrainingMonitor(bundle.reporter, node.step.title, checkpoints)
+    monitor = TrainingMonitor(bundle.reporter, node.step.title, node.key, checkpoints)
     fitted = trainer.fit(estimator, rows, monitor)
     if (getattr(fitted, "best_iteration_", None) or 0) > 0:
         # After early stopping, the folds of a cross-validation train for the same number of rounds.
