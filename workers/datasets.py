@@ -67,7 +67,7 @@ async def ingest(attempt: Attempt) -> Effects:
         if error.failure.code == versions.UPLOAD_MISMATCH:
             attempt.delete_on_failure(upload.object_key)
         raise
-    attempt.progress(95, "Storing")
+    attempt.progress(95, "Store")
     with attempt.stage(STORE) as output:
         stem = Path(upload.filename).stem
         table = table or await checkpoints.wait_stored("table")
@@ -123,9 +123,9 @@ def _part(checkpoint: Checkpoint) -> PartState:
 
 
 async def _copy(attempt: Attempt, upload: Row[Any], key: str, source: Path) -> StoredFile:
-    attempt.progress(0, "Copying")
+    attempt.progress(0, "Copy")
     await attempt.objects.copy(upload.object_key, attempt.track_key(key))
-    attempt.progress(2, "Downloading")
+    attempt.progress(2, "Download")
     size, sha256 = await attempt.objects.download(key, source)
     return StoredFile(key, size, sha256, RAW, upload.filename, upload.content_type)
 

@@ -83,7 +83,7 @@ async def _run(attempt: Attempt, **options: Any) -> dict[str, Any]:
     definition = data.definition
     titles = {key: step.title for key, step in STEPS.items()}
     await attempt.begin_nodes([(node["key"], node["step"]) for node in definition["nodes"]], titles)
-    attempt.progress(0, "Downloading")
+    attempt.progress(0, "Download")
     source, folder = attempt.folder / "data.parquet", attempt.folder / "out"
     folder.mkdir()
     downloaded = await attempt.objects.download(data.object_key, source)
@@ -107,7 +107,7 @@ async def _run(attempt: Attempt, **options: Any) -> dict[str, Any]:
         **options,
     }
     result = await attempt.run_body(BODY, spec, span=(2, 95))
-    attempt.progress(95, "Storing")
+    attempt.progress(95, "Store")
     return result
 
 

@@ -52,7 +52,7 @@ describe(
     RUNNING="It is running.",
     COMPLETED="It succeeded.",
     FAILED="It failed; `error` says why.",
-    SKIPPED="It was not needed.",
+    SKIPPED="The job failed or was cancelled before it could do its work, or had its result from an earlier attempt.",
     CANCELLED="The job was cancelled before this part completed.",
 )
 describe(

@@ -45,6 +45,8 @@ async def test_every_stage_of_an_ingest_is_a_node_with_times_and_results(ada: Cl
     steps = [(event["step"], event["data"]["nodes"]) for event in events if event["type"] in ("STEP_STARTED", "STEP_COMPLETED")]
     assert [step for step, _ in steps] == [", ".join(node["key"].capitalize() for node in nodes) for _, nodes in steps]
     assert keys_of(events, "STEP_STARTED", "RUNNING") == keys_of(events, "STEP_COMPLETED", "COMPLETED") == STAGES
+    verbs = {event["step"].split()[0].rstrip(":,") for event in events if event["step"]}
+    assert verbs <= {"Copy", "Download", "Recognise", "Read", "Profile", "Make", "Store"}
     progress = [event["progress"] for event in events]
     assert progress == sorted(progress)
 

@@ -53,9 +53,7 @@ async def test_an_event_names_the_parts_that_it_is_about_though_it_is_written_la
             assert set(ended) <= set(began)
         elif event["type"] == "METRIC":
             is_loss = {key == "train_loss" for key in event["data"]["keys"]}
-            assert event["step"] == ", ".join(
-                (["Train LightGBM"] if True in is_loss else []) + (["Evaluating"] if False in is_loss else [])
-            )
+            assert event["step"] == ", ".join((["Train LightGBM"] if True in is_loss else []) + (["Evaluate"] if False in is_loss else []))
     assert began == ended == ["data", "train"]
 
 

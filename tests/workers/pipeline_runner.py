@@ -20,6 +20,7 @@ class PipelineRecorder:
     """A Reporter that records its calls and asserts that progress never falls."""
 
     percents: list[float] = field(default_factory=list[float])
+    steps: list[str] = field(default_factory=list[str])
     nodes: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     node_percents: dict[str, list[int]] = field(default_factory=dict[str, list[int]])
     outputs: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
@@ -33,6 +34,7 @@ class PipelineRecorder:
         assert step
         assert not self.percents or self.percents[-1] <= percent <= 100
         self.percents.append(percent)
+        self.steps.append(step)
 
     def node(
         self, key: str, status: str, progress: int = 0, output: dict[str, Any] | None = None, error: dict[str, Any] | None = None

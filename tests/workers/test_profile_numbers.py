@@ -236,8 +236,8 @@ def test_progress_is_told_in_words(tmp_path: Path) -> None:
     recorder = IngestRecorder()
     profile_parquet(str(path), recorder, start_percent=50, end_percent=100)
     assert recorder.steps == [
-        (50.0, "profiling column 1 of 2 (alcohol)"),
-        (72.5, "profiling column 2 of 2 (color)"),
-        (95.0, "correlating columns"),
-        (100.0, "profiled"),
+        (50.0, "Profile: column 1 of 2 (alcohol)"),
+        (72.5, "Profile: column 2 of 2 (color)"),
+        (95.0, "Correlate columns"),
+        (100.0, "Profile"),
     ]

@@ -245,6 +245,14 @@ def test_nodes_run_in_order_and_each_ends_completed(tmp_path: Path) -> None:
     assert [key for key, status in report.nodes if status == "running"] == ended
 
 
+def test_what_a_training_does_is_named_in_one_style_until_it_is_done(tmp_path: Path) -> None:
+    _, report = run(tmp_path, diabetes(), chain("split", "train_random_forest"), target="target")
+    shares = [f"Train random forest: {trees} of 100" for trees in range(5, 101, 5)]
+    expected = ["Read", "Dataset", "Split", "Train random forest", *shares, "Train random forest"]
+    steps = [step for step, before in zip(report.steps, [None, *report.steps], strict=False) if step != before]
+    assert steps == [*expected, "Evaluate", "Write the model", "Draw plots", "Write the model"]
+
+
 @pytest.mark.parametrize("step", ["train_random_forest", "train_gradient_boosting", "train_lightgbm", "train_k_means"])
 def test_the_node_of_a_training_shows_its_own_share(tmp_path: Path, step: str) -> None:
     parameters = {} if step == "train_k_means" else {"n_estimators": 40}

@@ -91,7 +91,7 @@ def ingest(spec: IngestSpec, reporter: Reporter) -> IngestResult:
     columns: list[ColumnOut] = [
         {"name": column["name"], "type": column["type"], "nullable": column["missing_count"] > 0} for column in profile["columns"]
     ]
-    reporter.progress(99.0, "making the preview")
+    reporter.progress(99.0, "Make the preview")
     return {
         "format": table["format"],
         "sha256": table["sha256"],
@@ -132,7 +132,7 @@ def _read_table(spec: IngestSpec, target: Path, reporter: Reporter, reading: Sta
 
 
 def _read_file(raw: RawFile, spec: IngestSpec, target: Path, reporter: Reporter, reading: Stage) -> tuple[str, TableReader, int]:
-    reading.progress(0.0, "recognising the format")
+    reading.progress(0.0, "Recognise the format")
     checkpoints = PartCheckpoints(spec.get("checkpointing"), reporter)
 
     def progress(share: float, step: str) -> None:
@@ -157,7 +157,7 @@ def _read_file(raw: RawFile, spec: IngestSpec, target: Path, reporter: Reporter,
         if checkpoints.passes >= _MAX_PASSES:
             raise RuntimeError(f"column types still changed after {_MAX_PASSES} passes")
         reporter.log("Some values later in the file do not fit the types inferred from its beginning; the file is read again.")
-    reading.progress(_READ_PERCENT, "read")
+    reading.progress(_READ_PERCENT, "Read")
     return format_name, reader, rows
 
 

@@ -12,7 +12,10 @@ class ProgressReporter(Protocol):
     """The part of `Reporter` that reports progress."""
 
     def progress(self, percent: float, step: str) -> None:
-        """Report `percent` of the whole body, 0 to 100 and never decreasing; `step` is a description for users."""
+        """Report `percent` of the whole body, 0 to 100 and never decreasing; `step` says to users what it does now.
+
+        It is in the style of the titles of steps, "Train random forest": a verb first, then, after a colon, how much of it is done.
+        """
         ...
 
 

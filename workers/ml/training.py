@@ -89,7 +89,7 @@ def run_pipeline(spec: PipelineSpec, reporter: Reporter) -> ModelResult | Datase
     Raises BadInput if the definition is invalid or does not fit the data; the node at fault is then reported as failed.
     """
     plan = make_plan(spec["definition"])
-    reporter.progress(1, "Reading")
+    reporter.progress(1, "Read")
     bundle = _make_bundle(spec, plan, reporter)
     with thread_pools().limit(limits=THREADS):
         nodes = _run_nodes(bundle, plan, spec)
@@ -244,14 +244,14 @@ def _write_model(bundle: Bundle, trained: Trained, spec: PipelineSpec, nodes: li
     from workers.ml.artifacts import write_artifacts  # the API imports the steps only for their schemas
     from workers.ml.steps.evaluate import measure
 
-    bundle.reporter.progress(86, "Evaluating")
+    bundle.reporter.progress(86, "Evaluate")
     with optional(bundle.reporter, "The metrics of the test rows"):
         measure(bundle, "test")
     packages = ["scikit-learn", *(["lightgbm"] if trained.framework == "lightgbm" else []), "numpy", "polars", "skops"]
     versions = {"python": platform.python_version(), **{package: version(package) for package in packages}}
-    bundle.reporter.progress(88, "Writing the model")
+    bundle.reporter.progress(88, "Write the model")
     artifacts = write_artifacts(bundle, trained, Path(spec["folder"]), versions, spec["context"], spec["definition"])
-    bundle.reporter.progress(99, "Done")
+    bundle.reporter.progress(99, "Write the model")
     return {
         "kind": "model",
         "algorithm": type(trained.estimator).__name__,
@@ -270,7 +270,7 @@ def _write_dataset(bundle: Bundle, plan: Plan, spec: PipelineSpec, nodes: list[d
     from workers.ml.dataset_output import write_dataset
     from workers.ml.profiling import profile_parquet
 
-    bundle.reporter.progress(30, "Writing the dataset")
+    bundle.reporter.progress(30, "Write the dataset")
     path = Path(spec["folder"]) / "data.parquet"
     dataset = write_dataset(bundle, plan, path)
     return {

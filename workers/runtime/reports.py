@@ -108,7 +108,7 @@ class Reports:
     def resume_at(self, percent: float, last_steps: Mapping[str, int]) -> None:
         """Continue from the progress and the metric points of an earlier attempt."""
         self.last_steps = dict(last_steps)
-        self.progress(percent, "Resuming from a checkpoint")
+        self.progress(percent, "Resume from a checkpoint")
 
     def reset(self) -> None:
         """Drop the progress of an earlier attempt; the only case in which progress falls."""

@@ -36,7 +36,7 @@ def write_artifacts(
     rows_label = "test rows" if len(bundle.rows_of("test")) else "all rows"
     sample: pl.DataFrame = bundle.features(trained.features, rows)
     write_model(trained.pipeline, add("MODEL", "model.skops", "application/octet-stream"), sample[:VERIFIED_ROWS])
-    bundle.reporter.progress(93, "Drawing plots")
+    bundle.reporter.progress(93, "Draw plots")
     _write_json(signature(bundle, trained), add("SIGNATURE", "signature.json", "application/json"))
     with optional(bundle.reporter, "The feature importance"):
         importance = feature_importance(bundle, trained)

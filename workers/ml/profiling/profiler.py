@@ -34,7 +34,7 @@ _THREADS: Final = 2
 def profile_parquet(path: str, reporter: ProgressReporter, start_percent: float = 0.0, end_percent: float = 100.0) -> ProfileReport:
     """Profile a Parquet file; see `workers.ml.profiling` for the definitions.
 
-    Progress runs from `start_percent` to `end_percent`, with steps such as "profiling column 3 of 31 (alcohol)".
+    Progress runs from `start_percent` to `end_percent`, with steps such as "Profile: column 3 of 31 (alcohol)".
     """
     return _Profiler(Path(path), reporter, start_percent, end_percent).run()
 
@@ -71,7 +71,7 @@ class _Profiler:
                 column["type"] = "CATEGORY"
         correlations = self._correlations()
         cells = self._row_count * len(columns)
-        self._report_progress(1.0, "profiled")
+        self._report_progress(1.0, "Profile")
         return {
             "profiler_version": PROFILER_VERSION,
             "is_exact": is_exact,
@@ -90,7 +90,7 @@ class _Profiler:
         self._reported_columns += 1
         self._report_progress(
             0.9 * (self._reported_columns - 1) / len(self._domains),
-            f"profiling column {self._reported_columns} of {len(self._domains)} ({domain.name})",
+            f"Profile: column {self._reported_columns} of {len(self._domains)} ({domain.name})",
         )
 
     # -- exact
@@ -168,7 +168,7 @@ class _Profiler:
                     self._correlation_sums = Correlations(self._numeric_columns())
                 reports += self._sketch_batch(batch, first, edges_by_column, duplicates if is_one_batch else None, pool)
             if not is_one_batch:
-                self._report_progress(0.8, "looking for duplicate rows")
+                self._report_progress(0.8, "Look for duplicate rows")
                 for frame in self._frames([domain.name for domain in self._domains]):
                     row_hashes: Hashes = np.zeros(frame.height, dtype=np.uint64)
                     for seed, domain in enumerate(self._domains):
@@ -208,7 +208,7 @@ class _Profiler:
             rows_done += frame.height
             done = (first + len(batch) * rows_done / self._row_count) / len(self._domains)
             step = (
-                f"profiling columns {first + 1} to {first + len(batch)} of {len(self._domains)}, {rows_done:,} of {self._row_count:,} rows"
+                f"Profile: columns {first + 1} to {first + len(batch)} of {len(self._domains)}, {rows_done:,} of {self._row_count:,} rows"
             )
             self._report_progress(0.8 * done, step)
         return [sketch.report() for sketch in sketches]
@@ -260,7 +260,7 @@ class _Profiler:
 
     def _correlations(self) -> dict[str, Any]:
         if self._correlation_sums is None:
-            self._report_progress(0.9, "correlating columns")
+            self._report_progress(0.9, "Correlate columns")
             self._correlation_sums = Correlations(self._numeric_columns())
             for frame in self._frames(self._numeric_columns()) if self._numeric_columns() else ():
                 self._correlation_sums.add(frame)

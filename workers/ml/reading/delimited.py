@@ -83,7 +83,7 @@ class DelimitedReader:
             type_inference.restore(state["typist"])
             checker.restore(state["checker"])
             source.restore(state["source"])
-        step = "reading" if self._types is None else "reading again"
+        step = "Read" if self._types is None else "Read again"
         blocks = self._blocks(source, checker)
         for block, block_state in prefetch(blocks) if self._raw.size > limits.BLOCK_BYTES else blocks:
             self._block_state = block_state
@@ -91,7 +91,7 @@ class DelimitedReader:
             self._row_count += block.row_count
             row_count = self._row_count
             yield type_inference.convert(frame, block.row_number)
-            self._progress(self._raw.share_read, f"{step}, {row_count:,} rows")
+            self._progress(self._raw.share_read, f"{step}: {row_count:,} rows")
         checker.finish()
         if not self._row_count:
             raise BadInput("HEADER_ONLY", f"{self._filename!r} has a header and no rows. Add at least one row and upload again.")

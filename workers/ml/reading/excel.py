@@ -70,7 +70,7 @@ class ExcelReader:
     def frames(self) -> Iterator[pl.DataFrame]:
         type_inference = self._type_inference = TypeInference(self._frame.columns, self._types, self._rules)
         yield type_inference.convert(self._frame, lambda index: index + 1)
-        self._progress(1.0, f"typing columns, {self._frame.height:,} rows")
+        self._progress(1.0, f"Infer the types: {self._frame.height:,} rows")
 
     def needs_another_pass(self) -> bool:
         assert self._type_inference is not None  # a pass came first
@@ -111,7 +111,7 @@ class ExcelReader:
     # -- sheets
 
     def _load(self, raw: RawFile) -> pl.DataFrame:
-        self._progress(0.1, "opening the workbook")
+        self._progress(0.1, "Open the workbook")
         try:
             workbook = fastexcel.read_excel(raw.path)
             name, sheet = self._choose_sheet(workbook)

@@ -70,7 +70,7 @@ class JsonArrayReader:
                 number_repeats(objects, row_numbers, self._text_issues)
             if objects:
                 yield self._table.frame(objects, row_numbers)
-            self._progress(self._raw.share_read, f"reading JSON, {self._row_count:,} rows")
+            self._progress(self._raw.share_read, f"Read JSON: {self._row_count:,} rows")
         if not self._row_count:
             raise BadInput("EMPTY_FILE", f"{self._filename!r} is an empty array. Upload an array with at least one object.")
 

@@ -62,7 +62,7 @@ class JsonLinesReader:
                 self._fail()
             if rows:
                 yield self._table.frame(rows, row_numbers)
-            self._progress(self._raw.share_read, f"reading JSON lines, {self._row_count:,} rows")
+            self._progress(self._raw.share_read, f"Read JSON lines: {self._row_count:,} rows")
         if not self._row_count:
             raise BadInput("EMPTY_FILE", f"{self._filename!r} contains no objects. Upload a file with one JSON object per line.")
         if self._bad_count == self._row_count or (

@@ -125,7 +125,7 @@ class ParquetReader:
                                 yield self._frame(part, schema, first_row)
                             first_row += part.num_rows
                         slices_done = 0
-                        self._progress(rows / max(1, total), f"reading Parquet, {rows:,} of {total:,} rows")
+                        self._progress(rows / max(1, total), f"Read Parquet: {rows:,} of {total:,} rows")
                     batches_done = 0
         except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
             raise self._unreadable(error, rows) from error
