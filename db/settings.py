@@ -193,6 +193,14 @@ class StateSettings(TrellisSettings):
         default=86_400.0, description="Seconds between checks of users' credit balances against the ledger. 0: never."
     )
 
+    maintenance_seal_audit: Interval = Field(
+        default=60.0, description="Seconds between runs that seal the events of the audit made since. 0: never."
+    )
+    maintenance_verify_audit: Interval = Field(
+        default=86_400.0,
+        description="Seconds between checks of the audit against its seals, as `trellis audit verify` makes them. 0: never.",
+    )
+
     def highest_priority(self, tier: UserTier) -> int:
         """The highest priority of a job whose owner has this tier."""
         return self.priority_limits.get(tier.value, MAX_PRIORITY)

@@ -11,6 +11,7 @@ from uuid import UUID
 import asyncpg
 import structlog
 
+from db.core.audit import AuditOrigin, Origin, acting
 from db.core.viewer import SYSTEM
 from db.core.work import Database
 from db.errors import StateError
@@ -48,7 +49,8 @@ def prepare(settings: StateSettings, admin_token_file: Path | None = None) -> No
     token = server_settings().admin_token.get_secret_value()
     if not token and admin_token_file is not None:
         token = _read_or_create_token(admin_token_file)
-    asyncio.run(_ensure_bucket_and_admin(settings, token))
+    with acting(Origin(AuditOrigin.COMMAND_LINE)):
+        asyncio.run(_ensure_bucket_and_admin(settings, token))
     log.info("prepared", admin=bool(token))
 
 

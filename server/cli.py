@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from server.commands import credits, jobs, mail, users
+from server.commands import audit, credits, jobs, mail, users
 from server.commands.services import DataDir, check_tracing_packages, command_error, require_settings, valid_settings
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ app.add_typer(users.tokens, name="token")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(credits.app, name="credits")
 app.add_typer(mail.app, name="mail")
+app.add_typer(audit.app, name="audit")
 
 Host = Annotated[str | None, typer.Option(help="Address to listen on. [TRELLIS_HOST, else 127.0.0.1]", show_default=False)]
 Port = Annotated[int | None, typer.Option(help="Port to listen on. [TRELLIS_PORT, else 8000]", min=1, max=65_535, show_default=False)]

@@ -48,6 +48,7 @@ VALUES: Mapping[str, Sequence[Any]] = {
     "UserFilter.role": (["MEMBER"], ["VIEWER"], ["VIEWER", "ADMIN"]),
     "UserFilter.tier": (["FREE"], ["PRO"], ["ENTERPRISE"]),
     "UserFilter.isActive": (True, False),
+    "AuditEventFilter.action": (["create_dataset"], ["login"], ["delete_dataset"], ["login", "create_dataset"]),
     "DatasetFilter.modality": MODALITIES,
     "DatasetFilter.problemType": PROBLEMS,
     "DatasetFilter.source": (["UPLOAD"], ["DERIVED"], ["API"]),
@@ -77,6 +78,7 @@ VALUES: Mapping[str, Sequence[Any]] = {
     ),
 }
 BY_TYPE: Mapping[str, Sequence[Any]] = {"StringFilter": NAMES, "DateTimeFilter": TIMES}
+OBJECTS: Mapping[str, str] = {"owner": "user", "actor": "user", "subject": "dataset"}  # that filters refer to by other names
 METRICS = ("loss", "rare", "none")  # to order runs by
 KEY = "01997a00000070008000000000000000"  # of a row in the middle of a list, if there were one
 
@@ -179,7 +181,7 @@ def filter_values(filter_type: GraphQLInputObjectType, ids: Parents) -> Iterator
     for name, input_field in filter_type.fields.items():
         if name.endswith("Id"):
             object_name = name.removesuffix("Id")
-            yield name, ids.ids["user" if object_name == "owner" else object_name]
+            yield name, ids.ids[OBJECTS.get(object_name, object_name)]
             continue
         values = BY_TYPE.get(get_named_type(input_field.type).name) or VALUES.get(f"{filter_type.name}.{name}")
         if values is None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
-from sqlalchemy import ColumnElement, FromClause, Table, false, inspect, select, true
+from sqlalchemy import ColumnElement, FromClause, Table, false, inspect, or_, select, true
 
 from db.core.viewer import Viewer
 
@@ -41,6 +41,19 @@ class Personal:
 
     def condition(self, rows: FromClause, viewer: Viewer) -> ColumnElement[bool]:
         return true() if viewer.sees_all else rows.c[self.column] == viewer.id
+
+
+@dataclass(frozen=True, slots=True)
+class SharedBetween:
+    """A row is visible to each of the users in two columns, such as the owner of a thing and whoever changed it."""
+
+    column: str
+    other_column: str
+
+    def condition(self, rows: FromClause, viewer: Viewer) -> ColumnElement[bool]:
+        if viewer.sees_all:
+            return true()
+        return or_(rows.c[self.column] == viewer.id, rows.c[self.other_column] == viewer.id)
 
 
 @dataclass(frozen=True, slots=True)

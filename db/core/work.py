@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from copy import copy
 from dataclasses import dataclass, field, fields
@@ -17,6 +17,7 @@ import structlog
 from sqlalchemy import Executable, Row, exc
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from db.core.audit import INSERT_EVENTS, Origin, current_origin, event, ref
 from db.core.connection_watchdog import CheckedOutConnection, CheckedOutDriverConnection, ConnectionWatchdog
 from db.core.prepared import PreparedSelect, Record, execute
 from db.core.viewer import Viewer
@@ -28,6 +29,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 DISPOSE_TIMEOUT = 3.0  # seconds for closing the pool
 CLOSE_TIMEOUT = 2.0  # seconds for closing one connection
 
+_CONSTANT = frozenset({"connection", "viewer", "origin"})  # attributes of a unit of work that a savepoint need not restore
 _CLOSING_TASKS: set[asyncio.Task[None]] = set()  # the event loop holds only weak references to tasks
 
 
@@ -52,6 +54,8 @@ class Work:
 
     connection: AsyncConnection
     viewer: Viewer
+    origin: Origin | None = None
+    audit_events: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     notices: dict[UUID, Notice] = field(default_factory=dict[UUID, Notice])
     revalidated: set[UUID] = field(default_factory=set[UUID])
     before_commit_actions: list[tuple[UUID, Callable[[], Awaitable[None]]]] = field(
@@ -77,7 +81,7 @@ class Work:
     @asynccontextmanager
     async def savepoint(self) -> AsyncGenerator[None]:
         """A savepoint: if the block raises, its statements and what it scheduled for after the commit are undone; the unit of work goes on."""
-        saved = {entry.name: copy(getattr(self, entry.name)) for entry in fields(self) if entry.name not in {"connection", "viewer"}}
+        saved = {entry.name: copy(getattr(self, entry.name)) for entry in fields(self) if entry.name not in _CONSTANT}
         try:
             async with self.connection.begin_nested():
                 yield
@@ -85,6 +89,26 @@ class Work:
             for name, value in saved.items():
                 setattr(self, name, value)
             raise
+
+    def record(
+        self,
+        action: str,
+        kind: str,
+        subject_id: UUID,
+        owner_id: UUID | None,
+        before: Mapping[str, Any] | None = None,
+        after: Mapping[str, Any] | None = None,
+        *,
+        actor: Viewer | None = None,
+    ) -> None:
+        """Add an event to the audit, see `db.core.audit`; it is written before the commit.
+
+        `action` is the name of the mutation, or what it would be, in lower_snake. `kind` is the prefix of the subject's ids; `owner_id` is
+        whose it is, who may see the event. `before` and `after` have the columns that changed. `actor` is who acts, unless the viewer does.
+        """
+        if self.origin is not None:
+            subject = ref(kind, subject_id)
+            self.audit_events.append(event(self.origin, actor or self.viewer, action, subject, owner_id, before, after))
 
     def notify(self, notice: Notice) -> None:
         """Publish a job's event after the commit. Of several notices for one job, the last sequence and any dispatch are kept."""
@@ -106,7 +130,9 @@ class Work:
         self.before_commit_actions.append((user_id, action))
 
     async def run_before_commit(self) -> None:
-        """Run the callbacks of `before_commit`."""
+        """Write the events of the audit, then run the callbacks of `before_commit`."""
+        if self.audit_events:
+            await self.run(INSERT_EVENTS, {"events": orjson.dumps(self.audit_events, default=str).decode()})
         for _, action in sorted(self.before_commit_actions, key=itemgetter(0)):
             await action()
 
@@ -206,7 +232,7 @@ class Database:
                 CheckedOutConnection(self._watchdog, self.engine) as connection,
                 connection.begin(),
             ):  # the COMMIT too may stay unanswered
-                work = Work(connection, viewer)
+                work = Work(connection, viewer, current_origin())
                 yield work
                 await work.run_before_commit()
         await self._publish(work)

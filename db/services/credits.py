@@ -125,4 +125,7 @@ async def grant(work: Work, owner_id: UUID, kind: CreditKind, amount: int, note:
         checks.add("amount", message=f"A {kind.value} is from 1 to {MAX_CREDITS} credits; an adjustment takes some away.")
     checks.text(note, "note", length=1_000)
     checks.raise_if_invalid()
-    return await _write_entry(work, owner_id, kind, amount, note=note)
+    balance = await _write_entry(work, owner_id, kind, amount, note=note)
+    granted = {"kind": kind, "amount": amount, "note": note, "credit_balance": balance}
+    work.record("grant_credits", "user", owner_id, owner_id, {"credit_balance": balance - amount}, granted)
+    return balance

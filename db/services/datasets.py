@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy import Row, exists, func, insert, select
 from sqlalchemy import update as update_rows
 
+from db.core.audit import differences
 from db.core.checks import Checks
 from db.core.policy import visible
 from db.core.sql import equals_any
@@ -55,17 +56,18 @@ async def create(work: Work, new: NewDataset) -> UUID:
         "modality": new.modality,
         "problem_type": new.problem_type,
         "source": new.source,
-        "owner_id": work.viewer.id,
     }
     checks.raise_if_invalid()
     with translate_unique_violation(_UNIQUE, NameTaken("dataset", name)):
-        return await work.scalar(insert(Dataset).values(values).returning(Dataset.id))
+        dataset_id: UUID = await work.scalar(insert(Dataset).values(owner_id=work.viewer.id, **values).returning(Dataset.id))
+    work.record("create_dataset", "dataset", dataset_id, work.viewer.id, after=values)
+    return dataset_id
 
 
 async def update(work: Work, dataset_id: UUID, changes: dict[str, Any]) -> UUID:
     """`changes` holds the fields to set, None clearing one. Raises `NotFound`, `InvalidInput` or `NameTaken`."""
     work.viewer.require_write()
-    await lock(work, dataset_id)
+    dataset = await lock(work, dataset_id)
     checks = Checks()
     values = dict(changes)
     if "name" in values:
@@ -83,17 +85,20 @@ async def update(work: Work, dataset_id: UUID, changes: dict[str, Any]) -> UUID:
     if values:
         with translate_unique_violation(_UNIQUE, NameTaken("dataset", str(values.get("name")))):
             await work.run(update_rows(Dataset).where(Dataset.id == dataset_id).values(values))
+        work.record("update_dataset", "dataset", dataset_id, dataset.owner_id, *differences(dataset, values))
     return dataset_id
 
 
 async def delete(work: Work, dataset_id: UUID) -> UUID:
     """Mark a dataset as deleted; edges still lead to it. Raises `NotFound`, or `WrongState` while a job on it has not ended."""
     work.viewer.require_write()
-    await lock(work, dataset_id, to_delete=True)
+    dataset = await lock(work, dataset_id, to_delete=True)
     unfinished = exists().where(Job.status.not_in(TERMINAL), uses_dataset(dataset_id))
     if await work.scalar(select(unfinished)):
         raise WrongState("BUSY", "A job on this dataset has not ended. Wait for it or cancel it, then delete the dataset.")
-    await work.run(update_rows(Dataset).where(Dataset.id == dataset_id).values(deleted_at=func.now()))
+    deletion = update_rows(Dataset).where(Dataset.id == dataset_id).values(deleted_at=func.now())
+    deleted_at = await work.scalar(deletion.returning(Dataset.deleted_at))
+    work.record("delete_dataset", "dataset", dataset_id, dataset.owner_id, {"deleted_at": None}, {"deleted_at": deleted_at})
     return dataset_id
 
 

@@ -50,11 +50,12 @@ async def create(work: Work, new: NewExperiment) -> UUID:
         "name": checks.name(new.name, "name"),
         "description": checks.text(new.description, "description"),
         "notes": checks.text(new.notes, "notes", length=100_000),
-        "owner_id": work.viewer.id,
     }
     checks.raise_if_invalid()
     with translate_unique_violation("uq_experiments_owner_id_name", NameTaken("experiment", str(values["name"]))):
-        return await work.scalar(insert(Experiment).values(values).returning(Experiment.id))
+        experiment_id: UUID = await work.scalar(insert(Experiment).values(owner_id=work.viewer.id, **values).returning(Experiment.id))
+    work.record("create_experiment", "experiment", experiment_id, work.viewer.id, after=values)
+    return experiment_id
 
 
 async def owned_experiment(work: Work, owner_id: UUID, experiment_id: UUID) -> UUID | None:

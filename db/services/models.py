@@ -10,6 +10,7 @@ from uuid import UUID
 from sqlalchemy import Row, Uuid, bindparam, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
+from db.core.audit import ref
 from db.core.checks import Checks
 from db.core.policy import visible
 from db.core.work import Work
@@ -45,24 +46,28 @@ async def set_alias(work: Work, version_id: UUID, name: str, reason: str | None 
     checks.raise_if_invalid()
     # Lock the model's row to serialize changes of one alias.
     statement = (
-        select(Model.id)
+        select(Model.id, Model.owner_id)
         .join(ModelVersion, ModelVersion.model_id == Model.id)
         .where(ModelVersion.id == version_id, Model.deleted_at.is_(None), visible(ModelVersion, work.viewer))
         .with_for_update(of=Model, key_share=True)
     )
-    model_id = await work.scalar(statement)
-    if model_id is None:
+    model = await work.first(statement)
+    if model is None:
         raise NotFound(str(version_id))
-    is_current = (ModelAliasEvent.model_id == model_id) & (ModelAliasEvent.name == alias) & ModelAliasEvent.superseded_at.is_(None)
-    if await work.scalar(select(ModelAliasEvent.model_version_id).where(is_current)) == version_id:
+    is_current = (ModelAliasEvent.model_id == model.id) & (ModelAliasEvent.name == alias) & ModelAliasEvent.superseded_at.is_(None)
+    previous_id: UUID | None = await work.scalar(select(ModelAliasEvent.model_version_id).where(is_current))
+    if previous_id == version_id:
         return version_id
     moment = await work.scalar(select(func.clock_timestamp()))
     await work.run(update(ModelAliasEvent).where(is_current).values(superseded_at=moment))
     await work.run(
         insert(ModelAliasEvent).values(
-            model_id=model_id, model_version_id=version_id, name=alias, set_by_id=work.viewer.id, reason=reason, set_at=moment
+            model_id=model.id, model_version_id=version_id, name=alias, set_by_id=work.viewer.id, reason=reason, set_at=moment
         )
     )
+    before = {"version": None if previous_id is None else ref("mversion", previous_id)}
+    after = {"name": alias, "version": ref("mversion", version_id), "reason": reason}
+    work.record("set_model_alias", "model", model.id, model.owner_id, before, after)
     return version_id
 
 

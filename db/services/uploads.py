@@ -9,6 +9,7 @@ from uuid import UUID
 
 from sqlalchemy import Row, Select, func, insert, select, text, update
 
+from db.core.audit import ref
 from db.core.checks import Checks
 from db.core.policy import visible
 from db.core.viewer import Viewer
@@ -23,6 +24,7 @@ from db.tables.datasets import DatasetSource, DatasetVersionStatus, FileFormat, 
 from db.tables.jobs import JobKind
 
 OPERATION = "completeUpload"
+AUDITED_AS = "complete_upload"
 MAX_INLINE_HASH_BYTES = 64 * 1024**2  # larger files are hashed by the ingest while it parses
 DEFAULT_CONTENT_TYPE = "application/octet-stream"
 UNREADABLE_FORMATS = {
@@ -123,6 +125,9 @@ async def request(work: Work, new: NewUpload) -> Row[Any]:
     )
     row = await work.one(upload_insertion.returning(Upload))
     await idempotency.remember(work, new.idempotency_key, {"upload": str(upload_id)})
+    announced = {key: values[key] for key in ("filename", "content_type", "size_bytes", "sha256")}
+    requested = {"upload": ref("upload", upload_id), "dataset": ref("dataset", dataset.id), "number": number, "label": label, **announced}
+    work.record("request_upload", "version", version_id, dataset.owner_id, after=requested)
     return row
 
 
@@ -220,6 +225,8 @@ async def complete(
         )
         await work.run(update(Upload).where(Upload.id == upload_id).values(job_id=job.id))
         await idempotency.remember(work, idempotency_key, {"version": str(upload.version_id), "job": str(job.id)})
+        completed = {"status": DatasetVersionStatus.UPLOADED, "job": ref("job", job.id)}
+        work.record(AUDITED_AS, "version", upload.version_id, dataset.owner_id, {"status": upload.version_status}, completed)
     return upload.version_id, job.id
 
 
@@ -273,4 +280,6 @@ async def _reject(work: Work, upload: Row[Any], mismatch: StateError) -> bool:
         issue = {"code": versions.UPLOAD_MISMATCH, "message": mismatch.message, "column": None, "row": None}
         version_update = update(DatasetVersion).where(DatasetVersion.id == upload.version_id)
         await work.run(version_update.values(status=DatasetVersionStatus.FAILED, issues=[issue], issue_count=1))
+        failed = {"status": DatasetVersionStatus.FAILED, "issue": mismatch.message}
+        work.record(AUDITED_AS, "version", upload.version_id, upload.owner_id, {"status": upload.version_status}, failed)
     return was_open

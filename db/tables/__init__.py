@@ -15,6 +15,7 @@ from db.tables.accounts import (
     UserCounter,
     UserSession,
 )
+from db.tables.audit import AuditEvent, AuditSeal
 from db.tables.billing import CreditTransaction
 from db.tables.datasets import Dataset, DatasetProfile, DatasetVersion, StoredObject, Upload
 from db.tables.experiments import Experiment, MetricPoint, Run, RunMetric, StagedPoint
@@ -40,6 +41,8 @@ __all__ = [
     "AccountToken",
     "ApiKey",
     "Artifact",
+    "AuditEvent",
+    "AuditSeal",
     "BackupCode",
     "CreditTransaction",
     "Dataset",

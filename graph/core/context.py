@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import strawberry
 
+from db.core.audit import AuditOrigin, Origin
 from db.core.networks import NO_CLIENT, ClientInfo
 from db.core.viewer import Viewer
 from db.core.work import Database, Work
@@ -95,6 +96,11 @@ class Context:
         if self.viewer is None:
             raise Unauthenticated
         return self.viewer
+
+    @property
+    def origin(self) -> Origin:
+        """Where the changes of this operation come from, for the audit."""
+        return Origin(AuditOrigin.API, self.client.address, self.request_id)
 
     def work(self) -> AbstractAsyncContextManager[Work]:
         """Open a unit of work for the viewer. It commits when its block ends."""

@@ -66,6 +66,11 @@ def reference(prefix: str, *, description: str) -> Any:
     return strawberry.field(description=description, metadata={"prefix": prefix})
 
 
+def reference_to_any(*, description: str) -> Any:
+    """A filter field for an id of any type, which the column has as a text. What is no id matches no row."""
+    return strawberry.field(description=description, metadata={"of_any_type": True})
+
+
 class Filter:
     """Base of filter inputs. A condition that is null or omitted does not restrict; an empty list of values matches nothing."""
 
@@ -80,9 +85,13 @@ class Filter:
     def field_names(cls) -> list[str]:
         """Return the names for which `Filters` needs a column or a function. Raises `TypeError` for an id without a prefix."""
         for name, annotation in cls.__annotations__.items():
-            if _ID_TYPE.search(str(annotation)) and dict(_fields(cls))[name] is None:
+            if _ID_TYPE.search(str(annotation)) and dict(_fields(cls))[name] is None and not cls._is_of_any_type(name):
                 raise TypeError(f"{cls.__name__}.{name} is an id: declare it with `reference`, which names the prefix.")
         return [name for name, _ in _fields(cls)]
+
+    @classmethod
+    def _is_of_any_type(cls, name: str) -> bool:
+        return any(field.name == name and "of_any_type" in field.metadata for field in dataclasses.fields(cast("Any", cls)))
 
 
 def _fields(cls: type[Any]) -> Iterator[tuple[str, str | None]]:

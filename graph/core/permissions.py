@@ -9,14 +9,16 @@ Root fields are checked when they are resolved. What an operation needs below th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from enum import StrEnum
+from inspect import isawaitable
 from typing import Any, Self, cast
 
 import strawberry
 from graphql import GraphQLField, GraphQLNamedType, GraphQLObjectType, GraphQLSchema, get_named_type
 from strawberry.types.field import StrawberryField
 
+from db.core.audit import Origin, acting
 from db.core.viewer import ApiScope
 from graph.core.context import Context, Info
 
@@ -77,7 +79,14 @@ class RootField(StrawberryField):
         require_scope(self.scope, info.context, info.field_name)
         if self.is_mutation:
             info.context.reset_loaders()  # the mutations of an operation run in sequence, and none may return rows that an earlier one read
-        return super().get_result(source, info, args, kwargs)
+        result = super().get_result(source, info, args, kwargs)
+        return _recorded(info.context.origin, result) if self.is_mutation and isawaitable(result) else result
+
+
+async def _recorded(origin: Origin, result: Awaitable[Any]) -> Any:
+    """Await a mutation; what it changes is recorded in the audit."""
+    with acting(origin):
+        return await result
 
 
 Resolver = Callable[..., Any]

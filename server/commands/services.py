@@ -73,11 +73,13 @@ def command_error(text: object, status: int = 1) -> typer.Exit:
 
 def run_async(coroutine: Coroutine[Any, Any, Any]) -> Any:
     """Run a coroutine; an expected error becomes a line on standard error and exit status 1, an invalid option 2."""
+    from db.core.audit import AuditOrigin, Origin, acting
     from db.errors import StateError
     from server.commands.filters import InvalidOption
 
     try:
-        return asyncio.run(coroutine)
+        with acting(Origin(AuditOrigin.COMMAND_LINE)):
+            return asyncio.run(coroutine)
     except StateError as error:
         raise command_error(error) from None
     except InvalidOption as error:

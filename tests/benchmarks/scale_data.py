@@ -130,6 +130,10 @@ _ROWS = (
     """INSERT INTO model_alias_events (model_id, model_version_id, name)
       SELECT pg_temp.id(6, m, :models), pg_temp.id(10, m, :jobs), CASE WHEN m % 2000 = 1 THEN 'rare' ELSE 'production' END
       FROM generate_series(1, :models - 1) m WHERE m % 50 <> 0 AND (m % 3 = 0 OR m % 2000 = 1)""",
+    """INSERT INTO audit_events (id, actor_id, owner_id, action, subject_id, origin, created_at)
+      SELECT pg_temp.id(11, i, :jobs), CASE WHEN i % 1000 = 3 THEN NULL ELSE owner END, owner, CASE WHEN i % 100 = 1 THEN 'login' ELSE 'create_dataset' END,
+        'dataset_' || replace(pg_temp.id(2, CASE WHEN i % 50 = 0 THEN 0 ELSE i % :datasets END, :datasets)::text, '-', ''), 'api', pg_temp.at(i, :jobs)
+      FROM generate_series(0, :jobs - 1) i, LATERAL (SELECT pg_temp.owner(i, :owners) AS owner) derived""",
 )
 _LARGE = ("runs", "run_metrics", "metric_points")  # whose indexes are made after their rows
 

@@ -71,6 +71,7 @@ async def revoke_session(world: World) -> Endings:
 @endings_of("revokeOtherSessions")
 async def revoke_other_sessions(world: World) -> Endings:
     await _signed_in(world)
+    await world.sign_in("ada")
     yield "RevokeOtherSessionsPayload", {}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
@@ -22,6 +23,7 @@ from graphql import (
 from db.core.work import Database
 from db.settings import StateSettings, state_settings
 from graph.schema import schema
+from tests.audit_trail import audited
 from tests.client import Client
 from tests.endings import UNKNOWN, World, cases
 
@@ -80,12 +82,20 @@ async def send(client: Client, mutation: str, given: Mapping[str, Any]) -> dict[
 @pytest.mark.parametrize("mutation", sorted(MUTATIONS))
 async def test_a_mutation_ends_in_each_of_the_documented_ways(mutation: str, world: World) -> None:
     assert mutation in cases(), "Declare its endings in tests/endings/<domain>.py."
-    reached: set[str] = set()
+    reached, audited_count = set[str](), 0
     async for expected, given in cases()[mutation](world):
-        answer = await send(world.sender, mutation, given)
+        async with audited(world.database) as trail:
+            answer = await send(world.sender, mutation, given)
         assert answer.get("errors") is None, (given, answer)
         assert answer["data"][mutation]["__typename"] == expected, (given, answer)
+        assert trail.actions == ([snake_case(mutation)] if trail.written else []), (
+            f"{mutation} wrote to {sorted(trail.written)}; its events in the audit are {trail.actions}. What changes something calls"
+            f" `work.record({snake_case(mutation)!r}, …)` once, in its transaction, and nothing else does."
+        )
+        audited_count += len(trail.events)
+        assert not [secret for secret in secrets_of(given) if secret in str(trail.events)], "a secret of the input is in the audit"
         reached.add(expected)
+    assert audited_count, f"{mutation} never changed anything here, so nothing is proven of its events"
     assert reached == documented_endings(mutation)
 
 
@@ -105,6 +115,14 @@ async def test_a_mutation_ends_in_no_other_way_whatever_its_input(mutation: str,
         assert answer["data"][mutation]["__typename"] in documented, (shortened(given), answer)
     assert executed >= len(HOSTILE["ID"])
     await endings.aclose()
+
+
+def snake_case(name: str) -> str:
+    return re.sub("([A-Z])", r"_\1", name).lower()
+
+
+def secrets_of(given: Mapping[str, Any]) -> list[str]:
+    return [value for name, value in given.items() if re.search("password|token|secret|code", name, re.IGNORECASE) and value]
 
 
 def variants(type_: GraphQLInputType, value: Any) -> Iterator[Any]:

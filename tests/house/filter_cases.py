@@ -129,11 +129,7 @@ def _member(filtered: FilteredList, name: str, field: GraphQLInputField, example
         return Member(name, chosen, lambda _: [Case(example.value, example.fits) for example in given])
     kind, is_list = get_named_type(field.type), isinstance(get_nullable_type(field.type), GraphQLList)
     if kind.name == "ID" and not is_list and name.endswith("Id"):
-        edge = filtered.node.fields.get(name.removesuffix("Id"))
-        if edge is None or not isinstance(get_named_type(edge.type), GraphQLObjectType):
-            return None
-        edge_name = name.removesuffix("Id")
-        return Member(name, f"{edge_name} {{ id }}", lambda rows: _id_cases(edge_name, rows))
+        return _id_member(filtered, name)
     field_of_node = filtered.node.fields.get(name)
     if field_of_node is None or isinstance(get_nullable_type(field_of_node.type), GraphQLList):
         return None
@@ -151,6 +147,19 @@ def _member(filtered: FilteredList, name: str, field: GraphQLInputField, example
     elif kind.name == read.name == "Boolean" and isinstance(kind, GraphQLScalarType):
         cases = lambda _: [Case(value, lambda row, value=value: row[name] is value) for value in (True, False)]  # noqa: E731 - one of four alike
     return None if cases is None else Member(name, name, cases)
+
+
+def _id_member(filtered: FilteredList, name: str) -> Member | None:
+    """Return the member for an id: of an object that an edge leads to, of a profile, or in a field of the same name."""
+    if name in filtered.node.fields:
+        return Member(name, name, lambda rows: _id_cases(rows, lambda row: row[name]))
+    edge_name = name.removesuffix("Id")
+    edge = filtered.node.fields.get(edge_name)
+    target = None if edge is None else get_named_type(edge.type)
+    if not isinstance(target, GraphQLObjectType):
+        return None
+    key = "id" if "id" in target.fields else "accountId"
+    return Member(name, f"{edge_name} {{ {key} }}", lambda rows: _id_cases(rows, lambda row: row[edge_name] and row[edge_name][key]))
 
 
 def _text_cases(name: str, operators: set[str]) -> Cases | None:
@@ -213,10 +222,10 @@ def _word_cases(name: str, rows: Sequence[Row], words: Sequence[str]) -> list[Ca
     return [Case(choice, lambda row, choice=frozenset(choice): row[name] in choice) for choice in choices]
 
 
-def _id_cases(edge: str, rows: Sequence[Row]) -> list[Case]:
+def _id_cases(rows: Sequence[Row], id_of: Callable[[Row], str | None]) -> list[Case]:
     """Test the ids of the rows, an unused one, and one of another type."""
-    present = sorted({row[edge]["id"] for row in rows if row[edge]})
+    present = sorted({id_ for row in rows if (id_ := id_of(row))})
     prefix = present[0].partition("_")[0] if present else "job"
     digits = present[0].partition("_")[2] if present else uuid4().hex
     tried = [*present[:3], f"{prefix}_{uuid4().hex}", f"other_{digits}"]
-    return [Case(value, lambda row, value=value: bool(row[edge]) and row[edge]["id"] == value) for value in tried]
+    return [Case(value, lambda row, value=value: id_of(row) == value) for value in tried]

@@ -73,6 +73,7 @@ def _descriptions(named_type: GraphQLNamedType) -> Iterator[tuple[str, str | Non
 OTHER_SCOPES: Mapping[str, Scope] = {
     "Mutation.administerUser": Scope.ADMIN,
     "ApiKey": Scope.ACCOUNT,
+    "AuditEvent": Scope.ACCOUNT,
     "Invitation": Scope.ACCOUNT,
     "LoginEvent": Scope.ACCOUNT,
     "Session": Scope.ACCOUNT,
@@ -88,6 +89,7 @@ OTHER_SCOPES: Mapping[str, Scope] = {
     "User.creditBalance": Scope.BILLING,
     "User.creditsHeld": Scope.BILLING,
     "Query.apiKeys": Scope.ACCOUNT,
+    "Query.auditEvents": Scope.ACCOUNT,
     "Query.sessions": Scope.ACCOUNT,
     "Query.users": Scope.ACCOUNT,
     "Mutation.login": Scope.PUBLIC,

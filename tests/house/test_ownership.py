@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from uuid import UUID
 
-from sqlalchemy import Column, ForeignKey, MetaData, Table, Uuid, func, select
+from sqlalchemy import Column, ForeignKey, MetaData, Table, Uuid, false, func, select
 from sqlalchemy.dialects import postgresql
 
 from db.core.policy import POLICIES, Internal, Owned, Policy, Shared, Through
@@ -50,7 +50,9 @@ async def test_a_policy_shows_each_user_exactly_the_rows_that_lead_to_them(ada: 
             owned = owner_condition(table, users[name])
             if owned is None:
                 continue
-            visible = POLICIES[table.name].condition(table, Viewer(users[name], UserRole.MEMBER))
+            visible = func.coalesce(
+                POLICIES[table.name].condition(table, Viewer(users[name], UserRole.MEMBER)), false()
+            )  # WHERE keeps no null
             expected = owned & (not isinstance(POLICIES[table.name], Internal))
             statement = select(
                 func.count().filter(owned).label("rows"), func.count().filter(visible.is_distinct_from(expected)).label("differing")

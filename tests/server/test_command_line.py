@@ -37,7 +37,7 @@ def test_help_names_every_command() -> None:
     commands = answer.stdout.split("Commands:")[1].split("\n")
     assert [line.split()[0] for line in commands if line.strip()] == [
         *("up", "api", "worker", "migrate", "schema", "demo", "workers"),
-        *("user", "token", "jobs", "credits", "mail"),
+        *("user", "token", "jobs", "credits", "mail", "audit"),
     ]
 
 

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import exists, func, select, update
 
+from db.core.audit import differences
 from db.core.checks import Checks
 from db.core.viewer import SYSTEM, UserRole, UserTier
 from db.core.work import Work
@@ -34,13 +35,15 @@ async def administer(work: Work, user_id: UUID, changes: Mapping[str, Any]) -> U
     if work.viewer is not SYSTEM and not await work.scalar(select(exists().where(User.id == work.viewer.id, _IS_ACTIVE_ADMIN))):
         raise Forbidden("You are no admin any more.")
     is_user = (User.id == user_id) & User.deleted_at.is_(None)
-    was_admin: bool | None = await work.scalar(select(_IS_ACTIVE_ADMIN).where(is_user))
-    if was_admin is None:
+    columns = (User.role, User.tier, User.storage_quota_bytes, User.disabled_at.is_(None).label("is_active"))
+    user = await work.first(select(*columns, _IS_ACTIVE_ADMIN.label("was_admin")).where(is_user))
+    if user is None:
         raise NotFound(str(user_id))
     if values:
         await work.run(update(User).where(is_user).values(values))
         work.revalidate_sessions(user_id)
-        if was_admin and not await work.scalar(select(exists().where(_IS_ACTIVE_ADMIN))):
+        work.record("administer_user", "user", user_id, user_id, *differences(user, changes))
+        if user.was_admin and not await work.scalar(select(exists().where(_IS_ACTIVE_ADMIN))):
             raise LastAdmin
     return user_id
 

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from sqlalchemy import DateTime, func, insert, literal, select, update
 
+from db.core.audit import ref
 from db.core.checks import Checks
 from db.core.policy import visible
 from db.core.viewer import ROLE_SCOPES, ApiScope, Viewer
@@ -58,6 +59,15 @@ async def create_api_key(work: Work, new_key: NewKey) -> tuple[UUID, str]:
     )
     key_id: UUID = await work.scalar(statement.returning(ApiKey.id))
     work.before_commit(work.viewer.id, lambda: _require_few(work))
+    after = {
+        "name": name,
+        "prefix": shown_prefix(token),
+        "scopes": sorted(scope.name for scope in new_key.scopes),
+        "points_per_minute": new_key.points_per_minute,
+        "expires_at": new_key.expires_at,
+        "replaces": None if new_key.replaces is None else ref("apikey", new_key.replaces),
+    }
+    work.record("create_api_key", "apikey", key_id, work.viewer.id, after=after)
     return key_id, token
 
 
@@ -73,6 +83,7 @@ async def revoke_api_key(work: Work, key_id: UUID) -> UUID:
     if owner is None:
         raise NotFound(str(key_id))
     work.revalidate_sessions(owner)
+    work.record("revoke_api_key", "apikey", key_id, owner)
     return key_id
 
 

@@ -68,6 +68,7 @@ async def _send_link(work: Work, verified_hash: str, new_email: str) -> None:
         await queue_mail(work, EmailTemplate.ADDRESS_TAKEN, owner.email, owner.id)
     if new_email != user.email:
         await queue_mail(work, EmailTemplate.EMAIL_CHANGE_REQUESTED, user.email, user.id)
+    work.record("change_email", "user", user.id, user.id, after={"requested_email": new_email})
 
 
 async def complete_change(work: Work, token_id: UUID) -> tuple[str, str]:
@@ -78,4 +79,5 @@ async def complete_change(work: Work, token_id: UUID) -> tuple[str, str]:
         await work.run(update(User).where(User.id == token.user_id).values(email=token.new_email, email_verified_at=func.now()))
     if token.new_email != token.email:
         await queue_mail(work, EmailTemplate.EMAIL_CHANGED, token.email, token.user_id)
+    work.record("verify_email", "user", token.user_id, token.user_id, {"email": token.email}, {"email": token.new_email})
     return token.new_email, token.username

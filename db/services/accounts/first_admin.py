@@ -21,6 +21,7 @@ from db.tables import ApiKey, User
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
+ACTION = "configure_admin"  # in the audit; the settings are the command's
 MIN_TOKEN = 16
 MAX_USERNAMES = 1_000
 
@@ -43,12 +44,15 @@ async def ensure_admin(work: Work, email: str, token: str) -> UUID:
     )
     for row in await work.all(former.values(revoked_at=func.now()).returning(ApiKey.user_id)):
         work.revalidate_sessions(row.user_id)
+        work.record("revoke_api_key", "user", row.user_id, row.user_id, after={"token": ADMIN_TOKEN_NAME})
     holder: UUID | None = await work.scalar(select(ApiKey.user_id).where(ApiKey.token_sha256 == token_hash(token)))
     if holder not in {None, user_id}:
         assert holder is not None
         log.warning("admin_token_moved", previous_owner=str(holder), email=email)
         work.revalidate_sessions(holder)
     await store_token(work, user_id, token, ADMIN_TOKEN_NAME)
+    if holder != user_id:
+        work.record("create_api_key", "user", user_id, user_id, after={"name": ADMIN_TOKEN_NAME})
     return user_id
 
 
@@ -59,6 +63,7 @@ async def _find_or_create(work: Work, email: str) -> UUID:
             log.warning("admin_promoted", email=email, previous_role=user.role.value)
             await work.run(update(User).where(User.id == user.id).values(role=UserRole.ADMIN))
             work.revalidate_sessions(user.id)
+            work.record(ACTION, "user", user.id, user.id, {"role": user.role}, {"role": UserRole.ADMIN})
         if user.disabled_at is not None:
             log.warning("admin_is_disabled", email=email, hint=f"trellis user enable {email}")
         return user.id
@@ -71,11 +76,13 @@ async def _find_or_create(work: Work, email: str) -> UUID:
     if (previous := await work.first(of_earlier_start.limit(1))) is not None:
         log.warning("admin_email_changed", previous=previous.email, email=email)
         await work.run(update(User).where(User.id == previous.id).values(email=email, email_verified_at=None))
+        work.record(ACTION, "user", previous.id, previous.id, {"email": previous.email}, {"email": email})
         return previous.id
     for username in islice(_usernames(), MAX_USERNAMES):
         values = {"email": email, "username": username, "full_name": "Administrator", "role": UserRole.ADMIN}
         user_id: UUID | None = await work.scalar(upsert(User).values(values).on_conflict_do_nothing().returning(User.id))
         if user_id is not None:
+            work.record(ACTION, "user", user_id, user_id, after=values)
             return user_id
     raise Conflict(f"No username for the admin {email} is free. Create the user with `trellis user add --role admin`, and start again.")
 

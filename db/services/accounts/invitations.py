@@ -36,6 +36,7 @@ async def invite(work: Work, email: str, role: UserRole) -> UUID:
     values = {"email": email, "role": role, "invited_by_id": work.viewer.id, "expires_at": func.now() + LIFETIME}
     invitation_id: UUID = await work.scalar(insert(Invitation).values(values).returning(Invitation.id))
     await queue_mail(work, EmailTemplate.INVITATION, email, invitation_id=invitation_id)
+    work.record("invite_member", "invitation", invitation_id, work.viewer.id, after={"email": email, "role": role})
     return invitation_id
 
 
@@ -43,8 +44,10 @@ async def revoke_invitation(work: Work, invitation_id: UUID) -> UUID:
     """End an invitation that the viewer may see; return its id. One that has ended is as one that does not exist. Raises `NotFound`."""
     work.viewer.require_write()
     statement = update(Invitation).where(Invitation.id == invitation_id, visible(Invitation, work.viewer), queries.is_open())
-    if not await work.run(statement.values(revoked_at=func.now())):
+    sender_id = await work.scalar(statement.values(revoked_at=func.now()).returning(Invitation.invited_by_id))
+    if sender_id is None:
         raise NotFound(str(invitation_id))
+    work.record("revoke_invitation", "invitation", invitation_id, sender_id)
     return invitation_id
 
 

@@ -51,6 +51,7 @@ class PasswordChanges:
                 if user is not None:
                     token_id = await account_tokens.create_token(work, user.id, TokenPurpose.RESET_PASSWORD, user.email)
                     await queue_mail(work, EmailTemplate.PASSWORD_RESET, user.email, user.id, token_id)
+                    work.record("request_password_reset", "user", user.id, user.id)
         await asyncio.sleep(earliest_answer - time.monotonic())
 
     async def reset(self, token: str, new_password: str) -> None:
@@ -63,7 +64,8 @@ class PasswordChanges:
             is_verified = func.coalesce(User.email_verified_at, func.now())  # the token was in a mail to the address
             await work.run(update(User).where(User.id == owner.user_id).values(email_verified_at=is_verified))
             await _set(work, owner.user_id, new_hash)
-            await end_sessions(work, owner.user_id)
+            count = await end_sessions(work, owner.user_id)
+            work.record("reset_password", "user", owner.user_id, owner.user_id, after={"ended_sessions": count})
 
     async def change(self, viewer: Viewer, current_password: str, new_password: str, client: ClientInfo) -> None:
         """Set the viewer's password and end their other sessions. Raises `WeakPassword`, `InvalidCredentials` or `TooManyAttempts`."""
@@ -74,7 +76,8 @@ class PasswordChanges:
         new_hash = await self._threads.run(passwords.make_hash, new_password)
         async with self._database.work(viewer) as work:
             await _set(work, viewer.id, new_hash, verified_hash=user.password_hash)
-            await end_sessions(work, viewer.id, kept=session_id)
+            count = await end_sessions(work, viewer.id, kept=session_id)
+            work.record("change_password", "user", viewer.id, viewer.id, after={"ended_sessions": count})
 
 
 async def _set(work: Work, user_id: UUID, new_hash: str, verified_hash: str | None = None) -> None:

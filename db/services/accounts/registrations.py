@@ -136,6 +136,7 @@ class Registrations:
         of_registration = EmailMessage.registration_id == registration_id
         await work.run(update(EmailMessage).where(of_registration).values(user_id=user_id, registration_id=None))
         await work.run(delete_rows(Registration).where(Registration.id == registration_id))
+        work.record("verify_email", "user", user_id, user_id, after=values)
         return VerifiedAddress(row.email, name)
 
     def _require_allowed(self, *, is_invited: bool) -> None:
@@ -156,8 +157,10 @@ async def _add(work: Work, values: dict[str, Any], invitation_id: UUID | None) -
         values = {**values, "invitation_id": invitation_id, "expires_at": func.now() + LIFETIME}
         registration_id: UUID = await work.scalar(insert(Registration).values(values).returning(Registration.id))
         await queue_mail(work, EmailTemplate.VERIFY_REGISTRATION, values["email"], registration_id=registration_id)
+        work.record("register", "registration", registration_id, None)  # the address is recorded once it is verified, or else forgotten
     elif owner.disabled_at is None:
         await queue_mail(work, EmailTemplate.ADDRESS_TAKEN, owner.email, owner.id)
+        work.record("register", "user", owner.id, owner.id)
 
 
 async def _lock(work: Work, registration_id: UUID) -> Row[Any] | None:

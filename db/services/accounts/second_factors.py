@@ -64,6 +64,7 @@ class SecondFactors:
         async with self._database.work(viewer) as work:
             if not await work.run(statement.values(totp_pending_secret=secret.sealed, totp_pending_at=func.now())):
                 raise wrong_password()
+            work.record("enroll_totp", "user", viewer.id, viewer.id)
         uri = secret.uri(user.email)
         return Enrollment(secret.text, uri, _qr_code(uri))
 
@@ -91,8 +92,9 @@ class SecondFactors:
             if email is None:
                 raise _nothing_to_confirm()
             backup_codes = await codes.replace_backup_codes(work, viewer.id)
-            await end_sessions(work, viewer.id, kept=session_id)
+            count = await end_sessions(work, viewer.id, kept=session_id)
             await queue_mail(work, EmailTemplate.TOTP_ADDED, email, viewer.id)
+            work.record("confirm_totp", "user", viewer.id, viewer.id, after={"ended_sessions": count})
         await self._attempts.give_back_code(viewer.id, client.address, is_known_client=True)
         return backup_codes
 
@@ -102,6 +104,7 @@ class SecondFactors:
         async with self._database.work(viewer) as work:
             await self._use_code(work, user, given)
             await _remove(work, viewer.id, user.email)
+            work.record("disable_totp", "user", viewer.id, viewer.id)
         await self._attempts.give_back_code(viewer.id, client.address, is_known_client=True)
 
     async def regenerate_backup_codes(self, viewer: Viewer, password: str, code: str, client: ClientInfo) -> list[str]:
@@ -111,6 +114,7 @@ class SecondFactors:
             await self._use_code(work, user, given)
             backup_codes = await codes.replace_backup_codes(work, viewer.id)
             await queue_mail(work, EmailTemplate.BACKUP_CODES_REPLACED, user.email, viewer.id)
+            work.record("regenerate_backup_codes", "user", viewer.id, viewer.id)
         await self._attempts.give_back_code(viewer.id, client.address, is_known_client=True)
         return backup_codes
 
@@ -149,6 +153,7 @@ async def reset_second_factor(work: Work, login: str) -> None:
     if user.totp_secret is None:
         raise _no_factor()
     await _remove(work, user.id, user.email)
+    work.record("reset_totp", "user", user.id, user.id)
 
 
 async def _remove(work: Work, user_id: UUID, email: str) -> None:

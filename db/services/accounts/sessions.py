@@ -52,7 +52,8 @@ async def start_session(work: Work, user_id: UUID, client: ClientInfo, lifetime:
 
 async def end_session(work: Work, session_id: UUID) -> None:
     """End the session that a request came with. Connections opened with it end within seconds."""
-    await _end(work, UserSession.id == session_id)
+    for user_id in await _end(work, UserSession.id == session_id):
+        work.record("logout", "session", session_id, user_id)
 
 
 async def revoke_session(work: Work, session_id: UUID) -> UUID:
@@ -60,19 +61,24 @@ async def revoke_session(work: Work, session_id: UUID) -> UUID:
 
     One that has ended already is as one that does not exist: the list of sessions leaves it out too.
     """
-    if not await _end(work, UserSession.id == session_id, visible(UserSession, work.viewer)):
+    owners = await _end(work, UserSession.id == session_id, visible(UserSession, work.viewer))
+    if not owners:
         raise NotFound(str(session_id))
+    work.record("revoke_session", "session", session_id, owners[0])
     return session_id
 
 
 async def revoke_other_sessions(work: Work) -> int:
     """End all sessions of the viewer except the one that the request came with; return how many."""
-    return await end_sessions(work, work.viewer.id, kept=work.viewer.require_session())
+    count = await end_sessions(work, work.viewer.id, kept=work.viewer.require_session())
+    if count:
+        work.record("revoke_other_sessions", "user", work.viewer.id, work.viewer.id, after={"ended_sessions": count})
+    return count
 
 
 async def end_sessions(work: Work, user_id: UUID, kept: UUID | None = None) -> int:
     """End all sessions of a user, except the one `kept`; return how many."""
-    return await _end(work, UserSession.user_id == user_id, *([] if kept is None else [UserSession.id != kept]))
+    return len(await _end(work, UserSession.user_id == user_id, *([] if kept is None else [UserSession.id != kept])))
 
 
 async def require_recent_check(work: Work) -> None:
@@ -99,9 +105,10 @@ async def record_session_use(work: Work, session_ids: Collection[UUID]) -> None:
     await work.run(update(UserSession).where(UserSession.id.in_(due)).values(last_active_at=func.now()))
 
 
-async def _end(work: Work, *conditions: ColumnElement[bool]) -> int:
+async def _end(work: Work, *conditions: ColumnElement[bool]) -> list[UUID]:
+    """End the live sessions that meet the conditions; return whose they were."""
     statement = update(UserSession).where(*conditions, is_live()).values(ended_at=func.now()).returning(UserSession.user_id)
     user_ids = [row.user_id for row in await work.all(statement)]
     for user_id in user_ids:
         work.revalidate_sessions(user_id)
-    return len(user_ids)
+    return user_ids

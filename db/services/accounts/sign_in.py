@@ -176,6 +176,7 @@ class SignIns:
             return None
         await _record(work, user_id, method, client, "The password was right, and a code was asked for.")
         has_backup_codes = await work.scalar(select(exists().where(BackupCode.user_id == user_id, BackupCode.used_at.is_(None))))
+        work.record("login", "user", user_id, user_id, after={"method": method, "needs_code": True})
         methods = (LoginMethod.TOTP, LoginMethod.BACKUP_CODE) if has_backup_codes else (LoginMethod.TOTP,)
         return FactorRequired(await create_challenge(work, user_id, password_hash), methods)
 
@@ -205,7 +206,10 @@ class SignIns:
         await note_device(work, user_id, user.email, session_id, client, is_first_sign_in=user.is_first)
         role: UserRole = user.role
         tier: UserTier = user.tier
-        return SignedIn(Viewer(user_id, role, session_id, tier, is_session=True), token)
+        viewer = Viewer(user_id, role, session_id, tier, is_session=True)
+        action = "login" if method is LoginMethod.PASSWORD else "confirm_login"
+        work.record(action, "session", session_id, user_id, after={"method": method}, actor=viewer)
+        return SignedIn(viewer, token)
 
 
 _MAY_SIGN_IN = (User.deleted_at.is_(None), User.disabled_at.is_(None))

@@ -12,6 +12,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
+from db.core.audit import ref
 from db.core.sql import equals_any
 from db.core.viewer import ALL_SCOPES, ApiScope
 from db.core.work import Work
@@ -49,7 +50,9 @@ async def add_token(
     if name == ADMIN_TOKEN_NAME:
         raise invalid("name", message=f"The name {name!r} is that of TRELLIS_ADMIN_TOKEN. Choose another.")
     token = new_token()
-    await store_token(work, await _user_id(work, email), token, name, lifetime, scopes, points_per_minute)
+    user_id = await _user_id(work, email)
+    key_id = await store_token(work, user_id, token, name, lifetime, scopes, points_per_minute)
+    _record_new(work, key_id, user_id, token, name)
     return token
 
 
@@ -65,8 +68,10 @@ async def replace_token(work: Work, name: str, overlap: timedelta) -> str:
         raise invalid("token", message="This is the token of TRELLIS_ADMIN_TOKEN: change that setting, and start again.")
     token = new_token()
     lifetime = None if key.expires_at is None else key.expires_at - key.created_at
-    await store_token(work, key.user_id, token, key.name, lifetime, [ApiScope(scope) for scope in key.scopes], key.points_per_minute)
+    scopes = [ApiScope(scope) for scope in key.scopes]
+    new_id = await store_token(work, key.user_id, token, key.name, lifetime, scopes, key.points_per_minute)
     await end_after(work, key.id, key.user_id, overlap)
+    _record_new(work, new_id, key.user_id, token, key.name, replaces=ref("apikey", key.id))
     return token
 
 
@@ -79,13 +84,16 @@ async def end_after(work: Work, key_id: UUID, user_id: UUID, overlap: timedelta)
 async def revoke_tokens(work: Work, email: str) -> int:
     """Revoke all tokens of a user and end their sessions; return how many. Connections opened with them end within seconds. Raises `NotFound`."""
     user_id = await _user_id(work, email)
-    return len(await _revoke(work, ApiKey.user_id == user_id)) + await end_sessions(work, user_id)
+    keys, sessions = len(await _revoke(work, ApiKey.user_id == user_id)), await end_sessions(work, user_id)
+    work.record("revoke_all", "user", user_id, user_id, after={"revoked_keys": keys, "ended_sessions": sessions})
+    return keys + sessions
 
 
 async def revoke_token(work: Work, name: str) -> UUID:
     """Revoke the token with this prefix or id; return its owner. Raises `NotFound` if there is no valid one, `Conflict` for several."""
-    owners = await _revoke(work, _is_named(name))
-    return _only(owners, name)
+    owner_id, key_id = _only(await _revoke(work, _is_named(name)), name)
+    work.record("revoke_api_key", "apikey", key_id, owner_id)
+    return owner_id
 
 
 async def record_token_use(work: Work, key_ids: Collection[UUID]) -> None:
@@ -109,13 +117,13 @@ async def _user_id(work: Work, email: str) -> UUID:
     return user_id
 
 
-async def _revoke(work: Work, condition: ColumnElement[bool]) -> list[UUID]:
-    """Revoke the tokens; return the owner of each."""
-    statement = update(ApiKey).where(condition, ApiKey.revoked_at.is_(None)).values(revoked_at=func.now()).returning(ApiKey.user_id)
-    owners = [row.user_id for row in await work.all(statement)]
-    for user_id in owners:
+async def _revoke(work: Work, condition: ColumnElement[bool]) -> list[tuple[UUID, UUID]]:
+    """Revoke the tokens; return the owner and the id of each."""
+    statement = update(ApiKey).where(condition, ApiKey.revoked_at.is_(None)).values(revoked_at=func.now())
+    revoked = [(row.user_id, row.id) for row in await work.all(statement.returning(ApiKey.user_id, ApiKey.id))]
+    for user_id, _ in revoked:
         work.revalidate_sessions(user_id)
-    return owners
+    return revoked
 
 
 def _is_named(name: str) -> ColumnElement[bool]:
@@ -143,8 +151,8 @@ async def store_token(
     lifetime: timedelta | None = None,
     scopes: Collection[ApiScope] | None = None,
     points_per_minute: int | None = None,
-) -> None:
-    """Store a token's hash; one that exists becomes this user's, and valid again."""
+) -> UUID:
+    """Store a token's hash, and return its id; one that exists becomes this user's, and valid again."""
     values = {
         "user_id": user_id,
         "name": name,
@@ -155,7 +163,12 @@ async def store_token(
         "revoked_at": None,
     }
     statement = upsert(ApiKey).values(token_sha256=token_hash(token), **values)
-    await work.run(statement.on_conflict_do_update(index_elements=[ApiKey.token_sha256], set_=values))
+    return await work.scalar(statement.on_conflict_do_update(index_elements=[ApiKey.token_sha256], set_=values).returning(ApiKey.id))
+
+
+def _record_new(work: Work, key_id: UUID, owner_id: UUID, token: str, name: str, replaces: str | None = None) -> None:
+    after = {"name": name, "prefix": shown_prefix(token), "replaces": replaces}
+    work.record("create_api_key", "apikey", key_id, owner_id, after=after)
 
 
 def shown_prefix(token: str) -> str:

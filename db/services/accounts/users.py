@@ -6,8 +6,9 @@ import re
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, insert, update
+from sqlalchemy import func, insert, select, update
 
+from db.core.audit import differences
 from db.core.checks import Checks
 from db.core.unique import translate_unique_violation
 from db.core.viewer import UserRole, UserTier
@@ -44,6 +45,7 @@ async def add_user(
     values = {"email": email, "username": username, "full_name": full_name, "role": role, "tier": tier, "password_hash": password_hash}
     with translate_unique_violation("uq_users_email", NameTaken("user", email)):
         user_id = await insert_user(work, values)
+    work.record("add_user", "user", user_id, user_id, after=values)
     token = new_token()
     await store_token(work, user_id, token, "first token")
     return token
@@ -83,7 +85,9 @@ async def update_account(work: Work, changes: dict[str, Any]) -> UUID:
     checks.raise_if_invalid()
     if changes:
         with translate_unique_violation("uq_users_username", UsernameTaken(str(changes.get("username")))):
+            user = await work.one(select(User.username, User.full_name).where(User.id == work.viewer.id).with_for_update(key_share=True))
             await work.run(update(User).where(User.id == work.viewer.id).values(changes))
+        work.record("update_account", "user", work.viewer.id, work.viewer.id, *differences(user, changes))
     return work.viewer.id
 
 
@@ -94,4 +98,5 @@ async def set_password_hash(work: Work, email: str, password_hash: str) -> None:
     if user_id is None:
         raise NotFound(email)
     work.revalidate_sessions(user_id)
-    await end_sessions(work, user_id)
+    count = await end_sessions(work, user_id)
+    work.record("set_password", "user", user_id, user_id, after={"ended_sessions": count})

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import Row, select
 
 from db.core.policy import visible
 from db.core.work import Work
@@ -33,12 +34,18 @@ async def cancel(work: Work, job_id: UUID) -> JobStatus:
         job = await _CANCEL_WAITING.apply_one(work, p_job_id=job_id)
         if job is not None:
             await attempts.apply_job_status(work, job)
+            _record(work, job)
             return job.status
         job = await _REQUEST_CANCEL.apply_one(work, p_job_id=job_id)
         if job is not None:
+            _record(work, job)
             return job.status
         status = await work.scalar(status_statement)
         if status in {JobStatus.CANCELLING, JobStatus.CANCELLED}:
             return status
         if status not in WAITING and status is not JobStatus.RUNNING:
             raise WrongState(status.name, f"The job is {status.name} already; only a waiting or running job can be cancelled.")
+
+
+def _record(work: Work, job: Row[Any]) -> None:
+    work.record("cancel_job", "job", job.id, job.owner_id, after={"status": job.status})

@@ -18,7 +18,7 @@ _MAKE_DUE = (
     update(Job)
     .where(JOB_BY_ID, Job.status.in_(WAITING))
     .values(run_after=None, dispatched_at=None)
-    .returning(Job.status, Job.queue, Job.last_sequence)
+    .returning(Job.status, Job.queue, Job.last_sequence, Job.owner_id)
 )
 
 
@@ -31,6 +31,7 @@ async def requeue(work: Work, job_id: UUID) -> JobStatus:
     job = await work.first(_MAKE_DUE, {"p_job_id": job_id})
     if job is not None:
         work.notify(Notice(job_id, job.last_sequence, job.queue))
+        work.record("requeue_job", "job", job_id, job.owner_id, after={"run_after": None})
         return job.status
     status = await work.scalar(select(Job.status).where(Job.id == job_id))
     advice = "Retry it: that submits a new job." if status in TERMINAL else "Cancel it and retry it, or let its worker finish."

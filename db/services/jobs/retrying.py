@@ -10,6 +10,7 @@ from uuid import UUID
 
 from sqlalchemy import Row, select
 
+from db.core.audit import ref
 from db.core.policy import visible
 from db.core.work import Work
 from db.errors import NotFound, WrongState
@@ -66,6 +67,7 @@ async def retry(work: Work, job_id: UUID, idempotency_key: str | None = None) ->
     if on_retry is not None:
         await on_retry(work, old, new)
     await idempotency.remember(work, idempotency_key, {"job": str(new.id)})
+    work.record("retry_job", "job", new.id, new.owner_id, after={"kind": new.kind, "retry_of": ref("job", old.id)})
     return new.id
 
 

@@ -43,6 +43,7 @@ async def compose(work: Work, settings: StateSettings, message_id: UUID) -> Comp
     )
     if row is None:
         raise NotFound(str(message_id))
+    work.record("show_mail", "mail", message_id, row.user_id, after={"template": row.template})  # unless a worker sends it
     match row.template:
         case EmailTemplate.PASSWORD_RESET:
             subject, paragraphs = "Reset your password", await _password_reset(work, settings, row)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from db.services.maintenance import counters, credits, mail, objects, rows, uploads
+from db.services.maintenance import audit, counters, credits, mail, objects, rows, uploads
 from db.services.maintenance.context import MaintenanceContext, MaintenanceTaskFailed
 from db.settings import StateSettings
 
@@ -33,6 +33,8 @@ MAINTENANCE_TASKS: dict[str, MaintenanceTask] = {
         MaintenanceTask("expire_uploads", uploads.expire_uploads, lambda settings: settings.maintenance_expire_uploads),
         MaintenanceTask("reconcile_counters", counters.reconcile_counters, lambda settings: settings.maintenance_reconcile_counters),
         MaintenanceTask("reconcile_credits", credits.reconcile_credits, lambda settings: settings.maintenance_reconcile_credits),
+        MaintenanceTask("seal_audit", audit.seal_audit, lambda settings: settings.maintenance_seal_audit),
+        MaintenanceTask("verify_audit", audit.verify_audit, lambda settings: settings.maintenance_verify_audit),
         MaintenanceTask("remove_unreferenced", objects.remove_unreferenced, lambda settings: settings.maintenance_remove_unreferenced),
         MaintenanceTask("collect_orphans", objects.collect_orphans, lambda settings: settings.maintenance_collect_orphans),
     )

@@ -30,7 +30,7 @@ from db.tables import (
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
-PARTITIONED = ("job_events", "metric_points")
+PARTITIONED = ("job_events", "metric_points", "audit_events")
 PARTITIONS_AHEAD = 3
 BATCH_SIZE = 5_000
 WORKER_RETENTION = "interval '30 days'"

@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy import Row, func, insert, select
 from sqlalchemy import update as update_rows
 
+from db.core.audit import differences
 from db.core.checks import Checks
 from db.core.policy import visible
 from db.core.unique import translate_unique_violation
@@ -44,18 +45,19 @@ async def create(work: Work, new: NewPipeline) -> UUID:
     checks.issues.extend(definitions.modality_issues(steps, new.modality) or definitions.soundness_issues(definition, steps, new.modality))
     checks.raise_if_invalid()
     is_complete = not definitions.completeness_issues(definition, steps)
-    statement = insert(Pipeline).values(
-        owner_id=work.viewer.id,
-        name=name,
-        description=new.description,
-        modality=new.modality,
-        is_template=new.is_template,
-        definition=definition,
-        status=PipelineStatus.VALIDATED if is_complete else PipelineStatus.DRAFT,
-        validated_at=func.now() if is_complete else None,
-    )
+    values = {
+        "name": name,
+        "description": new.description,
+        "modality": new.modality,
+        "is_template": new.is_template,
+        "definition": definition,
+        "status": PipelineStatus.VALIDATED if is_complete else PipelineStatus.DRAFT,
+    }
+    statement = insert(Pipeline).values(owner_id=work.viewer.id, validated_at=func.now() if is_complete else None, **values)
     with translate_unique_violation(_UNIQUE, NameTaken("pipeline", name)):
-        return await work.scalar(statement.returning(Pipeline.id))
+        pipeline_id: UUID = await work.scalar(statement.returning(Pipeline.id))
+    work.record("create_pipeline", "pipeline", pipeline_id, work.viewer.id, after=values)
+    return pipeline_id
 
 
 async def update(work: Work, pipeline_id: UUID, expected_version: int | None, changes: dict[str, Any]) -> UUID:
@@ -87,6 +89,9 @@ async def update(work: Work, pipeline_id: UUID, expected_version: int | None, ch
     if values:
         with translate_unique_violation(_UNIQUE, NameTaken("pipeline", str(values.get("name")))):
             await work.run(update_rows(Pipeline).where(Pipeline.id == pipeline_id).values(version=Pipeline.version + 1, **values))
+        # The pipeline is locked, so this is the version that the update sets.
+        before, after = differences(pipeline, {"version": pipeline.version + 1, **values})
+        work.record("update_pipeline", "pipeline", pipeline_id, pipeline.owner_id, before, after)
     return pipeline_id
 
 

@@ -10,6 +10,7 @@ from uuid import UUID
 from sqlalchemy import Executable, Row, Table, Text, bindparam, func, select, text
 from sqlalchemy.dialects.postgresql import insert as upsert
 
+from db.core.audit import ref
 from db.core.checks import NAME_LENGTH, Checks, canonical_name
 from db.core.policy import visible
 from db.core.work import Work
@@ -171,6 +172,18 @@ async def run(work: Work, request: RunRequest) -> RunResult:
         )
     answer = {"job": str(job.id), "run": str(run_id) if run_id else None, "dataset": str(target_id) if target_id else None}
     await idempotency.remember(work, request.idempotency_key, answer)
+    submitted = {
+        "kind": kind,
+        "pipeline": ref("pipeline", pipeline.id),
+        "dataset_version": ref("version", version.id),
+        "run": None if run_id is None else ref("run", run_id),
+        "output_dataset": None if target_id is None else ref("dataset", target_id),
+        "model_name": parameters.get("modelName"),
+        "seed": seed,
+        "parameters": request.parameters or {},
+        "priority": request.priority,
+    }
+    work.record("run_pipeline", "job", job.id, job.owner_id, after=submitted)
     return RunResult(job.id, run_id, target_id)
 
 
