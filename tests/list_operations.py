@@ -45,6 +45,8 @@ TIMES = (
 )
 MODALITIES, PROBLEMS = (["TABULAR"], ["SIGNAL"], ["AUDIO"], ["SIGNAL", "AUDIO"]), (["REGRESSION"], ["CLUSTERING"], ["OTHER"])
 VALUES: Mapping[str, Sequence[Any]] = {
+    "UserFilter.email": ({"contains": "no such name"}, {"startsWith": "u1"}),
+    "UserFilter.username": ({"contains": "no such name"}, {"in": ["light", "no such name"]}),
     "UserFilter.role": (["MEMBER"], ["VIEWER"], ["VIEWER", "ADMIN"]),
     "UserFilter.tier": (["FREE"], ["PRO"], ["ENTERPRISE"]),
     "UserFilter.isActive": (True, False),
@@ -183,7 +185,7 @@ def filter_values(filter_type: GraphQLInputObjectType, ids: Parents) -> Iterator
             object_name = name.removesuffix("Id")
             yield name, ids.ids[OBJECTS.get(object_name, object_name)]
             continue
-        values = BY_TYPE.get(get_named_type(input_field.type).name) or VALUES.get(f"{filter_type.name}.{name}")
+        values = VALUES.get(f"{filter_type.name}.{name}") or BY_TYPE.get(get_named_type(input_field.type).name)
         if values is None:
             raise LookupError(f"{filter_type.name}.{name} has no values to measure it with: add them to {Path(__file__).name}.")
         for value in values:

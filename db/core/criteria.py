@@ -35,9 +35,9 @@ class TextMatch:
         if self.eq is not None:
             yield func.lower(column) == func.lower(_composed(self.eq))
         if self.contains is not None:
-            yield column.icontains(_composed(self.contains), autoescape=True)
+            yield func.lower(column).contains(_lower_pattern(self.contains), escape=_ESCAPE)
         if self.starts_with is not None:
-            yield column.istartswith(_composed(self.starts_with), autoescape=True)
+            yield func.lower(column).startswith(_lower_pattern(self.starts_with), escape=_ESCAPE)
         if self.one_of is not None:
             yield lower_equals_any(column, map(_composed, self.one_of))
 
@@ -172,6 +172,15 @@ class Orders:
             if isinstance(column.type, type_):
                 return column, kind
         raise TypeError(f"Lists of {self._table.__tablename__} cannot be ordered by {field}: {column.type!r} has no order.")
+
+
+_ESCAPE = "/"
+_ESCAPED = str.maketrans({character: _ESCAPE + character for character in f"{_ESCAPE}%_"})
+
+
+def _lower_pattern(value: str) -> ColumnElement[str]:
+    """A text in a pattern for the column in lower case, of which the trigrams are indexed; ILIKE on the column would use no index of them."""
+    return func.lower(_composed(value).translate(_ESCAPED))
 
 
 def _composed(value: str) -> str:

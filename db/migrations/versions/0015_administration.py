@@ -17,6 +17,7 @@ depends_on = None
 
 LIVE = " WHERE deleted_at IS NULL"
 NEWEST = "created_at DESC, id DESC"
+SEARCHED = ("email", "username", "full_name")
 INDEXES = {
     "ix_users_created_at": f"users ({NEWEST}){LIVE}",
     "ix_users_role_created_at": f"users (role, {NEWEST}){LIVE}",
@@ -24,10 +25,7 @@ INDEXES = {
     "ix_users_disabled_created_at": f"users ({NEWEST}){LIVE} AND disabled_at IS NOT NULL",
     "ix_users_last_login_at": f"users (last_login_at, id){LIVE}",
     "ix_users_newest_login_at": f"users (last_login_at DESC NULLS LAST, id DESC){LIVE}",
-    **{
-        f"ix_users_{column}_trigrams": f"users USING gin (lower({column}) gin_trgm_ops){LIVE}"
-        for column in ("email", "username", "full_name")
-    },
+    **{f"ix_users_{column}_trigrams": f"users USING gin (lower({column}) gin_trgm_ops){LIVE}" for column in SEARCHED},
 }
 COUNTED = {"datasets": True, "pipelines": True, "models": True, "experiments": True, "jobs": False}  # whether rows are marked as deleted
 FUNCTIONS = ("trellis_add_to_counter", "trellis_count_owned")
@@ -38,6 +36,9 @@ def upgrade() -> None:
     op.create_check_constraint("storage_quota_not_negative", "users", "storage_quota_bytes >= 0")
     for name, definition in INDEXES.items():
         op.execute(f"CREATE INDEX {name} ON {definition}")
+    for column in SEARCHED:  # the planner does not use the statistics of a partial index
+        op.execute(f"CREATE STATISTICS st_users_lower_{column} ON (lower({column})) FROM users")
+    op.execute("ANALYZE users")
     op.create_table(
         "user_counters",
         sa.Column("id", sa.Uuid(), server_default=sa.text("uuidv7()"), nullable=False),
@@ -78,6 +79,8 @@ def downgrade() -> None:
     for name in reversed(FUNCTIONS):
         drop_function(op, name)
     op.drop_table("user_counters")
+    for column in SEARCHED:
+        op.execute(f"DROP STATISTICS st_users_lower_{column}")
     for name in INDEXES:
         op.execute(f"DROP INDEX {name}")
     op.drop_column("users", "storage_quota_bytes")
