@@ -85,7 +85,8 @@ def _run_all(settings: ServerSettings) -> None:
                         f"worker {number}", lambda worker_environment=worker_environment: start_command(worker_environment, "worker")
                     )
                 )
-            with publish_environment(data_dir, {**servers.environment, "TRELLIS_SECRET_KEY": secret_key}):
+            said_by_commands = {"TRELLIS_PUBLIC_URL": state.public_url, "TRELLIS_REGISTRATION": state.registration}
+            with publish_environment(data_dir, {**servers.environment, **said_by_commands, "TRELLIS_SECRET_KEY": secret_key}):
                 # Without workers of ours there may be workers elsewhere, or none: do not wait for any.
                 status = _await_ready(url, processes, strict=settings.worker_processes > 0)
                 token_source = "in TRELLIS_ADMIN_TOKEN" if settings.admin_token.get_secret_value() else f"in {token_file}"

@@ -181,9 +181,10 @@ class Registration:
         return UpdateAccountPayload(user_id=user_id)
 
     @mutation(
-        scope=Scope.ADMIN,
-        description="Invite somebody to register, for admins. The invitation is valid once, for seven days, with this address, and only while you"
-        " are an admin; it ends earlier ones to the address. At most three mails an hour, and ten a day, go to one address.",
+        scope=Scope.SESSION,
+        description="Invite somebody to register, for admins who signed in less than ten minutes ago; WrongState says to sign in again. The"
+        " invitation is valid once, for seven days, with this address, and only while you are an admin; it ends earlier ones to the address. At"
+        " most three mails an hour, and ten a day, go to one address.",
         metadata=costs(ATTEMPT),
     )
     async def invite_member(

@@ -148,7 +148,7 @@ async def update_account(world: World) -> Endings:
 
 @endings_of("inviteMember")
 async def invite_member(world: World) -> Endings:
-    world.sender = world.admin
+    world.sender = await world.sign_in("admin")
     world.set_registration("invited")
     yield "InviteMemberPayload", {"email": "eve@example.org", "role": "MEMBER"}
     yield "InvalidInput", {"email": "eve"}
@@ -158,10 +158,10 @@ async def invite_member(world: World) -> Endings:
 
 @endings_of("revokeInvitation")
 async def revoke_invitation(world: World) -> Endings:
-    world.sender = world.admin
+    world.sender = await world.sign_in("admin")
     world.set_registration("invited")
     query = "mutation($email: String!) { inviteMember(input: {email: $email}) { ... on InviteMemberPayload { invitation { id } } } }"
-    yield "RevokeInvitationPayload", {"id": (await world.admin.one(query, email="eve@example.org"))["invitation"]["id"]}
+    yield "RevokeInvitationPayload", {"id": (await world.sender.one(query, email="eve@example.org"))["invitation"]["id"]}
     yield "NotFound", {"id": f"invitation_{UNKNOWN}"}
 
 

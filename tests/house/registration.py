@@ -108,7 +108,7 @@ OTHER_SCOPES: Mapping[str, Scope] = {
     "Mutation.verifyEmail": Scope.PUBLIC,
     "Mutation.changeEmail": Scope.SESSION,
     "Mutation.updateAccount": Scope.SESSION,
-    "Mutation.inviteMember": Scope.ADMIN,
+    "Mutation.inviteMember": Scope.SESSION,
     "Mutation.createApiKey": Scope.SESSION,
     "Mutation.revokeApiKey": Scope.SESSION,
     "Mutation.runPipeline": Scope.RUN,

@@ -26,6 +26,7 @@ from db.services import account_tokens
 from db.services.accounts import invitations, passwords
 from db.services.accounts.email_changes import complete_change
 from db.services.accounts.passwords import HashingThreads
+from db.services.accounts.sessions import require_recent_check
 from db.services.accounts.sign_in import AttemptLimits
 from db.services.accounts.users import check_new_user, check_username, insert_user
 from db.services.mail.sending import queue_mail
@@ -109,8 +110,13 @@ class Registrations:
         return verified
 
     async def invite(self, viewer: Viewer, email: str, role: UserRole) -> UUID:
-        """Invite who has this address; return the invitation's id. Raises `WrongState`, `InvalidInput` or `TooManyAttempts`."""
+        """Invite who has this address; return the invitation's id. Raises `WrongState`, `InvalidInput` or `TooManyAttempts`.
+
+        It takes a session that was checked lately: whoever stole a key or a session must not make themselves an account that outlives it.
+        """
         viewer.require_admin()
+        async with self._database.work(viewer) as work:
+            await require_recent_check(work)
         self._require_allowed(is_invited=True)
         email = invitations.checked_address(email, "email")
         await self._attempts.take_mail_to("invitation", email)
