@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import zipfile
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,29 @@ def test_the_card_tells_how_to_predict_and_its_code_runs(tmp_path: Path) -> None
         re.findall(r"'(yes|no)'", completed.stdout)[:3]
         == TRUST.load_model(artifact_path(result, "MODEL")).predict(FRAME.select("a", "b", "kind")).tolist()[:3]
     )
+
+
+def test_the_code_of_the_card_takes_dates_apart_as_the_training_did(tmp_path: Path) -> None:
+    """The model tells rows apart by their dates alone; `when_year` is a column of the dataset as well, so that the part has another name."""
+    start = datetime(2024, 1, 1, 6, 30)
+    frame = pl.DataFrame({"when": [start + timedelta(days=row, hours=row % 12) for row in range(120)]}).with_columns(
+        pl.col("when").dt.date().alias("day"), pl.lit("never").alias("when_year"), pl.col("when").dt.hour().alias("label") < 12
+    )
+    steps = [("decompose_dates", {}), ("drop_columns", {"columns": ["when_year"]}), "train_random_forest"]
+    result, _ = run(tmp_path, frame, chain(*steps), target="label", problem="CLASSIFICATION")
+    inputs = json.loads(artifact_path(result, "SIGNATURE").read_text())["inputs"]
+    assert inputs[0] == {"name": "when_year_2", "kind": "number", "type": "INTEGER", "from": {"column": "when", "part": "year"}}
+    parts = {name: ["year", "month", "day", "weekday", *more] for name, more in (("when", ["hour", "minute"]), ("day", []))}
+    assert [column["from"] for column in inputs] == [{"column": name, "part": part} for name in parts for part in parts[name]]
+    card = artifact_path(result, "MODEL_CARD").read_text()
+    assert "| `when_hour` | INTEGER, the hour of `when` |" in card
+    code = re.search(r"```python\n(.*?)```", card, re.DOTALL)
+    assert code is not None
+    folder = artifact_path(result, "MODEL").parent
+    frame.write_parquet(folder / "data.parquet")
+    program = f"{code[1]}\nprint((model.predict(rows) == pl.read_parquet('data.parquet')['label'].to_numpy()).mean())"
+    completed = subprocess.run([sys.executable, "-c", program], cwd=folder, check=True, capture_output=True, text=True)
+    assert float(completed.stdout.split()[-1]) > 0.95
 
 
 def test_names_cannot_act_as_markup_in_the_card(tmp_path: Path) -> None:

@@ -54,6 +54,14 @@ class Column:
 
 
 @dataclass(frozen=True)
+class DatePart:
+    """What a feature holds of a date: `part` is the name of a method of polars' `Expr.dt`."""
+
+    column: str
+    part: str
+
+
+@dataclass(frozen=True)
 class DataSplit:
     """Row indices of each subset. `is_default` if the pipeline has no split step; `note` explains a strategy that was chosen automatically."""
 
@@ -103,6 +111,8 @@ class Bundle:
     """The names of the features that a column was encoded into, unique among all columns and features."""
     renamed_features: dict[str, str] = field(default_factory=dict)
     """Features whose own name was taken: the name of each, by the taken one."""
+    date_parts: dict[str, DatePart] = field(default_factory=dict)
+    """The columns that dates were decomposed into, by name: users of a model compute them from its raw columns."""
     progress_span: tuple[float, float] = (0.0, 0.0)
     """The share of the body's progress, in percent, that the running node has."""
     _frame: pl.DataFrame | None = None

@@ -10,6 +10,8 @@ from workers.ml.scoring import METRICS
 from workers.ml.trainer import THREADS, Trained
 
 MAX_FEATURES = 100
+DATES_CODE = """dates = [(column["name"], column["from"]) for column in inputs if "from" in column]
+rows = rows.with_columns(getattr(pl.col(date["column"]).dt, date["part"])().cast(pl.Int32).alias(name) for name, date in dates)"""
 PREDICTION_NOUNS = {"CLASSIFICATION": "classes", "REGRESSION": "a number", "CLUSTERING": "clusters"}
 
 
@@ -25,7 +27,7 @@ def model_card(bundle: Bundle, trained: Trained, versions: dict[str, str], conte
         + _table(["name", "value"], [[f"`{key}`", f"`{_escape_code(value)}`"] for key, value in trained.hyperparameters.items()]),
         "## Steps\n\n" + _steps(definition),
         "## Features\n\n" + _features(bundle, trained),
-        "## Use\n\n" + _use(trained, versions),
+        "## Use\n\n" + _use(bundle, trained, versions),
         "## Limits\n\n" + _limits(bundle, trained),
         "## Versions and seed\n\n"
         + _table(["package", "version"], [[package, package_version] for package, package_version in versions.items()])
@@ -89,13 +91,18 @@ def _steps(definition: dict[str, Any]) -> str:
 
 def _features(bundle: Bundle, trained: Trained) -> str:
     listed = trained.features[:MAX_FEATURES]
-    text = _table(["column", "type"], [[f"`{_escape_code(name)}`", bundle.columns[name].type] for name in listed])
+    text = _table(["column", "type"], [[f"`{_escape_code(name)}`", _type(bundle, name)] for name in listed])
     return text + (
         f"\n\nAnd {len(trained.features) - len(listed)} more: see `signature.json`." if len(listed) < len(trained.features) else ""
     )
 
 
-def _use(trained: Trained, versions: dict[str, str]) -> str:
+def _type(bundle: Bundle, name: str) -> str:
+    date_part = bundle.date_parts.get(name)
+    return bundle.columns[name].type + (f", the {date_part.part} of `{_escape_code(date_part.column)}`" if date_part else "")
+
+
+def _use(bundle: Bundle, trained: Trained, versions: dict[str, str]) -> str:
     packages = " ".join(
         f'"{package}=={package_version}"'
         for package, package_version in versions.items()
@@ -103,8 +110,11 @@ def _use(trained: Trained, versions: dict[str, str]) -> str:
     )
     trusted = "\n".join(f'    "{name}",' for name in TRUSTED_TYPES)
     labels = {"CLASSIFICATION": "labels", "REGRESSION": "values", "CLUSTERING": "clusters"}[trained.problem]
-    return f"""`model.skops` holds one scikit-learn `Pipeline` that takes the raw feature columns (in any order, additional columns are ignored) as a polars or pandas
-    DataFrame and predicts {labels}. Pass booleans as 0 and 1, missing numbers as null or NaN, and missing text as null.
+    has_dates = not bundle.date_parts.keys().isdisjoint(trained.features)
+    note = " and the parts of dates that the code below computes" if has_dates else ""
+    dates = f"\n{DATES_CODE}" if has_dates else ""
+    return f"""`model.skops` holds one scikit-learn `Pipeline` that takes the raw feature columns{note} (in any order, additional columns are ignored) as a polars
+or pandas DataFrame and predicts {labels}. Pass booleans as 0 and 1, missing numbers as null or NaN, and missing text as null.
     Loading a skops file runs no code; the types below are the only ones it may hold besides those that skops trusts by default.
 
 ```
@@ -120,8 +130,9 @@ TRUSTED_TYPES = [
 {trusted}
 ]
 model = skops.io.load("model.skops", trusted=TRUSTED_TYPES)
-inputs = [column["name"] for column in json.load(open("signature.json"))["inputs"]]
-rows = pl.read_parquet("data.parquet").select(pl.col(inputs))
+inputs = json.load(open("signature.json"))["inputs"]
+rows = pl.read_parquet("data.parquet"){dates}
+rows = rows.select(pl.col([column["name"] for column in inputs]))
 rows = rows.with_columns(pl.selectors.boolean().cast(pl.Float64), pl.selectors.categorical().cast(pl.String))
 print(model.predict(rows))
 ```"""

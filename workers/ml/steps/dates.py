@@ -31,7 +31,7 @@ def run(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
     """Raises BadInput: UNKNOWN_COLUMN, TARGET_TRANSFORMED, WRONG_COLUMN_TYPE."""
     import polars as pl  # the API imports the registry only for its schemas
 
-    from workers.ml.bundle import Column, unique
+    from workers.ml.bundle import Column, DatePart, unique
 
     schema = bundle.lazy.collect_schema()
     columns = bundle.columns_to_transform(node, node.parameters.columns, ("time",))
@@ -44,6 +44,7 @@ def run(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
         bundle.lazy = bundle.lazy.with_columns(getattr(value, part)().cast(pl.Int32).alias(name) for part, name in names.items())
         bundle.drop(column.name, node, by_name=False)  # a split by time may still name it
         bundle.columns |= {name: Column(name, "INTEGER", "number") for name in names.values()}
+        bundle.date_parts |= {name: DatePart(column.name, part) for part, name in names.items()}
     return {"columns": len(bundle.columns), "decomposed_columns": len(columns)}
 
 
@@ -52,7 +53,7 @@ DECOMPOSE_DATES = Step(
     type="TRANSFORM",
     title="Decompose dates",
     description="Replaces each date by its year, month, day and weekday (1 is Monday), and a time by its hour and minute too, as `date_year` and so on. "
-    "It runs before the rows are split and is not part of the model, which takes the parts.",
+    "It runs before the rows are split and is not part of the model, which takes the parts; the code in the model card computes them.",
     parameters=DateParameters,
     place="choose",
     run=run,
