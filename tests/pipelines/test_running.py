@@ -240,8 +240,8 @@ async def test_what_cannot_run_is_refused_before_anything_is_made(ada: Client, b
         paths[name] = refused["issues"][0]["path"]
     assert paths == {
         "unknown node": ["parameters", "nope"],
-        "bad parameter": ["definition", "nodes", "1", "parameters", "method"],
-        "unknown column": ["definition", "nodes", "1", "parameters", "columns", "1"],
+        "bad parameter": ["parameters", "scale", "method"],
+        "unknown column": ["parameters", "scale", "columns", "1"],
         "model of a pipeline that does not train": ["modelName"],
         "priority": ["priority"],
         "no time at all": ["timeoutSeconds"],
@@ -252,6 +252,35 @@ async def test_what_cannot_run_is_refused_before_anything_is_made(ada: Client, b
     assert (await bob.run_pipeline(mine, version))["__typename"] == "NotFound"
     counts = await ada.execute("{ jobs(filter: {kind: [PROCESS, TRAIN]}) { totalCount } datasets { totalCount } models { totalCount } }")
     assert counts == {"jobs": {"totalCount": 0}, "datasets": {"totalCount": 2}, "models": {"totalCount": 0}}
+
+
+async def test_every_fault_of_the_parameters_is_told_at_its_place_in_the_input(ada: Client, worker: object) -> None:
+    """A column that the stored definition names is not in the version."""
+    version = await ada.ingest("d", "x,y\n1,2\n3,4\n")
+    steps = (
+        ("data", "dataset", {}),
+        ("drop", "drop_columns", {"columns": ["z"]}),
+        ("split", "split", {}),
+        ("train", "train_ridge_regression", {"target": "y"}),
+    )
+    pipeline = (await ada.create_pipeline("p", *steps))["pipeline"]["id"]
+    faulty = {"nope": {"a": 1}, "train": {"alpha": -1, "Alpha": 2}, "split": {"test_fraction": 2}, "drop": []}
+    refused = await ada.run_pipeline(pipeline, version, parameters=faulty)
+    assert [(issue["path"], issue["message"]) for issue in refused["issues"]] == [
+        (["parameters", "nope"], "The pipeline has no node 'nope'. Its nodes: data, drop, split, train."),
+        (["parameters", "drop"], "A JSON object is expected here: {parameter: value}."),
+        (["parameters", "split", "test_fraction"], "2 is too large; it must be less than 0.95."),
+        (
+            ["parameters", "train", "Alpha"],
+            "The step 'train_ridge_regression' has no such parameter. It takes: alpha, exclude, fit_intercept, target.",
+        ),
+        (["parameters", "train", "alpha"], "-1 is too small; it must be at least 0."),
+        (
+            ["definition", "nodes", "1", "parameters", "columns", "0"],
+            "Node 'drop' of the pipeline: The dataset version has no column 'z'.",
+        ),
+    ]
+    assert await ada.one("{ jobs(filter: {kind: [TRAIN]}) { totalCount } }") == {"totalCount": 0}
 
 
 async def test_a_job_that_cannot_be_done_fails_with_the_place_and_leaves_no_model(ada: Client, worker: object) -> None:

@@ -82,7 +82,10 @@ async def test_what_cannot_be_learned_from_is_refused_with_the_column_and_a_way_
         pipeline = (await ada.create_pipeline(name, *chain(steps)))["pipeline"]["id"]
         refused = await ada.run_pipeline(pipeline, version)
         path = ["definition", "nodes", str(len(steps)), "parameters"]
-        issues = [{"path": [*path, *(parameter and [parameter])], "message": message} for parameter, message in expected]
+        issues = [
+            {"path": [*path, *(parameter and [parameter])], "message": f"Node 'train' of the pipeline: {message}"}
+            for parameter, message in expected
+        ]
         assert (refused["__typename"], refused.get("issues")) == ("InvalidInput", issues), name
     assert await ada.one("{ jobs(filter: {kind: [TRAIN]}) { totalCount } }") == {"totalCount": 0}
 
@@ -102,7 +105,7 @@ async def test_a_table_of_texts_is_not_answered_with_an_issue_for_each(ada: Clie
         (await ada.create_pipeline("p", *chain([("train_lightgbm", {"target": "y"})])))["pipeline"]["id"], version
     )
     assert len(refused["issues"]) == 21
-    assert refused["issues"][-1]["message"] == "The same holds for 40 more columns."
+    assert refused["issues"][-1]["message"] == "Node 'train' of the pipeline: The same holds for 40 more columns."
 
 
 @pytest.mark.parametrize("failing", ["train", "filter_rows"])
@@ -130,4 +133,4 @@ async def test_a_column_that_a_condition_names_is_looked_up_before_the_job(ada: 
     pipeline = (await ada.create_pipeline("p", *chain([("filter_rows", {"conditions": conditions})])))["pipeline"]["id"]
     refused = await ada.run_pipeline(pipeline, version)
     path = ["definition", "nodes", "1", "parameters", "conditions", "1", "column"]
-    assert refused["issues"] == [{"path": path, "message": "The dataset version has no column 'sise'."}]
+    assert refused["issues"] == [{"path": path, "message": "Node 'filter_rows' of the pipeline: The dataset version has no column 'sise'."}]

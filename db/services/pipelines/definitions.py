@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, cast
 
@@ -28,6 +28,13 @@ from db.tables.pipelines import StepType
 MAX_NODES = 200
 MAX_BYTES = 262_144
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
+_LIMITS = {
+    "minimum": ("small", "at least"),
+    "exclusiveMinimum": ("small", "greater than"),
+    "maximum": ("large", "at most"),
+    "exclusiveMaximum": ("large", "less than"),
+}
 
 Definition = dict[str, Any]
 Steps = Mapping[str, Row[Any]]
@@ -118,7 +125,7 @@ def parameter_issues(step: Row[Any], parameters: Any, *path: str | int) -> list[
         return checks.issues
     validator: Any = Draft202012Validator(step.parameter_schema)  # Any: jsonschema types its validators thinly
     for error in sorted(validator.iter_errors(parameters), key=lambda issue: list(map(str, issue.absolute_path))):
-        message = error.message if len(error.message) <= 300 else f"{error.message[:300]}…"
+        message = _message(error)
         error_path = [*path, *error.absolute_path]
         if error.validator == "additionalProperties":
             unexpected = sorted(set(error.instance) - set(error.schema.get("properties", {})))
@@ -132,6 +139,18 @@ def parameter_issues(step: Row[Any], parameters: Any, *path: str | int) -> list[
         else:
             checks.add(*error_path, message=message)
     return list(dict.fromkeys(checks.issues))
+
+
+def _message(error: Any) -> str:
+    """Say what is wrong with a value, in words of our own where jsonschema's are hard to understand."""
+    if error.validator == "anyOf":  # a value or null: say what is wrong with the value
+        meant = [each for each in error.context if each.validator != "type"]
+        if len(meant) == 1:
+            return _message(meant[0])
+    if error.validator in _LIMITS:
+        fault, condition = _LIMITS[error.validator]
+        return f"{error.instance} is too {fault}; it must be {condition} {error.validator_value}."
+    return error.message if len(error.message) <= 300 else f"{error.message[:300]}…"
 
 
 def _check_links(
@@ -215,7 +234,7 @@ def completeness_issues(definition: Definition, steps: Steps) -> list[Issue]:
 
 
 def apply_parameters(definition: Definition, overrides: Any) -> tuple[Definition, list[Issue]]:
-    """Return the definition with {nodeKey: {name: value}} applied, and the issues of the overrides."""
+    """Return the definition with {nodeKey: {name: value}} applied as far as possible, and the issues of the rest of the overrides."""
     checks = Checks()
     overrides_by_node = checks.document(overrides, "parameters", size=MAX_BYTES)
     keys = {node["key"] for node in definition["nodes"]}
@@ -224,10 +243,32 @@ def apply_parameters(definition: Definition, overrides: Any) -> tuple[Definition
             checks.add("parameters", key, message=f"The pipeline has no node {key[:100]!r}. Its nodes: {', '.join(sorted(keys))}.")
         elif not isinstance(values, dict):
             checks.add("parameters", key, message="A JSON object is expected here: {parameter: value}.")
-    if checks.issues:
-        return definition, checks.issues
-    nodes = [{**node, "parameters": {**node["parameters"], **overrides_by_node.get(node["key"], {})}} for node in definition["nodes"]]
-    return {**definition, "nodes": nodes}, []
+    applicable: dict[str, Any] = {key: values for key, values in overrides_by_node.items() if isinstance(values, dict)}
+    nodes = [{**node, "parameters": {**node["parameters"], **applicable.get(node["key"], {})}} for node in definition["nodes"]]
+    return {**definition, "nodes": nodes}, checks.issues
+
+
+def locate(issues: Iterable[Issue], definition: Definition, overrides: Any) -> list[Issue]:
+    """Return the issues of a stored definition with overrides applied, each at its place: among the overrides, or in the definition.
+
+    A parameter that neither has, such as one that an overridden one requires, belongs to the overrides of its node.
+    """
+    located: list[Issue] = []
+    for issue in issues:
+        match issue.path:
+            case ("definition", "nodes", index, *rest):
+                node = definition["nodes"][int(index)]
+                values: Any = cast("dict[str, Any]", overrides).get(node["key"]) if isinstance(overrides, dict) else None
+                match rest:
+                    case ("parameters", name, *_) if isinstance(values, dict) and (name in values or name not in node["parameters"]):
+                        located.append(Issue(("parameters", node["key"], *rest[1:]), issue.message))
+                    case _:
+                        located.append(Issue(issue.path, f"Node {node['key']!r} of the pipeline: {issue.message}"))
+            case ("definition", *_):
+                located.append(Issue(issue.path, f"The definition of the pipeline: {issue.message}"))
+            case _:
+                located.append(issue)
+    return located
 
 
 def unknown_columns(definition: Definition, steps: Steps, columns: list[str]) -> list[Issue]:

@@ -214,15 +214,14 @@ def _freeze(
         raise WrongState("ARCHIVED", "The pipeline is archived. Set its status to VALIDATED to run it again.")
     definition, issues = definitions.apply_parameters(pipeline.definition, request.parameters)
     checks = Checks()
-    checks.issues.extend(issues)
-    if not issues:
-        checks.issues.extend(definitions.completeness_issues(definition, steps))
-        checks.issues.extend(definitions.soundness_issues(definition, steps, pipeline.modality))
-        checks.issues.extend(definitions.unknown_columns(definition, steps, [column["name"] for column in version.file_columns]))
+    checks.issues.extend(definitions.completeness_issues(definition, steps))
+    checks.issues.extend(definitions.soundness_issues(definition, steps, pipeline.modality))
+    checks.issues.extend(definitions.unknown_columns(definition, steps, [column["name"] for column in version.file_columns]))
     training = suitability.find_training(definition, steps, version.file_columns, dataset.target_column, dataset.problem_type)
-    if training is not None and not checks.issues:
+    if training is not None and not checks.issues and not issues:
         target = dataset.target_column
         checks.issues.extend(suitability.suitability_issues(definition, steps, version.file_columns, training, target))
+    checks.issues[:] = [*issues, *definitions.locate(checks.issues, pipeline.definition, request.parameters)]
     if pipeline.status is PipelineStatus.DRAFT and not checks.issues:
         checks.add("pipelineId", message="The pipeline is a DRAFT. Complete its definition, or set its status to VALIDATED.")
     highest = state_settings().highest_priority(pipeline.owner_tier)
