@@ -230,6 +230,22 @@ def test_k_means_puts_three_wines_into_three_clusters(tmp_path: Path) -> None:
     assert values[-1] == pytest.approx(inertia, rel=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [
+        ([3.0] * 120, "1 of 50 clusters, the others are empty: its training rows have 1 distinct combination of values"),
+        ([float(row % 60) for row in range(120)], None),
+    ],
+)
+def test_k_means_tells_of_clusters_that_are_empty(tmp_path: Path, values: list[float], found: str | None) -> None:
+    result, report = run(tmp_path, pl.DataFrame({"x": values}), chain(("train_k_means", {"n_clusters": 50})))
+    note = found and f"Step 'train_k_means' found {found}. Set n_clusters lower, or give it more columns."
+    assert report.outputs["train_k_means"].get("note") == note
+    assert report.log_lines == ([note] if note else [])
+    card = artifact_path(result, "MODEL_CARD").read_text()
+    assert ("clusters, the others are empty" in card) is (note is not None)
+
+
 def test_without_a_split_a_fifth_is_held_out_and_the_node_says_so(tmp_path: Path) -> None:
     _, report = run(tmp_path, cancer(), chain("scale", "train_logistic_regression"), target="target")
     split = report.outputs["train_logistic_regression"]["split"]

@@ -93,3 +93,5 @@ class Trained:
     target: str | None
     hyperparameters: dict[str, Any]
     monitor: TrainingMonitor
+    note: str | None = None
+    """What to know of this training besides its parameters; None if nothing."""

@@ -148,6 +148,8 @@ def _limits(bundle: Bundle, trained: Trained) -> str:
         lines.append(
             "Rows were split without regard to time or groups: if neighbouring rows resemble each other, the metrics are too optimistic."
         )
+    if trained.note is not None:
+        lines.append(_escape_markdown(trained.note))
     if trained.problem == "CLASSIFICATION":
         lines.append("Probabilities are not calibrated.")
     if any(

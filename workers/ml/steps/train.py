@@ -64,6 +64,9 @@ def run(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
         template.set_params(n_estimators=fitted.best_iteration_, early_stopping_rounds=None)
     bundle.reporter.progress(TRAINING_END_PERCENT, node.step.title)
 
+    note = _empty_clusters(fitted, rows.train, node)
+    if note is not None:
+        bundle.reporter.log(note)
     parameter_names = [
         name for name in type(node.parameters).model_fields if name not in ("target", "problem_type", *TrainParameters.model_fields)
     ]
@@ -79,6 +82,7 @@ def run(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
         target=bundle.target if bundle.problem != "CLUSTERING" else None,
         hyperparameters={name: estimator_parameters.get(name, getattr(node.parameters, name)) for name in parameter_names},
         monitor=monitor,
+        note=note,
     )
     output: dict[str, Any] = {
         "rows": bundle.frame.height,
@@ -98,7 +102,23 @@ def run(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
         output["split"] = split_summary(data_split)
     if (getattr(fitted, "best_iteration_", None) or 0) > 0:
         output["best_round"] = int(fitted.best_iteration_)
+    if note is not None:
+        output["note"] = note
     return output
+
+
+def _empty_clusters(fitted: Any, matrix: np.ndarray, node: PipelineNode) -> str | None:
+    """Return a note if fewer clusters than asked for have training rows, which scikit-learn accepts."""
+    import numpy as np  # see run
+
+    n_clusters = getattr(fitted, "n_clusters", None)
+    if n_clusters is None or (found := len(np.unique(fitted.labels_))) == n_clusters:
+        return None
+    distinct = len(np.unique(matrix, axis=0))
+    return (
+        f"Step '{node.key}' found {found:,} of {n_clusters:,} clusters, the others are empty: its training rows have {distinct:,} distinct "
+        f"combination{'' if distinct == 1 else 's'} of values. Set n_clusters lower, or give it more columns."
+    )
 
 
 def _features(bundle: Bundle, node: PipelineNode) -> tuple[list[str], list[str]]:
