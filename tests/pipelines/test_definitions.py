@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -76,6 +77,82 @@ async def test_an_unsound_definition_is_refused_at_its_place(ada: Client, nodes:
     assert refused.get("code") == "INVALID_INPUT", refused
     assert path in [issue["path"] for issue in refused["issues"]]
     assert (await ada.one("{ pipelines { totalCount } }")) == {"totalCount": 0}
+
+
+SPLIT = {"key": "split", "step": "split"}
+CONTRADICTIONS: dict[str, tuple[list[Any], list[tuple[list[str], str]]]] = {
+    "the time of a split": (
+        [{**SPLIT, "parameters": {"strategy": "time"}}],
+        [(["1", "parameters", "time_column"], "The strategy 'time' needs this parameter: the column that the rows are ordered by.")],
+    ),
+    "no column for the time": (
+        [{**SPLIT, "parameters": {"strategy": "time", "time_column": None}}],
+        [(["1", "parameters", "time_column"], "The strategy 'time' needs this parameter: the column that the rows are ordered by.")],
+    ),
+    "columns of other strategies": (
+        [{**SPLIT, "parameters": {"strategy": "random", "time_column": "t", "stratify_by": "s"}}],
+        [
+            (["1", "parameters", "stratify_by"], "Only the strategies 'auto' and 'stratified' can use this parameter."),
+            (["1", "parameters", "time_column"], "Only the strategy 'time' can use this parameter."),
+        ],
+    ),
+    "no validation rows": (
+        [
+            SPLIT,
+            {"key": "train", "step": "train_lightgbm", "parameters": {"early_stopping_rounds": 5}},
+            {"key": "measure", "step": "evaluate", "parameters": {"part": "validation"}},
+        ],
+        [
+            (["2", "parameters", "early_stopping_rounds"], "This needs validation rows, and the pipeline holds none out."),
+            (["3", "parameters", "part"], "This needs validation rows, and the pipeline holds none out."),
+        ],
+    ),
+    "values of conditions": (
+        [
+            {
+                "key": "keep",
+                "step": "filter_rows",
+                "parameters": {
+                    "conditions": [
+                        {"column": "x", "operator": "between", "value": [1]},
+                        {"column": "x", "operator": "in", "value": 1},
+                        {"column": "x", "operator": "less_than"},
+                        {"column": "x", "operator": "is_missing"},
+                        {"column": "x", "operator": "between", "value": [1, 2]},
+                    ]
+                },
+            }
+        ],
+        [
+            (["1", "parameters", "conditions", "0", "value"], "'between' takes two values, [lowest, highest]."),
+            (["1", "parameters", "conditions", "1", "value"], "'in' and 'not_in' take a list of values."),
+            (["1", "parameters", "conditions", "2", "value"], "This operator takes one value."),
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CONTRADICTIONS)
+async def test_all_contradictions_within_a_definition_are_told(ada: Client, name: str) -> None:
+    added, expected = CONTRADICTIONS[name]
+    nodes = [DATA, *added]
+    drawn = [f"{before['key']}>{node['key']}" for before, node in pairwise(nodes)]
+    refused = await ada.one(CREATE, input={"name": "p", "definition": {"nodes": nodes, "links": links(*drawn)}})
+    found = [(issue["path"], issue["message"]) for issue in refused["issues"]]
+    assert [path for path, _ in found] == [["definition", "nodes", *path] for path, _ in expected]
+    assert all(message.startswith(words) for (_, message), (_, words) in zip(found, expected, strict=True)), found
+    assert (await ada.one("{ pipelines { totalCount } }")) == {"totalCount": 0}
+
+
+async def test_validation_rows_of_the_split_are_enough_for_what_needs_them(ada: Client) -> None:
+    nodes = [
+        DATA,
+        {**SPLIT, "parameters": {"validation_fraction": 0.2}},
+        {"key": "train", "step": "train_lightgbm", "parameters": {"early_stopping_rounds": 5}},
+        {"key": "measure", "step": "evaluate", "parameters": {"part": "validation"}},
+    ]
+    definition = {"nodes": nodes, "links": links("data>split", "split>train", "train>measure")}
+    assert (await ada.one(CREATE, input={"name": "p", "definition": definition}))["pipeline"]["status"] == "VALIDATED"
 
 
 async def test_a_change_counts_the_version_up_and_a_stale_one_conflicts(ada: Client) -> None:

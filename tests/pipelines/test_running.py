@@ -255,7 +255,7 @@ async def test_what_cannot_run_is_refused_before_anything_is_made(ada: Client, b
 
 
 async def test_every_fault_of_the_parameters_is_told_at_its_place_in_the_input(ada: Client, worker: object) -> None:
-    """A column that the stored definition names is not in the version."""
+    """A column that the stored definition names is not in the version; a parameter of the input is required by another one of it."""
     version = await ada.ingest("d", "x,y\n1,2\n3,4\n")
     steps = (
         ("data", "dataset", {}),
@@ -264,11 +264,12 @@ async def test_every_fault_of_the_parameters_is_told_at_its_place_in_the_input(a
         ("train", "train_ridge_regression", {"target": "y"}),
     )
     pipeline = (await ada.create_pipeline("p", *steps))["pipeline"]["id"]
-    faulty = {"nope": {"a": 1}, "train": {"alpha": -1, "Alpha": 2}, "split": {"test_fraction": 2}, "drop": []}
+    faulty = {"nope": {"a": 1}, "train": {"alpha": -1, "Alpha": 2}, "split": {"strategy": "time", "test_fraction": 2}, "drop": []}
     refused = await ada.run_pipeline(pipeline, version, parameters=faulty)
     assert [(issue["path"], issue["message"]) for issue in refused["issues"]] == [
         (["parameters", "nope"], "The pipeline has no node 'nope'. Its nodes: data, drop, split, train."),
         (["parameters", "drop"], "A JSON object is expected here: {parameter: value}."),
+        (["parameters", "split", "time_column"], "The strategy 'time' needs this parameter: the column that the rows are ordered by."),
         (["parameters", "split", "test_fraction"], "2 is too large; it must be less than 0.95."),
         (
             ["parameters", "train", "Alpha"],

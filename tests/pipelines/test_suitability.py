@@ -90,6 +90,36 @@ async def test_what_cannot_be_learned_from_is_refused_with_the_column_and_a_way_
     assert await ada.one("{ jobs(filter: {kind: [TRAIN]}) { totalCount } }") == {"totalCount": 0}
 
 
+async def test_all_conditions_that_do_not_suit_their_columns_are_told_before_the_job(ada: Client, worker: object) -> None:
+    version = await ada.ingest("d", TABLE)
+    conditions = [
+        {"column": "size", "operator": "equals", "value": "abc"},
+        {"column": "size", "operator": "in", "value": [1, 2.5, True]},
+        {"column": "day", "operator": "between", "value": ["2024-01-01", "soon"]},
+        {"column": "color", "operator": "less_than", "value": "red"},
+        {"column": "fresh", "operator": "equals", "value": 1},
+        {"column": "fresh", "operator": "is_missing"},
+        {"column": "sold", "operator": "starts_with", "value": "y"},
+        {"column": "price", "operator": "greater_than", "value": 3},
+    ]
+    pipeline = (await ada.create_pipeline("p", *chain([("filter_rows", {"conditions": conditions})])))["pipeline"]["id"]
+    refused = await ada.run_pipeline(pipeline, version)
+    assert refused["__typename"] == "InvalidInput", refused
+    of_text = "Operators for it: is_missing, is_not_missing, equals, not_equals, in, not_in, contains, ends_with, starts_with."
+    place, of_node = ["definition", "nodes", "1", "parameters", "conditions"], "Node 'filter_rows' of the pipeline: "
+    assert [(issue["path"], issue["message"]) for issue in refused["issues"]] == [
+        ([*place, "0", "value"], f"{of_node}The column 'size' is of type INTEGER, and 'abc' is not. Give a value of that type."),
+        ([*place, "1", "value", "2"], f"{of_node}The column 'size' is of type INTEGER, and True is not. Give a value of that type."),
+        (
+            [*place, "2", "value", "1"],
+            f"{of_node}The column 'day' is of type DATE, and 'soon' is not. Give a value of that type, such as '2024-05-01'.",
+        ),
+        ([*place, "3", "operator"], f"{of_node}The column 'color' is of type CATEGORY, which 'less_than' does not support. {of_text}"),
+        ([*place, "4", "value"], f"{of_node}The column 'fresh' is of type BOOLEAN, and 1 is not. Give a value of that type."),
+    ]
+    assert await ada.one("{ jobs(filter: {kind: [PROCESS]}) { totalCount } }") == {"totalCount": 0}
+
+
 async def test_what_the_refusal_recommends_trains(ada: Client, worker: object) -> None:
     version = await ada.ingest("d", TABLE)
     for name, steps in ACCEPTED.items():

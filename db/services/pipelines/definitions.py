@@ -84,6 +84,7 @@ def soundness_issues(definition: Definition, steps: Steps, modality: Modality) -
         _check_node(checks, index, node, index_by_key, steps, modality)
     _check_links(checks, links, nodes, index_by_key, steps)
     _check_shape(checks, definition, steps)
+    _check_validation_rows(checks, definition, steps)
     return checks.issues
 
 
@@ -135,7 +136,8 @@ def parameter_issues(step: Row[Any], parameters: Any, *path: str | int) -> list[
         elif error.validator == "required":
             missing = [name for name in error.validator_value if name not in error.instance]
             for name in missing:
-                checks.add(*error_path, name, message=f"The step {step.key!r} needs this parameter.")
+                message = error.schema.get("x-message", f"The step {step.key!r} needs this parameter.")
+                checks.add(*error_path, name, message=message)
         else:
             checks.add(*error_path, message=message)
     return list(dict.fromkeys(checks.issues))
@@ -143,6 +145,8 @@ def parameter_issues(step: Row[Any], parameters: Any, *path: str | int) -> list[
 
 def _message(error: Any) -> str:
     """Say what is wrong with a value, in words of our own where jsonschema's are hard to understand."""
+    if "x-message" in error.schema:
+        return str(error.schema["x-message"])
     if error.validator == "anyOf":  # a value or null: say what is wrong with the value
         meant = [each for each in error.context if each.validator != "type"]
         if len(meant) == 1:
@@ -216,6 +220,25 @@ def _check_shape(checks: Checks, definition: Definition, steps: Steps) -> None:
                 ancestor = source_of.get(ancestor)
             if ancestor is None:
                 checks.add("definition", "nodes", index, message=f"{node['key']!r} evaluates, so a training node must come before it.")
+
+
+def _check_validation_rows(checks: Checks, definition: Definition, steps: Steps) -> None:
+    """A parameter that needs validation rows (`x-needs-validation-rows`) contradicts a pipeline that holds none out (`x-gives-validation-rows`)."""
+    needing: list[tuple[int, str]] = []
+    for index, node in enumerate(definition["nodes"]):
+        step, parameters = steps.get(node["step"]), node["parameters"]
+        if step is None or not isinstance(parameters, dict):
+            continue
+        for name, schema in step.parameter_schema.get("properties", {}).items():
+            value = cast("dict[str, Any]", parameters).get(name)
+            if schema.get("x-gives-validation-rows") and isinstance(value, int | float) and value > 0:
+                return
+            needs = schema.get("x-needs-validation-rows")
+            if (needs is True and value is not None) or (isinstance(needs, list) and value in needs):
+                needing.append((index, name))
+    for index, name in needing:
+        message = "This needs validation rows, and the pipeline holds none out. Set validation_fraction in a split step, or change this."
+        checks.add("definition", "nodes", index, "parameters", name, message=message)
 
 
 def _step_type(node: dict[str, Any], steps: Steps) -> StepType | None:

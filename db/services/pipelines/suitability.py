@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime
+from typing import Any, cast
 
-from db.core.checks import canonical_name
+from db.core.checks import Checks, canonical_name
 from db.errors import Issue
 from db.services.pipelines.definitions import Definition, Steps
 from db.tables.datasets import ProblemType
@@ -95,6 +96,61 @@ def suitability_issues(
     if len(unsuitable) > MAX_COLUMN_ISSUES:
         issues.append(training.issue(f"The same holds for {len(unsuitable) - MAX_COLUMN_ISSUES:,} more columns."))
     return issues
+
+
+def condition_issues(definition: Definition, steps: Steps, columns: Sequence[Mapping[str, Any]]) -> list[Issue]:
+    """Return why conditions (`x-operators`) cannot be applied to columns of their types: each with an operator or a value of another kind."""
+    types, checks = _types(columns), Checks()
+    for index, node in enumerate(definition["nodes"]):
+        step, parameters = steps.get(node["step"]), _object(node["parameters"])
+        schema: Any = {} if step is None else step.parameter_schema
+        for name, member in schema.get("properties", {}).items():
+            item_schema = schema.get("$defs", {}).get(member.get("items", {}).get("$ref", "").removeprefix("#/$defs/"), {})
+            conditions = parameters.get(name)
+            if "x-operators" not in item_schema or not isinstance(conditions, list):
+                continue
+            for position, condition in enumerate(map(_object, cast("list[Any]", conditions))):
+                if isinstance(condition.get("column"), str):
+                    path = ("definition", "nodes", index, "parameters", name, position)
+                    _check_condition(checks, condition, types.get(canonical_name(condition["column"])), item_schema["x-operators"], path)
+    return checks.issues
+
+
+def _object(value: Any) -> dict[str, Any]:
+    """Return a JSON object; an empty one for what is none, which is reported elsewhere."""
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
+def _check_condition(
+    checks: Checks, condition: Mapping[str, Any], type_: str | None, operators: Mapping[str, Sequence[str]], path: tuple[str | int, ...]
+) -> None:
+    kind = "boolean" if type_ == "BOOLEAN" else _KINDS.get(type_ or "", "")
+    operator, column = condition.get("operator"), f"The column {condition['column']!r} is of type {type_}"
+    if kind not in operators or type_ == "JSON" or not any(operator in known for known in operators.values()):
+        return  # reported already, or known only to the body: JSON is kept as text, or as nested values
+    if operator not in operators[kind]:
+        message = f"{column}, which {operator!r} does not support. Operators for it: {', '.join(operators[kind])}."
+        checks.add(*path, "operator", message=message)
+    elif operator not in operators["other"]:  # those take no value
+        value = condition.get("value")
+        values = cast("list[Any]", value) if isinstance(value, list) else [value]
+        for position, each in enumerate(values):
+            place = (position,) if isinstance(value, list) else ()
+            if isinstance(each, bool | int | float | str) and not _is_of_kind(each, kind):
+                example = ", such as '2024-05-01'" if kind == "time" else ""
+                checks.add(*path, "value", *place, message=f"{column}, and {each!r:.100} is not. Give a value of that type{example}.")
+
+
+def _is_of_kind(value: bool | float | str, kind: str) -> bool:
+    if kind == "time" and isinstance(value, str):
+        try:
+            datetime.fromisoformat(value)
+        except ValueError:
+            return False
+        return True
+    return isinstance(value, {"boolean": bool, "number": int | float, "text": str}.get(kind, ())) and (kind == "boolean") is isinstance(
+        value, bool
+    )
 
 
 def _types(columns: Sequence[Mapping[str, Any]]) -> dict[str, str]:

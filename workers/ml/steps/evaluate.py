@@ -26,6 +26,7 @@ class EvaluateParameters(Parameters):
         default="test",
         title="Rows",
         description="The rows to measure on. Metrics of rows other than the test rows have a prefix, such as `validation_`.",
+        json_schema_extra={"x-needs-validation-rows": ["validation"]},
     )
 
 

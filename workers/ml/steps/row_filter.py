@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
-from pydantic import Field, StrictBool, StrictFloat, StrictInt, StrictStr
+from pydantic import ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
 
 from workers.ml.errors import BadInput
 from workers.ml.steps.columns import ColumnName
@@ -27,8 +27,44 @@ ORDER_OPERATORS = {"less_than", "less_or_equal", "greater_than", "greater_or_equ
 TEXT_OPERATORS = {"contains", "starts_with", "ends_with"}
 
 
+_MISSING, _EQUALITY = ["is_missing", "is_not_missing"], ["equals", "not_equals", "in", "not_in"]
+OPERATORS_BY_KIND = {
+    "number": [*_MISSING, *_EQUALITY, *sorted(ORDER_OPERATORS)],
+    "boolean": [*_MISSING, *_EQUALITY],
+    "text": [*_MISSING, *_EQUALITY, *sorted(TEXT_OPERATORS)],
+    "time": [*_MISSING, *_EQUALITY, *sorted(ORDER_OPERATORS)],
+    "other": _MISSING,
+}
+
+
+def _takes(operators: Iterable[str], what: str, schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the JSON Schema of the rule that these operators take such a value."""
+    listed = sorted(operators)
+    subject = {1: f"'{listed[0]}' takes", 2: f"'{listed[0]}' and '{listed[-1]}' take"}.get(len(listed), "This operator takes")
+    message = f"{subject} {what}."
+    return {
+        "if": {"properties": {"operator": {"enum": listed}}, "required": ["operator"]},
+        "then": {"required": ["value"], "x-message": message, "properties": {"value": {**schema, "x-message": message}}},
+    }
+
+
 class Condition(Parameters):
     """One test of one column. A missing value meets no condition except `is_missing`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-operators": cast("Any", OPERATORS_BY_KIND),
+            "allOf": [
+                _takes(["between"], "two values, [lowest, highest]", {"type": "array", "minItems": 2, "maxItems": 2}),
+                _takes(["in", "not_in"], "a list of values", {"type": "array", "minItems": 1}),
+                _takes(
+                    {"equals", "not_equals", *ORDER_OPERATORS, *TEXT_OPERATORS} - {"between"},
+                    "one value",
+                    {"type": ["boolean", "number", "string"]},
+                ),
+            ],
+        }
+    )
 
     column: ColumnName = Field(title="Column", description="The column whose values are tested.", json_schema_extra={"x-column": True})
     operator: Operator = Field(title="Operator", description="How a value is tested. `between` includes both ends.")

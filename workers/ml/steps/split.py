@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from workers.ml.errors import BadInput
 from workers.ml.steps.columns import ColumnName
@@ -18,7 +18,37 @@ if TYPE_CHECKING:
 DEFAULT_TEST_FRACTION = 0.2
 
 
+def _only_with(name: str, strategies: tuple[str, ...]) -> dict[str, Any]:
+    """Return the JSON Schema of the rule that `name` is set only with these strategies."""
+    condition: dict[str, Any] = {"properties": {"strategy": {"enum": list(strategies)}}}
+    if "auto" not in strategies:  # the default
+        condition["required"] = ["strategy"]
+    listed = " and ".join(f"'{each}'" for each in strategies)
+    message = f"Only the {'strategies' if len(strategies) > 1 else 'strategy'} {listed} can use this parameter."
+    return {"if": condition, "else": {"properties": {name: {"type": "null", "x-message": message}}}}
+
+
+_NEEDS_TIME = "The strategy 'time' needs this parameter: the column that the rows are ordered by."
+
+
 class SplitParameters(Parameters):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "allOf": [
+                {
+                    "if": {"properties": {"strategy": {"const": "time"}}, "required": ["strategy"]},
+                    "then": {
+                        "required": ["time_column"],
+                        "x-message": _NEEDS_TIME,
+                        "properties": {"time_column": {"type": "string", "x-message": _NEEDS_TIME}},
+                    },
+                },
+                _only_with("time_column", ("time",)),
+                _only_with("stratify_by", ("auto", "stratified")),
+            ]
+        }
+    )
+
     strategy: Literal["auto", "random", "stratified", "time"] = Field(
         default="auto",
         title="Strategy",
@@ -38,6 +68,7 @@ class SplitParameters(Parameters):
         lt=0.95,
         title="Validation fraction",
         description="Share of the rows that training is monitored on and that decide early stopping.",
+        json_schema_extra={"x-gives-validation-rows": True},
     )
     stratify_by: ColumnName | None = Field(
         default=None,

@@ -72,7 +72,10 @@ class Step:
 
         `x-place`: source, choose, split, fit, train or after (see `Place`); `x-inputs`: minimum number of incoming links; `x-requires-target`:
         it needs a target column, from its own `target` or the dataset's; `x-problem-types`: the problem types it supports; `x-chooses`,
-        `x-takes` and `x-gives`: see the class.
+        `x-takes` and `x-gives`: see the class. Within the parameters: `x-column`: it names a column, or several; `x-needs-validation-rows`: it
+        needs them with any value, or with the listed ones, and `x-gives-validation-rows`: it holds some out if above 0; `x-operators`: the
+        object is a condition {column, operator, value}, with these operators for each kind of column; `x-message`: what to say of a value
+        that the subschema does not accept.
         """
         schema = self.parameters.model_json_schema()
         schema.pop("description", None)

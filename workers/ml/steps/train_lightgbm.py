@@ -45,6 +45,7 @@ class LightGBMParameters(ClassifierOrRegressorParameters):
         le=10_000,
         title="Early stopping",
         description="Stops when the validation loss has not improved for this many rounds; the split must hold out validation rows.",
+        json_schema_extra={"x-needs-validation-rows": True},
     )
 
 
