@@ -6,7 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from db.core.base_settings import TrellisSettings
@@ -52,9 +52,19 @@ class GraphSettings(TrellisSettings):
     )
     documents_file: Path | None = Field(
         default=None,
+        validate_default=True,
         description='Trusted documents, run by their `documentId`: `{"id": "document"}` as Relay and GraphQL Code Generator write them, or'
         " Apollo's manifest of persisted queries.",
     )
+
+    @field_validator("documents_file")
+    @classmethod
+    def _find_file(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if value is None and info.data.get("documents") == "trusted":
+            raise ValueError("TRELLIS_DOCUMENTS=trusted needs the file of the documents that may be run.")
+        if value is not None and not value.is_file():
+            raise ValueError(f"There is no file {value}.")
+        return value
 
 
 @lru_cache

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 import structlog
 
-from db.core.base_settings import deprecated_settings_in_use
+from db.core.base_settings import deprecated_settings_in_use, unknown_settings
 from db.settings import StateSettings
 from graph.settings import GraphSettings
 from server.settings import ServerSettings, server_settings
@@ -19,6 +19,7 @@ from workers.settings import WorkerSettings
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
+ALL_SETTINGS = (StateSettings, GraphSettings, ServerSettings, WorkerSettings)
 NOISY_LOGGERS = ("botocore", "aiobotocore", "aioboto3", "boto3", "urllib3", "asyncio", "uvicorn", "alembic", "matplotlib", "PIL")
 
 
@@ -71,5 +72,7 @@ def configure_logs() -> None:
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
     # Its warning of a refused websocket names an argument of Strawberry's; the endpoint logs its own, with our setting.
     logging.getLogger("strawberry.ws").setLevel(logging.ERROR)
-    for old_name, new_name in deprecated_settings_in_use(StateSettings, GraphSettings, ServerSettings, WorkerSettings):
+    for old_name, new_name in deprecated_settings_in_use(*ALL_SETTINGS):
         log.warning("setting_deprecated", setting=old_name, use_instead=new_name)
+    for name, similar in unknown_settings(*ALL_SETTINGS):
+        log.warning("setting_unknown", setting=name, **({"similar": similar} if similar else {}))

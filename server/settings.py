@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -118,6 +119,14 @@ class ServerSettings(TrellisSettings):
         default=True,
         description="Whether the PostgreSQL that `trellis up` starts flushes to disk (`fsync`). `false` is faster and loses data in a power cut.",
     )
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _name_origins(cls, value: list[str]) -> list[str]:
+        for origin in value:
+            if origin != "*" and not re.fullmatch(r"https?://[^/?#\s@]+", origin):
+                raise ValueError(f"{origin!r} is no origin: a scheme, a host and a port alone, such as `https://app.example.org`.")
+        return value
 
     @field_validator("metrics_token")
     @classmethod

@@ -16,20 +16,24 @@ from server.protocol.security_headers import security_headers
 from server.protocol.websocket_protocol import LimitedWebSocketProtocol
 from server.settings import ServerSettings, server_settings
 
+STARTUP_FAILURE = 3  # exit status
 SHUTDOWN_GRACE = 3  # seconds that requests in flight have after SIGTERM
 MAX_WEBSOCKET_MESSAGE_BYTES = 256 * 1024
 RESERVED_DESCRIPTORS = 200  # file descriptors for everything but client connections
 
 
 def serve(host: str, port: int, descriptor: int | None = None) -> None:
-    """Serve until SIGINT or SIGTERM. With `descriptor`, on that inherited, bound socket."""
+    """Serve until SIGINT or SIGTERM. With `descriptor`, on that inherited, bound socket. Exits with status 3 if it cannot start, as uvicorn does."""
     configure_logs()
     settings = server_settings()
     config = build_config(
         "server.app:create_app", settings, factory=True, host=host, port=port, loop="uvloop", timeout_graceful_shutdown=SHUTDOWN_GRACE
     )
     sockets = None if descriptor is None else [socket.socket(fileno=descriptor)]
-    uvicorn.Server(config).run(sockets=sockets)
+    server = uvicorn.Server(config)
+    server.run(sockets=sockets)
+    if not server.started:
+        raise SystemExit(STARTUP_FAILURE)  # why is in the log
 
 
 def build_config(app: str | Callable[..., Any], settings: ServerSettings, **options: Any) -> uvicorn.Config:

@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from db.core.base_settings import TrellisSettings
@@ -116,6 +116,18 @@ class WorkerSettings(TrellisSettings):
     def idle_timeout(self, default: float) -> float:
         """Seconds that a transaction may be idle: well below the lease, so that the locks of a frozen worker are gone when its jobs are reaped."""
         return max(min(default, self.lease / 2), 1.0)
+
+    @field_validator("job_timeouts")
+    @classmethod
+    def _name_kinds(cls, value: dict[str, float]) -> dict[str, float]:
+        if value:
+            from db.tables.jobs import JobKind  # commands that only show their help load no tables
+
+            kinds = [kind.name for kind in JobKind]
+            for name in value:
+                if name not in kinds:
+                    raise ValueError(f"{name!r} is no kind of job. Kinds are {', '.join(kinds)}.")
+        return value
 
 
 @lru_cache

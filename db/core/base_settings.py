@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from typing import Any, ClassVar
 
+from pydantic import ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsError
 
 
 class TrellisSettings(BaseSettings):
@@ -28,6 +30,21 @@ class TrellisSettings(BaseSettings):
         return old_name if old_name is not None and old_name in os.environ and new_name not in os.environ else new_name
 
     @classmethod
+    def problems(cls) -> list[str]:
+        """What is wrong with the environment's values, one line each, with the name of the variable; empty if nothing is."""
+        try:
+            cls()
+        except ValidationError as error:
+            return [
+                f"{cls.source_name(str(detail['loc'][0]))}: {detail['msg'].removeprefix('Value error, ')}" + _place(detail["loc"][1:])
+                for detail in error.errors(include_url=False, include_input=False)
+            ]
+        except SettingsError as error:  # a value that is to be JSON; the library names only the field, in its message
+            names = [name for name in cls.model_fields if f'"{name}"' in str(error)]
+            return [f"{cls.source_name(name)}: This is not JSON. {cls.model_fields[name].description}" for name in names] or [str(error)]
+        return []
+
+    @classmethod
     def settings_customise_sources(
         cls,
         settings_cls: type[BaseSettings],
@@ -39,6 +56,10 @@ class TrellisSettings(BaseSettings):
         return init_settings, env_settings, _DeprecatedNamesSource(settings_cls), dotenv_settings, file_secret_settings
 
 
+def _place(location: tuple[int | str, ...]) -> str:
+    return f" (at {'.'.join(map(str, location))})" if location else ""
+
+
 class _DeprecatedNamesSource(EnvSettingsSource):
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002 - signature of the base class
         settings_class = self.settings_cls
@@ -48,6 +69,15 @@ class _DeprecatedNamesSource(EnvSettingsSource):
         if settings_class.env_name(field_name).lower() not in self.env_vars:
             value = self.env_vars.get(settings_class.deprecated_names.get(field_name, "").lower())
         return value, field_name, False
+
+
+def unknown_settings(*settings_classes: type[TrellisSettings]) -> Iterator[tuple[str, str | None]]:
+    """Yield each `TRELLIS_*` variable of the environment that is no setting, and the setting whose name is like it, if there is one."""
+    known = {cls.env_name(name) for cls in settings_classes for name in cls.model_fields}
+    known |= {old_name for cls in settings_classes for old_name in cls.deprecated_names.values()}
+    for name in sorted(os.environ):
+        if name.startswith("TRELLIS_") and name not in known:
+            yield name, next(iter(get_close_matches(name, known, 1, 0.8)), None)
 
 
 def deprecated_settings_in_use(*settings_classes: type[TrellisSettings]) -> Iterator[tuple[str, str]]:

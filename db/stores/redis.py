@@ -30,6 +30,17 @@ def connect(redis_url: str) -> Redis:
     )
 
 
+def raise_if_cancelled() -> None:
+    """Raise the cancellation of the running task that a command has swallowed.
+
+    The library sends with `asyncio.wait_for`, which before Python 3.12 returns a result that comes at the same time as a cancellation. A loop
+    that runs until it is cancelled calls this after each command.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
 class RedisUnavailable(Exception):
     """Redis did not reply in time, or the breaker is open because it did not a moment ago."""
 

@@ -13,7 +13,7 @@ import structlog
 from redis.asyncio import Redis
 
 from db.core.work import Notice
-from db.stores.redis import CONNECTION_ERRORS, CircuitBreaker, RedisUnavailable, connect
+from db.stores.redis import CONNECTION_ERRORS, CircuitBreaker, RedisUnavailable, connect, raise_if_cancelled
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -51,9 +51,11 @@ async def listen(redis_url: str, channel: str) -> AsyncGenerator[bytes | None]:
         pubsub: Any = redis.pubsub()  # pyright: ignore[reportUnknownMemberType] - redis leaves its methods untyped
         try:
             await pubsub.subscribe(channel)
+            raise_if_cancelled()
             ping_sent = False
             while True:
                 message = await pubsub.get_message(timeout=PING_AFTER)
+                raise_if_cancelled()
                 if message is None:
                     if ping_sent:
                         break

@@ -37,22 +37,23 @@ def running_settings(data_dir: Path | None, needs: tuple[str, ...] = ALL_SERVICE
     """`require_settings` for commands that find a running `trellis up` by its data folder, by default the one of the settings."""
     from server.settings import server_settings
 
+    valid_settings()
     return require_settings((data_dir or server_settings().data_dir).expanduser(), needs)
 
 
 def valid_settings() -> StateSettings:
-    """The state settings, or exit 2 with the invalid ones named."""
-    from pydantic import ValidationError
-
+    """The state settings, or exit 2 with each invalid setting named, of whichever process."""
     from db.settings import StateSettings
+    from graph.settings import GraphSettings
+    from server.settings import ServerSettings
+    from workers.settings import WorkerSettings
 
-    try:
-        return StateSettings()
-    except ValidationError as error:
-        for detail in error.errors():
-            name = StateSettings.source_name(str(detail["loc"][0]))
-            typer.echo(f"{name}: {detail['msg'].removeprefix('Value error, ')}", err=True)
-        raise typer.Exit(2) from error
+    problems = [problem for cls in (StateSettings, ServerSettings, GraphSettings, WorkerSettings) for problem in cls.problems()]
+    for problem in problems:
+        typer.echo(problem, err=True)
+    if problems:
+        raise typer.Exit(2)
+    return StateSettings()
 
 
 def check_tracing_packages() -> None:

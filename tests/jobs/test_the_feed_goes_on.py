@@ -248,3 +248,12 @@ async def test_when_the_one_who_works_it_out_leaves_one_other_does() -> None:
     answers = await asyncio.gather(*others)
     assert {answer.data["a"] for answer in answers if answer.data} == {1}
     assert sum(run.executions for run in runs) == 2
+
+
+async def test_a_feed_that_is_closed_while_it_connects_ends(settings: StateSettings, database: Database) -> None:
+    """Redis' client may swallow a cancellation: an API that failed to start hung for ever, deaf to SIGTERM."""
+    revalidation = Revalidation(accounts.current_viewers, jobevents.visible_jobs, 30)
+    queries = ChangeQueries(jobchanges.load_changes, jobchanges.changed_since)
+    for tenths in range(60):
+        async with asyncio.timeout(20), Feed.open(settings.redis_url, database, revalidation, queries):
+            await asyncio.sleep(tenths / 10_000)

@@ -100,6 +100,23 @@ def test_a_command_that_needs_services_names_the_settings_it_lacks(command: tupl
 
 
 @pytest.mark.parametrize(
+    ("setting", "value", "reason"),
+    [
+        ("QUERY_MAX_DEPTH", "abc", "Input should be a valid integer, unable to parse string as an integer"),
+        ("LOG_LEVEL", "loud", "Input should be 'debug', 'info', 'warning' or 'error'"),
+        ("ALLOWED_ORIGINS", "https://a", "This is not JSON. Further origins whose pages may call the API"),
+        ("ALLOWED_ORIGINS", '["https://a/x"]', "'https://a/x' is no origin"),
+        ("WORKER_JOB_TIMEOUTS", '{"INJEST": 3}', "'INJEST' is no kind of job. Kinds are INGEST, "),
+        ("DOCUMENTS_FILE", "/nope", "There is no file /nope."),
+    ],
+)
+def test_an_invalid_setting_is_named_in_one_line(setting: str, value: str, reason: str) -> None:
+    problem = f"TRELLIS_{setting}: {reason}"
+    answer = trellis("api" if setting == "LOG_LEVEL" else "up", **{f"TRELLIS_{setting}": value})
+    assert (answer.returncode, [line[: len(problem)] for line in answer.stderr.splitlines()]) == (2, [problem])
+
+
+@pytest.mark.parametrize(
     ("url", "reason"),
     [
         (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -22,6 +23,7 @@ from db.stores.redis import connect
 from db.streams.feed import Feed, Revalidation
 from db.streams.job_watch import ChangeQueries
 from server import health
+from server.uvicorn_config import STARTUP_FAILURE
 from tests.server.test_jobs_command import trellis
 
 UNREACHABLE = "127.0.0.1:1"
@@ -162,3 +164,9 @@ async def test_prometheus_reads_the_same(settings: StateSettings, live_worker: N
 async def test_a_worker_knows_whether_it_lives(settings: StateSettings, live_worker: None) -> None:
     assert await health.is_worker_alive(settings, "health")
     assert not await health.is_worker_alive(settings, "another-host")
+
+
+async def test_an_api_that_cannot_start_ends_and_says_why(settings: StateSettings) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        answer = await trellis("api", "--port", str(taken.getsockname()[1]))
+    assert (answer.returncode, "address already in use" in answer.stderr) == (STARTUP_FAILURE, True)

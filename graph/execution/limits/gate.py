@@ -39,8 +39,6 @@ class Gate:
     def of(cls, settings: GraphSettings, redis: Redis | None = None) -> Self:
         """Build the gate of a process. Raises `ValueError` for a file of trusted documents that cannot be used."""
         only_trusted = settings.documents == "trusted"
-        if only_trusted and settings.documents_file is None:
-            raise ValueError("TRELLIS_DOCUMENTS is `trusted`, so TRELLIS_DOCUMENTS_FILE must name the file of trusted documents.")
         breaker = CircuitBreaker()
         documents = PersistedDocuments(
             None if redis is None else RegisteredDocuments(redis, breaker),
