@@ -204,11 +204,14 @@ class NoSecretKey(StateError):
         )
 
 
+@dataclass
 class DatabaseNotMigrated(StateError):
-    """A table or column of this release does not exist."""
+    """A table or column of this release does not exist; `detail` is PostgreSQL's message."""
+
+    detail: str
 
     def __str__(self) -> str:
-        return "The database of TRELLIS_DATABASE_URL lacks tables or columns of this release. Run `trellis migrate` first."
+        return f"The database of TRELLIS_DATABASE_URL is not that of this release: {self.detail}. Run `trellis migrate` first."
 
 
 class Forbidden(StateError):

@@ -350,7 +350,7 @@ class _translate_errors:  # noqa: N801 - reads as a statement: with _translate_e
         if error is None or isinstance(error, StateError):
             return
         if isinstance(error, exc.DBAPIError) and getattr(error.orig, "sqlstate", None) in _NOT_MIGRATED_SQLSTATES:
-            raise DatabaseNotMigrated from error
+            raise DatabaseNotMigrated(str(_driver_error(error) or error.orig)) from error
         lost = isinstance(error, exc.DBAPIError) and (
             error.connection_invalidated or isinstance(error.orig, exc.InterfaceError) or isinstance(_driver_error(error), _CONNECTION_LOST)
         )
