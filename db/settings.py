@@ -109,6 +109,17 @@ class StateSettings(TrellisSettings):
         description="Seconds for which sign-ins stay in their history, sessions that are over and mails are kept, and devices that are not used are"
         " known.",
     )
+    api_request_retention: float = Field(
+        default=2_592_000.0,
+        gt=0,
+        description="Seconds for which operations are kept one by one, with addresses and user agents. Months that are over as a whole are dropped"
+        " at once.",
+    )
+    api_metrics_retention: float = Field(
+        default=34_214_400.0,
+        gt=0,
+        description="Seconds for which the hourly sums of operations are kept, which `apiUsage` reads: 13 months.",
+    )
     upload_max_bytes: int = Field(
         default=MAX_PUT_BYTES,
         gt=0,
@@ -173,6 +184,11 @@ class StateSettings(TrellisSettings):
         default=3_600.0,
         description="Seconds between removals of sign-ins, sessions, mails and invitations older than `TRELLIS_SIGN_IN_RETENTION`, and of"
         " registrations that were not verified within 48 hours. 0: never.",
+    )
+    maintenance_forget_api_usage: Interval = Field(
+        default=3_600.0,
+        description="Seconds between removals of operations older than `TRELLIS_API_REQUEST_RETENTION`, and of their sums older than"
+        " `TRELLIS_API_METRICS_RETENTION`. 0: never.",
     )
     maintenance_expire_uploads: Interval = Field(
         default=300.0, description="Seconds between runs that expire uploads that were never completed. 0: never."

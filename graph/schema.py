@@ -25,6 +25,7 @@ DOMAINS = (
     "models",
     "experiments",
     "audit",
+    "usage",
 )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -30,6 +30,7 @@ from db.streams.notices import RedisNoticePublisher
 from graph.execution.limits.gate import Gate
 from graph.settings import GraphSettings, graph_settings
 from server import console, health, sign_in_cookie
+from server.api_usage import ApiUsage
 from server.graphql import COST_HEADER, PLAN_HEADER, REQUEST_ID_HEADER, GraphQLView
 from server.metrics import measure_process
 from server.observability import ObservabilityMiddleware, record_rejection
@@ -67,12 +68,13 @@ def create_app(settings: ServerSettings | None = None, spans: Spans | None = Non
             ObjectStore.open(state) as objects,
             Feed.open(state.redis_url, database, rights, watch_queries) as feed,
             TokenUsage.open(database, lambda: feed.sessions.key_ids) as token_usage,
+            ApiUsage.open(database) if settings.usage_recording else nullcontext() as api_usage,
             HashingThreads.open() as hashing_threads,
             measure_process(database),
         ):
             app.state.gate = Gate.of(limits or graph_settings(), redis)
             app.state.database, app.state.redis, app.state.objects, app.state.feed = database, redis, objects, feed
-            app.state.token_usage = token_usage
+            app.state.token_usage, app.state.api_usage = token_usage, api_usage
             attempts = SignInAttempts(redis)
             app.state.sign_ins = SignIns(database, attempts, hashing_threads, state)
             app.state.password_changes = PasswordChanges(database, attempts, hashing_threads, state)

@@ -49,6 +49,13 @@ UNPLANNED = Counter(
     ["reason"],
 )
 STATEMENTS = Counter("trellis_operation_statements", "SQL statements sent by operations.")
+USAGE_OMITTED = Counter(
+    "trellis_api_requests_omitted",
+    "Operations that are counted in `apiUsage` but not recorded one by one, because PostgreSQL did not take them in time.",
+)
+USAGE_LOST = Counter(
+    "trellis_api_requests_lost", "Operations that `apiUsage` does not count: not written before the process ended, or their user is gone."
+)
 EVENT_LOOP_LAG = Histogram(
     "trellis_event_loop_lag_seconds",
     "Lag of the event loop: how late a timer fires.",

@@ -21,6 +21,7 @@ from server import metrics
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
+    from server.api_usage import ApiUsage
     from server.tracing import Spans
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -33,8 +34,9 @@ _PHASES = ("parse", "validate", "execute")
 class OperationRecorder:
     """Records the operations of one HTTP request, which are logged with the response's status, or of one websocket, logged at once."""
 
-    def __init__(self, transport: str, headers: Mapping[str, str], spans: Spans | None) -> None:
+    def __init__(self, transport: str, headers: Mapping[str, str], spans: Spans | None, usage: ApiUsage | None = None) -> None:
         self._headers = headers
+        self._usage = usage
         self._spans = spans
         self.transport = transport
         self.rejection_code: str | None = None  # error code of a request that was rejected before it became an operation
@@ -60,13 +62,14 @@ class OperationRecorder:
         else:
             self._log_operation(observation)
 
-    def response_sent(self, request_id: str, status: int, sent_bytes: int, seconds: float) -> None:
+    def response_sent(self, request_id: str, status: int, sent_bytes: int, seconds: float, received_bytes: int = 0) -> None:
         """Count the response and log its operations."""
         metrics.RESPONSES.labels(str(status)).inc()
         metrics.SENT_BYTES.inc(sent_bytes)
         for observation in self._ended_operations:
             if self.rejection_code is not None and not observation.error_codes:  # an operation that its transport does not allow
                 observation.error_codes.append(self.rejection_code)
+            observation.request_bytes, observation.response_bytes = received_bytes, sent_bytes
             self._log_operation(observation, status=status, bytes=sent_bytes)
         if not self._ended_operations and (self.rejection_code is not None or status >= 400):
             code = self.rejection_code or ("INTERNAL_SERVER_ERROR" if status >= 500 else "BAD_REQUEST")
@@ -92,6 +95,8 @@ class OperationRecorder:
 
     def _log_operation(self, observation: Observation, **fields: Any) -> None:
         metrics.record_operation(observation)
+        if self._usage is not None:
+            self._usage.note(observation)
         fields = {
             **self._log_fields(observation),
             **fields,
@@ -135,14 +140,21 @@ class ObservabilityMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         state: dict[str, Any] = scope.setdefault("state", {})
+        usage: ApiUsage | None = getattr(scope["app"].state, "api_usage", None)
         if scope["type"] == "websocket":
-            state["recorder"] = OperationRecorder("websocket", _trace_headers(scope), self._spans)
+            state["recorder"] = OperationRecorder("websocket", _trace_headers(scope), self._spans, usage)
             with metrics.SOCKETS.track_inprogress():
                 await self._app(scope, receive, send)
             return
-        recorder = state["recorder"] = OperationRecorder("http", _trace_headers(scope), self._spans)
+        recorder = state["recorder"] = OperationRecorder("http", _trace_headers(scope), self._spans, usage)
         started_at = time.perf_counter()
-        status, sent_bytes = 0, 0
+        status, sent_bytes, received_bytes = 0, 0, len(scope["query_string"])
+
+        async def counting_receive() -> MutableMapping[str, Any]:
+            nonlocal received_bytes
+            message = await receive()
+            received_bytes += len(message.get("body", b""))
+            return message
 
         async def counting_send(message: MutableMapping[str, Any]) -> None:
             nonlocal status, sent_bytes
@@ -155,14 +167,14 @@ class ObservabilityMiddleware:
             await send(message)
 
         try:
-            await self._app(scope, receive, counting_send)
+            await self._app(scope, counting_receive, counting_send)
             status = status or CLIENT_CLOSED_REQUEST
         except (asyncio.CancelledError, ClientDisconnect):
             status = status or CLIENT_CLOSED_REQUEST
             raise
         finally:
             status = status or 500
-            recorder.response_sent(state.get("request_id", ""), status, sent_bytes, time.perf_counter() - started_at)
+            recorder.response_sent(state.get("request_id", ""), status, sent_bytes, time.perf_counter() - started_at, received_bytes)
 
 
 def _trace_headers(scope: Scope) -> dict[str, str]:

@@ -66,6 +66,11 @@ class ServerSettings(TrellisSettings):
         default=False,
         description="Whether OpenTelemetry spans are exported, by OTLP over HTTP as the `OTEL_EXPORTER_OTLP_*` variables say. Needs `trellis[otel]`.",
     )
+    usage_recording: bool = Field(
+        default=True,
+        description="Whether operations are recorded for `apiUsage`: who sent them, from where, their name, cost, time, size and error. Documents,"
+        " variables and results are never recorded.",
+    )
     graphiql: bool = Field(default=True, description="Whether `/graphql` serves the GraphiQL page to browsers.")
     introspection: bool = Field(default=True, description="Whether introspection queries are allowed.")
     allowed_origins: list[str] = Field(

@@ -61,6 +61,9 @@ if find_spec("sniffio") is None:
 # Disable rate limits: the tests of a file together exceed them. Tests of rate limits set their own.
 os.environ.update({f"TRELLIS_RATE_LIMIT_{who}": "0" for who in ("ANONYMOUS", "FREE", "PRO", "ENTERPRISE")})
 
+# Operations of most tests are not recorded: rows and statements would come at any time. Tests of what is recorded turn it on.
+os.environ["TRELLIS_USAGE_RECORDING"] = "false"
+
 os.environ["TRELLIS_SECRET_KEY"] = "the secret key of the tests, which is no secret"
 # A worker that seals the audit would do so at any time; tests seal it themselves.
 os.environ["TRELLIS_MAINTENANCE_SEAL_AUDIT"] = os.environ["TRELLIS_MAINTENANCE_VERIFY_AUDIT"] = "0"

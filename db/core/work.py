@@ -78,6 +78,11 @@ class Work:
         """Execute a statement; return the number of changed rows."""
         return (await self.connection.execute(statement, parameters)).rowcount
 
+    async def copy(self, table: str, columns: Sequence[str], records: Sequence[tuple[Any, ...]]) -> None:
+        """COPY records into a table, see `Database.copy`. A statement must have been executed before, which begins the transaction."""
+        assert self.connection.in_transaction()
+        await _copy(self.connection, table, columns, records)
+
     @asynccontextmanager
     async def savepoint(self) -> AsyncGenerator[None]:
         """A savepoint: if the block raises, its statements and what it scheduled for after the commit are undone; the unit of work goes on."""
@@ -214,15 +219,7 @@ class Database:
         """COPY records into a table, committed at once. The driver is used directly and knows no column types of ours: pass database values."""
         with _translate_errors():
             async with CheckedOutConnection(self._watchdog, self._autocommit) as connection:
-                raw: Any = await connection.get_raw_connection()
-                try:
-                    await raw.driver_connection.copy_records_to_table(table, columns=list(columns), records=records)
-                except BaseException as error:
-                    # The pool did not see the error and must not hand out a connection that is broken or in the middle of a COPY.
-                    await connection.invalidate()
-                    if isinstance(error, asyncpg.InterfaceError):
-                        raise Unavailable("database", str(error)) from error
-                    raise
+                await _copy(connection, table, columns, records)
 
     @asynccontextmanager
     async def work(self, viewer: Viewer) -> AsyncGenerator[Work]:
@@ -247,6 +244,18 @@ class Database:
                 await self.publisher.publish(notices, tuple(work.revalidated))
             except Exception:  # the commit stands even if its notices are lost; dispatcher and feed reconcile
                 log.warning("notices_not_published", count=len(notices), exc_info=True)
+
+
+async def _copy(connection: AsyncConnection, table: str, columns: Sequence[str], records: Sequence[tuple[Any, ...]]) -> None:
+    raw: Any = await connection.get_raw_connection()
+    try:
+        await raw.driver_connection.copy_records_to_table(table, columns=list(columns), records=records)
+    except BaseException as error:
+        # The pool did not see the error and must not hand out a connection that is broken or in the middle of a COPY.
+        await connection.invalidate()
+        if isinstance(error, asyncpg.InterfaceError):
+            raise Unavailable("database", str(error)) from error
+        raise
 
 
 def _engine(url: str, connections: int, statement_timeout: float, idle_timeout: float) -> AsyncEngine:

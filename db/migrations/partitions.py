@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-_PARTITION = re.compile(r"(job_events|metric_points|audit_events)_(default|\d{4}_\d{2})(_.*)?")
+_PARTITION = re.compile(r"(job_events|metric_points|audit_events|api_requests)_(default|\d{4}_\d{2})(_.*)?")
 
 
 def include_name(name: str | None, kind: str, _parents: object) -> bool:

@@ -36,10 +36,13 @@ from db.tables.jobs import (
 from db.tables.mail import EmailMessage
 from db.tables.models import Artifact, Model, ModelAliasEvent, ModelVersion
 from db.tables.pipelines import Pipeline, PipelineSnapshot, StepDefinition
+from db.tables.usage import ApiMetric, ApiRequest
 
 __all__ = [
     "AccountToken",
     "ApiKey",
+    "ApiMetric",
+    "ApiRequest",
     "Artifact",
     "AuditEvent",
     "AuditSeal",

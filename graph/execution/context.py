@@ -84,6 +84,7 @@ class OperationContext(Context):
     phase: str = "parse"
     observation: Observation | None = None
     prepaid_points: int = 0  # points taken for validating the document
+    request_bytes: int = 0  # of an operation on a websocket; HTTP counts those of the whole request
     hash_to_register: str | None = None  # the hash under which the document is registered once it has been admitted
 
     @property

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
+from db.core.networks import NO_CLIENT, ClientInfo
+
 if TYPE_CHECKING:
     from strawberry.types import ExecutionContext
 
@@ -29,6 +31,9 @@ class Observation:
 
     request_id: str
     viewer_id: UUID | None
+    api_key_id: UUID | None = None
+    session_id: UUID | None = None
+    client: ClientInfo = NO_CLIENT
     name: str | None = None
     type: str = "unknown"
     hash: str = ""
@@ -37,6 +42,8 @@ class Observation:
     error_codes: list[str] = field(default_factory=list[str])
     phases: dict[str, float] = field(default_factory=dict[str, float])
     events: int = 0
+    request_bytes: int = 0
+    response_bytes: int = 0
     statements: int = 0
     database_seconds: float = 0.0
     started_at: float = field(default_factory=time.perf_counter)

@@ -68,12 +68,13 @@ class SocketView(Protocol):
 class _Operation(Operation[RequestServices, None]):
     """Strawberry's operation, with its request until its execution starts."""
 
-    __slots__ = ("graphql_request", "is_mutation", "request_id", "size")
+    __slots__ = ("context", "graphql_request", "is_mutation", "request_id", "size")
 
     def __init__(self, handler: WebSocketHandler, operation_id: str, graphql_request: GraphQLRequest, size: int) -> None:
         super().__init__(handler, operation_id, "", None, None)
         self.graphql_request: GraphQLRequest | None = graphql_request
         self.size = size
+        self.context: OperationContext | None = None
         self.request_id = uuid4().hex
         self.is_mutation = False
 
@@ -228,7 +229,8 @@ class WebSocketHandler(BaseGraphQLTransportWSHandler[RequestServices, None]):
         operation = cast("_Operation", operation)
         session = self._session
         viewer = self._viewer if session is None else session.viewer
-        context = self.context.for_operation(viewer, session=session, request_id=operation.request_id)
+        context = operation.context = self.context.for_operation(viewer, session=session, request_id=operation.request_id)
+        context.request_bytes = operation.size
         try:
             try:
                 results = await self._start_execution(operation, context)
@@ -268,6 +270,7 @@ class WebSocketHandler(BaseGraphQLTransportWSHandler[RequestServices, None]):
 
     async def _send_result_stream(self, operation: Operation[RequestServices, None], result_source: Any) -> None:
         """What is sent is text that is made once: an answer that many share differs in the operation's id alone."""
+        operation = cast("_Operation", operation)
         prefix = '{"id":' + orjson.dumps(operation.id).decode() + ',"type":"next","payload":'
         first = True
         async for result in result_source:
@@ -277,7 +280,10 @@ class WebSocketHandler(BaseGraphQLTransportWSHandler[RequestServices, None]):
                 await operation.send_initial_errors(result.errors or [])
                 return
             assert isinstance(result, ExecutionResult)
-            await self._send_text(prefix + self._encode_result(result, cast("_Operation", operation).request_id) + "}")
+            text = prefix + self._encode_result(result, operation.request_id) + "}"
+            await self._send_text(text)
+            if operation.context is not None and operation.context.observation is not None:
+                operation.context.observation.response_bytes += len(text) if text.isascii() else len(text.encode())
             first = False
             del result  # or it would stay referenced until the next result
 

@@ -91,6 +91,7 @@ OTHER_SCOPES: Mapping[str, Scope] = {
     "Query.apiKeys": Scope.ACCOUNT,
     "Query.auditEvents": Scope.ACCOUNT,
     "Query.sessions": Scope.ACCOUNT,
+    "Query.apiUsage": Scope.ACCOUNT,
     "Query.users": Scope.ACCOUNT,
     "Mutation.login": Scope.PUBLIC,
     "Mutation.confirmLogin": Scope.PUBLIC,

@@ -30,7 +30,7 @@ from db.tables import (
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
-PARTITIONED = ("job_events", "metric_points", "audit_events")
+PARTITIONED = ("job_events", "metric_points", "audit_events", "api_requests")
 PARTITIONS_AHEAD = 3
 BATCH_SIZE = 5_000
 WORKER_RETENTION = "interval '30 days'"
@@ -63,19 +63,17 @@ async def retire_workers(context: MaintenanceContext) -> int:
     async with context.database.work(SYSTEM) as work:
         retired = await retire_silent_workers(work, context.settings.worker_heartbeat_timeout)
     has_job = exists().where(Job.worker_id == Worker.id)
-    return retired + await _delete_in_batches(
-        context.database, Worker, (Worker.stopped_at < func.now() - text(WORKER_RETENTION)) & ~has_job
-    )
+    return retired + await delete_in_batches(context.database, Worker, (Worker.stopped_at < func.now() - text(WORKER_RETENTION)) & ~has_job)
 
 
 async def forget_keys(context: MaintenanceContext) -> int:
     """Delete idempotency keys older than 24 hours."""
-    return await _delete_in_batches(context.database, IdempotencyKey, IdempotencyKey.created_at < func.now() - text(idempotency.RETENTION))
+    return await delete_in_batches(context.database, IdempotencyKey, IdempotencyKey.created_at < func.now() - text(idempotency.RETENTION))
 
 
 async def forget_staged_points(context: MaintenanceContext) -> int:
     """Delete points that an attempt staged and did not move, because it died in between."""
-    return await _delete_in_batches(context.database, StagedPoint, StagedPoint.staged_at < func.now() - text(STAGED_POINT_RETENTION))
+    return await delete_in_batches(context.database, StagedPoint, StagedPoint.staged_at < func.now() - text(STAGED_POINT_RETENTION))
 
 
 async def forget_sign_ins(context: MaintenanceContext) -> int:
@@ -94,10 +92,10 @@ async def forget_sign_ins(context: MaintenanceContext) -> int:
         (KnownDevice, KnownDevice.last_seen_at < kept_since),
         (LoginChallenge, LoginChallenge.expires_at < func.now()),
     )
-    return sum([await _delete_in_batches(context.database, model, condition) for model, condition in conditions])
+    return sum([await delete_in_batches(context.database, model, condition) for model, condition in conditions])
 
 
-async def _delete_in_batches(database: Database, model: Any, condition: ColumnElement[bool]) -> int:
+async def delete_in_batches(database: Database, model: Any, condition: ColumnElement[bool]) -> int:
     """Delete in batches, one transaction each; locked rows are left for the next run."""
     target: Table = model.__table__
     keys = list(target.primary_key.columns)
