@@ -141,5 +141,5 @@ async def test_devices_of_sessions_from_before_the_migration_are_known(
     assert len(noted) == 4
     async with database.work(SYSTEM) as work:
         await work.run(text("DELETE FROM known_devices"))
-        await work.run(text(import_module("db.migrations.versions.0017_second_factors").KNOWN))
+        await work.run(text(import_module("db.migrations.versions.0014_second_factors").KNOWN))
     assert [tuple(row) for row in await database.rows(devices)] == noted

@@ -11,7 +11,7 @@ from alembic import op
 from db.migrations.functions import drop_function, install_function
 
 revision = "0015"
-down_revision = "0017"
+down_revision = "0014"
 branch_labels = None
 depends_on = None
 

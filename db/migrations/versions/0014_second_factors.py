@@ -7,7 +7,7 @@ from alembic import op
 
 from db.migrations.enums import change_enum
 
-revision = "0017"
+revision = "0014"
 down_revision = "0013"
 branch_labels = None
 depends_on = None

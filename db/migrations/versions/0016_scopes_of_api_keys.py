@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import ARRAY
 
-revision = "0012"
+revision = "0016"
 down_revision = "0015"
 branch_labels = None
 depends_on = None
