@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from db.migrations.functions import install_function
 
 revision = "0018"
-down_revision = "0016"
+down_revision = "0017"
 branch_labels = None
 depends_on = None
 
@@ -68,6 +68,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    install_function(op, "trellis_make_partitions", "0016")
+    install_function(op, "trellis_make_partitions", "0017")
     op.drop_table("api_metrics")
     op.drop_table("api_requests")
