@@ -1,4 +1,4 @@
-"""Queries of what was recorded of the API's use: sums of requests by hour or day."""
+"""Queries of what was recorded of the API's use: requests, and their sums by hour or day."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Self
+from uuid import UUID
 
 from sqlalchemy import (
     CTE,
@@ -26,12 +27,15 @@ from sqlalchemy import (
     tuple_,
 )
 
+from db.core.batch import rows_by_key
+from db.core.listing import Listing
+from db.core.page import Sort
 from db.core.policy import visible
 from db.core.sketches import value_of
 from db.core.sql import Rows
 from db.core.viewer import Viewer
 from db.core.work import Database
-from db.tables import ApiMetric
+from db.tables import ApiMetric, ApiRequest
 
 MAX_PERIODS = 1_000
 _NAME = re.compile(r"[_A-Za-z][_0-9A-Za-z]*|\(other\)", re.ASCII)  # others are not looked for: the database takes no NUL in a text
@@ -93,6 +97,7 @@ async def by_period(
     until: datetime,
     granularity: UsageGranularity,
     *,
+    api_key_id: UUID | None,
     operation_name: str | None,
 ) -> Sequence[Period]:
     """All periods that have a part between these times, in their order, with the requests that the viewer may see."""
@@ -100,6 +105,8 @@ async def by_period(
     starts = [granularity.start(since) + number * length for number in range(granularity.periods(since, until))]
     last_hour = starts[-1] + (length - timedelta(hours=1))
     conditions = [visible(ApiMetric, viewer), ApiMetric.hour >= starts[0], ApiMetric.hour <= last_hour]
+    if api_key_id is not None:
+        conditions.append(ApiMetric.api_key_id == api_key_id)
     if operation_name is not None:
         conditions.append(ApiMetric.operation_name == operation_name if _NAME.fullmatch(operation_name) else false())
     rows = await database.rows(_statement(granularity, conditions))
@@ -186,3 +193,12 @@ def _percentiles(hours: CTE) -> CTE:
         for name, quantile in QUANTILES.items()
     )
     return select(*group, *first).group_by(*group).cte("percentiles")
+
+
+def requests(viewer: Viewer) -> Rows:
+    """The requests that a viewer may see."""
+    return select(ApiRequest.__table__).where(visible(ApiRequest, viewer))
+
+
+by_id = rows_by_key(requests, ApiRequest.id)
+of_api_key = Listing(requests, lambda _: Sort("createdAt", ApiRequest.created_at, ApiRequest.id), parent=ApiRequest.api_key_id)

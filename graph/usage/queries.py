@@ -6,11 +6,14 @@ from datetime import datetime
 from typing import Annotated
 
 import strawberry
+from strawberry import ID
 
 from db.queries import usage
+from graph.accounts.types import ApiKey
 from graph.core.context import Info
 from graph.core.costs import COMPUTED, costs
 from graph.core.errors import BadUserInput
+from graph.core.ids import filter_id
 from graph.core.permissions import Scope, query
 from graph.usage.enums import UsageGranularity
 from graph.usage.types import ApiUsageBucket
@@ -30,6 +33,7 @@ class UsageQueries:
         since: Annotated[datetime, strawberry.argument(description="A time in the first period.")],
         until: Annotated[datetime, strawberry.argument(description="The end; a period that goes on after it is the last.")],
         granularity: Annotated[UsageGranularity, strawberry.argument(description="The length of the periods.")] = UsageGranularity.HOUR,
+        api_key_id: Annotated[ID | None, strawberry.argument(description="Count only requests with this API key.")] = None,
         operation_name: Annotated[str | None, strawberry.argument(description="Count only operations with this name.")] = None,
     ) -> list[ApiUsageBucket]:
         if since >= until:
@@ -45,6 +49,7 @@ class UsageQueries:
             since,
             until,
             granularity,
+            api_key_id=None if api_key_id is None else filter_id(ApiKey.prefix, api_key_id),
             operation_name=operation_name,
         )
         return [ApiUsageBucket.of(period) for period in periods]

@@ -1,15 +1,21 @@
-"""What the API was used for: sums of requests by period."""
+"""What the API was used for: requests, and their sums by period."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Self
+from uuid import UUID
 
 import strawberry
 
-from db.queries import usage
+from db.queries import accounts, api_keys, usage
+from graph.accounts.types import ApiKey, User
 from graph.core.costs import costs
+from graph.core.edges import connection, extend, one
+from graph.core.ids import Node
+from graph.core.paging import Connection
+from graph.core.permissions import Scope
 from graph.core.scalars import BigInt, Duration
 
 
@@ -72,3 +78,31 @@ class ApiUsageBucket:
             cost=0 if total is None else total.cost,
             operations=[OperationUsage.of(operation) for operation in period.operations],
         )
+
+
+@strawberry.type(description="An operation that the API answered with a token. Its document, its variables and its result are not kept.")
+class ApiRequest(Node, prefix="request", found_by=usage.by_id, scope=Scope.ACCOUNT):
+    user_id: strawberry.Private[UUID | None]
+    api_key_id: strawberry.Private[UUID | None]
+    operation_name: str | None = strawberry.field(description="Its name, at most 100 characters; null without one.")
+    operation_kind: str = strawberry.field(
+        description="`query`, `mutation` or `subscription`; `unknown` for a document that could not be parsed."
+    )
+    cost: int = strawberry.field(description="The points that it cost; 0 if it was refused before its cost was known.")
+    duration: Duration = strawberry.field(description="How long it took, in seconds; of a subscription, how long it was open.")
+    error_code: str | None = strawberry.field(description="The code of its first error; null without errors.")
+    request_bytes: BigInt = strawberry.field(description="The length of the request's body, of a GET of its query string.")
+    response_bytes: BigInt = strawberry.field(description="The length of the response's body, or of all events of a stream.")
+    ip_address: str | None = strawberry.field(description="The address from which it came.")
+    user_agent: str | None = strawberry.field(description="What the client called itself.")
+    created_at: datetime = strawberry.field(description="When it ended.")
+    user: User | None = one(accounts.by_id, key="user_id", description="Who sent it; null for one without a token.")
+    api_key: ApiKey | None = one(api_keys.by_id, key="api_key_id", description="The API key that it was sent with; null for a session.")
+
+
+extend(
+    ApiKey,
+    "requests",
+    Connection[ApiRequest],
+    connection(usage.of_api_key, description="The operations that it was used for in the last month, the newest first."),
+)

@@ -135,6 +135,9 @@ _ROWS = (
         'dataset_' || replace(pg_temp.id(2, CASE WHEN i % 50 = 0 THEN 0 ELSE i % :datasets END, :datasets)::text, '-', ''), 'api', pg_temp.at(i, :jobs)
       FROM generate_series(0, :jobs - 1) i, LATERAL (SELECT pg_temp.owner(i, :owners) AS owner) derived""",
 )
+_REQUESTS = """INSERT INTO api_requests (id, created_at, user_id, api_key_id, operation_kind, cost, duration, request_bytes, response_bytes)
+  SELECT pg_temp.id(12, i, :jobs), pg_temp.at(i, :jobs), owner, k.id, 'query', 1, 0.01, 100, 1000
+  FROM generate_series(0, :jobs - 1) i, LATERAL (SELECT pg_temp.owner(i, :owners) AS owner) derived LEFT JOIN api_keys k ON k.user_id = owner"""
 _LARGE = ("runs", "run_metrics", "metric_points")  # whose indexes are made after their rows
 
 _INDEXES = """SELECT i.indexrelid::regclass::text AS name, pg_get_indexdef(i.indexrelid) AS definition FROM pg_index i
@@ -174,6 +177,7 @@ async def fill(url: str, size: Size) -> None:
                 name,
                 TOKENS[who],
             )
+        await connection.execute(_REQUESTS.replace(":jobs", str(size.jobs)).replace(":owners", str(size.owners)))
         await connection.execute("RESET session_replication_role")
         await connection.execute("VACUUM (FREEZE, ANALYZE)")
         await connection.execute("CHECKPOINT")

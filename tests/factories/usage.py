@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from db.tables import ApiRequest
 from tests.factories import Factory
 
 _ROWS = """
@@ -11,7 +12,7 @@ SELECT u.id, k.id, uuidv7(), 'Viewer', 'query', 2, 0.01, 'TIMEOUT', 100, 1000, '
 FROM users u JOIN api_keys k ON k.user_id = u.id, generate_series(1, :count) i WHERE u.username = :owner;
 
 INSERT INTO api_metrics (user_id, hour, api_key_id, operation_name, requests, errors, cost, duration, sketch)
-SELECT u.id, date_trunc('hour', now()) - i * interval '1 hour', k.id, 'Viewer', 10, 1, 20, 0.1, '{"-230": 10}'
+SELECT u.id, timestamptz '2026-01-01T00:00:00Z' + i * interval '1 hour', k.id, 'Viewer', 10, 1, 20, 0.1, '{"-230": 10}'
 FROM users u JOIN api_keys k ON k.user_id = u.id, generate_series(1, :count) i WHERE u.username = :owner;
 """
 
@@ -20,4 +21,4 @@ INSERT INTO api_requests (user_id, operation_kind, cost, duration, request_bytes
 SELECT u.id, 'unknown', 0, 0, 0, 0 FROM users u WHERE u.username = :owner;
 """
 
-FACTORY = Factory(ids={}, after=("accounts",), rows=_ROWS, states=_STATES)
+FACTORY = Factory(ids={"request": ApiRequest}, after=("accounts",), rows=_ROWS, states=_STATES)

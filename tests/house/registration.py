@@ -73,6 +73,7 @@ def _descriptions(named_type: GraphQLNamedType) -> Iterator[tuple[str, str | Non
 OTHER_SCOPES: Mapping[str, Scope] = {
     "Mutation.administerUser": Scope.ADMIN,
     "ApiKey": Scope.ACCOUNT,
+    "ApiRequest": Scope.ACCOUNT,
     "AuditEvent": Scope.ACCOUNT,
     "Invitation": Scope.ACCOUNT,
     "LoginEvent": Scope.ACCOUNT,

@@ -49,6 +49,7 @@ VALUES: Mapping[str, Any] = {
     "Boolean": False,
     "JSON": {},
     "DateTime": "2026-01-01T00:00:00Z",
+    "until": "2026-01-02T00:00:00Z",  # by the name of the argument: an end that comes after every start
 }
 
 Value = GraphQLArgument | GraphQLInputField
@@ -140,7 +141,7 @@ def input_value(value: Value, place: Place, path: tuple[str, ...], target: str, 
     elif isinstance(named_type, GraphQLEnumType):
         entry = next(iter(named_type.values))
     else:
-        entry = VALUES[named_type.name]
+        entry = VALUES[path[-1] if path[-1] in VALUES else named_type.name]
     return [entry] if isinstance(nullable_type, GraphQLList) else entry
 
 

@@ -13,8 +13,8 @@ from db.services.usage import OperationNames, RequestRecord, UsageBatch
 from tests.client import Client
 
 USAGE = """
-query($since: DateTime!, $until: DateTime!, $granularity: UsageGranularity! = DAY, $name: String) {
-  apiUsage(since: $since, until: $until, granularity: $granularity, operationName: $name) {
+query($since: DateTime!, $until: DateTime!, $granularity: UsageGranularity! = DAY, $key: ID, $name: String) {
+  apiUsage(since: $since, until: $until, granularity: $granularity, apiKeyId: $key, operationName: $name) {
     periodStart requests errors errorRate requestsPerSecond meanDuration p50 p95 p99 cost
     operations { operationName requests errors meanDuration p95 }
   }

@@ -95,25 +95,32 @@ async def test_all_periods_are_answered_and_days_are_the_sum_of_their_hours(ada:
     assert days[2] == {"periodStart": iso(MONDAY + 2 * DAY), **empty, **rates}
 
 
-async def test_a_name_narrows_what_is_summed_and_keys_are_summed_together(ada: Client, ada_id: UUID, database: Database) -> None:
+async def test_a_key_and_a_name_narrow_what_is_summed(ada: Client, ada_id: UUID, database: Database) -> None:
+    key, other = uuid4(), uuid4()
     records = [
-        *(record(ada_id, api_key_id=uuid4(), operation_name="A") for _ in range(3)),
-        *(record(ada_id, operation_name="A") for _ in range(4)),
+        *(record(ada_id, api_key_id=key, operation_name="A") for _ in range(3)),
+        *(record(ada_id, api_key_id=other, operation_name="A") for _ in range(4)),
         *(record(ada_id, operation_name="B") for _ in range(5)),
     ]
     await usage.write(database, batch(records), is_retry=False)
     assert (await counts_of(ada)).operations == {"A": (7, 0), "B": (5, 0)}
-    assert (await counts_of(ada, name="A")).operations == {"A": (7, 0)}
-    for nothing in ("", "\0", "a b", "C"):
+    assert (await counts_of(ada, key=f"apikey_{key.hex}")).operations == {"A": (3, 0)}
+    assert (await counts_of(ada, name="A")).requests == 7
+    assert (await counts_of(ada, name="B", key=f"apikey_{key.hex}")).requests == 0
+    for nobodys in (f"user_{key.hex}", "nothing", f"apikey_{uuid4().hex}"):
+        assert (await counts_of(ada, key=nobodys)).requests == 0
+    for nothing in ("", "\0", "a b"):
         assert (await counts_of(ada, name=nothing)).requests == 0
 
 
 async def test_nobody_reads_the_usage_of_others(
     ada: Client, bob: Client, reader: Client, admin: Client, ada_id: UUID, database: Database
 ) -> None:
-    await usage.write(database, batch([record(ada_id), record(None), record(None)]), is_retry=False)
+    key = uuid4()
+    await usage.write(database, batch([record(ada_id, api_key_id=key), record(None), record(None)]), is_retry=False)
     for stranger in (bob, reader):
         assert (await counts_of(stranger)).requests == 0
+        assert (await counts_of(stranger, key=f"apikey_{key.hex}")).requests == 0
     assert (await counts_of(ada)).requests == 1
     assert (await counts_of(admin)).requests == 3
 
