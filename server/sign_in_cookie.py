@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from db.core.audit import AuditOrigin, Origin, acting
 from db.errors import Unavailable
 from db.services import accounts
 from graph.core.session_cookie import SessionCookie
@@ -31,15 +32,16 @@ def route(state: StateSettings) -> Route:
     """
 
     async def respond(request: Request) -> Response:
+        request.state.request_id = uuid4().hex
         site = CookieSite.of(request.scope, request.headers, state.public_url)
         try:
             cookie = await (_keep(request, site, state.session_lifetime) if request.method == "POST" else _remove(request, site))
         except HttpError as error:
-            return _refused(error)
+            return _refused(request, error)
         except InvalidToken as error:
-            return _refused(HttpError(401, "UNAUTHENTICATED", str(error), {"WWW-Authenticate": "Bearer"}))
+            return _refused(request, HttpError(401, "UNAUTHENTICATED", str(error), {"WWW-Authenticate": "Bearer"}))
         except Unavailable as error:
-            return _refused(HttpError(503, "UNAVAILABLE", error.message, {"Retry-After": "1"}))
+            return _refused(request, HttpError(503, "UNAVAILABLE", error.message, {"Retry-After": "1"}))
         header = site.set_cookie(cookie)
         return Response(status_code=204, headers={"Cache-Control": "no-store", **({"Set-Cookie": header} if header else {})})
 
@@ -64,13 +66,15 @@ async def _remove(request: Request, site: CookieSite) -> SessionCookie:
     except InvalidToken:  # it has ended already
         viewer = None
     if viewer is not None and viewer.is_session:
-        async with state.database.work(viewer) as work:
-            await accounts.end_session(work, viewer.require_session())
+        origin = Origin(AuditOrigin.API, request.client.host if request.client else None, request.state.request_id)
+        with acting(origin):
+            async with state.database.work(viewer) as work:
+                await accounts.end_session(work, viewer.require_session())
     return SessionCookie(is_cleared=True)
 
 
-def _refused(error: HttpError) -> Response:
-    request_id = uuid4().hex
+def _refused(request: Request, error: HttpError) -> Response:
+    request_id: str = request.state.request_id
     record_rejection(request_id, error.status, error.code)
     headers = {"Content-Type": "application/json; charset=utf-8", "Cache-Control": "no-store", "X-Request-Id": request_id, **error.headers}
     return Response(error_body(error.code, str(error), request_id), error.status, headers)

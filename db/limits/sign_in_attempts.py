@@ -7,6 +7,7 @@ an account's known clients do not depend on what others try elsewhere.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -57,6 +58,13 @@ class SignInAttempts:
     async def give_back(self, login: str, address: str | None, *, is_known_client: bool) -> None:
         """Give back what `take` took: the attempt did not fail."""
         await self._return(_limits(login, address, is_known_client=is_known_client))
+
+    async def forgive(self, logins: Collection[str], address: str | None) -> None:
+        """Forget the failures to sign in as any of `logins`, from the client's network and from all unknown clients together."""
+        for login in logins:
+            for bucket, limit in _limits(login, address, is_known_client=False):
+                if limit is not PER_NETWORK:
+                    await self._buckets.take(bucket, -limit.attempts, limit.attempts, limit.seconds)
 
     async def take_code(self, user_id: UUID, address: str | None, *, is_known_client: bool) -> None:
         """Take an attempt at a code of a user. Raises `TooManyAttempts`.

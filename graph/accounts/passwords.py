@@ -82,7 +82,7 @@ class Passwords:
     ) -> ResetPasswordResult:
         assert info.context.password_changes is not None
         try:
-            await info.context.password_changes.reset(input.token, input.new_password)
+            await info.context.password_changes.reset(input.token, input.new_password, info.context.client)
         except errors.WeakPassword as error:
             return WeakPassword.of(error)
         except errors.InvalidInput as error:

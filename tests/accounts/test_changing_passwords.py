@@ -65,6 +65,18 @@ async def test_a_password_is_reset_by_mail(ada: Client, sign_in: SignIn, anonymo
     assert (await anonymous.login("ada", NEW))["__typename"] == "LoginPayload"
 
 
+async def test_who_forgot_a_password_signs_in_at_once_with_the_new_one(ada: Client, sign_in: SignIn, anonymous: Client, post: Post) -> None:
+    await sign_in("ada")
+    await anonymous.one(REQUEST, email="ada@example.org")
+    token = await post.token()
+    for login in ("ada", "ada@example.org"):
+        await asyncio.gather(*(anonymous.login(login, f"forgotten {number}") for number in range(5)))
+        assert (await anonymous.login(login))["extensions"]["code"] == "RATE_LIMITED"
+    assert await anonymous.one(RESET, token=token, new=NEW) == {"__typename": "ResetPasswordPayload"}
+    for login in ("ada", "ada@example.org"):
+        assert (await anonymous.login(login, NEW))["__typename"] == "LoginPayload"
+
+
 async def test_a_token_is_valid_once(ada: Client, sign_in: SignIn, anonymous: Client, post: Post, database: Database) -> None:
     await anonymous.one(REQUEST, email="ada@example.org")
     token = await post.token()

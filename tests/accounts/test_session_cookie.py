@@ -195,6 +195,8 @@ async def test_signing_out_ends_the_session_and_removes_the_cookie(page: Browser
     before = await ada.one("{ sessions { id } }")
     assert (await page.send("DELETE", "/auth/cookie")).status_code == 204
     assert (page.cookie, len(await ada.one("{ sessions { id } }"))) == ({}, len(before) - 1)
+    events = (await ada.one("{ auditEvents(first: 1) { edges { node { action ipAddress actor { username } } } } }"))["edges"]
+    assert events == [{"node": {"action": "logout", "ipAddress": "127.0.0.1", "actor": {"username": "ada"}}}]
 
 
 async def test_a_websocket_of_our_own_page_is_signed_in_by_the_cookie_until_its_session_ends(page: Browser, ada: Client) -> None:

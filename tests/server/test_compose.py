@@ -61,6 +61,13 @@ def test_everything_that_stays_has_a_health_check_and_waits_for_what_it_needs(co
         }
 
 
+def test_what_sends_mails_reaches_the_outside_and_takes_every_setting(compose: dict[str, Any]) -> None:
+    services = compose["services"]
+    assert {name for name, service in services.items() if "outside" in service["networks"]} == {"migrate", "api", "worker", "objects-proxy"}
+    for name in ("migrate", "api", "worker"):
+        assert services[name]["env_file"] == [{"path": "trellis.env", "required": False}]
+
+
 def test_no_secret_has_a_default() -> None:
     secret = re.compile("PASSWORD|SECRET|TOKEN|ACCESS_KEY")
     kinds = {(name, kind) for name, kind, text in VARIABLE.findall(TEXT) if secret.search(name) and (kind, text) != (":-", "")}

@@ -131,6 +131,24 @@ def test_the_code_of_the_card_takes_dates_apart_as_the_training_did(tmp_path: Pa
     assert float(completed.stdout.split()[-1]) > 0.95
 
 
+def test_the_code_of_the_card_passes_durations_and_times_of_day_in_seconds(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"row": range(120)}).select(
+        pl.duration(milliseconds=1_500 * pl.col("row")).alias("took"),
+        pl.time(pl.col("row") % 24, 30).alias("at"),
+        label=pl.col("row") % 24 < 12,
+    )
+    result, _ = run(tmp_path, frame, chain("train_random_forest"), target="label", problem="CLASSIFICATION")
+    code = re.search(r"```python\n(.*?)```", artifact_path(result, "MODEL_CARD").read_text(), re.DOTALL)
+    assert code is not None
+    folder = artifact_path(result, "MODEL").parent
+    frame.write_parquet(folder / "data.parquet")
+    program = f"{code[1]}\nprint(rows.head(2).rows(), (model.predict(rows) == pl.read_parquet('data.parquet')['label'].to_numpy()).mean())"
+    completed = subprocess.run([sys.executable, "-c", program], cwd=folder, check=True, capture_output=True, text=True)
+    rows, accuracy = completed.stdout.splitlines()[-1].rsplit(maxsplit=1)
+    assert rows == "[(0.0, 1800.0), (1.5, 5400.0)]"
+    assert float(accuracy) > 0.95
+
+
 def test_names_cannot_act_as_markup_in_the_card(tmp_path: Path) -> None:
     frame = FRAME.rename({"a": "a|b`<script>"}).select("a|b`<script>", "b", "label")
     result, _ = run(tmp_path, frame, chain("train_logistic_regression"), target="label")

@@ -54,8 +54,11 @@ class PasswordChanges:
                     work.record("request_password_reset", "user", user.id, user.id)
         await asyncio.sleep(earliest_answer - time.monotonic())
 
-    async def reset(self, token: str, new_password: str) -> None:
-        """Set the password of the token's user and end their sessions. Raises `InvalidInput` for the token, or `WeakPassword`."""
+    async def reset(self, token: str, new_password: str, client: ClientInfo) -> None:
+        """Set the password of the token's user, end their sessions, and forget the failed sign-ins that slow theirs.
+
+        Raises `InvalidInput` for the token, or `WeakPassword`.
+        """
         owner = await account_tokens.find_owner(self._database, self._settings, token, TokenPurpose.RESET_PASSWORD)
         passwords.require_strong(new_password, "newPassword", owner.email, owner.username)
         new_hash = await self._threads.run(passwords.make_hash, new_password)
@@ -66,6 +69,7 @@ class PasswordChanges:
             await _set(work, owner.user_id, new_hash)
             count = await end_sessions(work, owner.user_id)
             work.record("reset_password", "user", owner.user_id, owner.user_id, after={"ended_sessions": count})
+        await self._attempts.forgive((owner.email, owner.username), client.address)
 
     async def change(self, viewer: Viewer, current_password: str, new_password: str, client: ClientInfo) -> None:
         """Set the viewer's password and end their other sessions. Raises `WeakPassword`, `InvalidCredentials` or `TooManyAttempts`."""

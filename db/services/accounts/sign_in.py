@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Protocol
@@ -57,6 +58,8 @@ class AttemptLimits(Protocol):
     async def take(self, login: str, address: str | None, *, is_known_client: bool) -> None: ...
 
     async def give_back(self, login: str, address: str | None, *, is_known_client: bool) -> None: ...
+
+    async def forgive(self, logins: Collection[str], address: str | None) -> None: ...
 
     async def take_code(self, user_id: UUID, address: str | None, *, is_known_client: bool) -> None: ...
 

@@ -114,7 +114,7 @@ def _use(bundle: Bundle, trained: Trained, versions: dict[str, str]) -> str:
     note = " and the parts of dates that the code below computes" if has_dates else ""
     dates = f"\n{DATES_CODE}" if has_dates else ""
     return f"""`model.skops` holds one scikit-learn `Pipeline` that takes the raw feature columns{note} (in any order, additional columns are ignored) as a polars
-or pandas DataFrame and predicts {labels}. Pass booleans as 0 and 1, missing numbers as null or NaN, and missing text as null.
+or pandas DataFrame and predicts {labels}. Pass booleans as 0 and 1, durations and times of day in seconds, missing numbers as null or NaN, and missing text as null.
     Loading a skops file runs no code; the types below are the only ones it may hold besides those that skops trusts by default.
 
 ```
@@ -133,7 +133,8 @@ model = skops.io.load("model.skops", trusted=TRUSTED_TYPES)
 inputs = json.load(open("signature.json"))["inputs"]
 rows = pl.read_parquet("data.parquet"){dates}
 rows = rows.select(pl.col([column["name"] for column in inputs]))
-rows = rows.with_columns(pl.selectors.boolean().cast(pl.Float64), pl.selectors.categorical().cast(pl.String))
+seconds = pl.selectors.duration().dt.total_microseconds() / 1e6, pl.selectors.time().cast(pl.Int64) / 1e9
+rows = rows.with_columns(*seconds, pl.selectors.boolean().cast(pl.Float64), pl.selectors.categorical().cast(pl.String))
 print(model.predict(rows))
 ```"""
 
