@@ -268,8 +268,13 @@ def test_a_file_of_trusted_documents_that_cannot_be_used_stops_the_start(tmp_pat
     path.write_text(content)
     with pytest.raises(ValueError, match="documents"):
         Gate.of(GraphSettings(documents_file=path))
-    with pytest.raises(ValueError, match="TRELLIS_DOCUMENTS_FILE"):
-        Gate.of(GraphSettings(documents="trusted"))
+
+
+def test_trusted_documents_need_a_file_that_exists(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="TRELLIS_DOCUMENTS=trusted needs the file"):
+        GraphSettings(documents="trusted")
+    with pytest.raises(ValueError, match="There is no file"):
+        GraphSettings(documents_file=tmp_path / "missing.json")
 
 
 # Introspection and memory

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import text
 
 from db.core import prepared
-from db.core.viewer import SYSTEM
+from db.core.viewer import SYSTEM, ApiScope
 from db.core.work import Database
 from db.services import accounts
 from graph.core.ids import NODE_REGISTRY
@@ -45,12 +45,13 @@ _BY_ID = "query($id: ID!) { %s(id: $id) { __typename id owner { username } } }"
 
 @dataclass
 class Viewers:
-    """Clients of nobody, a stranger, the owner of all rows, and an admin."""
+    """Clients of nobody, a stranger, the owner of all rows, an admin, and a program of the owner whose key may only track runs."""
 
     nobody: Client
     stranger: Client
     owner: Client
     admin: Client
+    tracker: Client
 
     def choose(self, chance: random.Random) -> Client:
         return chance.choices((self.owner, self.admin, self.stranger, self.nobody), (60, 25, 10, 5))[0]
@@ -122,6 +123,7 @@ class Both:
                 viewers.nobody,
                 None,
             ),
+            (Operation("{ datasets { totalCount } }", {}), viewers.tracker, None),
             (
                 Operation('{ datasets(filter: {name: {eq: "nothing"}}) { totalCount edges { node { id } } pageInfo { endCursor } } }', {}),
                 viewers.owner,
@@ -200,6 +202,7 @@ async def both(database: Database, live_server: LiveServer) -> AsyncGenerator[Bo
         await accounts.ensure_admin(work, "admin@trellis.local", ADMIN_TOKEN)
         owner = await accounts.add_user(work, "ada@example.org", "ada")
         stranger = await accounts.add_user(work, "bob@example.org", "bob")
+        tracker = await accounts.add_token(work, "ada@example.org", "tracker", scopes=[ApiScope.TRACK])
     await platform.fill(database, "ada", 3)
     await platform.add_states(database, "ada")
     async with database.engine.begin() as connection:
@@ -208,7 +211,7 @@ async def both(database: Database, live_server: LiveServer) -> AsyncGenerator[Bo
             await connection.execute(text(statement))
     ids_by_prefix = await platform.ids_by_prefix(database, "ada")
     pool = Pool([own_id for prefix in NODE_REGISTRY for own_id in ids_by_prefix[prefix][:4]])
-    clients = [Client(live_server.url, token) for token in (None, stranger, owner, ADMIN_TOKEN)]
+    clients = [Client(live_server.url, token) for token in (None, stranger, owner, ADMIN_TOKEN, tracker)]
     pages = await clients[2].execute(_CURSORS)
     pool.cursors += [edge["cursor"] for page in pages.values() for edge in page["edges"]]
     yield Both(Viewers(*clients), pool)
