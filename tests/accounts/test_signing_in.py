@@ -209,5 +209,6 @@ async def test_the_history_is_kept_for_a_time(ada: Client, sign_in: SignIn, data
     async with database.work(SYSTEM) as work:
         await work.run(update(LoginEvent).values(created_at=text("now() - interval '91 days'")))
         await work.run(update(UserSession).values(expires_at=text("now() - interval '91 days'")))
-    assert await forget_sign_ins(context) == 2
+    assert await forget_sign_ins(context) in {0, 2}, "a worker may have done it first"
+    assert await database.rows(select(UserSession.id)) == []
     assert await ada.one("{ viewer { loginEvents { totalCount } } }") == {"loginEvents": {"totalCount": 0}}
