@@ -54,6 +54,42 @@ def test_every_model_file_loads_with_the_documented_types_and_no_more(tmp_path: 
         assert not any(content.startswith(b"\x80\x04") for content in (archive.read(name) for name in archive.namelist()))
 
 
+KINDS, AMOUNTS, LABELS = (
+    {"target": target, "exclude": sorted({"kind", "amount", "label"} - {target})} for target in ("kind", "amount", "label")
+)
+FEW: dict[str, Any] = {"n_estimators": 5}
+OPTIONS: list[tuple[str, dict[str, Any]]] = [
+    ("train_random_forest", {**FEW, **AMOUNTS, "max_features": "all"}),
+    ("train_random_forest", {**FEW, **KINDS, "class_weight": "balanced", "max_features": "log2", "max_depth": 3}),
+    ("train_gradient_boosting", {**FEW, **AMOUNTS, "subsample": 0.5}),
+    ("train_gradient_boosting", {**FEW, **KINDS}),
+    ("train_gradient_boosting", {**FEW, **LABELS, "subsample": 0.5}),
+    ("train_lightgbm", {**FEW, **AMOUNTS, "subsample": 0.5}),
+    ("train_lightgbm", {**FEW, **KINDS, "class_weight": "balanced"}),
+    ("train_logistic_regression", {**KINDS, "class_weight": "balanced"}),
+    ("train_linear_regression", {**AMOUNTS, "fit_intercept": False}),
+    ("train_ridge_regression", {**AMOUNTS, "fit_intercept": False}),
+    ("impute", {"strategy": "mean", "columns": ["a"]}),
+    ("impute", {"strategy": "median", "columns": ["a"]}),
+    ("impute", {"strategy": "most_frequent"}),
+    ("impute", {"strategy": "constant", "fill_value": "none", "columns": ["kind"]}),
+    ("scale", {"method": "minmax"}),
+    ("scale", {"method": "robust"}),
+    ("one_hot_encode", {"max_categories": 2}),
+    ("ordinal_encode", {}),
+]
+
+
+@pytest.mark.parametrize(("step", "options"), OPTIONS, ids=lambda value: value if isinstance(value, str) else None)
+def test_a_model_made_with_any_option_can_be_loaded(tmp_path: Path, step: str, options: dict[str, Any]) -> None:
+    """The list of types is fixed, so an option that puts another type into the model would fail each training that uses it."""
+    last: Any = (step, options) if step.startswith("train_") else ("train_logistic_regression", {**LABELS, "exclude": ["amount"]})
+    encoder: list[Any] = [] if "encode" in step or last[1]["target"] == "kind" else ["one_hot_encode"]
+    transforms: list[Any] = [] if step.startswith("train_") else [(step, options)]
+    result, _ = run(tmp_path, FRAME, chain(*transforms, *encoder, last))
+    assert type(TRUST.load_model(artifact_path(dict(result), "MODEL"))).__name__ == "Pipeline"
+
+
 def test_the_list_of_trusted_types_holds_none_that_no_model_needs(tmp_path: Path) -> None:
     found_types: set[str] = set()
     trainings: list[tuple[str, dict[str, Any]]] = [
