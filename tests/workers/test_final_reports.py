@@ -83,8 +83,10 @@ async def test_a_job_that_cannot_tell_its_rest_in_time_runs_again_and_uses_no_tr
         job_id = await harness.submit("none", max_tries=1)
         job = await harness.wait_for_status(job_id, JobStatus.COMPLETED)
     *earlier, last = await harness.outcomes(job_id)
-    assert (set(earlier), last) == ({"retrying"}, "completed")
-    assert (job.tries, job.losses) == (0, 0)
+    # If PostgreSQL does not take the job back in this tenth of a second either, the lease ends the attempt.
+    assert earlier
+    assert set(earlier) <= {"retrying", "lost"}
+    assert (last, job.tries, job.losses) == ("completed", 0, earlier.count("lost"))
     assert await log_messages(harness, job_id) == ["the last word"]
 
 
