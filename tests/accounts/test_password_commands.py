@@ -74,6 +74,7 @@ async def test_a_hash_of_another_system_is_verified_and_replaced(
         ((), "", "A password has 10 to 1,000 characters; this one has 0."),
         ((), "aaaaaaaaaaaa", "A password needs at least 5 different characters."),
         ((), ADA.upper(), "The password must differ from the address and the name of its user."),
+        ((), "1234567890", "This password is on lists of common ones"),
         (("--hash",), "md5:abc", "A hash begins with $2a$, $2b$ or $2y$ (bcrypt), or with $argon2id$."),
         (("--hash",), f"$2b$15${'a' * 53}", "bcrypt's cost is 15 here; 04 to 13 can be verified."),
         (("--hash",), "$argon2id$v=19$m=9999999,t=99,p=1$c2FsdHNhbHQ$aGFzaGhhc2g", "This Argon2 hash is damaged, or takes more"),

@@ -33,6 +33,7 @@ VERIFY = (
     "mutation($input: VerifyEmailInput!) { verifyEmail(input: $input) { __typename ... on VerifyEmailPayload { email username }"
     " ... on Problem { message } ... on NameTaken { name } ... on InvalidInput { issues { path } } } }"
 )
+WEAK = "mutation($input: RegisterInput!) { register(input: $input) { __typename ... on WeakPassword { issues { path message } } } }"
 EVE = {"email": "eve@example.org", "username": "eve", "password": PASSWORD}
 SENT = {"__typename": "RegisterPayload", "email": "eve@example.org"}
 
@@ -153,6 +154,19 @@ async def test_what_is_wrong_is_told_before_a_mail_is_sent(ada: Client, is_open:
     paths = [answer["issues"][0]["path"][0] for answer in answers if "issues" in answer]
     assert paths == ["email", "username", "invitationToken"]
     assert await mails(database) == []
+
+
+async def test_a_password_that_is_guessed_first_is_refused_with_the_reason(is_open: None, anonymous: Client, database: Database) -> None:
+    common = ["1234567890", "Password123!", "QWERTYUIOP", "\uff50\uff41\uff53\uff53\uff57\uff4f\uff52\uff441234", "Wonderful2024"]
+    answers = [await anonymous.one(WEAK, input={**EVE, "password": password}) for password in common]
+    assert all(answer["__typename"] == "WeakPassword" for answer in answers), answers
+    assert {tuple(issue["path"]) for answer in answers for issue in answer["issues"]} == {("password",)}
+    assert all("on lists of common ones" in issue["message"] for answer in answers for issue in answer["issues"])
+    named = {**EVE, "email": "Eve.Newcomer@example.org", "password": "eve.newcomer1"}
+    (issue,) = (await anonymous.one(WEAK, input=named))["issues"]
+    assert issue["message"] == "A password needs at least 6 characters besides the address or the name of its user."
+    assert await mails(database) == []
+    assert (await anonymous.one(WEAK, input={**EVE, "password": "eve and 6 geese"}))["__typename"] == "RegisterPayload"
 
 
 async def test_registration_is_closed_unless_the_settings_open_it(

@@ -60,7 +60,7 @@ class PasswordChanges:
         Raises `InvalidInput` for the token, or `WeakPassword`.
         """
         owner = await account_tokens.find_owner(self._database, self._settings, token, TokenPurpose.RESET_PASSWORD)
-        passwords.require_strong(new_password, "newPassword", owner.email, owner.username)
+        await self._threads.run(passwords.require_strong, new_password, "newPassword", owner.email, owner.username)
         new_hash = await self._threads.run(passwords.make_hash, new_password)
         async with self._database.work(SYSTEM) as work:
             await account_tokens.use_token(work, owner.id)
@@ -75,7 +75,7 @@ class PasswordChanges:
         """Set the viewer's password and end their other sessions. Raises `WeakPassword`, `InvalidCredentials` or `TooManyAttempts`."""
         session_id = viewer.require_session()
         (user,) = await self._database.rows(select(User.email, User.username, User.password_hash).where(User.id == viewer.id))
-        passwords.require_strong(new_password, "newPassword", user.email, user.username)
+        await self._threads.run(passwords.require_strong, new_password, "newPassword", user.email, user.username)
         await confirm_password(self._attempts, self._threads, user, current_password, client)
         new_hash = await self._threads.run(passwords.make_hash, new_password)
         async with self._database.work(viewer) as work:

@@ -11,7 +11,7 @@ import os
 import re
 import threading
 import unicodedata
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from typing import Self, TypeVar
@@ -22,6 +22,7 @@ from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatc
 
 from db.core.checks import Checks
 from db.errors import Unavailable, WeakPassword
+from db.services.accounts.common_passwords import MIN_BESIDE_NAME, is_common, is_mostly
 
 MIN_LENGTH = 10
 MAX_LENGTH = 1_000
@@ -44,8 +45,22 @@ def check_new_password(checks: Checks, password: str, name: str, *own_names: str
         checks.add(name, message="The character NUL cannot be a part of a password.")
     elif len(set(password)) < MIN_DISTINCT:
         checks.add(name, message=f"A password needs at least {MIN_DISTINCT} different characters.")
-    elif password.casefold() in {own_name.casefold() for own_name in own_names}:
+    else:
+        _check_not_guessed(checks, unicodedata.normalize("NFKC", password).casefold(), name, own_names)
+
+
+def _check_not_guessed(checks: Checks, password: str, name: str, own_names: Collection[str]) -> None:
+    if password in {own_name.casefold() for own_name in own_names}:
         checks.add(name, message="The password must differ from the address and the name of its user.")
+    elif is_mostly(password, own_names):
+        message = f"A password needs at least {MIN_BESIDE_NAME} characters besides the address or the name of its user."
+        checks.add(name, message=message)
+    elif is_common(password):
+        checks.add(
+            name,
+            message="This password is on lists of common ones, perhaps with a few digits or signs added, and is guessed first. Choose another,"
+            " such as several words that do not belong together.",
+        )
 
 
 def check_imported_hash(checks: Checks, password_hash: str, name: str) -> None:
@@ -71,7 +86,7 @@ def password_hash(password: str, *own_names: str, is_hash: bool = False) -> str:
 
 
 def require_strong(password: str, name: str, *own_names: str) -> None:
-    """Raise `WeakPassword` with issues named `name`, see `check_new_password`."""
+    """Raise `WeakPassword` with issues named `name`, see `check_new_password`. Run it in `HashingThreads`: the first call loads lists."""
     checks = Checks()
     check_new_password(checks, password, name, *own_names)
     if checks.issues:
@@ -138,7 +153,7 @@ class HashingThreads:
             executor.shutdown(wait=False, cancel_futures=True)
 
     async def run(self, function: Callable[..., T], *arguments: str) -> T:
-        """Run `make_hash` or `verify`. Raises `Unavailable` if too many wait already."""
+        """Run `make_hash`, `verify` or `require_strong`. Raises `Unavailable` if too many wait already."""
         if self._waiting >= MAX_WAITING:
             raise Unavailable("sign-in", "Too many passwords wait to be hashed.")
         self._waiting += 1

@@ -77,7 +77,7 @@ class Registrations:
         checks, email = Checks(), new.email.strip()
         check_new_user(checks, email, new.username, new.full_name)
         checks.raise_if_invalid()
-        passwords.require_strong(new.password, "password", email, new.username)
+        await self._threads.run(passwords.require_strong, new.password, "password", email, new.username)
         earliest_answer, invitation_id = time.monotonic() + ANSWER_TIME, None
         if new.invitation_token is not None:
             invitation_id = await invitations.find_invitation(self._database, self._settings, new.invitation_token, email)
