@@ -9,8 +9,9 @@ from db.services.accounts.password_changes import PasswordChanges
 from db.services.accounts.passwords import password_hash
 from db.services.accounts.registrations import NewRegistration, Registrations, VerifiedAddress
 from db.services.accounts.second_factors import SecondFactors, reset_second_factor
+from db.services.accounts.session_start import SignedIn
 from db.services.accounts.sessions import end_session, require_recent_check, revoke_other_sessions, revoke_session
-from db.services.accounts.sign_in import FactorRequired, SignedIn, SignIns
+from db.services.accounts.sign_in import FactorRequired, SignIns
 from db.services.accounts.tokens import add_token, new_token, record_token_use, replace_token, revoke_token, revoke_tokens
 from db.services.accounts.users import add_user, set_password_hash, update_account
 

@@ -9,39 +9,28 @@ import asyncio
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any, Protocol
 from uuid import UUID
 
-from sqlalchemy import Boolean, ColumnElement, Row, exists, func, insert, literal_column, select, update
+from sqlalchemy import ColumnElement, Row, exists, select, update
 
 from db.core.checks import Checks
-from db.core.networks import ClientInfo, client_network
-from db.core.viewer import SYSTEM, UserRole, UserTier, Viewer
+from db.core.networks import ClientInfo
+from db.core.viewer import SYSTEM
 from db.core.work import Database, Work
 from db.errors import InvalidCredentials, InvalidInput
 from db.queries.accounts import has_login
-from db.services.accounts import passwords, user_agents
+from db.services.accounts import passwords
 from db.services.accounts.challenges import create_challenge, find_challenge, use_challenge
 from db.services.accounts.codes import GivenCode, parse_code, use_code, wrong_code
-from db.services.accounts.devices import note_device
 from db.services.accounts.passwords import HashingThreads
-from db.services.accounts.sessions import start_session
+from db.services.accounts.session_start import MAY_SIGN_IN, SignedIn, begin_session, of_known_client, record_sign_in
 from db.settings import StateSettings
-from db.tables import BackupCode, LoginEvent, User, UserSession
+from db.tables import BackupCode, User, UserSession
 from db.tables.accounts import LoginMethod
 
 FAILURE_TIME = 0.5  # seconds that a failed sign-in takes at least, so that its time tells nothing of what was verified
-KNOWN_CLIENT_DAYS = 90  # after a sign-in, for which its network and browser are known to its account
 MAX_LOGIN_LENGTH = 254
-
-
-@dataclass(frozen=True, slots=True)
-class SignedIn:
-    """A sign-in that succeeded. The token is shown once and not stored."""
-
-    viewer: Viewer
-    token: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +114,8 @@ class SignIns:
         Raises `InvalidInput` for a challenge that is not valid and for what is no code, `InvalidCredentials`, or `TooManyAttempts`.
         """
         given = parse_code(code)
-        is_known_client = exists().where(UserSession.user_id == User.id, *_is_known(client)).label("is_known_client")
-        pending = await find_challenge(self._database, challenge, is_known_client)
+        is_known = exists().where(UserSession.user_id == User.id, *of_known_client(client)).label("is_known_client")
+        pending = await find_challenge(self._database, challenge, is_known)
         await self._attempts.take_code(pending.user_id, client.address, is_known_client=pending.is_known_client)
         try:
             async with self._database.work(SYSTEM) as work:
@@ -136,7 +125,7 @@ class SignIns:
                 "The code was wrong, or was used before." if isinstance(error, InvalidCredentials) else "The challenge was used meanwhile."
             )
             async with self._database.work(SYSTEM) as work:
-                await _record(work, pending.user_id, given.method, client, reason)
+                await record_sign_in(work, pending.user_id, given.method, client, reason)
             raise
         await self._attempts.give_back_code(pending.user_id, client.address, is_known_client=pending.is_known_client)
         return signed_in
@@ -147,7 +136,7 @@ class SignIns:
             User.password_hash,
             User.totp_secret.is_not(None),
             User.disabled_at.is_not(None),
-            exists().where(UserSession.user_id == User.id, *_is_known(client)),
+            exists().where(UserSession.user_id == User.id, *of_known_client(client)),
         )
         rows = await self._database.rows(statement.where(has_login(name)))
         return _Account(*rows[0]) if rows else None
@@ -159,25 +148,29 @@ class SignIns:
         if account is None or password_hash is None or not is_right or account.is_disabled:
             reason = _reason(account, is_right=bool(is_right))
             async with self._database.work(SYSTEM) as work:
-                await _record(work, None if account is None else account.id, LoginMethod.PASSWORD, client, reason)
+                await record_sign_in(work, None if account is None else account.id, LoginMethod.PASSWORD, client, reason)
             return None
         new_hash = await self._threads.run(passwords.make_hash, password) if passwords.needs_rehash(password_hash) else password_hash
         has_factor = User.totp_secret.is_not(None) if account.has_totp else User.totp_secret.is_(None)
         is_same = (User.password_hash == password_hash) & has_factor
-        proceed = self._challenge if account.has_totp else self._begin
         async with self._database.work(SYSTEM) as work:
-            result = await proceed(work, account.id, LoginMethod.PASSWORD, client, is_same, password_hash=new_hash)
+            if account.has_totp:
+                result = await self._challenge(work, account.id, client, is_same, password_hash=new_hash)
+            else:
+                arguments = account.id, LoginMethod.PASSWORD, client, is_same
+                result = await begin_session(work, self._settings, *arguments, action="login", password_hash=new_hash)
             if result is None:
-                await _record(work, account.id, LoginMethod.PASSWORD, client, "The account was changed meanwhile.")
+                await record_sign_in(work, account.id, LoginMethod.PASSWORD, client, "The account was changed meanwhile.")
             return result
 
     async def _challenge(
-        self, work: Work, user_id: UUID, method: LoginMethod, client: ClientInfo, is_same: ColumnElement[bool], *, password_hash: str
+        self, work: Work, user_id: UUID, client: ClientInfo, is_same: ColumnElement[bool], *, password_hash: str
     ) -> FactorRequired | None:
         """Ask for the second factor; None if the user was changed since the password was read."""
-        if not await work.run(update(User).where(User.id == user_id, *_MAY_SIGN_IN, is_same).values(password_hash=password_hash)):
+        if not await work.run(update(User).where(User.id == user_id, *MAY_SIGN_IN, is_same).values(password_hash=password_hash)):
             return None
-        await _record(work, user_id, method, client, "The password was right, and a code was asked for.")
+        method = LoginMethod.PASSWORD
+        await record_sign_in(work, user_id, method, client, "The password was right, and a code was asked for.")
         has_backup_codes = await work.scalar(select(exists().where(BackupCode.user_id == user_id, BackupCode.used_at.is_(None))))
         work.record("login", "user", user_id, user_id, after={"method": method, "needs_code": True})
         methods = (LoginMethod.TOTP, LoginMethod.BACKUP_CODE) if has_backup_codes else (LoginMethod.TOTP,)
@@ -188,45 +181,11 @@ class SignIns:
         user_id, secret = pending.user_id, pending.totp_secret
         await use_challenge(work, pending.id)
         if await use_code(work, self._settings, user_id, secret, given):
-            signed_in = await self._begin(work, user_id, given.method, client, User.totp_secret == secret)
+            arguments = user_id, given.method, client, User.totp_secret == secret
+            signed_in = await begin_session(work, self._settings, *arguments, action="confirm_login")
             if signed_in is not None:
                 return signed_in
         raise wrong_code()
-
-    async def _begin(
-        self, work: Work, user_id: UUID, method: LoginMethod, client: ClientInfo, is_same: ColumnElement[bool], **values: Any
-    ) -> SignedIn | None:
-        """Begin a session; None if the user was changed since the credentials were read."""
-        statement = update(User).where(User.id == user_id, *_MAY_SIGN_IN, is_same).values(last_login_at=func.now(), **values)
-        is_first = literal_column("old.last_login_at IS NULL", Boolean).label("is_first")
-        user = await work.first(statement.returning(User.email, User.role, User.tier, is_first))
-        if user is None:
-            return None
-        settings = self._settings
-        lifetime, idle_timeout = timedelta(seconds=settings.session_lifetime), timedelta(seconds=settings.session_idle_timeout)
-        session_id, token = await start_session(work, user_id, client, lifetime, idle_timeout)
-        await _record(work, user_id, method, client, None)
-        await note_device(work, user_id, user.email, session_id, client, is_first_sign_in=user.is_first)
-        role: UserRole = user.role
-        tier: UserTier = user.tier
-        viewer = Viewer(user_id, role, session_id, tier, is_session=True)
-        action = "login" if method is LoginMethod.PASSWORD else "confirm_login"
-        work.record(action, "session", session_id, user_id, after={"method": method}, actor=viewer)
-        return SignedIn(viewer, token)
-
-
-_MAY_SIGN_IN = (User.deleted_at.is_(None), User.disabled_at.is_(None))
-
-
-def _is_known(client: ClientInfo) -> tuple[ColumnElement[bool], ...]:
-    """The conditions on a session that an account began lately from the same network, with the same browser on the same kind of device."""
-    user_agent = user_agents.shortened(client.user_agent)
-    return (
-        UserSession.network == client_network(client.address),
-        UserSession.browser.is_not_distinct_from(user_agents.browser(user_agent)),
-        UserSession.device.is_not_distinct_from(user_agents.device(user_agent)),
-        UserSession.created_at > func.now() - timedelta(days=KNOWN_CLIENT_DAYS),
-    )
 
 
 def _reason(account: _Account | None, *, is_right: bool) -> str:
@@ -235,9 +194,3 @@ def _reason(account: _Account | None, *, is_right: bool) -> str:
     if account.password_hash is None:
         return "The account has no password."
     return "The account is disabled." if is_right else "The password was wrong."
-
-
-async def _record(work: Work, user_id: UUID | None, method: LoginMethod, client: ClientInfo, reason: str | None) -> None:
-    """Add to the history of sign-ins; without a `reason` it succeeded."""
-    values = {"user_id": user_id, "method": method, "succeeded": reason is None, "reason": reason}
-    await work.run(insert(LoginEvent).values(**values, ip_address=client.address, user_agent=user_agents.shortened(client.user_agent)))
