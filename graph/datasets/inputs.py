@@ -89,7 +89,9 @@ class ReadingOptionsInput:
     )
     encoding: str | None = strawberry.field(description="The encoding of text, such as `utf-8`, `cp1252` or `shift_jis`.")
     header_row: int | None = strawberry.field(
-        description="The row with the column names, 1 to 200, not counting blank rows; rows before it are skipped. 0: the file has no header."
+        description="For delimited text and workbooks: the row with the column names, 1 to 200, not counting blank rows; rows before it are"
+        " skipped. 0: no row has names. Then every row is data, the first one too, whatever it looks like, and the columns are named"
+        " `column_1`, `column_2` and so on. If it is left out, the first rows decide, and the issue `NO_HEADER` says that they look like data."
     )
     sheet: str | None = strawberry.field(description="The sheet of a workbook; by default the first visible one that has cells.")
     missing_words: list[str] | None = strawberry.field(

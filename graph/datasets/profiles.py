@@ -75,6 +75,10 @@ class ColumnProfile:
     name: str = strawberry.field(description="The column's name.")
     type: ColumnType = strawberry.field(description="The type of its cells.")
     missing_count: BigInt = strawberry.field(description="How many cells are missing.")
+    infinite_count: BigInt | None = strawberry.field(
+        description="How many cells are infinite, which `preview`, `min` and `max` show as null; null unless the type is FLOAT, and in profiles"
+        " that were made before it was counted."
+    )
     distinct_count: BigInt = strawberry.field(description="How many distinct values it has, not counting missing ones.")
     min: JSON | None = strawberry.field(description="The least value, if the values are ordered.")
     max: JSON | None = strawberry.field(description="The greatest value, if the values are ordered.")
@@ -92,6 +96,7 @@ class ColumnProfile:
             name=column["name"],
             type=_column_type(column["type"]),
             missing_count=column["missing_count"],
+            infinite_count=column.get("infinite_count"),
             distinct_count=column["distinct_count"],
             min=column.get("min"),
             max=column.get("max"),

@@ -93,7 +93,8 @@ class DatasetVersion(Node, prefix="version", found_by=versions.live_by_id, scope
 
     @strawberry.field(
         metadata=costs(5),
-        description="Its first rows, each an object of cells by column; empty until it is READY, and if its dataset is deleted.",
+        description="Its first rows, each an object of cells by column; empty until it is READY, and if its dataset is deleted. An infinite"
+        " number is null: `infiniteCount` of the column's profile tells how many there are.",
     )
     async def preview(
         self, info: Info, first: Annotated[int, strawberry.argument(description="How many rows to return, 0 to 100.")] = 20

@@ -15,7 +15,7 @@ from tests.client import Client
 from tests.files import parquet
 
 VERSION = """query($id: ID!) { node(id: $id) { ... on DatasetVersion { format columns { name type } preview(first: 3) issues { code column row message }
-  profile { columns { type min max mean quantiles histogram { count } } } } } }"""
+  profile { columns { type infiniteCount min max mean quantiles histogram { count } } } } } }"""
 REQUEST = """mutation($input: RequestUploadInput!) { requestUpload(input: $input) { __typename ... on InvalidInput { issues { path message } } } }"""
 
 
@@ -126,7 +126,7 @@ CASES: list[tuple[str, str, bytes, dict[str, str], dict[str, Any], list[tuple[st
         workbook([["a", "total"], [1, "=A2*2"], [2, "=A3*2"]]),
         {"a": "INTEGER", "total": "STRING"},
         {"a": 1, "total": None},
-        [("FORMULA_WITHOUT_VALUE", "total", 1)],
+        [("FORMULA_WITHOUT_VALUE", "total", 1), ("EMPTY_COLUMN", "total", None)],
     ),
     # pandas#29668, Sylvan#41
     (
@@ -166,6 +166,9 @@ async def test_a_file_is_read_as_it_was_meant(
     assert version["preview"][0] == cells
     assert [(issue["code"], issue["column"], issue["row"]) for issue in version["issues"]] == issues
     assert [column["type"] for column in version["profile"]["columns"]] == list(types.values())
+    infinite = [(column["type"], column["infiniteCount"]) for column in version["profile"]["columns"] if column["infiniteCount"] != 0]
+    expected = [(kind, None) for kind in types.values() if kind != "FLOAT"]
+    assert infinite == [*(("FLOAT", 1) for code, _, _ in issues if code == "INFINITE_VALUES"), *expected]
 
 
 @pytest.mark.parametrize(
@@ -212,7 +215,7 @@ async def test_options_override_every_guess(ada: Client, worker: object) -> None
     assert (read, [row["column_1"] for row in preview], issues) == (
         {"column_1": "STRING"},
         ["b", "2"],
-        ["HIDDEN_SHEET", "OTHER_SHEET", "NO_HEADER"],
+        ["HIDDEN_SHEET", "OTHER_SHEET"],
     )
 
 

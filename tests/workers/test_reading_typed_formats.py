@@ -42,7 +42,11 @@ def test_objects_are_the_same_table_however_they_are_written(tmp_path: Path, for
         "inside an object": (json.dumps({"meta": {"count": 3}, "data": _OBJECTS}, indent=1), "a.json"),
     }[form]
     result, frame = run_ingest(tmp_path, text.encode(encoding), name)
-    assert (frame.rows(), column_types(result), issue_locations(result)) == (_ROWS, _TYPES, [("MISSING_WORDS", "s", 3)])
+    assert (frame.rows(), column_types(result), issue_locations(result)) == (
+        _ROWS,
+        _TYPES,
+        [("MISSING_WORDS", "s", 3), ("EMPTY_COLUMN", "gone", None)],
+    )
     assert result["format"] == ("JSONL" if form == "lines" else "JSON")
     assert result["preview"][0]["o"] == {"x": [1, 2]}
 

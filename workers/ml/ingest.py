@@ -14,7 +14,7 @@ from workers.ml.part_checkpoints import PartCheckpoints
 from workers.ml.part_state import PartCheckpointSettings
 from workers.ml.preview import preview
 from workers.ml.profiling import ProfileReport, profile_parquet
-from workers.ml.reading.issues import Issue
+from workers.ml.reading.issues import Issue, IssueLog
 from workers.ml.reading.opening import open_reader
 from workers.ml.reading.options import ReadingOptions
 from workers.ml.reading.raw import RawFile
@@ -91,6 +91,11 @@ def ingest(spec: IngestSpec, reporter: Reporter) -> IngestResult:
     columns: list[ColumnOut] = [
         {"name": column["name"], "type": column["type"], "nullable": column["missing_count"] > 0} for column in profile["columns"]
     ]
+    issues = IssueLog.from_state({"kept": table["issues"], "count": table["issue_count"]})
+    for column in profile["columns"]:
+        if column["missing_count"] == profile["row_count"]:
+            name = column["name"]
+            issues.add("EMPTY_COLUMN", f"Column {name!r} has no value: each of its {profile['row_count']:,} cells is missing.", column=name)
     reporter.progress(99.0, "Make the preview")
     return {
         "format": table["format"],
@@ -100,8 +105,8 @@ def ingest(spec: IngestSpec, reporter: Reporter) -> IngestResult:
         "row_count": profile["row_count"],
         "column_count": len(columns),
         "columns": columns,
-        "issues": table["issues"],
-        "issue_count": table["issue_count"],
+        "issues": issues.entries,
+        "issue_count": issues.count,
         "preview": preview(target, {column["name"]: column["type"] for column in columns}),
         "profile": profile,
     }

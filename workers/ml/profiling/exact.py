@@ -30,6 +30,7 @@ def empty_report(domain: Domain) -> ColumnReport:
         "name": domain.name,
         "type": domain.type,
         "missing_count": 0,
+        "infinite_count": 0 if domain.type == "FLOAT" else None,
         "distinct_count": 0,
         "min": None,
         "max": None,
@@ -48,6 +49,8 @@ def _ordered(domain: Domain, chunks: Chunks, seed: int) -> tuple[ColumnReport, H
     filled = values.drop_nulls()
     report["missing_count"] = values.len() - filled.len()
     keys = domain.keys(filled)
+    if domain.type == "FLOAT":
+        report["infinite_count"] = int(np.isinf(keys).sum())
     if not keys.size:
         return report, row_hashes
     if domain.has_moments:

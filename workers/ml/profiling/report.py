@@ -25,11 +25,13 @@ class ValueCount(TypedDict):
 
 
 class ColumnReport(TypedDict):
-    """`quantiles` maps shares such as "0.25" to values; null for columns of a type without quantiles."""
+    """`infinite_count` is among the values that are not missing, and null where no value can be infinite;
+    `quantiles` maps shares such as "0.25" to values; null for columns of a type without quantiles."""
 
     name: str
     type: str
     missing_count: int
+    infinite_count: int | None
     distinct_count: int
     min: Any
     max: Any

@@ -91,6 +91,7 @@ class ColumnSketch:
         self._bins: Keys | None = None
         self._seed = seed
         self._missing = 0
+        self._infinite = 0
         self._moments = Moments()
         self._low: Any = None
         self._high: Any = None
@@ -121,6 +122,8 @@ class ColumnSketch:
             return
         keys = self.domain.keys(filled)
         ordered = np.sort(keys)
+        if self.domain.type == "FLOAT" and not (np.isfinite(ordered[0]) and np.isfinite(ordered[-1])):
+            self._infinite += int(np.isinf(ordered).sum())
         if self.domain.has_moments:
             self._moments.add(self.domain.amounts(keys))
         self._low = ordered[0].item() if self._low is None else min(self._low, ordered[0].item())
@@ -151,6 +154,8 @@ class ColumnSketch:
     def report(self) -> ColumnReport:
         report = empty_report(self.domain)
         report["missing_count"] = self._missing
+        if self.domain.type == "FLOAT":
+            report["infinite_count"] = self._infinite
         report["distinct_count"] = self._distinct.count
         if self._frequent is None:
             return report

@@ -46,6 +46,7 @@ class DelimitedReader:
         sample, self._has_only_returns, is_whole = self._sample()
         self._check_first_line(sample)
         options = options or ReadingOptions()
+        self._has_guessed_header = options.header_row is None
         self._layout: Layout = detect_layout(
             sample,
             filename,
@@ -168,9 +169,12 @@ class DelimitedReader:
         layout = self._layout
         preamble.add_issue(self._name_issues, list(layout.preamble))
         if layout.header is None:
-            self._name_issues.add(
-                "NO_HEADER", "The first row looks like data, not like column names; columns are named column_1, column_2 and so on.", row=1
-            )
+            if self._has_guessed_header:
+                self._name_issues.add(
+                    "NO_HEADER",
+                    "The first row looks like data, not like column names; columns are named column_1, column_2 and so on.",
+                    row=1,
+                )
             return [f"column_{position}" for position in range(1, layout.width + 1)]
         return clean_names(layout.header + [""] * (layout.width - len(layout.header)), self._name_issues)
 

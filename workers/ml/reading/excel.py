@@ -198,9 +198,12 @@ class ExcelReader:
         if has_header:
             names = clean_names(first_rows[skipped], self._layout_issues)
         else:
-            self._layout_issues.add(
-                "NO_HEADER", "The first row looks like data, not like column names; columns are named column_1, column_2 and so on.", row=1
-            )
+            if header_row is None:
+                self._layout_issues.add(
+                    "NO_HEADER",
+                    "The first row looks like data, not like column names; columns are named column_1, column_2 and so on.",
+                    row=1,
+                )
             names = [f"column_{position}" for position in range(1, frame.width + 1)]
         data_start = skipped + has_header
         frame = frame.slice(data_start)

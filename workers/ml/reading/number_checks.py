@@ -10,6 +10,7 @@ from typing import Final
 
 import polars as pl
 
+from workers.ml.reading.kept_as_text import WHOLE_WITH_PLUS
 from workers.ml.reading.numbers import MAX_EXACT_FLOAT, MAX_INT64, MIN_INT64, NumberTally, is_exact_float
 from workers.ml.reading.text_types import FLOAT, TextType, TypeTally
 
@@ -19,6 +20,7 @@ _LEADING_ZERO: Final = r"^[+-]?0\d+(?:\.\d*)?(?:[eE][+-]?\d+)?$"
 _EXACT_DIGITS: Final = 15
 """Any whole number of so many digits is exact as a double."""
 _NOT_ZERO: Final = r"^[+-]?[0.,]*[1-9]"
+_MINUS: Final = r"^-[\d.,]"
 _PLAIN_FRACTION: Final = r"^[+-]?\d*\.?\d*$"
 
 
@@ -58,7 +60,8 @@ def check_floats(kind: TextType, values: pl.Series, text: pl.Series, tally: Type
     return is_beyond
 
 
-def check_leading_zeros(kind: TextType, text: pl.Series, tally: TypeTally, row_number: RowNumber) -> None:
+def check_leading_marks(kind: TextType, text: pl.Series, tally: TypeTally, row_number: RowNumber) -> None:
+    """Note leading zeros, and plus and minus signs."""
     if tally.leading_zeros is not None:
         return
     # The regular expression costs as much as parsing, so a cheap test comes first.
@@ -66,7 +69,17 @@ def check_leading_zeros(kind: TextType, text: pl.Series, tally: TypeTally, row_n
     has_zero = column.starts_with("0") & (column.len_bytes() > 1)
     if kind.parse_format is None:
         has_zero &= ~column.starts_with("0.")
-    indices = text.to_frame("v").select((has_zero | column.starts_with("-0") | column.starts_with("+0")).arg_true()).to_series()
+    has_zero |= column.starts_with("-0") | column.starts_with("+0")
+    marks = text.to_frame("v").select(
+        zeros=has_zero.arg_true().implode(), plus=column.starts_with("+").any(), minus=column.starts_with("-").any()
+    )
+    if marks["minus"][0] and not tally.has_minus:
+        tally.has_minus = bool(text.filter(text.str.starts_with("-")).str.contains(_MINUS).any())
+    if marks["plus"][0] and tally.first_plus is None:
+        with_plus = text.str.contains(WHOLE_WITH_PLUS).fill_null(value=False).arg_true()
+        if with_plus.len():
+            tally.first_plus = row_number(with_plus[0]), text[with_plus[0]]
+    indices = marks["zeros"][0]
     if indices.len():
         indices = indices.filter(kind.plain_values(text.gather(indices)).str.contains(_LEADING_ZERO))
         if indices.len():
@@ -81,7 +94,7 @@ def count_numbers(kind: TextType, unparsed: pl.Series, tally: TypeTally, row_num
         indices = is_whole.arg_true()
         wide = plain.gather(indices)
         note_wide(wide, unparsed.gather(indices), tally.numbers, lambda index: row_number(indices[index]))
-        check_leading_zeros(FLOAT, wide, tally, lambda index: row_number(indices[index]))
+        check_leading_marks(FLOAT, wide, tally, lambda index: row_number(indices[index]))
     is_fraction = plain.to_frame("v").select(FLOAT.parse(pl.col("v"))).to_series().is_not_null() & ~is_whole
     if is_fraction.any():
         _count_fractions(plain.filter(is_fraction), tally.numbers)

@@ -13,7 +13,8 @@ from workers.ml.reading.type_inference import POINT, TextRules
 
 @dataclass(frozen=True)
 class ReadingOptions:
-    """None: detected from the file. `header_row` counts the rows that are not blank from 1; 0 says that there is no header."""
+    """None: detected from the file. `header_row` counts the rows that are not blank from 1; 0 says that there is no header:
+    every row is data, and no issue says that a header was looked for."""
 
     delimiter: str | None = None
     decimal_mark: str | None = None

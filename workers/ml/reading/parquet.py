@@ -2,8 +2,9 @@
 
 Text and binary columns are read as dictionaries, so that the decoded size of a value stored once and repeated a million times is known
 before it is materialized. Types: integers and decimals without fraction follow the rule in `numbers`; decimals with a fraction are FLOAT
-where 15 digits hold all of them, else DECIMAL; timestamps are DATETIME in microseconds, times of day TIME, durations DURATION, lists,
-structs and maps JSON. Texts are read as those of JSON are: the same words are missing, and dates and times written as text are such.
+where 15 digits hold all of them, else DECIMAL; timestamps are DATETIME in microseconds, times of day TIME, durations DURATION, all of
+them text where a nanosecond would be lost; lists, structs and maps are JSON. Texts are read as those of JSON are: the same words are
+missing, and dates and times written as text are such.
 """
 
 from __future__ import annotations
@@ -24,10 +25,12 @@ import pyarrow.parquet as pq
 from workers.ml import limits
 from workers.ml.errors import BadInput
 from workers.ml.json_values import json_value
+from workers.ml.reading.arrow_times import exact_times, first_finer, has_nanoseconds
 from workers.ml.reading.clock import clock_text
 from workers.ml.reading.column_names import check_width, clean_names
 from workers.ml.reading.issues import IssueLog
-from workers.ml.reading.numbers import MAX_DIGITS, describe_long_number
+from workers.ml.reading.kept_as_text import describe_kept_as_text
+from workers.ml.reading.numbers import MAX_DIGITS
 from workers.ml.reading.objects import STRING_RULES, TEMPORAL_TYPES
 from workers.ml.reading.raw import RawFile
 from workers.ml.reading.reader_state import ReaderState
@@ -172,7 +175,7 @@ class ParquetReader:
         self.issues = IssueLog()
         self.issues.extend(self._name_issues)
         for name, (row, value) in self._kept_as_text.items():
-            self.issues.add("KEPT_AS_TEXT", describe_long_number(name, row, value), column=name, row=row)
+            self.issues.add("KEPT_AS_TEXT", describe_kept_as_text(name, row, value), column=name, row=row)
         for name, notes in self._notes.items():
             notes.add_issues(name, self.issues)
         self.issues.extend(self._column_issues)
@@ -253,7 +256,16 @@ class ParquetReader:
         if pa.types.is_decimal(declared) or pa.types.is_uint64(declared):
             return self._exact_number(values, name, declared, first_row)
         if kind == "STRING" and not _is_text(declared):
-            return pl.Series(name, [None if item is None else str(item) for item in values.to_pylist()], dtype=pl.String)
+            return _as_text(values, name)
+        if has_nanoseconds(declared) and (finer := first_finer(values)) is not None:
+            count, place = finer
+            text = _as_text(values.slice(place, 1), name)[0]
+            if self._rules.fixed.get(name) != kind:
+                self._revised[name], self._needs_another_pass = "STRING", True
+                self._kept_as_text.setdefault(name, (first_row + place, text))
+                return pl.Series(name, [None] * len(values), dtype=pl.Int64)
+            self._notes[name].add_finer(count, first_row + place, text)
+            values = values.cast(pa.time64("us"), safe=False) if kind == "TIME" else values
         if pa.types.is_float16(declared):
             values = values.cast(pa.float64())
         series = pl.Series(name, values).cast(_polars_type(kind, declared))
@@ -306,6 +318,8 @@ def _cast(values: pa.Array, name: str, target: pa.DataType) -> pl.Series | None:
 
 
 def _as_text(values: pa.Array, name: str) -> pl.Series:
+    if has_nanoseconds(values.type):
+        return exact_times(values, name)
     return pl.Series(name, [None if item is None else _text_of(item) for item in values.to_pylist()], dtype=pl.String)
 
 

@@ -3,12 +3,14 @@
 The first block (8 MiB) proposes a type for each column: the narrowest that fits 90 % of its values. The whole file then decides. If at
 most 1 % of the values do not fit, they become missing, each an issue with row and column; if more do not, the column is text (or the
 wider type) and the file is parsed again. Nothing is converted with a loss: a single number with leading zeros ("007") makes a column
-text, and so does one with a point or an exponent (001.5, 003E7); `numbers` has the rule for long numbers.
+text, and so does one with a point or an exponent (001.5, 003E7), a whole number with a plus in a column without a minus (+49151 is the
+beginning of a telephone number), and a time with a digit beyond microseconds that is not zero; `numbers` has the rule for long numbers.
 
 INTEGER: an optional sign and digits. FLOAT: also a decimal mark, an exponent or `inf`. The decimal mark is the file's (`decimal_marks`);
 the other mark may stand between groups of three digits. BOOLEAN: true, True, TRUE and the same forms of false. DATE and DATETIME: ISO
 8601 first, then the formats below; day/month/year and month/day/year are distinguished only if the values are unambiguous, otherwise the
-column is text. A time with an offset is converted to UTC. TIME and DURATION: `clock`. JSON: every value is an object or array.
+column is text. A column may mix them with the formats that have one reading. A time with an offset is converted to UTC. TIME and DURATION:
+`clock`. JSON: every value is an object or array.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -41,8 +44,10 @@ _DATE_FORMATS: Final = [
 _TIME_PATTERN: Final = re.compile(
     r"(?P<join>[T ])\d{1,2}:\d{2}(?P<seconds>:\d{2}(?P<fraction>[.]\d+)?)?(?P<zone> ?(?:Z|[+-]\d{2}:?\d{2}))?"
 )
+_ONE_READING: Final = ("%Y-%m-%d", "%Y/%m/%d", "%d.%m.%Y")
 _FIRST_DATE: Final = date(1000, 1, 1)  # otherwise "01.02.20" would be a date in the year 20
 _NUMERIC: Final = frozenset({"INTEGER", "FLOAT", "DECIMAL"})
+_WITH_TIME: Final = frozenset({"DATETIME", "TIME", "DURATION"})
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,18 @@ class TextType:
                 return parse_clock(text, is_time=self.name == "TIME")
             case _:
                 return pl.when(words.in_text(text)).then(None).otherwise(text)
+
+    def parse_mixed(self, text: pl.Expr, words: MissingWords = missing_words.DEFAULT) -> pl.Expr:
+        """Parse as `parse` does, and dates and times also if they are written in another way that has one reading."""
+        formats: list[str] = []
+        if self.name == "DATE":
+            formats = [*_ONE_READING, "%Y-%m-%d 00:00:00"]
+        elif self.name == "DATETIME":
+            zones = ("%#z", " %#z") if (self.parse_format or "").endswith("%#z") else ("",)
+            clocks = [f"{join}{clock}{zone}" for join in " T" for clock in ("%H:%M:%S%.f", "%H:%M") for zone in zones]
+            formats = [day + clock for day in _ONE_READING for clock in clocks]
+        kinds = [self, *(replace(self, parse_format=parse_format) for parse_format in formats if parse_format != self.parse_format)]
+        return pl.coalesce([kind.parse(text, words) for kind in kinds])
 
     def plain(self, text: pl.Expr) -> pl.Expr:
         """Numbers with a decimal point and without groups; null if the marks are not those of this type."""
@@ -116,6 +133,10 @@ class TextType:
     @property
     def is_number(self) -> bool:
         return self.name in _NUMERIC
+
+    @property
+    def has_time(self) -> bool:
+        return self.name in _WITH_TIME
 
     @property
     def wider(self) -> TextType | None:
@@ -161,6 +182,10 @@ class TypeTally:
     first_misfit: tuple[int, str] | None = None
     leading_zeros: tuple[int, str] | None = None
     """Row and text of the first number with leading zeros."""
+    first_plus: tuple[int, str] | None = None
+    """Row and text of the first whole number with a plus sign."""
+    has_minus: bool = False
+    """Whether a number has a minus sign, so that a plus is only a sign, too."""
     numbers: NumberTally = field(default_factory=NumberTally)
     """Complete for INTEGER; for FLOAT and DECIMAL only what raises a doubt."""
     issues: IssueLog = field(default_factory=IssueLog)
@@ -173,7 +198,8 @@ class TypeTally:
 
     @classmethod
     def from_state(cls, state: ReaderState) -> TypeTally:
-        positions = {name: None if state[name] is None else (state[name][0], state[name][1]) for name in ("first_misfit", "leading_zeros")}
+        names = ("first_misfit", "leading_zeros", "first_plus")
+        positions = {name: None if state.get(name) is None else (state[name][0], state[name][1]) for name in names}
         parts = {
             "numbers": NumberTally.from_state(state["numbers"]),
             "issues": IssueLog.from_state(state["issues"]),
@@ -182,6 +208,23 @@ class TypeTally:
         values: dict[str, Any] = {**state, **positions, **parts}
         return cls(**values)
 
+    @property
+    def _has_many_misfits(self) -> bool:
+        return self.misfits - self.wider_misfits > limits.MAX_MISFIT_SHARE * self.filled
+
+    def lossy_value(self, proposed: TextType) -> tuple[int, str] | None:
+        """Row and text of the first value that the proposed type, or a wider one, would not preserve; None if all are preserved."""
+        if self.leading_zeros is not None:
+            return self.leading_zeros
+        if proposed.is_number and self.numbers.lossy_value is not None:
+            return self.numbers.lossy_value
+        if self._has_many_misfits:
+            return None
+        if proposed.has_time:
+            return self.notes.first_finer
+        is_whole = (proposed.name == "INTEGER" and not self.numbers.fractions) or (proposed.name == "DECIMAL" and not proposed.scale)
+        return self.first_plus if is_whole and not self.has_minus else None
+
     def final_type(self, proposed: TextType) -> TextType:
         """Return the type that the counts justify: the proposed one, a wider one, or text.
 
@@ -189,15 +232,13 @@ class TypeTally:
         """
         if proposed == TEXT or (proposed == JSON and not self.misfits):
             return proposed
-        if proposed == JSON or self.leading_zeros is not None or self.misfits - self.wider_misfits > limits.MAX_MISFIT_SHARE * self.filled:
+        if proposed == JSON or self.lossy_value(proposed) is not None or self._has_many_misfits:
             return TEXT
         match proposed.name:
             case "INTEGER":
                 return replace(
                     proposed, name=self.numbers.kind, scale=self.numbers.fraction_digits if self.numbers.kind == "DECIMAL" else 0
                 )
-            case "FLOAT" if self.numbers.lossy_value is not None:
-                return TEXT
             case "FLOAT" if self.numbers.inexact is not None:
                 return replace(proposed, name="INTEGER")
             case "DECIMAL" if self.wider_misfits:
@@ -227,7 +268,8 @@ def propose(values: pl.Series, mark: str = ".", words: MissingWords = missing_wo
 def _propose(filled: pl.Series, mark: str, words: MissingWords) -> Proposal:
     values: pl.Series | None = None
     shares: dict[TextType, float] = {}
-    for candidate in _candidates(filled.head(2_000), mark):
+    candidates = _candidates(filled.head(2_000), mark)
+    for candidate in candidates:
         if candidate == JSON:
             if all(map(is_json, filled)):
                 return Proposal(JSON)
@@ -244,7 +286,12 @@ def _propose(filled: pl.Series, mark: str, words: MissingWords) -> Proposal:
             if shares[wider] > share:
                 continue
         if share >= limits.MIN_PROPOSAL_SHARE:
-            return Proposal(TEXT, is_open_date=True) if _is_ambiguous(candidate, values) else Proposal(candidate)
+            kind = candidate
+            if kind.name in ("DATE", "DATETIME") and share < 1:
+                # Another of the notations that the column mixes may fit more of its values.
+                better = max((other for other in candidates if other.name == kind.name), key=partial(_fitting_share, values))
+                kind = kind if _is_ambiguous(better, values) else better
+            return Proposal(TEXT, is_open_date=True) if _is_ambiguous(kind, values) else Proposal(kind)
     return Proposal(TEXT)
 
 
@@ -321,7 +368,12 @@ def _is_ambiguous(candidate: TextType, values: pl.Series) -> bool:
 
 def _fitting_share(values: pl.Series, kind: TextType) -> float:
     """`values` are without spaces around them."""
-    return 1 - values.to_frame("v").select(kind.parse(pl.col("v")).null_count()).item() / max(1, values.len())
+    parsed = values.to_frame("v").select("v", parsed=kind.parse(pl.col("v")))
+    misfits = parsed["parsed"].null_count()
+    if misfits and kind.name in ("DATE", "DATETIME"):
+        unparsed = parsed.filter(pl.col("parsed").is_null())
+        misfits = unparsed.select(kind.parse_mixed(pl.col("v")).null_count()).item()
+    return 1 - misfits / max(1, values.len())
 
 
 def is_json(text: str) -> bool:

@@ -12,8 +12,8 @@ from workers.ml import limits
 from workers.ml.reading import missing_words, number_checks, typography
 from workers.ml.reading.decimal_marks import DecimalMark, detect_decimal_mark
 from workers.ml.reading.issues import IssueLog, short_repr
+from workers.ml.reading.kept_as_text import FINER_THAN_MICROSECONDS, describe_kept_as_text, first_marked_number
 from workers.ml.reading.missing_words import MissingWords
-from workers.ml.reading.numbers import describe_long_number
 from workers.ml.reading.odd_rows import LastRow, add_units_issue
 from workers.ml.reading.reader_state import ReaderState
 from workers.ml.reading.text_types import (
@@ -30,6 +30,7 @@ from workers.ml.reading.text_types import (
 )
 
 POINT: Final = DecimalMark()
+_SAMPLE_ROWS: Final = 2_000
 
 
 @dataclass(frozen=True)
@@ -132,8 +133,10 @@ class TypeInference:
             is_beyond = number_checks.check_floats(kind, values, text, tally, row_number)
         elif kind.name == "INTEGER":
             number_checks.check_integers(values, text, tally, row_number)
+        elif kind.has_time:
+            _check_fractions(text, tally, row_number)
         if kind.is_number:
-            number_checks.check_leading_zeros(kind, text, tally, row_number)
+            number_checks.check_leading_marks(kind, text, tally, row_number)
         if missing > null_count:
             refitted = self._retry_misfits(name, kind, text, values, row_number)
             repaired = repaired if refitted is None else refitted
@@ -167,9 +170,18 @@ class TypeInference:
             kind = TEXT
         elif kind == TEXT and row_number(0) == 1 and (unit := self._unit(text)) is not None:
             self._units[name] = unit
+        elif (
+            kind == TEXT
+            and not proposal.is_open_date
+            and (marked := first_marked_number(self._without_words(text.head(_SAMPLE_ROWS)))) is not None
+        ):
+            self._kept_as_text[name] = row_number(marked), text[marked]
+        elif kind.has_time and (finer := text.str.contains(FINER_THAN_MICROSECONDS).arg_true()).len():
+            self._kept_as_text[name] = row_number(finer[0]), text[finer[0]]
+            kind = TEXT
         if kind.name in ("INTEGER", "FLOAT") and (numbers := number_checks.whole_kind(kind, text)) is not None:
             tally = TypeTally()
-            number_checks.check_leading_zeros(kind, text.str.strip_chars(), tally, row_number)
+            number_checks.check_leading_marks(kind, text.str.strip_chars(), tally, row_number)
             lossy_value = tally.leading_zeros
             if numbers.kind == "STRING" and numbers.lossy_value is not None:
                 index = (text == numbers.lossy_value[1]).arg_true()[0]
@@ -184,10 +196,13 @@ class TypeInference:
     def _is_word(self, text: pl.Series) -> pl.Series:
         return text.str.strip_chars().is_in(self._rules.words.all).fill_null(value=False)
 
+    def _without_words(self, text: pl.Series) -> pl.Series:
+        return text.set(self._is_word(text), None)
+
     def _unit(self, text: pl.Series) -> str | None:
         """The first text of a column whose other values are of one type that is not text."""
         assert self.mark is not None  # set by convert
-        sample = text.head(2_000)
+        sample = text.head(_SAMPLE_ROWS)
         rest = sample.slice(1).filter(sample.slice(1).is_not_null())
         rest = rest.filter(~self._is_word(rest))
         if text[0] is None or text[0][:1].isdigit() or rest.len() < 2 or not rest[0][:1].strip("+-").isascii():
@@ -212,7 +227,7 @@ class TypeInference:
             if is_missing.all():
                 return None
         indices, unparsed, written = indices.filter(~is_missing), unparsed.filter(~is_missing), written.filter(~is_missing)
-        retried = unparsed.to_frame("v").select(kind.parse(pl.col("v"), self._rules.words)).to_series()
+        retried = unparsed.to_frame("v").select(kind.parse_mixed(pl.col("v"), self._rules.words)).to_series()
         fits = retried.is_not_null()
         refitted: pl.Series | None = None
         if fits.any():
@@ -238,11 +253,13 @@ class TypeInference:
         kind: TextType, text: pl.Series, values: pl.Series, tally: TypeTally, row_number: Callable[[int], int]
     ) -> pl.Series | None:
         if kind.is_number:
-            number_checks.check_leading_zeros(kind, text, tally, row_number)
+            number_checks.check_leading_marks(kind, text, tally, row_number)
         if kind.name == "INTEGER":
             number_checks.check_integers(values, text, tally, row_number)
         elif kind.name == "FLOAT":
             return number_checks.check_floats(kind, values, text, tally, row_number)
+        elif kind.has_time:
+            _check_fractions(text, tally, row_number)
         return None
 
     def _count_misfits(self, name: str, kind: TextType, indices: pl.Series, unparsed: pl.Series, row_number: Callable[[int], int]) -> None:
@@ -301,13 +318,10 @@ class TypeInference:
             if name in self._rules.fixed:
                 continue
             tally, is_text = self._tallies[name], self._final_type(name) == TEXT
-            lossy_value = self._kept_as_text.get(name) or (is_text and (tally.leading_zeros or tally.numbers.lossy_value)) or None
+            lossy_value = self._kept_as_text.get(name) or (tally.lossy_value(kind) if is_text else None)
             if lossy_value is not None:
                 row, value = lossy_value
-                message = describe_long_number(name, row, value)
-                if value.strip().lstrip("+-").startswith("0"):
-                    message = f"Column {name!r} is kept as text: {short_repr(value)} in row {row} has leading zeros, which a number would not preserve."
-                log.add("KEPT_AS_TEXT", message, column=name, row=row)
+                log.add("KEPT_AS_TEXT", describe_kept_as_text(name, row, value), column=name, row=row)
             elif name in self._open_dates and is_text:
                 row, value = self._open_dates[name]
                 message = (
@@ -352,3 +366,10 @@ class TypeInference:
                 )
                 log.add("DECIMAL_MARK_ASSUMED", message, column=name)
         return log
+
+
+def _check_fractions(text: pl.Series, tally: TypeTally, row_number: Callable[[int], int]) -> None:
+    """Note digits beyond microseconds in the times among `text`."""
+    indices = text.str.contains(FINER_THAN_MICROSECONDS).arg_true()
+    if indices.len():
+        tally.notes.add_finer(indices.len(), row_number(indices[0]), text[indices[0]])

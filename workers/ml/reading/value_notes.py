@@ -1,5 +1,5 @@
 """What was done to the values of a column without changing its type: words taken for missing,
-unusual spellings of numbers, and infinities. Each becomes an issue."""
+unusual spellings of numbers, infinities, and digits of times that were cut. Each becomes an issue."""
 
 from __future__ import annotations
 
@@ -28,11 +28,19 @@ class ValueNotes:
     """Numbers of `typography`."""
     first_respelled: tuple[int, str, str] | None = None
     """Row, text and number."""
+    finer: int = 0
+    """Times with digits beyond microseconds, which are cut."""
+    first_finer: tuple[int, str] | None = None
 
     def add_respelled(self, texts: pl.Series, plain: pl.Series, indices: pl.Series, row_number: Callable[[int], int]) -> None:
         self.respelled += texts.len()
         if self.first_respelled is None and texts.len():
             self.first_respelled = row_number(indices[0]), texts[0], plain[0]
+
+    def add_finer(self, count: int, row: int, text: str) -> None:
+        """Add times with digits beyond microseconds; `row` and `text` are those of the first."""
+        self.finer += count
+        self.first_finer = self.first_finer or (row, text)
 
     def add_words(self, words: pl.Series, indices: pl.Series, row_number: Callable[[int], int]) -> None:
         """Add values that were taken for missing; an empty cell is no word. `indices` are their places in the frame."""
@@ -78,6 +86,15 @@ class ValueNotes:
                 column=column,
                 row=row,
             )
+        if self.first_finer is not None:
+            row, text = self.first_finer
+            log.add(
+                "DIGITS_CUT",
+                f"Column {column!r} has {self.finer:,} {'time' if self.finer == 1 else 'times'} with digits beyond microseconds, the first of which is "
+                f"{short_repr(text)} in row {row}. Those digits were cut; give the column the type STRING when you upload the file to keep them.",
+                column=column,
+                row=row,
+            )
         if self.infinite:
             log.add(
                 "INFINITE_VALUES",
@@ -92,6 +109,6 @@ class ValueNotes:
 
     @classmethod
     def from_state(cls, state: ReaderState) -> ValueNotes:
-        first = state["first_respelled"]
-        values: dict[str, Any] = {**state, "words": Counter(state["words"]), "first_respelled": None if first is None else tuple(first)}
+        firsts = {name: None if state.get(name) is None else tuple(state[name]) for name in ("first_respelled", "first_finer")}
+        values: dict[str, Any] = {**state, "words": Counter(state["words"]), **firsts}
         return cls(**values)
