@@ -93,7 +93,7 @@ format: $(INSTALLED_DEV) ## Format the code
 	@$(BIN)/ruff format .
 
 .PHONY: console
-console: $(INSTALLED) ## Build the GraphiQL page
+console: $(INSTALLED) ## Build GraphiQL and the account page
 	@$(BIN)/python -m server.console.build
 	@touch $(CONSOLE)
 
@@ -161,8 +161,8 @@ $(INSTALLED_DEV): $(MADE) tests/requirements.lock pyproject.toml
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $(INSTALLED) $@
 
-# Built once for each state of the sources; a failure is not fatal, since only the page needs it, and `make console` retries.
+# Built once for each state of the sources; a failure is not fatal, since only the pages need it, and `make console` retries.
 $(CONSOLE): $(wildcard server/console/package-lock.json server/console/*.html server/console/*.ts server/console/src/* server/console/src/*/*) | $(MADE)
-	@echo "== Building the GraphiQL page"
-	@$(BIN)/python -m server.console.build || echo "Trellis works without the page. To try again: make console"
+	@echo "== Building GraphiQL and the account page"
+	@$(BIN)/python -m server.console.build || echo "Trellis works without them. To try again: make console"
 	@touch $@

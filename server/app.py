@@ -103,7 +103,7 @@ def create_app(settings: ServerSettings | None = None, spans: Spans | None = Non
             WebSocketRoute("/graphql", view),
             sign_in_cookie.route(state),
             *health.routes(settings),
-            *console.routes(),
+            *console.routes(has_pages=settings.graphiql),
         ],
         exception_handlers={HTTPException: _error_response},
         lifespan=lifespan,

@@ -71,7 +71,9 @@ class ServerSettings(TrellisSettings):
         description="Whether operations are recorded for `apiUsage`: who sent them, from where, their name, cost, time, size and error. Documents,"
         " variables and results are never recorded.",
     )
-    graphiql: bool = Field(default=True, description="Whether `/graphql` serves the GraphiQL page to browsers.")
+    graphiql: bool = Field(
+        default=True, description="Whether `/graphql` serves GraphiQL to browsers, and `/account` the page of the user's own account."
+    )
     introspection: bool = Field(default=True, description="Whether introspection queries are allowed.")
     allowed_origins: list[str] = Field(
         default_factory=list,

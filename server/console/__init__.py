@@ -1,4 +1,4 @@
-"""The GraphiQL page: its sources (built by vite into `dist/`), the build, and the routes that serve it."""
+"""GraphiQL and the account page: their sources (built by vite into `dist/`), the build, and the routes that serve them."""
 
 from server.console.page import page, routes
 

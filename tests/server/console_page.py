@@ -39,7 +39,7 @@ async def browser() -> AsyncGenerator[Browser]:
         yield await playwright.chromium.launch(executable_path=CHROMIUM, args=quiet)
 
 
-class ConsolePage:
+class BrowserPage:
     """A page with the hosts it connects to and its console errors."""
 
     def __init__(self, page: Page) -> None:
@@ -64,6 +64,10 @@ class ConsolePage:
     def _console(self, message: ConsoleMessage) -> None:
         if message.type in {"error", "warning"}:
             self.complaints.append(message.text)
+
+
+class ConsolePage(BrowserPage):
+    """GraphiQL."""
 
     async def sign_in(self, token: str) -> None:
         await self.page.get_by_label("API token").fill(token)

@@ -1,7 +1,7 @@
 import type { Client } from "graphql-ws";
 import { createContext } from "react";
+import { connect } from "./fetcher";
 import type { Viewer } from "./session";
-import { connect } from "./transport";
 
 export type Session = { client: Client; viewer: Viewer | null };
 

@@ -3,6 +3,8 @@ import type { Check } from "./session";
 
 type Props = {
   check: Check;
+  /** Which page this is; the bar leads to the other one. */
+  page: "graphql" | "account";
   onToken(token: string): void;
   onPassword(login: string, password: string): void;
   onCode(challenge: string, code: string): void;
@@ -17,8 +19,8 @@ const HINTS = {
 };
 
 /** The bar at the top: who is signed in, or the way to sign in, by a token or by a password. */
-export function SignIn({ check, onToken, onPassword, onCode, onSignOut }: Props) {
-  const [way, setWay] = useState(startingWay);
+export function SignIn({ check, page, onToken, onPassword, onCode, onSignOut }: Props) {
+  const [way, setWay] = useState(() => (page === "account" ? "password" : startingWay()));
   const [text, setText] = useState("");
   const [login, setLogin] = useState("");
 
@@ -42,6 +44,7 @@ export function SignIn({ check, onToken, onPassword, onCode, onSignOut }: Props)
     <header className="token-bar">
       <span className="brand">
         <Lattice /> Trellis
+        {page === "graphql" ? <a href="/account">Account</a> : <a href="/graphql">GraphiQL</a>}
       </span>
       {check.state === "viewer" ? (
         <div className="who">

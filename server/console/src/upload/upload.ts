@@ -4,7 +4,8 @@
 // not every file store lets a browser send those (rclone's does not).
 import type { Client } from "graphql-ws";
 import { carry, idsIn } from "../carry";
-import { post, streamFailure, subscribe } from "../transport";
+import { streamFailure, subscribe } from "../fetcher";
+import { post } from "../transport";
 import { hashOf } from "./hash";
 
 export type Stage = "hash" | "send" | "ingest";

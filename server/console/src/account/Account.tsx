@@ -1,0 +1,84 @@
+import { useCallback, useEffect, useState } from "react";
+import { SignIn } from "../SignIn";
+import type { Viewer } from "../session";
+import { useCell } from "../store";
+import { useSignIn } from "../useSignIn";
+import { graphql, signedOut } from "./api";
+import { useQuery, WhoContext } from "./hooks";
+import { Keys } from "./Keys";
+import { Profile } from "./Profile";
+import { Recheck } from "./Recheck";
+import { Sessions } from "./Sessions";
+
+const SECTIONS = [
+  { id: "profile", title: "Profile", Section: Profile },
+  { id: "sessions", title: "Sessions", Section: Sessions },
+  { id: "keys", title: "API keys", Section: Keys },
+];
+const SESSION = graphql`query CurrentSession { sessions { isCurrent } }`;
+
+export function Account() {
+  const { check, viewer, actions, askAgain } = useSignIn();
+  const endings = useCell(signedOut);
+  useEffect(() => {
+    if (endings > 0) askAgain();
+  }, [endings, askAgain]);
+  return (
+    <>
+      <SignIn check={check} page="account" {...actions} />
+      {viewer ? (
+        <Recheck username={viewer.username}>
+          <Sections key={viewer.username} viewer={viewer} />
+        </Recheck>
+      ) : (
+        <main className="signed-out">{check.state !== "checking" && <p>Sign in to see your account.</p>}</main>
+      )}
+    </>
+  );
+}
+
+function Sections({ viewer }: { viewer: Viewer }) {
+  const [id, heading] = useSection();
+  const { data } = useQuery<{ sessions: { isCurrent: boolean }[] }>(SESSION);
+  const isSession = data === null || data.sessions.some((session) => session.isCurrent);
+  const { title, Section } = SECTIONS.find((section) => section.id === id) ?? SECTIONS[0]!;
+  useEffect(() => void (document.title = `${title} · Trellis account`), [title]);
+  return (
+    <WhoContext value={{ ...viewer, isSession }}>
+      <div className="columns">
+        <nav aria-label="Account">
+          {SECTIONS.map((section) => (
+            <a key={section.id} href={`#${section.id}`} aria-current={section.title === title ? "page" : undefined}>
+              {section.title}
+            </a>
+          ))}
+        </nav>
+        <main>
+          <h1 tabIndex={-1} ref={heading}>
+            {title}
+          </h1>
+          {!isSession && (
+            <p className="notice">You are signed in with an API key, which may read this but change nothing here. Sign out, and sign in with your password.</p>
+          )}
+          <Section />
+        </main>
+      </div>
+    </WhoContext>
+  );
+}
+
+/** The section that the address names; who chooses another one is taken to its heading, as by a new page. */
+function useSection() {
+  const [id, setId] = useState(() => location.hash.slice(1));
+  const [isChosen, setChosen] = useState(false);
+  useEffect(() => {
+    const follow = () => {
+      setId(location.hash.slice(1));
+      setChosen(true);
+    };
+    addEventListener("hashchange", follow);
+    return () => removeEventListener("hashchange", follow);
+  }, []);
+  const heading = useCallback((element: HTMLElement | null) => void (isChosen && element?.focus()), [id, isChosen]);
+  return [id, heading] as const;
+}

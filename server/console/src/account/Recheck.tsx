@@ -1,0 +1,83 @@
+import { type ReactNode, useCallback, useState } from "react";
+import { type Check, signInByCode, signInByPassword } from "../session";
+import { ask, type Change, change, graphql, type Outcome } from "./api";
+import { ChangeContext } from "./hooks";
+import { Dialog } from "./parts/Dialog";
+import { Field, Form } from "./parts/Form";
+
+const SESSIONS = graphql`query SessionsBefore { sessions { id isCurrent } }`;
+const REVOKE = graphql`mutation EndFormerSession($input: RevokeSessionInput!) {
+  revokeSession(input: $input) { ... on RevokeSessionPayload { sessionId } ...Problem }
+}`;
+const NOT_CHECKED = "NOT_RECENTLY_CHECKED";
+
+/** Gives mutations that ask for the password again, and then repeat themselves, where the API says that the sign-in is too old. */
+export function Recheck({ username, children }: { username: string; children: ReactNode }) {
+  const [settle, setSettle] = useState<((isChecked: boolean) => void) | null>(null);
+
+  const changeChecked = useCallback<Change>(async <T,>(document: string, input?: object): Promise<Outcome<T>> => {
+    const outcome = await change<T>(document, input);
+    if (outcome.problem?.state !== NOT_CHECKED) return outcome;
+    const isChecked = await new Promise<boolean>((resolve) => setSettle(() => resolve));
+    setSettle(null);
+    return isChecked ? change<T>(document, input) : { problem: { message: "Nothing was changed: this takes your password." } };
+  }, []);
+
+  return (
+    <ChangeContext value={changeChecked}>
+      {children}
+      {settle && (
+        <Dialog title="Confirm that it is you" onClose={() => settle(false)}>
+          <Steps username={username} onDone={() => settle(true)} onCancel={() => settle(false)} />
+        </Dialog>
+      )}
+    </ChangeContext>
+  );
+}
+
+function Steps({ username, onDone, onCancel }: { username: string; onDone(): void; onCancel(): void }) {
+  const [challenge, setChallenge] = useState<string | null>(null);
+
+  /** Signing in begins a new session; the one before is not needed any more. */
+  async function signIn(attempt: () => Promise<Check>): Promise<Outcome<Check>> {
+    const before = await ask<{ sessions: { id: string; isCurrent: boolean }[] }>(SESSIONS).catch(() => null);
+    const check = await attempt();
+    if (check.state === "refused") return { problem: { message: check.reason, code: "REFUSED" } };
+    if (check.state === "code" && check.reason) return { problem: { message: check.reason, code: "REFUSED" } };
+    const former = before?.sessions.find((session) => session.isCurrent);
+    if (check.state === "viewer" && former) await change(REVOKE, { id: former.id });
+    return { payload: check };
+  }
+
+  function follow(check: Check) {
+    if (check.state === "code") setChallenge(check.challenge);
+    else onDone();
+  }
+
+  if (challenge !== null)
+    return (
+      <Form
+        key="code"
+        submit="Confirm"
+        places={{ REFUSED: "code" }}
+        onSubmit={(values) => signIn(() => signInByCode(challenge, String(values.get("code")).trim()))}
+        onDone={follow}
+        onCancel={onCancel}
+      >
+        <Field name="code" label="Code of your app, or a backup code" autoComplete="one-time-code" autoFocus />
+      </Form>
+    );
+  return (
+    <Form
+      key="password"
+      submit="Confirm"
+      places={{ REFUSED: "password" }}
+      onSubmit={(values) => signIn(() => signInByPassword(username, String(values.get("password"))))}
+      onDone={follow}
+      onCancel={onCancel}
+    >
+      <p>You signed in some time ago. This takes your password again.</p>
+      <Field name="password" label="Password" type="password" autoComplete="current-password" autoFocus />
+    </Form>
+  );
+}

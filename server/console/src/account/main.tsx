@@ -1,0 +1,11 @@
+import "../style.css";
+import "./account.css";
+import { createRoot } from "react-dom/client";
+import { Account } from "./Account";
+
+// The theme that was chosen in GraphiQL, if one was; else the system's.
+const theme = localStorage.getItem("graphiql:theme");
+if (theme === "light" || theme === "dark") document.body.classList.add(`graphiql-${theme}`);
+
+const place = document.getElementById("account");
+if (place) createRoot(place).render(<Account />);

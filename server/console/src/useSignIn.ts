@@ -1,0 +1,30 @@
+import { useCallback, useEffect, useMemo, useState } from "react";
+import { type Check, openSession, signInByCode, signInByPassword, signInByToken, signOut, type Viewer } from "./session";
+
+/** Who is signed in, and what the bar does about it. `onViewer` is called before a viewer is shown; it must not change. */
+export function useSignIn(onViewer?: (viewer: Viewer) => void) {
+  const [check, setCheck] = useState<Check>({ state: "checking" });
+
+  const settle = useCallback(
+    async (answer: Promise<Check>) => {
+      setCheck({ state: "checking" });
+      const now = await answer;
+      if (now.state === "viewer") onViewer?.(now.viewer);
+      setCheck(now);
+    },
+    [onViewer],
+  );
+  useEffect(() => void settle(openSession()), [settle]);
+
+  const actions = useMemo(
+    () => ({
+      onToken: (token: string) => void settle(signInByToken(token)),
+      onPassword: (login: string, password: string) => void settle(signInByPassword(login, password)),
+      onCode: (challenge: string, code: string) => void settle(signInByCode(challenge, code)),
+      onSignOut: () => void settle(signOut().then((failure) => (failure ? { state: "refused", reason: failure } : { state: "none" }))),
+    }),
+    [settle],
+  );
+  const askAgain = useCallback(() => void settle(openSession()), [settle]);
+  return { check, viewer: check.state === "viewer" ? check.viewer : null, actions, askAgain };
+}
