@@ -126,6 +126,7 @@ class StateSettings(TrellisSettings):
         le=MAX_PUT_BYTES,
         description="Largest file that `requestUpload` accepts, in bytes; at most 5 GiB, because S3 takes no more in one PUT.",
     )
+    teams_per_user: int = Field(default=3, ge=0, description="Teams that one user may have made that are not deleted.")
     storage_quota_bytes: int = Field(
         default=1024**4, ge=0, description="Bytes that one user may store, pending uploads included. 0: no limit."
     )

@@ -47,6 +47,7 @@ MODALITIES, PROBLEMS = (["TABULAR"], ["SIGNAL"], ["AUDIO"], ["SIGNAL", "AUDIO"])
 VALUES: Mapping[str, Sequence[Any]] = {
     "UserFilter.email": ({"contains": "no such name"}, {"startsWith": "u1"}),
     "UserFilter.username": ({"contains": "no such name"}, {"in": ["light", "no such name"]}),
+    "UserFilter.kind": (["PERSON"], ["TEAM"], ["TEAM", "SYSTEM"]),
     "UserFilter.role": (["MEMBER"], ["VIEWER"], ["VIEWER", "ADMIN"]),
     "UserFilter.tier": (["FREE"], ["PRO"], ["ENTERPRISE"]),
     "UserFilter.isActive": (True, False),
@@ -125,7 +126,7 @@ class Operation:
             given.append(f"last: {size}" if self.page == "last" else f"first: {size}")
             if cursor is not None:
                 given.append(f"after: {orjson.dumps(cursor).decode()}")
-            node = "sequence" if name == "events" else "id"
+            node = {"events": "sequence", "members": "role"}.get(name, "id")
             selected = f"{{ edges {{ cursor node {{ {node} }} }} pageInfo {{ hasNextPage hasPreviousPage }} }}"
         listed = f"{name}{'(' + ', '.join(given) + ')' if given else ''} {selected}"
         head = f"query({', '.join(declarations)}) " if declarations else ""

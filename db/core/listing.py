@@ -123,9 +123,8 @@ class Listing:
         self, database: Database, viewer: Viewer, page_slice: Slice, criteria: Criteria | None = None, order: Any = None
     ) -> Page:
         """A page of the whole list. Raises `InvalidCursor`."""
-        statement, sort = self.rows(viewer, criteria), self.sort(order)
         async with database.read() as connection:
-            return await page(connection, statement, sort, page_slice)
+            return await page(connection, lambda viewer: self.rows(viewer, criteria), viewer, self.sort(order), page_slice)
 
     async def count(self, database: Database, viewer: Viewer, criteria: Criteria | None = None) -> int:
         """The number of rows of the whole list."""

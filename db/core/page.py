@@ -34,7 +34,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from db.core.policy import OneAccount, lists_by_account
 from db.core.sql import Column, Rows, equals_any
+from db.core.viewer import Viewer
 from db.errors import InvalidCursor
 
 DEFAULT_SIZE = 20
@@ -209,10 +211,18 @@ def _page(rows: Sequence[Row[Any]], sort: Sort, page_slice: Slice) -> Page:
     return make_page(rows, page_slice, lambda row: encode_cursor(sort, getattr(row, SORT_KEY), getattr(row, ROW_KEY)))
 
 
-async def page(connection: AsyncConnection, statement: Rows, sort: Sort, page_slice: Slice) -> Page:
-    """One page of a statement that has neither order nor limit."""
-    rows = (await connection.execute(_ordered(statement, sort, page_slice))).all()
-    return _page(rows, sort, page_slice)
+async def page(connection: AsyncConnection, rows_of: Callable[[Viewer], Rows], viewer: Viewer, sort: Sort, page_slice: Slice) -> Page:
+    """One page of the rows of a viewer, which have neither order nor limit."""
+
+    def ordered(viewer: Viewer) -> Rows:
+        return _ordered(rows_of(viewer), sort, page_slice)
+
+    if lists_by_account(rows_of, viewer):
+        limit = bindparam(None, page_slice.size + 1, type_=BigInteger, unique=True)
+        statement = across_accounts(lambda account: ordered(OneAccount.of(viewer, account)), viewer.accounts, sort, page_slice, limit)
+    else:
+        statement = ordered(viewer)
+    return _page((await connection.execute(statement)).all(), sort, page_slice)
 
 
 def under_parents(
@@ -236,12 +246,37 @@ def under_parents(
         else [*(inner.c[name] for name in columns), cast(parent_rows.c.position, Integer)]
     )
     query = select(*selected).select_from(parent_rows.join(inner, true()))
+    return query.order_by(parent_rows.c.position, *_directions(inner.c[SORT_KEY], inner.c[ROW_KEY], sort, page_slice))
+
+
+def across_accounts(
+    rows_of: Callable[[ColumnElement[UUID]], Rows],
+    accounts: Sequence[UUID],
+    sort: Sort,
+    page_slice: Slice,
+    limit: ColumnElement[Any],
+    columns: Sequence[str] | None = None,
+) -> Rows:
+    """The first rows of a list over several accounts: those of each account, read off its index, are merged. All columns, or these.
+
+    Of the rows of all accounts together, none but these are read or sorted.
+    """
+    parameter = bindparam(None, accounts, type_=ARRAY(Uuid), unique=True)
+    account_rows = func.unnest(parameter).table_valued(literal_column("account", Uuid), name="accounts").render_derived()
+    inner = rows_of(account_rows.c.account).lateral("page")
+    query = select(*(inner.c if columns is None else (inner.c[name] for name in columns or (ROW_KEY,)))).select_from(
+        account_rows.join(inner, true())
+    )
+    return query.order_by(*_directions(inner.c[SORT_KEY], inner.c[ROW_KEY], sort, page_slice)).limit(limit)
+
+
+def _directions(column: ColumnElement[Any], key: ColumnElement[Any], sort: Sort, page_slice: Slice) -> tuple[ColumnElement[Any], ...]:
+    """The order of a list or, if the slice is backward, from its end."""
     descending = sort.descending != page_slice.backward
-    column, key = inner.c[SORT_KEY], inner.c[ROW_KEY]
     order = column.desc() if descending else column.asc()
     if sort.nullable:
         order = order.nulls_first() if page_slice.backward else order.nulls_last()
-    return query.order_by(parent_rows.c.position, order, key.desc() if descending else key.asc())
+    return order, key.desc() if descending else key.asc()
 
 
 async def page_by_parent(

@@ -9,12 +9,45 @@ raises `TypeError` when it is defined.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from typing import Any, Protocol, cast
+from uuid import UUID
 
-from sqlalchemy import ColumnElement, FromClause, Table, false, inspect, or_, select, true
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    FromClause,
+    Table,
+    Uuid,
+    and_,
+    any_,
+    bindparam,
+    false,
+    inspect,
+    literal_column,
+    or_,
+    select,
+    true,
+)
+from sqlalchemy.sql import visitors
 
+from db.core.sql import Rows
 from db.core.viewer import Viewer
+
+
+@dataclass(frozen=True, slots=True)
+class OneAccount(Viewer):
+    """A viewer who is shown only what one of their accounts owns, which is an expression of the statement around.
+
+    A list over several accounts reads the first rows of each of them.
+    """
+
+    account: ColumnElement[UUID] | None = None
+
+    @classmethod
+    def of(cls, viewer: Viewer, account: ColumnElement[UUID]) -> OneAccount:
+        return cls(**{field.name: getattr(viewer, field.name) for field in fields(Viewer)}, account=account)
 
 
 class Policy(Protocol):
@@ -25,12 +58,12 @@ class Policy(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Owned:
-    """A row belongs to the user in `column`. The only definition of ownership; accounts shared by several users will be added here."""
+    """A row belongs to the account in `column`, a person's or a team's. The only definition of ownership."""
 
     column: str = "owner_id"
 
     def condition(self, rows: FromClause, viewer: Viewer) -> ColumnElement[bool]:
-        return true() if viewer.sees_all else rows.c[self.column] == viewer.id
+        return true() if viewer.sees_all else is_one_of_accounts(rows.c[self.column], viewer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +78,10 @@ class Personal:
 
 @dataclass(frozen=True, slots=True)
 class SharedBetween:
-    """A row is visible to each of the users in two columns, such as the owner of a thing and whoever changed it."""
+    """A row is visible to the account in `column`, the owner of a thing, and to the user in `other_column`, such as whoever changed it.
+
+    What they did to the things of a team, they see only while they are in it.
+    """
 
     column: str
     other_column: str
@@ -53,7 +89,14 @@ class SharedBetween:
     def condition(self, rows: FromClause, viewer: Viewer) -> ColumnElement[bool]:
         if viewer.sees_all:
             return true()
-        return or_(rows.c[self.column] == viewer.id, rows.c[self.other_column] == viewer.id)
+        return or_(is_one_of_accounts(rows.c[self.column], viewer), self.of_other(rows, viewer))
+
+    def of_other(self, rows: FromClause, viewer: Viewer) -> ColumnElement[bool]:
+        """The condition that the viewer sees a row as the user in `other_column`."""
+        (key,) = table_of(rows).c[self.column].foreign_keys
+        owner = key.column.table.alias("owner")
+        is_of_team = select(1).where(owner.c.id == rows.c[self.column], owner.c.kind == literal_column("'team'")).correlate(rows).exists()
+        return and_(rows.c[self.other_column] == viewer.id, ~is_of_team)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +116,7 @@ class Through:
         table, key = self.parent(rows)
         parent = table.alias()
         statement = select(1).where(parent.c[key] == rows.c[self.column], POLICIES[table.name].condition(parent, viewer))
-        return statement.correlate(rows).exists()
+        return correlated(statement.correlate(rows), viewer).exists()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +140,29 @@ class Internal:
 
 
 POLICIES: dict[str, Policy] = {}  # by the name of the table; `db.core.base.Table` registers each mapped class
+
+
+def is_one_of_accounts(column: ColumnElement[UUID], viewer: Viewer) -> ColumnElement[bool]:
+    """The condition that an account is one that the viewer sees. Of a single one, an index has the rows in the order of a list."""
+    if isinstance(viewer, OneAccount):
+        return column == viewer.account
+    if not viewer.teams:
+        return column == viewer.id
+    return column == any_(bindparam(None, viewer.accounts, type_=ARRAY(Uuid), unique=True))
+
+
+def correlated(statement: Rows, viewer: Viewer) -> Rows:
+    """The select of a subquery, with the viewer's account taken from the statement around it."""
+    around: Any = getattr(viewer.account, "table", None) if isinstance(viewer, OneAccount) else None
+    return statement if around is None else statement.correlate(around)
+
+
+def lists_by_account(statement: Callable[[Viewer], Rows], viewer: Viewer) -> bool:
+    """Whether the list of `statement` is read account by account: the viewer has several, and the rows belong to accounts."""
+    if viewer.sees_all or not viewer.teams or isinstance(viewer, OneAccount):
+        return False
+    account: ColumnElement[UUID] = literal_column("account", Uuid())
+    return any(element is account for element in visitors.iterate(statement(OneAccount.of(viewer, account))))
 
 
 def visible(entity: Any, viewer: Viewer) -> ColumnElement[bool]:

@@ -1,7 +1,8 @@
 """Selects that are built and compiled once and then executed by the driver, with plain records as their result.
 
 Building a page's statement with SQLAlchemy takes longer than PostgreSQL needs to run it, and a `Row` costs more than the record that it
-wraps. A prepared select is shared by all viewers with the same rights: the viewer's id is a parameter.
+wraps. A prepared select is shared by all viewers with the same rights: the viewer's id and accounts are parameters. Viewers who are in a
+team have other rights than those who are in none, whichever the team.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from sqlalchemy.util import greenlet_spawn
 
 from db.core.base import EnumText
 from db.core.sql import Rows
-from db.core.viewer import ApiScope, Viewer
+from db.core.viewer import ApiScope, UserRole, Viewer
 
 MAX_SELECTS = 1_000  # kept by the process
 MAX_STATEMENTS = 100  # prepared on one connection, each some ten kilobytes of its server process
@@ -36,10 +37,17 @@ _DIALECT: Any = asyncpg_dialect.dialect(json_deserializer=orjson.loads)  # pyrig
 
 _FLOAT_OID = 701  # PostgreSQL's type of double precision
 
-# They stand for the viewer's id and key while a statement is built, and are replaced when it runs.
+# They stand for the viewer's id, key and team while a statement is built, and are replaced when it runs.
 _ANY_VIEWER: Final = uuid4()
 _ANY_KEY: Final = uuid4()
-_SUBSTITUTES: Final[Mapping[UUID, str]] = {_ANY_VIEWER: "id", _ANY_KEY: "key_id"}
+_ANY_TEAM: Final = uuid4()
+_ANY_TEAMS: Final = ((_ANY_TEAM, UserRole.VIEWER),)
+_SUBSTITUTES: Final[Mapping[UUID | tuple[UUID, ...], str]] = {
+    _ANY_VIEWER: "id",
+    _ANY_KEY: "key_id",
+    (_ANY_VIEWER, _ANY_TEAM): "accounts",
+}
+_UNREPLACED: Final = tuple(form for id_ in (_ANY_VIEWER, _ANY_TEAM) for form in (str(id_), id_.hex))
 _SCOPES: Final = frozenset({ApiScope.ADMIN})  # on which statements depend
 
 
@@ -127,7 +135,8 @@ class PreparedSelect:
 @lru_cache(maxsize=MAX_SELECTS)
 def _rights(viewer: Viewer) -> Viewer:
     """The viewer as far as statements depend on them. Making it takes longer than finding it, and each statement asks for it."""
-    return replace(viewer, id=_ANY_VIEWER, key_id=_ANY_KEY, scopes=viewer.scopes & _SCOPES)
+    teams = _ANY_TEAMS if viewer.teams and not viewer.sees_all else ()
+    return replace(viewer, id=_ANY_VIEWER, key_id=_ANY_KEY, scopes=viewer.scopes & _SCOPES, teams=teams)
 
 
 class PreparedSelects:
@@ -181,11 +190,11 @@ def _prepare(statement: Rows, arguments: frozenset[str], *, is_shared: bool) -> 
             parameters.append((None, None, None))
             computed.append((position, _computation(compiled.binds[name].callable, process)))
             continue
-        value = compiled.params[name]
-        attribute = _SUBSTITUTES.get(value) if is_shared and isinstance(value, UUID) else None
+        value: Any = compiled.params[name]
+        attribute = _SUBSTITUTES.get(value) if is_shared and type(value) in {UUID, tuple} else None
         parameters.append((None, attribute, None if attribute is not None else value if process is None else process(value)))
     fixed_values = repr([value for _, _, value in parameters])
-    if is_shared and any(form in text for form in (str(_ANY_VIEWER), _ANY_VIEWER.hex) for text in (compiled.string, fixed_values)):
+    if is_shared and any(form in text for form in _UNREPLACED for text in (compiled.string, fixed_values)):
         return None
     return PreparedSelect(compiled.string, tuple(parameters), tuple(computed))
 

@@ -16,6 +16,7 @@ from db.core.page import (
     Position,
     Slice,
     Sort,
+    across_accounts,
     between,
     decode_cursor,
     empty_page,
@@ -23,6 +24,7 @@ from db.core.page import (
     make_page,
     under_parents,
 )
+from db.core.policy import OneAccount, lists_by_account
 from db.core.prepared import SELECTS, Record, pick_columns
 from db.core.sql import Column, Rows
 from db.core.viewer import Viewer
@@ -151,19 +153,22 @@ def _statement(source: PageSource, viewer: Viewer, page_slice: Slice, parts: Pag
     sort = source.sort()
     after = _position(sort, nulls[0], _AFTER, _AFTER_KEY)
     before = _position(sort, nulls[1], _BEFORE, _BEFORE_KEY)
-    base = source.statement(viewer)
-    columns = pick_columns(base, parts.names)
     selected = [*parts.names, *((SORT_KEY, ROW_KEY) if parts.cursors else ())]
+    limit = bindparam(_LIMIT, type_=BigInteger)
 
-    def rows_of(parent: Any) -> Rows:
+    def rows_of(viewer: Viewer, parent: Any = None) -> Rows:
+        base = source.statement(viewer)
+        columns = pick_columns(base, parts.names)
         statement = base.with_only_columns(*columns, sort.column.label(SORT_KEY), sort.key.label(ROW_KEY), maintain_column_froms=True)
         if parent is not None:
             statement = statement.where(source.parent == parent)
-        return between(statement, sort, after, before, backward=page_slice.backward).limit(bindparam(_LIMIT, type_=BigInteger))
+        return between(statement, sort, after, before, backward=page_slice.backward).limit(limit)
 
-    if source.parent is None:
-        return rows_of(None)
-    return under_parents(rows_of, bindparam(_PARENTS, type_=ARRAY(Uuid)), sort, page_slice, selected)
+    if source.parent is not None:
+        return under_parents(lambda parent: rows_of(viewer, parent), bindparam(_PARENTS, type_=ARRAY(Uuid)), sort, page_slice, selected)
+    if lists_by_account(source.statement, viewer):
+        return across_accounts(lambda account: rows_of(OneAccount.of(viewer, account)), viewer.accounts, sort, page_slice, limit, selected)
+    return rows_of(viewer)
 
 
 def _position(sort: Sort, is_null: bool | None, value_name: str, key_name: str) -> Position | None:

@@ -26,6 +26,14 @@ class UserTier(StrEnum):
     ENTERPRISE = "enterprise"
 
 
+class AccountKind(StrEnum):
+    """What an account is; stored in lower case."""
+
+    PERSON = "person"
+    TEAM = "team"
+    SYSTEM = "system"
+
+
 class ApiScope(StrEnum):
     """What an API key may be used for; stored in lower case."""
 
@@ -39,6 +47,7 @@ class ApiScope(StrEnum):
 
 
 _READ_ONLY = "Your role, VIEWER, can read but not change anything. Ask an admin for the role MEMBER (`trellis user role`)."
+_READ_ONLY_IN_TEAM = "Your role in this team, VIEWER, can read but not change anything. Ask an admin of the team for the role MEMBER."
 _ONLY_ADMINS = "Only an admin can do this. Ask one to do it, or for the role ADMIN (`trellis user role`)."
 
 ALL_SCOPES = frozenset(ApiScope)
@@ -66,9 +75,20 @@ class Viewer:
     """What the viewer may do: never more than the role allows, whatever is passed."""
     points_per_minute: int | None = field(default=None, compare=False)
     """The points that the API key may spend in a minute, within those of its owner; None if only the owner's limit it."""
+    teams: tuple[tuple[UUID, UserRole], ...] = ()
+    """The teams that they are in, in the order of their ids, each with their role there."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scopes", self.scopes & ROLE_SCOPES[self.role])
+
+    @property
+    def accounts(self) -> tuple[UUID, ...]:
+        """The accounts whose rows the viewer sees: their own, then those of their teams."""
+        return self.id, *(team_id for team_id, _ in self.teams)
+
+    def role_in(self, account_id: UUID) -> UserRole | None:
+        """Return the viewer's role in a team; None if they are not in it, or it is no team."""
+        return next((role for team_id, role in self.teams if team_id == account_id), None)
 
     @property
     def sees_all(self) -> bool:
@@ -93,10 +113,12 @@ class Viewer:
         """Raise `Forbidden` if the role is another than ADMIN, or the API key lacks the scope."""
         self.require_scope(ApiScope.ADMIN, "this")
 
-    def require_write(self) -> None:
-        """Raise `Forbidden` if the role is read-only."""
+    def require_write(self, account_id: UUID | None = None) -> None:
+        """Raise `Forbidden` if the role is read-only, or that in the team `account_id` is. Admins write everywhere."""
         if self.role is UserRole.VIEWER:
             raise Forbidden(_READ_ONLY)
+        if account_id is not None and not self.sees_all and self.role_in(account_id) is UserRole.VIEWER:
+            raise Forbidden(_READ_ONLY_IN_TEAM)
 
 
 SYSTEM = Viewer(UUID(int=0), UserRole.ADMIN)

@@ -9,7 +9,7 @@ from decimal import Decimal
 from functools import cache
 from uuid import UUID
 
-from sqlalchemy import BigInteger, ColumnElement, Text, and_, bindparam, cast, func, literal_column, or_, select
+from sqlalchemy import ARRAY, BigInteger, ColumnElement, Text, and_, bindparam, cast, func, literal_column, or_, select
 
 from db.core.batch import rows_by_key
 from db.core.criteria import Equals, Filters, Orders
@@ -17,15 +17,16 @@ from db.core.listing import Listing
 from db.core.policy import visible
 from db.core.prepared import SELECTS, record_columns
 from db.core.sql import Rows, equals_any
-from db.core.viewer import ALL_SCOPES, SYSTEM, ApiScope, UserRole, UserTier, Viewer
+from db.core.viewer import ALL_SCOPES, SYSTEM, AccountKind, ApiScope, UserRole, UserTier, Viewer
 from db.core.work import Database
 from db.queries.sign_ins import EXPIRES_AT, is_live
-from db.tables import ApiKey, BackupCode, User, UserCounter, UserSession
+from db.tables import ApiKey, BackupCode, Membership, User, UserCounter, UserSession
 
 SESSION_PREFIX = "trs_"  # of the tokens of sessions
 
 COLUMNS = (
     User.id,
+    User.kind,
     User.email,
     User.email_verified_at,
     User.username,
@@ -96,19 +97,24 @@ counts_by_user = rows_by_key(_counts, User.id)
 """By user: the number of live rows in each table of `COUNTED`."""
 
 
+def is_person() -> ColumnElement[bool]:
+    """The condition that an account is a person's and not deleted: whatever finds who signs in has it."""
+    return and_(User.kind == AccountKind.PERSON, User.deleted_at.is_(None))
+
+
 def has_email(email: str) -> ColumnElement[bool]:
-    """The condition that a user is not deleted and has this address."""
-    return (func.lower(User.email) == email.lower()) & User.deleted_at.is_(None)
+    """The condition that a person is not deleted and has this address."""
+    return (func.lower(User.email) == email.lower()) & is_person()
 
 
 def has_username(username: str) -> ColumnElement[bool]:
-    """The condition that a user is not deleted and has this username."""
+    """The condition that an account, also a team's, is not deleted and has this username."""
     return (func.lower(User.username) == username.lower()) & User.deleted_at.is_(None)
 
 
 def has_login(login: str) -> ColumnElement[bool]:
-    """The condition that a user is not deleted and has this address or this username."""
-    return or_(func.lower(User.email) == login.lower(), func.lower(User.username) == login.lower()) & User.deleted_at.is_(None)
+    """The condition that a person is not deleted and has this address or this username."""
+    return or_(func.lower(User.email) == login.lower(), func.lower(User.username) == login.lower()) & is_person()
 
 
 def token_hash(token: str) -> bytes:
@@ -121,23 +127,44 @@ def is_valid_key() -> ColumnElement[bool]:
     return and_(ApiKey.revoked_at.is_(None), or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > func.now()))
 
 
+_team = User.__table__.alias("team")
+_role_and_team = literal_column("memberships.role || ' ' || memberships.team_id", Text)
+TEAMS = func.array(
+    select(_role_and_team)
+    .select_from(Membership)
+    .join(_team, _team.c.id == Membership.team_id)
+    .where(Membership.user_id == User.id, _team.c.deleted_at.is_(None), _team.c.disabled_at.is_(None))
+    .order_by(Membership.team_id)
+    .scalar_subquery(),
+    type_=ARRAY(Text),
+)
+"""The teams that a user is in, each as a text of the role there and the id: they are read with the viewer, by the same statement."""
+
 _VALID_KEYS = (
     select(
         User.id,
         User.role,
         User.tier,
+        TEAMS.label("teams"),
         ApiKey.id.label("key_id"),
         func.extract("epoch", ApiKey.expires_at - func.now()).label("lifetime"),
         ApiKey.scopes,
         ApiKey.points_per_minute,
     )
     .join(ApiKey, ApiKey.user_id == User.id)
-    .where(is_valid_key(), User.deleted_at.is_(None), User.disabled_at.is_(None))
+    .where(is_valid_key(), is_person(), User.disabled_at.is_(None))
 )
 _VALID_SESSIONS = (
-    select(User.id, User.role, User.tier, UserSession.id.label("key_id"), func.extract("epoch", EXPIRES_AT - func.now()).label("lifetime"))
+    select(
+        User.id,
+        User.role,
+        User.tier,
+        TEAMS.label("teams"),
+        UserSession.id.label("key_id"),
+        func.extract("epoch", EXPIRES_AT - func.now()).label("lifetime"),
+    )
     .join(UserSession, UserSession.user_id == User.id)
-    .where(is_live(), User.deleted_at.is_(None), User.disabled_at.is_(None))
+    .where(is_live(), is_person(), User.disabled_at.is_(None))
 )
 _HASH = "token_hash"
 _KEY_BY_HASH = _VALID_KEYS.where(ApiKey.token_sha256 == bindparam(_HASH))
@@ -178,6 +205,7 @@ def _viewer(
     user_id: UUID,
     role: UserRole,
     tier: UserTier,
+    teams: Sequence[str],
     key_id: UUID,
     lifetime: Decimal | None,
     scopes: Sequence[str] | None = None,
@@ -188,7 +216,12 @@ def _viewer(
     """The viewer of the columns of `_VALID_KEYS` and `_VALID_SESSIONS`."""
     expires_at = None if lifetime is None else time.monotonic() + float(lifetime)
     granted = ALL_SCOPES if scopes is None else _scope_set(tuple(scopes))
-    return Viewer(user_id, role, key_id, tier, expires_at, is_session, granted, points_per_minute)
+    return Viewer(user_id, role, key_id, tier, expires_at, is_session, granted, points_per_minute, memberships(teams))
+
+
+def memberships(teams: Sequence[str]) -> tuple[tuple[UUID, UserRole], ...]:
+    """Return the teams and the role in each, of the texts of `TEAMS`."""
+    return tuple((UUID(team_id), UserRole(role)) for role, team_id in (text.split(" ") for text in teams))
 
 
 @cache

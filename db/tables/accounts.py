@@ -12,7 +12,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from db.core.base import Table, bigint_column, enum_column, filter_index, now_column, uuid_primary_key
 from db.core.policy import Internal, Owned, Personal
-from db.core.viewer import ApiScope, UserRole, UserTier
+from db.core.viewer import AccountKind, ApiScope, UserRole, UserTier
 
 _ALL_SCOPES = f"ARRAY[{', '.join(repr(scope.value) for scope in ApiScope)}]"
 
@@ -30,8 +30,10 @@ def _trigram_index(column: str) -> Index:
     )
 
 
-class User(Table, policy=Personal("id")):
-    """A person or a service that owns rows. The row is never deleted: a purge clears its personal data.
+class User(Table, policy=Owned("id")):
+    """An account, which owns rows: a person's, or a team's. The row is never deleted: a purge clears its personal data.
+
+    Nobody signs in to a team, so it has neither secrets nor a role of its own; `created_by_id` is who made it.
 
     The three credit columns are changed only by `db.services.credits`, with a ledger entry each time. The secrets of the second factor are
     encrypted, see `db.services.sealing`; `totp_step` is the time step of the last code that was accepted, and `totp_pending_secret` one that its
@@ -45,6 +47,7 @@ class User(Table, policy=Personal("id")):
         filter_index("users", deletable=True),
         filter_index("users", "role", deletable=True),
         filter_index("users", "tier", deletable=True),
+        filter_index("users", "kind", deletable=True),
         Index(
             "ix_users_disabled_created_at",
             text("created_at DESC"),
@@ -60,11 +63,19 @@ class User(Table, policy=Personal("id")):
         CheckConstraint("storage_quota_bytes >= 0", name="storage_quota_not_negative"),
         CheckConstraint("storage_bytes >= 0", name="storage_not_negative"),
         CheckConstraint("credit_balance >= 0 AND credits_held >= 0", name="credits_not_negative"),
+        CheckConstraint(
+            "kind = 'person' OR (role = 'member' AND password_hash IS NULL AND totp_secret IS NULL AND totp_pending_secret IS NULL"
+            " AND last_login_at IS NULL)",
+            name="only_persons_sign_in",
+        ),
+        CheckConstraint("(kind = 'team') = (created_by_id IS NOT NULL)", name="a_team_has_a_maker"),
         CheckConstraint("(totp_secret IS NULL) = (totp_step IS NULL)", name="totp_secret_has_a_step"),
         CheckConstraint("(totp_pending_secret IS NULL) = (totp_pending_at IS NULL)", name="totp_pending_secret_has_a_time"),
     )
 
     id: Mapped[UUID] = uuid_primary_key()
+    kind: Mapped[AccountKind] = enum_column("kind", AccountKind, server_default="person")
+    created_by_id: Mapped[UUID | None] = mapped_column(ForeignKey("users.id"), index=True)
     email: Mapped[str]
     email_verified_at: Mapped[datetime | None]
     username: Mapped[str]
@@ -87,6 +98,26 @@ class User(Table, policy=Personal("id")):
     totp_step: Mapped[int | None] = mapped_column(BigInteger)
     totp_pending_secret: Mapped[bytes | None] = mapped_column(LargeBinary)
     totp_pending_at: Mapped[datetime | None]
+
+
+class Membership(Table, policy=Owned("team_id")):
+    """A person is in a team. `role` is what they may do there: VIEWER sees, MEMBER also writes and runs, ADMIN also manages the team.
+
+    A person who is VIEWER in the system writes in no team. Whoever changes a membership calls `work.revalidate_sessions` for the person, so that
+    their open streams and websockets follow.
+    """
+
+    __tablename__ = "memberships"
+    __table_args__ = (
+        PrimaryKeyConstraint("team_id", "user_id"),
+        Index("ix_memberships_team_id_created_at", "team_id", text("created_at DESC"), text("user_id DESC")),
+        CheckConstraint("team_id <> user_id", name="a_team_is_not_in_itself"),
+    )
+
+    team_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    role: Mapped[UserRole] = enum_column("role", UserRole)
+    created_at: Mapped[datetime] = now_column()
 
 
 class BackupCode(Table, policy=Personal("user_id")):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from enum import Enum
 
-from db.core.viewer import ApiScope, UserRole, UserTier
+from db.core.viewer import AccountKind, ApiScope, UserRole, UserTier
 from db.tables.accounts import LoginMethod
 from graph.core.enums import describe
 
-__all__ = ["ApiScope", "LoginMethod", "LoginTransport", "UserRole", "UserTier"]
+__all__ = ["AccountKind", "ApiScope", "LoginMethod", "LoginTransport", "UserRole", "UserTier"]
 
 describe(
     UserRole,
@@ -44,6 +44,14 @@ describe(
     TOKEN="In the answer, for programs.",  # noqa: S106 - the description of a transport
     COOKIE="In a cookie that scripts cannot read, for pages of Trellis's own origin. It takes a POST with the header `GraphQL-Preflight: 1`, by https"
     " or on a loopback address, and counts only in requests with that header, and in websockets.",
+)
+
+describe(
+    AccountKind,
+    "What an account is. Each owns datasets, pipelines and whatever else, and has its own names, credits and storage.",
+    PERSON="A person, or a program with credentials of its own, who signs in.",
+    TEAM="A team, which nobody signs in to: its members do what their roles in it allow.",
+    SYSTEM="The account of what ships with Trellis.",
 )
 
 describe(

@@ -8,7 +8,7 @@ from typing import Any
 import strawberry
 from strawberry import ID, Maybe
 
-from graph.accounts.enums import ApiScope, LoginTransport, UserRole, UserTier
+from graph.accounts.enums import AccountKind, ApiScope, LoginTransport, UserRole, UserTier
 from graph.core.filters import DateTimeFilter, Filter, StringFilter, order_input
 from graph.core.scalars import BigInt
 
@@ -18,6 +18,7 @@ class UserFilter(Filter):
     email: StringFilter | None = strawberry.field(description="Their e-mail address.")
     username: StringFilter | None = strawberry.field(description="Their short name.")
     full_name: StringFilter | None = strawberry.field(description="Their full name.")
+    kind: list[AccountKind] | None = strawberry.field(description="Whether they are persons or teams.")
     role: list[UserRole] | None = strawberry.field(description="Their permissions.")
     tier: list[UserTier] | None = strawberry.field(description="Their limits.")
     is_active: bool | None = strawberry.field(description="Whether they can sign in.")
@@ -129,6 +130,14 @@ class UpdateAccountInput:
 class InviteMemberInput:
     email: str = strawberry.field(description="The address of who is invited. The invitation can be used with no other.")
     role: UserRole = strawberry.field(default=UserRole.MEMBER, description="The role that they get when they register.")
+
+
+@strawberry.input(description="The team that you want.")
+class CreateTeamInput:
+    name: str = strawberry.field(description="What it is called, for display; 1 to 200 characters.")
+    username: str = strawberry.field(
+        description="Its short name, unique among all users and teams ignoring case: 1 to 64 letters, digits, dots, dashes and underscores."
+    )
 
 
 @strawberry.input(description="The invitation to end.")

@@ -19,6 +19,7 @@ from graph.accounts.inputs import ConfirmLoginInput, LoginInput, RevokeSessionIn
 from graph.accounts.passwords import ATTEMPT, Passwords, raise_rate_limited
 from graph.accounts.registration import Registration
 from graph.accounts.second_factor import SecondFactor
+from graph.accounts.teams import Teams
 from graph.accounts.types import Session, User
 from graph.core.context import Info
 from graph.core.costs import costs
@@ -83,7 +84,7 @@ RevokeOtherSessionsResult = Annotated[
 
 
 @strawberry.type
-class AccountMutations(Administration, Passwords, Registration, SecondFactor, ApiKeys):
+class AccountMutations(Administration, Passwords, Registration, SecondFactor, ApiKeys, Teams):
     @mutation(
         scope=Scope.PUBLIC,
         description="Sign in with a password, which begins a session, or asks for a code first if you have an app for them. After a few failures"

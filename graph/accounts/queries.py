@@ -62,12 +62,14 @@ class AccountQueries:
             raise BadUserInput(f"`ids` has {len(ids)} entries; at most {MAX_NODES} are looked up at once.")
         return await asyncio.gather(*(load_node(info.context, id_) for id_ in ids))
 
-    user: User | None = lookup(accounts.live_by_id, prefix="user", description="A user by their id: yourself; for admins, anybody.")
+    user: User | None = lookup(
+        accounts.live_by_id, prefix="user", description="An account by its id: yourself or a team of yours; for admins, any."
+    )
     users: Connection[User] = listing(
         accounts.listing,
         filtered_by=UserFilter,
         ordered_by=UserOrder,
-        description="For admins, all users; for others, only themselves.",
+        description="For admins, all users and teams; for others, only themselves and their teams.",
         scope=Scope.ACCOUNT,  # filters and cursors tell addresses
     )
 

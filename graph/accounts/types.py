@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Self
+from typing import Annotated, Any, Self
 from uuid import UUID
 
 import strawberry
 
 from db.core.viewer import ROLE_SCOPES
-from db.queries import accounts, api_keys, sign_ins, storage
+from db.queries import accounts, api_keys, sign_ins, storage, teams
 from db.queries import invitations as invitation_queries
-from graph.accounts.enums import ApiScope, LoginMethod, UserRole, UserTier
+from graph.accounts.enums import AccountKind, ApiScope, LoginMethod, UserRole, UserTier
 from graph.core.context import Info
 from graph.core.costs import costs
 from graph.core.edges import connection, many, one
@@ -101,11 +101,33 @@ class StorageUse:
         return cls(used_bytes=row.used_bytes, pending_bytes=row.pending_bytes, quota_bytes=row.quota_bytes)
 
 
+@strawberry.type(description="A person is in a team, and what they may do there.")
+class Membership:
+    team_id: strawberry.Private[UUID]
+    user_id: strawberry.Private[UUID]
+    team: Annotated[User, strawberry.lazy("graph.accounts.types")] = one(accounts.by_id, key="team_id", description="The team.")
+    user: Profile = one(accounts.profile_by_id, key="user_id", description="The person.")
+    role: UserRole = strawberry.field(
+        description="VIEWER sees what the team owns, MEMBER also changes it and runs jobs, ADMIN also manages its members. Who is VIEWER in the whole"
+        " of Trellis changes nothing in a team either."
+    )
+    since: datetime = strawberry.field(description="When they joined.")
+
+    @classmethod
+    def of(cls, row: Any) -> Self:
+        return cls(team_id=row.team_id, user_id=row.user_id, role=row.role, since=row.created_at)
+
+
 @strawberry.type(
-    description="A user, who may own datasets, pipelines, jobs, models and experiments. You see yourself; admins see everyone."
+    description="An account, which may own datasets, pipelines, jobs, models and experiments: a person's, or a team's. You see yourself and your"
+    " teams; admins see everyone."
 )
 class User(Node, prefix="user", found_by=accounts.live_by_id, scope=Scope.READ):
-    email: str = strawberry.field(description="Their e-mail address.", metadata=scoped(Scope.ACCOUNT))
+    kind: AccountKind = strawberry.field(description="Whether it is a person or a team.")
+    email: str = strawberry.field(
+        description="Their e-mail address. A team has none that receives mail: it is its username at `teams.invalid`.",
+        metadata=scoped(Scope.ACCOUNT),
+    )
     email_verified_at: datetime | None = strawberry.field(
         description="When they last showed that mails to the address reach them; null if an operator gave it. `changeEmail` verifies it.",
         metadata=scoped(Scope.ACCOUNT),
@@ -137,6 +159,14 @@ class User(Node, prefix="user", found_by=accounts.live_by_id, scope=Scope.READ):
     )
     backup_codes_left: int = strawberry.field(
         description="How many of their ten backup codes have not been used; 0 without `hasTotp`.", metadata=scoped(Scope.ACCOUNT)
+    )
+    members: Connection[Membership] = connection(
+        teams.of_team, description="Who is in the team, with the newest first; of a person, nobody."
+    )
+    teams: list[Membership] = many(
+        teams.of_user,
+        metadata=costs(entries=20),
+        description="The teams that they are in, in the order in which they joined; those of others only as far as you are in them too.",
     )
     sessions: list[Session] = many(
         sign_ins.sessions_of_user,

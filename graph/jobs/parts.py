@@ -31,7 +31,7 @@ class JobError:
     @strawberry.field(description="The Python traceback; visible to the job's owner and to admins only.")
     def traceback(self, info: Info) -> str | None:
         viewer = info.context.signed_in_viewer
-        return self.stored_traceback if viewer.sees_all or viewer.id == self.owner_id else None
+        return self.stored_traceback if viewer.sees_all or self.owner_id in viewer.accounts else None
 
     @classmethod
     def of(cls, failure: Mapping[str, Any] | None, owner_id: UUID) -> Self | None:

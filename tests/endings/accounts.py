@@ -55,6 +55,17 @@ async def administer_user(world: World) -> Endings:
     yield "LastAdmin", {"id": admin, "role": "MEMBER"}
 
 
+@endings_of("createTeam")
+async def create_team(world: World) -> Endings:
+    await _signed_in(world)
+    yield "CreateTeamPayload", {"name": "Bearings", "username": "bearings"}
+    yield "InvalidInput", {"name": "Bearings", "username": "no spaces"}
+    yield "NameTaken", {"name": "Another", "username": "Bob"}
+    for number in (2, 3):
+        yield "CreateTeamPayload", {"name": "Bearings", "username": f"bearings-{number}"}
+    yield "QuotaExceeded", {"name": "Bearings", "username": "bearings-4"}
+
+
 @endings_of("logout")
 async def logout(world: World) -> Endings:
     await _signed_in(world)

@@ -14,7 +14,7 @@ INSERT INTO backup_codes (user_id, code_sha256)
 SELECT u.id, sha256(uuid_send(gen_random_uuid())) FROM users u, generate_series(1, :count) i WHERE u.username = :owner;
 
 INSERT INTO user_counters (owner_id, kind, value)
-SELECT u.id, kind, :count FROM users u, unnest(ARRAY['datasets', 'pipelines', 'models', 'experiments', 'jobs']) kind WHERE u.username = :owner;
+SELECT u.id, k, :count FROM users u, unnest(ARRAY['datasets', 'pipelines', 'models', 'experiments', 'jobs']) k WHERE u.username = :owner;
 
 INSERT INTO sessions (user_id, token_sha256, expires_at, idle_seconds, ip_address, network, user_agent, device, browser)
 SELECT u.id, sha256(uuid_send(gen_random_uuid())), now() + interval '1 day', 3600, '192.0.2.1', '192.0.2.1', 'Mozilla/5.0 (X11; Linux)', 'Linux', 'Firefox'
@@ -47,6 +47,14 @@ INSERT INTO invitations (email, role, invited_by_id, expires_at)
 SELECT 'eve@example.com', 'admin', u.id, now() + interval '7 days' FROM users u WHERE u.username = :owner;
 """
 
+_TEAMS = """
+INSERT INTO users (kind, created_by_id, email, username, full_name, role, storage_quota_bytes)
+SELECT 'team', u.id, u.username || '-team@teams.invalid', u.username || '-team', 'A team', 'member', 0 FROM users u WHERE u.username = :owner;
+
+INSERT INTO memberships (team_id, user_id, role)
+SELECT t.id, t.created_by_id, 'admin' FROM users t JOIN users u ON u.id = t.created_by_id WHERE u.username = :owner;
+"""
+
 _MAILS = """
 INSERT INTO account_tokens (user_id, purpose, email) SELECT u.id, 'reset_password', u.email FROM users u WHERE u.username = :owner;
 
@@ -60,5 +68,6 @@ SELECT i.email, 'somebody', 'no hash', i.id, now() + interval '48 hours' FROM in
 FACTORY = Factory(
     ids={"user": User, "session": UserSession, "login": LoginEvent, "apikey": ApiKey, "invitation": Invitation},
     rows=_ROWS,
-    states=_STATES + _MAILS,
+    states=_STATES + _TEAMS + _MAILS,
+    unfilled=("User.members", "User.teams"),  # the lists of who is in no team are read by other statements
 )

@@ -25,14 +25,14 @@ SELECT v.id, '1', 0.1, true, 2, 0, 0,
 FROM dataset_versions v JOIN datasets d ON d.id = v.dataset_id JOIN users u ON u.id = d.owner_id WHERE u.username = :owner;
 
 INSERT INTO stored_objects (owner_id, object_key, size_bytes, sha256)
-SELECT d.owner_id, 'test/' || v.id || '/' || kind, 10, md5(v.id::text || kind) || repeat('0', 32)
-FROM dataset_versions v JOIN datasets d ON d.id = v.dataset_id JOIN users u ON u.id = d.owner_id, unnest(ARRAY['RAW', 'PROCESSED']) kind
+SELECT d.owner_id, 'test/' || v.id || '/' || k, 10, md5(v.id::text || k) || repeat('0', 32)
+FROM dataset_versions v JOIN datasets d ON d.id = v.dataset_id JOIN users u ON u.id = d.owner_id, unnest(ARRAY['RAW', 'PROCESSED']) k
 WHERE u.username = :owner;
 
 INSERT INTO artifacts (owner_id, object_id, dataset_version_id, role, filename, content_type)
-SELECT o.owner_id, o.id, v.id, kind, 'file', 'text/csv'
-FROM dataset_versions v CROSS JOIN unnest(ARRAY['RAW', 'PROCESSED']) kind
-JOIN stored_objects o ON o.object_key = 'test/' || v.id || '/' || kind JOIN users u ON u.id = o.owner_id WHERE u.username = :owner;
+SELECT o.owner_id, o.id, v.id, k, 'file', 'text/csv'
+FROM dataset_versions v CROSS JOIN unnest(ARRAY['RAW', 'PROCESSED']) k
+JOIN stored_objects o ON o.object_key = 'test/' || v.id || '/' || k JOIN users u ON u.id = o.owner_id WHERE u.username = :owner;
 """
 
 _STATES = """

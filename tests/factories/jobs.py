@@ -44,7 +44,7 @@ SET LOCAL session_replication_role = replica;
 
 INSERT INTO jobs (owner_id, kind, status, queue, attempt, tries, last_sequence, error, retry_of_id, queued_at, dispatched_at, run_after,
   started_at, lease_until, completed_at)
-SELECT u.id, kind, status, queue, attempt, attempt, 1,
+SELECT u.id, v.kind, status, queue, attempt, attempt, 1,
   CASE status WHEN 'failed' THEN '{"code": "INTERNAL", "message": "It broke.", "retryable": true, "traceback": null}'::jsonb END,
   CASE status WHEN 'pending' THEN (SELECT min(id::text)::uuid FROM jobs WHERE owner_id = u.id) END,
   CASE WHEN status <> 'pending' THEN now() END, CASE WHEN status <> 'pending' THEN now() END,

@@ -112,6 +112,7 @@ OTHER_SCOPES: Mapping[str, Scope] = {
     "Mutation.updateAccount": Scope.SESSION,
     "Mutation.inviteMember": Scope.SESSION,
     "Mutation.createApiKey": Scope.SESSION,
+    "Mutation.createTeam": Scope.SESSION,
     "Mutation.revokeApiKey": Scope.SESSION,
     "Mutation.runPipeline": Scope.RUN,
     "Mutation.cancelJob": Scope.RUN,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from uuid import UUID
 
-from sqlalchemy import Column, ForeignKey, MetaData, Table, Uuid, false, func, select
+from sqlalchemy import Column, ForeignKey, MetaData, Table, Uuid, false, func, or_, select
 from sqlalchemy.dialects import postgresql
 
 from db.core.policy import POLICIES, Internal, Owned, Policy, Shared, Through
@@ -44,15 +44,15 @@ async def test_a_policy_shows_each_user_exactly_the_rows_that_lead_to_them(ada: 
         await platform.fill(database, name, 2)
         await platform.add_states(database, name)
     users = {row.username: row.id for row in await database.rows(select(User.id, User.username))}
+    viewers = {name: Viewer(users[name], UserRole.MEMBER, teams=((users[f"{name}-team"], UserRole.ADMIN),)) for name in ("ada", "bob")}
     wrong: list[str] = []
     for table in TABLES:
         for name in ("ada", "bob"):
-            owned = owner_condition(table, users[name])
-            if owned is None:
+            conditions = [owner_condition(table, account) for account in viewers[name].accounts]
+            if conditions[0] is None:
                 continue
-            visible = func.coalesce(
-                POLICIES[table.name].condition(table, Viewer(users[name], UserRole.MEMBER)), false()
-            )  # WHERE keeps no null
+            owned = or_(*(condition for condition in conditions if condition is not None))
+            visible = func.coalesce(POLICIES[table.name].condition(table, viewers[name]), false())  # WHERE keeps no null
             expected = owned & (not isinstance(POLICIES[table.name], Internal))
             statement = select(
                 func.count().filter(owned).label("rows"), func.count().filter(visible.is_distinct_from(expected)).label("differing")

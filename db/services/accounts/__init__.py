@@ -12,6 +12,7 @@ from db.services.accounts.second_factors import SecondFactors, reset_second_fact
 from db.services.accounts.session_start import SignedIn
 from db.services.accounts.sessions import end_session, require_recent_check, revoke_other_sessions, revoke_session
 from db.services.accounts.sign_in import FactorRequired, SignIns
+from db.services.accounts.teams import create_team
 from db.services.accounts.tokens import add_token, new_token, record_token_use, replace_token, revoke_token, revoke_tokens
 from db.services.accounts.users import add_user, set_password_hash, update_account
 
@@ -30,6 +31,7 @@ __all__ = [
     "add_user",
     "administer",
     "create_api_key",
+    "create_team",
     "disable",
     "enable",
     "end_session",

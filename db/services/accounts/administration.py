@@ -10,10 +10,10 @@ from sqlalchemy import exists, func, select, update
 
 from db.core.audit import differences
 from db.core.checks import Checks
-from db.core.viewer import SYSTEM, UserRole, UserTier
+from db.core.viewer import SYSTEM, AccountKind, UserRole, UserTier
 from db.core.work import Work
-from db.errors import Forbidden, LastAdmin, NotFound
-from db.queries.accounts import has_email
+from db.errors import Forbidden, LastAdmin, NotFound, invalid
+from db.services.accounts.teams import revalidate_members
 from db.tables import User
 
 ADMINS_LOCK = 7_263_003  # of PostgreSQL's advisory locks: changes of admins, one after the other
@@ -25,7 +25,8 @@ _IS_ACTIVE_ADMIN = (User.role == UserRole.ADMIN) & User.disabled_at.is_(None) & 
 async def administer(work: Work, user_id: UUID, changes: Mapping[str, Any]) -> UUID:
     """Change a user, for open connections within seconds. `changes` may have role, tier, is_active and storage_quota_bytes (None: the tier's).
 
-    A disabled user's tokens are refused until they are enabled; their rows and jobs stay. Raises `Forbidden` for all but admins, `NotFound`,
+    A disabled user's tokens are refused until they are enabled; their rows and jobs stay. Nobody sees what a disabled team owns.
+    Raises `Forbidden` for all but admins, `NotFound`,
     `InvalidInput`, or `LastAdmin` if no active admin would be left.
     """
     work.viewer.require_admin()
@@ -35,13 +36,17 @@ async def administer(work: Work, user_id: UUID, changes: Mapping[str, Any]) -> U
     if work.viewer is not SYSTEM and not await work.scalar(select(exists().where(User.id == work.viewer.id, _IS_ACTIVE_ADMIN))):
         raise Forbidden("You are no admin any more.")
     is_user = (User.id == user_id) & User.deleted_at.is_(None)
-    columns = (User.role, User.tier, User.storage_quota_bytes, User.disabled_at.is_(None).label("is_active"))
+    columns = (User.kind, User.role, User.tier, User.storage_quota_bytes, User.disabled_at.is_(None).label("is_active"))
     user = await work.first(select(*columns, _IS_ACTIVE_ADMIN.label("was_admin")).where(is_user))
     if user is None:
         raise NotFound(str(user_id))
+    if user.kind is not AccountKind.PERSON and values.get("role", UserRole.MEMBER) is not UserRole.MEMBER:
+        raise invalid("role", message="A team has the role MEMBER: what its members may do is in their memberships.")
     if values:
         await work.run(update(User).where(is_user).values(values))
         work.revalidate_sessions(user_id)
+        if user.kind is AccountKind.TEAM:
+            await revalidate_members(work, user_id)
         work.record("administer_user", "user", user_id, user_id, *differences(user, changes))
         if user.was_admin and not await work.scalar(select(exists().where(_IS_ACTIVE_ADMIN))):
             raise LastAdmin
@@ -88,7 +93,8 @@ async def enable(work: Work, email: str) -> None:
 
 
 async def _administer_by_email(work: Work, email: str, **changes: Any) -> None:
-    user_id: UUID | None = await work.scalar(select(User.id).where(has_email(email)))
+    has_address = (func.lower(User.email) == email.lower()) & User.deleted_at.is_(None)  # a team's too
+    user_id: UUID | None = await work.scalar(select(User.id).where(has_address))
     if user_id is None:
         raise NotFound(email)
     await administer(work, user_id, changes)

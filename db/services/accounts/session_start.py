@@ -12,6 +12,7 @@ from sqlalchemy import Boolean, ColumnElement, func, insert, literal_column, upd
 from db.core.networks import ClientInfo, client_network
 from db.core.viewer import UserRole, UserTier, Viewer
 from db.core.work import Work
+from db.queries.accounts import TEAMS, is_person, memberships
 from db.services.accounts import user_agents
 from db.services.accounts.devices import note_device
 from db.services.accounts.sessions import start_session
@@ -20,7 +21,7 @@ from db.tables import LoginEvent, User, UserSession
 from db.tables.accounts import LoginMethod
 
 KNOWN_CLIENT_DAYS = 90  # after a sign-in, for which its network and browser are known to its account
-MAY_SIGN_IN = (User.deleted_at.is_(None), User.disabled_at.is_(None))
+MAY_SIGN_IN = (is_person(), User.disabled_at.is_(None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ async def begin_session(
     """Begin a session, recorded as `action`, and set `values` of the user; None if `is_same` does not hold, or the user may not sign in any more."""
     statement = update(User).where(User.id == user_id, *MAY_SIGN_IN, *is_same).values(last_login_at=func.now(), **values)
     is_first = literal_column("old.last_login_at IS NULL", Boolean).label("is_first")
-    user = await work.first(statement.returning(User.email, User.role, User.tier, is_first))
+    user = await work.first(statement.returning(User.email, User.role, User.tier, TEAMS.label("teams"), is_first))
     if user is None:
         return None
     lifetime, idle_timeout = timedelta(seconds=settings.session_lifetime), timedelta(seconds=settings.session_idle_timeout)
@@ -53,7 +54,7 @@ async def begin_session(
     await note_device(work, user_id, user.email, session_id, client, is_first_sign_in=user.is_first)
     role: UserRole = user.role
     tier: UserTier = user.tier
-    viewer = Viewer(user_id, role, session_id, tier, is_session=True)
+    viewer = Viewer(user_id, role, session_id, tier, is_session=True, teams=memberships(user.teams))
     work.record(action, "session", session_id, user_id, after={"method": method}, actor=viewer)
     return SignedIn(viewer, token)
 

@@ -19,6 +19,9 @@ from db.services.accounts.sessions import end_sessions
 from db.services.accounts.tokens import new_token, store_token
 from db.tables import User
 
+TEAM_DOMAIN = "teams.invalid"
+"""Of the addresses of teams, which receive no mail (RFC 2606)."""
+
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.?[^@\s]*")
 _USERNAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -27,6 +30,8 @@ def check_email(checks: Checks, email: str, name: str) -> None:
     """Add an issue named `name` for what is no address."""
     if not _EMAIL.fullmatch(email) or len(email) > 254 or not email.isprintable():
         checks.add(name, message=f"{email!r} is not an e-mail address; write it as name@domain.")
+    elif email.lower().endswith(f"@{TEAM_DOMAIN}"):
+        checks.add(name, message=f"Addresses at {TEAM_DOMAIN} stand for teams, and receive no mail. Give another.")
 
 
 async def add_user(
