@@ -157,6 +157,19 @@ class Unavailable(StateError):
 
 
 @dataclass
+class StoreRefused(Unavailable):
+    """The object store answers, and refuses the credentials: waiting does not help. `reason` is its code, or the status of its answer."""
+
+    reason: str = ""
+
+    def __str__(self) -> str:
+        return (
+            f"The {self.service} refused the credentials of Trellis ({self.reason}). Its operator must correct TRELLIS_S3_ACCESS_KEY_ID and "
+            "TRELLIS_S3_SECRET_ACCESS_KEY, or allow them to use the bucket."
+        )
+
+
+@dataclass
 class InvalidCredentials(StateError):
     """Nobody can sign in with these credentials; the text is the same whatever is wrong with them."""
 

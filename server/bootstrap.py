@@ -6,7 +6,6 @@ import asyncio
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
-from uuid import UUID
 
 import asyncpg
 import structlog
@@ -16,7 +15,7 @@ from db.core.viewer import SYSTEM
 from db.core.work import Database
 from db.errors import StateError
 from db.migrations import upgrade
-from db.services.accounts import ensure_admin, new_token
+from db.services.accounts import ensure_admin, knows_token, new_token
 from db.settings import StateSettings
 from db.stores.objects import ObjectStore
 from db.stores.redis import connect
@@ -47,10 +46,24 @@ def prepare(settings: StateSettings, admin_token_file: Path | None = None) -> No
     upgrade(settings.database_url)
     project_steps_sync(settings.database_url)
     token = server_settings().admin_token.get_secret_value()
+    kept_token = None if admin_token_file is None else _read_token(admin_token_file)
+    if token and kept_token not in {None, token}:
+        log.warning(
+            "admin_token_file_outdated",
+            file=str(admin_token_file),
+            hint="TRELLIS_ADMIN_TOKEN is the admin's token, and the one in this file is not valid. Delete the file.",
+        )
     if not token and admin_token_file is not None:
-        token = _read_or_create_token(admin_token_file)
+        token = kept_token or _create_token(admin_token_file)
     with acting(Origin(AuditOrigin.COMMAND_LINE)):
-        asyncio.run(_ensure_bucket_and_admin(settings, token))
+        is_known = asyncio.run(_ensure_bucket_and_admin(settings, token))
+    if token and token == kept_token and not is_known:
+        log.warning(
+            "admin_token_of_another_database",
+            file=str(admin_token_file),
+            hint="The database, which may have been reset, did not know the token in this file. From now on it is the admin's token here too. For "
+            "another one, stop Trellis, delete the file and start again.",
+        )
     log.info("prepared", admin=bool(token))
 
 
@@ -72,22 +85,27 @@ async def _check_database(url: str) -> None:
     await connection.close()
 
 
-async def _ensure_bucket_and_admin(settings: StateSettings, token: str) -> UUID | None:
+async def _ensure_bucket_and_admin(settings: StateSettings, token: str) -> bool:
+    """Return whether the database knew the admin's token before."""
     async with ObjectStore.open(settings) as objects:
         await objects.ensure_bucket()
     if not token:
-        return None
+        return False
     async with (
         connect(settings.redis_url) as redis,
         Database.open(settings, RedisNoticePublisher(redis)) as database,
         database.work(SYSTEM) as work,
     ):
-        return await ensure_admin(work, server_settings().admin_email, token)
+        is_known = await knows_token(work, token)
+        await ensure_admin(work, server_settings().admin_email, token)
+        return is_known
 
 
-def _read_or_create_token(path: Path) -> str:
-    if path.exists() and (token := path.read_text().strip()):
-        return token
+def _read_token(path: Path) -> str | None:
+    return (path.read_text().strip() or None) if path.exists() else None
+
+
+def _create_token(path: Path) -> str:
     token = new_token()
     write_private(path, token + "\n")
     return token

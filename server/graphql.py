@@ -24,7 +24,7 @@ from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
 from strawberry.types import ExecutionResult
 
 from db.core.networks import ClientInfo
-from db.errors import Unavailable
+from db.errors import DatabaseNotMigrated, Unavailable
 from graph.core.session_cookie import SessionCookie
 from graph.execution.context import OperationContext, RequestServices
 from graph.execution.errors import to_client_errors
@@ -103,7 +103,7 @@ class GraphQLView(GraphQL[RequestServices, None]):
             response = self._error_response(request, HttpError(401, "UNAUTHENTICATED", str(error), {"WWW-Authenticate": "Bearer"}))
             if self.cookie_site(request).token(request.headers) is not None:  # the browser would be refused with every request
                 self._set_cookie(request, response, SessionCookie(is_cleared=True))
-        except Unavailable as error:
+        except (Unavailable, DatabaseNotMigrated) as error:
             response = self._error_response(request, HttpError(503, "UNAVAILABLE", error.message, {"Retry-After": "1"}))
         except Exception as error:  # noqa: BLE001 - rendered and logged as an operation's unexpected error is
             response = self._error_response(request, _to_http_error(error, request.state.request_id))

@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from db.core.work import Database
-from db.errors import DatabaseNotMigrated, Unavailable
+from db.errors import DatabaseNotMigrated, StoreRefused, Unavailable
 from db.migrations import revisions
 from db.queries.jobs import live_workers
 from db.settings import StateSettings
@@ -102,6 +102,12 @@ async def _probe(name: str, probe: Callable[[State], Awaitable[None]], state: St
         return ProbeResult(up=False, reason=str(error))
     except DatabaseNotMigrated:
         return ProbeResult(up=False, reason="the database has no tables yet: run `trellis migrate`")
+    except StoreRefused as error:
+        log.warning("object_store_refused", detail=error.detail)
+        return ProbeResult(
+            up=False,
+            reason=f"refused the credentials ({error.reason}): correct TRELLIS_S3_ACCESS_KEY_ID and TRELLIS_S3_SECRET_ACCESS_KEY, or what they allow",
+        )
     except Unavailable as error:
         log.info("service_down", service=name, detail=error.detail)
         return ProbeResult(up=False, reason="does not answer, or refuses the connection")

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from db.core.audit import AuditOrigin, Origin, acting
-from db.errors import Unavailable
+from db.errors import DatabaseNotMigrated, Unavailable
 from db.services import accounts
 from graph.core.session_cookie import SessionCookie
 from server.auth import InvalidToken, authenticate, bearer_token
@@ -40,7 +40,7 @@ def route(state: StateSettings) -> Route:
             return _refused(request, error)
         except InvalidToken as error:
             return _refused(request, HttpError(401, "UNAUTHENTICATED", str(error), {"WWW-Authenticate": "Bearer"}))
-        except Unavailable as error:
+        except (Unavailable, DatabaseNotMigrated) as error:
             return _refused(request, HttpError(503, "UNAVAILABLE", error.message, {"Retry-After": "1"}))
         header = site.set_cookie(cookie)
         return Response(status_code=204, headers={"Cache-Control": "no-store", **({"Set-Cookie": header} if header else {})})

@@ -10,6 +10,7 @@ import binascii
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any, Literal
 from uuid import UUID
 
@@ -52,7 +53,7 @@ _INTEGER_BITS = ((SmallInteger, 15), (BigInteger, 63), (Integer, 31))  # first m
 class Sort:
     """The order of a list: `column`, then the row's key, both in one direction; nulls come last in both directions.
 
-    `name` is in cursors, so that a cursor of another order is refused. `kind` is the Python type of the column's values.
+    `name` and the list are in cursors, so that a cursor of another order or list is refused. `kind` is the Python type of the column's values.
     """
 
     name: str
@@ -61,6 +62,12 @@ class Sort:
     descending: bool = True
     kind: Literal["time", "text", "int", "float"] = "time"
     nullable: bool = False
+    named_list: str | None = None
+    """The list's name in cursors, if it is not that of the key's table."""
+
+    @cached_property
+    def list_name(self) -> str:
+        return self.named_list or self.key.table.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,19 +102,19 @@ class Page:
 
 
 def encode_cursor(sort: Sort, value: Any, key: UUID) -> str:
-    """Return an opaque cursor: the order's name and the row's position in it."""
+    """Return an opaque cursor: the order's name, the row's position in it, and the list's name."""
     json_value = value.isoformat() if isinstance(value, datetime) else value
-    return base64.urlsafe_b64encode(orjson.dumps([sort.name, json_value, key.hex])).decode().rstrip("=")
+    return base64.urlsafe_b64encode(orjson.dumps([sort.name, json_value, key.hex, sort.list_name])).decode().rstrip("=")
 
 
 def decode_cursor(sort: Sort, cursor: str) -> tuple[Any, UUID]:
     """Return the sort value and key of a cursor of this order. Raises `InvalidCursor` for anything else."""
     invalid_cursor = InvalidCursor(f"The cursor {cursor[:60]!r} does not belong to this list in this order. Start again without a cursor.")
     try:
-        name, value, key = orjson.loads(base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True))
+        name, value, key, *lists = orjson.loads(base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True))
     except (ValueError, TypeError, binascii.Error):
         raise invalid_cursor from None
-    if name != sort.name:
+    if name != sort.name or lists not in ([], [sort.list_name]):  # cursors of earlier releases do not name the list
         raise invalid_cursor
     try:
         row_key = UUID(hex=key)

@@ -56,6 +56,6 @@ def _condition_on(name: str) -> Callable[[Any], Iterable[ColumnElement[bool]]]:
 
 listing = Listing(
     _listed,
-    lambda _: Sort("createdAt", _column("created_at"), _column("id")),
+    lambda _: Sort("createdAt", _column("created_at"), _column("id"), named_list=_TABLE.name),
     Filters(AuditEvent, **{name: _condition_on(name) for name in _FILTERED}),
 )

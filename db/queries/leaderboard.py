@@ -124,7 +124,9 @@ class _Positions:
     @classmethod
     def of(cls, page_slice: Slice, order: MetricOrder) -> _Positions:
         name = f"metric.{order.descending:d}.{order.metric}"
-        ranked = Sort(name, RunMetric.last, RunMetric.run_id, order.descending, "float")  # both are columns of the index
+        ranked = Sort(
+            name, RunMetric.last, RunMetric.run_id, order.descending, "float", named_list=Run.__tablename__
+        )  # both are columns of the index
         null_value: ColumnElement[Any] = cast(null(), Double)
         unranked = Sort(name, null_value, Run.id, order.descending, "float", nullable=True)
         after_in_unranked = None if page_slice.after is None else decode_cursor(unranked, page_slice.after)[0] is None

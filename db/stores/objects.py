@@ -21,7 +21,7 @@ import aioboto3
 import aiohttp
 from botocore.exceptions import BotoCoreError, ClientError
 
-from db.errors import StateError, Unavailable
+from db.errors import StateError, StoreRefused, Unavailable
 from db.settings import StateSettings
 from db.stores.s3 import Body, S3Client, s3_client
 
@@ -40,6 +40,7 @@ ABORT_TIMEOUT = 2.0  # seconds for aborting a multipart upload: a caller that fa
 COPY_TIMEOUT = 3_600.0
 SERVICE = "object storage"
 MISSING_CODES = frozenset({"404", "NoSuchKey", "NotFound"})
+REFUSED_STATUSES = frozenset({401, 403})
 
 
 @dataclass
@@ -114,7 +115,7 @@ class ObjectStore:
         """Create the bucket if it does not exist."""
         with _translate_errors():
             try:
-                await self._client.head_bucket(Bucket=self.bucket)
+                await self._head_bucket()
             except ClientError as error:
                 if _error_code(error) not in MISSING_CODES | {"NoSuchBucket"}:
                     raise
@@ -130,7 +131,15 @@ class ObjectStore:
     async def check(self) -> None:
         """Return if the store replies and has the bucket; else raise."""
         with _translate_errors():
+            await self._head_bucket()
+
+    async def _head_bucket(self) -> None:
+        try:
             await self._client.head_bucket(Bucket=self.bucket)
+        except ClientError as error:
+            if _status(error) in REFUSED_STATUSES:  # the answer to HEAD has no body, and so no code that says what is wrong
+                await self._client.list_objects_v2(Bucket=self.bucket, MaxKeys=1)
+            raise
 
     async def presign_put(self, key: str, size: int, content_type: str, sha256_hex: str | None, expires: int) -> tuple[str, dict[str, str]]:
         """Return a URL that accepts one file of exactly `size` bytes for `expires` seconds, and the headers to send with it, all signed.
@@ -399,6 +408,11 @@ def _error_code(error: ClientError) -> str:
     return cast("dict[str, dict[str, str]]", error.response).get("Error", {}).get("Code", "")
 
 
+def _status(error: ClientError) -> int | None:
+    response = cast("dict[str, Any]", error.response)
+    return response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+
+
 @contextmanager
 def _translate_errors(key: str | None = None) -> Generator[None]:
     """Translate the client's exceptions into ours; a missing object becomes `ObjectMissing` if `key` is given."""
@@ -407,6 +421,9 @@ def _translate_errors(key: str | None = None) -> Generator[None]:
     except ClientError as error:
         if key is not None and _error_code(error) in MISSING_CODES:
             raise ObjectMissing(key) from error
+        if (status := _status(error)) in REFUSED_STATUSES:
+            code = _error_code(error)
+            raise StoreRefused(SERVICE, str(error), f"status {status}" if code == str(status) else f"{code}, status {status}") from error
         raise Unavailable(SERVICE, str(error)) from error
     except (BotoCoreError, aiohttp.ClientError, TimeoutError, OSError) as error:
         raise Unavailable(SERVICE, repr(error)) from error

@@ -54,6 +54,7 @@ _CODES_BY_EXCEPTION: tuple[tuple[type[Exception], str], ...] = (
     (errors.InvalidCursor, "BAD_USER_INPUT"),
     (errors.InvalidInput, "BAD_USER_INPUT"),
     (errors.Unavailable, "UNAVAILABLE"),
+    (errors.DatabaseNotMigrated, "UNAVAILABLE"),
     (errors.NoSecretKey, "UNAVAILABLE"),
 )
 # The SQLSTATEs that clients should know: a character that no text column takes (NUL), one that the encoding lacks, and a statement that

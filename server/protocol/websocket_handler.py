@@ -23,7 +23,7 @@ from strawberry.subscriptions.protocols.graphql_transport_ws.types import Connec
 from strawberry.types import ExecutionResult
 from strawberry.types.execution import PreExecutionError
 
-from db.errors import Unavailable
+from db.errors import DatabaseNotMigrated, Unavailable
 from graph.execution.context import OperationContext, RequestServices
 from graph.execution.errors import to_client_errors
 from graph.execution.subscriptions import SharedResult
@@ -162,7 +162,7 @@ class WebSocketHandler(BaseGraphQLTransportWSHandler[RequestServices, None]):
             await self._close(FORBIDDEN, "Forbidden")
         except HttpError as error:
             await self._close(TOO_MANY_REQUESTS, str(error))
-        except Unavailable:
+        except (Unavailable, DatabaseNotMigrated):
             await self._close(TRY_AGAIN, "Try again later")
         else:
             self._viewer = viewer

@@ -233,6 +233,25 @@ async def test_a_cursor_with_a_number_that_its_column_cannot_hold_is_refused(ada
     assert refused.value.codes == ["BAD_USER_INPUT"]
 
 
+async def test_a_cursor_of_another_list_is_refused(ada: Client) -> None:
+    await ada.create_dataset("a")
+    cursor = (await ada.one(NAMES))["pageInfo"]["endCursor"]
+    with pytest.raises(GraphQLErrors) as refused:
+        await ada.one("query($after: String) { pipelines(after: $after) { edges { cursor } } }", after=cursor)
+    assert refused.value.codes == ["BAD_USER_INPUT"]
+    assert "does not belong to this list in this order. Start again without a cursor." in str(refused.value)
+
+
+async def test_a_cursor_of_an_earlier_release_names_no_list_and_goes_on(ada: Client) -> None:
+    for name in ("a", "b"):
+        await ada.create_dataset(name)
+    cursor = (await ada.one(NAMES, first=1))["pageInfo"]["endCursor"]
+    place = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    assert place[3:] == ["datasets"]
+    earlier = base64.urlsafe_b64encode(json.dumps(place[:3]).encode()).decode()
+    assert [edge["node"]["name"] for edge in (await ada.one(NAMES, after=earlier))["edges"]] == ["a"]
+
+
 async def test_a_cursor_of_another_order_is_refused(ada: Client) -> None:
     await ada.create_dataset("a")
     cursor = (await ada.one(NAMES))["pageInfo"]["endCursor"]

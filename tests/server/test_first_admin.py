@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
+from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
+from structlog.testing import capture_logs
 
 from db.core.viewer import SYSTEM, UserRole
 from db.core.work import Database
 from db.services import accounts
 from db.settings import StateSettings
+from server.bootstrap import prepare
+from server.settings import ServerSettings
 from tests.client import Client
 from tests.conftest import LiveServer, clean_tables
 from tests.server.test_jobs_command import trellis
@@ -108,3 +114,27 @@ async def test_a_token_of_someone_else_is_taken_over(empty: None, database: Data
     await start(database)
     assert await viewer(live_server, bob_token) is None
     assert await viewer(live_server, other) == ("bob@example.org", "bob", "MEMBER")
+
+
+async def test_a_token_file_of_another_database_or_time_is_told(
+    empty: None, settings: StateSettings, live_server: LiveServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "admin-token"
+
+    async def said() -> list[str]:
+        with capture_logs() as entries:
+            await asyncio.to_thread(prepare, settings, file)
+        return [entry["event"] for entry in entries if entry["event"].startswith("admin_token")]
+
+    assert await said() == []
+    created = file.read_text().strip()
+    assert await said() == []
+    file.write_text("token-of-the-database-before\n")
+    assert await said() == ["admin_token_of_another_database"]
+    assert await viewer(live_server, created) is None
+    assert await viewer(live_server, "token-of-the-database-before") == (ADMIN, "admin", "ADMIN")
+    assert await said() == []
+    monkeypatch.setattr("server.bootstrap.server_settings", lambda: ServerSettings(admin_token=SecretStr(TOKEN)))
+    assert await said() == ["admin_token_file_outdated"]
+    assert await viewer(live_server, "token-of-the-database-before") is None
+    assert await viewer(live_server, TOKEN) == (ADMIN, "admin", "ADMIN")

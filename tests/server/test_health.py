@@ -25,6 +25,7 @@ from db.streams.feed import Feed, Revalidation
 from db.streams.job_watch import ChangeQueries
 from server import health
 from server.uvicorn_config import STARTUP_FAILURE
+from tests.server.serving import serving
 from tests.server.test_jobs_command import trellis
 
 UNREACHABLE = "127.0.0.1:1"
@@ -86,6 +87,22 @@ async def test_without_redis_and_s3_it_is_degraded_and_says_why(settings: StateS
         assert UNREACHABLE not in answer.text
 
 
+async def test_a_store_that_refuses_the_keys_is_told_from_one_that_is_away(settings: StateSettings, live_worker: None) -> None:
+    async with health_client(settings, s3_access_key_id="somebodyelse") as client:
+        answer = await client.get("/readyz")
+        assert (answer.status_code, answer.json()["status"]) == (200, "degraded")
+        assert answer.json()["services"]["s3"] == {
+            "state": "down",
+            "reason": "refused the credentials (InvalidAccessKeyId, status 403): correct TRELLIS_S3_ACCESS_KEY_ID and "
+            "TRELLIS_S3_SECRET_ACCESS_KEY, or what they allow",
+        }
+    migrated = await trellis("migrate", TRELLIS_S3_ACCESS_KEY_ID="somebodyelse")
+    assert migrated.returncode == 1
+    assert migrated.stderr.splitlines()[-1].startswith(
+        "The object storage refused the credentials of Trellis (InvalidAccessKeyId, status 403)."
+    )
+
+
 async def test_without_postgres_it_is_unavailable_within_seconds_and_still_alive(settings: StateSettings) -> None:
     async with health_client(settings, database_url=f"postgresql://trellis:secret@{UNREACHABLE}/trellis") as client:
         began = time.monotonic()
@@ -99,8 +116,10 @@ async def test_without_postgres_it_is_unavailable_within_seconds_and_still_alive
         assert (alive.status_code, alive.text) == (200, "alive\n")
 
 
-async def test_a_database_without_this_release_says_so(settings: StateSettings, database: Database) -> None:
-    """Not ready until it is migrated; each command and a worker say in one line what to do."""
+async def test_a_database_without_this_release_says_so(
+    settings: StateSettings, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not ready until it is migrated; the API, each command and a worker say in one line what to do."""
     base, name = settings.database_url.rsplit("/", 1)
     name += "_bare"
     async with database.read() as connection:
@@ -119,6 +138,21 @@ async def test_a_database_without_this_release_says_so(settings: StateSettings, 
             assert answer.json()["services"]["postgres"]["reason"] == (
                 f"the database is at revision 0001, this release needs {revisions()[-1]}: run `trellis migrate`"
             )
+        monkeypatch.setattr("server.app.state_settings", lambda: settings.model_copy(update={"database_url": f"{base}/{name}"}))
+        async with serving() as url, httpx.AsyncClient() as client:
+            authorization = {"Authorization": "Bearer trk_of-another-database"}
+            answer = await client.post(f"{url}/graphql", json={"query": "{ viewer { username } }"}, headers=authorization)
+            (error,) = answer.json()["errors"]
+            assert error["extensions"]["code"] == "UNAVAILABLE"
+            assert (answer.status_code, error["message"]) == (
+                503,
+                'The database of TRELLIS_DATABASE_URL is not that of this release: relation "users" does not exist. Run `trellis migrate` first.',
+            )
+            login = 'mutation { login(input: {login: "ada", password: "a long password"}) { __typename } }'
+            (error,) = (await client.post(f"{url}/graphql", json={"query": login})).json()["errors"]
+            assert (error["extensions"]["code"], "Run `trellis migrate` first." in error["message"]) == ("UNAVAILABLE", True)
+            answer = await client.post(f"{url}/auth/cookie", headers={**authorization, "GraphQL-Preflight": "1", "Origin": url})
+            assert (answer.status_code, "Run `trellis migrate` first." in answer.text) == (503, True)
         for command in (("user", "add", "eve@example.org", "--username", "eve"), ("jobs", "list"), ("worker",)):
             said = await trellis(*command, TRELLIS_DATABASE_URL=f"{base}/{name}")
             assert said.returncode == 1

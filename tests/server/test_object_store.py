@@ -13,8 +13,9 @@ from urllib.parse import urlsplit
 import httpx
 import psutil
 import pytest
+from pydantic import SecretStr
 
-from db.errors import Unavailable
+from db.errors import StoreRefused, Unavailable
 from db.settings import StateSettings
 from db.stores.objects import MIB, PART_SIZE, ObjectMissing, ObjectStore, content_disposition
 from db.stores.s3 import S3Client
@@ -196,14 +197,30 @@ async def test_an_object_that_is_not_there_is_named(store: ObjectStore, tmp_path
             await attempt
 
 
-async def test_a_store_that_is_away_or_refuses_us_is_unavailable(settings: StateSettings) -> None:
-    wrong_key = settings.model_copy(update={"s3_access_key_id": "somebodyelse"})
-    nobody = settings.model_copy(update={"s3_endpoint_url": "http://127.0.0.1:1"})
-    for other in (wrong_key, nobody):
-        async with ObjectStore.open(other) as store:
-            for attempt in (store.check(), store.read("a", 1)):
-                with pytest.raises(Unavailable, match="object storage"):
-                    await attempt
+async def test_a_store_that_is_away_is_unavailable(settings: StateSettings) -> None:
+    async with ObjectStore.open(settings.model_copy(update={"s3_endpoint_url": "http://127.0.0.1:1"})) as store:
+        for attempt in (store.check(), store.read("a", 1)):
+            with pytest.raises(Unavailable, match="object storage") as error:
+                await attempt
+            assert not isinstance(error.value, StoreRefused)
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"s3_access_key_id": "somebodyelse"}, "InvalidAccessKeyId"),
+        ({"s3_secret_access_key": SecretStr("another secret")}, "SignatureDoesNotMatch"),
+    ],
+)
+async def test_a_store_that_refuses_the_credentials_says_so(settings: StateSettings, changes: dict[str, Any], code: str) -> None:
+    async with ObjectStore.open(settings.model_copy(update=changes)) as store:
+        for attempt in (store.check(), store.ensure_bucket(), store.read("a", 1), store.copy("a", "b")):
+            with pytest.raises(StoreRefused, match="refused the credentials of Trellis") as error:
+                await attempt
+            assert error.value.reason in ("status 403", f"{code}, status 403")
+        for attempt in (store.check(), store.ensure_bucket(), store.read("a", 1)):
+            with pytest.raises(StoreRefused, match=f"{code}, status 403"):
+                await attempt
 
 
 @pytest.mark.parametrize(

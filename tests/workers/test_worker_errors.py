@@ -17,6 +17,7 @@ from sqlalchemy import Row
 
 from db.core.work import Work
 from db.services.jobs import Failure
+from db.settings import StateSettings
 from db.stores.objects import ObjectStore
 from db.tables.jobstates import JobStatus
 from tests.workers.in_process_worker import RunningWorker
@@ -61,6 +62,28 @@ async def test_what_goes_wrong_after_a_body_was_ordered_uses_a_try(harness: Work
     async with running_worker(task):
         job = await harness.wait_for_status(await harness.submit("none", max_tries=1), JobStatus.FAILED)
     assert (job.error["code"], job.attempt, job.tries, job.losses) == ("DISK_FULL", 1, 1, 0)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_a_store_that_refuses_the_keys_ends_a_job_after_its_tries(
+    harness: WorkerHarness, running_worker: RunningWorker, settings: StateSettings, when: str
+) -> None:
+    """Wrong keys are no outage, for which a job would wait without end."""
+
+    async def task(attempt: Attempt) -> Effects:
+        if when == "after":
+            await attempt.run_body(QUICK_BODY, attempt.job.parameters["spec"])
+        async with ObjectStore.open(settings.model_copy(update={"s3_access_key_id": "somebodyelse"})) as refusing:
+            await refusing.read("a", 1)
+        return no_effects
+
+    async with running_worker(task, backoff_base="0.1"):
+        job = await harness.wait_for_status(await harness.submit("none", max_tries=2), JobStatus.FAILED)
+    assert (job.error["code"], job.tries, job.losses, job.postponements) == ("STORE_REFUSED", 2, 0, 0)
+    assert job.error["message"] == (
+        "The object storage refused the credentials of Trellis (InvalidAccessKeyId, status 403). Its operator must correct "
+        "TRELLIS_S3_ACCESS_KEY_ID and TRELLIS_S3_SECRET_ACCESS_KEY, or allow them to use the bucket."
+    )
 
 
 async def test_a_jobs_time_is_for_all_that_it_does_and_not_for_its_body_alone(

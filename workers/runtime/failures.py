@@ -9,7 +9,7 @@ from dataclasses import replace
 from sqlalchemy.exc import DBAPIError
 
 from db.core.work import TRANSIENT_SQLSTATES
-from db.errors import Unavailable
+from db.errors import StoreRefused, Unavailable
 from db.services.jobs import Failure
 from db.stores.objects import ObjectMissing
 from workers.runtime.frames import sanitize
@@ -29,7 +29,7 @@ class BodyFailed(Exception):
 def is_transient(error: BaseException) -> bool:
     """Whether a write that failed may succeed on a retry."""
     if isinstance(error, Unavailable):
-        return True
+        return not isinstance(error, StoreRefused)
     code = sqlstate(error)
     return code is not None and (code in TRANSIENT_SQLSTATES or code.startswith(_INSUFFICIENT_RESOURCES))
 
@@ -47,7 +47,7 @@ def failure_of(error: BaseException, *, body_started: bool) -> Failure:
     """
     failure = _failure(error)
     worker_lost = failure.worker_lost or (
-        failure.retryable and not failure.service_unavailable and not body_started and not isinstance(error, BodyFailed)
+        failure.retryable and not failure.service_unavailable and not body_started and not isinstance(error, BodyFailed | StoreRefused)
     )
     traceback_text = None if failure.traceback is None else sanitize(failure.traceback)
     column = None if failure.column is None else sanitize(failure.column)
@@ -63,6 +63,8 @@ def _failure(error: BaseException) -> Failure:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         message = "The worker has no disk space left for the files of the job. Free some, or start a worker with more."
         return Failure("DISK_FULL", message, retryable=True, traceback=traceback_text)
+    if isinstance(error, StoreRefused):
+        return Failure("STORE_REFUSED", error.message, retryable=True, traceback=traceback_text)
     if isinstance(error, Unavailable):
         return Failure("UNAVAILABLE", error.message, retryable=True, traceback=traceback_text, service_unavailable=True)
     if isinstance(error, ForkserverUnavailable):

@@ -3,7 +3,7 @@
 from db.services.accounts.administration import administer, disable, enable, set_quota, set_role, set_tier
 from db.services.accounts.api_keys import NewKey, create_api_key, revoke_api_key
 from db.services.accounts.email_changes import EmailChanges
-from db.services.accounts.first_admin import ensure_admin
+from db.services.accounts.first_admin import ensure_admin, knows_token
 from db.services.accounts.invitations import first_admin_id, invite, revoke_invitation
 from db.services.accounts.password_changes import PasswordChanges
 from db.services.accounts.passwords import password_hash
@@ -38,6 +38,7 @@ __all__ = [
     "ensure_admin",
     "first_admin_id",
     "invite",
+    "knows_token",
     "new_token",
     "password_hash",
     "record_token_use",

@@ -56,6 +56,11 @@ async def ensure_admin(work: Work, email: str, token: str) -> UUID:
     return user_id
 
 
+async def knows_token(work: Work, token: str) -> bool:
+    """Whether the database has the token, valid or not."""
+    return bool(await work.scalar(select(ApiKey.id).where(ApiKey.token_sha256 == token_hash(token))))
+
+
 async def _find_or_create(work: Work, email: str) -> UUID:
     user = await work.first(select(User.id, User.role, User.disabled_at).where(has_email(email)))
     if user is not None:
