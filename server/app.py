@@ -19,7 +19,7 @@ from starlette.routing import Route, WebSocketRoute
 from db.core.work import Database
 from db.limits.sign_in_attempts import SignInAttempts
 from db.queries import accounts, jobchanges, jobevents
-from db.services.accounts import EmailChanges, PasswordChanges, Registrations, SecondFactors, SignIns
+from db.services.accounts import EmailChanges, PasswordChanges, ProviderSignIns, Registrations, SecondFactors, SignIns
 from db.services.accounts.passwords import HashingThreads
 from db.settings import state_settings
 from db.stores.objects import ObjectStore
@@ -33,6 +33,8 @@ from server import console, health, sign_in_cookie
 from server.api_usage import ApiUsage
 from server.graphql import COST_HEADER, PLAN_HEADER, REQUEST_ID_HEADER, GraphQLView
 from server.metrics import measure_process
+from server.oauth.providers import Providers
+from server.oauth.routes import routes as oauth_routes
 from server.observability import ObservabilityMiddleware, record_rejection
 from server.protocol import csrf
 from server.protocol.http_errors import error_body
@@ -81,7 +83,10 @@ def create_app(settings: ServerSettings | None = None, spans: Spans | None = Non
             app.state.registrations = Registrations(database, attempts, hashing_threads, state)
             app.state.email_changes = EmailChanges(database, attempts, hashing_threads)
             app.state.second_factors = SecondFactors(database, attempts, hashing_threads, state)
+            app.state.provider_sign_ins = ProviderSignIns(database, attempts, app.state.sign_ins, state)
+            app.state.providers = Providers(settings)
             yield
+            await app.state.providers.close()
         if spans is not None:
             spans.close()
 
@@ -102,6 +107,7 @@ def create_app(settings: ServerSettings | None = None, spans: Spans | None = Non
             Route("/graphql/", _redirect_to_graphql, methods=["GET", "POST", "OPTIONS"]),
             WebSocketRoute("/graphql", view),
             sign_in_cookie.route(state),
+            *oauth_routes(state),
             *health.routes(settings),
             *console.routes(has_pages=settings.graphiql),
         ],

@@ -6,12 +6,13 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from db.core.base_settings import TrellisSettings
+from server.oauth.settings import MAX_PROVIDERS, ProviderName, SignInProvider
 
 MIN_TOKEN_LENGTH = 16
 # Where the API's processes keep their metrics, if there are several. prometheus_client looks for this variable when it is imported.
@@ -121,6 +122,12 @@ class ServerSettings(TrellisSettings):
         default=0,
         ge=0,
         description="`max-age` of Strict-Transport-Security. 0: no such header; the proxy that ends TLS sends it.",
+    )
+    sign_in_providers: Annotated[dict[ProviderName, SignInProvider], Field(max_length=MAX_PROVIDERS)] = Field(
+        default_factory=dict[str, SignInProvider],
+        description='Providers by which one can sign in, as JSON: `{"google": {"preset": "google", "client_id": "…", "client_secret": "…"}}`. The'
+        " presets are `google` and `github`; another provider of OpenID Connect has an `issuer`, `https://login.example.org`, instead, or one beside"
+        " `github` for GitHub Enterprise. `scopes` may be added. Register `<TRELLIS_PUBLIC_URL>/auth/<name>/callback` at the provider.",
     )
     embedded_durable: bool = Field(
         default=True,

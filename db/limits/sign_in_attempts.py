@@ -36,6 +36,7 @@ MAILS_PER_NETWORK = Limit(20, 3600)
 MAILS_PER_ADDRESS = Limit(3, 3600)
 MAILS_PER_ADDRESS_AND_DAY = Limit(10, 86_400)
 LINKS_PER_NETWORK = Limit(20, 300)
+FLOWS_PER_NETWORK = Limit(30, 300)  # sign-ins by providers that do not come back
 REDIS_TIMEOUT = 1.0  # seconds; a sign-in can wait longer than a read, and each process alone would grant attempts of its own
 
 
@@ -107,6 +108,17 @@ class SignInAttempts:
     async def give_back_link(self, address: str | None) -> None:
         """Give back what `take_link` took: the token was valid."""
         await self._return([(f"mail:link:{client_network(address)}", LINKS_PER_NETWORK)])
+
+    async def take_flow(self, address: str | None) -> None:
+        """Take a sign-in by a provider that a client's network begins. Raises `TooManyAttempts`."""
+        limit = FLOWS_PER_NETWORK
+        result = await self._buckets.take(f"sign-in:flow:{client_network(address)}", 1, limit.attempts, limit.seconds)
+        if not result.ok:
+            raise TooManyAttempts(result.retry_in)
+
+    async def give_back_flow(self, address: str | None) -> None:
+        """Give back what `take_flow` took: the provider knew who signs in."""
+        await self._return([(f"sign-in:flow:{client_network(address)}", FLOWS_PER_NETWORK)])
 
     async def _mail_wait(self, kind: str, email: str) -> float | None:
         """Take a mail to an address; return None, or the seconds to wait for the next one, and then none is taken."""

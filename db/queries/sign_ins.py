@@ -10,7 +10,7 @@ from db.core.page import Sort
 from db.core.policy import visible
 from db.core.sql import Rows
 from db.core.viewer import Viewer
-from db.tables import LoginEvent, UserSession
+from db.tables import LoginEvent, OAuthIdentity, UserSession
 
 _idle_expires_at = UserSession.last_active_at + UserSession.idle_seconds * literal_column("interval '1 second'", Interval)
 EXPIRES_AT = func.least(UserSession.expires_at, _idle_expires_at)
@@ -47,3 +47,11 @@ def login_events(viewer: Viewer) -> Rows:
 
 login_event_by_id = rows_by_key(login_events, LoginEvent.id)
 login_events_of_user = Listing(login_events, lambda _: Sort("createdAt", LoginEvent.created_at, LoginEvent.id), parent=LoginEvent.user_id)
+
+
+def oauth_identities(viewer: Viewer) -> Rows:
+    """The identities at providers that a viewer may see."""
+    return select(OAuthIdentity.__table__).where(visible(OAuthIdentity, viewer))
+
+
+oauth_identities_of_user = rows_by_parent(oauth_identities, OAuthIdentity.user_id, OAuthIdentity.linked_at, OAuthIdentity.id)

@@ -36,6 +36,7 @@ from db.tables.jobs import (
 )
 from db.tables.mail import EmailMessage
 from db.tables.models import Artifact, Model, ModelAliasEvent, ModelVersion
+from db.tables.oauth import OAuthFlow, OAuthIdentity
 from db.tables.pipelines import Pipeline, PipelineSnapshot, StepDefinition
 from db.tables.usage import ApiMetric, ApiRequest
 
@@ -72,6 +73,8 @@ __all__ = [
     "Model",
     "ModelAliasEvent",
     "ModelVersion",
+    "OAuthFlow",
+    "OAuthIdentity",
     "OwnerTurn",
     "Pipeline",
     "PipelineSnapshot",

@@ -211,12 +211,13 @@ class LoginMethod(StrEnum):
     PASSWORD = "password"  # noqa: S105 - the name of a method
     TOTP = "totp"
     BACKUP_CODE = "backup_code"
+    OAUTH = "oauth"
 
 
-class LoginChallenge(Table, policy=Internal("A challenge proves that a password was right; nobody reads the rows.")):
+class LoginChallenge(Table, policy=Internal("A challenge proves a first factor; nobody reads the rows.")):
     """A sign-in that waits for its second factor, found by the SHA-256 of its token.
 
-    `password_digest` is the SHA-256 of the hash of the password that was given: after a change of it, the challenge is void.
+    `password_digest` is the SHA-256 of the hash of the user's password, or of nothing: after a change of it, the challenge is void.
     """
 
     __tablename__ = "login_challenges"

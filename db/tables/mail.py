@@ -31,6 +31,8 @@ class EmailTemplate(StrEnum):
     TOTP_ADDED = "totp_added"
     TOTP_REMOVED = "totp_removed"
     BACKUP_CODES_REPLACED = "backup_codes_replaced"
+    IDENTITY_LINKED = "identity_linked"
+    IDENTITY_UNLINKED = "identity_unlinked"
 
 
 class EmailStatus(StrEnum):

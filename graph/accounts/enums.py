@@ -30,6 +30,7 @@ describe(
     PASSWORD="A password.",  # noqa: S106 - the description of a method
     TOTP="A code that an app shows for 30 seconds (TOTP, RFC 6238), after the password.",
     BACKUP_CODE="A backup code, after the password, which replaces the app's code once.",
+    OAUTH="The word of a provider, such as Google or GitHub, at which an identity is linked to the account.",
 )
 
 

@@ -174,6 +174,11 @@ class RegenerateBackupCodesInput:
     code: str = strawberry.field(description="The code that your app shows now, or a backup code.")
 
 
+@strawberry.input(name="UnlinkOAuthIdentityInput", description="The identity to unlink.")
+class UnlinkOAuthIdentityInput:
+    provider: str = strawberry.field(description="The provider, as `User.oauthIdentities` names it.")
+
+
 @strawberry.input(description="The API key to make.")
 class CreateApiKeyInput:
     name: str = strawberry.field(description="What it is for, 1 to 100 characters. Several keys may have one name.")

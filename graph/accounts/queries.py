@@ -89,6 +89,15 @@ class AccountQueries:
         loader = info.context.loaders.many(sign_ins.sessions_of_user, Session.of)
         return await loader.load(info.context.signed_in_viewer.id)
 
+    @query(
+        description="The providers by which one can sign in here, such as `google`; the operator sets them. A browser signs in at"
+        " `/auth/{provider}/start`, or, signed in already, links an identity to its account at `/auth/{provider}/start?link=1`.",
+        metadata=costs(0),
+        scope=Scope.PUBLIC,
+    )
+    async def sign_in_providers(self, info: Info) -> list[str]:
+        return list(info.context.sign_in_providers)
+
     api_keys: Connection[ApiKey] = listing(
         api_keys.listing,
         description="The API keys, newest first, with those that have expired or were revoked: yours, or everybody's if you are an admin.",

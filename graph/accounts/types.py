@@ -49,6 +49,20 @@ class LoginEvent(Node, prefix="login", found_by=sign_ins.login_event_by_id, scop
     created_at: datetime = strawberry.field(description="When it was tried.")
 
 
+@strawberry.type(description="An identity at a provider, such as Google or GitHub, that opens the account.")
+class OAuthIdentity:
+    provider: str = strawberry.field(description="The provider, as `signInProviders` names it.")
+    subject: str = strawberry.field(description="What the provider calls the person: an id, which it gives to nobody else.")
+    email: str | None = strawberry.field(
+        description="Their address at the provider, as of the last sign-in, for display; it plays no part in signing in."
+    )
+    linked_at: datetime = strawberry.field(description="When it was linked to the account.")
+
+    @classmethod
+    def of(cls, row: Any) -> Self:
+        return cls(provider=row.provider, subject=row.subject, email=row.email, linked_at=row.linked_at)
+
+
 @strawberry.type(description="What others may know of a user whose name they come across.")
 class Profile:
     account_id: strawberry.ID = strawberry.field(description="The id of the user.")
@@ -149,13 +163,13 @@ class User(Node, prefix="user", found_by=accounts.live_by_id, scope=Scope.READ):
         metadata=scoped(Scope.BILLING),
     )
     last_login_at: datetime | None = strawberry.field(
-        description="When they last signed in with a password; the use of API keys does not count.", metadata=scoped(Scope.ACCOUNT)
+        description="When they last signed in, by whatever means; the use of API keys does not count.", metadata=scoped(Scope.ACCOUNT)
     )
     password_changed_at: datetime | None = strawberry.field(
         description="When their password was last set after they were added.", metadata=scoped(Scope.ACCOUNT)
     )
     has_totp: bool = strawberry.field(
-        description="Whether signing in with their password also takes a code of an app, or a backup code.", metadata=scoped(Scope.ACCOUNT)
+        description="Whether signing in also takes a code of an app, or a backup code.", metadata=scoped(Scope.ACCOUNT)
     )
     backup_codes_left: int = strawberry.field(
         description="How many of their ten backup codes have not been used; 0 without `hasTotp`.", metadata=scoped(Scope.ACCOUNT)
@@ -177,6 +191,11 @@ class User(Node, prefix="user", found_by=accounts.live_by_id, scope=Scope.READ):
         sign_ins.login_events_of_user,
         description="The history of their sign-ins, failed ones included, newest first.",
         metadata=scoped(Scope.ACCOUNT),
+    )
+    oauth_identities: list[OAuthIdentity] = many(
+        sign_ins.oauth_identities_of_user,
+        metadata=costs(entries=5) | scoped(Scope.ACCOUNT),
+        description="The identities at providers that open the account, at most one of each provider, in the order in which they were linked.",
     )
     invitations: Connection[Invitation] = connection(
         invitation_queries.of_inviter,

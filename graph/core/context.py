@@ -71,6 +71,7 @@ class Context:
     registrations: Registrations | None = None
     email_changes: EmailChanges | None = None
     second_factors: SecondFactors | None = None
+    sign_in_providers: tuple[str, ...] = ()  # by which one can sign in, besides passwords
     cookie: SessionCookie = field(default_factory=SessionCookie)  # of the browser that sent the request
     session: Session | None = None  # of a subscription; knows whether its viewer is still signed in
     request_id: str = field(default_factory=lambda: uuid4().hex)

@@ -94,10 +94,10 @@ Metadata = dict[str, Any] | None  # the cost of the field, see `graph.core.costs
 
 
 def _root_field(
-    scope: Scope, description: str, metadata: Metadata, *, is_subscription: bool = False, is_mutation: bool = False
+    scope: Scope, description: str, metadata: Metadata, *, name: str | None = None, is_subscription: bool = False, is_mutation: bool = False
 ) -> Callable[[Resolver], Any]:
     def declare(resolver: Resolver) -> RootField:
-        field = RootField(description=description, metadata=metadata, is_subscription=is_subscription)
+        field = RootField(graphql_name=name, description=description, metadata=metadata, is_subscription=is_subscription)
         field.scope, field.is_mutation = scope, is_mutation
         return field(resolver)
 
@@ -109,9 +109,11 @@ def query(*, description: str, metadata: Metadata = None, scope: Scope = Scope.R
     return _root_field(scope, description, metadata)
 
 
-def mutation(*, description: str, metadata: Metadata = None, scope: Scope = Scope.WRITE) -> Callable[[Resolver], Any]:
-    """Declare a mutation, for users and keys that may write unless it names another scope."""
-    return _root_field(scope, description, metadata, is_mutation=True)
+def mutation(
+    *, description: str, metadata: Metadata = None, scope: Scope = Scope.WRITE, name: str | None = None
+) -> Callable[[Resolver], Any]:
+    """Declare a mutation, for users and keys that may write unless it names another scope. `name` is for one that is no camel case of the method's."""
+    return _root_field(scope, description, metadata, name=name, is_mutation=True)
 
 
 def subscription(*, description: str, metadata: Metadata = None, scope: Scope = Scope.READ) -> Callable[[Resolver], Any]:

@@ -38,6 +38,7 @@ class RequestServices:
     registrations: Registrations | None = None
     email_changes: EmailChanges | None = None
     second_factors: SecondFactors | None = None
+    sign_in_providers: tuple[str, ...] = ()  # by which one can sign in, besides passwords
     cookie: SessionCookie = field(default_factory=SessionCookie)  # what the response does with the browser's cookie
     shows_cost: bool = False  # whether `extensions` of results report the cost of the operation
     plan_requested: bool = False  # whether `extensions` of results report how the operation was executed, to those who may know
@@ -65,6 +66,7 @@ class RequestServices:
             self.registrations,
             self.email_changes,
             self.second_factors,
+            self.sign_in_providers,
             self.cookie,
             session,
             request_id or uuid4().hex,

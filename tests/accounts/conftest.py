@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import uvicorn
 from aiosmtpd.controller import UnthreadedController
 from pydantic import SecretStr
 
@@ -15,8 +16,12 @@ from db.core.work import Database
 from db.services import maintenance
 from db.services.accounts import codes
 from db.settings import StateSettings
+from server.oauth.settings import SignInProvider
+from server.settings import server_settings
 from tests.accounts.authenticator import Clock
+from tests.accounts.identity_provider import CLIENT_ID, CLIENT_SECRET, IdentityProvider, Realm, Visitor
 from tests.accounts.mailbox import Mailbox, Post
+from tests.conftest import LiveServer
 
 
 @pytest.fixture
@@ -36,3 +41,56 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(codes, "time", SimpleNamespace(time=lambda: clock.now))
     return clock
+
+
+@pytest.fixture(scope="session")
+async def identity_provider() -> AsyncGenerator[IdentityProvider]:
+    """A provider of identities, served by HTTP on a port of its own."""
+    provider = IdentityProvider()
+    server = uvicorn.Server(uvicorn.Config(provider.app, port=0, log_config=None, lifespan="off"))
+    server.install_signal_handlers = lambda: None  # pyright: ignore[reportAttributeAccessIssue] - pytest's own handlers stay
+    serving = asyncio.create_task(server._serve())
+    while not server.started:
+        await asyncio.sleep(0.01)
+    provider.url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    yield provider
+    server.should_exit = True
+    await serving
+
+
+AddProvider = Callable[..., Realm]
+
+
+@pytest.fixture
+def add_provider(identity_provider: IdentityProvider, monkeypatch: pytest.MonkeyPatch) -> AddProvider:
+    """Have people sign in by a realm of its own: `add_provider("one", sub="1", email="ada@example.com")`; its claims are those of its person."""
+    settings: dict[str, SignInProvider] = {}
+    monkeypatch.setattr(server_settings(), "sign_in_providers", settings)
+
+    def add(name: str, preset: str | None = None, /, **person: Any) -> Realm:
+        realm = identity_provider.add_realm(**person)
+        values = {"preset": preset, "issuer": realm.issuer, "client_id": CLIENT_ID, "client_secret": CLIENT_SECRET}
+        settings[name] = SignInProvider.model_validate(values)
+        return realm
+
+    return add
+
+
+@pytest.fixture
+async def open_visitor(live_server: LiveServer) -> AsyncGenerator[Callable[[], Visitor]]:
+    """Open browsers, each with cookies of its own."""
+    opened: list[Visitor] = []
+
+    def open_one() -> Visitor:
+        opened.append(Visitor(live_server.url))
+        return opened[-1]
+
+    yield open_one
+    for visitor in opened:
+        await visitor.http.aclose()
+
+
+@pytest.fixture
+async def visitor(open_visitor: Callable[[], Visitor]) -> Visitor:
+    """A browser, in which nobody is signed in."""
+    return open_visitor()

@@ -12,7 +12,7 @@ from db.services.accounts.api_keys import MAX_KEYS
 from db.services.accounts.sessions import RECENT
 from db.services.mail import compose
 from db.settings import state_settings
-from db.tables import AccountToken, ApiKey, EmailMessage, User, UserSession
+from db.tables import AccountToken, ApiKey, EmailMessage, OAuthIdentity, User, UserSession
 from tests.client import PASSWORD, Client
 from tests.endings import UNKNOWN, Endings, World, endings_of, key_of
 
@@ -276,3 +276,17 @@ async def revoke_api_key(world: World) -> Endings:
     key = (await world.ada.one("{ apiKeys { edges { node { id } } } }"))["edges"][0]["node"]["id"]
     yield "RevokeApiKeyPayload", {"id": key}
     yield "NotFound", {"id": f"apikey_{UNKNOWN}"}
+
+
+@endings_of("unlinkOAuthIdentity")
+async def unlink_oauth_identity(world: World) -> Endings:
+    await _signed_in(world)
+    owner = key_of((await world.ada.one("{ viewer { id } }"))["id"])
+    async with world.database.work(SYSTEM) as work:
+        for name in ("one", "two"):
+            await work.run(insert(OAuthIdentity).values(user_id=owner, provider=name, issuer=f"https://{name}.example.org", subject="7"))
+    yield "UnlinkOAuthIdentityPayload", {"provider": "one"}
+    yield "NotFound", {"provider": "one"}
+    async with world.database.work(SYSTEM) as work:
+        await work.run(update(User).where(User.id == owner).values(password_hash=None))
+    yield "WrongState", {"provider": "two"}

@@ -23,6 +23,9 @@ FROM users u, generate_series(1, :count) i WHERE u.username = :owner;
 INSERT INTO login_events (user_id, method, succeeded, reason, ip_address, user_agent)
 SELECT u.id, 'password', false, 'The password was wrong.', '192.0.2.1', 'curl/8.5.0' FROM users u, generate_series(1, :count) i WHERE u.username = :owner;
 
+INSERT INTO oauth_identities (user_id, provider, issuer, subject, email)
+SELECT u.id, 'provider-' || i, 'https://login.example.org/' || i, u.id, 'somebody@example.com' FROM users u, generate_series(1, :count) i WHERE u.username = :owner;
+
 INSERT INTO invitations (email, role, invited_by_id, expires_at)
 SELECT i || '@example.com', 'member', u.id, now() + interval '7 days' FROM users u, generate_series(1, :count) i WHERE u.username = :owner;
 
@@ -33,12 +36,16 @@ FROM users u, generate_series(1, :count) i WHERE u.username = :owner;
 
 _STATES = """
 INSERT INTO login_events (user_id, method, succeeded)
-SELECT u.id, m, true FROM users u, unnest(ARRAY['password', 'totp', 'backup_code']) m WHERE u.username = :owner;
+SELECT u.id, m, true FROM users u, unnest(ARRAY['password', 'totp', 'backup_code', 'oauth']) m WHERE u.username = :owner;
 
 INSERT INTO known_devices (user_id, network, browser, device) SELECT u.id, '192.0.2.0', 'Firefox', 'Linux' FROM users u WHERE u.username = :owner;
 
 INSERT INTO login_challenges (user_id, token_sha256, password_digest, expires_at)
 SELECT u.id, sha256(uuid_send(gen_random_uuid())), '', now() + interval '5 minutes' FROM users u WHERE u.username = :owner;
+
+INSERT INTO oauth_flows (secret_sha256, provider, next_path, session_id, expires_at)
+SELECT sha256(uuid_send(gen_random_uuid())), 'google', '/graphql', s.id, now() + interval '10 minutes'
+FROM sessions s JOIN users u ON u.id = s.user_id WHERE u.username = :owner;
 
 INSERT INTO sessions (user_id, token_sha256, expires_at, idle_seconds, network)
 SELECT u.id, sha256(uuid_send(gen_random_uuid())), now() + interval '1 day', 3600, 'unknown' FROM users u WHERE u.username = :owner;

@@ -118,7 +118,7 @@ async def test_a_mutation_ends_in_no_other_way_whatever_its_input(mutation: str,
 
 
 def snake_case(name: str) -> str:
-    return re.sub("([A-Z])", r"_\1", name).lower()
+    return re.sub("([A-Z])", r"_\1", name.replace("OAuth", "Oauth")).lower()
 
 
 def secrets_of(given: Mapping[str, Any]) -> list[str]:

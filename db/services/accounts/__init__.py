@@ -5,6 +5,8 @@ from db.services.accounts.api_keys import NewKey, create_api_key, revoke_api_key
 from db.services.accounts.email_changes import EmailChanges
 from db.services.accounts.first_admin import ensure_admin, knows_token
 from db.services.accounts.invitations import first_admin_id, invite, revoke_invitation
+from db.services.accounts.oauth import Identity, ProviderSignIns, unlink_identity
+from db.services.accounts.oauth_flows import Flow, FlowSecret
 from db.services.accounts.password_changes import PasswordChanges
 from db.services.accounts.passwords import password_hash
 from db.services.accounts.registrations import NewRegistration, Registrations, VerifiedAddress
@@ -19,9 +21,13 @@ from db.services.accounts.users import add_user, set_password_hash, update_accou
 __all__ = [
     "EmailChanges",
     "FactorRequired",
+    "Flow",
+    "FlowSecret",
+    "Identity",
     "NewKey",
     "NewRegistration",
     "PasswordChanges",
+    "ProviderSignIns",
     "Registrations",
     "SecondFactors",
     "SignIns",
@@ -55,5 +61,6 @@ __all__ = [
     "set_quota",
     "set_role",
     "set_tier",
+    "unlink_identity",
     "update_account",
 ]

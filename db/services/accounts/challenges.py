@@ -1,4 +1,4 @@
-"""Challenges: what a right password gives to a user with a second factor. One is valid for five minutes, and for one session."""
+"""Challenges: what a right password, or a provider's word, gives to a user with a second factor. One is valid for five minutes, and for one session."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ LIFETIME = timedelta(minutes=5)
 PREFIX = "trc_"
 
 
-async def create_challenge(work: Work, user_id: UUID, password_hash: str) -> str:
+async def create_challenge(work: Work, user_id: UUID, password_hash: str | None) -> str:
     """Return the token of a new challenge, which is not stored. It is void once the user has another hash."""
     token = f"{PREFIX}{secrets.token_urlsafe(32)}"
-    digest = hashlib.sha256(password_hash.encode()).digest()
+    digest = hashlib.sha256((password_hash or "").encode()).digest()
     values = {"user_id": user_id, "token_sha256": token_hash(token), "password_digest": digest, "expires_at": func.now() + LIFETIME}
     await work.run(insert(LoginChallenge).values(values))
     return token
@@ -50,7 +50,7 @@ def _is_valid() -> tuple[ColumnElement[bool], ...]:
     return (
         LoginChallenge.used_at.is_(None),
         LoginChallenge.expires_at > func.now(),
-        LoginChallenge.password_digest == func.sha256(func.convert_to(User.password_hash, "UTF8")),
+        LoginChallenge.password_digest == func.sha256(func.convert_to(func.coalesce(User.password_hash, ""), "UTF8")),
         User.totp_secret.is_not(None),
         User.deleted_at.is_(None),
         User.disabled_at.is_(None),

@@ -35,7 +35,7 @@ MAX_LOGIN_LENGTH = 254
 
 @dataclass(frozen=True, slots=True)
 class FactorRequired:
-    """The password was right, and a second factor is required. The challenge is shown once and not stored."""
+    """The first factor was right, and a second one is required. The challenge is shown once and not stored."""
 
     challenge: str
     methods: tuple[LoginMethod, ...]
@@ -61,6 +61,10 @@ class AttemptLimits(Protocol):
     async def take_link(self, address: str | None) -> None: ...
 
     async def give_back_link(self, address: str | None) -> None: ...
+
+    async def take_flow(self, address: str | None) -> None: ...
+
+    async def give_back_flow(self, address: str | None) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +134,17 @@ class SignIns:
         await self._attempts.give_back_code(pending.user_id, client.address, is_known_client=pending.is_known_client)
         return signed_in
 
+    async def begin_or_challenge(
+        self, work: Work, user: Row[Any], method: LoginMethod, client: ClientInfo
+    ) -> SignedIn | FactorRequired | None:
+        """Begin a session of a user who proved by `method` who they are, or ask for their second factor; None if they may not sign in.
+
+        The row has `id`, `password_hash` and `totp_secret`, and is locked.
+        """
+        if user.totp_secret is None:
+            return await begin_session(work, self._settings, user.id, method, client, User.totp_secret.is_(None), action="login")
+        return await self._challenge(work, user.id, method, client, User.totp_secret.is_not(None), password_hash=user.password_hash)
+
     async def _find(self, name: str, client: ClientInfo) -> _Account | None:
         statement = select(
             User.id,
@@ -155,7 +170,7 @@ class SignIns:
         is_same = (User.password_hash == password_hash) & has_factor
         async with self._database.work(SYSTEM) as work:
             if account.has_totp:
-                result = await self._challenge(work, account.id, client, is_same, password_hash=new_hash)
+                result = await self._challenge(work, account.id, LoginMethod.PASSWORD, client, is_same, password_hash=new_hash)
             else:
                 arguments = account.id, LoginMethod.PASSWORD, client, is_same
                 result = await begin_session(work, self._settings, *arguments, action="login", password_hash=new_hash)
@@ -164,13 +179,13 @@ class SignIns:
             return result
 
     async def _challenge(
-        self, work: Work, user_id: UUID, client: ClientInfo, is_same: ColumnElement[bool], *, password_hash: str
+        self, work: Work, user_id: UUID, method: LoginMethod, client: ClientInfo, is_same: ColumnElement[bool], *, password_hash: str | None
     ) -> FactorRequired | None:
-        """Ask for the second factor; None if the user was changed since the password was read."""
+        """Ask for the second factor; None if the user was changed since the credentials were read."""
         if not await work.run(update(User).where(User.id == user_id, *MAY_SIGN_IN, is_same).values(password_hash=password_hash)):
             return None
-        method = LoginMethod.PASSWORD
-        await record_sign_in(work, user_id, method, client, "The password was right, and a code was asked for.")
+        first = "The password was right" if method is LoginMethod.PASSWORD else "The provider knew the user"
+        await record_sign_in(work, user_id, method, client, f"{first}, and a code was asked for.")
         has_backup_codes = await work.scalar(select(exists().where(BackupCode.user_id == user_id, BackupCode.used_at.is_(None))))
         work.record("login", "user", user_id, user_id, after={"method": method, "needs_code": True})
         methods = (LoginMethod.TOTP, LoginMethod.BACKUP_CODE) if has_backup_codes else (LoginMethod.TOTP,)

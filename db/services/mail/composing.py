@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -20,6 +21,17 @@ from db.tables.accounts import TokenPurpose
 from db.tables.mail import EmailTemplate
 
 MAX_KEYS = 100  # listed in a mail
+_FIXED: Mapping[EmailTemplate, tuple[str, Callable[[], list[str]]]] = {
+    EmailTemplate.ADDRESS_TAKEN: ("You have an account already", registering.address_taken),
+    EmailTemplate.EMAIL_CHANGE_REQUESTED: ("A change of your address was requested", registering.email_change_requested),
+    EmailTemplate.EMAIL_CHANGED: ("Your address was changed", registering.email_changed),
+    EmailTemplate.TOTP_ADDED: ("Codes are asked for when you sign in", signing_in.totp_added),
+    EmailTemplate.TOTP_REMOVED: ("No codes are asked for any more when you sign in", signing_in.totp_removed),
+    EmailTemplate.BACKUP_CODES_REPLACED: ("You have new backup codes", signing_in.backup_codes_replaced),
+    EmailTemplate.IDENTITY_LINKED: ("Another way to sign in to your account", signing_in.identity_linked),
+    EmailTemplate.IDENTITY_UNLINKED: ("A way to sign in to your account was removed", signing_in.identity_unlinked),
+}
+"""The subjects and texts of mails that are the same for everybody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,22 +65,13 @@ async def compose(work: Work, settings: StateSettings, message_id: UUID) -> Comp
             subject, paragraphs = "Verify your address", await registering.verify_registration(work, settings, row)
         case EmailTemplate.INVITATION:
             subject, paragraphs = "You are invited", await registering.invitation(work, settings, row)
-        case EmailTemplate.ADDRESS_TAKEN:
-            subject, paragraphs = "You have an account already", registering.address_taken()
         case EmailTemplate.VERIFY_NEW_EMAIL:
             subject, paragraphs = "Verify your new address", await registering.verify_new_email(work, settings, row)
-        case EmailTemplate.EMAIL_CHANGE_REQUESTED:
-            subject, paragraphs = "A change of your address was requested", registering.email_change_requested()
-        case EmailTemplate.EMAIL_CHANGED:
-            subject, paragraphs = "Your address was changed", registering.email_changed()
         case EmailTemplate.NEW_DEVICE:
             subject, paragraphs = "A new sign-in to your account", await signing_in.new_device(work, row)
-        case EmailTemplate.TOTP_ADDED:
-            subject, paragraphs = "Codes are asked for when you sign in", signing_in.totp_added()
-        case EmailTemplate.TOTP_REMOVED:
-            subject, paragraphs = "No codes are asked for any more when you sign in", signing_in.totp_removed()
         case _:
-            subject, paragraphs = "You have new backup codes", signing_in.backup_codes_replaced()
+            subject, write = _FIXED[row.template]
+            paragraphs = write()
     # At an address that may be a stranger's, a username could be an advertisement.
     is_strangers = row.username is None or row.template is EmailTemplate.VERIFY_NEW_EMAIL
     greeting = "Hello," if is_strangers else f"Hello {row.username},"

@@ -41,3 +41,12 @@ def totp_removed() -> list[str]:
 
 def backup_codes_replaced() -> list[str]:
     return ["the backup codes of your account were replaced by new ones. Those from before are not accepted any more.", _IF_NOT_YOU]
+
+
+def identity_linked() -> list[str]:
+    linked = "an identity at a provider, such as Google or GitHub, was linked to your account. Whoever has it can sign in to the account."
+    return [linked, "If it was not you, unlink it, reset your password now, and tell whoever runs this Trellis."]
+
+
+def identity_unlinked() -> list[str]:
+    return ["an identity at a provider, such as Google or GitHub, does not open your account any more.", _IF_NOT_YOU]

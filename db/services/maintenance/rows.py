@@ -22,6 +22,7 @@ from db.tables import (
     KnownDevice,
     LoginChallenge,
     LoginEvent,
+    OAuthFlow,
     Registration,
     StagedPoint,
     UserSession,
@@ -79,7 +80,7 @@ async def forget_staged_points(context: MaintenanceContext) -> int:
 async def forget_sign_ins(context: MaintenanceContext) -> int:
     """Delete what the retention is over for: expired sessions and invitations, sign-ins, mails with their tokens, and devices not seen since.
 
-    Registrations that were not verified, with their mails, and challenges are deleted once they expire.
+    Registrations that were not verified, with their mails, challenges, and sign-ins that did not come back are deleted once they expire.
     """
     kept_since = func.now() - timedelta(seconds=context.settings.sign_in_retention)
     conditions = (
@@ -91,6 +92,7 @@ async def forget_sign_ins(context: MaintenanceContext) -> int:
         (Registration, Registration.expires_at < func.now()),
         (KnownDevice, KnownDevice.last_seen_at < kept_since),
         (LoginChallenge, LoginChallenge.expires_at < func.now()),
+        (OAuthFlow, OAuthFlow.expires_at < func.now()),
     )
     return sum([await delete_in_batches(context.database, model, condition) for model, condition in conditions])
 
