@@ -55,6 +55,7 @@ LONGEST_FIRST = (
     "tests/workers/test_reported_inputs.py",
     "tests/server/test_users_command.py",
     "tests/server/test_console_tabs.py",
+    "tests/accounts/test_account_page.py",
     "tests/server/test_console.py",
     "tests/jobs/test_progress.py",
     "tests/workers/test_maintenance.py",

@@ -9,13 +9,19 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 from graphql import build_schema, parse, validate
+from pyotp.totp import TOTP
+from sqlalchemy import text, update
 from starlette.requests import Request
 
+from db.core.viewer import SYSTEM
+from db.core.work import Database
+from db.tables import UserSession
 from server.console.page import account_page
 from tests.accounts.account_page import open_account
 from tests.accounts.authenticator import SignIn
 from tests.client import PASSWORD, Client, GraphQLErrors
 from tests.server.console_page import browser, built_console, needs_chromium
+from tests.server.serving import serving
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser
@@ -85,13 +91,112 @@ async def test_names_keys_and_sessions_are_changed_on_the_page(
         assert account.complaints == []
 
 
+@needs_chromium
+async def test_an_app_for_codes_is_added_on_the_page_and_asked_for(
+    built_console: None, browser: Browser, ada: Client, sign_in: SignIn, database: Database
+) -> None:
+    await sign_in("ada")
+    async with open_account(browser, ada.url) as account:
+        page = account.page
+        await account.sign_in("ada")
+        await page.get_by_text("Signed in as ada").wait_for()
+        before = await ada.one("{ sessions { id } }")
+        async with database.work(SYSTEM) as work:
+            await work.run(update(UserSession).values(checked_at=text("now() - interval '10 minutes'")))
+        await account.show("Second factor")
+        await page.get_by_label("Password", exact=True).fill(PASSWORD)
+        await page.get_by_role("button", name="Continue").click()
+        dialog = page.get_by_role("dialog", name="Confirm that it is you")
+        await dialog.get_by_label("Password").fill("wrong password")
+        await page.keyboard.press("Enter")
+        await dialog.get_by_role("alert").wait_for()
+        await dialog.get_by_label("Password").fill(PASSWORD)
+        await page.keyboard.press("Enter")
+        app = TOTP(await page.get_by_label("Secret", exact=True).input_value())
+        assert len(await ada.one("{ sessions { id } }")) == len(before), "the session that was too old has ended"
+        code = page.get_by_label("Code that the app shows")
+        await code.fill("letters")
+        await page.get_by_role("button", name="Confirm").click()
+        await page.get_by_role("alert").wait_for()
+        assert await ada.one("{ viewer { hasTotp } }") == {"hasTotp": False}
+        await code.fill(app.now())
+        await page.get_by_role("button", name="Confirm").click()
+        async with page.expect_download() as download:
+            await page.get_by_role("link", name="Download").click()
+        kept = Path(await (await download.value).path()).read_text().splitlines()[3:]
+        assert kept == await page.locator(".codes code").all_inner_texts()
+        await page.get_by_role("button", name="I have stored them").click()
+        await page.get_by_text("You have 10 backup codes left.").wait_for()
+        assert await ada.one("{ viewer { hasTotp backupCodesLeft } }") == {"hasTotp": True, "backupCodesLeft": 10}
+
+        await page.get_by_role("button", name="Sign out").click()
+        await account.sign_in("ada")
+        await page.get_by_label("Code", exact=True).fill(kept[0])
+        await page.get_by_role("button", name="Sign in", exact=True).click()
+        await page.get_by_text("You have 9 backup codes left.").wait_for()
+        assert [secret for secret in (app.secret, *kept) if secret in await account.kept()] == []
+        assert account.complaints == []
+
+
+@needs_chromium
+async def test_the_chart_has_the_requests_made_and_the_audit_what_was_changed(
+    built_console: None, browser: Browser, ada: Client, sign_in: SignIn
+) -> None:
+    await sign_in("ada")
+    async with serving(usage_recording=True) as url:  # it writes all that it counted when it ends
+        recorded = Client(url, ada.token)
+        for _ in range(4):
+            await recorded.one("query Names { viewer { username } }")
+        for _ in range(3):
+            assert (await recorded.post("query Broken { nothing }"))["errors"]
+        await recorded.close()
+    dataset = await ada.create_dataset("wine")
+    change = "mutation($input: UpdateDatasetInput!) { updateDataset(input: $input) { ... on UpdateDatasetPayload { dataset { name } } } }"
+    assert await ada.one(change, input={"id": dataset, "name": "wine of Jura"}) == {"dataset": {"name": "wine of Jura"}}
+    async with open_account(browser, ada.url) as account:
+        page = account.page
+        await account.sign_in("ada")
+        await account.show("Usage")
+        chart = page.get_by_role("img", name="Requests by hour", exact=True)
+        await chart.wait_for()
+        assert await chart.locator("desc").text_content() == "7 requests, 3 with errors, in 24 periods. The table below has each of them."
+        bars = [re.findall(r": (\d+) requests, (\d+) errors", title)[0] for title in await chart.locator("g > title").all_text_contents()]
+        assert (len(bars), sum(int(bar[0]) for bar in bars), sum(int(bar[1]) for bar in bars)) == (24, 7, 3)
+        for operation, counts in {"Names": "4\t0", "Broken": "3\t3", "first token": "7\t3"}.items():
+            assert counts in await account.row(operation).inner_text(), operation
+        await page.get_by_text("The chart as a table").focus()
+        await page.keyboard.press("Enter")
+        assert await page.get_by_role("row").filter(has_text=re.compile(r"\d\d:\d\d")).count() == 24
+        await page.get_by_label("Period", exact=True).select_option("30 days")
+        await page.get_by_role("img", name="Requests by day").wait_for()
+
+        await page.set_viewport_size({"width": 360, "height": 740})
+        await account.show("Audit")
+        await page.get_by_label("Action", exact=True).fill("update_dataset")
+        await page.get_by_role("button", name="Filter").click()
+        await account.row("create_dataset").wait_for(state="detached")
+        change_row = account.row(dataset)
+        assert await change_row.count() == 1
+        assert (await change_row.locator("del").all_inner_texts(), await change_row.locator("ins").all_inner_texts()) == (
+            ["wine"],
+            ["wine of Jura"],
+        )
+        assert await page.evaluate("document.documentElement.scrollWidth") == 360
+        colors = set()
+        for scheme in ("light", "dark"):
+            await page.emulate_media(color_scheme=scheme)
+            colors.add(await page.evaluate("() => getComputedStyle(document.body).color + getComputedStyle(document.body).backgroundColor"))
+        assert len(colors) == 2
+        assert account.complaints == []
+
+
 @pytest.mark.parametrize("path", sorted(SOURCES.rglob("*.ts*")), ids=lambda path: path.stem)
 def test_each_document_is_valid(path: Path) -> None:
     schema = build_schema(Path("graph/schema.graphql").read_text())
-    (problem,) = (text for text in DOCUMENT.findall((SOURCES / "api.ts").read_text()) if "fragment Problem" in text)
-    for text in DOCUMENT.findall(path.read_text()):
-        if text != problem:
-            assert validate(schema, parse(text + problem if "...Problem" in text else text)) == []
+    (problem,) = (document for document in DOCUMENT.findall((SOURCES / "api.ts").read_text()) if "fragment Problem" in document)
+    for document in DOCUMENT.findall(path.read_text()):
+        if document != problem:
+            assert validate(schema, parse(document + problem if "...Problem" in document else document)) == []
 
 
 async def test_the_page_is_served_under_a_policy_without_inline_code(built_console: None, ada: Client) -> None:

@@ -3,17 +3,23 @@ import { SignIn } from "../SignIn";
 import type { Viewer } from "../session";
 import { useCell } from "../store";
 import { useSignIn } from "../useSignIn";
+import { Audit } from "./Audit";
 import { graphql, signedOut } from "./api";
 import { useQuery, WhoContext } from "./hooks";
 import { Keys } from "./Keys";
 import { Profile } from "./Profile";
 import { Recheck } from "./Recheck";
+import { SecondFactor } from "./SecondFactor";
 import { Sessions } from "./Sessions";
+import { Usage } from "./Usage";
 
 const SECTIONS = [
   { id: "profile", title: "Profile", Section: Profile },
   { id: "sessions", title: "Sessions", Section: Sessions },
   { id: "keys", title: "API keys", Section: Keys },
+  { id: "second-factor", title: "Second factor", Section: SecondFactor },
+  { id: "usage", title: "Usage", Section: Usage },
+  { id: "audit", title: "Audit", Section: Audit },
 ];
 const SESSION = graphql`query CurrentSession { sessions { isCurrent } }`;
 

@@ -1,5 +1,7 @@
 import "../style.css";
 import "./account.css";
+import "./chart.css";
+import "./narrow.css";
 import { createRoot } from "react-dom/client";
 import { Account } from "./Account";
 
