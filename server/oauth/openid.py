@@ -100,7 +100,7 @@ class OpenIdProvider(Provider):
         return self.identity(
             claims["sub"],
             email=claims.get("email"),
-            is_email_verified=claims.get("email_verified") in {True, "true"},  # some write it as a string
+            is_email_verified=claims.get("email_verified") is True or claims.get("email_verified") == "true",  # some write it as text
             full_name=claims.get("name"),
             names=(claims.get("preferred_username"), claims.get("nickname")),
         )

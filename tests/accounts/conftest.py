@@ -62,8 +62,11 @@ AddProvider = Callable[..., Realm]
 
 
 @pytest.fixture
-def add_provider(identity_provider: IdentityProvider, monkeypatch: pytest.MonkeyPatch) -> AddProvider:
-    """Have people sign in by a realm of its own: `add_provider("one", sub="1", email="ada@example.com")`; its claims are those of its person."""
+def add_provider(identity_provider: IdentityProvider, sign_in: object, monkeypatch: pytest.MonkeyPatch) -> AddProvider:
+    """Have people sign in by a realm of its own: `add_provider("one", sub="1", email="ada@example.com")`; its claims are those of its person.
+
+    `sign_in` forgets the sign-ins of earlier tests, which count as failures if they did not come back.
+    """
     settings: dict[str, SignInProvider] = {}
     monkeypatch.setattr(server_settings(), "sign_in_providers", settings)
 

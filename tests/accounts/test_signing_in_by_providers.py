@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import pytest
 from sqlalchemy import func, insert, select, update
 
 from db.core.viewer import SYSTEM
@@ -13,6 +14,7 @@ from db.core.work import Database
 from db.services import account_tokens
 from db.settings import state_settings
 from db.tables import EmailMessage, Invitation, OAuthFlow, OAuthIdentity, User
+from server.settings import ServerSettings
 from tests.accounts.authenticator import Clock, add_factor, confirm, history, mails
 from tests.accounts.identity_provider import IDENTITIES, Realm, Visitor, identities, told
 from tests.client import Client
@@ -252,3 +254,29 @@ async def test_linking_twice_changes_nothing_and_one_provider_has_one_identity(
     assert (await identities(ada), await identities(bob)) == ([LINKED], [])
     rows = await database.rows(select(EmailMessage.id).where(EmailMessage.template == "identity_linked"))
     assert (len(rows), len(await database.rows(select(OAuthIdentity.id)))) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ('{"google": {"preset": "google", "client_id": "a"}, "own": {"issuer": "https://login.example.org/x", "client_id": "a"}}', None),
+        (
+            '{"x": {"client_id": "a"}}',
+            "A provider has a preset, `google` or `github`, or an issuer, such as `https://login.example.org`. (at x)",
+        ),
+        (
+            '{"x": {"issuer": "http://login.example.org", "client_id": "a"}}',
+            "'http://login.example.org' is no issuer: an https address without",
+        ),
+        (
+            '{"x": {"issuer": "https://a.example", "client_id": "a", "scopes": ["email"]}}',
+            "The scopes need `openid`, without which the provider",
+        ),
+        ('{"a/b": {"preset": "google", "client_id": "a"}}', "String should match pattern"),
+        ('{"x": {"preset": "github", "client_id": "a", "secret": "b"}}', "Extra inputs are not permitted (at x.secret)"),
+    ],
+)
+def test_settings_that_cannot_work_are_named(value: str, problem: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRELLIS_SIGN_IN_PROVIDERS", value)
+    problems = [text.removeprefix("TRELLIS_SIGN_IN_PROVIDERS: ") for text in ServerSettings.problems()]
+    assert [text[: len(problem or "")] for text in problems] == ([] if problem is None else [problem])
