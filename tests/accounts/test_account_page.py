@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from db.tables import UserSession
 from server.console.page import account_page
 from tests.accounts.account_page import open_account
 from tests.accounts.authenticator import SignIn
+from tests.accounts.identity_provider import Realm
 from tests.client import PASSWORD, Client, GraphQLErrors
 from tests.server.console_page import browser, built_console, needs_chromium
 from tests.server.serving import serving
@@ -103,7 +105,7 @@ async def test_an_app_for_codes_is_added_on_the_page_and_asked_for(
         before = await ada.one("{ sessions { id } }")
         async with database.work(SYSTEM) as work:
             await work.run(update(UserSession).values(checked_at=text("now() - interval '10 minutes'")))
-        await account.show("Second factor")
+        await account.show("Signing in")
         await page.get_by_label("Password", exact=True).fill(PASSWORD)
         await page.get_by_role("button", name="Continue").click()
         dialog = page.get_by_role("dialog", name="Confirm that it is you")
@@ -187,6 +189,42 @@ async def test_the_chart_has_the_requests_made_and_the_audit_what_was_changed(
             await page.emulate_media(color_scheme=scheme)
             colors.add(await page.evaluate("() => getComputedStyle(document.body).color + getComputedStyle(document.body).backgroundColor"))
         assert len(colors) == 2
+        assert account.complaints == []
+
+
+@needs_chromium
+async def test_a_team_is_made_and_a_provider_linked_on_the_page(
+    built_console: None, browser: Browser, ada: Client, bob: Client, sign_in: SignIn, add_provider: Callable[..., Realm]
+) -> None:
+    add_provider("one", sub="7", email="ada@elsewhere.example")
+    await sign_in("ada")
+    async with open_account(browser, ada.url) as account:
+        page = account.page
+        await account.sign_in("ada")
+        await account.show("Teams")
+        await page.get_by_text("You are in no team.").wait_for()
+        await page.get_by_role("button", name="New team").click()
+        await page.get_by_label("Name", exact=True).fill("Vintners")
+        await page.get_by_label("Short name").fill("bob")
+        await page.get_by_role("button", name="Make team").click()
+        await page.get_by_role("alert").wait_for()
+        await page.get_by_label("Short name").fill("vintners")
+        await page.get_by_role("button", name="Make team").click()
+        await page.get_by_role("region", name="Vintners").get_by_role("row").filter(has_text="you").get_by_text("ADMIN").wait_for()
+        assert await ada.one("{ viewer { teams { role team { username fullName } } } }") == {
+            "teams": [{"role": "ADMIN", "team": {"username": "vintners", "fullName": "Vintners"}}]
+        }
+
+        await account.show("Signing in")
+        await page.get_by_role("link", name="Link one").click()
+        await account.row("ada@elsewhere.example").wait_for()
+        assert await page.get_by_role("heading", level=1).inner_text() == "Signing in"
+        linked = "{ viewer { oauthIdentities { provider subject } } }"
+        assert await ada.one(linked) == {"oauthIdentities": [{"provider": "one", "subject": "7"}]}
+        await account.row("ada@elsewhere.example").get_by_role("button", name="Unlink").click()
+        await page.get_by_role("dialog").get_by_role("button", name="Unlink").click()
+        await page.get_by_role("link", name="Link one").wait_for()
+        assert await ada.one(linked) == {"oauthIdentities": []}
         assert account.complaints == []
 
 

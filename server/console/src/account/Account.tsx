@@ -9,15 +9,17 @@ import { useQuery, WhoContext } from "./hooks";
 import { Keys } from "./Keys";
 import { Profile } from "./Profile";
 import { Recheck } from "./Recheck";
-import { SecondFactor } from "./SecondFactor";
 import { Sessions } from "./Sessions";
+import { SigningIn } from "./SigningIn";
+import { Teams } from "./Teams";
 import { Usage } from "./Usage";
 
 const SECTIONS = [
   { id: "profile", title: "Profile", Section: Profile },
   { id: "sessions", title: "Sessions", Section: Sessions },
   { id: "keys", title: "API keys", Section: Keys },
-  { id: "second-factor", title: "Second factor", Section: SecondFactor },
+  { id: "signing-in", title: "Signing in", Section: SigningIn },
+  { id: "teams", title: "Teams", Section: Teams },
   { id: "usage", title: "Usage", Section: Usage },
   { id: "audit", title: "Audit", Section: Audit },
 ];
@@ -73,13 +75,18 @@ function Sections({ viewer }: { viewer: Viewer }) {
   );
 }
 
+/** A fragment names the section; `?tab=` does where fragments are not kept, as on the way back from a provider. */
+function named(): string {
+  return location.hash.slice(1) || (new URLSearchParams(location.search).get("tab") ?? "");
+}
+
 /** The section that the address names; who chooses another one is taken to its heading, as by a new page. */
 function useSection() {
-  const [id, setId] = useState(() => location.hash.slice(1));
+  const [id, setId] = useState(named);
   const [isChosen, setChosen] = useState(false);
   useEffect(() => {
     const follow = () => {
-      setId(location.hash.slice(1));
+      setId(named());
       setChosen(true);
     };
     addEventListener("hashchange", follow);

@@ -1,37 +1,59 @@
-import { type ReactNode, useCallback, useState } from "react";
+import { type ReactNode, useMemo, useState } from "react";
 import { type Check, signInByCode, signInByPassword } from "../session";
-import { ask, type Change, change, graphql, type Outcome } from "./api";
-import { ChangeContext } from "./hooks";
+import { ask, change, graphql, type Outcome } from "./api";
+import { type Checked, CheckedContext } from "./hooks";
 import { Dialog } from "./parts/Dialog";
 import { Field, Form } from "./parts/Form";
 
-const SESSIONS = graphql`query SessionsBefore { sessions { id isCurrent } }`;
+const SESSIONS = graphql`query SessionsBefore { sessions { id createdAt isCurrent } }`;
 const REVOKE = graphql`mutation EndFormerSession($input: RevokeSessionInput!) {
   revokeSession(input: $input) { ... on RevokeSessionPayload { sessionId } ...Problem }
 }`;
 const NOT_CHECKED = "NOT_RECENTLY_CHECKED";
 
+/** What the API takes for recent is ten minutes; a minute is left to act. */
+const RECENT = 9 * 60_000;
+
+type Session = { id: string; createdAt: string; isCurrent: boolean };
+
+async function currentSession(): Promise<Session | undefined> {
+  const { sessions } = await ask<{ sessions: Session[] }>(SESSIONS);
+  return sessions.find((session) => session.isCurrent);
+}
+
 /** Gives mutations that ask for the password again, and then repeat themselves, where the API says that the sign-in is too old. */
 export function Recheck({ username, children }: { username: string; children: ReactNode }) {
   const [settle, setSettle] = useState<((isChecked: boolean) => void) | null>(null);
 
-  const changeChecked = useCallback<Change>(async <T,>(document: string, input?: object): Promise<Outcome<T>> => {
-    const outcome = await change<T>(document, input);
-    if (outcome.problem?.state !== NOT_CHECKED) return outcome;
-    const isChecked = await new Promise<boolean>((resolve) => setSettle(() => resolve));
-    setSettle(null);
-    return isChecked ? change<T>(document, input) : { problem: { message: "Nothing was changed: this takes your password." } };
+  const checked = useMemo<Checked>(() => {
+    async function check(): Promise<boolean> {
+      const isChecked = await new Promise<boolean>((resolve) => setSettle(() => resolve));
+      setSettle(null);
+      return isChecked;
+    }
+
+    return {
+      async change<T>(document: string, input?: object): Promise<Outcome<T>> {
+        const outcome = await change<T>(document, input);
+        if (outcome.problem?.state !== NOT_CHECKED) return outcome;
+        return (await check()) ? change<T>(document, input) : { problem: { message: "Nothing was changed: this takes your password." } };
+      },
+      async ensureRecent() {
+        const session = await currentSession().catch(() => undefined);
+        return (session && Date.now() - Date.parse(session.createdAt) < RECENT) || check();
+      },
+    };
   }, []);
 
   return (
-    <ChangeContext value={changeChecked}>
+    <CheckedContext value={checked}>
       {children}
       {settle && (
         <Dialog title="Confirm that it is you" onClose={() => settle(false)}>
           <Steps username={username} onDone={() => settle(true)} onCancel={() => settle(false)} />
         </Dialog>
       )}
-    </ChangeContext>
+    </CheckedContext>
   );
 }
 
@@ -40,11 +62,10 @@ function Steps({ username, onDone, onCancel }: { username: string; onDone(): voi
 
   /** Signing in begins a new session; the one before is not needed any more. */
   async function signIn(attempt: () => Promise<Check>): Promise<Outcome<Check>> {
-    const before = await ask<{ sessions: { id: string; isCurrent: boolean }[] }>(SESSIONS).catch(() => null);
+    const former = await currentSession().catch(() => undefined);
     const check = await attempt();
     if (check.state === "refused") return { problem: { message: check.reason, code: "REFUSED" } };
     if (check.state === "code" && check.reason) return { problem: { message: check.reason, code: "REFUSED" } };
-    const former = before?.sessions.find((session) => session.isCurrent);
     if (check.state === "viewer" && former) await change(REVOKE, { id: former.id });
     return { payload: check };
   }

@@ -7,9 +7,12 @@ export type Who = Viewer & { isSession: boolean };
 export const WhoContext = createContext<Who>({ username: "", role: "VIEWER", isSession: false });
 export const useWho = (): Who => useContext(WhoContext);
 
-export const ChangeContext = createContext<Change>(change);
+/** `ensureRecent` asks for the password if the sign-in is too old for what is recent-only, and says whether to go on. */
+export type Checked = { change: Change; ensureRecent(): Promise<boolean> };
+export const CheckedContext = createContext<Checked>({ change, ensureRecent: () => Promise.resolve(true) });
+export const useChecked = (): Checked => useContext(CheckedContext);
 /** Runs a mutation; who signed in long ago is asked for the password first, where the mutation takes that. */
-export const useChange = (): Change => useContext(ChangeContext);
+export const useChange = (): Change => useChecked().change;
 
 export type Loaded<T> = { data: T | null; error: string | null; isLoading: boolean; reload(): void };
 

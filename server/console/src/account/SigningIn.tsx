@@ -1,0 +1,12 @@
+import { Providers } from "./Providers";
+import { SecondFactor } from "./SecondFactor";
+
+/** What signs in, besides a password. */
+export function SigningIn() {
+  return (
+    <>
+      <SecondFactor />
+      <Providers />
+    </>
+  );
+}
