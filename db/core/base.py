@@ -79,6 +79,11 @@ def now_column() -> Mapped[datetime]:
     return mapped_column(server_default=func.now())
 
 
+def created_by_column() -> Mapped[UUID | None]:
+    """Who made the row; null where it was not kept, or nobody did. No foreign key: users are never deleted, and one would take an index."""
+    return mapped_column(Uuid)
+
+
 def bigint_column(**options: Any) -> Mapped[Any]:
     """A 64-bit integer."""
     return mapped_column(BigInteger, **options)

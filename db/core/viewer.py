@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from uuid import UUID
 
-from db.errors import Forbidden, MissingScope
+from db.errors import Forbidden, MissingScope, invalid
 
 
 class UserRole(StrEnum):
@@ -86,6 +86,11 @@ class Viewer:
         """The accounts whose rows the viewer sees: their own, then those of their teams."""
         return self.id, *(team_id for team_id, _ in self.teams)
 
+    @property
+    def maker_id(self) -> UUID | None:
+        """The id as that of who makes a row; None for the system, which no row of a user stands for."""
+        return self.id if self.id.int else None
+
     def role_in(self, account_id: UUID) -> UserRole | None:
         """Return the viewer's role in a team; None if they are not in it, or it is no team."""
         return next((role for team_id, role in self.teams if team_id == account_id), None)
@@ -113,12 +118,27 @@ class Viewer:
         """Raise `Forbidden` if the role is another than ADMIN, or the API key lacks the scope."""
         self.require_scope(ApiScope.ADMIN, "this")
 
-    def require_write(self, account_id: UUID | None = None) -> None:
-        """Raise `Forbidden` if the role is read-only, or that in the team `account_id` is. Admins write everywhere."""
+    def require_write(self) -> None:
+        """Raise `Forbidden` if the role is read-only."""
         if self.role is UserRole.VIEWER:
             raise Forbidden(_READ_ONLY)
-        if account_id is not None and not self.sees_all and self.role_in(account_id) is UserRole.VIEWER:
+
+    def require_write_in(self, account_id: UUID) -> None:
+        """Raise `Forbidden` if the account is a team in which the viewer's role is read-only. `Work.record` does it for whatever is changed."""
+        if not self.sees_all and self.role_in(account_id) is UserRole.VIEWER:
             raise Forbidden(_READ_ONLY_IN_TEAM)
+
+    def owner_of_new(self, account_id: UUID | None) -> UUID:
+        """Return the account that is to own something new: the viewer's own where none is named, else a team in which they may write.
+
+        Raises `InvalidInput` for an account that is neither, `Forbidden` for a team in which the role is read-only.
+        """
+        if account_id is None or account_id == self.id:
+            return self.id
+        if self.role_in(account_id) is None:
+            raise invalid("ownerId", message="There is no team with this id that you are in. Leave it out to be the owner yourself.")
+        self.require_write_in(account_id)
+        return account_id
 
 
 SYSTEM = Viewer(UUID(int=0), UserRole.ADMIN)

@@ -110,7 +110,11 @@ class Work:
 
         `action` is the name of the mutation, or what it would be, in lower_snake. `kind` is the prefix of the subject's ids; `owner_id` is
         whose it is, who may see the event. `before` and `after` have the columns that changed. `actor` is who acts, unless the viewer does.
+
+        Raises `Forbidden` for a change of what a team owns by who may only see it. A change of the team itself depends on other rights.
         """
+        if owner_id is not None and kind != "user":
+            (actor or self.viewer).require_write_in(owner_id)
         if self.origin is not None:
             subject = ref(kind, subject_id)
             self.audit_events.append(event(self.origin, actor or self.viewer, action, subject, owner_id, before, after))

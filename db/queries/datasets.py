@@ -15,6 +15,7 @@ from db.tables import Dataset
 COLUMNS = (
     Dataset.id,
     Dataset.owner_id,
+    Dataset.created_by_id,
     Dataset.name,
     Dataset.description,
     Dataset.modality,

@@ -23,6 +23,7 @@ from db.tables import Artifact, Job, JobAttempt, JobNode, JobOutput, Worker
 COLUMNS = (
     Job.id,
     Job.owner_id,
+    Job.created_by_id,
     Job.kind,
     Job.status,
     Job.queue,

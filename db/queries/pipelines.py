@@ -21,6 +21,7 @@ from db.tables import Pipeline, PipelineSnapshot, StepDefinition
 COLUMNS = (
     Pipeline.id,
     Pipeline.owner_id,
+    Pipeline.created_by_id,
     Pipeline.name,
     Pipeline.description,
     Pipeline.modality,

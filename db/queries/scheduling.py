@@ -1,7 +1,8 @@
 """The order in which the waiting jobs of a queue start, as SQL: priority raised by one for each 5 minutes waited, then owners in turn, then age.
 
-Owners in turn: the n-th job of an owner, counting those of the owner that run in this queue, is level with the n-th job of any other; among
-these the owner whose last start is longest ago comes first. So turns alternate even where slots become free one at a time.
+Owners in turn (of a job: the account that it counts in, see `payer`): the n-th job of an owner, counting those of the owner that run in
+this queue, is level with the n-th job of any other; among these the owner whose last start is longest ago comes first. So turns alternate
+even where slots become free one at a time.
 
 Jobs that could not start even if every worker were free, because of a concurrency limit, come after those that could.
 The API and the dispatcher both take the order from here, so the position reported is the one that the dispatcher follows.
@@ -48,6 +49,11 @@ def in_states(statuses: Collection[JobStatus], status: Column = Job.status) -> C
     return status.in_([literal_column(f"'{state.value}'", Text) for state in sorted(statuses)])
 
 
+def payer(jobs: Any = Job) -> ColumnElement[UUID]:
+    """The account whose turns and limit of running jobs a job takes: its owner, or the maker of a team without a quota of its own."""
+    return func.coalesce(jobs.payer_id, jobs.owner_id)
+
+
 def owner_limit(tier: Column) -> ColumnElement[int]:
     """How many jobs a user of this tier may have running; null where there is no limit."""
     return func.nullif(cast(_PER_USER.op("->>")(cast(tier, Text)), BigInteger), 0)
@@ -61,9 +67,9 @@ def queue_limit(queue: Column) -> ColumnElement[int]:
 def below_limits() -> ColumnElement[bool]:
     """Whether one more job of this owner and in this queue may run. Exact only while the locks of `db.services.jobs.concurrency` are held."""
     owner_jobs, queue_jobs = aliased(Job, name="owner_jobs"), aliased(Job, name="queue_jobs")
-    of_owner = select(func.count()).where(owner_jobs.owner_id == Job.owner_id, in_states(ACTIVE, owner_jobs.status)).scalar_subquery()
+    of_owner = select(func.count()).where(payer(owner_jobs) == payer(), in_states(ACTIVE, owner_jobs.status)).scalar_subquery()
     of_queue = select(func.count()).where(queue_jobs.queue == Job.queue, in_states(ACTIVE, queue_jobs.status)).scalar_subquery()
-    limit = select(owner_limit(User.tier)).where(User.id == Job.owner_id).scalar_subquery()
+    limit = select(owner_limit(User.tier)).where(User.id == payer()).scalar_subquery()
     return or_(limit.is_(None), of_owner < limit) & or_(queue_limit(Job.queue).is_(None), of_queue < queue_limit(Job.queue))
 
 
@@ -92,7 +98,7 @@ def scheduling_order(*conditions: ColumnElement[bool], max_position: ColumnEleme
     positions up to `max_position` stay the same.
     """
     # Priority is negated so that one sort serves both row numbers, and the sort is what a long queue costs.
-    ranked = select(Job.id, Job.queue, Job.owner_id, Job.created_at, (-effective_priority()).label("negated_priority")).where(
+    ranked = select(Job.id, Job.queue, payer().label("owner_id"), Job.created_at, (-effective_priority()).label("negated_priority")).where(
         due(), *conditions
     )
     prioritised = ranked.subquery("prioritised")
@@ -102,7 +108,8 @@ def scheduling_order(*conditions: ColumnElement[bool], max_position: ColumnEleme
         partition_by=(prioritised.c.queue, prioritised.c.owner_id), order_by=(prioritised.c.negated_priority, *age)
     )
     turns = select(*prioritised.c, turn.label("turn"), owner_position.label("owner_position")).subquery("turns")
-    of_owner, of_owner_in_queue = _running_counts("of_owner", Job.owner_id), _running_counts("of_owner_in_queue", Job.owner_id, Job.queue)
+    owner = payer().label("owner_id")
+    of_owner, of_owner_in_queue = _running_counts("of_owner", owner), _running_counts("of_owner_in_queue", owner, Job.queue)
     allowance = owner_limit(User.tier) - func.coalesce(of_owner.c.running, 0)
     is_over_allowance = func.coalesce(turns.c.owner_position > allowance, False)
     entries = (

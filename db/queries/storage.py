@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
 
-from sqlalchemy import BigInteger, ColumnElement, Text, bindparam, cast, func, literal_column, select
+from sqlalchemy import BigInteger, ColumnElement, ScalarSelect, Text, and_, bindparam, case, cast, func, literal_column, or_, select
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import aliased
 
 from db.core.batch import rows_by_key
 from db.core.policy import visible
@@ -17,10 +20,38 @@ from db.tables.datasets import HOLDING_UPLOAD_STATES
 
 # The states are literals: with parameters, a generic plan cannot use the partial index.
 _HOLDS = Upload.state.in_([literal_column(f"'{state.value}'", Text) for state in HOLDING_UPLOAD_STATES])
-_UPLOADED = select(func.coalesce(func.sum(Upload.size_bytes), 0)).where(Upload.owner_id == User.id, _HOLDS)
 
-PENDING: ColumnElement[int] = cast(_UPLOADED.scalar_subquery(), BigInteger)
+
+def _pending(account: Any) -> ColumnElement[int]:
+    uploaded = select(func.coalesce(func.sum(Upload.size_bytes), 0)).where(Upload.owner_id == account.id, _HOLDS)
+    return cast(uploaded.scalar_subquery(), BigInteger)
+
+
+PENDING = _pending(User)
 """The announced bytes of a user's uploads that are not ingested, and may be in the store."""
+
+
+def _counts_in_maker(account: Any) -> ColumnElement[bool]:
+    """Whether an account is a team without a quota of its own. The kind is a literal, as the states are."""
+    return and_(account.kind == literal_column("'team'", Text), account.storage_quota_bytes == 0)
+
+
+def payer(owner_id: ColumnElement[UUID]) -> ScalarSelect[UUID]:
+    """The account in whose limits the owner counts: itself, or the maker of a team without a quota of its own."""
+    account = aliased(User, name="account")
+    return (
+        select(case((_counts_in_maker(account), account.created_by_id), else_=account.id)).where(account.id == owner_id).scalar_subquery()
+    )
+
+
+def _used_together() -> ColumnElement[int]:
+    """The bytes that count in the quota of the account in `users`: its own, and those of the teams that it made and that have none."""
+    account = aliased(User, name="account")
+    is_counted = or_(account.id == User.id, and_(account.created_by_id == User.id, _counts_in_maker(account)))
+    return cast(select(func.sum(account.storage_bytes + _pending(account))).where(is_counted).scalar_subquery(), BigInteger)
+
+
+USED_TOGETHER = _used_together()
 
 
 def _quota_by_tier() -> Mapping[str, int]:

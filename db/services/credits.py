@@ -92,10 +92,15 @@ async def release(work: Work, owner_id: UUID, cost: int, job_id: UUID) -> None:
     await _write_entry(work, owner_id, CreditKind.RELEASE, cost, -cost, job_id)
 
 
+def payer_of(job: Row[Any]) -> UUID:
+    """The account that a job is paid by."""
+    return job.payer_id or job.owner_id
+
+
 def hold_for_job(work: Work, job: Row[Any]) -> None:
     """Hold the cost of a submitted job before the commit, which raises `InsufficientCredits` and rolls back if the balance is too low."""
     if job.credit_cost:
-        work.before_commit(job.owner_id, lambda: hold(work, job.owner_id, job.credit_cost, job.id))
+        work.before_commit(payer_of(job), lambda: hold(work, payer_of(job), job.credit_cost, job.id))
 
 
 def settle_for_job(work: Work, job: Row[Any]) -> None:
@@ -105,7 +110,7 @@ def settle_for_job(work: Work, job: Row[Any]) -> None:
     """
     if job.credit_cost:
         operation = charge if job.status is JobStatus.COMPLETED else release
-        work.before_commit(job.owner_id, lambda: operation(work, job.owner_id, job.credit_cost, job.id))
+        work.before_commit(payer_of(job), lambda: operation(work, payer_of(job), job.credit_cost, job.id))
 
 
 async def grant(work: Work, owner_id: UUID, kind: CreditKind, amount: int, note: str | None = None) -> int:

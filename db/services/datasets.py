@@ -35,11 +35,14 @@ class NewDataset:
     target_column: str | None = None
     metadata: dict[str, Any] | None = None
     source: DatasetSource = DatasetSource.UPLOAD
+    owner_id: UUID | None = None
+    """A team, or the viewer if None."""
 
 
 async def create(work: Work, new: NewDataset) -> UUID:
     """Raises `InvalidInput` or `NameTaken`."""
     work.viewer.require_write()
+    owner_id = work.viewer.owner_of_new(new.owner_id)
     checks = Checks()
     name = checks.name(new.name, "name")
     if new.modality not in READABLE_MODALITIES:
@@ -59,8 +62,10 @@ async def create(work: Work, new: NewDataset) -> UUID:
     }
     checks.raise_if_invalid()
     with translate_unique_violation(_UNIQUE, NameTaken("dataset", name)):
-        dataset_id: UUID = await work.scalar(insert(Dataset).values(owner_id=work.viewer.id, **values).returning(Dataset.id))
-    work.record("create_dataset", "dataset", dataset_id, work.viewer.id, after=values)
+        dataset_id: UUID = await work.scalar(
+            insert(Dataset).values(owner_id=owner_id, created_by_id=work.viewer.maker_id, **values).returning(Dataset.id)
+        )
+    work.record("create_dataset", "dataset", dataset_id, owner_id, after=values)
     return dataset_id
 
 

@@ -26,6 +26,8 @@ class NewExperiment:
     name: str
     description: str | None = None
     notes: str | None = None
+    owner_id: UUID | None = None
+    """A team, or the viewer if None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,7 @@ class NewRun:
 async def create(work: Work, new: NewExperiment) -> UUID:
     """Raises `InvalidInput` or `NameTaken`."""
     work.viewer.require_write()
+    owner_id = work.viewer.owner_of_new(new.owner_id)
     checks = Checks()
     values = {
         "name": checks.name(new.name, "name"),
@@ -53,8 +56,10 @@ async def create(work: Work, new: NewExperiment) -> UUID:
     }
     checks.raise_if_invalid()
     with translate_unique_violation("uq_experiments_owner_id_name", NameTaken("experiment", str(values["name"]))):
-        experiment_id: UUID = await work.scalar(insert(Experiment).values(owner_id=work.viewer.id, **values).returning(Experiment.id))
-    work.record("create_experiment", "experiment", experiment_id, work.viewer.id, after=values)
+        experiment_id: UUID = await work.scalar(
+            insert(Experiment).values(owner_id=owner_id, created_by_id=work.viewer.maker_id, **values).returning(Experiment.id)
+        )
+    work.record("create_experiment", "experiment", experiment_id, owner_id, after=values)
     return experiment_id
 
 
@@ -76,7 +81,8 @@ async def default_experiment(work: Work, owner_id: UUID) -> UUID:
     )
     experiment_id = await work.scalar(statement)
     if experiment_id is None:
-        insertion = upsert(Experiment).values(owner_id=owner_id, name=DEFAULT, description="Runs that were started without an experiment.")
+        values = {"name": DEFAULT, "description": "Runs that were started without an experiment."}
+        insertion = upsert(Experiment).values(owner_id=owner_id, created_by_id=work.viewer.maker_id, **values)
         experiment_id = await work.scalar(insertion.on_conflict_do_nothing().returning(Experiment.id))
     # If a concurrent transaction created it, the insert waited for its commit and did nothing: read that row.
     return experiment_id if experiment_id is not None else await work.scalar(statement)

@@ -91,7 +91,7 @@ async def add_version(work: Work, job: Row[Any], run: Row[Any], result: Result, 
     problem type: one without versions gets it from whichever training settles first.
     """
     trained = ProblemType[result["problem_type"]]
-    model_id = await _ensure_model(work, job.owner_id, job.parameters["modelName"], trained)
+    model_id = await _ensure_model(work, job, trained)
     increment = update(Model).where(Model.id == model_id).values(last_number=Model.last_number + 1)
     number = await work.scalar(increment.returning(Model.last_number))
     columns = (
@@ -134,8 +134,9 @@ def _finite_or_none(value: float | None) -> float | None:
     return value if value is not None and value - value == 0 else None
 
 
-async def _ensure_model(work: Work, owner_id: UUID, name: str, trained: ProblemType) -> UUID:
-    insertion = upsert(Model).values(owner_id=owner_id, name=name, problem_type=trained)
+async def _ensure_model(work: Work, job: Row[Any], trained: ProblemType) -> UUID:
+    owner_id, name = job.owner_id, job.parameters["modelName"]
+    insertion = upsert(Model).values(owner_id=owner_id, created_by_id=job.created_by_id, name=name, problem_type=trained)
     is_live = Model.deleted_at.is_(None)
     upsert_statement = insertion.on_conflict_do_update(
         index_elements=[Model.owner_id, func.lower(Model.name)],

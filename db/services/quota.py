@@ -4,7 +4,8 @@ An account uses the bytes of its stored objects, and those of uploads that may b
 ingested, or kept by a failed ingest. Ingested, mismatched and expired uploads have given their bytes back.
 
 Nothing is reserved by a counter. Whatever makes an account use more inserts its rows, then locks the user's row just before the commit
-(`Work.before_commit`) and sums: of concurrent units of work, each sees those that committed before it, so together they take what fits.
+(`Work.before_commit`) and sums. A team without a quota of its own counts in its maker's, so it is the maker's row that is locked: of
+concurrent units of work, each sees those that committed before it, so together they take what fits.
 """
 
 from __future__ import annotations
@@ -15,15 +16,16 @@ from sqlalchemy import Uuid, bindparam, select
 
 from db.core.work import Work
 from db.errors import QuotaExceeded
-from db.queries.storage import PENDING, QUOTA
+from db.queries.storage import QUOTA, USED_TOGETHER, payer
 from db.tables import User
 
 RESOURCE = "storage bytes"
 
 _OWNER_ID = bindparam("p_owner_id", type_=Uuid())
-USE = select((User.storage_bytes + PENDING).label("used_bytes"), QUOTA.label("quota_bytes")).where(User.id == _OWNER_ID)
-"""Select the bytes that the account `p_owner_id` uses, and its quota, null without one."""
-_LOCK = select(User.id).where(User.id == _OWNER_ID, QUOTA.is_not(None)).with_for_update(key_share=True)
+_IS_PAYER = User.id == payer(_OWNER_ID)
+USE = select(User.id.label("payer_id"), USED_TOGETHER.label("used_bytes"), QUOTA.label("quota_bytes")).where(_IS_PAYER)
+"""Select the account in whose limits the account `p_owner_id` counts, the bytes that count there, and the quota, null without one."""
+_LOCK = select(User.id).where(_IS_PAYER, QUOTA.is_not(None)).with_for_update(key_share=True)
 
 
 def require_space(used: int, quota: int | None) -> None:

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from db.core.base import (
     Table,
     bigint_column,
+    created_by_column,
     enum_column,
     filter_index,
     jsonb_column,
@@ -74,6 +75,7 @@ class Experiment(Table, policy=Owned()):
     description: Mapped[str | None]
     notes: Mapped[str | None]
     last_number: Mapped[int] = mapped_column(server_default="0")
+    created_by_id: Mapped[UUID | None] = created_by_column()
     created_at: Mapped[datetime] = now_column()
     updated_at: Mapped[datetime] = now_column()
     deleted_at: Mapped[datetime | None]

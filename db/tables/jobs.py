@@ -12,7 +12,17 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.types import Text
 
-from db.core.base import Table, bigint_column, enum_column, filter_index, jsonb_column, listing_indexes, now_column, uuid_primary_key
+from db.core.base import (
+    Table,
+    bigint_column,
+    created_by_column,
+    enum_column,
+    filter_index,
+    jsonb_column,
+    listing_indexes,
+    now_column,
+    uuid_primary_key,
+)
 from db.core.policy import Internal, Owned, Personal, Through
 from db.tables.jobstates import JobStatus
 
@@ -67,7 +77,8 @@ class Job(Table, policy=Owned()):
     """A job and its status. Changed only by the compare-and-set transitions of `db.services.jobs`, which a trigger enforces.
 
     `error` is {code, message, retryable, traceback}. `worker_id` and `lease_until` belong to the current attempt. `credit_cost` is
-    what was held for it when it was submitted; a trigger refuses its change. `waiting_since` is when it last began to wait;
+    what was held for it when it was submitted; a trigger refuses its change. `payer_id` is the account whose credits, turns and limit of running
+    jobs it takes, if that is not its owner; no foreign key, as of who made it. `waiting_since` is when it last began to wait;
     `postponements` counts how often in a row a service was unavailable for it.
     """
 
@@ -108,6 +119,7 @@ class Job(Table, policy=Owned()):
     last_sequence: Mapped[int] = bigint_column(server_default="1")
     parameters: Mapped[dict[str, Any]] = jsonb_column("{}")
     error: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    payer_id: Mapped[UUID | None]
     retry_of_id: Mapped[UUID | None] = mapped_column(ForeignKey("jobs.id", ondelete="RESTRICT"), index=True)
     dataset_id: Mapped[UUID | None] = mapped_column(ForeignKey("datasets.id", ondelete="RESTRICT"))
     dataset_version_id: Mapped[UUID | None] = mapped_column(ForeignKey("dataset_versions.id", ondelete="RESTRICT"))
@@ -122,6 +134,7 @@ class Job(Table, policy=Owned()):
     credit_cost: Mapped[int] = bigint_column(server_default="0")
     estimated_completed_at: Mapped[datetime | None]
     waiting_since: Mapped[datetime] = now_column()
+    created_by_id: Mapped[UUID | None] = created_by_column()
     created_at: Mapped[datetime] = now_column()
     updated_at: Mapped[datetime] = now_column()
     queued_at: Mapped[datetime | None]

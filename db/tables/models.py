@@ -12,6 +12,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from db.core.base import (
     Table,
     bigint_column,
+    created_by_column,
     enum_column,
     filter_index,
     jsonb_column,
@@ -36,6 +37,7 @@ class Model(Table, policy=Owned()):
     description: Mapped[str | None]
     problem_type: Mapped[ProblemType | None] = enum_column("problem_type", ProblemType, nullable=True)
     last_number: Mapped[int] = mapped_column(server_default="0")
+    created_by_id: Mapped[UUID | None] = created_by_column()
     created_at: Mapped[datetime] = now_column()
     updated_at: Mapped[datetime] = now_column()
     deleted_at: Mapped[datetime | None]

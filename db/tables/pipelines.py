@@ -12,7 +12,16 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.types import Text
 
-from db.core.base import Table, enum_column, filter_index, listing_indexes, now_column, unique_name_index, uuid_primary_key
+from db.core.base import (
+    Table,
+    created_by_column,
+    enum_column,
+    filter_index,
+    listing_indexes,
+    now_column,
+    unique_name_index,
+    uuid_primary_key,
+)
 from db.core.policy import Owned, Shared
 from db.tables.datasets import Modality
 
@@ -59,6 +68,7 @@ class Pipeline(Table, policy=Owned()):
     version: Mapped[int] = mapped_column(server_default="1")
     is_template: Mapped[bool] = mapped_column(server_default="false")
     definition: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    created_by_id: Mapped[UUID | None] = created_by_column()
     created_at: Mapped[datetime] = now_column()
     updated_at: Mapped[datetime] = now_column()
     validated_at: Mapped[datetime | None]

@@ -46,6 +46,11 @@ def filter_id(prefix: str, text: str) -> UUID:
     return parsed[1] if parsed is not None and parsed[0] == prefix else UNMATCHED_ID
 
 
+def owner_key(text: str | None) -> UUID | None:
+    """Return the key of the account that is to own something new; for an id of another type, a key that no account has."""
+    return None if text is None else filter_id("user", text)
+
+
 class NodeRegistration(NamedTuple):
     """The type of the ids with a prefix, and the batch that looks them up; it omits deleted rows."""
 

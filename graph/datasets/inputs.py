@@ -34,7 +34,7 @@ DatasetOrder = order_input(
 
 @strawberry.input(description="The dataset to create. It starts empty: upload a file with `requestUpload`.")
 class CreateDatasetInput:
-    name: str = strawberry.field(description="Unique among your datasets, ignoring case; 1 to 200 characters.")
+    name: str = strawberry.field(description="Unique among the owner's datasets, ignoring case; 1 to 200 characters.")
     description: str | None = strawberry.field(description="Free text that describes its content.")
     modality: Modality = strawberry.field(
         default=Modality.TABULAR,
@@ -43,6 +43,9 @@ class CreateDatasetInput:
     problem_type: ProblemType | None = strawberry.field(description="The task of models trained on it, if known.")
     target_column: str | None = strawberry.field(description="The column that models predict, unless a training step names another.")
     metadata: JSON | None = strawberry.field(description="An object for your own use.")
+    owner_id: ID | None = strawberry.field(
+        default=None, description="Who is to own it: a team in which you are MEMBER or ADMIN; you if left out."
+    )
 
 
 @strawberry.input(description="Changes to a dataset. Omitted fields stay unchanged; null clears a field.")

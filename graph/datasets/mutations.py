@@ -16,7 +16,7 @@ from db.services import datasets, uploads
 from graph.core.context import Info
 from graph.core.costs import JOB, PRESIGN, costs
 from graph.core.edges import one
-from graph.core.ids import decode
+from graph.core.ids import decode, owner_key
 from graph.core.permissions import mutation
 from graph.core.problems import Conflict, InvalidInput, NameTaken, NotFound, QuotaExceeded, UploadMismatch, WrongState
 from graph.datasets.files import Upload
@@ -89,15 +89,16 @@ class DatasetMutations:
     async def create_dataset(
         self, info: Info, input: Annotated[CreateDatasetInput, strawberry.argument(description="The dataset to create.")]
     ) -> CreateDatasetResult:
-        new_dataset = datasets.NewDataset(
-            name=input.name,
-            description=input.description,
-            modality=input.modality,
-            problem_type=input.problem_type,
-            target_column=input.target_column,
-            metadata=input.metadata,
-        )
         try:
+            new_dataset = datasets.NewDataset(
+                name=input.name,
+                description=input.description,
+                modality=input.modality,
+                problem_type=input.problem_type,
+                target_column=input.target_column,
+                metadata=input.metadata,
+                owner_id=owner_key(input.owner_id),
+            )
             async with info.context.work() as work:
                 dataset_id = await datasets.create(work, new_dataset)
         except errors.NameTaken as error:

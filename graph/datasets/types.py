@@ -10,7 +10,7 @@ import strawberry
 
 from db.core.page import MAX_SIZE
 from db.queries import accounts, artifacts, datasets, jobs, versions
-from graph.accounts.types import User
+from graph.accounts.types import Profile, User
 from graph.core.context import Info
 from graph.core.costs import PROFILE, costs
 from graph.core.edges import connection, extend, many, one
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 )
 class Dataset(Node, prefix="dataset", found_by=datasets.live_by_id, scope=Scope.READ):
     owner_id: strawberry.Private[UUID]
+    created_by_id: strawberry.Private[UUID | None]
     name: str = strawberry.field(description="Unique among the owner's datasets, ignoring case.")
     description: str | None = strawberry.field(description="Free text that describes its content.")
     modality: Modality = strawberry.field(description="The kind of its data.")
@@ -47,7 +48,10 @@ class Dataset(Node, prefix="dataset", found_by=datasets.live_by_id, scope=Scope.
     deleted_at: datetime | None = strawberry.field(
         description="When it was deleted. A deleted one is absent from lists and lookups, but still reachable through edges."
     )
-    owner: User = one(accounts.by_id, key="owner_id", description="The user who owns it.")
+    owner: User = one(accounts.by_id, key="owner_id", description="The account that owns it: a person's, or a team's.")
+    created_by: Profile | None = one(
+        accounts.profile_by_id, key="created_by_id", description="Who made it, such as a member of the team; null if that was not kept."
+    )
     current_version: DatasetVersion | None = one(versions.current, description="The READY version with the highest number.")
     versions: Connection[DatasetVersion] = connection(versions.of_dataset, description="Its versions, newest first.")
 

@@ -112,6 +112,9 @@ class RunOrder(OrderInput):
 
 @strawberry.input(description="The experiment to create.")
 class CreateExperimentInput:
-    name: str = strawberry.field(description="Unique among your experiments, ignoring case; 1 to 200 characters.")
+    name: str = strawberry.field(description="Unique among the owner's experiments, ignoring case; 1 to 200 characters.")
     description: str | None = strawberry.field(description="Free text, such as the question that it should answer.")
     notes: str | None = strawberry.field(description="Notes for your own use, such as Markdown.")
+    owner_id: ID | None = strawberry.field(
+        default=None, description="Who is to own it: a team in which you are MEMBER or ADMIN; you if left out."
+    )

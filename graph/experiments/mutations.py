@@ -12,6 +12,7 @@ from db.queries import experiments as experiment_queries
 from db.services import experiments
 from graph.core.context import Info
 from graph.core.edges import one
+from graph.core.ids import owner_key
 from graph.core.permissions import Scope, mutation
 from graph.core.problems import InvalidInput, NameTaken
 from graph.experiments.inputs import CreateExperimentInput
@@ -37,8 +38,10 @@ class ExperimentMutations:
         self, info: Info, input: Annotated[CreateExperimentInput, strawberry.argument(description="The experiment to create.")]
     ) -> CreateExperimentResult:
         try:
+            owner_id = owner_key(input.owner_id)
+            new_experiment = experiments.NewExperiment(input.name, input.description, input.notes, owner_id)
             async with info.context.work() as work:
-                experiment_id = await experiments.create(work, experiments.NewExperiment(input.name, input.description, input.notes))
+                experiment_id = await experiments.create(work, new_experiment)
         except errors.NameTaken as error:
             return NameTaken.of(error)
         except errors.InvalidInput as error:

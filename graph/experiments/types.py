@@ -10,7 +10,7 @@ import strawberry
 
 from db.queries import accounts, experiments, jobs, leaderboard, metrics, runs, versions
 from db.queries.goals import goal_of
-from graph.accounts.types import User
+from graph.accounts.types import Profile, User
 from graph.core.context import Info
 from graph.core.costs import costs
 from graph.core.edges import connection, extend, many, one
@@ -32,13 +32,17 @@ MAX_KEYS = 100
 @strawberry.type(description="A group of runs that answer one question.")
 class Experiment(Node, prefix="experiment", found_by=experiments.live_by_id, scope=Scope.READ):
     owner_id: strawberry.Private[UUID]
+    created_by_id: strawberry.Private[UUID | None]
     name: str = strawberry.field(description="Unique among the owner's experiments, ignoring case.")
     description: str | None = strawberry.field(description="Free text, such as the question that it should answer.")
     notes: str | None = strawberry.field(description="Notes of the owner, such as Markdown.")
     created_at: datetime = strawberry.field(description="When it was created.")
     updated_at: datetime = strawberry.field(description="When it was last changed; a new run is a change too.")
     deleted_at: datetime | None = strawberry.field(description="When it was deleted. Null at present: experiments cannot be deleted yet.")
-    owner: User = one(accounts.by_id, key="owner_id", description="The user who owns it.")
+    owner: User = one(accounts.by_id, key="owner_id", description="The account that owns it: a person's, or a team's.")
+    created_by: Profile | None = one(
+        accounts.profile_by_id, key="created_by_id", description="Who made it, such as a member of the team; null if that was not kept."
+    )
     runs: Connection[Run] = connection(
         leaderboard.of_experiment, filtered_by=RunFilter, ordered_by=RunOrder, description="Its runs, newest first by default."
     )

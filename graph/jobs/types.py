@@ -11,7 +11,7 @@ import strawberry
 
 from db.queries import accounts, datasets, jobevents, jobs, pipelines, versions
 from db.tables.jobstates import WAITING
-from graph.accounts.types import User
+from graph.accounts.types import Profile, User
 from graph.core.context import Info
 from graph.core.costs import costs
 from graph.core.edges import connection, extend, many, one
@@ -31,6 +31,7 @@ from graph.pipelines.types import Pipeline, PipelineSnapshot
 @strawberry.type(description="A unit of background work, with its status, inputs and outputs. Follow it with `jobEvents`.")
 class Job(Node, prefix="job", found_by=jobs.by_id, scope=Scope.READ):
     owner_id: strawberry.Private[UUID]
+    created_by_id: strawberry.Private[UUID | None]
     failure: strawberry.Private[Mapping[str, Any] | None]
     retry_of_id: strawberry.Private[UUID | None]
     dataset_id: strawberry.Private[UUID | None]
@@ -62,7 +63,10 @@ class Job(Node, prefix="job", found_by=jobs.by_id, scope=Scope.READ):
     started_at: datetime | None = strawberry.field(description="When a worker first claimed it.")
     completed_at: datetime | None = strawberry.field(description="When it ended, successfully or not.")
     retry_of: Job | None = one(jobs.by_id, key="retry_of_id", description="The job that this one retries.")
-    owner: User = one(accounts.by_id, key="owner_id", description="The user who owns it.")
+    owner: User = one(accounts.by_id, key="owner_id", description="The account that owns it: a person's, or a team's.")
+    created_by: Profile | None = one(
+        accounts.profile_by_id, key="created_by_id", description="Who made it, such as a member of the team; null if that was not kept."
+    )
     dataset: Dataset | None = one(datasets.by_id, key="dataset_id", description="The dataset that it works on.")
     dataset_version: DatasetVersion | None = one(
         versions.by_id, key="dataset_version_id", description="The version that it works on; for an ingest, the version that it fills."

@@ -10,7 +10,7 @@ from uuid import UUID
 import strawberry
 
 from db.queries import accounts, artifacts, jobs, models, pipelines, runs, versions
-from graph.accounts.types import User
+from graph.accounts.types import Profile, User
 from graph.core.context import Info
 from graph.core.costs import costs
 from graph.core.edges import connection, extend, many, one
@@ -56,13 +56,17 @@ class ModelAlias:
 @strawberry.type(description="A named series of trained versions.")
 class Model(Node, prefix="model", found_by=models.live_by_id, scope=Scope.READ):
     owner_id: strawberry.Private[UUID]
+    created_by_id: strawberry.Private[UUID | None]
     name: str = strawberry.field(description="Unique among the owner's models, ignoring case.")
     description: str | None = strawberry.field(description="Free text that describes its purpose.")
     problem_type: ProblemType | None = strawberry.field(description="The task of all its versions; its first version sets it.")
     created_at: datetime = strawberry.field(description="When its first version was created.")
     updated_at: datetime = strawberry.field(description="When it was last changed; a new version is a change too.")
     deleted_at: datetime | None = strawberry.field(description="When it was deleted. Null at present: models cannot be deleted yet.")
-    owner: User = one(accounts.by_id, key="owner_id", description="The user who owns it.")
+    owner: User = one(accounts.by_id, key="owner_id", description="The account that owns it: a person's, or a team's.")
+    created_by: Profile | None = one(
+        accounts.profile_by_id, key="created_by_id", description="Who made it, such as a member of the team; null if that was not kept."
+    )
     latest_version: ModelVersion | None = one(models.latest_version, description="The version with the highest number.")
     versions: Connection[ModelVersion] = connection(models.of_model, description="Its versions, newest first.")
     aliases: list[ModelAlias] = many(

@@ -63,13 +63,16 @@ class PipelineDefinitionInput:
 
 @strawberry.input(description="The pipeline to create. An incomplete definition makes a DRAFT, an invalid one is rejected.")
 class CreatePipelineInput:
-    name: str = strawberry.field(description="Unique among your pipelines, ignoring case; 1 to 200 characters.")
+    name: str = strawberry.field(description="Unique among the owner's pipelines, ignoring case; 1 to 200 characters.")
     description: str | None = strawberry.field(description="Free text that describes its purpose.")
     modality: Modality = strawberry.field(
         default=Modality.TABULAR, description="The kind of data that it processes; one that no step works on is InvalidInput."
     )
     definition: PipelineDefinitionInput = strawberry.field(description="Its nodes and links.")
     is_template: bool = strawberry.field(default=False, description="Whether it is marked as a template.")
+    owner_id: ID | None = strawberry.field(
+        default=None, description="Who is to own it: a team in which you are MEMBER or ADMIN; you if left out."
+    )
 
 
 @strawberry.input(description="Changes to a pipeline. Omitted fields stay unchanged; null clears a field that may be empty.")

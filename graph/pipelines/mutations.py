@@ -14,7 +14,7 @@ from db.services import pipelines
 from graph.core.context import Info
 from graph.core.costs import JOB, costs
 from graph.core.edges import one
-from graph.core.ids import decode, decode_optional
+from graph.core.ids import decode, decode_optional, owner_key
 from graph.core.permissions import Scope, mutation
 from graph.core.problems import Conflict, InsufficientCredits, InvalidInput, NameTaken, NotFound, QuotaExceeded, WrongState
 from graph.pipelines.inputs import CreatePipelineInput, RunPipelineInput, UpdatePipelineInput
@@ -78,14 +78,15 @@ class PipelineMutations:
     async def create_pipeline(
         self, info: Info, input: Annotated[CreatePipelineInput, strawberry.argument(description="The pipeline to create.")]
     ) -> CreatePipelineResult:
-        new_pipeline = pipelines.NewPipeline(
-            name=input.name,
-            description=input.description,
-            modality=input.modality,
-            definition=input.definition.to_document(),
-            is_template=input.is_template,
-        )
         try:
+            new_pipeline = pipelines.NewPipeline(
+                name=input.name,
+                description=input.description,
+                modality=input.modality,
+                definition=input.definition.to_document(),
+                is_template=input.is_template,
+                owner_id=owner_key(input.owner_id),
+            )
             async with info.context.work() as work:
                 pipeline_id = await pipelines.create(work, new_pipeline)
         except errors.NameTaken as error:

@@ -10,7 +10,7 @@ from uuid import UUID
 import strawberry
 
 from db.queries import accounts, pipelines
-from graph.accounts.types import User
+from graph.accounts.types import Profile, User
 from graph.core.costs import costs
 from graph.core.edges import connection, extend, one
 from graph.core.ids import Node
@@ -78,6 +78,7 @@ class PipelineDefinition:
 )
 class Pipeline(Node, prefix="pipeline", found_by=pipelines.live_by_id, scope=Scope.READ):
     owner_id: strawberry.Private[UUID]
+    created_by_id: strawberry.Private[UUID | None]
     name: str = strawberry.field(description="Unique among the owner's pipelines, ignoring case.")
     description: str | None = strawberry.field(description="Free text that describes its purpose.")
     modality: Modality = strawberry.field(description="The kind of data that it processes.")
@@ -93,7 +94,10 @@ class Pipeline(Node, prefix="pipeline", found_by=pipelines.live_by_id, scope=Sco
     validated_at: datetime | None = strawberry.field(description="When its definition passed validation; null for a DRAFT.")
     deleted_at: datetime | None = strawberry.field(description="When it was deleted. Null at present: pipelines cannot be deleted yet.")
     definition: PipelineDefinition = one(pipelines.definition_of_pipeline, description="Its nodes and links.")
-    owner: User = one(accounts.by_id, key="owner_id", description="The user who owns it.")
+    owner: User = one(accounts.by_id, key="owner_id", description="The account that owns it: a person's, or a team's.")
+    created_by: Profile | None = one(
+        accounts.profile_by_id, key="created_by_id", description="Who made it, such as a member of the team; null if that was not kept."
+    )
     snapshots: Connection[PipelineSnapshot] = connection(
         pipelines.snapshots_of_pipeline, description="The definitions that have run, newest first; equal definitions share a snapshot."
     )

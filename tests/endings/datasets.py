@@ -10,6 +10,7 @@ from tests.endings import BAD_KEY, CSV, UNKNOWN, Endings, World, endings_of
 @endings_of("createDataset")
 async def create_dataset(world: World) -> Endings:
     yield "CreateDatasetPayload", {"name": "d", "description": "x", "targetColumn": "a", "metadata": {"a": 1}, "problemType": "REGRESSION"}
+    yield "InvalidInput", {"name": "e", "ownerId": f"user_{UNKNOWN}"}
     yield "NameTaken", {"name": "D"}
     yield "InvalidInput", {"name": " "}
 

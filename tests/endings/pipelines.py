@@ -15,6 +15,7 @@ DEFINITION: dict[str, Any] = {
 @endings_of("createPipeline")
 async def create_pipeline(world: World) -> Endings:
     yield "CreatePipelinePayload", {"name": "p", "description": "x", "definition": DEFINITION}
+    yield "InvalidInput", {"name": "q", "definition": DEFINITION, "ownerId": f"user_{UNKNOWN}"}
     yield "NameTaken", {"name": "P", "definition": DEFINITION}
     yield "InvalidInput", {"name": " ", "definition": DEFINITION}
 

@@ -9,8 +9,8 @@ from tests.factories import Factory, Nodes
 CSV = "x,y,label\n" + "".join(f"{i},{i * 2 % 7},{'a' if i % 3 else 'b'}\n" for i in range(90))
 
 _ROWS = """
-INSERT INTO datasets (owner_id, name, modality, source, last_number)
-SELECT u.id, 'dataset ' || i, 'tabular', 'upload', 1 FROM users u, generate_series(1, :count) i WHERE u.username = :owner;
+INSERT INTO datasets (owner_id, created_by_id, name, modality, source, last_number)
+SELECT u.id, u.id, 'dataset ' || i, 'tabular', 'upload', 1 FROM users u, generate_series(1, :count) i WHERE u.username = :owner;
 
 INSERT INTO dataset_versions (dataset_id, number, status, source, format, size_bytes, row_count, column_count, columns, issues, issue_count,
   preview, ready_at)

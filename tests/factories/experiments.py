@@ -9,8 +9,8 @@ from db.tables import Experiment, Run
 from tests.factories import Example, Factory, Row
 
 _ROWS = """
-INSERT INTO experiments (owner_id, name, last_number)
-SELECT u.id, 'experiment ' || i, 1 FROM users u, generate_series(1, :count) i WHERE u.username = :owner;
+INSERT INTO experiments (owner_id, created_by_id, name, last_number)
+SELECT u.id, u.id, 'experiment ' || i, 1 FROM users u, generate_series(1, :count) i WHERE u.username = :owner;
 
 WITH numbered_jobs AS (
   SELECT j.*, row_number() OVER (ORDER BY j.id) AS i FROM jobs j JOIN users u ON u.id = j.owner_id WHERE u.username = :owner AND j.kind = 'train'),

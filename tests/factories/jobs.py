@@ -18,9 +18,9 @@ WITH numbered_versions AS (
 numbered_snapshots AS (
   SELECT p.id AS pipeline_id, s.id AS snapshot_id, row_number() OVER (ORDER BY p.id) AS i
   FROM pipelines p JOIN pipeline_snapshots s ON s.pipeline_id = p.id JOIN users u ON u.id = p.owner_id WHERE u.username = :owner)
-INSERT INTO jobs (owner_id, kind, status, queue, progress, attempt, tries, last_sequence, dataset_id, dataset_version_id, pipeline_id, snapshot_id,
+INSERT INTO jobs (owner_id, created_by_id, kind, status, queue, progress, attempt, tries, last_sequence, dataset_id, dataset_version_id, pipeline_id, snapshot_id,
   queued_at, started_at, completed_at)
-SELECT v.owner_id, 'train', 'completed', 'tabular', 100, 1, 1, 3, v.dataset_id, v.version_id, s.pipeline_id, s.snapshot_id, now(), now(), now()
+SELECT v.owner_id, v.owner_id, 'train', 'completed', 'tabular', 100, 1, 1, 3, v.dataset_id, v.version_id, s.pipeline_id, s.snapshot_id, now(), now(), now()
 FROM numbered_versions v JOIN numbered_snapshots s USING (i);
 
 SET LOCAL session_replication_role = origin;

@@ -7,8 +7,8 @@ from tests.client import Client
 from tests.factories import Example, Factory, Row
 
 _ROWS = """
-INSERT INTO models (owner_id, name, problem_type, last_number)
-SELECT u.id, 'model ' || i, 'classification', 1 FROM users u, generate_series(1, :count) i WHERE u.username = :owner;
+INSERT INTO models (owner_id, created_by_id, name, problem_type, last_number)
+SELECT u.id, u.id, 'model ' || i, 'classification', 1 FROM users u, generate_series(1, :count) i WHERE u.username = :owner;
 
 WITH numbered_runs AS (
   SELECT r.id, j.id AS job_id, j.snapshot_id, j.dataset_version_id, row_number() OVER (ORDER BY r.id) AS i

@@ -31,7 +31,8 @@ def _record_attempt(claimed: CTE) -> Sequence[CTE]:
     columns = ("job_id", "number", "worker_id", "worker", "started_at", "heartbeat_at")
     worker = bindparam("p_worker_name", type_=Text())
     record = select(claimed.c.id, claimed.c.attempt, claimed.c.worker_id, worker, clock(), clock())
-    is_own_turn = (OwnerTurn.owner_id == claimed.c.owner_id) & (OwnerTurn.queue == claimed.c.queue)
+    payer_id = scheduling.payer(claimed.c)
+    is_own_turn = (OwnerTurn.owner_id == payer_id) & (OwnerTurn.queue == claimed.c.queue)
     unlocked_turns = (
         select(OwnerTurn.owner_id, OwnerTurn.queue)
         .join(claimed, is_own_turn)
@@ -39,9 +40,7 @@ def _record_attempt(claimed: CTE) -> Sequence[CTE]:
     )
     existing_turns = unlocked_turns.cte("existing_turns")
     is_existing_turn = (OwnerTurn.owner_id == existing_turns.c.owner_id) & (OwnerTurn.queue == existing_turns.c.queue)
-    turn_insertion = upsert(OwnerTurn).from_select(
-        ["owner_id", "queue", "started_at"], select(claimed.c.owner_id, claimed.c.queue, clock())
-    )
+    turn_insertion = upsert(OwnerTurn).from_select(["owner_id", "queue", "started_at"], select(payer_id, claimed.c.queue, clock()))
     return (
         insert(JobAttempt).from_select(columns, record).cte("inserted_attempt"),
         update(OwnerTurn).where(is_existing_turn).values(started_at=clock()).cte("updated_turns"),
@@ -73,13 +72,13 @@ _SCHEDULE = scheduling.scheduling_order(
     Job.queue == any_(bindparam("p_queues", type_=ARRAY(Text))), max_position=2 * _LIMIT
 )  # twice the limit: some may be claimed meanwhile
 _NEXT_JOBS = (
-    select(Job.id, Job.owner_id, Job.queue)
+    select(Job.id, scheduling.payer().label("payer_id"), Job.queue)
     .join(_SCHEDULE, _SCHEDULE.c.id == Job.id)
     .where(scheduling.in_states(WAITING), ~_SCHEDULE.c.is_held)
     .order_by(*scheduling.round_robin_order(_SCHEDULE))
     .limit(_LIMIT)
 )
-_NEXT_JOBS_OF_OWNERS = _NEXT_JOBS.where(Job.owner_id == any_(bindparam("p_owner_ids", type_=ARRAY(Uuid)))).with_for_update(
+_NEXT_JOBS_OF_PAYERS = _NEXT_JOBS.where(scheduling.payer() == any_(bindparam("p_payer_ids", type_=ARRAY(Uuid)))).with_for_update(
     of=Job, skip_locked=True
 )
 
@@ -104,8 +103,8 @@ async def claim_waiting(work: Work, queues: Sequence[str], limit: int, worker_id
         return []
     await concurrency.lock_limits(work, [row.id for row in rows], lease)
     # Other workers may have claimed some by now: select again among the owners and queues whose limits are locked.
-    locked_scope = {"p_queues": sorted({row.queue for row in rows}), "p_owner_ids": sorted({row.owner_id for row in rows})}
-    rows = await work.all(_NEXT_JOBS_OF_OWNERS, {**parameters, **locked_scope})
+    locked_scope = {"p_queues": sorted({row.queue for row in rows}), "p_payer_ids": sorted({row.payer_id for row in rows})}
+    rows = await work.all(_NEXT_JOBS_OF_PAYERS, {**parameters, **locked_scope})
     claimed: list[Row[Any]] = []
     for row in rows:
         try:

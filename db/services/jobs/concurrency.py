@@ -23,9 +23,9 @@ MAX_LOCK_TIMEOUT = 2.0  # seconds for which a claim waits for a lock at most
 def _lock_statement() -> Select[int]:
     # No condition on the jobs' status: `claim_waiting` may then claim other jobs of the same owners and queues.
     is_candidate = Job.id == any_(bindparam("p_job_ids", type_=ARRAY(Uuid)))
-    owner = func.hashtextextended(literal("running of owner ", Text) + cast(Job.owner_id, Text), 0)
+    owner = func.hashtextextended(literal("running of owner ", Text) + cast(scheduling.payer(), Text), 0)
     queue = func.hashtextextended(literal("running of queue ", Text) + Job.queue, 0)
-    owners = select(cast(owner, BigInteger).label("lock_key")).join(User, User.id == Job.owner_id).where(is_candidate)
+    owners = select(cast(owner, BigInteger).label("lock_key")).join(User, User.id == scheduling.payer()).where(is_candidate)
     queues = select(cast(queue, BigInteger)).where(is_candidate, scheduling.queue_limit(Job.queue).is_not(None))
     lock_keys = union(owners.where(scheduling.owner_limit(User.tier).is_not(None)), queues).subquery("lock_keys")
     ordered = (

@@ -21,8 +21,9 @@ from db.tables.jobstates import JobStatus
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """A job to be submitted. It belongs to `owner_id`, whoever submits it. `timeout` is in seconds; `max_tries` defaults to its kind's.
+    """A job to be submitted. It belongs to `owner_id`, whoever submits it, and counts in the limits of `db.queries.storage.payer`.
 
+    `timeout` is in seconds; `max_tries` defaults to its kind's.
     With `requires_space`, it is refused if its owner is at the storage quota.
     """
 
@@ -44,8 +45,11 @@ class NewJob:
 
 def _submit_statement() -> Select[*tuple[Any, ...]]:
     # One statement, built once: building three took as long as running them.
-    values = {name: bindparam(f"p_{name}", type_=Job.__table__.c[name].type) for name in _INSERTED_COLUMNS}
-    job = insert(_JOBS).values(values).returning(*_JOBS.c).cte("job")
+    values: dict[str, Any] = {name: bindparam(f"p_{name}", type_=Job.__table__.c[name].type) for name in _INSERTED_COLUMNS}
+    use = quota.USE.cte("storage_use")
+    owner_id = values["owner_id"]
+    payer_id = select(func.nullif(use.c.payer_id, owner_id)).scalar_subquery()
+    job = insert(_JOBS).values(values | {"payer_id": payer_id}).returning(*_JOBS.c).cte("job")
     event_values = {
         "job_id": job.c.id,
         "sequence": job.c.last_sequence,
@@ -57,13 +61,13 @@ def _submit_statement() -> Select[*tuple[Any, ...]]:
     created = insert(_EVENTS).from_select(list(event_values), select(*event_values.values())).cte("created")
     versions = func.unnest(bindparam("p_inputs", type_=ARRAY(Uuid)))
     inputs = insert(_INPUTS).from_select(["job_id", "dataset_version_id"], select(job.c.id, versions)).cte("inputs")
-    use = quota.USE.subquery("storage_use")
     return select(job, use.c.used_bytes, use.c.quota_bytes).join(use, true()).add_cte(created, inputs)
 
 
 _JOBS, _EVENTS, _INPUTS = (cast("Table", table.__table__) for table in (Job, JobEvent, JobInput))
 _INSERTED_COLUMNS = (
     "owner_id",
+    "created_by_id",
     "kind",
     "status",
     "queue",
@@ -90,6 +94,7 @@ async def submit(work: Work, new: NewJob) -> Row[Any]:
     max_tries = new.max_tries or spec_of(new.kind).max_tries or state_settings().max_tries
     values = {
         "owner_id": new.owner_id,
+        "created_by_id": work.viewer.maker_id,
         "kind": new.kind,
         "status": JobStatus.PENDING,
         "queue": new.queue,

@@ -31,7 +31,8 @@ _UNBALANCED_ACCOUNTS = text("""
 # Of every job with a cost: one hold, and one charge or release once it has ended.
 _UNBALANCED_JOBS = text("""
     SELECT j.id, j.owner_id, j.status, j.credit_cost, coalesce(sum(t.held), 0) AS held, -coalesce(sum(t.amount), 0) AS taken
-    FROM jobs j LEFT JOIN credit_transactions t ON t.job_id = j.id AND t.owner_id = j.owner_id AND t.kind IN ('hold', 'consumption', 'release')
+    FROM jobs j LEFT JOIN credit_transactions t ON t.job_id = j.id AND t.owner_id = coalesce(j.payer_id, j.owner_id)
+        AND t.kind IN ('hold', 'consumption', 'release')
     WHERE j.credit_cost > 0
     GROUP BY j.id HAVING coalesce(sum(t.held), 0) <> CASE WHEN j.status IN ('completed', 'failed', 'cancelled') THEN 0 ELSE j.credit_cost END
         OR -coalesce(sum(t.amount), 0) <> CASE WHEN j.status IN ('failed', 'cancelled') THEN 0 ELSE j.credit_cost END

@@ -32,11 +32,14 @@ class NewPipeline:
     description: str | None = None
     modality: Modality = Modality.TABULAR
     is_template: bool = False
+    owner_id: UUID | None = None
+    """A team, or the viewer if None."""
 
 
 async def create(work: Work, new: NewPipeline) -> UUID:
     """Raises `InvalidInput` or `NameTaken`."""
     work.viewer.require_write()
+    owner_id = work.viewer.owner_of_new(new.owner_id)
     checks = Checks()
     name = checks.name(new.name, "name")
     checks.text(new.description, "description")
@@ -53,10 +56,12 @@ async def create(work: Work, new: NewPipeline) -> UUID:
         "definition": definition,
         "status": PipelineStatus.VALIDATED if is_complete else PipelineStatus.DRAFT,
     }
-    statement = insert(Pipeline).values(owner_id=work.viewer.id, validated_at=func.now() if is_complete else None, **values)
+    statement = insert(Pipeline).values(
+        owner_id=owner_id, created_by_id=work.viewer.maker_id, validated_at=func.now() if is_complete else None, **values
+    )
     with translate_unique_violation(_UNIQUE, NameTaken("pipeline", name)):
         pipeline_id: UUID = await work.scalar(statement.returning(Pipeline.id))
-    work.record("create_pipeline", "pipeline", pipeline_id, work.viewer.id, after=values)
+    work.record("create_pipeline", "pipeline", pipeline_id, owner_id, after=values)
     return pipeline_id
 
 

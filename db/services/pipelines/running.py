@@ -47,7 +47,7 @@ _FREE_NAME_NUMBER = text("""
 
 def _insert_dataset() -> Executable:
     table = cast("Table", Dataset.__table__)
-    columns = ("owner_id", "name", "description", "modality", "problem_type", "target_column", "source")
+    columns = ("owner_id", "created_by_id", "name", "description", "modality", "problem_type", "target_column", "source")
     insertion = upsert(table).values({name: bindparam(f"p_{name}", type_=table.c[name].type) for name in columns})
     is_live = table.c.deleted_at.is_(None)
     statement = insertion.on_conflict_do_nothing(index_elements=[table.c.owner_id, func.lower(table.c.name)], index_where=is_live)
@@ -280,6 +280,7 @@ async def _output_dataset_id(work: Work, request: RunRequest, dataset: Row[Any],
     base = f"{dataset.name} – {pipeline.name}"[: NAME_LENGTH - len(" (1000000000)")]
     values = {
         "owner_id": dataset.owner_id,
+        "created_by_id": work.viewer.maker_id,
         "name": base,
         "description": f"Made from {dataset.name} by the pipeline {pipeline.name}.",
         "modality": dataset.modality,
