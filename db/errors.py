@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import ceil
 from typing import NamedTuple
@@ -95,6 +96,21 @@ class LastAdmin(StateError):
 
     def __str__(self) -> str:
         return "This is the last admin. Give another user the role ADMIN first, or enable another admin, and then repeat this."
+
+
+class LastTeamAdmin(LastAdmin):
+    """Teams, which are named, would be left without an ADMIN who can sign in."""
+
+    def __init__(self, teams: Sequence[str]) -> None:
+        super().__init__()
+        self.teams = teams
+
+    def __str__(self) -> str:
+        them = "it" if len(self.teams) == 1 else "each"
+        return (
+            f"This would leave {', '.join(self.teams)} without an ADMIN. Give another member of {them} the role ADMIN with `setTeamRole`, or delete"
+            f" {them}, and then repeat this."
+        )
 
 
 @dataclass

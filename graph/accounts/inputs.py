@@ -140,6 +140,29 @@ class CreateTeamInput:
     )
 
 
+@strawberry.input(description="A member of a team, and what they may do from now on.")
+class SetTeamRoleInput:
+    team_id: ID = strawberry.field(description="The team.")
+    user_id: ID = strawberry.field(description="The member: the `accountId` of their profile.")
+    role: UserRole = strawberry.field(description="The role in the team. That in the whole of Trellis stays.")
+
+
+@strawberry.input(description="Who is to be in a team no more.")
+class RemoveTeamMemberInput:
+    team_id: ID = strawberry.field(description="The team.")
+    user_id: ID = strawberry.field(description="The member: the `accountId` of their profile.")
+
+
+@strawberry.input(description="The team to leave.")
+class LeaveTeamInput:
+    team_id: ID = strawberry.field(description="The team.")
+
+
+@strawberry.input(description="The team to delete.")
+class DeleteTeamInput:
+    id: ID = strawberry.field(description="The team.")
+
+
 @strawberry.input(description="The invitation to end.")
 class RevokeInvitationInput:
     id: ID = strawberry.field(description="The invitation, as `User.invitations` lists it.")

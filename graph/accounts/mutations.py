@@ -16,6 +16,7 @@ from graph.accounts.administration import Administration
 from graph.accounts.api_keys import ApiKeys
 from graph.accounts.enums import LoginTransport
 from graph.accounts.inputs import ConfirmLoginInput, LoginInput, RevokeSessionInput
+from graph.accounts.members import Members
 from graph.accounts.passwords import ATTEMPT, Passwords, raise_rate_limited
 from graph.accounts.providers import Providers
 from graph.accounts.registration import Registration
@@ -85,7 +86,7 @@ RevokeOtherSessionsResult = Annotated[
 
 
 @strawberry.type
-class AccountMutations(Administration, Passwords, Registration, SecondFactor, Providers, ApiKeys, Teams):
+class AccountMutations(Administration, Passwords, Registration, SecondFactor, Providers, ApiKeys, Teams, Members):
     @mutation(
         scope=Scope.PUBLIC,
         description="Sign in with a password, which begins a session, or asks for a code first if you have an app for them. After a few failures"

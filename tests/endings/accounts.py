@@ -7,12 +7,12 @@ from datetime import timedelta
 from pyotp.totp import TOTP
 from sqlalchemy import func, insert, select, update
 
-from db.core.viewer import SYSTEM
+from db.core.viewer import SYSTEM, UserRole
 from db.services.accounts.api_keys import MAX_KEYS
 from db.services.accounts.sessions import RECENT
 from db.services.mail import compose
 from db.settings import state_settings
-from db.tables import AccountToken, ApiKey, EmailMessage, OAuthIdentity, User, UserSession
+from db.tables import AccountToken, ApiKey, EmailMessage, Membership, OAuthIdentity, User, UserSession
 from tests.client import PASSWORD, Client
 from tests.endings import UNKNOWN, Endings, World, endings_of, key_of
 
@@ -64,6 +64,56 @@ async def create_team(world: World) -> Endings:
     for number in (2, 3):
         yield "CreateTeamPayload", {"name": "Bearings", "username": f"bearings-{number}"}
     yield "QuotaExceeded", {"name": "Bearings", "username": "bearings-4"}
+
+
+async def _team(world: World) -> tuple[str, str]:
+    """Ada signs in and makes a team, of which Bob is a member: the ids of both."""
+    await _signed_in(world)
+    document = 'mutation { createTeam(input: {name: "Bearings", username: "bearings"}) { ... on CreateTeamPayload { team { id } } } }'
+    team, bob = (await world.sender.one(document))["team"]["id"], (await world.bob.one("{ viewer { id } }"))["id"]
+    async with world.database.work(SYSTEM) as work:
+        await work.run(insert(Membership).values(team_id=key_of(team), user_id=key_of(bob), role=UserRole.MEMBER))
+    return team, bob
+
+
+@endings_of("setTeamRole")
+async def set_team_role(world: World) -> Endings:
+    team, bob = await _team(world)
+    ada = (await world.ada.one("{ viewer { id } }"))["id"]
+    yield "SetTeamRolePayload", {"teamId": team, "userId": bob, "role": "VIEWER"}
+    yield "NotFound", {"teamId": f"user_{UNKNOWN}", "userId": bob, "role": "VIEWER"}
+    yield "LastAdmin", {"teamId": team, "userId": ada, "role": "MEMBER"}
+
+
+@endings_of("removeTeamMember")
+async def remove_team_member(world: World) -> Endings:
+    team, bob = await _team(world)
+    ada = (await world.ada.one("{ viewer { id } }"))["id"]
+    yield "RemoveTeamMemberPayload", {"teamId": team, "userId": bob}
+    yield "NotFound", {"teamId": team, "userId": bob}
+    yield "LastAdmin", {"teamId": team, "userId": ada}
+
+
+@endings_of("leaveTeam")
+async def leave_team(world: World) -> Endings:
+    team, _ = await _team(world)
+    world.sender = await world.sign_in("bob")
+    yield "LeaveTeamPayload", {"teamId": team}
+    yield "NotFound", {"teamId": team}
+    world.sender = await world.sign_in("ada")
+    yield "LastAdmin", {"teamId": team}
+
+
+@endings_of("deleteTeam")
+async def delete_team(world: World) -> Endings:
+    team, _ = await _team(world)
+    yield "DeleteTeamPayload", {"id": team}
+    yield "NotFound", {"id": team}
+    async with world.database.work(SYSTEM) as work:
+        await work.run(update(User).where(User.id == key_of(team)).values(deleted_at=None))
+        work.revalidate_sessions(key_of((await world.ada.one("{ viewer { id } }"))["id"]))
+        await work.run(update(UserSession).values(checked_at=func.now() - RECENT))
+    yield "WrongState", {"id": team}
 
 
 @endings_of("logout")

@@ -5,6 +5,7 @@ from db.services.accounts.api_keys import NewKey, create_api_key, revoke_api_key
 from db.services.accounts.email_changes import EmailChanges
 from db.services.accounts.first_admin import ensure_admin, knows_token
 from db.services.accounts.invitations import first_admin_id, invite, revoke_invitation
+from db.services.accounts.members import leave_team, remove_team_member, set_team_role
 from db.services.accounts.oauth import Identity, ProviderSignIns, unlink_identity
 from db.services.accounts.oauth_flows import Flow, FlowSecret
 from db.services.accounts.password_changes import PasswordChanges
@@ -14,6 +15,7 @@ from db.services.accounts.second_factors import SecondFactors, reset_second_fact
 from db.services.accounts.session_start import SignedIn
 from db.services.accounts.sessions import end_session, require_recent_check, revoke_other_sessions, revoke_session
 from db.services.accounts.sign_in import FactorRequired, SignIns
+from db.services.accounts.team_deletion import delete_team
 from db.services.accounts.teams import create_team
 from db.services.accounts.tokens import add_token, new_token, record_token_use, replace_token, revoke_token, revoke_tokens
 from db.services.accounts.users import add_user, set_password_hash, update_account
@@ -38,6 +40,7 @@ __all__ = [
     "administer",
     "create_api_key",
     "create_team",
+    "delete_team",
     "disable",
     "enable",
     "end_session",
@@ -45,9 +48,11 @@ __all__ = [
     "first_admin_id",
     "invite",
     "knows_token",
+    "leave_team",
     "new_token",
     "password_hash",
     "record_token_use",
+    "remove_team_member",
     "replace_token",
     "require_recent_check",
     "reset_second_factor",
@@ -60,6 +65,7 @@ __all__ = [
     "set_password_hash",
     "set_quota",
     "set_role",
+    "set_team_role",
     "set_tier",
     "unlink_identity",
     "update_account",
