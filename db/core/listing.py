@@ -14,7 +14,8 @@ from db.core.batch import RecordBatch, Statement
 from db.core.criteria import Criteria, Filters, Orders
 from db.core.page import Page, Slice, Sort, count, counts_by_parent, page, page_by_parent
 from db.core.prepared import Record, RecordColumn, RowMaker, record_columns
-from db.core.record_page import PageParts, PageSource, RecordPages, record_counts, record_pages
+from db.core.record_page import PageParts, PageSource, RecordPages, record_counts, record_pages, text_pages
+from db.core.row_text import RowText
 from db.core.sql import Column, Rows
 from db.core.viewer import SYSTEM, Viewer
 from db.core.work import Database
@@ -88,6 +89,23 @@ class Listing:
     ) -> RecordPages:
         """The same page under every parent, in their order, or the one of a listing without parents. Raises `InvalidCursor`."""
         return await record_pages(database, viewer, self._source(criteria, order), parents, page_slice, parts)
+
+    async def text_pages(
+        self,
+        database: Database,
+        viewer: Viewer,
+        parents: Sequence[UUID],
+        page_slice: Slice,
+        criteria: Criteria | None,
+        order: Any,
+        row_text: RowText,
+        *,
+        cursors: bool,
+        ends: bool,
+    ) -> list[Page] | None:
+        """The same with the JSON texts of the rows; None if a row has none. Raises `InvalidCursor`."""
+        source = self._source(criteria, order)
+        return await text_pages(database, viewer, source, parents, page_slice, row_text, cursors=cursors, ends=ends)
 
     async def record_counts(
         self, database: Database, viewer: Viewer, parents: Sequence[UUID], criteria: Criteria | None

@@ -232,6 +232,11 @@ async def page(connection: AsyncConnection, rows_of: Callable[[Viewer], Rows], v
     return _page((await connection.execute(statement)).all(), sort, page_slice)
 
 
+def unnested(parents: ColumnElement[Any]) -> Any:
+    """The parents as rows: `parent`, and its `position`, from 1."""
+    return func.unnest(parents).table_valued(literal_column("parent", Uuid), with_ordinality="position", name="parents").render_derived()
+
+
 def under_parents(
     rows_of: Callable[[ColumnElement[UUID]], Rows],
     parents: ColumnElement[Any],
@@ -243,9 +248,7 @@ def under_parents(
 
     They have all columns and the parent. With `columns`, they have only these and the position of the parent, from 1.
     """
-    parent_rows = (
-        func.unnest(parents).table_valued(literal_column("parent", Uuid), with_ordinality="position", name="parents").render_derived()
-    )
+    parent_rows = unnested(parents)
     inner = rows_of(parent_rows.c.parent).lateral("page")
     selected = (
         [*inner.c, parent_rows.c.parent.label(_PARENT)]

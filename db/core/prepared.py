@@ -18,13 +18,14 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import orjson
-from sqlalchemy import BigInteger, Boolean, Column, DateTime, Engine, Float, Integer, PoolProxiedConnection, Row, Text, exc
+from sqlalchemy import BigInteger, Boolean, Column, DateTime, Engine, Float, Integer, PoolProxiedConnection, Row, Text, Uuid, exc
 from sqlalchemy.dialects.postgresql import asyncpg as asyncpg_dialect
 from sqlalchemy.engine.result import SimpleResultMetaData
 from sqlalchemy.types import TypeDecorator
 from sqlalchemy.util import greenlet_spawn
 
 from db.core.base import EnumText
+from db.core.row_text import Encoding
 from db.core.sql import Rows
 from db.core.viewer import ApiScope, UserRole, Viewer
 
@@ -56,10 +57,11 @@ class RecordColumn:
     """How the driver's values of a selected column are read. None is None in every column.
 
     `kind` is their exact Python type where it is known; `members` has the values for the stored ones of an enum. Otherwise `process` makes
-    the value, unless it is None.
+    the value, unless it is None. `encoding` is how PostgreSQL writes them, if it can.
     """
 
     kind: type | None = None
+    encoding: Encoding | None = None
     members: Mapping[str, Any] | None = None
     process: Callable[[Any], Any] | None = None
 
@@ -83,8 +85,19 @@ def _record_column(column: Any) -> RecordColumn:
         return RecordColumn(process=process)
     if not isinstance(getattr(column, "element", column), Column):
         return RecordColumn()  # the type of an expression is a guess
-    kinds: tuple[tuple[Any, type | None], ...] = ((Text, str), (Boolean, bool), (BigInteger, None), (Integer, int), (DateTime, datetime))
-    return RecordColumn(next((kind for sql_type, kind in kinds if isinstance(type_, sql_type)), None))
+    return next((described for sql_type, described in _COLUMNS if isinstance(type_, sql_type)), RecordColumn())
+
+
+# By the type of the column; the first that fits. A BigInteger is an Integer too.
+_COLUMNS: Final[tuple[tuple[Any, RecordColumn], ...]] = (
+    (Text, RecordColumn(str, Encoding.TEXT)),
+    (Boolean, RecordColumn(bool, Encoding.BOOLEAN)),
+    (BigInteger, RecordColumn(None, Encoding.INTEGER)),
+    (Integer, RecordColumn(int, Encoding.INTEGER)),
+    (DateTime, RecordColumn(datetime, Encoding.TIME)),
+    (Float, RecordColumn(None, Encoding.FLOAT)),
+    (Uuid, RecordColumn(None, Encoding.HEX)),
+)
 
 
 class RowMaker:
@@ -113,13 +126,14 @@ class PreparedSelect:
     """The text of a select, and for each of its parameters the name of an argument, the viewer's attribute, or the value itself.
 
     `computed` has the positions of parameters whose values are computed anew each time, such as settings. `for_values`: PostgreSQL plans each
-    execution for its values. Otherwise it may keep one plan for all.
+    execution for its values. Otherwise it may keep one plan for all. `count_rows` counts the rows that its records stand for.
     """
 
     text: str
     parameters: tuple[tuple[str | None, str | None, Any], ...]
     computed: tuple[tuple[int, Callable[[], Any]], ...] = ()
     for_values: bool = False
+    count_rows: Callable[[Sequence[Record]], int] = len
 
     def values(self, viewer: Viewer, arguments: Mapping[str, Any]) -> list[Any]:
         """The parameters in the order of the text."""
@@ -147,7 +161,14 @@ class PreparedSelects:
         self._selects: OrderedDict[Hashable, PreparedSelect | None] = OrderedDict()
 
     def get(
-        self, key: Hashable, viewer: Viewer, build: Callable[[Viewer], Rows], arguments: frozenset[str], *, for_values: bool = False
+        self,
+        key: Hashable,
+        viewer: Viewer,
+        build: Callable[[Viewer], Rows],
+        arguments: frozenset[str],
+        *,
+        for_values: bool = False,
+        count_rows: Callable[[Sequence[Record]], int] = len,
     ) -> PreparedSelect:
         """Return the select for this key and the rights of the viewer. `arguments` are the names of its parameters.
 
@@ -156,7 +177,7 @@ class PreparedSelects:
 
         def prepare(viewer: Viewer, *, is_shared: bool) -> PreparedSelect | None:
             select = _prepare(build(viewer), arguments, is_shared=is_shared)
-            return select and replace(select, for_values=for_values)
+            return select and replace(select, for_values=for_values, count_rows=count_rows)
 
         rights = _rights(viewer)
         select = self._find((key, rights), lambda: prepare(rights, is_shared=True))
@@ -233,7 +254,7 @@ async def execute(connection: PoolProxiedConnection, engine: Engine, select: Pre
             _raise_as_sqlalchemy_does(error, adapted_connection, select.text, is_lost=is_lost)
         raise
     if events is not None:
-        context.rowcount = len(records)
+        context.rowcount = select.count_rows(records)
         for listener in events.after_cursor_execute:
             listener(None, None, select.text, values, context, False)  # noqa: FBT003 - the arguments of the event
     return records

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, BigInteger, Uuid, any_, bindparam, func
+from sqlalchemy import ARRAY, BigInteger, Uuid, any_, bindparam, func, select, true
 
 from db.core.page import (
     ROW_KEY,
@@ -23,9 +23,11 @@ from db.core.page import (
     encode_cursor,
     make_page,
     under_parents,
+    unnested,
 )
 from db.core.policy import OneAccount, lists_by_account
-from db.core.prepared import SELECTS, Record, pick_columns
+from db.core.prepared import SELECTS, PreparedSelect, Record, pick_columns
+from db.core.row_text import RowText, TextColumn, text_of
 from db.core.sql import Column, Rows
 from db.core.viewer import Viewer
 from db.core.work import Database
@@ -97,21 +99,8 @@ async def record_pages(
     database: Database, viewer: Viewer, source: PageSource, parents: Sequence[UUID], page_slice: Slice, parts: PageParts
 ) -> RecordPages:
     """The same page under each of the parents, in their order, or the one of a list without parents. Raises `InvalidCursor`."""
-    sort = source.sort() if parts.cursors or page_slice.after is not None or page_slice.before is not None else None
-    arguments: dict[str, Any] = {**source.arguments, _PARENTS: parents, _LIMIT: page_slice.size + parts.ends}
-    nulls = [
-        _set_position(arguments, sort, *names)
-        for names in ((page_slice.after, _AFTER, _AFTER_KEY), (page_slice.before, _BEFORE, _BEFORE_KEY))
-    ]
-    key = (*source.key, parts.names, parts.cursors, page_slice.backward, *nulls)
-    select = SELECTS.get(
-        key,
-        viewer,
-        lambda viewer: _statement(source, viewer, page_slice, parts, nulls),
-        _ARGUMENTS | source.arguments.keys(),
-        for_values=source.for_values,
-    )
-    records = await database.records(select, select.values(viewer, arguments))
+    prepared, values, sort = _prepare(viewer, source, parents, page_slice, parts)
+    records = await database.records(prepared, values)
     lengths = [len(records)] if source.parent is None else _lengths(records, len(parents))
     if not (parts.cursors or parts.ends or page_slice.backward):
         return RecordPages(records, lengths)
@@ -124,6 +113,59 @@ async def record_pages(
         )
         start += length
     return RecordPages.of(pages, ends=parts.ends)
+
+
+def _prepare(
+    viewer: Viewer, source: PageSource, parents: Sequence[UUID], page_slice: Slice, parts: PageParts, row_text: RowText | None = None
+) -> tuple[PreparedSelect, list[Any], Sort | None]:
+    """The select of pages with the values of its parameters, and the sort if cursors are read or made. Raises `InvalidCursor`."""
+    sort = source.sort() if parts.cursors or page_slice.after is not None or page_slice.before is not None else None
+    arguments: dict[str, Any] = {**source.arguments, _PARENTS: parents, _LIMIT: page_slice.size + parts.ends}
+    nulls = [
+        _set_position(arguments, sort, *names)
+        for names in ((page_slice.after, _AFTER, _AFTER_KEY), (page_slice.before, _BEFORE, _BEFORE_KEY))
+    ]
+    prepared = SELECTS.get(
+        (*source.key, parts.names, parts.cursors, row_text, page_slice.backward, *nulls),
+        viewer,
+        lambda viewer: _statement(source, viewer, page_slice, parts, nulls, row_text),
+        _ARGUMENTS | source.arguments.keys(),
+        for_values=source.for_values,
+        count_rows=len if row_text is None else _count_texts,
+    )
+    return prepared, prepared.values(viewer, arguments), sort
+
+
+async def text_pages(
+    database: Database,
+    viewer: Viewer,
+    source: PageSource,
+    parents: Sequence[UUID],
+    page_slice: Slice,
+    row_text: RowText,
+    *,
+    cursors: bool,
+    ends: bool,
+) -> list[Page] | None:
+    """The same as `record_pages`, with the JSON texts of rows in place of the rows; None if a row has none. Raises `InvalidCursor`.
+
+    PostgreSQL gathers the texts of each page, so that there is one record a parent.
+    """
+    parts = PageParts(tuple(sorted({part.name for part in row_text if isinstance(part, TextColumn)})), cursors=cursors, ends=ends)
+    prepared, values, sort = _prepare(viewer, source, parents, page_slice, parts, row_text)
+    records = await database.records(prepared, values)
+    if any(None in record[0] for record in records if record[0]):
+        return None
+    if cursors and sort is not None:
+        cursor_of = _cursor_of(sort, 1)
+        rows = (list(zip(*record, strict=True)) if record[0] else [] for record in records)
+        pages = [make_page(page_rows, page_slice, cursor_of) for page_rows in rows]
+        return [Page([row[0] for row in page.rows], page.cursors, page.has_next, page.has_previous) for page in pages]
+    return [make_page(record[0] or (), page_slice, None) for record in records]
+
+
+def _count_texts(records: Sequence[Record]) -> int:
+    return sum(len(record[0]) for record in records if record[0])
 
 
 def _lengths(records: Sequence[Record], parents: int) -> list[int]:
@@ -149,7 +191,9 @@ def _set_position(arguments: dict[str, Any], sort: Sort | None, cursor: str | No
     return value is None
 
 
-def _statement(source: PageSource, viewer: Viewer, page_slice: Slice, parts: PageParts, nulls: Sequence[bool | None]) -> Rows:
+def _statement(
+    source: PageSource, viewer: Viewer, page_slice: Slice, parts: PageParts, nulls: Sequence[bool | None], row_text: RowText | None
+) -> Rows:
     sort = source.sort()
     after = _position(sort, nulls[0], _AFTER, _AFTER_KEY)
     before = _position(sort, nulls[1], _BEFORE, _BEFORE_KEY)
@@ -164,11 +208,31 @@ def _statement(source: PageSource, viewer: Viewer, page_slice: Slice, parts: Pag
             statement = statement.where(source.parent == parent)
         return between(statement, sort, after, before, backward=page_slice.backward).limit(limit)
 
-    if source.parent is not None:
-        return under_parents(lambda parent: rows_of(viewer, parent), bindparam(_PARENTS, type_=ARRAY(Uuid)), sort, page_slice, selected)
-    if lists_by_account(source.statement, viewer):
-        return across_accounts(lambda account: rows_of(OneAccount.of(viewer, account)), viewer.accounts, sort, page_slice, limit, selected)
-    return rows_of(viewer)
+    def rows_of_list(columns: Sequence[str]) -> Rows:
+        if lists_by_account(source.statement, viewer):
+            return across_accounts(
+                lambda account: rows_of(OneAccount.of(viewer, account)), viewer.accounts, sort, page_slice, limit, columns
+            )
+        return rows_of(viewer)
+
+    if source.parent is None:
+        return rows_of_list(selected) if row_text is None else _gathered(rows_of_list([*parts.names, SORT_KEY, ROW_KEY]), row_text, parts)
+    parents = bindparam(_PARENTS, type_=ARRAY(Uuid))
+    if row_text is None:
+        return under_parents(lambda parent: rows_of(viewer, parent), parents, sort, page_slice, selected)
+    parent_rows = unnested(parents)
+    page = _gathered(rows_of(viewer, parent_rows.c.parent).correlate(parent_rows), row_text, parts).lateral("gathered")
+    return select(*page.c).select_from(parent_rows.join(page, true())).order_by(parent_rows.c.position)
+
+
+def _gathered(rows: Rows, row_text: RowText, parts: PageParts) -> Rows:
+    """The arrays of the texts of a page and, if there are cursors, of its sort values and keys; of a page without rows they are NULL.
+
+    An aggregate takes the rows of a subquery in their order.
+    """
+    page = rows.subquery("page")
+    arrays = [text_of(row_text, page.c), *((page.c[SORT_KEY], page.c[ROW_KEY]) if parts.cursors else ())]
+    return select(*(func.array_agg(value).label(f"values_{position}") for position, value in enumerate(arrays))).select_from(page)
 
 
 def _position(sort: Sort, is_null: bool | None, value_name: str, key_name: str) -> Position | None:

@@ -42,8 +42,16 @@ def is_encoded_alike(type_: Any) -> bool:
     return type_.coerce_output_value is serialize_datetime
 
 
+def is_integer(type_: Any) -> bool:
+    """Whether it is BigInt, which has the range of PostgreSQL's `bigint`."""
+    return type_.coerce_output_value is serialize_integer
+
+
 def encode_json(value: object) -> bytes:
-    """Encode a result. Its times may still be `datetime`, in UTC. Raises `TypeError` for what has no representation in JSON or UTF-8."""
+    """Encode a result. Its times may still be `datetime`, in UTC, and what PostgreSQL wrote is `orjson.Fragment`.
+
+    Raises `TypeError` for what has no representation in JSON or UTF-8.
+    """
     return orjson.dumps(value, option=orjson.OPT_UTC_Z)
 
 

@@ -40,6 +40,9 @@ _FATES = (
 _CURSORS = '{ datasets { edges { cursor } } jobs { edges { cursor } } runs { edges { cursor } } runs2: runs(orderBy: {by: {metric: "accuracy"}}) { edges { cursor } } }'
 
 
+_LEAVES_UNDER_PARENTS = """{ datasets { edges { node { name versions(last: 2) { edges { node { id number status createdAt } } pageInfo { hasPreviousPage startCursor } }
+  jobs(first: 1) { edges { cursor node { __typename id kind progress startedAt timeoutSeconds } } pageInfo { hasNextPage } }
+  all: jobs { totalCount edges { node { id } } } types: jobs { edges { node { __typename } } } } } } }"""
 _BY_ID = "query($id: ID!) { %s(id: $id) { __typename id owner { username } } }"
 
 
@@ -104,6 +107,7 @@ class Both:
                 for client in (viewers.admin, viewers.stranger, viewers.owner)
             ),
             (Operation("{ runs(first: 3) { edges { node { job { id } owner { username } } } } }", {}), viewers.admin, None),
+            *((Operation(_LEAVES_UNDER_PARENTS, {}), client, None) for client in (viewers.admin, viewers.stranger, viewers.owner)),
             *(
                 (Operation(_BY_ID % prefix, {"id": own_id}), client, None)
                 for prefix, own_id in self._lookups()

@@ -188,6 +188,16 @@ def resolved_once(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(steps.ResolverStep, "_values", lambda self, run, level: original(self, run, level)[:1] * len(level.sources))
 
 
+def texts_of_neighbours(patch: pytest.MonkeyPatch) -> None:
+    """Each parent gets the page of the next."""
+    original = pages.PagedStep._read_texts
+
+    async def read_texts(self: Any, run: Run, parents: list[Any], request: PageRequest) -> Any:
+        return await original(self, run, [*parents[1:], *parents[:1]], request)
+
+    patch.setattr(pages.PagedStep, "_read_texts", read_texts)
+
+
 MUTANTS: tuple[Mutant, ...] = (
     lost_null_propagation,
     null_propagates_too_far,
@@ -209,4 +219,5 @@ MUTANTS: tuple[Mutant, ...] = (
     filter_of_counts,
     lost_error,
     resolved_once,
+    texts_of_neighbours,
 )

@@ -90,12 +90,19 @@ class OperationGenerator:
                 chosen = ["edges", *(name for name in chosen if name != "edges" and self._chance(0.4))]
             if "node" in names and "cursor" in names:
                 chosen = self._random.choice((["node"], ["node"], ["cursor", "node"], ["node", "cursor"], ["cursor"]))
+            elif self._chance(0.3):
+                chosen = self._leaves(type_) or chosen
             parts += [self._wrapped(type_, self._field(type_, name, depth)) for name in chosen if self._can_select(type_, name, depth)]
             if chosen and self._chance(0.1):
                 parts.append(self._field(type_, self._random.choice(chosen), depth))  # selected again: the selections are merged
         parts = [part for part in parts if part]
         self._random.shuffle(parts)
         return "{ " + (" ".join(parts) or "__typename") + " }"
+
+    def _leaves(self, type_: Any) -> list[str]:
+        """Fields that have values of their own: of a page with nothing else, PostgreSQL writes the rows."""
+        names = [name for name, field in type_.fields.items() if is_leaf_type(get_named_type(field.type)) and not field.args]
+        return self._random.sample(names, min(len(names), self._random.choice((1, 2, 4))))
 
     def _typename(self) -> str:
         return f"{self._alias()}__typename" if self._chance(0.2) else "__typename"

@@ -27,6 +27,7 @@ class Target:
         self.selection = selection
         names = selection.columns(edge.node_type, source.columns) if selection is not None and hasattr(source, "columns") else None
         self.names = None if names is None else tuple(sorted(names))
+        self.row_text = None if names is None or selection is None else selection.row_text(edge.node_type, source.columns)
         self._source = source
 
     async def complete_records(self, run: Run, records: Sequence[Any], names: tuple[str, ...]) -> list[Any]:

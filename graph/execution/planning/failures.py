@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
+import orjson
 from graphql import FieldNode, GraphQLError, GraphQLList, GraphQLNonNull, located_error
 
 
@@ -72,8 +73,8 @@ def settle(value: Any, type_: Any, shape: Shape | None, path: list[str | int], e
             raise NonNullViolation(error)
         errors.append(error)
         return None
-    if value is None:
-        return None
+    if value is None or isinstance(value, orjson.Fragment):  # nothing has failed in what PostgreSQL wrote
+        return value
     inner_type = cast("Any", type_).of_type if is_non_null else type_
     try:
         if isinstance(inner_type, GraphQLList):

@@ -27,6 +27,7 @@ from strawberry.schema.schema_converter import get_arguments
 from strawberry.types.field import StrawberryField
 
 from db.core.prepared import RecordColumn
+from db.core.row_text import RowText
 from graph.core.errors import Unauthenticated
 from graph.core.ids import Node
 from graph.execution.planning.failures import Failure, FieldShape, Shape, merge_shapes
@@ -85,6 +86,10 @@ class Selection(Protocol):
 
     def columns(self, node_type: Any, columns: Mapping[str, RecordColumn]) -> set[str] | None:
         """The columns that the selection needs of records; None if it needs instances, or what is not a column."""
+        ...
+
+    def row_text(self, node_type: Any, columns: Mapping[str, RecordColumn]) -> RowText | None:
+        """The text of an object, if PostgreSQL can write it."""
         ...
 
     async def complete_instances(self, run: Run, instances: Sequence[Any]) -> list[dict[str, Any]]:

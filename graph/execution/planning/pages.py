@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
+import orjson
 from graphql import GraphQLObjectType
 
 from db.core.listing import Listing
@@ -51,6 +52,17 @@ class Pages:
         return infos
 
 
+@dataclass(frozen=True, slots=True)
+class TextPages:
+    """The pages of several parents with the JSON texts of their rows."""
+
+    pages: Sequence[Page]
+
+    def infos(self) -> list[PageInfo]:
+        """The PageInfo of each page."""
+        return [PageInfo.of(page) for page in self.pages]
+
+
 class EdgesPart(NamedTuple):
     """One selection of `edges`: what each edge has, with the target of every selection of `node`."""
 
@@ -92,6 +104,8 @@ class PagedStep(EdgeStep):
         targets = [target for part in self._edges for target in part.nodes.values()]
         self._is_recorded = all(target.names is not None for target in targets)  # else the selection needs instances
         self._parts = self._page_parts(targets)
+        # If PostgreSQL can write the objects of the page. Of several selections of edges each has its own objects.
+        self._row_text = targets[0].row_text if len(targets) == len(self._edges) == 1 else None
         self._fixed_request: PageRequest | None = None
 
     def _page_parts(self, targets: Sequence[Target]) -> PageParts:
@@ -138,7 +152,7 @@ class PagedStep(EdgeStep):
                 self._fixed_request = request
         keys: list[Any] = [None] * len(level.sources) if self.attribute is None else level.keys(self.attribute)
         parents = list(dict.fromkeys(keys))
-        pages: Pages | Exception
+        pages: Pages | TextPages | Exception
         counts: Mapping[Any, int] | Exception
         if not self._has_count:
             pages, counts = await self._attempt_pages(run, parents, request), {}
@@ -152,10 +166,35 @@ class PagedStep(EdgeStep):
         by_parent = dict(zip(parents, connections, strict=True))
         return [by_parent[key] for key in keys]
 
-    async def _attempt_pages(self, run: Run, parents: list[Any], request: PageRequest) -> Pages | Exception:
+    async def _attempt_pages(self, run: Run, parents: list[Any], request: PageRequest) -> Pages | TextPages | Exception:
         if not self._has_page:
             return Pages((), (), (), (), names=None)
+        if self._row_text is not None:
+            text_pages = await _attempt(lambda: self._read_texts(run, parents, request))
+            if text_pages is not None:
+                return text_pages
         return await _attempt(lambda: self._read_pages(run, parents, request))
+
+    async def _read_texts(self, run: Run, parents: list[Any], request: PageRequest) -> TextPages | None:
+        """Read the pages as texts; None if a row has no text, and so a value that fails or that only a writer can write."""
+        assert self._row_text is not None
+        pages: list[Page] = []
+        for start in range(0, len(parents), MAX_KEYS):
+            chunk = await self._listing.text_pages(
+                run.context.database,
+                run.viewer,
+                parents[start : start + MAX_KEYS],
+                request.page_slice,
+                request.criteria,
+                request.order,
+                self._row_text,
+                cursors=self._parts.cursors,
+                ends=self._parts.ends,
+            )
+            if chunk is None:
+                return None
+            pages += chunk
+        return TextPages(pages)
 
     async def _read_pages(self, run: Run, parents: list[Any], request: PageRequest) -> Pages:
         """Read the pages of all parents, several thousand at a time."""
@@ -181,7 +220,7 @@ class PagedStep(EdgeStep):
         return await read_keys(lambda keys: self._listing.record_counts(database, viewer, keys, request.criteria), parents)
 
     async def _connections(
-        self, run: Run, parents: list[Any], pages: Pages | Exception, counts: Mapping[Any, int] | Exception
+        self, run: Run, parents: list[Any], pages: Pages | TextPages | Exception, counts: Mapping[Any, int] | Exception
     ) -> list[dict[str, Any]]:
         columns: list[Sequence[Any]] = []
         edges = {part.field.name: part for part in self._edges}
@@ -193,7 +232,8 @@ class PagedStep(EdgeStep):
             elif isinstance(pages, Exception):
                 columns.append([run.fail(pages, entry)] * len(parents))
             elif name in edges:
-                columns.append(await self._edge_lists(run, edges[name], pages))
+                part = edges[name]
+                columns.append(_edge_texts(part, pages) if isinstance(pages, TextPages) else await self._edge_lists(run, part, pages))
             else:
                 columns.append(await complete(run, entry, entry.type, pages.infos()))
         return _objects(tuple(self._entries), columns, len(parents))
@@ -245,6 +285,26 @@ class PagedStep(EdgeStep):
                 lengths.append(length)
             start = end
         return instances, lengths, cursors, failures
+
+
+def _edge_texts(part: EdgesPart, pages: TextPages) -> list[Any]:
+    """Return the list of edges of each page as JSON."""
+    fields = [f"{_quote(name)}:{_quote(entry) if isinstance(entry, str) else '%s'}" for name, entry in part.entries.items()]
+    edge = f"{{{','.join(fields)}}}"  # names are no texts with a per cent sign
+    if edge.count("%s") == 1:
+        before, after = edge.split("%s")
+        separator = f"{after},{before}"
+        return [orjson.Fragment(f"[{before}{separator.join(page.rows)}{after}]" if page.rows else "[]") for page in pages.pages]
+    lists: list[Any] = []
+    for page in pages.pages:
+        cursors = [f'"{cursor}"' for cursor in page.cursors]
+        values = [page.rows if name in part.nodes else cursors for name, entry in part.entries.items() if not isinstance(entry, str)]
+        lists.append(orjson.Fragment(f"[{','.join([edge % row for row in zip(*values, strict=True)])}]"))
+    return lists
+
+
+def _quote(text: str) -> str:
+    return orjson.dumps(text).decode()
 
 
 def _objects(names: tuple[str, ...], columns: Sequence[Sequence[Any]], count: int) -> list[dict[str, Any]]:

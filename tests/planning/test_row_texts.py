@@ -1,0 +1,118 @@
+"""PostgreSQL writes the rows of a page as the encoder of results would."""
+
+from __future__ import annotations
+
+import math
+import random
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import ARRAY, BigInteger, Boolean, DateTime, Double, Text, bindparam, column, func, select, text
+
+from db.core.row_text import Encoding, TextColumn, text_of
+from db.core.work import Database
+from graph.core.scalars import encode_json
+from tests.client import Client
+from tests.factories import platform
+from tests.planning.conftest import planning_off
+
+TEXTS = ["", "plain", 'a "quoted" \\ path', "\x01\x1f\x7f\b\f\n\r\t", "é \U0001f4d0 \u2028 </script>", "50 % %s {}", "'; --"]
+
+
+def floats(chance: random.Random) -> list[float]:
+    whole = [0.0, -0.0, 1.0, -1.0, 50.0, 2.0**53, 1e15, 1e15 - 1, 1e16, 1e22, -1e300, math.inf, -math.inf, math.nan]
+    fractions = [0.1, 1 / 3, 1e-4, 9.9e-5, 1e-5, 5e-324, 123456.789, 999999999999999.9, 0.1 + 0.2]
+    return [*whole, *fractions, *(chance.uniform(-1, 1) * 10 ** chance.randint(-8, 18) for _ in range(2_000))]
+
+
+def times(chance: random.Random) -> list[datetime]:
+    start = datetime(1000, 1, 1, tzinfo=UTC)
+    exact = [datetime(2026, 1, 31, 12, tzinfo=UTC), datetime(2026, 1, 31, 12, 0, 0, 120_000, tzinfo=UTC)]
+    return [*exact, *(start + timedelta(days=chance.randint(0, 3_000_000), microseconds=chance.randint(0, 10**11)) for _ in range(500))]
+
+
+async def written(database: Database, type_: Any, encoding: Encoding, values: list[Any]) -> list[str | None]:
+    """The text of each value, as PostgreSQL writes it."""
+    rows = func.unnest(bindparam("values", values, type_=ARRAY(type_))).table_valued(column("value", type_), with_ordinality="position")
+    rows = rows.render_derived()
+    statement = select(text_of((TextColumn("value", encoding),), rows.c)).order_by(rows.c.position)
+    return [row[0] for row in await database.rows(statement)]
+
+
+async def test_floats_have_the_same_text_or_none(database: Database, seed: int) -> None:
+    values = floats(random.Random(seed))
+    texts = await written(database, Double, Encoding.FLOAT, values)
+    assert [text for text in texts if text is not None] == [
+        encode_json(value).decode() for value, text in zip(values, texts, strict=True) if text is not None
+    ]
+    without = {value for value, text in zip(values, texts, strict=True) if text is None}
+    assert all(not 1e-4 <= abs(value) < 1e15 for value in without)
+
+
+@pytest.mark.parametrize(
+    ("type_", "encoding", "values"),
+    [
+        (Text, Encoding.TEXT, [*TEXTS, *(chr(code) for code in range(1, 0x250))]),
+        (BigInteger, Encoding.INTEGER, [0, 1, -1, 2**53 + 1, 2**63 - 1, -(2**63)]),
+        (Boolean, Encoding.BOOLEAN, [True, False]),
+    ],
+    ids=["text", "integer", "boolean"],
+)
+async def test_other_values_have_the_same_text(database: Database, type_: Any, encoding: Encoding, values: list[Any]) -> None:
+    assert await written(database, type_, encoding, values) == [encode_json(value).decode() for value in values]
+
+
+async def test_times_have_six_digits_of_a_second(database: Database, seed: int) -> None:
+    values = times(random.Random(seed))
+    expected = [value.isoformat(timespec="microseconds").replace("+00:00", "Z") for value in values]
+    assert await written(database, DateTime(timezone=True), Encoding.TIME, values) == [f'"{text}"' for text in expected]
+
+
+PAGES = """query($first: Int, $last: Int, $after: String, $before: String) {
+  datasets(first: $first, last: $last, after: $after, before: $before) {
+    list: edges { __typename at: cursor entry: node { __typename key: id name description createdAt modality } position: cursor }
+    pageInfo { hasNextPage hasPreviousPage startCursor endCursor } } }"""
+
+
+async def test_pages_of_texts_are_those_of_graphql_core(admin: Client) -> None:
+    descriptions = ['a "quoted" \\ path', "é \U0001f4d0", "50 % %s {}", "'; --", "plain"]
+    for number, description in enumerate(descriptions):
+        await admin.create_dataset(f"d{number} {description}", description=description)
+    cursors = [edge["at"] for edge in (await admin.execute(PAGES, first=10))["datasets"]["list"]]
+    pages = (
+        {"first": 10},
+        {"first": 2},
+        {"first": 0},
+        {"last": 2},
+        {"first": 2, "after": cursors[0]},
+        {"last": 2, "before": cursors[-1]},
+        {"first": 3, "after": cursors[-1]},
+        {"last": 3, "before": cursors[0]},
+    )
+    for variables in pages:
+        planned = await admin.execute(PAGES, **variables)
+        with planning_off():
+            assert await admin.execute(PAGES, **variables) == planned, variables
+    assert len(cursors) == len(descriptions)
+
+
+async def test_a_row_that_has_no_text_is_read_as_a_record(ada: Client, database: Database) -> None:
+    """The value of one is NaN, which is an error of its field; the rows beside it have their values."""
+    await platform.fill(database, "ada", 3)
+    await platform.add_states(database, "ada")
+    async with database.read() as connection:
+        await connection.execute(
+            text(
+                "UPDATE jobs SET timeout_seconds = 'NaN' WHERE id = (SELECT id FROM jobs WHERE completed_at IS NULL ORDER BY id DESC LIMIT 1)"
+            )
+        )
+    page = "{ jobs(first: 100) { edges { node { id status timeoutSeconds createdAt } } } }"
+    response = await ada.post(page)
+    with planning_off():
+        expected = await ada.post(page)
+    assert response["data"] == expected["data"]
+    assert len(response["data"]["jobs"]["edges"]) > 1
+    (error,), (expected_error,) = response["errors"], expected["errors"]
+    assert error["path"] == expected_error["path"]
+    assert error["path"][-1] == "timeoutSeconds"
