@@ -89,8 +89,8 @@ class StateSettings(TrellisSettings):
     mail_from: str = Field(default="Trellis <trellis@localhost>", description="Sender of mails.")
     public_url: str = Field(
         default="",
-        description="Address of the pages that mails link to: `<url>/reset-password#token=…`, `/verify-email` and `/register`. Empty: mails name the"
-        " mutation that takes the token.",
+        description="Address of the pages that mails link to: `<url>/reset-password#token=…`, `/verify-email` and `/register`. The API serves them,"
+        " too. Empty: mails name the mutation that takes the token.",
     )
     registration: Literal["closed", "invited", "open"] = Field(
         default="closed",

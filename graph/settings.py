@@ -48,7 +48,8 @@ class GraphSettings(TrellisSettings):
     rate_limit_pro: int = Field(default=300_000, ge=0, description="Points a minute for a user of tier PRO. 0: no limit.")
     rate_limit_enterprise: int = Field(default=1_500_000, ge=0, description="Points a minute for a user of tier ENTERPRISE. 0: no limit.")
     documents: Literal["any", "trusted"] = Field(
-        default="any", description="`trusted` runs only the documents of `TRELLIS_DOCUMENTS_FILE`; GraphiQL then cannot be used."
+        default="any",
+        description="`trusted` runs only the documents of `TRELLIS_DOCUMENTS_FILE`; GraphiQL and the account page then cannot be used.",
     )
     documents_file: Path | None = Field(
         default=None,

@@ -73,7 +73,9 @@ class ServerSettings(TrellisSettings):
         " variables and results are never recorded.",
     )
     graphiql: bool = Field(
-        default=True, description="Whether `/graphql` serves GraphiQL to browsers, and `/account` the page of the user's own account."
+        default=True,
+        description="Whether `/graphql` serves GraphiQL to browsers, `/account` the page of the user's own account, and whether there"
+        " are the pages that mails link to: `/verify-email`, `/reset-password` and `/register`.",
     )
     introspection: bool = Field(default=True, description="Whether introspection queries are allowed.")
     allowed_origins: list[str] = Field(

@@ -12,6 +12,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 DIST = Path(__file__).parent / "dist"
+MAIL_LINKS = ("/verify-email", "/reset-password", "/register")  # what mails link to; the account page shows each by its path
 
 # A valid Host header; anything else must not get into our headers.
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
@@ -37,7 +38,7 @@ def page(request: Request, *, upload_origin: str | None = None, dist: Path = DIS
 
 
 def account_page(_request: Request, *, dist: Path = DIST) -> Response:
-    """The page of a user's own account, which has all its data from `/graphql`."""
+    """The page of a user's own account, and what mails link to. It has all its data from `/graphql`."""
     return _html(dist / "account.html", _join(_ACCOUNT_POLICY), {})
 
 
@@ -109,9 +110,11 @@ def _join(directives: Mapping[str, str]) -> str:
 
 
 def routes(*, has_pages: bool = True, dist: Path = DIST) -> list[BaseRoute]:
-    """`/account` and `/console/assets/...`; a build made while the server runs is served without a restart."""
+    """The account page and `/console/assets/...`; a build made while the server runs is served without a restart."""
     assets = Mount("/console/assets", app=_Assets(directory=dist / "assets", check_dir=False), name="console-assets")
-    return [Route("/account", partial(account_page, dist=dist)), Route("/account/", _redirect), assets] if has_pages else [assets]
+    if not has_pages:
+        return [assets]
+    return [*(Route(path, partial(account_page, dist=dist)) for path in ("/account", *MAIL_LINKS)), Route("/account/", _redirect), assets]
 
 
 async def _redirect(_request: Request) -> RedirectResponse:

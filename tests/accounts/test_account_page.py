@@ -21,6 +21,7 @@ from server.console.page import account_page
 from tests.accounts.account_page import open_account
 from tests.accounts.authenticator import SignIn
 from tests.accounts.identity_provider import Realm
+from tests.accounts.mailbox import Post, body, token_of
 from tests.client import PASSWORD, Client, GraphQLErrors
 from tests.server.console_page import browser, built_console, needs_chromium
 from tests.server.serving import serving
@@ -225,6 +226,46 @@ async def test_a_team_is_made_and_a_provider_linked_on_the_page(
         await page.get_by_role("dialog").get_by_role("button", name="Unlink").click()
         await page.get_by_role("link", name="Link one").wait_for()
         assert await ada.one(linked) == {"oauthIdentities": []}
+        assert account.complaints == []
+
+
+@needs_chromium
+async def test_mails_lead_to_pages_that_reset_a_password_and_verify_an_address(
+    built_console: None, browser: Browser, ada: Client, sign_in: SignIn, post: Post
+) -> None:
+    await sign_in("ada")
+    async with open_account(browser, ada.url) as account:
+        page = account.page
+        await page.get_by_role("link", name="Forgot your password?").click()
+        await page.get_by_label("E-mail address of your account").fill("ada@example.org")
+        await page.get_by_role("button", name="Send a mail").click()
+        await page.get_by_text("a mail goes there").wait_for()
+        (mail,) = await post.send(public_url="https://trellis.example")
+        (link,) = re.findall(r"https://trellis.example(/\S+)", body(mail))[:1]
+        await page.goto(f"{ada.url}{link}")
+        await page.get_by_label("New password").fill("password")
+        await page.get_by_role("button", name="Set password").click()
+        await page.get_by_role("alert").wait_for()
+        assert page.url == f"{ada.url}/reset-password"
+        await page.get_by_label("New password").fill("staple of a better battery")
+        await page.get_by_role("button", name="Set password").click()
+        await page.get_by_role("link", name="Sign in").click()
+        await account.sign_in("ada", "staple of a better battery")
+
+        await page.get_by_label("New address").fill("ada@new.example")
+        address = page.get_by_role("form", name="E-mail address")
+        await address.get_by_label("Password").fill("wrong password")
+        await page.get_by_role("button", name="Change address").click()
+        await address.get_by_role("alert").wait_for()
+        await address.get_by_label("Password").fill("staple of a better battery")
+        await page.get_by_role("button", name="Change address").click()
+        await page.get_by_text("A mail goes to ada@new.example.").wait_for()
+        assert await ada.one("{ viewer { email } }") == {"email": "ada@example.org"}
+        mails = {mail["To"]: mail for mail in await post.send(public_url="https://trellis.example")}
+        await page.goto(f"{ada.url}/verify-email#token={token_of(mails['ada@new.example'])}")
+        await page.get_by_role("button", name="Verify").click()
+        await page.get_by_text("ada@new.example is the address of ada.").wait_for()
+        assert await ada.one("{ viewer { email } }") == {"email": "ada@new.example"}
         assert account.complaints == []
 
 

@@ -39,7 +39,16 @@ export function Account() {
           <Sections key={viewer.username} viewer={viewer} />
         </Recheck>
       ) : (
-        <main className="signed-out">{check.state !== "checking" && <p>Sign in to see your account.</p>}</main>
+        <main className="signed-out">
+          {check.state !== "checking" && (
+            <>
+              <p>Sign in to see your account.</p>
+              <p>
+                <a href="/reset-password">Forgot your password?</a>
+              </p>
+            </>
+          )}
+        </main>
       )}
     </>
   );

@@ -67,11 +67,11 @@ export function Chart({ title, periods }: { title: string; periods: Period[] }) 
   );
 }
 
-/** The least of 1, 2 or 5 times a power of ten that is not below; even for counts, so that half of it is one. */
+/** A round number that is not below; even for counts, so that half of it is one. */
 function niceMaximum(value: number, isCount: boolean): number {
   const power = 10 ** Math.floor(Math.log10(value));
-  const nice = [1, 2, 5, 10].map((factor) => factor * power).find((candidate) => candidate >= value * 0.999) ?? value;
-  return isCount && nice % 2 === 1 ? nice + 1 : nice;
+  const nice = [1, 1.5, 2, 3, 4, 5, 6, 8, 10].map((factor) => factor * power).find((candidate) => candidate >= value * 0.999) ?? value;
+  return isCount && nice % 2 !== 0 ? 2 * Math.ceil(nice / 2) : nice;
 }
 
 function useWidth() {

@@ -17,6 +17,7 @@ export function count(value: number | string): string {
 /** A duration in seconds, short. */
 export function duration(seconds: number | null): string {
   if (seconds === null) return "–";
+  if (seconds === 0) return "0";
   return seconds < 1 ? `${(seconds * 1000).toFixed(seconds < 0.01 ? 1 : 0)} ms` : `${seconds.toFixed(2)} s`;
 }
 
