@@ -183,7 +183,14 @@ def test_other_texts_with_such_signs_need_no_reason(tmp_path: Path, cells: list[
             ("DATETIME", [datetime(2024, 1, 31, 10, tzinfo=UTC), datetime(2024, 1, 31, 8, 0, 30, tzinfo=UTC)]),
             [],
         ),
-        (["2024-01-31T10:00Z", "2024-01-31T10:00"], texts("2024-01-31T10:00Z", "2024-01-31T10:00"), []),
+        (["2024-01-31T10:00Z", "2024-01-31T10:00"], texts("2024-01-31T10:00Z", "2024-01-31T10:00"), [("KEPT_AS_TEXT", "a", 2)]),
+        (["2024-01-31", "2024-01-31 10:00", "x", "2024-02-01"], texts("2024-01-31", "2024-01-31 10:00", "x", "2024-02-01"), []),
+        (
+            ["2024-01-31", "2024-01-31 10:00", "2024-02-01"],
+            texts("2024-01-31", "2024-01-31 10:00", "2024-02-01"),
+            [("KEPT_AS_TEXT", "a", 2)],
+        ),
+        (["31/12/2024", "12/30/2024"], texts("31/12/2024", "12/30/2024"), [("OPEN_DATES", "a", 1)]),
     ],
 )
 def test_a_column_may_mix_notations_of_dates_that_have_one_reading(
@@ -193,6 +200,12 @@ def test_a_column_may_mix_notations_of_dates_that_have_one_reading(
     assert (columns["a"], places) == (expected, issues)
     rows = "".join(f'{{"a": "{cell}"}}\n' for cell in cells)
     assert columns_and_issues(tmp_path, "a.jsonl", rows) == ({"a": expected}, issues)
+
+
+def test_dates_beside_times_say_why_they_are_text(tmp_path: Path) -> None:
+    content = csv_of("2024-01-31", "2024-01-31 10:00", "2024-02-01")
+    assert "is not written like its other dates and times" in message_of(tmp_path, content)
+    assert read_as(tmp_path, content, "a.csv", a="DATE") == ({"a": [date(2024, 1, 31), None, date(2024, 2, 1)]}, [("BAD_VALUE", "a", 2)])
 
 
 def test_a_chosen_date_takes_every_notation_with_one_reading(tmp_path: Path) -> None:

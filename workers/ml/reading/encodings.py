@@ -32,6 +32,8 @@ REPLACEMENT = b"\xef\xbf\xbd"
 """U+FFFD in UTF-8."""
 
 _NON_ASCII_RUN = re.compile(rb"[\x80-\xff]+")
+_LATIN_RUN = re.compile(r"(?<=[A-Za-z])[^\x00-\x7f]{1,3}(?![^\x00-\x7f])|(?<![^\x00-\x7f])[^\x00-\x7f]{1,3}(?=[A-Za-z])")
+_SYMBOL_IN_WORD = re.compile(r"(?<=[^\W\d_])[¡-©«¬®-´¶¸¹»-¿](?=[^\W\d_])")
 _WORD_END = re.compile(r"[\s,;|:\"'()\[\]/_.-]+")
 _COMMON_LEADS = frozenset(range(0x81, 0xA0))
 """First bytes of kana and of the common kanji in Shift-JIS."""
@@ -99,7 +101,12 @@ def _detect_eight_bit(sample: bytes, *, is_whole: bool) -> str:
         return "cp932"
     # Latin text has single accented letters among ASCII ones; other alphabets have whole words above 0x7f.
     runs = [len(run) for run in _NON_ASCII_RUN.findall(sample)]
-    return _most_likely(sample, _LATIN_CODECS if sum(runs) < 2 * len(runs) else _OTHER_CODECS)
+    western = sample.decode("cp1252", "replace")
+    if 10 * len(_SYMBOL_IN_WORD.findall(western)) > sum(runs) and sum(runs) < 2.5 * len(runs):
+        return _most_likely(sample, _LATIN_CODECS[1:])  # ³ inside of a word is the Polish ł
+    # Letters beyond ASCII beside ASCII ones, as in Grüße and ação.
+    in_words = sum(map(str.isalpha, _LATIN_RUN.findall(western)))
+    return _most_likely(sample, _LATIN_CODECS if sum(runs) < 2 * len(runs) or 10 * in_words >= 9 * len(runs) else _OTHER_CODECS)
 
 
 def _is_shift_jis(sample: bytes, *, is_whole: bool) -> bool:

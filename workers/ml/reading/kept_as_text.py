@@ -54,6 +54,11 @@ def describe_kept_as_text(column: str, row: int, value: str) -> str:
             f"{place} is an amount of money. Write the number alone, with the currency in the column's name or in a column of its own, and upload "
             "the file again."
         )
+    if re.match(r"\d{1,4}([-/.])\d{1,2}\1\d{1,4}", text):
+        return (
+            f"{place} is not written like its other dates and times: some have a time of day or an offset, and some have not. Write all of them "
+            "alike, or give the column the type DATE or DATETIME when you upload the file; what does not fit is then missing."
+        )
     if text.lstrip("+-").startswith("0"):
         return f"{place} has leading zeros, which a number would not preserve."
     if re.fullmatch(WHOLE_WITH_PLUS, text) and len(text) <= MAX_DIGITS:

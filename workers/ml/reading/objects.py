@@ -279,7 +279,7 @@ class ObjectTable:
         if kind == "STRING":
             return pl.Series(
                 name,
-                [value if value is None or isinstance(value, str) else json_numbers.dumps(value) for value in values],
+                [value if value is None or isinstance(value, str) else _text_of(value) for value in values],
                 dtype=pl.String,
             )
         if kind == "JSON":
@@ -319,6 +319,11 @@ class ObjectTable:
             row=row,
         )
         return None
+
+
+def _text_of(value: Any) -> str | None:
+    """The JSON of a value in a column of text; None for NaN, which `_count` has noted."""
+    return None if type(value) is float and math.isnan(value) else json_numbers.dumps(value)
 
 
 def _count_of_numbers(counts: Counter[str]) -> int:

@@ -15,38 +15,26 @@ column is text. A column may mix them with the formats that have one reading. A 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
-from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import orjson
 import polars as pl
 
 from workers.ml import limits
-from workers.ml.reading import missing_words, typography
-from workers.ml.reading.clock import CLOCK, parse_clock
-from workers.ml.reading.issues import IssueLog, short_repr
+from workers.ml.reading import missing_words
+from workers.ml.reading.clock import parse_clock
+from workers.ml.reading.issues import IssueLog
 from workers.ml.reading.missing_words import MissingWords
 from workers.ml.reading.numbers import MAX_DIGITS, NumberTally, parse_decimals
 from workers.ml.reading.reader_state import ReaderState
 from workers.ml.reading.value_notes import ValueNotes
 
-_DATE_FORMATS: Final = [
-    (re.compile(r"\d{4}-\d{1,2}-\d{1,2}"), "%Y-%m-%d"),
-    (re.compile(r"\d{4}/\d{1,2}/\d{1,2}"), "%Y/%m/%d"),
-    (re.compile(r"\d{1,2}\.\d{1,2}\.\d{4}"), "%d.%m.%Y"),
-    (re.compile(r"\d{1,2}/\d{1,2}/\d{4}"), "%d/%m/%Y"),
-    (re.compile(r"\d{1,2}/\d{1,2}/\d{4}"), "%m/%d/%Y"),
-]
-_TIME_PATTERN: Final = re.compile(
-    r"(?P<join>[T ])\d{1,2}:\d{2}(?P<seconds>:\d{2}(?P<fraction>[.]\d+)?)?(?P<zone> ?(?:Z|[+-]\d{2}:?\d{2}))?"
-)
 _ONE_READING: Final = ("%Y-%m-%d", "%Y/%m/%d", "%d.%m.%Y")
 _FIRST_DATE: Final = date(1000, 1, 1)  # otherwise "01.02.20" would be a date in the year 20
-_NUMERIC: Final = frozenset({"INTEGER", "FLOAT", "DECIMAL"})
+NUMERIC: Final = frozenset({"INTEGER", "FLOAT", "DECIMAL"})
 _WITH_TIME: Final = frozenset({"DATETIME", "TIME", "DURATION"})
 
 
@@ -132,7 +120,11 @@ class TextType:
 
     @property
     def is_number(self) -> bool:
-        return self.name in _NUMERIC
+        return self.name in NUMERIC
+
+    @property
+    def is_date(self) -> bool:
+        return self.name in ("DATE", "DATETIME")
 
     @property
     def has_time(self) -> bool:
@@ -247,144 +239,9 @@ class TypeTally:
                 return proposed.wider or proposed if self.wider_misfits else proposed
 
 
-class Proposal(NamedTuple):
-    kind: TextType
-    is_open_date: bool = False
-    """Text, because day/month/year and month/day/year fit its dates alike."""
-
-
-def propose(values: pl.Series, mark: str = ".", words: MissingWords = missing_words.DEFAULT) -> Proposal | None:
-    """Return the narrowest type that fits at least 90 % of the first block's values; None if all are missing."""
-    filled = values.to_frame("v").select(TEXT.parse(pl.col("v"), words).drop_nulls()).to_series()
-    if not filled.len():
-        return None
-    proposal = _propose(filled, mark, words)
-    if proposal.kind == TEXT and typography.is_used(filled):
-        plain = _propose(typography.plain_numbers(filled.str.strip_chars()), mark, words)
-        return plain if plain.kind.is_number else proposal
-    return proposal
-
-
-def _propose(filled: pl.Series, mark: str, words: MissingWords) -> Proposal:
-    values: pl.Series | None = None
-    shares: dict[TextType, float] = {}
-    candidates = _candidates(filled.head(2_000), mark)
-    for candidate in candidates:
-        if candidate == JSON:
-            if all(map(is_json, filled)):
-                return Proposal(JSON)
-            continue
-        if values is None:
-            stripped = pl.col("v").str.strip_chars()
-            values = filled.to_frame("v").select(stripped.filter(~stripped.is_in(words.placeholders))).to_series()
-        if not values.len():
-            return Proposal(TEXT)
-        share = shares[candidate] if candidate in shares else _fitting_share(values, candidate)
-        wider = candidate.wider
-        if wider is not None and share < 1:
-            shares[wider] = _fitting_share(values, wider)
-            if shares[wider] > share:
-                continue
-        if share >= limits.MIN_PROPOSAL_SHARE:
-            kind = candidate
-            if kind.name in ("DATE", "DATETIME") and share < 1:
-                # Another of the notations that the column mixes may fit more of its values.
-                better = max((other for other in candidates if other.name == kind.name), key=partial(_fitting_share, values))
-                kind = kind if _is_ambiguous(better, values) else better
-            return Proposal(TEXT, is_open_date=True) if _is_ambiguous(kind, values) else Proposal(kind)
-    return Proposal(TEXT)
-
-
-def propose_of_type(name: str, values: pl.Series, mark: str) -> TextType:
-    """Return the form of a type that a user chose which fits most values of the first block."""
-    if name in {"STRING", "CATEGORY", "JSON", "BINARY"}:
-        return TextType(name)
-    filled = values.drop_nulls().str.strip_chars()
-    if name in _NUMERIC:
-        is_marked = mark == "," or filled.str.contains(",", literal=True).any()
-        kind = TextType(name, mark if is_marked else None)
-        if name == "DECIMAL":
-            plain = kind.plain_values(filled).drop_nulls()
-            digits = plain.str.extract(r"\.(\d+)$").str.len_bytes().max()
-            kind = replace(kind, scale=min(digits if isinstance(digits, int) else 0, MAX_DIGITS - 1))
-        return kind
-    candidates = [kind for kind in _temporal_candidates(filled.head(200).to_list()) if kind.name == name]
-    default = TextType(name, {"DATE": "%Y-%m-%d", "DATETIME": "%Y-%m-%d %H:%M:%S"}.get(name))
-    return max(candidates, key=lambda kind: _fitting_share(filled, kind), default=default)
-
-
-def _candidates(sample: pl.Series, mark: str) -> list[TextType]:
-    texts = [text.strip() for text in sample.head(200)]
-    threshold = len(texts) * 0.5
-    if sum(text[:1] in "0123456789+-.,iInN?*" for text in texts) >= threshold:
-        clock = [TIME, DURATION] if any(re.match(CLOCK, text) for text in texts[:20]) else []
-        return [*_number_candidates(sample, mark), *clock, *_temporal_candidates(texts)]
-    if sum(text.lower() in {"true", "false"} for text in texts) >= threshold:
-        return [BOOLEAN]
-    if all(text[:1] in {"{", "["} for text in texts):
-        return [JSON]
-    return []
-
-
-def _number_candidates(sample: pl.Series, mark: str) -> list[TextType]:
-    if mark == ",":
-        return [TextType("INTEGER", mark), TextType("FLOAT", mark)]
-    if not sample.str.contains(",", literal=True).any():
-        return [INTEGER, FLOAT]
-    return [INTEGER, TextType("INTEGER", mark), TextType("FLOAT", mark)]
-
-
-def _temporal_candidates(texts: list[str]) -> list[TextType]:
-    candidates: dict[TextType, None] = {}
-    for text in texts[:20]:
-        for pattern, date_format in _DATE_FORMATS:
-            day = pattern.match(text)
-            if day is None:
-                continue
-            rest = text[day.end() :]
-            if not rest:
-                candidates[TextType("DATE", date_format)] = None
-            elif (time := _TIME_PATTERN.fullmatch(rest)) is not None:
-                if date_format == "%Y-%m-%d" and all(other.endswith(" 00:00:00") for other in texts):
-                    candidates[TextType("DATE", "%Y-%m-%d 00:00:00")] = None
-                clock = "%H:%M" + ("" if not time["seconds"] else ":%S%.f" if any("." in other[day.end() :] for other in texts) else ":%S")
-                zone = "" if not time["zone"] else " %#z" if time["zone"].startswith(" ") else "%#z"
-                candidates[TextType("DATETIME", date_format + time["join"] + clock + zone)] = None
-    return list(candidates)
-
-
-def _is_ambiguous(candidate: TextType, values: pl.Series) -> bool:
-    """True if day/month/year and month/day/year both fit: 03/04 could be the third of April or the fourth of March."""
-    if candidate.parse_format is None or "/%Y" not in candidate.parse_format:
-        return False
-    other = TextType(
-        candidate.name,
-        candidate.parse_format.replace("%d/%m", "%m/%d")
-        if candidate.parse_format.startswith("%d")
-        else candidate.parse_format.replace("%m/%d", "%d/%m"),
-    )
-    return _fitting_share(values, other) >= _fitting_share(values, candidate)
-
-
-def _fitting_share(values: pl.Series, kind: TextType) -> float:
-    """`values` are without spaces around them."""
-    parsed = values.to_frame("v").select("v", parsed=kind.parse(pl.col("v")))
-    misfits = parsed["parsed"].null_count()
-    if misfits and kind.name in ("DATE", "DATETIME"):
-        unparsed = parsed.filter(pl.col("parsed").is_null())
-        misfits = unparsed.select(kind.parse_mixed(pl.col("v")).null_count()).item()
-    return 1 - misfits / max(1, values.len())
-
-
 def is_json(text: str) -> bool:
     """True for the text of a JSON object or array."""
     try:
         return isinstance(orjson.loads(text), dict | list)
     except orjson.JSONDecodeError:
         return False
-
-
-def describe_misfit(column: str, row: int, value: str, kind: TextType) -> str:
-    if kind.is_number and _fitting_share(pl.Series([value.strip()]), replace(kind, name="FLOAT")):
-        return f"Row {row}, column {column!r}: {short_repr(value)} is beyond the range of numbers; it was treated as missing."
-    return f"Row {row}, column {column!r}: {short_repr(value)} is not {kind.noun}; it was treated as missing."

@@ -16,18 +16,8 @@ from workers.ml.reading.kept_as_text import FINER_THAN_MICROSECONDS, describe_ke
 from workers.ml.reading.missing_words import MissingWords
 from workers.ml.reading.odd_rows import LastRow, add_units_issue
 from workers.ml.reading.reader_state import ReaderState
-from workers.ml.reading.text_types import (
-    JSON,
-    TEXT,
-    TextType,
-    TypeTally,
-    describe_misfit,
-    is_json,
-    propose,
-    propose_of_type,
-    types_from_state,
-    types_to_state,
-)
+from workers.ml.reading.text_types import JSON, TEXT, TextType, TypeTally, is_json, types_from_state, types_to_state
+from workers.ml.reading.type_proposals import describe_misfit, propose, propose_of_type
 
 POINT: Final = DecimalMark()
 _SAMPLE_ROWS: Final = 2_000
@@ -166,18 +156,19 @@ class TypeInference:
         if proposal.is_open_date:
             index = (text.is_not_null() & ~self._is_word(text)).arg_true()[0]
             self._open_dates[name] = row_number(index), text[index]
-        if self._rules.only is not None and kind.name not in self._rules.only:
+        lossy_place: int | None = None
+        if proposal.odd_date is not None:
+            lossy_place = (text.str.strip_chars() == proposal.odd_date).arg_true()[0]
+        elif self._rules.only is not None and kind.name not in self._rules.only:
             kind = TEXT
+        elif kind.has_time:
+            lossy_place = next(iter(text.str.contains(FINER_THAN_MICROSECONDS).arg_true()), None)
         elif kind == TEXT and row_number(0) == 1 and (unit := self._unit(text)) is not None:
             self._units[name] = unit
-        elif (
-            kind == TEXT
-            and not proposal.is_open_date
-            and (marked := first_marked_number(self._without_words(text.head(_SAMPLE_ROWS)))) is not None
-        ):
-            self._kept_as_text[name] = row_number(marked), text[marked]
-        elif kind.has_time and (finer := text.str.contains(FINER_THAN_MICROSECONDS).arg_true()).len():
-            self._kept_as_text[name] = row_number(finer[0]), text[finer[0]]
+        elif kind == TEXT and not proposal.is_open_date:
+            lossy_place = first_marked_number(self._without_words(text.head(_SAMPLE_ROWS)))
+        if lossy_place is not None:
+            self._kept_as_text[name] = row_number(lossy_place), text[lossy_place]
             kind = TEXT
         if kind.name in ("INTEGER", "FLOAT") and (numbers := number_checks.whole_kind(kind, text)) is not None:
             tally = TypeTally()
