@@ -15,11 +15,11 @@ _STYLE = (
 _STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
 
 
-def problem_page(title: str, message: str, status: int, request_id: str) -> HTMLResponse:
+def problem_page(message: str, status: int, request_id: str) -> HTMLResponse:
     """A page without scripts. Its texts are ours, so that nobody can make it say theirs by a link."""
     html = (
         f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<meta name="viewport" content="width=device-width">\n'
-        f"<title>Trellis</title>\n<style>{_STYLE}</style>\n<h1>{escape(title)}</h1>\n<p>{escape(message)}</p>\n"
+        f"<title>Trellis</title>\n<style>{_STYLE}</style>\n<h1>That did not work</h1>\n<p>{escape(message)}</p>\n"
         f'<p><a href="/graphql">Back to Trellis</a></p>\n</html>\n'
     )
     policy = f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

@@ -34,6 +34,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 TIMEOUT = 10.0  # seconds to look up a token
 FLOW_LIFETIME = 600  # seconds; the row ends by itself as well
 HOME = "/graphql"
+PAGES = frozenset({HOME, "/account"})  # that ask for a code
 MAX_CODE = 4_096  # characters of what a provider returns with the browser
 # A path of our own: `//host` and `/\host` are addresses of other hosts, and a fragment is ours to add.
 _PATH = re.compile(r"/(?![/\\])[A-Za-z0-9._~/?&=%+@:,;-]{0,500}")
@@ -46,12 +47,11 @@ _NO_FLOW = (
 
 @dataclass
 class Refusal(Exception):
-    """Why the browser is not signed in, in words for who sits in front of it."""
+    """Why nobody was signed in and nothing linked, in words for who sits in front of it."""
 
     message: str
     status: int = 403
     code: str = "FORBIDDEN"
-    title: str = "You are not signed in"
 
     def __str__(self) -> str:
         return self.message
@@ -167,7 +167,7 @@ class _Visit:
     def refused(self, error: Refusal) -> Response:
         request_id: str = self.request.state.request_id
         record_rejection(request_id, error.status, error.code)
-        return problem_page(error.title, error.message, error.status, request_id)
+        return problem_page(error.message, error.status, request_id)
 
 
 async def _start(visit: _Visit) -> Response:
@@ -229,7 +229,8 @@ async def _callback(visit: _Visit) -> Response:
         else:
             result = await visit.sign_ins.sign_in(identity, flow, visit.client)
             if isinstance(result, FactorRequired):
-                response = _redirect(visit, f"{HOME}#challenge={result.challenge}")
+                page = flow.next_path if urlsplit(flow.next_path).path in PAGES else HOME
+                response = _redirect(visit, f"{page}#challenge={result.challenge}")
             else:
                 response = _redirect(visit, flow.next_path)
                 header = visit.site.set_cookie(SessionCookie(token=result.token, lifetime=visit.sign_ins.session_lifetime))

@@ -1,10 +1,14 @@
-"""GraphiQL signs in with a password and a code; neither they nor what they give reach a script's stores."""
+"""The bar of the pages signs in with a password and a code, or by a provider; neither they nor what they give reach a script's stores."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from tests.accounts.account_page import open_account
 from tests.accounts.authenticator import Clock, SignIn, add_factor
+from tests.accounts.identity_provider import Realm, identities
+from tests.accounts.test_signing_in_by_providers import ADA
 from tests.client import PASSWORD, Client
 from tests.server.console_page import browser, built_console, needs_chromium, open_console
 
@@ -44,3 +48,30 @@ async def test_a_password_and_a_code_sign_in_and_signing_out_ends_the_session(
         await page.get_by_role("button", name="Sign out").click()
         await page.get_by_label("Password", exact=True).wait_for()
         assert len(await ada.one("{ sessions { id } }")) == before
+
+
+@needs_chromium
+async def test_an_identity_is_linked_and_signs_in_and_the_code_is_asked_for_on_the_page(
+    built_console: None, browser: Browser, ada: Client, sign_in: SignIn, clock: Clock, add_provider: Callable[..., Realm]
+) -> None:
+    add_provider("one", **ADA)
+    session = await sign_in("ada")
+    async with open_account(browser, ada.url) as account:
+        page = account.page
+        await account.sign_in("ada")
+        await page.get_by_text("Signed in as ada").wait_for()
+        await page.evaluate("() => location.assign('/auth/one/start?link=1&next=/account')")
+        await page.wait_for_url("**/account")
+        await page.get_by_text("Signed in as ada").wait_for()
+        assert [identity["provider"] for identity in await identities(ada)] == ["one"]
+        await page.get_by_role("button", name="Sign out").click()
+        await page.get_by_role("link", name="Sign in with one").click()
+        await page.get_by_text("Signed in as ada").wait_for()
+        await page.get_by_role("button", name="Sign out").click()
+        app = await add_factor(session, clock)
+        await page.get_by_role("link", name="Sign in with one").click()
+        await page.get_by_label("Code", exact=True).fill(app.code())
+        assert page.url == f"{ada.url}/account"
+        await page.get_by_role("button", name="Sign in", exact=True).click()
+        await page.get_by_text("Signed in as ada").wait_for()
+        assert account.complaints == []

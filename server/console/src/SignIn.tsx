@@ -1,4 +1,5 @@
 import { type FormEvent, useState } from "react";
+import { Providers } from "./Providers";
 import type { Check } from "./session";
 
 type Props = {
@@ -89,6 +90,7 @@ export function SignIn({ check, page, onToken, onPassword, onCode, onSignOut }: 
           <button type="button" onClick={change}>
             {way === "token" ? "Use a password" : "Use a token"}
           </button>
+          <Providers page={page} />
         </form>
       )}
     </header>

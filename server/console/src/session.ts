@@ -10,14 +10,20 @@ export type Check =
   | { state: "checking" }
   | { state: "viewer"; viewer: Viewer }
   | { state: "refused"; reason: string }
-  /** The password was right, and a code is asked for; `reason` is why the last one was refused. */
+  /** The password was right, or a provider knew the person, and a code is asked for; `reason` is why the last one was refused. */
   | { state: "code"; challenge: string; reason: string | null };
 type SignedIn = { message?: string; issues?: { message: string }[]; viewer?: Viewer; challenge?: string };
 
-/** Signs in with the token of the URL's fragment (`#token=…`), which never reaches the server and leaves the address bar and the history here; else by the cookie. */
+/**
+ * Signs in with the token of the URL's fragment (`#token=…`), or goes on with the challenge that a sign-in by a provider left there; else by the cookie.
+ * A fragment never reaches the server, and leaves the address bar and the history here.
+ */
 export async function openSession(): Promise<Check> {
-  const given = new URLSearchParams(location.hash.slice(1)).get("token")?.trim();
-  if (given) history.replaceState(null, "", location.pathname + location.search);
+  const fragment = new URLSearchParams(location.hash.slice(1));
+  const given = fragment.get("token")?.trim();
+  const challenge = fragment.get("challenge");
+  if (given || challenge) history.replaceState(null, "", location.pathname + location.search);
+  if (challenge) return { state: "code", challenge, reason: null };
   const token = given || localStorage.getItem(FORMER_KEY);
   localStorage.removeItem(FORMER_KEY);
   return token ? signInByToken(token) : whoAmI();
