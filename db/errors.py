@@ -63,6 +63,16 @@ class UsernameTaken(NameTaken):
         return f"The username {self.name!r} is taken. Choose another."
 
 
+class AddressTaken(NameTaken):
+    """Another user has the address of an account that is to be restored. Only who knows its password is told."""
+
+    def __init__(self) -> None:
+        super().__init__("user", "email")
+
+    def __str__(self) -> str:
+        return "Another account has the address of this one by now. Change the address of that one first, or ask whoever runs this Trellis."
+
+
 @dataclass
 class InvalidInput(StateError):
     """The input is invalid; all issues are listed."""

@@ -109,6 +109,11 @@ class StateSettings(TrellisSettings):
         description="Seconds for which sign-ins stay in their history, sessions that are over and mails are kept, and devices that are not used are"
         " known.",
     )
+    deleted_account_retention: float = Field(
+        default=2_592_000.0,
+        gt=0,
+        description="Seconds for which a deleted account can be restored: 30 days. Then it is purged.",
+    )
     api_request_retention: float = Field(
         default=2_592_000.0,
         gt=0,
@@ -185,6 +190,11 @@ class StateSettings(TrellisSettings):
         default=3_600.0,
         description="Seconds between removals of sign-ins, sessions, mails and invitations older than `TRELLIS_SIGN_IN_RETENTION`, and of"
         " registrations that were not verified within 48 hours. 0: never.",
+    )
+    maintenance_purge_accounts: Interval = Field(
+        default=3_600.0,
+        description="Seconds between runs that purge accounts deleted longer ago than `TRELLIS_DELETED_ACCOUNT_RETENTION`, their objects first."
+        " 0: never.",
     )
     maintenance_forget_api_usage: Interval = Field(
         default=3_600.0,

@@ -19,7 +19,16 @@ from starlette.routing import Route, WebSocketRoute
 from db.core.work import Database
 from db.limits.sign_in_attempts import SignInAttempts
 from db.queries import accounts, jobchanges, jobevents
-from db.services.accounts import EmailChanges, PasswordChanges, ProviderSignIns, Registrations, SecondFactors, SignIns
+from db.services.accounts import (
+    AccountDeletions,
+    EmailChanges,
+    PasswordChanges,
+    ProviderSignIns,
+    Registrations,
+    Restorations,
+    SecondFactors,
+    SignIns,
+)
 from db.services.accounts.passwords import HashingThreads
 from db.settings import state_settings
 from db.stores.objects import ObjectStore
@@ -85,6 +94,8 @@ def create_app(settings: ServerSettings | None = None, spans: Spans | None = Non
             app.state.second_factors = SecondFactors(database, attempts, hashing_threads, state)
             app.state.provider_sign_ins = ProviderSignIns(database, attempts, app.state.sign_ins, state)
             app.state.providers = Providers(settings)
+            app.state.account_deletions = AccountDeletions(database, attempts, hashing_threads, state)
+            app.state.restorations = Restorations(database, attempts, hashing_threads, state)
             yield
             await app.state.providers.close()
         if spans is not None:

@@ -254,6 +254,8 @@ class GraphQLView(GraphQL[RequestServices, None]):
             email_changes=state.email_changes,
             second_factors=state.second_factors,
             sign_in_providers=tuple(self.settings.sign_in_providers),
+            account_deletions=state.account_deletions,
+            restorations=state.restorations,
             shows_cost=COST_HEADER in request.headers,
             plan_requested=PLAN_HEADER in request.headers,
             shows_plan_to_all=self.settings.show_plans,

@@ -114,7 +114,19 @@ def has_username(username: str) -> ColumnElement[bool]:
 
 def has_login(login: str) -> ColumnElement[bool]:
     """The condition that a person is not deleted and has this address or this username."""
-    return or_(func.lower(User.email) == login.lower(), func.lower(User.username) == login.lower()) & is_person()
+    return _is_called(login) & is_person()
+
+
+def was_called(login: str) -> ColumnElement[bool]:
+    """The condition that a person is deleted, not purged, and had this address or this username."""
+    is_deleted = and_(
+        User.kind == AccountKind.PERSON, User.deleted_at.is_not(None), User.purge_started_at.is_(None), User.purged_at.is_(None)
+    )
+    return _is_called(login) & is_deleted
+
+
+def _is_called(login: str) -> ColumnElement[bool]:
+    return or_(func.lower(User.email) == login.lower(), func.lower(User.username) == login.lower())
 
 
 def token_hash(token: str) -> bytes:

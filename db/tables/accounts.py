@@ -38,6 +38,8 @@ class User(Table, policy=Owned("id")):
     The three credit columns are changed only by `db.services.credits`, with a ledger entry each time. The secrets of the second factor are
     encrypted, see `db.services.sealing`; `totp_step` is the time step of the last code that was accepted, and `totp_pending_secret` one that its
     owner has not confirmed yet. `storage_quota_bytes` replaces the quota of the tier; without one it is null.
+
+    A deleted user is restored by themselves only if they deleted the account (`deleted_by_owner`), and by nobody once the purge has started.
     """
 
     __tablename__ = "users"
@@ -57,6 +59,8 @@ class User(Table, policy=Owned("id")):
         # Users who never signed in come last in both directions.
         Index("ix_users_last_login_at", "last_login_at", "id", postgresql_where=_LIVE),
         Index("ix_users_newest_login_at", text("last_login_at DESC NULLS LAST"), text("id DESC"), postgresql_where=_LIVE),
+        # Of those who are restored or purged, which are few.
+        Index("ix_users_deleted_at", "deleted_at", postgresql_where=text("deleted_at IS NOT NULL AND purged_at IS NULL")),
         _trigram_index("email"),
         _trigram_index("username"),
         _trigram_index("full_name"),
@@ -69,6 +73,9 @@ class User(Table, policy=Owned("id")):
             name="only_persons_sign_in",
         ),
         CheckConstraint("(kind = 'team') = (created_by_id IS NOT NULL)", name="a_team_has_a_maker"),
+        CheckConstraint("deleted_at IS NOT NULL OR NOT deleted_by_owner", name="only_deleted_by_owner"),
+        CheckConstraint("deleted_at IS NOT NULL OR purge_started_at IS NULL", name="only_deleted_are_purged"),
+        CheckConstraint("purge_started_at IS NOT NULL OR purged_at IS NULL", name="purge_ends_after_it_starts"),
         CheckConstraint("(totp_secret IS NULL) = (totp_step IS NULL)", name="totp_secret_has_a_step"),
         CheckConstraint("(totp_pending_secret IS NULL) = (totp_pending_at IS NULL)", name="totp_pending_secret_has_a_time"),
     )
@@ -90,6 +97,9 @@ class User(Table, policy=Owned("id")):
     created_at: Mapped[datetime] = now_column()
     updated_at: Mapped[datetime] = now_column()
     deleted_at: Mapped[datetime | None]
+    deleted_by_owner: Mapped[bool] = mapped_column(server_default="false")
+    purge_started_at: Mapped[datetime | None]
+    purged_at: Mapped[datetime | None]
     disabled_at: Mapped[datetime | None]
     password_hash: Mapped[str | None]
     password_changed_at: Mapped[datetime | None]
@@ -217,16 +227,22 @@ class LoginMethod(StrEnum):
 class LoginChallenge(Table, policy=Internal("A challenge proves a first factor; nobody reads the rows.")):
     """A sign-in that waits for its second factor, found by the SHA-256 of its token.
 
-    `password_digest` is the SHA-256 of the hash of the user's password, or of nothing: after a change of it, the challenge is void.
+    `password_digest` is the SHA-256 of the hash of the user's password, or of nothing: after a change of it, the challenge is void. One that
+    `restores` is of a deleted user, and restores them, as `username` if that is set.
     """
 
     __tablename__ = "login_challenges"
-    __table_args__ = (Index("ix_login_challenges_expires_at", "expires_at"),)
+    __table_args__ = (
+        Index("ix_login_challenges_expires_at", "expires_at"),
+        CheckConstraint("restores OR username IS NULL", name="only_restored_get_a_name"),
+    )
 
     id: Mapped[UUID] = uuid_primary_key()
     user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
     token_sha256: Mapped[bytes] = mapped_column(LargeBinary, unique=True)
     password_digest: Mapped[bytes] = mapped_column(LargeBinary)
+    restores: Mapped[bool] = mapped_column(server_default="false")
+    username: Mapped[str | None]
     expires_at: Mapped[datetime]
     used_at: Mapped[datetime | None]
 

@@ -56,6 +56,10 @@ def allowed_before(after: JobStatus, operation: str) -> frozenset[JobStatus]:
     return states
 
 
+PURGED_ERROR = '{"code": "PURGED", "message": "This was purged.", "retryable": false, "traceback": null}'
+"""The error of a failed job that was purged, as the guard of `jobs` expects it."""
+
+
 def transition_guard_sql() -> str:
     """Render the trigger function that refuses other transitions; a test compares it with its newest SQL file."""
     steps = ",\n    ".join(f"('{transition.before}', '{transition.after}')" for transition in TRANSITIONS)
@@ -66,6 +70,20 @@ def transition_guard_sql() -> str:
 CREATE OR REPLACE FUNCTION trellis_guard_job() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
   IF OLD.status IN ({terminal}) THEN
+    -- A purge empties an ended job: that changes exactly these columns, to exactly these values.
+    OLD.parameters = '{{}}';
+    OLD.error = CASE WHEN OLD.error IS NOT NULL THEN '{PURGED_ERROR}'::jsonb END;
+    OLD.current_step = NULL;
+    OLD.retry_of_id = NULL;
+    OLD.dataset_id = NULL;
+    OLD.dataset_version_id = NULL;
+    OLD.pipeline_id = NULL;
+    OLD.snapshot_id = NULL;
+    OLD.worker_id = NULL;
+    OLD.updated_at = NEW.updated_at;
+    IF NEW IS NOT DISTINCT FROM OLD THEN
+      RETURN NEW;
+    END IF;
     RAISE EXCEPTION 'job % is % and final', OLD.id, OLD.status USING ERRCODE = 'TR001';
   END IF;
   IF NEW.status <> OLD.status AND (OLD.status, NEW.status) NOT IN (

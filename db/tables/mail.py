@@ -33,6 +33,8 @@ class EmailTemplate(StrEnum):
     BACKUP_CODES_REPLACED = "backup_codes_replaced"
     IDENTITY_LINKED = "identity_linked"
     IDENTITY_UNLINKED = "identity_unlinked"
+    ACCOUNT_DELETED = "account_deleted"
+    ACCOUNT_RESTORED = "account_restored"
 
 
 class EmailStatus(StrEnum):

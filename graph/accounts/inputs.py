@@ -175,6 +175,26 @@ class ConfirmLoginInput:
     transport: LoginTransport = strawberry.field(default=LoginTransport.TOKEN, description="How the session's token is handed over.")
 
 
+@strawberry.input(description="What shows that it is you who deletes the account.")
+class DeleteAccountInput:
+    password: str | None = strawberry.field(
+        default=None, description="Your password. It may be left out if you signed in less than ten minutes ago."
+    )
+
+
+@strawberry.input(description="The deleted account, and how it is to be called.")
+class RestoreAccountInput:
+    login: str = strawberry.field(
+        description="The address or the username that it had. Of several accounts that had it, the one deleted last is restored."
+    )
+    password: str = strawberry.field(description="The password that it had.")
+    username: str | None = strawberry.field(
+        default=None,
+        description="Another username than it had, as when that was taken meanwhile; 1 to 64 letters, digits, `.`, `_` and `-`.",
+    )
+    transport: LoginTransport = strawberry.field(default=LoginTransport.TOKEN, description="How the session's token is handed over.")
+
+
 @strawberry.input(description="Who adds an app for codes.")
 class EnrollTotpInput:
     password: str = strawberry.field(description="Your password.")

@@ -14,8 +14,9 @@ from db.services import accounts
 from db.tables.accounts import LoginMethod
 from graph.accounts.administration import Administration
 from graph.accounts.api_keys import ApiKeys
+from graph.accounts.deletion import Deletion
 from graph.accounts.enums import LoginTransport
-from graph.accounts.inputs import ConfirmLoginInput, LoginInput, RevokeSessionInput
+from graph.accounts.inputs import ConfirmLoginInput, LoginInput, RestoreAccountInput, RevokeSessionInput
 from graph.accounts.members import Members
 from graph.accounts.passwords import ATTEMPT, Passwords, raise_rate_limited
 from graph.accounts.providers import Providers
@@ -28,7 +29,7 @@ from graph.core.costs import costs
 from graph.core.edges import one
 from graph.core.ids import decode, global_id
 from graph.core.permissions import Scope, mutation
-from graph.core.problems import InvalidCredentials, InvalidInput, NotFound
+from graph.core.problems import InvalidCredentials, InvalidInput, NameTaken, NotFound
 from graph.core.session_cookie import SessionCookie
 
 
@@ -72,8 +73,12 @@ LoginResult = Annotated[
     strawberry.union("LoginResult", description="The possible results of `login`."),
 ]
 ConfirmLoginResult = Annotated[
-    LoginPayload | InvalidCredentials | InvalidInput,
+    LoginPayload | NameTaken | InvalidCredentials | InvalidInput,
     strawberry.union("ConfirmLoginResult", description="The possible results of `confirmLogin`."),
+]
+RestoreAccountResult = Annotated[
+    LoginPayload | TotpRequired | NameTaken | InvalidCredentials | InvalidInput,
+    strawberry.union("RestoreAccountResult", description="The possible results of `restoreAccount`."),
 ]
 LogoutResult = Annotated[LogoutPayload, strawberry.union("LogoutResult", description="The possible results of `logout`.")]
 RevokeSessionResult = Annotated[
@@ -86,7 +91,7 @@ RevokeOtherSessionsResult = Annotated[
 
 
 @strawberry.type
-class AccountMutations(Administration, Passwords, Registration, SecondFactor, Providers, ApiKeys, Teams, Members):
+class AccountMutations(Administration, Passwords, Registration, SecondFactor, Providers, ApiKeys, Teams, Members, Deletion):
     @mutation(
         scope=Scope.PUBLIC,
         description="Sign in with a password, which begins a session, or asks for a code first if you have an app for them. After a few failures"
@@ -122,6 +127,8 @@ class AccountMutations(Administration, Passwords, Registration, SecondFactor, Pr
         try:
             cookie = _cookie_to_set(info, input.transport)
             signed_in = await info.context.sign_ins.confirm(input.challenge, input.code, info.context.client)
+        except errors.NameTaken as error:
+            return NameTaken.of(error)
         except errors.InvalidCredentials as error:
             return InvalidCredentials.of(error)
         except errors.InvalidInput as error:
@@ -129,6 +136,32 @@ class AccountMutations(Administration, Passwords, Registration, SecondFactor, Pr
         except errors.TooManyAttempts as error:
             raise_rate_limited(error)
         return _go_on_as(info, signed_in, cookie)
+
+    @mutation(
+        scope=Scope.PUBLIC,
+        description="Restore the account that you deleted with `deleteAccount`, with all that it owned, and sign in to it. Its API keys stay revoked."
+        " If you have an app for codes, `confirmLogin` takes the challenge and a code, and restores it. If the username was taken meanwhile, pass"
+        " another. What fails counts as a failed `login`, and does not tell whether the account exists.",
+        metadata=costs(ATTEMPT),
+    )
+    async def restore_account(
+        self, info: Info, input: Annotated[RestoreAccountInput, strawberry.argument(description="The account.")]
+    ) -> RestoreAccountResult:
+        assert info.context.restorations is not None
+        try:
+            cookie = _cookie_to_set(info, input.transport)
+            result = await info.context.restorations.restore(input.login, input.password, input.username, info.context.client)
+        except errors.NameTaken as error:
+            return NameTaken.of(error)
+        except errors.InvalidCredentials as error:
+            return InvalidCredentials.of(error)
+        except errors.InvalidInput as error:
+            return InvalidInput.of(error)
+        except errors.TooManyAttempts as error:
+            raise_rate_limited(error)
+        if isinstance(result, accounts.FactorRequired):
+            return TotpRequired(challenge=result.challenge, methods=list(result.methods))
+        return _go_on_as(info, result, cookie)
 
     @mutation(scope=Scope.SESSION, description="End the session whose token was sent.")
     async def logout(self, info: Info) -> LogoutResult:

@@ -204,7 +204,9 @@ class User(Node, prefix="user", found_by=accounts.live_by_id, scope=Scope.READ):
     )
     created_at: datetime = strawberry.field(description="When the user was added.")
     updated_at: datetime = strawberry.field(description="When the user was last changed.")
-    deleted_at: datetime | None = strawberry.field(description="When the user was deleted. Null at present: users cannot be deleted yet.")
+    deleted_at: datetime | None = strawberry.field(
+        description="When the user was deleted; null for who is found. Edges lead to deleted users too."
+    )
 
 
 @strawberry.type(

@@ -22,7 +22,15 @@ from graph.core.loading import Loaders
 from graph.core.session_cookie import SessionCookie
 
 if TYPE_CHECKING:
-    from db.services.accounts import EmailChanges, PasswordChanges, Registrations, SecondFactors, SignIns
+    from db.services.accounts import (
+        AccountDeletions,
+        EmailChanges,
+        PasswordChanges,
+        Registrations,
+        Restorations,
+        SecondFactors,
+        SignIns,
+    )
     from db.stores.objects import ObjectStore
     from db.streams.feed import Feed
     from db.streams.sessions import Session
@@ -66,12 +74,14 @@ class Context:
     feed: Feed
     viewer: Viewer | None
     client: ClientInfo = NO_CLIENT
-    sign_ins: SignIns | None = None  # of an API process, as the next four
+    sign_ins: SignIns | None = None  # of an API process, as the next six
     password_changes: PasswordChanges | None = None
     registrations: Registrations | None = None
     email_changes: EmailChanges | None = None
     second_factors: SecondFactors | None = None
     sign_in_providers: tuple[str, ...] = ()  # by which one can sign in, besides passwords
+    account_deletions: AccountDeletions | None = None
+    restorations: Restorations | None = None
     cookie: SessionCookie = field(default_factory=SessionCookie)  # of the browser that sent the request
     session: Session | None = None  # of a subscription; knows whether its viewer is still signed in
     request_id: str = field(default_factory=lambda: uuid4().hex)

@@ -13,7 +13,15 @@ from graph.core.session_cookie import SessionCookie
 if TYPE_CHECKING:
     from db.core.viewer import Viewer
     from db.core.work import Database
-    from db.services.accounts import EmailChanges, PasswordChanges, Registrations, SecondFactors, SignIns
+    from db.services.accounts import (
+        AccountDeletions,
+        EmailChanges,
+        PasswordChanges,
+        Registrations,
+        Restorations,
+        SecondFactors,
+        SignIns,
+    )
     from db.stores.objects import ObjectStore
     from db.streams.feed import Feed
     from db.streams.sessions import Session
@@ -39,6 +47,8 @@ class RequestServices:
     email_changes: EmailChanges | None = None
     second_factors: SecondFactors | None = None
     sign_in_providers: tuple[str, ...] = ()  # by which one can sign in, besides passwords
+    account_deletions: AccountDeletions | None = None
+    restorations: Restorations | None = None
     cookie: SessionCookie = field(default_factory=SessionCookie)  # what the response does with the browser's cookie
     shows_cost: bool = False  # whether `extensions` of results report the cost of the operation
     plan_requested: bool = False  # whether `extensions` of results report how the operation was executed, to those who may know
@@ -67,6 +77,8 @@ class RequestServices:
             self.email_changes,
             self.second_factors,
             self.sign_in_providers,
+            self.account_deletions,
+            self.restorations,
             self.cookie,
             session,
             request_id or uuid4().hex,

@@ -182,6 +182,22 @@ async def enable(settings: StateSettings, email: str) -> None:
         await accounts.enable(work, email)
 
 
+async def delete(settings: StateSettings, email: str) -> None:
+    """Raises `NoSuchUser`, `WrongState` or `LastAdmin`."""
+    async with _work_on_user(settings, email) as work:
+        await accounts.delete_by_email(work, email)
+
+
+async def restore(settings: StateSettings, login: str, username: str | None) -> None:
+    """Raises `NoSuchUser`, `InvalidInput` or `NameTaken`."""
+    try:
+        async with open_database(settings) as database, database.work(SYSTEM) as work:
+            await accounts.restore_by_login(work, settings, login, username)
+    except NotFound:
+        message = f"No deleted account that can be restored had the address or the name {login!r}. One that is purged is gone."
+        raise NoSuchUser(message) from None
+
+
 async def list_users(settings: StateSettings, options: UserOptions, limit: int, after: str | None) -> RowPage:
     """A page of users. Raises `InvalidCursor`."""
     async with open_database(settings) as database:

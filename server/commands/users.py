@@ -200,6 +200,30 @@ def enable(email: Email, data_dir: DataDir = None) -> None:
     typer.echo(f"{email} is enabled.")
 
 
+@app.command()
+def delete(email: Email, data_dir: DataDir = None) -> None:
+    """Delete a user's account with all that it owns. Only `restore` brings it back, for 30 days unless the settings say otherwise."""
+    from server.commands import user_operations as operations
+
+    run_async(operations.delete(running_settings(data_dir, WITHOUT_OBJECT_STORE), email))
+    typer.echo(f"{email} is deleted. `trellis user restore {email}` undoes it, until the account is purged.")
+
+
+@app.command()
+def restore(
+    user: Annotated[str, typer.Argument(help="The email address or the username that the account had.", metavar="USER")],
+    username: Annotated[
+        str | None, typer.Option(help="Another username than it had, as when that was taken meanwhile.", show_default=False)
+    ] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Restore the account that was deleted last with this address or username, by whomever, with all that it owned. Its tokens stay revoked."""
+    from server.commands import user_operations as operations
+
+    run_async(operations.restore(running_settings(data_dir, WITHOUT_OBJECT_STORE), user, username))
+    typer.echo(f"{user} is restored. Their tokens stay revoked: `trellis user token` creates a new one.")
+
+
 @app.command("reset-totp")
 def reset_totp(
     user: Annotated[str, typer.Argument(help="Email address or username.", metavar="USER")],

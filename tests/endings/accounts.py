@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 from pyotp.totp import TOTP
 from sqlalchemy import func, insert, select, update
@@ -259,6 +260,56 @@ async def confirm_login(world: World) -> Endings:
     challenge = await _challenge(world)
     yield "InvalidCredentials", {"challenge": challenge, "code": "abcd-efgh-ijkl-mnop"}
     yield "InvalidInput", {"challenge": challenge, "code": "1"}
+    await _delete_ada(world)
+    world.sender = world.bob
+    challenge = (await world.bob.one(RESTORE, input={"login": "ada", "password": PASSWORD}))["challenge"]
+    await _set_user(world, "bob", username="ada")
+    yield "NameTaken", {"challenge": challenge, "code": await _code(world, secret)}
+
+
+RESTORE = "mutation($input: RestoreAccountInput!) { restoreAccount(input: $input) { __typename ... on TotpRequired { challenge } } }"
+
+
+async def _set_user(world: World, name: str, **values: Any) -> None:
+    async with world.database.work(SYSTEM) as work:
+        await work.run(update(User).where(User.username == name).values(values))
+
+
+async def _delete_ada(world: World) -> None:
+    """Delete Ada's account as she would, also if she has an app for codes."""
+    await _set_user(world, "ada", deleted_at=func.now(), deleted_by_owner=True)
+
+
+@endings_of("deleteAccount")
+async def delete_account(world: World) -> Endings:
+    await _signed_in(world)
+    async with world.database.work(SYSTEM) as work:
+        await work.run(update(UserSession).values(checked_at=func.now() - timedelta(hours=1)))
+    yield "DeleteAccountPayload", {"password": PASSWORD}
+    await _set_user(world, "ada", deleted_at=None, deleted_by_owner=False)
+    await _signed_in(world)
+    yield "InvalidCredentials", {"password": "not the password"}
+    async with world.database.work(SYSTEM) as work:
+        await work.run(update(ApiKey).values(revoked_at=None))
+    await world.submit_job()
+    yield "WrongState", {}
+    world.sender = await world.sign_in("admin")
+    yield "LastAdmin", {"password": PASSWORD}
+
+
+@endings_of("restoreAccount")
+async def restore_account(world: World) -> Endings:
+    await world.sign_in("ada")
+    await _delete_ada(world)
+    world.sender = world.bob
+    yield "LoginPayload", {"login": "ada", "password": PASSWORD}
+    await _delete_ada(world)
+    yield "InvalidCredentials", {"login": "ada", "password": "not the password"}
+    yield "InvalidInput", {"login": "", "password": PASSWORD}
+    await _set_user(world, "bob", username="ada")
+    yield "NameTaken", {"login": "ada@example.org", "password": PASSWORD}
+    await _set_user(world, "ada", totp_secret=b"0", totp_step=0)
+    yield "TotpRequired", {"login": "ada@example.org", "password": PASSWORD, "username": "ada2"}
 
 
 @endings_of("enrollTotp")

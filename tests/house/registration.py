@@ -98,6 +98,8 @@ OTHER_SCOPES: Mapping[str, Scope] = {
     "Query.signInProviders": Scope.PUBLIC,
     "Mutation.login": Scope.PUBLIC,
     "Mutation.confirmLogin": Scope.PUBLIC,
+    "Mutation.deleteAccount": Scope.SESSION,
+    "Mutation.restoreAccount": Scope.PUBLIC,
     "Mutation.enrollTotp": Scope.SESSION,
     "Mutation.confirmTotp": Scope.SESSION,
     "Mutation.disableTotp": Scope.SESSION,

@@ -2,6 +2,7 @@
 
 from db.services.accounts.administration import administer, disable, enable, set_quota, set_role, set_tier
 from db.services.accounts.api_keys import NewKey, create_api_key, revoke_api_key
+from db.services.accounts.deletion import AccountDeletions, delete_account, delete_by_email
 from db.services.accounts.email_changes import EmailChanges
 from db.services.accounts.first_admin import ensure_admin, knows_token
 from db.services.accounts.invitations import first_admin_id, invite, revoke_invitation
@@ -11,6 +12,8 @@ from db.services.accounts.oauth_flows import Flow, FlowSecret
 from db.services.accounts.password_changes import PasswordChanges
 from db.services.accounts.passwords import password_hash
 from db.services.accounts.registrations import NewRegistration, Registrations, VerifiedAddress
+from db.services.accounts.restorations import Restorations
+from db.services.accounts.restoring import restore_by_login
 from db.services.accounts.second_factors import SecondFactors, reset_second_factor
 from db.services.accounts.session_start import SignedIn
 from db.services.accounts.sessions import end_session, require_recent_check, revoke_other_sessions, revoke_session
@@ -21,6 +24,7 @@ from db.services.accounts.tokens import add_token, new_token, record_token_use, 
 from db.services.accounts.users import add_user, set_password_hash, update_account
 
 __all__ = [
+    "AccountDeletions",
     "EmailChanges",
     "FactorRequired",
     "Flow",
@@ -31,6 +35,7 @@ __all__ = [
     "PasswordChanges",
     "ProviderSignIns",
     "Registrations",
+    "Restorations",
     "SecondFactors",
     "SignIns",
     "SignedIn",
@@ -40,6 +45,8 @@ __all__ = [
     "administer",
     "create_api_key",
     "create_team",
+    "delete_account",
+    "delete_by_email",
     "delete_team",
     "disable",
     "enable",
@@ -56,6 +63,7 @@ __all__ = [
     "replace_token",
     "require_recent_check",
     "reset_second_factor",
+    "restore_by_login",
     "revoke_api_key",
     "revoke_invitation",
     "revoke_other_sessions",

@@ -19,7 +19,7 @@ from db.tables import User
 ADMINS_LOCK = 7_263_003  # of PostgreSQL's advisory locks: changes of admins, one after the other
 MAX_QUOTA = 2**63 - 1
 
-_IS_ACTIVE_ADMIN = (User.role == UserRole.ADMIN) & User.disabled_at.is_(None) & User.deleted_at.is_(None)
+IS_ACTIVE_ADMIN = (User.role == UserRole.ADMIN) & User.disabled_at.is_(None) & User.deleted_at.is_(None)
 
 
 async def administer(work: Work, user_id: UUID, changes: Mapping[str, Any]) -> UUID:
@@ -33,11 +33,11 @@ async def administer(work: Work, user_id: UUID, changes: Mapping[str, Any]) -> U
     values = _values(changes)
     # Of two admins who demote each other at once, the second waits here, and is no admin any more in the statements that follow.
     await work.run(select(func.pg_advisory_xact_lock(ADMINS_LOCK)))
-    if work.viewer is not SYSTEM and not await work.scalar(select(exists().where(User.id == work.viewer.id, _IS_ACTIVE_ADMIN))):
+    if work.viewer is not SYSTEM and not await work.scalar(select(exists().where(User.id == work.viewer.id, IS_ACTIVE_ADMIN))):
         raise Forbidden("You are no admin any more.")
     is_user = (User.id == user_id) & User.deleted_at.is_(None)
     columns = (User.kind, User.role, User.tier, User.storage_quota_bytes, User.disabled_at.is_(None).label("is_active"))
-    user = await work.first(select(*columns, _IS_ACTIVE_ADMIN.label("was_admin")).where(is_user))
+    user = await work.first(select(*columns, IS_ACTIVE_ADMIN.label("was_admin")).where(is_user))
     if user is None:
         raise NotFound(str(user_id))
     if user.kind is not AccountKind.PERSON and values.get("role", UserRole.MEMBER) is not UserRole.MEMBER:
@@ -48,7 +48,7 @@ async def administer(work: Work, user_id: UUID, changes: Mapping[str, Any]) -> U
         if user.kind is AccountKind.TEAM:
             await revalidate_members(work, user_id)
         work.record("administer_user", "user", user_id, user_id, *differences(user, changes))
-        if user.was_admin and not await work.scalar(select(exists().where(_IS_ACTIVE_ADMIN))):
+        if user.was_admin and not await work.scalar(select(exists().where(IS_ACTIVE_ADMIN))):
             raise LastAdmin
     return user_id
 

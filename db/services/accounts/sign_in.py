@@ -18,12 +18,13 @@ from db.core.checks import Checks
 from db.core.networks import ClientInfo
 from db.core.viewer import SYSTEM
 from db.core.work import Database, Work
-from db.errors import InvalidCredentials, InvalidInput
+from db.errors import InvalidCredentials, InvalidInput, NotFound
 from db.queries.accounts import has_login
 from db.services.accounts import passwords
-from db.services.accounts.challenges import create_challenge, find_challenge, use_challenge
+from db.services.accounts.challenges import challenge_not_valid, create_challenge, find_challenge, use_challenge
 from db.services.accounts.codes import GivenCode, parse_code, use_code, wrong_code
 from db.services.accounts.passwords import HashingThreads
+from db.services.accounts.restoring import is_restorable, restore_account
 from db.services.accounts.session_start import MAY_SIGN_IN, SignedIn, begin_session, of_known_client, record_sign_in
 from db.settings import StateSettings
 from db.tables import BackupCode, User, UserSession
@@ -96,12 +97,7 @@ class SignIns:
         Raises `InvalidInput` for what can be neither, `InvalidCredentials`, `TooManyAttempts`, or `Unavailable` if too many passwords
         wait to be hashed.
         """
-        checks = Checks()
-        checks.name(login, "login", length=MAX_LOGIN_LENGTH)
-        if not passwords.is_possible(password):
-            checks.add("password", message=f"A password has 1 to {passwords.MAX_LENGTH:,} characters, none of them NUL.")
-        checks.raise_if_invalid()
-        name, earliest_answer = login.strip(), time.monotonic() + FAILURE_TIME
+        name, earliest_answer = checked_login(login, password), time.monotonic() + FAILURE_TIME
         account = await self._find(name, client)
         is_known_client = account is not None and account.is_known_client
         await self._attempts.take(name, client.address, is_known_client=is_known_client)
@@ -115,7 +111,8 @@ class SignIns:
     async def confirm(self, challenge: str, code: str, client: ClientInfo) -> SignedIn:
         """Begin the session of a challenge, if the code is its user's.
 
-        Raises `InvalidInput` for a challenge that is not valid and for what is no code, `InvalidCredentials`, or `TooManyAttempts`.
+        The challenge of a deleted account restores it. Raises `InvalidInput` for a challenge that is not valid and for what is no code,
+        `InvalidCredentials`, `TooManyAttempts`, or `NameTaken` if a name of a deleted account was taken meanwhile.
         """
         given = parse_code(code)
         is_known = exists().where(UserSession.user_id == User.id, *of_known_client(client)).label("is_known_client")
@@ -186,21 +183,46 @@ class SignIns:
             return None
         first = "The password was right" if method is LoginMethod.PASSWORD else "The provider knew the user"
         await record_sign_in(work, user_id, method, client, f"{first}, and a code was asked for.")
-        has_backup_codes = await work.scalar(select(exists().where(BackupCode.user_id == user_id, BackupCode.used_at.is_(None))))
         work.record("login", "user", user_id, user_id, after={"method": method, "needs_code": True})
-        methods = (LoginMethod.TOTP, LoginMethod.BACKUP_CODE) if has_backup_codes else (LoginMethod.TOTP,)
-        return FactorRequired(await create_challenge(work, user_id, password_hash), methods)
+        return FactorRequired(await create_challenge(work, user_id, password_hash), await code_methods(work, user_id))
 
     async def _begin_confirmed(self, work: Work, pending: Row[Any], given: GivenCode, client: ClientInfo) -> SignedIn:
-        """Use the challenge and the code, and begin the session. Raises `InvalidInput` or `InvalidCredentials`."""
+        """Use the challenge and the code, and begin the session. Raises `InvalidInput`, `InvalidCredentials` or `NameTaken`."""
         user_id, secret = pending.user_id, pending.totp_secret
         await use_challenge(work, pending.id)
         if await use_code(work, self._settings, user_id, secret, given):
+            action = "confirm_login"
+            if pending.restores:
+                await self._restore(work, pending)
+                action = "restore_account"
             arguments = user_id, given.method, client, User.totp_secret == secret
-            signed_in = await begin_session(work, self._settings, *arguments, action="confirm_login")
+            signed_in = await begin_session(work, self._settings, *arguments, action=action)
             if signed_in is not None:
                 return signed_in
         raise wrong_code()
+
+    async def _restore(self, work: Work, pending: Row[Any]) -> None:
+        """Restore the deleted account that the challenge is of. Raises `InvalidInput` if it is too late, or `NameTaken`."""
+        try:
+            await restore_account(work, pending.user_id, pending.username, User.deleted_by_owner.is_(True), is_restorable(self._settings))
+        except NotFound:
+            raise challenge_not_valid() from None
+
+
+def checked_login(login: str, password: str) -> str:
+    """Return the name to sign in with. Raises `InvalidInput` for what can be no name, or no password."""
+    checks = Checks()
+    checks.name(login, "login", length=MAX_LOGIN_LENGTH)
+    if not passwords.is_possible(password):
+        checks.add("password", message=f"A password has 1 to {passwords.MAX_LENGTH:,} characters, none of them NUL.")
+    checks.raise_if_invalid()
+    return login.strip()
+
+
+async def code_methods(work: Work, user_id: UUID) -> tuple[LoginMethod, ...]:
+    """Return the kinds of codes that a user with a second factor has."""
+    has_backup_codes = await work.scalar(select(exists().where(BackupCode.user_id == user_id, BackupCode.used_at.is_(None))))
+    return (LoginMethod.TOTP, LoginMethod.BACKUP_CODE) if has_backup_codes else (LoginMethod.TOTP,)
 
 
 def _reason(account: _Account | None, *, is_right: bool) -> str:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from uuid import UUID
 
-import sqlalchemy
 from sqlalchemy import exists, func, select, update
 
-from db.core.base import Table
 from db.core.work import Work
 from db.errors import NotFound, WrongState
 from db.services.accounts.members import is_visible_team, require_team_admin
+from db.services.accounts.restoring import deletable_tables
 from db.services.accounts.sessions import require_recent_check
 from db.services.accounts.teams import revalidate_members
 from db.tables import Job, User
@@ -30,7 +29,7 @@ async def delete_team(work: Work, team_id: UUID) -> None:
     await require_team_admin(work, team_id)
     await require_recent_check(work)
     await _require_no_jobs(work, team_id)
-    for table in _deletable_tables():
+    for table in deletable_tables():
         await work.run(update(table).where(table.c.owner_id == team_id, table.c.deleted_at.is_(None)).values(deleted_at=func.now()))
     await revalidate_members(work, team_id)
     deleted_at = await work.scalar(select(func.now()))
@@ -50,9 +49,3 @@ async def delete_team(work: Work, team_id: UUID) -> None:
 async def _require_no_jobs(work: Work, team_id: UUID) -> None:
     if await work.scalar(select(exists().where(Job.owner_id == team_id, Job.status.not_in(TERMINAL)))):
         raise WrongState("BUSY", "A job of this team has not ended. Wait for it or cancel it, then delete the team.")
-
-
-def _deletable_tables() -> list[sqlalchemy.Table]:
-    """The tables of what an account owns whose rows are marked as deleted, in the order in which they are locked."""
-    tables = Table.metadata.tables.values()
-    return sorted((table for table in tables if "owner_id" in table.c and "deleted_at" in table.c), key=lambda table: table.name)

@@ -28,6 +28,7 @@ _FIXED: Mapping[EmailTemplate, tuple[str, Callable[[], list[str]]]] = {
     EmailTemplate.TOTP_ADDED: ("Codes are asked for when you sign in", signing_in.totp_added),
     EmailTemplate.TOTP_REMOVED: ("No codes are asked for any more when you sign in", signing_in.totp_removed),
     EmailTemplate.BACKUP_CODES_REPLACED: ("You have new backup codes", signing_in.backup_codes_replaced),
+    EmailTemplate.ACCOUNT_RESTORED: ("Your account was restored", signing_in.account_restored),
     EmailTemplate.IDENTITY_LINKED: ("Another way to sign in to your account", signing_in.identity_linked),
     EmailTemplate.IDENTITY_UNLINKED: ("A way to sign in to your account was removed", signing_in.identity_unlinked),
 }
@@ -69,6 +70,8 @@ async def compose(work: Work, settings: StateSettings, message_id: UUID) -> Comp
             subject, paragraphs = "Verify your new address", await registering.verify_new_email(work, settings, row)
         case EmailTemplate.NEW_DEVICE:
             subject, paragraphs = "A new sign-in to your account", await signing_in.new_device(work, row)
+        case EmailTemplate.ACCOUNT_DELETED:
+            subject, paragraphs = "Your account was deleted", await signing_in.account_deleted(work, settings, row)
         case _:
             subject, write = _FIXED[row.template]
             paragraphs = write()

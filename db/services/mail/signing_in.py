@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import Row, select
 
 from db.core.work import Work
-from db.tables import UserSession
+from db.errors import MailVoid
+from db.settings import StateSettings
+from db.tables import User, UserSession
 
 _SHOWN_NAME = re.compile(r"[A-Za-z][A-Za-z0-9 _-]{0,29}")  # of a browser: the client chose it, and it must not read as a link
+_IF_NOT_YOURS = "If it was not you, restore it, change your password, and tell whoever runs this Trellis."
 _IF_NOT_YOU = "If it was not you, reset your password now, and tell whoever runs this Trellis."
 
 
@@ -50,3 +54,19 @@ def identity_linked() -> list[str]:
 
 def identity_unlinked() -> list[str]:
     return ["an identity at a provider, such as Google or GitHub, does not open your account any more.", _IF_NOT_YOU]
+
+
+async def account_deleted(work: Work, settings: StateSettings, row: Row[Any]) -> list[str]:
+    """Tell until when it can be restored. Raises `MailVoid` if it was restored meanwhile."""
+    user = await work.first(select(User.deleted_at, User.deleted_by_owner).where(User.id == row.user_id, User.deleted_at.is_not(None)))
+    if user is None:
+        raise MailVoid("The account was restored.")
+    ended = "your account was deleted, with all that it owned. Its sessions have ended, and its API keys are revoked."
+    until = user.deleted_at + timedelta(seconds=settings.deleted_account_retention)
+    by_whom = "with `restoreAccount` and your password" if user.deleted_by_owner else "by whoever runs this Trellis"
+    return [ended, f"Until {until:%Y-%m-%d} at {until:%H:%M} UTC it can be restored, {by_whom}. Then all of it is removed.", _IF_NOT_YOURS]
+
+
+def account_restored() -> list[str]:
+    restored = "your account was restored, with all that was deleted with it. Its API keys stay revoked: make new ones."
+    return [restored, _IF_NOT_YOU]

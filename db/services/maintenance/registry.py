@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from db.services.maintenance import audit, counters, credits, mail, objects, rows, uploads, usage
+from db.services.maintenance import accounts, audit, counters, credits, mail, objects, rows, uploads, usage
 from db.services.maintenance.context import MaintenanceContext, MaintenanceTaskFailed
 from db.settings import StateSettings
 
@@ -30,6 +30,7 @@ MAINTENANCE_TASKS: dict[str, MaintenanceTask] = {
         MaintenanceTask("forget_staged_points", rows.forget_staged_points, lambda settings: settings.maintenance_forget_staged_points),
         MaintenanceTask("send_mail", mail.send_mail, lambda settings: settings.maintenance_send_mail),
         MaintenanceTask("forget_sign_ins", rows.forget_sign_ins, lambda settings: settings.maintenance_forget_sign_ins),
+        MaintenanceTask("purge_accounts", accounts.purge_accounts, lambda settings: settings.maintenance_purge_accounts),
         MaintenanceTask("forget_api_usage", usage.forget_api_usage, lambda settings: settings.maintenance_forget_api_usage),
         MaintenanceTask("expire_uploads", uploads.expire_uploads, lambda settings: settings.maintenance_expire_uploads),
         MaintenanceTask("reconcile_counters", counters.reconcile_counters, lambda settings: settings.maintenance_reconcile_counters),

@@ -1,0 +1,182 @@
+"""Purge accounts that were deleted long ago: objects first, rows after.
+
+The start of a purge empties the user's row of all that is personal, and from then on nobody can restore the account. Every further step deletes what
+is there, in transactions of its own, so that the next run continues one that was killed. At the end only the row of the user remains, with its ledger
+and the jobs that the ledger refers to, emptied, and the events of the audit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import orjson
+import structlog
+from sqlalchemy import ColumnElement, case, exists, func, literal, or_, select, update
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.sql.selectable import Select
+
+from db.core.base import Table
+from db.core.viewer import SYSTEM
+from db.core.work import Database
+from db.services.maintenance.context import MaintenanceContext
+from db.services.maintenance.objects import PREFIXES
+from db.services.maintenance.rows import BATCH_SIZE, delete_in_batches
+from db.tables import (
+    Artifact,
+    CreditTransaction,
+    Dataset,
+    DatasetProfile,
+    DatasetVersion,
+    Experiment,
+    Job,
+    JobAttempt,
+    JobCheckpoint,
+    JobEvent,
+    JobInput,
+    JobNode,
+    JobOutput,
+    MetricPoint,
+    Model,
+    ModelAliasEvent,
+    ModelVersion,
+    Pipeline,
+    PipelineSnapshot,
+    Run,
+    StoredObject,
+    Upload,
+    User,
+)
+from db.tables.jobstates import PURGED_ERROR, TERMINAL
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+PURGED = "purged"  # what the names of a purged user read
+_PERSONAL: dict[str, Any] = {
+    "email": PURGED,
+    "username": PURGED,
+    **dict.fromkeys(
+        (
+            "email_verified_at",
+            "full_name",
+            "password_hash",
+            "password_changed_at",
+            "last_login_at",
+            "totp_secret",
+            "totp_step",
+            "totp_pending_secret",
+            "totp_pending_at",
+        )
+    ),
+}
+_EMPTIED: dict[str, Any] = {
+    "parameters": {},
+    "error": orjson.loads(PURGED_ERROR),
+    **dict.fromkeys(("current_step", "retry_of_id", "dataset_id", "dataset_version_id", "pipeline_id", "snapshot_id", "worker_id")),
+}
+"""What the guard of `jobs` allows to be done with an ended job."""
+
+
+async def purge_accounts(context: MaintenanceContext) -> int:
+    """Purge the accounts that were deleted longer ago than they can be restored; return how many objects and rows were removed.
+
+    An account with a job that has not ended waits for it.
+    """
+    await _start(context)
+    removed = 0
+    for row in await context.database.rows(select(User.id).where(User.purge_started_at.is_not(None), User.purged_at.is_(None))):
+        removed += await _purge(context, row.id)
+    return removed
+
+
+async def _start(context: MaintenanceContext) -> None:
+    is_over = User.deleted_at <= func.now() - timedelta(seconds=context.settings.deleted_account_retention)
+    is_idle = ~exists().where(Job.owner_id == User.id, Job.status.not_in(TERMINAL))
+    statement = update(User).where(is_over, User.purge_started_at.is_(None), is_idle).values(_PERSONAL | {"purge_started_at": func.now()})
+    async with context.database.work(SYSTEM) as work:
+        await work.run(statement)
+
+
+async def _purge(context: MaintenanceContext, user_id: UUID) -> int:
+    removed = 0
+    for prefix in PREFIXES:
+        async for page in context.objects.pages(f"{prefix}{user_id}/"):
+            keys = [listed.key for listed in page.objects]
+            await context.objects.delete(keys)
+            removed += len(keys)
+    while changed := await _delete_rows(context.database, user_id):  # once more: a locked row is left out
+        removed += changed
+    async with context.database.work(SYSTEM) as work:
+        await work.run(update(User).where(User.id == user_id, User.purged_at.is_(None)).values(purged_at=func.now()))
+    log.info("account_purged", user=str(user_id), removed=removed)
+    return removed
+
+
+async def _delete_rows(database: Database, user_id: UUID) -> int:
+    changed = 0
+    for table, condition in _parts(user_id):
+        changed += await delete_in_batches(database, table, condition)
+    changed += await _empty_jobs(database, user_id)
+    for table, condition in _owned(user_id):
+        changed += await delete_in_batches(database, table, condition)
+    for table, condition in _personal(user_id):
+        changed += await delete_in_batches(database, table, condition)
+    return changed
+
+
+def _parts(user_id: UUID) -> Iterator[tuple[Any, ColumnElement[bool]]]:
+    """What refers to jobs or is a large part of something, each before what it refers to."""
+    jobs, runs, models = (_ids(table, user_id) for table in (Job, Run, Model))
+    yield JobOutput, JobOutput.job_id.in_(jobs)
+    yield Artifact, Artifact.owner_id == user_id
+    yield ModelAliasEvent, ModelAliasEvent.model_id.in_(models)
+    yield ModelVersion, ModelVersion.model_id.in_(models)
+    yield Model, Model.owner_id == user_id
+    yield MetricPoint, MetricPoint.run_id.in_(runs)
+    yield Run, Run.owner_id == user_id
+    yield Experiment, Experiment.owner_id == user_id
+    for table in (JobEvent, JobNode, JobInput, JobCheckpoint, JobAttempt):
+        yield table, table.job_id.in_(jobs)
+
+
+def _owned(user_id: UUID) -> Iterator[tuple[Any, ColumnElement[bool]]]:
+    """What jobs refer to until they are emptied, and the jobs, without those that the ledger refers to."""
+    versions, datasets = select(DatasetVersion.id).where(DatasetVersion.dataset_id.in_(_ids(Dataset, user_id))), _ids(Dataset, user_id)
+    yield Job, (Job.owner_id == user_id) & ~exists().where(CreditTransaction.job_id == Job.id)
+    yield DatasetProfile, DatasetProfile.version_id.in_(versions)
+    yield Upload, Upload.owner_id == user_id
+    yield DatasetVersion, DatasetVersion.dataset_id.in_(datasets)
+    yield Dataset, Dataset.owner_id == user_id
+    yield PipelineSnapshot, PipelineSnapshot.owner_id == user_id
+    yield Pipeline, Pipeline.owner_id == user_id
+    yield StoredObject, StoredObject.owner_id == user_id
+
+
+def _personal(user_id: UUID) -> Iterator[tuple[Any, ColumnElement[bool]]]:
+    """What would be deleted with the user's row, if that were: sessions, keys, mails, usage, counters."""
+    for mapper in sorted(Table.registry.mappers, key=lambda mapper: mapper.class_.__tablename__):
+        for column in mapper.class_.__table__.c:
+            if any(key.column.table.name == "users" and key.ondelete == "CASCADE" for key in column.foreign_keys):
+                yield mapper.class_, column == user_id
+
+
+def _ids(table: Any, user_id: UUID) -> Select[tuple[UUID]]:
+    return select(table.id).where(table.owner_id == user_id)
+
+
+async def _empty_jobs(database: Database, user_id: UUID) -> int:
+    """Empty the user's jobs, so that they refer to nothing any more, in batches."""
+    is_purged = Job.error["code"].astext == _EMPTIED["error"]["code"]
+    references = func.num_nonnulls(*(getattr(Job, name) for name, value in _EMPTIED.items() if value is None))
+    is_full = or_(Job.parameters != {}, references > 0, Job.error.is_not(None) & ~is_purged)
+    batch = select(Job.id).where(Job.owner_id == user_id, is_full).limit(BATCH_SIZE).with_for_update(skip_locked=True)
+    values = _EMPTIED | {"error": case((Job.error.is_not(None), literal(_EMPTIED["error"], JSONB)))}
+    emptied = 0
+    while True:
+        async with database.work(SYSTEM) as work:
+            count = await work.run(update(Job).where(Job.id.in_(batch)).values(values))
+        emptied += count
+        if count < BATCH_SIZE:
+            return emptied
