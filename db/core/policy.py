@@ -95,8 +95,9 @@ class SharedBetween:
         """The condition that the viewer sees a row as the user in `other_column`."""
         (key,) = table_of(rows).c[self.column].foreign_keys
         owner = key.column.table.alias("owner")
-        is_of_team = select(1).where(owner.c.id == rows.c[self.column], owner.c.kind == literal_column("'team'")).correlate(rows).exists()
-        return and_(rows.c[self.other_column] == viewer.id, ~is_of_team)
+        # Of few rows, and as a value: of an anti-join, the planner may read all users.
+        kind = select(owner.c.kind).where(owner.c.id == rows.c[self.column]).correlate(rows).scalar_subquery()
+        return and_(rows.c[self.other_column] == viewer.id, kind.is_distinct_from(literal_column("'team'")))
 
 
 @dataclass(frozen=True, slots=True)

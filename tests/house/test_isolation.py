@@ -28,12 +28,14 @@ from graphql import (
 from sqlalchemy import Text, cast, func, literal_column, select
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
+from db.core.viewer import UserRole
 from db.core.work import Database
 from db.tables import Table
 from graph.core.ids import NODE_REGISTRY
 from graph.core.permissions import Scope
 from graph.schema import schema
 from tests import selection
+from tests.accounts.test_teams import join, leave
 from tests.client import Client
 from tests.factories import platform
 from tests.house.registration import OTHER_SCOPES
@@ -235,6 +237,11 @@ async def test_a_foreign_id_answers_exactly_as_one_that_was_never_made(
     ada_ids, bob_ids = await _ids_of_every_kind(database), await _own_ids(bob, database)
     ada_id = UUID((await ada.one("{ viewer { id } }"))["id"].partition("_")[2])
     assert set(ada_ids) >= set(NODE_REGISTRY), "there is a row of every type"
+    # Bob has left what Ada stands for, and is in another team: what he sees is that of several accounts.
+    await join(database, ada_ids["user"], "bob", UserRole.ADMIN)
+    assert await bob.one("query($id: ID!) { job(id: $id) { id } }", id=ada_ids["job"]) == {"id": ada_ids["job"]}
+    await leave(database, ada_ids["user"], "bob")
+    await join(database, (await reader.one("{ viewer { id } }"))["id"], "bob", UserRole.ADMIN)
     before = await _rows_of(database, ada_id)
     leaks: list[str] = []
     for place in PLACES:

@@ -30,6 +30,14 @@ LARGE = (
     *("users", "jobs", "job_events", "job_events_default", "runs", "run_metrics", "audit_events", "audit_events_default"),
     *("api_requests", "api_requests_default"),
 )
+TOKENS = {**VIEWERS, "member": "the-token-of-a-member-of-both-owners"}
+_MEMBER = (
+    text("""INSERT INTO memberships (team_id, user_id, role) SELECT t.id, u.id, 'member' FROM users t, users u
+      WHERE t.username IN (:heavy, :light) AND u.username = 'u2'"""),
+    text("""INSERT INTO api_keys (user_id, name, prefix, token_sha256) SELECT id, 'bench', 'bench', sha256(convert_to(:token, 'UTF8')) FROM users
+      WHERE username = 'u2'"""),
+)
+"""Make another user a member of both, as if they were teams."""
 NEWEST = ({"field": "CREATED_AT", "direction": "DESC"}, {"by": {"field": "CREATED_AT"}, "direction": "DESC"})
 
 
@@ -40,9 +48,13 @@ async def parents(settings: StateSettings, database: Database, live_server: Live
     async with database.work(SYSTEM) as work:
         await accounts.ensure_admin(work, "admin@trellis.local", VIEWERS["admin"])
     async with database.engine.begin() as connection:
+        values = {"heavy": scale_data.HEAVY, "light": scale_data.LIGHT, "token": TOKENS["member"]}
+        for statement in _MEMBER:
+            await connection.execute(statement, {name: value for name, value in values.items() if f":{name}" in statement.text})
         grow = text("UPDATE pg_class SET reltuples = reltuples * :times WHERE relname = ANY(:tables)")
         await connection.execute(grow, {"times": TIMES, "tables": LARGE})
-    yield await parents_of(settings.database_url)
+    found = await parents_of(settings.database_url)
+    yield {**found, "member": found["heavy owner"]}
     await clean_tables(database)
     async with database.read() as connection:
         await connection.execute(text("ANALYZE"))
@@ -108,7 +120,7 @@ async def scans(explainer: Explainer, client: Client, all_operations: Iterator[O
     return found
 
 
-@pytest.mark.parametrize("viewer", ["admin", exhaustive("heavy owner"), exhaustive("owner")])
+@pytest.mark.parametrize("viewer", ["admin", "member", exhaustive("heavy owner"), exhaustive("owner")])
 async def test_each_filter_and_each_order_has_an_index(
     viewer: str, parents: dict[str, Parents], settings: StateSettings, live_server: LiveServer
 ) -> None:
@@ -117,7 +129,7 @@ async def test_each_filter_and_each_order_has_an_index(
         for operation in operations(parents[viewer], pages=("first",), pairs=False, counts=False)
         if not operation.filter or operation.order in (None, *NEWEST)
     )
-    client = Client(live_server.url, VIEWERS[viewer])
+    client = Client(live_server.url, TOKENS[viewer])
     async with Explainer(settings.database_url) as explainer:
         found = await scans(explainer, client, singles)
     await client.close()

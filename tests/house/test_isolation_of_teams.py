@@ -1,0 +1,111 @@
+"""Teammates see what their team owns and nothing else of it, whatever their role; who is VIEWER there changes nothing; who has left sees nothing.
+
+An account with rows of every kind stands for a team, personal ones included, which no team has. tests/house/test_isolation.py compares
+the answers that a former member gets with those for ids that were never made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+from uuid import UUID
+
+import pytest
+from graphql import build_schema
+
+from db.core.policy import POLICIES, Personal
+from db.core.viewer import UserRole
+from db.core.work import Database
+from graph.core.ids import NODE_REGISTRY
+from graph.schema import schema
+from tests import selection
+from tests.accounts.test_teams import join, leave
+from tests.client import Client
+from tests.factories import factories, platform
+from tests.house.test_isolation import CSV, PLACES, OwnIds, _rows_of, answer_text
+
+MakeClient = Callable[..., Awaitable[Client]]
+ROOTS = tuple(selection.root_lists(build_schema(schema.as_str())))
+PERSONAL = {
+    prefix
+    for factory in factories().values()
+    for prefix, table in factory.ids.items()
+    if isinstance(POLICIES[table.__tablename__], Personal)
+}
+"""The prefixes of the ids of what belongs to persons alone."""
+
+
+async def _ids_of(database: Database, owner: str) -> Mapping[str, list[str]]:
+    await platform.fill(database, owner, 1)
+    await platform.add_states(database, owner)
+    return await platform.ids_by_prefix(database, owner)
+
+
+async def _lists(client: Client) -> dict[str, tuple[int, frozenset[str]]]:
+    """The number and the ids of the rows of each list without a parent."""
+    query = " ".join(f"{root}(first: 100) {{ totalCount edges {{ node {{ id }} }} }}" for root in ROOTS)
+    data = await client.execute(f"{{ {query} }}")
+    return {root: (page["totalCount"], frozenset(edge["node"]["id"] for edge in page["edges"])) for root, page in data.items()}
+
+
+async def _visible(client: Client, ids: Mapping[str, list[str]]) -> set[str]:
+    """The prefixes of those of the ids that are found."""
+    flat = [(prefix, id_) for prefix, some in ids.items() for id_ in some]
+    nodes: list[Any] = []
+    for start in range(0, len(flat), 100):
+        nodes += await client.one("query($ids: [ID!]!) { nodes(ids: $ids) { id } }", ids=[id_ for _, id_ in flat[start : start + 100]])
+    return {prefix for (prefix, _), node in zip(flat, nodes, strict=True) if node is not None}
+
+
+@pytest.fixture
+async def ids(ada: Client, database: Database) -> Mapping[str, list[str]]:
+    """Ids of every kind of what the team owns, for which Ada stands."""
+    return await _ids_of(database, "ada")
+
+
+async def test_teammates_of_each_role_see_what_the_team_owns_and_nothing_personal(
+    ids: Mapping[str, list[str]], ada: Client, admin: Client, make_client: MakeClient, database: Database
+) -> None:
+    assert {"session", "login", "apikey", "request"} <= PERSONAL
+    team = (await ada.one("{ viewer { id } }"))["id"]
+    of_team = {root: rows for root, rows in (await _lists(ada)).items() if root not in {"users", "apiKeys"}}
+    everything = await _visible(ada, ids)
+    assert everything == set(NODE_REGISTRY), "there is a row of every type"
+    for role in UserRole:
+        client = await make_client(f"{role.value}-of-it")
+        before, nothing = await _lists(client), await _visible(client, ids)
+        assert nothing == set(), "a stranger"
+        await join(database, team, f"{role.value}-of-it", role)
+        lists = await _lists(client)
+        assert {root: lists[root] for root in of_team if root != "auditEvents"} == {
+            root: rows for root, rows in of_team.items() if root != "auditEvents"
+        }, role
+        assert lists["auditEvents"][1] == of_team["auditEvents"][1] | before["auditEvents"][1], role
+        assert lists["apiKeys"] == before["apiKeys"], "keys are personal"
+        assert lists["users"][1] == {team} | before["users"][1], "not the other members"
+        assert await _visible(client, ids) == everything - PERSONAL, role
+        await leave(database, team, f"{role.value}-of-it")
+        assert await _lists(client) == before, "a former member"
+        assert await _visible(client, ids) == set(), "a former member"
+    assert await _visible(admin, ids) == everything
+
+
+async def test_who_is_a_viewer_of_a_team_changes_nothing_of_it(
+    ids: Mapping[str, list[str]], ada: Client, make_client: MakeClient, database: Database, worker: object
+) -> None:
+    team = (await ada.one("{ viewer { id } }"))["id"]
+    own = OwnIds({prefix: some[0] for prefix, some in ids.items()})
+    training = ("train", "train_random_forest", {"target": "label"})
+    own["datasetVersionId"] = await ada.ingest("ours", CSV, targetColumn="label", problemType="CLASSIFICATION")
+    own["pipelineId"] = (await ada.create_pipeline("ours", ("data", "dataset", {}), training))["pipeline"]["id"]
+    targets = [*(some[0] for some in ids.values()), own["datasetVersionId"], own["pipelineId"]]
+    cleo = await make_client("cleo")
+    await join(database, team, "cleo", UserRole.VIEWER)
+    before = await _rows_of(database, UUID(team.partition("_")[2]))
+    places = [place for place in PLACES if place.operation == "mutation"]
+    answers: list[str] = []
+    for place in places:
+        answers += await asyncio.gather(*(answer_text(cleo, place, target, own) for target in targets))
+    assert await _rows_of(database, UUID(team.partition("_")[2])) == before
+    assert sum("FORBIDDEN" in answer for answer in answers) > len(places), "many of them would have changed something"
