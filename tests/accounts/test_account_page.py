@@ -14,7 +14,7 @@ from pyotp.totp import TOTP
 from sqlalchemy import text, update
 from starlette.requests import Request
 
-from db.core.viewer import SYSTEM
+from db.core.viewer import SYSTEM, UserRole
 from db.core.work import Database
 from db.tables import UserSession
 from server.console.page import account_page
@@ -22,6 +22,7 @@ from tests.accounts.account_page import open_account
 from tests.accounts.authenticator import SignIn
 from tests.accounts.identity_provider import Realm
 from tests.accounts.mailbox import Post, body, token_of
+from tests.accounts.test_teams import join
 from tests.client import PASSWORD, Client, GraphQLErrors
 from tests.server.console_page import browser, built_console, needs_chromium
 from tests.server.serving import serving
@@ -56,6 +57,7 @@ async def test_names_keys_and_sessions_are_changed_on_the_page(
         await username.fill("countess")
         await page.get_by_role("button", name="Save").click()
         await page.get_by_text("Saved.").wait_for()
+        await page.get_by_text("Signed in as countess").wait_for()
         assert await ada.one("{ viewer { username fullName } }") == {"username": "countess", "fullName": "Ada Lovelace"}
 
         await account.show("API keys")
@@ -72,9 +74,20 @@ async def test_names_keys_and_sessions_are_changed_on_the_page(
         assert (await program.one("{ apiKeys(first: 1) { edges { node { name scopes pointsPerMinute } } } }"))["edges"] == [
             {"node": {"name": "nightly", "scopes": ["READ", "ACCOUNT"], "pointsPerMinute": 500}}
         ]
-        await account.row("nightly").get_by_role("button", name="Revoke").click()
+        await account.row("nightly").get_by_role("button", name="Replace").click()
+        await page.get_by_label("The old key ends").select_option("in an hour")
+        await page.get_by_role("button", name="Replace key").click()
+        new_secret = await page.get_by_label("Secret of the key").input_value()
+        await page.get_by_role("button", name="I have stored it").click()
+        old = account.row("nightly").filter(has_text=secret[:12])
+        replaced = await ada.one("{ apiKeys(first: 2) { edges { node { scopes pointsPerMinute expiresAt } } } }")
+        assert [(key["node"]["pointsPerMinute"], key["node"]["expiresAt"] is None) for key in replaced["edges"]] == [
+            (500, True),
+            (500, False),
+        ]
+        await old.get_by_role("button", name="Revoke").click()
         await page.get_by_role("dialog").get_by_role("button", name="Revoke").click()
-        await account.row("nightly").get_by_text("revoked").wait_for()
+        await old.get_by_text("revoked").wait_for()
         assert (await program.post("{ viewer { id } }"))["errors"][0]["extensions"]["code"] == "UNAUTHENTICATED"
         await program.close()
 
@@ -88,7 +101,7 @@ async def test_names_keys_and_sessions_are_changed_on_the_page(
         assert refused.value.codes == ["UNAUTHENTICATED"]
         assert [session["isCurrent"] for session in await ada.one("{ sessions { isCurrent } }")] == [False]
 
-        assert [text for text in (PASSWORD, secret, "Lovelace") if text in await account.kept()] == []
+        assert [text for text in (PASSWORD, secret, new_secret, "Lovelace") if text in await account.kept()] == []
         assert await page.evaluate("() => localStorage.length + sessionStorage.length") == 0
         assert account.origins == {ada.url.removeprefix("http://")}
         assert account.complaints == []
@@ -195,7 +208,13 @@ async def test_the_chart_has_the_requests_made_and_the_audit_what_was_changed(
 
 @needs_chromium
 async def test_a_team_is_made_and_a_provider_linked_on_the_page(
-    built_console: None, browser: Browser, ada: Client, bob: Client, sign_in: SignIn, add_provider: Callable[..., Realm]
+    built_console: None,
+    browser: Browser,
+    ada: Client,
+    bob: Client,
+    sign_in: SignIn,
+    add_provider: Callable[..., Realm],
+    database: Database,
 ) -> None:
     add_provider("one", sub="7", email="ada@elsewhere.example")
     await sign_in("ada")
@@ -212,9 +231,27 @@ async def test_a_team_is_made_and_a_provider_linked_on_the_page(
         await page.get_by_label("Short name").fill("vintners")
         await page.get_by_role("button", name="Make team").click()
         await page.get_by_role("region", name="Vintners").get_by_role("row").filter(has_text="you").get_by_text("ADMIN").wait_for()
-        assert await ada.one("{ viewer { teams { role team { username fullName } } } }") == {
-            "teams": [{"role": "ADMIN", "team": {"username": "vintners", "fullName": "Vintners"}}]
-        }
+        (membership,) = (await ada.one("{ viewer { teams { role team { id username fullName } } } }"))["teams"]
+        team = membership["team"]
+        assert (membership["role"], team["username"], team["fullName"]) == ("ADMIN", "vintners", "Vintners")
+        await join(database, team["id"], "bob", UserRole.VIEWER)
+        await page.reload()
+        await page.get_by_role("button", name="Change role of bob").click()
+        await page.keyboard.press("Escape")
+        assert await page.evaluate("() => document.activeElement.getAttribute('aria-label')") == "Change role of bob"
+        await page.keyboard.press("Enter")
+        await page.get_by_label("Role in the team").select_option("MEMBER")
+        await page.get_by_role("dialog").get_by_role("button", name="Change role").click()
+        await account.row("bob").get_by_text("MEMBER").wait_for()
+        assert (await bob.one("{ viewer { teams { role } } }"))["teams"] == [{"role": "MEMBER"}]
+        await page.get_by_role("button", name="Leave vintners").click()
+        await page.get_by_role("dialog").get_by_role("button", name="Leave").click()
+        await page.get_by_role("dialog").get_by_text("ADMIN").wait_for()  # why not: nobody else is one
+        await page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
+        await page.get_by_role("button", name="Remove bob").click()
+        await page.get_by_role("dialog").get_by_role("button", name="Remove").click()
+        await account.row("bob").wait_for(state="detached")
+        assert (await bob.one("{ viewer { teams { role } } }"))["teams"] == []
 
         await account.show("Signing in")
         await page.get_by_role("link", name="Link one").click()

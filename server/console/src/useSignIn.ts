@@ -26,5 +26,7 @@ export function useSignIn(onViewer?: (viewer: Viewer) => void) {
     [settle],
   );
   const askAgain = useCallback(() => void settle(openSession()), [settle]);
-  return { check, viewer: check.state === "viewer" ? check.viewer : null, actions, askAgain };
+  /** Asks who the viewer is by now, while the page stays. */
+  const refresh = useCallback(() => void openSession().then(setCheck), []);
+  return { check, viewer: check.state === "viewer" ? check.viewer : null, actions, askAgain, refresh };
 }

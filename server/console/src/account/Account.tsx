@@ -26,7 +26,7 @@ const SECTIONS = [
 const SESSION = graphql`query CurrentSession { sessions { isCurrent } }`;
 
 export function Account() {
-  const { check, viewer, actions, askAgain } = useSignIn();
+  const { check, viewer, actions, askAgain, refresh } = useSignIn();
   const endings = useCell(signedOut);
   useEffect(() => {
     if (endings > 0) askAgain();
@@ -36,7 +36,7 @@ export function Account() {
       <SignIn check={check} page="account" {...actions} />
       {viewer ? (
         <Recheck username={viewer.username}>
-          <Sections key={viewer.username} viewer={viewer} />
+          <Sections viewer={viewer} refresh={refresh} />
         </Recheck>
       ) : (
         <main className="signed-out">
@@ -54,14 +54,14 @@ export function Account() {
   );
 }
 
-function Sections({ viewer }: { viewer: Viewer }) {
+function Sections({ viewer, refresh }: { viewer: Viewer; refresh(): void }) {
   const [id, heading] = useSection();
   const { data } = useQuery<{ sessions: { isCurrent: boolean }[] }>(SESSION);
   const isSession = data === null || data.sessions.some((session) => session.isCurrent);
   const { title, Section } = SECTIONS.find((section) => section.id === id) ?? SECTIONS[0]!;
   useEffect(() => void (document.title = `${title} · Trellis account`), [title]);
   return (
-    <WhoContext value={{ ...viewer, isSession }}>
+    <WhoContext value={{ ...viewer, isSession, refresh }}>
       <div className="columns">
         <nav aria-label="Account">
           {SECTIONS.map((section) => (

@@ -1,6 +1,6 @@
 import { graphql } from "./api";
 import { bytes, count } from "./format";
-import { type Loaded, useChange, useQuery } from "./hooks";
+import { type Loaded, useChange, useQuery, useWho } from "./hooks";
 import { Field, Form } from "./parts/Form";
 import { Ready } from "./parts/List";
 import { Time } from "./parts/Time";
@@ -56,6 +56,7 @@ export function Profile() {
 
 function Names({ user, profile }: { user: User; profile: Loaded<unknown> }) {
   const change = useChange();
+  const { refresh } = useWho();
   return (
     <section>
       <h2>Names</h2>
@@ -65,7 +66,10 @@ function Names({ user, profile }: { user: User; profile: Loaded<unknown> }) {
         done="Saved."
         places={{ NAME_TAKEN: "username" }}
         onSubmit={(values) => change(UPDATE, { fullName: String(values.get("fullName")).trim() || null, username: values.get("username") })}
-        onDone={profile.reload}
+        onDone={() => {
+          profile.reload();
+          refresh();
+        }}
       >
         <Field name="fullName" label="Full name" defaultValue={user.fullName ?? ""} autoComplete="name" />
         <Field name="username" label="Username" defaultValue={user.username} autoComplete="username" hint="Unique among all users; you can sign in with it." />

@@ -2,7 +2,7 @@ import { useState } from "react";
 import { graphql } from "./api";
 import { plural } from "./format";
 import { useChange, useQuery } from "./hooks";
-import { Dialog } from "./parts/Dialog";
+import { Confirm, Dialog } from "./parts/Dialog";
 import { Field, Form } from "./parts/Form";
 import { Ready } from "./parts/List";
 import { Time } from "./parts/Time";
@@ -13,6 +13,9 @@ const TEAMS = graphql`query Teams {
 }`;
 const CREATE = graphql`mutation CreateTeam($input: CreateTeamInput!) {
   createTeam(input: $input) { ... on CreateTeamPayload { team { username } } ...Problem }
+}`;
+const DELETE = graphql`mutation DeleteTeam($input: DeleteTeamInput!) {
+  deleteTeam(input: $input) { ... on DeleteTeamPayload { deletedId } ...Problem }
 }`;
 
 export type Team = { id: string; username: string; fullName: string | null; stats: Record<string, number> };
@@ -62,6 +65,7 @@ export function Teams() {
 
 function TeamCard({ membership, reload }: { membership: Membership; reload(): void }) {
   const { team, role, since } = membership;
+  const change = useChange();
   const owned = Object.entries(team.stats)
     .filter(([, number]) => Number(number) > 0)
     .map(([name, number]) => plural(Number(number), name.replace(/s$/, "")));
@@ -73,7 +77,17 @@ function TeamCard({ membership, reload }: { membership: Membership; reload(): vo
       <p className="hint">
         You joined <Time at={since} />. The team owns {owned.length > 0 ? owned.join(", ") : "nothing yet"}.
       </p>
-      <Members team={team} role={role} reload={reload} />
+      <Members team={team} isAdmin={role === "ADMIN"} reload={reload} />
+      {role === "ADMIN" && (
+        <Confirm
+          label="Delete the team"
+          about={team.username}
+          title={`Delete ${team.fullName ?? team.username}?`}
+          text="Its datasets, pipelines and models go with it. For 30 days, whoever runs this Trellis can restore it."
+          onConfirm={() => change(DELETE, { id: team.id })}
+          onDone={reload}
+        />
+      )}
     </section>
   );
 }

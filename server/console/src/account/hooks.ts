@@ -2,9 +2,9 @@ import { createContext, useCallback, useContext, useEffect, useRef, useState } f
 import type { Viewer } from "../session";
 import { ask, type Change, change, messageOf, type Page } from "./api";
 
-/** The viewer; `isSession` is false where an API key was exchanged for the cookie. */
-export type Who = Viewer & { isSession: boolean };
-export const WhoContext = createContext<Who>({ username: "", role: "VIEWER", isSession: false });
+/** The viewer; `isSession` is false where an API key was exchanged for the cookie. `refresh` is for who changed their name. */
+export type Who = Viewer & { isSession: boolean; refresh(): void };
+export const WhoContext = createContext<Who>({ username: "", role: "VIEWER", isSession: false, refresh: () => undefined });
 export const useWho = (): Who => useContext(WhoContext);
 
 /** `ensureRecent` asks for the password if the sign-in is too old for what is recent-only, and says whether to go on. */

@@ -1,5 +1,5 @@
 import { createContext, type FormEvent, type InputHTMLAttributes, type ReactNode, useContext, useId, useState } from "react";
-import type { Outcome, Problem } from "../api";
+import { messageOf, type Outcome, type Problem } from "../api";
 
 const Problems = createContext<Record<string, string>>({});
 
@@ -32,7 +32,7 @@ export function Form<T>({ submit, done, places = {}, clears = false, isDanger = 
     setBusy(true);
     setStatus(null);
     setProblems({});
-    const { payload, problem } = await onSubmit(new FormData(form));
+    const { payload, problem } = await onSubmit(new FormData(form)).catch((error: unknown): Outcome<T> => ({ problem: { message: messageOf(error) } }));
     setBusy(false);
     if (problem) {
       const [byField, rest] = sort(problem, places, form);
