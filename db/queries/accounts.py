@@ -118,11 +118,8 @@ def has_login(login: str) -> ColumnElement[bool]:
 
 
 def was_called(login: str) -> ColumnElement[bool]:
-    """The condition that a person is deleted, not purged, and had this address or this username."""
-    is_deleted = and_(
-        User.kind == AccountKind.PERSON, User.deleted_at.is_not(None), User.purge_started_at.is_(None), User.purged_at.is_(None)
-    )
-    return _is_called(login) & is_deleted
+    """The condition that an account, also a team's, is deleted, not purged, and had this address or this username."""
+    return _is_called(login) & and_(User.deleted_at.is_not(None), User.purge_started_at.is_(None), User.purged_at.is_(None))
 
 
 def _is_called(login: str) -> ColumnElement[bool]:
