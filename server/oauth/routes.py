@@ -17,6 +17,7 @@ from db.core.audit import AuditOrigin, Origin, acting
 from db.core.networks import ClientInfo
 from db.errors import Forbidden, InvalidInput, TooManyAttempts, Unavailable, WrongState
 from db.services.accounts import FactorRequired, FlowSecret, ProviderSignIns
+from db.services.accounts.oauth_flows import LIFETIME
 from graph.core.session_cookie import SessionCookie
 from server.auth import InvalidToken, authenticate
 from server.oauth.pages import problem_page
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 TIMEOUT = 10.0  # seconds to look up a token
-FLOW_LIFETIME = 600  # seconds; the row ends by itself as well
 HOME = "/graphql"
 PAGES = frozenset({HOME, "/account"})  # that ask for a code
 MAX_CODE = 4_096  # characters of what a provider returns with the browser
@@ -146,7 +146,7 @@ class _Visit:
     def keep(self, response: Response, secret: FlowSecret | None) -> None:
         """Have the browser keep the secret; without one, forget it."""
         secure = "; Secure" if self.site.name == SECURE_NAME else ""
-        value, age = ("", 0) if secret is None else (secret.text, FLOW_LIFETIME)
+        value, age = ("", 0) if secret is None else (secret.text, int(LIFETIME.total_seconds()))
         response.headers.append("set-cookie", f"{self.cookie_name}={value}; Path=/; Max-Age={age}; HttpOnly; SameSite=Lax{secure}")
 
     async def viewer(self) -> Viewer:
@@ -181,7 +181,8 @@ async def _start(visit: _Visit) -> Response:
     viewer = None
     if query.get("link") == "1":
         # Another site must not begin it: with the browser signed in at the provider as somebody else, that identity would be linked.
-        if visit.request.headers.get("sec-fetch-site") not in {"same-origin", "none"}:
+        # A link in a mail is no page of ours either: browsers send `none` for it, as for an address that is typed.
+        if visit.request.headers.get("sec-fetch-site") != "same-origin":
             raise Refusal(
                 "Linking an identity begins on a page of this Trellis. Go back there and try again, with a browser of these days."
             )

@@ -283,7 +283,7 @@ async def test_only_who_is_signed_in_links_and_only_from_our_own_page(
     await sign_in("ada")
     visitor = open_visitor()
     await visitor.login("ada")
-    for site in ("cross-site", "same-site", ""):
+    for site in ("cross-site", "same-site", "none", ""):
         answer = await visitor.visit("/auth/one/start?link=1", **{"sec-fetch-site": site})
         assert told(answer).startswith("Linking an identity begins on a page of this Trellis.")
     back = await visitor.consent(await visitor.start(link="1"))

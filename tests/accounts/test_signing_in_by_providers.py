@@ -17,7 +17,7 @@ from db.tables import EmailMessage, Invitation, OAuthFlow, OAuthIdentity, User
 from server.settings import ServerSettings
 from tests.accounts.authenticator import Clock, add_factor, confirm, history, mails
 from tests.accounts.identity_provider import IDENTITIES, Realm, Visitor, identities, told
-from tests.client import Client
+from tests.client import PASSWORD, Client
 
 SignIn = Callable[[str], Awaitable[Client]]
 AddProvider = Callable[..., Realm]
@@ -254,6 +254,23 @@ async def test_linking_twice_changes_nothing_and_one_provider_has_one_identity(
     assert (await identities(ada), await identities(bob)) == ([LINKED], [])
     rows = await database.rows(select(EmailMessage.id).where(EmailMessage.template == "identity_linked"))
     assert (len(rows), len(await database.rows(select(OAuthIdentity.id)))) == (1, 1)
+
+
+async def test_who_changes_a_password_is_told_which_identities_still_open_the_account(
+    ada: Client, sign_in: SignIn, add_provider: AddProvider, visitor: Visitor, database: Database
+) -> None:
+    add_provider("one", **{**ADA, "email": "buy-now@spam.example"})
+    await link(visitor, sign_in)
+    change = "mutation($input: ChangePasswordInput!) { changePassword(input: $input) { __typename } }"
+    new = {"currentPassword": PASSWORD, "newPassword": "another password of 7 words"}
+    assert await visitor.one(change, input=new) == {"__typename": "ChangePasswordPayload"}
+    (mail,) = await mails(database, "password_changed")
+    ((linked_at,),) = await database.rows(select(OAuthIdentity.linked_at))
+    assert (
+        f"Identities at these providers still open the account. Unlink those that are not yours:\n  one, linked on {linked_at:%Y-%m-%d}"
+        in mail
+    )
+    assert "spam" not in mail
 
 
 @pytest.mark.parametrize(

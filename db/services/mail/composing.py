@@ -16,7 +16,7 @@ from db.services import account_tokens
 from db.services.mail import registering, signing_in
 from db.services.mail.links import how_to_use
 from db.settings import StateSettings
-from db.tables import ApiKey, EmailMessage, User
+from db.tables import ApiKey, EmailMessage, OAuthIdentity, User
 from db.tables.accounts import TokenPurpose
 from db.tables.mail import EmailTemplate
 
@@ -99,4 +99,12 @@ async def _password_changed(work: Work, row: Row[Any]) -> list[str]:
     if keys:
         lines = "\n".join(f"  {key.prefix}…  {' '.join(key.name.split())}" for key in keys)
         paragraphs.append(f"These API keys stay valid. Revoke those that you do not know:\n{lines}")
+    identities = await work.all(
+        select(OAuthIdentity.provider, OAuthIdentity.linked_at)
+        .where(OAuthIdentity.user_id == row.user_id)
+        .order_by(OAuthIdentity.linked_at)
+    )
+    if identities:  # without their addresses, which whoever linked them has chosen
+        lines = "\n".join(f"  {identity.provider}, linked on {identity.linked_at:%Y-%m-%d}" for identity in identities)
+        paragraphs.append(f"Identities at these providers still open the account. Unlink those that are not yours:\n{lines}")
     return paragraphs
