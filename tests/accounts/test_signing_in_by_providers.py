@@ -178,6 +178,29 @@ async def test_a_disabled_user_is_refused(
     assert (await visitor.username(), (await history(database))[-1]) == (None, ("OAUTH", "The account is disabled."))
 
 
+async def test_the_identity_of_a_deleted_account_opens_nothing_until_that_is_restored(
+    ada: Client,
+    sign_in: SignIn,
+    add_provider: AddProvider,
+    open_visitor: Callable[[], Visitor],
+    set_registration: SetRegistration,
+    database: Database,
+) -> None:
+    set_registration("open")
+    add_provider("one", **ADA)
+    visitor = open_visitor()
+    await link(visitor, sign_in)
+    assert await visitor.one("mutation { deleteAccount(input: {}) { __typename } }") == {"__typename": "DeleteAccountPayload"}
+    before = await accounts(database)
+    answer = await visitor.sign_in()
+    assert told(answer).startswith("This account was deleted. With its password, `restoreAccount` brings it back;")
+    assert (await visitor.username(), await accounts(database)) == (None, before)
+    restore = "mutation($input: RestoreAccountInput!) { restoreAccount(input: $input) { __typename } }"
+    assert await visitor.one(restore, input={"login": "ada", "password": PASSWORD}) == {"__typename": "LoginPayload"}
+    assert (await visitor.sign_in()).status_code == 303
+    assert await visitor.username() == "ada"
+
+
 async def test_github_is_asked_for_the_person_and_a_verified_address(
     ada: Client, add_provider: AddProvider, open_visitor: Callable[[], Visitor], set_registration: SetRegistration
 ) -> None:

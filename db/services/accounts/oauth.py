@@ -100,9 +100,10 @@ class ProviderSignIns:
             user = await _lock_owner(work, identity)
             result = None if user is None else await self._sign_ins.begin_or_challenge(work, user, LoginMethod.OAUTH, client)
             if user is not None and result is None:
-                await record_sign_in(work, user.id, LoginMethod.OAUTH, client, "The account is disabled.")
-        if result is None and user is not None:
-            raise WrongState("DISABLED", "This account cannot be used. Ask whoever runs this Trellis.")
+                reason = "The account is disabled." if user.deleted_at is None else "The account is deleted."
+                await record_sign_in(work, user.id, LoginMethod.OAUTH, client, reason)
+        if user is not None and result is None:
+            raise _cannot_be_used(user)
         if result is None:
             result = await self._register(identity, flow, client)
         await self._attempts.give_back_flow(client.address)
@@ -208,12 +209,19 @@ async def _lock_owner(work: Work, identity: Identity) -> Row[Any] | None:
     Whoever unlinks locks the user first as well, and the identity is looked up again after that.
     """
     owner = select(OAuthIdentity.user_id).where(*_is(identity)).scalar_subquery()
-    columns = (User.id, User.password_hash, User.totp_secret)
-    user = await work.first(select(*columns).where(User.id == owner, User.deleted_at.is_(None)).with_for_update())
+    columns = (User.id, User.password_hash, User.totp_secret, User.deleted_at)
+    user = await work.first(select(*columns).where(User.id == owner).with_for_update())
     if user is None:
         return None
     still_linked = update(OAuthIdentity).where(*_is(identity), OAuthIdentity.user_id == user.id).values(email=identity.email)
     return user if await work.run(still_linked) else None
+
+
+def _cannot_be_used(user: Row[Any]) -> WrongState:
+    if user.deleted_at is None:
+        return WrongState("DISABLED", "This account cannot be used. Ask whoever runs this Trellis.")
+    way_out = "With its password, `restoreAccount` brings it back" if user.password_hash is not None else "It has no password"
+    return WrongState("DELETED", f"This account was deleted. {way_out}; whoever runs this Trellis can restore it for some time.")
 
 
 async def _insert(work: Work, user: Row[Any], identity: Identity) -> None:
