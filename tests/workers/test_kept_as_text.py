@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
+import orjson
 import polars as pl
 import pyarrow as pa
 import pytest
@@ -126,6 +127,27 @@ def test_nanoseconds_that_are_zero_lose_nothing(tmp_path: Path) -> None:
         {"a": ("DATETIME", [datetime(1970, 1, 1, 0, 0, 0, 5), None]), "b": texts("x", "x")},
         [],
     )
+
+
+@pytest.mark.parametrize("nanoseconds", [2_000, 2_001])
+def test_nanoseconds_inside_of_nested_values_are_kept(tmp_path: Path, nanoseconds: int) -> None:
+    """Without pandas, which is not among what Trellis needs, Arrow refuses to make Python values of them."""
+    at = pa.timestamp("ns")
+    columns = {
+        "l": pa.array([[nanoseconds, None]], pa.list_(at)),
+        "s": pa.array([{"t": nanoseconds, "n": 1}], pa.struct([("t", at), ("n", pa.int64())])),
+        "m": pa.array([[("k", nanoseconds)]], pa.map_(pa.string(), at)),
+        "d": pa.array([[nanoseconds]], pa.list_(pa.time64("ns"))),
+    }
+    text = "1970-01-01T00:00:00.000002" if nanoseconds == 2_000 else "1970-01-01 00:00:00.000002001"
+    clock = "00:00:00.000002" if nanoseconds == 2_000 else "00:00:00.000002001"
+    cells, _ = columns_and_issues(tmp_path, "a.parquet", parquet(**columns))
+    assert {name: orjson.loads(values[0]) for name, (_, values) in cells.items()} == {
+        "l": [text, None],
+        "s": {"t": text, "n": 1},
+        "m": [["k", text]],
+        "d": [clock],
+    }
 
 
 def test_late_nanoseconds_are_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

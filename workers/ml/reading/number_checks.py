@@ -64,26 +64,31 @@ def check_leading_marks(kind: TextType, text: pl.Series, tally: TypeTally, row_n
     """Note leading zeros, and plus and minus signs."""
     if tally.leading_zeros is not None:
         return
-    # The regular expression costs as much as parsing, so a cheap test comes first.
+    # The regular expressions cost as much as parsing, so cheap tests come first.
+    least = text.min()
+    if not isinstance(least, str) or least >= "1":
+        return  # no value begins with a zero or a sign
+    if least < "0" and not tally.has_minus:
+        _note_signs(text, tally, row_number)
     column = pl.col("v").str
     has_zero = column.starts_with("0") & (column.len_bytes() > 1)
     if kind.parse_format is None:
         has_zero &= ~column.starts_with("0.")
-    has_zero |= column.starts_with("-0") | column.starts_with("+0")
-    marks = text.to_frame("v").select(
-        zeros=has_zero.arg_true().implode(), plus=column.starts_with("+").any(), minus=column.starts_with("-").any()
-    )
-    if marks["minus"][0] and not tally.has_minus:
-        tally.has_minus = bool(text.filter(text.str.starts_with("-")).str.contains(_MINUS).any())
-    if marks["plus"][0] and tally.first_plus is None:
-        with_plus = text.str.contains(WHOLE_WITH_PLUS).fill_null(value=False).arg_true()
-        if with_plus.len():
-            tally.first_plus = row_number(with_plus[0]), text[with_plus[0]]
-    indices = marks["zeros"][0]
+    indices = text.to_frame("v").select((has_zero | column.starts_with("-0") | column.starts_with("+0")).arg_true()).to_series()
     if indices.len():
         indices = indices.filter(kind.plain_values(text.gather(indices)).str.contains(_LEADING_ZERO))
         if indices.len():
             tally.leading_zeros = row_number(indices[0]), text[indices[0]]
+
+
+def _note_signs(text: pl.Series, tally: TypeTally, row_number: RowNumber) -> None:
+    """Note whether a number has a minus; a plus counts only while none has."""
+    tally.has_minus = bool(text.filter(text.str.starts_with("-")).str.contains(_MINUS).any())
+    if tally.first_plus is None:
+        indices = text.str.starts_with("+").arg_true()
+        indices = indices.filter(text.gather(indices).str.contains(WHOLE_WITH_PLUS))
+        if indices.len():
+            tally.first_plus = row_number(indices[0]), text[indices[0]]
 
 
 def count_numbers(kind: TextType, unparsed: pl.Series, tally: TypeTally, row_number: RowNumber) -> pl.Series:

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from workers.ml import limits
 from workers.ml.errors import BadInput
 from workers.ml.json_values import json_value
-from workers.ml.reading.arrow_times import exact_times, first_finer, has_nanoseconds
+from workers.ml.reading.arrow_times import exact_times, first_finer, has_nanoseconds, nested_with_exact_times
 from workers.ml.reading.clock import clock_text
 from workers.ml.reading.column_names import check_width, clean_names
 from workers.ml.reading.issues import IssueLog
@@ -247,6 +247,7 @@ class ParquetReader:
         if pa.types.is_dictionary(values.type):
             values = values.cast(values.type.value_type)
         if kind == "JSON":
+            values = nested_with_exact_times(values)
             texts = [
                 None if item is None else orjson.dumps(json_value(item, limits.MAX_CELL_BYTES)).decode() for item in values.to_pylist()
             ]

@@ -124,7 +124,7 @@ class TypeInference:
         elif kind.name == "INTEGER":
             number_checks.check_integers(values, text, tally, row_number)
         elif kind.has_time:
-            _check_fractions(text, tally, row_number)
+            _check_fractions(kind, text, tally, row_number)
         if kind.is_number:
             number_checks.check_leading_marks(kind, text, tally, row_number)
         if missing > null_count:
@@ -162,7 +162,7 @@ class TypeInference:
         elif self._rules.only is not None and kind.name not in self._rules.only:
             kind = TEXT
         elif kind.has_time:
-            lossy_place = next(iter(text.str.contains(FINER_THAN_MICROSECONDS).arg_true()), None)
+            lossy_place = next(iter(_finer_places(kind, text)), None)
         elif kind == TEXT and row_number(0) == 1 and (unit := self._unit(text)) is not None:
             self._units[name] = unit
         elif kind == TEXT and not proposal.is_open_date:
@@ -250,7 +250,7 @@ class TypeInference:
         elif kind.name == "FLOAT":
             return number_checks.check_floats(kind, values, text, tally, row_number)
         elif kind.has_time:
-            _check_fractions(text, tally, row_number)
+            _check_fractions(kind, text, tally, row_number)
         return None
 
     def _count_misfits(self, name: str, kind: TextType, indices: pl.Series, unparsed: pl.Series, row_number: Callable[[int], int]) -> None:
@@ -359,8 +359,14 @@ class TypeInference:
         return log
 
 
-def _check_fractions(text: pl.Series, tally: TypeTally, row_number: Callable[[int], int]) -> None:
+def _check_fractions(kind: TextType, text: pl.Series, tally: TypeTally, row_number: Callable[[int], int]) -> None:
     """Note digits beyond microseconds in the times among `text`."""
-    indices = text.str.contains(FINER_THAN_MICROSECONDS).arg_true()
+    indices = _finer_places(kind, text)
     if indices.len():
         tally.notes.add_finer(indices.len(), row_number(indices[0]), text[indices[0]])
+
+
+def _finer_places(kind: TextType, text: pl.Series) -> pl.Series:
+    longest = text.str.len_bytes().max()  # the regular expression costs twice as much as parsing
+    is_short = not isinstance(longest, int) or longest < len("1.1.2024 0:00:00.1234567" if kind.is_date else "0:00:00.1234567")
+    return pl.Series(dtype=pl.UInt32) if is_short else text.str.contains(FINER_THAN_MICROSECONDS).arg_true()
