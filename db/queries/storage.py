@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, ColumnElement, ScalarSelect, Text, and_, bindparam, case, cast, func, literal_column, or_, select
+from sqlalchemy import BigInteger, ColumnElement, ScalarSelect, Text, and_, bindparam, case, cast, exists, func, literal_column, or_, select
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import aliased
 
@@ -15,7 +15,7 @@ from db.core.policy import visible
 from db.core.sql import Rows
 from db.core.viewer import UserTier, Viewer
 from db.settings import state_settings
-from db.tables import Upload, User
+from db.tables import Membership, Upload, User
 from db.tables.datasets import HOLDING_UPLOAD_STATES
 
 # The states are literals: with parameters, a generic plan cannot use the partial index.
@@ -32,12 +32,16 @@ PENDING = _pending(User)
 
 
 def _counts_in_maker(account: Any) -> ColumnElement[bool]:
-    """Whether an account is a team without a quota of its own. The kind is a literal, as the states are."""
-    return and_(account.kind == literal_column("'team'", Text), account.storage_quota_bytes == 0)
+    """Whether an account is a team without a quota of its own whose maker is still in it: who has left pays for nothing more.
+
+    The kind is a literal, as the states are.
+    """
+    has_maker = exists().where(Membership.team_id == account.id, Membership.user_id == account.created_by_id)
+    return and_(account.kind == literal_column("'team'", Text), account.storage_quota_bytes == 0, has_maker)
 
 
 def payer(owner_id: ColumnElement[UUID]) -> ScalarSelect[UUID]:
-    """The account in whose limits the owner counts: itself, or the maker of a team without a quota of its own."""
+    """The account in whose limits the owner counts: itself, or the maker of a team without a quota of its own, while they are in it."""
     account = aliased(User, name="account")
     return (
         select(case((_counts_in_maker(account), account.created_by_id), else_=account.id)).where(account.id == owner_id).scalar_subquery()

@@ -154,7 +154,10 @@ class User(Node, prefix="user", found_by=accounts.live_by_id, scope=Scope.READ):
     )
     is_active: bool = strawberry.field(description="Whether they can sign in; the tokens of a user who is not active are refused.")
     stats: UserStats = one(accounts.counts_by_user, description="How many objects they own.")
-    storage: StorageUse = one(storage.use_by_user, description="What they store, and their quota.")
+    storage: StorageUse = one(
+        storage.use_by_user,
+        description="What they store, and their quota. What teams store that they made, and that have the quota 0, counts in theirs.",
+    )
     credit_balance: BigInt = strawberry.field(
         description="The credits that they can spend, without those that unfinished jobs hold.", metadata=scoped(Scope.BILLING)
     )

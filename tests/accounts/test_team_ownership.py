@@ -234,10 +234,15 @@ async def test_a_team_without_a_quota_counts_in_the_limits_of_its_maker(
     assert await upload(ada, hers, 41) == {"__typename": "QuotaExceeded", "limit": 100, "used": 60}
     assert await upload(ada, hers, 40) == {"__typename": "RequestUploadPayload"}
     assert await upload(bob, ours, 1) == {"__typename": "QuotaExceeded", "limit": 100, "used": 100}
+    await leave(database, team, "ada")
+    assert await upload(bob, ours, 1) == {"__typename": "QuotaExceeded", "limit": 0, "used": 60}
+    assert await upload(ada, hers, 60) == {"__typename": "RequestUploadPayload"}
+    await join(database, team, "ada", UserRole.ADMIN)
     async with database.work(SYSTEM) as work:
         await accounts.set_quota(work, "bearings@teams.invalid", 70)
     assert await upload(bob, ours, 11) == {"__typename": "QuotaExceeded", "limit": 70, "used": 60}
-    assert await upload(ada, hers, 60) == {"__typename": "RequestUploadPayload"}
+    assert await upload(bob, ours, 10) == {"__typename": "RequestUploadPayload"}
+    assert await upload(ada, hers, 1) == {"__typename": "QuotaExceeded", "limit": 100, "used": 100}
 
 
 async def test_the_maker_pays_for_a_team_without_a_quota(
