@@ -306,6 +306,34 @@ async def test_mails_lead_to_pages_that_reset_a_password_and_verify_an_address(
         assert account.complaints == []
 
 
+@needs_chromium
+async def test_an_account_is_deleted_and_restored_on_the_page(
+    built_console: None, browser: Browser, ada: Client, admin: Client, sign_in: SignIn
+) -> None:
+    await sign_in("ada")
+    names = "{ users { edges { node { username } } } }"
+    async with open_account(browser, ada.url) as account:
+        page = account.page
+        await account.sign_in("ada")
+        await page.get_by_role("button", name="Delete my account").click()
+        dialog = page.get_by_role("dialog")
+        await dialog.get_by_label("Password").fill("wrong password")
+        await dialog.get_by_role("button", name="Delete my account").click()
+        await dialog.get_by_role("alert").wait_for()
+        await dialog.get_by_label("Password").fill(PASSWORD)
+        await dialog.get_by_role("button", name="Delete my account").click()
+        await page.get_by_role("dialog", name="Your account is deleted").get_by_role("button", name="Close").click()
+        await page.get_by_role("button", name="Restore a deleted account").click()
+        assert [edge["node"]["username"] for edge in (await admin.one(names))["edges"]] == ["admin"]
+        form = page.get_by_role("form", name="Restore a deleted account")
+        await form.get_by_label("Address or username that it had").fill("ada")
+        await form.get_by_label("Password that it had").fill(PASSWORD)
+        await form.get_by_role("button", name="Restore").click()
+        await page.get_by_text("Signed in as ada").wait_for()
+        assert sorted(edge["node"]["username"] for edge in (await admin.one(names))["edges"]) == ["ada", "admin"]
+        assert [line for line in account.complaints if "401" not in line] == []
+
+
 @pytest.mark.parametrize("path", sorted(SOURCES.rglob("*.ts*")), ids=lambda path: path.stem)
 def test_each_document_is_valid(path: Path) -> None:
     schema = build_schema(Path("graph/schema.graphql").read_text())

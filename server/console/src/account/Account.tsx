@@ -9,6 +9,7 @@ import { useQuery, WhoContext } from "./hooks";
 import { Keys } from "./Keys";
 import { Profile } from "./Profile";
 import { Recheck } from "./Recheck";
+import { Restore } from "./Restore";
 import { Sessions } from "./Sessions";
 import { SigningIn } from "./SigningIn";
 import { Teams } from "./Teams";
@@ -39,18 +40,30 @@ export function Account() {
           <Sections viewer={viewer} refresh={refresh} />
         </Recheck>
       ) : (
-        <main className="signed-out">
-          {check.state !== "checking" && (
-            <>
-              <p>Sign in to see your account.</p>
-              <p>
-                <a href="/reset-password">Forgot your password?</a>
-              </p>
-            </>
-          )}
-        </main>
+        check.state !== "checking" && <SignedOut onRestored={askAgain} />
       )}
     </>
+  );
+}
+
+function SignedOut({ onRestored }: { onRestored(): void }) {
+  const [isRestoring, setRestoring] = useState(false);
+  return (
+    <main className="signed-out">
+      {isRestoring ? (
+        <Restore onDone={onRestored} onCancel={() => setRestoring(false)} />
+      ) : (
+        <>
+          <p>Sign in to see your account.</p>
+          <p>
+            <a href="/reset-password">Forgot your password?</a>
+          </p>
+          <button type="button" onClick={() => setRestoring(true)}>
+            Restore a deleted account
+          </button>
+        </>
+      )}
+    </main>
   );
 }
 

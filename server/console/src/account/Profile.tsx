@@ -1,4 +1,5 @@
 import { graphql } from "./api";
+import { DeleteAccount } from "./DeleteAccount";
 import { bytes, count } from "./format";
 import { type Loaded, useChange, useQuery, useWho } from "./hooks";
 import { Field, Form } from "./parts/Form";
@@ -48,6 +49,7 @@ export function Profile() {
           <Address user={viewer} />
           <Password user={viewer} profile={profile} />
           <Limits user={viewer} />
+          <DeleteAccount />
         </>
       )}
     </Ready>
