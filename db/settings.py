@@ -90,7 +90,8 @@ class StateSettings(TrellisSettings):
     public_url: str = Field(
         default="",
         description="Address of the pages that mails link to: `<url>/reset-password#token=…`, `/verify-email` and `/register`. The API serves them,"
-        " too. Empty: mails name the mutation that takes the token.",
+        " too. Its host is the one that passkeys are bound to. Empty: mails name the mutation that takes the token, and passkeys work at"
+        " `http://localhost` alone.",
     )
     registration: Literal["closed", "invited", "open"] = Field(
         default="closed",

@@ -22,6 +22,7 @@ from db.queries import accounts, jobchanges, jobevents
 from db.services.accounts import (
     AccountDeletions,
     EmailChanges,
+    Passkeys,
     PasswordChanges,
     ProviderSignIns,
     Registrations,
@@ -96,6 +97,7 @@ def create_app(settings: ServerSettings | None = None, spans: Spans | None = Non
             app.state.providers = Providers(settings)
             app.state.account_deletions = AccountDeletions(database, attempts, hashing_threads, state)
             app.state.restorations = Restorations(database, attempts, hashing_threads, state)
+            app.state.passkeys = Passkeys(database, attempts, hashing_threads, state)
             yield
             await app.state.providers.close()
         if spans is not None:

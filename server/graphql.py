@@ -247,7 +247,9 @@ class GraphQLView(GraphQL[RequestServices, None]):
             request.state.recorder,
             introspection=self.settings.introspection,
             execution_timeout=self.settings.operation_timeout,
-            client=ClientInfo(request.client.host if request.client else None, request.headers.get("user-agent")),
+            client=ClientInfo(
+                request.client.host if request.client else None, request.headers.get("user-agent"), request.headers.get("host")
+            ),
             sign_ins=state.sign_ins,
             password_changes=state.password_changes,
             registrations=state.registrations,
@@ -256,6 +258,7 @@ class GraphQLView(GraphQL[RequestServices, None]):
             sign_in_providers=tuple(self.settings.sign_in_providers),
             account_deletions=state.account_deletions,
             restorations=state.restorations,
+            passkeys=state.passkeys,
             shows_cost=COST_HEADER in request.headers,
             plan_requested=PLAN_HEADER in request.headers,
             shows_plan_to_all=self.settings.show_plans,

@@ -58,7 +58,18 @@ def acting(origin: Origin) -> Generator[None]:
 
 # Columns that are in no event, whatever a service passes.
 SECRET_COLUMNS = frozenset(
-    {"password_hash", "password_digest", "secret_sha256", "token_sha256", "code_sha256", "totp_secret", "totp_pending_secret"}
+    {
+        "password_hash",
+        "password_digest",
+        "secret_sha256",
+        "token_sha256",
+        "code_sha256",
+        "totp_secret",
+        "totp_pending_secret",
+        "webauthn_id",
+        "public_key",
+        "challenge_sha256",
+    }
 )
 MAX_VALUE_BYTES = 4_096  # of one value in JSON; of a larger one its size and hash are recorded
 _RENAMED = {"meta": "metadata"}  # attributes of tables whose columns have another name

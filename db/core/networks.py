@@ -10,10 +10,11 @@ UNKNOWN = "unknown"
 
 @dataclass(frozen=True, slots=True)
 class ClientInfo:
-    """The client's address, and what it says that it is."""
+    """The client's address, what it says that it is, and the host that it says it sent its request to."""
 
     address: str | None = None
     user_agent: str | None = None
+    host: str | None = None
 
 
 NO_CLIENT = ClientInfo()

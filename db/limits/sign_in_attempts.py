@@ -32,6 +32,8 @@ PER_ACCOUNT_AND_NETWORK = Limit(5, 900)
 PER_NETWORK = Limit(10, 300)
 PER_ACCOUNT = Limit(5, 900)
 CODES = Limit(5, 900)  # of one user, whatever challenges they are for: of a million codes three are right
+PASSKEYS = Limit(10, 300)  # answers of passkeys that fail, of one network; those of a known client are counted apart
+PASSKEY_CHALLENGES = Limit(60, 300)  # that one network asks for; a person who cancels has used one up
 MAILS_PER_NETWORK = Limit(20, 3600)
 MAILS_PER_ADDRESS = Limit(3, 3600)
 MAILS_PER_ADDRESS_AND_DAY = Limit(10, 86_400)
@@ -79,6 +81,24 @@ class SignInAttempts:
     async def give_back_code(self, user_id: UUID, address: str | None, *, is_known_client: bool) -> None:
         """Give back what `take_code` took: the code was right."""
         await self._return([(_code_bucket(user_id, address, is_known_client=is_known_client), CODES)])
+
+    async def take_passkey(self, user_id: UUID | None, address: str | None, *, is_known_client: bool) -> None:
+        """Take an attempt to sign in with a passkey. Raises `TooManyAttempts`. A known client of the user has attempts of its own."""
+        bucket = _passkey_bucket(user_id, address, is_known_client=is_known_client)
+        result = await self._buckets.take(bucket, 1, PASSKEYS.attempts, PASSKEYS.seconds)
+        if not result.ok:
+            raise TooManyAttempts(result.retry_in)
+
+    async def give_back_passkey(self, user_id: UUID | None, address: str | None, *, is_known_client: bool) -> None:
+        """Give back what `take_passkey` took: the passkey was right."""
+        await self._return([(_passkey_bucket(user_id, address, is_known_client=is_known_client), PASSKEYS)])
+
+    async def take_passkey_challenge(self, address: str | None) -> None:
+        """Take a challenge for a sign-in with a passkey, which is kept for minutes. Raises `TooManyAttempts`."""
+        bucket, limit = f"sign-in:passkey:challenge:{client_network(address)}", PASSKEY_CHALLENGES
+        result = await self._buckets.take(bucket, 1, limit.attempts, limit.seconds)
+        if not result.ok:
+            raise TooManyAttempts(result.retry_in)
 
     async def take_mail(self, kind: str, email: str, address: str | None) -> bool:
         """Whether a mail of this kind may be sent to `email` at a client's request. Raises `TooManyAttempts` if its network asked for too many.
@@ -149,3 +169,8 @@ def _limits(login: str, address: str | None, *, is_known_client: bool) -> list[t
 
 def _code_bucket(user_id: UUID, address: str | None, *, is_known_client: bool) -> str:
     return f"sign-in:code:{user_id.hex}:{client_network(address) if is_known_client else 'elsewhere'}"
+
+
+def _passkey_bucket(user_id: UUID | None, address: str | None, *, is_known_client: bool) -> str:
+    of_user = user_id.hex if user_id is not None and is_known_client else "elsewhere"
+    return f"sign-in:passkey:{of_user}:{client_network(address)}"

@@ -222,6 +222,7 @@ class LoginMethod(StrEnum):
     TOTP = "totp"
     BACKUP_CODE = "backup_code"
     OAUTH = "oauth"
+    PASSKEY = "passkey"
 
 
 class LoginChallenge(Table, policy=Internal("A challenge proves a first factor; nobody reads the rows.")):

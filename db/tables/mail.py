@@ -35,6 +35,8 @@ class EmailTemplate(StrEnum):
     IDENTITY_UNLINKED = "identity_unlinked"
     ACCOUNT_DELETED = "account_deleted"
     ACCOUNT_RESTORED = "account_restored"
+    PASSKEY_ADDED = "passkey_added"
+    PASSKEY_REMOVED = "passkey_removed"
 
 
 class EmailStatus(StrEnum):

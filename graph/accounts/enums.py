@@ -31,6 +31,7 @@ describe(
     TOTP="A code that an app shows for 30 seconds (TOTP, RFC 6238), after the password.",
     BACKUP_CODE="A backup code, after the password, which replaces the app's code once.",
     OAUTH="The word of a provider, such as Google or GitHub, at which an identity is linked to the account.",
+    PASSKEY="A passkey, alone or after the password.",
 )
 
 

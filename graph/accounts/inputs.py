@@ -10,7 +10,7 @@ from strawberry import ID, Maybe
 
 from graph.accounts.enums import AccountKind, ApiScope, LoginTransport, UserRole, UserTier
 from graph.core.filters import DateTimeFilter, Filter, StringFilter, order_input
-from graph.core.scalars import BigInt
+from graph.core.scalars import JSON, BigInt
 
 
 @strawberry.input(description="Conditions on users, all of which must hold. A list of roles or tiers means any of them.")
@@ -23,7 +23,7 @@ class UserFilter(Filter):
     tier: list[UserTier] | None = strawberry.field(description="Their limits.")
     is_active: bool | None = strawberry.field(description="Whether they can sign in.")
     created_at: DateTimeFilter | None = strawberry.field(description="When they were added.")
-    last_login_at: DateTimeFilter | None = strawberry.field(description="When they last signed in with a password.")
+    last_login_at: DateTimeFilter | None = strawberry.field(description="When they last signed in, with a password or a passkey.")
 
 
 UserOrder = order_input(
@@ -32,7 +32,7 @@ UserOrder = order_input(
     created_at="When they were added.",
     username="Their short name, ignoring case.",
     email="Their e-mail address, ignoring case.",
-    last_login_at="When they last signed in with a password; those who never did come last.",
+    last_login_at="When they last signed in, with a password or a passkey; those who never did come last.",
 )
 
 
@@ -220,6 +220,37 @@ class RegenerateBackupCodesInput:
 @strawberry.input(name="UnlinkOAuthIdentityInput", description="The identity to unlink.")
 class UnlinkOAuthIdentityInput:
     provider: str = strawberry.field(description="The provider, as `User.oauthIdentities` names it.")
+
+
+@strawberry.input(description="The passkey to add.")
+class BeginPasskeyRegistrationInput:
+    name: str = strawberry.field(description="What you recognise it by, 1 to 100 characters, unique among your passkeys ignoring case.")
+
+
+@strawberry.input(description="What the browser got from the device that made the passkey.")
+class FinishPasskeyRegistrationInput:
+    credential: JSON = strawberry.field(description="What `navigator.credentials.create` returned, as its `toJSON()` writes it.")
+
+
+@strawberry.input(description="Who signs in with a passkey, if that is known already.")
+class BeginPasskeyLoginInput:
+    challenge: str | None = strawberry.field(
+        default=None, description="The challenge that `login` returned: the browser then offers only the passkeys of its user."
+    )
+
+
+@strawberry.input(description="What the browser got from the passkey.")
+class FinishPasskeyLoginInput:
+    credential: JSON = strawberry.field(description="What `navigator.credentials.get` returned, as its `toJSON()` writes it.")
+    challenge: str | None = strawberry.field(
+        default=None, description="The challenge that `login` returned, if the passkey is to stand for the code. It is used up."
+    )
+    transport: LoginTransport = strawberry.field(default=LoginTransport.TOKEN, description="How the session's token is handed over.")
+
+
+@strawberry.input(description="The passkey to remove.")
+class RemovePasskeyInput:
+    id: ID = strawberry.field(description="The passkey, as `User.passkeys` lists it.")
 
 
 @strawberry.input(description="The API key to make.")

@@ -3,54 +3,43 @@
 from __future__ import annotations
 
 from typing import Annotated
-from uuid import UUID
 
 import strawberry
 
 from db import errors
-from db.queries import accounts as account_queries
-from db.queries import sign_ins
 from db.services import accounts
 from db.tables.accounts import LoginMethod
 from graph.accounts.administration import Administration
 from graph.accounts.api_keys import ApiKeys
 from graph.accounts.deletion import Deletion
-from graph.accounts.enums import LoginTransport
 from graph.accounts.inputs import ConfirmLoginInput, LoginInput, RestoreAccountInput, RevokeSessionInput
+from graph.accounts.logins import LoginPayload, cookie_to_set, go_on_as
 from graph.accounts.members import Members
+from graph.accounts.passkeys import Passkeys
 from graph.accounts.passwords import ATTEMPT, Passwords, raise_rate_limited
 from graph.accounts.providers import Providers
 from graph.accounts.registration import Registration
 from graph.accounts.second_factor import SecondFactor
 from graph.accounts.teams import Teams
-from graph.accounts.types import Session, User
+from graph.accounts.types import Session
 from graph.core.context import Info
 from graph.core.costs import costs
-from graph.core.edges import one
 from graph.core.ids import decode, global_id
 from graph.core.permissions import Scope, mutation
 from graph.core.problems import InvalidCredentials, InvalidInput, NameTaken, NotFound
-from graph.core.session_cookie import SessionCookie
-
-
-@strawberry.type(description="You are signed in. The rest of this operation is executed as the user who signed in.")
-class LoginPayload:
-    user_id: strawberry.Private[UUID]
-    session_id: strawberry.Private[UUID]
-    token: str | None = strawberry.field(
-        description="The token of the session: send it as `Authorization: Bearer <token>`, and keep it secret. It is shown only here. Null if the"
-        " browser has it as a cookie."
-    )
-    session: Session = one(sign_ins.session_by_id, key="session_id", description="The session that begins.")
-    viewer: User = one(account_queries.live_by_id, key="user_id", description="The user who signed in.")
 
 
 @strawberry.type(
-    description="The password is right, and your account also takes a code: no session has begun. Pass both to `confirmLogin`, within 5 minutes."
+    description="The password is right, and your account also takes a code, or a passkey: no session has begun. Pass the challenge and the code to"
+    " `confirmLogin`, or the challenge and the passkey's answer to `finishPasskeyLogin`, within 5 minutes."
 )
 class TotpRequired:
-    challenge: str = strawberry.field(description="What `confirmLogin` takes, for one session. Keep it secret; it is shown only here.")
-    methods: list[LoginMethod] = strawberry.field(metadata=costs(entries=1), description="The kinds of codes that you have.")
+    challenge: str = strawberry.field(
+        description="What `confirmLogin` and `finishPasskeyLogin` take, for one session. Keep it secret; it is shown only here."
+    )
+    methods: list[LoginMethod] = strawberry.field(
+        metadata=costs(entries=1), description="The kinds of codes that you have, and PASSKEY if you have one."
+    )
 
 
 @strawberry.type(description="The session has ended: its token is refused, and websockets and streams opened with it are closed.")
@@ -91,7 +80,7 @@ RevokeOtherSessionsResult = Annotated[
 
 
 @strawberry.type
-class AccountMutations(Administration, Passwords, Registration, SecondFactor, Providers, ApiKeys, Teams, Members, Deletion):
+class AccountMutations(Administration, Passwords, Registration, SecondFactor, Passkeys, Providers, ApiKeys, Teams, Members, Deletion):
     @mutation(
         scope=Scope.PUBLIC,
         description="Sign in with a password, which begins a session, or asks for a code first if you have an app for them. After a few failures"
@@ -102,7 +91,7 @@ class AccountMutations(Administration, Passwords, Registration, SecondFactor, Pr
     async def login(self, info: Info, input: Annotated[LoginInput, strawberry.argument(description="Who signs in.")]) -> LoginResult:
         assert info.context.sign_ins is not None
         try:
-            cookie = _cookie_to_set(info, input.transport)
+            cookie = cookie_to_set(info, input.transport)
             result = await info.context.sign_ins.sign_in(input.login, input.password, info.context.client)
         except errors.InvalidCredentials as error:
             return InvalidCredentials.of(error)
@@ -112,7 +101,7 @@ class AccountMutations(Administration, Passwords, Registration, SecondFactor, Pr
             raise_rate_limited(error)
         if isinstance(result, accounts.FactorRequired):
             return TotpRequired(challenge=result.challenge, methods=list(result.methods))
-        return _go_on_as(info, result, cookie)
+        return go_on_as(info, result, cookie)
 
     @mutation(
         scope=Scope.PUBLIC,
@@ -125,7 +114,7 @@ class AccountMutations(Administration, Passwords, Registration, SecondFactor, Pr
     ) -> ConfirmLoginResult:
         assert info.context.sign_ins is not None
         try:
-            cookie = _cookie_to_set(info, input.transport)
+            cookie = cookie_to_set(info, input.transport)
             signed_in = await info.context.sign_ins.confirm(input.challenge, input.code, info.context.client)
         except errors.NameTaken as error:
             return NameTaken.of(error)
@@ -135,7 +124,7 @@ class AccountMutations(Administration, Passwords, Registration, SecondFactor, Pr
             return InvalidInput.of(error)
         except errors.TooManyAttempts as error:
             raise_rate_limited(error)
-        return _go_on_as(info, signed_in, cookie)
+        return go_on_as(info, signed_in, cookie)
 
     @mutation(
         scope=Scope.PUBLIC,
@@ -149,7 +138,7 @@ class AccountMutations(Administration, Passwords, Registration, SecondFactor, Pr
     ) -> RestoreAccountResult:
         assert info.context.restorations is not None
         try:
-            cookie = _cookie_to_set(info, input.transport)
+            cookie = cookie_to_set(info, input.transport)
             result = await info.context.restorations.restore(input.login, input.password, input.username, info.context.client)
         except errors.NameTaken as error:
             return NameTaken.of(error)
@@ -161,7 +150,7 @@ class AccountMutations(Administration, Passwords, Registration, SecondFactor, Pr
             raise_rate_limited(error)
         if isinstance(result, accounts.FactorRequired):
             return TotpRequired(challenge=result.challenge, methods=list(result.methods))
-        return _go_on_as(info, result, cookie)
+        return go_on_as(info, result, cookie)
 
     @mutation(scope=Scope.SESSION, description="End the session whose token was sent.")
     async def logout(self, info: Info) -> LogoutResult:
@@ -189,23 +178,3 @@ class AccountMutations(Administration, Passwords, Registration, SecondFactor, Pr
     async def revoke_other_sessions(self, info: Info) -> RevokeOtherSessionsResult:
         async with info.context.work() as work:
             return RevokeOtherSessionsPayload(count=await accounts.revoke_other_sessions(work))
-
-
-def _cookie_to_set(info: Info, transport: LoginTransport) -> SessionCookie | None:
-    """The browser's cookie, if that is to get the token. Raises `InvalidInput` where it cannot be set."""
-    if transport is not LoginTransport.COOKIE:
-        return None
-    if (refusal := info.context.cookie.refusal) is not None:
-        raise errors.invalid("transport", message=refusal)
-    return info.context.cookie
-
-
-def _go_on_as(info: Info, signed_in: accounts.SignedIn, cookie: SessionCookie | None) -> LoginPayload:
-    """Execute the rest of the operation as the user who signed in."""
-    assert info.context.sign_ins is not None
-    info.context.viewer = signed_in.viewer
-    info.context.reset_loaders()
-    if cookie is not None:
-        cookie.set(signed_in.token, info.context.sign_ins.session_lifetime)
-    session_id = signed_in.viewer.require_session()
-    return LoginPayload(user_id=signed_in.viewer.id, session_id=session_id, token=None if cookie else signed_in.token)

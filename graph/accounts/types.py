@@ -11,6 +11,7 @@ import strawberry
 from db.core.viewer import ROLE_SCOPES
 from db.queries import accounts, api_keys, sign_ins, storage, teams
 from db.queries import invitations as invitation_queries
+from db.queries import passkeys as passkey_queries
 from graph.accounts.enums import AccountKind, ApiScope, LoginMethod, UserRole, UserTier
 from graph.core.context import Info
 from graph.core.costs import costs
@@ -61,6 +62,18 @@ class OAuthIdentity:
     @classmethod
     def of(cls, row: Any) -> Self:
         return cls(provider=row.provider, subject=row.subject, email=row.email, linked_at=row.linked_at)
+
+
+@strawberry.type(
+    description="A passkey (WebAuthn), which signs its user in without a password. Its device verifies them, as by a finger or a PIN."
+)
+class Passkey(Node, prefix="passkey", found_by=passkey_queries.by_id, scope=Scope.ACCOUNT):
+    name: str = strawberry.field(description="What its user recognises it by.")
+    is_backed_up: bool = strawberry.field(
+        description="Whether a provider keeps it, so that it outlives its device, as of its last use; false if it is on one device alone."
+    )
+    created_at: datetime = strawberry.field(description="When it was added.")
+    last_used_at: datetime | None = strawberry.field(description="When it last signed its user in; null if it never did.")
 
 
 @strawberry.type(description="What others may know of a user whose name they come across.")
@@ -172,7 +185,8 @@ class User(Node, prefix="user", found_by=accounts.live_by_id, scope=Scope.READ):
         description="When their password was last set after they were added.", metadata=scoped(Scope.ACCOUNT)
     )
     has_totp: bool = strawberry.field(
-        description="Whether signing in also takes a code of an app, or a backup code.", metadata=scoped(Scope.ACCOUNT)
+        description="Whether signing in, but by a passkey alone, also takes a code of an app, a backup code, or a passkey.",
+        metadata=scoped(Scope.ACCOUNT),
     )
     backup_codes_left: int = strawberry.field(
         description="How many of their ten backup codes have not been used; 0 without `hasTotp`.", metadata=scoped(Scope.ACCOUNT)
@@ -184,6 +198,11 @@ class User(Node, prefix="user", found_by=accounts.live_by_id, scope=Scope.READ):
         teams.of_user,
         metadata=costs(entries=20),
         description="The teams that they are in, in the order in which they joined; those of others only as far as you are in them too.",
+    )
+    passkeys: list[Passkey] = many(
+        passkey_queries.of_user,
+        metadata=costs(entries=20) | scoped(Scope.ACCOUNT),
+        description="Their passkeys, at most 20, the newest first.",
     )
     sessions: list[Session] = many(
         sign_ins.sessions_of_user,

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from db.services.accounts import (
         AccountDeletions,
         EmailChanges,
+        Passkeys,
         PasswordChanges,
         Registrations,
         Restorations,
@@ -74,7 +75,7 @@ class Context:
     feed: Feed
     viewer: Viewer | None
     client: ClientInfo = NO_CLIENT
-    sign_ins: SignIns | None = None  # of an API process, as the next six
+    sign_ins: SignIns | None = None  # of an API process, as the next seven
     password_changes: PasswordChanges | None = None
     registrations: Registrations | None = None
     email_changes: EmailChanges | None = None
@@ -82,6 +83,7 @@ class Context:
     sign_in_providers: tuple[str, ...] = ()  # by which one can sign in, besides passwords
     account_deletions: AccountDeletions | None = None
     restorations: Restorations | None = None
+    passkeys: Passkeys | None = None
     cookie: SessionCookie = field(default_factory=SessionCookie)  # of the browser that sent the request
     session: Session | None = None  # of a subscription; knows whether its viewer is still signed in
     request_id: str = field(default_factory=lambda: uuid4().hex)

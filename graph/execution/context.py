@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from db.services.accounts import (
         AccountDeletions,
         EmailChanges,
+        Passkeys,
         PasswordChanges,
         Registrations,
         Restorations,
@@ -49,6 +50,7 @@ class RequestServices:
     sign_in_providers: tuple[str, ...] = ()  # by which one can sign in, besides passwords
     account_deletions: AccountDeletions | None = None
     restorations: Restorations | None = None
+    passkeys: Passkeys | None = None
     cookie: SessionCookie = field(default_factory=SessionCookie)  # what the response does with the browser's cookie
     shows_cost: bool = False  # whether `extensions` of results report the cost of the operation
     plan_requested: bool = False  # whether `extensions` of results report how the operation was executed, to those who may know
@@ -79,6 +81,7 @@ class RequestServices:
             self.sign_in_providers,
             self.account_deletions,
             self.restorations,
+            self.passkeys,
             self.cookie,
             session,
             request_id or uuid4().hex,

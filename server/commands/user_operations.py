@@ -105,7 +105,7 @@ async def set_password(settings: StateSettings, email: str, password: str, *, is
 
 
 async def reset_totp(settings: StateSettings, login: str) -> None:
-    """Remove a user's second factor. Raises `NoSuchUser` or `WrongState`."""
+    """Remove a user's app for codes, and their passkeys. Raises `NoSuchUser` or `WrongState`."""
     try:
         async with open_database(settings) as database, database.work(SYSTEM) as work:
             await accounts.reset_second_factor(work, login)

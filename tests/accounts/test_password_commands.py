@@ -12,7 +12,8 @@ from sqlalchemy import select
 from db.core.work import Database
 from db.services.accounts import passwords
 from db.tables import User
-from tests.accounts.authenticator import FACTOR, Clock, add_factor, challenge, confirm, mails
+from tests.accounts.authenticator import FACTOR, Clock, add_factor, challenge, confirm, mails, types
+from tests.accounts.passkey_device import PASSKEYS, Device, add_passkey, at_localhost, sign_in_with
 from tests.client import PASSWORD, Client
 from tests.server.test_jobs_command import trellis
 from tests.server.test_users_command import username
@@ -89,11 +90,11 @@ async def test_a_weak_password_and_an_unknown_hash_are_refused(
     assert [row.password_hash for row in await database.rows(select(User.password_hash).where(User.username == "ada"))] == [None]
 
 
-async def test_an_operator_removes_the_app_of_who_lost_it(
+async def test_an_operator_removes_the_app_and_the_passkeys_of_who_lost_them(
     ada: Client, bob: Client, sign_in: SignIn, anonymous: Client, clock: Clock, database: Database
 ) -> None:
     session, bobs = await sign_in("ada"), await sign_in("bob")
-    assert "There is no second factor." in (await trellis("user", "reset-totp", "ada")).stderr
+    assert "The user has neither an app for codes nor a passkey." in (await trellis("user", "reset-totp", "ada")).stderr
     await add_factor(session, clock)
     await add_factor(bobs, clock)
     before = await challenge(anonymous)
@@ -105,6 +106,13 @@ async def test_an_operator_removes_the_app_of_who_lost_it(
     assert await bobs.one(FACTOR) == {"hasTotp": True, "backupCodesLeft": 10}
     (mail,) = await mails(database, "totp_removed")
     assert "was removed from your account" in mail
+    phones = Device(at_localhost(session)), Device(at_localhost(bobs))
+    await add_passkey(session, phones[0])
+    await add_passkey(bobs, phones[1])
+    assert (await trellis("user", "reset-totp", "ada")).returncode == 0
+    assert (await session.one(PASSKEYS))["passkeys"] == []
+    assert types([await sign_in_with(session, phones[0]), await sign_in_with(bobs, phones[1])]) == ["InvalidCredentials", "LoginPayload"]
+    assert len(await mails(database, "totp_removed")) == len(await mails(database, "passkey_removed")) == 1
     unknown = await trellis("user", "reset-totp", "nobody")
     assert unknown.returncode == 1
     assert "No user has the email address or the name 'nobody'." in unknown.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -10,10 +11,13 @@ from sqlalchemy import func, insert, select, update
 
 from db.core.viewer import SYSTEM, UserRole
 from db.services.accounts.api_keys import MAX_KEYS
+from db.services.accounts.passkeys import MAX_PASSKEYS
 from db.services.accounts.sessions import RECENT
 from db.services.mail import compose
 from db.settings import state_settings
 from db.tables import AccountToken, ApiKey, EmailMessage, Membership, OAuthIdentity, User, UserSession
+from db.tables.passkeys import Passkey
+from tests.accounts.passkey_device import Device, add_passkey, at_localhost, begin, begin_login
 from tests.client import PASSWORD, Client
 from tests.endings import UNKNOWN, Endings, World, endings_of, key_of
 
@@ -391,3 +395,78 @@ async def unlink_oauth_identity(world: World) -> Endings:
     async with world.database.work(SYSTEM) as work:
         await work.run(update(User).where(User.id == owner).values(password_hash=None))
     yield "WrongState", {"provider": "two"}
+
+
+async def _aged_sessions(world: World) -> None:
+    async with world.database.work(SYSTEM) as work:
+        await work.run(update(UserSession).values(checked_at=func.now() - RECENT))
+
+
+async def _many_passkeys(world: World) -> None:
+    owner = key_of((await world.ada.one("{ viewer { id } }"))["id"])
+    common = {"user_id": owner, "public_key": b"", "sign_count": 0, "transports": [], "is_backup_eligible": False, "is_backed_up": False}
+    async with world.database.work(SYSTEM) as work:
+        await work.run(
+            insert(Passkey).values([{**common, "name": f"one of many {i}", "webauthn_id": bytes([i])} for i in range(MAX_PASSKEYS)])
+        )
+
+
+@endings_of("beginPasskeyRegistration")
+async def begin_passkey_registration(world: World) -> Endings:
+    session = await _signed_in(world)
+    device = Device(at_localhost(session))
+    yield "BeginPasskeyRegistrationPayload", {"name": "laptop"}
+    await add_passkey(session, device)
+    yield "NameTaken", {"name": "Phone"}
+    yield "InvalidInput", {"name": ""}
+    await _many_passkeys(world)
+    yield "QuotaExceeded", {"name": "another"}
+    await _aged_sessions(world)
+    yield "WrongState", {"name": "another"}
+
+
+@endings_of("finishPasskeyRegistration")
+async def finish_passkey_registration(world: World) -> Endings:
+    session = await _signed_in(world)
+    device = Device(at_localhost(session))
+    credential, same_name, one_more = [device.create(await begin(session, name)) for name in ("phone", "Phone", "laptop")]
+    yield "FinishPasskeyRegistrationPayload", {"credential": credential}
+    yield "NameTaken", {"credential": same_name}
+    yield "InvalidInput", {"credential": credential}
+    await _many_passkeys(world)
+    yield "QuotaExceeded", {"credential": one_more}
+    session.http.headers["host"] = "trellis.example.org"
+    yield "WrongState", {"credential": one_more}
+
+
+@endings_of("beginPasskeyLogin")
+async def begin_passkey_login(world: World) -> Endings:
+    at_localhost(world.ada)
+    yield "BeginPasskeyLoginPayload", {}
+    yield "InvalidInput", {"challenge": "trc_made-up"}
+    world.ada.http.headers["host"] = "trellis.example.org"
+    yield "WrongState", {}
+
+
+@endings_of("finishPasskeyLogin")
+async def finish_passkey_login(world: World) -> Endings:
+    session = await _signed_in(world)
+    device = Device(at_localhost(session))
+    await add_passkey(session, device)
+    credential = device.get(await begin_login(session))
+    yield "LoginPayload", {"credential": credential}
+    yield "InvalidInput", {"credential": credential}
+    yield "InvalidCredentials", {"credential": replace(device, flags=0).get(await begin_login(session))}
+    session.http.headers["host"] = "trellis.example.org"
+    yield "WrongState", {"credential": credential}
+
+
+@endings_of("removePasskey")
+async def remove_passkey(world: World) -> Endings:
+    session = await _signed_in(world)
+    device = Device(at_localhost(session))
+    passkey = await add_passkey(session, device)
+    yield "RemovePasskeyPayload", {"id": passkey["id"]}
+    yield "NotFound", {"id": passkey["id"]}
+    await _aged_sessions(world)
+    yield "WrongState", {"id": passkey["id"]}

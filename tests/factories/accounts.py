@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from db.tables import ApiKey, Invitation, LoginEvent, User, UserSession
+from db.tables.passkeys import Passkey
 from tests.factories import Factory
 
 _ROWS = """
@@ -18,6 +19,10 @@ SELECT u.id, k, :count FROM users u, unnest(ARRAY['datasets', 'pipelines', 'mode
 
 INSERT INTO sessions (user_id, token_sha256, expires_at, idle_seconds, ip_address, network, user_agent, device, browser)
 SELECT u.id, sha256(uuid_send(gen_random_uuid())), now() + interval '1 day', 3600, '192.0.2.1', '192.0.2.1', 'Mozilla/5.0 (X11; Linux)', 'Linux', 'Firefox'
+FROM users u, generate_series(1, :count) i WHERE u.username = :owner;
+
+INSERT INTO passkeys (user_id, name, webauthn_id, public_key, sign_count, transports, is_backup_eligible, is_backed_up, last_used_at)
+SELECT u.id, 'phone ' || i, uuid_send(gen_random_uuid()), '\\x00', i, ARRAY['internal'], true, true, now()
 FROM users u, generate_series(1, :count) i WHERE u.username = :owner;
 
 INSERT INTO login_events (user_id, method, succeeded, reason, ip_address, user_agent)
@@ -36,7 +41,7 @@ FROM users u, generate_series(1, :count) i WHERE u.username = :owner;
 
 _STATES = """
 INSERT INTO login_events (user_id, method, succeeded)
-SELECT u.id, m, true FROM users u, unnest(ARRAY['password', 'totp', 'backup_code', 'oauth']) m WHERE u.username = :owner;
+SELECT u.id, m, true FROM users u, unnest(ARRAY['password', 'totp', 'backup_code', 'oauth', 'passkey']) m WHERE u.username = :owner;
 
 INSERT INTO known_devices (user_id, network, browser, device) SELECT u.id, '192.0.2.0', 'Firefox', 'Linux' FROM users u WHERE u.username = :owner;
 
@@ -49,6 +54,12 @@ FROM sessions s JOIN users u ON u.id = s.user_id WHERE u.username = :owner;
 
 INSERT INTO sessions (user_id, token_sha256, expires_at, idle_seconds, network)
 SELECT u.id, sha256(uuid_send(gen_random_uuid())), now() + interval '1 day', 3600, 'unknown' FROM users u WHERE u.username = :owner;
+
+INSERT INTO passkeys (user_id, name, webauthn_id, public_key, sign_count, transports, is_backup_eligible, is_backed_up)
+SELECT u.id, 'security key', uuid_send(gen_random_uuid()), '\\x00', 0, '{}', false, false FROM users u WHERE u.username = :owner;
+
+INSERT INTO passkey_challenges (challenge_sha256, session_id, name, expires_at)
+SELECT sha256(uuid_send(gen_random_uuid())), s.id, 'laptop', s.expires_at FROM sessions s JOIN users u ON u.id = s.user_id WHERE u.username = :owner;
 
 INSERT INTO invitations (email, role, invited_by_id, expires_at)
 SELECT 'eve@example.com', 'admin', u.id, now() + interval '7 days' FROM users u WHERE u.username = :owner;
@@ -73,7 +84,7 @@ SELECT i.email, 'somebody', 'no hash', i.id, now() + interval '48 hours' FROM in
 """
 
 FACTORY = Factory(
-    ids={"user": User, "session": UserSession, "login": LoginEvent, "apikey": ApiKey, "invitation": Invitation},
+    ids={"user": User, "session": UserSession, "login": LoginEvent, "apikey": ApiKey, "invitation": Invitation, "passkey": Passkey},
     rows=_ROWS,
     states=_STATES + _TEAMS + _MAILS,
     unfilled=("User.members", "User.teams"),  # the lists of who is in no team are read by other statements

@@ -31,6 +31,7 @@ SERVED = build_schema(schema.as_str())
 assert isinstance(SERVED.mutation_type, GraphQLObjectType)
 MUTATIONS = SERVED.mutation_type.fields
 LONG = "x" * 20_001
+ASKS_ONLY = {"beginPasskeyRegistration", "beginPasskeyLogin"}  # they change nothing that is kept
 HOSTILE: dict[str, list[Any]] = {
     "String": ["", " ", "\x00", "a\x00b", "a\nb", "\u202e", LONG],
     "ID": ["", "x", "\x00", f"dataset_{UNKNOWN}", f"job_{UNKNOWN}"],
@@ -95,7 +96,7 @@ async def test_a_mutation_ends_in_each_of_the_documented_ways(mutation: str, wor
         audited_count += len(trail.events)
         assert not [secret for secret in secrets_of(given) if secret in str(trail.events)], "a secret of the input is in the audit"
         reached.add(expected)
-    assert audited_count, f"{mutation} never changed anything here, so nothing is proven of its events"
+    assert audited_count or mutation in ASKS_ONLY, f"{mutation} never changed anything here, so nothing is proven of its events"
     assert reached == documented_endings(mutation)
 
 

@@ -9,6 +9,7 @@ from db.services.accounts.invitations import first_admin_id, invite, revoke_invi
 from db.services.accounts.members import leave_team, remove_team_member, set_team_role
 from db.services.accounts.oauth import Identity, ProviderSignIns, unlink_identity
 from db.services.accounts.oauth_flows import Flow, FlowSecret
+from db.services.accounts.passkeys import Passkeys
 from db.services.accounts.password_changes import PasswordChanges
 from db.services.accounts.passwords import password_hash
 from db.services.accounts.registrations import NewRegistration, Registrations, VerifiedAddress
@@ -32,6 +33,7 @@ __all__ = [
     "Identity",
     "NewKey",
     "NewRegistration",
+    "Passkeys",
     "PasswordChanges",
     "ProviderSignIns",
     "Registrations",

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, exists, func, insert, select, update
+from sqlalchemy import ColumnElement, Row, func, insert, select, update
 from sqlalchemy import delete as delete_rows
 
 from db.core.checks import Checks
@@ -30,6 +30,7 @@ from db.services.accounts.session_start import SignedIn, record_sign_in
 from db.services.accounts.sessions import require_recent_check
 from db.services.accounts.sign_in import AttemptLimits, FactorRequired, SignIns
 from db.services.accounts.users import check_email, insert_user
+from db.services.accounts.ways_in import has_way_in
 from db.services.mail.sending import queue_mail
 from db.settings import StateSettings
 from db.tables import LoginChallenge, OAuthIdentity, User
@@ -182,7 +183,7 @@ async def unlink_identity(work: Work, provider: str, providers: Collection[str])
     identity = await work.first(unlinked) if provider.isprintable() else None  # PostgreSQL takes no NUL
     if identity is None:
         raise NotFound(provider)
-    if not await _has_way_in(work, user, providers):
+    if not await has_way_in(work, user, providers):
         raise WrongState(
             "LAST_WAY_IN",
             "Without this identity you could not sign in any more. Link another one first, or set a password with `requestPasswordReset`.",
@@ -194,13 +195,6 @@ async def unlink_identity(work: Work, provider: str, providers: Collection[str])
     before = {"provider": provider, "issuer": identity.issuer, "subject": identity.subject}
     work.record("unlink_oauth_identity", "user", user.id, user.id, before=before)
     return user.id
-
-
-async def _has_way_in(work: Work, user: Row[Any], providers: Collection[str]) -> bool:
-    """Whether a user has a password, or an identity at one of the providers that can be used now."""
-    if user.password_hash is not None:
-        return True
-    return bool(await work.scalar(select(exists().where(OAuthIdentity.user_id == user.id, OAuthIdentity.provider.in_(providers)))))
 
 
 async def _lock_owner(work: Work, identity: Identity) -> Row[Any] | None:

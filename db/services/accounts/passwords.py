@@ -14,7 +14,7 @@ import unicodedata
 from collections.abc import AsyncGenerator, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import bcrypt
 from argon2 import PasswordHasher, extract_parameters
@@ -133,7 +133,7 @@ def _normalized(password: str) -> bytes:
 
 
 class HashingThreads:
-    """The threads of a process that hash passwords: one at a time, with a low priority, and a bounded queue.
+    """The threads of a process that hash passwords, and verify passkeys: one at a time, with a low priority, and a bounded queue.
 
     Argon2 and bcrypt release the interpreter's lock, so the event loop goes on meanwhile.
     """
@@ -152,8 +152,8 @@ class HashingThreads:
         finally:
             executor.shutdown(wait=False, cancel_futures=True)
 
-    async def run(self, function: Callable[..., T], *arguments: str) -> T:
-        """Run `make_hash`, `verify` or `require_strong`. Raises `Unavailable` if too many wait already."""
+    async def run(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Run a function that takes tens of milliseconds at most. Raises `Unavailable` if too many wait already."""
         if self._waiting >= MAX_WAITING:
             raise Unavailable("sign-in", "Too many passwords wait to be hashed.")
         self._waiting += 1

@@ -8,7 +8,7 @@ from io import BytesIO
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, func, select, update
+from sqlalchemy import Row, delete, func, select, update
 
 from db.core.networks import ClientInfo
 from db.core.viewer import Viewer
@@ -26,6 +26,7 @@ from db.settings import StateSettings
 from db.tables import User
 from db.tables.accounts import LoginMethod
 from db.tables.mail import EmailTemplate
+from db.tables.passkeys import Passkey
 
 TO_CONFIRM = timedelta(minutes=10)  # within which a new secret is confirmed
 _NO_TOTP: dict[str, Any] = {"totp_secret": None, "totp_step": None, "totp_pending_secret": None, "totp_pending_at": None}
@@ -143,17 +144,21 @@ class SecondFactors:
 
 
 async def reset_second_factor(work: Work, login: str) -> None:
-    """Remove the factor of the user with this address or name, whose app and backup codes are lost.
+    """Remove the app and the passkeys of the user with this address or name, whose devices are lost: who found them must not sign in.
 
-    Raises `NotFound`, or `WrongState` if there is none.
+    Raises `NotFound`, or `WrongState` if there are none.
     """
     user = await work.first(select(User.id, User.email, User.totp_secret).where(has_login(login)).with_for_update())
     if user is None:
         raise NotFound(login)
-    if user.totp_secret is None:
-        raise _no_factor()
-    await _remove(work, user.id, user.email)
-    work.record("reset_totp", "user", user.id, user.id)
+    count = await work.run(delete(Passkey).where(Passkey.user_id == user.id))
+    if user.totp_secret is None and not count:
+        raise WrongState("NO_SECOND_FACTOR", "The user has neither an app for codes nor a passkey.")
+    if user.totp_secret is not None:
+        await _remove(work, user.id, user.email)
+    if count:
+        await queue_mail(work, EmailTemplate.PASSKEY_REMOVED, user.email, user.id)
+    work.record("reset_totp", "user", user.id, user.id, after={"removed_passkeys": count})
 
 
 async def _remove(work: Work, user_id: UUID, email: str) -> None:

@@ -29,6 +29,7 @@ from db.services.accounts.session_start import MAY_SIGN_IN, SignedIn, begin_sess
 from db.settings import StateSettings
 from db.tables import BackupCode, User, UserSession
 from db.tables.accounts import LoginMethod
+from db.tables.passkeys import Passkey
 
 FAILURE_TIME = 0.5  # seconds that a failed sign-in takes at least, so that its time tells nothing of what was verified
 MAX_LOGIN_LENGTH = 254
@@ -54,6 +55,12 @@ class AttemptLimits(Protocol):
     async def take_code(self, user_id: UUID, address: str | None, *, is_known_client: bool) -> None: ...
 
     async def give_back_code(self, user_id: UUID, address: str | None, *, is_known_client: bool) -> None: ...
+
+    async def take_passkey(self, user_id: UUID | None, address: str | None, *, is_known_client: bool) -> None: ...
+
+    async def give_back_passkey(self, user_id: UUID | None, address: str | None, *, is_known_client: bool) -> None: ...
+
+    async def take_passkey_challenge(self, address: str | None) -> None: ...
 
     async def take_mail(self, kind: str, email: str, address: str | None) -> bool: ...
 
@@ -184,7 +191,10 @@ class SignIns:
         first = "The password was right" if method is LoginMethod.PASSWORD else "The provider knew the user"
         await record_sign_in(work, user_id, method, client, f"{first}, and a code was asked for.")
         work.record("login", "user", user_id, user_id, after={"method": method, "needs_code": True})
-        return FactorRequired(await create_challenge(work, user_id, password_hash), await code_methods(work, user_id))
+        methods = await code_methods(work, user_id)
+        if await work.scalar(select(exists().where(Passkey.user_id == user_id))):
+            methods += (LoginMethod.PASSKEY,)
+        return FactorRequired(await create_challenge(work, user_id, password_hash), methods)
 
     async def _begin_confirmed(self, work: Work, pending: Row[Any], given: GivenCode, client: ClientInfo) -> SignedIn:
         """Use the challenge and the code, and begin the session. Raises `InvalidInput`, `InvalidCredentials` or `NameTaken`."""

@@ -19,6 +19,7 @@ from db.settings import StateSettings
 from db.tables import ApiKey, EmailMessage, OAuthIdentity, User
 from db.tables.accounts import TokenPurpose
 from db.tables.mail import EmailTemplate
+from db.tables.passkeys import Passkey
 
 MAX_KEYS = 100  # listed in a mail
 _FIXED: Mapping[EmailTemplate, tuple[str, Callable[[], list[str]]]] = {
@@ -31,6 +32,8 @@ _FIXED: Mapping[EmailTemplate, tuple[str, Callable[[], list[str]]]] = {
     EmailTemplate.ACCOUNT_RESTORED: ("Your account was restored", signing_in.account_restored),
     EmailTemplate.IDENTITY_LINKED: ("Another way to sign in to your account", signing_in.identity_linked),
     EmailTemplate.IDENTITY_UNLINKED: ("A way to sign in to your account was removed", signing_in.identity_unlinked),
+    EmailTemplate.PASSKEY_ADDED: ("A passkey was added to your account", signing_in.passkey_added),
+    EmailTemplate.PASSKEY_REMOVED: ("A passkey was removed from your account", signing_in.passkey_removed),
 }
 """The subjects and texts of mails that are the same for everybody."""
 
@@ -107,4 +110,8 @@ async def _password_changed(work: Work, row: Row[Any]) -> list[str]:
     if identities:  # without their addresses, which whoever linked them has chosen
         lines = "\n".join(f"  {identity.provider}, linked on {identity.linked_at:%Y-%m-%d}" for identity in identities)
         paragraphs.append(f"Identities at these providers still open the account. Unlink those that are not yours:\n{lines}")
+    passkeys = await work.all(select(Passkey.name).where(Passkey.user_id == row.user_id).order_by(Passkey.created_at.desc()))
+    if passkeys:
+        lines = "\n".join(f"  {' '.join(passkey.name.split())}" for passkey in passkeys)
+        paragraphs.append(f"These passkeys stay valid. Remove those that you do not know:\n{lines}")
     return paragraphs

@@ -16,6 +16,7 @@ from db.tables import User, UserSession
 _SHOWN_NAME = re.compile(r"[A-Za-z][A-Za-z0-9 _-]{0,29}")  # of a browser: the client chose it, and it must not read as a link
 _IF_NOT_YOURS = "If it was not you, restore it, change your password, and tell whoever runs this Trellis."
 _IF_NOT_YOU = "If it was not you, reset your password now, and tell whoever runs this Trellis."
+_IF_NOT_YOU_PASSKEY = "If it was not you, sign in, remove it, and reset your password now; and tell whoever runs this Trellis."
 
 
 async def new_device(work: Work, row: Row[Any]) -> list[str]:
@@ -70,3 +71,11 @@ async def account_deleted(work: Work, settings: StateSettings, row: Row[Any]) ->
 def account_restored() -> list[str]:
     restored = "your account was restored, with all that was deleted with it. Its API keys stay revoked: make new ones."
     return [restored, _IF_NOT_YOU]
+
+
+def passkey_added() -> list[str]:
+    return ["a passkey was added to your account. Whoever has it, and can unlock it, signs in with it alone.", _IF_NOT_YOU_PASSKEY]
+
+
+def passkey_removed() -> list[str]:
+    return ["a passkey was removed from your account, or all of them, by you or by whoever runs this Trellis.", _IF_NOT_YOU]

@@ -28,6 +28,7 @@ from db.tables import (
     UserSession,
     Worker,
 )
+from db.tables.passkeys import PasskeyChallenge
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -93,6 +94,7 @@ async def forget_sign_ins(context: MaintenanceContext) -> int:
         (KnownDevice, KnownDevice.last_seen_at < kept_since),
         (LoginChallenge, LoginChallenge.expires_at < func.now()),
         (OAuthFlow, OAuthFlow.expires_at < func.now()),
+        (PasskeyChallenge, PasskeyChallenge.expires_at < func.now()),
     )
     return sum([await delete_in_batches(context.database, model, condition) for model, condition in conditions])
 

@@ -1,6 +1,7 @@
 import { type FormEvent, useState } from "react";
+import { HAS_PASSKEYS } from "./passkeys";
 import { Providers } from "./Providers";
-import type { Check } from "./session";
+import type { Check, SecondStep } from "./session";
 
 type Props = {
   check: Check;
@@ -8,7 +9,8 @@ type Props = {
   page: "graphql" | "account";
   onToken(token: string): void;
   onPassword(login: string, password: string): void;
-  onCode(challenge: string, code: string): void;
+  onPasskey(): void;
+  onSecondFactor(step: SecondStep, code: string | null): void;
   onSignOut(): void;
 };
 
@@ -20,7 +22,7 @@ const HINTS = {
 };
 
 /** The bar at the top: who is signed in, or the way to sign in, by a token or by a password. */
-export function SignIn({ check, page, onToken, onPassword, onCode, onSignOut }: Props) {
+export function SignIn({ check, page, onToken, onPassword, onPasskey, onSecondFactor, onSignOut }: Props) {
   const [way, setWay] = useState(() => (page === "account" ? "password" : startingWay()));
   const [text, setText] = useState("");
   const [login, setLogin] = useState("");
@@ -57,7 +59,7 @@ export function SignIn({ check, page, onToken, onPassword, onCode, onSignOut }: 
           </button>
         </div>
       ) : check.state === "code" ? (
-        <CodeForm reason={check.reason} onCode={(code) => onCode(check.challenge, code)} onCancel={onSignOut} />
+        <CodeForm step={check} onSecondFactor={(code) => onSecondFactor(check, code)} onCancel={onSignOut} />
       ) : (
         <form className="who" onSubmit={enter}>
           <span className={check.state === "refused" ? "problem" : "hint"} role="status">
@@ -87,6 +89,11 @@ export function SignIn({ check, page, onToken, onPassword, onCode, onSignOut }: 
           <button type="submit" className="primary" disabled={check.state === "checking"}>
             Sign in
           </button>
+          {HAS_PASSKEYS && (
+            <button type="button" onClick={onPasskey} disabled={check.state === "checking"}>
+              Use a passkey
+            </button>
+          )}
           <button type="button" onClick={change}>
             {way === "token" ? "Use a password" : "Use a token"}
           </button>
@@ -97,20 +104,20 @@ export function SignIn({ check, page, onToken, onPassword, onCode, onSignOut }: 
   );
 }
 
-function CodeForm({ reason, onCode, onCancel }: { reason: string | null; onCode(code: string): void; onCancel(): void }) {
+function CodeForm({ step, onSecondFactor, onCancel }: { step: SecondStep; onSecondFactor(code: string | null): void; onCancel(): void }) {
   const [code, setCode] = useState("");
 
   function enter(event: FormEvent) {
     event.preventDefault();
     if (!code.trim()) return;
     setCode("");
-    onCode(code.trim());
+    onSecondFactor(code.trim());
   }
 
   return (
     <form className="who" onSubmit={enter}>
-      <span className={reason ? "problem" : "hint"} role="status">
-        {reason ?? "Enter the code that your app shows, or a backup code."}
+      <span className={step.reason ? "problem" : "hint"} role="status">
+        {step.reason ?? "Enter the code that your app shows, or a backup code."}
       </span>
       <input
         name="code"
@@ -125,6 +132,11 @@ function CodeForm({ reason, onCode, onCancel }: { reason: string | null; onCode(
       <button type="submit" className="primary">
         Sign in
       </button>
+      {HAS_PASSKEYS && step.hasPasskey && (
+        <button type="button" onClick={() => onSecondFactor(null)}>
+          Use a passkey
+        </button>
+      )}
       <button type="button" onClick={onCancel}>
         Cancel
       </button>

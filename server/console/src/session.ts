@@ -1,4 +1,5 @@
 // Who is looking: the browser keeps the token in a cookie that scripts cannot read; here is what the API says of it.
+import { signInWithPasskey } from "./passkeys";
 import { PREFLIGHT, post, type Result } from "./transport";
 
 const COOKIE = "/auth/cookie";
@@ -10,9 +11,10 @@ export type Check =
   | { state: "checking" }
   | { state: "viewer"; viewer: Viewer }
   | { state: "refused"; reason: string }
-  /** The password was right, or a provider knew the person, and a code is asked for; `reason` is why the last one was refused. */
-  | { state: "code"; challenge: string; reason: string | null };
-type SignedIn = { message?: string; issues?: { message: string }[]; viewer?: Viewer; challenge?: string };
+  /** The password was right, or a provider knew the person, and a code is asked for, or a passkey if there may be one; `reason` is why the last one was refused. */
+  | { state: "code"; challenge: string; hasPasskey: boolean; reason: string | null };
+export type SecondStep = Extract<Check, { state: "code" }>;
+export type SignedIn = { message?: string; issues?: { message: string }[]; viewer?: Viewer; challenge?: string; methods?: string[] };
 
 /**
  * Signs in with the token of the URL's fragment (`#token=…`), or goes on with the challenge that a sign-in by a provider left there; else by the cookie.
@@ -23,7 +25,7 @@ export async function openSession(): Promise<Check> {
   const given = fragment.get("token")?.trim();
   const challenge = fragment.get("challenge");
   if (given || challenge) history.replaceState(null, "", location.pathname + location.search);
-  if (challenge) return { state: "code", challenge, reason: null };
+  if (challenge) return { state: "code", challenge, hasPasskey: true, reason: null };
   const token = given || localStorage.getItem(FORMER_KEY);
   localStorage.removeItem(FORMER_KEY);
   return token ? signInByToken(token) : whoAmI();
@@ -40,21 +42,26 @@ export async function signInByToken(token: string): Promise<Check> {
 export function signInByPassword(login: string, password: string): Promise<Check> {
   return asked(async () => {
     const answer = await signIn("login", "LoginInput", { login, password });
-    return answer.challenge ? { state: "code", challenge: answer.challenge, reason: null } : checkOf(answer);
+    if (!answer.challenge) return checkOf(answer);
+    return { state: "code", challenge: answer.challenge, hasPasskey: answer.methods?.includes("PASSKEY") ?? false, reason: null };
   });
 }
 
-/** The second step: a code of the person's app, or a backup code. A wrong one may be followed by another. */
-export async function signInByCode(challenge: string, code: string): Promise<Check> {
-  const check = await asked(async () => checkOf(await signIn("confirmLogin", "ConfirmLoginInput", { challenge, code })));
-  return check.state === "refused" ? { state: "code", challenge, reason: check.reason } : check;
+/** The second step: a code of the person's app, a backup code, or without either a passkey. A wrong one may be followed by another. */
+export async function signInBySecondFactor(step: SecondStep, code: string | null): Promise<Check> {
+  const check = await (code === null ? signInWithPasskey(step.challenge) : signInByCode(step.challenge, code));
+  return check.state === "refused" ? { ...step, reason: check.reason } : check;
+}
+
+export function signInByCode(challenge: string, code: string): Promise<Check> {
+  return asked(async () => checkOf(await signIn("confirmLogin", "ConfirmLoginInput", { challenge, code })));
 }
 
 async function signIn(mutation: "login" | "confirmLogin", type: string, input: object): Promise<SignedIn> {
   const query = `mutation SignIn($input: ${type}!) {
     answer: ${mutation}(input: $input) {
       ... on LoginPayload { viewer { username role } }
-      ${mutation === "login" ? "... on TotpRequired { challenge }" : ""}
+      ${mutation === "login" ? "... on TotpRequired { challenge methods }" : ""}
       ... on InvalidInput { issues { message } }
       ... on Problem { message }
     }
@@ -63,7 +70,7 @@ async function signIn(mutation: "login" | "confirmLogin", type: string, input: o
   return result.data?.answer ?? { message: failureOf(result) };
 }
 
-function checkOf(answer: SignedIn): Check {
+export function checkOf(answer: SignedIn): Check {
   if (answer.viewer) return { state: "viewer", viewer: answer.viewer };
   return { state: "refused", reason: answer.issues?.[0]?.message ?? answer.message ?? "The API did not say why." };
 }
@@ -104,6 +111,6 @@ async function asked(ask: () => Promise<Check>): Promise<Check> {
   }
 }
 
-function failureOf(result: Result<unknown>): string {
+export function failureOf(result: Result<unknown>): string {
   return result.errors?.[0]?.message ?? "The API gave no answer that says who you are.";
 }

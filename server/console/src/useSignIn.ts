@@ -1,5 +1,6 @@
 import { useCallback, useEffect, useMemo, useState } from "react";
-import { type Check, openSession, signInByCode, signInByPassword, signInByToken, signOut, type Viewer } from "./session";
+import { signInWithPasskey } from "./passkeys";
+import { type Check, openSession, type SecondStep, signInByPassword, signInBySecondFactor, signInByToken, signOut, type Viewer } from "./session";
 
 /** Who is signed in, and what the bar does about it. `onViewer` is called before a viewer is shown; it must not change. */
 export function useSignIn(onViewer?: (viewer: Viewer) => void) {
@@ -20,7 +21,8 @@ export function useSignIn(onViewer?: (viewer: Viewer) => void) {
     () => ({
       onToken: (token: string) => void settle(signInByToken(token)),
       onPassword: (login: string, password: string) => void settle(signInByPassword(login, password)),
-      onCode: (challenge: string, code: string) => void settle(signInByCode(challenge, code)),
+      onPasskey: () => void settle(signInWithPasskey()),
+      onSecondFactor: (step: SecondStep, code: string | null) => void settle(signInBySecondFactor(step, code)),
       onSignOut: () => void settle(signOut().then((failure) => (failure ? { state: "refused", reason: failure } : { state: "none" }))),
     }),
     [settle],
