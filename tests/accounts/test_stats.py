@@ -10,10 +10,12 @@ from contextlib import AsyncExitStack, suppress
 from typing import Any
 from uuid import UUID
 
+import pytest
 from sqlalchemy import delete, func, insert, select, text, update
 
 from db.core.viewer import SYSTEM
 from db.core.work import Database, Work
+from db.errors import Unavailable
 from db.queries.accounts import COUNTED
 from db.services import jobs, maintenance
 from db.services.maintenance.user_counters import recount
@@ -183,3 +185,29 @@ async def test_the_numbers_are_exact_after_random_changes_in_parallel(
     for client, owner in zip((ada, bob), owners, strict=True):
         numbers = {kind: expected[owner, kind] for kind in COUNTED}
         assert await stats(client) == numbers == await counted(database, owner)
+
+
+async def test_a_transaction_that_is_killed_leaves_the_numbers_exact(ada: Client, database: Database, settings: StateSettings) -> None:
+    """Also one whose part of a counter others had to leave alone, because it was locked."""
+    owner_id = await owner_of(ada)
+    async with database.work(SYSTEM) as work:
+        for kind in COUNTED:
+            await add(work, kind, owner_id, "before")
+
+    async def be_killed() -> None:
+        async with database.work(SYSTEM) as work:
+            for kind in COUNTED:
+                await add(work, kind, owner_id, "lost")
+            pid: int = await work.scalar(text("SELECT pg_backend_pid()"))
+            async with database.work(SYSTEM) as other:
+                for kind in COUNTED:
+                    await add(other, kind, owner_id, "kept")
+            await database.rows(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
+
+    with pytest.raises(Unavailable):
+        await be_killed()
+    expected = dict.fromkeys(COUNTED, 2)
+    assert await stats(ada) == await counted(database, owner_id) == expected
+    async with ObjectStore.open(settings) as objects:
+        assert await recount(maintenance.MaintenanceContext(database, objects, settings), "10s") == 0, "nothing has to be corrected"
+    assert await stats(ada) == expected

@@ -16,13 +16,14 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from db.core.viewer import SYSTEM
+from db.core.viewer import ROLE_SCOPES, SYSTEM, AccountKind, UserRole, UserTier
 from db.core.work import Database
 from db.migrations import configuration, revisions
 from db.migrations.enums import change_enum
 from db.migrations.functions import newest_functions
 from db.migrations.partitions import include_name
-from db.queries.accounts import counts_by_user
+from db.queries import accounts
+from db.queries.accounts import counts_by_user, viewer_of_token
 from db.settings import StateSettings
 from db.tables import Table
 from db.tables.experiments import run_follows_job_sql
@@ -249,3 +250,59 @@ async def test_what_users_of_the_release_before_own_is_counted(history_url: str)
         dict.fromkeys(owned, 0),
         *expected,
     ]
+
+
+# Of the release before accounts could have passwords: three users with a token each, one of them expired, and what the first two own.
+_BEFORE_ACCOUNTS = """
+INSERT INTO users (email, username, role, storage_bytes, deleted_at) VALUES ('Ada@example.org', 'ada', 'member', 7, NULL),
+  ('boss@example.org', 'boss', 'admin', 0, NULL), ('gone@example.org', 'gone', 'viewer', 0, now());
+INSERT INTO api_keys (user_id, name, prefix, token_sha256, expires_at) SELECT id, 'first token', 'trk_' || username, sha256(('token of ' || username)::bytea),
+  NULL FROM users;
+INSERT INTO api_keys (user_id, name, prefix, token_sha256, expires_at) SELECT id, 'old', 'trk_old', sha256('expired token'::bytea), now() - interval '1 day'
+  FROM users WHERE username = 'ada';
+INSERT INTO datasets (owner_id, name, modality, source) SELECT id, 'of ' || username || n, 'tabular', 'upload' FROM users, generate_series(1, 3) n
+  WHERE username <> 'gone';
+INSERT INTO datasets (owner_id, name, modality, source, deleted_at) SELECT id, 'deleted', 'tabular', 'upload', now() FROM users WHERE username = 'ada';
+INSERT INTO dataset_versions (dataset_id, number, status, source) SELECT id, 1, 'failed', 'upload' FROM datasets;
+INSERT INTO models (owner_id, name) SELECT id, 'model' FROM users WHERE username = 'ada';
+INSERT INTO experiments (owner_id, name) SELECT id, 'experiment' FROM users WHERE username = 'boss';
+INSERT INTO jobs (owner_id, kind, queue) SELECT id, 'export', 'default' FROM users, generate_series(1, 2) WHERE username = 'ada'
+"""
+
+
+async def test_users_of_a_release_without_accounts_keep_tokens_and_what_they_own(history_url: str) -> None:
+    (before,) = ScriptDirectory.from_config(configuration("")).get_revision("0009")._versioned_down_revisions
+    owners = text(
+        "SELECT u.username, d.name, d.deleted_at IS NULL AS is_live FROM datasets d JOIN users u ON u.id = d.owner_id ORDER BY d.id"
+    )
+    _take(f"upgrade({history_url!r}, {before!r})")
+    async with Database.open(StateSettings(database_url=history_url)) as opened:
+        async with opened.engine.begin() as connection:
+            for statement in _BEFORE_ACCOUNTS.split(";\n"):
+                await connection.exec_driver_sql(statement)
+        owned = [tuple(row) for row in await opened.rows(owners)]
+        ids = {row.username: row.id for row in await opened.rows(text("SELECT id, username FROM users"))}
+    _take(f"upgrade({history_url!r}, 'head')")
+    async with Database.open(StateSettings(database_url=history_url)) as opened:
+        viewers = {name: await viewer_of_token(opened, f"token of {name}") for name in ids}
+        ada, boss = viewers["ada"], viewers["boss"]
+        assert ada is not None
+        assert boss is not None
+        assert [(viewer.id, viewer.role, viewer.tier, viewer.is_session) for viewer in (ada, boss)] == [
+            (ids["ada"], UserRole.MEMBER, UserTier.FREE, False),
+            (ids["boss"], UserRole.ADMIN, UserTier.FREE, False),
+        ]
+        assert [viewer.scopes for viewer in (ada, boss)] == [ROLE_SCOPES[UserRole.MEMBER], ROLE_SCOPES[UserRole.ADMIN]]
+        assert viewers["gone"] is await viewer_of_token(opened, "expired token") is None
+        assert [tuple(row) for row in await opened.rows(owners)] == owned
+        assert len(owned) == 7
+        users = await accounts.by_id(opened, SYSTEM, list(ids.values()))
+        assert [(users[ids[name]].email, users[ids[name]].storage_bytes, users[ids[name]].is_active) for name in ("ada", "boss")] == [
+            ("Ada@example.org", 7, True),
+            ("boss@example.org", 0, True),
+        ]
+        assert {row.kind for row in users.values()} == {AccountKind.PERSON}
+        counts = await counts_by_user(opened, SYSTEM, list(ids.values()))
+        shown = [tuple(getattr(counts[ids[name]], kind) for kind in accounts.COUNTED) for name in ("ada", "boss", "gone")]
+        assert accounts.COUNTED == ("datasets", "pipelines", "models", "experiments", "jobs")
+        assert shown == [(3, 0, 1, 0, 2), (3, 0, 0, 1, 0), (0, 0, 0, 0, 0)]
