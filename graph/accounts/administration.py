@@ -35,7 +35,8 @@ AdministerUserResult = Annotated[
 class Administration:
     @mutation(
         scope=Scope.ADMIN,
-        description="Change the role, the tier, the access or the storage quota of a user. For admins; one active admin always stays.",
+        description="Change the role, the tier, the access or the storage quota of a user. For admins; one active admin always stays. A new"
+        " role ends the sessions of the user, who signs in again; API keys have it within seconds.",
     )
     async def administer_user(
         self, info: Info, input: Annotated[AdministerUserInput, strawberry.argument(description="The changes.")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from tests.client import Client
 from tests.conftest import ClientFactory
 from tests.endings import UNKNOWN
 from tests.server.test_sockets import bearer, open_websocket, receive_message, send_subscribe, wait_closed
+from tests.server.test_users_command import username
 
 ADMINISTER = """mutation($input: AdministerUserInput!) { administerUser(input: $input) { __typename ... on Problem { code message }
   ... on InvalidInput { issues { path } } ... on AdministerUserPayload { user { username role tier isActive storage { quotaBytes } } } } }"""
@@ -188,3 +190,28 @@ async def test_a_change_reaches_open_connections(admin: Client, make_client: Cli
             assert (await wait_closed(websocket))[0] == 4403
     refused = await second.post("{ viewer { id } }")
     assert [error["extensions"]["code"] for error in refused["errors"]] == ["UNAUTHENTICATED"]
+
+
+async def test_a_new_role_ends_the_sessions_of_the_user_and_no_others(
+    ada: Client, bob: Client, admin: Client, sign_in: Callable[[str], Awaitable[Client]]
+) -> None:
+    adas, bobs, boss, bosses_other = [await sign_in(name) for name in ("ada", "bob", "admin", "admin")]
+    ada_id, boss_id = await id_of(ada), await id_of(boss)
+    for unchanged in ({"tier": "PRO"}, {"role": "MEMBER"}):
+        await administer(boss, ada_id, **unchanged)
+        assert await username(ada, adas.token or "") == "ada"
+    async with open_websocket(ada.url, bearer(adas)) as by_session:
+        await administer(boss, ada_id, role="ADMIN")
+        async with asyncio.timeout(2):
+            assert (await wait_closed(by_session))[0] == 4403
+    assert [await username(ada, client.token or "") for client in (adas, bobs, boss, bosses_other, ada)] == [
+        None,
+        "bob",
+        "admin",
+        "admin",
+        "ada",
+    ]
+    assert (await (await sign_in("ada")).one("{ viewer { role } }")) == {"role": "ADMIN"}
+    answer = await administer(boss, boss_id, role="MEMBER")
+    assert answer["user"]["role"] == "MEMBER"
+    assert [await username(ada, client.token or "") for client in (boss, bosses_other)] == ["admin", None], "one's own session stays"

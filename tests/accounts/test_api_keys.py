@@ -152,7 +152,7 @@ async def test_a_key_has_at_most_the_rights_of_its_owner(ada: Client, reader: Cl
         for role, scopes in ((UserRole.VIEWER, ["READ", "BILLING"]), (UserRole.ADMIN, ["READ", "WRITE", "BILLING"])):
             async with database.work(SYSTEM) as work:
                 await accounts.set_role(work, "ada@example.org", role)
-            assert (await listed(session))[0]["scopes"] == scopes
+            assert (await listed(await sign_in("ada")))[0]["scopes"] == scopes
             answer = await client.post(document)
             if role is UserRole.VIEWER:
                 assert [error["extensions"]["code"] for error in answer["errors"]] == ["FORBIDDEN"]

@@ -13,6 +13,7 @@ from db.core.checks import Checks
 from db.core.viewer import SYSTEM, AccountKind, UserRole, UserTier
 from db.core.work import Work
 from db.errors import Forbidden, LastAdmin, NotFound, invalid
+from db.services.accounts.sessions import end_sessions
 from db.services.accounts.teams import revalidate_members
 from db.tables import User
 
@@ -25,9 +26,9 @@ IS_ACTIVE_ADMIN = (User.role == UserRole.ADMIN) & User.disabled_at.is_(None) & U
 async def administer(work: Work, user_id: UUID, changes: Mapping[str, Any]) -> UUID:
     """Change a user, for open connections within seconds. `changes` may have role, tier, is_active and storage_quota_bytes (None: the tier's).
 
-    A disabled user's tokens are refused until they are enabled; their rows and jobs stay. Nobody sees what a disabled team owns.
-    Raises `Forbidden` for all but admins, `NotFound`,
-    `InvalidInput`, or `LastAdmin` if no active admin would be left.
+    A change of role ends the user's sessions, except the one that it is made with. A disabled user's tokens are refused until they are
+    enabled; their rows and jobs stay. Nobody sees what a disabled team owns. Raises `Forbidden` for all but admins, `NotFound`, `InvalidInput`, or
+    `LastAdmin` if no active admin would be left.
     """
     work.viewer.require_admin()
     values = _values(changes)
@@ -45,6 +46,9 @@ async def administer(work: Work, user_id: UUID, changes: Mapping[str, Any]) -> U
     if values:
         await work.run(update(User).where(is_user).values(values))
         work.revalidate_sessions(user_id)
+        if values.get("role", user.role) is not user.role:
+            own = work.viewer.key_id if work.viewer.is_session and work.viewer.id == user_id else None
+            await end_sessions(work, user_id, kept=own)
         if user.kind is AccountKind.TEAM:
             await revalidate_members(work, user_id)
         work.record("administer_user", "user", user_id, user_id, *differences(user, changes))
