@@ -49,6 +49,10 @@ class Listing:
             raise TypeError("This listing has a fixed order: pass `Orders` to its `Listing`.")
         self.sort.require(columns)
 
+    def is_ordered_by_column(self, order: Any) -> bool:  # noqa: ARG002 - others have orders of other kinds
+        """Whether the list in this order is one statement, with a column to sort by."""
+        return True
+
     def rows(self, viewer: Viewer, criteria: Criteria | None = None) -> Rows:
         """The rows that meet the criteria, without order or limit."""
         statement = self.statement(viewer)
@@ -99,13 +103,17 @@ class Listing:
         criteria: Criteria | None,
         order: Any,
         row_text: RowText,
+        text_arguments: Mapping[str, Any],
         *,
         cursors: bool,
         ends: bool,
     ) -> list[Page] | None:
-        """The same with the JSON texts of the rows; None if a row has none. Raises `InvalidCursor`."""
+        """The same with the JSON texts of the rows; None if a row has none. Raises `InvalidCursor`.
+
+        `text_arguments` are the parameters of the texts, such as the lengths of lists in them.
+        """
         source = self._source(criteria, order)
-        return await text_pages(database, viewer, source, parents, page_slice, row_text, cursors=cursors, ends=ends)
+        return await text_pages(database, viewer, source, parents, page_slice, row_text, text_arguments, cursors=cursors, ends=ends)
 
     async def record_counts(
         self, database: Database, viewer: Viewer, parents: Sequence[UUID], criteria: Criteria | None

@@ -91,9 +91,9 @@ class Slice:
         return cls(DEFAULT_SIZE if size is None else size, after, before, backward=last is not None)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: hundreds are made for one response, and that would take twice as long
 class Page:
-    """Rows or records in the list's order, and the cursor of each."""
+    """Rows, records or texts in the list's order, and the cursor of each."""
 
     rows: Sequence[Any]
     cursors: Sequence[str]

@@ -27,13 +27,14 @@ from db.core.page import (
 )
 from db.core.policy import OneAccount, lists_by_account
 from db.core.prepared import SELECTS, PreparedSelect, Record, pick_columns
-from db.core.row_text import RowText, TextColumn, text_of
+from db.core.row_text import RowText
 from db.core.sql import Column, Rows
 from db.core.viewer import Viewer
 from db.core.work import Database
 
 _PARENTS, _LIMIT = "page_parents", "page_limit"
 _AFTER, _AFTER_KEY, _BEFORE, _BEFORE_KEY = "after_value", "after_key", "before_value", "before_key"
+NO_ARGUMENTS: Mapping[str, Any] = {}
 _ARGUMENTS = frozenset({_PARENTS, _LIMIT, _AFTER, _AFTER_KEY, _BEFORE, _BEFORE_KEY})
 
 
@@ -116,11 +117,17 @@ async def record_pages(
 
 
 def _prepare(
-    viewer: Viewer, source: PageSource, parents: Sequence[UUID], page_slice: Slice, parts: PageParts, row_text: RowText | None = None
+    viewer: Viewer,
+    source: PageSource,
+    parents: Sequence[UUID],
+    page_slice: Slice,
+    parts: PageParts,
+    row_text: RowText | None = None,
+    text_arguments: Mapping[str, Any] = NO_ARGUMENTS,
 ) -> tuple[PreparedSelect, list[Any], Sort | None]:
     """The select of pages with the values of its parameters, and the sort if cursors are read or made. Raises `InvalidCursor`."""
     sort = source.sort() if parts.cursors or page_slice.after is not None or page_slice.before is not None else None
-    arguments: dict[str, Any] = {**source.arguments, _PARENTS: parents, _LIMIT: page_slice.size + parts.ends}
+    arguments: dict[str, Any] = {**source.arguments, **text_arguments, _PARENTS: parents, _LIMIT: page_slice.size + parts.ends}
     nulls = [
         _set_position(arguments, sort, *names)
         for names in ((page_slice.after, _AFTER, _AFTER_KEY), (page_slice.before, _BEFORE, _BEFORE_KEY))
@@ -129,7 +136,7 @@ def _prepare(
         (*source.key, parts.names, parts.cursors, row_text, page_slice.backward, *nulls),
         viewer,
         lambda viewer: _statement(source, viewer, page_slice, parts, nulls, row_text),
-        _ARGUMENTS | source.arguments.keys(),
+        _ARGUMENTS | source.arguments.keys() | text_arguments.keys(),
         for_values=source.for_values,
         count_rows=len if row_text is None else _count_texts,
     )
@@ -143,16 +150,17 @@ async def text_pages(
     parents: Sequence[UUID],
     page_slice: Slice,
     row_text: RowText,
+    text_arguments: Mapping[str, Any],
     *,
     cursors: bool,
     ends: bool,
 ) -> list[Page] | None:
     """The same as `record_pages`, with the JSON texts of rows in place of the rows; None if a row has none. Raises `InvalidCursor`.
 
-    PostgreSQL gathers the texts of each page, so that there is one record a parent.
+    PostgreSQL gathers the texts of each page, so that there is one record a parent. `text_arguments` are the parameters of the texts.
     """
-    parts = PageParts(tuple(sorted({part.name for part in row_text if isinstance(part, TextColumn)})), cursors=cursors, ends=ends)
-    prepared, values, sort = _prepare(viewer, source, parents, page_slice, parts, row_text)
+    parts = PageParts(row_text.names, cursors=cursors, ends=ends)
+    prepared, values, sort = _prepare(viewer, source, parents, page_slice, parts, row_text, text_arguments)
     records = await database.records(prepared, values)
     if any(None in record[0] for record in records if record[0]):
         return None
@@ -161,7 +169,9 @@ async def text_pages(
         rows = (list(zip(*record, strict=True)) if record[0] else [] for record in records)
         pages = [make_page(page_rows, page_slice, cursor_of) for page_rows in rows]
         return [Page([row[0] for row in page.rows], page.cursors, page.has_next, page.has_previous) for page in pages]
-    return [make_page(record[0] or (), page_slice, None) for record in records]
+    if ends or page_slice.backward:
+        return [make_page(record[0] or (), page_slice, None) for record in records]
+    return [Page(record[0] or (), (), has_next=False, has_previous=False) for record in records]
 
 
 def _count_texts(records: Sequence[Record]) -> int:
@@ -216,22 +226,26 @@ def _statement(
         return rows_of(viewer)
 
     if source.parent is None:
-        return rows_of_list(selected) if row_text is None else _gathered(rows_of_list([*parts.names, SORT_KEY, ROW_KEY]), row_text, parts)
+        return (
+            rows_of_list(selected)
+            if row_text is None
+            else _gathered(rows_of_list([*parts.names, SORT_KEY, ROW_KEY]), row_text, parts, viewer)
+        )
     parents = bindparam(_PARENTS, type_=ARRAY(Uuid))
     if row_text is None:
         return under_parents(lambda parent: rows_of(viewer, parent), parents, sort, page_slice, selected)
     parent_rows = unnested(parents)
-    page = _gathered(rows_of(viewer, parent_rows.c.parent).correlate(parent_rows), row_text, parts).lateral("gathered")
+    page = _gathered(rows_of(viewer, parent_rows.c.parent).correlate(parent_rows), row_text, parts, viewer).lateral("gathered")
     return select(*page.c).select_from(parent_rows.join(page, true())).order_by(parent_rows.c.position)
 
 
-def _gathered(rows: Rows, row_text: RowText, parts: PageParts) -> Rows:
+def _gathered(rows: Rows, row_text: RowText, parts: PageParts, viewer: Viewer) -> Rows:
     """The arrays of the texts of a page and, if there are cursors, of its sort values and keys; of a page without rows they are NULL.
 
     An aggregate takes the rows of a subquery in their order.
     """
     page = rows.subquery("page")
-    arrays = [text_of(row_text, page.c), *((page.c[SORT_KEY], page.c[ROW_KEY]) if parts.cursors else ())]
+    arrays = [row_text.sql(page, viewer), *((page.c[SORT_KEY], page.c[ROW_KEY]) if parts.cursors else ())]
     return select(*(func.array_agg(value).label(f"values_{position}") for position, value in enumerate(arrays))).select_from(page)
 
 

@@ -6,12 +6,15 @@ the encoder has its own way with it, the text of the row is NULL, and the rows h
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from functools import reduce
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
-from sqlalchemy import BigInteger, ColumnElement, Text, and_, case, cast, func, literal_column, or_, type_coerce
+from sqlalchemy import BigInteger, ColumnElement, FromClause, Text, and_, case, cast, func, literal_column, or_, type_coerce
+
+from db.core.viewer import Viewer
 
 _LARGEST: Final = 10**15  # numbers from here on, and those below `_SMALLEST`, PostgreSQL and the encoder write with different exponents
 _SMALLEST: Final = 10**-4
@@ -38,39 +41,81 @@ class TextColumn:
     is_nullable: bool = False
 
 
-RowText: TypeAlias = tuple[str | TextColumn, ...]  # constant texts, and columns between them
+class NestedText(Protocol):
+    """What another statement writes for each row, such as a list under it. Equal ones write the same."""
+
+    @property
+    def key(self) -> str:
+        """The column of the row that leads to it."""
+        ...
+
+    def sql(self, rows: FromClause, viewer: Viewer) -> ColumnElement[str]:
+        """Its text for a row of `rows`; NULL if it cannot be written."""
+        ...
 
 
-def text_of(row_text: RowText, columns: Any) -> ColumnElement[str]:
-    """The text of a row as SQL; NULL if it cannot be written. `columns` are those of the statement by their names."""
-    parts = [_constant(part) if isinstance(part, str) else _value(part, columns[part.name]) for part in row_text]
-    return reduce(lambda text, part: text.concat(part), parts)
+TextPart: TypeAlias = str | TextColumn | NestedText
 
 
-def _constant(text: str) -> ColumnElement[str]:
+class RowText:
+    """Constant texts, and what stands between them. It is a part of the key of a prepared select, so its hash is kept."""
+
+    __slots__ = ("_hash", "names", "parts")
+
+    def __init__(self, parts: Iterable[TextPart]) -> None:
+        joined: list[TextPart] = []
+        for part in parts:
+            if joined and isinstance(part, str) and isinstance(joined[-1], str):
+                joined[-1] += part
+            else:
+                joined.append(part)
+        self.parts = tuple(joined)
+        self.names = tuple(
+            sorted({part.name if isinstance(part, TextColumn) else part.key for part in joined if not isinstance(part, str)})
+        )
+        self._hash = hash(self.parts)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, RowText) and self.parts == other.parts)
+
+    def sql(self, rows: FromClause, viewer: Viewer) -> ColumnElement[str]:
+        """The text of a row of `rows`; NULL if it cannot be written."""
+        return reduce(lambda text, part: text.concat(part), [_part(part, rows, viewer) for part in self.parts])
+
+
+def _part(part: TextPart, rows: FromClause, viewer: Viewer) -> ColumnElement[str]:
+    if isinstance(part, str):
+        return constant(part)
+    return _value(part, rows.c[part.name]) if isinstance(part, TextColumn) else part.sql(rows, viewer)
+
+
+def constant(text: str) -> ColumnElement[str]:
     """A text of names of the schema and of a document, which is no parameter: it is a part of what is prepared."""
     return literal_column("'" + text.replace("'", "''") + "'", Text)
 
 
 def _value(part: TextColumn, column: ColumnElement[Any]) -> ColumnElement[str]:
     value = _encoded(part, column)
-    return case((column.is_(None), _constant("null")), else_=value) if part.is_nullable else value
+    return case((column.is_(None), constant("null")), else_=value) if part.is_nullable else value
 
 
 def _encoded(part: TextColumn, column: ColumnElement[Any]) -> ColumnElement[str]:
     match part.encoding:
         case None:
-            names: Any = [(_constant(stored), _constant(name)) for stored, name in part.members]
+            names: Any = [(constant(stored), constant(name)) for stored, name in part.members]
             return case(*names, value=type_coerce(column, Text))
         case Encoding.HEX:
-            return func.encode(func.uuid_send(column), _constant("hex"), type_=Text)
+            return func.encode(func.uuid_send(column), constant("hex"), type_=Text)
         case Encoding.TEXT:
             return cast(func.to_json(type_coerce(column, Text)), Text)
         case Encoding.INTEGER | Encoding.BOOLEAN:
             return cast(column, Text)
         case Encoding.TIME:
-            in_utc = func.timezone(_constant("UTC"), column)
-            return func.to_char(in_utc, _constant('\\"YYYY-MM-DD"T"HH24:MI:SS.US"Z"\\"'), type_=Text)
+            in_utc = func.timezone(constant("UTC"), column)
+            return func.to_char(in_utc, constant('\\"YYYY-MM-DD"T"HH24:MI:SS.US"Z"\\"'), type_=Text)
         case Encoding.FLOAT:
             return _float(column)
 
@@ -80,4 +125,4 @@ def _float(column: ColumnElement[Any]) -> ColumnElement[str]:
     size = func.abs(column)
     is_whole = and_(column == func.trunc(column), size < _LARGEST, or_(column != 0, cast(column, Text) == "0"))
     is_fraction = and_(column != func.trunc(column), size >= _SMALLEST, size < _LARGEST)
-    return case((is_whole, cast(cast(column, BigInteger), Text).concat(_constant(".0"))), (is_fraction, cast(column, Text)))
+    return case((is_whole, cast(cast(column, BigInteger), Text).concat(constant(".0"))), (is_fraction, cast(column, Text)))

@@ -32,6 +32,9 @@ _METRIC = bindparam("metric_order", type_=Text)
 class Leaderboard(Listing):
     """A listing of runs that can be ordered by a metric."""
 
+    def is_ordered_by_column(self, order: Any) -> bool:
+        return not isinstance(order, MetricOrder)
+
     async def record_pages(
         self,
         database: Database,
@@ -56,6 +59,7 @@ class Leaderboard(Listing):
         criteria: Criteria | None,
         order: Any,
         row_text: RowText,
+        text_arguments: Mapping[str, Any],
         *,
         cursors: bool,
         ends: bool,
@@ -63,7 +67,9 @@ class Leaderboard(Listing):
         """Pages of two parts are joined from records."""
         if isinstance(order, MetricOrder):
             return None
-        return await super().text_pages(database, viewer, parents, page_slice, criteria, order, row_text, cursors=cursors, ends=ends)
+        return await super().text_pages(
+            database, viewer, parents, page_slice, criteria, order, row_text, text_arguments, cursors=cursors, ends=ends
+        )
 
     async def pages(
         self,

@@ -87,4 +87,11 @@ def injected_faults(monkeypatch: pytest.MonkeyPatch) -> Generator[Faults]:
     ):
         for name in names:
             wrap(owner, name, by_key=False)
+    text_pages = Listing.text_pages
+
+    async def texts_or_none(self: Listing, *arguments: Any, **options: Any) -> Any:
+        # A statement that has several batches would not meet their faults one by one. As after a failure, the page is read as records.
+        return await text_pages(self, *arguments, **options) if faults.salt is None else None
+
+    monkeypatch.setattr(Listing, "text_pages", texts_or_none)
     yield faults

@@ -130,7 +130,7 @@ def unmerged_selections(patch: pytest.MonkeyPatch) -> None:
 
 def raw_members(patch: pytest.MonkeyPatch) -> None:
     """Enums are written as they are stored."""
-    patch.setattr(leaves, "_member_names", lambda _type, members, *, is_non_null: {None: None, **{stored: stored for stored in members}})
+    patch.setattr(leaves, "member_names", lambda _type, members, *, is_non_null: {None: None, **{stored: stored for stored in members}})
 
 
 def short_times(patch: pytest.MonkeyPatch) -> None:
@@ -192,8 +192,8 @@ def texts_of_neighbours(patch: pytest.MonkeyPatch) -> None:
     """Each parent gets the page of the next."""
     original = pages.PagedStep._read_texts
 
-    async def read_texts(self: Any, run: Run, parents: list[Any], request: PageRequest) -> Any:
-        return await original(self, run, [*parents[1:], *parents[:1]], request)
+    async def read_texts(self: Any, run: Run, parents: list[Any], *rest: Any) -> Any:
+        return await original(self, run, [*parents[1:], *parents[:1]], *rest)
 
     patch.setattr(pages.PagedStep, "_read_texts", read_texts)
 

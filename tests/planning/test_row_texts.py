@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from sqlalchemy import ARRAY, BigInteger, Boolean, DateTime, Double, Text, bindparam, column, func, select, text
 
-from db.core.row_text import Encoding, TextColumn, text_of
+from db.core.row_text import Encoding, RowText, TextColumn
+from db.core.viewer import SYSTEM
 from db.core.work import Database
 from graph.core.scalars import encode_json
 from tests.client import Client
@@ -36,7 +37,7 @@ async def written(database: Database, type_: Any, encoding: Encoding, values: li
     """The text of each value, as PostgreSQL writes it."""
     rows = func.unnest(bindparam("values", values, type_=ARRAY(type_))).table_valued(column("value", type_), with_ordinality="position")
     rows = rows.render_derived()
-    statement = select(text_of((TextColumn("value", encoding),), rows.c)).order_by(rows.c.position)
+    statement = select(RowText([TextColumn("value", encoding)]).sql(rows, SYSTEM)).order_by(rows.c.position)
     return [row[0] for row in await database.rows(statement)]
 
 

@@ -8,13 +8,17 @@ from typing import Any
 
 from graphql import is_object_type
 
-from db.core.batch import RecordBatch, RowsByParent
+from db.core.batch import RecordBatch, RowsByKey, RowsByParent
+from db.core.nested_text import NestedObject
+from db.core.row_text import TextPart
 from graph.core.edges import EdgeField, Lookup, Many, One
+from graph.core.ids import column_of
 from graph.core.loading import MAX_KEYS
 from graph.core.permissions import require_scope
 from graph.execution.planning.completion import complete
 from graph.execution.planning.failures import Failure, Shape
 from graph.execution.planning.fields import Field, Run, Selection
+from graph.execution.planning.row_texts import NestedEdge
 from graph.execution.planning.selections import Level
 
 
@@ -27,7 +31,7 @@ class Target:
         self.selection = selection
         names = selection.columns(edge.node_type, source.columns) if selection is not None and hasattr(source, "columns") else None
         self.names = None if names is None else tuple(sorted(names))
-        self.row_text = None if names is None or selection is None else selection.row_text(edge.node_type, source.columns)
+        self.template = None if names is None or selection is None else selection.text_template(edge.node_type, source.columns)
         self._source = source
 
     async def complete_records(self, run: Run, records: Sequence[Any], names: tuple[str, ...]) -> list[Any]:
@@ -54,6 +58,7 @@ class EdgeStep(ABC):
     """Base of the steps: `_values` returns the completed values of all objects of a level."""
 
     needs_instances = False
+    is_text = False
 
     def __init__(self, field: Field, edge: EdgeField, attribute: str | None) -> None:
         self.field = field
@@ -77,6 +82,10 @@ class EdgeStep(ABC):
     @abstractmethod
     def reads(self) -> str: ...
 
+    @property
+    def written_steps(self) -> Sequence[NestedEdge]:
+        return ()
+
     @abstractmethod
     async def _values(self, run: Run, level: Level) -> Sequence[Any]: ...
 
@@ -90,9 +99,29 @@ class OneStep(EdgeStep):
         self._batch = declaration.batch
         self._target = Target(field, edge, self._batch if isinstance(self._batch, RecordBatch) else None, selection)
 
+        self.is_text = isinstance(self._batch, RowsByKey) and self._target.template is not None and edge.scope is None
+
     @property
     def reads(self) -> str:
         return f"a row by {_name(self._batch)}"
+
+    @property
+    def written_steps(self) -> Sequence[NestedEdge]:
+        return () if self._target.template is None else self._target.template.edges
+
+    @property
+    def has_fixed_text(self) -> bool:
+        return self._target.template is not None and self._target.template.has_fixed_text
+
+    def text_parts(self, run: Run, arguments: dict[str, Any]) -> Sequence[TextPart] | None:
+        """The object as a part of its parent's text; see `NestedEdge`."""
+        assert isinstance(self._batch, RowsByKey)
+        assert self._target.template is not None
+        assert self.attribute is not None
+        row_text = self._target.template.nested_text(run, arguments)
+        if row_text is None:
+            return None
+        return [NestedObject(self._batch, column_of(self.attribute), row_text, is_nullable=not self.field.is_non_null)]
 
     async def _values(self, run: Run, level: Level) -> Sequence[Any]:
         return await self._load(run, self._keys(run, level))
@@ -147,6 +176,7 @@ class LookupStep(OneStep):
     def __init__(self, field: Field, edge: EdgeField, declaration: Lookup) -> None:
         super().__init__(field, edge, One(declaration.batch, ""))
         self.attribute = None
+        self.is_text = False
         self._declaration = declaration
 
     def _keys(self, run: Run, level: Level) -> Sequence[Any]:

@@ -74,6 +74,28 @@ class Run:
         return self.fail(TypeError(f"Cannot return null for non-nullable field {field.parent_type}.{field.field_name}."), field)
 
 
+class Template(Protocol):
+    """The text of the objects of a selection, which PostgreSQL writes; see `graph.execution.planning.row_texts`."""
+
+    @property
+    def edges(self) -> Sequence[Any]:
+        """The steps that are written with it."""
+        ...
+
+    @property
+    def has_fixed_text(self) -> bool:
+        """Whether it is the same in every run."""
+        ...
+
+    def text(self, run: Run) -> tuple[RowText, Mapping[str, Any]] | None:
+        """The text with the values of its parameters; None if it has none with the arguments of this run."""
+        ...
+
+    def nested_text(self, run: Run, arguments: dict[str, Any]) -> RowText | None:
+        """The same as a part of another text, with its parameters added to `arguments`."""
+        ...
+
+
 class Selection(Protocol):
     """The selection on one object type."""
 
@@ -88,8 +110,8 @@ class Selection(Protocol):
         """The columns that the selection needs of records; None if it needs instances, or what is not a column."""
         ...
 
-    def row_text(self, node_type: Any, columns: Mapping[str, RecordColumn]) -> RowText | None:
-        """The text of an object, if PostgreSQL can write it."""
+    def text_template(self, node_type: Any, columns: Mapping[str, RecordColumn]) -> Template | None:
+        """The text of an object, if PostgreSQL can write it with all that is below it."""
         ...
 
     async def complete_instances(self, run: Run, instances: Sequence[Any]) -> list[dict[str, Any]]:

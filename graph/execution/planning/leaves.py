@@ -10,14 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-import orjson
-from graphql import GraphQLBoolean, GraphQLEnumType, GraphQLFloat, GraphQLID, GraphQLInt, GraphQLString, Undefined
+from graphql import GraphQLBoolean, GraphQLEnumType, GraphQLID, GraphQLInt, GraphQLString, Undefined
 from graphql.execution import Executor
 
 from db.core.prepared import RecordColumn
-from db.core.row_text import Encoding, RowText, TextColumn
 from graph.core.ids import Node, column_of
-from graph.core.scalars import is_encoded_alike, is_integer
+from graph.core.scalars import is_encoded_alike
 
 if TYPE_CHECKING:
     from graph.execution.planning.fields import Field, Run
@@ -127,7 +125,7 @@ def _leaf_code(field: Field, access: Access, constants: dict[str, Any]) -> str:
     name = f"f{len(constants)}"
     if column is not None:
         if column.members is not None and isinstance(type_, GraphQLEnumType):
-            constants[name] = _member_names(type_, column.members, is_non_null=is_non_null)
+            constants[name] = member_names(type_, column.members, is_non_null=is_non_null)
             return f"{name}[{code}]"
         if (column.kind is str and is_text) or (column.kind is int and type_ is GraphQLInt):
             return f"({code} or require({code}))" if is_non_null else code
@@ -139,7 +137,7 @@ def _leaf_code(field: Field, access: Access, constants: dict[str, Any]) -> str:
     return f"(v if type(v := {code}) is str else {name}(v))" if column is None and is_text else f"{name}({code})"
 
 
-def _member_names(type_: Any, members: Mapping[str, Any], *, is_non_null: bool) -> dict[str | None, str | None]:
+def member_names(type_: Any, members: Mapping[str, Any], *, is_non_null: bool) -> dict[str | None, str | None]:
     """Return the name in the schema for each stored value."""
     names: dict[str | None, str | None] = {} if is_non_null else {None: None}
     for stored, member in members.items():
@@ -148,61 +146,6 @@ def _member_names(type_: Any, members: Mapping[str, Any], *, is_non_null: bool) 
         except Exception:  # noqa: BLE001, S112 - it has no name, and a row that holds it gets graphql-core's error
             continue
     return names
-
-
-def row_text(entries: Mapping[str, Field | str | None], columns: Mapping[str, RecordColumn], node_type: type[Node]) -> RowText | None:
-    """The text of an object with these leaf fields and constants, for PostgreSQL to write; None if one needs a writer of ours, or all are
-    constants."""
-    parts: list[str | TextColumn] = []
-    separator = "{"
-    for name, entry in entries.items():
-        parts.append(f"{separator}{orjson.dumps(name).decode()}:")
-        separator = ","
-        if entry is None or (not isinstance(entry, str) and entry.getter is not None):
-            return None
-        if isinstance(entry, str):
-            parts.append(orjson.dumps(entry).decode())
-            continue
-        attribute = entry.strawberry_field.python_name
-        column = columns.get(column_of(attribute))
-        if column is None:
-            return None
-        if attribute == "id" and column.encoding is Encoding.HEX:
-            parts += [f'"{node_type.prefix}_', TextColumn("id", Encoding.HEX), '"']
-            continue
-        text_column = _text_column(entry, column_of(attribute), column)
-        if text_column is None:
-            return None
-        parts.append(text_column)
-    return _joined([*parts, "}"]) if any(isinstance(part, TextColumn) for part in parts) else None
-
-
-def _text_column(field: Field, name: str, column: RecordColumn) -> TextColumn | None:
-    type_, is_nullable = field.named_type, not field.is_non_null
-    if column.members is not None:
-        if not isinstance(type_, GraphQLEnumType):
-            return None
-        names = _member_names(type_, column.members, is_non_null=True)
-        return TextColumn(name, None, tuple((str(stored), orjson.dumps(value).decode()) for stored, value in names.items()), is_nullable)
-    is_written = {
-        Encoding.TEXT: type_ is GraphQLString or type_ is GraphQLID,
-        Encoding.INTEGER: type_ is GraphQLInt if column.kind is int else is_integer(type_),
-        Encoding.BOOLEAN: type_ is GraphQLBoolean,
-        Encoding.FLOAT: type_ is GraphQLFloat,
-        Encoding.TIME: is_encoded_alike(type_),
-    }
-    return TextColumn(name, column.encoding, (), is_nullable) if column.encoding is not None and is_written.get(column.encoding) else None
-
-
-def _joined(parts: Sequence[str | TextColumn]) -> RowText:
-    """The parts with neighbouring texts as one."""
-    joined: list[str | TextColumn] = []
-    for part in parts:
-        if joined and isinstance(part, str) and isinstance(joined[-1], str):
-            joined[-1] += part
-        else:
-            joined.append(part)
-    return tuple(joined)
 
 
 def compile_plain_writer(entries: Mapping[str, Field | str | None], access: Access) -> Callable[[Sequence[Any]], list[dict[str, Any]]]:

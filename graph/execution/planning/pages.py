@@ -11,9 +11,12 @@ import orjson
 from graphql import GraphQLObjectType
 
 from db.core.listing import Listing
+from db.core.nested_text import NestedCount, NestedList
 from db.core.page import Page
 from db.core.record_page import PageParts
+from db.core.row_text import RowText, TextPart
 from graph.core.edges import EdgeField, Paged, PageRequest
+from graph.core.ids import column_of
 from graph.core.loading import MAX_KEYS
 from graph.core.paging import PageInfo
 from graph.execution.planning.completion import complete
@@ -21,6 +24,7 @@ from graph.execution.planning.edges import EdgeStep, Target, read_keys
 from graph.execution.planning.failures import Failure, FieldShape, Shape, merge_shapes
 from graph.execution.planning.fields import Field, Run
 from graph.execution.planning.leaves import complete_leaf
+from graph.execution.planning.row_texts import NestedEdge, quote
 from graph.execution.planning.selections import Level
 
 Entries = Mapping[str, Field | str]  # the fields of a connection or of an edge; texts are `__typename`
@@ -105,8 +109,65 @@ class PagedStep(EdgeStep):
         self._is_recorded = all(target.names is not None for target in targets)  # else the selection needs instances
         self._parts = self._page_parts(targets)
         # If PostgreSQL can write the objects of the page. Of several selections of edges each has its own objects.
-        self._row_text = targets[0].row_text if len(targets) == len(self._edges) == 1 else None
+        self._template = targets[0].template if len(targets) == len(self._edges) == 1 else None
+        self._edge_template = _edge_template(self._edges[0].entries) if self._template is not None else ""
+        self.is_text = self._is_nested_text()
         self._fixed_request: PageRequest | None = None
+
+    def _is_nested_text(self) -> bool:
+        """Whether the connection can be written into the text of its parent: it has nothing but edges of nodes and the count."""
+        is_plain = self._template is not None and self._edge_template.count("%s") == 1
+        entries = {entry.strawberry_field.python_name for entry in self._entries.values() if isinstance(entry, Field)}
+        return (
+            entries <= {"edges", "total_count"}
+            and (is_plain or (entries == {"total_count"} and not self._edges))
+            and self._listing.parent is not None
+            and self.attribute is not None
+            and self.edge.scope is None
+        )
+
+    @property
+    def written_steps(self) -> Sequence[NestedEdge]:
+        return () if self._template is None else self._template.edges
+
+    @property
+    def has_fixed_text(self) -> bool:
+        return self.field.has_fixed_arguments and (self._template is None or self._template.has_fixed_text)
+
+    def text_parts(self, run: Run, arguments: dict[str, Any]) -> Sequence[TextPart] | None:
+        """The connection as a part of its parent's text; see `NestedEdge`. Pages from a cursor on, or from the end, have none."""
+        assert self.attribute is not None
+        try:
+            request = self._request(run)
+        except Exception:  # noqa: BLE001 - it will be the error of the field
+            return None
+        page_slice = request.page_slice
+        is_first = page_slice.after is None and page_slice.before is None and not page_slice.backward
+        if not is_first or not self._listing.is_ordered_by_column(request.order):
+            return None
+        key = column_of(self.attribute)
+        edges: TextPart | None = None
+        if self._template is not None:
+            limit = f"limit_{len(arguments)}"
+            arguments[limit] = page_slice.size
+            row_text = self._template.nested_text(run, arguments)
+            if row_text is None:
+                return None
+            before, after = self._edge_template.split("%s")
+            edges = NestedList(self._listing, request.criteria, request.order, key, limit, row_text, before, after)
+        parts: list[TextPart] = []
+        separator = "{"
+        for name, entry in self._entries.items():
+            parts.append(f"{separator}{quote(name)}:")
+            separator = ","
+            if isinstance(entry, str):
+                parts.append(quote(entry))
+            elif entry.strawberry_field.python_name == "total_count":
+                parts.append(NestedCount(self._listing, request.criteria, key))
+            else:
+                assert edges is not None
+                parts.append(edges)
+        return [*parts, "}"]
 
     def _page_parts(self, targets: Sequence[Target]) -> PageParts:
         """What the records of pages must have: for instances, all columns."""
@@ -145,11 +206,7 @@ class PagedStep(EdgeStep):
         return part if self._listing.parent is None else f"{part} by {self._listing.parent}"
 
     async def _values(self, run: Run, level: Level) -> Sequence[Any]:
-        request = self._fixed_request
-        if request is None:
-            request = self._declaration.request(self.field.python_arguments(run))
-            if self.field.has_fixed_arguments:
-                self._fixed_request = request
+        request = self._request(run)
         keys: list[Any] = [None] * len(level.sources) if self.attribute is None else level.keys(self.attribute)
         parents = list(dict.fromkeys(keys))
         pages: Pages | TextPages | Exception
@@ -166,18 +223,33 @@ class PagedStep(EdgeStep):
         by_parent = dict(zip(parents, connections, strict=True))
         return [by_parent[key] for key in keys]
 
+    def _request(self, run: Run) -> PageRequest:
+        """The page that the arguments ask for. Raises `BadUserInput`."""
+        request = self._fixed_request
+        if request is None:
+            request = self._declaration.request(self.field.python_arguments(run))
+            if self.field.has_fixed_arguments:
+                self._fixed_request = request
+        return request
+
     async def _attempt_pages(self, run: Run, parents: list[Any], request: PageRequest) -> Pages | TextPages | Exception:
         if not self._has_page:
             return Pages((), (), (), (), names=None)
-        if self._row_text is not None:
-            text_pages = await _attempt(lambda: self._read_texts(run, parents, request))
-            if text_pages is not None:
+        template = self._template
+        text = None if template is None else template.text(run)
+        if template is not None and text is not None:
+            text_pages = await _attempt(lambda: self._read_texts(run, parents, request, *text))
+            # Where the statement has more than the page, only reading one after the other shows what has failed.
+            if isinstance(text_pages, TextPages) and run.trace is not None:
+                run.trace.add_written(template.edges, sum(len(page.rows) for page in text_pages.pages))
+            if text_pages is not None and (isinstance(text_pages, TextPages) or not template.edges):
                 return text_pages
         return await _attempt(lambda: self._read_pages(run, parents, request))
 
-    async def _read_texts(self, run: Run, parents: list[Any], request: PageRequest) -> TextPages | None:
+    async def _read_texts(
+        self, run: Run, parents: list[Any], request: PageRequest, row_text: RowText, arguments: Mapping[str, Any]
+    ) -> TextPages | None:
         """Read the pages as texts; None if a row has no text, and so a value that fails or that only a writer can write."""
-        assert self._row_text is not None
         pages: list[Page] = []
         for start in range(0, len(parents), MAX_KEYS):
             chunk = await self._listing.text_pages(
@@ -187,7 +259,8 @@ class PagedStep(EdgeStep):
                 request.page_slice,
                 request.criteria,
                 request.order,
-                self._row_text,
+                row_text,
+                arguments,
                 cursors=self._parts.cursors,
                 ends=self._parts.ends,
             )
@@ -233,7 +306,11 @@ class PagedStep(EdgeStep):
                 columns.append([run.fail(pages, entry)] * len(parents))
             elif name in edges:
                 part = edges[name]
-                columns.append(_edge_texts(part, pages) if isinstance(pages, TextPages) else await self._edge_lists(run, part, pages))
+                columns.append(
+                    _edge_texts(self._edge_template, part, pages)
+                    if isinstance(pages, TextPages)
+                    else await self._edge_lists(run, part, pages)
+                )
             else:
                 columns.append(await complete(run, entry, entry.type, pages.infos()))
         return _objects(tuple(self._entries), columns, len(parents))
@@ -287,24 +364,24 @@ class PagedStep(EdgeStep):
         return instances, lengths, cursors, failures
 
 
-def _edge_texts(part: EdgesPart, pages: TextPages) -> list[Any]:
+def _edge_template(entries: Entries) -> str:
+    """The JSON of an edge with %s for each cursor and node."""
+    fields = [f"{quote(name)}:{quote(entry) if isinstance(entry, str) else '%s'}" for name, entry in entries.items()]
+    return f"{{{','.join(fields)}}}"  # names have no per cent sign
+
+
+def _edge_texts(template: str, part: EdgesPart, pages: TextPages) -> list[Any]:
     """Return the list of edges of each page as JSON."""
-    fields = [f"{_quote(name)}:{_quote(entry) if isinstance(entry, str) else '%s'}" for name, entry in part.entries.items()]
-    edge = f"{{{','.join(fields)}}}"  # names are no texts with a per cent sign
-    if edge.count("%s") == 1:
-        before, after = edge.split("%s")
+    if template.count("%s") == 1:
+        before, after = template.split("%s")
         separator = f"{after},{before}"
         return [orjson.Fragment(f"[{before}{separator.join(page.rows)}{after}]" if page.rows else "[]") for page in pages.pages]
     lists: list[Any] = []
     for page in pages.pages:
         cursors = [f'"{cursor}"' for cursor in page.cursors]
         values = [page.rows if name in part.nodes else cursors for name, entry in part.entries.items() if not isinstance(entry, str)]
-        lists.append(orjson.Fragment(f"[{','.join([edge % row for row in zip(*values, strict=True)])}]"))
+        lists.append(orjson.Fragment(f"[{','.join([template % row for row in zip(*values, strict=True)])}]"))
     return lists
-
-
-def _quote(text: str) -> str:
-    return orjson.dumps(text).decode()
 
 
 def _objects(names: tuple[str, ...], columns: Sequence[Sequence[Any]], count: int) -> list[dict[str, Any]]:

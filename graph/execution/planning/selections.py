@@ -10,11 +10,11 @@ from typing import Any, Protocol
 from graphql import GraphQLObjectType
 
 from db.core.prepared import RecordColumn
-from db.core.row_text import RowText
 from graph.core.ids import Node, column_of
 from graph.execution.planning.failures import FieldShape, Shape
 from graph.execution.planning.fields import Field, Run, Selection
-from graph.execution.planning.leaves import INSTANCES, Access, RecordAccess, Writer, compile_writer, row_text
+from graph.execution.planning.leaves import INSTANCES, Access, RecordAccess, Writer, compile_writer
+from graph.execution.planning.row_texts import NestedEdge, TextTemplate, text_template
 
 SLICE = 500  # objects that are written before other requests of the process have their turn
 
@@ -57,6 +57,14 @@ class Step(Protocol):
 
     @property
     def reads(self) -> str: ...
+
+    @property
+    def written_steps(self) -> Sequence[NestedEdge]: ...
+
+    @property
+    def is_text(self) -> bool:
+        """Whether PostgreSQL can write its value into the text of the objects; it is a `NestedEdge` then."""
+        ...
 
     def run(self, run: Run, level: Level) -> Coroutine[Any, Any, None]: ...
 
@@ -108,9 +116,14 @@ class ObjectSelection(Selection):
         names |= {column_of(step.attribute) for step in self.steps if step.attribute is not None}
         return names if names <= columns.keys() else None
 
-    def row_text(self, node_type: Any, columns: Mapping[str, RecordColumn]) -> RowText | None:
-        """The text of an object, if PostgreSQL can write it: it has leaf fields alone."""
-        return None if self.steps or self.columns(node_type, columns) is None else row_text(self.leaves, columns, node_type)
+    def text_template(self, node_type: Any, columns: Mapping[str, RecordColumn]) -> TextTemplate | None:
+        """The text of an object, if PostgreSQL can write it with all that is below it."""
+        if self.columns(node_type, columns) is None:
+            return None
+        steps: dict[str, Any] = {step.field.name: step for step in self.steps}
+        if not all(step.is_text for step in steps.values()):
+            return None
+        return text_template(self.leaves, steps, columns, node_type)
 
     async def complete_instances(self, run: Run, instances: Sequence[Any]) -> list[dict[str, Any]]:
         """Return the objects of instances of the type."""

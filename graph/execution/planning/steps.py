@@ -16,6 +16,8 @@ class _InstanceStep(ABC):
 
     attribute = None
     needs_instances = True
+    is_text = False
+    written_steps = ()
     reads: str
 
     def __init__(self, field: Field) -> None:

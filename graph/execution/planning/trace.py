@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Generator
+from collections.abc import Coroutine, Generator, Sequence
 from contextvars import ContextVar
 from time import perf_counter
 from typing import Any, Protocol
@@ -25,15 +25,25 @@ class TracedStep(Protocol):
     @property
     def reads(self) -> str: ...
 
+    @property
+    def written_steps(self) -> Sequence[TracedStep]:
+        """The steps below it that PostgreSQL can write together with its values."""
+        ...
+
 
 class StepTrace:
     """What one run of a step did for the objects of its level, without the steps below it. Seconds of its own are those in which it ran
-    in this process, so they contain no time in which it waited."""
+    in this process, so they contain no time in which it waited.
 
-    __slots__ = ("database_seconds", "objects", "own_seconds", "rows", "seconds", "statements", "step", "steps")
+    `is_in_statement`: it did not run, because PostgreSQL wrote its values in the statement of the step above. For how many objects is known
+    only right below that one.
+    """
 
-    def __init__(self, step: TracedStep | None, objects: int) -> None:
+    __slots__ = ("database_seconds", "is_in_statement", "objects", "own_seconds", "rows", "seconds", "statements", "step", "steps")
+
+    def __init__(self, step: TracedStep | None, objects: int | None, *, is_in_statement: bool = False) -> None:
         self.step = step
+        self.is_in_statement = is_in_statement
         self.objects = objects
         self.steps: list[StepTrace] = []
         self.statements = self.rows = 0
@@ -45,7 +55,7 @@ class StepTrace:
         return {
             "name": field.name,
             "edge": f"{field.parent_type}.{field.field_name}",
-            "reads": self.step.reads,
+            "reads": f"{self.step.reads}, in the statement above" if self.is_in_statement else self.step.reads,
             "objects": self.objects,
             "statements": self.statements,
             "rows": self.rows,
@@ -81,6 +91,16 @@ class ExecutionTrace:
         trace.statements += 1
         trace.rows += rows
         trace.database_seconds += seconds
+
+    def add_written(self, steps: Sequence[TracedStep], objects: int) -> None:
+        """Show the steps whose values PostgreSQL wrote for `objects` in the statement of the step that the present task runs."""
+        self._add_written(_current.get(self._root), steps, objects)
+
+    def _add_written(self, above: StepTrace, steps: Sequence[TracedStep], objects: int | None) -> None:
+        for step in steps:
+            trace = StepTrace(step, objects, is_in_statement=True)
+            above.steps.append(trace)
+            self._add_written(trace, step.written_steps, None)
 
     def report(self) -> dict[str, Any]:
         """The trace as it is shown to clients. Each time is in milliseconds."""

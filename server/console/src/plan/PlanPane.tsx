@@ -68,7 +68,7 @@ function Row({ of: step }: { of: Step }) {
       <b title={step.edge}>{step.name}</b>
       <span>
         {step.reads}
-        {step.objects > 1 && ` for ${step.objects} objects`}
+        {(step.objects ?? 0) > 1 && ` for ${step.objects} objects`}
       </span>
       <Measured of={step} />
     </span>

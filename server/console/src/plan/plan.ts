@@ -3,7 +3,7 @@ import { Cell } from "../store";
 import type { Operation, Result } from "../transport";
 
 export type Figures = { statements: number; rows: number; milliseconds: number; databaseMilliseconds: number; ownMilliseconds: number; steps: Step[] };
-export type Step = Figures & { name: string; edge: string; reads: string; objects: number };
+export type Step = Figures & { name: string; edge: string; reads: string; objects: number | null };
 export type Plan = Figures & { unplanned?: string };
 /** The tab that it belongs to is null until the pane has seen it; the plan is null where the API showed none. */
 export type Shown = { tab: string | null; plan: Plan | null };
