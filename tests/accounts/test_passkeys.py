@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
+from uuid import UUID
 
 import pytest
-from sqlalchemy import func, select, text, update
+from sqlalchemy import func, insert, select, text, update
 
 from db.core.viewer import SYSTEM
 from db.core.work import Database
 from db.services.accounts.passkeys import MAX_PASSKEYS
-from db.tables import User, UserSession
+from db.tables import OAuthIdentity, User, UserSession
 from db.tables.passkeys import Passkey
 from tests.accounts.authenticator import Clock, SignIn, add_factor, history, mails, types
 from tests.accounts.authenticator import challenge as password_challenge
 from tests.accounts.passkey_device import (
     BEGIN,
+    BEGIN_LOGIN,
     FINISH,
     PASSKEYS,
     PRESENT,
@@ -30,7 +34,7 @@ from tests.accounts.passkey_device import (
     finish_login,
     sign_in_with,
 )
-from tests.client import Client
+from tests.client import PASSWORD, Client
 from tests.server.test_users_command import username
 
 
@@ -186,6 +190,36 @@ async def test_the_last_way_in_stays(session: Client, ada: Client, device: Devic
     assert types(answers) == ["RemovePasskeyPayload", "WrongState"]
     assert [answer["state"] for answer in answers if "state" in answer] == ["LAST_WAY_IN"]
     assert len((await ada.one(PASSKEYS))["passkeys"]) == 1
+
+
+async def test_an_identity_and_a_passkey_are_each_a_way_in(session: Client, ada: Client, device: Device, database: Database) -> None:
+    passkey = await add_passkey(session, device)
+    owner = UUID((await ada.one("{ viewer { id } }"))["id"].removeprefix("user_"))
+    async with database.work(SYSTEM) as work:
+        await work.run(update(User).where(User.username == "ada").values(password_hash=None))
+        await work.run(insert(OAuthIdentity).values(user_id=owner, provider="one", issuer="https://one.example.org", subject="7"))
+    assert (await session.one(REMOVE, id=passkey["id"]))["state"] == "LAST_WAY_IN", "the provider is not one of the settings"
+    unlink = 'mutation { unlinkOAuthIdentity(input: {provider: "one"}) { __typename } }'
+    assert await session.one(unlink) == {"__typename": "UnlinkOAuthIdentityPayload"}
+
+
+async def test_a_passkey_restores_no_account(session: Client, anonymous: Client, device: Device, clock: Clock) -> None:
+    await add_passkey(session, device)
+    await add_factor(session, clock)
+    signed = device.get(await begin_login(anonymous))
+    delete = f'mutation {{ deleteAccount(input: {{password: "{PASSWORD}"}}) {{ __typename }} }}'
+    assert types([await session.one(delete)]) == ["DeleteAccountPayload"]
+    restore = f'mutation {{ restoreAccount(input: {{login: "ada", password: "{PASSWORD}"}}) {{ __typename ... on TotpRequired {{ challenge methods }} }} }}'
+    required = await anonymous.one(restore)
+    assert required["methods"] == ["TOTP", "BACKUP_CODE"]
+    for given in ({}, {"challenge": required["challenge"]}):
+        assert types([await finish_login(anonymous, signed, **given)]) == ["InvalidInput" if given else "InvalidCredentials"]
+    assert types([await anonymous.one(BEGIN_LOGIN, input={"challenge": required["challenge"]})]) == ["InvalidInput"]
+
+
+def test_a_start_does_not_load_what_verifies_passkeys() -> None:
+    code = "import sys, server.app; server.app.create_app(); print('webauthn' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.splitlines()[-1] == "False"
 
 
 async def test_a_device_that_does_not_count_signs_in_again_and_again(
