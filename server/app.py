@@ -29,6 +29,7 @@ from db.services.accounts import (
     Restorations,
     SecondFactors,
     SignIns,
+    TeamInvitations,
 )
 from db.services.accounts.passwords import HashingThreads
 from db.settings import state_settings
@@ -91,6 +92,7 @@ def create_app(settings: ServerSettings | None = None, spans: Spans | None = Non
             app.state.sign_ins = SignIns(database, attempts, hashing_threads, state)
             app.state.password_changes = PasswordChanges(database, attempts, hashing_threads, state)
             app.state.registrations = Registrations(database, attempts, hashing_threads, state)
+            app.state.team_invitations = TeamInvitations(database, attempts, state)
             app.state.email_changes = EmailChanges(database, attempts, hashing_threads)
             app.state.second_factors = SecondFactors(database, attempts, hashing_threads, state)
             app.state.provider_sign_ins = ProviderSignIns(database, attempts, app.state.sign_ins, state)

@@ -253,6 +253,7 @@ class GraphQLView(GraphQL[RequestServices, None]):
             sign_ins=state.sign_ins,
             password_changes=state.password_changes,
             registrations=state.registrations,
+            team_invitations=state.team_invitations,
             email_changes=state.email_changes,
             second_factors=state.second_factors,
             sign_in_providers=tuple(self.settings.sign_in_providers),

@@ -23,11 +23,13 @@ from sqlalchemy import (
     and_,
     any_,
     bindparam,
+    column,
     false,
     inspect,
     literal_column,
     or_,
     select,
+    table,
     true,
 )
 from sqlalchemy.sql import visitors
@@ -64,6 +66,26 @@ class Owned:
 
     def condition(self, rows: FromClause, viewer: Viewer) -> ColumnElement[bool]:
         return true() if viewer.sees_all else is_one_of_accounts(rows.c[self.column], viewer)
+
+
+_MEMBERSHIPS = table("memberships", column("team_id", Uuid), column("user_id", Uuid), column("role"))
+
+
+@dataclass(frozen=True, slots=True)
+class Administered(Owned):
+    """A row belongs to the account in `column`; of a team, its ADMINs alone see it. Their role is read with the rows, not with the viewer."""
+
+    def condition(self, rows: FromClause, viewer: Viewer) -> ColumnElement[bool]:
+        if viewer.sees_all:
+            return true()
+        owner = rows.c[self.column]
+        is_admin = (
+            _MEMBERSHIPS.c.team_id == owner,
+            _MEMBERSHIPS.c.user_id == viewer.id,
+            _MEMBERSHIPS.c.role == literal_column("'admin'"),
+        )
+        administers = select(1).select_from(_MEMBERSHIPS).where(*is_admin).correlate(rows).exists()
+        return and_(is_one_of_accounts(owner, viewer), or_(owner == viewer.id, administers))
 
 
 @dataclass(frozen=True, slots=True)

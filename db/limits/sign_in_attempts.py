@@ -37,6 +37,7 @@ PASSKEY_CHALLENGES = Limit(60, 300)  # that one network asks for; a person who c
 MAILS_PER_NETWORK = Limit(20, 3600)
 MAILS_PER_ADDRESS = Limit(3, 3600)
 MAILS_PER_ADDRESS_AND_DAY = Limit(10, 86_400)
+INVITATIONS_PER_USER = Limit(20, 3600)
 LINKS_PER_NETWORK = Limit(20, 300)
 FLOWS_PER_NETWORK = Limit(30, 300)  # sign-ins by providers that do not come back
 REDIS_TIMEOUT = 1.0  # seconds; a sign-in can wait longer than a read, and each process alone would grant attempts of its own
@@ -117,6 +118,13 @@ class SignInAttempts:
         wait = await self._mail_wait(kind, email)
         if wait is not None:
             raise TooManyAttempts(wait)
+
+    async def take_invitation(self, user_id: UUID) -> None:
+        """Take an invitation that a user sends, to whomever. Raises `TooManyAttempts`."""
+        limit = INVITATIONS_PER_USER
+        result = await self._buckets.take(f"mail:invitations:{user_id.hex}", 1, limit.attempts, limit.seconds)
+        if not result.ok:
+            raise TooManyAttempts(result.retry_in)
 
     async def take_link(self, address: str | None) -> None:
         """Take an attempt of a client's network to use a token of a mail. Raises `TooManyAttempts`."""

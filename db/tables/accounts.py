@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.core.base import Table, bigint_column, enum_column, filter_index, now_column, uuid_primary_key
-from db.core.policy import Internal, Owned, Personal
+from db.core.policy import Administered, Internal, Owned, Personal
 from db.core.viewer import AccountKind, ApiScope, UserRole, UserTier
 
 _ALL_SCOPES = f"ARRAY[{', '.join(repr(scope.value) for scope in ApiScope)}]"
@@ -314,15 +314,16 @@ class AccountToken(Table, policy=Internal("A token proves that its mail was rece
     used_at: Mapped[datetime | None]
 
 
-class Invitation(Table, policy=Personal("invited_by_id")):
-    """An invitation to register, which an admin sent to one address. It is used at most once, and only while its sender is an admin.
+class Invitation(Table, policy=Administered("owner_id")):
+    """An invitation, sent to one address, which is used at most once: to register, by an admin, or to be in a team, by an ADMIN of that.
 
-    The secret of its token is derived from the id, see `db.services.account_tokens`.
+    `owner_id` is the team, or of an invitation to register its sender. It is void while its sender may not send such a one. The secret of its
+    token is derived from the id, see `db.services.account_tokens`.
     """
 
     __tablename__ = "invitations"
     __table_args__ = (
-        filter_index("invitations", "invited_by_id"),
+        filter_index("invitations", "owner_id"),
         Index("ix_invitations_email", text("lower(email)")),
         Index("ix_invitations_expires_at", "expires_at"),
     )
@@ -330,7 +331,8 @@ class Invitation(Table, policy=Personal("invited_by_id")):
     id: Mapped[UUID] = uuid_primary_key()
     email: Mapped[str]
     role: Mapped[UserRole] = enum_column("role", UserRole)
-    invited_by_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    invited_by_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
     created_at: Mapped[datetime] = now_column()
     expires_at: Mapped[datetime]
     accepted_at: Mapped[datetime | None]

@@ -129,7 +129,22 @@ class UpdateAccountInput:
 @strawberry.input(description="Whom to invite, and what they may do.")
 class InviteMemberInput:
     email: str = strawberry.field(description="The address of who is invited. The invitation can be used with no other.")
-    role: UserRole = strawberry.field(default=UserRole.MEMBER, description="The role that they get when they register.")
+    role: UserRole = strawberry.field(
+        default=UserRole.MEMBER, description="The role that they get: in the team, or in the whole of Trellis when they register."
+    )
+    team_id: ID | None = strawberry.field(
+        default=None, description="A team of which you are ADMIN; without it, they are invited to register."
+    )
+
+
+@strawberry.input(description="The invitation to a team that you accept.")
+class AcceptInvitationInput:
+    token: str = strawberry.field(description="The token that the mail or its link has.")
+
+
+@strawberry.input(description="The invitation that you decline.")
+class DeclineInvitationInput:
+    token: str = strawberry.field(description="The token that the mail or its link has.")
 
 
 @strawberry.input(description="The team that you want.")

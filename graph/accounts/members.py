@@ -12,13 +12,22 @@ from db import errors
 from db.core.viewer import UserRole
 from db.queries import accounts as account_queries
 from db.services import accounts
-from graph.accounts.inputs import DeleteTeamInput, LeaveTeamInput, RemoveTeamMemberInput, SetTeamRoleInput
-from graph.accounts.types import Membership, User
+from graph.accounts.inputs import (
+    AcceptInvitationInput,
+    DeclineInvitationInput,
+    DeleteTeamInput,
+    LeaveTeamInput,
+    RemoveTeamMemberInput,
+    SetTeamRoleInput,
+)
+from graph.accounts.passwords import ATTEMPT, raise_rate_limited
+from graph.accounts.types import Invitation, Membership, User
 from graph.core.context import Info
+from graph.core.costs import costs
 from graph.core.edges import one
-from graph.core.ids import decode
+from graph.core.ids import decode, global_id
 from graph.core.permissions import Scope, mutation
-from graph.core.problems import LastAdmin, NotFound, WrongState
+from graph.core.problems import InvalidInput, LastAdmin, NotFound, WrongState
 
 
 @strawberry.type(description="The member has this role now. Their open streams and websockets follow within seconds.")
@@ -47,6 +56,16 @@ class DeleteTeamPayload:
     deleted_id: strawberry.ID = strawberry.field(description="The id of the team, to remove it from caches.")
 
 
+@strawberry.type(description="You are in the team now. Your open streams and websockets follow within seconds.")
+class AcceptInvitationPayload:
+    membership: Membership = strawberry.field(description="Your membership.")
+
+
+@strawberry.type(description="The invitation has ended: nobody can use it any more.")
+class DeclineInvitationPayload:
+    declined_id: strawberry.ID = strawberry.field(description="The id of the invitation.")
+
+
 SetTeamRoleResult = Annotated[
     SetTeamRolePayload | NotFound | LastAdmin,
     strawberry.union("SetTeamRoleResult", description="The possible results of `setTeamRole`."),
@@ -62,6 +81,15 @@ LeaveTeamResult = Annotated[
 DeleteTeamResult = Annotated[
     DeleteTeamPayload | NotFound | WrongState,
     strawberry.union("DeleteTeamResult", description="The possible results of `deleteTeam`."),
+]
+
+AcceptInvitationResult = Annotated[
+    AcceptInvitationPayload | InvalidInput | WrongState,
+    strawberry.union("AcceptInvitationResult", description="The possible results of `acceptInvitation`."),
+]
+DeclineInvitationResult = Annotated[
+    DeclineInvitationPayload | InvalidInput,
+    strawberry.union("DeclineInvitationResult", description="The possible results of `declineInvitation`."),
 ]
 
 
@@ -142,6 +170,46 @@ class Members:
             return WrongState.of(error)
         set_own_role(info, team_id, None)
         return DeleteTeamPayload(deleted_id=input.id)
+
+    @mutation(
+        scope=Scope.SESSION,
+        description="Be in the team that the token of a mail invites you to. It takes a session of the account that has the address of the"
+        " invitation, verified; WrongState says that it is not, or that you are in the team already.",
+        metadata=costs(ATTEMPT),
+    )
+    async def accept_invitation(
+        self, info: Info, input: Annotated[AcceptInvitationInput, strawberry.argument(description="The token.")]
+    ) -> AcceptInvitationResult:
+        context = info.context
+        assert context.team_invitations is not None
+        try:
+            membership = await context.team_invitations.accept(context.signed_in_viewer, input.token, context.client)
+        except errors.InvalidInput as error:
+            return InvalidInput.of(error)
+        except errors.WrongState as error:
+            return WrongState.of(error)
+        except errors.TooManyAttempts as error:
+            raise_rate_limited(error)
+        set_own_role(info, membership.team_id, membership.role)
+        return AcceptInvitationPayload(membership=Membership.of(membership))
+
+    @mutation(
+        scope=Scope.PUBLIC,
+        description="Decline an invitation, to a team or to register, with the token of its mail. Whoever has that may, without an account.",
+        metadata=costs(ATTEMPT),
+    )
+    async def decline_invitation(
+        self, info: Info, input: Annotated[DeclineInvitationInput, strawberry.argument(description="The token.")]
+    ) -> DeclineInvitationResult:
+        context = info.context
+        assert context.team_invitations is not None
+        try:
+            invitation_id = await context.team_invitations.decline(input.token, context.client)
+        except errors.InvalidInput as error:
+            return InvalidInput.of(error)
+        except errors.TooManyAttempts as error:
+            raise_rate_limited(error)
+        return DeclineInvitationPayload(declined_id=global_id(Invitation, invitation_id))
 
 
 def set_own_role(info: Info, team_id: UUID, role: UserRole | None) -> None:

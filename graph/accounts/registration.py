@@ -59,13 +59,16 @@ class UpdateAccountPayload:
     viewer: User = one(account_queries.live_by_id, key="user_id", description="You, as you are called now.")
 
 
-@strawberry.type(description="The invitation is on its way by mail. Earlier ones to the same address have ended.")
+@strawberry.type(
+    description="The invitation is on its way by mail, unless the address got too many. Earlier ones to it, to the same team or to register, have"
+    " ended."
+)
 class InviteMemberPayload:
     invitation_id: strawberry.Private[UUID]
     invitation: Invitation = one(invitation_queries.by_id, key="invitation_id", description="The new invitation.")
 
 
-@strawberry.type(description="The invitation has ended: nobody can register with it any more.")
+@strawberry.type(description="The invitation has ended: nobody can use it any more.")
 class RevokeInvitationPayload:
     revoked_id: strawberry.ID = strawberry.field(description="The id of the invitation that ended.")
 
@@ -87,7 +90,7 @@ UpdateAccountResult = Annotated[
     strawberry.union("UpdateAccountResult", description="The possible results of `updateAccount`."),
 ]
 InviteMemberResult = Annotated[
-    InviteMemberPayload | InvalidInput | WrongState,
+    InviteMemberPayload | InvalidInput | WrongState | NotFound,
     strawberry.union("InviteMemberResult", description="The possible results of `inviteMember`."),
 ]
 RevokeInvitationResult = Annotated[
@@ -182,18 +185,26 @@ class Registration:
 
     @mutation(
         scope=Scope.SESSION,
-        description="Invite somebody to register, for admins who signed in less than ten minutes ago; WrongState says to sign in again. The"
-        " invitation is valid once, for seven days, with this address, and only while you are an admin; it ends earlier ones to the address. At"
-        " most three mails an hour, and ten a day, go to one address.",
+        description="Invite somebody to a team, for its ADMINs, or to register, for admins; both signed in less than ten minutes ago, or WrongState says"
+        " to sign in again. The invitation is valid once, for seven days, with this address, and only while you are that admin; it ends earlier"
+        " ones to the address. Neither the answer nor its time tells who has the address. A user sends 20 an hour at most, and three mails an hour,"
+        " and ten a day, go to one address.",
         metadata=costs(ATTEMPT),
     )
     async def invite_member(
         self, info: Info, input: Annotated[InviteMemberInput, strawberry.argument(description="Whom to invite.")]
     ) -> InviteMemberResult:
-        context = info.context
+        context, viewer = info.context, info.context.signed_in_viewer
         assert context.registrations is not None
+        assert context.team_invitations is not None
         try:
-            invitation_id = await context.registrations.invite(context.signed_in_viewer, input.email, input.role)
+            if input.team_id is None:
+                invitation_id = await context.registrations.invite(viewer, input.email, input.role)
+            else:
+                team_id = decode("user", input.team_id)
+                invitation_id = await context.team_invitations.invite(viewer, team_id, input.email, input.role, context.client)
+        except errors.NotFound as error:
+            return NotFound.of(error, input.team_id)
         except errors.InvalidInput as error:
             return InvalidInput.of(error)
         except errors.WrongState as error:
@@ -202,7 +213,10 @@ class Registration:
             raise_rate_limited(error)
         return InviteMemberPayload(invitation_id=invitation_id)
 
-    @mutation(description="End an invitation that you sent; for admins, anybody's.")
+    @mutation(
+        scope=Scope.ACCOUNT,
+        description="End an invitation: one to register that you sent, or, with a session, one to a team of which you are ADMIN; for admins, anybody's.",
+    )
     async def revoke_invitation(
         self, info: Info, input: Annotated[RevokeInvitationInput, strawberry.argument(description="The invitation.")]
     ) -> RevokeInvitationResult:

@@ -1,4 +1,4 @@
-"""Users, their sessions, the history of their sign-ins, and invitations to become one."""
+"""Users, their sessions, the history of their sign-ins, and invitations."""
 
 from __future__ import annotations
 
@@ -88,13 +88,17 @@ class Profile:
 
 
 @strawberry.type(
-    description="An invitation to register with one address, which is open: it was neither used nor revoked, and has not expired. It is void"
-    " while its sender is no admin."
+    description="An invitation to register, or to a team, with one address. It is open: it was neither used nor declined nor revoked, and has not"
+    " expired. It is void while its sender is no admin: of Trellis, or of the team."
 )
 class Invitation(Node, prefix="invitation", found_by=invitation_queries.by_id, scope=Scope.ACCOUNT):
     invited_by_id: strawberry.Private[UUID]
+    team_id: strawberry.Private[UUID | None]
     email: str = strawberry.field(description="The address that it was sent to, and the only one that it can be used with.")
-    role: UserRole = strawberry.field(description="The role that who registers with it gets.")
+    role: UserRole = strawberry.field(description="The role that who uses it gets: in the team, or in the whole of Trellis.")
+    team: Annotated[User, strawberry.lazy("graph.accounts.types")] | None = one(
+        accounts.live_by_id, key="team_id", description="The team; null if it is to register."
+    )
     invited_by: Profile = one(accounts.profile_by_id, key="invited_by_id", description="The admin who sent it.")
     created_at: datetime = strawberry.field(description="When it was sent.")
     expires_at: datetime = strawberry.field(description="When it ends by itself: seven days after it was sent.")
@@ -220,8 +224,8 @@ class User(Node, prefix="user", found_by=accounts.live_by_id, scope=Scope.READ):
         description="The identities at providers that open the account, at most one of each provider, in the order in which they were linked.",
     )
     invitations: Connection[Invitation] = connection(
-        invitation_queries.of_inviter,
-        description="The invitations to register that they sent and that are open, newest first.",
+        invitation_queries.of_account,
+        description="The open invitations, newest first: of a person, those to register that they sent; of a team, those to it, for its ADMINs.",
         metadata=scoped(Scope.ACCOUNT),
     )
     created_at: datetime = strawberry.field(description="When the user was added.")

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         Restorations,
         SecondFactors,
         SignIns,
+        TeamInvitations,
     )
     from db.stores.objects import ObjectStore
     from db.streams.feed import Feed
@@ -78,6 +79,7 @@ class Context:
     sign_ins: SignIns | None = None  # of an API process, as the next seven
     password_changes: PasswordChanges | None = None
     registrations: Registrations | None = None
+    team_invitations: TeamInvitations | None = None
     email_changes: EmailChanges | None = None
     second_factors: SecondFactors | None = None
     sign_in_providers: tuple[str, ...] = ()  # by which one can sign in, besides passwords

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         Restorations,
         SecondFactors,
         SignIns,
+        TeamInvitations,
     )
     from db.stores.objects import ObjectStore
     from db.streams.feed import Feed
@@ -45,6 +46,7 @@ class RequestServices:
     sign_ins: SignIns | None = None
     password_changes: PasswordChanges | None = None
     registrations: Registrations | None = None
+    team_invitations: TeamInvitations | None = None
     email_changes: EmailChanges | None = None
     second_factors: SecondFactors | None = None
     sign_in_providers: tuple[str, ...] = ()  # by which one can sign in, besides passwords
@@ -76,6 +78,7 @@ class RequestServices:
             self.sign_ins,
             self.password_changes,
             self.registrations,
+            self.team_invitations,
             self.email_changes,
             self.second_factors,
             self.sign_in_providers,

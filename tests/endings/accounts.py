@@ -15,7 +15,7 @@ from db.services.accounts.passkeys import MAX_PASSKEYS
 from db.services.accounts.sessions import RECENT
 from db.services.mail import compose
 from db.settings import state_settings
-from db.tables import AccountToken, ApiKey, EmailMessage, Membership, OAuthIdentity, User, UserSession
+from db.tables import AccountToken, ApiKey, EmailMessage, Invitation, Membership, OAuthIdentity, User, UserSession
 from db.tables.passkeys import Passkey
 from tests.accounts.passkey_device import Device, add_passkey, at_localhost, begin, begin_login
 from tests.client import PASSWORD, Client
@@ -214,12 +214,44 @@ async def update_account(world: World) -> Endings:
 
 @endings_of("inviteMember")
 async def invite_member(world: World) -> Endings:
+    team, _ = await _team(world)
     world.sender = await world.sign_in("admin")
     world.set_registration("invited")
-    yield "InviteMemberPayload", {"email": "eve@example.org", "role": "MEMBER"}
+    yield "InviteMemberPayload", {"email": "eve@example.org", "role": "MEMBER", "teamId": team}
+    yield "NotFound", {"email": "eve@example.org", "teamId": f"user_{UNKNOWN}"}
     yield "InvalidInput", {"email": "eve"}
     world.set_registration("closed")
     yield "WrongState", {"email": "eve@example.org"}
+
+
+async def _invited(world: World, team: str) -> str:
+    """Invite the admin, whose address is verified, to Ada's team: the token of the mail."""
+    ada = await world.sign_in("ada")
+    document = "mutation($team: ID!, $email: String!) { inviteMember(input: {email: $email, teamId: $team}) { __typename } }"
+    await ada.one(document, team=team, email=(await world.admin.one("{ viewer { email } }"))["email"])
+    async with world.database.work(SYSTEM) as work:
+        await work.run(update(User).where(User.username == "admin").values(email_verified_at=func.now()))
+    return await _token(world)
+
+
+@endings_of("acceptInvitation")
+async def accept_invitation(world: World) -> Endings:
+    team, _ = await _team(world)
+    token = await _invited(world, team)
+    world.sender = await world.sign_in("admin")
+    yield "AcceptInvitationPayload", {"token": token}
+    yield "InvalidInput", {"token": token}
+    async with world.database.work(SYSTEM) as work:
+        await work.run(update(Invitation).values(accepted_at=None))
+    yield "WrongState", {"token": token}
+
+
+@endings_of("declineInvitation")
+async def decline_invitation(world: World) -> Endings:
+    team, _ = await _team(world)
+    token = await _invited(world, team)
+    yield "DeclineInvitationPayload", {"token": token}
+    yield "InvalidInput", {"token": token}
 
 
 @endings_of("revokeInvitation")

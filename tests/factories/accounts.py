@@ -31,8 +31,8 @@ SELECT u.id, 'password', false, 'The password was wrong.', '192.0.2.1', 'curl/8.
 INSERT INTO oauth_identities (user_id, provider, issuer, subject, email)
 SELECT u.id, 'provider-' || i, 'https://login.example.org/' || i, u.id, 'somebody@example.com' FROM users u, generate_series(1, :count) i WHERE u.username = :owner;
 
-INSERT INTO invitations (email, role, invited_by_id, expires_at)
-SELECT i || '@example.com', 'member', u.id, now() + interval '7 days' FROM users u, generate_series(1, :count) i WHERE u.username = :owner;
+INSERT INTO invitations (email, role, owner_id, invited_by_id, expires_at)
+SELECT i || '@example.com', 'member', u.id, u.id, now() + interval '7 days' FROM users u, generate_series(1, :count) i WHERE u.username = :owner;
 
 INSERT INTO api_keys (user_id, name, prefix, token_sha256, scopes, points_per_minute, expires_at, revoked_at, last_used_at)
 SELECT u.id, 'nightly', 'trk_00000000', sha256(uuid_send(gen_random_uuid())), ARRAY['read', 'run'], 600, now() + interval '1 day', now(), now()
@@ -61,8 +61,8 @@ SELECT u.id, 'security key', uuid_send(gen_random_uuid()), '\\x00', 0, '{}', fal
 INSERT INTO passkey_challenges (challenge_sha256, session_id, name, expires_at)
 SELECT sha256(uuid_send(gen_random_uuid())), s.id, 'laptop', s.expires_at FROM sessions s JOIN users u ON u.id = s.user_id WHERE u.username = :owner;
 
-INSERT INTO invitations (email, role, invited_by_id, expires_at)
-SELECT 'eve@example.com', 'admin', u.id, now() + interval '7 days' FROM users u WHERE u.username = :owner;
+INSERT INTO invitations (email, role, owner_id, invited_by_id, expires_at)
+SELECT 'eve@example.com', 'admin', u.id, u.id, now() + interval '7 days' FROM users u WHERE u.username = :owner;
 """
 
 _TEAMS = """
@@ -71,6 +71,9 @@ SELECT 'team', u.id, u.username || '-team@teams.invalid', u.username || '-team',
 
 INSERT INTO memberships (team_id, user_id, role)
 SELECT t.id, t.created_by_id, 'admin' FROM users t JOIN users u ON u.id = t.created_by_id WHERE u.username = :owner;
+
+INSERT INTO invitations (email, role, owner_id, invited_by_id, expires_at)
+SELECT 'kim@example.com', 'member', t.id, t.created_by_id, now() + interval '7 days' FROM users t JOIN users u ON u.id = t.created_by_id WHERE u.username = :owner;
 """
 
 _MAILS = """
@@ -87,5 +90,5 @@ FACTORY = Factory(
     ids={"user": User, "session": UserSession, "login": LoginEvent, "apikey": ApiKey, "invitation": Invitation, "passkey": Passkey},
     rows=_ROWS,
     states=_STATES + _TEAMS + _MAILS,
-    unfilled=("User.members", "User.teams"),  # the lists of who is in no team are read by other statements
+    unfilled=("User.members", "User.teams", "Invitation.team"),  # the lists of who is in no team are read by other statements
 )

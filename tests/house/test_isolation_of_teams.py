@@ -14,7 +14,7 @@ from uuid import UUID
 import pytest
 from graphql import build_schema
 
-from db.core.policy import POLICIES, Personal
+from db.core.policy import POLICIES, Administered, Personal
 from db.core.viewer import UserRole
 from db.core.work import Database
 from graph.core.ids import NODE_REGISTRY
@@ -27,13 +27,18 @@ from tests.house.test_isolation import CSV, PLACES, OwnIds, _rows_of, answer_tex
 
 MakeClient = Callable[..., Awaitable[Client]]
 ROOTS = tuple(selection.root_lists(build_schema(schema.as_str())))
-PERSONAL = {
-    prefix
-    for factory in factories().values()
-    for prefix, table in factory.ids.items()
-    if isinstance(POLICIES[table.__tablename__], Personal)
-}
+
+
+def _prefixes(policy: type[Personal | Administered]) -> set[str]:
+    """The prefixes of the ids of the tables with such a policy."""
+    ids = (entry for factory in factories().values() for entry in factory.ids.items())
+    return {prefix for prefix, table in ids if isinstance(POLICIES[table.__tablename__], policy)}
+
+
+PERSONAL = _prefixes(Personal)
 """The prefixes of the ids of what belongs to persons alone."""
+OF_ADMINS = _prefixes(Administered)
+"""Those of what the ADMINs of a team alone see."""
 
 
 async def _ids_of(database: Database, owner: str) -> Mapping[str, list[str]]:
@@ -68,6 +73,7 @@ async def test_teammates_of_each_role_see_what_the_team_owns_and_nothing_persona
     ids: Mapping[str, list[str]], ada: Client, admin: Client, make_client: MakeClient, database: Database
 ) -> None:
     assert {"session", "login", "apikey", "request"} <= PERSONAL
+    assert {"invitation"} == OF_ADMINS
     team = (await ada.one("{ viewer { id } }"))["id"]
     of_team = {root: rows for root, rows in (await _lists(ada)).items() if root not in {"users", "apiKeys"}}
     everything = await _visible(ada, ids)
@@ -84,7 +90,8 @@ async def test_teammates_of_each_role_see_what_the_team_owns_and_nothing_persona
         assert lists["auditEvents"][1] == of_team["auditEvents"][1] | before["auditEvents"][1], role
         assert lists["apiKeys"] == before["apiKeys"], "keys are personal"
         assert lists["users"][1] == {team} | before["users"][1], "not the other members"
-        assert await _visible(client, ids) == everything - PERSONAL, role
+        hidden = PERSONAL if role is UserRole.ADMIN else PERSONAL | OF_ADMINS
+        assert await _visible(client, ids) == everything - hidden, role
         await leave(database, team, f"{role.value}-of-it")
         assert await _lists(client) == before, "a former member"
         assert await _visible(client, ids) == set(), "a former member"

@@ -20,6 +20,7 @@ from db.services.accounts.session_start import SignedIn
 from db.services.accounts.sessions import end_session, require_recent_check, revoke_other_sessions, revoke_session
 from db.services.accounts.sign_in import FactorRequired, SignIns
 from db.services.accounts.team_deletion import delete_team
+from db.services.accounts.team_invitations import TeamInvitations
 from db.services.accounts.teams import create_team
 from db.services.accounts.tokens import add_token, new_token, record_token_use, replace_token, revoke_token, revoke_tokens
 from db.services.accounts.users import add_user, set_password_hash, update_account
@@ -41,6 +42,7 @@ __all__ = [
     "SecondFactors",
     "SignIns",
     "SignedIn",
+    "TeamInvitations",
     "VerifiedAddress",
     "add_token",
     "add_user",

@@ -8,14 +8,15 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, delete, exists, select, update
+from sqlalchemy import ColumnElement, Row, delete, exists, func, select, update
 
 from db.core.audit import ref
 from db.core.policy import visible
 from db.core.viewer import AccountKind, UserRole
 from db.core.work import Work
 from db.errors import Forbidden, LastTeamAdmin, NotFound
-from db.tables import Membership, User
+from db.queries.invitations import is_open
+from db.tables import Invitation, Membership, User
 
 _NOT_ADMIN = "Only an ADMIN of this team can do this. Ask one of them to do it, or to give you the role ADMIN."
 
@@ -30,6 +31,7 @@ async def set_team_role(work: Work, team_id: UUID, user_id: UUID, role: UserRole
     if member.role is not role:
         await work.run(update(Membership).where(*_is(team_id, user_id)).values(role=role))
         await _require_admin(work, team, member)
+        await _end_invitations(work, team_id, user_id, member.role)
         work.revalidate_sessions(user_id)
         before, after = ({"user_id": ref("user", user_id), "role": value} for value in (member.role, role))
         work.record("set_team_role", "user", team_id, team_id, before, after)
@@ -98,6 +100,7 @@ async def _end(work: Work, team: Row[Any], user_id: UUID, action: str) -> None:
     member = await _member(work, team.id, user_id)
     await work.run(delete(Membership).where(*_is(team.id, user_id)))
     await _require_admin(work, team, member)
+    await _end_invitations(work, team.id, user_id, member.role)
     work.revalidate_sessions(user_id)
     work.record(action, "user", team.id, team.id, {"user_id": ref("user", user_id), "role": member.role})
 
@@ -115,6 +118,13 @@ async def _require_admin(work: Work, team: Row[Any], before: Row[Any]) -> None:
     is_admin = (Membership.team_id == team.id, Membership.role == UserRole.ADMIN, User.id == Membership.user_id, _can_sign_in())
     if before.role is UserRole.ADMIN and before.can_sign_in and not await work.scalar(select(exists().where(*is_admin))):
         raise LastTeamAdmin([team.username])
+
+
+async def _end_invitations(work: Work, team_id: UUID, user_id: UUID, before: UserRole) -> None:
+    """End the invitations to a team that somebody sent who was its ADMIN `before`."""
+    if before is UserRole.ADMIN:
+        is_theirs = (Invitation.owner_id == team_id, Invitation.invited_by_id == user_id, is_open())
+        await work.run(update(Invitation).where(*is_theirs).values(revoked_at=func.now()))
 
 
 def _can_sign_in() -> ColumnElement[bool]:

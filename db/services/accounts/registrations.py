@@ -119,6 +119,7 @@ class Registrations:
             await require_recent_check(work)
         self._require_allowed(is_invited=True)
         email = invitations.checked_address(email, "email")
+        await self._attempts.take_invitation(viewer.id)
         await self._attempts.take_mail_to("invitation", email)
         async with self._database.work(viewer) as work:
             return await invitations.invite(work, email, role)

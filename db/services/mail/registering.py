@@ -16,7 +16,7 @@ from db.queries.accounts import has_email
 from db.services import account_tokens
 from db.services.mail.links import how_to_use
 from db.settings import StateSettings
-from db.tables import Registration
+from db.tables import Membership, Registration, User
 from db.tables.accounts import TokenPurpose
 
 ONCE = "It is valid once, for 30 minutes."
@@ -36,7 +36,10 @@ async def verify_registration(work: Work, settings: StateSettings, row: Row[Any]
 
 
 async def invitation(work: Work, settings: StateSettings, row: Row[Any]) -> list[str]:
-    """Raises `MailVoid` if nobody can register with the invitation any more."""
+    """Raises `MailVoid` if nobody can use the invitation any more."""
+    to_team = await work.first(invitations.usable_for_team(row.invitation_id))
+    if to_team is not None:
+        return await _invitation_to_team(work, settings, to_team)
     invited = await work.first(invitations.usable(row.invitation_id))
     if invited is None:
         raise MailVoid("The invitation was used or revoked, or has expired, or its sender is no admin any more.")
@@ -48,6 +51,26 @@ async def invitation(work: Work, settings: StateSettings, row: Row[Any]) -> list
         f"{invited.sender} invites you to register with this address. Your role will be {invited.role.name}.",
         f"{used}It is valid once, until {invited.expires_at:%Y-%m-%d %H:%M} UTC. A further mail will verify your address.",
     ]
+
+
+async def _invitation_to_team(work: Work, settings: StateSettings, invited: Row[Any]) -> list[str]:
+    """Raises `MailVoid` if the account with the address is disabled."""
+    is_member = exists().where(Membership.team_id == invited.team_id, Membership.user_id == User.id).label("is_member")
+    user = await work.first(select(User.disabled_at, is_member).where(has_email(invited.email)))
+    if user is not None and user.disabled_at is not None:
+        raise MailVoid("The account with the address is disabled.")
+    if user is not None and user.is_member:
+        return [f"{invited.sender} invited you to the team {invited.team}, which you are in already."]
+    token = account_tokens.token_text(settings, invited.id, account_tokens.INVITATION)
+    used = how_to_use(settings, token, "accept-invitation", "acceptInvitation")
+    valid = f"It is valid once, until {invited.expires_at:%Y-%m-%d %H:%M} UTC, for who is signed in with this address."
+    if user is not None:
+        first = f"{invited.sender} invites you to the team {invited.team}. Your role there will be {invited.role.name}."
+    elif settings.registration == "open":
+        first = "somebody invites you to a team. You need an account for it: register with this address first."
+    else:
+        first = "somebody invites you to a team. You need an account for it: ask whoever runs this Trellis for one with this address first."
+    return [first, f"{used}{valid} To decline, pass the token to the mutation `declineInvitation`, or ignore this mail."]
 
 
 def address_taken() -> list[str]:
