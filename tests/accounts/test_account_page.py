@@ -22,6 +22,7 @@ from tests.accounts.account_page import open_account
 from tests.accounts.authenticator import SignIn
 from tests.accounts.identity_provider import Realm
 from tests.accounts.mailbox import Post, body, token_of
+from tests.accounts.test_passkey_page import add_device
 from tests.accounts.test_teams import join
 from tests.client import PASSWORD, Client, GraphQLErrors
 from tests.server.console_page import browser, built_console, needs_chromium
@@ -332,6 +333,33 @@ async def test_an_account_is_deleted_and_restored_on_the_page(
         await page.get_by_text("Signed in as ada").wait_for()
         assert sorted(edge["node"]["username"] for edge in (await admin.one(names))["edges"]) == ["ada", "admin"]
         assert [line for line in account.complaints if "401" not in line] == []
+
+
+@needs_chromium
+async def test_a_passkey_is_added_on_the_page_confirms_who_acts_and_is_removed(
+    built_console: None, browser: Browser, ada: Client, sign_in: SignIn, database: Database
+) -> None:
+    await sign_in("ada")
+    passkeys = "{ viewer { passkeys { name } } }"
+    async with open_account(browser, ada.url.replace("127.0.0.1", "localhost")) as account:
+        page = account.page
+        await add_device(page)
+        await account.sign_in("ada")
+        await account.show("Signing in")
+        add = page.get_by_role("form", name="Add a passkey")
+        await add.get_by_label("Name of the new passkey").fill("laptop")
+        await add.get_by_role("button", name="Add a passkey").click()
+        await account.row("laptop").get_by_text("never").wait_for()
+        assert (await ada.one(passkeys))["passkeys"] == [{"name": "laptop"}]
+
+        async with database.work(SYSTEM) as work:
+            await work.run(update(UserSession).values(checked_at=text("now() - interval '10 minutes'")))
+        await account.row("laptop").get_by_role("button", name="Remove").click()
+        await page.get_by_role("dialog").get_by_role("button", name="Remove").click()
+        await page.get_by_role("dialog", name="Confirm that it is you").get_by_role("button", name="Use a passkey").click()
+        await page.get_by_text("You have no passkeys.").wait_for()
+        assert (await ada.one(passkeys))["passkeys"] == []
+        assert account.complaints == []
 
 
 @pytest.mark.parametrize("path", sorted(SOURCES.rglob("*.ts*")), ids=lambda path: path.stem)

@@ -1,5 +1,6 @@
 import { type ReactNode, useMemo, useState } from "react";
-import { type Check, signInByCode, signInByPassword } from "../session";
+import { HAS_PASSKEYS, signInWithPasskey } from "../passkeys";
+import { type Check, type SecondStep, signInByPassword, signInBySecondFactor } from "../session";
 import { ask, change, graphql, type Outcome } from "./api";
 import { type Checked, CheckedContext } from "./hooks";
 import { Dialog } from "./parts/Dialog";
@@ -58,7 +59,7 @@ export function Recheck({ username, children }: { username: string; children: Re
 }
 
 function Steps({ username, onDone, onCancel }: { username: string; onDone(): void; onCancel(): void }) {
-  const [challenge, setChallenge] = useState<string | null>(null);
+  const [step, setStep] = useState<SecondStep | null>(null);
 
   /** Signing in begins a new session; the one before is not needed any more. */
   async function signIn(attempt: () => Promise<Check>): Promise<Outcome<Check>> {
@@ -66,39 +67,51 @@ function Steps({ username, onDone, onCancel }: { username: string; onDone(): voi
     const check = await attempt();
     if (check.state === "refused") return { problem: { message: check.reason, code: "REFUSED" } };
     if (check.state === "code" && check.reason) return { problem: { message: check.reason, code: "REFUSED" } };
+    // A passkey may be somebody else's, who is signed in now.
+    if (check.state === "viewer" && check.viewer.username !== username) location.reload();
     if (check.state === "viewer" && former) await change(REVOKE, { id: former.id });
     return { payload: check };
   }
 
   function follow(check: Check) {
-    if (check.state === "code") setChallenge(check.challenge);
+    if (check.state === "code") setStep(check);
     else onDone();
   }
 
-  if (challenge !== null)
+  if (step !== null)
     return (
+      <>
+        <Form
+          key="code"
+          submit="Confirm"
+          places={{ REFUSED: "code" }}
+          onSubmit={(values) => signIn(() => signInBySecondFactor(step, String(values.get("code")).trim()))}
+          onDone={follow}
+          onCancel={onCancel}
+        >
+          <Field name="code" label="Code of your app, or a backup code" autoComplete="one-time-code" autoFocus />
+        </Form>
+        {step.hasPasskey && <Passkey onSubmit={() => signIn(() => signInBySecondFactor(step, null))} onDone={follow} />}
+      </>
+    );
+  return (
+    <>
       <Form
-        key="code"
+        key="password"
         submit="Confirm"
-        places={{ REFUSED: "code" }}
-        onSubmit={(values) => signIn(() => signInByCode(challenge, String(values.get("code")).trim()))}
+        places={{ REFUSED: "password" }}
+        onSubmit={(values) => signIn(() => signInByPassword(username, String(values.get("password"))))}
         onDone={follow}
         onCancel={onCancel}
       >
-        <Field name="code" label="Code of your app, or a backup code" autoComplete="one-time-code" autoFocus />
+        <p>You signed in some time ago. This takes your password again.</p>
+        <Field name="password" label="Password" type="password" autoComplete="current-password" autoFocus />
       </Form>
-    );
-  return (
-    <Form
-      key="password"
-      submit="Confirm"
-      places={{ REFUSED: "password" }}
-      onSubmit={(values) => signIn(() => signInByPassword(username, String(values.get("password"))))}
-      onDone={follow}
-      onCancel={onCancel}
-    >
-      <p>You signed in some time ago. This takes your password again.</p>
-      <Field name="password" label="Password" type="password" autoComplete="current-password" autoFocus />
-    </Form>
+      <Passkey onSubmit={() => signIn(() => signInWithPasskey())} onDone={follow} />
+    </>
   );
+}
+
+function Passkey({ onSubmit, onDone }: { onSubmit(): Promise<Outcome<Check>>; onDone(check: Check): void }) {
+  return HAS_PASSKEYS ? <Form submit="Use a passkey" onSubmit={onSubmit} onDone={onDone} /> : null;
 }

@@ -1,3 +1,4 @@
+import { Passkeys } from "./Passkeys";
 import { Providers } from "./Providers";
 import { SecondFactor } from "./SecondFactor";
 
@@ -6,6 +7,7 @@ export function SigningIn() {
   return (
     <>
       <SecondFactor />
+      <Passkeys />
       <Providers />
     </>
   );
