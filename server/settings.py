@@ -75,7 +75,7 @@ class ServerSettings(TrellisSettings):
     graphiql: bool = Field(
         default=True,
         description="Whether `/graphql` serves GraphiQL to browsers, `/account` the page of the user's own account, and whether there"
-        " are the pages that mails link to: `/verify-email`, `/reset-password` and `/register`.",
+        " are the pages that mails link to: `/verify-email`, `/reset-password`, `/register` and `/accept-invitation`.",
     )
     introspection: bool = Field(default=True, description="Whether introspection queries are allowed.")
     allowed_origins: list[str] = Field(

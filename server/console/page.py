@@ -12,7 +12,12 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 DIST = Path(__file__).parent / "dist"
-MAIL_LINKS = ("/verify-email", "/reset-password", "/register")  # what mails link to; the account page shows each by its path
+MAIL_LINKS = (
+    "/verify-email",
+    "/reset-password",
+    "/register",
+    "/accept-invitation",
+)  # what mails link to; the account page shows each by its path
 
 # A valid Host header; anything else must not get into our headers.
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")

@@ -34,11 +34,11 @@ class AccountPage(BrowserPage):
 
 
 @asynccontextmanager
-async def open_account(browser: Browser, url: str) -> AsyncGenerator[AccountPage]:
+async def open_account(browser: Browser, url: str, path: str = "/account") -> AsyncGenerator[AccountPage]:
     """Open the page in a fresh browser context."""
     context = await browser.new_context()
     context.set_default_timeout(20_000)
     account = AccountPage(await context.new_page())
-    await account.page.goto(f"{url}/account")
+    await account.page.goto(f"{url}{path}")
     yield account
     await context.close()

@@ -14,16 +14,15 @@ from pyotp.totp import TOTP
 from sqlalchemy import text, update
 from starlette.requests import Request
 
-from db.core.viewer import SYSTEM, UserRole
+from db.core.viewer import SYSTEM
 from db.core.work import Database
-from db.tables import UserSession
+from db.tables import User, UserSession
 from server.console.page import account_page
 from tests.accounts.account_page import open_account
 from tests.accounts.authenticator import SignIn
 from tests.accounts.identity_provider import Realm
 from tests.accounts.mailbox import Post, body, token_of
 from tests.accounts.test_passkey_page import add_device
-from tests.accounts.test_teams import join
 from tests.client import PASSWORD, Client, GraphQLErrors
 from tests.server.console_page import browser, built_console, needs_chromium
 from tests.server.serving import serving
@@ -215,10 +214,14 @@ async def test_a_team_is_made_and_a_provider_linked_on_the_page(
     bob: Client,
     sign_in: SignIn,
     add_provider: Callable[..., Realm],
+    post: Post,
     database: Database,
 ) -> None:
     add_provider("one", sub="7", email="ada@elsewhere.example")
-    await sign_in("ada")
+    for name in ("ada", "bob"):
+        await sign_in(name)
+    async with database.work(SYSTEM) as work:
+        await work.run(update(User).where(User.username == "bob").values(email_verified_at=text("now()")))
     async with open_account(browser, ada.url) as account:
         page = account.page
         await account.sign_in("ada")
@@ -235,7 +238,16 @@ async def test_a_team_is_made_and_a_provider_linked_on_the_page(
         (membership,) = (await ada.one("{ viewer { teams { role team { id username fullName } } } }"))["teams"]
         team = membership["team"]
         assert (membership["role"], team["username"], team["fullName"]) == ("ADMIN", "vintners", "Vintners")
-        await join(database, team["id"], "bob", UserRole.VIEWER)
+        await page.get_by_label("Address of who is invited").fill("bob@example.org")
+        await page.get_by_label("Role of who is invited").select_option("VIEWER")
+        await page.get_by_role("button", name="Invite", exact=True).click()
+        await account.row("bob@example.org").wait_for()
+        (mail,) = [mail for mail in await post.send() if mail["To"] == "bob@example.org"]
+        async with open_account(browser, ada.url, f"/accept-invitation#token={token_of(mail)}") as other:
+            await other.sign_in("bob")
+            await other.page.get_by_role("button", name="Accept").click()
+            await other.page.get_by_text("You are VIEWER of Vintners now.").wait_for()
+            assert other.complaints == []
         await page.reload()
         await page.get_by_role("button", name="Change role of bob").click()
         await page.keyboard.press("Escape")

@@ -1,6 +1,7 @@
 import { type ReactNode, useEffect, useState } from "react";
 import { change, graphql } from "./api";
 import { Field, Form } from "./parts/Form";
+import { TeamInvitation } from "./TeamInvitation";
 
 const VERIFY = graphql`mutation VerifyEmail($input: VerifyEmailInput!) {
   verifyEmail(input: $input) { ... on VerifyEmailPayload { email username } ...Problem }
@@ -16,11 +17,14 @@ const REGISTER = graphql`mutation Register($input: RegisterInput!) {
 }`;
 
 /** The pages that mails link to, with a token in the fragment, by their paths. Nobody has to be signed in. */
-export const MAIL_LINKS: Record<string, { title: string; Page(props: { token: string | null }): ReactNode }> = {
+const PAGES: Record<string, { title: string; Page(props: { token: string | null }): ReactNode }> = {
   "/verify-email": { title: "Verify your address", Page: Verify },
   "/reset-password": { title: "Reset your password", Page: Reset },
   "/register": { title: "Register", Page: Register },
 };
+
+const INVITATION = "/accept-invitation"; // which only who is signed in can accept
+export const isMailLink = (path: string) => path === INVITATION || path in PAGES;
 
 /** The token leaves the address bar and the history at once. */
 function takeToken(): string | null {
@@ -37,8 +41,9 @@ export function MailLink({ path }: { path: string }) {
     addEventListener("hashchange", follow);
     return () => removeEventListener("hashchange", follow);
   }, []);
-  const { title, Page } = MAIL_LINKS[path]!;
+  const { title, Page } = PAGES[path] ?? { title: "Invitation to a team", Page: null };
   useEffect(() => void (document.title = `${title} · Trellis`), [title]);
+  if (Page === null) return <TeamInvitation key={token} token={token} />;
   return (
     <>
       <header className="token-bar">

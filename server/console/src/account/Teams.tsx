@@ -2,11 +2,12 @@ import { useState } from "react";
 import { graphql } from "./api";
 import { plural } from "./format";
 import { useChange, useQuery } from "./hooks";
+import { Invitations } from "./Invitations";
+import { Members } from "./Members";
 import { Confirm, Dialog } from "./parts/Dialog";
 import { Field, Form } from "./parts/Form";
 import { Ready } from "./parts/List";
 import { Time } from "./parts/Time";
-import { Members } from "./Members";
 
 const TEAMS = graphql`query Teams {
   viewer { teams { role since team { id username fullName stats { datasets pipelines models experiments jobs } } } }
@@ -79,14 +80,17 @@ function TeamCard({ membership, reload }: { membership: Membership; reload(): vo
       </p>
       <Members team={team} isAdmin={role === "ADMIN"} reload={reload} />
       {role === "ADMIN" && (
-        <Confirm
-          label="Delete the team"
-          about={team.username}
-          title={`Delete ${team.fullName ?? team.username}?`}
-          text="Its datasets, pipelines and models go with it. For 30 days, whoever runs this Trellis can restore it."
-          onConfirm={() => change(DELETE, { id: team.id })}
-          onDone={reload}
-        />
+        <>
+          <Invitations teamId={team.id} />
+          <Confirm
+            label="Delete the team"
+            about={team.username}
+            title={`Delete ${team.fullName ?? team.username}?`}
+            text="Its datasets, pipelines and models go with it. For 30 days, whoever runs this Trellis can restore it."
+            onConfirm={() => change(DELETE, { id: team.id })}
+            onDone={reload}
+          />
+        </>
       )}
     </section>
   );

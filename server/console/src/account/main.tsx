@@ -4,11 +4,11 @@ import "./chart.css";
 import "./narrow.css";
 import { createRoot } from "react-dom/client";
 import { Account } from "./Account";
-import { MAIL_LINKS, MailLink } from "./MailLink";
+import { isMailLink, MailLink } from "./MailLink";
 
 // The theme that was chosen in GraphiQL, if one was; else the system's.
 const theme = localStorage.getItem("graphiql:theme");
 if (theme === "light" || theme === "dark") document.body.classList.add(`graphiql-${theme}`);
 
 const place = document.getElementById("account");
-if (place) createRoot(place).render(location.pathname in MAIL_LINKS ? <MailLink path={location.pathname} /> : <Account />);
+if (place) createRoot(place).render(isMailLink(location.pathname) ? <MailLink path={location.pathname} /> : <Account />);
