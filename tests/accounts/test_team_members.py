@@ -13,10 +13,14 @@ from sqlalchemy import func, select, text, update
 
 from db.core.viewer import SYSTEM, UserRole
 from db.core.work import Database
+from db.errors import NameTaken
+from db.services import accounts
 from db.services.accounts.sessions import RECENT
 from db.services.jobs import NewJob, submit
+from db.settings import state_settings
 from db.tables import Dataset, Job, Membership, User, UserSession
 from db.tables.jobs import JobKind
+from tests.accounts.mailbox import mails
 from tests.accounts.test_teams import create_team, join
 from tests.audit.test_events import events
 from tests.client import Client, GraphQLErrors
@@ -251,6 +255,23 @@ async def test_a_deleted_team_leaves_everything_and_its_names_are_free(team: Tea
     assert row.deleted_at == row.of_dataset is not None, "a restore brings back what has the time of the team"
     assert len(await database.rows(select(Job.id).where(Job.owner_id == team.key))) == 1
     assert await team.roles() == {"ada": "ADMIN", "bob": "MEMBER"}
+
+
+async def test_an_operator_restores_a_team_with_its_members_and_what_it_owned(team: Team, ada: Client, database: Database) -> None:
+    dataset = await ada.create_dataset("wine")
+    async with database.work(SYSTEM) as work:
+        await work.run(update(Dataset).where(Dataset.id == UUID(dataset.partition("_")[2])).values(owner_id=team.key))
+    assert (await team.delete(team.ada))["__typename"] == "DeleteTeamPayload"
+    assert (await create_team(team.bob))["__typename"] == "CreateTeamPayload", "another has its username meanwhile"
+    with pytest.raises(NameTaken):
+        async with database.work(SYSTEM) as work:
+            await accounts.restore_by_login(work, state_settings(), "bearings", None)
+    async with database.work(SYSTEM) as work:
+        await accounts.restore_by_login(work, state_settings(), "bearings", "old-bearings")
+    found = await team.bob.one("query($ids: [ID!]!) { nodes(ids: $ids) { id ... on User { username email } } }", ids=[team.id, dataset])
+    assert found == [{"id": team.id, "username": "old-bearings", "email": "old-bearings@teams.invalid"}, {"id": dataset}]
+    assert await team.roles() == {"ada": "ADMIN", "bob": "MEMBER"}
+    assert await mails(database) == [], "nobody reads the address of a team"
 
 
 async def test_deleting_takes_a_recent_sign_in(team: Team, database: Database) -> None:

@@ -41,6 +41,10 @@ async def restore_account(work: Work, user_id: UUID, username: str | None, *is_r
     values: dict[str, Any] = {"deleted_at": None, "deleted_by_owner": False, "username": name}
     values["email"] = case((User.kind == AccountKind.TEAM, f"{name}@{TEAM_DOMAIN}"), else_=User.email)
     statement = update(User).where(User.id == user_id, User.deleted_at.is_not(None), *is_restorable).values(values)
+    kind: AccountKind = await work.scalar(select(User.kind).where(User.id == user_id))
+    if kind is AccountKind.TEAM:
+        values["email"] = f"{name}@{TEAM_DOMAIN}"
+        await revalidate_members(work, user_id)
     with translate_unique_violation("uq_users_email", AddressTaken()), translate_unique_violation("uq_users_username", UsernameTaken(name)):
         user = await work.first(statement.returning(User.kind, User.email))
     if user is None:
