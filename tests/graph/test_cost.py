@@ -81,6 +81,27 @@ async def test_page_sizes_are_taken_from_variables_and_their_defaults(ada: Clien
     assert await cost_of(ada, by_ids, ids="a") == 1
 
 
+async def test_costs_that_are_known_are_those_of_equal_variables_alone(ada: Client) -> None:
+    """Which variables matter depends on a condition, and `true` is not the number 1."""
+    document = """query($with: Boolean!, $first: Int, $ids: [ID!] = []) {
+      viewer { id } datasets(first: $first) @include(if: $with) { edges { node { id } } } nodes(ids: $ids) { id } }"""
+    cases: list[dict[str, Any]] = [
+        {"with": False, "first": 3},
+        {"with": True, "first": 3},
+        {"with": True, "first": 7},
+        {"with": True},
+        {"with": True, "first": None},
+        {"with": True, "first": 1},
+        {"with": False, "first": 7, "ids": ["a", "b"]},
+        {"with": True, "first": 7, "ids": ["c", "d"]},
+        *({"with": True, "first": first} for first in range(20, 90)),
+    ]
+    unknown = [await cost_of(ada, f"{document} # {number}", **variables) for number, variables in enumerate(cases)]
+    assert len(set(unknown)) > 70
+    for _ in range(2):
+        assert [await cost_of(ada, document, **variables) for variables in cases] == unknown
+
+
 async def test_starting_a_job_costs_a_hundred_points(ada: Client) -> None:
     document = (
         "mutation($input: RetryJobInput!) { retryJob(input: $input) { ... on RetryJobPayload { job { id } } ... on Problem { code } } }"

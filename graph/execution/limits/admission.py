@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
@@ -40,6 +40,8 @@ from graph.settings import GraphSettings, graph_settings
 if TYPE_CHECKING:
     from graph.execution.context import OperationContext
 
+MAX_KNOWN_COSTS = 64  # of one operation
+_MISSING = object()
 MAX_ERRORS = 10  # of one document: each is formatted with suggestions and excerpts
 _CONDITIONAL_DIRECTIVES = frozenset({"skip", "include"})
 MAX_MESSAGE_CHARACTERS = 1_000  # some messages quote the document
@@ -50,11 +52,40 @@ overlapping.MAX_COMPLEXITY_BUDGET = 5_000
 
 
 @dataclass(slots=True)
+class KnownCosts:
+    """The costs of one operation by the values of the variables that mattered, as far as costs depend on them."""
+
+    variables: tuple[str, ...] = ()
+    costs: dict[tuple[Any, ...], int] = field(default_factory=dict[tuple[Any, ...], int])
+
+    def get(self, variables: Mapping[str, Any]) -> int | None:
+        """The cost, if one with equal values was put."""
+        return self.costs.get(self._values(variables))
+
+    def put(self, variables: Mapping[str, Any], used: set[str], cost: int) -> None:
+        """Keep a cost. Which variables matter can depend on the values of others; costs that were kept without one of them are forgotten."""
+        if not used <= set(self.variables) or len(self.costs) >= MAX_KNOWN_COSTS:
+            self.variables = tuple(sorted(used.union(self.variables)))
+            self.costs.clear()
+        self.costs[self._values(variables)] = cost
+
+    def _values(self, variables: Mapping[str, Any]) -> tuple[Any, ...]:
+        return tuple([_as_costs_see_it(variables[name]) if name in variables else _MISSING for name in self.variables])
+
+
+def _as_costs_see_it(value: Any) -> Any:
+    """A number, a boolean or null with its type, the length of a list; all other values are alike."""
+    if isinstance(value, list | tuple):
+        return list, len(cast("Sequence[Any]", value))
+    return type(value), value if isinstance(value, int | float) else None
+
+
+@dataclass(slots=True)
 class ValidationResult:
-    """The cached result of validating a document: its errors, or the costs of its operations where they depend on no variable."""
+    """The cached result of validating a document: its errors, or the costs of its operations."""
 
     errors: tuple[GraphQLError, ...]
-    costs: dict[str | None, int] = field(default_factory=dict[str | None, int])
+    costs: dict[str | None, KnownCosts] = field(default_factory=dict[str | None, KnownCosts])
 
 
 class DocumentValidator:
@@ -104,7 +135,8 @@ class DocumentValidator:
         """Return the cost of an operation of a valid document. Raises a GraphQLError past the limits; a dry run may cost any amount."""
         limit = None if is_dry_run else settings.query_max_cost
         name = None if operation.name is None else operation.name.value
-        cached_cost = validation_result.costs.get(name)
+        known_costs = validation_result.costs.setdefault(name, KnownCosts())
+        cached_cost = known_costs.get(variables or {})
         if cached_cost is not None and (limit is None or cached_cost <= limit):
             return cached_cost
         estimator = CostEstimator(self.cost_model, document, operation, variables)
@@ -124,8 +156,7 @@ class DocumentValidator:
             )
         if limit is not None and estimator.cost > limit:
             raise _cost_limit_error(estimator, operation, limit)
-        if not estimator.depends_on_variables:
-            validation_result.costs[name] = estimator.cost
+        known_costs.put(variables or {}, estimator.used_variables, estimator.cost)
         return estimator.cost
 
 

@@ -44,7 +44,7 @@ ZERO_POINTS: Points = (0, 0, 0)
 
 
 class CostEstimator:
-    """Estimates one operation of a valid document with its variables. `depends_on_variables` is set if a variable mattered."""
+    """Estimates one operation of a valid document with its variables. `used_variables` are those that mattered."""
 
     def __init__(
         self, cost_model: CostModel, document: DocumentNode, operation: OperationDefinitionNode, variables: Mapping[str, Any] | None
@@ -60,7 +60,7 @@ class CostEstimator:
         root = cost_model.schema.get_root_type(operation.operation)
         assert root is not None, "validation refuses an operation that the schema does not have"
         self._root = root
-        self.depends_on_variables = False
+        self.used_variables: set[str] = set()
         self.introspection_size = 0
         self._introspection_count = 0
         once, _, self.aliases = self._type_points(self._selection_set, root)
@@ -197,8 +197,8 @@ class CostEstimator:
         """Return a literal or a variable as far as costs depend on it: numbers, booleans, and lists by their length; None for null or nothing."""
         match value:
             case VariableNode():
-                self.depends_on_variables = True
                 name = value.name.value
+                self.used_variables.add(name)
                 return self._variables[name] if name in self._variables else self._evaluate(self._defaults.get(name))
             case IntValueNode():
                 return int(value.value)
