@@ -23,7 +23,8 @@ export function useSignIn(onViewer?: (viewer: Viewer) => void) {
       onPassword: (login: string, password: string) => void settle(signInByPassword(login, password)),
       onPasskey: () => void settle(signInWithPasskey()),
       onSecondFactor: (step: SecondStep, code: string | null) => void settle(signInBySecondFactor(step, code)),
-      onSignOut: () => void settle(signOut().then((failure) => (failure ? { state: "refused", reason: failure } : { state: "none" }))),
+      // The viewer stays until it is done: what the form asks the API would meet a cookie that is just ending.
+      onSignOut: () => void signOut().then((failure) => setCheck(failure ? { state: "refused", reason: failure } : { state: "none" })),
     }),
     [settle],
   );
