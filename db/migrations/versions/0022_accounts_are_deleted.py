@@ -9,7 +9,7 @@ from db.migrations.enums import change_enum
 from db.migrations.functions import install_function
 
 revision = "0022"
-down_revision = "0024"
+down_revision = "0021"
 branch_labels = None
 depends_on = None
 

@@ -8,7 +8,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from db.migrations.enums import change_enum
 
-revision = "0021"
+revision = "0023"
 down_revision = "0022"
 branch_labels = None
 depends_on = None
