@@ -7,7 +7,6 @@ from uuid import UUID
 
 import strawberry
 
-from db import errors
 from db.queries import accounts as account_queries
 from db.services import accounts
 from graph.accounts.inputs import AdministerUserInput
@@ -41,13 +40,6 @@ class Administration:
     async def administer_user(
         self, info: Info, input: Annotated[AdministerUserInput, strawberry.argument(description="The changes.")]
     ) -> AdministerUserResult:
-        try:
-            async with info.context.work() as work:
-                user_id = await accounts.administer(work, decode("user", input.id), input.changes())
-        except errors.NotFound as error:
-            return NotFound.of(error, input.id)
-        except errors.InvalidInput as error:
-            return InvalidInput.of(error)
-        except errors.LastAdmin as error:
-            return LastAdmin.of(error)
+        async with info.context.work() as work:
+            user_id = await accounts.administer(work, decode("user", input.id), input.changes())
         return AdministerUserPayload(user_id=user_id)

@@ -8,7 +8,6 @@ from uuid import UUID
 
 import strawberry
 
-from db import errors
 from db.queries import api_keys as api_key_queries
 from db.services import accounts
 from graph.accounts.inputs import CreateApiKeyInput, RevokeApiKeyInput
@@ -58,25 +57,16 @@ class ApiKeys:
     async def create_api_key(
         self, info: Info, input: Annotated[CreateApiKeyInput, strawberry.argument(description="The key to make.")]
     ) -> CreateApiKeyResult:
-        try:
-            new_key = accounts.NewKey(
-                name=input.name,
-                scopes=frozenset(input.scopes),
-                expires_at=input.expires_at,
-                points_per_minute=input.points_per_minute,
-                replaces=decode_optional("apikey", input.replaces),
-                overlap=timedelta(seconds=input.overlap),
-            )
-            async with info.context.work() as work:
-                key_id, secret = await accounts.create_api_key(work, new_key)
-        except errors.NotFound as error:
-            return NotFound.of(error, input.replaces)
-        except errors.InvalidInput as error:
-            return InvalidInput.of(error)
-        except errors.WrongState as error:
-            return WrongState.of(error)
-        except errors.QuotaExceeded as error:
-            return QuotaExceeded.of(error)
+        new_key = accounts.NewKey(
+            name=input.name,
+            scopes=frozenset(input.scopes),
+            expires_at=input.expires_at,
+            points_per_minute=input.points_per_minute,
+            replaces=decode_optional("apikey", input.replaces),
+            overlap=timedelta(seconds=input.overlap),
+        )
+        async with info.context.work() as work:
+            key_id, secret = await accounts.create_api_key(work, new_key)
         return CreateApiKeyPayload(key_id=key_id, secret=secret)
 
     @mutation(
@@ -86,9 +76,6 @@ class ApiKeys:
     async def revoke_api_key(
         self, info: Info, input: Annotated[RevokeApiKeyInput, strawberry.argument(description="The key.")]
     ) -> RevokeApiKeyResult:
-        try:
-            async with info.context.work() as work:
-                key_id = await accounts.revoke_api_key(work, decode("apikey", input.id))
-        except errors.NotFound as error:
-            return NotFound.of(error, input.id)
+        async with info.context.work() as work:
+            key_id = await accounts.revoke_api_key(work, decode("apikey", input.id))
         return RevokeApiKeyPayload(key_id=key_id)

@@ -7,9 +7,8 @@ from typing import Annotated
 
 import strawberry
 
-from db import errors
 from graph.accounts.inputs import DeleteAccountInput
-from graph.accounts.passwords import ATTEMPT, raise_rate_limited
+from graph.accounts.passwords import ATTEMPT
 from graph.core.context import Info
 from graph.core.costs import costs
 from graph.core.permissions import Scope, mutation
@@ -44,15 +43,6 @@ class Deletion:
     ) -> DeleteAccountResult:
         context = info.context
         assert context.account_deletions is not None
-        try:
-            until = await context.account_deletions.delete(context.signed_in_viewer, input.password, context.client)
-        except errors.InvalidCredentials as error:
-            return InvalidCredentials.of(error)
-        except errors.WrongState as error:
-            return WrongState.of(error)
-        except errors.LastAdmin as error:
-            return LastAdmin.of(error)
-        except errors.TooManyAttempts as error:
-            raise_rate_limited(error)
+        until = await context.account_deletions.delete(context.signed_in_viewer, input.password, context.client)
         context.cookie.clear()
         return DeleteAccountPayload(restorable_until=until)

@@ -8,7 +8,6 @@ from uuid import UUID
 
 import strawberry
 
-from db import errors
 from db.core.viewer import UserRole
 from db.queries import accounts as account_queries
 from db.services import accounts
@@ -20,7 +19,7 @@ from graph.accounts.inputs import (
     RemoveTeamMemberInput,
     SetTeamRoleInput,
 )
-from graph.accounts.passwords import ATTEMPT, raise_rate_limited
+from graph.accounts.passwords import ATTEMPT
 from graph.accounts.types import Invitation, Membership, User
 from graph.core.context import Info
 from graph.core.costs import costs
@@ -102,14 +101,9 @@ class Members:
     async def set_team_role(
         self, info: Info, input: Annotated[SetTeamRoleInput, strawberry.argument(description="The member and the role.")]
     ) -> SetTeamRoleResult:
-        try:
-            team_id, user_id = decode("user", input.team_id), decode("user", input.user_id)
-            async with info.context.work() as work:
-                membership = await accounts.set_team_role(work, team_id, user_id, input.role)
-        except errors.NotFound as error:
-            return NotFound.of(error, input.team_id, input.user_id)
-        except errors.LastAdmin as error:
-            return LastAdmin.of(error)
+        team_id, user_id = decode("user", input.team_id), decode("user", input.user_id)
+        async with info.context.work() as work:
+            membership = await accounts.set_team_role(work, team_id, user_id, input.role)
         if user_id == info.context.signed_in_viewer.id:
             set_own_role(info, team_id, input.role)
         return SetTeamRolePayload(membership=Membership.of(membership))
@@ -122,14 +116,9 @@ class Members:
     async def remove_team_member(
         self, info: Info, input: Annotated[RemoveTeamMemberInput, strawberry.argument(description="The member.")]
     ) -> RemoveTeamMemberResult:
-        try:
-            team_id, user_id = decode("user", input.team_id), decode("user", input.user_id)
-            async with info.context.work() as work:
-                await accounts.remove_team_member(work, team_id, user_id)
-        except errors.NotFound as error:
-            return NotFound.of(error, input.team_id, input.user_id)
-        except errors.LastAdmin as error:
-            return LastAdmin.of(error)
+        team_id, user_id = decode("user", input.team_id), decode("user", input.user_id)
+        async with info.context.work() as work:
+            await accounts.remove_team_member(work, team_id, user_id)
         if user_id == info.context.signed_in_viewer.id:
             set_own_role(info, team_id, None)
         return RemoveTeamMemberPayload(team_id=team_id)
@@ -141,14 +130,9 @@ class Members:
     async def leave_team(
         self, info: Info, input: Annotated[LeaveTeamInput, strawberry.argument(description="The team.")]
     ) -> LeaveTeamResult:
-        try:
-            team_id = decode("user", input.team_id)
-            async with info.context.work() as work:
-                await accounts.leave_team(work, team_id)
-        except errors.NotFound as error:
-            return NotFound.of(error, input.team_id)
-        except errors.LastAdmin as error:
-            return LastAdmin.of(error)
+        team_id = decode("user", input.team_id)
+        async with info.context.work() as work:
+            await accounts.leave_team(work, team_id)
         set_own_role(info, team_id, None)
         return LeaveTeamPayload(left_id=input.team_id)
 
@@ -160,14 +144,9 @@ class Members:
     async def delete_team(
         self, info: Info, input: Annotated[DeleteTeamInput, strawberry.argument(description="The team to delete.")]
     ) -> DeleteTeamResult:
-        try:
-            team_id = decode("user", input.id)
-            async with info.context.work() as work:
-                await accounts.delete_team(work, team_id)
-        except errors.NotFound as error:
-            return NotFound.of(error, input.id)
-        except errors.WrongState as error:
-            return WrongState.of(error)
+        team_id = decode("user", input.id)
+        async with info.context.work() as work:
+            await accounts.delete_team(work, team_id)
         set_own_role(info, team_id, None)
         return DeleteTeamPayload(deleted_id=input.id)
 
@@ -182,14 +161,7 @@ class Members:
     ) -> AcceptInvitationResult:
         context = info.context
         assert context.team_invitations is not None
-        try:
-            membership = await context.team_invitations.accept(context.signed_in_viewer, input.token, context.client)
-        except errors.InvalidInput as error:
-            return InvalidInput.of(error)
-        except errors.WrongState as error:
-            return WrongState.of(error)
-        except errors.TooManyAttempts as error:
-            raise_rate_limited(error)
+        membership = await context.team_invitations.accept(context.signed_in_viewer, input.token, context.client)
         set_own_role(info, membership.team_id, membership.role)
         return AcceptInvitationPayload(membership=Membership.of(membership))
 
@@ -203,12 +175,7 @@ class Members:
     ) -> DeclineInvitationResult:
         context = info.context
         assert context.team_invitations is not None
-        try:
-            invitation_id = await context.team_invitations.decline(input.token, context.client)
-        except errors.InvalidInput as error:
-            return InvalidInput.of(error)
-        except errors.TooManyAttempts as error:
-            raise_rate_limited(error)
+        invitation_id = await context.team_invitations.decline(input.token, context.client)
         return DeclineInvitationPayload(declined_id=global_id(Invitation, invitation_id))
 
 

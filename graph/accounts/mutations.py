@@ -6,7 +6,6 @@ from typing import Annotated
 
 import strawberry
 
-from db import errors
 from db.services import accounts
 from db.tables.accounts import LoginMethod
 from graph.accounts.administration import Administration
@@ -16,7 +15,7 @@ from graph.accounts.inputs import ConfirmLoginInput, LoginInput, RestoreAccountI
 from graph.accounts.logins import LoginPayload, cookie_to_set, go_on_as
 from graph.accounts.members import Members
 from graph.accounts.passkeys import Passkeys
-from graph.accounts.passwords import ATTEMPT, Passwords, raise_rate_limited
+from graph.accounts.passwords import ATTEMPT, Passwords
 from graph.accounts.providers import Providers
 from graph.accounts.registration import Registration
 from graph.accounts.second_factor import SecondFactor
@@ -90,15 +89,8 @@ class AccountMutations(Administration, Passwords, Registration, SecondFactor, Pa
     )
     async def login(self, info: Info, input: Annotated[LoginInput, strawberry.argument(description="Who signs in.")]) -> LoginResult:
         assert info.context.sign_ins is not None
-        try:
-            cookie = cookie_to_set(info, input.transport)
-            result = await info.context.sign_ins.sign_in(input.login, input.password, info.context.client)
-        except errors.InvalidCredentials as error:
-            return InvalidCredentials.of(error)
-        except errors.InvalidInput as error:
-            return InvalidInput.of(error)
-        except errors.TooManyAttempts as error:
-            raise_rate_limited(error)
+        cookie = cookie_to_set(info, input.transport)
+        result = await info.context.sign_ins.sign_in(input.login, input.password, info.context.client)
         if isinstance(result, accounts.FactorRequired):
             return TotpRequired(challenge=result.challenge, methods=list(result.methods))
         return go_on_as(info, result, cookie)
@@ -113,17 +105,8 @@ class AccountMutations(Administration, Passwords, Registration, SecondFactor, Pa
         self, info: Info, input: Annotated[ConfirmLoginInput, strawberry.argument(description="The challenge and the code.")]
     ) -> ConfirmLoginResult:
         assert info.context.sign_ins is not None
-        try:
-            cookie = cookie_to_set(info, input.transport)
-            signed_in = await info.context.sign_ins.confirm(input.challenge, input.code, info.context.client)
-        except errors.NameTaken as error:
-            return NameTaken.of(error)
-        except errors.InvalidCredentials as error:
-            return InvalidCredentials.of(error)
-        except errors.InvalidInput as error:
-            return InvalidInput.of(error)
-        except errors.TooManyAttempts as error:
-            raise_rate_limited(error)
+        cookie = cookie_to_set(info, input.transport)
+        signed_in = await info.context.sign_ins.confirm(input.challenge, input.code, info.context.client)
         return go_on_as(info, signed_in, cookie)
 
     @mutation(
@@ -137,17 +120,8 @@ class AccountMutations(Administration, Passwords, Registration, SecondFactor, Pa
         self, info: Info, input: Annotated[RestoreAccountInput, strawberry.argument(description="The account.")]
     ) -> RestoreAccountResult:
         assert info.context.restorations is not None
-        try:
-            cookie = cookie_to_set(info, input.transport)
-            result = await info.context.restorations.restore(input.login, input.password, input.username, info.context.client)
-        except errors.NameTaken as error:
-            return NameTaken.of(error)
-        except errors.InvalidCredentials as error:
-            return InvalidCredentials.of(error)
-        except errors.InvalidInput as error:
-            return InvalidInput.of(error)
-        except errors.TooManyAttempts as error:
-            raise_rate_limited(error)
+        cookie = cookie_to_set(info, input.transport)
+        result = await info.context.restorations.restore(input.login, input.password, input.username, info.context.client)
         if isinstance(result, accounts.FactorRequired):
             return TotpRequired(challenge=result.challenge, methods=list(result.methods))
         return go_on_as(info, result, cookie)
@@ -167,11 +141,8 @@ class AccountMutations(Administration, Passwords, Registration, SecondFactor, Pa
     async def revoke_session(
         self, info: Info, input: Annotated[RevokeSessionInput, strawberry.argument(description="The session.")]
     ) -> RevokeSessionResult:
-        try:
-            async with info.context.work() as work:
-                session_id = await accounts.revoke_session(work, decode("session", input.id))
-        except errors.NotFound as error:
-            return NotFound.of(error, input.id)
+        async with info.context.work() as work:
+            session_id = await accounts.revoke_session(work, decode("session", input.id))
         return RevokeSessionPayload(session_id=global_id(Session, session_id))
 
     @mutation(scope=Scope.SESSION, description="End all of your sessions except the one whose token was sent. API keys stay valid.")

@@ -7,7 +7,6 @@ from uuid import UUID
 
 import strawberry
 
-from db import errors
 from db.queries import passkeys as passkey_queries
 from graph.accounts.inputs import (
     BeginPasskeyLoginInput,
@@ -17,7 +16,7 @@ from graph.accounts.inputs import (
     RemovePasskeyInput,
 )
 from graph.accounts.logins import LoginPayload, cookie_to_set, go_on_as
-from graph.accounts.passwords import ATTEMPT, raise_rate_limited
+from graph.accounts.passwords import ATTEMPT
 from graph.accounts.types import Passkey
 from graph.core.context import Info
 from graph.core.costs import costs
@@ -87,16 +86,7 @@ class Passkeys:
     ) -> BeginPasskeyRegistrationResult:
         context = info.context
         assert context.passkeys is not None
-        try:
-            options = await context.passkeys.begin_registration(context.signed_in_viewer, input.name, context.client)
-        except errors.NameTaken as error:
-            return NameTaken.of(error)
-        except errors.InvalidInput as error:
-            return InvalidInput.of(error)
-        except errors.WrongState as error:
-            return WrongState.of(error)
-        except errors.QuotaExceeded as error:
-            return QuotaExceeded.of(error)
+        options = await context.passkeys.begin_registration(context.signed_in_viewer, input.name, context.client)
         return BeginPasskeyRegistrationPayload(options=options)
 
     @mutation(
@@ -109,16 +99,7 @@ class Passkeys:
     ) -> FinishPasskeyRegistrationResult:
         context = info.context
         assert context.passkeys is not None
-        try:
-            passkey_id = await context.passkeys.finish_registration(context.signed_in_viewer, input.credential, context.client)
-        except errors.NameTaken as error:
-            return NameTaken.of(error)
-        except errors.InvalidInput as error:
-            return InvalidInput.of(error)
-        except errors.WrongState as error:
-            return WrongState.of(error)
-        except errors.QuotaExceeded as error:
-            return QuotaExceeded.of(error)
+        passkey_id = await context.passkeys.finish_registration(context.signed_in_viewer, input.credential, context.client)
         return FinishPasskeyRegistrationPayload(passkey_id=passkey_id)
 
     @mutation(
@@ -132,14 +113,7 @@ class Passkeys:
     ) -> BeginPasskeyLoginResult:
         context = info.context
         assert context.passkeys is not None
-        try:
-            options = await context.passkeys.begin_login(input.challenge, context.client)
-        except errors.InvalidInput as error:
-            return InvalidInput.of(error)
-        except errors.WrongState as error:
-            return WrongState.of(error)
-        except errors.TooManyAttempts as error:
-            raise_rate_limited(error)
+        options = await context.passkeys.begin_login(input.challenge, context.client)
         return BeginPasskeyLoginPayload(options=options)
 
     @mutation(
@@ -154,17 +128,8 @@ class Passkeys:
     ) -> FinishPasskeyLoginResult:
         context = info.context
         assert context.passkeys is not None
-        try:
-            cookie = cookie_to_set(info, input.transport)
-            signed_in = await context.passkeys.finish_login(input.credential, input.challenge, context.client)
-        except errors.InvalidCredentials as error:
-            return InvalidCredentials.of(error)
-        except errors.InvalidInput as error:
-            return InvalidInput.of(error)
-        except errors.WrongState as error:
-            return WrongState.of(error)
-        except errors.TooManyAttempts as error:
-            raise_rate_limited(error)
+        cookie = cookie_to_set(info, input.transport)
+        signed_in = await context.passkeys.finish_login(input.credential, input.challenge, context.client)
         return go_on_as(info, signed_in, cookie)
 
     @mutation(
@@ -178,10 +143,5 @@ class Passkeys:
     ) -> RemovePasskeyResult:
         context = info.context
         assert context.passkeys is not None
-        try:
-            await context.passkeys.remove(context.signed_in_viewer, decode("passkey", input.id), context.sign_in_providers)
-        except errors.NotFound as error:
-            return NotFound.of(error, input.id)
-        except errors.WrongState as error:
-            return WrongState.of(error)
+        await context.passkeys.remove(context.signed_in_viewer, decode("passkey", input.id), context.sign_in_providers)
         return RemovePasskeyPayload(passkey_id=input.id)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import strawberry
-from graphql import GraphQLError
 
-from db import errors
 from graph.accounts.inputs import ChangePasswordInput, RequestPasswordResetInput, ResetPasswordInput
 from graph.core.context import Info
 from graph.core.costs import costs
@@ -15,11 +13,6 @@ from graph.core.permissions import Scope, mutation
 from graph.core.problems import InvalidCredentials, InvalidInput, WeakPassword
 
 ATTEMPT = 20  # points: an attempt costs more than a read, and the points of an address bound how many it can make
-
-
-def raise_rate_limited(error: errors.TooManyAttempts) -> NoReturn:
-    """Raise the error that clients know from the limit of points."""
-    raise GraphQLError(error.message, extensions={"code": "RATE_LIMITED", "retryAfter": error.retry_seconds}) from None
 
 
 @strawberry.type(description="A mail with a token was sent to the address, if it is that of an account.")
@@ -63,12 +56,7 @@ class Passwords:
         self, info: Info, input: Annotated[RequestPasswordResetInput, strawberry.argument(description="The address.")]
     ) -> RequestPasswordResetResult:
         assert info.context.password_changes is not None
-        try:
-            await info.context.password_changes.request_reset(input.email, info.context.client)
-        except errors.InvalidInput as error:
-            return InvalidInput.of(error)
-        except errors.TooManyAttempts as error:
-            raise_rate_limited(error)
+        await info.context.password_changes.request_reset(input.email, info.context.client)
         return RequestPasswordResetPayload(email=input.email)
 
     @mutation(
@@ -81,12 +69,7 @@ class Passwords:
         self, info: Info, input: Annotated[ResetPasswordInput, strawberry.argument(description="The token and the new password.")]
     ) -> ResetPasswordResult:
         assert info.context.password_changes is not None
-        try:
-            await info.context.password_changes.reset(input.token, input.new_password, info.context.client)
-        except errors.WeakPassword as error:
-            return WeakPassword.of(error)
-        except errors.InvalidInput as error:
-            return InvalidInput.of(error)
+        await info.context.password_changes.reset(input.token, input.new_password, info.context.client)
         return ResetPasswordPayload(is_changed=True)
 
     @mutation(
@@ -99,12 +82,5 @@ class Passwords:
     ) -> ChangePasswordResult:
         context = info.context
         assert context.password_changes is not None
-        try:
-            await context.password_changes.change(context.signed_in_viewer, input.current_password, input.new_password, context.client)
-        except errors.WeakPassword as error:
-            return WeakPassword.of(error)
-        except errors.InvalidCredentials as error:
-            return InvalidCredentials.of(error)
-        except errors.TooManyAttempts as error:
-            raise_rate_limited(error)
+        await context.password_changes.change(context.signed_in_viewer, input.current_password, input.new_password, context.client)
         return ChangePasswordPayload(is_changed=True)

@@ -7,7 +7,6 @@ from uuid import UUID
 
 import strawberry
 
-from db import errors
 from db.queries import accounts as account_queries
 from db.services import accounts
 from graph.accounts.inputs import UnlinkOAuthIdentityInput
@@ -41,11 +40,6 @@ class Providers:
     async def unlink_oauth_identity(
         self, info: Info, input: Annotated[UnlinkOAuthIdentityInput, strawberry.argument(description="The identity.")]
     ) -> UnlinkOAuthIdentityResult:
-        try:
-            async with info.context.work() as work:
-                user_id = await accounts.unlink_identity(work, input.provider, info.context.sign_in_providers)
-        except errors.NotFound as error:
-            return NotFound.of(error)
-        except errors.WrongState as error:
-            return WrongState.of(error)
+        async with info.context.work() as work:
+            user_id = await accounts.unlink_identity(work, input.provider, info.context.sign_in_providers)
         return UnlinkOAuthIdentityPayload(user_id=user_id)

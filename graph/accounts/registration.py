@@ -7,7 +7,6 @@ from uuid import UUID
 
 import strawberry
 
-from db import errors
 from db.queries import accounts as account_queries
 from db.queries import invitations as invitation_queries
 from db.services import accounts
@@ -19,7 +18,7 @@ from graph.accounts.inputs import (
     UpdateAccountInput,
     VerifyEmailInput,
 )
-from graph.accounts.passwords import ATTEMPT, raise_rate_limited
+from graph.accounts.passwords import ATTEMPT
 from graph.accounts.types import Invitation, User
 from graph.core.context import Info
 from graph.core.costs import costs
@@ -113,18 +112,7 @@ class Registration:
     ) -> RegisterResult:
         assert info.context.registrations is not None
         new = accounts.NewRegistration(input.email, input.username, input.password, input.full_name, input.invitation_token)
-        try:
-            await info.context.registrations.register(new, info.context.client)
-        except errors.NameTaken as error:
-            return NameTaken.of(error)
-        except errors.WeakPassword as error:
-            return WeakPassword.of(error)
-        except errors.InvalidInput as error:
-            return InvalidInput.of(error)
-        except errors.WrongState as error:
-            return WrongState.of(error)
-        except errors.TooManyAttempts as error:
-            raise_rate_limited(error)
+        await info.context.registrations.register(new, info.context.client)
         return RegisterPayload(email=input.email)
 
     @mutation(
@@ -137,16 +125,7 @@ class Registration:
         self, info: Info, input: Annotated[VerifyEmailInput, strawberry.argument(description="The token.")]
     ) -> VerifyEmailResult:
         assert info.context.registrations is not None
-        try:
-            verified = await info.context.registrations.verify_email(input.token, input.username, info.context.client)
-        except errors.NameTaken as error:
-            return NameTaken.of(error)
-        except errors.InvalidInput as error:
-            return InvalidInput.of(error)
-        except errors.WrongState as error:
-            return WrongState.of(error)
-        except errors.TooManyAttempts as error:
-            raise_rate_limited(error)
+        verified = await info.context.registrations.verify_email(input.token, input.username, info.context.client)
         return VerifyEmailPayload(email=verified.email, username=verified.username)
 
     @mutation(
@@ -160,27 +139,15 @@ class Registration:
     ) -> ChangeEmailResult:
         context = info.context
         assert context.email_changes is not None
-        try:
-            await context.email_changes.request(context.signed_in_viewer, input.new_email, input.current_password, context.client)
-        except errors.InvalidCredentials as error:
-            return InvalidCredentials.of(error)
-        except errors.InvalidInput as error:
-            return InvalidInput.of(error)
-        except errors.TooManyAttempts as error:
-            raise_rate_limited(error)
+        await context.email_changes.request(context.signed_in_viewer, input.new_email, input.current_password, context.client)
         return ChangeEmailPayload(email=input.new_email)
 
     @mutation(scope=Scope.SESSION, description="Change your username or your full name. The former username is free at once.")
     async def update_account(
         self, info: Info, input: Annotated[UpdateAccountInput, strawberry.argument(description="The changes.")]
     ) -> UpdateAccountResult:
-        try:
-            async with info.context.work() as work:
-                user_id = await accounts.update_account(work, input.changes())
-        except errors.NameTaken as error:
-            return NameTaken.of(error)
-        except errors.InvalidInput as error:
-            return InvalidInput.of(error)
+        async with info.context.work() as work:
+            user_id = await accounts.update_account(work, input.changes())
         return UpdateAccountPayload(user_id=user_id)
 
     @mutation(
@@ -197,20 +164,11 @@ class Registration:
         context, viewer = info.context, info.context.signed_in_viewer
         assert context.registrations is not None
         assert context.team_invitations is not None
-        try:
-            if input.team_id is None:
-                invitation_id = await context.registrations.invite(viewer, input.email, input.role)
-            else:
-                team_id = decode("user", input.team_id)
-                invitation_id = await context.team_invitations.invite(viewer, team_id, input.email, input.role, context.client)
-        except errors.NotFound as error:
-            return NotFound.of(error, input.team_id)
-        except errors.InvalidInput as error:
-            return InvalidInput.of(error)
-        except errors.WrongState as error:
-            return WrongState.of(error)
-        except errors.TooManyAttempts as error:
-            raise_rate_limited(error)
+        if input.team_id is None:
+            invitation_id = await context.registrations.invite(viewer, input.email, input.role)
+        else:
+            team_id = decode("user", input.team_id)
+            invitation_id = await context.team_invitations.invite(viewer, team_id, input.email, input.role, context.client)
         return InviteMemberPayload(invitation_id=invitation_id)
 
     @mutation(
@@ -220,9 +178,6 @@ class Registration:
     async def revoke_invitation(
         self, info: Info, input: Annotated[RevokeInvitationInput, strawberry.argument(description="The invitation.")]
     ) -> RevokeInvitationResult:
-        try:
-            async with info.context.work() as work:
-                await accounts.revoke_invitation(work, decode("invitation", input.id))
-        except errors.NotFound as error:
-            return NotFound.of(error, input.id)
+        async with info.context.work() as work:
+            await accounts.revoke_invitation(work, decode("invitation", input.id))
         return RevokeInvitationPayload(revoked_id=input.id)

@@ -6,9 +6,8 @@ from typing import Annotated
 
 import strawberry
 
-from db import errors
 from graph.accounts.inputs import ConfirmTotpInput, DisableTotpInput, EnrollTotpInput, RegenerateBackupCodesInput
-from graph.accounts.passwords import ATTEMPT, raise_rate_limited
+from graph.accounts.passwords import ATTEMPT
 from graph.core.context import Info
 from graph.core.costs import costs
 from graph.core.permissions import Scope, mutation
@@ -72,14 +71,7 @@ class SecondFactor:
     ) -> EnrollTotpResult:
         context = info.context
         assert context.second_factors is not None
-        try:
-            enrollment = await context.second_factors.enroll(context.signed_in_viewer, input.password, context.client)
-        except errors.WrongState as error:
-            return WrongState.of(error)
-        except errors.InvalidCredentials as error:
-            return InvalidCredentials.of(error)
-        except errors.TooManyAttempts as error:
-            raise_rate_limited(error)
+        enrollment = await context.second_factors.enroll(context.signed_in_viewer, input.password, context.client)
         return EnrollTotpPayload(secret=enrollment.secret, uri=enrollment.uri, qr_svg=enrollment.qr_svg)
 
     @mutation(
@@ -92,16 +84,7 @@ class SecondFactor:
     ) -> ConfirmTotpResult:
         context = info.context
         assert context.second_factors is not None
-        try:
-            backup_codes = await context.second_factors.confirm(context.signed_in_viewer, input.code, context.client)
-        except errors.WrongState as error:
-            return WrongState.of(error)
-        except errors.InvalidCredentials as error:
-            return InvalidCredentials.of(error)
-        except errors.InvalidInput as error:
-            return InvalidInput.of(error)
-        except errors.TooManyAttempts as error:
-            raise_rate_limited(error)
+        backup_codes = await context.second_factors.confirm(context.signed_in_viewer, input.code, context.client)
         return ConfirmTotpPayload(backup_codes=backup_codes)
 
     @mutation(
@@ -114,16 +97,7 @@ class SecondFactor:
     ) -> DisableTotpResult:
         context = info.context
         assert context.second_factors is not None
-        try:
-            await context.second_factors.disable(context.signed_in_viewer, input.password, input.code, context.client)
-        except errors.WrongState as error:
-            return WrongState.of(error)
-        except errors.InvalidCredentials as error:
-            return InvalidCredentials.of(error)
-        except errors.InvalidInput as error:
-            return InvalidInput.of(error)
-        except errors.TooManyAttempts as error:
-            raise_rate_limited(error)
+        await context.second_factors.disable(context.signed_in_viewer, input.password, input.code, context.client)
         return DisableTotpPayload(is_disabled=True)
 
     @mutation(
@@ -136,16 +110,7 @@ class SecondFactor:
     ) -> RegenerateBackupCodesResult:
         context = info.context
         assert context.second_factors is not None
-        try:
-            backup_codes = await context.second_factors.regenerate_backup_codes(
-                context.signed_in_viewer, input.password, input.code, context.client
-            )
-        except errors.WrongState as error:
-            return WrongState.of(error)
-        except errors.InvalidCredentials as error:
-            return InvalidCredentials.of(error)
-        except errors.InvalidInput as error:
-            return InvalidInput.of(error)
-        except errors.TooManyAttempts as error:
-            raise_rate_limited(error)
+        backup_codes = await context.second_factors.regenerate_backup_codes(
+            context.signed_in_viewer, input.password, input.code, context.client
+        )
         return RegenerateBackupCodesPayload(backup_codes=backup_codes)

@@ -8,7 +8,6 @@ from uuid import UUID
 
 import strawberry
 
-from db import errors
 from db.core.viewer import UserRole
 from db.queries import accounts as account_queries
 from db.services import accounts
@@ -46,15 +45,8 @@ class Teams:
     async def create_team(
         self, info: Info, input: Annotated[CreateTeamInput, strawberry.argument(description="The team.")]
     ) -> CreateTeamResult:
-        try:
-            async with info.context.work() as work:
-                team_id = await accounts.create_team(work, input.name, input.username)
-        except errors.InvalidInput as error:
-            return InvalidInput.of(error)
-        except errors.NameTaken as error:
-            return NameTaken.of(error)
-        except errors.QuotaExceeded as error:
-            return QuotaExceeded.of(error)
+        async with info.context.work() as work:
+            team_id = await accounts.create_team(work, input.name, input.username)
         viewer = info.context.signed_in_viewer
         info.context.sign_in(replace(viewer, teams=tuple(sorted({*viewer.teams, (team_id, UserRole.ADMIN)}))))
         return CreateTeamPayload(team_id=team_id)

@@ -11,16 +11,19 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
 from enum import StrEnum
+from functools import cached_property
 from inspect import isawaitable
 from typing import Any, Self, cast
 
 import strawberry
 from graphql import GraphQLField, GraphQLNamedType, GraphQLObjectType, GraphQLSchema, get_named_type
 from strawberry.types.field import StrawberryField
+from strawberry.types.union import StrawberryUnion
 
 from db.core.audit import Origin, acting
 from db.core.viewer import ApiScope
 from graph.core.context import Context, Info
+from graph.core.problems import result_or_problem
 
 METADATA_KEY = "scope"
 
@@ -80,7 +83,14 @@ class RootField(StrawberryField):
         if self.is_mutation:
             info.context.reset_loaders()  # the mutations of an operation run in sequence, and none may return rows that an earlier one read
         result = super().get_result(source, info, args, kwargs)
-        return _recorded(info.context.origin, result) if self.is_mutation and isawaitable(result) else result
+        if not self.is_mutation or not isawaitable(result):
+            return result
+        return _recorded(info.context.origin, result_or_problem(result, self.possible_results, kwargs))
+
+    @cached_property
+    def possible_results(self) -> frozenset[Any]:
+        """The members of the union that a mutation returns."""
+        return frozenset(self.type.types) if isinstance(self.type, StrawberryUnion) else frozenset()
 
 
 async def _recorded(origin: Origin, result: Awaitable[Any]) -> Any:

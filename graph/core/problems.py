@@ -1,11 +1,14 @@
-"""The problems with which a mutation can end. Each is made from the error that `db` raised."""
+"""The problems with which a mutation can end. Each is made from the error that `db` raised, if the mutation's result has it as a member."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Collection, Iterator, Mapping
+from dataclasses import fields, is_dataclass
 from enum import StrEnum
-from typing import Self
+from typing import Any, Final, Self, cast
 
 import strawberry
+from graphql import GraphQLError
 
 from db import errors
 from graph.core.costs import costs
@@ -166,3 +169,46 @@ class InsufficientCredits(Problem):
     @classmethod
     def of(cls, error: errors.InsufficientCredits) -> Self:
         return cls(message=error.message, code=ProblemCode.INSUFFICIENT_CREDITS, required=error.required, available=error.available)
+
+
+_PROBLEMS: Final[Mapping[type[errors.StateError], Any]] = {
+    errors.NotFound: NotFound,
+    errors.NameTaken: NameTaken,
+    errors.InvalidInput: InvalidInput,
+    errors.WeakPassword: WeakPassword,
+    errors.WrongState: WrongState,
+    errors.Conflict: Conflict,
+    errors.LastAdmin: LastAdmin,
+    errors.InvalidCredentials: InvalidCredentials,
+    errors.UploadMismatch: UploadMismatch,
+    errors.QuotaExceeded: QuotaExceeded,
+    errors.InsufficientCredits: InsufficientCredits,
+}
+
+
+async def result_or_problem(result: Awaitable[Any], possible: Collection[type[Any]], arguments: Mapping[str, Any]) -> Any:
+    """Await a mutation. An error that is one of the `possible` types of its result becomes this problem; others are raised."""
+    try:
+        return await result
+    except errors.TooManyAttempts as error:
+        raise GraphQLError(error.message, extensions={"code": "RATE_LIMITED", "retryAfter": error.retry_seconds}) from None
+    except errors.StateError as error:
+        problem: Any = next((_PROBLEMS[type_] for type_ in type(error).__mro__ if _PROBLEMS.get(type_) in possible), None)
+        if problem is None:
+            raise
+        return problem.of(error, *_texts(arguments)) if problem is NotFound else problem.of(error)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """The texts in arguments, ids among them."""
+    if isinstance(value, str):
+        yield value
+    elif is_dataclass(value):
+        for field in fields(value):
+            yield from _texts(getattr(value, field.name))
+    elif isinstance(value, Mapping):
+        for inner in cast("Mapping[str, Any]", value).values():
+            yield from _texts(inner)
+    elif isinstance(value, list | tuple):
+        for inner in cast("list[Any]", value):
+            yield from _texts(inner)

@@ -9,7 +9,6 @@ from uuid import UUID
 import strawberry
 from strawberry import ID
 
-from db import errors
 from db.queries import datasets as dataset_queries
 from db.queries import jobs, versions
 from db.services import datasets, uploads
@@ -89,37 +88,25 @@ class DatasetMutations:
     async def create_dataset(
         self, info: Info, input: Annotated[CreateDatasetInput, strawberry.argument(description="The dataset to create.")]
     ) -> CreateDatasetResult:
-        try:
-            new_dataset = datasets.NewDataset(
-                name=input.name,
-                description=input.description,
-                modality=input.modality,
-                problem_type=input.problem_type,
-                target_column=input.target_column,
-                metadata=input.metadata,
-                owner_id=owner_key(input.owner_id),
-            )
-            async with info.context.work() as work:
-                dataset_id = await datasets.create(work, new_dataset)
-        except errors.NameTaken as error:
-            return NameTaken.of(error)
-        except errors.InvalidInput as error:
-            return InvalidInput.of(error)
+        new_dataset = datasets.NewDataset(
+            name=input.name,
+            description=input.description,
+            modality=input.modality,
+            problem_type=input.problem_type,
+            target_column=input.target_column,
+            metadata=input.metadata,
+            owner_id=owner_key(input.owner_id),
+        )
+        async with info.context.work() as work:
+            dataset_id = await datasets.create(work, new_dataset)
         return CreateDatasetPayload(dataset_id=dataset_id)
 
     @mutation(description="Change the name, description, problem type, target column or metadata of a dataset.")
     async def update_dataset(
         self, info: Info, input: Annotated[UpdateDatasetInput, strawberry.argument(description="The changes.")]
     ) -> UpdateDatasetResult:
-        try:
-            async with info.context.work() as work:
-                dataset_id = await datasets.update(work, decode("dataset", input.id), input.changes())
-        except errors.NotFound as error:
-            return NotFound.of(error, input.id)
-        except errors.NameTaken as error:
-            return NameTaken.of(error)
-        except errors.InvalidInput as error:
-            return InvalidInput.of(error)
+        async with info.context.work() as work:
+            dataset_id = await datasets.update(work, decode("dataset", input.id), input.changes())
         return UpdateDatasetPayload(dataset_id=dataset_id)
 
     @mutation(
@@ -129,13 +116,8 @@ class DatasetMutations:
     async def delete_dataset(
         self, info: Info, input: Annotated[DeleteDatasetInput, strawberry.argument(description="The dataset to delete.")]
     ) -> DeleteDatasetResult:
-        try:
-            async with info.context.work() as work:
-                await datasets.delete(work, decode("dataset", input.id))
-        except errors.NotFound as error:
-            return NotFound.of(error, input.id)
-        except errors.WrongState as error:
-            return WrongState.of(error)
+        async with info.context.work() as work:
+            await datasets.delete(work, decode("dataset", input.id))
         return DeleteDatasetPayload(deleted_id=input.id)
 
     @mutation(
@@ -145,27 +127,18 @@ class DatasetMutations:
     async def request_upload(
         self, info: Info, input: Annotated[RequestUploadInput, strawberry.argument(description="The file to upload.")]
     ) -> RequestUploadResult:
-        try:
-            new_upload = uploads.NewUpload(
-                dataset_id=decode("dataset", input.dataset_id),
-                filename=input.filename,
-                size_bytes=input.size_bytes,
-                sha256=input.sha256,
-                content_type=input.content_type,
-                label=input.label,
-                reading=None if input.reading is None else input.reading.options(),
-                idempotency_key=input.idempotency_key,
-            )
-            async with info.context.work() as work:
-                row = await uploads.request(work, new_upload)
-        except errors.NotFound as error:
-            return NotFound.of(error, input.dataset_id)
-        except errors.InvalidInput as error:
-            return InvalidInput.of(error)
-        except errors.Conflict as error:
-            return Conflict.of(error)
-        except errors.QuotaExceeded as error:
-            return QuotaExceeded.of(error)
+        new_upload = uploads.NewUpload(
+            dataset_id=decode("dataset", input.dataset_id),
+            filename=input.filename,
+            size_bytes=input.size_bytes,
+            sha256=input.sha256,
+            content_type=input.content_type,
+            label=input.label,
+            reading=None if input.reading is None else input.reading.options(),
+            idempotency_key=input.idempotency_key,
+        )
+        async with info.context.work() as work:
+            row = await uploads.request(work, new_upload)
         # The URL of a repeated call expires when the first one does.
         expires_in = max(1, int((row.expires_at - datetime.now(UTC)).total_seconds()))
         url, headers = await info.context.objects.presign_put(row.object_key, row.size_bytes, row.content_type, row.sha256, expires_in)
@@ -179,20 +152,7 @@ class DatasetMutations:
         self, info: Info, input: Annotated[CompleteUploadInput, strawberry.argument(description="The upload.")]
     ) -> CompleteUploadResult:
         context = info.context
-        try:
-            version_id, job_id = await uploads.complete(
-                context.database, context.objects, context.signed_in_viewer, decode("upload", input.upload_id), input.idempotency_key
-            )
-        except errors.NotFound as error:
-            return NotFound.of(error, input.upload_id)
-        except errors.InvalidInput as error:
-            return InvalidInput.of(error)
-        except errors.UploadMismatch as error:
-            return UploadMismatch.of(error)
-        except errors.WrongState as error:
-            return WrongState.of(error)
-        except errors.Conflict as error:
-            return Conflict.of(error)
-        except errors.QuotaExceeded as error:
-            return QuotaExceeded.of(error)
+        version_id, job_id = await uploads.complete(
+            context.database, context.objects, context.signed_in_viewer, decode("upload", input.upload_id), input.idempotency_key
+        )
         return CompleteUploadPayload(version_id=version_id, job_id=job_id)

@@ -7,7 +7,6 @@ from uuid import UUID
 
 import strawberry
 
-from db import errors
 from db.queries import experiments as experiment_queries
 from db.services import experiments
 from graph.core.context import Info
@@ -37,13 +36,8 @@ class ExperimentMutations:
     async def create_experiment(
         self, info: Info, input: Annotated[CreateExperimentInput, strawberry.argument(description="The experiment to create.")]
     ) -> CreateExperimentResult:
-        try:
-            owner_id = owner_key(input.owner_id)
-            new_experiment = experiments.NewExperiment(input.name, input.description, input.notes, owner_id)
-            async with info.context.work() as work:
-                experiment_id = await experiments.create(work, new_experiment)
-        except errors.NameTaken as error:
-            return NameTaken.of(error)
-        except errors.InvalidInput as error:
-            return InvalidInput.of(error)
+        owner_id = owner_key(input.owner_id)
+        new_experiment = experiments.NewExperiment(input.name, input.description, input.notes, owner_id)
+        async with info.context.work() as work:
+            experiment_id = await experiments.create(work, new_experiment)
         return CreateExperimentPayload(experiment_id=experiment_id)

@@ -7,7 +7,6 @@ from uuid import UUID
 
 import strawberry
 
-from db import errors
 from db.queries import jobs as job_queries
 from db.queries import runs
 from db.services import jobs
@@ -61,33 +60,15 @@ class JobMutations:
     async def cancel_job(
         self, info: Info, input: Annotated[CancelJobInput, strawberry.argument(description="The job to cancel.")]
     ) -> CancelJobResult:
-        try:
-            job_id = decode("job", input.id)
-            async with info.context.work() as work:
-                await jobs.cancel(work, job_id)
-        except errors.NotFound as error:
-            return NotFound.of(error, input.id)
-        except errors.WrongState as error:
-            return WrongState.of(error)
+        job_id = decode("job", input.id)
+        async with info.context.work() as work:
+            await jobs.cancel(work, job_id)
         return CancelJobPayload(job_id=job_id)
 
     @mutation(scope=Scope.RUN, metadata=costs(JOB), description="Run a job that has ended again, as a new job.")
     async def retry_job(
         self, info: Info, input: Annotated[RetryJobInput, strawberry.argument(description="The job to run again.")]
     ) -> RetryJobResult:
-        try:
-            async with info.context.work() as work:
-                job_id = await jobs.retry(work, decode("job", input.id), input.idempotency_key)
-        except errors.NotFound as error:
-            return NotFound.of(error, input.id)
-        except errors.InvalidInput as error:
-            return InvalidInput.of(error)
-        except errors.WrongState as error:
-            return WrongState.of(error)
-        except errors.Conflict as error:
-            return Conflict.of(error)
-        except errors.QuotaExceeded as error:
-            return QuotaExceeded.of(error)
-        except errors.InsufficientCredits as error:
-            return InsufficientCredits.of(error)
+        async with info.context.work() as work:
+            job_id = await jobs.retry(work, decode("job", input.id), input.idempotency_key)
         return RetryJobPayload(job_id=job_id)

@@ -7,7 +7,6 @@ from uuid import UUID
 
 import strawberry
 
-from db import errors
 from db.queries import models as model_queries
 from db.services import models
 from graph.core.context import Info
@@ -42,11 +41,6 @@ class ModelMutations:
     async def set_model_alias(
         self, info: Info, input: Annotated[SetModelAliasInput, strawberry.argument(description="The alias and the version.")]
     ) -> SetModelAliasResult:
-        try:
-            async with info.context.work() as work:
-                version_id = await models.set_alias(work, decode("mversion", input.model_version_id), input.name, input.reason)
-        except errors.NotFound as error:
-            return NotFound.of(error, input.model_version_id)
-        except errors.InvalidInput as error:
-            return InvalidInput.of(error)
+        async with info.context.work() as work:
+            version_id = await models.set_alias(work, decode("mversion", input.model_version_id), input.name, input.reason)
         return SetModelAliasPayload(model_version_id=version_id)

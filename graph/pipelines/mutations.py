@@ -7,7 +7,6 @@ from uuid import UUID
 
 import strawberry
 
-from db import errors
 from db.queries import datasets, jobs, runs
 from db.queries import pipelines as pipeline_queries
 from db.services import pipelines
@@ -78,40 +77,24 @@ class PipelineMutations:
     async def create_pipeline(
         self, info: Info, input: Annotated[CreatePipelineInput, strawberry.argument(description="The pipeline to create.")]
     ) -> CreatePipelineResult:
-        try:
-            new_pipeline = pipelines.NewPipeline(
-                name=input.name,
-                description=input.description,
-                modality=input.modality,
-                definition=input.definition.to_document(),
-                is_template=input.is_template,
-                owner_id=owner_key(input.owner_id),
-            )
-            async with info.context.work() as work:
-                pipeline_id = await pipelines.create(work, new_pipeline)
-        except errors.NameTaken as error:
-            return NameTaken.of(error)
-        except errors.InvalidInput as error:
-            return InvalidInput.of(error)
+        new_pipeline = pipelines.NewPipeline(
+            name=input.name,
+            description=input.description,
+            modality=input.modality,
+            definition=input.definition.to_document(),
+            is_template=input.is_template,
+            owner_id=owner_key(input.owner_id),
+        )
+        async with info.context.work() as work:
+            pipeline_id = await pipelines.create(work, new_pipeline)
         return CreatePipelinePayload(pipeline_id=pipeline_id)
 
     @mutation(description="Change a pipeline: its name, description, definition or status.")
     async def update_pipeline(
         self, info: Info, input: Annotated[UpdatePipelineInput, strawberry.argument(description="The changes.")]
     ) -> UpdatePipelineResult:
-        try:
-            async with info.context.work() as work:
-                pipeline_id = await pipelines.update(work, decode("pipeline", input.id), input.expected_version, input.changes())
-        except errors.NotFound as error:
-            return NotFound.of(error, input.id)
-        except errors.NameTaken as error:
-            return NameTaken.of(error)
-        except errors.InvalidInput as error:
-            return InvalidInput.of(error)
-        except errors.Conflict as error:
-            return Conflict.of(error)
-        except errors.WrongState as error:
-            return WrongState.of(error)
+        async with info.context.work() as work:
+            pipeline_id = await pipelines.update(work, decode("pipeline", input.id), input.expected_version, input.changes())
         return UpdatePipelinePayload(pipeline_id=pipeline_id)
 
     @mutation(
@@ -122,32 +105,18 @@ class PipelineMutations:
     async def run_pipeline(
         self, info: Info, input: Annotated[RunPipelineInput, strawberry.argument(description="The pipeline and what to run it on.")]
     ) -> RunPipelineResult:
-        input_ids = (input.pipeline_id, input.dataset_version_id, input.experiment_id, input.output_dataset_id)
-        try:
-            request = pipelines.RunRequest(
-                pipeline_id=decode("pipeline", input.pipeline_id),
-                dataset_version_id=decode("version", input.dataset_version_id),
-                experiment_id=decode_optional("experiment", input.experiment_id),
-                model_name=input.model_name,
-                output_dataset_id=decode_optional("dataset", input.output_dataset_id),
-                parameters=input.parameters,
-                seed=input.seed,
-                priority=input.priority,
-                timeout_seconds=input.timeout_seconds,
-                idempotency_key=input.idempotency_key,
-            )
-            async with info.context.work() as work:
-                started = await pipelines.run(work, request)
-        except errors.NotFound as error:
-            return NotFound.of(error, *input_ids)
-        except errors.InvalidInput as error:
-            return InvalidInput.of(error)
-        except errors.WrongState as error:
-            return WrongState.of(error)
-        except errors.Conflict as error:
-            return Conflict.of(error)
-        except errors.QuotaExceeded as error:
-            return QuotaExceeded.of(error)
-        except errors.InsufficientCredits as error:
-            return InsufficientCredits.of(error)
+        request = pipelines.RunRequest(
+            pipeline_id=decode("pipeline", input.pipeline_id),
+            dataset_version_id=decode("version", input.dataset_version_id),
+            experiment_id=decode_optional("experiment", input.experiment_id),
+            model_name=input.model_name,
+            output_dataset_id=decode_optional("dataset", input.output_dataset_id),
+            parameters=input.parameters,
+            seed=input.seed,
+            priority=input.priority,
+            timeout_seconds=input.timeout_seconds,
+            idempotency_key=input.idempotency_key,
+        )
+        async with info.context.work() as work:
+            started = await pipelines.run(work, request)
         return RunPipelinePayload(job_id=started.job_id, run_id=started.run_id, target_dataset_id=started.target_dataset_id)
