@@ -193,10 +193,11 @@ async def result_or_problem(result: Awaitable[Any], possible: Collection[type[An
     except errors.TooManyAttempts as error:
         raise GraphQLError(error.message, extensions={"code": "RATE_LIMITED", "retryAfter": error.retry_seconds}) from None
     except errors.StateError as error:
-        problem: Any = next((_PROBLEMS[type_] for type_ in type(error).__mro__ if _PROBLEMS.get(type_) in possible), None)
+        problem = next((_PROBLEMS[type_] for type_ in type(error).__mro__ if _PROBLEMS.get(type_) in possible), None)
         if problem is None:
             raise
-        return problem.of(error, *_texts(arguments)) if problem is NotFound else problem.of(error)
+        sent_ids = _texts(arguments) if problem is NotFound else ()
+        return cast("Any", problem).of(error, *sent_ids)
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -128,7 +128,8 @@ async def test_who_is_invited_makes_an_account_with_the_invitations_address_and_
 ) -> None:
     set_registration("invited")
     realm = add_provider("one", **ADA)
-    values = {"role": "viewer", "invited_by_id": select(User.id).where(User.username == "admin").scalar_subquery()}
+    admin_id = select(User.id).where(User.username == "admin").scalar_subquery()
+    values = {"role": "viewer", "owner_id": admin_id, "invited_by_id": admin_id}
     async with database.work(SYSTEM) as work:
         statement = insert(Invitation).values(
             email="ADA@elsewhere.example", expires_at=func.now() + func.make_interval(0, 0, 0, 1), **values

@@ -119,24 +119,27 @@ async def test_an_operation_that_its_transport_does_not_carry_is_a_refused_one(a
 
 
 async def test_what_we_did_wrong_is_an_error_with_the_id_that_the_client_saw(ada: Client, database: Database) -> None:
-    async def rename(before: str, after: str) -> None:
+    async def execute(*statements: str) -> None:
         async with database.engine.begin() as connection:
-            await connection.exec_driver_sql(f"ALTER TABLE {before} RENAME TO {after}")
+            for statement in statements:
+                await connection.exec_driver_sql(statement)
 
-    await rename("experiments", "mislaid")
+    # A view that divides by zero when it is read.
+    broken = "SELECT mislaid.* FROM (SELECT 1 / (random() * 0)::int AS failing OFFSET 0) broken JOIN mislaid ON failing = 1"
+    await execute("ALTER TABLE experiments RENAME TO mislaid", f"CREATE VIEW experiments AS {broken}")
     try:
         with capture_logs() as logged:
             document = "query Broken($name: String!) { experiments(filter: { name: { eq: $name } }) { edges { node { id } } } }"
             answer = await ada.post(document, name="hush-2718281")
             (entry,) = await wait_for_entries(logged, "operation")
     finally:
-        await rename("mislaid", "experiments")
+        await execute("DROP VIEW experiments", "ALTER TABLE mislaid RENAME TO experiments")
     (error,) = answer["errors"]
     assert error["message"] == "Internal error"
     assert (entry["log_level"], entry["codes"]) == ("error", ["INTERNAL_SERVER_ERROR"])
     (cause,) = entries(logged, "unexpected_error")
     assert cause["log_level"] == "error"
-    assert 'relation "experiments" does not exist' in str(cause["exc_info"])
+    assert "division by zero" in str(cause["exc_info"])
     assert error["extensions"]["requestId"] == entry["request_id"] == cause["request_id"]
     assert "hush-2718281" not in "".join(traceback.format_exception(cause["exc_info"]))
 
