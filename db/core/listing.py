@@ -21,6 +21,11 @@ from db.core.viewer import SYSTEM, Viewer
 from db.core.work import Database
 
 
+def is_filter(criteria: Criteria | None) -> bool:
+    """Whether criteria have a condition."""
+    return criteria is not None and criteria != Criteria()
+
+
 @dataclass(frozen=True, eq=False)
 class Listing:
     """`statement(viewer)` selects the rows that a viewer may see, without order or limit; `sort(order)` orders them, `filters` narrow them.
@@ -72,13 +77,12 @@ class Listing:
         return RowMaker(self.columns)
 
     def _source(self, criteria: Criteria | None, order: Any) -> PageSource:
-        is_filtered = criteria is not None and criteria != Criteria()
         return PageSource(
             (self, criteria, order),
             lambda viewer: self.rows(viewer, criteria),
             lambda: self.sort(order),
             self.parent,
-            for_values=is_filtered,
+            for_values=is_filter(criteria),
         )
 
     async def record_pages(

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import BigInteger, ColumnElement, FromClause, Text, bindparam, case, cast, func, literal_column, select
 
 from db.core.batch import RowsByKey
-from db.core.listing import Listing
+from db.core.listing import Listing, is_filter
 from db.core.page import between
 from db.core.prepared import pick_columns
 from db.core.row_text import RowText, constant
@@ -24,6 +24,10 @@ class NestedObject:
     key: str
     row_text: RowText
     is_nullable: bool
+
+    @property
+    def for_values(self) -> bool:
+        return self.row_text.for_values
 
     def sql(self, rows: FromClause, viewer: Viewer) -> ColumnElement[str]:
         statement = self.batch.statement(viewer)
@@ -53,6 +57,10 @@ class NestedList:
     before: str
     after: str
 
+    @property
+    def for_values(self) -> bool:
+        return self.row_text.for_values or is_filter(self.criteria)
+
     def sql(self, rows: FromClause, viewer: Viewer) -> ColumnElement[str]:
         sort = self.listing.sort(self.order)
         page = between(_under(self.listing, self.criteria, self.key, self.row_text.names, rows, viewer), sort, None, None, backward=False)
@@ -73,6 +81,10 @@ class NestedCount:
     listing: Listing
     criteria: Any
     key: str
+
+    @property
+    def for_values(self) -> bool:
+        return is_filter(self.criteria)
 
     def sql(self, rows: FromClause, viewer: Viewer) -> ColumnElement[str]:
         counted = _under(self.listing, self.criteria, self.key, (), rows, viewer).with_only_columns(

@@ -137,7 +137,7 @@ def _prepare(
         viewer,
         lambda viewer: _statement(source, viewer, page_slice, parts, nulls, row_text),
         _ARGUMENTS | source.arguments.keys() | text_arguments.keys(),
-        for_values=source.for_values,
+        for_values=source.for_values or (row_text is not None and row_text.for_values),
         count_rows=len if row_text is None else _count_texts,
     )
     return prepared, prepared.values(viewer, arguments), sort

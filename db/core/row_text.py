@@ -49,6 +49,11 @@ class NestedText(Protocol):
         """The column of the row that leads to it."""
         ...
 
+    @property
+    def for_values(self) -> bool:
+        """Whether its best plan depends on how frequent its values are, as that of a filtered list."""
+        ...
+
     def sql(self, rows: FromClause, viewer: Viewer) -> ColumnElement[str]:
         """Its text for a row of `rows`; NULL if it cannot be written."""
         ...
@@ -60,7 +65,7 @@ TextPart: TypeAlias = str | TextColumn | NestedText
 class RowText:
     """Constant texts, and what stands between them. It is a part of the key of a prepared select, so its hash is kept."""
 
-    __slots__ = ("_hash", "names", "parts")
+    __slots__ = ("_hash", "for_values", "names", "parts")
 
     def __init__(self, parts: Iterable[TextPart]) -> None:
         joined: list[TextPart] = []
@@ -73,6 +78,7 @@ class RowText:
         self.names = tuple(
             sorted({part.name if isinstance(part, TextColumn) else part.key for part in joined if not isinstance(part, str)})
         )
+        self.for_values = any(part.for_values for part in joined if not isinstance(part, str | TextColumn))
         self._hash = hash(self.parts)
 
     def __hash__(self) -> int:

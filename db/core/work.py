@@ -282,6 +282,7 @@ def _engine(url: str, connections: int, statement_timeout: float, idle_timeout: 
                 # neither timeout applies: a process that is frozen or cut off there would hold its locks for ever.
                 "transaction_timeout": str(int((statement_timeout + idle_timeout) * 1000) if statement_timeout and idle_timeout else 0),
                 "timezone": "UTC",
+                "jit": "off",  # compiling a statement that writes a tree of pages takes longer than executing it
                 # A host that vanished must not hold its locks for the usual two hours.
                 "tcp_keepalives_idle": "10",
                 "tcp_keepalives_interval": "5",

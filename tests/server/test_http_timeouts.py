@@ -39,7 +39,8 @@ async def blocked_statements(database: Database, text: str = "") -> int:
 
 
 async def wait_until_unblocked(database: Database, text: str = "") -> None:
-    async with asyncio.timeout(5):
+    """A cancellation that reaches PostgreSQL between two messages of the driver is lost; the timeout of the statement ends it then."""
+    async with asyncio.timeout(30):
         while await blocked_statements(database, text):
             await asyncio.sleep(0.02)
 
