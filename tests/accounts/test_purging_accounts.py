@@ -159,6 +159,25 @@ async def test_an_account_is_not_purged_before_its_time(
     assert (await restore(anonymous))["viewer"]["username"] == "ada"
 
 
+async def test_an_account_is_not_purged_while_a_row_is_left(
+    ada: Client, sign_in: SignIn, context: maintenance.MaintenanceContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows that another transaction holds are left out, here for longer than a purge waits."""
+    database, session = context.database, await sign_in("ada")
+    await ada.create_dataset("wine")
+    owner = await user_id(database, "ada")
+    await _delete_long_ago(session, database)
+    monkeypatch.setattr(purging, "ATTEMPTS", 2)
+    async with database.engine.begin() as connection:
+        await connection.execute(text("SELECT FROM user_counters WHERE owner_id = :owner FOR UPDATE"), {"owner": owner})
+        await purge(context)
+        assert (await owned(database, owner))["user_counters"] > 0
+        assert (await database.rows(select(User.purged_at).where(User.id == owner)))[0].purged_at is None
+    await purge(context)
+    assert set((await owned(database, owner)).values()) == {0}
+    assert (await database.rows(select(User.purged_at).where(User.id == owner)))[0].purged_at is not None
+
+
 async def test_a_purge_waits_for_jobs(ada: Client, sign_in: SignIn, context: maintenance.MaintenanceContext) -> None:
     database, session = context.database, await sign_in("ada")
     await fill(database, "ada", 1)

@@ -7,6 +7,7 @@ and the jobs that the ledger refers to, emptied, and the events of the audit.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -53,6 +54,7 @@ from db.tables.jobstates import PURGED_ERROR, TERMINAL
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
+ATTEMPTS, LOCK_WAIT = 20, 0.1  # seconds between attempts to delete rows that others hold; then the next run goes on
 PURGED = "purged"  # what the names of a purged user read
 _PERSONAL: dict[str, Any] = {
     "email": PURGED,
@@ -106,12 +108,23 @@ async def _purge(context: MaintenanceContext, user_id: UUID) -> int:
             keys = [listed.key for listed in page.objects]
             await context.objects.delete(keys)
             removed += len(keys)
-    while changed := await _delete_rows(context.database, user_id):  # once more: a locked row is left out
-        removed += changed
-    async with context.database.work(SYSTEM) as work:
-        await work.run(update(User).where(User.id == user_id, User.purged_at.is_(None)).values(purged_at=func.now()))
-    log.info("account_purged", user=str(user_id), removed=removed)
+    for _ in range(ATTEMPTS):
+        while changed := await _delete_rows(context.database, user_id):
+            removed += changed
+        if await _end(context.database, user_id):
+            log.info("account_purged", user=str(user_id), removed=removed)
+            return removed
+        await asyncio.sleep(LOCK_WAIT)
+    log.info("account_purge_waits", user=str(user_id), removed=removed)  # for the next run
     return removed
+
+
+async def _end(database: Database, user_id: UUID) -> bool:
+    """Mark the account as purged, unless a row is left: one that another transaction held was left out."""
+    parts = [*_parts(user_id), *_owned(user_id), *_personal(user_id)]
+    is_empty = [~exists(select(literal(1)).select_from(table).where(condition)) for table, condition in parts]
+    async with database.work(SYSTEM) as work:
+        return await work.run(update(User).where(User.id == user_id, *is_empty).values(purged_at=func.now())) > 0
 
 
 async def _delete_rows(database: Database, user_id: UUID) -> int:
