@@ -28,6 +28,7 @@ async def locked_table(database: Database, table: str) -> AsyncGenerator[None]:
     """Lock the table against reads and writes."""
     async with database.engine.begin() as connection:
         await connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
+        await connection.exec_driver_sql("SET LOCAL transaction_timeout = 0")
         await connection.exec_driver_sql(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
         yield
 
