@@ -17,7 +17,6 @@ from db.core.criteria import AllOf, Criteria, Orders
 from db.core.listing import Listing
 from db.core.page import Page, Slice, Sort, decode_cursor
 from db.core.record_page import PageParts, PageSource, RecordPages, record_pages
-from db.core.row_text import RowText
 from db.core.sql import Rows
 from db.core.viewer import Viewer
 from db.core.work import Database
@@ -49,27 +48,6 @@ class Leaderboard(Listing):
             return await super().record_pages(database, viewer, parents, page_slice, criteria, order, parts)
         pages = await self._pages(database, viewer, parents, page_slice, criteria, order, replace(parts, ends=True))
         return RecordPages.of(pages, ends=parts.ends)
-
-    async def text_pages(
-        self,
-        database: Database,
-        viewer: Viewer,
-        parents: Sequence[UUID],
-        page_slice: Slice,
-        criteria: Criteria | None,
-        order: Any,
-        row_text: RowText,
-        text_arguments: Mapping[str, Any],
-        *,
-        cursors: bool,
-        ends: bool,
-    ) -> list[Page] | None:
-        """Pages of two parts are joined from records."""
-        if isinstance(order, MetricOrder):
-            return None
-        return await super().text_pages(
-            database, viewer, parents, page_slice, criteria, order, row_text, text_arguments, cursors=cursors, ends=ends
-        )
 
     async def pages(
         self,

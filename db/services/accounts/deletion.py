@@ -15,18 +15,17 @@ from sqlalchemy.orm import aliased
 from db.core.networks import ClientInfo
 from db.core.viewer import UserRole, Viewer
 from db.core.work import Database, Work
-from db.errors import LastAdmin, LastTeamAdmin, NotFound, WrongState
+from db.errors import LastAdmin, LastTeamAdmin, NotFound
 from db.queries.accounts import has_email
 from db.services.accounts.administration import ADMINS_LOCK, IS_ACTIVE_ADMIN
 from db.services.accounts.confirmations import confirm_password, wrong_password
+from db.services.accounts.owned import delete_owned, require_no_jobs
 from db.services.accounts.passwords import HashingThreads
-from db.services.accounts.restoring import deletable_tables
 from db.services.accounts.sessions import end_sessions, require_recent_check
 from db.services.accounts.sign_in import AttemptLimits
 from db.services.mail.sending import queue_mail
 from db.settings import StateSettings
-from db.tables import ApiKey, Job, Membership, User
-from db.tables.jobstates import TERMINAL
+from db.tables import ApiKey, Membership, User
 from db.tables.mail import EmailTemplate
 
 
@@ -69,9 +68,8 @@ async def delete_account(work: Work, user_id: UUID, *, by_owner: bool, verified_
     user = await work.first(select(*columns).where(is_it))
     if user is None:
         raise NotFound(str(user_id))
-    await _require_no_jobs(work, user_id)
-    for table in deletable_tables():
-        await work.run(update(table).where(table.c.owner_id == user_id, table.c.deleted_at.is_(None)).values(deleted_at=func.now()))
+    await require_no_jobs(work, user_id, "account")
+    await delete_owned(work, user_id)
     keys = update(ApiKey).where(ApiKey.user_id == user_id, ApiKey.revoked_at.is_(None)).values(revoked_at=func.now())
     counts = {"revoked_keys": await work.run(keys), "ended_sessions": await end_sessions(work, user_id)}
     work.revalidate_sessions(user_id)
@@ -85,7 +83,7 @@ async def delete_account(work: Work, user_id: UUID, *, by_owner: bool, verified_
         locked = await work.all(select(User.id).where(is_same | teams).order_by(User.id).with_for_update())
         if user_id not in {row.id for row in locked}:
             raise wrong_password() if verified_hash is not None else NotFound(str(user_id))
-        await _require_no_jobs(work, user_id)
+        await require_no_jobs(work, user_id, "account")
         await _leave_teams(work, user_id)
         await work.run(update(User).where(User.id == user_id).values(deleted_at=func.now(), deleted_by_owner=by_owner))
         if user.is_admin and not await work.scalar(select(exists().where(IS_ACTIVE_ADMIN))):
@@ -115,11 +113,3 @@ async def delete_by_email(work: Work, email: str) -> None:
     if user_id is None:
         raise NotFound(email)
     await delete_account(work, user_id, by_owner=False)
-
-
-async def _require_no_jobs(work: Work, user_id: UUID) -> None:
-    count: int = await work.scalar(select(func.count()).where(Job.owner_id == user_id, Job.status.not_in(TERMINAL)))
-    if count:
-        raise WrongState(
-            "BUSY", f"{count} of the jobs of this account {'has' if count == 1 else 'have'} not ended. Wait or cancel them, then delete it."
-        )

@@ -6,16 +6,15 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-import sqlalchemy
 from sqlalchemy import ColumnElement, and_, case, exists, func, select, update
 
-from db.core.base import Table
 from db.core.checks import Checks
 from db.core.unique import translate_unique_violation
 from db.core.viewer import AccountKind
 from db.core.work import Work
 from db.errors import AddressTaken, NotFound, UsernameTaken
 from db.queries.accounts import has_email, has_username, was_called
+from db.services.accounts.owned import deletable_tables
 from db.services.accounts.teams import revalidate_members
 from db.services.accounts.users import TEAM_DOMAIN, check_username
 from db.services.mail.sending import queue_mail
@@ -41,10 +40,6 @@ async def restore_account(work: Work, user_id: UUID, username: str | None, *is_r
     values: dict[str, Any] = {"deleted_at": None, "deleted_by_owner": False, "username": name}
     values["email"] = case((User.kind == AccountKind.TEAM, f"{name}@{TEAM_DOMAIN}"), else_=User.email)
     statement = update(User).where(User.id == user_id, User.deleted_at.is_not(None), *is_restorable).values(values)
-    kind: AccountKind = await work.scalar(select(User.kind).where(User.id == user_id))
-    if kind is AccountKind.TEAM:
-        values["email"] = f"{name}@{TEAM_DOMAIN}"
-        await revalidate_members(work, user_id)
     with translate_unique_violation("uq_users_email", AddressTaken()), translate_unique_violation("uq_users_username", UsernameTaken(name)):
         user = await work.first(statement.returning(User.kind, User.email))
     if user is None:
@@ -87,9 +82,3 @@ async def restore_by_login(work: Work, settings: StateSettings, login: str, user
         raise NotFound(login)
     await restore_account(work, user_id, username, is_restorable(settings))
     work.record("restore_account", "user", user_id, user_id, after={"deleted_at": None})
-
-
-def deletable_tables() -> list[sqlalchemy.Table]:
-    """The tables of what an account owns whose rows are marked as deleted, in the order in which they are locked."""
-    tables = Table.metadata.tables.values()
-    return sorted((table for table in tables if "owner_id" in table.c and "deleted_at" in table.c), key=lambda table: table.name)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from sqlalchemy import exists, func, select, update
+from sqlalchemy import func, select, update
 
 from db.core.work import Work
-from db.errors import NotFound, WrongState
+from db.errors import NotFound
 from db.services.accounts.members import is_visible_team, require_team_admin
-from db.services.accounts.restoring import deletable_tables
+from db.services.accounts.owned import delete_owned, require_no_jobs
 from db.services.accounts.sessions import require_recent_check
 from db.services.accounts.teams import revalidate_members
-from db.tables import Job, User
-from db.tables.jobstates import TERMINAL
+from db.tables import User
 
 
 async def delete_team(work: Work, team_id: UUID) -> None:
@@ -28,9 +27,8 @@ async def delete_team(work: Work, team_id: UUID) -> None:
         raise NotFound(str(team_id))
     await require_team_admin(work, team_id)
     await require_recent_check(work)
-    await _require_no_jobs(work, team_id)
-    for table in deletable_tables():
-        await work.run(update(table).where(table.c.owner_id == team_id, table.c.deleted_at.is_(None)).values(deleted_at=func.now()))
+    await require_no_jobs(work, team_id, "team")
+    await delete_owned(work, team_id)
     await revalidate_members(work, team_id)
     deleted_at = await work.scalar(select(func.now()))
     work.record("delete_team", "user", team_id, team_id, {"deleted_at": None}, {"deleted_at": deleted_at})
@@ -40,12 +38,7 @@ async def delete_team(work: Work, team_id: UUID) -> None:
         if not await work.scalar(select(User.id).where(*is_visible_team(work, team_id)).with_for_update()):
             raise NotFound(str(team_id))
         await require_team_admin(work, team_id)
-        await _require_no_jobs(work, team_id)
+        await require_no_jobs(work, team_id, "team")
         await work.run(update(User).where(User.id == team_id).values(deleted_at=func.now()))
 
     work.before_commit(team_id, mark)
-
-
-async def _require_no_jobs(work: Work, team_id: UUID) -> None:
-    if await work.scalar(select(exists().where(Job.owner_id == team_id, Job.status.not_in(TERMINAL)))):
-        raise WrongState("BUSY", "A job of this team has not ended. Wait for it or cancel it, then delete the team.")

@@ -15,6 +15,7 @@ from db.core.nested_text import NestedCount, NestedList
 from db.core.page import Page
 from db.core.record_page import PageParts
 from db.core.row_text import RowText, TextPart
+from db.errors import Unavailable
 from graph.core.edges import EdgeField, Paged, PageRequest
 from graph.core.ids import column_of
 from graph.core.loading import MAX_KEYS
@@ -235,14 +236,14 @@ class PagedStep(EdgeStep):
     async def _attempt_pages(self, run: Run, parents: list[Any], request: PageRequest) -> Pages | TextPages | Exception:
         if not self._has_page:
             return Pages((), (), (), (), names=None)
-        template = self._template
+        template = self._template if self._listing.is_ordered_by_column(request.order) else None
         text = None if template is None else template.text(run)
         if template is not None and text is not None:
             text_pages = await _attempt(lambda: self._read_texts(run, parents, request, *text))
-            # Where the statement has more than the page, only reading one after the other shows what has failed.
             if isinstance(text_pages, TextPages) and run.trace is not None:
                 run.trace.add_written(template.edges, sum(len(page.rows) for page in text_pages.pages))
-            if text_pages is not None and (isinstance(text_pages, TextPages) or not template.edges):
+            # Where the statement has more than the page, only reading one after the other shows what has failed; not where PostgreSQL is away.
+            if text_pages is not None and (isinstance(text_pages, TextPages | Unavailable) or not template.edges):
                 return text_pages
         return await _attempt(lambda: self._read_pages(run, parents, request))
 
