@@ -22,6 +22,7 @@ from tests.accounts.test_ending_accounts import REFUSED, delete, restore, set_us
 from tests.client import Client
 from tests.factories.platform import add_states, fill
 from tests.ownership import owner_condition
+from tests.workers.worker_harness import run_maintenance
 
 KEPT = {"users", "credit_transactions", "audit_events"}
 
@@ -33,8 +34,7 @@ async def context(clean: None, database: Database, settings: StateSettings) -> A
 
 
 async def purge(context: maintenance.MaintenanceContext) -> maintenance.MaintenanceResult:
-    result = await maintenance.run_task(context, "purge_accounts", "test")
-    assert result is not None
+    result = await run_maintenance(context, "purge_accounts")
     assert result.error is None
     return result
 

@@ -17,6 +17,7 @@ from db.stores.objects import ObjectStore
 from tests.billing.conftest import BillingDriver
 from tests.client import Client
 from tests.faults.invariants import INVARIANTS
+from tests.workers.worker_harness import run_maintenance
 
 CREDIT_INVARIANTS = {name: query for name, query in INVARIANTS.items() if name.startswith("4")}
 ENDS, SUMS = sorted(CREDIT_INVARIANTS)  # "a hold ends once", "the ledger adds up"
@@ -54,11 +55,11 @@ async def owner_with_jobs(billing: BillingDriver, prices: Mapping[str, int], ada
     return ada_id
 
 
-async def reconcile(settings: StateSettings, database: Database) -> tuple[maintenance.MaintenanceResult | None, list[str]]:
+async def reconcile(settings: StateSettings, database: Database) -> tuple[maintenance.MaintenanceResult, list[str]]:
     """Run the maintenance task; return its result and the kinds of rows it reported."""
     async with ObjectStore.open(settings) as objects:
         with capture_logs() as logged:
-            ran = await maintenance.run_task(maintenance.MaintenanceContext(database, objects, settings), "reconcile_credits", "test")
+            ran = await run_maintenance(maintenance.MaintenanceContext(database, objects, settings), "reconcile_credits")
     errors = [entry for entry in logged if entry["log_level"] == "error"]
     return ran, ["job" if "job" in entry else "user" for entry in errors]
 

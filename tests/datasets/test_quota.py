@@ -19,7 +19,7 @@ from db.settings import StateSettings, state_settings
 from db.stores.objects import ObjectStore
 from db.tables import Artifact, Dataset, Job, ModelVersion, Run, StoredObject, Upload
 from tests.client import Client
-from tests.workers.worker_harness import eventually
+from tests.workers.worker_harness import eventually, run_maintenance
 
 CSV = b"a,b\n1,3\n2,1\n3,2\n4,1\n5,3\n6,2\n7,1\n8,3\n9,2\n10,1\n"
 FILE = b"a,b\n" + b"1,2\n" * 14  # 60 bytes
@@ -167,9 +167,9 @@ async def test_an_upload_gives_its_bytes_back_when_it_expires_or_mismatches_and_
         for age, used in (("1 hour", kept + 60), ("25 hours", kept)):  # until the grace has passed, it may be completed
             async with database.work(SYSTEM) as work:
                 await work.run(text(f"UPDATE uploads SET expires_at = now() - interval '{age}' WHERE state = 'open'"))
-            await eventually(lambda: maintenance.run_task(context, "expire_uploads", "test"))
+            await run_maintenance(context, "expire_uploads")
             assert await used_bytes(ada, set_limit) == used
-        await eventually(lambda: maintenance.run_task(context, "reconcile_counters", "test"))
+        await run_maintenance(context, "reconcile_counters")
         assert await used_bytes(ada, set_limit) == kept
 
 

@@ -12,6 +12,7 @@ from db.settings import StateSettings
 from db.stores.objects import ObjectStore
 from db.tables import ApiMetric, ApiRequest, User
 from tests.client import Client
+from tests.workers.worker_harness import run_maintenance
 
 DAY = 86_400.0
 PARTITIONS = text("SELECT relname FROM pg_class WHERE relname LIKE 'api_requests_%' AND relkind = 'r' ORDER BY 1")
@@ -48,8 +49,8 @@ async def test_what_is_older_than_its_retention_is_removed(ada: Client, settings
             )
     async with ObjectStore.open(settings) as objects:
         context = maintenance.MaintenanceContext(database, objects, settings.model_copy(update={"api_request_retention": 30 * DAY}))
-        run = await maintenance.run_task(context, "forget_api_usage", "test")
-        again = await maintenance.run_task(context, "forget_api_usage", "test")
+        run = await run_maintenance(context, "forget_api_usage")
+        again = await run_maintenance(context, "forget_api_usage")
     assert (run, again) == (
         maintenance.MaintenanceResult("forget_api_usage", 3),  # a partition, a request and a sum
         maintenance.MaintenanceResult("forget_api_usage", 0),

@@ -41,7 +41,7 @@ from db.tables import (
 )
 from db.tables.jobs import JobKind
 from tests.client import Client
-from tests.workers.worker_harness import WorkerHarness, eventually
+from tests.workers.worker_harness import WorkerHarness, eventually, run_maintenance
 from workers.runtime.attempt import WorkerResources
 from workers.runtime.engine import Engine
 from workers.runtime.process_pool import ProcessPool
@@ -97,7 +97,7 @@ def nap_runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 async def run_task(context: maintenance.MaintenanceContext, name: str) -> int:
     """Run the task; return how much it has changed since the test began, on any worker."""
-    run = await eventually(lambda: maintenance.run_task(context, name, "test"))
+    run = await run_maintenance(context, name)
     assert run.error is None
     return (await task_row(context, name)).changed
 
@@ -302,8 +302,10 @@ async def test_rows_in_a_default_partition_raise_the_alarm(context: maintenance.
             text("INSERT INTO job_events (job_id, sequence, attempt, type, status, progress) VALUES (:id, 1, 0, 'created', 'pending', 0)"),
             {"id": old_id},
         )
-    run = await eventually(lambda: maintenance.run_task(context, "make_partitions", "test"))
-    assert run.error.startswith("job_events_default holds rows, which should have had a partition of their own. In one transaction, move")
+    run = await run_maintenance(context, "make_partitions")
+    assert (run.error or "").startswith(
+        "job_events_default holds rows, which should have had a partition of their own. In one transaction, move"
+    )
     assert (await task_row(context, "make_partitions")).failures >= 1
 
 

@@ -19,7 +19,7 @@ from sqlalchemy import Row, select
 
 from db.core.viewer import SYSTEM, UserRole
 from db.core.work import Database
-from db.services import accounts, jobs
+from db.services import accounts, jobs, maintenance
 from db.settings import StateSettings
 from db.stores.objects import ObjectStore
 from db.stores.redis import connect
@@ -125,6 +125,11 @@ async def wait_registered(database: Database, worker: ForkedProcess) -> None:
         return bool(await database.rows(select(Worker.id).where(Worker.name.contains(f"-{worker.pid}-"))))
 
     await eventually(registered, within=60.0)
+
+
+async def run_maintenance(context: maintenance.MaintenanceContext, name: str) -> maintenance.MaintenanceResult:
+    """Run a maintenance task here, once no worker of another test runs it."""
+    return await eventually(lambda: maintenance.run_task(context, name, "test"))
 
 
 async def eventually(probe: Callable[[], Any], within: float = 60.0) -> Any:
