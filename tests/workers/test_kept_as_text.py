@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import re
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,12 @@ from tests.files import parquet, workbook
 from tests.workers.ingest_runner import issue_locations, run_ingest
 from tests.workers.read_files import Places, columns_and_issues, dates, floats, integers, opened, texts
 from workers.ml import limits
+from workers.ml.reading.kept_as_text import WHOLE_WITH_PLUS
+from workers.ml.reading.number_checks import check_leading_marks
 from workers.ml.reading.opening import open_reader
 from workers.ml.reading.options import ReadingOptions
 from workers.ml.reading.raw import RawFile
+from workers.ml.reading.text_types import TextType, TypeTally
 
 FINE, FINER = "2024-01-01T10:00:00.123456000", "2024-01-01T10:00:00.123456789"
 AT = datetime(2024, 1, 1, 10, 0, 0, 123_456)
@@ -269,3 +274,22 @@ def test_row_zero_makes_every_row_data_and_assumes_nothing(tmp_path: Path, name:
     result, frame = run_ingest(tmp_path, data, name, reading={"headerRow": 0})
     assert frame.rows() == [("name", "n"), ("x", "1"), ("y", "2")]
     assert (frame.columns, [code for code, _, _ in issue_locations(result) if code == "NO_HEADER"]) == (["column_1", "column_2"], [])
+
+
+@pytest.mark.parametrize("parse_format", [None, ",", "."])
+def test_marks_of_identifiers_are_found_by_the_first_bytes_as_by_patterns(seed: int, parse_format: str | None) -> None:
+    rng, kind = random.Random(seed), TextType("FLOAT", parse_format)
+    for _ in range(300):
+        cells = [None if rng.random() < 0.1 else "".join(rng.choices("+-0123.,", k=rng.choice([1, 2, 3, 4, 14]))) for _ in range(6)]
+        # Several chunks, and a part that does not begin with the first text, are what a parser returns.
+        text = pl.concat([pl.Series(["0"]), pl.Series(cells, dtype=pl.String)], rechunk=rng.random() < 0.5).slice(1)
+        tally = TypeTally()
+        check_leading_marks(kind, text, tally, lambda index: index)
+        plain = kind.plain_values(text).to_list()
+
+        def first(pattern: str, texts: list[str | None], cells: list[str | None] = cells) -> tuple[int, str | None] | None:
+            return next(((index, cells[index]) for index, cell in enumerate(texts) if cell and re.search(pattern, cell)), None)
+
+        assert tally.leading_zeros == first(r"^[+-]?0\d+(?:\.\d*)?$", plain), cells
+        assert tally.has_minus == (first(r"^-[\d.,]", cells) is not None), cells
+        assert tally.first_plus == first(WHOLE_WITH_PLUS, cells), cells

@@ -16,6 +16,7 @@ from tests.lazy_module import LazyModule
 from tests.workers.ingest_runner import IngestRecorder, run_ingest
 from workers.ml import limits
 from workers.ml.profiling import ColumnReport, ProfileReport, profile_parquet
+from workers.ml.profiling.distributions import sort_keys
 
 DATASETS: Any = LazyModule("sklearn.datasets")
 PANDAS: Any = LazyModule("pandas")
@@ -241,3 +242,24 @@ def test_progress_is_told_in_words(tmp_path: Path) -> None:
         (95.0, "Correlate columns"),
         (100.0, "Profile"),
     ]
+
+
+@pytest.mark.parametrize("dtype", ["float64", "int64", "uint64", "uint8"])
+def test_keys_are_sorted_by_value(seed: int, dtype: str) -> None:
+    rng = np.random.default_rng(seed)
+    if dtype == "float64":
+        info: Any = np.finfo(dtype)
+        extremes = [info.min, info.max, info.smallest_subnormal, -info.smallest_subnormal, math.inf, -math.inf, 0.0, -0.0, 1.5, -1.5]
+        keys = np.concatenate((rng.normal(0, 1, 1_000), extremes))
+    else:
+        limits_of_type = np.iinfo(dtype)
+        keys = rng.integers(limits_of_type.min, limits_of_type.max, 1_000, dtype=dtype, endpoint=True)
+        keys[:2] = limits_of_type.min, limits_of_type.max
+    ordered = sort_keys(keys)
+    assert ordered.dtype == keys.dtype
+    assert ordered.tolist() == sorted(keys.tolist())
+    assert sort_keys(keys[:0]).tolist() == []
+
+
+def test_negative_zeros_come_first() -> None:
+    assert [math.copysign(1, key) for key in sort_keys(np.array([0.0, -0.0, 0.0, -0.0])).tolist()] == [-1, -1, 1, 1]

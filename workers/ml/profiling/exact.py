@@ -8,7 +8,17 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
-from workers.ml.profiling.distributions import Moments, bin_counts, bin_edges, finite_keys, make_bins, most_common, quantiles, unique_counts
+from workers.ml.profiling.distributions import (
+    Moments,
+    bin_counts,
+    bin_edges,
+    finite_keys,
+    make_bins,
+    most_common,
+    quantiles,
+    sort_keys,
+    unique_counts,
+)
 from workers.ml.profiling.domains import Domain, Hashes, Keys, hashes
 from workers.ml.profiling.report import TOP_VALUES, ColumnReport, ValueCount
 
@@ -57,7 +67,7 @@ def _ordered(domain: Domain, chunks: Chunks, seed: int) -> tuple[ColumnReport, H
         moments = Moments()
         moments.add(domain.amounts(keys))
         report["mean"], report["standard_deviation"] = moments.mean_or_none, moments.deviation_or_none
-    ordered = np.sort(keys)
+    ordered = sort_keys(keys)
     distinct, counts = unique_counts(ordered)
     report["distinct_count"] = int(distinct.size)
     report["min"], report["max"] = domain.to_json(ordered[0].item()), domain.to_json(ordered[-1].item())
@@ -77,7 +87,7 @@ def _decimal(domain: Domain, chunks: Chunks, seed: int) -> tuple[ColumnReport, H
         moments.add(keys)
         report["mean"], report["standard_deviation"] = moments.mean_or_none, moments.deviation_or_none
         report["min"], report["max"] = domain.to_json(filled.min()), domain.to_json(filled.max())
-        _add_distribution(report, domain, np.sort(keys), report["distinct_count"])
+        _add_distribution(report, domain, sort_keys(keys), report["distinct_count"])
     return report, row_hashes
 
 
@@ -108,8 +118,7 @@ def _hashed(domain: Domain, chunks: Chunks, seed: int) -> tuple[ColumnReport, Ha
         filled_hash_chunks.append(chunk_hashes if not values.null_count() else chunk_hashes[values.is_not_null().to_numpy()])
         extremes.add(values)
     row_hashes = np.concatenate(hash_chunks)
-    ordered = np.concatenate(filled_hash_chunks)
-    ordered.sort()
+    ordered = sort_keys(np.concatenate(filled_hash_chunks))
     distinct, counts = unique_counts(ordered)
     report["missing_count"] = int(row_hashes.size - ordered.size)
     report["distinct_count"] = int(distinct.size)

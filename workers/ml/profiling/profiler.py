@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from workers.ml import limits
 from workers.ml.parquet_writer import stored_types
 from workers.ml.profiling.correlations import Correlations
-from workers.ml.profiling.distributions import Keys, bin_edges, unique_counts
+from workers.ml.profiling.distributions import Keys, bin_edges, unique_values
 from workers.ml.profiling.domains import Domain, Hashes, domain_of, hashes
 from workers.ml.profiling.exact import profile_column
 from workers.ml.profiling.report import PROFILER_VERSION, ColumnReport, ProfileReport
@@ -115,8 +115,7 @@ class _Profiler:
                     self._report_column(domain)
                     reports.append(report)
                     row_hashes += column_hashes
-        row_hashes.sort()
-        return reports, int(row_hashes.size - unique_counts(row_hashes)[0].size)
+        return reports, int(row_hashes.size - unique_values(row_hashes).size)
 
     def _batches(self) -> Iterator[list[Domain]]:
         """Group columns that are small enough to be read together; a large one forms its own batch."""

@@ -20,6 +20,7 @@ from workers.ml.profiling.distributions import (
     make_bins,
     most_common,
     quantiles,
+    sort_keys,
     unique_counts,
     unique_values,
 )
@@ -113,7 +114,7 @@ class ColumnSketch:
         if not self.domain.has_order:
             self._extremes.add(filled)
             keys: Keys = hashes if is_filled is None else hashes[is_filled]
-            self._count(*unique_counts(np.sort(keys)))
+            self._count(*unique_counts(sort_keys(keys)))
             assert self._frequent is not None  # set by _count
             top_keys = self._frequent.keys[np.argsort(-self._frequent.counts)[:50]]
             self._texts.update(values_of_hashes(filled, self._seed, top_keys, self._texts))
@@ -121,7 +122,7 @@ class ColumnSketch:
                 self._add_decimals(values, filled, sampled)
             return
         keys = self.domain.keys(filled)
-        ordered = np.sort(keys)
+        ordered = sort_keys(keys)
         if self.domain.type == "FLOAT" and not (np.isfinite(ordered[0]) and np.isfinite(ordered[-1])):
             self._infinite += int(np.isinf(ordered).sum())
         if self.domain.has_moments:
@@ -138,7 +139,7 @@ class ColumnSketch:
         low, high = filled.min(), filled.max()
         self._low = low if self._low is None else min(self._low, low)
         self._high = high if self._high is None else max(self._high, high)
-        self._add_distribution(values, np.sort(keys), sampled)
+        self._add_distribution(values, sort_keys(keys), sampled)
 
     def _add_distribution(self, values: pl.Series, ordered: Keys, sampled: Keys) -> None:
         self._sample.append(self.domain.keys(values.gather(sampled).drop_nulls()))
@@ -176,7 +177,7 @@ class ColumnSketch:
         if self.domain.has_moments:
             report["mean"], report["standard_deviation"] = self._moments.mean_or_none, self._moments.deviation_or_none
         if self.domain.has_histogram:
-            report["quantiles"] = quantiles(np.sort(np.concatenate(self._sample)), self.domain) if self._sample else None
+            report["quantiles"] = quantiles(sort_keys(np.concatenate(self._sample)), self.domain) if self._sample else None
             if self._edges is not None and self._bins is not None:
                 report["histogram"] = make_bins(self._edges, self._bins, self.domain)
         return report

@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+import numpy as np
 import polars as pl
 
+from workers.ml.reading.first_bytes import FirstBytes, first_bytes
 from workers.ml.reading.kept_as_text import WHOLE_WITH_PLUS
 from workers.ml.reading.numbers import MAX_EXACT_FLOAT, MAX_INT64, MIN_INT64, NumberTally, is_exact_float
 from workers.ml.reading.text_types import FLOAT, TextType, TypeTally
@@ -64,29 +66,31 @@ def check_leading_marks(kind: TextType, text: pl.Series, tally: TypeTally, row_n
     """Note leading zeros, and plus and minus signs."""
     if tally.leading_zeros is not None:
         return
-    # The regular expressions cost as much as parsing, so cheap tests come first.
-    least = text.min()
-    if not isinstance(least, str) or least >= "1":
-        return  # no value begins with a zero or a sign
-    if least < "0" and not tally.has_minus:
-        _note_signs(text, tally, row_number)
-    column = pl.col("v").str
-    has_zero = column.starts_with("0") & (column.len_bytes() > 1)
+    # Regular expressions cost as much as parsing, so the first bytes choose the few texts that they look at.
+    first = first_bytes(text)
+    if not tally.has_minus:
+        _note_signs(text, first, tally, row_number)
     if kind.parse_format is None:
-        has_zero &= ~column.starts_with("0.")
-    indices = text.to_frame("v").select((has_zero | column.starts_with("-0") | column.starts_with("+0")).arg_true()).to_series()
+        may_match = (first & 0xF0FF) == 0x3030  # "0" and a digit
+        may_match |= (first & 0xF0FFF9) == 0x303029  # the same behind a sign
+    else:
+        may_match = ((first & 0xFF) == 0x30) & ((first & 0xFF00) != 0)  # "0" and more: a group mark may follow
+        may_match |= (first & 0xFFF9) == 0x3029
+    indices = pl.Series(np.flatnonzero(may_match))
     if indices.len():
         indices = indices.filter(kind.plain_values(text.gather(indices)).str.contains(_LEADING_ZERO))
         if indices.len():
             tally.leading_zeros = row_number(indices[0]), text[indices[0]]
 
 
-def _note_signs(text: pl.Series, tally: TypeTally, row_number: RowNumber) -> None:
+def _note_signs(text: pl.Series, first: FirstBytes, tally: TypeTally, row_number: RowNumber) -> None:
     """Note whether a number has a minus; a plus counts only while none has."""
-    tally.has_minus = bool(text.filter(text.str.starts_with("-")).str.contains(_MINUS).any())
+    minus = np.flatnonzero((first & 0xFF) == 0x2D)
+    tally.has_minus = bool(minus.size) and bool(text.gather(minus).str.contains(_MINUS).any())
     if tally.first_plus is None:
-        indices = text.str.starts_with("+").arg_true()
-        indices = indices.filter(text.gather(indices).str.contains(WHOLE_WITH_PLUS))
+        indices = pl.Series(np.flatnonzero((first & 0xFF) == 0x2B))
+        if indices.len():
+            indices = indices.filter(text.gather(indices).str.contains(WHOLE_WITH_PLUS))
         if indices.len():
             tally.first_plus = row_number(indices[0]), text[indices[0]]
 

@@ -58,8 +58,10 @@ class TextType:
                 scale = self.scale
                 return self.plain(text).map_batches(lambda values: parse_decimals(values, scale), return_dtype=self.dtype)
             case "BOOLEAN":
-                is_true = text.is_in(["true", "True", "TRUE"])
-                return pl.when(is_true | text.is_in(["false", "False", "FALSE"])).then(is_true)
+                # Comparisons of short texts take half the time of `is_in`.
+                is_true = (text == "true") | (text == "True") | (text == "TRUE")
+                is_false = (text == "false") | (text == "False") | (text == "FALSE")
+                return pl.when(is_true | is_false).then(is_true)
             case "DATE":
                 day = text.str.to_date(self.parse_format, strict=False)
                 return day if self.parse_format == "%Y-%m-%d" else pl.when(day >= _FIRST_DATE).then(day)
