@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
+from math import isfinite
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -61,6 +62,21 @@ class EnumText(TypeDecorator[StrEnum]):
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> StrEnum | None:  # noqa: ARG002 - the signature is SQLAlchemy's
         return None if value is None else self.enum(value)
+
+
+def finite_or_none(value: float | None) -> float | None:
+    """Return the value, or None if it is NaN or infinite."""
+    return value if value is not None and isfinite(value) else None
+
+
+class FiniteDouble(TypeDecorator[float]):
+    """A number for readers to whom NaN and infinities are no value, as in JSON: None."""
+
+    impl = Double
+    cache_ok = True
+
+    def process_result_value(self, value: float | None, dialect: Dialect) -> float | None:  # noqa: ARG002 - the signature is SQLAlchemy's
+        return finite_or_none(value)
 
 
 def enum_column(name: str, enum: type[StrEnum], **options: Any) -> Mapped[Any]:

@@ -9,10 +9,11 @@ from functools import cached_property
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Row, any_, bindparam
+from sqlalchemy import ARRAY, Row, any_, bindparam, select
 
 from db.core.prepared import SELECTS, Record, RecordColumn, RowMaker, pick_columns, record_columns
-from db.core.sql import Column, Rows
+from db.core.row_text import RowText
+from db.core.sql import Column, OuterColumn, Rows
 from db.core.viewer import SYSTEM, Viewer
 from db.core.work import Database
 
@@ -52,6 +53,10 @@ class RecordBatch(ABC):
     async def records(self, database: Database, viewer: Viewer, keys: Sequence[Any], names: Sequence[str]) -> Mapping[Any, Record]:
         """The same as records with the columns `names`."""
 
+    @abstractmethod
+    def nested(self, viewer: Viewer, names: Sequence[str], key: OuterColumn) -> Rows:
+        """The named columns of the row for a key, as a part of another statement."""
+
 
 @dataclass(frozen=True, eq=False)
 class _KeyedRows:
@@ -88,6 +93,11 @@ class _KeyedRows:
 
         return build
 
+    def nested(self, viewer: Viewer, names: Sequence[str], key: OuterColumn) -> Rows:
+        """The named columns of the rows for a key, as a part of another statement."""
+        statement = self.statement(viewer)
+        return key.select(statement.with_only_columns(*pick_columns(statement, names), maintain_column_froms=True), self.key)
+
     async def _read(self, database: Database, viewer: Viewer, keys: Sequence[Any], names: Sequence[str]) -> list[Record]:
         select = SELECTS.get((self, tuple(names)), viewer, self._records(names), frozenset({_KEYS}))
         return await database.records(select, select.values(viewer, {_KEYS: keys}))
@@ -103,6 +113,20 @@ class RowsByKey(_KeyedRows, RecordBatch):
 
     async def records(self, database: Database, viewer: Viewer, keys: Sequence[Any], names: Sequence[str]) -> Mapping[Any, Record]:
         return {record[-1]: record for record in await self._read(database, viewer, keys, names)}
+
+    async def texts(
+        self, database: Database, viewer: Viewer, keys: Sequence[Any], row_text: RowText, arguments: Mapping[str, Any]
+    ) -> Mapping[Any, str] | None:
+        """The JSON texts of the rows, with the values of their parameters; None if a row has none."""
+
+        def build(viewer: Viewer) -> Rows:
+            rows = self._records(row_text.names)(viewer).subquery("found")
+            return select(row_text.sql(rows, viewer), rows.c[_KEYS])
+
+        names = frozenset({_KEYS}) | arguments.keys()
+        prepared = SELECTS.get((self, row_text), viewer, build, names, for_values=row_text.for_values)
+        records = await database.records(prepared, prepared.values(viewer, {**arguments, _KEYS: keys}))
+        return None if any(text is None for text, _ in records) else {key: text for text, key in records}
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +144,9 @@ class RowsByParent(_KeyedRows):
     def _records(self, names: Sequence[str]) -> Callable[[Viewer], Rows]:
         build = super()._records(names)
         return lambda viewer: build(viewer).order_by(self.key, *self.order)
+
+    def nested(self, viewer: Viewer, names: Sequence[str], key: OuterColumn) -> Rows:
+        return super().nested(viewer, names, key).order_by(*self.order)
 
     async def records(self, database: Database, viewer: Viewer, keys: Sequence[Any], names: Sequence[str]) -> Mapping[Any, list[Record]]:
         """The same as records with the columns `names`."""

@@ -8,15 +8,14 @@ from functools import cached_property
 from typing import Any, Self
 from uuid import UUID
 
-from sqlalchemy import Row
+from sqlalchemy import Row, literal_column
 
 from db.core.batch import RecordBatch, Statement
 from db.core.criteria import Criteria, Filters, Orders
-from db.core.page import Page, Slice, Sort, count, counts_by_parent, page, page_by_parent
-from db.core.prepared import Record, RecordColumn, RowMaker, record_columns
-from db.core.record_page import PageParts, PageSource, RecordPages, record_counts, record_pages, text_pages
-from db.core.row_text import RowText
-from db.core.sql import Column, Rows
+from db.core.page import Page, Slice, Sort, between, count, counts_by_parent, page, page_by_parent
+from db.core.prepared import Record, RecordColumn, RowMaker, pick_columns, record_columns
+from db.core.record_page import PageParts, PageSource, RecordPages, TextParts, record_counts, record_pages, text_pages
+from db.core.sql import Column, OuterColumn, Rows
 from db.core.viewer import SYSTEM, Viewer
 from db.core.work import Database
 
@@ -24,6 +23,12 @@ from db.core.work import Database
 def is_filter(criteria: Criteria | None) -> bool:
     """Whether criteria have a condition."""
     return criteria is not None and criteria != Criteria()
+
+
+def first_rows(statement: Rows, sort: Sort, names: Sequence[str], limit: Any) -> Rows:
+    """The named columns of the first `limit` rows, in order."""
+    rows = statement.with_only_columns(*pick_columns(statement, names), maintain_column_froms=True)
+    return between(rows, sort, None, None, backward=False).limit(limit)
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,9 +59,15 @@ class Listing:
             raise TypeError("This listing has a fixed order: pass `Orders` to its `Listing`.")
         self.sort.require(columns)
 
-    def is_ordered_by_column(self, order: Any) -> bool:  # noqa: ARG002 - others have orders of other kinds
-        """Whether the list in this order is one statement, with a column to sort by."""
-        return True
+    def first_rows(
+        self, viewer: Viewer, criteria: Criteria | None, order: Any, names: Sequence[str], parent: OuterColumn, limit: Any
+    ) -> Rows:
+        """The named columns of the first `limit` rows under a parent, in order."""
+        return first_rows(parent.select(self.rows(viewer, criteria), self.parent), self.sort(order), names, limit)
+
+    def is_for_values(self, criteria: Criteria | None, order: Any) -> bool:  # noqa: ARG002 - others have orders that depend on values
+        """Whether the best plan of a list depends on how frequent its values are."""
+        return is_filter(criteria)
 
     def rows(self, viewer: Viewer, criteria: Criteria | None = None) -> Rows:
         """The rows that meet the criteria, without order or limit."""
@@ -82,7 +93,7 @@ class Listing:
             lambda viewer: self.rows(viewer, criteria),
             lambda: self.sort(order),
             self.parent,
-            for_values=is_filter(criteria),
+            for_values=self.is_for_values(criteria, order),
         )
 
     async def record_pages(
@@ -106,18 +117,10 @@ class Listing:
         page_slice: Slice,
         criteria: Criteria | None,
         order: Any,
-        row_text: RowText,
-        text_arguments: Mapping[str, Any],
-        *,
-        cursors: bool,
-        ends: bool,
+        parts: TextParts,
     ) -> list[Page] | None:
-        """The same with the JSON texts of the rows; None if a row has none. Raises `InvalidCursor`.
-
-        `text_arguments` are the parameters of the texts, such as the lengths of lists in them.
-        """
-        source = self._source(criteria, order)
-        return await text_pages(database, viewer, source, parents, page_slice, row_text, text_arguments, cursors=cursors, ends=ends)
+        """The same with the JSON texts of the rows; None if a row has none. Raises `InvalidCursor`."""
+        return await text_pages(database, viewer, self._source(criteria, order), parents, page_slice, parts)
 
     async def record_counts(
         self, database: Database, viewer: Viewer, parents: Sequence[UUID], criteria: Criteria | None
@@ -181,6 +184,9 @@ class FirstRows(RecordBatch):
     async def __call__(self, database: Database, viewer: Viewer, keys: Sequence[UUID], /) -> Mapping[UUID, Row[Any]]:
         make = self.listing.make_row
         return {key: make(record) for key, record in (await self.records(database, viewer, keys, make.names)).items()}
+
+    def nested(self, viewer: Viewer, names: Sequence[str], key: OuterColumn) -> Rows:
+        return self.listing.first_rows(viewer, None, None, names, key, literal_column("1"))
 
     async def records(self, database: Database, viewer: Viewer, keys: Sequence[Any], names: Sequence[str]) -> Mapping[Any, Record]:
         parts = PageParts(tuple(names), cursors=False, ends=False)

@@ -7,12 +7,10 @@ from typing import Any
 
 from sqlalchemy import BigInteger, ColumnElement, FromClause, Text, bindparam, case, cast, func, literal_column, select
 
-from db.core.batch import RowsByKey
-from db.core.listing import Listing, is_filter
-from db.core.page import between
-from db.core.prepared import pick_columns
+from db.core.batch import RecordBatch, RowsByParent
+from db.core.listing import Listing
 from db.core.row_text import RowText, constant
-from db.core.sql import Rows
+from db.core.sql import OuterColumn, Rows
 from db.core.viewer import Viewer
 
 
@@ -20,7 +18,7 @@ from db.core.viewer import Viewer
 class NestedObject:
     """The row that a batch has for the value of a column, or null."""
 
-    batch: RowsByKey
+    batch: RecordBatch
     key: str
     row_text: RowText
     is_nullable: bool
@@ -30,15 +28,29 @@ class NestedObject:
         return self.row_text.for_values
 
     def sql(self, rows: FromClause, viewer: Viewer) -> ColumnElement[str]:
-        statement = self.batch.statement(viewer)
-        found = statement.with_only_columns(*pick_columns(statement, self.row_text.names), maintain_column_froms=True)
-        row = found.where(self.batch.key == rows.c[self.key]).correlate(rows).subquery()
+        row = self.batch.nested(viewer, self.row_text.names, OuterColumn(rows, self.key)).subquery()
         text = func.max(self.row_text.sql(row, viewer), type_=Text)
         return (
             select(case((func.count() == literal_column("0"), constant("null")), else_=text) if self.is_nullable else text)
             .select_from(row)
             .scalar_subquery()
         )
+
+
+@dataclass(frozen=True)
+class NestedRows:
+    """All rows that a batch has for the value of a column."""
+
+    batch: RowsByParent
+    key: str
+    row_text: RowText
+
+    @property
+    def for_values(self) -> bool:
+        return self.row_text.for_values
+
+    def sql(self, rows: FromClause, viewer: Viewer) -> ColumnElement[str]:
+        return _joined(self.batch.nested(viewer, self.row_text.names, OuterColumn(rows, self.key)), self.row_text, viewer)
 
 
 @dataclass(frozen=True)
@@ -59,19 +71,12 @@ class NestedList:
 
     @property
     def for_values(self) -> bool:
-        return self.row_text.for_values or is_filter(self.criteria)
+        return self.row_text.for_values or self.listing.is_for_values(self.criteria, self.order)
 
     def sql(self, rows: FromClause, viewer: Viewer) -> ColumnElement[str]:
-        sort = self.listing.sort(self.order)
-        page = between(_under(self.listing, self.criteria, self.key, self.row_text.names, rows, viewer), sort, None, None, backward=False)
-        page_rows = page.limit(bindparam(self.limit, type_=BigInteger)).correlate(rows).subquery()
-        # Without the offset PostgreSQL would write each text twice, once for either aggregate.
-        text = self.row_text.sql(page_rows, viewer).label("text")
-        texts = select(text).select_from(page_rows).offset(literal_column("0")).subquery()
-        separator = constant(f"{self.after},{self.before}")
-        joined = constant(f"[{self.before}").concat(func.string_agg(texts.c.text, separator, type_=Text)).concat(constant(f"{self.after}]"))
-        whole = case((func.count() == literal_column("0"), constant("[]")), (func.count() == func.count(texts.c.text), joined))
-        return select(whole).select_from(texts).scalar_subquery()
+        limit = bindparam(self.limit, type_=BigInteger)
+        page = self.listing.first_rows(viewer, self.criteria, self.order, self.row_text.names, OuterColumn(rows, self.key), limit)
+        return _joined(page, self.row_text, viewer, self.before, self.after)
 
 
 @dataclass(frozen=True)
@@ -84,16 +89,19 @@ class NestedCount:
 
     @property
     def for_values(self) -> bool:
-        return is_filter(self.criteria)
+        return self.listing.is_for_values(self.criteria, None)
 
     def sql(self, rows: FromClause, viewer: Viewer) -> ColumnElement[str]:
-        counted = _under(self.listing, self.criteria, self.key, (), rows, viewer).with_only_columns(
-            cast(func.count(), Text), maintain_column_froms=True
-        )
-        return counted.correlate(rows).scalar_subquery()
+        counted = self.listing.rows(viewer, self.criteria).with_only_columns(cast(func.count(), Text), maintain_column_froms=True)
+        return OuterColumn(rows, self.key).select(counted, self.listing.parent).scalar_subquery()
 
 
-def _under(listing: Listing, criteria: Any, key: str, names: tuple[str, ...], rows: FromClause, viewer: Viewer) -> Rows:
-    assert listing.parent is not None
-    statement = listing.rows(viewer, criteria)
-    return statement.with_only_columns(*pick_columns(statement, names), maintain_column_froms=True).where(listing.parent == rows.c[key])
+def _joined(rows: Rows, row_text: RowText, viewer: Viewer, before: str = "", after: str = "") -> ColumnElement[str]:
+    """The list of the texts of rows, in their order; NULL if one of them is."""
+    found = rows.subquery()
+    # Without the offset PostgreSQL would write each text twice, once for either aggregate.
+    texts = select(row_text.sql(found, viewer).label("text")).select_from(found).offset(literal_column("0")).subquery()
+    joined = func.string_agg(texts.c.text, constant(f"{after},{before}"), type_=Text)
+    whole = constant(f"[{before}").concat(joined).concat(constant(f"{after}]"))
+    is_whole = func.count() == func.count(texts.c.text)
+    return select(case((func.count() == literal_column("0"), constant("[]")), (is_whole, whole))).select_from(texts).scalar_subquery()

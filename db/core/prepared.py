@@ -24,7 +24,7 @@ from sqlalchemy.engine.result import SimpleResultMetaData
 from sqlalchemy.types import TypeDecorator
 from sqlalchemy.util import greenlet_spawn
 
-from db.core.base import EnumText
+from db.core.base import EnumText, FiniteDouble, finite_or_none
 from db.core.row_text import Encoding
 from db.core.sql import Rows
 from db.core.viewer import ApiScope, UserRole, Viewer
@@ -77,6 +77,8 @@ def record_columns(statement: Rows) -> Mapping[str, RecordColumn]:
 
 def _record_column(column: Any) -> RecordColumn:
     type_: Any = column.type
+    if isinstance(type_, FiniteDouble):
+        return RecordColumn(encoding=Encoding.FINITE, process=finite_or_none)
     if isinstance(type_, EnumText):
         members = {member.value: member for member in type_.enum}
         return RecordColumn(members=members, process=type_.enum)

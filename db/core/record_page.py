@@ -48,6 +48,19 @@ class PageParts:
 
 
 @dataclass(frozen=True, slots=True)
+class TextParts:
+    """The parts of pages of texts that are wanted: what is written for each row, the cursors of all rows, and whether there are rows around.
+
+    `arguments` are the parameters of the texts, such as the lengths of lists in them.
+    """
+
+    row_text: RowText
+    arguments: Mapping[str, Any]
+    cursors: bool
+    ends: bool
+
+
+@dataclass(frozen=True, slots=True)
 class PageSource:
     """A list, or one list per parent. `key` stands for its statement and order: sources with equal keys have equal ones.
 
@@ -100,7 +113,7 @@ async def record_pages(
     database: Database, viewer: Viewer, source: PageSource, parents: Sequence[UUID], page_slice: Slice, parts: PageParts
 ) -> RecordPages:
     """The same page under each of the parents, in their order, or the one of a list without parents. Raises `InvalidCursor`."""
-    prepared, values, sort = _prepare(viewer, source, parents, page_slice, parts)
+    prepared, values, sort = _prepare(viewer, source, parents, page_slice, parts, None)
     records = await database.records(prepared, values)
     lengths = [len(records)] if source.parent is None else _lengths(records, len(parents))
     if not (parts.cursors or parts.ends or page_slice.backward):
@@ -122,11 +135,11 @@ def _prepare(
     parents: Sequence[UUID],
     page_slice: Slice,
     parts: PageParts,
-    row_text: RowText | None = None,
-    text_arguments: Mapping[str, Any] = NO_ARGUMENTS,
+    text: TextParts | None,
 ) -> tuple[PreparedSelect, list[Any], Sort | None]:
     """The select of pages with the values of its parameters, and the sort if cursors are read or made. Raises `InvalidCursor`."""
     sort = source.sort() if parts.cursors or page_slice.after is not None or page_slice.before is not None else None
+    row_text, text_arguments = (None, NO_ARGUMENTS) if text is None else (text.row_text, text.arguments)
     arguments: dict[str, Any] = {**source.arguments, **text_arguments, _PARENTS: parents, _LIMIT: page_slice.size + parts.ends}
     nulls = [
         _set_position(arguments, sort, *names)
@@ -144,32 +157,23 @@ def _prepare(
 
 
 async def text_pages(
-    database: Database,
-    viewer: Viewer,
-    source: PageSource,
-    parents: Sequence[UUID],
-    page_slice: Slice,
-    row_text: RowText,
-    text_arguments: Mapping[str, Any],
-    *,
-    cursors: bool,
-    ends: bool,
+    database: Database, viewer: Viewer, source: PageSource, parents: Sequence[UUID], page_slice: Slice, text: TextParts
 ) -> list[Page] | None:
     """The same as `record_pages`, with the JSON texts of rows in place of the rows; None if a row has none. Raises `InvalidCursor`.
 
-    PostgreSQL gathers the texts of each page, so that there is one record a parent. `text_arguments` are the parameters of the texts.
+    PostgreSQL gathers the texts of each page, so that there is one record a parent.
     """
-    parts = PageParts(row_text.names, cursors=cursors, ends=ends)
-    prepared, values, sort = _prepare(viewer, source, parents, page_slice, parts, row_text, text_arguments)
+    parts = PageParts(text.row_text.names, cursors=text.cursors, ends=text.ends)
+    prepared, values, sort = _prepare(viewer, source, parents, page_slice, parts, text)
     records = await database.records(prepared, values)
     if any(None in record[0] for record in records if record[0]):
         return None
-    if cursors and sort is not None:
+    if text.cursors and sort is not None:
         cursor_of = _cursor_of(sort, 1)
         rows = (list(zip(*record, strict=True)) if record[0] else [] for record in records)
         pages = [make_page(page_rows, page_slice, cursor_of) for page_rows in rows]
         return [Page([row[0] for row in page.rows], page.cursors, page.has_next, page.has_previous) for page in pages]
-    if ends or page_slice.backward:
+    if text.ends or page_slice.backward:
         return [make_page(record[0] or (), page_slice, None) for record in records]
     return [Page(record[0] or (), (), has_next=False, has_previous=False) for record in records]
 

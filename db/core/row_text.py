@@ -21,13 +21,14 @@ _SMALLEST: Final = 10**-4
 
 
 class Encoding(Enum):
-    """How the values of a column are written. `HEX` is the digits of a UUID, without quotation marks."""
+    """How the values of a column are written. `HEX` is the digits of a UUID, without quotation marks; `FINITE` has null for NaN and infinities."""
 
     HEX = "hex"
     TEXT = "text"
     INTEGER = "integer"
     BOOLEAN = "boolean"
     FLOAT = "float"
+    FINITE = "finite"
     TIME = "time"
 
 
@@ -124,6 +125,9 @@ def _encoded(part: TextColumn, column: ColumnElement[Any]) -> ColumnElement[str]
             return func.to_char(in_utc, constant('\\"YYYY-MM-DD"T"HH24:MI:SS.US"Z"\\"'), type_=Text)
         case Encoding.FLOAT:
             return _float(column)
+        case Encoding.FINITE:
+            is_finite = and_(column > literal_column("'-infinity'::float8"), column < literal_column("'infinity'::float8"))
+            return case((is_finite, _float(column)), else_=constant("null"))
 
 
 def _float(column: ColumnElement[Any]) -> ColumnElement[str]:

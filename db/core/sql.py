@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from sqlalchemy import ARRAY, ColumnElement, Select, Text, any_, bindparam, func, literal_column, select, tuple_
+from sqlalchemy import ARRAY, ColumnElement, FromClause, Select, Text, any_, bindparam, func, literal_column, select, tuple_
 from sqlalchemy.orm import InstrumentedAttribute
 
 _SEPARATOR = "\x1f"
 
 Rows: TypeAlias = Select[*tuple[Any, ...]]  # a select, whatever its columns
 Column: TypeAlias = ColumnElement[Any] | InstrumentedAttribute[Any]  # a column of a table, or an expression
+
+
+@dataclass(frozen=True, slots=True)
+class OuterColumn:
+    """A column of each row of an outer statement, for which another statement is run."""
+
+    rows: FromClause
+    name: str
+
+    def select(self, statement: Rows, column: Column | None) -> Rows:
+        """The rows of a statement whose column has the value of the outer one."""
+        assert column is not None
+        return statement.where(column == self.rows.c[self.name]).correlate(self.rows)
 
 
 def equals_any(column: Column, values: Iterable[Any]) -> ColumnElement[bool]:

@@ -24,11 +24,13 @@ from sqlalchemy import (
     or_,
     select,
     tuple_,
+    type_coerce,
     union,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, array
 from sqlalchemy.sql.selectable import CTE
 
+from db.core.base import FiniteDouble
 from db.core.batch import rows_by_parent
 from db.core.page import Sort, decode_cursor, encode_cursor
 from db.core.policy import visible
@@ -55,7 +57,10 @@ _BATCH = Sort("BATCH", MetricPoint.batch, MetricPoint.run_id, descending=False, 
 
 
 def _summaries(viewer: Viewer) -> Rows:
-    return select(RunMetric.__table__).where(visible(RunMetric, viewer))
+    columns = [
+        type_coerce(column, FiniteDouble).label(column.name) if column.name == "last" else column for column in RunMetric.__table__.c
+    ]
+    return select(*columns).where(visible(RunMetric, viewer))
 
 
 summaries = rows_by_parent(_summaries, RunMetric.run_id, RunMetric.key.asc())

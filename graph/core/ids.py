@@ -89,10 +89,21 @@ class Node:
         attributes["id"] = f"{cls.prefix}_{key.hex}"
         return instance
 
+
+class RowObject:
+    """Base of types without an id that are made from a Core row: `of` sets its columns as attributes."""
+
     @classmethod
-    def is_made_from_columns(cls) -> bool:
-        """Whether the attributes are those that `of` sets, and not those of a constructor of the type's own."""
-        return cls.of.__func__ is Node.of.__func__
+    def of(cls, row: Any) -> Self:
+        instance = object.__new__(cls)
+        instance.__dict__.update(zip(row._fields, row, strict=True))
+        return instance
+
+
+def is_made_from_columns(type_: Any) -> bool:
+    """Whether the attributes of a type are the columns of a row, and not what a constructor of its own makes of them."""
+    make = getattr(getattr(type_, "of", None), "__func__", None)
+    return make is Node.of.__func__ or make is RowObject.of.__func__
 
 
 def column_of(attribute: str) -> str:

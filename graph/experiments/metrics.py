@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Self
 
 import strawberry
 
+from db.core.base import finite_or_none
 from db.queries.goals import goal_of
 from db.queries.metrics import Series
 from graph.core.costs import costs
+from graph.core.ids import RowObject
 from graph.core.scalars import BigInt
 from graph.experiments.enums import Goal
-
-
-def _finite_or_none(value: float | None) -> float | None:
-    """Return the value, or None if it is NaN or infinite."""
-    return value if value is not None and math.isfinite(value) else None
 
 
 @strawberry.type(
     description="A summary of one metric. NaN and infinities are null as the last value and ignored for the least and the greatest."
 )
-class MetricSummary:
+class MetricSummary(RowObject):
     key: str = strawberry.field(description="The metric's name, such as `validation.accuracy`.")
     last: float | None = strawberry.field(description="The value at the last step.")
     last_step: int | None = strawberry.field(description="The last step.")
@@ -39,19 +35,15 @@ class MetricSummary:
         return goal_of(self.key)
 
     @classmethod
-    def of(cls, row: Any) -> Self:
-        return cls.of_document(row._mapping)  # noqa: SLF001 - SQLAlchemy's public name begins so
-
-    @classmethod
     def of_document(cls, document: Mapping[str, Any]) -> Self:
         """Make it from a stored summary; missing keys become null."""
         return cls(
             key=document["key"],
-            last=_finite_or_none(document.get("last")),
+            last=finite_or_none(document.get("last")),
             last_step=document.get("last_step"),
-            min=_finite_or_none(document.get("min")),
+            min=finite_or_none(document.get("min")),
             min_step=document.get("min_step"),
-            max=_finite_or_none(document.get("max")),
+            max=finite_or_none(document.get("max")),
             max_step=document.get("max_step"),
             count=BigInt(document.get("count") or 0),
         )
@@ -66,7 +58,7 @@ class MetricPoint:
 
     @classmethod
     def of(cls, row: Any) -> Self:
-        return cls(key=row.key, step=row.step, value=_finite_or_none(row.value), recorded_at=row.recorded_at)
+        return cls(key=row.key, step=row.step, value=finite_or_none(row.value), recorded_at=row.recorded_at)
 
 
 @strawberry.type(description="The points of one metric of a run.")

@@ -36,6 +36,7 @@ def servers() -> Generator[None]:
     ):
         os.environ.update(environment)
         os.environ.update(UNLIMITED)
+        os.environ["TRELLIS_LOG_FORMAT"] = "json"  # as the image has it
         state_settings.cache_clear()
         upgrade(environment["TRELLIS_DATABASE_URL"])
         yield

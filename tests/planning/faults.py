@@ -16,6 +16,7 @@ from db.core.sql import equals_any
 from db.core.viewer import Viewer
 from db.core.work import Database
 from db.errors import Unavailable
+from db.queries.leaderboard import Leaderboard
 from graph.execution.timeout import PLANNER
 
 NO_ROWS = -1  # a salt: no batch has a row for any key
@@ -87,11 +88,16 @@ def injected_faults(monkeypatch: pytest.MonkeyPatch) -> Generator[Faults]:
     ):
         for name in names:
             wrap(owner, name, by_key=False)
-    text_pages = Listing.text_pages
 
-    async def texts_or_none(self: Listing, *arguments: Any, **options: Any) -> Any:
-        # A statement that has several batches would not meet their faults one by one. As after a failure, the page is read as records.
-        return await text_pages(self, *arguments, **options) if faults.salt is None else None
+    def without_texts(owner: type[Any], name: str) -> None:
+        # A statement that has several batches would not meet their faults one by one. As after a failure, rows are read as records.
+        read_texts = vars(owner)[name]
 
-    monkeypatch.setattr(Listing, "text_pages", texts_or_none)
+        async def texts_or_none(self: Any, *arguments: Any) -> Any:
+            return await read_texts(self, *arguments) if faults.salt is None else None
+
+        monkeypatch.setattr(owner, name, texts_or_none)
+
+    for owner, name in ((Listing, "text_pages"), (Leaderboard, "text_pages"), (RowsByKey, "texts")):
+        without_texts(owner, name)
     yield faults

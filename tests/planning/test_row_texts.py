@@ -117,3 +117,50 @@ async def test_a_row_that_has_no_text_is_read_as_a_record(ada: Client, database:
     (error,), (expected_error,) = response["errors"], expected["errors"]
     assert error["path"] == expected_error["path"]
     assert error["path"][-1] == "timeoutSeconds"
+
+
+RUN_TABLES = """query($id: ID!, $metric: String!, $direction: OrderDirection!, $first: Int!, $filter: RunFilter) {
+  experiment(id: $id) { name runs(first: $first, orderBy: {by: {metric: $metric}, direction: $direction}, filter: $filter) {
+    edges { node { id number status metrics { key last lastStep min max count } job { id kind } datasetVersion { number } } } } }
+  runs(first: $first, orderBy: {by: {metric: $metric}, direction: $direction}, filter: $filter) {
+    totalCount edges { cursor node { id metrics { key last } } } pageInfo { hasNextPage endCursor } } }"""
+
+
+async def test_a_run_table_is_one_statement_whose_text_is_that_of_graphql_core(ada: Client, bob: Client, database: Database) -> None:
+    """Runs with the metric come before those without; NaN and infinities are last and null."""
+    await platform.fill(database, "ada", 6)
+    await platform.add_states(database, "ada")
+    async with database.read() as connection:
+        runs = (await connection.execute(text("SELECT id, experiment_id FROM runs ORDER BY id"))).all()
+        experiment = runs[0].experiment_id
+        await connection.execute(text("UPDATE runs SET experiment_id = :id, number = number + 1000 + :n WHERE id = :run"), [
+            {"id": experiment, "run": run.id, "n": n} for n, run in enumerate(runs)
+        ])  # fmt: skip
+        await connection.execute(text("DELETE FROM run_metrics"))
+        values = [0.5, -1.25, float("nan"), float("inf"), 2.0, 1e-9]
+        for run, value in zip(runs, values, strict=False):
+            for key in ("loss", "accuracy"):
+                await connection.execute(
+                    text("INSERT INTO run_metrics (run_id, key, last, last_step, count) VALUES (:run, :key, :value, 3, 4)"),
+                    {"run": run.id, "key": key, "value": value},
+                )
+    variables: dict[str, Any] = {"id": f"experiment_{experiment.hex}"}
+    asked = [
+        {**variables, "metric": metric, "direction": direction, "first": first, "filter": filter_}
+        for metric in ("loss", "unknown")
+        for direction in ("ASC", "DESC")
+        for first in (0, 1, 3, 50)
+        for filter_ in (None, {"metrics": [{"key": "loss", "gte": -2.0}]}, {"status": "COMPLETED"})
+    ]
+    nothing = {
+        "data": {"experiment": None, "runs": {"totalCount": 0, "edges": [], "pageInfo": {"hasNextPage": False, "endCursor": None}}},
+    }
+    seen: set[int] = set()
+    for each in asked:
+        planned = await ada.post(RUN_TABLES, **each)
+        with planning_off():
+            expected = await ada.post(RUN_TABLES, **each)
+        assert planned == expected, each
+        seen.add(len(planned["data"]["experiment"]["runs"]["edges"]))
+        assert await bob.post(RUN_TABLES, **each) == nothing
+    assert {0, 1, 3} < seen

@@ -14,7 +14,7 @@ from tests.factories import platform
 from tests.server.test_operation_logs import app_client
 
 NESTED = """{ datasets(first: 5) { totalCount edges { node { name owner { username } again: owner { username }
-  versions(first: 2) { edges { node { number dataset { name } } } } currentVersion { number } } } } }"""
+  versions(first: 2) { edges { node { number dataset { name } } } } currentVersion { number } first: version(number: 1) { number } } } } }"""
 
 
 async def ask(client: Client, query: str, headers: dict[str, str] | None = None) -> dict[str, Any]:
@@ -34,10 +34,16 @@ async def test_a_plan_shows_its_steps_with_their_statements_rows_and_times(ada: 
     datasets = [edge["node"] for edge in answer["data"]["datasets"]["edges"]]
     assert (page["name"], page["edge"], page["reads"], page["objects"]) == ("datasets", "Query.datasets", "a page and the count", 1)
     assert (page["statements"], page["rows"]) == (2, len(datasets) + 1)
-    assert {entry["name"] for entry in page["steps"]} == {"owner", "again", "versions", "currentVersion"}
+    assert {entry["name"] for entry in page["steps"]} == {"owner", "again", "versions", "currentVersion", "first"}
     owner, versions = step(page["steps"], "owner"), step(page["steps"], "versions")
-    assert (owner["edge"], owner["reads"], owner["objects"], owner["steps"]) == ("Dataset.owner", "a row by User.id", len(datasets), [])
+    assert (owner["edge"], owner["reads"], owner["objects"], owner["steps"]) == (
+        "Dataset.owner",
+        "a row by User.id",
+        len(datasets),
+        [],
+    )
     assert step(page["steps"], "again")["edge"] == "Dataset.owner"
+    assert step(page["steps"], "first")["reads"] == "resolver"
     assert versions["reads"] == "a page by DatasetVersion.dataset_id"
     assert versions["rows"] == sum(len(node["versions"]["edges"]) for node in datasets)
     assert [(inner["name"], inner["objects"], inner["reads"], inner["statements"]) for inner in versions["steps"]] == [
@@ -67,7 +73,10 @@ async def test_a_mutation_shows_its_own_statements_and_those_of_what_is_selected
     assert (created["edge"], created["reads"]) == ("Mutation.createDataset", "resolver")
     assert created["statements"] >= 1
     (payload,) = created["steps"]
-    assert [(inner["edge"], inner["statements"], inner["rows"]) for inner in payload["steps"]] == [("Dataset.owner", 1, 1)]
+    assert (payload["statements"], payload["rows"]) == (1, 1)
+    assert [(inner["edge"], inner["reads"]) for inner in payload["steps"]] == [
+        ("Dataset.owner", "a row by User.id, in the statement above")
+    ]
 
 
 async def test_an_operation_without_a_plan_shows_the_reason(admin: Client) -> None:

@@ -6,11 +6,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from typing import Any
 
+import orjson
 from graphql import is_object_type
 
 from db.core.batch import RecordBatch, RowsByKey, RowsByParent
-from db.core.nested_text import NestedObject
+from db.core.nested_text import NestedObject, NestedRows
 from db.core.row_text import TextPart
+from db.errors import Unavailable
 from graph.core.edges import EdgeField, Lookup, Many, One
 from graph.core.ids import column_of
 from graph.core.loading import MAX_KEYS
@@ -99,7 +101,7 @@ class OneStep(EdgeStep):
         self._batch = declaration.batch
         self._target = Target(field, edge, self._batch if isinstance(self._batch, RecordBatch) else None, selection)
 
-        self.is_text = isinstance(self._batch, RowsByKey) and self._target.template is not None and edge.scope is None
+        self.is_text = isinstance(self._batch, RecordBatch) and self._target.template is not None and edge.scope is None
 
     @property
     def reads(self) -> str:
@@ -115,7 +117,7 @@ class OneStep(EdgeStep):
 
     def text_parts(self, run: Run, arguments: dict[str, Any]) -> Sequence[TextPart] | None:
         """The object as a part of its parent's text; see `NestedEdge`."""
-        assert isinstance(self._batch, RowsByKey)
+        assert isinstance(self._batch, RecordBatch)
         assert self._target.template is not None
         assert self.attribute is not None
         row_text = self._target.template.nested_text(run, arguments)
@@ -143,6 +145,9 @@ class OneStep(EdgeStep):
 
     async def _objects(self, run: Run, keys: list[Any]) -> Mapping[Any, Any]:
         """Return the completed object of each key that has a row."""
+        texts = await self._texts(run, keys)
+        if texts is not None:
+            return {key: orjson.Fragment(text) for key, text in texts.items()}
         rows = await self._rows(run, keys)
         existing = [key for key in keys if rows.get(key) is not None]
         if self._target.names is not None:
@@ -151,6 +156,30 @@ class OneStep(EdgeStep):
             instances = [self.edge.make(rows[key]) for key in existing]
             objects = await complete(run, self.field, self.field.type, instances)
         return dict(zip(existing, objects, strict=True))
+
+    async def _texts(self, run: Run, keys: list[Any]) -> Mapping[Any, str] | None:
+        """Return the objects as texts with all that is below them; None if there is nothing below, or if one cannot be written."""
+        batch, template = self._batch, self._target.template
+        if template is None or not template.edges or not isinstance(batch, RowsByKey):
+            return None
+        text = template.text(run)
+        if text is None:
+            return None
+        viewer, database = run.viewer, run.context.database
+        texts: dict[Any, str] = {}
+        try:
+            for start in range(0, len(keys), MAX_KEYS):
+                found = await batch.texts(database, viewer, keys[start : start + MAX_KEYS], *text)
+                if found is None:
+                    return None
+                texts |= found
+        except Unavailable:
+            raise
+        except Exception:  # noqa: BLE001 - only reading one after the other shows what has failed
+            return None
+        if run.trace is not None:
+            run.trace.add_written(template.edges, len(texts))
+        return texts
 
     async def _rows(self, run: Run, keys: list[Any]) -> Mapping[Any, Any]:
         """Return the rows of the keys; those that the run has read before are not read again."""
@@ -191,10 +220,27 @@ class ManyStep(EdgeStep):
         selection = field.selection(field.named_type) if is_object_type(field.named_type) else None
         self._batch = declaration.batch
         self._target = Target(field, edge, self._batch if isinstance(self._batch, RowsByParent) else None, selection)
+        self.is_text = self._target.template is not None and edge.scope is None
 
     @property
     def reads(self) -> str:
         return f"rows by {_name(self._batch)}"
+
+    @property
+    def written_steps(self) -> Sequence[NestedEdge]:
+        return () if self._target.template is None else self._target.template.edges
+
+    @property
+    def has_fixed_text(self) -> bool:
+        return self._target.template is not None and self._target.template.has_fixed_text
+
+    def text_parts(self, run: Run, arguments: dict[str, Any]) -> Sequence[TextPart] | None:
+        """The list as a part of its parent's text; see `NestedEdge`."""
+        assert isinstance(self._batch, RowsByParent)
+        assert self._target.template is not None
+        assert self.attribute is not None
+        row_text = self._target.template.nested_text(run, arguments)
+        return None if row_text is None else [NestedRows(self._batch, column_of(self.attribute), row_text)]
 
     async def _values(self, run: Run, level: Level) -> Sequence[Any]:
         assert self.attribute is not None

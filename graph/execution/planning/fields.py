@@ -29,7 +29,6 @@ from strawberry.types.field import StrawberryField
 from db.core.prepared import RecordColumn
 from db.core.row_text import RowText
 from graph.core.errors import Unauthenticated
-from graph.core.ids import Node
 from graph.execution.planning.failures import Failure, FieldShape, Shape, merge_shapes
 
 if TYPE_CHECKING:
@@ -119,7 +118,7 @@ class Selection(Protocol):
         ...
 
     async def complete_records(
-        self, run: Run, records: Sequence[Any], names: tuple[str, ...], columns: Mapping[str, RecordColumn], node_type: type[Node]
+        self, run: Run, records: Sequence[Any], names: tuple[str, ...], columns: Mapping[str, RecordColumn], node_type: Any
     ) -> list[dict[str, Any]]:
         """Return the objects of records with the columns `names`."""
         ...

@@ -14,7 +14,7 @@ from graphql import GraphQLBoolean, GraphQLEnumType, GraphQLID, GraphQLInt, Grap
 from graphql.execution import Executor
 
 from db.core.prepared import RecordColumn
-from graph.core.ids import Node, column_of
+from graph.core.ids import column_of
 from graph.core.scalars import is_encoded_alike
 
 if TYPE_CHECKING:
@@ -57,9 +57,9 @@ INSTANCES = InstanceAccess()
 
 
 class RecordAccess:
-    """Records of a prepared select, which stand for instances of a node type that are made from columns."""
+    """Records of a prepared select, which stand for instances of a type that are made from columns."""
 
-    def __init__(self, names: Sequence[str], columns: Mapping[str, RecordColumn], node_type: type[Node]) -> None:
+    def __init__(self, names: Sequence[str], columns: Mapping[str, RecordColumn], node_type: Any) -> None:
         self._positions = {name: position for position, name in enumerate(names)}
         self._columns = columns
         self._node_type = node_type

@@ -13,7 +13,7 @@ from graphql import GraphQLObjectType
 from db.core.listing import Listing
 from db.core.nested_text import NestedCount, NestedList
 from db.core.page import Page
-from db.core.record_page import PageParts
+from db.core.record_page import PageParts, TextParts
 from db.core.row_text import RowText, TextPart
 from db.errors import Unavailable
 from graph.core.edges import EdgeField, Paged, PageRequest
@@ -143,8 +143,7 @@ class PagedStep(EdgeStep):
         except Exception:  # noqa: BLE001 - it will be the error of the field
             return None
         page_slice = request.page_slice
-        is_first = page_slice.after is None and page_slice.before is None and not page_slice.backward
-        if not is_first or not self._listing.is_ordered_by_column(request.order):
+        if page_slice.after is not None or page_slice.before is not None or page_slice.backward:
             return None
         key = column_of(self.attribute)
         edges: TextPart | None = None
@@ -236,7 +235,7 @@ class PagedStep(EdgeStep):
     async def _attempt_pages(self, run: Run, parents: list[Any], request: PageRequest) -> Pages | TextPages | Exception:
         if not self._has_page:
             return Pages((), (), (), (), names=None)
-        template = self._template if self._listing.is_ordered_by_column(request.order) else None
+        template = self._template
         text = None if template is None else template.text(run)
         if template is not None and text is not None:
             text_pages = await _attempt(lambda: self._read_texts(run, parents, request, *text))
@@ -251,19 +250,12 @@ class PagedStep(EdgeStep):
         self, run: Run, parents: list[Any], request: PageRequest, row_text: RowText, arguments: Mapping[str, Any]
     ) -> TextPages | None:
         """Read the pages as texts; None if a row has no text, and so a value that fails or that only a writer can write."""
+        listing, viewer, database = self._listing, run.viewer, run.context.database
+        parts = TextParts(row_text, arguments, self._parts.cursors, self._parts.ends)
         pages: list[Page] = []
         for start in range(0, len(parents), MAX_KEYS):
-            chunk = await self._listing.text_pages(
-                run.context.database,
-                run.viewer,
-                parents[start : start + MAX_KEYS],
-                request.page_slice,
-                request.criteria,
-                request.order,
-                row_text,
-                arguments,
-                cursors=self._parts.cursors,
-                ends=self._parts.ends,
+            chunk = await listing.text_pages(
+                database, viewer, parents[start : start + MAX_KEYS], request.page_slice, request.criteria, request.order, parts
             )
             if chunk is None:
                 return None

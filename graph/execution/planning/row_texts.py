@@ -14,7 +14,7 @@ import orjson
 from graphql import GraphQLBoolean, GraphQLEnumType, GraphQLFloat, GraphQLID, GraphQLInt, GraphQLString
 
 from db.core.row_text import Encoding, RowText, TextColumn, TextPart
-from graph.core.ids import Node, column_of
+from graph.core.ids import column_of
 from graph.core.scalars import is_encoded_alike, is_integer
 from graph.execution.planning.leaves import member_names
 from graph.execution.planning.trace import TracedStep
@@ -80,7 +80,7 @@ class TextTemplate:
 
 
 def text_template(
-    leaves: Mapping[str, Field | str | None], edges: Mapping[str, NestedEdge], columns: Mapping[str, RecordColumn], node_type: type[Node]
+    leaves: Mapping[str, Field | str | None], edges: Mapping[str, NestedEdge], columns: Mapping[str, RecordColumn], node_type: Any
 ) -> TextTemplate | None:
     """The template of an object with these leaf fields and constants, and edges for None; None if one cannot be written."""
     parts: list[TextPart | _Place] = []
@@ -101,7 +101,7 @@ def text_template(
     return TextTemplate([*parts, "}"]) if has_values else None
 
 
-def _leaf(field: Field, columns: Mapping[str, RecordColumn], node_type: type[Node]) -> list[str | TextColumn] | None:
+def _leaf(field: Field, columns: Mapping[str, RecordColumn], node_type: Any) -> list[str | TextColumn] | None:
     if field.getter is not None:
         return None
     attribute = field.strawberry_field.python_name
@@ -126,6 +126,7 @@ def _text_column(field: Field, name: str, column: RecordColumn) -> TextColumn | 
         Encoding.INTEGER: type_ is GraphQLInt if column.kind is int else is_integer(type_),
         Encoding.BOOLEAN: type_ is GraphQLBoolean,
         Encoding.FLOAT: type_ is GraphQLFloat,
+        Encoding.FINITE: type_ is GraphQLFloat and is_nullable,
         Encoding.TIME: is_encoded_alike(type_),
     }
     return TextColumn(name, column.encoding, (), is_nullable) if column.encoding is not None and is_written.get(column.encoding) else None

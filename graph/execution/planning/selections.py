@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from graphql import GraphQLObjectType
 
 from db.core.prepared import RecordColumn
-from graph.core.ids import Node, column_of
+from graph.core.ids import column_of, is_made_from_columns
 from graph.execution.planning.failures import FieldShape, Shape
 from graph.execution.planning.fields import Field, Run, Selection
 from graph.execution.planning.leaves import INSTANCES, Access, RecordAccess, Writer, compile_writer
@@ -110,7 +110,7 @@ class ObjectSelection(Selection):
 
     def columns(self, node_type: Any, columns: Mapping[str, RecordColumn]) -> set[str] | None:
         """The columns that the selection needs of records; None if it needs instances, or what is not a column."""
-        if self.needs_instances or not (isinstance(node_type, type) and issubclass(node_type, Node) and node_type.is_made_from_columns()):
+        if self.needs_instances or not is_made_from_columns(node_type):
             return None
         names = {column_of(attribute) for attribute in self.leaf_attributes()}
         names |= {column_of(step.attribute) for step in self.steps if step.attribute is not None}
@@ -132,7 +132,7 @@ class ObjectSelection(Selection):
         return await self._complete(run, instances, INSTANCES, self._write_instances)
 
     async def complete_records(
-        self, run: Run, records: Sequence[Any], names: tuple[str, ...], columns: Mapping[str, RecordColumn], node_type: type[Node]
+        self, run: Run, records: Sequence[Any], names: tuple[str, ...], columns: Mapping[str, RecordColumn], node_type: Any
     ) -> list[dict[str, Any]]:
         """Return the objects of records with the columns `names`."""
         cached = self._write_records.get(names)
