@@ -145,6 +145,9 @@ class StateSettings(TrellisSettings):
     upload_grace: float = Field(
         default=86_400.0, ge=0, description="Seconds for which an upload may still be completed after its URL has expired."
     )
+    export_retention: float = Field(
+        default=604_800.0, gt=0, description="Seconds for which the files of an export are kept once it is complete: 7 days."
+    )
     max_tries: int = Field(default=3, ge=1, description="Tries of a job before it is FAILED, unless its submission says otherwise.")
     user_concurrency_limits: dict[str, NonNegativeInt] = Field(
         default_factory=_PER_TIER.copy,
@@ -204,6 +207,9 @@ class StateSettings(TrellisSettings):
     )
     maintenance_expire_uploads: Interval = Field(
         default=300.0, description="Seconds between runs that expire uploads that were never completed. 0: never."
+    )
+    maintenance_expire_exports: Interval = Field(
+        default=300.0, description="Seconds between removals of the files of expired exports. 0: never."
     )
     maintenance_remove_unreferenced: Interval = Field(
         default=3_600.0, description="Seconds between removals of stored objects without references. 0: never."

@@ -24,6 +24,7 @@ DOMAINS = (
     "jobs",
     "models",
     "experiments",
+    "exports",
     "audit",
     "usage",
 )

@@ -34,6 +34,10 @@ class GraphQLErrors(Exception):
         return [error.get("extensions", {}).get("code") for error in self.errors]
 
 
+EXPORT = """query($id: ID!) { export(id: $id) { id format status sizeBytes options expiresAt version { id }
+  files { id role filename contentType sizeBytes sha256 downloadUrl } } }"""
+
+
 class Client:
     """A client for one viewer of the Trellis at `url`; anonymous without a token."""
 
@@ -146,6 +150,29 @@ class Client:
             " ... on InvalidInput { issues { path message } } ... on WrongState { state } } }",
             input={"pipelineId": pipeline, "datasetVersionId": version, **fields},
         )
+
+    # Exports
+
+    async def create_export(self, version: str, format: str, options: dict[str, Any] | None = None, **fields: Any) -> dict[str, Any]:
+        return await self.one(
+            "mutation($input: CreateExportInput!) { createExport(input: $input) { __typename"
+            " ... on CreateExportPayload { export { id status options } job { id } } ... on Problem { code message }"
+            " ... on InvalidInput { issues { path message } } ... on WrongState { state } } }",
+            input={"datasetVersionId": version, "format": format, "options": options, **fields},
+        )
+
+    async def export(self, version: str, format: str, options: dict[str, Any] | None = None, **fields: Any) -> dict[str, Any]:
+        """Make an export; return it with its files."""
+        created = await self.create_export(version, format, options, **fields)
+        ended = await self.wait(created["job"]["id"])
+        assert ended["status"] == "COMPLETED", ended
+        return await self.one(EXPORT, id=created["export"]["id"])
+
+    async def download(self, file: dict[str, Any]) -> bytes:
+        """The content of an artifact, as its presigned URL has it."""
+        response = await self.store.get(file["downloadUrl"])
+        assert response.status_code == 200, response.text
+        return response.content
 
     # Jobs
 

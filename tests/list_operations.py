@@ -63,6 +63,7 @@ VALUES: Mapping[str, Sequence[Any]] = {
     "JobFilter.kind": (["TRAIN"], ["PROFILE"], ["PURGE"], ["TRAIN", "INGEST"]),
     "JobFilter.status": (["COMPLETED"], ["PENDING"], ["RUNNING"], ["PENDING", "FAILED"]),
     "JobFilter.queue": (["tabular"], ["signal"], ["audio"], ["signal", "upload"]),
+    "ExportFilter.format": (["CSV"], ["PARQUET"], ["JSON", "PARQUET"]),
     "RunFilter.status": (["COMPLETED"], ["RUNNING"], ["CANCELLED"], ["RUNNING", "FAILED"]),
     "RunFilter.metrics": (
         [{"key": "loss", "lte": 0.5}],

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from sqlalchemy import select
+from sqlalchemy import func, or_, select
 
 from db.core.batch import rows_by_key, rows_by_parent
 from db.core.policy import visible
 from db.core.sql import Rows
 from db.core.viewer import Viewer
-from db.tables import Artifact, Dataset, DatasetVersion, Model, ModelVersion, StoredObject
+from db.tables import Artifact, Dataset, DatasetVersion, Export, Model, ModelVersion, StoredObject
 
 RAW = "RAW"
 PROCESSED = "PROCESSED"
@@ -19,6 +19,7 @@ COLUMNS = (
     Artifact.owner_id,
     Artifact.dataset_version_id,
     Artifact.model_version_id,
+    Artifact.export_id,
     Artifact.job_id,
     Artifact.role,
     Artifact.filename,
@@ -31,15 +32,19 @@ COLUMNS = (
 
 
 def artifacts(viewer: Viewer) -> Rows:
-    """The artifacts a viewer may see. The files of a deleted dataset or model are not served, by lookups or by edges."""
+    """The artifacts a viewer may see. The files of a deleted dataset or model, and of an expired export, are not served, by lookups or by edges."""
+    version_id = func.coalesce(Artifact.dataset_version_id, Export.dataset_version_id)
+    model_version_id = func.coalesce(Artifact.model_version_id, Export.model_version_id)
     return (
         select(*COLUMNS)
         .join(StoredObject, StoredObject.id == Artifact.object_id)
-        .outerjoin(DatasetVersion, DatasetVersion.id == Artifact.dataset_version_id)
+        .outerjoin(Export, Export.id == Artifact.export_id)
+        .outerjoin(DatasetVersion, DatasetVersion.id == version_id)
         .outerjoin(Dataset, Dataset.id == DatasetVersion.dataset_id)
-        .outerjoin(ModelVersion, ModelVersion.id == Artifact.model_version_id)
+        .outerjoin(ModelVersion, ModelVersion.id == model_version_id)
         .outerjoin(Model, Model.id == ModelVersion.model_id)
         .where(visible(Artifact, viewer), Dataset.deleted_at.is_(None), Model.deleted_at.is_(None))
+        .where(or_(Artifact.export_id.is_(None), Export.expires_at > func.now()))
     )
 
 
@@ -55,3 +60,4 @@ by_id = rows_by_key(artifacts, Artifact.id)
 raw_of_version = rows_by_key(_raw, Artifact.dataset_version_id)
 processed_of_version = rows_by_key(_processed, Artifact.dataset_version_id)
 of_model_version = rows_by_parent(artifacts, Artifact.model_version_id, Artifact.created_at.asc(), Artifact.id.asc())
+of_export = rows_by_parent(artifacts, Artifact.export_id, Artifact.created_at.asc(), Artifact.id.asc())

@@ -7,6 +7,8 @@ Edges point from cause to effect:
     job      EXECUTED_AS  run            the run is the job's training
     job      PRODUCED     version        an ingest's version, or a derived one
     run      PRODUCED     model version  (the job itself where there is no run)
+    version  EXPORTED_AS  export         and a model version likewise
+    job      PRODUCED     export
     version  DERIVED_FROM version        from the version read to the one made of it; reported between nodes, never followed
 
 Upstream goes from effects to causes, downstream from causes to effects. BOTH is the two walks from the start, not every path: other
@@ -54,6 +56,7 @@ from db.tables import (
     Dataset,
     DatasetVersion,
     Experiment,
+    Export,
     Job,
     JobInput,
     JobOutput,
@@ -100,12 +103,13 @@ class LineageRelation(StrEnum):
     EXPORTED_AS = "exported_as"
 
 
-VERSION, SNAPSHOT, JOB, RUN, MODEL = (
+VERSION, SNAPSHOT, JOB, RUN, MODEL, EXPORT = (
     LineageKind.DATASET_VERSION,
     LineageKind.PIPELINE_SNAPSHOT,
     LineageKind.JOB,
     LineageKind.RUN,
     LineageKind.MODEL_VERSION,
+    LineageKind.EXPORT,
 )
 
 
@@ -139,6 +143,10 @@ def _run(viewer: Viewer) -> Rows:
 
 def _snapshot(viewer: Viewer) -> Rows:
     return select(PipelineSnapshot.id).where(visible(PipelineSnapshot, viewer))
+
+
+def _export(viewer: Viewer) -> Rows:
+    return select(Export.id).where(visible(Export, viewer))
 
 
 NeighbourSelect = Callable[[Viewer, Column], Rows]
@@ -215,6 +223,27 @@ RELATIONS = (
             _job(viewer).join(ModelVersion, ModelVersion.job_id == Job.id).where(ModelVersion.id == id_, ModelVersion.run_id.is_(None))
         ),
     ),
+    _Relation(
+        LineageRelation.EXPORTED_AS,
+        VERSION,
+        EXPORT,
+        lambda viewer, id_: _export(viewer).where(Export.dataset_version_id == id_),
+        lambda viewer, id_: _version(viewer).join(Export, Export.dataset_version_id == DatasetVersion.id).where(Export.id == id_),
+    ),
+    _Relation(
+        LineageRelation.EXPORTED_AS,
+        MODEL,
+        EXPORT,
+        lambda viewer, id_: _export(viewer).where(Export.model_version_id == id_),
+        lambda viewer, id_: _model(viewer).join(Export, Export.model_version_id == ModelVersion.id).where(Export.id == id_),
+    ),
+    _Relation(
+        LineageRelation.PRODUCED,
+        JOB,
+        EXPORT,
+        lambda viewer, id_: _export(viewer).where(Export.job_id == id_),
+        lambda viewer, id_: _job(viewer).join(Export, Export.job_id == Job.id).where(Export.id == id_),
+    ),
 )
 
 
@@ -232,6 +261,7 @@ _START_ROWS: dict[LineageKind, Callable[[Viewer], Rows]] = {
     JOB: _job,
     RUN: lambda viewer: _run(viewer).join(Experiment, Experiment.id == Run.experiment_id).where(Experiment.deleted_at.is_(None)),
     MODEL: lambda viewer: _model(viewer).join(Model, Model.id == ModelVersion.model_id).where(Model.deleted_at.is_(None)),
+    EXPORT: _export,
 }
 _KEYS: dict[LineageKind, Column] = {
     VERSION: DatasetVersion.id,
@@ -239,6 +269,7 @@ _KEYS: dict[LineageKind, Column] = {
     JOB: Job.id,
     RUN: Run.id,
     MODEL: ModelVersion.id,
+    EXPORT: Export.id,
 }
 
 
@@ -388,6 +419,7 @@ def _labels() -> dict[LineageKind, Callable[[Column], Rows]]:
             .join(ModelVersion, ModelVersion.model_id == Model.id)
             .where(ModelVersion.id == id_)
         ),
+        EXPORT: lambda id_: select(func.upper(cast(Export.format, Text))).where(Export.id == id_),
     }
 
 
@@ -396,6 +428,7 @@ def _statuses() -> dict[LineageKind, Callable[[Column], Rows]]:
         VERSION: lambda id_: select(func.upper(cast(DatasetVersion.status, Text))).where(DatasetVersion.id == id_),
         JOB: lambda id_: select(func.upper(cast(Job.status, Text))).where(Job.id == id_),
         RUN: lambda id_: select(func.upper(cast(Run.status, Text))).where(Run.id == id_),
+        EXPORT: lambda id_: select(func.upper(cast(Job.status, Text))).join(Export, Export.job_id == Job.id).where(Export.id == id_),
     }
 
 

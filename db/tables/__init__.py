@@ -20,6 +20,7 @@ from db.tables.audit import AuditEvent, AuditSeal
 from db.tables.billing import CreditTransaction
 from db.tables.datasets import Dataset, DatasetProfile, DatasetVersion, StoredObject, Upload
 from db.tables.experiments import Experiment, MetricPoint, Run, RunMetric, StagedPoint
+from db.tables.exports import Export
 from db.tables.jobs import (
     IdempotencyKey,
     Job,
@@ -55,6 +56,7 @@ __all__ = [
     "DatasetVersion",
     "EmailMessage",
     "Experiment",
+    "Export",
     "IdempotencyKey",
     "Invitation",
     "Job",

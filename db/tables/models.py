@@ -91,12 +91,12 @@ class ModelAliasEvent(Table, policy=Through("model_id")):
 
 
 class Artifact(Table, policy=Owned()):
-    """A file with a role, of a dataset version, a model version, or else of the job whose `attempt` wrote it."""
+    """A file with a role, of a dataset version, a model version or an export, or else of the job whose `attempt` wrote it."""
 
     __tablename__ = "artifacts"
     output_kind = "artifact"
     __table_args__ = (
-        CheckConstraint("num_nonnulls(dataset_version_id, model_version_id) <= 1", name="has_one_parent"),
+        CheckConstraint("num_nonnulls(dataset_version_id, model_version_id, export_id) <= 1", name="has_one_parent"),
         CheckConstraint("num_nonnulls(dataset_version_id, model_version_id, job_id) >= 1", name="belongs_to_something"),
     )
 
@@ -105,6 +105,7 @@ class Artifact(Table, policy=Owned()):
     object_id: Mapped[UUID] = mapped_column(ForeignKey("stored_objects.id", ondelete="RESTRICT"), index=True)
     dataset_version_id: Mapped[UUID | None] = mapped_column(ForeignKey("dataset_versions.id", ondelete="CASCADE"), index=True)
     model_version_id: Mapped[UUID | None] = mapped_column(ForeignKey("model_versions.id", ondelete="CASCADE"), index=True)
+    export_id: Mapped[UUID | None] = mapped_column(ForeignKey("exports.id", ondelete="CASCADE"), index=True)
     job_id: Mapped[UUID | None] = mapped_column(ForeignKey("jobs.id", ondelete="RESTRICT"), index=True)
     attempt: Mapped[int | None]
     role: Mapped[str]

@@ -57,7 +57,7 @@ describe(
     JOB="A job that ran.",
     RUN="A run of an experiment.",
     MODEL_VERSION="A version of a model.",
-    EXPORT="Data or a model written in another format. Not available yet.",
+    EXPORT="A version of a dataset or a model, written in another format.",
 )
 describe(
     LineageRelation,
@@ -67,5 +67,5 @@ describe(
     EXECUTED_AS="The run (target) records the training of the job (source).",
     PRODUCED="The run produced the model version, or the job produced the dataset version.",
     DERIVED_FROM="The target was derived from the source; both are versions.",
-    EXPORTED_AS="The target is the source in another format. Not available yet.",
+    EXPORTED_AS="The export (target) has the version (source) in another format.",
 )

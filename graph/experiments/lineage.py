@@ -7,7 +7,7 @@ from uuid import UUID
 
 import strawberry
 
-from db.queries import jobs, lineage, models, pipelines, runs, versions
+from db.queries import exports, jobs, lineage, models, pipelines, runs, versions
 from graph.core.context import Info
 from graph.core.costs import costs
 from graph.core.ids import NODE_REGISTRY, Node, encode
@@ -21,6 +21,7 @@ _NODE_SOURCES: dict[LineageKind, tuple[str, Batch]] = {
     LineageKind.JOB: ("job", jobs.by_id),
     LineageKind.RUN: ("run", runs.by_id),
     LineageKind.MODEL_VERSION: ("mversion", models.version_by_id),
+    LineageKind.EXPORT: ("export", exports.by_id),
 }
 KIND_BY_PREFIX = {prefix: kind for kind, (prefix, _) in _NODE_SOURCES.items()}
 

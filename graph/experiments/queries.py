@@ -63,7 +63,7 @@ class ExperimentQueries:
 
     @query(
         metadata=costs(COMPUTED, scaled=("maxNodes", 1)),
-        description="The causes and effects of a dataset version, a snapshot, a job, a run or a model version. Null for ids of other types,"
+        description="The causes and effects of a dataset version, a snapshot, a job, a run, a model version or an export. Null for ids of other types,"
         " and if there is no such object that you may see.",
     )
     async def lineage(

@@ -20,7 +20,7 @@ describe(
     STUDY="Searches hyperparameters or architectures, with a job for each trial. Not available yet.",
     TRIAL="Runs one training of a study. Not available yet.",
     EXPLAIN="Explains the predictions of a model. Not available yet.",
-    EXPORT="Writes data or a model in another format. Not available yet.",
+    EXPORT="Writes a version in another format, as files to download.",
     IMPORT="Imports data or a model from another system. Not available yet.",
     GENERATE="Generates synthetic data. Not available yet.",
     PURGE="Permanently removes what was deleted. Not available yet.",

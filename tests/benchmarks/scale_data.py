@@ -130,6 +130,9 @@ _ROWS = (
     """INSERT INTO model_alias_events (model_id, model_version_id, name)
       SELECT pg_temp.id(6, m, :models), pg_temp.id(10, m, :jobs), CASE WHEN m % 2000 = 1 THEN 'rare' ELSE 'production' END
       FROM generate_series(1, :models - 1) m WHERE m % 50 <> 0 AND (m % 3 = 0 OR m % 2000 = 1)""",
+    """INSERT INTO exports (id, owner_id, job_id, dataset_version_id, format, created_at)
+      SELECT uuidv7(), owner_id, id, dataset_version_id, CASE WHEN row_number() OVER (ORDER BY id) % 100 = 1 THEN 'parquet' ELSE 'csv' END, created_at
+      FROM jobs WHERE dataset_version_id IS NOT NULL""",
     """INSERT INTO audit_events (id, actor_id, owner_id, action, subject_id, origin, created_at)
       SELECT pg_temp.id(11, i, :jobs), CASE WHEN i % 1000 = 3 THEN NULL ELSE owner END, owner, CASE WHEN i % 100 = 1 THEN 'login' ELSE 'create_dataset' END,
         'dataset_' || replace(pg_temp.id(2, CASE WHEN i % 50 = 0 THEN 0 ELSE i % :datasets END, :datasets)::text, '-', ''), 'api', pg_temp.at(i, :jobs)

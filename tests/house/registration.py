@@ -134,6 +134,7 @@ OTHER_SCOPES: Mapping[str, Scope] = {
     "Mutation.revokeInvitation": Scope.ACCOUNT,
     "Mutation.revokeApiKey": Scope.SESSION,
     "Mutation.runPipeline": Scope.RUN,
+    "Mutation.createExport": Scope.RUN,
     "Mutation.cancelJob": Scope.RUN,
     "Mutation.retryJob": Scope.RUN,
     "Mutation.createExperiment": Scope.TRACK,

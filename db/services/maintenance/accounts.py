@@ -32,6 +32,7 @@ from db.tables import (
     DatasetProfile,
     DatasetVersion,
     Experiment,
+    Export,
     Job,
     JobAttempt,
     JobCheckpoint,
@@ -144,6 +145,7 @@ def _parts(user_id: UUID) -> Iterator[tuple[Any, ColumnElement[bool]]]:
     jobs, runs, models = (_ids(table, user_id) for table in (Job, Run, Model))
     yield JobOutput, JobOutput.job_id.in_(jobs)
     yield Artifact, Artifact.owner_id == user_id
+    yield Export, Export.owner_id == user_id
     yield ModelAliasEvent, ModelAliasEvent.model_id.in_(models)
     yield ModelVersion, ModelVersion.model_id.in_(models)
     yield Model, Model.owner_id == user_id

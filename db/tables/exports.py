@@ -1,0 +1,65 @@
+"""Exports: versions written in another format, for a time."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from db.core.base import (
+    Table,
+    bigint_column,
+    created_by_column,
+    enum_column,
+    filter_index,
+    jsonb_column,
+    listing_indexes,
+    now_column,
+    uuid_primary_key,
+)
+from db.core.policy import Owned
+
+
+class ExportFormat(StrEnum):
+    """The format of an export's files."""
+
+    CSV = "csv"
+    JSON = "json"
+    JSONL = "jsonl"
+    PARQUET = "parquet"
+
+
+class Export(Table, policy=Owned()):
+    """A dataset version or a model version in another format. Its status is that of its job, which a retry replaces.
+
+    `expires_at` is set when it completes. `expired_at` is when its files were removed after that; the row remains until it is deleted.
+    """
+
+    __tablename__ = "exports"
+    output_kind = "export"
+    __table_args__ = (
+        *listing_indexes("exports", deletable=False),
+        *(filter_index("exports", column) for column in ("format", "dataset_version_id", "model_version_id")),
+        Index("ix_exports_due", "expires_at", postgresql_where=text("expired_at IS NULL")),
+        CheckConstraint("num_nonnulls(dataset_version_id, model_version_id) = 1", name="has_one_source"),
+        CheckConstraint("num_nonnulls(size_bytes, expires_at) IN (0, 2)", name="complete_with_size_and_expiry"),
+        CheckConstraint("expired_at IS NULL OR expires_at IS NOT NULL", name="expires_once_complete"),
+        CheckConstraint("size_bytes >= 0", name="size_not_negative"),
+    )
+
+    id: Mapped[UUID] = uuid_primary_key()
+    owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="RESTRICT"))
+    created_by_id: Mapped[UUID | None] = created_by_column()
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="RESTRICT"), unique=True)
+    dataset_version_id: Mapped[UUID | None] = mapped_column(ForeignKey("dataset_versions.id", ondelete="RESTRICT"))
+    model_version_id: Mapped[UUID | None] = mapped_column(ForeignKey("model_versions.id", ondelete="RESTRICT"))
+    format: Mapped[ExportFormat] = enum_column("format", ExportFormat)
+    options: Mapped[dict[str, Any]] = jsonb_column("{}")
+    size_bytes: Mapped[int | None] = bigint_column()
+    created_at: Mapped[datetime] = now_column()
+    expires_at: Mapped[datetime | None]
+    expired_at: Mapped[datetime | None]

@@ -1,0 +1,17 @@
+"""The enums of exports, published in the schema. `graph` imports them from here, so that none is used without a description."""
+
+from __future__ import annotations
+
+from db.tables.exports import ExportFormat
+from graph.core.enums import describe
+
+__all__ = ["ExportFormat"]
+
+describe(
+    ExportFormat,
+    "The format of an export. The options of each are in the description of `CreateExportInput.options`.",
+    CSV="Delimited text in UTF-8.",
+    JSON="One JSON array of objects, a row each.",
+    JSONL="JSON lines: a JSON object for each row.",
+    PARQUET="Apache Parquet, with typed columns.",
+)

@@ -1,0 +1,43 @@
+"""Filters and orders of lists of exports, and inputs of mutations on exports."""
+
+from __future__ import annotations
+
+import strawberry
+from strawberry import ID
+
+from graph.core.filters import DateTimeFilter, Filter, order_input, reference
+from graph.core.scalars import JSON
+from graph.exports.enums import ExportFormat
+
+
+@strawberry.input(description="Conditions on exports, all of which must hold. A list of values means any of them.")
+class ExportFilter(Filter):
+    format: list[ExportFormat] | None = strawberry.field(description="The format of its files.")
+    created_at: DateTimeFilter | None = strawberry.field(description="When it was requested.")
+    owner_id: ID | None = reference("user", description="The owner; useful to admins, who see everybody's.")
+
+
+ExportOrder = order_input("Export", "exports", created_at="When it was requested.")
+
+
+@strawberry.input(description="What to export, and how.")
+class CreateExportInput:
+    dataset_version_id: ID = strawberry.field(description="The dataset version to export; it must be READY.")
+    format: ExportFormat = strawberry.field(description="The format of the files.")
+    options: JSON | None = strawberry.field(
+        description="Options of the format, as an object; what is left out has its default. All formats: `columns`, a list of names, for only"
+        ' these columns in this order. CSV: `delimiter` (","), `header` (true), `nullText` (""), the text for missing values; `formulaGuard`'
+        " (true) puts an apostrophe before text cells and names that begin with `=`, `+`, `-`, `@`, a tab or a carriage return, which"
+        ' spreadsheets would run as formulas; `compression` ("none" or "gzip"). JSON and JSONL: `nonFinite`, "null", or "text" to write NaN and'
+        ' infinities as the texts "NaN", "Infinity" and "-Infinity"; `compression` as of CSV. PARQUET: `compression` ("zstd", "snappy", "gzip" or'
+        ' "none"). Decimals, dates and times are ISO 8601 and decimal texts in CSV, JSON and JSONL, durations `hours:minutes:seconds`, binary'
+        " values Base64."
+    )
+    idempotency_key: str | None = strawberry.field(
+        description="Makes retries safe: the same key with the same input returns the result of the first call; with another input it is a Conflict. Kept for a day."
+    )
+
+
+@strawberry.input(description="The export to delete.")
+class DeleteExportInput:
+    id: ID = strawberry.field(description="The export.")

@@ -1,0 +1,66 @@
+"""Exports of versions."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+import strawberry
+
+from db.queries import accounts, artifacts, exports, jobs, versions
+from graph.accounts.types import Profile, User
+from graph.core.costs import costs
+from graph.core.edges import connection, extend, many, one
+from graph.core.ids import Node
+from graph.core.paging import Connection
+from graph.core.permissions import Scope
+from graph.core.scalars import JSON, BigInt
+from graph.datasets.files import Artifact
+from graph.datasets.types import DatasetVersion
+from graph.exports.enums import ExportFormat
+from graph.exports.inputs import ExportFilter, ExportOrder
+from graph.jobs.enums import JobStatus
+from graph.jobs.outputs import job_output
+from graph.jobs.types import Job
+
+
+@job_output(exports.by_id)
+@strawberry.type(description="A version in another format, as files that can be downloaded until it expires.")
+class Export(Node, prefix="export", found_by=exports.by_id, scope=Scope.READ):
+    owner_id: strawberry.Private[UUID]
+    created_by_id: strawberry.Private[UUID | None]
+    job_id: strawberry.Private[UUID]
+    dataset_version_id: strawberry.Private[UUID | None]
+    model_version_id: strawberry.Private[UUID | None]
+    format: ExportFormat = strawberry.field(description="The format of its files.")
+    status: JobStatus = strawberry.field(description="The status of its job; it has files once that is COMPLETED.")
+    size_bytes: BigInt | None = strawberry.field(
+        description="The bytes of all its files, also after they were removed; null until it is complete."
+    )
+    options: JSON = strawberry.field(description="All options of its format that apply, defaults included, as an object.")
+    created_at: datetime = strawberry.field(description="When it was requested.")
+    expires_at: datetime | None = strawberry.field(
+        description="When its files are removed, or were; null until it is complete. They stay `TRELLIS_EXPORT_RETENTION` seconds, 7 days by default."
+    )
+    files: list[Artifact] = many(
+        artifacts.of_export,
+        metadata=costs(entries=5),
+        description="Its files, the data first. Beside them lies `croissant.json`, which describes them in Croissant 1.0, each with its SHA-256."
+        " Empty until it is complete, after it has expired, and if its dataset is deleted.",
+    )
+    job: Job = one(jobs.by_id, key="job_id", description="The job that makes it; after a retry, the new one.")
+    version: DatasetVersion | None = one(
+        versions.by_id, key="dataset_version_id", description="The dataset version that it has in another format."
+    )
+    owner: User = one(accounts.by_id, key="owner_id", description="The account that owns it: a person's, or a team's.")
+    created_by: Profile | None = one(
+        accounts.profile_by_id, key="created_by_id", description="Who made it, such as a member of the team; null if that was not kept."
+    )
+
+
+extend(
+    DatasetVersion,
+    "exports",
+    Connection[Export],
+    connection(exports.of_version, filtered_by=ExportFilter, ordered_by=ExportOrder, description="Its exports, newest first."),
+)

@@ -1,0 +1,39 @@
+"""The endings of mutations on exports."""
+
+from __future__ import annotations
+
+from sqlalchemy import insert, select
+
+from db.core.viewer import SYSTEM
+from db.tables import Export, Job
+from db.tables.exports import ExportFormat
+from tests.endings import CSV, UNKNOWN, Endings, World, endings_of, key_of
+
+
+@endings_of("createExport")
+async def create_export(world: World) -> Endings:
+    version = await world.ada.ingest("d", CSV)
+    yield "CreateExportPayload", {"datasetVersionId": version, "format": "CSV", "idempotencyKey": "k"}
+    yield "Conflict", {"datasetVersionId": version, "format": "JSON", "idempotencyKey": "k"}
+    yield "NotFound", {"datasetVersionId": f"version_{UNKNOWN}", "format": "CSV"}
+    yield "InvalidInput", {"datasetVersionId": version, "format": "CSV", "options": {"sheet": 1}}
+    waiting = (await world.ada.request_upload(await world.ada.create_dataset("e"), "e.csv", CSV))["upload"]["version"]["id"]
+    yield "WrongState", {"datasetVersionId": waiting, "format": "CSV"}
+    world.set_quota(1)
+    yield "QuotaExceeded", {"datasetVersionId": version, "format": "CSV"}
+    world.set_quota(None)
+    world.set_prices({"EXPORT": 10})
+    yield "InsufficientCredits", {"datasetVersionId": version, "format": "CSV"}
+
+
+@endings_of("deleteExport")
+async def delete_export(world: World) -> Endings:
+    version = await world.ada.ingest("d", CSV)
+    yield "DeleteExportPayload", {"id": (await world.ada.export(version, "CSV"))["id"]}
+    yield "NotFound", {"id": f"export_{UNKNOWN}"}
+    job = key_of(await world.submit_job())
+    async with world.database.work(SYSTEM) as work:
+        owner = await work.scalar(select(Job.owner_id).where(Job.id == job))
+        values = {"owner_id": owner, "job_id": job, "dataset_version_id": key_of(version), "format": ExportFormat.CSV}
+        waiting = await work.scalar(insert(Export).values(values).returning(Export.id))
+    yield "WrongState", {"id": f"export_{waiting.hex}"}

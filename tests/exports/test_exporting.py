@@ -1,0 +1,223 @@
+"""An export has a version's rows in another format: as files to download, for a time."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pyarrow.parquet as pq
+from sqlalchemy import insert, select, text, update
+
+from db.core.viewer import SYSTEM
+from db.core.work import Database
+from db.services import jobs
+from db.services.maintenance import MaintenanceContext
+from db.services.maintenance.exports import expire_exports
+from db.services.maintenance.objects import remove_unreferenced
+from db.settings import StateSettings, state_settings
+from db.stores.objects import ObjectStore
+from db.tables import Artifact, Export, Job, User
+from db.tables.exports import ExportFormat
+from db.tables.jobs import JobKind
+from tests.client import EXPORT, Client
+from tests.endings import key_of
+
+CSV = 'n,text,when\n1,=1+1,2020-01-31\n2,"a ""b"", c",2021-02-28\n3,,2022-03-31\n'
+ROWS = [
+    {"n": 1, "text": "=1+1", "when": "2020-01-31"},
+    {"n": 2, "text": 'a "b", c', "when": "2021-02-28"},
+    {"n": 3, "text": None, "when": "2022-03-31"},
+]
+DELETE = "mutation($id: ID!) { deleteExport(input: {id: $id}) { __typename ... on DeleteExportPayload { deletedId } ... on WrongState { state } } }"
+RETRY = "mutation($id: ID!) { retryJob(input: {id: $id}) { __typename ... on RetryJobPayload { job { id } } ... on Problem { message } } }"
+CANCEL = "mutation($id: ID!) { cancelJob(input: {id: $id}) { __typename } }"
+LIST = "query($filter: ExportFilter) { exports(filter: $filter) { totalCount edges { node { id format } } } }"
+
+
+async def storage(database: Database, client: Client) -> int:
+    owner = key_of((await client.one("{ viewer { id } }"))["id"])
+    (row,) = await database.rows(select(User.storage_bytes).where(User.id == owner))
+    return row.storage_bytes
+
+
+async def test_each_format_has_the_rows_and_a_description_with_checksums(
+    ada: Client, bob: Client, database: Database, worker: object
+) -> None:
+    version = await ada.ingest("Käse & Wein", CSV)
+    processed = await ada.one(
+        "query($id: ID!) { node(id: $id) { ... on DatasetVersion { processedFile { sha256 sizeBytes } } } }", id=version
+    )
+    made = {
+        export_format: (await ada.create_export(version, export_format, options))
+        for export_format, options in {
+            "CSV": {"delimiter": ";", "nullText": "NA", "columns": ["text", "n"]},
+            "JSON": None,
+            "JSONL": {"compression": "none"},
+            "PARQUET": {},
+        }.items()
+    }
+    exports: dict[str, dict[str, Any]] = {}
+    contents: dict[str, bytes] = {}
+    for export_format, created in made.items():
+        assert (await ada.wait(created["job"]["id"]))["outputs"] == [{"__typename": "Export", "id": created["export"]["id"]}]
+        exports[export_format] = export = await ada.one(EXPORT, id=created["export"]["id"])
+        assert (export["status"], export["version"]) == ("COMPLETED", {"id": version})
+        assert [file["role"] for file in export["files"]] == ["EXPORT", "CROISSANT"]
+        data, description = export["files"]
+        assert export["sizeBytes"] == data["sizeBytes"] + description["sizeBytes"]
+        contents[export_format] = await ada.download(data)
+        assert data["sha256"] == hashlib.sha256(contents[export_format]).hexdigest()
+        document = json.loads(await ada.download(description))
+        (listed,) = document["distribution"]
+        assert (listed["contentUrl"], listed["sha256"]) == (data["filename"], data["sha256"])
+        assert [field["name"] for field in document["recordSet"][0]["field"]] == (export["options"].get("columns") or ["n", "text", "when"])
+    assert [export["files"][0]["filename"] for export in exports.values()] == [
+        "K-se-Wein-v1.csv",
+        "K-se-Wein-v1.json",
+        "K-se-Wein-v1.jsonl",
+        "K-se-Wein-v1.parquet",
+    ]
+    assert list(csv.reader(io.StringIO(contents["CSV"].decode()), delimiter=";")) == [
+        ["text", "n"],
+        ["'=1+1", "1"],
+        ['a "b", c', "2"],
+        ["NA", "3"],
+    ]
+    assert json.loads(contents["JSON"]) == ROWS
+    assert [json.loads(line) for line in contents["JSONL"].splitlines()] == ROWS
+    table = pq.read_table(io.BytesIO(contents["PARQUET"]))
+    assert [row | {"when": row["when"].isoformat()} for row in table.to_pylist()] == ROWS
+
+    # A Parquet file without other options is the version's own, which is stored once.
+    assert exports["PARQUET"]["files"][0]["sha256"] == processed["processedFile"]["sha256"]
+    before = await storage(database, ada)
+    again = await ada.export(version, "CSV", {"columns": ["text", "n"], "nullText": "NA", "delimiter": ";", "header": None})
+    assert [file["sha256"] for file in again["files"]] == [file["sha256"] for file in exports["CSV"]["files"]]
+    assert await storage(database, ada) == before
+
+    assert (await ada.one(LIST, filter={"format": ["CSV"]}))["totalCount"] == 2
+    listed = await ada.one("query($id: ID!) { node(id: $id) { ... on DatasetVersion { exports { edges { node { id } } } } } }", id=version)
+    assert [edge["node"]["id"] for edge in listed["exports"]["edges"]] == [
+        again["id"],
+        *reversed([export["id"] for export in exports.values()]),
+    ]
+    lineage = await ada.one(
+        "query($id: ID!) { lineage(id: $id, depth: 1, direction: UPSTREAM) { edges { source relation } } }", id=again["id"]
+    )
+    assert {"source": version, "relation": "EXPORTED_AS"} in lineage["edges"]
+
+    assert await bob.one(EXPORT, id=again["id"]) is None
+    assert await bob.one(LIST, filter={}) == {"totalCount": 0, "edges": []}
+    assert await bob.one(DELETE, id=again["id"]) == {"__typename": "NotFound"}
+    assert (await bob.create_export(version, "CSV"))["__typename"] == "NotFound"
+    await ada.one("mutation($id: ID!) { deleteDataset(input: {id: $id}) { __typename } }", id=await dataset_of(ada, version))
+    assert (await ada.one(EXPORT, id=again["id"]))["files"] == []
+    assert (await ada.create_export(version, "CSV"))["__typename"] == "NotFound"
+
+
+async def dataset_of(client: Client, version: str) -> str:
+    answer = await client.one("query($id: ID!) { node(id: $id) { ... on DatasetVersion { dataset { id } } } }", id=version)
+    return answer["dataset"]["id"]
+
+
+async def test_files_go_when_an_export_expires_or_is_deleted_and_no_longer_count(
+    ada: Client, database: Database, worker: object, settings: StateSettings
+) -> None:
+    version = await ada.ingest("d", CSV)
+    before = await storage(database, ada)
+    kept, deleted, expired = [await ada.export(version, "CSV", {"header": header}) for header in (True, True, False)]
+    assert kept["expiresAt"] is not None
+    own_bytes = sum(file["sizeBytes"] for file in (*kept["files"], *expired["files"]))
+    assert await storage(database, ada) == before + own_bytes
+
+    async with database.work(SYSTEM) as work:
+        await work.run(update(Export).where(Export.id == key_of(expired["id"])).values(expires_at=text("now() - interval '1 second'")))
+    assert (await ada.one(EXPORT, id=expired["id"]))["files"] == []  # at once, before its objects are removed
+    assert await ada.one("query($id: ID!) { node(id: $id) { id } }", id=expired["files"][0]["id"]) is None
+    assert await ada.one(DELETE, id=deleted["id"]) == {"__typename": "DeleteExportPayload", "deletedId": deleted["id"]}
+    assert await ada.one(DELETE, id=deleted["id"]) == {"__typename": "NotFound"}
+    assert await ada.one(EXPORT, id=deleted["id"]) is None
+
+    async with ObjectStore.open(settings) as objects:
+        context = MaintenanceContext(database, objects, state_settings())
+        await expire_exports(context)
+        assert await expire_exports(context) == 0
+        await remove_unreferenced(context)
+    assert await ada.one(EXPORT, id=expired["id"]) == {
+        **expired,
+        "files": [],
+        "expiresAt": (await ada.one(EXPORT, id=expired["id"]))["expiresAt"],
+    }
+    left = await database.rows(select(Artifact.export_id).where(Artifact.export_id.is_not(None)).distinct())
+    assert [row.export_id for row in left] == [key_of(kept["id"])]
+    assert await storage(database, ada) == before + sum(file["sizeBytes"] for file in kept["files"])
+    assert (await ada.download(kept["files"][0])).decode().splitlines()[0] == "n,text,when"
+
+
+async def test_an_export_follows_the_retry_of_its_job(ada: Client, database: Database, worker: object) -> None:
+    version = await ada.ingest("d", CSV)
+    export_id, owner_id = uuid4(), key_of((await ada.one("{ viewer { id } }"))["id"])
+    parameters = {"exportId": str(export_id), "format": "JSON", "options": {"nonFinite": "null", "compression": "none"}}
+    async with database.work(SYSTEM) as work:  # in a queue that no worker serves
+        job = (
+            await jobs.submit(
+                work, jobs.NewJob(owner_id, JobKind.EXPORT, "nobody", parameters=parameters, dataset_version_id=key_of(version))
+            )
+        ).id
+        values = {"job_id": job, "dataset_version_id": key_of(version), "format": ExportFormat.JSON}
+        await work.run(insert(Export).values(id=export_id, owner_id=owner_id, **values))
+    export = f"export_{export_id.hex}"
+    assert await ada.one(DELETE, id=export) == {"__typename": "WrongState", "state": "PENDING"}
+    await ada.one(CANCEL, id=f"job_{job.hex}")
+    assert (await ada.one(EXPORT, id=export))["status"] == "CANCELLED"
+    retried = (await ada.one(RETRY, id=f"job_{job.hex}"))["job"]["id"]
+    assert (await ada.one(EXPORT, id=export))["status"] == "PENDING"
+    assert (await ada.one(RETRY, id=f"job_{job.hex}"))["__typename"] == "WrongState"  # the retry makes it
+    async with database.work(SYSTEM) as work:
+        await work.run(update(Job).where(Job.id == key_of(retried)).values(queue="default"))
+    assert (await ada.wait(retried))["status"] == "COMPLETED"
+    (data, _) = (await ada.one(EXPORT, id=export))["files"]
+    assert json.loads(await ada.download(data)) == ROWS
+    assert (await ada.one(RETRY, id=retried))["message"] == "The export is complete. Make another one with `createExport`."
+
+
+OPTIONS: dict[str, Any] = {
+    "options.delimitr: CSV has no option 'delimitr'. Did you mean 'delimiter'?": {"delimitr": ";"},
+    'options.delimiter: A delimiter is one ASCII character that is no letter, digit, quote or line break, such as "," or ";".': {
+        "delimiter": "ab"
+    },
+    "options.columns: The version has no column 'texts'. Did you mean 'text'?": {"columns": ["texts"]},
+    "options.columns: Each column can be named once.": {"columns": ["n", "n"]},
+    "options.columns: This is a list of one or more names of columns.": {"columns": []},
+    'options.compression: This is not one of "none", "gzip".': {"compression": "zip"},
+    "options.header: This is true or false.": {"header": "yes"},
+    "options.nullText: This is a text of at most 20 printable characters without quotes.": {"nullText": "\n"},
+    "options: A JSON object is expected here, {…}.": [],
+}
+
+
+async def test_an_option_that_is_none_is_told_with_its_path(ada: Client, worker: object) -> None:
+    version = await ada.ingest("d", CSV)
+    for message, options in OPTIONS.items():
+        answer = await ada.create_export(version, "CSV", options)
+        assert (answer["__typename"], answer["message"]) == ("InvalidInput", message)
+    assert await ada.one(LIST, filter={}) == {"totalCount": 0, "edges": []}
+
+
+async def test_the_export_of_the_readme_runs(ada: Client, worker: object) -> None:
+    version = await ada.ingest("iris", Path("docs/iris.csv"))
+    section = Path("README.md").read_text(encoding="utf-8").partition("## Exports\n")[2].partition("\n## ")[0]
+    create, read = re.findall(r"```graphql\n(.+?)```", section, re.DOTALL)
+    created = await ada.one(create, version=version)
+    assert (await ada.wait(created["job"]["id"]))["status"] == "COMPLETED"
+    (data, description) = (await ada.one(read, export=created["export"]["id"]))["files"]
+    assert (data["filename"], description["filename"]) == ("iris-v1.csv", "croissant.json")
+    assert (await ada.download(data)).decode().splitlines()[0] == Path("docs/iris.csv").read_text(encoding="utf-8").splitlines()[0].replace(
+        ",", ";"
+    )

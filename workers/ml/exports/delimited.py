@@ -1,0 +1,38 @@
+"""CSV: UTF-8 without a byte order mark, lines that end in LF, quotes only where they are needed; an empty text is quoted, a missing value is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from workers.ml.exports.compressing import compressed
+from workers.ml.exports.source import Rows
+from workers.ml.exports.texts import as_text, is_text
+
+FORMULA = r"^[=+\-@\t\r]"
+"""What a spreadsheet takes for a formula, of text cells; numbers stay as they are."""
+
+
+def write_csv(rows: Rows, path: Path, options: dict[str, Any]) -> None:
+    guard: bool = options["formulaGuard"]
+    form: dict[str, Any] = {"separator": options["delimiter"], "include_header": False, "quote_style": "necessary"}
+    with compressed(path, options["compression"]) as file:
+        if options["header"]:
+            names = pl.DataFrame(
+                {str(position): [name] for position, name in enumerate(rows.types)}
+            )  # two names may be equal with the guard
+            _cells(names, guard=guard).write_csv(file, **form)
+        for frame in rows.frames():
+            _cells(frame, guard=guard).write_csv(file, null_value=options["nullText"], **form)
+
+
+def _cells(frame: pl.DataFrame, *, guard: bool) -> pl.DataFrame:
+    def cell(name: str, dtype: pl.DataType) -> pl.Expr:
+        text = as_text(name, dtype)
+        if guard and is_text(dtype):
+            text = pl.when(text.str.contains(FORMULA)).then("'" + text).otherwise(text)
+        return text.alias(name)
+
+    return frame.select(cell(name, dtype) for name, dtype in frame.schema.items())

@@ -1,0 +1,53 @@
+"""The body of EXPORT jobs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from workers.ml.exports import croissant
+from workers.ml.exports.delimited import write_csv
+from workers.ml.exports.json_rows import write_json, write_json_lines
+from workers.ml.exports.parquet import write_parquet
+from workers.ml.exports.source import ExportResult, ExportSpec, Rows, WrittenFile, written
+from workers.ml.reporting import Reporter
+
+GZIP = "application/gzip"
+PARQUET = "application/vnd.apache.parquet"
+
+
+def export_dataset(spec: ExportSpec, reporter: Reporter) -> ExportResult:
+    """Write the rows of a version in the format of the spec, and a description of the files."""
+    options, folder = spec["options"], Path(spec["folder"])
+    types = {column["name"]: column["type"] for column in spec["columns"]}
+    chosen: list[str] = options.get("columns") or list(types)
+    rows = Rows(Path(spec["parquet"]), {name: types[name] for name in chosen}, reporter)
+    files = [_write_table(spec, rows, folder)]
+    reporter.progress(96, "Describe the files")
+    return {"files": [*files, croissant.describe(spec, dict(rows.types), files, folder)], "rows": rows.count}
+
+
+def _write_table(spec: ExportSpec, rows: Rows, folder: Path) -> WrittenFile:
+    options = spec["options"]
+    extension, content_type = _TEXTS.get(spec["format"], (".parquet", PARQUET))
+    path = folder / "data"
+    match spec["format"]:
+        case "CSV":
+            write_csv(rows, path, options)
+        case "JSON":
+            write_json(rows, path, options)
+        case "JSONL":
+            write_json_lines(rows, path, options)
+        case "PARQUET":
+            path = write_parquet(rows, path, options)
+        case other:
+            raise ValueError(f"no writer for the format {other}")
+    is_packed = spec["format"] in _TEXTS and options["compression"] == "gzip"
+    filename = spec["stem"] + extension + (".gz" if is_packed else "")
+    return written(path, filename, GZIP if is_packed else content_type, rows.count)
+
+
+_TEXTS = {
+    "CSV": (".csv", "text/csv; charset=utf-8"),
+    "JSON": (".json", "application/json"),
+    "JSONL": (".jsonl", "application/jsonlines"),
+}
