@@ -24,6 +24,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 BATCH_DELAY = 2.0  # seconds between the first operation of a batch and its transaction
 MAX_RECORDS = 10_000  # operations kept one by one while PostgreSQL does not take them; all others are only counted
+MAX_REFUSED = 1_000  # of a batch, requests with tokens that are not valid, of which most are nobody's
 CLOSE_TIMEOUT = 3.0  # seconds for what is left when the process ends
 
 
@@ -35,6 +36,7 @@ class ApiUsage:
         self._names = usage.OperationNames()
         self._batch = usage.UsageBatch()
         self._unwritten: usage.UsageBatch | None = None  # its last try failed, or its answer was lost
+        self._refused: list[tuple[bytes, Observation]] = []
         self._has_operations = asyncio.Event()
         self._writing = asyncio.Lock()
 
@@ -78,12 +80,34 @@ class ApiUsage:
         self._batch.add(record, self._names, keeps_record=waiting < MAX_RECORDS)
         self._has_operations.set()
 
+    def note_refused(self, token_sha256: bytes, observation: Observation) -> None:
+        """Have a request recorded that came with a token that is valid no more, if it was somebody's; beyond a bound it is not."""
+        if len(self._refused) < MAX_REFUSED:
+            self._refused.append((token_sha256, observation))
+            self._has_operations.set()
+
+    async def _note_owners(self) -> None:
+        """Record the refused requests whose tokens were somebody's."""
+        refused, self._refused = self._refused, []
+        if not refused:
+            return
+        try:
+            owners = await usage.owners_of_tokens(self._database, {token for token, _ in refused})
+        except BaseException:
+            self._refused = [*refused, *self._refused][:MAX_REFUSED]
+            raise
+        for token, observation in refused:
+            if token in owners:
+                observation.viewer_id, observation.api_key_id, observation.session_id = owners[token]
+                self.note(observation)
+
     async def flush(self) -> None:
         """Write all operations that have ended. Raises what the database raises; nothing is lost then, and the next call tries again."""
         async with self._writing:
             if self._unwritten is not None:
                 await self._write(self._unwritten, is_retry=True)
             self._has_operations.clear()
+            await self._note_owners()
             if self._batch:
                 self._unwritten, self._batch = self._batch, usage.UsageBatch()
                 metrics.USAGE_OMITTED.inc(self._unwritten.omitted)

@@ -233,7 +233,13 @@ class GraphQLView(GraphQL[RequestServices, None]):
         usage: TokenUsage = request.app.state.token_usage
         token = self.cookie_site(request).request_token(request.headers) if "cookie" in request.headers else None
         token = token or bearer_token(request.headers)
-        return await authenticate(services.feed.viewers, usage, token, services.execution_timeout, is_long_lived=is_long_lived)
+        try:
+            viewer = await authenticate(services.feed.viewers, usage, token, services.execution_timeout, is_long_lived=is_long_lived)
+        except InvalidToken:
+            request.state.recorder.token_refused(token, services.client)
+            raise
+        request.state.recorder.identified(viewer, services.client)
+        return viewer
 
     async def get_context(self, request: Request | WebSocket, response: Any) -> RequestServices:  # noqa: ARG002 - Strawberry's signature
         """Return what the operations of a request, or of a websocket, share."""

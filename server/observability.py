@@ -15,12 +15,15 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 from starlette.requests import ClientDisconnect
 
+from db.queries.accounts import token_hash
 from graph.execution.observation import Observation, current_observation
 from server import metrics
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
+    from db.core.networks import ClientInfo
+    from db.core.viewer import Viewer
     from server.api_usage import ApiUsage
     from server.tracing import Spans
 
@@ -40,8 +43,31 @@ class OperationRecorder:
         self._spans = spans
         self.transport = transport
         self.rejection_code: str | None = None  # error code of a request that was rejected before it became an operation
+        self._sender: Observation | None = None  # who sent the request, once that is known
+        self._refused_token: bytes | None = None  # the SHA-256 of a token that was not valid
         self._waits_for_status = transport == "http"
         self._ended_operations: list[Observation] = []
+
+    def identified(self, viewer: Viewer | None, client: ClientInfo) -> None:
+        """The request is this viewer's: it counts in their usage even if it is rejected."""
+        self._sender = None if viewer is None else Observation.of("", viewer, client)
+
+    def token_refused(self, token: str | None, client: ClientInfo) -> None:
+        """The request came with a token that is not valid; whoever had it sees that it is still used."""
+        if token is not None:
+            self._refused_token, self._sender = token_hash(token), Observation.of("", None, client)
+
+    def rejected(self, code: str, seconds: float = 0.0, received_bytes: int = 0, sent_bytes: int = 0) -> None:
+        """Count a request that never became an operation in the usage of who sent it, if that is known."""
+        sender = self._sender
+        if self._usage is None or sender is None:
+            return
+        sender.seconds, sender.request_bytes, sender.response_bytes = seconds, received_bytes, sent_bytes
+        sender.error_codes.append(code)
+        if self._refused_token is None:
+            self._usage.note(sender)
+        else:
+            self._usage.note_refused(self._refused_token, sender)
 
     def operation_received(self, observation: Observation) -> None:
         if self._spans is not None:
@@ -74,6 +100,7 @@ class OperationRecorder:
         if not self._ended_operations and (self.rejection_code is not None or status >= 400):
             code = self.rejection_code or ("INTERNAL_SERVER_ERROR" if status >= 500 else "BAD_REQUEST")
             record_rejection(request_id, status, code, ms=_ms(seconds))
+            self.rejected(code, seconds, received_bytes, sent_bytes)
 
     def server_timing_header(self) -> str:
         """The value of the `Server-Timing` header; empty without operations."""

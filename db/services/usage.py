@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from db.core.sql import equals_any
 from db.core.viewer import SYSTEM
 from db.core.work import Database
 from db.services.accounts import user_agents
-from db.tables import ApiRequest, User
+from db.tables import ApiKey, ApiRequest, User, UserSession
 
 MAX_NAME_LENGTH = 100
 MAX_NAMES = 100  # of operations of one user and API key within an hour, per process: clients choose them
@@ -216,3 +216,14 @@ async def drop_unknown_users(database: Database, batch: UsageBatch) -> int:
     user_ids = batch.user_ids
     kept = {row.id for row in await database.rows(select(User.id).where(equals_any(User.id, list(user_ids))))}
     return 0 if kept == user_ids else batch.drop_users(kept)
+
+
+async def owners_of_tokens(database: Database, hashes: Collection[bytes]) -> dict[bytes, tuple[UUID, UUID | None, UUID | None]]:
+    """By the SHA-256 of tokens that are not valid: the user whose they were, and the API key or the session."""
+    found: dict[bytes, tuple[UUID, UUID | None, UUID | None]] = {}
+    for table in (ApiKey, UserSession):
+        for row in await database.rows(
+            select(table.token_sha256, table.user_id, table.id).where(equals_any(table.token_sha256, list(hashes)))
+        ):
+            found[row.token_sha256] = (row.user_id, row.id, None) if table is ApiKey else (row.user_id, None, row.id)
+    return found

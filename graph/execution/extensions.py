@@ -57,12 +57,8 @@ class ObservationExtension(SchemaExtension):
     def on_operation(self) -> Iterator[None]:
         context: OperationContext = self.execution_context.context
         viewer, observer = context.viewer, context.services.observer
-        observation = Observation(context.request_id, None if viewer is None else viewer.id, client=context.services.client)
+        observation = Observation.of(context.request_id, viewer, context.services.client)
         observation.request_bytes = context.request_bytes
-        if viewer is not None and viewer.is_session:
-            observation.session_id = viewer.key_id
-        elif viewer is not None:
-            observation.api_key_id = viewer.key_id
         self.observation = context.observation = observation
         current_observation.set(observation)
         if observer is not None:

@@ -8,7 +8,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 from uuid import UUID
 
 from db.core.networks import NO_CLIENT, ClientInfo
@@ -16,6 +16,7 @@ from db.core.networks import NO_CLIENT, ClientInfo
 if TYPE_CHECKING:
     from strawberry.types import ExecutionContext
 
+    from db.core.viewer import Viewer
     from graph.execution.planning.trace import ExecutionTrace
 
 HASH_LENGTH = 16
@@ -50,6 +51,14 @@ class Observation:
     seconds: float = 0.0
     span: Any = None  # the observer's own, if it traces
     trace: ExecutionTrace | None = None  # if the client asked for it and may see it
+
+    @classmethod
+    def of(cls, request_id: str, viewer: Viewer | None, client: ClientInfo) -> Self:
+        """The record of an operation that this viewer sends, or of a request of theirs that becomes none."""
+        if viewer is None:
+            return cls(request_id, None, client=client)
+        session_id, api_key_id = (viewer.key_id, None) if viewer.is_session else (None, viewer.key_id)
+        return cls(request_id, viewer.id, api_key_id, session_id, client)
 
     def add_statement(self, seconds: float, rows: int) -> None:
         """Count a statement that the operation sent."""

@@ -39,6 +39,7 @@ from server.protocol.websocket_protocol import ON_IDENTIFIED
 if TYPE_CHECKING:
     from db.core.viewer import Viewer
     from db.streams.sessions import Session
+    from server.observability import OperationRecorder
     from server.protocol.connection_quota import ConnectionQuota
     from server.settings import ServerSettings
     from server.token_usage import TokenUsage
@@ -145,6 +146,8 @@ class WebSocketHandler(BaseGraphQLTransportWSHandler[RequestServices, None]):
         self.connection_init_received = True
         cast("asyncio.Task[None]", self.connection_init_timeout_task).cancel()  # pyright: ignore[reportUnknownMemberType] - Strawberry leaves it open
         self.connection_init_timeout_task = None
+        recorder: OperationRecorder = self._socket.scope["state"]["recorder"]
+        token: str | None = None
         try:
             # If both have a token, the one in the message counts. A handshake with two is refused all the same.
             sole_authorization(self._socket.headers)
@@ -156,11 +159,16 @@ class WebSocketHandler(BaseGraphQLTransportWSHandler[RequestServices, None]):
                 return
             viewers, timeout = self.context.feed.viewers, self.context.execution_timeout
             usage: TokenUsage = self._socket.app.state.token_usage
-            viewer = await authenticate(viewers, usage, token or cookie_token, timeout, is_long_lived=True)
+            token = token or cookie_token
+            viewer = await authenticate(viewers, usage, token, timeout, is_long_lived=True)
+            recorder.identified(viewer, self.context.client)
             self._exit_stack.enter_context(self._view.socket_quota.acquire(viewer.id if viewer else self.context.address))
         except InvalidToken:
+            recorder.token_refused(token, self.context.client)
+            recorder.rejected("UNAUTHENTICATED")
             await self._close(FORBIDDEN, "Forbidden")
         except HttpError as error:
+            recorder.rejected(error.code)
             await self._close(TOO_MANY_REQUESTS, str(error))
         except (Unavailable, DatabaseNotMigrated):
             await self._close(TRY_AGAIN, "Try again later")

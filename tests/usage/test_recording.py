@@ -13,12 +13,15 @@ import pytest
 from sqlalchemy import select, text
 
 from db.core.sketches import RELATIVE_ERROR
+from db.core.viewer import SYSTEM
 from db.core.work import Database
+from db.services import accounts
 from db.tables import ApiKey, ApiRequest, User
 from graph.execution.observation import Observation
 from server.api_usage import ApiUsage
 from tests.client import Client
 from tests.server.serving import serving
+from tests.server.test_sockets import bearer, open_websocket, send_message, wait_closed
 from tests.usage.conftest import counts_of, usage_of
 
 SECRET = "nobody-else-may-read-this"
@@ -79,6 +82,45 @@ async def test_a_request_says_who_sent_it_from_where_and_how_it_ended(ada: Clien
     assert row.cost == answer.json()["extensions"]["cost"]["requested"]
     assert 0 < row.duration < 30
     assert row.id.int >> 80 == int(row.created_at.timestamp() * 1000), "the id leads to the partition of its month"
+
+
+async def test_requests_that_become_no_operation_count_where_their_sender_is_known(
+    ada: Client, bob: Client, admin: Client, database: Database
+) -> None:
+    """Over the quota of streams or sockets, or with a token that was revoked: whose it was sees that a program still uses it."""
+    (key,) = await database.rows(select(ApiKey.id).join(User, User.id == ApiKey.user_id).where(User.username == "bob"))
+    async with serving(usage_recording=True, streams_per_viewer=0, sockets_per_viewer=0) as url:
+        mine, his, nobody = Client(url, ada.token), Client(url, bob.token), Client(url, "trk_00000000_unknown")
+        stream = {"accept": "text/event-stream"}
+        answer = await mine.http.post("/graphql", json={"query": "subscription { jobUpdates { id } }"}, headers=stream)
+        assert answer.status_code == 429
+        async with open_websocket(url) as websocket:
+            await send_message(websocket, type="connection_init", payload=bearer(mine))
+            assert (await wait_closed(websocket))[0] == 4429
+        await his.one("query Me { viewer { id } }")
+        async with database.work(SYSTEM) as work:
+            await accounts.revoke_tokens(work, "bob@example.org")
+        for client in (his, nobody):
+            async with asyncio.timeout(5):
+                while (await client.http.post("/graphql", json={"query": "{ viewer { id } }"})).status_code != 401:
+                    await asyncio.sleep(0.05)
+        async with open_websocket(url) as websocket:
+            await send_message(websocket, type="connection_init", payload=bearer(his))
+            assert (await wait_closed(websocket))[0] == 4403
+        for client in (mine, his, nobody):
+            await client.close()
+    columns = (User.username, ApiRequest.error_code, ApiRequest.operation_kind, ApiRequest.operation_name, ApiRequest.api_key_id)
+    rows = await database.rows(select(*columns).outerjoin(User, User.id == ApiRequest.user_id).where(ApiRequest.error_code.is_not(None)))
+    assert sorted((row.username, row.error_code, row.operation_kind, row.operation_name) for row in rows) == [
+        ("ada", "RATE_LIMITED", "unknown", None),
+        ("ada", "RATE_LIMITED", "unknown", None),
+        ("bob", "UNAUTHENTICATED", "unknown", None),
+        ("bob", "UNAUTHENTICATED", "unknown", None),
+    ]
+    assert {row.api_key_id for row in rows if row.username == "bob"} == {key.id}
+    everybody = await counts_of(admin)
+    assert everybody.errors == 4, "what nobody sent is nobody's"
+    assert (await counts_of(ada)).operations[None] == (2, 2)
 
 
 async def test_a_request_of_a_session_names_the_session(
