@@ -110,6 +110,12 @@ class StateSettings(TrellisSettings):
         description="Seconds for which sign-ins stay in their history, sessions that are over and mails are kept, and devices that are not used are"
         " known.",
     )
+    audit_retention: float | None = Field(
+        default=None,
+        ge=2_678_400.0,
+        description="Seconds for which events of the audit are kept, at least 31 days; empty: for ever. Months that are over as a whole are dropped by"
+        " the daily check of the audit. Their seals stay, so a longer retention, set later, has the check report the events as missing.",
+    )
     deleted_account_retention: float = Field(
         default=2_592_000.0,
         gt=0,
@@ -133,6 +139,11 @@ class StateSettings(TrellisSettings):
         description="Largest file that `requestUpload` accepts, in bytes; at most 5 GiB, because S3 takes no more in one PUT.",
     )
     teams_per_user: int = Field(default=3, ge=0, description="Teams that one user may have made that are not deleted.")
+    memberships_per_user: int = Field(
+        default=50,
+        ge=1,
+        description="Teams that one user may be in: they are read with each of their requests, and their lists read each of them.",
+    )
     storage_quota_bytes: int = Field(
         default=1024**4, ge=0, description="Bytes that one user may store, pending uploads included. 0: no limit."
     )

@@ -34,5 +34,7 @@ def verify(
         raise typer.Exit(1)
     wait = "1 waits for its seal" if report.waiting == 1 else f"{report.waiting:,} wait for their seal"
     typer.echo(f"{report.events:,} events in {report.seals:,} seals are as they were sealed; {wait}.")
+    if report.dropped:
+        typer.echo(f"{report.dropped:,} sealed events are gone with their months, for which TRELLIS_AUDIT_RETENTION is over.")
     if report.last is not None:
         typer.echo(f"Last seal: {report.last.number}:{report.last.sha256.hex()}")

@@ -21,4 +21,4 @@ async def verify(settings: StateSettings, seal: str | None) -> audit.AuditReport
             raise InvalidOption(f"{seal!r} is no seal: write it as `trellis audit verify` prints it, NUMBER:SHA256.")
         known = audit.KnownSeal(int(match[1]), bytes.fromhex(match[2]))
     async with open_database(settings) as database:
-        return await audit.verify(database, known)
+        return await audit.verify(database, known, settings.audit_retention)

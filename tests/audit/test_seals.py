@@ -17,9 +17,12 @@ from db.core.work import Database
 from db.errors import StateError
 from db.services import accounts, audit
 from db.services.audit import sealing
+from db.services.maintenance import MaintenanceContext, MaintenanceResult
+from db.settings import StateSettings
 from db.tables import AuditEvent, AuditSeal
 from tests.client import Client
 from tests.server.test_jobs_command import trellis
+from tests.workers.worker_harness import run_maintenance
 
 
 async def make_events(client: Client, database: Database, *names: str) -> list[UUID]:
@@ -214,3 +217,38 @@ async def test_what_a_failed_savepoint_recorded_is_forgotten(ada: Client, databa
                     await accounts.disable(work, "nobody@example.org")
     rows = await database.rows(select(AuditEvent.action, AuditEvent.after))
     assert [(row.action, row.after) for row in rows] == [("administer_user", {"role": "VIEWER"})]
+
+
+_OLD_MONTH = (
+    "CREATE TABLE audit_events_2020_05 PARTITION OF audit_events"
+    " FOR VALUES FROM ('0171cd8f-5800-7000-8000-000000000000') TO ('01726d33-c400-7000-8000-000000000000')"
+)
+
+
+async def test_months_past_their_retention_are_dropped_and_their_seals_stay(
+    ada: Client, database: Database, settings: StateSettings
+) -> None:
+    month = 86_400.0 * 31
+    context = MaintenanceContext(database, None, settings.model_copy(update={"audit_retention": month}))  # pyright: ignore[reportArgumentType] - the task touches no object
+    before = await tables_of_the_audit(database)
+    async with database.engine.begin() as connection:
+        await connection.exec_driver_sql(_OLD_MONTH)
+    old, kept = await make_events(ada, database, "old", "kept")
+    await tamper(database, f"UPDATE audit_events SET id = '0171d000-0000-7000-8000-{old.hex[20:]}' WHERE id = '{old}'")
+    await audit.seal_events(database)
+    assert await run_maintenance(MaintenanceContext(database, context.objects, settings), "verify_audit") == MaintenanceResult(
+        "verify_audit", 0
+    )
+    assert await run_maintenance(context, "verify_audit") == MaintenanceResult("verify_audit", 1)
+    assert await run_maintenance(context, "verify_audit") == MaintenanceResult("verify_audit", 0)
+    assert await tables_of_the_audit(database) == before
+    report = await audit.verify(database, retention=month)
+    assert (report.problems, report.dropped, report.seals) == ([], 1, 1)
+    assert kept in [row.id for row in await database.rows(select(AuditEvent.id))]
+    (problem,) = (await audit.verify(database)).problems
+    assert problem.startswith("Seal 1 does not fit: 1 of its"), "where all is kept, nothing may be missing"
+    await make_events(ada, database, "new")
+    await audit.seal_events(database)
+    await tamper(database, f"DELETE FROM audit_events WHERE id = '{kept}'")
+    (problem,) = (await audit.verify(database, retention=month)).problems
+    assert problem.startswith("Seal 1 does not fit: 2 of its"), "no retention is over for the second one"

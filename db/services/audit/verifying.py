@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, func, select, text, true
+from sqlalchemy import BigInteger, Row, cast, func, select, text, true
 
 from db.core.audit import ref
 from db.core.viewer import SYSTEM
@@ -31,25 +32,36 @@ class KnownSeal:
 
 @dataclass(frozen=True, slots=True)
 class AuditReport:
-    """What a verification found: how many seals and sealed events there are, how many events wait for a seal, and what does not fit."""
+    """What a verification found: how many seals and sealed events there are, how many events wait for a seal, and what does not fit.
+
+    `dropped` counts sealed events that are not there because the retention is over for their month.
+    """
 
     seals: int
     events: int
     waiting: int
     last: KnownSeal | None
     problems: Sequence[str]
+    dropped: int = 0
 
 
-async def verify(database: Database, known: KnownSeal | None = None) -> AuditReport:
-    """Recompute all seals. Problems name events that are missing or were added, and seals that do not fit, the first one first."""
+async def verify(database: Database, known: KnownSeal | None = None, retention: float | None = None) -> AuditReport:
+    """Recompute all seals. Problems name events that are missing or were added, and seals that do not fit, the first one first.
+
+    With a `retention` in seconds, months before may be gone. Of a seal with such events only the link to the next one can be checked.
+    """
     problems: list[str] = []
-    sealed, last, newest_id = 0, KnownSeal(0, NO_SEAL), None
+    sealed, dropped, last, newest_id = 0, 0, KnownSeal(0, NO_SEAL), None
+    first_kept = None if retention is None else await first_kept_id(database, retention)
     async for seal in _seals(database):
         if seal.number != last.number + 1:
             problems.append(f"Of the seals, {_range(last.number + 1, seal.number - 1)} missing.")
         events = await read_events(database.rows, seal.event_ids)
-        if seal_digest(last.sha256, seal.number, events.values()) != seal.sha256:
-            problems.append(_misfit(seal, [id_ for id_ in seal.event_ids if id_ not in events]))
+        missing = [id_ for id_ in seal.event_ids if id_ not in events]
+        if missing and first_kept is not None and max(missing) < first_kept:
+            dropped += len(missing)
+        elif seal_digest(last.sha256, seal.number, events.values()) != seal.sha256:
+            problems.append(_misfit(seal, missing))
         if known is not None and known.number == seal.number and known.sha256 != seal.sha256:
             problems.append(f"Seal {seal.number} is {seal.sha256.hex()}, and not the one that was noted: the audit was rewritten.")
         sealed, last, newest_id = sealed + len(events), KnownSeal(seal.number, seal.sha256), seal.newest_id
@@ -59,7 +71,14 @@ async def verify(database: Database, known: KnownSeal | None = None) -> AuditRep
     if oldest is not None and (added := await _added_before(database, oldest)):
         problems.append(f"In no seal, though older than the last one: {_named(added)}. They were added later.")
     (waiting,) = await database.rows(select(func.count().label("events")).select_from(AuditEvent).where(is_unsealed(oldest)))
-    return AuditReport(last.number, sealed, waiting.events, last if last.number else None, problems)
+    return AuditReport(last.number, sealed, waiting.events, last if last.number else None, problems, dropped)
+
+
+async def first_kept_id(database: Database, retention: float) -> UUID:
+    """Return the least id of an event of the month in which the retention, in seconds, begins. What is older is dropped by month."""
+    begins = func.date_trunc("month", func.now() - timedelta(seconds=retention), "UTC")
+    (row,) = await database.rows(select(cast(func.extract("epoch", begins) * 1_000, BigInteger).label("milliseconds")))
+    return UUID(int=row.milliseconds << 80)
 
 
 async def _seals(database: Database) -> AsyncGenerator[Row[Any]]:

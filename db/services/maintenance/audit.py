@@ -6,6 +6,7 @@ import structlog
 
 from db.services import audit
 from db.services.maintenance.context import MaintenanceContext, MaintenanceTaskFailed
+from db.services.maintenance.partitions import drop_partition, months
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -16,9 +17,22 @@ async def seal_audit(context: MaintenanceContext) -> int:
 
 
 async def verify_audit(context: MaintenanceContext) -> int:
-    """Compare all events with their seals; return 0, since nothing is changed. Fails if something does not fit."""
-    report = await audit.verify(context.database)
+    """Compare all events with their seals, then drop the months that the retention is over for; return how many.
+
+    Fails if something does not fit, and then drops nothing.
+    """
+    database, retention = context.database, context.settings.audit_retention
+    report = await audit.verify(database, retention=retention)
     if report.problems:
         log.error("audit_does_not_fit", problems=report.problems)
         raise MaintenanceTaskFailed(f"{report.problems[0]} `trellis audit verify` shows all {len(report.problems)} problems.")
-    return 0
+    if retention is None:
+        return 0
+    await audit.seal_events(database)
+    first_kept, dropped = await audit.first_kept_id(database, retention), 0
+    for partition, ends in await months(database, "audit_events"):
+        if int(ends.timestamp() * 1_000) << 80 <= first_kept.int:
+            await drop_partition(database, partition)
+            log.info("audit_month_dropped", partition=partition)
+            dropped += 1
+    return dropped
