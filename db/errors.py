@@ -64,7 +64,7 @@ class UsernameTaken(NameTaken):
 
 
 class AddressTaken(NameTaken):
-    """Another user has the address of an account that is to be restored. Only who knows its password is told."""
+    """Another user has the address of an account that is to be restored. Only who proved that it is theirs is told."""
 
     def __init__(self) -> None:
         super().__init__("user", "email")

@@ -31,6 +31,14 @@ def invitations(viewer: Viewer) -> Rows:
 
 
 by_id = rows_by_key(invitations, Invitation.id)
+
+
+def to_register(viewer: Viewer) -> Rows:
+    """The open invitations to register that a viewer may see: their own, or those of all admins."""
+    return invitations(viewer).where(Invitation.owner_id == Invitation.invited_by_id)
+
+
+listing = Listing(to_register, lambda _: Sort("createdAt", Invitation.created_at, Invitation.id))
 of_account = Listing(invitations, lambda _: Sort("createdAt", Invitation.created_at, Invitation.id), parent=Invitation.owner_id)
 """By account: the invitations to a team, or those to register that a person sent."""
 

@@ -324,6 +324,7 @@ class Invitation(Table, policy=Administered("owner_id")):
     __tablename__ = "invitations"
     __table_args__ = (
         filter_index("invitations", "owner_id"),
+        Index("ix_invitations_to_register", text("created_at DESC"), text("id DESC"), postgresql_where=text("owner_id = invited_by_id")),
         Index("ix_invitations_email", text("lower(email)")),
         Index("ix_invitations_expires_at", "expires_at"),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Index, LargeBinary, UniqueConstraint
+from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.core.base import Table, now_column, uuid_primary_key
@@ -34,11 +34,15 @@ class OAuthFlow(Table, policy=Internal("A sign-in that is under way in one brows
     """A sign-in that began here and has not come back from its provider, found by the SHA-256 of the secret in the browser's cookie.
 
     It is deleted when it comes back, so it is used once. `session_id` is the session that an identity is to be linked from; without one it is a
-    sign-in, and `invitation_id` the invitation with which an account may be made.
+    sign-in, and `invitation_id` the invitation with which an account may be made. One that `restores` brings back the deleted account of the
+    identity, as `username` if that is set.
     """
 
     __tablename__ = "oauth_flows"
-    __table_args__ = (Index("ix_oauth_flows_expires_at", "expires_at"),)
+    __table_args__ = (
+        Index("ix_oauth_flows_expires_at", "expires_at"),
+        CheckConstraint("restores OR username IS NULL", name="only_restored_get_a_name"),
+    )
 
     id: Mapped[UUID] = uuid_primary_key()
     secret_sha256: Mapped[bytes] = mapped_column(LargeBinary, unique=True)
@@ -46,4 +50,6 @@ class OAuthFlow(Table, policy=Internal("A sign-in that is under way in one brows
     next_path: Mapped[str]
     session_id: Mapped[UUID | None] = mapped_column(ForeignKey("sessions.id", ondelete="CASCADE"), index=True)
     invitation_id: Mapped[UUID | None] = mapped_column(ForeignKey("invitations.id", ondelete="CASCADE"), index=True)
+    restores: Mapped[bool] = mapped_column(server_default="false")
+    username: Mapped[str | None]
     expires_at: Mapped[datetime]

@@ -5,10 +5,11 @@ from __future__ import annotations
 from enum import Enum
 
 from db.core.viewer import AccountKind, ApiScope, UserRole, UserTier
+from db.services.accounts.registrations import RegistrationPolicy
 from db.tables.accounts import LoginMethod
 from graph.core.enums import describe
 
-__all__ = ["AccountKind", "ApiScope", "LoginMethod", "LoginTransport", "UserRole", "UserTier"]
+__all__ = ["AccountKind", "ApiScope", "LoginMethod", "LoginTransport", "RegistrationPolicy", "UserRole", "UserTier"]
 
 describe(
     UserRole,
@@ -23,6 +24,13 @@ describe(
     FREE="The tier of new users.",
     PRO="Higher limits.",
     ENTERPRISE="The highest limits, or none.",
+)
+describe(
+    RegistrationPolicy,
+    "Who may register; the operator says so.",
+    CLOSED="Nobody: operators make the accounts.",
+    INVITED="Who has the token of an invitation that an admin sent.",
+    OPEN="Everybody with an address of their own.",
 )
 describe(
     LoginMethod,

@@ -261,6 +261,12 @@ class FinishPasskeyLoginInput:
         default=None, description="The challenge that `login` returned, if the passkey is to stand for the code. It is used up."
     )
     transport: LoginTransport = strawberry.field(default=LoginTransport.TOKEN, description="How the session's token is handed over.")
+    restore: bool = strawberry.field(
+        default=False, description="Restore the account of the passkey, which its owner deleted, and sign in to it."
+    )
+    username: str | None = strawberry.field(
+        default=None, description="Another username than the account had, to restore it; without `restore` it has no effect."
+    )
 
 
 @strawberry.input(description="The passkey to remove.")

@@ -26,7 +26,7 @@ from graph.core.costs import costs
 from graph.core.edges import one
 from graph.core.ids import decode, global_id
 from graph.core.permissions import Scope, mutation
-from graph.core.problems import InvalidInput, LastAdmin, NotFound, WrongState
+from graph.core.problems import InvalidInput, LastAdmin, NotFound, QuotaExceeded, WrongState
 
 
 @strawberry.type(description="The member has this role now. Their open streams and websockets follow within seconds.")
@@ -83,7 +83,7 @@ DeleteTeamResult = Annotated[
 ]
 
 AcceptInvitationResult = Annotated[
-    AcceptInvitationPayload | InvalidInput | WrongState,
+    AcceptInvitationPayload | InvalidInput | WrongState | QuotaExceeded,
     strawberry.union("AcceptInvitationResult", description="The possible results of `acceptInvitation`."),
 ]
 DeclineInvitationResult = Annotated[
@@ -153,7 +153,7 @@ class Members:
     @mutation(
         scope=Scope.SESSION,
         description="Be in the team that the token of a mail invites you to. It takes a session of the account that has the address of the"
-        " invitation, verified; WrongState says that it is not, or that you are in the team already.",
+        " invitation, verified; WrongState says that it is not, or that you are in the team already. QuotaExceeded: you are in as many teams as one may be.",
         metadata=costs(ATTEMPT),
     )
     async def accept_invitation(

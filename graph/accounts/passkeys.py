@@ -65,7 +65,7 @@ BeginPasskeyLoginResult = Annotated[
     strawberry.union("BeginPasskeyLoginResult", description="The possible results of `beginPasskeyLogin`."),
 ]
 FinishPasskeyLoginResult = Annotated[
-    LoginPayload | InvalidCredentials | InvalidInput | WrongState,
+    LoginPayload | InvalidCredentials | InvalidInput | WrongState | NameTaken,
     strawberry.union("FinishPasskeyLoginResult", description="The possible results of `finishPasskeyLogin`."),
 ]
 RemovePasskeyResult = Annotated[
@@ -120,7 +120,8 @@ class Passkeys:
         scope=Scope.PUBLIC,
         description="Sign in with what a passkey answered to the options of `beginPasskeyLogin`, which begins a session. It has verified you, so no code"
         " is asked for. A failure tells neither by its text nor by its time whether the passkey exists; after a few, the next ones have to wait: the"
-        " error has the code RATE_LIMITED and `retryAfter`.",
+        " error has the code RATE_LIMITED and `retryAfter`. With `restore`, it restores the account that you deleted, as `restoreAccount` does; NameTaken"
+        " is possible only then.",
         metadata=costs(ATTEMPT),
     )
     async def finish_passkey_login(
@@ -129,7 +130,9 @@ class Passkeys:
         context = info.context
         assert context.passkeys is not None
         cookie = cookie_to_set(info, input.transport)
-        signed_in = await context.passkeys.finish_login(input.credential, input.challenge, context.client)
+        username = input.username if input.restore else None
+        arguments = input.credential, input.challenge, context.client
+        signed_in = await context.passkeys.finish_login(*arguments, restores=input.restore, username=username)
         return go_on_as(info, signed_in, cookie)
 
     @mutation(

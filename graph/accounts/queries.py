@@ -10,8 +10,10 @@ import strawberry
 from strawberry import ID
 
 from db.queries import accounts, api_keys, sign_ins
+from db.queries import invitations as invitation_queries
+from graph.accounts.enums import RegistrationPolicy
 from graph.accounts.inputs import UserFilter, UserOrder
-from graph.accounts.types import ApiKey, Session, User
+from graph.accounts.types import ApiKey, Invitation, Session, User
 from graph.core.context import Context, Info
 from graph.core.costs import costs
 from graph.core.edges import listing, lookup
@@ -98,6 +100,20 @@ class AccountQueries:
     async def sign_in_providers(self, info: Info) -> list[str]:
         return list(info.context.sign_in_providers)
 
+    @query(
+        description="Who may make an account here, by `register` or at a provider's `/auth/{provider}/start`, as a page for signing in shows it.",
+        metadata=costs(0),
+        scope=Scope.PUBLIC,
+    )
+    async def registration(self, info: Info) -> RegistrationPolicy:
+        assert info.context.registrations is not None
+        return info.context.registrations.policy
+
+    invitations: Connection[Invitation] = listing(
+        invitation_queries.listing,
+        description="The open invitations to register, newest first: yours, or those of all admins if you are one. Those to a team are its own.",
+        scope=Scope.ACCOUNT,
+    )
     api_keys: Connection[ApiKey] = listing(
         api_keys.listing,
         description="The API keys, newest first, with those that have expired or were revoked: yours, or everybody's if you are an admin.",

@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from db.core.audit import AuditOrigin, Origin, acting
 from db.core.networks import ClientInfo
-from db.errors import Forbidden, InvalidInput, TooManyAttempts, Unavailable, WrongState
+from db.errors import AddressTaken, Forbidden, InvalidInput, TooManyAttempts, Unavailable, UsernameTaken, WrongState
 from db.services.accounts import FactorRequired, FlowSecret, ProviderSignIns
 from db.services.accounts.oauth_flows import LIFETIME
 from graph.core.session_cookie import SessionCookie
@@ -171,14 +171,18 @@ class _Visit:
 
 
 async def _start(visit: _Visit) -> Response:
-    """Send the browser to the provider. `link=1` links an identity, `next` is where it ends, `invitation` the token of one."""
+    """Send the browser to the provider. `link=1` links an identity, `restore=1` restores the deleted account of one, named `username` if given;
+    `next` is where it ends, `invitation` the token of one.
+    """
     from server.oauth.http import ProviderError
 
     provider, redirect_uri, query = visit.provider, visit.redirect_uri, visit.request.query_params
     next_path = query.get("next", HOME)
     if _PATH.fullmatch(next_path) is None:
         next_path = HOME
-    viewer = None
+    viewer, restores = None, query.get("restore") == "1"
+    if restores and visit.request.headers.get("sec-fetch-site") != "same-origin":
+        raise Refusal("Restoring an account begins on a page of this Trellis. Go back there and try again, with a browser of these days.")
     if query.get("link") == "1":
         # Another site must not begin it: with the browser signed in at the provider as somebody else, that identity would be linked.
         # A link in a mail is no page of ours either: browsers send `none` for it, as for an address that is typed.
@@ -188,7 +192,8 @@ async def _start(visit: _Visit) -> Response:
             )
         viewer = await visit.viewer()
     try:
-        secret = await visit.sign_ins.begin(provider.name, next_path, visit.client, viewer, query.get("invitation"))
+        arguments = provider.name, next_path, visit.client, viewer, query.get("invitation")
+        secret = await visit.sign_ins.begin(*arguments, restores=restores, username=query.get("username") if restores else None)
     except (WrongState, Forbidden) as error:
         raise Refusal(error.message) from None
     except InvalidInput as error:
@@ -237,8 +242,12 @@ async def _callback(visit: _Visit) -> Response:
                 header = visit.site.set_cookie(SessionCookie(token=result.token, lifetime=visit.sign_ins.session_lifetime))
                 assert header is not None, "`redirect_uri` refuses a site without cookies"
                 response.headers.append("set-cookie", header)
-    except (WrongState, Forbidden) as error:
+    except (WrongState, Forbidden, AddressTaken) as error:
         raise Refusal(error.message) from None
+    except UsernameTaken as error:
+        raise Refusal(
+            f"{error.message} Restore the account with another username: open the page for signing in, and begin again there."
+        ) from None
     visit.keep(response, None)
     return response
 

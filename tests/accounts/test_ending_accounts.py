@@ -10,15 +10,19 @@ from uuid import UUID
 import pytest
 from sqlalchemy import func, select, text, update
 
+from db.core.networks import NO_CLIENT
 from db.core.viewer import SYSTEM, UserRole
 from db.core.work import Database
+from db.services import accounts
+from db.services.accounts.sessions import start_session
 from db.services.jobs import NewJob, submit
 from db.tables import ApiKey, Dataset, Membership, User, UserSession
 from db.tables.jobs import JobKind
 from tests.accounts.authenticator import Clock, SignIn, add_factor, confirm
+from tests.accounts.blocking import wait_until_blocked
 from tests.accounts.mailbox import Post, body
 from tests.accounts.test_teams import create_team, join
-from tests.client import PASSWORD, Client
+from tests.client import PASSWORD, Client, GraphQLErrors
 from tests.conftest import ClientFactory
 from tests.server.test_jobs_command import trellis
 from tests.server.test_sockets import UPDATES, bearer, open_websocket, send_subscribe, wait_closed
@@ -125,13 +129,57 @@ async def test_a_job_that_is_submitted_meanwhile_is_seen(ada: Client, sign_in: S
     async with database.work(SYSTEM) as work:
         await submit(work, NewJob(owner.id, JobKind.EXPORT, "nobody"))
         deletion = asyncio.create_task(session.one(DELETE, password=PASSWORD))
-        waits = text("SELECT count(*) AS n FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
-        async with asyncio.timeout(10):
-            while not (await database.rows(waits))[0].n and not deletion.done():
-                await asyncio.sleep(0.01)
-        assert not deletion.done()
+        await wait_until_blocked(database, deletion)
     assert (await deletion)["state"] == "BUSY"
     assert [row.deleted_at for row in await database.rows(select(User.deleted_at).where(User.username == "ada"))] == [None]
+
+
+async def test_what_is_made_while_the_account_is_deleted_ends_with_it(
+    ada: Client, sign_in: SignIn, anonymous: Client, database: Database
+) -> None:
+    """A key and a session whose transaction commits after the deletion has revoked what it saw, but before it has the lock."""
+    session = await sign_in("ada")
+    (owner,) = await database.rows(select(User.id).where(User.username == "ada"))
+    async with database.work(SYSTEM) as work:
+        key = await accounts.add_token(work, "ada@example.org", "late")
+        _, late = await start_session(work, owner.id, NO_CLIENT, timedelta(hours=1), timedelta(hours=1))
+        deletion = asyncio.create_task(session.one(DELETE, password=PASSWORD))
+        await wait_until_blocked(database, deletion)
+    assert (await deletion)["__typename"] == "DeleteAccountPayload"
+    token = (await restore(anonymous))["token"]
+    assert [await username(ada, each) for each in (token, key, late)] == ["ada", None, None]
+
+
+async def test_nothing_is_made_for_an_account_that_is_deleted_meanwhile(ada: Client, sign_in: SignIn, database: Database) -> None:
+    """Requests that were let in before the deletion, and wait for it: a restored account would have what they make."""
+    session = await sign_in("ada")
+    make_key = 'mutation { createApiKey(input: {name: "late", scopes: [READ]}) { __typename } }'
+    async with database.work(SYSTEM) as work:
+        await work.run(update(User).where(User.username == "ada").values(deleted_at=func.now(), deleted_by_owner=True))
+        requests = [asyncio.create_task(request) for request in (session.post(make_key), create_team(session))]
+        await wait_until_blocked(database, *requests)
+    key, team = await asyncio.gather(*requests, return_exceptions=True)
+    assert isinstance(key, dict)
+    assert [error["extensions"]["code"] for error in key["errors"]] == ["FORBIDDEN"]
+    assert isinstance(team, GraphQLErrors)
+    assert team.codes == ["FORBIDDEN"]
+    assert await database.rows(select(ApiKey.id).where(ApiKey.name == "late")) == []
+    assert await database.rows(select(Membership.team_id)) == []
+
+
+async def test_an_account_that_pays_for_a_job_of_its_team_stays(ada: Client, sign_in: SignIn, database: Database) -> None:
+    session = await sign_in("ada")
+    team = (await create_team(session, "bearings"))["team"]["id"]
+    await join(database, team, "admin", UserRole.ADMIN)
+    async with database.work(SYSTEM) as work:
+        job = await submit(work, NewJob(UUID(team[5:]), JobKind.EXPORT, "nobody"))
+    answer = await session.one(DELETE, password=PASSWORD)
+    assert (answer["__typename"], answer["state"]) == ("WrongState", "BUSY")
+    assert answer["message"].startswith("1 of the jobs of teams that you made, and pay for, has not ended.")
+    assert await username(ada, session.token or "") == "ada", "nothing has changed"
+    cancel = "mutation($id: ID!) { cancelJob(input: {id: $id}) { __typename } }"
+    assert (await session.one(cancel, id=f"job_{job.id.hex}"))["__typename"] == "CancelJobPayload"
+    assert (await session.one(DELETE, password=PASSWORD))["__typename"] == "DeleteAccountPayload"
 
 
 async def test_the_last_admin_stays(ada: Client, sign_in: SignIn, admin: Client, database: Database) -> None:

@@ -12,6 +12,7 @@ from sqlalchemy import func, insert, select, text, update
 
 from db.core.viewer import SYSTEM
 from db.core.work import Database
+from db.services import accounts
 from db.services.accounts.passkeys import MAX_PASSKEYS
 from db.tables import OAuthIdentity, User, UserSession
 from db.tables.passkeys import Passkey
@@ -203,7 +204,32 @@ async def test_an_identity_and_a_passkey_are_each_a_way_in(session: Client, ada:
     assert await session.one(unlink) == {"__typename": "UnlinkOAuthIdentityPayload"}
 
 
-async def test_a_passkey_restores_no_account(session: Client, anonymous: Client, device: Device, clock: Clock) -> None:
+async def test_a_passkey_restores_the_account_that_it_signed_in_to(
+    session: Client, anonymous: Client, device: Device, database: Database
+) -> None:
+    await add_passkey(session, device)
+    await session.create_dataset("wine")
+    async with database.work(SYSTEM) as work:
+        await work.run(update(User).where(User.username == "ada").values(password_hash=None))
+    assert types([await sign_in_with(anonymous, device, restore=True)]) == ["InvalidCredentials"], "it is not deleted"
+    assert types([await session.one("mutation { deleteAccount(input: {}) { __typename } }")]) == ["DeleteAccountPayload"]
+    assert types([await sign_in_with(anonymous, device)]) == ["InvalidCredentials"], "signing in alone restores nothing"
+    async with database.work(SYSTEM) as work:
+        other = await accounts.add_user(work, "another@example.org", "ada")
+    credential = device.get(await begin_login(anonymous))
+    assert types([await finish_login(anonymous, credential, restore=True)]) == ["NameTaken"]
+    assert types([await finish_login(anonymous, credential, restore=True, username="no name")]) == ["InvalidInput"]
+    answers = await asyncio.gather(*(finish_login(anonymous, credential, restore=True, username="ada2") for _ in range(2)))
+    assert sorted(types(answers)) in (["InvalidCredentials", "LoginPayload"], ["InvalidInput", "LoginPayload"]), "an answer counts once"
+    token = next(answer["token"] for answer in answers if answer["__typename"] == "LoginPayload")
+    assert [await username(anonymous, each or "") for each in (token, other, session.token)] == ["ada2", "ada", None]
+    async with database.work(SYSTEM) as work:
+        values = {"deleted_at": func.now(), "deleted_by_owner": False}
+        await work.run(update(User).where(User.username == "ada2").values(values))
+    assert types([await sign_in_with(anonymous, device, restore=True)]) == ["InvalidCredentials"], "an operator deleted it"
+
+
+async def test_a_passkey_answers_no_challenge_that_restores(session: Client, anonymous: Client, device: Device, clock: Clock) -> None:
     await add_passkey(session, device)
     await add_factor(session, clock)
     signed = device.get(await begin_login(anonymous))

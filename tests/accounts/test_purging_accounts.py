@@ -7,18 +7,20 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select, text, update
 
 from db.core.base import Table
+from db.core.viewer import SYSTEM
 from db.core.work import Database
 from db.services import maintenance
 from db.services.maintenance import accounts as purging
 from db.services.maintenance.objects import PREFIXES
 from db.settings import StateSettings
 from db.stores.objects import ObjectStore
-from db.tables import CreditTransaction, Job, User
+from db.tables import CreditTransaction, Dataset, Job, User
 from tests.accounts.authenticator import SignIn
 from tests.accounts.test_ending_accounts import REFUSED, delete, restore, set_user
+from tests.accounts.test_teams import create_team
 from tests.client import Client
 from tests.factories.platform import add_states, fill
 from tests.ownership import owner_condition
@@ -145,6 +147,32 @@ async def test_nothing_is_left_of_a_purged_account_wherever_the_purge_is_killed(
     assert after == before, "nothing else has changed"
     assert await objects_of(context, other) == others_objects
     assert (await purge(context)).changed == 0
+
+
+async def test_nothing_is_left_of_a_purged_team_but_its_members(
+    ada: Client, sign_in: SignIn, context: maintenance.MaintenanceContext
+) -> None:
+    database, session = context.database, await sign_in("ada")
+    team = UUID((await create_team(session, "bearings"))["team"]["id"][5:])
+    wine = UUID((await ada.create_dataset("wine"))[8:])
+    async with database.work(SYSTEM) as work:
+        await work.run(update(Dataset).where(Dataset.id == wine).values(owner_id=team))
+    await context.objects.write(f"{PREFIXES[0]}{team}/object", b"x", "text/plain")
+    before = await owned(database, await user_id(database, "ada"))
+    assert (await owned(database, team))["datasets"] == 1
+    assert (await session.one("mutation($id: ID!) { deleteTeam(input: {id: $id}) { __typename } }", id=f"user_{team.hex}"))[
+        "__typename"
+    ] == "DeleteTeamPayload"
+    await set_user(database, "bearings", deleted_at=text("now() - interval '30 days'"))
+    await purge(context)
+    counts = await owned(database, team)
+    assert {name: count for name, count in counts.items() if count} == {}
+    assert await objects_of(context, team) == []
+    (row,) = await database.rows(select(User.username, User.full_name, User.purged_at).where(User.id == team))
+    assert (row.username, row.full_name, row.purged_at is not None) == ("purged", None, True)
+    assert await owned(database, await user_id(database, "ada")) == before | {"memberships": 0}, "its maker keeps what is theirs"
+    assert (await create_team(session, "bearings"))["__typename"] == "CreateTeamPayload"
+    assert await database.rows(text("SELECT 1 FROM memberships WHERE team_id = :team").bindparams(team=team)) == []
 
 
 async def test_an_account_is_not_purged_before_its_time(

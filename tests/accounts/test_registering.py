@@ -17,9 +17,11 @@ from db.core.work import Database
 from db.limits.sign_in_attempts import LINKS_PER_NETWORK, MAILS_PER_ADDRESS, MAILS_PER_ADDRESS_AND_DAY, MAILS_PER_NETWORK
 from db.services import maintenance
 from db.services.accounts import passwords
+from db.services.mail.sending import queue_mail
 from db.settings import StateSettings
 from db.stores.redis import connect as connect_redis
 from db.tables import ApiKey, EmailMessage, Registration, User
+from db.tables.mail import EmailTemplate
 from tests.accounts.mailbox import Post, body, mails, token_of
 from tests.client import PASSWORD, Client
 
@@ -47,6 +49,22 @@ def is_open(sign_in: SignIn, set_registration: SetRegistration) -> None:
 async def usernames(database: Database) -> list[str]:
     rows = await database.rows(select(User.username).where(User.username != "admin").order_by(User.username))
     return [row.username for row in rows]
+
+
+# One mailbox in many spellings, of which each would count as an address of its own; and what looks like another address or is taken by no server.
+SPELLINGS = (
+    "(a comment)eve@example.org",
+    '"eve"@example.org',
+    "eve@example.org(another)",
+    "eve@[127.0.0.1]",
+    "\u212aate@example.org",  # a Kelvin sign, which is a `k` in lower case
+    "eve@ex\u0430mple.org",  # a Cyrillic letter
+    "eve@example.org,mallory@example.org",
+    "<eve@example.org>",
+    "eve@example.org\r\nBcc: mallory@example.org",
+    "eve..lyn@example.org",
+    "=?utf-8?q?eve?= @example.org",
+)
 
 
 async def verify(client: Client, token: str, **fields: str) -> dict[str, Any]:
@@ -256,3 +274,22 @@ async def _an_hour_later(redis: Redis) -> None:
     keys = await redis.keys("trellis:bucket:mail:registration:address:*")
     assert keys
     await redis.delete(*keys)
+
+
+async def test_an_address_has_one_spelling(is_open: None, clean: None, anonymous: Client, database: Database) -> None:
+    for spelling in SPELLINGS:
+        answer = await anonymous.one(REGISTER, input={**EVE, "email": spelling})
+        assert answer.pop("message", None)
+        assert answer == {"__typename": "InvalidInput", "issues": [{"path": ["email"]}]}, spelling
+    assert await database.rows(select(Registration.id)) == []
+    assert await mails(database) == []
+
+
+async def test_a_mail_to_an_address_that_servers_do_not_take_keeps_none_from_others(bob: Client, post: Post, database: Database) -> None:
+    """Such an address is from before, or from another system."""
+    async with database.work(SYSTEM) as work:
+        user_id = await work.scalar(select(User.id).where(User.username == "bob"))
+        for address in ("eve@ex\u00e4mple.org", "\u00e9ve@example.org", "bob@example.org"):
+            await queue_mail(work, EmailTemplate.ADDRESS_TAKEN, address, user_id)
+    assert [mail["To"] for mail in await post.send()] == ["bob@example.org"]
+    assert [status for _, status, _ in await mails(database)] == ["FAILED", "FAILED", "SENT"]

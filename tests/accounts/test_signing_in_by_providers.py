@@ -194,7 +194,9 @@ async def test_the_identity_of_a_deleted_account_opens_nothing_until_that_is_res
     assert await visitor.one("mutation { deleteAccount(input: {}) { __typename } }") == {"__typename": "DeleteAccountPayload"}
     before = await accounts(database)
     answer = await visitor.sign_in()
-    assert told(answer).startswith("This account was deleted. With its password, `restoreAccount` brings it back;")
+    assert told(answer).startswith(
+        "This account was deleted. On the page for signing in, choose to restore a deleted account, by one or another"
+    )
     assert (await visitor.username(), await accounts(database)) == (None, before)
     restore = "mutation($input: RestoreAccountInput!) { restoreAccount(input: $input) { __typename } }"
     assert await visitor.one(restore, input={"login": "ada", "password": PASSWORD}) == {"__typename": "LoginPayload"}

@@ -13,7 +13,9 @@ from db.core.viewer import SYSTEM, ApiScope, UserRole
 from db.core.work import Database
 from db.limits.sign_in_attempts import INVITATIONS_PER_USER, MAILS_PER_ADDRESS
 from db.services import accounts
+from db.settings import state_settings
 from db.tables import Invitation, Membership, User, UserSession
+from tests.accounts.blocking import wait_until_blocked
 from tests.accounts.mailbox import Post, body, mails, token_of
 from tests.accounts.test_registering import REGISTER, registered, usernames, verify
 from tests.accounts.test_team_members import MINE, Team, id_of
@@ -113,6 +115,33 @@ async def test_who_is_invited_accepts_and_is_in_the_team(team: Team, eve: Client
         ("invite_member", "bearings", invitation["id"], None, {"role": "VIEWER"}),
         ("accept_invitation", "bearings", invitation["id"], None, {"userId": eve_id, "role": "VIEWER"}),
     ], "without the address, which is for ADMINs"
+
+
+async def test_an_invitation_to_one_team_too_many_stays_open(
+    team: Team, eve: Client, post: Post, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state_settings(), "memberships_per_user", 1)
+    await create_team(eve, "alloys")
+    await invite(team.ada, team)
+    token = await post.token()
+    answer = await accept(eve, token)
+    assert answer["__typename"] == "QuotaExceeded"
+    assert await team.roles() == {"ada": "ADMIN", "bob": "MEMBER"}
+    monkeypatch.setattr(state_settings(), "memberships_per_user", 2)
+    assert (await accept(eve, token))["__typename"] == "AcceptInvitationPayload"
+
+
+async def test_an_account_that_is_deleted_meanwhile_joins_no_team(team: Team, eve: Client, post: Post, database: Database) -> None:
+    await invite(team.ada, team)
+    token = await post.token()
+    async with database.work(SYSTEM) as work:
+        await work.run(update(User).where(User.username == "eve").values(deleted_at=func.now(), deleted_by_owner=True))
+        accepting = asyncio.create_task(accept(eve, token))
+        await wait_until_blocked(database, accepting)
+    with pytest.raises(GraphQLErrors) as refused:
+        await accepting
+    assert refused.value.codes == ["FORBIDDEN"]
+    assert await team.roles() == {"ada": "ADMIN", "bob": "MEMBER"}
 
 
 async def test_an_invitation_is_for_its_verified_address_alone(

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import func, select, text, update
+from sqlalchemy import func, select, update
 
 from db.core.viewer import SYSTEM, UserRole
 from db.core.work import Database
@@ -20,6 +20,7 @@ from db.services.jobs import NewJob, submit
 from db.settings import state_settings
 from db.tables import Dataset, Job, Membership, User, UserSession
 from db.tables.jobs import JobKind
+from tests.accounts.blocking import wait_until_blocked
 from tests.accounts.mailbox import mails
 from tests.accounts.test_teams import create_team, join
 from tests.audit.test_events import events
@@ -170,16 +171,13 @@ async def test_the_last_admin_who_can_sign_in_stays(team: Team, database: Databa
 
 async def test_of_two_admins_who_lower_each_other_at_once_one_stays(team: Team, database: Database) -> None:
     await team.set_role(team.ada, team.bob_id, "ADMIN")
-    waiting = text("SELECT count(*) AS number FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
     async with database.work(SYSTEM) as work:
         await work.run(select(User.id).where(User.id == team.key).with_for_update())
         both = [
             asyncio.create_task(team.set_role(sender, target, "MEMBER"))
             for sender, target in ((team.ada, team.bob_id), (team.bob, team.ada_id))
         ]
-        async with asyncio.timeout(20):
-            while (await database.rows(waiting))[0].number < 2:  # both have been let in as ADMINs
-                await asyncio.sleep(0.01)
+        await wait_until_blocked(database, *both)  # both have been let in as ADMINs
     results = await asyncio.gather(*both, return_exceptions=True)
     (refused,) = [result for result in results if isinstance(result, GraphQLErrors)]
     assert refused.codes == ["FORBIDDEN"]
@@ -280,3 +278,26 @@ async def test_deleting_takes_a_recent_sign_in(team: Team, database: Database) -
     assert (await team.delete(team.ada))["state"] == "NOT_RECENTLY_CHECKED"
     assert await team.roles() == {"ada": "ADMIN", "bob": "MEMBER"}
     assert await team.ada.one(MINE) == {"teams": [{"role": "ADMIN", "team": {"username": "bearings"}}]}
+
+
+async def test_a_job_that_is_submitted_while_its_team_is_deleted_is_seen(team: Team, database: Database) -> None:
+    """The deletion waits for the transaction that inserts the job, and finds it then."""
+    async with database.work(SYSTEM) as work:
+        await submit(work, NewJob(team.key, JobKind.EXPORT, "nobody"))
+        deletion = asyncio.create_task(team.delete(team.ada))
+        await wait_until_blocked(database, deletion)
+    assert (await deletion)["state"] == "BUSY"
+    assert (await database.rows(select(User.deleted_at).where(User.id == team.key)))[0].deleted_at is None
+    assert await team.ada.one(MINE) == {"teams": [{"role": "ADMIN", "team": {"username": "bearings"}}]}
+
+
+async def test_of_two_last_admins_who_leave_at_once_one_stays(team: Team, database: Database) -> None:
+    await team.set_role(team.ada, team.bob_id, "ADMIN")
+    async with database.work(SYSTEM) as work:
+        await work.run(select(User.id).where(User.id == team.key).with_for_update())
+        both = [asyncio.create_task(team.leave(client)) for client in (team.ada, team.bob)]
+        await wait_until_blocked(database, *both)
+    answers = await asyncio.gather(*both)
+    assert sorted(answer["__typename"] for answer in answers) == ["LastAdmin", "LeaveTeamPayload"]
+    stays = "ada" if answers[0]["__typename"] == "LastAdmin" else "bob"
+    assert await team.roles() == {stays: "ADMIN"}

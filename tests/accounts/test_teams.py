@@ -13,6 +13,7 @@ from db.core.viewer import SYSTEM, AccountKind, UserRole
 from db.core.work import Database
 from db.errors import InvalidInput, NotFound
 from db.services import accounts
+from db.settings import state_settings
 from db.tables import Membership, User
 from tests.client import Client, GraphQLErrors
 
@@ -154,3 +155,18 @@ async def test_a_disabled_team_is_seen_by_nobody(ada: Client, admin: Client, sig
     assert await ada.one(look_up, id=team) is None
     await admin.one(administer, input={"id": team, "isActive": True})
     assert await ada.one(look_up, id=team) == {"id": team}
+
+
+async def test_who_is_in_too_many_teams_makes_no_other(
+    ada: Client, bob: Client, sign_in: SignIn, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state_settings(), "memberships_per_user", 1)
+    first = (await create_team(await sign_in("bob"), "alloys"))["team"]["id"]
+    await join(database, first, "ada", UserRole.VIEWER)
+    session = await sign_in("ada")
+    answer = await create_team(session)
+    assert (answer["code"], answer["limit"], answer["used"]) == ("QUOTA_EXCEEDED", 1, 1)
+    assert await ada.one("{ viewer { teams { team { username } } } }") == {"teams": [{"team": {"username": "alloys"}}]}
+    async with database.work(SYSTEM) as work:
+        await work.run(update(User).where(User.username == "alloys").values(deleted_at=func.now()))
+    assert (await create_team(session))["__typename"] == "CreateTeamPayload", "a deleted team does not count"

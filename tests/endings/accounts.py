@@ -244,6 +244,12 @@ async def accept_invitation(world: World) -> Endings:
     async with world.database.work(SYSTEM) as work:
         await work.run(update(Invitation).values(accepted_at=None))
     yield "WrongState", {"token": token}
+    limit, settings = state_settings().memberships_per_user, state_settings()
+    settings.memberships_per_user = 1
+    try:
+        yield "QuotaExceeded", {"token": token}
+    finally:
+        settings.memberships_per_user = limit
 
 
 @endings_of("declineInvitation")
@@ -489,7 +495,12 @@ async def finish_passkey_login(world: World) -> Endings:
     yield "LoginPayload", {"credential": credential}
     yield "InvalidInput", {"credential": credential}
     yield "InvalidCredentials", {"credential": replace(device, flags=0).get(await begin_login(session))}
-    session.http.headers["host"] = "trellis.example.org"
+    await _delete_ada(world)
+    await _set_user(world, "bob", username="ada")
+    world.sender = world.bob
+    at_localhost(world.bob)
+    yield "NameTaken", {"credential": device.get(await begin_login(world.bob)), "restore": True}
+    world.bob.http.headers["host"] = "trellis.example.org"
     yield "WrongState", {"credential": credential}
 
 

@@ -98,6 +98,8 @@ OTHER_SCOPES: Mapping[str, Scope] = {
     "Query.apiUsage": Scope.ACCOUNT,
     "Query.users": Scope.ACCOUNT,
     "Query.signInProviders": Scope.PUBLIC,
+    "Query.registration": Scope.PUBLIC,
+    "Query.invitations": Scope.ACCOUNT,
     "Mutation.login": Scope.PUBLIC,
     "Mutation.confirmLogin": Scope.PUBLIC,
     "Mutation.deleteAccount": Scope.SESSION,

@@ -76,6 +76,7 @@ async def test_teammates_of_each_role_see_what_the_team_owns_and_nothing_persona
     assert {"invitation"} == OF_ADMINS
     team = (await ada.one("{ viewer { id } }"))["id"]
     of_team = {root: rows for root, rows in (await _lists(ada)).items() if root not in {"users", "apiKeys"}}
+    invitations = of_team.pop("invitations")
     everything = await _visible(ada, ids)
     assert everything == set(NODE_REGISTRY), "there is a row of every type"
     for role in UserRole:
@@ -89,6 +90,7 @@ async def test_teammates_of_each_role_see_what_the_team_owns_and_nothing_persona
         }, role
         assert lists["auditEvents"][1] == of_team["auditEvents"][1] | before["auditEvents"][1], role
         assert lists["apiKeys"] == before["apiKeys"], "keys are personal"
+        assert lists["invitations"] == (invitations if role is UserRole.ADMIN else before["invitations"]), role
         assert lists["users"][1] == {team} | before["users"][1], "not the other members"
         hidden = PERSONAL if role is UserRole.ADMIN else PERSONAL | OF_ADMINS
         assert await _visible(client, ids) == everything - hidden, role

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
+from sqlalchemy import select
 from structlog.testing import capture_logs
 
+from db.core.networks import NO_CLIENT
 from db.core.viewer import SYSTEM, UserRole
 from db.core.work import Database
 from db.services import accounts
+from db.services.accounts.sessions import start_session
 from db.settings import StateSettings
+from db.tables import User
 from server.bootstrap import prepare
 from server.settings import ServerSettings
 from tests.client import Client
@@ -76,7 +81,12 @@ async def test_migrate_with_an_unusable_admin_says_so(empty: None, settings: Sta
 
 async def test_a_user_with_the_admins_address_becomes_admin(empty: None, database: Database, live_server: LiveServer) -> None:
     member_token = await add(database, "Admin@Trellis.local", "ann")
+    async with database.work(SYSTEM) as work:
+        user_id = await work.scalar(select(User.id).where(User.username == "ann"))
+        _, session = await start_session(work, user_id, NO_CLIENT, timedelta(hours=1), timedelta(hours=1))
+    assert await viewer(live_server, session) == ("Admin@Trellis.local", "ann", "MEMBER")
     await start(database)
+    assert await viewer(live_server, session) is None, "a session that somebody stole from the member is no admin's"
     await start(database)
     assert await viewer(live_server, TOKEN) == await viewer(live_server, member_token) == ("Admin@Trellis.local", "ann", "ADMIN")
 

@@ -18,7 +18,8 @@ from db.errors import NotFound, QuotaExceeded
 from db.queries.accounts import is_valid_key, token_hash
 from db.services.accounts.sessions import require_recent_check
 from db.services.accounts.tokens import ADMIN_TOKEN_NAME, end_after, new_token, scope_values, shown_prefix
-from db.tables import ApiKey, User
+from db.services.accounts.users import lock_own_account
+from db.tables import ApiKey
 
 NAME_LENGTH = 100
 MAX_POINTS = 2**31 - 1
@@ -125,7 +126,7 @@ async def _end_replaced(work: Work, key_id: UUID, overlap: timedelta) -> None:
 
 async def _require_few(work: Work) -> None:
     """Raise `QuotaExceeded` if the viewer has too many valid keys. The lock has those made at once wait for each other."""
-    await work.run(select(User.id).where(User.id == work.viewer.id).with_for_update(key_share=True))
+    await lock_own_account(work)
     count: int = await work.scalar(select(func.count()).where(ApiKey.user_id == work.viewer.id, is_valid_key()))
     if count > MAX_KEYS:
         raise QuotaExceeded("API keys", MAX_KEYS, count - 1)

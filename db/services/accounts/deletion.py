@@ -70,8 +70,7 @@ async def delete_account(work: Work, user_id: UUID, *, by_owner: bool, verified_
         raise NotFound(str(user_id))
     await require_no_jobs(work, user_id, "account")
     await delete_owned(work, user_id)
-    keys = update(ApiKey).where(ApiKey.user_id == user_id, ApiKey.revoked_at.is_(None)).values(revoked_at=func.now())
-    counts = {"revoked_keys": await work.run(keys), "ended_sessions": await end_sessions(work, user_id)}
+    counts = {"revoked_keys": await _revoke_keys(work, user_id), "ended_sessions": await end_sessions(work, user_id)}
     work.revalidate_sessions(user_id)
     await queue_mail(work, EmailTemplate.ACCOUNT_DELETED, user.email, user_id)
     work.record("delete_account", "user", user_id, user_id, {"deleted_at": None}, {"deleted_at": user.now} | counts)
@@ -85,12 +84,20 @@ async def delete_account(work: Work, user_id: UUID, *, by_owner: bool, verified_
             raise wrong_password() if verified_hash is not None else NotFound(str(user_id))
         await require_no_jobs(work, user_id, "account")
         await _leave_teams(work, user_id)
+        # Those that were made meanwhile, before the lock: a restored account would have them.
+        await _revoke_keys(work, user_id)
+        await end_sessions(work, user_id)
         await work.run(update(User).where(User.id == user_id).values(deleted_at=func.now(), deleted_by_owner=by_owner))
         if user.is_admin and not await work.scalar(select(exists().where(IS_ACTIVE_ADMIN))):
             raise LastAdmin
 
     work.before_commit(user_id, mark)
     return user.now
+
+
+async def _revoke_keys(work: Work, user_id: UUID) -> int:
+    keys = update(ApiKey).where(ApiKey.user_id == user_id, ApiKey.revoked_at.is_(None))
+    return await work.run(keys.values(revoked_at=func.now()))
 
 
 async def _leave_teams(work: Work, user_id: UUID) -> None:

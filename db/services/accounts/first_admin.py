@@ -15,6 +15,7 @@ from db.core.viewer import UserRole
 from db.core.work import Work
 from db.errors import Conflict
 from db.queries.accounts import has_email, token_hash
+from db.services.accounts.sessions import end_sessions
 from db.services.accounts.tokens import ADMIN_TOKEN_NAME, store_token
 from db.services.accounts.users import check_email
 from db.tables import ApiKey, User
@@ -68,7 +69,8 @@ async def _find_or_create(work: Work, email: str) -> UUID:
             log.warning("admin_promoted", email=email, previous_role=user.role.value)
             await work.run(update(User).where(User.id == user.id).values(role=UserRole.ADMIN))
             work.revalidate_sessions(user.id)
-            work.record(ACTION, "user", user.id, user.id, {"role": user.role}, {"role": UserRole.ADMIN})
+            count = await end_sessions(work, user.id)  # as with every change of a role: one that was stolen becomes no admin's
+            work.record(ACTION, "user", user.id, user.id, {"role": user.role}, {"role": UserRole.ADMIN, "ended_sessions": count})
         if user.disabled_at is not None:
             log.warning("admin_is_disabled", email=email, hint=f"trellis user enable {email}")
         return user.id

@@ -18,7 +18,8 @@ from db.errors import InvalidInput, NotFound, WrongState, invalid
 from db.queries import invitations as queries
 from db.services import account_tokens
 from db.services.accounts.members import is_visible_team, require_team_admin
-from db.services.accounts.users import check_email
+from db.services.accounts.teams import require_few_teams
+from db.services.accounts.users import check_email, lock_own_account
 from db.services.mail.sending import queue_mail
 from db.settings import StateSettings
 from db.tables import Invitation, Membership, User
@@ -79,9 +80,11 @@ async def revoke_invitation(work: Work, invitation_id: UUID) -> UUID:
 async def accept_invitation(work: Work, invitation_id: UUID) -> Row[Any]:
     """Put the viewer in the team that they are invited to; return the membership.
 
-    Raises `InvalidInput` for one that they cannot use, or `WrongState` while their address is not verified or if they are in the team already.
+    Raises `InvalidInput` for one that they cannot use, `WrongState` while their address is not verified or if they are in the team already, or
+    `QuotaExceeded` if they are in too many.
     """
     work.viewer.require_session()
+    await lock_own_account(work)
     user = await work.one(select(User.email, User.email_verified_at).where(User.id == work.viewer.id))
     invitation = await work.first(queries.usable_for_team(invitation_id))
     if invitation is None or invitation.email.lower() != user.email.lower():
@@ -93,6 +96,7 @@ async def accept_invitation(work: Work, invitation_id: UUID) -> Row[Any]:
         )
     if not await work.run(update(Invitation).where(Invitation.id == invitation_id, queries.is_open()).values(accepted_at=func.now())):
         raise not_acceptable()
+    await require_few_teams(work)
     values = {"team_id": invitation.team_id, "user_id": work.viewer.id, "role": invitation.role}
     membership = await work.first(upsert(Membership).values(values).on_conflict_do_nothing().returning(*Membership.__table__.c))
     if membership is None:

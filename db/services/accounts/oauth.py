@@ -26,10 +26,11 @@ from db.queries import invitations as queries
 from db.services import account_tokens
 from db.services.accounts import invitations
 from db.services.accounts.oauth_flows import Flow, FlowSecret, begin_flow, use_flow
+from db.services.accounts.restorations import restore_by_proof
 from db.services.accounts.session_start import SignedIn, record_sign_in
 from db.services.accounts.sessions import require_recent_check
 from db.services.accounts.sign_in import AttemptLimits, FactorRequired, SignIns
-from db.services.accounts.users import check_email, insert_user
+from db.services.accounts.users import check_email, check_username, insert_user, lock_own_account
 from db.services.accounts.ways_in import has_way_in
 from db.services.mail.sending import queue_mail
 from db.settings import StateSettings
@@ -69,12 +70,26 @@ class ProviderSignIns:
         return self._sign_ins.session_lifetime
 
     async def begin(
-        self, provider: str, next_path: str, client: ClientInfo, viewer: Viewer | None = None, invitation: str | None = None
+        self,
+        provider: str,
+        next_path: str,
+        client: ClientInfo,
+        viewer: Viewer | None = None,
+        invitation: str | None = None,
+        *,
+        restores: bool = False,
+        username: str | None = None,
     ) -> FlowSecret:
-        """Begin a sign-in, which ends at `next_path`; with a `viewer` one that links an identity to their account.
+        """Begin a sign-in, which ends at `next_path`; with a `viewer` one that links an identity to their account; or one that restores a
+        deleted account, named `username` if given.
 
-        Raises `TooManyAttempts`, `InvalidInput` for an invitation that is not valid, and for linking `WrongState` or `Forbidden`.
+        Raises `TooManyAttempts`, `InvalidInput` for an invitation that is not valid or for what is no username, and for linking `WrongState` or
+        `Forbidden`.
         """
+        if username is not None:
+            checks = Checks()
+            check_username(checks, username)
+            checks.raise_if_invalid()
         await self._attempts.take_flow(client.address)
         invitation_id = None
         if invitation is not None:
@@ -85,7 +100,7 @@ class ProviderSignIns:
         async with self._database.work(viewer or SYSTEM) as work:
             if viewer is not None:
                 await _require_recent_check(work)
-            return await begin_flow(work, Flow(provider, next_path, session_id, invitation_id))
+            return await begin_flow(work, Flow(provider, next_path, session_id, invitation_id, restores, username if restores else None))
 
     async def come_back(self, secret: FlowSecret) -> Flow | None:
         """Return the sign-in whose browser came back; None if there is none, or it came back before."""
@@ -95,16 +110,19 @@ class ProviderSignIns:
     async def sign_in(self, identity: Identity, flow: Flow, client: ClientInfo) -> SignedIn | FactorRequired:
         """Begin a session of the user whom the identity opens, or of a new one, or ask for a second factor.
 
-        Raises `WrongState`, whose text says what the person can do.
+        A deleted account is restored if that is what the sign-in is for. Raises `WrongState`, whose text says what the person can do.
         """
         async with self._database.work(SYSTEM) as work:
             user = await _lock_owner(work, identity)
-            result = None if user is None else await self._sign_ins.begin_or_challenge(work, user, LoginMethod.OAUTH, client)
+            if user is not None and user.deleted_at is not None and flow.restores:
+                result = await restore_by_proof(work, self._settings, user, LoginMethod.OAUTH, client, flow.username)
+            else:
+                result = None if user is None else await self._sign_ins.begin_or_challenge(work, user, LoginMethod.OAUTH, client)
             if user is not None and result is None:
                 reason = "The account is disabled." if user.deleted_at is None else "The account is deleted."
                 await record_sign_in(work, user.id, LoginMethod.OAUTH, client, reason)
         if user is not None and result is None:
-            raise _cannot_be_used(user)
+            raise _cannot_be_used(user, identity.provider, is_too_late=flow.restores)
         if result is None:
             result = await self._register(identity, flow, client)
         await self._attempts.give_back_flow(client.address)
@@ -117,6 +135,7 @@ class ProviderSignIns:
         """
         async with self._database.work(viewer) as work:
             await _require_recent_check(work)
+            await lock_own_account(work)
             user = await work.one(select(User.id, User.email).where(User.id == viewer.id).with_for_update())
             owner = await work.first(select(OAuthIdentity.user_id).where(*_is(identity)))
             if owner is None or owner.user_id != viewer.id:
@@ -128,7 +147,7 @@ class ProviderSignIns:
         """Make an account for an identity that opens none. Raises `WrongState`."""
         provider = identity.provider
         is_allowed = self._settings.registration == "open" or (self._settings.registration == "invited" and flow.invitation_id is not None)
-        if not is_allowed:
+        if not is_allowed or flow.restores:
             raise WrongState(
                 "NOT_LINKED",
                 f"No account here is opened by this identity of {provider}. If you have an account, sign in to it in another way, and link"
@@ -211,11 +230,18 @@ async def _lock_owner(work: Work, identity: Identity) -> Row[Any] | None:
     return user if await work.run(still_linked) else None
 
 
-def _cannot_be_used(user: Row[Any]) -> WrongState:
+def _cannot_be_used(user: Row[Any], provider: str, *, is_too_late: bool) -> WrongState:
     if user.deleted_at is None:
         return WrongState("DISABLED", "This account cannot be used. Ask whoever runs this Trellis.")
-    way_out = "With its password, `restoreAccount` brings it back" if user.password_hash is not None else "It has no password"
-    return WrongState("DELETED", f"This account was deleted. {way_out}; whoever runs this Trellis can restore it for some time.")
+    if is_too_late:
+        return WrongState(
+            "DELETED", "This account cannot be restored by you: it was deleted by whoever runs this Trellis, or too long ago. Ask them."
+        )
+    return WrongState(
+        "DELETED",
+        f"This account was deleted. On the page for signing in, choose to restore a deleted account, by {provider} or another way in of it; whoever"
+        " runs this Trellis can restore it for some time.",
+    )
 
 
 async def _insert(work: Work, user: Row[Any], identity: Identity) -> None:

@@ -26,12 +26,17 @@ LIFETIME = timedelta(minutes=10)
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """What a sign-in at a provider is for. `session_id` is the session that an identity is linked from; None for a sign-in."""
+    """What a sign-in at a provider is for. `session_id` is the session that an identity is linked from; None for a sign-in.
+
+    One that `restores` brings back the deleted account of the identity, named `username` if given.
+    """
 
     provider: str
     next_path: str
     session_id: UUID | None = None
     invitation_id: UUID | None = None
+    restores: bool = False
+    username: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +74,8 @@ async def begin_flow(work: Work, flow: Flow) -> FlowSecret:
         "next_path": flow.next_path,
         "session_id": flow.session_id,
         "invitation_id": flow.invitation_id,
+        "restores": flow.restores,
+        "username": flow.username,
     }
     await work.run(insert(OAuthFlow).values(**values, expires_at=func.now() + LIFETIME))
     return secret
@@ -76,7 +83,10 @@ async def begin_flow(work: Work, flow: Flow) -> FlowSecret:
 
 async def use_flow(work: Work, secret: FlowSecret) -> Flow | None:
     """End a sign-in that came back; None if it is unknown, came back before, or took too long."""
-    columns = (OAuthFlow.provider, OAuthFlow.next_path, OAuthFlow.session_id, OAuthFlow.invitation_id)
+    columns = (
+        *(OAuthFlow.provider, OAuthFlow.next_path, OAuthFlow.session_id, OAuthFlow.invitation_id),
+        *(OAuthFlow.restores, OAuthFlow.username),
+    )
     is_it = (OAuthFlow.secret_sha256 == token_hash(secret.text), OAuthFlow.expires_at > func.now())
     row = await work.first(delete(OAuthFlow).where(*is_it).returning(*columns))
     return None if row is None else Flow(*row)

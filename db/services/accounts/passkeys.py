@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -36,9 +37,12 @@ from db.services.accounts.passkey_answers import (
 from db.services.accounts.passkey_challenges import create_challenge, require_challenge, use_challenge
 from db.services.accounts.passwords import HashingThreads
 from db.services.accounts.relying_party import RelyingParty, relying_party
+from db.services.accounts.restorations import restore_by_proof
+from db.services.accounts.restoring import is_restorable
 from db.services.accounts.session_start import SignedIn, begin_session, of_known_client, record_sign_in
 from db.services.accounts.sessions import require_recent_check
 from db.services.accounts.sign_in import FAILURE_TIME, AttemptLimits
+from db.services.accounts.users import check_username, lock_own_account
 from db.services.accounts.ways_in import has_way_in
 from db.services.mail.sending import queue_mail
 from db.settings import StateSettings
@@ -56,6 +60,13 @@ _DESCRIPTOR = (Passkey.webauthn_id, Passkey.transports)
 
 class _Refused(Exception):
     """A sign-in that fails; the text is for the history of its user."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Restoring:
+    """A sign-in that restores a deleted account, with this username or the one that it had."""
+
+    username: str | None
 
 
 class Passkeys:
@@ -133,16 +144,23 @@ class Passkeys:
             challenge = await create_challenge(work)
         return request_options(party, challenge, passkeys)
 
-    async def finish_login(self, credential: Any, login_challenge: str | None, client: ClientInfo) -> SignedIn:
-        """Begin a session of the passkey's user; with the challenge of a password, only of that user.
+    async def finish_login(
+        self, credential: Any, login_challenge: str | None, client: ClientInfo, *, restores: bool = False, username: str | None = None
+    ) -> SignedIn:
+        """Begin a session of the passkey's user; with the challenge of a password, only of that user. One that `restores` brings back their
+        deleted account, named `username` if given.
 
-        Raises `WrongState` where passkeys cannot be used, `InvalidInput` for a challenge that is not valid and for what is no answer,
-        `InvalidCredentials` or `TooManyAttempts`.
+        Raises `WrongState` where passkeys cannot be used, `InvalidInput` for a challenge that is not valid and for what is no answer or username,
+        `InvalidCredentials` or `TooManyAttempts`; if it restores, `UsernameTaken` or `AddressTaken`, after which the answer is still valid.
         """
+        if username is not None:
+            checks = Checks()
+            check_username(checks, username)
+            checks.raise_if_invalid()
         party, answer, earliest_answer = self._party(client), read_answer(credential), time.monotonic() + FAILURE_TIME
         await require_challenge(self._database, answer.challenge)
         pending = None if login_challenge is None else await self._pending(login_challenge)
-        passkey = await self._find(answer, client)
+        passkey = await self._find(answer, client, is_deleted=restores)
         user_id = None if passkey is None else passkey.user_id
         is_known_client = passkey is not None and passkey.is_known_client
         await self._attempts.take_passkey(user_id, client.address, is_known_client=is_known_client)
@@ -150,7 +168,7 @@ class Passkeys:
             assertion = await self._verify(answer, party, passkey, pending)
             assert passkey is not None
             async with self._database.work(SYSTEM) as work:
-                signed_in = await self._begin(work, answer, assertion, passkey, pending, client)
+                signed_in = await self._begin(work, answer, assertion, passkey, pending, client, _Restoring(username) if restores else None)
         except (_Refused, InvalidInput) as error:  # nothing of it was committed
             reason = str(error) if isinstance(error, _Refused) else "The challenge was used meanwhile."
             async with self._database.work(SYSTEM) as work:
@@ -192,7 +210,8 @@ class Passkeys:
             raise login_challenges.challenge_not_valid()
         return pending
 
-    async def _find(self, answer: Answer, client: ClientInfo) -> Row[Any] | None:
+    async def _find(self, answer: Answer, client: ClientInfo, *, is_deleted: bool) -> Row[Any] | None:
+        """The passkey, of a user who is not deleted, or of one who can be restored by themselves."""
         statement = select(
             Passkey.id,
             Passkey.user_id,
@@ -202,7 +221,8 @@ class Passkeys:
             User.disabled_at.is_not(None).label("is_disabled"),
             exists().where(UserSession.user_id == Passkey.user_id, *of_known_client(client)).label("is_known_client"),
         ).join(User, User.id == Passkey.user_id)
-        rows = await self._database.rows(statement.where(Passkey.webauthn_id == answer.webauthn_id, User.deleted_at.is_(None)))
+        is_it = (User.deleted_by_owner, is_restorable(self._settings)) if is_deleted else (User.deleted_at.is_(None),)
+        rows = await self._database.rows(statement.where(Passkey.webauthn_id == answer.webauthn_id, *is_it))
         return rows[0] if rows else None
 
     async def _verify(self, answer: Answer, party: RelyingParty, passkey: Row[Any] | None, pending: Row[Any] | None) -> Assertion:
@@ -223,16 +243,27 @@ class Passkeys:
         return assertion
 
     async def _begin(
-        self, work: Work, answer: Answer, assertion: Assertion, passkey: Row[Any], pending: Row[Any] | None, client: ClientInfo
+        self,
+        work: Work,
+        answer: Answer,
+        assertion: Assertion,
+        passkey: Row[Any],
+        pending: Row[Any] | None,
+        client: ClientInfo,
+        restoring: _Restoring | None,
     ) -> SignedIn:
-        """Use the challenges and the counter, and begin the session. Raises `InvalidInput` or `_Refused`."""
+        """Use the challenges and the counter, and begin the session. Raises `InvalidInput`, `_Refused`, `UsernameTaken` or `AddressTaken`."""
         user_id: UUID = passkey.user_id
         if pending is not None:
             await login_challenges.use_challenge(work, pending.id)
         # The user's row is locked before the passkey's, as by whoever removes a passkey.
-        arguments = user_id, LoginMethod.PASSKEY, client
-        signed_in = await begin_session(work, self._settings, *arguments, action="finish_passkey_login")
-        if signed_in is None:
+        if restoring is None:
+            arguments = user_id, LoginMethod.PASSKEY, client
+            signed_in = await begin_session(work, self._settings, *arguments, action="finish_passkey_login")
+        else:
+            user = await work.one(select(User.id, User.password_hash, User.totp_secret).where(User.id == user_id).with_for_update())
+            signed_in = await restore_by_proof(work, self._settings, user, LoginMethod.PASSKEY, client, restoring.username)
+        if not isinstance(signed_in, SignedIn):
             raise _Refused("The account was changed meanwhile.")
         await use_challenge(work, answer.challenge)
         count = assertion.sign_count
@@ -248,7 +279,7 @@ class Passkeys:
 
 async def _require_few(work: Work) -> None:
     """Raise `QuotaExceeded` if the viewer has too many passkeys. The lock has those added at once wait for each other."""
-    await work.run(select(User.id).where(User.id == work.viewer.id).with_for_update(key_share=True))
+    await lock_own_account(work)
     count: int = await work.scalar(select(func.count()).where(Passkey.user_id == work.viewer.id))
     if count > MAX_PASSKEYS:
         raise QuotaExceeded("passkeys", MAX_PASSKEYS, count - 1)

@@ -9,6 +9,7 @@ import asyncio
 import time
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
@@ -39,6 +40,14 @@ LIFETIME = timedelta(hours=48)
 ANSWER_TIME = 0.5  # seconds that a registration takes at least, so that its time does not tell what is written
 
 
+class RegistrationPolicy(StrEnum):
+    """Who may register, as the operator says."""
+
+    CLOSED = "closed"
+    INVITED = "invited"
+    OPEN = "open"
+
+
 @dataclass(frozen=True, slots=True)
 class NewRegistration:
     """What somebody registers with."""
@@ -66,6 +75,11 @@ class Registrations:
         self._attempts = attempts
         self._threads = threads
         self._settings = settings
+
+    @property
+    def policy(self) -> RegistrationPolicy:
+        """Who may register."""
+        return RegistrationPolicy(self._settings.registration)
 
     async def register(self, new: NewRegistration, client: ClientInfo) -> None:
         """Send a link to the address; if it is a user's, tell them. The caller does not learn which.

@@ -67,14 +67,37 @@ class Restorations:
     async def _proceed(self, work: Work, user: Row[Any], username: str | None, client: ClientInfo) -> SignedIn | FactorRequired:
         """Restore the account, or ask for the second factor, with which `SignIns.confirm` restores it. Raises `NotFound` if it was changed."""
         if user.has_totp:
-            await require_free_names(work, user.id, username)
-            await record_sign_in(work, user.id, LoginMethod.PASSWORD, client, "The password was right, and a code was asked for.")
-            challenge = await create_challenge(work, user.id, user.password_hash, restores=True, username=username)
-            work.record("restore_account", "user", user.id, user.id, after={"needs_code": True})
-            return FactorRequired(challenge, await code_methods(work, user.id))
+            return await _challenge(work, user, LoginMethod.PASSWORD, client, username)
         is_same = (User.password_hash == user.password_hash, User.totp_secret.is_(None))
         await restore_account(work, user.id, username, User.deleted_by_owner.is_(True), is_restorable(self._settings), *is_same)
         signed_in = await begin_session(work, self._settings, user.id, LoginMethod.PASSWORD, client, *is_same, action="restore_account")
         if signed_in is None:
             raise NotFound(str(user.id))
         return signed_in
+
+
+async def restore_by_proof(
+    work: Work, settings: StateSettings, user: Row[Any], method: LoginMethod, client: ClientInfo, username: str | None
+) -> SignedIn | FactorRequired | None:
+    """Restore the deleted account of a user who proved by `method`, a provider's word or a passkey, who they are, and sign them in.
+
+    The row has `id`, `password_hash` and `totp_secret`, and is locked. A passkey is both factors; after a provider, who has an app for codes gets
+    a challenge. None if its owner did not delete it, or it is too late. Raises `UsernameTaken`, `AddressTaken` or `InvalidInput`.
+    """
+    is_own = (User.deleted_by_owner.is_(True), is_restorable(settings))
+    if not await work.scalar(select(User.id).where(User.id == user.id, *is_own)):
+        return None
+    if user.totp_secret is not None and method is not LoginMethod.PASSKEY:
+        return await _challenge(work, user, method, client, username)
+    await restore_account(work, user.id, username, *is_own)
+    return await begin_session(work, settings, user.id, method, client, action="restore_account")
+
+
+async def _challenge(work: Work, user: Row[Any], method: LoginMethod, client: ClientInfo, username: str | None) -> FactorRequired:
+    """Ask for the second factor, with which `SignIns.confirm` restores the account. Raises `UsernameTaken`, `AddressTaken` or `InvalidInput`."""
+    await require_free_names(work, user.id, username)
+    first = "The password was right" if method is LoginMethod.PASSWORD else "The provider knew the user"
+    await record_sign_in(work, user.id, method, client, f"{first}, and a code was asked for.")
+    challenge = await create_challenge(work, user.id, user.password_hash, restores=True, username=username)
+    work.record("restore_account", "user", user.id, user.id, after={"needs_code": True})
+    return FactorRequired(challenge, await code_methods(work, user.id))

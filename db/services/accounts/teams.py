@@ -11,7 +11,7 @@ from db.core.unique import translate_unique_violation
 from db.core.viewer import AccountKind, UserRole
 from db.core.work import Work
 from db.errors import QuotaExceeded, UsernameTaken
-from db.services.accounts.users import TEAM_DOMAIN, check_username, insert_user
+from db.services.accounts.users import TEAM_DOMAIN, check_username, insert_user, lock_own_account
 from db.settings import state_settings
 from db.tables import Membership, User
 
@@ -29,11 +29,12 @@ async def create_team(work: Work, name: str, username: str) -> UUID:
     check_username(checks, username)
     checks.raise_if_invalid()
     maker_id = work.viewer.id
-    await work.run(select(User.id).where(User.id == maker_id).with_for_update(key_share=True))  # those made at once wait for each other
+    await lock_own_account(work)  # those made at once wait for each other
     limit = state_settings().teams_per_user
     count: int = await work.scalar(select(func.count()).where(User.created_by_id == maker_id, User.deleted_at.is_(None)))
     if count >= limit:
         raise QuotaExceeded("teams", limit, count)
+    await require_few_teams(work)
     values = {
         "kind": AccountKind.TEAM,
         "created_by_id": maker_id,
@@ -49,6 +50,15 @@ async def create_team(work: Work, name: str, username: str) -> UUID:
     work.record("create_team", "user", team_id, team_id, after={"username": username, "full_name": full_name})
     work.revalidate_sessions(maker_id)
     return team_id
+
+
+async def require_few_teams(work: Work) -> None:
+    """Raise `QuotaExceeded` if the viewer, whose row is locked, is in so many teams that they cannot be in another."""
+    limit = state_settings().memberships_per_user
+    is_theirs = User.id.in_(select(Membership.team_id).where(Membership.user_id == work.viewer.id))
+    count: int = await work.scalar(select(func.count()).select_from(User).where(is_theirs, User.deleted_at.is_(None)))
+    if count >= limit:
+        raise QuotaExceeded("memberships in teams", limit, count)
 
 
 async def revalidate_members(work: Work, team_id: UUID) -> None:

@@ -13,7 +13,7 @@ from db.core.checks import Checks
 from db.core.unique import translate_unique_violation
 from db.core.viewer import UserRole, UserTier
 from db.core.work import Work
-from db.errors import NameTaken, NotFound, UsernameTaken
+from db.errors import Forbidden, NameTaken, NotFound, UsernameTaken
 from db.queries.accounts import has_email
 from db.services.accounts.sessions import end_sessions
 from db.services.accounts.tokens import new_token, store_token
@@ -22,14 +22,17 @@ from db.tables import User
 TEAM_DOMAIN = "teams.invalid"
 """Of the addresses of teams, which receive no mail (RFC 2606)."""
 
-_EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.?[^@\s]*")
+# What RFC 5321 calls a Mailbox, without quotes, comments and address literals: with those, one mailbox would have many spellings, each an address
+# of its own for the limits on mails and for who has an account. ASCII, since mails go without SMTPUTF8 and letters that look alike are others.
+_EMAIL = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*")
 _USERNAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 def check_email(checks: Checks, email: str, name: str) -> None:
     """Add an issue named `name` for what is no address."""
-    if not _EMAIL.fullmatch(email) or len(email) > 254 or not email.isprintable():
-        checks.add(name, message=f"{email!r} is not an e-mail address; write it as name@domain.")
+    if not _EMAIL.fullmatch(email) or len(email) > 254:
+        message = f"{email!r} is not an e-mail address; write it as name@domain, in ASCII: a domain with other letters as `xn--…`."
+        checks.add(name, message=message)
     elif email.lower().endswith(f"@{TEAM_DOMAIN}"):
         checks.add(name, message=f"Addresses at {TEAM_DOMAIN} stand for teams, and receive no mail. Give another.")
 
@@ -75,6 +78,16 @@ async def insert_user(work: Work, values: dict[str, Any]) -> UUID:
     """Insert a user; return their id. Raises `UsernameTaken`."""
     with translate_unique_violation("uq_users_username", UsernameTaken(values["username"])):
         return await work.scalar(insert(User).values(values).returning(User.id))
+
+
+async def lock_own_account(work: Work) -> None:
+    """Lock the viewer's row, so that the end of their account comes before or after. Raises `Forbidden` if it came before.
+
+    What gives them a further right asks here: they would have it after the account was restored.
+    """
+    is_live = (User.id == work.viewer.id, User.deleted_at.is_(None), User.disabled_at.is_(None))
+    if not await work.scalar(select(User.id).where(*is_live).with_for_update(key_share=True)):
+        raise Forbidden("Your account was deleted or disabled meanwhile.")
 
 
 async def update_account(work: Work, changes: dict[str, Any]) -> UUID:

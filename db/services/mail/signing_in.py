@@ -59,13 +59,17 @@ def identity_unlinked() -> list[str]:
 
 async def account_deleted(work: Work, settings: StateSettings, row: Row[Any]) -> list[str]:
     """Tell until when it can be restored. Raises `MailVoid` if it was restored meanwhile."""
-    user = await work.first(select(User.deleted_at, User.deleted_by_owner).where(User.id == row.user_id, User.deleted_at.is_not(None)))
+    columns = (User.deleted_at, User.deleted_by_owner, User.password_hash.is_not(None).label("has_password"))
+    user = await work.first(select(*columns).where(User.id == row.user_id, User.deleted_at.is_not(None)))
     if user is None:
         raise MailVoid("The account was restored.")
     ended = "your account was deleted, with all that it owned. Its sessions have ended, and its API keys are revoked."
     until = user.deleted_at + timedelta(seconds=settings.deleted_account_retention)
-    by_whom = "with `restoreAccount` and your password" if user.deleted_by_owner else "by whoever runs this Trellis"
-    return [ended, f"Until {until:%Y-%m-%d} at {until:%H:%M} UTC it can be restored, {by_whom}. Then all of it is removed.", _IF_NOT_YOURS]
+    by_password = (
+        "with `restoreAccount` and your password" if user.has_password else "by the passkey or the provider that you signed in with"
+    )
+    how = by_password if user.deleted_by_owner else "by whoever runs this Trellis"
+    return [ended, f"Until {until:%Y-%m-%d} at {until:%H:%M} UTC it can be restored, {how}. Then all of it is removed.", _IF_NOT_YOURS]
 
 
 def account_restored() -> list[str]:

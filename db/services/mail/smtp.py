@@ -39,6 +39,8 @@ def deliver(url: str, sender: str, message_id: str, mail: ComposedMail) -> None:
     try:
         with _connect(url) as server:
             _send(server, sender, mail.address, content)
+    except UnicodeEncodeError:
+        raise Refused("The address has other letters than ASCII, which servers take with SMTPUTF8 alone.") from None
     except (smtplib.SMTPException, OSError) as error:
         raise NotSent(f"{type(error).__name__}: {error}") from None
 

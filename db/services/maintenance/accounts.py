@@ -22,6 +22,7 @@ from sqlalchemy.sql.selectable import Select
 from db.core.base import Table
 from db.core.viewer import SYSTEM
 from db.core.work import Database
+from db.services.accounts.owned import pays_for
 from db.services.maintenance.context import MaintenanceContext
 from db.services.maintenance.objects import PREFIXES
 from db.services.maintenance.rows import BATCH_SIZE, delete_in_batches
@@ -85,7 +86,7 @@ _EMPTIED: dict[str, Any] = {
 async def purge_accounts(context: MaintenanceContext) -> int:
     """Purge the accounts that were deleted longer ago than they can be restored; return how many objects and rows were removed.
 
-    An account with a job that has not ended waits for it.
+    An account with a job that has not ended, or that pays for one of a team, waits for it.
     """
     await _start(context)
     removed = 0
@@ -96,7 +97,7 @@ async def purge_accounts(context: MaintenanceContext) -> int:
 
 async def _start(context: MaintenanceContext) -> None:
     is_over = User.deleted_at <= func.now() - timedelta(seconds=context.settings.deleted_account_retention)
-    is_idle = ~exists().where(Job.owner_id == User.id, Job.status.not_in(TERMINAL))
+    is_idle = ~exists().where(or_(Job.owner_id == User.id, pays_for(User.id)), Job.status.not_in(TERMINAL))
     statement = update(User).where(is_over, User.purge_started_at.is_(None), is_idle).values(_PERSONAL | {"purge_started_at": func.now()})
     async with context.database.work(SYSTEM) as work:
         await work.run(statement)

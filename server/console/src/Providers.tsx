@@ -3,8 +3,14 @@ import { post } from "./transport";
 
 const NAMES: Record<string, string> = { google: "Google", github: "GitHub" };
 
+type Props = {
+  page: "graphql" | "account";
+  /** Restore a deleted account, with this name if it is not empty. */
+  restores?: { username: string };
+};
+
 /** Links to the providers by which one can sign in here; the server sends the browser on, and back to this page. */
-export function Providers({ page }: { page: "graphql" | "account" }) {
+export function Providers({ page, restores }: Props) {
   const [providers, setProviders] = useState<string[]>([]);
   useEffect(() => {
     let isShown = true;
@@ -17,15 +23,17 @@ export function Providers({ page }: { page: "graphql" | "account" }) {
   }, []);
   return providers.map((provider) => {
     const name = NAMES[provider] ?? provider;
+    const label = restores ? `Restore with ${name}` : `Sign in with ${name}`;
+    const username = restores?.username ? `&username=${encodeURIComponent(restores.username)}` : "";
     return (
       <a
         key={provider}
         className="button"
-        href={`/auth/${provider}/start?next=/${page}`}
-        aria-label={`Sign in with ${name}`}
-        title={`Sign in with ${name}`}
+        href={`/auth/${provider}/start?next=/${page}${restores ? `&restore=1${username}` : ""}`}
+        aria-label={label}
+        title={label}
       >
-        {name}
+        {restores ? label : name}
       </a>
     );
   });

@@ -24,8 +24,8 @@ export async function registerPasskey(name: string): Promise<string | null> {
   }
 }
 
-/** Signs in with any passkey of this site; with the challenge that a password gave, with one of that account's. */
-export async function signInWithPasskey(challenge?: string): Promise<Check> {
+/** Signs in with any passkey of this site; with the challenge that a password gave, with one of that account's. `restores` a deleted account. */
+export async function signInWithPasskey(challenge?: string, restores?: { username: string }): Promise<Check> {
   try {
     const options = await begin("beginPasskeyLogin", "BeginPasskeyLogin", { challenge });
     const publicKey = PublicKeyCredential.parseRequestOptionsFromJSON(options as PublicKeyCredentialRequestOptionsJSON);
@@ -37,7 +37,8 @@ export async function signInWithPasskey(challenge?: string): Promise<Check> {
         ... on Problem { message }
       }
     }`;
-    const result = await post<{ answer: SignedIn }>({ query, variables: { input: { credential, challenge, transport: "COOKIE" } } });
+    const input = { credential, challenge, transport: "COOKIE", ...(restores && { restore: true, username: restores.username || null }) };
+    const result = await post<{ answer: SignedIn }>({ query, variables: { input } });
     return checkOf(result.data?.answer ?? { message: failureOf(result) });
   } catch (error) {
     return { state: "refused", reason: reasonOf(error) };

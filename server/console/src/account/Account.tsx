@@ -25,6 +25,7 @@ const SECTIONS = [
   { id: "audit", title: "Audit", Section: Audit },
 ];
 const SESSION = graphql`query CurrentSession { sessions { isCurrent } }`;
+const REGISTRATION = graphql`query Registration { registration }`;
 
 export function Account() {
   const { check, viewer, actions, askAgain, refresh } = useSignIn();
@@ -48,6 +49,7 @@ export function Account() {
 
 function SignedOut({ onRestored }: { onRestored(): void }) {
   const [isRestoring, setRestoring] = useState(false);
+  const { data } = useQuery<{ registration: string }>(REGISTRATION);
   return (
     <main className="signed-out">
       {isRestoring ? (
@@ -58,6 +60,11 @@ function SignedOut({ onRestored }: { onRestored(): void }) {
           <p>
             <a href="/reset-password">Forgot your password?</a>
           </p>
+          {data?.registration === "OPEN" && (
+            <p>
+              No account yet? <a href="/register">Register</a>
+            </p>
+          )}
           <button type="button" onClick={() => setRestoring(true)}>
             Restore a deleted account
           </button>
