@@ -7,6 +7,8 @@ supervises are started without prefork, as users start them.
 
 from __future__ import annotations
 
+import atexit
+import gc
 import importlib
 import json
 import os
@@ -14,12 +16,13 @@ import runpy
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 from server.cli import importing
 from server.embedded.processes import Command, ManagedProcess, die_with_parent
@@ -102,6 +105,17 @@ def prefork_server() -> PreforkServer:
     return PreforkServer()
 
 
+def run_command(environment: Mapping[str, str], *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    """Run `trellis` with these arguments in a forked process. Blocking."""
+    command = [sys.executable, "-m", "server.cli", *arguments]
+    with tempfile.TemporaryDirectory() as folder:
+        stdin_path, stdout_path, stderr_path = (Path(folder) / name for name in ("input", "output", "errors"))
+        stdin_path.write_text(stdin)
+        process = prefork_server().start(command, environment, stdout_path, errors=stderr_path, stdin=stdin_path)
+        code = process.wait(60)
+        return subprocess.CompletedProcess(command, code, stdout_path.read_text(), stderr_path.read_text())
+
+
 class ForkedProcess:
     """The part of `subprocess.Popen` that tests use, for a child of the prefork server."""
 
@@ -174,7 +188,7 @@ def _main() -> None:
 
 
 def _run_forked(request: dict[str, Any]) -> None:
-    """Set up what a fresh interpreter would have and run the module. Ends with `SystemExit` only."""
+    """Set up what a fresh interpreter would have, run the module, and exit."""
     os.setpgid(0, 0)
     os.chdir(request["folder"])
     stdin = os.open(request["stdin"], os.O_RDONLY)
@@ -192,15 +206,33 @@ def _run_forked(request: dict[str, Any]) -> None:
     for settings in (state_settings, server_settings, worker_settings):
         settings.cache_clear()
     _, _, module, *arguments = request["argv"]  # python -m
-    if module != "server.cli":
-        sys.argv[1:] = arguments
-        runpy.run_module(module, run_name="__main__")
-        raise SystemExit
-    if "worker" in arguments:
-        hooks.install()
-    if "api" in arguments:
-        report_unplanned()
-    app(arguments, prog_name="trellis")
+    code: object = None
+    try:
+        if module != "server.cli":
+            sys.argv[1:] = arguments
+            runpy.run_module(module, run_name="__main__")
+        else:
+            if "worker" in arguments:
+                hooks.install()
+            if "api" in arguments:
+                report_unplanned()
+            app(arguments, prog_name="trellis")
+    except SystemExit as end:
+        code = end.code
+    _exit(code)
+
+
+def _exit(code: object) -> NoReturn:
+    """Do what the interpreter does at its end, but do not take apart hundreds of imported modules: that is most of the CPU time of a command."""
+    if code is not None and not isinstance(code, int):
+        print(code, file=sys.stderr)
+        code = 1
+    threading._shutdown()  # pyright: ignore[reportAttributeAccessIssue] - waits for threads
+    atexit._run_exitfuncs()
+    gc.collect()  # what is left open says so
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code or 0)
 
 
 if __name__ == "__main__":

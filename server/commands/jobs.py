@@ -70,7 +70,9 @@ def show(
             details = await operations.job_details(database, job_id, events)
             rendering.print_job(details, as_json=as_json)
             if follow:
-                async for event in operations.follow_events(database, job_id, details.job.last_sequence):
+                # Not after the job's last event: it was read before them, and may have had fewer.
+                shown = details.events[-1].sequence if details.events else details.job.last_sequence
+                async for event in operations.follow_events(database, job_id, shown):
                     rendering.print_event(event, as_json=as_json)
 
     run_async(print_details())

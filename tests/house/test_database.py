@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import asyncio
 import re
-import subprocess
-import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -18,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 
 from db.core.viewer import ROLE_SCOPES, SYSTEM, AccountKind, UserRole, UserTier
 from db.core.work import Database
-from db.migrations import configuration, revisions
+from db.migrations import configuration, downgrade, revisions, upgrade
 from db.migrations.enums import change_enum
 from db.migrations.functions import newest_functions
 from db.migrations.partitions import include_name
@@ -28,6 +26,7 @@ from db.settings import StateSettings
 from db.tables import Table
 from db.tables.experiments import run_follows_job_sql
 from db.tables.jobstates import insert_guard_sql, transition_guard_sql
+from tests.exhaustive import exhaustive
 
 UNINDEXED = text("""
     SELECT c.conrelid::regclass::text AS "table", array_agg(a.attname ORDER BY k.ordinal) AS columns
@@ -130,24 +129,19 @@ async def history_url(settings: StateSettings, database: Database) -> AsyncGener
         await connection.exec_driver_sql(f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
-def _take(*steps: str) -> None:
-    """Run migrations in a process of their own: alembic runs an event loop, which cannot nest in ours."""
-    code = "\n".join(["from db.migrations import downgrade, upgrade", *steps])
-    completed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=False)
-    assert completed.returncode == 0, completed.stderr
+async def _migrate(way: Callable[[str, str], None], url: str, revision: str) -> None:
+    """Run migrations in a thread of their own: alembic runs an event loop, which cannot nest in ours."""
+    await asyncio.to_thread(way, url, revision)
 
 
-async def test_every_revision_goes_up_down_and_up_again(history_url: str) -> None:
-    revisions = [script.revision for script in ScriptDirectory.from_config(configuration("")).walk_revisions()][::-1]
-    url = history_url
-    _take(
-        *(
-            f"upgrade({url!r}, {revision!r}); downgrade({url!r}, {previous!r}); upgrade({url!r}, {revision!r})"
-            for previous, revision in zip(["base", *revisions], revisions, strict=False)
-        ),
-        f"downgrade({url!r}, 'base')",
-    )
-    async with Database.open(StateSettings(database_url=url)) as emptied:
+@pytest.mark.parametrize("by", ["all", exhaustive("one")])
+async def test_every_revision_goes_up_down_and_up_again(history_url: str, by: str) -> None:
+    steps = ["head"] if by == "all" else revisions()
+    for previous, revision in zip(["base", *steps], steps, strict=False):
+        for way, target in ((upgrade, revision), (downgrade, previous), (upgrade, revision)):
+            await _migrate(way, history_url, target)
+    await _migrate(downgrade, history_url, "base")
+    async with Database.open(StateSettings(database_url=history_url)) as emptied:
         relations = await emptied.rows(
             text("SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relname !~ '^alembic_version'")
         )
@@ -182,23 +176,23 @@ def _output_rows() -> list[str]:
 async def test_outputs_of_jobs_survive_the_change_of_their_table(history_url: str) -> None:
     by_key = text("SELECT * FROM job_outputs ORDER BY position")
     by_kind = text("SELECT position, kind, right(target_id::text, 1) FROM job_outputs ORDER BY position")
-    _take(f"upgrade({history_url!r}, '0003')")
+    await _migrate(upgrade, history_url, "0003")
     async with Database.open(StateSettings(database_url=history_url)) as opened:
         async with opened.engine.begin() as connection:
             for statement in _output_rows():
                 await connection.exec_driver_sql(statement)
         before = [row._mapping for row in await opened.rows(by_key)]
-    _take(f"upgrade({history_url!r}, '0004')")
+    await _migrate(upgrade, history_url, "0004")
     async with Database.open(StateSettings(database_url=history_url)) as opened:
         kinds = [tuple(row) for row in await opened.rows(by_kind)]
     assert kinds == [(0, "version", "3"), (1, "profile", "4"), (2, "mversion", "6"), (3, "artifact", "9")]
-    _take(f"downgrade({history_url!r}, '0003')")
+    await _migrate(downgrade, history_url, "0003")
     async with Database.open(StateSettings(database_url=history_url)) as opened:
         assert [row._mapping for row in await opened.rows(by_key)] == before
 
 
 async def test_a_delete_takes_the_output_with_it_or_is_refused(history_url: str) -> None:
-    _take(f"upgrade({history_url!r}, 'head')")
+    await _migrate(upgrade, history_url, "head")
     async with Database.open(StateSettings(database_url=history_url)) as opened, opened.engine.connect() as connection:
         for statement in _output_rows()[:-4]:
             await connection.exec_driver_sql(statement)
@@ -233,7 +227,7 @@ async def test_what_users_of_the_release_before_own_is_counted(history_url: str)
         "experiments": "(owner_id, name, deleted_at) SELECT o, n::text, d",
         "jobs": "(owner_id, kind, queue) SELECT o, 'export', 'default'",
     }
-    _take(f"upgrade({history_url!r}, {before!r})")
+    await _migrate(upgrade, history_url, before)
     async with Database.open(StateSettings(database_url=history_url)) as opened, opened.engine.begin() as connection:
         for number in (1, 2, 3):
             columns = "users (id, email, username, role)"
@@ -242,7 +236,7 @@ async def test_what_users_of_the_release_before_own_is_counted(history_url: str)
             users = "(SELECT id AS o, username::int AS u FROM users WHERE username <> '3') users"
             numbers = f"generate_series(1, u * 10 + {position}) n, LATERAL (SELECT CASE WHEN n % 4 = 0 THEN now() END AS d) deleted"
             await connection.exec_driver_sql(f"INSERT INTO {table} {rows} FROM {users}, {numbers}")
-    _take(f"upgrade({history_url!r}, 'head')")
+    await _migrate(upgrade, history_url, "head")
     async with Database.open(StateSettings(database_url=history_url)) as opened:
         counts = await counts_by_user(opened, SYSTEM, [row.id for row in await opened.rows(text("SELECT id FROM users ORDER BY username"))])
     expected = [{table: (n := user * 10 + at) - (0 if table == "jobs" else n // 4) for at, table in enumerate(owned)} for user in (1, 2)]
@@ -275,14 +269,14 @@ async def test_users_of_a_release_without_accounts_keep_tokens_and_what_they_own
     owners = text(
         "SELECT u.username, d.name, d.deleted_at IS NULL AS is_live FROM datasets d JOIN users u ON u.id = d.owner_id ORDER BY d.id"
     )
-    _take(f"upgrade({history_url!r}, {before!r})")
+    await _migrate(upgrade, history_url, before)
     async with Database.open(StateSettings(database_url=history_url)) as opened:
         async with opened.engine.begin() as connection:
             for statement in _BEFORE_ACCOUNTS.split(";\n"):
                 await connection.exec_driver_sql(statement)
         owned = [tuple(row) for row in await opened.rows(owners)]
         ids = {row.username: row.id for row in await opened.rows(text("SELECT id, username FROM users"))}
-    _take(f"upgrade({history_url!r}, 'head')")
+    await _migrate(upgrade, history_url, "head")
     async with Database.open(StateSettings(database_url=history_url)) as opened:
         viewers = {name: await viewer_of_token(opened, f"token of {name}") for name in ids}
         ada, boss = viewers["ada"], viewers["boss"]

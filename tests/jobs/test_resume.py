@@ -7,7 +7,6 @@ import contextlib
 import hashlib
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import AsyncGenerator
@@ -127,7 +126,7 @@ def _start_worker(folder: Path) -> ForkedProcess:
 
 @pytest.fixture
 async def checkpointing_worker(
-    settings: StateSettings, database: Database, ada: Client, worker: subprocess.Popen[bytes], tmp_path: Path
+    settings: StateSettings, database: Database, ada: Client, worker: ForkedProcess, tmp_path: Path
 ) -> AsyncGenerator[CheckpointingWorker]:
     """Suspend the tests' shared worker meanwhile, so that it claims no job."""
     worker.send_signal(signal.SIGSTOP)

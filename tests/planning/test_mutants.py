@@ -45,6 +45,7 @@ async def finds_a_difference(both: Both, cases: tuple[Faults, list[Case]]) -> bo
     return False
 
 
+@pytest.mark.exhaustive
 async def test_the_operations_for_mutants_find_nothing_in_the_planner_as_it_is(both: Both, cases: Any) -> None:
     assert not await finds_a_difference(both, cases)
 

@@ -14,26 +14,24 @@ from typer.testing import CliRunner
 from db.core.viewer import ApiScope, UserRole, UserTier
 from server.cli import app
 from server.commands.users import Role, Scope, Tier
+from tests.prefork import run_command
 
 ROOT = Path(__file__).parents[2]
 
 
-def trellis(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    base_environment = {name: value for name, value in os.environ.items() if not name.startswith("TRELLIS_")}
-    return subprocess.run(
-        [sys.executable, "-m", "server.cli", *arguments],
-        cwd=ROOT,
-        env={**base_environment, "COLUMNS": "120", **environment},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+def environment(**settings: str) -> dict[str, str]:
+    return {**{name: value for name, value in os.environ.items() if not name.startswith("TRELLIS_")}, "COLUMNS": "120", **settings}
+
+
+def trellis(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    return run_command(environment(**settings), *arguments)
 
 
 def test_help_names_every_command() -> None:
-    answer = trellis("--help")
-    assert answer.returncode == 0
+    """In a process that starts as a user's does."""
+    command = [sys.executable, "-m", "server.cli", "--help"]
+    answer = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
+    assert (answer.returncode, answer.stderr) == (0, "")
     commands = answer.stdout.split("Commands:")[1].split("\n")
     assert [line.split()[0] for line in commands if line.strip()] == [
         *("up", "api", "worker", "migrate", "schema", "demo", "workers"),

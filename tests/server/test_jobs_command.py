@@ -6,8 +6,6 @@ import asyncio
 import json
 import os
 import subprocess
-import sys
-import tempfile
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -26,22 +24,16 @@ from db.streams.notices import DISPATCH_CHANNEL, listen
 from db.tables import Job, MaintenanceTaskState, User
 from db.tables.jobs import JobKind, JobNodeStatus
 from db.tables.jobstates import JobStatus
-from tests.prefork import prefork_server
+from tests.prefork import prefork_server, run_command
 
 ROOT = Path(__file__).parents[2]
 
 
 async def trellis(*arguments: str, stdin: str = "", **settings: str) -> subprocess.CompletedProcess[str]:
     """Run the command as an operator would, on the tests' database."""
-
     environment = {**os.environ, "TRELLIS_DATA_DIR": "/nonexistent", "COLUMNS": "200", **settings}
-    command = [sys.executable, "-m", "server.cli", *arguments]
-    with tempfile.TemporaryDirectory() as folder:
-        stdin_path, stdout_path, stderr_path = (Path(folder) / name for name in ("input", "said", "errors"))
-        stdin_path.write_text(stdin)
-        process = prefork_server().start(command, environment, stdout_path, errors=stderr_path, stdin=stdin_path)
-        code = await asyncio.to_thread(process.wait, 60)
-        return subprocess.CompletedProcess(command, code, stdout_path.read_text(), stderr_path.read_text())
+    prefork_server()  # in the main thread
+    return await asyncio.to_thread(run_command, environment, *arguments, stdin=stdin)
 
 
 async def json_lines(*arguments: str) -> list[dict[str, Any]]:

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import socket
-import subprocess
 import sys
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -40,6 +39,7 @@ from server.db_metrics import OUTCOMES, DatabaseMetrics
 from server.metrics import OperationNames
 from server.settings import ServerSettings
 from tests.client import Client
+from tests.prefork import prefork_server
 
 README = Path(__file__).parents[2].joinpath("README.md").read_text(encoding="utf-8")
 TOKEN = "the-token-of-prometheus"
@@ -287,19 +287,17 @@ def free_port() -> int:
 
 
 @asynccontextmanager
-async def worker(queue: str, folder: Path, **settings: str) -> AsyncGenerator[tuple[subprocess.Popen[bytes], Path]]:
-    """A worker of this queue whose task runs the body that a job names, and its log."""
+async def worker(queue: str, folder: Path, **settings: str) -> AsyncGenerator[Path]:
+    """A worker of this queue whose task runs the body that a job names; yield the path of its log."""
     own_settings = {"PRELOAD": "false", "SLOTS": "2", "BODY_PATHS": json.dumps([str(folder)])}
     environment = {**os.environ, **{f"TRELLIS_WORKER_{name}": value for name, value in own_settings.items()}, **settings}
     log_path = folder / "worker.log"
-    with log_path.open("wb") as log:
-        command = [sys.executable, "-m", "tests.workers.scripted_worker", queue]
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
-        try:
-            yield process, log_path
-        finally:
-            process.terminate()
-            await asyncio.to_thread(process.wait, 20)
+    process = prefork_server().start([sys.executable, "-m", "tests.workers.scripted_worker", queue], environment, log_path)
+    try:
+        yield log_path
+    finally:
+        process.terminate()
+        await asyncio.to_thread(process.wait, 20)
 
 
 async def scrape_until_positive(port: int, names: Sequence[tuple[str, ...]]) -> MetricValues:
@@ -339,7 +337,7 @@ async def test_a_port_that_is_taken_costs_the_metrics_and_not_the_worker(dedicat
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        async with worker(dedicated_queue.queue, tmp_path, TRELLIS_WORKER_METRICS_PORT=port) as (_, log_path), asyncio.timeout(30):
+        async with worker(dedicated_queue.queue, tmp_path, TRELLIS_WORKER_METRICS_PORT=port) as log_path, asyncio.timeout(30):
             while not await is_served(dedicated_queue):
                 await asyncio.sleep(0.1)
     assert b"metrics_not_served" in log_path.read_bytes()

@@ -104,11 +104,8 @@ def test_the_list_of_trusted_types_holds_none_that_no_model_needs(tmp_path: Path
     assert found_types == set(TRUST.TRUSTED_TYPES)
 
 
-def test_what_we_trust_by_default_skops_trusts_too() -> None:
-    """Otherwise users, whose skops has its own list, could not load a model with the code of its card."""
-    program = "import json, skops.io._trusted_types as types; print(json.dumps({name: value for name, value in vars(types).items() if '_NAMES' in name}))"
-    completed = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
-    theirs = json.loads(completed.stdout)
+def _check_default_types(theirs: dict[str, list[str]]) -> None:
+    """What we trust by default, skops trusts too: else users, whose skops has its own list, could not load a model with the code of its card."""
     ours = {name: value for name, value in vars(TRUST.default_types()).items() if "_NAMES" in name}
     assert ours.keys() == theirs.keys()
     assert {name: set(value) - set(theirs[name]) for name, value in ours.items()} == {name: set() for name in ours}
@@ -137,14 +134,27 @@ def test_the_card_tells_how_to_predict_and_its_code_runs(tmp_path: Path) -> None
     assert code is not None
     folder = artifact_path(result, "MODEL").parent
     FRAME.write_parquet(folder / "data.parquet")
-    completed = subprocess.run([sys.executable, "-c", code[1]], cwd=folder, check=True, capture_output=True, text=True)
+    types = "import json, skops.io._trusted_types as types; print(json.dumps({name: value for name, value in vars(types).items() if '_NAMES' in name}))"
+    command = [sys.executable, "-c", f"{code[1]}\n{types}"]
+    completed = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
+    _check_default_types(json.loads(completed.stdout.splitlines()[-1]))
     assert (
         re.findall(r"'(yes|no)'", completed.stdout)[:3]
         == TRUST.load_model(artifact_path(result, "MODEL")).predict(FRAME.select("a", "b", "kind")).tolist()[:3]
     )
 
 
-def test_the_code_of_the_card_takes_dates_apart_as_the_training_did(tmp_path: Path) -> None:
+def run_card(card: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Run the code of the card here, and return its variables: one test runs it in a process of its own."""
+    code = re.search(r"```python\n(.*?)```", card, re.DOTALL)
+    assert code is not None
+    monkeypatch.chdir(folder)
+    variables: dict[str, Any] = {}
+    exec(code[1], variables)
+    return variables
+
+
+def test_the_code_of_the_card_takes_dates_apart_as_the_training_did(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The model tells rows apart by their dates alone; `when_year` is a column of the dataset as well, so that the part has another name."""
     start = datetime(2024, 1, 1, 6, 30)
     frame = pl.DataFrame({"when": [start + timedelta(days=row, hours=row % 12) for row in range(120)]}).with_columns(
@@ -158,31 +168,24 @@ def test_the_code_of_the_card_takes_dates_apart_as_the_training_did(tmp_path: Pa
     assert [column["from"] for column in inputs] == [{"column": name, "part": part} for name in parts for part in parts[name]]
     card = artifact_path(result, "MODEL_CARD").read_text()
     assert "| `when_hour` | INTEGER, the hour of `when` |" in card
-    code = re.search(r"```python\n(.*?)```", card, re.DOTALL)
-    assert code is not None
     folder = artifact_path(result, "MODEL").parent
     frame.write_parquet(folder / "data.parquet")
-    program = f"{code[1]}\nprint((model.predict(rows) == pl.read_parquet('data.parquet')['label'].to_numpy()).mean())"
-    completed = subprocess.run([sys.executable, "-c", program], cwd=folder, check=True, capture_output=True, text=True)
-    assert float(completed.stdout.split()[-1]) > 0.95
+    variables = run_card(card, folder, monkeypatch)
+    assert (variables["model"].predict(variables["rows"]) == frame["label"].to_numpy()).mean() > 0.95
 
 
-def test_the_code_of_the_card_passes_durations_and_times_of_day_in_seconds(tmp_path: Path) -> None:
+def test_the_code_of_the_card_passes_durations_and_times_of_day_in_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     frame = pl.DataFrame({"row": range(120)}).select(
         pl.duration(milliseconds=1_500 * pl.col("row")).alias("took"),
         pl.time(pl.col("row") % 24, 30).alias("at"),
         label=pl.col("row") % 24 < 12,
     )
     result, _ = run(tmp_path, frame, chain("train_random_forest"), target="label", problem="CLASSIFICATION")
-    code = re.search(r"```python\n(.*?)```", artifact_path(result, "MODEL_CARD").read_text(), re.DOTALL)
-    assert code is not None
     folder = artifact_path(result, "MODEL").parent
     frame.write_parquet(folder / "data.parquet")
-    program = f"{code[1]}\nprint(rows.head(2).rows(), (model.predict(rows) == pl.read_parquet('data.parquet')['label'].to_numpy()).mean())"
-    completed = subprocess.run([sys.executable, "-c", program], cwd=folder, check=True, capture_output=True, text=True)
-    rows, accuracy = completed.stdout.splitlines()[-1].rsplit(maxsplit=1)
-    assert rows == "[(0.0, 1800.0), (1.5, 5400.0)]"
-    assert float(accuracy) > 0.95
+    variables = run_card(artifact_path(result, "MODEL_CARD").read_text(), folder, monkeypatch)
+    assert variables["rows"].head(2).rows() == [(0.0, 1800.0), (1.5, 5400.0)]
+    assert (variables["model"].predict(variables["rows"]) == frame["label"].to_numpy()).mean() > 0.95
 
 
 def test_names_cannot_act_as_markup_in_the_card(tmp_path: Path) -> None:

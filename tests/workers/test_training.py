@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from tests.exhaustive import exhaustive
 from tests.lazy_module import LazyModule
 from tests.workers.pipeline_runner import PipelineRecorder, artifact_path, chain, pipeline_error, run
 
@@ -22,6 +23,7 @@ PANDAS: Any = LazyModule("pandas")
 TRUST: Any = LazyModule("workers.ml.artifacts.trust")
 CLASSIFIERS = ["train_logistic_regression", "train_random_forest", "train_gradient_boosting", "train_lightgbm"]
 REGRESSORS = ["train_linear_regression", "train_ridge_regression", "train_random_forest", "train_gradient_boosting", "train_lightgbm"]
+FEW_CLASSIFIERS = [step if step in ("train_logistic_regression", "train_lightgbm") else exhaustive(step) for step in CLASSIFIERS]
 THIRD = {"strategy": "stratified", "test_fraction": 0.3}
 
 
@@ -53,7 +55,7 @@ def split_parts(folder: Path, frame: pl.DataFrame, definition: dict[str, Any], *
     return pl.read_parquet(result["parquet"])
 
 
-@pytest.mark.parametrize("step", CLASSIFIERS)
+@pytest.mark.parametrize("step", FEW_CLASSIFIERS)
 def test_a_classifier_reaches_93_percent_on_breast_cancer_and_its_file_predicts_what_was_reported(tmp_path: Path, step: str) -> None:
     result, report = run(tmp_path, cancer(), chain(("split", THIRD), "scale", step, "evaluate"), target="target", problem="CLASSIFICATION")
     assert result["metrics"]["accuracy"] >= 0.93
@@ -72,7 +74,7 @@ def test_a_classifier_reaches_93_percent_on_breast_cancer_and_its_file_predicts_
     assert report.outputs["evaluate"]["metrics"]["accuracy"] == result["metrics"]["accuracy"]
 
 
-@pytest.mark.parametrize("step", [*CLASSIFIERS, "train_k_means"])
+@pytest.mark.parametrize("step", [*FEW_CLASSIFIERS, "train_k_means"])
 def test_the_same_seed_gives_the_same_metrics_points_and_files(tmp_path: Path, step: str) -> None:
     fewer = {"n_estimators": 20} if step in CLASSIFIERS[1:] else {}
     definition = chain(("split", {"test_fraction": 0.3, "validation_fraction": 0.1}), "scale", (step, fewer))
@@ -86,7 +88,7 @@ def test_the_same_seed_gives_the_same_metrics_points_and_files(tmp_path: Path, s
     assert results[0] == results[1]
 
 
-@pytest.mark.parametrize("seed", [2**63 - 1, -(2**63), 2**32, 2**31])
+@pytest.mark.parametrize("seed", [2**63 - 1, -(2**63), exhaustive(2**32), exhaustive(2**31)])
 @pytest.mark.parametrize("step", ["train_logistic_regression", "train_lightgbm", "train_k_means"])
 def test_every_seed_of_64_bits_can_be_used(tmp_path: Path, step: str, seed: int) -> None:
     definition = chain("split", "scale", (step, {"n_estimators": 5} if step == "train_lightgbm" else {}))
@@ -129,7 +131,7 @@ def test_logistic_regression_ends_where_a_single_fit_ends(tmp_path: Path) -> Non
     assert losses[0] > losses[1] > losses[2]
 
 
-@pytest.mark.parametrize("step", REGRESSORS)
+@pytest.mark.parametrize("step", [exhaustive(step) if step in CLASSIFIERS[1:3] else step for step in REGRESSORS])
 def test_a_regressors_metrics_are_those_of_its_predictions(tmp_path: Path, step: str) -> None:
     split = ("split", {"strategy": "random", "test_fraction": 0.3})
     result, _ = run(tmp_path, diabetes(), chain(split, "scale", step), target="target", problem="REGRESSION")
@@ -269,7 +271,9 @@ def test_what_a_training_does_is_named_in_one_style_until_it_is_done(tmp_path: P
     assert steps == [*expected, "Evaluate", "Write the model", "Draw plots", "Write the model"]
 
 
-@pytest.mark.parametrize("step", ["train_random_forest", "train_gradient_boosting", "train_lightgbm", "train_k_means"])
+@pytest.mark.parametrize(
+    "step", [exhaustive("train_random_forest"), exhaustive("train_gradient_boosting"), "train_lightgbm", "train_k_means"]
+)
 def test_the_node_of_a_training_shows_its_own_share(tmp_path: Path, step: str) -> None:
     parameters = {} if step == "train_k_means" else {"n_estimators": 40}
     _, report = run(tmp_path, cancer(), chain("split", "scale", (step, parameters)), target="target")
@@ -316,7 +320,13 @@ def test_missing_numbers_need_no_filling_for_estimators_that_take_them(tmp_path:
 
 @pytest.mark.parametrize(
     ("step", "labels"),
-    [*((step, [True, False]) for step in CLASSIFIERS), ("train_lightgbm", [7, 3]), ("train_logistic_regression", [1.0, 3.0])],
+    [
+        ("train_logistic_regression", [True, False]),
+        *(exhaustive(step, [True, False]) for step in CLASSIFIERS[1:3]),
+        ("train_lightgbm", [True, False]),
+        ("train_lightgbm", [7, 3]),
+        ("train_logistic_regression", [1.0, 3.0]),
+    ],
 )
 def test_predictions_are_the_labels_of_the_dataset(tmp_path: Path, step: str, labels: list[Any]) -> None:
     frame = pl.DataFrame({"x": list(range(60)), "y": [labels[0]] * 30 + [labels[1]] * 30})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
@@ -19,9 +20,14 @@ THREADS = 1
 TRAINING_START_PERCENT, TRAINING_END_PERCENT = 20.0, 75.0
 
 
-@cache
 def thread_pools() -> ThreadpoolController:
-    """The thread pools of the numerical libraries, to be limited to `THREADS`. Finding them takes 12 ms."""
+    """The thread pools of the numerical libraries that are loaded, to be limited to `THREADS`: those of scikit-learn once it is imported."""
+    return _thread_pools("sklearn" in sys.modules)
+
+
+@cache
+def _thread_pools(_has_sklearn: bool) -> ThreadpoolController:
+    """Cached, since finding them takes 12 ms."""
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import platform
 from importlib.metadata import version
 from itertools import accumulate, pairwise
@@ -91,6 +92,10 @@ def run_pipeline(spec: PipelineSpec, reporter: Reporter) -> ModelResult | Datase
     plan = make_plan(spec["definition"])
     reporter.progress(1, "Read")
     bundle = _make_bundle(spec, plan, reporter)
+    if plan.training is not None:
+        importlib.import_module(
+            "sklearn"
+        )  # before its thread pools are limited: a body of a worker that preloads nothing has not yet imported it
     with thread_pools().limit(limits=THREADS):
         nodes = _run_nodes(bundle, plan, spec)
         if bundle.trained is not None:
