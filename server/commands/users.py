@@ -229,7 +229,9 @@ def reset_totp(
     user: Annotated[str, typer.Argument(help="Email address or username.", metavar="USER")],
     data_dir: DataDir = None,
 ) -> None:
-    """Remove the app for codes and the passkeys of a user who lost their devices. A mail tells them; check first that it is them who asks."""
+    """Remove the app for codes and the passkeys of a user who lost their devices, and end their sessions. A mail tells them; check first that it
+    is them who asks.
+    """
     from server.commands import user_operations as operations
 
     run_async(operations.reset_totp(running_settings(data_dir, WITHOUT_OBJECT_STORE), user))

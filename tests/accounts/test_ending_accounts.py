@@ -236,6 +236,20 @@ async def test_an_account_is_restored_once(ada: Client, sign_in: SignIn, anonymo
     assert [row.n for row in await database.rows(select(func.count().label("n")).where(UserSession.ended_at.is_(None)))] == [1]
 
 
+async def test_an_account_whose_purge_starts_meanwhile_is_not_restored(
+    ada: Client, sign_in: SignIn, anonymous: Client, database: Database
+) -> None:
+    await ada.create_dataset("wine")
+    await delete(await sign_in("ada"))
+    async with database.work(SYSTEM) as work:
+        await work.run(update(User).where(User.username == "ada").values(purge_started_at=func.now()))
+        restoring = asyncio.create_task(restore(anonymous))
+        await wait_until_blocked(database, restoring)
+    assert await restoring == REFUSED
+    (row,) = await database.rows(select(User.deleted_at, Dataset.deleted_at.label("of_dataset")).join(Dataset, Dataset.owner_id == User.id))
+    assert row.deleted_at == row.of_dataset is not None, "nothing of it was restored"
+
+
 async def test_who_has_an_app_restores_with_a_code(
     ada: Client, sign_in: SignIn, anonymous: Client, clock: Clock, database: Database
 ) -> None:

@@ -102,16 +102,19 @@ async def test_an_operator_removes_the_app_and_the_passkeys_of_who_lost_them(
     assert (reset.returncode, reset.stdout) == (0, "Ada signs in with the password alone. A mail tells them.\n")
     assert (await confirm(anonymous, before, "000000"))["issues"] == [{"path": ["challenge"]}]
     assert (await anonymous.login("ada"))["__typename"] == "LoginPayload"
-    assert await session.one(FACTOR) == {"hasTotp": False, "backupCodesLeft": 0}
+    assert [await username(ada, each.token or "") for each in (session, ada, bobs)] == [None, "ada", "bob"], "sessions on a lost device end"
+    assert await ada.one(FACTOR) == {"hasTotp": False, "backupCodesLeft": 0}
     assert await bobs.one(FACTOR) == {"hasTotp": True, "backupCodesLeft": 10}
     (mail,) = await mails(database, "totp_removed")
     assert "was removed from your account" in mail
+    session = await sign_in("ada")
     phones = Device(at_localhost(session)), Device(at_localhost(bobs))
     await add_passkey(session, phones[0])
     await add_passkey(bobs, phones[1])
     assert (await trellis("user", "reset-totp", "ada")).returncode == 0
-    assert (await session.one(PASSKEYS))["passkeys"] == []
-    assert types([await sign_in_with(session, phones[0]), await sign_in_with(bobs, phones[1])]) == ["InvalidCredentials", "LoginPayload"]
+    assert (await ada.one(PASSKEYS))["passkeys"] == []
+    at_localhost(anonymous)
+    assert types([await sign_in_with(anonymous, phones[0]), await sign_in_with(bobs, phones[1])]) == ["InvalidCredentials", "LoginPayload"]
     assert len(await mails(database, "totp_removed")) == len(await mails(database, "passkey_removed")) == 1
     unknown = await trellis("user", "reset-totp", "nobody")
     assert unknown.returncode == 1

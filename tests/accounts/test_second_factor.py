@@ -100,6 +100,18 @@ async def test_a_challenge_begins_one_session(ada: Client, sign_in: SignIn, anon
     assert types([await confirm(anonymous, await challenge(anonymous), app.backup_codes[1])]) == ["LoginPayload"], "no code was used up"
 
 
+async def test_an_app_that_waits_to_be_confirmed_is_forgotten_with_the_password(ada: Client, sign_in: SignIn, clock: Clock) -> None:
+    """It may be of whom the change of the password is to keep out."""
+    session = await sign_in("ada")
+    app = await enroll(session, clock)
+    change = "mutation($input: ChangePasswordInput!) { changePassword(input: $input) { __typename } }"
+    new = {"currentPassword": PASSWORD, "newPassword": "quiet lamp over seven rivers"}
+    assert types([await session.one(change, input=new)]) == ["ChangePasswordPayload"]
+    answer = await session.one(CONFIRM, input={"code": app.code()})
+    assert types([answer]) == ["WrongState"]
+    assert await session.one(FACTOR) == {"hasTotp": False, "backupCodesLeft": 0}
+
+
 async def test_a_backup_code_is_accepted_once(ada: Client, sign_in: SignIn, anonymous: Client, clock: Clock, database: Database) -> None:
     app = await add_factor(await sign_in("ada"), clock)
     tokens = [await challenge(anonymous) for _ in range(4)]

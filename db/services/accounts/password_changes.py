@@ -86,7 +86,9 @@ class PasswordChanges:
 
 async def _set(work: Work, user_id: UUID, new_hash: str, verified_hash: str | None = None) -> None:
     """Set the hash and tell the owner. Raises `InvalidCredentials` if it is not `verified_hash` any more."""
-    statement = update(User).where(User.id == user_id).values(password_hash=new_hash, password_changed_at=func.now())
+    # A secret of an app that waits to be confirmed goes, too: it may be of whom the change is to keep out.
+    values = {"password_hash": new_hash, "password_changed_at": func.now(), "totp_pending_secret": None, "totp_pending_at": None}
+    statement = update(User).where(User.id == user_id).values(values)
     if verified_hash is not None:
         statement = statement.where(User.password_hash == verified_hash)
     email: str | None = await work.scalar(statement.returning(User.email))

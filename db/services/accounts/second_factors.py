@@ -144,7 +144,8 @@ class SecondFactors:
 
 
 async def reset_second_factor(work: Work, login: str) -> None:
-    """Remove the app and the passkeys of the user with this address or name, whose devices are lost: who found them must not sign in.
+    """Remove the app and the passkeys of the user with this address or name, whose devices are lost, and end their sessions: who found them must
+    neither sign in nor be signed in.
 
     Raises `NotFound`, or `WrongState` if there are none.
     """
@@ -158,7 +159,8 @@ async def reset_second_factor(work: Work, login: str) -> None:
         await _remove(work, user.id, user.email)
     if count:
         await queue_mail(work, EmailTemplate.PASSKEY_REMOVED, user.email, user.id)
-    work.record("reset_totp", "user", user.id, user.id, after={"removed_passkeys": count})
+    ended = await end_sessions(work, user.id)
+    work.record("reset_totp", "user", user.id, user.id, after={"removed_passkeys": count, "ended_sessions": ended})
 
 
 async def _remove(work: Work, user_id: UUID, email: str) -> None:

@@ -13,7 +13,7 @@ from db.core.networks import ClientInfo, client_network
 from db.core.policy import visible
 from db.core.sql import equals_any
 from db.core.work import Work
-from db.errors import NotFound, WrongState
+from db.errors import Forbidden, NotFound, WrongState
 from db.queries.accounts import SESSION_PREFIX, token_hash
 from db.queries.sign_ins import is_live
 from db.services.accounts import user_agents
@@ -84,15 +84,24 @@ async def end_sessions(work: Work, user_id: UUID, kept: UUID | None = None) -> i
 async def require_recent_check(work: Work) -> None:
     """Raise `WrongState` unless the session that the request came with began, or was checked again, less than `RECENT` ago.
 
-    Raises `Forbidden` for an API key.
+    One that has ended since the request was let in counts as one that was not checked. Raises `Forbidden` for an API key.
     """
-    statement = select(UserSession.checked_at > func.now() - RECENT).where(UserSession.id == work.viewer.require_session())
+    own = UserSession.id == work.viewer.require_session()
+    statement = select(UserSession.checked_at > func.now() - RECENT).where(own, is_live())
     if not await work.scalar(statement):
         raise WrongState(
             "NOT_RECENTLY_CHECKED",
-            f"You signed in more than {RECENT // timedelta(minutes=1)} minutes ago. Sign in again with `login`, and repeat this with the token"
+            f"You signed in more than {RECENT // timedelta(minutes=1)} minutes ago, or your session has ended. Sign in again with `login`, and repeat this with the token"
             " of that session.",
         )
+
+
+async def require_live_session(work: Work) -> None:
+    """Raise `Forbidden` if the session that the request came with has ended since. Whoever ends all sessions of a user locks the user's row
+    before: called under that lock, this sees it.
+    """
+    if not await work.scalar(select(UserSession.id).where(UserSession.id == work.viewer.require_session(), is_live())):
+        raise Forbidden("Your session has ended meanwhile. Sign in again with `login`.")
 
 
 async def record_session_use(work: Work, session_ids: Collection[UUID]) -> None:

@@ -15,7 +15,7 @@ from db.core.viewer import UserRole, UserTier
 from db.core.work import Work
 from db.errors import Forbidden, NameTaken, NotFound, UsernameTaken
 from db.queries.accounts import has_email
-from db.services.accounts.sessions import end_sessions
+from db.services.accounts.sessions import end_sessions, require_live_session
 from db.services.accounts.tokens import new_token, store_token
 from db.tables import User
 
@@ -81,13 +81,16 @@ async def insert_user(work: Work, values: dict[str, Any]) -> UUID:
 
 
 async def lock_own_account(work: Work) -> None:
-    """Lock the viewer's row, so that the end of their account comes before or after. Raises `Forbidden` if it came before.
+    """Lock the viewer's row, so that the end of their account, or of all of their sessions, comes before or after. Raises `Forbidden` if it came
+    before.
 
-    What gives them a further right asks here: they would have it after the account was restored.
+    What gives them a further right asks here: it would outlive the change of the password by which they got rid of a thief, or be there again
+    when the account is restored.
     """
     is_live = (User.id == work.viewer.id, User.deleted_at.is_(None), User.disabled_at.is_(None))
     if not await work.scalar(select(User.id).where(*is_live).with_for_update(key_share=True)):
         raise Forbidden("Your account was deleted or disabled meanwhile.")
+    await require_live_session(work)
 
 
 async def update_account(work: Work, changes: dict[str, Any]) -> UUID:
