@@ -48,6 +48,7 @@ async def export(attempt: Attempt) -> Effects:
         "format": job.parameters["format"],
         "options": job.parameters["options"],
         "columns": version.columns,
+        "problem_type": None if version.problem_type is None else version.problem_type.name,
         "source": _source(version),
     }
     with attempt.stage(WRITE) as output:
@@ -90,6 +91,7 @@ async def _load_version(attempt: Attempt) -> Row[Any]:
         select(
             Dataset.name,
             Dataset.description,
+            Dataset.problem_type,
             Dataset.meta.label("metadata"),
             DatasetVersion.number,
             DatasetVersion.columns,

@@ -11,6 +11,7 @@ from db.core.checks import Checks
 from db.tables.exports import ExportFormat
 
 MAX_NULL_TEXT = 20
+MIN_SHARD_ROWS, MAX_SHARD_ROWS, SHARD_ROWS = 1_000, 100_000_000, 1_000_000
 
 Check = Callable[[Any, "Source"], str | None]
 """Return what is wrong with a value, and what would be valid; None for a valid one."""
@@ -18,17 +19,19 @@ Check = Callable[[Any, "Source"], str | None]
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What is exported: the names of its columns, in order."""
+    """What is exported: the names of its columns, in order, and the one that models predict, if it is known."""
 
     columns: Sequence[str]
+    target: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """An option of a format; null is as good as left out."""
+    """An option of a format; null is as good as left out. The value of `of_source`, if it has one, is the default."""
 
     check: Check
     default: Any = None
+    of_source: Callable[[Source], Any] | None = None
 
 
 def _one_of(*values: str) -> Check:
@@ -56,21 +59,47 @@ def _null_text(value: Any, _source: Source) -> str | None:
     return f"This is a text of at most {MAX_NULL_TEXT} printable characters without quotes."
 
 
+def _shard_rows(value: Any, _source: Source) -> str | None:
+    if isinstance(value, int) and not isinstance(value, bool) and MIN_SHARD_ROWS <= value <= MAX_SHARD_ROWS:
+        return None
+    return f"This is an integer from {MIN_SHARD_ROWS:,} to {MAX_SHARD_ROWS:,}."
+
+
+def _column(value: Any, source: Source) -> str | None:
+    return _unknown(value, source) if isinstance(value, str) else "This is the name of a column."
+
+
 def _columns(value: Any, source: Source) -> str | None:
     if not isinstance(value, list) or not value or not all(isinstance(name, str) for name in cast("list[Any]", value)):
         return "This is a list of one or more names of columns."
     names = cast("list[str]", value)
-    for name in names:
-        if name not in source.columns:
-            close = difflib.get_close_matches(name, source.columns, n=1)
-            hint = f"Did you mean {close[0]!r}?" if close else f"Its columns are: {', '.join(list(source.columns)[:20])}."
-            return f"The version has no column {name!r}. {hint}"
-    return None if len(set(names)) == len(names) else "Each column can be named once."
+    message = next((message for name in names if (message := _unknown(name, source)) is not None), None)
+    return message or (None if len(set(names)) == len(names) else "Each column can be named once.")
+
+
+def _unknown(name: str, source: Source) -> str | None:
+    if name in source.columns:
+        return None
+    close = difflib.get_close_matches(name, source.columns, n=1)
+    hint = f"Did you mean {close[0]!r}?" if close else f"Its columns are: {', '.join(list(source.columns)[:20])}."
+    return f"The version has no column {name!r}. {hint}"
+
+
+def _target(source: Source) -> str | None:
+    """The target of the dataset, if the version has such a column."""
+    return source.target if source.target in source.columns else None
 
 
 _COLUMNS = Option(_columns)
 _TEXT_COMPRESSION = Option(_one_of("none", "gzip"), "none")
 _NON_FINITE = Option(_one_of("null", "text"), "null")
+_LEARNING = {
+    "columns": _COLUMNS,
+    "target": Option(_column, of_source=_target),
+    "splitColumn": Option(_column),
+    "archive": Option(_flag, default=True),
+}
+_SHARDS = {"shardRows": Option(_shard_rows, SHARD_ROWS)}
 
 OPTIONS: Mapping[ExportFormat, Mapping[str, Option]] = {
     ExportFormat.CSV: {
@@ -84,6 +113,9 @@ OPTIONS: Mapping[ExportFormat, Mapping[str, Option]] = {
     ExportFormat.JSON: {"columns": _COLUMNS, "nonFinite": _NON_FINITE, "compression": _TEXT_COMPRESSION},
     ExportFormat.JSONL: {"columns": _COLUMNS, "nonFinite": _NON_FINITE, "compression": _TEXT_COMPRESSION},
     ExportFormat.PARQUET: {"columns": _COLUMNS, "compression": Option(_one_of("zstd", "snappy", "gzip", "none"), "zstd")},
+    ExportFormat.HUGGINGFACE: _LEARNING | _SHARDS,
+    ExportFormat.PYTORCH: _LEARNING,
+    ExportFormat.TENSORFLOW: _LEARNING | _SHARDS,
 }
 
 
@@ -91,7 +123,8 @@ def validated(export_format: ExportFormat, given: Any, source: Source, checks: C
     """Return all options of the format, those that are left out with their defaults, and without those that then are null."""
     options = OPTIONS[export_format]
     chosen: dict[str, Any] = {}
-    for name, value in checks.document(given, "options").items():
+    document = checks.document(given, "options")
+    for name, value in document.items():
         option = options.get(name)
         if option is None:
             close = difflib.get_close_matches(name, options, n=1)
@@ -102,4 +135,16 @@ def validated(export_format: ExportFormat, given: Any, source: Source, checks: C
                 chosen[name] = value
             else:
                 checks.add("options", name, message=message)
-    return {name: value for name, option in options.items() if (value := chosen.get(name, option.default)) is not None}
+    for name, option in options.items():
+        value = option.default if option.of_source is None else option.of_source(source)
+        if name not in chosen and value is not None:
+            chosen[name] = value
+    names: list[str] | None = chosen.get("columns")
+    for name in ("target", "splitColumn"):
+        if names is not None and chosen.get(name, names[0]) not in names:
+            if document.get(name) is not None:
+                checks.add("options", name, message=f"The column {chosen[name]!r} is not among `columns`; name it there, too.")
+            del chosen[name]
+    if chosen.get("target", 0) == chosen.get("splitColumn"):
+        checks.add("options", "splitColumn", message="The target cannot be the column of the splits.")
+    return {name: chosen[name] for name in options if name in chosen}

@@ -63,7 +63,8 @@ async def create(work: Work, new: NewExport) -> tuple[UUID, UUID]:
         return UUID(stored_answer["export"]), UUID(stored_answer["job"])
     version, dataset = await _lock_version(work, new.dataset_version_id)
     checks = Checks()
-    options = export_options.validated(new.format, new.options, export_options.Source([each["name"] for each in version.columns]), checks)
+    source = export_options.Source([column["name"] for column in version.columns], dataset.target_column)
+    options = export_options.validated(new.format, new.options, source, checks)
     checks.raise_if_invalid()
     export_id: UUID = await work.scalar(select(func.uuidv7()))
     job = await jobs.submit(

@@ -31,6 +31,9 @@ class ExportFormat(StrEnum):
     JSON = "json"
     JSONL = "jsonl"
     PARQUET = "parquet"
+    HUGGINGFACE = "huggingface"
+    PYTORCH = "pytorch"
+    TENSORFLOW = "tensorflow"
 
 
 class Export(Table, policy=Owned()):

@@ -14,4 +14,7 @@ describe(
     JSON="One JSON array of objects, a row each.",
     JSONL="JSON lines: a JSON object for each row.",
     PARQUET="Apache Parquet, with typed columns.",
+    HUGGINGFACE="A folder that `datasets.load_dataset` of Hugging Face reads: Parquet files by split, and a card. A target of classes is a ClassLabel.",
+    PYTORCH="Safetensors, a file for each split with a tensor for each column that is a number or is numbered, and a loader. Nothing is pickled.",
+    TENSORFLOW="TFRecord files of `tf.train.Example` by split, and a loader.",
 )

@@ -30,8 +30,11 @@ class CreateExportInput:
         " (true) puts an apostrophe before text cells and names that begin with `=`, `+`, `-`, `@`, a tab or a carriage return, which"
         ' spreadsheets would run as formulas; `compression` ("none" or "gzip"). JSON and JSONL: `nonFinite`, "null", or "text" to write NaN and'
         ' infinities as the texts "NaN", "Infinity" and "-Infinity"; `compression` as of CSV. PARQUET: `compression` ("zstd", "snappy", "gzip" or'
-        ' "none"). Decimals, dates and times are ISO 8601 and decimal texts in CSV, JSON and JSONL, durations `hours:minutes:seconds`, binary'
-        " values Base64."
+        ' "none"). HUGGINGFACE, PYTORCH and TENSORFLOW: `target`, a column, by default that of the dataset; `splitColumn`, whose values are the'
+        " splits, by default the column `split` if it has no values but train, validation and test; `archive` (true), all files as one zip as well;"
+        " HUGGINGFACE and TENSORFLOW: `shardRows` (1,000,000), the most rows of a file. Decimals, dates and times are ISO 8601 and decimal texts in"
+        " CSV, JSON and JSONL, durations `hours:minutes:seconds`, binary"
+        " values Base64. In PYTORCH they are numbers, as `columns.json` tells; TFRecord keeps 32 bits of floating-point numbers."
     )
     idempotency_key: str | None = strawberry.field(
         description="Makes retries safe: the same key with the same input returns the result of the first call; with another input it is a Conflict. Kept for a day."

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import re
+import zipfile
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -119,6 +120,28 @@ async def test_each_format_has_the_rows_and_a_description_with_checksums(
     await ada.one("mutation($id: ID!) { deleteDataset(input: {id: $id}) { __typename } }", id=await dataset_of(ada, version))
     assert (await ada.one(EXPORT, id=again["id"]))["files"] == []
     assert (await ada.create_export(version, "CSV"))["__typename"] == "NotFound"
+
+
+async def test_a_body_writes_for_each_library_a_folder_and_an_archive_of_it(ada: Client, worker: object) -> None:
+    version = await ada.ingest("d", CSV, targetColumn="text")
+    created = [await ada.create_export(version, export_format) for export_format in ("HUGGINGFACE", "PYTORCH", "TENSORFLOW")]
+    names: list[list[str]] = []
+    for each in created:
+        assert (await ada.wait(each["job"]["id"]))["status"] == "COMPLETED"
+        files = (await ada.one(EXPORT, id=each["export"]["id"]))["files"]
+        assert [file["role"] for file in files] == ["ARCHIVE", *["EXPORT"] * (len(files) - 2), "CROISSANT"]
+        names.append([file["filename"] for file in files])
+        with zipfile.ZipFile(io.BytesIO(await ada.download(files[0]))) as archive:
+            hashes = sorted(hashlib.sha256(archive.read(info)).hexdigest() for info in archive.infolist())
+        assert hashes == sorted(file["sha256"] for file in files[1:])
+    assert names == [
+        ["d-v1-huggingface.zip", "train-00000-of-00001.parquet", "README.md", "croissant.json"],
+        ["d-v1-pytorch.zip", "train.safetensors", "columns.json", "load.py", "croissant.json"],
+        ["d-v1-tensorflow.zip", "train-00000-of-00001.tfrecord", "columns.json", "load.py", "croissant.json"],
+    ]
+    assert created[0]["export"]["options"] == {"target": "text", "archive": True, "shardRows": 1_000_000}
+    refused = await ada.create_export(version, "PYTORCH", {"columns": ["n"], "target": "text", "shardRows": 5})
+    assert [issue["path"] for issue in refused["issues"]] == [["options", "shardRows"], ["options", "target"]]
 
 
 async def dataset_of(client: Client, version: str) -> str:

@@ -115,7 +115,11 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "JSON": {"nonFinite": "null", "compression": "none"},
     "JSONL": {"nonFinite": "null", "compression": "none"},
     "PARQUET": {"compression": "zstd"},
+    "HUGGINGFACE": {"shardRows": 1_000, "archive": False},
+    "PYTORCH": {"archive": False},
+    "TENSORFLOW": {"shardRows": 1_000, "archive": False},
 }
+TABLES = ("CSV", "JSON", "JSONL", "PARQUET")
 
 
 class Exporter:
@@ -125,8 +129,10 @@ class Exporter:
         self.folder = folder
         self.made = 0
 
-    def __call__(self, frame: pl.DataFrame, export_format: str, types: dict[str, str] | None = None, **options: Any) -> dict[str, bytes]:
-        """The content of each file by its name."""
+    def __call__(
+        self, frame: pl.DataFrame, export_format: str, types: dict[str, str] | None = None, problem_type: str | None = None, **options: Any
+    ) -> dict[str, bytes]:
+        """The content of each file by its path."""
         self.made += 1
         folder = self.folder / str(self.made)
         folder.mkdir()
@@ -139,13 +145,14 @@ class Exporter:
             "format": export_format,
             "options": DEFAULTS[export_format] | options,
             "columns": [{"name": name, "type": column_type} for name, column_type in (types or TYPES).items()],
+            "problem_type": problem_type,
             "source": {"name": "data", "number": 1, "description": None, "license": None, "url": None, "published": "2026-01-01"},
         }
         recorder = PipelineRecorder()
         result = export_dataset(spec, recorder)
         assert result["rows"] == frame.height
         assert recorder.percents[-1] == 96
-        return {file["filename"]: Path(file["path"]).read_bytes() for file in result["files"]}
+        return {file["member"]: Path(file["path"]).read_bytes() for file in result["files"]}
 
 
 @pytest.fixture
@@ -192,7 +199,7 @@ def test_parquet_keeps_types_and_values_and_has_only_the_chosen_columns(export: 
     assert pl.DataFrame(pl.from_arrow(file.read())).equals(NASTY.select(names))
 
 
-@pytest.mark.parametrize("export_format", DEFAULTS)
+@pytest.mark.parametrize("export_format", TABLES)
 def test_no_rows_are_a_file_without_rows_and_the_same_bytes_each_time(export: Exporter, export_format: str) -> None:
     empty = export(NASTY.clear(), export_format)
     expected = {"CSV": ",".join([*TYPES][:-1]) + ",'=name\n", "JSON": "[]\n", "JSONL": ""}

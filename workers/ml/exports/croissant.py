@@ -77,7 +77,7 @@ def describe(spec: ExportSpec, types: dict[str, str], files: Sequence[WrittenFil
                 "@type": "cr:FileObject",
                 "@id": file["filename"],
                 "name": file["filename"],
-                "contentUrl": file["filename"],
+                "contentUrl": file["member"],
                 "contentSize": f"{file['size']} B",
                 "encodingFormat": file["content_type"],
                 "sha256": file["sha256"],

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from workers.ml.exports import croissant
+from workers.ml.exports import archive, croissant
 from workers.ml.exports.delimited import write_csv
+from workers.ml.exports.huggingface import write_huggingface
 from workers.ml.exports.json_rows import write_json, write_json_lines
 from workers.ml.exports.parquet import write_parquet
+from workers.ml.exports.pytorch import write_pytorch
 from workers.ml.exports.source import ExportResult, ExportSpec, Rows, WrittenFile, written
+from workers.ml.exports.tensorflow import write_tensorflow
 from workers.ml.reporting import Reporter
 
 GZIP = "application/gzip"
@@ -21,9 +25,22 @@ def export_dataset(spec: ExportSpec, reporter: Reporter) -> ExportResult:
     types = {column["name"]: column["type"] for column in spec["columns"]}
     chosen: list[str] = options.get("columns") or list(types)
     rows = Rows(Path(spec["parquet"]), {name: types[name] for name in chosen}, reporter)
-    files = [_write_table(spec, rows, folder)]
+    writer = FOLDERS.get(spec["format"])
+    files = [_write_table(spec, rows, folder)] if writer is None else writer(spec, rows, folder)
     reporter.progress(96, "Describe the files")
-    return {"files": [*files, croissant.describe(spec, dict(rows.types), files, folder)], "rows": rows.count}
+    files.append(croissant.describe(spec, dict(rows.types), files, folder))
+    if options.get("archive"):
+        name = f"{spec['stem']}-{spec['format'].lower()}"
+        files.insert(0, archive.pack(files, folder / "archive.zip", f"{name}.zip", name))
+    return {"files": files, "rows": rows.count}
+
+
+FOLDERS: Mapping[str, Callable[[ExportSpec, Rows, Path], list[WrittenFile]]] = {
+    "HUGGINGFACE": write_huggingface,
+    "PYTORCH": write_pytorch,
+    "TENSORFLOW": write_tensorflow,
+}
+"""The formats of several files."""
 
 
 def _write_table(spec: ExportSpec, rows: Rows, folder: Path) -> WrittenFile:

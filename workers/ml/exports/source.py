@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from workers.ml.reporting import Reporter
 
 BATCH_ROWS = 16_384
-DATA, DESCRIPTION = "EXPORT", "CROISSANT"  # the roles of files
+DATA, DESCRIPTION, ARCHIVE = "EXPORT", "CROISSANT", "ARCHIVE"  # the roles of files
 
 
 class ColumnSpec(TypedDict):
@@ -35,7 +35,7 @@ class SourceSpec(TypedDict):
 
 
 class ExportSpec(TypedDict):
-    """`parquet` has the rows, `columns` their ColumnTypes; `stem` begins the names of files."""
+    """`parquet` has the rows, `columns` their ColumnTypes; `stem` begins the names of files; `problem_type` is the task of models of the data."""
 
     parquet: str
     folder: str
@@ -43,15 +43,17 @@ class ExportSpec(TypedDict):
     format: str
     options: dict[str, Any]
     columns: list[ColumnSpec]
+    problem_type: str | None
     source: SourceSpec
 
 
 class WrittenFile(TypedDict):
-    """A file of an export; `size` in bytes and `sha256` are those of its content, `rows` is None if it holds none."""
+    """A file of an export; `size` in bytes and `sha256` are those of its content, `rows` is None unless it is a table. `member` is its path among the files."""
 
     path: str
     role: str
     filename: str
+    member: str
     content_type: str
     size: int
     sha256: str
@@ -76,17 +78,32 @@ class Rows:
         self.file = pq.ParquetFile(self.path, pre_buffer=False)
         self.count: int = self.file.metadata.num_rows
 
-    def frames(self, columns: Sequence[str] | None = None) -> Iterator[pl.DataFrame]:
-        names = list(self.types if columns is None else columns)
+    def frames(self) -> Iterator[pl.DataFrame]:
         done = 0
-        for batch in self.file.iter_batches(BATCH_ROWS, columns=names, use_threads=False):
-            frame = pl.DataFrame(pl.from_arrow(batch)).select(names)
+        for frame in self.scan(list(self.types)):
             yield frame
             done += frame.height
             self.reporter.progress(95 * done / max(self.count, 1), f"Write rows: {done:,} of {self.count:,}")
 
+    def scan(self, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
+        """These columns of all rows, without reports, such as to count their values."""
+        names = list(columns)
+        for batch in self.file.iter_batches(BATCH_ROWS, columns=names, use_threads=False):
+            yield pl.DataFrame(pl.from_arrow(batch)).select(names)
 
-def written(path: Path, filename: str, content_type: str, rows: int | None, role: str = DATA) -> WrittenFile:
+    def has_missing(self, column: str) -> bool:
+        """Whether a value of the column may be null, by the statistics of the file."""
+        index, metadata = self.file.schema_arrow.get_field_index(column), self.file.metadata
+        statistics = (metadata.row_group(number).column(index).statistics for number in range(metadata.num_row_groups))
+        return any(each is None or not each.has_null_count or each.null_count > 0 for each in statistics)
+
+    @property
+    def schema(self) -> pl.Schema:
+        """The types of all columns of the file."""
+        return pl.DataFrame(pl.from_arrow(self.file.schema_arrow.empty_table())).schema
+
+
+def written(path: Path, filename: str, content_type: str, rows: int | None, role: str = DATA, member: str | None = None) -> WrittenFile:
     """Describe a complete file, whose content is hashed."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -94,6 +111,7 @@ def written(path: Path, filename: str, content_type: str, rows: int | None, role
         "path": str(path),
         "role": role,
         "filename": filename,
+        "member": filename if member is None else member,
         "content_type": content_type,
         "size": path.stat().st_size,
         "sha256": digest,
