@@ -145,7 +145,7 @@ def _content(kind: str, rng: random.Random, rows: int, *, comma: bool) -> Conten
         case "ISO dates":
             return column("DATE", lambda: rng.choice(_DATES), lambda cell: cell.isoformat())
         case "other dates":
-            form = rng.choice(["%d.%m.%Y", "%Y/%m/%d", "%d/%m/%Y", "%m/%d/%Y"])
+            form = rng.choice(["%d.%m.%Y", "%Y/%m/%d", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y"])
             return with_first(column("DATE", lambda: rng.choice(_DATES), lambda cell: cell.strftime(form)), _DATES[0])
         case "times":
             return with_first(

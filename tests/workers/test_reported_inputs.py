@@ -208,7 +208,10 @@ SNIFFED: list[Case] = [
         {"column_1": dates(date(2017, 2, 3), date(2017, 2, 23), date(2017, 2, 4)), "column_2": texts("A", "A", "A"), "column_3": floats(-31419.06, -63.9, -349)},
         [NO_HEADER],
     ),
-    ("vscode_rainbow_csv#134", "a.csv", "d;n\nMay 15, 2022;25.5\nMay 9, 2022;26.5\n", {"d": texts("May 15, 2022", "May 9, 2022"), "n": floats(25.5, 26.5)}, []),
+    (
+        "vscode_rainbow_csv#134", "a.csv", "d;n\nMay 15, 2022;25.5\nMay 9, 2022;26.5\n",
+        {"d": texts("May 15, 2022", "May 9, 2022"), "n": floats(25.5, 26.5)}, [("KEPT_AS_TEXT", "d", 1)],
+    ),
     ("CSV.jl#746", "a.csv", "k1;k2;k3\n4;a,b,c;5\n", {"k1": integers(4), "k2": texts("a,b,c"), "k3": integers(5)}, []),
     ("CsvHelper#1955", "a.csv", '"  3,1  ";"  3,2  "\n"  4,1  ";"  4,2  "\n', {"column_1": floats(3.1, 4.1), "column_2": floats(3.2, 4.2)}, [NO_HEADER]),
     ("simplecsv#6", "a.csv", '"a b";"c d"\n"e f";"g ""4"", a problem"\n', {"a b": texts("e f"), "c d": texts('g "4", a problem')}, []),
@@ -240,7 +243,7 @@ UNICODE: list[Case] = [
         "bank2ynab#527", "a.csv", "n;k\n\u22121\u00a0234,5;1\n22\u00a0000,25;2\n1\u2019000,5;3\n", {"n": floats(-1234.5, 22000.25, 1000.5), "k": integers(1, 2, 3)},
         [("NUMBER_SPELLING", "n", 1)],
     ),
-    ("bank2ynab#527", "a.csv", "n,k\n39 000,1\n2 500,2\n", {"n": texts("39 000", "2 500"), "k": integers(1, 2)}, []),
+    ("bank2ynab#527", "a.csv", "n,k\n39 000,1\n2 500,2\n", {"n": texts("39 000", "2 500"), "k": integers(1, 2)}, [("KEPT_AS_TEXT", "n", 1)]),
     ("PapaParse#917", "a.csv", "a,b\n1,x\n\u200b\n2,y\n", {"a": integers(1, 2), "b": texts("x", "y")}, [("INVISIBLE_LINE", None, 2)]),
     (
         "PapaParse#917", "a.csv", 'a,b\n1,x\n\ufeff\u200b\n2,"y" z\n3,w\n', {"a": integers(1, 2, 3), "b": texts("x", '"y" z', "w")},

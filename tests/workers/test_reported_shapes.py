@@ -121,7 +121,7 @@ KINDS: dict[str, list[Case]] = {
             "vscode_rainbow_csv#134", "a.csv", "April 15, 2023;40;25.00;Ray;pending;\nApril 9, 2023;67;26.50;Lon;done;\n",
             {"column_1": texts("April 15, 2023", "April 9, 2023"), "column_2": integers(40, 67), "column_3": floats(25, 26.5),
              "column_4": texts("Ray", "Lon"), "column_5": texts("pending", "done"), "column_6": texts(None, None)},
-            [("NO_HEADER", None, 1)],
+            [("NO_HEADER", None, 1), ("KEPT_AS_TEXT", "column_1", 1)],
         ),
     ],
     "sheets": [

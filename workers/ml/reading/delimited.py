@@ -168,6 +168,12 @@ class DelimitedReader:
     def _names(self) -> list[str]:
         layout = self._layout
         preamble.add_issue(self._name_issues, list(layout.preamble))
+        if layout.has_spaced_columns:
+            self._name_issues.add(
+                "ONE_COLUMN",
+                "The table was read as one column. Its rows look like columns of fixed width, or between spaces: write them between commas, "
+                "semicolons or tabs and upload the file again.",
+            )
         if layout.header is None:
             if self._has_guessed_header:
                 self._name_issues.add(

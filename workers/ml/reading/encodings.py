@@ -13,6 +13,7 @@ from charset_normalizer import from_bytes
 
 from workers.ml import limits
 from workers.ml.reading.issues import IssueLog
+from workers.ml.reading.languages import encoding_by_language
 from workers.ml.reading.reader_state import ReaderState, decode_bytes, encode_bytes
 
 _BOMS: list[tuple[bytes, str]] = [
@@ -97,6 +98,8 @@ def _detect_eight_bit(sample: bytes, *, is_whole: bool) -> str:
     good = sum(1 for character in text if character > "\x7f") - damaged
     if good >= 2 * damaged:
         return "utf-8"  # with damaged bytes, which the reader reports: text of another encoding is rarely valid UTF-8 by chance
+    if (name := encoding_by_language(sample, is_whole=is_whole)) is not None:
+        return name
     if _is_shift_jis(sample, is_whole=is_whole):
         return "cp932"
     # Latin text has single accented letters among ASCII ones; other alphabets have whole words above 0x7f.

@@ -23,6 +23,8 @@ _NUMBER = re.compile(rb"\s*[-+]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][-+]?\d+)?\s*"
 _TIMESTAMP = re.compile(rb"\s*\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}(?:[T ].*)?\s*")
 _BOOLEAN = re.compile(rb"(?i)\s*(?:true|false)\s*")
 _CLOCK_ROW = re.compile(rb"(?:^|[ T])-?\d{1,7}:[0-5]\d(?::[0-5]\d(?:[.,]\d+)?)?(?: ?Z| ?[+-]\d\d:?\d\d)?\s*$")
+_LOGGED_CLOCK = re.compile(rb"[ T]\d{1,2}:\d\d")
+_CLOCK_COLON = re.compile(rb"(?<=\d):(?=\d\d)")
 _YEAR = re.compile(rb"\s*(?:1[89]|20|21)\d\d\s*")
 _NAME = re.compile(rb"\s*\w[^,;\t|]{0,39}")
 _MAX_SAMPLE_ROWS = 200
@@ -40,6 +42,8 @@ class Layout:
     """Records in the sample, without blank ones and those before the table."""
     preamble: tuple[str, ...] = ()
     """The physical lines before the table, blank ones included."""
+    has_spaced_columns: bool = False
+    """The only column has rows that look like several, between spaces."""
 
 
 def detect_layout(sample: bytes, filename: str, *, is_whole: bool, delimiter: bytes | None = None, header_row: int | None = None) -> Layout:
@@ -108,7 +112,18 @@ def _layout(dialect: Dialect, records: list[Record], lines: tuple[str, ...], *, 
     if most_common and most_common[0][1] > len(body) // 2:
         # If most rows are wider than the header, the header lacks names; narrower rows are ragged.
         width = max(width, most_common[0][0]) if has_header else most_common[0][0]
-    return Layout(dialect, header, width, len(records), lines)
+    return Layout(dialect, header, width, len(records), lines, width == 1 and _has_spaced_columns(records))
+
+
+def _has_spaced_columns(records: list[Record]) -> bool:
+    """Whether all rows have as many words, three or more and numbers among them, or most have several spaces in the midst."""
+    rows = [record.fields[0].strip() for record in records]
+    if len(rows) < 3:
+        return False
+    counts = {len(row.split()) for row in rows}
+    if len(counts) == 1 and counts.pop() > 2 and all(any(map(_NUMBER.fullmatch, row.split())) for row in rows[1:]):
+        return True
+    return sum(b"  " in row for row in rows) > len(rows) / 2
 
 
 def _header_delimiter(sample: bytes, quote: bytes, *, is_whole: bool) -> bytes | None:
@@ -166,10 +181,17 @@ def _score(records: list[Record], delimiter: bytes) -> float:
         for field in record.fields[:100]:
             cells += 1
             value_like += _VALUE.fullmatch(field) is not None
-    if delimiter == b":" and sum(_CLOCK_ROW.search(b":".join(record.fields)) is not None for record in records) > len(records) // 2:
+    if delimiter == b":" and sum(_has_clock(b":".join(record.fields)) for record in records) > len(records) // 2:
         return 0.0  # times, not fields
     score = (width_count / len(records)) * (width - 1) / width * (0.1 + 0.9 * value_like / cells)
     return score / 2 if delimiter == b":" else score
+
+
+def _has_clock(row: bytes) -> bool:
+    """Whether a row ends in a time, or its colons are those of times, as in a log."""
+    if _CLOCK_ROW.search(row) is not None:
+        return True
+    return _LOGGED_CLOCK.search(row) is not None and len(_CLOCK_COLON.findall(row)) == row.count(b":")
 
 
 def is_header(rows: list[list[str]]) -> bool:

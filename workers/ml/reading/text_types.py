@@ -8,8 +8,8 @@ beginning of a telephone number), and a time with a digit beyond microseconds th
 
 INTEGER: an optional sign and digits. FLOAT: also a decimal mark, an exponent or `inf`. The decimal mark is the file's (`decimal_marks`);
 the other mark may stand between groups of three digits. BOOLEAN: true, True, TRUE and the same forms of false. DATE and DATETIME: ISO
-8601 first, then the formats below; day/month/year and month/day/year are distinguished only if the values are unambiguous, otherwise the
-column is text. A column may mix them with the formats that have one reading. A time with an offset is converted to UTC. TIME and DURATION:
+8601 first, then the formats below; day/month/year and month/day/year, also with hyphens, are distinguished only if the values are
+unambiguous, otherwise the column is text. A column may mix them with the formats that have one reading. A time with an offset is converted to UTC. TIME and DURATION:
 `clock`. JSON: every value is an object or array.
 """
 

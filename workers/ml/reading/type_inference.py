@@ -12,7 +12,7 @@ from workers.ml import limits
 from workers.ml.reading import missing_words, number_checks, typography
 from workers.ml.reading.decimal_marks import DecimalMark, detect_decimal_mark
 from workers.ml.reading.issues import IssueLog, short_repr
-from workers.ml.reading.kept_as_text import FINER_THAN_MICROSECONDS, describe_kept_as_text, first_marked_number
+from workers.ml.reading.kept_as_text import FINER_THAN_MICROSECONDS, describe_kept_as_text, first_unread_date, first_unread_number
 from workers.ml.reading.missing_words import MissingWords
 from workers.ml.reading.odd_rows import LastRow, add_units_issue
 from workers.ml.reading.reader_state import ReaderState
@@ -160,13 +160,16 @@ class TypeInference:
         if proposal.odd_date is not None:
             lossy_place = (text.str.strip_chars() == proposal.odd_date).arg_true()[0]
         elif self._rules.only is not None and kind.name not in self._rules.only:
+            lossy_place = first_unread_date(self._without_words(text.head(_SAMPLE_ROWS))) if kind == TEXT else None
             kind = TEXT
         elif kind.has_time:
             lossy_place = next(iter(_finer_places(kind, text)), None)
         elif kind == TEXT and row_number(0) == 1 and (unit := self._unit(text)) is not None:
             self._units[name] = unit
         elif kind == TEXT and not proposal.is_open_date:
-            lossy_place = first_marked_number(self._without_words(text.head(_SAMPLE_ROWS)))
+            sample = self._without_words(text.head(_SAMPLE_ROWS))
+            lossy_place = first_unread_number(sample)
+            lossy_place = first_unread_date(sample) if lossy_place is None else lossy_place
         if lossy_place is not None:
             self._kept_as_text[name] = row_number(lossy_place), text[lossy_place]
             kind = TEXT

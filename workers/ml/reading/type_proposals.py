@@ -24,6 +24,8 @@ _DATE_FORMATS: Final = [
     (re.compile(r"\d{1,2}\.\d{1,2}\.\d{4}"), "%d.%m.%Y"),
     (re.compile(r"\d{1,2}/\d{1,2}/\d{4}"), "%d/%m/%Y"),
     (re.compile(r"\d{1,2}/\d{1,2}/\d{4}"), "%m/%d/%Y"),
+    (re.compile(r"\d{1,2}-\d{1,2}-\d{4}"), "%d-%m-%Y"),
+    (re.compile(r"\d{1,2}-\d{1,2}-\d{4}"), "%m-%d-%Y"),
 ]
 _TIME_PATTERN: Final = re.compile(
     r"(?P<join>[T ])\d{1,2}:\d{2}(?P<seconds>:\d{2}(?P<fraction>[.]\d+)?)?(?P<zone> ?(?:Z|[+-]\d{2}:?\d{2}))?"
@@ -88,7 +90,7 @@ def _of_mixed_dates(values: pl.Series, candidates: list[TextType]) -> Proposal:
     if reduce(or_, fits.values()).sum() < limits.MIN_PROPOSAL_SHARE * values.len():
         return Proposal(TEXT)
     best = max(candidates, key=lambda kind: fits[kind].sum())
-    orders = [fits[kind] for kind in candidates if kind.name == best.name and "/%Y" in (kind.parse_format or "")]
+    orders = [fits[kind] for kind in candidates if kind.name == best.name and _other_order(kind) is not None]
     if len(orders) > 1 and (orders[0] | orders[1]).sum() >= limits.MIN_PROPOSAL_SHARE * values.len():
         return Proposal(TEXT, is_open_date=True)
     return Proposal(TEXT, odd_date=values[(~fits[best]).arg_true()[0]])
@@ -154,15 +156,19 @@ def _temporal_candidates(texts: list[str]) -> list[TextType]:
 
 def _is_ambiguous(candidate: TextType, values: pl.Series) -> bool:
     """True if day/month/year and month/day/year both fit: 03/04 could be the third of April or the fourth of March."""
-    if candidate.parse_format is None or "/%Y" not in candidate.parse_format:
-        return False
-    other = TextType(
-        candidate.name,
-        candidate.parse_format.replace("%d/%m", "%m/%d")
-        if candidate.parse_format.startswith("%d")
-        else candidate.parse_format.replace("%m/%d", "%d/%m"),
-    )
-    return _fitting_share(values, other) >= _fitting_share(values, candidate)
+    other = _other_order(candidate)
+    return other is not None and _fitting_share(values, other) >= _fitting_share(values, candidate)
+
+
+def _other_order(kind: TextType) -> TextType | None:
+    """The same with day and month exchanged, if people write both: between slashes or hyphens and before the year."""
+    written = kind.parse_format or ""
+    for mark in "/-":
+        day_first, month_first = f"%d{mark}%m{mark}%Y", f"%m{mark}%d{mark}%Y"
+        for order, other in ((day_first, month_first), (month_first, day_first)):
+            if written.startswith(order):
+                return replace(kind, parse_format=written.replace(order, other))
+    return None
 
 
 def _fitting_share(values: pl.Series, kind: TextType) -> float:

@@ -1,5 +1,5 @@
 """Numbers as typography writes them: U+2212 for minus, no-break or thin spaces and apostrophes between groups of three digits, digits of
-other scripts, invisible characters around them.
+other scripts, invisible characters around them; and lakhs, 12,34,567.00 with groups of two digits before the last, as in India.
 
 They are read as numbers, and an issue says so. An ordinary space may as well stand between the parts of an identifier: such text is text.
 """
@@ -24,8 +24,9 @@ _TABLE: Final = {
     **{ord(character): plain for character, plain in _OTHERS.items()},
 }
 _GROUPED: Final = re.compile(rf"[+-]?\d{{1,3}}(?:{_GROUP}\d{{3}})+(?:[.,]\d*)?", re.ASCII)
+_LAKHS: Final = re.compile(r"[+-]?\d{1,2}(?:,\d{2})+,\d{3}(?:\.\d*)?", re.ASCII)
 _UNGROUPED: Final = re.compile(r"[+-]?(?:\d[\d.,]*|[.,]\d+)(?:[eE][+-]?\d+)?", re.ASCII)
-_SUSPECT: Final = r"[^\x00-\x7f]|\d'\d"
+_SUSPECT: Final = r"[^\x00-\x7f]|\d'\d|\d,\d\d,\d"
 _SAMPLE_ROWS: Final = 200
 
 
@@ -36,7 +37,7 @@ def is_used(values: pl.Series) -> bool:
 
 
 def plain_numbers(values: pl.Series) -> pl.Series:
-    """Rewrite such numbers with ASCII alone; other texts stay as they are. `values` are without spaces around them."""
+    """Rewrite such numbers with ASCII alone and without those groups; other texts stay as they are. `values` are without spaces around them."""
     suspects = values.str.contains(_SUSPECT).arg_true()
     if not suspects.len():
         return values
@@ -45,7 +46,7 @@ def plain_numbers(values: pl.Series) -> pl.Series:
 
 
 def _is_plain(text: str) -> bool:
-    return text.isascii() and "'" not in text
+    return text.isascii() and "'" not in text and (text.count(",") < 2 or _LAKHS.fullmatch(text.strip()) is None)
 
 
 def _plain(text: str) -> str | None:
@@ -55,6 +56,8 @@ def _plain(text: str) -> str | None:
     translated = text.translate(_TABLE).strip()
     if not translated.isascii():
         translated = "".join(str(unicodedata.decimal(character, character)) for character in translated)
+    if _LAKHS.fullmatch(translated):
+        return translated.replace(",", "")
     if _UNGROUPED.fullmatch(translated):
         return translated
     return translated.replace(_GROUP, "") if _GROUPED.fullmatch(translated) else None
