@@ -63,6 +63,16 @@ class UsernameTaken(NameTaken):
         return f"The username {self.name!r} is taken. Choose another."
 
 
+class EmailTaken(NameTaken):
+    """Another user has this address. Only operators, who can list users, are told."""
+
+    def __init__(self, email: str) -> None:
+        super().__init__("user", email)
+
+    def __str__(self) -> str:
+        return f"Another user has the address {self.name!r}. Each address is of one user: give another."
+
+
 class AddressTaken(NameTaken):
     """Another user has the address of an account that is to be restored. Only who proved that it is theirs is told."""
 

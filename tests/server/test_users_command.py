@@ -62,6 +62,16 @@ async def test_one_token_is_revoked_and_the_others_stay(ada: Client) -> None:
     assert (again.returncode, again.stderr) == (1, reason)
 
 
+async def test_a_user_is_added_once_and_the_command_names_what_is_taken(ada: Client) -> None:
+    email, name = (
+        await trellis("user", "add", ADA, "--username", "other"),
+        await trellis("user", "add", "b@example.org", "--username", "ada"),
+    )
+    assert (email.returncode, email.stderr) == (1, f"Another user has the address {ADA!r}. Each address is of one user: give another.\n")
+    assert (name.returncode, name.stderr) == (1, "The username 'ada' is taken. Choose another.\n")
+    assert [row["email"] for row in await json_lines("user", "list", "--role", "member")] == [ADA]
+
+
 async def test_a_token_expires_on_every_transport(ada: Client, database: Database) -> None:
     token = await told("user", "token", ADA, "--expires", "90d")
     (row, _) = await json_lines("token", "list", "--user", ADA)

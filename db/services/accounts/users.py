@@ -13,7 +13,7 @@ from db.core.checks import Checks
 from db.core.unique import translate_unique_violation
 from db.core.viewer import UserRole, UserTier
 from db.core.work import Work
-from db.errors import Forbidden, NameTaken, NotFound, UsernameTaken
+from db.errors import EmailTaken, Forbidden, NotFound, UsernameTaken
 from db.queries.accounts import has_email
 from db.services.accounts.sessions import end_sessions, require_live_session
 from db.services.accounts.tokens import new_token, store_token
@@ -46,12 +46,12 @@ async def add_user(
     tier: UserTier = UserTier.FREE,
     password_hash: str | None = None,
 ) -> str:
-    """Create a user and return their bearer token, which is not stored. Raises `InvalidInput` or `NameTaken`."""
+    """Create a user and return their bearer token, which is not stored. Raises `InvalidInput`, `EmailTaken` or `UsernameTaken`."""
     checks = Checks()
     check_new_user(checks, email, username, full_name)
     checks.raise_if_invalid()
     values = {"email": email, "username": username, "full_name": full_name, "role": role, "tier": tier, "password_hash": password_hash}
-    with translate_unique_violation("uq_users_email", NameTaken("user", email)):
+    with translate_unique_violation("uq_users_email", EmailTaken(email)):
         user_id = await insert_user(work, values)
     work.record("add_user", "user", user_id, user_id, after=values)
     token = new_token()
