@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import orjson
 from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 
@@ -75,22 +76,27 @@ class Api:
         return completed["version"]["id"], completed["job"]["id"]
 
     async def subscribe(self, query: str, **variables: Any) -> AsyncGenerator[Any]:
-        """The value of the subscription's field for each event, until it completes."""
+        """The value of the subscription's field for each event, until it completes. Raises `ApiError` if the connection is closed before."""
         address = self.url.replace("http", "ws", 1) + "/graphql"
         async with connect(address, subprotocols=[Subprotocol("graphql-transport-ws")], max_size=None) as socket:
 
             async def send(message: dict[str, Any]) -> None:
                 await socket.send(orjson.dumps(message).decode())
 
-            await send({"type": "connection_init", "payload": {"Authorization": f"Bearer {self.token}"}})
-            await socket.recv()
-            await send({"id": "1", "type": "subscribe", "payload": {"query": query, "variables": variables}})
-            async for text in socket:
-                message = orjson.loads(text)
-                if message["type"] == "next":
-                    (value,) = message["payload"]["data"].values()
-                    yield value
-                elif message["type"] == "error":
-                    raise ApiError("; ".join(error["message"] for error in message["payload"]))
-                elif message["type"] == "complete":
-                    return
+            try:
+                await send({"type": "connection_init", "payload": {"Authorization": f"Bearer {self.token}"}})
+                await socket.recv()
+                await send({"id": "1", "type": "subscribe", "payload": {"query": query, "variables": variables}})
+                while True:
+                    message = orjson.loads(await socket.recv())
+                    if message["type"] == "ping":  # a client that does not answer is given up
+                        await send({"type": "pong"})
+                    elif message["type"] == "next":
+                        (value,) = message["payload"]["data"].values()
+                        yield value
+                    elif message["type"] == "error":
+                        raise ApiError("; ".join(error["message"] for error in message["payload"]))
+                    elif message["type"] == "complete":
+                        return
+            except ConnectionClosed as error:
+                raise ApiError(f"The connection was closed before the stream had ended: {error}. Run the demo again.") from error
