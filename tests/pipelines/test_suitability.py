@@ -16,11 +16,11 @@ TABLE = f"size,color,day,fresh,price,sold\n{ROWS}"
 LEAVE_OUT = "eave it out: name it in `exclude` of 'train', or in a drop_columns step."
 COLOR = (
     "The column 'color' is text which is not encoded, and 'train' learns only from numbers. Link a step before it that encodes text "
-    f"(one_hot_encode or ordinal_encode), or l{LEAVE_OUT}"
+    f"(one_hot_encode or ordinal_encode or prepare), or l{LEAVE_OUT}"
 )
 DAY = (
     "The column 'day' is of type DATE, and 'train' learns only from numbers. Link a step before it that turns it into numbers "
-    f"(decompose_dates), or l{LEAVE_OUT}"
+    f"(decompose_dates or prepare), or l{LEAVE_OUT}"
 )
 
 Steps = list[tuple[str, dict[str, Any]]]
@@ -52,6 +52,7 @@ ACCEPTED: dict[str, Steps] = {
         ("ordinal_encode", {"columns": ["color"]}),
         ("train_random_forest", {**FOREST, "target": "sold", "exclude": ["day"]}),
     ],
+    "prepared": [("prepare", {}), ("train_xgboost", {**FOREST, "target": "sold"})],
     "left out": [("select_columns", {"columns": ["size", "fresh"]}), ("train_random_forest", {**FOREST, "target": "sold"})],
     "the parts of the date": [
         ("decompose_dates", {}),

@@ -54,11 +54,17 @@ class Column:
 
 
 @dataclass(frozen=True)
-class DatePart:
-    """What a feature holds of a date: `part` is the name of a method of polars' `Expr.dt`."""
+class Derivation:
+    """How a column is computed from others before the rows are split, which is not part of the model: its users compute it likewise.
 
-    column: str
-    part: str
+    `document` tells it in `signature.json`, `code` is the polars expression for the model card, and `words`, followed by the sources, tell people.
+    """
+
+    name: str
+    sources: tuple[str, ...]
+    document: dict[str, Any]
+    code: str
+    words: str
 
 
 @dataclass(frozen=True)
@@ -111,13 +117,20 @@ class Bundle:
     """The names of the features that a column was encoded into, unique among all columns and features."""
     renamed_features: dict[str, str] = field(default_factory=dict)
     """Features whose own name was taken: the name of each, by the taken one."""
-    date_parts: dict[str, DatePart] = field(default_factory=dict)
-    """The columns that dates were decomposed into, by name: users of a model compute them from its raw columns."""
+    derivations: list[Derivation] = field(default_factory=list)
+    """In the order in which they are computed; one may use the columns of those before it."""
+    preparation: dict[str, str] = field(default_factory=dict)
+    """What was done to each column by a step that chooses for itself, for the model card."""
     progress_span: tuple[float, float] = (0.0, 0.0)
     """The share of the body's progress, in percent, that the running node has."""
     _frame: pl.DataFrame | None = None
     _dropped: dict[str, _Dropped] = field(default_factory=dict)
     _filter_nodes: dict[str, Node] = field(default_factory=dict)
+
+    @property
+    def is_supervised(self) -> bool:
+        """Whether the training predicts a target, rather than clusters or outliers."""
+        return self.problem in ("CLASSIFICATION", "REGRESSION")
 
     @property
     def random_state(self) -> int:
@@ -193,10 +206,34 @@ class Bundle:
                 raise BadInput("WRONG_COLUMN_TYPE", _wrong_kind_message(node, column, kinds), column=column.name, path=path)
         return columns
 
-    def add_stage(self, node: Node, columns: list[Column], transformer: Any, *, kind: ValueKind | None = None, fills: bool = False) -> None:
+    def derive(self, derivation: Derivation, expression: pl.Expr, type_: str, kind: ValueKind) -> None:
+        """Add a column, or replace one of the same name, by an expression over each row. Call it only before `frame` is read."""
+        self.lazy = self.lazy.with_columns(expression.alias(derivation.name))
+        self.columns[derivation.name] = Column(derivation.name, type_, kind)
+        self.derivations.append(derivation)
+
+    def derivations_of(self, names: Collection[str]) -> list[Derivation]:
+        """Return the derivations that these columns need, in order."""
+        needed, used = set(names), list[Derivation]()
+        for derivation in reversed(self.derivations):
+            if derivation.name in needed:
+                needed = needed - {derivation.name} | set(derivation.sources)
+                used.insert(0, derivation)
+        return used
+
+    def add_stage(
+        self,
+        node: Node,
+        columns: list[Column],
+        transformer: Any,
+        *,
+        kind: ValueKind | None = None,
+        fills: bool = False,
+        label: str | None = None,
+    ) -> None:
         """Add a transform to columns, which are then fitted together. For per-column outputs, add a separate transformer to each column.
 
-        Raises BadInput (FILTER_AFTER_TRANSFORM).
+        `label` is the key of the step that usually adds it, if the node's own step adds several. Raises BadInput (FILTER_AFTER_TRANSFORM).
         """
         for column in columns:
             filter_node = self._filter_nodes.get(column.name)
@@ -210,7 +247,7 @@ class Bundle:
                 )  # fmt: skip
             if column.name not in self.columns:
                 continue
-            stages = (*column.stages, Stage(f"{node.step_key}_{node.index}", transformer))
+            stages = (*column.stages, Stage(f"{label or node.step_key}_{node.index}", transformer))
             self.columns[column.name] = replace(column, stages=stages, kind=kind or column.kind, missing=0 if fills else column.missing)
 
     # ---- rows

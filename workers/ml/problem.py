@@ -24,8 +24,8 @@ def determine_problem(bundle: Bundle, node: PipelineNode, default_target: str | 
     Raises BadInput: NO_TARGET, UNKNOWN_COLUMN, TARGET_MISSING, INFINITE_VALUES, WRONG_COLUMN_TYPE, VALUES_TOO_LARGE, BAD_LABEL, ONE_CLASS,
     CONTINUOUS_TARGET.
     """
-    if "CLUSTERING" in node.step.problem_types:
-        bundle.problem = "CLUSTERING"
+    if not node.step.requires_target:
+        bundle.problem = node.step.problem_types[0]
         bundle.target = default_target if default_target in bundle.columns else None
         return
     parameters: SupervisedParameters = node.parameters

@@ -26,6 +26,9 @@ METRICS: dict[str, str] = {
     "r2": "Coefficient of determination: share of the target's variance that the model explains.",
     "inertia": "Sum of squared distances from the training rows to their cluster's centre.",
     "silhouette": "How much closer rows are to their own cluster than to the nearest other one, from -1 to 1.",
+    "noise_share": "Share of rows that belong to no cluster.",
+    "outlier_share": "Share of rows that are outliers.",
+    "log_likelihood": "Mean logarithm of the density of a training row under the model.",
 }
 SILHOUETTE_ROWS = 2_000
 
@@ -71,15 +74,28 @@ def regression_scores(truth: np.ndarray, predicted: np.ndarray) -> dict[str, flo
 
 
 def clustering_scores(matrix: np.ndarray, labels: np.ndarray, seed: int) -> dict[str, float]:
-    """Silhouette of `matrix` (rows by features). It is quadratic in the rows, so more than 2,000 are sampled with `seed`."""
+    """Silhouette of `matrix` (rows by features), and the share of rows in no cluster (label -1), which the silhouette leaves out.
+
+    The silhouette is quadratic in the rows, so more than 2,000 are sampled with `seed`.
+    """
     from sklearn import metrics  # see classification_scores
 
+    scores: dict[str, float] = {}
+    in_clusters = labels >= 0
+    if not in_clusters.all():
+        scores["noise_share"] = 1 - float(in_clusters.mean())
+        matrix, labels = matrix[in_clusters], labels[in_clusters]
     if len(labels) > SILHOUETTE_ROWS:
         sample = np.random.default_rng(seed).choice(len(labels), SILHOUETTE_ROWS, replace=False)
         matrix, labels = matrix[sample], labels[sample]
     if not 2 <= len(np.unique(labels)) < len(labels):
-        return {}
-    return finite_scores({"silhouette": float(metrics.silhouette_score(matrix, labels))})
+        return scores
+    return finite_scores({**scores, "silhouette": float(metrics.silhouette_score(matrix, labels))})
+
+
+def outlier_scores(labels: np.ndarray) -> dict[str, float]:
+    """The share of rows that are outliers (label -1)."""
+    return {"outlier_share": float((labels == -1).mean())}
 
 
 def loss(estimator: Any, matrix: np.ndarray, truth: np.ndarray) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
@@ -77,12 +77,22 @@ class TrainingRows:
 @dataclass(frozen=True)
 class Trainer:
     """How a training step builds and fits its estimator. `fit` returns the estimator fitted as its parameters specify and reports meanwhile;
-    `takes_missing` marks estimators that accept missing values."""
+    `takes_missing` marks estimators that accept missing values.
 
-    framework: Literal["scikit-learn", "lightgbm"]
+    `max_rows` and `max_values` (rows times features) bound the training of an estimator whose time or file grows with them.
+    `check` is called with the node, the target and the training rows; it raises BadInput if the estimator cannot learn from them.
+    `algorithm` names it where its class does not, by problem type; `requires` is a package that not every worker has.
+    """
+
+    framework: Literal["scikit-learn", "lightgbm", "xgboost"]
     build: Callable[[Any, str, int], Any]
     fit: Callable[[Any, TrainingRows, TrainingMonitor], Any]
     takes_missing: bool = False
+    max_rows: int | None = None
+    max_values: int | None = None
+    check: Callable[[Any, str | None, TrainingRows], None] | None = None
+    algorithm: Mapping[str, str] = field(default_factory=dict[str, str])
+    requires: str | None = None
 
 
 @dataclass
@@ -94,6 +104,7 @@ class Trained:
     template: Any
     node_key: str
     framework: str
+    algorithm: str
     problem: str
     features: list[str]
     target: str | None

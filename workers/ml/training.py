@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import platform
+import sys
 from importlib.metadata import version
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -131,8 +132,10 @@ def _make_bundle(spec: PipelineSpec, plan: Plan, reporter: Reporter) -> Bundle:
     for node in plan.nodes_at("split"):
         bundle.time_column = node.parameters.time_column
         bundle.extra_columns |= {name for name in (node.parameters.time_column, node.parameters.stratify_by) if name in columns}
-    if plan.training is None and _default_target(spec) in columns:
-        bundle.target = _default_target(spec)
+    target = getattr(plan.training.parameters, "target", None) if plan.training is not None else None
+    bundle.target = target or _default_target(spec)
+    if bundle.target not in columns:
+        bundle.target = None  # a step may make it; see `_determine_target`
     return bundle
 
 
@@ -156,7 +159,7 @@ def _default_target(spec: PipelineSpec) -> str | None:
 def _run_nodes(bundle: Bundle, plan: Plan, spec: PipelineSpec) -> list[dict[str, Any]]:
     outputs: dict[str, dict[str, Any]] = {}
     is_target_determined = plan.training is None
-    is_loaded = False
+    is_loaded = is_chosen = False
     nodes = plan.execution_order
     spans = _progress_spans(plan)
     for node, span in zip(nodes, spans, strict=True):
@@ -164,6 +167,11 @@ def _run_nodes(bundle: Bundle, plan: Plan, spec: PipelineSpec) -> list[dict[str,
         bundle.progress_span = span
         bundle.reporter.progress(span[0], node.step.title)
         try:
+            if not is_chosen and node.step.place not in ("source", "choose"):
+                for later in plan.chain:
+                    if later.step.before_split is not None:
+                        later.step.before_split(bundle, later)
+                is_chosen = True
             if not is_target_determined and node.step.place not in ("source", "choose"):
                 _determine_target(bundle, plan, spec)
                 is_target_determined = True
@@ -212,7 +220,7 @@ def _determine_target(bundle: Bundle, plan: Plan, spec: PipelineSpec) -> None:
     _check_model(bundle, training, spec.get("model"))
     for index, name in enumerate(dict.fromkeys(training.parameters.exclude)):
         bundle.column(name, training, "exclude", str(index))
-        if name == bundle.target and bundle.problem != "CLUSTERING":
+        if name == bundle.target and bundle.is_supervised:
             message = f"Step '{training.key}' excludes the column '{name}', which is its target. Remove it from exclude."
             raise BadInput("BAD_PARAMETER", message, column=name, path=training.path("exclude", str(index)))
         bundle.drop(name, training, by_name=True)
@@ -252,14 +260,16 @@ def _write_model(bundle: Bundle, trained: Trained, spec: PipelineSpec, nodes: li
     bundle.reporter.progress(86, "Evaluate")
     with optional(bundle.reporter, "The metrics of the test rows"):
         measure(bundle, "test")
-    packages = ["scikit-learn", *(["lightgbm"] if trained.framework == "lightgbm" else []), "numpy", "polars", "skops"]
-    versions = {"python": platform.python_version(), **{package: version(package) for package in packages}}
+    packages = [*dict.fromkeys(("scikit-learn", trained.framework)), "numpy", "polars", "skops"]
+    # A distribution may have another name than its module, as xgboost-cpu has.
+    versions = {package: sys.modules[package].__version__ if package == "xgboost" else version(package) for package in packages}
+    versions = {"python": platform.python_version(), **versions}
     bundle.reporter.progress(88, "Write the model")
     artifacts = write_artifacts(bundle, trained, Path(spec["folder"]), versions, spec["context"], spec["definition"])
     bundle.reporter.progress(99, "Write the model")
     return {
         "kind": "model",
-        "algorithm": type(trained.estimator).__name__,
+        "algorithm": trained.algorithm,
         "framework": trained.framework,
         "architecture": None,
         "problem_type": trained.problem,

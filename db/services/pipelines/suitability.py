@@ -58,7 +58,8 @@ def find_training(
         supported = step.parameter_schema.get("x-problem-types", [])
         chosen = parameters.get("target")
         default = None if default_target is None else canonical_name(default_target)
-        target = None if supported == [ProblemType.CLUSTERING.name] else canonical_name(chosen) if isinstance(chosen, str) else default
+        needs_target = step.parameter_schema.get("x-requires-target")
+        target = None if not needs_target else canonical_name(chosen) if isinstance(chosen, str) else default
         types = _types(columns)
         problem_name = _problem_name(supported, parameters, default_problem if target == default else None, types.get(target or ""))
         problem_type = None if problem_name is None else ProblemType.__members__.get(problem_name)

@@ -19,6 +19,8 @@ def feature_importance(bundle: Bundle, trained: Trained) -> dict[str, Any] | Non
     """
     transformer = trained.pipeline["features"]
     estimator = trained.estimator
+    if trained.framework == "xgboost" and hasattr(estimator, "estimators_"):
+        (estimator,) = estimator.estimators_
     if hasattr(estimator, "feature_importances_"):
         method, raw = "split gain", np.asarray(estimator.feature_importances_, dtype=np.float64)
     elif hasattr(estimator, "coef_"):

@@ -10,22 +10,27 @@ from workers.ml.scoring import METRICS
 from workers.ml.trainer import THREADS, Trained
 
 MAX_FEATURES = 100
-DATES_CODE = """dates = [(column["name"], column["from"]) for column in inputs if "from" in column]
-rows = rows.with_columns(getattr(pl.col(date["column"]).dt, date["part"])().cast(pl.Int32).alias(name) for name, date in dates)"""
-PREDICTION_NOUNS = {"CLASSIFICATION": "classes", "REGRESSION": "a number", "CLUSTERING": "clusters"}
+PREDICTION_NOUNS = {"CLASSIFICATION": "classes", "REGRESSION": "a number", "CLUSTERING": "clusters", "OTHER": "outliers"}
+PREDICTIONS = {
+    "CLASSIFICATION": "labels",
+    "REGRESSION": "values",
+    "CLUSTERING": "clusters",
+    "OTHER": "1, or -1 for an outlier",
+}
 
 
 def model_card(bundle: Bundle, trained: Trained, versions: dict[str, str], context: dict[str, Any], definition: dict[str, Any]) -> str:
     """Return the card's Markdown. `versions` are of packages; `context` as in `PipelineSpec`."""
-    name = _escape_markdown(context.get("model_name") or context.get("pipeline_name") or type(trained.estimator).__name__)
+    name = _escape_markdown(context.get("model_name") or context.get("pipeline_name") or trained.algorithm)
     sections = [
-        f"# {name}\n\n`{type(trained.estimator).__name__}` of {trained.framework}, predicting {PREDICTION_NOUNS[trained.problem]}"
+        f"# {name}\n\n`{trained.algorithm}` of {trained.framework}, predicting {PREDICTION_NOUNS[trained.problem]}"
         + (f" of `{_escape_code(trained.target)}`." if trained.target else "."),
         "## Data\n\n" + _data(bundle, trained, context),
         "## Metrics\n\n" + _metrics(bundle),
         "## Hyperparameters\n\n"
         + _table(["name", "value"], [[f"`{key}`", f"`{_escape_code(value)}`"] for key, value in trained.hyperparameters.items()]),
         "## Steps\n\n" + _steps(definition),
+        *(["## Preparation\n\n" + _preparation(bundle)] if bundle.preparation else []),
         "## Features\n\n" + _features(bundle, trained),
         "## Use\n\n" + _use(bundle, trained, versions),
         "## Limits\n\n" + _limits(bundle, trained),
@@ -89,6 +94,12 @@ def _steps(definition: dict[str, Any]) -> str:
     return _table(["node", "step", "parameters set"], rows) + "\n\nTransforms were fitted on the training rows only."
 
 
+def _preparation(bundle: Bundle) -> str:
+    listed = list(bundle.preparation.items())[:MAX_FEATURES]
+    text = _table(["column", "what was done"], [[f"`{_escape_code(name)}`", _escape_markdown(treatment)] for name, treatment in listed])
+    return text + (f"\n\nAnd {len(bundle.preparation) - len(listed)} more." if len(listed) < len(bundle.preparation) else "")
+
+
 def _features(bundle: Bundle, trained: Trained) -> str:
     listed = trained.features[:MAX_FEATURES]
     text = _table(["column", "type"], [[f"`{_escape_code(name)}`", _type(bundle, name)] for name in listed])
@@ -98,21 +109,23 @@ def _features(bundle: Bundle, trained: Trained) -> str:
 
 
 def _type(bundle: Bundle, name: str) -> str:
-    date_part = bundle.date_parts.get(name)
-    return bundle.columns[name].type + (f", the {date_part.part} of `{_escape_code(date_part.column)}`" if date_part else "")
+    derivation = next((each for each in reversed(bundle.derivations) if each.name == name), None)
+    if derivation is None:
+        return bundle.columns[name].type
+    return f"{bundle.columns[name].type}, {derivation.words} {', '.join(f'`{_escape_code(source)}`' for source in derivation.sources)}"
 
 
 def _use(bundle: Bundle, trained: Trained, versions: dict[str, str]) -> str:
     packages = " ".join(
         f'"{package}=={package_version}"'
         for package, package_version in versions.items()
-        if package in ("scikit-learn", "lightgbm", "skops", "polars")
+        if package in ("scikit-learn", "lightgbm", "xgboost", "skops", "polars")
     )
     trusted = "\n".join(f'    "{name}",' for name in TRUSTED_TYPES)
-    labels = {"CLASSIFICATION": "labels", "REGRESSION": "values", "CLUSTERING": "clusters"}[trained.problem]
-    has_dates = not bundle.date_parts.keys().isdisjoint(trained.features)
-    note = " and the parts of dates that the code below computes" if has_dates else ""
-    dates = f"\n{DATES_CODE}" if has_dates else ""
+    labels = PREDICTIONS[trained.problem]
+    derivations = bundle.derivations_of(trained.features)
+    note = " and the columns that the code below computes" if derivations else ""
+    derived = "".join(f"\nrows = rows.with_columns(({each.code}).alias({each.name!r}))" for each in derivations)
     return f"""`model.skops` holds one scikit-learn `Pipeline` that takes the raw feature columns{note} (in any order, additional columns are ignored) as a polars
 or pandas DataFrame and predicts {labels}. Pass booleans as 0 and 1, durations and times of day in seconds, missing numbers as null or NaN, and missing text as null.
     Loading a skops file runs no code; the types below are the only ones it may hold besides those that skops trusts by default.
@@ -131,7 +144,7 @@ TRUSTED_TYPES = [
 ]
 model = skops.io.load("model.skops", trusted=TRUSTED_TYPES)
 inputs = json.load(open("signature.json"))["inputs"]
-rows = pl.read_parquet("data.parquet"){dates}
+rows = pl.read_parquet("data.parquet"){derived}
 rows = rows.select(pl.col([column["name"] for column in inputs]))
 seconds = pl.selectors.duration().dt.total_microseconds() / 1e6, pl.selectors.time().cast(pl.Int64) / 1e9
 rows = rows.with_columns(*seconds, pl.selectors.boolean().cast(pl.Float64), pl.selectors.categorical().cast(pl.String))
@@ -145,7 +158,7 @@ def _limits(bundle: Bundle, trained: Trained) -> str:
     lines = ["Predictions for rows unlike the training rows are not reliable."]
     if 0 < len(data_split.test) < 100:
         lines.append(f"The metrics are based on only {len(data_split.test)} test rows; another seed may change them noticeably.")
-    if data_split.strategy != "time" and trained.problem != "CLUSTERING":
+    if data_split.strategy != "time" and bundle.is_supervised:
         lines.append(
             "Rows were split without regard to time or groups: if neighbouring rows resemble each other, the metrics are too optimistic."
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -16,16 +15,19 @@ NUMERIC_TYPES = {"INTEGER": "number", "FLOAT": "number", "BOOLEAN": "number"}
 def signature(bundle: Bundle, trained: Trained) -> dict[str, Any]:
     """Return {inputs: [{name, kind, type}], output}. Kind `number` includes booleans as 0 or 1; missing values of both kinds are null.
 
-    An input that the dataset does not have has `from`, {column, part}: it is the year, month, day, weekday (1 is Monday), hour or minute of
-    that column of the dataset.
+    An input that the dataset does not have as such has `from`. {column, part}: it is the year, month, day, weekday (1 is Monday), hour or minute
+    of that column; {column, cast}: the column as a number. `derived`, {name, from}, lists all computations in order, those of columns which
+    only others are computed from included.
     """
+    derivations = bundle.derivations_of(trained.features)
+    sources = {derivation.name: derivation.document for derivation in derivations}
     schema = bundle.frame.schema
     inputs = [
         {
             "name": name,
             "kind": "number" if schema[name].is_numeric() or bundle.columns[name].type in NUMERIC_TYPES else "text",
             "type": bundle.columns[name].type,
-            **({"from": asdict(bundle.date_parts[name])} if name in bundle.date_parts else {}),
+            **({"from": sources[name]} if name in sources else {}),
         }
         for name in trained.features
     ]
@@ -33,5 +35,13 @@ def signature(bundle: Bundle, trained: Trained) -> dict[str, Any]:
     if trained.problem == "CLASSIFICATION":
         output["classes"] = np.asarray(trained.pipeline.classes_).tolist()
     elif trained.problem == "CLUSTERING":
-        output["clusters"] = int(trained.estimator.n_clusters)
-    return {"inputs": inputs, "output": output}
+        output["clusters"] = _cluster_count(trained.estimator)
+    derived = [{"name": derivation.name, "from": derivation.document} for derivation in derivations]
+    return {"inputs": inputs, "output": output, **({"derived": derived} if derived else {})}
+
+
+def _cluster_count(estimator: Any) -> int:
+    for name in ("n_clusters", "n_components"):
+        if hasattr(estimator, name):
+            return int(getattr(estimator, name))
+    return len(estimator.classes_)  # of DBSCAN's core points

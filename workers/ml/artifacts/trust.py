@@ -5,6 +5,9 @@ which skops does not trust by default:
 
 - `sklearn.tree._tree.Tree`: nodes of a decision tree, restored from one array of numbers.
 - `lightgbm.basic.Booster`: restored from LightGBM's text format, which is parsed and holds no code.
+- `xgboost.core.Booster`: restored from XGBoost's binary JSON, which is parsed and holds no code.
+- `xgboost.sklearn.XGBClassifier` and `XGBRegressor`: attributes around the booster, restored as a dictionary.
+- `sklearn.calibration._CalibratedClassifier` and `_SigmoidCalibration`: a classifier with the two numbers of each sigmoid, restored as a dictionary.
 - `lightgbm.sklearn.LGBMClassifier` and `LGBMRegressor`: attributes around the booster, restored as a dictionary.
 - `collections.OrderedDict`: plain data in those attributes.
 - `numpy.dtype`: the data type of an array, by name.
@@ -27,21 +30,39 @@ TRUSTED_TYPES: list[str] = [
     "lightgbm.sklearn.LGBMClassifier",
     "lightgbm.sklearn.LGBMRegressor",
     "numpy.dtype",
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._SigmoidCalibration",
     "sklearn.tree._tree.Tree",
+    "xgboost.core.Booster",
+    "xgboost.sklearn.XGBClassifier",
+    "xgboost.sklearn.XGBRegressor",
 ]
 ESTIMATORS = (
+    "sklearn.calibration.CalibratedClassifierCV",
     "sklearn.cluster._kmeans.KMeans",
     "sklearn.compose._column_transformer.ColumnTransformer",
     "sklearn.dummy.DummyClassifier",
     "sklearn.dummy.DummyRegressor",
+    "sklearn.ensemble._forest.ExtraTreesClassifier",
+    "sklearn.ensemble._forest.ExtraTreesRegressor",
     "sklearn.ensemble._forest.RandomForestClassifier",
     "sklearn.ensemble._forest.RandomForestRegressor",
     "sklearn.ensemble._gb.GradientBoostingClassifier",
     "sklearn.ensemble._gb.GradientBoostingRegressor",
+    "sklearn.ensemble._iforest.IsolationForest",
+    "sklearn.ensemble._voting.VotingClassifier",
     "sklearn.impute._base.SimpleImputer",
     "sklearn.linear_model._base.LinearRegression",
+    "sklearn.linear_model._coordinate_descent.ElasticNet",
     "sklearn.linear_model._logistic.LogisticRegression",
     "sklearn.linear_model._ridge.Ridge",
+    "sklearn.mixture._gaussian_mixture.GaussianMixture",
+    "sklearn.naive_bayes.GaussianNB",
+    "sklearn.neighbors._classification.KNeighborsClassifier",
+    "sklearn.neighbors._classification.RadiusNeighborsClassifier",
+    "sklearn.neighbors._regression.KNeighborsRegressor",
+    "sklearn.neural_network._multilayer_perceptron.MLPClassifier",
+    "sklearn.neural_network._multilayer_perceptron.MLPRegressor",
     "sklearn.pipeline.Pipeline",
     "sklearn.preprocessing._data.MinMaxScaler",
     "sklearn.preprocessing._data.RobustScaler",
@@ -49,9 +70,14 @@ ESTIMATORS = (
     "sklearn.preprocessing._encoders.OneHotEncoder",
     "sklearn.preprocessing._encoders.OrdinalEncoder",
     "sklearn.preprocessing._function_transformer.FunctionTransformer",
+    "sklearn.preprocessing._label.LabelBinarizer",
     "sklearn.preprocessing._label.LabelEncoder",
+    "sklearn.svm._classes.SVC",
+    "sklearn.svm._classes.SVR",
     "sklearn.tree._classes.DecisionTreeClassifier",
     "sklearn.tree._classes.DecisionTreeRegressor",
+    "sklearn.tree._classes.ExtraTreeClassifier",
+    "sklearn.tree._classes.ExtraTreeRegressor",
 )
 LOSSES = (
     "sklearn._loss.link.IdentityLink",

@@ -44,7 +44,7 @@ def write_artifacts(
             _write_json(importance, add("FEATURE_IMPORTANCE", "feature_importance.json", "application/json"))
             plot_importance(importance, add("FEATURE_IMPORTANCE_PLOT", "feature_importance.png", "image/png"))
     with optional(bundle.reporter, "The plot of the predictions"):
-        if trained.problem == "CLUSTERING":
+        if not bundle.is_supervised:
             points = feature_matrix(trained.pipeline["features"], bundle, trained.features, rows)
             plot_clusters(points, trained.estimator.predict(points), add("CLUSTER_PLOT", "clusters.png", "image/png"), rows_label)
         else:

@@ -10,7 +10,7 @@ from workers.ml.steps.columns import ColumnName
 from workers.ml.steps.step import Parameters, PipelineNode, Step
 
 if TYPE_CHECKING:
-    from workers.ml.bundle import Bundle
+    from workers.ml.bundle import Bundle, Column
 
 DATE_PARTS = ("year", "month", "day", "weekday")
 TIME_PARTS = ("hour", "minute")
@@ -29,23 +29,30 @@ class DateParameters(Parameters):
 
 def run(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
     """Raises BadInput: UNKNOWN_COLUMN, TARGET_TRANSFORMED, WRONG_COLUMN_TYPE."""
+    columns = bundle.columns_to_transform(node, node.parameters.columns, ("time",))
+    decompose(bundle, node, columns)
+    return {"columns": len(bundle.columns), "decomposed_columns": len(columns)}
+
+
+def decompose(bundle: Bundle, node: PipelineNode, columns: list[Column]) -> None:
+    """Replace the dates that are still there by their parts."""
     import polars as pl  # the API imports the registry only for its schemas
 
-    from workers.ml.bundle import Column, DatePart, unique
+    from workers.ml.bundle import Derivation, unique
 
     schema = bundle.lazy.collect_schema()
-    columns = bundle.columns_to_transform(node, node.parameters.columns, ("time",))
     for column in columns:
         if column.name not in bundle.columns:
             continue
         value = pl.col(column.name).dt
         parts = DATE_PARTS if schema[column.name] == pl.Date else (*DATE_PARTS, *TIME_PARTS)
         names = {part: unique(f"{column.name}_{part}", bundle.lazy.collect_schema().names()) for part in parts}
-        bundle.lazy = bundle.lazy.with_columns(getattr(value, part)().cast(pl.Int32).alias(name) for part, name in names.items())
         bundle.drop(column.name, node, by_name=False)  # a split by time may still name it
-        bundle.columns |= {name: Column(name, "INTEGER", "number") for name in names.values()}
-        bundle.date_parts |= {name: DatePart(column.name, part) for part, name in names.items()}
-    return {"columns": len(bundle.columns), "decomposed_columns": len(columns)}
+        for part, name in names.items():
+            document = {"column": column.name, "part": part}
+            code = f"pl.col({column.name!r}).dt.{part}().cast(pl.Int32)"
+            derivation = Derivation(name, (column.name,), document, code, f"the {part} of")
+            bundle.derive(derivation, getattr(value, part)().cast(pl.Int32), "INTEGER", "number")
 
 
 DECOMPOSE_DATES = Step(

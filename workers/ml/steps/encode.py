@@ -53,8 +53,18 @@ def ordinal(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
 def _encode(bundle: Bundle, node: PipelineNode, encoder: Any) -> dict[str, Any]:
     kinds = ("text",) if node.parameters.columns is None else ("text", "number")
     columns = [column for column in bundle.columns_to_transform(node, node.parameters.columns, kinds) if column.name in bundle.columns]
+    category_counts, renamed = encode_columns(bundle, node, columns, encoder, node.step.key)
+    reported_counts = dict(list(category_counts.items())[:MAX_REPORTED_COLUMNS])
+    output = {"rows": bundle.frame.height, "columns": len(bundle.columns), "encoded_columns": len(columns), "categories": reported_counts}
+    return {**output, **({"renamed": dict(list(renamed.items())[:MAX_REPORTED_COLUMNS])} if renamed else {})}
+
+
+def encode_columns(
+    bundle: Bundle, node: PipelineNode, columns: list[Column], encoder: Any, label: str
+) -> tuple[dict[str, int], dict[str, str]]:
+    """Encode each column on its own; return the number of its categories, and the features that were renamed."""
     for column in columns:
-        bundle.add_stage(node, [column], _column_encoder(encoder, column), kind="number", fills=True)
+        bundle.add_stage(node, [column], _column_encoder(encoder, column), kind="number", fills=True, label=label)
     names = [column.name for column in columns]
     category_counts: dict[str, int] = {}
     renamed: dict[str, str] = {}
@@ -67,9 +77,7 @@ def _encode(bundle: Bundle, node: PipelineNode, encoder: Any) -> dict[str, Any]:
             features = [str(name) for name in pipeline.get_feature_names_out(members)]
             if features != members:
                 renamed |= bundle.name_features(members[0], features, node)
-    reported_counts = dict(list(category_counts.items())[:MAX_REPORTED_COLUMNS])
-    output = {"rows": bundle.frame.height, "columns": len(bundle.columns), "encoded_columns": len(names), "categories": reported_counts}
-    return {**output, **({"renamed": dict(list(renamed.items())[:MAX_REPORTED_COLUMNS])} if renamed else {})}
+    return category_counts, renamed
 
 
 def _column_encoder(encoder: Any, column: Column) -> Any:

@@ -43,7 +43,7 @@ class CrossValidateParameters(Parameters):
 def check_part(bundle: Bundle, node: PipelineNode) -> None:
     """Raises BadInput (NO_ROWS)."""
     subset = node.parameters.part
-    if not len(bundle.rows_of(subset)) and not (subset == "test" and bundle.problem == "CLUSTERING"):
+    if not len(bundle.rows_of(subset)) and not (subset == "test" and not bundle.is_supervised):
         raise BadInput(
             "NO_ROWS",
             f"Step '{node.key}' measures on the {subset} rows, but there are none. Set {subset}_fraction in a split step, or measure on other rows.",
@@ -64,31 +64,38 @@ def measure(bundle: Bundle, subset: Literal["test", "validation", "train"]) -> d
     if f"{prefix}{PRIMARY_METRIC[trained.problem]}" in bundle.metrics:
         return {name: value for name, value in bundle.metrics.items() if name in _metric_names(prefix)}
     scores = {f"{prefix}{name}": value for name, value in _scores(bundle, trained, bundle.rows_of(subset)).items()}
-    if trained.problem == "CLUSTERING":
-        bundle.metrics["inertia"] = float(trained.estimator.inertia_)
+    fitted = {
+        name: getattr(trained.estimator, attribute) for name, attribute in FITTED_METRICS.items() if hasattr(trained.estimator, attribute)
+    }
+    bundle.metrics |= {name: float(value) for name, value in fitted.items()}
     for name, value in scores.items():
         trained.monitor.add_final_point(name, value)
     bundle.metrics.update(scores)
-    return {**scores, **({"inertia": bundle.metrics["inertia"]} if "inertia" in bundle.metrics else {})}
+    return {**scores, **{name: bundle.metrics[name] for name in fitted}}
 
 
-PRIMARY_METRIC = {"CLASSIFICATION": "accuracy", "REGRESSION": "rmse", "CLUSTERING": "silhouette"}
+FITTED_METRICS = {"inertia": "inertia_", "log_likelihood": "lower_bound_"}
+"""Metrics of clusterings that an estimator computes in its training, and their attributes."""
+PRIMARY_METRIC = {"CLASSIFICATION": "accuracy", "REGRESSION": "rmse", "CLUSTERING": "silhouette", "OTHER": "outlier_share"}
 
 
 def _metric_names(prefix: str) -> set[str]:
     from workers.ml.scoring import METRICS
 
-    return {f"{prefix}{name}" for name in METRICS} | {"inertia"}
+    return {f"{prefix}{name}" for name in METRICS} | FITTED_METRICS.keys()
 
 
 def _scores(bundle: Bundle, trained: Trained, rows: np.ndarray) -> dict[str, float]:
     from workers.ml import scoring  # numpy; the API imports the registry only for its schemas
     from workers.ml.steps.train import feature_matrix, target_values
 
-    if trained.problem == "CLUSTERING":
+    if not bundle.is_supervised:
         rows = rows if len(rows) else bundle.rows_of("train")
         points = feature_matrix(trained.pipeline["features"], bundle, trained.features, rows)
-        return scoring.clustering_scores(points, trained.estimator.predict(points), bundle.random_state)
+        labels = trained.estimator.predict(points)
+        return (
+            scoring.outlier_scores(labels) if trained.problem == "OTHER" else scoring.clustering_scores(points, labels, bundle.random_state)
+        )
     frame, truth = bundle.features(trained.features, rows), target_values(bundle, rows)
     predicted = trained.pipeline.predict(frame)
     if trained.problem == "REGRESSION":
@@ -97,15 +104,15 @@ def _scores(bundle: Bundle, trained: Trained, rows: np.ndarray) -> dict[str, flo
 
 
 def check_folds(bundle: Bundle, node: PipelineNode) -> None:
-    """Raises BadInput: BAD_PARAMETER (clustering), TOO_FEW_ROWS, ONE_CLASS."""
+    """Raises BadInput: BAD_PARAMETER (no target), TOO_FEW_ROWS, ONE_CLASS."""
     import numpy as np  # see _scores
 
     from workers.ml.steps.train import target_values
 
-    if bundle.problem == "CLUSTERING":
+    if not bundle.is_supervised:
         raise BadInput(
             "BAD_PARAMETER",
-            f"Step '{node.key}' compares predictions with a target, which clustering does not have. Remove the step.",
+            f"Step '{node.key}' compares predictions with a target, which this training does not have. Remove the step.",
             path=node.path(),
         )
     truth = target_values(bundle, _fold_rows(bundle))

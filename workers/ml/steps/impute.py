@@ -66,7 +66,7 @@ def run(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
     return {
         "rows": bundle.frame.height,
         "columns": len(bundle.columns),
-        "filled": _fill_values(bundle, node, filled[:MAX_REPORTED_COLUMNS]),
+        "filled": fill_values(bundle, node, filled[:MAX_REPORTED_COLUMNS]),
         "filled_columns": len(filled),
     }
 
@@ -90,18 +90,18 @@ def _imputer(parameters: ImputeParameters, kind: str) -> Any:
     return Pipeline([("nan", nan), ("none", none)])
 
 
-def _fill_values(bundle: Bundle, node: PipelineNode, names: list[str]) -> dict[str, Any]:
+def fill_values(bundle: Bundle, node: PipelineNode, names: list[str]) -> dict[str, Any]:
     """Return the fill value of each of these columns."""
     if not names:
         return {}
     transformer = bundle.fit_transformer(names, node)
-    fill_values: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for _, pipeline, members in transformer.transformers_:
         last_step = pipeline[-1]
         imputer = last_step[-1] if hasattr(last_step, "named_steps") else last_step
         for name, value in zip(members, imputer.statistics_, strict=True):
-            fill_values[name] = value.item() if hasattr(value, "item") else value
-    return fill_values
+            values[name] = value.item() if hasattr(value, "item") else value
+    return values
 
 
 IMPUTE = Step(

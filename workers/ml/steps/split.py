@@ -107,13 +107,13 @@ def run(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
 def default_split(bundle: Bundle, node: PipelineNode) -> None:
     """Split the rows of a training pipeline without a split step: 80 % training and 20 % test, stratified if every class has two rows.
 
-    Clustering uses all rows for training. Raises BadInput (TOO_FEW_ROWS).
+    A training without a target uses all rows for training. Raises BadInput (TOO_FEW_ROWS).
     """
     import numpy as np  # the API imports the registry only for its schemas
 
     from workers.ml.bundle import DataSplit
 
-    if bundle.problem == "CLUSTERING":
+    if not bundle.is_supervised:
         all_rows = np.arange(bundle.frame.height)
         note = "No split step: the model is fitted and measured on all rows."
         bundle.data_split = DataSplit("none", all_rows, all_rows[:0], all_rows[:0], note, is_default=True)

@@ -45,6 +45,7 @@ StepFunction = Callable[["Bundle", PipelineNode], dict[str, Any]]
 class Step:
     """A registered step. `run` modifies the bundle in place, returns the node's output (a small JSON summary) and raises BadInput.
 
+    `before_split` is what a step that is fitted does to columns before the rows are split.
     `check` is called before the training starts, once the rows are split: it raises BadInput if a step after the training could not run.
     `chooses` says what happens to the columns that the parameter `columns` names. `takes` are the kinds of values that the step works on by
     default, for a training step the only ones that it learns from; `gives` is the kind that it turns them into.
@@ -61,6 +62,7 @@ class Step:
     trainer: Trainer | None = None
     requires_target: bool = False
     problem_types: tuple[str, ...] = field(default=())
+    before_split: Callable[[Bundle, PipelineNode], None] | None = None
     check: Callable[[Bundle, PipelineNode], None] | None = None
     chooses: Literal["keep", "drop"] | None = None
     takes: tuple[ValueKind, ...] = field(default=())

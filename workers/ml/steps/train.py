@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from workers.ml.errors import BadInput
 from workers.ml.steps.split import split_summary
 from workers.ml.steps.step import PipelineNode
 from workers.ml.steps.training_parameters import TrainParameters
-from workers.ml.trainer import TRAINING_END_PERCENT, TRAINING_START_PERCENT, Trained, TrainingMonitor, TrainingRows
+from workers.ml.trainer import TRAINING_END_PERCENT, TRAINING_START_PERCENT, Trained, Trainer, TrainingMonitor, TrainingRows
 from workers.ml.training_checkpoints import CheckpointManager
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def run(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
     assert bundle.problem is not None
     data_split = bundle.data_split
     assert data_split is not None
+    _check_installed(trainer, node)
     features, excluded_columns = _features(bundle, node)
     _check_rows(bundle, node)
 
@@ -48,6 +50,9 @@ def run(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
     estimator = trainer.build(node.parameters, bundle.problem, bundle.random_state)
     template = clone(estimator)
     rows = _training_rows(bundle, node, transformer, features)
+    _check_limits(trainer, node, rows)
+    if trainer.check is not None:
+        trainer.check(node, bundle.target, rows)
     checkpoints = CheckpointManager(
         bundle.reporter,
         bundle.folder,
@@ -59,9 +64,12 @@ def run(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
     checkpoints.set_fingerprint(rows.train, rows.train_target, rows.validation, rows.validation_target)
     monitor = TrainingMonitor(bundle.reporter, node.step.title, node.key, checkpoints)
     fitted = trainer.fit(estimator, rows, monitor)
-    if (getattr(fitted, "best_iteration_", None) or 0) > 0:
+    best_round = getattr(fitted, "best_iteration_", None) or 0
+    if best_round > 0:
         # After early stopping, the folds of a cross-validation train for the same number of rounds.
-        template.set_params(n_estimators=fitted.best_iteration_, early_stopping_rounds=None)
+        changes = {"n_estimators": best_round, "early_stopping_rounds": None}
+        prefix = f"{template.estimators[0][0]}__" if hasattr(template, "estimators") else ""
+        template.set_params(**{f"{prefix}{name}": value for name, value in changes.items()})
     bundle.reporter.progress(TRAINING_END_PERCENT, node.step.title)
 
     note = _empty_clusters(fitted, rows.train, node)
@@ -77,9 +85,10 @@ def run(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
         template=template,
         node_key=node.key,
         framework=trainer.framework,
+        algorithm=trainer.algorithm.get(bundle.problem, type(fitted).__name__),
         problem=bundle.problem,
         features=features,
-        target=bundle.target if bundle.problem != "CLUSTERING" else None,
+        target=bundle.target if bundle.is_supervised else None,
         hyperparameters={name: estimator_parameters.get(name, getattr(node.parameters, name)) for name in parameter_names},
         monitor=monitor,
         note=note,
@@ -90,7 +99,7 @@ def run(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
         "columns": len(features),
         "features": output_width(transformer),
         "problem_type": bundle.problem,
-        "algorithm": type(fitted).__name__,
+        "algorithm": bundle.trained.algorithm,
     }
     if bundle.trained.target is not None:
         output["target"] = bundle.trained.target
@@ -100,8 +109,8 @@ def run(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
         output["left_out"] = excluded_columns
     if data_split.is_default:
         output["split"] = split_summary(data_split)
-    if (getattr(fitted, "best_iteration_", None) or 0) > 0:
-        output["best_round"] = int(fitted.best_iteration_)
+    if best_round > 0:
+        output["best_round"] = int(best_round)
     if note is not None:
         output["note"] = note
     return output
@@ -124,7 +133,7 @@ def _empty_clusters(fitted: Any, matrix: np.ndarray, node: PipelineNode) -> str 
 def _features(bundle: Bundle, node: PipelineNode) -> tuple[list[str], list[str]]:
     """Return the features, and the columns that are excluded automatically."""
     non_features = {bundle.target} if bundle.target is not None else set()
-    excluded_columns = sorted(name for name in non_features if bundle.problem == "CLUSTERING" and name in bundle.columns)
+    excluded_columns = sorted(name for name in non_features if not bundle.is_supervised and name in bundle.columns)
     if bundle.time_column is not None and bundle.time_column in bundle.columns and bundle.columns[bundle.time_column].kind == "time":
         non_features.add(bundle.time_column)
         excluded_columns.append(bundle.time_column)
@@ -137,7 +146,7 @@ def _features(bundle: Bundle, node: PipelineNode) -> tuple[list[str], list[str]]
 
 
 def _no_columns_message(bundle: Bundle, node: PipelineNode, excluded_columns: list[str]) -> str:
-    others = [f"the target '{bundle.target}'"] if bundle.target is not None and bundle.problem != "CLUSTERING" else []
+    others = [f"the target '{bundle.target}'"] if bundle.target is not None and bundle.is_supervised else []
     others += [f"the column '{name}', which is not a feature" for name in excluded_columns]
     if bundle.has_dropped_columns:
         return f"No columns are left for step '{node.key}' to learn from. Drop or exclude fewer columns."
@@ -175,12 +184,12 @@ def _check_rows(bundle: Bundle, node: PipelineNode) -> None:
 
     data_split = bundle.data_split
     assert data_split is not None
-    n_clusters = getattr(node.parameters, "n_clusters", 0)
-    min_rows = max(MIN_TRAINING_ROWS, n_clusters + 1)
+    parameter = next((name for name in ("n_clusters", "n_components", "n_neighbors") if hasattr(node.parameters, name)), None)
+    min_rows = max(MIN_TRAINING_ROWS, 0 if parameter is None else getattr(node.parameters, parameter) + 1)
     if len(data_split.train) < min_rows:
         advice = ["add rows", "filter fewer", *([] if data_split.is_default else ["hold out less"])]
         if len(data_split.train) >= MIN_TRAINING_ROWS:
-            advice.insert(0, f"set n_clusters to at most {len(data_split.train) - 1}")
+            advice.insert(0, f"set {parameter} to at most {len(data_split.train) - 1}")
         text = f"{', '.join(advice[:-1])} or {advice[-1]}"
         raise BadInput(
             "TOO_FEW_ROWS",
@@ -204,6 +213,32 @@ def _check_rows(bundle: Bundle, node: PipelineNode) -> None:
                 column=bundle.target,
                 path=node.path("target"),
             )
+
+
+def _check_installed(trainer: Trainer, node: PipelineNode) -> None:
+    """Raises BadInput (NOT_INSTALLED)."""
+    if trainer.requires is None:
+        return
+    try:
+        importlib.import_module(trainer.requires)
+    except ImportError:
+        message = f"Step '{node.key}' ({node.step.title}) needs the package {trainer.requires}, which this worker does not have. "
+        advice = f"Ask whoever runs Trellis to install the extra 'trellis[{trainer.requires}]', or choose another step."
+        raise BadInput("NOT_INSTALLED", message + advice, path=["definition", "nodes", str(node.index), "step"]) from None
+
+
+def _check_limits(trainer: Trainer, node: PipelineNode, rows: TrainingRows) -> None:
+    """Raises BadInput (TOO_LARGE)."""
+    height, width = rows.train.shape
+    advice = "Filter rows, hold out more for the test, or choose another step."
+    if trainer.max_rows is not None and height > trainer.max_rows:
+        message = (
+            f"Step '{node.key}' has {height:,} training rows; its time grows with their square, so it takes at most {trainer.max_rows:,}. "
+        )
+        raise BadInput("TOO_LARGE", message + advice, path=node.path())
+    if trainer.max_values is not None and height * width > trainer.max_values:
+        message = f"Step '{node.key}' has {height:,} training rows of {width:,} features; it takes at most {trainer.max_values:,} values. "
+        raise BadInput("TOO_LARGE", message + advice, path=node.path())
 
 
 def _check_transformed(transformer: Any, matrix: np.ndarray, node: PipelineNode) -> None:
@@ -237,7 +272,7 @@ def _training_rows(bundle: Bundle, node: PipelineNode, transformer: Any, feature
     assert data_split is not None
     train = feature_matrix(transformer, bundle, features, data_split.train)
     _check_transformed(transformer, train, node)
-    if bundle.problem == "CLUSTERING":
+    if not bundle.is_supervised:
         return TrainingRows(train, np.zeros(len(train)))
     truth = target_values(bundle, data_split.train)
     validation = data_split.validation

@@ -45,6 +45,18 @@ class RidgeParameters(LinearParameters):
     alpha: float = Field(default=1.0, ge=0, le=1e9, title="Alpha", description="Strength of the L2 penalty.")
 
 
+class ElasticNetParameters(LinearParameters):
+    alpha: float = Field(default=1.0, gt=0, le=1e9, title="Alpha", description="Strength of both penalties.")
+    l1_ratio: float = Field(
+        default=0.5,
+        ge=0.01,
+        le=1,
+        title="L1 share",
+        description="Share of the L1 penalty, which sets coefficients to 0; the rest is an L2 penalty. 1 is the lasso.",
+    )
+    max_iter: int = Field(default=1_000, ge=10, le=100_000, title="Maximum iterations", description="Maximum passes over the coefficients.")
+
+
 def build_logistic(parameters: LogisticParameters, _problem: str, seed: int) -> Any:
     from sklearn.linear_model import LogisticRegression  # the API imports the registry only for its schemas
 
@@ -90,6 +102,30 @@ def build_ridge(parameters: RidgeParameters, _problem: str, seed: int) -> Any:
     from sklearn.linear_model import Ridge  # see build_logistic
 
     return Ridge(alpha=parameters.alpha, fit_intercept=parameters.fit_intercept, random_state=seed)
+
+
+def build_elastic_net(parameters: ElasticNetParameters, _problem: str, seed: int) -> Any:
+    from sklearn.linear_model import ElasticNet  # see build_logistic
+
+    return ElasticNet(
+        alpha=parameters.alpha,
+        l1_ratio=parameters.l1_ratio,
+        max_iter=parameters.max_iter,
+        fit_intercept=parameters.fit_intercept,
+        random_state=seed,
+    )
+
+
+def fit_elastic_net(estimator: Any, rows: TrainingRows, monitor: TrainingMonitor) -> Any:
+    from sklearn.exceptions import ConvergenceWarning
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ConvergenceWarning)
+        estimator.fit(rows.train, rows.train_target)
+    if any(issubclass(warning.category, ConvergenceWarning) for warning in caught):
+        monitor.reporter.log(f"The solver had not converged after {estimator.max_iter} iterations. Scale the features, or raise max_iter.")
+    record_losses(estimator, rows, monitor, 0)
+    return estimator
 
 
 def fit_closed_form(estimator: Any, rows: TrainingRows, monitor: TrainingMonitor) -> Any:
@@ -144,6 +180,19 @@ RIDGE_REGRESSION = Step(
     takes=("number",),
     run=run,
     trainer=Trainer("scikit-learn", build_ridge, fit_closed_form),
+    requires_target=True,
+    problem_types=("REGRESSION",),
+)
+ELASTIC_NET = Step(
+    key="train_elastic_net",
+    type="TRAIN",
+    title="Train elastic net",
+    description="Least squares with an L1 and an L2 penalty, which leaves out features that add little. Features should be scaled.",
+    parameters=ElasticNetParameters,
+    place="train",
+    takes=("number",),
+    run=run,
+    trainer=Trainer("scikit-learn", build_elastic_net, fit_elastic_net),
     requires_target=True,
     problem_types=("REGRESSION",),
 )

@@ -1,0 +1,129 @@
+"""Training step: gradient boosting by XGBoost, which is an optional package."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from workers.ml.steps.step import Step
+from workers.ml.steps.train import run
+from workers.ml.steps.training_parameters import ClassifierOrRegressorParameters
+from workers.ml.trainer import THREADS, Trainer, TrainingMonitor, TrainingRows
+
+NAME = "xgboost"
+
+
+class XGBoostParameters(ClassifierOrRegressorParameters):
+    n_estimators: int = Field(default=100, ge=1, le=10_000, title="Rounds", description="Number of boosting rounds.")
+    learning_rate: float = Field(default=0.3, gt=0, le=1, title="Learning rate", description="Factor applied to each round's contribution.")
+    max_depth: int = Field(default=6, ge=1, le=50, title="Maximum depth", description="Maximum depth of a tree.")
+    min_child_weight: float = Field(
+        default=1.0, ge=0, le=1e6, title="Minimum weight per leaf", description="Minimum sum of second derivatives of the loss in a leaf."
+    )
+    subsample: float = Field(
+        default=1.0, gt=0, le=1, title="Rows per round", description="Share of the training rows sampled for each round."
+    )
+    colsample_bytree: float = Field(
+        default=1.0, gt=0, le=1, title="Features per tree", description="Share of the features sampled for each tree."
+    )
+    reg_lambda: float = Field(default=1.0, ge=0, le=1e6, title="L2 penalty", description="L2 penalty on leaf values.")
+    reg_alpha: float = Field(default=0.0, ge=0, le=1e6, title="L1 penalty", description="L1 penalty on leaf values.")
+    early_stopping_rounds: int | None = Field(
+        default=None,
+        ge=1,
+        le=10_000,
+        title="Early stopping",
+        description="Stops when the validation loss has not improved for this many rounds; the split must hold out validation rows.",
+        json_schema_extra={"x-needs-validation-rows": True},
+    )
+
+
+def build(parameters: XGBoostParameters, problem: str, seed: int) -> Any:
+    from sklearn.ensemble import VotingClassifier  # the API imports the registry only for its schemas
+    from xgboost import XGBClassifier, XGBRegressor
+
+    options: dict[str, Any] = {
+        "n_estimators": parameters.n_estimators,
+        "learning_rate": parameters.learning_rate,
+        "max_depth": parameters.max_depth,
+        "min_child_weight": parameters.min_child_weight,
+        "subsample": parameters.subsample,
+        "colsample_bytree": parameters.colsample_bytree,
+        "reg_lambda": parameters.reg_lambda,
+        "reg_alpha": parameters.reg_alpha,
+        "early_stopping_rounds": parameters.early_stopping_rounds,
+        "importance_type": "gain",
+        "tree_method": "hist",
+        "random_state": seed,
+        "n_jobs": THREADS,
+        "verbosity": 0,
+    }
+    # XGBoost knows classes only as 0, 1, 2, ...; a vote of one gives them the labels of the dataset.
+    return VotingClassifier([(NAME, XGBClassifier(**options))], voting="soft") if problem == "CLASSIFICATION" else XGBRegressor(**options)
+
+
+def fit(estimator: Any, rows: TrainingRows, monitor: TrainingMonitor) -> Any:
+    from sklearn.preprocessing import LabelEncoder
+
+    if not hasattr(estimator, "estimators"):  # a regressor
+        return _with_best_round(estimator, _fit_booster(estimator, rows.train_target, rows.validation_target, rows, monitor))
+    encoder = LabelEncoder().fit(rows.train_target)
+    validation_target = None if rows.validation_target is None else encoder.transform(rows.validation_target)
+    booster = _fit_booster(estimator.estimators[0][1], encoder.transform(rows.train_target), validation_target, rows, monitor)
+    # What VotingClassifier.fit sets; it would fit without validation rows.
+    estimator.le_, estimator.classes_ = encoder, encoder.classes_
+    estimator.estimators_ = [booster]
+    return _with_best_round(estimator, booster)
+
+
+def _with_best_round(estimator: Any, booster: Any) -> Any:
+    """After early stopping, add the number of the best round under the name that LightGBM gives it."""
+    if booster.early_stopping_rounds is not None:
+        estimator.best_iteration_ = int(booster.best_iteration) + 1
+    return estimator
+
+
+def _fit_booster(booster: Any, target: Any, validation_target: Any, rows: TrainingRows, monitor: TrainingMonitor) -> Any:
+    from xgboost.callback import TrainingCallback
+
+    total = booster.n_estimators
+    curves = {"validation_0": "train_loss", "validation_1": "validation_loss"}
+
+    class Reports(TrainingCallback):
+        """Reports the losses after each round; a regressor's measure is the root of its loss."""
+
+        def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
+            del model
+            for part, curve in curves.items():
+                for name, values in evals_log.get(part, {}).items():
+                    monitor.add_point(curve, epoch, values[-1] ** 2 if name == "rmse" else values[-1])
+            monitor.progress(epoch + 1, total)
+            return False
+
+    eval_set = [(rows.train, target), *([] if rows.validation is None else [(rows.validation, validation_target)])]
+    booster.set_params(callbacks=[Reports()]).fit(rows.train, target, eval_set=eval_set, verbose=False)
+    vars(booster).pop("evals_result_", None)  # already reported as points
+    return booster.set_params(callbacks=None)
+
+
+XGBOOST = Step(
+    key="train_xgboost",
+    type="TRAIN",
+    title="Train XGBoost",
+    description="Histogram-based gradient boosting by XGBoost. Accepts missing numbers. Reports the loss after each round. Needs the extra `xgboost`.",
+    parameters=XGBoostParameters,
+    place="train",
+    takes=("number",),
+    run=run,
+    trainer=Trainer(
+        "xgboost",
+        build,
+        fit,
+        takes_missing=True,
+        algorithm={"CLASSIFICATION": "XGBClassifier", "REGRESSION": "XGBRegressor"},
+        requires=NAME,
+    ),
+    requires_target=True,
+    problem_types=("CLASSIFICATION", "REGRESSION"),
+)
