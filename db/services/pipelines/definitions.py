@@ -18,6 +18,7 @@ import orjson
 from jsonschema import Draft202012Validator
 from sqlalchemy import Row, select
 
+from db.core import formulas
 from db.core.checks import Checks, canonical_name
 from db.core.work import Work
 from db.errors import Issue
@@ -140,6 +141,12 @@ def parameter_issues(step: Row[Any], parameters: Any, *path: str | int) -> list[
                 checks.add(*error_path, name, message=message)
         else:
             checks.add(*error_path, message=message)
+    if not checks.issues:
+        for formula_path, text in _marked(step.parameter_schema, parameters, "x-formula"):
+            try:
+                formulas.parse(text)
+            except formulas.FormulaError as error:
+                checks.add(*path, *formula_path, message=str(error))
     return list(dict.fromkeys(checks.issues))
 
 
@@ -297,32 +304,55 @@ def locate(issues: Iterable[Issue], definition: Definition, overrides: Any) -> l
 def unknown_columns(definition: Definition, steps: Steps, columns: list[str]) -> list[Issue]:
     """Return issues for parameters that name a column (`x-column` in the step's schema) which the dataset version does not have."""
     checks = Checks()
-    present = {canonical_name(column) for column in columns}
+    present = {canonical_name(column) for column in columns} | changed_columns(definition, steps)
     for index, node in enumerate(definition["nodes"]):
         step = steps.get(node["step"])
-        for path, column in _named_columns(step.parameter_schema, node["parameters"]) if step is not None else ():
-            if canonical_name(column) not in present:
+        for path, column in _marked(step.parameter_schema, node["parameters"], "x-column") if step is not None else ():
+            if canonical_name(column) not in present and not may_be_made(canonical_name(column), present, definition, steps):
                 message = f"The dataset version has no column {column[:100]!r}."
                 checks.add("definition", "nodes", index, "parameters", *path, message=message)
     return checks.issues
 
 
-def _named_columns(root: Mapping[str, Any], parameters: Mapping[str, Any]) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    """Yield each column that the parameters name, also in lists and objects, with its place. They are valid for the schema `root`."""
+def changed_columns(definition: Definition, steps: Steps) -> set[str]:
+    """Return the columns that steps make under a name that is known (`x-new-column`), or whose type they change (`x-gives-by-value`)."""
+    names: set[str] = set()
+    for node in definition["nodes"]:
+        if (step := steps.get(node["step"])) is not None:
+            names |= {canonical_name(name) for _, name in _marked(step.parameter_schema, node["parameters"], "x-new-column")}
+            if any("x-gives-by-value" in schema for schema in step.parameter_schema.get("properties", {}).values()):
+                names |= {canonical_name(name) for _, name in _marked(step.parameter_schema, node["parameters"], "x-column")}
+    return names
+
+
+def may_be_made(name: str, present: Iterable[str], definition: Definition, steps: Steps) -> bool:
+    """Whether a step that replaces columns by others (`x-makes-columns`) may make one of this name."""
+    makers = (steps.get(node["step"]) for node in definition["nodes"])
+    is_part = any(name.startswith(f"{column}_") for column in present)
+    return is_part and any(step is not None and step.parameter_schema.get("x-makes-columns") for step in makers)
+
+
+def formula_texts(step: Row[Any], parameters: Mapping[str, Any]) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Yield each formula among the parameters with its place."""
+    return _marked(step.parameter_schema, parameters, "x-formula")
+
+
+def _marked(root: Mapping[str, Any], parameters: Mapping[str, Any], keyword: str) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Yield each text that `keyword` marks, also in lists and objects, with its place. The parameters are valid for the schema `root`."""
 
     def walk(
-        schema: Mapping[str, Any], value: Any, path: tuple[str | int, ...], *, is_column: bool
+        schema: Mapping[str, Any], value: Any, path: tuple[str | int, ...], *, is_marked: bool
     ) -> Iterator[tuple[tuple[str | int, ...], str]]:
         reference = schema.get("$ref", "").removeprefix("#/$defs/")
         schema = {**root.get("$defs", {}).get(reference, {}), **schema}
-        is_column = is_column or bool(schema.get("x-column"))
-        if isinstance(value, str) and is_column:
+        is_marked = is_marked or bool(schema.get(keyword))
+        if isinstance(value, str) and is_marked:
             yield path, value
         elif isinstance(value, dict):
             for name, member in cast("dict[str, Any]", value).items():
-                yield from walk(schema.get("properties", {}).get(name, {}), member, (*path, name), is_column=False)
+                yield from walk(schema.get("properties", {}).get(name, {}), member, (*path, name), is_marked=False)
         elif isinstance(value, list):
             for position, item in enumerate(cast("list[Any]", value)):
-                yield from walk(schema.get("items", {}), item, (*path, position), is_column=is_column)
+                yield from walk(schema.get("items", {}), item, (*path, position), is_marked=is_marked)
 
-    yield from walk(root, parameters, (), is_column=False)
+    yield from walk(root, parameters, (), is_marked=False)

@@ -218,6 +218,7 @@ def _freeze(
     checks.issues.extend(definitions.soundness_issues(definition, steps, pipeline.modality))
     checks.issues.extend(definitions.unknown_columns(definition, steps, [column["name"] for column in version.file_columns]))
     checks.issues.extend(suitability.condition_issues(definition, steps, version.file_columns))
+    checks.issues.extend(suitability.formula_issues(definition, steps, version.file_columns))
     training = suitability.find_training(definition, steps, version.file_columns, dataset.target_column, dataset.problem_type)
     if training is not None and not checks.issues and not issues:
         target = dataset.target_column

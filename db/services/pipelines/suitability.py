@@ -6,14 +6,16 @@ without the values, such as whether an integer target is a class, is left to the
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
 
+from db.core import formulas
 from db.core.checks import Checks, canonical_name
 from db.errors import Issue
-from db.services.pipelines.definitions import Definition, Steps
+from db.services.pipelines.definitions import Definition, Steps, changed_columns, formula_texts, may_be_made
 from db.tables.datasets import ProblemType
 from db.tables.pipelines import StepType
 
@@ -93,7 +95,10 @@ def suitability_issues(
     target = training.target or (default_target and canonical_name(default_target))
     kinds = _feature_kinds(definition, steps, types, target)
     unsuitable = [(name, kind) for name, kind in kinds.items() if kind is not None and kind not in takes]
-    issues = [training.issue(_feature_message(training, steps, name, kind, types[name])) for name, kind in unsuitable[:MAX_COLUMN_ISSUES]]
+    issues = [
+        training.issue(_feature_message(training, steps, name, kind, types.get(name, kind)))
+        for name, kind in unsuitable[:MAX_COLUMN_ISSUES]
+    ]
     if len(unsuitable) > MAX_COLUMN_ISSUES:
         issues.append(training.issue(f"The same holds for {len(unsuitable) - MAX_COLUMN_ISSUES:,} more columns."))
     return issues
@@ -102,6 +107,8 @@ def suitability_issues(
 def condition_issues(definition: Definition, steps: Steps, columns: Sequence[Mapping[str, Any]]) -> list[Issue]:
     """Return why conditions (`x-operators`) cannot be applied to columns of their types: each with an operator or a value of another kind."""
     types, checks = _types(columns), Checks()
+    for name in changed_columns(definition, steps):
+        types.pop(name, None)  # of another type where the condition is applied
     for index, node in enumerate(definition["nodes"]):
         step, parameters = steps.get(node["step"]), _object(node["parameters"])
         schema: Any = {} if step is None else step.parameter_schema
@@ -115,6 +122,28 @@ def condition_issues(definition: Definition, steps: Steps, columns: Sequence[Map
                     path = ("definition", "nodes", index, "parameters", name, position)
                     _check_condition(checks, condition, types.get(canonical_name(condition["column"])), item_schema["x-operators"], path)
     return checks.issues
+
+
+def formula_issues(definition: Definition, steps: Steps, columns: Sequence[Mapping[str, Any]]) -> list[Issue]:
+    """Return why formulas (`x-formula`) cannot be computed from columns of these types."""
+    kinds: dict[str, formulas.Kind | None] = {name: _formula_kind(type_) for name, type_ in _types(columns).items()}
+    kinds |= dict.fromkeys(changed_columns(definition, steps))  # known only to the body
+    checks = Checks()
+    for index, node in enumerate(definition["nodes"]):
+        step = steps.get(node["step"])
+        for path, text in formula_texts(step, _object(node["parameters"])) if step is not None else ():
+            try:
+                formula = formulas.parse(unicodedata.normalize("NFC", text))
+                made = {name: None for name in formula.columns if name not in kinds and may_be_made(name, kinds, definition, steps)}
+                formulas.kind_of(formula, {**kinds, **made})
+            except formulas.FormulaError as error:
+                checks.add("definition", "nodes", index, "parameters", *path, message=str(error))
+    return list(dict.fromkeys(checks.issues))
+
+
+def _formula_kind(type_: str) -> formulas.Kind | None:
+    kinds: dict[str, formulas.Kind] = {"number": "number", "text": "text", "time": "time"}
+    return "boolean" if type_ == "BOOLEAN" else None if type_ == "JSON" else kinds.get(_KINDS.get(type_, ""))
 
 
 def _object(value: Any) -> dict[str, Any]:
@@ -200,10 +229,26 @@ def _feature_kinds(definition: Definition, steps: Steps, types: Mapping[str, str
         elif schema.get("x-gives") is not None:
             for name, kind in kinds.items():
                 if name in named if named else kind in schema.get("x-takes", []):
-                    kinds[name] = None if types[name] == "JSON" else schema["x-gives"]  # JSON is kept as text, or as nested values
+                    kinds[name] = None if types.get(name) == "JSON" else schema["x-gives"]  # JSON is kept as text, or as nested values
+        _apply_changes(schema, parameters, kinds)
         non_features |= {name for name in _names(parameters.get("time_column")) if kinds.get(name) == "time"}
         non_features |= _names(parameters.get("exclude"))
     return {name: kind for name, kind in kinds.items() if name not in non_features}
+
+
+def _apply_changes(schema: Mapping[str, Any], parameters: Mapping[str, Any], kinds: dict[str, str | None]) -> None:
+    """Rename and convert columns as the step does. The kind of a column that a formula gives is left to the body."""
+    for name, member in schema.get("properties", {}).items():
+        value = parameters.get(name)
+        if "x-gives-by-value" in member and isinstance(value, str):
+            kinds |= dict.fromkeys(_names(parameters.get("columns")) & kinds.keys(), member["x-gives-by-value"].get(value))
+        elif member.get("x-renames") and isinstance(value, list):
+            for renaming in map(_object, cast("list[Any]", value)):
+                for old in _names(renaming.get("column")) & kinds.keys():
+                    kinds |= dict.fromkeys(_names(renaming.get("name")), kinds.pop(old))
+        elif isinstance(value, list):
+            made = [_object(item) for item in cast("list[Any]", value) if "formula" in _object(item)]
+            kinds |= dict.fromkeys((name for item in made for name in _names(item.get("name"))), None)
 
 
 def _feature_message(training: Training, steps: Steps, name: str, kind: str, type_: str) -> str:

@@ -15,9 +15,9 @@ NUMERIC_TYPES = {"INTEGER": "number", "FLOAT": "number", "BOOLEAN": "number"}
 def signature(bundle: Bundle, trained: Trained) -> dict[str, Any]:
     """Return {inputs: [{name, kind, type}], output}. Kind `number` includes booleans as 0 or 1; missing values of both kinds are null.
 
-    An input that the dataset does not have as such has `from`. {column, part}: it is the year, month, day, weekday (1 is Monday), hour or minute
-    of that column; {column, cast}: the column as a number. `derived`, {name, from}, lists all computations in order, those of columns which
-    only others are computed from included.
+    An input that the dataset does not have as such has `from`. {column, part}: it is the year, month, day, weekday (1 is Monday), hour, minute
+    and so on of that column; {column, cast}: the column in another type; {column}: the column under another name; {formula, columns}: what the
+    formula gives. `derived`, {name, from}, lists all computations in order, those of columns which only others are computed from included.
     """
     derivations = bundle.derivations_of(trained.features)
     sources = {derivation.name: derivation.document for derivation in derivations}

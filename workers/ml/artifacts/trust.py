@@ -11,6 +11,7 @@ which skops does not trust by default:
 - `lightgbm.sklearn.LGBMClassifier` and `LGBMRegressor`: attributes around the booster, restored as a dictionary.
 - `collections.OrderedDict`: plain data in those attributes.
 - `numpy.dtype`: the data type of an array, by name.
+- `numpy.ravel`: a function of the transform of text, which lays out an array in one dimension.
 
 Of the types that skops trusts by default, only those that our models consist of are trusted here.
 """
@@ -30,6 +31,7 @@ TRUSTED_TYPES: list[str] = [
     "lightgbm.sklearn.LGBMClassifier",
     "lightgbm.sklearn.LGBMRegressor",
     "numpy.dtype",
+    "numpy.ravel",
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._SigmoidCalibration",
     "sklearn.tree._tree.Tree",
@@ -51,6 +53,8 @@ ESTIMATORS = (
     "sklearn.ensemble._gb.GradientBoostingRegressor",
     "sklearn.ensemble._iforest.IsolationForest",
     "sklearn.ensemble._voting.VotingClassifier",
+    "sklearn.feature_extraction.text.TfidfTransformer",
+    "sklearn.feature_extraction.text.TfidfVectorizer",
     "sklearn.impute._base.SimpleImputer",
     "sklearn.linear_model._base.LinearRegression",
     "sklearn.linear_model._coordinate_descent.ElasticNet",
@@ -65,8 +69,10 @@ ESTIMATORS = (
     "sklearn.neural_network._multilayer_perceptron.MLPRegressor",
     "sklearn.pipeline.Pipeline",
     "sklearn.preprocessing._data.MinMaxScaler",
+    "sklearn.preprocessing._data.PowerTransformer",
     "sklearn.preprocessing._data.RobustScaler",
     "sklearn.preprocessing._data.StandardScaler",
+    "sklearn.preprocessing._discretization.KBinsDiscretizer",
     "sklearn.preprocessing._encoders.OneHotEncoder",
     "sklearn.preprocessing._encoders.OrdinalEncoder",
     "sklearn.preprocessing._function_transformer.FunctionTransformer",
@@ -109,7 +115,7 @@ def default_types() -> ModuleType:
     module.SKLEARN_ESTIMATOR_TYPE_NAMES = list(ESTIMATORS)
     module.SKLEARN_INTERNAL_TYPE_NAMES = list(LOSSES)
     module.NUMPY_DTYPE_TYPE_NAMES = sorted({f"numpy.{dtype.__name__}" for dtype in np.sctypeDict.values()})
-    module.NUMPY_UFUNC_TYPE_NAMES = []
+    module.NUMPY_UFUNC_TYPE_NAMES = ["numpy.arcsinh", "numpy.log1p"]
     module.SCIPY_UFUNC_TYPE_NAMES = []
     module.NUMPY_RANDOM_BIT_GENERATOR_TYPE_NAMES = []
     return module

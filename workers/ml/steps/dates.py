@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
@@ -25,16 +26,23 @@ class DateParameters(Parameters):
         max_length=20_000,
         json_schema_extra={"x-column": True},
     )
+    parts: list[Literal["year", "quarter", "month", "week", "day", "weekday", "ordinal_day", "hour", "minute", "second"]] | None = Field(
+        default=None,
+        title="Parts",
+        description="The parts to keep, each once; a date has no hour, minute and second. By default year, month, day and weekday, and of a time hour and minute.",
+        min_length=1,
+        max_length=10,
+    )
 
 
 def run(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
     """Raises BadInput: UNKNOWN_COLUMN, TARGET_TRANSFORMED, WRONG_COLUMN_TYPE."""
     columns = bundle.columns_to_transform(node, node.parameters.columns, ("time",))
-    decompose(bundle, node, columns)
+    decompose(bundle, node, columns, node.parameters.parts)
     return {"columns": len(bundle.columns), "decomposed_columns": len(columns)}
 
 
-def decompose(bundle: Bundle, node: PipelineNode, columns: list[Column]) -> None:
+def decompose(bundle: Bundle, node: PipelineNode, columns: list[Column], chosen: Sequence[str] | None = None) -> None:
     """Replace the dates that are still there by their parts."""
     import polars as pl  # the API imports the registry only for its schemas
 
@@ -45,7 +53,10 @@ def decompose(bundle: Bundle, node: PipelineNode, columns: list[Column]) -> None
         if column.name not in bundle.columns:
             continue
         value = pl.col(column.name).dt
-        parts = DATE_PARTS if schema[column.name] == pl.Date else (*DATE_PARTS, *TIME_PARTS)
+        is_date = schema[column.name] == pl.Date
+        parts = DATE_PARTS if is_date else (*DATE_PARTS, *TIME_PARTS)
+        if chosen is not None:
+            parts = [part for part in dict.fromkeys(chosen) if not is_date or part not in (*TIME_PARTS, "second")]
         names = {part: unique(f"{column.name}_{part}", bundle.lazy.collect_schema().names()) for part in parts}
         bundle.drop(column.name, node, by_name=False)  # a split by time may still name it
         for part, name in names.items():
@@ -59,11 +70,13 @@ DECOMPOSE_DATES = Step(
     key="decompose_dates",
     type="TRANSFORM",
     title="Decompose dates",
-    description="Replaces each date by its year, month, day and weekday (1 is Monday), and a time by its hour and minute too, as `date_year` and so on. "
+    description="Replaces each date by its year, month, day and weekday (1 is Monday), and a time by its hour and minute too, as `date_year` and so on, or by other "
+    "parts. "
     "It runs before the rows are split and is not part of the model, which takes the parts; the code in the model card computes them.",
     parameters=DateParameters,
     place="choose",
     run=run,
     takes=("time",),
     gives="number",
+    makes_columns=True,
 )

@@ -172,4 +172,5 @@ PREPARE = Step(
     before_split=before_split,
     takes=("text", "time"),
     gives="number",
+    makes_columns=True,
 )

@@ -48,7 +48,8 @@ class Step:
     `before_split` is what a step that is fitted does to columns before the rows are split.
     `check` is called before the training starts, once the rows are split: it raises BadInput if a step after the training could not run.
     `chooses` says what happens to the columns that the parameter `columns` names. `takes` are the kinds of values that the step works on by
-    default, for a training step the only ones that it learns from; `gives` is the kind that it turns them into.
+    default, for a training step the only ones that it learns from; `gives` is the kind that it turns them into. `makes_columns` marks a step that replaces a
+    column by others, whose names begin with its name and an underscore.
     """
 
     key: str
@@ -67,6 +68,7 @@ class Step:
     chooses: Literal["keep", "drop"] | None = None
     takes: tuple[ValueKind, ...] = field(default=())
     gives: ValueKind | None = None
+    makes_columns: bool = False
 
     @property
     def parameter_schema(self) -> dict[str, Any]:
@@ -74,7 +76,9 @@ class Step:
 
         `x-place`: source, choose, split, fit, train or after (see `Place`); `x-inputs`: minimum number of incoming links; `x-requires-target`:
         it needs a target column, from its own `target` or the dataset's; `x-problem-types`: the problem types it supports; `x-chooses`,
-        `x-takes` and `x-gives`: see the class. Within the parameters: `x-column`: it names a column, or several; `x-needs-validation-rows`: it
+        `x-takes`, `x-gives` and `x-makes-columns`: see the class. Within the parameters: `x-column`: it names a column, or several;
+        `x-new-column`: it names a column that the step makes; `x-renames`: a list of {column, name}; `x-formula`: it is a formula (see
+        `db.core.formulas`); `x-gives-by-value`: the kind that the columns get, by its value; `x-needs-validation-rows`: it
         needs them with any value, or with the listed ones, and `x-gives-validation-rows`: it holds some out if above 0; `x-operators`: the
         object is a condition {column, operator, value}, with these operators for each kind of column; `x-message`: what to say of a value
         that the subschema does not accept.
@@ -92,4 +96,5 @@ class Step:
             **({"x-chooses": self.chooses} if self.chooses else {}),
             **({"x-takes": list(self.takes)} if self.takes else {}),
             **({"x-gives": self.gives} if self.gives else {}),
+            **({"x-makes-columns": True} if self.makes_columns else {}),
         }
