@@ -87,6 +87,9 @@ OPTIONS: list[tuple[str, dict[str, Any]]] = [
     exhaustive("train_mlp", {**KINDS, "hidden_layers": [4, 3], "activation": "logistic", "max_iter": 5}),
     exhaustive("train_mlp", {**AMOUNTS, "hidden_layers": [4], "activation": "tanh", "max_iter": 5}),
     ("prepare", {"scale": True, "fill": "mean"}),
+    ("log_transform", {"columns": ["a"], "method": "asinh"}),
+    exhaustive("log_transform", {"columns": ["a"], "method": "yeo_johnson"}),
+    ("bin_numbers", {"columns": ["a", "b"], "encode": "one_hot"}),
     ("impute", {"strategy": "mean", "columns": ["a"]}),
     ("impute", {"strategy": "median", "columns": ["a"]}),
     ("impute", {"strategy": "most_frequent"}),
@@ -122,6 +125,12 @@ def test_the_list_of_trusted_types_holds_none_that_no_model_needs(tmp_path: Path
         folder = tmp_path / str(number)
         folder.mkdir()
         found_types |= set(SKOPS.get_untrusted_types(file=artifact_path(train(folder, step, **options), "MODEL")))
+    encoders: list[tuple[str, dict[str, Any]]] = [("tfidf_text", {"columns": ["kind"], "analyzer": "characters"}), ("target_encode", {})]
+    for number, encoder in enumerate(encoders):
+        folder = tmp_path / f"encoder {number}"
+        folder.mkdir()
+        result, _ = run(folder, FRAME, chain(encoder, ("train_naive_bayes", {"target": "label", "exclude": ["amount"]})))
+        found_types |= set(SKOPS.get_untrusted_types(file=artifact_path(dict(result), "MODEL")))
     assert found_types == set(TRUST.TRUSTED_TYPES)
 
 

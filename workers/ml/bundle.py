@@ -7,7 +7,7 @@ Clones of the same stages therefore form the one scikit-learn Pipeline that take
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
@@ -92,6 +92,10 @@ class _Dropped:
     by_name: bool
 
 
+RowChoice = Callable[[np.ndarray], np.ndarray]
+"""From indices of training rows to those of the rows that are learned from, which may occur more than once."""
+
+
 @dataclass
 class Bundle:
     """Mutable state of one pipeline run. `lazy` scans the dataset with the row filters so far; `columns` are the remaining ones by name."""
@@ -109,6 +113,9 @@ class Bundle:
     extra_columns: set[str] = field(default_factory=set)
     """Columns that are loaded without being features: the target, the columns of a split."""
     time_column: str | None = None
+    group_column: str | None = None
+    row_choices: list[RowChoice] = field(default_factory=list)
+    """What chooses the rows that are learned from, among training rows; applied in each fold of a cross-validation, too."""
     data_split: DataSplit | None = None
     trained: Trained | None = None
     metrics: dict[str, float] = field(default_factory=dict)
@@ -124,6 +131,7 @@ class Bundle:
     progress_span: tuple[float, float] = (0.0, 0.0)
     """The share of the body's progress, in percent, that the running node has."""
     _frame: pl.DataFrame | None = None
+    _learning_rows: np.ndarray | None = None
     _dropped: dict[str, _Dropped] = field(default_factory=dict)
     _filter_nodes: dict[str, Node] = field(default_factory=dict)
 
@@ -295,6 +303,31 @@ class Bundle:
             else (np.arange(self.frame.height) if subset == "train" else np.arange(0))
         )
 
+    def learning_rows(self, rows: np.ndarray | None = None) -> np.ndarray:
+        """Return the indices of the rows to learn from, among these training rows or all."""
+        if rows is None and self._learning_rows is not None:
+            return self._learning_rows
+        chosen = self.rows_of("train") if rows is None else rows
+        for choose in self.row_choices:
+            chosen = choose(chosen)
+        if rows is None:
+            self._learning_rows = chosen
+        return chosen
+
+    def add_row_choice(self, choose: RowChoice) -> None:
+        self.row_choices.append(choose)
+        self._learning_rows = None
+
+    def target_values(self, rows: np.ndarray) -> np.ndarray:
+        """Return the target values of these rows: labels as in the dataset, numbers as float64."""
+        assert self.target is not None
+        values = self.frame[self.target][rows]
+        if isinstance(values.dtype, pl.Categorical | pl.Enum | pl.String):
+            return values.cast(pl.String).to_numpy().astype(str)
+        if self.problem == "REGRESSION":
+            return values.cast(pl.Float64).to_numpy()
+        return values.to_numpy()
+
     # ---- fitting
 
     def features(self, names: list[str], rows: np.ndarray | None = None) -> pl.DataFrame:
@@ -322,14 +355,22 @@ class Bundle:
 
     def fit_transformer(self, names: list[str], node: Node) -> Any:
         """Fit the stages of these columns on the training rows only. Raises BadInput: NO_ROWS, INFINITE_VALUES, ALL_MISSING, TOO_LARGE."""
-        rows = self.rows_of("train")
+        return self.fit_transform(names, node)[0]
+
+    def fit_transform(self, names: list[str], node: Node) -> tuple[Any, np.ndarray]:
+        """Fit the stages likewise; return them and the features of the rows that are learned from, rows by features in float64.
+
+        The features are not those that the fitted stages make of the rows where a stage is cross-fitted, as an encoding by the target is.
+        """
+        rows = self.learning_rows()
         if not len(rows):
             raise BadInput("NO_ROWS", f"No rows are left for step '{node.key}' to learn from. Filter fewer rows.", path=node.path())
         self.check_finite(names, node)
         self._check_texts(names, rows, node)
-        fitted = self.transformer(names).fit(self.features(names, rows))
-        self.check_size(self.frame.height, output_width(fitted), node)
-        return fitted
+        transformer = self.transformer(names)
+        matrix = transformer.fit_transform(self.features(names, rows), self.target_values(rows) if self.is_supervised else None)
+        self.check_size(self.frame.height, output_width(transformer), node)
+        return transformer, matrix
 
     def name_features(self, column: str, names: Iterable[str], node: Node) -> dict[str, str]:
         """Name the features that `column` was encoded into. A name that is taken gets a number; return and log these, by the taken name."""

@@ -41,6 +41,7 @@ class Plan:
             *self.nodes_at("source"),
             *self.nodes_at("choose"),
             *self.nodes_at("split"),
+            *self.nodes_at("rows"),
             *self.nodes_at("fit"),
             *self.nodes_at("train"),
             *self.after,

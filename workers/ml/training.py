@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 PREPARATION_START_PERCENT = 2.0
 EVALUATION_END_PERCENT = 85.0
 # Relative cost of the steps before training: "choose" and "split" scan all rows, the first "fit" loads them into memory.
-_PLACEMENT_COSTS: dict[str, float] = {"source": 1.0, "choose": 4.0, "split": 4.0, "fit": 3.0}
+_PLACEMENT_COSTS: dict[str, float] = {"source": 1.0, "choose": 4.0, "split": 4.0, "rows": 1.0, "fit": 3.0}
 
 
 class ModelSpec(TypedDict):
@@ -130,8 +130,9 @@ def _make_bundle(spec: PipelineSpec, plan: Plan, reporter: Reporter) -> Bundle:
         checkpoint_settings=spec.get("checkpointing"),
     )
     for node in plan.nodes_at("split"):
-        bundle.time_column = node.parameters.time_column
-        bundle.extra_columns |= {name for name in (node.parameters.time_column, node.parameters.stratify_by) if name in columns}
+        bundle.time_column, bundle.group_column = node.parameters.time_column, node.parameters.group_column
+        named = (node.parameters.time_column, node.parameters.group_column, node.parameters.stratify_by)
+        bundle.extra_columns |= {name for name in named if name is not None}
     target = getattr(plan.training.parameters, "target", None) if plan.training is not None else None
     bundle.target = target or _default_target(spec)
     if bundle.target not in columns:
@@ -175,7 +176,7 @@ def _run_nodes(bundle: Bundle, plan: Plan, spec: PipelineSpec) -> list[dict[str,
             if not is_target_determined and node.step.place not in ("source", "choose"):
                 _determine_target(bundle, plan, spec)
                 is_target_determined = True
-            if not is_loaded and node.step.place in ("fit", "train"):
+            if not is_loaded and node.step.place in ("rows", "fit", "train"):
                 _load_rows(bundle, plan)
                 is_loaded = True
             if node is plan.training:

@@ -260,7 +260,16 @@ def completeness_issues(definition: Definition, steps: Steps) -> list[Issue]:
         return [Issue(("definition", "nodes"), "There is no dataset node; add one with the step 'dataset' and link it to the first step.")]
     if len(types) < 2:
         return [Issue(("definition", "nodes"), "Nothing happens to the dataset; add a step and link the dataset to it.")]
+    if StepType.TRAIN not in types:
+        message = "{!r} chooses the rows that a training learns from, and there is no training node. Add one, or choose rows with a filter_rows step."
+        choosers = [(index, node["key"]) for index, node in enumerate(definition["nodes"]) if _place(node, steps) == "rows"]
+        return [Issue(("definition", "nodes", str(index)), message.format(key)) for index, key in choosers]
     return []
+
+
+def _place(node: dict[str, Any], steps: Steps) -> str | None:
+    step = steps.get(node["step"])
+    return None if step is None else step.parameter_schema.get("x-place")
 
 
 def apply_parameters(definition: Definition, overrides: Any) -> tuple[Definition, list[Issue]]:

@@ -232,7 +232,7 @@ def _feature_kinds(definition: Definition, steps: Steps, types: Mapping[str, str
                     kinds[name] = None if types.get(name) == "JSON" else schema["x-gives"]  # JSON is kept as text, or as nested values
         _apply_changes(schema, parameters, kinds)
         non_features |= {name for name in _names(parameters.get("time_column")) if kinds.get(name) == "time"}
-        non_features |= _names(parameters.get("exclude"))
+        non_features |= _names(parameters.get("group_column")) | _names(parameters.get("exclude"))
     return {name: kind for name, kind in kinds.items() if name not in non_features}
 
 

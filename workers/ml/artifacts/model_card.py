@@ -158,7 +158,7 @@ def _limits(bundle: Bundle, trained: Trained) -> str:
     lines = ["Predictions for rows unlike the training rows are not reliable."]
     if 0 < len(data_split.test) < 100:
         lines.append(f"The metrics are based on only {len(data_split.test)} test rows; another seed may change them noticeably.")
-    if data_split.strategy != "time" and bundle.is_supervised:
+    if data_split.strategy not in ("time", "group") and bundle.is_supervised:
         lines.append(
             "Rows were split without regard to time or groups: if neighbouring rows resemble each other, the metrics are too optimistic."
         )

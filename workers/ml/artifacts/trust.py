@@ -11,6 +11,7 @@ which skops does not trust by default:
 - `lightgbm.sklearn.LGBMClassifier` and `LGBMRegressor`: attributes around the booster, restored as a dictionary.
 - `collections.OrderedDict`: plain data in those attributes.
 - `numpy.dtype`: the data type of an array, by name.
+- `sklearn.model_selection._split.KFold`: the numbers of a splitter, restored as a dictionary.
 - `numpy.ravel`: a function of the transform of text, which lays out an array in one dimension.
 
 Of the types that skops trusts by default, only those that our models consist of are trusted here.
@@ -34,6 +35,7 @@ TRUSTED_TYPES: list[str] = [
     "numpy.ravel",
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._SigmoidCalibration",
+    "sklearn.model_selection._split.KFold",
     "sklearn.tree._tree.Tree",
     "xgboost.core.Booster",
     "xgboost.sklearn.XGBClassifier",
@@ -78,6 +80,7 @@ ESTIMATORS = (
     "sklearn.preprocessing._function_transformer.FunctionTransformer",
     "sklearn.preprocessing._label.LabelBinarizer",
     "sklearn.preprocessing._label.LabelEncoder",
+    "sklearn.preprocessing._target_encoder.TargetEncoder",
     "sklearn.svm._classes.SVC",
     "sklearn.svm._classes.SVR",
     "sklearn.tree._classes.DecisionTreeClassifier",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from workers.ml.errors import BadInput
 from workers.ml.steps.columns import ColumnName
 from workers.ml.steps.step import Parameters, PipelineNode, Step
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 MISSING = "(missing)"
 MAX_REPORTED_COLUMNS = 20
+CROSS_FITTED_FOLDS = 5
 
 
 class EncodeParameters(Parameters):
@@ -37,6 +39,16 @@ class OneHotParameters(EncodeParameters):
     )
 
 
+class TargetEncodeParameters(EncodeParameters):
+    smooth: float | None = Field(
+        default=None,
+        ge=0,
+        le=1e6,
+        title="Smoothing",
+        description="How many rows of the overall mean are added to each category; if unset, it follows from the variances.",
+    )
+
+
 def one_hot(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
     from sklearn.preprocessing import OneHotEncoder  # the API imports the registry only for its schemas
 
@@ -48,6 +60,28 @@ def ordinal(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
     from sklearn.preprocessing import OrdinalEncoder  # see one_hot
 
     return _encode(bundle, node, OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1, encoded_missing_value=-2))
+
+
+def target(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
+    """Raises BadInput (NO_TARGET)."""
+    from sklearn.model_selection import KFold  # see one_hot
+    from sklearn.preprocessing import TargetEncoder
+
+    if not bundle.is_supervised:
+        message = (
+            f"Step '{node.key}' encodes by the target, and the pipeline trains none. Link a one_hot_encode or ordinal_encode step instead."
+        )
+        raise BadInput("NO_TARGET", message, path=["definition", "nodes", str(node.index), "step"])
+    rows = bundle.learning_rows()
+    target_type = "continuous" if bundle.problem == "REGRESSION" else "binary"
+    if bundle.problem == "CLASSIFICATION" and len(set(bundle.target_values(rows).tolist())) > 2:
+        target_type = "multiclass"
+    options: dict[str, Any] = {
+        "target_type": target_type,
+        "smooth": "auto" if node.parameters.smooth is None else node.parameters.smooth,
+        "cv": KFold(CROSS_FITTED_FOLDS, shuffle=True, random_state=bundle.random_state),
+    }
+    return _encode(bundle, node, TargetEncoder(**options))
 
 
 def _encode(bundle: Bundle, node: PipelineNode, encoder: Any) -> dict[str, Any]:
@@ -117,6 +151,18 @@ ORDINAL = Step(
     parameters=EncodeParameters,
     place="fit",
     run=ordinal,
+    takes=("text",),
+    gives="number",
+)
+TARGET = Step(
+    key="target_encode",
+    type="TRANSFORM",
+    title="Target encode",
+    description="Replaces each category by the mean of the target in its training rows, or the share of each class; for categories by the thousand. Training rows "
+    "are encoded by the other folds of 5, so that none sees its own target. Categories not seen in training become the overall mean.",
+    parameters=TargetEncodeParameters,
+    place="fit",
+    run=target,
     takes=("text",),
     gives="number",
 )

@@ -159,14 +159,15 @@ def cross_validate(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
     truth = target_values(bundle, rows)
     frame = bundle.features(trained.features, rows)
     splitter, strategy = _splitter(bundle, node.parameters.folds)
-    folds = list(splitter.split(np.zeros(len(truth)), truth))
+    folds = list(_split(bundle, splitter, rows, truth))
     per_fold: list[dict[str, float]] = []
     for fold, (train_rows, test_rows) in enumerate(folds):
         model = Pipeline([("features", bundle.transformer(trained.features)), ("model", clone(trained.template))])
         with warnings.catch_warnings():
             # The training step already logged it with advice.
             warnings.simplefilter("ignore", ConvergenceWarning)
-            model.fit(frame[train_rows], truth[train_rows])
+            learning_rows = bundle.learning_rows(rows[train_rows])
+            model.fit(bundle.features(trained.features, learning_rows), target_values(bundle, learning_rows))
         predicted = model.predict(frame[test_rows])
         scores = (
             scoring.regression_scores(truth[test_rows], predicted)
@@ -191,15 +192,28 @@ def cross_validate(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
 
 def _splitter(bundle: Bundle, fold_count: int) -> tuple[Any, str]:
     """Return the splitter and the name of its strategy."""
-    from sklearn.model_selection import KFold, StratifiedKFold, TimeSeriesSplit  # see _scores
+    from sklearn.model_selection import GroupKFold, KFold, StratifiedKFold, TimeSeriesSplit  # see _scores
 
     assert bundle.data_split is not None
     if bundle.data_split.strategy == "time":
         # The rows are in order of time; each fold is predicted by a model of the earlier ones.
         return TimeSeriesSplit(fold_count), "time"
+    if bundle.data_split.strategy == "group":
+        return GroupKFold(fold_count, shuffle=True, random_state=bundle.random_state), "group"
     if bundle.problem == "CLASSIFICATION":
         return StratifiedKFold(fold_count, shuffle=True, random_state=bundle.random_state), "stratified"
     return KFold(fold_count, shuffle=True, random_state=bundle.random_state), "random"
+
+
+def _split(bundle: Bundle, splitter: Any, rows: np.ndarray, truth: np.ndarray) -> Any:
+    """Yield the positions, among `rows`, of each fold's training and test rows."""
+    import numpy as np  # see _scores
+    import polars as pl
+
+    groups = None
+    if bundle.group_column is not None:
+        groups = bundle.frame[bundle.group_column].cast(pl.String)[rows].to_numpy()
+    return splitter.split(np.zeros(len(truth)), truth, groups)
 
 
 def _folds_problem(bundle: Bundle, truth: np.ndarray, fold_count: int) -> tuple[str, str] | None:
@@ -214,10 +228,14 @@ def _folds_problem(bundle: Bundle, truth: np.ndarray, fold_count: int) -> tuple[
             "TOO_FEW_ROWS",
             f"the class {rarest!r} of '{bundle.target}' has {rows} row{'' if rows == 1 else 's'} there and every fold needs one",
         )
+    if strategy == "group":
+        groups = bundle.frame[str(bundle.group_column)][_fold_rows(bundle)].n_unique()
+        if groups < fold_count:
+            return "TOO_FEW_ROWS", f"there are {groups} groups of '{bundle.group_column}' and every fold needs one"
     if len(truth) < 2 * fold_count:
         return "TOO_FEW_ROWS", f"there are {len(truth)} and every fold needs two"
     if bundle.problem == "CLASSIFICATION":
-        for train_rows, _ in splitter.split(np.zeros(len(truth)), truth):
+        for train_rows, _ in _split(bundle, splitter, _fold_rows(bundle), truth):
             if len(np.unique(truth[train_rows])) < 2:
                 return "ONE_CLASS", f"all rows that the model of one fold would learn from have the same value of '{bundle.target}'"
     return None

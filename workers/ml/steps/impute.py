@@ -50,7 +50,7 @@ def run(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
     )
     columns = [column for column in bundle.columns_to_transform(node, parameters.columns, kinds) if column.name in bundle.columns]
     if parameters.strategy != "constant":
-        train = bundle.frame[bundle.rows_of("train")]
+        train = bundle.frame[bundle.learning_rows()]
         for index, column in enumerate(columns):
             if column.missing and train[column.name].null_count() == train.height:
                 raise BadInput(

@@ -102,7 +102,7 @@ def run(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
         and not column.stages
         and (chosen is None or column.name in chosen)
     ]
-    train = bundle.frame[bundle.rows_of("train")]
+    train = bundle.frame[bundle.learning_rows()]
     dropped = {column.name: reason for column in columns if parameters.drop_useless and (reason := _useless(column, train))}
     for name, reason in dropped.items():
         bundle.drop(name, node, by_name=False)

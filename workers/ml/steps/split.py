@@ -28,6 +28,7 @@ def _only_with(name: str, strategies: tuple[str, ...]) -> dict[str, Any]:
     return {"if": condition, "else": {"properties": {name: {"type": "null", "x-message": message}}}}
 
 
+_NEEDS_GROUP = "The strategy 'group' needs this parameter: the column whose equal values stay together."
 _NEEDS_TIME = "The strategy 'time' needs this parameter: the column that the rows are ordered by."
 
 
@@ -43,16 +44,26 @@ class SplitParameters(Parameters):
                         "properties": {"time_column": {"type": "string", "x-message": _NEEDS_TIME}},
                     },
                 },
+                {
+                    "if": {"properties": {"strategy": {"const": "group"}}, "required": ["strategy"]},
+                    "then": {
+                        "required": ["group_column"],
+                        "x-message": _NEEDS_GROUP,
+                        "properties": {"group_column": {"type": "string", "x-message": _NEEDS_GROUP}},
+                    },
+                },
                 _only_with("time_column", ("time",)),
+                _only_with("group_column", ("group",)),
                 _only_with("stratify_by", ("auto", "stratified")),
             ]
         }
     )
 
-    strategy: Literal["auto", "random", "stratified", "time"] = Field(
+    strategy: Literal["auto", "random", "stratified", "time", "group"] = Field(
         default="auto",
         title="Strategy",
-        description="`random`; `stratified`: each class has the same share in every part; `time`: the newest rows are the test; `auto`: stratified if "
+        description="`random`; `stratified`: each class has the same share in every part; `time`: the newest rows are the test; `group`: rows of a "
+        "group, such as a patient, are all in one part; `auto`: stratified if "
         "classes are predicted and each has at least two rows, otherwise random.",
     )
     test_fraction: float = Field(
@@ -82,6 +93,12 @@ class SplitParameters(Parameters):
         description="With the strategy `time`: the date, time or number that rows are ordered by.",
         json_schema_extra={"x-column": True},
     )
+    group_column: ColumnName | None = Field(
+        default=None,
+        title="Group column",
+        description="With the strategy `group`: rows of the same value are in the same part. It is not a feature.",
+        json_schema_extra={"x-column": True},
+    )
     seed: int | None = Field(default=None, ge=0, le=2**32 - 1, title="Seed", description="Seed of the split; by default the run's seed.")
 
 
@@ -91,13 +108,15 @@ def run(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
     if parameters.test_fraction + parameters.validation_fraction > 0.95:
         message = f"Step '{node.key}' holds out {parameters.test_fraction + parameters.validation_fraction:.0%} of the rows. Leave at least 5 % for training."
         raise BadInput("BAD_PARAMETER", message, path=node.path("validation_fraction"))
-    for name, strategies in (("stratify_by", ("auto", "stratified")), ("time_column", ("time",))):
+    for name, strategies in (("stratify_by", ("auto", "stratified")), ("time_column", ("time",)), ("group_column", ("group",))):
         if getattr(parameters, name) is not None and parameters.strategy not in strategies:
             raise BadInput(
                 "BAD_PARAMETER", f"Step '{node.key}': the strategy '{parameters.strategy}' takes no {name}.", path=node.path(name)
             )
     if parameters.strategy == "time":
         bundle.data_split = _time_split(bundle, node)
+    elif parameters.strategy == "group":
+        bundle.data_split = _group_split(bundle, node)
     else:
         bundle.data_split = _random_split(bundle, node)
     check_split_sizes(bundle, node)
@@ -246,6 +265,53 @@ def _time_split(bundle: Bundle, node: PipelineNode) -> DataSplit:
         position = min(round(total * share), total - 1)
         boundaries.append(int(np.searchsorted(ranks, ranks[position])))
     return DataSplit("time", order[: boundaries[0]], order[boundaries[0] : boundaries[1]], order[boundaries[1] :])
+
+
+def _group_split(bundle: Bundle, node: PipelineNode) -> DataSplit:
+    """Put groups, in a random order, into the test and the validation rows until these have their shares."""
+    import numpy as np  # see default_split
+
+    from workers.ml.bundle import DataSplit
+
+    parameters: SplitParameters = node.parameters
+    name = parameters.group_column
+    if name is None:
+        message = f"Step '{node.key}' splits by group but has no group_column. Name the column whose equal values stay together."
+        raise BadInput("BAD_PARAMETER", message, path=node.path("group_column"))
+    column = bundle.target_or_split_column(name, node, "group_column")
+    missing = bundle.frame[name].null_count()
+    if column.kind == "other" or missing:
+        reason = (
+            f"is missing in {missing:,} rows; remove them with a filter_rows step" if missing else f"is of type {column.type}; name another"
+        )
+        code = "MISSING_VALUES" if missing else "WRONG_COLUMN_TYPE"
+        raise BadInput(code, f"The group column '{name}' of step '{node.key}' {reason}.", column=name, path=node.path("group_column"))
+    groups = _labels(bundle, name)
+    counts = np.bincount(groups)
+    parts = 2 + (parameters.validation_fraction > 0)
+    if len(counts) < parts:
+        raise BadInput(
+            "TOO_FEW_ROWS",
+            f"The column '{name}' has {len(counts)} groups, and step '{node.key}' needs {parts}. Name another column, or choose another strategy.",
+            column=name,
+            path=node.path("group_column"),
+        )
+    order = np.random.default_rng(bundle.random_state if parameters.seed is None else parameters.seed).permutation(len(counts))
+    # Half of a group may be on either side of a boundary; each part gets one group at least.
+    middles = (np.cumsum(counts[order]) - counts[order] / 2) / len(groups)
+    test_groups = max(1, int((middles < parameters.test_fraction).sum()))
+    held_out = int((middles < parameters.test_fraction + parameters.validation_fraction).sum())
+    held_out = min(max(held_out, test_groups + (parameters.validation_fraction > 0)), len(counts) - 1)
+    test_groups = min(test_groups, held_out - (parameters.validation_fraction > 0))
+    rank = np.empty(len(counts), dtype=np.int64)
+    rank[order] = np.arange(len(counts))
+    ranks = rank[groups]
+    return DataSplit(
+        "group",
+        np.flatnonzero(ranks >= held_out),
+        np.flatnonzero((ranks >= test_groups) & (ranks < held_out)),
+        np.flatnonzero(ranks < test_groups),
+    )
 
 
 def _labels(bundle: Bundle, name: str) -> np.ndarray:

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from workers.ml.bundle import Bundle
     from workers.ml.trainer import Trainer
 
-StepType = Literal["DATASET", "TRANSFORM", "FILTER", "SPLIT", "TRAIN", "EVALUATE"]
+StepType = Literal["DATASET", "TRANSFORM", "FILTER", "AUGMENT", "SPLIT", "TRAIN", "EVALUATE"]
 # When a step runs. Rows are filtered and split ("source", "choose", "split") before anything is fitted on them ("fit", "train"), so that no
-# transform sees a held-out row, wherever the split is placed.
-Place = Literal["source", "choose", "split", "fit", "train", "after"]
+# transform sees a held-out row, wherever the split is placed. "rows" chooses among the training rows those that are learned from.
+Place = Literal["source", "choose", "split", "rows", "fit", "train", "after"]
 
 
 class Parameters(BaseModel):
@@ -74,7 +74,7 @@ class Step:
     def parameter_schema(self) -> dict[str, Any]:
         """JSON Schema 2020-12 of the parameters. The `x-` keywords tell a validator of whole definitions what the step needs:
 
-        `x-place`: source, choose, split, fit, train or after (see `Place`); `x-inputs`: minimum number of incoming links; `x-requires-target`:
+        `x-place`: source, choose, split, rows, fit, train or after (see `Place`); `x-inputs`: minimum number of incoming links; `x-requires-target`:
         it needs a target column, from its own `target` or the dataset's; `x-problem-types`: the problem types it supports; `x-chooses`,
         `x-takes`, `x-gives` and `x-makes-columns`: see the class. Within the parameters: `x-column`: it names a column, or several;
         `x-new-column`: it names a column that the step makes; `x-renames`: a list of {column, name}; `x-formula`: it is a formula (see

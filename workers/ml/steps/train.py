@@ -46,10 +46,10 @@ def run(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
 
     bundle.reporter.progress(TRAINING_START_PERCENT, node.step.title)
     bundle.check_range(features, node)
-    transformer = bundle.fit_transformer(features, node)
+    transformer, matrix = bundle.fit_transform(features, node)
     estimator = trainer.build(node.parameters, bundle.problem, bundle.random_state)
     template = clone(estimator)
-    rows = _training_rows(bundle, node, transformer, features)
+    rows = _training_rows(bundle, node, transformer, features, matrix)
     _check_limits(trainer, node, rows)
     if trainer.check is not None:
         trainer.check(node, bundle.target, rows)
@@ -95,7 +95,7 @@ def run(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
     )
     output: dict[str, Any] = {
         "rows": bundle.frame.height,
-        "training_rows": len(data_split.train),
+        "training_rows": len(bundle.learning_rows()),
         "columns": len(features),
         "features": output_width(transformer),
         "problem_type": bundle.problem,
@@ -137,6 +137,9 @@ def _features(bundle: Bundle, node: PipelineNode) -> tuple[list[str], list[str]]
     if bundle.time_column is not None and bundle.time_column in bundle.columns and bundle.columns[bundle.time_column].kind == "time":
         non_features.add(bundle.time_column)
         excluded_columns.append(bundle.time_column)
+    if bundle.group_column is not None and bundle.group_column in bundle.columns:
+        non_features.add(bundle.group_column)
+        excluded_columns.append(bundle.group_column)
     features = [name for name in bundle.columns if name not in non_features]
     if not features:
         raise BadInput("NO_COLUMNS", _no_columns_message(bundle, node, excluded_columns), path=node.path("exclude"))
@@ -184,16 +187,17 @@ def _check_rows(bundle: Bundle, node: PipelineNode) -> None:
 
     data_split = bundle.data_split
     assert data_split is not None
+    rows = bundle.learning_rows()
     parameter = next((name for name in ("n_clusters", "n_components", "n_neighbors") if hasattr(node.parameters, name)), None)
     min_rows = max(MIN_TRAINING_ROWS, 0 if parameter is None else getattr(node.parameters, parameter) + 1)
-    if len(data_split.train) < min_rows:
+    if len(rows) < min_rows:
         advice = ["add rows", "filter fewer", *([] if data_split.is_default else ["hold out less"])]
-        if len(data_split.train) >= MIN_TRAINING_ROWS:
-            advice.insert(0, f"set {parameter} to at most {len(data_split.train) - 1}")
+        if len(rows) >= MIN_TRAINING_ROWS:
+            advice.insert(0, f"set {parameter} to at most {len(rows) - 1}")
         text = f"{', '.join(advice[:-1])} or {advice[-1]}"
         raise BadInput(
             "TOO_FEW_ROWS",
-            f"Step '{node.key}' has {len(data_split.train):,} training rows and needs at least {min_rows}. {text[0].upper()}{text[1:]}.",
+            f"Step '{node.key}' has {len(rows):,} training rows and needs at least {min_rows}. {text[0].upper()}{text[1:]}.",
             path=node.path(),
         )
     if getattr(node.parameters, "early_stopping_rounds", None) is not None and not len(data_split.validation):
@@ -204,7 +208,7 @@ def _check_rows(bundle: Bundle, node: PipelineNode) -> None:
         )
     if bundle.problem == "CLASSIFICATION":
         assert bundle.target is not None
-        classes = bundle.frame[bundle.target][data_split.train].unique()
+        classes = bundle.frame[bundle.target][rows].unique()
         if len(classes) < 2:
             raise BadInput(
                 "ONE_CLASS",
@@ -265,16 +269,16 @@ def _check_transformed(transformer: Any, matrix: np.ndarray, node: PipelineNode)
             )
 
 
-def _training_rows(bundle: Bundle, node: PipelineNode, transformer: Any, features: list[str]) -> TrainingRows:
+def _training_rows(bundle: Bundle, node: PipelineNode, transformer: Any, features: list[str], matrix: np.ndarray) -> TrainingRows:
     import numpy as np  # see run
 
     data_split = bundle.data_split
     assert data_split is not None
-    train = feature_matrix(transformer, bundle, features, data_split.train)
+    train = np.ascontiguousarray(matrix, dtype=np.float64)
     _check_transformed(transformer, train, node)
     if not bundle.is_supervised:
         return TrainingRows(train, np.zeros(len(train)))
-    truth = target_values(bundle, data_split.train)
+    truth = target_values(bundle, bundle.learning_rows())
     validation = data_split.validation
     if len(validation) and bundle.problem == "CLASSIFICATION":
         validation = validation[np.isin(target_values(bundle, validation), truth)]
@@ -292,12 +296,4 @@ def feature_matrix(transformer: Any, bundle: Bundle, features: list[str], rows: 
 
 def target_values(bundle: Bundle, rows: np.ndarray) -> np.ndarray:
     """Return the target values of these rows: labels as in the dataset, numbers as float64."""
-    import polars as pl  # see run
-
-    assert bundle.target is not None
-    values = bundle.frame[bundle.target][rows]
-    if isinstance(values.dtype, pl.Categorical | pl.Enum | pl.String):
-        return values.cast(pl.String).to_numpy().astype(str)
-    if bundle.problem == "REGRESSION":
-        return values.cast(pl.Float64).to_numpy()
-    return values.to_numpy()
+    return bundle.target_values(rows)
