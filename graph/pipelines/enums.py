@@ -20,7 +20,7 @@ describe(
     DATASET="Reads the dataset version; every pipeline has exactly one.",
     TRANSFORM="Changes columns; it is fitted on training rows only.",
     FILTER="Removes rows.",
-    AUGMENT="Adds rows derived from others. Not available yet.",
+    AUGMENT="Adds training rows made of others.",
     SPLIT="Sets rows aside for validation and test.",
     TRAIN="Trains a model; a pipeline has at most one.",
     EVALUATE="Evaluates the model.",

@@ -42,7 +42,7 @@ def independent(step: str) -> Any:
     import xgboost
     from sklearn import calibration, ensemble, linear_model, naive_bayes, neighbors, neural_network, svm
 
-    options: dict[str, Any] = {"n_estimators": 20, "random_state": 7}
+    options: dict[str, Any] = {"n_estimators": 20, "random_state": 7, "n_jobs": 1}
     calibrated: dict[str, Any] = {"cv": 5, "ensemble": False}
     makers = {
         "train_svm": lambda: calibration.CalibratedClassifierCV(svm.SVC(), **calibrated),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from workers.ml.artifacts.trust import TRUSTED_TYPES
+from workers.ml.artifacts.trust import trusted_types
 from workers.ml.bundle import SUBSETS, Bundle
 from workers.ml.scoring import METRICS
 from workers.ml.trainer import THREADS, Trained
@@ -121,7 +121,7 @@ def _use(bundle: Bundle, trained: Trained, versions: dict[str, str]) -> str:
         for package, package_version in versions.items()
         if package in ("scikit-learn", "lightgbm", "xgboost", "skops", "polars")
     )
-    trusted = "\n".join(f'    "{name}",' for name in TRUSTED_TYPES)
+    trusted = "\n".join(f'    "{name}",' for name in trusted_types())
     labels = PREDICTIONS[trained.problem]
     derivations = bundle.derivations_of(trained.features)
     note = " and the columns that the code below computes" if derivations else ""

@@ -26,6 +26,8 @@ from typing import Any
 
 import numpy as np
 
+from workers.ml.declared_types import DECLARED_TYPES
+
 TRUSTED_TYPES: list[str] = [
     "collections.OrderedDict",
     "lightgbm.basic.Booster",
@@ -126,4 +128,9 @@ def default_types() -> ModuleType:
 
 def load_model(path: str | Path) -> Any:
     """Load the Pipeline of a model file. If it holds any other type, skops raises UntrustedTypesFoundException before building anything."""
-    return import_skops().load(path, trusted=TRUSTED_TYPES)
+    return import_skops().load(path, trusted=trusted_types())
+
+
+def trusted_types() -> list[str]:
+    """The list above, and the types that installed steps declare."""
+    return [*TRUSTED_TYPES, *DECLARED_TYPES]

@@ -1,9 +1,11 @@
-"""Registry of all steps by key, and the rows of the table `step_definitions`. Only registered steps can run."""
+"""Registry of all steps by key, and the rows of the table `step_definitions`. Only registered steps can run: ours, and those that an
+operator installed."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from workers.ml.declared_types import DECLARED_TYPES
 from workers.ml.steps import (
     columns,
     dates,
@@ -30,9 +32,10 @@ from workers.ml.steps import (
     train_trees,
     train_xgboost,
 )
+from workers.ml.steps.installed import installed_steps
 from workers.ml.steps.step import Step
 
-STEPS: dict[str, Step] = {
+_OWN = {
     step.key: step
     for step in (
         source.DATASET,
@@ -78,6 +81,11 @@ STEPS: dict[str, Step] = {
         evaluate.EVALUATE,
     )
 }
+
+_INSTALLED = installed_steps(_OWN)
+DECLARED_TYPES[:] = dict.fromkeys(name for step in _INSTALLED.values() for name in step.trusted_types)
+
+STEPS: dict[str, Step] = {**_OWN, **_INSTALLED}
 
 DEFINITIONS: list[dict[str, Any]] = [
     {

@@ -49,7 +49,8 @@ class Step:
     `check` is called before the training starts, once the rows are split: it raises BadInput if a step after the training could not run.
     `chooses` says what happens to the columns that the parameter `columns` names. `takes` are the kinds of values that the step works on by
     default, for a training step the only ones that it learns from; `gives` is the kind that it turns them into. `makes_columns` marks a step that replaces a
-    column by others, whose names begin with its name and an underscore.
+    column by others, whose names begin with its name and an underscore. `trusted_types` are the types, by full name, that it adds to a model
+    file besides ours; restoring one must not run what the file says.
     """
 
     key: str
@@ -69,6 +70,7 @@ class Step:
     takes: tuple[ValueKind, ...] = field(default=())
     gives: ValueKind | None = None
     makes_columns: bool = False
+    trusted_types: tuple[str, ...] = ()
 
     @property
     def parameter_schema(self) -> dict[str, Any]:
