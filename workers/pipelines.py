@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import Row, select
 
@@ -14,9 +15,10 @@ from db.errors import Conflict
 from db.queries.artifacts import PROCESSED
 from db.services import models, versions
 from db.services.jobs import Failure, target_of
-from db.tables import Artifact, Dataset, DatasetVersion, Pipeline, PipelineSnapshot, Run, StoredObject
+from db.tables import Artifact, Dataset, DatasetVersion, JobInput, Pipeline, PipelineSnapshot, Run, StoredObject
 from db.tables.jobs import JobKind
 from workers.datasets import PARQUET, store_profile
+from workers.ml.steps.join import JOIN
 from workers.ml.steps.registry import STEPS
 from workers.registry import task
 from workers.runtime.attempt import Attempt, Effects
@@ -89,6 +91,7 @@ async def _run(attempt: Attempt, **options: Any) -> dict[str, Any]:
     downloaded = await attempt.objects.download(data.object_key, source)
     if downloaded != (data.size_bytes, data.sha256):
         raise BodyFailed(_object_damaged(data, *downloaded))
+    versions = await _download_others(attempt, definition)
     spec = {
         "definition": definition,
         "parquet": str(source),
@@ -104,11 +107,40 @@ async def _run(attempt: Attempt, **options: Any) -> dict[str, Any]:
             "pipeline_version": data.pipeline_version,
             "job_id": f"job_{job.id.hex}",
         },
+        "versions": versions,
         **options,
     }
     result = await attempt.run_body(BODY, spec, span=(2, 95))
     attempt.progress(95, "Store")
     return result
+
+
+async def _download_others(attempt: Attempt, definition: dict[str, Any]) -> dict[str, Any]:
+    """Download the versions that steps join. The submission has checked them, and recorded them as inputs of the job."""
+    others: dict[str, Any] = {}
+    for id_ in sorted({node["parameters"]["version"] for node in definition["nodes"] if node["step"] == JOIN.key}):
+        statement = (
+            select(
+                DatasetVersion.number,
+                DatasetVersion.columns.label("file_columns"),
+                Dataset.name.label("dataset_name"),
+                StoredObject.object_key,
+                StoredObject.size_bytes,
+                StoredObject.sha256,
+            )
+            .join(JobInput, (JobInput.dataset_version_id == DatasetVersion.id) & (JobInput.job_id == attempt.job.id))
+            .join(Dataset, Dataset.id == DatasetVersion.dataset_id)
+            .join(Artifact, (Artifact.dataset_version_id == DatasetVersion.id) & (Artifact.role == PROCESSED))
+            .join(StoredObject, StoredObject.id == Artifact.object_id)
+            .where(DatasetVersion.id == UUID(hex=id_.removeprefix("version_")))
+        )
+        (row,) = await attempt.database.rows(statement)
+        path = attempt.folder / f"{id_}.parquet"
+        downloaded = await attempt.objects.download(row.object_key, path)
+        if downloaded != (row.size_bytes, row.sha256):
+            raise BodyFailed(_object_damaged(row, *downloaded))
+        others[id_] = {"parquet": str(path), "columns": row.file_columns}
+    return others
 
 
 def _object_damaged(data: Row[Any], size: int, sha256: str) -> Failure:

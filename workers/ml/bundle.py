@@ -7,7 +7,7 @@ Clones of the same stages therefore form the one scikit-learn Pipeline that take
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
@@ -57,13 +57,14 @@ class Column:
 class Derivation:
     """How a column is computed from others before the rows are split, which is not part of the model: its users compute it likewise.
 
-    `document` tells it in `signature.json`, `code` is the polars expression for the model card, and `words`, followed by the sources, tell people.
+    `document` tells it in `signature.json`, `code` is the polars expression for the model card, None if it takes another
+    table, and `words`, followed by the sources, tell people.
     """
 
     name: str
     sources: tuple[str, ...]
     document: dict[str, Any]
-    code: str
+    code: str | None
     words: str
 
 
@@ -126,6 +127,10 @@ class Bundle:
     """Features whose own name was taken: the name of each, by the taken one."""
     derivations: list[Derivation] = field(default_factory=list)
     """In the order in which they are computed; one may use the columns of those before it."""
+    other_versions: Mapping[str, tuple[pl.LazyFrame, dict[str, str]]] = field(
+        default_factory=dict[str, tuple[pl.LazyFrame, dict[str, str]]]
+    )
+    """Dataset versions that are joined, by id: their rows, and the types of their columns."""
     preparation: dict[str, str] = field(default_factory=dict)
     """What was done to each column by a step that chooses for itself, for the model card."""
     progress_span: tuple[float, float] = (0.0, 0.0)

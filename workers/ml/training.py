@@ -41,8 +41,16 @@ class ModelSpec(TypedDict):
     problem_type: str | None
 
 
+class OtherVersion(TypedDict):
+    """A dataset version that a step joins: its file and its columns, {name, type, nullable}."""
+
+    parquet: str
+    columns: list[dict[str, Any]]
+
+
 class PipelineSpec(TypedDict):
-    """`columns` are {name, type, nullable} as in the dataset version; `context` holds the names shown in the model card."""
+    """`columns` are {name, type, nullable} as in the dataset version; `context` holds the names shown in the model card; `versions` are those that
+    steps join, by id."""
 
     definition: dict[str, Any]
     parquet: str
@@ -55,6 +63,7 @@ class PipelineSpec(TypedDict):
     max_cells: NotRequired[int]
     checkpointing: NotRequired[CheckpointSettings]
     model: NotRequired[ModelSpec]
+    versions: NotRequired[dict[str, OtherVersion]]
 
 
 class ModelResult(TypedDict):
@@ -113,12 +122,8 @@ def run_pipeline(spec: PipelineSpec, reporter: Reporter) -> ModelResult | Datase
 
 
 def _make_bundle(spec: PipelineSpec, plan: Plan, reporter: Reporter) -> Bundle:
-    lazy = pl.scan_parquet(spec["parquet"])
-    names = lazy.collect_schema().names()
-    if len({composed(name) for name in names}) == len(names):  # files written before names were composed
-        lazy = lazy.rename({name: composed(name) for name in names if not name.isascii()})
-    types = {composed(column["name"]): str(column["type"]) for column in spec["columns"]}
-    lazy = _as_numbers(lazy, types, is_training=plan.training is not None)
+    is_training = plan.training is not None
+    lazy, types = _read(spec["parquet"], spec["columns"], is_training=is_training)
     columns = {name: Column(name, types.get(name, str(dtype)), kind_of(dtype)) for name, dtype in lazy.collect_schema().items()}
     bundle = Bundle(
         lazy,
@@ -128,6 +133,9 @@ def _make_bundle(spec: PipelineSpec, plan: Plan, reporter: Reporter) -> Bundle:
         max_cells=spec.get("max_cells", MAX_CELLS),
         folder=Path(spec["folder"]),
         checkpoint_settings=spec.get("checkpointing"),
+        other_versions={
+            id_: _read(other["parquet"], other["columns"], is_training=is_training) for id_, other in spec.get("versions", {}).items()
+        },
     )
     for node in plan.nodes_at("split"):
         bundle.time_column, bundle.group_column = node.parameters.time_column, node.parameters.group_column
@@ -138,6 +146,16 @@ def _make_bundle(spec: PipelineSpec, plan: Plan, reporter: Reporter) -> Bundle:
     if bundle.target not in columns:
         bundle.target = None  # a step may make it; see `_determine_target`
     return bundle
+
+
+def _read(parquet: str, columns: list[dict[str, Any]], *, is_training: bool) -> tuple[pl.LazyFrame, dict[str, str]]:
+    """Return the rows of a version's file, and the types of its columns by name."""
+    lazy = pl.scan_parquet(parquet)
+    names = lazy.collect_schema().names()
+    if len({composed(name) for name in names}) == len(names):  # files written before names were composed
+        lazy = lazy.rename({name: composed(name) for name in names if not name.isascii()})
+    types = {composed(column["name"]): str(column["type"]) for column in columns}
+    return _as_numbers(lazy, types, is_training=is_training), types
 
 
 def _as_numbers(lazy: pl.LazyFrame, types: dict[str, str], *, is_training: bool) -> pl.LazyFrame:

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, and_, or_
+from sqlalchemy import ColumnElement, Row, and_, or_, select
 
 from db.core.base import Table
 from db.core.discovery import import_submodules
 from db.core.prices import PRICE_REFUSALS
 from db.core.queues import QUEUES
 from db.core.work import Work
-from db.tables.datasets import Modality
-from db.tables.jobs import Job, JobKind
+from db.tables.datasets import DatasetVersion, Modality
+from db.tables.jobs import Job, JobInput, JobKind
 
 Hook = Callable[[Work, Row[Any]], Awaitable[None]]
 RetryHook = Callable[[Work, Row[Any], Row[Any]], Awaitable[None]]
@@ -80,10 +80,12 @@ def target_of(job: Row[Any]) -> UUID:
 
 
 def uses_dataset(dataset_id: UUID) -> ColumnElement[bool]:
-    """Whether a job works on this dataset or adds its outputs to it."""
+    """Whether a job works on this dataset, reads a version of it, or adds its outputs to it."""
     targets = [(kind, spec.target) for kind, spec in declared_kinds().items() if spec.target is not None]
     adds = [and_(Job.kind == kind, Job.parameters[target].astext == str(dataset_id)) for kind, target in targets]
-    return or_(Job.dataset_id == dataset_id, *adds)
+    versions = select(DatasetVersion.id).where(DatasetVersion.dataset_id == dataset_id)
+    reads = Job.id.in_(select(JobInput.job_id).where(JobInput.dataset_version_id.in_(versions)))
+    return or_(Job.dataset_id == dataset_id, reads, *adds)
 
 
 def queue_for(kind: JobKind, modality: Modality | None) -> str:

@@ -18,7 +18,7 @@ from db.services import datasets, idempotency
 from db.services.jobs.kinds import spec_of
 from db.services.jobs.submitting import NewJob, submit
 from db.settings import state_settings
-from db.tables import Job, JobInput, User
+from db.tables import DatasetVersion, Job, JobInput, User
 from db.tables.jobstates import TERMINAL
 
 
@@ -43,7 +43,12 @@ async def retry(work: Work, job_id: UUID, idempotency_key: str | None = None) ->
         )
     if old.dataset_id is not None:
         await lock_dataset(work, old, old.dataset_id)
-    inputs = await work.all(select(JobInput.dataset_version_id).where(JobInput.job_id == old.id))
+    of_version = DatasetVersion.id == JobInput.dataset_version_id
+    inputs = await work.all(
+        select(JobInput.dataset_version_id, DatasetVersion.dataset_id).join(DatasetVersion, of_version).where(JobInput.job_id == old.id)
+    )
+    for dataset_id in sorted({row.dataset_id for row in inputs} - {old.dataset_id}):
+        await lock_dataset(work, old, dataset_id)
     new = await submit(
         work,
         NewJob(

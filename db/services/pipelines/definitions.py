@@ -142,7 +142,7 @@ def parameter_issues(step: Row[Any], parameters: Any, *path: str | int) -> list[
         else:
             checks.add(*error_path, message=message)
     if not checks.issues:
-        for formula_path, text in _marked(step.parameter_schema, parameters, "x-formula"):
+        for formula_path, text in marked(step.parameter_schema, parameters, "x-formula"):
             try:
                 formulas.parse(text)
             except formulas.FormulaError as error:
@@ -316,7 +316,7 @@ def unknown_columns(definition: Definition, steps: Steps, columns: list[str]) ->
     present = {canonical_name(column) for column in columns} | changed_columns(definition, steps)
     for index, node in enumerate(definition["nodes"]):
         step = steps.get(node["step"])
-        for path, column in _marked(step.parameter_schema, node["parameters"], "x-column") if step is not None else ():
+        for path, column in marked(step.parameter_schema, node["parameters"], "x-column") if step is not None else ():
             if canonical_name(column) not in present and not may_be_made(canonical_name(column), present, definition, steps):
                 message = f"The dataset version has no column {column[:100]!r}."
                 checks.add("definition", "nodes", index, "parameters", *path, message=message)
@@ -328,9 +328,9 @@ def changed_columns(definition: Definition, steps: Steps) -> set[str]:
     names: set[str] = set()
     for node in definition["nodes"]:
         if (step := steps.get(node["step"])) is not None:
-            names |= {canonical_name(name) for _, name in _marked(step.parameter_schema, node["parameters"], "x-new-column")}
+            names |= {canonical_name(name) for _, name in marked(step.parameter_schema, node["parameters"], "x-new-column")}
             if any("x-gives-by-value" in schema for schema in step.parameter_schema.get("properties", {}).values()):
-                names |= {canonical_name(name) for _, name in _marked(step.parameter_schema, node["parameters"], "x-column")}
+                names |= {canonical_name(name) for _, name in marked(step.parameter_schema, node["parameters"], "x-column")}
     return names
 
 
@@ -343,10 +343,10 @@ def may_be_made(name: str, present: Iterable[str], definition: Definition, steps
 
 def formula_texts(step: Row[Any], parameters: Mapping[str, Any]) -> Iterator[tuple[tuple[str | int, ...], str]]:
     """Yield each formula among the parameters with its place."""
-    return _marked(step.parameter_schema, parameters, "x-formula")
+    return marked(step.parameter_schema, parameters, "x-formula")
 
 
-def _marked(root: Mapping[str, Any], parameters: Mapping[str, Any], keyword: str) -> Iterator[tuple[tuple[str | int, ...], str]]:
+def marked(root: Mapping[str, Any], parameters: Mapping[str, Any], keyword: str) -> Iterator[tuple[tuple[str | int, ...], str]]:
     """Yield each text that `keyword` marks, also in lists and objects, with its place. The parameters are valid for the schema `root`."""
 
     def walk(

@@ -17,7 +17,7 @@ from db.core.work import Work
 from db.errors import InvalidInput, NotFound, WrongState, invalid
 from db.services import datasets, experiments, idempotency, jobs, models
 from db.services.jobs.retrying import lock_dataset
-from db.services.pipelines import definitions, suitability
+from db.services.pipelines import definitions, joins, suitability
 from db.services.pipelines.editing import lock
 from db.settings import DEFAULT_PRIORITY, MAX_PRIORITY, state_settings
 from db.tables import Dataset, DatasetProfile, DatasetVersion, ModelVersion, PipelineSnapshot
@@ -119,7 +119,9 @@ async def run(work: Work, request: RunRequest) -> RunResult:
     pipeline = await lock(work, request.pipeline_id, to_run=True)
     version, dataset, output = await _load_inputs(work, request)
     steps = await definitions.load_steps(work)
-    definition, training = _freeze(pipeline, version, dataset, steps, request)
+    applied, _ = definitions.apply_parameters(pipeline.definition, request.parameters)
+    joined = await joins.load(work, applied, steps, dataset.owner_id, version.file_columns)
+    definition, training = _freeze(pipeline, joined, dataset, steps, request)
     model_name = canonical_name(request.model_name or pipeline.name)
     if training is not None and training.problem_type is not None:
         existing = await models.problem_type(work, pipeline.owner_id, model_name)
@@ -148,7 +150,7 @@ async def run(work: Work, request: RunRequest) -> RunResult:
             dataset_version_id=version.id,
             pipeline_id=pipeline.id,
             snapshot_id=snapshot_id,
-            inputs=[version.id],
+            inputs=list(dict.fromkeys([version.id, *joined.versions])),
             requires_space=True,
         ),
     )
@@ -207,7 +209,7 @@ async def _load_inputs(work: Work, request: RunRequest) -> tuple[Row[Any], Row[A
 
 
 def _freeze(
-    pipeline: Row[Any], version: Row[Any], dataset: Row[Any], steps: definitions.Steps, request: RunRequest
+    pipeline: Row[Any], joined: joins.Joined, dataset: Row[Any], steps: definitions.Steps, request: RunRequest
 ) -> tuple[definitions.Definition, suitability.Training | None]:
     """Return the definition with the parameters applied, and its training. Raise for every failure that is known before the job runs."""
     if pipeline.status is PipelineStatus.ARCHIVED:
@@ -216,13 +218,14 @@ def _freeze(
     checks = Checks()
     checks.issues.extend(definitions.completeness_issues(definition, steps))
     checks.issues.extend(definitions.soundness_issues(definition, steps, pipeline.modality))
-    checks.issues.extend(definitions.unknown_columns(definition, steps, [column["name"] for column in version.file_columns]))
-    checks.issues.extend(suitability.condition_issues(definition, steps, version.file_columns))
-    checks.issues.extend(suitability.formula_issues(definition, steps, version.file_columns))
-    training = suitability.find_training(definition, steps, version.file_columns, dataset.target_column, dataset.problem_type)
+    checks.issues.extend(joined.issues)
+    checks.issues.extend(definitions.unknown_columns(definition, steps, [column["name"] for column in joined.columns]))
+    checks.issues.extend(suitability.condition_issues(definition, steps, joined.columns))
+    checks.issues.extend(suitability.formula_issues(definition, steps, joined.columns))
+    training = suitability.find_training(definition, steps, joined.columns, dataset.target_column, dataset.problem_type)
     if training is not None and not checks.issues and not issues:
         target = dataset.target_column
-        checks.issues.extend(suitability.suitability_issues(definition, steps, version.file_columns, training, target))
+        checks.issues.extend(suitability.suitability_issues(definition, steps, joined.columns, training, target))
     checks.issues[:] = [*issues, *definitions.locate(checks.issues, pipeline.definition, request.parameters)]
     if pipeline.status is PipelineStatus.DRAFT and not checks.issues:
         checks.add("pipelineId", message="The pipeline is a DRAFT. Complete its definition, or set its status to VALIDATED.")

@@ -124,8 +124,11 @@ def _use(bundle: Bundle, trained: Trained, versions: dict[str, str]) -> str:
     trusted = "\n".join(f'    "{name}",' for name in trusted_types())
     labels = PREDICTIONS[trained.problem]
     derivations = bundle.derivations_of(trained.features)
-    note = " and the columns that the code below computes" if derivations else ""
-    derived = "".join(f"\nrows = rows.with_columns(({each.code}).alias({each.name!r}))" for each in derivations)
+    note = " and the columns that the code below computes" if any(each.code for each in derivations) else ""
+    derived = "".join(f"\nrows = rows.with_columns(({each.code}).alias({each.name!r}))" for each in derivations if each.code)
+    joined = [each.name for each in derivations if each.code is None]
+    if joined:
+        note += f" and the columns {', '.join(f'`{_escape_code(name)}`' for name in joined[:MAX_FEATURES])} of another version"
     return f"""`model.skops` holds one scikit-learn `Pipeline` that takes the raw feature columns{note} (in any order, additional columns are ignored) as a polars
 or pandas DataFrame and predicts {labels}. Pass booleans as 0 and 1, durations and times of day in seconds, missing numbers as null or NaN, and missing text as null.
     Loading a skops file runs no code; the types below are the only ones it may hold besides those that skops trusts by default.

@@ -80,7 +80,8 @@ class Step:
         it needs a target column, from its own `target` or the dataset's; `x-problem-types`: the problem types it supports; `x-chooses`,
         `x-takes`, `x-gives` and `x-makes-columns`: see the class. Within the parameters: `x-column`: it names a column, or several;
         `x-new-column`: it names a column that the step makes; `x-renames`: a list of {column, name}; `x-formula`: it is a formula (see
-        `db.core.formulas`); `x-gives-by-value`: the kind that the columns get, by its value; `x-needs-validation-rows`: it
+        `db.core.formulas`); `x-version`: the id of a dataset version that the job reads as well;
+        `x-other-column`: it names columns of that; `x-gives-by-value`: the kind that the columns get, by its value; `x-needs-validation-rows`: it
         needs them with any value, or with the listed ones, and `x-gives-validation-rows`: it holds some out if above 0; `x-operators`: the
         object is a condition {column, operator, value}, with these operators for each kind of column; `x-message`: what to say of a value
         that the subschema does not accept.
