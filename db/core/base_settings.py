@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
@@ -71,12 +71,16 @@ class _DeprecatedNamesSource(EnvSettingsSource):
         return value, field_name, False
 
 
+_OF_CLIENTS: Final = frozenset({"TRELLIS_URL", "TRELLIS_TOKEN"})
+"""What the programs of docs/clients.md read: whoever tries them has set these where the servers are started, too."""
+
+
 def unknown_settings(*settings_classes: type[TrellisSettings]) -> Iterator[tuple[str, str | None]]:
     """Yield each `TRELLIS_*` variable of the environment that is no setting, and the setting whose name is like it, if there is one."""
     known = {cls.env_name(name) for cls in settings_classes for name in cls.model_fields}
     known |= {old_name for cls in settings_classes for old_name in cls.deprecated_names.values()}
     for name in sorted(os.environ):
-        if name.startswith("TRELLIS_") and name not in known:
+        if name.startswith("TRELLIS_") and name not in known | _OF_CLIENTS:
             yield name, next(iter(get_close_matches(name, known, 1, 0.8)), None)
 
 

@@ -160,6 +160,9 @@ def test_the_card_tells_how_to_predict_and_its_code_runs(tmp_path: Path) -> None
     assert "| dataset | a dataset |" in card
     assert "Seed 7" in card
     assert "No split step: 20% of the rows are held out" in card
+    assert (
+        re.search(r"^ ", re.sub(r"```.*?```", "", card, flags=re.DOTALL), re.MULTILINE) is None
+    )  # what is indented would be shown as code
     code = re.search(r"```python\n(.*?)```", card, re.DOTALL)
     assert code is not None
     folder = artifact_path(result, "MODEL").parent

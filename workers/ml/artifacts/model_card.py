@@ -131,7 +131,7 @@ def _use(bundle: Bundle, trained: Trained, versions: dict[str, str]) -> str:
         note += f" and the columns {', '.join(f'`{_escape_code(name)}`' for name in joined[:MAX_FEATURES])} of another version"
     return f"""`model.skops` holds one scikit-learn `Pipeline` that takes the raw feature columns{note} (in any order, additional columns are ignored) as a polars
 or pandas DataFrame and predicts {labels}. Pass booleans as 0 and 1, durations and times of day in seconds, missing numbers as null or NaN, and missing text as null.
-    Loading a skops file runs no code; the types below are the only ones it may hold besides those that skops trusts by default.
+Loading a skops file runs no code; the types below are the only ones it may hold besides those that skops trusts by default.
 
 ```
 pip install {packages}
