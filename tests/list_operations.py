@@ -58,6 +58,7 @@ VALUES: Mapping[str, Sequence[Any]] = {
     "PipelineFilter.modality": MODALITIES,
     "PipelineFilter.status": (["VALIDATED"], ["ARCHIVED"], ["DRAFT", "ARCHIVED"]),
     "PipelineFilter.isTemplate": (True, False),
+    "PipelineFilter.stepKey": ("dataset", "rare", "none"),
     "ModelFilter.problemType": PROBLEMS,
     "ModelFilter.alias": ("production", "rare", "none"),
     "JobFilter.kind": (["TRAIN"], ["PROFILE"], ["PURGE"], ["TRAIN", "INGEST"]),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Row, select
+from sqlalchemy import ColumnElement, Row, Text, bindparam, select
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from db.core.batch import rows_by_key
-from db.core.criteria import Filters, Orders
+from db.core.criteria import Equals, Filters, Orders
 from db.core.listing import Listing
 from db.core.page import Sort
 from db.core.policy import visible
@@ -48,7 +49,13 @@ def pipelines(viewer: Viewer) -> Rows:
 by_id = rows_by_key(with_deleted, Pipeline.id)
 live_by_id = rows_by_key(pipelines, Pipeline.id)
 
-listing = Listing(pipelines, Orders(Pipeline), Filters(Pipeline))
+
+def _has_step(condition: Equals) -> Iterator[ColumnElement[bool]]:
+    """A node of the definition runs this step."""
+    yield Pipeline.step_keys.contains(bindparam(None, [condition.value], type_=ARRAY(Text), unique=True))
+
+
+listing = Listing(pipelines, Orders(Pipeline), Filters(Pipeline, step_key=_has_step))
 of_owner = listing.under(Pipeline.owner_id)
 
 

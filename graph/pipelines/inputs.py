@@ -19,6 +19,7 @@ class PipelineFilter(Filter):
     modality: list[Modality] | None = strawberry.field(description="The kind of data that it processes.")
     status: list[PipelineStatus] | None = strawberry.field(description="Whether it can run.")
     is_template: bool | None = strawberry.field(description="Whether it is marked as a template.")
+    step_key: str | None = strawberry.field(description="A step that one of its nodes runs, such as `train_lightgbm`; case matters.")
     created_at: DateTimeFilter | None = strawberry.field(description="When it was created.")
     owner_id: ID | None = reference("user", description="The owner; useful to admins, who see everybody's.")
 

@@ -74,7 +74,9 @@ _ROWS = (
       FROM generate_series(0, :datasets - 1) i""",
     """INSERT INTO pipelines (id, owner_id, name, modality, status, is_template, definition, created_at, updated_at)
       SELECT pg_temp.id(3, i, :pipelines), pg_temp.owner(i, :owners), pg_temp.name(i), CASE WHEN i % 500 = 3 THEN 'signal' ELSE 'tabular' END,
-        CASE WHEN i % 800 = 9 THEN 'archived' WHEN i % 5 = 0 THEN 'draft' ELSE 'validated' END, i % 1000 = 11, '{"nodes": [], "links": []}',
+        CASE WHEN i % 800 = 9 THEN 'archived' WHEN i % 5 = 0 THEN 'draft' ELSE 'validated' END, i % 1000 = 11,
+        CASE WHEN i % 900 = 13 THEN '{"nodes": [{"key": "d", "step": "dataset"}, {"key": "r", "step": "rare"}], "links": []}'
+          ELSE '{"nodes": [{"key": "d", "step": "dataset"}], "links": []}' END::jsonb,
         pg_temp.at(i, :pipelines), pg_temp.at(hashint8(i) & 1048575, 1048576)
       FROM generate_series(0, :pipelines - 1) i""",
     """INSERT INTO pipeline_snapshots (id, owner_id, pipeline_id, sha256, definition, created_at)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from db.tables import Pipeline, PipelineSnapshot
 from tests.client import Client
-from tests.factories import Factory
+from tests.factories import Example, Factory, Row
 
 _ROWS = """
 INSERT INTO pipelines (owner_id, created_by_id, name, modality, status, definition)
@@ -36,4 +36,18 @@ async def _tell(ada: Client, ids: dict[str, str]) -> None:
     ids["processing"] = (await ada.create_pipeline("processing", ("data", "dataset", {}), ("scale", "scale", {})))["pipeline"]["id"]
 
 
-FACTORY = Factory(ids={"pipeline": Pipeline, "snapshot": PipelineSnapshot}, after=("accounts",), rows=_ROWS, states=_STATES, story=_tell)
+def _step(key: str) -> Example:
+    def fits(pipeline: Row) -> bool:
+        return any(node["stepKey"] == key for node in pipeline["definition"]["nodes"])
+
+    return Example(key, "definition { nodes { stepKey } }", fits)
+
+
+FACTORY = Factory(
+    ids={"pipeline": Pipeline, "snapshot": PipelineSnapshot},
+    after=("accounts",),
+    rows=_ROWS,
+    states=_STATES,
+    story=_tell,
+    examples={"PipelineFilter.stepKey": (_step("dataset"), _step("scale"), _step("Scale"))},
+)
