@@ -17,6 +17,7 @@ from db.core.viewer import UserTier
 
 MIN_KEY_LENGTH = 32
 MAX_PUT_BYTES = 5 * 1024**3  # the largest object that S3 takes in one PUT, and copies in one request
+MAX_OBJECT_BYTES = 5 * 1024**4  # the largest object that S3 keeps
 _PER_TIER = {UserTier.FREE.value: 8, UserTier.PRO.value: 32, UserTier.ENTERPRISE.value: 0}
 _TIERS = tuple(_PER_TIER)
 DEFAULT_PRIORITY, MAX_PRIORITY = 5, 10  # of jobs
@@ -133,10 +134,11 @@ class StateSettings(TrellisSettings):
         description="Seconds for which the hourly sums of operations are kept, which `apiUsage` reads: 13 months.",
     )
     upload_max_bytes: int = Field(
-        default=MAX_PUT_BYTES,
+        default=10 * MAX_PUT_BYTES,
         gt=0,
-        le=MAX_PUT_BYTES,
-        description="Largest file that `requestUpload` accepts, in bytes; at most 5 GiB, because S3 takes no more in one PUT.",
+        le=MAX_OBJECT_BYTES,
+        description="Largest file that `requestUpload` accepts, in bytes: 50 GiB. More than 5 GiB are sent in parts, because S3 takes no more in"
+        " one PUT.",
     )
     teams_per_user: int = Field(default=3, ge=0, description="Teams that one user may have made that are not deleted.")
     memberships_per_user: int = Field(
@@ -153,6 +155,11 @@ class StateSettings(TrellisSettings):
         " `TRELLIS_STORAGE_QUOTA_BYTES`; a quota that an admin gave to a user replaces both.",
     )
     upload_expires: int = Field(default=900, ge=60, le=604_800, description="Seconds for which an upload's presigned URL is valid.")
+    upload_parts_expire: int = Field(
+        default=604_800,
+        ge=60,
+        description="Seconds for which an upload in parts stays open: a week. The URL of each part is valid for less.",
+    )
     upload_grace: float = Field(
         default=86_400.0, ge=0, description="Seconds for which an upload may still be completed after its URL has expired."
     )

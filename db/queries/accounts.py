@@ -199,6 +199,16 @@ async def _viewer_of_hash(database: Database, token: str, statement: Rows, *, is
     return None
 
 
+async def viewer_of(database: Database, user_id: UUID | None) -> Viewer | None:
+    """The user as who acts, without a token: for what was asked for before and is done now. None for who may not sign in any more."""
+    statement = select(User.id, User.role, User.tier, TEAMS.label("teams")).where(
+        User.id == user_id, is_person(), User.disabled_at.is_(None)
+    )
+    for user in await database.rows(statement):
+        return Viewer(user.id, user.role, tier=user.tier, teams=memberships(user.teams))
+    return None
+
+
 async def current_viewers(database: Database, viewers: Collection[Viewer]) -> Mapping[Viewer, Viewer]:
     """The current role and tier of viewers who signed in with a token. Viewers whose token is no longer valid are left out."""
     current: dict[UUID, Viewer] = {}

@@ -1,23 +1,28 @@
-"""Uploads: the client requests a presigned PUT, then completes it; an INGEST job parses the file."""
+"""Uploads: the client requests presigned URLs, sends the file, then completes the upload; an INGEST job parses the file."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Row, Select, func, insert, select, text, update
+from sqlalchemy import Row, Select, Text, func, insert, literal_column, select, update
 
 from db.core.audit import ref
 from db.core.checks import Checks
 from db.core.policy import visible
 from db.core.viewer import Viewer
 from db.core.work import Database, Work
-from db.errors import NotFound, StateError, UploadMismatch, WrongState
-from db.services import datasets, idempotency, jobs, quota, reading_options, versions
+from db.errors import Forbidden, NotFound, QuotaExceeded, StateError, UploadMismatch, WrongState
+from db.queries import accounts
+from db.services import datasets, idempotency, jobs, quota, reading_options, upload_parts, versions
 from db.services.reading_options import ReadingOptions
-from db.settings import state_settings
+from db.services.upload_parts import SentPart
+from db.settings import MAX_PUT_BYTES, state_settings
 from db.stores.objects import ObjectMissing, ObjectStore
 from db.tables import Dataset, DatasetProfile, DatasetVersion, Upload
 from db.tables.datasets import DatasetSource, DatasetVersionStatus, FileFormat, UploadState
@@ -25,6 +30,12 @@ from db.tables.jobs import JobKind
 
 OPERATION = "completeUpload"
 AUDITED_AS = "complete_upload"
+ABORTED_ISSUE = {
+    "code": "UPLOAD_ABORTED",
+    "message": "The upload was aborted. Ask for a new one to send the file again.",
+    "column": None,
+    "row": None,
+}
 MAX_INLINE_HASH_BYTES = 64 * 1024**2  # larger files are hashed by the ingest while it parses
 DEFAULT_CONTENT_TYPE = "application/octet-stream"
 UNREADABLE_FORMATS = {
@@ -79,22 +90,32 @@ class NewUpload:
     content_type: str | None = None
     label: str | None = None
     reading: ReadingOptions | None = None
+    multipart: bool = False
     idempotency_key: str | None = None
 
 
-async def request(work: Work, new: NewUpload) -> Row[Any]:
-    """Create a version in the status UPLOADING and its upload. Return the upload's row; the caller presigns `object_key`.
+class RequestedUpload(NamedTuple):
+    """The upload's row, and a READY version of the same owner that was read from the same bytes."""
+
+    row: Row[Any]
+    duplicate_of_id: UUID | None
+
+
+async def request(work: Work, new: NewUpload) -> RequestedUpload:
+    """Create a version in the status UPLOADING and its upload. The caller begins an upload in parts with `upload_parts.begin` after the commit.
 
     Raises `NotFound`, `InvalidInput` or `Conflict`; the end of the unit of work raises `QuotaExceeded`.
     """
     work.viewer.require_write()
     request_input = {key: value for key, value in asdict(new).items() if key != "idempotency_key"}
+    if not new.multipart:
+        del request_input["multipart"]  # so that a key of before there were parts is known
     stored_answer = await idempotency.recall(work, "requestUpload", new.idempotency_key, request_input)
     if stored_answer is not None:
         upload = await work.first(_visible_upload(work, UUID(stored_answer["upload"])))
         if upload is None:  # the dataset was deleted since, and its URL must not be signed again
             raise NotFound(str(new.dataset_id))
-        return upload
+        return RequestedUpload(upload, await _duplicate_of(work, upload))
     values = _validated(new)
     label, reading = values.pop("label"), values.pop("reading")
     dataset = await datasets.lock(work, new.dataset_id)
@@ -114,13 +135,15 @@ async def request(work: Work, new: NewUpload) -> Row[Any]:
     )
     version_id = await work.scalar(version_insertion.returning(DatasetVersion.id))
     upload_id = await work.scalar(select(func.uuidv7()))
-    expires = func.now() + text(f"interval '{state_settings().upload_expires} seconds'")
+    lifetime = state_settings().upload_parts_expire if new.multipart else state_settings().upload_expires
     upload_insertion = insert(Upload).values(
         id=upload_id,
         owner_id=dataset.owner_id,
+        created_by_id=work.viewer.maker_id,
         version_id=version_id,
         object_key=f"uploads/{dataset.owner_id}/{upload_id}",
-        expires_at=expires,
+        part_bytes=upload_parts.part_size(new.size_bytes) if new.multipart else None,
+        expires_at=func.now() + timedelta(seconds=lifetime),
         **values,
     )
     row = await work.one(upload_insertion.returning(Upload))
@@ -128,7 +151,22 @@ async def request(work: Work, new: NewUpload) -> Row[Any]:
     announced = {key: values[key] for key in ("filename", "content_type", "size_bytes", "sha256")}
     requested = {"upload": ref("upload", upload_id), "dataset": ref("dataset", dataset.id), "number": number, "label": label, **announced}
     work.record("request_upload", "version", version_id, dataset.owner_id, after=requested)
-    return row
+    return RequestedUpload(row, await _duplicate_of(work, row))
+
+
+async def _duplicate_of(work: Work, upload: Row[Any]) -> UUID | None:
+    """Return the newest READY version that the upload's owner has of the same bytes, if the client said what their SHA-256 is."""
+    if upload.sha256 is None:
+        return None
+    is_ready = DatasetVersion.status == literal_column(f"'{DatasetVersionStatus.READY.value}'", Text)  # as the index has it
+    return await work.scalar(
+        select(DatasetVersion.id)
+        .join(Dataset, Dataset.id == DatasetVersion.dataset_id)
+        .where(is_ready, DatasetVersion.sha256 == upload.sha256, DatasetVersion.size_bytes == upload.size_bytes)
+        .where(Dataset.owner_id == upload.owner_id, Dataset.deleted_at.is_(None))
+        .order_by(DatasetVersion.id.desc())
+        .limit(1)
+    )
 
 
 def _validated(new: NewUpload) -> dict[str, Any]:
@@ -149,6 +187,9 @@ def _validated(new: NewUpload) -> dict[str, Any]:
         checks.add("sizeBytes", message="An empty file holds no data; give the file's size in bytes.")
     elif new.size_bytes > limit:
         checks.add("sizeBytes", message=f"The file has {new.size_bytes} bytes; at most {limit} are accepted.")
+    elif new.size_bytes > MAX_PUT_BYTES and not new.multipart:
+        message = f"The file has {new.size_bytes} bytes; more than {MAX_PUT_BYTES} are sent in parts: ask for them with `multipart: true`."
+        checks.add("sizeBytes", message=message)
     sha256 = new.sha256.lower() if new.sha256 is not None else None
     if sha256 is not None and (len(sha256) != 64 or not _HEX.issuperset(sha256)):
         checks.add("sha256", message="A SHA-256 is 64 hexadecimal digits; leave it out when you do not know it.")
@@ -165,15 +206,24 @@ def _validated(new: NewUpload) -> dict[str, Any]:
 
 
 async def complete(
-    database: Database, objects: ObjectStore, viewer: Viewer, upload_id: UUID, idempotency_key: str | None = None
+    database: Database,
+    objects: ObjectStore,
+    viewer: Viewer,
+    upload_id: UUID,
+    idempotency_key: str | None = None,
+    sent: Sequence[SentPart] | None = None,
 ) -> tuple[UUID, UUID]:
     """Check the uploaded object and submit its INGEST job; return the ids of version and job. No transaction is open while the store is read.
+
+    The object of an upload in parts is made of those that have arrived; `sent` are those that the client knows of, which are compared.
 
     Raises `NotFound`, `InvalidInput`, `WrongState`, `UploadMismatch` (the object is deleted, the version is FAILED), `Conflict`, or
     `QuotaExceeded` (the upload stays open).
     """
     viewer.require_write()
-    request_input = {"upload_id": str(upload_id)}
+    request_input: dict[str, Any] = {"upload_id": str(upload_id)}
+    if sent is not None:
+        request_input["parts"] = [[part.number, part.etag] for part in sent]
 
     async def load(work: Work) -> tuple[tuple[UUID, UUID] | None, Row[Any] | None]:
         """Read the upload, then the stored result of a call with the same key: if that call commits between the two reads, the second sees it."""
@@ -186,6 +236,7 @@ async def complete(
         return stored_answer
     upload = _require_open(upload_id, upload)
     try:
+        await upload_parts.assemble(objects, upload, sent)
         await _verify(objects, upload)
     except (UploadMismatch, WrongState) as problem:
         # A concurrent call may have completed it, and its job deleted the object: then return that call's result.
@@ -230,6 +281,37 @@ async def complete(
     return upload.version_id, job.id
 
 
+async def complete_forgotten(database: Database, objects: ObjectStore, upload_id: UUID) -> bool:
+    """Complete an open upload whose file has arrived, as its maker, who did not say so. Return whether an ingest was submitted.
+
+    Nothing is done if the file has not arrived or does not fit in the quota, or its maker may not complete it any more. A file that is not the
+    announced one is removed, as by `complete`.
+    """
+    for upload in await database.rows(select(Upload.created_by_id, Upload.owner_id).where(Upload.id == upload_id)):
+        maker = await accounts.viewer_of(database, upload.created_by_id)
+        if maker is not None:
+            with suppress(NotFound, WrongState, UploadMismatch, QuotaExceeded, Forbidden):
+                await complete(database, objects, maker, upload_id)
+                return True
+    return False
+
+
+async def abort(work: Work, upload_id: UUID) -> Row[Any]:
+    """Give up an open upload: its version becomes FAILED. Return the upload's row; the caller removes what has arrived after the commit.
+
+    Raises `NotFound` or `WrongState`.
+    """
+    work.viewer.require_write()
+    upload = _require_open(upload_id, await work.first(_visible_upload(work, upload_id)))
+    is_open = (Upload.id == upload_id) & (Upload.state == UploadState.OPEN)
+    if not await work.run(update(Upload).where(is_open).values(state=UploadState.ABORTED)):
+        upload = _require_open(upload_id, await work.first(_visible_upload(work, upload_id)))
+    await versions.mark_failed(work, upload.version_id, [ABORTED_ISSUE])
+    failed = {"status": DatasetVersionStatus.FAILED}
+    work.record("abort_upload", "version", upload.version_id, upload.owner_id, {"status": upload.version_status}, failed)
+    return upload
+
+
 def _visible_upload(work: Work, upload_id: UUID) -> Select[Upload, UUID, dict[str, Any] | None, DatasetVersionStatus]:
     return (
         select(Upload, DatasetVersion.dataset_id, DatasetVersion.reading, DatasetVersion.status.label("version_status"))
@@ -257,7 +339,7 @@ def _parse_answer(stored: dict[str, Any] | None) -> tuple[UUID, UUID] | None:
 
 async def _verify(objects: ObjectStore, upload: Row[Any]) -> None:
     """Compare the stored object with what was announced; the hash only up to `MAX_INLINE_HASH_BYTES`."""
-    not_uploaded = WrongState("UPLOADING", "The file has not arrived. Send it with PUT to the upload's URL, then complete the upload.")
+    not_uploaded = WrongState("UPLOADING", upload_parts.NOT_ARRIVED)
     info = await objects.head(upload.object_key)
     if info is None:
         raise not_uploaded

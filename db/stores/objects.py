@@ -7,23 +7,25 @@ import base64
 import hashlib
 import re
 import unicodedata
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import cache
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self
 from urllib.parse import quote
 
 import aioboto3
 import aiohttp
 from botocore.exceptions import BotoCoreError, ClientError
 
-from db.errors import StateError, StoreRefused, Unavailable
+from db.errors import Unavailable
 from db.settings import StateSettings
+from db.stores.multipart import MultipartUploads
 from db.stores.s3 import Body, S3Client, s3_client
+from db.stores.s3_errors import MISSING_CODES, REFUSED_STATUSES, SERVICE, ObjectMissing, error_code, status_of, translate_errors
 
 MIB = 1024**2
 CHUNK_SIZE = MIB
@@ -38,19 +40,6 @@ ATTEMPTS = 3
 ABORT_TIMEOUT = 2.0  # seconds for aborting a multipart upload: a caller that failed or was cancelled waits for it
 # The response to a copy comes when it is done: rclone copies about 200 MB/s, so 50 GB take four minutes; the rest is for slower disks.
 COPY_TIMEOUT = 3_600.0
-SERVICE = "object storage"
-MISSING_CODES = frozenset({"404", "NoSuchKey", "NotFound"})
-REFUSED_STATUSES = frozenset({401, 403})
-
-
-@dataclass
-class ObjectMissing(StateError):
-    """The store has no object under this key, though a row or a caller says so."""
-
-    key: str
-
-    def __str__(self) -> str:
-        return f"The object {self.key!r} is not in the store."
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +81,7 @@ class ObjectStore:
         self._client = client
         self._signer = signer
         self._copier = copier
+        self.multipart = MultipartUploads(bucket, client, signer)
 
     @classmethod
     @asynccontextmanager
@@ -113,11 +103,11 @@ class ObjectStore:
 
     async def ensure_bucket(self) -> None:
         """Create the bucket if it does not exist."""
-        with _translate_errors():
+        with translate_errors():
             try:
                 await self._head_bucket()
             except ClientError as error:
-                if _error_code(error) not in MISSING_CODES | {"NoSuchBucket"}:
+                if error_code(error) not in MISSING_CODES | {"NoSuchBucket"}:
                     raise
             else:
                 return
@@ -125,19 +115,19 @@ class ObjectStore:
             try:
                 await self._client.create_bucket(Bucket=self.bucket, **location)
             except ClientError as error:
-                if _error_code(error) not in {"BucketAlreadyOwnedByYou", "BucketAlreadyExists"}:  # another process was faster
+                if error_code(error) not in {"BucketAlreadyOwnedByYou", "BucketAlreadyExists"}:  # another process was faster
                     raise
 
     async def check(self) -> None:
         """Return if the store replies and has the bucket; else raise."""
-        with _translate_errors():
+        with translate_errors():
             await self._head_bucket()
 
     async def _head_bucket(self) -> None:
         try:
             await self._client.head_bucket(Bucket=self.bucket)
         except ClientError as error:
-            if _status(error) in REFUSED_STATUSES:  # the answer to HEAD has no body, and so no code that says what is wrong
+            if status_of(error) in REFUSED_STATUSES:  # the answer to HEAD has no body, and so no code that says what is wrong
                 await self._client.list_objects_v2(Bucket=self.bucket, MaxKeys=1)
             raise
 
@@ -151,13 +141,13 @@ class ObjectStore:
         if sha256_hex is not None:
             checksum = base64.b64encode(bytes.fromhex(sha256_hex)).decode()
             parameters["ChecksumSHA256"] = headers["x-amz-checksum-sha256"] = checksum
-        with _translate_errors():
+        with translate_errors():
             url = await self._signer.generate_presigned_url("put_object", Params=parameters, ExpiresIn=expires, HttpMethod="PUT")
         return url, headers
 
     async def presign_get(self, key: str, filename: str, content_type: str, expires: int) -> str:
         """Return a URL that downloads the object under any `filename`, and never displays it in a browser."""
-        with _translate_errors():
+        with translate_errors():
             return await self._signer.generate_presigned_url(
                 "get_object",
                 Params={
@@ -172,11 +162,11 @@ class ObjectStore:
 
     async def head(self, key: str) -> ObjectInfo | None:
         """Return the metadata of an object; None where there is none."""
-        with _translate_errors():
+        with translate_errors():
             try:
                 response = await self._client.head_object(Bucket=self.bucket, Key=key)
             except ClientError as error:
-                if _error_code(error) in MISSING_CODES:
+                if error_code(error) in MISSING_CODES:
                     return None
                 raise
         return ObjectInfo(response["ContentLength"], response.get("ETag", "").strip('"'), response.get("ContentType", ""))
@@ -188,7 +178,7 @@ class ObjectStore:
             raise ObjectMissing(key_from)
         if info.size > MAX_PLAIN_COPY and await self._copy_in_parts(key_from, key_to, info.size):
             return
-        with _translate_errors(key_from):
+        with translate_errors(key_from):
             await self._copier.copy_object(Bucket=self.bucket, Key=key_to, CopySource={"Bucket": self.bucket, "Key": key_from})
 
     async def _copy_in_parts(self, key_from: str, key_to: str, size: int) -> bool:
@@ -208,7 +198,7 @@ class ObjectStore:
                 parts.append({"PartNumber": number, "ETag": etag})
             return parts
 
-        with _translate_errors(key_from):
+        with translate_errors(key_from):
             try:
                 await self._multipart_upload(self._copier, {"Bucket": self.bucket, "Key": key_to}, send)
             except _PartCopyUnsupported:
@@ -260,7 +250,7 @@ class ObjectStore:
         part_size = max(PART_SIZE, -(-size // MAX_PARTS))
         digest = hashlib.sha256()
         sent = 0
-        with path.open("rb") as file, _translate_errors():
+        with path.open("rb") as file, translate_errors():
 
             def next_part() -> bytes:
                 part = file.read(part_size)
@@ -292,16 +282,16 @@ class ObjectStore:
 
     async def write(self, key: str, body: bytes, content_type: str) -> None:
         """Store a small object that is in memory already."""
-        with _translate_errors():
+        with translate_errors():
             await self._client.put_object(Bucket=self.bucket, Key=key, Body=body, ContentType=content_type)
 
     async def read(self, key: str, limit: int) -> bytes:
         """Return the first `limit` bytes of the object. Raises `ObjectMissing`."""
-        with _translate_errors(key):
+        with translate_errors(key):
             try:
                 response = await self._client.get_object(Bucket=self.bucket, Key=key, Range=f"bytes=0-{limit - 1}")
             except ClientError as error:
-                if _error_code(error) == "InvalidRange":  # an empty object has no first byte
+                if error_code(error) == "InvalidRange":  # an empty object has no first byte
                     return b""
                 raise
             body: Body = response["Body"]
@@ -327,7 +317,7 @@ class ObjectStore:
         remaining = [{"Key": key} for key in keys]
         for start in range(0, len(remaining), DELETE_BATCH):
             batch = remaining[start : start + DELETE_BATCH]
-            with _translate_errors():
+            with translate_errors():
                 response = await self._client.delete_objects(Bucket=self.bucket, Delete={"Objects": batch, "Quiet": True})
             if errors := response.get("Errors"):
                 raise Unavailable(SERVICE, f"{len(errors)} objects could not be removed, first {errors[0]}")
@@ -340,7 +330,7 @@ class ObjectStore:
 
     async def pages(self, prefix: str) -> AsyncIterator[ListedPage]:
         """Yield the same by request."""
-        with _translate_errors():
+        with translate_errors():
             async for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix):
                 now = parsedate_to_datetime(page["ResponseMetadata"]["HTTPHeaders"]["date"]) + timedelta(seconds=1)
                 yield ListedPage(
@@ -350,7 +340,7 @@ class ObjectStore:
     async def _stream(self, key: str) -> AsyncIterator[bytes]:
         """Yield the object's bytes in chunks of at most a MiB; resume where a transfer was cut."""
         offset, size, failures = 0, 1, 0
-        with _translate_errors(key):
+        with translate_errors(key):
             while offset < size:
                 range_header = {"Range": f"bytes={offset}-"} if offset else {}
                 response = await self._client.get_object(Bucket=self.bucket, Key=key, **range_header)
@@ -402,31 +392,6 @@ def _md5(body: bytes) -> bytes:
 def _content_md5(md5: bytes) -> str:
     """Return the value of the header Content-MD5, which stores compare with what arrives."""
     return base64.b64encode(md5).decode()
-
-
-def _error_code(error: ClientError) -> str:
-    return cast("dict[str, dict[str, str]]", error.response).get("Error", {}).get("Code", "")
-
-
-def _status(error: ClientError) -> int | None:
-    response = cast("dict[str, Any]", error.response)
-    return response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-
-
-@contextmanager
-def _translate_errors(key: str | None = None) -> Generator[None]:
-    """Translate the client's exceptions into ours; a missing object becomes `ObjectMissing` if `key` is given."""
-    try:
-        yield
-    except ClientError as error:
-        if key is not None and _error_code(error) in MISSING_CODES:
-            raise ObjectMissing(key) from error
-        if (status := _status(error)) in REFUSED_STATUSES:
-            code = _error_code(error)
-            raise StoreRefused(SERVICE, str(error), f"status {status}" if code == str(status) else f"{code}, status {status}") from error
-        raise Unavailable(SERVICE, str(error)) from error
-    except (BotoCoreError, aiohttp.ClientError, TimeoutError, OSError) as error:
-        raise Unavailable(SERVICE, repr(error)) from error
 
 
 async def _abort_quietly(abort: Any) -> None:

@@ -113,6 +113,7 @@ class UploadState(StrEnum):
     COMPLETED = "completed"
     INGESTED = "ingested"
     MISMATCHED = "mismatched"
+    ABORTED = "aborted"
     EXPIRED = "expired"
 
 
@@ -155,6 +156,7 @@ class DatasetVersion(Table, policy=Through("dataset_id")):
     __table_args__ = (
         UniqueConstraint("dataset_id", "number"),
         Index("ix_dataset_versions_ready", "dataset_id", text("number DESC"), postgresql_where=text("status = 'ready'")),
+        Index("ix_dataset_versions_sha256", "sha256", "size_bytes", postgresql_where=text("status = 'ready'")),
         CheckConstraint("size_bytes >= 0 AND row_count >= 0 AND column_count >= 0 AND number > 0", name="counts_not_negative"),
     )
 
@@ -183,17 +185,23 @@ class DatasetVersion(Table, policy=Through("dataset_id")):
 
 
 class Upload(Table, policy=Owned()):
-    """One presigned PUT and the announced file. `object_key` is only for the upload; an ingest copies the object."""
+    """The announced file, sent by one presigned PUT or in parts. `object_key` is only for the upload; an ingest copies the object.
+
+    `part_bytes` is the size of each part but the last, null for one PUT; `multipart_id` is the store's id of an upload in parts, null until
+    that has begun.
+    """
 
     __tablename__ = "uploads"
     __table_args__ = (
         Index("ix_uploads_open", "expires_at", postgresql_where=text("state = 'open'")),
         Index("ix_uploads_holding", "owner_id", postgresql_include=["size_bytes"], postgresql_where=text("state IN ('open', 'completed')")),
         CheckConstraint("size_bytes >= 0", name="size_not_negative"),
+        CheckConstraint("part_bytes > 0", name="parts_have_a_size"),
     )
 
     id: Mapped[UUID] = uuid_primary_key()
     owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="RESTRICT"), index=True)
+    created_by_id: Mapped[UUID | None] = created_by_column()
     version_id: Mapped[UUID] = mapped_column(ForeignKey("dataset_versions.id", ondelete="CASCADE"), unique=True)
     state: Mapped[UploadState] = enum_column("state", UploadState, server_default="open")
     object_key: Mapped[str] = mapped_column(unique=True)
@@ -201,6 +209,8 @@ class Upload(Table, policy=Owned()):
     content_type: Mapped[str]
     size_bytes: Mapped[int] = bigint_column()
     sha256: Mapped[str | None]
+    part_bytes: Mapped[int | None] = bigint_column()
+    multipart_id: Mapped[str | None]
     job_id: Mapped[UUID | None] = mapped_column(ForeignKey("jobs.id", ondelete="SET NULL", use_alter=True), index=True)
     created_at: Mapped[datetime] = now_column()
     expires_at: Mapped[datetime]

@@ -2,11 +2,41 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+
+from db.tables import datasets
 from db.tables.datasets import ColumnType, DatasetSource, DatasetVersionStatus, FileFormat, Modality, ProblemType
 from graph.core.enums import describe
 
-__all__ = ["ColumnType", "DatasetSource", "DatasetVersionStatus", "FileFormat", "Modality", "ProblemType"]
+__all__ = ["ColumnType", "DatasetSource", "DatasetVersionStatus", "FileFormat", "Modality", "ProblemType", "UploadState"]
 
+
+class UploadState(StrEnum):
+    """The state of an upload as its client sees it."""
+
+    OPEN = "open"
+    COMPLETED = "completed"
+    ABORTED = "aborted"
+    EXPIRED = "expired"
+
+
+_STORED = datasets.UploadState
+PUBLISHED_UPLOAD_STATES = {
+    _STORED.OPEN: UploadState.OPEN,
+    _STORED.COMPLETED: UploadState.COMPLETED,
+    _STORED.INGESTED: UploadState.COMPLETED,
+    _STORED.MISMATCHED: UploadState.ABORTED,
+    _STORED.ABORTED: UploadState.ABORTED,
+    _STORED.EXPIRED: UploadState.EXPIRED,
+}
+describe(
+    UploadState,
+    "Whether the file of an upload can still be sent.",
+    OPEN="It can be sent until the upload expires, and completed.",
+    COMPLETED="It was completed: an INGEST job reads the file, or has read it.",
+    ABORTED="It was aborted, or its file was not the one announced and was removed.",
+    EXPIRED="It was not completed in time; what had arrived is removed.",
+)
 describe(
     Modality,
     "A kind of data: the content of a dataset, or the input of a pipeline or a step. Files of the kinds that are not available yet cannot be read, so"

@@ -123,14 +123,34 @@ class RequestUploadInput:
     reading: ReadingOptionsInput | None = strawberry.field(
         description="How to read the file, where detection would fail; a retry keeps it."
     )
+    multipart: bool = strawberry.field(
+        default=False,
+        description="Send the file in parts, each to a URL of its own, in any order and again after a break: required above 5 GiB, and good for"
+        " large files.",
+    )
     idempotency_key: str | None = strawberry.field(
         description="Makes retries safe: the same key with the same input returns the result of the first call; with another input it is a Conflict. Kept for a day."
     )
 
 
+@strawberry.input(description="A part that has been sent.")
+class UploadedPartInput:
+    number: int = strawberry.field(description="The number of the part.")
+    etag: str = strawberry.field(description="The `ETag` that the object store answered.")
+
+
+@strawberry.input(description="An upload to give up.")
+class AbortUploadInput:
+    upload_id: ID = strawberry.field(description="The id of the upload, as returned by `requestUpload`.")
+
+
 @strawberry.input(description="An upload whose file has been sent.")
 class CompleteUploadInput:
     upload_id: ID = strawberry.field(description="The id of the upload, as returned by `requestUpload`.")
+    parts: list[UploadedPartInput] | None = strawberry.field(
+        default=None,
+        description="All parts of an upload in parts, in order, to be compared with those that have arrived. Not needed: the store knows them.",
+    )
     idempotency_key: str | None = strawberry.field(
         description="Makes retries safe: the same key with the same input returns the result of the first call; with another input it is a Conflict. Kept for a day."
     )

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 import strawberry
 from strawberry import ID
 
+from db.errors import Unavailable
 from db.queries import datasets as dataset_queries
 from db.queries import jobs, versions
-from db.services import datasets, uploads
+from db.services import datasets, upload_parts, uploads
+from db.services.upload_parts import SentPart
 from graph.core.context import Info
 from graph.core.costs import JOB, PRESIGN, costs
 from graph.core.edges import one
@@ -19,7 +21,14 @@ from graph.core.ids import decode, owner_key
 from graph.core.permissions import mutation
 from graph.core.problems import Conflict, InvalidInput, NameTaken, NotFound, QuotaExceeded, UploadMismatch, WrongState
 from graph.datasets.files import Upload
-from graph.datasets.inputs import CompleteUploadInput, CreateDatasetInput, DeleteDatasetInput, RequestUploadInput, UpdateDatasetInput
+from graph.datasets.inputs import (
+    AbortUploadInput,
+    CompleteUploadInput,
+    CreateDatasetInput,
+    DeleteDatasetInput,
+    RequestUploadInput,
+    UpdateDatasetInput,
+)
 from graph.datasets.types import Dataset, DatasetVersion
 
 if TYPE_CHECKING:
@@ -47,7 +56,19 @@ class DeleteDatasetPayload:
 
 @strawberry.type(description="The upload can begin.")
 class RequestUploadPayload:
+    duplicate_of_id: strawberry.Private[UUID | None]
     upload: Upload = strawberry.field(description="Where and how to send the file.")
+    duplicate_of: DatasetVersion | None = one(
+        versions.by_id,
+        key="duplicate_of_id",
+        description="A warning: a READY version of the same owner that was read from a file with the announced SHA-256 and size. The upload goes on.",
+    )
+
+
+@strawberry.type(description="The upload was given up, and what had arrived of it is removed.")
+class AbortUploadPayload:
+    version_id: strawberry.Private[UUID]
+    version: DatasetVersion = one(versions.by_id, key="version_id", description="The version that the file was to become, now FAILED.")
 
 
 @strawberry.type(description="The file has arrived, and a job was submitted to read it.")
@@ -79,6 +100,10 @@ RequestUploadResult = Annotated[
 CompleteUploadResult = Annotated[
     CompleteUploadPayload | NotFound | InvalidInput | UploadMismatch | WrongState | Conflict | QuotaExceeded,
     strawberry.union("CompleteUploadResult", description="The possible results of `completeUpload`."),
+]
+AbortUploadResult = Annotated[
+    AbortUploadPayload | NotFound | WrongState,
+    strawberry.union("AbortUploadResult", description="The possible results of `abortUpload`."),
 ]
 
 
@@ -122,7 +147,7 @@ class DatasetMutations:
 
     @mutation(
         metadata=costs(PRESIGN),
-        description="Request a presigned URL for a file. Creates the next version of the dataset, in status UPLOADING.",
+        description="Request a presigned URL for a file, or one for each of its parts. Creates the next version of the dataset, in status UPLOADING.",
     )
     async def request_upload(
         self, info: Info, input: Annotated[RequestUploadInput, strawberry.argument(description="The file to upload.")]
@@ -135,14 +160,14 @@ class DatasetMutations:
             content_type=input.content_type,
             label=input.label,
             reading=None if input.reading is None else input.reading.options(),
+            multipart=input.multipart,
             idempotency_key=input.idempotency_key,
         )
-        async with info.context.work() as work:
-            row = await uploads.request(work, new_upload)
-        # The URL of a repeated call expires when the first one does.
-        expires_in = max(1, int((row.expires_at - datetime.now(UTC)).total_seconds()))
-        url, headers = await info.context.objects.presign_put(row.object_key, row.size_bytes, row.content_type, row.sha256, expires_in)
-        return RequestUploadPayload(upload=Upload.of(row, url, headers))
+        context = info.context
+        async with context.work() as work:
+            requested = await uploads.request(work, new_upload)
+        row = await upload_parts.begin(context.database, context.objects, context.signed_in_viewer, requested.row)
+        return RequestUploadPayload(upload=Upload.of(row), duplicate_of_id=requested.duplicate_of_id)
 
     @mutation(
         metadata=costs(JOB),
@@ -152,7 +177,20 @@ class DatasetMutations:
         self, info: Info, input: Annotated[CompleteUploadInput, strawberry.argument(description="The upload.")]
     ) -> CompleteUploadResult:
         context = info.context
+        sent = None if input.parts is None else [SentPart(part.number, part.etag) for part in input.parts]
         version_id, job_id = await uploads.complete(
-            context.database, context.objects, context.signed_in_viewer, decode("upload", input.upload_id), input.idempotency_key
+            context.database, context.objects, context.signed_in_viewer, decode("upload", input.upload_id), input.idempotency_key, sent
         )
         return CompleteUploadPayload(version_id=version_id, job_id=job_id)
+
+    @mutation(
+        description="Give up an upload that is not completed. Its version becomes FAILED, and the storage that it reserved is free again."
+    )
+    async def abort_upload(
+        self, info: Info, input: Annotated[AbortUploadInput, strawberry.argument(description="The upload.")]
+    ) -> AbortUploadResult:
+        async with info.context.work() as work:
+            row = await uploads.abort(work, decode("upload", input.upload_id))
+        with suppress(Unavailable):  # what stays is collected as an orphan, and its parts when the account is purged
+            await upload_parts.remove(info.context.objects, row)
+        return AbortUploadPayload(version_id=row.version_id)

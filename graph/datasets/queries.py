@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-import strawberry
+from typing import Annotated
 
-from db.queries import datasets
+import strawberry
+from strawberry import ID
+
+from db.queries import datasets, uploads
+from graph.core.context import Info
 from graph.core.edges import listing, lookup
+from graph.core.ids import parse
 from graph.core.paging import Connection
+from graph.core.permissions import Scope, query
+from graph.datasets.files import Upload
 from graph.datasets.inputs import DatasetFilter, DatasetOrder
 from graph.datasets.types import Dataset
 
@@ -17,3 +24,16 @@ class DatasetQueries:
     datasets: Connection[Dataset] = listing(
         datasets.listing, filtered_by=DatasetFilter, ordered_by=DatasetOrder, description="Your datasets; for admins, everybody's."
     )
+
+    @query(
+        scope=Scope.WRITE,
+        description="An upload, to go on with it after a break. Its URLs are new ones. Null if there is none that you may see.",
+    )
+    async def upload(
+        self, info: Info, id: Annotated[ID, strawberry.argument(description="Its id, as returned by `requestUpload`.")]
+    ) -> Upload | None:
+        parsed = parse(id)
+        if parsed is None or parsed[0] != "upload":
+            return None
+        row = (await uploads.live_by_id(info.context.database, info.context.signed_in_viewer, [parsed[1]])).get(parsed[1])
+        return None if row is None else Upload.of(row)

@@ -41,6 +41,8 @@ async def request_upload(world: World) -> Endings:
     file: dict[str, Any] = {"datasetId": dataset, "filename": "d.csv", "sizeBytes": 10}
     yield "RequestUploadPayload", {**file, "sha256": "a" * 64, "contentType": "text/csv", "label": "x", "idempotencyKey": "k"}
     yield "Conflict", {**file, "filename": "other.csv", "idempotencyKey": "k"}
+    yield "RequestUploadPayload", {**file, "multipart": True}
+    yield "InvalidInput", {**file, "sizeBytes": 6 * 1024**3}
     yield "NotFound", {**file, "datasetId": await world.bob.create_dataset("d")}
     yield "InvalidInput", {**file, "sizeBytes": 0}
     yield "InvalidInput", {**file, "idempotencyKey": BAD_KEY}
@@ -65,7 +67,17 @@ async def complete_upload(world: World) -> Endings:
     yield "WrongState", {"uploadId": (await world.ada.request_upload(dataset, "d.csv", CSV))["upload"]["id"]}
     kept = await upload()
     yield "InvalidInput", {"uploadId": kept, "idempotencyKey": BAD_KEY}
+    yield "InvalidInput", {"uploadId": kept, "parts": [{"number": 1, "etag": "x"}]}
     world.set_quota(1)
     yield "QuotaExceeded", {"uploadId": kept}
     world.set_quota(None)
     yield "CompleteUploadPayload", {"uploadId": kept}
+
+
+@endings_of("abortUpload")
+async def abort_upload(world: World) -> Endings:
+    dataset = await world.ada.create_dataset("d")
+    upload = (await world.ada.request_upload(dataset, "d.csv", CSV))["upload"]["id"]
+    yield "AbortUploadPayload", {"uploadId": upload}
+    yield "WrongState", {"uploadId": upload}
+    yield "NotFound", {"uploadId": f"upload_{UNKNOWN}"}

@@ -100,6 +100,7 @@ OTHER_SCOPES: Mapping[str, Scope] = {
     "Query.signInProviders": Scope.PUBLIC,
     "Query.registration": Scope.PUBLIC,
     "Query.invitations": Scope.ACCOUNT,
+    "Query.upload": Scope.WRITE,
     "Mutation.login": Scope.PUBLIC,
     "Mutation.confirmLogin": Scope.PUBLIC,
     "Mutation.deleteAccount": Scope.SESSION,

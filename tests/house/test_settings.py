@@ -48,10 +48,10 @@ def test_the_new_name_of_a_setting_wins_over_the_old_one(monkeypatch: pytest.Mon
     assert StateSettings().queue_concurrency_limits == {"default": 3}
 
 
-def test_no_upload_may_be_larger_than_the_store_takes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert StateSettings().upload_max_bytes == 5 * 1024**3
-    monkeypatch.setenv("TRELLIS_UPLOAD_MAX_BYTES", str(5 * 1024**3 + 1))
-    with pytest.raises(ValidationError, match="less than or equal to 5368709120"):
+def test_no_upload_may_be_larger_than_what_the_store_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert StateSettings().upload_max_bytes == 50 * 1024**3
+    monkeypatch.setenv("TRELLIS_UPLOAD_MAX_BYTES", str(5 * 1024**4 + 1))
+    with pytest.raises(ValidationError, match="less than or equal to 5497558138880"):
         StateSettings()
 
 

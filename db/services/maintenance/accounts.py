@@ -105,6 +105,7 @@ async def _start(context: MaintenanceContext) -> None:
 
 async def _purge(context: MaintenanceContext, user_id: UUID) -> int:
     removed = 0
+    await context.objects.multipart.abort(f"uploads/{user_id}/")
     for prefix in PREFIXES:
         async for page in context.objects.pages(f"{prefix}{user_id}/"):
             keys = [listed.key for listed in page.objects]

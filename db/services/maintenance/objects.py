@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid5
 
 from sqlalchemy import Select, Text, Uuid, any_, bindparam, column, delete, func, select
@@ -19,6 +19,7 @@ from db.tables.datasets import HOLDING_UPLOAD_STATES
 from db.tables.jobstates import ACTIVE
 
 BATCH_SIZE = 200
+CLOCK_SKEW = timedelta(minutes=1)  # by which the clock of the store may be ahead
 PREFIXES = ("uploads/", "datasets/", "models/", "jobs/", "exports/")
 
 
@@ -53,7 +54,7 @@ async def remove_unreferenced(context: MaintenanceContext) -> int:
 
 
 async def collect_orphans(context: MaintenanceContext) -> int:
-    """Remove objects that no row refers to and that are old enough by the store's clock, page by page; return how many.
+    """Remove objects and unfinished uploads in parts that no row refers to and that are old enough, page by page; return how many.
 
     For each page, first the running attempts are read, then the references. An object in the page was written before by an attempt that
     either still runs, and is skipped, or has ended, so that its references are visible and it cannot add more. So no removed object is
@@ -68,7 +69,21 @@ async def collect_orphans(context: MaintenanceContext) -> int:
                 orphans = await _orphans(context.database, old)
                 await context.objects.delete(orphans)
                 removed += len(orphans)
+        removed += await _abort_unfinished(context, prefix)
     return removed
+
+
+async def _abort_unfinished(context: MaintenanceContext, prefix: str) -> int:
+    """Abort uploads in parts that nobody goes on with, such as those of a killed worker: their parts are in no listing of objects."""
+    begun_before = datetime.now(UTC) - timedelta(seconds=context.settings.orphan_age) - CLOCK_SKEW
+    old = [upload for upload in await context.objects.multipart.unfinished(prefix) if upload.begun <= begun_before]
+    if not old:
+        return 0
+    orphans = set(await _orphans(context.database, [upload.key for upload in old]))
+    aborted = [upload for upload in old if upload.key in orphans]
+    for upload in aborted:
+        await context.objects.multipart.abort_one(upload.key, upload.id)
+    return len(aborted)
 
 
 _ACTIVE = select(Job.id, Job.attempt, Job.dataset_version_id).where(scheduling.in_states(ACTIVE))
