@@ -11,6 +11,7 @@ from pydantic import Field, NonNegativeInt, SecretStr, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from db.core.base_settings import TrellisSettings
+from db.core.outbound import parse_networks
 from db.core.prices import validate_prices
 from db.core.queues import QUEUES
 from db.core.viewer import UserTier
@@ -154,6 +155,17 @@ class StateSettings(TrellisSettings):
         description='Bytes that one user may store, by tier, as JSON: `{"pro": 5497558138880, "enterprise": 0}`. 0: no limit. A tier left out has'
         " `TRELLIS_STORAGE_QUOTA_BYTES`; a quota that an admin gave to a user replaces both.",
     )
+    import_allowed_networks: list[str] = Field(
+        default_factory=list[str],
+        description='Networks besides the public Internet from which files may be imported, as JSON: `["10.1.2.0/24"]`. In them, also without TLS.'
+        " Everybody who may import then reaches all servers there, so name as few addresses as possible.",
+    )
+    import_s3_locations: list[str] = Field(
+        default_factory=list[str],
+        description='Locations in S3 from which `s3://bucket/key` may be imported, with the credentials of the object store, as JSON: `["bucket/prefix"]`.'
+        " Everybody may read what is there. Never the bucket of Trellis itself.",
+    )
+    import_schedules_per_dataset: int = Field(default=10, ge=0, description="Schedules by which files are imported into one dataset.")
     upload_expires: int = Field(default=900, ge=60, le=604_800, description="Seconds for which an upload's presigned URL is valid.")
     upload_parts_expire: int = Field(
         default=604_800,
@@ -223,6 +235,9 @@ class StateSettings(TrellisSettings):
         description="Seconds between removals of operations older than `TRELLIS_API_REQUEST_RETENTION`, and of their sums older than"
         " `TRELLIS_API_METRICS_RETENTION`. 0: never.",
     )
+    maintenance_run_import_schedules: Interval = Field(
+        default=15.0, description="Seconds between runs that start the imports that are due. 0: never."
+    )
     maintenance_expire_uploads: Interval = Field(
         default=300.0, description="Seconds between runs that expire uploads that were never completed. 0: never."
     )
@@ -256,6 +271,12 @@ class StateSettings(TrellisSettings):
     def highest_priority(self, tier: UserTier) -> int:
         """The highest priority of a job whose owner has this tier."""
         return self.priority_limits.get(tier.value, MAX_PRIORITY)
+
+    @field_validator("import_allowed_networks")
+    @classmethod
+    def _check_networks(cls, networks: list[str]) -> list[str]:
+        parse_networks(networks)
+        return networks
 
     @field_validator("credit_prices", mode="before")
     @classmethod

@@ -55,6 +55,11 @@ class ServerSettings(TrellisSettings):
         default=SecretStr(""),
         description="Bearer token, 16 characters or more, that admits to `/metrics` from anywhere unless metrics are `off`. Empty: none.",
     )
+    s3_events_token: SecretStr = Field(
+        default=SecretStr(""),
+        description="Bearer token, 16 characters or more, with which the object store tells `/hooks/s3` of created objects; then a file that was sent and"
+        " never completed is ingested minutes later, not after a day. Empty: there is no such address.",
+    )
     server_timing: bool = Field(
         default=False,
         description="Whether responses have a `Server-Timing` header. `trellis up` on a loopback address turns it on.",
@@ -144,7 +149,7 @@ class ServerSettings(TrellisSettings):
                 raise ValueError(f"{origin!r} is no origin: a scheme, a host and a port alone, such as `https://app.example.org`.")
         return value
 
-    @field_validator("metrics_token")
+    @field_validator("metrics_token", "s3_events_token")
     @classmethod
     def _check_token_length(cls, token: SecretStr) -> SecretStr:
         if 0 < len(token.get_secret_value()) < MIN_TOKEN_LENGTH:

@@ -83,8 +83,13 @@ os.environ.update({f"TRELLIS_RATE_LIMIT_{who}": "0" for who in ("ANONYMOUS", "FR
 # Operations of most tests are not recorded: rows and statements would come at any time. Tests of what is recorded turn it on.
 os.environ["TRELLIS_USAGE_RECORDING"] = "false"
 
+# Servers of tests from which files are imported listen here; all other addresses of this machine are refused, as in production.
+os.environ["TRELLIS_IMPORT_ALLOWED_NETWORKS"] = '["127.0.0.2/32"]'
+os.environ["TRELLIS_IMPORT_S3_LOCATIONS"] = '["trellis-imports/shared"]'
 os.environ["TRELLIS_SECRET_KEY"] = "the secret key of the tests, which is no secret"
 # A worker that seals the audit would do so at any time; tests seal it themselves.
+# Nor does it run the schedules of tests.
+os.environ["TRELLIS_MAINTENANCE_RUN_IMPORT_SCHEDULES"] = "0"
 os.environ["TRELLIS_MAINTENANCE_SEAL_AUDIT"] = os.environ["TRELLIS_MAINTENANCE_VERIFY_AUDIT"] = "0"
 
 # Step definitions and workers outlive a test: they belong to the running code, not to anybody's data.

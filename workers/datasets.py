@@ -1,9 +1,10 @@
-"""INGEST: reads an uploaded file into a ready dataset version."""
+"""INGEST and GENERATE: a file that was uploaded, or is generated, is read into a ready dataset version."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,52 +25,102 @@ from workers.runtime.body_runner import BodyFailed
 
 PARQUET = "application/vnd.apache.parquet"
 MAX_PROFILE_IN_ROW = 1024**2
-COPY, STORE = "copy", "store"  # the stages outside the body
-STAGES = {COPY: "Copy", stages.READ: "Read", stages.PROFILE: "Profile", STORE: "Store"}  # with their titles
+COPY, GENERATE, STORE = "copy", "generate", "store"  # the stages outside the body that reads
+STAGES = {stages.READ: "Read", stages.PROFILE: "Profile", STORE: "Store"}  # with their titles; the one that obtains the file is before them
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The file that a version is read from, and what is known of it. `stage` is the key and the title of the stage that `obtain` does.
+
+    `obtain` stores the file under a prefix that belongs to the attempt and writes it to a path; only what it stored is read, hashed and
+    referred to. `upload_key` is an object that is not needed any more once the version is READY, or the file is not the one announced.
+    """
+
+    stage: tuple[str, str]
+    obtain: Callable[[str, Path], Awaitable[StoredFile]]
+    filename: str
+    content_type: str
+    size: int | None = None
+    sha256: str | None = None
+    upload_key: str | None = None
+    obtained_percent: float = 5.0
 
 
 @task(JobKind.INGEST)
 async def ingest(attempt: Attempt) -> Effects:
-    """Copy the upload to a key without a presigned URL; only that copy is read, hashed and referred to.
+    """Read an uploaded file. It is copied to a key without a presigned URL first."""
+    version_id = attempt.job.dataset_version_id
+    (upload,) = await attempt.database.rows(select(*Upload.__table__.c).where(Upload.version_id == version_id))
 
-    For a large file, the copy, the parts read from it and the table are checkpoints for another attempt; if the job completes, copy and
-    table are its outputs.
+    async def copy(key: str, path: Path) -> StoredFile:
+        attempt.progress(0, "Copy")
+        await attempt.objects.copy(upload.object_key, attempt.track_key(key))
+        attempt.progress(2, "Download")
+        size, sha256 = await attempt.objects.download(key, path)
+        return StoredFile(key, size, sha256, RAW, upload.filename, upload.content_type)
+
+    source = Source(
+        (COPY, "Copy"), copy, upload.filename, upload.content_type, upload.size_bytes, upload.sha256, upload_key=upload.object_key
+    )
+    return await read_version(attempt, source)
+
+
+@task(JobKind.GENERATE)
+async def generate(attempt: Attempt) -> Effects:
+    """Generate a file of synthetic data, and read it as if it had been uploaded."""
+    parameters = attempt.job.parameters
+    filename = f"{parameters['generator']}.parquet"
+
+    async def write(key: str, path: Path) -> StoredFile:
+        spec = {**parameters, "target": str(path)}
+        await attempt.run_body("workers.ml.generating:generate", spec, span=(0, 25))
+        return await attempt.upload(path, key, RAW, filename, PARQUET)
+
+    return await read_version(attempt, Source((GENERATE, "Generate"), write, filename, PARQUET, obtained_percent=30.0))
+
+
+async def read_version(attempt: Attempt, source: Source) -> Effects:
+    """Obtain the file of the job's version, read and profile it, and store its table.
+
+    For a large file, the file, the parts read from it and the table are checkpoints for another attempt; if the job completes, file and table
+    are its outputs.
     """
     job = attempt.job
-    (upload,) = await attempt.database.rows(select(*Upload.__table__.c).where(Upload.version_id == job.dataset_version_id))
     prefix = f"datasets/{job.owner_id}/{job.dataset_id}/{job.dataset_version_id}"
-    source, folder = attempt.folder / "source", attempt.folder / "out"
+    path, folder = attempt.folder / "source", attempt.folder / "out"
     folder.mkdir()
     checkpoints = attempt.checkpoints
     checkpoints.key_prefix, checkpoints.content_type = f"{prefix}/processed/{attempt.key}", PARQUET
-    await attempt.begin_nodes([(key, key) for key in STAGES], STAGES)
-    with attempt.stage(COPY) as output:
-        raw, table, parts = await _load_checkpoints(attempt, upload, source, folder / "processed.parquet")
+    stages = dict([source.stage]) | STAGES
+    await attempt.begin_nodes([(key, key) for key in stages], stages)
+    with attempt.stage(source.stage[0]) as output:
+        raw, table, parts = await _load_checkpoints(attempt, source, path, folder / "processed.parquet")
         if raw is None:
-            raw = await _copy(attempt, upload, f"{prefix}/raw/{attempt.key}", source)
+            raw = await source.obtain(f"{prefix}/raw/{attempt.key}", path)
             if raw.size >= attempt.checkpoint_min_bytes:
                 await attempt.save_checkpoint("raw", raw)
         output["bytes"] = raw.size
     spec = {
-        "source": str(source),
+        "source": str(path),
         "folder": str(folder),
-        "filename": upload.filename,
-        "size": upload.size_bytes,
-        "sha256": upload.sha256,
+        "filename": source.filename,
+        "size": raw.size if source.size is None else source.size,
+        "sha256": source.sha256,
         "reading": job.parameters.get("reading"),
         "actual_sha256": raw.sha256,
         "checkpointing": {"interval": attempt.checkpoint_interval, "parts": parts} if raw.size >= attempt.checkpoint_min_bytes else None,
         "table": None if table is None else table.state["body"],
     }
     try:
-        result = await attempt.run_body("workers.ml.ingest:ingest", spec, span=(5, 95))
+        result = await attempt.run_body("workers.ml.ingest:ingest", spec, span=(source.obtained_percent, 95))
     except BodyFailed as error:
-        if error.failure.code == versions.UPLOAD_MISMATCH:
-            attempt.delete_on_failure(upload.object_key)
+        if error.failure.code == versions.UPLOAD_MISMATCH and source.upload_key is not None:
+            attempt.delete_on_failure(source.upload_key)
         raise
     attempt.progress(95, "Store")
     with attempt.stage(STORE) as output:
-        stem = Path(upload.filename).stem
+        stem = Path(source.filename).stem
         table = table or await checkpoints.wait_stored("table")
         if table is None:
             processed = await attempt.upload(
@@ -85,26 +136,26 @@ async def ingest(attempt: Attempt) -> Effects:
     async def effects(work: Work, settled: Row[Any]) -> Sequence[str]:
         assert job.dataset_version_id is not None
         written = await versions.mark_ready(work, settled, job.dataset_version_id, result, raw, processed, profile)
-        return [*written.duplicate_keys, upload.object_key]
+        return written.duplicate_keys if source.upload_key is None else [*written.duplicate_keys, source.upload_key]
 
     return effects
 
 
 async def _load_checkpoints(
-    attempt: Attempt, upload: Row[Any], source: Path, parquet: Path
+    attempt: Attempt, source: Source, path: Path, parquet: Path
 ) -> tuple[StoredFile | None, Checkpoint | None, list[StoredPart]]:
-    """Load the copy of the upload and the table read from it, or parts of the table. Without the copy, the rest is dropped: its source is unknown."""
+    """Load the file and the table read from it, or parts of the table. Without the file, the rest is dropped: its source is unknown."""
     checkpoints = attempt.checkpoints
     table = await checkpoints.load("table", parquet)
     # Parts before the copy, so that progress resumes from the furthest point at once.
     parts = await checkpoints.load_series(PART_CHECKPOINT_PREFIX, parquet.parent, _is_next_part) if table is None else []
-    raw = await checkpoints.load("raw", source if table is None else None)
+    raw = await checkpoints.load("raw", path if table is None else None)
     if raw is None:
         if table is not None:
             await checkpoints.discard("table", "The table of an earlier attempt cannot be used without its source file.")
         await checkpoints.drop_series(PART_CHECKPOINT_PREFIX)
         return None, None, []
-    copy = _stored_file(raw, RAW, upload.filename, upload.content_type)
+    copy = _stored_file(raw, RAW, source.filename, source.content_type)
     if table is not None:
         return copy, table, []
     await checkpoints.resume("raw", "Resumes with the copy of the file from an earlier attempt.")
@@ -120,14 +171,6 @@ def _is_next_part(previous: Checkpoint | None, part: Checkpoint) -> bool:
 
 def _part(checkpoint: Checkpoint) -> PartState:
     return cast("PartState", checkpoint.state["body"])
-
-
-async def _copy(attempt: Attempt, upload: Row[Any], key: str, source: Path) -> StoredFile:
-    attempt.progress(0, "Copy")
-    await attempt.objects.copy(upload.object_key, attempt.track_key(key))
-    attempt.progress(2, "Download")
-    size, sha256 = await attempt.objects.download(key, source)
-    return StoredFile(key, size, sha256, RAW, upload.filename, upload.content_type)
 
 
 def _stored_file(checkpoint: Checkpoint, role: str, filename: str, content_type: str) -> StoredFile:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import Row, exists, func, insert, select
@@ -39,8 +39,23 @@ class NewDataset:
     """A team, or the viewer if None."""
 
 
+class InsertedDataset(NamedTuple):
+    """A new dataset, and the columns that its maker gave."""
+
+    id: UUID
+    owner_id: UUID
+    values: dict[str, Any]
+
+
 async def create(work: Work, new: NewDataset) -> UUID:
     """Raises `InvalidInput` or `NameTaken`."""
+    dataset = await insert_new(work, new)
+    work.record("create_dataset", "dataset", dataset.id, dataset.owner_id, after=dataset.values)
+    return dataset.id
+
+
+async def insert_new(work: Work, new: NewDataset) -> InsertedDataset:
+    """`create` without an event of the audit, for what creates a dataset on its way. Raises `InvalidInput` or `NameTaken`."""
     work.viewer.require_write()
     owner_id = work.viewer.owner_of_new(new.owner_id)
     checks = Checks()
@@ -65,8 +80,7 @@ async def create(work: Work, new: NewDataset) -> UUID:
         dataset_id: UUID = await work.scalar(
             insert(Dataset).values(owner_id=owner_id, created_by_id=work.viewer.maker_id, **values).returning(Dataset.id)
         )
-    work.record("create_dataset", "dataset", dataset_id, owner_id, after=values)
-    return dataset_id
+    return InsertedDataset(dataset_id, owner_id, values)
 
 
 async def update(work: Work, dataset_id: UUID, changes: dict[str, Any]) -> UUID:

@@ -15,7 +15,8 @@ from sqlalchemy import Row, Select, Text, func, insert, literal_column, select, 
 from db.core.audit import ref
 from db.core.checks import Checks
 from db.core.policy import visible
-from db.core.viewer import Viewer
+from db.core.sql import equals_any
+from db.core.viewer import SYSTEM, Viewer
 from db.core.work import Database, Work
 from db.errors import Forbidden, NotFound, QuotaExceeded, StateError, UploadMismatch, WrongState
 from db.queries import accounts
@@ -120,12 +121,9 @@ async def request(work: Work, new: NewUpload) -> RequestedUpload:
     label, reading = values.pop("label"), values.pop("reading")
     dataset = await datasets.lock(work, new.dataset_id)
     quota.check_before_commit(work, dataset.owner_id, new.size_bytes)
-    number = await work.scalar(
-        update(Dataset).where(Dataset.id == dataset.id).values(last_number=Dataset.last_number + 1).returning(Dataset.last_number)
-    )
-    version_insertion = insert(DatasetVersion).values(
-        dataset_id=dataset.id,
-        number=number,
+    version_id, number = await versions.add(
+        work,
+        dataset.id,
         label=label,
         status=DatasetVersionStatus.UPLOADING,
         source=DatasetSource.UPLOAD,
@@ -133,7 +131,6 @@ async def request(work: Work, new: NewUpload) -> RequestedUpload:
         content_type=values["content_type"],
         reading=reading,
     )
-    version_id = await work.scalar(version_insertion.returning(DatasetVersion.id))
     upload_id = await work.scalar(select(func.uuidv7()))
     lifetime = state_settings().upload_parts_expire if new.multipart else state_settings().upload_expires
     upload_insertion = insert(Upload).values(
@@ -279,6 +276,13 @@ async def complete(
         completed = {"status": DatasetVersionStatus.UPLOADED, "job": ref("job", job.id)}
         work.record(AUDITED_AS, "version", upload.version_id, dataset.owner_id, {"status": upload.version_status}, completed)
     return upload.version_id, job.id
+
+
+async def notice(database: Database, keys: Sequence[str]) -> None:
+    """Remember that the store said that these objects were created; those of no open upload are ignored."""
+    is_open = equals_any(Upload.object_key, keys) & (Upload.state == UploadState.OPEN)
+    async with database.work(SYSTEM) as work:
+        await work.run(update(Upload).where(is_open, Upload.noticed_at.is_(None)).values(noticed_at=func.now()))
 
 
 async def complete_forgotten(database: Database, objects: ObjectStore, upload_id: UUID) -> bool:

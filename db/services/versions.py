@@ -15,15 +15,20 @@ from db.services.jobs.kinds import target_of
 from db.services.outputs import Result, StoredFile, WrittenOutput
 from db.tables import Dataset, DatasetProfile, DatasetVersion, Job, Upload
 from db.tables.datasets import DatasetSource, DatasetVersionStatus, FileFormat, UploadState
+from db.tables.jobs import JobKind
 from db.tables.jobstates import TERMINAL, JobStatus
 
 UPLOAD_MISMATCH = "UPLOAD_MISMATCH"
 
-_VERSION_STATUS = {
-    JobStatus.PENDING: DatasetVersionStatus.UPLOADED,
-    JobStatus.RUNNING: DatasetVersionStatus.PROCESSING,
-    JobStatus.CANCELLED: DatasetVersionStatus.UPLOADED,
-}
+_UNFINISHED = (DatasetVersionStatus.PENDING, DatasetVersionStatus.UPLOADED, DatasetVersionStatus.PROCESSING)
+
+
+async def add(work: Work, dataset_id: UUID, **values: Any) -> tuple[UUID, int]:
+    """Insert the next version of a dataset, with these columns; return its id and number. The dataset is locked, or will be."""
+    increment = update(Dataset).where(Dataset.id == dataset_id).values(last_number=Dataset.last_number + 1)
+    number: int = await work.scalar(increment.returning(Dataset.last_number))
+    insertion = insert(DatasetVersion).values(dataset_id=dataset_id, number=number, **values)
+    return await work.scalar(insertion.returning(DatasetVersion.id)), number
 
 
 async def mark_ready(
@@ -56,12 +61,9 @@ async def add_derived(
     work: Work, job: Row[Any], result: Result, processed: StoredFile, profile_file: StoredFile | None = None
 ) -> WrittenOutput:
     """Add the next version of the output dataset of a pipeline that does not train; `result` is a `PipelineResult` of kind "dataset"."""
-    dataset_id = target_of(job)
-    increment = update(Dataset).where(Dataset.id == dataset_id).values(last_number=Dataset.last_number + 1)
-    number = await work.scalar(increment.returning(Dataset.last_number))
-    statement = insert(DatasetVersion).values(
-        dataset_id=dataset_id,
-        number=number,
+    version_id, _ = await add(
+        work,
+        target_of(job),
         source=DatasetSource.DERIVED,
         format=FileFormat.PARQUET,
         size_bytes=processed.size,
@@ -70,7 +72,7 @@ async def add_derived(
         produced_by_id=job.id,
         **_ready_values(result),
     )
-    output = WrittenOutput(await work.scalar(statement.returning(DatasetVersion.id)))
+    output = WrittenOutput(version_id)
     await _finish_version(work, job, output, result, processed, profile_file)
     return output
 
@@ -126,7 +128,7 @@ async def mark_failed(work: Work, version_id: UUID, issues: Sequence[Result], is
 
 
 async def follow_ingest(work: Work, job: Row[Any]) -> None:
-    """Update the status of an INGEST's version after its job; READY is written by `mark_ready`."""
+    """Update the status of the version that an INGEST, or another job that makes its file, reads; READY is written by `mark_ready`."""
     if job.dataset_version_id is None:
         return
     if job.status is JobStatus.FAILED:
@@ -136,14 +138,19 @@ async def follow_ingest(work: Work, job: Row[Any]) -> None:
         if error["code"] == UPLOAD_MISMATCH:  # its file is deleted, so a retry must be refused
             upload_update = update(Upload).where(Upload.version_id == job.dataset_version_id)
             await work.run(upload_update.values(state=UploadState.MISMATCHED))
-    elif job.status in _VERSION_STATUS:
-        unfinished = DatasetVersion.status.in_((DatasetVersionStatus.UPLOADED, DatasetVersionStatus.PROCESSING))
-        version_update = update(DatasetVersion).where(DatasetVersion.id == job.dataset_version_id, unfinished)
-        await work.run(version_update.values(status=_VERSION_STATUS[job.status], updated_at=func.clock_timestamp()))
+    elif job.status in {JobStatus.PENDING, JobStatus.RUNNING, JobStatus.CANCELLED}:
+        status = DatasetVersionStatus.PROCESSING if job.status is JobStatus.RUNNING else _waiting_status(job)
+        version_update = update(DatasetVersion).where(DatasetVersion.id == job.dataset_version_id, DatasetVersion.status.in_(_UNFINISHED))
+        await work.run(version_update.values(status=status, updated_at=func.clock_timestamp()))
+
+
+def _waiting_status(job: Row[Any]) -> DatasetVersionStatus:
+    """The status of a version before its job runs: the file of an INGEST has arrived, other jobs obtain it themselves."""
+    return DatasetVersionStatus.UPLOADED if job.kind is JobKind.INGEST else DatasetVersionStatus.PENDING
 
 
 async def reopen(work: Work, old: Row[Any], new: Row[Any]) -> None:
-    """Reset the version of a retried INGEST to UPLOADED. Raises `WrongState` if its file is gone or another job ingests it."""
+    """Reset the version of a retried job to what it was before. Raises `WrongState` if its file is gone or another job ingests it."""
     version = await work.one(
         select(DatasetVersion.status, Upload.state)
         .outerjoin(Upload, Upload.version_id == DatasetVersion.id)
@@ -160,4 +167,4 @@ async def reopen(work: Work, old: Row[Any], new: Row[Any]) -> None:
     if await work.scalar(select(exists().where(other_ingest, Job.status.not_in(TERMINAL)))):
         raise WrongState(version.status.name, "This dataset version is being ingested by another job already. Wait for it, or cancel it.")
     version_update = update(DatasetVersion).where(DatasetVersion.id == old.dataset_version_id)
-    await work.run(version_update.values(status=DatasetVersionStatus.UPLOADED, issues=[], issue_count=0))
+    await work.run(version_update.values(status=_waiting_status(new), issues=[], issue_count=0))

@@ -101,6 +101,10 @@ class ObjectStore:
                 await clients.enter_async_context(s3_client(session, settings, endpoint_url, read_timeout=COPY_TIMEOUT, attempts=2)),
             )
 
+    def of_bucket(self, bucket: str) -> ObjectStore:
+        """Return the store with another bucket, which the same account can read."""
+        return ObjectStore(bucket, self.region, self._client, self._signer, self._copier)
+
     async def ensure_bucket(self) -> None:
         """Create the bucket if it does not exist."""
         with translate_errors():

@@ -39,6 +39,7 @@ from db.tables.mail import EmailMessage
 from db.tables.models import Artifact, Model, ModelAliasEvent, ModelVersion
 from db.tables.oauth import OAuthFlow, OAuthIdentity
 from db.tables.pipelines import Pipeline, PipelineSnapshot, StepDefinition
+from db.tables.schedules import ImportSchedule
 from db.tables.usage import ApiMetric, ApiRequest
 
 __all__ = [
@@ -58,6 +59,7 @@ __all__ = [
     "Experiment",
     "Export",
     "IdempotencyKey",
+    "ImportSchedule",
     "Invitation",
     "Job",
     "JobAttempt",

@@ -188,12 +188,13 @@ class Upload(Table, policy=Owned()):
     """The announced file, sent by one presigned PUT or in parts. `object_key` is only for the upload; an ingest copies the object.
 
     `part_bytes` is the size of each part but the last, null for one PUT; `multipart_id` is the store's id of an upload in parts, null until
-    that has begun.
+    that has begun. `noticed_at` is when the store told that the object is there, until it was looked at.
     """
 
     __tablename__ = "uploads"
     __table_args__ = (
         Index("ix_uploads_open", "expires_at", postgresql_where=text("state = 'open'")),
+        Index("ix_uploads_noticed", "noticed_at", postgresql_where=text("state = 'open' AND noticed_at IS NOT NULL")),
         Index("ix_uploads_holding", "owner_id", postgresql_include=["size_bytes"], postgresql_where=text("state IN ('open', 'completed')")),
         CheckConstraint("size_bytes >= 0", name="size_not_negative"),
         CheckConstraint("part_bytes > 0", name="parts_have_a_size"),
@@ -211,6 +212,7 @@ class Upload(Table, policy=Owned()):
     sha256: Mapped[str | None]
     part_bytes: Mapped[int | None] = bigint_column()
     multipart_id: Mapped[str | None]
+    noticed_at: Mapped[datetime | None]
     job_id: Mapped[UUID | None] = mapped_column(ForeignKey("jobs.id", ondelete="SET NULL", use_alter=True), index=True)
     created_at: Mapped[datetime] = now_column()
     expires_at: Mapped[datetime]

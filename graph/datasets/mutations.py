@@ -29,6 +29,8 @@ from graph.datasets.inputs import (
     RequestUploadInput,
     UpdateDatasetInput,
 )
+from graph.datasets.schedules import Schedules
+from graph.datasets.sources import Sources
 from graph.datasets.types import Dataset, DatasetVersion
 
 if TYPE_CHECKING:
@@ -108,7 +110,7 @@ AbortUploadResult = Annotated[
 
 
 @strawberry.type
-class DatasetMutations:
+class DatasetMutations(Sources, Schedules):
     @mutation(description="Create an empty dataset.")
     async def create_dataset(
         self, info: Info, input: Annotated[CreateDatasetInput, strawberry.argument(description="The dataset to create.")]

@@ -8,12 +8,14 @@ import strawberry
 from strawberry import ID
 
 from db.queries import datasets, uploads
+from db.services.generators import GENERATORS
 from graph.core.context import Info
 from graph.core.edges import listing, lookup
 from graph.core.ids import parse
 from graph.core.paging import Connection
 from graph.core.permissions import Scope, query
 from graph.datasets.files import Upload
+from graph.datasets.generators import DatasetGenerator
 from graph.datasets.inputs import DatasetFilter, DatasetOrder
 from graph.datasets.types import Dataset
 
@@ -24,6 +26,10 @@ class DatasetQueries:
     datasets: Connection[Dataset] = listing(
         datasets.listing, filtered_by=DatasetFilter, ordered_by=DatasetOrder, description="Your datasets; for admins, everybody's."
     )
+
+    @query(description="The generators of synthetic data that `generateDataset` takes.")
+    def dataset_generators(self) -> list[DatasetGenerator]:
+        return [DatasetGenerator.of(generator) for generator in GENERATORS.values()]
 
     @query(
         scope=Scope.WRITE,

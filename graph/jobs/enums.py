@@ -21,8 +21,8 @@ describe(
     TRIAL="Runs one training of a study. Not available yet.",
     EXPLAIN="Explains the predictions of a model. Not available yet.",
     EXPORT="Writes a version in another format, as files to download.",
-    IMPORT="Imports data or a model from another system. Not available yet.",
-    GENERATE="Generates synthetic data. Not available yet.",
+    IMPORT="Fetches a file from an address, and reads it into a version as an ingest does.",
+    GENERATE="Generates synthetic data, and reads it into a version as an ingest does.",
     PURGE="Permanently removes what was deleted. Not available yet.",
 )
 describe(

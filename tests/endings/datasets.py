@@ -81,3 +81,92 @@ async def abort_upload(world: World) -> Endings:
     yield "AbortUploadPayload", {"uploadId": upload}
     yield "WrongState", {"uploadId": upload}
     yield "NotFound", {"uploadId": f"upload_{UNKNOWN}"}
+
+
+@endings_of("ingestRows")
+async def ingest_rows(world: World) -> Endings:
+    rows: dict[str, Any] = {"datasetId": await world.ada.create_dataset("d"), "rows": [{"a": 1, "b": "x"}, {"a": 2}]}
+    yield "IngestRowsPayload", {**rows, "label": "x", "idempotencyKey": "k"}
+    yield "Conflict", {**rows, "idempotencyKey": "k"}
+    yield "NotFound", {**rows, "datasetId": await world.bob.create_dataset("d")}
+    yield "InvalidInput", {**rows, "rows": [1]}
+    world.set_quota(1)
+    yield "QuotaExceeded", rows
+    world.set_quota(None)
+
+
+@endings_of("generateDataset")
+async def generate_dataset(world: World) -> Endings:
+    data: dict[str, Any] = {"generator": "blobs", "name": "made", "parameters": {"rows": 10}}
+    yield "GenerateDatasetPayload", {**data, "seed": 1, "label": "x", "idempotencyKey": "k"}
+    yield "Conflict", {**data, "idempotencyKey": "k"}
+    yield "NameTaken", data
+    dataset = await world.ada.create_dataset("d")
+    into = {"generator": "blobs", "datasetId": dataset}
+    yield "GenerateDatasetPayload", into
+    yield "NotFound", {**into, "datasetId": await world.bob.create_dataset("d")}
+    yield "InvalidInput", {**into, "generator": "none"}
+    await world.ada.request_upload(dataset, "d.csv", CSV)
+    world.set_quota(1)
+    yield "QuotaExceeded", into
+    world.set_quota(None)
+    world.set_prices({"GENERATE": 1_000_000})
+    yield "InsufficientCredits", into
+    world.set_prices({})
+
+
+@endings_of("importDataset")
+async def import_dataset(world: World) -> Endings:
+    file: dict[str, Any] = {"datasetId": await world.ada.create_dataset("d"), "url": "https://nobody.invalid/d.csv"}
+    yield "ImportDatasetPayload", {**file, "sha256": "a" * 64, "label": "x", "idempotencyKey": "k"}
+    yield "Conflict", {**file, "idempotencyKey": "k"}
+    yield "NotFound", {**file, "datasetId": await world.bob.create_dataset("d")}
+    yield "InvalidInput", {**file, "url": "ftp://nobody.invalid/d.csv"}
+    await world.ada.request_upload(file["datasetId"], "d.csv", CSV)
+    world.set_quota(1)
+    yield "QuotaExceeded", file
+    world.set_quota(None)
+    world.set_prices({"IMPORT": 1_000_000})
+    yield "InsufficientCredits", file
+    world.set_prices({})
+
+
+@endings_of("createImportSchedule")
+async def create_import_schedule(world: World) -> Endings:
+    dataset = await world.ada.create_dataset("d")
+    schedule: dict[str, Any] = {
+        "datasetId": dataset,
+        "url": "https://nobody.invalid/d.csv",
+        "cron": "0 6 * * *",
+        "timezone": "Europe/Berlin",
+    }
+    yield "CreateImportSchedulePayload", schedule
+    yield "NotFound", {**schedule, "datasetId": await world.bob.create_dataset("d")}
+    yield "InvalidInput", {**schedule, "cron": "* * * * *"}
+    for _ in range(9):
+        yield "CreateImportSchedulePayload", schedule
+    yield "QuotaExceeded", schedule
+
+
+async def _schedule(world: World) -> str:
+    given = {"datasetId": await world.ada.create_dataset("d"), "url": "https://nobody.invalid/d.csv", "cron": "0 6 * * *"}
+    mutation = "mutation($input: CreateImportScheduleInput!) { createImportSchedule(input: $input) {"
+    return (await world.ada.one(f"{mutation} ... on CreateImportSchedulePayload {{ schedule {{ id }} }} }} }}", input=given))["schedule"][
+        "id"
+    ]
+
+
+@endings_of("updateImportSchedule")
+async def update_import_schedule(world: World) -> Endings:
+    schedule = await _schedule(world)
+    changes = {"url": "https://nobody.invalid/e.csv", "cron": "0 7 * * *", "timezone": "UTC", "isActive": True}
+    yield "UpdateImportSchedulePayload", {"id": schedule, **changes}
+    yield "NotFound", {"id": f"schedule_{UNKNOWN}", "isActive": False}
+    yield "InvalidInput", {"id": schedule, "timezone": "nowhere"}
+
+
+@endings_of("deleteImportSchedule")
+async def delete_import_schedule(world: World) -> Endings:
+    schedule = await _schedule(world)
+    yield "DeleteImportSchedulePayload", {"id": schedule}
+    yield "NotFound", {"id": schedule}

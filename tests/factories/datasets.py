@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from db.tables import Artifact, Dataset, DatasetProfile, DatasetVersion, Upload
+from db.tables import Artifact, Dataset, DatasetProfile, DatasetVersion, ImportSchedule, Upload
 from tests.client import Client
 from tests.factories import Factory, Nodes
 
@@ -33,6 +33,10 @@ INSERT INTO artifacts (owner_id, object_id, dataset_version_id, role, filename, 
 SELECT o.owner_id, o.id, v.id, k, 'file', 'text/csv'
 FROM dataset_versions v CROSS JOIN unnest(ARRAY['RAW', 'PROCESSED']) k
 JOIN stored_objects o ON o.object_key = 'test/' || v.id || '/' || k JOIN users u ON u.id = o.owner_id WHERE u.username = :owner;
+
+INSERT INTO import_schedules (dataset_id, url, cron, timezone, is_active, next_at, created_by_id)
+SELECT d.id, 'https://example.org/data.csv', '0 6 * * *', 'UTC', true, now() + interval '1 day', d.owner_id
+FROM datasets d JOIN users u ON u.id = d.owner_id WHERE u.username = :owner;
 """
 
 _STATES = """
@@ -91,7 +95,14 @@ def _has_a_version_of_a_deleted_dataset(nodes: Nodes) -> bool:
 
 
 FACTORY = Factory(
-    ids={"dataset": Dataset, "version": DatasetVersion, "profile": DatasetProfile, "artifact": Artifact, "upload": Upload},
+    ids={
+        "dataset": Dataset,
+        "version": DatasetVersion,
+        "profile": DatasetProfile,
+        "artifact": Artifact,
+        "upload": Upload,
+        "schedule": ImportSchedule,
+    },
     after=("accounts",),
     rows=_ROWS,
     states=_STATES,
@@ -101,6 +112,6 @@ FACTORY = Factory(
         "versions are uploaded and derived": _has_all_sources,
         "a version outlives its dataset": _has_a_version_of_a_deleted_dataset,
     },
-    unfilled=("DatasetVersion.producedBy",),  # the rows of jobs are made later
+    unfilled=("DatasetVersion.producedBy", "ImportSchedule.lastJob"),  # the rows of jobs are made later
     arguments={"Dataset.version(number)": "1"},
 )

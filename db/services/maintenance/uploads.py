@@ -19,6 +19,7 @@ from db.tables.datasets import DatasetVersionStatus, UploadState
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 BATCH_SIZE = 500
+NOTICE_GRACE = timedelta(minutes=5)  # in which the client of an upload that has arrived completes it itself
 ISSUE = {
     "code": "UPLOAD_EXPIRED",
     "message": "The file was not sent, or not completed, in time. Ask for a new upload and send it again.",
@@ -28,13 +29,13 @@ ISSUE = {
 
 
 async def expire_uploads(context: MaintenanceContext) -> int:
-    """End the open uploads whose URL and `upload_grace` are over; return how many.
+    """End the open uploads whose URL and `upload_grace` are over, and those of which the store told minutes ago; return how many.
 
     A file that has arrived as it was announced was only forgotten: its upload is completed as by who requested it. Of all others, the versions
     become FAILED and the objects are deleted, rows first; objects that remain after an interruption are collected as orphans.
     """
     is_overdue = Upload.expires_at < func.now() - timedelta(seconds=context.settings.upload_grace)
-    ended = 0
+    ended = await _complete_noticed(context)
     while True:
         batch = await context.database.rows(
             select(Upload.id).where(Upload.state == UploadState.OPEN, is_overdue).order_by(Upload.expires_at).limit(BATCH_SIZE)
@@ -50,6 +51,18 @@ async def expire_uploads(context: MaintenanceContext) -> int:
         ended += completed + len(expired)
         if len(batch) < BATCH_SIZE or not (completed or expired):  # the rest is locked, and waits for the next run
             return ended
+
+
+async def _complete_noticed(context: MaintenanceContext) -> int:
+    """Complete uploads of which the store told, and whose clients have had the time to complete them. What cannot be is looked at again at its end."""
+    is_old = Upload.noticed_at < func.now() - NOTICE_GRACE
+    rows = await context.database.rows(select(Upload.id).where(Upload.state == UploadState.OPEN, is_old).order_by(Upload.noticed_at))
+    completed = 0
+    for row in rows:
+        completed += await uploads.complete_forgotten(context.database, context.objects, row.id)
+        async with context.database.work(SYSTEM) as work:
+            await work.run(update(Upload).where(Upload.id == row.id).values(noticed_at=None))
+    return completed
 
 
 async def _expire(context: MaintenanceContext, in_batch: ColumnElement[bool]) -> list[Row[Any]]:

@@ -12,7 +12,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import orjson
 from jsonschema import Draft202012Validator
@@ -119,8 +119,18 @@ def _check_node(checks: Checks, index: int, node: dict[str, Any], index_by_key: 
     checks.issues.extend(parameter_issues(step, node["parameters"], *path, "parameters"))
 
 
-def parameter_issues(step: Row[Any], parameters: Any, *path: str | int) -> list[Issue]:
-    """Validate parameters by the step's JSON Schema; each issue has the path of its parameter."""
+class Parametrized(Protocol):
+    """What takes parameters by a JSON Schema."""
+
+    @property
+    def key(self) -> str: ...
+
+    @property
+    def parameter_schema(self) -> dict[str, Any]: ...
+
+
+def parameter_issues(step: Parametrized | Row[Any], parameters: Any, *path: str | int, noun: str = "step") -> list[Issue]:
+    """Validate parameters by the JSON Schema of a step, or of what `noun` says; each issue has the path of its parameter."""
     checks = Checks()
     checks.document(parameters, *(str(part) for part in path), size=MAX_BYTES)
     if checks.issues:
@@ -133,11 +143,11 @@ def parameter_issues(step: Row[Any], parameters: Any, *path: str | int) -> list[
             unexpected = sorted(set(error.instance) - set(error.schema.get("properties", {})))
             accepted = ", ".join(sorted(error.schema.get("properties", {}))) or "none"
             for name in unexpected:
-                checks.add(*error_path, name, message=f"The step {step.key!r} has no such parameter. It takes: {accepted}.")
+                checks.add(*error_path, name, message=f"The {noun} {step.key!r} has no such parameter. It takes: {accepted}.")
         elif error.validator == "required":
             missing = [name for name in error.validator_value if name not in error.instance]
             for name in missing:
-                message = error.schema.get("x-message", f"The step {step.key!r} needs this parameter.")
+                message = error.schema.get("x-message", f"The {noun} {step.key!r} needs this parameter.")
                 checks.add(*error_path, name, message=message)
         else:
             checks.add(*error_path, message=message)
