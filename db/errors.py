@@ -144,6 +144,16 @@ class Conflict(StateError):
 
 
 @dataclass
+class Unsupported(StateError):
+    """What is asked for exists in principle, but not for this thing; no other input of this kind would help."""
+
+    explanation: str
+
+    def __str__(self) -> str:
+        return self.explanation
+
+
+@dataclass
 class UploadMismatch(StateError):
     """The uploaded object differs from what was announced."""
 

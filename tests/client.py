@@ -153,7 +153,7 @@ class Client:
 
     # Exports
 
-    async def create_export(self, version: str, format: str, options: dict[str, Any] | None = None, **fields: Any) -> dict[str, Any]:
+    async def create_export(self, version: str | None, format: str, options: dict[str, Any] | None = None, **fields: Any) -> dict[str, Any]:
         return await self.one(
             "mutation($input: CreateExportInput!) { createExport(input: $input) { __typename"
             " ... on CreateExportPayload { export { id status options } job { id } } ... on Problem { code message }"

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import Row, select
 
@@ -13,13 +14,15 @@ from db.core.work import Work
 from db.queries.artifacts import PROCESSED
 from db.services import exports
 from db.services.jobs import Failure
-from db.tables import Artifact, Dataset, DatasetVersion, StoredObject
+from db.tables import Artifact, Dataset, DatasetVersion, Export, Model, ModelVersion, StoredObject
 from db.tables.jobs import JobKind
 from workers.registry import task
 from workers.runtime.attempt import Attempt, Effects
 from workers.runtime.failures import BodyFailed
 
-BODY = "workers.ml.exports.export:export_dataset"
+DATASET_BODY, MODEL_BODY = "workers.ml.exports.export:export_dataset", "workers.ml.exports.onnx_model:export_model"
+MODEL, SIGNATURE = "MODEL", "SIGNATURE"
+FETCHED = ("parquet", "model", "signature")  # the files that a body reads, as its spec names them
 FETCH, WRITE, STORE = "fetch", "write", "store"
 STAGES = {FETCH: "Fetch", WRITE: "Write", STORE: "Store"}  # with their titles
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
@@ -30,32 +33,20 @@ MAX_STEM = 80
 async def export(attempt: Attempt) -> Effects:
     """Write the files in a body, and store them under keys of this attempt; the settle adds them to the export."""
     job = attempt.job
-    version = await _load_version(attempt)
+    export_id = UUID(job.parameters["exportId"])
+    (parent,) = await attempt.database.rows(select(Export.model_version_id).where(Export.id == export_id))
     await attempt.begin_nodes([(key, key) for key in STAGES], STAGES)
-    source, folder = attempt.folder / "data.parquet", attempt.folder / "out"
+    folder = attempt.folder / "out"
     folder.mkdir()
     attempt.progress(0, "Fetch")
     with attempt.stage(FETCH) as output:
-        size, sha256 = await attempt.objects.download(version.object_key, source)
-        if (size, sha256) != (version.size_bytes, version.sha256):
-            message = f"The file of version {version.number} of the dataset {version.name!r} is damaged in the store. Upload the data again as a new version."
-            raise BodyFailed(Failure("OBJECT_DAMAGED", message, retryable=False))
-        output["bytes"] = size
-    spec = {
-        "parquet": str(source),
-        "folder": str(folder),
-        "stem": f"{safe_name(version.name)}-v{version.number}",
-        "format": job.parameters["format"],
-        "options": job.parameters["options"],
-        "columns": version.columns,
-        "problem_type": None if version.problem_type is None else version.problem_type.name,
-        "source": _source(version),
-    }
+        body, spec = await (_fetch_data(attempt) if parent.model_version_id is None else _fetch_model(attempt, parent.model_version_id))
+        output["bytes"] = _size(spec)
     with attempt.stage(WRITE) as output:
-        result = await attempt.run_body(BODY, spec, span=(5, 90))
+        result = await attempt.run_body(body, {**spec, "folder": str(folder)}, span=(5, 90))
         output["rows"] = result["rows"]
     attempt.progress(90, "Store")
-    prefix = f"exports/{job.owner_id}/{job.parameters['exportId']}/{attempt.key}"
+    prefix = f"exports/{job.owner_id}/{export_id}/{attempt.key}"
     with attempt.stage(STORE) as output:
         files = await attempt.upload_all(
             [(Path(each["path"]), each["role"], each["filename"], each["content_type"]) for each in result["files"]], prefix
@@ -66,6 +57,58 @@ async def export(attempt: Attempt) -> Effects:
         return (await exports.complete(work, settled, files)).duplicate_keys
 
     return effects
+
+
+def _size(spec: dict[str, Any]) -> int:
+    return sum(Path(spec[name]).stat().st_size for name in FETCHED if name in spec)
+
+
+async def _fetch_data(attempt: Attempt) -> tuple[str, dict[str, Any]]:
+    job = attempt.job
+    version = await _load_version(attempt)
+    spec = {
+        "parquet": await _download(attempt, version, "data.parquet", f"version {version.number} of the dataset {version.name!r}"),
+        "stem": f"{safe_name(version.name)}-v{version.number}",
+        "format": job.parameters["format"],
+        "options": job.parameters["options"],
+        "columns": version.columns,
+        "problem_type": None if version.problem_type is None else version.problem_type.name,
+        "source": _source(version),
+    }
+    return DATASET_BODY, spec
+
+
+async def _fetch_model(attempt: Attempt, model_version_id: UUID) -> tuple[str, dict[str, Any]]:
+    statement = (
+        select(Model.name, ModelVersion.number, Artifact.role, StoredObject.object_key, StoredObject.size_bytes, StoredObject.sha256)
+        .join(ModelVersion, ModelVersion.model_id == Model.id)
+        .join(Artifact, Artifact.model_version_id == ModelVersion.id)
+        .join(StoredObject, StoredObject.id == Artifact.object_id)
+        .where(ModelVersion.id == model_version_id, Artifact.role.in_((MODEL, SIGNATURE)))
+    )
+    files = {row.role: row for row in await attempt.database.rows(statement)}
+    if files.keys() != {MODEL, SIGNATURE}:
+        message = "The model version has no model file of ours with a signature, so it cannot be converted. Download its own files instead."
+        raise BodyFailed(Failure("UNSUPPORTED", message, retryable=False))
+    model, data = files[MODEL], await _load_version(attempt)
+    name = f"Version {model.number} of the model {model.name!r}"
+    spec = {
+        "model": await _download(attempt, model, "model.skops", name),
+        "signature": await _download(attempt, files[SIGNATURE], "signature.json", name),
+        "parquet": await _download(attempt, data, "data.parquet", f"version {data.number} of the dataset {data.name!r}"),
+        "stem": f"{safe_name(model.name)}-v{model.number}",
+        "name": name,
+    }
+    return MODEL_BODY, spec
+
+
+async def _download(attempt: Attempt, stored: Row[Any], filename: str, owner: str) -> str:
+    """Return the path of the file. Raises `BodyFailed` (OBJECT_DAMAGED) if it is not what was stored."""
+    path = attempt.folder / filename
+    if await attempt.objects.download(stored.object_key, path) != (stored.size_bytes, stored.sha256):
+        message = f"The file {filename} of {owner} is damaged in the store. Make it again, as a new version."
+        raise BodyFailed(Failure("OBJECT_DAMAGED", message, retryable=False))
+    return str(path)
 
 
 def safe_name(name: str) -> str:

@@ -36,3 +36,4 @@ def exports(viewer: Viewer) -> Rows:
 by_id = rows_by_key(exports, Export.id)
 listing = Listing(exports, Orders(Export), Filters(Export))
 of_version = listing.under(Export.dataset_version_id)
+of_model_version = listing.under(Export.model_version_id)

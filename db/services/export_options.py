@@ -116,6 +116,7 @@ OPTIONS: Mapping[ExportFormat, Mapping[str, Option]] = {
     ExportFormat.HUGGINGFACE: _LEARNING | _SHARDS,
     ExportFormat.PYTORCH: _LEARNING,
     ExportFormat.TENSORFLOW: _LEARNING | _SHARDS,
+    ExportFormat.ONNX: {},
 }
 
 
@@ -128,7 +129,7 @@ def validated(export_format: ExportFormat, given: Any, source: Source, checks: C
         option = options.get(name)
         if option is None:
             close = difflib.get_close_matches(name, options, n=1)
-            hint = f"Did you mean {close[0]!r}?" if close else f"The options of {export_format.name} are: {', '.join(options)}."
+            hint = f"Did you mean {close[0]!r}?" if close else f"Its options are: {', '.join(options)}." if options else "It has none."
             checks.add("options", name, message=f"{export_format.name} has no option {name!r}. {hint}")
         elif value is not None:
             if (message := option.check(value, source)) is None:

@@ -14,11 +14,11 @@ from db.core.audit import ref
 from db.core.checks import Checks
 from db.core.policy import visible
 from db.core.work import Work
-from db.errors import NotFound, WrongState
+from db.errors import NotFound, Unsupported, WrongState
 from db.services import datasets, export_options, idempotency, jobs, outputs
 from db.services.outputs import StoredFile, WrittenOutput
 from db.settings import state_settings
-from db.tables import DatasetVersion, Export, Job
+from db.tables import DatasetVersion, Export, Job, Model, ModelVersion
 from db.tables.datasets import DatasetVersionStatus
 from db.tables.exports import ExportFormat
 from db.tables.jobs import JobKind
@@ -43,64 +43,121 @@ EXPORT = jobs.declare(jobs.JobKindSpec(JobKind.EXPORT, title="export", queue="de
 
 @dataclass(frozen=True, slots=True)
 class NewExport:
-    """What to export, and how; `options` is the JSON object of the client."""
+    """What to export, a dataset version or a model version, and how; `options` is the JSON object of the client."""
 
     format: ExportFormat
-    dataset_version_id: UUID
+    dataset_version_id: UUID | None
+    model_version_id: UUID | None
     options: Any = None
     idempotency_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Exported:
+    """What is exported. `parent` has its column in `exports`, `rows` the dataset version that the job reads."""
+
+    owner_id: UUID
+    parent: dict[str, UUID]
+    rows: Row[Any]
+    dataset: Row[Any]
+    options_source: export_options.Source
 
 
 async def create(work: Work, new: NewExport) -> tuple[UUID, UUID]:
     """Submit the job of an export; return the ids of export and job.
 
-    Raises `NotFound`, `InvalidInput`, `WrongState`, `Conflict` or `QuotaExceeded`; the end of the unit of work `InsufficientCredits`.
+    Raises `NotFound`, `InvalidInput`, `WrongState`, `Unsupported`, `Conflict` or `QuotaExceeded`; the end of the unit of work `InsufficientCredits`.
     """
     work.viewer.require_write()
     request = {key: value for key, value in asdict(new).items() if key != "idempotency_key"}
     stored_answer = await idempotency.recall(work, OPERATION, new.idempotency_key, request)
     if stored_answer is not None:
         return UUID(stored_answer["export"]), UUID(stored_answer["job"])
-    version, dataset = await _lock_version(work, new.dataset_version_id)
     checks = Checks()
-    source = export_options.Source([column["name"] for column in version.columns], dataset.target_column)
-    options = export_options.validated(new.format, new.options, source, checks)
+    exported = await (_of_model(work, new, checks) if new.model_version_id is not None else _of_data(work, new, checks))
+    options = export_options.validated(new.format, new.options, exported.options_source, checks)
     checks.raise_if_invalid()
     export_id: UUID = await work.scalar(select(func.uuidv7()))
     job = await jobs.submit(
         work,
         jobs.NewJob(
-            owner_id=dataset.owner_id,
+            owner_id=exported.owner_id,
             kind=EXPORT.kind,
-            queue=jobs.queue_for(EXPORT.kind, dataset.modality),
+            queue=jobs.queue_for(EXPORT.kind, exported.dataset.modality),
             parameters={"exportId": str(export_id), "format": new.format.name, "options": options},
-            dataset_id=dataset.id,
-            dataset_version_id=version.id,
-            inputs=[version.id],
+            dataset_id=exported.dataset.id,
+            dataset_version_id=exported.rows.id,
+            inputs=[exported.rows.id],
             requires_space=True,
         ),
     )
-    values = {"job_id": job.id, "dataset_version_id": version.id, "format": new.format, "options": options}
-    await work.run(insert(Export).values(id=export_id, owner_id=dataset.owner_id, created_by_id=work.viewer.maker_id, **values))
+    values = {"job_id": job.id, "format": new.format, "options": options, **exported.parent}
+    await work.run(insert(Export).values(id=export_id, owner_id=exported.owner_id, created_by_id=work.viewer.maker_id, **values))
     await idempotency.remember(work, new.idempotency_key, {"export": str(export_id), "job": str(job.id)})
-    created = {"format": new.format, "dataset_version": ref("version", version.id), "options": options, "job": ref("job", job.id)}
-    work.record("create_export", "export", export_id, dataset.owner_id, after=created)
+    sources = {name.removesuffix("_id"): ref(_PREFIXES[name], id_) for name, id_ in exported.parent.items()}
+    created = {"format": new.format, **sources, "options": options, "job": ref("job", job.id)}
+    work.record("create_export", "export", export_id, exported.owner_id, after=created)
     return export_id, job.id
 
 
-async def _lock_version(work: Work, version_id: UUID) -> tuple[Row[Any], Row[Any]]:
-    """Return a READY version and its dataset, which is locked against deletion."""
-    columns = (DatasetVersion.id, DatasetVersion.dataset_id, DatasetVersion.status, DatasetVersion.columns)
-    version = await work.first(select(*columns).where(DatasetVersion.id == version_id, visible(DatasetVersion, work.viewer)))
+_PREFIXES = {"dataset_version_id": "version", "model_version_id": "mversion"}
+_NO_ONNX = frozenset({"HistGradientBoostingClassifier", "HistGradientBoostingRegressor"})
+"""Algorithms that the converters to ONNX cannot convert. What else cannot be is found by the job."""
+
+
+async def _of_data(work: Work, new: NewExport, checks: Checks) -> _Exported:
+    """A READY version, whose dataset is locked against deletion."""
+    if new.dataset_version_id is None:
+        checks.add("datasetVersionId", message="Name what to export: a dataset version, or a model version as `modelVersionId`.")
+        checks.raise_if_invalid()
+    assert new.dataset_version_id is not None
+    if new.format is ExportFormat.ONNX:
+        checks.add("format", message="ONNX is a format of models. Name a `modelVersionId`, or choose another format for the data.")
+    version = await work.first(_VERSION.where(DatasetVersion.id == new.dataset_version_id, visible(DatasetVersion, work.viewer)))
     dataset = None if version is None else (await datasets.lock_shared(work, version.dataset_id)).get(version.dataset_id)
     if version is None or dataset is None:
-        raise NotFound(str(version_id))
+        raise NotFound(str(new.dataset_version_id))
     if version.status is not DatasetVersionStatus.READY:
         status = version.status.name
         raise WrongState(
             status, f"The dataset version is {status}; only a READY one can be exported. Wait for its ingest, or choose another."
         )
-    return version, dataset
+    source = export_options.Source([column["name"] for column in version.columns], dataset.target_column)
+    return _Exported(dataset.owner_id, {"dataset_version_id": version.id}, version, dataset, source)
+
+
+_VERSION = select(DatasetVersion.id, DatasetVersion.dataset_id, DatasetVersion.status, DatasetVersion.columns)
+
+
+async def _of_model(work: Work, new: NewExport, checks: Checks) -> _Exported:
+    """A model version that can be written as ONNX, as far as is known; its model, and the dataset that it was trained on, are locked."""
+    assert new.model_version_id is not None
+    if new.dataset_version_id is not None:
+        checks.add("modelVersionId", message="Name a dataset version or a model version, not both.")
+    if new.format is not ExportFormat.ONNX:
+        checks.add("format", message=f"{new.format.name} is a format of data; the format of a model is ONNX.")
+    statement = (
+        select(ModelVersion.id, ModelVersion.algorithm, ModelVersion.dataset_version_id, Model.owner_id)
+        .join(Model, Model.id == ModelVersion.model_id)
+        .where(ModelVersion.id == new.model_version_id, Model.deleted_at.is_(None), visible(ModelVersion, work.viewer))
+        .with_for_update(of=Model, read=True, key_share=True)
+    )
+    model = await work.first(statement)
+    if model is None:
+        raise NotFound(str(new.model_version_id))
+    checks.raise_if_invalid()
+    if model.algorithm in _NO_ONNX:
+        raise Unsupported(
+            f"{model.algorithm} has no form in ONNX. Download the model file of the version instead, or train another algorithm."
+        )
+    trained_on = (
+        None if model.dataset_version_id is None else await work.first(_VERSION.where(DatasetVersion.id == model.dataset_version_id))
+    )
+    dataset = None if trained_on is None else (await datasets.lock_shared(work, trained_on.dataset_id)).get(trained_on.dataset_id)
+    if trained_on is None or dataset is None:
+        reason = "was not trained here" if trained_on is None else "was trained on a dataset that is deleted"
+        raise Unsupported(f"The model version {reason}, so there are no rows to verify its ONNX form on. Download its own files instead.")
+    return _Exported(model.owner_id, {"model_version_id": model.id}, trained_on, dataset, export_options.Source([]))
 
 
 async def complete(work: Work, job: Row[Any], files: Sequence[StoredFile]) -> WrittenOutput:

@@ -34,6 +34,7 @@ class ExportFormat(StrEnum):
     HUGGINGFACE = "huggingface"
     PYTORCH = "pytorch"
     TENSORFLOW = "tensorflow"
+    ONNX = "onnx"
 
 
 class Export(Table, policy=Owned()):

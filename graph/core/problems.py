@@ -24,6 +24,7 @@ class ProblemCode(StrEnum):
     CONFLICT = "conflict"
     QUOTA_EXCEEDED = "quota_exceeded"
     INSUFFICIENT_CREDITS = "insufficient_credits"
+    UNSUPPORTED = "unsupported"
     UPLOAD_MISMATCH = "upload_mismatch"
     INVALID_CREDENTIALS = "invalid_credentials"
     WEAK_PASSWORD = "weak_password"  # noqa: S105 - the name of a problem
@@ -40,6 +41,7 @@ describe(
     CONFLICT="A concurrent change came first, or the idempotency key was used with another input.",
     QUOTA_EXCEEDED="The request would exceed a limit on what you may store or use.",
     INSUFFICIENT_CREDITS="The request costs more credits than you can spend.",
+    UNSUPPORTED="This cannot be done with it, whatever else the input says.",
     UPLOAD_MISMATCH="The uploaded file is not the one that was announced.",
     INVALID_CREDENTIALS="Nobody can sign in with these credentials.",
     WEAK_PASSWORD="The new password is too easy to guess.",  # noqa: S106 - a description
@@ -120,6 +122,13 @@ class Conflict(Problem):
         return cls(message=error.message, code=ProblemCode.CONFLICT)
 
 
+@strawberry.type(description="This cannot be done with it, such as to convert a model to a format that has no form of it.")
+class Unsupported(Problem):
+    @classmethod
+    def of(cls, error: errors.Unsupported) -> Self:
+        return cls(message=error.message, code=ProblemCode.UNSUPPORTED)
+
+
 @strawberry.type(description="No admin would be left who can sign in. Make another user an admin first.")
 class LastAdmin(Problem):
     @classmethod
@@ -178,6 +187,7 @@ _PROBLEMS: Final[Mapping[type[errors.StateError], Any]] = {
     errors.WeakPassword: WeakPassword,
     errors.WrongState: WrongState,
     errors.Conflict: Conflict,
+    errors.Unsupported: Unsupported,
     errors.LastAdmin: LastAdmin,
     errors.InvalidCredentials: InvalidCredentials,
     errors.UploadMismatch: UploadMismatch,

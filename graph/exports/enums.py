@@ -17,4 +17,5 @@ describe(
     HUGGINGFACE="A folder that `datasets.load_dataset` of Hugging Face reads: Parquet files by split, and a card. A target of classes is a ClassLabel.",
     PYTORCH="Safetensors, a file for each split with a tensor for each column that is a number or is numbered, and a loader. Nothing is pickled.",
     TENSORFLOW="TFRecord files of `tf.train.Example` by split, and a loader.",
+    ONNX="A model for any program with an ONNX runtime. It is verified on rows of the training data before it appears.",
 )

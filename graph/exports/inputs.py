@@ -22,10 +22,13 @@ ExportOrder = order_input("Export", "exports", created_at="When it was requested
 
 @strawberry.input(description="What to export, and how.")
 class CreateExportInput:
-    dataset_version_id: ID = strawberry.field(description="The dataset version to export; it must be READY.")
+    dataset_version_id: ID | None = strawberry.field(
+        default=None, description="The dataset version to export, in any format but ONNX; it must be READY."
+    )
+    model_version_id: ID | None = strawberry.field(default=None, description="The model version to export instead; the format is ONNX.")
     format: ExportFormat = strawberry.field(description="The format of the files.")
     options: JSON | None = strawberry.field(
-        description="Options of the format, as an object; what is left out has its default. All formats: `columns`, a list of names, for only"
+        description="Options of the format, as an object; what is left out has its default. ONNX has none, all other formats `columns`, a list of names, for only"
         ' these columns in this order. CSV: `delimiter` (","), `header` (true), `nullText` (""), the text for missing values; `formulaGuard`'
         " (true) puts an apostrophe before text cells and names that begin with `=`, `+`, `-`, `@`, a tab or a carriage return, which"
         ' spreadsheets would run as formulas; `compression` ("none" or "gzip"). JSON and JSONL: `nonFinite`, "null", or "text" to write NaN and'

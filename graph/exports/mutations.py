@@ -14,9 +14,9 @@ from db.services import exports
 from graph.core.context import Info
 from graph.core.costs import JOB, costs
 from graph.core.edges import one
-from graph.core.ids import decode
+from graph.core.ids import decode, decode_optional
 from graph.core.permissions import Scope, mutation
-from graph.core.problems import Conflict, InsufficientCredits, InvalidInput, NotFound, QuotaExceeded, WrongState
+from graph.core.problems import Conflict, InsufficientCredits, InvalidInput, NotFound, QuotaExceeded, Unsupported, WrongState
 from graph.exports.inputs import CreateExportInput, DeleteExportInput
 from graph.exports.types import Export
 from graph.jobs.types import Job
@@ -38,7 +38,7 @@ class DeleteExportPayload:
 
 
 CreateExportResult = Annotated[
-    CreateExportPayload | NotFound | InvalidInput | WrongState | Conflict | QuotaExceeded | InsufficientCredits,
+    CreateExportPayload | NotFound | InvalidInput | WrongState | Unsupported | Conflict | QuotaExceeded | InsufficientCredits,
     strawberry.union("CreateExportResult", description="The possible results of `createExport`."),
 ]
 DeleteExportResult = Annotated[
@@ -59,7 +59,8 @@ class ExportMutations:
     ) -> CreateExportResult:
         new_export = exports.NewExport(
             format=input.format,
-            dataset_version_id=decode("version", input.dataset_version_id),
+            dataset_version_id=decode_optional("version", input.dataset_version_id),
+            model_version_id=decode_optional("mversion", input.model_version_id),
             options=input.options,
             idempotency_key=input.idempotency_key,
         )

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import strawberry
 
-from db.queries import accounts, artifacts, exports, jobs, versions
+from db.queries import accounts, artifacts, exports, jobs, models, versions
 from graph.accounts.types import Profile, User
 from graph.core.costs import costs
 from graph.core.edges import connection, extend, many, one
@@ -22,6 +22,7 @@ from graph.exports.inputs import ExportFilter, ExportOrder
 from graph.jobs.enums import JobStatus
 from graph.jobs.outputs import job_output
 from graph.jobs.types import Job
+from graph.models.types import ModelVersion
 
 
 @job_output(exports.by_id)
@@ -45,12 +46,15 @@ class Export(Node, prefix="export", found_by=exports.by_id, scope=Scope.READ):
     files: list[Artifact] = many(
         artifacts.of_export,
         metadata=costs(entries=5),
-        description="Its files, the data first. Beside them lies `croissant.json`, which describes them in Croissant 1.0, each with its SHA-256."
-        " Empty until it is complete, after it has expired, and if its dataset is deleted.",
+        description="Its files, the data first. Beside data lies `croissant.json`, which describes them in Croissant 1.0, each with its SHA-256."
+        " Empty until it is complete, after it has expired, and if its dataset or model is deleted.",
     )
     job: Job = one(jobs.by_id, key="job_id", description="The job that makes it; after a retry, the new one.")
     version: DatasetVersion | None = one(
-        versions.by_id, key="dataset_version_id", description="The dataset version that it has in another format."
+        versions.by_id, key="dataset_version_id", description="The dataset version that it has in another format; null if it has a model."
+    )
+    model_version: ModelVersion | None = one(
+        models.version_by_id, key="model_version_id", description="The model version that it has in another format; null if it has data."
     )
     owner: User = one(accounts.by_id, key="owner_id", description="The account that owns it: a person's, or a team's.")
     created_by: Profile | None = one(
@@ -63,4 +67,10 @@ extend(
     "exports",
     Connection[Export],
     connection(exports.of_version, filtered_by=ExportFilter, ordered_by=ExportOrder, description="Its exports, newest first."),
+)
+extend(
+    ModelVersion,
+    "exports",
+    Connection[Export],
+    connection(exports.of_model_version, filtered_by=ExportFilter, ordered_by=ExportOrder, description="Its exports, newest first."),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import insert, select
 
 from db.core.viewer import SYSTEM
-from db.tables import Export, Job
+from db.tables import Export, Job, Model, ModelVersion
 from db.tables.exports import ExportFormat
 from tests.endings import CSV, UNKNOWN, Endings, World, endings_of, key_of
 
@@ -17,6 +17,12 @@ async def create_export(world: World) -> Endings:
     yield "Conflict", {"datasetVersionId": version, "format": "JSON", "idempotencyKey": "k"}
     yield "NotFound", {"datasetVersionId": f"version_{UNKNOWN}", "format": "CSV"}
     yield "InvalidInput", {"datasetVersionId": version, "format": "CSV", "options": {"sheet": 1}}
+    async with world.database.work(SYSTEM) as work:
+        owner = key_of((await world.ada.one("{ viewer { id } }"))["id"])
+        model = await work.scalar(insert(Model).values(owner_id=owner, name="m").returning(Model.id))
+        values = {"model_id": model, "number": 1, "algorithm": "HistGradientBoostingClassifier", "framework": "scikit-learn"}
+        model_version = await work.scalar(insert(ModelVersion).values(values).returning(ModelVersion.id))
+    yield "Unsupported", {"modelVersionId": f"mversion_{model_version.hex}", "format": "ONNX"}
     waiting = (await world.ada.request_upload(await world.ada.create_dataset("e"), "e.csv", CSV))["upload"]["version"]["id"]
     yield "WrongState", {"datasetVersionId": waiting, "format": "CSV"}
     world.set_quota(1)

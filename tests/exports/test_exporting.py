@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import numpy as np
 import pyarrow.parquet as pq
 from sqlalchemy import insert, select, text, update
 
@@ -28,7 +29,9 @@ from db.tables.exports import ExportFormat
 from db.tables.jobs import JobKind
 from tests.client import EXPORT, Client
 from tests.endings import key_of
+from tests.lazy_module import LazyModule
 
+RUNTIME: Any = LazyModule("onnxruntime")
 CSV = 'n,text,when\n1,=1+1,2020-01-31\n2,"a ""b"", c",2021-02-28\n3,,2022-03-31\n'
 ROWS = [
     {"n": 1, "text": "=1+1", "when": "2020-01-31"},
@@ -142,6 +145,47 @@ async def test_a_body_writes_for_each_library_a_folder_and_an_archive_of_it(ada:
     assert created[0]["export"]["options"] == {"target": "text", "archive": True, "shardRows": 1_000_000}
     refused = await ada.create_export(version, "PYTORCH", {"columns": ["n"], "target": "text", "shardRows": 5})
     assert [issue["path"] for issue in refused["issues"]] == [["options", "shardRows"], ["options", "target"]]
+
+
+async def test_a_model_is_exported_as_onnx_and_shown_beside_its_version(ada: Client, bob: Client, worker: object) -> None:
+    rows = "".join(f"{i},{'rgb'[i % 3]},{'yes' if i % 3 else 'no'}\n" for i in range(60))
+    version = await ada.ingest("d", f"n,colour,label\n{rows}", targetColumn="label", problemType="CLASSIFICATION")
+    pipeline = await ada.create_pipeline(
+        "p", ("data", "dataset", {}), ("encode", "one_hot_encode", {}), ("train", "train_logistic_regression", {})
+    )
+    trained = await ada.wait((await ada.run_pipeline(pipeline["pipeline"]["id"], version, modelName="a model"))["job"]["id"])
+    model_version = trained["outputs"][0]["id"]
+    created = await ada.create_export(None, "ONNX", modelVersionId=model_version)
+    ended = await ada.wait(created["job"]["id"])
+    assert ended["status"] == "COMPLETED", ended
+    export = await ada.one(EXPORT, id=created["export"]["id"])
+    assert (export["version"], export["options"]) == (None, {})
+    assert [(file["role"], file["filename"]) for file in export["files"]] == [("EXPORT", "a-model-v1.onnx"), ("EXPORT", "signature.json")]
+    content, signature = [await ada.download(file) for file in export["files"]]
+    inputs = json.loads(signature)["inputs"]
+    assert [(each["name"], each["type"], each["missing"]) for each in inputs] == [("n", "float", "NaN"), ("colour", "string", "(missing)")]
+    feed = {"n": np.array([[1.0], [3.0]], np.float32), "colour": np.array([["g"], ["r"]], object)}
+    assert RUNTIME.InferenceSession(content).run(["label"], feed)[0].tolist() == ["yes", "no"]
+    of_model = "query($id: ID!) { node(id: $id) { ... on ModelVersion { exports { edges { node { id modelVersion { id } } } } } } }"
+    (edge,) = (await ada.one(of_model, id=model_version))["exports"]["edges"]
+    assert edge["node"] == {"id": export["id"], "modelVersion": {"id": model_version}}
+    lineage = await ada.one("query($id: ID!) { lineage(id: $id, direction: UPSTREAM) { edges { source relation } } }", id=export["id"])
+    assert {"source": model_version, "relation": "EXPORTED_AS"} in lineage["edges"]
+
+    assert (await bob.create_export(None, "ONNX", modelVersionId=model_version))["__typename"] == "NotFound"
+    wrong: list[tuple[str, str, dict[str, Any]]] = [
+        ("format", "CSV", {"modelVersionId": model_version}),
+        ("format", "ONNX", {"datasetVersionId": version}),
+        ("datasetVersionId", "CSV", {}),
+        ("modelVersionId", "ONNX", {"datasetVersionId": version, "modelVersionId": model_version}),
+    ]
+    for path, export_format, fields in wrong:
+        refused = await ada.create_export(None, export_format, **fields)
+        assert [issue["path"] for issue in refused["issues"]] == [[path]]
+    await ada.one("mutation($id: ID!) { deleteDataset(input: {id: $id}) { __typename } }", id=await dataset_of(ada, version))
+    refused = await ada.create_export(None, "ONNX", modelVersionId=model_version)
+    assert (refused["__typename"], refused["code"]) == ("Unsupported", "UNSUPPORTED")
+    assert "was trained on a dataset that is deleted" in refused["message"]
 
 
 async def dataset_of(client: Client, version: str) -> str:

@@ -1,4 +1,4 @@
-"""Exports: one of each dataset version, complete, with its files; one expired, and one of a format each."""
+"""Exports: one of each dataset version, complete, with its file; one for each status of a job."""
 
 from __future__ import annotations
 
@@ -45,4 +45,5 @@ FACTORY = Factory(
     states=_STATES,
     story=_tell,
     story_statuses=(("Export", "COMPLETED"),),
+    unfilled=("Export.modelVersion", "ModelVersion.exports"),  # an export has data or a model, and these have data
 )
