@@ -50,6 +50,16 @@ async def test_an_incomplete_definition_is_a_draft_that_does_not_run(ada: Client
     assert (forced["code"], [issue["path"] for issue in forced["issues"]]) == ("INVALID_INPUT", [["definition", "nodes"]])
 
 
+async def test_a_definition_that_chooses_rows_for_no_training_is_a_draft(ada: Client) -> None:
+    definition = {"nodes": [DATA, {"key": "sample", "step": "sample_rows"}], "links": links("data>sample")}
+    pipeline = (await ada.one(CREATE, input={"name": "p", "definition": definition}))["pipeline"]
+    assert pipeline["status"] == "DRAFT"
+    forced = await ada.one(UPDATE, input={"id": pipeline["id"], "status": "VALIDATED"})
+    assert [(issue["path"], issue["message"].split(",")[0]) for issue in forced["issues"]] == [
+        (["definition", "nodes", "1"], "'sample' chooses the rows that a training learns from")
+    ]
+
+
 @pytest.mark.parametrize(
     ("nodes", "drawn", "path"),
     [

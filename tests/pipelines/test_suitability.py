@@ -53,6 +53,13 @@ ACCEPTED: dict[str, Steps] = {
         ("train_random_forest", {**FOREST, "target": "sold", "exclude": ["day"]}),
     ],
     "prepared": [("prepare", {}), ("train_xgboost", {**FOREST, "target": "sold"})],
+    "rows chosen for the training": [
+        ("split", {"strategy": "group", "group_column": "size"}),
+        ("remove_outliers", {}),
+        ("balance_classes", {}),
+        ("target_encode", {}),
+        ("train_random_forest", {**FOREST, "target": "sold", "exclude": ["day"]}),
+    ],
     "left out": [("select_columns", {"columns": ["size", "fresh"]}), ("train_random_forest", {**FOREST, "target": "sold"})],
     "the parts of the date": [
         ("decompose_dates", {}),

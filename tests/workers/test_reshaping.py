@@ -62,6 +62,10 @@ def test_columns_are_renamed_in_their_place_and_later_steps_use_the_new_name(tmp
     assert (frame.columns, frame["id"].to_list()) == (["id", "w", "day", "size", "group"], [1, 3, 6])
     taken = chain(("rename_columns", {"columns": [{"column": "word", "name": "key"}]}))
     assert pipeline_error(tmp_path, FRAME, taken).code == "NAME_TAKEN"
+    again = read(tmp_path, ("drop_columns", {"columns": ["key"]}), ("rename_columns", {"columns": [{"column": "word", "name": "key"}]}))
+    assert (again.columns, again["key"].to_list()) == (["id", "key", "day", "size"], FRAME["word"].to_list())
+    steps = ("rename_columns", {"columns": renaming}), ("derive_columns", {"columns": [{"name": "word", "formula": "upper(w)"}]})
+    assert read(tmp_path, *steps, ("select_columns", {"columns": ["word"]}))["word"].to_list()[2] == "X"
     gone = chain(("rename_columns", {"columns": renaming}), ("drop_columns", {"columns": ["word"]}))
     assert pipeline_error(tmp_path, FRAME, gone).code == "UNKNOWN_COLUMN"
 

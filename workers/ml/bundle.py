@@ -183,6 +183,11 @@ class Bundle:
         """Drop a column. `by_name` tells a column dropped explicitly from one that was not selected."""
         self._dropped[name] = _Dropped(self.columns.pop(name), node, by_name)
 
+    def is_free(self, name: str) -> bool:
+        """Whether a column may get this name: no step can refer to another one by it."""
+        dropped = self._dropped.get(name)
+        return name not in self.lazy.collect_schema().names() if dropped is None else dropped.by_name
+
     @property
     def has_dropped_columns(self) -> bool:
         """Whether a step dropped or did not select some column."""
@@ -223,6 +228,7 @@ class Bundle:
         """Add a column, or replace one of the same name, by an expression over each row. Call it only before `frame` is read."""
         self.lazy = self.lazy.with_columns(expression.alias(derivation.name))
         self.columns[derivation.name] = Column(derivation.name, type_, kind)
+        self._dropped.pop(derivation.name, None)
         self.derivations.append(derivation)
 
     def derivations_of(self, names: Collection[str]) -> list[Derivation]:

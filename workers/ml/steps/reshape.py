@@ -79,7 +79,7 @@ def rename(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
 
     for index, renaming in enumerate(node.parameters.columns):
         column = bundle.column(renaming.column, node, "columns", str(index), "column")
-        if renaming.name in bundle.columns or renaming.name in bundle.lazy.collect_schema().names():
+        if not bundle.is_free(renaming.name):
             raise BadInput(
                 "NAME_TAKEN",
                 f"Step '{node.key}' renames the column '{column.name}' to '{renaming.name}', but there is one of that name. Choose another name.",
