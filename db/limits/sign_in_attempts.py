@@ -7,7 +7,7 @@ an account's known clients do not depend on what others try elsewhere.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -32,6 +32,7 @@ PER_ACCOUNT_AND_NETWORK = Limit(5, 900)
 PER_NETWORK = Limit(10, 300)
 PER_ACCOUNT = Limit(5, 900)
 CODES = Limit(5, 900)  # of one user, whatever challenges they are for: of a million codes three are right
+PER_SESSION = Limit(5, 900)  # passwords and codes that who has a session confirms a change with: a thief may have many networks
 PASSKEYS = Limit(10, 300)  # answers of passkeys that fail, of one network; those of a known client are counted apart
 PASSKEY_CHALLENGES = Limit(60, 300)  # that one network asks for; a person who cancels has used one up
 MAILS_PER_NETWORK = Limit(20, 3600)
@@ -51,13 +52,15 @@ class SignInAttempts:
 
     async def take(self, login: str, address: str | None, *, is_known_client: bool) -> None:
         """Take an attempt to sign in as `login`. Raises `TooManyAttempts`, and then none is taken."""
-        taken: list[tuple[str, Limit]] = []
-        for bucket, limit in _limits(login, address, is_known_client=is_known_client):
-            result = await self._buckets.take(bucket, 1, limit.attempts, limit.seconds)
-            if not result.ok:
-                await self._return(taken)
-                raise TooManyAttempts(result.retry_in)
-            taken.append((bucket, limit))
+        await self._take_all(_limits(login, address, is_known_client=is_known_client))
+
+    async def take_confirmation(self, session_id: UUID, login: str, address: str | None) -> None:
+        """Take an attempt at the password of `login` by who has a session of theirs. Raises `TooManyAttempts`, and then none is taken."""
+        await self._take_all([_session_limit(session_id), *_limits(login, address, is_known_client=True)])
+
+    async def give_back_confirmation(self, session_id: UUID, login: str, address: str | None) -> None:
+        """Give back what `take_confirmation` took: the password was right."""
+        await self._return([_session_limit(session_id), *_limits(login, address, is_known_client=True)])
 
     async def give_back(self, login: str, address: str | None, *, is_known_client: bool) -> None:
         """Give back what `take` took: the attempt did not fail."""
@@ -70,18 +73,16 @@ class SignInAttempts:
                 if limit is not PER_NETWORK:
                     await self._buckets.take(bucket, -limit.attempts, limit.attempts, limit.seconds)
 
-    async def take_code(self, user_id: UUID, address: str | None, *, is_known_client: bool) -> None:
-        """Take an attempt at a code of a user. Raises `TooManyAttempts`.
+    async def take_code(self, user_id: UUID, address: str | None, *, is_known_client: bool, session_id: UUID | None = None) -> None:
+        """Take an attempt at a code of a user, by who has this session of theirs if one is given. Raises `TooManyAttempts`.
 
         A known client has attempts of its own: somebody else who knows the password does not use up its owner's.
         """
-        result = await self._buckets.take(_code_bucket(user_id, address, is_known_client=is_known_client), 1, CODES.attempts, CODES.seconds)
-        if not result.ok:
-            raise TooManyAttempts(result.retry_in)
+        await self._take_all(_code_limits(user_id, address, session_id, is_known_client=is_known_client))
 
-    async def give_back_code(self, user_id: UUID, address: str | None, *, is_known_client: bool) -> None:
+    async def give_back_code(self, user_id: UUID, address: str | None, *, is_known_client: bool, session_id: UUID | None = None) -> None:
         """Give back what `take_code` took: the code was right."""
-        await self._return([(_code_bucket(user_id, address, is_known_client=is_known_client), CODES)])
+        await self._return(_code_limits(user_id, address, session_id, is_known_client=is_known_client))
 
     async def take_passkey(self, user_id: UUID | None, address: str | None, *, is_known_client: bool) -> None:
         """Take an attempt to sign in with a passkey. Raises `TooManyAttempts`. A known client of the user has attempts of its own."""
@@ -161,7 +162,15 @@ class SignInAttempts:
             taken.append((bucket, limit))
         return None
 
-    async def _return(self, taken: list[tuple[str, Limit]]) -> None:
+    async def _take_all(self, limits: Sequence[tuple[str, Limit]]) -> None:
+        """Take one of each bucket. Raises `TooManyAttempts` if one has none, and then none is taken."""
+        for number, (bucket, limit) in enumerate(limits):
+            result = await self._buckets.take(bucket, 1, limit.attempts, limit.seconds)
+            if not result.ok:
+                await self._return(limits[:number])
+                raise TooManyAttempts(result.retry_in)
+
+    async def _return(self, taken: Sequence[tuple[str, Limit]]) -> None:
         for bucket, limit in taken:
             await self._buckets.take(bucket, -1, limit.attempts, limit.seconds)
 
@@ -175,8 +184,13 @@ def _limits(login: str, address: str | None, *, is_known_client: bool) -> list[t
     return limits
 
 
-def _code_bucket(user_id: UUID, address: str | None, *, is_known_client: bool) -> str:
-    return f"sign-in:code:{user_id.hex}:{client_network(address) if is_known_client else 'elsewhere'}"
+def _code_limits(user_id: UUID, address: str | None, session_id: UUID | None, *, is_known_client: bool) -> list[tuple[str, Limit]]:
+    bucket = f"sign-in:code:{user_id.hex}:{client_network(address) if is_known_client else 'elsewhere'}"
+    return [*([] if session_id is None else [_session_limit(session_id)]), (bucket, CODES)]
+
+
+def _session_limit(session_id: UUID) -> tuple[str, Limit]:
+    return f"sign-in:session:{session_id.hex}", PER_SESSION
 
 
 def _passkey_bucket(user_id: UUID | None, address: str | None, *, is_known_client: bool) -> str:

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from db.core.viewer import SYSTEM
 from db.core.work import Database
-from db.limits.sign_in_attempts import CODES
+from db.limits.sign_in_attempts import CODES, PER_SESSION
 from db.services.maintenance import MaintenanceContext
 from db.services.maintenance.rows import forget_sign_ins
 from db.settings import StateSettings, state_settings
@@ -71,6 +71,27 @@ async def test_a_session_alone_cannot_guess_the_code(ada: Client, sign_in: SignI
     answers = [await session.post(document, code=code, password=PASSWORD) for code in app.wrong_codes(10)]
     assert sum("errors" not in answer for answer in answers) == CODES.attempts
     assert {error["extensions"]["code"] for answer in answers for error in answer.get("errors", ())} == {"RATE_LIMITED"}
+
+
+async def test_a_thief_of_a_session_with_many_networks_cannot_guess_code_or_password(ada: Client, sign_in: SignIn, clock: Clock) -> None:
+    stolen, own = await sign_in("ada"), await sign_in("ada")
+    document = "mutation($input: ChangePasswordInput!) { changePassword(input: $input) { __typename } }"
+
+    async def guess(session: Client, password: str, network: int) -> str:
+        body = {"query": document, "variables": {"input": {"currentPassword": password, "newPassword": NEW}}}
+        answer = (await session.http.post("/graphql", json=body, headers=elsewhere(network))).json()
+        return answer["errors"][0]["extensions"]["code"] if answer.get("errors") else answer["data"]["changePassword"]["__typename"]
+
+    tried = [await guess(stolen, f"guess {number}", number) for number in range(1, 9)]
+    assert tried == ["InvalidCredentials"] * PER_SESSION.attempts + ["RATE_LIMITED"] * 3
+    assert await guess(stolen, PASSWORD, 99) == "RATE_LIMITED", "the right one has to wait there too"
+    app = await add_factor(own, clock)
+    disable = "mutation($code: String!, $password: String!) { disableTotp(input: {code: $code, password: $password}) { __typename } }"
+    answers: list[bool] = []
+    for number, code in enumerate(app.wrong_codes(8)):
+        body = {"query": disable, "variables": {"code": code, "password": PASSWORD}}
+        answers.append("errors" in (await own.http.post("/graphql", json=body, headers=elsewhere(100 + number))).json())
+    assert answers == [False] * PER_SESSION.attempts + [True] * 3
 
 
 async def test_a_stolen_password_reaches_nothing(ada: Client, sign_in: SignIn, anonymous: Client, clock: Clock, database: Database) -> None:

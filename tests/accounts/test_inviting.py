@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from typing import Any
+from uuid import UUID
 
 import pytest
 from sqlalchemy import select, text, update
@@ -14,6 +15,7 @@ from db.limits.sign_in_attempts import MAILS_PER_ADDRESS
 from db.tables import Invitation, User, UserSession
 from tests.accounts.mailbox import Post, body, mails, token_of
 from tests.accounts.test_registering import EVE, REGISTER, registered, usernames, verify
+from tests.accounts.test_teams import create_team
 from tests.client import Client
 from tests.server.test_jobs_command import json_lines, trellis
 
@@ -66,6 +68,37 @@ async def test_who_is_invited_registers_with_the_role_of_the_invitation(
     assert [row.role for row in await database.rows(select(User.role).where(User.username == "eve"))] == [UserRole.VIEWER]
     again = await anonymous.one(REGISTER, input={**EVE, "username": "eve2", "invitationToken": token_of(mail)})
     assert again["issues"] == [{"path": ["invitationToken"]}]
+
+
+async def test_admins_see_the_invitations_of_all_and_others_their_own(
+    root: Client, admin: Client, ada: Client, sign_in: SignIn, anonymous: Client, database: Database
+) -> None:
+    """Those to a team are in its own list alone."""
+    for sender, email in ((root, "eve@example.org"), (await sign_in("admin"), "mallory@example.org")):
+        assert (await sender.one(INVITE, email=email))["__typename"] == "InviteMemberPayload"
+    session = await sign_in("ada")
+    team = (await create_team(session))["team"]["id"]
+    to_team = 'mutation($id: ID!) { inviteMember(input: {email: "bob@example.org", role: MEMBER, teamId: $id}) { __typename } }'
+    assert (await session.one(to_team, id=team))["__typename"] == "InviteMemberPayload"
+    everybodys = "{ invitations { totalCount edges { node { email invitedBy { username } } } } }"
+    nodes = [
+        {"node": {"email": "mallory@example.org", "invitedBy": {"username": "admin"}}},
+        {"node": {"email": "eve@example.org", "invitedBy": {"username": "root"}}},
+    ]
+    for client in (root, admin):
+        assert await client.one(everybodys) == {"totalCount": 2, "edges": nodes}
+    assert await ada.one(everybodys) == {"totalCount": 0, "edges": []}
+    assert (await anonymous.post(everybodys))["errors"][0]["extensions"]["code"] == "UNAUTHENTICATED"
+    async with database.work(SYSTEM) as work:
+        await work.run(update(User).where(User.username == "root").values(role=UserRole.MEMBER))
+        work.revalidate_sessions(UUID((await root.one("{ viewer { id } }"))["id"][5:]))
+    assert await root.one(everybodys) == {"totalCount": 1, "edges": nodes[1:]}, "who was an admin sees what they sent"
+
+
+async def test_a_page_learns_who_may_register(anonymous: Client, set_registration: SetRegistration) -> None:
+    for value in ("closed", "invited", "open"):
+        set_registration(value)
+        assert await anonymous.one("{ registration }") == value.upper()
 
 
 async def test_an_invitation_is_used_once(root: Client, anonymous: Client, post: Post, database: Database) -> None:

@@ -47,7 +47,7 @@ class AccountDeletions:
         verified_hash: str | None = None
         if password is not None:
             (user,) = await self._database.rows(select(User.email, User.password_hash).where(User.id == viewer.id))
-            await confirm_password(self._attempts, self._threads, user, password, client)
+            await confirm_password(self._attempts, self._threads, viewer, user, password, client)
             verified_hash = user.password_hash
         async with self._database.work(viewer) as work:
             if password is None:

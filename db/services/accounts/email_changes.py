@@ -48,7 +48,7 @@ class EmailChanges:
         if new_email == user.email and user.email_verified_at is not None:
             raise invalid("newEmail", message="This is your address already, and it is verified.")
         earliest_answer = time.monotonic() + ANSWER_TIME
-        await confirm_password(self._attempts, self._threads, user, current_password, client)
+        await confirm_password(self._attempts, self._threads, viewer, user, current_password, client)
         if await self._attempts.take_mail("email-change", new_email, client.address):
             async with self._database.work(viewer) as work:
                 await _send_link(work, user.password_hash, new_email)

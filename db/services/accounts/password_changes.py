@@ -76,7 +76,7 @@ class PasswordChanges:
         session_id = viewer.require_session()
         (user,) = await self._database.rows(select(User.email, User.username, User.password_hash).where(User.id == viewer.id))
         await self._threads.run(passwords.require_strong, new_password, "newPassword", user.email, user.username)
-        await confirm_password(self._attempts, self._threads, user, current_password, client)
+        await confirm_password(self._attempts, self._threads, viewer, user, current_password, client)
         new_hash = await self._threads.run(passwords.make_hash, new_password)
         async with self._database.work(viewer) as work:
             await _set(work, viewer.id, new_hash, verified_hash=user.password_hash)

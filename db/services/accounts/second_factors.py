@@ -59,7 +59,7 @@ class SecondFactors:
         async with self._database.work(viewer) as work:
             await require_recent_check(work)
         user = await self._user(viewer)
-        await confirm_password(self._attempts, self._threads, user, password, client)
+        await confirm_password(self._attempts, self._threads, viewer, user, password, client)
         secret = codes.new_secret(self._settings, viewer.id)
         statement = update(User).where(User.id == viewer.id, User.password_hash == user.password_hash)
         async with self._database.work(viewer) as work:
@@ -80,7 +80,7 @@ class SecondFactors:
             raise _nothing_to_confirm()
         pending: bytes = rows[0].totp_pending_secret
         given = codes.parse_code(code)
-        await self._attempts.take_code(viewer.id, client.address, is_known_client=True)
+        await self._attempts.take_code(viewer.id, client.address, is_known_client=True, session_id=viewer.key_id)
         is_totp = given.method is LoginMethod.TOTP
         step = codes.matching_step(self._settings, viewer.id, pending, given.text) if is_totp else None
         if step is None:
@@ -96,7 +96,7 @@ class SecondFactors:
             count = await end_sessions(work, viewer.id, kept=session_id)
             await queue_mail(work, EmailTemplate.TOTP_ADDED, email, viewer.id)
             work.record("confirm_totp", "user", viewer.id, viewer.id, after={"ended_sessions": count})
-        await self._attempts.give_back_code(viewer.id, client.address, is_known_client=True)
+        await self._attempts.give_back_code(viewer.id, client.address, is_known_client=True, session_id=viewer.key_id)
         return backup_codes
 
     async def disable(self, viewer: Viewer, password: str, code: str, client: ClientInfo) -> None:
@@ -106,7 +106,7 @@ class SecondFactors:
             await self._use_code(work, user, given)
             await _remove(work, viewer.id, user.email)
             work.record("disable_totp", "user", viewer.id, viewer.id)
-        await self._attempts.give_back_code(viewer.id, client.address, is_known_client=True)
+        await self._attempts.give_back_code(viewer.id, client.address, is_known_client=True, session_id=viewer.key_id)
 
     async def regenerate_backup_codes(self, viewer: Viewer, password: str, code: str, client: ClientInfo) -> list[str]:
         """Replace the backup codes; return the new ones. Raises as `disable`."""
@@ -116,7 +116,7 @@ class SecondFactors:
             backup_codes = await codes.replace_backup_codes(work, viewer.id)
             await queue_mail(work, EmailTemplate.BACKUP_CODES_REPLACED, user.email, viewer.id)
             work.record("regenerate_backup_codes", "user", viewer.id, viewer.id)
-        await self._attempts.give_back_code(viewer.id, client.address, is_known_client=True)
+        await self._attempts.give_back_code(viewer.id, client.address, is_known_client=True, session_id=viewer.key_id)
         return backup_codes
 
     async def _check(self, viewer: Viewer, password: str, code: str, client: ClientInfo) -> tuple[Row[Any], GivenCode]:
@@ -126,8 +126,8 @@ class SecondFactors:
         if user.totp_secret is None:
             raise _no_factor()
         given = codes.parse_code(code)
-        await confirm_password(self._attempts, self._threads, user, password, client)
-        await self._attempts.take_code(viewer.id, client.address, is_known_client=True)
+        await confirm_password(self._attempts, self._threads, viewer, user, password, client)
+        await self._attempts.take_code(viewer.id, client.address, is_known_client=True, session_id=viewer.key_id)
         return user, given
 
     async def _user(self, viewer: Viewer) -> Row[Any]:
