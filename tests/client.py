@@ -207,6 +207,8 @@ class Client:
                         raise GraphQLErrors(message["payload"])
                     case "complete":
                         return
+                    case "ping":  # else the server closes the socket, as it does where nobody is left
+                        await send({"type": "pong"})
                     case _:
                         pass
 

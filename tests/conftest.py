@@ -41,6 +41,10 @@ from db.tables import User
 from server.embedded import embedded_servers
 from tests.client import Client
 from tests.exhaustive import COLLECTED_ITEMS
+from tests.server.console_page import (
+    browser,  # noqa: F401 # pyright: ignore[reportUnusedImport] - fixtures that pytest finds here, once for all files
+    built_console,  # noqa: F401 # pyright: ignore[reportUnusedImport] - as above
+)
 from tests.unplanned import (
     only_planned_operations,  # noqa: F401 # pyright: ignore[reportUnusedImport] - fixtures that pytest finds here
     unplanned_report,  # noqa: F401 # pyright: ignore[reportUnusedImport] - as above
@@ -215,14 +219,18 @@ _live_app: dict[str, Starlette] = {}
 
 
 @pytest.fixture(scope="session")
-async def live_server(settings: StateSettings, database: Database) -> AsyncGenerator[LiveServer]:
+async def bucket(settings: StateSettings) -> None:
+    """The bucket of this test process, which no test removes."""
+    async with ObjectStore.open(settings) as objects:
+        await objects.ensure_bucket()
+
+
+@pytest.fixture(scope="session")
+async def live_server(settings: StateSettings, database: Database, bucket: None) -> AsyncGenerator[LiveServer]:
     """The real application in a real uvicorn, in this event loop."""
     from server.app import create_app  # slow import: only tests that need it pay for it
     from server.settings import server_settings
     from server.uvicorn_config import build_config
-
-    async with ObjectStore.open(settings) as objects:
-        await objects.ensure_bucket()
 
     app = _live_app["app"] = create_app()
     server = uvicorn.Server(build_config(app, server_settings(), port=0, timeout_graceful_shutdown=2))

@@ -7,6 +7,7 @@ supervises are started without prefork, as users start them.
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import gc
 import importlib
@@ -156,10 +157,20 @@ class ForkedChild(ManagedProcess):
         self._stop_requested = False
 
 
+async def _open_store() -> None:
+    """Load the description of S3, which takes a process longer than anything else of its start. Nothing is connected to."""
+    from db.settings import StateSettings
+    from db.stores.objects import ObjectStore
+
+    async with ObjectStore.open(StateSettings(s3_endpoint_url="http://127.0.0.1:1")):
+        pass
+
+
 def _main() -> None:
     with importing():
         for name in PRELOADED_MODULES:
             importlib.import_module(name)
+        asyncio.run(_open_store())
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     exit_codes: dict[int, int] = {}

@@ -15,11 +15,16 @@ import pytest
 from xdist.scheduler import LoadGroupScheduling
 
 GROUPS: Mapping[str, str] = {
+    "tests/accounts/test_account_page.py": "account page",
+    "tests/accounts/test_passkey_page.py": "account page",
+    "tests/accounts/test_sign_in_page.py": "account page",
     "tests/faults/test_bodies.py": "numbers",
     "tests/faults/test_faults.py": "faults",
     "tests/faults/test_network_faults.py": "numbers",
     "tests/faults/test_performance_targets.py": "numbers",
     "tests/faults/test_invariants.py": "faults",
+    "tests/server/test_console.py": "console",
+    "tests/server/test_console_tabs.py": "console",
 }
 
 # Files and groups that take more than about ten seconds, by their total duration with the exhaustive tests.
@@ -28,6 +33,8 @@ LONGEST_FIRST = (
     "faults",
     "numbers",
     "tests/workers/test_bodies.py",
+    "console",
+    "account page",
     "tests/planning/test_sameness.py",
     "tests/workers/test_one_rule_of_reading.py",
     "tests/server/test_up.py",
@@ -54,9 +61,6 @@ LONGEST_FIRST = (
     "tests/planning/test_mutants.py",
     "tests/workers/test_reported_inputs.py",
     "tests/server/test_users_command.py",
-    "tests/server/test_console_tabs.py",
-    "tests/accounts/test_account_page.py",
-    "tests/server/test_console.py",
     "tests/jobs/test_progress.py",
     "tests/workers/test_maintenance.py",
     "tests/workers/test_stopping.py",

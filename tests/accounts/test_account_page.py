@@ -24,13 +24,12 @@ from tests.accounts.identity_provider import Realm
 from tests.accounts.mailbox import Post, body, token_of
 from tests.accounts.test_passkey_page import add_device
 from tests.client import PASSWORD, Client, GraphQLErrors
-from tests.server.console_page import browser, built_console, needs_chromium
+from tests.server.console_page import needs_chromium
 from tests.server.serving import serving
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser
 
-__all__ = ["browser", "built_console"]  # fixtures
 SOURCES = Path("server/console/src/account")
 DOCUMENT = re.compile(r"graphql`([^`]*)`")
 

@@ -8,12 +8,11 @@ from db.core.work import Database
 from tests.accounts.authenticator import Clock, SignIn, add_factor, history
 from tests.accounts.passkey_device import BEGIN, FINISH, PASSKEYS
 from tests.client import PASSWORD, Client
-from tests.server.console_page import browser, built_console, needs_chromium, open_console
+from tests.server.console_page import needs_chromium, open_console
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser, Page
 
-__all__ = ["browser", "built_console"]  # fixtures
 
 DEVICE = {"protocol": "ctap2", "transport": "internal", "hasResidentKey": True, "hasUserVerification": True, "isUserVerified": True}
 ADD = """async ([begin, finish, name]) => {

@@ -10,12 +10,10 @@ from tests.accounts.authenticator import Clock, SignIn, add_factor
 from tests.accounts.identity_provider import Realm, identities
 from tests.accounts.test_signing_in_by_providers import ADA
 from tests.client import PASSWORD, Client
-from tests.server.console_page import browser, built_console, needs_chromium, open_console
+from tests.server.console_page import needs_chromium, open_console
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser
-
-__all__ = ["browser", "built_console"]  # fixtures
 
 
 @needs_chromium

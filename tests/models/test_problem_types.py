@@ -75,7 +75,7 @@ async def test_what_only_the_values_decide_is_refused_before_the_training_starts
 
 async def test_of_two_first_trainings_the_one_that_settles_first_decides(ada: Client, worker: object, database: Database) -> None:
     version = await ada.ingest("d", TABLE)
-    started = await ada.run_pipeline(await pipeline(ada, "m", "random_forest", target="label", n_estimators=600), version)
+    started = await ada.run_pipeline(await pipeline(ada, "m", "random_forest", target="label", n_estimators=300), version)
     is_settled = False
     async for event in ada.events(started["job"]["id"]):
         if not is_settled and event["type"] == "STEP_STARTED" and {"key": "train", "status": "RUNNING"} in event["data"]["nodes"]:

@@ -29,7 +29,7 @@ async def built_console() -> None:
     await asyncio.to_thread(build)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 async def browser() -> AsyncGenerator[Browser]:
     """Chromium without background requests of its own."""
     from playwright.async_api import async_playwright  # slow import: only tests of the page pay for it

@@ -74,22 +74,30 @@ async def test_the_main_job_works_in_a_browser_and_nothing_leaves_our_origin(
 
 
 @needs_chromium
-async def test_a_file_that_did_not_arrive_is_sent_again_into_the_dataset_made_for_it(
+async def test_a_token_in_the_fragment_signs_in_and_a_file_that_did_not_arrive_is_sent_again_into_the_dataset_made_for_it(
     built_console: None, browser: Browser, ada: Client, worker: object
 ) -> None:
     async with open_console(browser, f"{ada.url}/graphql#token={ada.token}") as console:
         await console.page.get_by_text("Signed in as ada").wait_for()
+        assert console.page.url == f"{ada.url}/graphql", "the token leaves the address"
         await console.page.route("**/uploads/**", lambda route: route.abort(), times=1)
         await console.upload("flowers.csv", FLOWERS)
         await console.page.get_by_text("The browser could not send the file to http").wait_for()
         await console.page.get_by_role("button", name="Upload", exact=True).click()
         await console.page.get_by_text("Version 2 is ready: 3 rows").wait_for()
+        await console.page.get_by_role("button", name="Hide Upload").click()
+
+        await console.page.get_by_role("button", name="Show plan").click()
+        await console.run(4, "RankRuns")
+        await console.page.get_by_text("The API shows plans to admins, and to everybody where TRELLIS_SHOW_PLANS is true.").wait_for()
     answer = await ada.one("{ datasets { edges { node { name currentVersion { number } } } } }")
     assert [edge["node"] for edge in answer["edges"]] == [{"name": "flowers", "currentVersion": {"number": 2}}]
 
 
 @needs_chromium
-async def test_a_plan_is_shown_beside_its_answer_and_hidden_again_by_keyboard(built_console: None, browser: Browser, admin: Client) -> None:
+async def test_a_plan_is_shown_beside_its_answer_in_the_theme_of_the_system_and_hidden_again_by_keyboard(
+    built_console: None, browser: Browser, admin: Client
+) -> None:
     async with open_console(browser, f"{admin.url}/graphql#token={admin.token}") as console:
         await console.page.get_by_text("Signed in as").wait_for()
         await console.page.get_by_role("button", name="Show plan").focus()
@@ -103,23 +111,15 @@ async def test_a_plan_is_shown_beside_its_answer_and_hidden_again_by_keyboard(bu
         assert "a row by" in text
         assert re.search(r"\d+ statements?, \d+ rows?, [\d.]+ ms \(database [\d.]+, own [\d.]+\)", text)
         colors = set()
-        for scheme in ("light", "dark"):
-            await console.page.emulate_media(color_scheme=scheme)
+        for scheme, theme in (("dark", "vs-dark"), ("light", "vs"), ("dark", "vs-dark")):
+            await console.page.emulate_media(color_scheme=scheme)  # pyright: ignore[reportArgumentType] - one of its literals
+            await console.page.locator(f".graphiql-query-editor .monaco-editor.{theme}").first.wait_for()
             colors.add(await pane.evaluate("pane => getComputedStyle(pane).color"))
         assert len(colors) == 2
         await console.page.get_by_role("button", name="Hide plan").focus()
         await console.page.keyboard.press("Space")
         await pane.wait_for(state="detached")
         assert console.complaints == []
-
-
-@needs_chromium
-async def test_the_plan_pane_says_who_may_see_plans(built_console: None, browser: Browser, ada: Client) -> None:
-    async with open_console(browser, f"{ada.url}/graphql#token={ada.token}") as console:
-        await console.page.get_by_text("Signed in as ada").wait_for()
-        await console.page.get_by_role("button", name="Show plan").click()
-        await console.run(4, "RankRuns")
-        await console.page.get_by_text("The API shows plans to admins, and to everybody where TRELLIS_SHOW_PLANS is true.").wait_for()
 
 
 @needs_chromium
@@ -145,13 +145,6 @@ async def test_the_token_is_entered_once_and_kept_where_no_script_reads_it(built
         await console.page.reload()
         await signed_in.wait_for()
         assert ada.token not in await console.page.evaluate("() => JSON.stringify(localStorage)")
-
-
-@needs_chromium
-async def test_a_token_in_the_fragment_signs_in_and_leaves_the_address(built_console: None, browser: Browser, ada: Client) -> None:
-    async with open_console(browser, f"{ada.url}/graphql#token={ada.token}") as console:
-        await console.page.get_by_text("Signed in as ada").wait_for()
-        assert console.page.url == f"{ada.url}/graphql"
 
 
 @pytest.mark.parametrize("tab", TABS, ids=lambda path: path.stem)

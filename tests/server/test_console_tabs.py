@@ -124,16 +124,6 @@ async def test_a_stopped_stream_says_so_and_the_next_viewer_is_offered_none_of_i
 
 
 @needs_chromium
-async def test_the_editors_follow_the_theme_of_the_system(built_console: None, browser: Browser, ada: Client) -> None:
-    async with open_console(browser, f"{ada.url}/graphql") as console:
-        editor = console.page.locator(".graphiql-query-editor .monaco-editor").first
-        for scheme, theme in (("dark", "vs-dark"), ("light", "vs"), ("dark", "vs-dark")):
-            await console.page.emulate_media(color_scheme=scheme)  # pyright: ignore[reportArgumentType] - one of its literals
-            await console.page.locator(f".graphiql-query-editor .monaco-editor.{theme}").first.wait_for()
-        assert "vs-dark" in (await editor.get_attribute("class") or "").split()
-
-
-@needs_chromium
 async def test_a_stream_goes_on_after_its_connection_dropped(built_console: None, browser: Browser, ada: Client, worker: object) -> None:
     _, job = await ada.upload(await ada.create_dataset("followed"), "followed.csv", table_with_gaps())
     async with dropping_proxy(ada.url, drops=1) as proxy, open_console(browser, f"{proxy.address}/graphql#token={ada.token}") as console:

@@ -91,7 +91,7 @@ async def test_a_change_holds_in_every_process_as_soon_as_its_notice_has_arrived
     monkeypatch.setattr(viewers, "LIFETIME", 3_600.0)  # so that nothing but the notice can tell
     async with serving() as first, serving() as second:  # each with its own pool, streams and caches, as two processes have
         tokens = await change_all(make_client, notifying_database, first, second)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await wait_until_changed(first, tokens)
             await wait_until_changed(second, tokens)
 

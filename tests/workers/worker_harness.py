@@ -21,7 +21,6 @@ from db.core.viewer import SYSTEM, UserRole
 from db.core.work import Database
 from db.services import accounts, jobs, maintenance
 from db.settings import StateSettings
-from db.stores.objects import ObjectStore
 from db.stores.redis import connect
 from db.streams.notices import RedisNoticePublisher
 from db.tables import Experiment, Job, JobAttempt, JobEvent, User, Worker
@@ -151,10 +150,8 @@ def alive(pid: int) -> bool:
 
 
 @pytest.fixture
-async def harness(settings: StateSettings, database: Database, clean: None, tmp_path: Path) -> AsyncGenerator[WorkerHarness]:
+async def harness(settings: StateSettings, database: Database, clean: None, bucket: None, tmp_path: Path) -> AsyncGenerator[WorkerHarness]:
     redis = connect(settings.redis_url)
-    async with ObjectStore.open(settings) as objects:
-        await objects.ensure_bucket()
     async with Database.open(settings, RedisNoticePublisher(redis)) as notifying_database:
         async with notifying_database.work(SYSTEM) as work:
             token = await accounts.add_user(work, "owner@example.org", "owner", None, UserRole.MEMBER)
