@@ -63,10 +63,6 @@ class CheckpointingWorker:
     folder: Path
     process: ForkedProcess
 
-    @classmethod
-    def open(cls, database: Database, objects: ObjectStore, folder: Path) -> CheckpointingWorker:
-        return cls(database, objects, folder, _start_worker(folder))
-
     def kill_worker(self) -> None:
         """Kill the worker and start another."""
         self.process.kill()
@@ -124,19 +120,26 @@ def _start_worker(folder: Path) -> ForkedProcess:
     return prefork_server().start([sys.executable, "-m", "server.cli", "worker"], environment, folder / "worker.log")
 
 
-@pytest.fixture
-async def checkpointing_worker(
-    settings: StateSettings, database: Database, ada: Client, worker: ForkedProcess, tmp_path: Path
+@pytest.fixture(scope="module")
+async def only_worker(
+    settings: StateSettings, database: Database, worker: ForkedProcess, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncGenerator[CheckpointingWorker]:
     """Suspend the tests' shared worker meanwhile, so that it claims no job."""
     worker.send_signal(signal.SIGSTOP)
+    folder = tmp_path_factory.mktemp("resume")
     async with ObjectStore.open(settings) as objects:
-        workshop = CheckpointingWorker.open(database, objects, tmp_path)
-        workshop.before = frozenset([item.key async for item in objects.list("")])
+        workshop = CheckpointingWorker(database, objects, folder, _start_worker(folder))
         yield workshop
         workshop.process.kill()
         workshop.process.wait()
     worker.send_signal(signal.SIGCONT)
+
+
+@pytest.fixture
+async def checkpointing_worker(only_worker: CheckpointingWorker, ada: Client) -> CheckpointingWorker:
+    """The worker of the module, which a test may kill, and which starts again."""
+    only_worker.before = frozenset([item.key async for item in only_worker.objects.list("")])
+    return only_worker
 
 
 def table(rows: int) -> str:
