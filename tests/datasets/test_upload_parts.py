@@ -10,14 +10,14 @@ from uuid import UUID, uuid4
 
 import httpx
 import pytest
-from sqlalchemy import func, select, text, update
+from sqlalchemy import func, insert, select, text, update
 
-from db.core.viewer import SYSTEM
+from db.core.viewer import SYSTEM, AccountKind, UserRole
 from db.core.work import Database
 from db.services import maintenance
 from db.settings import StateSettings
 from db.stores.objects import ObjectStore
-from db.tables import Job, Upload, User
+from db.tables import Job, Membership, Upload, User
 from db.tables.jobs import JobKind
 from tests.client import Client
 from tests.workers.worker_harness import run_maintenance
@@ -170,3 +170,21 @@ async def test_parts_that_nobody_goes_on_with_are_removed(
     context = maintenance.MaintenanceContext(database, objects, settings.model_copy(update={"orphan_age": 0.0}))
     await run_maintenance(context, "collect_orphans")
     assert await unfinished(objects) == [kept]
+
+
+async def test_who_may_only_see_what_a_team_owns_gets_no_url_to_write_to(ada: Client, bob: Client, database: Database) -> None:
+    owner, viewer = [UUID((await client.one("{ viewer { id } }"))["id"].removeprefix("user_")) for client in (ada, bob)]
+    team = uuid4()
+    async with database.work(SYSTEM) as work:
+        named = {"email": "team@example.org", "username": "team", "kind": AccountKind.TEAM, "created_by_id": owner}
+        await work.run(insert(User).values(id=team, role=UserRole.MEMBER, **named))
+        for user, role in ((owner, UserRole.ADMIN), (viewer, UserRole.VIEWER)):
+            await work.run(insert(Membership).values(team_id=team, user_id=user, role=role))
+            work.revalidate_sessions(user)
+    dataset = await ada.create_dataset("shared", ownerId=f"user_{team.hex}")
+    upload_id = (await ada.request_upload(dataset, "d.csv", CSV))["upload"]["id"]
+    seen = "query($id: ID!) { upload(id: $id) { state } }"
+    assert await bob.one(seen, id=upload_id) == {"state": "OPEN"}
+    for field in ("url", "headers { name }", "parts { url }"):
+        answer = await bob.post(seen.replace("state", field), id=upload_id)
+        assert [error["extensions"]["code"] for error in answer["errors"]] == ["FORBIDDEN"]

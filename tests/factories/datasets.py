@@ -75,6 +75,8 @@ async def _tell(ada: Client, ids: dict[str, str]) -> None:
     picture = b"\x89PNG\r\n\x1a\n" + b"\x00" * 64
     ids["broken"], ids["failed job"] = await ada.upload(await ada.create_dataset("broken"), "picture.csv", picture)
     assert (await ada.wait(ids["failed job"]))["status"] == "FAILED"
+    schedule = {"datasetId": ids["dataset"], "url": "https://example.org/data.csv", "cron": "0 6 * * *"}
+    await ada.one("mutation($input: CreateImportScheduleInput!) { createImportSchedule(input: $input) { __typename } }", input=schedule)
     ids["gone"] = await ada.ingest("gone", CSV)
     produced_by = "query($id: ID!) { node(id: $id) { ... on DatasetVersion { producedBy { id } } } }"
     ids["job of the gone"] = (await ada.one(produced_by, id=ids["gone"]))["producedBy"]["id"]
