@@ -23,6 +23,7 @@ DOMAINS = (
     "pipelines",
     "jobs",
     "models",
+    "predictions",
     "experiments",
     "exports",
     "audit",

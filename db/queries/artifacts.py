@@ -13,6 +13,8 @@ from db.tables import Artifact, Dataset, DatasetVersion, Export, Model, ModelVer
 RAW = "RAW"
 PROCESSED = "PROCESSED"
 LOG = "LOG"
+MODEL = "MODEL"
+SIGNATURE = "SIGNATURE"
 
 COLUMNS = (
     Artifact.id,

@@ -18,7 +18,8 @@ from db.core.viewer import Viewer
 from db.core.work import Database
 from db.queries import scheduling
 from db.queries.artifacts import LOG
-from db.tables import Artifact, Job, JobAttempt, JobNode, JobOutput, Worker
+from db.tables import Artifact, Job, JobAttempt, JobDocument, JobNode, JobOutput, Worker
+from db.tables.jobs import JobKind
 
 COLUMNS = (
     Job.id,
@@ -43,6 +44,7 @@ COLUMNS = (
     Job.dataset_version_id,
     Job.pipeline_id,
     Job.snapshot_id,
+    Job.model_version_id,
     Job.run_after,
     Job.created_at,
     Job.updated_at,
@@ -69,6 +71,13 @@ of_version = listing.under(Job.dataset_version_id)
 of_pipeline = listing.under(Job.pipeline_id)
 
 
+def _predictions(viewer: Viewer) -> Rows:
+    return jobs(viewer).where(Job.kind == JobKind.PREDICT)
+
+
+predictions_of_model_version = Listing(_predictions, Orders(Job), FILTERS).under(Job.model_version_id)
+
+
 def _attempts(viewer: Viewer) -> Rows:
     """`log_id` is the artifact with the attempt's log."""
     columns = (column for column in JobAttempt.__table__.c if column.name != "error")
@@ -89,6 +98,11 @@ def _outputs(viewer: Viewer) -> Rows:
     return select(JobOutput.__table__).where(visible(JobOutput, viewer))
 
 
+def _results(viewer: Viewer) -> Rows:
+    return select(JobDocument.job_id, JobDocument.result).where(visible(JobDocument, viewer), JobDocument.result.is_not(None))
+
+
+results = rows_by_key(_results, JobDocument.job_id)
 attempts = rows_by_parent(_attempts, JobAttempt.job_id, JobAttempt.number.asc())
 nodes = rows_by_parent(_nodes, JobNode.job_id, JobNode.position.asc(), JobNode.key.asc())
 outputs = rows_by_parent(_outputs, JobOutput.job_id, JobOutput.position.asc())

@@ -3,6 +3,7 @@
 Edges point from cause to effect:
 
     version  INPUT_OF     job            the job read it
+    model version INPUT_OF job           the job predicted with it
     snapshot USED_BY      job            the job ran this frozen definition
     job      EXECUTED_AS  run            the run is the job's training
     job      PRODUCED     version        an ingest's version, or a derived one
@@ -10,6 +11,7 @@ Edges point from cause to effect:
     version  EXPORTED_AS  export         and a model version likewise
     job      PRODUCED     export
     version  DERIVED_FROM version        from the version read to the one made of it; reported between nodes, never followed
+    model version SCORED_BY version      from the model to the version with its predictions; reported between nodes, never followed
 
 Upstream goes from effects to causes, downstream from causes to effects. BOTH is the two walks from the start, not every path: other
 effects of a cause are not included.
@@ -68,6 +70,7 @@ from db.tables import (
     Run,
 )
 from db.tables.datasets import DatasetSource
+from db.tables.jobs import JobKind
 
 MAX_DEPTH = 50
 MAX_NODES = 1_000
@@ -100,6 +103,7 @@ class LineageRelation(StrEnum):
     EXECUTED_AS = "executed_as"
     PRODUCED = "produced"
     DERIVED_FROM = "derived_from"
+    SCORED_BY = "scored_by"
     EXPORTED_AS = "exported_as"
 
 
@@ -170,6 +174,13 @@ RELATIONS = (
         JOB,
         lambda viewer, id_: _job(viewer).join(JobInput, JobInput.job_id == Job.id).where(JobInput.dataset_version_id == id_),
         lambda viewer, id_: _version(viewer).join(JobInput, JobInput.dataset_version_id == DatasetVersion.id).where(JobInput.job_id == id_),
+    ),
+    _Relation(
+        LineageRelation.INPUT_OF,
+        MODEL,
+        JOB,
+        lambda viewer, id_: _job(viewer).where(Job.model_version_id == id_),
+        lambda viewer, id_: _model(viewer).join(Job, Job.model_version_id == ModelVersion.id).where(Job.id == id_),
     ),
     _Relation(
         LineageRelation.USED_BY,
@@ -253,6 +264,14 @@ def _derived_from(viewer: Viewer, id_: Column) -> Rows:
     statement = _version(viewer).join(JobInput, JobInput.dataset_version_id == DatasetVersion.id)
     statement = statement.join(derived, derived.produced_by_id == JobInput.job_id)
     return statement.where(derived.id == id_, derived.source == DatasetSource.DERIVED)
+
+
+def _scored_by(viewer: Viewer, id_: Column) -> Rows:
+    """The model version that predicted what a derived version holds."""
+    statement = (
+        _model(viewer).join(Job, Job.model_version_id == ModelVersion.id).join(DatasetVersion, DatasetVersion.produced_by_id == Job.id)
+    )
+    return statement.where(DatasetVersion.id == id_, Job.kind == JobKind.PREDICT)
 
 
 _START_ROWS: dict[LineageKind, Callable[[Viewer], Rows]] = {
@@ -368,7 +387,7 @@ def _walk(viewer: Viewer, kind: LineageKind, direction: LineageDirection) -> CTE
 def _edges(viewer: Viewer, nodes: CTE) -> CTE:
     """(source, target, relation) between the nodes, looked up from the effects."""
     lookups = [(relation.name, relation.effect, relation.up) for relation in RELATIONS]
-    lookups.append((LineageRelation.DERIVED_FROM, VERSION, _derived_from))
+    lookups += [(LineageRelation.DERIVED_FROM, VERSION, _derived_from), (LineageRelation.SCORED_BY, VERSION, _scored_by)]
     steps = [
         up(viewer, nodes.c.id)
         .add_columns(_literal_kind(name).label("relation"))

@@ -19,6 +19,7 @@ from db.services import outputs
 from db.services.outputs import Result, StoredFile, WrittenOutput
 from db.tables import Model, ModelAliasEvent, ModelVersion, Run, RunMetric
 from db.tables.datasets import ProblemType
+from db.tables.models import ModelFormat
 
 _ALIAS = re.compile(r"[a-z][a-z0-9._-]{0,63}")
 _PROBLEM_TYPE = select(Model.problem_type).where(
@@ -116,6 +117,8 @@ async def add_version(work: Work, job: Row[Any], run: Row[Any], result: Result, 
         metrics=[{**row, "last": _finite_or_none(row["last"])} for row in summaries],
         hyperparameters=result["hyperparameters"],
         packages=result["versions"],
+        format=ModelFormat.SKOPS,
+        is_trusted=True,
         seed=run.seed,
         job_id=job.id,
         run_id=run.id,

@@ -12,6 +12,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 
 from db.core.base import Table
 from db.core.work import Work
+from db.services import quota
 from db.services.jobs.kinds import spec_of
 from db.tables import Artifact, JobOutput, StoredObject
 
@@ -88,9 +89,12 @@ def _artifact_values(job: Row[Any], file: StoredFile, object_id: UUID) -> dict[s
 async def add_outputs(work: Work, job: Row[Any], outputs: Sequence[tuple[type[Table], UUID]]) -> None:
     """Record the job's outputs, as (table, id of the row), in this order; the rows were written in this transaction. To be called once a job.
 
+    Before the commit, `QuotaExceeded` is raised if with them the job's owner would store more than the quota allows.
+
     Raises `ValueError` for a table that the job's kind does not declare among its outputs.
     """
     for position, (table, target_id) in enumerate(outputs):
         if table not in spec_of(job.kind).outputs:
             raise ValueError(f"The job kind {job.kind.name} does not declare {table.__tablename__} as outputs.")
         await work.run(insert(JobOutput).values(job_id=job.id, position=position, kind=table.output_kind, target_id=target_id))
+    quota.check_before_commit(work, job.owner_id)

@@ -42,6 +42,7 @@ class JobKind(StrEnum):
     IMPORT = "import"
     GENERATE = "generate"
     PURGE = "purge"
+    PREDICT = "predict"
 
 
 class JobNodeStatus(StrEnum):
@@ -86,7 +87,10 @@ class Job(Table, policy=Owned()):
     __table_args__ = (
         *listing_indexes("jobs", deletable=False),
         filter_index("jobs", "owner_id", "status"),
-        *(filter_index("jobs", column) for column in ("kind", "status", "queue", "dataset_id", "dataset_version_id", "pipeline_id")),
+        *(
+            filter_index("jobs", column)
+            for column in ("kind", "status", "queue", "dataset_id", "dataset_version_id", "pipeline_id", "model_version_id")
+        ),
         # With `created_at` behind the order, jobs outside of a period are left out before their rows are read.
         Index("ix_jobs_priority", text("priority DESC"), text("id DESC"), "created_at"),
         Index("ix_jobs_owner_id_priority", "owner_id", text("priority DESC"), text("id DESC"), "created_at"),
@@ -125,6 +129,7 @@ class Job(Table, policy=Owned()):
     dataset_version_id: Mapped[UUID | None] = mapped_column(ForeignKey("dataset_versions.id", ondelete="RESTRICT"))
     pipeline_id: Mapped[UUID | None] = mapped_column(ForeignKey("pipelines.id", ondelete="RESTRICT"))
     snapshot_id: Mapped[UUID | None] = mapped_column(ForeignKey("pipeline_snapshots.id", ondelete="RESTRICT"), index=True)
+    model_version_id: Mapped[UUID | None] = mapped_column(ForeignKey("model_versions.id", ondelete="RESTRICT", use_alter=True))
     worker_id: Mapped[UUID | None] = mapped_column(ForeignKey("workers.id", ondelete="RESTRICT"), index=True)
     lease_until: Mapped[datetime | None]
     run_after: Mapped[datetime | None]
@@ -140,6 +145,20 @@ class Job(Table, policy=Owned()):
     queued_at: Mapped[datetime | None]
     started_at: Mapped[datetime | None]
     completed_at: Mapped[datetime | None]
+
+
+class JobDocument(Table, policy=Through("job_id")):
+    """What a job was given and what it answers, as JSON, where that is too large for `jobs`, whose rows lists read.
+
+    The input is written with the job, the result with its completion.
+    """
+
+    __tablename__ = "job_documents"
+    __table_args__ = (CheckConstraint("num_nonnulls(input, result) > 0", name="is_not_empty"),)
+
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    input: Mapped[Any | None] = mapped_column(JSONB(none_as_null=True))
+    result: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
 
 
 class JobAttempt(Table, policy=Through("job_id")):

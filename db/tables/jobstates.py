@@ -79,6 +79,7 @@ BEGIN
     OLD.dataset_version_id = NULL;
     OLD.pipeline_id = NULL;
     OLD.snapshot_id = NULL;
+    OLD.model_version_id = NULL;
     OLD.worker_id = NULL;
     OLD.updated_at = NEW.updated_at;
     IF NEW IS NOT DISTINCT FROM OLD THEN

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
@@ -25,6 +26,16 @@ from db.core.policy import Owned, Through
 from db.tables.datasets import ProblemType
 
 
+class ModelFormat(StrEnum):
+    """The format of the file of a model version. OPAQUE: a file that is kept and never loaded."""
+
+    SKOPS = "skops"
+    LIGHTGBM = "lightgbm"
+    ONNX = "onnx"
+    SAFETENSORS = "safetensors"
+    OPAQUE = "opaque"
+
+
 class Model(Table, policy=Owned()):
     """A model: a name for trained versions."""
 
@@ -45,7 +56,7 @@ class Model(Table, policy=Owned()):
 
 class ModelVersion(Table, policy=Through("model_id")):
     """One trained model. `metrics` is [{key, last, last_step, min, min_step, max, max_step, count}] when its run ended; `packages` is
-    {name: version}, with `framework` among the names unless the version was imported.
+    {name: version}, with `framework` among the names unless the version was imported. Its file `is_trusted` if a training here wrote it.
     """
 
     __tablename__ = "model_versions"
@@ -62,6 +73,8 @@ class ModelVersion(Table, policy=Through("model_id")):
     metrics: Mapped[list[Any]] = jsonb_column("[]")
     hyperparameters: Mapped[dict[str, Any]] = jsonb_column("{}")
     packages: Mapped[dict[str, Any]] = jsonb_column("{}")
+    format: Mapped[ModelFormat] = enum_column("format", ModelFormat, server_default="opaque")
+    is_trusted: Mapped[bool] = mapped_column(server_default=text("false"))
     seed: Mapped[int | None] = bigint_column()
     job_id: Mapped[UUID | None] = mapped_column(ForeignKey("jobs.id", ondelete="RESTRICT"), index=True)
     run_id: Mapped[UUID | None] = mapped_column(ForeignKey("runs.id", ondelete="SET NULL"), index=True)

@@ -16,6 +16,7 @@ DEFAULT_ENTRIES = 10
 
 JOB = 100  # a mutation that submits a job
 PROFILE = 50
+RESULT = 50  # of a job
 PRESIGN = 10  # one presigned URL
 COUNT = 5  # counting all entries of a list
 COMPUTED = 50  # a value computed from many rows

@@ -62,10 +62,11 @@ describe(
 describe(
     LineageRelation,
     "The relation of the source of an edge to its target.",
-    INPUT_OF="The job (target) read the version (source).",
+    INPUT_OF="The job (target) read the version (source), or predicted with it.",
     USED_BY="The job (target) ran the snapshot (source).",
     EXECUTED_AS="The run (target) records the training of the job (source).",
     PRODUCED="The run produced the model version, or the job produced the dataset version.",
     DERIVED_FROM="The target was derived from the source; both are versions.",
+    SCORED_BY="The target, a dataset version, holds predictions by the source, a model version.",
     EXPORTED_AS="The export (target) has the version (source) in another format.",
 )

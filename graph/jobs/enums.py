@@ -24,6 +24,7 @@ describe(
     IMPORT="Fetches a file from an address, and reads it into a version as an ingest does.",
     GENERATE="Generates synthetic data, and reads it into a version as an ingest does.",
     PURGE="Permanently removes what was deleted. Not available yet.",
+    PREDICT="Predicts rows with a model version: those of a request, answered in `result`, or those of a version, as a new version.",
 )
 describe(
     JobStatus,

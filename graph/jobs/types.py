@@ -13,7 +13,7 @@ from db.queries import accounts, datasets, jobevents, jobs, pipelines, versions
 from db.tables.jobstates import WAITING
 from graph.accounts.types import Profile, User
 from graph.core.context import Info
-from graph.core.costs import costs
+from graph.core.costs import RESULT, costs
 from graph.core.edges import connection, extend, many, one
 from graph.core.ids import Node
 from graph.core.loading import identity
@@ -38,6 +38,7 @@ class Job(Node, prefix="job", found_by=jobs.by_id, scope=Scope.READ):
     dataset_version_id: strawberry.Private[UUID | None]
     pipeline_id: strawberry.Private[UUID | None]
     snapshot_id: strawberry.Private[UUID | None]
+    model_version_id: strawberry.Private[UUID | None]
     estimated_completed_at: strawberry.Private[datetime | None]
     kind: JobKind = strawberry.field(description="What it does.")
     status: JobStatus = strawberry.field(description="Its current status.")
@@ -120,6 +121,16 @@ class Job(Node, prefix="job", found_by=jobs.by_id, scope=Scope.READ):
         if self.status not in WAITING:
             return None
         return await info.context.loaders.one(jobs.wait_info, identity).load(self.uuid)
+
+    @strawberry.field(
+        metadata=costs(RESULT),
+        description="What it answers, once it has completed: of a PREDICT, an object with the `predictions` of its rows or, for a dataset version,"
+        " how many rows have one and the columns that hold them; with `issues`, each {code, message, column, count, firstRow, values}, and the"
+        " `classes` of a classifier. Null for a kind that has none.",
+    )
+    async def result(self, info: Info) -> JSON | None:
+        row = await info.context.loaders.one(jobs.results, identity).load(self.uuid)
+        return None if row is None else row.result
 
     @strawberry.field(
         graphql_type=list[JobOutput],

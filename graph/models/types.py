@@ -26,6 +26,7 @@ from graph.experiments.metrics import MetricSummary
 from graph.experiments.types import Run
 from graph.jobs.outputs import job_output
 from graph.jobs.types import Job
+from graph.models.enums import ModelFormat
 from graph.models.inputs import ModelFilter, ModelOrder
 from graph.pipelines.types import PipelineSnapshot
 
@@ -103,6 +104,11 @@ class ModelVersion(Node, prefix="mversion", found_by=models.live_version_by_id, 
     packages: JSON = strawberry.field(
         description="The versions of Python and of the packages that its training used, by name; empty if it was imported."
     )
+    format: ModelFormat = strawberry.field(description="The format of its file.")
+    is_trusted: bool = strawberry.field(
+        description="Whether a training here wrote its file, whose checksum is compared before it is loaded. Others are loaded only in the sandbox of a"
+        " job, and only in formats that cannot run code."
+    )
     problem_type: ProblemType | None = strawberry.field(description="The task of the model.")
     created_at: datetime = strawberry.field(description="When its training completed.")
     model: Model = one(models.by_id, key="model_id", description="The model that it is a version of, even if that is deleted.")
@@ -118,6 +124,9 @@ class ModelVersion(Node, prefix="mversion", found_by=models.live_version_by_id, 
         artifacts.of_model_version,
         metadata=costs(entries=10),
         description="Its files: the model itself, its model card, plots and feature importances, in the order they were written.",
+    )
+    predictions: Connection[Job] = connection(
+        jobs.predictions_of_model_version, description="The jobs that predicted with it, newest first."
     )
     aliases: list[ModelAlias] = many(
         models.aliases_of_version, metadata=costs(entries=3), description="The aliases that point to it now, ordered by name."
@@ -135,6 +144,12 @@ class ModelVersion(Node, prefix="mversion", found_by=models.live_version_by_id, 
         return any(alias.name == models.PRODUCTION for alias in aliases)
 
 
+extend(
+    Job,
+    "model_version",
+    ModelVersion | None,
+    one(models.version_by_id, key="model_version_id", description="The model version that it predicts with."),
+)
 extend(
     User,
     "models",

@@ -16,8 +16,8 @@ WITH numbered_runs AS (
 numbered_models AS (
   SELECT m.id, row_number() OVER (ORDER BY m.id) AS i FROM models m JOIN users u ON u.id = m.owner_id WHERE u.username = :owner)
 INSERT INTO model_versions (
-  model_id, number, algorithm, framework, packages, seed, problem_type, metrics, job_id, run_id, snapshot_id, dataset_version_id)
-SELECT m.id, 1, 'Ridge', 'scikit-learn', '{"python": "3.13.1", "scikit-learn": "1.8.0"}', 7, 'classification',
+  model_id, number, algorithm, framework, packages, format, is_trusted, seed, problem_type, metrics, job_id, run_id, snapshot_id, dataset_version_id)
+SELECT m.id, 1, 'Ridge', 'scikit-learn', '{"python": "3.13.1", "scikit-learn": "1.8.0"}', 'skops', true, 7, 'classification',
   '[{"key": "accuracy", "last": 0.9, "last_step": 9, "min": 0, "min_step": 0, "max": 0.9, "max_step": 9, "count": 10}]',
   r.job_id, r.id, r.snapshot_id, r.dataset_version_id
 FROM numbered_runs r JOIN numbered_models m USING (i);

@@ -138,6 +138,8 @@ OTHER_SCOPES: Mapping[str, Scope] = {
     "Mutation.revokeApiKey": Scope.SESSION,
     "Mutation.runPipeline": Scope.RUN,
     "Mutation.createExport": Scope.RUN,
+    "Mutation.predict": Scope.RUN,
+    "Mutation.predictDataset": Scope.RUN,
     "Mutation.cancelJob": Scope.RUN,
     "Mutation.retryJob": Scope.RUN,
     "Mutation.createExperiment": Scope.TRACK,

@@ -20,7 +20,7 @@ from tests.graph_walk import paths
 from tests.house.filter_cases import Case, FilteredList, Member, complaints, filtered_lists, members
 
 CORE = schema._schema
-PAGE = 12  # more than there are rows of a kind, which the counts prove
+PAGE = 16  # more than there are rows of a kind, which the counts prove
 ROOT_FIELDS = 20  # the limit of one operation
 LISTS = filtered_lists(CORE)
 MEMBERS = [(filtered, member) for filtered in LISTS for member in members(filtered, examples())]

@@ -1,4 +1,4 @@
-"""The five queries of the README run one after the other, as they stand there."""
+"""The five queries of the README, and its predictions, run one after the other, as they stand there."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ VARIABLES = {"dataset": "dataset", "upload": "upload", "version": "version", "pi
 needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="no curl is installed on this machine")
 
 
-def quick_start() -> list[tuple[str, str]]:
+def code_of(title: str) -> list[tuple[str, str]]:
     """The language and the text of each block of code of the section, in order."""
-    section = README.partition("## Five queries to try\n")[2].partition("\n## ")[0]
+    section = README.partition(f"## {title}\n")[2].partition("\n## ")[0]
     return re.findall(r"```(\w+)\n(.+?)```", section, re.DOTALL)
 
 
@@ -41,10 +41,10 @@ def ids_in(value: Any, path: tuple[str, ...] = ()) -> dict[str, str]:
 
 
 @needs_curl
-async def test_the_five_queries_run_in_order(admin: Client, worker: object) -> None:
+async def test_the_five_queries_and_the_predictions_run_in_order(admin: Client, worker: object) -> None:
     known: dict[str, str] = {}
     answers: list[dict[str, Any]] = []
-    for language, text in quick_start():
+    for language, text in (*code_of("Five queries to try"), *code_of("Predict")):
         if language == "sh":
             upload = answers[-1]["requestUpload"]["upload"]
             process = await asyncio.create_subprocess_shell(text.replace("url='…'", f"url='{upload['url']}'"))
@@ -63,7 +63,12 @@ async def test_the_five_queries_run_in_order(admin: Client, worker: object) -> N
             ended = await admin.wait(job)
             assert ended["status"] == "COMPLETED", ended
 
-    last = answers[-1]
+    predicted = answers.pop()["job"]
+    assert (predicted["status"], predicted["modelVersion"]["model"]) == ("COMPLETED", {"name": "iris"})
+    assert predicted["result"]["classes"] == ["setosa", "versicolor", "virginica"]
+    assert [row["prediction"] for row in predicted["result"]["predictions"]] == ["virginica"]
+    assert predicted["result"]["issues"] == []
+    last = next(answer for answer in answers if "compareRuns" in answer)
     assert [(row["key"], row["values"]) for row in last["compareRuns"]["parameters"]] == [("C", [1.0, 0.01])]
     accuracy = next(row for row in last["compareRuns"]["metrics"] if row["key"] == "accuracy")
     assert accuracy["values"][0] > accuracy["values"][1]

@@ -44,8 +44,14 @@ def write_dataset(bundle: Bundle, plan: Plan, path: Path) -> WrittenDataset:
         {"name": name, "type": _column_type(bundle, name, dtype), "nullable": missing > 0}
         for (name, dtype), missing in zip(schema.items(), null_counts, strict=True)
     ]
-    preview = [{name: _json_value(value) for name, value in row.items()} for row in scan.head(PREVIEW_ROWS).collect().to_dicts()]
-    return WrittenDataset(int(row_count), columns, preview)
+    return WrittenDataset(int(row_count), columns, preview_rows(path))
+
+
+def preview_rows(path: Path) -> list[dict[str, Any]]:
+    """Return the first rows of a Parquet file as JSON, 100 at most."""
+    return [
+        {name: _json_value(value) for name, value in row.items()} for row in pl.scan_parquet(path).head(PREVIEW_ROWS).collect().to_dicts()
+    ]
 
 
 def _transformed(bundle: Bundle, plan: Plan) -> pl.DataFrame:

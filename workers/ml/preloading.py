@@ -32,6 +32,7 @@ MODULES = (
     "workers.ml.training",
     "workers.ml.dataset_output",
     "workers.ml.artifacts",
+    "workers.ml.prediction.body",
 )
 # scikit-learn and LightGBM import these where they are installed, as where Trellis is developed. Bodies do not use them; they take half a second, and
 # memory whose page tables each fork copies.

@@ -15,9 +15,8 @@ from sqlalchemy.exc import DBAPIError
 from db.core.viewer import SYSTEM
 from db.core.work import Database, Work
 from db.errors import QuotaExceeded, Unavailable
-from db.services import jobs, outputs, quota
+from db.services import jobs, outputs
 from db.services.jobs import Backoff, Claim, Failure
-from db.services.jobs.kinds import spec_of
 from db.services.outputs import StoredFile
 from db.stores.objects import ObjectStore
 from db.tables import Job
@@ -83,7 +82,7 @@ class Settlement:
     async def complete(self, effects: Effects, *, reports_written: bool) -> bool:
         """Settle as COMPLETED; return whether the job is. Without its final reports it fails and is retried, since outputs need them.
 
-        A job of a kind with outputs fails as well if with them its owner would store more than the quota allows.
+        A job with outputs fails as well if with them its owner would store more than the quota allows.
         """
         if not reports_written:
             return await self.fail(_REPORTS_NOT_WRITTEN) is JobStatus.COMPLETED
@@ -93,8 +92,6 @@ class Settlement:
             job = await jobs.complete(work, self._claim)
             if job is not None:
                 surplus[:] = await effects(work, job)
-                if spec_of(job.kind).outputs:
-                    quota.check_before_commit(work, job.owner_id)
             return job
 
         try:

@@ -61,6 +61,7 @@ async def retry(work: Work, job_id: UUID, idempotency_key: str | None = None) ->
             dataset_version_id=old.dataset_version_id,
             pipeline_id=old.pipeline_id,
             snapshot_id=old.snapshot_id,
+            model_version_id=old.model_version_id,
             retry_of_id=old.id,
             inputs=[row.dataset_version_id for row in inputs],
             max_tries=old.max_tries,

@@ -36,6 +36,7 @@ class NewJob:
     dataset_version_id: UUID | None = None
     pipeline_id: UUID | None = None
     snapshot_id: UUID | None = None
+    model_version_id: UUID | None = None
     retry_of_id: UUID | None = None
     inputs: list[UUID] = field(default_factory=list[UUID])
     max_tries: int | None = None
@@ -77,6 +78,7 @@ _INSERTED_COLUMNS = (
     "dataset_version_id",
     "pipeline_id",
     "snapshot_id",
+    "model_version_id",
     "retry_of_id",
     "max_tries",
     "timeout_seconds",
@@ -104,6 +106,7 @@ async def submit(work: Work, new: NewJob) -> Row[Any]:
         "dataset_version_id": new.dataset_version_id,
         "pipeline_id": new.pipeline_id,
         "snapshot_id": new.snapshot_id,
+        "model_version_id": new.model_version_id,
         "retry_of_id": new.retry_of_id,
         "max_tries": max_tries,
         "timeout_seconds": new.timeout,

@@ -15,7 +15,7 @@ from uuid import UUID
 
 import orjson
 import structlog
-from sqlalchemy import ColumnElement, case, exists, func, literal, or_, select, update
+from sqlalchemy import ColumnElement, case, exists, func, literal, or_, select, true, update
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.sql.selectable import Select
 
@@ -37,6 +37,7 @@ from db.tables import (
     Job,
     JobAttempt,
     JobCheckpoint,
+    JobDocument,
     JobEvent,
     JobInput,
     JobNode,
@@ -78,7 +79,18 @@ _PERSONAL: dict[str, Any] = {
 _EMPTIED: dict[str, Any] = {
     "parameters": {},
     "error": orjson.loads(PURGED_ERROR),
-    **dict.fromkeys(("current_step", "retry_of_id", "dataset_id", "dataset_version_id", "pipeline_id", "snapshot_id", "worker_id")),
+    **dict.fromkeys(
+        (
+            "current_step",
+            "retry_of_id",
+            "dataset_id",
+            "dataset_version_id",
+            "pipeline_id",
+            "snapshot_id",
+            "model_version_id",
+            "worker_id",
+        )
+    ),
 }
 """What the guard of `jobs` allows to be done with an ended job."""
 
@@ -131,10 +143,11 @@ async def _end(database: Database, user_id: UUID) -> bool:
 
 
 async def _delete_rows(database: Database, user_id: UUID) -> int:
-    changed = 0
+    # Jobs refer to the models that they predicted with, and models to the jobs that trained them.
+    changed = await _empty_jobs(database, user_id, Job.model_version_id.is_not(None))
     for table, condition in _parts(user_id):
         changed += await delete_in_batches(database, table, condition)
-    changed += await _empty_jobs(database, user_id)
+    changed += await _empty_jobs(database, user_id, true())
     for table, condition in _owned(user_id):
         changed += await delete_in_batches(database, table, condition)
     for table, condition in _personal(user_id):
@@ -154,7 +167,7 @@ def _parts(user_id: UUID) -> Iterator[tuple[Any, ColumnElement[bool]]]:
     yield MetricPoint, MetricPoint.run_id.in_(runs)
     yield Run, Run.owner_id == user_id
     yield Experiment, Experiment.owner_id == user_id
-    for table in (JobEvent, JobNode, JobInput, JobCheckpoint, JobAttempt):
+    for table in (JobEvent, JobNode, JobInput, JobDocument, JobCheckpoint, JobAttempt):
         yield table, table.job_id.in_(jobs)
 
 
@@ -183,12 +196,12 @@ def _ids(table: Any, user_id: UUID) -> Select[tuple[UUID]]:
     return select(table.id).where(table.owner_id == user_id)
 
 
-async def _empty_jobs(database: Database, user_id: UUID) -> int:
-    """Empty the user's jobs, so that they refer to nothing any more, in batches."""
+async def _empty_jobs(database: Database, user_id: UUID, condition: ColumnElement[bool]) -> int:
+    """Empty these of the user's jobs, so that they refer to nothing any more, in batches."""
     is_purged = Job.error["code"].astext == _EMPTIED["error"]["code"]
     references = func.num_nonnulls(*(getattr(Job, name) for name, value in _EMPTIED.items() if value is None))
     is_full = or_(Job.parameters != {}, references > 0, Job.error.is_not(None) & ~is_purged)
-    batch = select(Job.id).where(Job.owner_id == user_id, is_full).limit(BATCH_SIZE).with_for_update(skip_locked=True)
+    batch = select(Job.id).where(Job.owner_id == user_id, condition, is_full).limit(BATCH_SIZE).with_for_update(skip_locked=True)
     values = _EMPTIED | {"error": case((Job.error.is_not(None), literal(_EMPTIED["error"], JSONB)))}
     emptied = 0
     while True:

@@ -4,64 +4,30 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import asdict, dataclass
-from typing import Any, cast
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Executable, Row, Table, Text, bindparam, func, select, text
+from sqlalchemy import Row, bindparam, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from db.core.audit import ref
-from db.core.checks import NAME_LENGTH, Checks, canonical_name
-from db.core.policy import visible
+from db.core.checks import Checks, canonical_name
 from db.core.work import Work
-from db.errors import InvalidInput, NotFound, WrongState, invalid
-from db.services import datasets, experiments, idempotency, jobs, models
-from db.services.jobs.retrying import lock_dataset
+from db.errors import InvalidInput, WrongState, invalid
+from db.services import experiments, idempotency, jobs, models, output_datasets
 from db.services.pipelines import definitions, joins, suitability
 from db.services.pipelines.editing import lock
 from db.settings import DEFAULT_PRIORITY, MAX_PRIORITY, state_settings
-from db.tables import Dataset, DatasetProfile, DatasetVersion, ModelVersion, PipelineSnapshot
-from db.tables.datasets import DatasetSource, DatasetVersionStatus
+from db.tables import DatasetProfile, DatasetVersion, ModelVersion, PipelineSnapshot
 from db.tables.jobs import JobKind
 from db.tables.pipelines import PipelineStatus
 
 OPERATION = "runPipeline"
 MAX_TIMEOUT = 7 * 86_400  # seconds
 
-# Find a number that no name of the owner has: double up to a free one, then bisect down to the last taken one. Trying numbers in turn took
-# one statement per earlier run.
-_FREE_NAME_NUMBER = text("""
-    WITH RECURSIVE probes (taken, free, number) AS (
-        SELECT 1::bigint, NULL::bigint, 2::bigint
-        UNION ALL
-        SELECT CASE WHEN is_taken THEN number ELSE taken END, CASE WHEN is_taken THEN free ELSE number END,
-            CASE WHEN NOT is_taken THEN (taken + number) / 2 WHEN free IS NULL THEN number * 2 ELSE (number + free) / 2 END
-        FROM probes, LATERAL (SELECT EXISTS (
-            SELECT FROM datasets
-            WHERE owner_id = :owner AND lower(name) = lower(:base || ' (' || number || ')') AND deleted_at IS NULL
-        )) AS name (is_taken)
-        WHERE free IS NULL OR free - taken > 1
-    )
-    SELECT free FROM probes WHERE free - taken = 1""").bindparams(bindparam("base", type_=Text))
-
-
-def _insert_dataset() -> Executable:
-    table = cast("Table", Dataset.__table__)
-    columns = ("owner_id", "created_by_id", "name", "description", "modality", "problem_type", "target_column", "source")
-    insertion = upsert(table).values({name: bindparam(f"p_{name}", type_=table.c[name].type) for name in columns})
-    is_live = table.c.deleted_at.is_(None)
-    statement = insertion.on_conflict_do_nothing(index_elements=[table.c.owner_id, func.lower(table.c.name)], index_where=is_live)
-    return statement.returning(table.c.id)
-
-
-_INSERT_DATASET = _insert_dataset()
 _EXISTING_SNAPSHOT = select(PipelineSnapshot.id).where(
     PipelineSnapshot.pipeline_id == bindparam("p_pipeline_id"), PipelineSnapshot.sha256 == bindparam("p_sha256")
 )
-
-
-async def _lock_output_dataset(work: Work, old: Row[Any], _new: Row[Any]) -> None:
-    await lock_dataset(work, old, jobs.target_of(old))
 
 
 TRAIN = jobs.declare(
@@ -79,7 +45,7 @@ PROCESS = jobs.declare(
         title="processing",
         outputs=(DatasetVersion, DatasetProfile),
         target="outputDatasetId",
-        on_retry=_lock_output_dataset,
+        on_retry=output_datasets.lock_for_retry,
     )
 )
 
@@ -191,21 +157,7 @@ async def run(work: Work, request: RunRequest) -> RunResult:
 
 async def _load_inputs(work: Work, request: RunRequest) -> tuple[Row[Any], Row[Any], Row[Any] | None]:
     """Load the version, its dataset and the output dataset, if one is named; lock both datasets against deletion."""
-    version_id = request.dataset_version_id
-    columns = (DatasetVersion.id, DatasetVersion.dataset_id, DatasetVersion.status, DatasetVersion.columns.label("file_columns"))
-    version = await work.first(select(*columns).where(DatasetVersion.id == version_id, visible(DatasetVersion, work.viewer)))
-    if version is None:
-        raise NotFound(str(version_id))
-    live_datasets = await datasets.lock_shared(work, version.dataset_id, request.output_dataset_id)
-    dataset = live_datasets.get(version.dataset_id)
-    if dataset is None:
-        raise NotFound(str(version_id))
-    if version.status is not DatasetVersionStatus.READY:
-        status = version.status.name
-        raise WrongState(
-            status, f"The dataset version is {status}; only a READY one can be used. Wait for its ingest, or choose another version."
-        )
-    return version, dataset, None if request.output_dataset_id is None else live_datasets.get(request.output_dataset_id)
+    return await output_datasets.load_inputs(work, request.dataset_version_id, request.output_dataset_id)
 
 
 def _freeze(
@@ -276,31 +228,8 @@ async def _experiment_id(work: Work, request: RunRequest, owner_id: UUID) -> UUI
 async def _output_dataset_id(work: Work, request: RunRequest, dataset: Row[Any], output: Row[Any] | None, pipeline: Row[Any]) -> UUID:
     """Return the dataset that gets the new version; create one where none is named."""
     if request.output_dataset_id is not None:
-        if output is None:
-            raise NotFound(str(request.output_dataset_id))
-        if output.owner_id != dataset.owner_id:
-            raise _owner_mismatch("outputDatasetId", "output dataset")
-        return output.id
-    base = f"{dataset.name} – {pipeline.name}"[: NAME_LENGTH - len(" (1000000000)")]
-    values = {
-        "owner_id": dataset.owner_id,
-        "created_by_id": work.viewer.maker_id,
-        "name": base,
-        "description": f"Made from {dataset.name} by the pipeline {pipeline.name}.",
-        "modality": dataset.modality,
-        "problem_type": dataset.problem_type,
-        "target_column": dataset.target_column,
-        "source": DatasetSource.DERIVED,
-    }
-    collisions = 0
-    while True:
-        created_id = await work.scalar(_INSERT_DATASET, {f"p_{name}": value for name, value in values.items()})
-        if created_id is not None:
-            return created_id
-        number = await work.scalar(_FREE_NAME_NUMBER, {"owner": dataset.owner_id, "base": base})
-        # Concurrent transactions found the same number and one took it: the others pick at random from a growing range to collide less.
-        values["name"] = f"{base} ({number + (secrets.randbelow(4**collisions) if collisions else 0)})"
-        collisions += 1
+        return output_datasets.require_same_owner(request.output_dataset_id, output, dataset)
+    return await output_datasets.create(work, dataset, pipeline.name, f"Made from {dataset.name} by the pipeline {pipeline.name}.")
 
 
 def _owner_mismatch(field: str, kind: str) -> InvalidInput:

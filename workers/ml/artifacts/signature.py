@@ -7,13 +7,15 @@ from typing import Any
 import numpy as np
 
 from workers.ml.bundle import Bundle
+from workers.ml.prediction.predictor import PipelinePredictor
 from workers.ml.trainer import Trained
 
 NUMERIC_TYPES = {"INTEGER": "number", "FLOAT": "number", "BOOLEAN": "number"}
 
 
 def signature(bundle: Bundle, trained: Trained) -> dict[str, Any]:
-    """Return {inputs: [{name, kind, type}], output}. Kind `number` includes booleans as 0 or 1; missing values of both kinds are null.
+    """Return {inputs: [{name, kind, type, nullable}], output}. Kind `number` includes booleans as 0 or 1; missing values of both kinds are null,
+    which the model takes where the input is `nullable`.
 
     An input that the dataset does not have as such has `from`. {column, part}: it is the year, month, day, weekday (1 is Monday), hour, minute
     and so on of that column; {column, cast}: the column in another type; {column}: the column under another name; {formula, columns}: what the
@@ -22,11 +24,16 @@ def signature(bundle: Bundle, trained: Trained) -> dict[str, Any]:
     derivations = bundle.derivations_of(trained.features)
     sources = {derivation.name: derivation.document for derivation in derivations}
     schema = bundle.frame.schema
+    kinds = {
+        name: "number" if schema[name].is_numeric() or bundle.columns[name].type in NUMERIC_TYPES else "text" for name in trained.features
+    }
+    nullable = PipelinePredictor(trained.pipeline, trained.problem).takes_missing(kinds)
     inputs = [
         {
             "name": name,
-            "kind": "number" if schema[name].is_numeric() or bundle.columns[name].type in NUMERIC_TYPES else "text",
+            "kind": kinds[name],
             "type": bundle.columns[name].type,
+            "nullable": name in nullable,
             **({"from": sources[name]} if name in sources else {}),
         }
         for name in trained.features

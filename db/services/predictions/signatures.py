@@ -1,0 +1,116 @@
+"""The signatures of model versions: the columns that a model takes. They lie beside the model's file in the object store."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import orjson
+from sqlalchemy import Row, select
+
+from db.core.policy import visible
+from db.core.work import Work
+from db.errors import NotFound, invalid
+from db.queries.artifacts import MODEL, SIGNATURE
+from db.stores.objects import ObjectStore
+from db.tables import Artifact, Model, ModelVersion, StoredObject
+from db.tables.models import ModelFormat
+
+MAX_SIGNATURE_BYTES = 4 * 1024**2
+PREDICTING_FORMATS = (ModelFormat.SKOPS, ModelFormat.ONNX, ModelFormat.LIGHTGBM)
+
+# Signatures never change, and are found by their checksum. The widest has some 200 kB.
+_CACHED_SIGNATURES = 64
+_cache: OrderedDict[str, Signature] = OrderedDict()
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """A column that a model takes. `kind` is number or text. With a `source`, it is the `part` of that column of dates, or without a part
+    that column under another name. One that `is_computed` in another way, as by a formula, is to be given as it was computed.
+
+    `is_nullable` if the model can predict without a value, None where the signature does not tell.
+    """
+
+    name: str
+    kind: str
+    source: str | None
+    part: str | None
+    is_nullable: bool | None
+    is_computed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """The columns that a model takes, and the one that it predicts, if any."""
+
+    inputs: Sequence[Input]
+    target: str | None
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Signature:
+        return cls([_input(each) for each in document["inputs"]], document["output"].get("target"))
+
+
+def _input(document: Mapping[str, Any]) -> Input:
+    origin = document.get("from", {})
+    is_known = origin.keys() <= {"column", "part"}
+    return Input(
+        name=document["name"],
+        kind=document["kind"],
+        source=origin.get("column") if is_known else None,
+        part=origin.get("part"),
+        is_nullable=document.get("nullable"),
+        is_computed=not is_known,
+    )
+
+
+async def load_model(work: Work, version_id: UUID) -> Row[Any]:
+    """Load a version of a model that is not deleted, and where its signature lies; keep the model from being deleted meanwhile.
+
+    Raises `NotFound`, or `InvalidInput` for a version that cannot predict.
+    """
+    signature = select(StoredObject.object_key, StoredObject.sha256).join(Artifact, Artifact.object_id == StoredObject.id)
+    signature = signature.where(Artifact.model_version_id == ModelVersion.id, Artifact.role == SIGNATURE).limit(1).lateral("signature")
+    has_file = select(Artifact.id).where(Artifact.model_version_id == ModelVersion.id, Artifact.role == MODEL).exists()
+    statement = (
+        select(
+            ModelVersion.id,
+            ModelVersion.number,
+            ModelVersion.format,
+            Model.name,
+            Model.owner_id,
+            signature.c.object_key.label("signature_key"),
+            signature.c.sha256.label("signature_sha256"),
+            has_file.label("has_file"),
+        )
+        .join(Model, Model.id == ModelVersion.model_id)
+        .outerjoin(signature, ModelVersion.id == ModelVersion.id)
+        .where(ModelVersion.id == version_id, Model.deleted_at.is_(None), visible(ModelVersion, work.viewer))
+        .with_for_update(of=Model, read=True, key_share=True)
+    )
+    model = await work.first(statement)
+    if model is None:
+        raise NotFound(str(version_id))
+    if model.format not in PREDICTING_FORMATS or not model.has_file or model.signature_key is None:
+        reason = "its file is kept and never loaded" if model.format is ModelFormat.OPAQUE else "it has no file with a signature"
+        raise invalid(
+            "modelVersionId", message=f"{model.name} v{model.number} cannot predict: {reason}. Choose a version that was trained here."
+        )
+    return model
+
+
+async def read_signature(objects: ObjectStore, model: Row[Any]) -> Signature:
+    """Return the signature of a model version, without a transaction, since the store may be slow."""
+    signature = _cache.get(model.signature_sha256)
+    if signature is None:
+        signature = Signature.of(orjson.loads(await objects.read(model.signature_key, MAX_SIGNATURE_BYTES)))
+        _cache[model.signature_sha256] = signature
+        if len(_cache) > _CACHED_SIGNATURES:
+            _cache.popitem(last=False)
+    else:
+        _cache.move_to_end(model.signature_sha256)
+    return signature

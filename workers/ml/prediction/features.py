@@ -1,0 +1,173 @@
+"""The features of a model, read from columns as a file or a request has them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from workers.ml.bundle import MAX_FEATURE_VALUE, as_features, kind_of
+from workers.ml.errors import BadInput
+from workers.ml.prediction.issues import MAX_VALUES, IssueCode, IssueLog
+from workers.ml.prediction.predictor import Predictor
+from workers.ml.steps.columns import composed
+
+
+@dataclass(frozen=True)
+class Input:
+    """A column that the model takes. With a `source`, it is the `part` of that column of dates, a name of polars' `Expr.dt`, or without a part
+    that column under another name.
+    """
+
+    name: str
+    kind: str
+    source: str | None = None
+    part: str | None = None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The `features` of those rows that the model can predict, and which of all rows these are."""
+
+    features: pl.DataFrame
+    can_predict: np.ndarray
+
+
+class FeatureReader:
+    """Reads batch after batch, and collects what is to be told of them."""
+
+    def __init__(self, signature: Mapping[str, Any], predictor: Predictor) -> None:
+        self.inputs = [Input(each["name"], each["kind"], **_origin(each.get("from", {}))) for each in signature["inputs"]]
+        self.issues = IssueLog()
+        self._nullable = predictor.takes_missing({each.name: each.kind for each in self.inputs})
+        self._categories = {
+            each.name: pl.Series(categories, dtype=pl.String if each.kind == "text" else pl.Float64)
+            for each in self.inputs
+            if (categories := predictor.categories(each.name)) is not None
+        }
+        self._first = 1
+        self._told: set[tuple[IssueCode, str]] = set()  # of this batch: several parts of one date are read from one column
+
+    def column_names(self, names: Sequence[str]) -> list[str]:
+        """Return those of the columns that the model reads. `names` are composed."""
+        wanted = {name for each in self.inputs for name in (each.name, each.source)}
+        return [name for name in names if name in wanted]
+
+    def read(self, frame: pl.DataFrame) -> Batch:
+        """Read the next rows. Raises BadInput (WRONG_COLUMN_TYPE)."""
+        self._told.clear()
+        unpredictable = np.zeros(frame.height, dtype=bool)
+        series = [self._feature(frame, each, unpredictable) for each in self.inputs]
+        features = pl.DataFrame(series)
+        self._first += frame.height
+        return Batch(features.filter(pl.Series(~unpredictable)) if unpredictable.any() else features, ~unpredictable)
+
+    def _feature(self, frame: pl.DataFrame, each: Input, unpredictable: np.ndarray) -> pl.Series:
+        """Return one feature. Mark the rows in `unpredictable` that the model cannot predict without it."""
+        has_source = each.source in frame.columns
+        is_part = has_source and each.part is not None and kind_of(frame[str(each.source)].dtype) == "time"
+        name = str(each.source) if is_part or (has_source and each.part is None) else each.name
+        is_nullable = each.name in self._nullable
+        if name not in frame.columns:
+            self.issues.column("MISSING_COLUMN", each.source or each.name, is_predicted=is_nullable)
+            if not is_nullable:
+                unpredictable |= True
+            return pl.Series(each.name, [None] * frame.height, dtype=pl.String if each.kind == "text" else pl.Float64)
+        column = frame[name]
+        raw = getattr(column.dt, str(each.part))().cast(pl.Int32) if is_part else column
+        values = as_features((self._text(raw) if each.kind == "text" else _number(raw)).alias(each.name).to_frame()).to_series()
+        missing = values.is_null().to_numpy()
+        is_given = (column.fill_nan(None) if column.dtype.is_float() else column).is_not_null().to_numpy()
+        if (unreadable := missing & is_given).any():
+            self._tell("WRONG_TYPE", name, unreadable, is_predicted=is_nullable, values=column.filter(pl.Series(unreadable)))
+        self._tell("MISSING_VALUES", name, missing & ~is_given, is_predicted=is_nullable)
+        if not is_nullable:
+            unpredictable |= missing
+        if values.dtype.is_float():
+            too_large = (values.abs() > MAX_FEATURE_VALUE).fill_null(value=False).to_numpy()
+            self._tell("OUT_OF_RANGE", name, too_large, is_predicted=False)
+            unpredictable |= too_large
+        categories = self._categories.get(each.name)
+        if categories is not None:
+            unseen = (~values.cast(categories.dtype).is_in(categories.implode()) & values.is_not_null()).to_numpy()
+            self._tell("UNSEEN_CATEGORY", name, unseen, values=values.filter(pl.Series(unseen)))
+        return values
+
+    def _text(self, column: pl.Series) -> pl.Series:
+        kind = kind_of(column.dtype)
+        if kind == "number":
+            self.issues.column("CONVERTED_TO_TEXT", column.name)
+        elif kind != "text" and column.dtype != pl.Null:
+            raise _wrong_type(column.name, "texts")
+        return column.cast(pl.String)
+
+    def _tell(self, code: IssueCode, name: str, rows: np.ndarray, *, is_predicted: bool = True, values: pl.Series | None = None) -> None:
+        if rows.any() and (code, name) not in self._told:
+            self._told.add((code, name))
+            examples = [] if values is None else values.unique(maintain_order=True).head(MAX_VALUES).to_list()
+            self.issues.rows(code, name, self._first + int(rows.argmax()), int(rows.sum()), is_predicted=is_predicted, values=examples)
+
+
+def _origin(document: Mapping[str, Any]) -> Mapping[str, str | None]:
+    """Return the source of an input. What a pipeline computes in another way is taken as it was computed, under its own name."""
+    is_known = document.keys() <= {"column", "part"}
+    return {"source": document.get("column"), "part": document.get("part")} if is_known else {}
+
+
+def _number(column: pl.Series) -> pl.Series:
+    """Return numbers as trainings read them; a text that is none becomes null."""
+    dtype = column.dtype
+    if dtype == pl.Time or isinstance(dtype, pl.Duration):
+        unit = 1e9 if dtype == pl.Time else {"ms": 1e3, "us": 1e6, "ns": 1e9}[dtype.time_unit]
+        return column.to_physical().cast(pl.Float64) / unit
+    if dtype == pl.Null:
+        return column.cast(pl.Float64)
+    kind = kind_of(dtype)
+    if kind == "number":
+        return column
+    if kind != "text":
+        raise _wrong_type(column.name, "numbers")
+    return column.cast(pl.String).cast(pl.Float64, strict=False)
+
+
+def frame_of(rows: Sequence[Mapping[str, Any]], reader: FeatureReader, target: str | None) -> pl.DataFrame:
+    """Make columns of JSON objects; tell of the columns that the model does not use."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    used = reader.column_names(names)
+    for name in names:
+        if name not in used and name != target:
+            reader.issues.column("UNKNOWN_COLUMN", name)
+    texts = {name for each in reader.inputs if each.kind == "text" for name in (each.name, each.source)}
+    dates = {each.source for each in reader.inputs if each.part is not None}
+    return pl.DataFrame([_series(name, [row.get(name) for row in rows], is_text=name in texts, is_date=name in dates) for name in used])
+
+
+def _series(name: str, values: list[Any], *, is_text: bool, is_date: bool) -> pl.Series:
+    """Whole numbers stay whole, as in a file, so that they are compared with categories as in training."""
+    if is_text:
+        return pl.Series(name, values, dtype=pl.String)
+    if is_date:
+        return pl.Series(name, [None if value is None else _moment(value) for value in values], dtype=pl.Datetime("us"))
+    if all(value is None or (isinstance(value, int) and not isinstance(value, bool)) for value in values):
+        return pl.Series(name, values, dtype=pl.Int64)
+    return pl.Series(name, [None if value is None else float(value) for value in values], dtype=pl.Float64)
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
+
+
+def composed_names(frame: pl.DataFrame) -> pl.DataFrame:
+    """Rename the columns of files that were written before names were composed."""
+    return frame.rename({name: composed(name) for name in frame.columns if not name.isascii()})
+
+
+def _wrong_type(name: str, expected: str) -> BadInput:
+    return BadInput(
+        "WRONG_COLUMN_TYPE", f"The model takes {expected} of the column '{name}', which has others. Choose another version.", column=name
+    )

@@ -1,0 +1,109 @@
+"""PREDICT: apply a model version to the rows of a request, or to a dataset version."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+from sqlalchemy import Row, select
+
+from db.core.work import Work
+from db.queries.artifacts import MODEL, PROCESSED, SIGNATURE
+from db.services import predictions
+from db.services.jobs import Failure, target_of
+from db.tables import Artifact, Dataset, DatasetVersion, JobDocument, Model, ModelVersion, StoredObject
+from db.tables.jobs import JobKind
+from workers.datasets import PARQUET, store_profile
+from workers.registry import task
+from workers.runtime.attempt import Attempt, Effects
+from workers.runtime.failures import BodyFailed
+
+ROWS_BODY = "workers.ml.prediction.body:predict_rows"
+DATASET_BODY = "workers.ml.prediction.body:predict_dataset"
+
+
+@task(JobKind.PREDICT)
+async def predict(attempt: Attempt) -> Effects:
+    """Predict. A killed attempt leaves nothing, and the next one starts over: predicting takes little longer than reading."""
+    model = await _download_model(attempt)
+    if attempt.job.dataset_version_id is None:
+        return await _predict_rows(attempt, model)
+    return await _predict_dataset(attempt, model)
+
+
+async def _predict_rows(attempt: Attempt, model: dict[str, str]) -> Effects:
+    (document,) = await attempt.database.rows(select(JobDocument.input).where(JobDocument.job_id == attempt.job.id))
+    path = attempt.folder / "rows.json"
+    path.write_bytes(orjson.dumps(document.input))
+    answer = await attempt.run_body(ROWS_BODY, {**model, "rows": str(path)}, span=(5, 99))
+
+    async def effects(work: Work, settled: Row[Any]) -> Sequence[str]:
+        await predictions.add_result(work, settled.id, answer)
+        return ()
+
+    return effects
+
+
+async def _predict_dataset(attempt: Attempt, model: dict[str, str]) -> Effects:
+    job = attempt.job
+    statement = (
+        select(
+            DatasetVersion.number,
+            DatasetVersion.columns.label("file_columns"),
+            Dataset.name,
+            StoredObject.object_key,
+            StoredObject.size_bytes,
+            StoredObject.sha256,
+        )
+        .join(Dataset, Dataset.id == DatasetVersion.dataset_id)
+        .join(Artifact, (Artifact.dataset_version_id == DatasetVersion.id) & (Artifact.role == PROCESSED))
+        .join(StoredObject, StoredObject.id == Artifact.object_id)
+        .where(DatasetVersion.id == job.dataset_version_id)
+    )
+    (data,) = await attempt.database.rows(statement)
+    source, folder = attempt.folder / "data.parquet", attempt.folder / "out"
+    folder.mkdir()
+    await _download(attempt, data, source, f"version {data.number} of the dataset {data.name!r}")
+    spec = {**model, "parquet": str(source), "columns": data.file_columns, "folder": str(folder)}
+    result = await attempt.run_body(DATASET_BODY, spec, span=(5, 95))
+    attempt.progress(95, "Store")
+    prefix = f"datasets/{job.owner_id}/{target_of(job)}/{attempt.key}"
+    processed = await attempt.upload(Path(result["parquet"]), f"{prefix}/processed/{attempt.key}", PROCESSED, "data.parquet", PARQUET)
+    profile = await store_profile(attempt, prefix, result["profile"], "profile.json")
+
+    async def effects(work: Work, settled: Row[Any]) -> Sequence[str]:
+        return (await predictions.add_dataset(work, settled, result, processed, profile)).duplicate_keys
+
+    return effects
+
+
+async def _download_model(attempt: Attempt) -> dict[str, str]:
+    """Download the model's file and its signature, compare their checksums, and return their paths by name."""
+    attempt.progress(0, "Download")
+    statement = (
+        select(Artifact.role, Model.name, ModelVersion.number, StoredObject.object_key, StoredObject.size_bytes, StoredObject.sha256)
+        .join(StoredObject, StoredObject.id == Artifact.object_id)
+        .join(ModelVersion, ModelVersion.id == Artifact.model_version_id)
+        .join(Model, Model.id == ModelVersion.model_id)
+        .where(ModelVersion.id == attempt.job.model_version_id, Artifact.role.in_((MODEL, SIGNATURE)))
+    )
+    paths: dict[str, str] = {}
+    for file in await attempt.database.rows(statement):
+        name = file.role.lower()
+        path = attempt.folder / name
+        await _download(attempt, file, path, f"version {file.number} of the model {file.name!r}")
+        paths[name] = str(path)
+    return paths
+
+
+async def _download(attempt: Attempt, file: Row[Any], path: Path, owner: str) -> None:
+    """Raises `BodyFailed` (OBJECT_DAMAGED) if the object is not what was stored."""
+    size, sha256 = await attempt.objects.download(file.object_key, path)
+    if (size, sha256) != (file.size_bytes, file.sha256):
+        message = (
+            f"A file of {owner} is damaged in the store: it has {size:,} bytes with the SHA-256 {sha256}, and {file.size_bytes:,} with {file.sha256}"
+            " were stored. Use another version."
+        )
+        raise BodyFailed(Failure("OBJECT_DAMAGED", message, retryable=False))
