@@ -196,6 +196,10 @@ async def parents_of(url: str) -> dict[str, Parents]:
                 "SELECT v.id FROM dataset_versions v JOIN datasets d ON d.id = v.dataset_id WHERE d.owner_id = $1 ORDER BY v.id LIMIT 1"
             )
             ids["version"] = f"version_{(await connection.fetchval(version, owner)).hex}"
+            model_version = (
+                "SELECT v.id FROM model_versions v JOIN models m ON m.id = v.model_id WHERE m.owner_id = $1 ORDER BY v.id LIMIT 1"
+            )
+            ids["modelVersion"] = f"mversion_{(await connection.fetchval(model_version, owner)).hex}"
             key = await connection.fetchval("SELECT id FROM api_keys WHERE user_id = $1 ORDER BY id LIMIT 1", owner)
             ids["apiKey"] = f"apikey_{key.hex}"
             found[viewer] = Parents(ids)

@@ -100,7 +100,8 @@ def test_a_classifier_predicts_the_same_classes_and_probabilities(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    "train", ["train_random_forest", *map(exhaustive, ("train_ridge_regression", "train_linear_regression", "train_lightgbm"))]
+    "train",
+    ["train_random_forest", *map(exhaustive, ("train_ridge_regression", "train_linear_regression", "train_lightgbm", "train_xgboost"))],
 )
 def test_a_regression_predicts_the_same_values_and_twice_the_same_file(tmp_path: Path, train: str) -> None:
     files, model, _ = exported(tmp_path, train, "value", "decompose_dates", "impute", ("ordinal_encode", {}), "split")
