@@ -88,9 +88,11 @@ async def test_rows_are_predicted_as_the_file_of_the_model_predicts_them(ada: Cl
     )
     assert await result(ada, retried["job"]["id"]) == answered
     edges = await ada.one(
-        "query($id: ID!) { node(id: $id) { ... on ModelVersion { predictions { nodes { id modelVersion { id } } } } } }", id=model
+        "query($id: ID!) { node(id: $id) { ... on ModelVersion { predictions { edges { node { id modelVersion { id } } } } } } }", id=model
     )
-    assert edges["predictions"]["nodes"] == [{"id": each, "modelVersion": {"id": model}} for each in (retried["job"]["id"], job["id"])]
+    assert [edge["node"] for edge in edges["predictions"]["edges"]] == [
+        {"id": each, "modelVersion": {"id": model}} for each in (retried["job"]["id"], job["id"])
+    ]
 
     # What is wrong is told before there is a job.
     before = await ada.one(JOBS)
@@ -105,7 +107,7 @@ async def test_rows_are_predicted_as_the_file_of_the_model_predicts_them(ada: Cl
                 (["rows", "0", "size"], "A number is expected; this is the text 'small'."),
                 (["rows", "1", "count"], "A model takes numbers up to 1e+37"),
                 (["rows", "1", "color"], "A text is expected; this is the number 3."),
-                *[(["rows", "1", "day"], "A date is expected, in ISO 8601")],
+                (["rows", "1", "day"], "A date is expected, in ISO 8601"),
             ],
         ),
     ]

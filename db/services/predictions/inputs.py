@@ -49,9 +49,11 @@ def check_rows(checks: Checks, rows: Sequence[Any], signature: Signature) -> lis
     absent_names = {each.name for each in absent}
     present = [each for each in signature.inputs if each.name not in absent_names]
     for index, row in enumerate(checked):
+        told: set[str] = set()  # several parts of a date are read from one column
         for each in present:
             name, message = _value_issue(row, each)
-            if message is not None:
+            if message is not None and name not in told:
+                told.add(name)
                 checks.add("rows", index, name, message=message)
         if len(checks.issues) >= MAX_ISSUES:
             del checks.issues[MAX_ISSUES:]
@@ -64,6 +66,7 @@ def check_columns(checks: Checks, columns: Sequence[Mapping[str, Any]], signatur
     types = {composed(column["name"]): ColumnType[column["type"]] for column in columns}
     absent = [each for each in signature.inputs if not types.keys() & {each.name, each.source}]
     _check_absent(checks, "datasetVersionId", "The version does not have", absent, signature)
+    told: set[str] = set()
     for each in signature.inputs:
         if each.is_computed:
             message = f"The model takes the column {each.name!r}, which its pipeline computes from others. Predict with `predict`, which takes its values."
@@ -72,7 +75,8 @@ def check_columns(checks: Checks, columns: Sequence[Mapping[str, Any]], signatur
         if each.part is not None and each.source in types and types[each.source] in _DATES:
             continue
         name = each.source if each.source in types and (each.part is None or each.name not in types) else each.name
-        if name in types and types[name] in (_NOT_A_NUMBER if each.kind == "number" else _NOT_A_TEXT):
+        if name in types and name not in told and types[name] in (_NOT_A_NUMBER if each.kind == "number" else _NOT_A_TEXT):
+            told.add(name)
             expected = "dates" if name == each.source and each.part is not None else "numbers" if each.kind == "number" else "texts"
             message = f"The column {name!r} is of type {types[name].name}, and the model takes {expected}. Choose another version."
             checks.add("datasetVersionId", message=message)
