@@ -88,8 +88,14 @@ class MultipartUploads:
         """Return the uploads that were neither completed nor aborted, under keys that begin with `prefix`."""
         found: list[UnfinishedUpload] = []
         with translate_errors():
-            async for page in self._client.get_paginator("list_multipart_uploads").paginate(Bucket=self._bucket, Prefix=prefix):
-                found += [UnfinishedUpload(upload["Key"], upload["UploadId"], upload["Initiated"]) for upload in page.get("Uploads", ())]
+            try:
+                async for page in self._client.get_paginator("list_multipart_uploads").paginate(Bucket=self._bucket, Prefix=prefix):
+                    found += [
+                        UnfinishedUpload(upload["Key"], upload["UploadId"], upload["Initiated"]) for upload in page.get("Uploads", ())
+                    ]
+            except ClientError as error:
+                if error_code(error) != NO_SUCH_UPLOAD:  # as rclone answers for a bucket that has never had any
+                    raise
         return found
 
     async def abort(self, prefix: str) -> None:

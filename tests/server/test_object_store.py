@@ -312,3 +312,11 @@ async def test_a_small_file_takes_one_request_if_the_store_confirms_its_bytes(
     assert await recording_store.upload(tmp_path / "file", "file", "text/csv") == (len(CSV), SHA256)
     assert client.calls == calls
     assert await store.read("file", MIB) == CSV
+
+
+async def test_a_bucket_that_never_had_an_upload_in_parts_has_none_that_is_unfinished(settings: StateSettings) -> None:
+    async with ObjectStore.open(settings) as objects:
+        fresh = objects.of_bucket("fresh")
+        await fresh.ensure_bucket()
+        assert await fresh.multipart.unfinished("uploads/") == []
+        await fresh.multipart.abort("uploads/")
