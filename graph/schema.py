@@ -20,6 +20,7 @@ from graph.execution.schema import Schema
 DOMAINS = (
     "accounts",
     "datasets",
+    "items",
     "pipelines",
     "jobs",
     "models",
@@ -29,6 +30,11 @@ DOMAINS = (
     "audit",
     "usage",
 )
+
+
+for _domain in DOMAINS:  # a domain without roots is reached by edges alone
+    if find_spec(f"graph.{_domain}.types") is not None:
+        import_module(f"graph.{_domain}.types")
 
 
 def _root(name: str, module: str, description: str) -> type[Any]:

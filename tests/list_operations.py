@@ -65,6 +65,11 @@ VALUES: Mapping[str, Sequence[Any]] = {
     "JobFilter.status": (["COMPLETED"], ["PENDING"], ["RUNNING"], ["PENDING", "FAILED"]),
     "JobFilter.queue": (["tabular"], ["signal"], ["audio"], ["signal", "upload"]),
     "ExportFilter.format": (["CSV"], ["PARQUET"], ["JSON", "PARQUET"]),
+    "ItemFilter.label": (["fault"], ["none"], ["fault", "normal"]),
+    "ItemFilter.split": (["train"], ["none"]),
+    "ItemFilter.severity": (["high"], ["none"]),
+    "ItemFilter.hasIssues": (True, False),
+    "ItemFilter.features": ([{"key": "rms", "lte": 0.5}], [{"key": "width"}], [{"key": "rms", "gte": 0.1}, {"key": "peak", "gte": 0.99}]),
     "RunFilter.status": (["COMPLETED"], ["RUNNING"], ["CANCELLED"], ["RUNNING", "FAILED"]),
     "RunFilter.metrics": (
         [{"key": "loss", "lte": 0.5}],
@@ -85,6 +90,7 @@ VALUES: Mapping[str, Sequence[Any]] = {
 BY_TYPE: Mapping[str, Sequence[Any]] = {"StringFilter": NAMES, "DateTimeFilter": TIMES}
 OBJECTS: Mapping[str, str] = {"owner": "user", "actor": "user", "subject": "dataset"}  # that filters refer to by other names
 METRICS = ("loss", "rare", "none")  # to order runs by
+FEATURES = ("rms", "width")  # to order items by
 KEY = "01997a00000070008000000000000000"  # of a row in the middle of a list, if there were one
 
 
@@ -202,6 +208,8 @@ def orders(order_type: GraphQLInputObjectType) -> Iterator[Mapping[str, Any]]:
             enum = get_named_type(order_type.fields["field"].type)
             assert isinstance(enum, GraphQLEnumType)
             yield from ({"field": member, "direction": direction} for member in enum.values)
+            if "feature" in order_type.fields:
+                yield from ({"feature": name, "direction": direction} for name in FEATURES)
             continue
         key = get_named_type(order_type.fields["by"].type)
         assert is_input_object_type(key)

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, Any, cast
 
 from sqlalchemy import Row, select
 
 from db.core.work import Work
-from db.queries.artifacts import PROCESSED, RAW
+from db.queries.artifacts import ITEMS, PREVIEWS, PROCESSED, RAW
 from db.services import versions
 from db.services.jobs.checkpoints import Checkpoint
 from db.services.outputs import StoredFile
-from db.tables import Upload
+from db.tables import Dataset, Upload
 from db.tables.jobs import JobKind
 from workers.ml import stages
 from workers.ml.part_state import PART_CHECKPOINT_PREFIX, PartState, StoredPart
@@ -87,6 +88,7 @@ async def read_version(attempt: Attempt, source: Source) -> Effects:
     are its outputs.
     """
     job = attempt.job
+    (dataset,) = await attempt.database.rows(select(Dataset.modality).where(Dataset.id == job.dataset_id))
     prefix = f"datasets/{job.owner_id}/{job.dataset_id}/{job.dataset_version_id}"
     path, folder = attempt.folder / "source", attempt.folder / "out"
     folder.mkdir()
@@ -107,6 +109,8 @@ async def read_version(attempt: Attempt, source: Source) -> Effects:
         "filename": source.filename,
         "size": raw.size if source.size is None else source.size,
         "sha256": source.sha256,
+        # What is generated is a table, whatever the dataset is for.
+        "modality": None if job.kind is JobKind.GENERATE else dataset.modality.name,
         "reading": job.parameters.get("reading"),
         "actual_sha256": raw.sha256,
         "checkpointing": {"interval": attempt.checkpoint_interval, "parts": parts} if raw.size >= attempt.checkpoint_min_bytes else None,
@@ -131,14 +135,31 @@ async def read_version(attempt: Attempt, source: Source) -> Effects:
             attempt.retain_key(processed.key)
         attempt.retain_key(raw.key)
         profile = await store_profile(attempt, prefix, result["profile"], f"{stem}.profile.json")
+        item_lines, item_files = await _store_items(attempt, result.get("items"), prefix, stem)
         output["bytes"] = processed.size
 
     async def effects(work: Work, settled: Row[Any]) -> Sequence[str]:
         assert job.dataset_version_id is not None
-        written = await versions.mark_ready(work, settled, job.dataset_version_id, result, raw, processed, profile)
+        written = await versions.mark_ready(work, settled, job.dataset_version_id, result, raw, processed, profile, item_lines, item_files)
         return written.duplicate_keys if source.upload_key is None else [*written.duplicate_keys, source.upload_key]
 
     return effects
+
+
+async def _store_items(
+    attempt: Attempt, result: dict[str, Any] | None, prefix: str, stem: str
+) -> tuple[IO[bytes] | None, list[StoredFile]]:
+    """Open the file of the items, and store those with bytes of items and with previews, if there are any."""
+    if result is None:
+        return None, []
+    # The settle reads it when the attempt's folder is gone already: an open file stays readable.
+    item_lines = await asyncio.to_thread(Path(result["file"]).open, "rb")
+    files = [
+        (Path(result[name]), role, f"{stem}.{name}", "application/octet-stream")
+        for name, role in (("pack", ITEMS), ("previews", PREVIEWS))
+        if result[name] is not None
+    ]
+    return item_lines, await attempt.upload_all(files, f"{prefix}/processed/{attempt.key}") if files else []
 
 
 async def _load_checkpoints(

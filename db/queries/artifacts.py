@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import Text, Uuid, cast, column, func, literal_column, null, or_, select, union_all
 
 from db.core.batch import rows_by_key, rows_by_parent
 from db.core.policy import visible
 from db.core.sql import Rows
 from db.core.viewer import Viewer
-from db.tables import Artifact, Dataset, DatasetVersion, Export, Model, ModelVersion, StoredObject
+from db.tables import Artifact, Dataset, DatasetItem, DatasetVersion, Export, Model, ModelVersion, StoredObject
 
 RAW = "RAW"
 PROCESSED = "PROCESSED"
+ITEMS = "ITEMS"
+"""The pack: the bytes of items that lie in no place of the uploaded file."""
+PREVIEWS = "PREVIEWS"
+"""The previews of a version's items, one after the other."""
+PREVIEW, PREVIEW_CONTENT_TYPE = "PREVIEW", "image/webp"
 LOG = "LOG"
 MODEL = "MODEL"
 SIGNATURE = "SIGNATURE"
@@ -58,7 +63,35 @@ def _processed(viewer: Viewer) -> Rows:
     return artifacts(viewer).where(Artifact.role == PROCESSED)
 
 
-by_id = rows_by_key(artifacts, Artifact.id)
+def previews(viewer: Viewer) -> Rows:
+    """The previews of items a viewer may see, as artifacts with the id of their item. They have no object of their own, so their key is empty."""
+    stem = func.regexp_replace(DatasetItem.key, r"^.*/|\.[^./]*$", "", "g")
+    values = {
+        "id": DatasetItem.id,
+        "owner_id": Dataset.owner_id,
+        "dataset_version_id": DatasetItem.version_id,
+        "role": literal_column(f"'{PREVIEW}'", Text),
+        "filename": stem + ".webp",
+        "content_type": literal_column(f"'{PREVIEW_CONTENT_TYPE}'", Text),
+        "created_at": DatasetVersion.created_at,
+        "object_key": literal_column("''", Text),
+        "size_bytes": DatasetItem.preview_size,
+        "sha256": DatasetItem.preview_sha256,
+    }
+    return (
+        select(*(cast(values.get(column.key, null()), column.type).label(column.key) for column in COLUMNS))
+        .join(DatasetVersion, DatasetVersion.id == DatasetItem.version_id)
+        .join(Dataset, Dataset.id == DatasetVersion.dataset_id)
+        .where(visible(DatasetItem, viewer), Dataset.deleted_at.is_(None), DatasetItem.preview_size.is_not(None))
+    )
+
+
+def _with_previews(viewer: Viewer) -> Rows:
+    return select(*union_all(artifacts(viewer), previews(viewer)).subquery("artifacts_and_previews").c)
+
+
+by_id = rows_by_key(_with_previews, column("id", Uuid))
+preview_of_item = rows_by_key(previews, DatasetItem.id)
 raw_of_version = rows_by_key(_raw, Artifact.dataset_version_id)
 processed_of_version = rows_by_key(_processed, Artifact.dataset_version_id)
 of_model_version = rows_by_parent(artifacts, Artifact.model_version_id, Artifact.created_at.asc(), Artifact.id.asc())

@@ -33,6 +33,7 @@ COLUMNS = (
     DatasetVersion.sha256,
     DatasetVersion.row_count,
     DatasetVersion.column_count,
+    DatasetVersion.item_count,
     DatasetVersion.produced_by_id,
     DatasetVersion.created_at,
     DatasetVersion.ready_at,
@@ -88,15 +89,17 @@ async def by_number(database: Database, viewer: Viewer, keys: Sequence[tuple[UUI
     return {(row.dataset_id, row.number): row for row in rows}
 
 
-def _documents(column: Column, narrow: Callable[[Rows], Rows] = lambda statement: statement) -> RowsByKey:
+def documents(column: Column, narrow: Callable[[Rows], Rows] = lambda statement: statement) -> RowsByKey:
+    """A batch of one document of each version, with only the versions that `narrow` leaves."""
+
     def statement(viewer: Viewer) -> Rows:
         return narrow(select(DatasetVersion.id, column.label("document")).where(visible(DatasetVersion, viewer)))
 
     return rows_by_key(statement, DatasetVersion.id)
 
 
-_COLUMNS, _ISSUES = _documents(DatasetVersion.columns), _documents(DatasetVersion.issues)
-_PREVIEWS = _documents(DatasetVersion.preview, of_live_datasets)
+_COLUMNS, _ISSUES = documents(DatasetVersion.columns), documents(DatasetVersion.issues)
+_PREVIEWS = documents(DatasetVersion.preview, of_live_datasets)
 
 
 async def columns(database: Database, viewer: Viewer, keys: Sequence[UUID], /) -> Mapping[UUID, list[Any]]:

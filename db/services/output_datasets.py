@@ -17,7 +17,7 @@ from db.services import datasets
 from db.services.jobs.kinds import target_of
 from db.services.jobs.retrying import lock_dataset
 from db.tables import Dataset, DatasetVersion
-from db.tables.datasets import DatasetSource, DatasetVersionStatus
+from db.tables.datasets import MODALITIES_WITH_ITEMS, DatasetSource, DatasetVersionStatus, Modality
 
 # Find a number that no name of the owner has: double up to a free one, then bisect down to the last taken one. Trying numbers in turn took
 # one statement per earlier run.
@@ -86,7 +86,8 @@ async def create(work: Work, dataset: Row[Any], maker: str, description: str) ->
         "created_by_id": work.viewer.maker_id,
         "name": base,
         "description": description,
-        "modality": dataset.modality,
+        # What is derived from items is a table of their features.
+        "modality": Modality.TABULAR if dataset.modality in MODALITIES_WITH_ITEMS else dataset.modality,
         "problem_type": dataset.problem_type,
         "target_column": dataset.target_column,
         "source": DatasetSource.DERIVED,

@@ -21,6 +21,7 @@ _UNCHOSEN_TYPES = (ColumnType.JSON, ColumnType.BINARY)
 MAX_HEADER_ROW = 200  # the reader looks for the header in a sample of so many rows
 MAX_WORDS = 100
 MAX_COLUMNS = 2_000
+MAX_SAMPLE_RATE = 1_000_000_000_000  # Hz
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ class ReadingOptions:
     sheet: str | None = None
     missing_words: Sequence[str] | None = None
     column_types: Sequence[tuple[str, ColumnType]] = ()
+    sample_rate: float | None = None
 
 
 def validated(options: ReadingOptions | None, checks: Checks) -> dict[str, Any] | None:
@@ -48,8 +50,15 @@ def validated(options: ReadingOptions | None, checks: Checks) -> dict[str, Any] 
         "sheet": checks.text(options.sheet, "reading", "sheet", length=200),
         "missingWords": _missing_words(options.missing_words, checks),
         "columnTypes": _column_types(options.column_types, checks) or None,
+        "sampleRate": _sample_rate(options.sample_rate, checks),
     }
     return {name: value for name, value in stored.items() if value is not None} or None
+
+
+def _sample_rate(value: float | None, checks: Checks) -> float | None:
+    if value is not None and not 0 < value <= MAX_SAMPLE_RATE:
+        checks.add("reading", "sampleRate", message=f"A sampling rate is above 0 and at most {MAX_SAMPLE_RATE:,} Hz.")
+    return value
 
 
 def _delimiter(value: str | None, checks: Checks) -> str | None:

@@ -26,7 +26,7 @@ from db.services.upload_parts import SentPart
 from db.settings import MAX_PUT_BYTES, state_settings
 from db.stores.objects import ObjectMissing, ObjectStore
 from db.tables import Dataset, DatasetProfile, DatasetVersion, Upload
-from db.tables.datasets import DatasetSource, DatasetVersionStatus, FileFormat, UploadState
+from db.tables.datasets import DatasetSource, DatasetVersionStatus, Modality, UploadState
 from db.tables.jobs import JobKind
 
 OPERATION = "completeUpload"
@@ -39,23 +39,17 @@ ABORTED_ISSUE = {
 }
 MAX_INLINE_HASH_BYTES = 64 * 1024**2  # larger files are hashed by the ingest while it parses
 DEFAULT_CONTENT_TYPE = "application/octet-stream"
-UNREADABLE_FORMATS = {
-    ".npy": FileFormat.NPY,
-    ".npz": FileFormat.NPY,
-    ".sgy": FileFormat.SEGY,
-    ".segy": FileFormat.SEGY,
-    ".mat": FileFormat.MAT,
-    ".wav": FileFormat.WAV,
-    ".zip": FileFormat.ZIP,
-}
-"""Formats that no ingest reads yet, by the extension of the filename: refused before the file is sent. An ingest decides by the content."""
-_NO_TABLE = {
+_KINDS = {
     extension: kind
     for kind, extensions in {
         "an image": ".png .jpg .jpeg .gif .webp .bmp .tif .tiff .svg",
-        "a recording": ".mp3 .flac .ogg .m4a .aac",
+        "a recording": ".wav .mp3 .flac .ogg .m4a .aac",
         "a video": ".mp4 .mov .avi .mkv .webm",
-        "a compressed file or an archive": ".gz .bz2 .xz .zst .tar .tgz .7z .rar",
+        "an archive": ".zip .tar .tgz .gz .tzst .zst",
+        "an archive of another kind": ".bz2 .xz .7z .rar",
+        "a NumPy array": ".npy .npz",
+        "a MATLAB file": ".mat",
+        "a SEG-Y file": ".sgy .segy",
         "a document": ".pdf .doc .docx .odt .ppt .pptx .html .htm",
         "a spreadsheet or table of another program": ".ods .numbers .dta .sav .sas7bdat .rds .rdata",
         "an Arrow, ORC, Avro or HDF5 file": ".arrow .feather .orc .avro .h5 .hdf5",
@@ -64,7 +58,20 @@ _NO_TABLE = {
     }.items()
     for extension in extensions.split()
 }
-_READABLE = "Send the data as CSV, JSON, JSON lines, Parquet or Excel, under a name with that extension."
+"""What a filename promises, by its extension: what a dataset does not take is refused before it is sent. An ingest decides by the content."""
+_TABLES = "Send the data as CSV, JSON, JSON lines, Parquet or Excel, under a name with that extension."
+_ARCHIVES = frozenset({".zip", ".tar", ".tgz", ".gz", ".tzst", ".zst"})
+_READABLE = {
+    Modality.SIGNAL: (
+        _ARCHIVES | {".wav", ".npy", ".npz", ".mat", ".sgy", ".segy"},
+        "Send signals as CSV, NPY, NPZ, MAT, WAV or SEG-Y, one file or an archive (.zip, .tar, .tar.gz, .tar.zst) of them.",
+    ),
+    Modality.IMAGE: (
+        _ARCHIVES | {".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff"},
+        "Send images as PNG, JPEG, WebP, TIFF, GIF or BMP, one file or an archive (.zip, .tar, .tar.gz, .tar.zst) of them.",
+    ),
+}
+"""Extensions of `_KINDS` that a dataset of this modality takes, and what to send; other datasets take tables."""
 _HEX = frozenset("0123456789abcdef")
 
 INGEST = jobs.declare(
@@ -117,9 +124,9 @@ async def request(work: Work, new: NewUpload) -> RequestedUpload:
         if upload is None:  # the dataset was deleted since, and its URL must not be signed again
             raise NotFound(str(new.dataset_id))
         return RequestedUpload(upload, await _duplicate_of(work, upload))
-    values = _validated(new)
-    label, reading = values.pop("label"), values.pop("reading")
     dataset = await datasets.lock(work, new.dataset_id)
+    values = _validated(new, dataset.modality)
+    label, reading = values.pop("label"), values.pop("reading")
     quota.check_before_commit(work, dataset.owner_id, new.size_bytes)
     version_id, number = await versions.add(
         work,
@@ -166,15 +173,13 @@ async def _duplicate_of(work: Work, upload: Row[Any]) -> UUID | None:
     )
 
 
-def _validated(new: NewUpload) -> dict[str, Any]:
+def _validated(new: NewUpload, modality: Modality) -> dict[str, Any]:
     checks = Checks()
+    readable, advice = _READABLE.get(modality, (frozenset[str](), _TABLES))
     filename = checks.name(new.filename.replace("\\", "/").rsplit("/", 1)[-1], "filename", length=255)
     extension = PurePosixPath(filename.lower()).suffix
-    if extension in UNREADABLE_FORMATS:
-        name = UNREADABLE_FORMATS[extension].name
-        checks.add("filename", message=f"Files of the format {name} ({extension}) cannot be read yet. {_READABLE}")
-    elif extension in _NO_TABLE:
-        checks.add("filename", message=f"A file that ends in {extension} is {_NO_TABLE[extension]}, which cannot be read. {_READABLE}")
+    if extension in _KINDS and extension not in readable:
+        checks.add("filename", message=f"A file that ends in {extension} is {_KINDS[extension]}, which cannot be read. {advice}")
     content_type = checks.name(new.content_type or DEFAULT_CONTENT_TYPE, "contentType")
     if not content_type.isascii():
         checks.add("contentType", message="A media type is plain ASCII, for instance text/csv.")

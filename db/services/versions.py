@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import IO, Any
 from uuid import UUID
 
 from sqlalchemy import Row, exists, func, insert, select, update
 
 from db.core.work import Work
 from db.errors import WrongState
-from db.services import outputs
+from db.services import items, outputs
 from db.services.jobs.kinds import target_of
 from db.services.outputs import Result, StoredFile, WrittenOutput
 from db.tables import Dataset, DatasetProfile, DatasetVersion, Job, Upload
@@ -39,8 +39,13 @@ async def mark_ready(
     raw: StoredFile,
     processed: StoredFile,
     profile_file: StoredFile | None = None,
+    item_lines: IO[bytes] | None = None,
+    item_files: Sequence[StoredFile] = (),
 ) -> WrittenOutput:
-    """Make an ingested version READY, with its files and its profile; `result` is an `IngestResult`."""
+    """Make an ingested version READY, with its files and its profile; `result` is an `IngestResult`.
+
+    Of a version with items, `item_lines` is the file that the ingest wrote, and `item_files` are the pack and the previews.
+    """
     output = WrittenOutput(version_id)
     values = {
         "format": FileFormat[result["format"]],
@@ -50,9 +55,15 @@ async def mark_ready(
         "issue_count": result["issue_count"],
         "produced_by_id": job.id,
     }
+    if item_lines is not None:
+        values |= {
+            "item_count": await items.add(work, version_id, item_lines),
+            "item_summary": result["items"]["summary"],
+        }
     await work.run(update(DatasetVersion).where(DatasetVersion.id == version_id).values({**values, **_ready_values(result)}))
     await work.run(update(Upload).where(Upload.version_id == version_id).values(state=UploadState.INGESTED))
     await outputs.add_artifact(work, job, raw, output.duplicate_keys, dataset_version_id=version_id)
+    await outputs.add_artifacts(work, job, item_files, output.duplicate_keys, dataset_version_id=version_id)
     await _finish_version(work, job, output, result, processed, profile_file)
     return output
 

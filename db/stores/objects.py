@@ -304,6 +304,12 @@ class ObjectStore:
             finally:
                 body.close()
 
+    async def stream(self, key: str, offset: int, length: int) -> AsyncIterator[bytes]:
+        """Yield a range of the object in chunks of at most a MiB. Raises `ObjectMissing`."""
+        if length:
+            async for chunk in self._stream(key, offset, offset + length):
+                yield chunk
+
     async def sha256(self, key: str, limit: int) -> str | None:
         """Read the object and return its SHA-256 in hexadecimal; None where it is larger than `limit` bytes. Raises `ObjectMissing`."""
         info = await self.head(key)
@@ -341,12 +347,13 @@ class ObjectStore:
                     now, [ListedObject(listed["Key"], listed["Size"], listed["LastModified"]) for listed in page.get("Contents", [])]
                 )
 
-    async def _stream(self, key: str) -> AsyncIterator[bytes]:
-        """Yield the object's bytes in chunks of at most a MiB; resume where a transfer was cut."""
-        offset, size, failures = 0, 1, 0
+    async def _stream(self, key: str, offset: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+        """Yield the object's bytes, or those of a range, in chunks of at most a MiB; resume where a transfer was cut."""
+        size, failures = offset + 1, 0
         with translate_errors(key):
             while offset < size:
-                range_header = {"Range": f"bytes={offset}-"} if offset else {}
+                last = "" if end is None else end - 1
+                range_header = {"Range": f"bytes={offset}-{last}"} if offset or end is not None else {}
                 response = await self._client.get_object(Bucket=self.bucket, Key=key, **range_header)
                 size = offset + response["ContentLength"]
                 body: Body = response["Body"]

@@ -21,6 +21,7 @@ from db.tables.billing import CreditTransaction
 from db.tables.datasets import Dataset, DatasetProfile, DatasetVersion, StoredObject, Upload
 from db.tables.experiments import Experiment, MetricPoint, Run, RunMetric, StagedPoint
 from db.tables.exports import Export
+from db.tables.items import DatasetItem
 from db.tables.jobs import (
     IdempotencyKey,
     Job,
@@ -54,6 +55,7 @@ __all__ = [
     "BackupCode",
     "CreditTransaction",
     "Dataset",
+    "DatasetItem",
     "DatasetProfile",
     "DatasetVersion",
     "EmailMessage",

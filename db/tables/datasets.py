@@ -38,8 +38,11 @@ class Modality(StrEnum):
     MULTIMODAL = "multimodal"
 
 
-READABLE_MODALITIES = (Modality.TABULAR,)
+READABLE_MODALITIES = (Modality.TABULAR, Modality.SIGNAL, Modality.IMAGE)
 """The kinds of data of which a file can be ingested."""
+
+MODALITIES_WITH_ITEMS = (Modality.SIGNAL, Modality.IMAGE)
+"""The kinds of data whose versions have items."""
 
 
 class ProblemType(StrEnum):
@@ -86,6 +89,14 @@ class FileFormat(StrEnum):
     MAT = "mat"
     WAV = "wav"
     ZIP = "zip"
+    NPZ = "npz"
+    TAR = "tar"
+    PNG = "png"
+    JPEG = "jpeg"
+    WEBP = "webp"
+    TIFF = "tiff"
+    GIF = "gif"
+    BMP = "bmp"
     UNKNOWN = "unknown"
 
 
@@ -149,7 +160,7 @@ class Dataset(Table, policy=Owned()):
 
 
 class DatasetVersion(Table, policy=Through("dataset_id")):
-    """One state of a dataset's data; immutable once READY. `columns`, `issues` and `preview` are documents, so that one read of the row suffices."""
+    """One state of a dataset's data; immutable once READY. `columns`, `issues`, `preview` and `item_summary` are documents, so that one read of the row suffices."""
 
     __tablename__ = "dataset_versions"
     output_kind = "version"
@@ -157,7 +168,9 @@ class DatasetVersion(Table, policy=Through("dataset_id")):
         UniqueConstraint("dataset_id", "number"),
         Index("ix_dataset_versions_ready", "dataset_id", text("number DESC"), postgresql_where=text("status = 'ready'")),
         Index("ix_dataset_versions_sha256", "sha256", "size_bytes", postgresql_where=text("status = 'ready'")),
-        CheckConstraint("size_bytes >= 0 AND row_count >= 0 AND column_count >= 0 AND number > 0", name="counts_not_negative"),
+        CheckConstraint(
+            "size_bytes >= 0 AND row_count >= 0 AND column_count >= 0 AND item_count >= 0 AND number > 0", name="counts_not_negative"
+        ),
     )
 
     id: Mapped[UUID] = uuid_primary_key()
@@ -178,6 +191,8 @@ class DatasetVersion(Table, policy=Through("dataset_id")):
     issues: Mapped[list[Any]] = jsonb_column("[]")
     issue_count: Mapped[int] = bigint_column(server_default="0")
     preview: Mapped[list[Any]] = jsonb_column("[]")
+    item_count: Mapped[int | None] = bigint_column()
+    item_summary: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     produced_by_id: Mapped[UUID | None] = mapped_column(ForeignKey("jobs.id", ondelete="SET NULL", use_alter=True), index=True)
     created_at: Mapped[datetime] = now_column()
     updated_at: Mapped[datetime] = now_column()

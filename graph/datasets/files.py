@@ -11,7 +11,7 @@ from strawberry import ID
 
 from db.core.page import MAX_SIZE
 from db.queries import artifacts, versions
-from db.services import upload_parts
+from db.services import item_links, upload_parts
 from db.settings import state_settings
 from db.tables.datasets import UploadState as StoredUploadState
 from graph.core.context import Context, Info
@@ -31,10 +31,10 @@ MIN_EXPIRY, MAX_EXPIRY = 60, 604_800  # S3 signs for a week at most
 
 
 @job_output(artifacts.by_id)
-@strawberry.type(description="A stored file of a dataset version, of a model version, of an export, or of the job that wrote it.")
+@strawberry.type(description="A stored file of a dataset version, an item, a model version or an export, or of the job that wrote it.")
 class Artifact(Node, prefix="artifact", found_by=artifacts.by_id, scope=Scope.READ):
     object_key: strawberry.Private[str]
-    role: str = strawberry.field(description="The purpose of the file, such as RAW, PROCESSED, MODEL, MODEL_CARD or LOG.")
+    role: str = strawberry.field(description="The purpose of the file, such as RAW, PROCESSED, PREVIEW, MODEL, MODEL_CARD or LOG.")
     filename: str = strawberry.field(description="The filename of a download.")
     content_type: str = strawberry.field(description="Its media type.")
     size_bytes: BigInt = strawberry.field(description="Its size in bytes.")
@@ -43,7 +43,8 @@ class Artifact(Node, prefix="artifact", found_by=artifacts.by_id, scope=Scope.RE
 
     @strawberry.field(
         metadata=costs(PRESIGN),
-        description="A presigned URL that downloads the file without a token until it expires. Anyone who has the URL can use it.",
+        description="A presigned URL that downloads the file without a token until it expires. Anyone who has the URL can use it. That of the preview"
+        " of an item is valid for an hour at most, and a path at the API where `TRELLIS_PUBLIC_URL` is not set.",
     )
     async def download_url(
         self,
@@ -52,6 +53,9 @@ class Artifact(Node, prefix="artifact", found_by=artifacts.by_id, scope=Scope.RE
     ) -> str:
         if not MIN_EXPIRY <= expires_in <= MAX_EXPIRY:
             raise BadUserInput(f"`expiresIn` is {expires_in}; it must be between {MIN_EXPIRY} and {MAX_EXPIRY} seconds.")
+        if not self.object_key:  # a preview
+            seconds = min(expires_in, item_links.MAX_EXPIRY)
+            return item_links.url(state_settings(), item_links.LinkedPart.PREVIEW, self.uuid, seconds)
         return await info.context.objects.presign_get(self.object_key, self.filename, self.content_type, expires_in)
 
 

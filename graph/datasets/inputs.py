@@ -38,7 +38,7 @@ class CreateDatasetInput:
     description: str | None = strawberry.field(description="Free text that describes its content.")
     modality: Modality = strawberry.field(
         default=Modality.TABULAR,
-        description="The kind of data that it is for; only TABULAR can be read at present, any other is InvalidInput.",
+        description="The kind of data that it is for; one that is not available yet is InvalidInput.",
     )
     problem_type: ProblemType | None = strawberry.field(description="The task of models trained on it, if known.")
     target_column: str | None = strawberry.field(description="The column that models predict, unless a training step names another.")
@@ -103,18 +103,23 @@ class ReadingOptionsInput:
     column_types: list[ColumnTypeInput] | None = strawberry.field(
         description="The types of columns, instead of those that their values suggest."
     )
+    sample_rate: float | None = strawberry.field(
+        description="Of signals: the samples per second of files that do not say it; a rate in a file counts for more."
+    )
 
     def options(self) -> ReadingOptions:
         types = tuple((entry.column, entry.type) for entry in self.column_types or ())
-        return ReadingOptions(self.delimiter, self.decimal_mark, self.encoding, self.header_row, self.sheet, self.missing_words, types)
+        return ReadingOptions(
+            self.delimiter, self.decimal_mark, self.encoding, self.header_row, self.sheet, self.missing_words, types, self.sample_rate
+        )
 
 
 @strawberry.input(description="A file to upload as the next version of a dataset.")
 class RequestUploadInput:
     dataset_id: ID = strawberry.field(description="The dataset that gets the version.")
     filename: str = strawberry.field(
-        description="The name of the file, for display; the format is detected from its content. A name with the extension of a format that is"
-        " not available yet is InvalidInput."
+        description="The name of the file, for display; the format is detected from its content. A name with the extension of a file that a"
+        " dataset of this modality does not take is InvalidInput."
     )
     size_bytes: BigInt = strawberry.field(description="Its exact size; the URL accepts only a file of this size.")
     sha256: str | None = strawberry.field(description="Its SHA-256 in hexadecimal, if known; the uploaded file is verified against it.")

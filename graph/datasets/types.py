@@ -77,6 +77,9 @@ class DatasetVersion(Node, prefix="version", found_by=versions.live_by_id, scope
     sha256: str | None = strawberry.field(description="The SHA-256 of the raw file in hexadecimal, once it has been read.")
     row_count: BigInt | None = strawberry.field(description="How many rows it has, once it is READY.")
     column_count: int | None = strawberry.field(description="How many columns it has, once it is READY.")
+    item_count: BigInt | None = strawberry.field(
+        description="How many items it has, those that cannot be read included, once it is READY; null for a table."
+    )
     created_at: datetime = strawberry.field(description="When it was announced, before its data arrived.")
     ready_at: datetime | None = strawberry.field(description="When it became READY.")
     dataset: Dataset = one(datasets.by_id, key="dataset_id", description="The dataset that it belongs to, even if that is deleted.")

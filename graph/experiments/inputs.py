@@ -11,6 +11,7 @@ from db.core.criteria import Criteria, Order
 from db.queries import runs
 from graph.core.errors import BadUserInput
 from graph.core.filters import DateTimeFilter, Filter, OrderDirection, OrderInput, StringFilter, order_input, reference
+from graph.core.metric_filter import MAX_CONDITIONS, MetricFilter, check_key
 from graph.core.scalars import JSON
 from graph.experiments.enums import RunOrderField, RunStatus
 
@@ -31,17 +32,6 @@ ExperimentOrder = order_input(
 )
 
 
-@strawberry.input(description="Bounds on the last value of a metric. Without bounds: the metric has a finite last value.")
-class MetricFilter:
-    key: str = strawberry.field(description="The metric's name.")
-    gte: float | None = strawberry.field(description="The value is greater than or equal to this.")
-    lte: float | None = strawberry.field(description="The value is less than or equal to this.")
-
-    def to_criteria(self) -> runs.MetricBound:
-        _check_key(self.key)
-        return runs.MetricBound(self.key, self.gte, self.lte)
-
-
 @strawberry.input(description="A condition on a hyperparameter. With neither `eq` nor `in`: the run has it.")
 class ParameterFilter:
     key: str = strawberry.field(description="Its name; dots separate the levels of nested objects, as in `train.alpha`.")
@@ -49,7 +39,7 @@ class ParameterFilter:
     in_: list[JSON] | None = strawberry.field(name="in", description="It equals one of these values; an empty list matches nothing.")
 
     def to_criteria(self) -> runs.ParameterMatch:
-        _check_key(self.key)
+        check_key(self.key)
         sets = ([] if self.eq is None else [[self.eq.value]]) + ([] if self.in_ is None else [self.in_])
         return runs.ParameterMatch.of(self.key, *sets)
 
@@ -74,16 +64,7 @@ class RunFilter(Filter):
         return super().to_criteria()
 
 
-MAX_CONDITIONS = 20  # each is a join or an index lookup
 MAX_VALUES = 100  # each is an index lookup too
-MAX_KEY, MAX_DOTS = 200, 20  # each dot is one more level to descend
-
-
-def _check_key(key: str) -> None:
-    if len(key) > MAX_KEY or key.count(".") > MAX_DOTS:
-        raise BadUserInput(
-            f"A filter's `key` has at most {MAX_KEY} characters and {MAX_DOTS} dots; this one has {len(key)} and {key.count('.')}."
-        )
 
 
 @strawberry.input(one_of=True, description="The key to order runs by: a field or a metric.")

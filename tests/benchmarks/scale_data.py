@@ -96,6 +96,13 @@ _ROWS = (
       SELECT pg_temp.id(7, i, :jobs / 5), pg_temp.id(2, CASE WHEN i % 50 = 0 THEN 0 ELSE i % :datasets END, :datasets), i + 1,
         'ready', 'upload', pg_temp.at(i, :jobs / 5)
       FROM generate_series(0, :jobs / 5 - 1) i""",
+    """INSERT INTO dataset_items (id, version_id, key, label, split, severity, size_bytes, sha256, content_type, has_issues, rms, peak, width,
+        byte_offset, stored_size, storage, in_pack)
+      SELECT pg_temp.id(20, i, :jobs), pg_temp.id(7, CASE WHEN i % 2 = 0 THEN 0 ELSE i % (:jobs / 5) END, :jobs / 5), pg_temp.name(i),
+        CASE WHEN i % 3 = 0 THEN 'fault' ELSE 'normal' END, CASE WHEN i % 4 = 0 THEN 'train' ELSE 'test' END,
+        CASE WHEN i % 100 = 0 THEN 'high' END, i, repeat('0', 64), 'text/csv', i % 200 = 0, (hashint8(i) & 1023) / 1023.0,
+        (hashint8(i + 1) & 1023) / 1023.0, CASE WHEN i % 50 = 0 THEN i END, i, 100, 'stored', false
+      FROM generate_series(0, :jobs - 1) i""",
     """INSERT INTO jobs (id, owner_id, kind, status, queue, priority, dataset_id, dataset_version_id, pipeline_id, snapshot_id, error,
         completed_at, created_at, updated_at)
       SELECT pg_temp.id(8, i, :jobs), pg_temp.owner(d, :owners),

@@ -9,7 +9,6 @@ import pytest
 from graphql import GraphQLEnumType
 
 from db.services.jobs.kinds import declared_kinds
-from db.services.uploads import UNREADABLE_FORMATS
 from db.tables.datasets import READABLE_MODALITIES, FileFormat, Modality
 from db.tables.jobs import JobKind
 from db.tables.pipelines import StepType
@@ -19,7 +18,7 @@ from workers.ml.steps import DEFINITIONS
 AVAILABLE: dict[type[Enum], set[Any]] = {
     JobKind: set(declared_kinds()),
     StepType: {StepType[definition["type"]] for definition in DEFINITIONS},
-    FileFormat: {*FileFormat} - {*UNREADABLE_FORMATS.values()},
+    FileFormat: {*FileFormat},
     Modality: {*READABLE_MODALITIES, Modality.MULTIMODAL},  # as of a pipeline
 }
 
@@ -33,4 +32,4 @@ def test_exactly_the_members_that_no_code_handles_are_said_to_be_unavailable(enu
 
 
 def test_every_kind_of_data_with_a_step_can_be_uploaded() -> None:
-    assert {name.lower() for definition in DEFINITIONS for name in definition["modalities"]} == {*READABLE_MODALITIES}
+    assert {name.lower() for definition in DEFINITIONS for name in definition["modalities"]} <= {*READABLE_MODALITIES}

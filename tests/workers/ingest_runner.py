@@ -72,6 +72,12 @@ def run_ingest(folder: Path, data: bytes, name: str = "table.csv", **changes: An
     return result, frame
 
 
+def items_of(result: IngestResult) -> list[dict[str, Any]]:
+    """The items that the ingest wrote."""
+    assert "items" in result
+    return [json.loads(line) for line in Path(result["items"]["file"]).read_text().splitlines()]
+
+
 def ingest_error(folder: Path, data: bytes, name: str = "table.csv", **changes: Any) -> BadInput:
     with pytest.raises(BadInput) as error_info:
         run_ingest(folder, data, name, **changes)

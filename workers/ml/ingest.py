@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 from workers.ml.errors import BadInput
+from workers.ml.items.kinds import kind_of
+from workers.ml.items.reading import ItemsResult, read_items
 from workers.ml.parquet_writer import ParquetSink
 from workers.ml.part_checkpoints import PartCheckpoints
 from workers.ml.part_state import PartCheckpointSettings
@@ -34,6 +36,8 @@ class IngestSpec(TypedDict):
     filename: str
     size: int
     sha256: str | None
+    modality: NotRequired[str | None]
+    """The modality of the dataset; one with items is read as such, any other as a table, as is an absent one."""
     reading: NotRequired[dict[str, Any] | None]
     """The options of the upload, see `ReadingOptions`; None or absent without any."""
     actual_sha256: NotRequired[str]
@@ -67,13 +71,20 @@ class IngestResult(TypedDict):
     issue_count: int
     preview: list[dict[str, Any]]
     profile: ProfileReport
+    items: NotRequired[ItemsResult]
+    """Of a version with items, whose table has a row for each."""
 
 
 def ingest(spec: IngestSpec, reporter: Reporter) -> IngestResult:
     """Raises BadInput with the codes that the readers in `workers.ml.reading` document; UPLOAD_MISMATCH takes precedence over all others."""
     target = Path(spec["folder"]) / "processed.parquet"
     table = spec.get("table")
-    if table is None:
+    items: ItemsResult | None = None
+    if kind_of(spec.get("modality")) is not None:
+        with stage(reporter, READ, 0.0, _READ_PERCENT) as reading:
+            table, items = _read_items(spec, target, reading)
+            reading.output = {"format": table["format"], "items": items["count"], "rows": table["rows"], "issues": table["issue_count"]}
+    elif table is None:
         with stage(reporter, READ, 0.0, _READ_PERCENT) as reading:
             table = _read_table(spec, target, reporter, reading)
             reading.output = {"format": table["format"], "rows": table["rows"], "issues": table["issue_count"]}
@@ -97,7 +108,7 @@ def ingest(spec: IngestSpec, reporter: Reporter) -> IngestResult:
             name = column["name"]
             issues.add("EMPTY_COLUMN", f"Column {name!r} has no value: each of its {profile['row_count']:,} cells is missing.", column=name)
     reporter.progress(99.0, "Make the preview")
-    return {
+    result: IngestResult = {
         "format": table["format"],
         "sha256": table["sha256"],
         "size": table["size"],
@@ -110,15 +121,52 @@ def ingest(spec: IngestSpec, reporter: Reporter) -> IngestResult:
         "preview": preview(target, {column["name"]: column["type"] for column in columns}),
         "profile": profile,
     }
+    if items is not None:
+        result["items"] = items
+    return result
 
 
-def _read_table(spec: IngestSpec, target: Path, reporter: Reporter, reading: Stage) -> TableSummary:
+def _read_items(spec: IngestSpec, target: Path, reading: Stage) -> tuple[TableSummary, ItemsResult]:
+    """Read the items of the file, and write the table of their features."""
+    raw = _open_raw(spec)
+    kind = kind_of(spec.get("modality"), spec.get("reading"))
+    assert kind is not None
+
+    def progress(share: float, step: str) -> None:
+        reading.progress(_READ_PERCENT * share, step)
+
+    try:
+        format_name, items, result = read_items(raw, spec["filename"], Path(spec["folder"]), kind, progress)
+    except BadInput as error:
+        _check_digest(raw, spec, cause=error)
+        raise
+    _check_digest(raw, spec)
+    rows = items.write_table(target)
+    reading.progress(_READ_PERCENT, "Read")
+    table: TableSummary = {
+        "format": format_name,
+        "sha256": raw.sha256(),
+        "size": raw.size,
+        "rows": rows,
+        "issues": items.issues.entries,
+        "issue_count": items.issues.count,
+    }
+    return table, result
+
+
+def _open_raw(spec: IngestSpec) -> RawFile:
+    """Raises BadInput (UPLOAD_MISMATCH)."""
     raw = RawFile(Path(spec["source"]), spec.get("actual_sha256"))
     if raw.size != spec["size"]:
         raise BadInput(
             "UPLOAD_MISMATCH",
             f"{spec['filename']!r} was declared to have {spec['size']:,} bytes and has {raw.size:,}. Upload it again.",
         )
+    return raw
+
+
+def _read_table(spec: IngestSpec, target: Path, reporter: Reporter, reading: Stage) -> TableSummary:
+    raw = _open_raw(spec)
     try:
         format_name, reader, rows = _read_file(raw, spec, target, reporter, reading)
     except BadInput as error:

@@ -30,6 +30,7 @@ from db.tables import (
     Artifact,
     CreditTransaction,
     Dataset,
+    DatasetItem,
     DatasetProfile,
     DatasetVersion,
     Experiment,
@@ -175,6 +176,7 @@ def _owned(user_id: UUID) -> Iterator[tuple[Any, ColumnElement[bool]]]:
     """What jobs refer to until they are emptied, and the jobs, without those that the ledger refers to."""
     versions, datasets = select(DatasetVersion.id).where(DatasetVersion.dataset_id.in_(_ids(Dataset, user_id))), _ids(Dataset, user_id)
     yield Job, (Job.owner_id == user_id) & ~exists().where(CreditTransaction.job_id == Job.id)
+    yield DatasetItem, DatasetItem.version_id.in_(versions)
     yield DatasetProfile, DatasetProfile.version_id.in_(versions)
     yield Upload, Upload.owner_id == user_id
     yield DatasetVersion, DatasetVersion.dataset_id.in_(datasets)

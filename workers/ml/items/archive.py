@@ -1,0 +1,320 @@
+"""The members of an archive and their places in it. Nothing is ever written to a path that an archive names.
+
+Refused by name, as a whole: encrypted archives, nested archives, links and devices, absolute paths and those with `..`, overlapping members, and what
+unfolds beyond the limits. PKWARE's APPNOTE 6.3.10 and POSIX.1-2001 (pax) describe the formats.
+"""
+
+from __future__ import annotations
+
+import re
+import stat
+import struct
+import tarfile
+import unicodedata
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Final
+
+from workers.ml.errors import BadInput
+from workers.ml.items import limits
+from workers.ml.reading.issues import short_repr
+
+STORED, DEFLATED = "stored", "deflated"
+_BLOCK: Final = 1 << 20
+_LOCAL_HEADER: Final = struct.Struct("<4s22xHH")
+_END: Final = b"PK\x05\x06"
+_END64_LOCATOR: Final = b"PK\x06\x07"
+_END64: Final = b"PK\x06\x06"
+_MAX_COMMENT: Final = 65_535 + 22 + 20
+_ENCRYPTED_BIT, _UTF8_BIT = 0x1, 0x800
+_NESTED: Final = frozenset({".zip", ".tar", ".tgz", ".gz", ".bz2", ".tbz2", ".xz", ".txz", ".zst", ".tzst", ".7z", ".rar", ".lz4"})
+_IGNORED_NAMES: Final = frozenset({".ds_store", "thumbs.db", "desktop.ini"})
+_IGNORED_FOLDERS: Final = frozenset({"__macosx"})
+_DOCUMENTS: Final = re.compile(
+    r"(readme|licen[cs]e|notice|citation|changelog|copying|authors)(\.(md|txt|rst|pdf|html?|cff|bib))?", re.IGNORECASE
+)
+_DRIVE: Final = re.compile(r"[A-Za-z]:")
+_METHODS: Final = {1: "Shrink", 6: "Implode", 9: "Deflate64", 12: "bzip2", 14: "LZMA", 93: "Zstandard", 95: "xz", 97: "WavPack", 98: "PPMd"}
+
+
+@dataclass(slots=True)
+class Member:
+    """A file of an archive: its normalized path, its unpacked size, and the place of its stored bytes in the upload or, if `in_pack`, in the pack."""
+
+    path: str
+    size: int
+    offset: int
+    stored_size: int
+    method: str = STORED
+    crc: int | None = None
+    in_pack: bool = False
+
+
+class UnreadableMember(Exception):
+    """The bytes of one member are damaged; the message says how."""
+
+
+def read_member(file: IO[bytes], member: Member) -> bytes:
+    """Return the unpacked bytes. Raises `UnreadableMember`."""
+    if member.size > limits.MAX_ITEM_BYTES:
+        raise UnreadableMember(f"has {member.size:,} bytes; the maximum is {limits.MAX_ITEM_BYTES:,}")
+    file.seek(member.offset)
+    stored = file.read(member.stored_size)
+    if len(stored) < member.stored_size:
+        raise UnreadableMember("is cut off: the archive ends before it does")
+    content = _inflate(stored, member.size) if member.method == DEFLATED else stored
+    if len(content) != member.size:
+        raise UnreadableMember(f"has {len(content):,} bytes, and the archive says {member.size:,}")
+    if member.crc is not None and zlib.crc32(content) != member.crc:
+        raise UnreadableMember("is damaged: its checksum is wrong")
+    return content
+
+
+def _inflate(stored: bytes, size: int) -> bytes:
+    decompressor = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        content = decompressor.decompress(stored, size + 1)
+    except zlib.error as error:
+        raise UnreadableMember("is damaged: it cannot be decompressed") from error
+    if len(content) > size:
+        raise UnreadableMember(f"unfolds to more than the {size:,} bytes that the archive says")
+    return content
+
+
+def zip_members(path: Path, filename: str) -> list[Member]:
+    """Return the files of a ZIP archive in its order. Raises BadInput: UNREADABLE_FILE, UNSAFE_ARCHIVE, ENCRYPTED_ARCHIVE and those of `checked`."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        _check_directory(file, size, filename)
+        try:
+            archive = zipfile.ZipFile(file)
+        except (zipfile.BadZipFile, EOFError, OSError, ValueError, NotImplementedError, struct.error, RuntimeError) as error:
+            raise _unreadable(filename, "its directory is damaged or missing, as if it was not sent whole") from error
+        with archive:
+            members = list(_zip_entries(archive, file, filename))
+    _check_overlaps(members, filename)
+    return checked(members, size, filename)
+
+
+def _zip_entries(archive: zipfile.ZipFile, file: IO[bytes], filename: str) -> Iterator[Member]:
+    for info in archive.infolist():
+        name = info.filename
+        if not info.flag_bits & _UTF8_BIT:
+            # macOS writes UTF-8 without saying so; zipfile decoded it as cp437, which loses nothing.
+            with suppress(UnicodeEncodeError, UnicodeDecodeError):
+                name = name.encode("cp437").decode("utf-8")
+        clean = clean_path(name, filename)
+        kind = stat.S_IFMT(info.external_attr >> 16)
+        if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+            raise _unsafe(filename, name, "is a link" if kind == stat.S_IFLNK else "is a device or a pipe")
+        if clean is None or info.is_dir() or kind == stat.S_IFDIR:
+            continue
+        if info.flag_bits & _ENCRYPTED_BIT:
+            raise BadInput("ENCRYPTED_ARCHIVE", f"{filename!r} is encrypted: {short_repr(name)} needs a password. Pack it without one.")
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            method = _METHODS.get(info.compress_type, f"method {info.compress_type}")
+            raise BadInput(
+                "UNSUPPORTED_FORMAT",
+                f"{short_repr(name)} in {filename!r} is compressed with {method}, which cannot be read. Pack it as an ordinary ZIP (Deflate).",
+            )
+        file.seek(info.header_offset)
+        header = file.read(_LOCAL_HEADER.size)
+        if len(header) < _LOCAL_HEADER.size or not header.startswith(b"PK\x03\x04"):
+            raise _unreadable(filename, f"the place of {short_repr(name)} in it is wrong")
+        _, name_length, extra_length = _LOCAL_HEADER.unpack(header)
+        offset = info.header_offset + _LOCAL_HEADER.size + name_length + extra_length
+        method = DEFLATED if info.compress_type == zipfile.ZIP_DEFLATED else STORED
+        yield Member(clean, info.file_size, offset, info.compress_size, method, info.CRC)
+
+
+def _check_directory(file: IO[bytes], size: int, filename: str) -> None:
+    """Bound the directory before zipfile reads it as a whole."""
+    file.seek(max(0, size - _MAX_COMMENT))
+    tail = file.read()
+    end = tail.rfind(_END)
+    if end < 0 or len(tail) - end < 22:
+        raise _unreadable(filename, "its end is missing, as if it was not sent whole")
+    count, directory_size = struct.unpack_from("<HI", tail, end + 10)
+    locator = tail.rfind(_END64_LOCATOR, 0, end)
+    if locator >= 0 and len(tail) - locator >= 16:
+        (position,) = struct.unpack_from("<Q", tail, locator + 8)
+        file.seek(min(position, size))
+        record = file.read(56)
+        if len(record) == 56 and record.startswith(_END64):
+            count, directory_size = struct.unpack_from("<QQ", record, 32)
+    if count > limits.MAX_MEMBERS:
+        raise _too_many(filename, count)
+    if directory_size > limits.MAX_DIRECTORY_BYTES:
+        raise _unsafe(filename, "its directory", f"has {directory_size:,} bytes; the maximum is {limits.MAX_DIRECTORY_BYTES:,}")
+
+
+def _check_overlaps(members: list[Member], filename: str) -> None:
+    """Members that share bytes make an archive of kilobytes unfold to terabytes."""
+    end, before = 0, ""
+    for member in sorted(members, key=lambda member: member.offset):
+        if member.offset < end:
+            raise _unsafe(filename, member.path, f"lies in the bytes of {short_repr(before)}")
+        end, before = member.offset + member.stored_size, member.path
+
+
+def tar_members(path: Path, filename: str, uploaded_size: int, *, in_pack: bool) -> list[Member]:
+    """Return the files of an uncompressed tar in its order. Raises BadInput: UNREADABLE_FILE, UNSAFE_ARCHIVE and those of `checked`."""
+    members: list[Member] = []
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        try:
+            archive = tarfile.open(fileobj=file, mode="r:")  # noqa: SIM115 - closed with the file
+            count = 0
+            while (info := archive.next()) is not None:
+                archive.members.clear()  # tarfile keeps all of them otherwise
+                count += 1
+                if count > limits.MAX_MEMBERS:
+                    raise _too_many(filename, None)
+                if info.issparse():
+                    raise _unsafe(filename, info.name, "is a sparse file")
+                if info.islnk() or info.issym():
+                    raise _unsafe(filename, info.name, "is a link")
+                if not (info.isreg() or info.isdir()):
+                    raise _unsafe(filename, info.name, "is a device or a pipe")
+                clean = clean_path(info.name, filename)
+                if clean is not None and info.isreg():
+                    members.append(Member(clean, info.size, info.offset_data, info.size, in_pack=in_pack))
+            end = archive.offset
+        except (tarfile.TarError, EOFError, OSError, ValueError, OverflowError) as error:
+            raise _unreadable(filename, f"it is damaged or cut off ({error})") from error
+        # tarfile takes a damaged header for the end.
+        file.seek(end)
+        rest = file.read(512)
+        if end > size or rest.strip(b"\0"):
+            raise _unreadable(filename, f"it is damaged or cut off after {short_repr(members[-1].path) if members else 'its beginning'}")
+    return checked(members, uploaded_size, filename)
+
+
+def unfold(source: Path, target: Path, compression: str, filename: str, progress: Callable[[float], None]) -> None:
+    """Decompress a file of `gzip` or `zstd` within the limits. Raises BadInput: UNREADABLE_FILE, ARCHIVE_TOO_LARGE."""
+    size = source.stat().st_size
+    limit = unpacked_limit(size)
+    written = 0
+    with source.open("rb") as file, target.open("wb") as out:
+        try:
+            for block in _decompressed(file, compression):
+                written += len(block)
+                if written > limit:
+                    raise too_large(filename, size)
+                out.write(block)
+                progress(file.tell() / size)
+        except (EOFError, OSError, zlib.error, ValueError) as error:
+            raise _unreadable(filename, f"its compressed data is damaged or cut off ({error})") from error
+    if not written:  # the library takes a frame that is cut off for the end
+        raise _unreadable(filename, "its compressed data is empty, damaged or cut off")
+
+
+def _decompressed(file: IO[bytes], compression: str) -> Iterator[bytes]:
+    if compression == "gzip":
+        import gzip
+
+        with gzip.GzipFile(fileobj=file) as stream:
+            while block := stream.read(_BLOCK):
+                yield block
+        return
+    import zstandard
+
+    try:
+        decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 27)  # as much memory as `zstd --long` needs
+        with decompressor.stream_reader(file, read_across_frames=True, closefd=False) as reader:
+            while block := reader.read(_BLOCK):
+                yield block
+    except zstandard.ZstdError as error:
+        raise ValueError(str(error)) from error
+
+
+def unpacked_limit(uploaded_size: int) -> int:
+    return min(limits.MAX_UNPACKED_BYTES, max(limits.MIN_RATIO_BYTES, limits.MAX_UNPACKED_RATIO * uploaded_size))
+
+
+def checked(members: list[Member], uploaded_size: int, filename: str) -> list[Member]:
+    """Return the members that are not ignored, without the one folder that all lie in.
+
+    Raises BadInput: EMPTY_FILE, NESTED_ARCHIVE, ARCHIVE_TOO_LARGE, DUPLICATE_MEMBER.
+    """
+    kept = [member for member in members if not _is_ignored(member.path)]
+    if not kept:
+        raise BadInput("EMPTY_FILE", f"{filename!r} contains no files. Pack the files of the dataset and upload the archive.")
+    limit, total = unpacked_limit(uploaded_size), 0
+    for member in kept:
+        suffix = "." + member.path.rpartition(".")[2].lower()
+        if suffix in _NESTED:
+            raise BadInput(
+                "NESTED_ARCHIVE", f"{short_repr(member.path)} in {filename!r} is an archive in an archive. Pack its files directly."
+            )
+        total += member.size
+        if total > limit:
+            raise too_large(filename, uploaded_size)
+    top = kept[0].path.partition("/")[0] + "/"
+    if all(member.path.startswith(top) for member in kept) and top[:-1].lower() not in SPLITS:
+        for member in kept:
+            member.path = member.path[len(top) :]
+    names: set[str] = set()
+    for member in kept:
+        if member.path in names:
+            raise BadInput("DUPLICATE_MEMBER", f"{filename!r} contains {short_repr(member.path)} twice. Give each file a name of its own.")
+        names.add(member.path)
+    return kept
+
+
+SPLITS: Final = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+"""Names of folders and in manifests that are splits, with the name that an item's split has."""
+
+
+def clean_path(name: str, filename: str) -> str | None:
+    """Return the normalized path; None for the root. Raises BadInput: UNSAFE_ARCHIVE."""
+    path = unicodedata.normalize("NFC", name.replace("\\", "/"))
+    if path.startswith("/") or _DRIVE.match(path):
+        raise _unsafe(filename, name, "has an absolute path")
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    if ".." in parts:
+        raise _unsafe(filename, name, "leaves the archive by `..`")
+    clean = "/".join(parts)
+    if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in clean) or len(clean.encode()) > limits.MAX_PATH_LENGTH:
+        raise _unsafe(filename, name, f"has control characters or more than {limits.MAX_PATH_LENGTH:,} bytes in its name")
+    return clean or None
+
+
+def _is_ignored(path: str) -> bool:
+    *folders, name = path.split("/")
+    return (
+        name.lower() in _IGNORED_NAMES
+        or name.startswith(".")
+        or any(folder.lower() in _IGNORED_FOLDERS or folder.startswith(".") for folder in folders)
+        or _DOCUMENTS.fullmatch(name) is not None
+    )
+
+
+def _unreadable(filename: str, reason: str) -> BadInput:
+    return BadInput("UNREADABLE_FILE", f"{filename!r} cannot be read: {reason}. Pack and upload it again.")
+
+
+def _unsafe(filename: str, member: str, reason: str) -> BadInput:
+    return BadInput("UNSAFE_ARCHIVE", f"{filename!r} is refused: {short_repr(member)} {reason}. Pack plain files and folders alone.")
+
+
+def _too_many(filename: str, count: int | None) -> BadInput:
+    found = f"{count:,}" if count is not None else "more"
+    return BadInput(
+        "TOO_MANY_ITEMS", f"{filename!r} has {found} members; the maximum is {limits.MAX_MEMBERS:,}. Upload it as several versions."
+    )
+
+
+def too_large(filename: str, size: int) -> BadInput:
+    return BadInput(
+        "ARCHIVE_TOO_LARGE",
+        f"{filename!r} has {size:,} bytes and unfolds to more than {unpacked_limit(size):,}, which is the maximum. Leave out what only repeats.",
+    )
