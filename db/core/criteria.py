@@ -6,7 +6,6 @@ only the exceptions: `Filters(Model, alias=_has_alias)`.
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,6 +15,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, DateTime, Double, Integer, Text, func, inspect
 
 from db.core.base import Table
+from db.core.checks import composed
 from db.core.page import Sort
 from db.core.sql import Column, equals_any, lower_equals_any
 
@@ -33,13 +33,13 @@ class TextMatch:
 
     def conditions(self, column: Column) -> Iterator[ColumnElement[bool]]:
         if self.eq is not None:
-            yield func.lower(column) == func.lower(_composed(self.eq))
+            yield func.lower(column) == func.lower(composed(self.eq))
         if self.contains is not None:
             yield func.lower(column).contains(_lower_pattern(self.contains), escape=_ESCAPE)
         if self.starts_with is not None:
             yield func.lower(column).startswith(_lower_pattern(self.starts_with), escape=_ESCAPE)
         if self.one_of is not None:
-            yield lower_equals_any(column, map(_composed, self.one_of))
+            yield lower_equals_any(column, map(composed, self.one_of))
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,11 +180,7 @@ _ESCAPED = str.maketrans({character: _ESCAPE + character for character in f"{_ES
 
 def _lower_pattern(value: str) -> ColumnElement[str]:
     """A text in a pattern for the column in lower case, of which the trigrams are indexed; ILIKE on the column would use no index of them."""
-    return func.lower(_composed(value).translate(_ESCAPED))
-
-
-def _composed(value: str) -> str:
-    return unicodedata.normalize("NFC", value)
+    return func.lower(composed(value).translate(_ESCAPED))
 
 
 def _column(table: type[Table], field: str) -> Any:

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Literal
 
+from db.core.suggestions import closest
+
 Kind = Literal["number", "text", "boolean", "time"]
 
 MAX_LENGTH = 2_000
@@ -233,8 +235,8 @@ class _Parser:
             )
             raise FormulaError(f"{token.text!r} takes {expected} arguments, not {len(arguments)}.", token.position)
         for index in function.literals:
-            if index < len(arguments) and arguments[index].operation != "literal":
-                raise FormulaError(f"Argument {index + 1} of {token.text!r} must be a literal.", arguments[index].position)
+            if index < len(arguments) and (arguments[index].operation != "literal" or arguments[index].value is None):
+                raise FormulaError(f"Argument {index + 1} of {token.text!r} must be a literal, and not null.", arguments[index].position)
         return self._part(token.text, token.position, *arguments)
 
 
@@ -278,8 +280,8 @@ def kind_of(formula: Part, kinds: Mapping[str, Kind | None]) -> Kind | None:
 def _column_kind(part: Part, kinds: Mapping[str, Kind | None]) -> Kind | None:
     name = str(part.value)
     if name not in kinds:
-        close_matches = difflib.get_close_matches(name, kinds, n=1)
-        hint = f" Did you mean {close_matches[0]!r}?" if close_matches else " Write a text in quotes."
+        close = closest(name, kinds)
+        hint = f" Did you mean {close!r}?" if close is not None else " Write a text in quotes."
         raise FormulaError(f"There is no column {name[:100]!r}.{hint}", part.position)
     return kinds[name]
 

@@ -34,6 +34,18 @@ async def test_characters_that_control_text_are_refused(ada: Client, name: str) 
     assert (await ada.one(CREATE, input={"name": name}))["code"] == "INVALID_INPUT"
 
 
+async def test_a_name_of_marks_in_the_wrong_order_is_not_put_in_order(ada: Client) -> None:
+    """It would take minutes, in which the process answers nobody: each mark is moved past all others."""
+    name = "a" + "\u0315" * 120_000 + "\u0323" * 120_000
+    assert (await ada.one(CREATE, input={"name": name}))["code"] == "INVALID_INPUT"
+    query = "query($filter: DatasetFilter) { datasets(filter: $filter) { totalCount } }"
+    for condition in ({"eq": name}, {"in": [name]}):
+        assert (await ada.one(query, filter={"name": condition}))["totalCount"] == 0
+    rows = [{name: 1}]
+    predict = "mutation($input: PredictInput!) { predict(input: $input) { ... on Problem { code } } }"
+    assert (await ada.one(predict, input={"modelVersionId": f"mversion_{'0' * 32}", "rows": rows}))["code"] == "NOT_FOUND"
+
+
 async def test_composed_and_decomposed_spellings_are_one_name(ada: Client) -> None:
     assert (await ada.one(CREATE, input={"name": DECOMPOSED}))["dataset"]["name"] == CAFE
     assert (await ada.one(CREATE, input={"name": CAFE}))["code"] == "NAME_TAKEN"

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
 from sqlalchemy import text
 
 from db.core.viewer import SYSTEM
 from db.core.work import Database
 from db.services import pipelines
+from db.services.pipelines import joins
 from graph.core.ids import decode, encode
 from tests.client import Client
 
@@ -58,7 +60,9 @@ async def test_a_joined_version_must_be_there_to_do_its_job_again(ada: Client, w
     assert refused == {"__typename": "WrongState", "message": "A dataset that this job works on was deleted, so it cannot be done again."}
 
 
-async def test_what_cannot_be_joined_is_refused_before_the_job(ada: Client, bob: Client, worker: object) -> None:
+async def test_what_cannot_be_joined_is_refused_before_the_job(
+    ada: Client, bob: Client, worker: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
     orders, cities, foreign = await ada.ingest("orders", ORDERS), await ada.ingest("cities", CITIES), await bob.ingest("cities", CITIES)
     place = ["definition", "nodes", "1", "parameters"]
     unknown = [
@@ -78,6 +82,10 @@ async def test_what_cannot_be_joined_is_refused_before_the_job(ada: Client, bob:
     assert [issue["message"][:72] for issue in texts["issues"]] == [
         f"Node 'train' of the pipeline: The column '{name}' is text which is not enco"[:72] for name in ("city", "city_2")
     ]
+    monkeypatch.setattr(joins, "MAX_COLUMNS", 2)
+    wide = await ada.run_pipeline(await pipeline(ada, cities, how="left"), orders)
+    message = "Node 'join' of the pipeline: The table would have more than 2 columns. Name the ones to add in `columns`."
+    assert wide["issues"] == [{"path": [*place, "version"], "message": message}]
     assert await ada.one("{ jobs(filter: {kind: [TRAIN, PROCESS]}) { totalCount } }") == {"totalCount": 0}
 
 

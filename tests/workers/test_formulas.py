@@ -82,6 +82,9 @@ ERRORS = [
     ("foo(a)", 1, "no function 'foo'. Did you mean 'floor'?"),
     ("sqrt(a, b)", 1, "takes 1 arguments, not 2"),
     ("contains(t, t)", 13, "must be a literal"),
+    ("replace(t, null, 'x')", 12, "must be a literal, and not null"),
+    ("starts_with(t, null)", 16, "must be a literal, and not null"),
+    ("round(a, null)", 10, "must be a literal, and not null"),
     ("a < b < 3", 7, "Comparisons cannot be chained"),
     ("a + t", 5, "takes a number, and this is a text"),
     ("nope * 2", 1, "There is no column 'nope'"),
@@ -105,6 +108,16 @@ def test_an_error_names_its_position(formula: str, position: int, words: str) ->
         kind_of(parse(formula), KINDS)
     assert str(caught.value).startswith(f"At character {position}: ")
     assert words in str(caught.value)
+
+
+def test_a_column_that_is_not_there_is_compared_with_a_bounded_number_of_short_names() -> None:
+    """To compare one long name with thousands of others would take half a minute, in which the API answers nobody."""
+    kinds: Any = {f"{'a' * 190}{number}": "number" for number in range(2_000)}
+    with pytest.raises(FormulaError, match=r"^At character 1: There is no column 'a{100}'. Write a text in quotes.$"):
+        kind_of(parse("a" * 190 + "b"), kinds)
+    many: Any = {f"column_{number}": "number" for number in range(2_000)}
+    with pytest.raises(FormulaError, match="Did you mean 'column_1234'"):
+        kind_of(parse("colum_1234"), many)
 
 
 def test_a_formula_cannot_reach_python() -> None:

@@ -21,6 +21,7 @@ from db.tables import Dataset, DatasetVersion
 from db.tables.datasets import DatasetVersionStatus
 
 PREFIX = "version_"
+MAX_COLUMNS = 10_000  # a pipeline of some kilobytes can join a wide version a hundred times
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,9 @@ async def load(work: Work, definition: Definition, steps: Steps, owner_id: UUID,
             schema = steps[definition["nodes"][index]["step"]].parameter_schema
             _check_columns(checks, index, schema, parameters, row)
             table += _added(parameters, row.file_columns, {column["name"] for column in table})
+            if len(table) > MAX_COLUMNS:
+                checks.add(*place, message=f"The table would have more than {MAX_COLUMNS:,} columns. Name the ones to add in `columns`.")
+                break
     return Joined(list(dict.fromkeys(id_ for _, _, id_ in named)), table, checks.issues)
 
 

@@ -6,20 +6,20 @@ without the values, such as whether an integer target is a class, is left to the
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
 
 from db.core import formulas
-from db.core.checks import Checks, canonical_name
+from db.core.checks import Checks, canonical_name, composed
 from db.errors import Issue
 from db.services.pipelines.definitions import Definition, Steps, changed_columns, formula_texts, may_be_made
 from db.tables.datasets import ProblemType
 from db.tables.pipelines import StepType
 
 MAX_COLUMN_ISSUES = 20  # a table of texts may have thousands of columns
+MAX_FORMULA_ISSUES = 20  # and a pipeline as many formulas, each of which is compared with all columns
 
 _KINDS = {
     **dict.fromkeys(("INTEGER", "FLOAT", "BOOLEAN", "DECIMAL", "DURATION", "TIME"), "number"),
@@ -125,7 +125,7 @@ def condition_issues(definition: Definition, steps: Steps, columns: Sequence[Map
 
 
 def formula_issues(definition: Definition, steps: Steps, columns: Sequence[Mapping[str, Any]]) -> list[Issue]:
-    """Return why formulas (`x-formula`) cannot be computed from columns of these types."""
+    """Return why formulas (`x-formula`) cannot be computed from columns of these types, `MAX_FORMULA_ISSUES` at most."""
     kinds: dict[str, formulas.Kind | None] = {name: _formula_kind(type_) for name, type_ in _types(columns).items()}
     kinds |= dict.fromkeys(changed_columns(definition, steps))  # known only to the body
     checks = Checks()
@@ -133,11 +133,13 @@ def formula_issues(definition: Definition, steps: Steps, columns: Sequence[Mappi
         step = steps.get(node["step"])
         for path, text in formula_texts(step, _object(node["parameters"])) if step is not None else ():
             try:
-                formula = formulas.parse(unicodedata.normalize("NFC", text))
+                formula = formulas.parse(composed(text, 2 * formulas.MAX_LENGTH))
                 made = {name: None for name in formula.columns if name not in kinds and may_be_made(name, kinds, definition, steps)}
                 formulas.kind_of(formula, {**kinds, **made})
             except formulas.FormulaError as error:
                 checks.add("definition", "nodes", index, "parameters", *path, message=str(error))
+            if len(checks.issues) == MAX_FORMULA_ISSUES:
+                return list(dict.fromkeys(checks.issues))
     return list(dict.fromkeys(checks.issues))
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from db.core.checks import Checks
+from db.core.checks import Checks, composed
 from db.services.predictions.signatures import Input, Signature
 from db.tables.datasets import ColumnType
 
@@ -22,11 +21,6 @@ Rows = Sequence[Mapping[str, Any]]
 _NOT_A_NUMBER = frozenset({ColumnType.DATE, ColumnType.DATETIME, ColumnType.JSON, ColumnType.BINARY})
 _NOT_A_TEXT = _NOT_A_NUMBER | {ColumnType.TIME, ColumnType.DURATION}
 _DATES = frozenset({ColumnType.DATE, ColumnType.DATETIME})
-
-
-def composed(name: str) -> str:
-    """Return a column's name in Unicode's form NFC, as versions and signatures have it."""
-    return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def check_rows(checks: Checks, rows: Sequence[Any], signature: Signature) -> list[dict[str, Any]]:
