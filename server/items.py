@@ -38,7 +38,8 @@ def route(state: StateSettings) -> Route:
             if place is None:
                 return _refused(_UNKNOWN)
             content = _content(request.app.state.objects, place)
-            first = await anext(content, b"")  # so that a store that does not answer is a status and no cut response
+            # Before the headers are sent, so that a store that does not answer is a status and no cut response. HEAD reads nothing.
+            first = b"" if request.method == "HEAD" else await anext(content, b"")
         except (Unavailable, DatabaseNotMigrated):
             return _refused(_UNAVAILABLE)
         except ObjectMissing:
@@ -48,6 +49,8 @@ def route(state: StateSettings) -> Route:
             "Content-Disposition": "inline" if link.part is item_links.LinkedPart.PREVIEW else content_disposition(place.filename),
             "Cache-Control": "private, max-age=60",
         }
+        if request.method == "HEAD":
+            return Response(headers=headers, media_type=place.content_type)
         return StreamingResponse(_joined(first, content), headers=headers, media_type=place.content_type)
 
     return Route(item_links.PATH + "{token}", respond, methods=["GET"])
@@ -62,22 +65,24 @@ async def _joined(first: bytes, rest: AsyncGenerator[bytes]) -> AsyncIterator[by
 
 async def _content(objects: ObjectStore, place: ItemPlace) -> AsyncGenerator[bytes]:
     """The unpacked bytes, no more than the item has."""
-    stored = objects.stream(place.object_key, place.offset, place.stored_size)
-    if place.storage is ItemStorage.STORED:
+    async with aclosing(objects.stream(place.object_key, place.offset, place.stored_size)) as stored:
+        if place.storage is ItemStorage.STORED:
+            async for chunk in stored:
+                yield chunk
+            return
+        decompressor, remaining = zlib.decompressobj(-zlib.MAX_WBITS), place.size
         async for chunk in stored:
-            yield chunk
-        return
-    decompressor, remaining = zlib.decompressobj(-zlib.MAX_WBITS), place.size
-    async for chunk in stored:
-        packed = chunk
-        while packed and remaining > 0:
-            content = decompressor.decompress(packed, min(_CHUNK, remaining))
-            packed = decompressor.unconsumed_tail
-            remaining -= len(content)
-            if content:
-                yield content
-            elif not packed:
-                break
+            packed = chunk
+            while remaining > 0 and not decompressor.eof:  # also without more bytes: the decompressor may have taken them all before
+                content = decompressor.decompress(packed, min(_CHUNK, remaining))
+                packed = decompressor.unconsumed_tail
+                remaining -= len(content)
+                if content:
+                    yield content
+                elif not packed:
+                    break
+            if decompressor.eof or not remaining:
+                return  # the decompressor would keep what follows the end in memory
 
 
 def _refused(refusal: tuple[int, str, str]) -> Response:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Mapping
 
 import numpy as np
@@ -19,6 +20,17 @@ def zip_of(files: Mapping[str, bytes], *, compressed: bool = True) -> bytes:
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED) as archive:
         for name, content in files.items():
             archive.writestr(zipfile.ZipInfo(name), content, archive.compression)
+    return target.getvalue()
+
+
+def zip_with_excess(archive_bytes: bytes, name: str, content: bytes, excess: int) -> bytes:
+    """The archive with one more file, whose compressed bytes go on after their end."""
+    target = io.BytesIO(archive_bytes)
+    with zipfile.ZipFile(target, "a", zipfile.ZIP_STORED) as archive:
+        compressor = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+        archive.writestr(zipfile.ZipInfo(name), compressor.compress(content) + compressor.flush() + bytes(excess))
+        info = archive.getinfo(name)
+        info.compress_type, info.file_size, info.CRC = zipfile.ZIP_DEFLATED, len(content), zlib.crc32(content)
     return target.getvalue()
 
 

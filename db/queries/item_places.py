@@ -27,7 +27,10 @@ class ItemPlace:
 
 
 async def place_of(database: Database, item_id: UUID, *, is_preview: bool) -> ItemPlace | None:
-    """Return the place of an item, or of its preview; None if there is none, or its dataset is deleted."""
+    """Return the place of an item, or of its preview; None if there is none, or its dataset is deleted.
+
+    An item whose bytes could not be unpacked when it was read has no place: they cannot be now, and their size is only what the archive says.
+    """
     role = PREVIEWS if is_preview else case((DatasetItem.in_pack, ITEMS), else_=RAW)
     columns = (
         DatasetItem.key,
@@ -46,7 +49,7 @@ async def place_of(database: Database, item_id: UUID, *, is_preview: bool) -> It
         .join(Dataset, Dataset.id == DatasetVersion.dataset_id)
         .join(Artifact, Artifact.dataset_version_id == DatasetVersion.id)
         .join(StoredObject, StoredObject.id == Artifact.object_id)
-        .where(DatasetItem.id == item_id, Dataset.deleted_at.is_(None), Artifact.role == role)
+        .where(DatasetItem.id == item_id, DatasetItem.sha256 != "", Dataset.deleted_at.is_(None), Artifact.role == role)
     )
     row = next(iter(await database.rows(statement)), None)
     if row is None:

@@ -8,7 +8,7 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -304,11 +304,12 @@ class ObjectStore:
             finally:
                 body.close()
 
-    async def stream(self, key: str, offset: int, length: int) -> AsyncIterator[bytes]:
+    async def stream(self, key: str, offset: int, length: int) -> AsyncGenerator[bytes]:
         """Yield a range of the object in chunks of at most a MiB. Raises `ObjectMissing`."""
         if length:
-            async for chunk in self._stream(key, offset, offset + length):
-                yield chunk
+            async with aclosing(self._stream(key, offset, offset + length)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
 
     async def sha256(self, key: str, limit: int) -> str | None:
         """Read the object and return its SHA-256 in hexadecimal; None where it is larger than `limit` bytes. Raises `ObjectMissing`."""
@@ -347,7 +348,7 @@ class ObjectStore:
                     now, [ListedObject(listed["Key"], listed["Size"], listed["LastModified"]) for listed in page.get("Contents", [])]
                 )
 
-    async def _stream(self, key: str, offset: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+    async def _stream(self, key: str, offset: int = 0, end: int | None = None) -> AsyncGenerator[bytes]:
         """Yield the object's bytes, or those of a range, in chunks of at most a MiB; resume where a transfer was cut."""
         size, failures = offset + 1, 0
         with translate_errors(key):

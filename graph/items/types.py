@@ -108,7 +108,7 @@ class DatasetItem(Node, prefix="item", found_by=items.by_id, scope=Scope.READ):
     @strawberry.field(
         metadata=costs(PRESIGN),
         description="A URL that downloads its bytes, unpacked, without a token until it expires. Anyone who has the URL can use it. It is a path at the"
-        " API where `TRELLIS_PUBLIC_URL` is not set.",
+        " API where `TRELLIS_PUBLIC_URL` is not set. There is nothing at it for an item whose bytes could not be unpacked, of which `sha256` is empty.",
     )
     def download_url(
         self,

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import zstandard
 
-from tests.archives import csv_of, npy_of, tar_of, vibration, wav_of, zip_of
+from tests.archives import csv_of, npy_of, tar_of, vibration, wav_of, zip_of, zip_with_excess
 from tests.workers.ingest_runner import ingest_error, items_of, run_ingest
 from workers.ml.items import limits
 
@@ -208,6 +208,15 @@ def test_more_than_a_tenth_of_corrupt_items_is_too_many(tmp_path: Path) -> None:
     damaged[damaged.rfind(b"acceleration")] ^= 1
     items = signals(tmp_path, bytes(damaged))
     assert [issue["message"] for item in items for issue in item["issues"]] == ["The file is damaged: its checksum is wrong."]
+
+
+def test_what_follows_the_compressed_bytes_of_an_item_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MAX_ITEM_BYTES", 1 << 20)
+    files = {f"a/{number}.csv": csv_of(vibration(5, number, length=20)) for number in range(9)}
+    items = signals(tmp_path, zip_with_excess(zip_of(files), "b/1.csv", SIGNAL, 1 << 20))
+    assert [(item["key"], item["issues"][0]["message"].rpartition(";")[2]) for item in items if item["issues"]] == [
+        ("b/1.csv", " the maximum is 1,048,576.")
+    ]
 
 
 METADATA = b"file_name,label,split,severity,motor\n1.csv,good,train,low,A\n2.csv,bad,dev,,B\nmissing.csv,bad,test,,\n"

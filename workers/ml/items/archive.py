@@ -60,8 +60,9 @@ class UnreadableMember(Exception):
 
 def read_member(file: IO[bytes], member: Member) -> bytes:
     """Return the unpacked bytes. Raises `UnreadableMember`."""
-    if member.size > limits.MAX_ITEM_BYTES:
-        raise UnreadableMember(f"has {member.size:,} bytes; the maximum is {limits.MAX_ITEM_BYTES:,}")
+    size = max(member.size, member.stored_size)  # compressed bytes may go on after the end of what they unpack to
+    if size > limits.MAX_ITEM_BYTES:
+        raise UnreadableMember(f"has {size:,} bytes; the maximum is {limits.MAX_ITEM_BYTES:,}")
     file.seek(member.offset)
     stored = file.read(member.stored_size)
     if len(stored) < member.stored_size:
@@ -276,6 +277,8 @@ SPLITS: Final = {
 
 def clean_path(name: str, filename: str) -> str | None:
     """Return the normalized path; None for the root. Raises BadInput: UNSAFE_ARCHIVE."""
+    if len(name) > limits.MAX_PATH_LENGTH:  # before it is composed, which takes the square of the time
+        raise _too_long(filename, name)
     path = unicodedata.normalize("NFC", name.replace("\\", "/"))
     if path.startswith("/") or _DRIVE.match(path):
         raise _unsafe(filename, name, "has an absolute path")
@@ -284,7 +287,7 @@ def clean_path(name: str, filename: str) -> str | None:
         raise _unsafe(filename, name, "leaves the archive by `..`")
     clean = "/".join(parts)
     if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in clean) or len(clean.encode()) > limits.MAX_PATH_LENGTH:
-        raise _unsafe(filename, name, f"has control characters or more than {limits.MAX_PATH_LENGTH:,} bytes in its name")
+        raise _too_long(filename, name)
     return clean or None
 
 
@@ -304,6 +307,10 @@ def _unreadable(filename: str, reason: str) -> BadInput:
 
 def _unsafe(filename: str, member: str, reason: str) -> BadInput:
     return BadInput("UNSAFE_ARCHIVE", f"{filename!r} is refused: {short_repr(member)} {reason}. Pack plain files and folders alone.")
+
+
+def _too_long(filename: str, member: str) -> BadInput:
+    return _unsafe(filename, member, f"has control characters or more than {limits.MAX_PATH_LENGTH:,} bytes in its name")
 
 
 def _too_many(filename: str, count: int | None) -> BadInput:
